@@ -1,0 +1,621 @@
+//! The cases that every broker must pass, as functions of a [`World`]: one broker, several parties, a clock that can
+//! be moved. A broker's test makes a world and calls [`all`].
+//!
+//! The memory broker is the model: where a case leaves room, it does what the memory broker does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, HistoryQuery, JoinRead,
+    JoinedStream, Membership, Order, PublishOptions, RequestId, Target,
+};
+use wire::protocol::{ClientInfo, DisconnectCode, PresenceStats, Publication, StreamPosition};
+
+use crate::Party;
+
+/// A broker under test, as the cases see it.
+pub trait World {
+    /// A new party.
+    fn attach(&mut self) -> Party;
+    /// Submits a request of a party.
+    fn submit(&mut self, party: Party, request: BrokerRequest);
+    /// The next event of a party; `None` when none comes within the time in which a broker of this kind answers.
+    fn next_event(&mut self, party: Party) -> Option<BrokerEvent>;
+    /// Detaches a party.
+    fn detach(&mut self, party: Party);
+    /// Makes the party's inbox say that it is full, or not any more.
+    fn set_full(&mut self, party: Party, is_full: bool);
+    /// Lets time pass, as far as the broker's memory of things is concerned.
+    fn pass_ms(&mut self, ms: u64);
+    /// A channel name that no case has used.
+    fn fresh_channel(&mut self) -> Arc<str>;
+}
+
+/// A case: its name and what it does.
+pub type Case = (&'static str, fn(&mut dyn World));
+
+/// Every case.
+pub const ALL: &[Case] = &[
+    (
+        "a publication reaches every listener once, in one order",
+        one_order,
+    ),
+    ("who does not listen hears nothing", no_listener_no_event),
+    (
+        "an answer stands behind what precedes it",
+        answer_after_events,
+    ),
+    (
+        "subscribing again is no error and doubles nothing",
+        subscribe_twice,
+    ),
+    ("offsets count from one within an epoch", offsets_count),
+    ("history is bounded by size and by time", history_bounds),
+    (
+        "history reads both ways and refuses another epoch",
+        history_reads,
+    ),
+    ("a joining reader gets what it asked for", join_reads),
+    ("removing history keeps the position", remove_history),
+    ("offset and epoch are forgotten after their time", meta_ttl),
+    ("an idempotency key is accepted once", idempotency),
+    ("a stale version is not published", versions),
+    ("presence follows clients and users", presence),
+    (
+        "a party that is gone leaves no ghosts and is told of",
+        detach,
+    ),
+    ("joins and leaves are told", membership),
+    ("a control reaches every party", control),
+    (
+        "a receiver that is full refuses publications with notice",
+        overload,
+    ),
+];
+
+struct Actor<'w> {
+    world: &'w mut dyn World,
+    next_id: u64,
+}
+
+impl Actor<'_> {
+    fn ask(
+        &mut self,
+        party: Party,
+        request: impl FnOnce(RequestId) -> BrokerRequest,
+    ) -> Result<BrokerReply, BrokerError> {
+        self.next_id += 1;
+        let id = RequestId(self.next_id);
+        self.world.submit(party, request(id));
+        loop {
+            match self
+                .world
+                .next_event(party)
+                .expect("every question is answered")
+            {
+                BrokerEvent::Reply {
+                    id: answered,
+                    result,
+                } => {
+                    assert_eq!(answered, id, "answers come in the order of the questions");
+                    return result;
+                }
+                _ => continue,
+            }
+        }
+    }
+
+    fn subscribe(&mut self, party: Party, channel: &Arc<str>, read: JoinRead) -> JoinedStream {
+        let channel = channel.clone();
+        match self.ask(party, |id| BrokerRequest::Subscribe { id, channel, read }) {
+            Ok(BrokerReply::Subscribed(stream)) => stream,
+            other => panic!("subscribe answered {other:?}"),
+        }
+    }
+
+    fn publish(
+        &mut self,
+        party: Party,
+        channel: &Arc<str>,
+        data: &'static str,
+        options: PublishOptions,
+    ) -> Result<StreamPosition, BrokerError> {
+        let publication = Publication {
+            data: Bytes::from_static(data.as_bytes()),
+            ..Publication::default()
+        };
+        let channel = channel.clone();
+        match self.ask(party, |id| BrokerRequest::Publish {
+            id,
+            channel,
+            publication,
+            options,
+        })? {
+            BrokerReply::Published(position) => Ok(position),
+            other => panic!("publish answered {other:?}"),
+        }
+    }
+
+    fn history(
+        &mut self,
+        party: Party,
+        channel: &Arc<str>,
+        query: HistoryQuery,
+    ) -> Result<Vec<u64>, BrokerError> {
+        let channel = channel.clone();
+        let meta_ttl_ms = 0;
+        let ask = |id| BrokerRequest::History {
+            id,
+            channel,
+            query,
+            meta_ttl_ms,
+        };
+        match self.ask(party, ask)? {
+            BrokerReply::History(result) => Ok(result
+                .publications
+                .iter()
+                .map(|publication| publication.offset)
+                .collect()),
+            other => panic!("history answered {other:?}"),
+        }
+    }
+
+    fn stats(&mut self, party: Party, channel: &Arc<str>) -> PresenceStats {
+        let channel = channel.clone();
+        match self.ask(party, |id| BrokerRequest::PresenceStats { id, channel }) {
+            Ok(BrokerReply::PresenceStats(stats)) => stats,
+            other => panic!("presence stats answered {other:?}"),
+        }
+    }
+
+    /// All events that wait, up to the silence.
+    fn events(&mut self, party: Party) -> Vec<BrokerEvent> {
+        std::iter::from_fn(|| self.world.next_event(party)).collect()
+    }
+
+    /// The payloads among the events that wait.
+    fn payloads(&mut self, party: Party) -> Vec<String> {
+        let payload = |event| match event {
+            BrokerEvent::Publication { publication, .. } => {
+                Some(String::from_utf8_lossy(&publication.data).into_owned())
+            }
+            _ => None,
+        };
+        self.events(party).into_iter().filter_map(payload).collect()
+    }
+}
+
+fn begin(world: &mut dyn World) -> (Actor<'_>, Party, Party, Arc<str>) {
+    let (one, two, channel) = (world.attach(), world.attach(), world.fresh_channel());
+    (Actor { world, next_id: 0 }, one, two, channel)
+}
+
+fn kept(size: u32) -> PublishOptions {
+    PublishOptions {
+        history_size: size,
+        history_ttl_ms: 60_000,
+        history_meta_ttl_ms: 600_000,
+        ..PublishOptions::default()
+    }
+}
+
+fn position(epoch: &str, offset: u64) -> StreamPosition {
+    StreamPosition {
+        offset,
+        epoch: epoch.into(),
+    }
+}
+
+const META: JoinRead = JoinRead::Position {
+    meta_ttl_ms: 600_000,
+};
+
+fn one_order(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    actor.subscribe(one, &channel, JoinRead::Nothing);
+    actor.subscribe(two, &channel, JoinRead::Nothing);
+    // Submitted without waiting for answers, by both parties in turn.
+    for (index, data) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let party = if index % 2 == 0 { one } else { two };
+        actor.world.submit(
+            party,
+            BrokerRequest::Publish {
+                id: RequestId(1000 + index as u64),
+                channel: channel.clone(),
+                publication: Publication {
+                    data: Bytes::from_static(data.as_bytes()),
+                    ..Publication::default()
+                },
+                options: kept(10),
+            },
+        );
+    }
+    let (heard_by_one, heard_by_two) = (actor.payloads(one), actor.payloads(two));
+    assert_eq!(heard_by_one, heard_by_two);
+    let mut sorted = heard_by_one;
+    sorted.sort();
+    assert_eq!(sorted, ["a", "b", "c", "d"]);
+}
+
+fn no_listener_no_event(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    actor.subscribe(two, &channel, JoinRead::Nothing);
+    actor.world.submit(
+        two,
+        BrokerRequest::Unsubscribe {
+            channel: channel.clone(),
+        },
+    );
+    actor
+        .publish(one, &channel, "a", PublishOptions::default())
+        .unwrap();
+    assert_eq!(actor.payloads(one), [""; 0]);
+    assert_eq!(actor.payloads(two), [""; 0]);
+}
+
+fn answer_after_events(world: &mut dyn World) {
+    let (mut actor, one, _, channel) = begin(world);
+    actor.subscribe(one, &channel, META);
+    actor.world.submit(
+        one,
+        BrokerRequest::Publish {
+            id: RequestId(7),
+            channel: channel.clone(),
+            publication: Publication::default(),
+            options: kept(10),
+        },
+    );
+    let read = META;
+    let id = RequestId(8);
+    actor.world.submit(
+        one,
+        BrokerRequest::Subscribe {
+            id,
+            channel: channel.clone(),
+            read,
+        },
+    );
+    let events = actor.events(one);
+    let find = |wanted: fn(&BrokerEvent) -> bool| events.iter().position(wanted);
+    let publication = find(|event| matches!(event, BrokerEvent::Publication { .. }));
+    let answer = find(|event| {
+        matches!(
+            event,
+            BrokerEvent::Reply {
+                id: RequestId(8),
+                ..
+            }
+        )
+    });
+    assert!(publication.is_some() && publication < answer, "{events:?}");
+}
+
+fn subscribe_twice(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    actor.subscribe(one, &channel, JoinRead::Nothing);
+    actor.subscribe(one, &channel, META);
+    actor
+        .publish(two, &channel, "a", PublishOptions::default())
+        .unwrap();
+    assert_eq!(actor.payloads(one), ["a"]);
+}
+
+fn offsets_count(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    let start = actor.subscribe(one, &channel, META);
+    assert_eq!(start.top.offset, 0);
+    assert!(!start.top.epoch.is_empty());
+    let first = actor.publish(two, &channel, "a", kept(10)).unwrap();
+    let second = actor.publish(two, &channel, "b", kept(10)).unwrap();
+    assert_eq!(first, position(&start.top.epoch, 1));
+    assert_eq!(second, position(&start.top.epoch, 2));
+    let without = actor
+        .publish(two, &channel, "c", PublishOptions::default())
+        .unwrap();
+    assert_eq!(without, StreamPosition::default());
+    for event in actor.events(one) {
+        if let BrokerEvent::Publication {
+            publication, epoch, ..
+        } = event
+        {
+            let expected = if publication.offset > 0 {
+                &*start.top.epoch
+            } else {
+                ""
+            };
+            assert_eq!(&*epoch, expected);
+        }
+    }
+}
+
+fn history_bounds(world: &mut dyn World) {
+    let (mut actor, one, _, channel) = begin(world);
+    for data in ["a", "b", "c"] {
+        actor.publish(one, &channel, data, kept(2)).unwrap();
+    }
+    assert_eq!(
+        actor.history(one, &channel, HistoryQuery::default()),
+        Ok(vec![2, 3])
+    );
+    actor.world.pass_ms(61_000);
+    assert_eq!(
+        actor.history(one, &channel, HistoryQuery::default()),
+        Ok(vec![])
+    );
+    let next = actor.publish(one, &channel, "d", kept(2)).unwrap();
+    assert_eq!(next.offset, 4);
+}
+
+fn history_reads(world: &mut dyn World) {
+    let (mut actor, one, _, channel) = begin(world);
+    let epoch = (0..5)
+        .map(|_| actor.publish(one, &channel, "x", kept(10)).unwrap().epoch)
+        .last();
+    let epoch = epoch.unwrap_or_default();
+    let mut read = |limit, since: Option<u64>, reverse| {
+        let since = since.map(|offset| position(&epoch, offset));
+        actor.history(
+            one,
+            &channel,
+            HistoryQuery {
+                limit,
+                since,
+                reverse,
+            },
+        )
+    };
+    assert_eq!(read(Some(0), None, false), Ok(vec![]));
+    assert_eq!(read(Some(2), None, false), Ok(vec![1, 2]));
+    assert_eq!(read(Some(2), None, true), Ok(vec![5, 4]));
+    assert_eq!(read(Some(2), Some(2), false), Ok(vec![3, 4]));
+    assert_eq!(read(None, Some(3), true), Ok(vec![2, 1]));
+    let since = Some(position("other", 1));
+    let query = HistoryQuery {
+        limit: None,
+        since,
+        reverse: false,
+    };
+    assert_eq!(
+        actor.history(one, &channel, query),
+        Err(BrokerError::UnrecoverablePosition)
+    );
+}
+
+fn join_reads(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    let top = (0..4)
+        .map(|_| actor.publish(one, &channel, "x", kept(3)).unwrap())
+        .last();
+    let top = top.unwrap_or_default();
+    let offsets = |stream: &JoinedStream| -> Vec<u64> {
+        stream
+            .publications
+            .iter()
+            .map(|publication| publication.offset)
+            .collect()
+    };
+    let mut join = |read| actor.subscribe(two, &channel, read);
+    assert_eq!(join(JoinRead::Nothing), JoinedStream::default());
+    let at_top = join(META);
+    assert_eq!((&at_top.top, at_top.publications.len()), (&top, 0));
+    assert_eq!(offsets(&join(JoinRead::Newest { meta_ttl_ms: 1000 })), [4]);
+    let mut since = |epoch: &str, offset, limit| {
+        let since = position(epoch, offset);
+        let stream = join(JoinRead::Since {
+            since,
+            limit,
+            meta_ttl_ms: 1000,
+        });
+        assert_eq!(stream.top, top);
+        offsets(&stream)
+    };
+    assert_eq!(since(&top.epoch, 2, 10), [3, 4]);
+    assert_eq!(since("", 2, 10), [3, 4]);
+    assert_eq!(since(&top.epoch, 0, 10), [2, 3, 4]);
+    assert_eq!(since(&top.epoch, 1, 2), [2, 3]);
+    assert_eq!(since(&top.epoch, 4, 10), [0u64; 0]);
+    assert_eq!(since("other", 2, 10), [0u64; 0]);
+}
+
+fn remove_history(world: &mut dyn World) {
+    let (mut actor, one, _, channel) = begin(world);
+    let before = actor.publish(one, &channel, "a", kept(10)).unwrap();
+    let named = channel.clone();
+    let answer = actor.ask(one, |id| BrokerRequest::RemoveHistory {
+        id,
+        channel: named,
+    });
+    assert_eq!(answer, Ok(BrokerReply::HistoryRemoved));
+    assert_eq!(
+        actor.history(one, &channel, HistoryQuery::default()),
+        Ok(vec![])
+    );
+    let after = actor.publish(one, &channel, "b", kept(10)).unwrap();
+    assert_eq!(after, position(&before.epoch, 2));
+}
+
+fn meta_ttl(world: &mut dyn World) {
+    let (mut actor, one, _, channel) = begin(world);
+    let before = actor.publish(one, &channel, "a", kept(10)).unwrap();
+    actor.world.pass_ms(601_000);
+    let after = actor.publish(one, &channel, "b", kept(10)).unwrap();
+    assert_eq!(after.offset, 1);
+    assert_ne!(
+        after.epoch, before.epoch,
+        "a new life of a stream has a new name"
+    );
+}
+
+fn idempotency(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    actor.subscribe(two, &channel, JoinRead::Nothing);
+    let options = |key: &str| PublishOptions {
+        idempotency_key: key.into(),
+        ..kept(10)
+    };
+    let first = actor.publish(one, &channel, "a", options("k")).unwrap();
+    assert_eq!(
+        actor.publish(one, &channel, "b", options("k")),
+        Ok(first.clone())
+    );
+    let other = actor.publish(one, &channel, "c", options("l")).unwrap();
+    assert_eq!(other.offset, first.offset + 1);
+    assert_eq!(actor.payloads(two), ["a", "c"]);
+    actor.world.pass_ms(301_000);
+    actor.publish(one, &channel, "d", options("k")).unwrap();
+    assert_eq!(actor.payloads(two), ["d"]);
+}
+
+fn versions(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    actor.subscribe(two, &channel, JoinRead::Nothing);
+    // Beyond 2^53, where floating point can no longer tell neighbours apart.
+    let big = 1u64 << 53;
+    let options = |version: u64, epoch: &str| PublishOptions {
+        version,
+        version_epoch: epoch.into(),
+        ..kept(10)
+    };
+    for (data, version, epoch) in [
+        ("a", big, "e"),
+        ("stale", big, "e"),
+        ("b", big + 1, "e"),
+        ("stale", big, "e"),
+        ("c", 1, "f"),
+        ("unversioned", 0, ""),
+    ] {
+        actor
+            .publish(one, &channel, data, options(version, epoch))
+            .unwrap();
+    }
+    assert_eq!(actor.payloads(two), ["a", "b", "c", "unversioned"]);
+}
+
+fn client(user: &str, client: &str) -> Arc<ClientInfo> {
+    Arc::new(ClientInfo {
+        user: user.into(),
+        client: client.into(),
+        ..ClientInfo::default()
+    })
+}
+
+fn presence(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    let add = |info| BrokerRequest::AddPresence {
+        channel: channel.clone(),
+        info,
+    };
+    actor.world.submit(one, add(client("ann", "1")));
+    actor.world.submit(one, add(client("ann", "2")));
+    actor.world.submit(one, add(client("bob", "3")));
+    let client_3 = client("bob", "3");
+    assert_eq!(
+        actor.stats(one, &channel),
+        PresenceStats {
+            num_clients: 3,
+            num_users: 2
+        }
+    );
+    let named = channel.clone();
+    actor.world.submit(
+        one,
+        BrokerRequest::RemovePresence {
+            channel: named,
+            client: client_3,
+        },
+    );
+    let named = channel.clone();
+    let answer = actor.ask(one, |id| BrokerRequest::Presence { id, channel: named });
+    let Ok(BrokerReply::Presence(clients)) = answer else {
+        panic!("presence: {answer:?}")
+    };
+    let mut names: Vec<&str> = clients.iter().map(|info| &*info.client).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["1", "2"]);
+    assert_eq!(
+        actor.stats(two, &channel),
+        PresenceStats {
+            num_clients: 2,
+            num_users: 1
+        }
+    );
+}
+
+fn detach(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    actor.subscribe(two, &channel, JoinRead::Nothing);
+    let info = client("ann", "1");
+    actor.world.submit(
+        one,
+        BrokerRequest::AddPresence {
+            channel: channel.clone(),
+            info,
+        },
+    );
+    assert_eq!(actor.stats(one, &channel).num_clients, 1);
+    actor.world.detach(one);
+    assert_eq!(actor.stats(two, &channel), PresenceStats::default());
+}
+
+fn membership(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    actor.subscribe(two, &channel, JoinRead::Nothing);
+    for change in [Membership::Join, Membership::Leave] {
+        let (channel, info) = (channel.clone(), client("ann", "1"));
+        actor.world.submit(
+            one,
+            BrokerRequest::Announce {
+                channel,
+                info,
+                change,
+            },
+        );
+    }
+    let changes: Vec<Membership> = actor
+        .events(two)
+        .into_iter()
+        .filter_map(|event| match event {
+            BrokerEvent::Membership { change, info, .. } if info.user == "ann" => Some(change),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(changes, [Membership::Join, Membership::Leave]);
+}
+
+fn control(world: &mut dyn World) {
+    let (mut actor, one, two, _) = begin(world);
+    let control = Arc::new(Control {
+        target: Target {
+            user: "ann".into(),
+            ..Target::default()
+        },
+        order: Order::Disconnect(DisconnectCode::ForceDisconnect.into()),
+    });
+    actor
+        .world
+        .submit(one, BrokerRequest::Control(control.clone()));
+    for party in [one, two] {
+        let events = actor.events(party);
+        let heard = events
+            .iter()
+            .filter(|event| matches!(event, BrokerEvent::Control(heard) if *heard == control));
+        assert_eq!(heard.count(), 1, "{events:?}");
+    }
+}
+
+fn overload(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    actor.subscribe(two, &channel, JoinRead::Nothing);
+    actor.world.set_full(two, true);
+    let refused = actor.publish(one, &channel, "a", kept(10));
+    assert_eq!(refused, Err(BrokerError::Overloaded));
+    actor.world.set_full(two, false);
+    assert_eq!(
+        actor
+            .publish(one, &channel, "b", kept(10))
+            .map(|p| p.offset),
+        Ok(1)
+    );
+    assert_eq!(actor.payloads(two), ["b"]);
+}

@@ -1,0 +1,48 @@
+//! What carries publications beyond a worker: the [`Broker`] trait, its implementations, and the cases that all of
+//! them must pass.
+//!
+//! Invariant: for a caller there is one broker; which one it is shows only in what survives a fault.
+
+pub mod conformance;
+pub mod limits;
+pub mod memory;
+
+use std::sync::Arc;
+
+use engine::broker::{BrokerEvent, BrokerRequest};
+
+pub use memory::MemoryBroker;
+
+/// Carries requests of parties to each other. The contract is that of [`engine::broker`].
+pub trait Broker: Send + Sync {
+    /// A new party, whose events go to `inbox`.
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Party;
+
+    /// Takes a request. Never waits: what comes of it is an event.
+    fn submit(&self, party: Party, request: BrokerRequest);
+
+    /// The party is gone: it hears nothing any more, and its clients are not present anywhere.
+    fn detach(&self, party: Party);
+
+    /// Drops what has outlived its time; called about once a second.
+    fn expire(&self);
+}
+
+/// Names a party of one broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Party(pub u32);
+
+/// Where a party's events arrive. Bounded by the party: it says when it is too far behind.
+pub trait Inbox: Send + Sync {
+    /// Takes an event; never waits and never drops.
+    fn deliver(&self, event: BrokerEvent);
+
+    /// Whether the party is so far behind that publishers must wait (error 111).
+    fn is_full(&self) -> bool;
+}
+
+/// The time as a broker sees it; injected so that tests can say what time it is.
+pub trait Clock: Send + Sync {
+    /// Milliseconds that never go back.
+    fn monotonic_ms(&self) -> u64;
+}

@@ -1,0 +1,224 @@
+//! The broker of one process: channels in sharded maps, events handed straight to the parties' inboxes.
+//!
+//! Invariant: whatever happens to a channel (number, retain, hand out) happens under its shard's one lock, so that all
+//! parties see one order, and an answer stands in a party's inbox behind everything that precedes it.
+
+mod topic;
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+
+use crate::limits::SHARDS;
+use crate::{Broker, Clock, Inbox, Party};
+use topic::{Published, Topic};
+
+/// See the module.
+pub struct MemoryBroker {
+    clock: Arc<dyn Clock>,
+    shards: Vec<Mutex<Topics>>,
+    hasher: std::hash::RandomState,
+    parties: RwLock<HashMap<Party, Arc<dyn Inbox>>>,
+    next_party: AtomicU32,
+    /// Tells the streams of this process apart from those of all others.
+    epoch_prefix: String,
+    next_epoch: AtomicU64,
+}
+
+type Topics = HashMap<Arc<str>, Topic>;
+
+impl MemoryBroker {
+    /// An empty broker. `epoch_prefix` must differ at every start of a process: it is what tells clients that the
+    /// streams that they know are gone.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, epoch_prefix: String) -> MemoryBroker {
+        MemoryBroker {
+            clock,
+            shards: std::iter::repeat_with(Mutex::default)
+                .take(SHARDS)
+                .collect(),
+            hasher: std::hash::RandomState::new(),
+            parties: RwLock::default(),
+            next_party: AtomicU32::new(0),
+            epoch_prefix,
+            next_epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// Channels of which something is kept: subscribers, a stream or presence.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn with_topic<R>(&self, channel: &Arc<str>, act: impl FnOnce(&mut Topic, u64) -> R) -> R {
+        let now_ms = self.clock.monotonic_ms();
+        let index = self.hasher.hash_one(&**channel) as usize % SHARDS;
+        let mut topics = lock(&self.shards[index]);
+        let topic = topics.entry(channel.clone()).or_default();
+        topic.expire(now_ms);
+        let result = act(topic, now_ms);
+        if topic.is_idle() {
+            topics.remove(channel);
+        }
+        result
+    }
+
+    fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
+        self.parties
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&party)
+            .cloned()
+    }
+
+    fn new_epoch(&self) -> Arc<str> {
+        let number = self.next_epoch.fetch_add(1, Ordering::Relaxed);
+        format!("{}{number:x}", self.epoch_prefix).into()
+    }
+
+    /// A question about one channel: the answer is delivered under the channel's lock.
+    fn answer(
+        &self,
+        inbox: &Arc<dyn Inbox>,
+        id: RequestId,
+        channel: &Arc<str>,
+        ask: impl FnOnce(&mut Topic, u64) -> Result<BrokerReply, BrokerError>,
+    ) {
+        self.with_topic(channel, |topic, now_ms| {
+            let result = ask(topic, now_ms);
+            inbox.deliver(BrokerEvent::Reply { id, result });
+        });
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
+        let party = Party(self.next_party.fetch_add(1, Ordering::Relaxed));
+        self.parties
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(party, inbox);
+        party
+    }
+
+    fn submit(&self, party: Party, request: BrokerRequest) {
+        let Some(inbox) = self.inbox(party) else {
+            return;
+        };
+        match request {
+            BrokerRequest::Subscribe { id, channel, read } => {
+                self.answer(&inbox, id, &channel, |topic, now_ms| {
+                    topic.add_listener(party, inbox.clone());
+                    Ok(BrokerReply::Subscribed(
+                        topic.join(now_ms, &read, || self.new_epoch()),
+                    ))
+                });
+            }
+            BrokerRequest::Unsubscribe { channel } => {
+                self.with_topic(&channel, |topic, _| topic.remove_listener(party));
+            }
+            BrokerRequest::Publish {
+                id,
+                channel,
+                publication,
+                options,
+            } => {
+                self.answer(&inbox, id, &channel, |topic, now_ms| {
+                    let published = Published {
+                        channel: &channel,
+                        publication,
+                        options: &options,
+                    };
+                    let position = topic.publish(now_ms, published, || self.new_epoch())?;
+                    Ok(BrokerReply::Published(position))
+                });
+            }
+            BrokerRequest::Announce {
+                channel,
+                info,
+                change,
+            } => {
+                self.with_topic(&channel, |topic, _| {
+                    topic.tell(&BrokerEvent::Membership {
+                        channel: channel.clone(),
+                        info,
+                        change,
+                    });
+                });
+            }
+            BrokerRequest::AddPresence { channel, info } => {
+                self.with_topic(&channel, |topic, _| topic.presence_mut().add(info, party));
+            }
+            BrokerRequest::RemovePresence { channel, client } => {
+                self.with_topic(&channel, |topic, _| {
+                    topic.presence_mut().remove(&client.client)
+                });
+            }
+            BrokerRequest::Presence { id, channel } => {
+                self.answer(&inbox, id, &channel, |topic, _| {
+                    Ok(BrokerReply::Presence(topic.presence_mut().clients()))
+                });
+            }
+            BrokerRequest::PresenceStats { id, channel } => {
+                self.answer(&inbox, id, &channel, |topic, _| {
+                    Ok(BrokerReply::PresenceStats(topic.presence_mut().stats()))
+                });
+            }
+            BrokerRequest::History {
+                id,
+                channel,
+                query,
+                meta_ttl_ms,
+            } => {
+                self.answer(&inbox, id, &channel, |topic, now_ms| {
+                    let stream = topic.stream(now_ms, meta_ttl_ms, || self.new_epoch());
+                    stream.read(&query).map(BrokerReply::History)
+                });
+            }
+            BrokerRequest::RemoveHistory { id, channel } => {
+                self.answer(&inbox, id, &channel, |topic, _| {
+                    topic.clear_stream();
+                    Ok(BrokerReply::HistoryRemoved)
+                });
+            }
+            BrokerRequest::Control(control) => {
+                let parties = self.parties.read().unwrap_or_else(PoisonError::into_inner);
+                for inbox in parties.values() {
+                    inbox.deliver(BrokerEvent::Control(control.clone()));
+                }
+            }
+        }
+    }
+
+    fn detach(&self, party: Party) {
+        self.parties
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&party);
+        for shard in &self.shards {
+            lock(shard).retain(|channel, topic| {
+                topic.forget(channel, party);
+                !topic.is_idle()
+            });
+        }
+    }
+
+    fn expire(&self) {
+        let now_ms = self.clock.monotonic_ms();
+        for shard in &self.shards {
+            lock(shard).retain(|_, topic| {
+                topic.expire(now_ms);
+                !topic.is_idle()
+            });
+        }
+    }
+}
+
+/// A panic under the lock kills its worker; what the map holds is whole, since each change is one step.
+fn lock(shard: &Mutex<Topics>) -> MutexGuard<'_, Topics> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,261 @@
+//! One channel in the memory broker: who listens, its stream, its presence, what must not be published twice.
+//!
+//! Invariant: what is kept here has an end: a listener leaves, a client leaves, a stream and a key expire.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use engine::broker::{
+    BrokerError, BrokerEvent, JoinRead, JoinedStream, Membership, PublishOptions,
+};
+use engine::history::{Retention, Stream};
+use engine::limits::IDEMPOTENCY_TTL_MS;
+use engine::presence::Presence;
+use wire::protocol::{Publication, StreamPosition};
+
+use crate::limits::{IDEMPOTENCY_KEYS_MAX, META_TTL_DEFAULT_MS};
+use crate::{Inbox, Party};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Topic {
+    listeners: Vec<(Party, Arc<dyn Inbox>)>,
+    kept: Option<Box<Kept>>,
+}
+
+/// What only some channels have.
+#[derive(Default)]
+struct Kept {
+    presence: Presence<Party>,
+    stream: Option<Stream>,
+    /// When offset and epoch are forgotten.
+    stream_ends_at_ms: u64,
+    version: u64,
+    version_epoch: String,
+    /// Positions by idempotency key, and the keys in the order in which they expire.
+    accepted: HashMap<String, StreamPosition>,
+    accepted_order: VecDeque<(u64, String)>,
+}
+
+/// A publication on its way into a topic.
+pub(super) struct Published<'a> {
+    pub(super) channel: &'a Arc<str>,
+    pub(super) publication: Publication,
+    pub(super) options: &'a PublishOptions,
+}
+
+impl Topic {
+    pub(super) fn add_listener(&mut self, party: Party, inbox: Arc<dyn Inbox>) {
+        if !self
+            .listeners
+            .iter()
+            .any(|(listener, _)| *listener == party)
+        {
+            self.listeners.push((party, inbox));
+        }
+    }
+
+    pub(super) fn remove_listener(&mut self, party: Party) {
+        self.listeners.retain(|(listener, _)| *listener != party);
+    }
+
+    pub(super) fn tell(&self, event: &BrokerEvent) {
+        for (_, inbox) in &self.listeners {
+            inbox.deliver(event.clone());
+        }
+    }
+
+    pub(super) fn presence_mut(&mut self) -> &mut Presence<Party> {
+        &mut self.kept.get_or_insert_default().presence
+    }
+
+    /// The stream, begun if there is none.
+    pub(super) fn stream(
+        &mut self,
+        now_ms: u64,
+        meta_ttl_ms: u64,
+        new_epoch: impl FnOnce() -> Arc<str>,
+    ) -> &Stream {
+        self.kept
+            .get_or_insert_default()
+            .stream(now_ms, meta_ttl_ms, new_epoch)
+    }
+
+    pub(super) fn clear_stream(&mut self) {
+        if let Some(stream) = self.kept.as_mut().and_then(|kept| kept.stream.as_mut()) {
+            stream.clear();
+        }
+    }
+
+    pub(super) fn join(
+        &mut self,
+        now_ms: u64,
+        read: &JoinRead,
+        new_epoch: impl FnOnce() -> Arc<str>,
+    ) -> JoinedStream {
+        match read {
+            JoinRead::Nothing => JoinedStream::default(),
+            JoinRead::Position { meta_ttl_ms }
+            | JoinRead::Since { meta_ttl_ms, .. }
+            | JoinRead::Newest { meta_ttl_ms } => {
+                self.stream(now_ms, *meta_ttl_ms, new_epoch).join(read)
+            }
+        }
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        now_ms: u64,
+        published: Published<'_>,
+        new_epoch: impl FnOnce() -> Arc<str>,
+    ) -> Result<StreamPosition, BrokerError> {
+        let Published {
+            channel,
+            publication,
+            options,
+        } = published;
+        if let Some(position) = self.kept.as_ref().and_then(|kept| kept.suppressed(options)) {
+            return Ok(position);
+        }
+        if self.listeners.iter().any(|(_, inbox)| inbox.is_full()) {
+            return Err(BrokerError::Overloaded);
+        }
+        let (publication, epoch, position) = if options.history_size > 0 {
+            let kept = self.kept.get_or_insert_default();
+            kept.stream(now_ms, options.history_meta_ttl_ms, new_epoch);
+            let stream = kept.stream.as_mut().expect("begun in the line above");
+            let retention = Retention {
+                size: options.history_size,
+                ttl_ms: options.history_ttl_ms,
+            };
+            let publication = stream.append(now_ms, retention, publication);
+            (publication, stream.epoch().clone(), stream.position())
+        } else {
+            (Arc::new(publication), "".into(), StreamPosition::default())
+        };
+        if options.version > 0 || !options.idempotency_key.is_empty() {
+            self.kept
+                .get_or_insert_default()
+                .remember(now_ms, options, &position);
+        }
+        let channel = channel.clone();
+        self.tell(&BrokerEvent::Publication {
+            channel,
+            publication,
+            epoch,
+        });
+        Ok(position)
+    }
+
+    /// The party is gone: it hears nothing any more, and its clients have left.
+    pub(super) fn forget(&mut self, channel: &Arc<str>, party: Party) {
+        self.remove_listener(party);
+        let gone = match &mut self.kept {
+            Some(kept) => kept.presence.remove_party(&party),
+            None => return,
+        };
+        for info in gone {
+            let (channel, change) = (channel.clone(), Membership::Leave);
+            self.tell(&BrokerEvent::Membership {
+                channel,
+                info,
+                change,
+            });
+        }
+    }
+
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        let Some(kept) = &mut self.kept else { return };
+        kept.expire(now_ms);
+        if kept.is_empty() {
+            self.kept = None;
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.listeners.is_empty() && self.kept.as_ref().is_none_or(|kept| kept.is_empty())
+    }
+}
+
+impl Kept {
+    fn stream(
+        &mut self,
+        now_ms: u64,
+        meta_ttl_ms: u64,
+        new_epoch: impl FnOnce() -> Arc<str>,
+    ) -> &Stream {
+        let meta_ttl_ms = if meta_ttl_ms == 0 {
+            META_TTL_DEFAULT_MS
+        } else {
+            meta_ttl_ms
+        };
+        self.stream_ends_at_ms = self
+            .stream_ends_at_ms
+            .max(now_ms.saturating_add(meta_ttl_ms));
+        self.stream.get_or_insert_with(|| Stream::new(new_epoch()))
+    }
+
+    /// Where the publication was accepted before, when it must not be accepted again.
+    fn suppressed(&self, options: &PublishOptions) -> Option<StreamPosition> {
+        if let Some(position) = self.accepted.get(&options.idempotency_key) {
+            return Some(position.clone());
+        }
+        let is_stale = options.version > 0
+            && options.version <= self.version
+            && options.version_epoch == self.version_epoch;
+        let top = || {
+            self.stream
+                .as_ref()
+                .map(Stream::position)
+                .unwrap_or_default()
+        };
+        is_stale.then(top)
+    }
+
+    fn remember(&mut self, now_ms: u64, options: &PublishOptions, position: &StreamPosition) {
+        if options.version > 0 {
+            self.version = options.version;
+            self.version_epoch.clone_from(&options.version_epoch);
+            let keeps_ms = options.history_meta_ttl_ms.max(IDEMPOTENCY_TTL_MS);
+            self.stream_ends_at_ms = self.stream_ends_at_ms.max(now_ms.saturating_add(keeps_ms));
+        }
+        if !options.idempotency_key.is_empty() {
+            if self.accepted_order.len() >= IDEMPOTENCY_KEYS_MAX
+                && let Some((_, oldest)) = self.accepted_order.pop_front()
+            {
+                self.accepted.remove(&oldest);
+            }
+            let key = options.idempotency_key.clone();
+            self.accepted_order
+                .push_back((now_ms + IDEMPOTENCY_TTL_MS, key.clone()));
+            self.accepted.insert(key, position.clone());
+        }
+    }
+
+    fn expire(&mut self, now_ms: u64) {
+        while self
+            .accepted_order
+            .front()
+            .is_some_and(|(at_ms, _)| *at_ms <= now_ms)
+        {
+            if let Some((_, key)) = self.accepted_order.pop_front() {
+                self.accepted.remove(&key);
+            }
+        }
+        if self.stream_ends_at_ms <= now_ms {
+            self.stream = None;
+            self.version = 0;
+            self.version_epoch = String::new();
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.expire(now_ms);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.presence.is_empty()
+            && self.stream.is_none()
+            && self.version == 0
+            && self.accepted.is_empty()
+    }
+}

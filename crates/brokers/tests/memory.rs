@@ -1,0 +1,140 @@
+//! The memory broker against the cases that every broker must pass, and what is its own: it forgets.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use brokers::conformance::{self, World};
+use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
+use engine::broker::{BrokerEvent, BrokerRequest, JoinRead, PublishOptions, RequestId};
+use wire::protocol::Publication;
+
+#[derive(Default)]
+struct TestClock(AtomicU64);
+
+impl Clock for TestClock {
+    fn monotonic_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Default)]
+struct TestInbox {
+    events: Mutex<VecDeque<BrokerEvent>>,
+    is_full: AtomicBool,
+}
+
+impl Inbox for TestInbox {
+    fn deliver(&self, event: BrokerEvent) {
+        self.events.lock().unwrap().push_back(event);
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::SeqCst)
+    }
+}
+
+struct MemoryWorld {
+    clock: Arc<TestClock>,
+    broker: MemoryBroker,
+    inboxes: HashMap<Party, Arc<TestInbox>>,
+    channels: u32,
+}
+
+impl MemoryWorld {
+    fn new() -> MemoryWorld {
+        let clock = Arc::new(TestClock::default());
+        let broker = MemoryBroker::new(clock.clone(), "e".into());
+        MemoryWorld {
+            clock,
+            broker,
+            inboxes: HashMap::new(),
+            channels: 0,
+        }
+    }
+}
+
+impl World for MemoryWorld {
+    fn attach(&mut self) -> Party {
+        let inbox = Arc::new(TestInbox::default());
+        let party = self.broker.attach(inbox.clone());
+        self.inboxes.insert(party, inbox);
+        party
+    }
+
+    fn submit(&mut self, party: Party, request: BrokerRequest) {
+        self.broker.submit(party, request);
+    }
+
+    fn next_event(&mut self, party: Party) -> Option<BrokerEvent> {
+        self.inboxes[&party].events.lock().unwrap().pop_front()
+    }
+
+    fn detach(&mut self, party: Party) {
+        self.broker.detach(party);
+    }
+
+    fn set_full(&mut self, party: Party, is_full: bool) {
+        self.inboxes[&party]
+            .is_full
+            .store(is_full, Ordering::SeqCst);
+    }
+
+    fn pass_ms(&mut self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    fn fresh_channel(&mut self) -> Arc<str> {
+        self.channels += 1;
+        format!("channel-{}", self.channels).into()
+    }
+}
+
+#[test]
+fn passes_every_case_of_the_conformance_suite() {
+    let mut world = MemoryWorld::new();
+    for (name, case) in conformance::ALL {
+        println!("{name}");
+        case(&mut world);
+    }
+}
+
+#[test]
+fn nothing_is_kept_when_all_is_over() {
+    let mut world = MemoryWorld::new();
+    let party = world.attach();
+    for index in 0..100u64 {
+        let channel: Arc<str> = format!("room-{index}").into();
+        let id = RequestId(index);
+        world.submit(
+            party,
+            BrokerRequest::Subscribe {
+                id,
+                channel: channel.clone(),
+                read: JoinRead::Nothing,
+            },
+        );
+        let options = PublishOptions {
+            history_size: 10,
+            history_ttl_ms: 1000,
+            history_meta_ttl_ms: 5000,
+            idempotency_key: "once".into(),
+            ..PublishOptions::default()
+        };
+        let publication = Publication::default();
+        world.submit(
+            party,
+            BrokerRequest::Publish {
+                id,
+                channel,
+                publication,
+                options,
+            },
+        );
+    }
+    assert_eq!(world.broker.channel_count(), 100);
+    world.detach(party);
+    world.pass_ms(400_000);
+    world.broker.expire();
+    assert_eq!(world.broker.channel_count(), 0);
+}

@@ -1,0 +1,291 @@
+//! What the engine asks of a broker and what it hears from one.
+//!
+//! A party (a worker, or the server API) submits requests and gets events. The contract that every broker keeps:
+//! requests of one party about one channel take effect in the order submitted; all parties see the publications of
+//! a channel in one order; every request that carries a [`RequestId`] gets exactly one [`BrokerEvent::Reply`].
+
+use std::sync::Arc;
+
+use wire::protocol::{
+    ClientInfo, Disconnect, HistoryResult, PresenceStats, Publication, StreamPosition,
+};
+
+use crate::claims::SubscriptionGrant;
+
+/// Chosen by the party that asks, echoed in the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What a party asks of the broker.
+#[derive(Clone, Debug)]
+pub enum BrokerRequest {
+    /// Hear this channel from now on, and then read its stream. Asking again is no error; the answer is
+    /// [`BrokerReply::Subscribed`].
+    Subscribe {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// The channel to hear.
+        channel: Arc<str>,
+        /// What to read once the channel is heard.
+        read: JoinRead,
+    },
+    /// Hear this channel no more.
+    Unsubscribe {
+        /// The channel.
+        channel: Arc<str>,
+    },
+    /// Accept a publication; the answer is [`BrokerReply::Published`].
+    Publish {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// Where to.
+        channel: Arc<str>,
+        /// What; its offset is assigned by the broker.
+        publication: Publication,
+        /// How.
+        options: PublishOptions,
+    },
+    /// Tell subscribers that somebody joined or left.
+    Announce {
+        /// Where.
+        channel: Arc<str>,
+        /// Who.
+        info: Arc<ClientInfo>,
+        /// Which.
+        change: Membership,
+    },
+    /// Keep this client in the channel's presence until removed, or until the party is gone.
+    AddPresence {
+        /// Where.
+        channel: Arc<str>,
+        /// Who.
+        info: Arc<ClientInfo>,
+    },
+    /// Take this client out of the channel's presence.
+    RemovePresence {
+        /// Where.
+        channel: Arc<str>,
+        /// Client id.
+        client: Arc<ClientInfo>,
+    },
+    /// Who is there; the answer is [`BrokerReply::Presence`].
+    Presence {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// Where.
+        channel: Arc<str>,
+    },
+    /// How many are there; the answer is [`BrokerReply::PresenceStats`].
+    PresenceStats {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// Where.
+        channel: Arc<str>,
+    },
+    /// Read the stream; the answer is [`BrokerReply::History`].
+    History {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// Which stream.
+        channel: Arc<str>,
+        /// What of it.
+        query: HistoryQuery,
+        /// How long offset and epoch are kept, milliseconds, when this read creates them.
+        meta_ttl_ms: u64,
+    },
+    /// Drop what is retained, keeping offset and epoch; the answer is [`BrokerReply::HistoryRemoved`].
+    RemoveHistory {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// Which stream.
+        channel: Arc<str>,
+    },
+    /// Tell every worker of every node.
+    Control(Arc<Control>),
+}
+
+/// What a subscriber needs to know of the stream when it joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinRead {
+    /// Nothing: the subscription has no position.
+    Nothing,
+    /// The position of the top.
+    Position {
+        /// See [`BrokerRequest::History`].
+        meta_ttl_ms: u64,
+    },
+    /// Everything behind `since`, at most `limit`.
+    Since {
+        /// The position that the client holds.
+        since: StreamPosition,
+        /// Publications at most.
+        limit: u32,
+        /// See [`BrokerRequest::History`].
+        meta_ttl_ms: u64,
+    },
+    /// The newest publication.
+    Newest {
+        /// See [`BrokerRequest::History`].
+        meta_ttl_ms: u64,
+    },
+}
+
+/// How a publication is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// Publications retained; 0 keeps none and assigns no offset.
+    pub history_size: u32,
+    /// Milliseconds retained.
+    pub history_ttl_ms: u64,
+    /// Milliseconds that offset and epoch outlive the last publication.
+    pub history_meta_ttl_ms: u64,
+    /// A publication with a key seen within five minutes is not published again; empty for none.
+    pub idempotency_key: String,
+    /// A publication whose version is not above the last is not published; 0 for none.
+    pub version: u64,
+    /// Versions of different epochs are not compared.
+    pub version_epoch: String,
+}
+
+/// Which part of a stream to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// `None` reads all; `Some(0)` only the position.
+    pub limit: Option<u32>,
+    /// Start behind this position, or before it in reverse.
+    pub since: Option<StreamPosition>,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+/// Whether somebody came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// Came.
+    Join,
+    /// Went.
+    Leave,
+}
+
+/// What a party hears.
+#[derive(Clone, Debug)]
+pub enum BrokerEvent {
+    /// A publication in a channel that the party hears.
+    Publication {
+        /// Where.
+        channel: Arc<str>,
+        /// What.
+        publication: Arc<Publication>,
+        /// The stream's epoch; empty without history.
+        epoch: Arc<str>,
+    },
+    /// Somebody joined or left a channel that the party hears.
+    Membership {
+        /// Where.
+        channel: Arc<str>,
+        /// Who.
+        info: Arc<ClientInfo>,
+        /// Which.
+        change: Membership,
+    },
+    /// The answer to a request.
+    Reply {
+        /// The request's id.
+        id: RequestId,
+        /// What came of it.
+        result: Result<BrokerReply, BrokerError>,
+    },
+    /// An order of the server API.
+    Control(Arc<Control>),
+}
+
+/// Answers of a broker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BrokerReply {
+    /// The channel is heard; what was asked of its stream.
+    Subscribed(JoinedStream),
+    /// The publication is accepted at this position (zero without history). A repeated idempotency key and a stale
+    /// version answer with the position of what was accepted before.
+    Published(StreamPosition),
+    /// Who is there.
+    Presence(Vec<Arc<ClientInfo>>),
+    /// How many are there.
+    PresenceStats(PresenceStats),
+    /// What was read.
+    History(HistoryResult),
+    /// What was retained is gone.
+    HistoryRemoved,
+}
+
+/// The stream as a joining subscriber finds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JoinedStream {
+    /// The stream's top.
+    pub top: StreamPosition,
+    /// What was asked for by [`JoinRead`], oldest first.
+    pub publications: Vec<Arc<Publication>>,
+}
+
+/// Why a broker did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// It cannot be reached or did not answer in time.
+    #[error("the broker is unavailable")]
+    Unavailable,
+    /// A receiving party is so far behind that taking more would lose messages.
+    #[error("a receiver of the channel is overloaded")]
+    Overloaded,
+    /// The position asked for belongs to another epoch.
+    #[error("the position is not in the stream any more")]
+    UnrecoverablePosition,
+}
+
+/// An order of the server API to the sessions that it names (protocol §3.3).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// Whose sessions.
+    pub target: Target,
+    /// What to do with them.
+    pub order: Order,
+}
+
+/// Names sessions by user and, optionally, by client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// User id; empty means the anonymous users, as a group of their own.
+    pub user: String,
+    /// Only this client, when not empty.
+    pub client: String,
+    /// Not these clients.
+    pub except: Vec<String>,
+}
+
+/// What the server API wants of sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Begin a server-side subscription.
+    Subscribe {
+        /// Where.
+        channel: String,
+        /// Lifetime in Unix seconds.
+        expire_at: Option<i64>,
+        /// How it differs from the namespace's options.
+        grant: SubscriptionGrant,
+        /// Recover from here.
+        recover_since: Option<StreamPosition>,
+    },
+    /// End a subscription, or all when the channel is empty.
+    Unsubscribe {
+        /// Where.
+        channel: String,
+    },
+    /// End the connection.
+    Disconnect(Disconnect),
+    /// Change the connection's lifetime.
+    Refresh {
+        /// Unix seconds; `None` for no end.
+        expire_at: Option<i64>,
+        /// End it now (3005).
+        expired: bool,
+    },
+}

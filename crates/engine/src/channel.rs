@@ -1,0 +1,256 @@
+//! Channel names: which namespace one belongs to and who may do what there (§5.1 – 5.3).
+//!
+//! Every prefix, boundary and permission is read here and nowhere else.
+
+use wire::protocol::ErrorCode;
+
+use crate::rules::{ChannelRules, DataFormat, Namespace, Permission, Rules};
+
+/// A channel name, read by the rules.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelView<'r, 'n> {
+    /// The options that hold for it.
+    pub namespace: &'r Namespace,
+    /// Whether it needs a subscription token.
+    pub is_private: bool,
+    /// The users admitted, when the name lists them.
+    pub users: Option<&'n str>,
+}
+
+/// Who wants to do something.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    /// User id; empty for anonymous.
+    pub user: &'a str,
+    /// Whether this session is subscribed to the channel in question.
+    pub is_subscriber: bool,
+}
+
+/// Reads a channel name.
+///
+/// # Errors
+/// 107 for a name that is empty, too long or not allowed; 102 for an unknown namespace.
+pub fn view<'r, 'n>(
+    rules: &'r ChannelRules,
+    name: &'n str,
+) -> Result<ChannelView<'r, 'n>, ErrorCode> {
+    if name.is_empty() || name.len() > rules.max_length {
+        return Err(ErrorCode::BadRequest);
+    }
+    let prefix = Some(&*rules.private_prefix).filter(|prefix| !prefix.is_empty());
+    let public = prefix.and_then(|prefix| name.strip_prefix(prefix));
+    let is_private = public.is_some();
+    let public = public.unwrap_or(name);
+    let boundary = Some(&*rules.namespace_boundary).filter(|boundary| !boundary.is_empty());
+    let (namespace, rest) = match boundary.and_then(|boundary| public.split_once(boundary)) {
+        Some((namespace, rest)) => (
+            rules
+                .namespaces
+                .get(namespace)
+                .ok_or(ErrorCode::UnknownChannel)?,
+            rest,
+        ),
+        None => (&rules.without_namespace, public),
+    };
+    let is_allowed = match &namespace.channel_regex {
+        Some(regex) => regex.is_match(rest),
+        None => rest.is_ascii() && !rest.bytes().any(|byte| byte.is_ascii_control()),
+    };
+    if !is_allowed {
+        return Err(ErrorCode::BadRequest);
+    }
+    let user_boundary = Some(&*rules.user_boundary).filter(|boundary| !boundary.is_empty());
+    let users = user_boundary
+        .filter(|_| namespace.allow_user_limited_channels)
+        .and_then(|boundary| rest.rsplit_once(boundary))
+        .map(|(_, users)| users);
+    Ok(ChannelView {
+        namespace,
+        is_private,
+        users,
+    })
+}
+
+/// Whether this user may subscribe without a token.
+///
+/// # Errors
+/// 103 when not.
+pub fn may_subscribe(
+    rules: &Rules,
+    view: &ChannelView<'_, '_>,
+    user: &str,
+) -> Result<(), ErrorCode> {
+    if view.is_private {
+        return Err(ErrorCode::PermissionDenied);
+    }
+    let is_allowed = match view.users {
+        Some(users) => {
+            !user.is_empty()
+                && users
+                    .split(&*rules.channels.user_separator)
+                    .any(|one| one == user)
+        }
+        None => {
+            let permission = view.namespace.subscribe;
+            permission.client && (!user.is_empty() || permission.anonymous)
+        }
+    };
+    grant(is_allowed || rules.client.insecure)
+}
+
+/// Whether this actor may publish.
+///
+/// # Errors
+/// 103 when not.
+pub fn may_publish(
+    rules: &Rules,
+    namespace: &Namespace,
+    actor: Actor<'_>,
+) -> Result<(), ErrorCode> {
+    grant(holds(namespace.publish, actor) || rules.client.insecure)
+}
+
+/// Whether this actor may read presence.
+///
+/// # Errors
+/// 108 when the feature is off, whoever asks; 103 when this actor may not.
+pub fn may_read_presence(
+    rules: &Rules,
+    namespace: &Namespace,
+    actor: Actor<'_>,
+) -> Result<(), ErrorCode> {
+    if !namespace.presence {
+        return Err(ErrorCode::NotAvailable);
+    }
+    grant(holds(namespace.presence_read, actor) || rules.client.insecure)
+}
+
+/// Whether this actor may read history.
+///
+/// # Errors
+/// 108 when the feature is off, whoever asks; 103 when this actor may not.
+pub fn may_read_history(
+    rules: &Rules,
+    namespace: &Namespace,
+    actor: Actor<'_>,
+) -> Result<(), ErrorCode> {
+    if !namespace.has_history() {
+        return Err(ErrorCode::NotAvailable);
+    }
+    grant(holds(namespace.history_read, actor) || rules.client.insecure)
+}
+
+/// Whether a payload has the form that the namespace wants.
+///
+/// # Errors
+/// 107 when not.
+pub fn check_data(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
+    let is_fine = match format {
+        DataFormat::Binary => true,
+        DataFormat::NonEmpty => !data.is_empty(),
+        DataFormat::Json => wire::protocol::is_json(data),
+        DataFormat::JsonObject => {
+            data.trim_ascii_start().first() == Some(&b'{') && wire::protocol::is_json(data)
+        }
+    };
+    if is_fine {
+        Ok(())
+    } else {
+        Err(ErrorCode::BadRequest)
+    }
+}
+
+impl Namespace {
+    /// Whether publications are retained at all.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        self.history_size > 0 && self.history_ttl_ms > 0
+    }
+}
+
+fn holds(permission: Permission, actor: Actor<'_>) -> bool {
+    let is_wide = permission.client || (permission.subscriber && actor.is_subscriber);
+    is_wide && (!actor.user.is_empty() || permission.anonymous)
+}
+
+fn grant(is_allowed: bool) -> Result<(), ErrorCode> {
+    if is_allowed {
+        Ok(())
+    } else {
+        Err(ErrorCode::PermissionDenied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::SubscribePermission;
+
+    fn rules() -> Rules {
+        let mut rules = Rules::default();
+        let chat = Namespace {
+            allow_user_limited_channels: true,
+            subscribe: SubscribePermission {
+                client: true,
+                anonymous: false,
+            },
+            ..Namespace::default()
+        };
+        rules.channels.namespaces.insert("chat".into(), chat);
+        rules
+    }
+
+    fn subscribe(name: &str, user: &str) -> Result<(), u32> {
+        let rules = rules();
+        view(&rules.channels, name)
+            .and_then(|view| may_subscribe(&rules, &view, user))
+            .map_err(ErrorCode::number)
+    }
+
+    #[test]
+    fn names_lead_to_namespaces_and_permissions() {
+        let long = format!("chat:{}", "x".repeat(250));
+        let too_long = format!("chat:{}", "x".repeat(251));
+        for (name, user, expected) in [
+            ("chat:room", "ann", Ok(())),
+            ("chat:room", "", Err(103)),
+            ("chat:room#ann,bob", "bob", Ok(())),
+            ("chat:room#ann,bob", "eve", Err(103)),
+            ("chat:room#", "", Err(103)),
+            ("$chat:room", "ann", Err(103)),
+            ("news", "ann", Err(103)),
+            ("nope:room", "ann", Err(102)),
+            ("$nope:room", "ann", Err(102)),
+            ("", "ann", Err(107)),
+            ("chat:r\u{f6}\u{f6}m", "ann", Err(107)),
+            ("chat:ro\nom", "ann", Err(107)),
+            (&long, "ann", Ok(())),
+            (&too_long, "ann", Err(107)),
+        ] {
+            assert_eq!(subscribe(name, user), expected, "{name:?} by {user:?}");
+        }
+    }
+
+    #[test]
+    fn anonymous_users_need_their_own_flag_in_addition() {
+        let permission = Permission {
+            client: false,
+            subscriber: true,
+            anonymous: false,
+        };
+        let actor = |user, is_subscriber| Actor {
+            user,
+            is_subscriber,
+        };
+        assert!(holds(permission, actor("ann", true)));
+        assert!(!holds(permission, actor("ann", false)));
+        assert!(!holds(permission, actor("", true)));
+        assert!(holds(
+            Permission {
+                anonymous: true,
+                ..permission
+            },
+            actor("", true)
+        ));
+    }
+}

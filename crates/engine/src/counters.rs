@@ -1,0 +1,102 @@
+//! What happened, as plain numbers that only grow; the driver turns them into metrics.
+
+/// Totals of one worker since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Sessions opened.
+    pub sessions_opened: u64,
+    /// Sessions whose connect command was accepted.
+    pub sessions_connected: u64,
+    /// Commands handled, by [`CommandKind`] order.
+    pub commands: [u64; CommandKind::ALL.len()],
+    /// Error replies.
+    pub error_replies: u64,
+    /// Publications, joins and leaves put into outboxes.
+    pub deliveries: u64,
+    /// Publications received from the broker.
+    pub publications: u64,
+    /// Subscriptions that became live.
+    pub subscriptions_joined: u64,
+    /// Recoveries that were whole.
+    pub recoveries_whole: u64,
+    /// Recoveries that were refused.
+    pub recoveries_refused: u64,
+    /// Publications delivered by recovery.
+    pub recovered_publications: u64,
+    /// Gaps noticed and told.
+    pub gaps_told: u64,
+}
+
+/// What a command asks, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandKind {
+    /// `connect`
+    Connect,
+    /// `subscribe`
+    Subscribe,
+    /// `unsubscribe`
+    Unsubscribe,
+    /// `publish`
+    Publish,
+    /// `presence`
+    Presence,
+    /// `presence_stats`
+    PresenceStats,
+    /// `history`
+    History,
+    /// `rpc`
+    Rpc,
+    /// `send`
+    Send,
+    /// `refresh`
+    Refresh,
+    /// `sub_refresh`
+    SubRefresh,
+    /// `ping`
+    Ping,
+    /// The empty command.
+    Pong,
+    /// None that we know.
+    Unknown,
+}
+
+impl CommandKind {
+    /// All kinds, in the order of [`Counters::commands`].
+    pub const ALL: &'static [CommandKind] = &[
+        CommandKind::Connect,
+        CommandKind::Subscribe,
+        CommandKind::Unsubscribe,
+        CommandKind::Publish,
+        CommandKind::Presence,
+        CommandKind::PresenceStats,
+        CommandKind::History,
+        CommandKind::Rpc,
+        CommandKind::Send,
+        CommandKind::Refresh,
+        CommandKind::SubRefresh,
+        CommandKind::Ping,
+        CommandKind::Pong,
+        CommandKind::Unknown,
+    ];
+
+    /// The name used in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CommandKind::Connect => "connect",
+            CommandKind::Subscribe => "subscribe",
+            CommandKind::Unsubscribe => "unsubscribe",
+            CommandKind::Publish => "publish",
+            CommandKind::Presence => "presence",
+            CommandKind::PresenceStats => "presence_stats",
+            CommandKind::History => "history",
+            CommandKind::Rpc => "rpc",
+            CommandKind::Send => "send",
+            CommandKind::Refresh => "refresh",
+            CommandKind::SubRefresh => "sub_refresh",
+            CommandKind::Ping => "ping",
+            CommandKind::Pong => "client_pong",
+            CommandKind::Unknown => "unknown",
+        }
+    }
+}

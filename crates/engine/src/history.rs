@@ -1,0 +1,235 @@
+//! One channel's stream: the retained publications with their offset and epoch.
+//!
+//! Invariant: the retained offsets are consecutive and end at `top`, so "everything since x" is either whole or
+//! known not to be.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use wire::protocol::{HistoryResult, Publication, StreamPosition};
+
+use crate::broker::{BrokerError, HistoryQuery, JoinRead, JoinedStream};
+
+/// A stream as one channel has it.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    epoch: Arc<str>,
+    top: u64,
+    retained: VecDeque<Retained>,
+}
+
+#[derive(Clone, Debug)]
+struct Retained {
+    publication: Arc<Publication>,
+    expires_at_ms: u64,
+}
+
+/// How much of a stream is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Publications at most.
+    pub size: u32,
+    /// Milliseconds at most.
+    pub ttl_ms: u64,
+}
+
+impl Stream {
+    /// A new, empty stream. The epoch tells this life of the stream from all others.
+    #[must_use]
+    pub fn new(epoch: Arc<str>) -> Stream {
+        Stream {
+            epoch,
+            top: 0,
+            retained: VecDeque::new(),
+        }
+    }
+
+    /// The name of this life.
+    #[must_use]
+    pub fn epoch(&self) -> &Arc<str> {
+        &self.epoch
+    }
+
+    /// The position of the newest publication.
+    #[must_use]
+    pub fn position(&self) -> StreamPosition {
+        StreamPosition {
+            offset: self.top,
+            epoch: self.epoch.to_string(),
+        }
+    }
+
+    /// When the last retained publication expires, if there is one.
+    #[must_use]
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        self.retained.back().map(|newest| newest.expires_at_ms)
+    }
+
+    /// Numbers a publication and retains it.
+    pub fn append(
+        &mut self,
+        now_ms: u64,
+        retention: Retention,
+        mut publication: Publication,
+    ) -> Arc<Publication> {
+        self.top += 1;
+        publication.offset = self.top;
+        let publication = Arc::new(publication);
+        let expires_at_ms = now_ms.saturating_add(retention.ttl_ms);
+        self.retained.push_back(Retained {
+            publication: publication.clone(),
+            expires_at_ms,
+        });
+        while self.retained.len() > retention.size as usize {
+            self.retained.pop_front();
+        }
+        self.expire(now_ms);
+        publication
+    }
+
+    /// Drops what is older than its time. A shorter time of a later publication does not outlive an earlier one:
+    /// only the front is looked at, so that offsets stay consecutive.
+    pub fn expire(&mut self, now_ms: u64) {
+        while self
+            .retained
+            .front()
+            .is_some_and(|oldest| oldest.expires_at_ms <= now_ms)
+        {
+            self.retained.pop_front();
+        }
+    }
+
+    /// Drops everything retained; position and epoch stay.
+    pub fn clear(&mut self) {
+        self.retained.clear();
+    }
+
+    /// Reads a part of the stream (protocol §1.11).
+    ///
+    /// # Errors
+    /// [`BrokerError::UnrecoverablePosition`] when `since` names another epoch.
+    pub fn read(&self, query: &HistoryQuery) -> Result<HistoryResult, BrokerError> {
+        let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
+        let since = query.since.as_ref();
+        if since.is_some_and(|since| !self.accepts(&since.epoch)) {
+            return Err(BrokerError::UnrecoverablePosition);
+        }
+        let publications = self.retained.iter().map(|retained| &retained.publication);
+        let publications = match (since, query.reverse) {
+            (None, false) => publications.take(limit).cloned().collect(),
+            (None, true) => publications.rev().take(limit).cloned().collect(),
+            (Some(since), false) => publications
+                .filter(|p| p.offset > since.offset)
+                .take(limit)
+                .cloned()
+                .collect(),
+            (Some(since), true) => publications
+                .rev()
+                .filter(|p| p.offset < since.offset)
+                .take(limit)
+                .cloned()
+                .collect(),
+        };
+        Ok(HistoryResult {
+            publications,
+            epoch: self.epoch.to_string(),
+            offset: self.top,
+        })
+    }
+
+    /// Reads what a joining subscriber asked for. A position of another epoch finds nothing behind it.
+    #[must_use]
+    pub fn join(&self, read: &JoinRead) -> JoinedStream {
+        let all = self.retained.iter().map(|retained| &retained.publication);
+        let publications = match read {
+            JoinRead::Nothing => return JoinedStream::default(),
+            JoinRead::Position { .. } => Vec::new(),
+            JoinRead::Newest { .. } => all.rev().take(1).cloned().collect(),
+            JoinRead::Since { since, .. } if !self.accepts(&since.epoch) => Vec::new(),
+            JoinRead::Since { since, limit, .. } => all
+                .filter(|p| p.offset > since.offset)
+                .take(*limit as usize)
+                .cloned()
+                .collect(),
+        };
+        JoinedStream {
+            top: self.position(),
+            publications,
+        }
+    }
+
+    /// An empty epoch is that of a client which knows none yet (§1.10).
+    fn accepts(&self, epoch: &str) -> bool {
+        epoch.is_empty() || epoch == &*self.epoch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(size: u32, ttl_ms: u64, count: u64) -> Stream {
+        let mut stream = Stream::new("e".into());
+        for index in 0..count {
+            stream.append(index, Retention { size, ttl_ms }, Publication::default());
+        }
+        stream
+    }
+
+    fn offsets(stream: &Stream, limit: Option<u32>, since: Option<u64>, reverse: bool) -> Vec<u64> {
+        let since = since.map(|offset| StreamPosition {
+            offset,
+            epoch: "e".into(),
+        });
+        let result = stream
+            .read(&HistoryQuery {
+                limit,
+                since,
+                reverse,
+            })
+            .unwrap();
+        result
+            .publications
+            .iter()
+            .map(|publication| publication.offset)
+            .collect()
+    }
+
+    #[test]
+    fn keeps_the_newest_and_reads_both_ways() {
+        let stream = stream(3, 1000, 5);
+        assert_eq!(offsets(&stream, None, None, false), [3, 4, 5]);
+        assert_eq!(offsets(&stream, Some(2), None, true), [5, 4]);
+        assert_eq!(offsets(&stream, None, Some(3), false), [4, 5]);
+        assert_eq!(offsets(&stream, None, Some(5), true), [4, 3]);
+        assert_eq!(offsets(&stream, Some(0), None, false), [0u64; 0]);
+        assert_eq!(stream.position().offset, 5);
+    }
+
+    #[test]
+    fn expiry_and_clearing_keep_the_position() {
+        let mut stream = stream(10, 10, 3);
+        stream.expire(11);
+        assert_eq!(offsets(&stream, None, None, false), [3]);
+        stream.clear();
+        assert_eq!(offsets(&stream, None, None, false), [0u64; 0]);
+        assert_eq!(stream.position().offset, 3);
+    }
+
+    #[test]
+    fn another_epoch_is_refused_and_an_empty_one_accepted() {
+        let stream = stream(10, 10, 3);
+        let query = |epoch: &str| HistoryQuery {
+            since: Some(StreamPosition {
+                offset: 1,
+                epoch: epoch.into(),
+            }),
+            ..HistoryQuery::default()
+        };
+        assert_eq!(
+            stream.read(&query("x")),
+            Err(BrokerError::UnrecoverablePosition)
+        );
+        assert_eq!(stream.read(&query("")).unwrap().publications.len(), 2);
+    }
+}

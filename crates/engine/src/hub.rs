@@ -1,0 +1,192 @@
+//! A worker's index from channel to sessions.
+//!
+//! Invariant: a seat stays where it is until its owner leaves, so that entering and leaving cost the same in a room
+//! of ten and of ten thousand; a channel without seats does not exist.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use slab::Slab;
+
+/// The channels that the sessions of one worker hear.
+#[derive(Debug, Default)]
+pub struct Hub {
+    index: HashMap<Arc<str>, u32>,
+    channels: Slab<Channel>,
+}
+
+/// One channel as this worker knows it.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) name: Arc<str>,
+    pub(crate) seats: Slab<Seated>,
+    /// Whether the broker has confirmed that this worker hears the channel.
+    pub(crate) is_heard: bool,
+    /// The stream's epoch, once known.
+    pub(crate) epoch: Arc<str>,
+    /// When a publication or a check last proved that the worker hears everything; 0 when nobody needs that.
+    pub(crate) proven_at_ms: u64,
+}
+
+/// A session's place in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) channel: u32,
+    pub(crate) index: u32,
+}
+
+/// Who sits there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seated {
+    /// Slot of the session.
+    pub(crate) session: u32,
+    pub(crate) phase: SeatPhase,
+    pub(crate) is_positioned: bool,
+    pub(crate) wants_membership: bool,
+    /// Offset of the last publication that the session has.
+    pub(crate) offset: u64,
+}
+
+/// What happens to a publication for this seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SeatPhase {
+    /// It waits in the session until the subscription has been answered.
+    Joining,
+    /// It is sent.
+    Live,
+}
+
+impl Channel {
+    /// The live seats that hold a position, with the slots of their sessions.
+    pub(crate) fn positioned_seats(&self, channel: u32) -> impl Iterator<Item = (u32, Seat)> {
+        let seats = self.seats.iter();
+        let positioned =
+            seats.filter(|(_, seated)| seated.phase == SeatPhase::Live && seated.is_positioned);
+        positioned.map(move |(index, seated)| {
+            (
+                seated.session,
+                Seat {
+                    channel,
+                    index: slot_number(index),
+                },
+            )
+        })
+    }
+}
+
+impl Hub {
+    /// Seats a session, creating the channel if needed. The seat is [`SeatPhase::Joining`].
+    pub(crate) fn enter(&mut self, name: &str, session: u32) -> Seat {
+        let slot = match self.index.get(name) {
+            Some(slot) => *slot,
+            None => self.create(name),
+        };
+        let seated = Seated {
+            session,
+            phase: SeatPhase::Joining,
+            is_positioned: false,
+            wants_membership: false,
+            offset: 0,
+        };
+        let index = self.channels[slot as usize].seats.insert(seated);
+        Seat {
+            channel: slot,
+            index: slot_number(index),
+        }
+    }
+
+    /// Frees a seat. Returns the channel's name when nobody is left and the channel is gone.
+    pub(crate) fn leave(&mut self, seat: Seat) -> Option<Arc<str>> {
+        let channel = &mut self.channels[seat.channel as usize];
+        channel.seats.remove(seat.index as usize);
+        if channel.seats.is_empty() {
+            let channel = self.channels.remove(seat.channel as usize);
+            self.index.remove(&channel.name);
+            if self.channels.is_empty() {
+                self.channels = Slab::new();
+            }
+            return Some(channel.name);
+        }
+        if channel.seats.capacity() > 64 && channel.seats.len() * 4 < channel.seats.capacity() {
+            channel.seats.shrink_to_fit();
+        }
+        None
+    }
+
+    /// The channel of that name and its slot, when a session of this worker hears it.
+    pub(crate) fn find(&mut self, name: &str) -> Option<(u32, &mut Channel)> {
+        let slot = *self.index.get(name)?;
+        Some((slot, &mut self.channels[slot as usize]))
+    }
+
+    pub(crate) fn channel(&self, seat: Seat) -> &Channel {
+        &self.channels[seat.channel as usize]
+    }
+
+    pub(crate) fn channel_mut(&mut self, seat: Seat) -> &mut Channel {
+        &mut self.channels[seat.channel as usize]
+    }
+
+    pub(crate) fn seated(&mut self, seat: Seat) -> &mut Seated {
+        &mut self.channels[seat.channel as usize].seats[seat.index as usize]
+    }
+
+    pub(crate) fn channels_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
+        self.channels.iter_mut().map(|(_, channel)| channel)
+    }
+
+    /// Every channel with the number of its seats.
+    pub fn census(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.channels
+            .iter()
+            .map(|(_, channel)| (&channel.name, channel.seats.len()))
+    }
+
+    /// Channels that somebody hears.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether nobody hears anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    fn create(&mut self, name: &str) -> u32 {
+        let name: Arc<str> = name.into();
+        let slot = slot_number(self.channels.insert(Channel {
+            name: name.clone(),
+            seats: Slab::new(),
+            is_heard: false,
+            epoch: "".into(),
+            proven_at_ms: 0,
+        }));
+        self.index.insert(name, slot);
+        slot
+    }
+}
+
+fn slot_number(index: usize) -> u32 {
+    u32::try_from(index).expect("a worker has fewer than 2^32 channels and sessions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_stay_and_an_empty_channel_vanishes() {
+        let mut hub = Hub::default();
+        let (one, two) = (hub.enter("a", 1), hub.enter("a", 2));
+        assert_eq!(hub.len(), 1);
+        assert_eq!(hub.leave(one), None);
+        assert_eq!(hub.seated(two).session, 2);
+        let three = hub.enter("a", 3);
+        assert_eq!(three, one);
+        assert_eq!(hub.leave(three), None);
+        assert_eq!(hub.leave(two).as_deref(), Some("a"));
+        assert!(hub.is_empty() && hub.index.is_empty());
+    }
+}

@@ -1,0 +1,31 @@
+//! Sessions, hub, channel rules, history, presence and recovery as state machines.
+//!
+//! No socket, clock, randomness, lock, log or thread: time is an argument, chance is a seed, effects are returned.
+//! The server drives [`worker::Worker`] with real sockets; the simulated world drives the same type.
+//!
+//! Reading order: [`rules`] and [`channel`] (what is allowed), [`worker`] (what happens), [`broker`] (what is asked of
+//! brokers), [`history`], [`presence`] (what brokers keep).
+
+pub mod broker;
+pub mod channel;
+pub mod claims;
+pub mod counters;
+pub mod encoding;
+pub mod history;
+pub mod hub;
+pub mod limits;
+pub mod outbox;
+pub mod presence;
+pub mod random;
+mod recovery;
+pub mod rules;
+mod session;
+pub mod time;
+mod turn;
+pub mod users;
+mod wheel;
+pub mod worker;
+
+pub use session::queries::code as broker_error_code;
+pub use session::{Opening, PingStyle, SessionKey};
+pub use turn::{Effect, TokenKind};

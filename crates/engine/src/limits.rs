@@ -1,0 +1,31 @@
+//! Every bound of this crate, with its reason, and the relations between them.
+
+/// Commands that wait while a session's token is verified. A client sends connect and its subscriptions in one
+/// message, 128 by default; more than this is a flood (3013).
+pub const BACKLOG_COMMANDS_MAX: usize = 2_048;
+
+/// Publications that wait while a subscription joins. At 10,000 a second that is 400 ms of a channel; whoever needs
+/// longer is refused with a temporary error and tries again, which costs less than the memory.
+pub const JOIN_BUFFER_MAX: usize = 4_096;
+
+/// Milliseconds of one turn of the timer wheel. Nothing that a session waits for is shorter than a second.
+pub const WHEEL_TICK_MS: u64 = 128;
+
+/// Slots of the timer wheel: with the tick, a horizon of 32 s, just above the usual ping interval.
+pub const WHEEL_SLOTS: usize = 256;
+
+/// Milliseconds that an idempotency key is remembered (protocol §3.3: five minutes).
+pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
+
+/// Seconds of a lifetime told to a client at most: one year (protocol §1.11).
+pub const TTL_SECONDS_MAX: i64 = 365 * 24 * 3600;
+
+const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE_MAX);
+const _: () = assert!(
+    WHEEL_SLOTS.is_power_of_two(),
+    "the slot of a tick is found by a mask"
+);
+
+/// Questions to the broker that one worker may have open. With answers within a millisecond this is a hundred million
+/// a second; with a broker that stopped answering, it keeps memory bounded (111).
+pub const PENDING_MAX: usize = 100_000;

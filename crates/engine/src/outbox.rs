@@ -1,0 +1,152 @@
+//! The bounded queue of frames towards one peer.
+//!
+//! Invariant: `queued` is the number of bytes not yet written, and a push that would lift it above the bound is
+//! refused whole: the session then closes as slow (3008). An empty outbox owns no heap memory.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+/// Frames on their way to one peer.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// The oldest frame, possibly written in part: the usual case of one frame needs no queue.
+    first: Bytes,
+    rest: Option<Box<VecDeque<Bytes>>>,
+    queued: usize,
+}
+
+/// The peer reads more slowly than it is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slow;
+
+impl Outbox {
+    /// Appends a whole frame.
+    ///
+    /// # Errors
+    /// [`Slow`] when more than `bound` bytes would be queued; an empty outbox takes any frame.
+    pub fn push(&mut self, frame: Bytes, bound: usize) -> Result<(), Slow> {
+        if self.queued + frame.len() > bound && self.queued > 0 {
+            return Err(Slow);
+        }
+        self.queued += frame.len();
+        if self.first.is_empty() {
+            self.first = frame;
+        } else {
+            self.rest.get_or_insert_default().push_back(frame);
+        }
+        Ok(())
+    }
+
+    /// Bytes not yet written.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Whether everything is written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// Points `slices` at what is to be written, oldest first; says how many slices it used.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let first = Some(&self.first).filter(|frame| !frame.is_empty());
+        let frames = first
+            .into_iter()
+            .chain(self.rest.iter().flat_map(|rest| rest.iter()));
+        let mut used = 0;
+        for (slice, frame) in slices.iter_mut().zip(frames) {
+            *slice = IoSlice::new(frame);
+            used += 1;
+        }
+        used
+    }
+
+    /// Forgets the first `written` bytes.
+    ///
+    /// # Panics
+    /// When `written` is more than what was queued: the driver then lies about what it wrote.
+    pub fn advance(&mut self, mut written: usize) {
+        assert!(written <= self.queued, "wrote more than was queued");
+        self.queued -= written;
+        while written > 0 {
+            let step = written.min(self.first.len());
+            self.first.advance(step);
+            written -= step;
+            if self.first.is_empty() {
+                self.take_next();
+            }
+        }
+    }
+
+    /// Drops all frames that have not been begun, so that a close frame can follow the unfinished one.
+    pub fn drop_unbegun(&mut self, is_begun: bool) {
+        self.rest = None;
+        if !is_begun {
+            self.first = Bytes::new();
+        }
+        self.queued = self.first.len();
+    }
+
+    fn take_next(&mut self) {
+        self.first = self
+            .rest
+            .as_mut()
+            .and_then(|rest| rest.pop_front())
+            .unwrap_or_default();
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.rest = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(outbox: &Outbox) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let used = outbox.slices(&mut slices);
+        slices[..used]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn keeps_order_across_partial_writes_and_ends_empty_without_heap() {
+        let mut outbox = Outbox::default();
+        for frame in ["ab", "cd", "ef"] {
+            outbox
+                .push(Bytes::from_static(frame.as_bytes()), 100)
+                .unwrap();
+        }
+        assert_eq!(written(&outbox), b"abcdef");
+        outbox.advance(3);
+        assert_eq!(written(&outbox), b"def");
+        outbox.advance(3);
+        assert!(outbox.is_empty() && outbox.rest.is_none());
+    }
+
+    #[test]
+    fn refuses_whole_what_exceeds_the_bound_but_takes_any_first_frame() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"0123456789"), 4).unwrap();
+        assert_eq!(outbox.push(Bytes::from_static(b"x"), 4), Err(Slow));
+        assert_eq!(outbox.queued(), 10);
+    }
+
+    #[test]
+    fn a_frame_that_was_begun_is_kept_before_a_close() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"abc"), 100).unwrap();
+        outbox.push(Bytes::from_static(b"def"), 100).unwrap();
+        outbox.advance(1);
+        outbox.drop_unbegun(true);
+        outbox.push(Bytes::from_static(b"!"), 100).unwrap();
+        assert_eq!(written(&outbox), b"bc!");
+    }
+}

@@ -1,0 +1,121 @@
+//! Who is in one channel. Invariant: the count of users is that of the distinct users of the clients kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wire::protocol::{ClientInfo, PresenceStats};
+
+/// The clients present in one channel, each with the party that answers for it.
+#[derive(Clone, Debug)]
+pub struct Presence<Party> {
+    clients: HashMap<String, (Arc<ClientInfo>, Party)>,
+    users: HashMap<String, u32>,
+}
+
+impl<Party> Default for Presence<Party> {
+    fn default() -> Presence<Party> {
+        Presence {
+            clients: HashMap::new(),
+            users: HashMap::new(),
+        }
+    }
+}
+
+impl<Party: PartialEq> Presence<Party> {
+    /// Puts a client in, or replaces what is known of it.
+    pub fn add(&mut self, info: Arc<ClientInfo>, party: Party) {
+        self.remove(&info.client);
+        *self.users.entry(info.user.clone()).or_default() += 1;
+        self.clients.insert(info.client.clone(), (info, party));
+    }
+
+    /// Takes a client out; says whether it was there.
+    pub fn remove(&mut self, client: &str) -> bool {
+        let Some((info, _)) = self.clients.remove(client) else {
+            return false;
+        };
+        if let Some(count) = self.users.get_mut(&info.user) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&info.user);
+            }
+        }
+        true
+    }
+
+    /// Takes all clients of a party out and returns them.
+    pub fn remove_party(&mut self, party: &Party) -> Vec<Arc<ClientInfo>> {
+        let of_party = self.clients.values().filter(|(_, owner)| owner == party);
+        let gone: Vec<_> = of_party.map(|(info, _)| info.clone()).collect();
+        for info in &gone {
+            self.remove(&info.client);
+        }
+        gone
+    }
+
+    /// Everybody, in no particular order.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Arc<ClientInfo>> {
+        self.clients
+            .values()
+            .map(|(info, _)| info.clone())
+            .collect()
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn stats(&self) -> PresenceStats {
+        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        PresenceStats {
+            num_clients: count(self.clients.len()),
+            num_users: count(self.users.len()),
+        }
+    }
+
+    /// Whether nobody is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(user: &str, client: &str) -> Arc<ClientInfo> {
+        Arc::new(ClientInfo {
+            user: user.into(),
+            client: client.into(),
+            ..ClientInfo::default()
+        })
+    }
+
+    #[test]
+    fn counts_clients_and_distinct_users_and_forgets_a_party_at_once() {
+        let mut presence = Presence::default();
+        presence.add(info("ann", "1"), 'a');
+        presence.add(info("ann", "2"), 'b');
+        presence.add(info("bob", "3"), 'b');
+        presence.add(info("bob", "3"), 'b');
+        assert_eq!(
+            presence.stats(),
+            PresenceStats {
+                num_clients: 3,
+                num_users: 2
+            }
+        );
+        assert_eq!(presence.remove_party(&'b').len(), 2);
+        assert_eq!(
+            presence.stats(),
+            PresenceStats {
+                num_clients: 1,
+                num_users: 1
+            }
+        );
+        assert!(presence.remove("1"));
+        assert!(!presence.remove("1"));
+        assert!(presence.is_empty());
+        assert_eq!(presence.stats(), PresenceStats::default());
+    }
+}

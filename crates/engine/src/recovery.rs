@@ -1,0 +1,149 @@
+//! Whether a returning subscriber has everything, and what it still needs (§1.10).
+//!
+//! Invariant: `recovered` is said only when what the client holds, what is attached and what follows live have no
+//! hole between them.
+
+use std::sync::Arc;
+
+use wire::protocol::{Publication, StreamPosition};
+
+use crate::broker::JoinedStream;
+
+/// What a subscriber asked to recover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// Nothing.
+    None,
+    /// Everything since this position.
+    Stream(StreamPosition),
+    /// The newest publication, unless this position holds it.
+    Cache(StreamPosition),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) was_recovering: bool,
+    pub(crate) recovered: bool,
+    /// To be attached to the reply.
+    pub(crate) publications: Vec<Arc<Publication>>,
+    /// The position to tell.
+    pub(crate) offset: u64,
+    /// The last offset that the client has once it has read the reply.
+    pub(crate) last: u64,
+}
+
+/// Decides by the stream as it was read after the channel was heard.
+pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
+    let JoinedStream { top, publications } = stream;
+    let fresh = Outcome {
+        offset: top.offset,
+        last: top.offset,
+        ..Outcome::default()
+    };
+    match recovery {
+        Recovery::None => fresh,
+        Recovery::Stream(since) => {
+            let is_same_life = since.epoch.is_empty() || since.epoch == top.epoch;
+            let is_whole = match (publications.first(), publications.last()) {
+                (Some(first), Some(last)) => {
+                    Some(first.offset) == since.offset.checked_add(1) && last.offset == top.offset
+                }
+                _ => since.offset == top.offset,
+            };
+            if !(is_same_life && is_whole) {
+                return Outcome {
+                    was_recovering: true,
+                    ..fresh
+                };
+            }
+            Outcome {
+                was_recovering: true,
+                recovered: true,
+                publications,
+                // The client starts from its own offset and counts up through the publications.
+                offset: since.offset,
+                last: top.offset,
+            }
+        }
+        Recovery::Cache(since) => {
+            let holds_top = since.offset == top.offset && since.epoch == top.epoch;
+            let newest = publications.into_iter().next_back();
+            Outcome {
+                was_recovering: true,
+                recovered: holds_top || newest.is_some(),
+                publications: newest.into_iter().filter(|_| !holds_top).collect(),
+                ..fresh
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(top: u64, offsets: &[u64]) -> JoinedStream {
+        let publication = |offset: &u64| {
+            Arc::new(Publication {
+                offset: *offset,
+                ..Publication::default()
+            })
+        };
+        JoinedStream {
+            top: StreamPosition {
+                offset: top,
+                epoch: "e".into(),
+            },
+            publications: offsets.iter().map(publication).collect(),
+        }
+    }
+
+    fn since(offset: u64, epoch: &str) -> StreamPosition {
+        StreamPosition {
+            offset,
+            epoch: epoch.into(),
+        }
+    }
+
+    fn whole(position: StreamPosition, stream: JoinedStream) -> (bool, usize, u64) {
+        let outcome = decide(Recovery::Stream(position), stream);
+        assert!(outcome.was_recovering);
+        (
+            outcome.recovered,
+            outcome.publications.len(),
+            outcome.offset,
+        )
+    }
+
+    #[test]
+    fn a_stream_recovery_is_whole_or_refused() {
+        assert_eq!(whole(since(2, "e"), stream(4, &[3, 4])), (true, 2, 2));
+        assert_eq!(whole(since(4, "e"), stream(4, &[])), (true, 0, 4));
+        assert_eq!(whole(since(0, ""), stream(0, &[])), (true, 0, 0));
+        assert_eq!(whole(since(2, ""), stream(3, &[3])), (true, 1, 2));
+        // The window has moved on, a limit cut the end, another life, a client from the future.
+        assert_eq!(whole(since(1, "e"), stream(4, &[3, 4])), (false, 0, 4));
+        assert_eq!(whole(since(2, "e"), stream(5, &[3, 4])), (false, 0, 5));
+        assert_eq!(whole(since(2, "x"), stream(4, &[3, 4])), (false, 0, 4));
+        assert_eq!(whole(since(9, "e"), stream(4, &[])), (false, 0, 4));
+        assert_eq!(whole(since(2, "e"), stream(4, &[])), (false, 0, 4));
+        assert_eq!(whole(since(u64::MAX, "e"), stream(4, &[4])), (false, 0, 4));
+    }
+
+    #[test]
+    fn a_cache_recovery_gives_the_newest_unless_held() {
+        let recover = |position, stream| {
+            let outcome = decide(Recovery::Cache(position), stream);
+            (
+                outcome.recovered,
+                outcome.publications.len(),
+                outcome.offset,
+            )
+        };
+        assert_eq!(recover(since(2, "e"), stream(4, &[4])), (true, 1, 4));
+        assert_eq!(recover(since(4, "e"), stream(4, &[4])), (true, 0, 4));
+        assert_eq!(recover(since(4, "x"), stream(4, &[4])), (true, 1, 4));
+        assert_eq!(recover(since(0, ""), stream(0, &[])), (false, 0, 0));
+    }
+}

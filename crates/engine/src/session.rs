@@ -1,0 +1,402 @@
+//! The state machine of one client: commands in, replies and pushes out, effects for the rest.
+//!
+//! Invariant: a session that is closed neither speaks nor acts again, and it closes for exactly one reason.
+//!
+//! | phase | connect | other command | verdict | broker's answer |
+//! |---|---|---|---|---|
+//! | `New` | verify, or admit | 3501 | admit, refuse or close | – |
+//! | `New`, blocked | waits | waits | as above | joins of the connect reply |
+//! | `Live` | 3501 | handled | applied | answered |
+//! | `Refused` | 3501 | 3501 | – | – |
+//! | `Closed` | dropped | dropped | dropped | dropped |
+
+pub(crate) mod connect;
+pub(crate) mod join;
+pub(crate) mod orders;
+pub(crate) mod queries;
+pub(crate) mod refresh;
+pub(crate) mod subscribe;
+pub(crate) mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wire::protocol::{
+    ClientInfo, Command, ConnectRequest, ConnectResult, Disconnect, DisconnectCode, ErrorCode,
+    Push, PushEvent, Reply, ReplyBody, Request, SubscribeRequest,
+};
+
+use crate::broker::Control;
+use crate::channel::Actor;
+use crate::counters::CommandKind;
+use crate::encoding::Encoding;
+use crate::hub::Seat;
+use crate::limits::BACKLOG_COMMANDS_MAX;
+use crate::outbox::Outbox;
+use crate::session::join::Joining;
+use crate::session::timers::Timers;
+use crate::turn::{Outputs, Turn};
+
+/// Names a session for as long as its worker lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey {
+    /// Place in the worker's table.
+    pub slot: u32,
+    /// Which of the sessions that had this place.
+    pub generation: u32,
+}
+
+/// How a session begins.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// How its messages become frames.
+    pub encoding: Encoding,
+    /// Who it is, when something in front of the server vouches for it (`client.user_id_http_header`).
+    pub user: Option<Box<str>>,
+    /// Who pings.
+    pub ping_style: PingStyle,
+}
+
+/// How the server pings a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PingStyle {
+    /// By empty replies (§1.7).
+    Protocol,
+    /// By WebSocket ping frames (`cf_ws_frame_ping_pong`, §1.6).
+    Frame,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) key: SessionKey,
+    pub(crate) encoding: Encoding,
+    pub(crate) phase: Phase,
+    pub(crate) outbox: Outbox,
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// Who it is, from the moment it is admitted.
+    pub(crate) info: Option<Arc<ClientInfo>>,
+    /// Unix seconds at which its lifetime ends.
+    pub(crate) expire_at: Option<i64>,
+    pub(crate) timers: Timers,
+    pub(crate) ping_style: PingStyle,
+    vouched_user: Option<Box<str>>,
+    blocked: Option<Box<Blocked>>,
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No connect command has been accepted.
+    New,
+    /// Everything may be asked.
+    Live,
+    /// Connect was answered with an error.
+    Refused,
+    /// Over.
+    Closed,
+}
+
+/// A session × channel.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) channel: Arc<str>,
+    pub(crate) seat: Seat,
+    /// Who it is in this channel: the session's information and the subscription's own.
+    pub(crate) info: Arc<ClientInfo>,
+    /// Unix seconds at which its lifetime ends.
+    pub(crate) expire_at: Option<i64>,
+    pub(crate) traits: SubscriptionTraits,
+    /// Until it has been answered.
+    pub(crate) joining: Option<Box<Joining>>,
+}
+
+/// What holds for a subscription throughout its life.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SubscriptionTraits {
+    pub(crate) is_server_side: bool,
+    /// Named by the connection token.
+    pub(crate) is_of_token: bool,
+    pub(crate) is_positioned: bool,
+    pub(crate) is_recoverable: bool,
+    /// Listed in the channel's presence.
+    pub(crate) is_present: bool,
+    /// Others are told when it comes and goes.
+    pub(crate) is_announced: bool,
+    /// It is told when others come and go.
+    pub(crate) wants_membership: bool,
+}
+
+/// Commands wait here while an answer from outside is needed to go on.
+#[derive(Debug)]
+struct Blocked {
+    wait: Wait,
+    backlog: VecDeque<Command>,
+    /// Orders of the server API that must follow the connect reply.
+    orders: Vec<Arc<Control>>,
+}
+
+/// What waited while a session was blocked.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    commands: VecDeque<Command>,
+    orders: Vec<Arc<Control>>,
+}
+
+/// What a blocked session waits for.
+#[derive(Debug)]
+pub(crate) enum Wait {
+    /// The verdict on a connection token.
+    ConnectToken {
+        id: u32,
+        request: Box<ConnectRequest>,
+    },
+    /// The server-side subscriptions of the connect reply.
+    ConnectJoins {
+        id: u32,
+        result: Box<ConnectResult>,
+        missing: usize,
+    },
+    /// The verdict on a subscription token.
+    SubscribeToken {
+        id: u32,
+        request: Box<SubscribeRequest>,
+    },
+    /// The verdict on a new connection token.
+    RefreshToken { id: u32 },
+    /// The verdict on a new subscription token.
+    SubRefreshToken { id: u32, channel: String },
+}
+
+/// Why a command is not done: told to the peer, or the end of the connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Error(ErrorCode),
+    Close(DisconnectCode),
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Refusal {
+        Refusal::Error(code)
+    }
+}
+
+impl From<DisconnectCode> for Refusal {
+    fn from(code: DisconnectCode) -> Refusal {
+        Refusal::Close(code)
+    }
+}
+
+impl Session {
+    pub(crate) fn new(key: SessionKey, opening: Opening, timers: Timers) -> Session {
+        Session {
+            key,
+            encoding: opening.encoding,
+            phase: Phase::New,
+            outbox: Outbox::default(),
+            subscriptions: Vec::new(),
+            info: None,
+            expire_at: None,
+            timers,
+            ping_style: opening.ping_style,
+            vouched_user: opening.user,
+            blocked: None,
+        }
+    }
+
+    /// Handles one command, or keeps it for later when the session is blocked.
+    pub(crate) fn handle_command(&mut self, turn: &mut Turn<'_>, command: Command) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        turn.out.counters.commands[kind(&command.request) as usize] += 1;
+        if let Some(blocked) = &mut self.blocked {
+            if blocked.backlog.len() >= BACKLOG_COMMANDS_MAX {
+                self.doom(turn.out, DisconnectCode::TooManyRequests);
+            } else {
+                blocked.backlog.push_back(command);
+            }
+            return;
+        }
+        let id = command.id;
+        match self.dispatch(turn, command) {
+            Ok(()) => {}
+            Err(Refusal::Error(code)) => self.reply_error(turn, id, code),
+            Err(Refusal::Close(code)) => self.doom(turn.out, code),
+        }
+    }
+
+    fn dispatch(&mut self, turn: &mut Turn<'_>, command: Command) -> Result<(), Refusal> {
+        let id = command.id;
+        match (self.phase, command.request) {
+            (Phase::New, Request::Connect(request)) => connect::begin(self, turn, id, request),
+            (Phase::New | Phase::Refused | Phase::Closed, _) | (_, Request::Connect(_)) => {
+                Err(DisconnectCode::BadRequest.into())
+            }
+            (Phase::Live, request) => match request {
+                Request::Subscribe(request) => subscribe::begin(self, turn, id, request),
+                Request::Unsubscribe { channel } => subscribe::end(self, turn, id, &channel),
+                Request::Publish(request) => queries::publish(self, turn, id, request),
+                Request::Presence { channel } => queries::presence(self, turn, id, &channel),
+                Request::PresenceStats { channel } => {
+                    queries::presence_stats(self, turn, id, &channel)
+                }
+                Request::History(request) => queries::history(self, turn, id, request),
+                Request::Refresh { token } => refresh::begin(self, turn, id, token),
+                Request::SubRefresh(request) => refresh::begin_sub(self, turn, id, request),
+                Request::Pong => self.timers.handle_pong(),
+                Request::Ping | Request::Rpc { .. } => Err(ErrorCode::NotAvailable.into()),
+                Request::Send { .. } => Err(DisconnectCode::NotAvailable.into()),
+                Request::Missing | Request::Connect(_) => Err(DisconnectCode::BadRequest.into()),
+            },
+        }
+    }
+
+    /// Stops handling commands until [`Session::unblock`].
+    pub(crate) fn block(&mut self, wait: Wait) {
+        match &mut self.blocked {
+            Some(blocked) => blocked.wait = wait,
+            None => {
+                let (backlog, orders) = (VecDeque::new(), Vec::new());
+                self.blocked = Some(Box::new(Blocked {
+                    wait,
+                    backlog,
+                    orders,
+                }));
+            }
+        }
+    }
+
+    /// What the session waits for.
+    pub(crate) fn wait_mut(&mut self) -> Option<&mut Wait> {
+        self.blocked.as_mut().map(|blocked| &mut blocked.wait)
+    }
+
+    /// Keeps an order of the server API until the connect reply is said; `false` when there is no need to.
+    pub(crate) fn defer_order(&mut self, control: &Arc<Control>) -> bool {
+        match &mut self.blocked {
+            Some(blocked) if self.phase == Phase::New => {
+                if blocked.orders.len() < BACKLOG_COMMANDS_MAX {
+                    blocked.orders.push(control.clone());
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the waiting; the caller handles what was waited for and then calls [`Session::resume`].
+    pub(crate) fn unblock(&mut self) -> Option<(Wait, Backlog)> {
+        let Blocked {
+            wait,
+            backlog,
+            orders,
+        } = *self.blocked.take()?;
+        Some((
+            wait,
+            Backlog {
+                commands: backlog,
+                orders,
+            },
+        ))
+    }
+
+    /// Handles what waited. Commands may block the session again, and then wait on.
+    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>, backlog: Backlog) {
+        for control in backlog.orders {
+            orders::apply(self, turn, &control);
+        }
+        for command in backlog.commands {
+            // Counted when it came in.
+            turn.out.counters.commands[kind(&command.request) as usize] -= 1;
+            self.handle_command(turn, command);
+        }
+    }
+
+    /// Says something to the peer.
+    pub(crate) fn send(&mut self, turn: &mut Turn<'_>, reply: &Reply) {
+        match turn.out.encoder.frame(self.encoding, reply) {
+            Ok(frame) => self.send_frame(turn.out, frame, turn.rules.client.queue_max_size),
+            Err(_) => self.doom(turn.out, DisconnectCode::InappropriateProtocol),
+        }
+    }
+
+    /// Queues a frame: the one place where a slow consumer is noticed.
+    pub(crate) fn send_frame(&mut self, out: &mut Outputs, frame: Bytes, queue_max_size: usize) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        if self.outbox.is_empty() {
+            out.touched.push(self.key);
+        }
+        if self.outbox.push(frame, queue_max_size).is_err() {
+            self.doom(out, DisconnectCode::Slow);
+        }
+    }
+
+    pub(crate) fn reply(&mut self, turn: &mut Turn<'_>, id: u32, body: ReplyBody) {
+        self.send(turn, &Reply { id, body });
+    }
+
+    pub(crate) fn reply_error(&mut self, turn: &mut Turn<'_>, id: u32, code: ErrorCode) {
+        turn.out.counters.error_replies += 1;
+        self.reply(turn, id, ReplyBody::Error(code.into()));
+    }
+
+    pub(crate) fn push(&mut self, turn: &mut Turn<'_>, channel: Arc<str>, event: PushEvent) {
+        self.reply(turn, 0, ReplyBody::Push(Push { channel, event }));
+    }
+
+    /// Condemns the session: nothing more is said or done, and the worker retires it after this input.
+    pub(crate) fn doom(&mut self, out: &mut Outputs, disconnect: impl Into<Disconnect>) {
+        if self.phase != Phase::Closed {
+            self.phase = Phase::Closed;
+            self.blocked = None;
+            out.doomed.push((self.key, disconnect.into()));
+        }
+    }
+
+    /// The user; empty for anonymous and for sessions not yet admitted.
+    pub(crate) fn user(&self) -> &str {
+        self.info.as_ref().map_or("", |info| &info.user)
+    }
+
+    pub(crate) fn find(&self, channel: &str) -> Option<usize> {
+        self.subscriptions
+            .iter()
+            .position(|subscription| &*subscription.channel == channel)
+    }
+
+    pub(crate) fn find_seat(&self, seat: Seat) -> Option<usize> {
+        self.subscriptions
+            .iter()
+            .position(|subscription| subscription.seat == seat)
+    }
+
+    pub(crate) fn actor(&self, channel: &str) -> Actor<'_> {
+        Actor {
+            user: self.user(),
+            is_subscriber: self.find(channel).is_some(),
+        }
+    }
+}
+
+fn kind(request: &Request) -> CommandKind {
+    match request {
+        Request::Connect(_) => CommandKind::Connect,
+        Request::Ping => CommandKind::Ping,
+        Request::Subscribe(_) => CommandKind::Subscribe,
+        Request::Unsubscribe { .. } => CommandKind::Unsubscribe,
+        Request::Publish(_) => CommandKind::Publish,
+        Request::Presence { .. } => CommandKind::Presence,
+        Request::PresenceStats { .. } => CommandKind::PresenceStats,
+        Request::History(_) => CommandKind::History,
+        Request::Rpc { .. } => CommandKind::Rpc,
+        Request::Send { .. } => CommandKind::Send,
+        Request::Refresh { .. } => CommandKind::Refresh,
+        Request::SubRefresh(_) => CommandKind::SubRefresh,
+        Request::Pong => CommandKind::Pong,
+        Request::Missing => CommandKind::Unknown,
+    }
+}

@@ -1,0 +1,283 @@
+//! Connect: who is it, until when, and which subscriptions come with it (§1.9).
+//!
+//! Invariant: the connect reply is the first thing that an admitted session says, and publications of its
+//! server-side subscriptions follow it.
+
+use std::sync::Arc;
+
+use wire::protocol::{
+    ClientInfo, ConnectRequest, ConnectResult, DisconnectCode, ErrorCode, ReplyBody,
+    SubscribeRequest, SubscribeResult,
+};
+
+use super::join::{self, Origin, Plan};
+use super::{Phase, PingStyle, Refusal, Session, Wait};
+use crate::broker::{BrokerRequest, Control, Order, Target};
+use crate::channel;
+use crate::claims::{ConnectionClaims, SubscriptionGrant, TokenRefusal};
+use crate::limits::TTL_SECONDS_MAX;
+use crate::time::Now;
+use crate::turn::{Effect, TokenKind, Turn};
+
+/// The connect command.
+pub(crate) fn begin(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    mut request: Box<ConnectRequest>,
+) -> Result<(), Refusal> {
+    if !request.token.is_empty() {
+        let token = std::mem::take(&mut request.token);
+        session.block(Wait::ConnectToken { id, request });
+        let (key, kind) = (session.key, TokenKind::Connection);
+        turn.out
+            .effects
+            .push_back(Effect::Verify { key, kind, token });
+        return Ok(());
+    }
+    let claims = match session.vouched_user.take() {
+        Some(user) => ConnectionClaims {
+            user: user.into(),
+            ..ConnectionClaims::default()
+        },
+        None => {
+            let rules = &turn.rules.client;
+            if !(rules.insecure || rules.allow_anonymous_connect_without_token) {
+                return Err(DisconnectCode::BadRequest.into());
+            }
+            ConnectionClaims::default()
+        }
+    };
+    admit(session, turn, id, &request, claims)
+}
+
+/// The verdict on the connection token.
+pub(crate) fn handle_verdict(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    request: &ConnectRequest,
+    verdict: Result<ConnectionClaims, TokenRefusal>,
+) -> Result<(), Refusal> {
+    let claims = verdict.map_err(|refusal| match refusal {
+        TokenRefusal::Expired => Refusal::Error(ErrorCode::TokenExpired),
+        TokenRefusal::Invalid => Refusal::Close(DisconnectCode::InvalidToken),
+        TokenRefusal::Unavailable => Refusal::Error(ErrorCode::Internal),
+    })?;
+    if claims.user.is_empty() && turn.rules.client.disallow_anonymous_connection_tokens {
+        return Err(DisconnectCode::PermissionDenied.into());
+    }
+    admit(session, turn, id, request, claims)
+}
+
+/// Answers the connect command with an error; the connection is then of no use (§1.8).
+pub(crate) fn refuse(session: &mut Session, turn: &mut Turn<'_>, id: u32, code: ErrorCode) {
+    session.phase = Phase::Refused;
+    session.reply_error(turn, id, code);
+}
+
+fn admit(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    request: &ConnectRequest,
+    claims: ConnectionClaims,
+) -> Result<(), Refusal> {
+    let rules = turn.rules;
+    let expire_at = claims.expire_at.filter(|_| !rules.client.insecure);
+    if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
+        return Err(ErrorCode::Expired.into());
+    }
+    let plans = plan_subscriptions(turn, request, &claims)?;
+    if plans.len() > rules.client.channel_limit {
+        return Err(DisconnectCode::ChannelLimit.into());
+    }
+    let info = Arc::new(ClientInfo {
+        client: turn.random.uuid(),
+        user: claims.user,
+        conn_info: claims.info,
+        ..ClientInfo::default()
+    });
+    turn.users.insert(&info.user, session.key.slot);
+    let result = ConnectResult {
+        client: info.client.clone(),
+        version: rules.version.clone(),
+        expires: expire_at.is_some(),
+        ttl: expire_at.map_or(0, |at| ttl(turn.now, at)),
+        ping: match session.ping_style {
+            PingStyle::Protocol => seconds(rules.client.ping_interval_ms),
+            PingStyle::Frame => 0,
+        },
+        pong: session.ping_style == PingStyle::Protocol
+            && rules.client.ping_interval_ms > 0
+            && rules.client.pong_timeout_ms > 0,
+        time: if rules.client.connect_include_server_time {
+            turn.now.unix_ms
+        } else {
+            0
+        },
+        ..ConnectResult::default()
+    };
+    session.info = Some(info);
+    session.expire_at = expire_at;
+    let missing = plans.len();
+    session.block(Wait::ConnectJoins {
+        id,
+        result: Box::new(result),
+        missing,
+    });
+    for plan in plans {
+        join::begin(session, turn, plan);
+    }
+    if missing == 0 {
+        finish(session, turn);
+    }
+    Ok(())
+}
+
+/// One server-side subscription of the connect reply is ready.
+pub(crate) fn handle_joined(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    channel: &str,
+    joined: SubscribeResult,
+) {
+    let Some(Wait::ConnectJoins {
+        result, missing, ..
+    }) = session.wait_mut()
+    else {
+        return;
+    };
+    result.subs.push((channel.to_owned(), joined));
+    *missing -= 1;
+    if *missing == 0 {
+        finish(session, turn);
+    }
+}
+
+/// One server-side subscription of the connect reply could not be had.
+pub(crate) fn handle_join_failed(session: &mut Session, turn: &mut Turn<'_>, code: ErrorCode) {
+    let Some((Wait::ConnectJoins { id, .. }, _)) = session.unblock() else {
+        return;
+    };
+    while !session.subscriptions.is_empty() {
+        join::leave(session, turn, 0);
+    }
+    refuse(session, turn, id, code);
+}
+
+/// Everything is there: answer, go live, let go what was held back.
+fn finish(session: &mut Session, turn: &mut Turn<'_>) {
+    let Some((Wait::ConnectJoins { id, result, .. }, backlog)) = session.unblock() else {
+        return;
+    };
+    session.phase = Phase::Live;
+    turn.out.counters.sessions_connected += 1;
+    session
+        .timers
+        .handle_connected(turn.now, &turn.rules.client, turn.random);
+    session.reply(turn, id, ReplyBody::Connect(result));
+    for index in (0..session.subscriptions.len()).rev() {
+        join::release(session, turn, index);
+    }
+    end_other_connections(session, turn);
+    session.resume(turn, backlog);
+}
+
+/// Which server-side subscriptions come with the connection: those of the token, the personal channel, and of the
+/// client's wish-list those that it could have by itself.
+fn plan_subscriptions(
+    turn: &Turn<'_>,
+    request: &ConnectRequest,
+    claims: &ConnectionClaims,
+) -> Result<Vec<Plan>, Refusal> {
+    let rules = turn.rules;
+    let wish = |channel: &str| {
+        request
+            .subs
+            .iter()
+            .find(|(name, _)| name == channel)
+            .map(|(_, s)| s)
+    };
+    let mut plans: Vec<Plan> = Vec::new();
+    let mut add = |channel: &str, wish: Option<&SubscribeRequest>, grant, is_of_token| {
+        if plans.iter().any(|plan| plan.channel == channel) {
+            return Ok(());
+        }
+        let view = channel::view(&rules.channels, channel)?;
+        let mut plan = Plan::new(rules, view.namespace, &claims.user, channel, wish, grant);
+        plan.origin = Origin::Connect;
+        plan.traits.is_server_side = true;
+        plan.traits.is_of_token = is_of_token;
+        plans.push(plan);
+        Ok::<(), ErrorCode>(())
+    };
+    for (channel, grant) in &claims.subscriptions {
+        add(channel, wish(channel), grant.clone(), true)?;
+    }
+    if let Some(channel) = personal_channel(turn, &claims.user) {
+        add(
+            &channel,
+            wish(&channel),
+            SubscriptionGrant::default(),
+            false,
+        )?;
+    }
+    for (channel, wish) in &request.subs {
+        match channel::view(&rules.channels, channel) {
+            Err(ErrorCode::UnknownChannel) => return Err(DisconnectCode::BadRequest.into()),
+            Ok(view) if channel::may_subscribe(rules, &view, &claims.user).is_ok() => {
+                add(channel, Some(wish), SubscriptionGrant::default(), false)?;
+            }
+            // A wish that cannot be granted is not an error (§1.9).
+            _ => {}
+        }
+    }
+    Ok(plans)
+}
+
+fn personal_channel(turn: &Turn<'_>, user: &str) -> Option<String> {
+    let rules = &turn.rules.channels;
+    let personal = turn
+        .rules
+        .client
+        .personal_channel
+        .as_ref()
+        .filter(|_| !user.is_empty())?;
+    let boundary = if personal.namespace.is_empty() {
+        ""
+    } else {
+        &rules.namespace_boundary
+    };
+    Some(format!(
+        "{}{boundary}{}{user}",
+        personal.namespace, rules.user_boundary
+    ))
+}
+
+/// With `single_connection`, the newest connection of a user is the only one.
+fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
+    let personal = turn.rules.client.personal_channel.as_ref();
+    let Some(info) = session.info.as_ref().filter(|info| !info.user.is_empty()) else {
+        return;
+    };
+    if personal.is_some_and(|personal| personal.single_connection) {
+        let target = Target {
+            user: info.user.clone(),
+            client: String::new(),
+            except: vec![info.client.clone()],
+        };
+        let order = Order::Disconnect(DisconnectCode::ConnectionLimit.into());
+        turn.out
+            .submit(BrokerRequest::Control(Arc::new(Control { target, order })));
+    }
+}
+
+/// Seconds to tell a client until a lifetime ends.
+pub(crate) fn ttl(now: Now, expire_at: i64) -> u32 {
+    u32::try_from(now.seconds_until(expire_at).clamp(0, TTL_SECONDS_MAX)).unwrap_or(0)
+}
+
+fn seconds(ms: u64) -> u32 {
+    u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX)
+}

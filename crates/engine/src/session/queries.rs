@@ -1,0 +1,172 @@
+//! Commands that a broker answers: publish, presence, presence stats, history (§1.11).
+
+use std::sync::Arc;
+
+use wire::protocol::{ErrorCode, HistoryRequest, Publication, PublishRequest, ReplyBody};
+
+use super::{Refusal, Session};
+use crate::broker::{
+    BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
+};
+use crate::channel;
+use crate::limits::PENDING_MAX;
+use crate::rules::Namespace;
+use crate::turn::{Question, Turn};
+
+/// The publish command.
+pub(crate) fn publish(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    request: PublishRequest,
+) -> Result<(), Refusal> {
+    let rules = turn.rules;
+    let view = channel::view(&rules.channels, &request.channel)?;
+    if request.kind != 0 {
+        return Err(ErrorCode::NotAvailable.into());
+    }
+    channel::check_data(view.namespace.publication_data_format, &request.data)?;
+    channel::may_publish(rules, view.namespace, session.actor(&request.channel))?;
+    let subscribed = session
+        .find(&request.channel)
+        .map(|index| &session.subscriptions[index]);
+    let (channel, info) = match subscribed {
+        Some(subscription) => (subscription.channel.clone(), Some(&subscription.info)),
+        None => (request.channel.as_str().into(), session.info.as_ref()),
+    };
+    let publication = Publication {
+        data: request.data,
+        info: info.map(|info| (**info).clone()),
+        time: turn.now.unix_ms,
+        ..Publication::default()
+    };
+    let options = view.namespace.publish_options();
+    let request = ask(session, turn, id)?;
+    turn.out.submit(BrokerRequest::Publish {
+        id: request,
+        channel,
+        publication,
+        options,
+    });
+    Ok(())
+}
+
+/// The presence command.
+pub(crate) fn presence(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    channel: &str,
+) -> Result<(), Refusal> {
+    let view = channel::view(&turn.rules.channels, channel)?;
+    channel::may_read_presence(turn.rules, view.namespace, session.actor(channel))?;
+    let (id, channel) = (ask(session, turn, id)?, channel.into());
+    turn.out.submit(BrokerRequest::Presence { id, channel });
+    Ok(())
+}
+
+/// The presence stats command.
+pub(crate) fn presence_stats(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    channel: &str,
+) -> Result<(), Refusal> {
+    let view = channel::view(&turn.rules.channels, channel)?;
+    channel::may_read_presence(turn.rules, view.namespace, session.actor(channel))?;
+    let (id, channel) = (ask(session, turn, id)?, channel.into());
+    turn.out
+        .submit(BrokerRequest::PresenceStats { id, channel });
+    Ok(())
+}
+
+/// The history command.
+pub(crate) fn history(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    request: HistoryRequest,
+) -> Result<(), Refusal> {
+    let rules = turn.rules;
+    let view = channel::view(&rules.channels, &request.channel)?;
+    channel::may_read_history(rules, view.namespace, session.actor(&request.channel))?;
+    if request.reverse
+        && request
+            .since
+            .as_ref()
+            .is_some_and(|since| since.offset == 0)
+    {
+        return Err(ErrorCode::BadRequest.into());
+    }
+    let most = rules.client.history_max_publication_limit;
+    let query = HistoryQuery {
+        // A negative limit asks for all.
+        limit: Some(u32::try_from(request.limit).map_or(most, |limit| limit.min(most))),
+        since: request.since,
+        reverse: request.reverse,
+    };
+    let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
+    let (id, channel) = (ask(session, turn, id)?, request.channel.into());
+    turn.out.submit(BrokerRequest::History {
+        id,
+        channel,
+        query,
+        meta_ttl_ms,
+    });
+    Ok(())
+}
+
+/// The broker's answer to one of the commands above.
+pub(crate) fn handle_answer(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    result: Result<BrokerReply, BrokerError>,
+) {
+    let body = match result {
+        Ok(BrokerReply::Published(_)) => ReplyBody::Publish,
+        Ok(BrokerReply::Presence(clients)) => {
+            let entry =
+                |info: &Arc<wire::protocol::ClientInfo>| (info.client.clone(), (**info).clone());
+            ReplyBody::Presence(clients.iter().map(entry).collect())
+        }
+        Ok(BrokerReply::PresenceStats(stats)) => ReplyBody::PresenceStats(stats),
+        Ok(BrokerReply::History(history)) => ReplyBody::History(history),
+        Ok(BrokerReply::Subscribed(_) | BrokerReply::HistoryRemoved) => return,
+        Err(error) => return session.reply_error(turn, id, code(error)),
+    };
+    session.reply(turn, id, body);
+}
+
+/// What a client is told about a broker's failure.
+#[must_use]
+pub fn code(error: BrokerError) -> ErrorCode {
+    match error {
+        BrokerError::Unavailable => ErrorCode::Internal,
+        BrokerError::Overloaded => ErrorCode::TooManyRequests,
+        BrokerError::UnrecoverablePosition => ErrorCode::UnrecoverablePosition,
+    }
+}
+
+fn ask(session: &Session, turn: &mut Turn<'_>, id: u32) -> Result<RequestId, ErrorCode> {
+    if turn.out.pending.len() >= PENDING_MAX {
+        return Err(ErrorCode::TooManyRequests);
+    }
+    Ok(turn.out.expect(session.key, Question::Command { id }))
+}
+
+impl Namespace {
+    /// How publications into this namespace are kept.
+    #[must_use]
+    pub fn publish_options(&self) -> PublishOptions {
+        if !self.has_history() {
+            return PublishOptions::default();
+        }
+        PublishOptions {
+            history_size: self.history_size,
+            history_ttl_ms: self.history_ttl_ms,
+            history_meta_ttl_ms: self.history_meta_ttl_ms,
+            ..PublishOptions::default()
+        }
+    }
+}

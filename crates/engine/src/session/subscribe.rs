@@ -1,0 +1,130 @@
+//! The subscribe and unsubscribe commands: checks in the order of §1.10 and §5.3, then [`super::join`].
+
+use wire::protocol::{DisconnectCode, ErrorCode, ReplyBody, SubscribeRequest};
+
+use super::join::{self, Origin, Plan};
+use super::{Refusal, Session, Wait};
+use crate::channel;
+use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
+use crate::turn::{Effect, TokenKind, Turn};
+
+/// The subscribe command.
+pub(crate) fn begin(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    mut request: Box<SubscribeRequest>,
+) -> Result<(), Refusal> {
+    let rules = turn.rules;
+    if request.channel.is_empty() {
+        return Err(DisconnectCode::BadRequest.into());
+    }
+    if request.channel.len() > rules.channels.max_length {
+        return Err(ErrorCode::BadRequest.into());
+    }
+    if session.find(&request.channel).is_some() {
+        return Err(ErrorCode::AlreadySubscribed.into());
+    }
+    if session.subscriptions.len() >= rules.client.channel_limit {
+        return Err(ErrorCode::LimitExceeded.into());
+    }
+    if !matches!(&*request.delta, "" | DELTA_FOSSIL) {
+        return Err(DisconnectCode::BadRequest.into());
+    }
+    let view = channel::view(&rules.channels, &request.channel)?;
+    if request.kind != 0 {
+        return Err(ErrorCode::PermissionDenied.into());
+    }
+    if !request.token.is_empty() {
+        let token = std::mem::take(&mut request.token);
+        session.block(Wait::SubscribeToken { id, request });
+        let (key, kind) = (session.key, TokenKind::Subscription);
+        turn.out
+            .effects
+            .push_back(Effect::Verify { key, kind, token });
+        return Ok(());
+    }
+    channel::may_subscribe(rules, &view, session.user())?;
+    let grant = SubscriptionGrant::default();
+    start(session, turn, id, &request, grant, None)
+}
+
+/// The verdict on the subscription token.
+pub(crate) fn handle_verdict(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    request: &SubscribeRequest,
+    verdict: Result<SubscriptionClaims, TokenRefusal>,
+) -> Result<(), Refusal> {
+    let claims = verdict.map_err(|refusal| match refusal {
+        TokenRefusal::Expired => ErrorCode::TokenExpired,
+        TokenRefusal::Invalid => ErrorCode::PermissionDenied,
+        TokenRefusal::Unavailable => ErrorCode::Internal,
+    })?;
+    if !is_for(session, &claims, &request.channel) {
+        return Err(DisconnectCode::InvalidToken.into());
+    }
+    let expire_at = claims.expire_at.filter(|_| !turn.rules.client.insecure);
+    if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
+        return Err(ErrorCode::Expired.into());
+    }
+    start(session, turn, id, request, claims.grant, expire_at)
+}
+
+/// Whether these claims are about this session and this channel.
+pub(crate) fn is_for(session: &Session, claims: &SubscriptionClaims, channel: &str) -> bool {
+    let client = session.info.as_ref().map_or("", |info| &info.client);
+    claims.channel == channel
+        && claims.user == session.user()
+        && (claims.client.is_empty() || claims.client == client)
+}
+
+fn start(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    request: &SubscribeRequest,
+    grant: SubscriptionGrant,
+    expire_at: Option<i64>,
+) -> Result<(), Refusal> {
+    if request.tags_filter {
+        return Err(ErrorCode::BadRequest.into());
+    }
+    let rules = turn.rules;
+    let view = channel::view(&rules.channels, &request.channel)?;
+    let user = session.user();
+    let wish = Some(request);
+    let mut plan = Plan::new(rules, view.namespace, user, &request.channel, wish, grant);
+    plan.origin = Origin::Command(id);
+    plan.expire_at = expire_at;
+    join::begin(session, turn, plan);
+    Ok(())
+}
+
+/// The unsubscribe command. A channel that is not subscribed is no error (§1.11).
+pub(crate) fn end(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    channel: &str,
+) -> Result<(), Refusal> {
+    if channel.is_empty() {
+        return Err(DisconnectCode::BadRequest.into());
+    }
+    match session.find(channel) {
+        None => session.reply(turn, id, ReplyBody::Unsubscribe),
+        Some(index) if join::leaves_later(&mut session.subscriptions[index], id) => {}
+        Some(index) => leave_and_reply(session, turn, id, index),
+    }
+    Ok(())
+}
+
+/// Ends a subscription at the client's wish.
+pub(crate) fn leave_and_reply(session: &mut Session, turn: &mut Turn<'_>, id: u32, index: usize) {
+    join::leave(session, turn, index);
+    session.reply(turn, id, ReplyBody::Unsubscribe);
+}
+
+/// The one delta algorithm of the protocol. It may be asked for; the reply says that it is not used.
+const DELTA_FOSSIL: &str = "fossil";

@@ -1,0 +1,123 @@
+//! What a session may touch while it handles one input: the time, the rules, the worker's index, the outputs.
+//!
+//! Invariant: handlers change only their own session, the hub and the outputs; everything else is an [`Effect`] that
+//! the driver performs.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use wire::protocol::Disconnect;
+
+use crate::broker::{BrokerRequest, RequestId};
+use crate::counters::Counters;
+use crate::encoding::Encoder;
+use crate::hub::{Hub, Seat};
+use crate::random::Random;
+use crate::rules::Rules;
+use crate::session::SessionKey;
+use crate::time::Now;
+use crate::users::Users;
+
+/// What the driver has to do for the engine.
+#[derive(Debug)]
+pub enum Effect {
+    /// Submit this to the broker.
+    Broker(BrokerRequest),
+    /// Verify this token and answer with [`crate::worker::Worker::handle_verdict`].
+    Verify {
+        /// Whose token.
+        key: SessionKey,
+        /// What kind of token.
+        kind: TokenKind,
+        /// The token; never to be logged.
+        token: String,
+    },
+    /// Write what is queued, then close the socket with this reason.
+    Close {
+        /// Whose socket.
+        key: SessionKey,
+        /// Why.
+        disconnect: Disconnect,
+    },
+}
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// The connection.
+    Connection,
+    /// One subscription.
+    Subscription,
+}
+
+/// The worker's state as one input sees it.
+pub(crate) struct Turn<'w> {
+    pub(crate) now: Now,
+    pub(crate) rules: &'w Rules,
+    pub(crate) random: &'w mut Random,
+    pub(crate) hub: &'w mut Hub,
+    pub(crate) users: &'w mut Users,
+    pub(crate) out: &'w mut Outputs,
+}
+
+/// Everything that inputs leave behind for the worker and its driver.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    pub(crate) encoder: Encoder,
+    pub(crate) effects: VecDeque<Effect>,
+    /// Sessions whose outbox was empty and is not any more.
+    pub(crate) touched: Vec<SessionKey>,
+    /// Sessions that must end; the worker retires them when the input has been handled.
+    pub(crate) doomed: Vec<(SessionKey, Disconnect)>,
+    /// Subscriptions that missed something: slot of the session and its seat.
+    pub(crate) gaps: Vec<(u32, Seat)>,
+    /// Questions to the broker that are not answered yet.
+    pub(crate) pending: HashMap<RequestId, Pending>,
+    pub(crate) counters: Counters,
+    next_request: u64,
+}
+
+/// Who waits for a broker's answer, and for what.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) session: SessionKey,
+    pub(crate) question: Question,
+}
+
+/// What was asked.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// To hear a channel and read its stream.
+    Join,
+    /// A client's command of this id.
+    Command { id: u32 },
+    /// Whether this worker has everything of a channel.
+    Check { channel: Arc<str> },
+}
+
+impl Outputs {
+    pub(crate) fn new(encoder: Encoder) -> Outputs {
+        Outputs {
+            encoder,
+            effects: VecDeque::new(),
+            touched: Vec::new(),
+            doomed: Vec::new(),
+            gaps: Vec::new(),
+            pending: HashMap::new(),
+            counters: Counters::default(),
+            next_request: 0,
+        }
+    }
+
+    /// Notes who waits and returns the id to ask with.
+    pub(crate) fn expect(&mut self, session: SessionKey, question: Question) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.pending.insert(id, Pending { session, question });
+        id
+    }
+
+    pub(crate) fn submit(&mut self, request: BrokerRequest) {
+        self.effects.push_back(Effect::Broker(request));
+    }
+}

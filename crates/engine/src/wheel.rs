@@ -1,0 +1,109 @@
+//! Timers as data: a wheel of slots, one entry per session that waits for something.
+//!
+//! Invariant: an entry is returned at or after its time and within one tick plus the caller's delay. What lies
+//! beyond the horizon is returned early, at the horizon, and the caller schedules it anew.
+
+use crate::limits::{WHEEL_SLOTS, WHEEL_TICK_MS};
+
+/// A wheel of timers for keys of type `K`.
+#[derive(Debug)]
+pub(crate) struct Wheel<K> {
+    slots: Vec<Vec<K>>,
+    /// The first tick that has not been returned.
+    next_tick: u64,
+    entries: usize,
+}
+
+/// The tick at which an entry was put; a caller that keeps it can tell a stale entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(pub(crate) u64);
+
+impl<K: Copy> Wheel<K> {
+    /// An empty wheel that starts at `now_ms`.
+    pub(crate) fn new(now_ms: u64) -> Wheel<K> {
+        Wheel {
+            slots: std::iter::repeat_with(Vec::new).take(WHEEL_SLOTS).collect(),
+            next_tick: now_ms / WHEEL_TICK_MS,
+            entries: 0,
+        }
+    }
+
+    /// The tick at which an entry for `at_ms` would be returned.
+    pub(crate) fn tick_for(&self, at_ms: u64) -> Tick {
+        let horizon = self.next_tick + WHEEL_SLOTS as u64 - 1;
+        Tick(at_ms.div_ceil(WHEEL_TICK_MS).clamp(self.next_tick, horizon))
+    }
+
+    /// Puts `key` into the wheel; it is returned once, at the tick given by [`Wheel::tick_for`].
+    pub(crate) fn put(&mut self, tick: Tick, key: K) {
+        self.slots[Wheel::<K>::slot(tick.0)].push(key);
+        self.entries += 1;
+    }
+
+    /// Appends to `due` all entries whose time has come by `now_ms`, each with its tick.
+    pub(crate) fn advance(&mut self, now_ms: u64, due: &mut Vec<(Tick, K)>) {
+        let now_tick = now_ms / WHEEL_TICK_MS;
+        if self.entries == 0 {
+            self.next_tick = self.next_tick.max(now_tick + 1);
+            return;
+        }
+        while self.next_tick <= now_tick {
+            let slot = &mut self.slots[Wheel::<K>::slot(self.next_tick)];
+            self.entries -= slot.len();
+            due.extend(slot.drain(..).map(|key| (Tick(self.next_tick), key)));
+            // A burst of timers must not hold its memory for ever.
+            slot.shrink_to(16);
+            self.next_tick += 1;
+        }
+    }
+
+    /// When [`Wheel::advance`] has something to do next; `None` when the wheel is empty.
+    pub(crate) fn next_at_ms(&self) -> Option<u64> {
+        if self.entries == 0 {
+            return None;
+        }
+        (self.next_tick..self.next_tick + WHEEL_SLOTS as u64)
+            .find(|tick| !self.slots[Wheel::<K>::slot(*tick)].is_empty())
+            .map(|tick| tick * WHEEL_TICK_MS)
+    }
+
+    fn slot(tick: u64) -> usize {
+        (tick as usize) & (WHEEL_SLOTS - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_entries_in_time_and_far_ones_at_the_horizon() {
+        let mut wheel = Wheel::new(1000);
+        for (at_ms, key) in [(1500, 'a'), (3000, 'b'), (10_000_000, 'c'), (0, 'd')] {
+            wheel.put(wheel.tick_for(at_ms), key);
+        }
+        let mut seen = Vec::new();
+        let mut now_ms = 1000;
+        while let Some(at_ms) = wheel.next_at_ms() {
+            now_ms = at_ms.max(now_ms);
+            let mut due = Vec::new();
+            wheel.advance(now_ms, &mut due);
+            seen.extend(due.into_iter().map(|(_, key)| (key, now_ms)));
+        }
+        assert_eq!(seen.iter().map(|(key, _)| *key).collect::<String>(), "dabc");
+        assert!((1500..1500 + WHEEL_TICK_MS).contains(&seen[1].1));
+        assert!(seen[3].1 < 1000 + WHEEL_SLOTS as u64 * WHEEL_TICK_MS);
+    }
+
+    #[test]
+    fn a_long_pause_returns_everything_at_once() {
+        let mut wheel = Wheel::new(0);
+        for at_ms in 0..1000u64 {
+            wheel.put(wheel.tick_for(at_ms * 20), at_ms);
+        }
+        let mut due = Vec::new();
+        wheel.advance(1_000_000, &mut due);
+        assert_eq!(due.len(), 1000);
+        assert_eq!(wheel.next_at_ms(), None);
+    }
+}

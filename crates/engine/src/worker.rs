@@ -1,0 +1,621 @@
+//! The pure part of one worker: its sessions, its hub, its timers, and the routes between them and the broker.
+//!
+//! A driver feeds it (`handle_*`) and drains it (`poll_*`); it never waits, and it never learns which loop drives it.
+//! Invariant: after every `handle_*` each session that must end has been retired: its seats, its presence and its
+//! place among the users are gone, and its [`Effect::Close`] is queued.
+
+use std::sync::Arc;
+
+use slab::Slab;
+use wire::protocol::{
+    self, Disconnect, DisconnectCode, Publication, Push, PushEvent, Reply, ReplyBody,
+};
+
+use crate::broker::{
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, JoinRead, Membership, RequestId,
+};
+use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
+use crate::counters::Counters;
+use crate::encoding::{Encoder, Variants};
+use crate::hub::{Hub, Seat, SeatPhase};
+use crate::outbox::Outbox;
+use crate::random::Random;
+use crate::rules::Rules;
+use crate::session::timers::{self, Timers};
+use crate::session::{
+    Opening, Phase, Refusal, Session, SessionKey, Wait, connect, join, orders, queries, refresh,
+    subscribe,
+};
+use crate::time::Now;
+use crate::turn::{Effect, Outputs, Pending, Question, Turn};
+use crate::users::Users;
+use crate::wheel::{Tick, Wheel};
+
+/// The sessions of one worker and everything that they share.
+#[derive(Debug)]
+pub struct Worker {
+    rules: Arc<Rules>,
+    sessions: Slab<Box<Session>>,
+    generation: u32,
+    hub: Hub,
+    users: Users,
+    wheel: Wheel<SessionKey>,
+    due: Vec<(Tick, SessionKey)>,
+    random: Random,
+    out: Outputs,
+    next_check_ms: u64,
+}
+
+/// The answer to [`Effect::Verify`].
+#[derive(Debug)]
+pub enum Verdict {
+    /// On a connection token.
+    Connection(Result<ConnectionClaims, TokenRefusal>),
+    /// On a subscription token.
+    Subscription(Result<SubscriptionClaims, TokenRefusal>),
+    /// The token is fine, but the server has a reason of its own to end the connection.
+    Close(DisconnectCode),
+}
+
+/// Who a session is, for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity<'w> {
+    /// User id; empty for anonymous and before the session is admitted.
+    pub user: &'w str,
+    /// Client id; empty before the session is admitted.
+    pub client: &'w str,
+}
+
+impl Worker {
+    /// A worker without sessions. All its ids and jitter follow from `seed`.
+    #[must_use]
+    pub fn new(now: Now, rules: Arc<Rules>, encoder: Encoder, seed: u64) -> Worker {
+        let next_check_ms = now.monotonic_ms + rules.client.position_check_delay_ms;
+        Worker {
+            rules,
+            sessions: Slab::new(),
+            generation: 0,
+            hub: Hub::default(),
+            users: Users::default(),
+            wheel: Wheel::new(now.monotonic_ms),
+            due: Vec::new(),
+            random: Random::new(seed),
+            out: Outputs::new(encoder),
+            next_check_ms,
+        }
+    }
+
+    /// A peer has completed its handshake.
+    pub fn handle_open(&mut self, now: Now, opening: Opening) -> SessionKey {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.sessions.vacant_entry();
+        let slot = u32::try_from(entry.key()).expect("a worker has fewer than 2^32 sessions");
+        let key = SessionKey {
+            slot,
+            generation: self.generation,
+        };
+        let timers = Timers::new(now, &self.rules.client);
+        entry.insert(Box::new(Session::new(key, opening, timers)));
+        self.out.counters.sessions_opened += 1;
+        self.schedule(now, key);
+        key
+    }
+
+    /// A peer has sent one message, whole.
+    pub fn handle_message(&mut self, now: Now, key: SessionKey, message: &[u8]) {
+        let Some(session) = find(&mut self.sessions, key) else {
+            return;
+        };
+        match protocol::decode_commands(session.encoding.codec, message) {
+            Ok(commands) => {
+                for command in commands {
+                    self.with_session(now, key, |session, turn| {
+                        session.handle_command(turn, command)
+                    });
+                }
+            }
+            Err(_) => session.doom(&mut self.out, DisconnectCode::BadRequest),
+        }
+        self.settle(now, key);
+    }
+
+    /// A peer has answered a WebSocket ping: counts as a pong where the server pings so.
+    pub fn handle_pong_frame(&mut self, now: Now, key: SessionKey) {
+        let Some(session) = find(&mut self.sessions, key) else {
+            return;
+        };
+        if session.ping_style == crate::session::PingStyle::Frame {
+            // RFC 6455 §5.5.3 allows pongs that nobody asked for.
+            let _unasked = session.timers.handle_pong();
+            self.settle(now, key);
+        }
+    }
+
+    /// The verdict on a token that [`Effect::Verify`] asked for.
+    pub fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
+        self.with_session(now, key, |session, turn| {
+            let Some((wait, backlog)) = session.unblock() else {
+                return;
+            };
+            let (is_connect, id) = match &wait {
+                Wait::ConnectToken { id, .. } | Wait::ConnectJoins { id, .. } => (true, *id),
+                Wait::SubscribeToken { id, .. }
+                | Wait::RefreshToken { id }
+                | Wait::SubRefreshToken { id, .. } => (false, *id),
+            };
+            let result = apply_verdict(session, turn, wait, verdict);
+            match result {
+                Ok(()) => {}
+                Err(Refusal::Error(code)) if is_connect => connect::refuse(session, turn, id, code),
+                Err(Refusal::Error(code)) => session.reply_error(turn, id, code),
+                Err(Refusal::Close(code)) => session.doom(turn.out, code),
+            }
+            session.resume(turn, backlog);
+        });
+        self.settle(now, key);
+    }
+
+    /// The broker has something to say.
+    pub fn handle_broker_event(&mut self, now: Now, event: BrokerEvent) {
+        match event {
+            BrokerEvent::Publication {
+                channel,
+                publication,
+                epoch,
+            } => {
+                self.deliver(now, &channel, &publication, &epoch);
+            }
+            BrokerEvent::Membership {
+                channel,
+                info,
+                change,
+            } => {
+                let event = match change {
+                    Membership::Join => PushEvent::Join(info),
+                    Membership::Leave => PushEvent::Leave(info),
+                };
+                self.tell_members(&channel, event);
+            }
+            BrokerEvent::Reply { id, result } => self.handle_reply(now, id, result),
+            BrokerEvent::Control(control) => self.handle_control(now, &control),
+        }
+        self.retire_doomed(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(now.monotonic_ms, &mut due);
+        for (tick, key) in due.drain(..) {
+            let Some(session) = find(&mut self.sessions, key) else {
+                continue;
+            };
+            if session.timers.scheduled != Some(tick) {
+                continue;
+            }
+            session.timers.scheduled = None;
+            let next = timers::next(session, now, &self.rules.client);
+            if next.is_some_and(|at| at <= now.monotonic_ms) {
+                self.with_session(now, key, timers::handle_timeout);
+                self.settle(now, key);
+            } else {
+                self.schedule(now, key);
+            }
+        }
+        due.shrink_to(256);
+        self.due = due;
+        if self.next_check_ms <= now.monotonic_ms {
+            self.check_positions(now);
+        }
+    }
+
+    /// The socket of a session is gone, by whoever's doing: forget it.
+    pub fn handle_gone(&mut self, now: Now, key: SessionKey) {
+        let Some(session) = find(&mut self.sessions, key) else {
+            return;
+        };
+        if session.phase != Phase::Closed {
+            session.phase = Phase::Closed;
+            self.retire(now, key);
+        }
+        self.sessions.remove(key.slot as usize);
+        if self.sessions.is_empty() {
+            self.sessions = Slab::new();
+        }
+        self.retire_doomed(now);
+    }
+
+    /// Ends a session for a reason that its driver has found.
+    pub fn close(&mut self, now: Now, key: SessionKey, disconnect: impl Into<Disconnect>) {
+        if let Some(session) = find(&mut self.sessions, key) {
+            session.doom(&mut self.out, disconnect);
+        }
+        self.retire_doomed(now);
+    }
+
+    /// The next thing that the driver has to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.out.effects.pop_front()
+    }
+
+    /// The next session that has something to write since its outbox was empty. It may be gone already.
+    pub fn poll_touched(&mut self) -> Option<SessionKey> {
+        self.out.touched.pop()
+    }
+
+    /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock.
+    #[must_use]
+    pub fn next_timeout_ms(&self) -> u64 {
+        self.wheel
+            .next_at_ms()
+            .map_or(self.next_check_ms, |at| at.min(self.next_check_ms))
+    }
+
+    /// What is to be written to a session's peer; `None` when the session is gone.
+    pub fn outbox(&mut self, key: SessionKey) -> Option<&mut Outbox> {
+        find(&mut self.sessions, key).map(|session| &mut session.outbox)
+    }
+
+    /// Who a session is.
+    #[must_use]
+    pub fn identity(&self, key: SessionKey) -> Option<Identity<'_>> {
+        let session = self
+            .sessions
+            .get(key.slot as usize)
+            .filter(|session| session.key == key)?;
+        let client = session.info.as_ref().map_or("", |info| &info.client);
+        Some(Identity {
+            user: session.user(),
+            client,
+        })
+    }
+
+    /// All sessions that are not gone.
+    pub fn keys(&self) -> impl Iterator<Item = SessionKey> {
+        self.sessions.iter().map(|(_, session)| session.key)
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.out.counters
+    }
+
+    /// The channels that sessions of this worker hear.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The users with a session here.
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// Sessions that are not gone.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Subscriptions of all sessions, joining ones included.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.hub.census().map(|(_, seats)| seats).sum()
+    }
+
+    /// Other rules from now on: what sessions already have, they keep.
+    pub fn set_rules(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
+    }
+
+    fn with_session(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        handle: impl FnOnce(&mut Session, &mut Turn<'_>),
+    ) {
+        let Some(session) = find(&mut self.sessions, key) else {
+            return;
+        };
+        let mut turn = Turn {
+            now,
+            rules: &self.rules,
+            random: &mut self.random,
+            hub: &mut self.hub,
+            users: &mut self.users,
+            out: &mut self.out,
+        };
+        handle(session, &mut turn);
+    }
+
+    /// After a session was handled: tell gaps, retire the doomed, see to its timers.
+    fn settle(&mut self, now: Now, key: SessionKey) {
+        self.retire_doomed(now);
+        self.schedule(now, key);
+    }
+
+    fn schedule(&mut self, now: Now, key: SessionKey) {
+        let Some(session) = find(&mut self.sessions, key) else {
+            return;
+        };
+        let Some(at_ms) = timers::next(session, now, &self.rules.client) else {
+            return;
+        };
+        let tick = self.wheel.tick_for(at_ms);
+        if session
+            .timers
+            .scheduled
+            .is_none_or(|scheduled| tick < scheduled)
+        {
+            session.timers.scheduled = Some(tick);
+            self.wheel.put(tick, key);
+        }
+    }
+
+    fn retire_doomed(&mut self, now: Now) {
+        while let Some((slot, seat)) = self.out.gaps.pop() {
+            let Some(session) = self.sessions.get_mut(slot as usize) else {
+                continue;
+            };
+            let key = session.key;
+            self.with_session(now, key, |session, turn| {
+                if let Some(index) = session
+                    .find_seat(seat)
+                    .filter(|_| session.phase != Phase::Closed)
+                {
+                    join::handle_gap(session, turn, index);
+                }
+            });
+        }
+        while let Some((key, disconnect)) = self.out.doomed.pop() {
+            self.retire(now, key);
+            self.out
+                .effects
+                .push_back(Effect::Close { key, disconnect });
+        }
+    }
+
+    /// Takes a closed session out of every index.
+    fn retire(&mut self, now: Now, key: SessionKey) {
+        self.with_session(now, key, |session, turn| {
+            while let Some(last) = session.subscriptions.len().checked_sub(1) {
+                join::leave(session, turn, last);
+            }
+            if let Some(info) = &session.info {
+                turn.users.remove(&info.user, key.slot);
+            }
+        });
+    }
+
+    /// One look-up per publication, one encoding per variant, one step per subscriber.
+    fn deliver(&mut self, now: Now, name: &str, publication: &Arc<Publication>, epoch: &Arc<str>) {
+        let Worker {
+            hub,
+            sessions,
+            out,
+            rules,
+            ..
+        } = self;
+        let Some((slot, channel)) = hub.find(name) else {
+            return;
+        };
+        out.counters.publications += 1;
+        let offset = publication.offset;
+        if offset > 0 {
+            channel.proven_at_ms = now.monotonic_ms;
+            if channel.epoch != *epoch {
+                // Whoever holds a position of the old life has a gap; a seat that waits will see for itself.
+                if !channel.epoch.is_empty() {
+                    out.gaps.extend(channel.positioned_seats(slot));
+                }
+                channel.epoch = epoch.clone();
+            }
+        }
+        let has_lapsed = !out.gaps.is_empty();
+        let event = PushEvent::Publication(publication.clone());
+        let push = Push {
+            channel: channel.name.clone(),
+            event,
+        };
+        let mut variants = Variants::new(Reply {
+            id: 0,
+            body: ReplyBody::Push(push),
+        });
+        let queue_max_size = rules.client.queue_max_size;
+        for (index, seated) in &mut channel.seats {
+            let session = &mut sessions[seated.session as usize];
+            if seated.phase == SeatPhase::Joining {
+                let waiting = session.subscriptions.iter_mut().find(|subscription| {
+                    subscription.seat.channel == slot && subscription.seat.index as usize == index
+                });
+                if let Some(subscription) = waiting {
+                    join::hold(subscription, publication, epoch);
+                }
+                continue;
+            }
+            if seated.is_positioned && offset > 0 {
+                if has_lapsed || offset <= seated.offset {
+                    continue;
+                }
+                if offset > seated.offset + 1 {
+                    let index = u32::try_from(index).expect("seats are numbered by u32");
+                    out.gaps.push((
+                        seated.session,
+                        Seat {
+                            channel: slot,
+                            index,
+                        },
+                    ));
+                    continue;
+                }
+                seated.offset = offset;
+            }
+            match variants.frame(&mut out.encoder, session.encoding) {
+                Ok(frame) => {
+                    out.counters.deliveries += 1;
+                    session.send_frame(out, frame.clone(), queue_max_size);
+                }
+                Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
+            }
+        }
+    }
+
+    fn tell_members(&mut self, name: &str, event: PushEvent) {
+        let Worker {
+            hub,
+            sessions,
+            out,
+            rules,
+            ..
+        } = self;
+        let Some((_, channel)) = hub.find(name) else {
+            return;
+        };
+        let push = Push {
+            channel: channel.name.clone(),
+            event,
+        };
+        let mut variants = Variants::new(Reply {
+            id: 0,
+            body: ReplyBody::Push(push),
+        });
+        for (_, seated) in &channel.seats {
+            if seated.phase != SeatPhase::Live || !seated.wants_membership {
+                continue;
+            }
+            let session = &mut sessions[seated.session as usize];
+            match variants.frame(&mut out.encoder, session.encoding) {
+                Ok(frame) => {
+                    out.counters.deliveries += 1;
+                    session.send_frame(out, frame.clone(), rules.client.queue_max_size);
+                }
+                Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
+            }
+        }
+    }
+
+    fn handle_reply(&mut self, now: Now, id: RequestId, result: Result<BrokerReply, BrokerError>) {
+        let Some(Pending {
+            session: key,
+            question,
+        }) = self.out.pending.remove(&id)
+        else {
+            return;
+        };
+        match question {
+            Question::Command { id } => self.with_session(now, key, |session, turn| {
+                queries::handle_answer(session, turn, id, result);
+            }),
+            Question::Join => {
+                let result = match result {
+                    Ok(BrokerReply::Subscribed(stream)) => Ok(stream),
+                    Ok(_) => Err(BrokerError::Unavailable),
+                    Err(error) => Err(error),
+                };
+                self.with_session(now, key, |session, turn| {
+                    join::handle_read(session, turn, Some(id), result);
+                });
+            }
+            Question::Check { channel } => {
+                if let Ok(BrokerReply::Subscribed(stream)) = result {
+                    self.compare_position(now, &channel, stream.top.offset, &stream.top.epoch);
+                }
+            }
+        }
+        self.settle(now, key);
+    }
+
+    fn handle_control(&mut self, now: Now, control: &Arc<Control>) {
+        let slots: Vec<u32> = self.users.slots(&control.target.user).collect();
+        for slot in slots {
+            let Some(session) = self.sessions.get(slot as usize) else {
+                continue;
+            };
+            let key = session.key;
+            self.with_session(now, key, |session, turn| {
+                orders::handle(session, turn, control)
+            });
+            self.settle(now, key);
+        }
+    }
+
+    /// Asks the broker for the position of every channel that has been silent for a while: a publication lost on the
+    /// way to this worker must be noticed even when none follows it.
+    fn check_positions(&mut self, now: Now) {
+        let delay_ms = self.rules.client.position_check_delay_ms;
+        self.next_check_ms = now.monotonic_ms + delay_ms.max(1);
+        let Worker { hub, out, .. } = self;
+        for channel in hub.channels_mut() {
+            let is_positioned = channel.seats.iter().any(|(_, seated)| seated.is_positioned);
+            if !is_positioned || channel.proven_at_ms + delay_ms > now.monotonic_ms {
+                continue;
+            }
+            let name = channel.name.clone();
+            let nobody = SessionKey {
+                slot: u32::MAX,
+                generation: 0,
+            };
+            let id = out.expect(
+                nobody,
+                Question::Check {
+                    channel: name.clone(),
+                },
+            );
+            let read = JoinRead::Position { meta_ttl_ms: 0 };
+            out.submit(BrokerRequest::Subscribe {
+                id,
+                channel: name,
+                read,
+            });
+        }
+    }
+
+    /// The answer comes behind every publication that precedes it, so a seat that is behind has missed something.
+    fn compare_position(&mut self, now: Now, name: &str, top: u64, epoch: &str) {
+        let Some((slot, channel)) = self.hub.find(name) else {
+            return;
+        };
+        channel.proven_at_ms = now.monotonic_ms;
+        let is_same_life = &*channel.epoch == epoch;
+        let behind = channel
+            .positioned_seats(slot)
+            .filter(|(_, seat)| !is_same_life || channel.seats[seat.index as usize].offset < top);
+        self.out.gaps.extend(behind);
+        if !is_same_life {
+            channel.epoch = epoch.into();
+        }
+    }
+}
+
+fn find(sessions: &mut Slab<Box<Session>>, key: SessionKey) -> Option<&mut Session> {
+    let session = sessions.get_mut(key.slot as usize)?;
+    (session.key == key).then_some(&mut **session)
+}
+
+fn apply_verdict(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    wait: Wait,
+    verdict: Verdict,
+) -> Result<(), Refusal> {
+    match (wait, verdict) {
+        (_, Verdict::Close(code)) => Err(code.into()),
+        (Wait::ConnectToken { id, request }, Verdict::Connection(result)) => {
+            connect::handle_verdict(session, turn, id, &request, result)
+        }
+        (Wait::SubscribeToken { id, request }, Verdict::Subscription(result)) => {
+            subscribe::handle_verdict(session, turn, id, &request, result)
+        }
+        (Wait::RefreshToken { id }, Verdict::Connection(result)) => {
+            refresh::handle_verdict(session, turn, id, result)
+        }
+        (Wait::SubRefreshToken { id, channel }, Verdict::Subscription(result)) => {
+            refresh::handle_sub_verdict(session, turn, id, &channel, result)
+        }
+        (_, Verdict::Connection(_) | Verdict::Subscription(_)) => {
+            unreachable!("a driver answers with the kind of verdict that was asked for")
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The JSON codec (§1.4): objects separated by newlines, payloads embedded as they are.
+//!
+//! Invariant: what is written never contains a newline inside a message, so that a newline always separates two.
+
+mod read;
+mod write;
+
+use super::{Command, DecodeError, Reply};
+use crate::limits::COMMANDS_PER_MESSAGE_MAX;
+
+/// Reads all commands of one message.
+///
+/// # Errors
+/// [`DecodeError`] when any line is not a command.
+pub fn decode_commands(message: &[u8]) -> Result<Vec<Command>, DecodeError> {
+    decode_lines(message, read::command)
+}
+
+/// Reads all replies of one message.
+///
+/// # Errors
+/// [`DecodeError`] when any line is not a reply.
+pub fn decode_replies(message: &[u8]) -> Result<Vec<Reply>, DecodeError> {
+    decode_lines(message, read::reply)
+}
+
+/// Appends a command, behind a newline when `out` already holds a message.
+pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
+    separate(out);
+    write::command(command, out);
+}
+
+/// Appends a reply, behind a newline when `out` already holds a message.
+pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
+    separate(out);
+    write::reply(reply, out);
+}
+
+fn separate(out: &mut Vec<u8>) {
+    if !out.is_empty() {
+        out.push(b'\n');
+    }
+}
+
+fn decode_lines<T>(
+    message: &[u8],
+    decode: fn(&[u8]) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    // One newline at the end is tolerated (§1.5).
+    let message = message.strip_suffix(b"\n").unwrap_or(message);
+    if message.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    let mut decoded = Vec::with_capacity(1);
+    for line in message.split(|byte| *byte == b'\n') {
+        if decoded.len() == COMMANDS_PER_MESSAGE_MAX {
+            return Err(DecodeError::TooMany);
+        }
+        decoded.push(decode(line)?);
+    }
+    Ok(decoded)
+}

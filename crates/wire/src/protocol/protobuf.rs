@@ -1,0 +1,55 @@
+//! The Protobuf codec (§1.1 – 1.3): messages behind their length, fields by number, unknown ones skipped.
+//!
+//! Invariant: reading never looks beyond the bytes of the message that it reads, whatever lengths those announce.
+
+mod field;
+mod read;
+mod write;
+
+use super::{Command, DecodeError, Reply};
+use crate::limits::COMMANDS_PER_MESSAGE_MAX;
+use field::Reader;
+
+/// Reads all commands of one message.
+///
+/// # Errors
+/// [`DecodeError`] when any part is not a command.
+pub fn decode_commands(message: &[u8]) -> Result<Vec<Command>, DecodeError> {
+    decode_delimited(message, read::command)
+}
+
+/// Reads all replies of one message.
+///
+/// # Errors
+/// [`DecodeError`] when any part is not a reply.
+pub fn decode_replies(message: &[u8]) -> Result<Vec<Reply>, DecodeError> {
+    decode_delimited(message, read::reply)
+}
+
+/// Appends a command behind its length.
+pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
+    field::delimited(out, |out| write::command(command, out));
+}
+
+/// Appends a reply behind its length.
+pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
+    field::delimited(out, |out| write::reply(reply, out));
+}
+
+fn decode_delimited<T>(
+    message: &[u8],
+    decode: fn(Reader<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    if message.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    let mut reader = Reader::new(message);
+    let mut decoded = Vec::with_capacity(1);
+    while !reader.is_at_end() {
+        if decoded.len() == COMMANDS_PER_MESSAGE_MAX {
+            return Err(DecodeError::TooMany);
+        }
+        decoded.push(decode(reader.delimited()?)?);
+    }
+    Ok(decoded)
+}

@@ -1,0 +1,194 @@
+//! The Protobuf wire format: varints, tags, lengths. Reading and writing side by side.
+
+use std::str;
+
+use bytes::Bytes;
+
+use crate::protocol::DecodeError;
+
+/// The bytes of one message, being read.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+/// One field's value.
+#[derive(Clone, Copy)]
+pub(super) enum Value<'a> {
+    /// Wire type 0.
+    Varint(u64),
+    /// Wire type 2.
+    Bytes(&'a [u8]),
+    /// Wire types 1 and 5: no field of this protocol has them.
+    Fixed,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next field's number and value; `None` at the end of the message.
+    pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
+        if self.is_at_end() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).map_err(|_| DecodeError::Protobuf)?;
+        if number == 0 {
+            return Err(DecodeError::Protobuf);
+        }
+        let value = match tag & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => self.take(8).map(|_| Value::Fixed)?,
+            2 => Value::Bytes(self.delimited()?.rest),
+            5 => self.take(4).map(|_| Value::Fixed)?,
+            // Groups are long obsolete.
+            _ => return Err(DecodeError::Protobuf),
+        };
+        Ok(Some((number, value)))
+    }
+
+    /// What stands behind a length.
+    pub(super) fn delimited(&mut self) -> Result<Reader<'a>, DecodeError> {
+        let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
+        Ok(Reader {
+            rest: self.take(length)?,
+        })
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0u64;
+        for (index, byte) in self.rest.iter().take(10).enumerate() {
+            // The tenth byte has room for one bit; what is above is cut, as every implementation does.
+            value |= u64::from(byte & 0x7F) << (7 * index);
+            if byte & 0x80 == 0 {
+                self.rest = &self.rest[index + 1..];
+                return Ok(value);
+            }
+        }
+        let is_short = self.rest.len() < 10;
+        Err(if is_short {
+            DecodeError::Truncated
+        } else {
+            DecodeError::Protobuf
+        })
+    }
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn u64(self) -> Result<u64, DecodeError> {
+        match self {
+            Value::Varint(value) => Ok(value),
+            Value::Bytes(_) | Value::Fixed => Err(DecodeError::Protobuf),
+        }
+    }
+
+    /// The low 32 bits, as proto3 says.
+    pub(super) fn u32(self) -> Result<u32, DecodeError> {
+        Ok(self.u64()? as u32)
+    }
+
+    pub(super) fn i64(self) -> Result<i64, DecodeError> {
+        Ok(self.u64()? as i64)
+    }
+
+    pub(super) fn i32(self) -> Result<i32, DecodeError> {
+        Ok(self.u64()? as i32)
+    }
+
+    pub(super) fn bool(self) -> Result<bool, DecodeError> {
+        Ok(self.u64()? != 0)
+    }
+
+    pub(super) fn message(self) -> Result<Reader<'a>, DecodeError> {
+        match self {
+            Value::Bytes(bytes) => Ok(Reader::new(bytes)),
+            Value::Varint(_) | Value::Fixed => Err(DecodeError::Protobuf),
+        }
+    }
+
+    pub(super) fn str(self) -> Result<&'a str, DecodeError> {
+        str::from_utf8(self.message()?.rest).map_err(|_| DecodeError::Protobuf)
+    }
+
+    pub(super) fn string(self) -> Result<String, DecodeError> {
+        Ok(self.str()?.to_owned())
+    }
+
+    pub(super) fn bytes(self) -> Result<Bytes, DecodeError> {
+        Ok(Bytes::copy_from_slice(self.message()?.rest))
+    }
+}
+
+/// Writes what `write` writes, behind its length.
+pub(super) fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.push(0);
+    write(out);
+    let mut length = out.len() - start - 1;
+    if length < 0x80 {
+        out[start] = length as u8;
+        return;
+    }
+    let mut encoded = Vec::with_capacity(5);
+    while length >= 0x80 {
+        encoded.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    encoded.push(length as u8);
+    out.splice(start..=start, encoded);
+}
+
+pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A number; zero is left out.
+pub(super) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
+    if value != 0 {
+        varint(out, u64::from(field << 3));
+        varint(out, value);
+    }
+}
+
+/// A signed number as its two's complement in 64 bits; zero is left out.
+pub(super) fn signed(out: &mut Vec<u8>, field: u32, value: i64) {
+    number(out, field, value as u64);
+}
+
+pub(super) fn flag(out: &mut Vec<u8>, field: u32, value: bool) {
+    number(out, field, u64::from(value));
+}
+
+/// Bytes or text; nothing is left out.
+pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+    if !value.is_empty() {
+        varint(out, u64::from(field << 3 | 2));
+        varint(out, value.len() as u64);
+        out.extend_from_slice(value);
+    }
+}
+
+/// A message, also an empty one.
+pub(super) fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    varint(out, u64::from(field << 3 | 2));
+    delimited(out, write);
+}

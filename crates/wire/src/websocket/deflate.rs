@@ -1,0 +1,272 @@
+//! permessage-deflate (RFC 7692), always without context: nothing of a connection is kept between messages.
+//!
+//! One [`Inflater`] and one [`Deflater`] therefore serve all connections of a worker, and a compressed publication
+//! can be shared by all who negotiated compression.
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+/// Compresses messages, each by itself.
+#[derive(Debug)]
+pub struct Deflater {
+    compress: Compress,
+    out: Vec<u8>,
+}
+
+/// Inflates messages, each by itself.
+#[derive(Debug)]
+pub struct Inflater {
+    decompress: Decompress,
+}
+
+/// Why a message could not be inflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InflateError {
+    /// The bytes are no DEFLATE stream.
+    Corrupt,
+    /// The message is larger than allowed.
+    TooBig,
+}
+
+/// Every block that ends a message ends so, and the sender leaves it out (RFC 7692 §7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+
+/// Bytes by which an output grows at least.
+const STEP: usize = 4096;
+
+/// Bytes of scratch memory kept between messages.
+const SCRATCH_KEPT: usize = 256 * 1024;
+
+impl Deflater {
+    /// `level` from 1 (fast) to 9 (small).
+    #[must_use]
+    pub fn new(level: u32) -> Deflater {
+        let compress = Compress::new(Compression::new(level.clamp(1, 9)), false);
+        Deflater {
+            compress,
+            out: Vec::new(),
+        }
+    }
+
+    /// The compressed payload, without its tail; `None` when the library refuses, which it has no reason to.
+    pub fn deflate(&mut self, payload: &[u8]) -> Option<&[u8]> {
+        self.compress.reset();
+        self.out.clear();
+        self.out.shrink_to(SCRATCH_KEPT);
+        let mut consumed = 0;
+        loop {
+            self.out.reserve(STEP.max((payload.len() - consumed) / 2));
+            let before = self.compress.total_in();
+            let status = self.compress.compress_vec(
+                &payload[consumed..],
+                &mut self.out,
+                FlushCompress::Sync,
+            );
+            consumed += usize::try_from(self.compress.total_in() - before).ok()?;
+            match status {
+                // Room left over means that everything was flushed.
+                Ok(Status::Ok | Status::BufError)
+                    if consumed == payload.len() && self.out.len() < self.out.capacity() =>
+                {
+                    break;
+                }
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+        let tail = self.out.len().checked_sub(TAIL.len())?;
+        (self.out[tail..] == TAIL).then(|| &self.out[..tail])
+    }
+}
+
+impl Default for Inflater {
+    fn default() -> Inflater {
+        Inflater {
+            decompress: Decompress::new(false),
+        }
+    }
+}
+
+impl Inflater {
+    /// The inflated payload, at most `size_max` bytes.
+    ///
+    /// # Errors
+    /// [`InflateError`]; the work done is bounded by `size_max`.
+    pub fn inflate(&mut self, payload: &[u8], size_max: usize) -> Result<Vec<u8>, InflateError> {
+        self.decompress.reset(false);
+        let mut out = Vec::new();
+        for (part, flush) in [
+            (payload, FlushDecompress::None),
+            (&TAIL[..], FlushDecompress::Sync),
+        ] {
+            let mut rest = part;
+            loop {
+                let room = (size_max + 1).saturating_sub(out.len());
+                if room == 0 {
+                    return Err(InflateError::TooBig);
+                }
+                out.reserve_exact(room.min(STEP.max(out.len())));
+                let (before_in, before_out) = (self.decompress.total_in(), out.len());
+                let status = self
+                    .decompress
+                    .decompress_vec(rest, &mut out, flush)
+                    .map_err(|_| InflateError::Corrupt)?;
+                let consumed = (self.decompress.total_in() - before_in) as usize;
+                rest = &rest[consumed..];
+                if out.len() > size_max {
+                    return Err(InflateError::TooBig);
+                }
+                if status == Status::StreamEnd {
+                    // A final block in the middle: what follows begins a new stream (RFC 7692 §7.2.3.4).
+                    self.decompress.reset(false);
+                    if rest.is_empty() {
+                        break;
+                    }
+                    continue;
+                }
+                let is_stuck = consumed == 0 && out.len() == before_out;
+                if is_stuck && !rest.is_empty() && out.len() < out.capacity() {
+                    return Err(InflateError::Corrupt);
+                }
+                if rest.is_empty() && out.len() < out.capacity() {
+                    break;
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// What was agreed: nothing but the fact, since neither side keeps context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// Whether the client said that it can be told its window size, and so is.
+    tells_client_window: Option<u8>,
+}
+
+impl Negotiated {
+    /// The response's extension, for `Sec-WebSocket-Extensions`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        let base = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        match self.tells_client_window {
+            Some(bits) => format!("{base}; client_max_window_bits={bits}"),
+            None => base.to_owned(),
+        }
+    }
+}
+
+/// Accepts the first offer that we can keep (RFC 7692 §5.1, §7.1). An offer with an unknown, repeated or malformed
+/// parameter is passed over, as is one that limits our own window, which is always 15 bits.
+#[must_use]
+pub fn negotiate(offers: &str) -> Option<Negotiated> {
+    offers.split(',').find_map(negotiate_one)
+}
+
+fn negotiate_one(offer: &str) -> Option<Negotiated> {
+    let mut parts = offer.split(';').map(str::trim);
+    if parts.next() != Some("permessage-deflate") {
+        return None;
+    }
+    let mut seen = Vec::new();
+    let mut tells_client_window = None;
+    for part in parts {
+        let (name, value) = match part.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
+            None => (part, None),
+        };
+        if seen.contains(&name) {
+            return None;
+        }
+        seen.push(name);
+        match (name, value) {
+            ("server_no_context_takeover" | "client_no_context_takeover", None) => {}
+            ("server_max_window_bits", Some("15")) => {}
+            // Whatever window the client uses fits into ours.
+            ("client_max_window_bits", None) => {}
+            ("client_max_window_bits", Some(value)) => {
+                let bits: u8 = value.parse().ok().filter(|bits| (8..=15).contains(bits))?;
+                if value.len() != bits.to_string().len() {
+                    return None;
+                }
+                tells_client_window = Some(bits);
+            }
+            _ => return None,
+        }
+    }
+    Some(Negotiated {
+        tells_client_window,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_deflated_inflates_to_the_same(payload in proptest::collection::vec(0u8..8, 0..20_000)) {
+            let (mut deflater, mut inflater) = (Deflater::new(1), Inflater::default());
+            for _ in 0..2 {
+                let compressed = deflater.deflate(&payload).unwrap().to_vec();
+                prop_assert_eq!(inflater.inflate(&compressed, payload.len()).unwrap(), payload.clone());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_inflated_within_the_bound(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(inflated) = Inflater::default().inflate(&bytes, 1000) {
+                prop_assert!(inflated.len() <= 1000);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_bound() {
+        let bomb = Deflater::new(9)
+            .deflate(&vec![0; 50_000_000])
+            .unwrap()
+            .to_vec();
+        assert!(bomb.len() < 100_000);
+        let mut inflater = Inflater::default();
+        assert_eq!(inflater.inflate(&bomb, 65_536), Err(InflateError::TooBig));
+        assert_eq!(
+            inflater.inflate(&bomb, 50_000_000).map(|out| out.len()),
+            Ok(50_000_000)
+        );
+    }
+
+    #[test]
+    fn offers_are_accepted_or_passed_over() {
+        let header = |offers| negotiate(offers).map(|negotiated| negotiated.header());
+        let base = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        assert_eq!(header("permessage-deflate").as_deref(), Some(base));
+        assert_eq!(
+            header("permessage-deflate; client_max_window_bits").as_deref(),
+            Some(base)
+        );
+        assert_eq!(
+            header("permessage-deflate; client_max_window_bits=\"10\""),
+            Some(format!("{base}; client_max_window_bits=10"))
+        );
+        assert_eq!(
+            header("x-other, permessage-deflate; server_max_window_bits=9, permessage-deflate")
+                .as_deref(),
+            Some(base)
+        );
+        for offer in [
+            "",
+            "permessage-bzip2",
+            "permessage-deflate; server_max_window_bits=10",
+            "permessage-deflate; server_max_window_bits",
+            "permessage-deflate; client_max_window_bits=16",
+            "permessage-deflate; client_max_window_bits=08",
+            "permessage-deflate; unknown",
+            "permessage-deflate; server_no_context_takeover=1",
+            "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+        ] {
+            assert_eq!(header(offer), None, "{offer}");
+        }
+    }
+}

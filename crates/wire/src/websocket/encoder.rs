@@ -1,0 +1,112 @@
+//! From payloads to frames. Messages are never fragmented: a frame is a message.
+
+use bytes::Bytes;
+
+use super::close::CloseFrame;
+use super::deflate::Deflater;
+use super::header::{HEADER_MAX, Header, Opcode};
+use super::mask;
+use crate::limits::CLOSE_REASON_MAX;
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// A text message; the payload must be UTF-8.
+    Text,
+    /// A binary message.
+    Binary,
+    /// A ping; at most 125 bytes.
+    Ping,
+    /// The answer to a ping, with the ping's payload.
+    Pong,
+}
+
+impl FrameKind {
+    fn opcode(self) -> Opcode {
+        match self {
+            FrameKind::Text => Opcode::Text,
+            FrameKind::Binary => Opcode::Binary,
+            FrameKind::Ping => Opcode::Ping,
+            FrameKind::Pong => Opcode::Pong,
+        }
+    }
+}
+
+/// A whole frame as a server sends it.
+#[must_use]
+pub fn frame(kind: FrameKind, payload: &[u8]) -> Bytes {
+    whole(kind.opcode(), false, payload)
+}
+
+/// A whole compressed frame as a server sends it, where permessage-deflate was negotiated; left uncompressed when
+/// that is shorter.
+pub fn compressed_frame(kind: FrameKind, payload: &[u8], deflater: &mut Deflater) -> Bytes {
+    match deflater.deflate(payload) {
+        Some(compressed) if compressed.len() < payload.len() => {
+            whole(kind.opcode(), true, compressed)
+        }
+        _ => frame(kind, payload),
+    }
+}
+
+/// A close frame as a server sends it; a reason that is too long is cut at a character.
+#[must_use]
+pub fn close_frame(code: u16, reason: &str) -> Bytes {
+    whole(Opcode::Close, false, &close_payload(code, reason))
+}
+
+/// The answer to a close frame: its code echoed (RFC 6455 §5.5.1).
+#[must_use]
+pub fn close_answer(close: Option<&CloseFrame>) -> Bytes {
+    match close {
+        Some(close) => close_frame(close.code.number(), ""),
+        None => whole(Opcode::Close, false, &[]),
+    }
+}
+
+/// Appends a frame as a client sends it, masked with `key`, which must not be guessable by whoever chose the payload.
+pub fn client_frame(kind: FrameKind, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
+    masked(kind.opcode(), payload, key, out);
+}
+
+/// Appends a close frame as a client sends it.
+pub fn client_close(code: u16, reason: &str, key: [u8; 4], out: &mut Vec<u8>) {
+    masked(Opcode::Close, &close_payload(code, reason), key, out);
+}
+
+fn whole(opcode: Opcode, is_compressed: bool, payload: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(payload.len() + HEADER_MAX);
+    let length = payload.len() as u64;
+    Header {
+        opcode,
+        is_final: true,
+        is_compressed,
+        mask: None,
+        length,
+    }
+    .encode(&mut out);
+    out.extend_from_slice(payload);
+    out.into()
+}
+
+fn masked(opcode: Opcode, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
+    let (mask, length) = (Some(key), payload.len() as u64);
+    Header {
+        opcode,
+        is_final: true,
+        is_compressed: false,
+        mask,
+        length,
+    }
+    .encode(out);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    mask::apply(key, 0, &mut out[start..]);
+}
+
+fn close_payload(code: u16, reason: &str) -> Vec<u8> {
+    let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_MAX)];
+    let mut payload = code.to_be_bytes().to_vec();
+    payload.extend_from_slice(reason.as_bytes());
+    payload
+}
