@@ -15,6 +15,8 @@ pub struct Outbox {
     first: Bytes,
     rest: Option<Box<VecDeque<Bytes>>>,
     queued: usize,
+    /// Whether `first` is written in part.
+    is_begun: bool,
 }
 
 /// The peer reads more slowly than it is spoken to.
@@ -76,16 +78,17 @@ impl Outbox {
             let step = written.min(self.first.len());
             self.first.advance(step);
             written -= step;
-            if self.first.is_empty() {
+            self.is_begun = !self.first.is_empty();
+            if !self.is_begun {
                 self.take_next();
             }
         }
     }
 
     /// Drops all frames that have not been begun, so that a close frame can follow the unfinished one.
-    pub fn drop_unbegun(&mut self, is_begun: bool) {
+    pub fn drop_unbegun(&mut self) {
         self.rest = None;
-        if !is_begun {
+        if !self.is_begun {
             self.first = Bytes::new();
         }
         self.queued = self.first.len();
@@ -145,7 +148,7 @@ mod tests {
         outbox.push(Bytes::from_static(b"abc"), 100).unwrap();
         outbox.push(Bytes::from_static(b"def"), 100).unwrap();
         outbox.advance(1);
-        outbox.drop_unbegun(true);
+        outbox.drop_unbegun();
         outbox.push(Bytes::from_static(b"!"), 100).unwrap();
         assert_eq!(written(&outbox), b"bc!");
     }

@@ -1,0 +1,35 @@
+//! The one place that reads clocks.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use engine::time::Now;
+
+/// The time since the server started, and the time of day.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    #[must_use]
+    pub fn start() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    /// Both readings.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            monotonic_ms: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+impl brokers::Clock for Clock {
+    fn monotonic_ms(&self) -> u64 {
+        self.now().monotonic_ms
+    }
+}

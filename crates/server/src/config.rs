@@ -1,0 +1,222 @@
+//! Configuration: what was written (file, environment, flags) becomes a [`Config`] that is valid, or a list of every
+//! mistake.
+//!
+//! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking, resolving, the sample file and
+//! the reference all read that table. A value that is not understood is never replaced by a default.
+
+mod duration;
+pub mod keys;
+mod mistakes;
+mod origin;
+mod resolve;
+mod sample;
+mod source;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::rules::Rules;
+use wire::websocket::decoder::DecoderLimits;
+
+pub use crate::token::TokenSettings;
+pub use mistakes::{Mistake, Mistakes};
+pub use origin::OriginPolicy;
+pub use sample::{reference, sample, starter};
+
+/// Where settings come from; later ones win: file, environment, flags.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// A TOML, YAML or JSON file, by its ending.
+    pub file: Option<PathBuf>,
+    /// Environment variables; those that begin with `TIDINGS_` count.
+    pub environment: Vec<(String, String)>,
+    /// Flags as key and value.
+    pub flags: Vec<(String, String)>,
+    /// An unknown key is a warning, not a mistake.
+    pub allow_unknown_keys: bool,
+    /// Secrets for development mode, which holds when there is no file.
+    pub development: Option<Development>,
+}
+
+/// What development mode needs that must differ at every start.
+#[derive(Clone, Debug)]
+pub struct Development {
+    /// Key of the server API.
+    pub api_key: String,
+}
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the engine decides by.
+    pub rules: Arc<Rules>,
+    /// Where to listen.
+    pub http: HttpServer,
+    /// WebSocket endpoint.
+    pub websocket: WebSocket,
+    /// Who may come from where, and how many.
+    pub admission: AdmissionSettings,
+    /// Keys of connection tokens.
+    pub token: TokenSettings,
+    /// Keys of subscription tokens, when they differ.
+    pub subscription_token: Option<TokenSettings>,
+    /// Server API.
+    pub api: Api,
+    /// Path of the liveness check, when enabled.
+    pub health: Option<String>,
+    /// Path of the metrics, when enabled.
+    pub metrics: Option<String>,
+    /// Logging.
+    pub log: Log,
+    /// Stopping.
+    pub shutdown: Shutdown,
+    /// Worker threads; 0 is one per core.
+    pub workers: usize,
+    /// Serve the demo page and its ticker.
+    pub demo: bool,
+    /// Name of this node.
+    pub node_name: String,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug)]
+pub struct HttpServer {
+    /// Address; empty for all.
+    pub address: String,
+    /// Port; 0 lets the kernel choose.
+    pub port: u16,
+    /// Address of the internal endpoints, when they have a port of their own.
+    pub internal_address: String,
+    /// Port for API, metrics and health; `None` keeps them on the public one.
+    pub internal_port: Option<u16>,
+    /// PEM of certificate chain and private key, each inline, in base64 or as a path.
+    pub tls: Option<Tls>,
+}
+
+/// Certificate and key.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Certificate chain.
+    pub cert_pem: String,
+    /// Private key.
+    pub key_pem: String,
+}
+
+/// The WebSocket endpoint.
+#[derive(Clone, Debug)]
+pub struct WebSocket {
+    /// Path; `None` when disabled.
+    pub path: Option<String>,
+    /// Whether to negotiate permessage-deflate.
+    pub compression: bool,
+    /// 1 to 9.
+    pub compression_level: u32,
+    /// Bytes below which messages are not compressed.
+    pub compression_min_size: usize,
+    /// Bounds of messages.
+    pub limits: DecoderLimits,
+}
+
+/// Who may come from where, and how many.
+#[derive(Clone, Debug)]
+pub struct AdmissionSettings {
+    /// Web pages that may connect.
+    pub origins: OriginPolicy,
+    /// Connections of this node; 0 for no limit.
+    pub connection_limit: usize,
+    /// Connections per second; 0 for no limit.
+    pub connection_rate_limit: u64,
+    /// Connections of one user on this node; 0 for no limit.
+    pub user_connection_limit: usize,
+    /// Header in which a reverse proxy vouches for a user, in lower case.
+    pub user_id_http_header: Option<String>,
+}
+
+/// The server API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Path; `None` when disabled.
+    pub path: Option<String>,
+    /// Key; empty refuses everybody.
+    pub key: String,
+    /// No key needed.
+    pub insecure: bool,
+    /// On the public port even when there is an internal one.
+    pub external: bool,
+    /// How errors are told.
+    pub error_mode: ErrorMode,
+}
+
+/// How the server API tells errors (§3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorMode {
+    /// Status 200 and an `error` member.
+    Body,
+    /// The status that belongs to the error.
+    Transport,
+}
+
+/// Logging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// What is logged.
+    pub level: LogLevel,
+    /// How.
+    pub format: LogFormat,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Nothing.
+    None,
+    /// Everything.
+    Trace,
+    /// Also what single clients do.
+    Debug,
+    /// What the server does.
+    Info,
+    /// What should not be.
+    Warn,
+    /// What must be mended.
+    Error,
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+/// Stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// After this the process ends, whatever remains.
+    pub timeout: Duration,
+    /// Over how long clients are told to reconnect.
+    pub drain_window: Duration,
+}
+
+/// Reads, checks and resolves.
+///
+/// # Errors
+/// Every mistake, with the key that it is about.
+pub fn load(source: Source) -> Result<(Config, Vec<Mistake>), Mistakes> {
+    let mut found = source::read(&source)?;
+    resolve::check_keys(&mut found, source.allow_unknown_keys);
+    let config = resolve::resolve(&mut found, source.development.as_ref());
+    let (warnings, mistakes) = found.judge();
+    match config {
+        Some(config) if mistakes.is_empty() => Ok((config, warnings)),
+        _ => Err(Mistakes(mistakes)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

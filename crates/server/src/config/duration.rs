@@ -1,0 +1,56 @@
+//! Durations as people write them: a number and a unit, several in a row: `1m30s`, `250ms`, `1.5h`.
+
+/// Milliseconds; `None` when the text is not a duration.
+pub(super) fn parse_ms(text: &str) -> Option<u64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let mut total = 0.0;
+    let mut rest = text;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit_length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let unit_ms = match &rest[..unit_length] {
+            "ms" => 1.0,
+            "s" => 1_000.0,
+            "m" => 60_000.0,
+            "h" => 3_600_000.0,
+            _ => return None,
+        };
+        total += number * unit_ms;
+        rest = &rest[unit_length..];
+    }
+    // A century is enough for anybody, and keeps sums of times far from overflow.
+    (total <= 3.2e12).then_some(total as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_ms;
+
+    #[test]
+    fn reads_units_and_refuses_the_rest() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("10s", Some(10_000)),
+            ("1m30s", Some(90_000)),
+            ("1.5h", Some(5_400_000)),
+            ("720h", Some(2_592_000_000)),
+            ("250ms", Some(250)),
+            ("", None),
+            ("10", None),
+            ("s", None),
+            ("10 s", None),
+            ("-1s", None),
+            ("10d", None),
+            ("9999999999h", None),
+        ] {
+            assert_eq!(parse_ms(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Every key: where it stands, what it holds, its default and its meaning.
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Path with dots; within a namespace or a token, only the last part.
+    pub path: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// Its value when nothing is written, as it would be written in TOML without quotes.
+    pub default: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+/// What a key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number up to a bound.
+    Integer(u64),
+    /// A time such as `"10s"` or `"1m30s"`.
+    Duration,
+    /// Text.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    /// A list of texts.
+    List,
+}
+
+use Kind::{Bool, Duration, Integer, List, OneOf, Secret, Text};
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { path, kind, default, doc }
+}
+
+const COUNT: Kind = Integer(u32::MAX as u64);
+
+/// Keys outside namespaces and tokens.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("http_server.address", Text, "", "Address to listen on; empty for all."),
+    key("http_server.port", Integer(65_535), "8000", "Port to listen on; 0 lets the system choose."),
+    key("http_server.internal_address", Text, "", "Address of the internal endpoints."),
+    key("http_server.internal_port", Integer(65_535), "0", "Port of its own for API, metrics and health; 0 keeps them on the public one."),
+    key("http_server.tls.enabled", Bool, "false", "Serve TLS."),
+    key("http_server.tls.cert_pem", Text, "", "Certificate chain: PEM, PEM in base64, or a file."),
+    key("http_server.tls.key_pem", Secret, "", "Private key: PEM, PEM in base64, or a file."),
+    key("websocket.disabled", Bool, "false", "Do not serve WebSocket connections."),
+    key("websocket.handler_prefix", Text, "/connection/websocket", "Path of WebSocket connections."),
+    key("websocket.compression", Bool, "false", "Negotiate permessage-deflate."),
+    key("websocket.compression_level", Integer(9), "1", "1 (fast) to 9 (small)."),
+    key("websocket.compression_min_size", COUNT, "0", "Bytes below which messages are not compressed."),
+    key("websocket.message_size_limit", COUNT, "65536", "Bytes of an incoming message at most (close code 1009)."),
+    key("websocket.decompressed_message_size_limit", COUNT, "0", "Bytes of an inflated message at most; 0 is ten times the message limit."),
+    key("client.allowed_origins", List, "", "Web pages that may connect, such as \"https://*.example.com\"; \"*\" for all. Empty admits only clients that send no Origin."),
+    key("client.ping_interval", Duration, "25s", "Time between pings; 0 for none."),
+    key("client.pong_timeout", Duration, "8s", "Time to answer a ping (3012); less than the interval; 0 if answers are not expected."),
+    key("client.channel_limit", COUNT, "128", "Subscriptions of one connection at most (error 106)."),
+    key("client.connection_limit", COUNT, "0", "Connections of this node at most (503); 0 for no limit."),
+    key("client.connection_rate_limit", COUNT, "0", "Connections per second at most (503); 0 for no limit."),
+    key("client.user_connection_limit", COUNT, "0", "Connections of one user on this node at most (3504); 0 for no limit."),
+    key("client.queue_max_size", COUNT, "1048576", "Bytes queued towards one client at most; beyond that it is slow (3008)."),
+    key("client.stale_close_delay", Duration, "10s", "Time to send the connect command (3502)."),
+    key("client.expired_close_delay", Duration, "25s", "Grace after a connection's lifetime (3005)."),
+    key("client.expired_sub_close_delay", Duration, "25s", "Grace after a subscription's lifetime (2501)."),
+    key("client.channel_position_check_delay", Duration, "40s", "Silence of a channel after which its position is checked with the broker."),
+    key("client.history_max_publication_limit", COUNT, "300", "Publications of one history reply at most."),
+    key("client.recovery_max_publication_limit", COUNT, "300", "Publications of one recovery at most."),
+    key("client.connect_include_server_time", Bool, "false", "Send the server's time with the connect reply."),
+    key("client.insecure", Bool, "false", "Everybody may do everything, nothing expires. For development."),
+    key("client.insecure_skip_token_signature_verify", Bool, "false", "Believe tokens without checking signatures. For development."),
+    key("client.allow_anonymous_connect_without_token", Bool, "false", "Admit clients without a token as the anonymous user."),
+    key("client.disallow_anonymous_connection_tokens", Bool, "false", "Refuse tokens without a user (3507)."),
+    key("client.user_id_http_header", Text, "", "Header in which a reverse proxy names the user."),
+    key("client.subscribe_to_user_personal_channel.enabled", Bool, "false", "Subscribe each user to a channel of its own."),
+    key("client.subscribe_to_user_personal_channel.personal_channel_namespace", Text, "", "Namespace of the personal channels."),
+    key("client.subscribe_to_user_personal_channel.single_connection", Bool, "false", "A user's newest connection ends its others (3504)."),
+    key("client.subscription_token.enabled", Bool, "false", "Subscription tokens have keys of their own."),
+    key("channel.max_length", Integer(4096), "255", "Bytes of a channel name at most (error 107)."),
+    key("channel.private_prefix", Text, "$", "Channels that begin so need a subscription token."),
+    key("channel.namespace_boundary", Text, ":", "Separates the namespace from the rest of a channel name."),
+    key("channel.user_boundary", Text, "#", "Separates the users that a channel is limited to."),
+    key("channel.user_separator", Text, ",", "Separates those users from each other."),
+    key("channel.publication_data_format", OneOf(DATA_FORMATS), "", "What payloads must be where a namespace does not say: \"\" anything but nothing, json, json_object, or binary for anything."),
+    key("channel.history_meta_ttl", Duration, "720h", "Time that offset and epoch of a channel are kept after its last publication."),
+    key("http_api.disabled", Bool, "false", "Do not serve the server API."),
+    key("http_api.handler_prefix", Text, "/api", "Path of the server API."),
+    key("http_api.key", Secret, "", "Key that the server API asks for; empty refuses everybody."),
+    key("http_api.insecure", Bool, "false", "The server API asks for no key. For development."),
+    key("http_api.external", Bool, "false", "Serve the API on the public port even when there is an internal one."),
+    key("http_api.error_mode", OneOf(&["", "transport"]), "", "transport: errors have their own HTTP status."),
+    key("health.enabled", Bool, "true", "Serve liveness (and readiness at /ready)."),
+    key("health.handler_prefix", Text, "/health", "Path of the liveness check."),
+    key("prometheus.enabled", Bool, "true", "Serve metrics."),
+    key("prometheus.handler_prefix", Text, "/metrics", "Path of the metrics."),
+    key("log.level", OneOf(&["none", "trace", "debug", "info", "warn", "error"]), "info", "What is logged."),
+    key("log.format", OneOf(&["auto", "pretty", "json"]), "auto", "auto: pretty on a terminal, JSON otherwise."),
+    key("shutdown.timeout", Duration, "30s", "Time to stop; then the process ends whatever remains."),
+    key("shutdown.drain_window", Duration, "3s", "Over how long clients are told to reconnect elsewhere (3001)."),
+    key("server.workers", Integer(1024), "0", "Worker threads; 0 for one per core."),
+    key("demo.enabled", Bool, "false", "Serve the demo page and feed its ticker."),
+    key("node.name", Text, "", "Name of this node; empty for the host's name."),
+];
+
+const DATA_FORMATS: &[&str] = &["", "json", "json_object", "binary"];
+
+/// Keys below `client.token` and `client.subscription_token`.
+#[rustfmt::skip]
+pub const TOKEN_KEYS: &[Key] = &[
+    key("hmac_secret_key", Secret, "", "Secret of HS256, HS384 and HS512 tokens."),
+    key("hmac_previous_secret_key", Secret, "", "Secret that is still accepted."),
+    key("hmac_previous_secret_key_valid_until", Integer(u64::MAX >> 1), "0", "Unix seconds until which it is; 0 for always."),
+    key("rsa_public_key", Text, "", "Public key of RS256, RS384 and RS512 tokens: PEM, PEM in base64, or a file."),
+    key("ecdsa_public_key", Text, "", "Public key of ES256, ES384 and ES512 tokens: PEM, PEM in base64, or a file."),
+    key("jwks_public_endpoint", Text, "", "Address of a key set; when set, the other keys are not used."),
+    key("audience", Text, "", "What a token's aud must contain."),
+    key("audience_regex", Text, "", "What a token's aud must match."),
+    key("issuer", Text, "", "What a token's iss must be."),
+    key("issuer_regex", Text, "", "What a token's iss must match."),
+    key("user_id_claim", Text, "", "Claim that names the user; empty for sub."),
+];
+
+/// Keys of a namespace, and of `channel.without_namespace`.
+#[rustfmt::skip]
+pub const NAMESPACE_KEYS: &[Key] = &[
+    key("presence", Bool, "false", "Keep who is online."),
+    key("join_leave", Bool, "false", "Tell when somebody joins or leaves."),
+    key("force_push_join_leave", Bool, "false", "Tell it to every subscriber, asked for or not."),
+    key("history_size", COUNT, "0", "Publications retained; needs history_ttl."),
+    key("history_ttl", Duration, "0s", "Time that publications are retained; needs history_size."),
+    key("history_meta_ttl", Duration, "0s", "Time that offset and epoch are kept; 0 for channel.history_meta_ttl."),
+    key("force_positioning", Bool, "false", "Notice gaps for every subscriber."),
+    key("allow_positioning", Bool, "false", "Notice gaps for subscribers that ask."),
+    key("force_recovery", Bool, "false", "Recover every subscriber."),
+    key("allow_recovery", Bool, "false", "Recover subscribers that ask."),
+    key("force_recovery_mode", OneOf(&["", "stream", "cache"]), "", "stream: everything missed; cache: the newest publication."),
+    key("auto_cache_recover", Bool, "false", "In cache mode, give the newest publication to every new subscriber."),
+    key("allow_subscribe_for_client", Bool, "false", "Users may subscribe without a token."),
+    key("allow_subscribe_for_anonymous", Bool, "false", "Anonymous users may too."),
+    key("allow_publish_for_client", Bool, "false", "Users may publish."),
+    key("allow_publish_for_subscriber", Bool, "false", "Subscribers may publish."),
+    key("allow_publish_for_anonymous", Bool, "false", "Anonymous users may too."),
+    key("allow_presence_for_client", Bool, "false", "Users may read presence."),
+    key("allow_presence_for_subscriber", Bool, "false", "Subscribers may read presence."),
+    key("allow_presence_for_anonymous", Bool, "false", "Anonymous users may too."),
+    key("allow_history_for_client", Bool, "false", "Users may read history."),
+    key("allow_history_for_subscriber", Bool, "false", "Subscribers may read history."),
+    key("allow_history_for_anonymous", Bool, "false", "Anonymous users may too."),
+    key("allow_user_limited_channels", Bool, "false", "name#user1,user2 admits the users listed."),
+    key("channel_regex", Text, "", "What the name behind the namespace must match; empty for any ASCII name."),
+    key("publication_data_format", OneOf(DATA_FORMATS), "", "As channel.publication_data_format, for this namespace."),
+];
+
+/// Keys of the compatible server for what this version does not have: fine as long as they switch it off.
+pub const ABSENT: &[&str] = &[
+    "admin",
+    "broker",
+    "client.connect_code_to_unidirectional_disconnect",
+    "client.proxy",
+    "channel.proxy",
+    "consumers",
+    "controller",
+    "debug",
+    "emulation",
+    "engine",
+    "graphite",
+    "grpc_api",
+    "http_server.http3",
+    "http_server.internal_tls",
+    "http_server.tls_autocert",
+    "http_stream",
+    "init",
+    "map_broker",
+    "opentelemetry",
+    "presence_manager",
+    "proxies",
+    "rpc",
+    "shared_poll",
+    "sse",
+    "swagger",
+    "uni_grpc",
+    "uni_http_stream",
+    "uni_sse",
+    "uni_websocket",
+    "webtransport",
+];
+
+/// The same within a namespace.
+pub const ABSENT_IN_NAMESPACE: &[&str] = &[
+    "allow_tags_filter",
+    "allowed_delta_types",
+    "delta_publish",
+    "map",
+    "map_clients_presence_channel_prefix",
+    "map_users_presence_channel_prefix",
+    "publish_proxy_enabled",
+    "publish_proxy_name",
+    "shared_poll",
+    "sub_refresh_proxy_enabled",
+    "sub_refresh_proxy_name",
+    "subscribe_proxy_enabled",
+    "subscribe_proxy_name",
+    "subscribe_stream_proxy_bidirectional",
+    "subscribe_stream_proxy_enabled",
+    "subscribe_stream_proxy_name",
+    "subscription_type",
+];
+
+/// Keys of the compatible server that tune what is made differently here: any value is accepted and has no effect.
+pub const WITHOUT_EFFECT: &[&str] = &[
+    "client.channel_position_max_time_lag",
+    "client.concurrency",
+    "client.presence_update_interval",
+    "node.info_metrics_aggregate_interval",
+    "pid_file",
+    "usage_stats.disabled",
+    "websocket.read_buffer_size",
+    "websocket.use_write_buffer_pool",
+    "websocket.write_buffer_size",
+    "websocket.write_timeout",
+];

@@ -1,0 +1,193 @@
+//! What a configuration may say, what it may not, and which of its sources wins.
+
+use std::io::Write as _;
+
+use expect_test::expect;
+
+use super::*;
+
+fn file(ending: &str, text: &str) -> tempfile::TempPath {
+    let mut file = tempfile::Builder::new().suffix(ending).tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file.into_temp_path()
+}
+
+fn load_text(ending: &str, text: &str) -> Result<(Config, Vec<Mistake>), Mistakes> {
+    let path = file(ending, text);
+    load(Source { file: Some(path.to_path_buf()), ..Source::default() })
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn the_sample_with_every_key_is_valid_also_when_uncommented() {
+    load_text(".toml", &sample()).unwrap();
+    let uncommented: String = sample()
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with('[') || rest.contains(" = ") && !rest.contains(". ") => {
+                format!("{rest}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let (config, _) = load_text(".toml", &uncommented).unwrap();
+    assert_eq!(config.http.port, 8000);
+    assert_eq!(config.rules.client.ping_interval_ms, 25_000);
+    assert!(config.rules.channels.namespaces["chat"].presence);
+    load_text(".toml", &starter([7; 64])).unwrap();
+}
+
+#[test]
+fn a_file_of_the_compatible_server_works_in_all_three_forms() {
+    let json = r#"{
+        "engine": {"type": "memory"},
+        "admin": {"enabled": false, "password": "x"},
+        "client": {"token": {"hmac_secret_key": "secret"}, "allowed_origins": ["*"], "concurrency": 8},
+        "http_api": {"key": "api"},
+        "channel": {
+            "without_namespace": {"allow_subscribe_for_client": true},
+            "namespaces": [{"name": "chat", "history_size": 10, "history_ttl": "60s", "force_recovery": true}]
+        }
+    }"#;
+    let tree: serde_json::Value = serde_json::from_str(json).unwrap();
+    let yaml = "client:\n  token:\n    hmac_secret_key: secret\n  allowed_origins: ['*']\n\
+                http_api: {key: api}\nchannel:\n  without_namespace: {allow_subscribe_for_client: true}\n  \
+                namespaces:\n    - {name: chat, history_size: 10, history_ttl: 60s, force_recovery: true}\n";
+    for (ending, text) in
+        [(".json", json), (".toml", &toml::to_string(&tree).unwrap()), (".yaml", yaml)]
+    {
+        let (config, _) = load_text(ending, text).unwrap_or_else(|error| panic!("{ending}: {error}"));
+        assert_eq!(config.token.hmac_secret_key.as_deref(), Some("secret"));
+        assert_eq!(config.rules.channels.namespaces["chat"].history_ttl_ms, 60_000);
+        assert!(config.rules.channels.without_namespace.subscribe.client);
+        assert!(!config.demo && !config.rules.client.allow_anonymous_connect_without_token);
+    }
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_key() {
+    let text = r#"
+        [http_server]
+        prot = 9000
+        port = 70000
+        [client]
+        ping_interval = 25
+        pong_timeout = "30s"
+        insecure = "yes"
+        [client.token]
+        hmac_secret_key = 5
+        [engine]
+        type = "redis"
+        [channel.without_namespace]
+        history_size = 10
+        force_recovery_mode = "steam"
+        [[channel.namespaces]]
+        name = "chat"
+        presense = true
+        subscription_type = "map"
+        channel_regex = "("
+        [[channel.namespaces]]
+        name = "x"
+        [[channel.namespaces]]
+        name = "chat"
+        [prometheus]
+        handler_prefix = "metrics"
+    "#;
+    let mistakes = load_text(".toml", text).unwrap_err();
+    expect![[r#"
+        15 mistakes in the configuration:
+          channel.namespaces[0].presense: there is no such option; did you mean presence?
+          channel.namespaces[0].subscription_type: is not available in this version; leave it out
+          channel.without_namespace.force_recovery_mode: expected one of "", "stream", "cache", not "steam"
+          client.insecure: expected true or false, not "yes"
+          client.ping_interval: expected a time such as "10s", "1m30s" or "250ms", not 25; for seconds write "25s"
+          client.token.hmac_secret_key: expected a text
+          engine.type: is not available in this version; leave it out
+          http_server.port: expected a whole number from 0 to 65535, not 70000
+          http_server.prot: there is no such key; did you mean port?
+          channel.without_namespace.history_ttl: is needed when history_size is set
+          channel.namespaces[0].channel_regex: regex parse error:
+            (
+            ^
+        error: unclosed group
+          channel.namespaces[1].name: expected at least two letters, digits, '-', '_' or '.'
+          channel.namespaces[2].name: "chat" is there twice
+          prometheus.handler_prefix: expected a path such as "/metrics", not "metrics""#]]
+    .assert_eq(&mistakes.to_string());
+}
+
+#[test]
+fn environment_wins_over_the_file_and_flags_over_both() {
+    let path = file(".toml", "[http_server]\nport = 1\n[client]\nchannel_limit = 1\ninsecure = true\n");
+    let (config, _) = load(Source {
+        file: Some(path.to_path_buf()),
+        environment: pairs(&[
+            ("TIDINGS_HTTP_SERVER_PORT", "2"),
+            ("TIDINGS_CLIENT_CHANNEL_LIMIT", "2"),
+            ("TIDINGS_CLIENT_ALLOWED_ORIGINS", "https://a.example https://b.example"),
+            ("TIDINGS_CHANNEL_NAMESPACES", "chat my-news"),
+            ("TIDINGS_CHANNEL_NAMESPACES_MY_NEWS_PRESENCE", "true"),
+            ("PATH", "ignored"),
+        ]),
+        flags: pairs(&[("http_server.port", "3")]),
+        ..Source::default()
+    })
+    .unwrap();
+    assert_eq!(config.http.port, 3);
+    assert_eq!(config.rules.client.channel_limit, 2);
+    assert!(config.rules.client.insecure);
+    assert!(config.admission.origins.allows(Some("https://b.example")));
+    assert!(config.rules.channels.namespaces["my-news"].presence);
+    assert!(!config.rules.channels.namespaces["chat"].presence);
+}
+
+#[test]
+fn unknown_keys_and_variables_are_warnings_only_when_allowed() {
+    let path = file(".toml", "[client]\npign_interval = \"1s\"\n");
+    let source = Source {
+        file: Some(path.to_path_buf()),
+        environment: pairs(&[("TIDINGS_HTTP_SERVER_PROT", "2"), ("TIDINGS_LOG_LEVEL", "loud")]),
+        ..Source::default()
+    };
+    let refused = load(source.clone()).unwrap_err().to_string();
+    expect![[r#"
+        3 mistakes in the configuration:
+          TIDINGS_HTTP_SERVER_PROT: there is no such setting; did you mean TIDINGS_HTTP_SERVER_PORT?
+          client.pign_interval: there is no such key; did you mean ping_interval?
+          log.level: expected one of "none", "trace", "debug", "info", "warn", "error", not "loud""#]]
+    .assert_eq(&refused);
+    let environment = pairs(&[("TIDINGS_HTTP_SERVER_PROT", "2")]);
+    let (_, warnings) = load(Source { allow_unknown_keys: true, environment, ..source }).unwrap();
+    assert_eq!(warnings.len(), 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_why() {
+    let message = |ending, text| load_text(ending, text).unwrap_err().to_string();
+    assert!(message(".toml", "a = ").contains("is not TOML"));
+    assert!(message(".yaml", "a: [").contains("is not YAML"));
+    assert!(message(".json", "{").contains("is not JSON"));
+    assert!(message(".ini", "").contains("must end in"));
+    let missing = Source { file: Some("does-not-exist.toml".into()), ..Source::default() };
+    assert!(load(missing).unwrap_err().to_string().contains("cannot be read"));
+}
+
+#[test]
+fn development_mode_is_for_this_machine_and_for_the_demo_only() {
+    let development = Some(Development { api_key: "k".into() });
+    let source = Source { development, ..Source::default() };
+    let (config, _) = load(source.clone()).unwrap();
+    assert_eq!(config.http.address, "127.0.0.1");
+    assert!(config.demo && config.rules.client.allow_anonymous_connect_without_token);
+    assert!(config.admission.origins.allows(Some("http://localhost:8000")));
+    assert!(!config.admission.origins.allows(Some("http://evil.example")));
+    assert!(config.rules.channels.namespaces["demo"].subscribe.anonymous);
+    assert!(!config.rules.channels.without_namespace.subscribe.anonymous);
+    let path = file(".toml", "");
+    let (with_file, _) = load(Source { file: Some(path.to_path_buf()), ..source }).unwrap();
+    assert!(!with_file.demo && !with_file.rules.client.allow_anonymous_connect_without_token);
+    assert!(with_file.rules.channels.namespaces.is_empty() && with_file.api.key.is_empty());
+}

@@ -1,0 +1,50 @@
+//! Every bound of this crate, with its reason, and the relations between them.
+
+use std::time::Duration;
+
+/// Bytes of a worker's one read buffer: whatever one peer sends, a turn takes at most so much of it at once.
+pub const READ_BUFFER: usize = 64 * 1024;
+
+/// Reads of one connection in one turn; a peer that sends without end must not keep the others waiting.
+pub const READS_PER_TURN: usize = 8;
+
+/// Frames written by one system call.
+pub const SLICES_PER_WRITE: usize = 64;
+
+/// Events that an inbox holds before publishers are told to wait: half a second of the fastest worker.
+pub const INBOX_EVENTS_MAX: usize = 500_000;
+
+/// Passes over inbox and effects in one turn before sockets are looked at again.
+pub const PASSES_PER_TURN: usize = 64;
+
+/// Time that a peer has to answer our close frame (protocol §1.18).
+pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+/// Time for the head of an HTTP request. A handshake that drips is cut off here.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP connections (handshakes and API calls) at the same time.
+pub const HTTP_CONNECTIONS_MAX: usize = 8_192;
+
+/// Bytes of an API request's body.
+pub const API_BODY_MAX: usize = 8 * 1024 * 1024;
+
+/// Time after which a question to the broker or to a worker is given up.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Publications of one broadcast, and commands of one parallel batch, that are under way at once (protocol §3.3).
+pub const API_CONCURRENCY: usize = 1_024;
+
+/// Commands of one batch, and channels of one broadcast, at most.
+pub const API_ITEMS_MAX: usize = 10_000;
+
+/// Tokens that wait for verification outside the workers; beyond that the verdict is "unavailable" at once.
+pub const VERIFICATIONS_MAX: usize = 4_096;
+
+/// Threads that verify tokens which cost much.
+pub const VERIFIER_THREADS: usize = 2;
+
+/// Connections that wait to be accepted by the kernel.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+
+const _: () = assert!(READ_BUFFER >= 2 * wire::limits::CONTROL_PAYLOAD_MAX);

@@ -1,0 +1,54 @@
+//! Signature algorithms that a token may name, and the family of keys that each needs.
+
+/// A signature algorithm by its JOSE name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Hs256,
+    Hs384,
+    Hs512,
+    Rs256,
+    Rs384,
+    Rs512,
+    Es256,
+    Es384,
+    Es512,
+    EdDsa,
+}
+
+/// Which kind of key an algorithm needs. The key is chosen by this alone, so that a public key is
+/// never taken for a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Hmac,
+    Rsa,
+    Ecdsa,
+    EdDsa,
+}
+
+impl Algorithm {
+    /// The algorithm with this exact name; `none` is not one.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "HS256" => Self::Hs256,
+            "HS384" => Self::Hs384,
+            "HS512" => Self::Hs512,
+            "RS256" => Self::Rs256,
+            "RS384" => Self::Rs384,
+            "RS512" => Self::Rs512,
+            "ES256" => Self::Es256,
+            "ES384" => Self::Es384,
+            "ES512" => Self::Es512,
+            "EdDSA" => Self::EdDsa,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn family(self) -> Family {
+        match self {
+            Self::Hs256 | Self::Hs384 | Self::Hs512 => Family::Hmac,
+            Self::Rs256 | Self::Rs384 | Self::Rs512 => Family::Rsa,
+            Self::Es256 | Self::Es384 | Self::Es512 => Family::Ecdsa,
+            Self::EdDsa => Family::EdDsa,
+        }
+    }
+}

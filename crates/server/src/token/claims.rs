@@ -1,0 +1,248 @@
+//! Turns the claims of a token whose signature holds into what the engine knows about it.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use engine::claims::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionGrant};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::cause::Cause;
+use super::object::{Object, read_claims};
+use super::registered::{NumericDate, Registered};
+
+/// Reads a connection token (who connects is `user`).
+pub(super) fn connection(
+    payload: &[u8],
+    registered: &Registered,
+    user: String,
+) -> Result<ConnectionClaims, Cause> {
+    let claims: Connection<'_> = read_claims(payload)?;
+    if claims.channel.is_some() {
+        return Err(Cause::ForSubscription);
+    }
+    let subscriptions = match claims.subs {
+        Some(Subs(subs)) if !subs.is_empty() => subs
+            .into_iter()
+            .map(|(channel, Object(grant))| Ok((channel, grant.resolve()?)))
+            .collect::<Result<_, Cause>>()?,
+        Some(_) | None => without_options(claims.channels.unwrap_or_default()),
+    };
+    Ok(ConnectionClaims {
+        user,
+        expire_at: registered.lifetime_end(claims.expire_at),
+        info: content(claims.info, claims.b64info)?,
+        subscriptions,
+    })
+}
+
+/// Reads a subscription token (who subscribes is `user`).
+pub(super) fn subscription(
+    payload: &[u8],
+    registered: &Registered,
+    user: String,
+) -> Result<SubscriptionClaims, Cause> {
+    let claims: Subscription = read_claims(payload)?;
+    let channel = claims
+        .channel
+        .filter(|channel| !channel.is_empty())
+        .ok_or(Cause::NoChannel)?;
+    let grant: Grant<'_> = read_claims(payload)?;
+    Ok(SubscriptionClaims {
+        user,
+        channel,
+        client: claims.client.unwrap_or_default(),
+        expire_at: registered.lifetime_end(claims.expire_at),
+        grant: grant.resolve()?,
+    })
+}
+
+/// Reads the one claim `name` as a text, empty when absent.
+pub(super) fn text_claim(payload: &[u8], name: &str) -> Result<String, Cause> {
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    let found = NamedClaim(name)
+        .deserialize(&mut json)
+        .map_err(|_| Cause::Claims)?;
+    json.end().map_err(|_| Cause::Claims)?;
+    Ok(found.unwrap_or_default())
+}
+
+#[derive(Deserialize)]
+struct Connection<'p> {
+    expire_at: Option<NumericDate>,
+    #[serde(borrow)]
+    info: Option<&'p RawValue>,
+    b64info: Option<String>,
+    channels: Option<Vec<String>>,
+    #[serde(borrow)]
+    subs: Option<Subs<'p>>,
+    channel: Option<IgnoredAny>,
+}
+
+/// A subscription token has the claims of a [`Grant`] beside these.
+#[derive(Deserialize)]
+struct Subscription {
+    channel: Option<String>,
+    client: Option<String>,
+    expire_at: Option<NumericDate>,
+}
+
+/// What a token grants for one channel.
+#[derive(Deserialize)]
+struct Grant<'p> {
+    #[serde(borrow)]
+    info: Option<&'p RawValue>,
+    b64info: Option<String>,
+    #[serde(borrow)]
+    data: Option<&'p RawValue>,
+    b64data: Option<String>,
+    #[serde(rename = "override")]
+    overrides: Option<Object<RawOverrides>>,
+}
+
+impl Grant<'_> {
+    fn resolve(self) -> Result<SubscriptionGrant, Cause> {
+        Ok(SubscriptionGrant {
+            info: content(self.info, self.b64info)?,
+            data: content(self.data, self.b64data)?,
+            overrides: self
+                .overrides
+                .map(|Object(overrides)| overrides.resolve())
+                .unwrap_or_default(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct RawOverrides {
+    presence: Option<Object<Switch>>,
+    join_leave: Option<Object<Switch>>,
+    force_push_join_leave: Option<Object<Switch>>,
+    force_recovery: Option<Object<Switch>>,
+    force_positioning: Option<Object<Switch>>,
+}
+
+impl RawOverrides {
+    fn resolve(self) -> Overrides {
+        let on = |switch: Option<Object<Switch>>| switch.map(|Object(switch)| switch.value);
+        Overrides {
+            presence: on(self.presence),
+            join_leave: on(self.join_leave),
+            force_push_join_leave: on(self.force_push_join_leave),
+            force_recovery: on(self.force_recovery),
+            force_positioning: on(self.force_positioning),
+        }
+    }
+}
+
+/// `{"value": true}`. Producers that leave out zero values write `{}` for off.
+#[derive(Deserialize)]
+struct Switch {
+    #[serde(default)]
+    value: bool,
+}
+
+/// Claim `subs`: channels in the order of the token, none of them twice.
+struct Subs<'p>(Vec<(String, Object<Grant<'p>>)>);
+
+impl<'de: 'p, 'p> Deserialize<'de> for Subs<'p> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(SubsVisitor)
+    }
+}
+
+struct SubsVisitor;
+
+impl<'de> Visitor<'de> for SubsVisitor {
+    type Value = Subs<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of channels")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Subs<'de>, A::Error> {
+        let mut names = HashSet::new();
+        let mut subs = Vec::new();
+        while let Some((channel, grant)) = map.next_entry::<String, _>()? {
+            if !names.insert(channel.clone()) {
+                return Err(A::Error::custom("a channel twice"));
+            }
+            subs.push((channel, grant));
+        }
+        Ok(Subs(subs))
+    }
+}
+
+/// Claim `channels`, each once.
+fn without_options(channels: Vec<String>) -> Vec<(String, SubscriptionGrant)> {
+    let mut names = HashSet::new();
+    channels
+        .into_iter()
+        .filter(|channel| names.insert(channel.clone()))
+        .map(|channel| (channel, SubscriptionGrant::default()))
+        .collect()
+}
+
+/// Bytes given as JSON or, for anything else, in base64, which wins.
+fn content(json: Option<&RawValue>, base64: Option<String>) -> Result<Bytes, Cause> {
+    match base64.filter(|text| !text.is_empty()) {
+        Some(text) => STANDARD
+            .decode(text)
+            .map(Bytes::from)
+            .map_err(|_| Cause::Claims),
+        None => Ok(json.map(|value| compact(value.get())).unwrap_or_default()),
+    }
+}
+
+/// A JSON text without the white space between its tokens: a line break would end the reply that
+/// carries it, as replies to JSON clients are separated by line breaks.
+fn compact(json: &str) -> Bytes {
+    let mut in_text = false;
+    let mut escaped = false;
+    json.bytes()
+        .filter(|byte| {
+            if in_text {
+                in_text = escaped || *byte != b'"';
+                escaped = !escaped && *byte == b'\\';
+                return true;
+            }
+            in_text = *byte == b'"';
+            !byte.is_ascii_whitespace()
+        })
+        .collect()
+}
+
+/// Looks for one claim by a name that is known only at run time.
+struct NamedClaim<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for NamedClaim<'_> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NamedClaim<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found: Option<Option<String>> = None;
+        while let Some(name) = map.next_key::<String>()? {
+            if name != self.0 {
+                map.next_value::<IgnoredAny>()?;
+            } else if found.replace(map.next_value()?).is_some() {
+                return Err(A::Error::custom("a claim twice"));
+            }
+        }
+        Ok(found.flatten())
+    }
+}

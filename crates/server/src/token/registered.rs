@@ -1,0 +1,138 @@
+//! The claims that every token has by RFC 7519: who issued it, for whom, and when it holds.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+
+use super::cause::Cause;
+
+/// The registered claims that are checked.
+#[derive(Deserialize)]
+pub(super) struct Registered {
+    sub: Option<String>,
+    iss: Option<String>,
+    aud: Option<Audience>,
+    exp: Option<NumericDate>,
+    nbf: Option<NumericDate>,
+}
+
+impl Registered {
+    /// Checks that the token's time has come and is not over.
+    pub(super) fn check_time(&self, now_unix: i64) -> Result<(), Cause> {
+        if self.exp.is_some_and(|exp| now_unix >= exp.whole()) {
+            return Err(Cause::Expired);
+        }
+        if self.nbf.is_some_and(|nbf| now_unix < nbf.rounded_up()) {
+            return Err(Cause::NotYetValid);
+        }
+        Ok(())
+    }
+
+    /// When a lifetime ends that `expire_at` may set apart from the token's own: absent means with
+    /// the token, zero or less means never.
+    pub(super) fn lifetime_end(&self, expire_at: Option<NumericDate>) -> Option<i64> {
+        match expire_at {
+            None => self.exp.map(NumericDate::whole),
+            Some(end) => Some(end.whole()).filter(|seconds| *seconds > 0),
+        }
+    }
+
+    /// Claim `sub`, empty when absent.
+    pub(super) fn subject(&self) -> &str {
+        self.sub.as_deref().unwrap_or_default()
+    }
+
+    /// Claim `iss`, empty when absent.
+    pub(super) fn issuer(&self) -> &str {
+        self.iss.as_deref().unwrap_or_default()
+    }
+
+    /// Claim `aud` as a list.
+    pub(super) fn audience(&self) -> &[String] {
+        self.aud.as_ref().map_or(&[], |Audience(values)| values)
+    }
+}
+
+/// Seconds since 1970, whole or with a fraction.
+#[derive(Clone, Copy)]
+pub(super) struct NumericDate {
+    floor: i64,
+    ceiling: i64,
+}
+
+impl NumericDate {
+    fn whole(self) -> i64 {
+        self.floor
+    }
+
+    fn rounded_up(self) -> i64 {
+        self.ceiling
+    }
+}
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumericDateVisitor)
+    }
+}
+
+struct NumericDateVisitor;
+
+impl Visitor<'_> for NumericDateVisitor {
+    type Value = NumericDate;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a number of seconds")
+    }
+
+    fn visit_i64<E: Error>(self, seconds: i64) -> Result<NumericDate, E> {
+        Ok(NumericDate {
+            floor: seconds,
+            ceiling: seconds,
+        })
+    }
+
+    fn visit_u64<E: Error>(self, seconds: u64) -> Result<NumericDate, E> {
+        self.visit_i64(i64::try_from(seconds).unwrap_or(i64::MAX))
+    }
+
+    fn visit_f64<E: Error>(self, seconds: f64) -> Result<NumericDate, E> {
+        // The casts saturate, and a JSON number is always finite.
+        Ok(NumericDate {
+            floor: seconds.floor() as i64,
+            ceiling: seconds.ceil() as i64,
+        })
+    }
+}
+
+/// One value or a list of them.
+struct Audience(Vec<String>);
+
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AudienceVisitor)
+    }
+}
+
+struct AudienceVisitor;
+
+impl<'de> Visitor<'de> for AudienceVisitor {
+    type Value = Audience;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text or a list of texts")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Audience, E> {
+        Ok(Audience(vec![value.to_owned()]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Audience, A::Error> {
+        let mut audience = Vec::new();
+        while let Some(value) = values.next_element()? {
+            audience.push(value);
+        }
+        Ok(Audience(audience))
+    }
+}

@@ -1,0 +1,151 @@
+//! What the engine learns from a token that holds.
+
+use bytes::Bytes;
+use engine::claims::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionGrant};
+use serde_json::json;
+
+use super::super::TokenSettings;
+use super::{INVALID, NOW, connect, connect_raw, connect_with, settings, subscribe};
+
+#[test]
+fn an_empty_token_is_an_anonymous_user_without_anything() {
+    assert_eq!(connect(&json!({})), Ok(ConnectionClaims::default()));
+    assert_eq!(
+        connect(&json!({"sub": null, "info": null, "subs": null})),
+        connect(&json!({}))
+    );
+}
+
+#[test]
+fn a_connection_token_says_who_connects_and_what_is_subscribed() {
+    let claims = json!({
+        "sub": "ann",
+        "exp": NOW + 60,
+        "info": {"name": "Ann"},
+        "channels": ["news", "chat", "news"],
+        "meta": {"plan": "b"},
+        "caps": [{"channels": ["x"]}],
+    });
+    let plain = |name: &str| (name.to_owned(), SubscriptionGrant::default());
+    assert_eq!(
+        connect(&claims),
+        Ok(ConnectionClaims {
+            user: "ann".to_owned(),
+            expire_at: Some(NOW + 60),
+            info: Bytes::from_static(br#"{"name":"Ann"}"#),
+            subscriptions: vec![plain("news"), plain("chat")],
+        })
+    );
+}
+
+#[test]
+fn subs_win_over_channels_and_keep_their_order() {
+    let verdict = connect_raw(
+        r#"{"channels":["c"],"subs":{"z":{"info":1,"b64data":"AP8="},"a":{"override":{}}}}"#,
+    );
+    let z = SubscriptionGrant {
+        info: Bytes::from_static(b"1"),
+        data: Bytes::from_static(&[0, 255]),
+        overrides: Overrides::default(),
+    };
+    assert_eq!(
+        verdict.unwrap().subscriptions,
+        [
+            ("z".to_owned(), z),
+            ("a".to_owned(), SubscriptionGrant::default())
+        ]
+    );
+    let none = connect(&json!({"channels": ["c"], "subs": {}})).unwrap();
+    assert_eq!(none.subscriptions.len(), 1, "empty subs leave the channels");
+}
+
+#[test]
+fn a_subscription_token_says_who_may_subscribe_what_and_how() {
+    let claims = json!({
+        "sub": "ann",
+        "channel": "news",
+        "client": "c1",
+        "info": [1, 2],
+        "data": "hello",
+        "override": {
+            "presence": {"value": true},
+            "join_leave": {"value": false},
+            "force_push_join_leave": {},
+            "force_recovery": null,
+        },
+    });
+    assert_eq!(
+        subscribe(&claims),
+        Ok(SubscriptionClaims {
+            user: "ann".to_owned(),
+            channel: "news".to_owned(),
+            client: "c1".to_owned(),
+            expire_at: None,
+            grant: SubscriptionGrant {
+                info: Bytes::from_static(b"[1,2]"),
+                data: Bytes::from_static(br#""hello""#),
+                overrides: Overrides {
+                    presence: Some(true),
+                    join_leave: Some(false),
+                    force_push_join_leave: Some(false),
+                    force_recovery: None,
+                    force_positioning: None,
+                },
+            },
+        })
+    );
+    let last = json!({"channel": "a", "override": {"force_recovery": {"value": true},
+        "force_positioning": {"value": true}}});
+    let overrides = subscribe(&last).unwrap().grant.overrides;
+    assert_eq!(
+        (overrides.force_recovery, overrides.force_positioning),
+        (Some(true), Some(true))
+    );
+}
+
+#[test]
+fn base64_info_wins_over_json_info_unless_empty() {
+    let info = |claims| connect(&claims).unwrap().info;
+    assert_eq!(
+        info(json!({"info": 1, "b64info": "AP8="})),
+        Bytes::from_static(&[0, 255])
+    );
+    assert_eq!(
+        info(json!({"info": 1, "b64info": ""})),
+        Bytes::from_static(b"1")
+    );
+    assert_eq!(
+        connect(&json!({"b64info": "AP8"})),
+        Err(INVALID),
+        "padding is part of it"
+    );
+}
+
+/// A line break inside a reply would end it for a JSON client.
+#[test]
+fn info_is_passed_on_without_white_space_between_its_tokens() {
+    let verdict = connect_raw("{\"info\": {\n\t\"a b\" : [1,\r\n 2.50, \" \\\" \\\\\" ]\n}}");
+    assert_eq!(
+        verdict.unwrap().info,
+        Bytes::from_static(br#"{"a b":[1,2.50," \" \\"]}"#)
+    );
+}
+
+#[test]
+fn the_user_can_be_in_another_claim() {
+    let settings = TokenSettings {
+        user_id_claim: Some("user_name".to_owned()),
+        ..settings()
+    };
+    let user = |claims| connect_with(&settings, &claims).map(|claims| claims.user);
+    assert_eq!(
+        user(json!({"sub": "1", "user_name": "ann"})),
+        Ok("ann".to_owned())
+    );
+    assert_eq!(
+        user(json!({"sub": "1", "nested": {"user_name": "eve"}})),
+        Ok(String::new())
+    );
+    assert_eq!(user(json!({"user_name": null})), Ok(String::new()));
+    assert_eq!(user(json!({"user_name": 1})), Err(INVALID));
+}

@@ -1,0 +1,151 @@
+//! The one entry: text of a token in, claims or refusal out.
+//!
+//! Invariant: without `insecure_skip_signature_verify` no claim leaves this file before a key that
+//! the operator trusts has vouched for it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
+
+use super::algorithm::Family;
+use super::cause::Cause;
+use super::claims;
+use super::expectations::{Expectations, configured};
+use super::fetch::{Fetch, HttpFetch};
+use super::jws::Jws;
+use super::key_error::{KeyError, KeyFault};
+use super::keys::StaticKeys;
+use super::object::read_claims;
+use super::registered::Registered;
+use super::remote::RemoteKeys;
+use super::settings::TokenSettings;
+
+/// What a token turned out to be.
+pub type Verdict<T> = Result<T, TokenRefusal>;
+
+/// How much work verifying a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Microseconds, no I/O: may be done by a worker.
+    Inline,
+    /// Public key arithmetic or a fetch of keys, which blocks: must leave the worker.
+    Offload,
+}
+
+/// Verifies tokens of one kind. Shared by threads; holds keys and, for a key set, its cache.
+pub struct Verifier {
+    keys: Keys,
+    expectations: Expectations,
+    user_id_claim: Option<String>,
+}
+
+enum Keys {
+    Configured(Box<StaticKeys>),
+    Published(RemoteKeys),
+    Unchecked,
+}
+
+impl Verifier {
+    /// Reads keys and rules. Without any key the verifier refuses every token.
+    pub fn new(settings: &TokenSettings) -> Result<Self, KeyError> {
+        Self::with_fetch(settings, &HttpFetch::shared())
+    }
+
+    /// Like [`Verifier::new`], with another way to get at key sets.
+    pub fn with_fetch(settings: &TokenSettings, fetch: &Arc<dyn Fetch>) -> Result<Self, KeyError> {
+        let expectations = Expectations::new(settings)?;
+        let user_id_claim = configured(&settings.user_id_claim);
+        let name_holds = |name: &String| {
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        };
+        if !user_id_claim.as_ref().is_none_or(name_holds) {
+            return Err(KeyError {
+                setting: "user_id_claim",
+                fault: KeyFault::ClaimName,
+            });
+        }
+        let keys = if settings.insecure_skip_signature_verify {
+            Keys::Unchecked
+        } else if let Some(endpoint) = configured(&settings.jwks_public_endpoint) {
+            Keys::Published(RemoteKeys::new(&endpoint, &expectations, fetch)?)
+        } else {
+            Keys::Configured(Box::new(StaticKeys::new(settings)?))
+        };
+        Ok(Self {
+            keys,
+            expectations,
+            user_id_claim,
+        })
+    }
+
+    /// Where a token should be verified. Looks at its header only.
+    pub fn cost(&self, token: &str) -> Cost {
+        match &self.keys {
+            Keys::Unchecked => Cost::Inline,
+            Keys::Published(_) => Cost::Offload,
+            Keys::Configured(keys) => match Jws::peek_algorithm(token) {
+                Ok(Some(algorithm)) if algorithm.family() == Family::Hmac => Cost::Inline,
+                Ok(Some(algorithm)) if keys.has_public_key(algorithm) => Cost::Offload,
+                // Refused without arithmetic.
+                Ok(_) | Err(_) => Cost::Inline,
+            },
+        }
+    }
+
+    /// Verifies a connection token.
+    pub fn verify_connection(&self, token: &str, now_unix: i64) -> Verdict<ConnectionClaims> {
+        self.trusted_payload(token, now_unix)
+            .and_then(|(payload, registered)| {
+                let user = self.user(&payload, &registered)?;
+                claims::connection(&payload, &registered, user)
+            })
+            .map_err(refuse)
+    }
+
+    /// Verifies a subscription token. Whether it is for this user, client and channel is for the
+    /// engine to say.
+    pub fn verify_subscription(&self, token: &str, now_unix: i64) -> Verdict<SubscriptionClaims> {
+        self.trusted_payload(token, now_unix)
+            .and_then(|(payload, registered)| {
+                let user = self.user(&payload, &registered)?;
+                claims::subscription(&payload, &registered, user)
+            })
+            .map_err(refuse)
+    }
+
+    /// Signature first, then the time, then issuer and audience.
+    fn trusted_payload(&self, token: &str, now_unix: i64) -> Result<(Vec<u8>, Registered), Cause> {
+        let jws = Jws::parse(token)?;
+        match &self.keys {
+            Keys::Configured(keys) => keys.verify(&jws, now_unix)?,
+            Keys::Published(keys) => keys.verify(&jws, &self.expectations, now_unix)?,
+            Keys::Unchecked => {}
+        }
+        let registered: Registered = read_claims(&jws.payload)?;
+        registered.check_time(now_unix)?;
+        self.expectations.check(&registered)?;
+        Ok((jws.payload, registered))
+    }
+
+    fn user(&self, payload: &[u8], registered: &Registered) -> Result<String, Cause> {
+        match &self.user_id_claim {
+            Some(name) => claims::text_claim(payload, name),
+            None => Ok(registered.subject().to_owned()),
+        }
+    }
+}
+
+/// Tells the operator the cause and the client the refusal.
+fn refuse(cause: Cause) -> TokenRefusal {
+    tracing::debug!(%cause, "token refused");
+    cause.refusal()
+}
+
+/// Shows nothing that is configured.
+impl fmt::Debug for Verifier {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}

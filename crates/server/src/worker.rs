@@ -1,0 +1,135 @@
+//! A worker: one thread with its sockets, sessions, hub and timers.
+//!
+//! Invariant: nothing outside the thread touches its state; everything that others want goes through its inbox.
+
+mod connection;
+mod driver;
+pub mod inbox;
+mod socket;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use brokers::Broker;
+use engine::counters::Counters;
+use engine::rules::Rules;
+use wire::websocket::decoder::DecoderLimits;
+
+use crate::admission::Admission;
+use crate::clock::Clock;
+use crate::telemetry::CloseCounts;
+use crate::verification::Verification;
+
+pub use connection::{Arrival, Stream};
+pub use inbox::{Inbox, Input};
+
+/// Everything that a worker is built from.
+#[derive(Clone)]
+pub struct Parts {
+    /// What is allowed.
+    pub rules: Arc<Rules>,
+    /// What carries publications.
+    pub broker: Arc<dyn Broker>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Who verifies tokens.
+    pub verification: Arc<Verification>,
+    /// Who is let in.
+    pub admission: Arc<Admission>,
+    /// How connections are decoded and compressed.
+    pub wire: WireSettings,
+}
+
+/// How frames are read and written.
+#[derive(Clone, Copy, Debug)]
+pub struct WireSettings {
+    /// Bounds of a message.
+    pub limits: DecoderLimits,
+    /// Level of compression, 1 to 9.
+    pub deflate_level: u32,
+    /// Bytes below which messages are not compressed.
+    pub deflate_min_size: usize,
+}
+
+/// A running worker.
+pub struct Worker {
+    inbox: Arc<Inbox>,
+    connections: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a worker says of itself when asked.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Totals since the start.
+    pub counters: Counters,
+    /// Bytes read from and written to sockets, frames before TLS.
+    pub bytes: Traffic,
+    /// Closed connections by code.
+    pub closes: CloseCounts,
+    /// Sessions now.
+    pub sessions: usize,
+    /// Subscriptions now.
+    pub subscriptions: usize,
+    /// Users with a session, for counting them over all workers.
+    pub users: Vec<String>,
+    /// Channels with a subscriber, and how many.
+    pub channels: Vec<(Arc<str>, usize)>,
+}
+
+/// Bytes and system calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Writes to sockets.
+    pub writes: u64,
+}
+
+impl Worker {
+    /// Starts the thread of worker `index`.
+    ///
+    /// # Errors
+    /// When the kernel gives no poller or thread.
+    pub fn start(index: usize, seed: u64, parts: Parts) -> io::Result<Worker> {
+        let (inbox, poll) = Inbox::new()?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let driver =
+            driver::Driver::new(seed, parts, poll, inbox.clone(), connections.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || driver.run())?;
+        Ok(Worker { inbox, connections, thread: Some(thread) })
+    }
+
+    /// Where to send it things.
+    #[must_use]
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// Connections that it has, those on their way included.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Hands over a connection.
+    pub fn hand_over(&self, arrival: Arrival) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.inbox.send(Input::Arrival(Box::new(arrival)));
+    }
+
+    /// Waits for the thread to end, which it does once drained.
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a worker had panicked");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The driver's side of one connection: its socket, its decoder, and where it stands in closing.
+//!
+//! Invariant: after our close frame nothing is written, and after the peer's nothing is handled.
+
+use engine::encoding::Encoding;
+use engine::{Opening, PingStyle, SessionKey};
+use rustls::ServerConnection;
+use wire::protocol::Codec;
+use wire::websocket::Role;
+use wire::websocket::decoder::{Decoder, DecoderLimits};
+
+use super::socket::Socket;
+use crate::admission::{ConnectionPermit, UserPermit};
+
+/// A connection that has completed its handshake and is to live on a worker.
+pub struct Arrival {
+    /// The socket.
+    pub stream: Stream,
+    /// Bytes that came behind the handshake.
+    pub early: Vec<u8>,
+    /// JSON or Protobuf.
+    pub codec: Codec,
+    /// Whether permessage-deflate was negotiated.
+    pub deflate: bool,
+    /// Who pings.
+    pub ping_style: PingStyle,
+    /// User id that a reverse proxy vouches for.
+    pub user: Option<Box<str>>,
+    /// Counts it among the connections of this node for as long as it lives.
+    pub permit: ConnectionPermit,
+}
+
+/// A socket on its way to a worker.
+pub enum Stream {
+    /// As it is.
+    Plain(std::net::TcpStream),
+    /// With TLS, whose handshake is complete.
+    Tls(std::net::TcpStream, Box<ServerConnection>),
+}
+
+/// See the module.
+pub(super) struct Connection {
+    pub(super) key: SessionKey,
+    pub(super) socket: Socket,
+    pub(super) decoder: Decoder,
+    pub(super) state: State,
+    /// The kernel took no more; wait for its word.
+    pub(super) is_blocked: bool,
+    /// Counts it among its user's connections, where that is limited.
+    pub(super) user_permit: Option<UserPermit>,
+    _permit: ConnectionPermit,
+}
+
+/// How far a connection is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Both sides talk.
+    Open,
+    /// We have sent, or queued, our close frame and wait for the peer's.
+    Closing,
+    /// Both have said goodbye: as soon as everything is written the socket goes.
+    Closed,
+}
+
+impl Arrival {
+    pub(super) fn opening(&self) -> Opening {
+        Opening {
+            encoding: Encoding { codec: self.codec, deflate: self.deflate },
+            user: self.user.clone(),
+            ping_style: self.ping_style,
+        }
+    }
+
+    /// The connection, and what has been read of it already.
+    pub(super) fn into_connection(
+        self,
+        key: SessionKey,
+        limits: DecoderLimits,
+    ) -> (Connection, Vec<u8>) {
+        let socket = match self.stream {
+            Stream::Plain(tcp) => Socket::plain(tcp),
+            Stream::Tls(tcp, tls) => Socket::tls(tcp, *tls),
+        };
+        let connection = Connection {
+            key,
+            socket,
+            decoder: Decoder::new(Role::Server, limits, self.deflate),
+            state: State::Open,
+            is_blocked: false,
+            user_permit: None,
+            _permit: self.permit,
+        };
+        (connection, self.early)
+    }
+}

@@ -1,0 +1,509 @@
+//! A worker's loop: wait, read, handle, flush. Everything that decides anything is in the engine.
+//!
+//! Invariant: one turn ends with every touched connection flushed once; the worker sleeps only when its inbox is empty.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use brokers::{Broker as _, Party};
+use engine::encoding::Encoder;
+use engine::time::Now;
+use engine::worker::{Verdict, Worker as Engine};
+use engine::{Effect, SessionKey, TokenKind};
+use mio::{Events, Poll, Token};
+use tracing::{debug, error, warn};
+use wire::protocol::{Disconnect, DisconnectCode};
+use wire::websocket::close::CloseCode;
+use wire::websocket::decoder::{Message, ProtocolError};
+use wire::websocket::deflate::{Deflater, Inflater};
+use wire::websocket::encoder::{self, FrameKind};
+
+use super::connection::{Connection, State};
+use super::inbox::{Inbox, Input, WAKE};
+use super::{Arrival, Parts, Report, Traffic};
+use crate::limits::{
+    CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, SLICES_PER_WRITE,
+};
+use crate::telemetry::CloseCounts;
+
+/// See the module.
+pub(super) struct Driver {
+    parts: Parts,
+    poll: Poll,
+    inbox: Arc<Inbox>,
+    /// What the inbox held at the last look; kept for its memory.
+    inputs: Vec<Input>,
+    party: Party,
+    engine: Engine,
+    connections: Vec<Option<Box<Connection>>>,
+    count: Arc<AtomicUsize>,
+    read_buffer: Box<[u8]>,
+    inflater: Inflater,
+    /// Connections that had more to read than one turn takes.
+    unread: Vec<SessionKey>,
+    /// When those that do not answer our close frame are cut off, in order of time.
+    farewells: VecDeque<(u64, SessionKey)>,
+    drain: Option<Drain>,
+    traffic: Traffic,
+    closes: CloseCounts,
+}
+
+/// Ending all connections without ending them all at once.
+struct Drain {
+    keys: Vec<SessionKey>,
+    started_at_ms: u64,
+    window_ms: u64,
+    total: usize,
+}
+
+impl Driver {
+    pub(super) fn new(
+        seed: u64,
+        parts: Parts,
+        poll: Poll,
+        inbox: Arc<Inbox>,
+        count: Arc<AtomicUsize>,
+    ) -> Driver {
+        let party = parts.broker.attach(inbox.clone());
+        let deflater = Deflater::new(parts.wire.deflate_level);
+        let encoder = Encoder::new(deflater, parts.wire.deflate_min_size);
+        let engine = Engine::new(parts.clock.now(), parts.rules.clone(), encoder, seed);
+        Driver {
+            parts,
+            poll,
+            inbox,
+            inputs: Vec::new(),
+            party,
+            engine,
+            connections: Vec::new(),
+            count,
+            read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            inflater: Inflater::default(),
+            unread: Vec::new(),
+            farewells: VecDeque::new(),
+            drain: None,
+            traffic: Traffic::default(),
+            closes: CloseCounts::default(),
+        }
+    }
+
+    /// Runs until drained.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        while !self.is_done() {
+            if let Err(failure) = self.wait(&mut events) {
+                error!(%failure, "the poller failed; the worker cannot go on");
+                break;
+            }
+            for event in &events {
+                if event.token() != WAKE {
+                    self.handle_ready(event.token().0, event);
+                }
+            }
+            for key in std::mem::take(&mut self.unread) {
+                self.read(key);
+            }
+            self.turn();
+        }
+        self.parts.broker.detach(self.party);
+    }
+
+    fn is_done(&self) -> bool {
+        self.drain.is_some() && self.count.load(Ordering::Relaxed) == 0
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let is_idle = self.unread.is_empty() && self.inbox.prepare_sleep();
+        let timeout = if is_idle { self.sleep_time() } else { Duration::ZERO };
+        let result = self.poll.poll(events, Some(timeout));
+        self.inbox.awake();
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result,
+        }
+    }
+
+    fn sleep_time(&self) -> Duration {
+        let now_ms = self.parts.clock.now().monotonic_ms;
+        let mut at_ms = self.engine.next_timeout_ms();
+        if let Some((farewell_ms, _)) = self.farewells.front() {
+            at_ms = at_ms.min(*farewell_ms);
+        }
+        if self.drain.as_ref().is_some_and(|drain| !drain.keys.is_empty()) {
+            at_ms = at_ms.min(now_ms + 10);
+        }
+        Duration::from_millis(at_ms.saturating_sub(now_ms))
+    }
+
+    /// Handles all that is not a socket, until nothing follows from it, and flushes.
+    fn turn(&mut self) {
+        for _ in 0..PASSES_PER_TURN {
+            let mut inputs = std::mem::take(&mut self.inputs);
+            self.inbox.take(&mut inputs);
+            let is_empty = inputs.is_empty();
+            for input in inputs.drain(..) {
+                self.handle_input(input);
+            }
+            inputs.shrink_to(4096);
+            self.inputs = inputs;
+            if !self.handle_effects() && is_empty {
+                break;
+            }
+        }
+        let now = self.parts.clock.now();
+        self.engine.handle_timeout(now);
+        self.step_drain(now);
+        self.cut_off_silent(now);
+        self.handle_effects();
+        while let Some(key) = self.engine.poll_touched() {
+            self.flush(key);
+        }
+    }
+
+    fn handle_input(&mut self, input: Input) {
+        let now = self.parts.clock.now();
+        match input {
+            Input::Arrival(arrival) => self.handle_arrival(now, *arrival),
+            Input::Broker(event) => self.engine.handle_broker_event(now, event),
+            Input::Verdict(key, verdict) => self.handle_verdict(now, key, verdict),
+            // Whoever asked may have stopped waiting.
+            Input::Report(answer) => drop(answer.send(self.report())),
+            Input::Drain { window_ms } => {
+                let keys: Vec<SessionKey> = self.engine.keys().collect();
+                let total = keys.len();
+                let started_at_ms = now.monotonic_ms;
+                self.drain = Some(Drain { keys, started_at_ms, window_ms, total });
+            }
+        }
+    }
+
+    fn handle_arrival(&mut self, now: Now, arrival: Arrival) {
+        let key = self.engine.handle_open(now, arrival.opening());
+        let (mut connection, mut early) =
+            arrival.into_connection(key, self.parts.wire.limits);
+        let slot = key.slot as usize;
+        let registered = connection.socket.register(self.poll.registry(), Token(slot));
+        if self.connections.len() <= slot {
+            self.connections.resize_with(slot + 1, || None);
+        }
+        self.connections[slot] = Some(Box::new(connection));
+        if let Err(failure) = registered {
+            warn!(%failure, "a socket cannot be watched");
+            return self.remove(key, DisconnectCode::WriteError.number());
+        }
+        if self.drain.is_some() {
+            return self.engine.close(now, key, DisconnectCode::Shutdown);
+        }
+        if !early.is_empty() {
+            self.handle_bytes(key, &mut early);
+        }
+        self.read(key);
+    }
+
+    fn handle_ready(&mut self, slot: usize, event: &mio::event::Event) {
+        let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
+        let key = connection.key;
+        if event.is_writable() && connection.is_blocked {
+            connection.is_blocked = false;
+            self.flush(key);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(key);
+        }
+    }
+
+    fn connection(&mut self, key: SessionKey) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(key.slot as usize)?.as_mut()?;
+        (connection.key == key).then_some(&mut **connection)
+    }
+
+    /// Reads until the kernel has no more, or until others have waited long enough.
+    fn read(&mut self, key: SessionKey) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let mut is_drained = false;
+        for _ in 0..READS_PER_TURN {
+            let Some(connection) = self.connection(key) else {
+                is_drained = true;
+                break;
+            };
+            match connection.socket.read(&mut buffer) {
+                Ok(result) if result.count == 0 => {
+                    is_drained = true;
+                    self.remove(key, DisconnectCode::ConnectionClosed.number());
+                }
+                Ok(result) => {
+                    self.traffic.received += result.count as u64;
+                    is_drained = result.is_drained;
+                    self.handle_bytes(key, &mut buffer[..result.count]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => is_drained = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    is_drained = true;
+                    self.remove(key, DisconnectCode::ConnectionClosed.number());
+                }
+            }
+            if is_drained {
+                break;
+            }
+        }
+        if !is_drained {
+            self.unread.push(key);
+        }
+        self.read_buffer = buffer;
+    }
+
+    fn handle_bytes(&mut self, key: SessionKey, mut input: &mut [u8]) {
+        let now = self.parts.clock.now();
+        loop {
+            let Driver { connections, inflater, .. } = self;
+            let Some(Some(connection)) = connections.get_mut(key.slot as usize) else { return };
+            if connection.key != key || connection.state == State::Closed {
+                return;
+            }
+            match connection.decoder.next(inflater, &mut input) {
+                Ok(None) => return,
+                Ok(Some(message)) => self.handle_message(now, key, message),
+                Err(failure) => return self.handle_breach(key, failure),
+            }
+        }
+    }
+
+    fn handle_message(&mut self, now: Now, key: SessionKey, message: Message<'_>) {
+        match message {
+            Message::Text(payload) | Message::Binary(payload) => {
+                let engine = &mut self.engine;
+                let handled = catch_unwind(AssertUnwindSafe(|| {
+                    engine.handle_message(now, key, &payload);
+                }));
+                if handled.is_err() {
+                    // A session's own state may be broken: it goes, the others stay.
+                    error!("a session had panicked and is closed");
+                    self.engine.close(now, key, DisconnectCode::ServerError);
+                }
+            }
+            Message::Ping(payload) => self.send(key, encoder::frame(FrameKind::Pong, &payload)),
+            Message::Pong(_) => self.engine.handle_pong_frame(now, key),
+            Message::Close(close) => {
+                let code = close.as_ref().map_or(1005, |close| close.code.number());
+                let Some(connection) = self.connection(key) else { return };
+                let was_open = connection.state == State::Open;
+                connection.state = State::Closed;
+                if was_open {
+                    self.send(key, encoder::close_answer(close.as_ref()));
+                    debug!(code, "the client closed");
+                }
+                self.finish(key);
+            }
+        }
+    }
+
+    /// The peer broke RFC 6455: say so and go.
+    fn handle_breach(&mut self, key: SessionKey, failure: ProtocolError) {
+        let code = failure.close_code();
+        debug!(code = code.number(), reason = %failure, "the client broke the WebSocket protocol");
+        self.say_goodbye(key, code, &failure.to_string());
+        if let Some(connection) = self.connection(key) {
+            // What else it sent cannot be understood.
+            connection.state = State::Closed;
+        }
+        self.finish(key);
+    }
+
+    /// Queues a frame of the WebSocket layer itself.
+    fn send(&mut self, key: SessionKey, frame: bytes::Bytes) {
+        let queue_max_size = self.parts.rules.client.queue_max_size;
+        let now = self.parts.clock.now();
+        let Some(outbox) = self.engine.outbox(key) else { return };
+        if outbox.push(frame, queue_max_size).is_err() {
+            self.engine.close(now, key, DisconnectCode::Slow);
+        } else {
+            self.flush(key);
+        }
+    }
+
+    /// Says why the connection ends, behind everything that is queued.
+    fn say_goodbye(&mut self, key: SessionKey, code: CloseCode, reason: &str) {
+        if let Some(outbox) = self.engine.outbox(key) {
+            // A close frame goes out whatever the bound says: nothing follows it.
+            let pushed = outbox.push(encoder::close_frame(code.number(), reason), usize::MAX);
+            debug_assert!(pushed.is_ok(), "there is no bound");
+        }
+        self.flush(key);
+    }
+
+    /// Does what the engine asks for; says whether there was anything.
+    fn handle_effects(&mut self) -> bool {
+        let mut had_any = false;
+        while let Some(effect) = self.engine.poll_effect() {
+            had_any = true;
+            match effect {
+                Effect::Broker(request) => self.parts.broker.submit(self.party, request),
+                Effect::Verify { key, kind, token } => self.verify(key, kind, token),
+                Effect::Close { key, disconnect } => self.close(key, &disconnect),
+            }
+        }
+        had_any
+    }
+
+    fn verify(&mut self, key: SessionKey, kind: TokenKind, token: String) {
+        let now = self.parts.clock.now();
+        let verification = self.parts.verification.clone();
+        if let Some(verdict) = verification.verify(now.unix_ms, key, kind, token, &self.inbox) {
+            self.handle_verdict(now, key, verdict);
+        }
+    }
+
+    fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
+        let admission = self.parts.admission.clone();
+        let Some(connection) = self.connection(key) else { return };
+        let verdict = match verdict {
+            // A refresh of the same connection is not one more connection.
+            Verdict::Connection(Ok(claims)) if connection.user_permit.is_none() => {
+                match admission.user(&claims.user) {
+                    Ok(permit) => {
+                        connection.user_permit = permit;
+                        Verdict::Connection(Ok(claims))
+                    }
+                    Err(_) => Verdict::Close(DisconnectCode::ConnectionLimit),
+                }
+            }
+            verdict => verdict,
+        };
+        self.engine.handle_verdict(now, key, verdict);
+    }
+
+    fn close(&mut self, key: SessionKey, disconnect: &Disconnect) {
+        let (user, client) = match self.engine.identity(key) {
+            Some(identity) => (identity.user.to_owned(), identity.client.to_owned()),
+            None => return,
+        };
+        let now_ms = self.parts.clock.now().monotonic_ms;
+        let Some(connection) = self.connection(key) else { return };
+        if connection.state != State::Open {
+            return;
+        }
+        connection.state = State::Closing;
+        let (code, reason) = (disconnect.number(), disconnect.reason());
+        debug!(code, reason, user, client, "disconnect");
+        self.closes.count(code);
+        self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
+        if *disconnect == DisconnectCode::Slow.into()
+            && let Some(outbox) = self.engine.outbox(key)
+        {
+            outbox.drop_unbegun();
+        }
+        // A number that may not stand in a close frame was refused when it was given.
+        let code = CloseCode::new(code).unwrap_or(CloseCode::AWAY);
+        self.say_goodbye(key, code, reason);
+    }
+
+    /// Writes what is queued, in as few system calls as possible.
+    fn flush(&mut self, key: SessionKey) {
+        let Driver { engine, connections, traffic, .. } = self;
+        let Some(Some(connection)) = connections.get_mut(key.slot as usize) else { return };
+        if connection.key != key || connection.is_blocked {
+            return;
+        }
+        let Some(outbox) = engine.outbox(key) else { return };
+        let mut result = Ok(());
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
+            let used = outbox.slices(&mut slices);
+            traffic.writes += 1;
+            match connection.socket.write(&slices[..used]) {
+                Ok(count) => {
+                    traffic.sent += count as u64;
+                    outbox.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        let result = result.and_then(|()| connection.socket.flush());
+        match result {
+            Ok(()) => {
+                if connection.state == State::Closed {
+                    self.remove(key, DisconnectCode::ConnectionClosed.number());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.is_blocked = true,
+            Err(_) => self.remove(key, DisconnectCode::WriteError.number()),
+        }
+    }
+
+    /// Both have said goodbye: the socket goes as soon as everything is written.
+    fn finish(&mut self, key: SessionKey) {
+        let now_ms = self.parts.clock.now().monotonic_ms;
+        self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
+        self.flush(key);
+    }
+
+    /// Those that did not answer our close frame, or do not take it, are cut off.
+    fn cut_off_silent(&mut self, now: Now) {
+        while let Some((_, key)) =
+            self.farewells.pop_front_if(|(at_ms, _)| *at_ms <= now.monotonic_ms)
+        {
+            self.remove(key, DisconnectCode::ConnectionClosed.number());
+        }
+    }
+
+    /// The connection is over, whatever was still to be said.
+    fn remove(&mut self, key: SessionKey, code: u16) {
+        if self.connection(key).is_none() {
+            return;
+        }
+        let Some(mut connection) = self.connections[key.slot as usize].take() else { return };
+        if connection.state == State::Open {
+            self.closes.count(code);
+        }
+        connection.socket.finish();
+        self.engine.handle_gone(self.parts.clock.now(), key);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        if self.count.load(Ordering::Relaxed) == 0 {
+            self.connections = Vec::new();
+        }
+    }
+
+    /// Ends as many connections as the time that has passed allows.
+    fn step_drain(&mut self, now: Now) {
+        let Some(drain) = &mut self.drain else { return };
+        let passed_ms = now.monotonic_ms - drain.started_at_ms;
+        let due = if passed_ms >= drain.window_ms {
+            drain.total
+        } else {
+            drain.total * usize::try_from(passed_ms).unwrap_or(0) / drain.window_ms as usize
+        };
+        let left = drain.total - due;
+        let ending = drain.keys.split_off(left.min(drain.keys.len()));
+        for key in ending {
+            self.engine.close(now, key, DisconnectCode::Shutdown);
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            counters: *self.engine.counters(),
+            bytes: self.traffic,
+            closes: self.closes.clone(),
+            sessions: self.engine.session_count(),
+            subscriptions: self.engine.subscription_count(),
+            users: self.engine.users().names().map(str::to_owned).collect(),
+            channels: self
+                .engine
+                .hub()
+                .census()
+                .map(|(name, seats)| (name.clone(), seats))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A socket that never blocks, plain or with TLS, with the same two calls.
+//!
+//! Invariant: `read` and `write` return `WouldBlock` only when the kernel has said so since, so that the next readiness
+//! event will come.
+
+use std::io::{self, IoSlice, Read, Write};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use rustls::ServerConnection;
+
+/// See the module.
+pub(super) enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsSocket>),
+}
+
+pub(super) struct TlsSocket {
+    tcp: TcpStream,
+    tls: ServerConnection,
+}
+
+/// What a read came to.
+pub(super) struct ReadResult {
+    pub(super) count: usize,
+    /// The kernel has no more for now.
+    pub(super) is_drained: bool,
+}
+
+impl Socket {
+    pub(super) fn plain(tcp: std::net::TcpStream) -> Socket {
+        Socket::Plain(TcpStream::from_std(tcp))
+    }
+
+    pub(super) fn tls(tcp: std::net::TcpStream, tls: ServerConnection) -> Socket {
+        Socket::Tls(Box::new(TlsSocket { tcp: TcpStream::from_std(tcp), tls }))
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(self.tcp(), token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<ReadResult> {
+        match self {
+            Socket::Plain(tcp) => {
+                let count = tcp.read(buffer)?;
+                // A short read of a stream means that it is empty (epoll(7)); the end shows as a read of zero.
+                Ok(ReadResult { count, is_drained: count > 0 && count < buffer.len() })
+            }
+            Socket::Tls(socket) => {
+                let count = socket.read(buffer)?;
+                Ok(ReadResult { count, is_drained: false })
+            }
+        }
+    }
+
+    /// Takes as much of `slices` as it can; with TLS some of that may still wait in [`Socket::flush`].
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Plain(tcp) => tcp.write_vectored(slices),
+            Socket::Tls(socket) => {
+                socket.flush()?;
+                let count = socket.tls.writer().write_vectored(slices)?;
+                match socket.flush() {
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+                    _ => Ok(count),
+                }
+            }
+        }
+    }
+
+    /// Writes what TLS still holds.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Socket::Plain(_) => Ok(()),
+            Socket::Tls(socket) => socket.flush(),
+        }
+    }
+
+    /// Tells the peer that nothing follows.
+    pub(super) fn finish(&mut self) {
+        if let Socket::Tls(socket) = self {
+            socket.tls.send_close_notify();
+            // The connection ends either way.
+            let _unsent = socket.flush();
+        }
+        let _gone = self.tcp().shutdown(std::net::Shutdown::Write);
+    }
+
+    fn tcp(&mut self) -> &mut TcpStream {
+        match self {
+            Socket::Plain(tcp) => tcp,
+            Socket::Tls(socket) => &mut socket.tcp,
+        }
+    }
+}
+
+impl TlsSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A peer that leaves without close_notify has left all the same.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                result => return result,
+            }
+            if self.tls.read_tls(&mut self.tcp)? == 0 {
+                return Ok(0);
+            }
+            if let Err(error) = self.tls.process_new_packets() {
+                let _alert = self.flush();
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            // Answers of the TLS layer itself, such as to a key update.
+            match self.flush() {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.tls.wants_write() {
+            if self.tls.write_tls(&mut self.tcp)? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        Ok(())
+    }
+}
