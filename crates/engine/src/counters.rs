@@ -27,6 +27,39 @@ pub struct Counters {
     pub gaps_told: u64,
 }
 
+impl Counters {
+    /// Adds the totals of another worker.
+    pub fn add(&mut self, other: &Counters) {
+        // Taken apart without `..` so that a new counter cannot be forgotten here.
+        let Counters {
+            sessions_opened,
+            sessions_connected,
+            commands,
+            error_replies,
+            deliveries,
+            publications,
+            subscriptions_joined,
+            recoveries_whole,
+            recoveries_refused,
+            recovered_publications,
+            gaps_told,
+        } = other;
+        self.sessions_opened += sessions_opened;
+        self.sessions_connected += sessions_connected;
+        for (total, count) in self.commands.iter_mut().zip(commands) {
+            *total += count;
+        }
+        self.error_replies += error_replies;
+        self.deliveries += deliveries;
+        self.publications += publications;
+        self.subscriptions_joined += subscriptions_joined;
+        self.recoveries_whole += recoveries_whole;
+        self.recoveries_refused += recoveries_refused;
+        self.recovered_publications += recovered_publications;
+        self.gaps_told += gaps_told;
+    }
+}
+
 /// What a command asks, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandKind {

@@ -22,6 +22,8 @@ use wire::websocket::decoder::DecoderLimits;
 pub use crate::token::TokenSettings;
 pub use mistakes::{Mistake, Mistakes};
 pub use origin::OriginPolicy;
+pub use duration::parse_ms as parse_duration_ms;
+pub(crate) use resolve::read_pem;
 pub use sample::{reference, sample, starter};
 
 /// Where settings come from; later ones win: file, environment, flags.

@@ -1,1 +1,323 @@
-//! Placeholder.
+//! The server: everything with a socket, a clock, a thread or a log.
+//!
+//! [`Server::start`] takes a valid [`config::Config`] and gives a running server. Connections come through the door,
+//! which speaks HTTP on a small tokio runtime; once a handshake is complete the socket belongs to one of the workers,
+//! single threads that never meet tokio.
+//! Invariant: protocol rules are the engine's; this crate only moves bytes, events and time.
+
+pub mod admission;
+mod api;
+mod asker;
+pub mod clock;
+pub mod config;
+mod demo;
+mod door;
+pub mod limits;
+mod node;
+pub mod telemetry;
+pub mod token;
+pub mod verification;
+pub mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{any, get};
+use brokers::{Broker, MemoryBroker};
+use engine::random::Random;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::admission::Admission;
+use crate::asker::Asker;
+use crate::clock::Clock;
+use crate::config::{Config, Shutdown};
+use crate::door::{Door, Sockets};
+use crate::node::Node;
+use crate::token::{KeyError, Verifier};
+use crate::verification::{Verification, Verifiers};
+use crate::worker::{Input, Parts, WireSettings, Worker};
+
+pub use door::CertificateError;
+
+/// A running server. Dropping it does not stop it; [`Server::stop`] does.
+pub struct Server {
+    address: SocketAddr,
+    internal_address: Option<SocketAddr>,
+    node: Arc<Node>,
+    stop: watch::Sender<bool>,
+    doors: JoinSet<()>,
+    chores: JoinSet<()>,
+    shutdown: Shutdown,
+}
+
+/// Why a server did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Host and port as configured.
+        address: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Keys of tokens cannot be used.
+    #[error("client.token.{0}")]
+    Key(#[from] KeyError),
+    /// The kernel gave no thread, poller or random bytes.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Server {
+    /// Starts workers and listeners; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(config: Config) -> Result<Server, StartError> {
+        let tls = config.http.tls.as_ref().map(door::acceptor).transpose()?;
+        let public = listen(&config.http.address, config.http.port).await?;
+        let internal = match config.http.internal_port {
+            Some(port) => Some(listen(&config.http.internal_address, port).await?),
+            None => None,
+        };
+        let mut random = Random::new(seed()?);
+        let clock = Clock::start();
+        let broker: Arc<dyn Broker> =
+            Arc::new(MemoryBroker::new(Arc::new(clock), short_id(&mut random)));
+        let counts = Arc::default();
+        let admission = Arc::new(admission(&config));
+        let parts = Parts {
+            rules: config.rules.clone(),
+            broker: broker.clone(),
+            clock,
+            verification: Arc::new(Verification::start(verifiers(&config)?, clock)?),
+            admission: admission.clone(),
+            wire: WireSettings {
+                limits: config.websocket.limits,
+                deflate_level: config.websocket.compression_level,
+                deflate_min_size: config.websocket.compression_min_size,
+            },
+        };
+        let count = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let workers: io::Result<Vec<Worker>> = (0..count)
+            .map(|index| Worker::start(index, random.next_u64(), parts.clone()))
+            .collect();
+        let node = Arc::new(Node {
+            uid: random.uuid(),
+            name: config.node_name.clone(),
+            workers: Arc::new(workers?),
+            clock,
+            counts,
+            is_ready: AtomicBool::new(true),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let chores = start_chores(&config, &broker, clock, random.next_u64());
+        let (outside, inside) = routes(&config, &node, admission, broker);
+        let mut server = Server {
+            address: public.local_addr()?,
+            internal_address: internal.as_ref().map(TcpListener::local_addr).transpose()?,
+            node,
+            stop,
+            doors: JoinSet::new(),
+            chores,
+            shutdown: config.shutdown,
+        };
+        let public_router = match internal {
+            None => outside.merge(inside),
+            Some(listener) => {
+                let door = Door { router: inside, tls: None, stop: stopped.clone() };
+                server.doors.spawn(door.run(listener));
+                outside
+            }
+        };
+        let door = Door { router: public_router, tls, stop: stopped };
+        server.doors.spawn(door.run(public));
+        Ok(server)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where API, metrics and health are, when they have a port of their own.
+    #[must_use]
+    pub fn internal_address(&self) -> Option<SocketAddr> {
+        self.internal_address
+    }
+
+    /// Says that it is not ready, stops accepting, tells clients to reconnect over the drain window, and ends when
+    /// all are gone or the time is over.
+    pub async fn stop(mut self) {
+        self.node.is_ready.store(false, Ordering::Relaxed);
+        info!("stopping");
+        // Whoever listens has gone already otherwise.
+        let _nobody = self.stop.send(true);
+        let window_ms = u64::try_from(self.shutdown.drain_window.as_millis()).unwrap_or(u64::MAX);
+        for worker in self.node.workers.iter() {
+            worker.inbox().send(Input::Drain { window_ms });
+        }
+        let node = self.node.clone();
+        let drained = async {
+            let threads = tokio::task::spawn_blocking(move || {
+                node.workers.iter().for_each(Worker::join);
+            });
+            let _panicked = threads.await;
+            while self.doors.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(self.shutdown.timeout, drained).await.is_err() {
+            warn!("time is over (shutdown.timeout); what remains is cut off");
+        }
+        self.chores.abort_all();
+        info!("stopped");
+    }
+}
+
+async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
+    door::listen(host, port)
+        .await
+        .map_err(|source| StartError::Listen { address: format!("{host}:{port}"), source })
+}
+
+fn admission(config: &Config) -> Admission {
+    Admission::new(
+        config.admission.connection_limit,
+        config.admission.connection_rate_limit,
+        config.admission.user_connection_limit,
+    )
+}
+
+fn verifiers(config: &Config) -> Result<Verifiers, KeyError> {
+    let connection = Arc::new(Verifier::new(&config.token)?);
+    let subscription = match &config.subscription_token {
+        Some(settings) => Arc::new(Verifier::new(settings)?),
+        None => connection.clone(),
+    };
+    Ok(Verifiers { connection, subscription })
+}
+
+fn start_chores(
+    config: &Config,
+    broker: &Arc<dyn Broker>,
+    clock: Clock,
+    seed: u64,
+) -> JoinSet<()> {
+    let mut chores = JoinSet::new();
+    let expiring = broker.clone();
+    chores.spawn(async move {
+        let mut interval = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            interval.tick().await;
+            expiring.expire();
+        }
+    });
+    if config.demo {
+        let asker = Asker::new(broker.clone());
+        chores.spawn(demo::run_ticker(asker, config.rules.clone(), clock, seed));
+    }
+    chores
+}
+
+/// What clients may reach, and what operators and backends may.
+fn routes(
+    config: &Config,
+    node: &Arc<Node>,
+    admission: Arc<Admission>,
+    broker: Arc<dyn Broker>,
+) -> (Router, Router) {
+    let mut outside = Router::new();
+    let mut inside = Router::new();
+    if let Some(path) = &config.websocket.path {
+        let sockets = Sockets {
+            workers: node.workers.clone(),
+            admission,
+            origins: config.admission.origins.clone(),
+            clock: node.clock,
+            counts: node.counts.clone(),
+            allows_deflate: config.websocket.compression,
+            user_header: config.admission.user_id_http_header.clone(),
+        };
+        outside = outside.merge(
+            Router::new().route(path, any(door::upgrade)).with_state(Arc::new(sockets)),
+        );
+    }
+    if config.demo {
+        outside = outside.merge(demo::routes());
+    }
+    if let Some(path) = &config.api.path {
+        let api = Arc::new(api::Api {
+            asker: Asker::new(broker),
+            rules: config.rules.clone(),
+            node: node.clone(),
+            clock: node.clock,
+            settings: config.api.clone(),
+        });
+        if config.api.external && config.http.internal_port.is_some() {
+            outside = outside.merge(api::routes(path, api.clone()));
+        }
+        inside = inside.merge(api::routes(path, api));
+    }
+    if let Some(path) = &config.health {
+        inside = inside
+            .route(path, get(async || "ok\n"))
+            .merge(Router::new().route("/ready", get(ready)).with_state(node.clone()));
+    }
+    if let Some(path) = &config.metrics {
+        inside = inside.merge(Router::new().route(path, get(metrics)).with_state(node.clone()));
+    }
+    (outside.fallback(nothing_here), inside.fallback(nothing_here))
+}
+
+async fn nothing_here() -> impl IntoResponse {
+    (StatusCode::NOT_FOUND, "there is nothing at this path\n")
+}
+
+async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    match node.is_ready() {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    }
+}
+
+async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    match node.totals().await {
+        Ok(totals) => {
+            let page = telemetry::render(&totals, &node.counts, node.uptime_seconds());
+            let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+            (kind, page).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+fn seed() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Differs at every start; part of every epoch.
+fn short_id(random: &mut Random) -> String {
+    random.uuid()[..8].to_owned()
+}

@@ -24,10 +24,13 @@ pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// HTTP connections (handshakes and API calls) at the same time.
-pub const HTTP_CONNECTIONS_MAX: usize = 8_192;
+pub const HTTP_CONNECTIONS_MAX: u32 = 8_192;
 
 /// Bytes of an API request's body.
 pub const API_BODY_MAX: usize = 8 * 1024 * 1024;
+
+/// Time for the body of an API request.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time after which a question to the broker or to a worker is given up.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,6 +48,6 @@ pub const VERIFICATIONS_MAX: usize = 4_096;
 pub const VERIFIER_THREADS: usize = 2;
 
 /// Connections that wait to be accepted by the kernel.
-pub const LISTEN_BACKLOG: i32 = 4_096;
+pub const LISTEN_BACKLOG: u32 = 4_096;
 
 const _: () = assert!(READ_BUFFER >= 2 * wire::limits::CONTROL_PAYLOAD_MAX);

@@ -8,7 +8,7 @@ pub mod inbox;
 mod socket;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
@@ -57,7 +57,7 @@ pub struct WireSettings {
 pub struct Worker {
     inbox: Arc<Inbox>,
     connections: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a worker says of itself when asked.
@@ -73,11 +73,14 @@ pub struct Report {
     pub sessions: usize,
     /// Subscriptions now.
     pub subscriptions: usize,
-    /// Users with a session, for counting them over all workers.
-    pub users: Vec<String>,
-    /// Channels with a subscriber, and how many.
-    pub channels: Vec<(Arc<str>, usize)>,
+    /// Hashes of the users with a session, for counting them over all workers.
+    pub users: Vec<u64>,
+    /// Hashes of the channels with a subscriber.
+    pub channels: Vec<u64>,
 }
+
+/// Channels with a subscriber, and how many.
+pub type Census = Vec<(Arc<str>, usize)>;
 
 /// Bytes and system calls.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,7 +106,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || driver.run())?;
-        Ok(Worker { inbox, connections, thread: Some(thread) })
+        Ok(Worker { inbox, connections, thread: Mutex::new(Some(thread)) })
     }
 
     /// Where to send it things.
@@ -125,10 +128,9 @@ impl Worker {
     }
 
     /// Waits for the thread to end, which it does once drained.
-    pub fn join(&mut self) {
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+    pub fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a worker had panicked");
         }
     }

@@ -1,1 +1,75 @@
-fn main() {}
+//! The `tidings` command: reads arguments and hands over; everything it does is done by a module or by the server
+//! crate.
+//!
+//! Exit status: 0 when done, 1 when something could not be done, 2 when the configuration or the arguments are wrong.
+
+mod arguments;
+mod link;
+mod publish;
+mod serve;
+mod subscribe;
+mod token;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::FromArgMatches as _;
+
+use arguments::{Action, Configured, Tidings};
+
+fn main() -> ExitCode {
+    let matches = arguments::command().get_matches();
+    let result = Tidings::from_arg_matches(&matches)
+        .map_err(anyhow::Error::from)
+        .and_then(|tidings| run(tidings.action, &matches));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tidings: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
+    let flags = || matches.subcommand().map_or_else(Vec::new, |(_, of)| arguments::settings(of));
+    match action {
+        Action::Serve(configured) => serve::serve(configured, flags()),
+        Action::Check(configured) => Ok(check(configured, flags())),
+        Action::SampleConfig { all } => sample(all),
+        Action::Token(wanted) => token::token(wanted),
+        Action::Publish(wanted) => publish::publish(&wanted),
+        Action::Subscribe(wanted) => subscribe::subscribe(&wanted),
+        Action::Version => {
+            println!("tidings {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn check(configured: Configured, flags: Vec<(String, String)>) -> ExitCode {
+    let place = configured.place();
+    match serve::load(configured, flags, None) {
+        Ok(_) => {
+            println!("{place}: no mistakes");
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+fn sample(all: bool) -> anyhow::Result<ExitCode> {
+    if all {
+        print!("{}", server::config::sample());
+    } else {
+        print!("{}", server::config::starter(random()?));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes that nobody can guess.
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).ok().context("the system gives no random bytes")?;
+    Ok(bytes)
+}

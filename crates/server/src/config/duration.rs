@@ -1,7 +1,7 @@
 //! Durations as people write them: a number and a unit, several in a row: `1m30s`, `250ms`, `1.5h`.
 
 /// Milliseconds; `None` when the text is not a duration.
-pub(super) fn parse_ms(text: &str) -> Option<u64> {
+pub fn parse_ms(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }

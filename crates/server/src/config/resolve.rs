@@ -245,9 +245,13 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     let mut channels = resolve_channels(&values, &mut mistakes);
     let mut origins = values.list("client.allowed_origins");
     let mut api = resolve_api(&values);
-    if let Some(development) = development {
+    if values.flag("demo.enabled") {
         channels.namespaces.entry("demo".to_owned()).or_insert_with(demo_namespace);
-        if origins.is_empty() && port != 0 {
+    }
+    if let Some(development) = development {
+        if origins.is_empty() {
+            // Only the page of this server; which port it has is not known yet when the system chooses it.
+            let port = if port == 0 { "*".to_owned() } else { port.to_string() };
             let hosts = ["127.0.0.1", "localhost"];
             origins = hosts.iter().map(|host| format!("http://{host}:{port}")).collect();
         }
@@ -536,6 +540,7 @@ fn check_namespace(namespace: &Namespace, path: &str, mistakes: &mut Complaints)
     }
 }
 
+/// Where the demo page lives: open to everybody who may connect.
 fn demo_namespace() -> Namespace {
     let everybody = Permission { client: true, subscriber: true, anonymous: true };
     Namespace {

@@ -3,13 +3,14 @@
 //! Invariant: one turn ends with every touched connection flushed once; the worker sleeps only when its inbox is empty.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use brokers::{Broker as _, Party};
+use brokers::Party;
 use engine::encoding::Encoder;
 use engine::time::Now;
 use engine::worker::{Verdict, Worker as Engine};
@@ -24,7 +25,7 @@ use wire::websocket::encoder::{self, FrameKind};
 
 use super::connection::{Connection, State};
 use super::inbox::{Inbox, Input, WAKE};
-use super::{Arrival, Parts, Report, Traffic};
+use super::{Arrival, Census, Parts, Report, Traffic};
 use crate::limits::{
     CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, SLICES_PER_WRITE,
 };
@@ -159,8 +160,14 @@ impl Driver {
         self.step_drain(now);
         self.cut_off_silent(now);
         self.handle_effects();
-        while let Some(key) = self.engine.poll_touched() {
-            self.flush(key);
+        loop {
+            while let Some(key) = self.engine.poll_touched() {
+                self.flush(key);
+            }
+            // A flush that failed has removed its connection, from which more may follow.
+            if !self.handle_effects() {
+                break;
+            }
         }
     }
 
@@ -172,6 +179,7 @@ impl Driver {
             Input::Verdict(key, verdict) => self.handle_verdict(now, key, verdict),
             // Whoever asked may have stopped waiting.
             Input::Report(answer) => drop(answer.send(self.report())),
+            Input::Census(answer) => drop(answer.send(self.census())),
             Input::Drain { window_ms } => {
                 let keys: Vec<SessionKey> = self.engine.keys().collect();
                 let total = keys.len();
@@ -497,13 +505,19 @@ impl Driver {
             closes: self.closes.clone(),
             sessions: self.engine.session_count(),
             subscriptions: self.engine.subscription_count(),
-            users: self.engine.users().names().map(str::to_owned).collect(),
-            channels: self
-                .engine
-                .hub()
-                .census()
-                .map(|(name, seats)| (name.clone(), seats))
-                .collect(),
+            users: self.engine.users().names().map(hash).collect(),
+            channels: self.engine.hub().census().map(|(name, _)| hash(name)).collect(),
         }
     }
+
+    fn census(&self) -> Census {
+        self.engine.hub().census().map(|(name, seats)| (name.clone(), seats)).collect()
+    }
+}
+
+/// The same for all workers.
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }

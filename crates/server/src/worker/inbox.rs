@@ -13,7 +13,7 @@ use engine::worker::Verdict;
 use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
-use super::{Arrival, Report};
+use super::{Arrival, Census, Report};
 use crate::limits::INBOX_EVENTS_MAX;
 
 /// The token under which a worker's poller reports a wake-up.
@@ -29,6 +29,8 @@ pub enum Input {
     Verdict(SessionKey, Verdict),
     /// Somebody wants to know how it goes.
     Report(oneshot::Sender<Report>),
+    /// Somebody wants to know which channels are heard.
+    Census(oneshot::Sender<Census>),
     /// End all connections, spread over so many milliseconds, and then the thread.
     Drain {
         /// Over how long.

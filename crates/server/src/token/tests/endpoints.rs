@@ -90,6 +90,19 @@ fn placeholders_are_filled_from_issuer_and_audience() {
 }
 
 #[test]
+fn a_token_for_somebody_else_fetches_nothing() {
+    let settings = TokenSettings {
+        audience: Some("us".to_owned()),
+        ..endpoint("https://x/{{realm}}", "^(?P<realm>a|b)$", "")
+    };
+    assert_eq!(
+        asked(&settings, &json!({"iss": "a", "aud": "us"})),
+        ["https://x/a"]
+    );
+    assert!(asked(&settings, &json!({"iss": "a", "aud": "them"})).is_empty());
+}
+
+#[test]
 fn a_realm_vouches_for_itself_only() {
     let (one, two) = (p256(), p256());
     let server = KeyServer::start(&[one.jwk("a")]);

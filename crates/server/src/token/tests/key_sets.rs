@@ -4,12 +4,15 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 
+use aws_lc_rs::signature::KeyPair as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::super::limits::{KEY_SET_BYTES_MAX, KEY_SET_KEYS_MAX, KEY_SET_PAUSE_S, KEY_SET_TTL_S};
 use super::super::{Cost, TokenSettings, Verifier};
 use super::key_server::KeyServer;
-use super::signing::{RSA, ed25519, encode, hs256, p256, p384, p521};
+use super::signing::{RSA, TestKey, ed25519, encode, hs256, p256, p384, p521};
 use super::{INVALID, NOW, SECRET, UNAVAILABLE, ann, verifier};
 
 fn published(server: &KeyServer) -> Verifier {
@@ -226,7 +229,8 @@ fn a_tls_endpoint_that_hangs_up_is_unavailable() {
 fn answers_that_are_no_key_set_are_unavailable() {
     let key = p256();
     let many = vec![key.jwk("a"); KEY_SET_KEYS_MAX + 1];
-    let long = " ".repeat(KEY_SET_BYTES_MAX as usize + 1);
+    let long =
+        json!({"keys": [key.jwk("a")]}).to_string() + &" ".repeat(KEY_SET_BYTES_MAX as usize);
     let token = key.token("ES256", Some("a"), &ann());
     for body in [
         "",
@@ -245,7 +249,7 @@ fn answers_that_are_no_key_set_are_unavailable() {
 }
 
 #[test]
-fn redirections_are_not_followed() {
+fn redirections_are_neither_followed_nor_believed() {
     let server = KeyServer::start(&[]);
     server.respond("302 Found\r\nlocation: /elsewhere", "");
     let token = p256().token("ES256", Some("a"), &ann());
@@ -284,8 +288,6 @@ fn keys_that_can_not_be_used_do_not_spoil_the_others() {
         with(RSA.jwk("a"), "n", json!(encode([0xc5; 128]))),
         with(RSA.jwk("a"), "n", json!("")),
         with(RSA.jwk("a"), "e", json!("")),
-        with(ed25519().jwk("a"), "crv", json!("X25519")),
-        with(ed25519().jwk("a"), "x", json!("AAAA")),
     ];
     let token = key.token("ES256", Some("a"), &ann());
     for unusable in &unusable {
@@ -297,6 +299,46 @@ fn keys_that_can_not_be_used_do_not_spoil_the_others() {
     set.push(with(jwk(), "alg", json!("ES256")));
     let among = KeyServer::start(&set);
     assert!(published(&among).verify_connection(&token, NOW).is_ok());
+}
+
+#[test]
+fn a_key_of_another_shape_is_not_bent_into_one() {
+    let (edwards, point) = (ed25519(), p256());
+    let TestKey::Ecdsa(pair) = &point else {
+        unreachable!("made as ECDSA")
+    };
+    let bytes = &pair.public_key().as_ref()[1..];
+    let uneven = with(point.jwk("a"), "x", json!(encode(&bytes[..31])));
+    let uneven = with(uneven, "y", json!(encode(&bytes[31..])));
+    for (unusable, token) in [
+        (uneven, point.token("ES256", Some("a"), &ann())),
+        (
+            with(edwards.jwk("a"), "crv", json!("X25519")),
+            edwards.token("EdDSA", Some("a"), &ann()),
+        ),
+        (
+            with(edwards.jwk("a"), "x", json!("AAAA")),
+            edwards.token("EdDSA", Some("a"), &ann()),
+        ),
+    ] {
+        let server = KeyServer::start(&[unusable]);
+        assert_eq!(
+            published(&server).verify_connection(&token, NOW),
+            Err(INVALID)
+        );
+    }
+}
+
+#[test]
+fn an_rsa_modulus_may_have_a_leading_zero() {
+    let plain = RSA.jwk("a");
+    let modulus = URL_SAFE_NO_PAD
+        .decode(plain["n"].as_str().unwrap())
+        .unwrap();
+    let padded = with(plain, "n", json!(encode([&[0], &modulus[..]].concat())));
+    let server = KeyServer::start(&[padded]);
+    let token = RSA.token("RS256", Some("a"), &ann());
+    assert!(published(&server).verify_connection(&token, NOW).is_ok());
 }
 
 #[test]

@@ -1,0 +1,215 @@
+//! The server API over HTTP (§3): backends publish, ask and give orders with one POST each.
+//!
+//! Invariant: nobody gets past [`Api::is_allowed`] without the key; every answer is JSON, and no answer repeats a key.
+
+mod batch;
+mod error;
+mod methods;
+mod request;
+mod response;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
+use axum::response::Response;
+use axum::routing::{any, get};
+use engine::rules::Rules;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::asker::Asker;
+use crate::clock::Clock;
+use crate::config::ErrorMode;
+use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
+use crate::node::Node;
+use error::{ApiError, Failure};
+use methods::Method;
+
+/// What the API decides by and works on.
+pub(crate) struct Api {
+    pub(crate) asker: Asker,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) clock: Clock,
+    pub(crate) settings: crate::config::Api,
+}
+
+/// The description of this API for tools.
+const OPENAPI: &str = include_str!("api/openapi.json");
+
+/// One command of the old style.
+#[derive(Deserialize)]
+struct OldCommand<'a> {
+    method: &'a str,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+}
+
+/// The routes of the API below `path`.
+pub(crate) fn routes(path: &str, api: Arc<Api>) -> Router {
+    Router::new()
+        .route(&format!("{path}/openapi.json"), get(describe))
+        .route(&format!("{path}/{{method}}"), any(call))
+        .route(path, any(call_old))
+        .with_state(api)
+}
+
+async fn describe() -> Response {
+    answer(StatusCode::OK, OPENAPI.to_owned())
+}
+
+/// `POST /api/<method>`: the parameters are the body.
+async fn call(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let mode = api.error_mode(&request);
+    let Some(method) = Method::named(&name) else {
+        let text = format!("there is no method {name}; see openapi.json");
+        return refuse(StatusCode::NOT_FOUND, 104, &text);
+    };
+    let body = match api.read(request).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    match api.run(method, &body).await {
+        Ok(result) if method == Method::Batch => answer(StatusCode::OK, result),
+        Ok(result) => answer(StatusCode::OK, format!("{{\"result\":{result}}}")),
+        Err(Failure::Unreadable(text)) => refuse(StatusCode::BAD_REQUEST, 107, &text),
+        Err(Failure::Api(error)) => match mode {
+            ErrorMode::Body => answer(StatusCode::OK, format!("{{\"error\":{}}}", error.json())),
+            ErrorMode::Transport => answer(error.status(), error.json()),
+        },
+    }
+}
+
+/// `POST /api`: lines of `{"method":…,"params":…}`, answered line by line.
+async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let body = match api.read(request).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let mut lines = String::new();
+    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let command: OldCommand<'_> = match serde_json::from_slice(line) {
+            Ok(command) => command,
+            Err(error) => return refuse(StatusCode::BAD_REQUEST, 107, &unreadable(&error)),
+        };
+        let params = command.params.map_or("{}", RawValue::get);
+        let result = match Method::named(command.method) {
+            Some(method) => api.run(method, params.as_bytes()).await,
+            None => Err(ApiError::METHOD_NOT_FOUND.into()),
+        };
+        let reply = match result {
+            Ok(result) => format!("{{\"result\":{result}}}"),
+            Err(Failure::Api(error)) => format!("{{\"error\":{}}}", error.json()),
+            Err(Failure::Unreadable(text)) => {
+                return refuse(StatusCode::BAD_REQUEST, 107, &text);
+            }
+        };
+        if !lines.is_empty() {
+            lines.push('\n');
+        }
+        lines.push_str(&reply);
+    }
+    answer(StatusCode::OK, lines)
+}
+
+impl Api {
+    /// The body of a request that may be answered.
+    async fn read(&self, request: Request) -> Result<Vec<u8>, Response> {
+        if !self.is_allowed(&request) {
+            let text = "the API key is missing or wrong (header X-API-Key)";
+            return Err(refuse(StatusCode::UNAUTHORIZED, 101, text));
+        }
+        if request.method() != HttpMethod::POST {
+            let text = "the server API is called with POST";
+            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, 107, text));
+        }
+        let too_large = || {
+            let text = format!("the body may have {API_BODY_MAX} bytes at most");
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, 107, &text)
+        };
+        let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        if announced.and_then(|length| length.parse().ok()).is_some_and(|n: usize| n > API_BODY_MAX) {
+            return Err(too_large());
+        }
+        match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), API_BODY_MAX)).await {
+            Ok(Ok(body)) => Ok(body.into()),
+            Ok(Err(error)) if is_length_error(&error) => Err(too_large()),
+            Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, 107, "the body cannot be read")),
+            Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, 107, "the body took too long")),
+        }
+    }
+
+    /// §3.1: header `X-API-Key`, or `Authorization: apikey KEY`, or `?api_key=KEY`.
+    fn is_allowed(&self, request: &Request) -> bool {
+        if self.settings.insecure {
+            return true;
+        }
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let authorization = header(AUTHORIZATION.as_str()).and_then(|value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("apikey").then_some(key.trim())
+        });
+        let query = request.uri().query().unwrap_or_default();
+        let parameter = query.split('&').find_map(|pair| pair.strip_prefix("api_key="));
+        let given = header("x-api-key").or(authorization).or(parameter).unwrap_or_default();
+        let key = self.settings.key.as_bytes();
+        // Takes as long for a key that is nearly right as for one that is all wrong.
+        let is_same = aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), key);
+        !key.is_empty() && is_same.is_ok()
+    }
+
+    fn error_mode(&self, request: &Request) -> ErrorMode {
+        match request.headers().get("x-centrifugo-error-mode") {
+            Some(mode) if mode == "transport" => ErrorMode::Transport,
+            _ => self.settings.error_mode,
+        }
+    }
+
+    /// Runs a method and counts how it went.
+    async fn run(&self, method: Method, params: &[u8]) -> Result<String, Failure> {
+        let result = self.dispatch(method, params).await;
+        let code = match &result {
+            Ok(_) => 0,
+            Err(Failure::Api(error)) => error.code,
+            Err(Failure::Unreadable(_)) => ApiError::BAD_REQUEST.code,
+        };
+        self.node.counts.called(method.name(), code);
+        result
+    }
+}
+
+fn is_length_error(error: &axum::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(one) = source {
+        if one.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        source = one.source();
+    }
+    false
+}
+
+fn unreadable(error: &serde_json::Error) -> String {
+    format!("the body cannot be understood: {error}")
+}
+
+fn refuse(status: StatusCode, code: u32, text: &str) -> Response {
+    let error = ApiError { code, message: text.to_owned().into() };
+    answer(status, format!("{{\"error\":{}}}", error.json()))
+}
+
+fn answer(status: StatusCode, json: String) -> Response {
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}

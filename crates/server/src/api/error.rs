@@ -1,0 +1,88 @@
+//! Errors of the server API and the HTTP status of each (§3.1).
+
+use std::borrow::Cow;
+
+use axum::http::StatusCode;
+use engine::broker::BrokerError;
+use serde::Serialize;
+use wire::protocol::ErrorCode;
+
+use super::unreadable;
+
+/// What a caller is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct ApiError {
+    pub(super) code: u32,
+    pub(super) message: Cow<'static, str>,
+}
+
+/// Why a method gave no result.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The parameters are no JSON, or not of the form that the method takes: status 400 in both error modes.
+    Unreadable(String),
+    /// Everything else.
+    Api(ApiError),
+}
+
+impl ApiError {
+    pub(super) const BAD_REQUEST: ApiError =
+        ApiError { code: 107, message: Cow::Borrowed("bad request") };
+    pub(super) const METHOD_NOT_FOUND: ApiError =
+        ApiError { code: 104, message: Cow::Borrowed("method not found") };
+
+    /// A bad request, with what is wrong.
+    pub(super) fn bad(text: &'static str) -> ApiError {
+        ApiError { code: 107, message: Cow::Borrowed(text) }
+    }
+
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).expect("a number and a text are JSON")
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self.code {
+            102 | 104 => StatusCode::NOT_FOUND,
+            106 | 107 | 108 => StatusCode::BAD_REQUEST,
+            111 => StatusCode::TOO_MANY_REQUESTS,
+            112 => StatusCode::RANGE_NOT_SATISFIABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<ErrorCode> for ApiError {
+    fn from(code: ErrorCode) -> ApiError {
+        ApiError { code: code.number(), message: Cow::Borrowed(code.message()) }
+    }
+}
+
+impl From<BrokerError> for ApiError {
+    fn from(error: BrokerError) -> ApiError {
+        engine::broker_error_code(error).into()
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Failure {
+        Failure::Api(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Failure {
+        Failure::Unreadable(unreadable(&error))
+    }
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Failure {
+        Failure::Api(code.into())
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Failure {
+        Failure::Api(error.into())
+    }
+}

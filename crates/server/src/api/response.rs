@@ -1,0 +1,137 @@
+//! What callers get, field by field (§3.3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use wire::protocol::{HistoryResult, StreamPosition};
+
+#[derive(Serialize)]
+pub(super) struct Presence<'a> {
+    presence: BTreeMap<&'a str, ClientInfo<'a>>,
+}
+
+#[derive(Serialize)]
+struct ClientInfo<'a> {
+    user: &'a str,
+    client: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conn_info: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chan_info: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+pub(super) struct PresenceStats {
+    pub(super) num_clients: u32,
+    pub(super) num_users: u32,
+}
+
+#[derive(Serialize)]
+pub(super) struct History<'a> {
+    publications: Vec<Publication<'a>>,
+    epoch: &'a str,
+    offset: u64,
+}
+
+#[derive(Serialize)]
+struct Publication<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    /// A payload that is no JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b64data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<ClientInfo<'a>>,
+    offset: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<&'a str, &'a str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Channels<'a> {
+    pub(super) channels: BTreeMap<&'a str, Heard>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Heard {
+    pub(super) num_clients: usize,
+}
+
+#[derive(Serialize)]
+pub(super) struct Info<'a> {
+    pub(super) nodes: Vec<NodeInfo<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct NodeInfo<'a> {
+    pub(super) uid: &'a str,
+    pub(super) name: &'a str,
+    pub(super) version: &'a str,
+    pub(super) num_clients: usize,
+    pub(super) num_users: usize,
+    pub(super) num_subs: usize,
+    pub(super) num_channels: usize,
+    pub(super) uptime: u64,
+}
+
+/// Position of a publication; an empty object where there is no history.
+pub(super) fn published(position: &StreamPosition) -> String {
+    #[derive(Serialize)]
+    struct Published<'a> {
+        offset: u64,
+        epoch: &'a str,
+    }
+    if position.epoch.is_empty() {
+        return "{}".to_owned();
+    }
+    let published = Published { offset: position.offset, epoch: &position.epoch };
+    serde_json::to_string(&published).expect("a number and a text are JSON")
+}
+
+impl<'a> Presence<'a> {
+    pub(super) fn of(clients: &'a [Arc<wire::protocol::ClientInfo>]) -> Presence<'a> {
+        let presence =
+            clients.iter().map(|info| (&*info.client, ClientInfo::of(info))).collect();
+        Presence { presence }
+    }
+}
+
+impl<'a> ClientInfo<'a> {
+    fn of(info: &'a wire::protocol::ClientInfo) -> ClientInfo<'a> {
+        ClientInfo {
+            user: &info.user,
+            client: &info.client,
+            conn_info: raw(&info.conn_info),
+            chan_info: raw(&info.chan_info),
+        }
+    }
+}
+
+impl<'a> History<'a> {
+    pub(super) fn of(history: &'a HistoryResult) -> History<'a> {
+        let publications = history.publications.iter().map(|publication| {
+            let data = raw(&publication.data);
+            Publication {
+                data,
+                b64data: data.is_none().then(|| STANDARD.encode(&publication.data)),
+                info: publication.info.as_ref().map(ClientInfo::of),
+                offset: publication.offset,
+                tags: publication.tags.iter().map(|(key, tag)| (&**key, &**tag)).collect(),
+            }
+        });
+        History {
+            publications: publications.collect(),
+            epoch: &history.epoch,
+            offset: history.offset,
+        }
+    }
+}
+
+/// The bytes as they are, when they are JSON.
+fn raw(bytes: &[u8]) -> Option<&RawValue> {
+    serde_json::from_slice(bytes).ok()
+}

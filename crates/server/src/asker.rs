@@ -1,0 +1,89 @@
+//! A party of the broker that asks and waits for answers: the server API and the demo's ticker.
+//!
+//! Invariant: every question ends, with an answer or after [`ANSWER_TIMEOUT`], and is forgotten then.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use brokers::{Broker, Party};
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+use tokio::sync::oneshot;
+
+use crate::limits::ANSWER_TIMEOUT;
+
+type Answer = Result<BrokerReply, BrokerError>;
+
+/// See the module.
+pub(crate) struct Asker {
+    broker: Arc<dyn Broker>,
+    party: Party,
+    waiting: Arc<Waiting>,
+    next: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting(Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>);
+
+/// Forgets a question however waiting for it ends.
+struct Question<'a>(&'a Waiting, RequestId);
+
+impl Asker {
+    pub(crate) fn new(broker: Arc<dyn Broker>) -> Asker {
+        let waiting = Arc::new(Waiting::default());
+        let party = broker.attach(waiting.clone());
+        Asker { broker, party, waiting, next: AtomicU64::new(0) }
+    }
+
+    /// Submits the request that `request` makes of an id, and waits for what came of it.
+    pub(crate) async fn ask(&self, request: impl FnOnce(RequestId) -> BrokerRequest) -> Answer {
+        let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().insert(id, sender);
+        let _question = Question(&self.waiting, id);
+        self.broker.submit(self.party, request(id));
+        match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
+            Ok(Ok(answer)) => answer,
+            _ => Err(BrokerError::Unavailable),
+        }
+    }
+
+    /// Submits a request that has no answer.
+    pub(crate) fn tell(&self, request: BrokerRequest) {
+        self.broker.submit(self.party, request);
+    }
+}
+
+impl Waiting {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl brokers::Inbox for Waiting {
+    fn deliver(&self, event: BrokerEvent) {
+        if let BrokerEvent::Reply { id, result } = event
+            && let Some(sender) = self.lock().remove(&id)
+        {
+            // Whoever asked may have stopped waiting.
+            let _late = sender.send(result);
+        }
+    }
+
+    /// It hears no channel, and its answers are bounded by its questions.
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(&self.1);
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.broker.detach(self.party);
+    }
+}

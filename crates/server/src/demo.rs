@@ -1,0 +1,127 @@
+//! The demo: a page that talks to this server with nothing but `tidings.js`, and a stock ticker to watch.
+//!
+//! Invariant: the page loads nothing from elsewhere, and its policy forbids it to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use engine::broker::BrokerRequest;
+use engine::random::Random;
+use engine::rules::Rules;
+use serde::Serialize;
+use tracing::warn;
+use wire::protocol::Publication;
+
+use crate::asker::Asker;
+use crate::clock::Clock;
+
+const FILES: &[(&str, &str, &str)] = &[
+    ("/", "text/html; charset=utf-8", include_str!("../../../web/index.html")),
+    ("/demo.css", "text/css; charset=utf-8", include_str!("../../../web/demo.css")),
+    ("/demo.js", "text/javascript; charset=utf-8", include_str!("../../../web/demo.js")),
+    ("/tidings.js", "text/javascript; charset=utf-8", include_str!("../../../web/tidings.js")),
+];
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page and its files.
+pub(crate) fn routes() -> Router {
+    FILES.iter().fold(Router::new(), |router, (path, kind, text)| {
+        let headers = [
+            (CONTENT_TYPE, *kind),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (CACHE_CONTROL, "no-cache"),
+            (REFERRER_POLICY, "no-referrer"),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        router.route(path, get(async move || (headers, *text).into_response()))
+    })
+}
+
+const CHANNEL: &str = "demo:ticker";
+const INTERVAL: Duration = Duration::from_millis(700);
+
+/// Symbols and the prices that they start from, in cents.
+const STOCKS: &[(&str, i64)] = &[("ACME", 12_050), ("GLOBEX", 4_310), ("INITECH", 870), ("HOOLI", 33_900)];
+
+/// One quote, as subscribers get it.
+#[derive(Serialize)]
+struct Quote {
+    symbol: &'static str,
+    price: f64,
+    change: f64,
+    time: i64,
+}
+
+/// Publishes quotes until its task is ended.
+pub(crate) async fn run_ticker(asker: Asker, rules: Arc<Rules>, clock: Clock, seed: u64) {
+    let Ok(view) = engine::channel::view(&rules.channels, CHANNEL) else {
+        return warn!(channel = CHANNEL, "the demo's channel is not allowed; its ticker stands still");
+    };
+    let options = view.namespace.publish_options();
+    let mut random = Random::new(seed);
+    let mut prices: Vec<i64> = STOCKS.iter().map(|(_, start)| *start).collect();
+    let mut interval = tokio::time::interval(INTERVAL);
+    loop {
+        interval.tick().await;
+        let index = random.below(STOCKS.len() as u64) as usize;
+        let (symbol, start) = STOCKS[index];
+        prices[index] = step(prices[index], start, random.below(2001) as i64 - 1000);
+        let quote = Quote {
+            symbol,
+            price: cents(prices[index]),
+            change: cents(prices[index] - start),
+            time: clock.now().unix_ms,
+        };
+        let publication = Publication {
+            data: serde_json::to_vec(&quote).expect("numbers and texts are JSON").into(),
+            time: quote.time,
+            ..Publication::default()
+        };
+        let publish = |id| BrokerRequest::Publish {
+            id,
+            channel: CHANNEL.into(),
+            publication,
+            options: options.clone(),
+        };
+        if let Err(error) = asker.ask(publish).await {
+            warn!(%error, "a quote of the demo was not published");
+        }
+    }
+}
+
+/// A random walk of at most 0.4 %, drawn back to where it began; `dice` is −1000 to 1000.
+fn step(price: i64, start: i64, dice: i64) -> i64 {
+    let noise = price * dice / 250_000;
+    let pull = (start - price) / 100;
+    (price + noise + pull).max(1)
+}
+
+fn cents(cents: i64) -> f64 {
+    cents as f64 / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_wander_and_come_back() {
+        let mut random = Random::new(1);
+        let mut price = 10_000;
+        let mut seen = Vec::new();
+        for _ in 0..10_000 {
+            price = step(price, 10_000, random.below(2001) as i64 - 1000);
+            seen.push(price);
+        }
+        let (least, most) = (seen.iter().min().unwrap(), seen.iter().max().unwrap());
+        assert!((5_000..9_990).contains(least) && (10_010..20_000).contains(most));
+    }
+}

@@ -1,0 +1,140 @@
+//! The door: listeners, TLS, and HTTP until a connection becomes a WebSocket and moves to a worker.
+//!
+//! Invariant: whatever a peer does here costs one bounded task for a bounded time; workers see only sockets whose
+//! handshake is complete.
+
+mod certificate;
+mod upgrade;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use crate::limits::{HEADER_TIMEOUT, HTTP_CONNECTIONS_MAX, LISTEN_BACKLOG};
+
+pub(crate) use certificate::acceptor;
+pub use certificate::CertificateError;
+pub(crate) use upgrade::{Sockets, upgrade};
+
+/// Binds to an address; an empty host stands for all.
+pub(crate) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    if host.is_empty() {
+        // IPv6 sockets take IPv4 too, where there is IPv6 at all.
+        let both = bind(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)));
+        return match both {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                bind(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port)))
+            }
+            result => result,
+        };
+    }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for connections of the last life to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
+}
+
+/// What one listener serves.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) router: Router,
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// Turns true when the server stops.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// Accepts until told to stop; then ends once requests under way are answered.
+    pub(crate) async fn run(self, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX as usize));
+        let mut stop = self.stop.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&listener, &places) => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let (tcp, peer, place) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "cannot accept connections");
+                    // Most often descriptors are short: give connections time to end.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let door = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = door.serve(tcp).await {
+                    debug!(%peer, %error, "a connection ended before it was a WebSocket");
+                }
+                drop(place);
+            });
+        }
+        drop(listener);
+        // Each connection has a place until it has ended.
+        let _all_ended = places.acquire_many(HTTP_CONNECTIONS_MAX).await;
+    }
+
+    async fn serve(self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        tcp.set_nodelay(true)?;
+        let Some(tls) = self.tls.clone() else { return Ok(self.speak_http(tcp).await?) };
+        let tls = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp)).await??;
+        Ok(self.speak_http(tls).await?)
+    }
+
+    async fn speak_http(
+        mut self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> hyper::Result<()> {
+        let service = TowerToHyperService::new(self.router);
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades();
+        let must_stop = async move {
+            // An error means that the server is gone altogether.
+            let _gone = self.stop.wait_for(|stop| *stop).await.is_err();
+        };
+        tokio::select! {
+            result = &mut connection => return result,
+            () = must_stop => Pin::new(&mut connection).graceful_shutdown(),
+        }
+        connection.await
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let (tcp, peer) = listener.accept().await?;
+    Ok((tcp, peer, place))
+}

@@ -1,0 +1,45 @@
+//! Certificate and key of a TLS listener.
+//!
+//! Invariant: an error names the setting and the file, never what the key holds.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Tls, read_pem};
+
+/// Why TLS cannot be served.
+#[derive(Debug, Error)]
+#[error("{setting}: {fault}")]
+pub struct CertificateError {
+    setting: &'static str,
+    fault: String,
+}
+
+/// Reads certificate and key.
+pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, CertificateError> {
+    let wrong = |setting| move |fault| CertificateError { setting, fault };
+    let in_chain = wrong("http_server.tls.cert_pem");
+    let in_key = wrong("http_server.tls.key_pem");
+    let chain = read_pem(&tls.cert_pem).map_err(in_chain)?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| in_chain(format!("is not a certificate in PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(in_chain("contains no certificate".to_owned()));
+    }
+    let key = read_pem(&tls.key_pem).map_err(in_key)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        .map_err(|_| in_key("contains no private key in PEM".to_owned()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| in_chain(format!("does not go with the key: {error}")))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

@@ -1,0 +1,198 @@
+//! The WebSocket endpoint: from an HTTP request to a socket on a worker.
+//!
+//! Invariant: every refusal has the status of its reason and one line of text, and counts.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CONNECTION, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use axum::http::{HeaderValue, StatusCode, Version};
+use axum::response::Response;
+use engine::PingStyle;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tracing::{debug, warn};
+use wire::protocol::Codec;
+use wire::websocket::handshake::{self, Accepted, Refusal, RequestHead};
+
+use crate::admission::{Admission, ConnectionPermit};
+use crate::clock::Clock;
+use crate::config::OriginPolicy;
+use crate::telemetry::HttpCounts;
+use crate::worker::{Arrival, Stream, Worker};
+
+/// What the endpoint decides by and hands connections to.
+pub(crate) struct Sockets {
+    pub(crate) workers: Arc<Vec<Worker>>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) clock: Clock,
+    pub(crate) counts: Arc<HttpCounts>,
+    pub(crate) allows_deflate: bool,
+    pub(crate) user_header: Option<String>,
+}
+
+/// What the request chose.
+struct Choice {
+    codec: Codec,
+    deflate: bool,
+    ping_style: PingStyle,
+    user: Option<Box<str>>,
+}
+
+const JSON: &str = "centrifuge-json";
+const PROTOBUF: &str = "centrifuge-protobuf";
+
+/// Answers a request for the WebSocket endpoint.
+pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Request) -> Response {
+    let (permit, accepted) = match sockets.admit(&request) {
+        Ok(admitted) => admitted,
+        Err((status, reason)) => {
+            sockets.counts.refused(status.as_u16());
+            debug!(%status, reason, "a handshake is refused");
+            return refuse(status, &reason);
+        }
+    };
+    let choice = sockets.choose(&request, &accepted);
+    let response = accept(&accepted, choice.codec);
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(move_to_worker(sockets, upgrade, choice, permit));
+    response
+}
+
+impl Sockets {
+    fn admit(
+        &self,
+        request: &Request,
+    ) -> Result<(ConnectionPermit, Accepted), (StatusCode, String)> {
+        let head = RequestHead {
+            method: request.method().as_str(),
+            is_http_1_1: request.version() >= Version::HTTP_11,
+            headers: request
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                .collect(),
+        };
+        let accepted = handshake::accept(&head, self.allows_deflate).map_err(|refusal| {
+            let status = StatusCode::from_u16(refusal.status()).expect("a status of our own");
+            (status, refusal.to_string())
+        })?;
+        let origin = request.headers().get(ORIGIN);
+        // An origin that is no text matches no pattern.
+        let origin = origin.map(|origin| origin.to_str().unwrap_or("\u{fffd}"));
+        if !self.origins.allows(origin) {
+            let text = "pages of this Origin may not connect (client.allowed_origins)";
+            return Err((StatusCode::FORBIDDEN, text.to_owned()));
+        }
+        let permit = self.admission.connection(self.clock.now().monotonic_ms).ok_or_else(|| {
+            let text = "too many connections; try again later";
+            (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
+        })?;
+        Ok((permit, accepted))
+    }
+
+    /// Codec and ping style (§1.6). A Protobuf subprotocol or query parameter selects Protobuf.
+    fn choose(&self, request: &Request, accepted: &Accepted) -> Choice {
+        let query = request.uri().query().unwrap_or_default();
+        let has = |pair: &str| query.split('&').any(|one| one == pair);
+        let is_protobuf = accepted.subprotocols.iter().any(|name| name == PROTOBUF)
+            || has("cf_protocol=protobuf")
+            || has("format=protobuf");
+        let user = self.user_header.as_ref().and_then(|name| request.headers().get(name));
+        Choice {
+            codec: if is_protobuf { Codec::Protobuf } else { Codec::Json },
+            deflate: accepted.deflate.is_some(),
+            ping_style: match has("cf_ws_frame_ping_pong=true") {
+                true => PingStyle::Frame,
+                false => PingStyle::Protocol,
+            },
+            user: user.and_then(|user| user.to_str().ok()).map(Box::from),
+        }
+    }
+}
+
+fn accept(accepted: &Accepted, codec: Codec) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let subprotocol = match codec {
+        Codec::Json => JSON,
+        Codec::Protobuf => PROTOBUF,
+    };
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    let mut insert = |name, text: &str| {
+        let value = HeaderValue::from_str(text).expect("made of plain characters");
+        headers.insert(name, value);
+    };
+    insert(SEC_WEBSOCKET_ACCEPT, &accepted.accept);
+    if accepted.subprotocols.iter().any(|offered| offered == subprotocol) {
+        insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    if let Some(deflate) = &accepted.deflate {
+        insert(SEC_WEBSOCKET_EXTENSIONS, &deflate.header());
+    }
+    response
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Response {
+    let mut response = Response::new(Body::from(format!("{reason}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if status.as_u16() == Refusal::Version.status() {
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    response
+}
+
+/// Once the 101 is written, takes the socket out of HTTP's hands and gives it to the least loaded worker.
+async fn move_to_worker(
+    sockets: Arc<Sockets>,
+    upgrade: OnUpgrade,
+    choice: Choice,
+    permit: ConnectionPermit,
+) {
+    let taken = match upgrade.await {
+        Ok(upgraded) => take_socket(upgraded),
+        Err(error) => return debug!(%error, "a peer left during its handshake"),
+    };
+    let (stream, early) = match taken {
+        Ok(taken) => taken,
+        Err(error) => return warn!(%error, "a socket cannot be taken over"),
+    };
+    let arrival = Arrival {
+        stream,
+        early,
+        codec: choice.codec,
+        deflate: choice.deflate,
+        ping_style: choice.ping_style,
+        user: choice.user,
+        permit,
+    };
+    let worker = sockets.workers.iter().min_by_key(|worker| worker.load());
+    worker.expect("there is at least one worker").hand_over(arrival);
+}
+
+fn take_socket(upgraded: Upgraded) -> std::io::Result<(Stream, Vec<u8>)> {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let tcp = parts.io.into_inner().into_std()?;
+            return Ok((Stream::Plain(tcp), parts.read_buf.to_vec()));
+        }
+        Err(upgraded) => upgraded,
+    };
+    let parts = upgraded
+        .downcast::<TokioIo<TlsStream<TcpStream>>>()
+        .expect("a listener serves TCP or TLS over TCP");
+    let (tcp, tls) = parts.io.into_inner().into_inner();
+    Ok((Stream::Tls(tcp.into_std()?, Box::new(tls)), parts.read_buf.to_vec()))
+}

@@ -1,0 +1,77 @@
+//! What operators see: logs and metrics.
+//!
+//! Invariant: no token, key or payload reaches a log or a metric, and every metric stands in [`METRICS`].
+
+mod metrics;
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+pub use metrics::{METRICS, Metric, MetricKind, Totals, reference, render};
+
+/// Closed connections by code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloseCounts(BTreeMap<u16, u64>);
+
+impl CloseCounts {
+    pub(crate) fn count(&mut self, code: u16) {
+        *self.0.entry(code).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &CloseCounts) {
+        for (code, count) in &other.0 {
+            *self.0.entry(*code).or_default() += count;
+        }
+    }
+}
+
+/// What the HTTP side counts. Its keys are bounded: statuses, methods and codes of our own tables.
+#[derive(Debug, Default)]
+pub struct HttpCounts {
+    refused: Mutex<BTreeMap<u16, u64>>,
+    api: Mutex<BTreeMap<(&'static str, u32), u64>>,
+}
+
+impl HttpCounts {
+    /// A handshake was refused with this status.
+    pub(crate) fn refused(&self, status: u16) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused.entry(status).or_default() += 1;
+    }
+
+    /// A method of the API was called and answered with this error code; 0 is success.
+    pub(crate) fn called(&self, method: &'static str, code: u32) {
+        let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
+        *api.entry((method, code)).or_default() += 1;
+    }
+}
+
+/// Sends logs to standard error from now on. A second call changes nothing.
+pub fn start_logging(log: Log) {
+    let level = match log.level {
+        LogLevel::None => LevelFilter::OFF,
+        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+    };
+    let is_pretty = match log.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+    };
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // It fails when logs go somewhere already, as in a test with several servers.
+    let _already = if is_pretty {
+        builder.with_target(false).try_init()
+    } else {
+        builder.json().flatten_event(true).with_current_span(false).try_init()
+    };
+}

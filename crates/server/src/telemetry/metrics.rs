@@ -1,0 +1,254 @@
+//! Metrics in the text format of Prometheus, gathered at the moment somebody asks: counting costs the data path an
+//! addition, and no registry is shared between threads.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::PoisonError;
+
+use engine::counters::{CommandKind, Counters};
+
+use super::{CloseCounts, HttpCounts};
+use crate::worker::{Report, Traffic};
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: MetricKind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts.
+    pub help: &'static str,
+}
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+use MetricKind::{Counter, Gauge};
+
+const fn metric(
+    name: &'static str,
+    kind: MetricKind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind, labels, help }
+}
+
+/// Every metric, in the order of the output.
+#[rustfmt::skip]
+pub const METRICS: &[Metric] = &[
+    metric("tidings_build_info", Gauge, &["version"], "Always 1; says which version runs."),
+    metric("tidings_uptime_seconds", Gauge, &[], "Time since the server started."),
+    metric("tidings_workers", Gauge, &[], "Worker threads."),
+    metric("tidings_connections", Gauge, &[], "WebSocket connections now."),
+    metric("tidings_users", Gauge, &[], "Different users with a connection now; all anonymous ones are one."),
+    metric("tidings_subscriptions", Gauge, &[], "Subscriptions now."),
+    metric("tidings_channels", Gauge, &[], "Channels with a subscriber now."),
+    metric("tidings_handshakes_refused_total", Counter, &["status"], "WebSocket handshakes refused, by HTTP status."),
+    metric("tidings_connections_opened_total", Counter, &[], "WebSocket handshakes completed."),
+    metric("tidings_connections_admitted_total", Counter, &[], "Connect commands accepted."),
+    metric("tidings_connections_closed_total", Counter, &["code"], "Connections ended, by disconnect code; 3000 when the peer went first."),
+    metric("tidings_commands_total", Counter, &["command"], "Commands of clients."),
+    metric("tidings_command_errors_total", Counter, &[], "Error replies to commands of clients."),
+    metric("tidings_subscriptions_joined_total", Counter, &[], "Subscriptions that became live."),
+    metric("tidings_publications_total", Counter, &[], "Publications that workers received from the broker; each worker with a subscriber counts."),
+    metric("tidings_deliveries_total", Counter, &[], "Publications, joins and leaves queued towards clients."),
+    metric("tidings_recoveries_total", Counter, &["recovered"], "Attempts to recover, by outcome."),
+    metric("tidings_recovered_publications_total", Counter, &[], "Publications delivered by recovery."),
+    metric("tidings_gaps_total", Counter, &[], "Gaps noticed in live subscriptions and told to their clients."),
+    metric("tidings_received_bytes_total", Counter, &[], "Bytes read from WebSocket connections."),
+    metric("tidings_sent_bytes_total", Counter, &[], "Bytes written to WebSocket connections."),
+    metric("tidings_socket_writes_total", Counter, &[], "Write system calls on WebSocket connections."),
+    metric("tidings_api_calls_total", Counter, &["method", "code"], "Calls of the server API, by error code; 0 is success."),
+    metric("tidings_resident_memory_bytes", Gauge, &[], "Physical memory that the process holds."),
+];
+
+/// Totals of all workers of a node.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Totals of all workers.
+    pub counters: Counters,
+    /// Bytes of all workers.
+    pub traffic: Traffic,
+    closes: CloseCounts,
+    /// Connections now.
+    pub connections: usize,
+    /// Subscriptions now.
+    pub subscriptions: usize,
+    users: HashSet<u64>,
+    channels: HashSet<u64>,
+    workers: usize,
+}
+
+impl Totals {
+    /// Adds what one worker reports.
+    pub fn add(&mut self, report: Report) {
+        self.counters.add(&report.counters);
+        self.traffic.received += report.bytes.received;
+        self.traffic.sent += report.bytes.sent;
+        self.traffic.writes += report.bytes.writes;
+        self.closes.add(&report.closes);
+        self.connections += report.sessions;
+        self.subscriptions += report.subscriptions;
+        self.users.extend(report.users);
+        self.channels.extend(report.channels);
+        self.workers += 1;
+    }
+
+    /// Different users.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Different channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+}
+
+/// The page that Prometheus reads.
+#[must_use]
+pub fn render(totals: &Totals, http: &HttpCounts, uptime_seconds: u64) -> String {
+    let mut page = Page::default();
+    page.labelled("tidings_build_info", &[env!("CARGO_PKG_VERSION")], 1);
+    page.plain("tidings_uptime_seconds", uptime_seconds);
+    page.plain("tidings_workers", totals.workers as u64);
+    page.plain("tidings_connections", totals.connections as u64);
+    page.plain("tidings_users", totals.users() as u64);
+    page.plain("tidings_subscriptions", totals.subscriptions as u64);
+    page.plain("tidings_channels", totals.channels() as u64);
+    for (status, count) in http.refused.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        page.labelled("tidings_handshakes_refused_total", &[&status.to_string()], *count);
+    }
+    let counters = &totals.counters;
+    page.plain("tidings_connections_opened_total", counters.sessions_opened);
+    page.plain("tidings_connections_admitted_total", counters.sessions_connected);
+    for (code, count) in &totals.closes.0 {
+        page.labelled("tidings_connections_closed_total", &[&code.to_string()], *count);
+    }
+    for (kind, count) in CommandKind::ALL.iter().zip(counters.commands) {
+        page.labelled("tidings_commands_total", &[kind.name()], count);
+    }
+    page.plain("tidings_command_errors_total", counters.error_replies);
+    page.plain("tidings_subscriptions_joined_total", counters.subscriptions_joined);
+    page.plain("tidings_publications_total", counters.publications);
+    page.plain("tidings_deliveries_total", counters.deliveries);
+    page.labelled("tidings_recoveries_total", &["true"], counters.recoveries_whole);
+    page.labelled("tidings_recoveries_total", &["false"], counters.recoveries_refused);
+    page.plain("tidings_recovered_publications_total", counters.recovered_publications);
+    page.plain("tidings_gaps_total", counters.gaps_told);
+    page.plain("tidings_received_bytes_total", totals.traffic.received);
+    page.plain("tidings_sent_bytes_total", totals.traffic.sent);
+    page.plain("tidings_socket_writes_total", totals.traffic.writes);
+    for ((method, code), count) in http.api.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        page.labelled("tidings_api_calls_total", &[method, &code.to_string()], *count);
+    }
+    if let Some(bytes) = resident_bytes() {
+        page.plain("tidings_resident_memory_bytes", bytes);
+    }
+    page.text
+}
+
+/// The table of the documentation.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = "| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
+    for metric in METRICS {
+        let kind = metric.kind.name();
+        let labels = metric.labels.join(", ");
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{}` | {kind} | {labels} | {} |", metric.name, metric.help);
+    }
+    text
+}
+
+impl MetricKind {
+    fn name(self) -> &'static str {
+        match self {
+            Counter => "counter",
+            Gauge => "gauge",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+    last: &'static str,
+}
+
+impl Page {
+    fn plain(&mut self, name: &str, value: u64) {
+        self.labelled(name, &[], value);
+    }
+
+    fn labelled(&mut self, name: &str, values: &[&str], value: u64) {
+        let metric = METRICS
+            .iter()
+            .find(|metric| metric.name == name)
+            .expect("every metric stands in METRICS");
+        if self.last != metric.name {
+            self.last = metric.name;
+            let kind = metric.kind.name();
+            let _ = writeln!(self.text, "# HELP {name} {}\n# TYPE {name} {kind}", metric.help);
+        }
+        assert_eq!(metric.labels.len(), values.len(), "{name} has other labels");
+        let labels: Vec<String> = metric
+            .labels
+            .iter()
+            .zip(values)
+            .map(|(label, value)| format!("{label}=\"{value}\""))
+            .collect();
+        let labels = match labels.len() {
+            0 => String::new(),
+            _ => format!("{{{}}}", labels.join(",")),
+        };
+        let _ = writeln!(self.text, "{name}{labels} {value}");
+    }
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_table_is_in_the_output_and_in_the_documentation() {
+        let http = HttpCounts::default();
+        http.refused(403);
+        http.called("publish", 0);
+        let mut totals = Totals::default();
+        let mut closes = CloseCounts::default();
+        closes.count(3001);
+        totals.add(Report { closes, ..Report::default() });
+        let page = render(&totals, &http, 1);
+        let seen: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        let documented: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(seen, documented);
+        assert!(page.contains("tidings_connections_closed_total{code=\"3001\"} 1\n"));
+        assert!(page.contains("tidings_api_calls_total{method=\"publish\",code=\"0\"} 1\n"));
+        let docs = include_str!("../../../../docs/metrics.md");
+        assert!(docs.contains(&reference()), "docs/metrics.md needs this table:\n{}", reference());
+    }
+}

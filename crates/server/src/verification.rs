@@ -1,0 +1,109 @@
+//! Where tokens are verified: cheap ones by the worker that asks, the others by threads of their own.
+//!
+//! Invariant: a worker never waits for a token, and what waits for verification is bounded.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::claims::TokenRefusal;
+use engine::worker::Verdict;
+use engine::{SessionKey, TokenKind};
+
+use crate::clock::Clock;
+use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
+use crate::token::{Cost, Verifier};
+use crate::worker::{Inbox, Input};
+
+/// See the module.
+pub struct Verification {
+    verifiers: Arc<Verifiers>,
+    tasks: SyncSender<Task>,
+}
+
+/// One verifier for each kind of token.
+pub struct Verifiers {
+    /// Of connection tokens.
+    pub connection: Arc<Verifier>,
+    /// Of subscription tokens; may be the same.
+    pub subscription: Arc<Verifier>,
+}
+
+struct Task {
+    key: SessionKey,
+    kind: TokenKind,
+    token: String,
+    inbox: Arc<Inbox>,
+}
+
+impl Verification {
+    /// Starts the threads, which end when this is dropped.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread.
+    pub fn start(verifiers: Verifiers, clock: Clock) -> io::Result<Verification> {
+        let (tasks, waiting) = sync_channel(VERIFICATIONS_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        let verifiers = Arc::new(verifiers);
+        for index in 0..VERIFIER_THREADS {
+            let (waiting, verifiers) = (waiting.clone(), verifiers.clone());
+            std::thread::Builder::new()
+                .name(format!("verifier-{index}"))
+                .spawn(move || verifiers.run(&waiting, clock))?;
+        }
+        Ok(Verification { verifiers, tasks })
+    }
+
+    /// The verdict on a token, or `None` when it will come to the inbox.
+    pub(crate) fn verify(
+        &self,
+        unix_ms: i64,
+        key: SessionKey,
+        kind: TokenKind,
+        token: String,
+        inbox: &Arc<Inbox>,
+    ) -> Option<Verdict> {
+        if self.verifiers.of(kind).cost(&token) == Cost::Inline {
+            return Some(self.verifiers.verify(unix_ms, kind, &token));
+        }
+        let task = Task { key, kind, token, inbox: inbox.clone() };
+        let is_taken = self.tasks.try_send(task).is_ok();
+        (!is_taken).then(|| refuse(kind, TokenRefusal::Unavailable))
+    }
+}
+
+impl Verifiers {
+    fn of(&self, kind: TokenKind) -> &Verifier {
+        match kind {
+            TokenKind::Connection => &self.connection,
+            TokenKind::Subscription => &self.subscription,
+        }
+    }
+
+    fn verify(&self, unix_ms: i64, kind: TokenKind, token: &str) -> Verdict {
+        let verifier = self.of(kind);
+        let now = unix_ms / 1000;
+        match kind {
+            TokenKind::Connection => Verdict::Connection(verifier.verify_connection(token, now)),
+            TokenKind::Subscription => {
+                Verdict::Subscription(verifier.verify_subscription(token, now))
+            }
+        }
+    }
+
+    fn run(&self, waiting: &Mutex<Receiver<Task>>, clock: Clock) {
+        loop {
+            let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(task) = task else { return };
+            let verdict = self.verify(clock.now().unix_ms, task.kind, &task.token);
+            task.inbox.send(Input::Verdict(task.key, verdict));
+        }
+    }
+}
+
+fn refuse(kind: TokenKind, refusal: TokenRefusal) -> Verdict {
+    match kind {
+        TokenKind::Connection => Verdict::Connection(Err(refusal)),
+        TokenKind::Subscription => Verdict::Subscription(Err(refusal)),
+    }
+}

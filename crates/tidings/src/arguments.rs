@@ -1,0 +1,180 @@
+//! What the command takes. The flags of settings are made from the table of configuration keys, so there is no second
+//! list of them.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
+use server::config::keys::{KEYS, Kind};
+
+/// A real-time message push server: clients hold WebSocket connections and subscribe to channels, backends publish.
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, disable_version_flag = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  tidings serve                                 development mode with a demo page on http://127.0.0.1:8000/
+  tidings sample-config > tidings.toml          a working configuration with fresh secrets
+  tidings serve -c tidings.toml
+  tidings token -c tidings.toml --user ann      a token for a client
+  tidings publish news '{\"hello\":\"world\"}' -c tidings.toml
+  tidings subscribe news -c tidings.toml        print a channel as it happens")]
+pub(crate) struct Tidings {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Run the server; without a configuration file in development mode
+    #[command(after_help = "Settings come from the file, then from the environment (TIDINGS_ and the key in capitals \
+        with underscores), then from flags (-- and the key); later ones win.
+
+Examples:
+  tidings serve
+  tidings serve -c tidings.toml --http_server.port=9000
+  TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY=secret tidings serve -c tidings.toml
+
+Without a file: loopback only, a demo page, anonymous users in channels that begin with demo: and nowhere else.")]
+    Serve(Configured),
+    /// Say what is wrong with a configuration (exit status 2), and start nothing
+    Check(Configured),
+    /// Print a configuration to begin with
+    SampleConfig {
+        /// Every setting with its default, commented out
+        #[arg(long)]
+        all: bool,
+    },
+    /// Make a token for a client, signed with the configuration's hmac_secret_key
+    #[command(after_help = "Examples:
+  tidings token -c tidings.toml --user ann
+  tidings token -c tidings.toml --user ann --channel '$vip' --expires-in 10m
+  tidings token --secret \"$SECRET\" --user ann --info '{\"name\":\"Ann\"}'")]
+    Token(TokenArguments),
+    /// Publish into a channel through the server API
+    #[command(after_help = "Examples:
+  tidings publish news '{\"hello\":\"world\"}' -c tidings.toml
+  tidings publish news '\"text\"' --url http://127.0.0.1:8000/api --api-key \"$KEY\"
+  tail -f events.jsonl | tidings publish news - -c tidings.toml")]
+    Publish(PublishArguments),
+    /// Print what is published into a channel, one line of JSON each; resumes after a cut
+    #[command(after_help = "Examples:
+  tidings subscribe demo:ticker
+  tidings subscribe news --token \"$(tidings token -c tidings.toml --user ann)\"
+  tidings subscribe news -c tidings.toml --count 1
+
+Publications go to standard output; what happens to the connection goes to standard error.")]
+    Subscribe(SubscribeArguments),
+    /// Print the version
+    Version,
+}
+
+/// Where settings come from.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Configured {
+    /// Configuration file: .toml, .yaml, .yml or .json
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Make an unknown key a warning instead of a mistake
+    #[arg(long)]
+    pub allow_unknown_keys: bool,
+}
+
+/// Arguments of `tidings token`.
+#[derive(Args, Debug)]
+pub(crate) struct TokenArguments {
+    /// Configuration file with client.token.hmac_secret_key
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Secret to sign with, instead of the configuration's
+    #[arg(long, env = "TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY", hide_env_values = true)]
+    pub secret: Option<String>,
+    /// User id; empty for an anonymous user
+    #[arg(short, long, default_value = "")]
+    pub user: String,
+    /// Make a subscription token for this channel instead of a connection token
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// Channel to subscribe the connection to at once; may be repeated
+    #[arg(long = "subscribe", value_name = "CHANNEL", conflicts_with = "channel")]
+    pub subscribe: Vec<String>,
+    /// Lifetime, such as 30s, 10m or 24h; 0 for no end
+    #[arg(long, default_value = "24h")]
+    pub expires_in: String,
+    /// JSON shown to other clients
+    #[arg(long)]
+    pub info: Option<String>,
+}
+
+/// Arguments of `tidings publish`.
+#[derive(Args, Debug)]
+pub(crate) struct PublishArguments {
+    /// Channel to publish into
+    pub channel: String,
+    /// JSON to publish; - reads lines from standard input and publishes each
+    pub data: String,
+    /// Configuration file with address and key of the server API
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the server API, instead of the configuration's
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Key of the server API, instead of the configuration's
+    #[arg(long, env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+}
+
+/// Arguments of `tidings subscribe`.
+#[derive(Args, Debug)]
+pub(crate) struct SubscribeArguments {
+    /// Channel to print
+    pub channel: String,
+    /// Configuration file, for the address and for a token of its own
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the WebSocket endpoint, instead of the configuration's
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Connection token, instead of one made with the configuration's secret
+    #[arg(long, env = "TIDINGS_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// User id of the token that is made with the configuration's secret
+    #[arg(short, long, default_value = "tidings-cli")]
+    pub user: String,
+    /// End after so many publications
+    #[arg(long)]
+    pub count: Option<u64>,
+}
+
+impl Configured {
+    /// What to call it in messages.
+    pub(crate) fn place(&self) -> String {
+        self.config.as_ref().map_or("the configuration".to_owned(), |file| file.display().to_string())
+    }
+}
+
+/// The command with the flags of all settings.
+pub(crate) fn command() -> clap::Command {
+    let with_settings = |command: clap::Command| command.args(KEYS.iter().map(flag));
+    Tidings::command()
+        .mut_subcommand("serve", with_settings)
+        .mut_subcommand("check", with_settings)
+}
+
+/// The settings given as flags, as key and value.
+pub(crate) fn settings(matches: &ArgMatches) -> Vec<(String, String)> {
+    let given = |path: &str| matches.try_get_one::<String>(path).ok().flatten().cloned();
+    KEYS.iter().filter_map(|key| Some((key.path.to_owned(), given(key.path)?))).collect()
+}
+
+fn flag(key: &server::config::keys::Key) -> Arg {
+    let arg = Arg::new(key.path)
+        .long(key.path)
+        .help(key.doc)
+        .help_heading("Settings")
+        .hide_short_help(true)
+        .value_name("VALUE");
+    match key.kind {
+        Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        _ => arg,
+    }
+}

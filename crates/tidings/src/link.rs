@@ -1,0 +1,222 @@
+//! A blocking WebSocket connection of a client: replies in, commands out.
+//!
+//! Invariant: waiting is bounded by a deadline that every byte from the server moves.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use wire::protocol::{self, Codec, Command, Reply};
+use wire::websocket::Role;
+use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
+use wire::websocket::deflate::Inflater;
+use wire::websocket::encoder::{self, FrameKind};
+use wire::websocket::handshake::{ClientHandshake, ClientRequest};
+
+use crate::random;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const RESPONSE_HEAD_MAX: usize = 16 * 1024;
+/// What a server may send in one message: its own bound for a client's queue, and more.
+const MESSAGE_SIZE_MAX: u32 = 64 * 1024 * 1024;
+
+trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+
+/// See the module.
+pub(crate) struct Link {
+    stream: Box<dyn Stream>,
+    tcp: TcpStream,
+    decoder: Decoder,
+    inflater: Inflater,
+    early: Vec<u8>,
+}
+
+/// What the server did.
+pub(crate) enum Heard {
+    /// It sent these.
+    Replies(Vec<Reply>),
+    /// It closed the connection.
+    Closed {
+        /// Close code (§1.18).
+        code: u16,
+        /// Text for people.
+        reason: String,
+    },
+}
+
+/// A `ws://` or `wss://` address, taken apart.
+struct Address {
+    is_tls: bool,
+    host: String,
+    port: u16,
+    authority: String,
+    target: String,
+}
+
+impl Link {
+    /// Connects to a WebSocket endpoint.
+    pub(crate) fn connect(url: &str) -> anyhow::Result<Link> {
+        let address = Address::parse(url)?;
+        let resolved = (address.host.as_str(), address.port)
+            .to_socket_addrs()
+            .with_context(|| format!("{} has no address", address.host))?
+            .next()
+            .with_context(|| format!("{} has no address", address.host))?;
+        let tcp = TcpStream::connect_timeout(&resolved, CONNECT_TIMEOUT)
+            .with_context(|| format!("cannot connect to {resolved}"))?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+        tcp.set_write_timeout(Some(CONNECT_TIMEOUT))?;
+        let stream: Box<dyn Stream> = match address.is_tls {
+            false => Box::new(tcp.try_clone()?),
+            true => Box::new(StreamOwned::new(address.tls()?, tcp.try_clone()?)),
+        };
+        let limits = DecoderLimits {
+            message_size: MESSAGE_SIZE_MAX,
+            inflated_size: MESSAGE_SIZE_MAX,
+        };
+        let decoder = Decoder::new(Role::Client, limits, false);
+        let inflater = Inflater::default();
+        let mut link = Link { stream, tcp, decoder, inflater, early: Vec::new() };
+        link.shake_hands(&address)?;
+        Ok(link)
+    }
+
+    fn shake_hands(&mut self, address: &Address) -> anyhow::Result<()> {
+        let (handshake, request) = ClientHandshake::new(ClientRequest {
+            host: &address.authority,
+            target: &address.target,
+            subprotocol: "centrifuge-json",
+            headers: &[],
+            key: random()?,
+        });
+        self.stream.write_all(&request).context("the handshake cannot be sent")?;
+        let mut head = Vec::new();
+        loop {
+            if let Some(length) = handshake.handle_response(&head)? {
+                self.early = head.split_off(length);
+                return Ok(());
+            }
+            if head.len() > RESPONSE_HEAD_MAX {
+                bail!("the server's answer to the handshake is too long");
+            }
+            let mut part = [0; 4096];
+            let count = self.stream.read(&mut part).context("no answer to the handshake")?;
+            if count == 0 {
+                bail!("the server closed during the handshake");
+            }
+            head.extend_from_slice(&part[..count]);
+        }
+    }
+
+    /// Sends one command.
+    pub(crate) fn send(&mut self, command: &Command) -> anyhow::Result<()> {
+        let mut payload = Vec::new();
+        protocol::encode_command(Codec::Json, command, &mut payload);
+        let mut frame = Vec::new();
+        encoder::client_frame(FrameKind::Text, &payload, random()?, &mut frame);
+        self.stream.write_all(&frame).context("the connection was cut")
+    }
+
+    /// Says goodbye; nobody waits for the answer.
+    pub(crate) fn close(&mut self) {
+        let mut frame = Vec::new();
+        encoder::client_close(1000, "", random().unwrap_or_default(), &mut frame);
+        let _gone = self.stream.write_all(&frame);
+    }
+
+    /// Waits for what the server says next.
+    ///
+    /// # Errors
+    /// When the connection is cut, or silent for longer than `patience`.
+    pub(crate) fn hear(&mut self, patience: Duration) -> anyhow::Result<Heard> {
+        self.tcp.set_read_timeout(Some(patience))?;
+        let mut buffer = vec![0; 64 * 1024];
+        let mut replies = Vec::new();
+        loop {
+            let mut input = match std::mem::take(&mut self.early) {
+                early if early.is_empty() => {
+                    let count = self.read(&mut buffer, patience)?;
+                    buffer[..count].to_vec()
+                }
+                early => early,
+            };
+            let mut input = &mut input[..];
+            let mut pong = Vec::new();
+            while let Some(message) = self.decoder.next(&mut self.inflater, &mut input)? {
+                match message {
+                    Message::Text(payload) | Message::Binary(payload) => {
+                        replies.extend(protocol::decode_replies(Codec::Json, &payload)?);
+                    }
+                    Message::Ping(payload) => {
+                        encoder::client_frame(FrameKind::Pong, &payload, random()?, &mut pong);
+                    }
+                    Message::Pong(_) => {}
+                    Message::Close(close) => {
+                        let (code, reason) = close
+                            .map_or((1005, String::new()), |c| (c.code.number(), c.reason.to_string()));
+                        return Ok(Heard::Closed { code, reason });
+                    }
+                }
+            }
+            self.stream.write_all(&pong).context("the connection was cut")?;
+            if !replies.is_empty() {
+                return Ok(Heard::Replies(replies));
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8], patience: Duration) -> anyhow::Result<usize> {
+        match self.stream.read(buffer) {
+            Ok(0) => bail!("the server went away"),
+            Ok(count) => Ok(count),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+            {
+                bail!("the server was silent for {} s", patience.as_secs())
+            }
+            Err(error) => Err(error).context("the connection was cut"),
+        }
+    }
+}
+
+impl Address {
+    fn parse(url: &str) -> anyhow::Result<Address> {
+        let (is_tls, rest) = match url.split_once("://") {
+            Some(("ws", rest)) => (false, rest),
+            Some(("wss", rest)) => (true, rest),
+            _ => bail!("{url}: expected an address that begins with ws:// or wss://"),
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().with_context(|| format!("{url}: {port} is not a port"))?)
+            }
+            _ => (authority, if is_tls { 443 } else { 80 }),
+        };
+        let target = if path.is_empty() { "/connection/websocket" } else { path };
+        Ok(Address {
+            is_tls,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            authority: authority.to_owned(),
+            target: target.to_owned(),
+        })
+    }
+
+    fn tls(&self) -> anyhow::Result<ClientConnection> {
+        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(self.host.clone())?;
+        Ok(ClientConnection::new(Arc::new(config), name)?)
+    }
+}

@@ -1,0 +1,125 @@
+//! `tidings serve`: load, say what is served, run until told to stop.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use server::Server;
+use server::config::{self, Config, Development, Source};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::arguments::Configured;
+use crate::random;
+
+/// Threads for HTTP and chores; connections live on workers of their own.
+const HTTP_THREADS: usize = 2;
+
+pub(crate) fn serve(configured: Configured, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
+    let is_development = configured.config.is_none();
+    let key: [u8; 16] = random()?;
+    let api_key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let development = is_development.then_some(Development { api_key });
+    let config = match load(configured, flags, development) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    server::telemetry::start_logging(config.log);
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!(%error, "the limit of open files cannot be raised; it bounds the connections");
+    }
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(HTTP_THREADS)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let result = runtime.block_on(run(config, is_development));
+    end(runtime);
+    result
+}
+
+/// Reads the configuration; warnings and mistakes go to standard error.
+pub(crate) fn load(
+    configured: Configured,
+    flags: Vec<(String, String)>,
+    development: Option<Development>,
+) -> Result<Config, ExitCode> {
+    let source = Source {
+        file: configured.config,
+        environment: std::env::vars().collect(),
+        flags,
+        allow_unknown_keys: configured.allow_unknown_keys,
+        development,
+    };
+    match config::load(source) {
+        Ok((config, warnings)) => {
+            for warning in warnings {
+                eprintln!("tidings: {warning}");
+            }
+            Ok(config)
+        }
+        Err(mistakes) => {
+            eprintln!("tidings: {mistakes}");
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+async fn run(config: Config, is_development: bool) -> anyhow::Result<ExitCode> {
+    // Before anything is promised: from now on a signal stops in order.
+    let mut signals = Signals::new().context("cannot watch signals")?;
+    let key = config.api.key.clone();
+    let server = Server::start(config).await?;
+    let address = server.address();
+    if is_development {
+        greet(&format!("http://{address}"), &key);
+    } else {
+        info!(%address, internal_address = ?server.internal_address(), "serving");
+    }
+    signals.next().await;
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(1);
+    });
+    server.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn greet(base: &str, key: &str) {
+    let text = format!(
+        "Tidings {} in development mode: open {base}/ in two tabs\n\
+         Publish:      curl -X POST -H 'X-API-Key: {key}' -d '{{\"channel\":\"demo:chat\",\"data\":{{\"text\":\"hello\"}}}}' {base}/api/publish\n\
+         For real use: tidings sample-config > tidings.toml && tidings serve -c tidings.toml\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    // Nobody may be there to read it.
+    let _closed = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Requests under way have had their time.
+fn end(runtime: Runtime) {
+    runtime.shutdown_background();
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! `tidings subscribe`: prints a channel as it happens, and goes on where it was after a cut.
+//!
+//! Invariant: whatever was published while it was away is printed, or it says that something is missing.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::value::RawValue;
+use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
+use wire::protocol::{
+    Command, ConnectRequest, ErrorReply, Publication, PushEvent, Reply, ReplyBody, Request,
+    StreamPosition, SubscribeRequest, SubscribeResult,
+};
+
+use crate::arguments::SubscribeArguments;
+use crate::link::{Heard, Link};
+use crate::publish::reachable;
+use crate::{random, token};
+
+const CONNECT: u32 = 1;
+const SUBSCRIBE: u32 = 2;
+/// Silence beyond the server's ping interval after which a connection counts as dead (§1.7).
+const PING_GRACE: Duration = Duration::from_secs(10);
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(20);
+
+/// What survives a cut.
+struct Subscriber {
+    url: String,
+    token: String,
+    channel: String,
+    position: Option<StreamPosition>,
+    left: Option<u64>,
+}
+
+/// Why a connection ended.
+enum End {
+    /// As many publications as wanted were printed.
+    Done,
+    /// Something that coming back does not change.
+    Refused(String),
+    /// Weather.
+    Cut(String),
+}
+
+pub(crate) fn subscribe(wanted: &SubscribeArguments) -> anyhow::Result<ExitCode> {
+    let mut subscriber = Subscriber::of(wanted)?;
+    let mut attempt: u32 = 0;
+    loop {
+        let began = Instant::now();
+        let reason = match subscriber.follow() {
+            End::Done => return Ok(ExitCode::SUCCESS),
+            End::Refused(reason) => bail!(reason),
+            End::Cut(reason) => reason,
+        };
+        if began.elapsed() > BACKOFF_MAX {
+            attempt = 0;
+        }
+        let delay = backoff(attempt)?;
+        eprintln!("{reason}; reconnecting in {:.1} s", delay.as_secs_f32());
+        std::thread::sleep(delay);
+        attempt += 1;
+    }
+}
+
+/// Exponential, with full jitter: servers that restart are not run over by everybody at once.
+fn backoff(attempt: u32) -> anyhow::Result<Duration> {
+    let most = BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(BACKOFF_MAX);
+    let dice = u32::from_le_bytes(random()?);
+    Ok(most.mul_f64(f64::from(dice) / f64::from(u32::MAX)))
+}
+
+impl Subscriber {
+    fn of(wanted: &SubscribeArguments) -> anyhow::Result<Subscriber> {
+        let mut url = "ws://127.0.0.1:8000/connection/websocket".to_owned();
+        let mut made = None;
+        if wanted.config.is_some() {
+            let config = token::load(wanted.config.clone())?;
+            let path = config.websocket.path.context("websocket.disabled is true")?;
+            let scheme = if config.http.tls.is_some() { "wss" } else { "ws" };
+            url = format!("{scheme}://{}:{}{path}", reachable(&config.http.address), config.http.port);
+            if let Some(secret) = config.token.hmac_secret_key {
+                let token = TokenRequest {
+                    user: wanted.user.clone(),
+                    issuer: config.token.issuer,
+                    audience: config.token.audience,
+                    user_id_claim: config.token.user_id_claim,
+                    ..TokenRequest::default()
+                };
+                let request = ConnectionTokenRequest { token, channels: Vec::new() };
+                made = Some(sign_connection(&secret, &request, token::now_unix())?);
+            }
+        }
+        Ok(Subscriber {
+            url: wanted.url.clone().unwrap_or(url),
+            token: wanted.token.clone().or(made).unwrap_or_default(),
+            channel: wanted.channel.clone(),
+            position: None,
+            left: wanted.count,
+        })
+    }
+
+    /// One connection from beginning to end.
+    fn follow(&mut self) -> End {
+        let mut link = match Link::connect(&self.url) {
+            Ok(link) => link,
+            Err(error) => return End::Cut(format!("{error:#}")),
+        };
+        let end = self.listen(&mut link).unwrap_or_else(|error| End::Cut(format!("{error:#}")));
+        link.close();
+        end
+    }
+
+    fn listen(&mut self, link: &mut Link) -> anyhow::Result<End> {
+        let connect = ConnectRequest {
+            token: self.token.clone(),
+            name: "tidings".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..ConnectRequest::default()
+        };
+        link.send(&Command { id: CONNECT, request: Request::Connect(Box::new(connect)) })?;
+        let mut patience = PING_GRACE;
+        loop {
+            let replies = match link.hear(patience)? {
+                Heard::Replies(replies) => replies,
+                Heard::Closed { code, reason } => {
+                    let text = format!("the server closed: {reason} ({code})");
+                    let is_final = matches!(code, 1009 | 3500..=3999 | 4500..=4999);
+                    return Ok(if is_final { End::Refused(text) } else { End::Cut(text) });
+                }
+            };
+            for reply in replies {
+                if let ReplyBody::Connect(result) = &reply.body {
+                    // Without pings a silent server and a dead one look the same.
+                    patience = match result.ping {
+                        0 => Duration::from_secs(24 * 3600),
+                        ping => Duration::from_secs(ping.into()) + PING_GRACE,
+                    };
+                }
+                if let Some(end) = self.handle(link, reply)? {
+                    return Ok(end);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, link: &mut Link, reply: Reply) -> anyhow::Result<Option<End>> {
+        match reply.body {
+            ReplyBody::Ping => link.send(&Command { id: 0, request: Request::Pong })?,
+            ReplyBody::Connect(_) => {
+                let request = Request::Subscribe(Box::new(self.request()));
+                link.send(&Command { id: SUBSCRIBE, request })?;
+            }
+            ReplyBody::Subscribe(result) => return self.begin(&result),
+            ReplyBody::Error(error) => return Ok(Some(refused(&error))),
+            ReplyBody::Push(push) if *push.channel == *self.channel => match push.event {
+                PushEvent::Publication(publication) => return self.print(&publication),
+                PushEvent::Unsubscribe { code, reason } => {
+                    let text = format!("the server ended the subscription: {reason} ({code})");
+                    // From 2500 on, subscribing again helps.
+                    return Ok(Some(if code < 2500 { End::Refused(text) } else { End::Cut(text) }));
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn request(&self) -> SubscribeRequest {
+        let position = self.position.clone().unwrap_or_default();
+        SubscribeRequest {
+            channel: self.channel.clone(),
+            recover: self.position.is_some(),
+            epoch: position.epoch,
+            offset: position.offset,
+            recoverable: true,
+            ..SubscribeRequest::default()
+        }
+    }
+
+    fn begin(&mut self, result: &SubscribeResult) -> anyhow::Result<Option<End>> {
+        match (result.was_recovering, result.recovered) {
+            (true, true) => eprintln!("live again; recovered {}", result.publications.len()),
+            (true, false) => eprintln!("live again; what was published meanwhile is lost"),
+            (false, _) => eprintln!("live: {}", self.channel),
+        }
+        self.position = result.recoverable.then(|| StreamPosition {
+            offset: result.offset,
+            epoch: result.epoch.clone(),
+        });
+        for publication in &result.publications {
+            if let Some(end) = self.print(publication)? {
+                return Ok(Some(end));
+            }
+        }
+        Ok(None)
+    }
+
+    fn print(&mut self, publication: &Arc<Publication>) -> anyhow::Result<Option<End>> {
+        if publication.offset > 0
+            && let Some(position) = &mut self.position
+        {
+            position.offset = publication.offset;
+        }
+        let data: &RawValue =
+            serde_json::from_slice(&publication.data).context("the server sent no JSON")?;
+        let mut line = data.get().to_owned();
+        line.push('\n');
+        let mut out = std::io::stdout().lock();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("nobody reads")?;
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                return Ok(Some(End::Done));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// An error reply; a temporary one is weather.
+fn refused(error: &ErrorReply) -> End {
+    let text = format!("the server refused: {} ({})", error.message, error.code);
+    if error.temporary { End::Cut(text) } else { End::Refused(text) }
+}
