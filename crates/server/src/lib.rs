@@ -144,12 +144,14 @@ impl Server {
         let public_router = match internal {
             None => outside.merge(inside),
             Some(listener) => {
-                let door = Door { router: inside, tls: None, stop: stopped.clone() };
+                let router = inside.fallback(nothing_here);
+                let door = Door { router, tls: None, stop: stopped.clone() };
                 server.doors.spawn(door.run(listener));
                 outside
             }
         };
-        let door = Door { router: public_router, tls, stop: stopped };
+        let router = public_router.fallback(nothing_here);
+        let door = Door { router, tls, stop: stopped };
         server.doors.spawn(door.run(public));
         Ok(server)
     }
@@ -285,7 +287,7 @@ fn routes(
     if let Some(path) = &config.metrics {
         inside = inside.merge(Router::new().route(path, get(metrics)).with_state(node.clone()));
     }
-    (outside.fallback(nothing_here), inside.fallback(nothing_here))
+    (outside, inside)
 }
 
 async fn nothing_here() -> impl IntoResponse {

@@ -2,11 +2,13 @@
 
 use std::io::BufRead as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::value::RawValue;
 use ureq::Agent;
+use ureq::tls::TlsConfig;
 
 use crate::arguments::PublishArguments;
 use crate::token;
@@ -51,7 +53,10 @@ impl Api {
             url = format!("{scheme}://{}:{port}{path}", reachable(host));
             key = config.api.key;
         }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build();
         let agent = Agent::config_builder()
+            .tls_config(tls)
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             .build()
