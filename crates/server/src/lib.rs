@@ -123,7 +123,7 @@ impl Server {
             .collect();
         let node = Arc::new(Node {
             uid: random.uuid(),
-            name: config.node_name.clone(),
+            name: node_name(&config),
             workers: Arc::new(workers?),
             clock,
             counts,
@@ -317,6 +317,15 @@ fn seed() -> io::Result<u64> {
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| io::Error::other("the system gives no random bytes"))?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+/// As configured, or the name of the machine.
+fn node_name(config: &Config) -> String {
+    if !config.node_name.is_empty() {
+        return config.node_name.clone();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    host.map_or("tidings".to_owned(), |name| name.trim().to_owned())
 }
 
 /// Differs at every start; part of every epoch.

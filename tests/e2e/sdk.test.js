@@ -1,0 +1,403 @@
+/**
+ * The official JavaScript client, unmodified, JSON and Protobuf: everything that a user of it sees.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { Centrifuge as JsonClient } from "centrifuge";
+import { Centrifuge as ProtobufClient } from "centrifuge/build/protobuf";
+import WebSocket from "ws";
+
+import { TestServer, Wire, collect, inSeconds, next, token } from "./harness.js";
+
+const server = new TestServer();
+const open = [];
+
+before(() => server.start());
+after(async () => {
+  for (const client of open) client.disconnect();
+  await server.stop();
+});
+
+/** How a payload looks to the application: bytes with Protobuf. */
+const codecs = {
+  JSON: { Client: JsonClient, pack: (value) => value, unpack: (data) => data },
+  Protobuf: {
+    Client: ProtobufClient,
+    pack: (value) => new TextEncoder().encode(JSON.stringify(value)),
+    unpack: (data) => JSON.parse(new TextDecoder().decode(data)),
+  },
+};
+
+for (const [name, codec] of Object.entries(codecs)) {
+  describe(name, () => suite(codec));
+}
+
+function suite({ Client, pack, unpack }) {
+  const make = (options = {}, url = server.url) => {
+    const quick = { websocket: WebSocket, minReconnectDelay: 20, maxReconnectDelay: 100 };
+    const client = new Client(url, { ...quick, token: token({ sub: "ann" }), ...options });
+    open.push(client);
+    return client;
+  };
+  const connected = async (options, url) => {
+    const client = make(options, url);
+    client.connect();
+    await client.ready(5000);
+    return client;
+  };
+  const subscribed = async (client, channel, options) => {
+    const subscription = client.newSubscription(channel, options);
+    subscription.subscribe();
+    await subscription.ready(5000);
+    return subscription;
+  };
+  let channels = 0;
+  const fresh = (namespace) => `${namespace}:${channels++}-${Math.random()}`;
+  const code = (wanted) => (error) => error.code === wanted || assert.fail(`expected ${wanted}, got ${error.code} ${error.message}`);
+
+  describe("connect", () => {
+    test("with a token", async () => {
+      const client = make();
+      const is = next(client, "connected");
+      client.connect();
+      const { client: id, transport } = await is;
+      assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-4/);
+      assert.equal(transport, "websocket");
+      client.disconnect();
+    });
+
+    test("a bad token, a foreign one and none are refused for good", async () => {
+      for (const bad of ["nonsense", token({ sub: "ann" }, "another secret"), token({ sub: "ann", channel: "x" })]) {
+        const client = make({ token: bad });
+        const end = next(client, "disconnected");
+        client.connect();
+        assert.equal((await end).code, 3500);
+      }
+      const client = make({ token: undefined });
+      const end = next(client, "disconnected");
+      client.connect();
+      assert.equal((await end).code, 3501);
+    });
+
+    test("an expired token is replaced", async () => {
+      let asked = 0;
+      const getToken = async () => (asked++, token({ sub: "ann" }));
+      const client = await connected({ token: token({ sub: "ann", exp: inSeconds(-10) }), getToken });
+      assert.equal(asked, 1);
+      client.disconnect();
+    });
+
+    test("a connection outlives its token by refreshing it", async () => {
+      let asked = 0;
+      let refreshed;
+      const again = new Promise((resolve) => (refreshed = resolve));
+      const getToken = async () => {
+        if (++asked === 3) refreshed();
+        return token({ sub: "ann", exp: inSeconds(2) });
+      };
+      const client = await connected({ token: "", getToken });
+      const cuts = collect(client, "connecting");
+      await again;
+      assert.deepEqual(cuts.seen, []);
+      client.disconnect();
+    });
+  });
+
+  describe("publish and subscribe", () => {
+    test("client to client, API to client, in order", async () => {
+      const channel = fresh("open");
+      const reader = await subscribed(await connected(), channel);
+      const writer = await connected({ token: token({ sub: "bob" }) });
+      const seen = collect(reader, "publication");
+      for (let index = 0; index < 20; index++) await writer.publish(channel, pack({ index }));
+      await server.api("publish", { channel, data: { index: 20 }, tags: { from: "api" } });
+      const publications = await seen.take(21);
+      assert.deepEqual(publications.map(({ data }) => unpack(data).index), [...Array(21).keys()]);
+      assert.equal(publications[0].info.user, "bob");
+      assert.equal(publications[0].channel, channel);
+      assert.deepEqual({ ...publications[20].tags }, { from: "api" });
+    });
+
+    test("unsubscribe ends it, and subscribing again begins anew", async () => {
+      const channel = fresh("open");
+      const subscription = await subscribed(await connected(), channel);
+      const seen = collect(subscription, "publication");
+      subscription.unsubscribe();
+      await server.api("publish", { channel, data: 1 });
+      subscription.subscribe();
+      await subscription.ready(5000);
+      await server.api("publish", { channel, data: 2 });
+      assert.equal(unpack((await seen.take(1))[0].data), 2);
+    });
+
+    test("broadcast and batch reach their channels", async () => {
+      const [one, two] = [fresh("open"), fresh("open")];
+      const client = await connected();
+      const first = collect(await subscribed(client, one), "publication");
+      const second = collect(await subscribed(client, two), "publication");
+      const { responses } = await server.api("broadcast", { channels: [one, two, "nowhere:x"], data: "all" });
+      assert.deepEqual(responses.map(({ error }) => error?.code), [undefined, undefined, 102]);
+      await first.take(1);
+      await second.take(1);
+    });
+  });
+
+  describe("presence", () => {
+    test("who is there, how many, who comes and goes", async () => {
+      const channel = fresh("people");
+      const ann = await connected();
+      const watching = await subscribed(ann, channel);
+      const joins = collect(watching, "join");
+      const leaves = collect(watching, "leave");
+      const bob = await connected({ token: token({ sub: "bob", info: { name: "Bob" } }) });
+      const subscription = await subscribed(bob, channel);
+      // Ann's own join may be told too.
+      while (!joins.seen.some(({ info }) => info.user === "bob")) await joins.take(joins.seen.length + 1);
+      const { clients } = await ann.presence(channel);
+      assert.deepEqual(Object.values(clients).map(({ user }) => user).sort(), ["ann", "bob"]);
+      const present = Object.values(clients).find(({ user }) => user === "bob");
+      assert.equal(unpack(present.connInfo).name, "Bob");
+      const stats = await ann.presenceStats(channel);
+      assert.deepEqual([stats.numClients, stats.numUsers], [2, 2]);
+      subscription.unsubscribe();
+      assert.equal((await leaves.take(1))[0].info.user, "bob");
+      assert.equal((await ann.presenceStats(channel)).numClients, 1);
+      assert.equal((await server.api("presence_stats", { channel })).num_users, 1);
+    });
+  });
+
+  describe("history", () => {
+    test("limit, since, reverse", async () => {
+      const channel = fresh("kept");
+      const client = await connected();
+      for (let index = 1; index <= 5; index++) await client.publish(channel, pack(index));
+      const offsets = ({ publications }) => publications.map(({ offset }) => Number(offset));
+      const all = await client.history(channel, { limit: -1 });
+      assert.deepEqual(offsets(all), [1, 2, 3, 4, 5]);
+      assert.equal(Number(all.offset), 5);
+      assert.deepEqual(offsets(await client.history(channel)), []);
+      const since = { offset: 2, epoch: all.epoch };
+      assert.deepEqual(offsets(await client.history(channel, { limit: 2, since })), [3, 4]);
+      assert.deepEqual(offsets(await client.history(channel, { limit: 2, reverse: true })), [5, 4]);
+      await assert.rejects(client.history(channel, { limit: 1, since: { offset: 2, epoch: "other" } }), code(112));
+      await server.api("history_remove", { channel });
+      assert.deepEqual(offsets(await client.history(channel, { limit: -1 })), []);
+    });
+  });
+
+  describe("recovery", () => {
+    test("what was published during a cut arrives, once and in order", async () => {
+      const channel = fresh("kept");
+      const wire = await new Wire().open(server.port);
+      const subscription = await subscribed(await connected({}, wire.url), channel);
+      const seen = collect(subscription, "publication");
+      await server.api("publish", { channel, data: 1 });
+      await seen.take(1);
+      const back = next(subscription, "subscribed");
+      wire.cut();
+      for (const data of [2, 3, 4]) await server.api("publish", { channel, data });
+      wire.mend();
+      const { wasRecovering, recovered } = await back;
+      assert.deepEqual([wasRecovering, recovered], [true, true]);
+      await server.api("publish", { channel, data: 5 });
+      assert.deepEqual((await seen.take(5)).map(({ data }) => unpack(data)), [1, 2, 3, 4, 5]);
+      wire.close();
+    });
+
+    test("more than the history keeps is told as a gap", async () => {
+      const channel = fresh("kept");
+      const wire = await new Wire().open(server.port);
+      const subscription = await subscribed(await connected({}, wire.url), channel);
+      await server.api("publish", { channel, data: 0 });
+      const back = next(subscription, "subscribed");
+      wire.cut();
+      for (let data = 1; data <= 60; data++) await server.api("publish", { channel, data });
+      wire.mend();
+      const { wasRecovering, recovered } = await back;
+      assert.deepEqual([wasRecovering, recovered], [true, false]);
+      wire.close();
+    });
+
+    test("a cache channel gives its newest publication", async () => {
+      const channel = fresh("cache");
+      await server.api("publish", { channel, data: "old" });
+      await server.api("publish", { channel, data: "new" });
+      const client = await connected();
+      const subscription = client.newSubscription(channel, { since: { offset: 0, epoch: "" } });
+      const seen = collect(subscription, "publication");
+      subscription.subscribe();
+      assert.equal(unpack((await seen.take(1))[0].data), "new");
+    });
+  });
+
+  describe("refusals", () => {
+    const refused = async (channel, options) => {
+      const subscription = (await connected()).newSubscription(channel, options);
+      const end = next(subscription, "unsubscribed");
+      subscription.subscribe();
+      return (await end).code;
+    };
+
+    test("of a subscription", async () => {
+      assert.equal(await refused("nowhere:x"), 102);
+      assert.equal(await refused(fresh("closed")), 103);
+      assert.equal(await refused("open:" + "x".repeat(255)), 107);
+      const client = await connected();
+      for (let index = 0; index < 8; index++) await subscribed(client, fresh("open"));
+      const ninth = client.newSubscription(fresh("open"));
+      const end = next(ninth, "unsubscribed");
+      ninth.subscribe();
+      assert.equal((await end).code, 106);
+    });
+
+    test("of a command", async () => {
+      const client = await connected();
+      await assert.rejects(client.publish(fresh("closed"), pack(1)), code(103));
+      await assert.rejects(client.publish("nowhere:x", pack(1)), code(102));
+      await assert.rejects(client.history(fresh("open"), { limit: 1 }), code(108));
+      await assert.rejects(client.presence(fresh("open")), code(108));
+      await assert.rejects(client.rpc("method", pack(1)), code(108));
+    });
+
+    test("of a token for another channel, or of another user", async () => {
+      for (const claims of [{ sub: "ann", channel: "closed:other" }, { sub: "bob", channel: "closed:mine" }]) {
+        const client = await connected();
+        const end = next(client, "disconnected");
+        client.newSubscription("closed:mine", { token: token(claims) }).subscribe();
+        assert.equal((await end).code, 3500);
+      }
+    });
+  });
+
+  describe("subscription tokens", () => {
+    test("open a closed channel, and are refreshed", async () => {
+      const channel = fresh("closed");
+      let asked = 0;
+      const refreshed = new Promise((resolve) => {
+        const getToken = async () => {
+          if (++asked === 3) resolve();
+          return token({ sub: "ann", channel, exp: inSeconds(2) });
+        };
+        connected().then((client) => subscribed(client, channel, { getToken }));
+      });
+      await refreshed;
+    });
+
+    test("an expired one is replaced", async () => {
+      const channel = fresh("closed");
+      const expired = token({ sub: "ann", channel, exp: inSeconds(-10) });
+      const getToken = async () => token({ sub: "ann", channel });
+      const subscription = await subscribed(await connected(), channel, { token: expired, getToken });
+      assert.equal(subscription.state, "subscribed");
+    });
+  });
+
+  describe("server-side subscriptions", () => {
+    test("from the token, recovered after a cut", async () => {
+      const channel = fresh("kept");
+      const wire = await new Wire().open(server.port);
+      const client = make({ token: token({ sub: "ann", channels: [channel] }) }, wire.url);
+      const begun = next(client, "subscribed");
+      const seen = collect(client, "publication");
+      client.connect();
+      assert.equal((await begun).channel, channel);
+      await server.api("publish", { channel, data: 1 });
+      await seen.take(1);
+      const back = next(client, "subscribed");
+      wire.cut();
+      await server.api("publish", { channel, data: 2 });
+      wire.mend();
+      assert.equal((await back).recovered, true);
+      assert.deepEqual((await seen.take(2)).map(({ data }) => unpack(data)), [1, 2]);
+      wire.close();
+    });
+
+    test("from the API, and ended by it", async () => {
+      const [user, channel] = [`carol-${Math.random()}`, fresh("open")];
+      const client = await connected({ token: token({ sub: user }) });
+      const begun = next(client, "subscribed");
+      await server.api("subscribe", { user, channel });
+      assert.equal((await begun).channel, channel);
+      const seen = next(client, "publication");
+      await server.api("publish", { channel, data: "x" });
+      assert.equal((await seen).channel, channel);
+      const ended = next(client, "unsubscribed");
+      await server.api("unsubscribe", { user, channel });
+      assert.equal((await ended).channel, channel);
+    });
+
+    test("the API ends client-side subscriptions and connections", async () => {
+      const user = `dave-${Math.random()}`;
+      const client = await connected({ token: token({ sub: user }) });
+      const subscription = await subscribed(client, fresh("open"));
+      const ended = next(subscription, "unsubscribed");
+      await server.api("unsubscribe", { user, channel: subscription.channel });
+      assert.equal((await ended).code, 2000);
+      const end = next(client, "disconnected");
+      await server.api("disconnect", { user });
+      assert.equal((await end).code, 3503);
+    });
+
+    test("the API says goodbye with a code of its own", async () => {
+      const user = `erin-${Math.random()}`;
+      const client = await connected({ token: token({ sub: user }) });
+      const end = next(client, "disconnected");
+      await server.api("disconnect", { user, disconnect: { code: 4500, reason: "banned" } });
+      assert.deepEqual(await end, { code: 4500, reason: "banned" });
+    });
+
+    test("the API prolongs and ends a connection's life", async () => {
+      const user = `frank-${Math.random()}`;
+      const client = await connected({ token: token({ sub: user, exp: inSeconds(600) }) });
+      await server.api("refresh", { user, expire_at: inSeconds(1200) });
+      const cut = next(client, "connecting", ({ code }) => code === 3005);
+      await server.api("refresh", { user, expired: true });
+      await cut;
+    });
+  });
+}
+
+describe("both codecs on one channel", () => {
+  const connect = async (Client) => {
+    const client = new Client(server.url, { websocket: WebSocket, token: token({ sub: "ann" }) });
+    open.push(client);
+    client.connect();
+    await client.ready(5000);
+    return client;
+  };
+
+  test("each gets its own form of the same publication", async () => {
+    const channel = `open:both-${Math.random()}`;
+    const seen = [];
+    for (const { Client } of Object.values(codecs)) {
+      const subscription = (await connect(Client)).newSubscription(channel);
+      seen.push(collect(subscription, "publication"));
+      subscription.subscribe();
+      await subscription.ready(5000);
+    }
+    await server.api("publish", { channel, data: { n: 1 } });
+    assert.deepEqual((await seen[0].take(1))[0].data, { n: 1 });
+    assert.equal(new TextDecoder().decode((await seen[1].take(1))[0].data), '{"n":1}');
+  });
+
+  test("bytes that are no JSON end the JSON connection only", async () => {
+    const channel = `binary:both-${Math.random()}`;
+    const json = await connect(JsonClient);
+    const protobuf = await connect(ProtobufClient);
+    const other = await connect(JsonClient);
+    other.on("disconnected", ({ code }) => assert.fail(`a bystander was disconnected with ${code}`));
+    for (const client of [json, protobuf]) {
+      const subscription = client.newSubscription(channel);
+      subscription.subscribe();
+      await subscription.ready(5000);
+    }
+    const seen = next(protobuf.getSubscription(channel), "publication");
+    const end = next(json, "disconnected");
+    await server.api("publish", { channel, b64data: Buffer.from([0xff, 0x00, 0x7b]).toString("base64") });
+    assert.equal((await end).code, 3506);
+    assert.deepEqual([...(await seen).data], [0xff, 0x00, 0x7b]);
+    await other.publish(`open:${Math.random()}`, { still: "here" });
+    other.removeAllListeners();
+  });
+});
