@@ -214,12 +214,14 @@ const stocks = new Map();
 function course(prices) {
   const low = Math.min(...prices);
   const span = Math.max(...prices) - low || 1;
-  return prices.map((price, index) => `${index},${(20 - ((price - low) / span) * 20).toFixed(2)}`).join(" ");
+  const x = (index) => ((index / Math.max(1, prices.length - 1)) * 100).toFixed(1);
+  const y = (price) => (20 - ((price - low) / span) * 20).toFixed(1);
+  return prices.map((price, index) => `${x(index)},${y(price)}`).join(" ");
 }
 
 function makeRow(symbol) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", `0 -1 ${QUOTES_KEPT - 1} 22`);
+  svg.setAttribute("viewBox", "0 -1 100 22");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("aria-hidden", "true");
   const line = svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "polyline"));

@@ -129,7 +129,8 @@ export class Wire {
     });
     this.server.listen(0, "127.0.0.1");
     await once(this.server, "listening");
-    this.url = `ws://127.0.0.1:${this.server.address().port}/connection/websocket`;
+    this.port = this.server.address().port;
+    this.url = `ws://127.0.0.1:${this.port}/connection/websocket`;
     return this;
   }
 

@@ -41,6 +41,17 @@ pub(crate) struct Api {
 /// The description of this API for tools.
 const OPENAPI: &str = include_str!("api/openapi.json");
 
+/// Names of all methods.
+pub const API_METHODS: [&str; methods::METHODS.len()] = {
+    let mut names = [""; methods::METHODS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = methods::METHODS[index].0;
+        index += 1;
+    }
+    names
+};
+
 /// One command of the old style.
 #[derive(Deserialize)]
 struct OldCommand<'a> {

@@ -49,6 +49,7 @@ use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
 use crate::worker::{Input, Parts, WireSettings, Worker};
 
+pub use api::API_METHODS;
 pub use door::CertificateError;
 
 /// A running server. Dropping it does not stop it; [`Server::stop`] does.

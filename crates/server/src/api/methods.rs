@@ -39,7 +39,7 @@ pub(super) enum Method {
     Batch,
 }
 
-const METHODS: &[(&str, Method)] = &[
+pub(super) const METHODS: &[(&str, Method)] = &[
     ("publish", Method::Publish),
     ("broadcast", Method::Broadcast),
     ("subscribe", Method::Subscribe),

@@ -1,5 +1,6 @@
 //! Files made from the table of keys: a sample with every key, a short one to start with, and the reference.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::keys::{KEYS, Key, Kind, NAMESPACE_KEYS, TOKEN_KEYS};
@@ -10,25 +11,19 @@ pub fn sample() -> String {
     let mut out = String::from(
         "# Every setting of Tidings with its default. Lines that begin with #: uncomment to change.\n",
     );
-    let mut section = "";
-    let mut sorted: Vec<&Key> = KEYS.iter().collect();
-    sorted.sort_by_key(|key| table_of(key.path));
-    for key in sorted {
-        let table = table_of(key.path);
-        if table != section {
-            let _infallible = write!(out, "\n[{table}]\n");
-            section = table;
-        }
-        line(&mut out, key);
+    let mut tables: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
+    for key in KEYS {
+        tables.entry(table_of(key.path)).or_default().push(key);
     }
-    for table in ["client.token", "client.subscription_token"] {
-        let _infallible = write!(out, "\n# [{table}]\n");
-        TOKEN_KEYS.iter().for_each(|key| line(&mut out, key));
+    tables.entry("client.token").or_default().extend(TOKEN_KEYS);
+    tables.entry("client.subscription_token").or_default().extend(TOKEN_KEYS);
+    tables.entry("channel.without_namespace").or_default().extend(NAMESPACE_KEYS);
+    for (table, keys) in tables {
+        let _infallible = write!(out, "\n[{table}]\n");
+        keys.into_iter().for_each(|key| line(&mut out, key));
     }
-    out.push_str("\n# Channels without a namespace, and each namespace, have these options.\n");
-    out.push_str("[channel.without_namespace]\n");
-    NAMESPACE_KEYS.iter().for_each(|key| line(&mut out, key));
-    out.push_str("\n# [[channel.namespaces]]\n# name = \"chat\"\n# presence = true\n");
+    out.push_str("\n# Each namespace has the options of channel.without_namespace.\n");
+    out.push_str("# [[channel.namespaces]]\n# name = \"chat\"\n# presence = true\n");
     out
 }
 
@@ -71,10 +66,10 @@ allow_history_for_subscriber = true
     )
 }
 
-/// A table in Markdown of every key.
+/// The page of the documentation with every key.
 #[must_use]
 pub fn reference() -> String {
-    let mut out = String::new();
+    let mut out = REFERENCE_HEAD.to_owned();
     let mut table = |title: &str, prefix: &str, keys: &[Key]| {
         let _infallible =
             write!(out, "\n## {title}\n\n| Key | Default | Meaning |\n|---|---|---|\n");
@@ -88,6 +83,27 @@ pub fn reference() -> String {
     table("Namespaces: `channel.namespaces[]` and `channel.without_namespace`", "", NAMESPACE_KEYS);
     out
 }
+
+const REFERENCE_HEAD: &str = r#"# Configuration
+
+One file in TOML, YAML or JSON (`tidings serve -c FILE`), then environment variables, then flags; later ones win.
+
+- Environment: `TIDINGS_` and the key in capitals, dots as underscores: `TIDINGS_HTTP_SERVER_PORT=9000`.
+- Flags: `--` and the key: `--http_server.port=9000`. Lists are separated by commas.
+- Times are written `250ms`, `10s`, `1m30s`, `24h`; a number of seconds without a unit is not a time.
+- A key that does not exist, a value of the wrong kind and settings that contradict each other are mistakes: all of them are
+  told at once, with their places, and nothing starts (exit status 2). `--allow-unknown-keys` turns unknown keys into warnings.
+- `tidings check -c FILE` only looks. `tidings sample-config` prints a configuration to begin with, `--all` every key.
+
+Without a file the server is in development mode: it listens on 127.0.0.1, serves the demo page, and admits anonymous users, who
+may do everything in channels that begin with `demo:` and nothing elsewhere. With a file nobody gets in without a token, unless
+the file says so.
+
+Files of a server with the same key names work as they are: keys of features that are not here are accepted as long as they
+switch the feature off, and tuning keys without a meaning here are named in a warning.
+
+Made from the tables in `crates/server/src/config/keys.rs`; a test compares them with this page.
+"#;
 
 fn table_of(path: &'static str) -> &'static str {
     path.rsplit_once('.').map_or("", |(table, _)| table)

@@ -98,7 +98,7 @@ fn every_mistake_is_told_at_once_with_its_key() {
     "#;
     let mistakes = load_text(".toml", text).unwrap_err();
     expect![[r#"
-        15 mistakes in the configuration:
+        14 mistakes in the configuration:
           channel.namespaces[0].presense: there is no such option; did you mean presence?
           channel.namespaces[0].subscription_type: is not available in this version; leave it out
           channel.without_namespace.force_recovery_mode: expected one of "", "stream", "cache", not "steam"
@@ -190,4 +190,10 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     let (with_file, _) = load(Source { file: Some(path.to_path_buf()), ..source }).unwrap();
     assert!(!with_file.demo && !with_file.rules.client.allow_anonymous_connect_without_token);
     assert!(with_file.rules.channels.namespaces.is_empty() && with_file.api.key.is_empty());
+}
+
+#[test]
+fn the_reference_is_the_page_of_the_documentation() {
+    // UPDATE_EXPECT=1 writes the page anew.
+    expect_test::expect_file!["../../../../docs/configuration.md"].assert_eq(&reference());
 }

@@ -160,10 +160,15 @@ pub fn render(totals: &Totals, http: &HttpCounts, uptime_seconds: u64) -> String
     page.text
 }
 
-/// The table of the documentation.
+/// The page of the documentation.
 #[must_use]
 pub fn reference() -> String {
-    let mut text = "| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
+    let mut text = "# Metrics\n\n\
+        In the text format of Prometheus, at `/metrics` (`prometheus.handler_prefix`). Counted since the start of the \
+        process; every node\nspeaks for itself. Made from the table in `crates/server/src/telemetry/metrics.rs`; a test \
+        compares table, output and this page.\n\n\
+        | Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n"
+        .to_owned();
     for metric in METRICS {
         let kind = metric.kind.name();
         let labels = metric.labels.join(", ");
@@ -248,7 +253,7 @@ mod tests {
         assert_eq!(seen, documented);
         assert!(page.contains("tidings_connections_closed_total{code=\"3001\"} 1\n"));
         assert!(page.contains("tidings_api_calls_total{method=\"publish\",code=\"0\"} 1\n"));
-        let docs = include_str!("../../../../docs/metrics.md");
-        assert!(docs.contains(&reference()), "docs/metrics.md needs this table:\n{}", reference());
+        // UPDATE_EXPECT=1 writes the page anew.
+        expect_test::expect_file!["../../../../docs/metrics.md"].assert_eq(&reference());
     }
 }

@@ -1,0 +1,173 @@
+//! The server API: who may call it, what it refuses, what it answers.
+
+use serde_json::{Value, json};
+
+use crate::support::{API_KEY, Fixture, post};
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn refusals_have_their_status_and_a_json_error() {
+    let fixture = Fixture::start();
+    let key = format!("X-API-Key: {API_KEY}\r\n");
+    let good = r#"{"channel":"open:x","data":1}"#;
+    let large = format!(r#"{{"channel":"open:x","data":"{}"}}"#, "x".repeat(9 << 20));
+    let cases = [
+        (401, post("/api/publish", "", good)),
+        (401, post("/api/publish", "X-API-Key: wrong\r\n", good)),
+        (401, post("/api/publish", "Authorization: Bearer x\r\n", good)),
+        (401, post("/api", "", good)),
+        (400, post("/api/publish", &key, "nonsense")),
+        (400, post("/api/publish", &key, r#"{"channel":1}"#)),
+        (404, post("/api/map_publish", &key, good)),
+        (405, format!("GET /api/publish HTTP/1.1\r\nHost: x\r\n{key}\r\n")),
+        (413, post("/api/publish", &key, &large)),
+    ];
+    for (expected, request) in cases {
+        let shown = &request[..request.len().min(200)];
+        let (status, _, body) = fixture.request(&request);
+        assert_eq!(status, expected, "{shown}\n{body}");
+        let error = &parse(&body)["error"];
+        assert!(error["code"].is_u64() && error["message"].is_string(), "{body}");
+        assert!(!body.contains(API_KEY));
+    }
+    for header in [key, format!("Authorization: ApiKey {API_KEY}\r\n")] {
+        assert_eq!(fixture.request(&post("/api/publish", &header, good)).0, 200);
+    }
+}
+
+#[test]
+fn errors_stand_in_the_body_or_in_the_status() {
+    let fixture = Fixture::start();
+    let cases = [
+        ("publish", r#"{"channel":"nowhere:x","data":1}"#, 102, 404),
+        ("publish", r#"{"channel":"","data":1}"#, 107, 400),
+        ("publish", r#"{"channel":"open:x"}"#, 107, 400),
+        ("publish", r#"{"channel":"open:x","b64data":"%%%"}"#, 107, 400),
+        ("broadcast", r#"{"channels":[],"data":1}"#, 107, 400),
+        ("history", r#"{"channel":"open:x"}"#, 108, 400),
+        ("presence", r#"{"channel":"open:x"}"#, 108, 400),
+        ("history", r#"{"channel":"kept:x","limit":1,"since":{"offset":1,"epoch":"x"}}"#, 112, 416),
+        ("disconnect", r#"{"user":"x","disconnect":{"code":1000}}"#, 107, 400),
+    ];
+    for (method, body, code, transport) in cases {
+        let (status, answer) = fixture.api(method, body);
+        assert_eq!((status, parse(&answer)["error"]["code"].as_u64()), (200, Some(code)), "{body}");
+        let headers = format!("X-API-Key: {API_KEY}\r\nX-Centrifugo-Error-Mode: transport\r\n");
+        let request = post(&format!("/api/{method}"), &headers, body);
+        let (status, _, answer) = fixture.request(&request);
+        assert_eq!((status, parse(&answer)["code"].as_u64()), (transport, Some(code)), "{body}");
+    }
+}
+
+#[test]
+fn publications_are_numbered_kept_and_not_repeated() {
+    let fixture = Fixture::start();
+    let publish = |body: &str| parse(&fixture.api("publish", body).1)["result"].clone();
+    let first = publish(r#"{"channel":"kept:x","data":{"big":12345678901234567890}}"#);
+    assert_eq!(first["offset"], 1);
+    assert!(first["epoch"].is_string());
+    let once = r#"{"channel":"kept:x","data":2,"idempotency_key":"k"}"#;
+    assert_eq!((publish(once), publish(once)["offset"].as_u64()), (json!({"offset": 2, "epoch": first["epoch"]}), Some(2)));
+    assert_eq!(publish(r#"{"channel":"kept:x","data":3,"version":7}"#)["offset"], 3);
+    assert_eq!(publish(r#"{"channel":"kept:x","data":4,"version":7}"#)["offset"], 3);
+    publish(r#"{"channel":"kept:x","b64data":"/wA=","tags":{"a":"b"}}"#);
+    let (_, history) = fixture.api("history", r#"{"channel":"kept:x","limit":-1}"#);
+    // Numbers that JavaScript could not hold come back as they were written.
+    assert!(history.contains(r#"{"data":{"big":12345678901234567890},"offset":1}"#), "{history}");
+    let last = &parse(&history)["result"]["publications"][3];
+    assert_eq!(*last, json!({"b64data": "/wA=", "offset": 4, "tags": {"a": "b"}}));
+    assert_eq!(publish(r#"{"channel":"open:x","data":null}"#), json!({}));
+}
+
+#[test]
+fn presence_channels_and_info_tell_who_is_there() {
+    let fixture = Fixture::with(&[("server.workers", "2"), ("node.name", "here")]);
+    let mut peers = [fixture.admitted(), fixture.admitted()];
+    for peer in &mut peers {
+        peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
+        assert!(peer.hear().contains("subscribe"));
+    }
+    let result = |method: &str, body: &str| parse(&fixture.api(method, body).1)["result"].clone();
+    let presence = result("presence", r#"{"channel":"kept:x"}"#)["presence"].clone();
+    assert_eq!(presence.as_object().unwrap().len(), 2);
+    let stats = result("presence_stats", r#"{"channel":"kept:x"}"#);
+    assert_eq!(stats, json!({"num_clients": 2, "num_users": 1}));
+    let channels = result("channels", r#"{"pattern":"kept:*"}"#);
+    assert_eq!(channels, json!({"channels": {"kept:x": {"num_clients": 2}}}));
+    assert_eq!(result("channels", r#"{"pattern":"open:*"}"#), json!({"channels": {}}));
+    let node = result("info", "")["nodes"][0].clone();
+    let numbers = ["num_clients", "num_users", "num_subs", "num_channels"].map(|name| node[name].as_u64());
+    assert_eq!(numbers, [Some(2), Some(1), Some(2), Some(1)]);
+    assert_eq!(node["name"], "here");
+}
+
+#[test]
+fn a_batch_is_answered_in_order() {
+    let fixture = Fixture::start();
+    for parallel in [false, true] {
+        let body = json!({"parallel": parallel, "commands": [
+            {"publish": {"channel": "open:x", "data": 1}},
+            {"publish": {"channel": "nowhere:x", "data": 1}},
+            null,
+            {"unheard_of": {}},
+            {"batch": {}},
+            {"publish": {"channel": 1}},
+            {"presence_stats": {"channel": "kept:x"}},
+        ]});
+        let (status, answer) = fixture.api("batch", &body.to_string());
+        assert_eq!(status, 200);
+        let replies = parse(&answer)["replies"].clone();
+        let codes: Vec<_> = (1..6).map(|index| replies[index]["error"]["code"].as_u64()).collect();
+        assert_eq!(codes, [Some(102), Some(107), Some(104), Some(104), Some(107)]);
+        assert_eq!(replies[0], json!({"publish": {}}));
+        assert_eq!(replies[6], json!({"presence_stats": {"num_clients": 0, "num_users": 0}}));
+    }
+}
+
+#[test]
+fn the_old_style_answers_line_by_line() {
+    let fixture = Fixture::start();
+    let body = "{\"method\":\"publish\",\"params\":{\"channel\":\"open:x\",\"data\":1}}\n{\"method\":\"nothing\"}";
+    let key = format!("X-API-Key: {API_KEY}\r\n");
+    let (status, _, answer) = fixture.request(&post("/api", &key, body));
+    let lines: Vec<Value> = answer.lines().map(parse).collect();
+    assert_eq!((status, &lines[0]), (200, &json!({"result": {}})));
+    assert_eq!(lines[1]["error"]["code"], 104);
+}
+
+#[test]
+fn the_description_names_every_method_and_metrics_and_health_are_served() {
+    let fixture = Fixture::start();
+    let get = |path: &str| fixture.request(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let (status, head, body) = get("/api/openapi.json");
+    assert!(status == 200 && head.contains("application/json"));
+    let described = parse(&body);
+    for method in server::API_METHODS {
+        let operation = &described["paths"][format!("/api/{method}")]["post"];
+        assert!(operation["requestBody"].is_object(), "{method} is not described");
+    }
+    assert_eq!(described["paths"].as_object().unwrap().len(), server::API_METHODS.len());
+    assert_eq!(get("/health").0, 200);
+    let (status, _, metrics) = get("/metrics");
+    assert!(status == 200 && metrics.contains("tidings_workers "), "{metrics}");
+}
+
+#[test]
+fn internal_endpoints_can_have_a_port_of_their_own() {
+    let fixture = Fixture::with(&[
+        ("http_server.internal_address", "127.0.0.1"),
+        ("http_server.internal_port", &free_port().to_string()),
+    ]);
+    let get = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(fixture.request(get).0, 404);
+    let internal = fixture.server.as_ref().unwrap().internal_address().unwrap();
+    assert_eq!(crate::support::Peer::dial(internal).ask(get).0, 200);
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,56 @@
+//! Requests that become no WebSocket: each has its status and one line of reason.
+
+use crate::support::{Fixture, upgrade};
+
+#[test]
+fn every_wrong_handshake_has_its_status_and_one_line_of_reason() {
+    let fixture = Fixture::start();
+    let good = upgrade("");
+    let without = |header: &str| {
+        let line = good.lines().find(|line| line.starts_with(header)).unwrap();
+        good.replace(&format!("{line}\r\n"), "")
+    };
+    let cases = [
+        (404, good.replace("/connection/websocket", "/connection")),
+        (404, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+        (405, good.replace("GET", "POST")),
+        (426, good.replace("Version: 13", "Version: 8")),
+        (426, without("Upgrade")),
+        (400, without("Connection")),
+        (400, without("Sec-WebSocket-Key")),
+        (400, good.replace("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ=")),
+        (400, good.replace("HTTP/1.1", "HTTP/1.0")),
+        (403, upgrade("Origin: https://evil.example\r\n")),
+        (403, upgrade("Origin: null\r\n")),
+    ];
+    for (expected, request) in cases {
+        let (status, head, body) = fixture.request(&request);
+        assert_eq!(status, expected, "{request}\n{head}\n{body}");
+        assert_eq!(body.lines().count(), 1, "{request}\n{body}");
+        assert_eq!(head.contains("sec-websocket-version: 13"), status == 426, "{head}");
+    }
+    let (status, ..) = fixture.request(&upgrade("Origin: https://good.example\r\n"));
+    assert_eq!(status, 101);
+}
+
+#[test]
+fn subprotocols_and_query_choose_the_codec() {
+    let fixture = Fixture::start();
+    let (_, head, _) = fixture.request(&upgrade("Sec-WebSocket-Protocol: x, centrifuge-json\r\n"));
+    assert!(head.contains("sec-websocket-protocol: centrifuge-json"), "{head}");
+    let offer = "Sec-WebSocket-Protocol: centrifuge-json, centrifuge-protobuf\r\n";
+    let (_, head, _) = fixture.request(&upgrade(offer));
+    assert!(head.contains("sec-websocket-protocol: centrifuge-protobuf"), "{head}");
+    let (_, head, _) = fixture.request(&upgrade(""));
+    assert!(!head.contains("sec-websocket-protocol"), "{head}");
+}
+
+#[test]
+fn a_head_without_end_is_refused() {
+    let fixture = Fixture::start();
+    let long = upgrade(&format!("X-Long: {}\r\n", "x".repeat(600_000)));
+    let (status, ..) = fixture.request(&long);
+    assert_eq!(status, 431);
+    assert_eq!(fixture.request("nonsense\r\n\r\n").0, 400);
+    fixture.admitted();
+}

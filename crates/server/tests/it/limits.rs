@@ -1,0 +1,87 @@
+//! What is bounded: connections, their rate, a user's connections, time to say connect, what a slow client holds.
+
+use crate::support::{Fixture, Heard, Peer, token, upgrade};
+
+#[test]
+fn a_full_node_refuses_with_503_and_has_room_again() {
+    let fixture = Fixture::with(&[("client.connection_limit", "2")]);
+    let _one = fixture.connect();
+    let mut two = fixture.connect();
+    assert_eq!(fixture.request(&upgrade("")).0, 503);
+    two.close(1000);
+    // The server lets go of a connection before it lets go of its socket.
+    while two.next() != Heard::Cut {}
+    assert_eq!(fixture.request(&upgrade("")).0, 101);
+}
+
+#[test]
+fn connections_per_second_are_counted() {
+    let fixture = Fixture::with(&[("client.connection_rate_limit", "3")]);
+    let statuses: Vec<u16> = (0..6).map(|_| fixture.request(&upgrade("")).0).collect();
+    assert_eq!(statuses[..3], [101, 101, 101]);
+    assert!(statuses[3..].contains(&503), "{statuses:?}");
+}
+
+#[test]
+fn a_user_has_so_many_connections() {
+    let fixture = Fixture::with(&[("client.user_connection_limit", "1"), ("server.workers", "2")]);
+    let first = fixture.admitted();
+    let mut second = fixture.connect();
+    second.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("ann")));
+    assert_eq!(second.close_code(), 3504);
+    let mut other = fixture.connect();
+    other.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("bob")));
+    assert!(other.hear().contains("connect"));
+    drop(first);
+}
+
+#[test]
+fn whoever_says_nothing_is_closed() {
+    let fixture = Fixture::with(&[("client.stale_close_delay", "200ms")]);
+    let mut peer = fixture.connect();
+    assert_eq!(peer.close_code(), 3502);
+}
+
+#[test]
+fn whoever_does_not_answer_pings_is_closed() {
+    let fixture =
+        Fixture::with(&[("client.ping_interval", "300ms"), ("client.pong_timeout", "100ms")]);
+    let mut peer = fixture.admitted();
+    assert_eq!(peer.hear(), "{}");
+    assert_eq!(peer.close_code(), 3012);
+    let mut peer = fixture.admitted();
+    for _ in 0..3 {
+        assert_eq!(peer.hear(), "{}");
+        peer.say("{}");
+    }
+}
+
+#[test]
+fn a_slow_client_is_closed_with_3008_and_others_are_not() {
+    let fixture = Fixture::with(&[("client.queue_max_size", "200000"), ("server.workers", "1")]);
+    let join = |peer: &mut Peer| {
+        peer.say(r#"{"id":2,"subscribe":{"channel":"open:x"}}"#);
+        assert!(peer.hear().contains("subscribe"));
+    };
+    let mut slow = fixture.admitted();
+    let mut quick = fixture.admitted();
+    join(&mut slow);
+    join(&mut quick);
+    let data = "x".repeat(50_000);
+    let body = format!(r#"{{"channel":"open:x","data":"{data}"}}"#);
+    // More than the kernel's buffers of a loopback connection take.
+    for _ in 0..400 {
+        assert_eq!(fixture.api("publish", &body).0, 200);
+        assert!(quick.hear().contains(&data));
+    }
+    let mut received = 0;
+    let code = loop {
+        match slow.next() {
+            Heard::Text(_) => received += 1,
+            Heard::Closed(code) => break code,
+            other => panic!("heard {other:?} after {received} publications"),
+        }
+    };
+    assert_eq!(code, 3008);
+    assert!(received < 400, "it was not slow");
+}

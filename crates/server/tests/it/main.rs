@@ -1,0 +1,12 @@
+//! The server from outside: real sockets on a free port, raw bytes, and what comes back.
+//!
+//! What official clients and browsers see stands in `tests/e2e`; here is what they never send.
+
+mod api;
+mod commands;
+mod frames;
+mod handshake;
+mod limits;
+mod stop;
+mod support;
+mod tls;

@@ -1,0 +1,59 @@
+//! An end in order: not ready, nobody new, everybody told, done.
+
+use std::time::Instant;
+
+use crate::support::{Fixture, upgrade};
+
+#[test]
+fn stopping_tells_everybody_3001_over_the_window() {
+    let mut fixture = Fixture::start();
+    let mut peers: Vec<_> = (0..10).map(|_| fixture.admitted()).collect();
+    assert_eq!(fixture.request("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").0, 200);
+    let server = fixture.server.take().unwrap();
+    let began = Instant::now();
+    let stopped = fixture.runtime.spawn(server.stop());
+    let address = fixture.address;
+    let ends: Vec<_> = peers
+        .iter_mut()
+        .map(|peer| {
+            let code = peer.close_code();
+            // Whoever is told so answers, as every client does.
+            peer.close(3001);
+            (code, began.elapsed().as_millis())
+        })
+        .collect();
+    assert!(ends.iter().all(|(code, _)| *code == 3001), "{ends:?}");
+    let last = ends.iter().map(|(_, at)| *at).max().unwrap();
+    assert!((200..3000).contains(&last), "spread over 300 ms, the last after {last} ms");
+    fixture.runtime.block_on(stopped).unwrap();
+    assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn a_peer_that_does_not_answer_the_close_is_cut_off() {
+    let mut fixture = Fixture::with(&[("shutdown.timeout", "30s")]);
+    let _silent = fixture.admitted();
+    let server = fixture.server.take().unwrap();
+    let began = Instant::now();
+    fixture.runtime.block_on(server.stop());
+    let passed = began.elapsed().as_secs();
+    assert!((4..15).contains(&passed), "stopped after {passed} s, not after the close timeout of 5 s");
+}
+
+#[test]
+fn two_servers_cannot_have_one_port() {
+    let fixture = Fixture::start();
+    let port = fixture.address.port().to_string();
+    let source = server::config::Source {
+        flags: vec![
+            ("http_server.address".to_owned(), "127.0.0.1".to_owned()),
+            ("http_server.port".to_owned(), port.clone()),
+        ],
+        ..Default::default()
+    };
+    let (config, _) = server::config::load(source).unwrap();
+    let result = fixture.runtime.block_on(server::Server::start(config));
+    let text = result.err().unwrap().to_string();
+    assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
+    assert_eq!(fixture.request(&upgrade("")).0, 101);
+}

@@ -1,0 +1,96 @@
+//! TLS from files: what goes through it, and what is wrong with a certificate.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use server::Server;
+use server::config::{Source, load};
+
+use crate::support::{Fixture, token, upgrade};
+
+struct Certificate {
+    certificate: rcgen::Certificate,
+    key: String,
+}
+
+fn certificate() -> Certificate {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    Certificate { certificate: made.cert, key: made.signing_key.serialize_pem() }
+}
+
+#[test]
+fn a_client_talks_through_tls_also_in_large_messages() {
+    let made = certificate();
+    let fixture = Fixture::with(&[
+        ("http_server.tls.enabled", "true"),
+        ("http_server.tls.cert_pem", &made.certificate.pem()),
+        ("http_server.tls.key_pem", &made.key),
+    ]);
+    let mut roots = RootCertStore::empty();
+    roots.add(made.certificate.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let tcp = TcpStream::connect(fixture.address).unwrap();
+    tcp.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let mut stream = StreamOwned::new(tls, tcp);
+    stream.write_all(upgrade("").as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    let mut read_until = |stream: &mut StreamOwned<_, _>, end: &[u8]| {
+        while !seen.windows(end.len()).any(|window| window == end) {
+            let mut part = [0; 4096];
+            let count = stream.read(&mut part).unwrap();
+            assert!(count > 0, "cut off after {:?}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&part[..count]);
+        }
+        seen.clear();
+    };
+    read_until(&mut stream, b"\r\n\r\n");
+    let data = "x".repeat(40_000);
+    let connect = format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("ann"));
+    let subscribe = r#"{"id":2,"subscribe":{"channel":"open:x"}}"#;
+    let publish = format!(r#"{{"id":3,"publish":{{"channel":"open:x","data":"{data}"}}}}"#);
+    for text in [&connect, subscribe, &publish] {
+        let mut frame = Vec::new();
+        let kind = wire::websocket::encoder::FrameKind::Text;
+        wire::websocket::encoder::client_frame(kind, text.as_bytes(), [9, 8, 7, 6], &mut frame);
+        stream.write_all(&frame).unwrap();
+    }
+    read_until(&mut stream, br#"{"id":3,"publish":{}}"#);
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_named() {
+    let made = certificate();
+    let start = |chain: &str, key: &str| {
+        let flags = [
+            ("http_server.address", "127.0.0.1"),
+            ("http_server.port", "0"),
+            ("http_server.tls.enabled", "true"),
+            ("http_server.tls.cert_pem", chain),
+            ("http_server.tls.key_pem", key),
+        ];
+        let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+        let (config, _) = load(Source { flags, ..Source::default() }).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let error = runtime.block_on(Server::start(config)).err().expect("it must not start");
+        error.to_string()
+    };
+    let good = made.certificate.pem();
+    let missing = start("/nowhere/cert.pem", &made.key);
+    assert!(missing.contains("cert_pem") && missing.contains("/nowhere/cert.pem"), "{missing}");
+    let missing = start(&good, "/nowhere/key.pem");
+    assert!(missing.contains("key_pem") && missing.contains("/nowhere/key.pem"), "{missing}");
+    assert!(start(&made.key, &made.key).contains("contains no certificate"));
+    assert!(start(&good, &good).contains("contains no private key"));
+    let foreign = start(&good, &certificate().key);
+    assert!(foreign.contains("does not go with the key"), "{foreign}");
+}
