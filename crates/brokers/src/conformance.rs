@@ -37,41 +37,23 @@ pub type Case = (&'static str, fn(&mut dyn World));
 
 /// Every case.
 pub const ALL: &[Case] = &[
-    (
-        "a publication reaches every listener once, in one order",
-        one_order,
-    ),
+    ("a publication reaches every listener once, in one order", one_order),
     ("who does not listen hears nothing", no_listener_no_event),
-    (
-        "an answer stands behind what precedes it",
-        answer_after_events,
-    ),
-    (
-        "subscribing again is no error and doubles nothing",
-        subscribe_twice,
-    ),
+    ("an answer stands behind what precedes it", answer_after_events),
+    ("subscribing again is no error and doubles nothing", subscribe_twice),
     ("offsets count from one within an epoch", offsets_count),
     ("history is bounded by size and by time", history_bounds),
-    (
-        "history reads both ways and refuses another epoch",
-        history_reads,
-    ),
+    ("history reads both ways and refuses another epoch", history_reads),
     ("a joining reader gets what it asked for", join_reads),
     ("removing history keeps the position", remove_history),
     ("offset and epoch are forgotten after their time", meta_ttl),
     ("an idempotency key is accepted once", idempotency),
     ("a stale version is not published", versions),
     ("presence follows clients and users", presence),
-    (
-        "a party that is gone leaves no ghosts and is told of",
-        detach,
-    ),
+    ("a party that is gone leaves no ghosts and is told of", detach),
     ("joins and leaves are told", membership),
     ("a control reaches every party", control),
-    (
-        "a receiver that is full refuses publications with notice",
-        overload,
-    ),
+    ("a receiver that is full refuses publications with notice", overload),
 ];
 
 struct Actor<'w> {
@@ -89,15 +71,8 @@ impl Actor<'_> {
         let id = RequestId(self.next_id);
         self.world.submit(party, request(id));
         loop {
-            match self
-                .world
-                .next_event(party)
-                .expect("every question is answered")
-            {
-                BrokerEvent::Reply {
-                    id: answered,
-                    result,
-                } => {
+            match self.world.next_event(party).expect("every question is answered") {
+                BrokerEvent::Reply { id: answered, result } => {
                     assert_eq!(answered, id, "answers come in the order of the questions");
                     return result;
                 }
@@ -121,17 +96,10 @@ impl Actor<'_> {
         data: &'static str,
         options: PublishOptions,
     ) -> Result<StreamPosition, BrokerError> {
-        let publication = Publication {
-            data: Bytes::from_static(data.as_bytes()),
-            ..Publication::default()
-        };
+        let publication =
+            Publication { data: Bytes::from_static(data.as_bytes()), ..Publication::default() };
         let channel = channel.clone();
-        match self.ask(party, |id| BrokerRequest::Publish {
-            id,
-            channel,
-            publication,
-            options,
-        })? {
+        match self.ask(party, |id| BrokerRequest::Publish { id, channel, publication, options })? {
             BrokerReply::Published(position) => Ok(position),
             other => panic!("publish answered {other:?}"),
         }
@@ -145,18 +113,11 @@ impl Actor<'_> {
     ) -> Result<Vec<u64>, BrokerError> {
         let channel = channel.clone();
         let meta_ttl_ms = 0;
-        let ask = |id| BrokerRequest::History {
-            id,
-            channel,
-            query,
-            meta_ttl_ms,
-        };
+        let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
         match self.ask(party, ask)? {
-            BrokerReply::History(result) => Ok(result
-                .publications
-                .iter()
-                .map(|publication| publication.offset)
-                .collect()),
+            BrokerReply::History(result) => {
+                Ok(result.publications.iter().map(|publication| publication.offset).collect())
+            }
             other => panic!("history answered {other:?}"),
         }
     }
@@ -201,15 +162,10 @@ fn kept(size: u32) -> PublishOptions {
 }
 
 fn position(epoch: &str, offset: u64) -> StreamPosition {
-    StreamPosition {
-        offset,
-        epoch: epoch.into(),
-    }
+    StreamPosition { offset, epoch: epoch.into() }
 }
 
-const META: JoinRead = JoinRead::Position {
-    meta_ttl_ms: 600_000,
-};
+const META: JoinRead = JoinRead::Position { meta_ttl_ms: 600_000 };
 
 fn one_order(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
@@ -241,15 +197,8 @@ fn one_order(world: &mut dyn World) {
 fn no_listener_no_event(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(two, &channel, JoinRead::Nothing);
-    actor.world.submit(
-        two,
-        BrokerRequest::Unsubscribe {
-            channel: channel.clone(),
-        },
-    );
-    actor
-        .publish(one, &channel, "a", PublishOptions::default())
-        .unwrap();
+    actor.world.submit(two, BrokerRequest::Unsubscribe { channel: channel.clone() });
+    actor.publish(one, &channel, "a", PublishOptions::default()).unwrap();
     assert_eq!(actor.payloads(one), [""; 0]);
     assert_eq!(actor.payloads(two), [""; 0]);
 }
@@ -268,26 +217,11 @@ fn answer_after_events(world: &mut dyn World) {
     );
     let read = META;
     let id = RequestId(8);
-    actor.world.submit(
-        one,
-        BrokerRequest::Subscribe {
-            id,
-            channel: channel.clone(),
-            read,
-        },
-    );
+    actor.world.submit(one, BrokerRequest::Subscribe { id, channel: channel.clone(), read });
     let events = actor.events(one);
     let find = |wanted: fn(&BrokerEvent) -> bool| events.iter().position(wanted);
     let publication = find(|event| matches!(event, BrokerEvent::Publication { .. }));
-    let answer = find(|event| {
-        matches!(
-            event,
-            BrokerEvent::Reply {
-                id: RequestId(8),
-                ..
-            }
-        )
-    });
+    let answer = find(|event| matches!(event, BrokerEvent::Reply { id: RequestId(8), .. }));
     assert!(publication.is_some() && publication < answer, "{events:?}");
 }
 
@@ -295,9 +229,7 @@ fn subscribe_twice(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(one, &channel, JoinRead::Nothing);
     actor.subscribe(one, &channel, META);
-    actor
-        .publish(two, &channel, "a", PublishOptions::default())
-        .unwrap();
+    actor.publish(two, &channel, "a", PublishOptions::default()).unwrap();
     assert_eq!(actor.payloads(one), ["a"]);
 }
 
@@ -310,20 +242,11 @@ fn offsets_count(world: &mut dyn World) {
     let second = actor.publish(two, &channel, "b", kept(10)).unwrap();
     assert_eq!(first, position(&start.top.epoch, 1));
     assert_eq!(second, position(&start.top.epoch, 2));
-    let without = actor
-        .publish(two, &channel, "c", PublishOptions::default())
-        .unwrap();
+    let without = actor.publish(two, &channel, "c", PublishOptions::default()).unwrap();
     assert_eq!(without, StreamPosition::default());
     for event in actor.events(one) {
-        if let BrokerEvent::Publication {
-            publication, epoch, ..
-        } = event
-        {
-            let expected = if publication.offset > 0 {
-                &*start.top.epoch
-            } else {
-                ""
-            };
+        if let BrokerEvent::Publication { publication, epoch, .. } = event {
+            let expected = if publication.offset > 0 { &*start.top.epoch } else { "" };
             assert_eq!(&*epoch, expected);
         }
     }
@@ -334,36 +257,20 @@ fn history_bounds(world: &mut dyn World) {
     for data in ["a", "b", "c"] {
         actor.publish(one, &channel, data, kept(2)).unwrap();
     }
-    assert_eq!(
-        actor.history(one, &channel, HistoryQuery::default()),
-        Ok(vec![2, 3])
-    );
+    assert_eq!(actor.history(one, &channel, HistoryQuery::default()), Ok(vec![2, 3]));
     actor.world.pass_ms(61_000);
-    assert_eq!(
-        actor.history(one, &channel, HistoryQuery::default()),
-        Ok(vec![])
-    );
+    assert_eq!(actor.history(one, &channel, HistoryQuery::default()), Ok(vec![]));
     let next = actor.publish(one, &channel, "d", kept(2)).unwrap();
     assert_eq!(next.offset, 4);
 }
 
 fn history_reads(world: &mut dyn World) {
     let (mut actor, one, _, channel) = begin(world);
-    let epoch = (0..5)
-        .map(|_| actor.publish(one, &channel, "x", kept(10)).unwrap().epoch)
-        .last();
+    let epoch = (0..5).map(|_| actor.publish(one, &channel, "x", kept(10)).unwrap().epoch).last();
     let epoch = epoch.unwrap_or_default();
     let mut read = |limit, since: Option<u64>, reverse| {
         let since = since.map(|offset| position(&epoch, offset));
-        actor.history(
-            one,
-            &channel,
-            HistoryQuery {
-                limit,
-                since,
-                reverse,
-            },
-        )
+        actor.history(one, &channel, HistoryQuery { limit, since, reverse })
     };
     assert_eq!(read(Some(0), None, false), Ok(vec![]));
     assert_eq!(read(Some(2), None, false), Ok(vec![1, 2]));
@@ -371,29 +278,16 @@ fn history_reads(world: &mut dyn World) {
     assert_eq!(read(Some(2), Some(2), false), Ok(vec![3, 4]));
     assert_eq!(read(None, Some(3), true), Ok(vec![2, 1]));
     let since = Some(position("other", 1));
-    let query = HistoryQuery {
-        limit: None,
-        since,
-        reverse: false,
-    };
-    assert_eq!(
-        actor.history(one, &channel, query),
-        Err(BrokerError::UnrecoverablePosition)
-    );
+    let query = HistoryQuery { limit: None, since, reverse: false };
+    assert_eq!(actor.history(one, &channel, query), Err(BrokerError::UnrecoverablePosition));
 }
 
 fn join_reads(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
-    let top = (0..4)
-        .map(|_| actor.publish(one, &channel, "x", kept(3)).unwrap())
-        .last();
+    let top = (0..4).map(|_| actor.publish(one, &channel, "x", kept(3)).unwrap()).last();
     let top = top.unwrap_or_default();
     let offsets = |stream: &JoinedStream| -> Vec<u64> {
-        stream
-            .publications
-            .iter()
-            .map(|publication| publication.offset)
-            .collect()
+        stream.publications.iter().map(|publication| publication.offset).collect()
     };
     let mut join = |read| actor.subscribe(two, &channel, read);
     assert_eq!(join(JoinRead::Nothing), JoinedStream::default());
@@ -402,11 +296,7 @@ fn join_reads(world: &mut dyn World) {
     assert_eq!(offsets(&join(JoinRead::Newest { meta_ttl_ms: 1000 })), [4]);
     let mut since = |epoch: &str, offset, limit| {
         let since = position(epoch, offset);
-        let stream = join(JoinRead::Since {
-            since,
-            limit,
-            meta_ttl_ms: 1000,
-        });
+        let stream = join(JoinRead::Since { since, limit, meta_ttl_ms: 1000 });
         assert_eq!(stream.top, top);
         offsets(&stream)
     };
@@ -422,15 +312,9 @@ fn remove_history(world: &mut dyn World) {
     let (mut actor, one, _, channel) = begin(world);
     let before = actor.publish(one, &channel, "a", kept(10)).unwrap();
     let named = channel.clone();
-    let answer = actor.ask(one, |id| BrokerRequest::RemoveHistory {
-        id,
-        channel: named,
-    });
+    let answer = actor.ask(one, |id| BrokerRequest::RemoveHistory { id, channel: named });
     assert_eq!(answer, Ok(BrokerReply::HistoryRemoved));
-    assert_eq!(
-        actor.history(one, &channel, HistoryQuery::default()),
-        Ok(vec![])
-    );
+    assert_eq!(actor.history(one, &channel, HistoryQuery::default()), Ok(vec![]));
     let after = actor.publish(one, &channel, "b", kept(10)).unwrap();
     assert_eq!(after, position(&before.epoch, 2));
 }
@@ -441,24 +325,15 @@ fn meta_ttl(world: &mut dyn World) {
     actor.world.pass_ms(601_000);
     let after = actor.publish(one, &channel, "b", kept(10)).unwrap();
     assert_eq!(after.offset, 1);
-    assert_ne!(
-        after.epoch, before.epoch,
-        "a new life of a stream has a new name"
-    );
+    assert_ne!(after.epoch, before.epoch, "a new life of a stream has a new name");
 }
 
 fn idempotency(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(two, &channel, JoinRead::Nothing);
-    let options = |key: &str| PublishOptions {
-        idempotency_key: key.into(),
-        ..kept(10)
-    };
+    let options = |key: &str| PublishOptions { idempotency_key: key.into(), ..kept(10) };
     let first = actor.publish(one, &channel, "a", options("k")).unwrap();
-    assert_eq!(
-        actor.publish(one, &channel, "b", options("k")),
-        Ok(first.clone())
-    );
+    assert_eq!(actor.publish(one, &channel, "b", options("k")), Ok(first.clone()));
     let other = actor.publish(one, &channel, "c", options("l")).unwrap();
     assert_eq!(other.offset, first.offset + 1);
     assert_eq!(actor.payloads(two), ["a", "c"]);
@@ -485,74 +360,39 @@ fn versions(world: &mut dyn World) {
         ("c", 1, "f"),
         ("unversioned", 0, ""),
     ] {
-        actor
-            .publish(one, &channel, data, options(version, epoch))
-            .unwrap();
+        actor.publish(one, &channel, data, options(version, epoch)).unwrap();
     }
     assert_eq!(actor.payloads(two), ["a", "b", "c", "unversioned"]);
 }
 
 fn client(user: &str, client: &str) -> Arc<ClientInfo> {
-    Arc::new(ClientInfo {
-        user: user.into(),
-        client: client.into(),
-        ..ClientInfo::default()
-    })
+    Arc::new(ClientInfo { user: user.into(), client: client.into(), ..ClientInfo::default() })
 }
 
 fn presence(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
-    let add = |info| BrokerRequest::AddPresence {
-        channel: channel.clone(),
-        info,
-    };
+    let add = |info| BrokerRequest::AddPresence { channel: channel.clone(), info };
     actor.world.submit(one, add(client("ann", "1")));
     actor.world.submit(one, add(client("ann", "2")));
     actor.world.submit(one, add(client("bob", "3")));
     let client_3 = client("bob", "3");
-    assert_eq!(
-        actor.stats(one, &channel),
-        PresenceStats {
-            num_clients: 3,
-            num_users: 2
-        }
-    );
+    assert_eq!(actor.stats(one, &channel), PresenceStats { num_clients: 3, num_users: 2 });
     let named = channel.clone();
-    actor.world.submit(
-        one,
-        BrokerRequest::RemovePresence {
-            channel: named,
-            client: client_3,
-        },
-    );
+    actor.world.submit(one, BrokerRequest::RemovePresence { channel: named, client: client_3 });
     let named = channel.clone();
     let answer = actor.ask(one, |id| BrokerRequest::Presence { id, channel: named });
-    let Ok(BrokerReply::Presence(clients)) = answer else {
-        panic!("presence: {answer:?}")
-    };
+    let Ok(BrokerReply::Presence(clients)) = answer else { panic!("presence: {answer:?}") };
     let mut names: Vec<&str> = clients.iter().map(|info| &*info.client).collect();
     names.sort_unstable();
     assert_eq!(names, ["1", "2"]);
-    assert_eq!(
-        actor.stats(two, &channel),
-        PresenceStats {
-            num_clients: 2,
-            num_users: 1
-        }
-    );
+    assert_eq!(actor.stats(two, &channel), PresenceStats { num_clients: 2, num_users: 1 });
 }
 
 fn detach(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(two, &channel, JoinRead::Nothing);
     let info = client("ann", "1");
-    actor.world.submit(
-        one,
-        BrokerRequest::AddPresence {
-            channel: channel.clone(),
-            info,
-        },
-    );
+    actor.world.submit(one, BrokerRequest::AddPresence { channel: channel.clone(), info });
     assert_eq!(actor.stats(one, &channel).num_clients, 1);
     actor.world.detach(one);
     assert_eq!(actor.stats(two, &channel), PresenceStats::default());
@@ -563,14 +403,7 @@ fn membership(world: &mut dyn World) {
     actor.subscribe(two, &channel, JoinRead::Nothing);
     for change in [Membership::Join, Membership::Leave] {
         let (channel, info) = (channel.clone(), client("ann", "1"));
-        actor.world.submit(
-            one,
-            BrokerRequest::Announce {
-                channel,
-                info,
-                change,
-            },
-        );
+        actor.world.submit(one, BrokerRequest::Announce { channel, info, change });
     }
     let changes: Vec<Membership> = actor
         .events(two)
@@ -586,15 +419,10 @@ fn membership(world: &mut dyn World) {
 fn control(world: &mut dyn World) {
     let (mut actor, one, two, _) = begin(world);
     let control = Arc::new(Control {
-        target: Target {
-            user: "ann".into(),
-            ..Target::default()
-        },
+        target: Target { user: "ann".into(), ..Target::default() },
         order: Order::Disconnect(DisconnectCode::ForceDisconnect.into()),
     });
-    actor
-        .world
-        .submit(one, BrokerRequest::Control(control.clone()));
+    actor.world.submit(one, BrokerRequest::Control(control.clone()));
     for party in [one, two] {
         let events = actor.events(party);
         let heard = events
@@ -611,11 +439,6 @@ fn overload(world: &mut dyn World) {
     let refused = actor.publish(one, &channel, "a", kept(10));
     assert_eq!(refused, Err(BrokerError::Overloaded));
     actor.world.set_full(two, false);
-    assert_eq!(
-        actor
-            .publish(one, &channel, "b", kept(10))
-            .map(|p| p.offset),
-        Ok(1)
-    );
+    assert_eq!(actor.publish(one, &channel, "b", kept(10)).map(|p| p.offset), Ok(1));
     assert_eq!(actor.payloads(two), ["b"]);
 }

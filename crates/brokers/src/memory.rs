@@ -37,9 +37,7 @@ impl MemoryBroker {
     pub fn new(clock: Arc<dyn Clock>, epoch_prefix: String) -> MemoryBroker {
         MemoryBroker {
             clock,
-            shards: std::iter::repeat_with(Mutex::default)
-                .take(SHARDS)
-                .collect(),
+            shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             hasher: std::hash::RandomState::new(),
             parties: RwLock::default(),
             next_party: AtomicU32::new(0),
@@ -68,11 +66,7 @@ impl MemoryBroker {
     }
 
     fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
-        self.parties
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&party)
-            .cloned()
+        self.parties.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
     }
 
     fn new_epoch(&self) -> Arc<str> {
@@ -98,10 +92,7 @@ impl MemoryBroker {
 impl Broker for MemoryBroker {
     fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
         let party = Party(self.next_party.fetch_add(1, Ordering::Relaxed));
-        self.parties
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(party, inbox);
+        self.parties.write().unwrap_or_else(PoisonError::into_inner).insert(party, inbox);
         party
     }
 
@@ -113,50 +104,29 @@ impl Broker for MemoryBroker {
             BrokerRequest::Subscribe { id, channel, read } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {
                     topic.add_listener(party, inbox.clone());
-                    Ok(BrokerReply::Subscribed(
-                        topic.join(now_ms, &read, || self.new_epoch()),
-                    ))
+                    Ok(BrokerReply::Subscribed(topic.join(now_ms, &read, || self.new_epoch())))
                 });
             }
             BrokerRequest::Unsubscribe { channel } => {
                 self.with_topic(&channel, |topic, _| topic.remove_listener(party));
             }
-            BrokerRequest::Publish {
-                id,
-                channel,
-                publication,
-                options,
-            } => {
+            BrokerRequest::Publish { id, channel, publication, options } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {
-                    let published = Published {
-                        channel: &channel,
-                        publication,
-                        options: &options,
-                    };
+                    let published = Published { channel: &channel, publication, options: &options };
                     let position = topic.publish(now_ms, published, || self.new_epoch())?;
                     Ok(BrokerReply::Published(position))
                 });
             }
-            BrokerRequest::Announce {
-                channel,
-                info,
-                change,
-            } => {
+            BrokerRequest::Announce { channel, info, change } => {
                 self.with_topic(&channel, |topic, _| {
-                    topic.tell(&BrokerEvent::Membership {
-                        channel: channel.clone(),
-                        info,
-                        change,
-                    });
+                    topic.tell(&BrokerEvent::Membership { channel: channel.clone(), info, change });
                 });
             }
             BrokerRequest::AddPresence { channel, info } => {
                 self.with_topic(&channel, |topic, _| topic.presence_mut().add(info, party));
             }
             BrokerRequest::RemovePresence { channel, client } => {
-                self.with_topic(&channel, |topic, _| {
-                    topic.presence_mut().remove(&client.client)
-                });
+                self.with_topic(&channel, |topic, _| topic.presence_mut().remove(&client.client));
             }
             BrokerRequest::Presence { id, channel } => {
                 self.answer(&inbox, id, &channel, |topic, _| {
@@ -168,12 +138,7 @@ impl Broker for MemoryBroker {
                     Ok(BrokerReply::PresenceStats(topic.presence_mut().stats()))
                 });
             }
-            BrokerRequest::History {
-                id,
-                channel,
-                query,
-                meta_ttl_ms,
-            } => {
+            BrokerRequest::History { id, channel, query, meta_ttl_ms } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {
                     let stream = topic.stream(now_ms, meta_ttl_ms, || self.new_epoch());
                     stream.read(&query).map(BrokerReply::History)
@@ -195,10 +160,7 @@ impl Broker for MemoryBroker {
     }
 
     fn detach(&self, party: Party) {
-        self.parties
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&party);
+        self.parties.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
         for shard in &self.shards {
             lock(shard).retain(|channel, topic| {
                 topic.forget(channel, party);

@@ -45,12 +45,7 @@ impl MemoryWorld {
     fn new() -> MemoryWorld {
         let clock = Arc::new(TestClock::default());
         let broker = MemoryBroker::new(clock.clone(), "e".into());
-        MemoryWorld {
-            clock,
-            broker,
-            inboxes: HashMap::new(),
-            channels: 0,
-        }
+        MemoryWorld { clock, broker, inboxes: HashMap::new(), channels: 0 }
     }
 }
 
@@ -75,9 +70,7 @@ impl World for MemoryWorld {
     }
 
     fn set_full(&mut self, party: Party, is_full: bool) {
-        self.inboxes[&party]
-            .is_full
-            .store(is_full, Ordering::SeqCst);
+        self.inboxes[&party].is_full.store(is_full, Ordering::SeqCst);
     }
 
     fn pass_ms(&mut self, ms: u64) {
@@ -108,11 +101,7 @@ fn nothing_is_kept_when_all_is_over() {
         let id = RequestId(index);
         world.submit(
             party,
-            BrokerRequest::Subscribe {
-                id,
-                channel: channel.clone(),
-                read: JoinRead::Nothing,
-            },
+            BrokerRequest::Subscribe { id, channel: channel.clone(), read: JoinRead::Nothing },
         );
         let options = PublishOptions {
             history_size: 10,
@@ -122,15 +111,7 @@ fn nothing_is_kept_when_all_is_over() {
             ..PublishOptions::default()
         };
         let publication = Publication::default();
-        world.submit(
-            party,
-            BrokerRequest::Publish {
-                id,
-                channel,
-                publication,
-                options,
-            },
-        );
+        world.submit(party, BrokerRequest::Publish { id, channel, publication, options });
     }
     assert_eq!(world.broker.channel_count(), 100);
     world.detach(party);

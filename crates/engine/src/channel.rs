@@ -43,13 +43,9 @@ pub fn view<'r, 'n>(
     let public = public.unwrap_or(name);
     let boundary = Some(&*rules.namespace_boundary).filter(|boundary| !boundary.is_empty());
     let (namespace, rest) = match boundary.and_then(|boundary| public.split_once(boundary)) {
-        Some((namespace, rest)) => (
-            rules
-                .namespaces
-                .get(namespace)
-                .ok_or(ErrorCode::UnknownChannel)?,
-            rest,
-        ),
+        Some((namespace, rest)) => {
+            (rules.namespaces.get(namespace).ok_or(ErrorCode::UnknownChannel)?, rest)
+        }
         None => (&rules.without_namespace, public),
     };
     let is_allowed = match &namespace.channel_regex {
@@ -64,11 +60,7 @@ pub fn view<'r, 'n>(
         .filter(|_| namespace.allow_user_limited_channels)
         .and_then(|boundary| rest.rsplit_once(boundary))
         .map(|(_, users)| users);
-    Ok(ChannelView {
-        namespace,
-        is_private,
-        users,
-    })
+    Ok(ChannelView { namespace, is_private, users })
 }
 
 /// Whether this user may subscribe without a token.
@@ -85,10 +77,7 @@ pub fn may_subscribe(
     }
     let is_allowed = match view.users {
         Some(users) => {
-            !user.is_empty()
-                && users
-                    .split(&*rules.channels.user_separator)
-                    .any(|one| one == user)
+            !user.is_empty() && users.split(&*rules.channels.user_separator).any(|one| one == user)
         }
         None => {
             let permission = view.namespace.subscribe;
@@ -153,11 +142,7 @@ pub fn check_data(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
             data.trim_ascii_start().first() == Some(&b'{') && wire::protocol::is_json(data)
         }
     };
-    if is_fine {
-        Ok(())
-    } else {
-        Err(ErrorCode::BadRequest)
-    }
+    if is_fine { Ok(()) } else { Err(ErrorCode::BadRequest) }
 }
 
 impl Namespace {
@@ -174,11 +159,7 @@ fn holds(permission: Permission, actor: Actor<'_>) -> bool {
 }
 
 fn grant(is_allowed: bool) -> Result<(), ErrorCode> {
-    if is_allowed {
-        Ok(())
-    } else {
-        Err(ErrorCode::PermissionDenied)
-    }
+    if is_allowed { Ok(()) } else { Err(ErrorCode::PermissionDenied) }
 }
 
 #[cfg(test)]
@@ -190,10 +171,7 @@ mod tests {
         let mut rules = Rules::default();
         let chat = Namespace {
             allow_user_limited_channels: true,
-            subscribe: SubscribePermission {
-                client: true,
-                anonymous: false,
-            },
+            subscribe: SubscribePermission { client: true, anonymous: false },
             ..Namespace::default()
         };
         rules.channels.namespaces.insert("chat".into(), chat);
@@ -233,24 +211,11 @@ mod tests {
 
     #[test]
     fn anonymous_users_need_their_own_flag_in_addition() {
-        let permission = Permission {
-            client: false,
-            subscriber: true,
-            anonymous: false,
-        };
-        let actor = |user, is_subscriber| Actor {
-            user,
-            is_subscriber,
-        };
+        let permission = Permission { client: false, subscriber: true, anonymous: false };
+        let actor = |user, is_subscriber| Actor { user, is_subscriber };
         assert!(holds(permission, actor("ann", true)));
         assert!(!holds(permission, actor("ann", false)));
         assert!(!holds(permission, actor("", true)));
-        assert!(holds(
-            Permission {
-                anonymous: true,
-                ..permission
-            },
-            actor("", true)
-        ));
+        assert!(holds(Permission { anonymous: true, ..permission }, actor("", true)));
     }
 }

@@ -42,11 +42,7 @@ impl Encoder {
     /// An encoder that compresses, where negotiated, messages of at least `deflate_min_size` bytes.
     #[must_use]
     pub fn new(deflater: Deflater, deflate_min_size: usize) -> Encoder {
-        Encoder {
-            deflater,
-            deflate_min_size,
-            payload: Vec::new(),
-        }
+        Encoder { deflater, deflate_min_size, payload: Vec::new() }
     }
 
     /// One frame with one reply in it.
@@ -78,10 +74,7 @@ impl Variants {
     /// Nothing is encoded yet.
     #[must_use]
     pub fn new(reply: Reply) -> Variants {
-        Variants {
-            reply,
-            frames: [const { None }; 4],
-        }
+        Variants { reply, frames: [const { None }; 4] }
     }
 
     /// The frame for sessions of this encoding.

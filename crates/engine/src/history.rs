@@ -37,11 +37,7 @@ impl Stream {
     /// A new, empty stream. The epoch tells this life of the stream from all others.
     #[must_use]
     pub fn new(epoch: Arc<str>) -> Stream {
-        Stream {
-            epoch,
-            top: 0,
-            retained: VecDeque::new(),
-        }
+        Stream { epoch, top: 0, retained: VecDeque::new() }
     }
 
     /// The name of this life.
@@ -53,10 +49,7 @@ impl Stream {
     /// The position of the newest publication.
     #[must_use]
     pub fn position(&self) -> StreamPosition {
-        StreamPosition {
-            offset: self.top,
-            epoch: self.epoch.to_string(),
-        }
+        StreamPosition { offset: self.top, epoch: self.epoch.to_string() }
     }
 
     /// When the last retained publication expires, if there is one.
@@ -76,10 +69,7 @@ impl Stream {
         publication.offset = self.top;
         let publication = Arc::new(publication);
         let expires_at_ms = now_ms.saturating_add(retention.ttl_ms);
-        self.retained.push_back(Retained {
-            publication: publication.clone(),
-            expires_at_ms,
-        });
+        self.retained.push_back(Retained { publication: publication.clone(), expires_at_ms });
         while self.retained.len() > retention.size as usize {
             self.retained.pop_front();
         }
@@ -90,11 +80,7 @@ impl Stream {
     /// Drops what is older than its time. A shorter time of a later publication does not outlive an earlier one:
     /// only the front is looked at, so that offsets stay consecutive.
     pub fn expire(&mut self, now_ms: u64) {
-        while self
-            .retained
-            .front()
-            .is_some_and(|oldest| oldest.expires_at_ms <= now_ms)
-        {
+        while self.retained.front().is_some_and(|oldest| oldest.expires_at_ms <= now_ms) {
             self.retained.pop_front();
         }
     }
@@ -118,11 +104,9 @@ impl Stream {
         let publications = match (since, query.reverse) {
             (None, false) => publications.take(limit).cloned().collect(),
             (None, true) => publications.rev().take(limit).cloned().collect(),
-            (Some(since), false) => publications
-                .filter(|p| p.offset > since.offset)
-                .take(limit)
-                .cloned()
-                .collect(),
+            (Some(since), false) => {
+                publications.filter(|p| p.offset > since.offset).take(limit).cloned().collect()
+            }
             (Some(since), true) => publications
                 .rev()
                 .filter(|p| p.offset < since.offset)
@@ -130,11 +114,7 @@ impl Stream {
                 .cloned()
                 .collect(),
         };
-        Ok(HistoryResult {
-            publications,
-            epoch: self.epoch.to_string(),
-            offset: self.top,
-        })
+        Ok(HistoryResult { publications, epoch: self.epoch.to_string(), offset: self.top })
     }
 
     /// Reads what a joining subscriber asked for. A position of another epoch finds nothing behind it.
@@ -146,16 +126,11 @@ impl Stream {
             JoinRead::Position { .. } => Vec::new(),
             JoinRead::Newest { .. } => all.rev().take(1).cloned().collect(),
             JoinRead::Since { since, .. } if !self.accepts(&since.epoch) => Vec::new(),
-            JoinRead::Since { since, limit, .. } => all
-                .filter(|p| p.offset > since.offset)
-                .take(*limit as usize)
-                .cloned()
-                .collect(),
+            JoinRead::Since { since, limit, .. } => {
+                all.filter(|p| p.offset > since.offset).take(*limit as usize).cloned().collect()
+            }
         };
-        JoinedStream {
-            top: self.position(),
-            publications,
-        }
+        JoinedStream { top: self.position(), publications }
     }
 
     /// An empty epoch is that of a client which knows none yet (§1.10).
@@ -177,22 +152,9 @@ mod tests {
     }
 
     fn offsets(stream: &Stream, limit: Option<u32>, since: Option<u64>, reverse: bool) -> Vec<u64> {
-        let since = since.map(|offset| StreamPosition {
-            offset,
-            epoch: "e".into(),
-        });
-        let result = stream
-            .read(&HistoryQuery {
-                limit,
-                since,
-                reverse,
-            })
-            .unwrap();
-        result
-            .publications
-            .iter()
-            .map(|publication| publication.offset)
-            .collect()
+        let since = since.map(|offset| StreamPosition { offset, epoch: "e".into() });
+        let result = stream.read(&HistoryQuery { limit, since, reverse }).unwrap();
+        result.publications.iter().map(|publication| publication.offset).collect()
     }
 
     #[test]
@@ -220,16 +182,10 @@ mod tests {
     fn another_epoch_is_refused_and_an_empty_one_accepted() {
         let stream = stream(10, 10, 3);
         let query = |epoch: &str| HistoryQuery {
-            since: Some(StreamPosition {
-                offset: 1,
-                epoch: epoch.into(),
-            }),
+            since: Some(StreamPosition { offset: 1, epoch: epoch.into() }),
             ..HistoryQuery::default()
         };
-        assert_eq!(
-            stream.read(&query("x")),
-            Err(BrokerError::UnrecoverablePosition)
-        );
+        assert_eq!(stream.read(&query("x")), Err(BrokerError::UnrecoverablePosition));
         assert_eq!(stream.read(&query("")).unwrap().publications.len(), 2);
     }
 }

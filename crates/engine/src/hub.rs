@@ -63,13 +63,7 @@ impl Channel {
         let positioned =
             seats.filter(|(_, seated)| seated.phase == SeatPhase::Live && seated.is_positioned);
         positioned.map(move |(index, seated)| {
-            (
-                seated.session,
-                Seat {
-                    channel,
-                    index: slot_number(index),
-                },
-            )
+            (seated.session, Seat { channel, index: slot_number(index) })
         })
     }
 }
@@ -89,10 +83,7 @@ impl Hub {
             offset: 0,
         };
         let index = self.channels[slot as usize].seats.insert(seated);
-        Seat {
-            channel: slot,
-            index: slot_number(index),
-        }
+        Seat { channel: slot, index: slot_number(index) }
     }
 
     /// Frees a seat. Returns the channel's name when nobody is left and the channel is gone.
@@ -137,9 +128,7 @@ impl Hub {
 
     /// Every channel with the number of its seats.
     pub fn census(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        self.channels
-            .iter()
-            .map(|(_, channel)| (&channel.name, channel.seats.len()))
+        self.channels.iter().map(|(_, channel)| (&channel.name, channel.seats.len()))
     }
 
     /// Channels that somebody hears.

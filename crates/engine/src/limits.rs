@@ -21,10 +21,7 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
 pub const TTL_SECONDS_MAX: i64 = 365 * 24 * 3600;
 
 const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE_MAX);
-const _: () = assert!(
-    WHEEL_SLOTS.is_power_of_two(),
-    "the slot of a tick is found by a mask"
-);
+const _: () = assert!(WHEEL_SLOTS.is_power_of_two(), "the slot of a tick is found by a mask");
 
 /// Questions to the broker that one worker may have open. With answers within a millisecond this is a hundred million
 /// a second; with a broker that stopped answering, it keeps memory bounded (111).

@@ -14,10 +14,7 @@ pub struct Presence<Party> {
 
 impl<Party> Default for Presence<Party> {
     fn default() -> Presence<Party> {
-        Presence {
-            clients: HashMap::new(),
-            users: HashMap::new(),
-        }
+        Presence { clients: HashMap::new(), users: HashMap::new() }
     }
 }
 
@@ -56,20 +53,14 @@ impl<Party: PartialEq> Presence<Party> {
     /// Everybody, in no particular order.
     #[must_use]
     pub fn clients(&self) -> Vec<Arc<ClientInfo>> {
-        self.clients
-            .values()
-            .map(|(info, _)| info.clone())
-            .collect()
+        self.clients.values().map(|(info, _)| info.clone()).collect()
     }
 
     /// How many.
     #[must_use]
     pub fn stats(&self) -> PresenceStats {
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        PresenceStats {
-            num_clients: count(self.clients.len()),
-            num_users: count(self.users.len()),
-        }
+        PresenceStats { num_clients: count(self.clients.len()), num_users: count(self.users.len()) }
     }
 
     /// Whether nobody is left.
@@ -84,11 +75,7 @@ mod tests {
     use super::*;
 
     fn info(user: &str, client: &str) -> Arc<ClientInfo> {
-        Arc::new(ClientInfo {
-            user: user.into(),
-            client: client.into(),
-            ..ClientInfo::default()
-        })
+        Arc::new(ClientInfo { user: user.into(), client: client.into(), ..ClientInfo::default() })
     }
 
     #[test]
@@ -98,21 +85,9 @@ mod tests {
         presence.add(info("ann", "2"), 'b');
         presence.add(info("bob", "3"), 'b');
         presence.add(info("bob", "3"), 'b');
-        assert_eq!(
-            presence.stats(),
-            PresenceStats {
-                num_clients: 3,
-                num_users: 2
-            }
-        );
+        assert_eq!(presence.stats(), PresenceStats { num_clients: 3, num_users: 2 });
         assert_eq!(presence.remove_party(&'b').len(), 2);
-        assert_eq!(
-            presence.stats(),
-            PresenceStats {
-                num_clients: 1,
-                num_users: 1
-            }
-        );
+        assert_eq!(presence.stats(), PresenceStats { num_clients: 1, num_users: 1 });
         assert!(presence.remove("1"));
         assert!(!presence.remove("1"));
         assert!(presence.is_empty());

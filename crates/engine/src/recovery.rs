@@ -36,11 +36,7 @@ pub(crate) struct Outcome {
 /// Decides by the stream as it was read after the channel was heard.
 pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
     let JoinedStream { top, publications } = stream;
-    let fresh = Outcome {
-        offset: top.offset,
-        last: top.offset,
-        ..Outcome::default()
-    };
+    let fresh = Outcome { offset: top.offset, last: top.offset, ..Outcome::default() };
     match recovery {
         Recovery::None => fresh,
         Recovery::Stream(since) => {
@@ -52,10 +48,7 @@ pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
                 _ => since.offset == top.offset,
             };
             if !(is_same_life && is_whole) {
-                return Outcome {
-                    was_recovering: true,
-                    ..fresh
-                };
+                return Outcome { was_recovering: true, ..fresh };
             }
             Outcome {
                 was_recovering: true,
@@ -84,36 +77,22 @@ mod tests {
     use super::*;
 
     fn stream(top: u64, offsets: &[u64]) -> JoinedStream {
-        let publication = |offset: &u64| {
-            Arc::new(Publication {
-                offset: *offset,
-                ..Publication::default()
-            })
-        };
+        let publication =
+            |offset: &u64| Arc::new(Publication { offset: *offset, ..Publication::default() });
         JoinedStream {
-            top: StreamPosition {
-                offset: top,
-                epoch: "e".into(),
-            },
+            top: StreamPosition { offset: top, epoch: "e".into() },
             publications: offsets.iter().map(publication).collect(),
         }
     }
 
     fn since(offset: u64, epoch: &str) -> StreamPosition {
-        StreamPosition {
-            offset,
-            epoch: epoch.into(),
-        }
+        StreamPosition { offset, epoch: epoch.into() }
     }
 
     fn whole(position: StreamPosition, stream: JoinedStream) -> (bool, usize, u64) {
         let outcome = decide(Recovery::Stream(position), stream);
         assert!(outcome.was_recovering);
-        (
-            outcome.recovered,
-            outcome.publications.len(),
-            outcome.offset,
-        )
+        (outcome.recovered, outcome.publications.len(), outcome.offset)
     }
 
     #[test]
@@ -135,11 +114,7 @@ mod tests {
     fn a_cache_recovery_gives_the_newest_unless_held() {
         let recover = |position, stream| {
             let outcome = decide(Recovery::Cache(position), stream);
-            (
-                outcome.recovered,
-                outcome.publications.len(),
-                outcome.offset,
-            )
+            (outcome.recovered, outcome.publications.len(), outcome.offset)
         };
         assert_eq!(recover(since(2, "e"), stream(4, &[4])), (true, 1, 4));
         assert_eq!(recover(since(4, "e"), stream(4, &[4])), (true, 0, 4));

@@ -148,21 +148,11 @@ pub(crate) struct Backlog {
 #[derive(Debug)]
 pub(crate) enum Wait {
     /// The verdict on a connection token.
-    ConnectToken {
-        id: u32,
-        request: Box<ConnectRequest>,
-    },
+    ConnectToken { id: u32, request: Box<ConnectRequest> },
     /// The server-side subscriptions of the connect reply.
-    ConnectJoins {
-        id: u32,
-        result: Box<ConnectResult>,
-        missing: usize,
-    },
+    ConnectJoins { id: u32, result: Box<ConnectResult>, missing: usize },
     /// The verdict on a subscription token.
-    SubscribeToken {
-        id: u32,
-        request: Box<SubscribeRequest>,
-    },
+    SubscribeToken { id: u32, request: Box<SubscribeRequest> },
     /// The verdict on a new connection token.
     RefreshToken { id: u32 },
     /// The verdict on a new subscription token.
@@ -259,11 +249,7 @@ impl Session {
             Some(blocked) => blocked.wait = wait,
             None => {
                 let (backlog, orders) = (VecDeque::new(), Vec::new());
-                self.blocked = Some(Box::new(Blocked {
-                    wait,
-                    backlog,
-                    orders,
-                }));
+                self.blocked = Some(Box::new(Blocked { wait, backlog, orders }));
             }
         }
     }
@@ -288,18 +274,8 @@ impl Session {
 
     /// Ends the waiting; the caller handles what was waited for and then calls [`Session::resume`].
     pub(crate) fn unblock(&mut self) -> Option<(Wait, Backlog)> {
-        let Blocked {
-            wait,
-            backlog,
-            orders,
-        } = *self.blocked.take()?;
-        Some((
-            wait,
-            Backlog {
-                commands: backlog,
-                orders,
-            },
-        ))
+        let Blocked { wait, backlog, orders } = *self.blocked.take()?;
+        Some((wait, Backlog { commands: backlog, orders }))
     }
 
     /// Handles what waited. Commands may block the session again, and then wait on.
@@ -363,22 +339,15 @@ impl Session {
     }
 
     pub(crate) fn find(&self, channel: &str) -> Option<usize> {
-        self.subscriptions
-            .iter()
-            .position(|subscription| &*subscription.channel == channel)
+        self.subscriptions.iter().position(|subscription| &*subscription.channel == channel)
     }
 
     pub(crate) fn find_seat(&self, seat: Seat) -> Option<usize> {
-        self.subscriptions
-            .iter()
-            .position(|subscription| subscription.seat == seat)
+        self.subscriptions.iter().position(|subscription| subscription.seat == seat)
     }
 
     pub(crate) fn actor(&self, channel: &str) -> Actor<'_> {
-        Actor {
-            user: self.user(),
-            is_subscriber: self.find(channel).is_some(),
-        }
+        Actor { user: self.user(), is_subscriber: self.find(channel).is_some() }
     }
 }
 

@@ -15,16 +15,13 @@ impl Now {
     #[must_use]
     pub fn monotonic_at(self, unix_ms: i64) -> u64 {
         let ahead_ms = unix_ms.saturating_sub(self.unix_ms);
-        self.monotonic_ms
-            .saturating_add(u64::try_from(ahead_ms).unwrap_or(0))
+        self.monotonic_ms.saturating_add(u64::try_from(ahead_ms).unwrap_or(0))
     }
 
     /// Seconds from now until `unix_seconds`, rounded up; zero or less when that has passed.
     #[must_use]
     pub fn seconds_until(self, unix_seconds: i64) -> i64 {
-        let ahead_ms = unix_seconds
-            .saturating_mul(1000)
-            .saturating_sub(self.unix_ms);
+        let ahead_ms = unix_seconds.saturating_mul(1000).saturating_sub(self.unix_ms);
         ahead_ms.saturating_add(999).div_euclid(1000)
     }
 }

@@ -20,6 +20,10 @@ use crate::users::Users;
 
 /// What the driver has to do for the engine.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request to the broker is the usual effect, and a box would cost it an allocation"
+)]
 pub enum Effect {
     /// Submit this to the broker.
     Broker(BrokerRequest),

@@ -24,13 +24,7 @@ impl Users {
     pub fn insert(&mut self, user: &str, slot: u32) {
         let index = slot as usize;
         if self.links.len() <= index {
-            self.links.resize(
-                index + 1,
-                Link {
-                    previous: NONE,
-                    next: NONE,
-                },
-            );
+            self.links.resize(index + 1, Link { previous: NONE, next: NONE });
         }
         let next = match self.heads.get_mut(user) {
             Some(head) => std::mem::replace(head, slot),
@@ -39,10 +33,7 @@ impl Users {
                 NONE
             }
         };
-        self.links[index] = Link {
-            previous: NONE,
-            next,
-        };
+        self.links[index] = Link { previous: NONE, next };
         if next != NONE {
             self.links[next as usize].previous = slot;
         }

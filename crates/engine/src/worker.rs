@@ -90,10 +90,7 @@ impl Worker {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.sessions.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("a worker has fewer than 2^32 sessions");
-        let key = SessionKey {
-            slot,
-            generation: self.generation,
-        };
+        let key = SessionKey { slot, generation: self.generation };
         let timers = Timers::new(now, &self.rules.client);
         entry.insert(Box::new(Session::new(key, opening, timers)));
         self.out.counters.sessions_opened += 1;
@@ -110,7 +107,7 @@ impl Worker {
             Ok(commands) => {
                 for command in commands {
                     self.with_session(now, key, |session, turn| {
-                        session.handle_command(turn, command)
+                        session.handle_command(turn, command);
                     });
                 }
             }
@@ -158,18 +155,10 @@ impl Worker {
     /// The broker has something to say.
     pub fn handle_broker_event(&mut self, now: Now, event: BrokerEvent) {
         match event {
-            BrokerEvent::Publication {
-                channel,
-                publication,
-                epoch,
-            } => {
+            BrokerEvent::Publication { channel, publication, epoch } => {
                 self.deliver(now, &channel, &publication, &epoch);
             }
-            BrokerEvent::Membership {
-                channel,
-                info,
-                change,
-            } => {
+            BrokerEvent::Membership { channel, info, change } => {
                 let event = match change {
                     Membership::Join => PushEvent::Join(info),
                     Membership::Leave => PushEvent::Leave(info),
@@ -246,9 +235,7 @@ impl Worker {
     /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock.
     #[must_use]
     pub fn next_timeout_ms(&self) -> u64 {
-        self.wheel
-            .next_at_ms()
-            .map_or(self.next_check_ms, |at| at.min(self.next_check_ms))
+        self.wheel.next_at_ms().map_or(self.next_check_ms, |at| at.min(self.next_check_ms))
     }
 
     /// What is to be written to a session's peer; `None` when the session is gone.
@@ -259,15 +246,9 @@ impl Worker {
     /// Who a session is.
     #[must_use]
     pub fn identity(&self, key: SessionKey) -> Option<Identity<'_>> {
-        let session = self
-            .sessions
-            .get(key.slot as usize)
-            .filter(|session| session.key == key)?;
+        let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key)?;
         let client = session.info.as_ref().map_or("", |info| &info.client);
-        Some(Identity {
-            user: session.user(),
-            client,
-        })
+        Some(Identity { user: session.user(), client })
     }
 
     /// All sessions that are not gone.
@@ -344,11 +325,7 @@ impl Worker {
             return;
         };
         let tick = self.wheel.tick_for(at_ms);
-        if session
-            .timers
-            .scheduled
-            .is_none_or(|scheduled| tick < scheduled)
-        {
+        if session.timers.scheduled.is_none_or(|scheduled| tick < scheduled) {
             session.timers.scheduled = Some(tick);
             self.wheel.put(tick, key);
         }
@@ -361,9 +338,8 @@ impl Worker {
             };
             let key = session.key;
             self.with_session(now, key, |session, turn| {
-                if let Some(index) = session
-                    .find_seat(seat)
-                    .filter(|_| session.phase != Phase::Closed)
+                if let Some(index) =
+                    session.find_seat(seat).filter(|_| session.phase != Phase::Closed)
                 {
                     join::handle_gap(session, turn, index);
                 }
@@ -371,9 +347,7 @@ impl Worker {
         }
         while let Some((key, disconnect)) = self.out.doomed.pop() {
             self.retire(now, key);
-            self.out
-                .effects
-                .push_back(Effect::Close { key, disconnect });
+            self.out.effects.push_back(Effect::Close { key, disconnect });
         }
     }
 
@@ -391,13 +365,7 @@ impl Worker {
 
     /// One look-up per publication, one encoding per variant, one step per subscriber.
     fn deliver(&mut self, now: Now, name: &str, publication: &Arc<Publication>, epoch: &Arc<str>) {
-        let Worker {
-            hub,
-            sessions,
-            out,
-            rules,
-            ..
-        } = self;
+        let Worker { hub, sessions, out, rules, .. } = self;
         let Some((slot, channel)) = hub.find(name) else {
             return;
         };
@@ -415,14 +383,8 @@ impl Worker {
         }
         let has_lapsed = !out.gaps.is_empty();
         let event = PushEvent::Publication(publication.clone());
-        let push = Push {
-            channel: channel.name.clone(),
-            event,
-        };
-        let mut variants = Variants::new(Reply {
-            id: 0,
-            body: ReplyBody::Push(push),
-        });
+        let push = Push { channel: channel.name.clone(), event };
+        let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
         let queue_max_size = rules.client.queue_max_size;
         for (index, seated) in &mut channel.seats {
             let session = &mut sessions[seated.session as usize];
@@ -441,13 +403,7 @@ impl Worker {
                 }
                 if offset > seated.offset + 1 {
                     let index = u32::try_from(index).expect("seats are numbered by u32");
-                    out.gaps.push((
-                        seated.session,
-                        Seat {
-                            channel: slot,
-                            index,
-                        },
-                    ));
+                    out.gaps.push((seated.session, Seat { channel: slot, index }));
                     continue;
                 }
                 seated.offset = offset;
@@ -463,24 +419,12 @@ impl Worker {
     }
 
     fn tell_members(&mut self, name: &str, event: PushEvent) {
-        let Worker {
-            hub,
-            sessions,
-            out,
-            rules,
-            ..
-        } = self;
+        let Worker { hub, sessions, out, rules, .. } = self;
         let Some((_, channel)) = hub.find(name) else {
             return;
         };
-        let push = Push {
-            channel: channel.name.clone(),
-            event,
-        };
-        let mut variants = Variants::new(Reply {
-            id: 0,
-            body: ReplyBody::Push(push),
-        });
+        let push = Push { channel: channel.name.clone(), event };
+        let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
         for (_, seated) in &channel.seats {
             if seated.phase != SeatPhase::Live || !seated.wants_membership {
                 continue;
@@ -497,11 +441,7 @@ impl Worker {
     }
 
     fn handle_reply(&mut self, now: Now, id: RequestId, result: Result<BrokerReply, BrokerError>) {
-        let Some(Pending {
-            session: key,
-            question,
-        }) = self.out.pending.remove(&id)
-        else {
+        let Some(Pending { session: key, question }) = self.out.pending.remove(&id) else {
             return;
         };
         match question {
@@ -535,7 +475,7 @@ impl Worker {
             };
             let key = session.key;
             self.with_session(now, key, |session, turn| {
-                orders::handle(session, turn, control)
+                orders::handle(session, turn, control);
             });
             self.settle(now, key);
         }
@@ -553,22 +493,10 @@ impl Worker {
                 continue;
             }
             let name = channel.name.clone();
-            let nobody = SessionKey {
-                slot: u32::MAX,
-                generation: 0,
-            };
-            let id = out.expect(
-                nobody,
-                Question::Check {
-                    channel: name.clone(),
-                },
-            );
+            let nobody = SessionKey { slot: u32::MAX, generation: 0 };
+            let id = out.expect(nobody, Question::Check { channel: name.clone() });
             let read = JoinRead::Position { meta_ttl_ms: 0 };
-            out.submit(BrokerRequest::Subscribe {
-                id,
-                channel: name,
-                read,
-            });
+            out.submit(BrokerRequest::Subscribe { id, channel: name, read });
         }
     }
 

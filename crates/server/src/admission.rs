@@ -41,8 +41,7 @@ impl Admission {
     /// `client.user_connection_limit`).
     #[must_use]
     pub fn new(connections_max: usize, per_second: u64, per_user_max: usize) -> Admission {
-        let bucket =
-            TokenBucket { per_second, milli_tokens: per_second * 1000, filled_at_ms: 0 };
+        let bucket = TokenBucket { per_second, milli_tokens: per_second * 1000, filled_at_ms: 0 };
         Admission {
             connections_max,
             connections: Arc::default(),
@@ -60,9 +59,10 @@ impl Admission {
         if self.connections_max > 0 && before >= self.connections_max {
             return None;
         }
-        let is_in_time = self.rate.as_ref().is_none_or(|rate| {
-            rate.lock().unwrap_or_else(PoisonError::into_inner).take(now_ms)
-        });
+        let is_in_time = self
+            .rate
+            .as_ref()
+            .is_none_or(|rate| rate.lock().unwrap_or_else(PoisonError::into_inner).take(now_ms));
         is_in_time.then_some(permit)
     }
 

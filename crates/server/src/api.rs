@@ -74,11 +74,7 @@ async fn describe() -> Response {
 }
 
 /// `POST /api/<method>`: the parameters are the body.
-async fn call(
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Response {
+async fn call(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Request) -> Response {
     let mode = api.error_mode(&request);
     let Some(method) = Method::named(&name) else {
         let text = format!("there is no method {name}; see openapi.json");
@@ -146,11 +142,14 @@ impl Api {
             let text = format!("the body may have {API_BODY_MAX} bytes at most");
             refuse(StatusCode::PAYLOAD_TOO_LARGE, 107, &text)
         };
-        let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        if announced.and_then(|length| length.parse().ok()).is_some_and(|n: usize| n > API_BODY_MAX) {
+        let announced =
+            request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        if announced.and_then(|length| length.parse().ok()).is_some_and(|n: usize| n > API_BODY_MAX)
+        {
             return Err(too_large());
         }
-        match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), API_BODY_MAX)).await {
+        match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), API_BODY_MAX)).await
+        {
             Ok(Ok(body)) => Ok(body.into()),
             Ok(Err(error)) if is_length_error(&error) => Err(too_large()),
             Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, 107, "the body cannot be read")),

@@ -20,9 +20,9 @@ use engine::rules::Rules;
 use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::token::TokenSettings;
+pub use duration::parse_ms as parse_duration_ms;
 pub use mistakes::{Mistake, Mistakes};
 pub use origin::OriginPolicy;
-pub use duration::parse_ms as parse_duration_ms;
 pub(crate) use resolve::read_pem;
 pub use sample::{reference, sample, starter};
 
@@ -209,8 +209,8 @@ pub struct Shutdown {
 ///
 /// # Errors
 /// Every mistake, with the key that it is about.
-pub fn load(source: Source) -> Result<(Config, Vec<Mistake>), Mistakes> {
-    let mut found = source::read(&source)?;
+pub fn load(source: &Source) -> Result<(Config, Vec<Mistake>), Mistakes> {
+    let mut found = source::read(source)?;
     resolve::check_keys(&mut found, source.allow_unknown_keys);
     let config = resolve::resolve(&mut found, source.development.as_ref());
     let (warnings, mistakes) = found.judge();

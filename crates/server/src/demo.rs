@@ -49,7 +49,8 @@ const CHANNEL: &str = "demo:ticker";
 const INTERVAL: Duration = Duration::from_millis(700);
 
 /// Symbols and the prices that they start from, in cents.
-const STOCKS: &[(&str, i64)] = &[("ACME", 12_050), ("GLOBEX", 4_310), ("INITECH", 870), ("HOOLI", 33_900)];
+const STOCKS: &[(&str, i64)] =
+    &[("ACME", 12_050), ("GLOBEX", 4_310), ("INITECH", 870), ("HOOLI", 33_900)];
 
 /// One quote, as subscribers get it.
 #[derive(Serialize)]
@@ -63,7 +64,10 @@ struct Quote {
 /// Publishes quotes until its task is ended.
 pub(crate) async fn run_ticker(asker: Asker, rules: Arc<Rules>, clock: Clock, seed: u64) {
     let Ok(view) = engine::channel::view(&rules.channels, CHANNEL) else {
-        return warn!(channel = CHANNEL, "the demo's channel is not allowed; its ticker stands still");
+        return warn!(
+            channel = CHANNEL,
+            "the demo's channel is not allowed; its ticker stands still"
+        );
     };
     let options = view.namespace.publish_options();
     let mut random = Random::new(seed);

@@ -23,8 +23,8 @@ use tracing::{debug, warn};
 
 use crate::limits::{HEADER_TIMEOUT, HTTP_CONNECTIONS_MAX, LISTEN_BACKLOG};
 
-pub(crate) use certificate::acceptor;
 pub use certificate::CertificateError;
+pub(crate) use certificate::acceptor;
 pub(crate) use upgrade::{Sockets, upgrade};
 
 /// Binds to an address; an empty host stands for all.
@@ -103,7 +103,9 @@ impl Door {
 
     async fn serve(self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         tcp.set_nodelay(true)?;
-        let Some(tls) = self.tls.clone() else { return Ok(self.speak_http(tcp).await?) };
+        let Some(tls) = self.tls.clone() else {
+            return Ok(self.speak_http(tcp).await?);
+        };
         let tls = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp)).await??;
         Ok(self.speak_http(tls).await?)
     }

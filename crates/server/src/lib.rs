@@ -115,17 +115,11 @@ impl Server {
                 deflate_min_size: config.websocket.compression_min_size,
             },
         };
-        let count = match config.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            count => count,
-        };
-        let workers: io::Result<Vec<Worker>> = (0..count)
-            .map(|index| Worker::start(index, random.next_u64(), parts.clone()))
-            .collect();
+        let workers = start_workers(config.workers, &parts, &mut random)?;
         let node = Arc::new(Node {
             uid: random.uuid(),
             name: node_name(&config),
-            workers: Arc::new(workers?),
+            workers: Arc::new(workers),
             clock,
             counts,
             is_ready: AtomicBool::new(true),
@@ -196,6 +190,15 @@ impl Server {
     }
 }
 
+/// As many as configured, or one per core.
+fn start_workers(count: usize, parts: &Parts, random: &mut Random) -> io::Result<Vec<Worker>> {
+    let count = match count {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    };
+    (0..count).map(|index| Worker::start(index, random.next_u64(), parts.clone())).collect()
+}
+
 async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
     door::listen(host, port)
         .await
@@ -219,12 +222,7 @@ fn verifiers(config: &Config) -> Result<Verifiers, KeyError> {
     Ok(Verifiers { connection, subscription })
 }
 
-fn start_chores(
-    config: &Config,
-    broker: &Arc<dyn Broker>,
-    clock: Clock,
-    seed: u64,
-) -> JoinSet<()> {
+fn start_chores(config: &Config, broker: &Arc<dyn Broker>, clock: Clock, seed: u64) -> JoinSet<()> {
     let mut chores = JoinSet::new();
     let expiring = broker.clone();
     chores.spawn(async move {
@@ -260,9 +258,8 @@ fn routes(
             allows_deflate: config.websocket.compression,
             user_header: config.admission.user_id_http_header.clone(),
         };
-        outside = outside.merge(
-            Router::new().route(path, any(door::upgrade)).with_state(Arc::new(sockets)),
-        );
+        outside = outside
+            .merge(Router::new().route(path, any(door::upgrade)).with_state(Arc::new(sockets)));
     }
     if config.demo {
         outside = outside.merge(demo::routes());

@@ -66,8 +66,7 @@ pub fn start_logging(log: Log) {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let builder =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
     // It fails when logs go somewhere already, as in a test with several servers.
     let _already = if is_pretty {
         builder.with_target(false).try_init()

@@ -8,8 +8,8 @@ pub mod inbox;
 mod socket;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use brokers::Broker;
@@ -101,8 +101,7 @@ impl Worker {
     pub fn start(index: usize, seed: u64, parts: Parts) -> io::Result<Worker> {
         let (inbox, poll) = Inbox::new()?;
         let connections = Arc::new(AtomicUsize::new(0));
-        let driver =
-            driver::Driver::new(seed, parts, poll, inbox.clone(), connections.clone());
+        let driver = driver::Driver::new(seed, parts, poll, inbox.clone(), connections.clone());
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || driver.run())?;

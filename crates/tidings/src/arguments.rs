@@ -26,7 +26,8 @@ pub(crate) struct Tidings {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
     /// Run the server; without a configuration file in development mode
-    #[command(after_help = "Settings come from the file, then from the environment (TIDINGS_ and the key in capitals \
+    #[command(
+        after_help = "Settings come from the file, then from the environment (TIDINGS_ and the key in capitals \
         with underscores), then from flags (-- and the key); later ones win.
 
 Examples:
@@ -34,7 +35,8 @@ Examples:
   tidings serve -c tidings.toml --http_server.port=9000
   TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY=secret tidings serve -c tidings.toml
 
-Without a file: loopback only, a demo page, anonymous users in channels that begin with demo: and nowhere else.")]
+Without a file: loopback only, a demo page, anonymous users in channels that begin with demo: and nowhere else."
+    )]
     Serve(Configured),
     /// Say what is wrong with a configuration (exit status 2), and start nothing
     Check(Configured),
@@ -148,16 +150,16 @@ pub(crate) struct SubscribeArguments {
 impl Configured {
     /// What to call it in messages.
     pub(crate) fn place(&self) -> String {
-        self.config.as_ref().map_or("the configuration".to_owned(), |file| file.display().to_string())
+        self.config
+            .as_ref()
+            .map_or("the configuration".to_owned(), |file| file.display().to_string())
     }
 }
 
 /// The command with the flags of all settings.
 pub(crate) fn command() -> clap::Command {
     let with_settings = |command: clap::Command| command.args(KEYS.iter().map(flag));
-    Tidings::command()
-        .mut_subcommand("serve", with_settings)
-        .mut_subcommand("check", with_settings)
+    Tidings::command().mut_subcommand("serve", with_settings).mut_subcommand("check", with_settings)
 }
 
 /// The settings given as flags, as key and value.

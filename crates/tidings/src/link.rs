@@ -76,10 +76,8 @@ impl Link {
             false => Box::new(tcp.try_clone()?),
             true => Box::new(StreamOwned::new(address.tls()?, tcp.try_clone()?)),
         };
-        let limits = DecoderLimits {
-            message_size: MESSAGE_SIZE_MAX,
-            inflated_size: MESSAGE_SIZE_MAX,
-        };
+        let limits =
+            DecoderLimits { message_size: MESSAGE_SIZE_MAX, inflated_size: MESSAGE_SIZE_MAX };
         let decoder = Decoder::new(Role::Client, limits, false);
         let inflater = Inflater::default();
         let mut link = Link { stream, tcp, decoder, inflater, early: Vec::new() };
@@ -158,8 +156,9 @@ impl Link {
                     }
                     Message::Pong(_) => {}
                     Message::Close(close) => {
-                        let (code, reason) = close
-                            .map_or((1005, String::new()), |c| (c.code.number(), c.reason.to_string()));
+                        let (code, reason) = close.map_or((1005, String::new()), |c| {
+                            (c.code.number(), c.reason.to_string())
+                        });
                         return Ok(Heard::Closed { code, reason });
                     }
                 }

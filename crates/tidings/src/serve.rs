@@ -16,7 +16,10 @@ use crate::random;
 /// Threads for HTTP and chores; connections live on workers of their own.
 const HTTP_THREADS: usize = 2;
 
-pub(crate) fn serve(configured: Configured, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
+pub(crate) fn serve(
+    configured: Configured,
+    flags: Vec<(String, String)>,
+) -> anyhow::Result<ExitCode> {
     let is_development = configured.config.is_none();
     let key: [u8; 16] = random()?;
     let api_key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -53,7 +56,7 @@ pub(crate) fn load(
         allow_unknown_keys: configured.allow_unknown_keys,
         development,
     };
-    match config::load(source) {
+    match config::load(&source) {
         Ok((config, warnings)) => {
             for warning in warnings {
                 eprintln!("tidings: {warning}");

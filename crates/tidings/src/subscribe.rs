@@ -81,7 +81,11 @@ impl Subscriber {
             let config = token::load(wanted.config.clone())?;
             let path = config.websocket.path.context("websocket.disabled is true")?;
             let scheme = if config.http.tls.is_some() { "wss" } else { "ws" };
-            url = format!("{scheme}://{}:{}{path}", reachable(&config.http.address), config.http.port);
+            url = format!(
+                "{scheme}://{}:{}{path}",
+                reachable(&config.http.address),
+                config.http.port
+            );
             if let Some(secret) = config.token.hmac_secret_key {
                 let token = TokenRequest {
                     user: wanted.user.clone(),
@@ -188,10 +192,9 @@ impl Subscriber {
             (true, false) => eprintln!("live again; what was published meanwhile is lost"),
             (false, _) => eprintln!("live: {}", self.channel),
         }
-        self.position = result.recoverable.then(|| StreamPosition {
-            offset: result.offset,
-            epoch: result.epoch.clone(),
-        });
+        self.position = result
+            .recoverable
+            .then(|| StreamPosition { offset: result.offset, epoch: result.epoch.clone() });
         for publication in &result.publications {
             if let Some(end) = self.print(publication)? {
                 return Ok(Some(end));

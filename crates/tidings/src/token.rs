@@ -14,8 +14,9 @@ use server::token::{
 use crate::arguments::TokenArguments;
 
 pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
-    let expires_in_ms = config::parse_duration_ms(&wanted.expires_in)
-        .with_context(|| format!("--expires-in {}: expected a time such as 10m", wanted.expires_in))?;
+    let expires_in_ms = config::parse_duration_ms(&wanted.expires_in).with_context(|| {
+        format!("--expires-in {}: expected a time such as 10m", wanted.expires_in)
+    })?;
     let expires_in = u32::try_from(expires_in_ms / 1000).context("--expires-in is too long")?;
     let settings = match (&wanted.secret, wanted.config) {
         (Some(secret), None) => {
@@ -56,9 +57,8 @@ pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
 
 /// The configuration that a client command was given.
 pub(crate) fn load(file: Option<PathBuf>) -> anyhow::Result<Config> {
-    let source =
-        Source { file, environment: std::env::vars().collect(), ..Source::default() };
-    Ok(config::load(source)?.0)
+    let source = Source { file, environment: std::env::vars().collect(), ..Source::default() };
+    Ok(config::load(&source)?.0)
 }
 
 pub(crate) fn now_unix() -> i64 {

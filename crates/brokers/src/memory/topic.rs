@@ -46,11 +46,7 @@ pub(super) struct Published<'a> {
 
 impl Topic {
     pub(super) fn add_listener(&mut self, party: Party, inbox: Arc<dyn Inbox>) {
-        if !self
-            .listeners
-            .iter()
-            .any(|(listener, _)| *listener == party)
-        {
+        if !self.listeners.iter().any(|(listener, _)| *listener == party) {
             self.listeners.push((party, inbox));
         }
     }
@@ -76,9 +72,7 @@ impl Topic {
         meta_ttl_ms: u64,
         new_epoch: impl FnOnce() -> Arc<str>,
     ) -> &Stream {
-        self.kept
-            .get_or_insert_default()
-            .stream(now_ms, meta_ttl_ms, new_epoch)
+        self.kept.get_or_insert_default().stream(now_ms, meta_ttl_ms, new_epoch)
     }
 
     pub(super) fn clear_stream(&mut self) {
@@ -109,11 +103,7 @@ impl Topic {
         published: Published<'_>,
         new_epoch: impl FnOnce() -> Arc<str>,
     ) -> Result<StreamPosition, BrokerError> {
-        let Published {
-            channel,
-            publication,
-            options,
-        } = published;
+        let Published { channel, publication, options } = published;
         if let Some(position) = self.kept.as_ref().and_then(|kept| kept.suppressed(options)) {
             return Ok(position);
         }
@@ -124,26 +114,18 @@ impl Topic {
             let kept = self.kept.get_or_insert_default();
             kept.stream(now_ms, options.history_meta_ttl_ms, new_epoch);
             let stream = kept.stream.as_mut().expect("begun in the line above");
-            let retention = Retention {
-                size: options.history_size,
-                ttl_ms: options.history_ttl_ms,
-            };
+            let retention =
+                Retention { size: options.history_size, ttl_ms: options.history_ttl_ms };
             let publication = stream.append(now_ms, retention, publication);
             (publication, stream.epoch().clone(), stream.position())
         } else {
             (Arc::new(publication), "".into(), StreamPosition::default())
         };
         if options.version > 0 || !options.idempotency_key.is_empty() {
-            self.kept
-                .get_or_insert_default()
-                .remember(now_ms, options, &position);
+            self.kept.get_or_insert_default().remember(now_ms, options, &position);
         }
         let channel = channel.clone();
-        self.tell(&BrokerEvent::Publication {
-            channel,
-            publication,
-            epoch,
-        });
+        self.tell(&BrokerEvent::Publication { channel, publication, epoch });
         Ok(position)
     }
 
@@ -156,11 +138,7 @@ impl Topic {
         };
         for info in gone {
             let (channel, change) = (channel.clone(), Membership::Leave);
-            self.tell(&BrokerEvent::Membership {
-                channel,
-                info,
-                change,
-            });
+            self.tell(&BrokerEvent::Membership { channel, info, change });
         }
     }
 
@@ -184,14 +162,8 @@ impl Kept {
         meta_ttl_ms: u64,
         new_epoch: impl FnOnce() -> Arc<str>,
     ) -> &Stream {
-        let meta_ttl_ms = if meta_ttl_ms == 0 {
-            META_TTL_DEFAULT_MS
-        } else {
-            meta_ttl_ms
-        };
-        self.stream_ends_at_ms = self
-            .stream_ends_at_ms
-            .max(now_ms.saturating_add(meta_ttl_ms));
+        let meta_ttl_ms = if meta_ttl_ms == 0 { META_TTL_DEFAULT_MS } else { meta_ttl_ms };
+        self.stream_ends_at_ms = self.stream_ends_at_ms.max(now_ms.saturating_add(meta_ttl_ms));
         self.stream.get_or_insert_with(|| Stream::new(new_epoch()))
     }
 
@@ -203,12 +175,7 @@ impl Kept {
         let is_stale = options.version > 0
             && options.version <= self.version
             && options.version_epoch == self.version_epoch;
-        let top = || {
-            self.stream
-                .as_ref()
-                .map(Stream::position)
-                .unwrap_or_default()
-        };
+        let top = || self.stream.as_ref().map(Stream::position).unwrap_or_default();
         is_stale.then(top)
     }
 
@@ -226,18 +193,13 @@ impl Kept {
                 self.accepted.remove(&oldest);
             }
             let key = options.idempotency_key.clone();
-            self.accepted_order
-                .push_back((now_ms + IDEMPOTENCY_TTL_MS, key.clone()));
+            self.accepted_order.push_back((now_ms + IDEMPOTENCY_TTL_MS, key.clone()));
             self.accepted.insert(key, position.clone());
         }
     }
 
     fn expire(&mut self, now_ms: u64) {
-        while self
-            .accepted_order
-            .front()
-            .is_some_and(|(at_ms, _)| *at_ms <= now_ms)
-        {
+        while self.accepted_order.front().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
             if let Some((_, key)) = self.accepted_order.pop_front() {
                 self.accepted.remove(&key);
             }

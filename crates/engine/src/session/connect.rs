@@ -30,16 +30,11 @@ pub(crate) fn begin(
         let token = std::mem::take(&mut request.token);
         session.block(Wait::ConnectToken { id, request });
         let (key, kind) = (session.key, TokenKind::Connection);
-        turn.out
-            .effects
-            .push_back(Effect::Verify { key, kind, token });
+        turn.out.effects.push_back(Effect::Verify { key, kind, token });
         return Ok(());
     }
     let claims = match session.vouched_user.take() {
-        Some(user) => ConnectionClaims {
-            user: user.into(),
-            ..ConnectionClaims::default()
-        },
+        Some(user) => ConnectionClaims { user: user.into(), ..ConnectionClaims::default() },
         None => {
             let rules = &turn.rules.client;
             if !(rules.insecure || rules.allow_anonymous_connect_without_token) {
@@ -111,21 +106,13 @@ fn admit(
         pong: session.ping_style == PingStyle::Protocol
             && rules.client.ping_interval_ms > 0
             && rules.client.pong_timeout_ms > 0,
-        time: if rules.client.connect_include_server_time {
-            turn.now.unix_ms
-        } else {
-            0
-        },
+        time: if rules.client.connect_include_server_time { turn.now.unix_ms } else { 0 },
         ..ConnectResult::default()
     };
     session.info = Some(info);
     session.expire_at = expire_at;
     let missing = plans.len();
-    session.block(Wait::ConnectJoins {
-        id,
-        result: Box::new(result),
-        missing,
-    });
+    session.block(Wait::ConnectJoins { id, result: Box::new(result), missing });
     for plan in plans {
         join::begin(session, turn, plan);
     }
@@ -142,10 +129,7 @@ pub(crate) fn handle_joined(
     channel: &str,
     joined: SubscribeResult,
 ) {
-    let Some(Wait::ConnectJoins {
-        result, missing, ..
-    }) = session.wait_mut()
-    else {
+    let Some(Wait::ConnectJoins { result, missing, .. }) = session.wait_mut() else {
         return;
     };
     result.subs.push((channel.to_owned(), joined));
@@ -173,9 +157,7 @@ fn finish(session: &mut Session, turn: &mut Turn<'_>) {
     };
     session.phase = Phase::Live;
     turn.out.counters.sessions_connected += 1;
-    session
-        .timers
-        .handle_connected(turn.now, &turn.rules.client, turn.random);
+    session.timers.handle_connected(turn.now, &turn.rules.client, turn.random);
     session.reply(turn, id, ReplyBody::Connect(result));
     for index in (0..session.subscriptions.len()).rev() {
         join::release(session, turn, index);
@@ -192,13 +174,8 @@ fn plan_subscriptions(
     claims: &ConnectionClaims,
 ) -> Result<Vec<Plan>, Refusal> {
     let rules = turn.rules;
-    let wish = |channel: &str| {
-        request
-            .subs
-            .iter()
-            .find(|(name, _)| name == channel)
-            .map(|(_, s)| s)
-    };
+    let wish =
+        |channel: &str| request.subs.iter().find(|(name, _)| name == channel).map(|(_, s)| s);
     let mut plans: Vec<Plan> = Vec::new();
     let mut add = |channel: &str, wish: Option<&SubscribeRequest>, grant, is_of_token| {
         if plans.iter().any(|plan| plan.channel == channel) {
@@ -216,12 +193,7 @@ fn plan_subscriptions(
         add(channel, wish(channel), grant.clone(), true)?;
     }
     if let Some(channel) = personal_channel(turn, &claims.user) {
-        add(
-            &channel,
-            wish(&channel),
-            SubscriptionGrant::default(),
-            false,
-        )?;
+        add(&channel, wish(&channel), SubscriptionGrant::default(), false)?;
     }
     for (channel, wish) in &request.subs {
         match channel::view(&rules.channels, channel) {
@@ -238,21 +210,9 @@ fn plan_subscriptions(
 
 fn personal_channel(turn: &Turn<'_>, user: &str) -> Option<String> {
     let rules = &turn.rules.channels;
-    let personal = turn
-        .rules
-        .client
-        .personal_channel
-        .as_ref()
-        .filter(|_| !user.is_empty())?;
-    let boundary = if personal.namespace.is_empty() {
-        ""
-    } else {
-        &rules.namespace_boundary
-    };
-    Some(format!(
-        "{}{boundary}{}{user}",
-        personal.namespace, rules.user_boundary
-    ))
+    let personal = turn.rules.client.personal_channel.as_ref().filter(|_| !user.is_empty())?;
+    let boundary = if personal.namespace.is_empty() { "" } else { &rules.namespace_boundary };
+    Some(format!("{}{boundary}{}{user}", personal.namespace, rules.user_boundary))
 }
 
 /// With `single_connection`, the newest connection of a user is the only one.
@@ -268,8 +228,7 @@ fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
             except: vec![info.client.clone()],
         };
         let order = Order::Disconnect(DisconnectCode::ConnectionLimit.into());
-        turn.out
-            .submit(BrokerRequest::Control(Arc::new(Control { target, order })));
+        turn.out.submit(BrokerRequest::Control(Arc::new(Control { target, order })));
     }
 }
 

@@ -87,10 +87,7 @@ impl Plan {
         wish: Option<&SubscribeRequest>,
         grant: SubscriptionGrant,
     ) -> Plan {
-        let actor = Actor {
-            user,
-            is_subscriber: true,
-        };
+        let actor = Actor { user, is_subscriber: true };
         let may_history = channel::may_read_history(rules, namespace, actor).is_ok();
         let may_presence = channel::may_read_presence(rules, namespace, actor).is_ok();
         let asked = |field: fn(&SubscribeRequest) -> bool| wish.is_some_and(field);
@@ -100,21 +97,14 @@ impl Plan {
                 || (asked(|wish| wish.recoverable) && (namespace.allow_recovery || may_history)));
         let is_positioned = is_recoverable
             || (namespace.has_history()
-                && (overrides
-                    .force_positioning
-                    .unwrap_or(namespace.force_positioning)
+                && (overrides.force_positioning.unwrap_or(namespace.force_positioning)
                     || (asked(|wish| wish.positioned)
                         && (namespace.allow_positioning || may_history))));
         let tells = overrides.join_leave.unwrap_or(namespace.join_leave);
-        let forced = overrides
-            .force_push_join_leave
-            .unwrap_or(namespace.force_push_join_leave);
+        let forced = overrides.force_push_join_leave.unwrap_or(namespace.force_push_join_leave);
         let recovery = match wish.filter(|_| is_recoverable) {
             Some(wish) if wish.recover => {
-                let since = StreamPosition {
-                    offset: wish.offset,
-                    epoch: wish.epoch.clone(),
-                };
+                let since = StreamPosition { offset: wish.offset, epoch: wish.epoch.clone() };
                 match namespace.recovery_mode {
                     RecoveryMode::Stream => Recovery::Stream(since),
                     RecoveryMode::Cache => Recovery::Cache(since),
@@ -154,11 +144,9 @@ impl Plan {
             _ if !self.traits.is_positioned => JoinRead::Nothing,
             Recovery::None => JoinRead::Position { meta_ttl_ms },
             Recovery::Cache(_) => JoinRead::Newest { meta_ttl_ms },
-            Recovery::Stream(since) => JoinRead::Since {
-                since: since.clone(),
-                limit: self.recovery_limit,
-                meta_ttl_ms,
-            },
+            Recovery::Stream(since) => {
+                JoinRead::Since { since: since.clone(), limit: self.recovery_limit, meta_ttl_ms }
+            }
         }
     }
 }
@@ -171,10 +159,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     let info = if plan.chan_info.is_empty() {
         session_info.clone()
     } else {
-        Arc::new(ClientInfo {
-            chan_info: plan.chan_info.clone(),
-            ..(**session_info).clone()
-        })
+        Arc::new(ClientInfo { chan_info: plan.chan_info.clone(), ..(**session_info).clone() })
     };
     let seat = turn.hub.enter(&plan.channel, session.key.slot);
     let channel = turn.hub.channel(seat);
@@ -202,11 +187,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
         })),
     });
     match request {
-        Some(id) => turn.out.submit(BrokerRequest::Subscribe {
-            id,
-            channel: name,
-            read,
-        }),
+        Some(id) => turn.out.submit(BrokerRequest::Subscribe { id, channel: name, read }),
         None => handle_read(session, turn, request, Ok(JoinedStream::default())),
     }
 }
@@ -234,10 +215,8 @@ pub(crate) fn handle_read(
         return;
     };
     let top = stream.top.clone();
-    let outcome = recovery::decide(
-        std::mem::replace(&mut joining.recovery, Recovery::None),
-        stream,
-    );
+    let outcome =
+        recovery::decide(std::mem::replace(&mut joining.recovery, Recovery::None), stream);
     if outcome.was_recovering {
         let counters = &mut turn.out.counters;
         counters.recoveries_whole += u64::from(outcome.recovered);
@@ -255,8 +234,7 @@ pub(crate) fn handle_read(
     let subscription = &session.subscriptions[index];
     if traits.is_present {
         let (channel, info) = (subscription.channel.clone(), subscription.info.clone());
-        turn.out
-            .submit(BrokerRequest::AddPresence { channel, info });
+        turn.out.submit(BrokerRequest::AddPresence { channel, info });
     }
     answer(session, turn, index, outcome, top);
 }
@@ -289,10 +267,7 @@ fn answer(
     };
     let (origin, data) = (joining.origin, std::mem::take(&mut joining.data));
     let position = if traits.is_positioned {
-        StreamPosition {
-            offset: outcome.offset,
-            epoch: top.epoch,
-        }
+        StreamPosition { offset: outcome.offset, epoch: top.epoch }
     } else {
         StreamPosition::default()
     };
@@ -320,10 +295,7 @@ fn answer(
             let event = PushEvent::Subscribe {
                 recoverable: result.recoverable,
                 positioned: result.positioned,
-                position: StreamPosition {
-                    offset: result.offset,
-                    epoch: result.epoch,
-                },
+                position: StreamPosition { offset: result.offset, epoch: result.epoch },
                 data: result.data,
             };
             session.push(turn, channel.clone(), event);
@@ -338,11 +310,7 @@ fn answer(
 /// The answer is said: let go what waited, and go live.
 pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
     let subscription = &mut session.subscriptions[index];
-    let Some(mut last) = subscription
-        .joining
-        .as_ref()
-        .and_then(|joining| joining.answered)
-    else {
+    let Some(mut last) = subscription.joining.as_ref().and_then(|joining| joining.answered) else {
         return;
     };
     let Some(joining) = subscription.joining.take() else {
@@ -362,11 +330,7 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
             }
             last = offset;
         }
-        session.push(
-            turn,
-            channel.clone(),
-            PushEvent::Publication(held.publication),
-        );
+        session.push(turn, channel.clone(), PushEvent::Publication(held.publication));
     }
     let seated = turn.hub.seated(seat);
     seated.phase = SeatPhase::Live;
@@ -375,11 +339,7 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     seated.offset = last;
     if traits.is_announced {
         let change = Membership::Join;
-        turn.out.submit(BrokerRequest::Announce {
-            channel,
-            info,
-            change,
-        });
+        turn.out.submit(BrokerRequest::Announce { channel, info, change });
     }
     if has_gap {
         turn.out.gaps.push((session.key.slot, seat));
@@ -402,10 +362,7 @@ pub(crate) fn hold(
         joining.has_overflown = true;
         joining.held = VecDeque::new();
     } else {
-        joining.held.push_back(Held {
-            publication: publication.clone(),
-            epoch: epoch.clone(),
-        });
+        joining.held.push_back(Held { publication: publication.clone(), epoch: epoch.clone() });
     }
 }
 
@@ -451,19 +408,12 @@ pub(crate) fn leave(session: &mut Session, turn: &mut Turn<'_>, index: usize) ->
     };
     if subscription.traits.is_present && has_entered {
         let client = subscription.info.clone();
-        turn.out.submit(BrokerRequest::RemovePresence {
-            channel: channel.clone(),
-            client,
-        });
+        turn.out.submit(BrokerRequest::RemovePresence { channel: channel.clone(), client });
     }
     if subscription.traits.is_announced && is_live {
         let (channel, info) = (channel.clone(), subscription.info);
         let change = Membership::Leave;
-        turn.out.submit(BrokerRequest::Announce {
-            channel,
-            info,
-            change,
-        });
+        turn.out.submit(BrokerRequest::Announce { channel, info, change });
     }
     if let Some(channel) = turn.hub.leave(subscription.seat) {
         turn.out.submit(BrokerRequest::Unsubscribe { channel });
@@ -479,9 +429,5 @@ pub(crate) fn handle_gap(session: &mut Session, turn: &mut Turn<'_>, index: usiz
         return session.doom(turn.out, DisconnectCode::InsufficientState);
     }
     let channel = leave(session, turn, index);
-    session.push(
-        turn,
-        channel,
-        PushEvent::from(UnsubscribeCode::InsufficientState),
-    );
+    session.push(turn, channel, PushEvent::from(UnsubscribeCode::InsufficientState));
 }

@@ -28,20 +28,8 @@ pub(crate) fn apply(session: &mut Session, turn: &mut Turn<'_>, control: &Contro
     match &control.order {
         Order::Disconnect(disconnect) => session.doom(turn.out, disconnect.clone()),
         _ if session.phase != Phase::Live => {}
-        Order::Subscribe {
-            channel,
-            expire_at,
-            grant,
-            recover_since,
-        } => {
-            subscribe(
-                session,
-                turn,
-                channel,
-                *expire_at,
-                grant,
-                recover_since.as_ref(),
-            );
+        Order::Subscribe { channel, expire_at, grant, recover_since } => {
+            subscribe(session, turn, channel, *expire_at, grant, recover_since.as_ref());
         }
         Order::Unsubscribe { channel } => unsubscribe(session, turn, channel),
         Order::Refresh { expired: true, .. } => session.doom(turn.out, DisconnectCode::Expired),
@@ -90,14 +78,7 @@ fn subscribe(
         ..SubscribeRequest::default()
     });
     let user = session.user();
-    let mut plan = Plan::new(
-        rules,
-        view.namespace,
-        user,
-        name,
-        wish.as_ref(),
-        grant.clone(),
-    );
+    let mut plan = Plan::new(rules, view.namespace, user, name, wish.as_ref(), grant.clone());
     plan.origin = Origin::Order;
     plan.traits.is_server_side = true;
     plan.expire_at = expire_at;
@@ -107,11 +88,7 @@ fn subscribe(
 /// An empty name means all subscriptions of the session.
 fn unsubscribe(session: &mut Session, turn: &mut Turn<'_>, name: &str) {
     let is_named = |channel: &str| name.is_empty() || channel == name;
-    while let Some(index) = session
-        .subscriptions
-        .iter()
-        .position(|one| is_named(&one.channel))
-    {
+    while let Some(index) = session.subscriptions.iter().position(|one| is_named(&one.channel)) {
         if session.subscriptions[index].joining.is_some() {
             join::abort(session, turn, index, ErrorCode::PermissionDenied);
             continue;

@@ -27,9 +27,7 @@ pub(crate) fn publish(
     }
     channel::check_data(view.namespace.publication_data_format, &request.data)?;
     channel::may_publish(rules, view.namespace, session.actor(&request.channel))?;
-    let subscribed = session
-        .find(&request.channel)
-        .map(|index| &session.subscriptions[index]);
+    let subscribed = session.find(&request.channel).map(|index| &session.subscriptions[index]);
     let (channel, info) = match subscribed {
         Some(subscription) => (subscription.channel.clone(), Some(&subscription.info)),
         None => (request.channel.as_str().into(), session.info.as_ref()),
@@ -42,12 +40,7 @@ pub(crate) fn publish(
     };
     let options = view.namespace.publish_options();
     let request = ask(session, turn, id)?;
-    turn.out.submit(BrokerRequest::Publish {
-        id: request,
-        channel,
-        publication,
-        options,
-    });
+    turn.out.submit(BrokerRequest::Publish { id: request, channel, publication, options });
     Ok(())
 }
 
@@ -75,8 +68,7 @@ pub(crate) fn presence_stats(
     let view = channel::view(&turn.rules.channels, channel)?;
     channel::may_read_presence(turn.rules, view.namespace, session.actor(channel))?;
     let (id, channel) = (ask(session, turn, id)?, channel.into());
-    turn.out
-        .submit(BrokerRequest::PresenceStats { id, channel });
+    turn.out.submit(BrokerRequest::PresenceStats { id, channel });
     Ok(())
 }
 
@@ -90,12 +82,7 @@ pub(crate) fn history(
     let rules = turn.rules;
     let view = channel::view(&rules.channels, &request.channel)?;
     channel::may_read_history(rules, view.namespace, session.actor(&request.channel))?;
-    if request.reverse
-        && request
-            .since
-            .as_ref()
-            .is_some_and(|since| since.offset == 0)
-    {
+    if request.reverse && request.since.as_ref().is_some_and(|since| since.offset == 0) {
         return Err(ErrorCode::BadRequest.into());
     }
     let most = rules.client.history_max_publication_limit;
@@ -107,12 +94,7 @@ pub(crate) fn history(
     };
     let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
     let (id, channel) = (ask(session, turn, id)?, request.channel.into());
-    turn.out.submit(BrokerRequest::History {
-        id,
-        channel,
-        query,
-        meta_ttl_ms,
-    });
+    turn.out.submit(BrokerRequest::History { id, channel, query, meta_ttl_ms });
     Ok(())
 }
 

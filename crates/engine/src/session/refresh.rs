@@ -25,9 +25,7 @@ pub(crate) fn begin(
     }
     session.block(Wait::RefreshToken { id });
     let (key, kind) = (session.key, TokenKind::Connection);
-    turn.out
-        .effects
-        .push_back(Effect::Verify { key, kind, token });
+    turn.out.effects.push_back(Effect::Verify { key, kind, token });
     Ok(())
 }
 
@@ -56,11 +54,7 @@ pub(crate) fn handle_verdict(
     session.expire_at = expire_at;
     set_info(session, claims.info);
     let result = RefreshResult {
-        client: session
-            .info
-            .as_ref()
-            .map(|info| info.client.clone())
-            .unwrap_or_default(),
+        client: session.info.as_ref().map(|info| info.client.clone()).unwrap_or_default(),
         version: turn.rules.version.clone(),
         expires: expire_at.is_some(),
         ttl: expire_at.map_or(0, |at| connect::ttl(turn.now, at)),
@@ -71,30 +65,16 @@ pub(crate) fn handle_verdict(
 
 /// Replaces what others see of this connection from now on.
 pub(crate) fn set_info(session: &mut Session, conn_info: bytes::Bytes) {
-    if let Some(info) = session
-        .info
-        .as_mut()
-        .filter(|info| info.conn_info != conn_info)
-    {
-        *info = Arc::new(ClientInfo {
-            conn_info,
-            ..(**info).clone()
-        });
+    if let Some(info) = session.info.as_mut().filter(|info| info.conn_info != conn_info) {
+        *info = Arc::new(ClientInfo { conn_info, ..(**info).clone() });
     }
 }
 
 /// Server-side subscriptions come from the token; a token that names others needs a new connection (3010).
 fn has_same_channels(session: &Session, claims: &ConnectionClaims) -> bool {
-    let of_token = session
-        .subscriptions
-        .iter()
-        .filter(|one| one.traits.is_of_token);
+    let of_token = session.subscriptions.iter().filter(|one| one.traits.is_of_token);
     let held: HashSet<&str> = of_token.map(|one| &*one.channel).collect();
-    let named: HashSet<&str> = claims
-        .subscriptions
-        .iter()
-        .map(|(name, _)| &**name)
-        .collect();
+    let named: HashSet<&str> = claims.subscriptions.iter().map(|(name, _)| &**name).collect();
     held == named
 }
 
@@ -105,11 +85,7 @@ pub(crate) fn begin_sub(
     id: u32,
     request: SubRefreshRequest,
 ) -> Result<(), Refusal> {
-    let SubRefreshRequest {
-        channel,
-        token,
-        kind,
-    } = request;
+    let SubRefreshRequest { channel, token, kind } = request;
     if channel.is_empty() {
         return Err(DisconnectCode::BadRequest.into());
     }
@@ -121,9 +97,7 @@ pub(crate) fn begin_sub(
     }
     session.block(Wait::SubRefreshToken { id, channel });
     let (key, kind) = (session.key, TokenKind::Subscription);
-    turn.out
-        .effects
-        .push_back(Effect::Verify { key, kind, token });
+    turn.out.effects.push_back(Effect::Verify { key, kind, token });
     Ok(())
 }
 
@@ -150,13 +124,6 @@ pub(crate) fn handle_sub_verdict(
     }
     session.subscriptions[index].expire_at = expire_at;
     let ttl = expire_at.map_or(0, |at| connect::ttl(turn.now, at));
-    session.reply(
-        turn,
-        id,
-        ReplyBody::SubRefresh {
-            expires: expire_at.is_some(),
-            ttl,
-        },
-    );
+    session.reply(turn, id, ReplyBody::SubRefresh { expires: expire_at.is_some(), ttl });
     Ok(())
 }

@@ -39,9 +39,7 @@ pub(crate) fn begin(
         let token = std::mem::take(&mut request.token);
         session.block(Wait::SubscribeToken { id, request });
         let (key, kind) = (session.key, TokenKind::Subscription);
-        turn.out
-            .effects
-            .push_back(Effect::Verify { key, kind, token });
+        turn.out.effects.push_back(Effect::Verify { key, kind, token });
         return Ok(());
     }
     channel::may_subscribe(rules, &view, session.user())?;

@@ -69,17 +69,11 @@ pub(crate) fn next(session: &Session, now: Now, rules: &ClientRules) -> Option<u
         return None;
     }
     let timers = &session.timers;
-    let mut first = timers
-        .stale_at_ms
-        .min(timers.ping_at_ms)
-        .min(timers.pong_by_ms);
+    let mut first = timers.stale_at_ms.min(timers.ping_at_ms).min(timers.pong_by_ms);
     if let Some(at) = session.expire_at {
         first = first.min(now.monotonic_at(end_of_grace(at, rules.expired_close_delay_ms)));
     }
-    let ends = session
-        .subscriptions
-        .iter()
-        .filter_map(|subscription| subscription.expire_at);
+    let ends = session.subscriptions.iter().filter_map(|subscription| subscription.expire_at);
     if let Some(at) = ends.min() {
         first = first.min(now.monotonic_at(end_of_grace(at, rules.expired_sub_close_delay_ms)));
     }
@@ -94,13 +88,9 @@ pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
     let is_over = |at: i64, grace_ms: u64| end_of_grace(at, grace_ms) <= unix_ms;
     let is_stale = session.timers.stale_at_ms <= now_ms;
     let is_silent = session.timers.pong_by_ms <= now_ms;
-    let is_expired = session
-        .expire_at
-        .is_some_and(|at| is_over(at, rules.expired_close_delay_ms));
+    let is_expired = session.expire_at.is_some_and(|at| is_over(at, rules.expired_close_delay_ms));
     let over = |subscription: &super::Subscription| {
-        subscription
-            .expire_at
-            .is_some_and(|at| is_over(at, rules.expired_sub_close_delay_ms))
+        subscription.expire_at.is_some_and(|at| is_over(at, rules.expired_sub_close_delay_ms))
     };
     if is_stale {
         return session.doom(turn.out, DisconnectCode::Stale);
@@ -132,13 +122,7 @@ fn end_of_grace(unix_seconds: i64, grace_ms: u64) -> i64 {
 
 fn ping(session: &mut Session, turn: &mut Turn<'_>) {
     match session.ping_style {
-        PingStyle::Protocol => session.send(
-            turn,
-            &Reply {
-                id: 0,
-                body: ReplyBody::Ping,
-            },
-        ),
+        PingStyle::Protocol => session.send(turn, &Reply { id: 0, body: ReplyBody::Ping }),
         PingStyle::Frame => {
             let frame = encoder::frame(FrameKind::Ping, b"");
             session.send_frame(turn.out, frame, turn.rules.client.queue_max_size);

@@ -29,7 +29,9 @@ impl Api {
 
     async fn run_one(&self, command: &Option<BatchCommand>) -> String {
         let command = command.as_ref().and_then(|members| members.iter().next());
-        let Some((name, params)) = command else { return failed(&ApiError::BAD_REQUEST) };
+        let Some((name, params)) = command else {
+            return failed(&ApiError::BAD_REQUEST);
+        };
         let method = match Method::named(name) {
             // A batch in a batch could nest without end.
             None | Some(Method::Batch) => return failed(&ApiError::METHOD_NOT_FOUND),

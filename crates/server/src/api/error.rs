@@ -43,7 +43,7 @@ impl ApiError {
     pub(super) fn status(&self) -> StatusCode {
         match self.code {
             102 | 104 => StatusCode::NOT_FOUND,
-            106 | 107 | 108 => StatusCode::BAD_REQUEST,
+            106..=108 => StatusCode::BAD_REQUEST,
             111 => StatusCode::TOO_MANY_REQUESTS,
             112 => StatusCode::RANGE_NOT_SATISFIABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

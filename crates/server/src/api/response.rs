@@ -94,8 +94,7 @@ pub(super) fn published(position: &StreamPosition) -> String {
 
 impl<'a> Presence<'a> {
     pub(super) fn of(clients: &'a [Arc<wire::protocol::ClientInfo>]) -> Presence<'a> {
-        let presence =
-            clients.iter().map(|info| (&*info.client, ClientInfo::of(info))).collect();
+        let presence = clients.iter().map(|info| (&*info.client, ClientInfo::of(info))).collect();
         Presence { presence }
     }
 }

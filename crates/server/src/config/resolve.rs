@@ -42,7 +42,9 @@ struct Walk<'f> {
 
 impl Walk<'_> {
     fn object(&mut self, prefix: &str, value: &Value) {
-        let Some(members) = value.as_object() else { return };
+        let Some(members) = value.as_object() else {
+            return;
+        };
         for (name, value) in members {
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
             if path == "channel.namespaces" {
@@ -67,9 +69,8 @@ impl Walk<'_> {
     }
 
     fn is_prefix(&self, path: &str) -> bool {
-        let is_within = |known: &str| {
-            known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
-        };
+        let is_within =
+            |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
         self.known.iter().any(|(known, _)| is_within(known))
             || ABSENT.iter().chain(WITHOUT_EFFECT).any(|known| is_within(known))
     }
@@ -243,49 +244,31 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     let values = Values { found, overrides };
     let port = u16::try_from(values.number("http_server.port")).unwrap_or(0);
     let mut channels = resolve_channels(&values, &mut mistakes);
-    let mut origins = values.list("client.allowed_origins");
     let mut api = resolve_api(&values);
     if values.flag("demo.enabled") {
         channels.namespaces.entry("demo".to_owned()).or_insert_with(demo_namespace);
     }
-    if let Some(development) = development {
-        if origins.is_empty() {
-            // Only the page of this server; which port it has is not known yet when the system chooses it.
-            let port = if port == 0 { "*".to_owned() } else { port.to_string() };
-            let hosts = ["127.0.0.1", "localhost"];
-            origins = hosts.iter().map(|host| format!("http://{host}:{port}")).collect();
-        }
-        if api.key.is_empty() {
-            api.key.clone_from(&development.api_key);
-        }
+    if let Some(development) = development
+        && api.key.is_empty()
+    {
+        api.key.clone_from(&development.api_key);
     }
     let client = resolve_client(&values, &channels, &mut mistakes);
-    let origins = OriginPolicy::new(&origins).unwrap_or_else(|pattern| {
-        let text = format!("the pattern {pattern:?} cannot be read");
-        mistakes.push(("client.allowed_origins".to_owned(), text));
-        OriginPolicy::default()
-    });
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let config = Config {
         rules: Arc::new(Rules { channels, client, version }),
         http: resolve_http(&values, port, &mut mistakes),
         websocket: resolve_websocket(&values, &mut mistakes),
-        admission: AdmissionSettings {
-            origins,
-            connection_limit: values.count("client.connection_limit"),
-            connection_rate_limit: values.number("client.connection_rate_limit"),
-            user_connection_limit: values.count("client.user_connection_limit"),
-            user_id_http_header: values
-                .some_text("client.user_id_http_header")
-                .map(|name| name.to_lowercase()),
-        },
+        admission: resolve_admission(&values, development.is_some().then_some(port), &mut mistakes),
         token: resolve_token(&values, "client.token", &mut mistakes),
         subscription_token: values
             .flag("client.subscription_token.enabled")
             .then(|| resolve_token(&values, "client.subscription_token", &mut mistakes)),
         api,
         health: values.flag("health.enabled").then(|| values.text("health.handler_prefix")),
-        metrics: values.flag("prometheus.enabled").then(|| values.text("prometheus.handler_prefix")),
+        metrics: values
+            .flag("prometheus.enabled")
+            .then(|| values.text("prometheus.handler_prefix")),
         log: resolve_log(&values),
         shutdown: Shutdown {
             timeout: Duration::from_millis(values.ms("shutdown.timeout")),
@@ -303,6 +286,36 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
 }
 
 type Complaints = Vec<(String, String)>;
+
+/// `development_port` is the port of a server in development mode, whose own page may connect.
+fn resolve_admission(
+    values: &Values<'_>,
+    development_port: Option<u16>,
+    mistakes: &mut Complaints,
+) -> AdmissionSettings {
+    let mut origins = values.list("client.allowed_origins");
+    if let Some(port) = development_port
+        && origins.is_empty()
+    {
+        // Which port the system will choose is not known yet.
+        let port = if port == 0 { "*".to_owned() } else { port.to_string() };
+        origins = ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{port}")).to_vec();
+    }
+    let origins = OriginPolicy::new(&origins).unwrap_or_else(|pattern| {
+        let text = format!("the pattern {pattern:?} cannot be read");
+        mistakes.push(("client.allowed_origins".to_owned(), text));
+        OriginPolicy::default()
+    });
+    AdmissionSettings {
+        origins,
+        connection_limit: values.count("client.connection_limit"),
+        connection_rate_limit: values.number("client.connection_rate_limit"),
+        user_connection_limit: values.count("client.user_connection_limit"),
+        user_id_http_header: values
+            .some_text("client.user_id_http_header")
+            .map(|name| name.to_lowercase()),
+    }
+}
 
 fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut Complaints) -> HttpServer {
     let internal_port = u16::try_from(values.number("http_server.internal_port")).unwrap_or(0);
@@ -582,8 +595,7 @@ fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> 
         issuer: text("issuer"),
         issuer_regex: text("issuer_regex"),
         user_id_claim: text("user_id_claim"),
-        insecure_skip_signature_verify: values
-            .flag("client.insecure_skip_token_signature_verify"),
+        insecure_skip_signature_verify: values.flag("client.insecure_skip_token_signature_verify"),
     };
     if let Err(error) = crate::token::Verifier::new(&settings) {
         mistakes.push((format!("{path}.{}", error.setting), error.fault.to_string()));

@@ -75,7 +75,8 @@ pub fn reference() -> String {
             write!(out, "\n## {title}\n\n| Key | Default | Meaning |\n|---|---|---|\n");
         for key in keys {
             let default = toml_value(key);
-            let _infallible = writeln!(out, "| `{prefix}{}` | `{default}` | {} |", key.path, key.doc);
+            let _infallible =
+                writeln!(out, "| `{prefix}{}` | `{default}` | {} |", key.path, key.doc);
         }
     };
     table("Server", "", KEYS);

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::Source;
 use super::keys::{KEYS, Key, Kind, NAMESPACE_KEYS, TOKEN_KEYS};
 use super::mistakes::{Mistake, Mistakes, closest};
-use super::Source;
 
 /// What was written, and what is wrong with it so far.
 pub(super) struct Found {
@@ -49,9 +49,8 @@ impl Found {
 /// Reads everything; a file that cannot be read ends it.
 pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
     let tree = match &source.file {
-        Some(path) => read_file(path).map_err(|text| {
-            Mistakes(vec![Mistake { place: path.display().to_string(), text }])
-        })?,
+        Some(path) => read_file(path)
+            .map_err(|text| Mistakes(vec![Mistake { place: path.display().to_string(), text }]))?,
         None => Value::Object(Map::new()),
     };
     let has_file = source.file.is_some();
@@ -145,7 +144,8 @@ fn set_namespaces(found: &mut Found, name: &str, text: &str) {
 
 /// `TIDINGS_CHANNEL_NAMESPACES_<NAME>_<OPTION>`.
 fn set_namespace_option(found: &mut Found, variable: &str, text: &str) -> bool {
-    let Some(rest) = variable.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('_')) else {
+    let Some(rest) = variable.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('_'))
+    else {
         return false;
     };
     let Some(list) = found.value("channel.namespaces").and_then(Value::as_array) else {
@@ -158,7 +158,9 @@ fn set_namespace_option(found: &mut Found, variable: &str, text: &str) -> bool {
         let key = NAMESPACE_KEYS.iter().find(|key| key.path == option)?;
         Some((index, key))
     });
-    let Some((index, key)) = matching else { return false };
+    let Some((index, key)) = matching else {
+        return false;
+    };
     let path = format!("channel.namespaces[{index}].{}", key.path);
     set_text(found, &path, variable, key.kind, text);
     true

@@ -14,7 +14,7 @@ fn file(ending: &str, text: &str) -> tempfile::TempPath {
 
 fn load_text(ending: &str, text: &str) -> Result<(Config, Vec<Mistake>), Mistakes> {
     let path = file(ending, text);
-    load(Source { file: Some(path.to_path_buf()), ..Source::default() })
+    load(&Source { file: Some(path.to_path_buf()), ..Source::default() })
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -59,7 +59,8 @@ fn a_file_of_the_compatible_server_works_in_all_three_forms() {
     for (ending, text) in
         [(".json", json), (".toml", &toml::to_string(&tree).unwrap()), (".yaml", yaml)]
     {
-        let (config, _) = load_text(ending, text).unwrap_or_else(|error| panic!("{ending}: {error}"));
+        let (config, _) =
+            load_text(ending, text).unwrap_or_else(|error| panic!("{ending}: {error}"));
         assert_eq!(config.token.hmac_secret_key.as_deref(), Some("secret"));
         assert_eq!(config.rules.channels.namespaces["chat"].history_ttl_ms, 60_000);
         assert!(config.rules.channels.without_namespace.subscribe.client);
@@ -121,8 +122,9 @@ fn every_mistake_is_told_at_once_with_its_key() {
 
 #[test]
 fn environment_wins_over_the_file_and_flags_over_both() {
-    let path = file(".toml", "[http_server]\nport = 1\n[client]\nchannel_limit = 1\ninsecure = true\n");
-    let (config, _) = load(Source {
+    let path =
+        file(".toml", "[http_server]\nport = 1\n[client]\nchannel_limit = 1\ninsecure = true\n");
+    let (config, _) = load(&Source {
         file: Some(path.to_path_buf()),
         environment: pairs(&[
             ("TIDINGS_HTTP_SERVER_PORT", "2"),
@@ -152,7 +154,7 @@ fn unknown_keys_and_variables_are_warnings_only_when_allowed() {
         environment: pairs(&[("TIDINGS_HTTP_SERVER_PROT", "2"), ("TIDINGS_LOG_LEVEL", "loud")]),
         ..Source::default()
     };
-    let refused = load(source.clone()).unwrap_err().to_string();
+    let refused = load(&source).unwrap_err().to_string();
     expect![[r#"
         3 mistakes in the configuration:
           TIDINGS_HTTP_SERVER_PROT: there is no such setting; did you mean TIDINGS_HTTP_SERVER_PORT?
@@ -160,7 +162,7 @@ fn unknown_keys_and_variables_are_warnings_only_when_allowed() {
           log.level: expected one of "none", "trace", "debug", "info", "warn", "error", not "loud""#]]
     .assert_eq(&refused);
     let environment = pairs(&[("TIDINGS_HTTP_SERVER_PROT", "2")]);
-    let (_, warnings) = load(Source { allow_unknown_keys: true, environment, ..source }).unwrap();
+    let (_, warnings) = load(&Source { allow_unknown_keys: true, environment, ..source }).unwrap();
     assert_eq!(warnings.len(), 2);
 }
 
@@ -172,14 +174,14 @@ fn a_file_that_cannot_be_read_says_why() {
     assert!(message(".json", "{").contains("is not JSON"));
     assert!(message(".ini", "").contains("must end in"));
     let missing = Source { file: Some("does-not-exist.toml".into()), ..Source::default() };
-    assert!(load(missing).unwrap_err().to_string().contains("cannot be read"));
+    assert!(load(&missing).unwrap_err().to_string().contains("cannot be read"));
 }
 
 #[test]
 fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     let development = Some(Development { api_key: "k".into() });
     let source = Source { development, ..Source::default() };
-    let (config, _) = load(source.clone()).unwrap();
+    let (config, _) = load(&source).unwrap();
     assert_eq!(config.http.address, "127.0.0.1");
     assert!(config.demo && config.rules.client.allow_anonymous_connect_without_token);
     assert!(config.admission.origins.allows(Some("http://localhost:8000")));
@@ -187,7 +189,7 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     assert!(config.rules.channels.namespaces["demo"].subscribe.anonymous);
     assert!(!config.rules.channels.without_namespace.subscribe.anonymous);
     let path = file(".toml", "");
-    let (with_file, _) = load(Source { file: Some(path.to_path_buf()), ..source }).unwrap();
+    let (with_file, _) = load(&Source { file: Some(path.to_path_buf()), ..source }).unwrap();
     assert!(!with_file.demo && !with_file.rules.client.allow_anonymous_connect_without_token);
     assert!(with_file.rules.channels.namespaces.is_empty() && with_file.api.key.is_empty());
 }

@@ -131,26 +131,7 @@ pub fn render(totals: &Totals, http: &HttpCounts, uptime_seconds: u64) -> String
     for (status, count) in http.refused.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         page.labelled("tidings_handshakes_refused_total", &[&status.to_string()], *count);
     }
-    let counters = &totals.counters;
-    page.plain("tidings_connections_opened_total", counters.sessions_opened);
-    page.plain("tidings_connections_admitted_total", counters.sessions_connected);
-    for (code, count) in &totals.closes.0 {
-        page.labelled("tidings_connections_closed_total", &[&code.to_string()], *count);
-    }
-    for (kind, count) in CommandKind::ALL.iter().zip(counters.commands) {
-        page.labelled("tidings_commands_total", &[kind.name()], count);
-    }
-    page.plain("tidings_command_errors_total", counters.error_replies);
-    page.plain("tidings_subscriptions_joined_total", counters.subscriptions_joined);
-    page.plain("tidings_publications_total", counters.publications);
-    page.plain("tidings_deliveries_total", counters.deliveries);
-    page.labelled("tidings_recoveries_total", &["true"], counters.recoveries_whole);
-    page.labelled("tidings_recoveries_total", &["false"], counters.recoveries_refused);
-    page.plain("tidings_recovered_publications_total", counters.recovered_publications);
-    page.plain("tidings_gaps_total", counters.gaps_told);
-    page.plain("tidings_received_bytes_total", totals.traffic.received);
-    page.plain("tidings_sent_bytes_total", totals.traffic.sent);
-    page.plain("tidings_socket_writes_total", totals.traffic.writes);
+    page.clients(totals);
     for ((method, code), count) in http.api.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         page.labelled("tidings_api_calls_total", &[method, &code.to_string()], *count);
     }
@@ -194,6 +175,30 @@ struct Page {
 }
 
 impl Page {
+    /// What clients did.
+    fn clients(&mut self, totals: &Totals) {
+        let counters = &totals.counters;
+        self.plain("tidings_connections_opened_total", counters.sessions_opened);
+        self.plain("tidings_connections_admitted_total", counters.sessions_connected);
+        for (code, count) in &totals.closes.0 {
+            self.labelled("tidings_connections_closed_total", &[&code.to_string()], *count);
+        }
+        for (kind, count) in CommandKind::ALL.iter().zip(counters.commands) {
+            self.labelled("tidings_commands_total", &[kind.name()], count);
+        }
+        self.plain("tidings_command_errors_total", counters.error_replies);
+        self.plain("tidings_subscriptions_joined_total", counters.subscriptions_joined);
+        self.plain("tidings_publications_total", counters.publications);
+        self.plain("tidings_deliveries_total", counters.deliveries);
+        self.labelled("tidings_recoveries_total", &["true"], counters.recoveries_whole);
+        self.labelled("tidings_recoveries_total", &["false"], counters.recoveries_refused);
+        self.plain("tidings_recovered_publications_total", counters.recovered_publications);
+        self.plain("tidings_gaps_total", counters.gaps_told);
+        self.plain("tidings_received_bytes_total", totals.traffic.received);
+        self.plain("tidings_sent_bytes_total", totals.traffic.sent);
+        self.plain("tidings_socket_writes_total", totals.traffic.writes);
+    }
+
     fn plain(&mut self, name: &str, value: u64) {
         self.labelled(name, &[], value);
     }

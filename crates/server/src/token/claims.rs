@@ -47,10 +47,7 @@ pub(super) fn subscription(
     user: String,
 ) -> Result<SubscriptionClaims, Cause> {
     let claims: Subscription = read_claims(payload)?;
-    let channel = claims
-        .channel
-        .filter(|channel| !channel.is_empty())
-        .ok_or(Cause::NoChannel)?;
+    let channel = claims.channel.filter(|channel| !channel.is_empty()).ok_or(Cause::NoChannel)?;
     let grant: Grant<'_> = read_claims(payload)?;
     Ok(SubscriptionClaims {
         user,
@@ -64,9 +61,7 @@ pub(super) fn subscription(
 /// Reads the one claim `name` as a text, empty when absent.
 pub(super) fn text_claim(payload: &[u8], name: &str) -> Result<String, Cause> {
     let mut json = serde_json::Deserializer::from_slice(payload);
-    let found = NamedClaim(name)
-        .deserialize(&mut json)
-        .map_err(|_| Cause::Claims)?;
+    let found = NamedClaim(name).deserialize(&mut json).map_err(|_| Cause::Claims)?;
     json.end().map_err(|_| Cause::Claims)?;
     Ok(found.unwrap_or_default())
 }
@@ -190,10 +185,7 @@ fn without_options(channels: Vec<String>) -> Vec<(String, SubscriptionGrant)> {
 /// Bytes given as JSON or, for anything else, in base64, which wins.
 fn content(json: Option<&RawValue>, base64: Option<String>) -> Result<Bytes, Cause> {
     match base64.filter(|text| !text.is_empty()) {
-        Some(text) => STANDARD
-            .decode(text)
-            .map(Bytes::from)
-            .map_err(|_| Cause::Claims),
+        Some(text) => STANDARD.decode(text).map(Bytes::from).map_err(|_| Cause::Claims),
         None => Ok(json.map(|value| compact(value.get())).unwrap_or_default()),
     }
 }

@@ -36,19 +36,15 @@ enum Claim {
 impl Endpoint {
     /// Reads an address and finds the listed values of every placeholder.
     pub(super) fn new(text: &str, expectations: &Expectations) -> Result<Self, KeyError> {
-        let refused = |fault| KeyError {
-            setting: SETTING,
-            fault,
-        };
+        let refused = |fault| KeyError { setting: SETTING, fault };
         if !(text.starts_with("http://") || text.starts_with("https://")) {
             return Err(refused(KeyFault::NotHttp));
         }
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, opened)) = rest.split_once("{{") {
-            let (name, after) = opened
-                .split_once("}}")
-                .ok_or_else(|| refused(KeyFault::Placeholder))?;
+            let (name, after) =
+                opened.split_once("}}").ok_or_else(|| refused(KeyFault::Placeholder))?;
             let placeholder = Placeholder::new(name, expectations).map_err(refused)?;
             pieces.push(Piece::Text(before.to_owned()));
             pieces.push(Piece::Placeholder(placeholder));
@@ -60,9 +56,7 @@ impl Endpoint {
 
     /// Whether a token's claims have to be read to know the address.
     pub(super) fn depends_on_claims(&self) -> bool {
-        self.pieces
-            .iter()
-            .any(|piece| matches!(piece, Piece::Placeholder(_)))
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Placeholder(_)))
     }
 
     /// All addresses that the endpoint stands for.
@@ -74,10 +68,7 @@ impl Endpoint {
                 Piece::Placeholder(placeholder) => &placeholder.values,
             };
             if addresses.len() * values.len() > ENDPOINTS_MAX {
-                return Err(KeyError {
-                    setting: SETTING,
-                    fault: KeyFault::TooManyEndpoints,
-                });
+                return Err(KeyError { setting: SETTING, fault: KeyFault::TooManyEndpoints });
             }
             addresses = addresses
                 .iter()
@@ -100,11 +91,7 @@ impl Endpoint {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => address.push_str(text),
-                Piece::Placeholder(Placeholder {
-                    name,
-                    claim,
-                    values,
-                }) => {
+                Piece::Placeholder(Placeholder { name, claim, values }) => {
                     let captures = match claim {
                         Claim::Issuer => issuer.as_ref()?,
                         Claim::Audience => audience.as_ref()?,
@@ -132,11 +119,7 @@ impl Placeholder {
             (None, None) | (Some(_), Some(_)) => return Err(KeyFault::PlaceholderGroup),
         };
         let values = listed_values(pattern.as_str(), name).ok_or(KeyFault::PlaceholderOpen)?;
-        Ok(Self {
-            name: name.to_owned(),
-            claim,
-            values,
-        })
+        Ok(Self { name: name.to_owned(), claim, values })
     }
 }
 

@@ -29,26 +29,18 @@ impl Expectations {
     /// Checks both claims.
     pub(super) fn check(&self, claims: &Registered) -> Result<(), Cause> {
         let issuer = claims.issuer();
-        let issuer_holds = self
-            .issuer
-            .as_deref()
-            .is_none_or(|expected| issuer == expected)
-            && self
-                .issuer_pattern
-                .as_ref()
-                .is_none_or(|pattern| pattern.is_match(issuer));
+        let issuer_holds = self.issuer.as_deref().is_none_or(|expected| issuer == expected)
+            && self.issuer_pattern.as_ref().is_none_or(|pattern| pattern.is_match(issuer));
         if !issuer_holds {
             return Err(Cause::Issuer);
         }
         let audience = claims.audience();
-        let audience_holds = self
-            .audience
-            .as_ref()
-            .is_none_or(|expected| audience.contains(expected))
-            && self
-                .audience_pattern
-                .as_ref()
-                .is_none_or(|pattern| audience.iter().any(|value| pattern.is_match(value)));
+        let audience_holds =
+            self.audience.as_ref().is_none_or(|expected| audience.contains(expected))
+                && self
+                    .audience_pattern
+                    .as_ref()
+                    .is_none_or(|pattern| audience.iter().any(|value| pattern.is_match(value)));
         if !audience_holds {
             return Err(Cause::Audience);
         }
@@ -63,10 +55,7 @@ impl Expectations {
     /// What the audience's expression found in the first value that matches.
     pub(super) fn audience_captures<'c>(&self, claims: &'c Registered) -> Option<Captures<'c>> {
         let pattern = self.audience_pattern.as_ref()?;
-        claims
-            .audience()
-            .iter()
-            .find_map(|value| pattern.captures(value))
+        claims.audience().iter().find_map(|value| pattern.captures(value))
     }
 
     pub(super) fn issuer_pattern(&self) -> Option<&Regex> {
@@ -87,8 +76,5 @@ fn pattern(setting: &'static str, value: &Option<String>) -> Result<Option<Regex
     configured(value)
         .map(|text| Regex::new(&text))
         .transpose()
-        .map_err(|_| KeyError {
-            setting,
-            fault: KeyFault::Pattern,
-        })
+        .map_err(|_| KeyError { setting, fault: KeyFault::Pattern })
 }

@@ -50,9 +50,7 @@ impl HttpFetch {
     /// A fetcher for all key sets of a verifier.
     pub(super) fn shared() -> Arc<dyn Fetch> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
+        let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build();
         let agent = Agent::config_builder()
             .tls_config(tls)
             .timeout_global(Some(Duration::from_millis(KEY_SET_TIMEOUT_MS)))

@@ -40,12 +40,7 @@ enum Found {
 
 impl Jwks {
     pub(super) fn new(address: String, fetch: Arc<dyn Fetch>) -> Self {
-        Self {
-            address,
-            fetch,
-            cache: Mutex::default(),
-            flight: Mutex::default(),
-        }
+        Self { address, fetch, cache: Mutex::default(), flight: Mutex::default() }
     }
 
     /// The key with this id for this algorithm, fetched if need be and allowed.
@@ -68,11 +63,7 @@ impl Jwks {
     }
 
     fn fetch_keys(&self) -> Result<KeySet, FetchFailure> {
-        let attempt = || {
-            self.fetch
-                .fetch(&self.address)
-                .and_then(|text| KeySet::parse(&text))
-        };
+        let attempt = || self.fetch.fetch(&self.address).and_then(|text| KeySet::parse(&text));
         let mut outcome = attempt();
         for _ in 1..KEY_SET_ATTEMPTS {
             if outcome.is_ok() {
@@ -116,9 +107,7 @@ impl Cache {
         if self.failed {
             return Err(Cause::KeysUnavailable);
         }
-        self.keys
-            .find(key_id, algorithm)
-            .unwrap_or(Err(Cause::UnknownKeyId))
+        self.keys.find(key_id, algorithm).unwrap_or(Err(Cause::UnknownKeyId))
     }
 }
 

@@ -36,9 +36,7 @@ impl KeySet {
             let Object(key) = serde_json::from_str::<Object<Jwk>>(key.get()).ok()?;
             key.read()
         });
-        Ok(Self {
-            keys: keys.collect(),
-        })
+        Ok(Self { keys: keys.collect() })
     }
 
     /// The key with this id for this algorithm; `None` when no key has the id.
@@ -50,11 +48,7 @@ impl KeySet {
         let mut named = self.keys.iter().filter(|(id, _)| id == key_id).peekable();
         named.peek()?;
         let fitting = named.find(|(_, key)| key.supports(algorithm));
-        Some(
-            fitting
-                .map(|(_, key)| Arc::clone(key))
-                .ok_or(Cause::Algorithm),
-        )
+        Some(fitting.map(|(_, key)| Arc::clone(key)).ok_or(Cause::Algorithm))
     }
 }
 

@@ -29,16 +29,8 @@ impl StaticKeys {
             current: read("hmac_secret_key", &settings.hmac_secret_key, Secret::new)?,
             previous: read("hmac_previous_secret_key", previous, Secret::new)?
                 .map(|secret| (secret, until)),
-            rsa: read(
-                "rsa_public_key",
-                &settings.rsa_public_key,
-                PublicKey::rsa_from_pem,
-            )?,
-            ecdsa: read(
-                "ecdsa_public_key",
-                &settings.ecdsa_public_key,
-                PublicKey::ecdsa_from_pem,
-            )?,
+            rsa: read("rsa_public_key", &settings.rsa_public_key, PublicKey::rsa_from_pem)?,
+            ecdsa: read("ecdsa_public_key", &settings.ecdsa_public_key, PublicKey::ecdsa_from_pem)?,
         })
     }
 
@@ -47,38 +39,20 @@ impl StaticKeys {
         let algorithm = jws.algorithm.ok_or(Cause::Algorithm)?;
         match algorithm.family() {
             Family::Hmac => self.verify_hmac(algorithm, jws, now_unix),
-            Family::Rsa => self
-                .rsa
-                .as_ref()
-                .ok_or(Cause::NoKey)?
-                .verify(algorithm, jws),
-            Family::Ecdsa => self
-                .ecdsa
-                .as_ref()
-                .ok_or(Cause::NoKey)?
-                .verify(algorithm, jws),
+            Family::Rsa => self.rsa.as_ref().ok_or(Cause::NoKey)?.verify(algorithm, jws),
+            Family::Ecdsa => self.ecdsa.as_ref().ok_or(Cause::NoKey)?.verify(algorithm, jws),
             Family::EdDsa => Err(Cause::NoKey),
         }
     }
 
     /// Whether a token of this algorithm would have a public key to be checked with.
     pub(super) fn has_public_key(&self, algorithm: Algorithm) -> bool {
-        [&self.rsa, &self.ecdsa]
-            .into_iter()
-            .flatten()
-            .any(|key| key.supports(algorithm))
+        [&self.rsa, &self.ecdsa].into_iter().flatten().any(|key| key.supports(algorithm))
     }
 
     fn verify_hmac(&self, algorithm: Algorithm, jws: &Jws<'_>, now_unix: i64) -> Result<(), Cause> {
-        let previous = self
-            .previous
-            .as_ref()
-            .filter(|(_, until)| until.holds_at(now_unix));
-        let mut secrets = self
-            .current
-            .iter()
-            .chain(previous.map(|(secret, _)| secret))
-            .peekable();
+        let previous = self.previous.as_ref().filter(|(_, until)| until.holds_at(now_unix));
+        let mut secrets = self.current.iter().chain(previous.map(|(secret, _)| secret)).peekable();
         if secrets.peek().is_none() {
             return Err(Cause::NoKey);
         }
@@ -98,9 +72,7 @@ fn read<T>(
 ) -> Result<Option<T>, KeyError> {
     match value.as_deref() {
         None | Some("") => Ok(None),
-        Some(text) => parse(text)
-            .map(Some)
-            .map_err(|fault| KeyError { setting, fault }),
+        Some(text) => parse(text).map(Some).map_err(|fault| KeyError { setting, fault }),
     }
 }
 

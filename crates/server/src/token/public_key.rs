@@ -23,13 +23,9 @@ impl PublicKey {
     /// Checks the signature of a token. An algorithm of another family, size or curve is refused
     /// whatever the signature is.
     pub(super) fn verify(&self, algorithm: Algorithm, jws: &Jws<'_>) -> Result<(), Cause> {
-        let (_, key) = self
-            .checks
-            .iter()
-            .find(|(known, _)| *known == algorithm)
-            .ok_or(Cause::Algorithm)?;
-        key.verify_sig(jws.signed, &jws.signature)
-            .map_err(|_| Cause::Signature)
+        let (_, key) =
+            self.checks.iter().find(|(known, _)| *known == algorithm).ok_or(Cause::Algorithm)?;
+        key.verify_sig(jws.signed, &jws.signature).map_err(|_| Cause::Signature)
     }
 
     /// Whether this key checks signatures of the algorithm.
@@ -62,10 +58,7 @@ impl PublicKey {
     /// An ECDSA key from PEM; its curve decides which algorithm it checks.
     pub(super) fn ecdsa_from_pem(text: &str) -> Result<Self, KeyFault> {
         let der = pem::decode_public_key(text, &["PUBLIC KEY"])?;
-        CURVES
-            .iter()
-            .find_map(|curve| curve.key(&der))
-            .ok_or(KeyFault::NotEcdsa)
+        CURVES.iter().find_map(|curve| curve.key(&der)).ok_or(KeyFault::NotEcdsa)
     }
 
     /// An RSA key from modulus and exponent, as in a key set.
@@ -75,10 +68,7 @@ impl PublicKey {
         if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) {
             return None;
         }
-        let components = RsaPublicKeyComponents {
-            n,
-            e: without_leading_zeros(exponent),
-        };
+        let components = RsaPublicKeyComponents { n, e: without_leading_zeros(exponent) };
         let checks = RSA_CHECKS
             .iter()
             .map(|(name, check)| Some((*name, components.to_parsed_public_key(check).ok()?)))
@@ -101,9 +91,7 @@ impl PublicKey {
             return None;
         }
         let key = ParsedPublicKey::new(&ED25519, bytes).ok()?;
-        Some(Self {
-            checks: vec![(Algorithm::EdDsa, key)],
-        })
+        Some(Self { checks: vec![(Algorithm::EdDsa, key)] })
     }
 }
 
@@ -129,9 +117,7 @@ struct Curve {
 impl Curve {
     fn key(&self, encoded: &[u8]) -> Option<PublicKey> {
         let key = ParsedPublicKey::new(self.check, encoded).ok()?;
-        Some(PublicKey {
-            checks: vec![(self.algorithm, key)],
-        })
+        Some(PublicKey { checks: vec![(self.algorithm, key)] })
     }
 }
 

@@ -87,10 +87,7 @@ impl Visitor<'_> for NumericDateVisitor {
     }
 
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<NumericDate, E> {
-        Ok(NumericDate {
-            floor: seconds,
-            ceiling: seconds,
-        })
+        Ok(NumericDate { floor: seconds, ceiling: seconds })
     }
 
     fn visit_u64<E: Error>(self, seconds: u64) -> Result<NumericDate, E> {
@@ -99,10 +96,7 @@ impl Visitor<'_> for NumericDateVisitor {
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<NumericDate, E> {
         // The casts saturate, and a JSON number is always finite.
-        Ok(NumericDate {
-            floor: seconds.floor() as i64,
-            ceiling: seconds.ceil() as i64,
-        })
+        Ok(NumericDate { floor: seconds.floor() as i64, ceiling: seconds.ceil() as i64 })
     }
 }
 

@@ -20,10 +20,7 @@ pub(super) enum RemoteKeys {
     /// The endpoint is an address.
     One(Jwks),
     /// The endpoint has placeholders; `sets` holds every address that it can become.
-    Listed {
-        endpoint: Endpoint,
-        sets: HashMap<String, Jwks>,
-    },
+    Listed { endpoint: Endpoint, sets: HashMap<String, Jwks> },
 }
 
 impl RemoteKeys {
@@ -39,10 +36,7 @@ impl RemoteKeys {
         if !endpoint.depends_on_claims() {
             return Ok(Self::One(set(addresses.concat())));
         }
-        let sets = addresses
-            .into_iter()
-            .map(|address| (address.clone(), set(address)))
-            .collect();
+        let sets = addresses.into_iter().map(|address| (address.clone(), set(address))).collect();
         Ok(Self::Listed { endpoint, sets })
     }
 
@@ -65,13 +59,10 @@ impl RemoteKeys {
                 // Read before the signature is checked, to choose among listed addresses only.
                 let claims: Registered = read_claims(&jws.payload)?;
                 expectations.check(&claims)?;
-                let address = endpoint
-                    .address(expectations, &claims)
-                    .ok_or(Cause::Issuer)?;
+                let address = endpoint.address(expectations, &claims).ok_or(Cause::Issuer)?;
                 sets.get(&address).ok_or(Cause::Issuer)?
             }
         };
-        set.find(key_id, algorithm, now_unix)?
-            .verify(algorithm, jws)
+        set.find(key_id, algorithm, now_unix)?.verify(algorithm, jws)
     }
 }

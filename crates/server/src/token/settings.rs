@@ -49,12 +49,7 @@ impl fmt::Debug for TokenSettings {
             ("user_id_claim", &self.user_id_claim),
         ];
         let mut names = formatter.debug_set();
-        names.entries(
-            present
-                .iter()
-                .filter(|(_, value)| value.is_some())
-                .map(|(name, _)| name),
-        );
+        names.entries(present.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name));
         if self.insecure_skip_signature_verify {
             names.entry(&"insecure_skip_signature_verify");
         }

@@ -82,10 +82,7 @@ pub fn sign_connection(
     request: &ConnectionTokenRequest,
     now_unix: i64,
 ) -> Result<String, SignError> {
-    let claims = Claims {
-        channels: &request.channels,
-        ..Claims::new(&request.token, now_unix)?
-    };
+    let claims = Claims { channels: &request.channels, ..Claims::new(&request.token, now_unix)? };
     sign(secret, request.token.algorithm, &claims)
 }
 
@@ -126,9 +123,7 @@ impl<'r> Claims<'r> {
             user_claim: request.user_id_claim.as_deref().unwrap_or("sub"),
             user: &request.user,
             issued_at: now_unix,
-            expires_at: request
-                .expires_in
-                .map(|seconds| now_unix.saturating_add(seconds.into())),
+            expires_at: request.expires_in.map(|seconds| now_unix.saturating_add(seconds.into())),
             issuer: request.issuer.as_deref(),
             audience: request.audience.as_deref(),
             channel: None,
@@ -148,11 +143,7 @@ impl Serialize for Claims<'_> {
         write_some(&mut map, "iss", self.issuer)?;
         write_some(&mut map, "aud", self.audience)?;
         write_some(&mut map, "channel", self.channel)?;
-        write_some(
-            &mut map,
-            "channels",
-            Some(self.channels).filter(|list| !list.is_empty()),
-        )?;
+        write_some(&mut map, "channels", Some(self.channels).filter(|list| !list.is_empty()))?;
         write_some(&mut map, "info", self.info)?;
         write_some(&mut map, "data", self.data)?;
         map.end()
@@ -171,10 +162,7 @@ fn json<'r>(
     claim: &'static str,
     text: &'r Option<String>,
 ) -> Result<Option<&'r RawValue>, SignError> {
-    text.as_deref()
-        .map(serde_json::from_str)
-        .transpose()
-        .map_err(|_| SignError::NotJson { claim })
+    text.as_deref().map(serde_json::from_str).transpose().map_err(|_| SignError::NotJson { claim })
 }
 
 fn sign(secret: &str, algorithm: HmacAlgorithm, claims: &Claims<'_>) -> Result<String, SignError> {

@@ -25,10 +25,7 @@ const NOW: i64 = 1_700_000_000;
 const SECRET: &str = "a secret for tests";
 
 fn settings() -> TokenSettings {
-    TokenSettings {
-        hmac_secret_key: Some(SECRET.to_owned()),
-        ..TokenSettings::default()
-    }
+    TokenSettings { hmac_secret_key: Some(SECRET.to_owned()), ..TokenSettings::default() }
 }
 
 fn verifier(settings: &TokenSettings) -> Verifier {

@@ -56,15 +56,10 @@ impl Verifier {
     pub fn with_fetch(settings: &TokenSettings, fetch: &Arc<dyn Fetch>) -> Result<Self, KeyError> {
         let expectations = Expectations::new(settings)?;
         let user_id_claim = configured(&settings.user_id_claim);
-        let name_holds = |name: &String| {
-            name.bytes()
-                .all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-        };
+        let name_holds =
+            |name: &String| name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
         if !user_id_claim.as_ref().is_none_or(name_holds) {
-            return Err(KeyError {
-                setting: "user_id_claim",
-                fault: KeyFault::ClaimName,
-            });
+            return Err(KeyError { setting: "user_id_claim", fault: KeyFault::ClaimName });
         }
         let keys = if settings.insecure_skip_signature_verify {
             Keys::Unchecked
@@ -73,11 +68,7 @@ impl Verifier {
         } else {
             Keys::Configured(Box::new(StaticKeys::new(settings)?))
         };
-        Ok(Self {
-            keys,
-            expectations,
-            user_id_claim,
-        })
+        Ok(Self { keys, expectations, user_id_claim })
     }
 
     /// Where a token should be verified. Looks at its header only.

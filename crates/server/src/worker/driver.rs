@@ -191,8 +191,7 @@ impl Driver {
 
     fn handle_arrival(&mut self, now: Now, arrival: Arrival) {
         let key = self.engine.handle_open(now, arrival.opening());
-        let (mut connection, mut early) =
-            arrival.into_connection(key, self.parts.wire.limits);
+        let (mut connection, mut early) = arrival.into_connection(key, self.parts.wire.limits);
         let slot = key.slot as usize;
         let registered = connection.socket.register(self.poll.registry(), Token(slot));
         if self.connections.len() <= slot {
@@ -271,7 +270,9 @@ impl Driver {
         let now = self.parts.clock.now();
         loop {
             let Driver { connections, inflater, .. } = self;
-            let Some(Some(connection)) = connections.get_mut(key.slot as usize) else { return };
+            let Some(Some(connection)) = connections.get_mut(key.slot as usize) else {
+                return;
+            };
             if connection.key != key || connection.state == State::Closed {
                 return;
             }
@@ -300,7 +301,9 @@ impl Driver {
             Message::Pong(_) => self.engine.handle_pong_frame(now, key),
             Message::Close(close) => {
                 let code = close.as_ref().map_or(1005, |close| close.code.number());
-                let Some(connection) = self.connection(key) else { return };
+                let Some(connection) = self.connection(key) else {
+                    return;
+                };
                 let was_open = connection.state == State::Open;
                 connection.state = State::Closed;
                 if was_open {
@@ -328,7 +331,9 @@ impl Driver {
     fn send(&mut self, key: SessionKey, frame: bytes::Bytes) {
         let queue_max_size = self.parts.rules.client.queue_max_size;
         let now = self.parts.clock.now();
-        let Some(outbox) = self.engine.outbox(key) else { return };
+        let Some(outbox) = self.engine.outbox(key) else {
+            return;
+        };
         if outbox.push(frame, queue_max_size).is_err() {
             self.engine.close(now, key, DisconnectCode::Slow);
         } else {
@@ -370,7 +375,9 @@ impl Driver {
 
     fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
         let admission = self.parts.admission.clone();
-        let Some(connection) = self.connection(key) else { return };
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
         let verdict = match verdict {
             // A refresh of the same connection is not one more connection.
             Verdict::Connection(Ok(claims)) if connection.user_permit.is_none() => {
@@ -393,7 +400,9 @@ impl Driver {
             None => return,
         };
         let now_ms = self.parts.clock.now().monotonic_ms;
-        let Some(connection) = self.connection(key) else { return };
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
         if connection.state != State::Open {
             return;
         }
@@ -415,11 +424,15 @@ impl Driver {
     /// Writes what is queued, in as few system calls as possible.
     fn flush(&mut self, key: SessionKey) {
         let Driver { engine, connections, traffic, .. } = self;
-        let Some(Some(connection)) = connections.get_mut(key.slot as usize) else { return };
+        let Some(Some(connection)) = connections.get_mut(key.slot as usize) else {
+            return;
+        };
         if connection.key != key || connection.is_blocked {
             return;
         }
-        let Some(outbox) = engine.outbox(key) else { return };
+        let Some(outbox) = engine.outbox(key) else {
+            return;
+        };
         let mut result = Ok(());
         while !outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
@@ -470,7 +483,9 @@ impl Driver {
         if self.connection(key).is_none() {
             return;
         }
-        let Some(mut connection) = self.connections[key.slot as usize].take() else { return };
+        let Some(mut connection) = self.connections[key.slot as usize].take() else {
+            return;
+        };
         if connection.state == State::Open {
             self.closes.count(code);
         }

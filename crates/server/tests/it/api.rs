@@ -70,7 +70,10 @@ fn publications_are_numbered_kept_and_not_repeated() {
     assert_eq!(first["offset"], 1);
     assert!(first["epoch"].is_string());
     let once = r#"{"channel":"kept:x","data":2,"idempotency_key":"k"}"#;
-    assert_eq!((publish(once), publish(once)["offset"].as_u64()), (json!({"offset": 2, "epoch": first["epoch"]}), Some(2)));
+    assert_eq!(
+        (publish(once), publish(once)["offset"].as_u64()),
+        (json!({"offset": 2, "epoch": first["epoch"]}), Some(2))
+    );
     assert_eq!(publish(r#"{"channel":"kept:x","data":3,"version":7}"#)["offset"], 3);
     assert_eq!(publish(r#"{"channel":"kept:x","data":4,"version":7}"#)["offset"], 3);
     publish(r#"{"channel":"kept:x","b64data":"/wA=","tags":{"a":"b"}}"#);
@@ -99,7 +102,8 @@ fn presence_channels_and_info_tell_who_is_there() {
     assert_eq!(channels, json!({"channels": {"kept:x": {"num_clients": 2}}}));
     assert_eq!(result("channels", r#"{"pattern":"open:*"}"#), json!({"channels": {}}));
     let node = result("info", "")["nodes"][0].clone();
-    let numbers = ["num_clients", "num_users", "num_subs", "num_channels"].map(|name| node[name].as_u64());
+    let numbers =
+        ["num_clients", "num_users", "num_subs", "num_channels"].map(|name| node[name].as_u64());
     assert_eq!(numbers, [Some(2), Some(1), Some(2), Some(1)]);
     assert_eq!(node["name"], "here");
 }

@@ -37,7 +37,10 @@ fn a_peer_that_does_not_answer_the_close_is_cut_off() {
     let began = Instant::now();
     fixture.runtime.block_on(server.stop());
     let passed = began.elapsed().as_secs();
-    assert!((4..15).contains(&passed), "stopped after {passed} s, not after the close timeout of 5 s");
+    assert!(
+        (4..15).contains(&passed),
+        "stopped after {passed} s, not after the close timeout of 5 s"
+    );
 }
 
 #[test]
@@ -51,7 +54,7 @@ fn two_servers_cannot_have_one_port() {
         ],
         ..Default::default()
     };
-    let (config, _) = server::config::load(source).unwrap();
+    let (config, _) = server::config::load(&source).unwrap();
     let result = fixture.runtime.block_on(server::Server::start(config));
     let text = result.err().unwrap().to_string();
     assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");

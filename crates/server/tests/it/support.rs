@@ -67,9 +67,8 @@ impl Fixture {
         let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         file.write_all(BASE.as_bytes()).unwrap();
         let flags = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        let source =
-            Source { file: Some(file.path().to_path_buf()), flags, ..Source::default() };
-        let (config, _) = load(source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let source = Source { file: Some(file.path().to_path_buf()), flags, ..Source::default() };
+        let (config, _) = load(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(Server::start(config)).unwrap();
         let address = server.address();

@@ -79,7 +79,7 @@ fn what_is_wrong_with_a_certificate_is_named() {
             ("http_server.tls.key_pem", key),
         ];
         let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
-        let (config, _) = load(Source { flags, ..Source::default() }).unwrap();
+        let (config, _) = load(&Source { flags, ..Source::default() }).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let error = runtime.block_on(Server::start(config)).err().expect("it must not start");
         error.to_string()

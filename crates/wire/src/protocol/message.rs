@@ -408,9 +408,6 @@ pub enum PushEvent {
 
 impl From<UnsubscribeCode> for PushEvent {
     fn from(code: UnsubscribeCode) -> PushEvent {
-        PushEvent::Unsubscribe {
-            code: code.number(),
-            reason: code.reason().to_owned(),
-        }
+        PushEvent::Unsubscribe { code: code.number(), reason: code.reason().to_owned() }
     }
 }

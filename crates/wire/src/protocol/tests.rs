@@ -15,13 +15,7 @@ fn json_reply(reply: &Reply, expected: &Expect) {
 }
 
 fn push(channel: &str, event: PushEvent) -> Reply {
-    Reply {
-        id: 0,
-        body: ReplyBody::Push(Push {
-            channel: channel.into(),
-            event,
-        }),
-    }
+    Reply { id: 0, body: ReplyBody::Push(Push { channel: channel.into(), event }) }
 }
 
 fn info() -> ClientInfo {
@@ -47,10 +41,7 @@ fn publication() -> Publication {
 fn replies_in_json_leave_out_what_is_empty() {
     let reply = |id, body| Reply { id, body };
     json_reply(&reply(0, ReplyBody::Ping), &expect!["{}"]);
-    json_reply(
-        &reply(3, ReplyBody::Unsubscribe),
-        &expect![[r#"{"id":3,"unsubscribe":{}}"#]],
-    );
+    json_reply(&reply(3, ReplyBody::Unsubscribe), &expect![[r#"{"id":3,"unsubscribe":{}}"#]]);
     json_reply(
         &reply(4, ReplyBody::Error(ErrorCode::TooManyRequests.into())),
         &expect![[
@@ -66,10 +57,7 @@ fn replies_in_json_leave_out_what_is_empty() {
         &expect![[r#"{"id":6,"presence_stats":{"num_clients":0,"num_users":0}}"#]],
     );
     json_reply(
-        &reply(
-            7,
-            ReplyBody::Presence(vec![("c\"1".into(), ClientInfo::default())]),
-        ),
+        &reply(7, ReplyBody::Presence(vec![("c\"1".into(), ClientInfo::default())])),
         &expect![[r#"{"id":7,"presence":{"presence":{"c\"1":{"user":"","client":""}}}}"#]],
     );
     json_reply(
@@ -79,10 +67,7 @@ fn replies_in_json_leave_out_what_is_empty() {
         ]],
     );
     json_reply(
-        &push(
-            "a\u{2028}b\u{1}",
-            PushEvent::from(UnsubscribeCode::InsufficientState),
-        ),
+        &push("a\u{2028}b\u{1}", PushEvent::from(UnsubscribeCode::InsufficientState)),
         &expect![[
             r#"{"push":{"channel":"a\u2028b\u0001","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#
         ]],
@@ -109,10 +94,7 @@ fn connect_in_json() {
         ..ConnectResult::default()
     };
     json_reply(
-        &Reply {
-            id: 1,
-            body: ReplyBody::Connect(Box::new(result)),
-        },
+        &Reply { id: 1, body: ReplyBody::Connect(Box::new(result)) },
         &expect![[
             r#"{"id":1,"connect":{"client":"id","version":"1","subs":{"s":{"recoverable":true,"epoch":"e","offset":5,"positioned":true}},"ping":25,"pong":true}}"#
         ]],
@@ -127,9 +109,7 @@ fn several_commands_in_one_json_message() {
 {"send":{"data":"hi"}}
 "#;
     let commands = decode_commands(Codec::Json, message).unwrap();
-    let [connect, subscribe, pong, send] = &commands[..] else {
-        panic!("{commands:?}")
-    };
+    let [connect, subscribe, pong, send] = &commands[..] else { panic!("{commands:?}") };
     assert!(matches!(&connect.request, Request::Connect(request)
         if request.token == "t" && request.subs[0].0 == "a" && request.subs[0].1.offset == 3));
     assert!(matches!(&subscribe.request, Request::Subscribe(request)
@@ -142,22 +122,11 @@ fn several_commands_in_one_json_message() {
 fn ids_and_members_decide_what_a_command_is() {
     let one =
         |text: &str| decode_commands(Codec::Json, text.as_bytes()).map(|mut all| all.remove(0));
-    assert_eq!(
-        one(r#"{"subscribe":{"channel":"x"}}"#).unwrap().request,
-        Request::Pong
-    );
+    assert_eq!(one(r#"{"subscribe":{"channel":"x"}}"#).unwrap().request, Request::Pong);
     assert_eq!(one(r#"{"id":1}"#).unwrap().request, Request::Missing);
-    assert_eq!(
-        one(r#"{"id":1,"future":{}}"#).unwrap().request,
-        Request::Missing
-    );
+    assert_eq!(one(r#"{"id":1,"future":{}}"#).unwrap().request, Request::Missing);
     let both = one(r#"{"id":1,"publish":{"channel":"p"},"unsubscribe":{"channel":"u"}}"#).unwrap();
-    assert_eq!(
-        both.request,
-        Request::Unsubscribe {
-            channel: "u".into()
-        }
-    );
+    assert_eq!(both.request, Request::Unsubscribe { channel: "u".into() });
     let null = one(r#"{"id":1,"connect":null,"publish":{"channel":"p","data":null}}"#).unwrap();
     assert!(matches!(null.request, Request::Publish(request) if request.data.is_empty()));
 }
@@ -165,11 +134,7 @@ fn ids_and_members_decide_what_a_command_is() {
 #[test]
 fn what_is_not_json_of_this_protocol_is_refused() {
     let deep = |depth: usize| {
-        format!(
-            r#"{{"id":1,"rpc":{{"data":{}{}}}}}"#,
-            "[".repeat(depth),
-            "]".repeat(depth)
-        )
+        format!(r#"{{"id":1,"rpc":{{"data":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth))
     };
     for text in [
         "[]",
@@ -197,57 +162,28 @@ fn what_is_not_json_of_this_protocol_is_refused() {
     }
     assert_eq!(decode_commands(Codec::Json, b""), Err(DecodeError::Empty));
     assert_eq!(decode_commands(Codec::Json, b"\n"), Err(DecodeError::Empty));
-    assert_eq!(
-        decode_commands(Codec::Json, &b"{}\n".repeat(5000)),
-        Err(DecodeError::TooMany)
-    );
+    assert_eq!(decode_commands(Codec::Json, &b"{}\n".repeat(5000)), Err(DecodeError::TooMany));
 }
 
 #[test]
 fn known_protobuf_bytes() {
-    let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut out = Vec::new();
-    encode_reply(
-        Codec::Protobuf,
-        &Reply {
-            id: 0,
-            body: ReplyBody::Ping,
-        },
-        &mut out,
-    );
+    encode_reply(Codec::Protobuf, &Reply { id: 0, body: ReplyBody::Ping }, &mut out);
     assert_eq!(hex(&out), "00");
     out.clear();
-    let result = SubscribeResult {
-        epoch: "e".into(),
-        offset: 300,
-        ..SubscribeResult::default()
-    };
+    let result = SubscribeResult { epoch: "e".into(), offset: 300, ..SubscribeResult::default() };
     encode_reply(
         Codec::Protobuf,
-        &Reply {
-            id: 2,
-            body: ReplyBody::Subscribe(Box::new(result)),
-        },
+        &Reply { id: 2, body: ReplyBody::Subscribe(Box::new(result)) },
         &mut out,
     );
     assert_eq!(hex(&out), "0a0802320632016548ac02");
     out.clear();
-    let request = PublishRequest {
-        channel: "c".into(),
-        data: "d".into(),
-        kind: 0,
-    };
+    let request = PublishRequest { channel: "c".into(), data: "d".into(), kind: 0 };
     encode_command(
         Codec::Protobuf,
-        &Command {
-            id: 1,
-            request: Request::Publish(request),
-        },
+        &Command { id: 1, request: Request::Publish(request) },
         &mut out,
     );
     assert_eq!(hex(&out), "0a08013a060a0163120164");
@@ -260,36 +196,16 @@ fn what_is_not_protobuf_of_this_protocol_is_refused() {
     assert_eq!(refused(b"\x05\x08\x01"), DecodeError::Truncated);
     assert_eq!(refused(b"\xff\xff\xff\xff\x0f"), DecodeError::Truncated);
     assert_eq!(refused(b"\x80"), DecodeError::Truncated);
-    assert_eq!(
-        refused(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
-        DecodeError::Protobuf
-    );
+    assert_eq!(refused(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), DecodeError::Protobuf);
     assert_eq!(refused(b"\x01\x0b"), DecodeError::Protobuf, "a group");
-    assert_eq!(
-        refused(b"\x02\x00\x01"),
-        DecodeError::Protobuf,
-        "field number zero"
-    );
-    assert_eq!(
-        refused(b"\x05\x08\x01\x32\x7f\x0a"),
-        DecodeError::Truncated,
-        "an inner length"
-    );
-    assert_eq!(
-        refused(b"\x07\x08\x01\x32\x03\x0a\x01\xff"),
-        DecodeError::Protobuf,
-        "not UTF-8"
-    );
+    assert_eq!(refused(b"\x02\x00\x01"), DecodeError::Protobuf, "field number zero");
+    assert_eq!(refused(b"\x05\x08\x01\x32\x7f\x0a"), DecodeError::Truncated, "an inner length");
+    assert_eq!(refused(b"\x07\x08\x01\x32\x03\x0a\x01\xff"), DecodeError::Protobuf, "not UTF-8");
     assert_eq!(refused(&[0; 5000]), DecodeError::TooMany);
     // Unknown fields of every wire type are skipped; two pongs stand behind.
     let unknown = b"\x11\xa8\x06\x01\xa9\x06\0\0\0\0\0\0\0\0\xaa\x06\x01\x78\x00\x00";
     let commands = decode_commands(Codec::Protobuf, unknown).unwrap();
-    assert!(
-        commands
-            .iter()
-            .all(|command| command.request == Request::Pong),
-        "{commands:?}"
-    );
+    assert!(commands.iter().all(|command| command.request == Request::Pong), "{commands:?}");
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -317,50 +233,31 @@ fn client_info() -> impl Strategy<Value = ClientInfo> {
 
 fn any_publication() -> impl Strategy<Value = Arc<Publication>> {
     let tags = proptest::collection::btree_map(text(), text(), 0..3);
-    (
-        json(),
-        proptest::option::of(client_info()),
-        any::<u64>(),
-        tags,
-        any::<i64>(),
-    )
-        .prop_map(|(data, info, offset, tags, time)| {
+    (json(), proptest::option::of(client_info()), any::<u64>(), tags, any::<i64>()).prop_map(
+        |(data, info, offset, tags, time)| {
             let tags = tags.into_iter().collect();
-            Arc::new(Publication {
-                data,
-                info,
-                offset,
-                tags,
-                time,
-            })
-        })
+            Arc::new(Publication { data, info, offset, tags, time })
+        },
+    )
 }
 
 fn subscribe_result() -> impl Strategy<Value = SubscribeResult> {
     let flags = any::<[bool; 5]>();
     let publications = proptest::collection::vec(any_publication(), 0..3);
-    (
-        flags,
-        any::<u32>(),
-        text(),
-        publications,
-        any::<u64>(),
-        json(),
+    (flags, any::<u32>(), text(), publications, any::<u64>(), json()).prop_map(
+        |(flags, ttl, epoch, publications, offset, data)| SubscribeResult {
+            expires: flags[0],
+            ttl,
+            recoverable: flags[1],
+            epoch,
+            publications,
+            recovered: flags[2],
+            offset,
+            positioned: flags[3],
+            data,
+            was_recovering: flags[4],
+        },
     )
-        .prop_map(
-            |(flags, ttl, epoch, publications, offset, data)| SubscribeResult {
-                expires: flags[0],
-                ttl,
-                recoverable: flags[1],
-                epoch,
-                publications,
-                recovered: flags[2],
-                offset,
-                positioned: flags[3],
-                data,
-                was_recovering: flags[4],
-            },
-        )
 }
 
 fn event() -> impl Strategy<Value = PushEvent> {
@@ -381,11 +278,7 @@ fn event() -> impl Strategy<Value = PushEvent> {
             }
         ),
         (any::<u32>(), text(), any::<bool>()).prop_map(|(code, reason, reconnect)| {
-            PushEvent::Disconnect {
-                code,
-                reason,
-                reconnect,
-            }
+            PushEvent::Disconnect { code, reason, reconnect }
         }),
         (any::<bool>(), any::<u32>())
             .prop_map(|(expires, ttl)| PushEvent::Refresh { expires, ttl }),
@@ -394,24 +287,13 @@ fn event() -> impl Strategy<Value = PushEvent> {
 
 fn body() -> impl Strategy<Value = ReplyBody> {
     let subs = proptest::collection::btree_map(text(), subscribe_result(), 0..3);
-    let connect = (
-        text(),
-        text(),
-        any::<[bool; 2]>(),
-        any::<[u32; 2]>(),
-        json(),
-        subs,
-        any::<i64>(),
-    );
+    let connect =
+        (text(), text(), any::<[bool; 2]>(), any::<[u32; 2]>(), json(), subs, any::<i64>());
     prop_oneof![
         Just(ReplyBody::Unsubscribe),
         Just(ReplyBody::Publish),
         (any::<u32>(), text(), any::<bool>()).prop_map(|(code, message, temporary)| {
-            ReplyBody::Error(ErrorReply {
-                code,
-                message,
-                temporary,
-            })
+            ReplyBody::Error(ErrorReply { code, message, temporary })
         }),
         (text(), event()).prop_map(|(channel, event)| ReplyBody::Push(Push {
             channel: (&*channel).into(),
@@ -436,32 +318,17 @@ fn body() -> impl Strategy<Value = ReplyBody> {
         proptest::collection::btree_map(text(), client_info(), 0..3)
             .prop_map(|clients| ReplyBody::Presence(clients.into_iter().collect())),
         any::<[u32; 2]>().prop_map(|[num_clients, num_users]| {
-            ReplyBody::PresenceStats(PresenceStats {
-                num_clients,
-                num_users,
-            })
+            ReplyBody::PresenceStats(PresenceStats { num_clients, num_users })
         }),
-        (
-            proptest::collection::vec(any_publication(), 0..3),
-            text(),
-            any::<u64>()
-        )
-            .prop_map(|(publications, epoch, offset)| {
-                ReplyBody::History(HistoryResult {
-                    publications,
-                    epoch,
-                    offset,
-                })
-            }),
+        (proptest::collection::vec(any_publication(), 0..3), text(), any::<u64>()).prop_map(
+            |(publications, epoch, offset)| {
+                ReplyBody::History(HistoryResult { publications, epoch, offset })
+            }
+        ),
         json().prop_map(|data| ReplyBody::Rpc { data }),
         (text(), text(), any::<bool>(), any::<u32>()).prop_map(
             |(client, version, expires, ttl)| {
-                ReplyBody::Refresh(RefreshResult {
-                    client,
-                    version,
-                    expires,
-                    ttl,
-                })
+                ReplyBody::Refresh(RefreshResult { client, version, expires, ttl })
             }
         ),
         (any::<bool>(), any::<u32>())
@@ -470,32 +337,23 @@ fn body() -> impl Strategy<Value = ReplyBody> {
 }
 
 fn subscribe_request() -> impl Strategy<Value = SubscribeRequest> {
-    (
-        text(),
-        text(),
-        any::<[bool; 5]>(),
-        any::<u64>(),
-        json(),
-        any::<i64>(),
-        any::<i32>(),
+    (text(), text(), any::<[bool; 5]>(), any::<u64>(), json(), any::<i64>(), any::<i32>()).prop_map(
+        |(channel, token, flags, offset, data, flag, kind)| SubscribeRequest {
+            channel: channel.clone(),
+            token,
+            recover: flags[0],
+            epoch: channel,
+            offset,
+            data,
+            positioned: flags[1],
+            recoverable: flags[2],
+            join_leave: flags[3],
+            delta: "fossil".into(),
+            tags_filter: flags[4],
+            flag,
+            kind,
+        },
     )
-        .prop_map(
-            |(channel, token, flags, offset, data, flag, kind)| SubscribeRequest {
-                channel: channel.clone(),
-                token,
-                recover: flags[0],
-                epoch: channel,
-                offset,
-                data,
-                positioned: flags[1],
-                recoverable: flags[2],
-                join_leave: flags[3],
-                delta: "fossil".into(),
-                tags_filter: flags[4],
-                flag,
-                kind,
-            },
-        )
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -519,38 +377,20 @@ fn request() -> impl Strategy<Value = Request> {
         subscribe_request().prop_map(|request| Request::Subscribe(Box::new(request))),
         text().prop_map(|channel| Request::Unsubscribe { channel }),
         (text(), json(), any::<i32>()).prop_map(|(channel, data, kind)| Request::Publish(
-            PublishRequest {
-                channel,
-                data,
-                kind
-            }
+            PublishRequest { channel, data, kind }
         )),
         text().prop_map(|channel| Request::Presence { channel }),
         text().prop_map(|channel| Request::PresenceStats { channel }),
-        (
-            text(),
-            any::<i32>(),
-            proptest::option::of((any::<u64>(), text())),
-            any::<bool>()
-        )
+        (text(), any::<i32>(), proptest::option::of((any::<u64>(), text())), any::<bool>())
             .prop_map(|(channel, limit, since, reverse)| {
                 let since = since.map(|(offset, epoch)| StreamPosition { offset, epoch });
-                Request::History(HistoryRequest {
-                    channel,
-                    limit,
-                    since,
-                    reverse,
-                })
+                Request::History(HistoryRequest { channel, limit, since, reverse })
             }),
         (text(), json()).prop_map(|(method, data)| Request::Rpc { method, data }),
         json().prop_map(|data| Request::Send { data }),
         text().prop_map(|token| Request::Refresh { token }),
         (text(), text(), any::<i32>()).prop_map(|(channel, token, kind)| {
-            Request::SubRefresh(SubRefreshRequest {
-                channel,
-                token,
-                kind,
-            })
+            Request::SubRefresh(SubRefreshRequest { channel, token, kind })
         }),
     ]
 }

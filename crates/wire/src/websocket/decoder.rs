@@ -123,12 +123,7 @@ impl Decoder {
     /// A decoder for the frames that the other side of `role` sends.
     #[must_use]
     pub fn new(role: Role, limits: DecoderLimits, allows_deflate: bool) -> Decoder {
-        Decoder {
-            limits,
-            role,
-            allows_deflate,
-            partial: None,
-        }
+        Decoder { limits, role, allows_deflate, partial: None }
     }
 
     /// Takes bytes off the front of `input` until a message or control frame is whole. `None` means that all input
@@ -154,10 +149,7 @@ impl Decoder {
                         return self.lend(inflater, &header, payload).map(Some);
                     }
                     self.open(&header)?;
-                    OpenFrame {
-                        header,
-                        received: 0,
-                    }
+                    OpenFrame { header, received: 0 }
                 }
             };
             if !self.receive(frame, input)? {
@@ -173,17 +165,13 @@ impl Decoder {
     #[must_use]
     pub fn kept(&self) -> usize {
         let message = |partial: &Partial| partial.message.as_ref().map_or(0, |m| m.data.capacity());
-        self.partial.as_ref().map_or(0, |p| {
-            size_of::<Partial>() + p.control.capacity() + message(p)
-        })
+        self.partial
+            .as_ref()
+            .map_or(0, |p| size_of::<Partial>() + p.control.capacity() + message(p))
     }
 
     fn take_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, ProtocolError> {
-        if let Some(partial) = self
-            .partial
-            .as_mut()
-            .filter(|partial| partial.header_length > 0)
-        {
+        if let Some(partial) = self.partial.as_mut().filter(|partial| partial.header_length > 0) {
             let mut joined = partial.header;
             let kept = partial.header_length;
             let added = input.len().min(HEADER_MAX - kept);
@@ -221,9 +209,7 @@ impl Decoder {
     }
 
     fn message(&self) -> Option<&OpenMessage> {
-        self.partial
-            .as_ref()
-            .and_then(|partial| partial.message.as_ref())
+        self.partial.as_ref().and_then(|partial| partial.message.as_ref())
     }
 
     fn check(&self, header: &Header) -> Result<(), ProtocolError> {
@@ -291,10 +277,7 @@ impl Decoder {
     /// Makes room for a frame that comes in pieces, or for a fragment.
     fn open(&mut self, header: &Header) -> Result<(), ProtocolError> {
         let partial = self.partial.get_or_insert_default();
-        partial.frame = Some(OpenFrame {
-            header: *header,
-            received: 0,
-        });
+        partial.frame = Some(OpenFrame { header: *header, received: 0 });
         match (header.opcode, &mut partial.message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => partial.control = Vec::new(),
             (_, Some(message)) => message.fragments += 1,
@@ -353,10 +336,7 @@ impl Decoder {
         if !header.is_final {
             return Ok(None);
         }
-        let message = partial
-            .message
-            .take()
-            .expect("a data frame belongs to a message");
+        let message = partial.message.take().expect("a data frame belongs to a message");
         self.release();
         let data = if message.is_compressed {
             self.inflate(inflater, &message.data)?
@@ -367,12 +347,10 @@ impl Decoder {
     }
 
     fn inflate(&self, inflater: &mut Inflater, data: &[u8]) -> Result<Vec<u8>, ProtocolError> {
-        inflater
-            .inflate(data, self.limits.inflated_size as usize)
-            .map_err(|error| match error {
-                InflateError::Corrupt => ProtocolError::Deflate,
-                InflateError::TooBig => ProtocolError::TooBig,
-            })
+        inflater.inflate(data, self.limits.inflated_size as usize).map_err(|error| match error {
+            InflateError::Corrupt => ProtocolError::Deflate,
+            InflateError::TooBig => ProtocolError::TooBig,
+        })
     }
 
     /// Gives the memory back when nothing is unfinished.
@@ -380,11 +358,7 @@ impl Decoder {
         let is_done = |partial: &Partial| {
             partial.header_length == 0 && partial.frame.is_none() && partial.message.is_none()
         };
-        if self
-            .partial
-            .as_ref()
-            .is_some_and(|partial| is_done(partial))
-        {
+        if self.partial.as_ref().is_some_and(|partial| is_done(partial)) {
             self.partial = None;
         }
     }
@@ -460,16 +434,10 @@ fn finish_message(is_text: bool, payload: Payload<'_>) -> Result<Message<'_>, Pr
 
 fn parse_close(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
     let Some((code, reason)) = payload.split_first_chunk() else {
-        return if payload.is_empty() {
-            Ok(None)
-        } else {
-            Err(ProtocolError::CloseFrame)
-        };
+        return if payload.is_empty() { Ok(None) } else { Err(ProtocolError::CloseFrame) };
     };
     let code = CloseCode::new(u16::from_be_bytes(*code)).ok_or(ProtocolError::CloseFrame)?;
-    let reason = std::str::from_utf8(reason)
-        .map_err(|_| ProtocolError::Utf8)?
-        .to_owned();
+    let reason = std::str::from_utf8(reason).map_err(|_| ProtocolError::Utf8)?.to_owned();
     Ok(Some(CloseFrame { code, reason }))
 }
 

@@ -41,10 +41,7 @@ impl Deflater {
     #[must_use]
     pub fn new(level: u32) -> Deflater {
         let compress = Compress::new(Compression::new(level.clamp(1, 9)), false);
-        Deflater {
-            compress,
-            out: Vec::new(),
-        }
+        Deflater { compress, out: Vec::new() }
     }
 
     /// The compressed payload, without its tail; `None` when the library refuses, which it has no reason to.
@@ -80,9 +77,7 @@ impl Deflater {
 
 impl Default for Inflater {
     fn default() -> Inflater {
-        Inflater {
-            decompress: Decompress::new(false),
-        }
+        Inflater { decompress: Decompress::new(false) }
     }
 }
 
@@ -94,10 +89,8 @@ impl Inflater {
     pub fn inflate(&mut self, payload: &[u8], size_max: usize) -> Result<Vec<u8>, InflateError> {
         self.decompress.reset(false);
         let mut out = Vec::new();
-        for (part, flush) in [
-            (payload, FlushDecompress::None),
-            (&TAIL[..], FlushDecompress::Sync),
-        ] {
+        for (part, flush) in [(payload, FlushDecompress::None), (&TAIL[..], FlushDecompress::Sync)]
+        {
             let mut rest = part;
             loop {
                 let room = (size_max + 1).saturating_sub(out.len());
@@ -193,9 +186,7 @@ fn negotiate_one(offer: &str) -> Option<Negotiated> {
             _ => return None,
         }
     }
-    Some(Negotiated {
-        tells_client_window,
-    })
+    Some(Negotiated { tells_client_window })
 }
 
 #[cfg(test)]
@@ -224,17 +215,11 @@ mod tests {
 
     #[test]
     fn a_bomb_stops_at_the_bound() {
-        let bomb = Deflater::new(9)
-            .deflate(&vec![0; 50_000_000])
-            .unwrap()
-            .to_vec();
+        let bomb = Deflater::new(9).deflate(&vec![0; 50_000_000]).unwrap().to_vec();
         assert!(bomb.len() < 100_000);
         let mut inflater = Inflater::default();
         assert_eq!(inflater.inflate(&bomb, 65_536), Err(InflateError::TooBig));
-        assert_eq!(
-            inflater.inflate(&bomb, 50_000_000).map(|out| out.len()),
-            Ok(50_000_000)
-        );
+        assert_eq!(inflater.inflate(&bomb, 50_000_000).map(|out| out.len()), Ok(50_000_000));
     }
 
     #[test]
@@ -242,10 +227,7 @@ mod tests {
         let header = |offers| negotiate(offers).map(|negotiated| negotiated.header());
         let base = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         assert_eq!(header("permessage-deflate").as_deref(), Some(base));
-        assert_eq!(
-            header("permessage-deflate; client_max_window_bits").as_deref(),
-            Some(base)
-        );
+        assert_eq!(header("permessage-deflate; client_max_window_bits").as_deref(), Some(base));
         assert_eq!(
             header("permessage-deflate; client_max_window_bits=\"10\""),
             Some(format!("{base}; client_max_window_bits=10"))

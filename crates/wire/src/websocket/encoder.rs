@@ -77,28 +77,14 @@ pub fn client_close(code: u16, reason: &str, key: [u8; 4], out: &mut Vec<u8>) {
 fn whole(opcode: Opcode, is_compressed: bool, payload: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(payload.len() + HEADER_MAX);
     let length = payload.len() as u64;
-    Header {
-        opcode,
-        is_final: true,
-        is_compressed,
-        mask: None,
-        length,
-    }
-    .encode(&mut out);
+    Header { opcode, is_final: true, is_compressed, mask: None, length }.encode(&mut out);
     out.extend_from_slice(payload);
     out.into()
 }
 
 fn masked(opcode: Opcode, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
     let (mask, length) = (Some(key), payload.len() as u64);
-    Header {
-        opcode,
-        is_final: true,
-        is_compressed: false,
-        mask,
-        length,
-    }
-    .encode(out);
+    Header { opcode, is_final: true, is_compressed: false, mask, length }.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
     mask::apply(key, 0, &mut out[start..]);

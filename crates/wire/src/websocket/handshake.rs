@@ -89,29 +89,15 @@ pub fn accept(head: &RequestHead<'_>, allows_deflate: bool) -> Result<Accepted, 
     if !BASE64.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
         return Err(Refusal::Key);
     }
-    let subprotocols = head
-        .tokens("sec-websocket-protocol")
-        .map(str::to_owned)
-        .collect();
+    let subprotocols = head.tokens("sec-websocket-protocol").map(str::to_owned).collect();
     let offers: Vec<&str> = head.values("sec-websocket-extensions").collect();
-    let deflate = if allows_deflate {
-        deflate::negotiate(&offers.join(","))
-    } else {
-        None
-    };
-    Ok(Accepted {
-        accept: accept_for(key),
-        subprotocols,
-        deflate,
-    })
+    let deflate = if allows_deflate { deflate::negotiate(&offers.join(",")) } else { None };
+    Ok(Accepted { accept: accept_for(key), subprotocols, deflate })
 }
 
 impl RequestHead<'_> {
     fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
-        let named = self
-            .headers
-            .iter()
-            .filter(move |(header, _)| *header == name);
+        let named = self.headers.iter().filter(move |(header, _)| *header == name);
         named.filter_map(|(_, value)| std::str::from_utf8(value).ok().map(str::trim))
     }
 
@@ -130,8 +116,7 @@ impl RequestHead<'_> {
     }
 
     fn has_token(&self, name: &str, wanted: &str) -> bool {
-        self.tokens(name)
-            .any(|token| token.eq_ignore_ascii_case(wanted))
+        self.tokens(name).any(|token| token.eq_ignore_ascii_case(wanted))
     }
 }
 
@@ -197,12 +182,7 @@ impl ClientHandshake {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str("\r\n");
-        (
-            ClientHandshake {
-                expected_accept: accept_for(&key),
-            },
-            text.into_bytes(),
-        )
+        (ClientHandshake { expected_accept: accept_for(&key) }, text.into_bytes())
     }
 
     /// Reads the response: how many bytes it had, or `None` when it is not there whole.
@@ -238,15 +218,8 @@ mod tests {
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
     fn head<'a>(method: &'a str, headers: &[(&'a str, &'a str)]) -> RequestHead<'a> {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_bytes()))
-            .collect();
-        RequestHead {
-            method,
-            is_http_1_1: true,
-            headers,
-        }
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        RequestHead { method, is_http_1_1: true, headers }
     }
 
     fn good() -> Vec<(&'static str, &'static str)> {
@@ -267,29 +240,19 @@ mod tests {
         assert_eq!(accepted.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(accepted.subprotocols, ["one", "two"]);
         assert!(accepted.deflate.is_some());
-        assert!(
-            accept(&head("GET", &headers), false)
-                .unwrap()
-                .deflate
-                .is_none()
-        );
+        assert!(accept(&head("GET", &headers), false).unwrap().deflate.is_none());
     }
 
     #[test]
     fn each_mistake_has_its_status() {
-        let refused = |change: &dyn Fn(&mut Vec<(&'static str, &'static str)>)| {
+        type Headers = Vec<(&'static str, &'static str)>;
+        let refused = |change: &dyn Fn(&mut Headers)| {
             let mut headers = good();
             change(&mut headers);
             accept(&head("GET", &headers), true).unwrap_err().status()
         };
-        assert_eq!(
-            accept(&head("POST", &good()), true).unwrap_err().status(),
-            405
-        );
-        let old = RequestHead {
-            is_http_1_1: false,
-            ..head("GET", &[])
-        };
+        assert_eq!(accept(&head("POST", &good()), true).unwrap_err().status(), 405);
+        let old = RequestHead { is_http_1_1: false, ..head("GET", &[]) };
         assert_eq!(accept(&old, true).unwrap_err().status(), 400);
         assert_eq!(refused(&|headers| headers.truncate(0)), 426);
         assert_eq!(refused(&|headers| headers[0].1 = "h2c"), 426);
@@ -298,10 +261,7 @@ mod tests {
         assert_eq!(refused(&|headers| headers.truncate(3)), 400);
         assert_eq!(refused(&|headers| headers[3].1 = "c2hvcnQ="), 400);
         assert_eq!(refused(&|headers| headers[3].1 = "not base64!"), 400);
-        assert_eq!(
-            refused(&|headers| headers.push(("sec-websocket-key", KEY))),
-            400
-        );
+        assert_eq!(refused(&|headers| headers.push(("sec-websocket-key", KEY))), 400);
     }
 
     #[test]
@@ -315,35 +275,17 @@ mod tests {
         };
         let (handshake, bytes) = ClientHandshake::new(request);
         let text = String::from_utf8(bytes).unwrap();
-        let key = text
-            .split("Sec-WebSocket-Key: ")
-            .nth(1)
-            .unwrap()
-            .split('\r')
-            .next()
-            .unwrap();
+        let key = text.split("Sec-WebSocket-Key: ").nth(1).unwrap().split('\r').next().unwrap();
         let response = |accept: &str| {
             format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n")
         };
         let right = response(&accept_for(key));
-        assert_eq!(
-            handshake.handle_response(right.as_bytes()),
-            Ok(Some(right.len()))
-        );
+        assert_eq!(handshake.handle_response(right.as_bytes()), Ok(Some(right.len())));
         assert_eq!(handshake.handle_response(&right.as_bytes()[..20]), Ok(None));
         let wrong = response("nonsense");
-        assert_eq!(
-            handshake.handle_response(wrong.as_bytes()),
-            Err(ClientRefused::Accept)
-        );
+        assert_eq!(handshake.handle_response(wrong.as_bytes()), Err(ClientRefused::Accept));
         let refused = b"HTTP/1.1 403 Forbidden\r\n\r\n";
-        assert_eq!(
-            handshake.handle_response(refused),
-            Err(ClientRefused::Status(403))
-        );
-        assert_eq!(
-            handshake.handle_response(b"\x16\x03\x01"),
-            Err(ClientRefused::NotHttp)
-        );
+        assert_eq!(handshake.handle_response(refused), Err(ClientRefused::Status(403)));
+        assert_eq!(handshake.handle_response(b"\x16\x03\x01"), Err(ClientRefused::NotHttp));
     }
 }

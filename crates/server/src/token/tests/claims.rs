@@ -10,10 +10,7 @@ use super::{INVALID, NOW, connect, connect_raw, connect_with, settings, subscrib
 #[test]
 fn an_empty_token_is_an_anonymous_user_without_anything() {
     assert_eq!(connect(&json!({})), Ok(ConnectionClaims::default()));
-    assert_eq!(
-        connect(&json!({"sub": null, "info": null, "subs": null})),
-        connect(&json!({}))
-    );
+    assert_eq!(connect(&json!({"sub": null, "info": null, "subs": null})), connect(&json!({})));
 }
 
 #[test]
@@ -50,10 +47,7 @@ fn subs_win_over_channels_and_keep_their_order() {
     };
     assert_eq!(
         verdict.unwrap().subscriptions,
-        [
-            ("z".to_owned(), z),
-            ("a".to_owned(), SubscriptionGrant::default())
-        ]
+        [("z".to_owned(), z), ("a".to_owned(), SubscriptionGrant::default())]
     );
     let none = connect(&json!({"channels": ["c"], "subs": {}})).unwrap();
     assert_eq!(none.subscriptions.len(), 1, "empty subs leave the channels");
@@ -97,55 +91,30 @@ fn a_subscription_token_says_who_may_subscribe_what_and_how() {
     let last = json!({"channel": "a", "override": {"force_recovery": {"value": true},
         "force_positioning": {"value": true}}});
     let overrides = subscribe(&last).unwrap().grant.overrides;
-    assert_eq!(
-        (overrides.force_recovery, overrides.force_positioning),
-        (Some(true), Some(true))
-    );
+    assert_eq!((overrides.force_recovery, overrides.force_positioning), (Some(true), Some(true)));
 }
 
 #[test]
 fn base64_info_wins_over_json_info_unless_empty() {
     let info = |claims| connect(&claims).unwrap().info;
-    assert_eq!(
-        info(json!({"info": 1, "b64info": "AP8="})),
-        Bytes::from_static(&[0, 255])
-    );
-    assert_eq!(
-        info(json!({"info": 1, "b64info": ""})),
-        Bytes::from_static(b"1")
-    );
-    assert_eq!(
-        connect(&json!({"b64info": "AP8"})),
-        Err(INVALID),
-        "padding is part of it"
-    );
+    assert_eq!(info(json!({"info": 1, "b64info": "AP8="})), Bytes::from_static(&[0, 255]));
+    assert_eq!(info(json!({"info": 1, "b64info": ""})), Bytes::from_static(b"1"));
+    assert_eq!(connect(&json!({"b64info": "AP8"})), Err(INVALID), "padding is part of it");
 }
 
 /// A line break inside a reply would end it for a JSON client.
 #[test]
 fn info_is_passed_on_without_white_space_between_its_tokens() {
     let verdict = connect_raw("{\"info\": {\n\t\"a b\" : [1,\r\n 2.50, \" \\\" \\\\\" ]\n}}");
-    assert_eq!(
-        verdict.unwrap().info,
-        Bytes::from_static(br#"{"a b":[1,2.50," \" \\"]}"#)
-    );
+    assert_eq!(verdict.unwrap().info, Bytes::from_static(br#"{"a b":[1,2.50," \" \\"]}"#));
 }
 
 #[test]
 fn the_user_can_be_in_another_claim() {
-    let settings = TokenSettings {
-        user_id_claim: Some("user_name".to_owned()),
-        ..settings()
-    };
+    let settings = TokenSettings { user_id_claim: Some("user_name".to_owned()), ..settings() };
     let user = |claims| connect_with(&settings, &claims).map(|claims| claims.user);
-    assert_eq!(
-        user(json!({"sub": "1", "user_name": "ann"})),
-        Ok("ann".to_owned())
-    );
-    assert_eq!(
-        user(json!({"sub": "1", "nested": {"user_name": "eve"}})),
-        Ok(String::new())
-    );
+    assert_eq!(user(json!({"sub": "1", "user_name": "ann"})), Ok("ann".to_owned()));
+    assert_eq!(user(json!({"sub": "1", "nested": {"user_name": "eve"}})), Ok(String::new()));
     assert_eq!(user(json!({"user_name": null})), Ok(String::new()));
     assert_eq!(user(json!({"user_name": 1})), Err(INVALID));
 }

@@ -37,14 +37,7 @@ fn asked(settings: &TokenSettings, claims: &Value) -> Vec<String> {
     let verdict = verifier.verify_connection(&p256().token("ES256", Some("a"), claims), NOW);
     let mut addresses = asked.0.lock().unwrap().clone();
     addresses.dedup();
-    assert_eq!(
-        verdict,
-        Err(if addresses.is_empty() {
-            INVALID
-        } else {
-            UNAVAILABLE
-        })
-    );
+    assert_eq!(verdict, Err(if addresses.is_empty() { INVALID } else { UNAVAILABLE }));
     addresses
 }
 
@@ -57,21 +50,9 @@ fn placeholders_are_filled_from_issuer_and_audience() {
     );
     let claims = |issuer: &str, audience: Value| json!({"iss": issuer, "aud": audience});
     for (issuer, audience, address) in [
-        (
-            "https://example.org/one",
-            json!("a"),
-            "https://a.example.org/one/keys",
-        ),
-        (
-            "https://example.org/two.x",
-            json!(["z", "b"]),
-            "https://b.example.org/two.x/keys",
-        ),
-        (
-            "https://example.org/3_-",
-            json!("b"),
-            "https://b.example.org/3_-/keys",
-        ),
+        ("https://example.org/one", json!("a"), "https://a.example.org/one/keys"),
+        ("https://example.org/two.x", json!(["z", "b"]), "https://b.example.org/two.x/keys"),
+        ("https://example.org/3_-", json!("b"), "https://b.example.org/3_-/keys"),
     ] {
         assert_eq!(asked(&settings, &claims(issuer, audience)), [address]);
     }
@@ -82,10 +63,7 @@ fn placeholders_are_filled_from_issuer_and_audience() {
         ("https://example.org/twoyx", json!("a")),
         ("", json!("a")),
     ] {
-        assert!(
-            asked(&settings, &claims(issuer, audience)).is_empty(),
-            "{issuer}"
-        );
+        assert!(asked(&settings, &claims(issuer, audience)).is_empty(), "{issuer}");
     }
 }
 
@@ -95,10 +73,7 @@ fn a_token_for_somebody_else_fetches_nothing() {
         audience: Some("us".to_owned()),
         ..endpoint("https://x/{{realm}}", "^(?P<realm>a|b)$", "")
     };
-    assert_eq!(
-        asked(&settings, &json!({"iss": "a", "aud": "us"})),
-        ["https://x/a"]
-    );
+    assert_eq!(asked(&settings, &json!({"iss": "a", "aud": "us"})), ["https://x/a"]);
     assert!(asked(&settings, &json!({"iss": "a", "aud": "them"})).is_empty());
 }
 
@@ -121,10 +96,7 @@ fn flags_of_an_expression_do_not_widen_its_list() {
     let settings = endpoint("https://x/{{realm}}", "(?i)^(?P<realm>sk|b)$", "");
     assert_eq!(asked(&settings, &json!({"iss": "sk"})), ["https://x/sk"]);
     for issuer in ["SK", "\u{17f}k", "s\u{212a}"] {
-        assert!(
-            asked(&settings, &json!({"iss": issuer})).is_empty(),
-            "{issuer}"
-        );
+        assert!(asked(&settings, &json!({"iss": issuer})).is_empty(), "{issuer}");
     }
 }
 
@@ -144,13 +116,7 @@ fn fault(url: &str, issuer: &str, audience: &str) -> KeyFault {
 
 #[test]
 fn an_endpoint_is_an_http_address() {
-    for url in [
-        "example.org/keys",
-        "file:///etc/keys",
-        "ftp://x",
-        "{{realm}}://x",
-        "/keys",
-    ] {
+    for url in ["example.org/keys", "file:///etc/keys", "ftp://x", "{{realm}}://x", "/keys"] {
         assert_eq!(fault(url, "(?P<realm>a)", ""), KeyFault::NotHttp, "{url}");
     }
 }
@@ -158,18 +124,11 @@ fn an_endpoint_is_an_http_address() {
 #[test]
 fn a_placeholder_needs_its_form_and_one_group() {
     for url in ["https://x/{{realm", "https://x/{{}}", "https://x/{{realm}"] {
-        assert_eq!(
-            fault(url, "(?P<realm>a)", ""),
-            KeyFault::Placeholder,
-            "{url}"
-        );
+        assert_eq!(fault(url, "(?P<realm>a)", ""), KeyFault::Placeholder, "{url}");
     }
-    for (issuer, audience) in [
-        ("", ""),
-        ("(?P<other>a)", ""),
-        ("(realm)", ""),
-        ("(?P<realm>a)", "(?P<realm>a)"),
-    ] {
+    for (issuer, audience) in
+        [("", ""), ("(?P<other>a)", ""), ("(realm)", ""), ("(?P<realm>a)", "(?P<realm>a)")]
+    {
         let fault = fault("https://x/{{realm}}", issuer, audience);
         assert_eq!(fault, KeyFault::PlaceholderGroup, "{issuer} {audience}");
     }

@@ -44,11 +44,7 @@ impl KeyServer {
                 let _ = stream.and_then(|stream| served.answer(stream));
             }
         });
-        let server = Self {
-            address,
-            shared,
-            thread: Some(thread),
-        };
+        let server = Self { address, shared, thread: Some(thread) };
         server.publish(keys);
         server
     }
@@ -105,9 +101,7 @@ impl Shared {
         state.paths.push(path);
         let state = self
             .changed
-            .wait_while(state, |state| {
-                state.callers < state.callers_awaited && !state.stopped
-            })
+            .wait_while(state, |state| state.callers < state.callers_awaited && !state.stopped)
             .unwrap();
         let response = state.response.clone();
         drop(state);

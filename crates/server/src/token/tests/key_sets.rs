@@ -20,10 +20,7 @@ fn published(server: &KeyServer) -> Verifier {
 }
 
 fn published_at(url: String) -> TokenSettings {
-    TokenSettings {
-        jwks_public_endpoint: Some(url),
-        ..TokenSettings::default()
-    }
+    TokenSettings { jwks_public_endpoint: Some(url), ..TokenSettings::default() }
 }
 
 #[test]
@@ -39,17 +36,9 @@ fn every_published_kind_of_key_verifies_its_algorithms() {
     let server = KeyServer::start(&set);
     let verifier = published(&server);
     let rsa = ["RS256", "RS384", "RS512"].map(|algorithm| (&*RSA, algorithm, "e"));
-    for (key, algorithm, id) in keys
-        .iter()
-        .map(|(key, name, id)| (key, *name, *id))
-        .chain(rsa)
-    {
+    for (key, algorithm, id) in keys.iter().map(|(key, name, id)| (key, *name, *id)).chain(rsa) {
         let token = key.token(algorithm, Some(id), &ann());
-        assert_eq!(
-            verifier.verify_connection(&token, NOW).unwrap().user,
-            "ann",
-            "{algorithm}"
-        );
+        assert_eq!(verifier.verify_connection(&token, NOW).unwrap().user, "ann", "{algorithm}");
         assert_eq!(verifier.cost(&token), Cost::Offload);
     }
     assert_eq!(server.requests(), 1);
@@ -67,11 +56,7 @@ fn a_set_is_fetched_once_and_again_when_its_time_is_over() {
     assert_eq!(server.requests(), 1);
     assert!(verifier.verify_connection(&token, NOW - 10).is_ok());
     assert_eq!(server.requests(), 1, "a clock set back changes nothing");
-    assert!(
-        verifier
-            .verify_connection(&token, NOW + KEY_SET_TTL_S)
-            .is_ok()
-    );
+    assert!(verifier.verify_connection(&token, NOW + KEY_SET_TTL_S).is_ok());
     assert_eq!(server.requests(), 2);
 }
 
@@ -88,9 +73,7 @@ fn many_threads_share_one_fetch() {
                 (Arc::clone(&server), Arc::clone(&verifier), token.clone());
             thread::spawn(move || {
                 server.announce_caller();
-                verifier
-                    .verify_connection(&token, NOW)
-                    .map(|claims| claims.user)
+                verifier.verify_connection(&token, NOW).map(|claims| claims.user)
             })
         })
         .collect();
@@ -109,20 +92,10 @@ fn a_rotated_key_is_found_and_the_withdrawn_one_forgotten() {
     let new_token = new.token("ES256", Some("new"), &ann());
     assert!(verifier.verify_connection(&old_token, NOW).is_ok());
     server.publish(&[new.jwk("new")]);
-    assert!(
-        verifier
-            .verify_connection(&new_token, NOW + KEY_SET_PAUSE_S)
-            .is_ok()
-    );
+    assert!(verifier.verify_connection(&new_token, NOW + KEY_SET_PAUSE_S).is_ok());
     assert_eq!(server.requests(), 2);
-    assert_eq!(
-        verifier.verify_connection(&old_token, NOW + KEY_SET_PAUSE_S),
-        Err(UNAVAILABLE)
-    );
-    assert_eq!(
-        verifier.verify_connection(&old_token, NOW + 2 * KEY_SET_PAUSE_S),
-        Err(INVALID)
-    );
+    assert_eq!(verifier.verify_connection(&old_token, NOW + KEY_SET_PAUSE_S), Err(UNAVAILABLE));
+    assert_eq!(verifier.verify_connection(&old_token, NOW + 2 * KEY_SET_PAUSE_S), Err(INVALID));
 }
 
 #[test]
@@ -131,27 +104,14 @@ fn forged_key_ids_do_not_flood_the_endpoint() {
     let server = KeyServer::start(&[key.jwk("a")]);
     let verifier = published(&server);
     let forged = |number: i64| key.token("ES256", Some(&format!("forged {number}")), &ann());
-    assert_eq!(
-        verifier.verify_connection(&forged(0), NOW),
-        Err(INVALID),
-        "just looked"
-    );
+    assert_eq!(verifier.verify_connection(&forged(0), NOW), Err(INVALID), "just looked");
     for number in 1..1000 {
-        assert_eq!(
-            verifier.verify_connection(&forged(number), NOW),
-            Err(UNAVAILABLE)
-        );
+        assert_eq!(verifier.verify_connection(&forged(number), NOW), Err(UNAVAILABLE));
     }
     assert_eq!(server.requests(), 1);
     let known = key.token("ES256", Some("a"), &ann());
-    assert!(
-        verifier.verify_connection(&known, NOW).is_ok(),
-        "others are not held up"
-    );
-    assert_eq!(
-        verifier.verify_connection(&forged(0), NOW + KEY_SET_PAUSE_S),
-        Err(INVALID)
-    );
+    assert!(verifier.verify_connection(&known, NOW).is_ok(), "others are not held up");
+    assert_eq!(verifier.verify_connection(&forged(0), NOW + KEY_SET_PAUSE_S), Err(INVALID));
     assert_eq!(server.requests(), 2);
 }
 
@@ -167,11 +127,7 @@ fn an_endpoint_that_is_down_is_asked_twice_and_then_left_alone() {
     }
     assert_eq!(server.requests(), 2);
     server.publish(&[key.jwk("a")]);
-    assert!(
-        verifier
-            .verify_connection(&token, NOW + KEY_SET_PAUSE_S)
-            .is_ok()
-    );
+    assert!(verifier.verify_connection(&token, NOW + KEY_SET_PAUSE_S).is_ok());
 }
 
 #[test]
@@ -187,11 +143,7 @@ fn a_failed_fetch_leaves_fresh_keys_in_use() {
     assert_eq!(verifier.verify_connection(&forged, later), Err(UNAVAILABLE));
     assert!(verifier.verify_connection(&known, later).is_ok());
     let stale = NOW + KEY_SET_TTL_S;
-    assert_eq!(
-        verifier.verify_connection(&known, stale),
-        Err(UNAVAILABLE),
-        "stale keys go"
-    );
+    assert_eq!(verifier.verify_connection(&known, stale), Err(UNAVAILABLE), "stale keys go");
 }
 
 #[test]
@@ -232,15 +184,9 @@ fn answers_that_are_no_key_set_are_unavailable() {
     let long =
         json!({"keys": [key.jwk("a")]}).to_string() + &" ".repeat(KEY_SET_BYTES_MAX as usize);
     let token = key.token("ES256", Some("a"), &ann());
-    for body in [
-        "",
-        "null",
-        "[]",
-        "{}",
-        r#"{"keys":{}}"#,
-        &json!({"keys": many}).to_string(),
-        &long,
-    ] {
+    for body in
+        ["", "null", "[]", "{}", r#"{"keys":{}}"#, &json!({"keys": many}).to_string(), &long]
+    {
         let server = KeyServer::start(&[]);
         server.respond("200 OK", body);
         let verdict = published(&server).verify_connection(&token, NOW);
@@ -253,10 +199,7 @@ fn redirections_are_neither_followed_nor_believed() {
     let server = KeyServer::start(&[]);
     server.respond("302 Found\r\nlocation: /elsewhere", "");
     let token = p256().token("ES256", Some("a"), &ann());
-    assert_eq!(
-        published(&server).verify_connection(&token, NOW),
-        Err(UNAVAILABLE)
-    );
+    assert_eq!(published(&server).verify_connection(&token, NOW), Err(UNAVAILABLE));
     assert_eq!(server.paths(), ["/keys", "/keys"]);
 }
 
@@ -304,37 +247,24 @@ fn keys_that_can_not_be_used_do_not_spoil_the_others() {
 #[test]
 fn a_key_of_another_shape_is_not_bent_into_one() {
     let (edwards, point) = (ed25519(), p256());
-    let TestKey::Ecdsa(pair) = &point else {
-        unreachable!("made as ECDSA")
-    };
+    let TestKey::Ecdsa(pair) = &point else { unreachable!("made as ECDSA") };
     let bytes = &pair.public_key().as_ref()[1..];
     let uneven = with(point.jwk("a"), "x", json!(encode(&bytes[..31])));
     let uneven = with(uneven, "y", json!(encode(&bytes[31..])));
     for (unusable, token) in [
         (uneven, point.token("ES256", Some("a"), &ann())),
-        (
-            with(edwards.jwk("a"), "crv", json!("X25519")),
-            edwards.token("EdDSA", Some("a"), &ann()),
-        ),
-        (
-            with(edwards.jwk("a"), "x", json!("AAAA")),
-            edwards.token("EdDSA", Some("a"), &ann()),
-        ),
+        (with(edwards.jwk("a"), "crv", json!("X25519")), edwards.token("EdDSA", Some("a"), &ann())),
+        (with(edwards.jwk("a"), "x", json!("AAAA")), edwards.token("EdDSA", Some("a"), &ann())),
     ] {
         let server = KeyServer::start(&[unusable]);
-        assert_eq!(
-            published(&server).verify_connection(&token, NOW),
-            Err(INVALID)
-        );
+        assert_eq!(published(&server).verify_connection(&token, NOW), Err(INVALID));
     }
 }
 
 #[test]
 fn an_rsa_modulus_may_have_a_leading_zero() {
     let plain = RSA.jwk("a");
-    let modulus = URL_SAFE_NO_PAD
-        .decode(plain["n"].as_str().unwrap())
-        .unwrap();
+    let modulus = URL_SAFE_NO_PAD.decode(plain["n"].as_str().unwrap()).unwrap();
     let padded = with(plain, "n", json!(encode([&[0], &modulus[..]].concat())));
     let server = KeyServer::start(&[padded]);
     let token = RSA.token("RS256", Some("a"), &ann());
@@ -358,16 +288,8 @@ fn a_key_checks_only_its_own_algorithms_and_signatures() {
     for token in &refused {
         assert_eq!(verifier.verify_connection(token, NOW), Err(INVALID));
     }
-    assert!(
-        verifier
-            .verify_connection(&RSA.token("RS256", Some("r"), &ann()), NOW)
-            .is_ok()
-    );
-    assert_eq!(
-        server.requests(),
-        1,
-        "a known key id is never looked for again"
-    );
+    assert!(verifier.verify_connection(&RSA.token("RS256", Some("r"), &ann()), NOW).is_ok());
+    assert_eq!(server.requests(), 1, "a known key id is never looked for again");
 }
 
 #[test]
@@ -390,10 +312,6 @@ fn tokens_that_no_set_can_verify_fetch_nothing() {
         assert_eq!(verifier.verify_connection(token, NOW), Err(INVALID));
     }
     assert_eq!(server.requests(), 0);
-    assert!(
-        super::verifier(&super::settings())
-            .verify_connection(&refused[0], NOW)
-            .is_ok()
-    );
+    assert!(super::verifier(&super::settings()).verify_connection(&refused[0], NOW).is_ok());
     let _ = settings;
 }

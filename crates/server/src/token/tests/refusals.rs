@@ -31,47 +31,21 @@ fn a_token_cut_anywhere_or_continued_is_refused() {
     let token = hs256(SECRET, &ann());
     for end in 0..token.len() {
         let cut = &token[..end];
-        assert_eq!(
-            verifier.verify_connection(cut, NOW),
-            Err(INVALID),
-            "{end} characters"
-        );
+        assert_eq!(verifier.verify_connection(cut, NOW), Err(INVALID), "{end} characters");
         assert_eq!(verifier.cost(cut), Cost::Inline);
     }
     for more in [".", ".e30", "=", "\n", "A"] {
         let continued = format!("{token}{more}");
-        assert_eq!(
-            verifier.verify_connection(&continued, NOW),
-            Err(INVALID),
-            "{more:?}"
-        );
+        assert_eq!(verifier.verify_connection(&continued, NOW), Err(INVALID), "{more:?}");
     }
 }
 
 #[test]
 fn texts_that_are_no_token_are_refused() {
     let verifier = verifier(&settings());
-    for text in [
-        "",
-        ".",
-        "..",
-        "...",
-        "token",
-        "a.b.c",
-        "é.è.à",
-        "e30.e30.e30",
-        "\u{0}\u{0}",
-    ] {
-        assert_eq!(
-            verifier.verify_connection(text, NOW),
-            Err(INVALID),
-            "{text:?}"
-        );
-        assert_eq!(
-            verifier.verify_subscription(text, NOW),
-            Err(INVALID),
-            "{text:?}"
-        );
+    for text in ["", ".", "..", "...", "token", "a.b.c", "é.è.à", "e30.e30.e30", "\u{0}\u{0}"] {
+        assert_eq!(verifier.verify_connection(text, NOW), Err(INVALID), "{text:?}");
+        assert_eq!(verifier.verify_subscription(text, NOW), Err(INVALID), "{text:?}");
     }
 }
 
@@ -92,10 +66,7 @@ fn headers_that_are_not_understood_are_refused() {
         r#"{"alg":"HS256"} {}"#,
         r#"{"alg":"HS256""#,
     ] {
-        let token = hmac_sign(
-            SECRET,
-            format!("{}.{}", encode(header), encode(ann().to_string())),
-        );
+        let token = hmac_sign(SECRET, format!("{}.{}", encode(header), encode(ann().to_string())));
         let verdict = verifier(&settings()).verify_connection(&token, NOW);
         assert_eq!(verdict, Err(INVALID), "{header}");
     }
@@ -104,10 +75,7 @@ fn headers_that_are_not_understood_are_refused() {
 #[test]
 fn header_fields_without_a_meaning_here_do_no_harm() {
     let header = r#"{"typ":"at+jwt","alg":"HS256","x5t":"e30","jku":"http://127.0.0.1:1/"}"#;
-    let token = hmac_sign(
-        SECRET,
-        format!("{}.{}", encode(header), encode(ann().to_string())),
-    );
+    let token = hmac_sign(SECRET, format!("{}.{}", encode(header), encode(ann().to_string())));
     assert!(verifier(&settings()).verify_connection(&token, NOW).is_ok());
 }
 
@@ -134,14 +102,8 @@ fn payloads_that_are_not_claims_are_refused() {
     ] {
         assert_eq!(connect_raw(payload), Err(INVALID), "{payload}");
     }
-    let not_text = hmac_sign(
-        SECRET,
-        format!("{}.{}", encode(r#"{"alg":"HS256"}"#), "gICA"),
-    );
-    assert_eq!(
-        verifier(&settings()).verify_connection(&not_text, NOW),
-        Err(INVALID)
-    );
+    let not_text = hmac_sign(SECRET, format!("{}.{}", encode(r#"{"alg":"HS256"}"#), "gICA"));
+    assert_eq!(verifier(&settings()).verify_connection(&not_text, NOW), Err(INVALID));
 }
 
 #[test]
@@ -183,16 +145,9 @@ fn claims_of_a_wrong_type_are_refused() {
 #[test]
 fn a_token_of_one_kind_is_not_one_of_the_other() {
     for channel in [json!("news"), json!(""), json!(1)] {
-        assert_eq!(
-            connect(&json!({"sub": "ann", "channel": channel})),
-            Err(INVALID)
-        );
+        assert_eq!(connect(&json!({"sub": "ann", "channel": channel})), Err(INVALID));
     }
-    for claims in [
-        json!({"sub": "ann"}),
-        json!({"channel": ""}),
-        json!({"channel": null}),
-    ] {
+    for claims in [json!({"sub": "ann"}), json!({"channel": ""}), json!({"channel": null})] {
         assert_eq!(subscribe(&claims), Err(INVALID));
     }
 }
@@ -203,17 +158,10 @@ fn a_token_may_be_as_long_as_the_limit_and_no_longer() {
     let around = padded(0).len();
     let fitting = padded((TOKEN_BYTES_MAX - around) / 4 * 3 - 3);
     assert!(fitting.len() <= TOKEN_BYTES_MAX);
-    assert!(
-        verifier(&settings())
-            .verify_connection(&fitting, NOW)
-            .is_ok()
-    );
+    assert!(verifier(&settings()).verify_connection(&fitting, NOW).is_ok());
     for bytes in [TOKEN_BYTES_MAX, 1024 * 1024] {
         let token = padded(bytes);
-        assert_eq!(
-            verifier(&settings()).verify_connection(&token, NOW),
-            Err(INVALID)
-        );
+        assert_eq!(verifier(&settings()).verify_connection(&token, NOW), Err(INVALID));
         assert_eq!(verifier(&settings()).cost(&token), Cost::Inline);
     }
 }
@@ -223,48 +171,26 @@ fn deep_claims_neither_break_the_verifier_nor_the_stack() {
     let deep = |open: &str, close: &str| open.repeat(20_000) + "1" + &close.repeat(20_000);
     let _ = connect_raw(&format!(r#"{{"info":{}}}"#, deep("[", "]")));
     let _ = connect_raw(&format!(r#"{{"other":{}}}"#, deep("[", "]")));
-    assert_eq!(
-        connect_raw(&format!(r#"{{"sub":{}}}"#, deep("[", "]"))),
-        Err(INVALID)
-    );
+    assert_eq!(connect_raw(&format!(r#"{{"sub":{}}}"#, deep("[", "]"))), Err(INVALID));
     assert_eq!(connect_raw(&deep("[", "]")), Err(INVALID));
 }
 
 fn expecting(claim: &str, value: &str) -> TokenSettings {
     let value = Some(value.to_owned());
     match claim {
-        "audience" => TokenSettings {
-            audience: value,
-            ..settings()
-        },
-        "audience_regex" => TokenSettings {
-            audience_regex: value,
-            ..settings()
-        },
-        "issuer" => TokenSettings {
-            issuer: value,
-            ..settings()
-        },
-        _ => TokenSettings {
-            issuer_regex: value,
-            ..settings()
-        },
+        "audience" => TokenSettings { audience: value, ..settings() },
+        "audience_regex" => TokenSettings { audience_regex: value, ..settings() },
+        "issuer" => TokenSettings { issuer: value, ..settings() },
+        _ => TokenSettings { issuer_regex: value, ..settings() },
     }
 }
 
 fn verdicts(settings: &TokenSettings, accepted: &[Value], refused: &[Value]) {
     for claims in accepted {
-        assert!(
-            connect_with(settings, claims).is_ok(),
-            "{settings:?} {claims}"
-        );
+        assert!(connect_with(settings, claims).is_ok(), "{settings:?} {claims}");
     }
     for claims in refused {
-        assert_eq!(
-            connect_with(settings, claims),
-            Err(INVALID),
-            "{settings:?} {claims}"
-        );
+        assert_eq!(connect_with(settings, claims), Err(INVALID), "{settings:?} {claims}");
     }
 }
 
@@ -280,27 +206,14 @@ fn the_audience_must_be_the_expected_one() {
         json!({"aud": ["them", "usa"]}),
         json!({"iss": "us"}),
     ];
-    verdicts(
-        &expecting("audience", "us"),
-        &[own.clone(), among.clone()],
-        &refused,
-    );
-    verdicts(
-        &expecting("audience_regex", "^us$"),
-        &[own, among],
-        &refused,
-    );
+    verdicts(&expecting("audience", "us"), &[own.clone(), among.clone()], &refused);
+    verdicts(&expecting("audience_regex", "^us$"), &[own, among], &refused);
 }
 
 #[test]
 fn the_issuer_must_be_the_expected_one() {
     let own = [json!({"iss": "us"})];
-    let refused = [
-        json!({}),
-        json!({"iss": ""}),
-        json!({"iss": "usa"}),
-        json!({"aud": "us"}),
-    ];
+    let refused = [json!({}), json!({"iss": ""}), json!({"iss": "usa"}), json!({"aud": "us"})];
     verdicts(&expecting("issuer", "us"), &own, &refused);
     verdicts(&expecting("issuer_regex", "^us$"), &own, &refused);
 }

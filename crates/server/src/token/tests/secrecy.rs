@@ -13,24 +13,15 @@ fn printed_settings_and_verifiers_hold_no_secrets() {
         ..settings()
     };
     let printed = format!("{settings:?} {:?}", verifier(&settings));
-    assert!(
-        !printed.contains(SECRET) && !printed.contains("pass@"),
-        "{printed}"
-    );
-    assert!(
-        printed.contains("hmac_previous_secret_key"),
-        "names are shown: {printed}"
-    );
+    assert!(!printed.contains(SECRET) && !printed.contains("pass@"), "{printed}");
+    assert!(printed.contains("hmac_previous_secret_key"), "names are shown: {printed}");
     assert!(printed.contains("insecure_skip_signature_verify"));
 }
 
 #[test]
 fn an_error_does_not_quote_what_it_is_about() {
     let pasted = "-----BEGIN PRIVATE KEY-----\nvery secret\n-----END PRIVATE KEY-----";
-    let settings = TokenSettings {
-        rsa_public_key: Some(pasted.to_owned()),
-        ..settings()
-    };
+    let settings = TokenSettings { rsa_public_key: Some(pasted.to_owned()), ..settings() };
     let error = Verifier::new(&settings).expect_err("a private key");
     assert_eq!(error.fault, KeyFault::PrivateKey);
     let printed = format!("{error} {error:?}");

@@ -9,19 +9,13 @@ fn fault(settings: &TokenSettings) -> KeyError {
 }
 
 fn rsa_fault(text: &str) -> KeyFault {
-    let error = fault(&TokenSettings {
-        rsa_public_key: Some(text.to_owned()),
-        ..settings()
-    });
+    let error = fault(&TokenSettings { rsa_public_key: Some(text.to_owned()), ..settings() });
     assert_eq!(error.setting, "rsa_public_key");
     error.fault
 }
 
 fn ecdsa_fault(text: &str) -> KeyFault {
-    let error = fault(&TokenSettings {
-        ecdsa_public_key: Some(text.to_owned()),
-        ..settings()
-    });
+    let error = fault(&TokenSettings { ecdsa_public_key: Some(text.to_owned()), ..settings() });
     assert_eq!(error.setting, "ecdsa_public_key");
     error.fault
 }
@@ -45,12 +39,7 @@ fn a_key_must_be_a_pem_document() {
 
 #[test]
 fn a_key_must_be_public_and_bare() {
-    for label in [
-        "PRIVATE KEY",
-        "RSA PRIVATE KEY",
-        "EC PRIVATE KEY",
-        "ENCRYPTED PRIVATE KEY",
-    ] {
+    for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"] {
         assert_eq!(rsa_fault(&pem(label, b"x")), KeyFault::PrivateKey);
         assert_eq!(ecdsa_fault(&pem(label, b"x")), KeyFault::PrivateKey);
     }
@@ -64,11 +53,7 @@ fn a_key_must_be_of_its_family() {
     assert_eq!(rsa_fault(&pem("PUBLIC KEY", b"no DER")), KeyFault::NotRsa);
     assert_eq!(ecdsa_fault(&RSA.pem()), KeyFault::NotEcdsa);
     assert_eq!(ecdsa_fault(&ed25519().pem()), KeyFault::NotEcdsa);
-    assert_eq!(
-        ecdsa_fault(&p256k1().pem()),
-        KeyFault::NotEcdsa,
-        "no curve for tokens"
-    );
+    assert_eq!(ecdsa_fault(&p256k1().pem()), KeyFault::NotEcdsa, "no curve for tokens");
 }
 
 #[test]
@@ -78,84 +63,38 @@ fn an_rsa_key_must_be_neither_short_nor_huge() {
         assert_eq!(rsa_fault(&text), KeyFault::RsaSize { bits });
     }
     let fitting = pem("RSA PUBLIC KEY", &rsa_der(256));
-    let settings = TokenSettings {
-        rsa_public_key: Some(fitting),
-        ..settings()
-    };
+    let settings = TokenSettings { rsa_public_key: Some(fitting), ..settings() };
     assert!(Verifier::new(&settings).is_ok());
 }
 
 #[test]
 fn a_public_key_is_no_secret() {
     let secret = || Some(RSA.pem());
-    let current = TokenSettings {
-        hmac_secret_key: secret(),
-        ..settings()
-    };
-    let previous = TokenSettings {
-        hmac_previous_secret_key: secret(),
-        ..settings()
-    };
-    for (settings, setting) in [
-        (current, "hmac_secret_key"),
-        (previous, "hmac_previous_secret_key"),
-    ] {
-        assert_eq!(
-            fault(&settings),
-            KeyError {
-                setting,
-                fault: KeyFault::PemAsSecret
-            }
-        );
+    let current = TokenSettings { hmac_secret_key: secret(), ..settings() };
+    let previous = TokenSettings { hmac_previous_secret_key: secret(), ..settings() };
+    for (settings, setting) in
+        [(current, "hmac_secret_key"), (previous, "hmac_previous_secret_key")]
+    {
+        assert_eq!(fault(&settings), KeyError { setting, fault: KeyFault::PemAsSecret });
     }
 }
 
 #[test]
 fn expressions_and_claim_names_are_checked() {
     let text = |text: &str| Some(text.to_owned());
-    let issuer = TokenSettings {
-        issuer_regex: text("("),
-        ..settings()
-    };
-    let audience = TokenSettings {
-        audience_regex: text("[a"),
-        ..settings()
-    };
-    assert_eq!(
-        fault(&issuer),
-        KeyError {
-            setting: "issuer_regex",
-            fault: KeyFault::Pattern
-        }
-    );
-    assert_eq!(
-        fault(&audience),
-        KeyError {
-            setting: "audience_regex",
-            fault: KeyFault::Pattern
-        }
-    );
+    let issuer = TokenSettings { issuer_regex: text("("), ..settings() };
+    let audience = TokenSettings { audience_regex: text("[a"), ..settings() };
+    assert_eq!(fault(&issuer), KeyError { setting: "issuer_regex", fault: KeyFault::Pattern });
+    assert_eq!(fault(&audience), KeyError { setting: "audience_regex", fault: KeyFault::Pattern });
     for name in ["user id", "user-id", "user1", "usér", "a.b"] {
-        let settings = TokenSettings {
-            user_id_claim: text(name),
-            ..settings()
-        };
-        let expected = KeyError {
-            setting: "user_id_claim",
-            fault: KeyFault::ClaimName,
-        };
+        let settings = TokenSettings { user_id_claim: text(name), ..settings() };
+        let expected = KeyError { setting: "user_id_claim", fault: KeyFault::ClaimName };
         assert_eq!(fault(&settings), expected, "{name}");
     }
 }
 
 #[test]
 fn an_error_names_the_setting_and_the_mistake() {
-    let settings = TokenSettings {
-        rsa_public_key: Some(p256().pem()),
-        ..settings()
-    };
-    assert_eq!(
-        fault(&settings).to_string(),
-        "rsa_public_key: not an RSA public key"
-    );
+    let settings = TokenSettings { rsa_public_key: Some(p256().pem()), ..settings() };
+    assert_eq!(fault(&settings).to_string(), "rsa_public_key: not an RSA public key");
 }

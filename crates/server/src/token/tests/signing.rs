@@ -97,11 +97,7 @@ impl TestKey {
             Some(id) => json!({"alg": algorithm, "typ": "JWT", "kid": id}),
             None => json!({"alg": algorithm, "typ": "JWT"}),
         };
-        let signed = format!(
-            "{}.{}",
-            encode(header.to_string()),
-            encode(claims.to_string())
-        );
+        let signed = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
         let signature = self.sign(algorithm, signed.as_bytes());
         format!("{signed}.{}", encode(signature))
     }
@@ -127,11 +123,7 @@ impl TestKey {
 
 /// A token signed with a secret.
 pub(super) fn hs256(secret: &str, claims: &Value) -> String {
-    let signed = format!(
-        "{}.{}",
-        encode(r#"{"alg":"HS256"}"#),
-        encode(claims.to_string())
-    );
+    let signed = format!("{}.{}", encode(r#"{"alg":"HS256"}"#), encode(claims.to_string()));
     hmac_sign(secret, signed)
 }
 
@@ -148,15 +140,8 @@ pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
 
 pub(super) fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
-    let lines: Vec<_> = text
-        .as_bytes()
-        .chunks(64)
-        .map(String::from_utf8_lossy)
-        .collect();
-    format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        lines.join("\n")
-    )
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// An RSA public key with any odd modulus of this many bytes, as DER (RFC 8017, A.1.1).

@@ -24,11 +24,7 @@ fn a_token_holds_from_nbf_until_exp() {
         (json!({}), true),
     ] {
         let verdict = connect(&claims).map(|_| ());
-        assert_eq!(
-            verdict,
-            if holds { Ok(()) } else { Err(EXPIRED) },
-            "{claims}"
-        );
+        assert_eq!(verdict, if holds { Ok(()) } else { Err(EXPIRED) }, "{claims}");
     }
     let late = json!({"channel": "news", "exp": NOW - 1});
     assert_eq!(subscribe(&late), Err(EXPIRED));
@@ -37,15 +33,8 @@ fn a_token_holds_from_nbf_until_exp() {
 #[test]
 fn an_expired_token_with_a_wrong_signature_is_invalid() {
     let token = hs256("another secret", &json!({"exp": NOW - 1}));
-    assert_eq!(
-        verifier(&settings()).verify_connection(&token, NOW),
-        Err(INVALID)
-    );
-    assert_eq!(
-        connect(&json!({"exp": NOW - 1})),
-        Err(EXPIRED),
-        "with {SECRET}: expired"
-    );
+    assert_eq!(verifier(&settings()).verify_connection(&token, NOW), Err(INVALID));
+    assert_eq!(connect(&json!({"exp": NOW - 1})), Err(EXPIRED), "with {SECRET}: expired");
 }
 
 #[test]
@@ -54,10 +43,7 @@ fn the_lifetime_ends_with_the_token_unless_expire_at_says_otherwise() {
         (json!({"exp": NOW + 9}), Some(NOW + 9)),
         (json!({}), None),
         (json!({"exp": NOW + 9, "expire_at": null}), Some(NOW + 9)),
-        (
-            json!({"exp": NOW + 9, "expire_at": NOW + 99}),
-            Some(NOW + 99),
-        ),
+        (json!({"exp": NOW + 9, "expire_at": NOW + 99}), Some(NOW + 99)),
         (json!({"exp": NOW + 9, "expire_at": NOW - 5}), Some(NOW - 5)),
         (json!({"exp": NOW + 9, "expire_at": 0}), None),
         (json!({"exp": NOW + 9, "expire_at": -1}), None),

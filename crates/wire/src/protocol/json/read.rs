@@ -185,9 +185,7 @@ impl From<RawCommand<'_>> for Command {
     fn from(raw: RawCommand<'_>) -> Command {
         let channel = |raw: RawChannel<'_>| raw.channel.into_owned();
         let request = if raw.id == 0 {
-            raw.send.map_or(Request::Pong, |send| Request::Send {
-                data: payload(send.data),
-            })
+            raw.send.map_or(Request::Pong, |send| Request::Send { data: payload(send.data) })
         } else if let Some(connect) = raw.connect {
             Request::Connect(Box::new(connect.into()))
         } else if raw.ping.is_some() {
@@ -195,9 +193,7 @@ impl From<RawCommand<'_>> for Command {
         } else if let Some(subscribe) = raw.subscribe {
             Request::Subscribe(Box::new(subscribe.into()))
         } else if let Some(unsubscribe) = raw.unsubscribe {
-            Request::Unsubscribe {
-                channel: channel(unsubscribe),
-            }
+            Request::Unsubscribe { channel: channel(unsubscribe) }
         } else if let Some(publish) = raw.publish {
             Request::Publish(p::PublishRequest {
                 channel: publish.channel.into_owned(),
@@ -205,13 +201,9 @@ impl From<RawCommand<'_>> for Command {
                 kind: publish.r#type,
             })
         } else if let Some(presence) = raw.presence {
-            Request::Presence {
-                channel: channel(presence),
-            }
+            Request::Presence { channel: channel(presence) }
         } else if let Some(stats) = raw.presence_stats {
-            Request::PresenceStats {
-                channel: channel(stats),
-            }
+            Request::PresenceStats { channel: channel(stats) }
         } else if let Some(history) = raw.history {
             Request::History(p::HistoryRequest {
                 channel: history.channel.into_owned(),
@@ -220,18 +212,11 @@ impl From<RawCommand<'_>> for Command {
                 reverse: history.reverse,
             })
         } else if let Some(rpc) = raw.rpc {
-            Request::Rpc {
-                method: rpc.method.into_owned(),
-                data: payload(rpc.data),
-            }
+            Request::Rpc { method: rpc.method.into_owned(), data: payload(rpc.data) }
         } else if let Some(send) = raw.send {
-            Request::Send {
-                data: payload(send.data),
-            }
+            Request::Send { data: payload(send.data) }
         } else if let Some(refresh) = raw.refresh {
-            Request::Refresh {
-                token: refresh.token.into_owned(),
-            }
+            Request::Refresh { token: refresh.token.into_owned() }
         } else if let Some(refresh) = raw.sub_refresh {
             Request::SubRefresh(p::SubRefreshRequest {
                 channel: refresh.channel.into_owned(),
@@ -241,19 +226,13 @@ impl From<RawCommand<'_>> for Command {
         } else {
             Request::Missing
         };
-        Command {
-            id: raw.id,
-            request,
-        }
+        Command { id: raw.id, request }
     }
 }
 
 impl From<RawPosition<'_>> for StreamPosition {
     fn from(raw: RawPosition<'_>) -> StreamPosition {
-        StreamPosition {
-            offset: raw.offset,
-            epoch: raw.epoch.into_owned(),
-        }
+        StreamPosition { offset: raw.offset, epoch: raw.epoch.into_owned() }
     }
 }
 
@@ -268,9 +247,7 @@ impl From<RawConnect<'_>> for p::ConnectRequest {
         p::ConnectRequest {
             token: raw.token.into_owned(),
             data: payload(raw.data),
-            subs: subs
-                .map(|(channel, raw)| (channel.into_owned(), raw.into()))
-                .collect(),
+            subs: subs.map(|(channel, raw)| (channel.into_owned(), raw.into())).collect(),
             name: raw.name.into_owned(),
             version: raw.version.into_owned(),
             headers: pairs(raw.headers),
@@ -500,20 +477,9 @@ impl From<RawReply<'_>> for Reply {
             ReplyBody::Publish
         } else if let Some(presence) = raw.presence {
             let clients = presence.presence.into_iter();
-            ReplyBody::Presence(
-                clients
-                    .map(|(id, info)| (id.into_owned(), info.into()))
-                    .collect(),
-            )
-        } else if let Some(RawStats {
-            num_clients,
-            num_users,
-        }) = raw.presence_stats
-        {
-            ReplyBody::PresenceStats(p::PresenceStats {
-                num_clients,
-                num_users,
-            })
+            ReplyBody::Presence(clients.map(|(id, info)| (id.into_owned(), info.into())).collect())
+        } else if let Some(RawStats { num_clients, num_users }) = raw.presence_stats {
+            ReplyBody::PresenceStats(p::PresenceStats { num_clients, num_users })
         } else if let Some(result) = raw.history {
             ReplyBody::History(p::HistoryResult {
                 publications: publications(result.publications),
@@ -521,9 +487,7 @@ impl From<RawReply<'_>> for Reply {
                 offset: result.offset,
             })
         } else if let Some(rpc) = raw.rpc {
-            ReplyBody::Rpc {
-                data: payload(rpc.data),
-            }
+            ReplyBody::Rpc { data: payload(rpc.data) }
         } else if let Some(result) = raw.refresh {
             ReplyBody::Refresh(p::RefreshResult {
                 client: result.client.into_owned(),
@@ -554,14 +518,9 @@ impl TryFrom<RawPush<'_>> for p::Push {
         } else if let Some(leave) = raw.leave {
             PushEvent::Leave(Arc::new(leave.info.into()))
         } else if let Some(end) = raw.unsubscribe {
-            PushEvent::Unsubscribe {
-                code: end.code,
-                reason: end.reason.into_owned(),
-            }
+            PushEvent::Unsubscribe { code: end.code, reason: end.reason.into_owned() }
         } else if let Some(message) = raw.message {
-            PushEvent::Message {
-                data: payload(message.data),
-            }
+            PushEvent::Message { data: payload(message.data) }
         } else if let Some(result) = raw.subscribe {
             PushEvent::Subscribe {
                 recoverable: result.recoverable,
@@ -574,27 +533,18 @@ impl TryFrom<RawPush<'_>> for p::Push {
             }
         } else if let Some(end) = raw.disconnect {
             let (code, reconnect) = (end.code, end.reconnect);
-            PushEvent::Disconnect {
-                code,
-                reason: end.reason.into_owned(),
-                reconnect,
-            }
+            PushEvent::Disconnect { code, reason: end.reason.into_owned(), reconnect }
         } else if let Some(RawLifetime { expires, ttl }) = raw.refresh {
             PushEvent::Refresh { expires, ttl }
         } else {
             return Err(Unknown);
         };
-        Ok(p::Push {
-            channel: (&*raw.channel).into(),
-            event,
-        })
+        Ok(p::Push { channel: (&*raw.channel).into(), event })
     }
 }
 
 fn publications(raw: Vec<RawPublication<'_>>) -> Vec<Arc<p::Publication>> {
-    raw.into_iter()
-        .map(|publication| Arc::new(publication.into()))
-        .collect()
+    raw.into_iter().map(|publication| Arc::new(publication.into())).collect()
 }
 
 impl From<RawPublication<'_>> for p::Publication {
@@ -629,9 +579,7 @@ impl From<RawConnectResult<'_>> for p::ConnectResult {
             expires: raw.expires,
             ttl: raw.ttl,
             data: payload(raw.data),
-            subs: subs
-                .map(|(channel, result)| (channel.into_owned(), result.into()))
-                .collect(),
+            subs: subs.map(|(channel, result)| (channel.into_owned(), result.into())).collect(),
             ping: raw.ping,
             pong: raw.pong,
             session: raw.session.into_owned(),

@@ -17,10 +17,7 @@ struct Object<'o> {
 impl<'o> Object<'o> {
     fn begin(out: &'o mut Vec<u8>) -> Object<'o> {
         out.push(b'{');
-        Object {
-            out,
-            is_empty: true,
-        }
+        Object { out, is_empty: true }
     }
 
     fn end(self) {
@@ -233,12 +230,7 @@ fn push(push: &Push, object: &mut Object<'_>) {
         PushEvent::Message { data } => {
             object.object("message", |object| object.raw_if("data", data));
         }
-        PushEvent::Subscribe {
-            recoverable,
-            positioned,
-            position,
-            data,
-        } => {
+        PushEvent::Subscribe { recoverable, positioned, position, data } => {
             object.object("subscribe", |object| {
                 object.flag_if("recoverable", *recoverable);
                 object.string_if("epoch", &position.epoch);
@@ -247,11 +239,7 @@ fn push(push: &Push, object: &mut Object<'_>) {
                 object.raw_if("data", data);
             });
         }
-        PushEvent::Disconnect {
-            code,
-            reason,
-            reconnect,
-        } => {
+        PushEvent::Disconnect { code, reason, reconnect } => {
             object.object("disconnect", |object| {
                 object.number_if("code", *code);
                 object.string_if("reason", reason);
@@ -321,7 +309,7 @@ fn subscribe_result(result: &SubscribeResult, object: &mut Object<'_>) {
 
 fn history_result(result: &HistoryResult, object: &mut Object<'_>) {
     object.array("publications", &result.publications, |item, object| {
-        publication(item, object)
+        publication(item, object);
     });
     object.string("epoch", &result.epoch);
     object.number("offset", result.offset);

@@ -56,16 +56,11 @@ impl<'a> Reader<'a> {
     /// What stands behind a length.
     pub(super) fn delimited(&mut self) -> Result<Reader<'a>, DecodeError> {
         let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
-        Ok(Reader {
-            rest: self.take(length)?,
-        })
+        Ok(Reader { rest: self.take(length)? })
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(DecodeError::Truncated)?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -81,11 +76,7 @@ impl<'a> Reader<'a> {
             }
         }
         let is_short = self.rest.len() < 10;
-        Err(if is_short {
-            DecodeError::Truncated
-        } else {
-            DecodeError::Protobuf
-        })
+        Err(if is_short { DecodeError::Truncated } else { DecodeError::Protobuf })
     }
 }
 

@@ -59,39 +59,26 @@ fn one_request(number: u32, reader: Reader<'_>) -> Read<Request> {
     Ok(match number {
         4 => Request::Connect(Box::new(connect_request(reader)?)),
         5 => Request::Subscribe(Box::new(subscribe_request(reader)?)),
-        6 => Request::Unsubscribe {
-            channel: channel(reader)?,
-        },
-        7 => Request::Publish(fields(
-            reader,
-            |request: &mut PublishRequest, number, field| {
-                match number {
-                    1 => request.channel = field.string()?,
-                    2 => request.data = field.bytes()?,
-                    3 => request.kind = field.i32()?,
-                    _ => {}
-                }
-                Ok(())
-            },
-        )?),
-        8 => Request::Presence {
-            channel: channel(reader)?,
-        },
-        9 => Request::PresenceStats {
-            channel: channel(reader)?,
-        },
+        6 => Request::Unsubscribe { channel: channel(reader)? },
+        7 => Request::Publish(fields(reader, |request: &mut PublishRequest, number, field| {
+            match number {
+                1 => request.channel = field.string()?,
+                2 => request.data = field.bytes()?,
+                3 => request.kind = field.i32()?,
+                _ => {}
+            }
+            Ok(())
+        })?),
+        8 => Request::Presence { channel: channel(reader)? },
+        9 => Request::PresenceStats { channel: channel(reader)? },
         10 => Request::History(history_request(reader)?),
         11 => Request::Ping,
-        12 => Request::Send {
-            data: rpc(reader)?.1,
-        },
+        12 => Request::Send { data: rpc(reader)?.1 },
         13 => {
             let (method, data) = rpc(reader)?;
             Request::Rpc { method, data }
         }
-        14 => Request::Refresh {
-            token: channel(reader)?,
-        },
+        14 => Request::Refresh { token: channel(reader)? },
         _ => Request::SubRefresh(fields(
             reader,
             |request: &mut SubRefreshRequest, number, field| {
@@ -118,17 +105,14 @@ fn channel(reader: Reader<'_>) -> Read<String> {
 }
 
 fn rpc(reader: Reader<'_>) -> Read<(String, bytes::Bytes)> {
-    fields(
-        reader,
-        |(method, data): &mut (String, bytes::Bytes), number, field| {
-            match number {
-                1 => *data = field.bytes()?,
-                2 => *method = field.string()?,
-                _ => {}
-            }
-            Ok(())
-        },
-    )
+    fields(reader, |(method, data): &mut (String, bytes::Bytes), number, field| {
+        match number {
+            1 => *data = field.bytes()?,
+            2 => *method = field.string()?,
+            _ => {}
+        }
+        Ok(())
+    })
 }
 
 fn connect_request(reader: Reader<'_>) -> Read<ConnectRequest> {
@@ -136,9 +120,7 @@ fn connect_request(reader: Reader<'_>) -> Read<ConnectRequest> {
         match number {
             1 => request.token = field.string()?,
             2 => request.data = field.bytes()?,
-            3 => request
-                .subs
-                .push(entry(field.message()?, subscribe_request)?),
+            3 => request.subs.push(entry(field.message()?, subscribe_request)?),
             4 => request.name = field.string()?,
             5 => request.version = field.string()?,
             6 => request.headers.push(pair(field.message()?)?),
@@ -164,17 +146,14 @@ fn entry<T: Default>(
 }
 
 fn pair(reader: Reader<'_>) -> Read<(String, String)> {
-    fields(
-        reader,
-        |(key, value): &mut (String, String), number, field| {
-            match number {
-                1 => *key = field.string()?,
-                2 => *value = field.string()?,
-                _ => {}
-            }
-            Ok(())
-        },
-    )
+    fields(reader, |(key, value): &mut (String, String), number, field| {
+        match number {
+            1 => *key = field.string()?,
+            2 => *value = field.string()?,
+            _ => {}
+        }
+        Ok(())
+    })
 }
 
 fn subscribe_request(reader: Reader<'_>) -> Read<SubscribeRequest> {
@@ -224,10 +203,7 @@ fn position(reader: Reader<'_>) -> Read<StreamPosition> {
 }
 
 pub(super) fn reply(mut reader: Reader<'_>) -> Read<Reply> {
-    let mut reply = Reply {
-        id: 0,
-        body: ReplyBody::Ping,
-    };
+    let mut reply = Reply { id: 0, body: ReplyBody::Ping };
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => reply.id = field.u32()?,
@@ -240,11 +216,7 @@ pub(super) fn reply(mut reader: Reader<'_>) -> Read<Reply> {
             9 => reply.body = ReplyBody::Presence(presence(field.message()?)?),
             10 => reply.body = ReplyBody::PresenceStats(presence_stats(field.message()?)?),
             11 => reply.body = ReplyBody::History(history_result(field.message()?)?),
-            13 => {
-                reply.body = ReplyBody::Rpc {
-                    data: rpc(field.message()?)?.1,
-                }
-            }
+            13 => reply.body = ReplyBody::Rpc { data: rpc(field.message()?)?.1 },
             14 => reply.body = ReplyBody::Refresh(refresh_result(field.message()?)?),
             15 => {
                 let (expires, ttl) = lifetime(field.message()?)?;
@@ -258,27 +230,20 @@ pub(super) fn reply(mut reader: Reader<'_>) -> Read<Reply> {
 
 fn error(reader: Reader<'_>) -> Read<ErrorReply> {
     let (code, message, temporary) = three(reader)?;
-    Ok(ErrorReply {
-        code,
-        message,
-        temporary,
-    })
+    Ok(ErrorReply { code, message, temporary })
 }
 
 /// Errors and disconnects alike: a code, a text and an advice in fields 1 to 3.
 fn three(reader: Reader<'_>) -> Read<(u32, String, bool)> {
-    fields(
-        reader,
-        |(code, text, advice): &mut (u32, String, bool), number, field| {
-            match number {
-                1 => *code = field.u32()?,
-                2 => *text = field.string()?,
-                3 => *advice = field.bool()?,
-                _ => {}
-            }
-            Ok(())
-        },
-    )
+    fields(reader, |(code, text, advice): &mut (u32, String, bool), number, field| {
+        match number {
+            1 => *code = field.u32()?,
+            2 => *text = field.string()?,
+            3 => *advice = field.bool()?,
+            _ => {}
+        }
+        Ok(())
+    })
 }
 
 fn lifetime(reader: Reader<'_>) -> Read<(bool, u32)> {
@@ -304,17 +269,11 @@ fn push(mut reader: Reader<'_>) -> Read<Option<Push>> {
             5 => PushEvent::Join(Arc::new(member(field.message()?)?)),
             6 => PushEvent::Leave(Arc::new(member(field.message()?)?)),
             7 => unsubscribe(field.message()?)?,
-            8 => PushEvent::Message {
-                data: rpc(field.message()?)?.1,
-            },
+            8 => PushEvent::Message { data: rpc(field.message()?)?.1 },
             9 => subscribe(field.message()?)?,
             11 => {
                 let (code, reason, reconnect) = three(field.message()?)?;
-                PushEvent::Disconnect {
-                    code,
-                    reason,
-                    reconnect,
-                }
+                PushEvent::Disconnect { code, reason, reconnect }
             }
             12 => {
                 let (expires, ttl) = lifetime(field.message()?)?;
@@ -324,24 +283,18 @@ fn push(mut reader: Reader<'_>) -> Read<Option<Push>> {
         };
         event = Some(read);
     }
-    Ok(event.map(|event| Push {
-        channel: channel.into(),
-        event,
-    }))
+    Ok(event.map(|event| Push { channel: channel.into(), event }))
 }
 
 fn unsubscribe(reader: Reader<'_>) -> Read<PushEvent> {
-    let (code, reason) = fields(
-        reader,
-        |(code, reason): &mut (u32, String), number, field| {
-            match number {
-                2 => *code = field.u32()?,
-                3 => *reason = field.string()?,
-                _ => {}
-            }
-            Ok(())
-        },
-    )?;
+    let (code, reason) = fields(reader, |(code, reason): &mut (u32, String), number, field| {
+        match number {
+            2 => *code = field.u32()?,
+            3 => *reason = field.string()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
     Ok(PushEvent::Unsubscribe { code, reason })
 }
 
@@ -360,10 +313,7 @@ fn subscribe(reader: Reader<'_>) -> Read<PushEvent> {
     Ok(PushEvent::Subscribe {
         recoverable: result.recoverable,
         positioned: result.positioned,
-        position: StreamPosition {
-            offset: result.offset,
-            epoch: result.epoch,
-        },
+        position: StreamPosition { offset: result.offset, epoch: result.epoch },
         data: result.data,
     })
 }
@@ -431,9 +381,7 @@ fn subscribe_result(reader: Reader<'_>) -> Read<SubscribeResult> {
             2 => result.ttl = field.u32()?,
             3 => result.recoverable = field.bool()?,
             6 => result.epoch = field.string()?,
-            7 => result
-                .publications
-                .push(Arc::new(publication(field.message()?)?)),
+            7 => result.publications.push(Arc::new(publication(field.message()?)?)),
             8 => result.recovered = field.bool()?,
             9 => result.offset = field.u64()?,
             10 => result.positioned = field.bool()?,
@@ -446,15 +394,12 @@ fn subscribe_result(reader: Reader<'_>) -> Read<SubscribeResult> {
 }
 
 fn presence(reader: Reader<'_>) -> Read<Vec<(String, ClientInfo)>> {
-    fields(
-        reader,
-        |clients: &mut Vec<(String, ClientInfo)>, number, field| {
-            if number == 1 {
-                clients.push(entry(field.message()?, client_info)?);
-            }
-            Ok(())
-        },
-    )
+    fields(reader, |clients: &mut Vec<(String, ClientInfo)>, number, field| {
+        if number == 1 {
+            clients.push(entry(field.message()?, client_info)?);
+        }
+        Ok(())
+    })
 }
 
 fn presence_stats(reader: Reader<'_>) -> Read<PresenceStats> {
@@ -471,9 +416,7 @@ fn presence_stats(reader: Reader<'_>) -> Read<PresenceStats> {
 fn history_result(reader: Reader<'_>) -> Read<HistoryResult> {
     fields(reader, |result: &mut HistoryResult, number, field| {
         match number {
-            1 => result
-                .publications
-                .push(Arc::new(publication(field.message()?)?)),
+            1 => result.publications.push(Arc::new(publication(field.message()?)?)),
             2 => result.epoch = field.string()?,
             3 => result.offset = field.u64()?,
             _ => {}

@@ -72,12 +72,7 @@ fn push(push: &Push, out: &mut Vec<u8>) {
             bytes(out, 3, reason.as_bytes());
         }),
         PushEvent::Message { data } => message(out, 8, |out| bytes(out, 1, data)),
-        PushEvent::Subscribe {
-            recoverable,
-            positioned,
-            position,
-            data,
-        } => {
+        PushEvent::Subscribe { recoverable, positioned, position, data } => {
             message(out, 9, |out| {
                 flag(out, 1, *recoverable);
                 bytes(out, 4, position.epoch.as_bytes());
@@ -86,11 +81,7 @@ fn push(push: &Push, out: &mut Vec<u8>) {
                 bytes(out, 7, data);
             });
         }
-        PushEvent::Disconnect {
-            code,
-            reason,
-            reconnect,
-        } => message(out, 11, |out| {
+        PushEvent::Disconnect { code, reason, reconnect } => message(out, 11, |out| {
             number(out, 1, u64::from(*code));
             bytes(out, 2, reason.as_bytes());
             flag(out, 3, *reconnect);

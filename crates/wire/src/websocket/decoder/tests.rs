@@ -6,10 +6,7 @@ use super::*;
 use crate::websocket::deflate::Deflater;
 use crate::websocket::encoder::{self, FrameKind};
 
-const LIMITS: DecoderLimits = DecoderLimits {
-    message_size: 100_000,
-    inflated_size: 200_000,
-};
+const LIMITS: DecoderLimits = DecoderLimits { message_size: 100_000, inflated_size: 200_000 };
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// Messages in a form that outlives the input.
@@ -78,25 +75,14 @@ fn raw(first: u8, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_masked_hello_of_the_rfc() {
-    let bytes = [
-        0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
-    ];
+    let bytes = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     assert_eq!(decode(&bytes), [Seen::Text(b"Hello".to_vec())]);
 }
 
 #[test]
 fn fragments_with_a_ping_between_them() {
-    let bytes = [
-        raw(0x01, b"Hel"),
-        raw(0x89, b"?"),
-        raw(0x00, b""),
-        raw(0x80, b"lo"),
-    ]
-    .concat();
-    assert_eq!(
-        decode(&bytes),
-        [Seen::Ping(b"?".to_vec()), Seen::Text(b"Hello".to_vec())]
-    );
+    let bytes = [raw(0x01, b"Hel"), raw(0x89, b"?"), raw(0x00, b""), raw(0x80, b"lo")].concat();
+    assert_eq!(decode(&bytes), [Seen::Ping(b"?".to_vec()), Seen::Text(b"Hello".to_vec())]);
 }
 
 #[test]
@@ -119,26 +105,14 @@ fn every_breach_has_its_close_code() {
         ("fragmented ping", raw(0x09, b""), 1002),
         ("long ping", raw(0x89, &too_long), 1002),
         ("continuation of nothing", raw(0x80, b""), 1002),
-        (
-            "text inside a message",
-            [raw(0x01, b"a"), raw(0x81, b"b")].concat(),
-            1002,
-        ),
+        ("text inside a message", [raw(0x01, b"a"), raw(0x81, b"b")].concat(), 1002),
         ("close of one byte", raw(0x88, b"\x03"), 1002),
         ("close 1005", raw(0x88, b"\x03\xED"), 1002),
         ("close 999", raw(0x88, b"\x03\xE7"), 1002),
-        (
-            "close with a broken reason",
-            raw(0x88, b"\x03\xE8\xFF"),
-            1007,
-        ),
+        ("close with a broken reason", raw(0x88, b"\x03\xE8\xFF"), 1007),
         ("broken text", raw(0x81, b"\xC3\x28"), 1007),
         ("text cut inside a character", raw(0x81, b"\xE2\x82"), 1007),
-        (
-            "fragment that cannot become text",
-            raw(0x01, b"\xED\xA0\x80"),
-            1007,
-        ),
+        ("fragment that cannot become text", raw(0x01, b"\xED\xA0\x80"), 1007),
     ] {
         assert_eq!(decode(&bytes).last(), Some(&Seen::Failed(code)), "{name}");
     }
@@ -160,11 +134,7 @@ fn an_announced_length_allocates_nothing() {
     let mut decoder = Decoder::new(Role::Server, LIMITS, false);
     let mut seen = Vec::new();
     feed(&mut decoder, &header, &mut seen);
-    assert!(
-        seen.is_empty() && decoder.kept() < 300,
-        "{}",
-        decoder.kept()
-    );
+    assert!(seen.is_empty() && decoder.kept() < 300, "{}", decoder.kept());
     feed(&mut decoder, &vec![0; 90_000], &mut seen);
     assert!(matches!(&seen[..], [Seen::Binary(data)] if data.len() == 90_000));
     assert_eq!(decoder.kept(), 0);
@@ -174,25 +144,10 @@ fn an_announced_length_allocates_nothing() {
 fn a_client_takes_unmasked_frames_only() {
     let mut decoder = Decoder::new(Role::Client, LIMITS, false);
     let mut seen = Vec::new();
-    feed(
-        &mut decoder,
-        &encoder::frame(FrameKind::Text, b"hi"),
-        &mut seen,
-    );
-    feed(
-        &mut decoder,
-        &encoder::close_frame(3001, "shutdown"),
-        &mut seen,
-    );
+    feed(&mut decoder, &encoder::frame(FrameKind::Text, b"hi"), &mut seen);
+    feed(&mut decoder, &encoder::close_frame(3001, "shutdown"), &mut seen);
     feed(&mut decoder, &raw(0x81, b"no"), &mut seen);
-    assert_eq!(
-        seen,
-        [
-            Seen::Text(b"hi".to_vec()),
-            Seen::Close(Some(3001)),
-            Seen::Failed(1002)
-        ]
-    );
+    assert_eq!(seen, [Seen::Text(b"hi".to_vec()), Seen::Close(Some(3001)), Seen::Failed(1002)]);
 }
 
 #[test]
@@ -221,11 +176,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
                 let (one, two) = compressed.split_at(compressed.len() / 2);
                 [raw(0x42, one), raw(0x80, two)].concat()
             }
-            6 => [
-                raw(0x01, "\u{20ac}\u{1F600}".as_bytes()),
-                raw(0x80, "x".as_bytes()),
-            ]
-            .concat(),
+            6 => [raw(0x01, "\u{20ac}\u{1F600}".as_bytes()), raw(0x80, "x".as_bytes())].concat(),
             _ => {
                 let text = "\u{20ac}uro \u{1F600}".as_bytes();
                 let (one, two) = text.split_at(payload.len() % text.len());

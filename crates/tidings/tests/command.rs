@@ -1,0 +1,324 @@
+//! The command as its users see it: what it prints, how it exits, what its parts do together.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const CONFIG: &str = r#"
+[http_server]
+address = "127.0.0.1"
+port = 0
+[http_api]
+key = "key"
+[client.token]
+hmac_secret_key = "secret"
+[shutdown]
+drain_window = "0s"
+[channel.without_namespace]
+allow_subscribe_for_client = true
+history_size = 10
+history_ttl = "60s"
+force_recovery = true
+"#;
+
+fn tidings(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    // Settings of whoever runs the tests are not ours.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDINGS_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    tidings(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A folder with a configuration in it.
+fn configured(content: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidings.toml");
+    std::fs::write(&file, content).unwrap();
+    (folder, file)
+}
+
+/// A process that is killed when the test ends, and the lines that it prints.
+struct Running {
+    child: Child,
+    out: Receiver<String>,
+    err: Receiver<String>,
+}
+
+fn lines(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let _nobody_reads = sender.send(line);
+        }
+    });
+    receiver
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Running {
+        let mut command = tidings(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = lines(child.stdout.take().unwrap());
+        let err = lines(child.stderr.take().unwrap());
+        Running { child, out, err }
+    }
+
+    /// A server with this configuration, and its port.
+    fn serve(file: &Path, port: u16) -> (Running, u16) {
+        let port = format!("--http_server.port={port}");
+        let server = Running::start(&["serve", "-c", file.to_str().unwrap(), &port]);
+        let line = server.says("\"serving\"");
+        let address = line.split("\"address\":\"").nth(1).unwrap().split('"').next().unwrap();
+        let port = address.rsplit(':').next().unwrap().parse().unwrap();
+        (server, port)
+    }
+
+    /// The next line of standard error with this in it.
+    fn says(&self, wanted: &str) -> String {
+        loop {
+            let line = self.err.recv_timeout(PATIENCE).expect(wanted);
+            if line.contains(wanted) {
+                return line;
+            }
+        }
+    }
+
+    fn prints(&self) -> String {
+        self.out.recv_timeout(PATIENCE).expect("a line on standard output")
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    fn exit(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+#[test]
+fn help_shows_examples_and_settings() {
+    let help = text(&run(&["--help"]).stdout);
+    assert!(help.contains("Examples:") && help.contains("tidings subscribe news"), "{help}");
+    for action in ["serve", "token", "publish", "subscribe"] {
+        assert!(text(&run(&[action, "--help"]).stdout).contains("Examples:"), "{action}");
+    }
+    assert!(text(&run(&["serve", "--help"]).stdout).contains("--client.ping_interval"));
+    assert!(!text(&run(&["serve", "-h"]).stdout).contains("--client.ping_interval"));
+    assert_eq!(
+        text(&run(&["version"]).stdout),
+        concat!("tidings ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+    assert_eq!(run(&["serve", "--no.such.setting=1"]).status.code(), Some(2));
+}
+
+#[test]
+fn samples_are_without_mistakes_and_secrets_differ() {
+    let starter = run(&["sample-config"]).stdout;
+    assert_ne!(starter, run(&["sample-config"]).stdout);
+    for content in [starter, run(&["sample-config", "--all"]).stdout] {
+        let (_folder, file) = configured(&text(&content));
+        let output = run(&["check", "-c", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("no mistakes"));
+    }
+}
+
+#[test]
+fn every_mistake_is_named_and_nothing_starts() {
+    let bad = "[http_server]\nport = \"many\"\n[client]\nping_intervall = \"1s\"\nqueue_max_size = -1\n\
+               [[channel.namespaces]]\nname = \"chat\"\nhistory_size = 10\n";
+    let (_folder, file) = configured(bad);
+    for action in ["check", "serve"] {
+        let output = run(&[action, "-c", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{action}");
+        let said = text(&output.stderr);
+        for place in [
+            "http_server.port",
+            "client.ping_intervall",
+            "client.ping_interval",
+            "client.queue_max_size",
+            "channel.namespaces[0].history_ttl",
+        ] {
+            assert!(said.contains(place), "{place} is not named:\n{said}");
+        }
+    }
+    let output = run(&["serve", "-c", "/nowhere/tidings.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/nowhere/tidings.toml"));
+}
+
+#[test]
+fn a_port_in_use_and_an_unreadable_certificate_are_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = run(&["serve", &format!("--http_server.port={port}")]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+    let output = run(&[
+        "serve",
+        "--http_server.port=0",
+        "--http_server.tls.enabled",
+        "--http_server.tls.cert_pem=/nowhere/cert.pem",
+        "--http_server.tls.key_pem=/nowhere/key.pem",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("http_server.tls.cert_pem") && said.contains("/nowhere/cert.pem"),
+        "{said}"
+    );
+}
+
+#[test]
+fn development_mode_says_in_three_lines_what_it_serves() {
+    let mut server = Running::start(&["serve", "--http_server.port=0"]);
+    let greeting: Vec<String> = (0..3).map(|_| server.prints()).collect();
+    assert!(greeting[0].contains("http://127.0.0.1:"), "{greeting:?}");
+    assert!(greeting[1].contains("curl -X POST -H 'X-API-Key: "), "{greeting:?}");
+    // The command works as it stands there.
+    let line = greeting[1].split_once("curl").unwrap().1;
+    let output = Command::new("sh").args(["-c", &format!("curl -sS {line}")]).output().unwrap();
+    assert!(text(&output.stdout).contains("\"offset\":1"), "{output:?}");
+    server.signal("-TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    let mut rest = String::new();
+    while let Ok(line) = server.err.recv() {
+        rest.push_str(&line);
+    }
+    assert!(rest.contains("stopped") && !rest.contains("panicked"), "{rest}");
+}
+
+#[test]
+fn a_token_opens_a_subscription_that_survives_a_restart() {
+    let (_folder, file) = configured(CONFIG);
+    let config = file.to_str().unwrap();
+    let (mut server, port) = Running::serve(&file, 0);
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let api = format!("http://127.0.0.1:{port}/api");
+    let token = text(&run(&["token", "-c", config, "--user", "ann"]).stdout);
+    let mut subscriber = Running::start(&[
+        "subscribe",
+        "news",
+        "--url",
+        &url,
+        "--token",
+        token.trim(),
+        "--count",
+        "3",
+    ]);
+    subscriber.says("live: news");
+    let publish = |data: &str| run(&["publish", "news", data, "-c", config, "--url", &api]);
+    let output = publish(r#"{"n": 1}"#);
+    assert!(text(&output.stdout).contains("\"offset\":1"), "{output:?}");
+    assert_eq!(subscriber.prints(), r#"{"n": 1}"#);
+    // An order of the operator, and a restart on the same port.
+    server.signal("-TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    subscriber.says("shutdown (3001); reconnecting");
+    let (_server, _) = Running::serve(&file, port);
+    subscriber.says("live again");
+    publish("2");
+    publish("3");
+    assert_eq!([subscriber.prints(), subscriber.prints()], ["2", "3"]);
+    assert_eq!(subscriber.exit().code(), Some(0));
+}
+
+#[test]
+fn refusals_are_told_and_final() {
+    let (_folder, file) = configured(CONFIG);
+    let config = file.to_str().unwrap();
+    let (_server, port) = Running::serve(&file, 0);
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let api = format!("http://127.0.0.1:{port}/api");
+    let output = run(&["subscribe", "news", "--url", &url]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("3501"), "{output:?}");
+    let output = run(&["subscribe", "nowhere:x", "-c", config, "--url", &url]);
+    assert!(text(&output.stderr).contains("unknown channel (102)"), "{output:?}");
+    let output = run(&["publish", "news", "1", "--url", &api, "--api-key", "wrong"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("401"), "{output:?}");
+    let output = run(&["publish", "news", "no json", "-c", config, "--url", &api]);
+    assert!(text(&output.stderr).contains("not JSON"), "{output:?}");
+    let output = run(&["token", "--user", "ann"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let (_folder, file) = configured(&CONFIG.replace("\"0s\"", "\"20s\""));
+    let (mut server, port) = Running::serve(&file, 0);
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let config = file.to_str().unwrap();
+    let subscriber = Running::start(&["subscribe", "news", "-c", config, "--url", &url]);
+    subscriber.says("live: news");
+    server.signal("-INT");
+    server.says("stopping");
+    assert!(server.child.try_wait().unwrap().is_none(), "it waits for its clients");
+    server.signal("-INT");
+    assert_eq!(server.exit().code(), Some(1));
+}
+
+#[test]
+fn settings_come_from_the_environment_and_unknown_ones_are_mistakes() {
+    let serve = |name: &str, value: &str| {
+        let mut command = tidings(&["check"]);
+        command.env(name, value).output().unwrap()
+    };
+    assert_eq!(serve("TIDINGS_HTTP_SERVER_PORT", "9000").status.code(), Some(0));
+    let output = serve("TIDINGS_HTTP_SERVER_PROT", "9000");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("TIDINGS_HTTP_SERVER_PROT"), "{output:?}");
+}
+
+#[test]
+fn publish_reads_lines_from_standard_input() {
+    let (_folder, file) = configured(CONFIG);
+    let (_server, port) = Running::serve(&file, 0);
+    let api = format!("http://127.0.0.1:{port}/api");
+    let mut child = tidings(&["publish", "news", "-", "-c", file.to_str().unwrap(), "--url", &api])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"1\n\n\"two\"\n").unwrap();
+    let mut printed = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(printed.lines().count(), 2, "{printed}");
+    assert!(printed.contains("\"offset\":2"));
+}
