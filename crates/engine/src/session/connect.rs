@@ -84,9 +84,6 @@ fn admit(
         return Err(ErrorCode::Expired.into());
     }
     let plans = plan_subscriptions(turn, request, &claims)?;
-    if plans.len() > rules.client.channel_limit {
-        return Err(DisconnectCode::ChannelLimit.into());
-    }
     let info = Arc::new(ClientInfo {
         client: turn.random.uuid(),
         user: claims.user,
@@ -181,13 +178,17 @@ fn plan_subscriptions(
         if plans.iter().any(|plan| plan.channel == channel) {
             return Ok(());
         }
+        if plans.len() >= rules.client.channel_limit {
+            // At once: however many a token or a client names, the work is bounded.
+            return Err(Refusal::Close(DisconnectCode::ChannelLimit));
+        }
         let view = channel::view(&rules.channels, channel)?;
         let mut plan = Plan::new(rules, view.namespace, &claims.user, channel, wish, grant);
         plan.origin = Origin::Connect;
         plan.traits.is_server_side = true;
         plan.traits.is_of_token = is_of_token;
         plans.push(plan);
-        Ok::<(), ErrorCode>(())
+        Ok(())
     };
     for (channel, grant) in &claims.subscriptions {
         add(channel, wish(channel), grant.clone(), true)?;

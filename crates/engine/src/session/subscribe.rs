@@ -33,7 +33,8 @@ pub(crate) fn begin(
     }
     let view = channel::view(&rules.channels, &request.channel)?;
     if request.kind != 0 {
-        return Err(ErrorCode::PermissionDenied.into());
+        // Map and shared-poll subscriptions (§1.14, §1.15).
+        return Err(ErrorCode::NotAvailable.into());
     }
     if !request.token.is_empty() {
         let token = std::mem::take(&mut request.token);
