@@ -1,0 +1,253 @@
+//! Joining, recovering and losing: order, no twin, no gap without notice.
+
+use engine::broker::{BrokerEvent, Order};
+use expect_test::{Expect, expect};
+
+use crate::world::{World, claims, rules, subscribed_to};
+
+fn check(heard: &[String], expected: &Expect) {
+    expected.assert_eq(&(heard.join("\n") + "\n"));
+}
+
+const JOIN: &str = r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#;
+
+fn recover(offset: u64, epoch: &str) -> String {
+    format!(
+        r#"{{"id":2,"subscribe":{{"channel":"kept:x","recover":true,"offset":{offset},"epoch":"{epoch}"}}}}"#
+    )
+}
+
+#[test]
+fn the_reply_precedes_publications_and_none_is_lost_or_doubled() {
+    let mut world = World::new();
+    world.publish("kept:x", 1);
+    let key = world.anonymous();
+    // Another session hears the channel already: events of it are under way while this one joins.
+    let other = world.anonymous();
+    world.says(other, JOIN);
+    world.settle();
+    world.publish("kept:x", 2);
+    world.says(key, JOIN);
+    world.publish("kept:x", 3);
+    world.settle();
+    check(
+        &world.hears(key),
+        &expect![[r#"
+            {"id":2,"subscribe":{"recoverable":true,"epoch":"epoch0","offset":2,"positioned":true}}
+            {"push":{"channel":"kept:x","pub":{"data":3,"offset":3}}}
+        "#]],
+    );
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_recovery_brings_everything_missed_once() {
+    let mut world = World::new();
+    let other = world.anonymous();
+    world.says(other, JOIN);
+    world.settle();
+    (1..=4).for_each(|number| world.publish("kept:x", number));
+    let key = world.anonymous();
+    (5..=6).for_each(|number| world.publish("kept:x", number));
+    world.says(key, &recover(2, "epoch0"));
+    world.publish("kept:x", 7);
+    world.settle();
+    check(
+        &world.hears(key),
+        &expect![[r#"
+            {"id":2,"subscribe":{"recoverable":true,"epoch":"epoch0","publications":[{"data":3,"offset":3},{"data":4,"offset":4},{"data":5,"offset":5},{"data":6,"offset":6}],"recovered":true,"offset":2,"positioned":true,"was_recovering":true}}
+            {"push":{"channel":"kept:x","pub":{"data":7,"offset":7}}}
+        "#]],
+    );
+}
+
+#[test]
+fn a_recovery_that_would_not_be_whole_is_refused() {
+    let refused = |offset: u64, epoch: &str, count: u32| {
+        let mut world = World::new();
+        (1..=count).for_each(|number| world.publish("kept:x", number));
+        let key = world.anonymous();
+        world.says(key, &recover(offset, epoch));
+        world.settle();
+        let reply = world.hears(key).remove(0);
+        assert!(reply.contains(r#""was_recovering":true"#), "{reply}");
+        assert!(reply.contains(&format!(r#""offset":{count}"#)), "{reply}");
+        !reply.contains(r#""recovered":true"#) && !reply.contains("publications")
+    };
+    assert!(!refused(5, "epoch0", 10), "five missed: as many as may be recovered");
+    assert!(refused(4, "epoch0", 10), "six missed: one more than may be recovered");
+    assert!(refused(1, "epoch0", 15), "the history keeps ten");
+    assert!(refused(9, "another", 10), "another epoch");
+    assert!(refused(12, "epoch0", 10), "a position that is not there yet");
+    assert!(!refused(10, "epoch0", 10), "nothing missed");
+}
+
+#[test]
+fn whoever_wants_all_or_nothing_gets_an_error() {
+    let mut world = World::new();
+    (1..=15).for_each(|number| world.publish("kept:x", number));
+    let key = world.anonymous();
+    world.says(key, &recover(1, "epoch0").replace(r#""offset""#, r#""flag":2,"offset""#));
+    world.settle();
+    assert!(world.hears(key)[0].contains(r#""code":112"#));
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_gap_ends_the_subscription_with_2500_and_recovery_closes_it() {
+    let mut world = World::new();
+    let key = world.anonymous();
+    world.says(key, JOIN);
+    world.settle();
+    world.publish("kept:x", 1);
+    world.settle();
+    world.publish("kept:x", 2);
+    assert!(matches!(world.lose(), Some(BrokerEvent::Publication { .. })));
+    world.publish("kept:x", 3);
+    world.settle();
+    world.says(key, &recover(1, "epoch0"));
+    world.settle();
+    check(
+        &world.hears(key),
+        &expect![[r#"
+            {"id":2,"subscribe":{"recoverable":true,"epoch":"epoch0","positioned":true}}
+            {"push":{"channel":"kept:x","pub":{"data":1,"offset":1}}}
+            {"push":{"channel":"kept:x","unsubscribe":{"code":2500,"reason":"insufficient state"}}}
+            {"id":2,"subscribe":{"recoverable":true,"epoch":"epoch0","publications":[{"data":2,"offset":2},{"data":3,"offset":3}],"recovered":true,"offset":1,"positioned":true,"was_recovering":true}}
+        "#]],
+    );
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_gap_of_a_server_side_subscription_ends_the_connection_with_3010() {
+    let mut world = World::new();
+    let key = world.user(subscribed_to("ann", &["kept:x"]));
+    world.publish("kept:x", 1);
+    world.lose().unwrap();
+    world.publish("kept:x", 2);
+    world.settle();
+    assert_eq!(world.code(key), 3010);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_loss_that_nothing_follows_is_found_by_the_check() {
+    let mut world = World::new();
+    let key = world.anonymous();
+    world.says(key, JOIN);
+    world.settle();
+    world.hears(key);
+    world.publish("kept:x", 1);
+    world.lose().unwrap();
+    let heard = world.live(&[key], 60);
+    assert!(heard.iter().any(|line| line.contains(r#""code":2500"#)), "not noticed in a minute");
+}
+
+#[test]
+fn what_comes_twice_is_heard_once() {
+    let mut world = World::new();
+    let key = world.anonymous();
+    world.says(key, JOIN);
+    world.settle();
+    world.publish("kept:x", 1);
+    let event = world.lose().unwrap();
+    world.happens(event.clone());
+    world.happens(event);
+    let pushes = world.hears(key).iter().filter(|line| line.contains("pub")).count();
+    assert_eq!(pushes, 1);
+}
+
+#[test]
+fn leaving_while_joining_leaves_nothing() {
+    let mut world = World::new();
+    let key = world.anonymous();
+    world.says(key, JOIN);
+    world.says(key, r#"{"id":3,"unsubscribe":{"channel":"kept:x"}}"#);
+    world.settle();
+    let heard = world.hears(key);
+    assert!(heard.iter().any(|line| line.contains(r#""id":3,"unsubscribe""#)), "{heard:?}");
+    assert_eq!(world.worker.subscription_count(), 0);
+    world.says(key, JOIN);
+    world.settle();
+    assert!(world.hears(key)[0].contains(r#""subscribe""#));
+    world.says(key, JOIN);
+    world.cut(key);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn publications_of_others_arrive_while_some_join_and_some_leave() {
+    let mut world = World::new();
+    let keys: Vec<_> = (0..5).map(|_| world.anonymous()).collect();
+    for (round, key) in keys.iter().enumerate() {
+        world.says(*key, JOIN);
+        world.publish("kept:x", round as u32);
+        if round % 2 == 1 {
+            world.step();
+        }
+    }
+    world.settle();
+    world.publish("kept:x", 99);
+    world.settle();
+    for key in &keys {
+        let heard = world.hears(*key);
+        assert!(heard[0].contains(r#""subscribe""#), "{heard:?}");
+        let offset: u64 = heard[0]
+            .split(r#""offset":"#)
+            .nth(1)
+            .map_or(0, |rest| rest.split([',', '}']).next().unwrap().parse().unwrap());
+        let numbers = heard[1..].iter().enumerate().map(|(index, line)| {
+            let expected = format!(r#""offset":{}}}"#, offset + 1 + index as u64);
+            assert!(line.contains(&expected), "{line} is not {expected}");
+        });
+        assert_eq!(offset + numbers.count() as u64, 6);
+    }
+}
+
+#[test]
+fn subscriptions_of_the_token_stand_in_the_connect_reply() {
+    let mut world = World::new();
+    world.publish("kept:x", 1);
+    let key = world.user(subscribed_to("ann", &["kept:x", "plain"]));
+    let heard = world.hears(key);
+    assert_eq!(heard.len(), 1);
+    assert!(heard[0].contains(r#""subs":{"kept:x":{"recoverable":true,"epoch":"epoch0","offset":1,"positioned":true},"plain":{}}"#), "{heard:?}");
+    world.order("ann", Order::Unsubscribe { channel: String::new() });
+    assert_eq!(world.worker.subscription_count(), 0);
+}
+
+#[test]
+fn more_channels_than_allowed_end_the_connection() {
+    let mut world = World::new();
+    let key = world.user(subscribed_to("ann", &["a", "b", "c", "d", "e"]));
+    assert_eq!(world.code(key), 3505);
+    let key = world.open();
+    let wishes: Vec<String> = (0..2000).map(|n| format!(r#""c{n}":{{}}"#)).collect();
+    world.says(key, &format!(r#"{{"id":1,"connect":{{"subs":{{{}}}}}}}"#, wishes.join(",")));
+    assert_eq!(world.code(key), 3505);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_slow_session_is_closed_and_forgotten() {
+    let mut rules = rules();
+    rules.client.queue_max_size = 2_000;
+    let mut world = World::with(rules);
+    let slow = world.user(claims("ann"));
+    let quick = world.user(claims("bob"));
+    for key in [slow, quick] {
+        world.says(key, r#"{"id":2,"subscribe":{"channel":"plain"}}"#);
+        world.settle();
+        world.hears(key);
+    }
+    for number in 0..100 {
+        world.publish("plain", number);
+        world.settle();
+        world.hears(quick);
+    }
+    assert_eq!(world.code(slow), 3008);
+    assert_eq!(world.worker.subscription_count(), 1);
+    assert!(world.worker.outbox(slow).is_none_or(|outbox| outbox.queued() <= 2_000));
+    world.assert_nothing_is_left();
+}

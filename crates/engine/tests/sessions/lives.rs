@@ -1,0 +1,231 @@
+//! How sessions begin, are kept alive, expire and end; and what of them others see.
+
+use engine::broker::Order;
+use engine::claims::{SubscriptionClaims, TokenRefusal};
+use engine::rules::PersonalChannel;
+
+use crate::world::{BEGIN, World, claims, rules};
+
+#[test]
+fn commands_behind_a_token_wait_for_its_verdict_and_keep_their_order() {
+    let mut world = World::new();
+    let key = world.open();
+    world.says(
+        key,
+        "{\"id\":1,\"connect\":{\"token\":\"t\"}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n{\"id\":3,\"rpc\":{\"method\":\"m\"}}",
+    );
+    assert!(world.hears(key).is_empty());
+    world.verify(Ok(claims("ann")));
+    world.settle();
+    let heard = world.hears(key).join("\n");
+    let at = |id: u32| heard.find(&format!(r#"{{"id":{id},"#)).unwrap_or_else(|| panic!("{heard}"));
+    assert!(at(1) < at(2) && at(1) < at(3), "{heard}");
+    assert!(heard.contains(r#""id":3,"error":{"code":108"#), "{heard}");
+}
+
+#[test]
+fn a_refused_token_has_its_code() {
+    let mut world = World::new();
+    let refused = |world: &mut World, refusal: TokenRefusal| {
+        let key = world.open();
+        world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
+        world.verify(Err(refusal));
+        key
+    };
+    let key = refused(&mut world, TokenRefusal::Invalid);
+    assert_eq!(world.code(key), 3500);
+    let key = refused(&mut world, TokenRefusal::Expired);
+    assert!(world.hears(key)[0].contains(r#""code":109"#));
+    world.says(key, r#"{"id":2,"connect":{"token":"t"}}"#);
+    assert_eq!(world.code(key), 3501, "after a refusal the connection is of no use");
+    let key = refused(&mut world, TokenRefusal::Unavailable);
+    assert!(world.hears(key)[0].contains(r#""code":100,"#), "temporary: the client comes back");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn whoever_is_silent_is_stale_and_whoever_is_dead_has_no_pong() {
+    let mut world = World::new();
+    let silent = world.open();
+    let dead = world.anonymous();
+    let alive = world.anonymous();
+    world.live(&[alive], 60);
+    assert_eq!((world.code(silent), world.code(dead)), (3502, 3012));
+    assert!(world.closes.iter().all(|(key, _)| *key != alive));
+    world.says(alive, "{}");
+    assert_eq!(world.code(alive), 3501, "a pong that nobody asked for");
+}
+
+#[test]
+fn a_connection_expires_after_its_grace_unless_it_is_refreshed() {
+    let mut world = World::new();
+    let expiring = |world: &mut World, user: &str| {
+        world.user(engine::claims::ConnectionClaims { expire_at: Some(BEGIN + 15), ..claims(user) })
+    };
+    let lazy = expiring(&mut world, "ann");
+    let eager = expiring(&mut world, "bob");
+    assert!(world.hears(lazy)[0].contains(r#""expires":true,"ttl":15"#));
+    world.says(eager, r#"{"id":2,"refresh":{"token":"new"}}"#);
+    world.verify(Ok(engine::claims::ConnectionClaims {
+        expire_at: Some(BEGIN + 900),
+        ..claims("bob")
+    }));
+    assert!(world.hears(eager).last().unwrap().contains(r#""refresh":{"#));
+    world.live(&[lazy, eager], 38);
+    assert!(world.closes.is_empty(), "15 s and a grace of 25 s");
+    world.live(&[lazy, eager], 20);
+    assert_eq!(world.code(lazy), 3005);
+    assert_eq!(world.closes.len(), 1);
+}
+
+#[test]
+fn a_refresh_for_somebody_else_is_refused() {
+    for (verdict, code) in [
+        (Ok(claims("bob")), 3500),
+        (Err(TokenRefusal::Invalid), 3500),
+        (Err(TokenRefusal::Expired), 3005),
+    ] {
+        let mut world = World::new();
+        let key = world.user(claims("ann"));
+        world.says(key, r#"{"id":2,"refresh":{"token":"new"}}"#);
+        world.verify(verdict);
+        assert_eq!(world.code(key), code);
+    }
+}
+
+fn grant(user: &str, channel: &str, expire_at: Option<i64>) -> SubscriptionClaims {
+    SubscriptionClaims {
+        user: user.to_owned(),
+        channel: channel.to_owned(),
+        expire_at,
+        ..SubscriptionClaims::default()
+    }
+}
+
+#[test]
+fn a_subscription_expires_with_2501_unless_its_token_is_refreshed() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    for (id, channel) in [(2, "closed:a"), (3, "closed:b")] {
+        world.says(
+            key,
+            &format!(r#"{{"id":{id},"subscribe":{{"channel":"{channel}","token":"t"}}}}"#),
+        );
+        world.verify_subscription(Ok(grant("ann", channel, Some(BEGIN + 5))));
+        world.settle();
+    }
+    assert!(world.hears(key).last().unwrap().contains(r#""expires":true,"ttl":5"#));
+    world.says(key, r#"{"id":4,"sub_refresh":{"channel":"closed:b","token":"t"}}"#);
+    world.verify_subscription(Err(TokenRefusal::Expired));
+    assert!(
+        world.hears(key)[0].contains(r#""code":109"#),
+        "an expired token makes nothing immortal"
+    );
+    world.says(key, r#"{"id":5,"sub_refresh":{"channel":"closed:b","token":"t"}}"#);
+    world.verify_subscription(Ok(grant("ann", "closed:b", Some(BEGIN + 900))));
+    let heard = world.live(&[key], 35);
+    let heard = heard.join("\n");
+    assert!(
+        heard.contains(r#"{"push":{"channel":"closed:a","unsubscribe":{"code":2501"#),
+        "{heard}"
+    );
+    assert!(!heard.contains(r#""channel":"closed:b""#), "{heard}");
+    assert!(world.closes.is_empty());
+}
+
+#[test]
+fn a_subscription_token_must_be_for_this_user_and_channel() {
+    for (user, channel) in [("bob", "closed:a"), ("ann", "closed:b")] {
+        let mut world = World::new();
+        let key = world.user(claims("ann"));
+        world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
+        world.verify_subscription(Ok(grant(user, channel, None)));
+        assert_eq!(world.code(key), 3500);
+        world.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn presence_and_leave_follow_a_session_out_of_the_door() {
+    let mut world = World::new();
+    let watching = world.user(claims("ann"));
+    let leaving = world.user(claims("bob"));
+    for key in [watching, leaving] {
+        world.says(key, r#"{"id":2,"subscribe":{"channel":"people:x"}}"#);
+        world.settle();
+    }
+    assert!(world.present("people:x").contains("num_clients: 2"), "{}", world.present("people:x"));
+    world.hears(watching);
+    world.cut(leaving);
+    let heard = world.hears(watching).join("\n");
+    assert!(heard.contains(r#""leave":{"info":{"user":"bob""#), "{heard}");
+    assert!(world.present("people:x").contains("num_clients: 1"));
+    world.assert_nothing_is_left();
+    assert!(world.present("people:x").contains("num_clients: 0"));
+}
+
+#[test]
+fn a_session_closes_for_one_reason() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    // Both in one message: what stands behind the first is not executed.
+    world.says(key, "{\"id\":2,\"connect\":{}}\n{\"send\":{\"data\":1}}");
+    world.order("ann", Order::Disconnect(wire::protocol::DisconnectCode::ForceDisconnect.into()));
+    world.says(key, "nonsense");
+    world.pass(120);
+    assert_eq!(world.code(key), 3501);
+}
+
+#[test]
+fn with_single_connection_the_newest_stays() {
+    let mut rules = rules();
+    rules.client.personal_channel =
+        Some(PersonalChannel { namespace: "people".to_owned(), single_connection: true });
+    let mut world = World::with(rules);
+    let first = world.user(claims("ann"));
+    assert!(world.hears(first)[0].contains(r#""people:#ann":"#));
+    let bystander = world.user(claims("bob"));
+    let second = world.user(claims("ann"));
+    world.settle();
+    assert_eq!(world.code(first), 3504);
+    assert!(world.closes.iter().all(|(key, _)| *key != second && *key != bystander));
+}
+
+#[test]
+fn orders_reach_the_sessions_they_name_and_no_others() {
+    let mut world = World::new();
+    let ann = world.user(claims("ann"));
+    let nobody = world.anonymous();
+    world.hears(ann);
+    let order = Order::Subscribe {
+        channel: "closed:x".to_owned(),
+        expire_at: None,
+        grant: engine::claims::SubscriptionGrant::default(),
+        recover_since: None,
+    };
+    world.order("ann", order);
+    assert!(world.hears(ann)[0].contains(r#"{"push":{"channel":"closed:x","subscribe":{"#));
+    world.publish("closed:x", 1);
+    world.settle();
+    assert!(world.hears(ann)[0].contains(r#""data":1"#));
+    assert!(world.hears(nobody).is_empty());
+    world.order("", Order::Disconnect(wire::protocol::DisconnectCode::ForceReconnect.into()));
+    assert_eq!(world.code(nobody), 3011);
+    assert_eq!(world.closes.len(), 1);
+}
+
+#[test]
+fn a_session_that_is_gone_is_not_spoken_to() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
+    world.cut(key);
+    // Its place is taken by somebody else before the verdict comes.
+    let other = world.anonymous();
+    world.verify_subscription(Ok(grant("ann", "closed:a", None)));
+    world.settle();
+    assert!(world.hears(other).is_empty() && world.worker.outbox(key).is_none());
+    world.says(key, r#"{"id":3,"rpc":{"method":"m"}}"#);
+    assert!(world.hears(other).is_empty());
+    world.assert_nothing_is_left();
+}

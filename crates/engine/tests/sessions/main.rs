@@ -1,0 +1,5 @@
+//! What sessions promise, told as short stories: who says what, what happens meanwhile, what is heard.
+
+mod joining;
+mod lives;
+mod world;

@@ -1,0 +1,337 @@
+//! One worker with the memory broker, played by hand: nothing happens until a test says so, broker events included.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
+use bytes::Bytes;
+use engine::broker::{
+    BrokerEvent, BrokerRequest, Control, Order, PublishOptions, RequestId, Target,
+};
+use engine::claims::{ConnectionClaims, SubscriptionClaims, SubscriptionGrant, TokenRefusal};
+use engine::encoding::{Encoder, Encoding};
+use engine::rules::{Namespace, Permission, Rules, SubscribePermission};
+use engine::time::Now;
+use engine::worker::{Verdict, Worker};
+use engine::{Effect, Opening, PingStyle, SessionKey, TokenKind};
+use wire::protocol::{Codec, Publication};
+use wire::websocket::Role;
+use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
+use wire::websocket::deflate::{Deflater, Inflater};
+
+/// Unix time at which every world begins.
+pub(crate) const BEGIN: i64 = 1_700_000_000;
+
+#[derive(Default)]
+struct WorldClock(AtomicU64);
+
+impl Clock for WorldClock {
+    fn monotonic_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Default)]
+struct Queue(Mutex<VecDeque<BrokerEvent>>);
+
+impl Inbox for Queue {
+    fn deliver(&self, event: BrokerEvent) {
+        self.0.lock().unwrap().push_back(event);
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) worker: Worker,
+    pub(crate) rules: Rules,
+    broker: MemoryBroker,
+    party: Party,
+    queue: Arc<Queue>,
+    outside: Party,
+    answers: Arc<Queue>,
+    clock: Arc<WorldClock>,
+    /// Tokens that nobody has verified yet.
+    unverified: VecDeque<(SessionKey, TokenKind, String)>,
+    /// Sessions that were ended, with their codes.
+    pub(crate) closes: Vec<(SessionKey, u16)>,
+}
+
+/// Rules with one namespace for each ability.
+pub(crate) fn rules() -> Rules {
+    let mut rules = Rules::default();
+    let client = &mut rules.client;
+    client.channel_limit = 4;
+    client.queue_max_size = 1 << 20;
+    client.stale_close_delay_ms = 10_000;
+    client.expired_close_delay_ms = 25_000;
+    client.expired_sub_close_delay_ms = 25_000;
+    client.ping_interval_ms = 25_000;
+    client.pong_timeout_ms = 8_000;
+    client.position_check_delay_ms = 40_000;
+    client.history_max_publication_limit = 300;
+    client.recovery_max_publication_limit = 5;
+    client.allow_anonymous_connect_without_token = true;
+    let everybody = Permission { client: true, subscriber: true, anonymous: true };
+    let open = Namespace {
+        subscribe: SubscribePermission { client: true, anonymous: true },
+        publish: everybody,
+        presence_read: everybody,
+        history_read: everybody,
+        ..Namespace::default()
+    };
+    let kept = Namespace {
+        history_size: 10,
+        history_ttl_ms: 600_000,
+        history_meta_ttl_ms: 600_000,
+        force_recovery: true,
+        ..open.clone()
+    };
+    let people =
+        Namespace { presence: true, join_leave: true, force_push_join_leave: true, ..open.clone() };
+    let namespaces = [
+        ("kept", kept.clone()),
+        ("people", people),
+        ("closed", Namespace::default()),
+        ("closedkept", Namespace { subscribe: SubscribePermission::default(), ..kept }),
+    ];
+    rules.channels.namespaces =
+        namespaces.into_iter().map(|(name, namespace)| (name.to_owned(), namespace)).collect();
+    rules.channels.without_namespace = open;
+    rules
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with(rules())
+    }
+
+    pub(crate) fn with(rules: Rules) -> World {
+        let clock = Arc::new(WorldClock::default());
+        let broker = MemoryBroker::new(clock.clone(), "epoch".to_owned());
+        let queue = Arc::new(Queue::default());
+        let answers = Arc::new(Queue::default());
+        let (party, outside) = (broker.attach(queue.clone()), broker.attach(answers.clone()));
+        let encoder = Encoder::new(Deflater::new(1), 0);
+        let now = Now { monotonic_ms: 0, unix_ms: BEGIN * 1000 };
+        let worker = Worker::new(now, Arc::new(rules.clone()), encoder, 1);
+        let (unverified, closes) = (VecDeque::new(), Vec::new());
+        World { worker, rules, broker, party, queue, outside, answers, clock, unverified, closes }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let monotonic_ms = self.clock.monotonic_ms();
+        Now { monotonic_ms, unix_ms: BEGIN * 1000 + i64::try_from(monotonic_ms).unwrap() }
+    }
+
+    pub(crate) fn open(&mut self) -> SessionKey {
+        let encoding = Encoding { codec: Codec::Json, deflate: false };
+        let opening = Opening { encoding, user: None, ping_style: PingStyle::Protocol };
+        self.worker.handle_open(self.now(), opening)
+    }
+
+    /// A session that is connected as an anonymous user.
+    pub(crate) fn anonymous(&mut self) -> SessionKey {
+        let key = self.open();
+        self.says(key, r#"{"id":1,"connect":{}}"#);
+        self.settle();
+        assert!(self.hears(key)[0].contains("\"connect\""));
+        key
+    }
+
+    /// A session of this user, from a token with these claims.
+    pub(crate) fn user(&mut self, claims: ConnectionClaims) -> SessionKey {
+        let key = self.open();
+        self.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
+        self.verify(Ok(claims));
+        self.settle();
+        key
+    }
+
+    pub(crate) fn says(&mut self, key: SessionKey, text: &str) {
+        self.worker.handle_message(self.now(), key, text.as_bytes());
+        self.take_effects();
+    }
+
+    /// Everything queued towards a session, message by message.
+    pub(crate) fn hears(&mut self, key: SessionKey) -> Vec<String> {
+        let mut bytes = Vec::new();
+        let Some(outbox) = self.worker.outbox(key) else { return Vec::new() };
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 4];
+            let used = outbox.slices(&mut slices);
+            let written: usize = slices[..used].iter().map(|slice| slice.len()).sum();
+            slices[..used].iter().for_each(|slice| bytes.extend_from_slice(slice));
+            outbox.advance(written);
+        }
+        let limits = DecoderLimits { message_size: 1 << 24, inflated_size: 1 << 24 };
+        let mut decoder = Decoder::new(Role::Client, limits, false);
+        let mut input = &mut bytes[..];
+        let mut lines = Vec::new();
+        while let Some(message) = decoder.next(&mut Inflater::default(), &mut input).unwrap() {
+            let Message::Text(text) = message else { panic!("a JSON session gets text") };
+            lines.extend(String::from_utf8(text.to_vec()).unwrap().lines().map(str::to_owned));
+        }
+        lines
+    }
+
+    /// Does what the engine asks for, but lets broker events wait.
+    fn take_effects(&mut self) {
+        while let Some(effect) = self.worker.poll_effect() {
+            match effect {
+                Effect::Broker(request) => self.broker.submit(self.party, request),
+                Effect::Verify { key, kind, token } => {
+                    self.unverified.push_back((key, kind, token));
+                }
+                Effect::Close { key, disconnect } => self.closes.push((key, disconnect.number())),
+            }
+        }
+    }
+
+    /// Lets the oldest broker event happen.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(event) = self.lose() else { return false };
+        self.happens(event);
+        true
+    }
+
+    /// Takes the oldest broker event away; the worker never hears of it.
+    pub(crate) fn lose(&mut self) -> Option<BrokerEvent> {
+        self.queue.0.lock().unwrap().pop_front()
+    }
+
+    pub(crate) fn happens(&mut self, event: BrokerEvent) {
+        self.worker.handle_broker_event(self.now(), event);
+        self.take_effects();
+    }
+
+    /// Lets all broker events happen.
+    pub(crate) fn settle(&mut self) {
+        while self.step() {}
+    }
+
+    /// The verdict on the oldest connection token.
+    pub(crate) fn verify(&mut self, verdict: Result<ConnectionClaims, TokenRefusal>) {
+        let (key, kind, _) = self.unverified.pop_front().expect("a token to verify");
+        assert_eq!(kind, TokenKind::Connection);
+        self.worker.handle_verdict(self.now(), key, Verdict::Connection(verdict));
+        self.take_effects();
+    }
+
+    /// The verdict on the oldest subscription token.
+    pub(crate) fn verify_subscription(
+        &mut self,
+        verdict: Result<SubscriptionClaims, TokenRefusal>,
+    ) {
+        let (key, kind, _) = self.unverified.pop_front().expect("a token to verify");
+        assert_eq!(kind, TokenKind::Subscription);
+        self.worker.handle_verdict(self.now(), key, Verdict::Subscription(verdict));
+        self.take_effects();
+    }
+
+    /// Time passes, second by second, and all that follows from it happens.
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.clock.0.fetch_add(1000, Ordering::SeqCst);
+            self.worker.handle_timeout(self.now());
+            self.take_effects();
+            self.settle();
+        }
+    }
+
+    /// Time passes for sessions that answer their pings; gives what the first of them hears.
+    pub(crate) fn live(&mut self, keys: &[SessionKey], seconds: u64) -> Vec<String> {
+        let mut heard = Vec::new();
+        for _ in 0..seconds {
+            self.pass(1);
+            for key in keys {
+                let lines = self.hears(*key);
+                if lines.contains(&"{}".to_owned()) {
+                    self.says(*key, "{}");
+                }
+                if key == &keys[0] {
+                    heard.extend(lines);
+                }
+            }
+        }
+        heard
+    }
+
+    /// A backend publishes a number.
+    pub(crate) fn publish(&mut self, channel: &str, number: u32) {
+        let namespace = channel.split_once(':').map(|(namespace, _)| namespace);
+        let of_name = |name: &str| &self.rules.channels.namespaces[name];
+        let namespace = namespace.map_or(&self.rules.channels.without_namespace, of_name);
+        let request = BrokerRequest::Publish {
+            id: RequestId(0),
+            channel: channel.into(),
+            publication: Publication {
+                data: Bytes::from(number.to_string()),
+                ..Publication::default()
+            },
+            options: PublishOptions { ..namespace.publish_options() },
+        };
+        self.broker.submit(self.outside, request);
+        self.answers.0.lock().unwrap().clear();
+    }
+
+    /// A backend gives an order to a user's sessions.
+    pub(crate) fn order(&mut self, user: &str, order: Order) {
+        let target = Target { user: user.to_owned(), ..Target::default() };
+        let control = Arc::new(Control { target, order });
+        self.broker.submit(self.outside, BrokerRequest::Control(control));
+        self.settle();
+    }
+
+    /// The socket is gone.
+    pub(crate) fn cut(&mut self, key: SessionKey) {
+        self.worker.handle_gone(self.now(), key);
+        self.take_effects();
+        self.settle();
+    }
+
+    /// How many clients the broker holds present.
+    pub(crate) fn present(&mut self, channel: &str) -> String {
+        let request = BrokerRequest::PresenceStats { id: RequestId(0), channel: channel.into() };
+        self.broker.submit(self.outside, request);
+        let mut answers = self.answers.0.lock().unwrap();
+        let answer = answers.pop_back();
+        answers.clear();
+        match answer {
+            Some(BrokerEvent::Reply { result, .. }) => format!("{:?}", result.unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All sessions have left: nothing may remain.
+    pub(crate) fn assert_nothing_is_left(&mut self) {
+        let keys: Vec<SessionKey> = self.worker.keys().collect();
+        keys.into_iter().for_each(|key| self.cut(key));
+        assert_eq!(self.worker.session_count(), 0);
+        assert_eq!(self.worker.subscription_count(), 0);
+        assert!(self.worker.hub().is_empty());
+        assert_eq!(self.worker.users().names().count(), 0);
+    }
+
+    /// The code with which a session was ended; fails when it was not, or more than once.
+    pub(crate) fn code(&self, key: SessionKey) -> u16 {
+        let codes: Vec<u16> =
+            self.closes.iter().filter(|(one, _)| *one == key).map(|(_, code)| *code).collect();
+        assert_eq!(codes.len(), 1, "one reason to close, not {codes:?}");
+        codes[0]
+    }
+}
+
+pub(crate) fn claims(user: &str) -> ConnectionClaims {
+    ConnectionClaims { user: user.to_owned(), ..ConnectionClaims::default() }
+}
+
+pub(crate) fn subscribed_to(user: &str, channels: &[&str]) -> ConnectionClaims {
+    let subscriptions =
+        channels.iter().map(|name| ((*name).to_owned(), SubscriptionGrant::default())).collect();
+    ConnectionClaims { subscriptions, ..claims(user) }
+}
