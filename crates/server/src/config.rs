@@ -4,9 +4,11 @@
 //! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking, resolving, the sample file and
 //! the reference all read that table. A value that is not understood is never replaced by a default.
 
+mod check;
 mod duration;
 pub mod keys;
 mod mistakes;
+mod namespaces;
 mod origin;
 mod resolve;
 mod sample;
@@ -211,7 +213,7 @@ pub struct Shutdown {
 /// Every mistake, with the key that it is about.
 pub fn load(source: &Source) -> Result<(Config, Vec<Mistake>), Mistakes> {
     let mut found = source::read(source)?;
-    resolve::check_keys(&mut found, source.allow_unknown_keys);
+    check::check_keys(&mut found, source.allow_unknown_keys);
     let config = resolve::resolve(&mut found, source.development.as_ref());
     let (warnings, mistakes) = found.judge();
     match config {

@@ -1,184 +1,32 @@
 //! From the tree of what was written to a valid [`Config`]: first every key and kind, then what depends on each other.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use engine::rules::{
-    ChannelRules, ClientRules, DataFormat, Namespace, Permission, PersonalChannel, RecoveryMode,
-    Rules, SubscribePermission,
-};
-use regex::Regex;
+use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
 use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
 use super::duration::parse_ms;
-use super::keys::{
-    ABSENT, ABSENT_IN_NAMESPACE, Key, Kind, NAMESPACE_KEYS, TOKEN_KEYS, WITHOUT_EFFECT,
-};
-use super::mistakes::closest;
+use super::keys::{NAMESPACE_KEYS, TOKEN_KEYS};
+use super::namespaces::{demo_namespace, resolve_channels};
 use super::source::{Found, all_keys};
 use super::{
     AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
     OriginPolicy, Shutdown, Tls, TokenSettings, WebSocket,
 };
 
-/// Looks at every key that was written: is it known, and is its value of its kind?
-pub(super) fn check_keys(found: &mut Found, allow_unknown: bool) {
-    let known: Vec<(String, &'static Key)> = all_keys().collect();
-    let tree = std::mem::take(&mut found.tree);
-    let mut walk = Walk { found, known, allow_unknown };
-    walk.object("", &tree);
-    found.tree = tree;
-}
-
-struct Walk<'f> {
-    found: &'f mut Found,
-    known: Vec<(String, &'static Key)>,
-    allow_unknown: bool,
-}
-
-impl Walk<'_> {
-    fn object(&mut self, prefix: &str, value: &Value) {
-        let Some(members) = value.as_object() else {
-            return;
-        };
-        for (name, value) in members {
-            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            if path == "channel.namespaces" {
-                self.namespaces(value);
-            } else if WITHOUT_EFFECT.contains(&&*path) {
-                self.found.warn(&path, "has no effect here");
-            } else if ABSENT.contains(&&*path) {
-                self.absent(&path, value);
-            } else if let Some((_, key)) = self.known.iter().find(|(known, _)| *known == path) {
-                let kind = key.kind;
-                self.kind(&path, kind, value);
-            } else if self.is_prefix(&path) && (value.is_object() || value.is_null()) {
-                self.object(&path, value);
-            } else if let Some(name) = path.strip_prefix("channel.without_namespace.")
-                && ABSENT_IN_NAMESPACE.contains(&name)
-            {
-                self.absent(&path, value);
-            } else {
-                self.unknown(&path);
-            }
-        }
-    }
-
-    fn is_prefix(&self, path: &str) -> bool {
-        let is_within =
-            |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        self.known.iter().any(|(known, _)| is_within(known))
-            || ABSENT.iter().chain(WITHOUT_EFFECT).any(|known| is_within(known))
-    }
-
-    fn unknown(&mut self, path: &str) {
-        let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
-        let siblings = self.known.iter().filter_map(|(known, _)| {
-            let rest = if parent.is_empty() {
-                known
-            } else {
-                known.strip_prefix(parent)?.strip_prefix('.')?
-            };
-            rest.split('.').next()
-        });
-        let near = closest(name, siblings).map(|near| format!("; did you mean {near}?"));
-        self.complain(path, format!("there is no such key{}", near.unwrap_or_default()));
-    }
-
-    fn complain(&mut self, path: &str, text: String) {
-        if self.allow_unknown {
-            self.found.warn(path, text);
-        } else {
-            self.found.mistake(path, text);
-        }
-    }
-
-    /// A part that this version does not have may be written as long as it is off.
-    fn absent(&mut self, path: &str, value: &Value) {
-        let is_off = match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::String(text) => matches!(&**text, "" | "memory" | "stream" | "default"),
-            Value::Number(number) => number.as_f64() == Some(0.0),
-            Value::Array(items) => items.is_empty(),
-            Value::Object(members) => {
-                if members.get("enabled") != Some(&Value::Bool(false)) {
-                    for (name, value) in members {
-                        self.absent(&format!("{path}.{name}"), value);
-                    }
-                }
-                true
-            }
-            Value::Bool(true) => false,
-        };
-        if !is_off {
-            self.complain(path, "is not available in this version; leave it out".to_owned());
-        }
-    }
-
-    fn namespaces(&mut self, value: &Value) {
-        let Some(list) = value.as_array() else {
-            return self.found.mistake("channel.namespaces", "expected a list of namespaces");
-        };
-        for (index, namespace) in list.iter().enumerate() {
-            let path = format!("channel.namespaces[{index}]");
-            let Some(members) = namespace.as_object() else {
-                self.found.mistake(path, "expected a namespace with a name and options");
-                continue;
-            };
-            for (name, value) in members {
-                let path = format!("{path}.{name}");
-                if name == "name" {
-                    continue;
-                }
-                if ABSENT_IN_NAMESPACE.contains(&&**name) {
-                    self.absent(&path, value);
-                } else if let Some(key) = NAMESPACE_KEYS.iter().find(|key| key.path == name) {
-                    self.kind(&path, key.kind, value);
-                } else {
-                    let near = closest(name, NAMESPACE_KEYS.iter().map(|key| key.path));
-                    let near = near.map(|near| format!("; did you mean {near}?"));
-                    let text = format!("there is no such option{}", near.unwrap_or_default());
-                    self.complain(&path, text);
-                }
-            }
-        }
-    }
-
-    fn kind(&mut self, path: &str, kind: Kind, value: &Value) {
-        let is_fine = match (kind, value) {
-            (_, Value::Null) | (Kind::Bool, Value::Bool(_)) => true,
-            (Kind::Integer(max), value) => value.as_u64().is_some_and(|number| number <= max),
-            (Kind::Duration, Value::String(text)) => parse_ms(text).is_some(),
-            (Kind::Text | Kind::Secret, Value::String(_)) => true,
-            (Kind::OneOf(choices), Value::String(text)) => choices.contains(&&**text),
-            (Kind::List, Value::Array(items)) => items.iter().all(Value::is_string),
-            _ => false,
-        };
-        if is_fine {
-            return;
-        }
-        let hint = match (kind, value.as_u64()) {
-            (Kind::Duration, Some(number)) => format!("; for seconds write \"{number}s\""),
-            _ => String::new(),
-        };
-        let shown = if kind == Kind::Secret { String::new() } else { format!(", not {value}") };
-        self.found.mistake(path, format!("expected {}{shown}{hint}", kind.expectation()));
-    }
-}
-
 /// Typed look-ups by path, with the defaults of the table.
-struct Values<'f> {
-    found: &'f Found,
+pub(super) struct Values<'f> {
+    pub(super) found: &'f Found,
     /// Defaults that development mode changes.
     overrides: &'f [(&'static str, &'static str)],
 }
 
 impl Values<'_> {
-    fn text(&self, path: &str) -> String {
+    pub(super) fn text(&self, path: &str) -> String {
         match self.found.value(path) {
             Some(Value::String(text)) => text.clone(),
             Some(_) => String::new(),
@@ -186,38 +34,38 @@ impl Values<'_> {
         }
     }
 
-    fn some_text(&self, path: &str) -> Option<String> {
+    pub(super) fn some_text(&self, path: &str) -> Option<String> {
         Some(self.text(path)).filter(|text| !text.is_empty())
     }
 
-    fn flag(&self, path: &str) -> bool {
+    pub(super) fn flag(&self, path: &str) -> bool {
         self.found.value(path).map_or_else(|| self.default(path) == "true", |v| v == true)
     }
 
-    fn number(&self, path: &str) -> u64 {
+    pub(super) fn number(&self, path: &str) -> u64 {
         let written = self.found.value(path).and_then(Value::as_u64);
         written.unwrap_or_else(|| self.default(path).parse().unwrap_or(0))
     }
 
-    fn count(&self, path: &str) -> usize {
+    pub(super) fn count(&self, path: &str) -> usize {
         usize::try_from(self.number(path)).unwrap_or(usize::MAX)
     }
 
-    fn u32(&self, path: &str) -> u32 {
+    pub(super) fn u32(&self, path: &str) -> u32 {
         u32::try_from(self.number(path)).unwrap_or(u32::MAX)
     }
 
-    fn ms(&self, path: &str) -> u64 {
+    pub(super) fn ms(&self, path: &str) -> u64 {
         parse_ms(&self.text(path)).unwrap_or(0)
     }
 
-    fn list(&self, path: &str) -> Vec<String> {
+    pub(super) fn list(&self, path: &str) -> Vec<String> {
         let items = self.found.value(path).and_then(Value::as_array);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         items.map(|items| items.iter().map(text).collect()).unwrap_or_default()
     }
 
-    fn default(&self, path: &str) -> &'static str {
+    pub(super) fn default(&self, path: &str) -> &'static str {
         if let Some((_, value)) = self.overrides.iter().find(|(key, _)| *key == path) {
             return value;
         }
@@ -285,7 +133,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     Some(config)
 }
 
-type Complaints = Vec<(String, String)>;
+pub(super) type Complaints = Vec<(String, String)>;
 
 /// `development_port` is the port of a server in development mode, whose own page may connect.
 fn resolve_admission(
@@ -436,139 +284,6 @@ fn resolve_client(
         recovery_max_publication_limit: values.u32("client.recovery_max_publication_limit"),
         connect_include_server_time: flag("connect_include_server_time"),
         personal_channel,
-    }
-}
-
-fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -> ChannelRules {
-    let without = "channel.without_namespace";
-    let without_namespace = resolve_namespace(values, without, mistakes);
-    let mut namespaces = HashMap::new();
-    let list = values.found.value("channel.namespaces").and_then(Value::as_array);
-    for (index, entry) in list.into_iter().flatten().enumerate() {
-        let path = format!("channel.namespaces[{index}]");
-        let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
-        let is_name = name.len() >= 2
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if !is_name {
-            let text = "expected at least two letters, digits, '-', '_' or '.'".to_owned();
-            mistakes.push((format!("{path}.name"), text));
-            continue;
-        }
-        let namespace = resolve_namespace(values, &path, mistakes);
-        if namespaces.insert(name.to_owned(), namespace).is_some() {
-            mistakes.push((format!("{path}.name"), format!("{name:?} is there twice")));
-        }
-    }
-    ChannelRules {
-        max_length: values.count("channel.max_length"),
-        private_prefix: values.text("channel.private_prefix"),
-        namespace_boundary: values.text("channel.namespace_boundary"),
-        user_boundary: values.text("channel.user_boundary"),
-        user_separator: values.text("channel.user_separator"),
-        without_namespace,
-        namespaces,
-    }
-}
-
-fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> Namespace {
-    let at = |name: &str| format!("{path}.{name}");
-    let flag = |name: &str| values.flag(&at(name));
-    let permission = |what: &str| Permission {
-        client: flag(&format!("allow_{what}_for_client")),
-        subscriber: flag(&format!("allow_{what}_for_subscriber")),
-        anonymous: flag(&format!("allow_{what}_for_anonymous")),
-    };
-    let channel_regex = values.some_text(&at("channel_regex")).and_then(|pattern| {
-        Regex::new(&pattern)
-            .map_err(|error| mistakes.push((at("channel_regex"), error.to_string())))
-            .ok()
-    });
-    let format = values
-        .some_text(&at("publication_data_format"))
-        .unwrap_or_else(|| values.text("channel.publication_data_format"));
-    let meta_ttl_ms = match values.ms(&at("history_meta_ttl")) {
-        0 => values.ms("channel.history_meta_ttl"),
-        ms => ms,
-    };
-    let namespace = Namespace {
-        presence: flag("presence"),
-        join_leave: flag("join_leave"),
-        force_push_join_leave: flag("force_push_join_leave"),
-        history_size: values.u32(&at("history_size")),
-        history_ttl_ms: values.ms(&at("history_ttl")),
-        history_meta_ttl_ms: meta_ttl_ms,
-        force_positioning: flag("force_positioning"),
-        allow_positioning: flag("allow_positioning"),
-        force_recovery: flag("force_recovery"),
-        allow_recovery: flag("allow_recovery"),
-        recovery_mode: match &*values.text(&at("force_recovery_mode")) {
-            "cache" => RecoveryMode::Cache,
-            _ => RecoveryMode::Stream,
-        },
-        auto_cache_recover: flag("auto_cache_recover"),
-        subscribe: SubscribePermission {
-            client: flag("allow_subscribe_for_client"),
-            anonymous: flag("allow_subscribe_for_anonymous"),
-        },
-        publish: permission("publish"),
-        presence_read: permission("presence"),
-        history_read: permission("history"),
-        allow_user_limited_channels: flag("allow_user_limited_channels"),
-        channel_regex,
-        publication_data_format: match &*format {
-            "json" => DataFormat::Json,
-            "json_object" => DataFormat::JsonObject,
-            "binary" => DataFormat::Binary,
-            _ => DataFormat::NonEmpty,
-        },
-    };
-    check_namespace(&namespace, path, mistakes);
-    namespace
-}
-
-/// What the options of a namespace demand of each other.
-fn check_namespace(namespace: &Namespace, path: &str, mistakes: &mut Complaints) {
-    let mut complain = |name: &str, text: &str| {
-        mistakes.push((format!("{path}.{name}"), text.to_owned()));
-    };
-    if namespace.history_size > 0 && namespace.history_ttl_ms == 0 {
-        complain("history_ttl", "is needed when history_size is set");
-    }
-    if namespace.history_ttl_ms > 0 && namespace.history_size == 0 {
-        complain("history_size", "is needed when history_ttl is set");
-    }
-    if namespace.history_meta_ttl_ms < namespace.history_ttl_ms {
-        complain("history_meta_ttl", "must not be less than history_ttl");
-    }
-    if (namespace.force_recovery || namespace.allow_recovery) && !namespace.has_history() {
-        complain("force_recovery", "recovery needs history_size and history_ttl");
-    }
-    if (namespace.force_positioning || namespace.allow_positioning) && !namespace.has_history() {
-        complain("force_positioning", "positioning needs history_size and history_ttl");
-    }
-    if namespace.auto_cache_recover
-        && !(namespace.force_recovery && namespace.recovery_mode == RecoveryMode::Cache)
-    {
-        complain("auto_cache_recover", "needs force_recovery and force_recovery_mode = \"cache\"");
-    }
-}
-
-/// Where the demo page lives: open to everybody who may connect.
-fn demo_namespace() -> Namespace {
-    let everybody = Permission { client: true, subscriber: true, anonymous: true };
-    Namespace {
-        presence: true,
-        join_leave: true,
-        force_push_join_leave: true,
-        history_size: 100,
-        history_ttl_ms: 300_000,
-        history_meta_ttl_ms: 30 * 24 * 3_600_000,
-        force_recovery: true,
-        subscribe: SubscribePermission { client: true, anonymous: true },
-        publish: everybody,
-        presence_read: everybody,
-        history_read: everybody,
-        ..Namespace::default()
     }
 }
 

@@ -1,0 +1,144 @@
+//! From what was written about channels and namespaces to the rules that hold for them.
+
+use std::collections::HashMap;
+
+use engine::rules::{
+    ChannelRules, DataFormat, Namespace, Permission, RecoveryMode, SubscribePermission,
+};
+use regex::Regex;
+use serde_json::Value;
+
+use super::resolve::{Complaints, Values};
+
+pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -> ChannelRules {
+    let without = "channel.without_namespace";
+    let without_namespace = resolve_namespace(values, without, mistakes);
+    let mut namespaces = HashMap::new();
+    let list = values.found.value("channel.namespaces").and_then(Value::as_array);
+    for (index, entry) in list.into_iter().flatten().enumerate() {
+        let path = format!("channel.namespaces[{index}]");
+        let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+        let is_name = name.len() >= 2
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !is_name {
+            let text = "expected at least two letters, digits, '-', '_' or '.'".to_owned();
+            mistakes.push((format!("{path}.name"), text));
+            continue;
+        }
+        let namespace = resolve_namespace(values, &path, mistakes);
+        if namespaces.insert(name.to_owned(), namespace).is_some() {
+            mistakes.push((format!("{path}.name"), format!("{name:?} is there twice")));
+        }
+    }
+    ChannelRules {
+        max_length: values.count("channel.max_length"),
+        private_prefix: values.text("channel.private_prefix"),
+        namespace_boundary: values.text("channel.namespace_boundary"),
+        user_boundary: values.text("channel.user_boundary"),
+        user_separator: values.text("channel.user_separator"),
+        without_namespace,
+        namespaces,
+    }
+}
+
+fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> Namespace {
+    let at = |name: &str| format!("{path}.{name}");
+    let flag = |name: &str| values.flag(&at(name));
+    let permission = |what: &str| Permission {
+        client: flag(&format!("allow_{what}_for_client")),
+        subscriber: flag(&format!("allow_{what}_for_subscriber")),
+        anonymous: flag(&format!("allow_{what}_for_anonymous")),
+    };
+    let channel_regex = values.some_text(&at("channel_regex")).and_then(|pattern| {
+        Regex::new(&pattern)
+            .map_err(|error| mistakes.push((at("channel_regex"), error.to_string())))
+            .ok()
+    });
+    let format = values
+        .some_text(&at("publication_data_format"))
+        .unwrap_or_else(|| values.text("channel.publication_data_format"));
+    let meta_ttl_ms = match values.ms(&at("history_meta_ttl")) {
+        0 => values.ms("channel.history_meta_ttl"),
+        ms => ms,
+    };
+    let namespace = Namespace {
+        presence: flag("presence"),
+        join_leave: flag("join_leave"),
+        force_push_join_leave: flag("force_push_join_leave"),
+        history_size: values.u32(&at("history_size")),
+        history_ttl_ms: values.ms(&at("history_ttl")),
+        history_meta_ttl_ms: meta_ttl_ms,
+        force_positioning: flag("force_positioning"),
+        allow_positioning: flag("allow_positioning"),
+        force_recovery: flag("force_recovery"),
+        allow_recovery: flag("allow_recovery"),
+        recovery_mode: match &*values.text(&at("force_recovery_mode")) {
+            "cache" => RecoveryMode::Cache,
+            _ => RecoveryMode::Stream,
+        },
+        auto_cache_recover: flag("auto_cache_recover"),
+        subscribe: SubscribePermission {
+            client: flag("allow_subscribe_for_client"),
+            anonymous: flag("allow_subscribe_for_anonymous"),
+        },
+        publish: permission("publish"),
+        presence_read: permission("presence"),
+        history_read: permission("history"),
+        allow_user_limited_channels: flag("allow_user_limited_channels"),
+        channel_regex,
+        publication_data_format: match &*format {
+            "json" => DataFormat::Json,
+            "json_object" => DataFormat::JsonObject,
+            "binary" => DataFormat::Binary,
+            _ => DataFormat::NonEmpty,
+        },
+    };
+    check_namespace(&namespace, path, mistakes);
+    namespace
+}
+
+/// What the options of a namespace demand of each other.
+fn check_namespace(namespace: &Namespace, path: &str, mistakes: &mut Complaints) {
+    let mut complain = |name: &str, text: &str| {
+        mistakes.push((format!("{path}.{name}"), text.to_owned()));
+    };
+    if namespace.history_size > 0 && namespace.history_ttl_ms == 0 {
+        complain("history_ttl", "is needed when history_size is set");
+    }
+    if namespace.history_ttl_ms > 0 && namespace.history_size == 0 {
+        complain("history_size", "is needed when history_ttl is set");
+    }
+    if namespace.history_meta_ttl_ms < namespace.history_ttl_ms {
+        complain("history_meta_ttl", "must not be less than history_ttl");
+    }
+    if (namespace.force_recovery || namespace.allow_recovery) && !namespace.has_history() {
+        complain("force_recovery", "recovery needs history_size and history_ttl");
+    }
+    if (namespace.force_positioning || namespace.allow_positioning) && !namespace.has_history() {
+        complain("force_positioning", "positioning needs history_size and history_ttl");
+    }
+    if namespace.auto_cache_recover
+        && !(namespace.force_recovery && namespace.recovery_mode == RecoveryMode::Cache)
+    {
+        complain("auto_cache_recover", "needs force_recovery and force_recovery_mode = \"cache\"");
+    }
+}
+
+/// Where the demo page lives: open to everybody who may connect.
+pub(super) fn demo_namespace() -> Namespace {
+    let everybody = Permission { client: true, subscriber: true, anonymous: true };
+    Namespace {
+        presence: true,
+        join_leave: true,
+        force_push_join_leave: true,
+        history_size: 100,
+        history_ttl_ms: 300_000,
+        history_meta_ttl_ms: 30 * 24 * 3_600_000,
+        force_recovery: true,
+        subscribe: SubscribePermission { client: true, anonymous: true },
+        publish: everybody,
+        presence_read: everybody,
+        history_read: everybody,
+        ..Namespace::default()
+    }
+}
