@@ -1,5 +1,5 @@
 //! The cases that every broker must pass, as functions of a [`World`]: one broker, several parties, a clock that can
-//! be moved. A broker's test makes a world and calls [`all`].
+//! be moved. A broker's test makes a world and runs every case of [`ALL`].
 //!
 //! The memory broker is the model: where a case leaves room, it does what the memory broker does.
 
