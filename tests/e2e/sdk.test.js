@@ -401,3 +401,34 @@ describe("both codecs on one channel", () => {
     other.removeAllListeners();
   });
 });
+
+describe("with compression", () => {
+  const compressing = new TestServer({ websocket: { compression: true, compression_level: 6 } });
+  before(() => compressing.start());
+  after(() => compressing.stop());
+
+  test("large messages pass both ways, deflated", async () => {
+    let socket;
+    class Socket extends WebSocket {
+      constructor(...parameters) {
+        super(...parameters);
+        socket = this;
+      }
+    }
+    const client = new JsonClient(compressing.url, { websocket: Socket, token: token({ sub: "ann" }) });
+    const subscription = client.newSubscription("open:large");
+    const seen = collect(subscription, "publication");
+    subscription.subscribe();
+    client.connect();
+    await subscription.ready(5000);
+    assert.match(socket.extensions, /permessage-deflate/);
+    const text = "all work and no play ".repeat(2500);
+    for (let index = 0; index < 5; index++) await client.publish("open:large", { index, text });
+    const publications = await seen.take(5);
+    assert.deepEqual(publications.map(({ data }) => data.index), [0, 1, 2, 3, 4]);
+    assert.ok(publications.every(({ data }) => data.text === text));
+    const received = socket._socket.bytesRead;
+    assert.ok(received < text.length, `${received} bytes for five times ${text.length}`);
+    client.disconnect();
+  });
+});

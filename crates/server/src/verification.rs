@@ -3,12 +3,14 @@
 //! Invariant: a worker never waits for a token, and what waits for verification is bounded.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::claims::TokenRefusal;
 use engine::worker::Verdict;
 use engine::{SessionKey, TokenKind};
+use tracing::error;
 
 use crate::clock::Clock;
 use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
@@ -95,7 +97,12 @@ impl Verifiers {
         loop {
             let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(task) = task else { return };
-            let verdict = self.verify(clock.now().unix_ms, task.kind, &task.token);
+            let unix_ms = clock.now().unix_ms;
+            let verify = || self.verify(unix_ms, task.kind, &task.token);
+            let verdict = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {
+                error!("verifying a token has panicked");
+                refuse(task.kind, TokenRefusal::Unavailable)
+            });
             task.inbox.send(Input::Verdict(task.key, verdict));
         }
     }

@@ -8,6 +8,7 @@ pub mod inbox;
 mod socket;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use std::thread::JoinHandle;
 use brokers::Broker;
 use engine::counters::Counters;
 use engine::rules::Rules;
+use tracing::error;
 use wire::websocket::decoder::DecoderLimits;
 
 use crate::admission::Admission;
@@ -102,9 +104,16 @@ impl Worker {
         let (inbox, poll) = Inbox::new()?;
         let connections = Arc::new(AtomicUsize::new(0));
         let driver = driver::Driver::new(seed, parts, poll, inbox.clone(), connections.clone());
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || driver.run())?;
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                // What its sessions share may be broken, and nobody would serve its clients: let a new process do it.
+                match catch_unwind(AssertUnwindSafe(|| driver.run())) {
+                    Ok(Ok(())) => return,
+                    Ok(Err(failure)) => error!(worker = index, %failure, "the poller failed"),
+                    Err(_) => error!(worker = index, "a worker has panicked"),
+                }
+                std::process::abort();
+            })?;
         Ok(Worker { inbox, connections, thread: Mutex::new(Some(thread)) })
     }
 
@@ -129,8 +138,9 @@ impl Worker {
     /// Waits for the thread to end, which it does once drained.
     pub fn join(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("a worker had panicked");
+        if let Some(thread) = thread {
+            // A panic has ended the process already.
+            let _ended = thread.join();
         }
     }
 }

@@ -93,13 +93,13 @@ impl Driver {
     }
 
     /// Runs until drained.
-    pub(super) fn run(mut self) {
+    ///
+    /// # Errors
+    /// When the poller fails.
+    pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         while !self.is_done() {
-            if let Err(failure) = self.wait(&mut events) {
-                error!(%failure, "the poller failed; the worker cannot go on");
-                break;
-            }
+            self.wait(&mut events)?;
             for event in &events {
                 if event.token() != WAKE {
                     self.handle_ready(event.token().0, event);
@@ -111,6 +111,7 @@ impl Driver {
             self.turn();
         }
         self.parts.broker.detach(self.party);
+        Ok(())
     }
 
     fn is_done(&self) -> bool {
