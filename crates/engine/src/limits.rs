@@ -4,6 +4,9 @@
 /// message, 128 by default; more than this is a flood (3013).
 pub const BACKLOG_COMMANDS_MAX: usize = 2_048;
 
+/// Bytes of messages that wait meanwhile: sixteen of the default size.
+pub const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
+
 /// Publications that wait while a subscription joins. At 10,000 a second that is 400 ms of a channel; whoever needs
 /// longer is refused with a temporary error and tries again, which costs less than the memory.
 pub const JOIN_BUFFER_MAX: usize = 4_096;

@@ -1,7 +1,9 @@
 //! The bounded queue of frames towards one peer.
 //!
-//! Invariant: `queued` is the number of bytes not yet written, and a push that would lift it above the bound is
-//! refused whole: the session then closes as slow (3008). An empty outbox owns no heap memory.
+//! Invariant: `queued` is the number of bytes not yet written. A peer is slow when its socket takes no more and a push
+//! would lift what is queued above the bound: the push is refused whole, and the session closes (3008). Before a write
+//! was tried nobody knows whether the peer is slow: then the push is taken, and the driver is asked to write. An empty
+//! outbox owns no heap memory.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -18,6 +20,8 @@ pub struct Outbox {
     queued: usize,
     /// Whether `first` is written in part.
     is_begun: bool,
+    /// The socket takes no more for now.
+    is_blocked: bool,
 }
 
 /// The peer reads more slowly than it is spoken to.
@@ -28,9 +32,9 @@ impl Outbox {
     /// Appends a whole frame.
     ///
     /// # Errors
-    /// [`Slow`] when more than `bound` bytes would be queued; an empty outbox takes any frame.
+    /// [`Slow`] when the socket is blocked and more than `bound` bytes would be queued.
     pub fn push(&mut self, frame: Bytes, bound: usize) -> Result<(), Slow> {
-        if self.queued + frame.len() > bound && self.queued > 0 {
+        if self.is_blocked && self.queued + frame.len() > bound {
             return Err(Slow);
         }
         self.queued += frame.len();
@@ -40,6 +44,17 @@ impl Outbox {
             self.rest.get_or_insert_default().push_back(frame);
         }
         Ok(())
+    }
+
+    /// Whether the socket takes no more for now; the driver says so, and says when it does again.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// See [`Outbox::is_blocked`].
+    pub fn set_blocked(&mut self, is_blocked: bool) {
+        self.is_blocked = is_blocked;
     }
 
     /// Bytes not yet written.
@@ -125,11 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn refuses_whole_what_exceeds_the_bound_but_takes_any_first_frame() {
+    fn refuses_whole_what_exceeds_the_bound_once_the_socket_takes_no_more() {
         let mut outbox = Outbox::default();
         outbox.push(Bytes::from_static(b"0123456789"), 4).unwrap();
+        outbox.push(Bytes::from_static(b"0123456789"), 4).unwrap();
+        outbox.set_blocked(true);
         assert_eq!(outbox.push(Bytes::from_static(b"x"), 4), Err(Slow));
-        assert_eq!(outbox.queued(), 10);
+        assert_eq!(outbox.queued(), 20);
+        outbox.advance(18);
+        outbox.push(Bytes::from_static(b"xy"), 4).unwrap();
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::channel::Actor;
 use crate::counters::CommandKind;
 use crate::encoding::Encoding;
 use crate::hub::Seat;
-use crate::limits::BACKLOG_COMMANDS_MAX;
+use crate::limits::{BACKLOG_BYTES_MAX, BACKLOG_COMMANDS_MAX};
 use crate::outbox::Outbox;
 use crate::session::join::Joining;
 use crate::session::timers::Timers;
@@ -133,6 +133,8 @@ pub(crate) struct SubscriptionTraits {
 struct Blocked {
     wait: Wait,
     backlog: VecDeque<Command>,
+    /// Bytes of the messages that came while it was blocked.
+    bytes: usize,
     /// Orders of the server API that must follow the connect reply.
     orders: Vec<Arc<Control>>,
 }
@@ -157,6 +159,8 @@ pub(crate) enum Wait {
     RefreshToken { id: u32 },
     /// The verdict on a new subscription token.
     SubRefreshToken { id: u32, channel: String },
+    /// The answer to a subscription that the client leaves already.
+    Leave { id: u32, channel: String },
 }
 
 /// Why a command is not done: told to the peer, or the end of the connection.
@@ -202,7 +206,7 @@ impl Session {
         }
         turn.out.counters.commands[kind(&command.request) as usize] += 1;
         if let Some(blocked) = &mut self.blocked {
-            if blocked.backlog.len() >= BACKLOG_COMMANDS_MAX {
+            if blocked.backlog.len() >= BACKLOG_COMMANDS_MAX || blocked.bytes > BACKLOG_BYTES_MAX {
                 self.doom(turn.out, DisconnectCode::TooManyRequests);
             } else {
                 blocked.backlog.push_back(command);
@@ -243,13 +247,20 @@ impl Session {
         }
     }
 
+    /// A message has come: counts for what waits.
+    pub(crate) fn note_message(&mut self, length: usize) {
+        if let Some(blocked) = &mut self.blocked {
+            blocked.bytes += length;
+        }
+    }
+
     /// Stops handling commands until [`Session::unblock`].
     pub(crate) fn block(&mut self, wait: Wait) {
         match &mut self.blocked {
             Some(blocked) => blocked.wait = wait,
             None => {
                 let (backlog, orders) = (VecDeque::new(), Vec::new());
-                self.blocked = Some(Box::new(Blocked { wait, backlog, orders }));
+                self.blocked = Some(Box::new(Blocked { wait, backlog, orders, bytes: 0 }));
             }
         }
     }
@@ -274,7 +285,7 @@ impl Session {
 
     /// Ends the waiting; the caller handles what was waited for and then calls [`Session::resume`].
     pub(crate) fn unblock(&mut self) -> Option<(Wait, Backlog)> {
-        let Blocked { wait, backlog, orders } = *self.blocked.take()?;
+        let Blocked { wait, backlog, orders, .. } = *self.blocked.take()?;
         Some((wait, Backlog { commands: backlog, orders }))
     }
 
@@ -306,8 +317,14 @@ impl Session {
         if self.outbox.is_empty() {
             out.touched.push(self.key);
         }
+        let queued = self.outbox.queued();
         if self.outbox.push(frame, queue_max_size).is_err() {
-            self.doom(out, DisconnectCode::Slow);
+            return self.doom(out, DisconnectCode::Slow);
+        }
+        // Half of the bound was passed: let the driver write before more piles up.
+        let half = queue_max_size / 2;
+        if !self.outbox.is_blocked() && queued <= half && self.outbox.queued() > half {
+            out.pressed.push(self.key);
         }
     }
 

@@ -71,6 +71,8 @@ pub(crate) struct Outputs {
     pub(crate) effects: VecDeque<Effect>,
     /// Sessions whose outbox was empty and is not any more.
     pub(crate) touched: Vec<SessionKey>,
+    /// Sessions whose outbox is half full before anything of it was written.
+    pub(crate) pressed: Vec<SessionKey>,
     /// Sessions that must end; the worker retires them when the input has been handled.
     pub(crate) doomed: Vec<(SessionKey, Disconnect)>,
     /// Subscriptions that missed something: slot of the session and its seat.
@@ -105,6 +107,7 @@ impl Outputs {
             encoder,
             effects: VecDeque::new(),
             touched: Vec::new(),
+            pressed: Vec::new(),
             doomed: Vec::new(),
             gaps: Vec::new(),
             pending: HashMap::new(),

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use slab::Slab;
 use wire::protocol::{
     self, Disconnect, DisconnectCode, Publication, Push, PushEvent, Reply, ReplyBody,
@@ -105,6 +106,7 @@ impl Worker {
         };
         match protocol::decode_commands(session.encoding.codec, message) {
             Ok(commands) => {
+                session.note_message(message.len());
                 for command in commands {
                     self.with_session(now, key, |session, turn| {
                         session.handle_command(turn, command);
@@ -138,7 +140,8 @@ impl Worker {
                 Wait::ConnectToken { id, .. } | Wait::ConnectJoins { id, .. } => (true, *id),
                 Wait::SubscribeToken { id, .. }
                 | Wait::RefreshToken { id }
-                | Wait::SubRefreshToken { id, .. } => (false, *id),
+                | Wait::SubRefreshToken { id, .. }
+                | Wait::Leave { id, .. } => (false, *id),
             };
             let result = apply_verdict(session, turn, wait, verdict);
             match result {
@@ -230,6 +233,20 @@ impl Worker {
     /// The next session that has something to write since its outbox was empty. It may be gone already.
     pub fn poll_touched(&mut self) -> Option<SessionKey> {
         self.out.touched.pop()
+    }
+
+    /// The next session that has more to write than should wait for the end of the turn. It may be gone already.
+    pub fn poll_pressed(&mut self) -> Option<SessionKey> {
+        self.out.pressed.pop()
+    }
+
+    /// Queues a frame of the WebSocket layer itself, such as a pong.
+    pub fn send_frame(&mut self, now: Now, key: SessionKey, frame: Bytes) {
+        let queue_max_size = self.rules.client.queue_max_size;
+        if let Some(session) = find(&mut self.sessions, key) {
+            session.send_frame(&mut self.out, frame, queue_max_size);
+        }
+        self.retire_doomed(now);
     }
 
     /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock.

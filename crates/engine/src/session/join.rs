@@ -14,7 +14,7 @@ use wire::protocol::{
     SubscribeRequest, SubscribeResult, UnsubscribeCode,
 };
 
-use super::{Session, Subscription, SubscriptionTraits, connect, subscribe};
+use super::{Session, Subscription, SubscriptionTraits, Wait, connect};
 use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membership, RequestId};
 use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
@@ -64,8 +64,6 @@ pub(crate) struct Joining {
     has_overflown: bool,
     /// The last offset that the client has once the answer is read; known when the stream has been read.
     answered: Option<u64>,
-    /// The client left before it was answered; this is the id of that command.
-    then_leave: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -183,7 +181,6 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
             held: VecDeque::new(),
             has_overflown: false,
             answered: None,
-            then_leave: None,
         })),
     });
     match request {
@@ -339,14 +336,13 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     seated.offset = last;
     if traits.is_announced {
         let change = Membership::Join;
+        let channel = channel.clone();
         turn.out.submit(BrokerRequest::Announce { channel, info, change });
     }
-    if has_gap {
+    if has_gap && !wants_to_leave(session, &channel) {
         turn.out.gaps.push((session.key.slot, seat));
     }
-    if let Some(id) = joining.then_leave {
-        subscribe::leave_and_reply(session, turn, id, index);
-    }
+    leave_if_wanted(session, turn, &channel);
 }
 
 /// Keeps a publication that came before the subscription was answered.
@@ -366,15 +362,21 @@ pub(crate) fn hold(
     }
 }
 
-/// Whether the client may leave now; otherwise it does so as soon as it has been answered.
-pub(crate) fn leaves_later(subscription: &mut Subscription, id: u32) -> bool {
-    match &mut subscription.joining {
-        Some(joining) if joining.then_leave.is_none() => {
-            joining.then_leave = Some(id);
-            true
-        }
-        _ => false,
+fn wants_to_leave(session: &mut Session, channel: &str) -> bool {
+    matches!(session.wait_mut(), Some(Wait::Leave { channel: leaving, .. }) if leaving == channel)
+}
+
+/// The client may have said that it leaves before it was answered.
+fn leave_if_wanted(session: &mut Session, turn: &mut Turn<'_>, channel: &str) {
+    if !wants_to_leave(session, channel) {
+        return;
     }
+    let Some((Wait::Leave { id, channel }, backlog)) = session.unblock() else { return };
+    if let Some(index) = session.find(&channel) {
+        leave(session, turn, index);
+    }
+    session.reply(turn, id, ReplyBody::Unsubscribe);
+    session.resume(turn, backlog);
 }
 
 /// A subscription that does not come about.
@@ -383,16 +385,14 @@ pub(crate) fn abort(session: &mut Session, turn: &mut Turn<'_>, index: usize, co
     let Some(joining) = &subscription.joining else {
         return;
     };
-    let (origin, then_leave) = (joining.origin, joining.then_leave);
-    leave(session, turn, index);
+    let origin = joining.origin;
+    let channel = leave(session, turn, index);
     match origin {
         Origin::Command(id) => session.reply_error(turn, id, code),
         Origin::Connect => connect::handle_join_failed(session, turn, code),
         Origin::Order => {}
     }
-    if let Some(id) = then_leave {
-        session.reply(turn, id, ReplyBody::Unsubscribe);
-    }
+    leave_if_wanted(session, turn, &channel);
 }
 
 /// Ends a subscription on our side and returns its channel's name.

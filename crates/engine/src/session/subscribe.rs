@@ -113,16 +113,16 @@ pub(crate) fn end(
     }
     match session.find(channel) {
         None => session.reply(turn, id, ReplyBody::Unsubscribe),
-        Some(index) if join::leaves_later(&mut session.subscriptions[index], id) => {}
-        Some(index) => leave_and_reply(session, turn, id, index),
+        // As soon as it has been answered; commands behind this one may subscribe to the channel anew.
+        Some(index) if session.subscriptions[index].joining.is_some() => {
+            session.block(Wait::Leave { id, channel: channel.to_owned() });
+        }
+        Some(index) => {
+            join::leave(session, turn, index);
+            session.reply(turn, id, ReplyBody::Unsubscribe);
+        }
     }
     Ok(())
-}
-
-/// Ends a subscription at the client's wish.
-pub(crate) fn leave_and_reply(session: &mut Session, turn: &mut Turn<'_>, id: u32, index: usize) {
-    join::leave(session, turn, index);
-    session.reply(turn, id, ReplyBody::Unsubscribe);
 }
 
 /// The one delta algorithm of the protocol. It may be asked for; the reply says that it is not used.

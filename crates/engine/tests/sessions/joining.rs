@@ -230,6 +230,46 @@ fn more_channels_than_allowed_end_the_connection() {
 }
 
 #[test]
+fn a_burst_within_one_turn_is_no_slowness_but_is_written_early() {
+    let mut rules = rules();
+    rules.client.queue_max_size = 2_000;
+    let mut world = World::with(rules);
+    let key = world.anonymous();
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"plain"}}"#);
+    world.settle();
+    world.hears(key);
+    (0..100).for_each(|number| world.publish("plain", number));
+    world.settle();
+    assert_eq!(world.worker.poll_pressed(), Some(key));
+    assert_eq!(world.worker.poll_pressed(), None);
+    assert_eq!(world.hears(key).len(), 100);
+    assert!(world.closes.is_empty());
+}
+
+#[test]
+fn a_client_that_leaves_before_it_is_answered_may_come_back_at_once() {
+    let mut world = World::new();
+    let key = world.anonymous();
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"people:a"}}"#);
+    world.says(key, r#"{"id":3,"unsubscribe":{"channel":"people:a"}}"#);
+    world.says(key, r#"{"id":4,"subscribe":{"channel":"people:a"}}"#);
+    world.settle();
+    let lines = world.hears(key);
+    let replies: Vec<&str> =
+        lines.iter().filter(|line| !line.contains("push")).map(String::as_str).collect();
+    assert_eq!(
+        replies,
+        [
+            r#"{"id":2,"subscribe":{}}"#,
+            r#"{"id":3,"unsubscribe":{}}"#,
+            r#"{"id":4,"subscribe":{}}"#
+        ]
+    );
+    assert_eq!(world.worker.subscription_count(), 1);
+    world.assert_nothing_is_left();
+}
+
+#[test]
 fn a_slow_session_is_closed_and_forgotten() {
     let mut rules = rules();
     rules.client.queue_max_size = 2_000;
@@ -241,6 +281,7 @@ fn a_slow_session_is_closed_and_forgotten() {
         world.settle();
         world.hears(key);
     }
+    world.worker.outbox(slow).unwrap().set_blocked(true);
     for number in 0..100 {
         world.publish("plain", number);
         world.settle();

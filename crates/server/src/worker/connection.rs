@@ -44,8 +44,6 @@ pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) decoder: Decoder,
     pub(super) state: State,
-    /// The kernel took no more; wait for its word.
-    pub(super) is_blocked: bool,
     /// Counts it among its user's connections, where that is limited.
     pub(super) user_permit: Option<UserPermit>,
     _permit: ConnectionPermit,
@@ -86,7 +84,6 @@ impl Arrival {
             socket,
             decoder: Decoder::new(Role::Server, limits, self.deflate),
             state: State::Open,
-            is_blocked: false,
             user_permit: None,
             _permit: self.permit,
         };

@@ -149,6 +149,7 @@ impl Driver {
             let is_empty = inputs.is_empty();
             for input in inputs.drain(..) {
                 self.handle_input(input);
+                self.relieve();
             }
             inputs.shrink_to(4096);
             self.inputs = inputs;
@@ -217,8 +218,11 @@ impl Driver {
             return;
         };
         let key = connection.key;
-        if event.is_writable() && connection.is_blocked {
-            connection.is_blocked = false;
+        if event.is_writable()
+            && let Some(outbox) = self.engine.outbox(key)
+            && outbox.is_blocked()
+        {
+            outbox.set_blocked(false);
             self.flush(key);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
@@ -282,6 +286,7 @@ impl Driver {
                 Ok(Some(message)) => self.handle_message(now, key, message),
                 Err(failure) => return self.handle_breach(key, failure),
             }
+            self.relieve();
         }
     }
 
@@ -298,7 +303,9 @@ impl Driver {
                     self.engine.close(now, key, DisconnectCode::ServerError);
                 }
             }
-            Message::Ping(payload) => self.send(key, encoder::frame(FrameKind::Pong, &payload)),
+            Message::Ping(payload) => {
+                self.engine.send_frame(now, key, encoder::frame(FrameKind::Pong, &payload));
+            }
             Message::Pong(_) => self.engine.handle_pong_frame(now, key),
             Message::Close(close) => {
                 let code = close.as_ref().map_or(1005, |close| close.code.number());
@@ -308,7 +315,7 @@ impl Driver {
                 let was_open = connection.state == State::Open;
                 connection.state = State::Closed;
                 if was_open {
-                    self.send(key, encoder::close_answer(close.as_ref()));
+                    self.say_goodbye(key, encoder::close_answer(close.as_ref()));
                     debug!(code, "the client closed");
                 }
                 self.finish(key);
@@ -320,7 +327,7 @@ impl Driver {
     fn handle_breach(&mut self, key: SessionKey, failure: ProtocolError) {
         let code = failure.close_code();
         debug!(code = code.number(), reason = %failure, "the client broke the WebSocket protocol");
-        self.say_goodbye(key, code, &failure.to_string());
+        self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
         if let Some(connection) = self.connection(key) {
             // What else it sent cannot be understood.
             connection.state = State::Closed;
@@ -328,28 +335,20 @@ impl Driver {
         self.finish(key);
     }
 
-    /// Queues a frame of the WebSocket layer itself.
-    fn send(&mut self, key: SessionKey, frame: bytes::Bytes) {
-        let queue_max_size = self.parts.rules.client.queue_max_size;
-        let now = self.parts.clock.now();
-        let Some(outbox) = self.engine.outbox(key) else {
-            return;
-        };
-        if outbox.push(frame, queue_max_size).is_err() {
-            self.engine.close(now, key, DisconnectCode::Slow);
-        } else {
-            self.flush(key);
-        }
-    }
-
-    /// Says why the connection ends, behind everything that is queued.
-    fn say_goodbye(&mut self, key: SessionKey, code: CloseCode, reason: &str) {
+    /// Writes a close frame behind everything that is queued. It goes out whatever the bound says: nothing follows it.
+    fn say_goodbye(&mut self, key: SessionKey, frame: bytes::Bytes) {
         if let Some(outbox) = self.engine.outbox(key) {
-            // A close frame goes out whatever the bound says: nothing follows it.
-            let pushed = outbox.push(encoder::close_frame(code.number(), reason), usize::MAX);
+            let pushed = outbox.push(frame, usize::MAX);
             debug_assert!(pushed.is_ok(), "there is no bound");
         }
         self.flush(key);
+    }
+
+    /// Writes to those that have more queued than should wait for the end of the turn.
+    fn relieve(&mut self) {
+        while let Some(key) = self.engine.poll_pressed() {
+            self.flush(key);
+        }
     }
 
     /// Does what the engine asks for; says whether there was anything.
@@ -419,7 +418,7 @@ impl Driver {
         }
         // A number that may not stand in a close frame was refused when it was given.
         let code = CloseCode::new(code).unwrap_or(CloseCode::AWAY);
-        self.say_goodbye(key, code, reason);
+        self.say_goodbye(key, encoder::close_frame(code.number(), reason));
     }
 
     /// Writes what is queued, in as few system calls as possible.
@@ -428,12 +427,12 @@ impl Driver {
         let Some(Some(connection)) = connections.get_mut(key.slot as usize) else {
             return;
         };
-        if connection.key != key || connection.is_blocked {
-            return;
-        }
         let Some(outbox) = engine.outbox(key) else {
             return;
         };
+        if connection.key != key || outbox.is_blocked() {
+            return;
+        }
         let mut result = Ok(());
         while !outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
@@ -458,7 +457,7 @@ impl Driver {
                     self.remove(key, DisconnectCode::ConnectionClosed.number());
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.is_blocked = true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => outbox.set_blocked(true),
             Err(_) => self.remove(key, DisconnectCode::WriteError.number()),
         }
     }
