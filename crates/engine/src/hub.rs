@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
+use wire::protocol::StreamPosition;
 
 /// The channels that the sessions of one worker hear.
 #[derive(Debug, Default)]
@@ -24,7 +25,9 @@ pub(crate) struct Channel {
     pub(crate) is_heard: bool,
     /// The stream's epoch, once known.
     pub(crate) epoch: Arc<str>,
-    /// When a publication or a check last proved that the worker hears everything; 0 when nobody needs that.
+    /// Offset of the newest publication that this worker has heard, or knows of.
+    offset: u64,
+    /// When a publication or an answer of the broker last proved that the worker hears everything.
     pub(crate) proven_at_ms: u64,
 }
 
@@ -57,8 +60,51 @@ pub(crate) enum SeatPhase {
 }
 
 impl Channel {
+    /// A publication of the stream has come. Those that hold a position of another life of the stream have a gap; a seat
+    /// that is joining sees for itself.
+    pub(crate) fn handle_publication(
+        &mut self,
+        now_ms: u64,
+        slot: u32,
+        position: (&Arc<str>, u64),
+        gaps: &mut Vec<(u32, Seat)>,
+    ) {
+        let (epoch, offset) = position;
+        self.proven_at_ms = now_ms;
+        if self.epoch == *epoch {
+            self.offset = self.offset.max(offset);
+            return;
+        }
+        gaps.extend(self.positioned_seats(slot));
+        self.epoch = epoch.clone();
+        self.offset = offset;
+    }
+
+    /// The broker has said where the stream stands, behind every publication up to there: this proves that nothing is
+    /// missing, or shows who misses something. Costs a look at every seat only when something is missing.
+    pub(crate) fn handle_position(
+        &mut self,
+        now_ms: u64,
+        slot: u32,
+        top: &StreamPosition,
+        gaps: &mut Vec<(u32, Seat)>,
+    ) {
+        self.proven_at_ms = now_ms;
+        let is_same_life = *self.epoch == *top.epoch;
+        if is_same_life && top.offset <= self.offset {
+            return;
+        }
+        let is_behind = |seat: &Seat| self.seats[seat.index as usize].offset < top.offset;
+        let seats = self.positioned_seats(slot);
+        gaps.extend(seats.filter(|(_, seat)| !is_same_life || is_behind(seat)));
+        if !is_same_life {
+            self.epoch = top.epoch.as_str().into();
+        }
+        self.offset = top.offset;
+    }
+
     /// The live seats that hold a position, with the slots of their sessions.
-    pub(crate) fn positioned_seats(&self, channel: u32) -> impl Iterator<Item = (u32, Seat)> {
+    fn positioned_seats(&self, channel: u32) -> impl Iterator<Item = (u32, Seat)> {
         let seats = self.seats.iter();
         let positioned =
             seats.filter(|(_, seated)| seated.phase == SeatPhase::Live && seated.is_positioned);
@@ -150,6 +196,7 @@ impl Hub {
             seats: Slab::new(),
             is_heard: false,
             epoch: "".into(),
+            offset: 0,
             proven_at_ms: 0,
         }));
         self.index.insert(name, slot);

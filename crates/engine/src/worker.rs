@@ -389,14 +389,7 @@ impl Worker {
         out.counters.publications += 1;
         let offset = publication.offset;
         if offset > 0 {
-            channel.proven_at_ms = now.monotonic_ms;
-            if channel.epoch != *epoch {
-                // Whoever holds a position of the old life has a gap; a seat that waits will see for itself.
-                if !channel.epoch.is_empty() {
-                    out.gaps.extend(channel.positioned_seats(slot));
-                }
-                channel.epoch = epoch.clone();
-            }
+            channel.handle_publication(now.monotonic_ms, slot, (epoch, offset), &mut out.gaps);
         }
         let has_lapsed = !out.gaps.is_empty();
         let event = PushEvent::Publication(publication.clone());
@@ -476,8 +469,11 @@ impl Worker {
                 });
             }
             Question::Check { channel } => {
-                if let Ok(BrokerReply::Subscribed(stream)) = result {
-                    self.compare_position(now, &channel, stream.top.offset, &stream.top.epoch);
+                if let Ok(BrokerReply::Subscribed(stream)) = result
+                    && let Some((slot, channel)) = self.hub.find(&channel)
+                {
+                    let gaps = &mut self.out.gaps;
+                    channel.handle_position(now.monotonic_ms, slot, &stream.top, gaps);
                 }
             }
         }
@@ -514,22 +510,6 @@ impl Worker {
             let id = out.expect(nobody, Question::Check { channel: name.clone() });
             let read = JoinRead::Position { meta_ttl_ms: 0 };
             out.submit(BrokerRequest::Subscribe { id, channel: name, read });
-        }
-    }
-
-    /// The answer comes behind every publication that precedes it, so a seat that is behind has missed something.
-    fn compare_position(&mut self, now: Now, name: &str, top: u64, epoch: &str) {
-        let Some((slot, channel)) = self.hub.find(name) else {
-            return;
-        };
-        channel.proven_at_ms = now.monotonic_ms;
-        let is_same_life = &*channel.epoch == epoch;
-        let behind = channel
-            .positioned_seats(slot)
-            .filter(|(_, seat)| !is_same_life || channel.seats[seat.index as usize].offset < top);
-        self.out.gaps.extend(behind);
-        if !is_same_life {
-            channel.epoch = epoch.into();
         }
     }
 }

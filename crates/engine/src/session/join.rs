@@ -225,7 +225,9 @@ pub(crate) fn handle_read(
     }
     joining.answered = Some(outcome.last);
     if traits.is_positioned {
-        note_epoch(session, turn, index, &top.epoch);
+        let gaps = &mut turn.out.gaps;
+        let channel = turn.hub.channel_mut(seat);
+        channel.handle_position(turn.now.monotonic_ms, seat.channel, &top, gaps);
     }
     turn.hub.channel_mut(seat).is_heard = true;
     let subscription = &session.subscriptions[index];
@@ -234,20 +236,6 @@ pub(crate) fn handle_read(
         turn.out.submit(BrokerRequest::AddPresence { channel, info });
     }
     answer(session, turn, index, outcome, top);
-}
-
-/// A channel whose stream began a new life: those who hold a position of the old one have a gap.
-fn note_epoch(session: &Session, turn: &mut Turn<'_>, index: usize, epoch: &str) {
-    let seat = session.subscriptions[index].seat;
-    let channel = turn.hub.channel_mut(seat);
-    channel.proven_at_ms = turn.now.monotonic_ms;
-    if &*channel.epoch != epoch {
-        let was_known = !channel.epoch.is_empty();
-        channel.epoch = epoch.into();
-        if was_known {
-            turn.out.gaps.extend(channel.positioned_seats(seat.channel));
-        }
-    }
 }
 
 fn answer(

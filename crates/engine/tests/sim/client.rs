@@ -1,0 +1,594 @@
+//! A client as the SDKs behave, which believes nothing: everything that it is told is held against the truth.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use engine::SessionKey;
+use engine::claims::TokenRefusal;
+use engine::encoding::Encoding;
+use wire::protocol::{
+    self, Codec, Command, ConnectRequest, HistoryRequest, HistoryResult, Publication,
+    PublishRequest, Push, PushEvent, Reply, ReplyBody, Request, StreamPosition, SubscribeRequest,
+    SubscribeResult,
+};
+use wire::websocket::Role;
+use wire::websocket::decoder::{Decoder, Message};
+use wire::websocket::deflate::Inflater;
+use wire::websocket::encoder::{self, FrameKind};
+
+use super::node::LIMITS;
+use super::oracle::{Oracle, Violation};
+use super::token::Token;
+use super::truth::Truth;
+use super::world::{CHANNELS, Kind, SERVER_SIDE};
+
+/// Where a client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) node: usize,
+    pub(crate) key: SessionKey,
+}
+
+/// See the module.
+pub(crate) struct Client {
+    pub(crate) index: usize,
+    pub(crate) user: String,
+    pub(crate) encoding: Encoding,
+    pub(crate) place: Option<Place>,
+    /// Client id, once the connect command was accepted.
+    pub(crate) id: Option<String>,
+    /// Not connected before then.
+    pub(crate) retry_at_ms: u64,
+    pub(crate) deaf_until_ms: u64,
+    /// What becomes of its next token.
+    pub(crate) bad_token: Option<TokenRefusal>,
+    pub(crate) subscriptions: BTreeMap<&'static str, Subscription>,
+    /// What the client will write.
+    pub(crate) unsent: Vec<Command>,
+    asked: HashMap<u32, Asked>,
+    next_id: u32,
+    decoder: Decoder,
+    published: u64,
+    /// It closes the connection by itself.
+    pub(crate) gives_up: bool,
+}
+
+/// What a client knows of one subscription.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Subscription {
+    /// It wants to be subscribed.
+    pub(crate) is_wanted: bool,
+    /// The last that it has asked for, and not taken back, is to be subscribed.
+    is_asked: bool,
+    pub(crate) retry_at_ms: u64,
+    /// As far as it has read, it is subscribed.
+    pub(crate) live: Option<Live>,
+    /// Where to recover from.
+    position: Option<StreamPosition>,
+}
+
+/// A subscription that was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub(crate) is_positioned: bool,
+    pub(crate) position: StreamPosition,
+    /// Without a position: the place of the last publication in the truth.
+    last_place: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Asked {
+    Connect,
+    Subscribe(&'static str, Option<StreamPosition>),
+    Unsubscribe(&'static str),
+    History(&'static str),
+    Other,
+}
+
+/// What a client may do next.
+pub(crate) struct Surroundings<'w> {
+    pub(crate) truth: &'w Truth,
+    pub(crate) now_ms: u64,
+    pub(crate) unix_seconds: i64,
+}
+
+impl Client {
+    pub(crate) fn new(index: usize) -> Client {
+        let codec = if index % 3 == 1 { Codec::Protobuf } else { Codec::Json };
+        let encoding = Encoding { codec, deflate: index % 4 == 3 };
+        Client {
+            index,
+            // The first are anonymous, the others share users in pairs.
+            user: if index < 2 { String::new() } else { format!("user{}", index / 2) },
+            encoding,
+            place: None,
+            id: None,
+            retry_at_ms: 0,
+            deaf_until_ms: 0,
+            bad_token: None,
+            subscriptions: BTreeMap::new(),
+            unsent: Vec::new(),
+            asked: HashMap::new(),
+            next_id: 0,
+            decoder: Decoder::new(Role::Client, LIMITS, encoding.deflate),
+            published: 0,
+            gives_up: false,
+        }
+    }
+
+    /// Its socket is open: connect, and subscribe to everything in the same breath.
+    pub(crate) fn begin(&mut self, at: &Surroundings<'_>, place: Place) {
+        self.place = Some(place);
+        self.decoder = Decoder::new(Role::Client, LIMITS, self.encoding.deflate);
+        let token = self.connection_token(at);
+        let server_side = self.subscriptions.iter().filter(|(channel, _)| is_server_side(channel));
+        let subs = server_side.map(|(channel, subscription)| {
+            ((*channel).to_owned(), request("", subscription.position.as_ref()))
+        });
+        let request = ConnectRequest { token, subs: subs.collect(), ..ConnectRequest::default() };
+        self.ask(Asked::Connect, Request::Connect(Box::new(request)));
+        self.subscribe_wanted(at);
+    }
+
+    /// Its socket is gone, by whoever's doing.
+    pub(crate) fn end(&mut self, now_ms: u64) {
+        self.place = None;
+        self.id = None;
+        self.gives_up = false;
+        self.retry_at_ms = now_ms + 300 + 100 * (self.index as u64 % 5);
+        self.asked.clear();
+        self.unsent.clear();
+        for subscription in self.subscriptions.values_mut() {
+            subscription.is_asked = false;
+            subscription.live = None;
+        }
+    }
+
+    pub(crate) fn subscribe(&mut self, at: &Surroundings<'_>, channel: usize) {
+        let channel = CHANNELS[channel].name;
+        if is_server_side(channel) {
+            return;
+        }
+        self.subscriptions.entry(channel).or_default().is_wanted = true;
+        if self.place.is_some() {
+            self.subscribe_wanted(at);
+        }
+    }
+
+    pub(crate) fn unsubscribe(&mut self, channel: usize) {
+        let channel = CHANNELS[channel].name;
+        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+        subscription.is_wanted = false;
+        if std::mem::take(&mut subscription.is_asked) {
+            let request = Request::Unsubscribe { channel: channel.to_owned() };
+            self.ask(Asked::Unsubscribe(channel), request);
+        }
+    }
+
+    pub(crate) fn publish(&mut self, channel: usize) {
+        let channel = CHANNELS[channel].name.to_owned();
+        if self.place.is_none() {
+            return;
+        }
+        self.published += 1;
+        let data = Bytes::from(format!("{{\"by\":{},\"n\":{}}}", self.index, self.published));
+        let request = PublishRequest { channel, data, ..PublishRequest::default() };
+        self.ask(Asked::Other, Request::Publish(request));
+    }
+
+    pub(crate) fn ask_about(&mut self, channel: usize) {
+        let description = &CHANNELS[channel];
+        let name = description.name.to_owned();
+        if self.place.is_none() {
+            return;
+        }
+        match description.kind {
+            Kind::Room if !self.encoding.deflate => {
+                self.ask(Asked::Other, Request::Presence { channel: name });
+            }
+            Kind::Room => self.ask(Asked::Other, Request::PresenceStats { channel: name }),
+            Kind::Plain => {}
+            Kind::Kept | Kind::Private | Kind::ServerSide | Kind::Positioned | Kind::Cache => {
+                let request =
+                    HistoryRequest { channel: name, limit: -1, ..HistoryRequest::default() };
+                self.ask(Asked::History(description.name), Request::History(request));
+            }
+        }
+    }
+
+    pub(crate) fn refresh(&mut self, at: &Surroundings<'_>, seconds: i64) {
+        if self.id.is_none() || self.user.is_empty() {
+            return;
+        }
+        let token = Token {
+            expire_at: Some(at.unix_seconds + seconds),
+            user: self.user.clone(),
+            server_side: server_side_of(self.index),
+            ..Token::default()
+        };
+        self.ask(Asked::Other, Request::Refresh { token: token.text() });
+    }
+
+    /// Asks for everything that it wants and has not asked for.
+    pub(crate) fn subscribe_wanted(&mut self, at: &Surroundings<'_>) {
+        let channels: Vec<&'static str> = self.subscriptions.keys().copied().collect();
+        for channel in channels {
+            let subscription = &self.subscriptions[channel];
+            let waits = subscription.retry_at_ms > at.now_ms;
+            if !subscription.is_wanted || subscription.is_asked || waits {
+                continue;
+            }
+            let since = subscription.position.clone();
+            let mut request = request(channel, since.as_ref());
+            if channel.starts_with('$') {
+                request.token = self.subscription_token(at, channel);
+            }
+            self.subscriptions.entry(channel).or_default().is_asked = true;
+            self.ask(Asked::Subscribe(channel, since), Request::Subscribe(Box::new(request)));
+        }
+    }
+
+    /// The frame of everything unsent: several commands travel in one message.
+    pub(crate) fn write(&mut self) -> Option<Vec<u8>> {
+        if self.unsent.is_empty() {
+            return None;
+        }
+        let mut message = Vec::new();
+        for command in self.unsent.drain(..) {
+            protocol::encode_command(self.encoding.codec, &command, &mut message);
+        }
+        let kind = match self.encoding.codec {
+            Codec::Json => FrameKind::Text,
+            Codec::Protobuf => FrameKind::Binary,
+        };
+        let mut frame = Vec::new();
+        encoder::client_frame(kind, &message, [7, 11, 13, 17], &mut frame);
+        Some(frame)
+    }
+
+    /// Reads bytes of its socket; the code when the server has closed.
+    pub(crate) fn read(
+        &mut self,
+        at: &Surroundings<'_>,
+        mut bytes: Vec<u8>,
+    ) -> Result<Option<u16>, Violation> {
+        let mut input = &mut bytes[..];
+        let mut inflater = Inflater::default();
+        loop {
+            let message = match self.decoder.next(&mut inflater, &mut input) {
+                Ok(None) => return Ok(None),
+                Ok(Some(Message::Text(text))) => text.to_vec(),
+                Ok(Some(Message::Binary(binary))) => binary.to_vec(),
+                Ok(Some(Message::Ping(_) | Message::Pong(_))) => continue,
+                Ok(Some(Message::Close(close))) => {
+                    return Ok(Some(close.map_or(1005, |close| close.code.number())));
+                }
+                Err(error) => return Oracle::Order.broken(format!("a broken frame: {error}")),
+            };
+            let replies = protocol::decode_replies(self.encoding.codec, &message)
+                .or_else(|error| Oracle::Order.broken(format!("{error}: {message:?}")))?;
+            for reply in replies {
+                self.handle(at, reply)?;
+            }
+            if self.gives_up {
+                // Whatever the server has to say about commands behind a refused connect is not read any more.
+                return Ok(None);
+            }
+        }
+    }
+
+    fn handle(&mut self, at: &Surroundings<'_>, reply: Reply) -> Result<(), Violation> {
+        match reply.body {
+            ReplyBody::Ping => {
+                self.unsent.push(Command { id: 0, request: Request::Pong });
+                return Ok(());
+            }
+            ReplyBody::Push(push) => return self.handle_push(at, &push),
+            _ => {}
+        }
+        let Some(asked) = self.asked.remove(&reply.id) else {
+            return Oracle::Answer.broken(format!("nobody asked {}: {:?}", reply.id, reply.body));
+        };
+        match (asked, reply.body) {
+            (Asked::Connect, ReplyBody::Connect(result)) => {
+                self.id = Some(result.client);
+                let known: Vec<&'static str> =
+                    self.subscriptions.keys().copied().filter(|c| is_server_side(c)).collect();
+                for channel in known {
+                    if !result.subs.iter().any(|(name, _)| name == channel) {
+                        self.subscriptions.remove(channel);
+                    }
+                }
+                for (name, joined) in result.subs {
+                    let channel = static_name(&name)?;
+                    let entry = self.subscriptions.entry(channel).or_default();
+                    let since = entry.position.clone();
+                    self.handle_joined(at, channel, since.as_ref(), joined)?;
+                }
+                Ok(())
+            }
+            (Asked::Subscribe(channel, since), ReplyBody::Subscribe(joined)) => {
+                self.handle_joined(at, channel, since.as_ref(), *joined)
+            }
+            (Asked::Unsubscribe(channel), ReplyBody::Unsubscribe) => {
+                self.subscriptions.entry(channel).or_default().live = None;
+                Ok(())
+            }
+            (Asked::History(channel), ReplyBody::History(result)) => {
+                check_history(at.truth, channel, &result)
+            }
+            (asked, ReplyBody::Error(error)) => self.handle_error(at, &asked, error.code),
+            (Asked::Other, _) => Ok(()),
+            (asked, body) => Oracle::Answer.broken(format!("{asked:?} is answered {body:?}")),
+        }
+    }
+
+    fn handle_error(
+        &mut self,
+        at: &Surroundings<'_>,
+        asked: &Asked,
+        code: u32,
+    ) -> Result<(), Violation> {
+        match (asked, code) {
+            // The token was spoilt, or nobody could verify it: come back with another.
+            (Asked::Connect, 100 | 109 | 110) => self.gives_up = true,
+            (Asked::Subscribe(channel, _), 100 | 109 | 110 | 111 | 103) => {
+                let subscription = self.subscriptions.entry(channel).or_default();
+                subscription.retry_at_ms = at.now_ms + 500;
+                subscription.is_asked = false;
+            }
+            (Asked::Other | Asked::History(_), 100 | 103 | 111) => {}
+            (asked, code) => {
+                return Oracle::Answer.broken(format!("{asked:?} is refused with {code}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// It is subscribed, and told from where on.
+    fn handle_joined(
+        &mut self,
+        at: &Surroundings<'_>,
+        channel: &'static str,
+        since: Option<&StreamPosition>,
+        joined: SubscribeResult,
+    ) -> Result<(), Violation> {
+        let mut live = Live {
+            is_positioned: joined.positioned,
+            position: StreamPosition { offset: joined.offset, epoch: joined.epoch },
+            last_place: None,
+        };
+        let kind = kind_of(channel);
+        let wants_position = kind.is_positioned();
+        Oracle::Recovery.check(joined.positioned == wants_position, || {
+            format!("{channel} is positioned: {}", joined.positioned)
+        })?;
+        let tried = since.is_some() && kind.is_recoverable();
+        Oracle::Recovery.check(joined.was_recovering == tried, || {
+            format!("{channel}: recovery was tried: {}", joined.was_recovering)
+        })?;
+        if let Some(since) = since.filter(|_| tried && kind != Kind::Cache) {
+            if joined.recovered {
+                Oracle::Recovery.check(live.position == *since, || {
+                    format!("{channel} is recovered from {since:?} and told {:?}", live.position)
+                })?;
+            } else {
+                check_refusal(at.truth, channel, since)?;
+            }
+        }
+        Oracle::Recovery.check(joined.recovered || joined.publications.is_empty(), || {
+            format!("{channel} is not recovered, and gets publications")
+        })?;
+        if kind == Kind::Cache {
+            for publication in &joined.publications {
+                check_payload(at.truth, channel, &live.position.epoch, publication)?;
+                Oracle::Recovery.check(publication.offset == live.position.offset, || {
+                    format!("{channel} is told {:?}, not the newest", publication.offset)
+                })?;
+            }
+        } else {
+            for publication in &joined.publications {
+                live.accept(at.truth, channel, publication)?;
+            }
+        }
+        let subscription = self.subscriptions.entry(channel).or_default();
+        subscription.position = Some(live.position.clone()).filter(|_| live.is_positioned);
+        subscription.live = Some(live);
+        Ok(())
+    }
+
+    fn handle_push(&mut self, at: &Surroundings<'_>, push: &Push) -> Result<(), Violation> {
+        if push.channel.is_empty() {
+            return Ok(());
+        }
+        let channel = static_name(&push.channel)?;
+        if let PushEvent::Subscribe { positioned, position, .. } = &push.event {
+            let live =
+                Live { is_positioned: *positioned, position: position.clone(), last_place: None };
+            let subscription = self.subscriptions.entry(channel).or_default();
+            subscription.position = Some(position.clone());
+            subscription.live = Some(live);
+            return Ok(());
+        }
+        // As the SDKs: who is subscribing already does not mind that an older subscription has ended.
+        let is_subscribing = self
+            .asked
+            .values()
+            .any(|asked| matches!(asked, Asked::Subscribe(name, _) if *name == channel));
+        let Some((subscription, live)) = self.subscriptions.get_mut(channel).and_then(|one| {
+            let live = one.live.take()?;
+            Some((one, live))
+        }) else {
+            return Oracle::ReplyFirst
+                .broken(format!("{channel}, not subscribed: {:?}", push.event));
+        };
+        match &push.event {
+            PushEvent::Publication(publication) => {
+                let mut live = live;
+                live.accept(at.truth, channel, publication)?;
+                subscription.position = Some(live.position.clone()).filter(|_| live.is_positioned);
+                subscription.live = Some(live);
+            }
+            PushEvent::Unsubscribe { code, .. } => {
+                subscription.is_asked = is_subscribing;
+                Oracle::Close.check(matches!(code, 2000 | 2500 | 2501), || {
+                    format!("{channel} ends with {code}")
+                })?;
+                if *code == 2000 || is_server_side(channel) {
+                    self.subscriptions.remove(channel);
+                }
+            }
+            _ => subscription.live = Some(live),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, asked: Asked, request: Request) {
+        self.next_id += 1;
+        self.asked.insert(self.next_id, asked);
+        self.unsent.push(Command { id: self.next_id, request });
+    }
+
+    fn connection_token(&mut self, at: &Surroundings<'_>) -> String {
+        if self.user.is_empty() {
+            return String::new();
+        }
+        let lifetime = [None, Some(6), Some(20)][self.index % 3];
+        let token = Token {
+            user: self.user.clone(),
+            expire_at: lifetime.map(|seconds| at.unix_seconds + seconds),
+            refusal: self.bad_token.take(),
+            server_side: server_side_of(self.index),
+            ..Token::default()
+        };
+        token.text()
+    }
+
+    fn subscription_token(&mut self, at: &Surroundings<'_>, channel: &str) -> String {
+        let token = Token {
+            user: self.user.clone(),
+            channel: channel.to_owned(),
+            expire_at: Some(at.unix_seconds + 8),
+            refusal: self.bad_token.take(),
+            ..Token::default()
+        };
+        token.text()
+    }
+
+    /// Whether it has, or had by its token, subscriptions that the server began.
+    pub(crate) fn has_server_side(&self) -> bool {
+        let has = self.subscriptions.keys().any(|channel| is_server_side(channel));
+        has || !server_side_of(self.index).is_empty()
+    }
+
+    /// Commands that were not answered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.asked.len()
+    }
+}
+
+impl Live {
+    /// A publication came.
+    fn accept(
+        &mut self,
+        truth: &Truth,
+        channel: &str,
+        publication: &Publication,
+    ) -> Result<(), Violation> {
+        if !self.is_positioned {
+            if publication.offset > 0 {
+                return Ok(());
+            }
+            let Some(place) = truth.place(channel, &publication.data) else {
+                return Oracle::Order.broken(format!("{channel}: nobody published this"));
+            };
+            let last = self.last_place.replace(place);
+            return Oracle::Order.check(last.is_none_or(|last| last < place), || {
+                format!("{channel}: place {place} comes after {last:?}")
+            });
+        }
+        let expected = self.position.offset + 1;
+        let offset = publication.offset;
+        if offset < expected {
+            return Oracle::Duplicate.broken(format!("{channel}: {offset} comes again"));
+        }
+        Oracle::Gap.check(offset == expected, || {
+            format!("{channel}: {offset} comes instead of {expected}, without notice")
+        })?;
+        check_payload(truth, channel, &self.position.epoch, publication)?;
+        self.position.offset = offset;
+        Ok(())
+    }
+}
+
+fn check_payload(
+    truth: &Truth,
+    channel: &str,
+    epoch: &str,
+    publication: &Publication,
+) -> Result<(), Violation> {
+    let published = truth.at(channel, epoch, publication.offset);
+    Oracle::Order.check(published == Some(&publication.data), || {
+        format!(
+            "{channel} {epoch} {}: {:?}, not {published:?}",
+            publication.offset, publication.data
+        )
+    })
+}
+
+/// A recovery that was refused must have been impossible.
+fn check_refusal(truth: &Truth, channel: &str, since: &StreamPosition) -> Result<(), Violation> {
+    let Some((epoch, top)) = truth.now(channel) else { return Ok(()) };
+    let dropped = truth.dropped(channel, epoch);
+    let missing = top.saturating_sub(since.offset);
+    let is_retained = since.offset >= dropped && missing <= kind_of(channel).history_size();
+    Oracle::Recovery.check(since.epoch != epoch || since.offset > top || !is_retained, || {
+        format!("{channel}: recovery from {since:?} is refused, though the top is {top}")
+    })
+}
+
+fn check_history(truth: &Truth, channel: &str, result: &HistoryResult) -> Result<(), Violation> {
+    let mut expected = None;
+    for publication in &result.publications {
+        Oracle::Gap
+            .check(expected.is_none_or(|expected| expected == publication.offset), || {
+                format!("{channel}: the history has a hole before {}", publication.offset)
+            })?;
+        expected = Some(publication.offset + 1);
+        check_payload(truth, channel, &result.epoch, publication)?;
+    }
+    Oracle::Gap.check(expected.is_none_or(|expected| expected == result.offset + 1), || {
+        format!("{channel}: the history ends before {}", result.offset)
+    })
+}
+
+fn request(channel: &str, since: Option<&StreamPosition>) -> SubscribeRequest {
+    SubscribeRequest {
+        channel: channel.to_owned(),
+        recover: since.is_some(),
+        offset: since.map_or(0, |since| since.offset),
+        epoch: since.map_or(String::new(), |since| since.epoch.clone()),
+        ..SubscribeRequest::default()
+    }
+}
+
+/// Every third client has a subscription by its token.
+fn server_side_of(index: usize) -> Vec<(String, engine::claims::SubscriptionGrant)> {
+    let names = [SERVER_SIDE].into_iter().filter(|_| index % 3 == 2);
+    names.map(|name| (name.to_owned(), engine::claims::SubscriptionGrant::default())).collect()
+}
+
+pub(crate) fn is_server_side(channel: &str) -> bool {
+    kind_of(channel) == Kind::ServerSide
+}
+
+fn kind_of(channel: &str) -> Kind {
+    CHANNELS.iter().find(|one| one.name == channel).map_or(Kind::Plain, |one| one.kind)
+}
+
+fn static_name(name: &str) -> Result<&'static str, Violation> {
+    match CHANNELS.iter().find(|one| one.name == name) {
+        Some(channel) => Ok(channel.name),
+        None => Oracle::ReplyFirst.broken(format!("something of {name:?}, which is unknown")),
+    }
+}

@@ -1,0 +1,187 @@
+//! The network between one worker and the broker. It keeps the order of what it carries, until told to do otherwise.
+//!
+//! After a cut it does what every remote broker's client does: hear the same channels again, and report the same
+//! clients as present. What was missed meanwhile is for the engine to find out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use brokers::{Broker, Inbox, MemoryBroker, Party};
+use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, JoinRead, RequestId};
+use wire::protocol::ClientInfo;
+
+/// What the broker has sent and nobody has taken.
+#[derive(Default)]
+pub(crate) struct Mailbox(Mutex<VecDeque<BrokerEvent>>);
+
+impl Inbox for Mailbox {
+    fn deliver(&self, event: BrokerEvent) {
+        self.with(|events| events.push_back(event));
+    }
+
+    fn is_full(&self) -> bool {
+        self.with(|events| events.len() >= MAILBOX_MAX)
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut VecDeque<BrokerEvent>) -> R) -> R {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Events on their way at most; beyond that publishers are refused (111).
+const MAILBOX_MAX: usize = 2_000;
+
+/// The id of questions that the link asks for itself; the engine does not know it.
+const OWN: RequestId = RequestId(u64::MAX);
+
+/// See the module.
+pub(crate) struct Link {
+    mailbox: Arc<Mailbox>,
+    party: Party,
+    pub(crate) is_up: bool,
+    heard: BTreeSet<Arc<str>>,
+    present: BTreeMap<(Arc<str>, String), Arc<ClientInfo>>,
+    held_back: Vec<BrokerEvent>,
+}
+
+impl Link {
+    pub(crate) fn new(broker: &MemoryBroker) -> Link {
+        let mailbox = Arc::new(Mailbox::default());
+        let party = broker.attach(mailbox.clone());
+        let (heard, present, held_back) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+        Link { mailbox, party, is_up: true, heard, present, held_back }
+    }
+
+    pub(crate) fn submit(&mut self, broker: &MemoryBroker, request: BrokerRequest) {
+        match &request {
+            BrokerRequest::Subscribe { channel, .. } if self.is_up => {
+                self.heard.insert(channel.clone());
+            }
+            BrokerRequest::Unsubscribe { channel } => {
+                self.heard.remove(channel);
+            }
+            BrokerRequest::AddPresence { channel, info } => {
+                self.present.insert((channel.clone(), info.client.clone()), info.clone());
+            }
+            BrokerRequest::RemovePresence { channel, client } => {
+                self.present.remove(&(channel.clone(), client.client.clone()));
+            }
+            _ => {}
+        }
+        if self.is_up {
+            return broker.submit(self.party, request);
+        }
+        if let Some(id) = request_id(&request) {
+            let result = Err(BrokerError::Unavailable);
+            self.mailbox.deliver(BrokerEvent::Reply { id, result });
+        }
+    }
+
+    /// The next event for the worker.
+    pub(crate) fn take(&self) -> Option<BrokerEvent> {
+        self.mailbox.with(VecDeque::pop_front)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.mailbox.with(|events| events.is_empty()) && self.held_back.is_empty()
+    }
+
+    /// The oldest publication is lost.
+    pub(crate) fn lose(&mut self) -> bool {
+        self.take_publication(|_| true).is_some()
+    }
+
+    /// The oldest publication of a stream is held back: others overtake it.
+    pub(crate) fn delay(&mut self) -> bool {
+        let event = self.take_publication(|offset| offset > 0);
+        let was_there = event.is_some();
+        self.held_back.extend(event);
+        was_there
+    }
+
+    /// What was held back arrives, newest first.
+    pub(crate) fn release(&mut self) -> bool {
+        let was_there = !self.held_back.is_empty();
+        while let Some(event) = self.held_back.pop() {
+            self.mailbox.deliver(event);
+        }
+        was_there
+    }
+
+    /// The oldest answer becomes an error.
+    pub(crate) fn fail(&mut self) -> bool {
+        self.mailbox.with(|events| {
+            let answer = events.iter_mut().find_map(|event| match event {
+                BrokerEvent::Reply { result, .. } => Some(result),
+                _ => None,
+            });
+            let was_there = answer.is_some();
+            if let Some(result) = answer {
+                *result = Err(BrokerError::Unavailable);
+            }
+            was_there
+        })
+    }
+
+    /// Everything on its way is lost; questions get an error instead of their answer.
+    pub(crate) fn cut(&mut self, broker: &MemoryBroker) -> bool {
+        if !self.is_up {
+            return false;
+        }
+        self.is_up = false;
+        broker.detach(self.party);
+        self.held_back.clear();
+        self.mailbox.with(|events| {
+            events.retain_mut(|event| match event {
+                BrokerEvent::Reply { result, .. } => {
+                    *result = Err(BrokerError::Unavailable);
+                    true
+                }
+                _ => false,
+            });
+        });
+        true
+    }
+
+    /// The link works again, perhaps with a broker that knows nothing.
+    pub(crate) fn repair(&mut self, broker: &MemoryBroker) {
+        self.party = broker.attach(self.mailbox.clone());
+        self.is_up = true;
+        for channel in &self.heard {
+            let (channel, read) = (channel.clone(), JoinRead::Nothing);
+            broker.submit(self.party, BrokerRequest::Subscribe { id: OWN, channel, read });
+        }
+        for ((channel, _), info) in &self.present {
+            let (channel, info) = (channel.clone(), info.clone());
+            broker.submit(self.party, BrokerRequest::AddPresence { channel, info });
+        }
+    }
+
+    fn take_publication(&self, is_meant: impl Fn(u64) -> bool) -> Option<BrokerEvent> {
+        self.mailbox.with(|events| {
+            let index = events.iter().position(|event| match event {
+                BrokerEvent::Publication { publication, .. } => is_meant(publication.offset),
+                _ => false,
+            })?;
+            events.remove(index)
+        })
+    }
+}
+
+fn request_id(request: &BrokerRequest) -> Option<RequestId> {
+    match request {
+        BrokerRequest::Subscribe { id, .. }
+        | BrokerRequest::Publish { id, .. }
+        | BrokerRequest::Presence { id, .. }
+        | BrokerRequest::PresenceStats { id, .. }
+        | BrokerRequest::History { id, .. }
+        | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
+        BrokerRequest::Unsubscribe { .. }
+        | BrokerRequest::Announce { .. }
+        | BrokerRequest::AddPresence { .. }
+        | BrokerRequest::RemovePresence { .. }
+        | BrokerRequest::Control(_) => None,
+    }
+}

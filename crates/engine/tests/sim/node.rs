@@ -1,0 +1,314 @@
+//! One worker with its sockets, as its driver sees it: bytes in, effects done, outboxes flushed into sockets of a
+//! bounded size.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use brokers::MemoryBroker;
+use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
+use engine::encoding::{Encoder, Encoding};
+use engine::rules::Rules;
+use engine::time::Now;
+use engine::worker::{Verdict, Worker};
+use engine::{Effect, Opening, PingStyle, SessionKey, TokenKind};
+use wire::websocket::Role;
+use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
+use wire::websocket::deflate::{Deflater, Inflater};
+use wire::websocket::encoder;
+
+use super::link::Link;
+use super::oracle::{Oracle, Violation};
+use super::token::Token;
+
+/// Bytes of a message in either direction.
+pub(crate) const LIMITS: DecoderLimits =
+    DecoderLimits { message_size: 1 << 20, inflated_size: 1 << 20 };
+
+/// Time that a peer has to answer a close frame.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+/// One socket between a session and whoever is at its other end.
+pub(crate) struct Socket {
+    /// Frames that a client has written.
+    pub(crate) upstream: VecDeque<Vec<u8>>,
+    /// Bytes that a client has not read.
+    pub(crate) downstream: VecDeque<u8>,
+    capacity: usize,
+    /// It took no more at some time.
+    pub(crate) was_full: bool,
+    decoder: Decoder,
+    /// When it is cut off, since a close frame was sent.
+    ends_at_ms: Option<u64>,
+    /// Unix seconds at which the lifetime of the connection ends.
+    expire_at: Option<i64>,
+    /// Since when, on the monotonic clock, the lifetime is over.
+    overdue_since_ms: Option<u64>,
+}
+
+/// See the module.
+pub(crate) struct Node {
+    pub(crate) engine: Worker,
+    pub(crate) link: Link,
+    pub(crate) sockets: BTreeMap<SessionKey, Socket>,
+    pub(crate) stalled_until_ms: u64,
+    unverified: VecDeque<(SessionKey, TokenKind, String)>,
+    /// Codes with which sessions were ended.
+    closes: HashMap<SessionKey, u16>,
+    inflater: Inflater,
+    queue_max_size: usize,
+}
+
+impl Node {
+    pub(crate) fn new(now: Now, rules: Arc<Rules>, broker: &MemoryBroker, seed: u64) -> Node {
+        let queue_max_size = rules.client.queue_max_size;
+        Node {
+            engine: Worker::new(now, rules, Encoder::new(Deflater::new(1), 0), seed),
+            link: Link::new(broker),
+            sockets: BTreeMap::new(),
+            stalled_until_ms: 0,
+            unverified: VecDeque::new(),
+            closes: HashMap::new(),
+            inflater: Inflater::default(),
+            queue_max_size,
+        }
+    }
+
+    /// A client has completed its handshake.
+    pub(crate) fn open(&mut self, now: Now, encoding: Encoding, capacity: usize) -> SessionKey {
+        let opening = Opening { encoding, user: None, ping_style: PingStyle::Protocol };
+        let key = self.engine.handle_open(now, opening);
+        let socket = Socket {
+            upstream: VecDeque::new(),
+            downstream: VecDeque::new(),
+            capacity,
+            was_full: false,
+            decoder: Decoder::new(Role::Server, LIMITS, encoding.deflate),
+            ends_at_ms: None,
+            expire_at: None,
+            overdue_since_ms: None,
+        };
+        self.sockets.insert(key, socket);
+        key
+    }
+
+    /// Takes what a client has written.
+    pub(crate) fn read(
+        &mut self,
+        now: Now,
+        broker: &MemoryBroker,
+        key: SessionKey,
+    ) -> Result<(), Violation> {
+        while let Some(mut frame) =
+            self.sockets.get_mut(&key).and_then(|socket| socket.upstream.pop_front())
+        {
+            let mut input = &mut frame[..];
+            while let Some(socket) = self.sockets.get_mut(&key) {
+                match socket.decoder.next(&mut self.inflater, &mut input) {
+                    Ok(None) => break,
+                    Ok(Some(Message::Text(payload) | Message::Binary(payload))) => {
+                        self.engine.handle_message(now, key, &payload);
+                    }
+                    Ok(Some(Message::Close(_))) => self.gone(now, key),
+                    Ok(Some(Message::Ping(_) | Message::Pong(_))) => {}
+                    Err(error) => return Oracle::Close.broken(format!("the client broke {error}")),
+                }
+                self.work(now, broker)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up to `count` events of the broker.
+    pub(crate) fn hear(
+        &mut self,
+        now: Now,
+        broker: &MemoryBroker,
+        count: usize,
+    ) -> Result<(), Violation> {
+        for _ in 0..count {
+            let Some(event) = self.link.take() else { return Ok(()) };
+            self.engine.handle_broker_event(now, event);
+            self.work(now, broker)?;
+        }
+        Ok(())
+    }
+
+    /// Verifies what waits for verification.
+    pub(crate) fn verify(&mut self, now: Now, broker: &MemoryBroker) -> Result<(), Violation> {
+        while let Some((key, kind, text)) = self.unverified.pop_front() {
+            let verdict = self.verdict(now, key, kind, &text);
+            self.engine.handle_verdict(now, key, verdict);
+            self.work(now, broker)?;
+        }
+        Ok(())
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Now, broker: &MemoryBroker) -> Result<(), Violation> {
+        self.engine.handle_timeout(now);
+        self.work(now, broker)?;
+        let is_over =
+            |socket: &Socket| socket.ends_at_ms.is_some_and(|at_ms| at_ms <= now.monotonic_ms);
+        let over: Vec<SessionKey> =
+            self.sockets.iter().filter(|(_, s)| is_over(s)).map(|(key, _)| *key).collect();
+        for key in over {
+            self.gone(now, key);
+        }
+        self.work(now, broker)?;
+        self.check_lifetimes(now)
+    }
+
+    /// The socket is gone.
+    pub(crate) fn gone(&mut self, now: Now, key: SessionKey) {
+        if self.sockets.remove(&key).is_some() {
+            self.engine.handle_gone(now, key);
+        }
+    }
+
+    /// What the tokens of a user say of lifetimes does not hold any more.
+    pub(crate) fn forget_lifetimes(&mut self, user: &str) {
+        for (key, socket) in &mut self.sockets {
+            if self.engine.identity(*key).is_some_and(|identity| identity.user == user) {
+                socket.expire_at = None;
+            }
+        }
+    }
+
+    /// The client has read something: there may be room again.
+    pub(crate) fn make_room(&mut self, key: SessionKey) {
+        if let Some(outbox) = self.engine.outbox(key) {
+            outbox.set_blocked(false);
+            self.flush(key);
+        }
+    }
+
+    /// Does what the engine asks for, and writes.
+    pub(crate) fn work(&mut self, now: Now, broker: &MemoryBroker) -> Result<(), Violation> {
+        while let Some(key) = self.engine.poll_pressed() {
+            self.flush(key);
+        }
+        while let Some(effect) = self.engine.poll_effect() {
+            match effect {
+                Effect::Broker(request) => self.link.submit(broker, request),
+                Effect::Verify { key, kind, token } => {
+                    self.unverified.push_back((key, kind, token));
+                }
+                Effect::Close { key, disconnect } => {
+                    let code = disconnect.number();
+                    if let Some(before) = self.closes.insert(key, code) {
+                        return Oracle::Close.broken(format!("{key:?} ends {before}, then {code}"));
+                    }
+                    self.say_goodbye(now, key, code, disconnect.reason());
+                }
+            }
+        }
+        while let Some(key) = self.engine.poll_touched() {
+            self.flush(key);
+        }
+        self.check_bounds()
+    }
+
+    fn verdict(&mut self, now: Now, key: SessionKey, kind: TokenKind, text: &str) -> Verdict {
+        let token = Token::parse(text);
+        let refusal = match token.refusal {
+            None if token.expire_at.is_some_and(|at| at * 1000 <= now.unix_ms) => {
+                Some(TokenRefusal::Expired)
+            }
+            refusal => refusal,
+        };
+        if kind == TokenKind::Subscription {
+            return Verdict::Subscription(refusal.map_or_else(
+                || {
+                    Ok(SubscriptionClaims {
+                        user: token.user.clone(),
+                        channel: token.channel.clone(),
+                        expire_at: token.expire_at,
+                        ..SubscriptionClaims::default()
+                    })
+                },
+                Err,
+            ));
+        }
+        if let Some(refusal) = refusal {
+            return Verdict::Connection(Err(refusal));
+        }
+        if let Some(socket) = self.sockets.get_mut(&key) {
+            socket.expire_at = token.expire_at;
+        }
+        Verdict::Connection(Ok(ConnectionClaims {
+            user: token.user,
+            expire_at: token.expire_at,
+            subscriptions: token.server_side,
+            ..ConnectionClaims::default()
+        }))
+    }
+
+    fn say_goodbye(&mut self, now: Now, key: SessionKey, code: u16, reason: &str) {
+        let Some(socket) = self.sockets.get_mut(&key) else { return };
+        socket.ends_at_ms = Some(now.monotonic_ms + CLOSE_TIMEOUT_MS);
+        if let Some(outbox) = self.engine.outbox(key) {
+            if code == 3008 {
+                outbox.drop_unbegun();
+            }
+            let _slow = outbox.push(encoder::close_frame(code, reason), usize::MAX);
+        }
+        self.flush(key);
+    }
+
+    fn flush(&mut self, key: SessionKey) {
+        let Some(socket) = self.sockets.get_mut(&key) else { return };
+        let Some(outbox) = self.engine.outbox(key) else { return };
+        while !outbox.is_empty() && !outbox.is_blocked() {
+            let mut slices = [IoSlice::new(&[]); 4];
+            let used = outbox.slices(&mut slices);
+            let room = socket.capacity.saturating_sub(socket.downstream.len());
+            let bytes = slices[..used].iter().flat_map(|slice| slice.iter()).take(room);
+            let before = socket.downstream.len();
+            socket.downstream.extend(bytes);
+            let written = socket.downstream.len() - before;
+            outbox.advance(written);
+            if written == 0 {
+                socket.was_full = true;
+                outbox.set_blocked(true);
+            }
+        }
+    }
+
+    fn check_bounds(&mut self) -> Result<(), Violation> {
+        for key in self.sockets.keys() {
+            let queued = self.engine.outbox(*key).map_or(0, |outbox| outbox.queued());
+            // One input may say a lot before a write is tried.
+            Oracle::Bound.check(queued <= self.queue_max_size + ONE_INPUT_MAX, || {
+                format!("{queued} bytes are queued for {key:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A session is looked at at least at every ping, however the wall clock jumps; a lifetime that is over ends it then.
+    fn check_lifetimes(&mut self, now: Now) -> Result<(), Violation> {
+        for (key, socket) in &mut self.sockets {
+            let is_over = |at: i64| at * 1000 + EXPIRED_CLOSE_DELAY_MS <= now.unix_ms;
+            if socket.ends_at_ms.is_some() || !socket.expire_at.is_some_and(is_over) {
+                socket.overdue_since_ms = None;
+                continue;
+            }
+            let since_ms = *socket.overdue_since_ms.get_or_insert(now.monotonic_ms);
+            let overdue_ms = now.monotonic_ms - since_ms;
+            Oracle::Expiry.check(overdue_ms < OVERDUE_MAX_MS, || {
+                format!("{key:?} lives on for {overdue_ms} ms after its token and the grace")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that one input makes a session say at most: a history reply, or a recovery.
+const ONE_INPUT_MAX: usize = 32 * 1024;
+
+/// The grace of the rules.
+pub(crate) const EXPIRED_CLOSE_DELAY_MS: i64 = 3_000;
+
+/// A ping interval, and the coarseness of timers and of this world.
+const OVERDUE_MAX_MS: u64 = 5_500;

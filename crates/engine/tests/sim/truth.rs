@@ -1,0 +1,72 @@
+//! What really happened: every publication that the broker accepted, in its order, as somebody saw it who misses
+//! nothing. Clients are compared with it.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+/// One life of one channel's stream; the empty epoch is that of channels without a stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Life {
+    /// Payloads in the broker's order: with a stream, offset `n` stands at `n - 1`.
+    pub(crate) payloads: Vec<Bytes>,
+    index: HashMap<Bytes, usize>,
+    /// Offsets up to here are not retained any more, for sure.
+    pub(crate) dropped: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    lives: HashMap<(String, String), Life>,
+    /// The epoch in which a channel lives now.
+    current: HashMap<String, String>,
+}
+
+impl Truth {
+    /// The broker accepted a publication.
+    pub(crate) fn accept(&mut self, channel: &str, epoch: &str, offset: u64, payload: Bytes) {
+        let life = self.lives.entry((channel.to_owned(), epoch.to_owned())).or_default();
+        let place = life.payloads.len();
+        assert!(offset == 0 || offset == place as u64 + 1, "the broker skips an offset");
+        life.payloads.push(payload.clone());
+        life.index.insert(payload, place);
+        self.current.insert(channel.to_owned(), epoch.to_owned());
+    }
+
+    /// The broker has forgotten everything.
+    pub(crate) fn forget(&mut self) {
+        self.current.clear();
+    }
+
+    /// The broker retains nothing of this channel any more.
+    pub(crate) fn drop_retained(&mut self, channel: &str) {
+        let Some(epoch) = self.current.get(channel) else { return };
+        if let Some(life) = self.lives.get_mut(&(channel.to_owned(), epoch.clone())) {
+            life.dropped = life.payloads.len() as u64;
+        }
+    }
+
+    /// The epoch and the top of a channel now; `None` when nothing was published in this life of the broker.
+    pub(crate) fn now(&self, channel: &str) -> Option<(&str, u64)> {
+        let epoch = self.current.get(channel)?;
+        let life = self.lives.get(&(channel.to_owned(), epoch.clone()))?;
+        Some((epoch, life.payloads.len() as u64))
+    }
+
+    /// Offsets that are not retained for sure.
+    pub(crate) fn dropped(&self, channel: &str, epoch: &str) -> u64 {
+        self.lives.get(&(channel.to_owned(), epoch.to_owned())).map_or(0, |life| life.dropped)
+    }
+
+    /// What was published at an offset of an epoch.
+    pub(crate) fn at(&self, channel: &str, epoch: &str, offset: u64) -> Option<&Bytes> {
+        let life = self.lives.get(&(channel.to_owned(), epoch.to_owned()))?;
+        life.payloads.get(usize::try_from(offset.checked_sub(1)?).ok()?)
+    }
+
+    /// Which place a payload has in a channel without a stream.
+    pub(crate) fn place(&self, channel: &str, payload: &Bytes) -> Option<usize> {
+        self.lives.get(&(channel.to_owned(), String::new()))?.index.get(payload).copied()
+    }
+}

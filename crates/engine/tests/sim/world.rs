@@ -1,0 +1,629 @@
+//! Workers, clients, the broker and everything between them, in one thread and invented time.
+//!
+//! Invariant: what happens follows from the steps alone, so a list of steps can be played again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use brokers::{Broker, Clock, MemoryBroker, Party};
+use bytes::Bytes;
+use engine::SessionKey;
+use engine::broker::{
+    BrokerEvent, BrokerReply, BrokerRequest, Control, JoinRead, Order, RequestId, Target,
+};
+use engine::claims::{SubscriptionGrant, TokenRefusal};
+use engine::counters::Counters;
+use engine::rules::{Namespace, Permission, RecoveryMode, Rules, SubscribePermission};
+use engine::time::Now;
+use wire::protocol::{DisconnectCode, Publication};
+
+use super::client::{Client, Place, Surroundings, is_server_side};
+use super::link::Mailbox;
+use super::node::{EXPIRED_CLOSE_DELAY_MS, Node};
+use super::oracle::{Oracle, Violation};
+use super::plan::{CLIENTS, Fault, NODES, OrderKind, Step};
+use super::truth::Truth;
+
+/// What a channel is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// No stream: at most once.
+    Plain,
+    /// A stream with recovery.
+    Kept,
+    /// A stream, gaps are told, nothing is recovered.
+    Positioned,
+    /// Recovery gives the newest publication.
+    Cache,
+    /// As kept, with presence, join and leave.
+    Room,
+    /// As kept, with a subscription token that expires.
+    Private,
+    /// As kept, subscribed by the server.
+    ServerSide,
+}
+
+/// A channel of every world.
+pub(crate) struct Channel {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+}
+
+const fn channel(name: &'static str, kind: Kind) -> Channel {
+    Channel { name, kind }
+}
+
+pub(crate) const SERVER_SIDE: &str = "server:a";
+
+pub(crate) const CHANNELS: &[Channel] = &[
+    channel("plain:a", Kind::Plain),
+    channel("kept:a", Kind::Kept),
+    channel("kept:b", Kind::Kept),
+    channel("position:a", Kind::Positioned),
+    channel("cache:a", Kind::Cache),
+    channel("room:a", Kind::Room),
+    channel("room:b", Kind::Room),
+    channel("$kept:p", Kind::Private),
+    channel(SERVER_SIDE, Kind::ServerSide),
+    channel("server:b", Kind::ServerSide),
+];
+
+const HISTORY_SIZE: u32 = 20;
+
+impl Kind {
+    pub(crate) fn is_positioned(self) -> bool {
+        self != Kind::Plain
+    }
+
+    pub(crate) fn is_recoverable(self) -> bool {
+        !matches!(self, Kind::Plain | Kind::Positioned)
+    }
+
+    /// Publications that can be recovered.
+    pub(crate) fn history_size(self) -> u64 {
+        if self.is_positioned() { u64::from(HISTORY_SIZE) } else { 0 }
+    }
+}
+
+/// Unix time at which every world begins.
+const BEGIN_MS: i64 = 1_700_000_000_000;
+
+#[derive(Default)]
+struct WorldClock(AtomicU64);
+
+impl Clock for WorldClock {
+    fn monotonic_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// See the module.
+pub(crate) struct World {
+    clock: Arc<WorldClock>,
+    unix_ahead_ms: i64,
+    rules: Arc<Rules>,
+    broker: MemoryBroker,
+    incarnation: u64,
+    witness: (Party, Arc<Mailbox>),
+    backend: (Party, Arc<Mailbox>),
+    published: u64,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    truth: Truth,
+    /// Faults that really happened.
+    pub(crate) faults: u64,
+    /// All faults are over since then.
+    calm_since_ms: Option<u64>,
+    was_refused: bool,
+}
+
+/// Rules with short times, small bounds, and a namespace for each kind of channel.
+fn rules() -> Rules {
+    let mut rules = Rules::default();
+    let client = &mut rules.client;
+    client.queue_max_size = 8 * 1024;
+    client.stale_close_delay_ms = 10_000;
+    client.expired_close_delay_ms = EXPIRED_CLOSE_DELAY_MS as u64;
+    client.expired_sub_close_delay_ms = 3_000;
+    client.ping_interval_ms = 5_000;
+    client.pong_timeout_ms = 2_000;
+    client.position_check_delay_ms = 10_000;
+    client.recovery_max_publication_limit = HISTORY_SIZE;
+    client.allow_anonymous_connect_without_token = true;
+    let everybody = Permission { client: true, subscriber: true, anonymous: true };
+    let plain = Namespace {
+        subscribe: SubscribePermission { client: true, anonymous: true },
+        publish: everybody,
+        presence_read: everybody,
+        history_read: everybody,
+        ..Namespace::default()
+    };
+    let position = Namespace {
+        history_size: HISTORY_SIZE,
+        history_ttl_ms: 3_600_000,
+        history_meta_ttl_ms: 3_600_000,
+        force_positioning: true,
+        ..plain.clone()
+    };
+    let kept = Namespace { force_recovery: true, ..position.clone() };
+    let cache = Namespace { recovery_mode: RecoveryMode::Cache, ..kept.clone() };
+    let room =
+        Namespace { presence: true, join_leave: true, force_push_join_leave: true, ..kept.clone() };
+    let namespaces = [
+        ("plain", plain),
+        ("position", position),
+        ("kept", kept.clone()),
+        ("server", kept),
+        ("cache", cache),
+        ("room", room),
+    ];
+    rules.channels.namespaces =
+        namespaces.into_iter().map(|(name, namespace)| (name.to_owned(), namespace)).collect();
+    rules
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> World {
+        let clock = Arc::new(WorldClock::default());
+        let rules = Arc::new(rules());
+        let broker = MemoryBroker::new(clock.clone(), "life0-".to_owned());
+        let begin = Now { monotonic_ms: 0, unix_ms: BEGIN_MS };
+        let node =
+            |index| Node::new(begin, rules.clone(), &broker, seed.wrapping_add(index as u64));
+        let nodes = (0..NODES).map(node).collect();
+        let attach = || {
+            let mailbox = Arc::new(Mailbox::default());
+            (broker.attach(mailbox.clone()), mailbox)
+        };
+        let (witness, backend) = (attach(), attach());
+        let world = World {
+            clock,
+            unix_ahead_ms: BEGIN_MS,
+            rules,
+            incarnation: 0,
+            witness,
+            backend,
+            published: 0,
+            nodes,
+            clients: (0..CLIENTS).map(Client::new).collect(),
+            truth: Truth::default(),
+            faults: 0,
+            calm_since_ms: None,
+            was_refused: false,
+            broker,
+        };
+        world.hear_everything();
+        world
+    }
+
+    fn now(&self) -> Now {
+        let monotonic_ms = self.clock.monotonic_ms();
+        Now { monotonic_ms, unix_ms: self.unix_ahead_ms + monotonic_ms as i64 }
+    }
+
+    /// The witness hears all channels.
+    fn hear_everything(&self) {
+        for channel in CHANNELS {
+            let (id, channel, read) = (RequestId(0), channel.name.into(), JoinRead::Nothing);
+            self.broker.submit(self.witness.0, BrokerRequest::Subscribe { id, channel, read });
+        }
+    }
+
+    /// Notes what the broker has accepted.
+    fn observe(&mut self) {
+        let events = self.witness.1.with(std::mem::take);
+        for event in events {
+            if let BrokerEvent::Publication { channel, publication, epoch } = event {
+                let payload = publication.data.clone();
+                self.truth.accept(&channel, &epoch, publication.offset, payload);
+            }
+        }
+    }
+
+    /// Does one step, and looks whether everything still holds.
+    pub(crate) fn step(&mut self, step: Step) -> Result<(), Violation> {
+        match step {
+            Step::Run { ms } => self.run(ms)?,
+            Step::Events { node, count } => {
+                if !self.is_stalled(node) {
+                    let now = self.now();
+                    self.nodes[node].hear(now, &self.broker, count)?;
+                    self.nodes[node].verify(now, &self.broker)?;
+                }
+            }
+            Step::Write { client } => self.write(client)?,
+            Step::Read { client, bytes } => self.read(client, bytes)?,
+            Step::Dial { client, node } => self.dial(client, node),
+            Step::Subscribe { client, channel } => {
+                self.with_client(client, |client, at| client.subscribe(at, channel));
+            }
+            Step::Unsubscribe { client, channel } => self.clients[client].unsubscribe(channel),
+            Step::Publish { client, channel } => self.clients[client].publish(channel),
+            Step::Burst { channel, count } => self.burst(CHANNELS[channel].name, count),
+            Step::Ask { client, channel } => self.clients[client].ask_about(channel),
+            Step::Refresh { client, seconds } => {
+                self.with_client(client, |client, at| client.refresh(at, seconds));
+            }
+            Step::Order { client, channel, order } => self.order(client, channel, order),
+            Step::RemoveHistory { channel } => {
+                let name = CHANNELS[channel].name;
+                let request =
+                    BrokerRequest::RemoveHistory { id: RequestId(0), channel: name.into() };
+                self.broker.submit(self.backend.0, request);
+                self.truth.drop_retained(name);
+            }
+            Step::Fault(fault) => self.faults += u64::from(self.fault(fault)?),
+        }
+        self.observe();
+        self.backend.1.with(|answers| answers.clear());
+        Ok(())
+    }
+
+    fn fault(&mut self, fault: Fault) -> Result<bool, Violation> {
+        let now = self.now();
+        match fault {
+            Fault::Cut { client } => {
+                let Some(place) = self.clients[client].place else { return Ok(false) };
+                self.leave(client, place)?;
+            }
+            Fault::HalfOpen { client } => {
+                let was_there = self.clients[client].place.is_some();
+                self.clients[client].end(now.monotonic_ms);
+                return Ok(was_there);
+            }
+            Fault::Deaf { client, ms } => {
+                self.clients[client].deaf_until_ms = now.monotonic_ms + ms;
+            }
+            Fault::BadToken { client } => {
+                let refusals =
+                    [TokenRefusal::Expired, TokenRefusal::Invalid, TokenRefusal::Unavailable];
+                self.was_refused = true;
+                self.clients[client].bad_token = Some(refusals[client % 3]);
+            }
+            Fault::Lose { node } => return Ok(self.nodes[node].link.lose()),
+            Fault::Delay { node } => return Ok(self.nodes[node].link.delay()),
+            Fault::Late { node } => return Ok(self.nodes[node].link.release()),
+            Fault::Fail { node } => return Ok(self.nodes[node].link.fail()),
+            Fault::LinkCut { node } => return Ok(self.nodes[node].link.cut(&self.broker)),
+            Fault::LinkUp { node } => {
+                let link = &mut self.nodes[node].link;
+                if link.is_up {
+                    return Ok(false);
+                }
+                link.repair(&self.broker);
+            }
+            Fault::Amnesia => self.forget(),
+            Fault::Stall { node, ms } => {
+                self.nodes[node].stalled_until_ms = now.monotonic_ms + ms;
+            }
+            Fault::Jump { seconds } => self.unix_ahead_ms += seconds * 1000,
+        }
+        Ok(true)
+    }
+
+    /// A new broker takes the place of the old one. What the old one had sent may still arrive.
+    fn forget(&mut self) {
+        self.observe();
+        self.incarnation += 1;
+        let prefix = format!("life{}-", self.incarnation);
+        self.broker = MemoryBroker::new(self.clock.clone(), prefix);
+        self.truth.forget();
+        self.witness.0 = self.broker.attach(self.witness.1.clone());
+        self.backend.0 = self.broker.attach(self.backend.1.clone());
+        self.hear_everything();
+        for node in self.nodes.iter_mut().filter(|node| node.link.is_up) {
+            node.link.repair(&self.broker);
+        }
+    }
+
+    /// Time passes in slices; in each, everything that can move moves.
+    fn run(&mut self, ms: u64) -> Result<(), Violation> {
+        for _ in 0..ms / SLICE_MS {
+            self.clock.0.fetch_add(SLICE_MS, Ordering::SeqCst);
+            let now = self.now();
+            for _ in 0..2 {
+                for index in 0..NODES {
+                    if self.is_stalled(index) {
+                        continue;
+                    }
+                    let node = &mut self.nodes[index];
+                    node.tick(now, &self.broker)?;
+                    node.verify(now, &self.broker)?;
+                    node.hear(now, &self.broker, usize::MAX)?;
+                    self.observe();
+                }
+                for client in 0..CLIENTS {
+                    self.live(client, now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn live(&mut self, client: usize, now: Now) -> Result<(), Violation> {
+        let state = &self.clients[client];
+        if state.deaf_until_ms > now.monotonic_ms {
+            return Ok(());
+        }
+        if state.place.is_none() && state.retry_at_ms <= now.monotonic_ms {
+            self.dial(client, (client + (now.monotonic_ms / 1000) as usize) % NODES);
+        }
+        self.with_client(client, |client, at| {
+            if client.place.is_some() {
+                client.subscribe_wanted(at);
+            }
+        });
+        self.write(client)?;
+        self.read(client, usize::MAX)
+    }
+
+    fn dial(&mut self, client: usize, node: usize) {
+        if self.clients[client].place.is_some() || self.is_stalled(node) {
+            return;
+        }
+        let capacity = [600, 4_000, 60_000][client % 3];
+        let (now, encoding) = (self.now(), self.clients[client].encoding);
+        let key = self.nodes[node].open(now, encoding, capacity);
+        self.with_client(client, |client, at| client.begin(at, Place { node, key }));
+    }
+
+    fn write(&mut self, client: usize) -> Result<(), Violation> {
+        let Some(Place { node, key }) = self.clients[client].place else { return Ok(()) };
+        let Some(socket) = self.nodes[node].sockets.get_mut(&key) else {
+            self.lost(client);
+            return Ok(());
+        };
+        socket.upstream.extend(self.clients[client].write());
+        if self.is_stalled(node) {
+            return Ok(());
+        }
+        let now = self.now();
+        self.nodes[node].read(now, &self.broker, key)?;
+        self.observe();
+        Ok(())
+    }
+
+    fn read(&mut self, client: usize, count: usize) -> Result<(), Violation> {
+        let Some(place) = self.clients[client].place else { return Ok(()) };
+        let Place { node, key } = place;
+        let Some(socket) = self.nodes[node].sockets.get_mut(&key) else {
+            self.lost(client);
+            return Ok(());
+        };
+        let was_full = socket.was_full;
+        let count = count.min(socket.downstream.len());
+        let bytes: Vec<u8> = socket.downstream.drain(..count).collect();
+        if count > 0 && !self.is_stalled(node) {
+            self.nodes[node].make_room(key);
+        }
+        let now = self.now();
+        let at = Surroundings {
+            truth: &self.truth,
+            now_ms: now.monotonic_ms,
+            unix_seconds: now.unix_ms / 1000,
+        };
+        let client_state = &mut self.clients[client];
+        let closed = client_state.read(&at, bytes).map_err(|violation| Violation {
+            text: format!("client {client}: {}", violation.text),
+            ..violation
+        })?;
+        if let Some(code) = closed {
+            self.check_code(client, code, was_full)?;
+            return self.leave(client, place);
+        }
+        if self.clients[client].gives_up {
+            return self.leave(client, place);
+        }
+        Ok(())
+    }
+
+    /// The worker has cut the socket off.
+    fn lost(&mut self, client: usize) {
+        let now_ms = self.now().monotonic_ms;
+        self.clients[client].end(now_ms);
+    }
+
+    fn leave(&mut self, client: usize, place: Place) -> Result<(), Violation> {
+        let now = self.now();
+        self.clients[client].end(now.monotonic_ms);
+        let node = &mut self.nodes[place.node];
+        node.gone(now, place.key);
+        node.work(now, &self.broker)
+    }
+
+    /// A session ends only for a cause that there is.
+    fn check_code(&self, client: usize, code: u16, was_full: bool) -> Result<(), Violation> {
+        let is_calm =
+            self.calm_since_ms.is_some_and(|since| since + 20_000 < self.clock.monotonic_ms());
+        let has_cause = match code {
+            3005 | 3502 => true,
+            3008 => was_full,
+            // A gap in a subscription of the server, or a new token that names others than it has now.
+            3010 => !is_calm && self.clients[client].has_server_side(),
+            3012 | 3503 => !is_calm,
+            3500 => self.was_refused,
+            _ => false,
+        };
+        Oracle::Close.check(has_cause, || format!("client {client} is ended with {code}"))
+    }
+
+    fn with_client(&mut self, client: usize, act: impl FnOnce(&mut Client, &Surroundings<'_>)) {
+        let now = self.now();
+        let at = Surroundings {
+            truth: &self.truth,
+            now_ms: now.monotonic_ms,
+            unix_seconds: now.unix_ms / 1000,
+        };
+        act(&mut self.clients[client], &at);
+    }
+
+    fn burst(&mut self, channel: &str, count: usize) {
+        let namespace = channel.trim_start_matches('$').split(':').next().unwrap_or_default();
+        let options = self.rules.channels.namespaces[namespace].publish_options();
+        for _ in 0..count {
+            self.published += 1;
+            let data = Bytes::from(format!("{{\"by\":\"backend\",\"n\":{}}}", self.published));
+            let publication = Publication { data, ..Publication::default() };
+            let (id, channel, options) = (RequestId(0), channel.into(), options.clone());
+            let request = BrokerRequest::Publish { id, channel, publication, options };
+            self.broker.submit(self.backend.0, request);
+        }
+    }
+
+    fn order(&mut self, client: usize, channel: usize, order: OrderKind) {
+        let channel = CHANNELS[CHANNELS.len() - 1 - channel % 2].name.to_owned();
+        let user = self.clients[client].user.clone();
+        let order = match order {
+            OrderKind::Subscribe => Order::Subscribe {
+                channel,
+                expire_at: None,
+                grant: SubscriptionGrant::default(),
+                recover_since: None,
+            },
+            OrderKind::Unsubscribe => Order::Unsubscribe { channel },
+            OrderKind::Disconnect => Order::Disconnect(DisconnectCode::ForceDisconnect.into()),
+            OrderKind::Refresh => {
+                let expire_at = Some(self.now().unix_ms / 1000 + 5);
+                Order::Refresh { expire_at, expired: false }
+            }
+        };
+        if matches!(order, Order::Refresh { .. }) {
+            // When it arrives, if it does, is not known here: the lifetimes of this user are not looked at any more.
+            self.nodes.iter_mut().for_each(|node| node.forget_lifetimes(&user));
+        }
+        let target = Target { user, ..Target::default() };
+        let control = BrokerRequest::Control(Arc::new(Control { target, order }));
+        self.broker.submit(self.backend.0, control);
+    }
+
+    fn is_stalled(&self, node: usize) -> bool {
+        self.nodes[node].stalled_until_ms > self.clock.monotonic_ms()
+    }
+
+    /// What all workers have done.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut total = Counters::default();
+        self.nodes.iter().for_each(|node| total.add(node.engine.counters()));
+        total
+    }
+
+    /// All faults are over. In the end everybody must have everything, and when all have left, nothing may remain.
+    pub(crate) fn finish(&mut self) -> Result<(), Violation> {
+        let now_ms = self.clock.monotonic_ms();
+        self.calm_since_ms = Some(now_ms);
+        for node in &mut self.nodes {
+            node.stalled_until_ms = 0;
+            if !node.link.is_up {
+                node.link.repair(&self.broker);
+            }
+            node.link.release();
+        }
+        for client in &mut self.clients {
+            client.deaf_until_ms = 0;
+            client.bad_token = None;
+        }
+        self.run(40_000)?;
+        // Tokens go on to expire: there is a moment at which nobody is on the way.
+        let mut seen: HashMap<String, (u32, Violation)> = HashMap::new();
+        for _ in 0..CALM_SLICES {
+            let Some(violation) = self.unsettled() else { return self.leave_all() };
+            seen.entry(violation.text.clone()).or_insert((0, violation)).0 += 1;
+            self.run(SLICE_MS)?;
+        }
+        let most = seen.into_values().max_by_key(|(count, _)| *count);
+        Err(most.expect("there were violations").1)
+    }
+
+    /// What is missing until everybody has everything.
+    fn unsettled(&self) -> Option<Violation> {
+        let missing = |text: String| Some(Violation { oracle: Oracle::Recovered, text });
+        for client in &self.clients {
+            let who = client.index;
+            if client.id.is_none() || client.unanswered() > 0 {
+                return missing(format!("client {who} waits for {}", client.unanswered()));
+            }
+            for (channel, subscription) in &client.subscriptions {
+                let is_wanted = subscription.is_wanted || is_server_side(channel);
+                if subscription.live.is_some() != is_wanted {
+                    return missing(format!("client {who} in {channel}: {subscription:?}"));
+                }
+                let position = subscription
+                    .live
+                    .as_ref()
+                    .filter(|live| live.is_positioned)
+                    .map(|live| (&*live.position.epoch, live.position.offset));
+                let now = self.truth.now(channel);
+                if position.is_some() && now.is_some() && position != now {
+                    return Some(Violation {
+                        oracle: Oracle::Gap,
+                        text: format!("client {who} in {channel} has {position:?}, top {now:?}"),
+                    });
+                }
+            }
+        }
+        self.nodes
+            .iter()
+            .find(|node| !node.link.is_idle())
+            .and_then(|_| missing("events".into()))?;
+        self.absent()
+    }
+
+    /// Who is present and should not be, or the reverse.
+    fn absent(&self) -> Option<Violation> {
+        for channel in CHANNELS.iter().filter(|channel| channel.kind == Kind::Room) {
+            let living = self.clients.iter().filter(|client| {
+                client.subscriptions.get(channel.name).is_some_and(|one| one.live.is_some())
+            });
+            let living: BTreeSet<String> = living.filter_map(|client| client.id.clone()).collect();
+            let present = self.present(channel.name);
+            if living != present {
+                let text = format!("{}: {living:?} live, {present:?} present", channel.name);
+                return Some(Violation { oracle: Oracle::Presence, text });
+            }
+        }
+        None
+    }
+
+    fn present(&self, channel: &str) -> BTreeSet<String> {
+        self.backend.1.with(|answers| answers.clear());
+        let request = BrokerRequest::Presence { id: RequestId(0), channel: channel.into() };
+        self.broker.submit(self.backend.0, request);
+        match self.backend.1.with(|answers| answers.pop_back()) {
+            Some(BrokerEvent::Reply { result: Ok(BrokerReply::Presence(clients)), .. }) => {
+                clients.iter().map(|info| info.client.clone()).collect()
+            }
+            other => panic!("the broker answers {other:?}"),
+        }
+    }
+
+    fn leave_all(&mut self) -> Result<(), Violation> {
+        for client in 0..CLIENTS {
+            if let Some(place) = self.clients[client].place {
+                self.leave(client, place)?;
+            }
+            self.clients[client].retry_at_ms = u64::MAX;
+        }
+        self.run(15_000)?;
+        let mut remains: HashMap<&str, usize> = HashMap::new();
+        for node in &mut self.nodes {
+            *remains.entry("sockets").or_default() += node.sockets.len();
+            let keys: Vec<SessionKey> = node.engine.keys().collect();
+            *remains.entry("sessions").or_default() += keys.len();
+            *remains.entry("subscriptions").or_default() += node.engine.subscription_count();
+            *remains.entry("channels").or_default() += node.engine.hub().len();
+            *remains.entry("users").or_default() += node.engine.users().len();
+        }
+        for channel in CHANNELS {
+            *remains.entry("present").or_default() += self.present(channel.name).len();
+        }
+        remains.retain(|_, count| *count > 0);
+        Oracle::Leftover.check(remains.is_empty(), || format!("{remains:?}"))
+    }
+}
+
+/// Milliseconds after which everything is looked at again.
+const SLICE_MS: u64 = 100;
+
+/// Slices within which everybody must have everything at once.
+const CALM_SLICES: usize = 200;
