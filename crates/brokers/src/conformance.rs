@@ -357,6 +357,7 @@ fn versions(world: &mut dyn World) {
         ("stale", big, "e"),
         ("b", big + 1, "e"),
         ("stale", big, "e"),
+        ("stale", big, ""),
         ("c", 1, "f"),
         ("unversioned", 0, ""),
     ] {

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use brokers::conformance::{self, World};
 use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
-use engine::broker::{BrokerEvent, BrokerRequest, JoinRead, PublishOptions, RequestId};
+use engine::broker::{
+    BrokerEvent, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+};
 use wire::protocol::Publication;
 
 #[derive(Default)]
@@ -118,4 +120,31 @@ fn nothing_is_kept_when_all_is_over() {
     world.pass_ms(400_000);
     world.broker.expire();
     assert_eq!(world.broker.channel_count(), 0);
+}
+
+#[test]
+fn reading_what_nobody_publishes_into_keeps_nothing_for_long() {
+    let mut world = MemoryWorld::new();
+    let (reader, listener) = (world.attach(), world.attach());
+    let heard: Arc<str> = "heard".into();
+    let meta_ttl_ms = 30 * 24 * 3_600_000;
+    let position = JoinRead::Position { meta_ttl_ms };
+    let ask = |world: &mut MemoryWorld, id, read: &JoinRead| {
+        let (channel, read) = (heard.clone(), read.clone());
+        world.submit(listener, BrokerRequest::Subscribe { id: RequestId(id), channel, read });
+        world.next_event(listener)
+    };
+    let before = ask(&mut world, 1, &position);
+    for index in 0..1_000u64 {
+        let channel: Arc<str> = format!("invented-{index}").into();
+        let (id, query) = (RequestId(index), HistoryQuery::default());
+        world.submit(reader, BrokerRequest::History { id, channel, query, meta_ttl_ms });
+    }
+    world.pass_ms(61_000);
+    world.broker.expire();
+    assert_eq!(world.broker.channel_count(), 1, "only what somebody hears");
+    let Some(BrokerEvent::Reply { result: before, .. }) = before else { panic!("{before:?}") };
+    let after = ask(&mut world, 2, &position);
+    let Some(BrokerEvent::Reply { result: after, .. }) = after else { panic!("{after:?}") };
+    assert_eq!(before, after, "whoever listens keeps its position");
 }

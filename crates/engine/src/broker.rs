@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use wire::protocol::{
     ClientInfo, Disconnect, HistoryResult, PresenceStats, Publication, StreamPosition,
 };
@@ -262,6 +263,8 @@ pub struct Target {
     pub client: String,
     /// Not these clients.
     pub except: Vec<String>,
+    /// Only sessions that were admitted before this one: Unix milliseconds and client id.
+    pub admitted_before: Option<(i64, String)>,
 }
 
 /// What the server API wants of sessions.
@@ -287,6 +290,8 @@ pub enum Order {
     Disconnect(Disconnect),
     /// Change the connection's lifetime.
     Refresh {
+        /// Replaces what others see of the connection, when not empty.
+        info: Bytes,
         /// Unix seconds; `None` for no end.
         expire_at: Option<i64>,
         /// End it now (3005).

@@ -37,6 +37,27 @@ pub fn view<'r, 'n>(
     if name.is_empty() || name.len() > rules.max_length {
         return Err(ErrorCode::BadRequest);
     }
+    let (view, rest) = read(rules, name)?;
+    let is_allowed = match &view.namespace.channel_regex {
+        Some(regex) => regex.is_match(rest),
+        None => rest.is_ascii() && !rest.bytes().any(|byte| byte.is_ascii_control()),
+    };
+    if is_allowed { Ok(view) } else { Err(ErrorCode::BadRequest) }
+}
+
+/// The options of a channel that the server itself names, by a token or for a user: its name may be anything.
+///
+/// # Errors
+/// 102 for an unknown namespace.
+pub fn namespace<'r>(rules: &'r ChannelRules, name: &str) -> Result<&'r Namespace, ErrorCode> {
+    read(rules, name).map(|(view, _)| view.namespace)
+}
+
+/// The view of a name, and the part behind the namespace.
+fn read<'r, 'n>(
+    rules: &'r ChannelRules,
+    name: &'n str,
+) -> Result<(ChannelView<'r, 'n>, &'n str), ErrorCode> {
     let prefix = Some(&*rules.private_prefix).filter(|prefix| !prefix.is_empty());
     let public = prefix.and_then(|prefix| name.strip_prefix(prefix));
     let is_private = public.is_some();
@@ -48,19 +69,12 @@ pub fn view<'r, 'n>(
         }
         None => (&rules.without_namespace, public),
     };
-    let is_allowed = match &namespace.channel_regex {
-        Some(regex) => regex.is_match(rest),
-        None => rest.is_ascii() && !rest.bytes().any(|byte| byte.is_ascii_control()),
-    };
-    if !is_allowed {
-        return Err(ErrorCode::BadRequest);
-    }
     let user_boundary = Some(&*rules.user_boundary).filter(|boundary| !boundary.is_empty());
     let users = user_boundary
         .filter(|_| namespace.allow_user_limited_channels)
         .and_then(|boundary| rest.rsplit_once(boundary))
         .map(|(_, users)| users);
-    Ok(ChannelView { namespace, is_private, users })
+    Ok((ChannelView { namespace, is_private, users }, rest))
 }
 
 /// Whether this user may subscribe without a token.
@@ -112,6 +126,11 @@ pub fn may_read_presence(
         return Err(ErrorCode::NotAvailable);
     }
     grant(holds(namespace.presence_read, actor) || rules.client.insecure)
+}
+
+/// Whether this actor may hear who joins and leaves, where that is told at all.
+pub(crate) fn may_hear_membership(rules: &Rules, namespace: &Namespace, actor: Actor<'_>) -> bool {
+    holds(namespace.presence_read, actor) || rules.client.insecure
 }
 
 /// Whether this actor may read history.

@@ -46,6 +46,12 @@ impl Stream {
         &self.epoch
     }
 
+    /// Whether nothing was ever published into it.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.top == 0
+    }
+
     /// The position of the newest publication.
     #[must_use]
     pub fn position(&self) -> StreamPosition {

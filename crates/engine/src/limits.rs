@@ -1,11 +1,22 @@
 //! Every bound of this crate, with its reason, and the relations between them.
 
-/// Commands that wait while a session's token is verified. A client sends connect and its subscriptions in one
-/// message, 128 by default; more than this is a flood (3013).
-pub const BACKLOG_COMMANDS_MAX: usize = 2_048;
+/// Commands that wait while a session waits for something itself, such as the verdict on its token. Its peer is not
+/// read any further long before: more than this is a flood (3013).
+pub const BACKLOG_COMMANDS_MAX: usize = 2 * wire::limits::COMMANDS_PER_MESSAGE_MAX;
 
-/// Bytes of messages that wait meanwhile: sixteen of the default size.
+/// Commands that wait before the peer is not read any further.
+pub const BACKLOG_COMMANDS_WANTED: usize = 256;
+
+/// Bytes of messages that wait; beyond, it is a flood (3013). One read may hold several messages of the default size,
+/// and inflate to ten times that.
 pub const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of messages that wait before the peer is not read any further.
+pub const BACKLOG_BYTES_WANTED: usize = 64 * 1024;
+
+/// Commands of one session that the broker has not answered; more wait until half of them are. Every answer may be a
+/// whole history.
+pub const QUESTIONS_MAX: u16 = 128;
 
 /// Publications that wait while a subscription joins. At 10,000 a second that is 400 ms of a channel; whoever needs
 /// longer is refused with a temporary error and tries again, which costs less than the memory.
@@ -24,6 +35,8 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
 pub const TTL_SECONDS_MAX: i64 = 365 * 24 * 3600;
 
 const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE_MAX);
+const _: () = assert!(BACKLOG_COMMANDS_WANTED < BACKLOG_COMMANDS_MAX);
+const _: () = assert!(BACKLOG_BYTES_WANTED < BACKLOG_BYTES_MAX);
 const _: () = assert!(WHEEL_SLOTS.is_power_of_two(), "the slot of a tick is found by a mask");
 
 /// Questions to the broker that one worker may have open. With answers within a millisecond this is a hundred million

@@ -62,10 +62,14 @@ pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
         Recovery::Cache(since) => {
             let holds_top = since.offset == top.offset && since.epoch == top.epoch;
             let newest = publications.into_iter().next_back();
+            let recovered = top.offset > 0 && (holds_top || newest.is_some());
+            let is_same_life = since.epoch.is_empty() || since.epoch == top.epoch;
             Outcome {
                 was_recovering: true,
-                recovered: holds_top || newest.is_some(),
+                recovered,
                 publications: newest.into_iter().filter(|_| !holds_top).collect(),
+                // As above: the client counts up from its own offset, here with one step.
+                offset: if recovered && is_same_life { since.offset } else { top.offset },
                 ..fresh
             }
         }
@@ -116,7 +120,7 @@ mod tests {
             let outcome = decide(Recovery::Cache(position), stream);
             (outcome.recovered, outcome.publications.len(), outcome.offset)
         };
-        assert_eq!(recover(since(2, "e"), stream(4, &[4])), (true, 1, 4));
+        assert_eq!(recover(since(2, "e"), stream(4, &[4])), (true, 1, 2));
         assert_eq!(recover(since(4, "e"), stream(4, &[4])), (true, 0, 4));
         assert_eq!(recover(since(4, "x"), stream(4, &[4])), (true, 1, 4));
         assert_eq!(recover(since(0, ""), stream(0, &[])), (false, 0, 0));

@@ -32,7 +32,9 @@ use crate::channel::Actor;
 use crate::counters::CommandKind;
 use crate::encoding::Encoding;
 use crate::hub::Seat;
-use crate::limits::{BACKLOG_BYTES_MAX, BACKLOG_COMMANDS_MAX};
+use crate::limits::{
+    BACKLOG_BYTES_MAX, BACKLOG_BYTES_WANTED, BACKLOG_COMMANDS_MAX, BACKLOG_COMMANDS_WANTED,
+};
 use crate::outbox::Outbox;
 use crate::session::join::Joining;
 use crate::session::timers::Timers;
@@ -81,6 +83,10 @@ pub(crate) struct Session {
     pub(crate) expire_at: Option<i64>,
     pub(crate) timers: Timers,
     pub(crate) ping_style: PingStyle,
+    /// Commands that the broker has not answered yet.
+    pub(crate) questions: u16,
+    /// Unix milliseconds at which it was admitted.
+    pub(crate) admitted_at_ms: i64,
     vouched_user: Option<Box<str>>,
     blocked: Option<Box<Blocked>>,
 }
@@ -132,8 +138,8 @@ pub(crate) struct SubscriptionTraits {
 #[derive(Debug)]
 struct Blocked {
     wait: Wait,
-    backlog: VecDeque<Command>,
-    /// Bytes of the messages that came while it was blocked.
+    commands: VecDeque<Command>,
+    /// Bytes of the messages that came while it was blocked, as long as any of their commands wait.
     bytes: usize,
     /// Orders of the server API that must follow the connect reply.
     orders: Vec<Arc<Control>>,
@@ -143,6 +149,7 @@ struct Blocked {
 #[derive(Debug)]
 pub(crate) struct Backlog {
     commands: VecDeque<Command>,
+    bytes: usize,
     orders: Vec<Arc<Control>>,
 }
 
@@ -161,6 +168,8 @@ pub(crate) enum Wait {
     SubRefreshToken { id: u32, channel: String },
     /// The answer to a subscription that the client leaves already.
     Leave { id: u32, channel: String },
+    /// Answers of the broker: it has asked more than is answered at once.
+    Answers,
 }
 
 /// Why a command is not done: told to the peer, or the end of the connection.
@@ -194,6 +203,8 @@ impl Session {
             expire_at: None,
             timers,
             ping_style: opening.ping_style,
+            questions: 0,
+            admitted_at_ms: 0,
             vouched_user: opening.user,
             blocked: None,
         }
@@ -205,25 +216,35 @@ impl Session {
             return;
         }
         turn.out.counters.commands[kind(&command.request) as usize] += 1;
-        if let Some(blocked) = &mut self.blocked {
-            if blocked.backlog.len() >= BACKLOG_COMMANDS_MAX || blocked.bytes > BACKLOG_BYTES_MAX {
-                self.doom(turn.out, DisconnectCode::TooManyRequests);
-            } else {
-                blocked.backlog.push_back(command);
+        match &mut self.blocked {
+            // A pong waits for nothing: its time is measured.
+            Some(_) if self.phase == Phase::Live && command.request == Request::Pong => {
+                self.execute(turn, command);
             }
-            return;
+            Some(blocked) => {
+                blocked.commands.push_back(command);
+                let is_flood = blocked.commands.len() > BACKLOG_COMMANDS_MAX;
+                if is_flood || blocked.bytes > BACKLOG_BYTES_MAX {
+                    self.doom(turn.out, DisconnectCode::TooManyRequests);
+                }
+            }
+            None => self.execute(turn, command),
         }
-        let id = command.id;
-        match self.dispatch(turn, command) {
+    }
+
+    fn execute(&mut self, turn: &mut Turn<'_>, command: Command) {
+        let Command { id, request } = command;
+        let is_connect = matches!(request, Request::Connect(_));
+        match self.dispatch(turn, id, request) {
             Ok(()) => {}
+            Err(Refusal::Error(code)) if is_connect => connect::refuse(self, turn, id, code),
             Err(Refusal::Error(code)) => self.reply_error(turn, id, code),
             Err(Refusal::Close(code)) => self.doom(turn.out, code),
         }
     }
 
-    fn dispatch(&mut self, turn: &mut Turn<'_>, command: Command) -> Result<(), Refusal> {
-        let id = command.id;
-        match (self.phase, command.request) {
+    fn dispatch(&mut self, turn: &mut Turn<'_>, id: u32, request: Request) -> Result<(), Refusal> {
+        match (self.phase, request) {
             (Phase::New, Request::Connect(request)) => connect::begin(self, turn, id, request),
             (Phase::New | Phase::Refused | Phase::Closed, _) | (_, Request::Connect(_)) => {
                 Err(DisconnectCode::BadRequest.into())
@@ -247,11 +268,19 @@ impl Session {
         }
     }
 
-    /// A message has come: counts for what waits.
+    /// Counts the bytes of a message all of whose commands have been handled or wait.
     pub(crate) fn note_message(&mut self, length: usize) {
-        if let Some(blocked) = &mut self.blocked {
+        if let Some(blocked) = self.blocked.as_mut().filter(|one| !one.commands.is_empty()) {
             blocked.bytes += length;
         }
+    }
+
+    /// Whether so much waits in front of the session that its peer should not be read any further.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|blocked| {
+            blocked.bytes >= BACKLOG_BYTES_WANTED
+                || blocked.commands.len() >= BACKLOG_COMMANDS_WANTED
+        })
     }
 
     /// Stops handling commands until [`Session::unblock`].
@@ -259,8 +288,8 @@ impl Session {
         match &mut self.blocked {
             Some(blocked) => blocked.wait = wait,
             None => {
-                let (backlog, orders) = (VecDeque::new(), Vec::new());
-                self.blocked = Some(Box::new(Blocked { wait, backlog, orders, bytes: 0 }));
+                let (commands, orders) = (VecDeque::new(), Vec::new());
+                self.blocked = Some(Box::new(Blocked { wait, commands, bytes: 0, orders }));
             }
         }
     }
@@ -285,8 +314,8 @@ impl Session {
 
     /// Ends the waiting; the caller handles what was waited for and then calls [`Session::resume`].
     pub(crate) fn unblock(&mut self) -> Option<(Wait, Backlog)> {
-        let Blocked { wait, backlog, orders, .. } = *self.blocked.take()?;
-        Some((wait, Backlog { commands: backlog, orders }))
+        let Blocked { wait, commands, bytes, orders } = *self.blocked.take()?;
+        Some((wait, Backlog { commands, bytes, orders }))
     }
 
     /// Handles what waited. Commands may block the session again, and then wait on.
@@ -294,15 +323,23 @@ impl Session {
         for control in backlog.orders {
             orders::apply(self, turn, &control);
         }
-        for command in backlog.commands {
-            // Counted when it came in.
-            turn.out.counters.commands[kind(&command.request) as usize] -= 1;
-            self.handle_command(turn, command);
+        let mut commands = backlog.commands;
+        while self.phase != Phase::Closed {
+            if let Some(blocked) = &mut self.blocked {
+                blocked.commands = commands;
+                blocked.bytes = backlog.bytes;
+                return;
+            }
+            let Some(command) = commands.pop_front() else { return };
+            self.execute(turn, command);
         }
     }
 
     /// Says something to the peer.
     pub(crate) fn send(&mut self, turn: &mut Turn<'_>, reply: &Reply) {
+        if self.phase == Phase::Closed {
+            return;
+        }
         match turn.out.encoder.frame(self.encoding, reply) {
             Ok(frame) => self.send_frame(turn.out, frame, turn.rules.client.queue_max_size),
             Err(_) => self.doom(turn.out, DisconnectCode::InappropriateProtocol),

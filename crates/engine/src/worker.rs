@@ -15,6 +15,7 @@ use wire::protocol::{
 use crate::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, JoinRead, Membership, RequestId,
 };
+use crate::channel;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::counters::Counters;
 use crate::encoding::{Encoder, Variants};
@@ -105,14 +106,12 @@ impl Worker {
             return;
         };
         match protocol::decode_commands(session.encoding.codec, message) {
-            Ok(commands) => {
-                session.note_message(message.len());
+            Ok(commands) => self.with_session(now, key, |session, turn| {
                 for command in commands {
-                    self.with_session(now, key, |session, turn| {
-                        session.handle_command(turn, command);
-                    });
+                    session.handle_command(turn, command);
                 }
-            }
+                session.note_message(message.len());
+            }),
             Err(_) => session.doom(&mut self.out, DisconnectCode::BadRequest),
         }
         self.settle(now, key);
@@ -142,6 +141,7 @@ impl Worker {
                 | Wait::RefreshToken { id }
                 | Wait::SubRefreshToken { id, .. }
                 | Wait::Leave { id, .. } => (false, *id),
+                Wait::Answers => (false, 0),
             };
             let result = apply_verdict(session, turn, wait, verdict);
             match result {
@@ -203,16 +203,25 @@ impl Worker {
 
     /// The socket of a session is gone, by whoever's doing: forget it.
     pub fn handle_gone(&mut self, now: Now, key: SessionKey) {
+        if find(&mut self.sessions, key).is_none() {
+            return;
+        }
+        self.hang_up(now, key);
+        self.sessions.remove(key.slot as usize);
+        if self.sessions.is_empty() {
+            self.sessions = Slab::new();
+        }
+    }
+
+    /// Nothing more will be said to this peer, and nothing that it says counts: its session ends here, without another
+    /// word. Its socket is not gone yet.
+    pub fn hang_up(&mut self, now: Now, key: SessionKey) {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
         };
         if session.phase != Phase::Closed {
             session.phase = Phase::Closed;
             self.retire(now, key);
-        }
-        self.sessions.remove(key.slot as usize);
-        if self.sessions.is_empty() {
-            self.sessions = Slab::new();
         }
         self.retire_doomed(now);
     }
@@ -247,6 +256,14 @@ impl Worker {
             session.send_frame(&mut self.out, frame, queue_max_size);
         }
         self.retire_doomed(now);
+    }
+
+    /// Whether so much waits for a session to go on that its peer should not be read for now. It goes on with an answer
+    /// of the broker or a verdict.
+    #[must_use]
+    pub fn is_congested(&self, key: SessionKey) -> bool {
+        let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key);
+        session.is_some_and(|session| session.is_congested())
     }
 
     /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock.
@@ -499,7 +516,7 @@ impl Worker {
     fn check_positions(&mut self, now: Now) {
         let delay_ms = self.rules.client.position_check_delay_ms;
         self.next_check_ms = now.monotonic_ms + delay_ms.max(1);
-        let Worker { hub, out, .. } = self;
+        let Worker { hub, out, rules, .. } = self;
         for channel in hub.channels_mut() {
             let is_positioned = channel.seats.iter().any(|(_, seated)| seated.is_positioned);
             if !is_positioned || channel.proven_at_ms + delay_ms > now.monotonic_ms {
@@ -508,7 +525,10 @@ impl Worker {
             let name = channel.name.clone();
             let nobody = SessionKey { slot: u32::MAX, generation: 0 };
             let id = out.expect(nobody, Question::Check { channel: name.clone() });
-            let read = JoinRead::Position { meta_ttl_ms: 0 };
+            // A namespace that the rules do not know any more has no channel that is positioned.
+            let namespace = channel::namespace(&rules.channels, &name);
+            let meta_ttl_ms = namespace.map_or(0, |namespace| namespace.history_meta_ttl_ms);
+            let read = JoinRead::Position { meta_ttl_ms };
             out.submit(BrokerRequest::Subscribe { id, channel: name, read });
         }
     }

@@ -17,7 +17,7 @@ pub const INFLATED_SIZE_FACTOR: usize = 10;
 pub const FRAGMENTS_MAX: u32 = 131_072;
 
 /// Commands in one message at most. A client batches one connect and its subscriptions, of which a session
-/// holds 128 by default; ten times that is no honest client.
-pub const COMMANDS_PER_MESSAGE_MAX: usize = 2_048;
+/// holds 128 by default and some thousands where that is configured.
+pub const COMMANDS_PER_MESSAGE_MAX: usize = 16_384;
 
 const _: () = assert!(CLOSE_REASON_MAX == 123, "protocol §1.18 states 123");

@@ -87,7 +87,9 @@ pub fn encode_command(codec: Codec, command: &Command, out: &mut Vec<u8>) {
 /// Whether `data` is one whole JSON value, and so can be embedded in a JSON message.
 #[must_use]
 pub fn is_json(data: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
+    // Over bytes, the parser would skip strings without looking whether they are UTF-8.
+    simdutf8::basic::from_utf8(data)
+        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use engine::limits::IDEMPOTENCY_TTL_MS;
 use engine::presence::Presence;
 use wire::protocol::{Publication, StreamPosition};
 
-use crate::limits::{IDEMPOTENCY_KEYS_MAX, META_TTL_DEFAULT_MS};
+use crate::limits::{EMPTY_STREAM_TTL_MS, IDEMPOTENCY_KEYS_MAX};
 use crate::{Inbox, Party};
 
 /// See the module.
@@ -117,6 +117,7 @@ impl Topic {
             let retention =
                 Retention { size: options.history_size, ttl_ms: options.history_ttl_ms };
             let publication = stream.append(now_ms, retention, publication);
+            let stream = kept.keep_stream(now_ms, options.history_meta_ttl_ms);
             (publication, stream.epoch().clone(), stream.position())
         } else {
             (Arc::new(publication), "".into(), StreamPosition::default())
@@ -143,8 +144,9 @@ impl Topic {
     }
 
     pub(super) fn expire(&mut self, now_ms: u64) {
+        let has_listeners = !self.listeners.is_empty();
         let Some(kept) = &mut self.kept else { return };
-        kept.expire(now_ms);
+        kept.expire(now_ms, has_listeners);
         if kept.is_empty() {
             self.kept = None;
         }
@@ -162,9 +164,17 @@ impl Kept {
         meta_ttl_ms: u64,
         new_epoch: impl FnOnce() -> Arc<str>,
     ) -> &Stream {
-        let meta_ttl_ms = if meta_ttl_ms == 0 { META_TTL_DEFAULT_MS } else { meta_ttl_ms };
-        self.stream_ends_at_ms = self.stream_ends_at_ms.max(now_ms.saturating_add(meta_ttl_ms));
-        self.stream.get_or_insert_with(|| Stream::new(new_epoch()))
+        self.stream.get_or_insert_with(|| Stream::new(new_epoch()));
+        self.keep_stream(now_ms, meta_ttl_ms)
+    }
+
+    /// Anybody may ask for a stream that nobody publishes into: it must not be kept for weeks.
+    fn keep_stream(&mut self, now_ms: u64, meta_ttl_ms: u64) -> &Stream {
+        let stream = self.stream.as_ref().expect("the caller has begun it");
+        let keeps_ms =
+            if stream.is_new() { meta_ttl_ms.min(EMPTY_STREAM_TTL_MS) } else { meta_ttl_ms };
+        self.stream_ends_at_ms = self.stream_ends_at_ms.max(now_ms.saturating_add(keeps_ms));
+        stream
     }
 
     /// Where the publication was accepted before, when it must not be accepted again.
@@ -174,7 +184,7 @@ impl Kept {
         }
         let is_stale = options.version > 0
             && options.version <= self.version
-            && options.version_epoch == self.version_epoch;
+            && (options.version_epoch.is_empty() || options.version_epoch == self.version_epoch);
         let top = || self.stream.as_ref().map(Stream::position).unwrap_or_default();
         is_stale.then(top)
     }
@@ -198,13 +208,15 @@ impl Kept {
         }
     }
 
-    fn expire(&mut self, now_ms: u64) {
+    fn expire(&mut self, now_ms: u64, has_listeners: bool) {
         while self.accepted_order.front().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
             if let Some((_, key)) = self.accepted_order.pop_front() {
                 self.accepted.remove(&key);
             }
         }
-        if self.stream_ends_at_ms <= now_ms {
+        // A listener's position in an empty stream stays what it is.
+        let is_waiting = has_listeners && self.stream.as_ref().is_some_and(Stream::is_new);
+        if self.stream_ends_at_ms <= now_ms && !is_waiting {
             self.stream = None;
             self.version = 0;
             self.version_epoch = String::new();

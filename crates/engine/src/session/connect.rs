@@ -108,6 +108,8 @@ fn admit(
     };
     session.info = Some(info);
     session.expire_at = expire_at;
+    session.admitted_at_ms = turn.now.unix_ms;
+    session.timers.handle_admitted();
     let missing = plans.len();
     session.block(Wait::ConnectJoins { id, result: Box::new(result), missing });
     for plan in plans {
@@ -171,8 +173,10 @@ fn plan_subscriptions(
     claims: &ConnectionClaims,
 ) -> Result<Vec<Plan>, Refusal> {
     let rules = turn.rules;
-    let wish =
-        |channel: &str| request.subs.iter().find(|(name, _)| name == channel).map(|(_, s)| s);
+    let wish = |channel: &str| {
+        let mut subs = request.subs.iter();
+        subs.find(|(name, _)| name == channel).map(|(_, wish)| wish)
+    };
     let mut plans: Vec<Plan> = Vec::new();
     let mut add = |channel: &str, wish: Option<&SubscribeRequest>, grant, is_of_token| {
         if plans.iter().any(|plan| plan.channel == channel) {
@@ -182,8 +186,8 @@ fn plan_subscriptions(
             // At once: however many a token or a client names, the work is bounded.
             return Err(Refusal::Close(DisconnectCode::ChannelLimit));
         }
-        let view = channel::view(&rules.channels, channel)?;
-        let mut plan = Plan::new(rules, view.namespace, &claims.user, channel, wish, grant);
+        let namespace = channel::namespace(&rules.channels, channel)?;
+        let mut plan = Plan::new(rules, namespace, &claims.user, channel, wish, grant);
         plan.origin = Origin::Connect;
         plan.traits.is_server_side = true;
         plan.traits.is_of_token = is_of_token;
@@ -225,8 +229,10 @@ fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
     if personal.is_some_and(|personal| personal.single_connection) {
         let target = Target {
             user: info.user.clone(),
-            client: String::new(),
             except: vec![info.client.clone()],
+            // Of two that come at once, each on a worker of its own, one stays.
+            admitted_before: Some((session.admitted_at_ms, info.client.clone())),
+            ..Target::default()
         };
         let order = Order::Disconnect(DisconnectCode::ConnectionLimit.into());
         turn.out.submit(BrokerRequest::Control(Arc::new(Control { target, order })));

@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) traits: SubscriptionTraits,
     pub(crate) expire_at: Option<i64>,
     recovery: Recovery,
+    /// Whether or not it may.
+    asks_to_recover: bool,
     recovery_limit: u32,
     meta_ttl_ms: u64,
     rejects_unrecovered: bool,
@@ -57,6 +59,7 @@ pub(crate) struct Joining {
     /// The question to the broker whose answer counts.
     request: Option<RequestId>,
     recovery: Recovery,
+    asks_to_recover: bool,
     rejects_unrecovered: bool,
     data: Bytes,
     held: VecDeque<Held>,
@@ -87,7 +90,7 @@ impl Plan {
     ) -> Plan {
         let actor = Actor { user, is_subscriber: true };
         let may_history = channel::may_read_history(rules, namespace, actor).is_ok();
-        let may_presence = channel::may_read_presence(rules, namespace, actor).is_ok();
+        let may_hear_membership = channel::may_hear_membership(rules, namespace, actor);
         let asked = |field: fn(&SubscribeRequest) -> bool| wish.is_some_and(field);
         let overrides = grant.overrides;
         let is_recoverable = namespace.has_history()
@@ -124,10 +127,11 @@ impl Plan {
                 is_present: overrides.presence.unwrap_or(namespace.presence),
                 is_announced: tells,
                 wants_membership: tells
-                    && (forced || (asked(|wish| wish.join_leave) && may_presence)),
+                    && (forced || (asked(|wish| wish.join_leave) && may_hear_membership)),
             },
             expire_at: None,
             recovery,
+            asks_to_recover: asked(|wish| wish.recover),
             recovery_limit: rules.client.recovery_max_publication_limit,
             meta_ttl_ms: namespace.history_meta_ttl_ms,
             rejects_unrecovered: wish.is_some_and(|wish| wish.flag & FLAG_REJECT_UNRECOVERED != 0),
@@ -176,6 +180,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
             origin: plan.origin,
             request,
             recovery: plan.recovery,
+            asks_to_recover: plan.asks_to_recover,
             rejects_unrecovered: plan.rejects_unrecovered,
             data: plan.data,
             held: VecDeque::new(),
@@ -212,17 +217,21 @@ pub(crate) fn handle_read(
         return;
     };
     let top = stream.top.clone();
-    let outcome =
-        recovery::decide(std::mem::replace(&mut joining.recovery, Recovery::None), stream);
+    let recovery = std::mem::replace(&mut joining.recovery, Recovery::None);
+    // In a connect reply, one subscription must not refuse the connection; the newest alone is never whole.
+    let may_reject = matches!(recovery, Recovery::Stream(_)) && joining.origin != Origin::Connect;
+    let rejects = joining.rejects_unrecovered && may_reject;
+    let mut outcome = recovery::decide(recovery, stream);
     if outcome.was_recovering {
         let counters = &mut turn.out.counters;
         counters.recoveries_whole += u64::from(outcome.recovered);
         counters.recoveries_refused += u64::from(!outcome.recovered);
         counters.recovered_publications += outcome.publications.len() as u64;
     }
-    if outcome.was_recovering && !outcome.recovered && joining.rejects_unrecovered {
+    if outcome.was_recovering && !outcome.recovered && rejects {
         return abort(session, turn, index, ErrorCode::UnrecoverablePosition);
     }
+    outcome.was_recovering |= joining.asks_to_recover;
     joining.answered = Some(outcome.last);
     if traits.is_positioned {
         let gaps = &mut turn.out.gaps;

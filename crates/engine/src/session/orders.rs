@@ -7,7 +7,7 @@ use wire::protocol::{
 };
 
 use super::join::{self, Origin, Plan};
-use super::{Phase, Session, connect};
+use super::{Phase, Session, connect, refresh};
 use crate::broker::{Control, Order, Target};
 use crate::channel;
 use crate::claims::SubscriptionGrant;
@@ -33,7 +33,11 @@ pub(crate) fn apply(session: &mut Session, turn: &mut Turn<'_>, control: &Contro
         }
         Order::Unsubscribe { channel } => unsubscribe(session, turn, channel),
         Order::Refresh { expired: true, .. } => session.doom(turn.out, DisconnectCode::Expired),
-        Order::Refresh { expire_at, .. } => {
+        Order::Refresh { expire_at: Some(at), .. } if turn.now.seconds_until(*at) <= 0 => {
+            session.doom(turn.out, DisconnectCode::Expired);
+        }
+        Order::Refresh { expire_at, info, .. } => {
+            refresh::set_info(session, info);
             session.expire_at = *expire_at;
             let event = PushEvent::Refresh {
                 expires: expire_at.is_some(),
@@ -49,7 +53,11 @@ fn is_meant(session: &Session, target: &Target) -> bool {
         return false;
     };
     let is_named = target.client.is_empty() || target.client == info.client;
-    info.user == target.user && is_named && !target.except.contains(&info.client)
+    let is_older = target
+        .admitted_before
+        .as_ref()
+        .is_none_or(|(at_ms, client)| (session.admitted_at_ms, &info.client) < (*at_ms, client));
+    info.user == target.user && is_named && is_older && !target.except.contains(&info.client)
 }
 
 fn subscribe(

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use wire::protocol::{ErrorCode, HistoryRequest, Publication, PublishRequest, ReplyBody};
 
-use super::{Refusal, Session};
+use super::{Phase, Refusal, Session, Wait};
 use crate::broker::{
     BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
 };
 use crate::channel;
-use crate::limits::PENDING_MAX;
+use crate::limits::{PENDING_MAX, QUESTIONS_MAX};
 use crate::rules::Namespace;
 use crate::turn::{Question, Turn};
 
@@ -105,6 +105,26 @@ pub(crate) fn handle_answer(
     id: u32,
     result: Result<BrokerReply, BrokerError>,
 ) {
+    session.questions = session.questions.saturating_sub(1);
+    if session.phase == Phase::Closed {
+        return;
+    }
+    tell_answer(session, turn, id, result);
+    let waits_for_answers = matches!(session.wait_mut(), Some(Wait::Answers));
+    if waits_for_answers
+        && session.questions <= QUESTIONS_MAX / 2
+        && let Some((_, backlog)) = session.unblock()
+    {
+        session.resume(turn, backlog);
+    }
+}
+
+fn tell_answer(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    result: Result<BrokerReply, BrokerError>,
+) {
     let body = match result {
         Ok(BrokerReply::Published(_)) => ReplyBody::Publish,
         Ok(BrokerReply::Presence(clients)) => {
@@ -130,9 +150,14 @@ pub fn code(error: BrokerError) -> ErrorCode {
     }
 }
 
-fn ask(session: &Session, turn: &mut Turn<'_>, id: u32) -> Result<RequestId, ErrorCode> {
+/// Notes who asks. Whoever asks a lot waits for answers before it may go on.
+fn ask(session: &mut Session, turn: &mut Turn<'_>, id: u32) -> Result<RequestId, ErrorCode> {
     if turn.out.pending.len() >= PENDING_MAX {
         return Err(ErrorCode::TooManyRequests);
+    }
+    session.questions += 1;
+    if session.questions >= QUESTIONS_MAX {
+        session.block(Wait::Answers);
     }
     Ok(turn.out.expect(session.key, Question::Command { id }))
 }

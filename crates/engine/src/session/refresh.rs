@@ -5,11 +5,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use wire::protocol::{
-    ClientInfo, DisconnectCode, ErrorCode, RefreshResult, ReplyBody, SubRefreshRequest,
+    ClientInfo, DisconnectCode, ErrorCode, PushEvent, RefreshResult, ReplyBody, SubRefreshRequest,
+    UnsubscribeCode,
 };
 
-use super::{Refusal, Session, Wait, connect, subscribe};
+use super::{Refusal, Session, Wait, connect, join, subscribe};
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::turn::{Effect, TokenKind, Turn};
 
@@ -52,7 +54,7 @@ pub(crate) fn handle_verdict(
         return Err(DisconnectCode::Expired.into());
     }
     session.expire_at = expire_at;
-    set_info(session, claims.info);
+    set_info(session, &claims.info);
     let result = RefreshResult {
         client: session.info.as_ref().map(|info| info.client.clone()).unwrap_or_default(),
         version: turn.rules.version.clone(),
@@ -63,10 +65,12 @@ pub(crate) fn handle_verdict(
     Ok(())
 }
 
-/// Replaces what others see of this connection from now on.
-pub(crate) fn set_info(session: &mut Session, conn_info: bytes::Bytes) {
-    if let Some(info) = session.info.as_mut().filter(|info| info.conn_info != conn_info) {
-        *info = Arc::new(ClientInfo { conn_info, ..(**info).clone() });
+/// Replaces what others see of this connection from now on, unless there is nothing new to see.
+pub(crate) fn set_info(session: &mut Session, conn_info: &Bytes) {
+    let is_new = |info: &Arc<ClientInfo>| !conn_info.is_empty() && info.conn_info != conn_info;
+    let of_channels = session.subscriptions.iter_mut().map(|subscription| &mut subscription.info);
+    for info in session.info.iter_mut().chain(of_channels).filter(|info| is_new(info)) {
+        *info = Arc::new(ClientInfo { conn_info: conn_info.clone(), ..(**info).clone() });
     }
 }
 
@@ -109,11 +113,20 @@ pub(crate) fn handle_sub_verdict(
     channel: &str,
     verdict: Result<SubscriptionClaims, TokenRefusal>,
 ) -> Result<(), Refusal> {
-    let claims = verdict.map_err(|refusal| match refusal {
-        TokenRefusal::Expired => Refusal::Error(ErrorCode::TokenExpired),
-        TokenRefusal::Invalid => Refusal::Close(DisconnectCode::InvalidToken),
-        TokenRefusal::Unavailable => Refusal::Error(ErrorCode::Internal),
-    })?;
+    let claims = match verdict {
+        Ok(claims) => claims,
+        Err(TokenRefusal::Expired) => {
+            // An SDK would give the subscription up for 109 alone; told so first, it subscribes with a new token.
+            if let Some(index) = session.find(channel).filter(|index| is_of_client(session, *index))
+            {
+                let channel = join::leave(session, turn, index);
+                session.push(turn, channel, PushEvent::from(UnsubscribeCode::Expired));
+            }
+            return Err(ErrorCode::TokenExpired.into());
+        }
+        Err(TokenRefusal::Invalid) => return Err(DisconnectCode::InvalidToken.into()),
+        Err(TokenRefusal::Unavailable) => return Err(ErrorCode::Internal.into()),
+    };
     if !subscribe::is_for(session, &claims, channel) {
         return Err(DisconnectCode::InvalidToken.into());
     }
@@ -122,8 +135,19 @@ pub(crate) fn handle_sub_verdict(
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return Err(ErrorCode::Expired.into());
     }
-    session.subscriptions[index].expire_at = expire_at;
+    let subscription = &mut session.subscriptions[index];
+    subscription.expire_at = expire_at;
+    let chan_info = claims.grant.info;
+    if !chan_info.is_empty() && subscription.info.chan_info != chan_info {
+        subscription.info = Arc::new(ClientInfo { chan_info, ..(*subscription.info).clone() });
+    }
     let ttl = expire_at.map_or(0, |at| connect::ttl(turn.now, at));
     session.reply(turn, id, ReplyBody::SubRefresh { expires: expire_at.is_some(), ttl });
     Ok(())
+}
+
+/// Live, and begun by the client itself.
+fn is_of_client(session: &Session, index: usize) -> bool {
+    let subscription = &session.subscriptions[index];
+    subscription.joining.is_none() && !subscription.traits.is_server_side
 }

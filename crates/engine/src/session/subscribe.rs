@@ -22,12 +22,7 @@ pub(crate) fn begin(
     if request.channel.len() > rules.channels.max_length {
         return Err(ErrorCode::BadRequest.into());
     }
-    if session.find(&request.channel).is_some() {
-        return Err(ErrorCode::AlreadySubscribed.into());
-    }
-    if session.subscriptions.len() >= rules.client.channel_limit {
-        return Err(ErrorCode::LimitExceeded.into());
-    }
+    check_room(session, turn, &request.channel)?;
     if !matches!(&*request.delta, "" | DELTA_FOSSIL) {
         return Err(DisconnectCode::BadRequest.into());
     }
@@ -46,6 +41,16 @@ pub(crate) fn begin(
     channel::may_subscribe(rules, &view, session.user())?;
     let grant = SubscriptionGrant::default();
     start(session, turn, id, &request, grant, None)
+}
+
+fn check_room(session: &Session, turn: &Turn<'_>, channel: &str) -> Result<(), ErrorCode> {
+    if session.find(channel).is_some() {
+        return Err(ErrorCode::AlreadySubscribed);
+    }
+    if session.subscriptions.len() >= turn.rules.client.channel_limit {
+        return Err(ErrorCode::LimitExceeded);
+    }
+    Ok(())
 }
 
 /// The verdict on the subscription token.
@@ -90,6 +95,8 @@ fn start(
     if request.tags_filter {
         return Err(ErrorCode::BadRequest.into());
     }
+    // Again: the server API may have subscribed it while its token was verified.
+    check_room(session, turn, &request.channel)?;
     let rules = turn.rules;
     let view = channel::view(&rules.channels, &request.channel)?;
     let user = session.user();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: [`next`] is never later than the first of these times, as far as the Unix clock does not jump.
 
-use wire::protocol::{DisconnectCode, PushEvent, Reply, ReplyBody, UnsubscribeCode};
+use wire::protocol::{DisconnectCode, ErrorCode, PushEvent, Reply, ReplyBody, UnsubscribeCode};
 use wire::websocket::encoder::{self, FrameKind};
 
 use super::{Phase, PingStyle, Refusal, Session, join};
@@ -35,10 +35,14 @@ impl Timers {
         }
     }
 
+    /// Who it is, is known: what its connect reply still waits for is not the peer's doing.
+    pub(crate) fn handle_admitted(&mut self) {
+        self.stale_at_ms = NEVER;
+    }
+
     /// The session is live: the first ping comes at a random moment in the second half of the interval, so that a
     /// fleet that came at once does not ping at once (§1.7).
     pub(crate) fn handle_connected(&mut self, now: Now, rules: &ClientRules, random: &mut Random) {
-        self.stale_at_ms = NEVER;
         let interval = rules.ping_interval_ms;
         if interval > 0 {
             let half = interval / 2;
@@ -104,6 +108,11 @@ pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
     while let Some(index) = session.subscriptions.iter().position(over) {
         if session.subscriptions[index].traits.is_server_side {
             return session.doom(turn.out, DisconnectCode::SubscriptionExpired);
+        }
+        if session.subscriptions[index].joining.is_some() {
+            // It was not even answered.
+            join::abort(session, turn, index, ErrorCode::Expired);
+            continue;
         }
         let channel = join::leave(session, turn, index);
         session.push(turn, channel, PushEvent::from(UnsubscribeCode::Expired));

@@ -1,7 +1,7 @@
 //! How sessions begin, are kept alive, expire and end; and what of them others see.
 
 use engine::broker::Order;
-use engine::claims::{SubscriptionClaims, TokenRefusal};
+use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use engine::rules::PersonalChannel;
 
 use crate::world::{BEGIN, World, claims, rules};
@@ -115,12 +115,6 @@ fn a_subscription_expires_with_2501_unless_its_token_is_refreshed() {
         world.settle();
     }
     assert!(world.hears(key).last().unwrap().contains(r#""expires":true,"ttl":5"#));
-    world.says(key, r#"{"id":4,"sub_refresh":{"channel":"closed:b","token":"t"}}"#);
-    world.verify_subscription(Err(TokenRefusal::Expired));
-    assert!(
-        world.hears(key)[0].contains(r#""code":109"#),
-        "an expired token makes nothing immortal"
-    );
     world.says(key, r#"{"id":5,"sub_refresh":{"channel":"closed:b","token":"t"}}"#);
     world.verify_subscription(Ok(grant("ann", "closed:b", Some(BEGIN + 900))));
     let heard = world.live(&[key], 35);
@@ -131,6 +125,81 @@ fn a_subscription_expires_with_2501_unless_its_token_is_refreshed() {
     );
     assert!(!heard.contains(r#""channel":"closed:b""#), "{heard}");
     assert!(world.closes.is_empty());
+}
+
+#[test]
+fn an_expired_token_makes_nothing_immortal_but_sends_the_client_for_another() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
+    world.verify_subscription(Ok(grant("ann", "closed:a", Some(BEGIN + 5))));
+    world.settle();
+    world.hears(key);
+    world.says(key, r#"{"id":3,"sub_refresh":{"channel":"closed:a","token":"t"}}"#);
+    world.verify_subscription(Err(TokenRefusal::Expired));
+    let heard = world.hears(key);
+    assert!(heard[0].contains(r#""unsubscribe":{"code":2501"#), "{heard:?}");
+    assert!(heard[1].contains(r#""id":3,"error":{"code":109"#), "{heard:?}");
+    assert_eq!(world.worker.subscription_count(), 0);
+}
+
+#[test]
+fn an_order_and_a_token_for_one_channel_make_one_subscription() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.hears(key);
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
+    let order = Order::Subscribe {
+        channel: "closed:a".to_owned(),
+        expire_at: None,
+        grant: engine::claims::SubscriptionGrant::default(),
+        recover_since: None,
+    };
+    world.order("ann", order);
+    world.verify_subscription(Ok(grant("ann", "closed:a", None)));
+    world.settle();
+    assert!(world.hears(key)[1].contains(r#""id":2,"error":{"code":105"#));
+    world.publish("closed:a", 1);
+    world.settle();
+    assert_eq!(world.hears(key).len(), 1);
+}
+
+#[test]
+fn a_refresh_changes_what_others_see_and_nothing_where_it_says_nothing() {
+    let mut world = World::new();
+    let with_info = |info: &str| ConnectionClaims { info: info.to_owned().into(), ..claims("ann") };
+    let key = world.user(with_info(r#"{"name":"Ann"}"#));
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"kept:a"}}"#);
+    world.settle();
+    world.hears(key);
+    for (info, seen) in [("", "Ann"), (r#"{"name":"Anna"}"#, "Anna")] {
+        world.says(key, r#"{"id":3,"refresh":{"token":"t"}}"#);
+        world.verify(Ok(with_info(info)));
+        world.says(key, r#"{"id":4,"publish":{"channel":"kept:a","data":1}}"#);
+        world.settle();
+        let heard = world.hears(key).join("\n");
+        assert!(heard.contains(&format!(r#""conn_info":{{"name":"{seen}"}}"#)), "{heard}");
+    }
+}
+
+#[test]
+fn a_pong_does_not_wait_for_a_verdict() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.hears(key);
+    world.says(key, r#"{"id":2,"refresh":{"token":"slow"}}"#);
+    world.live(&[key], 60);
+    assert!(world.closes.is_empty(), "{:?}", world.closes);
+}
+
+#[test]
+fn a_name_that_the_server_gives_may_be_anything() {
+    let mut rules = rules();
+    rules.client.personal_channel =
+        Some(PersonalChannel { namespace: "people".to_owned(), single_connection: false });
+    let mut world = World::with(rules);
+    let key = world.user(claims("zoë"));
+    assert!(world.hears(key)[0].contains("people:#zoë"));
 }
 
 #[test]

@@ -485,7 +485,7 @@ impl World {
             OrderKind::Disconnect => Order::Disconnect(DisconnectCode::ForceDisconnect.into()),
             OrderKind::Refresh => {
                 let expire_at = Some(self.now().unix_ms / 1000 + 5);
-                Order::Refresh { expire_at, expired: false }
+                Order::Refresh { info: Bytes::new(), expire_at, expired: false }
             }
         };
         if matches!(order, Order::Refresh { .. }) {

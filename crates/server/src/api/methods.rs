@@ -199,7 +199,10 @@ impl Api {
     fn refresh(&self, params: &[u8]) -> Outcome {
         let request: request::Refresh = serde_json::from_slice(params)?;
         let expire_at = Some(request.expire_at).filter(|at| *at > 0);
-        self.order(params, Order::Refresh { expire_at, expired: request.expired })
+        self.order(
+            params,
+            Order::Refresh { info: Bytes::new(), expire_at, expired: request.expired },
+        )
     }
 
     /// Tells every worker of every node; nobody waits for them.
@@ -213,7 +216,7 @@ impl Api {
             .into());
         }
         let Whom { user, client, whitelist, .. } = whom;
-        let target = Target { user, client, except: whitelist };
+        let target = Target { user, client, except: whitelist, admitted_before: None };
         self.asker.tell(BrokerRequest::Control(Arc::new(Control { target, order })));
         Ok("{}".to_owned())
     }

@@ -26,6 +26,7 @@ use wire::websocket::encoder::{self, FrameKind};
 use super::connection::{Connection, State};
 use super::inbox::{Inbox, Input, WAKE};
 use super::{Arrival, Census, Parts, Report, Traffic};
+use crate::admission::UserPermit;
 use crate::limits::{
     CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, SLICES_PER_WRITE,
 };
@@ -46,11 +47,22 @@ pub(super) struct Driver {
     inflater: Inflater,
     /// Connections that had more to read than one turn takes.
     unread: Vec<SessionKey>,
+    /// Connections that are not read, because so much of what they sent waits for answers from elsewhere.
+    paused: Vec<SessionKey>,
     /// When those that do not answer our close frame are cut off, in order of time.
     farewells: VecDeque<(u64, SessionKey)>,
     drain: Option<Drain>,
     traffic: Traffic,
     closes: CloseCounts,
+}
+
+/// When reading ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// When the kernel has no more for now.
+    UntilDrained,
+    /// Only when it says that nothing will ever follow.
+    UntilEnd,
 }
 
 /// Ending all connections without ending them all at once.
@@ -85,6 +97,7 @@ impl Driver {
             read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             inflater: Inflater::default(),
             unread: Vec::new(),
+            paused: Vec::new(),
             farewells: VecDeque::new(),
             drain: None,
             traffic: Traffic::default(),
@@ -106,9 +119,10 @@ impl Driver {
                 }
             }
             for key in std::mem::take(&mut self.unread) {
-                self.read(key);
+                self.read(key, Reading::UntilDrained);
             }
             self.turn();
+            self.resume_paused();
         }
         self.parts.broker.detach(self.party);
         Ok(())
@@ -192,6 +206,7 @@ impl Driver {
     }
 
     fn handle_arrival(&mut self, now: Now, arrival: Arrival) {
+        let vouched_user = arrival.user.clone();
         let key = self.engine.handle_open(now, arrival.opening());
         let (mut connection, mut early) = arrival.into_connection(key, self.parts.wire.limits);
         let slot = key.slot as usize;
@@ -207,10 +222,16 @@ impl Driver {
         if self.drain.is_some() {
             return self.engine.close(now, key, DisconnectCode::Shutdown);
         }
+        if let Some(user) = vouched_user {
+            match self.parts.admission.user(&user) {
+                Ok(permit) => self.permit_user(key, permit),
+                Err(_) => return self.engine.close(now, key, DisconnectCode::ConnectionLimit),
+            }
+        }
         if !early.is_empty() {
             self.handle_bytes(key, &mut early);
         }
-        self.read(key);
+        self.read(key, Reading::UntilDrained);
     }
 
     fn handle_ready(&mut self, slot: usize, event: &mio::event::Event) {
@@ -225,8 +246,29 @@ impl Driver {
             outbox.set_blocked(false);
             self.flush(key);
         }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(key);
+        if event.is_read_closed() || event.is_error() {
+            // No other event will tell of the end, so it must be read now.
+            self.read(key, Reading::UntilEnd);
+        } else if event.is_readable() {
+            self.read(key, Reading::UntilDrained);
+        }
+    }
+
+    /// Reads those again that can go on.
+    fn resume_paused(&mut self) {
+        let Driver { engine, paused, unread, .. } = self;
+        paused.retain(|key| {
+            let is_congested = engine.is_congested(*key);
+            if !is_congested {
+                unread.push(*key);
+            }
+            is_congested
+        });
+    }
+
+    fn permit_user(&mut self, key: SessionKey, permit: Option<UserPermit>) {
+        if let Some(connection) = self.connection(key) {
+            connection.user_permit = permit;
         }
     }
 
@@ -236,10 +278,15 @@ impl Driver {
     }
 
     /// Reads until the kernel has no more, or until others have waited long enough.
-    fn read(&mut self, key: SessionKey) {
+    fn read(&mut self, key: SessionKey, reading: Reading) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut is_drained = false;
         for _ in 0..READS_PER_TURN {
+            if self.engine.is_congested(key) {
+                self.paused.push(key);
+                is_drained = true;
+                break;
+            }
             let Some(connection) = self.connection(key) else {
                 is_drained = true;
                 break;
@@ -251,7 +298,7 @@ impl Driver {
                 }
                 Ok(result) => {
                     self.traffic.received += result.count as u64;
-                    is_drained = result.is_drained;
+                    is_drained = result.is_drained && reading == Reading::UntilDrained;
                     self.handle_bytes(key, &mut buffer[..result.count]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => is_drained = true,
@@ -299,7 +346,8 @@ impl Driver {
                 }));
                 if handled.is_err() {
                     // A session's own state may be broken: it goes, the others stay.
-                    error!("a session had panicked and is closed");
+                    let (user, client) = self.who(key);
+                    error!(user, client, "a session had panicked and is closed");
                     self.engine.close(now, key, DisconnectCode::ServerError);
                 }
             }
@@ -314,9 +362,12 @@ impl Driver {
                 };
                 let was_open = connection.state == State::Open;
                 connection.state = State::Closed;
+                self.engine.hang_up(now, key);
                 if was_open {
+                    let (user, client) = self.who(key);
+                    debug!(code, user, client, "the client closed");
+                    self.closes.count(DisconnectCode::ConnectionClosed.number());
                     self.say_goodbye(key, encoder::close_answer(close.as_ref()));
-                    debug!(code, "the client closed");
                 }
                 self.finish(key);
             }
@@ -326,11 +377,15 @@ impl Driver {
     /// The peer broke RFC 6455: say so and go.
     fn handle_breach(&mut self, key: SessionKey, failure: ProtocolError) {
         let code = failure.close_code();
-        debug!(code = code.number(), reason = %failure, "the client broke the WebSocket protocol");
-        self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
-        if let Some(connection) = self.connection(key) {
-            // What else it sent cannot be understood.
-            connection.state = State::Closed;
+        let (user, client) = self.who(key);
+        debug!(code = code.number(), reason = %failure, user, client, "the client broke the WebSocket protocol");
+        let Some(connection) = self.connection(key) else { return };
+        // What else it sent cannot be understood.
+        let before = std::mem::replace(&mut connection.state, State::Closed);
+        self.engine.hang_up(self.parts.clock.now(), key);
+        if before == State::Open {
+            self.closes.count(code.number());
+            self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
         }
         self.finish(key);
     }
@@ -395,10 +450,7 @@ impl Driver {
     }
 
     fn close(&mut self, key: SessionKey, disconnect: &Disconnect) {
-        let (user, client) = match self.engine.identity(key) {
-            Some(identity) => (identity.user.to_owned(), identity.client.to_owned()),
-            None => return,
-        };
+        let (user, client) = self.who(key);
         let now_ms = self.parts.clock.now().monotonic_ms;
         let Some(connection) = self.connection(key) else {
             return;
@@ -419,6 +471,14 @@ impl Driver {
         // A number that may not stand in a close frame was refused when it was given.
         let code = CloseCode::new(code).unwrap_or(CloseCode::AWAY);
         self.say_goodbye(key, encoder::close_frame(code.number(), reason));
+    }
+
+    /// User and client id of a session, for logs.
+    fn who(&self, key: SessionKey) -> (String, String) {
+        let identity = self.engine.identity(key);
+        identity.map_or_else(Default::default, |identity| {
+            (identity.user.to_owned(), identity.client.to_owned())
+        })
     }
 
     /// Writes what is queued, in as few system calls as possible.

@@ -128,7 +128,7 @@ fn ids_and_members_decide_what_a_command_is() {
     let both = one(r#"{"id":1,"publish":{"channel":"p"},"unsubscribe":{"channel":"u"}}"#).unwrap();
     assert_eq!(both.request, Request::Unsubscribe { channel: "u".into() });
     let null = one(r#"{"id":1,"connect":null,"publish":{"channel":"p","data":null}}"#).unwrap();
-    assert!(matches!(null.request, Request::Publish(request) if request.data.is_empty()));
+    assert!(matches!(null.request, Request::Publish(request) if request.data == "null"));
 }
 
 #[test]
@@ -155,6 +155,7 @@ fn what_is_not_json_of_this_protocol_is_refused() {
             "{short}"
         );
     }
+    assert!(is_json("\"\u{ff}\"".as_bytes()) && !is_json(b"\"\xff\""), "JSON text is UTF-8");
     // A payload is passed through at any depth, without recursion on our side.
     for depth in [10_000, 1_000_000] {
         assert!(decode_commands(Codec::Json, deep(depth).as_bytes()).is_ok());
@@ -162,7 +163,7 @@ fn what_is_not_json_of_this_protocol_is_refused() {
     }
     assert_eq!(decode_commands(Codec::Json, b""), Err(DecodeError::Empty));
     assert_eq!(decode_commands(Codec::Json, b"\n"), Err(DecodeError::Empty));
-    assert_eq!(decode_commands(Codec::Json, &b"{}\n".repeat(5000)), Err(DecodeError::TooMany));
+    assert_eq!(decode_commands(Codec::Json, &b"{}\n".repeat(20_000)), Err(DecodeError::TooMany));
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn what_is_not_protobuf_of_this_protocol_is_refused() {
     assert_eq!(refused(b"\x02\x00\x01"), DecodeError::Protobuf, "field number zero");
     assert_eq!(refused(b"\x05\x08\x01\x32\x7f\x0a"), DecodeError::Truncated, "an inner length");
     assert_eq!(refused(b"\x07\x08\x01\x32\x03\x0a\x01\xff"), DecodeError::Protobuf, "not UTF-8");
-    assert_eq!(refused(&[0; 5000]), DecodeError::TooMany);
+    assert_eq!(refused(&[0; 20_000]), DecodeError::TooMany);
     // Unknown fields of every wire type are skipped; two pongs stand behind.
     let unknown = b"\x11\xa8\x06\x01\xa9\x06\0\0\0\0\0\0\0\0\xaa\x06\x01\x78\x00\x00";
     let commands = decode_commands(Codec::Protobuf, unknown).unwrap();

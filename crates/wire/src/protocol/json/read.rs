@@ -35,6 +35,16 @@ fn payload(raw: Raw<'_>) -> Bytes {
         .map_or_else(Bytes::new, |text| Bytes::copy_from_slice(text.as_bytes()))
 }
 
+/// What is published may be `null`, which is a JSON value like any other.
+fn content<'de: 'a, 'a, D: serde::Deserializer<'de>>(from: D) -> Result<Raw<'a>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+/// The text of what is published, as it is.
+fn verbatim(raw: Raw<'_>) -> Bytes {
+    raw.map_or_else(Bytes::new, |text| Bytes::copy_from_slice(text.get().as_bytes()))
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawCommand<'a> {
@@ -121,7 +131,7 @@ struct RawChannel<'a> {
 struct RawPublish<'a> {
     #[serde(borrow)]
     channel: Text<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "content")]
     data: Raw<'a>,
     r#type: i32,
 }
@@ -194,7 +204,7 @@ impl From<RawCommand<'_>> for Command {
         } else if let Some(publish) = raw.publish {
             Request::Publish(p::PublishRequest {
                 channel: publish.channel.into_owned(),
-                data: payload(publish.data),
+                data: verbatim(publish.data),
                 kind: publish.r#type,
             })
         } else if let Some(presence) = raw.presence {

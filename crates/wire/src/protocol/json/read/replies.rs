@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Empty, Raw, RawData, Text, object, pairs, payload};
+use super::{Empty, Raw, RawData, Text, content, object, pairs, payload, verbatim};
 use crate::protocol::{self as p, DecodeError, PushEvent, Reply, ReplyBody, StreamPosition};
 
 pub(in crate::protocol::json) fn reply(line: &[u8]) -> Result<Reply, DecodeError> {
@@ -71,7 +71,7 @@ struct RawPush<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawPublication<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "content")]
     data: Raw<'a>,
     #[serde(borrow)]
     info: Option<RawInfo<'a>>,
@@ -285,7 +285,7 @@ fn publications(raw: Vec<RawPublication<'_>>) -> Vec<Arc<p::Publication>> {
 impl From<RawPublication<'_>> for p::Publication {
     fn from(raw: RawPublication<'_>) -> p::Publication {
         p::Publication {
-            data: payload(raw.data),
+            data: verbatim(raw.data),
             info: raw.info.map(p::ClientInfo::from),
             offset: raw.offset,
             tags: pairs(raw.tags),
