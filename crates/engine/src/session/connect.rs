@@ -68,6 +68,7 @@ pub(crate) fn handle_verdict(
 /// Answers the connect command with an error; the connection is then of no use (§1.8).
 pub(crate) fn refuse(session: &mut Session, turn: &mut Turn<'_>, id: u32, code: ErrorCode) {
     session.phase = Phase::Refused;
+    session.timers.handle_refused(turn.now, &turn.rules.client);
     session.reply_error(turn, id, code);
 }
 

@@ -40,6 +40,11 @@ impl Timers {
         self.stale_at_ms = NEVER;
     }
 
+    /// The connect command was refused: nothing can follow, and the peer may not be there to go.
+    pub(crate) fn handle_refused(&mut self, now: Now, rules: &ClientRules) {
+        *self = Timers { scheduled: self.scheduled, ..Timers::new(now, rules) };
+    }
+
     /// The session is live: the first ping comes at a random moment in the second half of the interval, so that a
     /// fleet that came at once does not ping at once (§1.7).
     pub(crate) fn handle_connected(&mut self, now: Now, rules: &ClientRules, random: &mut Random) {

@@ -1,10 +1,10 @@
 //! How sessions begin, are kept alive, expire and end; and what of them others see.
 
-use engine::broker::Order;
+use engine::broker::{BrokerError, BrokerEvent, Order};
 use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use engine::rules::PersonalChannel;
 
-use crate::world::{BEGIN, World, claims, rules};
+use crate::world::{BEGIN, World, claims, rules, subscribed_to};
 
 #[test]
 fn commands_behind_a_token_wait_for_its_verdict_and_keep_their_order() {
@@ -41,6 +41,24 @@ fn a_refused_token_has_its_code() {
     let key = refused(&mut world, TokenRefusal::Unavailable);
     assert!(world.hears(key)[0].contains(r#""code":100,"#), "temporary: the client comes back");
     world.assert_nothing_is_left();
+}
+
+#[test]
+fn whoever_was_refused_and_does_not_go_is_sent_away() {
+    let mut world = World::new();
+    let key = world.open();
+    world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
+    world.verify(Ok(subscribed_to("ann", &["kept:a"])));
+    // The broker cannot say where the channel stands.
+    match world.lose() {
+        Some(BrokerEvent::Reply { id, .. }) => {
+            world.happens(BrokerEvent::Reply { id, result: Err(BrokerError::Unavailable) });
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(world.hears(key)[0].contains(r#""id":1,"error":{"code":100"#));
+    world.pass(12);
+    assert_eq!(world.code(key), 3502);
 }
 
 #[test]

@@ -54,7 +54,7 @@ const fn channel(name: &'static str, kind: Kind) -> Channel {
     Channel { name, kind }
 }
 
-pub(crate) const SERVER_SIDE: &str = "server:a";
+pub(crate) const SERVER_SIDE: [&str; 2] = ["server:a", "server:b"];
 
 pub(crate) const CHANNELS: &[Channel] = &[
     channel("plain:a", Kind::Plain),
@@ -65,11 +65,14 @@ pub(crate) const CHANNELS: &[Channel] = &[
     channel("room:a", Kind::Room),
     channel("room:b", Kind::Room),
     channel("$kept:p", Kind::Private),
-    channel(SERVER_SIDE, Kind::ServerSide),
-    channel("server:b", Kind::ServerSide),
+    channel(SERVER_SIDE[0], Kind::ServerSide),
+    channel(SERVER_SIDE[1], Kind::ServerSide),
 ];
 
 const HISTORY_SIZE: u32 = 20;
+
+/// Less than what is retained, so that recoveries are cut off.
+const RECOVERY_MAX: u32 = 15;
 
 impl Kind {
     pub(crate) fn is_positioned(self) -> bool {
@@ -82,7 +85,7 @@ impl Kind {
 
     /// Publications that can be recovered.
     pub(crate) fn history_size(self) -> u64 {
-        if self.is_positioned() { u64::from(HISTORY_SIZE) } else { 0 }
+        if self.is_positioned() { u64::from(HISTORY_SIZE.min(RECOVERY_MAX)) } else { 0 }
     }
 }
 
@@ -129,7 +132,7 @@ fn rules() -> Rules {
     client.ping_interval_ms = 5_000;
     client.pong_timeout_ms = 2_000;
     client.position_check_delay_ms = 10_000;
-    client.recovery_max_publication_limit = HISTORY_SIZE;
+    client.recovery_max_publication_limit = RECOVERY_MAX;
     client.allow_anonymous_connect_without_token = true;
     let everybody = Permission { client: true, subscriber: true, anonymous: true };
     let plain = Namespace {
@@ -402,6 +405,7 @@ impl World {
             truth: &self.truth,
             now_ms: now.monotonic_ms,
             unix_seconds: now.unix_ms / 1000,
+            is_faultless: self.faults == 0,
         };
         let client_state = &mut self.clients[client];
         let closed = client_state.read(&at, bytes).map_err(|violation| Violation {
@@ -454,6 +458,7 @@ impl World {
             truth: &self.truth,
             now_ms: now.monotonic_ms,
             unix_seconds: now.unix_ms / 1000,
+            is_faultless: self.faults == 0,
         };
         act(&mut self.clients[client], &at);
     }
@@ -605,6 +610,10 @@ impl World {
             self.clients[client].retry_at_ms = u64::MAX;
         }
         self.run(15_000)?;
+        let gaps = self.counters().gaps_told;
+        Oracle::Gap.check(self.faults > 0 || gaps == 0, || {
+            format!("{gaps} gaps are told, though nothing went wrong")
+        })?;
         let mut remains: HashMap<&str, usize> = HashMap::new();
         for node in &mut self.nodes {
             *remains.entry("sockets").or_default() += node.sockets.len();

@@ -1,0 +1,203 @@
+//! Deliberate mistakes, each put into a copy of the engine: the simulated world must find it, by an oracle that is named
+//! here. A mistake that nobody finds means that an oracle sleeps.
+//!
+//! The product knows nothing of this: the copy lies in the target folder. Run by `make mutants`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A mistake: the line that is right, what stands there instead, and the oracles of which one must notice.
+struct Mutant {
+    name: &'static str,
+    file: &'static str,
+    right: &'static str,
+    wrong: &'static str,
+    oracles: &'static [&'static str],
+}
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "publications that come while a subscription joins are dropped",
+        file: "session/join.rs",
+        right: "joining.held.push_back(Held",
+        wrong: "drop(Held",
+        oracles: &["Gap"],
+    },
+    Mutant {
+        name: "the position of a publication is not checked",
+        file: "worker.rs",
+        right: "if offset > seated.offset + 1 {",
+        wrong: "if false {",
+        oracles: &["Gap"],
+    },
+    Mutant {
+        name: "a recovery may begin with a hole",
+        file: "recovery.rs",
+        right: "Some(first.offset) == since.offset.checked_add(1)",
+        wrong: "Some(first.offset) >= since.offset.checked_add(1)",
+        oracles: &["Gap"],
+    },
+    Mutant {
+        name: "a recovery may end before the top",
+        file: "recovery.rs",
+        right: "&& last.offset == top.offset",
+        wrong: "",
+        oracles: &["Gap"],
+    },
+    Mutant {
+        name: "a recovery is refused without need",
+        file: "recovery.rs",
+        right: "_ => since.offset == top.offset,",
+        wrong: "_ => false,",
+        oracles: &["Recovery"],
+    },
+    Mutant {
+        name: "a position of another life is taken for one of this",
+        file: "recovery.rs",
+        right: "let is_same_life = since.epoch.is_empty() || since.epoch == top.epoch;\n            let is_whole",
+        wrong: "let is_same_life = true;\n            let is_whole",
+        oracles: &["Recovery", "Order", "Gap"],
+    },
+    Mutant {
+        name: "what comes again is sent again",
+        file: "worker.rs",
+        right: "if has_lapsed || offset <= seated.offset {",
+        wrong: "if has_lapsed {",
+        oracles: &["Duplicate"],
+    },
+    Mutant {
+        name: "publications overtake the reply",
+        file: "worker.rs",
+        right: "if seated.phase == SeatPhase::Joining {",
+        wrong: "if false {",
+        oracles: &["ReplyFirst"],
+    },
+    Mutant {
+        name: "whoever leaves stays present",
+        file: "session/join.rs",
+        right: "if subscription.traits.is_present && has_entered {",
+        wrong: "if false && has_entered {",
+        oracles: &["Presence", "Leftover"],
+    },
+    Mutant {
+        name: "whoever leaves stays among the users",
+        file: "worker.rs",
+        right: "turn.users.remove(&info.user, key.slot);",
+        wrong: "",
+        oracles: &["Leftover", "Panic"],
+    },
+    Mutant {
+        name: "a session closes for more than one reason",
+        file: "session.rs",
+        right: "if self.phase != Phase::Closed {\n            self.phase = Phase::Closed;\n            self.blocked",
+        wrong: "if true {\n            self.phase = Phase::Closed;\n            self.blocked",
+        oracles: &["Close"],
+    },
+    Mutant {
+        name: "an outbox has no bound",
+        file: "outbox.rs",
+        right: "if self.is_blocked && self.queued + frame.len() > bound {",
+        wrong: "if false {",
+        oracles: &["Bound"],
+    },
+    Mutant {
+        name: "a lifetime never ends",
+        file: "session/timers.rs",
+        right: "if is_expired {",
+        wrong: "if false && is_expired {",
+        oracles: &["Expiry"],
+    },
+    Mutant {
+        name: "a silent channel is never checked",
+        file: "worker.rs",
+        right: "self.next_check_ms = now.monotonic_ms + delay_ms.max(1);",
+        wrong: "self.next_check_ms = u64::MAX - delay_ms;",
+        oracles: &["Gap"],
+    },
+    Mutant {
+        name: "an answer of the broker proves more than it says",
+        file: "hub.rs",
+        right: "if is_same_life && top.offset <= self.offset {",
+        wrong: "if is_same_life {",
+        oracles: &["Gap"],
+    },
+    Mutant {
+        name: "a gap in a subscription of the server is told like one of the client",
+        file: "session/join.rs",
+        right: "if session.subscriptions[index].traits.is_server_side {",
+        wrong: "if false {",
+        oracles: &["Close"],
+    },
+    Mutant {
+        name: "commands that waited are forgotten",
+        file: "session/join.rs",
+        right: "session.resume(turn, backlog);",
+        wrong: "drop(backlog);",
+        oracles: &["Answer", "Recovered"],
+    },
+];
+
+#[test]
+#[ignore = "builds the engine once for each mistake; run by `make mutants`"]
+fn every_deliberate_mistake_is_found() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let copy = workspace.join("target/mutants");
+    copy_sources(&workspace, &copy);
+    let (passes, output) = simulate(&copy);
+    assert!(passes, "the engine as it is must pass:\n{output}");
+    let mut asleep = Vec::new();
+    for mutant in MUTANTS {
+        let file = copy.join("crates/engine/src").join(mutant.file);
+        let right = fs::read_to_string(&file).unwrap();
+        let places = right.matches(mutant.right).count();
+        assert_eq!(places, 1, "{}: {:?} stands there {places} times", mutant.file, mutant.right);
+        fs::write(&file, right.replace(mutant.right, mutant.wrong)).unwrap();
+        let (_, output) = simulate(&copy);
+        fs::write(&file, right).unwrap();
+        let found = output.split(" breaks ").nth(1).and_then(|text| text.split(':').next());
+        println!("{}: {}", mutant.name, found.unwrap_or("not found"));
+        if !found.is_some_and(|oracle| mutant.oracles.contains(&oracle)) {
+            asleep.push(format!("{}: {found:?}\n{output}", mutant.name));
+        }
+    }
+    assert!(asleep.is_empty(), "not found as expected:\n{}", asleep.join("\n"));
+}
+
+/// Plays the fixed seeds: whether nothing is broken, and what was printed.
+fn simulate(copy: &Path) -> (bool, String) {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--locked", "-p", "engine", "--test", "sim", "fixed_seeds"])
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", copy.join("target"))
+        .env("RUSTFLAGS", "--cap-lints warn")
+        .env("RUST_BACKTRACE", "0")
+        .env("SIM_SEEDS", "60")
+        .env("SIM_SHORTEN", "0")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Copies what the workspace is built from; the folder's own target is kept, so that only the engine is built again.
+fn copy_sources(workspace: &Path, copy: &Path) {
+    let _absent = fs::remove_dir_all(copy.join("crates"));
+    fs::create_dir_all(copy).unwrap();
+    for file in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+        fs::copy(workspace.join(file), copy.join(file)).unwrap();
+    }
+    let mut folders = vec![PathBuf::from("crates")];
+    while let Some(folder) = folders.pop() {
+        fs::create_dir_all(copy.join(&folder)).unwrap();
+        for entry in fs::read_dir(workspace.join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = folder.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else {
+                fs::copy(entry.path(), copy.join(path)).unwrap();
+            }
+        }
+    }
+}
