@@ -81,11 +81,11 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Presence", "Leftover"],
     },
     Mutant {
-        name: "whoever leaves stays among the users",
-        file: "worker.rs",
-        right: "turn.users.remove(&info.user, key.slot);",
-        wrong: "",
-        oracles: &["Leftover", "Panic"],
+        name: "a channel that all have left remains",
+        file: "hub.rs",
+        right: "if channel.seats.is_empty() {",
+        wrong: "if false {",
+        oracles: &["Leftover"],
     },
     Mutant {
         name: "a session closes for more than one reason",
