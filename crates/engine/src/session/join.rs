@@ -1,7 +1,7 @@
 //! A subscription from the first request until it is live, and its end (§1.10).
 //!
-//! The order is: take a seat, so that publications wait here; have the broker's word that the channel is heard and
-//! read its stream; enter presence; answer; let go what waited; tell the others.
+//! The order is: take a seat, so that publications wait here; ask the broker to hear the channel and read its stream;
+//! enter presence, so that the next command finds it; with the broker's word answer; let go what waited; tell the others.
 //! Invariant: the answer precedes every publication of the subscription, and between the position answered and the
 //! first publication that follows there is no hole, or the client is told.
 
@@ -169,9 +169,17 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     let read = plan.read();
     let request = (!is_heard || read != JoinRead::Nothing)
         .then(|| turn.out.expect(session.key, Question::Join));
+    if let Some(id) = request {
+        let channel = name.clone();
+        turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
+    }
+    if plan.traits.is_present {
+        let (channel, info) = (name.clone(), info.clone());
+        turn.out.submit(BrokerRequest::AddPresence { channel, info });
+    }
     session.subscriptions.reserve_exact(1);
     session.subscriptions.push(Subscription {
-        channel: name.clone(),
+        channel: name,
         seat,
         info,
         expire_at: plan.expire_at,
@@ -188,9 +196,8 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
             answered: None,
         })),
     });
-    match request {
-        Some(id) => turn.out.submit(BrokerRequest::Subscribe { id, channel: name, read }),
-        None => handle_read(session, turn, request, Ok(JoinedStream::default())),
+    if request.is_none() {
+        handle_read(session, turn, request, Ok(JoinedStream::default()));
     }
 }
 
@@ -239,11 +246,6 @@ pub(crate) fn handle_read(
         channel.handle_position(turn.now.monotonic_ms, seat.channel, &top, gaps);
     }
     turn.hub.channel_mut(seat).is_heard = true;
-    let subscription = &session.subscriptions[index];
-    if traits.is_present {
-        let (channel, info) = (subscription.channel.clone(), subscription.info.clone());
-        turn.out.submit(BrokerRequest::AddPresence { channel, info });
-    }
     answer(session, turn, index, outcome, top);
 }
 
@@ -399,15 +401,11 @@ pub(crate) fn leave(session: &mut Session, turn: &mut Turn<'_>, index: usize) ->
         session.subscriptions = Vec::new();
     }
     let channel = subscription.channel;
-    let (has_entered, is_live) = match &subscription.joining {
-        None => (true, true),
-        Some(joining) => (joining.answered.is_some(), false),
-    };
-    if subscription.traits.is_present && has_entered {
+    if subscription.traits.is_present {
         let client = subscription.info.clone();
         turn.out.submit(BrokerRequest::RemovePresence { channel: channel.clone(), client });
     }
-    if subscription.traits.is_announced && is_live {
+    if subscription.traits.is_announced && subscription.joining.is_none() {
         let (channel, info) = (channel.clone(), subscription.info);
         let change = Membership::Leave;
         turn.out.submit(BrokerRequest::Announce { channel, info, change });

@@ -252,6 +252,48 @@ fn presence_and_leave_follow_a_session_out_of_the_door() {
 }
 
 #[test]
+fn presence_is_what_the_commands_before_it_made_it() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.hears(key);
+    let stats = r#"{"id":9,"presence_stats":{"channel":"people:x"}}"#;
+    let (join, leave) = (
+        r#"{"id":2,"subscribe":{"channel":"people:x"}}"#,
+        r#"{"id":3,"unsubscribe":{"channel":"people:x"}}"#,
+    );
+    for (commands, expected) in [
+        (vec![join, stats], r#""num_clients":1"#),
+        (vec![leave, stats], r#""num_clients":0"#),
+        (vec![join, leave, stats], r#""num_clients":0"#),
+        (vec![join, leave, join, stats], r#""num_clients":1"#),
+    ] {
+        world.says(key, &commands.join("\n"));
+        world.settle();
+        let heard = world.hears(key).join("\n");
+        assert!(heard.contains(expected), "{commands:?}: {heard}");
+    }
+    world.assert_nothing_is_left();
+    assert!(world.present("people:x").contains("num_clients: 0"));
+}
+
+#[test]
+fn nobody_is_present_whose_subscription_does_not_come_about() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    let subscribe = r#"{"id":2,"subscribe":{"channel":"people:x"}}"#;
+    world.says(key, subscribe);
+    world.cut(key);
+    assert!(world.present("people:x").contains("num_clients: 0"));
+    let key = world.user(claims("ann"));
+    world.says(key, subscribe);
+    let Some(BrokerEvent::Reply { id, .. }) = world.lose() else { panic!("the broker answers") };
+    world.happens(BrokerEvent::Reply { id, result: Err(BrokerError::Unavailable) });
+    let heard = world.hears(key).join("\n");
+    assert!(heard.contains(r#""id":2,"error":{"code":100"#), "{heard}");
+    assert!(world.present("people:x").contains("num_clients: 0"));
+}
+
+#[test]
 fn a_session_closes_for_one_reason() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
