@@ -90,8 +90,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a session closes for more than one reason",
         file: "session.rs",
-        right: "if self.phase != Phase::Closed {\n            self.phase = Phase::Closed;\n            self.blocked",
-        wrong: "if true {\n            self.phase = Phase::Closed;\n            self.blocked",
+        right: "            self.phase = Phase::Closed;\n            self.blocked = None;",
+        wrong: "            self.blocked = None;",
         oracles: &["Close"],
     },
     Mutant {

@@ -110,6 +110,17 @@ impl Link {
         was_there
     }
 
+    /// What is behind the oldest answer arrives before it.
+    pub(crate) fn overtake_answer(&self) {
+        self.mailbox.with(|events| {
+            let is_answer = |event: &BrokerEvent| matches!(event, BrokerEvent::Reply { .. });
+            if let Some(answer) = events.iter().position(is_answer).and_then(|at| events.remove(at))
+            {
+                events.push_back(answer);
+            }
+        });
+    }
+
     /// The oldest answer becomes an error.
     pub(crate) fn fail(&mut self) -> bool {
         self.mailbox.with(|events| {

@@ -305,7 +305,7 @@ impl Node {
 }
 
 /// Bytes that one input makes a session say at most: a history reply, or a recovery.
-const ONE_INPUT_MAX: usize = 32 * 1024;
+const ONE_INPUT_MAX: usize = 8 * 1024;
 
 /// The grace of the rules.
 pub(crate) const EXPIRED_CLOSE_DELAY_MS: i64 = 3_000;

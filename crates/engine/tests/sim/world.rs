@@ -235,6 +235,7 @@ impl World {
                     self.nodes[node].verify(now, &self.broker)?;
                 }
             }
+            Step::SlowAnswer { node } => self.nodes[node].link.overtake_answer(),
             Step::Write { client } => self.write(client)?,
             Step::Read { client, bytes } => self.read(client, bytes)?,
             Step::Dial { client, node } => self.dial(client, node),
