@@ -4,6 +4,7 @@
 
 mod api;
 mod commands;
+mod ends;
 mod frames;
 mod handshake;
 mod limits;

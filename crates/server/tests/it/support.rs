@@ -191,6 +191,11 @@ impl Peer {
         self.send(&frame);
     }
 
+    /// Sends nothing any more.
+    pub(crate) fn end(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// Sends a text message.
     pub(crate) fn say(&mut self, text: &str) {
         self.frame(FrameKind::Text, text.as_bytes());

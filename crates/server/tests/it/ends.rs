@@ -1,0 +1,65 @@
+//! How connections end: who is gone is noticed, counted and forgotten.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Fixture, Heard, Peer, upgrade};
+
+#[test]
+fn whoever_ends_its_side_with_the_last_word_is_gone_at_once() {
+    let fixture = Fixture::with(&[("server.workers", "1")]);
+    // Sent in one breath, word and end are often one event for the worker.
+    for id in 2..52 {
+        let mut peer = fixture.admitted();
+        peer.say(&format!(r#"{{"id":{id},"publish":{{"channel":"open:x","data":1}}}}"#));
+        peer.end();
+        let began = Instant::now();
+        while peer.next() != Heard::Cut {}
+        assert!(began.elapsed() < Duration::from_secs(5), "only the next ping noticed it");
+    }
+}
+
+#[test]
+fn a_user_that_a_proxy_names_has_as_many_connections_as_any_other() {
+    let fixture = Fixture::with(&[
+        ("client.user_connection_limit", "1"),
+        ("client.user_id_http_header", "X-User"),
+    ]);
+    let connect = || {
+        let mut peer = Peer::dial(fixture.address);
+        let (status, head, _) = peer.ask(&upgrade("X-User: ann\r\n"));
+        assert_eq!(status, 101, "{head}");
+        peer.say(r#"{"id":1,"connect":{}}"#);
+        peer
+    };
+    let mut first = connect();
+    assert!(first.hear().contains(r#""connect":{"#));
+    assert_eq!(connect().close_code(), 3504);
+    first.close(1000);
+    while first.next() != Heard::Cut {}
+    let mut second = connect();
+    assert!(second.hear().contains(r#""connect":{"#));
+}
+
+#[test]
+fn every_end_is_counted_with_its_code() {
+    let fixture = Fixture::start();
+    let mut leaving = fixture.admitted();
+    leaving.close(1000);
+    while leaving.next() != Heard::Cut {}
+    let mut breaking = fixture.admitted();
+    breaking.send(&[0x81, 2, b'{', b'}']);
+    assert_eq!(breaking.close_code(), 1002);
+    let mut silent = fixture.admitted();
+    silent.say("{}");
+    assert_eq!(silent.close_code(), 3501);
+    let began = Instant::now();
+    let expected = ["3000", "1002", "3501"]
+        .map(|code| format!("tidings_connections_closed_total{{code=\"{code}\"}} 1"));
+    loop {
+        let (_, _, page) = fixture.request("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        if expected.iter().all(|line| page.contains(line)) {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{expected:?} are not in\n{page}");
+    }
+}
