@@ -6,7 +6,7 @@ use bytes::Bytes;
 use wire::protocol::{
     self, ClientInfo, Codec, Publication, PushEvent, Reply, ReplyBody, SubscribeResult,
 };
-use wire::websocket::deflate::Deflater;
+use wire::websocket::deflate::{Deflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 
 /// How one session's messages become frames.
@@ -14,8 +14,8 @@ use wire::websocket::encoder::{self, FrameKind};
 pub struct Encoding {
     /// JSON or Protobuf.
     pub codec: Codec,
-    /// Whether permessage-deflate was negotiated.
-    pub deflate: bool,
+    /// Whether and how permessage-deflate was negotiated.
+    pub deflate: Option<Window>,
 }
 
 /// Turns replies into frames; owns the memory that this needs, once per worker.
@@ -31,7 +31,7 @@ pub struct Encoder {
 #[derive(Debug)]
 pub struct Variants {
     reply: Reply,
-    frames: [Option<Result<Bytes, NotJson>>; 4],
+    frames: [Option<Result<Bytes, NotJson>>; 6],
 }
 
 /// A payload that is no JSON value was to go into a JSON message (§1.4: that connection ends with 3506).
@@ -59,10 +59,11 @@ impl Encoder {
         };
         self.payload.clear();
         protocol::encode_reply(encoding.codec, reply, &mut self.payload);
-        let frame = if encoding.deflate && self.payload.len() >= self.deflate_min_size {
-            encoder::compressed_frame(kind, &self.payload, &mut self.deflater)
-        } else {
-            encoder::frame(kind, &self.payload)
+        let frame = match encoding.deflate {
+            Some(window) if self.payload.len() >= self.deflate_min_size => {
+                encoder::compressed_frame(kind, &self.payload, window, &mut self.deflater)
+            }
+            _ => encoder::frame(kind, &self.payload),
         };
         // One big message must not hold its size for ever.
         self.payload.shrink_to(PAYLOAD_KEPT);
@@ -74,7 +75,7 @@ impl Variants {
     /// Nothing is encoded yet.
     #[must_use]
     pub fn new(reply: Reply) -> Variants {
-        Variants { reply, frames: [const { None }; 4] }
+        Variants { reply, frames: [const { None }; 6] }
     }
 
     /// The frame for sessions of this encoding.
@@ -82,8 +83,12 @@ impl Variants {
     /// # Errors
     /// As [`Encoder::frame`].
     pub fn frame(&mut self, encoder: &mut Encoder, encoding: Encoding) -> Result<&Bytes, NotJson> {
-        let index =
-            usize::from(encoding.codec == Codec::Protobuf) + 2 * usize::from(encoding.deflate);
+        let deflate = match encoding.deflate {
+            None => 0,
+            Some(Window::Full) => 1,
+            Some(Window::Small) => 2,
+        };
+        let index = usize::from(encoding.codec == Codec::Protobuf) + 2 * deflate;
         let frame = self.frames[index].get_or_insert_with(|| encoder.frame(encoding, &self.reply));
         frame.as_ref().map_err(|error| *error)
     }

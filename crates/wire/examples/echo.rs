@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
-use wire::websocket::deflate::{Deflater, Inflater};
+use wire::websocket::deflate::{Deflater, Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{self, RequestHead};
 
@@ -54,7 +54,7 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
          Sec-WebSocket-Accept: {}\r\n{extensions}\r\n",
         accepted.accept
     )?;
-    echo(stream, &early, accepted.deflate.is_some())
+    echo(stream, &early, accepted.deflate.map(|negotiated| negotiated.window))
 }
 
 /// The request's head, and what came behind it.
@@ -74,9 +74,9 @@ fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-fn echo(mut stream: TcpStream, early: &[u8], has_deflate: bool) -> io::Result<()> {
+fn echo(mut stream: TcpStream, early: &[u8], deflate: Option<Window>) -> io::Result<()> {
     let limits = DecoderLimits { message_size: MESSAGE_MAX, inflated_size: MESSAGE_MAX };
-    let mut decoder = Decoder::new(Role::Server, limits, has_deflate);
+    let mut decoder = Decoder::new(Role::Server, limits, deflate.is_some());
     let (mut inflater, mut deflater) = (Inflater::default(), Deflater::new(1));
     let mut buffer = vec![0; 64 * 1024];
     let mut count = early.len();
@@ -84,6 +84,10 @@ fn echo(mut stream: TcpStream, early: &[u8], has_deflate: bool) -> io::Result<()
     loop {
         let mut input = &mut buffer[..count];
         loop {
+            let mut message = |kind, payload: &[u8]| match deflate {
+                Some(window) => encoder::compressed_frame(kind, payload, window, &mut deflater),
+                None => encoder::frame(kind, payload),
+            };
             let answer = match decoder.next(&mut inflater, &mut input) {
                 Ok(None) => break,
                 Ok(Some(Message::Pong(_))) => continue,
@@ -91,14 +95,8 @@ fn echo(mut stream: TcpStream, early: &[u8], has_deflate: bool) -> io::Result<()
                 Ok(Some(Message::Close(close))) => {
                     return stream.write_all(&encoder::close_answer(close.as_ref()));
                 }
-                Ok(Some(Message::Text(payload))) if has_deflate => {
-                    encoder::compressed_frame(FrameKind::Text, &payload, &mut deflater)
-                }
-                Ok(Some(Message::Binary(payload))) if has_deflate => {
-                    encoder::compressed_frame(FrameKind::Binary, &payload, &mut deflater)
-                }
-                Ok(Some(Message::Text(payload))) => encoder::frame(FrameKind::Text, &payload),
-                Ok(Some(Message::Binary(payload))) => encoder::frame(FrameKind::Binary, &payload),
+                Ok(Some(Message::Text(payload))) => message(FrameKind::Text, &payload),
+                Ok(Some(Message::Binary(payload))) => message(FrameKind::Binary, &payload),
                 Err(breach) => {
                     let code = breach.close_code().number();
                     return stream.write_all(&encoder::close_frame(code, &breach.to_string()));

@@ -129,7 +129,7 @@ impl World {
     }
 
     pub(crate) fn open(&mut self) -> SessionKey {
-        let encoding = Encoding { codec: Codec::Json, deflate: false };
+        let encoding = Encoding { codec: Codec::Json, deflate: None };
         let opening = Opening { encoding, user: None, ping_style: PingStyle::Protocol };
         self.worker.handle_open(self.now(), opening)
     }

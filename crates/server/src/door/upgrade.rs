@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 use wire::protocol::Codec;
+use wire::websocket::deflate::Window;
 use wire::websocket::handshake::{self, Accepted, Refusal, RequestHead};
 
 use crate::admission::{Admission, ConnectionPermit};
@@ -41,7 +42,7 @@ pub(crate) struct Sockets {
 /// What the request chose.
 struct Choice {
     codec: Codec,
-    deflate: bool,
+    deflate: Option<Window>,
     ping_style: PingStyle,
     user: Option<Box<str>>,
 }
@@ -108,7 +109,7 @@ impl Sockets {
         let user = self.user_header.as_ref().and_then(|name| request.headers().get(name));
         Choice {
             codec: if is_protobuf { Codec::Protobuf } else { Codec::Json },
-            deflate: accepted.deflate.is_some(),
+            deflate: accepted.deflate.map(|negotiated| negotiated.window),
             ping_style: match has("cf_ws_frame_ping_pong=true") {
                 true => PingStyle::Frame,
                 false => PingStyle::Protocol,

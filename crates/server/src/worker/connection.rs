@@ -8,6 +8,7 @@ use rustls::ServerConnection;
 use wire::protocol::Codec;
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits};
+use wire::websocket::deflate::Window;
 
 use super::socket::Socket;
 use crate::admission::{ConnectionPermit, UserPermit};
@@ -20,8 +21,8 @@ pub struct Arrival {
     pub early: Vec<u8>,
     /// JSON or Protobuf.
     pub codec: Codec,
-    /// Whether permessage-deflate was negotiated.
-    pub deflate: bool,
+    /// Whether and how permessage-deflate was negotiated.
+    pub deflate: Option<Window>,
     /// Who pings.
     pub ping_style: PingStyle,
     /// User id that a reverse proxy vouches for.
@@ -82,7 +83,7 @@ impl Arrival {
         let connection = Connection {
             key,
             socket,
-            decoder: Decoder::new(Role::Server, limits, self.deflate),
+            decoder: Decoder::new(Role::Server, limits, self.deflate.is_some()),
             state: State::Open,
             user_permit: None,
             _permit: self.permit,

@@ -8,8 +8,20 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 /// Compresses messages, each by itself.
 #[derive(Debug)]
 pub struct Deflater {
-    compress: Compress,
+    level: Compression,
+    full: Compress,
+    /// Made when first needed: hardly a peer asks for it.
+    small: Option<Compress>,
     out: Vec<u8>,
+}
+
+/// How far back a compressed message may refer. Two sizes, so that few forms of a message are to be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// 32 KiB, the most that the format knows.
+    Full,
+    /// 512 bytes, for a peer that has no room for all; it fits wherever 9 bits or more were asked for.
+    Small,
 }
 
 /// Inflates messages, each by itself.
@@ -30,6 +42,13 @@ pub enum InflateError {
 /// Every block that ends a message ends so, and the sender leaves it out (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
+/// The extension as it always is.
+const BASE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+const FULL_WINDOW_BITS: u8 = 15;
+
+const SMALL_WINDOW_BITS: u8 = 9;
+
 /// Bytes by which an output grows at least.
 const STEP: usize = 4096;
 
@@ -40,25 +59,28 @@ impl Deflater {
     /// `level` from 1 (fast) to 9 (small).
     #[must_use]
     pub fn new(level: u32) -> Deflater {
-        let compress = Compress::new(Compression::new(level.clamp(1, 9)), false);
-        Deflater { compress, out: Vec::new() }
+        let level = Compression::new(level.clamp(1, 9));
+        Deflater { level, full: Compress::new(level, false), small: None, out: Vec::new() }
     }
 
     /// The compressed payload, without its tail; `None` when the library refuses, which it has no reason to.
-    pub fn deflate(&mut self, payload: &[u8]) -> Option<&[u8]> {
-        self.compress.reset();
+    pub fn deflate(&mut self, window: Window, payload: &[u8]) -> Option<&[u8]> {
+        let compress = match window {
+            Window::Full => &mut self.full,
+            Window::Small => self.small.get_or_insert_with(|| {
+                Compress::new_with_window_bits(self.level, false, SMALL_WINDOW_BITS)
+            }),
+        };
+        compress.reset();
         self.out.clear();
         self.out.shrink_to(SCRATCH_KEPT);
         let mut consumed = 0;
         loop {
             self.out.reserve(STEP.max((payload.len() - consumed) / 2));
-            let before = self.compress.total_in();
-            let status = self.compress.compress_vec(
-                &payload[consumed..],
-                &mut self.out,
-                FlushCompress::Sync,
-            );
-            consumed += usize::try_from(self.compress.total_in() - before).ok()?;
+            let before = compress.total_in();
+            let status =
+                compress.compress_vec(&payload[consumed..], &mut self.out, FlushCompress::Sync);
+            consumed += usize::try_from(compress.total_in() - before).ok()?;
             match status {
                 // Room left over means that everything was flushed.
                 Ok(Status::Ok | Status::BufError)
@@ -129,9 +151,13 @@ impl Inflater {
     }
 }
 
-/// What was agreed: nothing but the fact, since neither side keeps context.
+/// What was agreed; neither side keeps context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiated {
+    /// How far back our messages may refer.
+    pub window: Window,
+    /// Whether the client asked for a window of ours, and so is told which it gets (RFC 7692 §7.1.2.1).
+    tells_server_window: bool,
     /// Whether the client said that it can be told its window size, and so is.
     tells_client_window: Option<u8>,
 }
@@ -140,16 +166,23 @@ impl Negotiated {
     /// The response's extension, for `Sec-WebSocket-Extensions`.
     #[must_use]
     pub fn header(&self) -> String {
-        let base = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-        match self.tells_client_window {
-            Some(bits) => format!("{base}; client_max_window_bits={bits}"),
-            None => base.to_owned(),
+        let mut header = BASE.to_owned();
+        if self.tells_server_window {
+            let bits = match self.window {
+                Window::Full => FULL_WINDOW_BITS,
+                Window::Small => SMALL_WINDOW_BITS,
+            };
+            header.push_str(&format!("; server_max_window_bits={bits}"));
         }
+        if let Some(bits) = self.tells_client_window {
+            header.push_str(&format!("; client_max_window_bits={bits}"));
+        }
+        header
     }
 }
 
 /// Accepts the first offer that we can keep (RFC 7692 §5.1, §7.1). An offer with an unknown, repeated or malformed
-/// parameter is passed over, as is one that limits our own window, which is always 15 bits.
+/// parameter is passed over, as is one that limits our window to 8 bits, which the library does not have.
 #[must_use]
 pub fn negotiate(offers: &str) -> Option<Negotiated> {
     offers.split(',').find_map(negotiate_one)
@@ -161,7 +194,7 @@ fn negotiate_one(offer: &str) -> Option<Negotiated> {
         return None;
     }
     let mut seen = Vec::new();
-    let mut tells_client_window = None;
+    let (mut server_bits, mut client_bits) = (None, None);
     for part in parts {
         let (name, value) = match part.split_once('=') {
             Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
@@ -173,20 +206,27 @@ fn negotiate_one(offer: &str) -> Option<Negotiated> {
         seen.push(name);
         match (name, value) {
             ("server_no_context_takeover" | "client_no_context_takeover", None) => {}
-            ("server_max_window_bits", Some("15")) => {}
+            ("server_max_window_bits", Some(value)) => {
+                server_bits = Some(parse_window(value).filter(|bits| *bits >= SMALL_WINDOW_BITS)?);
+            }
             // Whatever window the client uses fits into ours.
             ("client_max_window_bits", None) => {}
-            ("client_max_window_bits", Some(value)) => {
-                let bits: u8 = value.parse().ok().filter(|bits| (8..=15).contains(bits))?;
-                if value.len() != bits.to_string().len() {
-                    return None;
-                }
-                tells_client_window = Some(bits);
-            }
+            ("client_max_window_bits", Some(value)) => client_bits = Some(parse_window(value)?),
             _ => return None,
         }
     }
-    Some(Negotiated { tells_client_window })
+    let is_small = server_bits.is_some_and(|bits| bits < FULL_WINDOW_BITS);
+    Some(Negotiated {
+        window: if is_small { Window::Small } else { Window::Full },
+        tells_server_window: server_bits.is_some(),
+        tells_client_window: client_bits,
+    })
+}
+
+/// 8 to 15, without leading zeros (RFC 7692 §7.1.2).
+fn parse_window(value: &str) -> Option<u8> {
+    let bits = value.parse().ok().filter(|bits| (8..=FULL_WINDOW_BITS).contains(bits))?;
+    (value == bits.to_string()).then_some(bits)
 }
 
 #[cfg(test)]
@@ -199,8 +239,8 @@ mod tests {
         #[test]
         fn what_is_deflated_inflates_to_the_same(payload in proptest::collection::vec(0u8..8, 0..20_000)) {
             let (mut deflater, mut inflater) = (Deflater::new(1), Inflater::default());
-            for _ in 0..2 {
-                let compressed = deflater.deflate(&payload).unwrap().to_vec();
+            for window in [Window::Full, Window::Small, Window::Full] {
+                let compressed = deflater.deflate(window, &payload).unwrap().to_vec();
                 prop_assert_eq!(inflater.inflate(&compressed, payload.len()).unwrap(), payload.clone());
             }
         }
@@ -215,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_bomb_stops_at_the_bound() {
-        let bomb = Deflater::new(9).deflate(&vec![0; 50_000_000]).unwrap().to_vec();
+        let bomb = Deflater::new(9).deflate(Window::Full, &vec![0; 50_000_000]).unwrap().to_vec();
         assert!(bomb.len() < 100_000);
         let mut inflater = Inflater::default();
         assert_eq!(inflater.inflate(&bomb, 65_536), Err(InflateError::TooBig));
@@ -223,24 +263,42 @@ mod tests {
     }
 
     #[test]
+    fn a_small_window_is_kept_to() {
+        // Every byte equally often, and no repetition nearer than a block: nothing to gain within a small window.
+        let every_byte = |factor: u8| (0..=255u8).map(move |n| n.wrapping_mul(factor));
+        let block: Vec<u8> = [77, 149, 211].into_iter().flat_map(every_byte).collect();
+        let payload = block.repeat(20);
+        for level in 1..=9 {
+            let mut deflater = Deflater::new(level);
+            let full = deflater.deflate(Window::Full, &payload).unwrap().to_vec();
+            let small = deflater.deflate(Window::Small, &payload).unwrap().to_vec();
+            assert!(full.len() < payload.len() / 10, "level {level}: a block is not found again");
+            assert!(small.len() > payload.len(), "level {level}: referred beyond the window");
+            assert!(Inflater::default().inflate(&small, payload.len()) == Ok(payload.clone()));
+        }
+    }
+
+    #[test]
     fn offers_are_accepted_or_passed_over() {
-        let header = |offers| negotiate(offers).map(|negotiated| negotiated.header());
-        let base = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-        assert_eq!(header("permessage-deflate").as_deref(), Some(base));
-        assert_eq!(header("permessage-deflate; client_max_window_bits").as_deref(), Some(base));
-        assert_eq!(
-            header("permessage-deflate; client_max_window_bits=\"10\""),
-            Some(format!("{base}; client_max_window_bits=10"))
-        );
-        assert_eq!(
-            header("x-other, permessage-deflate; server_max_window_bits=9, permessage-deflate")
-                .as_deref(),
-            Some(base)
-        );
+        let header = |offers: &str| negotiate(offers).map(|negotiated| negotiated.header());
+        for (parameters, answer) in [
+            ("", ""),
+            ("; client_max_window_bits", ""),
+            ("; client_max_window_bits=\"10\"", "; client_max_window_bits=10"),
+            ("; server_max_window_bits=15", "; server_max_window_bits=15"),
+            ("; server_max_window_bits=14", "; server_max_window_bits=9"),
+            ("; server_max_window_bits=9", "; server_max_window_bits=9"),
+            ("; server_max_window_bits=8, permessage-deflate", ""),
+        ] {
+            let offer = format!("x-other, permessage-deflate{parameters}");
+            assert_eq!(header(&offer), Some(format!("{BASE}{answer}")), "{offer}");
+        }
         for offer in [
             "",
             "permessage-bzip2",
-            "permessage-deflate; server_max_window_bits=10",
+            "permessage-deflate; server_max_window_bits=8",
+            "permessage-deflate; server_max_window_bits=16",
+            "permessage-deflate; server_max_window_bits=+9",
             "permessage-deflate; server_max_window_bits",
             "permessage-deflate; client_max_window_bits=16",
             "permessage-deflate; client_max_window_bits=08",

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::close::CloseFrame;
-use super::deflate::Deflater;
+use super::deflate::{Deflater, Window};
 use super::header::{HEADER_MAX, Header, Opcode};
 use super::mask;
 use crate::limits::CLOSE_REASON_MAX;
@@ -40,8 +40,13 @@ pub fn frame(kind: FrameKind, payload: &[u8]) -> Bytes {
 
 /// A whole compressed frame as a server sends it, where permessage-deflate was negotiated; left uncompressed when
 /// that is shorter.
-pub fn compressed_frame(kind: FrameKind, payload: &[u8], deflater: &mut Deflater) -> Bytes {
-    match deflater.deflate(payload) {
+pub fn compressed_frame(
+    kind: FrameKind,
+    payload: &[u8],
+    window: Window,
+    deflater: &mut Deflater,
+) -> Bytes {
+    match deflater.deflate(window, payload) {
         Some(compressed) if compressed.len() < payload.len() => {
             whole(kind.opcode(), true, compressed)
         }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::websocket::deflate::Deflater;
+use crate::websocket::deflate::{Deflater, Window};
 use crate::websocket::encoder::{self, FrameKind};
 
 const LIMITS: DecoderLimits = DecoderLimits { message_size: 100_000, inflated_size: 200_000 };
@@ -165,7 +165,7 @@ fn a_reason_is_cut_at_a_character() {
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let payload = proptest::collection::vec(any::<u8>(), 0..300);
     (0u8..8, payload).prop_map(|(kind, payload)| {
-        let compressed = Deflater::new(1).deflate(&payload).unwrap().to_vec();
+        let compressed = Deflater::new(1).deflate(Window::Full, &payload).unwrap().to_vec();
         match kind {
             0 => raw(0x82, &payload),
             1 => raw(0x81, String::from_utf8_lossy(&payload).as_bytes()),
