@@ -1,8 +1,8 @@
 # What one does with this project. `make test` is everything that proves it; the other targets are its parts.
 
-.PHONY: test check unit mutants sim e2e web doc run tools
+.PHONY: test check unit mutants sim e2e web conformance conformance-short doc run tools
 
-test: tools check unit mutants doc web e2e
+test: tools check unit mutants doc web e2e conformance-short
 
 # Rust, Node and a browser; what is missing is installed where that is possible, or named with what to do.
 tools:
@@ -37,6 +37,13 @@ web:
 e2e:
 	cargo build --locked --bin tidings
 	cd tests/e2e && npm ci --silent && npm test
+
+# All Autobahn cases over the WebSocket layer: some minutes. The short set is a part of `make test`.
+conformance:
+	tests/conformance/websocket.py all
+
+conformance-short:
+	tests/conformance/websocket.py short
 
 run:
 	cargo run --release --locked
