@@ -2,6 +2,7 @@
  * The official JavaScript client, unmodified, JSON and Protobuf: everything that a user of it sees.
  */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 
 import { Centrifuge as JsonClient } from "centrifuge";
@@ -101,6 +102,153 @@ function suite({ Client, pack, unpack }) {
       await again;
       assert.deepEqual(cuts.seen, []);
       client.disconnect();
+    });
+  });
+
+  describe("an application without a token", () => {
+    const fails = (times, error) => {
+      let asked = 0;
+      return async () => {
+        if (asked++ < times) throw error;
+        return "";
+      };
+    };
+
+    test("is asked again after an error, for a connection and for a subscription", async () => {
+      const channel = fresh("closed");
+      const failing = fails(2, new Error("the backend is away"));
+      const getToken = async () => (await failing()) || token({ sub: "ann" });
+      const client = make({ token: "", getToken });
+      const errors = collect(client, "error");
+      client.connect();
+      await client.ready(5000);
+      assert.equal(errors.seen.length, 2);
+      const failingToo = fails(2, new Error("the backend is away"));
+      const subscription = client.newSubscription(channel, {
+        getToken: async () => (await failingToo()) || token({ sub: "ann", channel }),
+        minResubscribeDelay: 10,
+        maxResubscribeDelay: 20,
+      });
+      const subscriptionErrors = collect(subscription, "error");
+      subscription.subscribe();
+      await subscription.ready(5000);
+      assert.equal(subscriptionErrors.seen.length, 2);
+    });
+
+    test("gives up when it is told that there is none", async () => {
+      const none = fails(Infinity, new Client.UnauthorizedError("none for you"));
+      const client = make({ token: "", getToken: none });
+      const end = next(client, "disconnected");
+      client.connect();
+      assert.equal((await end).code, 1);
+      const allowed = await connected();
+      const subscription = allowed.newSubscription(fresh("closed"), { getToken: none });
+      const ended = next(subscription, "unsubscribed");
+      subscription.subscribe();
+      assert.equal((await ended).code, 1);
+      await allowed.publish(fresh("open"), pack("still here"));
+    });
+  });
+
+  describe("haste", () => {
+    test("commands wait for the connection", async () => {
+      const channel = fresh("kept");
+      const client = make();
+      const commands = [client.publish(channel, pack(1)), client.history(channel, { limit: 1 }), client.rpc("x", pack(1))];
+      client.connect();
+      const [published, history, rpc] = await Promise.allSettled(commands);
+      assert.equal(published.status, "fulfilled");
+      assert.deepEqual(history.value.publications.map(({ data }) => unpack(data)), [1]);
+      assert.equal(rpc.reason.code, 108);
+    });
+
+    test("connecting and disconnecting ten times leaves nobody behind", async () => {
+      const channel = fresh("people");
+      const watcher = await connected({ token: token({ sub: "watcher" }) });
+      const leaves = collect(await subscribed(watcher, channel), "leave");
+      const client = make();
+      client.newSubscription(channel).subscribe();
+      for (let count = 1; count <= 10; count++) {
+        client.connect();
+        await client.getSubscription(channel).ready(5000);
+        assert.equal((await watcher.presenceStats(channel)).numClients, 2);
+        client.disconnect();
+        await leaves.take(count);
+      }
+      for (let count = 0; count < 10; count++) {
+        client.connect();
+        client.disconnect();
+      }
+      assert.equal(client.state, "disconnected");
+      assert.equal((await watcher.presenceStats(channel)).numClients, 1);
+      client.connect();
+      await client.getSubscription(channel).ready(5000);
+      assert.equal((await watcher.presenceStats(channel)).numClients, 2);
+      assert.equal(leaves.seen.length, 10);
+    });
+
+    test("subscribing and unsubscribing without waiting ends as asked last", async () => {
+      const channel = fresh("kept");
+      const client = await connected();
+      const subscription = client.newSubscription(channel);
+      const there = async () => {
+        const { numClients, numUsers } = await client.presenceStats(channel);
+        const { clients } = await client.presence(channel);
+        return [numClients, numUsers, Object.keys(clients).length];
+      };
+      const toggle = () => {
+        subscription.subscribe();
+        subscription.unsubscribe();
+      };
+      for (let count = 0; count < 10; count++) toggle();
+      assert.deepEqual(await there(), [0, 0, 0]);
+      for (let count = 0; count < 10; count++) toggle();
+      const seen = collect(subscription, "publication");
+      subscription.subscribe();
+      await subscription.ready(5000);
+      assert.deepEqual(await there(), [1, 1, 1]);
+      await client.publish(channel, pack("once"));
+      await client.publish(channel, pack("last"));
+      assert.deepEqual((await seen.take(2)).map(({ data }) => unpack(data)), ["once", "last"]);
+      subscription.unsubscribe();
+      assert.deepEqual(await there(), [0, 0, 0]);
+    });
+
+    test("unsubscribing while the connection begins", async () => {
+      const channel = fresh("kept");
+      let sent = () => {};
+      class Socket extends WebSocket {
+        send(...parameters) {
+          super.send(...parameters);
+          sent();
+        }
+      }
+      const client = make({ websocket: Socket });
+      const subscription = client.newSubscription(channel);
+      const isGone = async () => assert.equal((await client.presenceStats(channel)).numClients, 0);
+      // Behind the connect command, before its answer.
+      sent = () => {
+        sent = () => {};
+        assert.equal(client.state, "connecting");
+        subscription.unsubscribe();
+      };
+      subscription.subscribe();
+      client.connect();
+      await client.ready(5000);
+      assert.equal(subscription.state, "unsubscribed");
+      await isGone();
+      // Before anything is sent.
+      subscription.subscribe();
+      client.disconnect();
+      client.connect();
+      subscription.unsubscribe();
+      await client.ready(5000);
+      await isGone();
+      const seen = next(subscription, "publication");
+      subscription.subscribe();
+      await subscription.ready(5000);
+      await client.publish(channel, pack("heard"));
+      assert.equal(unpack((await seen).data), "heard");
     });
   });
 
@@ -216,6 +364,41 @@ function suite({ Client, pack, unpack }) {
       wire.mend();
       const { wasRecovering, recovered } = await back;
       assert.deepEqual([wasRecovering, recovered], [true, false]);
+      wire.close();
+    });
+
+    test("the application's state and the stream join without a gap, also when its position is lost", async () => {
+      const channel = fresh("kept");
+      const wire = await new Wire().open(server.port);
+      await server.api("publish", { channel, data: "part of the state" });
+      let asked = 0;
+      const getState = async () => {
+        const { offset, epoch } = await server.api("history", { channel, limit: 0 });
+        await server.api("publish", { channel, data: `after state ${++asked}` });
+        return { offset, epoch };
+      };
+      const client = await connected({}, wire.url);
+      const delays = { minResubscribeDelay: 10, maxResubscribeDelay: 20 };
+      const subscription = await subscribed(client, channel, { getState, ...delays });
+      const texts = (publications) => publications.map(({ data }) => unpack(data));
+      const seen = collect(subscription, "publication");
+      const begun = collect(subscription, "subscribed");
+
+      // The server recovers: the state is not asked for.
+      wire.cut();
+      await server.api("publish", { channel, data: "in the cut" });
+      wire.mend();
+      assert.equal((await begun.take(1))[0].recovered, true);
+      assert.equal(asked, 1);
+
+      // More than is kept: the state is asked for again, and the stream goes on behind it.
+      wire.cut();
+      for (let data = 0; data < 60; data++) await server.api("publish", { channel, data });
+      wire.mend();
+      assert.equal((await begun.take(2))[1].recovered, true);
+      await server.api("publish", { channel, data: "live" });
+      assert.deepEqual(texts(await seen.take(3)).slice(-3), ["in the cut", "after state 2", "live"]);
+      assert.equal(asked, 2);
       wire.close();
     });
 
@@ -431,4 +614,62 @@ describe("with compression", () => {
     assert.ok(received < text.length, `${received} bytes for five times ${text.length}`);
     client.disconnect();
   });
+
+  test("a peer with a small window can read what is sent to all", async () => {
+    const read = async (serverMaxWindowBits) => {
+      let socket;
+      class Socket extends WebSocket {
+        constructor(url, protocols) {
+          super(url, protocols, { perMessageDeflate: { serverMaxWindowBits } });
+          socket = this;
+        }
+      }
+      const client = new JsonClient(compressing.url, { websocket: Socket, token: token({ sub: "ann" }) });
+      open.push(client);
+      const subscription = client.newSubscription("open:windows");
+      subscription.subscribe();
+      client.connect();
+      await subscription.ready(5000);
+      return { socket, seen: collect(subscription, "publication") };
+    };
+    const readers = [await read(15), await read(14), await read(9)];
+    // It repeats at a distance that a small window does not reach.
+    const text = createHash("shake128", { outputLength: 1024 }).digest("hex").repeat(25);
+    await compressing.api("publish", { channel: "open:windows", data: text });
+    for (const { seen } of readers) assert.equal((await seen.take(1))[0].data, text);
+    const sizes = readers.map(({ socket }) => socket._socket.bytesRead);
+    for (const { socket } of readers) assert.match(socket.extensions, /permessage-deflate/);
+    const isSmall = (size) => size > text.length * 0.4 && size < text.length * 0.7;
+    assert.ok(sizes[0] < text.length * 0.1, `read ${sizes} bytes of ${text.length}`);
+    assert.ok(isSmall(sizes[1]) && isSmall(sizes[2]), `read ${sizes} bytes of ${text.length}`);
+  });
+});
+
+describe("many subscriptions of one client", () => {
+  const roomy = new TestServer({ client: { channel_limit: 1000 } });
+  before(() => roomy.start());
+  after(() => roomy.stop());
+
+  for (const [name, { Client, unpack }] of Object.entries(codecs)) {
+    test(`${name}: 500 begin at once, each hears its own, all end`, async () => {
+      const client = new Client(roomy.url, { websocket: WebSocket, token: token({ sub: "ann" }) });
+      open.push(client);
+      const channels = [...Array(500).keys()].map((index) => `kept:${name}-${index}`);
+      const subscriptions = channels.map((channel) => client.newSubscription(channel));
+      const heard = subscriptions.map((subscription) => collect(subscription, "publication"));
+      for (const subscription of subscriptions) subscription.subscribe();
+      client.connect();
+      await Promise.all(subscriptions.map((subscription) => subscription.ready(10_000)));
+      const publishes = channels.map((channel) => ({ publish: { channel, data: channel } }));
+      await roomy.api("batch", { commands: publishes });
+      for (const [index, { take }] of heard.entries()) {
+        assert.deepEqual((await take(1)).map(({ data }) => unpack(data)), [channels[index]]);
+      }
+      for (const subscription of subscriptions) subscription.unsubscribe();
+      for (const channel of [channels[0], channels[499]]) {
+        assert.equal((await client.presenceStats(channel)).numClients, 0);
+      }
+      assert.deepEqual(heard.map(({ seen }) => seen.length), Array(500).fill(1));
+    });
+  }
 });
