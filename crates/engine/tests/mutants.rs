@@ -76,8 +76,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "whoever leaves stays present",
         file: "session/join.rs",
-        right: "if subscription.traits.is_present && has_entered {",
-        wrong: "if false && has_entered {",
+        right: "if subscription.traits.is_present {\n        let client",
+        wrong: "if false {\n        let client",
         oracles: &["Presence", "Leftover"],
     },
     Mutant {

@@ -13,7 +13,7 @@ use wire::protocol::{
 };
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, Message};
-use wire::websocket::deflate::Inflater;
+use wire::websocket::deflate::{Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 
 use super::node::LIMITS;
@@ -97,7 +97,8 @@ pub(crate) struct Surroundings<'w> {
 impl Client {
     pub(crate) fn new(index: usize) -> Client {
         let codec = if index % 3 == 1 { Codec::Protobuf } else { Codec::Json };
-        let encoding = Encoding { codec, deflate: index % 4 == 3 };
+        let deflate = [None, None, Some(Window::Small), Some(Window::Full)][index % 4];
+        let encoding = Encoding { codec, deflate };
         Client {
             index,
             // The first are anonymous, the others share users in pairs.
@@ -112,7 +113,7 @@ impl Client {
             unsent: Vec::new(),
             asked: HashMap::new(),
             next_id: 0,
-            decoder: Decoder::new(Role::Client, LIMITS, encoding.deflate),
+            decoder: Decoder::new(Role::Client, LIMITS, encoding.deflate.is_some()),
             published: 0,
             gives_up: false,
         }
@@ -121,7 +122,7 @@ impl Client {
     /// Its socket is open: connect, and subscribe to everything in the same breath.
     pub(crate) fn begin(&mut self, at: &Surroundings<'_>, place: Place) {
         self.place = Some(place);
-        self.decoder = Decoder::new(Role::Client, LIMITS, self.encoding.deflate);
+        self.decoder = Decoder::new(Role::Client, LIMITS, self.encoding.deflate.is_some());
         let token = self.connection_token(at);
         let server_side = self.subscriptions.iter().filter(|(channel, _)| is_server_side(channel));
         let subs = server_side.map(|(channel, subscription)| {
@@ -185,7 +186,7 @@ impl Client {
             return;
         }
         match description.kind {
-            Kind::Room if !self.encoding.deflate => {
+            Kind::Room if self.encoding.deflate.is_none() => {
                 self.ask(Asked::Other, Request::Presence { channel: name });
             }
             Kind::Room => self.ask(Asked::Other, Request::PresenceStats { channel: name }),

@@ -44,14 +44,20 @@ pub(crate) struct Link {
     heard: BTreeSet<Arc<str>>,
     present: BTreeMap<(Arc<str>, String), Arc<ClientInfo>>,
     held_back: Vec<BrokerEvent>,
+    /// Slices of time that an answer takes longer than an event: no fault, the broker is far away and must read first.
+    answer_lag: u64,
+    /// Answers on their way, with the slice in which they arrive.
+    slow: VecDeque<(u64, BrokerEvent)>,
+    slice: u64,
 }
 
 impl Link {
-    pub(crate) fn new(broker: &MemoryBroker) -> Link {
+    pub(crate) fn new(broker: &MemoryBroker, answer_lag: u64) -> Link {
         let mailbox = Arc::new(Mailbox::default());
         let party = broker.attach(mailbox.clone());
         let (heard, present, held_back) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
-        Link { mailbox, party, is_up: true, heard, present, held_back }
+        let (slow, slice) = (VecDeque::new(), 0);
+        Link { mailbox, party, is_up: true, heard, present, held_back, answer_lag, slow, slice }
     }
 
     pub(crate) fn submit(&mut self, broker: &MemoryBroker, request: BrokerRequest) {
@@ -80,12 +86,27 @@ impl Link {
     }
 
     /// The next event for the worker.
-    pub(crate) fn take(&self) -> Option<BrokerEvent> {
-        self.mailbox.with(VecDeque::pop_front)
+    pub(crate) fn take(&mut self) -> Option<BrokerEvent> {
+        if let Some((_, answer)) = self.slow.pop_front_if(|(at, _)| *at <= self.slice) {
+            return Some(answer);
+        }
+        loop {
+            let event = self.mailbox.with(VecDeque::pop_front)?;
+            if self.answer_lag == 0 || !matches!(event, BrokerEvent::Reply { .. }) {
+                return Some(event);
+            }
+            self.slow.push_back((self.slice + self.answer_lag, event));
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self) {
+        self.slice += 1;
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.mailbox.with(|events| events.is_empty()) && self.held_back.is_empty()
+        let has_none = self.held_back.is_empty() && self.slow.is_empty();
+        has_none && self.mailbox.with(|events| events.is_empty())
     }
 
     /// The oldest publication is lost.
@@ -108,17 +129,6 @@ impl Link {
             self.mailbox.deliver(event);
         }
         was_there
-    }
-
-    /// What is behind the oldest answer arrives before it.
-    pub(crate) fn overtake_answer(&self) {
-        self.mailbox.with(|events| {
-            let is_answer = |event: &BrokerEvent| matches!(event, BrokerEvent::Reply { .. });
-            if let Some(answer) = events.iter().position(is_answer).and_then(|at| events.remove(at))
-            {
-                events.push_back(answer);
-            }
-        });
     }
 
     /// The oldest answer becomes an error.
@@ -145,6 +155,7 @@ impl Link {
         broker.detach(self.party);
         self.held_back.clear();
         self.mailbox.with(|events| {
+            events.extend(self.slow.drain(..).map(|(_, answer)| answer));
             events.retain_mut(|event| match event {
                 BrokerEvent::Reply { result, .. } => {
                     *result = Err(BrokerError::Unavailable);

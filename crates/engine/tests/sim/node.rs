@@ -60,11 +60,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(now: Now, rules: Arc<Rules>, broker: &MemoryBroker, seed: u64) -> Node {
+    pub(crate) fn new(now: Now, rules: Arc<Rules>, link: Link, seed: u64) -> Node {
         let queue_max_size = rules.client.queue_max_size;
         Node {
             engine: Worker::new(now, rules, Encoder::new(Deflater::new(1), 0), seed),
-            link: Link::new(broker),
+            link,
             sockets: BTreeMap::new(),
             stalled_until_ms: 0,
             unverified: VecDeque::new(),
@@ -83,7 +83,7 @@ impl Node {
             downstream: VecDeque::new(),
             capacity,
             was_full: false,
-            decoder: Decoder::new(Role::Server, LIMITS, encoding.deflate),
+            decoder: Decoder::new(Role::Server, LIMITS, encoding.deflate.is_some()),
             ends_at_ms: None,
             expire_at: None,
             overdue_since_ms: None,

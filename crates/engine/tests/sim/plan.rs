@@ -18,11 +18,6 @@ pub(crate) enum Step {
         node: usize,
         count: usize,
     },
-    /// The oldest answer on its way to a worker takes longer than what comes behind it: no fault, since it was asked
-    /// of a broker far away.
-    SlowAnswer {
-        node: usize,
-    },
     /// What a client has written reaches its worker.
     Write {
         client: usize,
@@ -137,8 +132,7 @@ fn step(random: &mut Random, fault_weight: u64) -> Step {
     let channel = random.below(super::world::CHANNELS.len() as u64) as usize;
     match random.below(100) {
         0..14 => Step::Run { ms: [100, 100, 300, 1_000, 4_000][random.below(5) as usize] },
-        14..27 => Step::Events { node, count: 1 + random.below(6) as usize },
-        27..30 => Step::SlowAnswer { node },
+        14..30 => Step::Events { node, count: 1 + random.below(6) as usize },
         30..44 => Step::Write { client },
         44..54 => Step::Read { client, bytes: 1 + random.below(400) as usize },
         54..58 => Step::Dial { client, node },

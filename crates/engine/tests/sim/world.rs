@@ -14,12 +14,13 @@ use engine::broker::{
 };
 use engine::claims::{SubscriptionGrant, TokenRefusal};
 use engine::counters::Counters;
+use engine::random::Random;
 use engine::rules::{Namespace, Permission, RecoveryMode, Rules, SubscribePermission};
 use engine::time::Now;
 use wire::protocol::{DisconnectCode, Publication};
 
 use super::client::{Client, Place, Surroundings, is_server_side};
-use super::link::Mailbox;
+use super::link::{Link, Mailbox};
 use super::node::{EXPIRED_CLOSE_DELAY_MS, Node};
 use super::oracle::{Oracle, Violation};
 use super::plan::{CLIENTS, Fault, NODES, OrderKind, Step};
@@ -71,7 +72,10 @@ pub(crate) const CHANNELS: &[Channel] = &[
 
 const HISTORY_SIZE: u32 = 20;
 
-/// Less than what is retained, so that recoveries are cut off.
+/// So little is retained in rooms that recoveries begin with a hole.
+const ROOM_HISTORY_SIZE: u32 = 6;
+
+/// Less than what is retained elsewhere, so that recoveries end before the top.
 const RECOVERY_MAX: u32 = 15;
 
 impl Kind {
@@ -85,7 +89,12 @@ impl Kind {
 
     /// Publications that can be recovered.
     pub(crate) fn history_size(self) -> u64 {
-        if self.is_positioned() { u64::from(HISTORY_SIZE.min(RECOVERY_MAX)) } else { 0 }
+        let size = match self {
+            Kind::Plain => 0,
+            Kind::Room => ROOM_HISTORY_SIZE,
+            _ => HISTORY_SIZE,
+        };
+        u64::from(size.min(RECOVERY_MAX))
     }
 }
 
@@ -151,8 +160,13 @@ fn rules() -> Rules {
     };
     let kept = Namespace { force_recovery: true, ..position.clone() };
     let cache = Namespace { recovery_mode: RecoveryMode::Cache, ..kept.clone() };
-    let room =
-        Namespace { presence: true, join_leave: true, force_push_join_leave: true, ..kept.clone() };
+    let room = Namespace {
+        presence: true,
+        join_leave: true,
+        force_push_join_leave: true,
+        history_size: ROOM_HISTORY_SIZE,
+        ..kept.clone()
+    };
     let namespaces = [
         ("plain", plain),
         ("position", position),
@@ -172,9 +186,12 @@ impl World {
         let rules = Arc::new(rules());
         let broker = MemoryBroker::new(clock.clone(), "life0-".to_owned());
         let begin = Now { monotonic_ms: 0, unix_ms: BEGIN_MS };
-        let node =
-            |index| Node::new(begin, rules.clone(), &broker, seed.wrapping_add(index as u64));
-        let nodes = (0..NODES).map(node).collect();
+        let mut random = Random::new(seed);
+        let nodes = (0..NODES).map(|_| {
+            let link = Link::new(&broker, [0, 0, 2, 6][random.below(4) as usize]);
+            Node::new(begin, rules.clone(), link, random.next_u64())
+        });
+        let nodes = nodes.collect();
         let attach = || {
             let mailbox = Arc::new(Mailbox::default());
             (broker.attach(mailbox.clone()), mailbox)
@@ -235,7 +252,6 @@ impl World {
                     self.nodes[node].verify(now, &self.broker)?;
                 }
             }
-            Step::SlowAnswer { node } => self.nodes[node].link.overtake_answer(),
             Step::Write { client } => self.write(client)?,
             Step::Read { client, bytes } => self.read(client, bytes)?,
             Step::Dial { client, node } => self.dial(client, node),
@@ -332,6 +348,7 @@ impl World {
                         continue;
                     }
                     let node = &mut self.nodes[index];
+                    node.link.tick();
                     node.tick(now, &self.broker)?;
                     node.verify(now, &self.broker)?;
                     node.hear(now, &self.broker, usize::MAX)?;
