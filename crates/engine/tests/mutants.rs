@@ -113,7 +113,8 @@ const MUTANTS: &[Mutant] = &[
         file: "worker.rs",
         right: "self.next_check_ms = now.monotonic_ms + delay_ms.max(1);",
         wrong: "self.next_check_ms = u64::MAX - delay_ms;",
-        oracles: &["Gap"],
+        // Told late, by the next join, instead of never.
+        oracles: &["Gap", "Close"],
     },
     Mutant {
         name: "an answer of the broker proves more than it says",
