@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
 use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
 use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
 use super::duration::parse_ms;
-use super::keys::{NAMESPACE_KEYS, TOKEN_KEYS};
+use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
 use super::namespaces::{demo_namespace, resolve_channels};
+use super::pem::read_pem;
 use super::source::{Found, all_keys};
 use super::{
     AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
@@ -291,7 +291,7 @@ fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> 
     debug_assert!(TOKEN_KEYS.iter().any(|key| key.path == "hmac_secret_key"));
     let text = |name: &str| values.some_text(&format!("{path}.{name}"));
     let mut pem = |name: &str| {
-        let read = read_pem(&text(name)?);
+        let read = read_pem(Kind::Text, &text(name)?);
         read.map_err(|error| mistakes.push((format!("{path}.{name}"), error))).ok()
     };
     let (rsa_public_key, ecdsa_public_key) = (pem("rsa_public_key"), pem("ecdsa_public_key"));
@@ -316,20 +316,6 @@ fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> 
         mistakes.push((format!("{path}.{}", error.setting), error.fault.to_string()));
     }
     settings
-}
-
-/// PEM as it is, in base64, or in a file.
-pub(crate) fn read_pem(value: &str) -> Result<String, String> {
-    if value.contains("-----BEGIN") {
-        return Ok(value.to_owned());
-    }
-    let decoded = base64::engine::general_purpose::STANDARD.decode(value.trim());
-    if let Some(text) = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok())
-        && text.contains("-----BEGIN")
-    {
-        return Ok(text);
-    }
-    std::fs::read_to_string(value).map_err(|error| format!("cannot be read from {value}: {error}"))
 }
 
 /// Paths must be paths, and no two may be the same.

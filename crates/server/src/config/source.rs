@@ -81,10 +81,9 @@ fn read_file(path: &Path) -> Result<Value, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let tree: Value = match ending {
-        "toml" => toml::from_str(&text).map_err(|error| format!("is not TOML: {error}"))?,
-        "yaml" | "yml" => {
-            serde_saphyr::from_str(&text).map_err(|error| format!("is not YAML: {error}"))?
-        }
+        "toml" => toml::from_str(&text).map_err(|error| not_toml(&text, &error))?,
+        "yaml" | "yml" => serde_saphyr::from_str(&text)
+            .map_err(|error| format!("is not YAML: {}", error.without_snippet()))?,
         "json" => serde_json::from_str(&text).map_err(|error| format!("is not JSON: {error}"))?,
         _ => return Err("the name must end in .toml, .yaml, .yml or .json".to_owned()),
     };
@@ -93,6 +92,14 @@ fn read_file(path: &Path) -> Result<Value, String> {
         Value::Null => Ok(Value::Object(Map::new())),
         _ => Err("must hold keys and values".to_owned()),
     }
+}
+
+/// The library's own text quotes the line, which may hold a secret.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("is not TOML: line {line}, column {column}: {}", error.message())
 }
 
 const PREFIX: &str = "TIDINGS_";

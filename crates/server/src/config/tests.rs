@@ -178,6 +178,20 @@ fn a_file_that_cannot_be_read_says_why() {
 }
 
 #[test]
+fn a_mistake_in_the_form_of_a_file_shows_its_place_and_not_its_line() {
+    for (ending, text, place) in [
+        (".toml", "[http_api]\nkey = \"hidden\" x\n", "line 2, column 16"),
+        (".toml", "[http_api]\nkey = 'hidden\n", "line 2, column"),
+        (".yaml", "http_api:\n  key: \"hidden\" x\n", "line 2"),
+        (".yaml", "http_api:\n  key: hidden: x\n", "line 2"),
+        (".json", "{\"http_api\":\n{\"key\": \"hidden\" x}}", "line 2 column"),
+    ] {
+        let message = load_text(ending, text).unwrap_err().to_string();
+        assert!(message.contains(place) && !message.contains("hidden"), "{message}");
+    }
+}
+
+#[test]
 fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     let development = Some(Development { api_key: "k".into() });
     let source = Source { development, ..Source::default() };

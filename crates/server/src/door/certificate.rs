@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
+use crate::config::keys::Kind;
 use crate::config::{Tls, read_pem};
 
 /// Why TLS cannot be served.
@@ -25,14 +26,14 @@ pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, CertificateError> {
     let wrong = |setting| move |fault| CertificateError { setting, fault };
     let in_chain = wrong("http_server.tls.cert_pem");
     let in_key = wrong("http_server.tls.key_pem");
-    let chain = read_pem(&tls.cert_pem).map_err(in_chain)?;
+    let chain = read_pem(Kind::Text, &tls.cert_pem).map_err(in_chain)?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|error| in_chain(format!("is not a certificate in PEM: {error}")))?;
+        .map_err(|_| in_chain("is not a certificate in PEM".to_owned()))?;
     if chain.is_empty() {
         return Err(in_chain("contains no certificate".to_owned()));
     }
-    let key = read_pem(&tls.key_pem).map_err(in_key)?;
+    let key = read_pem(Kind::Secret, &tls.key_pem).map_err(in_key)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|_| in_key("contains no private key in PEM".to_owned()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
