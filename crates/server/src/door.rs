@@ -1,9 +1,10 @@
 //! The door: listeners, TLS, and HTTP until a connection becomes a WebSocket and moves to a worker.
 //!
-//! Invariant: whatever a peer does here costs one bounded task for a bounded time; workers see only sockets whose
-//! handshake is complete.
+//! Invariant: a peer costs one task, which ends when it asks nothing, or takes no answer, for a bounded time; there are at
+//! most [`HTTP_CONNECTIONS_MAX`] of them, and workers see only sockets whose handshake is complete.
 
 mod certificate;
+mod patience;
 mod upgrade;
 
 use std::io;
@@ -15,6 +16,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use patience::Patience;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -76,10 +78,10 @@ impl Door {
         let mut stop = self.stop.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&listener, &places) => accepted,
+                accepted = listener.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
-            let (tcp, peer, place) = match accepted {
+            let (tcp, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(%error, "cannot accept connections");
@@ -87,6 +89,10 @@ impl Door {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                debug!(%peer, "closed at once: there are too many HTTP connections");
+                continue;
             };
             let door = self.clone();
             tokio::spawn(async move {
@@ -103,6 +109,7 @@ impl Door {
 
     async fn serve(self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         tcp.set_nodelay(true)?;
+        let tcp = Patience::new(tcp);
         let Some(tls) = self.tls.clone() else {
             return Ok(self.speak_http(tcp).await?);
         };
@@ -130,13 +137,4 @@ impl Door {
         }
         connection.await
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let (tcp, peer) = listener.accept().await?;
-    Ok((tcp, peer, place))
 }

@@ -23,7 +23,10 @@ pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
 /// Time for the head of an HTTP request. A handshake that drips is cut off here.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// HTTP connections (handshakes and API calls) at the same time.
+/// Time in which the peer of an HTTP connection must take something of what it asked for.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP connections (handshakes and API calls) at the same time; beyond that they are closed at once.
 pub const HTTP_CONNECTIONS_MAX: u32 = 8_192;
 
 /// Bytes of an API request's body.

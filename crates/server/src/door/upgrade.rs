@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use wire::protocol::Codec;
 use wire::websocket::handshake::{self, Accepted, Refusal, RequestHead};
 
+use super::patience::Patience;
 use crate::admission::{Admission, ConnectionPermit};
 use crate::clock::Clock;
 use crate::config::OriginPolicy;
@@ -199,16 +200,17 @@ async fn move_to_worker(
 }
 
 fn take_socket(upgraded: Upgraded) -> std::io::Result<(Stream, Vec<u8>)> {
-    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<Patience<TcpStream>>>() {
         Ok(parts) => {
-            let tcp = parts.io.into_inner().into_std()?;
+            let tcp = parts.io.into_inner().into_inner().into_std()?;
             return Ok((Stream::Plain(tcp), parts.read_buf.to_vec()));
         }
         Err(upgraded) => upgraded,
     };
     let parts = upgraded
-        .downcast::<TokioIo<TlsStream<TcpStream>>>()
+        .downcast::<TokioIo<TlsStream<Patience<TcpStream>>>>()
         .expect("a listener serves TCP or TLS over TCP");
     let (tcp, tls) = parts.io.into_inner().into_inner();
-    Ok((Stream::Tls(tcp.into_std()?, Box::new(tls)), parts.read_buf.to_vec()))
+    let tcp = tcp.into_inner().into_std()?;
+    Ok((Stream::Tls(tcp, Box::new(tls)), parts.read_buf.to_vec()))
 }
