@@ -233,7 +233,7 @@ fn resolve_log(values: &Values<'_>) -> Log {
             "trace" => LogLevel::Trace,
             "debug" => LogLevel::Debug,
             "warn" => LogLevel::Warn,
-            "error" => LogLevel::Error,
+            "error" | "fatal" => LogLevel::Error,
             _ => LogLevel::Info,
         },
         format: match &*values.text("log.format") {

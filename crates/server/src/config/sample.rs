@@ -100,8 +100,9 @@ Without a file the server is in development mode: it listens on 127.0.0.1, serve
 may do everything in channels that begin with `demo:` and nothing elsewhere. With a file nobody gets in without a token, unless
 the file says so.
 
-Files of a server with the same key names work as they are: keys of features that are not here are accepted as long as they
-switch the feature off, and tuning keys without a meaning here are named in a warning.
+Files of a server with the same key names work as they are: keys of features that are not here are accepted as long as nothing
+switches the feature on, and tuning keys without a meaning here are named in a warning. A feature that is not here and is switched
+on is always a mistake, also with `--allow-unknown-keys`.
 
 Made from the tables in `crates/server/src/config/keys.rs`; a test compares them with this page.
 "#;

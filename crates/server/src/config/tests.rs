@@ -159,11 +159,78 @@ fn unknown_keys_and_variables_are_warnings_only_when_allowed() {
         3 mistakes in the configuration:
           TIDINGS_HTTP_SERVER_PROT: there is no such setting; did you mean TIDINGS_HTTP_SERVER_PORT?
           client.pign_interval: there is no such key; did you mean ping_interval?
-          log.level: expected one of "none", "trace", "debug", "info", "warn", "error", not "loud""#]]
+          log.level: expected one of "none", "trace", "debug", "info", "warn", "error", "fatal", not "loud""#]]
     .assert_eq(&refused);
     let environment = pairs(&[("TIDINGS_HTTP_SERVER_PROT", "2")]);
     let (_, warnings) = load(&Source { allow_unknown_keys: true, environment, ..source }).unwrap();
     assert_eq!(warnings.len(), 2);
+}
+
+/// What tunes a feature that is not here, while nothing switches it on.
+const SWITCHED_OFF: &str = r#"{
+    "enable_unreleased_features": false,
+    "http_server": {
+        "tls": {
+            "enabled": false, "server_ca_pem": "", "client_ca_pem": "", "insecure_skip_verify": false,
+            "server_name": ""
+        },
+        "tls_external": false, "h2c_external": false
+    },
+    "client": {
+        "token": {"insecure_skip_jwks_endpoint_safety_check": false},
+        "proxy": {"connect": {"enabled": false, "endpoint": "http://localhost/connect"}}
+    },
+    "log": {"level": "fatal", "file": ""},
+    "prometheus": {"native_histograms": false, "instrument_http_handlers": false},
+    "admin": {"password": "p", "secret": "s"},
+    "consumers": [{"name": "k", "enabled": false, "type": "kafka", "kafka": {"brokers": ["x"]}}],
+    "emulation": {"handler_prefix": "/emulation", "max_request_body_size": 65536},
+    "engine": {"type": "memory", "redis": {"address": ["redis://localhost"], "tls": {"enabled": true}}},
+    "rpc": {"namespace_boundary": ":", "ping": {"interval": 1}},
+    "channel": {"namespaces": [{
+        "name": "chat",
+        "map": {"mode": "ephemeral", "ordered": true},
+        "shared_poll": {"refresh_interval": "1s"},
+        "subscribe_proxy_name": "backend"
+    }]}
+}"#;
+
+#[test]
+fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
+    let (config, warnings) = load_text(".json", SWITCHED_OFF).unwrap();
+    assert_eq!((config.log.level, warnings), (LogLevel::Error, Vec::new()));
+    let path = file(
+        ".json",
+        r#"{
+            "unheard_of": 1,
+            "http_server": {"tls": {"client_ca_pem": "ca.pem"}, "tls_external": true},
+            "client": {"proxy": {"connect": {"enabled": true, "endpoint": "x"}}},
+            "admin": {"password": "p", "enabled": true},
+            "broker": {"enabled": true, "type": "nats", "nats": {"url": "nats://localhost"}},
+            "consumers": [{"name": "k", "enabled": true, "type": "kafka"}],
+            "engine": {"type": "redis", "redis": {"address": "redis://localhost"}},
+            "proxies": [{"name": "backend", "endpoint": "x"}],
+            "rpc": {"without_namespace": {"proxy_enabled": true}},
+            "channel": {"without_namespace": {"subscribe_proxy_enabled": true}}
+        }"#,
+    );
+    let file = Some(path.to_path_buf());
+    let source = Source { file, allow_unknown_keys: true, ..Source::default() };
+    let mistakes = load(&source).unwrap_err();
+    expect![[r#"
+        11 mistakes in the configuration:
+          admin.enabled: is not available in this version; leave it out
+          broker.enabled: is not available in this version; leave it out
+          broker.type: is not available in this version; leave it out
+          channel.without_namespace.subscribe_proxy_enabled: is not available in this version; leave it out
+          client.proxy.connect.enabled: is not available in this version; leave it out
+          consumers: is not available in this version; leave it out
+          engine.type: is not available in this version; leave it out
+          http_server.tls.client_ca_pem: is not available in this version; leave it out
+          http_server.tls_external: is not available in this version; leave it out
+          proxies: is not available in this version; leave it out
+          rpc.without_namespace.proxy_enabled: is not available in this version; leave it out"#]]
+    .assert_eq(&mistakes.to_string());
 }
 
 #[test]
