@@ -12,6 +12,7 @@ use server::token::{
 };
 
 use crate::arguments::TokenArguments;
+use crate::serve::environment;
 
 pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
     let expires_in_ms = config::parse_duration_ms(&wanted.expires_in).with_context(|| {
@@ -57,7 +58,7 @@ pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
 
 /// The configuration that a client command was given.
 pub(crate) fn load(file: Option<PathBuf>) -> anyhow::Result<Config> {
-    let source = Source { file, environment: std::env::vars().collect(), ..Source::default() };
+    let source = Source { file, environment: environment(), ..Source::default() };
     Ok(config::load(&source)?.0)
 }
 

@@ -306,6 +306,18 @@ fn settings_come_from_the_environment_and_unknown_ones_are_mistakes() {
 }
 
 #[test]
+fn an_environment_with_other_bytes_than_text_is_no_obstacle() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (_folder, file) = configured(CONFIG);
+    for arguments in [&["check", "-c"][..], &["token", "--user", "ann", "-c"]] {
+        let mut command = tidings(arguments);
+        command.arg(&file).env("OTHER", std::ffi::OsStr::from_bytes(b"\xff"));
+        let output = command.env("TIDINGS_TOKEN", "x").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+#[test]
 fn publish_reads_lines_from_standard_input() {
     let (_folder, file) = configured(CONFIG);
     let (_server, port) = Running::serve(&file, 0);

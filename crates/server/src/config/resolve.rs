@@ -318,7 +318,7 @@ fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> 
     settings
 }
 
-/// Paths must be paths, and no two may be the same.
+/// Paths must be paths, and no two may be the same, also not one that the server adds by itself.
 fn check_paths(config: &Config, mistakes: &mut Complaints) {
     let paths = [
         ("websocket.handler_prefix", config.websocket.path.as_deref()),
@@ -326,7 +326,17 @@ fn check_paths(config: &Config, mistakes: &mut Complaints) {
         ("health.handler_prefix", config.health.as_deref()),
         ("prometheus.handler_prefix", config.metrics.as_deref()),
     ];
-    for (index, (key, path)) in paths.iter().enumerate() {
+    let mut taken: Vec<(String, String)> = Vec::new();
+    if config.health.is_some() {
+        taken.push(("/ready".to_owned(), "the readiness check".to_owned()));
+    }
+    if let Some(api) = &config.api.path {
+        taken.push((format!("{api}/openapi.json"), "the description of the server API".to_owned()));
+    }
+    if config.demo {
+        taken.extend(crate::demo::paths().map(|path| (path.to_owned(), "the demo".to_owned())));
+    }
+    for (key, path) in paths {
         let Some(path) = path else { continue };
         let is_path = path.starts_with('/')
             && path.len() > 1
@@ -334,10 +344,11 @@ fn check_paths(config: &Config, mistakes: &mut Complaints) {
             && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
         if !is_path {
             let text = format!("expected a path such as \"/metrics\", not {path:?}");
-            mistakes.push(((*key).to_owned(), text));
+            mistakes.push((key.to_owned(), text));
         }
-        if let Some((other, _)) = paths[..index].iter().find(|(_, other)| *other == Some(path)) {
-            mistakes.push(((*key).to_owned(), format!("is the same as {other}")));
+        if let Some((_, other)) = taken.iter().find(|(taken, _)| taken == path) {
+            mistakes.push((key.to_owned(), format!("is the same as {other}")));
         }
+        taken.push((path.to_owned(), key.to_owned()));
     }
 }

@@ -103,6 +103,8 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
 }
 
 const PREFIX: &str = "TIDINGS_";
+/// The command's own: the token of `tidings subscribe`.
+const COMMAND_TOKEN: &str = "TIDINGS_TOKEN";
 const NAMESPACES: &str = "TIDINGS_CHANNEL_NAMESPACES";
 
 fn variable(path: &str) -> String {
@@ -115,7 +117,17 @@ fn read_environment(found: &mut Found, environment: &[(String, String)], allow_u
         set_namespaces(found, name, text);
     }
     for (name, text) in ours {
-        if name == NAMESPACES || set_namespace_option(found, name, text) {
+        if name == NAMESPACES || name == COMMAND_TOKEN || set_namespace_option(found, name, text) {
+            continue;
+        }
+        if name == "TIDINGS_PORT"
+            || name.starts_with("TIDINGS_PORT_")
+            || name.starts_with("TIDINGS_SERVICE_")
+        {
+            found.warn(
+                name,
+                "is no setting and ignored; Kubernetes sets it for a service of this name",
+            );
             continue;
         }
         match all_keys().find(|(path, _)| variable(path) == *name) {

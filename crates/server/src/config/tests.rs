@@ -147,6 +147,20 @@ fn environment_wins_over_the_file_and_flags_over_both() {
 }
 
 #[test]
+fn variables_that_others_set_are_no_mistakes() {
+    let environment = pairs(&[
+        ("TIDINGS_TOKEN", "a token for the command"),
+        ("TIDINGS_PORT", "tcp://10.0.0.1:8000"),
+        ("TIDINGS_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("TIDINGS_SERVICE_HOST", "10.0.0.1"),
+        ("TIDINGS_SERVICE_PORT_HTTP", "8000"),
+    ]);
+    let (config, warnings) = load(&Source { environment, ..Source::default() }).unwrap();
+    assert_eq!(config.http.port, 8000);
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+}
+
+#[test]
 fn unknown_keys_and_variables_are_warnings_only_when_allowed() {
     let path = file(".toml", "[client]\npign_interval = \"1s\"\n");
     let source = Source {
@@ -231,6 +245,28 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
           proxies: is not available in this version; leave it out
           rpc.without_namespace.proxy_enabled: is not available in this version; leave it out"#]]
     .assert_eq(&mistakes.to_string());
+}
+
+#[test]
+fn no_two_things_are_served_at_one_path() {
+    let mistake = |flags: &[(&str, &str)]| {
+        let source = Source { flags: pairs(flags), ..Source::default() };
+        load(&source).map(|_| ()).map_err(|mistakes| mistakes.to_string())
+    };
+    for (key, path) in [
+        ("websocket.handler_prefix", "/ready"),
+        ("prometheus.handler_prefix", "/ready"),
+        ("websocket.handler_prefix", "/demo.css"),
+        ("http_api.handler_prefix", "/tidings.js"),
+        ("health.handler_prefix", "/api/openapi.json"),
+        ("prometheus.handler_prefix", "/health"),
+    ] {
+        let text = mistake(&[(key, path), ("demo.enabled", "true")]).unwrap_err();
+        assert!(text.contains(key) && text.contains("is the same as"), "{text}");
+    }
+    assert_eq!(mistake(&[("websocket.handler_prefix", "/demo.css")]), Ok(()));
+    let off = [("health.enabled", "false"), ("websocket.handler_prefix", "/ready")];
+    assert_eq!(mistake(&off), Ok(()));
 }
 
 #[test]
