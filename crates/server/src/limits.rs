@@ -44,10 +44,10 @@ pub const API_CONCURRENCY: usize = 1_024;
 /// Commands of one batch, and channels of one broadcast, at most.
 pub const API_ITEMS_MAX: usize = 10_000;
 
-/// Tokens that wait for verification outside the workers; beyond that the verdict is "unavailable" at once.
+/// Tokens that wait for verification outside the workers, and as many for their keys; beyond that the verdict is "unavailable" at once.
 pub const VERIFICATIONS_MAX: usize = 4_096;
 
-/// Threads that verify tokens which cost much.
+/// Threads that verify tokens which cost much; one more waits for key servers, one fetch at a time.
 pub const VERIFIER_THREADS: usize = 2;
 
 /// Connections that wait to be accepted by the kernel.

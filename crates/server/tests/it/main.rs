@@ -10,3 +10,4 @@ mod limits;
 mod stop;
 mod support;
 mod tls;
+mod tokens;
