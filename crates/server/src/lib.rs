@@ -14,6 +14,7 @@ mod demo;
 mod door;
 pub mod limits;
 mod node;
+mod survey;
 pub mod telemetry;
 pub mod token;
 pub mod verification;
@@ -44,7 +45,7 @@ use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::{Door, Sockets};
-use crate::node::Node;
+use crate::node::{Node, Surveys};
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
 use crate::worker::{Input, Parts, WireSettings, Worker};
@@ -123,6 +124,7 @@ impl Server {
             clock,
             counts,
             is_ready: AtomicBool::new(true),
+            surveys: Surveys::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let chores = start_chores(&config, &broker, clock, random.next_u64());

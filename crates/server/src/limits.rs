@@ -38,6 +38,10 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time after which a question to the broker or to a worker is given up.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Time for which an answer of all workers is used again: how old a metric may be. A question goes through all that a
+/// worker has.
+pub const SURVEY_LIFETIME: Duration = Duration::from_secs(1);
+
 /// Publications of one broadcast, and commands of one parallel batch, that are under way at once (protocol §3.3).
 pub const API_CONCURRENCY: usize = 1_024;
 
