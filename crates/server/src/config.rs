@@ -28,6 +28,7 @@ pub use mistakes::{Mistake, Mistakes};
 pub use origin::OriginPolicy;
 pub(crate) use pem::read_pem;
 pub use sample::{reference, sample, starter};
+pub use source::all_keys;
 
 /// Where settings come from; later ones win: file, environment, flags.
 #[derive(Clone, Debug, Default)]

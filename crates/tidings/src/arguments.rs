@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
-use server::config::keys::{KEYS, Kind};
+use server::config::all_keys;
+use server::config::keys::{Key, Kind};
 
 /// A real-time message push server: clients hold WebSocket connections and subscribe to channels, backends publish.
 #[derive(Debug, Parser)]
@@ -158,19 +159,20 @@ impl Configured {
 
 /// The command with the flags of all settings.
 pub(crate) fn command() -> clap::Command {
-    let with_settings = |command: clap::Command| command.args(KEYS.iter().map(flag));
+    let with_settings =
+        |command: clap::Command| command.args(all_keys().map(|(path, key)| flag(path, key)));
     Tidings::command().mut_subcommand("serve", with_settings).mut_subcommand("check", with_settings)
 }
 
 /// The settings given as flags, as key and value.
 pub(crate) fn settings(matches: &ArgMatches) -> Vec<(String, String)> {
     let given = |path: &str| matches.try_get_one::<String>(path).ok().flatten().cloned();
-    KEYS.iter().filter_map(|key| Some((key.path.to_owned(), given(key.path)?))).collect()
+    all_keys().filter_map(|(path, _)| given(&path).map(|value| (path, value))).collect()
 }
 
-fn flag(key: &server::config::keys::Key) -> Arg {
-    let arg = Arg::new(key.path)
-        .long(key.path)
+fn flag(path: String, key: &Key) -> Arg {
+    let arg = Arg::new(path.clone())
+        .long(path)
         .help(key.doc)
         .help_heading("Settings")
         .hide_short_help(true)

@@ -306,6 +306,23 @@ fn settings_come_from_the_environment_and_unknown_ones_are_mistakes() {
 }
 
 #[test]
+fn every_setting_has_a_flag() {
+    let output = run(&[
+        "check",
+        "--client.token.hmac_secret_key=secret",
+        "--client.subscription_token.audience=here",
+        "--channel.without_namespace.presence",
+        "--channel.without_namespace.history_size=many",
+        "--client.allowed_origins=https://a.example,https://b.example",
+    ]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output.stderr);
+    let one =
+        "1 mistake in the configuration:\n  --channel.without_namespace.history_size: expected";
+    assert!(said.contains(one), "{said}");
+}
+
+#[test]
 fn an_environment_with_other_bytes_than_text_is_no_obstacle() {
     use std::os::unix::ffi::OsStrExt as _;
     let (_folder, file) = configured(CONFIG);

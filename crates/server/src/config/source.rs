@@ -66,7 +66,7 @@ pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
 }
 
 /// Every key that has one fixed path.
-pub(super) fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
+pub fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
     let below = |prefix: &'static str, keys: &'static [Key]| {
         keys.iter().map(move |key| (format!("{prefix}.{}", key.path), key))
     };
@@ -156,7 +156,7 @@ fn set_namespaces(found: &mut Found, name: &str, text: &str) {
         }
     } else {
         let named = |name: &str| Value::from_iter([("name", Value::from(name))]);
-        Value::Array(text.split_whitespace().map(named).collect())
+        Value::Array(items(text).map(named).collect())
     };
     put(&mut found.tree, "channel.namespaces", list);
 }
@@ -191,13 +191,18 @@ fn set_text(found: &mut Found, path: &str, place: &str, kind: Kind, text: &str) 
         Kind::Bool => text.parse().ok().map(Value::Bool),
         Kind::Integer(_) => text.parse::<u64>().ok().map(Value::from),
         Kind::List if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
-        Kind::List => Some(text.split_whitespace().map(Value::from).collect()),
+        Kind::List => Some(items(text).map(Value::from).collect()),
         Kind::Duration | Kind::Text | Kind::Secret | Kind::OneOf(_) => Some(Value::from(text)),
     };
     match value {
         Some(value) => put(&mut found.tree, path, value),
         None => found.mistake(place, format!("expected {}", kind.expectation())),
     }
+}
+
+/// The items of a list that was written as text: between commas and white space.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty())
 }
 
 fn put(tree: &mut Value, path: &str, value: Value) {

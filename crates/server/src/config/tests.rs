@@ -129,7 +129,10 @@ fn environment_wins_over_the_file_and_flags_over_both() {
         environment: pairs(&[
             ("TIDINGS_HTTP_SERVER_PORT", "2"),
             ("TIDINGS_CLIENT_CHANNEL_LIMIT", "2"),
-            ("TIDINGS_CLIENT_ALLOWED_ORIGINS", "https://a.example https://b.example"),
+            (
+                "TIDINGS_CLIENT_ALLOWED_ORIGINS",
+                "https://a.example,https://b.example, https://c.example",
+            ),
             ("TIDINGS_CHANNEL_NAMESPACES", "chat my-news"),
             ("TIDINGS_CHANNEL_NAMESPACES_MY_NEWS_PRESENCE", "true"),
             ("PATH", "ignored"),
@@ -141,7 +144,9 @@ fn environment_wins_over_the_file_and_flags_over_both() {
     assert_eq!(config.http.port, 3);
     assert_eq!(config.rules.client.channel_limit, 2);
     assert!(config.rules.client.insecure);
-    assert!(config.admission.origins.allows(Some("https://b.example")));
+    for origin in ["https://a.example", "https://b.example", "https://c.example"] {
+        assert!(config.admission.origins.allows(Some(origin)));
+    }
     assert!(config.rules.channels.namespaces["my-news"].presence);
     assert!(!config.rules.channels.namespaces["chat"].presence);
 }
