@@ -1,12 +1,15 @@
 //! The command as its users see it: what it prints, how it exits, what its parts do together.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use wire::websocket::encoder::{self, FrameKind};
+use wire::websocket::handshake::{self, RequestHead};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -182,7 +185,7 @@ fn every_mistake_is_named_and_nothing_starts() {
 
 #[test]
 fn a_port_in_use_and_an_unreadable_certificate_are_named() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let output = run(&["serve", &format!("--http_server.port={port}")]);
     assert_eq!(output.status.code(), Some(1));
@@ -267,6 +270,9 @@ fn refusals_are_told_and_final() {
     let output = run(&["subscribe", "news", "--url", &url]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("3501"), "{output:?}");
+    let output = run(&["subscribe", "news", "--url", &url.replace("websocket", "nothing")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("there is nothing at this path (404)"), "{output:?}");
     let output = run(&["subscribe", "nowhere:x", "-c", config, "--url", &url]);
     assert!(text(&output.stderr).contains("unknown channel (102)"), "{output:?}");
     let output = run(&["publish", "news", "1", "--url", &api, "--api-key", "wrong"]);
@@ -276,6 +282,68 @@ fn refusals_are_told_and_final() {
     assert!(text(&output.stderr).contains("not JSON"), "{output:?}");
     let output = run(&["token", "--user", "ann"]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_subscriber_ends_when_nobody_reads_it_any_more() {
+    let (_folder, file) = configured(CONFIG);
+    let config = file.to_str().unwrap();
+    let (_server, port) = Running::serve(&file, 0);
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let api = format!("http://127.0.0.1:{port}/api");
+    let mut child = tidings(&["subscribe", "news", "-c", config, "--url", &url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let err = lines(child.stderr.take().unwrap());
+    let (sender, out) = channel();
+    drop(sender);
+    let mut subscriber = Running { child, out, err };
+    subscriber.says("live: news");
+    run(&["publish", "news", "1", "-c", config, "--url", &api]);
+    assert_eq!(subscriber.exit().code(), Some(0));
+}
+
+/// Answers the next handshake, says all of this at once, and closes.
+fn recite(listener: &TcpListener, replies: &str, code: u16) {
+    let (stream, _) = listener.accept().unwrap();
+    let request: Vec<(String, String)> = BufReader::new(&stream)
+        .lines()
+        .map(|line| line.unwrap())
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_once(": ").map(|(n, v)| (n.to_lowercase(), v.to_owned())))
+        .collect();
+    let headers = request.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
+    let head = RequestHead { method: "GET", is_http_1_1: true, headers };
+    let accept = handshake::accept(&head, false).unwrap().accept;
+    let mut said = format!("HTTP/1.1 101 -\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").into_bytes();
+    said.extend_from_slice(&encoder::frame(FrameKind::Text, replies.as_bytes()));
+    said.extend_from_slice(&encoder::close_frame(code, "enough"));
+    (&stream).write_all(&said).unwrap();
+    // Closing with something unread would take back what was said.
+    let _rest = (&stream).read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn what_came_before_a_close_is_printed_and_a_gap_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/connection/websocket", listener.local_addr().unwrap());
+    let mut subscriber = Running::start(&["subscribe", "news", "--url", &url]);
+    for (data, code) in [("1", 3001), ("2", 3500)] {
+        let replies = format!(
+            "{{\"id\":1,\"connect\":{{\"client\":\"c\",\"version\":\"1\"}}}}\n{{\"id\":2,\"subscribe\":{{}}}}\n\
+             {{\"push\":{{\"channel\":\"news\",\"pub\":{{\"data\":{data}}}}}}}"
+        );
+        recite(&listener, &replies, code);
+        assert_eq!(subscriber.prints(), data);
+    }
+    subscriber.says("live: news");
+    subscriber.says("enough (3001); reconnecting");
+    subscriber.says("may be missing");
+    subscriber.says("enough (3500)");
+    assert_eq!(subscriber.exit().code(), Some(1));
 }
 
 #[test]
@@ -344,7 +412,7 @@ fn publish_reads_lines_from_standard_input() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"1\n\n\"two\"\n").unwrap();
+    child.stdin.take().unwrap().write_all(b"1\n\n\"two\"\n").unwrap();
     let mut printed = String::new();
     child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
     assert!(child.wait().unwrap().success());
