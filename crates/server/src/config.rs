@@ -26,7 +26,7 @@ pub use crate::token::TokenSettings;
 pub use duration::parse_ms as parse_duration_ms;
 pub use mistakes::{Mistake, Mistakes};
 pub use origin::OriginPolicy;
-pub(crate) use pem::read_pem;
+pub(crate) use pem::{file_of, read_pem};
 pub use sample::{reference, sample, starter};
 pub use source::all_keys;
 

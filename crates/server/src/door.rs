@@ -25,8 +25,8 @@ use tracing::{debug, warn};
 
 use crate::limits::{HEADER_TIMEOUT, HTTP_CONNECTIONS_MAX, LISTEN_BACKLOG};
 
-pub use certificate::CertificateError;
 pub(crate) use certificate::acceptor;
+pub use certificate::{CertificateError, check_certificate};
 pub(crate) use upgrade::{Sockets, upgrade};
 
 /// Binds to an address; an empty host stands for all.

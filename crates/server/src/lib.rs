@@ -51,7 +51,7 @@ use crate::verification::{Verification, Verifiers};
 use crate::worker::{Input, Parts, WireSettings, Worker};
 
 pub use api::API_METHODS;
-pub use door::CertificateError;
+pub use door::{CertificateError, check_certificate};
 
 /// A running server. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {

@@ -49,13 +49,16 @@ fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
 
 fn check(configured: Configured, flags: Vec<(String, String)>) -> ExitCode {
     let place = configured.place();
-    match serve::load(configured, flags, None) {
-        Ok(_) => {
-            println!("{place}: no mistakes");
-            ExitCode::SUCCESS
-        }
-        Err(code) => code,
+    let config = match serve::load(configured, flags, None) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if let Err(error) = server::check_certificate(&config) {
+        eprintln!("tidings: {error}");
+        return ExitCode::from(2);
     }
+    println!("{place}: no mistakes");
+    ExitCode::SUCCESS
 }
 
 fn sample(all: bool) -> anyhow::Result<ExitCode> {

@@ -207,6 +207,25 @@ fn a_port_in_use_and_an_unreadable_certificate_are_named() {
 }
 
 #[test]
+fn check_reads_certificate_and_key() {
+    let (folder, file) = configured(CONFIG);
+    let key = folder.path().join("key.pem");
+    std::fs::write(&key, "no key").unwrap();
+    let key = key.to_str().unwrap();
+    let output = run(&[
+        "check",
+        "-c",
+        file.to_str().unwrap(),
+        "--http_server.tls.enabled",
+        &format!("--http_server.tls.cert_pem={key}"),
+        &format!("--http_server.tls.key_pem={key}"),
+    ]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("cert_pem: {key} contains no certificate")), "{said}");
+}
+
+#[test]
 fn development_mode_says_in_three_lines_what_it_serves() {
     let mut server = Running::start(&["serve", "--http_server.port=0"]);
     let greeting: Vec<String> = (0..3).map(|_| server.prints()).collect();

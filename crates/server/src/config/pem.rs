@@ -30,6 +30,11 @@ pub(crate) fn read_pem(kind: Kind, value: &str) -> Result<String, String> {
     })
 }
 
+/// The file behind a value, when that is where the PEM is and an error may say so.
+pub(crate) fn file_of(kind: Kind, value: &str) -> Option<&str> {
+    (is_path(kind, value) && std::fs::exists(value).unwrap_or(false)).then_some(value)
+}
+
 /// Whether an error may show the value. DER in base64 has neither a dot nor a slash in front.
 fn is_path(kind: Kind, value: &str) -> bool {
     let is_short_line = value.len() <= PATH_SHOWN_MAX && !value.contains(char::is_control);

@@ -103,6 +103,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     }
     let client = resolve_client(&values, &channels, &mut mistakes);
     let version = env!("CARGO_PKG_VERSION").to_owned();
+    let shutdown = resolve_shutdown(&values, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, version }),
         http: resolve_http(&values, port, &mut mistakes),
@@ -118,10 +119,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
             .flag("prometheus.enabled")
             .then(|| values.text("prometheus.handler_prefix")),
         log: resolve_log(&values),
-        shutdown: Shutdown {
-            timeout: Duration::from_millis(values.ms("shutdown.timeout")),
-            drain_window: Duration::from_millis(values.ms("shutdown.drain_window")),
-        },
+        shutdown,
         workers: values.count("server.workers"),
         demo: values.flag("demo.enabled"),
         node_name: values.text("node.name"),
@@ -244,6 +242,17 @@ fn resolve_log(values: &Values<'_>) -> Log {
     }
 }
 
+fn resolve_shutdown(values: &Values<'_>, mistakes: &mut Complaints) -> Shutdown {
+    let time = |path: &str| Duration::from_millis(values.ms(path));
+    let shutdown =
+        Shutdown { timeout: time("shutdown.timeout"), drain_window: time("shutdown.drain_window") };
+    if shutdown.drain_window >= shutdown.timeout {
+        let text = "must be less than shutdown.timeout".to_owned();
+        mistakes.push(("shutdown.drain_window".to_owned(), text));
+    }
+    shutdown
+}
+
 fn resolve_client(
     values: &Values<'_>,
     channels: &ChannelRules,
@@ -268,20 +277,31 @@ fn resolve_client(
         let text = format!("there is no namespace {:?}", channel.namespace);
         mistakes.push((format!("{personal}.personal_channel_namespace"), text));
     }
+    let limit = |name: &str| match values.u32(&format!("client.{name}")) {
+        0 => u32::MAX,
+        limit => limit,
+    };
+    let by_default = ClientRules::default();
     ClientRules {
         insecure: flag("insecure"),
         allow_anonymous_connect_without_token: flag("allow_anonymous_connect_without_token"),
         disallow_anonymous_connection_tokens: flag("disallow_anonymous_connection_tokens"),
-        channel_limit: values.count("client.channel_limit"),
+        channel_limit: match values.count("client.channel_limit") {
+            0 => by_default.channel_limit,
+            limit => limit,
+        },
         queue_max_size: values.count("client.queue_max_size"),
-        stale_close_delay_ms: ms("stale_close_delay"),
+        stale_close_delay_ms: match ms("stale_close_delay") {
+            0 => by_default.stale_close_delay_ms,
+            delay => delay,
+        },
         expired_close_delay_ms: ms("expired_close_delay"),
         expired_sub_close_delay_ms: ms("expired_sub_close_delay"),
         ping_interval_ms,
         pong_timeout_ms,
         position_check_delay_ms: ms("channel_position_check_delay").max(1000),
-        history_max_publication_limit: values.u32("client.history_max_publication_limit"),
-        recovery_max_publication_limit: values.u32("client.recovery_max_publication_limit"),
+        history_max_publication_limit: limit("history_max_publication_limit"),
+        recovery_max_publication_limit: limit("recovery_max_publication_limit"),
         connect_include_server_time: flag("connect_include_server_time"),
         personal_channel,
     }

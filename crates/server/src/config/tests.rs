@@ -253,6 +253,28 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
 }
 
 #[test]
+fn zeros_mean_what_they_mean_in_the_compatible_server() {
+    let text = "[client]\nhistory_max_publication_limit = 0\nrecovery_max_publication_limit = 0\n\
+                channel_limit = 0\nstale_close_delay = \"0s\"\n";
+    let (config, _) = load_text(".toml", text).unwrap();
+    let client = &config.rules.client;
+    assert_eq!(client.history_max_publication_limit, u32::MAX);
+    assert_eq!(client.recovery_max_publication_limit, u32::MAX);
+    assert_eq!((client.channel_limit, client.stale_close_delay_ms), (128, 10_000));
+}
+
+#[test]
+fn settings_that_cannot_work_are_mistakes() {
+    let text = "[channel]\nuser_separator = \"\"\n[shutdown]\ntimeout = \"2s\"\n";
+    let mistakes = load_text(".toml", text).unwrap_err();
+    expect![[r#"
+        2 mistakes in the configuration:
+          channel.user_separator: must not be empty
+          shutdown.drain_window: must be less than shutdown.timeout"#]]
+    .assert_eq(&mistakes.to_string());
+}
+
+#[test]
 fn no_two_things_are_served_at_one_path() {
     let mistake = |flags: &[(&str, &str)]| {
         let source = Source { flags: pairs(flags), ..Source::default() };
