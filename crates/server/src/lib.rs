@@ -287,11 +287,15 @@ fn routes(
     if let Some(path) = &config.metrics {
         inside = inside.merge(Router::new().route(path, get(metrics)).with_state(node.clone()));
     }
-    (outside, inside)
+    [outside, inside].map(|router| router.method_not_allowed_fallback(not_with_this_method)).into()
 }
 
 async fn nothing_here() -> impl IntoResponse {
     (StatusCode::NOT_FOUND, "there is nothing at this path\n")
+}
+
+async fn not_with_this_method() -> impl IntoResponse {
+    (StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n")
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {

@@ -85,11 +85,11 @@ pub(crate) struct Configured {
 /// Arguments of `tidings token`.
 #[derive(Args, Debug)]
 pub(crate) struct TokenArguments {
-    /// Configuration file with client.token.hmac_secret_key
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Where the secret stands: client.token.hmac_secret_key, or that of client.subscription_token
+    #[command(flatten)]
+    pub configured: Configured,
     /// Secret to sign with, instead of the configuration's
-    #[arg(long, env = "TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY", hide_env_values = true)]
+    #[arg(long)]
     pub secret: Option<String>,
     /// User id; empty for an anonymous user
     #[arg(short, long, default_value = "")]
@@ -115,9 +115,9 @@ pub(crate) struct PublishArguments {
     pub channel: String,
     /// JSON to publish; - reads lines from standard input and publishes each
     pub data: String,
-    /// Configuration file with address and key of the server API
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Where address and key of the server API stand
+    #[command(flatten)]
+    pub configured: Configured,
     /// Address of the server API, instead of the configuration's
     #[arg(long)]
     pub url: Option<String>,
@@ -131,9 +131,9 @@ pub(crate) struct PublishArguments {
 pub(crate) struct SubscribeArguments {
     /// Channel to print
     pub channel: String,
-    /// Configuration file, for the address and for a token of its own
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// For the address and for a token of its own
+    #[command(flatten)]
+    pub configured: Configured,
     /// Address of the WebSocket endpoint, instead of the configuration's
     #[arg(long)]
     pub url: Option<String>,

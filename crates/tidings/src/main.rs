@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::FromArgMatches as _;
+use server::config::{Development, Mistakes};
 
 use arguments::{Action, Configured, Tidings};
 
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tidings: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Mistakes>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -49,7 +50,10 @@ fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
 
 fn check(configured: Configured, flags: Vec<(String, String)>) -> ExitCode {
     let place = configured.place();
-    let config = match serve::load(configured, flags, None) {
+    // The same as `serve`, which makes a key.
+    let is_development = configured.config.is_none();
+    let development = is_development.then(|| Development { api_key: String::new() });
+    let config = match serve::load(configured, flags, development) {
         Ok(config) => config,
         Err(code) => return code,
     };

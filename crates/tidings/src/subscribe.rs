@@ -78,8 +78,8 @@ impl Subscriber {
     fn of(wanted: &SubscribeArguments) -> anyhow::Result<Subscriber> {
         let mut url = "ws://127.0.0.1:8000/connection/websocket".to_owned();
         let mut made = None;
-        if wanted.config.is_some() {
-            let config = token::load(wanted.config.clone())?;
+        if wanted.configured.config.is_some() {
+            let config = token::load(&wanted.configured)?;
             let path = config.websocket.path.context("websocket.disabled is true")?;
             let scheme = if config.http.tls.is_some() { "wss" } else { "ws" };
             url = format!(
@@ -87,7 +87,9 @@ impl Subscriber {
                 reachable(&config.http.address),
                 config.http.port
             );
-            if let Some(secret) = config.token.hmac_secret_key {
+            if let Some(secret) = config.token.hmac_secret_key
+                && config.token.jwks_public_endpoint.is_none()
+            {
                 let token = TokenRequest {
                     user: wanted.user.clone(),
                     issuer: config.token.issuer,

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use server::token::{TokenSettings, Verifier};
 use tempfile::TempDir;
 use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{self, RequestHead};
@@ -363,6 +364,70 @@ fn what_came_before_a_close_is_printed_and_a_gap_is_told() {
     subscriber.says("may be missing");
     subscriber.says("enough (3500)");
     assert_eq!(subscriber.exit().code(), Some(1));
+}
+
+#[test]
+fn a_hangup_ends_nothing() {
+    let (_folder, file) = configured(CONFIG);
+    let (mut server, _) = Running::serve(&file, 0);
+    server.signal("-HUP");
+    server.says("SIGHUP is ignored");
+    server.signal("-TERM");
+    assert_eq!(server.exit().code(), Some(0));
+}
+
+#[test]
+fn commands_of_clients_name_every_mistake_of_their_configuration() {
+    let bad = CONFIG.replace("port = 0", "port = \"many\"\nprot = 0");
+    let (_folder, file) = configured(&bad);
+    let unknown = CONFIG.replace("port = 0", "port = 1\nprot = 0");
+    let (_other_folder, unknown) = configured(&unknown);
+    for arguments in [&["token"][..], &["publish", "news", "1"], &["subscribe", "news"]] {
+        let output = tidings(arguments).arg("-c").arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("http_server.port") && said.contains("http_server.prot"), "{said}");
+        if arguments[0] != "subscribe" {
+            let mut command = tidings(arguments);
+            let output = command.arg("--allow-unknown-keys").arg("-c").arg(&unknown).output();
+            let said = text(&output.unwrap().stderr);
+            assert!(said.contains("there is no such key") && !said.contains("mistake"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_subscription_token_is_signed_with_the_secret_of_its_own() {
+    let own = "[client.subscription_token]\nenabled = true\nhmac_secret_key = \"own\"\n";
+    let (_folder, file) = configured(&format!("{CONFIG}\n{own}"));
+    let with_secret = |secret: &str| TokenSettings {
+        hmac_secret_key: Some(secret.to_owned()),
+        ..TokenSettings::default()
+    };
+    let own = Verifier::new(&with_secret("own")).unwrap();
+    let general = Verifier::new(&with_secret("general")).unwrap();
+    let token = |extra: &[&str]| {
+        let mut command = tidings(&["token", "--user", "ann", "--expires-in", "0"]);
+        command.args(extra).arg("-c").arg(&file);
+        let output = command.env("TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY", "general").output();
+        text(&output.unwrap().stdout).trim().to_owned()
+    };
+    assert!(own.verify_subscription(&token(&["--channel", "$x"]), 0).is_ok());
+    assert!(general.verify_connection(&token(&[]), 0).is_ok());
+    let given = token(&["--channel", "$x", "--secret", "general"]);
+    assert!(general.verify_subscription(&given, 0).is_ok());
+}
+
+#[test]
+fn no_token_is_made_that_the_server_would_refuse() {
+    let jwks = "hmac_secret_key = \"secret\"\njwks_public_endpoint = \"https://keys.example/\"";
+    let (_folder, file) = configured(&CONFIG.replace("hmac_secret_key = \"secret\"", jwks));
+    for extra in [&[][..], &["--secret", "secret"]] {
+        let mut command = tidings(&["token", "--user", "ann", "-c", file.to_str().unwrap()]);
+        let output = command.args(extra).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stderr).contains("jwks_public_endpoint"), "{output:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! From the tree of what was written to a valid [`Config`]: first every key and kind, then what depends on each other.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ impl Values<'_> {
 /// What differs when no file is given.
 const DEVELOPMENT: &[(&str, &str)] = &[
     ("http_server.address", "127.0.0.1"),
+    ("http_server.internal_address", "127.0.0.1"),
     ("demo.enabled", "true"),
     ("client.allow_anonymous_connect_without_token", "true"),
 ];
@@ -125,6 +127,9 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
         node_name: values.text("node.name"),
     };
     check_paths(&config, &mut mistakes);
+    if development.is_some() {
+        check_loopback(&config.http, &mut mistakes);
+    }
     for (place, text) in mistakes {
         found.mistake(place, text);
     }
@@ -336,6 +341,24 @@ fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> 
         mistakes.push((format!("{path}.{}", error.setting), error.fault.to_string()));
     }
     settings
+}
+
+/// Whoever reaches a server in development mode gets in.
+fn check_loopback(http: &HttpServer, mistakes: &mut Complaints) {
+    for (key, address) in [
+        ("http_server.address", &http.address),
+        ("http_server.internal_address", &http.internal_address),
+    ] {
+        let is_loopback = match address.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => address == "localhost",
+        };
+        if !is_loopback {
+            let text = "without a configuration file the server is in development mode, which is for this machine \
+                        only (127.0.0.1); to serve others, write a file (tidings sample-config)";
+            mistakes.push((key.to_owned(), text.to_owned()));
+        }
+    }
 }
 
 /// Paths must be paths, and no two may be the same, also not one that the server adds by itself.

@@ -332,6 +332,15 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     assert!(!config.admission.origins.allows(Some("http://evil.example")));
     assert!(config.rules.channels.namespaces["demo"].subscribe.anonymous);
     assert!(!config.rules.channels.without_namespace.subscribe.anonymous);
+    for address in ["", "0.0.0.0", "::", "10.0.0.1", "host.example"] {
+        let flags = pairs(&[("http_server.address", address)]);
+        let refused = load(&Source { flags, ..source.clone() }).unwrap_err().to_string();
+        assert!(refused.contains("http_server.address: without a configuration file"), "{refused}");
+    }
+    for address in ["127.0.0.2", "::1", "localhost"] {
+        let flags = pairs(&[("http_server.address", address)]);
+        load(&Source { flags, ..source.clone() }).unwrap();
+    }
     let path = file(".toml", "");
     let (with_file, _) = load(&Source { file: Some(path.to_path_buf()), ..source }).unwrap();
     assert!(!with_file.demo && !with_file.rules.client.allow_anonymous_connect_without_token);

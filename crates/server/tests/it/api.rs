@@ -198,6 +198,16 @@ fn the_description_names_every_method_and_metrics_and_health_are_served() {
 }
 
 #[test]
+fn what_is_only_read_refuses_other_methods_with_a_reason() {
+    let fixture = Fixture::with(&[("demo.enabled", "true")]);
+    for path in ["/health", "/ready", "/metrics", "/", "/demo.js", "/api/openapi.json"] {
+        let (status, head, body) = fixture.request(&post(path, "", ""));
+        assert_eq!((status, body.lines().count()), (405, 1), "{path}: {body}");
+        assert!(head.contains("allow: get,head"), "{path}: {head}");
+    }
+}
+
+#[test]
 fn internal_endpoints_can_have_a_port_of_their_own() {
     let fixture = Fixture::with(&[
         ("http_server.internal_address", "127.0.0.1"),
