@@ -1,7 +1,7 @@
 //! The door: listeners, TLS, and HTTP until a connection becomes a WebSocket and moves to a worker.
 //!
 //! Invariant: a peer costs one task, which ends when it asks nothing, or takes no answer, for a bounded time; there are at
-//! most [`HTTP_CONNECTIONS_MAX`] of them, and workers see only sockets whose handshake is complete.
+//! most [`HTTP_CONNECTIONS_MAX`](crate::limits::HTTP_CONNECTIONS_MAX) of them, and workers see only sockets whose handshake is complete.
 
 mod certificate;
 mod patience;
@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use crate::limits::{HEADER_TIMEOUT, HTTP_CONNECTIONS_MAX, LISTEN_BACKLOG};
+use crate::limits::{HEADER_TIMEOUT, LISTEN_BACKLOG};
 
 pub(crate) use certificate::acceptor;
 pub use certificate::{CertificateError, check_certificate};
@@ -67,6 +67,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) struct Door {
     pub(crate) router: Router,
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Connections at the same time.
+    pub(crate) connections_max: u32,
     /// Turns true when the server stops.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -74,7 +76,7 @@ pub(crate) struct Door {
 impl Door {
     /// Accepts until told to stop; then ends once requests under way are answered.
     pub(crate) async fn run(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX as usize));
+        let places = Arc::new(Semaphore::new(self.connections_max as usize));
         let mut stop = self.stop.clone();
         loop {
             let accepted = tokio::select! {
@@ -104,7 +106,7 @@ impl Door {
         }
         drop(listener);
         // Each connection has a place until it has ended.
-        let _all_ended = places.acquire_many(HTTP_CONNECTIONS_MAX).await;
+        let _all_ended = places.acquire_many(self.connections_max).await;
     }
 
     async fn serve(self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -136,5 +138,43 @@ impl Door {
             () = must_stop => Pin::new(&mut connection).graceful_shutdown(),
         }
         connection.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Asks, and gives the status line; empty when the server closes instead.
+    async fn ask(tcp: &mut TcpStream) -> String {
+        // Who is closed at once may notice while writing.
+        let _closed = tcp.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            match tcp.read_u8().await {
+                Ok(byte) => answer.push(byte),
+                Err(_) => break,
+            }
+        }
+        String::from_utf8(answer).unwrap().lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_connections_are_closed_at_once() {
+        let listener = listen("127.0.0.1", 0).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stop) = watch::channel(false);
+        let door = Door { router: Router::new(), tls: None, connections_max: 1, stop };
+        tokio::spawn(door.run(listener));
+        let dial = async || TcpStream::connect(address).await.unwrap();
+        let mut first = dial().await;
+        assert_eq!(ask(&mut first).await, "HTTP/1.1 404 Not Found");
+        assert_eq!(ask(&mut dial().await).await, "");
+        assert_eq!(ask(&mut first).await, "HTTP/1.1 404 Not Found");
+        drop(first);
+        // There is room again as soon as the server has seen the end.
+        while ask(&mut dial().await).await.is_empty() {}
     }
 }

@@ -45,6 +45,7 @@ use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::{Door, Sockets};
+use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::node::{Node, Surveys};
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
@@ -142,13 +143,18 @@ impl Server {
             None => outside.merge(inside),
             Some(listener) => {
                 let router = inside.fallback(nothing_here);
-                let door = Door { router, tls: None, stop: stopped.clone() };
+                let door = Door {
+                    router,
+                    tls: None,
+                    connections_max: HTTP_CONNECTIONS_MAX,
+                    stop: stopped.clone(),
+                };
                 server.doors.spawn(door.run(listener));
                 outside
             }
         };
         let router = public_router.fallback(nothing_here);
-        let door = Door { router, tls, stop: stopped };
+        let door = Door { router, tls, connections_max: HTTP_CONNECTIONS_MAX, stop: stopped };
         server.doors.spawn(door.run(public));
         Ok(server)
     }

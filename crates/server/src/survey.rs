@@ -16,7 +16,12 @@ type Answer<T> = Result<Arc<T>, Silent>;
 /// See the module.
 pub(crate) struct Survey<T> {
     /// Locked while a question is under way: whoever comes meanwhile waits for its answer.
-    last: Arc<Mutex<Option<(Instant, Answer<T>)>>>,
+    last: Arc<Mutex<Option<Last<T>>>>,
+}
+
+struct Last<T> {
+    at: Instant,
+    answer: Answer<T>,
 }
 
 impl<T> Default for Survey<T> {
@@ -32,7 +37,7 @@ impl<T: Send + Sync + 'static> Survey<T> {
         question: impl Future<Output = Result<T, Silent>> + Send + 'static,
     ) -> Answer<T> {
         let mut last = self.last.clone().lock_owned().await;
-        if let Some((at, answer)) = &*last
+        if let Some(Last { at, answer }) = &*last
             && at.elapsed() < SURVEY_LIFETIME
         {
             return answer.clone();
@@ -40,7 +45,7 @@ impl<T: Send + Sync + 'static> Survey<T> {
         // A task of its own: a caller that leaves must not let the next one ask again.
         let asking = tokio::spawn(async move {
             let answer = question.await.map(Arc::new);
-            *last = Some((Instant::now(), answer.clone()));
+            *last = Some(Last { at: Instant::now(), answer: answer.clone() });
             answer
         });
         asking.await.unwrap_or(Err(Silent))

@@ -60,7 +60,7 @@ impl Verification {
         let fetching = verifiers.clone();
         std::thread::Builder::new()
             .name("key-fetcher".to_owned())
-            .spawn(move || for_keys.iter().for_each(|task| fetching.answer(task, clock)))?;
+            .spawn(move || for_keys.iter().for_each(|task| fetching.answer(&task, clock)))?;
         Ok(Verification { verifiers, tasks })
     }
 
@@ -107,7 +107,7 @@ impl Verifiers {
             let Ok(task) = task else { return };
             let now = clock.now().unix_ms / 1000;
             if !self.of(task.kind).needs_fetch(&task.token, now) {
-                self.answer(task, clock);
+                self.answer(&task, clock);
             } else if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) =
                 fetches.try_send(task)
             {
@@ -118,7 +118,7 @@ impl Verifiers {
     }
 
     /// Verifies a token and sends the verdict to the worker that asked.
-    fn answer(&self, task: Task, clock: Clock) {
+    fn answer(&self, task: &Task, clock: Clock) {
         let unix_ms = clock.now().unix_ms;
         let verify = || self.verify(unix_ms, task.kind, &task.token);
         let verdict = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {

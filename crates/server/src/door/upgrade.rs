@@ -39,6 +39,16 @@ pub(crate) struct Sockets {
     pub(crate) user_header: Option<String>,
 }
 
+/// A request that may become a WebSocket.
+struct Admitted {
+    permit: ConnectionPermit,
+    accepted: Accepted,
+    user: Option<Box<str>>,
+}
+
+/// Why one may not.
+type Reason = (StatusCode, String);
+
 /// What the request chose.
 struct Choice {
     codec: Codec,
@@ -52,7 +62,7 @@ const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// Answers a request for the WebSocket endpoint.
 pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Request) -> Response {
-    let (permit, accepted, user) = match sockets.admit(&request) {
+    let Admitted { permit, accepted, user } = match sockets.admit(&request) {
         Ok(admitted) => admitted,
         Err((status, reason)) => {
             sockets.counts.refused(status.as_u16());
@@ -68,10 +78,7 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
 }
 
 impl Sockets {
-    fn admit(
-        &self,
-        request: &Request,
-    ) -> Result<(ConnectionPermit, Accepted, Option<Box<str>>), (StatusCode, String)> {
+    fn admit(&self, request: &Request) -> Result<Admitted, Reason> {
         let head = RequestHead {
             method: request.method().as_str(),
             is_http_1_1: request.version() >= Version::HTTP_11,
@@ -97,12 +104,12 @@ impl Sockets {
             let text = "too many connections; try again later";
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
         })?;
-        Ok((permit, accepted, user))
+        Ok(Admitted { permit, accepted, user })
     }
 
     /// Whom the reverse proxy vouches for (`client.user_id_http_header`). A header that stands twice was sent by the peer,
     /// and which of the two is the proxy's nobody can tell.
-    fn user(&self, request: &Request) -> Result<Option<Box<str>>, (StatusCode, String)> {
+    fn user(&self, request: &Request) -> Result<Option<Box<str>>, Reason> {
         let Some(name) = &self.user_header else { return Ok(None) };
         let mut values = request.headers().get_all(name).iter();
         let value = values.next();
