@@ -76,13 +76,13 @@ async fn describe() -> Response {
 /// `POST /api/<method>`: the parameters are the body.
 async fn call(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Request) -> Response {
     let mode = api.error_mode(&request);
-    let Some(method) = Method::named(&name) else {
-        let text = format!("there is no method {name}; see openapi.json");
-        return refuse(StatusCode::NOT_FOUND, 104, &text);
-    };
     let body = match api.read(request).await {
         Ok(body) => body,
         Err(response) => return response,
+    };
+    let Some(method) = Method::named(&name) else {
+        let text = format!("there is no method {name}; see openapi.json");
+        return refuse(StatusCode::NOT_FOUND, 104, &text);
     };
     match api.run(method, &body).await {
         Ok(result) if method == Method::Batch => answer(StatusCode::OK, result),
@@ -162,17 +162,23 @@ impl Api {
         if self.settings.insecure {
             return true;
         }
-        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let header = |name: &str| {
+            let text = request.headers().get(name).and_then(|value| value.to_str().ok());
+            text.filter(|text| !text.is_empty())
+        };
         let authorization = header(AUTHORIZATION.as_str()).and_then(|value| {
             let (scheme, key) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("apikey").then_some(key.trim())
         });
         let query = request.uri().query().unwrap_or_default();
-        let parameter = query.split('&').find_map(|pair| pair.strip_prefix("api_key="));
-        let given = header("x-api-key").or(authorization).or(parameter).unwrap_or_default();
+        let parameter = || query.split('&').find_map(|pair| pair.strip_prefix("api_key="));
+        let given = match header("x-api-key").or(authorization) {
+            Some(key) => key.as_bytes().to_vec(),
+            None => percent_decoded(parameter().unwrap_or_default()),
+        };
         let key = self.settings.key.as_bytes();
         // Takes as long for a key that is nearly right as for one that is all wrong.
-        let is_same = aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), key);
+        let is_same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, key);
         !key.is_empty() && is_same.is_ok()
     }
 
@@ -194,6 +200,27 @@ impl Api {
         self.node.counts.called(method.name(), code);
         result
     }
+}
+
+/// A value of a query, as forms write it; a percent sign without two digits stands for itself.
+fn percent_decoded(value: &str) -> Vec<u8> {
+    let digit = |byte: &u8| (*byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match (byte, after) {
+            (b'+', _) => decoded.push(b' '),
+            (b'%', [high, low, after @ ..])
+                if let (Some(high), Some(low)) = (digit(high), digit(low)) =>
+            {
+                decoded.push(high << 4 | low);
+                rest = after;
+            }
+            _ => decoded.push(*byte),
+        }
+    }
+    decoded
 }
 
 fn is_length_error(error: &axum::Error) -> bool {

@@ -10,6 +10,7 @@ pub mod keys;
 mod mistakes;
 mod namespaces;
 mod origin;
+mod pem;
 mod resolve;
 mod sample;
 mod source;
@@ -25,8 +26,9 @@ pub use crate::token::TokenSettings;
 pub use duration::parse_ms as parse_duration_ms;
 pub use mistakes::{Mistake, Mistakes};
 pub use origin::OriginPolicy;
-pub(crate) use resolve::read_pem;
+pub(crate) use pem::{file_of, read_pem};
 pub use sample::{reference, sample, starter};
+pub use source::all_keys;
 
 /// Where settings come from; later ones win: file, environment, flags.
 #[derive(Clone, Debug, Default)]

@@ -45,6 +45,11 @@ pub(crate) fn routes() -> Router {
     })
 }
 
+/// What [`routes`] serves.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(path, ..)| *path)
+}
+
 const CHANNEL: &str = "demo:ticker";
 const INTERVAL: Duration = Duration::from_millis(700);
 

@@ -1,9 +1,10 @@
 //! The door: listeners, TLS, and HTTP until a connection becomes a WebSocket and moves to a worker.
 //!
-//! Invariant: whatever a peer does here costs one bounded task for a bounded time; workers see only sockets whose
-//! handshake is complete.
+//! Invariant: a peer costs one task, which ends when it asks nothing, or takes no answer, for a bounded time; there are at
+//! most [`HTTP_CONNECTIONS_MAX`](crate::limits::HTTP_CONNECTIONS_MAX) of them, and workers see only sockets whose handshake is complete.
 
 mod certificate;
+mod patience;
 mod upgrade;
 
 use std::io;
@@ -15,16 +16,17 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use patience::Patience;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use crate::limits::{HEADER_TIMEOUT, HTTP_CONNECTIONS_MAX, LISTEN_BACKLOG};
+use crate::limits::{HEADER_TIMEOUT, LISTEN_BACKLOG};
 
-pub use certificate::CertificateError;
 pub(crate) use certificate::acceptor;
+pub use certificate::{CertificateError, check_certificate};
 pub(crate) use upgrade::{Sockets, upgrade};
 
 /// Binds to an address; an empty host stands for all.
@@ -65,6 +67,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) struct Door {
     pub(crate) router: Router,
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Connections at the same time.
+    pub(crate) connections_max: u32,
     /// Turns true when the server stops.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -72,14 +76,14 @@ pub(crate) struct Door {
 impl Door {
     /// Accepts until told to stop; then ends once requests under way are answered.
     pub(crate) async fn run(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX as usize));
+        let places = Arc::new(Semaphore::new(self.connections_max as usize));
         let mut stop = self.stop.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&listener, &places) => accepted,
+                accepted = listener.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
-            let (tcp, peer, place) = match accepted {
+            let (tcp, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(%error, "cannot accept connections");
@@ -87,6 +91,10 @@ impl Door {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                debug!(%peer, "closed at once: there are too many HTTP connections");
+                continue;
             };
             let door = self.clone();
             tokio::spawn(async move {
@@ -98,11 +106,12 @@ impl Door {
         }
         drop(listener);
         // Each connection has a place until it has ended.
-        let _all_ended = places.acquire_many(HTTP_CONNECTIONS_MAX).await;
+        let _all_ended = places.acquire_many(self.connections_max).await;
     }
 
     async fn serve(self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         tcp.set_nodelay(true)?;
+        let tcp = Patience::new(tcp);
         let Some(tls) = self.tls.clone() else {
             return Ok(self.speak_http(tcp).await?);
         };
@@ -132,11 +141,40 @@ impl Door {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let (tcp, peer) = listener.accept().await?;
-    Ok((tcp, peer, place))
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Asks, and gives the status line; empty when the server closes instead.
+    async fn ask(tcp: &mut TcpStream) -> String {
+        // Who is closed at once may notice while writing.
+        let _closed = tcp.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            match tcp.read_u8().await {
+                Ok(byte) => answer.push(byte),
+                Err(_) => break,
+            }
+        }
+        String::from_utf8(answer).unwrap().lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_connections_are_closed_at_once() {
+        let listener = listen("127.0.0.1", 0).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stop) = watch::channel(false);
+        let door = Door { router: Router::new(), tls: None, connections_max: 1, stop };
+        tokio::spawn(door.run(listener));
+        let dial = async || TcpStream::connect(address).await.unwrap();
+        let mut first = dial().await;
+        assert_eq!(ask(&mut first).await, "HTTP/1.1 404 Not Found");
+        assert_eq!(ask(&mut dial().await).await, "");
+        assert_eq!(ask(&mut first).await, "HTTP/1.1 404 Not Found");
+        drop(first);
+        // There is room again as soon as the server has seen the end.
+        while ask(&mut dial().await).await.is_empty() {}
+    }
 }

@@ -14,6 +14,7 @@ mod demo;
 mod door;
 pub mod limits;
 mod node;
+mod survey;
 pub mod telemetry;
 pub mod token;
 pub mod verification;
@@ -44,13 +45,14 @@ use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::{Door, Sockets};
-use crate::node::Node;
+use crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::node::{Node, Surveys};
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
 use crate::worker::{Input, Parts, WireSettings, Worker};
 
 pub use api::API_METHODS;
-pub use door::CertificateError;
+pub use door::{CertificateError, check_certificate};
 
 /// A running server. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
@@ -123,6 +125,7 @@ impl Server {
             clock,
             counts,
             is_ready: AtomicBool::new(true),
+            surveys: Surveys::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let chores = start_chores(&config, &broker, clock, random.next_u64());
@@ -140,13 +143,18 @@ impl Server {
             None => outside.merge(inside),
             Some(listener) => {
                 let router = inside.fallback(nothing_here);
-                let door = Door { router, tls: None, stop: stopped.clone() };
+                let door = Door {
+                    router,
+                    tls: None,
+                    connections_max: HTTP_CONNECTIONS_MAX,
+                    stop: stopped.clone(),
+                };
                 server.doors.spawn(door.run(listener));
                 outside
             }
         };
         let router = public_router.fallback(nothing_here);
-        let door = Door { router, tls, stop: stopped };
+        let door = Door { router, tls, connections_max: HTTP_CONNECTIONS_MAX, stop: stopped };
         server.doors.spawn(door.run(public));
         Ok(server)
     }
@@ -285,11 +293,15 @@ fn routes(
     if let Some(path) = &config.metrics {
         inside = inside.merge(Router::new().route(path, get(metrics)).with_state(node.clone()));
     }
-    (outside, inside)
+    [outside, inside].map(|router| router.method_not_allowed_fallback(not_with_this_method)).into()
 }
 
 async fn nothing_here() -> impl IntoResponse {
     (StatusCode::NOT_FOUND, "there is nothing at this path\n")
+}
+
+async fn not_with_this_method() -> impl IntoResponse {
+    (StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n")
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {

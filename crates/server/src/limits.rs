@@ -23,7 +23,10 @@ pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
 /// Time for the head of an HTTP request. A handshake that drips is cut off here.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// HTTP connections (handshakes and API calls) at the same time.
+/// Time in which the peer of an HTTP connection must take something of what it asked for.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP connections (handshakes and API calls) at the same time; beyond that they are closed at once.
 pub const HTTP_CONNECTIONS_MAX: u32 = 8_192;
 
 /// Bytes of an API request's body.
@@ -35,16 +38,20 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time after which a question to the broker or to a worker is given up.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Time for which an answer of all workers is used again: how old a metric may be. A question goes through all that a
+/// worker has.
+pub const SURVEY_LIFETIME: Duration = Duration::from_secs(1);
+
 /// Publications of one broadcast, and commands of one parallel batch, that are under way at once (protocol §3.3).
 pub const API_CONCURRENCY: usize = 1_024;
 
 /// Commands of one batch, and channels of one broadcast, at most.
 pub const API_ITEMS_MAX: usize = 10_000;
 
-/// Tokens that wait for verification outside the workers; beyond that the verdict is "unavailable" at once.
+/// Tokens that wait for verification outside the workers, and as many for their keys; beyond that the verdict is "unavailable" at once.
 pub const VERIFICATIONS_MAX: usize = 4_096;
 
-/// Threads that verify tokens which cost much.
+/// Threads that verify tokens which cost much; one more waits for key servers, one fetch at a time.
 pub const VERIFIER_THREADS: usize = 2;
 
 /// Connections that wait to be accepted by the kernel.

@@ -34,6 +34,7 @@ mod verifier;
 pub use fetch::{Fetch, FetchFailure};
 pub use key_error::{KeyError, KeyFault};
 pub use limits::TOKEN_BYTES_MAX;
+pub(crate) use object::Object;
 pub use settings::TokenSettings;
 pub use sign::{
     ConnectionTokenRequest, HmacAlgorithm, SignError, SubscriptionTokenRequest, TokenRequest,

@@ -1,10 +1,12 @@
-//! Where tokens are verified: cheap ones by the worker that asks, the others by threads of their own.
+//! Where tokens are verified: cheap ones by the worker that asks, the others by threads of their own, and those whose keys
+//! must be fetched first by one more thread.
 //!
-//! Invariant: a worker never waits for a token, and what waits for verification is bounded.
+//! Invariant: a worker never waits for a token, a thread that verifies never waits for a key server, and what waits for
+//! verification is bounded.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::claims::TokenRefusal;
@@ -46,13 +48,19 @@ impl Verification {
     pub fn start(verifiers: Verifiers, clock: Clock) -> io::Result<Verification> {
         let (tasks, waiting) = sync_channel(VERIFICATIONS_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
+        let (fetches, for_keys) = sync_channel(VERIFICATIONS_MAX);
         let verifiers = Arc::new(verifiers);
         for index in 0..VERIFIER_THREADS {
-            let (waiting, verifiers) = (waiting.clone(), verifiers.clone());
+            let (waiting, fetches, verifiers) =
+                (waiting.clone(), fetches.clone(), verifiers.clone());
             std::thread::Builder::new()
                 .name(format!("verifier-{index}"))
-                .spawn(move || verifiers.run(&waiting, clock))?;
+                .spawn(move || verifiers.run(&waiting, &fetches, clock))?;
         }
+        let fetching = verifiers.clone();
+        std::thread::Builder::new()
+            .name("key-fetcher".to_owned())
+            .spawn(move || for_keys.iter().for_each(|task| fetching.answer(&task, clock)))?;
         Ok(Verification { verifiers, tasks })
     }
 
@@ -93,18 +101,31 @@ impl Verifiers {
         }
     }
 
-    fn run(&self, waiting: &Mutex<Receiver<Task>>, clock: Clock) {
+    fn run(&self, waiting: &Mutex<Receiver<Task>>, fetches: &SyncSender<Task>, clock: Clock) {
         loop {
             let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(task) = task else { return };
-            let unix_ms = clock.now().unix_ms;
-            let verify = || self.verify(unix_ms, task.kind, &task.token);
-            let verdict = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {
-                error!("verifying a token has panicked");
-                refuse(task.kind, TokenRefusal::Unavailable)
-            });
-            task.inbox.send(Input::Verdict(task.key, verdict));
+            let now = clock.now().unix_ms / 1000;
+            if !self.of(task.kind).needs_fetch(&task.token, now) {
+                self.answer(&task, clock);
+            } else if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) =
+                fetches.try_send(task)
+            {
+                let verdict = refuse(task.kind, TokenRefusal::Unavailable);
+                task.inbox.send(Input::Verdict(task.key, verdict));
+            }
         }
+    }
+
+    /// Verifies a token and sends the verdict to the worker that asked.
+    fn answer(&self, task: &Task, clock: Clock) {
+        let unix_ms = clock.now().unix_ms;
+        let verify = || self.verify(unix_ms, task.kind, &task.token);
+        let verdict = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {
+            error!("verifying a token has panicked");
+            refuse(task.kind, TokenRefusal::Unavailable)
+        });
+        task.inbox.send(Input::Verdict(task.key, verdict));
     }
 }
 

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
-use server::config::keys::{KEYS, Kind};
+use server::config::all_keys;
+use server::config::keys::{Key, Kind};
 
 /// A real-time message push server: clients hold WebSocket connections and subscribe to channels, backends publish.
 #[derive(Debug, Parser)]
@@ -84,11 +85,11 @@ pub(crate) struct Configured {
 /// Arguments of `tidings token`.
 #[derive(Args, Debug)]
 pub(crate) struct TokenArguments {
-    /// Configuration file with client.token.hmac_secret_key
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Where the secret stands: client.token.hmac_secret_key, or that of client.subscription_token
+    #[command(flatten)]
+    pub configured: Configured,
     /// Secret to sign with, instead of the configuration's
-    #[arg(long, env = "TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY", hide_env_values = true)]
+    #[arg(long)]
     pub secret: Option<String>,
     /// User id; empty for an anonymous user
     #[arg(short, long, default_value = "")]
@@ -114,9 +115,9 @@ pub(crate) struct PublishArguments {
     pub channel: String,
     /// JSON to publish; - reads lines from standard input and publishes each
     pub data: String,
-    /// Configuration file with address and key of the server API
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Where address and key of the server API stand
+    #[command(flatten)]
+    pub configured: Configured,
     /// Address of the server API, instead of the configuration's
     #[arg(long)]
     pub url: Option<String>,
@@ -130,9 +131,9 @@ pub(crate) struct PublishArguments {
 pub(crate) struct SubscribeArguments {
     /// Channel to print
     pub channel: String,
-    /// Configuration file, for the address and for a token of its own
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// For the address and for a token of its own
+    #[command(flatten)]
+    pub configured: Configured,
     /// Address of the WebSocket endpoint, instead of the configuration's
     #[arg(long)]
     pub url: Option<String>,
@@ -158,19 +159,20 @@ impl Configured {
 
 /// The command with the flags of all settings.
 pub(crate) fn command() -> clap::Command {
-    let with_settings = |command: clap::Command| command.args(KEYS.iter().map(flag));
+    let with_settings =
+        |command: clap::Command| command.args(all_keys().map(|(path, key)| flag(path, key)));
     Tidings::command().mut_subcommand("serve", with_settings).mut_subcommand("check", with_settings)
 }
 
 /// The settings given as flags, as key and value.
 pub(crate) fn settings(matches: &ArgMatches) -> Vec<(String, String)> {
     let given = |path: &str| matches.try_get_one::<String>(path).ok().flatten().cloned();
-    KEYS.iter().filter_map(|key| Some((key.path.to_owned(), given(key.path)?))).collect()
+    all_keys().filter_map(|(path, _)| given(&path).map(|value| (path, value))).collect()
 }
 
-fn flag(key: &server::config::keys::Key) -> Arg {
-    let arg = Arg::new(key.path)
-        .long(key.path)
+fn flag(path: String, key: &Key) -> Arg {
+    let arg = Arg::new(path.clone())
+        .long(path)
         .help(key.doc)
         .help_heading("Settings")
         .hide_short_help(true)

@@ -15,12 +15,14 @@ use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::Inflater;
 use wire::websocket::encoder::{self, FrameKind};
-use wire::websocket::handshake::{ClientHandshake, ClientRequest};
+use wire::websocket::handshake::{ClientHandshake, ClientRefused, ClientRequest};
 
 use crate::random;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RESPONSE_HEAD_MAX: usize = 16 * 1024;
+/// Bytes of a refusal's body that are looked at.
+const REASON_MAX: usize = 1024;
 /// What a server may send in one message: its own bound for a client's queue, and more.
 const MESSAGE_SIZE_MAX: u32 = 64 * 1024 * 1024;
 
@@ -34,6 +36,8 @@ pub(crate) struct Link {
     decoder: Decoder,
     inflater: Inflater,
     early: Vec<u8>,
+    /// The server's goodbye, while what it said before is still to be told.
+    goodbye: Option<Goodbye>,
 }
 
 /// What the server did.
@@ -41,13 +45,33 @@ pub(crate) enum Heard {
     /// It sent these.
     Replies(Vec<Reply>),
     /// It closed the connection.
-    Closed {
-        /// Close code (§1.18).
-        code: u16,
-        /// Text for people.
-        reason: String,
-    },
+    Closed(Goodbye),
 }
+
+/// A close frame.
+pub(crate) struct Goodbye {
+    /// Close code (§1.18).
+    pub code: u16,
+    /// Text for people.
+    pub reason: String,
+}
+
+/// The server answered the handshake, but not with a WebSocket.
+#[derive(Debug)]
+pub(crate) struct NoWebSocket {
+    /// Status of its answer.
+    pub status: u16,
+    /// First line of its answer's body.
+    reason: String,
+}
+
+impl std::fmt::Display for NoWebSocket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "the server refused the WebSocket: {} ({})", self.reason, self.status)
+    }
+}
+
+impl std::error::Error for NoWebSocket {}
 
 /// A `ws://` or `wss://` address, taken apart.
 struct Address {
@@ -80,7 +104,7 @@ impl Link {
             DecoderLimits { message_size: MESSAGE_SIZE_MAX, inflated_size: MESSAGE_SIZE_MAX };
         let decoder = Decoder::new(Role::Client, limits, false);
         let inflater = Inflater::default();
-        let mut link = Link { stream, tcp, decoder, inflater, early: Vec::new() };
+        let mut link = Link { stream, tcp, decoder, inflater, early: Vec::new(), goodbye: None };
         link.shake_hands(&address)?;
         Ok(link)
     }
@@ -96,9 +120,17 @@ impl Link {
         self.stream.write_all(&request).context("the handshake cannot be sent")?;
         let mut head = Vec::new();
         loop {
-            if let Some(length) = handshake.handle_response(&head)? {
-                self.early = head.split_off(length);
-                return Ok(());
+            match handshake.handle_response(&head) {
+                Ok(Some(length)) => {
+                    self.early = head.split_off(length);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(ClientRefused::Status(status)) => {
+                    let reason = self.reason(&head);
+                    bail!(NoWebSocket { status, reason });
+                }
+                Err(refused) => bail!(refused),
             }
             if head.len() > RESPONSE_HEAD_MAX {
                 bail!("the server's answer to the handshake is too long");
@@ -110,6 +142,21 @@ impl Link {
             }
             head.extend_from_slice(&part[..count]);
         }
+    }
+
+    /// The first line of the body of a response whose head is there.
+    fn reason(&mut self, response: &[u8]) -> String {
+        let head_length = response.windows(4).position(|window| window == b"\r\n\r\n");
+        let (head, body) = response.split_at(head_length.map_or(response.len(), |at| at + 4));
+        let head = String::from_utf8_lossy(head).to_lowercase();
+        let length = head.split("\r\ncontent-length:").nth(1).and_then(|rest| rest.lines().next());
+        let length: usize = length.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let mut body = body.to_vec();
+        let rest = length.min(REASON_MAX).saturating_sub(body.len());
+        // Whatever has come is better than nothing.
+        let _cut = Read::take(&mut self.stream, rest as u64).read_to_end(&mut body);
+        let text = String::from_utf8_lossy(&body).into_owned();
+        text.lines().next().unwrap_or_default().to_owned()
     }
 
     /// Sends one command.
@@ -135,8 +182,7 @@ impl Link {
     pub(crate) fn hear(&mut self, patience: Duration) -> anyhow::Result<Heard> {
         self.tcp.set_read_timeout(Some(patience))?;
         let mut buffer = vec![0; 64 * 1024];
-        let mut replies = Vec::new();
-        loop {
+        while self.goodbye.is_none() {
             let mut input = match std::mem::take(&mut self.early) {
                 early if early.is_empty() => {
                     let count = self.read(&mut buffer, patience)?;
@@ -144,30 +190,39 @@ impl Link {
                 }
                 early => early,
             };
-            let mut input = &mut input[..];
-            let mut pong = Vec::new();
-            while let Some(message) = self.decoder.next(&mut self.inflater, &mut input)? {
-                match message {
-                    Message::Text(payload) | Message::Binary(payload) => {
-                        replies.extend(protocol::decode_replies(Codec::Json, &payload)?);
-                    }
-                    Message::Ping(payload) => {
-                        encoder::client_frame(FrameKind::Pong, &payload, random()?, &mut pong);
-                    }
-                    Message::Pong(_) => {}
-                    Message::Close(close) => {
-                        let (code, reason) = close.map_or((1005, String::new()), |c| {
-                            (c.code.number(), c.reason.to_string())
-                        });
-                        return Ok(Heard::Closed { code, reason });
-                    }
-                }
-            }
-            self.stream.write_all(&pong).context("the connection was cut")?;
+            let replies = self.decode(&mut input)?;
             if !replies.is_empty() {
                 return Ok(Heard::Replies(replies));
             }
         }
+        Ok(Heard::Closed(self.goodbye.take().expect("the loop ends with it")))
+    }
+
+    /// Takes input in; what comes before a goodbye is told before it.
+    fn decode(&mut self, mut input: &mut [u8]) -> anyhow::Result<Vec<Reply>> {
+        let mut replies = Vec::new();
+        let mut pong = Vec::new();
+        while let Some(message) = self.decoder.next(&mut self.inflater, &mut input)? {
+            match message {
+                Message::Text(payload) | Message::Binary(payload) => {
+                    replies.extend(protocol::decode_replies(Codec::Json, &payload)?);
+                }
+                Message::Ping(payload) => {
+                    encoder::client_frame(FrameKind::Pong, &payload, random()?, &mut pong);
+                }
+                Message::Pong(_) => {}
+                Message::Close(close) => {
+                    let (code, reason) = close.map_or((1005, String::new()), |close| {
+                        (close.code.number(), close.reason.to_string())
+                    });
+                    self.goodbye = Some(Goodbye { code, reason });
+                    return Ok(replies);
+                }
+            }
+        }
+        // A cut shows at the next read, after what was heard before.
+        let _cut = self.stream.write_all(&pong);
+        Ok(replies)
     }
 
     fn read(&mut self, buffer: &mut [u8], patience: Duration) -> anyhow::Result<usize> {

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::FromArgMatches as _;
+use server::config::{Development, Mistakes};
 
 use arguments::{Action, Configured, Tidings};
 
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tidings: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Mistakes>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -49,13 +50,19 @@ fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
 
 fn check(configured: Configured, flags: Vec<(String, String)>) -> ExitCode {
     let place = configured.place();
-    match serve::load(configured, flags, None) {
-        Ok(_) => {
-            println!("{place}: no mistakes");
-            ExitCode::SUCCESS
-        }
-        Err(code) => code,
+    // The same as `serve`, which makes a key.
+    let is_development = configured.config.is_none();
+    let development = is_development.then(|| Development { api_key: String::new() });
+    let config = match serve::load(configured, flags, development) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if let Err(error) = server::check_certificate(&config) {
+        eprintln!("tidings: {error}");
+        return ExitCode::from(2);
     }
+    println!("{place}: no mistakes");
+    ExitCode::SUCCESS
 }
 
 fn sample(all: bool) -> anyhow::Result<ExitCode> {

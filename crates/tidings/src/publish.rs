@@ -40,8 +40,8 @@ impl Api {
     fn of(wanted: &PublishArguments) -> anyhow::Result<Api> {
         let mut url = "http://127.0.0.1:8000/api".to_owned();
         let mut key = String::new();
-        if wanted.config.is_some() {
-            let config = token::load(wanted.config.clone())?;
+        if wanted.configured.config.is_some() {
+            let config = token::load(&wanted.configured)?;
             let path = config.api.path.context("the server API is disabled (http_api.disabled)")?;
             let http = &config.http;
             let (host, port) = match http.internal_port {

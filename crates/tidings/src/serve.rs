@@ -51,7 +51,7 @@ pub(crate) fn load(
 ) -> Result<Config, ExitCode> {
     let source = Source {
         file: configured.config,
-        environment: std::env::vars().collect(),
+        environment: environment(),
         flags,
         allow_unknown_keys: configured.allow_unknown_keys,
         development,
@@ -68,6 +68,21 @@ pub(crate) fn load(
             Err(ExitCode::from(2))
         }
     }
+}
+
+/// The environment; what is not UTF-8 cannot be a setting.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => environment.push((name, value)),
+            (Ok(name), Err(_)) if name.starts_with("TIDINGS_") => {
+                eprintln!("tidings: {name}: is not UTF-8 and ignored");
+            }
+            _ => {}
+        }
+    }
+    environment
 }
 
 async fn run(config: Config, is_development: bool) -> anyhow::Result<ExitCode> {
@@ -109,6 +124,7 @@ fn end(runtime: Runtime) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -116,13 +132,20 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
+    /// Waits for one that ends.
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    warn!("SIGHUP is ignored: settings are read at the start only");
+                }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever was published while it was away is printed, or it says that something is missing.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use wire::protocol::{
 };
 
 use crate::arguments::SubscribeArguments;
-use crate::link::{Heard, Link};
+use crate::link::{Goodbye, Heard, Link, NoWebSocket};
 use crate::publish::reachable;
 use crate::{random, token};
 
@@ -33,6 +33,7 @@ struct Subscriber {
     token: String,
     channel: String,
     position: Option<StreamPosition>,
+    was_live: bool,
     left: Option<u64>,
 }
 
@@ -77,8 +78,8 @@ impl Subscriber {
     fn of(wanted: &SubscribeArguments) -> anyhow::Result<Subscriber> {
         let mut url = "ws://127.0.0.1:8000/connection/websocket".to_owned();
         let mut made = None;
-        if wanted.config.is_some() {
-            let config = token::load(wanted.config.clone())?;
+        if wanted.configured.config.is_some() {
+            let config = token::load(&wanted.configured)?;
             let path = config.websocket.path.context("websocket.disabled is true")?;
             let scheme = if config.http.tls.is_some() { "wss" } else { "ws" };
             url = format!(
@@ -86,7 +87,9 @@ impl Subscriber {
                 reachable(&config.http.address),
                 config.http.port
             );
-            if let Some(secret) = config.token.hmac_secret_key {
+            if let Some(secret) = config.token.hmac_secret_key
+                && config.token.jwks_public_endpoint.is_none()
+            {
                 let token = TokenRequest {
                     user: wanted.user.clone(),
                     issuer: config.token.issuer,
@@ -103,6 +106,7 @@ impl Subscriber {
             token: wanted.token.clone().or(made).unwrap_or_default(),
             channel: wanted.channel.clone(),
             position: None,
+            was_live: false,
             left: wanted.count,
         })
     }
@@ -111,7 +115,7 @@ impl Subscriber {
     fn follow(&mut self) -> End {
         let mut link = match Link::connect(&self.url) {
             Ok(link) => link,
-            Err(error) => return End::Cut(format!("{error:#}")),
+            Err(error) => return not_connected(&error),
         };
         let end = self.listen(&mut link).unwrap_or_else(|error| End::Cut(format!("{error:#}")));
         link.close();
@@ -130,7 +134,7 @@ impl Subscriber {
         loop {
             let replies = match link.hear(patience)? {
                 Heard::Replies(replies) => replies,
-                Heard::Closed { code, reason } => {
+                Heard::Closed(Goodbye { code, reason }) => {
                     let text = format!("the server closed: {reason} ({code})");
                     let is_final = matches!(code, 1009 | 3500..=3999 | 4500..=4999);
                     return Ok(if is_final { End::Refused(text) } else { End::Cut(text) });
@@ -190,8 +194,12 @@ impl Subscriber {
         match (result.was_recovering, result.recovered) {
             (true, true) => eprintln!("live again; recovered {}", result.publications.len()),
             (true, false) => eprintln!("live again; what was published meanwhile is lost"),
+            (false, _) if self.was_live => {
+                eprintln!("live again; what was published meanwhile may be missing");
+            }
             (false, _) => eprintln!("live: {}", self.channel),
         }
+        self.was_live = true;
         self.position = result
             .recoverable
             .then(|| StreamPosition { offset: result.offset, epoch: result.epoch.clone() });
@@ -214,7 +222,15 @@ impl Subscriber {
         let mut line = data.get().to_owned();
         line.push('\n');
         let mut out = std::io::stdout().lock();
-        out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("nobody reads")?;
+        match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => {}
+            // Whoever read has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Some(End::Done)),
+            Err(error) => {
+                let text = format!("standard output cannot be written: {error}");
+                return Ok(Some(End::Refused(text)));
+            }
+        }
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
             if *left == 0 {
@@ -222,6 +238,15 @@ impl Subscriber {
             }
         }
         Ok(None)
+    }
+}
+
+/// Coming back does not change what a server has against a handshake, unless there were too many.
+fn not_connected(error: &anyhow::Error) -> End {
+    let text = format!("{error:#}");
+    match error.downcast_ref::<NoWebSocket>() {
+        Some(NoWebSocket { status: 400..=428 | 430..=499, .. }) => End::Refused(text),
+        _ => End::Cut(text),
     }
 }
 

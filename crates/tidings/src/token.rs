@@ -1,6 +1,5 @@
 //! `tidings token`: a token that the server with this configuration accepts.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,27 +10,28 @@ use server::token::{
     sign_subscription,
 };
 
-use crate::arguments::TokenArguments;
+use crate::arguments::{Configured, TokenArguments};
+use crate::serve::environment;
 
 pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
     let expires_in_ms = config::parse_duration_ms(&wanted.expires_in).with_context(|| {
         format!("--expires-in {}: expected a time such as 10m", wanted.expires_in)
     })?;
     let expires_in = u32::try_from(expires_in_ms / 1000).context("--expires-in is too long")?;
-    let settings = match (&wanted.secret, wanted.config) {
-        (Some(secret), None) => {
-            TokenSettings { hmac_secret_key: Some(secret.clone()), ..TokenSettings::default() }
-        }
-        (secret, file @ Some(_)) => {
-            let config = load(file)?;
-            let of_subscriptions = config.subscription_token.filter(|_| wanted.channel.is_some());
-            let settings = of_subscriptions.unwrap_or(config.token);
-            let hmac_secret_key = secret.clone().or(settings.hmac_secret_key);
-            TokenSettings { hmac_secret_key, ..settings }
-        }
-        (None, None) => bail!("give a configuration with -c, or a secret with --secret"),
+    let settings = match (&wanted.secret, &wanted.configured.config) {
+        (Some(_), None) => TokenSettings::default(),
+        _ => settings(&wanted)?,
     };
-    let secret = settings.hmac_secret_key.clone().unwrap_or_default();
+    if settings.jwks_public_endpoint.is_some() && !settings.insecure_skip_signature_verify {
+        bail!(
+            "jwks_public_endpoint is set: the server would refuse every token but those of its keys"
+        );
+    }
+    let Some(secret) = wanted.secret.or(settings.hmac_secret_key) else {
+        bail!(
+            "there is no hmac_secret_key; give a configuration with -c, or a secret with --secret"
+        );
+    };
     let token = TokenRequest {
         user: wanted.user,
         expires_in: Some(expires_in).filter(|seconds| *seconds > 0),
@@ -55,10 +55,26 @@ pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration that a client command was given.
-pub(crate) fn load(file: Option<PathBuf>) -> anyhow::Result<Config> {
-    let source = Source { file, environment: std::env::vars().collect(), ..Source::default() };
-    Ok(config::load(&source)?.0)
+/// What holds for the token that is wanted: subscription tokens may have settings of their own.
+fn settings(wanted: &TokenArguments) -> anyhow::Result<TokenSettings> {
+    let config = load(&wanted.configured)?;
+    let of_subscriptions = config.subscription_token.filter(|_| wanted.channel.is_some());
+    Ok(of_subscriptions.unwrap_or(config.token))
+}
+
+/// The configuration that a client command was given; its mistakes have an exit status of their own.
+pub(crate) fn load(configured: &Configured) -> anyhow::Result<Config> {
+    let source = Source {
+        file: configured.config.clone(),
+        environment: environment(),
+        allow_unknown_keys: configured.allow_unknown_keys,
+        ..Source::default()
+    };
+    let (config, warnings) = config::load(&source)?;
+    for warning in warnings {
+        eprintln!("tidings: {warning}");
+    }
+    Ok(config)
 }
 
 pub(crate) fn now_unix() -> i64 {

@@ -1,12 +1,16 @@
 //! The command as its users see it: what it prints, how it exits, what its parts do together.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use server::token::{TokenSettings, Verifier};
 use tempfile::TempDir;
+use wire::websocket::encoder::{self, FrameKind};
+use wire::websocket::handshake::{self, RequestHead};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -182,7 +186,7 @@ fn every_mistake_is_named_and_nothing_starts() {
 
 #[test]
 fn a_port_in_use_and_an_unreadable_certificate_are_named() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let output = run(&["serve", &format!("--http_server.port={port}")]);
     assert_eq!(output.status.code(), Some(1));
@@ -201,6 +205,25 @@ fn a_port_in_use_and_an_unreadable_certificate_are_named() {
         said.contains("http_server.tls.cert_pem") && said.contains("/nowhere/cert.pem"),
         "{said}"
     );
+}
+
+#[test]
+fn check_reads_certificate_and_key() {
+    let (folder, file) = configured(CONFIG);
+    let key = folder.path().join("key.pem");
+    std::fs::write(&key, "no key").unwrap();
+    let key = key.to_str().unwrap();
+    let output = run(&[
+        "check",
+        "-c",
+        file.to_str().unwrap(),
+        "--http_server.tls.enabled",
+        &format!("--http_server.tls.cert_pem={key}"),
+        &format!("--http_server.tls.key_pem={key}"),
+    ]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("cert_pem: {key} contains no certificate")), "{said}");
 }
 
 #[test]
@@ -267,6 +290,9 @@ fn refusals_are_told_and_final() {
     let output = run(&["subscribe", "news", "--url", &url]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("3501"), "{output:?}");
+    let output = run(&["subscribe", "news", "--url", &url.replace("websocket", "nothing")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("there is nothing at this path (404)"), "{output:?}");
     let output = run(&["subscribe", "nowhere:x", "-c", config, "--url", &url]);
     assert!(text(&output.stderr).contains("unknown channel (102)"), "{output:?}");
     let output = run(&["publish", "news", "1", "--url", &api, "--api-key", "wrong"]);
@@ -276,6 +302,132 @@ fn refusals_are_told_and_final() {
     assert!(text(&output.stderr).contains("not JSON"), "{output:?}");
     let output = run(&["token", "--user", "ann"]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_subscriber_ends_when_nobody_reads_it_any_more() {
+    let (_folder, file) = configured(CONFIG);
+    let config = file.to_str().unwrap();
+    let (_server, port) = Running::serve(&file, 0);
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let api = format!("http://127.0.0.1:{port}/api");
+    let mut child = tidings(&["subscribe", "news", "-c", config, "--url", &url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let err = lines(child.stderr.take().unwrap());
+    let (sender, out) = channel();
+    drop(sender);
+    let mut subscriber = Running { child, out, err };
+    subscriber.says("live: news");
+    run(&["publish", "news", "1", "-c", config, "--url", &api]);
+    assert_eq!(subscriber.exit().code(), Some(0));
+}
+
+/// Answers the next handshake, says all of this at once, and closes.
+fn recite(listener: &TcpListener, replies: &str, code: u16) {
+    let (stream, _) = listener.accept().unwrap();
+    let request: Vec<(String, String)> = BufReader::new(&stream)
+        .lines()
+        .map(|line| line.unwrap())
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_once(": ").map(|(n, v)| (n.to_lowercase(), v.to_owned())))
+        .collect();
+    let headers = request.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
+    let head = RequestHead { method: "GET", is_http_1_1: true, headers };
+    let accept = handshake::accept(&head, false).unwrap().accept;
+    let mut said = format!("HTTP/1.1 101 -\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").into_bytes();
+    said.extend_from_slice(&encoder::frame(FrameKind::Text, replies.as_bytes()));
+    said.extend_from_slice(&encoder::close_frame(code, "enough"));
+    (&stream).write_all(&said).unwrap();
+    // Closing with something unread would take back what was said.
+    let _rest = (&stream).read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn what_came_before_a_close_is_printed_and_a_gap_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/connection/websocket", listener.local_addr().unwrap());
+    let mut subscriber = Running::start(&["subscribe", "news", "--url", &url]);
+    for (data, code) in [("1", 3001), ("2", 3500)] {
+        let replies = format!(
+            "{{\"id\":1,\"connect\":{{\"client\":\"c\",\"version\":\"1\"}}}}\n{{\"id\":2,\"subscribe\":{{}}}}\n\
+             {{\"push\":{{\"channel\":\"news\",\"pub\":{{\"data\":{data}}}}}}}"
+        );
+        recite(&listener, &replies, code);
+        assert_eq!(subscriber.prints(), data);
+    }
+    subscriber.says("live: news");
+    subscriber.says("enough (3001); reconnecting");
+    subscriber.says("may be missing");
+    subscriber.says("enough (3500)");
+    assert_eq!(subscriber.exit().code(), Some(1));
+}
+
+#[test]
+fn a_hangup_ends_nothing() {
+    let (_folder, file) = configured(CONFIG);
+    let (mut server, _) = Running::serve(&file, 0);
+    server.signal("-HUP");
+    server.says("SIGHUP is ignored");
+    server.signal("-TERM");
+    assert_eq!(server.exit().code(), Some(0));
+}
+
+#[test]
+fn commands_of_clients_name_every_mistake_of_their_configuration() {
+    let bad = CONFIG.replace("port = 0", "port = \"many\"\nprot = 0");
+    let (_folder, file) = configured(&bad);
+    let unknown = CONFIG.replace("port = 0", "port = 1\nprot = 0");
+    let (_other_folder, unknown) = configured(&unknown);
+    for arguments in [&["token"][..], &["publish", "news", "1"], &["subscribe", "news"]] {
+        let output = tidings(arguments).arg("-c").arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("http_server.port") && said.contains("http_server.prot"), "{said}");
+        if arguments[0] != "subscribe" {
+            let mut command = tidings(arguments);
+            let output = command.arg("--allow-unknown-keys").arg("-c").arg(&unknown).output();
+            let said = text(&output.unwrap().stderr);
+            assert!(said.contains("there is no such key") && !said.contains("mistake"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_subscription_token_is_signed_with_the_secret_of_its_own() {
+    let own = "[client.subscription_token]\nenabled = true\nhmac_secret_key = \"own\"\n";
+    let (_folder, file) = configured(&format!("{CONFIG}\n{own}"));
+    let with_secret = |secret: &str| TokenSettings {
+        hmac_secret_key: Some(secret.to_owned()),
+        ..TokenSettings::default()
+    };
+    let own = Verifier::new(&with_secret("own")).unwrap();
+    let general = Verifier::new(&with_secret("general")).unwrap();
+    let token = |extra: &[&str]| {
+        let mut command = tidings(&["token", "--user", "ann", "--expires-in", "0"]);
+        command.args(extra).arg("-c").arg(&file);
+        let output = command.env("TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY", "general").output();
+        text(&output.unwrap().stdout).trim().to_owned()
+    };
+    assert!(own.verify_subscription(&token(&["--channel", "$x"]), 0).is_ok());
+    assert!(general.verify_connection(&token(&[]), 0).is_ok());
+    let given = token(&["--channel", "$x", "--secret", "general"]);
+    assert!(general.verify_subscription(&given, 0).is_ok());
+}
+
+#[test]
+fn no_token_is_made_that_the_server_would_refuse() {
+    let jwks = "hmac_secret_key = \"secret\"\njwks_public_endpoint = \"https://keys.example/\"";
+    let (_folder, file) = configured(&CONFIG.replace("hmac_secret_key = \"secret\"", jwks));
+    for extra in [&[][..], &["--secret", "secret"]] {
+        let mut command = tidings(&["token", "--user", "ann", "-c", file.to_str().unwrap()]);
+        let output = command.args(extra).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stderr).contains("jwks_public_endpoint"), "{output:?}");
+    }
 }
 
 #[test]
@@ -306,6 +458,35 @@ fn settings_come_from_the_environment_and_unknown_ones_are_mistakes() {
 }
 
 #[test]
+fn every_setting_has_a_flag() {
+    let output = run(&[
+        "check",
+        "--client.token.hmac_secret_key=secret",
+        "--client.subscription_token.audience=here",
+        "--channel.without_namespace.presence",
+        "--channel.without_namespace.history_size=many",
+        "--client.allowed_origins=https://a.example,https://b.example",
+    ]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output.stderr);
+    let one =
+        "1 mistake in the configuration:\n  --channel.without_namespace.history_size: expected";
+    assert!(said.contains(one), "{said}");
+}
+
+#[test]
+fn an_environment_with_other_bytes_than_text_is_no_obstacle() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (_folder, file) = configured(CONFIG);
+    for arguments in [&["check", "-c"][..], &["token", "--user", "ann", "-c"]] {
+        let mut command = tidings(arguments);
+        command.arg(&file).env("OTHER", std::ffi::OsStr::from_bytes(b"\xff"));
+        let output = command.env("TIDINGS_TOKEN", "x").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+#[test]
 fn publish_reads_lines_from_standard_input() {
     let (_folder, file) = configured(CONFIG);
     let (_server, port) = Running::serve(&file, 0);
@@ -315,7 +496,7 @@ fn publish_reads_lines_from_standard_input() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"1\n\n\"two\"\n").unwrap();
+    child.stdin.take().unwrap().write_all(b"1\n\n\"two\"\n").unwrap();
     let mut printed = String::new();
     child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
     assert!(child.wait().unwrap().success());

@@ -5,7 +5,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use super::Api;
 use super::error::{ApiError, Failure};
 use super::methods::{Method, Outcome};
-use super::request::{Batch, BatchCommand};
+use super::request::{Batch, BatchCommand, read};
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
 
 impl Api {
@@ -15,7 +15,7 @@ impl Api {
     }
 
     async fn run_batch(&self, params: &[u8]) -> Outcome {
-        let request: Batch = serde_json::from_slice(params)?;
+        let request: Batch = read(params)?;
         if request.commands.len() > API_ITEMS_MAX {
             return Err(ApiError::bad("commands has too many items").into());
         }

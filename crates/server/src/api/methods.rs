@@ -17,7 +17,7 @@ use wire::protocol::{Disconnect, DisconnectCode, ErrorCode, Publication, StreamP
 
 use super::Api;
 use super::error::{ApiError, Failure};
-use super::request::{self, InChannel, Publish, Whom, payload};
+use super::request::{self, InChannel, Publish, Whom, payload, read};
 use super::response;
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
 
@@ -76,8 +76,8 @@ fn json(result: &impl Serialize) -> Outcome {
 impl Api {
     /// Runs one method; its result is a JSON object.
     pub(super) async fn dispatch(&self, method: Method, params: &[u8]) -> Outcome {
-        // No body at all is an object without fields.
-        let params = if params.trim_ascii().is_empty() { b"{}" } else { params };
+        // No parameters at all are an object without fields.
+        let params = if matches!(params.trim_ascii(), b"" | b"null") { b"{}" } else { params };
         match method {
             Method::Publish => self.publish(params).await,
             Method::Broadcast => self.broadcast(params).await,
@@ -96,13 +96,13 @@ impl Api {
     }
 
     async fn publish(&self, params: &[u8]) -> Outcome {
-        let request: Publish = serde_json::from_slice(params)?;
+        let request: Publish = read(params)?;
         let data = payload(&request.data, &request.b64data)?;
         Ok(self.publish_to(&request.channel, data, &request).await?)
     }
 
     async fn broadcast(&self, params: &[u8]) -> Outcome {
-        let request: Publish = serde_json::from_slice(params)?;
+        let request: Publish = read(params)?;
         if request.channels.is_empty() {
             return Err(ApiError::bad("channels is empty").into());
         }
@@ -158,7 +158,7 @@ impl Api {
     }
 
     fn subscribe(&self, params: &[u8]) -> Outcome {
-        let request: request::Subscribe = serde_json::from_slice(params)?;
+        let request: request::Subscribe = read(params)?;
         self.view(&request.channel)?;
         let grant = SubscriptionGrant {
             info: payload(&request.info, &request.b64info)?,
@@ -175,12 +175,12 @@ impl Api {
     }
 
     fn unsubscribe(&self, params: &[u8]) -> Outcome {
-        let InChannel { channel } = serde_json::from_slice(params)?;
+        let InChannel { channel } = read(params)?;
         self.order(params, Order::Unsubscribe { channel })
     }
 
     fn disconnect(&self, params: &[u8]) -> Outcome {
-        let request: request::Disconnect = serde_json::from_slice(params)?;
+        let request: request::Disconnect = read(params)?;
         let disconnect = match request.disconnect {
             None => DisconnectCode::ForceDisconnect.into(),
             Some(goodbye) if !(3000..5000).contains(&goodbye.code) => {
@@ -197,7 +197,7 @@ impl Api {
     }
 
     fn refresh(&self, params: &[u8]) -> Outcome {
-        let request: request::Refresh = serde_json::from_slice(params)?;
+        let request: request::Refresh = read(params)?;
         let expire_at = Some(request.expire_at).filter(|at| *at > 0);
         self.order(
             params,
@@ -207,7 +207,7 @@ impl Api {
 
     /// Tells every worker of every node; nobody waits for them.
     fn order(&self, params: &[u8], order: Order) -> Outcome {
-        let whom: Whom = serde_json::from_slice(params)?;
+        let whom: Whom = read(params)?;
         if !whom.session.is_empty() {
             return Err(ApiError {
                 code: ErrorCode::NotAvailable.number(),
@@ -241,7 +241,7 @@ impl Api {
     }
 
     fn channel_with_presence(&self, params: &[u8]) -> Result<Arc<str>, Failure> {
-        let InChannel { channel } = serde_json::from_slice(params)?;
+        let InChannel { channel } = read(params)?;
         if !self.view(&channel)?.namespace.presence {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -249,7 +249,7 @@ impl Api {
     }
 
     async fn history(&self, params: &[u8]) -> Outcome {
-        let request: request::History = serde_json::from_slice(params)?;
+        let request: request::History = read(params)?;
         let view = self.view(&request.channel)?;
         if !view.namespace.has_history() {
             return Err(ErrorCode::NotAvailable.into());
@@ -276,7 +276,7 @@ impl Api {
     }
 
     async fn history_remove(&self, params: &[u8]) -> Outcome {
-        let InChannel { channel } = serde_json::from_slice(params)?;
+        let InChannel { channel } = read(params)?;
         if !self.view(&channel)?.namespace.has_history() {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -286,7 +286,7 @@ impl Api {
     }
 
     async fn channels(&self, params: &[u8]) -> Outcome {
-        let request: request::Channels = serde_json::from_slice(params)?;
+        let request: request::Channels = read(params)?;
         let pattern = if request.pattern.is_empty() { "*" } else { &request.pattern };
         let glob = GlobBuilder::new(pattern)
             .build()

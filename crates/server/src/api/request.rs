@@ -1,4 +1,5 @@
-//! What callers send, field by field (§3.3). Fields that we do not know are ignored, as everywhere in the protocol.
+//! What callers send, field by field (§3.3). Fields that we do not know are ignored, as everywhere in the protocol, and null
+//! is the same as absent, but for the data of a publication.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use wire::protocol::StreamPosition;
 
-use super::error::ApiError;
+use super::error::{ApiError, Failure};
+use crate::token::Object;
 
 /// A JSON value as it was written, `null` included; empty when the field is absent.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,19 @@ impl<'de> Deserialize<'de> for Json {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         Ok(Json(String::from(Box::<str>::from(raw)).into()))
     }
+}
+
+/// Reads the parameters of a method.
+pub(super) fn read<'p, T: Deserialize<'p>>(params: &'p [u8]) -> Result<T, Failure> {
+    let Object(params) = serde_json::from_slice(params)?;
+    Ok(params)
+}
+
+/// A field that may be null, which is the same as absent.
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A payload, as JSON or as bytes in base64, which wins.
@@ -36,15 +51,23 @@ pub(super) fn payload(json: &Json, base64: &str) -> Result<Bytes, ApiError> {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Publish {
+    #[serde(deserialize_with = "nullable")]
     pub(super) channel: String,
     /// Of broadcast, instead of `channel`.
+    #[serde(deserialize_with = "nullable")]
     pub(super) channels: Vec<String>,
     pub(super) data: Json,
+    #[serde(deserialize_with = "nullable")]
     pub(super) b64data: String,
+    #[serde(deserialize_with = "nullable")]
     pub(super) skip_history: bool,
+    #[serde(deserialize_with = "nullable")]
     pub(super) tags: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
     pub(super) idempotency_key: String,
+    #[serde(deserialize_with = "nullable")]
     pub(super) version: u64,
+    #[serde(deserialize_with = "nullable")]
     pub(super) version_epoch: String,
 }
 
@@ -52,23 +75,33 @@ pub(super) struct Publish {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Whom {
+    #[serde(deserialize_with = "nullable")]
     pub(super) user: String,
+    #[serde(deserialize_with = "nullable")]
     pub(super) client: String,
+    #[serde(deserialize_with = "nullable")]
     pub(super) session: String,
+    #[serde(deserialize_with = "nullable")]
     pub(super) whitelist: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Subscribe {
+    #[serde(deserialize_with = "nullable")]
     pub(super) channel: String,
+    #[serde(deserialize_with = "nullable")]
     pub(super) expire_at: i64,
+    #[serde(deserialize_with = "nullable")]
     pub(super) info: Json,
+    #[serde(deserialize_with = "nullable")]
     pub(super) b64info: String,
+    #[serde(deserialize_with = "nullable")]
     pub(super) data: Json,
+    #[serde(deserialize_with = "nullable")]
     pub(super) b64data: String,
     pub(super) recover_since: Option<Position>,
-    #[serde(rename = "override")]
+    #[serde(rename = "override", deserialize_with = "nullable")]
     pub(super) overrides: Override,
 }
 
@@ -85,6 +118,7 @@ pub(super) struct Override {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Flag {
+    #[serde(deserialize_with = "nullable")]
     value: bool,
 }
 
@@ -104,7 +138,9 @@ impl From<Override> for Overrides {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Position {
+    #[serde(deserialize_with = "nullable")]
     offset: u64,
+    #[serde(deserialize_with = "nullable")]
     epoch: String,
 }
 
@@ -123,14 +159,18 @@ pub(super) struct Disconnect {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Goodbye {
+    #[serde(deserialize_with = "nullable")]
     pub(super) code: u16,
+    #[serde(deserialize_with = "nullable")]
     pub(super) reason: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Refresh {
+    #[serde(deserialize_with = "nullable")]
     pub(super) expired: bool,
+    #[serde(deserialize_with = "nullable")]
     pub(super) expire_at: i64,
 }
 
@@ -138,21 +178,26 @@ pub(super) struct Refresh {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct InChannel {
+    #[serde(deserialize_with = "nullable")]
     pub(super) channel: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct History {
+    #[serde(deserialize_with = "nullable")]
     pub(super) channel: String,
+    #[serde(deserialize_with = "nullable")]
     pub(super) limit: i64,
     pub(super) since: Option<Position>,
+    #[serde(deserialize_with = "nullable")]
     pub(super) reverse: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Channels {
+    #[serde(deserialize_with = "nullable")]
     pub(super) pattern: String,
 }
 
@@ -162,6 +207,8 @@ pub(super) type BatchCommand = BTreeMap<String, Box<RawValue>>;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Batch {
+    #[serde(deserialize_with = "nullable")]
     pub(super) commands: Vec<Option<BatchCommand>>,
+    #[serde(deserialize_with = "nullable")]
     pub(super) parallel: bool,
 }

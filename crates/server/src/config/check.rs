@@ -1,9 +1,11 @@
 //! Is every key that was written known, and is its value of its kind?
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::duration::parse_ms;
-use super::keys::{ABSENT, ABSENT_IN_NAMESPACE, Key, Kind, NAMESPACE_KEYS, WITHOUT_EFFECT};
+use super::keys::{
+    ABSENT, ABSENT_IN_NAMESPACE, INERT_IN_NAMESPACE, Key, Kind, NAMESPACE_KEYS, WITHOUT_EFFECT,
+};
 use super::mistakes::closest;
 use super::source::{Found, all_keys};
 
@@ -41,9 +43,9 @@ impl Walk<'_> {
             } else if self.is_prefix(&path) && (value.is_object() || value.is_null()) {
                 self.object(&path, value);
             } else if let Some(name) = path.strip_prefix("channel.without_namespace.")
-                && ABSENT_IN_NAMESPACE.contains(&name)
+                && (ABSENT_IN_NAMESPACE.contains(&name) || INERT_IN_NAMESPACE.contains(&name))
             {
-                self.absent(&path, value);
+                self.absent_in_namespace(&path, name, value);
             } else {
                 self.unknown(&path);
             }
@@ -79,25 +81,17 @@ impl Walk<'_> {
         }
     }
 
-    /// A part that this version does not have may be written as long as it is off.
+    /// A part that this version does not have may be written as long as it is off. Nothing makes a mistake of this kind a
+    /// warning: whoever switched a feature on counts on it.
     fn absent(&mut self, path: &str, value: &Value) {
-        let is_off = match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::String(text) => matches!(&**text, "" | "memory" | "stream" | "default"),
-            Value::Number(number) => number.as_f64() == Some(0.0),
-            Value::Array(items) => items.is_empty(),
-            Value::Object(members) => {
-                if members.get("enabled") != Some(&Value::Bool(false)) {
-                    for (name, value) in members {
-                        self.absent(&format!("{path}.{name}"), value);
-                    }
-                }
-                true
-            }
-            Value::Bool(true) => false,
-        };
-        if !is_off {
-            self.complain(path, "is not available in this version; leave it out".to_owned());
+        for switch in switches(path, value) {
+            self.found.mistake(switch, "is not available in this version; leave it out");
+        }
+    }
+
+    fn absent_in_namespace(&mut self, path: &str, name: &str, value: &Value) {
+        if !INERT_IN_NAMESPACE.contains(&name) {
+            self.absent(path, value);
         }
     }
 
@@ -116,8 +110,8 @@ impl Walk<'_> {
                 if name == "name" {
                     continue;
                 }
-                if ABSENT_IN_NAMESPACE.contains(&&**name) {
-                    self.absent(&path, value);
+                if ABSENT_IN_NAMESPACE.contains(&&**name) || INERT_IN_NAMESPACE.contains(&&**name) {
+                    self.absent_in_namespace(&path, name, value);
                 } else if let Some(key) = NAMESPACE_KEYS.iter().find(|key| key.path == name) {
                     self.kind(&path, key.kind, value);
                 } else {
@@ -151,3 +145,58 @@ impl Walk<'_> {
         self.found.mistake(path, format!("expected {}{shown}{hint}", kind.expectation()));
     }
 }
+
+/// The paths of what switches an absent part on. Of a part that stands alone that is any value but an empty one; within a
+/// group, `enabled`, a `type` and every other boolean switch it on, and the rest tunes it.
+fn switches(path: &str, value: &Value) -> Vec<String> {
+    let is_on = match value {
+        Value::Object(members) => return switches_of_group(path, members),
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::String(text) => !is_default(text),
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::Array(items) => !items.iter().all(is_disabled),
+    };
+    is_on.then(|| path.to_owned()).into_iter().collect()
+}
+
+fn switches_of_group(path: &str, members: &Map<String, Value>) -> Vec<String> {
+    if members.get("enabled") == Some(&Value::Bool(false)) {
+        return Vec::new();
+    }
+    let mut switches = Vec::new();
+    for (name, value) in members {
+        let path = format!("{path}.{name}");
+        match value {
+            Value::Bool(true) if name != "disabled" => switches.push(path),
+            Value::String(text) if name == "type" && !is_default(text) => switches.push(path),
+            // Settings of Redis and the like stand beside the type that chooses among them.
+            Value::Object(inner)
+                if !members.contains_key("type") && !CHOSEN_BY_TYPE.contains(&&**name) =>
+            {
+                switches.extend(switches_of_group(&path, inner));
+            }
+            Value::Array(items) => {
+                let groups = items
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(index, item)| Some((index, item.as_object()?)));
+                switches.extend(groups.flat_map(|(index, item)| {
+                    switches_of_group(&format!("{path}[{index}]"), item)
+                }));
+            }
+            _ => {}
+        }
+    }
+    switches
+}
+
+fn is_default(text: &str) -> bool {
+    matches!(text, "" | "memory" | "stream" | "default")
+}
+
+fn is_disabled(item: &Value) -> bool {
+    item.get("enabled") == Some(&Value::Bool(false))
+}
+
+const CHOSEN_BY_TYPE: &[&str] = &["redis", "nats", "postgresql"];

@@ -30,12 +30,16 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -
             mistakes.push((format!("{path}.name"), format!("{name:?} is there twice")));
         }
     }
+    let user_separator = values.text("channel.user_separator");
+    if user_separator.is_empty() {
+        mistakes.push(("channel.user_separator".to_owned(), "must not be empty".to_owned()));
+    }
     ChannelRules {
         max_length: values.count("channel.max_length"),
         private_prefix: values.text("channel.private_prefix"),
         namespace_boundary: values.text("channel.namespace_boundary"),
         user_boundary: values.text("channel.user_boundary"),
-        user_separator: values.text("channel.user_separator"),
+        user_separator,
         without_namespace,
         namespaces,
     }

@@ -1,17 +1,18 @@
 //! From the tree of what was written to a valid [`Config`]: first every key and kind, then what depends on each other.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
 use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
 use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
 use super::duration::parse_ms;
-use super::keys::{NAMESPACE_KEYS, TOKEN_KEYS};
+use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
 use super::namespaces::{demo_namespace, resolve_channels};
+use super::pem::read_pem;
 use super::source::{Found, all_keys};
 use super::{
     AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
@@ -80,6 +81,7 @@ impl Values<'_> {
 /// What differs when no file is given.
 const DEVELOPMENT: &[(&str, &str)] = &[
     ("http_server.address", "127.0.0.1"),
+    ("http_server.internal_address", "127.0.0.1"),
     ("demo.enabled", "true"),
     ("client.allow_anonymous_connect_without_token", "true"),
 ];
@@ -103,6 +105,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     }
     let client = resolve_client(&values, &channels, &mut mistakes);
     let version = env!("CARGO_PKG_VERSION").to_owned();
+    let shutdown = resolve_shutdown(&values, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, version }),
         http: resolve_http(&values, port, &mut mistakes),
@@ -118,15 +121,15 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
             .flag("prometheus.enabled")
             .then(|| values.text("prometheus.handler_prefix")),
         log: resolve_log(&values),
-        shutdown: Shutdown {
-            timeout: Duration::from_millis(values.ms("shutdown.timeout")),
-            drain_window: Duration::from_millis(values.ms("shutdown.drain_window")),
-        },
+        shutdown,
         workers: values.count("server.workers"),
         demo: values.flag("demo.enabled"),
         node_name: values.text("node.name"),
     };
     check_paths(&config, &mut mistakes);
+    if development.is_some() {
+        check_loopback(&config.http, &mut mistakes);
+    }
     for (place, text) in mistakes {
         found.mistake(place, text);
     }
@@ -233,7 +236,7 @@ fn resolve_log(values: &Values<'_>) -> Log {
             "trace" => LogLevel::Trace,
             "debug" => LogLevel::Debug,
             "warn" => LogLevel::Warn,
-            "error" => LogLevel::Error,
+            "error" | "fatal" => LogLevel::Error,
             _ => LogLevel::Info,
         },
         format: match &*values.text("log.format") {
@@ -242,6 +245,17 @@ fn resolve_log(values: &Values<'_>) -> Log {
             _ => LogFormat::Auto,
         },
     }
+}
+
+fn resolve_shutdown(values: &Values<'_>, mistakes: &mut Complaints) -> Shutdown {
+    let time = |path: &str| Duration::from_millis(values.ms(path));
+    let shutdown =
+        Shutdown { timeout: time("shutdown.timeout"), drain_window: time("shutdown.drain_window") };
+    if shutdown.drain_window >= shutdown.timeout {
+        let text = "must be less than shutdown.timeout".to_owned();
+        mistakes.push(("shutdown.drain_window".to_owned(), text));
+    }
+    shutdown
 }
 
 fn resolve_client(
@@ -268,20 +282,31 @@ fn resolve_client(
         let text = format!("there is no namespace {:?}", channel.namespace);
         mistakes.push((format!("{personal}.personal_channel_namespace"), text));
     }
+    let limit = |name: &str| match values.u32(&format!("client.{name}")) {
+        0 => u32::MAX,
+        limit => limit,
+    };
+    let by_default = ClientRules::default();
     ClientRules {
         insecure: flag("insecure"),
         allow_anonymous_connect_without_token: flag("allow_anonymous_connect_without_token"),
         disallow_anonymous_connection_tokens: flag("disallow_anonymous_connection_tokens"),
-        channel_limit: values.count("client.channel_limit"),
+        channel_limit: match values.count("client.channel_limit") {
+            0 => by_default.channel_limit,
+            limit => limit,
+        },
         queue_max_size: values.count("client.queue_max_size"),
-        stale_close_delay_ms: ms("stale_close_delay"),
+        stale_close_delay_ms: match ms("stale_close_delay") {
+            0 => by_default.stale_close_delay_ms,
+            delay => delay,
+        },
         expired_close_delay_ms: ms("expired_close_delay"),
         expired_sub_close_delay_ms: ms("expired_sub_close_delay"),
         ping_interval_ms,
         pong_timeout_ms,
         position_check_delay_ms: ms("channel_position_check_delay").max(1000),
-        history_max_publication_limit: values.u32("client.history_max_publication_limit"),
-        recovery_max_publication_limit: values.u32("client.recovery_max_publication_limit"),
+        history_max_publication_limit: limit("history_max_publication_limit"),
+        recovery_max_publication_limit: limit("recovery_max_publication_limit"),
         connect_include_server_time: flag("connect_include_server_time"),
         personal_channel,
     }
@@ -291,7 +316,7 @@ fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> 
     debug_assert!(TOKEN_KEYS.iter().any(|key| key.path == "hmac_secret_key"));
     let text = |name: &str| values.some_text(&format!("{path}.{name}"));
     let mut pem = |name: &str| {
-        let read = read_pem(&text(name)?);
+        let read = read_pem(Kind::Text, &text(name)?);
         read.map_err(|error| mistakes.push((format!("{path}.{name}"), error))).ok()
     };
     let (rsa_public_key, ecdsa_public_key) = (pem("rsa_public_key"), pem("ecdsa_public_key"));
@@ -318,21 +343,25 @@ fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> 
     settings
 }
 
-/// PEM as it is, in base64, or in a file.
-pub(crate) fn read_pem(value: &str) -> Result<String, String> {
-    if value.contains("-----BEGIN") {
-        return Ok(value.to_owned());
+/// Whoever reaches a server in development mode gets in.
+fn check_loopback(http: &HttpServer, mistakes: &mut Complaints) {
+    for (key, address) in [
+        ("http_server.address", &http.address),
+        ("http_server.internal_address", &http.internal_address),
+    ] {
+        let is_loopback = match address.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => address == "localhost",
+        };
+        if !is_loopback {
+            let text = "without a configuration file the server is in development mode, which is for this machine \
+                        only (127.0.0.1); to serve others, write a file (tidings sample-config)";
+            mistakes.push((key.to_owned(), text.to_owned()));
+        }
     }
-    let decoded = base64::engine::general_purpose::STANDARD.decode(value.trim());
-    if let Some(text) = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok())
-        && text.contains("-----BEGIN")
-    {
-        return Ok(text);
-    }
-    std::fs::read_to_string(value).map_err(|error| format!("cannot be read from {value}: {error}"))
 }
 
-/// Paths must be paths, and no two may be the same.
+/// Paths must be paths, and no two may be the same, also not one that the server adds by itself.
 fn check_paths(config: &Config, mistakes: &mut Complaints) {
     let paths = [
         ("websocket.handler_prefix", config.websocket.path.as_deref()),
@@ -340,7 +369,17 @@ fn check_paths(config: &Config, mistakes: &mut Complaints) {
         ("health.handler_prefix", config.health.as_deref()),
         ("prometheus.handler_prefix", config.metrics.as_deref()),
     ];
-    for (index, (key, path)) in paths.iter().enumerate() {
+    let mut taken: Vec<(String, String)> = Vec::new();
+    if config.health.is_some() {
+        taken.push(("/ready".to_owned(), "the readiness check".to_owned()));
+    }
+    if let Some(api) = &config.api.path {
+        taken.push((format!("{api}/openapi.json"), "the description of the server API".to_owned()));
+    }
+    if config.demo {
+        taken.extend(crate::demo::paths().map(|path| (path.to_owned(), "the demo".to_owned())));
+    }
+    for (key, path) in paths {
         let Some(path) = path else { continue };
         let is_path = path.starts_with('/')
             && path.len() > 1
@@ -348,10 +387,11 @@ fn check_paths(config: &Config, mistakes: &mut Complaints) {
             && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
         if !is_path {
             let text = format!("expected a path such as \"/metrics\", not {path:?}");
-            mistakes.push(((*key).to_owned(), text));
+            mistakes.push((key.to_owned(), text));
         }
-        if let Some((other, _)) = paths[..index].iter().find(|(_, other)| *other == Some(path)) {
-            mistakes.push(((*key).to_owned(), format!("is the same as {other}")));
+        if let Some((_, other)) = taken.iter().find(|(taken, _)| taken == path) {
+            mistakes.push((key.to_owned(), format!("is the same as {other}")));
         }
+        taken.push((path.to_owned(), key.to_owned()));
     }
 }

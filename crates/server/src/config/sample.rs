@@ -90,7 +90,7 @@ const REFERENCE_HEAD: &str = r#"# Configuration
 One file in TOML, YAML or JSON (`tidings serve -c FILE`), then environment variables, then flags; later ones win.
 
 - Environment: `TIDINGS_` and the key in capitals, dots as underscores: `TIDINGS_HTTP_SERVER_PORT=9000`.
-- Flags: `--` and the key: `--http_server.port=9000`. Lists are separated by commas.
+- Flags: `--` and the key: `--http_server.port=9000`. A list in a variable or a flag is separated by commas or white space.
 - Times are written `250ms`, `10s`, `1m30s`, `24h`; a number of seconds without a unit is not a time.
 - A key that does not exist, a value of the wrong kind and settings that contradict each other are mistakes: all of them are
   told at once, with their places, and nothing starts (exit status 2). `--allow-unknown-keys` turns unknown keys into warnings.
@@ -100,8 +100,9 @@ Without a file the server is in development mode: it listens on 127.0.0.1, serve
 may do everything in channels that begin with `demo:` and nothing elsewhere. With a file nobody gets in without a token, unless
 the file says so.
 
-Files of a server with the same key names work as they are: keys of features that are not here are accepted as long as they
-switch the feature off, and tuning keys without a meaning here are named in a warning.
+Files of a server with the same key names work as they are: keys of features that are not here are accepted as long as nothing
+switches the feature on, and tuning keys without a meaning here are named in a warning. A feature that is not here and is switched
+on is always a mistake, also with `--allow-unknown-keys`.
 
 Made from the tables in `crates/server/src/config/keys.rs`; a test compares them with this page.
 "#;

@@ -66,7 +66,7 @@ pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
 }
 
 /// Every key that has one fixed path.
-pub(super) fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
+pub fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
     let below = |prefix: &'static str, keys: &'static [Key]| {
         keys.iter().map(move |key| (format!("{prefix}.{}", key.path), key))
     };
@@ -81,10 +81,9 @@ fn read_file(path: &Path) -> Result<Value, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let tree: Value = match ending {
-        "toml" => toml::from_str(&text).map_err(|error| format!("is not TOML: {error}"))?,
-        "yaml" | "yml" => {
-            serde_saphyr::from_str(&text).map_err(|error| format!("is not YAML: {error}"))?
-        }
+        "toml" => toml::from_str(&text).map_err(|error| not_toml(&text, &error))?,
+        "yaml" | "yml" => serde_saphyr::from_str(&text)
+            .map_err(|error| format!("is not YAML: {}", error.without_snippet()))?,
         "json" => serde_json::from_str(&text).map_err(|error| format!("is not JSON: {error}"))?,
         _ => return Err("the name must end in .toml, .yaml, .yml or .json".to_owned()),
     };
@@ -95,7 +94,17 @@ fn read_file(path: &Path) -> Result<Value, String> {
     }
 }
 
+/// The library's own text quotes the line, which may hold a secret.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("is not TOML: line {line}, column {column}: {}", error.message())
+}
+
 const PREFIX: &str = "TIDINGS_";
+/// The command's own: the token of `tidings subscribe`.
+const COMMAND_TOKEN: &str = "TIDINGS_TOKEN";
 const NAMESPACES: &str = "TIDINGS_CHANNEL_NAMESPACES";
 
 fn variable(path: &str) -> String {
@@ -108,7 +117,17 @@ fn read_environment(found: &mut Found, environment: &[(String, String)], allow_u
         set_namespaces(found, name, text);
     }
     for (name, text) in ours {
-        if name == NAMESPACES || set_namespace_option(found, name, text) {
+        if name == NAMESPACES || name == COMMAND_TOKEN || set_namespace_option(found, name, text) {
+            continue;
+        }
+        if name == "TIDINGS_PORT"
+            || name.starts_with("TIDINGS_PORT_")
+            || name.starts_with("TIDINGS_SERVICE_")
+        {
+            found.warn(
+                name,
+                "is no setting and ignored; Kubernetes sets it for a service of this name",
+            );
             continue;
         }
         match all_keys().find(|(path, _)| variable(path) == *name) {
@@ -137,7 +156,7 @@ fn set_namespaces(found: &mut Found, name: &str, text: &str) {
         }
     } else {
         let named = |name: &str| Value::from_iter([("name", Value::from(name))]);
-        Value::Array(text.split_whitespace().map(named).collect())
+        Value::Array(items(text).map(named).collect())
     };
     put(&mut found.tree, "channel.namespaces", list);
 }
@@ -172,13 +191,18 @@ fn set_text(found: &mut Found, path: &str, place: &str, kind: Kind, text: &str) 
         Kind::Bool => text.parse().ok().map(Value::Bool),
         Kind::Integer(_) => text.parse::<u64>().ok().map(Value::from),
         Kind::List if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
-        Kind::List => Some(text.split_whitespace().map(Value::from).collect()),
+        Kind::List => Some(items(text).map(Value::from).collect()),
         Kind::Duration | Kind::Text | Kind::Secret | Kind::OneOf(_) => Some(Value::from(text)),
     };
     match value {
         Some(value) => put(&mut found.tree, path, value),
         None => found.mistake(place, format!("expected {}", kind.expectation())),
     }
+}
+
+/// The items of a list that was written as text: between commas and white space.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty())
 }
 
 fn put(tree: &mut Value, path: &str, value: Value) {

@@ -129,7 +129,10 @@ fn environment_wins_over_the_file_and_flags_over_both() {
         environment: pairs(&[
             ("TIDINGS_HTTP_SERVER_PORT", "2"),
             ("TIDINGS_CLIENT_CHANNEL_LIMIT", "2"),
-            ("TIDINGS_CLIENT_ALLOWED_ORIGINS", "https://a.example https://b.example"),
+            (
+                "TIDINGS_CLIENT_ALLOWED_ORIGINS",
+                "https://a.example,https://b.example, https://c.example",
+            ),
             ("TIDINGS_CHANNEL_NAMESPACES", "chat my-news"),
             ("TIDINGS_CHANNEL_NAMESPACES_MY_NEWS_PRESENCE", "true"),
             ("PATH", "ignored"),
@@ -141,9 +144,25 @@ fn environment_wins_over_the_file_and_flags_over_both() {
     assert_eq!(config.http.port, 3);
     assert_eq!(config.rules.client.channel_limit, 2);
     assert!(config.rules.client.insecure);
-    assert!(config.admission.origins.allows(Some("https://b.example")));
+    for origin in ["https://a.example", "https://b.example", "https://c.example"] {
+        assert!(config.admission.origins.allows(Some(origin)));
+    }
     assert!(config.rules.channels.namespaces["my-news"].presence);
     assert!(!config.rules.channels.namespaces["chat"].presence);
+}
+
+#[test]
+fn variables_that_others_set_are_no_mistakes() {
+    let environment = pairs(&[
+        ("TIDINGS_TOKEN", "a token for the command"),
+        ("TIDINGS_PORT", "tcp://10.0.0.1:8000"),
+        ("TIDINGS_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("TIDINGS_SERVICE_HOST", "10.0.0.1"),
+        ("TIDINGS_SERVICE_PORT_HTTP", "8000"),
+    ]);
+    let (config, warnings) = load(&Source { environment, ..Source::default() }).unwrap();
+    assert_eq!(config.http.port, 8000);
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
 }
 
 #[test]
@@ -159,11 +178,122 @@ fn unknown_keys_and_variables_are_warnings_only_when_allowed() {
         3 mistakes in the configuration:
           TIDINGS_HTTP_SERVER_PROT: there is no such setting; did you mean TIDINGS_HTTP_SERVER_PORT?
           client.pign_interval: there is no such key; did you mean ping_interval?
-          log.level: expected one of "none", "trace", "debug", "info", "warn", "error", not "loud""#]]
+          log.level: expected one of "none", "trace", "debug", "info", "warn", "error", "fatal", not "loud""#]]
     .assert_eq(&refused);
     let environment = pairs(&[("TIDINGS_HTTP_SERVER_PROT", "2")]);
     let (_, warnings) = load(&Source { allow_unknown_keys: true, environment, ..source }).unwrap();
     assert_eq!(warnings.len(), 2);
+}
+
+/// What tunes a feature that is not here, while nothing switches it on.
+const SWITCHED_OFF: &str = r#"{
+    "enable_unreleased_features": false,
+    "http_server": {
+        "tls": {
+            "enabled": false, "server_ca_pem": "", "client_ca_pem": "", "insecure_skip_verify": false,
+            "server_name": ""
+        },
+        "tls_external": false, "h2c_external": false
+    },
+    "client": {
+        "token": {"insecure_skip_jwks_endpoint_safety_check": false},
+        "proxy": {"connect": {"enabled": false, "endpoint": "http://localhost/connect"}}
+    },
+    "log": {"level": "fatal", "file": ""},
+    "prometheus": {"native_histograms": false, "instrument_http_handlers": false},
+    "admin": {"password": "p", "secret": "s"},
+    "consumers": [{"name": "k", "enabled": false, "type": "kafka", "kafka": {"brokers": ["x"]}}],
+    "emulation": {"handler_prefix": "/emulation", "max_request_body_size": 65536},
+    "engine": {"type": "memory", "redis": {"address": ["redis://localhost"], "tls": {"enabled": true}}},
+    "rpc": {"namespace_boundary": ":", "ping": {"interval": 1}},
+    "channel": {"namespaces": [{
+        "name": "chat",
+        "map": {"mode": "ephemeral", "ordered": true},
+        "shared_poll": {"refresh_interval": "1s"},
+        "subscribe_proxy_name": "backend"
+    }]}
+}"#;
+
+#[test]
+fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
+    let (config, warnings) = load_text(".json", SWITCHED_OFF).unwrap();
+    assert_eq!((config.log.level, warnings), (LogLevel::Error, Vec::new()));
+    let path = file(
+        ".json",
+        r#"{
+            "unheard_of": 1,
+            "http_server": {"tls": {"client_ca_pem": "ca.pem"}, "tls_external": true},
+            "client": {"proxy": {"connect": {"enabled": true, "endpoint": "x"}}},
+            "admin": {"password": "p", "enabled": true},
+            "broker": {"enabled": true, "type": "nats", "nats": {"url": "nats://localhost"}},
+            "consumers": [{"name": "k", "enabled": true, "type": "kafka"}],
+            "engine": {"type": "redis", "redis": {"address": "redis://localhost"}},
+            "proxies": [{"name": "backend", "endpoint": "x"}],
+            "rpc": {"without_namespace": {"proxy_enabled": true}},
+            "channel": {"without_namespace": {"subscribe_proxy_enabled": true}}
+        }"#,
+    );
+    let file = Some(path.to_path_buf());
+    let source = Source { file, allow_unknown_keys: true, ..Source::default() };
+    let mistakes = load(&source).unwrap_err();
+    expect![[r#"
+        11 mistakes in the configuration:
+          admin.enabled: is not available in this version; leave it out
+          broker.enabled: is not available in this version; leave it out
+          broker.type: is not available in this version; leave it out
+          channel.without_namespace.subscribe_proxy_enabled: is not available in this version; leave it out
+          client.proxy.connect.enabled: is not available in this version; leave it out
+          consumers: is not available in this version; leave it out
+          engine.type: is not available in this version; leave it out
+          http_server.tls.client_ca_pem: is not available in this version; leave it out
+          http_server.tls_external: is not available in this version; leave it out
+          proxies: is not available in this version; leave it out
+          rpc.without_namespace.proxy_enabled: is not available in this version; leave it out"#]]
+    .assert_eq(&mistakes.to_string());
+}
+
+#[test]
+fn zeros_mean_what_they_mean_in_the_compatible_server() {
+    let text = "[client]\nhistory_max_publication_limit = 0\nrecovery_max_publication_limit = 0\n\
+                channel_limit = 0\nstale_close_delay = \"0s\"\n";
+    let (config, _) = load_text(".toml", text).unwrap();
+    let client = &config.rules.client;
+    assert_eq!(client.history_max_publication_limit, u32::MAX);
+    assert_eq!(client.recovery_max_publication_limit, u32::MAX);
+    assert_eq!((client.channel_limit, client.stale_close_delay_ms), (128, 10_000));
+}
+
+#[test]
+fn settings_that_cannot_work_are_mistakes() {
+    let text = "[channel]\nuser_separator = \"\"\n[shutdown]\ntimeout = \"2s\"\n";
+    let mistakes = load_text(".toml", text).unwrap_err();
+    expect![[r#"
+        2 mistakes in the configuration:
+          channel.user_separator: must not be empty
+          shutdown.drain_window: must be less than shutdown.timeout"#]]
+    .assert_eq(&mistakes.to_string());
+}
+
+#[test]
+fn no_two_things_are_served_at_one_path() {
+    let mistake = |flags: &[(&str, &str)]| {
+        let source = Source { flags: pairs(flags), ..Source::default() };
+        load(&source).map(|_| ()).map_err(|mistakes| mistakes.to_string())
+    };
+    for (key, path) in [
+        ("websocket.handler_prefix", "/ready"),
+        ("prometheus.handler_prefix", "/ready"),
+        ("websocket.handler_prefix", "/demo.css"),
+        ("http_api.handler_prefix", "/tidings.js"),
+        ("health.handler_prefix", "/api/openapi.json"),
+        ("prometheus.handler_prefix", "/health"),
+    ] {
+        let text = mistake(&[(key, path), ("demo.enabled", "true")]).unwrap_err();
+        assert!(text.contains(key) && text.contains("is the same as"), "{text}");
+    }
+    assert_eq!(mistake(&[("websocket.handler_prefix", "/demo.css")]), Ok(()));
+    let off = [("health.enabled", "false"), ("websocket.handler_prefix", "/ready")];
+    assert_eq!(mistake(&off), Ok(()));
 }
 
 #[test]
@@ -178,6 +308,20 @@ fn a_file_that_cannot_be_read_says_why() {
 }
 
 #[test]
+fn a_mistake_in_the_form_of_a_file_shows_its_place_and_not_its_line() {
+    for (ending, text, place) in [
+        (".toml", "[http_api]\nkey = \"hidden\" x\n", "line 2, column 16"),
+        (".toml", "[http_api]\nkey = 'hidden\n", "line 2, column"),
+        (".yaml", "http_api:\n  key: \"hidden\" x\n", "line 2"),
+        (".yaml", "http_api:\n  key: hidden: x\n", "line 2"),
+        (".json", "{\"http_api\":\n{\"key\": \"hidden\" x}}", "line 2 column"),
+    ] {
+        let message = load_text(ending, text).unwrap_err().to_string();
+        assert!(message.contains(place) && !message.contains("hidden"), "{message}");
+    }
+}
+
+#[test]
 fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     let development = Some(Development { api_key: "k".into() });
     let source = Source { development, ..Source::default() };
@@ -188,6 +332,15 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     assert!(!config.admission.origins.allows(Some("http://evil.example")));
     assert!(config.rules.channels.namespaces["demo"].subscribe.anonymous);
     assert!(!config.rules.channels.without_namespace.subscribe.anonymous);
+    for address in ["", "0.0.0.0", "::", "10.0.0.1", "host.example"] {
+        let flags = pairs(&[("http_server.address", address)]);
+        let refused = load(&Source { flags, ..source.clone() }).unwrap_err().to_string();
+        assert!(refused.contains("http_server.address: without a configuration file"), "{refused}");
+    }
+    for address in ["127.0.0.2", "::1", "localhost"] {
+        let flags = pairs(&[("http_server.address", address)]);
+        load(&Source { flags, ..source.clone() }).unwrap();
+    }
     let path = file(".toml", "");
     let (with_file, _) = load(&Source { file: Some(path.to_path_buf()), ..source }).unwrap();
     assert!(!with_file.demo && !with_file.rules.client.allow_anonymous_connect_without_token);

@@ -22,6 +22,7 @@ use wire::protocol::Codec;
 use wire::websocket::deflate::Window;
 use wire::websocket::handshake::{self, Accepted, Refusal, RequestHead};
 
+use super::patience::Patience;
 use crate::admission::{Admission, ConnectionPermit};
 use crate::clock::Clock;
 use crate::config::OriginPolicy;
@@ -39,6 +40,16 @@ pub(crate) struct Sockets {
     pub(crate) user_header: Option<String>,
 }
 
+/// A request that may become a WebSocket.
+struct Admitted {
+    permit: ConnectionPermit,
+    accepted: Accepted,
+    user: Option<Box<str>>,
+}
+
+/// Why one may not.
+type Reason = (StatusCode, String);
+
 /// What the request chose.
 struct Choice {
     codec: Codec,
@@ -52,7 +63,7 @@ const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// Answers a request for the WebSocket endpoint.
 pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Request) -> Response {
-    let (permit, accepted) = match sockets.admit(&request) {
+    let Admitted { permit, accepted, user } = match sockets.admit(&request) {
         Ok(admitted) => admitted,
         Err((status, reason)) => {
             sockets.counts.refused(status.as_u16());
@@ -60,7 +71,7 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
             return refuse(status, &reason);
         }
     };
-    let choice = sockets.choose(&request, &accepted);
+    let choice = choose(&request, &accepted, user);
     let response = accept(&accepted, choice.codec);
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(move_to_worker(sockets, upgrade, choice, permit));
@@ -68,10 +79,7 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
 }
 
 impl Sockets {
-    fn admit(
-        &self,
-        request: &Request,
-    ) -> Result<(ConnectionPermit, Accepted), (StatusCode, String)> {
+    fn admit(&self, request: &Request) -> Result<Admitted, Reason> {
         let head = RequestHead {
             method: request.method().as_str(),
             is_http_1_1: request.version() >= Version::HTTP_11,
@@ -92,30 +100,46 @@ impl Sockets {
             let text = "pages of this Origin may not connect (client.allowed_origins)";
             return Err((StatusCode::FORBIDDEN, text.to_owned()));
         }
+        let user = self.user(request)?;
         let permit = self.admission.connection(self.clock.now().monotonic_ms).ok_or_else(|| {
             let text = "too many connections; try again later";
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
         })?;
-        Ok((permit, accepted))
+        Ok(Admitted { permit, accepted, user })
     }
 
-    /// Codec and ping style (§1.6). A Protobuf subprotocol or query parameter selects Protobuf.
-    fn choose(&self, request: &Request, accepted: &Accepted) -> Choice {
-        let query = request.uri().query().unwrap_or_default();
-        let has = |pair: &str| query.split('&').any(|one| one == pair);
-        let is_protobuf = accepted.subprotocols.iter().any(|name| name == PROTOBUF)
-            || has("cf_protocol=protobuf")
-            || has("format=protobuf");
-        let user = self.user_header.as_ref().and_then(|name| request.headers().get(name));
-        Choice {
-            codec: if is_protobuf { Codec::Protobuf } else { Codec::Json },
-            deflate: accepted.deflate.map(|negotiated| negotiated.window),
-            ping_style: match has("cf_ws_frame_ping_pong=true") {
-                true => PingStyle::Frame,
-                false => PingStyle::Protocol,
-            },
-            user: user.and_then(|user| user.to_str().ok()).map(Box::from),
+    /// Whom the reverse proxy vouches for (`client.user_id_http_header`). A header that stands twice was sent by the peer,
+    /// and which of the two is the proxy's nobody can tell.
+    fn user(&self, request: &Request) -> Result<Option<Box<str>>, Reason> {
+        let Some(name) = &self.user_header else { return Ok(None) };
+        let mut values = request.headers().get_all(name).iter();
+        let value = values.next();
+        if values.next().is_some() {
+            return Err((StatusCode::BAD_REQUEST, format!("the header {name} is there twice")));
         }
+        let text = value.map(|value| std::str::from_utf8(value.as_bytes())).transpose();
+        let text = text.map_err(|_| {
+            (StatusCode::BAD_REQUEST, format!("the header {name} is not a text in UTF-8"))
+        })?;
+        Ok(text.map(str::trim).filter(|user| !user.is_empty()).map(Box::from))
+    }
+}
+
+/// Codec and ping style (§1.6). A Protobuf subprotocol or query parameter selects Protobuf.
+fn choose(request: &Request, accepted: &Accepted, user: Option<Box<str>>) -> Choice {
+    let query = request.uri().query().unwrap_or_default();
+    let has = |pair: &str| query.split('&').any(|one| one == pair);
+    let is_protobuf = accepted.subprotocols.iter().any(|name| name == PROTOBUF)
+        || has("cf_protocol=protobuf")
+        || has("format=protobuf");
+    Choice {
+        codec: if is_protobuf { Codec::Protobuf } else { Codec::Json },
+        deflate: accepted.deflate.map(|negotiated| negotiated.window),
+        ping_style: match has("cf_ws_frame_ping_pong=true") {
+            true => PingStyle::Frame,
+            false => PingStyle::Protocol,
+        },
+        user,
     }
 }
 
@@ -184,16 +208,17 @@ async fn move_to_worker(
 }
 
 fn take_socket(upgraded: Upgraded) -> std::io::Result<(Stream, Vec<u8>)> {
-    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<Patience<TcpStream>>>() {
         Ok(parts) => {
-            let tcp = parts.io.into_inner().into_std()?;
+            let tcp = parts.io.into_inner().into_inner().into_std()?;
             return Ok((Stream::Plain(tcp), parts.read_buf.to_vec()));
         }
         Err(upgraded) => upgraded,
     };
     let parts = upgraded
-        .downcast::<TokioIo<TlsStream<TcpStream>>>()
+        .downcast::<TokioIo<TlsStream<Patience<TcpStream>>>>()
         .expect("a listener serves TCP or TLS over TCP");
     let (tcp, tls) = parts.io.into_inner().into_inner();
-    Ok((Stream::Tls(tcp.into_std()?, Box::new(tls)), parts.read_buf.to_vec()))
+    let tcp = tcp.into_inner().into_std()?;
+    Ok((Stream::Tls(tcp, Box::new(tls)), parts.read_buf.to_vec()))
 }

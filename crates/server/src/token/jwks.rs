@@ -62,6 +62,11 @@ impl Jwks {
         lock(&self.cache).answer_of_fetch(key_id, algorithm)
     }
 
+    /// Whether [`Jwks::find`] would fetch, or wait for somebody who does.
+    pub(super) fn needs_fetch(&self, key_id: &str, algorithm: Algorithm, now_unix: i64) -> bool {
+        matches!(lock(&self.cache).look(key_id, algorithm, now_unix), Found::Fetch { .. })
+    }
+
     fn fetch_keys(&self) -> Result<KeySet, FetchFailure> {
         let attempt = || self.fetch.fetch(&self.address).and_then(|text| KeySet::parse(&text));
         let mut outcome = attempt();

@@ -1,5 +1,5 @@
 //! A struct that is read from a JSON object only. A derived `Deserialize` would also take the
-//! fields from an array, in their order, which no producer of tokens means.
+//! fields from an array, in their order, which nobody means who writes a token or a request.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use super::cause::Cause;
 
 /// A value of `T` that was written as an object.
-pub(super) struct Object<T>(pub(super) T);
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::algorithm::Family;
+use super::algorithm::{Algorithm, Family};
 use super::cause::Cause;
 use super::endpoint::Endpoint;
 use super::expectations::Expectations;
@@ -40,14 +40,35 @@ impl RemoteKeys {
         Ok(Self::Listed { endpoint, sets })
     }
 
-    /// Checks the signature of a token with the key that it names. Secrets have no place in a
-    /// published set, so HMAC is refused before anything is fetched.
+    /// Checks the signature of a token with the key that it names.
     pub(super) fn verify(
         &self,
         jws: &Jws<'_>,
         expectations: &Expectations,
         now_unix: i64,
     ) -> Result<(), Cause> {
+        let Named { set, key_id, algorithm } = self.named(jws, expectations)?;
+        set.find(key_id, algorithm, now_unix)?.verify(algorithm, jws)
+    }
+
+    /// Whether [`RemoteKeys::verify`] would wait for a fetch.
+    pub(super) fn needs_fetch(
+        &self,
+        jws: &Jws<'_>,
+        expectations: &Expectations,
+        now_unix: i64,
+    ) -> bool {
+        self.named(jws, expectations)
+            .is_ok_and(|named| named.set.needs_fetch(named.key_id, named.algorithm, now_unix))
+    }
+
+    /// Which key a token names. Secrets have no place in a published set, so HMAC is refused before anything is
+    /// fetched.
+    fn named<'n>(
+        &'n self,
+        jws: &'n Jws<'_>,
+        expectations: &Expectations,
+    ) -> Result<Named<'n>, Cause> {
         let algorithm = jws.algorithm.ok_or(Cause::Algorithm)?;
         if algorithm.family() == Family::Hmac {
             return Err(Cause::Algorithm);
@@ -63,6 +84,13 @@ impl RemoteKeys {
                 sets.get(&address).ok_or(Cause::Issuer)?
             }
         };
-        set.find(key_id, algorithm, now_unix)?.verify(algorithm, jws)
+        Ok(Named { set, key_id, algorithm })
     }
+}
+
+/// A key that a token names, and the set that it must be in.
+struct Named<'n> {
+    set: &'n Jwks,
+    key_id: &'n str,
+    algorithm: Algorithm,
 }

@@ -85,6 +85,12 @@ impl Verifier {
         }
     }
 
+    /// Whether verifying this token now would wait for a key set to arrive.
+    pub fn needs_fetch(&self, token: &str, now_unix: i64) -> bool {
+        let Keys::Published(keys) = &self.keys else { return false };
+        Jws::parse(token).is_ok_and(|jws| keys.needs_fetch(&jws, &self.expectations, now_unix))
+    }
+
     /// Verifies a connection token.
     pub fn verify_connection(&self, token: &str, now_unix: i64) -> Verdict<ConnectionClaims> {
         self.trusted_payload(token, now_unix)

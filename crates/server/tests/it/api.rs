@@ -19,8 +19,11 @@ fn refusals_have_their_status_and_a_json_error() {
         (401, post("/api/publish", "X-API-Key: wrong\r\n", good)),
         (401, post("/api/publish", "Authorization: Bearer x\r\n", good)),
         (401, post("/api", "", good)),
+        (401, post("/api/unheard_of", "", good)),
+        (401, post("/api/publish?api_key=an+API+key+for+test%", "", good)),
         (400, post("/api/publish", &key, "nonsense")),
         (400, post("/api/publish", &key, r#"{"channel":1}"#)),
+        (400, post("/api/publish", &key, r#"["open:x", [], 1]"#)),
         (404, post("/api/map_publish", &key, good)),
         (405, format!("GET /api/publish HTTP/1.1\r\nHost: x\r\n{key}\r\n")),
         (413, post("/api/publish", &key, &large)),
@@ -33,8 +36,43 @@ fn refusals_have_their_status_and_a_json_error() {
         assert!(error["code"].is_u64() && error["message"].is_string(), "{body}");
         assert!(!body.contains(API_KEY));
     }
-    for header in [key, format!("Authorization: ApiKey {API_KEY}\r\n")] {
+    let authorization = format!("Authorization: ApiKey {API_KEY}\r\n");
+    let with_empty_key = format!("X-API-Key:\r\n{authorization}");
+    for header in [key, authorization, with_empty_key] {
         assert_eq!(fixture.request(&post("/api/publish", &header, good)).0, 200);
+    }
+    for encoded in ["an+API+key+for+tests", "an%20API%20%6Be%79%20for%20tests"] {
+        let path = format!("/api/publish?x=1&api_key={encoded}");
+        assert_eq!(fixture.request(&post(&path, "", good)).0, 200);
+    }
+}
+
+#[test]
+fn null_is_the_same_as_absent() {
+    let fixture = Fixture::start();
+    for (method, body) in [
+        (
+            "publish",
+            r#"{"channel":"kept:x","data":1,"b64data":null,"skip_history":null,"tags":null,
+                "idempotency_key":null,"version":null,"version_epoch":null}"#,
+        ),
+        ("broadcast", r#"{"channels":["open:x"],"channel":null,"data":1,"tags":null}"#),
+        (
+            "subscribe",
+            r#"{"channel":"open:x","user":"ann","client":null,"session":null,"expire_at":null,"info":null,
+                "data":null,"recover_since":null,"override":null,"whitelist":null}"#,
+        ),
+        ("unsubscribe", r#"{"channel":"open:x","user":"ann","client":null}"#),
+        ("disconnect", r#"{"user":"ann","disconnect":null,"whitelist":null}"#),
+        ("refresh", r#"{"user":"ann","expired":null,"expire_at":null}"#),
+        ("history", r#"{"channel":"kept:x","limit":null,"since":null,"reverse":null}"#),
+        ("channels", r#"{"pattern":null}"#),
+        ("info", "null"),
+        ("batch", r#"{"commands":[{"info":null}],"parallel":null}"#),
+    ] {
+        let (status, answer) = fixture.api(method, body);
+        assert_eq!(status, 200, "{method}: {answer}");
+        assert!(!answer.contains("error"), "{method}: {answer}");
     }
 }
 
@@ -157,6 +195,16 @@ fn the_description_names_every_method_and_metrics_and_health_are_served() {
     assert_eq!(get("/health").0, 200);
     let (status, _, metrics) = get("/metrics");
     assert!(status == 200 && metrics.contains("tidings_workers "), "{metrics}");
+}
+
+#[test]
+fn what_is_only_read_refuses_other_methods_with_a_reason() {
+    let fixture = Fixture::with(&[("demo.enabled", "true")]);
+    for path in ["/health", "/ready", "/metrics", "/", "/demo.js", "/api/openapi.json"] {
+        let (status, head, body) = fixture.request(&post(path, "", ""));
+        assert_eq!((status, body.lines().count()), (405, 1), "{path}: {body}");
+        assert!(head.contains("allow: get,head"), "{path}: {head}");
+    }
 }
 
 #[test]

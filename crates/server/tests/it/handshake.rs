@@ -1,6 +1,6 @@
 //! Requests that become no WebSocket: each has its status and one line of reason.
 
-use crate::support::{Fixture, upgrade};
+use crate::support::{Fixture, Heard, Peer, upgrade};
 
 #[test]
 fn every_wrong_handshake_has_its_status_and_one_line_of_reason() {
@@ -53,4 +53,30 @@ fn a_head_without_end_is_refused() {
     assert_eq!(status, 431);
     assert_eq!(fixture.request("nonsense\r\n\r\n").0, 400);
     fixture.admitted();
+}
+
+#[test]
+fn a_reverse_proxy_vouches_for_one_user_or_for_none() {
+    let fixture = Fixture::with(&[("client.user_id_http_header", "X-User-Id")]);
+    let user = |headers: &str| {
+        let mut peer = Peer::dial(fixture.address);
+        assert_eq!(peer.ask(&upgrade(headers)).0, 101);
+        peer.say(r#"{"id":1,"connect":{}}"#);
+        match peer.next() {
+            Heard::Text(_) => {
+                peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
+                assert!(peer.hear().contains("subscribe"));
+                let (_, presence) = fixture.api("presence", r#"{"channel":"kept:x"}"#);
+                presence
+            }
+            heard => format!("{heard:?}"),
+        }
+    };
+    assert!(user("X-User-Id: \t ann \r\n").contains(r#""user":"ann""#));
+    for nobody in ["", "X-User-Id:\r\n", "X-User-Id:  \r\n"] {
+        assert_eq!(user(nobody), "Closed(3501)");
+    }
+    let twice = upgrade("X-User-Id: eve\r\nX-User-Id: ann\r\n");
+    let (status, _, body) = fixture.request(&twice);
+    assert_eq!((status, body.lines().count()), (400, 1), "{body}");
 }

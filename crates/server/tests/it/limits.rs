@@ -1,6 +1,6 @@
 //! What is bounded: connections, their rate, a user's connections, time to say connect, what a slow client holds.
 
-use crate::support::{Fixture, Heard, Peer, token, upgrade};
+use crate::support::{Fixture, Heard, PATIENCE, Peer, token, upgrade};
 
 #[test]
 fn a_full_node_refuses_with_503_and_has_room_again() {
@@ -84,4 +84,17 @@ fn a_slow_client_is_closed_with_3008_and_others_are_not() {
     };
     assert_eq!(code, 3008);
     assert!(received < 400, "it was not slow");
+}
+
+#[test]
+fn whoever_asks_and_takes_no_answer_is_cut_off() {
+    let mut fixture = Fixture::with(&[("shutdown.timeout", "60s")]);
+    let mut greedy = Peer::dial(fixture.address);
+    // More answers than the kernel's buffers of a loopback connection take; sending stops when the server stops reading.
+    greedy.send_until_stuck("GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n");
+    let server = fixture.server.take().unwrap();
+    let began = std::time::Instant::now();
+    fixture.runtime.block_on(server.stop());
+    let passed = began.elapsed();
+    assert!(passed < server::limits::WRITE_TIMEOUT + PATIENCE, "stopped after {passed:?}");
 }

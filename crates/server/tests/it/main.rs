@@ -11,3 +11,4 @@ mod limits;
 mod stop;
 mod support;
 mod tls;
+mod tokens;

@@ -15,7 +15,7 @@ use wire::websocket::encoder::{self, FrameKind};
 
 pub(crate) const SECRET: &str = "a secret for tests";
 pub(crate) const API_KEY: &str = "an API key for tests";
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 const BASE: &str = r#"
 [http_server]
@@ -176,6 +176,13 @@ impl Peer {
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         // The server may have closed already; what it said is what counts.
         let _closed = self.stream.write_all(bytes);
+    }
+
+    /// Sends a request again and again until the server reads no more.
+    pub(crate) fn send_until_stuck(&mut self, request: &str) {
+        let many = request.repeat(1_000);
+        self.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        while self.stream.write_all(many.as_bytes()).is_ok() {}
     }
 
     pub(crate) fn frame(&mut self, kind: FrameKind, payload: &[u8]) {

@@ -1,0 +1,102 @@
+//! A question to all workers whose answer is good for a moment.
+//!
+//! Invariant: at most one question is under way, and the next follows at the earliest [`SURVEY_LIFETIME`] after its answer,
+//! however many callers ask and however few of them wait.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::limits::SURVEY_LIFETIME;
+use crate::node::Silent;
+
+type Answer<T> = Result<Arc<T>, Silent>;
+
+/// See the module.
+pub(crate) struct Survey<T> {
+    /// Locked while a question is under way: whoever comes meanwhile waits for its answer.
+    last: Arc<Mutex<Option<Last<T>>>>,
+}
+
+struct Last<T> {
+    at: Instant,
+    answer: Answer<T>,
+}
+
+impl<T> Default for Survey<T> {
+    fn default() -> Survey<T> {
+        Survey { last: Arc::default() }
+    }
+}
+
+impl<T: Send + Sync + 'static> Survey<T> {
+    /// The last answer, or a new one when that is too old.
+    pub(crate) async fn answer(
+        &self,
+        question: impl Future<Output = Result<T, Silent>> + Send + 'static,
+    ) -> Answer<T> {
+        let mut last = self.last.clone().lock_owned().await;
+        if let Some(Last { at, answer }) = &*last
+            && at.elapsed() < SURVEY_LIFETIME
+        {
+            return answer.clone();
+        }
+        // A task of its own: a caller that leaves must not let the next one ask again.
+        let asking = tokio::spawn(async move {
+            let answer = question.await.map(Arc::new);
+            *last = Some(Last { at: Instant::now(), answer: answer.clone() });
+            answer
+        });
+        asking.await.unwrap_or(Err(Silent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_callers_ask_once_in_a_while() {
+        let survey = Survey::default();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let ask = || {
+            let asked = asked.clone();
+            survey.answer(async move {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                Ok(asked.fetch_add(1, Ordering::Relaxed))
+            })
+        };
+        // Callers that leave at once.
+        for _ in 0..10 {
+            assert!(ask().now_or_never().is_none());
+        }
+        let answers = join_all((0..100).map(|_| ask())).await;
+        assert!(answers.iter().all(|answer| **answer.as_ref().unwrap() == 0));
+        tokio::time::sleep(SURVEY_LIFETIME - Duration::from_millis(1)).await;
+        assert_eq!(*ask().await.unwrap(), 0);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(*ask().await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn workers_that_do_not_answer_are_not_asked_by_each_caller_in_turn() {
+        let survey = Survey::<()>::default();
+        let silent = || {
+            survey.answer(async {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                Err(Silent)
+            })
+        };
+        let began = Instant::now();
+        let answers = join_all((0..100).map(|_| silent())).await;
+        assert!(answers.iter().all(Result::is_err));
+        assert_eq!(began.elapsed(), Duration::from_secs(3));
+    }
+}
