@@ -22,12 +22,7 @@ pub(crate) fn begin(
     if request.channel.len() > rules.channels.max_length {
         return Err(ErrorCode::BadRequest.into());
     }
-    if session.find(&request.channel).is_some() {
-        return Err(ErrorCode::AlreadySubscribed.into());
-    }
-    if session.subscriptions.len() >= rules.client.channel_limit {
-        return Err(ErrorCode::LimitExceeded.into());
-    }
+    check_room(session, turn, &request.channel)?;
     if !matches!(&*request.delta, "" | DELTA_FOSSIL) {
         return Err(DisconnectCode::BadRequest.into());
     }
@@ -64,11 +59,24 @@ pub(crate) fn handle_verdict(
     if !is_for(session, &claims, &request.channel) {
         return Err(DisconnectCode::InvalidToken.into());
     }
+    // The server API may have subscribed the session meanwhile.
+    check_room(session, turn, &request.channel)?;
     let expire_at = claims.expire_at.filter(|_| !turn.rules.client.insecure);
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return Err(ErrorCode::Expired.into());
     }
     start(session, turn, id, request, claims.grant, expire_at)
+}
+
+/// Whether the session may have one subscription more, and this one.
+fn check_room(session: &Session, turn: &Turn<'_>, channel: &str) -> Result<(), ErrorCode> {
+    if session.find(channel).is_some() {
+        return Err(ErrorCode::AlreadySubscribed);
+    }
+    if session.subscriptions.len() >= turn.rules.client.channel_limit {
+        return Err(ErrorCode::LimitExceeded);
+    }
+    Ok(())
 }
 
 /// Whether these claims are about this session and this channel.

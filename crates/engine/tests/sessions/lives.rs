@@ -146,6 +146,32 @@ fn a_subscription_token_must_be_for_this_user_and_channel() {
 }
 
 #[test]
+fn an_order_that_overtakes_a_subscription_token_does_not_subscribe_twice() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
+    world.order(
+        "ann",
+        Order::Subscribe {
+            channel: "closed:a".to_owned(),
+            expire_at: None,
+            grant: engine::claims::SubscriptionGrant::default(),
+            recover_since: None,
+        },
+    );
+    world.hears(key);
+    world.verify_subscription(Ok(grant("ann", "closed:a", None)));
+    world.settle();
+    assert_eq!(
+        world.hears(key),
+        [r#"{"id":2,"error":{"code":105,"message":"already subscribed"}}"#]
+    );
+    world.publish("closed:a", 1);
+    world.settle();
+    assert_eq!(world.hears(key).len(), 1, "once, not twice");
+}
+
+#[test]
 fn presence_and_leave_follow_a_session_out_of_the_door() {
     let mut world = World::new();
     let watching = world.user(claims("ann"));
