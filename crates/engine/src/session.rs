@@ -205,7 +205,9 @@ impl Session {
             return;
         }
         turn.out.counters.commands[kind(&command.request) as usize] += 1;
-        if let Some(blocked) = &mut self.blocked {
+        // A pong waits for nothing: held back it would come too late.
+        let can_wait = self.phase != Phase::Live || !matches!(command.request, Request::Pong);
+        if let Some(blocked) = self.blocked.as_mut().filter(|_| can_wait) {
             if blocked.backlog.len() >= BACKLOG_COMMANDS_MAX || blocked.bytes > BACKLOG_BYTES_MAX {
                 self.doom(turn.out, DisconnectCode::TooManyRequests);
             } else {

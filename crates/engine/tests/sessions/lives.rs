@@ -57,6 +57,18 @@ fn whoever_is_silent_is_stale_and_whoever_is_dead_has_no_pong() {
 }
 
 #[test]
+fn a_pong_is_heard_while_a_session_waits_for_a_verdict() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
+    world.live(&[key], 60);
+    assert!(world.closes.is_empty());
+    world.verify_subscription(Ok(grant("ann", "closed:a", None)));
+    world.settle();
+    assert!(world.hears(key)[0].contains(r#"{"id":2,"subscribe":{"#));
+}
+
+#[test]
 fn a_connection_expires_after_its_grace_unless_it_is_refreshed() {
     let mut world = World::new();
     let expiring = |world: &mut World, user: &str| {
