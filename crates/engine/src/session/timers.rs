@@ -2,7 +2,7 @@
 //!
 //! Invariant: [`next`] is never later than the first of these times, as far as the Unix clock does not jump.
 
-use wire::protocol::{DisconnectCode, PushEvent, Reply, ReplyBody, UnsubscribeCode};
+use wire::protocol::{DisconnectCode, ErrorCode, PushEvent, Reply, ReplyBody, UnsubscribeCode};
 use wire::websocket::encoder::{self, FrameKind};
 
 use super::{Phase, PingStyle, Refusal, Session, join};
@@ -104,6 +104,11 @@ pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
     while let Some(index) = session.subscriptions.iter().position(over) {
         if session.subscriptions[index].traits.is_server_side {
             return session.doom(turn.out, DisconnectCode::SubscriptionExpired);
+        }
+        if session.subscriptions[index].joining.is_some() {
+            // Nobody was told yet that it is there.
+            join::abort(session, turn, index, ErrorCode::Expired);
+            continue;
         }
         let channel = join::leave(session, turn, index);
         session.push(turn, channel, PushEvent::from(UnsubscribeCode::Expired));
