@@ -62,8 +62,15 @@ pub(crate) struct Joining {
     held: VecDeque<Held>,
     /// More was published than may wait: the subscription will be told that it has a gap.
     has_overflown: bool,
-    /// The last offset that the client has once the answer is read; known when the stream has been read.
-    answered: Option<u64>,
+    /// Known when the stream has been read.
+    answered: Option<Answered>,
+}
+
+/// What the client has once it has read the answer.
+#[derive(Clone, Debug)]
+struct Answered {
+    last: u64,
+    epoch: String,
 }
 
 #[derive(Debug)]
@@ -223,7 +230,7 @@ pub(crate) fn handle_read(
     if outcome.was_recovering && !outcome.recovered && joining.rejects_unrecovered {
         return abort(session, turn, index, ErrorCode::UnrecoverablePosition);
     }
-    joining.answered = Some(outcome.last);
+    joining.answered = Some(Answered { last: outcome.last, epoch: top.epoch.clone() });
     if traits.is_positioned {
         note_epoch(session, turn, index, &top.epoch);
     }
@@ -307,21 +314,22 @@ fn answer(
 /// The answer is said: let go what waited, and go live.
 pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
     let subscription = &mut session.subscriptions[index];
-    let Some(mut last) = subscription.joining.as_ref().and_then(|joining| joining.answered) else {
+    let Some(joining) = subscription.joining.take_if(|joining| joining.answered.is_some()) else {
         return;
     };
-    let Some(joining) = subscription.joining.take() else {
+    let Some(Answered { mut last, epoch }) = joining.answered else {
         return;
     };
     let (channel, seat) = (subscription.channel.clone(), subscription.seat);
     let (traits, info) = (subscription.traits, subscription.info.clone());
     turn.out.counters.subscriptions_joined += 1;
     let mut has_gap = joining.has_overflown;
-    let epoch = turn.hub.channel(seat).epoch.clone();
+    // The stream may have begun a new life since, while the connect reply waited for other channels.
+    has_gap |= traits.is_positioned && *turn.hub.channel(seat).epoch != *epoch;
     for held in joining.held {
         let offset = held.publication.offset;
         if traits.is_positioned && offset > 0 {
-            has_gap |= held.epoch != epoch || offset > last + 1;
+            has_gap |= *held.epoch != *epoch || offset > last + 1;
             if has_gap || offset <= last {
                 continue;
             }

@@ -292,3 +292,26 @@ fn a_slow_session_is_closed_and_forgotten() {
     assert!(world.worker.outbox(slow).is_none_or(|outbox| outbox.queued() <= 2_000));
     world.assert_nothing_is_left();
 }
+
+#[test]
+fn a_stream_that_begins_anew_while_the_connect_reply_waits_is_a_gap() {
+    let mut rules = rules();
+    let kept = rules.channels.namespaces.get_mut("kept").unwrap();
+    (kept.history_ttl_ms, kept.history_meta_ttl_ms) = (2_000, 2_000);
+    let mut world = World::with(rules);
+    world.publish("kept:x", 1);
+    let key = world.open();
+    world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
+    world.verify(Ok(subscribed_to("ann", &["kept:x", "kept:y"])));
+    assert!(world.step(), "kept:x is answered, kept:y is not");
+    let answer = world.lose().expect("the answer about kept:y");
+    world.pass(3);
+    world.publish("kept:x", 2);
+    world.publish("kept:x", 3);
+    world.settle();
+    world.happens(answer);
+    assert_eq!(world.code(key), 3010, "{:?}", world.hears(key));
+    let heard = world.hears(key).join("\n");
+    assert!(!heard.contains("\"push\""), "of another life than the reply: {heard}");
+    world.assert_nothing_is_left();
+}
