@@ -8,6 +8,7 @@ use crate::world::World;
 
 pub fn check(world: &mut World) {
     world.unblock_all();
+    world.send_all();
     settle(world);
     everything_is_answered(world);
     // Whatever was lost is found by then.

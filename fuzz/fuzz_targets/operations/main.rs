@@ -1,6 +1,8 @@
 //! One worker with the memory broker and the peers of its sessions, driven by a random list of operations: what peers
 //! say, verdicts, broker events that come late or never, time, sockets that take no more and sockets that are gone.
 //!
+//! Input: a byte that says whether every operation is a turn of its own, then records of operations.
+//!
 //! What must hold is asserted where it shows: by each peer about what it hears (`peer`), after every operation
 //! (`world`), and when nothing is on its way any more (`ending`).
 
@@ -14,13 +16,13 @@ mod world;
 
 use libfuzzer_sys::fuzz_target;
 
-use operation::Script;
 use world::World;
 
-fuzz_target!(|script: Script| {
-    let mut world = World::new(script.is_eager);
-    for operation in script.operations.iter().take(OPERATIONS_MAX) {
-        world.happens(operation);
+fuzz_target!(|input: &[u8]| {
+    let Some((choice, input)) = input.split_first() else { return };
+    let mut world = World::new(choice & 1 == 0);
+    for operation in operation::read(input).take(OPERATIONS_MAX) {
+        world.happens(&operation);
     }
     ending::check(&mut world);
 });

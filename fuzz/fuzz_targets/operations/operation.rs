@@ -1,6 +1,6 @@
 //! The operations of a list, and how what a peer says becomes a command.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use wire::protocol::{
     Codec, ConnectRequest, HistoryRequest, PublishRequest, Request, StreamPosition,
@@ -9,12 +9,12 @@ use wire::protocol::{
 
 use crate::rules::channel;
 
-/// A list of operations.
-#[derive(Arbitrary, Debug)]
-pub struct Script {
-    /// Whether a turn ends behind every operation, or only when an operation says so.
-    pub is_eager: bool,
-    pub operations: Vec<Operation>,
+/// The bytes of one operation. All have the same length, so that a list can be cut and joined anywhere.
+pub const RECORD: usize = 20;
+
+/// Reads a list of operations; what the record of the last one lacks is zero.
+pub fn read(input: &[u8]) -> impl Iterator<Item = Operation> {
+    input.chunks(RECORD).filter_map(|record| Unstructured::new(record).arbitrary().ok())
 }
 
 /// Sessions, verdicts and channels are chosen by number, whatever their count.
@@ -23,15 +23,16 @@ pub enum Operation {
     Open {
         manner: Manner,
     },
-    /// A peer sends one message.
+    /// A peer says something, in the message that its next words will stand in when it goes on.
     Say {
         peer: u8,
-        says: Vec<Say>,
+        goes_on: bool,
+        say: Say,
     },
-    /// A peer sends one message of any bytes.
+    /// A peer sends one message of any bytes, up to the first zero.
     Babble {
         peer: u8,
-        bytes: Vec<u8>,
+        bytes: [u8; 8],
     },
     PongFrame {
         peer: u8,
@@ -48,6 +49,10 @@ pub enum Operation {
     Lose,
     /// The oldest broker event, if it is an answer, says that the broker could not.
     Fail,
+    /// A broker event overtakes those of other channels.
+    Overtake {
+        which: u8,
+    },
     /// A backend publishes.
     Publish {
         channel: u8,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use engine::SessionKey;
 use wire::protocol::{
     Codec, Command, Publication, Push, PushEvent, Reply, ReplyBody, Request, StreamPosition,
-    SubscribeRequest, SubscribeResult, decode_replies,
+    SubscribeRequest, SubscribeResult, decode_replies, encode_command,
 };
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
@@ -36,6 +36,8 @@ pub struct Peer {
     pub is_confused: bool,
     is_connected: bool,
     is_refused: bool,
+    /// What is said in the message that has not gone off.
+    pub message: Vec<u8>,
     decoder: Decoder,
     next_id: u32,
 }
@@ -73,6 +75,7 @@ impl Peer {
             is_connected: false,
             is_refused: false,
             decoder: Decoder::new(Role::Client, LIMITS, manner.deflate),
+            message: Vec::new(),
             next_id: 1_000,
         }
     }
@@ -92,18 +95,14 @@ impl Peer {
         held.or(self.known.get(channel)).cloned().unwrap_or_default()
     }
 
-    /// Numbers a request that will be sent.
-    pub fn command(&mut self, request: Request) -> Command {
-        let id = match request {
-            Request::Pong | Request::Send { .. } => 0,
-            _ => {
-                self.next_id += 1;
-                self.next_id
-            }
-        };
+    /// Numbers a request and adds it to the message that goes off next.
+    pub fn speak(&mut self, request: Request) {
+        self.next_id += 1;
+        let is_unanswered = matches!(request, Request::Pong | Request::Send { .. });
+        let id = if is_unanswered { 0 } else { self.next_id };
         let command = Command { id, request };
         self.note(&command);
-        command
+        encode_command(self.codec, &command, &mut self.message);
     }
 
     /// Remembers what is asked.

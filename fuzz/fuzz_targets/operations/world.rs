@@ -1,6 +1,6 @@
 //! The worker, the memory broker, the sockets and the time, as the operations move them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use engine::time::Now;
 use engine::worker::{Verdict, Worker};
 use engine::{Effect, Opening, PingStyle, SessionKey, TokenKind};
 use wire::protocol::{
-    DisconnectCode, Publication, Request, StreamPosition, decode_commands, encode_command,
+    Codec, DisconnectCode, Publication, Request, StreamPosition, decode_commands,
 };
 use wire::websocket::deflate::{Deflater, Inflater};
 
@@ -29,6 +29,9 @@ use crate::rules::{self, QUEUE_MAX_SIZE, channel, user};
 
 /// Unix time at which every world begins.
 const BEGIN_MS: i64 = 1_700_000_000_000;
+
+/// With this byte begins a payload that is no JSON.
+const NO_JSON: u8 = 0xFF;
 
 /// Sessions of one world at most, those that are gone included.
 const PEERS_MAX: usize = 16;
@@ -76,6 +79,8 @@ pub struct World {
     answers: Arc<Queue>,
     clock: Arc<WorldClock>,
     unverified: VecDeque<(SessionKey, TokenKind, String)>,
+    /// Which channel each question to the broker was about.
+    questions: HashMap<RequestId, Arc<str>>,
     inflater: Inflater,
     ledger: Ledger,
     published: u32,
@@ -102,6 +107,7 @@ impl World {
             answers,
             clock,
             unverified: VecDeque::new(),
+            questions: HashMap::new(),
             inflater: Inflater::default(),
             ledger: Ledger::new(),
             published: 0,
@@ -113,7 +119,7 @@ impl World {
         let queued = self.queued();
         match operation {
             Operation::Open { manner } => self.open(*manner),
-            Operation::Say { peer, says } => self.say(*peer, says),
+            Operation::Say { peer, goes_on, say } => self.say(*peer, *goes_on, *say),
             Operation::Babble { peer, bytes } => self.babble(*peer, bytes),
             Operation::PongFrame { peer } => {
                 let now = self.now();
@@ -125,6 +131,7 @@ impl World {
             Operation::Events { count } => (0..*count).for_each(|_| _ = self.step()),
             Operation::Lose => self.lose(),
             Operation::Fail => self.fail(),
+            Operation::Overtake { which } => self.overtake(*which),
             Operation::Publish { channel } => self.publish(rules::channel(*channel)),
             Operation::Forget { channel } => {
                 let channel = rules::channel(*channel).into();
@@ -185,28 +192,38 @@ impl World {
         self.peers.push(Peer::new(key, manner));
     }
 
-    fn say(&mut self, choice: u8, says: &[Say]) {
+    fn say(&mut self, choice: u8, goes_on: bool, say: Say) {
         let Some(key) = self.pick(choice) else { return };
-        let mut message = Vec::new();
-        for say in says {
-            let data = self.new_data(matches!(say, Say::Publish { is_binary: true, .. }));
-            let peer = self.peer_mut(key);
+        let data = self.new_data(matches!(say, Say::Publish { is_binary: true, .. }));
+        let peer = self.peer_mut(key);
+        let is_json = data.first() != Some(&NO_JSON);
+        if is_json || peer.codec == Codec::Protobuf {
             let request = say.request(|channel| peer.known(channel), data);
-            let is_json = peer.codec == wire::protocol::Codec::Json;
-            if is_json
-                && let Request::Publish(request) = &request
-                && request.data[0] == b'\xFF'
-            {
-                continue;
-            }
-            let command = peer.command(request);
-            encode_command(peer.codec, &command, &mut message);
+            peer.speak(request);
         }
-        self.worker.handle_message(self.now(), key, &message);
+        if !goes_on {
+            self.send(key);
+        }
+    }
+
+    /// What a peer has said goes off as one message.
+    fn send(&mut self, key: SessionKey) {
+        let message = std::mem::take(&mut self.peer_mut(key).message);
+        if !message.is_empty() {
+            self.worker.handle_message(self.now(), key, &message);
+        }
+    }
+
+    /// Whatever has been said and has not gone off.
+    pub fn send_all(&mut self) {
+        let here = self.peers.iter().filter(|peer| !peer.is_cut);
+        let keys: Vec<SessionKey> = here.map(|peer| peer.key).collect();
+        keys.into_iter().for_each(|key| self.send(key));
     }
 
     fn babble(&mut self, choice: u8, bytes: &[u8]) {
         let Some(key) = self.pick(choice) else { return };
+        let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         let peer = self.peer_mut(key);
         if let Ok(commands) = decode_commands(peer.codec, bytes) {
             commands.iter().for_each(|command| peer.note(command));
@@ -218,7 +235,7 @@ impl World {
     fn new_data(&mut self, is_binary: bool) -> Bytes {
         self.published += 1;
         let number = self.published.to_string().into_bytes();
-        if is_binary { [b"\xFF", &number[..]].concat().into() } else { number.into() }
+        if is_binary { [&[NO_JSON], &number[..]].concat().into() } else { number.into() }
     }
 
     fn judge(&mut self, which: u8, judged: Judged) {
@@ -286,6 +303,25 @@ impl World {
             }
             Some(event) => self.queue.unpop(event),
             None => {}
+        }
+    }
+
+    /// Only the events of one channel keep their order.
+    fn overtake(&mut self, which: u8) {
+        let mut events = self.queue.0.lock().expect("one thread");
+        let Some(index) = usize::from(which).checked_rem(events.len()) else { return };
+        let channel = |event: &BrokerEvent| match event {
+            BrokerEvent::Publication { channel, .. } | BrokerEvent::Membership { channel, .. } => {
+                Some(channel.clone())
+            }
+            BrokerEvent::Reply { id, .. } => self.questions.get(id).cloned(),
+            BrokerEvent::Control(_) => None,
+        };
+        let overtaking = channel(&events[index]);
+        if events.iter().take(index).all(|event| channel(event) != overtaking)
+            && let Some(event) = events.remove(index)
+        {
+            events.push_front(event);
         }
     }
 
@@ -395,7 +431,12 @@ impl World {
         while let Some(effect) = self.worker.poll_effect() {
             had_any = true;
             match effect {
-                Effect::Broker(request) => self.broker.submit(self.party, request),
+                Effect::Broker(request) => {
+                    if let Some((id, channel)) = question(&request) {
+                        self.questions.insert(id, channel);
+                    }
+                    self.broker.submit(self.party, request);
+                }
                 Effect::Verify { key, kind, token } => {
                     self.unverified.push_back((key, kind, token))
                 }
@@ -439,11 +480,8 @@ impl World {
             match answer {
                 Answer::PongFrame => self.worker.handle_pong_frame(now, key),
                 Answer::Pong => {
-                    let mut message = Vec::new();
-                    let peer = self.peer_mut(key);
-                    let command = peer.command(Request::Pong);
-                    encode_command(peer.codec, &command, &mut message);
-                    self.worker.handle_message(now, key, &message);
+                    self.peer_mut(key).speak(Request::Pong);
+                    self.send(key);
                 }
             }
         }
@@ -484,6 +522,22 @@ impl World {
             self.judge(0, Judged::Unavailable);
             self.turn();
         }
+    }
+}
+
+fn question(request: &BrokerRequest) -> Option<(RequestId, Arc<str>)> {
+    match request {
+        BrokerRequest::Subscribe { id, channel, .. }
+        | BrokerRequest::Publish { id, channel, .. }
+        | BrokerRequest::Presence { id, channel }
+        | BrokerRequest::PresenceStats { id, channel }
+        | BrokerRequest::History { id, channel, .. }
+        | BrokerRequest::RemoveHistory { id, channel } => Some((*id, channel.clone())),
+        BrokerRequest::Unsubscribe { .. }
+        | BrokerRequest::Announce { .. }
+        | BrokerRequest::AddPresence { .. }
+        | BrokerRequest::RemovePresence { .. }
+        | BrokerRequest::Control(_) => None,
     }
 }
 
