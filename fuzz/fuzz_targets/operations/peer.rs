@@ -210,7 +210,7 @@ impl Peer {
                 self.end(channel);
             }
             PushEvent::Publication(publication) => {
-                self.take_publication(channel, &publication, ledger)
+                self.take_publication(channel, &publication, ledger);
             }
             PushEvent::Join(_) | PushEvent::Leave(_) => {
                 assert!(self.is_confused || self.subscriptions.contains_key(channel), "{channel}");

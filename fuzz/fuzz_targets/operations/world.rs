@@ -289,9 +289,8 @@ impl World {
     }
 
     fn lose(&mut self) {
-        match self.queue.pop() {
-            Some(answer @ BrokerEvent::Reply { .. }) => self.queue.unpop(answer),
-            Some(_) | None => {}
+        if let Some(answer @ BrokerEvent::Reply { .. }) = self.queue.pop() {
+            self.queue.unpop(answer);
         }
     }
 
@@ -438,7 +437,7 @@ impl World {
                     self.broker.submit(self.party, request);
                 }
                 Effect::Verify { key, kind, token } => {
-                    self.unverified.push_back((key, kind, token))
+                    self.unverified.push_back((key, kind, token));
                 }
                 Effect::Close { key, disconnect } => {
                     let Some(outbox) = self.worker.outbox(key) else { continue };
