@@ -1,8 +1,8 @@
 # What one does with this project. `make test` is everything that proves it; the other targets are its parts.
 
-.PHONY: test check unit mutants sim e2e web conformance conformance-short doc run tools
+.PHONY: test check unit mutants sim fuzz fuzz-short e2e web conformance conformance-short doc run tools
 
-test: tools check unit mutants doc web e2e conformance-short
+test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
 # Rust, Node and a browser; what is missing is installed where that is possible, or named with what to do.
 tools:
@@ -44,6 +44,16 @@ conformance:
 
 conformance-short:
 	tests/conformance/websocket.py short
+
+# Each target for SECONDS; what it finds on the way is kept for the next time.
+fuzz:
+	@FUZZ_FOUND=fuzz/target/corpus scripts/fuzz $(SECONDS)
+
+# Each target over its corpus and a little further, and the targets themselves by the rules of the other code.
+fuzz-short:
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --locked -- -D warnings
+	@scripts/fuzz 3
 
 run:
 	cargo run --release --locked

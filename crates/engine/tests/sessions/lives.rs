@@ -146,6 +146,27 @@ fn a_subscription_expires_with_2501_unless_its_token_is_refreshed() {
 }
 
 #[test]
+fn a_subscription_that_expires_before_the_broker_answers_is_refused() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
+    world.verify_subscription(Ok(grant("ann", "closed:a", Some(BEGIN + 5))));
+    world.says(
+        key,
+        "{\"id\":3,\"unsubscribe\":{\"channel\":\"closed:a\"}}\n{\"id\":4,\"rpc\":{\"method\":\"m\"}}",
+    );
+    let answer = world.lose().expect("the broker's answer");
+    let heard = world.live(&[key], 40).join("\n");
+    let at = |text: &str| heard.find(text).unwrap_or_else(|| panic!("{heard}"));
+    let refused = at(r#"{"id":2,"error":{"code":110,"#);
+    assert!(refused < at(r#"{"id":3,"unsubscribe":{}}"#), "{heard}");
+    assert!(heard.contains(r#"{"id":4,"error""#) && !heard.contains("push"), "{heard}");
+    world.happens(answer);
+    assert!(world.hears(key).is_empty() && world.closes.is_empty());
+    world.assert_nothing_is_left();
+}
+
+#[test]
 fn an_expired_token_makes_nothing_immortal_but_sends_the_client_for_another() {
     let mut world = World::new();
     let key = world.user(claims("ann"));

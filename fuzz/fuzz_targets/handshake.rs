@@ -1,0 +1,61 @@
+//! The opening handshake, both sides: a request head and a response head made of any bytes.
+//!
+//! Input: lines. The first has the method, and `0` behind it for HTTP/1.0; the others are headers of a request. The
+//! whole input is also read as a response.
+
+#![no_main]
+
+use std::str;
+
+use libfuzzer_sys::fuzz_target;
+use wire::websocket::deflate;
+use wire::websocket::handshake::{self, ClientHandshake, ClientRequest, RequestHead};
+
+fuzz_target!(|input: &[u8]| {
+    serve(input);
+    ask(input);
+});
+
+fn serve(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let (method, version) = first.split_once(' ').unwrap_or((first, ""));
+    let headers = lines.filter_map(|line| line.split_once(':'));
+    let head = RequestHead {
+        method,
+        is_http_1_1: version != "0",
+        headers: headers.map(|(name, value)| (name, value.as_bytes())).collect(),
+    };
+    let with = handshake::accept(&head, true);
+    let without = handshake::accept(&head, false);
+    let (Ok(with), Ok(without)) = (&with, &without) else {
+        assert_eq!(with, without, "compression decides nothing but compression");
+        assert!((400..=426).contains(&with.unwrap_err().status()));
+        return;
+    };
+    assert_eq!(without.deflate, None);
+    assert_eq!((&with.accept, &with.subprotocols), (&without.accept, &without.subprotocols));
+    assert_eq!(with.accept.len(), 28, "20 bytes in base64");
+    assert!(with.subprotocols.iter().all(|one| !one.is_empty() && !one.contains(',')));
+    if let Some(negotiated) = with.deflate {
+        // What is answered is itself an offer that can be kept, and is answered alike.
+        let header = negotiated.header();
+        assert_eq!(deflate::negotiate(&header).map(|again| again.header()), Some(header));
+    }
+}
+
+fn ask(input: &[u8]) {
+    let request = ClientRequest {
+        host: "localhost",
+        target: "/",
+        subprotocol: "",
+        headers: &[],
+        key: *b"0123456789abcdef",
+    };
+    let (handshake, _) = ClientHandshake::new(request);
+    let Ok(Some(length)) = handshake.handle_response(input) else { return };
+    assert!(length <= input.len());
+    assert_eq!(handshake.handle_response(&input[..length]), Ok(Some(length)));
+    assert_eq!(handshake.handle_response(&input[..length - 1]), Ok(None));
+}

@@ -1,0 +1,89 @@
+//! What must hold when nothing is on its way any more, and when everybody has left.
+
+use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, RequestId};
+use wire::protocol::{PresenceStats, StreamPosition};
+
+use crate::rules::{CHANNELS, POSITION_CHECK_DELAY_MS};
+use crate::world::World;
+
+pub fn check(world: &mut World) {
+    world.unblock_all();
+    world.send_all();
+    settle(world);
+    everything_is_answered(world);
+    // Whatever was lost is found by then.
+    for _ in 0..3 {
+        world.pass(POSITION_CHECK_DELAY_MS);
+        settle(world);
+    }
+    everything_is_answered(world);
+    everybody_has_everything(world);
+    presence_is_that_of_the_living(world);
+    (0..world.peers.len()).for_each(|index| world.cut(index as u8));
+    settle(world);
+    nothing_is_left(world);
+}
+
+/// All that was asked is answered, and all events have happened.
+fn settle(world: &mut World) {
+    loop {
+        world.turn();
+        world.deny_all();
+        if !world.step() {
+            break;
+        }
+    }
+}
+
+fn everything_is_answered(world: &World) {
+    for peer in &world.peers {
+        assert_eq!(peer.unanswered(), Vec::<&wire::protocol::Request>::new());
+    }
+}
+
+/// Who holds a position and was told nothing else is at the top of the stream.
+fn everybody_has_everything(world: &mut World) {
+    for channel in CHANNELS {
+        let here = world.peers.iter().filter(|peer| peer.is_alive());
+        let held = here.filter_map(|peer| peer.subscriptions.get(channel));
+        let positions: Vec<StreamPosition> =
+            held.filter(|held| held.is_positioned).map(|held| held.position.clone()).collect();
+        if positions.is_empty() {
+            continue;
+        }
+        let query = HistoryQuery { limit: Some(0), ..HistoryQuery::default() };
+        let (id, channel) = (RequestId(0), channel.into());
+        let request = BrokerRequest::History { id, channel, query, meta_ttl_ms: 0 };
+        let Some(BrokerReply::History(top)) = world.ask(request) else { panic!("no history") };
+        for position in positions {
+            assert_eq!((position.offset, &position.epoch), (top.offset, &top.epoch));
+        }
+    }
+}
+
+fn presence(world: &mut World, channel: &str) -> PresenceStats {
+    let request = BrokerRequest::PresenceStats { id: RequestId(0), channel: channel.into() };
+    match world.ask(request) {
+        Some(BrokerReply::PresenceStats(stats)) => stats,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn presence_is_that_of_the_living(world: &mut World) {
+    let here = world.peers.iter().filter(|peer| peer.is_alive());
+    let is_certain = here.clone().all(|peer| !peer.is_confused);
+    let count = here.filter(|peer| peer.subscriptions.contains_key("people:x")).count();
+    assert!(!is_certain || presence(world, "people:x").num_clients as usize == count);
+}
+
+fn nothing_is_left(world: &mut World) {
+    assert_eq!(world.worker.session_count(), 0);
+    assert_eq!(world.worker.subscription_count(), 0);
+    assert!(world.worker.hub().is_empty());
+    assert!(world.worker.users().is_empty());
+    for channel in CHANNELS {
+        assert_eq!(presence(world, channel), PresenceStats::default(), "{channel}");
+        world.publish(channel);
+    }
+    assert!(world.queue.pop().is_none(), "the worker hears channels that nobody listens to");
+}
