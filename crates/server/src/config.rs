@@ -11,6 +11,7 @@ mod mistakes;
 mod namespaces;
 mod origin;
 mod pem;
+mod places;
 mod resolve;
 mod sample;
 mod source;
