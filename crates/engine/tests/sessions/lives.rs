@@ -222,6 +222,27 @@ fn a_refresh_changes_what_others_see_and_nothing_where_it_says_nothing() {
 }
 
 #[test]
+fn an_order_may_change_what_others_see_and_end_what_is_over() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"kept:a"}}"#);
+    world.settle();
+    world.hears(key);
+    let refresh = |info: &'static str, expire_at| Order::Refresh {
+        info: info.into(),
+        expire_at,
+        expired: false,
+    };
+    world.order("ann", refresh(r#"{"name":"Ann"}"#, Some(BEGIN + 100)));
+    assert!(world.hears(key)[0].contains(r#""refresh":{"expires":true,"ttl":100}"#));
+    world.says(key, r#"{"id":4,"publish":{"channel":"kept:a","data":1}}"#);
+    world.settle();
+    assert!(world.hears(key)[0].contains(r#""conn_info":{"name":"Ann"}"#));
+    world.order("ann", refresh("", Some(BEGIN - 1)));
+    assert_eq!(world.code(key), 3005);
+}
+
+#[test]
 fn a_pong_does_not_wait_for_a_verdict() {
     let mut world = World::new();
     let key = world.user(claims("ann"));

@@ -199,10 +199,8 @@ impl Api {
     fn refresh(&self, params: &[u8]) -> Outcome {
         let request: request::Refresh = read(params)?;
         let expire_at = Some(request.expire_at).filter(|at| *at > 0);
-        self.order(
-            params,
-            Order::Refresh { info: Bytes::new(), expire_at, expired: request.expired },
-        )
+        let info = payload(&request.info, "")?;
+        self.order(params, Order::Refresh { info, expire_at, expired: request.expired })
     }
 
     /// Tells every worker of every node; nobody waits for them.

@@ -168,6 +168,7 @@ pub(super) struct Goodbye {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Refresh {
+    pub(super) info: Json,
     #[serde(deserialize_with = "nullable")]
     pub(super) expired: bool,
     #[serde(deserialize_with = "nullable")]
