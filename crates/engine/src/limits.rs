@@ -22,6 +22,10 @@ pub const QUESTIONS_MAX: u16 = 128;
 /// longer is refused with a temporary error and tries again, which costs less than the memory.
 pub const JOIN_BUFFER_MAX: usize = 4_096;
 
+/// Bytes that a queued frame costs beside its own: its place in the queue, its header's room, what shares it. A peer
+/// that asks for millions of tiny answers and reads none is bounded by this.
+pub const FRAME_COST: usize = 128;
+
 /// Milliseconds of one turn of the timer wheel. Nothing that a session waits for is shorter than a second.
 pub const WHEEL_TICK_MS: u64 = 128;
 

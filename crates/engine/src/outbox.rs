@@ -1,14 +1,16 @@
 //! The bounded queue of frames towards one peer.
 //!
 //! Invariant: `queued` is the number of bytes not yet written. A peer is slow when its socket takes no more and a push
-//! would lift what is queued above the bound: the push is refused whole, and the session closes (3008). Before a write
-//! was tried nobody knows whether the peer is slow: then the push is taken, and the driver is asked to write. An empty
-//! outbox owns no heap memory.
+//! would lift what is queued above the bound, with what frames cost beside their bytes: the push is refused whole, and
+//! the session closes (3008). Before a write was tried nobody knows whether the peer is slow: then the push is taken,
+//! and the driver is asked to write. An empty outbox owns no heap memory.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
+
+use crate::limits::FRAME_COST;
 
 /// Frames on their way to one peer.
 #[derive(Debug, Default)]
@@ -34,7 +36,8 @@ impl Outbox {
     /// # Errors
     /// [`Slow`] when the socket is blocked and more than `bound` bytes would be queued.
     pub fn push(&mut self, frame: Bytes, bound: usize) -> Result<(), Slow> {
-        if self.is_blocked && self.queued + frame.len() > bound {
+        let waiting = self.rest.as_ref().map_or(0, |rest| rest.len());
+        if self.is_blocked && self.queued + frame.len() + waiting * FRAME_COST > bound {
             return Err(Slow);
         }
         self.queued += frame.len();
@@ -149,6 +152,16 @@ mod tests {
         assert_eq!(outbox.queued(), 20);
         outbox.advance(18);
         outbox.push(Bytes::from_static(b"xy"), 4).unwrap();
+    }
+
+    #[test]
+    fn frames_cost_more_than_their_bytes() {
+        let mut outbox = Outbox::default();
+        outbox.set_blocked(true);
+        let bound = 10 * FRAME_COST;
+        let taken = (0..bound).take_while(|_| outbox.push(Bytes::from_static(b"x"), bound).is_ok());
+        // The first is free: it needs no queue.
+        assert_eq!(taken.count(), 11);
     }
 
     #[test]
