@@ -147,6 +147,10 @@ fn what_is_not_json_of_this_protocol_is_refused() {
         r#"{"id":1,"subscribe":{"offset":18446744073709551616}}"#,
         r#"{"id":1,"subscribe":{"channel":5}}"#,
         "{\"id\":1,\"subscribe\":{\"channel\":\"\u{0}\"}}",
+        r#"{"id":1,"subscribe":["x"]}"#,
+        r#"{"id":1,"ping":[]}"#,
+        r#"{"id":1,"connect":{"subs":{"x":["x"]}}}"#,
+        r#"{"id":1,"history":{"channel":"x","since":[1,"e"]}}"#,
     ] {
         let short: String = text.chars().take(40).collect();
         assert_eq!(

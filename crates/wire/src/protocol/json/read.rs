@@ -4,9 +4,13 @@ mod replies;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::protocol::{self as p, Command, DecodeError, Request, StreamPosition};
@@ -17,7 +21,39 @@ pub(super) fn command(line: &[u8]) -> Result<Command, DecodeError> {
     object::<RawCommand<'_>>(line).map(Command::from)
 }
 
-/// Serde would also take an array for a struct.
+/// An object, or nothing.
+fn some_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::<Object<T>>::deserialize(deserializer).map(|found| found.map(|Object(inner)| inner))
+}
+
+/// A value that was written as an object. Serde would also take an array for a struct.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// The same for a whole line.
 fn object<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, DecodeError> {
     if line.trim_ascii_start().first() != Some(&b'{') {
         return Err(DecodeError::Json);
@@ -49,28 +85,29 @@ fn verbatim(raw: Raw<'_>) -> Bytes {
 #[serde(default)]
 struct RawCommand<'a> {
     id: u32,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     connect: Option<RawConnect<'a>>,
+    #[serde(deserialize_with = "some_object")]
     ping: Option<Empty>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     subscribe: Option<RawSubscribe<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     unsubscribe: Option<RawChannel<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     publish: Option<RawPublish<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     presence: Option<RawChannel<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     presence_stats: Option<RawChannel<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     history: Option<RawHistory<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     rpc: Option<RawRpc<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     send: Option<RawData<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     refresh: Option<RawRefresh<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     sub_refresh: Option<RawSubRefresh<'a>>,
 }
 
@@ -85,7 +122,7 @@ struct RawConnect<'a> {
     #[serde(borrow)]
     data: Raw<'a>,
     #[serde(borrow)]
-    subs: Option<BTreeMap<Text<'a>, RawSubscribe<'a>>>,
+    subs: Option<BTreeMap<Text<'a>, Object<RawSubscribe<'a>>>>,
     #[serde(borrow)]
     name: Text<'a>,
     #[serde(borrow)]
@@ -142,7 +179,7 @@ struct RawHistory<'a> {
     #[serde(borrow)]
     channel: Text<'a>,
     limit: i32,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "some_object")]
     since: Option<RawPosition<'a>>,
     reverse: bool,
 }
@@ -254,7 +291,7 @@ impl From<RawConnect<'_>> for p::ConnectRequest {
         p::ConnectRequest {
             token: raw.token.into_owned(),
             data: payload(raw.data),
-            subs: subs.map(|(channel, raw)| (channel.into_owned(), raw.into())).collect(),
+            subs: subs.map(|(channel, Object(raw))| (channel.into_owned(), raw.into())).collect(),
             name: raw.name.into_owned(),
             version: raw.version.into_owned(),
             headers: pairs(raw.headers),
