@@ -1,18 +1,19 @@
 //! The command as its users see it: what it prints, how it exits, what its parts do together.
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::channel;
 
 use server::token::{TokenSettings, Verifier};
-use tempfile::TempDir;
 use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{self, RequestHead};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use process::{PATIENCE, Running, configured, lines, tidings};
 
 const CONFIG: &str = r#"
 [http_server]
@@ -31,16 +32,6 @@ history_ttl = "60s"
 force_recovery = true
 "#;
 
-fn tidings(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    // Settings of whoever runs the tests are not ours.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDINGS_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
 fn run(arguments: &[&str]) -> Output {
     tidings(arguments).output().unwrap()
 }
@@ -49,87 +40,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A folder with a configuration in it.
-fn configured(content: &str) -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tidings.toml");
-    std::fs::write(&file, content).unwrap();
-    (folder, file)
+/// A server with this configuration, and its port.
+fn serve(file: &Path, port: u16) -> (Running, u16) {
+    let port = format!("--http_server.port={port}");
+    Running::serving(tidings(&["serve", "-c", file.to_str().unwrap(), &port]))
 }
 
-/// A process that is killed when the test ends, and the lines that it prints.
-struct Running {
-    child: Child,
-    out: Receiver<String>,
-    err: Receiver<String>,
-}
-
-fn lines(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            let _nobody_reads = sender.send(line);
-        }
-    });
-    receiver
-}
-
-impl Running {
-    fn start(arguments: &[&str]) -> Running {
-        let mut command = tidings(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let out = lines(child.stdout.take().unwrap());
-        let err = lines(child.stderr.take().unwrap());
-        Running { child, out, err }
-    }
-
-    /// A server with this configuration, and its port.
-    fn serve(file: &Path, port: u16) -> (Running, u16) {
-        let port = format!("--http_server.port={port}");
-        let server = Running::start(&["serve", "-c", file.to_str().unwrap(), &port]);
-        let line = server.says("\"serving\"");
-        let address = line.split("\"address\":\"").nth(1).unwrap().split('"').next().unwrap();
-        let port = address.rsplit(':').next().unwrap().parse().unwrap();
-        (server, port)
-    }
-
-    /// The next line of standard error with this in it.
-    fn says(&self, wanted: &str) -> String {
-        loop {
-            let line = self.err.recv_timeout(PATIENCE).expect(wanted);
-            if line.contains(wanted) {
-                return line;
-            }
-        }
-    }
-
-    fn prints(&self) -> String {
-        self.out.recv_timeout(PATIENCE).expect("a line on standard output")
-    }
-
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(status.unwrap().success());
-    }
-
-    fn exit(&mut self) -> ExitStatus {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(began.elapsed() < PATIENCE, "it does not end");
-            std::thread::yield_now();
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _waited = self.child.wait();
-    }
+fn prints(running: &Running) -> String {
+    running.out.recv_timeout(PATIENCE).expect("a line on standard output")
 }
 
 #[test]
@@ -228,8 +146,8 @@ fn check_reads_certificate_and_key() {
 
 #[test]
 fn development_mode_says_in_three_lines_what_it_serves() {
-    let mut server = Running::start(&["serve", "--http_server.port=0"]);
-    let greeting: Vec<String> = (0..3).map(|_| server.prints()).collect();
+    let mut server = Running::start(tidings(&["serve", "--http_server.port=0"]));
+    let greeting: Vec<String> = (0..3).map(|_| prints(&server)).collect();
     assert!(greeting[0].contains("http://127.0.0.1:"), "{greeting:?}");
     assert!(greeting[1].contains("curl -X POST -H 'X-API-Key: "), "{greeting:?}");
     // The command works as it stands there.
@@ -238,10 +156,7 @@ fn development_mode_says_in_three_lines_what_it_serves() {
     assert!(text(&output.stdout).contains("\"offset\":1"), "{output:?}");
     server.signal("-TERM");
     assert_eq!(server.exit().code(), Some(0));
-    let mut rest = String::new();
-    while let Ok(line) = server.err.recv() {
-        rest.push_str(&line);
-    }
+    let rest = server.last_words();
     assert!(rest.contains("stopped") && !rest.contains("panicked"), "{rest}");
 }
 
@@ -249,11 +164,11 @@ fn development_mode_says_in_three_lines_what_it_serves() {
 fn a_token_opens_a_subscription_that_survives_a_restart() {
     let (_folder, file) = configured(CONFIG);
     let config = file.to_str().unwrap();
-    let (mut server, port) = Running::serve(&file, 0);
+    let (mut server, port) = serve(&file, 0);
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
     let api = format!("http://127.0.0.1:{port}/api");
     let token = text(&run(&["token", "-c", config, "--user", "ann"]).stdout);
-    let mut subscriber = Running::start(&[
+    let mut subscriber = Running::start(tidings(&[
         "subscribe",
         "news",
         "--url",
@@ -262,21 +177,21 @@ fn a_token_opens_a_subscription_that_survives_a_restart() {
         token.trim(),
         "--count",
         "3",
-    ]);
+    ]));
     subscriber.says("live: news");
     let publish = |data: &str| run(&["publish", "news", data, "-c", config, "--url", &api]);
     let output = publish(r#"{"n": 1}"#);
     assert!(text(&output.stdout).contains("\"offset\":1"), "{output:?}");
-    assert_eq!(subscriber.prints(), r#"{"n": 1}"#);
+    assert_eq!(prints(&subscriber), r#"{"n": 1}"#);
     // An order of the operator, and a restart on the same port.
     server.signal("-TERM");
     assert_eq!(server.exit().code(), Some(0));
     subscriber.says("shutdown (3001); reconnecting");
-    let (_server, _) = Running::serve(&file, port);
+    let (_server, _) = serve(&file, port);
     subscriber.says("live again");
     publish("2");
     publish("3");
-    assert_eq!([subscriber.prints(), subscriber.prints()], ["2", "3"]);
+    assert_eq!([prints(&subscriber), prints(&subscriber)], ["2", "3"]);
     assert_eq!(subscriber.exit().code(), Some(0));
 }
 
@@ -284,7 +199,7 @@ fn a_token_opens_a_subscription_that_survives_a_restart() {
 fn refusals_are_told_and_final() {
     let (_folder, file) = configured(CONFIG);
     let config = file.to_str().unwrap();
-    let (_server, port) = Running::serve(&file, 0);
+    let (_server, port) = serve(&file, 0);
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
     let api = format!("http://127.0.0.1:{port}/api");
     let output = run(&["subscribe", "news", "--url", &url]);
@@ -308,7 +223,7 @@ fn refusals_are_told_and_final() {
 fn a_subscriber_ends_when_nobody_reads_it_any_more() {
     let (_folder, file) = configured(CONFIG);
     let config = file.to_str().unwrap();
-    let (_server, port) = Running::serve(&file, 0);
+    let (_server, port) = serve(&file, 0);
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
     let api = format!("http://127.0.0.1:{port}/api");
     let mut child = tidings(&["subscribe", "news", "-c", config, "--url", &url])
@@ -350,14 +265,14 @@ fn recite(listener: &TcpListener, replies: &str, code: u16) {
 fn what_came_before_a_close_is_printed_and_a_gap_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/connection/websocket", listener.local_addr().unwrap());
-    let mut subscriber = Running::start(&["subscribe", "news", "--url", &url]);
+    let mut subscriber = Running::start(tidings(&["subscribe", "news", "--url", &url]));
     for (data, code) in [("1", 3001), ("2", 3500)] {
         let replies = format!(
             "{{\"id\":1,\"connect\":{{\"client\":\"c\",\"version\":\"1\"}}}}\n{{\"id\":2,\"subscribe\":{{}}}}\n\
              {{\"push\":{{\"channel\":\"news\",\"pub\":{{\"data\":{data}}}}}}}"
         );
         recite(&listener, &replies, code);
-        assert_eq!(subscriber.prints(), data);
+        assert_eq!(prints(&subscriber), data);
     }
     subscriber.says("live: news");
     subscriber.says("enough (3001); reconnecting");
@@ -369,7 +284,7 @@ fn what_came_before_a_close_is_printed_and_a_gap_is_told() {
 #[test]
 fn a_hangup_ends_nothing() {
     let (_folder, file) = configured(CONFIG);
-    let (mut server, _) = Running::serve(&file, 0);
+    let (mut server, _) = serve(&file, 0);
     server.signal("-HUP");
     server.says("SIGHUP is ignored");
     server.signal("-TERM");
@@ -433,10 +348,10 @@ fn no_token_is_made_that_the_server_would_refuse() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let (_folder, file) = configured(&CONFIG.replace("\"0s\"", "\"20s\""));
-    let (mut server, port) = Running::serve(&file, 0);
+    let (mut server, port) = serve(&file, 0);
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
     let config = file.to_str().unwrap();
-    let subscriber = Running::start(&["subscribe", "news", "-c", config, "--url", &url]);
+    let subscriber = Running::start(tidings(&["subscribe", "news", "-c", config, "--url", &url]));
     subscriber.says("live: news");
     server.signal("-INT");
     server.says("stopping");
@@ -447,12 +362,12 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn settings_come_from_the_environment_and_unknown_ones_are_mistakes() {
-    let serve = |name: &str, value: &str| {
+    let check = |name: &str, value: &str| {
         let mut command = tidings(&["check"]);
         command.env(name, value).output().unwrap()
     };
-    assert_eq!(serve("TIDINGS_HTTP_SERVER_PORT", "9000").status.code(), Some(0));
-    let output = serve("TIDINGS_HTTP_SERVER_PROT", "9000");
+    assert_eq!(check("TIDINGS_HTTP_SERVER_PORT", "9000").status.code(), Some(0));
+    let output = check("TIDINGS_HTTP_SERVER_PROT", "9000");
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("TIDINGS_HTTP_SERVER_PROT"), "{output:?}");
 }
@@ -489,7 +404,7 @@ fn an_environment_with_other_bytes_than_text_is_no_obstacle() {
 #[test]
 fn publish_reads_lines_from_standard_input() {
     let (_folder, file) = configured(CONFIG);
-    let (_server, port) = Running::serve(&file, 0);
+    let (_server, port) = serve(&file, 0);
     let api = format!("http://127.0.0.1:{port}/api");
     let mut child = tidings(&["publish", "news", "-", "-c", file.to_str().unwrap(), "--url", &api])
         .stdin(Stdio::piped())

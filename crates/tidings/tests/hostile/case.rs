@@ -1,0 +1,121 @@
+//! One case: a server, its neighbour, and the proof that nothing is left over.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::neighbour::{Latency, Neighbour};
+use crate::server::{Footprint, Server};
+
+/// One worker, so that whoever keeps it busy is felt by everybody.
+const CONFIG: &str = r#"
+[http_server]
+address = "127.0.0.1"
+port = 0
+[http_api]
+key = "key"
+[server]
+workers = 1
+[client]
+allow_anonymous_connect_without_token = true
+[shutdown]
+drain_window = "0s"
+[[channel.namespaces]]
+name = "open"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+allow_publish_for_client = true
+allow_publish_for_anonymous = true
+[[channel.namespaces]]
+name = "kept"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+allow_publish_for_client = true
+allow_publish_for_anonymous = true
+allow_history_for_client = true
+allow_history_for_anonymous = true
+history_size = 10
+history_ttl = "60s"
+force_recovery = true
+"#;
+
+/// The neighbour's 99th percentile stays below this. A debug build is ten times slower than a real one, and may share
+/// its processor with other tests.
+const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 50 });
+
+/// Kilobytes by which a server may have grown once all is over: the allocator's own reserves.
+const LEFT_OVER_KB_MAX: u64 = 10 * 1024;
+
+/// What measures time has the processor for itself.
+static PROCESSOR: Mutex<()> = Mutex::new(());
+
+/// See the module.
+pub(crate) struct Case {
+    name: &'static str,
+    pub(crate) server: Server,
+    pub(crate) before: Footprint,
+    neighbour: Option<Neighbour>,
+    left_over_kb_max: u64,
+    _processor: Option<MutexGuard<'static, ()>>,
+}
+
+impl Case {
+    /// A case that waits more than it works.
+    pub(crate) fn quiet(name: &'static str, settings: &[(&str, &str)]) -> Case {
+        Case::with(name, Server::start(CONFIG, settings, None))
+    }
+
+    /// A case with few descriptors.
+    pub(crate) fn short_of_descriptors(name: &'static str, limit: u32) -> Case {
+        Case::with(name, Server::start(CONFIG, &[], Some(limit)))
+    }
+
+    /// A case that has the processor for itself, and a neighbour whose latency is bounded.
+    pub(crate) fn busy(name: &'static str, settings: &[(&str, &str)]) -> Case {
+        let processor = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut case = Case::with(name, Server::start(CONFIG, settings, None));
+        case.neighbour = Some(Neighbour::start(case.server.address));
+        case._processor = Some(processor);
+        case.before = case.server.footprint();
+        case
+    }
+
+    fn with(name: &'static str, server: Server) -> Case {
+        let before = server.footprint();
+        let left_over_kb_max = LEFT_OVER_KB_MAX;
+        Case { name, server, before, neighbour: None, left_over_kb_max, _processor: None }
+    }
+
+    /// Kilobytes by which the server has grown at most since the case began.
+    pub(crate) fn growth_kb(&self) -> u64 {
+        self.server.peak_kb().saturating_sub(self.before.resident_kb)
+    }
+
+    /// Everybody is gone: so is everything that they cost. Prints what was measured.
+    pub(crate) fn finish(self, measured: impl fmt::Display) {
+        let before = self.before;
+        let took = self.server.wait(self.name, |now| {
+            now.descriptors <= before.descriptors
+                && now.connections == before.connections
+                && now.subscriptions == before.subscriptions
+        });
+        let growth_kb = self.growth_kb();
+        let after = self.server.footprint();
+        let left_kb = after.resident_kb.saturating_sub(before.resident_kb);
+        let latency = self.neighbour.map(Neighbour::stop);
+        let neighbour = latency.map_or(String::new(), |latency| {
+            let Latency { count, p50, p99, most } = latency;
+            format!("; neighbour p50 {p50:.1?}, p99 {p99:.1?}, most {most:.1?} of {count}")
+        });
+        println!(
+            "{}: {measured}; memory {} kB, at most +{growth_kb} kB, at the end +{left_kb} kB; \
+             clean after {took:.1?}{neighbour}",
+            self.name, before.resident_kb
+        );
+        assert!(left_kb <= self.left_over_kb_max, "{}: {left_kb} kB are left over", self.name);
+        if let Some(latency) = latency {
+            assert!(latency.p99 <= P99_MAX, "{}: the neighbour waited: {latency:?}", self.name);
+        }
+        self.server.stop();
+    }
+}
