@@ -1,6 +1,6 @@
 # What one does with this project. `make test` is everything that proves it; the other targets are its parts.
 
-.PHONY: test check unit mutants sim fuzz fuzz-short e2e web conformance conformance-short doc run tools
+.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms e2e web conformance conformance-short doc run tools
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
@@ -54,6 +54,14 @@ fuzz-short:
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --locked -- -D warnings
 	@scripts/fuzz 3
+
+# Hostile peers against a release build, one case at a time, with what was measured.
+hostile:
+	cargo test --release --locked -p tidings --test hostile -- --nocapture --test-threads=1
+
+# The long storms: some 10,000 sockets in processes of their own, two minutes.
+storms:
+	STORMS=long cargo test --release --locked -p tidings --test storms -- --nocapture --test-threads=1
 
 run:
 	cargo run --release --locked
