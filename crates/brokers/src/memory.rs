@@ -25,7 +25,8 @@ pub struct MemoryBroker {
     next_party: AtomicU32,
     /// Tells the streams of this process apart from those of all others.
     epoch_prefix: String,
-    next_epoch: AtomicU64,
+    /// Of all streams that begin now.
+    epoch: AtomicU64,
 }
 
 type Topics = HashMap<Arc<str>, Topic>;
@@ -42,7 +43,7 @@ impl MemoryBroker {
             parties: RwLock::default(),
             next_party: AtomicU32::new(0),
             epoch_prefix,
-            next_epoch: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
         }
     }
 
@@ -57,7 +58,7 @@ impl MemoryBroker {
         let index = self.hasher.hash_one(&**channel) as usize % SHARDS;
         let mut topics = lock(&self.shards[index]);
         let topic = topics.entry(channel.clone()).or_default();
-        topic.expire(now_ms);
+        self.expire_topic(topic, now_ms);
         let result = act(topic, now_ms);
         if topic.is_idle() {
             topics.remove(channel);
@@ -69,9 +70,19 @@ impl MemoryBroker {
         self.parties.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
     }
 
+    /// A stream that is forgotten before anything was published begins again as it was, so that whoever makes up
+    /// channels costs nothing once it has left them.
     fn new_epoch(&self) -> Arc<str> {
-        let number = self.next_epoch.fetch_add(1, Ordering::Relaxed);
+        let number = self.epoch.load(Ordering::Relaxed);
         format!("{}{number:x}", self.epoch_prefix).into()
+    }
+
+    /// A stream that had publications never begins again under the epoch that it had: the lock of its shard is held
+    /// from here to its next beginning.
+    fn expire_topic(&self, topic: &mut Topic, now_ms: u64) {
+        if topic.expire(now_ms) {
+            self.epoch.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A question about one channel: the answer is delivered under the channel's lock.
@@ -173,7 +184,7 @@ impl Broker for MemoryBroker {
         let now_ms = self.clock.monotonic_ms();
         for shard in &self.shards {
             lock(shard).retain(|_, topic| {
-                topic.expire(now_ms);
+                self.expire_topic(topic, now_ms);
                 !topic.is_idle()
             });
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use brokers::conformance::{self, World};
 use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
 use engine::broker::{
-    BrokerEvent, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+    BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
 };
 use wire::protocol::Publication;
 
@@ -123,7 +123,7 @@ fn nothing_is_kept_when_all_is_over() {
 }
 
 #[test]
-fn reading_what_nobody_publishes_into_keeps_nothing_for_long() {
+fn reading_what_nobody_publishes_into_keeps_nothing() {
     let mut world = MemoryWorld::new();
     let (reader, listener) = (world.attach(), world.attach());
     let heard: Arc<str> = "heard".into();
@@ -140,11 +140,52 @@ fn reading_what_nobody_publishes_into_keeps_nothing_for_long() {
         let (id, query) = (RequestId(index), HistoryQuery::default());
         world.submit(reader, BrokerRequest::History { id, channel, query, meta_ttl_ms });
     }
-    world.pass_ms(61_000);
-    world.broker.expire();
     assert_eq!(world.broker.channel_count(), 1, "only what somebody hears");
+    world.pass_ms(40 * 24 * 3_600_000);
+    world.broker.expire();
     let Some(BrokerEvent::Reply { result: before, .. }) = before else { panic!("{before:?}") };
     let after = ask(&mut world, 2, &position);
     let Some(BrokerEvent::Reply { result: after, .. }) = after else { panic!("{after:?}") };
     assert_eq!(before, after, "whoever listens keeps its position");
+}
+
+#[test]
+fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
+    let mut world = MemoryWorld::new();
+    let party = world.attach();
+    let join = |world: &mut MemoryWorld, index: u64| {
+        let channel = format!("room-{index}").into();
+        let read = JoinRead::Position { meta_ttl_ms: 5000 };
+        let id = RequestId(index);
+        world.submit(party, BrokerRequest::Subscribe { id, channel, read });
+        let Some(BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. }) =
+            world.next_event(party)
+        else {
+            panic!("no answer");
+        };
+        stream.top
+    };
+    let leave = |world: &mut MemoryWorld, index: u64| {
+        let channel = format!("room-{index}").into();
+        world.submit(party, BrokerRequest::Unsubscribe { channel });
+    };
+    let before: Vec<_> = (0..100).map(|index| join(&mut world, index)).collect();
+    assert_eq!(world.broker.channel_count(), 100);
+    (0..100).for_each(|index| leave(&mut world, index));
+    assert_eq!(world.broker.channel_count(), 0);
+    world.pass_ms(400_000);
+    assert_eq!((0..100).map(|index| join(&mut world, index)).collect::<Vec<_>>(), before);
+    // But what had a publication has another name in its next life.
+    let options = PublishOptions {
+        history_size: 10,
+        history_ttl_ms: 1000,
+        history_meta_ttl_ms: 5000,
+        ..PublishOptions::default()
+    };
+    let (id, publication) = (RequestId(7), Publication::default());
+    let channel = "room-7".into();
+    world.submit(party, BrokerRequest::Publish { id, channel, publication, options });
+    while world.next_event(party).is_some() {}
+    world.pass_ms(400_000);
+    assert_ne!(join(&mut world, 7).epoch, before[7].epoch);
 }

@@ -46,16 +46,16 @@ impl Stream {
         &self.epoch
     }
 
-    /// Whether nothing was ever published into it.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.top == 0
-    }
-
     /// The position of the newest publication.
     #[must_use]
     pub fn position(&self) -> StreamPosition {
         StreamPosition { offset: self.top, epoch: self.epoch.to_string() }
+    }
+
+    /// Whether nothing was ever published: such a stream is like any other of its epoch.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.top == 0
     }
 
     /// When the last retained publication expires, if there is one.

@@ -13,7 +13,7 @@ use engine::limits::IDEMPOTENCY_TTL_MS;
 use engine::presence::Presence;
 use wire::protocol::{Publication, StreamPosition};
 
-use crate::limits::{EMPTY_STREAM_TTL_MS, IDEMPOTENCY_KEYS_MAX};
+use crate::limits::IDEMPOTENCY_KEYS_MAX;
 use crate::{Inbox, Party};
 
 /// See the module.
@@ -117,7 +117,6 @@ impl Topic {
             let retention =
                 Retention { size: options.history_size, ttl_ms: options.history_ttl_ms };
             let publication = stream.append(now_ms, retention, publication);
-            let stream = kept.keep_stream(now_ms, options.history_meta_ttl_ms);
             (publication, stream.epoch().clone(), stream.position())
         } else {
             (Arc::new(publication), "".into(), StreamPosition::default())
@@ -143,13 +142,15 @@ impl Topic {
         }
     }
 
-    pub(super) fn expire(&mut self, now_ms: u64) {
+    /// Forgets what has had its time; says whether that was a stream to which positions may be known.
+    pub(super) fn expire(&mut self, now_ms: u64) -> bool {
         let has_listeners = !self.listeners.is_empty();
-        let Some(kept) = &mut self.kept else { return };
-        kept.expire(now_ms, has_listeners);
-        if kept.is_empty() {
+        let Some(kept) = &mut self.kept else { return false };
+        let has_forgotten = kept.expire(now_ms, has_listeners);
+        if kept.is_empty() && !has_listeners {
             self.kept = None;
         }
+        has_forgotten
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -164,17 +165,8 @@ impl Kept {
         meta_ttl_ms: u64,
         new_epoch: impl FnOnce() -> Arc<str>,
     ) -> &Stream {
-        self.stream.get_or_insert_with(|| Stream::new(new_epoch()));
-        self.keep_stream(now_ms, meta_ttl_ms)
-    }
-
-    /// Anybody may ask for a stream that nobody publishes into: it must not be kept for weeks.
-    fn keep_stream(&mut self, now_ms: u64, meta_ttl_ms: u64) -> &Stream {
-        let stream = self.stream.as_ref().expect("the caller has begun it");
-        let keeps_ms =
-            if stream.is_new() { meta_ttl_ms.min(EMPTY_STREAM_TTL_MS) } else { meta_ttl_ms };
-        self.stream_ends_at_ms = self.stream_ends_at_ms.max(now_ms.saturating_add(keeps_ms));
-        stream
+        self.stream_ends_at_ms = self.stream_ends_at_ms.max(now_ms.saturating_add(meta_ttl_ms));
+        self.stream.get_or_insert_with(|| Stream::new(new_epoch()))
     }
 
     /// Where the publication was accepted before, when it must not be accepted again.
@@ -208,27 +200,30 @@ impl Kept {
         }
     }
 
-    fn expire(&mut self, now_ms: u64, has_listeners: bool) {
+    fn expire(&mut self, now_ms: u64, has_listeners: bool) -> bool {
         while self.accepted_order.front().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
             if let Some((_, key)) = self.accepted_order.pop_front() {
                 self.accepted.remove(&key);
             }
         }
+        let mut has_forgotten = false;
         // A listener's position in an empty stream stays what it is.
         let is_waiting = has_listeners && self.stream.as_ref().is_some_and(Stream::is_new);
         if self.stream_ends_at_ms <= now_ms && !is_waiting {
-            self.stream = None;
+            has_forgotten = self.stream.take().is_some_and(|stream| !stream.is_new());
             self.version = 0;
             self.version_epoch = String::new();
         }
         if let Some(stream) = &mut self.stream {
             stream.expire(now_ms);
         }
+        has_forgotten
     }
 
+    /// A new stream is nothing to keep: the next one will be the same.
     fn is_empty(&self) -> bool {
         self.presence.is_empty()
-            && self.stream.is_none()
+            && self.stream.as_ref().is_none_or(Stream::is_new)
             && self.version == 0
             && self.accepted.is_empty()
     }
