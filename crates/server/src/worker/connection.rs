@@ -45,9 +45,23 @@ pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) decoder: Decoder,
     pub(super) state: State,
+    pub(super) reading: Reading,
+    /// The kernel has said that the peer sends no more.
+    pub(super) is_ending: bool,
     /// Counts it among its user's connections, where that is limited.
     pub(super) user_permit: Option<UserPermit>,
     _permit: ConnectionPermit,
+}
+
+/// When a connection is read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// When the kernel says that there is something.
+    Ready,
+    /// In the next turn: it had more than one turn takes.
+    Unread,
+    /// When so much of what it sent does not wait for answers from elsewhere any more.
+    Paused,
 }
 
 /// How far a connection is on its way out.
@@ -85,6 +99,8 @@ impl Arrival {
             socket,
             decoder: Decoder::new(Role::Server, limits, self.deflate.is_some()),
             state: State::Open,
+            reading: Reading::Ready,
+            is_ending: false,
             user_permit: None,
             _permit: self.permit,
         };

@@ -23,7 +23,7 @@ use wire::websocket::decoder::{Message, ProtocolError};
 use wire::websocket::deflate::{Deflater, Inflater};
 use wire::websocket::encoder::{self, FrameKind};
 
-use super::connection::{Connection, State};
+use super::connection::{Connection, Reading, State};
 use super::inbox::{Inbox, Input, WAKE};
 use super::{Arrival, Census, Parts, Report, Traffic};
 use crate::admission::UserPermit;
@@ -45,24 +45,15 @@ pub(super) struct Driver {
     count: Arc<AtomicUsize>,
     read_buffer: Box<[u8]>,
     inflater: Inflater,
-    /// Connections that had more to read than one turn takes.
+    /// Connections that are [`Reading::Unread`], each once.
     unread: Vec<SessionKey>,
-    /// Connections that are not read, because so much of what they sent waits for answers from elsewhere.
+    /// Connections that are [`Reading::Paused`], each once.
     paused: Vec<SessionKey>,
     /// When those that do not answer our close frame are cut off, in order of time.
     farewells: VecDeque<(u64, SessionKey)>,
     drain: Option<Drain>,
     traffic: Traffic,
     closes: CloseCounts,
-}
-
-/// When reading ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    /// When the kernel has no more for now.
-    UntilDrained,
-    /// Only when it says that nothing will ever follow.
-    UntilEnd,
 }
 
 /// Ending all connections without ending them all at once.
@@ -119,7 +110,7 @@ impl Driver {
                 }
             }
             for key in std::mem::take(&mut self.unread) {
-                self.read(key, Reading::UntilDrained);
+                self.read(key);
             }
             self.turn();
             self.resume_paused();
@@ -231,7 +222,7 @@ impl Driver {
         if !early.is_empty() {
             self.handle_bytes(key, &mut early);
         }
-        self.read(key, Reading::UntilDrained);
+        self.read(key);
     }
 
     fn handle_ready(&mut self, slot: usize, event: &mio::event::Event) {
@@ -246,24 +237,21 @@ impl Driver {
             outbox.set_blocked(false);
             self.flush(key);
         }
-        if event.is_read_closed() || event.is_error() {
-            // No other event will tell of the end, so it must be read now.
-            self.read(key, Reading::UntilEnd);
-        } else if event.is_readable() {
-            self.read(key, Reading::UntilDrained);
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        connection.is_ending |= event.is_read_closed() || event.is_error();
+        // Whoever has its turn later anyway does not get two.
+        let has_more = event.is_readable() || connection.is_ending;
+        if has_more && connection.reading == Reading::Ready {
+            self.read(key);
         }
     }
 
-    /// Reads those again that can go on.
+    /// Gives those their turn again that can go on.
     fn resume_paused(&mut self) {
         let Driver { engine, paused, unread, .. } = self;
-        paused.retain(|key| {
-            let is_congested = engine.is_congested(*key);
-            if !is_congested {
-                unread.push(*key);
-            }
-            is_congested
-        });
+        unread.extend(paused.extract_if(.., |key| !engine.is_congested(*key)));
     }
 
     fn permit_user(&mut self, key: SessionKey, permit: Option<UserPermit>) {
@@ -278,13 +266,11 @@ impl Driver {
     }
 
     /// Reads until the kernel has no more, or until others have waited long enough.
-    fn read(&mut self, key: SessionKey, reading: Reading) {
+    fn read(&mut self, key: SessionKey) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut is_drained = false;
         for _ in 0..READS_PER_TURN {
             if self.engine.is_congested(key) {
-                self.paused.push(key);
-                is_drained = true;
                 break;
             }
             let Some(connection) = self.connection(key) else {
@@ -297,8 +283,9 @@ impl Driver {
                     self.remove(key, DisconnectCode::ConnectionClosed.number());
                 }
                 Ok(result) => {
+                    // Of an end that came together with the last bytes no other event will tell.
+                    is_drained = result.is_drained && !connection.is_ending;
                     self.traffic.received += result.count as u64;
-                    is_drained = result.is_drained && reading == Reading::UntilDrained;
                     self.handle_bytes(key, &mut buffer[..result.count]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => is_drained = true,
@@ -312,10 +299,26 @@ impl Driver {
                 break;
             }
         }
-        if !is_drained {
-            self.unread.push(key);
-        }
         self.read_buffer = buffer;
+        self.plan_reading(key, is_drained);
+    }
+
+    /// Notes when the connection is read next.
+    fn plan_reading(&mut self, key: SessionKey, is_drained: bool) {
+        let reading = match is_drained {
+            true => Reading::Ready,
+            false if self.engine.is_congested(key) => Reading::Paused,
+            false => Reading::Unread,
+        };
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        connection.reading = reading;
+        match reading {
+            Reading::Ready => {}
+            Reading::Unread => self.unread.push(key),
+            Reading::Paused => self.paused.push(key),
+        }
     }
 
     fn handle_bytes(&mut self, key: SessionKey, mut input: &mut [u8]) {
