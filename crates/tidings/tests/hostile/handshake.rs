@@ -64,9 +64,8 @@ fn who_asks_and_never_reads_the_answers_is_cut_off() {
     let mut sent = 0;
     let mut peers: Vec<Peer> = Vec::new();
     for _ in 0..PEERS {
-        let mut peer = Peer::dial(case.server.address);
-        peer.narrow();
-        sent += peer.flood(request.as_bytes(), Duration::from_millis(100));
+        let mut peer = Peer::dial_narrow(case.server.address);
+        sent += peer.flood(request.as_bytes(), Duration::from_millis(100), || false);
         peers.push(peer);
     }
     let began = Instant::now();

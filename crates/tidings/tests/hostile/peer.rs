@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use wire::websocket::Role;
@@ -59,6 +59,14 @@ impl Peer {
         Peer::over(socket.into())
     }
 
+    /// With as little room for what it does not read as the kernel allows.
+    pub(crate) fn dial_narrow(address: SocketAddr) -> Peer {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Peer::over(socket.into())
+    }
+
     fn over(stream: TcpStream) -> Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -69,15 +77,23 @@ impl Peer {
 
     /// A client whose handshake was accepted.
     pub(crate) fn upgraded(address: SocketAddr) -> Peer {
-        let mut peer = Peer::dial(address);
-        peer.send(upgrade("").as_bytes());
-        peer.accepted();
-        peer
+        Peer::dial(address).upgrade()
     }
 
     /// A client whose connect command was accepted.
     pub(crate) fn admitted(address: SocketAddr) -> Peer {
-        let mut peer = Peer::upgraded(address);
+        Peer::dial(address).admit()
+    }
+
+    fn upgrade(mut self) -> Peer {
+        self.send(upgrade("").as_bytes());
+        self.accepted();
+        self
+    }
+
+    /// Shakes hands and connects.
+    pub(crate) fn admit(self) -> Peer {
+        let mut peer = self.upgrade();
         peer.say(r#"{"id":1,"connect":{}}"#);
         let reply = peer.hear();
         assert!(reply.contains(r#""connect":{"#), "{reply}");
@@ -158,15 +174,17 @@ impl Peer {
         }
     }
 
-    /// Takes as little as the kernel allows without being read.
-    pub(crate) fn narrow(&self) {
-        SockRef::from(&self.stream).set_recv_buffer_size(4096).unwrap();
-    }
-
-    /// Sends the same again and again without reading, for so long; gives the bytes that were taken.
-    pub(crate) fn flood(&mut self, bytes: &[u8], time: Duration) -> u64 {
-        self.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-        let began = std::time::Instant::now();
+    /// Sends the same again and again without reading, until it is over or for so long; gives the bytes that were taken.
+    pub(crate) fn flood(
+        &mut self,
+        bytes: &[u8],
+        time: Duration,
+        is_over: impl Fn() -> bool,
+    ) -> u64 {
+        const LOOK: Duration = Duration::from_millis(200);
+        self.stream.set_write_timeout(Some(LOOK)).unwrap();
+        let began = Instant::now();
+        let mut looked = began;
         let mut sent = 0;
         // Where the last write broke off: the stream goes on there.
         let mut at = 0;
@@ -178,6 +196,12 @@ impl Peer {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => break,
+            }
+            if looked.elapsed() > LOOK {
+                looked = Instant::now();
+                if is_over() {
+                    break;
+                }
             }
         }
         sent
