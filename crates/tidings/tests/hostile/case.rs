@@ -91,8 +91,8 @@ impl Case {
         self.server.peak_kb().saturating_sub(self.before.resident_kb)
     }
 
-    /// Everybody is gone: so is everything that they cost. Prints what was measured.
-    pub(crate) fn finish(self, measured: impl fmt::Display) {
+    /// Everybody is gone: so is everything that they cost. Prints what was measured; gives what the server has said.
+    pub(crate) fn finish(self, measured: impl fmt::Display) -> String {
         let before = self.before;
         let took = self.server.wait(self.name, |now| {
             now.descriptors <= before.descriptors
@@ -116,6 +116,6 @@ impl Case {
         if let Some(latency) = latency {
             assert!(latency.p99 <= P99_MAX, "{}: the neighbour waited: {latency:?}", self.name);
         }
-        self.server.stop();
+        self.server.stop()
     }
 }

@@ -1,5 +1,6 @@
 //! Commands with strange names, depths and numbers.
 
+use self::Outcome::{Accepted, Closed, Error};
 use crate::case::Case;
 use crate::peer::{Heard, Peer};
 
@@ -34,20 +35,13 @@ fn check(case: &Case, cases: &[(&str, String, Outcome)]) {
     }
 }
 
+fn subscribe(name: &str) -> String {
+    format!(r#"{{"id":2,"subscribe":{{"channel":"{name}"}}}}"#)
+}
+
 #[test]
-fn strange_names_depths_and_numbers_are_refused_and_harm_nobody() {
-    use Outcome::{Accepted, Closed, Error};
-    let case = Case::busy("strange commands", &[]);
-    let subscribe = |name: &str| format!(r#"{{"id":2,"subscribe":{{"channel":"{name}"}}}}"#);
-    let recover = |position: &str| {
-        format!(r#"{{"id":2,"subscribe":{{"channel":"kept:x","recover":true,{position}}}}}"#)
-    };
-    let history = |what: &str| format!(r#"{{"id":2,"history":{{"channel":"kept:x",{what}}}}}"#);
-    let nested = |open: &str, close: &str, count: usize| {
-        format!("{}1{}", open.repeat(count), close.repeat(count))
-    };
-    let arrays = nested("[", "]", 10_000);
-    let objects = nested("{\"a\":", "}", 10_000);
+fn strange_names_are_refused_and_harm_nobody() {
+    let case = Case::busy("strange names", &[]);
     check(
         &case,
         &[
@@ -61,6 +55,22 @@ fn strange_names_depths_and_numbers_are_refused_and_harm_nobody() {
             ("255 bytes", subscribe(&format!("open:{}", "x".repeat(250))), Accepted),
             ("256 bytes", subscribe(&format!("open:{}", "x".repeat(251))), Error(107)),
             ("60,000 bytes", subscribe(&"x".repeat(60_000)), Error(107)),
+        ],
+    );
+    case.finish("all answered as they should be");
+}
+
+#[test]
+fn deep_commands_are_refused_or_not_looked_into_and_harm_nobody() {
+    let nested = |open: &str, close: &str, count: usize| {
+        format!("{}1{}", open.repeat(count), close.repeat(count))
+    };
+    let arrays = nested("[", "]", 10_000);
+    let objects = nested("{\"a\":", "}", 10_000);
+    let case = Case::busy("deep commands", &[]);
+    check(
+        &case,
+        &[
             ("deep arrays for a request", format!(r#"{{"id":2,"rpc":{arrays}}}"#), Closed(3501)),
             ("deep objects for a request", format!(r#"{{"id":2,"rpc":{objects}}}"#), Error(108)),
             (
@@ -80,6 +90,17 @@ fn strange_names_depths_and_numbers_are_refused_and_harm_nobody() {
                 format!(r#"{{"id":2,"rpc":{{}},"x":{objects}}}"#),
                 Error(108),
             ),
+        ],
+    );
+    case.finish("all answered as they should be");
+}
+
+#[test]
+fn strange_ids_and_counts_are_refused_and_harm_nobody() {
+    let case = Case::busy("strange ids", &[]);
+    check(
+        &case,
+        &[
             (
                 "an id beyond 64 bits",
                 r#"{"id":99999999999999999999999,"rpc":{}}"#.into(),
@@ -92,6 +113,21 @@ fn strange_names_depths_and_numbers_are_refused_and_harm_nobody() {
             ("an infinite id", r#"{"id":1e999,"rpc":{}}"#.into(), Closed(3501)),
             ("a text for an id", r#"{"id":"1","rpc":{}}"#.into(), Closed(3501)),
             ("two ids", r#"{"id":1,"id":2,"rpc":{}}"#.into(), Closed(3501)),
+        ],
+    );
+    case.finish("all answered as they should be");
+}
+
+#[test]
+fn strange_positions_are_refused_and_harm_nobody() {
+    let recover = |position: &str| {
+        format!(r#"{{"id":2,"subscribe":{{"channel":"kept:x","recover":true,{position}}}}}"#)
+    };
+    let history = |what: &str| format!(r#"{{"id":2,"history":{{"channel":"kept:x",{what}}}}}"#);
+    let case = Case::busy("strange positions", &[]);
+    check(
+        &case,
+        &[
             ("the last offset", recover(r#""offset":18446744073709551615"#), Accepted),
             ("an offset beyond that", recover(r#""offset":18446744073709551616"#), Closed(3501)),
             ("a negative offset", recover(r#""offset":-1"#), Closed(3501)),

@@ -20,7 +20,7 @@ fn all_at_once_come_back_and_miss_nothing() {
         storm.order("cut");
         storm.publish(PUBLICATIONS, Duration::from_millis(10));
         let took = storm.gather();
-        println!("avalanche: round {round}: {clients} live again after {:.2?}", took);
+        println!("avalanche: round {round}: {clients} live again after {took:.2?}");
     }
     storm.finish("avalanche");
 }

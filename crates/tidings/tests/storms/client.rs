@@ -10,8 +10,8 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 use wire::protocol::{
-    self, Codec, Command, ConnectRequest, Publication, PushEvent, Reply, ReplyBody, Request,
-    StreamPosition, SubscribeRequest, SubscribeResult,
+    self, Codec, Command, Publication, PushEvent, Reply, ReplyBody, Request, StreamPosition,
+    SubscribeRequest, SubscribeResult,
 };
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
@@ -250,7 +250,7 @@ fn join(position: Option<&StreamPosition>) -> Vec<u8> {
         ..SubscribeRequest::default()
     };
     frame(&[
-        Command { id: 1, request: Request::Connect(Box::new(ConnectRequest::default())) },
+        Command { id: 1, request: Request::Connect(Box::default()) },
         Command { id: 2, request: Request::Subscribe(Box::new(subscribe)) },
     ])
 }
