@@ -41,7 +41,7 @@ force_recovery = true
 
 /// The neighbour's 99th percentile stays below this. A debug build is ten times slower than a real one, and may share
 /// its processor with other tests.
-const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 50 });
+const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
 
 /// Kilobytes by which a server may have grown once all is over: the allocator's own reserves.
 const LEFT_OVER_KB_MAX: u64 = 10 * 1024;

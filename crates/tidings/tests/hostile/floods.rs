@@ -8,10 +8,10 @@ use crate::case::Case;
 use crate::peer::{Peer, frame};
 use crate::server::sum;
 
-/// Time of a flood that nothing ends.
+/// Time of a flood, even when its connection is closed sooner.
 const TIME: Duration = Duration::from_secs(1);
 
-/// Time within which any other must have ended; the kernel's buffers take the first megabytes of the answers.
+/// Time within which it must have been closed, if at all; the kernel's buffers take the first megabytes of the answers.
 const LONGEST: Duration = Duration::from_secs(15);
 
 /// Whatever it sends, a connection costs the server no more than this: its queue's bound, and as much again.
@@ -23,8 +23,8 @@ fn flood(name: &'static str, bytes: &[u8], codes: &[u16]) {
     let mut peer = Peer::dial_narrow(case.server.address).admit();
     let began = (Instant::now(), case.server.processor_time());
     let sent = match codes {
-        [] => peer.flood(bytes, TIME, || false),
-        codes => peer.flood(bytes, LONGEST, || closed_by(&case, codes).is_some()),
+        [] => peer.flood(bytes, TIME..TIME, || false),
+        codes => peer.flood(bytes, TIME..LONGEST, || closed_by(&case, codes).is_some()),
     };
     let took = began.0.elapsed();
     let used = case.server.processor_time() - began.1;
@@ -131,7 +131,7 @@ fn of_websocket_pings() {
         waiting += answer.saturating_sub(totals()[1] - sent);
     }
     // Then the server's own queue, with short ones: each is a frame in memory.
-    let sent = peer.flood(&frame(FrameKind::Ping, b"").repeat(40_000), LONGEST, || {
+    let sent = peer.flood(&frame(FrameKind::Ping, b"").repeat(40_000), TIME..LONGEST, || {
         closed_by(&case, &[3008]).is_some()
     });
     let growth = case.growth_kb();

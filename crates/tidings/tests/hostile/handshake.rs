@@ -61,11 +61,12 @@ fn who_asks_and_never_reads_the_answers_is_cut_off() {
     const PEERS: usize = 20;
     let case = Case::quiet("unread HTTP answers", &[]);
     let request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    let time = Duration::from_millis(100);
     let mut sent = 0;
     let mut peers: Vec<Peer> = Vec::new();
     for _ in 0..PEERS {
         let mut peer = Peer::dial_narrow(case.server.address);
-        sent += peer.flood(request.as_bytes(), Duration::from_millis(100), || false);
+        sent += peer.flood(request.as_bytes(), time..time, || false);
         peers.push(peer);
     }
     let began = Instant::now();

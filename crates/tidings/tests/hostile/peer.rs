@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -174,11 +175,12 @@ impl Peer {
         }
     }
 
-    /// Sends the same again and again without reading, until it is over or for so long; gives the bytes that were taken.
+    /// Sends the same again and again without reading: as long as the range begins with, then until it is over or for
+    /// as long as the range ends with. Gives the bytes that were taken.
     pub(crate) fn flood(
         &mut self,
         bytes: &[u8],
-        time: Duration,
+        time: Range<Duration>,
         is_over: impl Fn() -> bool,
     ) -> u64 {
         const LOOK: Duration = Duration::from_millis(200);
@@ -188,7 +190,7 @@ impl Peer {
         let mut sent = 0;
         // Where the last write broke off: the stream goes on there.
         let mut at = 0;
-        while began.elapsed() < time {
+        while began.elapsed() < time.end {
             match self.stream.write(&bytes[at..]) {
                 Ok(count) => {
                     sent += count as u64;
@@ -197,7 +199,7 @@ impl Peer {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => break,
             }
-            if looked.elapsed() > LOOK {
+            if looked.elapsed() > LOOK && began.elapsed() >= time.start {
                 looked = Instant::now();
                 if is_over() {
                     break;
