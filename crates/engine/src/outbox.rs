@@ -36,8 +36,7 @@ impl Outbox {
     /// # Errors
     /// [`Slow`] when the socket is blocked and more than `bound` bytes would be queued.
     pub fn push(&mut self, frame: Bytes, bound: usize) -> Result<(), Slow> {
-        let waiting = self.rest.as_ref().map_or(0, |rest| rest.len());
-        if self.is_blocked && self.queued + frame.len() + waiting * FRAME_COST > bound {
+        if self.is_blocked && self.weight() + frame.len() > bound {
             return Err(Slow);
         }
         self.queued += frame.len();
@@ -64,6 +63,12 @@ impl Outbox {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// What the queue costs: its bytes, and its frames beside them.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.queued + self.rest.as_ref().map_or(0, |rest| rest.len()) * FRAME_COST
     }
 
     /// Whether everything is written.

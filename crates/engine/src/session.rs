@@ -354,13 +354,13 @@ impl Session {
         if self.outbox.is_empty() {
             out.touched.push(self.key);
         }
-        let queued = self.outbox.queued();
+        let before = self.outbox.weight();
         if self.outbox.push(frame, queue_max_size).is_err() {
             return self.doom(out, DisconnectCode::Slow);
         }
         // Half of the bound was passed: let the driver write before more piles up.
         let half = queue_max_size / 2;
-        if !self.outbox.is_blocked() && queued <= half && self.outbox.queued() > half {
+        if !self.outbox.is_blocked() && before <= half && self.outbox.weight() > half {
             out.pressed.push(self.key);
         }
     }
