@@ -38,9 +38,12 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time after which a question to the broker or to a worker is given up.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time for which an answer of all workers is used again: how old a metric may be. A question goes through all that a
-/// worker has.
-pub const SURVEY_LIFETIME: Duration = Duration::from_secs(1);
+/// An answer of all workers is good for so many times as long as it took: whoever asks without end keeps workers busy
+/// for a twentieth of their time at most.
+pub const SURVEY_REUSE_FACTOR: u32 = 20;
+
+/// But not for longer than this.
+pub const SURVEY_LIFETIME_MAX: Duration = Duration::from_secs(5);
 
 /// Publications of one broadcast, and commands of one parallel batch, that are under way at once (protocol §3.3).
 pub const API_CONCURRENCY: usize = 1_024;

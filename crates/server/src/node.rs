@@ -39,7 +39,7 @@ pub(crate) struct Surveys {
 pub(crate) struct Silent;
 
 impl Node {
-    /// Totals of all workers, at most [`SURVEY_LIFETIME`](crate::limits::SURVEY_LIFETIME) old.
+    /// Totals of all workers, as they were a moment ago: see [`Survey`].
     pub(crate) async fn totals(&self) -> Result<Arc<Totals>, Silent> {
         let workers = self.workers.clone();
         let question = async move {

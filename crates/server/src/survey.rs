@@ -1,14 +1,14 @@
 //! A question to all workers whose answer is good for a moment.
 //!
-//! Invariant: at most one question is under way, and the next follows at the earliest [`SURVEY_LIFETIME`] after its answer,
-//! however many callers ask and however few of them wait.
+//! Invariant: at most one question is under way, and the next follows after [`SURVEY_REUSE_FACTOR`] times as long as it
+//! took, however many callers ask and however few of them wait.
 
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::limits::SURVEY_LIFETIME;
+use crate::limits::{SURVEY_LIFETIME_MAX, SURVEY_REUSE_FACTOR};
 use crate::node::Silent;
 
 type Answer<T> = Result<Arc<T>, Silent>;
@@ -20,7 +20,7 @@ pub(crate) struct Survey<T> {
 }
 
 struct Last<T> {
-    at: Instant,
+    good_until: Instant,
     answer: Answer<T>,
 }
 
@@ -37,15 +37,17 @@ impl<T: Send + Sync + 'static> Survey<T> {
         question: impl Future<Output = Result<T, Silent>> + Send + 'static,
     ) -> Answer<T> {
         let mut last = self.last.clone().lock_owned().await;
-        if let Some(Last { at, answer }) = &*last
-            && at.elapsed() < SURVEY_LIFETIME
+        if let Some(Last { good_until, answer }) = &*last
+            && Instant::now() < *good_until
         {
             return answer.clone();
         }
         // A task of its own: a caller that leaves must not let the next one ask again.
         let asking = tokio::spawn(async move {
+            let asked_at = Instant::now();
             let answer = question.await.map(Arc::new);
-            *last = Some(Last { at: Instant::now(), answer: answer.clone() });
+            let lifetime = (asked_at.elapsed() * SURVEY_REUSE_FACTOR).min(SURVEY_LIFETIME_MAX);
+            *last = Some(Last { good_until: Instant::now() + lifetime, answer: answer.clone() });
             answer
         });
         asking.await.unwrap_or(Err(Silent))
@@ -64,12 +66,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_callers_ask_once_in_a_while() {
+        const TOOK: Duration = Duration::from_millis(50);
         let survey = Survey::default();
         let asked = Arc::new(AtomicUsize::new(0));
         let ask = || {
             let asked = asked.clone();
             survey.answer(async move {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(TOOK).await;
                 Ok(asked.fetch_add(1, Ordering::Relaxed))
             })
         };
@@ -79,7 +82,7 @@ mod tests {
         }
         let answers = join_all((0..100).map(|_| ask())).await;
         assert!(answers.iter().all(|answer| **answer.as_ref().unwrap() == 0));
-        tokio::time::sleep(SURVEY_LIFETIME - Duration::from_millis(1)).await;
+        tokio::time::sleep(TOOK * SURVEY_REUSE_FACTOR - Duration::from_millis(1)).await;
         assert_eq!(*ask().await.unwrap(), 0);
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(*ask().await.unwrap(), 1);

@@ -148,7 +148,7 @@ pub fn reference() -> String {
         In the text format of Prometheus, at `/metrics` (`prometheus.handler_prefix`). Counted since the start of the \
         process; every node\nspeaks for itself. Made from the table in `crates/server/src/telemetry/metrics.rs`; a test \
         compares table, output and this page.\n\n\
-        Workers are asked once a second at most: gauges and counters are up to that old, however often they are read.\n\n\
+        An answer of the workers is used again for twenty times as long as it took (5 s at most), however often it is read.\n\n\
         | Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n"
         .to_owned();
     for metric in METRICS {

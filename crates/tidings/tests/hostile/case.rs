@@ -76,6 +76,8 @@ impl Case {
         let mut case = Case::with(name, Server::start(CONFIG, settings, None));
         case.neighbour = Some(Neighbour::start(case.server.address));
         case._processor = Some(processor);
+        // What the page says may be some moments old.
+        case.server.wait(name, |now| (now.connections, now.subscriptions) == (1, 1));
         case.before = case.server.footprint();
         case
     }

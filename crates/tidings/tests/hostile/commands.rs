@@ -152,7 +152,6 @@ fn strange_positions_are_refused_and_harm_nobody() {
                 Closed(3501),
             ),
             ("2,048 commands", ["{\"id\":3,\"rpc\":{}}"; 2048].join("\n"), Error(108)),
-            ("2,049 commands", ["{\"id\":3,\"rpc\":{}}"; 2049].join("\n"), Closed(3501)),
         ],
     );
     case.finish("all answered as they should be");

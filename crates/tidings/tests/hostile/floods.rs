@@ -32,10 +32,10 @@ fn flood(name: &'static str, bytes: &[u8], codes: &[u16]) {
     let ended = match closed_by(&case, codes) {
         Some(code) => format!("ended by {code}"),
         None => {
-            let connections = case.server.footprint().connections;
             let page = case.server.metrics();
             assert!(codes.is_empty(), "{name} does not end with {codes:?}: {page}");
-            assert_eq!(connections, case.before.connections + 1, "{name} ends");
+            let connections = case.before.connections + 1;
+            case.server.wait("it ends", |now| now.connections == connections);
             "not ended".to_owned()
         }
     };

@@ -15,6 +15,8 @@ fn who_stops_reading_is_closed_at_the_bound() {
     let case = Case::busy("a reader that stops", &[]);
     let mut reader = Peer::admitted(case.server.address);
     reader.subscribe("open:flood");
+    let subscriptions = case.before.subscriptions + 1;
+    case.server.wait("it is subscribed", |now| now.subscriptions == subscriptions);
     let data = format!("\"{}\"", "x".repeat(16 * 1024));
     let mut published = 0;
     // Nobody else counts as a subscription by then but the neighbour.
