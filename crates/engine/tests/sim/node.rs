@@ -286,7 +286,7 @@ impl Node {
         Ok(())
     }
 
-    /// A session is looked at at least at every ping, however the wall clock jumps; a lifetime that is over ends it then.
+    /// A session is looked at from time to time, however the wall clock jumps; a lifetime that is over ends it then.
     fn check_lifetimes(&mut self, now: Now) -> Result<(), Violation> {
         for (key, socket) in &mut self.sockets {
             let is_over = |at: i64| at * 1000 + EXPIRED_CLOSE_DELAY_MS <= now.unix_ms;
@@ -310,5 +310,6 @@ const ONE_INPUT_MAX: usize = 8 * 1024;
 /// The grace of the rules.
 pub(crate) const EXPIRED_CLOSE_DELAY_MS: i64 = 3_000;
 
-/// A ping interval, and the coarseness of timers and of this world.
-const OVERDUE_MAX_MS: u64 = 5_500;
+/// The time between two looks at a session: at a ping, or, where it was refused and may do nothing, at the end of the
+/// stale delay; and the coarseness of timers and of this world.
+const OVERDUE_MAX_MS: u64 = 10_500;
