@@ -18,10 +18,6 @@ pub const BACKLOG_BYTES_WANTED: usize = 64 * 1024;
 /// whole history.
 pub const QUESTIONS_MAX: u16 = 128;
 
-/// Publications that wait while a subscription joins. At 10,000 a second that is 400 ms of a channel; whoever needs
-/// longer is refused with a temporary error and tries again, which costs less than the memory.
-pub const JOIN_BUFFER_MAX: usize = 4_096;
-
 /// Bytes that a queued frame costs beside its own: its place in the queue, its header's room, what shares it. A peer
 /// that asks for millions of tiny answers and reads none is bounded by this.
 pub const FRAME_COST: usize = 128;

@@ -420,7 +420,7 @@ impl Worker {
                     subscription.seat.channel == slot && subscription.seat.index as usize == index
                 });
                 if let Some(subscription) = waiting {
-                    join::hold(subscription, publication, epoch);
+                    join::hold(subscription, publication, epoch, queue_max_size);
                 }
                 continue;
             }

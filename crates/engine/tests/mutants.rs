@@ -97,7 +97,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an outbox has no bound",
         file: "outbox.rs",
-        right: "if self.is_blocked && self.queued + frame.len() > bound {",
+        right: "if self.is_blocked && self.weight() + frame.len() > bound {",
         wrong: "if false {",
         oracles: &["Bound"],
     },
@@ -131,8 +131,8 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Close"],
     },
     Mutant {
-        name: "commands that waited are forgotten",
-        file: "session/join.rs",
+        name: "commands that waited for a verdict are forgotten",
+        file: "worker.rs",
         right: "session.resume(turn, backlog);",
         wrong: "drop(backlog);",
         oracles: &["Answer", "Recovered"],

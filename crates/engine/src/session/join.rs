@@ -19,7 +19,7 @@ use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membersh
 use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
 use crate::hub::SeatPhase;
-use crate::limits::JOIN_BUFFER_MAX;
+use crate::limits::FRAME_COST;
 use crate::recovery::{self, Outcome, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
 use crate::turn::{Question, Turn};
@@ -63,6 +63,8 @@ pub(crate) struct Joining {
     rejects_unrecovered: bool,
     data: Bytes,
     held: VecDeque<Held>,
+    /// What saying all that is held will cost.
+    held_weight: usize,
     /// More was published than may wait: the subscription will be told that it has a gap.
     has_overflown: bool,
     /// Known when the stream has been read.
@@ -199,6 +201,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
             rejects_unrecovered: plan.rejects_unrecovered,
             data: plan.data,
             held: VecDeque::new(),
+            held_weight: 0,
             has_overflown: false,
             answered: None,
         })),
@@ -352,16 +355,19 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     leave_if_wanted(session, turn, &channel);
 }
 
-/// Keeps a publication that came before the subscription was answered.
+/// Keeps a publication that came before the subscription was answered. No more than the peer's queue could take, since
+/// all of it will be said at once.
 pub(crate) fn hold(
     subscription: &mut Subscription,
     publication: &Arc<Publication>,
     epoch: &Arc<str>,
+    queue_max_size: usize,
 ) {
     let Some(joining) = &mut subscription.joining else {
         return;
     };
-    if joining.held.len() >= JOIN_BUFFER_MAX || joining.has_overflown {
+    joining.held_weight += publication.data.len() + FRAME_COST;
+    if joining.held_weight > queue_max_size || joining.has_overflown {
         joining.has_overflown = true;
         joining.held = VecDeque::new();
     } else {

@@ -50,3 +50,24 @@ fn whoever_goes_on_while_nothing_is_answered_floods() {
     world.verify(Ok(claims("ann")));
     world.assert_nothing_is_left();
 }
+
+#[test]
+fn what_waits_for_a_join_is_bounded_and_told() {
+    let mut rules = rules();
+    rules.client.queue_max_size = 10_000;
+    let mut world = World::with(rules);
+    let first = world.anonymous();
+    world.says(first, r#"{"id":2,"subscribe":{"channel":"kept:a"}}"#);
+    world.settle();
+    let key = world.anonymous();
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"kept:a"}}"#);
+    // Its answer is on the way while far more is published than its queue could take.
+    let answer = world.lose().expect("an answer");
+    (0..1_000).for_each(|number| world.publish("kept:a", number));
+    world.settle();
+    world.happens(answer);
+    let heard = world.hears(key);
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert!(heard[0].contains(r#"{"id":2,"subscribe":{"#), "{heard:?}");
+    assert!(heard[1].contains(r#""unsubscribe":{"code":2500"#), "{heard:?}");
+}

@@ -278,8 +278,8 @@ impl Node {
     fn check_bounds(&mut self) -> Result<(), Violation> {
         for key in self.sockets.keys() {
             let queued = self.engine.outbox(*key).map_or(0, |outbox| outbox.queued());
-            // One input may say a lot before a write is tried.
-            Oracle::Bound.check(queued <= self.queue_max_size + ONE_INPUT_MAX, || {
+            // One input may say a lot before a write is tried: as much again, of what waited for a join.
+            Oracle::Bound.check(queued <= 2 * self.queue_max_size + ONE_INPUT_MAX, || {
                 format!("{queued} bytes are queued for {key:?}")
             })?;
         }

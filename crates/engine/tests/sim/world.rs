@@ -134,7 +134,7 @@ pub(crate) struct World {
 fn rules() -> Rules {
     let mut rules = Rules::default();
     let client = &mut rules.client;
-    client.queue_max_size = 8 * 1024;
+    client.queue_max_size = 16 * 1024;
     client.stale_close_delay_ms = 10_000;
     client.expired_close_delay_ms = EXPIRED_CLOSE_DELAY_MS as u64;
     client.expired_sub_close_delay_ms = 3_000;
