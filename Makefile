@@ -49,11 +49,12 @@ conformance-short:
 fuzz:
 	@FUZZ_FOUND=fuzz/target/corpus scripts/fuzz $(SECONDS)
 
-# Each target over its corpus and a little further, and the targets themselves by the rules of the other code.
+# Each target over its corpus and a little further, always in the same way; and the targets themselves by the rules of the
+# other code.
 fuzz-short:
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --locked -- -D warnings
-	@scripts/fuzz 3
+	@FUZZ_RUNS=5000 scripts/fuzz
 
 # Hostile peers against a release build, one case at a time, with what was measured.
 hostile:

@@ -61,15 +61,15 @@ pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
         }
         Recovery::Cache(since) => {
             let holds_top = since.offset == top.offset && since.epoch == top.epoch;
-            let newest = publications.into_iter().next_back();
-            let recovered = top.offset > 0 && (holds_top || newest.is_some());
-            let is_same_life = since.epoch.is_empty() || since.epoch == top.epoch;
+            let newest = publications.into_iter().next_back().filter(|_| !holds_top);
             Outcome {
                 was_recovering: true,
-                recovered,
-                publications: newest.into_iter().filter(|_| !holds_top).collect(),
-                // As above: the client counts up from its own offset, here with one step.
-                offset: if recovered && is_same_life { since.offset } else { top.offset },
+                recovered: newest.is_some() || (holds_top && top.offset > 0),
+                // As above, the client counts up through what is attached: here by one.
+                offset: newest
+                    .as_ref()
+                    .map_or(top.offset, |newest| newest.offset.saturating_sub(1)),
+                publications: newest.into_iter().collect(),
                 ..fresh
             }
         }
@@ -120,9 +120,9 @@ mod tests {
             let outcome = decide(Recovery::Cache(position), stream);
             (outcome.recovered, outcome.publications.len(), outcome.offset)
         };
-        assert_eq!(recover(since(2, "e"), stream(4, &[4])), (true, 1, 2));
+        assert_eq!(recover(since(2, "e"), stream(4, &[4])), (true, 1, 3));
         assert_eq!(recover(since(4, "e"), stream(4, &[4])), (true, 0, 4));
-        assert_eq!(recover(since(4, "x"), stream(4, &[4])), (true, 1, 4));
+        assert_eq!(recover(since(4, "x"), stream(4, &[4])), (true, 1, 3));
         assert_eq!(recover(since(0, ""), stream(0, &[])), (false, 0, 0));
     }
 }

@@ -261,8 +261,7 @@ impl Peer {
             return;
         }
         let (offset, last) = (publication.offset, held.position.offset);
-        let is_newest_again = is_cache(channel) && offset == last;
-        assert!(offset == last + 1 || is_newest_again, "{channel}: {offset} follows {last}");
+        assert_eq!(offset, last + 1, "{channel}: {offset} follows {last}");
         held.position.offset = offset;
         let truth = ledger.get(&publication.data).expect("somebody published it");
         assert_eq!(*truth, held.position, "{channel}: a publication of another life");

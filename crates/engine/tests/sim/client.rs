@@ -382,18 +382,8 @@ impl Client {
         Oracle::Recovery.check(joined.recovered || joined.publications.is_empty(), || {
             format!("{channel} is not recovered, and gets publications")
         })?;
-        if kind == Kind::Cache {
-            for publication in &joined.publications {
-                check_payload(at.truth, channel, &live.position.epoch, publication)?;
-                Oracle::Recovery.check(publication.offset >= live.position.offset, || {
-                    format!("{channel} is told {}, behind its position", publication.offset)
-                })?;
-                live.position.offset = publication.offset;
-            }
-        } else {
-            for publication in &joined.publications {
-                live.accept(at, channel, publication)?;
-            }
+        for publication in &joined.publications {
+            live.accept(at, channel, publication)?;
         }
         let subscription = self.subscriptions.entry(channel).or_default();
         subscription.position = Some(live.position.clone()).filter(|_| live.is_positioned);
