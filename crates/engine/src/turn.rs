@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use wire::protocol::Disconnect;
+use wire::protocol::{Disconnect, ErrorCode};
 
 use crate::broker::{BrokerRequest, RequestId};
 use crate::counters::Counters;
@@ -14,7 +14,7 @@ use crate::encoding::Encoder;
 use crate::hub::{Hub, Seat};
 use crate::random::Random;
 use crate::rules::Rules;
-use crate::session::SessionKey;
+use crate::session::{Refusal, SessionKey};
 use crate::time::Now;
 use crate::users::Users;
 
@@ -36,6 +36,15 @@ pub enum Effect {
         /// The token; never to be logged.
         token: String,
     },
+    /// Tell the operator; nothing else follows from it.
+    Note {
+        /// Whose doing.
+        key: SessionKey,
+        /// Where.
+        channel: Arc<str>,
+        /// What.
+        cause: Cause,
+    },
     /// Write what is queued, then close the socket with this reason.
     Close {
         /// Whose socket.
@@ -43,6 +52,15 @@ pub enum Effect {
         /// Why.
         disconnect: Disconnect,
     },
+}
+
+/// What an operator may want to know of a session in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A subscription or a publication was refused.
+    Refused(ErrorCode),
+    /// The subscription missed something and was told.
+    Gap,
 }
 
 /// What a token is for.
@@ -122,6 +140,15 @@ impl Outputs {
         let id = RequestId(self.next_request);
         self.pending.insert(id, Pending { session, question });
         id
+    }
+
+    /// Notes a refusal on its way to the peer; gives it back.
+    pub(crate) fn note(&mut self, key: SessionKey, channel: &str, refusal: Refusal) -> Refusal {
+        if let Refusal::Error(code) = refusal {
+            let (channel, cause) = (channel.into(), Cause::Refused(code));
+            self.effects.push_back(Effect::Note { key, channel, cause });
+        }
+        refusal
     }
 
     pub(crate) fn submit(&mut self, request: BrokerRequest) {

@@ -418,3 +418,18 @@ fn publish_reads_lines_from_standard_input() {
     assert_eq!(printed.lines().count(), 2, "{printed}");
     assert!(printed.contains("\"offset\":2"));
 }
+
+#[test]
+fn the_log_says_who_was_refused_where_and_why() {
+    let (_folder, file) = configured(CONFIG);
+    let config = file.to_str().unwrap();
+    let arguments = ["serve", "-c", config, "--http_server.port=0", "--log.level=debug"];
+    let (server, port) = Running::serving(tidings(&arguments));
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let output = run(&["subscribe", "nowhere:x", "-c", config, "--url", &url]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let line = server.says("\"refused\"");
+    for part in ["\"channel\":\"nowhere:x\"", "\"code\":102", "\"client\":\"", "\"user\":"] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+}

@@ -442,6 +442,7 @@ impl World {
                 Effect::Verify { key, kind, token } => {
                     self.unverified.push_back((key, kind, token));
                 }
+                Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => {
                     let Some(outbox) = self.worker.outbox(key) else { continue };
                     if disconnect == DisconnectCode::Slow.into() {

@@ -22,7 +22,7 @@ use crate::hub::SeatPhase;
 use crate::limits::FRAME_COST;
 use crate::recovery::{self, Outcome, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
-use crate::turn::{Question, Turn};
+use crate::turn::{Cause, Effect, Question, Turn};
 
 /// Everything decided about a subscription before it begins.
 #[derive(Debug)]
@@ -434,6 +434,8 @@ pub(crate) fn leave(session: &mut Session, turn: &mut Turn<'_>, index: usize) ->
 /// subscription again by itself (3010).
 pub(crate) fn handle_gap(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
     turn.out.counters.gaps_told += 1;
+    let (key, channel) = (session.key, session.subscriptions[index].channel.clone());
+    turn.out.effects.push_back(Effect::Note { key, channel, cause: Cause::Gap });
     if session.subscriptions[index].traits.is_server_side {
         return session.doom(turn.out, DisconnectCode::InsufficientState);
     }

@@ -20,13 +20,8 @@ pub(crate) fn publish(
     id: u32,
     request: PublishRequest,
 ) -> Result<(), Refusal> {
-    let rules = turn.rules;
-    let view = channel::view(&rules.channels, &request.channel)?;
-    if request.kind != 0 {
-        return Err(ErrorCode::NotAvailable.into());
-    }
-    channel::check_data(view.namespace.publication_data_format, &request.data)?;
-    channel::may_publish(rules, view.namespace, session.actor(&request.channel))?;
+    let namespace = may_publish(session, turn, &request)
+        .map_err(|code| turn.out.note(session.key, &request.channel, code.into()))?;
     let subscribed = session.find(&request.channel).map(|index| &session.subscriptions[index]);
     let (channel, info) = match subscribed {
         Some(subscription) => (subscription.channel.clone(), Some(&subscription.info)),
@@ -38,10 +33,25 @@ pub(crate) fn publish(
         time: turn.now.unix_ms,
         ..Publication::default()
     };
-    let options = view.namespace.publish_options();
+    let options = namespace.publish_options();
     let request = ask(session, turn, id)?;
     turn.out.submit(BrokerRequest::Publish { id: request, channel, publication, options });
     Ok(())
+}
+
+fn may_publish<'r>(
+    session: &Session,
+    turn: &Turn<'r>,
+    request: &PublishRequest,
+) -> Result<&'r Namespace, ErrorCode> {
+    let rules = turn.rules;
+    let namespace = channel::view(&rules.channels, &request.channel)?.namespace;
+    if request.kind != 0 {
+        return Err(ErrorCode::NotAvailable);
+    }
+    channel::check_data(namespace.publication_data_format, &request.data)?;
+    channel::may_publish(rules, namespace, session.actor(&request.channel))?;
+    Ok(namespace)
 }
 
 /// The presence command.

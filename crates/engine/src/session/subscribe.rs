@@ -15,6 +15,22 @@ pub(crate) fn begin(
     id: u32,
     mut request: Box<SubscribeRequest>,
 ) -> Result<(), Refusal> {
+    if let Err(refusal) = check(session, turn, &request) {
+        return Err(turn.out.note(session.key, &request.channel, refusal));
+    }
+    if !request.token.is_empty() {
+        let token = std::mem::take(&mut request.token);
+        session.block(Wait::SubscribeToken { id, request });
+        let (key, kind) = (session.key, TokenKind::Subscription);
+        turn.out.effects.push_back(Effect::Verify { key, kind, token });
+        return Ok(());
+    }
+    let grant = SubscriptionGrant::default();
+    start(session, turn, id, &request, grant, None)
+}
+
+/// Everything that is known before a token is verified.
+fn check(session: &Session, turn: &Turn<'_>, request: &SubscribeRequest) -> Result<(), Refusal> {
     let rules = turn.rules;
     if request.channel.is_empty() {
         return Err(DisconnectCode::BadRequest.into());
@@ -31,16 +47,10 @@ pub(crate) fn begin(
         // Map and shared-poll subscriptions (§1.14, §1.15).
         return Err(ErrorCode::NotAvailable.into());
     }
-    if !request.token.is_empty() {
-        let token = std::mem::take(&mut request.token);
-        session.block(Wait::SubscribeToken { id, request });
-        let (key, kind) = (session.key, TokenKind::Subscription);
-        turn.out.effects.push_back(Effect::Verify { key, kind, token });
-        return Ok(());
+    if request.token.is_empty() {
+        channel::may_subscribe(rules, &view, session.user())?;
     }
-    channel::may_subscribe(rules, &view, session.user())?;
-    let grant = SubscriptionGrant::default();
-    start(session, turn, id, &request, grant, None)
+    Ok(())
 }
 
 fn check_room(session: &Session, turn: &Turn<'_>, channel: &str) -> Result<(), ErrorCode> {
@@ -61,10 +71,13 @@ pub(crate) fn handle_verdict(
     request: &SubscribeRequest,
     verdict: Result<SubscriptionClaims, TokenRefusal>,
 ) -> Result<(), Refusal> {
-    let claims = verdict.map_err(|refusal| match refusal {
-        TokenRefusal::Expired => ErrorCode::TokenExpired,
-        TokenRefusal::Invalid => ErrorCode::PermissionDenied,
-        TokenRefusal::Unavailable => ErrorCode::Internal,
+    let claims = verdict.map_err(|refusal| {
+        let code = match refusal {
+            TokenRefusal::Expired => ErrorCode::TokenExpired,
+            TokenRefusal::Invalid => ErrorCode::PermissionDenied,
+            TokenRefusal::Unavailable => ErrorCode::Internal,
+        };
+        turn.out.note(session.key, &request.channel, code.into())
     })?;
     if !is_for(session, &claims, &request.channel) {
         return Err(DisconnectCode::InvalidToken.into());

@@ -187,6 +187,7 @@ impl World {
                 Effect::Verify { key, kind, token } => {
                     self.unverified.push_back((key, kind, token));
                 }
+                Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => self.closes.push((key, disconnect.number())),
             }
         }

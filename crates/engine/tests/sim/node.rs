@@ -194,6 +194,7 @@ impl Node {
                 Effect::Verify { key, kind, token } => {
                     self.unverified.push_back((key, kind, token));
                 }
+                Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => {
                     let code = disconnect.number();
                     if let Some(before) = self.closes.insert(key, code) {

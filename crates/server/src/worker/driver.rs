@@ -14,7 +14,7 @@ use brokers::Party;
 use engine::encoding::Encoder;
 use engine::time::Now;
 use engine::worker::{Verdict, Worker as Engine};
-use engine::{Effect, SessionKey, TokenKind};
+use engine::{Cause, Effect, SessionKey, TokenKind};
 use mio::{Events, Poll, Token};
 use tracing::{debug, error, warn};
 use wire::protocol::{Disconnect, DisconnectCode};
@@ -417,10 +417,28 @@ impl Driver {
             match effect {
                 Effect::Broker(request) => self.parts.broker.submit(self.party, request),
                 Effect::Verify { key, kind, token } => self.verify(key, kind, token),
+                Effect::Note { key, channel, cause } => self.note(key, &channel, cause),
                 Effect::Close { key, disconnect } => self.close(key, &disconnect),
             }
         }
         had_any
+    }
+
+    fn note(&self, key: SessionKey, channel: &str, cause: Cause) {
+        let (user, client) = self.who(key);
+        match cause {
+            Cause::Refused(code) => {
+                debug!(
+                    code = code.number(),
+                    reason = code.message(),
+                    user,
+                    client,
+                    channel,
+                    "refused"
+                );
+            }
+            Cause::Gap => debug!(user, client, channel, "a gap was told"),
+        }
     }
 
     fn verify(&mut self, key: SessionKey, kind: TokenKind, token: String) {
