@@ -18,6 +18,9 @@ pub const BACKLOG_BYTES_WANTED: usize = 64 * 1024;
 /// whole history.
 pub const QUESTIONS_MAX: u16 = 128;
 
+/// Effects that wait for the driver before refusals are not noted any more: an operator learns nothing from more of them.
+pub const NOTES_MAX: usize = 256;
+
 /// Bytes that a queued frame costs beside its own: its place in the queue, its header's room, what shares it. A peer
 /// that asks for millions of tiny answers and reads none is bounded by this.
 pub const FRAME_COST: usize = 128;

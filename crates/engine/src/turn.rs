@@ -12,6 +12,7 @@ use crate::broker::{BrokerRequest, RequestId};
 use crate::counters::Counters;
 use crate::encoding::Encoder;
 use crate::hub::{Hub, Seat};
+use crate::limits::NOTES_MAX;
 use crate::random::Random;
 use crate::rules::Rules;
 use crate::session::{Refusal, SessionKey};
@@ -142,9 +143,11 @@ impl Outputs {
         id
     }
 
-    /// Notes a refusal on its way to the peer; gives it back.
+    /// Notes a refusal on its way to the peer; gives it back. Of a flood of them only the first are noted.
     pub(crate) fn note(&mut self, key: SessionKey, channel: &str, refusal: Refusal) -> Refusal {
-        if let Refusal::Error(code) = refusal {
+        if let Refusal::Error(code) = refusal
+            && self.effects.len() < NOTES_MAX
+        {
             let (channel, cause) = (channel.into(), Cause::Refused(code));
             self.effects.push_back(Effect::Note { key, channel, cause });
         }
