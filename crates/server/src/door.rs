@@ -19,9 +19,10 @@ use hyper_util::service::TowerToHyperService;
 use patience::Patience;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::limits::{HEADER_TIMEOUT, LISTEN_BACKLOG};
 
@@ -75,14 +76,45 @@ pub(crate) struct Door {
 
 impl Door {
     /// Accepts until told to stop; then ends once requests under way are answered.
+    ///
+    /// A thread of its own accepts: when thousands come at once, the kernel's queue must not run over while those who are
+    /// in talk HTTP. Whom it drops tries again after a second at the earliest.
     pub(crate) async fn run(self, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(self.connections_max as usize));
+        let (door, taken, inside) = (self.clone(), places.clone(), Handle::current());
+        let (sender, ended) = oneshot::channel();
+        let accept = move || {
+            let outside = Builder::new_current_thread().enable_all().build()?;
+            outside.block_on(door.accept(listener.into_std()?, &taken, &inside))
+        };
+        // The runtime would wait for a blocking task of its own when it is dropped; this thread ends with its server.
+        let thread = std::thread::Builder::new().name("door".to_owned());
+        let started = thread.spawn(move || drop(sender.send(accept())));
+        let failure = match started {
+            Ok(_detached) => ended.await.map_err(io::Error::other).flatten().err(),
+            Err(failure) => Some(failure),
+        };
+        if let Some(failure) = failure {
+            error!(%failure, "connections can not be accepted any more");
+        }
+        // Each connection has a place until it has ended.
+        let _all_ended = places.acquire_many(self.connections_max).await;
+    }
+
+    async fn accept(
+        self,
+        listener: std::net::TcpListener,
+        places: &Arc<Semaphore>,
+        inside: &Handle,
+    ) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
         let mut stop = self.stop.clone();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
             };
+            let accepted = accepted.and_then(|(tcp, peer)| Ok((tcp.into_std()?, peer)));
             let (tcp, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -97,19 +129,20 @@ impl Door {
                 continue;
             };
             let door = self.clone();
-            tokio::spawn(async move {
+            inside.spawn(async move {
                 if let Err(error) = door.serve(tcp).await {
                     debug!(%peer, %error, "a connection ended before it was a WebSocket");
                 }
                 drop(place);
             });
         }
-        drop(listener);
-        // Each connection has a place until it has ended.
-        let _all_ended = places.acquire_many(self.connections_max).await;
     }
 
-    async fn serve(self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    async fn serve(
+        self,
+        tcp: std::net::TcpStream,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let tcp = TcpStream::from_std(tcp)?;
         tcp.set_nodelay(true)?;
         let tcp = Patience::new(tcp);
         let Some(tls) = self.tls.clone() else {
