@@ -9,6 +9,8 @@ use anyhow::{Context as _, bail};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Processor {
     pub(crate) total_ns: u64,
+    /// Time for which it could have run, but others did.
+    waited_ns: u64,
     user_ticks: u64,
     system_ticks: u64,
 }
@@ -17,6 +19,7 @@ pub(crate) struct Processor {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Spent {
     pub(crate) total_ns: f64,
+    pub(crate) waited_ns: f64,
     pub(crate) user_ns: f64,
     pub(crate) system_ns: f64,
 }
@@ -31,19 +34,20 @@ impl Processor {
         let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
         let mut ticks = || fields.next().and_then(|field| field.parse().ok()).with_context(gone);
         let (user_ticks, system_ticks) = (ticks()?, ticks()?);
-        let mut total_ns = 0;
+        let (mut total_ns, mut waited_ns) = (0, 0);
         for task in std::fs::read_dir(format!("{folder}/task")).with_context(gone)? {
             // A thread may end meanwhile.
             let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
                 continue;
             };
-            let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse().ok());
-            total_ns += nanoseconds.unwrap_or(0_u64);
+            let mut fields = text.split_whitespace().map(|field| field.parse().unwrap_or(0_u64));
+            total_ns += fields.next().unwrap_or(0);
+            waited_ns += fields.next().unwrap_or(0);
         }
         if total_ns == 0 {
             bail!("the kernel says nothing of the processor time of process {process}");
         }
-        Ok(Processor { total_ns, user_ticks, system_ticks })
+        Ok(Processor { total_ns, waited_ns, user_ticks, system_ticks })
     }
 
     pub(crate) fn since(self, before: Processor) -> Spent {
@@ -52,7 +56,8 @@ impl Processor {
         let system = self.system_ticks.saturating_sub(before.system_ticks) as f64;
         let user_part = if user + system > 0.0 { user / (user + system) } else { 0.0 };
         let user_ns = total_ns * user_part;
-        Spent { total_ns, user_ns, system_ns: total_ns - user_ns }
+        let waited_ns = self.waited_ns.saturating_sub(before.waited_ns) as f64;
+        Spent { total_ns, waited_ns, user_ns, system_ns: total_ns - user_ns }
     }
 }
 

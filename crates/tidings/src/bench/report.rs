@@ -51,7 +51,7 @@ pub(crate) struct Quantiles {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Generator {
     pub(crate) processes: usize,
-    /// Part of a core that its busiest process used.
+    /// Part of a core that its busiest process used or waited for.
     pub(crate) busiest: f64,
     pub(crate) ns_per_delivery: f64,
 }

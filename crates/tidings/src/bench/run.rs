@@ -226,14 +226,14 @@ impl Run {
         let raws = usize::from(matches!(scenario, Scenario::Raw(_)));
         let generator = Generator {
             processes: crew.count() - raws,
-            busiest: tally.processor_most_ns as f64 / 1e9 / seconds,
+            busiest: tally.pressed_most_ns as f64 / 1e9 / seconds,
             ns_per_delivery: tally.processor_ns as f64 / deliveries,
         };
         let late = Quantiles::of(&tally.late);
         let mut warnings = Vec::new();
         if generator.busiest > BUSY_MAX {
             warnings.push(
-                "the generator used a whole core: the server may be faster than it can show; use --workers"
+                "the generator used, or waited for, a whole core: the server may be faster than it can show; use --workers"
                     .to_owned(),
             );
         }

@@ -25,8 +25,8 @@ pub(crate) struct Tally {
     pub(crate) joins: u64,
     /// Processor time of the process while it ran.
     pub(crate) processor_ns: u64,
-    /// The same, of the busiest process.
-    pub(crate) processor_most_ns: u64,
+    /// Processor time that the busiest process used or waited for.
+    pub(crate) pressed_most_ns: u64,
     /// From the start to the last delivery.
     pub(crate) took_ns: u64,
 }
@@ -63,7 +63,7 @@ impl Tally {
         self.joining.add(&other.joining);
         self.joins += other.joins;
         self.processor_ns += other.processor_ns;
-        self.processor_most_ns = self.processor_most_ns.max(other.processor_most_ns);
+        self.pressed_most_ns = self.pressed_most_ns.max(other.pressed_most_ns);
         self.took_ns = self.took_ns.max(other.took_ns);
     }
 }

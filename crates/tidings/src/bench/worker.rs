@@ -226,8 +226,9 @@ impl Worker {
         self.tally.bytes = self.desk.bytes;
         if let Some(run) = &self.run {
             let processor = Processor::of("self").unwrap_or_default();
-            self.tally.processor_ns = processor.since(run.processor).total_ns as u64;
-            self.tally.processor_most_ns = self.tally.processor_ns;
+            let spent = processor.since(run.processor);
+            self.tally.processor_ns = spent.total_ns as u64;
+            self.tally.pressed_most_ns = (spent.total_ns + spent.waited_ns) as u64;
             self.tally.took_ns = run.last_delivery.saturating_sub(run.begin);
         }
         pipe::say(&Note::Result(Box::new(std::mem::take(&mut self.tally))));
