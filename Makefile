@@ -1,6 +1,6 @@
 # What one does with this project. `make test` is everything that proves it; the other targets are its parts.
 
-.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms e2e web conformance conformance-short doc run tools
+.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms e2e web conformance conformance-short doc run tools bench
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
@@ -66,3 +66,8 @@ storms:
 
 run:
 	cargo run --release --locked
+
+# Load against a release build on one core, with the generator on another, beside the limit of this machine.
+bench:
+	cargo build --release --locked --bin tidings
+	@scripts/bench

@@ -7,6 +7,8 @@ use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use server::config::all_keys;
 use server::config::keys::{Key, Kind};
 
+use crate::bench::Scenario;
+
 /// A real-time message push server: clients hold WebSocket connections and subscribe to channels, backends publish.
 #[derive(Debug, Parser)]
 #[command(name = "tidings", version, disable_version_flag = true, max_term_width = 100)]
@@ -67,6 +69,25 @@ Without a file: loopback only, a demo page, anonymous users in channels that beg
 
 Publications go to standard output; what happens to the connection goes to standard error.")]
     Subscribe(SubscribeArguments),
+    /// Put load on a server that speaks the client protocol, and measure what comes of it
+    #[command(after_help = "Examples:
+  tidings bench fanout --subscribers 1000 --rate 100
+  tidings bench raw --subscribers 1000 --rate 100       the limit: a bare loop of sends
+  tidings bench saturate -c 100 -s 10 -w 800 --api-key \"$KEY\" --server-pid \"$PID\"
+  tidings bench idle -n 15000 --token-secret \"$SECRET\" --json idle.json --html idle.html
+
+Latency counts from the planned time of sending. Lost, duplicate and reordered deliveries are errors (exit status 1).")]
+    Bench {
+        /// What the load is.
+        #[command(subcommand)]
+        scenario: Scenario,
+    },
+    /// A process of the load generator.
+    #[command(hide = true)]
+    BenchWorker,
+    /// The sending process of the load generator.
+    #[command(hide = true)]
+    BenchRaw,
     /// Print the version
     Version,
 }

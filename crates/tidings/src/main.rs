@@ -4,6 +4,7 @@
 //! Exit status: 0 when done, 1 when something could not be done, 2 when the configuration or the arguments are wrong.
 
 mod arguments;
+mod bench;
 mod link;
 mod publish;
 mod serve;
@@ -41,6 +42,9 @@ fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
         Action::Token(wanted) => token::token(wanted),
         Action::Publish(wanted) => publish::publish(&wanted),
         Action::Subscribe(wanted) => subscribe::subscribe(&wanted),
+        Action::Bench { scenario } => bench::bench(&scenario),
+        Action::BenchWorker => bench::worker(),
+        Action::BenchRaw => bench::raw(),
         Action::Version => {
             println!("tidings {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

@@ -1,0 +1,123 @@
+//! What `tidings bench` takes.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::plan::Encoding;
+
+/// A scenario.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// Connections with one subscription each, and silence
+    Idle(Arguments),
+    /// One channel, many subscribers, a fixed rate of messages
+    Fanout(Arguments),
+    /// Many channels with many subscribers, in which everybody publishes; the rate is that of all together
+    Rooms(Arguments),
+    /// A channel for each client; the rate is that of all together
+    Direct(Arguments),
+    /// As fast as a number of publications on their way allows
+    Saturate(Arguments),
+    /// No server: one send for each receiver and message, the limit that the others are compared with
+    Raw(Arguments),
+}
+
+/// Arguments of all scenarios.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Arguments {
+    /// The server's WebSocket endpoint
+    #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
+    pub url: String,
+    /// Connections (idle, direct)
+    #[arg(short = 'n', long, default_value_t = 1000)]
+    pub connections: u32,
+    /// Subscribers of each channel (fanout, rooms, saturate, raw)
+    #[arg(short, long, default_value_t = 100)]
+    pub subscribers: u32,
+    /// Channels (rooms, saturate)
+    #[arg(short, long, default_value_t = 1)]
+    pub channels: u32,
+    /// Messages a second; with raw, 0 sends as fast as it goes
+    #[arg(short, long, default_value_t = 10.0)]
+    pub rate: f64,
+    /// Publications on their way at once (saturate)
+    #[arg(short, long, default_value_t = 32)]
+    pub window: u32,
+    /// Bytes of a payload
+    #[arg(long, default_value_t = 128)]
+    pub size: u32,
+    /// How long it runs once all are connected
+    #[arg(short, long, default_value = "10s")]
+    pub duration: String,
+    /// Beginning of the channels' names
+    #[arg(long, default_value = "demo:bench")]
+    pub channel: String,
+    /// How commands and replies are written
+    #[arg(long, value_enum, default_value_t = Encoding::Json)]
+    pub codec: Encoding,
+    /// Connection token of all clients
+    #[arg(long, conflicts_with = "token_secret")]
+    pub token: Option<String>,
+    /// Secret to sign a token (HS256) for each client with
+    #[arg(long)]
+    pub token_secret: Option<String>,
+    /// Who publishes; the server API if a key is given, else a client
+    #[arg(long, value_enum)]
+    pub publish_by: Option<PublishBy>,
+    /// Address of the server API, if not /api beside the endpoint
+    #[arg(long)]
+    pub api_url: Option<String>,
+    /// Key of the server API
+    #[arg(long, env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// Connections to the server API; each channel keeps to one
+    #[arg(long, default_value_t = 1)]
+    pub api_connections: u32,
+    /// Process of the server, to measure its processor time and memory
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Core that the sending process of raw stays on
+    #[arg(long, value_name = "CORE")]
+    pub raw_core: Option<u32>,
+    /// Processes to spread clients over; if not given, as few as the limit of descriptors allows
+    #[arg(long)]
+    pub workers: Option<u32>,
+    /// Write the result as JSON; - for standard output instead of the table
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Who publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PublishBy {
+    Api,
+    Client,
+}
+
+impl Scenario {
+    pub(crate) fn arguments(&self) -> &Arguments {
+        match self {
+            Scenario::Idle(arguments)
+            | Scenario::Fanout(arguments)
+            | Scenario::Rooms(arguments)
+            | Scenario::Direct(arguments)
+            | Scenario::Saturate(arguments)
+            | Scenario::Raw(arguments) => arguments,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Scenario::Idle(_) => "idle",
+            Scenario::Fanout(_) => "fanout",
+            Scenario::Rooms(_) => "rooms",
+            Scenario::Direct(_) => "direct",
+            Scenario::Saturate(_) => "saturate",
+            Scenario::Raw(_) => "raw",
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A connection to the server API that stays: one request after the other.
+//!
+//! Invariant: publications leave in the order in which they were given, and each has an answer that says it was taken.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::line;
+
+/// See the module.
+pub(crate) struct Caller {
+    stream: TcpStream,
+    is_connected: bool,
+    waiting: VecDeque<Vec<u8>>,
+    /// The request on its way, and how much of it is written.
+    request: Option<(Vec<u8>, usize)>,
+    answer: Vec<u8>,
+    head: String,
+}
+
+/// Publications that wait for their turn.
+const WAITING_MAX: usize = 100_000;
+
+impl Caller {
+    pub(crate) fn dial(
+        (address, authority): (SocketAddr, &str),
+        (path, key): (&str, &str),
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Caller, String> {
+        let mut stream = line::dial(address, None)?;
+        registry
+            .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
+            .map_err(|error| format!("the poller takes no more sockets: {error}"))?;
+        let head = format!(
+            "POST {path}/publish HTTP/1.1\r\nHost: {authority}\r\nX-API-Key: {key}\r\n\
+             X-Centrifugo-Error-Mode: transport\r\nContent-Type: application/json\r\n"
+        );
+        let (waiting, answer) = (VecDeque::new(), Vec::new());
+        Ok(Caller { stream, is_connected: false, waiting, request: None, answer, head })
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// Publishes, as soon as everything before is answered.
+    pub(crate) fn publish(&mut self, channel: &str, data: &[u8]) -> Result<(), String> {
+        if self.waiting.len() >= WAITING_MAX {
+            return Err("the server API is too slow for the planned rate".to_owned());
+        }
+        let length = channel.len() + data.len() + r#"{"channel":"","data":}"#.len();
+        let mut request = format!("{}Content-Length: {length}\r\n\r\n", self.head).into_bytes();
+        request.extend_from_slice(format!(r#"{{"channel":"{channel}","data":"#).as_bytes());
+        request.extend_from_slice(data);
+        request.push(b'}');
+        self.waiting.push_back(request);
+        self.flush()
+    }
+
+    /// The socket may be read or written; gives how many publications were taken.
+    pub(crate) fn handle(&mut self, buffer: &mut [u8]) -> Result<u64, String> {
+        if !self.is_connected {
+            match line::is_connected(&self.stream) {
+                Ok(is_connected) => self.is_connected = is_connected,
+                Err(error) => return Err(format!("cannot connect to the server API: {error}")),
+            }
+        }
+        self.flush()?;
+        let mut taken = 0;
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Err("the server API closed the connection".to_owned()),
+                Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
+                Err(error) => return Err(format!("the connection to the API was cut: {error}")),
+            }
+            if self.is_answered()? {
+                taken += 1;
+                self.request = None;
+                self.flush()?;
+            }
+        }
+    }
+
+    fn is_answered(&mut self) -> Result<bool, String> {
+        let wrong = || "the server API does not answer as HTTP".to_owned();
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut response = httparse::Response::new(&mut headers);
+        let Ok(parsed) = response.parse(&self.answer) else { return Err(wrong()) };
+        let httparse::Status::Complete(start) = parsed else { return Ok(false) };
+        let length = response
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case("content-length"))
+            .and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok())
+            .ok_or("the server API's answer has no Content-Length")?;
+        let Some(body) = self.answer[start..].get(..length) else { return Ok(false) };
+        let status = response.code.unwrap_or(0);
+        let body = String::from_utf8_lossy(body);
+        if status != 200 || body.contains("\"error\"") {
+            return Err(format!("the server API answered {status}: {}", body.trim()));
+        }
+        self.answer.clear();
+        Ok(true)
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        if !self.is_connected {
+            return Ok(());
+        }
+        if self.request.is_none() {
+            self.request = self.waiting.pop_front().map(|request| (request, 0));
+        }
+        let Some((request, written)) = &mut self.request else { return Ok(()) };
+        while *written < request.len() {
+            match self.stream.write(&request[*written..]) {
+                Ok(count) => *written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(format!("the connection to the API was cut: {error}")),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! The processes of the generator: started, heard, told, and ended.
+//!
+//! Invariant: none of them outlives the command, since each ends with its standard input.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::pipe;
+use super::plan::{Note, Order};
+
+/// See the module.
+pub(crate) struct Crew {
+    members: Vec<Child>,
+    sender: Sender<(usize, Note)>,
+    notes: Receiver<(usize, Note)>,
+}
+
+impl Crew {
+    pub(crate) fn new() -> Crew {
+        let (sender, notes) = channel();
+        Crew { members: Vec::new(), sender, notes }
+    }
+
+    /// Starts a process of this kind with its plan.
+    pub(crate) fn start(&mut self, kind: &str, plan: &impl Serialize) -> anyhow::Result<u32> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(kind)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("a process of the generator cannot be started")?;
+        let (index, process) = (self.members.len(), child.id());
+        let out = child.stdout.take().expect("it is a pipe");
+        let sender = self.sender.clone();
+        self.members.push(child);
+        std::thread::spawn(move || {
+            let mut is_done = false;
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let Ok(note) = serde_json::from_str(&line) else { break };
+                is_done |= matches!(note, Note::Result(_));
+                let _ended = sender.send((index, note));
+            }
+            if !is_done {
+                let trouble = "a process of the generator ended early".to_owned();
+                let _ended = sender.send((index, Note::Trouble(trouble)));
+                let _ended = sender.send((index, Note::Result(Box::default())));
+            }
+        });
+        self.tell(index, plan);
+        Ok(process)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    fn tell(&mut self, index: usize, word: &impl Serialize) {
+        if let Some(pipe) = &mut self.members[index].stdin {
+            // Whoever is gone is heard of otherwise.
+            let _gone = writeln!(pipe, "{}", pipe::line(word));
+        }
+    }
+
+    pub(crate) fn tell_all(&mut self, order: &Order) {
+        (0..self.members.len()).for_each(|index| self.tell(index, order));
+    }
+
+    /// The next note, if there is one soon.
+    pub(crate) fn hear(&self, patience: Duration) -> Option<(usize, Note)> {
+        self.notes.recv_timeout(patience).ok()
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            drop(member.stdin.take());
+            // It may be in the middle of something, or have ended by itself.
+            let _ended = member.kill();
+            let _waited = member.wait();
+        }
+    }
+}

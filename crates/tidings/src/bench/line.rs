@@ -1,0 +1,338 @@
+//! One WebSocket connection of the generator: a socket that never blocks, and what the server says on it.
+//!
+//! Invariant: every publication of the generator is heard as a stamp, whatever else shares its message.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Socket, Type};
+use wire::protocol::{self, Codec, Command, PushEvent, Reply, ReplyBody, Request};
+use wire::websocket::Role;
+use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
+use wire::websocket::deflate::Inflater;
+use wire::websocket::encoder::{self, FrameKind};
+use wire::websocket::handshake::{ClientHandshake, ClientRequest};
+
+use super::plan::Target;
+use super::stamp::{Reader, Stamp};
+
+/// See the module.
+pub(crate) struct Line {
+    stream: TcpStream,
+    opening: Option<Box<Opening>>,
+    decoder: Decoder,
+    codec: Codec,
+    /// What the kernel has not taken yet.
+    out: Vec<u8>,
+}
+
+/// What a line needs until it is open.
+struct Opening {
+    is_connected: bool,
+    request: Vec<u8>,
+    handshake: ClientHandshake,
+    head: Vec<u8>,
+    /// Commands to send at once.
+    greeting: Vec<u8>,
+}
+
+/// What is heard.
+pub(crate) enum Heard {
+    /// The handshake is done.
+    Open,
+    Stamp(Stamp),
+    Reply(Reply),
+}
+
+/// What all lines of a process share.
+pub(crate) struct Desk {
+    buffer: Vec<u8>,
+    inflater: Inflater,
+    reader: Reader,
+    pub(crate) bytes: u64,
+}
+
+const MESSAGE_SIZE_MAX: u32 = 64 * 1024 * 1024;
+const RESPONSE_HEAD_MAX: usize = 16 * 1024;
+const EINPROGRESS: i32 = 115;
+
+impl Desk {
+    pub(crate) fn new() -> Desk {
+        let (inflater, reader) = (Inflater::default(), Reader::new());
+        Desk { buffer: vec![0; 256 * 1024], inflater, reader, bytes: 0 }
+    }
+}
+
+/// A socket on its way to the server, from this address where one is given.
+pub(crate) fn dial(to: SocketAddr, from: Option<IpAddr>) -> Result<TcpStream, String> {
+    let connect = || -> std::io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::from((from, 0)).into())?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        match socket.connect(&to.into()) {
+            Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
+            _ => Ok(TcpStream::from_std(socket.into())),
+        }
+    };
+    connect().map_err(|error| format!("cannot connect to {to}: {error}"))
+}
+
+/// Whether a socket that was dialled is connected by now.
+pub(crate) fn is_connected(stream: &TcpStream) -> std::io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl Line {
+    /// Dials; once open, it says these commands.
+    pub(crate) fn dial(
+        target: &Target,
+        from: Option<IpAddr>,
+        greeting: &[Command],
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Line, String> {
+        let mut stream = dial(target.address, from)?;
+        registry
+            .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
+            .map_err(|error| format!("the poller takes no more sockets: {error}"))?;
+        let (handshake, request) = ClientHandshake::new(ClientRequest {
+            host: &target.authority,
+            target: &target.path,
+            subprotocol: target.encoding.subprotocol(),
+            headers: &[],
+            key: crate::random().map_err(|error| error.to_string())?,
+        });
+        let codec = target.encoding.codec();
+        let mut opening = Opening {
+            is_connected: false,
+            request,
+            handshake,
+            head: Vec::new(),
+            greeting: Vec::new(),
+        };
+        if !greeting.is_empty() {
+            frame(codec, greeting, &mut opening.greeting);
+        }
+        let limits =
+            DecoderLimits { message_size: MESSAGE_SIZE_MAX, inflated_size: MESSAGE_SIZE_MAX };
+        let decoder = Decoder::new(Role::Client, limits, false);
+        Ok(Line { stream, opening: Some(Box::new(opening)), decoder, codec, out: Vec::new() })
+    }
+
+    /// Sends a command, as soon as the kernel takes it.
+    pub(crate) fn say(&mut self, command: Command) -> Result<(), String> {
+        frame(self.codec, &[command], &mut self.out);
+        self.flush()
+    }
+
+    /// The socket may be read or written.
+    pub(crate) fn handle(
+        &mut self,
+        desk: &mut Desk,
+        mut hear: impl FnMut(Heard),
+    ) -> Result<(), String> {
+        if let Some(opening) = &mut self.opening
+            && !opening.is_connected
+        {
+            match is_connected(&self.stream) {
+                Ok(true) => opening.is_connected = true,
+                Ok(false) => return Ok(()),
+                Err(error) => return Err(format!("cannot connect to the server: {error}")),
+            }
+            self.out = std::mem::take(&mut opening.request);
+        }
+        self.flush()?;
+        loop {
+            let count = match self.stream.read(&mut desk.buffer) {
+                Ok(0) => return Err("the server closed a connection without a word".to_owned()),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(format!("a connection was cut: {error}")),
+            };
+            desk.bytes += count as u64;
+            self.take(count, desk, &mut hear)?;
+            // A short read has emptied the socket; what comes later is an event of its own.
+            if count < desk.buffer.len() && self.opening.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        count: usize,
+        desk: &mut Desk,
+        hear: &mut impl FnMut(Heard),
+    ) -> Result<(), String> {
+        let Some(opening) = &mut self.opening else {
+            let Desk { buffer, inflater, reader, .. } = desk;
+            return self.decode(&mut buffer[..count], inflater, reader, hear);
+        };
+        opening.head.extend_from_slice(&desk.buffer[..count]);
+        let length = match opening.handshake.handle_response(&opening.head) {
+            Ok(Some(length)) => length,
+            Ok(None) if opening.head.len() > RESPONSE_HEAD_MAX => {
+                return Err("the server's answer to the handshake is too long".to_owned());
+            }
+            Ok(None) => return Ok(()),
+            Err(refused) => return Err(refused.to_string()),
+        };
+        let mut early = opening.head.split_off(length);
+        self.out.append(&mut opening.greeting);
+        self.opening = None;
+        hear(Heard::Open);
+        self.flush()?;
+        self.decode(&mut early, &mut desk.inflater, &desk.reader, hear)
+    }
+
+    fn decode(
+        &mut self,
+        mut input: &mut [u8],
+        inflater: &mut Inflater,
+        reader: &Reader,
+        hear: &mut impl FnMut(Heard),
+    ) -> Result<(), String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("the server speaks wrong: {error}");
+        while let Some(message) =
+            self.decoder.next(inflater, &mut input).map_err(|error| wrong(&error))?
+        {
+            match message {
+                Message::Text(payload) | Message::Binary(payload) => {
+                    for part in parts(self.codec, &payload) {
+                        if is_push(self.codec, part)
+                            && let Some(stamp) = reader.find(part)
+                        {
+                            hear(Heard::Stamp(stamp));
+                            continue;
+                        }
+                        let replies = protocol::decode_replies(self.codec, part);
+                        for reply in replies.map_err(|error| wrong(&error))? {
+                            self.handle_reply(reply, reader, hear)?;
+                        }
+                    }
+                }
+                Message::Ping(payload) => {
+                    encoder::client_frame(FrameKind::Pong, &payload, KEY, &mut self.out);
+                    self.flush()?;
+                }
+                Message::Pong(_) => {}
+                Message::Close(close) => {
+                    let (code, reason) = close.map_or((1005, String::new()), |close| {
+                        (close.code.number(), close.reason.to_string())
+                    });
+                    return Err(format!("the server closed a connection: {code} {reason}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_reply(
+        &mut self,
+        reply: Reply,
+        reader: &Reader,
+        hear: &mut impl FnMut(Heard),
+    ) -> Result<(), String> {
+        match &reply.body {
+            ReplyBody::Ping => return self.say(Command { id: 0, request: Request::Pong }),
+            ReplyBody::Error(error) => {
+                return Err(format!("the server refused: {} ({})", error.message, error.code));
+            }
+            ReplyBody::Push(push) => match &push.event {
+                PushEvent::Publication(publication) => {
+                    if let Some(stamp) = reader.find(&publication.data) {
+                        hear(Heard::Stamp(stamp));
+                    }
+                    return Ok(());
+                }
+                PushEvent::Unsubscribe { code, reason } => {
+                    return Err(format!("the server ended a subscription: {code} {reason}"));
+                }
+                PushEvent::Disconnect { code, reason, .. } => {
+                    return Err(format!("the server closed a connection: {code} {reason}"));
+                }
+                _ => return Ok(()),
+            },
+            _ => {}
+        }
+        hear(Heard::Reply(reply));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        while !self.out.is_empty() {
+            match self.stream.write(&self.out) {
+                Ok(count) => drop(self.out.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("a connection was cut: {error}")),
+            }
+        }
+        if self.out.capacity() > 0 && self.opening.is_some() {
+            self.out = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+/// Masks keep proxies from being fooled; between a generator and its server nobody is.
+const KEY: [u8; 4] = *b"mask";
+
+fn frame(codec: Codec, commands: &[Command], out: &mut Vec<u8>) {
+    let mut payload = Vec::new();
+    for command in commands {
+        protocol::encode_command(codec, command, &mut payload);
+    }
+    let kind = if codec == Codec::Json { FrameKind::Text } else { FrameKind::Binary };
+    encoder::client_frame(kind, &payload, KEY, out);
+}
+
+/// The replies of one message, each still encoded as a message of its own.
+fn parts(codec: Codec, mut message: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if message.is_empty() {
+            return None;
+        }
+        let length = match codec {
+            Codec::Json => memchr::memchr(b'\n', message).map(|at| at + 1),
+            Codec::Protobuf => prefix(message).map(|(start, length)| start.saturating_add(length)),
+        };
+        // What is cut short is left for the decoder to refuse.
+        let (part, rest) = message.split_at(length.unwrap_or(message.len()).min(message.len()));
+        message = rest;
+        Some(part)
+    })
+}
+
+fn is_push(codec: Codec, part: &[u8]) -> bool {
+    match codec {
+        Codec::Json => part.starts_with(b"{\"push\":"),
+        // Field 4, with a length.
+        Codec::Protobuf => prefix(part).is_some_and(|(start, _)| part.get(start) == Some(&0x22)),
+    }
+}
+
+/// A length as a varint: how many bytes it has, and its value.
+fn prefix(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(5).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((index + 1, value));
+        }
+    }
+    None
+}

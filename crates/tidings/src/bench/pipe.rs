@@ -1,0 +1,28 @@
+//! Lines of JSON between the command and its processes, on standard input and output.
+
+use std::io::{BufRead as _, Write as _};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::plan::Note;
+
+/// The next word of the command; `None` when it is gone.
+pub(crate) fn hear<T: DeserializeOwned>() -> anyhow::Result<Option<T>> {
+    let mut line = String::new();
+    match std::io::stdin().lock().read_line(&mut line)? {
+        0 => Ok(None),
+        _ => Ok(Some(serde_json::from_str(&line).context("the command speaks wrong")?)),
+    }
+}
+
+/// Says something to the command; when that is gone, its next word will be missing.
+pub(crate) fn say(note: &Note) {
+    let mut out = std::io::stdout().lock();
+    let _gone = writeln!(out, "{}", line(note)).and_then(|()| out.flush());
+}
+
+pub(crate) fn line(word: &impl Serialize) -> String {
+    serde_json::to_string(word).expect("plans and notes are JSON")
+}

@@ -1,0 +1,207 @@
+//! What a process of the generator is to do, and the words between it and the command: lines of JSON, plan and orders
+//! in, notes out.
+//!
+//! Invariant: a plan is complete; a process asks nobody else what to do.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use wire::protocol::Codec;
+
+use super::tally::Tally;
+
+/// What one process does. Clients, channels and streams have numbers that hold for the whole run: client `n` listens to
+/// channel `n / per_channel`, stream `s` is published into channel `s / streams_per_channel`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) target: Target,
+    /// First client of this process.
+    pub(crate) first_client: u32,
+    pub(crate) clients: u32,
+    pub(crate) per_channel: u32,
+    pub(crate) streams_per_channel: u32,
+    /// First stream that this process publishes.
+    pub(crate) first_stream: u32,
+    pub(crate) streams: u32,
+    pub(crate) voice: Voice,
+    pub(crate) load: Load,
+    pub(crate) size: u32,
+    pub(crate) duration_ms: u64,
+    /// Time between two samples.
+    pub(crate) sample_ms: u64,
+}
+
+/// Where the server is, and how it is spoken to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    /// Value of the `Host` header.
+    pub(crate) authority: String,
+    /// Path and query.
+    pub(crate) path: String,
+    pub(crate) encoding: Encoding,
+    pub(crate) admission: Admission,
+    /// Beginning of all channel names.
+    pub(crate) channel: String,
+    /// Nothing follows the WebSocket handshake: no session, no subscription.
+    pub(crate) is_bare: bool,
+}
+
+/// The codec's name in arguments and plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Encoding {
+    Json,
+    Protobuf,
+}
+
+/// How clients show who they are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Admission {
+    Anonymous,
+    /// All with the same token.
+    Token(String),
+    /// Each with one of its own, signed (HS256) with this.
+    Secret(String),
+}
+
+/// Who publishes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Voice {
+    /// The server API, over connections that stay.
+    Api { address: SocketAddr, authority: String, path: String, key: String, connections: u32 },
+    /// One client that only publishes.
+    Publisher,
+    /// Client `n` publishes stream `n`.
+    Members,
+    /// Not this process.
+    Nobody,
+}
+
+/// When it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Load {
+    /// Never.
+    Hold,
+    /// So many a second in all, at times that are fixed beforehand.
+    Rate(f64),
+    /// As fast as so many are on their way at once.
+    Window(u32),
+}
+
+/// What a process that only sends does: the limit that everything is compared with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RawPlan {
+    pub(crate) receivers: u32,
+    /// Messages a second; 0 for as many as go out.
+    pub(crate) rate: f64,
+    pub(crate) size: u32,
+    pub(crate) duration_ms: u64,
+    pub(crate) encoding: Encoding,
+    pub(crate) channel: String,
+    /// Core to stay on.
+    pub(crate) core: Option<u32>,
+}
+
+/// What the command says to its processes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Begin at this time.
+    Go(u64),
+    /// So many publications were made, by stream.
+    Expect(Vec<(u32, u64)>),
+    /// Something broke: tell what you have.
+    Stop,
+}
+
+/// What a process says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Note {
+    /// It takes connections here.
+    Listening(SocketAddr),
+    /// So many clients are live.
+    Gathered(u32),
+    /// All clients are live.
+    Ready,
+    /// So far.
+    Sample { deliveries: u64, published: u64 },
+    /// So many publications were made, by stream; there will be no more.
+    Published(Vec<(u32, u64)>),
+    /// Something broke.
+    Trouble(String),
+    /// The last word.
+    Result(Box<Tally>),
+}
+
+impl Encoding {
+    pub(crate) fn codec(self) -> Codec {
+        match self {
+            Encoding::Json => Codec::Json,
+            Encoding::Protobuf => Codec::Protobuf,
+        }
+    }
+
+    pub(crate) fn subprotocol(self) -> &'static str {
+        match self {
+            Encoding::Json => "centrifuge-json",
+            Encoding::Protobuf => "centrifuge-protobuf",
+        }
+    }
+}
+
+impl Target {
+    pub(crate) fn channel_name(&self, channel: u32) -> String {
+        format!("{}-{channel}", self.channel)
+    }
+}
+
+impl Plan {
+    pub(crate) fn channel_of_client(&self, client: u32) -> u32 {
+        client / self.per_channel.max(1)
+    }
+
+    pub(crate) fn channel_of_stream(&self, stream: u32) -> u32 {
+        stream / self.streams_per_channel.max(1)
+    }
+
+    /// Clients of this process that listen to a channel.
+    pub(crate) fn listeners(&self, channel: u32) -> u32 {
+        let (first, end) = (self.first_client, self.first_client + self.clients);
+        let begin = channel.saturating_mul(self.per_channel);
+        let until = begin.saturating_add(self.per_channel);
+        until.min(end).saturating_sub(begin.max(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_counted_where_processes_meet() {
+        let plan = Plan {
+            target: Target {
+                address: ([127, 0, 0, 1], 1).into(),
+                authority: String::new(),
+                path: String::new(),
+                encoding: Encoding::Json,
+                admission: Admission::Anonymous,
+                channel: String::new(),
+                is_bare: false,
+            },
+            first_client: 5,
+            clients: 10,
+            per_channel: 10,
+            streams_per_channel: 1,
+            first_stream: 0,
+            streams: 0,
+            voice: Voice::Nobody,
+            load: Load::Hold,
+            size: 64,
+            duration_ms: 1,
+            sample_ms: 1,
+        };
+        let listeners: Vec<u32> = (0..3).map(|channel| plan.listeners(channel)).collect();
+        assert_eq!(listeners, [5, 5, 0]);
+    }
+}

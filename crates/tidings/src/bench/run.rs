@@ -1,0 +1,283 @@
+//! One run: gathers, gives the signal, listens, and adds everything up.
+//!
+//! Invariant: whatever breaks is told once, and what was measured until then is kept.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use server::config;
+
+use super::arguments::Scenario;
+use super::clock;
+use super::crew::Crew;
+use super::gauge::{self, Processor};
+use super::plan::{Note, Order, Voice};
+use super::report::{Generator, Memory, Quantiles, Report, Sample, Server};
+use super::shape::{self, Shape};
+use super::tally::Tally;
+
+/// Time for the signal to reach all processes.
+const HEAD_START_NS: u64 = 50_000_000;
+/// Nothing is heard for so long: something hangs.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Lateness of the generator that puts its numbers in doubt.
+const LATE_MAX_US: f64 = 5_000.0;
+/// Part of a core from which on the generator is the bottleneck.
+const BUSY_MAX: f64 = 0.95;
+
+struct Run {
+    crew: Crew,
+    process: Option<u32>,
+    begin: u64,
+    /// Deliveries and publications so far, by process.
+    counts: Vec<(u64, u64)>,
+    last: (u64, u64, Option<Processor>),
+    samples: Vec<Sample>,
+    published: Vec<(u32, u64)>,
+    publishers: usize,
+    tally: Tally,
+    results: usize,
+    troubles: Vec<String>,
+}
+
+/// Runs a scenario to its end.
+pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
+    let given = scenario.arguments();
+    let duration_ms = config::parse_duration_ms(&given.duration)
+        .with_context(|| format!("--duration {}: expected a time such as 10s", given.duration))?;
+    if !(100..=86_400_000).contains(&duration_ms) {
+        bail!("--duration must be from 100ms to 24h");
+    }
+    let shape = Shape::of(scenario)?;
+    let mut crew = Crew::new();
+    let mut process = given.server_pid;
+    let mut target = shape::target(given)?;
+    if let Scenario::Raw(_) = scenario {
+        process = Some(crew.start("bench-raw", &shape::raw_plan(given, duration_ms))?);
+        target.address = listening(&crew)?;
+        target.is_bare = true;
+    }
+    let voice = shape::voice(scenario, &target)?;
+    let before = process.map(|process| gauge::memory(&process.to_string())).transpose()?;
+    let plans = shape.plans(scenario, &target, &voice, duration_ms)?;
+    for plan in &plans {
+        crew.start("bench-worker", plan)?;
+    }
+    let mut run = Run::new(crew, process);
+    run.gather(shape.clients());
+    let after = process.and_then(|process| gauge::memory(&process.to_string()).ok());
+    let spent = run.measure(shape::sample_ms(duration_ms), duration_ms);
+    let memory = before.map(|before| Memory { before, after: after.unwrap_or(before) });
+    let seconds = run.seconds(duration_ms, matches!(voice, Voice::Nobody) && !target.is_bare);
+    let server = match (process, spent, memory) {
+        (Some(process), Some((spent, wall)), Some(memory)) => {
+            Some(Server::of(process, spent, memory, (shape.clients(), wall), &run.tally))
+        }
+        _ => None,
+    };
+    let url = if target.is_bare { target.address.to_string() } else { given.url.clone() };
+    Ok(run.report(scenario, shape, (url, seconds), server))
+}
+
+/// Where the sending process of `raw` takes connections.
+fn listening(crew: &Crew) -> anyhow::Result<std::net::SocketAddr> {
+    match crew.hear(SILENCE) {
+        Some((_, Note::Listening(address))) => Ok(address),
+        Some((_, Note::Trouble(trouble))) => bail!(trouble),
+        _ => bail!("the sending process says nothing"),
+    }
+}
+
+impl Run {
+    fn new(crew: Crew, process: Option<u32>) -> Run {
+        let counts = vec![(0, 0); crew.count()];
+        Run {
+            crew,
+            process,
+            begin: 0,
+            counts,
+            last: (0, 0, None),
+            samples: Vec::new(),
+            published: Vec::new(),
+            publishers: 0,
+            tally: Tally::default(),
+            results: 0,
+            troubles: Vec::new(),
+        }
+    }
+
+    /// Waits until all clients are live.
+    fn gather(&mut self, clients: u32) {
+        let mut live = vec![0; self.crew.count()];
+        let mut ready = 0;
+        while ready < self.crew.count() && self.troubles.is_empty() {
+            match self.crew.hear(SILENCE) {
+                Some((_, Note::Ready)) => ready += 1,
+                Some((index, Note::Gathered(count))) => {
+                    live[index] = count;
+                    progress(&format!("{} of {clients} connected", live.iter().sum::<u32>()));
+                }
+                Some((index, note)) => self.handle(index, note),
+                None => self.handle_trouble("the server does not answer".to_owned()),
+            }
+        }
+    }
+
+    /// From the signal to the last result; what the server used meanwhile, and the seconds it took.
+    fn measure(&mut self, sample_ms: u64, duration_ms: u64) -> Option<(gauge::Spent, f64)> {
+        let processor = |process: Option<u32>| Processor::of(&process?.to_string()).ok();
+        self.begin = clock::now() + HEAD_START_NS;
+        if self.troubles.is_empty() {
+            self.crew.tell_all(&Order::Go(self.begin));
+        }
+        let before = processor(self.process);
+        let (began, mut after, mut ended) = (clock::now(), before, clock::now());
+        self.last = (began, 0, before);
+        let silence_ns = SILENCE.as_nanos() as u64 + duration_ms * 1_000_000;
+        while self.results < self.crew.count() {
+            if let Some((index, note)) = self.crew.hear(Duration::from_millis(sample_ms)) {
+                self.handle(index, note);
+            }
+            let now = clock::now();
+            if now - self.last.0 >= sample_ms * 1_000_000 || self.results == self.crew.count() {
+                let current = processor(self.process);
+                self.sample(now, current);
+                if current.is_some() {
+                    (after, ended) = (current, now);
+                }
+            }
+            if now > began + silence_ns {
+                self.handle_trouble("a process of the generator does not answer".to_owned());
+                break;
+            }
+        }
+        clear_progress();
+        let seconds = (ended - began) as f64 / 1e9;
+        Some((after?.since(before?), seconds.max(0.001)))
+    }
+
+    fn handle(&mut self, index: usize, note: Note) {
+        match note {
+            Note::Sample { deliveries, published } => self.counts[index] = (deliveries, published),
+            Note::Published(streams) => {
+                self.published.extend(streams);
+                self.publishers += 1;
+                if self.publishers == self.crew.count() {
+                    self.crew.tell_all(&Order::Expect(std::mem::take(&mut self.published)));
+                }
+            }
+            Note::Trouble(trouble) => self.handle_trouble(trouble),
+            Note::Result(tally) => {
+                self.counts[index] = (tally.deliveries, tally.published);
+                self.tally.add(&tally);
+                self.results += 1;
+            }
+            Note::Listening(_) | Note::Gathered(_) | Note::Ready => {}
+        }
+    }
+
+    /// The first trouble ends the run; what follows from it is not told.
+    fn handle_trouble(&mut self, trouble: String) {
+        if self.troubles.is_empty() {
+            self.troubles.push(trouble);
+            self.crew.tell_all(&Order::Stop);
+        }
+    }
+
+    fn sample(&mut self, now: u64, current: Option<Processor>) {
+        let deliveries: u64 = self.counts.iter().map(|(deliveries, _)| deliveries).sum();
+        let published: u64 = self.counts.iter().map(|(_, published)| published).sum();
+        let (last, last_deliveries, last_processor) = self.last;
+        let nanoseconds = (now - last).max(1) as f64;
+        let rate = deliveries.saturating_sub(last_deliveries) as f64 * 1e9 / nanoseconds;
+        let busy = current.zip(last_processor);
+        let busy = busy.map(|(current, last)| current.since(last).total_ns / nanoseconds);
+        self.samples.push(Sample {
+            at_seconds: now.saturating_sub(self.begin) as f64 / 1e9,
+            deliveries_per_second: rate,
+            server_busy: busy,
+        });
+        self.last = (now, deliveries, current);
+        let busy = busy
+            .map_or_else(String::new, |busy| format!(", server {:.0} % of a core", busy * 100.0));
+        progress(&format!("{published} published, {deliveries} delivered, {rate:.0} / s{busy}"));
+    }
+
+    /// How long it ran: to the last delivery, where there were any.
+    fn seconds(&self, duration_ms: u64, is_silent: bool) -> f64 {
+        let planned = duration_ms as f64 / 1e3;
+        match self.tally.took_ns as f64 / 1e9 {
+            _ if is_silent => planned,
+            took => took.max(0.001),
+        }
+    }
+
+    fn report(
+        self,
+        scenario: &Scenario,
+        shape: Shape,
+        (url, seconds): (String, f64),
+        server: Option<Server>,
+    ) -> Report {
+        let Run { crew, samples, tally, troubles, .. } = self;
+        let given = scenario.arguments();
+        let deliveries = tally.deliveries.max(1) as f64;
+        let raws = usize::from(matches!(scenario, Scenario::Raw(_)));
+        let generator = Generator {
+            processes: crew.count() - raws,
+            busiest: tally.pressed_most_ns as f64 / 1e9 / seconds,
+            ns_per_delivery: tally.processor_ns as f64 / deliveries,
+        };
+        let late = Quantiles::of(&tally.late);
+        let mut warnings = Vec::new();
+        if generator.busiest > BUSY_MAX {
+            warnings.push(
+                "the generator used, or waited for, a whole core: the server may be faster than it can show; use --workers"
+                    .to_owned(),
+            );
+        }
+        if late.count > 0 && late.p99_us > LATE_MAX_US {
+            let late = super::report::time(late.p99_us);
+            warnings
+                .push(format!("the generator sent late: 1 % of its messages by {late} or more"));
+        }
+        Report {
+            scenario: scenario.name(),
+            url,
+            codec: given.codec,
+            channels: shape.channels,
+            connections: shape.clients(),
+            size: given.size,
+            seconds,
+            is_complete: troubles.is_empty(),
+            troubles,
+            warnings,
+            published: tally.published,
+            deliveries: tally.deliveries,
+            deliveries_per_second: tally.deliveries as f64 / seconds,
+            bytes_per_delivery: tally.bytes as f64 / deliveries,
+            faults: tally.faults,
+            latency: Quantiles::of(&tally.latency),
+            last_receiver: Quantiles::of(&tally.last),
+            late,
+            joining: Quantiles::of(&tally.joining),
+            generator,
+            server,
+            samples,
+            latency_classes: tally.latency.classes(1.3),
+        }
+    }
+}
+
+/// One line that is written over by the next, where somebody watches.
+fn progress(text: &str) {
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        let _gone = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+    }
+}
+
+fn clear_progress() {
+    progress("");
+}

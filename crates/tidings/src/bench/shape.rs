@@ -1,0 +1,212 @@
+//! From a scenario to the plans of its processes.
+//!
+//! Invariant: together the plans hold every client and every stream once, and no process needs more descriptors than
+//! it may have.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use anyhow::{Context as _, bail};
+
+use super::arguments::{Arguments, PublishBy, Scenario};
+use super::plan::{Admission, Load, Plan, RawPlan, Target, Voice};
+use super::stamp::SIZE_MIN;
+
+/// What a scenario comes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Shape {
+    pub(crate) channels: u32,
+    pub(crate) per_channel: u32,
+    streams_per_channel: u32,
+    load: Load,
+}
+
+/// Descriptors of a process that are no clients.
+const DESCRIPTORS_BESIDES: u64 = 64;
+
+impl Shape {
+    pub(crate) fn of(scenario: &Scenario) -> anyhow::Result<Shape> {
+        let given = scenario.arguments();
+        let Arguments { connections, subscribers, channels, rate, window, .. } = *given;
+        let rate_load = Load::Rate(rate);
+        let (channels, per_channel, streams_per_channel, load) = match scenario {
+            Scenario::Idle(_) => (connections, 1, 0, Load::Hold),
+            Scenario::Fanout(_) => (1, subscribers, 1, rate_load),
+            Scenario::Rooms(_) => (channels, subscribers, subscribers, rate_load),
+            Scenario::Direct(_) => (connections, 1, 1, rate_load),
+            Scenario::Saturate(_) => (channels, subscribers, 1, Load::Window(window)),
+            Scenario::Raw(_) => (1, subscribers, 1, Load::Hold),
+        };
+        let clients = channels.checked_mul(per_channel).context("too many clients")?;
+        if clients == 0 || clients > 1_000_000 {
+            bail!("between 1 and 1,000,000 clients are possible, not {clients}");
+        }
+        if !rate.is_finite() || rate < 0.0 || (rate == 0.0 && load == rate_load) {
+            bail!("--rate must be above 0");
+        }
+        if load == Load::Window(0) {
+            bail!("--window must be above 0");
+        }
+        if !(SIZE_MIN..=1 << 20).contains(&given.size) {
+            bail!("--size must be from {SIZE_MIN} (what tells publications apart) to 1048576");
+        }
+        Ok(Shape { channels, per_channel, streams_per_channel, load })
+    }
+
+    pub(crate) fn clients(&self) -> u32 {
+        self.channels * self.per_channel
+    }
+
+    /// How many processes it takes.
+    fn workers(&self, given: &Arguments) -> anyhow::Result<u32> {
+        let limit = rlimit::increase_nofile_limit(u64::MAX)?;
+        let besides = DESCRIPTORS_BESIDES + u64::from(given.api_connections);
+        let most = limit.saturating_sub(besides).max(1);
+        let least = u32::try_from(u64::from(self.clients()).div_ceil(most))?;
+        // A closed loop sees its completions only where all of a channel's clients are.
+        let splits = matches!(self.load, Load::Window(_));
+        let workers = given.workers.unwrap_or(least).clamp(1, self.clients());
+        let workers = if splits { workers.min(self.channels) } else { workers };
+        if workers < least {
+            let needed = u64::from(self.clients().div_ceil(workers)) + besides;
+            bail!(
+                "{workers} process(es) would need {needed} descriptors each, but may have {limit}: \
+                 use --workers {least}, or raise the limit (ulimit -n)"
+            );
+        }
+        Ok(workers)
+    }
+
+    /// The plans, one for each process.
+    pub(crate) fn plans(
+        &self,
+        scenario: &Scenario,
+        target: &Target,
+        voice: &Voice,
+        duration_ms: u64,
+    ) -> anyhow::Result<Vec<Plan>> {
+        let given = scenario.arguments();
+        let workers = self.workers(given)?;
+        let by_channel = matches!(self.load, Load::Window(_));
+        let units = if by_channel { self.channels } else { self.clients() };
+        let unit = if by_channel { self.per_channel } else { 1 };
+        let bound = |worker: u32| share(units, worker, workers) * unit;
+        let mut plans = Vec::new();
+        for worker in 0..workers {
+            let (first, end) = (bound(worker), bound(worker + 1));
+            let streams = self.channels * self.streams_per_channel;
+            let is_silent = target.is_bare || self.streams_per_channel == 0;
+            let (first_stream, streams_end) = match voice {
+                _ if is_silent => (0, 0),
+                Voice::Members => (first, end),
+                _ if by_channel => (first / self.per_channel, end / self.per_channel),
+                _ if worker == 0 => (0, streams),
+                _ => (0, 0),
+            };
+            let streams_here = streams_end - first_stream;
+            plans.push(Plan {
+                target: target.clone(),
+                first_client: first,
+                clients: end - first,
+                per_channel: self.per_channel,
+                streams_per_channel: self.streams_per_channel.max(u32::from(target.is_bare)),
+                first_stream,
+                streams: streams_here,
+                voice: if streams_here > 0 { voice.clone() } else { Voice::Nobody },
+                load: self.load.part(streams_here, streams.max(1)),
+                size: given.size,
+                duration_ms,
+                sample_ms: sample_ms(duration_ms),
+            });
+        }
+        Ok(plans)
+    }
+}
+
+impl Load {
+    /// What falls to so many of all streams.
+    fn part(self, streams: u32, of: u32) -> Load {
+        let part = f64::from(streams) / f64::from(of);
+        match self {
+            _ if streams == 0 => Load::Hold,
+            Load::Hold => Load::Hold,
+            Load::Rate(rate) => Load::Rate(rate * part),
+            Load::Window(window) => {
+                Load::Window(((f64::from(window) * part).round() as u32).max(1))
+            }
+        }
+    }
+}
+
+/// Where the part of a worker begins.
+fn share(units: u32, worker: u32, workers: u32) -> u32 {
+    let begin = u64::from(units) * u64::from(worker) / u64::from(workers);
+    u32::try_from(begin).expect("a part is no more than the whole")
+}
+
+/// Some 60 samples, but none shorter than can be seen.
+pub(crate) fn sample_ms(duration_ms: u64) -> u64 {
+    (duration_ms / 60).clamp(100, 1000)
+}
+
+/// The server that clients connect to.
+pub(crate) fn target(given: &Arguments) -> anyhow::Result<Target> {
+    let (address, authority, path) = url(&given.url, "ws")?;
+    let path = if path.is_empty() { "/connection/websocket".to_owned() } else { path };
+    let admission = match (&given.token, &given.token_secret) {
+        (Some(token), _) => Admission::Token(token.clone()),
+        (None, Some(secret)) => Admission::Secret(secret.clone()),
+        (None, None) => Admission::Anonymous,
+    };
+    let (encoding, channel) = (given.codec, given.channel.clone());
+    if channel.contains(['"', '\\']) || channel.chars().any(char::is_control) {
+        bail!("--channel {channel}: a name without quotes and backslashes is needed");
+    }
+    Ok(Target { address, authority, path, encoding, admission, channel, is_bare: false })
+}
+
+/// Who publishes.
+pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voice> {
+    let given = scenario.arguments();
+    let by_default = if given.api_key.is_some() { PublishBy::Api } else { PublishBy::Client };
+    match (scenario, given.publish_by.unwrap_or(by_default)) {
+        (Scenario::Idle(_) | Scenario::Raw(_), _) => Ok(Voice::Nobody),
+        (Scenario::Rooms(_), _) => Ok(Voice::Members),
+        (_, PublishBy::Client) => Ok(Voice::Publisher),
+        (_, PublishBy::Api) => {
+            let beside = format!("http://{}/api", target.authority);
+            let address = given.api_url.as_deref().unwrap_or(&beside);
+            let (address, authority, path) = url(address, "http")?;
+            let path = path.trim_end_matches('/').to_owned();
+            let key = given.api_key.clone().unwrap_or_default();
+            let connections = given.api_connections.clamp(1, 1000);
+            Ok(Voice::Api { address, authority, path, key, connections })
+        }
+    }
+}
+
+pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> RawPlan {
+    RawPlan {
+        receivers: given.subscribers,
+        rate: given.rate,
+        size: given.size,
+        duration_ms,
+        encoding: given.codec,
+        channel: given.channel.clone(),
+        core: given.raw_core,
+    }
+}
+
+/// Address, authority and path of a URL.
+fn url(url: &str, scheme: &str) -> anyhow::Result<(SocketAddr, String, String)> {
+    let rest = url
+        .strip_prefix(scheme)
+        .and_then(|rest| rest.strip_prefix("://"))
+        .with_context(|| format!("{url}: expected an address that begins with {scheme}://"))?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    let full = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+    let mut addresses =
+        full.to_socket_addrs().with_context(|| format!("{authority} has no address"))?;
+    let address = addresses.next().with_context(|| format!("{authority} has no address"))?;
+    Ok((address, authority.to_owned(), path.to_owned()))
+}

@@ -1,0 +1,81 @@
+//! What a publication of the generator carries: which one it is, and when it was to be sent. It stands in the payload
+//! as a JSON string, so that both codecs carry the same bytes.
+//!
+//! Invariant: a stamp is found by its mark wherever it stands, and reads as it was written.
+
+use memchr::memmem::Finder;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) stream: u32,
+    /// Number within the stream, from 0.
+    pub(crate) number: u64,
+    /// Planned time of sending.
+    pub(crate) planned: u64,
+}
+
+const MARK: &[u8] = b"~bench:";
+const DIGITS: usize = 8 + 12 + 16;
+
+/// Bytes of the smallest payload.
+pub(crate) const SIZE_MIN: u32 = (MARK.len() + DIGITS + 2) as u32;
+
+impl Stamp {
+    /// Appends a payload of so many bytes.
+    pub(crate) fn write(self, size: u32, out: &mut Vec<u8>) {
+        let Stamp { stream, number, planned } = self;
+        let end = out.len() + size.max(SIZE_MIN) as usize;
+        out.push(b'"');
+        out.extend_from_slice(MARK);
+        out.extend_from_slice(format!("{stream:08x}{number:012x}{planned:016x}").as_bytes());
+        out.resize(end - 1, b'.');
+        out.push(b'"');
+    }
+}
+
+/// Finds stamps.
+pub(crate) struct Reader(Finder<'static>);
+
+impl Reader {
+    pub(crate) fn new() -> Reader {
+        Reader(Finder::new(MARK))
+    }
+
+    /// The first stamp in these bytes.
+    pub(crate) fn find(&self, bytes: &[u8]) -> Option<Stamp> {
+        let digits = self.0.find(bytes)? + MARK.len();
+        let digits = bytes.get(digits..digits + DIGITS)?;
+        Some(Stamp {
+            stream: u32::try_from(hexadecimal(&digits[..8])?).ok()?,
+            number: hexadecimal(&digits[8..20])?,
+            planned: hexadecimal(&digits[20..])?,
+        })
+    }
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |value: u64, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(value << 4 | u64::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_reads_as_it_was_written() {
+        let stamp = Stamp { stream: 7, number: 1 << 40, planned: u64::MAX };
+        for size in [0, SIZE_MIN, 128] {
+            let mut payload = b"{\"data\":".to_vec();
+            stamp.write(size, &mut payload);
+            assert_eq!(payload.len() - 8, size.max(SIZE_MIN) as usize);
+            assert!(wire::protocol::is_json(&payload[8..]));
+            assert_eq!(Reader::new().find(&payload), Some(stamp));
+            payload.truncate(30);
+            assert_eq!(Reader::new().find(&payload), None);
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! A process full of clients: one thread, one poller. It gathers its clients, publishes what its plan says at the times
+//! that its plan says, and checks everything that comes.
+//!
+//! Invariant: the planned time of a publication never depends on what happened before, except in a closed loop.
+
+use std::io::BufRead as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use mio::{Events, Poll, Token, Waker};
+use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
+use wire::protocol::{
+    Command, ConnectRequest, PublishRequest, ReplyBody, Request, SubscribeRequest,
+};
+
+use super::caller::Caller;
+use super::clock::{self, Alarm};
+use super::gauge::Processor;
+use super::ledger::Ledger;
+use super::line::{Desk, Heard, Line};
+use super::pace::Pace;
+use super::pipe;
+use super::plan::{Admission, Load, Note, Order, Plan, Target, Voice};
+use super::rounds::Rounds;
+use super::stamp::Stamp;
+use super::tally::Tally;
+
+const WAKE: Token = Token(usize::MAX);
+const ALARM: Token = Token(usize::MAX - 1);
+const PUBLISHER: Token = Token(usize::MAX - 2);
+/// Callers count from here.
+const CALLERS: usize = usize::MAX / 2;
+
+/// Clients that are on their way to the server at once.
+const DIALLING_MAX: u32 = 256;
+/// Clients from one loopback address, well below the ports that there are.
+const CLIENTS_PER_ADDRESS: u32 = 10_000;
+/// Events between two looks at what is due.
+const EVENTS_PER_LOOK: usize = 64;
+/// Without a delivery for so long, what is missing is lost.
+const PATIENCE_NS: u64 = 3_000_000_000;
+
+/// Runs such a process.
+pub(crate) fn worker() -> anyhow::Result<ExitCode> {
+    let plan: Plan = pipe::hear()?.context("there is no plan")?;
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let mut worker = Worker::new(plan)?;
+    if let Err(trouble) = worker.run() {
+        pipe::say(&Note::Trouble(trouble));
+    }
+    worker.report();
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Worker {
+    plan: Plan,
+    poll: Poll,
+    alarm: Alarm,
+    orders: Receiver<Order>,
+    desk: Desk,
+    clients: Vec<Client>,
+    callers: Vec<Caller>,
+    publisher: Option<(Line, bool)>,
+    gathering: Gathering,
+    pace: Option<Pace>,
+    rounds: Vec<Rounds>,
+    /// Publications made, by stream of this process.
+    numbers: Vec<u64>,
+    answered: u64,
+    expected: Option<Vec<u64>>,
+    tally: Tally,
+    run: Option<Run>,
+    next_sample: u64,
+}
+
+struct Client {
+    line: Line,
+    ledger: Ledger,
+    dialled: u64,
+    is_live: bool,
+}
+
+#[derive(Default)]
+struct Gathering {
+    live: u32,
+    is_told: bool,
+}
+
+/// What is known since the start.
+struct Run {
+    begin: u64,
+    end: u64,
+    processor: Processor,
+    last_delivery: u64,
+    is_published: bool,
+}
+
+impl Worker {
+    fn new(plan: Plan) -> anyhow::Result<Worker> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
+        let (sender, orders) = channel();
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                let Ok(order) = serde_json::from_str(&line) else { break };
+                let _ended = sender.send(order);
+                let _ended = waker.wake();
+            }
+            drop(sender);
+            let _ended = waker.wake();
+        });
+        // Rounds are counted for all streams that its clients may hear.
+        let channels = match plan.clients {
+            0 => 0,
+            clients => plan.channel_of_client(plan.first_client + clients - 1) + 1,
+        };
+        let rounds = (0..channels * plan.streams_per_channel).map(|_| Rounds::default()).collect();
+        Ok(Worker {
+            poll,
+            alarm,
+            orders,
+            desk: Desk::new(),
+            clients: Vec::with_capacity(plan.clients as usize),
+            callers: Vec::new(),
+            publisher: None,
+            gathering: Gathering::default(),
+            pace: None,
+            rounds,
+            numbers: vec![0; plan.streams as usize],
+            answered: 0,
+            expected: None,
+            tally: Tally::default(),
+            run: None,
+            next_sample: 0,
+            plan,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        self.dial_voice()?;
+        let mut events = Events::with_capacity(1024);
+        let sample = Duration::from_millis(self.plan.sample_ms.max(1));
+        loop {
+            self.gather()?;
+            match self.poll.poll(&mut events, Some(sample)) {
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                    return Err(format!("the poller fails: {error}"));
+                }
+                _ => {}
+            }
+            for (index, event) in events.iter().enumerate() {
+                self.handle(event.token())?;
+                if index % EVENTS_PER_LOOK == EVENTS_PER_LOOK - 1 {
+                    self.publish_due()?;
+                }
+            }
+            self.publish_due()?;
+            if self.is_over() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Orders, samples and what follows from the time; whether nothing more is to come.
+    fn is_over(&mut self) -> bool {
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::Go(at)) => self.begin(at),
+                Ok(Order::Expect(streams)) => {
+                    let count = streams.iter().map(|(stream, _)| stream + 1).max().unwrap_or(0);
+                    let mut expected = vec![0; count as usize];
+                    for (stream, number) in streams {
+                        expected[stream as usize] = number;
+                    }
+                    self.expected = Some(expected);
+                }
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return true,
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        let now = clock::now();
+        let Some(run) = &mut self.run else { return false };
+        if now >= self.next_sample {
+            let (deliveries, published) = (self.tally.deliveries, self.tally.published);
+            pipe::say(&Note::Sample { deliveries, published });
+            self.next_sample = now + self.plan.sample_ms * 1_000_000;
+        }
+        let is_answered = self.answered >= self.tally.published;
+        if now >= run.end && !run.is_published && is_answered {
+            run.is_published = true;
+            let numbers = (self.plan.first_stream..).zip(self.numbers.iter().copied());
+            pipe::say(&Note::Published(numbers.collect()));
+        }
+        let Some(expected) = &self.expected else { return false };
+        let published = |stream: u32| expected.get(stream as usize).copied().unwrap_or(0);
+        let is_patient = now < run.last_delivery.max(run.end) + PATIENCE_NS;
+        !is_patient || self.clients.iter().all(|client| client.ledger.is_complete(published))
+    }
+
+    fn begin(&mut self, at: u64) {
+        let end = at + self.plan.duration_ms * 1_000_000;
+        self.pace = match self.plan.load {
+            Load::Hold => None,
+            Load::Rate(rate) => Some(Pace::open(at, end, rate)),
+            Load::Window(window) => Some(Pace::closed(at, end, window)),
+        };
+        self.desk.bytes = 0;
+        let processor = Processor::of("self").unwrap_or_default();
+        self.run = Some(Run { begin: at, end, processor, last_delivery: 0, is_published: false });
+        let first = if self.pace.is_some() && self.plan.streams > 0 { at } else { end };
+        // A poller that cannot be woken still wakes for each sample.
+        let _late = self.alarm.set(first);
+    }
+
+    /// The last word.
+    fn report(&mut self) {
+        let expected = self.expected.take().unwrap_or_default();
+        let published = |stream: u32| expected.get(stream as usize).copied().unwrap_or(0);
+        for client in &self.clients {
+            self.tally.faults.lost += client.ledger.lost(published);
+        }
+        self.tally.bytes = self.desk.bytes;
+        if let Some(run) = &self.run {
+            let processor = Processor::of("self").unwrap_or_default();
+            let spent = processor.since(run.processor);
+            self.tally.processor_ns = spent.total_ns as u64;
+            self.tally.pressed_most_ns = (spent.total_ns + spent.waited_ns) as u64;
+            self.tally.took_ns = run.last_delivery.saturating_sub(run.begin);
+        }
+        pipe::say(&Note::Result(Box::new(std::mem::take(&mut self.tally))));
+    }
+
+    fn dial_voice(&mut self) -> Result<(), String> {
+        if self.plan.streams == 0 {
+            return Ok(());
+        }
+        match &self.plan.voice {
+            Voice::Api { address, authority, path, key, connections } => {
+                for index in 0..*connections as usize {
+                    let token = Token(CALLERS + index);
+                    let registry = self.poll.registry();
+                    let server = (*address, authority.as_str());
+                    let caller = Caller::dial(server, (path, key), registry, token)?;
+                    self.callers.push(caller);
+                }
+            }
+            Voice::Publisher => {
+                let greeting = [connect(&self.plan.target, u32::MAX)?];
+                let (target, registry) = (&self.plan.target, self.poll.registry());
+                let line = Line::dial(target, None, &greeting, registry, PUBLISHER)?;
+                self.publisher = Some((line, false));
+            }
+            Voice::Members | Voice::Nobody => {}
+        }
+        Ok(())
+    }
+
+    /// Dials further clients, and tells when all are live.
+    fn gather(&mut self) -> Result<(), String> {
+        let count = |clients: &Vec<Client>| u32::try_from(clients.len()).unwrap_or(u32::MAX);
+        while count(&self.clients) < self.plan.clients
+            && count(&self.clients) - self.gathering.live < DIALLING_MAX
+        {
+            self.dial(count(&self.clients))?;
+        }
+        let is_voice_ready = self.callers.iter().all(Caller::is_connected)
+            && self.publisher.as_ref().is_none_or(|(_, is_live)| *is_live);
+        if !self.gathering.is_told && self.gathering.live == self.plan.clients && is_voice_ready {
+            self.gathering.is_told = true;
+            pipe::say(&Note::Ready);
+        }
+        Ok(())
+    }
+
+    fn dial(&mut self, index: u32) -> Result<(), String> {
+        let number = self.plan.first_client + index;
+        let channel = self.plan.channel_of_client(number);
+        let target = &self.plan.target;
+        let mut greeting = Vec::new();
+        if !target.is_bare {
+            let request =
+                SubscribeRequest { channel: target.channel_name(channel), ..Default::default() };
+            greeting.push(connect(target, number)?);
+            greeting.push(Command { id: 2, request: Request::Subscribe(Box::new(request)) });
+        }
+        let from = target.address.ip().is_loopback() && target.address.is_ipv4();
+        let from = from.then(|| {
+            let last = 2 + number / CLIENTS_PER_ADDRESS % 250;
+            IpAddr::V4(Ipv4Addr::new(127, 0, 0, u8::try_from(last).expect("below 252")))
+        });
+        let dialled = clock::now();
+        let token = Token(index as usize);
+        let line = Line::dial(target, from, &greeting, self.poll.registry(), token)?;
+        let streams = self.plan.streams_per_channel;
+        let ledger = Ledger::new(channel * streams, streams);
+        self.clients.push(Client { line, ledger, dialled, is_live: false });
+        Ok(())
+    }
+
+    fn handle(&mut self, token: Token) -> Result<(), String> {
+        match token {
+            WAKE | ALARM => return Ok(()),
+            PUBLISHER => {
+                let Some((line, is_live)) = &mut self.publisher else { return Ok(()) };
+                return line.handle(&mut self.desk, |heard| match heard {
+                    Heard::Reply(reply) if reply.body == ReplyBody::Publish => self.answered += 1,
+                    Heard::Reply(reply) => *is_live |= matches!(reply.body, ReplyBody::Connect(_)),
+                    Heard::Open | Heard::Stamp(_) => {}
+                });
+            }
+            Token(index) if index >= CALLERS => {
+                let mut buffer = [0; 4096];
+                self.answered += self.callers[index - CALLERS].handle(&mut buffer)?;
+                return Ok(());
+            }
+            Token(_) => {}
+        }
+        let Self { clients, desk, tally, rounds, plan, pace, gathering, answered, .. } = self;
+        let Some(client) = clients.get_mut(token.0) else { return Ok(()) };
+        let now = clock::now();
+        let mut is_heard = false;
+        let Client { line, ledger, dialled, is_live } = client;
+        line.handle(desk, |heard| match heard {
+            Heard::Stamp(stamp) => {
+                is_heard = true;
+                if !ledger.take(stamp, &mut tally.faults) {
+                    return;
+                }
+                tally.deliveries += 1;
+                let latency = now.saturating_sub(stamp.planned);
+                tally.latency.record(latency);
+                let listeners = plan.listeners(plan.channel_of_stream(stamp.stream));
+                if rounds[stamp.stream as usize].handle(stamp, listeners) {
+                    tally.last.record(latency);
+                    if let Some(pace) = pace {
+                        pace.handle_completion();
+                    }
+                }
+            }
+            Heard::Reply(reply) if reply.body == ReplyBody::Publish => *answered += 1,
+            Heard::Open if !plan.target.is_bare => {}
+            Heard::Reply(reply) if !matches!(reply.body, ReplyBody::Subscribe(_)) => {}
+            Heard::Open | Heard::Reply(_) => {
+                if !std::mem::replace(is_live, true) {
+                    gathering.live += 1;
+                    tally.joining.record(now - *dialled);
+                    if gathering.live % 1000 == 0 {
+                        pipe::say(&Note::Gathered(gathering.live));
+                    }
+                }
+            }
+        })?;
+        if let Some(run) = &mut self.run
+            && is_heard
+        {
+            run.last_delivery = now;
+        }
+        Ok(())
+    }
+
+    /// Publishes everything whose time has come, and sets the alarm for the next.
+    fn publish_due(&mut self) -> Result<(), String> {
+        if self.plan.streams == 0 {
+            return Ok(());
+        }
+        let was_pending = self.pace.as_ref().is_some_and(Pace::is_pending);
+        while let Some(planned) = self.pace.as_mut().and_then(|pace| pace.next_due(clock::now())) {
+            let index = (self.tally.published % u64::from(self.plan.streams)) as usize;
+            self.publish(index, planned)?;
+            self.tally.published += 1;
+            self.tally.late.record(clock::now().saturating_sub(planned));
+        }
+        if was_pending && let Some(pace) = &self.pace {
+            let at = pace.next().or(self.run.as_ref().map(|run| run.end));
+            if let Some(at) = at {
+                let _late = self.alarm.set(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, index: usize, planned: u64) -> Result<(), String> {
+        let stream = self.plan.first_stream + u32::try_from(index).expect("a plan counts in u32");
+        let stamp = Stamp { stream, number: self.numbers[index], planned };
+        self.numbers[index] += 1;
+        let mut data = Vec::new();
+        stamp.write(self.plan.size, &mut data);
+        let channel = self.plan.target.channel_name(self.plan.channel_of_stream(stream));
+        if !self.callers.is_empty() {
+            let caller = index % self.callers.len();
+            return self.callers[caller].publish(&channel, &data);
+        }
+        let line = match &mut self.publisher {
+            Some((line, _)) => line,
+            None => &mut self.clients[(stream - self.plan.first_client) as usize].line,
+        };
+        let request =
+            Request::Publish(PublishRequest { channel, data: data.into(), ..Default::default() });
+        line.say(Command { id: 3, request })
+    }
+}
+
+/// The command that opens a client's session.
+fn connect(target: &Target, number: u32) -> Result<Command, String> {
+    let token = match &target.admission {
+        Admission::Anonymous => String::new(),
+        Admission::Token(token) => token.clone(),
+        Admission::Secret(secret) => {
+            let user = format!("bench-{number}");
+            let token = TokenRequest { user, expires_in: Some(86_400), ..TokenRequest::default() };
+            let request = ConnectionTokenRequest { token, channels: Vec::new() };
+            sign_connection(secret, &request, crate::token::now_unix())
+                .map_err(|error| error.to_string())?
+        }
+    };
+    let request = ConnectRequest { token, name: "tidings-bench".to_owned(), ..Default::default() };
+    Ok(Command { id: 1, request: Request::Connect(Box::new(request)) })
+}

@@ -1,0 +1,98 @@
+//! The load generator as its users run it, against a real server: small, short, and each time with a checked result.
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use process::{Running, configured, tidings};
+
+const CONFIG: &str = r#"
+[http_server]
+address = "127.0.0.1"
+port = 0
+[http_api]
+key = "key"
+[client.token]
+hmac_secret_key = "secret"
+[shutdown]
+drain_window = "0s"
+[channel.without_namespace]
+allow_subscribe_for_client = true
+allow_publish_for_client = true
+"#;
+
+/// A run against a server, with these arguments besides.
+fn run(scenario: &str, arguments: &[&str]) -> Output {
+    let (_folder, file) = configured(CONFIG);
+    let (mut server, port) = Running::serving(tidings(&["serve", "-c", file.to_str().unwrap()]));
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let process = server.child.id().to_string();
+    let base = ["bench", scenario, "--url", &url, "--channel", "bench", "--server-pid", &process];
+    let rest = ["--duration", "500ms", "--json", "-"];
+    let output = tidings(&[&base[..], &rest, arguments].concat()).output().unwrap();
+    server.signal("-TERM");
+    let status = server.exit();
+    let words = server.last_words();
+    assert!(status.success() && !words.contains("panicked"), "{words}");
+    output
+}
+
+fn report(output: &Output) -> Value {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn check(report: &Value, published: u64, deliveries: u64) {
+    assert_eq!(report["published"], published, "{report}");
+    assert_eq!(report["deliveries"], deliveries);
+    assert_eq!(report["latency"]["count"], deliveries);
+    assert_eq!(report["faults"]["lost"], 0);
+    assert!(report["latency"]["p50_us"].as_f64().unwrap() > 0.0);
+    assert!(report["server"]["ns_per_delivery"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn fanout_delivers_to_everybody_in_both_codecs_and_by_both_ways() {
+    let common = ["-s", "20", "--rate", "100", "--token-secret", "secret", "--codec"];
+    for rest in [&["json", "--api-key", "key"][..], &["protobuf", "--workers", "2"]] {
+        check(&report(&run("fanout", &[&common, rest].concat())), 50, 1000);
+    }
+}
+
+#[test]
+fn raw_has_the_same_receivers_without_a_server() {
+    let raw = ["bench", "raw", "-s", "20", "--rate", "100", "-d", "500ms", "--json", "-"];
+    check(&report(&tidings(&raw).output().unwrap()), 50, 1000);
+}
+
+#[test]
+fn everybody_talks_and_nothing_waits() {
+    let common = ["--token-secret", "secret", "-c", "3", "-s", "4", "--rate", "120"];
+    check(&report(&run("rooms", &common)), 60, 240);
+    let saturated = report(&run("saturate", &[&common[..], &["-w", "6"]].concat()));
+    assert_eq!(
+        saturated["deliveries"].as_u64().unwrap(),
+        saturated["published"].as_u64().unwrap() * 4
+    );
+    let idle = report(&run("idle", &["--token-secret", "secret", "-n", "30"]));
+    assert_eq!((&idle["connections"], &idle["deliveries"]), (&30.into(), &0.into()));
+}
+
+#[test]
+fn what_goes_wrong_is_one_line() {
+    let says = |output: &Output, wanted: &str| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(wanted) && said.lines().count() == 1, "{said}");
+    };
+    says(&run("fanout", &["--token", "no.such.token"]), "the server closed a connection: 3500");
+    let bench =
+        |arguments: &[&str]| tidings(&[&["bench", "fanout"], arguments].concat()).output().unwrap();
+    says(&bench(&["--url", "ws://127.0.0.1:1/", "--json", "-"]), "cannot connect");
+    says(&bench(&["--url", "http://127.0.0.1:1/"]), "begins with ws://");
+    says(&bench(&["--size", "3"]), "--size must be");
+}
