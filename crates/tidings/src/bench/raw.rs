@@ -78,7 +78,9 @@ fn send(plan: &RawPlan, begin: u64, receivers: &mut [TcpStream]) -> (u64, Option
 fn frame(plan: &RawPlan, stamp: Stamp) -> bytes::Bytes {
     let mut data = Vec::new();
     stamp.write(plan.size, &mut data);
-    let publication = Publication { data: data.into(), ..Publication::default() };
+    // As long as what the server sends: it says when it took the publication.
+    let time = 1_700_000_000_000;
+    let publication = Publication { data: data.into(), time, ..Publication::default() };
     let event = PushEvent::Publication(publication.into());
     let push = Push { channel: format!("{}-0", plan.channel).into(), event };
     let mut payload = Vec::new();
