@@ -16,11 +16,11 @@ use wire::websocket::decoder::{Decoder, Message};
 use wire::websocket::deflate::{Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 
+use super::channels::{CHANNELS, Kind, SERVER_SIDE};
 use super::node::LIMITS;
 use super::oracle::{Oracle, Violation};
 use super::token::Token;
 use super::truth::Truth;
-use super::world::{CHANNELS, Kind, SERVER_SIDE};
 
 /// Where a client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! `SIM_SEED=n cargo test -p engine --test sim replay -- --ignored --nocapture` plays one seed and prints its shortest
 //! history; `SIM_SECONDS=n … explore …` tries new seeds for so long.
 
+mod channels;
 mod client;
 mod link;
 mod node;

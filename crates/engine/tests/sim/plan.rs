@@ -129,7 +129,7 @@ fn step(random: &mut Random, fault_weight: u64) -> Step {
     }
     let client = random.below(CLIENTS as u64) as usize;
     let node = random.below(NODES as u64) as usize;
-    let channel = random.below(super::world::CHANNELS.len() as u64) as usize;
+    let channel = random.below(super::channels::CHANNELS.len() as u64) as usize;
     match random.below(100) {
         0..14 => Step::Run { ms: [100, 100, 300, 1_000, 4_000][random.below(5) as usize] },
         14..30 => Step::Events { node, count: 1 + random.below(6) as usize },

@@ -15,88 +15,17 @@ use engine::broker::{
 use engine::claims::{SubscriptionGrant, TokenRefusal};
 use engine::counters::Counters;
 use engine::random::Random;
-use engine::rules::{Namespace, Permission, RecoveryMode, Rules, SubscribePermission};
+use engine::rules::Rules;
 use engine::time::Now;
 use wire::protocol::{DisconnectCode, Publication};
 
+use super::channels::{CHANNELS, Kind, rules};
 use super::client::{Client, Place, Surroundings, is_server_side};
 use super::link::{Link, Mailbox};
-use super::node::{EXPIRED_CLOSE_DELAY_MS, Node};
+use super::node::Node;
 use super::oracle::{Oracle, Violation};
 use super::plan::{CLIENTS, Fault, NODES, OrderKind, Step};
 use super::truth::Truth;
-
-/// What a channel is like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// No stream: at most once.
-    Plain,
-    /// A stream with recovery.
-    Kept,
-    /// A stream, gaps are told, nothing is recovered.
-    Positioned,
-    /// Recovery gives the newest publication.
-    Cache,
-    /// As kept, with presence, join and leave.
-    Room,
-    /// As kept, with a subscription token that expires.
-    Private,
-    /// As kept, subscribed by the server.
-    ServerSide,
-}
-
-/// A channel of every world.
-pub(crate) struct Channel {
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-}
-
-const fn channel(name: &'static str, kind: Kind) -> Channel {
-    Channel { name, kind }
-}
-
-pub(crate) const SERVER_SIDE: [&str; 2] = ["server:a", "server:b"];
-
-pub(crate) const CHANNELS: &[Channel] = &[
-    channel("plain:a", Kind::Plain),
-    channel("kept:a", Kind::Kept),
-    channel("kept:b", Kind::Kept),
-    channel("position:a", Kind::Positioned),
-    channel("cache:a", Kind::Cache),
-    channel("room:a", Kind::Room),
-    channel("room:b", Kind::Room),
-    channel("$kept:p", Kind::Private),
-    channel(SERVER_SIDE[0], Kind::ServerSide),
-    channel(SERVER_SIDE[1], Kind::ServerSide),
-];
-
-const HISTORY_SIZE: u32 = 20;
-
-/// So little is retained in rooms that recoveries begin with a hole.
-const ROOM_HISTORY_SIZE: u32 = 6;
-
-/// Less than what is retained elsewhere, so that recoveries end before the top.
-const RECOVERY_MAX: u32 = 15;
-
-impl Kind {
-    pub(crate) fn is_positioned(self) -> bool {
-        self != Kind::Plain
-    }
-
-    pub(crate) fn is_recoverable(self) -> bool {
-        !matches!(self, Kind::Plain | Kind::Positioned)
-    }
-
-    /// Publications that can be recovered.
-    pub(crate) fn history_size(self) -> u64 {
-        let size = match self {
-            Kind::Plain => 0,
-            Kind::Room => ROOM_HISTORY_SIZE,
-            _ => HISTORY_SIZE,
-        };
-        u64::from(size.min(RECOVERY_MAX))
-    }
-}
 
 /// Unix time at which every world begins.
 const BEGIN_MS: i64 = 1_700_000_000_000;
@@ -128,56 +57,6 @@ pub(crate) struct World {
     /// All faults are over since then.
     calm_since_ms: Option<u64>,
     was_refused: bool,
-}
-
-/// Rules with short times, small bounds, and a namespace for each kind of channel.
-fn rules() -> Rules {
-    let mut rules = Rules::default();
-    let client = &mut rules.client;
-    client.queue_max_size = 16 * 1024;
-    client.stale_close_delay_ms = 10_000;
-    client.expired_close_delay_ms = EXPIRED_CLOSE_DELAY_MS as u64;
-    client.expired_sub_close_delay_ms = 3_000;
-    client.ping_interval_ms = 5_000;
-    client.pong_timeout_ms = 2_000;
-    client.position_check_delay_ms = 10_000;
-    client.recovery_max_publication_limit = RECOVERY_MAX;
-    client.allow_anonymous_connect_without_token = true;
-    let everybody = Permission { client: true, subscriber: true, anonymous: true };
-    let plain = Namespace {
-        subscribe: SubscribePermission { client: true, anonymous: true },
-        publish: everybody,
-        presence_read: everybody,
-        history_read: everybody,
-        ..Namespace::default()
-    };
-    let position = Namespace {
-        history_size: HISTORY_SIZE,
-        history_ttl_ms: 3_600_000,
-        history_meta_ttl_ms: 3_600_000,
-        force_positioning: true,
-        ..plain.clone()
-    };
-    let kept = Namespace { force_recovery: true, ..position.clone() };
-    let cache = Namespace { recovery_mode: RecoveryMode::Cache, ..kept.clone() };
-    let room = Namespace {
-        presence: true,
-        join_leave: true,
-        force_push_join_leave: true,
-        history_size: ROOM_HISTORY_SIZE,
-        ..kept.clone()
-    };
-    let namespaces = [
-        ("plain", plain),
-        ("position", position),
-        ("kept", kept.clone()),
-        ("server", kept),
-        ("cache", cache),
-        ("room", room),
-    ];
-    rules.channels.namespaces =
-        namespaces.into_iter().map(|(name, namespace)| (name.to_owned(), namespace)).collect();
-    rules
 }
 
 impl World {
@@ -418,13 +297,7 @@ impl World {
         if count > 0 && !self.is_stalled(node) {
             self.nodes[node].make_room(key);
         }
-        let now = self.now();
-        let at = Surroundings {
-            truth: &self.truth,
-            now_ms: now.monotonic_ms,
-            unix_seconds: now.unix_ms / 1000,
-            is_faultless: self.faults == 0,
-        };
+        let at = surroundings(&self.truth, self.now(), self.faults);
         let client_state = &mut self.clients[client];
         let closed = client_state.read(&at, bytes).map_err(|violation| Violation {
             text: format!("client {client}: {}", violation.text),
@@ -471,13 +344,7 @@ impl World {
     }
 
     fn with_client(&mut self, client: usize, act: impl FnOnce(&mut Client, &Surroundings<'_>)) {
-        let now = self.now();
-        let at = Surroundings {
-            truth: &self.truth,
-            now_ms: now.monotonic_ms,
-            unix_seconds: now.unix_ms / 1000,
-            is_faultless: self.faults == 0,
-        };
+        let at = surroundings(&self.truth, self.now(), self.faults);
         act(&mut self.clients[client], &at);
     }
 
@@ -647,6 +514,11 @@ impl World {
         remains.retain(|_, count| *count > 0);
         Oracle::Leftover.check(remains.is_empty(), || format!("{remains:?}"))
     }
+}
+
+fn surroundings(truth: &Truth, now: Now, faults: u64) -> Surroundings<'_> {
+    let (now_ms, unix_seconds) = (now.monotonic_ms, now.unix_ms / 1000);
+    Surroundings { truth, now_ms, unix_seconds, is_faultless: faults == 0 }
 }
 
 /// Milliseconds after which everything is looked at again.
