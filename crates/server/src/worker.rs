@@ -3,6 +3,7 @@
 //! Invariant: nothing outside the thread touches its state; everything that others want goes through its inbox.
 
 mod connection;
+mod drain;
 mod driver;
 pub mod inbox;
 mod socket;

@@ -24,6 +24,7 @@ use wire::websocket::deflate::{Deflater, Inflater};
 use wire::websocket::encoder::{self, FrameKind};
 
 use super::connection::{Connection, Reading, State};
+use super::drain::Drain;
 use super::inbox::{Inbox, Input, WAKE};
 use super::{Arrival, Census, Parts, Report, Traffic};
 use crate::admission::UserPermit;
@@ -54,14 +55,6 @@ pub(super) struct Driver {
     drain: Option<Drain>,
     traffic: Traffic,
     closes: CloseCounts,
-}
-
-/// Ending all connections without ending them all at once.
-struct Drain {
-    keys: Vec<SessionKey>,
-    started_at_ms: u64,
-    window_ms: u64,
-    total: usize,
 }
 
 impl Driver {
@@ -140,7 +133,7 @@ impl Driver {
         if let Some((farewell_ms, _)) = self.farewells.front() {
             at_ms = at_ms.min(*farewell_ms);
         }
-        if self.drain.as_ref().is_some_and(|drain| !drain.keys.is_empty()) {
+        if self.drain.as_ref().is_some_and(Drain::is_under_way) {
             at_ms = at_ms.min(now_ms + 10);
         }
         Duration::from_millis(at_ms.saturating_sub(now_ms))
@@ -189,9 +182,7 @@ impl Driver {
             Input::Census(answer) => drop(answer.send(self.census())),
             Input::Drain { window_ms } => {
                 let keys: Vec<SessionKey> = self.engine.keys().collect();
-                let total = keys.len();
-                let started_at_ms = now.monotonic_ms;
-                self.drain = Some(Drain { keys, started_at_ms, window_ms, total });
+                self.drain = Some(Drain::new(now.monotonic_ms, keys, window_ms));
             }
         }
     }
@@ -581,15 +572,7 @@ impl Driver {
     /// Ends as many connections as the time that has passed allows.
     fn step_drain(&mut self, now: Now) {
         let Some(drain) = &mut self.drain else { return };
-        let passed_ms = now.monotonic_ms - drain.started_at_ms;
-        let due = if passed_ms >= drain.window_ms {
-            drain.total
-        } else {
-            drain.total * usize::try_from(passed_ms).unwrap_or(0) / drain.window_ms as usize
-        };
-        let left = drain.total - due;
-        let ending = drain.keys.split_off(left.min(drain.keys.len()));
-        for key in ending {
+        for key in drain.due(now.monotonic_ms) {
             self.engine.close(now, key, DisconnectCode::Shutdown);
         }
     }
