@@ -93,14 +93,26 @@ impl Case {
         self.server.peak_kb().saturating_sub(self.before.resident_kb)
     }
 
+    /// Measures from here on, when everybody is gone; what grows now may be at most so many kilobytes at the end.
+    pub(crate) fn begin_again(&mut self, left_over_kb_max: u64) {
+        self.wait_until_clean();
+        self.before = self.server.footprint();
+        self.left_over_kb_max = left_over_kb_max;
+    }
+
+    /// Waits until those who came since the case began are gone.
+    fn wait_until_clean(&self) -> Duration {
+        self.server.wait(self.name, |now| {
+            now.descriptors <= self.before.descriptors
+                && now.connections == self.before.connections
+                && now.subscriptions == self.before.subscriptions
+        })
+    }
+
     /// Everybody is gone: so is everything that they cost. Prints what was measured; gives what the server has said.
     pub(crate) fn finish(self, measured: impl fmt::Display) -> String {
         let before = self.before;
-        let took = self.server.wait(self.name, |now| {
-            now.descriptors <= before.descriptors
-                && now.connections == before.connections
-                && now.subscriptions == before.subscriptions
-        });
+        let took = self.wait_until_clean();
         let growth_kb = self.growth_kb();
         let after = self.server.footprint();
         let left_kb = after.resident_kb.saturating_sub(before.resident_kb);

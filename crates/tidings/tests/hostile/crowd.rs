@@ -10,42 +10,54 @@ use crate::peer::{Heard, Peer, frame, upgrade};
 /// Memory of a socket that has shaken hands and says nothing.
 const KB_PER_SOCKET_MAX: f64 = 4.0;
 
+/// Kilobytes that a second crowd may add to what the first one left: far less than a crowd takes.
+const SECOND_CROWD_KB_MAX: u64 = 4 * 1024;
+
 #[test]
 fn ten_thousand_that_never_say_connect_are_closed_and_forgotten() {
     const PEERS: usize = 10_000;
-    const BATCH: usize = 500;
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let delay = Duration::from_secs(3);
-    let case = Case::busy("a silent crowd", &[("client.stale_close_delay", "3s")]);
+    let mut case = Case::busy("a silent crowd", &[("client.stale_close_delay", "3s")]);
+    let (opened, latest) = crowd(&case, PEERS);
+    let per_socket = case.growth_kb() as f64 / PEERS as f64;
+    assert!(per_socket <= KB_PER_SOCKET_MAX, "{per_socket} kB per socket");
+    // What the allocator keeps of the first crowd is room for the second. Whoever was not forgotten needs more.
+    case.begin_again(SECOND_CROWD_KB_MAX);
+    let (opened_again, latest_again) = crowd(&case, PEERS);
+    let (opened, latest) = (opened.max(opened_again), latest.max(latest_again));
+    assert!(latest <= delay + Duration::from_secs(5), "the last after {latest:?}");
+    case.finish(format!(
+        "twice {PEERS} sockets opened in {opened:.1?}, {per_socket:.2} kB each, closed with 3502, \
+         the last after {latest:.1?}"
+    ));
+}
+
+/// So many shake hands and say nothing until they are closed. How long opening took, and how long the last one stayed.
+fn crowd(case: &Case, peers: usize) -> (Duration, Duration) {
+    const BATCH: usize = 500;
     let began = Instant::now();
-    let mut peers: Vec<(Peer, Instant)> = Vec::new();
-    for batch in 0..PEERS / BATCH {
+    let mut crowd: Vec<(Peer, Instant)> = Vec::new();
+    for batch in 0..peers / BATCH {
         let first = batch * BATCH;
         for index in first..first + BATCH {
             let mut peer = Peer::dial_as(case.server.address, index);
             peer.send(upgrade("").as_bytes());
-            peers.push((peer, Instant::now()));
+            crowd.push((peer, Instant::now()));
         }
-        for (peer, since) in &mut peers[first..] {
+        for (peer, since) in &mut crowd[first..] {
             peer.accepted();
             *since = Instant::now();
         }
     }
     let opened = began.elapsed();
     let mut latest = Duration::ZERO;
-    for (peer, since) in &mut peers {
+    for (peer, since) in &mut crowd {
         assert_eq!(peer.next(), Heard::Closed(3502));
         latest = latest.max(since.elapsed());
         peer.send(&frame(FrameKind::Ping, b""));
     }
-    let per_socket = case.growth_kb() as f64 / PEERS as f64;
-    assert!(per_socket <= KB_PER_SOCKET_MAX, "{per_socket} kB per socket");
-    assert!(latest <= delay + Duration::from_secs(5), "the last after {latest:?}");
-    drop(peers);
-    case.finish(format!(
-        "{PEERS} sockets opened in {opened:.1?}, {per_socket:.2} kB each, closed with 3502, \
-         the last after {latest:.1?}"
-    ));
+    (opened, latest)
 }
 
 #[test]
