@@ -19,10 +19,15 @@ impl Api {
         if request.commands.len() > API_ITEMS_MAX {
             return Err(ApiError::bad("commands has too many items").into());
         }
-        let at_once = if request.parallel { API_CONCURRENCY } else { 1 };
         let mut replies = Vec::with_capacity(request.commands.len());
-        for group in request.commands.chunks(at_once) {
-            replies.extend(join_all(group.iter().map(|command| self.run_one(command))).await);
+        if request.parallel {
+            for group in request.commands.chunks(API_CONCURRENCY) {
+                replies.extend(join_all(group.iter().map(|command| self.run_one(command))).await);
+            }
+        } else {
+            for command in &request.commands {
+                replies.push(self.run_one(command).await);
+            }
         }
         Ok(format!("{{\"replies\":[{}]}}", replies.join(",")))
     }
