@@ -67,7 +67,8 @@ storms:
 run:
 	cargo run --release --locked
 
-# Load against a release build on one core, with the generator on another, beside the limit of this machine.
+# Load against a release build on one core, with the generator on another, beside the limit of this machine: a table with
+# its targets. ROWS, ROUNDS and SAVE=1 as in `scripts/bench --help`.
 bench:
 	cargo build --release --locked --bin tidings
-	@scripts/bench
+	@scripts/bench $(if $(ROWS),--only $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SAVE),--save)

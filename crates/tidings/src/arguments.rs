@@ -88,6 +88,9 @@ Latency counts from the planned time of sending. Lost, duplicate and reordered d
     /// The sending process of the load generator.
     #[command(hide = true)]
     BenchRaw,
+    /// A process of the load generator whose clients come and go.
+    #[command(hide = true)]
+    BenchStorm,
     /// Print the version
     Version,
 }

@@ -1,7 +1,7 @@
 //! `tidings bench`: load for any server that speaks the client protocol, and what came of it.
 //!
 //! The files follow the way of a run: `arguments` say what is wanted, `shape` makes plans of it, the `crew` carries
-//! them out in processes of its own (`worker`, `raw`), the `run` listens, the `report` tells.
+//! them out in processes of its own (`worker`, `storm`, `raw`), the `run` listens, the `report` tells.
 //!
 //! Invariant: every delivery is checked; a run with a fault never exits with 0.
 
@@ -22,6 +22,7 @@ mod rounds;
 mod run;
 mod shape;
 mod stamp;
+mod storm;
 mod tally;
 mod worker;
 
@@ -32,6 +33,7 @@ use anyhow::Context as _;
 
 pub(crate) use arguments::Scenario;
 pub(crate) use raw::raw;
+pub(crate) use storm::storm;
 pub(crate) use worker::worker;
 
 /// Runs a scenario.
@@ -55,6 +57,9 @@ pub(crate) fn bench(scenario: &Scenario) -> anyhow::Result<ExitCode> {
     }
     for trouble in &report.troubles {
         eprintln!("tidings: {trouble}");
+    }
+    if report.faults.sum() > 0 {
+        eprintln!("tidings: {} deliveries are not as they must be", report.faults.sum());
     }
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

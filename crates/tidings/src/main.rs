@@ -45,6 +45,7 @@ fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
         Action::Bench { scenario } => bench::bench(&scenario),
         Action::BenchWorker => bench::worker(),
         Action::BenchRaw => bench::raw(),
+        Action::BenchStorm => bench::storm(),
         Action::Version => {
             println!("tidings {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

@@ -22,6 +22,9 @@ drain_window = "0s"
 [channel.without_namespace]
 allow_subscribe_for_client = true
 allow_publish_for_client = true
+history_size = 1000
+history_ttl = "60s"
+force_recovery = true
 "#;
 
 /// A run against a server, with these arguments besides.
@@ -83,12 +86,54 @@ fn everybody_talks_and_nothing_waits() {
 }
 
 #[test]
+fn a_storm_recovers_what_every_client_missed() {
+    let common = ["--token-secret", "secret", "--api-key", "key", "-c", "3", "-w", "8"];
+    for rest in [&["--codec", "protobuf", "--recover", "7"][..], &["--workers", "2"]] {
+        let report = report(&run("storm", &[&common, rest].concat()));
+        let joins = report["joins"].as_u64().unwrap();
+        let each = if rest.contains(&"--recover") { 7 } else { 10 };
+        assert!(joins > 8, "{report}");
+        assert_eq!(report["deliveries"].as_u64().unwrap(), joins * each);
+        assert_eq!(report["joining"]["count"], joins);
+    }
+}
+
+#[test]
+fn what_cannot_be_recovered_is_a_fault() {
+    // The history holds a thousand.
+    let common = ["--token-secret", "secret", "--api-key", "key", "--recover", "1001"];
+    let output = run("storm", &common);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(report["faults"]["lost"].as_u64().unwrap() >= 1001, "{report}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("deliveries are not as they must be"));
+}
+
+#[test]
+fn those_that_are_cut_come_back_to_everything() {
+    let common = ["--token-secret", "secret", "--api-key", "key", "-n", "20", "-s", "10"];
+    let report = report(&run("jitter", &[&common[..], &["-r", "200", "--deaths", "100"]].concat()));
+    let joins = report["joins"].as_u64().unwrap();
+    assert!((10..=50).contains(&joins), "{report}");
+    assert_eq!((&report["published"], &report["deliveries"]), (&100.into(), &1000.into()));
+    assert_eq!(report["joins_refused"], 0);
+}
+
+#[test]
+fn batches_carry_what_waits() {
+    let common = ["--token-secret", "secret", "--api-key", "key", "-c", "2", "-s", "3"];
+    let report = report(&run("saturate", &[&common[..], &["-w", "20", "--batch", "5"]].concat()));
+    assert_eq!(report["deliveries"].as_u64().unwrap(), report["published"].as_u64().unwrap() * 3);
+}
+
+#[test]
 fn what_goes_wrong_is_one_line() {
     let says = |output: &Output, wanted: &str| {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(wanted) && said.lines().count() == 1, "{said}");
     };
+    says(&run("storm", &["--token-secret", "secret"]), "give --api-key");
     says(&run("fanout", &["--token", "no.such.token"]), "the server closed a connection: 3500");
     let bench =
         |arguments: &[&str]| tidings(&[&["bench", "fanout"], arguments].concat()).output().unwrap();

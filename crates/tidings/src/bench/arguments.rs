@@ -19,6 +19,10 @@ pub(crate) enum Scenario {
     Direct(Arguments),
     /// As fast as a number of publications on their way allows
     Saturate(Arguments),
+    /// Clients that come as fast as the server takes them: connect, subscribe, recover, check, leave, and the next one
+    Storm(Arguments),
+    /// Clients whose connections are cut again and again, and that must come back to everything they missed
+    Jitter(Arguments),
     /// No server: one send for each receiver and message, the limit that the others are compared with
     Raw(Arguments),
 }
@@ -29,21 +33,27 @@ pub(crate) struct Arguments {
     /// The server's WebSocket endpoint
     #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
     pub url: String,
-    /// Connections (idle, direct)
+    /// Connections (idle, direct, jitter)
     #[arg(short = 'n', long, default_value_t = 1000)]
     pub connections: u32,
-    /// Subscribers of each channel (fanout, rooms, saturate, raw)
+    /// Subscribers of each channel (fanout, rooms, saturate, jitter, raw)
     #[arg(short, long, default_value_t = 100)]
     pub subscribers: u32,
-    /// Channels (rooms, saturate)
+    /// Channels (fanout, rooms, saturate, storm)
     #[arg(short, long, default_value_t = 1)]
     pub channels: u32,
     /// Messages a second; with raw, 0 sends as fast as it goes
     #[arg(short, long, default_value_t = 10.0)]
     pub rate: f64,
-    /// Publications on their way at once (saturate)
+    /// Publications (saturate) or clients (storm) on their way at once
     #[arg(short, long, default_value_t = 32)]
     pub window: u32,
+    /// Publications that each client recovers (storm); the channels need a history that holds them
+    #[arg(long, default_value_t = 10)]
+    pub recover: u32,
+    /// Connections that are cut in a second (jitter); the channels need a history
+    #[arg(long, default_value_t = 100.0)]
+    pub deaths: f64,
     /// Bytes of a payload
     #[arg(long, default_value_t = 128)]
     pub size: u32,
@@ -74,6 +84,9 @@ pub(crate) struct Arguments {
     /// Connections to the server API; each channel keeps to one
     #[arg(long, default_value_t = 1)]
     pub api_connections: u32,
+    /// Publications of one request to the server API at most
+    #[arg(long, default_value_t = 1)]
+    pub batch: u32,
     /// Process of the server, to measure its processor time and memory
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
@@ -106,6 +119,8 @@ impl Scenario {
             | Scenario::Rooms(arguments)
             | Scenario::Direct(arguments)
             | Scenario::Saturate(arguments)
+            | Scenario::Storm(arguments)
+            | Scenario::Jitter(arguments)
             | Scenario::Raw(arguments) => arguments,
         }
     }
@@ -117,6 +132,8 @@ impl Scenario {
             Scenario::Rooms(_) => "rooms",
             Scenario::Direct(_) => "direct",
             Scenario::Saturate(_) => "saturate",
+            Scenario::Storm(_) => "storm",
+            Scenario::Jitter(_) => "jitter",
             Scenario::Raw(_) => "raw",
         }
     }

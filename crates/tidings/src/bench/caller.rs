@@ -1,4 +1,4 @@
-//! A connection to the server API that stays: one request after the other.
+//! A connection to the server API that stays: one request after the other, each with one publication or a batch.
 //!
 //! Invariant: publications leave in the order in which they were given, and each has an answer that says it was taken.
 
@@ -15,11 +15,20 @@ use super::line;
 pub(crate) struct Caller {
     stream: TcpStream,
     is_connected: bool,
+    /// Publications as the API takes them.
     waiting: VecDeque<Vec<u8>>,
-    /// The request on its way, and how much of it is written.
-    request: Option<(Vec<u8>, usize)>,
+    request: Option<Call>,
     answer: Vec<u8>,
     head: String,
+    /// Publications of one request at most.
+    batch: usize,
+}
+
+/// A request on its way.
+struct Call {
+    bytes: Vec<u8>,
+    written: usize,
+    publications: u64,
 }
 
 /// Publications that wait for their turn.
@@ -29,6 +38,7 @@ impl Caller {
     pub(crate) fn dial(
         (address, authority): (SocketAddr, &str),
         (path, key): (&str, &str),
+        batch: u32,
         registry: &Registry,
         token: Token,
     ) -> Result<Caller, String> {
@@ -36,12 +46,14 @@ impl Caller {
         registry
             .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
             .map_err(|error| format!("the poller takes no more sockets: {error}"))?;
+        let method = if batch > 1 { "batch" } else { "publish" };
         let head = format!(
-            "POST {path}/publish HTTP/1.1\r\nHost: {authority}\r\nX-API-Key: {key}\r\n\
+            "POST {path}/{method} HTTP/1.1\r\nHost: {authority}\r\nX-API-Key: {key}\r\n\
              X-Centrifugo-Error-Mode: transport\r\nContent-Type: application/json\r\n"
         );
         let (waiting, answer) = (VecDeque::new(), Vec::new());
-        Ok(Caller { stream, is_connected: false, waiting, request: None, answer, head })
+        let batch = batch.max(1) as usize;
+        Ok(Caller { stream, is_connected: false, waiting, request: None, answer, head, batch })
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -53,12 +65,13 @@ impl Caller {
         if self.waiting.len() >= WAITING_MAX {
             return Err("the server API is too slow for the planned rate".to_owned());
         }
-        let length = channel.len() + data.len() + r#"{"channel":"","data":}"#.len();
-        let mut request = format!("{}Content-Length: {length}\r\n\r\n", self.head).into_bytes();
-        request.extend_from_slice(format!(r#"{{"channel":"{channel}","data":"#).as_bytes());
-        request.extend_from_slice(data);
-        request.push(b'}');
-        self.waiting.push_back(request);
+        let mut publication = Vec::with_capacity(channel.len() + data.len() + 32);
+        publication.extend_from_slice(br#"{"channel":""#);
+        publication.extend_from_slice(channel.as_bytes());
+        publication.extend_from_slice(br#"","data":"#);
+        publication.extend_from_slice(data);
+        publication.push(b'}');
+        self.waiting.push_back(publication);
         self.flush()
     }
 
@@ -80,8 +93,7 @@ impl Caller {
                 Err(error) => return Err(format!("the connection to the API was cut: {error}")),
             }
             if self.is_answered()? {
-                taken += 1;
-                self.request = None;
+                taken += self.request.take().map_or(0, |call| call.publications);
                 self.flush()?;
             }
         }
@@ -113,17 +125,38 @@ impl Caller {
         if !self.is_connected {
             return Ok(());
         }
-        if self.request.is_none() {
-            self.request = self.waiting.pop_front().map(|request| (request, 0));
+        if self.request.is_none() && !self.waiting.is_empty() {
+            self.request = Some(self.next_call());
         }
-        let Some((request, written)) = &mut self.request else { return Ok(()) };
-        while *written < request.len() {
-            match self.stream.write(&request[*written..]) {
-                Ok(count) => *written += count,
+        let Some(call) = &mut self.request else { return Ok(()) };
+        while call.written < call.bytes.len() {
+            match self.stream.write(&call.bytes[call.written..]) {
+                Ok(count) => call.written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(format!("the connection to the API was cut: {error}")),
             }
         }
         Ok(())
+    }
+
+    /// As many of those that wait as one request takes.
+    fn next_call(&mut self) -> Call {
+        let count = self.waiting.len().min(self.batch);
+        let mut body = Vec::new();
+        if self.batch == 1 {
+            body = self.waiting.pop_front().unwrap_or_default();
+        } else {
+            body.extend_from_slice(br#"{"commands":["#);
+            for (index, publication) in self.waiting.drain(..count).enumerate() {
+                body.extend_from_slice(if index == 0 { b"" } else { b"," });
+                body.extend_from_slice(br#"{"publish":"#);
+                body.extend_from_slice(&publication);
+                body.push(b'}');
+            }
+            body.extend_from_slice(b"]}");
+        }
+        let mut bytes = format!("{}Content-Length: {}\r\n\r\n", self.head, body.len()).into_bytes();
+        bytes.append(&mut body);
+        Call { bytes, written: 0, publications: count as u64 }
     }
 }

@@ -29,6 +29,18 @@ impl Ledger {
         Ledger { first_stream, streams: (0..streams).map(|_| Stream::default()).collect() }
     }
 
+    /// The number that comes next in its only stream.
+    pub(crate) fn next(&self) -> u64 {
+        self.streams.first().map_or(0, |stream| stream.next)
+    }
+
+    /// Its owner was told that it misses everything below this number of its only stream.
+    pub(crate) fn skip(&mut self, number: u64) {
+        if let Some(stream) = self.streams.first_mut() {
+            stream.next = stream.next.max(number);
+        }
+    }
+
     /// Takes a delivery; `true` when it is new.
     pub(crate) fn take(&mut self, stamp: Stamp, faults: &mut Faults) -> bool {
         let index = stamp.stream.checked_sub(self.first_stream).map(|index| index as usize);

@@ -4,10 +4,11 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use wire::protocol::{self, Codec, Command, PushEvent, Reply, ReplyBody, Request};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
@@ -135,6 +136,12 @@ impl Line {
     pub(crate) fn say(&mut self, command: Command) -> Result<(), String> {
         frame(self.codec, &[command], &mut self.out);
         self.flush()
+    }
+
+    /// Leaves without a goodbye, so that no port waits for the peer's.
+    pub(crate) fn reset(self) {
+        // A socket that is gone already has nothing to leave behind.
+        let _gone = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// The socket may be read or written.

@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) streams: u32,
     pub(crate) voice: Voice,
     pub(crate) load: Load,
+    /// Connections that are cut in a second, to come back and recover; with any, all clients hold a position.
+    pub(crate) deaths: f64,
     pub(crate) size: u32,
     pub(crate) duration_ms: u64,
     /// Time between two samples.
@@ -69,7 +71,14 @@ pub(crate) enum Admission {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Voice {
     /// The server API, over connections that stay.
-    Api { address: SocketAddr, authority: String, path: String, key: String, connections: u32 },
+    Api {
+        address: SocketAddr,
+        authority: String,
+        path: String,
+        key: String,
+        connections: u32,
+        batch: u32,
+    },
     /// One client that only publishes.
     Publisher,
     /// Client `n` publishes stream `n`.
@@ -87,6 +96,23 @@ pub(crate) enum Load {
     Rate(f64),
     /// As fast as so many are on their way at once.
     Window(u32),
+}
+
+/// What a process full of clients that come and go does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StormPlan {
+    pub(crate) target: Target,
+    pub(crate) voice: Voice,
+    /// First channel of this process.
+    pub(crate) first_channel: u32,
+    pub(crate) channels: u32,
+    /// Clients on their way at once.
+    pub(crate) window: u32,
+    /// Publications that each recovers.
+    pub(crate) recover: u32,
+    pub(crate) size: u32,
+    pub(crate) duration_ms: u64,
+    pub(crate) sample_ms: u64,
 }
 
 /// What a process that only sends does: the limit that everything is compared with.
@@ -197,6 +223,7 @@ mod tests {
             streams: 0,
             voice: Voice::Nobody,
             load: Load::Hold,
+            deaths: 0.0,
             size: 64,
             duration_ms: 1,
             sample_ms: 1,

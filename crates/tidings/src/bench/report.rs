@@ -29,6 +29,11 @@ pub(crate) struct Report {
     pub(crate) last_receiver: Quantiles,
     pub(crate) late: Quantiles,
     pub(crate) joining: Quantiles,
+    /// Clients that came, or came back, while it ran.
+    pub(crate) joins: u64,
+    /// Of them those that were told that they could not have everything.
+    pub(crate) joins_refused: u64,
+    pub(crate) joins_per_second: f64,
     pub(crate) generator: Generator,
     pub(crate) server: Option<Server>,
     pub(crate) samples: Vec<Sample>,
@@ -132,6 +137,14 @@ impl Report {
             ("connections", format!("{} in {} channel(s)", self.connections, self.channels)),
             ("joined in", self.joining.line()),
         ];
+        if self.joins > 0 {
+            let Report { joins, joins_refused, joins_per_second, .. } = self;
+            let told = match joins_refused {
+                0 => String::new(),
+                count => format!("; {count} were told of a gap"),
+            };
+            rows.push(("came", format!("{joins}: {joins_per_second:.0} / s{told}")));
+        }
         if self.deliveries > 0 {
             let rate = self.deliveries_per_second;
             rows.push(("published", format!("{} of {} bytes", self.published, self.size)));
@@ -140,8 +153,10 @@ impl Report {
                 format!("{} in {:.2} s: {rate:.0} / s", self.deliveries, self.seconds),
             ));
             rows.push(("on the wire", format!("{:.1} bytes a delivery", self.bytes_per_delivery)));
-            rows.push(("latency", self.latency.line()));
-            rows.push(("last receiver", self.last_receiver.line()));
+            if self.latency.count > 0 {
+                rows.push(("latency", self.latency.line()));
+                rows.push(("last receiver", self.last_receiver.line()));
+            }
             if self.late.count > 0 {
                 rows.push(("sent late by", self.late.line()));
             }

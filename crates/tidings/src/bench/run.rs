@@ -60,9 +60,14 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
     }
     let voice = shape::voice(scenario, &target)?;
     let before = process.map(|process| gauge::memory(&process.to_string())).transpose()?;
-    let plans = shape.plans(scenario, &target, &voice, duration_ms)?;
-    for plan in &plans {
-        crew.start("bench-worker", plan)?;
+    if let Scenario::Storm(_) = scenario {
+        for plan in shape::storm_plans(given, &target, &voice, duration_ms)? {
+            crew.start("bench-storm", &plan)?;
+        }
+    } else {
+        for plan in shape.plans(scenario, &target, &voice, duration_ms)? {
+            crew.start("bench-worker", &plan)?;
+        }
     }
     let mut run = Run::new(crew, process);
     run.gather(shape.clients());
@@ -262,6 +267,9 @@ impl Run {
             last_receiver: Quantiles::of(&tally.last),
             late,
             joining: Quantiles::of(&tally.joining),
+            joins: tally.joins,
+            joins_refused: tally.refused,
+            joins_per_second: tally.joins as f64 / seconds,
             generator,
             server,
             samples,

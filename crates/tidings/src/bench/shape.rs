@@ -8,7 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use anyhow::{Context as _, bail};
 
 use super::arguments::{Arguments, PublishBy, Scenario};
-use super::plan::{Admission, Load, Plan, RawPlan, Target, Voice};
+use super::plan::{Admission, Load, Plan, RawPlan, StormPlan, Target, Voice};
 use super::stamp::SIZE_MIN;
 
 /// What a scenario comes to.
@@ -30,10 +30,12 @@ impl Shape {
         let rate_load = Load::Rate(rate);
         let (channels, per_channel, streams_per_channel, load) = match scenario {
             Scenario::Idle(_) => (connections, 1, 0, Load::Hold),
-            Scenario::Fanout(_) => (1, subscribers, 1, rate_load),
+            Scenario::Fanout(_) => (channels, subscribers, 1, rate_load),
             Scenario::Rooms(_) => (channels, subscribers, subscribers, rate_load),
             Scenario::Direct(_) => (connections, 1, 1, rate_load),
             Scenario::Saturate(_) => (channels, subscribers, 1, Load::Window(window)),
+            Scenario::Storm(_) => (channels, 1, 0, Load::Hold),
+            Scenario::Jitter(_) => (connections.div_ceil(subscribers), subscribers, 1, rate_load),
             Scenario::Raw(_) => (1, subscribers, 1, Load::Hold),
         };
         let clients = channels.checked_mul(per_channel).context("too many clients")?;
@@ -42,6 +44,9 @@ impl Shape {
         }
         if !rate.is_finite() || rate < 0.0 || (rate == 0.0 && load == rate_load) {
             bail!("--rate must be above 0");
+        }
+        if !given.deaths.is_finite() || given.deaths < 0.0 {
+            bail!("--deaths must not be below 0");
         }
         if load == Load::Window(0) {
             bail!("--window must be above 0");
@@ -113,6 +118,10 @@ impl Shape {
                 streams: streams_here,
                 voice: if streams_here > 0 { voice.clone() } else { Voice::Nobody },
                 load: self.load.part(streams_here, streams.max(1)),
+                deaths: match scenario {
+                    Scenario::Jitter(_) => given.deaths / f64::from(workers),
+                    _ => 0.0,
+                },
                 size: given.size,
                 duration_ms,
                 sample_ms: sample_ms(duration_ms),
@@ -120,6 +129,38 @@ impl Shape {
         }
         Ok(plans)
     }
+}
+
+/// The plans of processes full of clients that come and go.
+pub(crate) fn storm_plans(
+    given: &Arguments,
+    target: &Target,
+    voice: &Voice,
+    duration_ms: u64,
+) -> anyhow::Result<Vec<StormPlan>> {
+    let workers = given.workers.unwrap_or(1).clamp(1, given.channels.min(given.window).max(1));
+    let window = given.window.div_ceil(workers);
+    let descriptors = u64::from(window) + DESCRIPTORS_BESIDES;
+    let limit = rlimit::increase_nofile_limit(u64::MAX)?;
+    if window == 0 || descriptors > limit {
+        bail!("--window {}: a process may have {limit} descriptors; see --workers", given.window);
+    }
+    let plan = |worker| {
+        let (first, end) =
+            (share(given.channels, worker, workers), share(given.channels, worker + 1, workers));
+        StormPlan {
+            target: target.clone(),
+            voice: voice.clone(),
+            first_channel: first,
+            channels: end - first,
+            window,
+            recover: given.recover,
+            size: given.size,
+            duration_ms,
+            sample_ms: sample_ms(duration_ms),
+        }
+    };
+    Ok((0..workers).map(plan).collect())
 }
 
 impl Load {
@@ -171,6 +212,9 @@ pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voic
     match (scenario, given.publish_by.unwrap_or(by_default)) {
         (Scenario::Idle(_) | Scenario::Raw(_), _) => Ok(Voice::Nobody),
         (Scenario::Rooms(_), _) => Ok(Voice::Members),
+        (Scenario::Storm(_), PublishBy::Client) if given.recover > 0 => {
+            bail!("storm publishes what clients recover through the server API: give --api-key")
+        }
         (_, PublishBy::Client) => Ok(Voice::Publisher),
         (_, PublishBy::Api) => {
             let beside = format!("http://{}/api", target.authority);
@@ -179,7 +223,8 @@ pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voic
             let path = path.trim_end_matches('/').to_owned();
             let key = given.api_key.clone().unwrap_or_default();
             let connections = given.api_connections.clamp(1, 1000);
-            Ok(Voice::Api { address, authority, path, key, connections })
+            let batch = given.batch.clamp(1, 1000);
+            Ok(Voice::Api { address, authority, path, key, connections, batch })
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) joining: Times,
     /// Joins after the start.
     pub(crate) joins: u64,
+    /// Joins that were told that they could not have everything.
+    pub(crate) refused: u64,
     /// Processor time of the process while it ran.
     pub(crate) processor_ns: u64,
     /// Processor time that the busiest process used or waited for.
@@ -62,6 +64,7 @@ impl Tally {
         self.late.add(&other.late);
         self.joining.add(&other.joining);
         self.joins += other.joins;
+        self.refused += other.refused;
         self.processor_ns += other.processor_ns;
         self.pressed_most_ns = self.pressed_most_ns.max(other.pressed_most_ns);
         self.took_ns = self.took_ns.max(other.took_ns);
@@ -69,7 +72,7 @@ impl Tally {
 }
 
 impl Faults {
-    fn add(&mut self, other: Faults) {
+    pub(crate) fn add(&mut self, other: Faults) {
         self.lost += other.lost;
         self.duplicate += other.duplicate;
         self.out_of_order += other.out_of_order;

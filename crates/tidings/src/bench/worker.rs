@@ -10,10 +10,12 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use engine::random::Random;
 use mio::{Events, Poll, Token, Waker};
 use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
 use wire::protocol::{
-    Command, ConnectRequest, PublishRequest, ReplyBody, Request, SubscribeRequest,
+    Command, ConnectRequest, PublishRequest, Reply, ReplyBody, Request, SubscribeRequest,
+    SubscribeResult,
 };
 
 use super::caller::Caller;
@@ -25,8 +27,8 @@ use super::pace::Pace;
 use super::pipe;
 use super::plan::{Admission, Load, Note, Order, Plan, Target, Voice};
 use super::rounds::Rounds;
-use super::stamp::Stamp;
-use super::tally::Tally;
+use super::stamp::{Reader, Stamp};
+use super::tally::{Tally, Times};
 
 const WAKE: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
@@ -37,7 +39,7 @@ const CALLERS: usize = usize::MAX / 2;
 /// Clients that are on their way to the server at once.
 const DIALLING_MAX: u32 = 256;
 /// Clients from one loopback address, well below the ports that there are.
-const CLIENTS_PER_ADDRESS: u32 = 10_000;
+const CLIENTS_PER_ADDRESS: u32 = 5_000;
 /// Events between two looks at what is due.
 const EVENTS_PER_LOOK: usize = 64;
 /// Without a delivery for so long, what is missing is lost.
@@ -74,6 +76,9 @@ struct Worker {
     tally: Tally,
     run: Option<Run>,
     next_sample: u64,
+    /// Connections cut so far.
+    deaths: u64,
+    random: Random,
 }
 
 struct Client {
@@ -81,6 +86,8 @@ struct Client {
     ledger: Ledger,
     dialled: u64,
     is_live: bool,
+    /// Where its stream stood when it first came, where it is to recover.
+    position: Option<(String, u64)>,
 }
 
 #[derive(Default)]
@@ -136,6 +143,8 @@ impl Worker {
             tally: Tally::default(),
             run: None,
             next_sample: 0,
+            deaths: 0,
+            random: Random::new(u64::from(plan.first_client)),
             plan,
         })
     }
@@ -159,6 +168,7 @@ impl Worker {
                 }
             }
             self.publish_due()?;
+            self.cut_due()?;
             if self.is_over() {
                 return Ok(());
             }
@@ -198,7 +208,8 @@ impl Worker {
         let Some(expected) = &self.expected else { return false };
         let published = |stream: u32| expected.get(stream as usize).copied().unwrap_or(0);
         let is_patient = now < run.last_delivery.max(run.end) + PATIENCE_NS;
-        !is_patient || self.clients.iter().all(|client| client.ledger.is_complete(published))
+        let is_done = |client: &Client| client.is_live && client.ledger.is_complete(published);
+        !is_patient || self.clients.iter().all(is_done)
     }
 
     fn begin(&mut self, at: u64) {
@@ -209,6 +220,9 @@ impl Worker {
             Load::Window(window) => Some(Pace::closed(at, end, window)),
         };
         self.desk.bytes = 0;
+        if self.plan.deaths > 0.0 {
+            self.tally.joining = Times::default();
+        }
         let processor = Processor::of("self").unwrap_or_default();
         self.run = Some(Run { begin: at, end, processor, last_delivery: 0, is_published: false });
         let first = if self.pace.is_some() && self.plan.streams > 0 { at } else { end };
@@ -232,6 +246,7 @@ impl Worker {
             self.tally.took_ns = run.last_delivery.saturating_sub(run.begin);
         }
         pipe::say(&Note::Result(Box::new(std::mem::take(&mut self.tally))));
+        self.clients.drain(..).for_each(|client| client.line.reset());
     }
 
     fn dial_voice(&mut self) -> Result<(), String> {
@@ -239,12 +254,12 @@ impl Worker {
             return Ok(());
         }
         match &self.plan.voice {
-            Voice::Api { address, authority, path, key, connections } => {
+            Voice::Api { address, authority, path, key, connections, batch } => {
                 for index in 0..*connections as usize {
                     let token = Token(CALLERS + index);
                     let registry = self.poll.registry();
                     let server = (*address, authority.as_str());
-                    let caller = Caller::dial(server, (path, key), registry, token)?;
+                    let caller = Caller::dial(server, (path, key), *batch, registry, token)?;
                     self.callers.push(caller);
                 }
             }
@@ -277,53 +292,64 @@ impl Worker {
     }
 
     fn dial(&mut self, index: u32) -> Result<(), String> {
+        let channel = self.plan.channel_of_client(self.plan.first_client + index);
+        let dialled = clock::now();
+        let line = self.line(index, None)?;
+        let streams = self.plan.streams_per_channel;
+        let ledger = Ledger::new(channel * streams, streams);
+        self.clients.push(Client { line, ledger, dialled, is_live: false, position: None });
+        Ok(())
+    }
+
+    /// Dials for a client, which recovers where it has a position.
+    fn line(&self, index: u32, since: Option<(String, u64)>) -> Result<Line, String> {
         let number = self.plan.first_client + index;
-        let channel = self.plan.channel_of_client(number);
         let target = &self.plan.target;
         let mut greeting = Vec::new();
         if !target.is_bare {
-            let request =
-                SubscribeRequest { channel: target.channel_name(channel), ..Default::default() };
+            let channel = target.channel_name(self.plan.channel_of_client(number));
+            let mut request = SubscribeRequest { channel, ..Default::default() };
+            request.recoverable = self.plan.deaths > 0.0;
+            if let Some((epoch, offset)) = since {
+                (request.recover, request.epoch, request.offset) = (true, epoch, offset);
+            }
             greeting.push(connect(target, number)?);
             greeting.push(Command { id: 2, request: Request::Subscribe(Box::new(request)) });
         }
-        let from = target.address.ip().is_loopback() && target.address.is_ipv4();
-        let from = from.then(|| {
-            let last = 2 + number / CLIENTS_PER_ADDRESS % 250;
-            IpAddr::V4(Ipv4Addr::new(127, 0, 0, u8::try_from(last).expect("below 252")))
-        });
-        let dialled = clock::now();
-        let token = Token(index as usize);
-        let line = Line::dial(target, from, &greeting, self.poll.registry(), token)?;
-        let streams = self.plan.streams_per_channel;
-        let ledger = Ledger::new(channel * streams, streams);
-        self.clients.push(Client { line, ledger, dialled, is_live: false });
+        let from = source(target, u64::from(number / CLIENTS_PER_ADDRESS));
+        Line::dial(target, from, &greeting, self.poll.registry(), Token(index as usize))
+    }
+
+    /// Cuts those whose time has come; each comes back at once for what it misses.
+    fn cut_due(&mut self) -> Result<(), String> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let now = clock::now().min(run.end);
+        let due = (now.saturating_sub(run.begin) as f64 / 1e9 * self.plan.deaths) as u64;
+        while self.deaths < due {
+            self.deaths += 1;
+            let index = (self.random.next_u64() % u64::from(self.plan.clients)) as u32;
+            let client = &self.clients[index as usize];
+            let Some((epoch, base)) = client.position.clone().filter(|_| client.is_live) else {
+                // It is on its way back from its last death.
+                continue;
+            };
+            let line = self.line(index, Some((epoch, base + client.ledger.next())))?;
+            let client = &mut self.clients[index as usize];
+            (client.dialled, client.is_live) = (clock::now(), false);
+            std::mem::replace(&mut client.line, line).reset();
+        }
         Ok(())
     }
 
     fn handle(&mut self, token: Token) -> Result<(), String> {
-        match token {
-            WAKE | ALARM => return Ok(()),
-            PUBLISHER => {
-                let Some((line, is_live)) = &mut self.publisher else { return Ok(()) };
-                return line.handle(&mut self.desk, |heard| match heard {
-                    Heard::Reply(reply) if reply.body == ReplyBody::Publish => self.answered += 1,
-                    Heard::Reply(reply) => *is_live |= matches!(reply.body, ReplyBody::Connect(_)),
-                    Heard::Open | Heard::Stamp(_) => {}
-                });
-            }
-            Token(index) if index >= CALLERS => {
-                let mut buffer = [0; 4096];
-                self.answered += self.callers[index - CALLERS].handle(&mut buffer)?;
-                return Ok(());
-            }
-            Token(_) => {}
+        if token.0 >= CALLERS {
+            return self.handle_voice(token);
         }
         let Self { clients, desk, tally, rounds, plan, pace, gathering, answered, .. } = self;
         let Some(client) = clients.get_mut(token.0) else { return Ok(()) };
         let now = clock::now();
         let mut is_heard = false;
-        let Client { line, ledger, dialled, is_live } = client;
+        let Client { line, ledger, dialled, is_live, position } = client;
         line.handle(desk, |heard| match heard {
             Heard::Stamp(stamp) => {
                 is_heard = true;
@@ -344,7 +370,20 @@ impl Worker {
             Heard::Reply(reply) if reply.body == ReplyBody::Publish => *answered += 1,
             Heard::Open if !plan.target.is_bare => {}
             Heard::Reply(reply) if !matches!(reply.body, ReplyBody::Subscribe(_)) => {}
+            Heard::Reply(Reply { body: ReplyBody::Subscribe(joined), .. })
+                if position.is_some() =>
+            {
+                *is_live = true;
+                tally.joining.record(now - *dialled);
+                let base = position.as_ref().map_or(0, |(_, base)| *base);
+                is_heard |= recover(ledger, base, &joined, tally);
+            }
             Heard::Open | Heard::Reply(_) => {
+                if let Heard::Reply(Reply { body: ReplyBody::Subscribe(joined), .. }) = heard
+                    && plan.deaths > 0.0
+                {
+                    *position = Some((joined.epoch, joined.offset));
+                }
                 if !std::mem::replace(is_live, true) {
                     gathering.live += 1;
                     tally.joining.record(now - *dialled);
@@ -360,6 +399,26 @@ impl Worker {
             run.last_delivery = now;
         }
         Ok(())
+    }
+
+    /// Something is to be read or written by those who publish, or it is time for something.
+    fn handle_voice(&mut self, token: Token) -> Result<(), String> {
+        match token {
+            WAKE | ALARM => Ok(()),
+            PUBLISHER => {
+                let Some((line, is_live)) = &mut self.publisher else { return Ok(()) };
+                line.handle(&mut self.desk, |heard| match heard {
+                    Heard::Reply(reply) if reply.body == ReplyBody::Publish => self.answered += 1,
+                    Heard::Reply(reply) => *is_live |= matches!(reply.body, ReplyBody::Connect(_)),
+                    Heard::Open | Heard::Stamp(_) => {}
+                })
+            }
+            Token(index) => {
+                let mut buffer = [0; 4096];
+                self.answered += self.callers[index - CALLERS].handle(&mut buffer)?;
+                Ok(())
+            }
+        }
     }
 
     /// Publishes everything whose time has come, and sets the alarm for the next.
@@ -404,8 +463,31 @@ impl Worker {
     }
 }
 
+/// A client is back: takes what it missed, or that it was told of a gap. Whether there was anything.
+fn recover(ledger: &mut Ledger, base: u64, joined: &SubscribeResult, tally: &mut Tally) -> bool {
+    tally.joins += 1;
+    if !joined.recovered {
+        tally.refused += 1;
+        ledger.skip(joined.offset.saturating_sub(base));
+    }
+    let (reader, before) = (Reader::new(), tally.deliveries);
+    for publication in &joined.publications {
+        if let Some(stamp) = reader.find(&publication.data) {
+            tally.deliveries += u64::from(ledger.take(stamp, &mut tally.faults));
+        }
+    }
+    tally.deliveries > before
+}
+
+/// One of the loopback's addresses, where that is where the server is.
+pub(crate) fn source(target: &Target, number: u64) -> Option<IpAddr> {
+    let is_near = target.address.ip().is_loopback() && target.address.is_ipv4();
+    let last = u8::try_from(2 + number % 250).expect("below 252");
+    is_near.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)))
+}
+
 /// The command that opens a client's session.
-fn connect(target: &Target, number: u32) -> Result<Command, String> {
+pub(crate) fn connect(target: &Target, number: u32) -> Result<Command, String> {
     let token = match &target.admission {
         Admission::Anonymous => String::new(),
         Admission::Token(token) => token.clone(),
