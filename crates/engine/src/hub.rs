@@ -193,7 +193,8 @@ impl Hub {
         let name: Arc<str> = name.into();
         let slot = slot_number(self.channels.insert(Channel {
             name: name.clone(),
-            seats: Slab::new(),
+            // Most channels of a worker have one seat: room for four would cost every idle connection.
+            seats: Slab::with_capacity(1),
             is_heard: false,
             epoch: "".into(),
             offset: 0,

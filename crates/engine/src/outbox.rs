@@ -77,6 +77,12 @@ impl Outbox {
         self.queued == 0
     }
 
+    /// What is to be written, where that is one frame or a part of it.
+    #[must_use]
+    pub fn only(&self) -> Option<&[u8]> {
+        (self.rest.is_none() && !self.first.is_empty()).then_some(&*self.first)
+    }
+
     /// Points `slices` at what is to be written, oldest first; says how many slices it used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let first = Some(&self.first).filter(|frame| !frame.is_empty());

@@ -47,6 +47,8 @@ pub(super) struct Published<'a> {
 impl Topic {
     pub(super) fn add_listener(&mut self, party: Party, inbox: Arc<dyn Inbox>) {
         if !self.listeners.iter().any(|(listener, _)| *listener == party) {
+            // As many as there are: most channels are heard by one worker.
+            self.listeners.reserve_exact(1);
             self.listeners.push((party, inbox));
         }
     }

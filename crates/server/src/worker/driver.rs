@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use brokers::Party;
 use engine::encoding::Encoder;
+use engine::outbox::Outbox;
 use engine::time::Now;
 use engine::worker::{Verdict, Worker as Engine};
 use engine::{Cause, Effect, SessionKey, TokenKind};
@@ -26,6 +27,7 @@ use wire::websocket::encoder::{self, FrameKind};
 use super::connection::{Connection, Reading, State};
 use super::drain::Drain;
 use super::inbox::{Inbox, Input, WAKE};
+use super::socket::Socket;
 use super::{Arrival, Census, Parts, Report, Traffic};
 use crate::admission::UserPermit;
 use crate::limits::{
@@ -507,10 +509,8 @@ impl Driver {
         }
         let mut result = Ok(());
         while !outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
-            let used = outbox.slices(&mut slices);
             traffic.writes += 1;
-            match connection.socket.write(&slices[..used]) {
+            match write(&mut connection.socket, outbox) {
                 Ok(count) => {
                     traffic.sent += count as u64;
                     outbox.advance(count);
@@ -592,6 +592,16 @@ impl Driver {
     fn census(&self) -> Census {
         self.engine.hub().census().map(|(name, seats)| (name.clone(), seats)).collect()
     }
+}
+
+/// One system call with as much of what is queued as it takes. The usual case of one frame needs no list of slices.
+fn write(socket: &mut Socket, outbox: &Outbox) -> io::Result<usize> {
+    if let Some(frame) = outbox.only() {
+        return socket.write(frame);
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
+    let used = outbox.slices(&mut slices);
+    socket.write_vectored(&slices[..used])
 }
 
 /// The same for all workers.

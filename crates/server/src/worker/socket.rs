@@ -54,8 +54,17 @@ impl Socket {
         }
     }
 
-    /// Takes as much of `slices` as it can; with TLS some of that may still wait in [`Socket::flush`].
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Takes as much of `bytes` as it can; with TLS some of that may still wait in [`Socket::flush`].
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            // A `send` costs the kernel less than a `writev` of one slice.
+            Socket::Plain(tcp) => tcp.write(bytes),
+            Socket::Tls(_) => self.write_vectored(&[IoSlice::new(bytes)]),
+        }
+    }
+
+    /// As [`Socket::write`].
+    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Socket::Plain(tcp) => tcp.write_vectored(slices),
             Socket::Tls(socket) => {

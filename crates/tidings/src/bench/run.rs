@@ -34,6 +34,8 @@ struct Run {
     counts: Vec<(u64, u64)>,
     last: (u64, u64, Option<Processor>),
     samples: Vec<Sample>,
+    /// Bytes of the server while its clients were there, as read last.
+    memory: Option<u64>,
     published: Vec<(u32, u64)>,
     publishers: usize,
     tally: Tally,
@@ -71,9 +73,8 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
     }
     let mut run = Run::new(crew, process);
     run.gather(shape.clients());
-    let after = process.and_then(|process| gauge::memory(&process.to_string()).ok());
     let spent = run.measure(shape::sample_ms(duration_ms), duration_ms);
-    let memory = before.map(|before| Memory { before, after: after.unwrap_or(before) });
+    let memory = before.map(|before| Memory { before, after: run.memory.unwrap_or(before) });
     let seconds = run.seconds(duration_ms, matches!(voice, Voice::Nobody) && !target.is_bare);
     let server = match (process, spent, memory) {
         (Some(process), Some((spent, wall)), Some(memory)) => {
@@ -104,6 +105,7 @@ impl Run {
             counts,
             last: (0, 0, None),
             samples: Vec::new(),
+            memory: None,
             published: Vec::new(),
             publishers: 0,
             tally: Tally::default(),
@@ -138,6 +140,7 @@ impl Run {
         }
         let before = processor(self.process);
         let (began, mut after, mut ended) = (clock::now(), before, clock::now());
+        self.memory = self.process.and_then(|id| gauge::memory(&id.to_string()).ok());
         self.last = (began, 0, before);
         let silence_ns = SILENCE.as_nanos() as u64 + duration_ms * 1_000_000;
         while self.results < self.crew.count() {
@@ -150,6 +153,9 @@ impl Run {
                 self.sample(now, current);
                 if current.is_some() {
                     (after, ended) = (current, now);
+                }
+                if self.results == 0 {
+                    self.memory = self.process.and_then(|id| gauge::memory(&id.to_string()).ok());
                 }
             }
             if now > began + silence_ns {
