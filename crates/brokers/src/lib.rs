@@ -6,12 +6,14 @@
 pub mod conformance;
 pub mod limits;
 pub mod memory;
+pub mod nats;
 
 use std::sync::Arc;
 
 use engine::broker::{BrokerEvent, BrokerRequest};
 
 pub use memory::MemoryBroker;
+pub use nats::NatsBroker;
 
 /// Carries requests of parties to each other. The contract is that of [`engine::broker`].
 pub trait Broker: Send + Sync {

@@ -1,7 +1,41 @@
 //! Every bound of this crate, with its reason.
 
+use std::time::Duration;
+
 /// Locks over which the memory broker spreads its channels: enough that workers on 64 cores rarely meet.
 pub const SHARDS: usize = 256;
 
 /// Idempotency keys that one channel remembers; beyond that the oldest is forgotten before its five minutes.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
+
+/// Requests that wait for one broker's link; more are refused (111). At ten thousand a second this is six seconds, twice
+/// the time after which they are refused anyway.
+pub const REQUESTS_MAX: usize = 65_536;
+
+/// How long an answer of NATS may take.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often NATS is pinged; a link is given up after two pings without an answer. Below [`ANSWER_TIMEOUT`], so that
+/// a frozen server is noticed by then.
+pub const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest pause between two attempts to connect again. Short: the server that comes back has few clients like us.
+pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// How long a channel that nobody hears keeps what it knows of its stream, which saves the next publisher a question.
+pub const ROOM_IDLE: Duration = Duration::from_secs(10);
+
+/// After such a silence a reader of a stored range knows that nothing more comes, and NATS that the reader is gone.
+pub const READER_IDLE: Duration = Duration::from_millis(500);
+
+/// Streams that are read at the same time after the link was cut.
+pub const PROOFS_MAX: usize = 128;
+
+/// Messages of a stream between two removals of what is not retained any more.
+pub const TRIM_EVERY: u64 = 64;
+
+/// How often a node says that it lives.
+pub const LEASE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Silence of a node after which its clients are present nowhere: four times it could have spoken.
+pub const LEASE_MS: u64 = 12_000;

@@ -193,6 +193,14 @@ pub enum BrokerEvent {
         /// Which.
         change: Membership,
     },
+    /// Where a stream stands, behind every publication up to there, without having been asked: after its link was cut
+    /// a broker proves that nothing is missing, or shows what is.
+    Position {
+        /// Which stream.
+        channel: Arc<str>,
+        /// Its top.
+        top: StreamPosition,
+    },
     /// The answer to a request.
     Reply {
         /// The request's id.

@@ -40,6 +40,17 @@ impl Stream {
         Stream { epoch, top: 0, retained: VecDeque::new() }
     }
 
+    /// A stream as it is kept elsewhere. What is retained must be consecutive and end at `top.offset`.
+    #[must_use]
+    pub fn restore(top: &StreamPosition, retained: Vec<Arc<Publication>>) -> Stream {
+        let keep = |publication| Retained { publication, expires_at_ms: u64::MAX };
+        Stream {
+            epoch: top.epoch.as_str().into(),
+            top: top.offset,
+            retained: retained.into_iter().map(keep).collect(),
+        }
+    }
+
     /// The name of this life.
     #[must_use]
     pub fn epoch(&self) -> &Arc<str> {

@@ -1,0 +1,190 @@
+//! The broker over NATS: core subjects for fan-out and orders, JetStream for history and presence.
+//!
+//! | Subject | Carries |
+//! |---|---|
+//! | `PREFIX.channel.TOKEN` | everything that listeners of a channel hear: plain publications, joins, leaves, and what the history stream republishes |
+//! | `PREFIX.stream.TOKEN` | publications on their way into the stream `PREFIX_history`, which numbers, keeps and republishes them |
+//! | `PREFIX.control` | orders of the server API |
+//! | `PREFIX.node.NODE` | what a node says to itself, to know that NATS has taken what it said before |
+//! | `PREFIX.presence.NODE.PARTY.TOKEN.CLIENT` | a present client, in the stream `PREFIX_presence` |
+//! | `PREFIX.lease.NODE` | that a node lives, in the same stream |
+//!
+//! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it hears goes into the
+//! parties' inboxes.
+
+mod control;
+mod link;
+mod node;
+mod options;
+mod presence;
+mod record;
+mod room;
+mod stream;
+mod subject;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, RequestId};
+use tokio::sync::{mpsc, oneshot};
+
+pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
+
+use crate::limits::REQUESTS_MAX;
+use crate::{Broker, Clock, Inbox, Party};
+use node::Job;
+
+/// See the module.
+pub struct NatsBroker {
+    jobs: Option<mpsc::UnboundedSender<Job>>,
+    shared: Arc<Shared>,
+    next_party: AtomicU32,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the broker and its thread both know.
+#[derive(Default)]
+struct Shared {
+    parties: Parties,
+    /// Requests that the thread has not seen yet.
+    length: AtomicUsize,
+    is_well: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Parties(RwLock<HashMap<Party, Arc<dyn Inbox>>>);
+
+impl NatsBroker {
+    /// Connects and sets up what is needed. `node` names this process and must differ at every start of every
+    /// process: streams that begin here are named after it.
+    ///
+    /// # Errors
+    /// When NATS cannot be used as configured; nothing goes on then.
+    pub fn start(
+        options: NatsOptions,
+        clock: Arc<dyn Clock>,
+        node: &str,
+    ) -> Result<NatsBroker, NatsError> {
+        if !is_prefix(&options.prefix) {
+            return Err(NatsError::Prefix(options.prefix));
+        }
+        let names = subject::Names { prefix: options.prefix.clone(), node: subject::token(node) };
+        let shared = Arc::<Shared>::default();
+        let (jobs, jobs_out) = mpsc::unbounded_channel();
+        let (started, has_started) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let of_thread = shared.clone();
+        let thread = std::thread::Builder::new().name("nats".into()).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            local
+                .block_on(&runtime, node::run(options, names, clock, of_thread, jobs_out, started));
+        })?;
+        match has_started.blocking_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(std::io::Error::other("it ended at once").into()),
+        }
+        let next_party = AtomicU32::new(0);
+        Ok(NatsBroker { jobs: Some(jobs), shared, next_party, thread: Some(thread) })
+    }
+
+    /// Whether NATS has answered of late.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.shared.is_well.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread ends only with the broker.
+            let _ended = jobs.send(job);
+        }
+    }
+}
+
+impl Broker for NatsBroker {
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
+        let party = Party(self.next_party.fetch_add(1, Ordering::Relaxed));
+        self.shared.parties.0.write().unwrap_or_else(PoisonError::into_inner).insert(party, inbox);
+        party
+    }
+
+    fn submit(&self, party: Party, request: BrokerRequest) {
+        let Some(inbox) = self.shared.parties.inbox(party) else { return };
+        if self.shared.length.fetch_add(1, Ordering::Relaxed) >= REQUESTS_MAX
+            && let Some(id) = id_of(&request)
+        {
+            self.shared.length.fetch_sub(1, Ordering::Relaxed);
+            let result = Err(BrokerError::Overloaded);
+            inbox.deliver(BrokerEvent::Reply { id, result });
+            return;
+        }
+        self.send(Job::Request(party, inbox, request));
+    }
+
+    fn detach(&self, party: Party) {
+        self.shared.parties.0.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
+        self.send(Job::Detach(party));
+    }
+
+    fn expire(&self) {}
+}
+
+impl Drop for NatsBroker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported already.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl Parties {
+    fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Inbox>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+fn is_prefix(prefix: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(is_fine))
+}
+
+fn id_of(request: &BrokerRequest) -> Option<RequestId> {
+    match request {
+        BrokerRequest::Subscribe { id, .. }
+        | BrokerRequest::Publish { id, .. }
+        | BrokerRequest::Presence { id, .. }
+        | BrokerRequest::PresenceStats { id, .. }
+        | BrokerRequest::History { id, .. }
+        | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
+        BrokerRequest::Unsubscribe { .. }
+        | BrokerRequest::Announce { .. }
+        | BrokerRequest::AddPresence { .. }
+        | BrokerRequest::RemovePresence { .. }
+        | BrokerRequest::Control(_) => None,
+    }
+}
+
+fn channel_of(request: &BrokerRequest) -> Option<&Arc<str>> {
+    match request {
+        BrokerRequest::Subscribe { channel, .. }
+        | BrokerRequest::Publish { channel, .. }
+        | BrokerRequest::Presence { channel, .. }
+        | BrokerRequest::PresenceStats { channel, .. }
+        | BrokerRequest::History { channel, .. }
+        | BrokerRequest::RemoveHistory { channel, .. }
+        | BrokerRequest::Unsubscribe { channel }
+        | BrokerRequest::Announce { channel, .. }
+        | BrokerRequest::AddPresence { channel, .. }
+        | BrokerRequest::RemovePresence { channel, .. } => Some(channel),
+        BrokerRequest::Control(_) => None,
+    }
+}

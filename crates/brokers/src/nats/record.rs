@@ -1,0 +1,242 @@
+//! How publications and what is known of their stream are written in messages.
+//!
+//! A message is one line of text and, behind it, a Protobuf reply of the client protocol that holds the push:
+//! `t1 KIND EPOCH OFFSET BASE UNTIL EXPIRES ACCEPTED VERSION VERSION_EPOCH`. Invariant: the newest message of a
+//! subject of the history stream says all that is known of the channel's stream, so that one conditional store moves
+//! everything at once.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes};
+use engine::broker::{BrokerEvent, Membership, PublishOptions};
+use wire::protocol::{Codec, Publication, Push, PushEvent, Reply, ReplyBody, StreamPosition};
+
+use super::subject;
+
+/// What a message in the subject of a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Fanned out, never kept: a publication without history, a join, a leave.
+    Plain,
+    /// A publication that is retained.
+    Retained,
+    /// A publication without history that moves a version or holds an idempotency key.
+    Noted,
+    /// No publication: a stream begins, or what was retained is gone.
+    Mark,
+}
+
+/// What is known of a stream by its newest message. The default is that of a stream that does not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Top {
+    /// Number of the message in JetStream; not written.
+    pub(super) sequence: u64,
+    pub(super) epoch: Arc<str>,
+    pub(super) offset: u64,
+    /// The first offset that is retained.
+    pub(super) base: u64,
+    /// When offset and epoch are forgotten.
+    pub(super) until_ms: u64,
+    /// When this publication is not retained any more.
+    pub(super) expires_ms: u64,
+    /// When this message was written.
+    pub(super) accepted_ms: u64,
+    pub(super) version: u64,
+    pub(super) version_epoch: String,
+}
+
+/// A message, read.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) kind: Kind,
+    pub(super) top: Top,
+    /// Absent in a mark.
+    pub(super) event: Option<PushEvent>,
+}
+
+impl Top {
+    pub(super) fn is_alive(&self, now_ms: u64) -> bool {
+        self.until_ms > now_ms
+    }
+
+    pub(super) fn position(&self) -> StreamPosition {
+        StreamPosition { offset: self.offset, epoch: self.epoch.to_string() }
+    }
+
+    /// The same stream, or a new life when this one is over.
+    pub(super) fn life(&self, now_ms: u64, new_epoch: impl FnOnce() -> Arc<str>) -> Top {
+        if self.is_alive(now_ms) {
+            return Top { accepted_ms: now_ms, expires_ms: 0, ..self.clone() };
+        }
+        Top {
+            sequence: self.sequence,
+            epoch: new_epoch(),
+            base: 1,
+            accepted_ms: now_ms,
+            ..Top::default()
+        }
+    }
+
+    pub(super) fn keep_for(&mut self, now_ms: u64, ttl_ms: u64) {
+        self.until_ms = self.until_ms.max(now_ms.saturating_add(ttl_ms));
+    }
+
+    pub(super) fn is_stale(&self, options: &PublishOptions) -> bool {
+        options.version > 0
+            && options.version <= self.version
+            && (options.version_epoch.is_empty() || options.version_epoch == self.version_epoch)
+    }
+}
+
+impl Record {
+    pub(super) fn encode(&self, channel: &Arc<str>) -> Bytes {
+        let Record { kind, top, event } = self;
+        let mut out = Vec::with_capacity(256);
+        let kind = match kind {
+            Kind::Plain => "plain",
+            Kind::Retained => "retained",
+            Kind::Noted => "noted",
+            Kind::Mark => "mark",
+        };
+        out.put_slice(b"t1 ");
+        out.put_slice(kind.as_bytes());
+        if kind != "plain" {
+            let numbers =
+                [top.offset, top.base, top.until_ms, top.expires_ms, top.accepted_ms, top.version];
+            out.put_u8(b' ');
+            out.put_slice(subject::token(&top.epoch).as_bytes());
+            for number in numbers {
+                out.put_u8(b' ');
+                out.put_slice(number.to_string().as_bytes());
+            }
+            out.put_u8(b' ');
+            out.put_slice(subject::token(&top.version_epoch).as_bytes());
+        }
+        out.put_u8(b'\n');
+        if let Some(event) = event {
+            let push = Push { channel: channel.clone(), event: event.clone() };
+            let reply = Reply { id: 0, body: ReplyBody::Push(push) };
+            wire::protocol::encode_reply(Codec::Protobuf, &reply, &mut out);
+        }
+        out.into()
+    }
+
+    /// `None` when it is none of ours: somebody else writes under our prefix.
+    pub(super) fn decode(message: &Bytes, sequence: u64) -> Option<Record> {
+        let end = message.iter().position(|byte| *byte == b'\n')?;
+        let line = std::str::from_utf8(&message[..end]).ok()?;
+        let mut words = line.strip_prefix("t1 ")?.split(' ');
+        let kind = match words.next()? {
+            "plain" => Kind::Plain,
+            "retained" => Kind::Retained,
+            "noted" => Kind::Noted,
+            "mark" => Kind::Mark,
+            _ => return None,
+        };
+        let mut top = Top { sequence, ..Top::default() };
+        if kind != Kind::Plain {
+            top.epoch = subject::text(words.next()?)?.into();
+            for number in [
+                &mut top.offset,
+                &mut top.base,
+                &mut top.until_ms,
+                &mut top.expires_ms,
+                &mut top.accepted_ms,
+                &mut top.version,
+            ] {
+                *number = words.next()?.parse().ok()?;
+            }
+            top.version_epoch = subject::text(words.next()?)?;
+        }
+        let event = match &message[end + 1..] {
+            [] => None,
+            body => Some(decode_push(body)?.event),
+        };
+        Some(Record { kind, top, event })
+    }
+
+    /// What a listener hears of it.
+    pub(super) fn heard(self, channel: &Arc<str>) -> Option<BrokerEvent> {
+        let channel = channel.clone();
+        Some(match self.event? {
+            PushEvent::Publication(publication) if self.kind == Kind::Retained => {
+                let publication = with_offset(&publication, self.top.offset);
+                BrokerEvent::Publication { channel, publication, epoch: self.top.epoch }
+            }
+            PushEvent::Publication(publication) => {
+                BrokerEvent::Publication { channel, publication, epoch: "".into() }
+            }
+            PushEvent::Join(info) => {
+                BrokerEvent::Membership { channel, info, change: Membership::Join }
+            }
+            PushEvent::Leave(info) => {
+                BrokerEvent::Membership { channel, info, change: Membership::Leave }
+            }
+            _ => return None,
+        })
+    }
+
+    /// The publication that it retains.
+    pub(super) fn publication(&self) -> Option<Arc<Publication>> {
+        match (&self.event, self.kind) {
+            (Some(PushEvent::Publication(publication)), Kind::Retained) => {
+                Some(with_offset(publication, self.top.offset))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A message that is fanned out and never kept.
+pub(super) fn plain(channel: &Arc<str>, event: PushEvent) -> Bytes {
+    Record { kind: Kind::Plain, top: Top::default(), event: Some(event) }.encode(channel)
+}
+
+pub(super) fn decode_push(body: &[u8]) -> Option<Push> {
+    let replies = wire::protocol::decode_replies(Codec::Protobuf, body).ok()?;
+    match replies.into_iter().next()?.body {
+        ReplyBody::Push(push) => Some(push),
+        _ => None,
+    }
+}
+
+fn with_offset(publication: &Arc<Publication>, offset: u64) -> Arc<Publication> {
+    if publication.offset == offset {
+        return publication.clone();
+    }
+    Arc::new(Publication { offset, ..Publication::clone(publication) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_and_a_strange_message_is_none() {
+        let publication =
+            Publication { data: Bytes::from_static(b"{}"), offset: 7, ..Publication::default() };
+        let top = Top {
+            sequence: 9,
+            epoch: "e 1".into(),
+            offset: 7,
+            base: 3,
+            until_ms: u64::MAX,
+            expires_ms: 5,
+            accepted_ms: 4,
+            version: u64::MAX,
+            version_epoch: "a b\n".into(),
+        };
+        let event = Some(PushEvent::Publication(Arc::new(publication)));
+        for kind in [Kind::Retained, Kind::Noted] {
+            let record = Record { kind, top: top.clone(), event: event.clone() };
+            let back = Record::decode(&record.encode(&"c".into()), 9).unwrap();
+            assert_eq!((back.kind, &back.top, &back.event), (kind, &top, &event));
+        }
+        let mark = Record { kind: Kind::Mark, top: top.clone(), event: None };
+        let back = Record::decode(&mark.encode(&"c".into()), 9).unwrap();
+        assert_eq!((back.kind, back.top, back.event), (Kind::Mark, top, None));
+        for strange in ["", "{}", "t1 retained\n", "t1 odd\n", "t2 mark e 1 1 1 1 1 1 =\n"] {
+            assert!(Record::decode(&Bytes::from(strange), 1).is_none(), "{strange:?}");
+        }
+    }
+}

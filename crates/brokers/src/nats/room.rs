@@ -1,0 +1,423 @@
+//! One channel on this node: who hears it, what is known of its stream, what is being asked about it.
+//!
+//! A room is a task. It does one thing after the other, and hears the channel meanwhile. Invariant: everything that
+//! NATS delivered before an answer was asked for stands in the inboxes before that answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, JoinedStream,
+    Membership, PublishOptions, RequestId,
+};
+use engine::history::Stream;
+use futures_util::StreamExt;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use wire::protocol::{Publication, PushEvent, StreamPosition};
+
+use super::presence::Presence;
+use super::record::{self, Kind, Record, Top};
+use super::stream::{Place, Publications, Want};
+use crate::limits::ROOM_IDLE;
+use crate::{Inbox, Party};
+
+/// What a room is told.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request is the usual case, and a box would cost it an allocation"
+)]
+pub(super) enum Ask {
+    /// A request of a party about this channel.
+    Request(Party, Arc<dyn Inbox>, BrokerRequest),
+    /// The party is gone.
+    Forget(Party),
+    /// The link was cut: show where the stream stands.
+    Prove(Arc<Semaphore>),
+}
+
+/// See the module.
+pub(super) struct Room {
+    place: Place,
+    presence: Rc<Presence>,
+    asks: UnboundedReceiver<Ask>,
+    /// Taken from `asks`, but to be done later.
+    next: Option<Ask>,
+    listeners: Vec<(Party, Arc<dyn Inbox>)>,
+    heard: Option<Subscriber>,
+    /// Up to where the listeners know the stream.
+    told: (Arc<str>, u64),
+    known: Option<Top>,
+}
+
+type Doing<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// One who waits for the same read as others.
+struct Reader {
+    id: RequestId,
+    inbox: Arc<dyn Inbox>,
+    what: Reading,
+}
+
+enum Reading {
+    Join(JoinRead),
+    History(HistoryQuery),
+}
+
+impl Room {
+    pub(super) fn new(place: Place, presence: Rc<Presence>, asks: UnboundedReceiver<Ask>) -> Room {
+        Room {
+            place,
+            presence,
+            asks,
+            next: None,
+            listeners: Vec::new(),
+            heard: None,
+            told: ("".into(), 0),
+            known: None,
+        }
+    }
+
+    /// Ends when nobody has heard or asked anything for a while.
+    pub(super) async fn run(mut self) {
+        loop {
+            let ask = match self.next.take() {
+                Some(ask) => ask,
+                None => match self.wait().await {
+                    Some(ask) => ask,
+                    None => return,
+                },
+            };
+            self.handle(ask).await;
+        }
+    }
+
+    async fn wait(&mut self) -> Option<Ask> {
+        loop {
+            let is_idle = self.listeners.is_empty();
+            tokio::select! {
+                biased;
+                message = next_message(&mut self.heard) => self.hear(&message),
+                ask = self.asks.recv() => return ask,
+                () = tokio::time::sleep(ROOM_IDLE), if is_idle => {
+                    self.asks.close();
+                    return self.asks.recv().await;
+                }
+            }
+        }
+    }
+
+    /// Awaits something and hears the channel meanwhile.
+    async fn hearing<T>(&mut self, mut doing: Doing<T>) -> T {
+        loop {
+            tokio::select! {
+                biased;
+                message = next_message(&mut self.heard) => self.hear(&message),
+                result = &mut doing => return result,
+            }
+        }
+    }
+
+    fn hear(&mut self, message: &Message) {
+        let sequence = message.headers.as_ref().and_then(|headers| headers.get("Nats-Sequence"));
+        let sequence = sequence.and_then(|value| value.as_str().parse().ok()).unwrap_or(0);
+        let Some(record) = Record::decode(&message.payload, sequence) else { return };
+        if record.kind != Kind::Plain {
+            self.told = (record.top.epoch.clone(), record.top.offset);
+            if self.known.as_ref().is_none_or(|known| known.sequence < sequence) {
+                self.known = Some(record.top.clone());
+            }
+        }
+        if let Some(event) = record.heard(&self.place.channel) {
+            for (_, inbox) in &self.listeners {
+                inbox.deliver(event.clone());
+            }
+        }
+    }
+
+    async fn handle(&mut self, ask: Ask) {
+        match ask {
+            Ask::Request(party, inbox, request) => self.handle_request(party, inbox, request).await,
+            Ask::Forget(party) => self.leave(party),
+            Ask::Prove(turns) => self.prove(turns).await,
+        }
+    }
+
+    async fn handle_request(
+        &mut self,
+        party: Party,
+        inbox: Arc<dyn Inbox>,
+        request: BrokerRequest,
+    ) {
+        let reply = |id, result| inbox.deliver(BrokerEvent::Reply { id, result });
+        match request {
+            BrokerRequest::Subscribe { id, read, .. } => {
+                if let Err(error) = self.enter(party, &inbox).await {
+                    return reply(id, Err(error));
+                }
+                self.read(Reader { id, inbox, what: Reading::Join(read) }).await;
+            }
+            BrokerRequest::History { id, query, meta_ttl_ms, .. } => {
+                let reader = Reader { id, inbox, what: Reading::History(query) };
+                self.read_for(vec![reader], meta_ttl_ms).await;
+            }
+            BrokerRequest::Unsubscribe { .. } => self.leave(party),
+            BrokerRequest::Publish { id, publication, options, .. } => {
+                if let Some(result) = self.publish(&inbox, id, publication, options).await {
+                    reply(id, result.map(BrokerReply::Published));
+                }
+            }
+            BrokerRequest::RemoveHistory { id, .. } => {
+                let result = self.hearing(Box::pin(self.place.clone().clear())).await;
+                self.known = result.as_ref().ok().cloned();
+                reply(id, result.map(|_| BrokerReply::HistoryRemoved));
+            }
+            BrokerRequest::Announce { info, change, .. } => {
+                let event = match change {
+                    Membership::Join => PushEvent::Join(info),
+                    Membership::Leave => PushEvent::Leave(info),
+                };
+                // Nobody waits for an answer; while NATS is away, nobody could hear it either.
+                let _unheard = self.send(record::plain(&self.place.channel, event)).await;
+            }
+            BrokerRequest::AddPresence { info, .. } => {
+                let (presence, place) = (self.presence.clone(), self.place.clone());
+                self.hearing(Box::pin(async move { presence.add(party, &place, info).await }))
+                    .await;
+            }
+            BrokerRequest::RemovePresence { client, .. } => {
+                let (presence, place) = (self.presence.clone(), self.place.clone());
+                self.hearing(Box::pin(async move {
+                    presence.remove(party, &place, &client.client).await;
+                }))
+                .await;
+            }
+            BrokerRequest::Presence { id, .. } => {
+                let (presence, place) = (self.presence.clone(), self.place.clone());
+                let asking = Box::pin(async move { presence.clients(&place).await });
+                reply(id, self.hearing(asking).await.map(BrokerReply::Presence));
+            }
+            BrokerRequest::PresenceStats { id, .. } => {
+                let (presence, place) = (self.presence.clone(), self.place.clone());
+                let asking = Box::pin(async move { presence.stats(&place).await });
+                reply(id, self.hearing(asking).await.map(BrokerReply::PresenceStats));
+            }
+            BrokerRequest::Control(_) => unreachable!("an order concerns no channel"),
+        }
+    }
+
+    /// Publishes; `None` when the answer follows with the echo.
+    async fn publish(
+        &mut self,
+        inbox: &Arc<dyn Inbox>,
+        id: RequestId,
+        publication: Publication,
+        options: PublishOptions,
+    ) -> Option<Result<StreamPosition, BrokerError>> {
+        if self.listeners.iter().any(|(_, inbox)| inbox.is_full()) {
+            return Some(Err(BrokerError::Overloaded));
+        }
+        let publication = Arc::new(publication);
+        let has_place =
+            options.history_size > 0 || options.version > 0 || !options.idempotency_key.is_empty();
+        if !has_place {
+            let event = PushEvent::Publication(publication);
+            if let Err(error) = self.send(record::plain(&self.place.channel, event)).await {
+                return Some(Err(error));
+            }
+            let (link, inbox) = (self.place.link.clone(), inbox.clone());
+            tokio::task::spawn_local(async move {
+                let position = |()| BrokerReply::Published(StreamPosition::default());
+                let result = link.echo().await.map(position);
+                inbox.deliver(BrokerEvent::Reply { id, result });
+            });
+            return None;
+        }
+        if !self.place.link.keeps {
+            return Some(Err(BrokerError::Unavailable));
+        }
+        let size = u64::from(options.history_size);
+        let doing = self.place.clone().publish(self.known.take(), publication, options);
+        let (result, known) = self.hearing(Box::pin(doing)).await;
+        if let (Ok(position), Some(_)) = (&result, &self.heard) {
+            self.catch_up(position).await;
+        }
+        self.known = known;
+        if let Some(known) = &self.known {
+            self.place.trim(known, size);
+        }
+        Some(result)
+    }
+
+    async fn send(&self, payload: Bytes) -> Result<(), BrokerError> {
+        let link = &self.place.link;
+        link.publish(link.names.channel(&self.place.token), payload).await
+    }
+
+    async fn enter(&mut self, party: Party, inbox: &Arc<dyn Inbox>) -> Result<(), BrokerError> {
+        let link = self.place.link.clone();
+        link.check()?;
+        if self.heard.is_none() {
+            let subject = link.names.channel(&self.place.token);
+            self.heard = Some(link.subscribe(subject).await?);
+            self.told = ("".into(), 0);
+        }
+        if !self.listeners.iter().any(|(listener, _)| *listener == party) {
+            self.listeners.push((party, inbox.clone()));
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, party: Party) {
+        self.listeners.retain(|(listener, _)| *listener != party);
+        if self.listeners.is_empty() {
+            self.heard = None;
+        }
+    }
+
+    /// Reads for one, and in the same read for all that join right behind it.
+    async fn read(&mut self, first: Reader) {
+        let mut meta_ttl_ms = first.meta_ttl_ms();
+        let mut readers = vec![first];
+        while let Ok(ask) = self.asks.try_recv() {
+            let Ask::Request(party, inbox, BrokerRequest::Subscribe { id, read, .. }) = ask else {
+                self.next = Some(ask);
+                break;
+            };
+            if let Err(error) = self.enter(party, &inbox).await {
+                inbox.deliver(BrokerEvent::Reply { id, result: Err(error) });
+                continue;
+            }
+            let reader = Reader { id, inbox, what: Reading::Join(read) };
+            meta_ttl_ms = meta_ttl_ms.max(reader.meta_ttl_ms());
+            readers.push(reader);
+        }
+        self.read_for(readers, meta_ttl_ms).await;
+    }
+
+    async fn read_for(&mut self, readers: Vec<Reader>, meta_ttl_ms: u64) {
+        let publications = readers.iter().map(|reader| reader.what.publications()).max();
+        let needs_stream = readers.iter().any(Reader::needs_stream);
+        let needs_echo = readers.iter().any(|reader| matches!(reader.what, Reading::Join(_)));
+        let want = Want { meta_ttl_ms, publications: publications.unwrap_or_default() };
+        let place = self.place.clone();
+        let doing = Box::pin(async move {
+            if needs_echo {
+                place.link.echo().await?;
+            }
+            match needs_stream {
+                true if !place.link.keeps => Err(BrokerError::Unavailable),
+                true => place.read(want).await.map(Some),
+                false => Ok(None),
+            }
+        });
+        let result = self.hearing(doing).await;
+        if let Ok(Some((top, stream))) = &result {
+            self.catch_up(&stream.position()).await;
+            if top.sequence > 0 && self.known.as_ref().is_none_or(|k| k.sequence < top.sequence) {
+                self.known = Some(top.clone());
+            }
+        }
+        for reader in readers {
+            let result = match &result {
+                Ok(read) => reader.what.answer(read.as_ref().map(|(_, stream)| stream)),
+                Err(error) => Err(*error),
+            };
+            reader.inbox.deliver(BrokerEvent::Reply { id: reader.id, result });
+        }
+    }
+
+    /// Lets whatever is on its way up to this position come first. What was lost does not come: then nothing is left
+    /// on the way either, and the position shows the gap.
+    async fn catch_up(&mut self, top: &StreamPosition) {
+        let is_new = self.told.0.is_empty();
+        let is_behind = *self.told.0 != *top.epoch || self.told.1 < top.offset;
+        if self.heard.is_none() || top.epoch.is_empty() {
+            return;
+        }
+        if is_behind && !is_new {
+            let (link, token) = (self.place.link.clone(), self.place.token.clone());
+            let doing = Box::pin(async move { link.barrier(&link.names.stream(&token)).await });
+            // Without an answer nothing more comes; what was read still holds.
+            let _unanswered = self.hearing(doing).await;
+        }
+        if *self.told.0 != *top.epoch || self.told.1 < top.offset {
+            self.told = (top.epoch.as_str().into(), top.offset);
+        }
+    }
+
+    async fn prove(&mut self, turns: Arc<Semaphore>) {
+        self.known = None;
+        if self.listeners.is_empty() || self.told.0.is_empty() || !self.place.link.keeps {
+            return;
+        }
+        let place = self.place.clone();
+        let doing = Box::pin(async move {
+            let _turn = turns.acquire().await;
+            place.echo_and_read().await
+        });
+        let Ok(top) = self.hearing(doing).await else { return };
+        self.catch_up(&top).await;
+        for (_, inbox) in &self.listeners {
+            let (channel, top) = (self.place.channel.clone(), top.clone());
+            inbox.deliver(BrokerEvent::Position { channel, top });
+        }
+    }
+}
+
+impl Reader {
+    fn needs_stream(&self) -> bool {
+        !matches!(self.what, Reading::Join(JoinRead::Nothing))
+    }
+
+    fn meta_ttl_ms(&self) -> u64 {
+        match &self.what {
+            Reading::Join(
+                JoinRead::Position { meta_ttl_ms }
+                | JoinRead::Since { meta_ttl_ms, .. }
+                | JoinRead::Newest { meta_ttl_ms },
+            ) => *meta_ttl_ms,
+            Reading::Join(JoinRead::Nothing) | Reading::History(_) => 0,
+        }
+    }
+}
+
+impl Reading {
+    fn publications(&self) -> Publications {
+        match self {
+            Reading::Join(JoinRead::Nothing | JoinRead::Position { .. }) => Publications::None,
+            Reading::Join(JoinRead::Newest { .. }) => Publications::Newest,
+            Reading::History(HistoryQuery { limit: Some(0), .. }) => Publications::None,
+            Reading::Join(JoinRead::Since { .. }) | Reading::History(_) => Publications::All,
+        }
+    }
+
+    fn answer(&self, stream: Option<&Stream>) -> Result<BrokerReply, BrokerError> {
+        match (self, stream) {
+            (Reading::Join(read), Some(stream)) => Ok(BrokerReply::Subscribed(stream.join(read))),
+            (Reading::Join(_), None) => Ok(BrokerReply::Subscribed(JoinedStream::default())),
+            (Reading::History(query), Some(stream)) => stream.read(query).map(BrokerReply::History),
+            (Reading::History(_), None) => Err(BrokerError::Unavailable),
+        }
+    }
+}
+
+/// A room's door: what is sent into it is done in order.
+pub(super) fn open(place: Place, presence: Rc<Presence>) -> mpsc::UnboundedSender<Ask> {
+    let (sender, asks) = mpsc::unbounded_channel();
+    tokio::task::spawn_local(Room::new(place, presence, asks).run());
+    sender
+}
+
+async fn next_message(heard: &mut Option<Subscriber>) -> Message {
+    if let Some(subscriber) = heard
+        && let Some(message) = subscriber.next().await
+    {
+        return message;
+    }
+    std::future::pending().await
+}

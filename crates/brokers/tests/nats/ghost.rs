@@ -1,0 +1,60 @@
+//! A node that fell silent, as NATS knows it: its lease is not renewed any more, its client still stands there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokers::conformance::World;
+use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, Membership, RequestId};
+use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
+
+use crate::server::Server;
+use crate::world::NatsWorld;
+
+#[test]
+fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
+    let server = Server::start();
+    let mut world = NatsWorld::new(&server.options(), 2);
+    let (one, two) = (world.attach(), world.attach());
+    let channel: Arc<str> = "room".into();
+    let read = JoinRead::Nothing;
+    let id = RequestId(1);
+    world.submit(one, BrokerRequest::Subscribe { id, channel: channel.clone(), read });
+    let info = Arc::new(ClientInfo { client: "ghost".into(), ..ClientInfo::default() });
+    let event = PushEvent::Join(info.clone());
+    let push = Push { channel: channel.clone(), event };
+    let mut entry = b"t1 plain\n".to_vec();
+    let reply = Reply { id: 0, body: ReplyBody::Push(push) };
+    wire::protocol::encode_reply(Codec::Protobuf, &reply, &mut entry);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = async_nats::connect(server.options().url).await.unwrap();
+        for (subject, payload) in [
+            ("tidings.lease.dead", b"t1 lease\n".to_vec()),
+            ("tidings.presence.dead.0.room.ghost", entry),
+        ] {
+            client.request(subject, payload.into()).await.unwrap();
+        }
+    });
+    let count = |world: &mut NatsWorld| loop {
+        let channel = channel.clone();
+        world.submit(two, BrokerRequest::PresenceStats { id: RequestId(2), channel });
+        let answer = world.next_within(two, Duration::from_secs(5));
+        if let Some(BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. }) =
+            answer
+        {
+            return stats.num_clients;
+        }
+    };
+    assert_eq!(count(&mut world), 1);
+    loop {
+        let event = world.next_within(one, Duration::from_secs(30)).expect("the leave is told");
+        if let BrokerEvent::Membership { info: left, change: Membership::Leave, .. } = event {
+            assert_eq!(left, info);
+            break;
+        }
+    }
+    assert_eq!(count(&mut world), 0);
+    // Only one of the two nodes has told of it.
+    let second = world.next_within(one, Duration::from_secs(4));
+    assert!(second.is_none(), "{second:?}");
+}

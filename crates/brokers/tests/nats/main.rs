@@ -1,0 +1,12 @@
+//! The NATS broker against real NATS servers: the cases that every broker must pass, on one node and over two, what
+//! faults show, and why it refuses to start.
+//!
+//! Every test starts its own `nats-server` on a free port and ends it.
+
+mod conformance;
+mod crowd;
+mod faults;
+mod ghost;
+mod server;
+mod start;
+mod world;

