@@ -27,15 +27,25 @@ history_ttl = "60s"
 force_recovery = true
 "#;
 
+/// Bytes that an idle connection may cost the server: session, one subscription, JSON, everything as by default.
+const MEMORY_PER_CONNECTION_MAX: f64 = 1500.0;
+
 /// A run against a server, with these arguments besides.
 fn run(scenario: &str, arguments: &[&str]) -> Output {
+    let [output] = run_each(scenario, [arguments]);
+    output
+}
+
+/// Runs one after the other against the same server.
+fn run_each<const N: usize>(scenario: &str, runs: [&[&str]; N]) -> [Output; N] {
     let (_folder, file) = configured(CONFIG);
     let (mut server, port) = Running::serving(tidings(&["serve", "-c", file.to_str().unwrap()]));
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
     let process = server.child.id().to_string();
     let base = ["bench", scenario, "--url", &url, "--channel", "bench", "--server-pid", &process];
     let rest = ["--duration", "500ms", "--json", "-"];
-    let output = tidings(&[&base[..], &rest, arguments].concat()).output().unwrap();
+    let output =
+        runs.map(|arguments| tidings(&[&base[..], &rest, arguments].concat()).output().unwrap());
     server.signal("-TERM");
     let status = server.exit();
     let words = server.last_words();
@@ -83,6 +93,17 @@ fn everybody_talks_and_nothing_waits() {
     );
     let idle = report(&run("idle", &["--token-secret", "secret", "-n", "30"]));
     assert_eq!((&idle["connections"], &idle["deliveries"]), (&30.into(), &0.into()));
+}
+
+#[test]
+fn an_idle_connection_keeps_to_its_budget() {
+    let run = |connections| ["--token-secret", "secret", "-n", connections];
+    // The first run takes what a server of any size has: buffers, tables, the allocator's own.
+    let [_, output] = run_each("idle", [&run("3000"), &run("12000")]);
+    let bytes = report(&output)["server"]["memory_per_connection"].as_f64().unwrap();
+    println!("an idle connection costs {bytes:.0} bytes");
+    assert!(bytes <= MEMORY_PER_CONNECTION_MAX, "{bytes:.0} bytes");
+    assert!(bytes > 300.0, "{bytes:.0} bytes: the connections were not there");
 }
 
 #[test]

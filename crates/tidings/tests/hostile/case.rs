@@ -100,6 +100,12 @@ impl Case {
         self.left_over_kb_max = left_over_kb_max;
     }
 
+    /// Kilobytes by which the server has grown once those who came since the case began are gone.
+    pub(crate) fn left_over_kb(&self) -> u64 {
+        self.wait_until_clean();
+        self.server.footprint().resident_kb.saturating_sub(self.before.resident_kb)
+    }
+
     /// Waits until those who came since the case began are gone.
     fn wait_until_clean(&self) -> Duration {
         self.server.wait(self.name, |now| {
