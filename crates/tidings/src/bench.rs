@@ -24,6 +24,7 @@ mod shape;
 mod stamp;
 mod storm;
 mod tally;
+mod transport;
 mod worker;
 
 use std::path::Path;

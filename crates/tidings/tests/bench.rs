@@ -107,6 +107,37 @@ fn an_idle_connection_keeps_to_its_budget() {
 }
 
 #[test]
+fn with_tls_it_is_the_same() {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (folder, file) = configured(CONFIG);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (path("certificate.pem"), path("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let settings = [
+        "--http_server.tls.enabled=true".to_owned(),
+        format!("--http_server.tls.cert_pem={certificate}"),
+        format!("--http_server.tls.key_pem={key}"),
+    ];
+    let serve = ["serve", "-c", file.to_str().unwrap()];
+    let settings = settings.iter().map(String::as_str);
+    let serve: Vec<&str> = serve.into_iter().chain(settings).collect();
+    let (_server, port) = Running::serving(tidings(&serve));
+    let url = format!("wss://127.0.0.1:{port}/connection/websocket");
+    let base = ["bench", "fanout", "--url", &url, "--channel", "bench", "--token-secret", "secret"];
+    let load = ["--api-key", "key", "-s", "20", "-r", "100", "-d", "500ms", "--json", "-"];
+    let bench = |rest: &[&str]| tidings(&[&base[..], &load, rest].concat()).output().unwrap();
+    let trusting = report(&bench(&["--ca", &certificate]));
+    assert_eq!((&trusting["published"], &trusting["deliveries"]), (&50.into(), &1000.into()));
+    let output = bench(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("certificate") && said.lines().count() == 1, "{said}");
+    let said = String::from_utf8_lossy(&bench(&["--ca", &key]).stderr).into_owned();
+    assert!(said.contains("--ca") && said.contains("certificates as PEM"), "{said}");
+}
+
+#[test]
 fn a_storm_recovers_what_every_client_missed() {
     let common = ["--token-secret", "secret", "--api-key", "key", "-c", "3", "-w", "8"];
     for rest in [&["--codec", "protobuf", "--recover", "7"][..], &["--workers", "2"]] {
@@ -159,6 +190,6 @@ fn what_goes_wrong_is_one_line() {
     let bench =
         |arguments: &[&str]| tidings(&[&["bench", "fanout"], arguments].concat()).output().unwrap();
     says(&bench(&["--url", "ws://127.0.0.1:1/", "--json", "-"]), "cannot connect");
-    says(&bench(&["--url", "http://127.0.0.1:1/"]), "begins with ws://");
+    says(&bench(&["--url", "http://127.0.0.1:1/"]), "begins with ws:// or wss://");
     says(&bench(&["--size", "3"]), "--size must be");
 }

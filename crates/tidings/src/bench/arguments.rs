@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// The server's WebSocket endpoint
     #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
     pub url: String,
+    /// Certificates of the authorities that a server with TLS is trusted by, as PEM; if not given, the public ones
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Connections (idle, direct, jitter)
     #[arg(short = 'n', long, default_value_t = 1000)]
     pub connections: u32,

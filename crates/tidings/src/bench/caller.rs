@@ -3,17 +3,18 @@
 //! Invariant: publications leave in the order in which they were given, and each has an answer that says it was taken.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::line;
+use super::plan::Security;
+use super::transport::Transport;
 
 /// See the module.
 pub(crate) struct Caller {
-    stream: TcpStream,
+    stream: Transport,
     is_connected: bool,
     /// Publications as the API takes them.
     waiting: VecDeque<Vec<u8>>,
@@ -36,7 +37,7 @@ const WAITING_MAX: usize = 100_000;
 
 impl Caller {
     pub(crate) fn dial(
-        (address, authority): (SocketAddr, &str),
+        (address, authority, security): (SocketAddr, &str, Option<&Security>),
         (path, key): (&str, &str),
         batch: u32,
         registry: &Registry,
@@ -53,6 +54,7 @@ impl Caller {
         );
         let (waiting, answer) = (VecDeque::new(), Vec::new());
         let batch = batch.max(1) as usize;
+        let stream = Transport::new(stream, security)?;
         Ok(Caller { stream, is_connected: false, waiting, request: None, answer, head, batch })
     }
 
@@ -78,7 +80,7 @@ impl Caller {
     /// The socket may be read or written; gives how many publications were taken.
     pub(crate) fn handle(&mut self, buffer: &mut [u8]) -> Result<u64, String> {
         if !self.is_connected {
-            match line::is_connected(&self.stream) {
+            match line::is_connected(self.stream.tcp()) {
                 Ok(is_connected) => self.is_connected = is_connected,
                 Err(error) => return Err(format!("cannot connect to the server API: {error}")),
             }
@@ -128,6 +130,9 @@ impl Caller {
         if self.request.is_none() && !self.waiting.is_empty() {
             self.request = Some(self.next_call());
         }
+        self.stream
+            .flush()
+            .map_err(|error| format!("the connection to the API was cut: {error}"))?;
         let Some(call) = &mut self.request else { return Ok(()) };
         while call.written < call.bytes.len() {
             match self.stream.write(&call.bytes[call.written..]) {

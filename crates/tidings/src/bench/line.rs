@@ -2,13 +2,12 @@
 //!
 //! Invariant: every publication of the generator is heard as a stamp, whatever else shares its message.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use wire::protocol::{self, Codec, Command, PushEvent, Reply, ReplyBody, Request};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
@@ -18,10 +17,11 @@ use wire::websocket::handshake::{ClientHandshake, ClientRequest};
 
 use super::plan::Target;
 use super::stamp::{Reader, Stamp};
+use super::transport::Transport;
 
 /// See the module.
 pub(crate) struct Line {
-    stream: TcpStream,
+    stream: Transport,
     opening: Option<Box<Opening>>,
     decoder: Decoder,
     codec: Codec,
@@ -129,6 +129,7 @@ impl Line {
         let limits =
             DecoderLimits { message_size: MESSAGE_SIZE_MAX, inflated_size: MESSAGE_SIZE_MAX };
         let decoder = Decoder::new(Role::Client, limits, false);
+        let stream = Transport::new(stream, target.security.as_ref())?;
         Ok(Line { stream, opening: Some(Box::new(opening)), decoder, codec, out: Vec::new() })
     }
 
@@ -140,8 +141,7 @@ impl Line {
 
     /// Leaves without a goodbye, so that no port waits for the peer's.
     pub(crate) fn reset(self) {
-        // A socket that is gone already has nothing to leave behind.
-        let _gone = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        self.stream.reset();
     }
 
     /// The socket may be read or written.
@@ -153,7 +153,7 @@ impl Line {
         if let Some(opening) = &mut self.opening
             && !opening.is_connected
         {
-            match is_connected(&self.stream) {
+            match is_connected(self.stream.tcp()) {
                 Ok(true) => opening.is_connected = true,
                 Ok(false) => return Ok(()),
                 Err(error) => return Err(format!("cannot connect to the server: {error}")),
@@ -172,7 +172,7 @@ impl Line {
             desk.bytes += count as u64;
             self.take(count, desk, &mut hear)?;
             // A short read has emptied the socket; what comes later is an event of its own.
-            if count < desk.buffer.len() && self.opening.is_none() {
+            if count < desk.buffer.len() && self.opening.is_none() && self.stream.is_plain() {
                 return Ok(());
             }
         }
@@ -288,6 +288,7 @@ impl Line {
                 Err(error) => return Err(format!("a connection was cut: {error}")),
             }
         }
+        self.stream.flush().map_err(|error| format!("a connection was cut: {error}"))?;
         if self.out.capacity() > 0 && self.opening.is_some() {
             self.out = Vec::new();
         }

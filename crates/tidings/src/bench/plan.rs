@@ -4,6 +4,7 @@
 //! Invariant: a plan is complete; a process asks nobody else what to do.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use wire::protocol::Codec;
@@ -41,12 +42,23 @@ pub(crate) struct Target {
     pub(crate) authority: String,
     /// Path and query.
     pub(crate) path: String,
+    /// With TLS.
+    pub(crate) security: Option<Security>,
     pub(crate) encoding: Encoding,
     pub(crate) admission: Admission,
     /// Beginning of all channel names.
     pub(crate) channel: String,
     /// Nothing follows the WebSocket handshake: no session, no subscription.
     pub(crate) is_bare: bool,
+}
+
+/// Whom a TLS connection trusts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Security {
+    /// Name in the server's certificate.
+    pub(crate) host: String,
+    /// Certificates of authorities as PEM, in place of the public ones.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// The codec's name in arguments and plans.
@@ -74,6 +86,7 @@ pub(crate) enum Voice {
     Api {
         address: SocketAddr,
         authority: String,
+        security: Option<Security>,
         path: String,
         key: String,
         connections: u32,
@@ -210,6 +223,7 @@ mod tests {
                 address: ([127, 0, 0, 1], 1).into(),
                 authority: String::new(),
                 path: String::new(),
+                security: None,
                 encoding: Encoding::Json,
                 admission: Admission::Anonymous,
                 channel: String::new(),

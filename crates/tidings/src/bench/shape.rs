@@ -8,8 +8,9 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use anyhow::{Context as _, bail};
 
 use super::arguments::{Arguments, PublishBy, Scenario};
-use super::plan::{Admission, Load, Plan, RawPlan, StormPlan, Target, Voice};
+use super::plan::{Admission, Load, Plan, RawPlan, Security, StormPlan, Target, Voice};
 use super::stamp::SIZE_MIN;
+use super::transport;
 
 /// What a scenario comes to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -191,7 +192,7 @@ pub(crate) fn sample_ms(duration_ms: u64) -> u64 {
 
 /// The server that clients connect to.
 pub(crate) fn target(given: &Arguments) -> anyhow::Result<Target> {
-    let (address, authority, path) = url(&given.url, "ws")?;
+    let Place { address, authority, path, security } = place(given, &given.url, ["ws", "wss"])?;
     let path = if path.is_empty() { "/connection/websocket".to_owned() } else { path };
     let admission = match (&given.token, &given.token_secret) {
         (Some(token), _) => Admission::Token(token.clone()),
@@ -202,7 +203,8 @@ pub(crate) fn target(given: &Arguments) -> anyhow::Result<Target> {
     if channel.contains(['"', '\\']) || channel.chars().any(char::is_control) {
         bail!("--channel {channel}: a name without quotes and backslashes is needed");
     }
-    Ok(Target { address, authority, path, encoding, admission, channel, is_bare: false })
+    let is_bare = false;
+    Ok(Target { address, authority, path, security, encoding, admission, channel, is_bare })
 }
 
 /// Who publishes.
@@ -217,14 +219,16 @@ pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voic
         }
         (_, PublishBy::Client) => Ok(Voice::Publisher),
         (_, PublishBy::Api) => {
-            let beside = format!("http://{}/api", target.authority);
-            let address = given.api_url.as_deref().unwrap_or(&beside);
-            let (address, authority, path) = url(address, "http")?;
+            let scheme = if target.security.is_some() { "https" } else { "http" };
+            let beside = format!("{scheme}://{}/api", target.authority);
+            let url = given.api_url.as_deref().unwrap_or(&beside);
+            let Place { address, authority, path, security } =
+                place(given, url, ["http", "https"])?;
             let path = path.trim_end_matches('/').to_owned();
             let key = given.api_key.clone().unwrap_or_default();
             let connections = given.api_connections.clamp(1, 1000);
             let batch = given.batch.clamp(1, 1000);
-            Ok(Voice::Api { address, authority, path, key, connections, batch })
+            Ok(Voice::Api { address, authority, security, path, key, connections, batch })
         }
     }
 }
@@ -241,17 +245,34 @@ pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> RawPlan {
     }
 }
 
-/// Address, authority and path of a URL.
-fn url(url: &str, scheme: &str) -> anyhow::Result<(SocketAddr, String, String)> {
-    let rest = url
-        .strip_prefix(scheme)
-        .and_then(|rest| rest.strip_prefix("://"))
-        .with_context(|| format!("{url}: expected an address that begins with {scheme}://"))?;
+/// Where a URL leads.
+struct Place {
+    address: SocketAddr,
+    authority: String,
+    path: String,
+    security: Option<Security>,
+}
+
+/// Takes a URL apart, of which the second scheme stands for TLS.
+fn place(given: &Arguments, url: &str, [plain, secure]: [&str; 2]) -> anyhow::Result<Place> {
+    let Some((scheme, rest)) =
+        url.split_once("://").filter(|(scheme, _)| [plain, secure].contains(scheme))
+    else {
+        bail!("{url}: expected an address that begins with {plain}:// or {secure}://");
+    };
+    let is_secure = scheme == secure;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    let full = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+    let (host, full) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, authority.to_owned()),
+        _ => (authority, format!("{authority}:{}", if is_secure { 443 } else { 80 })),
+    };
     let mut addresses =
         full.to_socket_addrs().with_context(|| format!("{authority} has no address"))?;
     let address = addresses.next().with_context(|| format!("{authority} has no address"))?;
-    Ok((address, authority.to_owned(), path.to_owned()))
+    if let Some(file) = &given.ca {
+        transport::authorities(file)?;
+    }
+    let host = host.trim_matches(['[', ']']).to_owned();
+    let security = is_secure.then(|| Security { host, ca: given.ca.clone() });
+    Ok(Place { address, authority: authority.to_owned(), path: path.to_owned(), security })
 }

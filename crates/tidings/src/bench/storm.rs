@@ -139,11 +139,12 @@ impl Storm {
 
     /// Publishes what clients will have missed.
     fn publish_past(&mut self) -> Result<(), String> {
-        let Voice::Api { address, authority, path, key, .. } = &self.plan.voice else {
+        let Voice::Api { address, authority, security, path, key, .. } = &self.plan.voice else {
             return Ok(());
         };
         let registry = self.poll.registry();
-        let mut caller = Caller::dial((*address, authority), (path, key), 1, registry, CALLER)?;
+        let server = (*address, authority.as_str(), security.as_ref());
+        let mut caller = Caller::dial(server, (path, key), 1, registry, CALLER)?;
         for channel in 0..self.plan.channels {
             let name = self.plan.target.channel_name(self.plan.first_channel + channel);
             for number in 0..u64::from(self.plan.recover) {

@@ -254,11 +254,11 @@ impl Worker {
             return Ok(());
         }
         match &self.plan.voice {
-            Voice::Api { address, authority, path, key, connections, batch } => {
+            Voice::Api { address, authority, security, path, key, connections, batch } => {
                 for index in 0..*connections as usize {
                     let token = Token(CALLERS + index);
                     let registry = self.poll.registry();
-                    let server = (*address, authority.as_str());
+                    let server = (*address, authority.as_str(), security.as_ref());
                     let caller = Caller::dial(server, (path, key), *batch, registry, token)?;
                     self.callers.push(caller);
                 }
