@@ -71,6 +71,8 @@ pub(crate) fn dial(to: SocketAddr, from: Option<IpAddr>) -> Result<TcpStream, St
     let connect = || -> std::io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
         if let Some(from) = from {
+            // Ports whose last connection has only just ended are good for another server.
+            socket.set_reuse_address(true)?;
             socket.bind(&SocketAddr::from((from, 0)).into())?;
         }
         socket.set_nonblocking(true)?;
