@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use server::config::all_keys;
 use server::config::keys::{Key, Kind};
 
-use crate::bench::Scenario;
+use crate::bench::Wanted;
 
 /// A real-time message push server: clients hold WebSocket connections and subscribe to channels, backends publish.
 #[derive(Debug, Parser)]
@@ -74,13 +74,15 @@ Publications go to standard output; what happens to the connection goes to stand
   tidings bench fanout --subscribers 1000 --rate 100
   tidings bench raw --subscribers 1000 --rate 100       the limit: a bare loop of sends
   tidings bench saturate -c 100 -s 10 -w 800 --api-key \"$KEY\" --server-pid \"$PID\"
+  tidings bench storm -c 10 -w 64 --channel kept:x --token-secret \"$SECRET\" --api-key \"$KEY\"
+  tidings bench file bench/example.toml                 several at the same time
   tidings bench idle -n 15000 --token-secret \"$SECRET\" --json idle.json --html idle.html
 
 Latency counts from the planned time of sending. Lost, duplicate and reordered deliveries are errors (exit status 1).")]
     Bench {
         /// What the load is.
         #[command(subcommand)]
-        scenario: Scenario,
+        wanted: Wanted,
     },
     /// A process of the load generator.
     #[command(hide = true)]

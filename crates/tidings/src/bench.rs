@@ -12,8 +12,10 @@ mod crew;
 mod gauge;
 mod ledger;
 mod line;
+mod mix;
 mod pace;
 mod page;
+mod payload;
 mod pipe;
 mod plan;
 mod raw;
@@ -32,27 +34,52 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-pub(crate) use arguments::Scenario;
+pub(crate) use arguments::{Scenario, Wanted};
 pub(crate) use raw::raw;
+use report::Report;
 pub(crate) use storm::storm;
 pub(crate) use worker::worker;
 
-/// Runs a scenario.
-pub(crate) fn bench(scenario: &Scenario) -> anyhow::Result<ExitCode> {
-    let report = run::run(scenario)?;
-    let given = scenario.arguments();
-    let json = || serde_json::to_string_pretty(&report).expect("a report is JSON");
-    match &given.json {
+/// Runs a scenario, or a file of them.
+pub(crate) fn bench(wanted: &Wanted) -> anyhow::Result<ExitCode> {
+    match wanted {
+        Wanted::One(scenario) => {
+            let report = run::run(scenario)?;
+            let given = scenario.arguments();
+            if let Some(path) = &given.html {
+                write(path, &page::page(&report))?;
+            }
+            let json = || serde_json::to_string_pretty(&report).expect("a report is JSON");
+            tell(given.json.as_deref(), json, std::slice::from_ref(&report))
+        }
+        Wanted::File(mix) => {
+            let reports = mix::run_all(&mix.file)?;
+            let json = || serde_json::to_string_pretty(&reports).expect("reports are JSON");
+            tell(mix.json.as_deref(), json, &reports)
+        }
+    }
+}
+
+fn tell(
+    path: Option<&Path>,
+    json: impl FnOnce() -> String,
+    reports: &[Report],
+) -> anyhow::Result<ExitCode> {
+    let tables = reports.iter().map(Report::table).collect::<Vec<_>>().join("\n");
+    match path {
         Some(path) if path == Path::new("-") => println!("{}", json()),
         Some(path) => {
             write(path, &(json() + "\n"))?;
-            print!("{}", report.table());
+            print!("{tables}");
         }
-        None => print!("{}", report.table()),
+        None => print!("{tables}"),
     }
-    if let Some(path) = &given.html {
-        write(path, &page::page(&report))?;
-    }
+    reports.iter().for_each(complain);
+    let is_good = reports.iter().all(Report::is_good);
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn complain(report: &Report) {
     for warning in &report.warnings {
         eprintln!("tidings: warning: {warning}");
     }
@@ -62,7 +89,6 @@ pub(crate) fn bench(scenario: &Scenario) -> anyhow::Result<ExitCode> {
     if report.faults.sum() > 0 {
         eprintln!("tidings: {} deliveries are not as they must be", report.faults.sum());
     }
-    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -47,7 +47,7 @@ fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
         Action::Token(wanted) => token::token(wanted),
         Action::Publish(wanted) => publish::publish(&wanted),
         Action::Subscribe(wanted) => subscribe::subscribe(&wanted),
-        Action::Bench { scenario } => bench::bench(&scenario),
+        Action::Bench { wanted } => bench::bench(&wanted),
         Action::BenchWorker => bench::worker(),
         Action::BenchRaw => bench::raw(),
         Action::BenchStorm => bench::storm(),

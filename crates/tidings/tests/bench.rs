@@ -138,6 +138,32 @@ fn with_tls_it_is_the_same() {
 }
 
 #[test]
+fn the_example_runs_several_at_the_same_time() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bench/example.toml");
+    let text = std::fs::read_to_string(example).unwrap();
+    let config = "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n[client]\n\
+        allow_anonymous_connect_without_token = true\n[[channel.namespaces]]\nname = \"demo\"\n\
+        allow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n\
+        allow_publish_for_client = true\nallow_publish_for_anonymous = true\n";
+    let (folder, file) = configured(config);
+    let (_server, port) = Running::serving(tidings(&["serve", "-c", file.to_str().unwrap()]));
+    let text = text.replace(":8000", &format!(":{port}")).replace("\"5s\"", "\"500ms\"");
+    let mix = folder.path().join("mix.toml");
+    std::fs::write(&mix, text).unwrap();
+    let bench = ["bench", "file", mix.to_str().unwrap(), "--json", "-"];
+    let output = tidings(&bench).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let reports: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let deliveries: Vec<u64> =
+        reports.iter().map(|report| report["deliveries"].as_u64().unwrap()).collect();
+    assert_eq!(deliveries, [50 * 10, 25 * 200, 0]);
+    std::fs::write(&mix, "[[run]]\nscenario = \"fanout\"\nrat = 1").unwrap();
+    let said = String::from_utf8_lossy(&tidings(&bench).output().unwrap().stderr).into_owned();
+    assert!(said.contains("run 1 (fanout): unexpected argument '--rat'"), "{said}");
+}
+
+#[test]
 fn a_storm_recovers_what_every_client_missed() {
     let common = ["--token-secret", "secret", "--api-key", "key", "-c", "3", "-w", "8"];
     for rest in [&["--codec", "protobuf", "--recover", "7"][..], &["--workers", "2"]] {

@@ -4,7 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::mix::Mix;
 use super::plan::Encoding;
+
+/// What is to be run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Wanted {
+    #[command(flatten)]
+    One(Box<Scenario>),
+    /// Several scenarios at the same time, out of a file
+    File(Mix),
+}
 
 /// A scenario.
 #[derive(Debug, Subcommand)]
@@ -57,13 +67,17 @@ pub(crate) struct Arguments {
     /// Connections that are cut in a second (jitter); the channels need a history
     #[arg(long, default_value_t = 100.0)]
     pub deaths: f64,
-    /// Bytes of a payload
-    #[arg(long, default_value_t = 128)]
-    pub size: u32,
+    /// Bytes of a payload; of several, each payload has one at random
+    #[arg(long, value_delimiter = ',', default_value = "128")]
+    pub size: Vec<u32>,
+    /// JSON to publish, in which {counter}, {number} and {text} are filled: a count, a random number, and letters up to
+    /// the size
+    #[arg(long)]
+    pub template: Option<String>,
     /// How long it runs once all are connected
     #[arg(short, long, default_value = "10s")]
     pub duration: String,
-    /// Beginning of the channels' names
+    /// Channels' names: {n} stands for the number, which otherwise follows behind a hyphen
     #[arg(long, default_value = "demo:bench")]
     pub channel: String,
     /// How commands and replies are written

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wire::protocol::Codec;
 
+use super::payload::Payload;
 use super::tally::Tally;
 
 /// What one process does. Clients, channels and streams have numbers that hold for the whole run: client `n` listens to
@@ -28,7 +29,7 @@ pub(crate) struct Plan {
     pub(crate) load: Load,
     /// Connections that are cut in a second, to come back and recover; with any, all clients hold a position.
     pub(crate) deaths: f64,
-    pub(crate) size: u32,
+    pub(crate) payload: Payload,
     pub(crate) duration_ms: u64,
     /// Time between two samples.
     pub(crate) sample_ms: u64,
@@ -46,7 +47,7 @@ pub(crate) struct Target {
     pub(crate) security: Option<Security>,
     pub(crate) encoding: Encoding,
     pub(crate) admission: Admission,
-    /// Beginning of all channel names.
+    /// All channel names; `{n}` stands for the number.
     pub(crate) channel: String,
     /// Nothing follows the WebSocket handshake: no session, no subscription.
     pub(crate) is_bare: bool,
@@ -123,7 +124,7 @@ pub(crate) struct StormPlan {
     pub(crate) window: u32,
     /// Publications that each recovers.
     pub(crate) recover: u32,
-    pub(crate) size: u32,
+    pub(crate) payload: Payload,
     pub(crate) duration_ms: u64,
     pub(crate) sample_ms: u64,
 }
@@ -188,9 +189,15 @@ impl Encoding {
     }
 }
 
+/// Stands for a channel's number in the names.
+const NUMBER: &str = "{n}";
+
 impl Target {
     pub(crate) fn channel_name(&self, channel: u32) -> String {
-        format!("{}-{channel}", self.channel)
+        match self.channel.contains(NUMBER) {
+            true => self.channel.replace(NUMBER, &channel.to_string()),
+            false => format!("{}-{channel}", self.channel),
+        }
     }
 }
 
@@ -238,7 +245,7 @@ mod tests {
             voice: Voice::Nobody,
             load: Load::Hold,
             deaths: 0.0,
-            size: 64,
+            payload: Payload::default(),
             duration_ms: 1,
             sample_ms: 1,
         };

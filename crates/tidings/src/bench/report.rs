@@ -13,7 +13,8 @@ pub(crate) struct Report {
     pub(crate) codec: super::plan::Encoding,
     pub(crate) channels: u32,
     pub(crate) connections: u32,
-    pub(crate) size: u32,
+    /// Bytes of a payload.
+    pub(crate) sizes: Vec<u32>,
     pub(crate) seconds: f64,
     pub(crate) is_complete: bool,
     /// What broke, one line each.
@@ -147,7 +148,9 @@ impl Report {
         }
         if self.deliveries > 0 {
             let rate = self.deliveries_per_second;
-            rows.push(("published", format!("{} of {} bytes", self.published, self.size)));
+            let sizes: Vec<String> = self.sizes.iter().map(u32::to_string).collect();
+            let sizes = sizes.join(" or ");
+            rows.push(("published", format!("{} of {sizes} bytes", self.published)));
             rows.push((
                 "deliveries",
                 format!("{} in {:.2} s: {rate:.0} / s", self.deliveries, self.seconds),

@@ -259,7 +259,7 @@ impl Run {
             codec: given.codec,
             channels: shape.channels,
             connections: shape.clients(),
-            size: given.size,
+            sizes: given.size.clone(),
             seconds,
             is_complete: troubles.is_empty(),
             troubles,

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use anyhow::{Context as _, bail};
 
 use super::arguments::{Arguments, PublishBy, Scenario};
+use super::payload::Payload;
 use super::plan::{Admission, Load, Plan, RawPlan, Security, StormPlan, Target, Voice};
 use super::stamp::SIZE_MIN;
 use super::transport;
@@ -52,9 +53,6 @@ impl Shape {
         if load == Load::Window(0) {
             bail!("--window must be above 0");
         }
-        if !(SIZE_MIN..=1 << 20).contains(&given.size) {
-            bail!("--size must be from {SIZE_MIN} (what tells publications apart) to 1048576");
-        }
         Ok(Shape { channels, per_channel, streams_per_channel, load })
     }
 
@@ -92,6 +90,7 @@ impl Shape {
     ) -> anyhow::Result<Vec<Plan>> {
         let given = scenario.arguments();
         let workers = self.workers(given)?;
+        let payload = Payload::new(&given.size, given.template.as_deref())?;
         let by_channel = matches!(self.load, Load::Window(_));
         let units = if by_channel { self.channels } else { self.clients() };
         let unit = if by_channel { self.per_channel } else { 1 };
@@ -123,7 +122,7 @@ impl Shape {
                     Scenario::Jitter(_) => given.deaths / f64::from(workers),
                     _ => 0.0,
                 },
-                size: given.size,
+                payload: payload.clone(),
                 duration_ms,
                 sample_ms: sample_ms(duration_ms),
             });
@@ -146,6 +145,7 @@ pub(crate) fn storm_plans(
     if window == 0 || descriptors > limit {
         bail!("--window {}: a process may have {limit} descriptors; see --workers", given.window);
     }
+    let payload = Payload::new(&given.size, given.template.as_deref())?;
     let plan = |worker| {
         let (first, end) =
             (share(given.channels, worker, workers), share(given.channels, worker + 1, workers));
@@ -156,7 +156,7 @@ pub(crate) fn storm_plans(
             channels: end - first,
             window,
             recover: given.recover,
-            size: given.size,
+            payload: payload.clone(),
             duration_ms,
             sample_ms: sample_ms(duration_ms),
         }
@@ -237,7 +237,7 @@ pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> RawPlan {
     RawPlan {
         receivers: given.subscribers,
         rate: given.rate,
-        size: given.size,
+        size: given.size.first().copied().unwrap_or(SIZE_MIN),
         duration_ms,
         encoding: given.codec,
         channel: given.channel.clone(),

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use engine::random::Random;
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use wire::protocol::{Command, ReplyBody, Request, SubscribeRequest, SubscribeResult};
@@ -142,6 +143,7 @@ impl Storm {
         let Voice::Api { address, authority, security, path, key, .. } = &self.plan.voice else {
             return Ok(());
         };
+        let mut random = Random::new(u64::from(self.plan.first_channel));
         let registry = self.poll.registry();
         let server = (*address, authority.as_str(), security.as_ref());
         let mut caller = Caller::dial(server, (path, key), 1, registry, CALLER)?;
@@ -150,7 +152,7 @@ impl Storm {
             for number in 0..u64::from(self.plan.recover) {
                 let mut data = Vec::new();
                 let stamp = Stamp { stream: channel, number, planned: 0 };
-                stamp.write(self.plan.size, &mut data);
+                self.plan.payload.write(stamp, &mut random, &mut data);
                 caller.publish(&name, &data)?;
             }
         }

@@ -447,7 +447,7 @@ impl Worker {
         let stamp = Stamp { stream, number: self.numbers[index], planned };
         self.numbers[index] += 1;
         let mut data = Vec::new();
-        stamp.write(self.plan.size, &mut data);
+        self.plan.payload.write(stamp, &mut self.random, &mut data);
         let channel = self.plan.target.channel_name(self.plan.channel_of_stream(stream));
         if !self.callers.is_empty() {
             let caller = index % self.callers.len();

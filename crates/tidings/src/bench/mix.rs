@@ -1,0 +1,122 @@
+//! A scenario file: several scenarios at the same time, each with the arguments that it has on the command line.
+//!
+//! Invariant: a file says nothing that the command line could not say; its mistakes name the run and the argument.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser};
+
+use super::Scenario;
+use super::report::Report;
+use super::run;
+
+/// What the command line says of a scenario file.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Mix {
+    /// TOML: arguments for all runs by their long names, and a [[run]] for each, with its scenario and its own arguments
+    pub file: PathBuf,
+    /// Write the results as JSON; - for standard output instead of the tables
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// One run, as if it stood on a command line.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct Line {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+/// Runs everything in the file at the same time.
+pub(crate) fn run_all(file: &Path) -> anyhow::Result<Vec<Report>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{} cannot be read", file.display()))?;
+    let scenarios = parse(&text).with_context(|| file.display().to_string())?;
+    std::thread::scope(|scope| {
+        let runs: Vec<_> =
+            scenarios.iter().map(|scenario| scope.spawn(|| run::run(scenario))).collect();
+        let reports = runs.into_iter().zip(1..).map(|(run, number)| {
+            let report = run.join().expect("a run does not panic");
+            report.with_context(|| format!("run {number}"))
+        });
+        reports.collect()
+    })
+}
+
+fn parse(text: &str) -> anyhow::Result<Vec<Scenario>> {
+    // Its text shows the line.
+    let mut common: toml::Table = text.parse()?;
+    let runs = match common.remove("run") {
+        Some(toml::Value::Array(runs)) if !runs.is_empty() => runs,
+        _ => bail!("expected at least one [[run]]"),
+    };
+    let run = |(run, number): (toml::Value, usize)| {
+        let toml::Value::Table(mut own) = run else { bail!("run {number} is no table") };
+        let scenario = match own.remove("scenario") {
+            Some(toml::Value::String(name)) => name,
+            _ => bail!("run {number} has no scenario = \"…\""),
+        };
+        let mut line = vec![scenario.clone()];
+        for (name, value) in common.iter().filter(|(name, _)| !own.contains_key(*name)).chain(&own)
+        {
+            if ["json", "html"].contains(&name.as_str()) {
+                bail!("run {number} ({scenario}): {name} belongs on the command line");
+            }
+            line.push(format!("--{}={}", name.replace('_', "-"), plain(value)));
+        }
+        let parsed = Line::try_parse_from(&line).map_err(|error| {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            anyhow::anyhow!("run {number} ({scenario}): {first}")
+        })?;
+        Ok(parsed.scenario)
+    };
+    runs.into_iter().zip(1..).map(run).collect()
+}
+
+/// A value as it stands on a command line.
+fn plain(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(","),
+        value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_as_good_as_command_lines() {
+        let text = "rate = 5\n[[run]]\nscenario = \"rooms\"\nsize = [64, 128]\n[[run]]\nscenario = \"fanout\"\nrate = 7.5";
+        let scenarios = parse(text).unwrap();
+        let given: Vec<_> = scenarios.iter().map(|one| (one.name(), one.arguments())).collect();
+        assert_eq!(
+            (given[0].0, given[0].1.rate, &given[0].1.size[..]),
+            ("rooms", 5.0, &[64, 128][..])
+        );
+        assert_eq!((given[1].0, given[1].1.rate), ("fanout", 7.5));
+    }
+
+    #[test]
+    fn mistakes_name_the_run_and_the_argument() {
+        for (text, wanted) in [
+            ("rate = 1", "at least one [[run]]"),
+            ("[[run]]\nrate = 1", "run 1 has no scenario"),
+            (
+                "[[run]]\nscenario = \"fanout\"\nrat = 1",
+                "run 1 (fanout): unexpected argument '--rat'",
+            ),
+            ("[[run]]\nscenario = \"fanout\"\nrate = \"x\"", "invalid value 'x' for '--rate"),
+            ("[[run]]\nscenario = \"idle\"\nhtml = \"x\"", "run 1 (idle): html belongs"),
+            ("[[run]]\nscenario = \"rain\"", "run 1 (rain): unrecognized subcommand 'rain'"),
+            ("[[run\n", "line 1"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}
