@@ -1,6 +1,6 @@
 # What one does with this project. `make test` is everything that proves it; the other targets are its parts.
 
-.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms e2e web conformance conformance-short doc run tools bench
+.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms e2e web conformance conformance-short doc run tools bench micro bench-check
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
@@ -72,3 +72,10 @@ run:
 bench:
 	cargo build --release --locked --bin tidings
 	@scripts/bench $(if $(ROWS),--only $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SAVE),--save)
+
+# The steps of the data path: times, and instructions beside those of bench/instructions.tsv (RENEW=1 writes them anew).
+micro:
+	cargo bench --locked -p engine --bench data_path
+
+bench-check:
+	@scripts/bench-check $(if $(RENEW),--renew)
