@@ -26,6 +26,11 @@ pub trait Broker: Send + Sync {
     /// The party is gone: it hears nothing any more, and its clients are not present anywhere.
     fn detach(&self, party: Party);
 
+    /// Whether requests can be expected to succeed; while it says no, this node should get no new clients.
+    fn is_well(&self) -> bool {
+        true
+    }
+
     /// Drops what has outlived its time; called about once a second.
     fn expire(&self);
 }

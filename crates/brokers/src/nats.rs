@@ -90,12 +90,6 @@ impl NatsBroker {
         Ok(NatsBroker { jobs: Some(jobs), shared, next_party, thread: Some(thread) })
     }
 
-    /// Whether NATS has answered of late.
-    #[must_use]
-    pub fn is_well(&self) -> bool {
-        self.shared.is_well.load(Ordering::Relaxed)
-    }
-
     fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             // The thread ends only with the broker.
@@ -122,6 +116,10 @@ impl Broker for NatsBroker {
             return;
         }
         self.send(Job::Request(party, inbox, request));
+    }
+
+    fn is_well(&self) -> bool {
+        self.shared.is_well.load(Ordering::Relaxed)
     }
 
     fn detach(&self, party: Party) {

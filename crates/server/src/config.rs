@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokers::nats::NatsOptions;
 use engine::rules::Rules;
 use wire::websocket::decoder::DecoderLimits;
 
@@ -84,6 +85,17 @@ pub struct Config {
     pub demo: bool,
     /// Name of this node.
     pub node_name: String,
+    /// What connects this node with others.
+    pub broker: BrokerChoice,
+}
+
+/// What connects this node with others.
+#[derive(Clone, Debug)]
+pub enum BrokerChoice {
+    /// Nothing: it is one node alone.
+    Memory,
+    /// NATS.
+    Nats(NatsOptions),
 }
 
 /// Where to listen.

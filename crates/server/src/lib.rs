@@ -32,7 +32,8 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
-use brokers::{Broker, MemoryBroker};
+use brokers::nats::NatsError;
+use brokers::{Broker, MemoryBroker, NatsBroker};
 use engine::random::Random;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -43,7 +44,7 @@ use tracing::{info, warn};
 use crate::admission::Admission;
 use crate::asker::Asker;
 use crate::clock::Clock;
-use crate::config::{Config, Shutdown};
+use crate::config::{BrokerChoice, Config, Shutdown};
 use crate::door::{Door, Sockets};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::node::{Node, Surveys};
@@ -82,6 +83,9 @@ pub enum StartError {
     /// Keys of tokens cannot be used.
     #[error("client.token.{0}")]
     Key(#[from] KeyError),
+    /// The broker cannot be used as configured.
+    #[error("{0}")]
+    Broker(#[from] NatsError),
     /// The kernel gave no thread, poller or random bytes.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -101,8 +105,7 @@ impl Server {
         };
         let mut random = Random::new(seed()?);
         let clock = Clock::start();
-        let broker: Arc<dyn Broker> =
-            Arc::new(MemoryBroker::new(Arc::new(clock), short_id(&mut random)));
+        let broker = start_broker(config.broker.clone(), clock, short_id(&mut random)).await?;
         let counts = Arc::default();
         let admission = Arc::new(admission(&config));
         let parts = Parts {
@@ -125,6 +128,7 @@ impl Server {
             clock,
             counts,
             is_ready: AtomicBool::new(true),
+            broker: broker.clone(),
             surveys: Surveys::default(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -195,6 +199,24 @@ impl Server {
         }
         self.chores.abort_all();
         info!("stopped");
+    }
+}
+
+/// Connects to what is configured; `id` differs at every start.
+async fn start_broker(
+    choice: BrokerChoice,
+    clock: Clock,
+    id: String,
+) -> Result<Arc<dyn Broker>, StartError> {
+    let clock = Arc::new(clock);
+    match choice {
+        BrokerChoice::Memory => Ok(Arc::new(MemoryBroker::new(clock, id))),
+        BrokerChoice::Nats(options) => {
+            // It waits until NATS has answered.
+            let start = move || NatsBroker::start(options, clock, &id);
+            let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
+            Ok(Arc::new(started?))
+        }
     }
 }
 
@@ -307,6 +329,9 @@ async fn not_with_this_method() -> impl IntoResponse {
 async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
     match node.is_ready() {
         true => (StatusCode::OK, "ready\n"),
+        false if !node.is_stopping() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the broker does not answer\n")
+        }
         false => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }
 }

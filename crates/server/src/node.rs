@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use brokers::Broker;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ pub(crate) struct Node {
     pub(crate) counts: Arc<HttpCounts>,
     /// Whether new connections are welcome.
     pub(crate) is_ready: AtomicBool,
+    pub(crate) broker: Arc<dyn Broker>,
     pub(crate) surveys: Surveys,
 }
 
@@ -70,7 +72,11 @@ impl Node {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
+        !self.is_stopping() && self.broker.is_well()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        !self.is_ready.load(Ordering::Relaxed)
     }
 }
 

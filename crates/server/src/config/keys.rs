@@ -104,6 +104,14 @@ pub const KEYS: &[Key] = &[
     key("shutdown.drain_window", Duration, "3s", "Over how long clients are told to reconnect elsewhere (3001); less than the timeout."),
     key("server.workers", Integer(1024), "0", "Worker threads; 0 for one per core."),
     key("demo.enabled", Bool, "false", "Serve the demo page and feed its ticker."),
+    key("broker.enabled", Bool, "false", "Use the broker of broker.type; without it all is in the memory of this process."),
+    key("broker.type", OneOf(&["memory", "nats"]), "memory", "What connects nodes: memory is one node alone."),
+    key("broker.nats.url", Secret, "nats://localhost:4222", "Addresses of NATS, separated by commas; a user, password or token may stand in them. tls:// refuses servers without TLS."),
+    key("broker.nats.prefix", Text, "tidings", "Separates installations that share a NATS."),
+    key("broker.nats.dial_timeout", Duration, "1s", "Time to connect to NATS."),
+    key("broker.nats.tls.enabled", Bool, "false", "Refuse a NATS without TLS."),
+    key("broker.nats.tls.server_ca_pem_file", Text, "", "File with certificates of authorities to trust besides those of the system, PEM."),
+    key("broker.nats.jetstream.replicas", Integer(5), "1", "Copies of what JetStream keeps, in a cluster of NATS servers."),
     key("node.name", Text, "", "Name of this node; empty for the host's name."),
 ];
 
@@ -159,7 +167,10 @@ pub const NAMESPACE_KEYS: &[Key] = &[
 /// Keys of the compatible server for what this version does not have: fine as long as nothing in them switches it on.
 pub const ABSENT: &[&str] = &[
     "admin",
-    "broker",
+    "broker.nats.allow_wildcards",
+    "broker.nats.raw_mode",
+    "broker.postgres",
+    "broker.redis",
     "client.connect_code_to_unidirectional_disconnect",
     "client.proxy",
     "client.subscription_token.insecure_skip_jwks_endpoint_safety_check",
@@ -229,6 +240,7 @@ pub const INERT_IN_NAMESPACE: &[&str] = &[
 
 /// Keys of the compatible server that tune what is made differently here: any value is accepted and has no effect.
 pub const WITHOUT_EFFECT: &[&str] = &[
+    "broker.nats.write_timeout",
     "client.channel_position_max_time_lag",
     "client.concurrency",
     "client.presence_update_interval",
