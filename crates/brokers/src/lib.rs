@@ -4,9 +4,11 @@
 //! Invariant: for a caller there is one broker; which one it is shows only in what survives a fault.
 
 pub mod conformance;
+mod control;
 pub mod limits;
 pub mod memory;
 pub mod nats;
+mod parties;
 
 use std::sync::Arc;
 
