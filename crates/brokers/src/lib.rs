@@ -9,6 +9,7 @@ pub mod limits;
 pub mod memory;
 pub mod nats;
 mod parties;
+pub mod redis;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use engine::broker::{BrokerEvent, BrokerRequest};
 
 pub use memory::MemoryBroker;
 pub use nats::NatsBroker;
+pub use redis::RedisBroker;
 
 /// Carries requests of parties to each other. The contract is that of [`engine::broker`].
 pub trait Broker: Send + Sync {
