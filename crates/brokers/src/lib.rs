@@ -4,9 +4,12 @@
 //! Invariant: for a caller there is one broker; which one it is shows only in what survives a fault.
 
 pub mod conformance;
+mod control;
 pub mod limits;
 pub mod memory;
 pub mod nats;
+mod parties;
+pub mod redis;
 
 use std::sync::Arc;
 
@@ -14,6 +17,7 @@ use engine::broker::{BrokerEvent, BrokerRequest};
 
 pub use memory::MemoryBroker;
 pub use nats::NatsBroker;
+pub use redis::RedisBroker;
 
 /// Carries requests of parties to each other. The contract is that of [`engine::broker`].
 pub trait Broker: Send + Sync {

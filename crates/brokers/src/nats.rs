@@ -12,7 +12,6 @@
 //! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it hears goes into the
 //! parties' inboxes.
 
-mod control;
 mod link;
 mod node;
 mod options;
@@ -22,17 +21,17 @@ mod room;
 mod stream;
 mod subject;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, RequestId};
+use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
 use tokio::sync::{mpsc, oneshot};
 
 pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
 
 use crate::limits::REQUESTS_MAX;
+use crate::parties::{Parties, id_of};
 use crate::{Broker, Clock, Inbox, Party};
 use node::Job;
 
@@ -40,7 +39,6 @@ use node::Job;
 pub struct NatsBroker {
     jobs: Option<mpsc::UnboundedSender<Job>>,
     shared: Arc<Shared>,
-    next_party: AtomicU32,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -52,9 +50,6 @@ struct Shared {
     length: AtomicUsize,
     is_well: Arc<AtomicBool>,
 }
-
-#[derive(Default)]
-struct Parties(RwLock<HashMap<Party, Arc<dyn Inbox>>>);
 
 impl NatsBroker {
     /// Connects and sets up what is needed. `node` names this process and must differ at every start of every
@@ -86,8 +81,7 @@ impl NatsBroker {
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(std::io::Error::other("it ended at once").into()),
         }
-        let next_party = AtomicU32::new(0);
-        Ok(NatsBroker { jobs: Some(jobs), shared, next_party, thread: Some(thread) })
+        Ok(NatsBroker { jobs: Some(jobs), shared, thread: Some(thread) })
     }
 
     fn send(&self, job: Job) {
@@ -100,9 +94,7 @@ impl NatsBroker {
 
 impl Broker for NatsBroker {
     fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
-        let party = Party(self.next_party.fetch_add(1, Ordering::Relaxed));
-        self.shared.parties.0.write().unwrap_or_else(PoisonError::into_inner).insert(party, inbox);
-        party
+        self.shared.parties.attach(inbox)
     }
 
     fn submit(&self, party: Party, request: BrokerRequest) {
@@ -123,7 +115,7 @@ impl Broker for NatsBroker {
     }
 
     fn detach(&self, party: Party) {
-        self.shared.parties.0.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
+        self.shared.parties.detach(party);
         self.send(Job::Detach(party));
     }
 
@@ -140,35 +132,9 @@ impl Drop for NatsBroker {
     }
 }
 
-impl Parties {
-    fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
-    }
-
-    fn all(&self) -> Vec<Arc<dyn Inbox>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-}
-
 fn is_prefix(prefix: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(is_fine))
-}
-
-fn id_of(request: &BrokerRequest) -> Option<RequestId> {
-    match request {
-        BrokerRequest::Subscribe { id, .. }
-        | BrokerRequest::Publish { id, .. }
-        | BrokerRequest::Presence { id, .. }
-        | BrokerRequest::PresenceStats { id, .. }
-        | BrokerRequest::History { id, .. }
-        | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
-        BrokerRequest::Unsubscribe { .. }
-        | BrokerRequest::Announce { .. }
-        | BrokerRequest::AddPresence { .. }
-        | BrokerRequest::RemovePresence { .. }
-        | BrokerRequest::Control(_) => None,
-    }
 }
 
 fn channel_of(request: &BrokerRequest) -> Option<&Arc<str>> {

@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Subscriber};
-use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, Control};
+use engine::broker::{BrokerError, BrokerRequest, Control};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::control;
+use super::Shared;
 use super::link::{ApiError, Link, nanoseconds};
 use super::options::{JetStreamOptions, NatsError, NatsOptions};
 use super::presence::Presence;
 use super::room::{self, Ask};
 use super::stream::Place;
 use super::subject::{self, Names};
-use super::{Parties, Shared};
+use crate::control;
 use crate::limits::{
     ANSWER_TIMEOUT, LEASE_INTERVAL, PING_INTERVAL, PROOFS_MAX, RECONNECT_DELAY_MAX, TRIM_EVERY,
 };
@@ -381,14 +381,6 @@ fn without_secrets(urls: &str) -> String {
         _ => url.trim().to_owned(),
     });
     shown.collect::<Vec<_>>().join(",")
-}
-
-impl Parties {
-    fn tell(&self, control: &Arc<Control>) {
-        for inbox in self.all() {
-            inbox.deliver(BrokerEvent::Control(control.clone()));
-        }
-    }
 }
 
 /// For how long JetStream remembers idempotency keys: longer than we do, so that its memory is never the shorter.

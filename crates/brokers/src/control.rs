@@ -10,7 +10,7 @@ use engine::claims::{Overrides, SubscriptionGrant};
 use serde_json::{Value, json};
 use wire::protocol::{Disconnect, DisconnectCode, StreamPosition};
 
-pub(super) fn encode(control: &Control) -> Bytes {
+pub(crate) fn encode(control: &Control) -> Bytes {
     let Target { user, client, except, admitted_before } = &control.target;
     let order = match &control.order {
         Order::Subscribe { channel, expire_at, grant, recover_since } => {
@@ -46,7 +46,7 @@ pub(super) fn encode(control: &Control) -> Bytes {
     json!({ "target": target, "order": order }).to_string().into()
 }
 
-pub(super) fn decode(message: &[u8]) -> Option<Control> {
+pub(crate) fn decode(message: &[u8]) -> Option<Control> {
     let message: Value = serde_json::from_slice(message).ok()?;
     let target = &message["target"];
     let except = target["except"].as_array()?.iter().map(text).collect::<Option<_>>()?;

@@ -1,0 +1,61 @@
+//! The parties of a broker that works on a thread of its own.
+//!
+//! Invariant: a party has one name as long as its broker lives, and no other ever has it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use engine::broker::{BrokerEvent, BrokerRequest, Control, RequestId};
+
+use crate::{Inbox, Party};
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Parties {
+    inboxes: RwLock<HashMap<Party, Arc<dyn Inbox>>>,
+    next: AtomicU32,
+}
+
+impl Parties {
+    pub(crate) fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
+        let party = Party(self.next.fetch_add(1, Ordering::Relaxed));
+        self.inboxes.write().unwrap_or_else(PoisonError::into_inner).insert(party, inbox);
+        party
+    }
+
+    pub(crate) fn detach(&self, party: Party) {
+        self.inboxes.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
+    }
+
+    pub(crate) fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
+        self.inboxes.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
+    }
+
+    pub(crate) fn tell(&self, control: &Arc<Control>) {
+        let inboxes: Vec<_> = {
+            let inboxes = self.inboxes.read().unwrap_or_else(PoisonError::into_inner);
+            inboxes.values().cloned().collect()
+        };
+        for inbox in inboxes {
+            inbox.deliver(BrokerEvent::Control(control.clone()));
+        }
+    }
+}
+
+/// Under which the answer to a request is known, if it has one.
+pub(crate) fn id_of(request: &BrokerRequest) -> Option<RequestId> {
+    match request {
+        BrokerRequest::Subscribe { id, .. }
+        | BrokerRequest::Publish { id, .. }
+        | BrokerRequest::Presence { id, .. }
+        | BrokerRequest::PresenceStats { id, .. }
+        | BrokerRequest::History { id, .. }
+        | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
+        BrokerRequest::Unsubscribe { .. }
+        | BrokerRequest::Announce { .. }
+        | BrokerRequest::AddPresence { .. }
+        | BrokerRequest::RemovePresence { .. }
+        | BrokerRequest::Control(_) => None,
+    }
+}

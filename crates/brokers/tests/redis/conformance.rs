@@ -1,0 +1,31 @@
+//! The cases that every broker must pass.
+
+use brokers::conformance;
+
+use crate::server::Server;
+use crate::world::RedisWorld;
+
+#[test]
+fn one_node_passes_every_case() {
+    let server = Server::start();
+    let mut world = RedisWorld::new(&server, 1);
+    for (name, case) in conformance::ALL {
+        println!("{name}");
+        case(&mut world);
+    }
+}
+
+/// The parties of a case are on different nodes. Left out are the two cases that ask for what only one node can
+/// know at once: that a receiver elsewhere is full, and that a party elsewhere has just gone.
+#[test]
+fn two_nodes_pass_every_case_that_is_not_about_one() {
+    let server = Server::start();
+    let mut world = RedisWorld::new(&server, 2);
+    for (name, case) in conformance::ALL {
+        if name.contains("is full") || name.contains("is gone") {
+            continue;
+        }
+        println!("{name}");
+        case(&mut world);
+    }
+}

@@ -1,0 +1,80 @@
+//! Many publications from two nodes at once: one order, offsets by one, and no answer ahead of what it covers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokers::conformance::World;
+use engine::broker::{
+    BrokerEvent, BrokerReply, BrokerRequest, JoinRead, PublishOptions, RequestId,
+};
+use wire::protocol::Publication;
+
+use crate::server::Server;
+use crate::world::RedisWorld;
+
+const PUBLICATIONS: u64 = 1000;
+
+#[test]
+fn answers_never_run_ahead_of_publications() {
+    let server = Server::start();
+    let mut world = RedisWorld::new(&server, 2);
+    let (one, two) = (world.attach(), world.attach());
+    let channel = world.fresh_channel();
+    let subscribe = |channel: &Arc<str>| BrokerRequest::Subscribe {
+        id: RequestId(0),
+        channel: channel.clone(),
+        read: JoinRead::Position { meta_ttl_ms: 600_000 },
+    };
+    world.submit(one, subscribe(&channel));
+    let answer = world.next_event(one);
+    assert!(matches!(answer, Some(BrokerEvent::Reply { result: Ok(_), .. })), "{answer:?}");
+    for number in 1..=PUBLICATIONS {
+        let options = PublishOptions {
+            history_size: 10,
+            history_ttl_ms: 60_000,
+            history_meta_ttl_ms: 600_000,
+            ..PublishOptions::default()
+        };
+        let id = RequestId(number);
+        let (publication, channel) = (Publication::default(), channel.clone());
+        let party = if number % 2 == 0 { one } else { two };
+        world.submit(
+            party,
+            BrokerRequest::Publish { id, channel: channel.clone(), publication, options },
+        );
+        if number % 7 == 0 {
+            world.submit(one, subscribe(&channel));
+        }
+    }
+    let (mut heard, mut refused, mut answers, mut joins) = (0, 0, 0, 0);
+    while answers < PUBLICATIONS / 2 || heard + refused < PUBLICATIONS {
+        while let Some(event) = world.next_within(two, Duration::ZERO) {
+            if matches!(event, BrokerEvent::Reply { result: Err(_), .. }) {
+                refused += 1;
+            }
+        }
+        let event = world.next_within(one, Duration::from_secs(5));
+        match event.unwrap_or_else(|| panic!("{heard} heard, {refused} refused, {answers} answers"))
+        {
+            BrokerEvent::Publication { publication, .. } => {
+                assert_eq!(publication.offset, heard + 1);
+                heard += 1;
+            }
+            BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+                assert!(stream.top.offset <= heard, "{} ahead of {heard}", stream.top.offset);
+                joins += 1;
+            }
+            BrokerEvent::Reply { result: Ok(BrokerReply::Published(position)), .. } => {
+                assert!(position.offset <= heard, "{} ahead of {heard}", position.offset);
+                answers += 1;
+            }
+            BrokerEvent::Reply { result: Err(_), .. } => {
+                refused += 1;
+                answers += 1;
+            }
+            _ => {}
+        }
+    }
+    println!("{heard} heard, {refused} refused, {joins} joins");
+    assert_eq!(refused, 0);
+}

@@ -1,0 +1,308 @@
+//! What faults of Redis show: nothing is lost without notice, and nobody restarts anything.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brokers::Party;
+use brokers::conformance::World;
+use bytes::Bytes;
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, Membership,
+    PublishOptions, RequestId,
+};
+use wire::protocol::{ClientInfo, Publication, StreamPosition};
+
+use crate::server::Server;
+use crate::world::RedisWorld;
+
+const LONG: Duration = Duration::from_secs(10);
+
+/// One listener on one node, one publisher on another.
+struct Pair<'s> {
+    world: RedisWorld<'s>,
+    listener: Party,
+    publisher: Party,
+    channel: Arc<str>,
+}
+
+impl Pair<'_> {
+    fn new(server: &Server) -> Pair<'_> {
+        let mut world = RedisWorld::new(server, 2);
+        let (listener, publisher) = (world.attach(), world.attach());
+        let channel = world.fresh_channel();
+        Pair { world, listener, publisher, channel }
+    }
+
+    fn answer(
+        &mut self,
+        party: Party,
+        request: impl FnOnce(Arc<str>) -> BrokerRequest,
+    ) -> Result<BrokerReply, BrokerError> {
+        self.world.submit(party, request(self.channel.clone()));
+        loop {
+            let event = self.world.next_within(party, LONG).expect("every question is answered");
+            if let BrokerEvent::Reply { result, .. } = event {
+                return result;
+            }
+        }
+    }
+
+    fn subscribe(&mut self) -> Result<JoinedStream, BrokerError> {
+        let read = JoinRead::Position { meta_ttl_ms: 600_000 };
+        let id = RequestId(1);
+        let party = self.listener;
+        match self.answer(party, |channel| BrokerRequest::Subscribe { id, channel, read })? {
+            BrokerReply::Subscribed(stream) => Ok(stream),
+            other => panic!("subscribe answered {other:?}"),
+        }
+    }
+
+    fn publish(&mut self, history_size: u32) -> Result<StreamPosition, BrokerError> {
+        let options = PublishOptions {
+            history_size,
+            history_ttl_ms: 60_000,
+            history_meta_ttl_ms: 600_000,
+            ..PublishOptions::default()
+        };
+        let data = Bytes::from_static(b"{}");
+        let publication = Publication { data, ..Publication::default() };
+        let id = RequestId(2);
+        let ask = |channel| BrokerRequest::Publish { id, channel, publication, options };
+        match self.answer(self.publisher, ask)? {
+            BrokerReply::Published(position) => Ok(position),
+            other => panic!("publish answered {other:?}"),
+        }
+    }
+
+    /// Publishes again and again, until it is accepted.
+    fn publish_at_last(&mut self, history_size: u32) -> StreamPosition {
+        let until = Instant::now() + LONG;
+        loop {
+            match self.publish(history_size) {
+                Ok(position) => return position,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+        }
+    }
+
+    /// The next position that the listener is told without having asked.
+    fn told_position(&mut self) -> StreamPosition {
+        loop {
+            let event = self.world.next_within(self.listener, LONG).expect("a position is told");
+            if let BrokerEvent::Position { top, channel } = event {
+                assert_eq!(channel, self.channel);
+                return top;
+            }
+        }
+    }
+
+    fn heard_offset(&mut self) -> u64 {
+        loop {
+            let event = self.world.next_within(self.listener, LONG).expect("it is heard");
+            if let BrokerEvent::Publication { publication, .. } = event {
+                return publication.offset;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_with_its_store_keeps_streams_and_proves_them() {
+    let server = Server::durable();
+    let mut pair = Pair::new(&server);
+    let epoch = pair.subscribe().unwrap().top.epoch;
+    assert_eq!(pair.publish(10).unwrap().offset, 1);
+    assert_eq!(pair.heard_offset(), 1);
+    server.kill();
+    let asked = Instant::now();
+    assert_eq!(pair.publish(10), Err(BrokerError::Unavailable));
+    assert!(asked.elapsed() < Duration::from_secs(4));
+    server.run();
+    let back = Instant::now();
+    let told = pair.told_position();
+    assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+    // What was refused when the link broke may still have been on its way: then it is counted.
+    assert_eq!(told.epoch, epoch);
+    assert!((1..=2).contains(&told.offset), "{told:?}");
+    let position = pair.publish_at_last(10);
+    assert_eq!(position.epoch, epoch);
+    assert!((2..=3).contains(&position.offset), "{position:?}");
+    while pair.heard_offset() != position.offset {}
+}
+
+#[test]
+fn a_restart_without_its_store_begins_streams_anew_and_says_so() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let before = pair.subscribe().unwrap().top.epoch;
+    pair.publish(10).unwrap();
+    server.kill();
+    server.run();
+    let told = pair.told_position();
+    assert_ne!(told.epoch, before);
+    let after = pair.publish_at_last(10);
+    assert_eq!(after.offset, 1);
+    assert_ne!(after.epoch, before);
+}
+
+#[test]
+fn present_clients_are_present_again_after_a_restart() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let client = |name: &str| Arc::new(ClientInfo { client: name.into(), ..ClientInfo::default() });
+    let count = |pair: &mut Pair<'_>| {
+        let ask = |channel| BrokerRequest::PresenceStats { id: RequestId(3), channel };
+        match pair.answer(pair.publisher, ask) {
+            Ok(BrokerReply::PresenceStats(stats)) => Some(stats.num_clients),
+            _ => None,
+        }
+    };
+    pair.subscribe().unwrap();
+    for name in ["1", "2"] {
+        let info = client(name);
+        let channel = pair.channel.clone();
+        pair.world.submit(pair.listener, BrokerRequest::AddPresence { channel, info });
+    }
+    pair.subscribe().unwrap();
+    assert_eq!(count(&mut pair), Some(2));
+    server.kill();
+    let channel = pair.channel.clone();
+    let remove = BrokerRequest::RemovePresence { channel, client: client("1") };
+    pair.world.submit(pair.listener, remove);
+    server.run();
+    pair.told_position();
+    assert_eq!(count(&mut pair), Some(1));
+}
+
+#[test]
+fn a_frozen_server_fails_requests_in_time_and_loses_nothing_unseen() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let epoch = pair.subscribe().unwrap().top.epoch;
+    server.signal("-STOP");
+    for _ in 0..2 {
+        let asked = Instant::now();
+        assert_eq!(pair.publish(10), Err(BrokerError::Unavailable));
+        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    }
+    server.signal("-CONT");
+    // What was refused may have been accepted late: then it is counted.
+    let position = pair.publish_at_last(10);
+    assert_eq!(position.epoch, epoch);
+    assert!((1..=3).contains(&position.offset), "{position:?}");
+    loop {
+        let event = pair.world.next_within(pair.listener, LONG).expect("the position is shown");
+        let shown = match event {
+            BrokerEvent::Publication { publication, .. } => publication.offset,
+            BrokerEvent::Position { top, .. } => top.offset,
+            _ => continue,
+        };
+        if shown == position.offset {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_node_that_ends_takes_its_clients_along() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let info = Arc::new(ClientInfo { client: "1".into(), ..ClientInfo::default() });
+    let channel = pair.channel.clone();
+    pair.world.submit(pair.listener, BrokerRequest::AddPresence { channel, info });
+    pair.subscribe().unwrap();
+    let last = pair.world.nodes.remove(0);
+    drop(last);
+    let mut other = RedisWorld::new(&server, 1);
+    let party = other.attach();
+    let channel = pair.channel.clone();
+    other.submit(party, BrokerRequest::PresenceStats { id: RequestId(9), channel });
+    let answer = other.next_within(party, LONG);
+    let Some(BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. }) = answer
+    else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(stats.num_clients, 0);
+}
+
+#[test]
+fn a_cut_connection_is_back_at_once_and_shows_what_was_missed() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let epoch = pair.subscribe().unwrap().top.epoch;
+    for round in 1..=5 {
+        let cut = Instant::now();
+        server.command("CLIENT KILL TYPE pubsub");
+        let told = pair.told_position();
+        assert!(cut.elapsed() < Duration::from_secs(1), "{:?}", cut.elapsed());
+        assert_eq!((&told.epoch, told.offset), (&epoch, round - 1));
+        let position = pair.publish_at_last(10);
+        assert_eq!((&position.epoch, position.offset), (&epoch, round));
+        while pair.heard_offset() != round {}
+    }
+}
+
+#[test]
+fn forgotten_scripts_are_loaded_again() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    pair.subscribe().unwrap();
+    pair.publish(10).unwrap();
+    server.command("SCRIPT FLUSH");
+    assert_eq!(pair.publish(10), Err(BrokerError::Unavailable));
+    assert_eq!(pair.publish_at_last(10).offset, 2);
+}
+
+#[test]
+fn older_data_than_what_was_heard_is_another_life() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let epoch = pair.subscribe().unwrap().top.epoch;
+    pair.publish(10).unwrap();
+    assert_eq!(server.command("SAVE"), "+OK\r\n");
+    pair.publish(10).unwrap();
+    while pair.heard_offset() != 2 {}
+    server.kill();
+    server.run();
+    let told = pair.told_position();
+    assert_ne!(told.epoch, epoch);
+    assert_eq!(pair.publish_at_last(10), StreamPosition { offset: 1, ..told });
+}
+
+#[test]
+fn a_node_that_falls_silent_leaves_no_clients() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    pair.subscribe().unwrap();
+    // As a node that was killed has left it: nobody says again that the client is there.
+    let channel = pair.channel.clone();
+    let info = Arc::new(ClientInfo { client: "ghost".into(), ..ClientInfo::default() });
+    pair.world.submit(pair.publisher, BrokerRequest::AddPresence { channel, info: info.clone() });
+    let stats = |pair: &mut Pair<'_>| {
+        let ask = |channel| BrokerRequest::PresenceStats { id: RequestId(3), channel };
+        match pair.answer(pair.publisher, ask) {
+            Ok(BrokerReply::PresenceStats(stats)) => stats.num_clients,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(stats(&mut pair), 1);
+    let ends = format!("\"tidings.ends.{{{}}}\"", pair.channel);
+    let member = server.command(&format!("ZRANGE {ends} 0 -1"));
+    let member = member.lines().nth(2).unwrap().replace('\\', r"\\");
+    assert_eq!(server.command(&format!("ZADD {ends} XX CH 1 \"{member}\"")), ":1\r\n");
+    assert_eq!(stats(&mut pair), 0);
+    loop {
+        let event = pair.world.next_within(pair.listener, LONG).expect("the leave is told");
+        if let BrokerEvent::Membership { info: left, change: Membership::Leave, .. } = event {
+            assert_eq!(left, info);
+            break;
+        }
+    }
+    // It was alive after all: it says so in its turn.
+    let until = Instant::now() + Duration::from_secs(15);
+    while stats(&mut pair) == 0 {
+        assert!(Instant::now() < until, "the client is not present again");
+        // Between two questions.
+        pair.world.next_within(pair.listener, Duration::from_millis(50));
+    }
+}

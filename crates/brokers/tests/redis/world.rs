@@ -1,0 +1,98 @@
+//! Parties on one or more nodes of one Redis server, as the cases see them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use brokers::conformance::World;
+use brokers::redis::RedisBroker;
+use brokers::{Broker, Inbox, Party};
+use engine::broker::{BrokerEvent, BrokerRequest};
+
+use crate::server::Server;
+
+#[derive(Default)]
+pub(crate) struct TestInbox {
+    events: Mutex<VecDeque<BrokerEvent>>,
+    has_come: Condvar,
+    is_full: AtomicBool,
+}
+
+impl Inbox for TestInbox {
+    fn deliver(&self, event: BrokerEvent) {
+        self.events.lock().unwrap().push_back(event);
+        self.has_come.notify_all();
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::SeqCst)
+    }
+}
+
+impl TestInbox {
+    pub(crate) fn next(&self, wait: Duration) -> Option<BrokerEvent> {
+        let events = self.events.lock().unwrap();
+        let waited = self.has_come.wait_timeout_while(events, wait, |events| events.is_empty());
+        waited.unwrap().0.pop_front()
+    }
+}
+
+pub(crate) struct RedisWorld<'s> {
+    server: &'s Server,
+    pub(crate) nodes: Vec<RedisBroker>,
+    parties: HashMap<Party, (usize, Party, Arc<TestInbox>)>,
+    next_party: u32,
+    next_channel: u32,
+}
+
+impl RedisWorld<'_> {
+    pub(crate) fn new(server: &Server, nodes: usize) -> RedisWorld<'_> {
+        let start = |index| RedisBroker::start(server.options(), &format!("n {index}-")).unwrap();
+        let nodes = (0..nodes).map(start).collect();
+        RedisWorld { server, nodes, parties: HashMap::new(), next_party: 0, next_channel: 0 }
+    }
+
+    pub(crate) fn next_within(&mut self, party: Party, wait: Duration) -> Option<BrokerEvent> {
+        self.parties[&party].2.next(wait)
+    }
+}
+
+impl World for RedisWorld<'_> {
+    fn attach(&mut self) -> Party {
+        let named = Party(self.next_party);
+        let node = self.next_party as usize % self.nodes.len();
+        self.next_party += 1;
+        let inbox = Arc::new(TestInbox::default());
+        let party = self.nodes[node].attach(inbox.clone());
+        self.parties.insert(named, (node, party, inbox));
+        named
+    }
+
+    fn submit(&mut self, party: Party, request: BrokerRequest) {
+        let (node, party, _) = &self.parties[&party];
+        self.nodes[*node].submit(*party, request);
+    }
+
+    fn next_event(&mut self, party: Party) -> Option<BrokerEvent> {
+        self.next_within(party, Duration::from_millis(500))
+    }
+
+    fn detach(&mut self, party: Party) {
+        let (node, party, _) = &self.parties[&party];
+        self.nodes[*node].detach(*party);
+    }
+
+    fn set_full(&mut self, party: Party, is_full: bool) {
+        self.parties[&party].2.is_full.store(is_full, Ordering::SeqCst);
+    }
+
+    fn pass_ms(&mut self, ms: u64) {
+        self.server.pass_ms(ms);
+    }
+
+    fn fresh_channel(&mut self) -> Arc<str> {
+        self.next_channel += 1;
+        format!("room.{}}} {{*", self.next_channel).into()
+    }
+}
