@@ -104,12 +104,6 @@ impl RedisBroker {
         Ok(RedisBroker { jobs: Some(jobs), shared, thread: Some(thread) })
     }
 
-    /// Whether Redis can be reached, as far as we know.
-    #[must_use]
-    pub fn is_well(&self) -> bool {
-        self.shared.is_well.load(Ordering::Relaxed)
-    }
-
     fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             // The thread ends only with the broker.
@@ -134,6 +128,10 @@ impl Broker for RedisBroker {
             return;
         }
         self.send(Job::Request(party, inbox, request));
+    }
+
+    fn is_well(&self) -> bool {
+        self.shared.is_well.load(Ordering::Relaxed)
     }
 
     fn detach(&self, party: Party) {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokers::nats::NatsOptions;
+use brokers::redis::RedisOptions;
 use engine::rules::Rules;
 use wire::websocket::decoder::DecoderLimits;
 
@@ -94,6 +95,8 @@ pub struct Config {
 pub enum BrokerChoice {
     /// Nothing: it is one node alone.
     Memory,
+    /// Redis.
+    Redis(RedisOptions),
     /// NATS.
     Nats(NatsOptions),
 }

@@ -33,7 +33,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use brokers::nats::NatsError;
-use brokers::{Broker, MemoryBroker, NatsBroker};
+use brokers::redis::RedisError;
+use brokers::{Broker, MemoryBroker, NatsBroker, RedisBroker};
 use engine::random::Random;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -83,9 +84,12 @@ pub enum StartError {
     /// Keys of tokens cannot be used.
     #[error("client.token.{0}")]
     Key(#[from] KeyError),
-    /// The broker cannot be used as configured.
-    #[error("{0}")]
-    Broker(#[from] NatsError),
+    /// Redis cannot be used as configured.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// NATS cannot be used as configured.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// The kernel gave no thread, poller or random bytes.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -211,8 +215,13 @@ async fn start_broker(
     let clock = Arc::new(clock);
     match choice {
         BrokerChoice::Memory => Ok(Arc::new(MemoryBroker::new(clock, id))),
+        // Both wait until the other side has answered.
+        BrokerChoice::Redis(options) => {
+            let start = move || RedisBroker::start(options, &id);
+            let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
+            Ok(Arc::new(started?))
+        }
         BrokerChoice::Nats(options) => {
-            // It waits until NATS has answered.
             let start = move || NatsBroker::start(options, clock, &id);
             let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
             Ok(Arc::new(started?))

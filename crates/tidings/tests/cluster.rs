@@ -1,5 +1,5 @@
-//! Nodes as processes on one NATS: what is published on one is heard on the other, and a NATS that goes away takes
-//! readiness with it, but no client.
+//! Nodes as processes on one NATS, or one Redis: what is published on one is heard on the other, and a broker that goes
+//! away takes readiness with it, but no client.
 
 #[path = "support/process.rs"]
 mod process;
@@ -25,7 +25,6 @@ allow_anonymous_connect_without_token = true
 drain_window = "0s"
 [broker]
 enabled = true
-type = "nats"
 [[channel.namespaces]]
 name = "chat"
 presence = true
@@ -36,32 +35,53 @@ allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
 "#;
 
-/// A NATS with JetStream, which is killed when the test ends.
-struct Nats {
+/// Which server connects the nodes.
+#[derive(Clone, Copy)]
+enum Kind {
+    Nats,
+    Redis,
+}
+
+/// Such a server, which is killed when the test ends.
+struct Bus {
+    kind: Kind,
     port: u16,
     store: TempDir,
     process: Child,
 }
 
-impl Nats {
-    fn start() -> Nats {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let store = tempfile::tempdir().unwrap();
-        let process = Nats::run(port, &store);
-        Nats { port, store, process }
-    }
-
-    fn run(port: u16, store: &TempDir) -> Child {
-        let mut process = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"])
-            .arg(store.path())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("nats-server is missing: apt-get install nats-server");
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains("Server is ready")), "nats-server ended");
+impl Kind {
+    fn run(self, port: u16, store: &TempDir) -> Child {
+        let (port, path) = (port.to_string(), store.path());
+        let (name, ready) = match self {
+            Kind::Nats => ("nats-server", "Server is ready"),
+            Kind::Redis => ("redis-server", "Ready to accept connections"),
+        };
+        let mut command = Command::new(name);
+        match self {
+            Kind::Nats => command.args(["-a", "127.0.0.1", "-p", &port, "-js", "-sd"]).arg(path),
+            Kind::Redis => command
+                .args(["--bind", "127.0.0.1", "--port", &port, "--appendonly", "yes", "--dir"])
+                .arg(path),
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        let out = writer.try_clone().unwrap();
+        let process = command.stdout(out).stderr(writer).stdin(Stdio::null()).spawn();
+        let process = process.unwrap_or_else(|_| panic!("missing: apt-get install {name}"));
+        drop(command);
+        let mut lines = BufReader::new(reader).lines();
+        assert!(lines.any(|line| line.unwrap().contains(ready)), "{name} ended");
         std::thread::spawn(move || lines.for_each(drop));
         process
+    }
+}
+
+impl Bus {
+    fn start(kind: Kind) -> Bus {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let store = tempfile::tempdir().unwrap();
+        let process = kind.run(port, &store);
+        Bus { kind, port, store, process }
     }
 
     fn kill(&mut self) {
@@ -70,20 +90,34 @@ impl Nats {
     }
 
     fn come_back(&mut self) {
-        self.process = Nats::run(self.port, &self.store);
+        self.process = self.kind.run(self.port, &self.store);
+    }
+
+    fn settings(&self) -> [String; 2] {
+        let port = self.port;
+        match self.kind {
+            Kind::Nats => [
+                "--broker.type=nats".to_owned(),
+                format!("--broker.nats.url=nats://user:hidden@127.0.0.1:{port}"),
+            ],
+            Kind::Redis => [
+                "--broker.type=redis".to_owned(),
+                format!("--broker.redis.address=redis://127.0.0.1:{port}"),
+            ],
+        }
     }
 
     /// A node on it, and its port.
     fn node(&self) -> (TempDir, Running, u16) {
         let (folder, file) = configured(CONFIG);
-        let url = format!("--broker.nats.url=nats://127.0.0.1:{}", self.port);
-        let (node, port) =
-            Running::serving(tidings(&["serve", "-c", file.to_str().unwrap(), &url]));
+        let [kind, address] = self.settings();
+        let serve = ["serve", "-c", file.to_str().unwrap(), &kind, &address];
+        let (node, port) = Running::serving(tidings(&serve));
         (folder, node, port)
     }
 }
 
-impl Drop for Nats {
+impl Drop for Bus {
     fn drop(&mut self) {
         // It may be dead already.
         let _dead = self.process.kill();
@@ -129,9 +163,18 @@ fn prints(subscriber: &Running) -> String {
 }
 
 #[test]
-fn two_nodes_are_one() {
-    let nats = Nats::start();
-    let ((_a, _node_a, a), (_b, mut node_b, b)) = (nats.node(), nats.node());
+fn two_nodes_on_nats_are_one() {
+    two_nodes_are_one(Kind::Nats);
+}
+
+#[test]
+fn two_nodes_on_redis_are_one() {
+    two_nodes_are_one(Kind::Redis);
+}
+
+fn two_nodes_are_one(kind: Kind) {
+    let bus = Bus::start(kind);
+    let ((_a, _node_a, a), (_b, mut node_b, b)) = (bus.node(), bus.node());
     let (near, far) = (subscriber(a), subscriber(b));
     for number in 0..50 {
         // Whichever node it is published on, everybody has one order.
@@ -151,17 +194,26 @@ fn two_nodes_are_one() {
 
 #[test]
 fn a_nats_that_goes_away_takes_readiness_and_no_client() {
-    let mut nats = Nats::start();
-    let (_folder, _node, port) = nats.node();
+    a_broker_that_goes_away_takes_readiness_and_no_client(Kind::Nats);
+}
+
+#[test]
+fn a_redis_that_goes_away_takes_readiness_and_no_client() {
+    a_broker_that_goes_away_takes_readiness_and_no_client(Kind::Redis);
+}
+
+fn a_broker_that_goes_away_takes_readiness_and_no_client(kind: Kind) {
+    let mut bus = Bus::start(kind);
+    let (_folder, _node, port) = bus.node();
     let client = subscriber(port);
     publish(port, "1");
     assert_eq!(prints(&client), "1");
-    nats.kill();
+    bus.kill();
     wait_until("it is not ready", || ask(port, "GET /ready", "").contains("503"));
     assert!(ask(port, "GET /ready", "").contains("the broker does not answer"));
     let refused = publish(port, "2");
     assert!(refused.contains("\"error\"") && !refused.contains("\"offset\""), "{refused}");
-    nats.come_back();
+    bus.come_back();
     wait_until("it is ready", || ask(port, "GET /ready", "").contains("200"));
     wait_until("it publishes", || publish(port, "3").contains("\"offset\""));
     // The one that was refused may have been taken all the same; what was accepted comes.
@@ -169,13 +221,17 @@ fn a_nats_that_goes_away_takes_readiness_and_no_client() {
 }
 
 #[test]
-fn without_nats_nothing_starts() {
-    let mut nats = Nats::start();
-    nats.kill();
-    let (_folder, file) = configured(CONFIG);
-    let url = format!("--broker.nats.url=nats://user:hidden@127.0.0.1:{}", nats.port);
-    let output = tidings(&["serve", "-c", file.to_str().unwrap(), &url]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("broker.nats.url") && !said.contains("hidden"), "{said}");
+fn without_its_broker_nothing_starts() {
+    for (kind, setting) in [(Kind::Nats, "broker.nats.url"), (Kind::Redis, "broker.redis.address")]
+    {
+        let mut bus = Bus::start(kind);
+        bus.kill();
+        let (_folder, file) = configured(CONFIG);
+        let [kind, address] = bus.settings();
+        let serve = ["serve", "-c", file.to_str().unwrap(), &kind, &address];
+        let output = tidings(&serve).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(setting) && !said.contains("hidden"), "{said}");
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokers::nats::{JetStreamOptions, NatsOptions, NatsTls};
+use brokers::redis::RedisOptions;
 use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
 use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
@@ -264,6 +265,13 @@ fn resolve_shutdown(values: &Values<'_>, mistakes: &mut Complaints) -> Shutdown 
 fn resolve_broker(values: &Values<'_>, channels: &ChannelRules) -> BrokerChoice {
     if !values.flag("broker.enabled") || values.text("broker.type") == "memory" {
         return BrokerChoice::Memory;
+    }
+    if values.text("broker.type") == "redis" {
+        return BrokerChoice::Redis(RedisOptions {
+            address: values.text("broker.redis.address"),
+            prefix: values.text("broker.redis.prefix"),
+            connect_timeout_ms: values.ms("broker.redis.connect_timeout"),
+        });
     }
     let all = || channels.namespaces.values().chain([&channels.without_namespace]);
     let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);

@@ -225,7 +225,7 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
             "http_server": {"tls": {"client_ca_pem": "ca.pem"}, "tls_external": true},
             "client": {"proxy": {"connect": {"enabled": true, "endpoint": "x"}}},
             "admin": {"password": "p", "enabled": true},
-            "broker": {"enabled": true, "type": "redis", "nats": {"raw_mode": {"enabled": true}}},
+            "broker": {"enabled": true, "type": "postgres", "nats": {"raw_mode": {"enabled": true}}},
             "consumers": [{"name": "k", "enabled": true, "type": "kafka"}],
             "engine": {"type": "redis", "redis": {"address": "redis://localhost"}},
             "proxies": [{"name": "backend", "endpoint": "x"}],
@@ -240,7 +240,7 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
         11 mistakes in the configuration:
           admin.enabled: is not available in this version; leave it out
           broker.nats.raw_mode.enabled: is not available in this version; leave it out
-          broker.type: expected one of "memory", "nats", not "redis"
+          broker.type: expected one of "memory", "redis", "nats", not "postgres"
           channel.without_namespace.subscribe_proxy_enabled: is not available in this version; leave it out
           client.proxy.connect.enabled: is not available in this version; leave it out
           consumers: is not available in this version; leave it out
