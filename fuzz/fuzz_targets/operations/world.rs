@@ -313,9 +313,9 @@ impl World {
         let mut events = self.queue.0.lock().expect("one thread");
         let Some(index) = usize::from(which).checked_rem(events.len()) else { return };
         let channel = |event: &BrokerEvent| match event {
-            BrokerEvent::Publication { channel, .. } | BrokerEvent::Membership { channel, .. } => {
-                Some(channel.clone())
-            }
+            BrokerEvent::Publication { channel, .. }
+            | BrokerEvent::Membership { channel, .. }
+            | BrokerEvent::Position { channel, .. } => Some(channel.clone()),
             BrokerEvent::Reply { id, .. } => self.questions.get(id).cloned(),
             BrokerEvent::Control(_) => None,
         };
