@@ -193,6 +193,14 @@ pub enum BrokerEvent {
         /// Which.
         change: Membership,
     },
+    /// Where the stream of a channel stands that the party hears, said unasked when something may have been lost. It comes
+    /// behind every publication up to there.
+    Position {
+        /// Where.
+        channel: Arc<str>,
+        /// The stream's top.
+        top: StreamPosition,
+    },
     /// The answer to a request.
     Reply {
         /// The request's id.

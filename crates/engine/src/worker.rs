@@ -168,6 +168,12 @@ impl Worker {
                 };
                 self.tell_members(&channel, event);
             }
+            BrokerEvent::Position { channel, top } => {
+                if let Some((slot, channel)) = self.hub.find(&channel) {
+                    let gaps = &mut self.out.gaps;
+                    channel.handle_position(now.monotonic_ms, slot, &top, gaps);
+                }
+            }
             BrokerEvent::Reply { id, result } => self.handle_reply(now, id, result),
             BrokerEvent::Control(control) => self.handle_control(now, &control),
         }
