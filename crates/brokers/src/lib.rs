@@ -6,12 +6,14 @@
 pub mod conformance;
 pub mod limits;
 pub mod memory;
+pub mod redis;
 
 use std::sync::Arc;
 
 use engine::broker::{BrokerEvent, BrokerRequest};
 
 pub use memory::MemoryBroker;
+pub use redis::RedisBroker;
 
 /// Carries requests of parties to each other. The contract is that of [`engine::broker`].
 pub trait Broker: Send + Sync {
@@ -26,6 +28,23 @@ pub trait Broker: Send + Sync {
 
     /// Drops what has outlived its time; called about once a second.
     fn expire(&self);
+
+    /// Whether it carries what it is given.
+    fn health(&self) -> Health;
+}
+
+/// Whether a broker works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Ready,
+    /// It does not, now.
+    Unready {
+        /// Whether this ends only when somebody changes something.
+        is_lasting: bool,
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// Names a party of one broker.

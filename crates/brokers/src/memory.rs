@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
 
 use crate::limits::SHARDS;
-use crate::{Broker, Clock, Inbox, Party};
+use crate::{Broker, Clock, Health, Inbox, Party};
 use topic::{Published, Topic};
 
 /// See the module.
@@ -188,6 +188,11 @@ impl Broker for MemoryBroker {
                 !topic.is_idle()
             });
         }
+    }
+
+    /// It lives as long as its process.
+    fn health(&self) -> Health {
+        Health::Ready
     }
 }
 

@@ -1,0 +1,217 @@
+//! The broker over Redis 6.2 and later, or Valkey: one server, several independent ones, Sentinels, or a Cluster.
+//!
+//! One thread does all of it, with one connection to each server: subscriptions, publications and questions in one ordered
+//! stream (RESP3), so that an answer stands behind every publication that it knows of. Whatever must happen as one is a
+//! script. While a server cannot be reached, what needs it fails at once or within the time-out; nobody is disconnected.
+//! When it is back, every channel is heard again and its position told to those who hold one.
+//! Invariant: what was sent to a server and not answered is never sent again.
+//!
+//! # Keys
+//!
+//! All begin with `<prefix>:{<tag>}:`. The tag is one of 256, by the channel's hash; the tags' slots are spread evenly over a
+//! Cluster. All of a channel's keys have its tag. Every key has an end.
+//!
+//! | Key | Type | Holds | Ends |
+//! |---|---|---|---|
+//! | `meta:<channel>` | hash | `e` epoch, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
+//! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
+//! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of what was accepted under the idempotency key | five minutes |
+//! | `clients:<channel>` | hash | client → `<node>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
+//! | `users:<channel>` | hash | user → clients | with the clients |
+//! | `ends:<channel>` | sorted set | client by the time at which it is gone unless renewed | with the clients |
+//! | `node:<node>` | set | channels of this tag in which clients of the node are present | with the clients |
+//! | `layout` (first tag) | string | that this data is ours, and its version | 90 days after the last start |
+//!
+//! Channels of pub/sub, sharded ones in a Cluster from version 7 on: `c:<channel>` for publications, joins and leaves;
+//! `control` (first tag) for orders of the server API; `probe:<node>` for what a node publishes to itself, to know that
+//! everything works.
+
+mod answer;
+mod command;
+mod connection;
+mod core;
+mod keys;
+mod link;
+mod listeners;
+mod partition;
+mod payload;
+mod presence;
+mod resp;
+mod scripts;
+pub mod settings;
+mod shared;
+mod topology;
+mod trouble;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use self::connection::Dialer;
+use self::core::{Core, Event, Job, Line, LinkEvent, Order};
+use self::keys::Keys;
+use self::shared::Shared;
+use crate::{Broker, Health, Inbox, Party};
+
+pub use settings::RedisSettings;
+pub use trouble::Trouble;
+
+/// See the module.
+pub struct RedisBroker {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Events of connections that wait for the broker's thread; more wait in the sockets.
+const EVENTS_MAX: usize = 256;
+
+/// Events and requests that are looked at before what follows from them leaves.
+const TURN_MAX: usize = 64;
+
+impl RedisBroker {
+    /// Starts the broker's thread. It goes on trying until Redis can be used; [`Broker::health`] says how that goes.
+    ///
+    /// # Errors
+    /// When the system gives no thread or poller.
+    pub fn start(settings: RedisSettings) -> io::Result<RedisBroker> {
+        let shared = Arc::new(Shared::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let of_thread = shared.clone();
+        let thread = std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
+            runtime.block_on(Driver::new(settings, of_thread).run());
+        })?;
+        Ok(RedisBroker { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// How long the last publication of this node to itself took.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        self.shared.lag()
+    }
+
+    /// What a server said last when it refused something that should have worked.
+    #[must_use]
+    pub fn last_refusal(&self) -> Option<String> {
+        self.shared.last_refusal()
+    }
+}
+
+impl Broker for RedisBroker {
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
+        self.shared.attach(inbox)
+    }
+
+    fn submit(&self, party: Party, request: BrokerRequest) {
+        let id = command::id(&request);
+        if let Some(id) = id
+            && !self.shared.has_room()
+        {
+            if let Some(inbox) = self.shared.inbox(party) {
+                inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::Overloaded) });
+            }
+            return;
+        }
+        self.shared.push(Job::Request { party, request }, usize::from(id.is_some()));
+    }
+
+    fn detach(&self, party: Party) {
+        self.shared.detach(party);
+    }
+
+    /// Redis does that by itself.
+    fn expire(&self) {}
+
+    fn health(&self) -> Health {
+        self.shared.trouble().map_or(Health::Ready, |trouble| Health::Unready {
+            is_lasting: trouble.is_lasting(),
+            reason: trouble.to_string(),
+        })
+    }
+}
+
+impl Drop for RedisBroker {
+    fn drop(&mut self) {
+        self.shared.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic has been reported where it happened.
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// The loop of the broker's thread.
+struct Driver {
+    shared: Arc<Shared>,
+    core: Core,
+    dialer: Arc<Dialer>,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+    connections: HashMap<Line, AbortHandle>,
+}
+
+impl Driver {
+    fn new(settings: RedisSettings, shared: Arc<Shared>) -> Driver {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let core = Core::new(Instant::now(), &settings, shared.clone());
+        let keys = Keys::new(&settings.prefix, &settings.node);
+        let (layout_key, layout_slot) = (keys.layout(), keys.slot(0));
+        let dialer = Arc::new(Dialer { settings, layout_key, layout_slot });
+        Driver { shared, core, dialer, sender, events, connections: HashMap::new() }
+    }
+
+    async fn run(mut self) {
+        let mut jobs = Vec::new();
+        let mut events = Vec::new();
+        while !self.shared.is_closed() {
+            let next_timeout = tokio::time::Instant::from_std(self.core.next_timeout());
+            tokio::select! {
+                () = self.shared.woken() => {}
+                _ = self.events.recv_many(&mut events, TURN_MAX) => {}
+                () = tokio::time::sleep_until(next_timeout) => {}
+            }
+            let now = Instant::now();
+            events.drain(..).for_each(|event| self.core.handle_event(now, event));
+            self.shared.take(&mut jobs);
+            jobs.drain(..).for_each(|job| self.core.handle_job(now, job));
+            self.core.handle_timeout(now);
+            self.core.flush();
+            while let Some(order) = self.core.poll_order() {
+                self.obey(order);
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let (dialer, sender) = (self.dialer.clone(), self.sender.clone());
+        match order {
+            Order::Connect { line, target, after } => {
+                let connection = tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    let trouble = dialer.run(line, &target, &sender).await;
+                    // The broker may be gone, and then nobody wants to know.
+                    let _nobody = sender.send(Event::Link(line, LinkEvent::Down(trouble))).await;
+                });
+                self.connections.retain(|_, connection| !connection.is_finished());
+                self.connections.insert(line, connection.abort_handle());
+            }
+            Order::Close { line } => {
+                if let Some(connection) = self.connections.remove(&line) {
+                    connection.abort();
+                }
+            }
+            Order::AskSlots { members } => {
+                tokio::spawn(async move {
+                    let slots = dialer.slots(&members).await;
+                    let _nobody = sender.send(Event::Slots(slots)).await;
+                });
+            }
+        }
+    }
+}

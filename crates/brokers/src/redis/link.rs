@@ -1,0 +1,199 @@
+//! One server as the broker knows it: whether it can be asked, what was asked and is not answered yet.
+//!
+//! Invariant: answers come in the order of the commands, so the first command that waits is the one that is answered; what
+//! Redis answers only by pushes is followed by an echo, which is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::broker::BrokerRequest;
+
+use super::connection::Target;
+use super::core::Opened;
+use super::resp::encode;
+use super::trouble::Trouble;
+use crate::Party;
+use crate::limits::IN_FLIGHT_MAX;
+
+/// See the module.
+pub(super) struct Link {
+    pub(super) target: Target,
+    /// Tells connections apart.
+    pub(super) attempt: u32,
+    pub(super) up: Option<Up>,
+    pub(super) trouble: Trouble,
+    pub(super) failures: u32,
+}
+
+/// A server that can be asked.
+pub(super) struct Up {
+    pub(super) opened: Opened,
+    /// What leaves with the next flush.
+    pub(super) out: Vec<u8>,
+    in_flight: VecDeque<Sent>,
+    /// How many of the first in flight are overdue and given up.
+    late: usize,
+    next_fence: u64,
+    /// When the publication to ourselves left that is not back yet.
+    probe_sent: Option<Instant>,
+    next_probe: Instant,
+    /// Whether such a publication came back over this connection.
+    pub(super) is_proven: bool,
+}
+
+/// A command that is not answered.
+pub(super) struct Sent {
+    pub(super) partition: usize,
+    pub(super) deadline: Instant,
+    pub(super) purpose: Purpose,
+}
+
+/// What its answer is for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a party is the usual purpose, and a box would cost it an allocation"
+)]
+pub(super) enum Purpose {
+    /// Hearing channels, or not hearing them any more: answered by pushes or by one error, and then by the echo.
+    Fence(u64, Ear),
+    /// A party.
+    Ask(Asked),
+    /// Everybody who hears the channel: where it stands.
+    Position(Arc<str>),
+    /// Nobody.
+    Nobody,
+}
+
+/// A request of a party, kept until it is answered.
+pub(super) struct Asked {
+    pub(super) party: Party,
+    pub(super) request: BrokerRequest,
+    pub(super) deadline: Instant,
+}
+
+/// To hear or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ear {
+    Open,
+    Close,
+}
+
+/// How a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Fine,
+    /// It owes answers.
+    Silent,
+    /// It owes so much that the connection must be given up.
+    Hopeless,
+}
+
+/// Time between publications to ourselves.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Up {
+    pub(super) fn new(now: Instant, opened: Opened) -> Up {
+        Up {
+            opened,
+            out: Vec::new(),
+            in_flight: VecDeque::new(),
+            late: 0,
+            next_fence: 0,
+            probe_sent: None,
+            next_probe: now,
+            is_proven: false,
+        }
+    }
+
+    /// Notes that a command was written.
+    pub(super) fn expect(&mut self, sent: Sent) {
+        self.in_flight.push_back(sent);
+    }
+
+    /// What the next answer is for.
+    pub(super) fn head(&self) -> Option<&Sent> {
+        self.in_flight.front()
+    }
+
+    /// The next answer has come.
+    pub(super) fn answered(&mut self) -> Option<Sent> {
+        self.late = self.late.saturating_sub(1);
+        self.in_flight.pop_front()
+    }
+
+    /// Everything that will not be answered.
+    pub(super) fn into_in_flight(self) -> VecDeque<Sent> {
+        self.in_flight
+    }
+
+    /// Whether answers are overdue. Then nothing more is asked: whoever asks knows at once.
+    pub(super) fn is_silent(&self) -> bool {
+        self.late > 0
+    }
+
+    /// Writes that channels of Redis are heard from here on, or not.
+    pub(super) fn listen(
+        &mut self,
+        names: &[String],
+        ear: Ear,
+        partition: usize,
+        deadline: Instant,
+    ) {
+        let command: &[u8] = match (ear, self.opened.has_shards) {
+            (Ear::Open, false) => b"SUBSCRIBE",
+            (Ear::Open, true) => b"SSUBSCRIBE",
+            (Ear::Close, false) => b"UNSUBSCRIBE",
+            (Ear::Close, true) => b"SUNSUBSCRIBE",
+        };
+        let mut words = vec![command];
+        words.extend(names.iter().map(String::as_bytes));
+        encode(&mut self.out, &words);
+        self.next_fence += 1;
+        encode(&mut self.out, &[b"ECHO", self.next_fence.to_string().as_bytes()]);
+        let purpose = Purpose::Fence(self.next_fence, ear);
+        self.expect(Sent { partition, deadline, purpose });
+    }
+
+    /// Takes what is overdue from those who wait for it, and says how the server does.
+    pub(super) fn check(&mut self, now: Instant, io_timeout: Duration) -> (Vec<Asked>, Condition) {
+        let mut given_up = Vec::new();
+        while let Some(sent) = self.in_flight.get_mut(self.late)
+            && sent.deadline <= now
+        {
+            self.late += 1;
+            if matches!(sent.purpose, Purpose::Ask(_))
+                && let Purpose::Ask(asked) = std::mem::replace(&mut sent.purpose, Purpose::Nobody)
+            {
+                given_up.push(asked);
+            }
+        }
+        let oldest = self.in_flight.front();
+        let is_hopeless = oldest.is_some_and(|sent| sent.deadline + io_timeout <= now)
+            || self.in_flight.len() > IN_FLIGHT_MAX
+            // It answers, but nothing comes through its channels.
+            || self.probe_sent.is_some_and(|sent| sent + 2 * io_timeout <= now);
+        let condition = match (is_hopeless, self.is_silent()) {
+            (true, _) => Condition::Hopeless,
+            (false, true) => Condition::Silent,
+            (false, false) => Condition::Fine,
+        };
+        (given_up, condition)
+    }
+
+    /// Whether it is time for a publication to ourselves; the caller sends it.
+    pub(super) fn begins_probe(&mut self, now: Instant) -> bool {
+        let begins = self.next_probe <= now && self.probe_sent.is_none() && !self.is_silent();
+        if begins {
+            self.probe_sent = Some(now);
+            self.next_probe = now + PROBE_INTERVAL;
+        }
+        begins
+    }
+
+    /// A publication to ourselves is back; says how long that took.
+    pub(super) fn ends_probe(&mut self, now: Instant) -> Option<Duration> {
+        self.is_proven = true;
+        self.probe_sent.take().map(|sent| now.duration_since(sent))
+    }
+}

@@ -1,0 +1,266 @@
+//! What faults of a server look like to parties: an error at once or in time, and on the server's return the positions of
+//! all channels within a second.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brokers::Broker as _;
+use engine::broker::{
+    BrokerError, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+};
+use wire::protocol::{ClientInfo, PresenceStats, Publication};
+
+use crate::server::{RedisServer, wait_until};
+use crate::world::{Node, at, publish, settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn ann() -> Arc<ClientInfo> {
+    Arc::new(ClientInfo { user: "ann".into(), client: "1".into(), ..ClientInfo::default() })
+}
+
+fn stats(node: &Node, party: brokers::Party, channel: &str) -> PresenceStats {
+    let channel = channel.into();
+    match node.ask(party, |id| BrokerRequest::PresenceStats { id, channel }) {
+        Ok(BrokerReply::PresenceStats(stats)) => stats,
+        other => panic!("presence stats answered {other:?}"),
+    }
+}
+
+#[test]
+fn two_nodes_hear_each_other_in_one_order_and_share_presence() {
+    let server = RedisServer::start(&[]);
+    let (mut one, mut two) =
+        (Node::start(settings(&at(&server))), Node::start(settings(&at(&server))));
+    let (here, there) = (one.attach(), two.attach());
+    one.subscribe(here, "room").unwrap();
+    two.subscribe(there, "room").unwrap();
+    for index in 0..1000u64 {
+        let (node, party) = if index % 2 == 0 { (&one, here) } else { (&two, there) };
+        node.broker.submit(party, publish(RequestId(index), "room", &index.to_string()));
+    }
+    let heard: Vec<String> = (0..1000).map(|_| one.wait_data(here)).collect();
+    assert_eq!(heard, (0..1000).map(|_| two.wait_data(there)).collect::<Vec<_>>());
+    one.broker.submit(here, BrokerRequest::AddPresence { channel: "room".into(), info: ann() });
+    assert_eq!(stats(&one, here, "room").num_clients, 1);
+    assert_eq!(stats(&two, there, "room"), PresenceStats { num_clients: 1, num_users: 1 });
+    one.broker.detach(here);
+    wait_until("nobody is left", || stats(&two, there, "room") == PresenceStats::default());
+}
+
+#[test]
+fn a_restart_with_data_is_told_within_a_second_and_positions_hold() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let before = node.publish("room", "a").unwrap();
+    server.kill();
+    node.wait_unready("Redis at 127.0.0.1");
+    let asked = Instant::now();
+    assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
+    assert!(asked.elapsed() < SECOND);
+    server.restart();
+    let returned = Instant::now();
+    let (told, top) = node.wait_position(party);
+    assert!(told - returned < SECOND, "{:?}", told - returned);
+    assert_eq!(top, before);
+    node.wait_ready();
+    assert_eq!(node.publish("room", "c").unwrap().offset, 2);
+    assert_eq!(node.wait_data(party), "c");
+}
+
+#[test]
+fn a_restart_without_data_begins_new_epochs_and_restores_presence() {
+    let mut server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let before = node.publish("room", "a").unwrap();
+    let (channel, info) = ("room".into(), ann());
+    node.broker.submit(party, BrokerRequest::AddPresence { channel, info });
+    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    server.kill();
+    node.wait_unready("Redis at 127.0.0.1");
+    server.restart();
+    let returned = Instant::now();
+    let (told, top) = node.wait_position(party);
+    assert!(told - returned < SECOND, "{:?}", told - returned);
+    assert_ne!(top.epoch, before.epoch);
+    assert_eq!(top.offset, 0);
+    wait_until("presence is back", || stats(&node, party, "room").num_clients == 1);
+}
+
+#[test]
+fn a_client_that_left_while_redis_was_away_is_gone_when_it_is_back() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    let channel: Arc<str> = "room".into();
+    let info = ann();
+    let entered = BrokerRequest::AddPresence { channel: channel.clone(), info: info.clone() };
+    node.broker.submit(party, entered);
+    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    server.kill();
+    node.wait_unready("Redis at 127.0.0.1");
+    node.broker.submit(party, BrokerRequest::RemovePresence { channel, client: info });
+    server.restart();
+    node.wait_ready();
+    assert_eq!(stats(&node, party, "room"), PresenceStats::default());
+}
+
+#[test]
+fn a_connection_that_is_killed_is_replaced_and_positions_are_told() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let other = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    // Every subscriber, so also the other node's connection.
+    server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    let killed = Instant::now();
+    let (told, _) = node.wait_position(party);
+    assert!(told - killed < SECOND, "{:?}", told - killed);
+    other.wait_ready();
+    other.publish("room", "a").unwrap();
+    assert_eq!(node.wait_data(party), "a");
+}
+
+#[test]
+fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
+    let server = RedisServer::start(&[]);
+    let settings = brokers::redis::RedisSettings {
+        io_timeout: Duration::from_millis(400),
+        ..settings(&at(&server))
+    };
+    let mut node = Node::start(settings);
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    server.signal("STOP");
+    let asked = Instant::now();
+    assert_eq!(node.publish("room", "a"), Err(BrokerError::Unavailable));
+    assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+    node.wait_unready("does not answer");
+    let asked = Instant::now();
+    assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
+    assert!(asked.elapsed() < Duration::from_millis(100), "at once: {:?}", asked.elapsed());
+    // Longer than the broker waits before it takes another connection.
+    node.wait_unready("engine.redis");
+    wait_until("the connection is given up", || asked.elapsed() > Duration::from_millis(1500));
+    server.signal("CONT");
+    let returned = Instant::now();
+    let (told, _) = node.wait_position(party);
+    assert!(told - returned < SECOND, "{:?}", told - returned);
+    node.wait_ready();
+    node.publish("room", "c").unwrap();
+    // What was sent before its silence was known may have been carried out, once; what was asked later was not sent.
+    let (channel, query) = ("room".into(), HistoryQuery::default());
+    let history = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms: 1000 };
+    let Ok(BrokerReply::History(history)) = node.ask(party, history) else { panic!("no history") };
+    let kept: Vec<&[u8]> = history.publications.iter().map(|kept| &*kept.data).collect();
+    assert!(kept == [&b"c"[..]] || kept == [&b"a"[..], b"c"], "{kept:?}");
+}
+
+#[test]
+fn a_short_stop_costs_no_connection() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let id = |server: &RedisServer| {
+        let list = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+        list.text().split(' ').next().map(str::to_owned)
+    };
+    let before = id(&server);
+    server.signal("STOP");
+    node.wait_unready("does not answer");
+    server.signal("CONT");
+    node.wait_ready();
+    assert_eq!(id(&server), before);
+    node.publish("room", "a").unwrap();
+    assert_eq!(node.wait_data(party), "a");
+}
+
+#[test]
+fn scripts_that_were_forgotten_are_loaded_again_in_order() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    server.ask(&["SCRIPT", "FLUSH"]);
+    for index in 0..100u64 {
+        node.broker.submit(party, publish(RequestId(index), "room", &index.to_string()));
+    }
+    let heard: Vec<String> = (0..100).map(|_| node.wait_data(party)).collect();
+    assert_eq!(heard, (0..100).map(|index| index.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_subscriber_whose_output_buffer_overflows_is_told_where_the_stream_stands() {
+    let limits = ["--client-output-buffer-limit", "pubsub 100kb 100kb 1"];
+    let server = RedisServer::start(&limits);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let name = server.ask(&["PUBSUB", "CHANNELS", "*c:room"]);
+    let name = name.list()[0].text().to_owned();
+    let script = "for i = 1, 100 do redis.call('PUBLISH', ARGV[1], string.rep('x', 100000)) end";
+    server.ask(&["EVAL", script, "0", &name]);
+    node.wait_position(party);
+    node.wait_ready();
+    node.publish("room", "a").unwrap();
+    assert_eq!(node.wait_data(party), "a");
+}
+
+#[test]
+fn whoever_asks_while_nothing_can_be_reached_is_answered_and_heard_later() {
+    let server = RedisServer::start(&[]);
+    let address = at(&server);
+    drop(server);
+    let mut node = Node::start_anyhow(settings(&address));
+    let party = node.attach();
+    assert_eq!(node.subscribe(party, "room"), Err(BrokerError::Unavailable));
+    let channel: Arc<str> = "plain".into();
+    let read = JoinRead::Nothing;
+    let asked = node.ask(party, |id| BrokerRequest::Subscribe { id, channel, read });
+    assert_eq!(asked, Err(BrokerError::Unavailable));
+    assert!(node.wait_unready("cannot be reached").contains("engine.redis.address"));
+    let port = address[0].rsplit_once(':').unwrap().1.parse().unwrap();
+    let _server = RedisServer::start_program("redis-server", port, &[]);
+    node.wait_ready();
+    let publication = Publication { data: "b".into(), ..Publication::default() };
+    let (channel, options) = ("plain".into(), PublishOptions::default());
+    let publisher = node.attach();
+    let asked =
+        node.ask(publisher, |id| BrokerRequest::Publish { id, channel, publication, options });
+    assert!(matches!(asked, Ok(BrokerReply::Published(_))), "{asked:?}");
+    node.publish("room", "a").unwrap();
+    assert_eq!([node.wait_data(party), node.wait_data(party)], ["b", "a"]);
+}
+
+#[test]
+fn nothing_is_left_when_all_is_over() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    for index in 0..50 {
+        let channel = format!("room-{index}");
+        node.subscribe(party, &channel).unwrap();
+        let channel = channel.into();
+        node.broker.submit(party, BrokerRequest::AddPresence { channel, info: ann() });
+    }
+    node.broker.detach(party);
+    let other = node.attach();
+    wait_until("nobody is left", || {
+        (0..50).all(|index| stats(&node, other, &format!("room-{index}")).num_clients == 0)
+    });
+    let channels = server.ask(&["PUBSUB", "CHANNELS", "*c:room-*"]);
+    assert_eq!(channels.list(), []);
+    for key in server.ask(&["KEYS", "*"]).list() {
+        let key = key.text();
+        assert!(key.ends_with("layout") || key.contains("meta:"), "{key} is left");
+        let left = server.ask(&["PTTL", key]).number();
+        assert!(left > 0, "{key} has no end");
+        assert!(key.ends_with("layout") || left <= 600_000, "{key} is kept for {left} ms");
+    }
+}

@@ -1,0 +1,22 @@
+//! The Redis broker on real servers: the cases that every broker must pass, and what happens when servers fail.
+//!
+//! Needs `redis-server` (Debian: `apt-get install redis-server redis-sentinel`).
+
+mod faults;
+mod server;
+mod world;
+
+use brokers::conformance;
+
+use crate::server::RedisServer;
+use crate::world::{RedisWorld, at, settings};
+
+#[test]
+fn passes_every_case_of_the_conformance_suite() {
+    let server = RedisServer::start(&[]);
+    let mut world = RedisWorld::new(settings(&at(&server)), vec![&server]);
+    for (name, case) in conformance::ALL {
+        println!("{name}");
+        case(&mut world);
+    }
+}
