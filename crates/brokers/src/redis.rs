@@ -4,6 +4,9 @@
 //! stream (RESP3), so that an answer stands behind every publication that it knows of. Whatever must happen as one is a
 //! script. While a server cannot be reached, what needs it fails at once or within the time-out; nobody is disconnected.
 //! When it is back, every channel is heard again and its position told to those who hold one.
+//!
+//! A server that took over from another, or came back from its disk, may not have what was published last, and would number
+//! anew what others have heard already. So epochs end with the life of the server as a master (`master_replid`).
 //! Invariant: what was sent to a server and not answered is never sent again.
 //!
 //! # Keys
@@ -13,7 +16,7 @@
 //!
 //! | Key | Type | Holds | Ends |
 //! |---|---|---|---|
-//! | `meta:<channel>` | hash | `e` epoch, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
+//! | `meta:<channel>` | hash | `e` epoch, `r` life of the server to which the epoch belongs, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
 //! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
 //! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of what was accepted under the idempotency key | five minutes |
 //! | `clients:<channel>` | hash | client → `<node>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |

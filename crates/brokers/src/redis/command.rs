@@ -172,6 +172,7 @@ impl Place<'_> {
             key_ttl.as_bytes(),
             version.as_bytes(),
             options.version_epoch.as_bytes(),
+            self.opened.life.as_bytes(),
         ];
         self.script(Script::Publish, &keys, &words, out);
     }
@@ -181,7 +182,7 @@ impl Place<'_> {
         let numbers = [epoch_name(epoch), meta_ttl_ms.to_string(), EMPTY_STREAM_TTL_MS.to_string()];
         let [epoch, meta_ttl, empty_ttl] = numbers.each_ref().map(|number| number.as_bytes());
         let limit = part.limit.to_string();
-        let words: [&[u8]; 8] = [
+        let words: [&[u8]; 9] = [
             epoch,
             meta_ttl,
             empty_ttl,
@@ -190,6 +191,7 @@ impl Place<'_> {
             limit.as_bytes(),
             if part.is_reverse { b"reverse" } else { b"" },
             part.epoch.as_bytes(),
+            self.opened.life.as_bytes(),
         ];
         self.script(Script::Read, &[key("meta"), key("stream")], &words, out);
     }

@@ -50,6 +50,13 @@ pub(super) struct Dialer {
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
+/// What was found out about a server.
+struct Found {
+    digests: Digests,
+    life: String,
+    has_shards: bool,
+}
+
 /// A socket while it is asked one thing after the other.
 struct Conversation {
     address: Address,
@@ -65,20 +72,21 @@ impl Dialer {
         target: &Target,
         events: &mpsc::Sender<Event>,
     ) -> Trouble {
-        let (conversation, digests, has_shards) = match self.open(target).await {
+        let (conversation, found) = match self.open(target).await {
             Ok(opened) => opened,
             Err(trouble) => return trouble,
         };
         let (sender, receiver) = mpsc::unbounded_channel();
         let address = conversation.address.clone();
-        let opened = Opened { address: address.clone(), digests, has_shards, sender };
+        let Found { digests, life, has_shards } = found;
+        let opened = Opened { address: address.clone(), digests, life, has_shards, sender };
         if events.send(Event::Link(line, LinkEvent::Up(Box::new(opened)))).await.is_err() {
             return Trouble::Lost(address);
         }
         conversation.pump(line, receiver, events).await
     }
 
-    async fn open(&self, target: &Target) -> Result<(Conversation, Digests, bool), Trouble> {
+    async fn open(&self, target: &Target) -> Result<(Conversation, Found), Trouble> {
         let address = match target {
             Target::Server(Server::At(address)) | Target::Member(address) => address.clone(),
             Target::Server(Server::Sentinel { master, sentinels, login }) => {
@@ -94,7 +102,9 @@ impl Dialer {
             if !is_cluster || conversation.owns(self.layout_slot).await? {
                 conversation.claim(&self.layout_key, &self.settings.prefix).await?;
             }
-            Ok((conversation, digests, is_cluster && major >= 7))
+            let life = conversation.life().await?;
+            let has_shards = is_cluster && major >= 7;
+            Ok((conversation, Found { digests, life, has_shards }))
         };
         let limit = self.settings.connect_timeout + self.settings.io_timeout;
         timeout(limit, examined).await.unwrap_or(Err(Trouble::Silent(address.clone())))
@@ -322,6 +332,19 @@ impl Conversation {
             };
         }
         Ok(digests)
+    }
+
+    /// The name of the server's history as a master.
+    async fn life(&mut self) -> Result<String, Trouble> {
+        let answer = self.ask(&[b"INFO", b"replication"]).await?;
+        let lines = answer.str().unwrap_or_default().lines();
+        let mut lines = lines.filter_map(|line| line.strip_prefix("master_replid:"));
+        let life = lines.next().map(|life| life.trim_end().to_owned());
+        match (life, answer) {
+            (Some(life), _) => Ok(life),
+            (None, Frame::Error(text)) => Err(Trouble::Refused(self.address.clone(), show(&text))),
+            (None, _) => Err(Trouble::NotRedis(self.address.clone())),
+        }
     }
 
     /// Whether this server of a cluster answers for the slot.

@@ -76,6 +76,8 @@ pub(super) enum LinkEvent {
 pub(super) struct Opened {
     pub(super) address: Address,
     pub(super) digests: Digests,
+    /// Changes whenever the server starts or becomes a master: what it had before may have lost its end.
+    pub(super) life: String,
     /// Whether channels belong to slots: a cluster from version 7 on.
     pub(super) has_shards: bool,
     pub(super) sender: mpsc::UnboundedSender<Vec<u8>>,
@@ -177,7 +179,10 @@ impl Core {
             return;
         }
         match event {
-            LinkEvent::Up(opened) => self.handle_up(now, line.link, *opened),
+            LinkEvent::Up(opened) => {
+                self.handle_up(now, line.link, *opened);
+                self.shared.set_trouble(self.trouble());
+            }
             LinkEvent::Frames(frames) => {
                 for frame in frames {
                     if self.handle_frame(now, line.link, frame).is_err() {
@@ -185,7 +190,10 @@ impl Core {
                     }
                 }
             }
-            LinkEvent::Down(trouble) => self.handle_down(line.link, trouble),
+            LinkEvent::Down(trouble) => {
+                self.handle_down(line.link, trouble);
+                self.shared.set_trouble(self.trouble());
+            }
         }
     }
 

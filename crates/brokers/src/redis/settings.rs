@@ -6,6 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
 /// Everything that the broker needs to know.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
@@ -81,6 +85,65 @@ pub struct TlsSettings {
     pub config: Arc<rustls::ClientConfig>,
     /// The name that the certificate must have; `None` for the host's.
     pub server_name: Option<String>,
+}
+
+/// Why TLS towards Redis cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    /// The certificates to trust cannot be read.
+    #[error("contains no certificate in PEM")]
+    Roots,
+    /// Our own certificate or key cannot be used.
+    #[error("certificate and key cannot be used: {0}")]
+    Own(String),
+}
+
+/// What PEM goes into TLS towards Redis.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsPem<'p> {
+    /// Certificates to trust instead of the public ones.
+    pub roots: Option<&'p str>,
+    /// Certificate chain and key that show who we are.
+    pub own: Option<(&'p str, &'p str)>,
+}
+
+impl TlsSettings {
+    /// Settings from PEM.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(pem: TlsPem<'_>, server_name: Option<String>) -> Result<TlsSettings, TlsError> {
+        let mut roots = RootCertStore::empty();
+        match pem.roots {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(pem) => {
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    let certificate = certificate.map_err(|_| TlsError::Roots)?;
+                    roots.add(certificate).map_err(|_| TlsError::Roots)?;
+                }
+            }
+        }
+        if roots.is_empty() {
+            return Err(TlsError::Roots);
+        }
+        let own = |error: &dyn fmt::Display| TlsError::Own(error.to_string());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| own(&error))?
+            .with_root_certificates(roots);
+        let config = match pem.own {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
+                let chain = chain.collect::<Result<_, _>>().map_err(|error| own(&error))?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| own(&error))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| own(&error))?
+            }
+        };
+        Ok(TlsSettings { config: Arc::new(config), server_name })
+    }
 }
 
 /// What one or several addresses say, `redis://user:password@host:6379/0` in full.

@@ -49,7 +49,7 @@ fn two_nodes_hear_each_other_in_one_order_and_share_presence() {
 }
 
 #[test]
-fn a_restart_with_data_is_told_within_a_second_and_positions_hold() {
+fn a_restart_with_data_ends_the_epoch_within_a_second_and_keeps_the_history() {
     let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut node = Node::start(settings(&at(&server)));
     let party = node.attach();
@@ -64,7 +64,9 @@ fn a_restart_with_data_is_told_within_a_second_and_positions_hold() {
     let returned = Instant::now();
     let (told, top) = node.wait_position(party);
     assert!(told - returned < SECOND, "{:?}", told - returned);
-    assert_eq!(top, before);
+    // Nobody can know whether the last publications before the restart had reached the disk.
+    assert_ne!(top.epoch, before.epoch);
+    assert_eq!(top.offset, before.offset);
     node.wait_ready();
     assert_eq!(node.publish("room", "c").unwrap().offset, 2);
     assert_eq!(node.wait_data(party), "c");
@@ -115,14 +117,15 @@ fn a_connection_that_is_killed_is_replaced_and_positions_are_told() {
     let mut node = Node::start(settings(&at(&server)));
     let other = Node::start(settings(&at(&server)));
     let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let before = node.subscribe(party, "room").unwrap();
     // Every subscriber, so also the other node's connection.
     server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     let killed = Instant::now();
-    let (told, _) = node.wait_position(party);
+    let (told, top) = node.wait_position(party);
     assert!(told - killed < SECOND, "{:?}", told - killed);
-    other.wait_ready();
-    other.publish("room", "a").unwrap();
+    assert_eq!(top, before.top, "nothing was missed");
+    // Its connection was killed as well, and it may not know yet.
+    wait_until("the other node publishes", || other.publish("room", "a").is_ok());
     assert_eq!(node.wait_data(party), "a");
 }
 

@@ -2,7 +2,11 @@
 //!
 //! Needs `redis-server` (Debian: `apt-get install redis-server redis-sentinel`).
 
+mod checker;
+mod cluster;
+mod entrance;
 mod faults;
+mod sentinel;
 mod server;
 mod world;
 

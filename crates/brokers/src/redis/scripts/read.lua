@@ -1,15 +1,19 @@
 -- Reads a stream's position and a part of it. A stream that is read begins, but is soon forgotten without a publication.
 -- KEYS: meta, stream. ARGV: an epoch that was never used, meta TTL, TTL of an empty stream, first id, last id, limit (-1
--- for none, 0 for the position only), direction, epoch of the ids or nothing.
+-- for none, 0 for the position only), direction, epoch of the ids or nothing, which life of the server this is (see publish).
 -- Answers epoch, offset, whether the ids are of this epoch, and the entries.
 local meta, stream = KEYS[1], KEYS[2]
 local ttl, limit = tonumber(ARGV[2]), tonumber(ARGV[6])
-local known = redis.call('HMGET', meta, 'e', 's')
+local known = redis.call('HMGET', meta, 'e', 's', 'r')
 local epoch, offset = known[1], known[2] or '0'
 if not epoch then
-  epoch, offset = ARGV[1], '0'
-  redis.call('HSET', meta, 'e', epoch, 's', '0')
+  offset = '0'
+  redis.call('HSET', meta, 's', '0')
   redis.call('DEL', stream)
+end
+if not epoch or known[3] ~= ARGV[9] then
+  epoch = ARGV[1]
+  redis.call('HSET', meta, 'e', epoch, 'r', ARGV[9])
 end
 if offset == '0' then ttl = math.max(math.min(ttl, tonumber(ARGV[3])), 1000) end
 if ttl > 0 and redis.call('PTTL', meta) < ttl then
