@@ -9,6 +9,7 @@ pub mod memory;
 pub mod redis;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::broker::{BrokerEvent, BrokerRequest};
 
@@ -31,6 +32,9 @@ pub trait Broker: Send + Sync {
 
     /// Whether it carries what it is given.
     fn health(&self) -> Health;
+
+    /// How long a publication took last from here back to here; zero where there is no way to go.
+    fn lag(&self) -> Duration;
 }
 
 /// Whether a broker works.

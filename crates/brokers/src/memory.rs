@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
 
@@ -193,6 +194,10 @@ impl Broker for MemoryBroker {
     /// It lives as long as its process.
     fn health(&self) -> Health {
         Health::Ready
+    }
+
+    fn lag(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

@@ -92,12 +92,6 @@ impl RedisBroker {
         Ok(RedisBroker { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// How long the last publication of this node to itself took.
-    #[must_use]
-    pub fn lag(&self) -> Duration {
-        self.shared.lag()
-    }
-
     /// What a server said last when it refused something that should have worked.
     #[must_use]
     pub fn last_refusal(&self) -> Option<String> {
@@ -135,6 +129,10 @@ impl Broker for RedisBroker {
             is_lasting: trouble.is_lasting(),
             reason: trouble.to_string(),
         })
+    }
+
+    fn lag(&self) -> Duration {
+        self.shared.lag()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod duration;
+mod engine;
 pub mod keys;
 mod mistakes;
 mod namespaces;
@@ -20,11 +21,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::rules::Rules;
+use ::engine::rules::Rules;
 use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::token::TokenSettings;
 pub use duration::parse_ms as parse_duration_ms;
+pub use engine::{Engine, RedisEngine};
 pub use mistakes::{Mistake, Mistakes};
 pub use origin::OriginPolicy;
 pub(crate) use pem::{file_of, read_pem};
@@ -58,6 +60,8 @@ pub struct Development {
 pub struct Config {
     /// What the engine decides by.
     pub rules: Arc<Rules>,
+    /// What carries publications.
+    pub engine: Engine,
     /// Where to listen.
     pub http: HttpServer,
     /// WebSocket endpoint.

@@ -8,6 +8,7 @@
 pub mod admission;
 mod api;
 mod asker;
+mod broker;
 pub mod clock;
 pub mod config;
 mod demo;
@@ -32,7 +33,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
-use brokers::{Broker, MemoryBroker};
+use brokers::{Broker, Health};
 use engine::random::Random;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -82,6 +83,9 @@ pub enum StartError {
     /// Keys of tokens cannot be used.
     #[error("client.token.{0}")]
     Key(#[from] KeyError),
+    /// The broker cannot be used.
+    #[error("{0}")]
+    Broker(String),
     /// The kernel gave no thread, poller or random bytes.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -94,15 +98,14 @@ impl Server {
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let tls = config.http.tls.as_ref().map(door::acceptor).transpose()?;
+        let mut random = Random::new(seed()?);
+        let clock = Clock::start();
+        let broker = broker::open(&config.engine, clock, &mut random).await?;
         let public = listen(&config.http.address, config.http.port).await?;
         let internal = match config.http.internal_port {
             Some(port) => Some(listen(&config.http.internal_address, port).await?),
             None => None,
         };
-        let mut random = Random::new(seed()?);
-        let clock = Clock::start();
-        let broker: Arc<dyn Broker> =
-            Arc::new(MemoryBroker::new(Arc::new(clock), short_id(&mut random)));
         let counts = Arc::default();
         let admission = Arc::new(admission(&config));
         let parts = Parts {
@@ -125,6 +128,7 @@ impl Server {
             clock,
             counts,
             is_ready: AtomicBool::new(true),
+            broker: broker.clone(),
             surveys: Surveys::default(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -240,6 +244,7 @@ fn start_chores(config: &Config, broker: &Arc<dyn Broker>, clock: Clock, seed: u
             expiring.expire();
         }
     });
+    chores.spawn(broker::watch(broker.clone()));
     if config.demo {
         let asker = Asker::new(broker.clone());
         chores.spawn(demo::run_ticker(asker, config.rules.clone(), clock, seed));
@@ -305,16 +310,20 @@ async fn not_with_this_method() -> impl IntoResponse {
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    match node.is_ready() {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    if !node.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    }
+    match node.broker.health() {
+        Health::Ready => (StatusCode::OK, "ready\n".to_owned()),
+        Health::Unready { reason, .. } => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     match node.totals().await {
         Ok(totals) => {
-            let page = telemetry::render(&totals, &node.counts, node.uptime_seconds());
+            let page =
+                telemetry::render(&totals, &node.counts, &*node.broker, node.uptime_seconds());
             let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
             (kind, page).into_response()
         }
@@ -336,9 +345,4 @@ fn node_name(config: &Config) -> String {
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     host.map_or("tidings".to_owned(), |name| name.trim().to_owned())
-}
-
-/// Differs at every start; part of every epoch.
-fn short_id(random: &mut Random) -> String {
-    random.uuid()[..8].to_owned()
 }

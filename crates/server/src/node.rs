@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use brokers::Broker;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ pub(crate) struct Node {
     pub(crate) counts: Arc<HttpCounts>,
     /// Whether new connections are welcome.
     pub(crate) is_ready: AtomicBool,
+    pub(crate) broker: Arc<dyn Broker>,
     pub(crate) surveys: Surveys,
 }
 

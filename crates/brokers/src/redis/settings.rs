@@ -190,7 +190,17 @@ impl Place {
     /// # Errors
     /// [`AddressError`].
     pub fn parse(addresses: &[String]) -> Result<Place, AddressError> {
-        let mut places = addresses.iter().map(|address| parse_one(address.trim()));
+        // A list in a variable is separated by commas, as the hosts of one address are.
+        let mut whole: Vec<String> = Vec::new();
+        for address in addresses.iter().map(|address| address.trim()) {
+            match whole.last_mut() {
+                Some(last) if last.contains("://") && !address.contains("://") => {
+                    *last = format!("{last},{address}");
+                }
+                _ => whole.push(address.to_owned()),
+            }
+        }
+        let mut places = whole.iter().map(|address| parse_one(address));
         let mut whole = places.next().ok_or(AddressError::Missing)??;
         for place in places {
             let place = place?;
@@ -330,7 +340,9 @@ mod tests {
         let cluster =
             parse(&["redis+cluster://a:1,b:2", "redis+cluster://c:3"]).unwrap().deployment;
         assert_eq!(cluster, Deployment::Cluster(vec![at("a", 1), at("b", 2), at("c", 3)]));
+        let parted = ["redis+sentinel://a", "b:2?sentinel_master_name=main"];
         let sentinel = parse(&["redis+sentinel://a,b:2?sentinel_master_name=main"]).unwrap();
+        assert_eq!(parse(&parted).as_ref(), Ok(&sentinel));
         let Deployment::Servers(servers) = sentinel.deployment else { panic!("no servers") };
         let sentinels = vec![at("a", 26379), at("b", 2)];
         let login = Login::default();

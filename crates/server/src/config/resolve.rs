@@ -9,6 +9,7 @@ use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
 use super::duration::parse_ms;
+use super::engine::resolve_engine;
 use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
 use super::namespaces::{demo_namespace, resolve_channels};
 use super::pem::read_pem;
@@ -108,6 +109,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     let shutdown = resolve_shutdown(&values, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, version }),
+        engine: resolve_engine(&values, &mut mistakes),
         http: resolve_http(&values, port, &mut mistakes),
         websocket: resolve_websocket(&values, &mut mistakes),
         admission: resolve_admission(&values, development.is_some().then_some(port), &mut mistakes),
