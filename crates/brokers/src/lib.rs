@@ -35,6 +35,9 @@ pub trait Broker: Send + Sync {
 
     /// How long a publication took last from here back to here; zero where there is no way to go.
     fn lag(&self) -> Duration;
+
+    /// What it said last when it refused something that should have worked, although it works.
+    fn last_refusal(&self) -> Option<String>;
 }
 
 /// Whether a broker works.

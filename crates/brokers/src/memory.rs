@@ -199,6 +199,10 @@ impl Broker for MemoryBroker {
     fn lag(&self) -> Duration {
         Duration::ZERO
     }
+
+    fn last_refusal(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A panic under the lock kills its worker; what the map holds is whole, since each change is one step.

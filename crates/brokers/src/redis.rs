@@ -77,6 +77,9 @@ const EVENTS_MAX: usize = 256;
 /// Events and requests that are looked at before what follows from them leaves.
 const TURN_MAX: usize = 64;
 
+/// Time for what was submitted before the broker was dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
 impl RedisBroker {
     /// Starts the broker's thread. It goes on trying until Redis can be used; [`Broker::health`] says how that goes.
     ///
@@ -90,12 +93,6 @@ impl RedisBroker {
             runtime.block_on(Driver::new(settings, of_thread).run());
         })?;
         Ok(RedisBroker { shared, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// What a server said last when it refused something that should have worked.
-    #[must_use]
-    pub fn last_refusal(&self) -> Option<String> {
-        self.shared.last_refusal()
     }
 }
 
@@ -134,6 +131,10 @@ impl Broker for RedisBroker {
     fn lag(&self) -> Duration {
         self.shared.lag()
     }
+
+    fn last_refusal(&self) -> Option<String> {
+        self.shared.last_refusal()
+    }
 }
 
 impl Drop for RedisBroker {
@@ -170,7 +171,8 @@ impl Driver {
     async fn run(mut self) {
         let mut jobs = Vec::new();
         let mut events = Vec::new();
-        while !self.shared.is_closed() {
+        let mut closes_at = None;
+        while closes_at.is_none_or(|at| Instant::now() < at && !self.core.is_idle()) {
             let next_timeout = tokio::time::Instant::from_std(self.core.next_timeout());
             tokio::select! {
                 () = self.shared.woken() => {}
@@ -178,6 +180,10 @@ impl Driver {
                 () = tokio::time::sleep_until(next_timeout) => {}
             }
             let now = Instant::now();
+            if self.shared.is_closed() {
+                // What was submitted is still sent, such as that clients have left.
+                closes_at.get_or_insert(now + CLOSE_TIMEOUT);
+            }
             events.drain(..).for_each(|event| self.core.handle_event(now, event));
             self.shared.take(&mut jobs);
             jobs.drain(..).for_each(|job| self.core.handle_job(now, job));

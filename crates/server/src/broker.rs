@@ -58,8 +58,16 @@ async fn wait(broker: &dyn Broker, redis: &RedisEngine) -> Result<(), StartError
 /// Tells operators when the broker ceases to work, and when it works again. Does not end.
 pub(crate) async fn watch(broker: Arc<dyn Broker>) {
     let mut last = Health::Ready;
+    let mut last_refusal = None;
     loop {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        let refusal = broker.last_refusal();
+        if refusal != last_refusal
+            && let Some(answer) = &refusal
+        {
+            warn!(%answer, "the broker has refused what should have worked");
+        }
+        last_refusal = refusal;
         let health = broker.health();
         if health == last {
             continue;

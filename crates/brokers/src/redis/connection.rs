@@ -195,6 +195,9 @@ impl Dialer {
                 {
                     last = Trouble::IsNoCluster(address.clone());
                 }
+                Ok(Frame::Error(text)) if text.starts_with(b"NOAUTH") => {
+                    last = Trouble::Login(address.clone(), show(&text));
+                }
                 Ok(Frame::Error(text)) => last = Trouble::Refused(address.clone(), show(&text)),
                 Ok(_) => last = Trouble::NotRedis(address.clone()),
                 Err(trouble) => last = trouble,

@@ -220,6 +220,12 @@ impl Core {
         self.next_tick
     }
 
+    /// Whether no answer is waited for.
+    pub(super) fn is_idle(&self) -> bool {
+        let mut up = self.links.values().filter_map(|link| link.up.as_ref());
+        up.all(|up| up.head().is_none())
+    }
+
     /// What was written leaves, in one piece for each server.
     pub(super) fn flush(&mut self) {
         for link in self.links.values_mut() {

@@ -267,3 +267,32 @@ fn nothing_is_left_when_all_is_over() {
         assert!(key.ends_with("layout") || left <= 600_000, "{key} is kept for {left} ms");
     }
 }
+
+#[test]
+fn what_was_submitted_before_the_end_is_still_done() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let mut other = Node::start(settings(&at(&server)));
+    let (party, watcher) = (node.attach(), other.attach());
+    node.broker.submit(party, BrokerRequest::AddPresence { channel: "room".into(), info: ann() });
+    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    node.broker.detach(party);
+    drop(node);
+    assert_eq!(stats(&other, watcher, "room"), PresenceStats::default());
+}
+
+#[test]
+fn a_key_that_is_not_ours_fails_what_needs_it_and_nothing_else() {
+    let server = RedisServer::start(&[]);
+    let node = Node::start(settings(&at(&server)));
+    node.publish("room", "a").unwrap();
+    let keys = server.ask(&["KEYS", "*stream:room"]);
+    let key = keys.list()[0].text();
+    server.ask(&["DEL", key]);
+    server.ask(&["SET", key, "x"]);
+    assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
+    assert!(node.broker.last_refusal().unwrap().contains("WRONGTYPE"));
+    assert_eq!(server.ask(&["GET", key]).text(), "x");
+    node.publish("other", "c").unwrap();
+    node.wait_ready();
+}
