@@ -12,6 +12,7 @@ mod parties;
 pub mod redis;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::broker::{BrokerEvent, BrokerRequest};
 
@@ -30,13 +31,31 @@ pub trait Broker: Send + Sync {
     /// The party is gone: it hears nothing any more, and its clients are not present anywhere.
     fn detach(&self, party: Party);
 
-    /// Whether requests can be expected to succeed; while it says no, this node should get no new clients.
-    fn is_well(&self) -> bool {
-        true
-    }
-
     /// Drops what has outlived its time; called about once a second.
     fn expire(&self);
+
+    /// Whether it carries what it is given.
+    fn health(&self) -> Health;
+
+    /// How long a publication took last from here back to here; zero where there is no way to go.
+    fn lag(&self) -> Duration;
+
+    /// What it said last when it refused something that should have worked, although it works.
+    fn last_refusal(&self) -> Option<String>;
+}
+
+/// Whether a broker works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Ready,
+    /// It does not, now.
+    Unready {
+        /// Whether this ends only when somebody changes something.
+        is_lasting: bool,
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// Names a party of one broker.

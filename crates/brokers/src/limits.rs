@@ -12,10 +12,10 @@ pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
 /// the time after which they are refused anyway.
 pub const REQUESTS_MAX: usize = 65_536;
 
-/// How long an answer of NATS or Redis may take.
+/// How long an answer of NATS may take.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often NATS and Redis are pinged; a link to NATS is given up after two pings without an answer. Below [`ANSWER_TIMEOUT`], so that
+/// How often NATS is pinged; a link is given up after two pings without an answer. Below [`ANSWER_TIMEOUT`], so that
 /// a frozen server is noticed by then.
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -40,29 +40,35 @@ pub const LEASE_INTERVAL: Duration = Duration::from_secs(3);
 /// Silence of a node after which its clients are present nowhere: four times it could have spoken.
 pub const LEASE_MS: u64 = 12_000;
 
-/// How long a client is present in Redis without its node saying so again. Three times it could have.
-pub const PRESENCE_MS: u64 = 30_000;
+/// Bytes of one text from Redis: an entry of a stream is a publication, far smaller; Redis itself allows 512 MiB.
+pub const RESP_BULK_MAX: usize = 64 * 1024 * 1024;
 
-/// Seconds over which a node spreads saying who is present, so that each is named once in that time.
-pub const PRESENCE_TURNS: u64 = 10;
+/// Items of one list from Redis: two for every client of the largest presence.
+pub const RESP_ITEMS_MAX: usize = 4_000_000;
 
-/// Clients that one command to Redis names at most: 100 of 10 KB each block it for about a millisecond.
-pub const MEMBERS_MAX: usize = 100;
+/// Bytes of a line from Redis; the longest are its errors.
+pub const RESP_LINE_MAX: usize = 64 * 1024;
 
-/// Requests taken from the queue before Redis is written to and read from again.
-pub const TURN_MAX: usize = 1024;
+/// Lists within lists from Redis; our deepest is a stream's entry within entries within an answer.
+pub const RESP_NESTING_MAX: usize = 8;
 
-/// Bytes that wait to be written to Redis; nothing more is taken from the queue then.
-pub const OUT_MAX: usize = 4 << 20;
+/// Questions that wait for the Redis broker's thread; beyond, they are refused: half a second of Redis' work.
+pub const QUEUE_MAX: usize = 100_000;
 
-/// Removals from presence remembered while Redis is away; what goes beyond ends with [`PRESENCE_MS`].
-pub const REMOVALS_MAX: usize = 65_536;
+/// Commands that one Redis server has not answered; beyond, the connection is given up and what was asked fails.
+pub const IN_FLIGHT_MAX: usize = 400_000;
 
-/// Bytes of one value from Redis: the longest history, ten thousand publications of 64 KB at worst, hardly fits more.
-pub const VALUE_MAX: usize = 768 << 20;
+/// Channels in one command to hear them, and clients in one to keep them present: such a command takes Redis no longer
+/// than a fraction of a millisecond.
+pub const NAMES_PER_COMMAND: usize = 128;
 
-/// Levels of values within values from Redis: an answer with stream entries has four.
-pub const VALUE_DEPTH_MAX: usize = 8;
+/// Parts into which a Redis Cluster's slots are divided: many times the servers of a large one, few enough to look at
+/// all of them in a turn.
+pub const PARTITIONS: usize = 256;
 
-/// Longest milliseconds that Redis is asked to keep something: a hundred years, as far as it can count.
-pub const KEEP_MS_MAX: u64 = 3_155_760_000_000;
+/// Departures that are remembered while Redis cannot be reached; beyond, they end by their time.
+pub const DEPARTURES_MAX: usize = 100_000;
+
+/// Milliseconds that a stream without publications is remembered after it was last read: many times the interval in which
+/// whoever hears it reads it, and little for whoever makes up channels.
+pub const EMPTY_STREAM_TTL_MS: u64 = 600_000;

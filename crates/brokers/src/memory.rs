@@ -9,11 +9,12 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
 
 use crate::limits::SHARDS;
-use crate::{Broker, Clock, Inbox, Party};
+use crate::{Broker, Clock, Health, Inbox, Party};
 use topic::{Published, Topic};
 
 /// See the module.
@@ -188,6 +189,19 @@ impl Broker for MemoryBroker {
                 !topic.is_idle()
             });
         }
+    }
+
+    /// It lives as long as its process.
+    fn health(&self) -> Health {
+        Health::Ready
+    }
+
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn last_refusal(&self) -> Option<String> {
+        None
     }
 }
 

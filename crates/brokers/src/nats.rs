@@ -24,6 +24,7 @@ mod subject;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
 use tokio::sync::{mpsc, oneshot};
@@ -32,7 +33,7 @@ pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
 
 use crate::limits::REQUESTS_MAX;
 use crate::parties::{Parties, id_of};
-use crate::{Broker, Clock, Inbox, Party};
+use crate::{Broker, Clock, Health, Inbox, Party};
 use node::Job;
 
 /// See the module.
@@ -110,8 +111,21 @@ impl Broker for NatsBroker {
         self.send(Job::Request(party, inbox, request));
     }
 
-    fn is_well(&self) -> bool {
-        self.shared.is_well.load(Ordering::Relaxed)
+    fn health(&self) -> Health {
+        match self.shared.is_well.load(Ordering::Relaxed) {
+            true => Health::Ready,
+            false => {
+                Health::Unready { is_lasting: false, reason: "NATS does not answer".to_owned() }
+            }
+        }
+    }
+
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn last_refusal(&self) -> Option<String> {
+        None
     }
 
     fn detach(&self, party: Party) {

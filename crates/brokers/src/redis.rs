@@ -1,153 +1,224 @@
-//! The broker over one Redis, 6.2 or newer: pub/sub for fan-out and orders, streams for history, hashes for presence.
+//! The broker over Redis 6.2 and later, or Valkey: one server, several independent ones, Sentinels, or a Cluster.
 //!
-//! | Key or channel | Holds or carries |
-//! |---|---|
-//! | `PREFIX.message.{CHANNEL}` | pub/sub: everything that listeners of a channel hear |
-//! | `PREFIX.control` | pub/sub: orders of the server API |
-//! | `PREFIX.meta.{CHANNEL}` | hash: `epoch` and `offset` of the stream, `version` in 20 digits, `version_epoch` |
-//! | `PREFIX.stream.{CHANNEL}` | stream: what is retained, the entry `OFFSET-0` with `ends` (Unix milliseconds) and `payload` |
-//! | `PREFIX.accepted.{CHANNEL}.KEY` | hash: `epoch` and `offset` at which an idempotency key was accepted |
-//! | `PREFIX.clients.{CHANNEL}` | hash: present clients, `NODE PARTY CLIENT` to what their leave looks like |
-//! | `PREFIX.ends.{CHANNEL}` | sorted set: when each of them is gone unless its node says that it is there |
-//! | `PREFIX.users.{CHANNEL}` | hash: how many clients each user has there |
+//! One thread does all of it, with one connection to each server: subscriptions, publications and questions in one ordered
+//! stream (RESP3), so that an answer stands behind every publication that it knows of. Whatever must happen as one is a
+//! script. While a server cannot be reached, what needs it fails at once or within the time-out; nobody is disconnected.
+//! When it is back, every channel is heard again and its position told to those who hold one.
 //!
-//! All keys end by themselves. There is one connection, so that answers and what is heard come in one order. Streams
-//! are as durable as Redis is: when it comes back with older data than a node has heard, that node begins a new life of
-//! the stream.
+//! A server that took over from another, or came back from its disk, may not have what was published last, and would number
+//! anew what others have heard already. So epochs end with the life of the server as a master (`master_replid`).
+//! Invariant: what was sent to a server and not answered is never sent again.
 //!
-//! Invariant: whoever submits never waits. All that touches Redis happens on one thread; what it hears goes into the
-//! parties' inboxes.
+//! # Keys
+//!
+//! All begin with `<prefix>:{<tag>}:`. The tag is one of 256, by the channel's hash; the tags' slots are spread evenly over a
+//! Cluster. All of a channel's keys have its tag. Every key has an end.
+//!
+//! | Key | Type | Holds | Ends |
+//! |---|---|---|---|
+//! | `meta:<channel>` | hash | `e` epoch, `r` life of the server to which the epoch belongs, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
+//! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
+//! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of what was accepted under the idempotency key | five minutes |
+//! | `clients:<channel>` | hash | client → `<node>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
+//! | `users:<channel>` | hash | user → clients | with the clients |
+//! | `ends:<channel>` | sorted set | client by the time at which it is gone unless renewed | with the clients |
+//! | `node:<node>` | set | channels of this tag in which clients of the node are present | with the clients |
+//! | `layout` (first tag) | string | that this data is ours, and its version | 90 days after the last start |
+//!
+//! Channels of pub/sub, sharded ones in a Cluster from version 7 on: `c:<channel>` for publications, joins and leaves;
+//! `control` (first tag) for orders of the server API; `probe:<node>` for what a node publishes to itself, to know that
+//! everything works.
 
+mod answer;
+mod command;
 mod connection;
-mod heard;
+mod core;
+mod keys;
 mod link;
-mod message;
-mod names;
-mod node;
-mod options;
-mod present;
+mod listeners;
+mod partition;
+mod payload;
+mod presence;
 mod resp;
 mod scripts;
-mod state;
+pub mod settings;
+mod shared;
+mod topology;
+mod trouble;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
-pub use options::{RedisError, RedisOptions};
+use self::connection::Dialer;
+use self::core::{Core, Event, Job, Line, LinkEvent, Order};
+use self::keys::Keys;
+use self::shared::Shared;
+use crate::{Broker, Health, Inbox, Party};
 
-use crate::limits::REQUESTS_MAX;
-use crate::parties::{Parties, id_of};
-use crate::{Broker, Inbox, Party};
-use names::Names;
-use node::Node;
-use options::Address;
+pub use settings::RedisSettings;
+pub use trouble::Trouble;
 
 /// See the module.
 pub struct RedisBroker {
-    jobs: Option<mpsc::UnboundedSender<Job>>,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the broker and its thread both know.
-#[derive(Default)]
-struct Shared {
-    parties: Parties,
-    /// Requests that the thread has not seen yet.
-    length: AtomicUsize,
-    is_well: AtomicBool,
-}
+/// Events of connections that wait for the broker's thread; more wait in the sockets.
+const EVENTS_MAX: usize = 256;
 
-/// What the broker hands to its thread.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request is the usual case, and a box would cost it an allocation"
-)]
-enum Job {
-    Request(Party, Arc<dyn Inbox>, BrokerRequest),
-    Detach(Party),
-}
+/// Events and requests that are looked at before what follows from them leaves.
+const TURN_MAX: usize = 64;
+
+/// Time for what was submitted before the broker was dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl RedisBroker {
-    /// Connects and sets up what is needed. `node` names this process and must differ at every start of every
-    /// process: streams that begin here are named after it.
+    /// Starts the broker's thread. It goes on trying until Redis can be used; [`Broker::health`] says how that goes.
     ///
     /// # Errors
-    /// When Redis cannot be used as configured; nothing goes on then.
-    pub fn start(options: RedisOptions, node: &str) -> Result<RedisBroker, RedisError> {
-        if !names::is_prefix(&options.prefix) {
-            return Err(RedisError::Prefix(options.prefix));
-        }
-        let address = Address::parse(&options.address).ok_or(RedisError::Address)?;
-        let node = node.replace('\\', "\\\\").replace(char::is_whitespace, "\\_");
-        let names = Names { prefix: options.prefix, node };
-        let shared = Arc::<Shared>::default();
-        let (jobs, jobs_out) = mpsc::unbounded_channel();
-        let (started, has_started) = oneshot::channel();
+    /// When the system gives no thread or poller.
+    pub fn start(settings: RedisSettings) -> io::Result<RedisBroker> {
+        let shared = Arc::new(Shared::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let of_thread = shared.clone();
-        let connect_timeout = Duration::from_millis(options.connect_timeout_ms);
-        let node = Node { address, connect_timeout, jobs: jobs_out };
-        let thread = std::thread::Builder::new()
-            .name("redis".into())
-            .spawn(move || runtime.block_on(node.run(names, of_thread, started)))?;
-        match has_started.blocking_recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(std::io::Error::other("it ended at once").into()),
-        }
-        Ok(RedisBroker { jobs: Some(jobs), shared, thread: Some(thread) })
-    }
-
-    fn send(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            // The thread ends only with the broker.
-            let _ended = jobs.send(job);
-        }
+        let thread = std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
+            runtime.block_on(Driver::new(settings, of_thread).run());
+        })?;
+        Ok(RedisBroker { shared, thread: Mutex::new(Some(thread)) })
     }
 }
 
 impl Broker for RedisBroker {
     fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
-        self.shared.parties.attach(inbox)
+        self.shared.attach(inbox)
     }
 
     fn submit(&self, party: Party, request: BrokerRequest) {
-        let Some(inbox) = self.shared.parties.inbox(party) else { return };
-        if self.shared.length.fetch_add(1, Ordering::Relaxed) >= REQUESTS_MAX
-            && let Some(id) = id_of(&request)
+        let id = command::id(&request);
+        if let Some(id) = id
+            && !self.shared.has_room()
         {
-            self.shared.length.fetch_sub(1, Ordering::Relaxed);
-            let result = Err(BrokerError::Overloaded);
-            inbox.deliver(BrokerEvent::Reply { id, result });
+            if let Some(inbox) = self.shared.inbox(party) {
+                inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::Overloaded) });
+            }
             return;
         }
-        self.send(Job::Request(party, inbox, request));
-    }
-
-    fn is_well(&self) -> bool {
-        self.shared.is_well.load(Ordering::Relaxed)
+        self.shared.push(Job::Request { party, request }, usize::from(id.is_some()));
     }
 
     fn detach(&self, party: Party) {
-        self.shared.parties.detach(party);
-        self.send(Job::Detach(party));
+        self.shared.detach(party);
     }
 
+    /// Redis does that by itself.
     fn expire(&self) {}
+
+    fn health(&self) -> Health {
+        self.shared.trouble().map_or(Health::Ready, |trouble| Health::Unready {
+            is_lasting: trouble.is_lasting(),
+            reason: trouble.to_string(),
+        })
+    }
+
+    fn lag(&self) -> Duration {
+        self.shared.lag()
+    }
+
+    fn last_refusal(&self) -> Option<String> {
+        self.shared.last_refusal()
+    }
 }
 
 impl Drop for RedisBroker {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been reported already.
-            let _panicked = thread.join();
+        self.shared.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic has been reported where it happened.
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// The loop of the broker's thread.
+struct Driver {
+    shared: Arc<Shared>,
+    core: Core,
+    dialer: Arc<Dialer>,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+    connections: HashMap<Line, AbortHandle>,
+}
+
+impl Driver {
+    fn new(settings: RedisSettings, shared: Arc<Shared>) -> Driver {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let core = Core::new(Instant::now(), &settings, shared.clone());
+        let keys = Keys::new(&settings.prefix, &settings.node);
+        let (layout_key, layout_slot) = (keys.layout(), keys.slot(0));
+        let dialer = Arc::new(Dialer { settings, layout_key, layout_slot });
+        Driver { shared, core, dialer, sender, events, connections: HashMap::new() }
+    }
+
+    async fn run(mut self) {
+        let mut jobs = Vec::new();
+        let mut events = Vec::new();
+        let mut closes_at = None;
+        while closes_at.is_none_or(|at| Instant::now() < at && !self.core.is_idle()) {
+            let next_timeout = tokio::time::Instant::from_std(self.core.next_timeout());
+            tokio::select! {
+                () = self.shared.woken() => {}
+                _ = self.events.recv_many(&mut events, TURN_MAX) => {}
+                () = tokio::time::sleep_until(next_timeout) => {}
+            }
+            let now = Instant::now();
+            if self.shared.is_closed() {
+                // What was submitted is still sent, such as that clients have left.
+                closes_at.get_or_insert(now + CLOSE_TIMEOUT);
+            }
+            events.drain(..).for_each(|event| self.core.handle_event(now, event));
+            self.shared.take(&mut jobs);
+            jobs.drain(..).for_each(|job| self.core.handle_job(now, job));
+            self.core.handle_timeout(now);
+            self.core.flush();
+            while let Some(order) = self.core.poll_order() {
+                self.obey(order);
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let (dialer, sender) = (self.dialer.clone(), self.sender.clone());
+        match order {
+            Order::Connect { line, target, after } => {
+                let connection = tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    let trouble = dialer.run(line, &target, &sender).await;
+                    // The broker may be gone, and then nobody wants to know.
+                    let _nobody = sender.send(Event::Link(line, LinkEvent::Down(trouble))).await;
+                });
+                self.connections.retain(|_, connection| !connection.is_finished());
+                self.connections.insert(line, connection.abort_handle());
+            }
+            Order::Close { line } => {
+                if let Some(connection) = self.connections.remove(&line) {
+                    connection.abort();
+                }
+            }
+            Order::AskSlots { members } => {
+                tokio::spawn(async move {
+                    let slots = dialer.slots(&members).await;
+                    let _nobody = sender.send(Event::Slots(slots)).await;
+                });
+            }
         }
     }
 }

@@ -193,12 +193,12 @@ pub enum BrokerEvent {
         /// Which.
         change: Membership,
     },
-    /// Where a stream stands, behind every publication up to there, without having been asked: after its link was cut
-    /// a broker proves that nothing is missing, or shows what is.
+    /// Where the stream of a channel stands that the party hears, said unasked when something may have been lost. It comes
+    /// behind every publication up to there.
     Position {
-        /// Which stream.
+        /// Where.
         channel: Arc<str>,
-        /// Its top.
+        /// The stream's top.
         top: StreamPosition,
     },
     /// The answer to a request.

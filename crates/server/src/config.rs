@@ -6,6 +6,7 @@
 
 mod check;
 mod duration;
+mod engine;
 pub mod keys;
 mod mistakes;
 mod namespaces;
@@ -20,13 +21,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokers::nats::NatsOptions;
-use brokers::redis::RedisOptions;
-use engine::rules::Rules;
+use ::engine::rules::Rules;
 use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::token::TokenSettings;
 pub use duration::parse_ms as parse_duration_ms;
+pub use engine::{Engine, RedisEngine};
 pub use mistakes::{Mistake, Mistakes};
 pub use origin::OriginPolicy;
 pub(crate) use pem::{file_of, read_pem};
@@ -60,6 +60,8 @@ pub struct Development {
 pub struct Config {
     /// What the engine decides by.
     pub rules: Arc<Rules>,
+    /// What carries publications.
+    pub engine: Engine,
     /// Where to listen.
     pub http: HttpServer,
     /// WebSocket endpoint.
@@ -86,19 +88,6 @@ pub struct Config {
     pub demo: bool,
     /// Name of this node.
     pub node_name: String,
-    /// What connects this node with others.
-    pub broker: BrokerChoice,
-}
-
-/// What connects this node with others.
-#[derive(Clone, Debug)]
-pub enum BrokerChoice {
-    /// Nothing: it is one node alone.
-    Memory,
-    /// Redis.
-    Redis(RedisOptions),
-    /// NATS.
-    Nats(NatsOptions),
 }
 
 /// Where to listen.

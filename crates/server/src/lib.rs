@@ -8,6 +8,7 @@
 pub mod admission;
 mod api;
 mod asker;
+mod broker;
 pub mod clock;
 pub mod config;
 mod demo;
@@ -33,8 +34,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use brokers::nats::NatsError;
-use brokers::redis::RedisError;
-use brokers::{Broker, MemoryBroker, NatsBroker, RedisBroker};
+use brokers::{Broker, Health};
 use engine::random::Random;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -45,7 +45,7 @@ use tracing::{info, warn};
 use crate::admission::Admission;
 use crate::asker::Asker;
 use crate::clock::Clock;
-use crate::config::{BrokerChoice, Config, Shutdown};
+use crate::config::{Config, Shutdown};
 use crate::door::{Door, Sockets};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::node::{Node, Surveys};
@@ -84,9 +84,9 @@ pub enum StartError {
     /// Keys of tokens cannot be used.
     #[error("client.token.{0}")]
     Key(#[from] KeyError),
-    /// Redis cannot be used as configured.
-    #[error(transparent)]
-    Redis(#[from] RedisError),
+    /// The broker cannot be used.
+    #[error("{0}")]
+    Broker(String),
     /// NATS cannot be used as configured.
     #[error(transparent)]
     Nats(#[from] NatsError),
@@ -102,14 +102,14 @@ impl Server {
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let tls = config.http.tls.as_ref().map(door::acceptor).transpose()?;
+        let mut random = Random::new(seed()?);
+        let clock = Clock::start();
+        let broker = broker::open(&config.engine, clock, &mut random).await?;
         let public = listen(&config.http.address, config.http.port).await?;
         let internal = match config.http.internal_port {
             Some(port) => Some(listen(&config.http.internal_address, port).await?),
             None => None,
         };
-        let mut random = Random::new(seed()?);
-        let clock = Clock::start();
-        let broker = start_broker(config.broker.clone(), clock, short_id(&mut random)).await?;
         let counts = Arc::default();
         let admission = Arc::new(admission(&config));
         let parts = Parts {
@@ -206,29 +206,6 @@ impl Server {
     }
 }
 
-/// Connects to what is configured; `id` differs at every start.
-async fn start_broker(
-    choice: BrokerChoice,
-    clock: Clock,
-    id: String,
-) -> Result<Arc<dyn Broker>, StartError> {
-    let clock = Arc::new(clock);
-    match choice {
-        BrokerChoice::Memory => Ok(Arc::new(MemoryBroker::new(clock, id))),
-        // Both wait until the other side has answered.
-        BrokerChoice::Redis(options) => {
-            let start = move || RedisBroker::start(options, &id);
-            let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
-            Ok(Arc::new(started?))
-        }
-        BrokerChoice::Nats(options) => {
-            let start = move || NatsBroker::start(options, clock, &id);
-            let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
-            Ok(Arc::new(started?))
-        }
-    }
-}
-
 /// As many as configured, or one per core.
 fn start_workers(count: usize, parts: &Parts, random: &mut Random) -> io::Result<Vec<Worker>> {
     let count = match count {
@@ -271,6 +248,7 @@ fn start_chores(config: &Config, broker: &Arc<dyn Broker>, clock: Clock, seed: u
             expiring.expire();
         }
     });
+    chores.spawn(broker::watch(broker.clone()));
     if config.demo {
         let asker = Asker::new(broker.clone());
         chores.spawn(demo::run_ticker(asker, config.rules.clone(), clock, seed));
@@ -336,19 +314,20 @@ async fn not_with_this_method() -> impl IntoResponse {
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    match node.is_ready() {
-        true => (StatusCode::OK, "ready\n"),
-        false if !node.is_stopping() => {
-            (StatusCode::SERVICE_UNAVAILABLE, "the broker does not answer\n")
-        }
-        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    if !node.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    }
+    match node.broker.health() {
+        Health::Ready => (StatusCode::OK, "ready\n".to_owned()),
+        Health::Unready { reason, .. } => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     match node.totals().await {
         Ok(totals) => {
-            let page = telemetry::render(&totals, &node.counts, node.uptime_seconds());
+            let page =
+                telemetry::render(&totals, &node.counts, &*node.broker, node.uptime_seconds());
             let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
             (kind, page).into_response()
         }
@@ -370,9 +349,4 @@ fn node_name(config: &Config) -> String {
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     host.map_or("tidings".to_owned(), |name| name.trim().to_owned())
-}
-
-/// Differs at every start; part of every epoch.
-fn short_id(random: &mut Random) -> String {
-    random.uuid()[..8].to_owned()
 }

@@ -72,11 +72,7 @@ impl Node {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        !self.is_stopping() && self.broker.is_well()
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        !self.is_ready.load(Ordering::Relaxed)
+        self.is_ready.load(Ordering::Relaxed)
     }
 }
 

@@ -89,7 +89,11 @@ async fn run(config: Config, is_development: bool) -> anyhow::Result<ExitCode> {
     // Before anything is promised: from now on a signal stops in order.
     let mut signals = Signals::new().context("cannot watch signals")?;
     let key = config.api.key.clone();
-    let server = Server::start(config).await?;
+    // A start may wait for its broker.
+    let server = tokio::select! {
+        server = Server::start(config) => server?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
     let address = server.address();
     if is_development {
         greet(&format!("http://{address}"), &key);

@@ -1,143 +1,449 @@
-//! A connection to Redis that is ready for work: RESP3 spoken, the server looked at, the scripts loaded.
+//! One connection to one server: reached, entered, examined, and then a pump between a socket and the broker's state.
 //!
-//! Invariant: what cannot do our work is refused here, with its reason.
+//! Invariant: whatever is wrong with a server is found before anything is asked of it for somebody.
 
+use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
-use super::options::{Address, RedisError};
-use super::resp::{self, Decoder, Value};
-use super::scripts::{self, Script};
-use crate::limits::ANSWER_TIMEOUT;
+use super::core::{Event, Line, LinkEvent, Opened};
+use super::resp::{self, Decoder, Frame};
+use super::scripts::{self, Digests};
+use super::settings::{Address, Login, RedisSettings, Server};
+use super::trouble::Trouble;
 
-/// See the module.
-pub(super) struct Connection {
-    pub(super) stream: TcpStream,
-    pub(super) decoder: Decoder,
-    pub(super) scripts: Scripts,
+/// What the value of the layout's key is.
+const LAYOUT: &str = "tidings 1";
+
+/// Milliseconds that the layout is remembered after the last connection: longer than any history.
+const LAYOUT_TTL_MS: &str = "7776000000";
+
+/// Bytes asked of the socket at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// What a link leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// An independent server.
+    Server(Server),
+    /// A master of the cluster.
+    Member(Address),
 }
 
-/// Under which names Redis knows the scripts.
-pub(super) struct Scripts(Vec<Value>);
-
-impl Scripts {
-    pub(super) fn name(&self, script: Script) -> &[u8] {
-        self.0.get(script as usize).and_then(Value::text).map_or(&[], |name| name)
-    }
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    pub(super) settings: RedisSettings,
+    /// The key that says that data is ours.
+    pub(super) layout_key: String,
+    /// Its slot.
+    pub(super) layout_slot: u16,
 }
 
-impl Connection {
-    pub(super) async fn open(
-        address: &Address,
-        timeout: Duration,
-    ) -> Result<Connection, RedisError> {
-        let unreachable =
-            |reason: String| RedisError::Unreachable { address: address.host.clone(), reason };
-        let connecting = tokio::time::timeout(timeout, TcpStream::connect(&address.host));
-        let stream = connecting
-            .await
-            .map_err(|_| unreachable("it does not answer in time".into()))?
-            .map_err(|error| unreachable(error.to_string()))?;
-        // Small writes must not wait for each other.
-        stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
-        let scripts = Scripts(Vec::new());
-        let mut connection = Connection { stream, decoder: Decoder::default(), scripts };
-        tokio::time::timeout(ANSWER_TIMEOUT, connection.prepare(address))
-            .await
-            .map_err(|_| unreachable("it does not answer in time".into()))??;
-        Ok(connection)
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// What was found out about a server.
+struct Found {
+    digests: Digests,
+    life: String,
+    has_shards: bool,
+}
+
+/// A socket while it is asked one thing after the other.
+struct Conversation {
+    address: Address,
+    socket: Box<dyn Socket>,
+    decoder: Decoder,
+}
+
+impl Dialer {
+    /// Connects, and carries bytes and events until one side is gone. Ends with why.
+    pub(super) async fn run(
+        &self,
+        line: Line,
+        target: &Target,
+        events: &mpsc::Sender<Event>,
+    ) -> Trouble {
+        let (conversation, found) = match self.open(target).await {
+            Ok(opened) => opened,
+            Err(trouble) => return trouble,
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let address = conversation.address.clone();
+        let Found { digests, life, has_shards } = found;
+        let opened = Opened { address: address.clone(), digests, life, has_shards, sender };
+        if events.send(Event::Link(line, LinkEvent::Up(Box::new(opened)))).await.is_err() {
+            return Trouble::Lost(address);
+        }
+        conversation.pump(line, receiver, events).await
     }
 
-    async fn prepare(&mut self, address: &Address) -> Result<(), RedisError> {
-        let host = || address.host.clone();
-        let refused = |command: &'static str| {
-            move |reason: String| RedisError::Refused {
-                address: address.host.clone(),
-                command,
-                reason,
+    async fn open(&self, target: &Target) -> Result<(Conversation, Found), Trouble> {
+        let address = match target {
+            Target::Server(Server::At(address)) | Target::Member(address) => address.clone(),
+            Target::Server(Server::Sentinel { master, sentinels, login }) => {
+                self.find_master(master, sentinels, login).await?
             }
         };
-        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
-        if !address.password.is_empty() {
-            let user = if address.user.is_empty() { "default" } else { &address.user };
-            hello.extend([b"AUTH", user.as_bytes(), address.password.as_bytes()]);
-        }
-        let about = self.ask(address, &hello).await?.map_err(|reason| match &reason {
-            text if text.starts_with("WRONGPASS") || text.starts_with("NOAUTH") => {
-                RedisError::Credentials { address: host(), reason }
+        let examined = async {
+            let mut conversation = self.connect(&address).await?;
+            let is_cluster = matches!(target, Target::Member(_));
+            let major = conversation.enter(&self.settings.login, is_cluster).await?;
+            conversation.select(self.settings.database).await?;
+            let digests = conversation.load_scripts().await?;
+            if !is_cluster || conversation.owns(self.layout_slot).await? {
+                conversation.claim(&self.layout_key, &self.settings.prefix).await?;
             }
-            text if text.contains("unknown command") => {
-                RedisError::TooOld { address: host(), version: "before 6".into() }
-            }
-            _ => refused("HELLO")(reason),
-        })?;
-        check(&about, address)?;
-        if address.database > 0 {
-            let database = address.database.to_string();
-            let answer = self.ask(address, &[b"SELECT", database.as_bytes()]).await?;
-            answer.map_err(refused("SELECT"))?;
-        }
-        for text in scripts::all() {
-            let answer = self.ask(address, &[b"SCRIPT", b"LOAD", text.as_bytes()]).await?;
-            self.scripts.0.push(answer.map_err(refused("SCRIPT LOAD"))?);
-        }
-        Ok(())
+            let life = conversation.life().await?;
+            let has_shards = is_cluster && major >= 7;
+            Ok((conversation, Found { digests, life, has_shards }))
+        };
+        let limit = self.settings.connect_timeout + self.settings.io_timeout;
+        timeout(limit, examined).await.unwrap_or(Err(Trouble::Silent(address.clone())))
     }
 
-    /// One command and its answer, or the text of the refusal.
-    async fn ask(
-        &mut self,
-        address: &Address,
-        words: &[&[u8]],
-    ) -> Result<Result<Value, String>, RedisError> {
-        let unreachable =
-            |reason: String| RedisError::Unreachable { address: address.host.clone(), reason };
-        let mut out = BytesMut::new();
-        resp::write_command(&mut out, words);
-        let written = self.stream.write_all(&out).await;
-        written.map_err(|error| unreachable(error.to_string()))?;
-        loop {
-            let next = self.decoder.next().map_err(|error| unreachable(error.to_string()))?;
-            match next {
-                Some(Value::Error(text)) => {
-                    return Ok(Err(String::from_utf8_lossy(&text).into_owned()));
+    async fn connect(&self, address: &Address) -> Result<Conversation, Trouble> {
+        let connect = TcpStream::connect((&*address.host, address.port));
+        let unreachable = |error: &io::Error| Trouble::Unreachable(address.clone(), error.kind());
+        let stream = match timeout(self.settings.connect_timeout, connect).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(unreachable(&error)),
+            Err(_) => return Err(Trouble::ConnectTimeout(address.clone())),
+        };
+        stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
+        let socket: Box<dyn Socket> = match &self.settings.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let failed = |text: String| Trouble::Tls(address.clone(), text);
+                let name = tls.server_name.as_ref().unwrap_or(&address.host).clone();
+                let name = ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
+                let handshake = TlsConnector::from(tls.config.clone()).connect(name, stream);
+                match timeout(self.settings.connect_timeout, handshake).await {
+                    Ok(Ok(stream)) => Box::new(stream),
+                    Ok(Err(error)) => return Err(failed(error.to_string())),
+                    Err(_) => return Err(failed("no answer".to_owned())),
                 }
-                Some(value) => return Ok(Ok(value)),
-                None => {}
             }
-            match self.stream.read_buf(&mut self.decoder.buffer).await {
-                Ok(0) => return Err(unreachable("it closes the connection".into())),
-                Ok(_) => {}
-                Err(error) => return Err(unreachable(error.to_string())),
+        };
+        Ok(Conversation { address: address.clone(), socket, decoder: Decoder::default() })
+    }
+
+    /// Asks one Sentinel after the other.
+    async fn find_master(
+        &self,
+        master: &str,
+        sentinels: &[Address],
+        login: &Login,
+    ) -> Result<Address, Trouble> {
+        let mut last = Trouble::UnknownMaster(master.to_owned());
+        for address in sentinels {
+            let ask = async {
+                let mut conversation = self.connect(address).await?;
+                conversation.authenticate(login).await?;
+                conversation
+                    .ask(&[b"SENTINEL", b"get-master-addr-by-name", master.as_bytes()])
+                    .await
+            };
+            let limit = self.settings.connect_timeout + self.settings.connect_timeout;
+            let answer = timeout(limit, ask).await.unwrap_or(Err(Trouble::Silent(address.clone())));
+            match answer {
+                Ok(Frame::List(place)) => {
+                    if let [host, port] = &place[..]
+                        && let (Some(host), Some(port)) = (host.str(), port.u64())
+                        && let Ok(port) = u16::try_from(port)
+                    {
+                        return Ok(Address { host: host.to_owned(), port });
+                    }
+                }
+                Ok(Frame::Error(text)) => last = Trouble::Refused(address.clone(), show(&text)),
+                Ok(_) => last = Trouble::UnknownMaster(master.to_owned()),
+                Err(trouble) => last = trouble,
             }
+        }
+        Err(last)
+    }
+
+    /// Asks one server of the cluster after the other who answers for which slots.
+    pub(super) async fn slots(&self, members: &[Address]) -> Result<Vec<SlotRange>, Trouble> {
+        let mut last = Trouble::Incomplete;
+        for address in members {
+            let ask = async {
+                let mut conversation = self.connect(address).await?;
+                conversation.authenticate(&self.settings.login).await?;
+                conversation.ask(&[b"CLUSTER", b"SLOTS"]).await
+            };
+            let limit = self.settings.connect_timeout + self.settings.connect_timeout;
+            match timeout(limit, ask).await.unwrap_or(Err(Trouble::Silent(address.clone()))) {
+                Ok(Frame::List(ranges)) => {
+                    let ranges: Vec<SlotRange> =
+                        ranges.iter().filter_map(|range| SlotRange::read(range, address)).collect();
+                    if !ranges.is_empty() {
+                        return Ok(ranges);
+                    }
+                    last = Trouble::Incomplete;
+                }
+                Ok(Frame::Error(text))
+                    if text.windows(15).any(|part| part == b"cluster support") =>
+                {
+                    last = Trouble::IsNoCluster(address.clone());
+                }
+                Ok(Frame::Error(text)) if text.starts_with(b"NOAUTH") => {
+                    last = Trouble::Login(address.clone(), show(&text));
+                }
+                Ok(Frame::Error(text)) => last = Trouble::Refused(address.clone(), show(&text)),
+                Ok(_) => last = Trouble::NotRedis(address.clone()),
+                Err(trouble) => last = trouble,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Slots with one master, and all servers that have them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SlotRange {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    pub(super) members: Vec<Address>,
+}
+
+impl SlotRange {
+    /// A server that does not know its own name is where we have asked.
+    fn read(range: &Frame, asked: &Address) -> Option<SlotRange> {
+        let [first, last, members @ ..] = range.list()? else { return None };
+        let slot = |frame: &Frame| frame.u64().and_then(|slot| u16::try_from(slot).ok());
+        let member = |member: &Frame| {
+            let host = member.list()?.first()?.str().filter(|host| !matches!(*host, "" | "?"));
+            let port = u16::try_from(member.list()?.get(1)?.u64()?).ok()?;
+            Some(Address { host: host.unwrap_or(&asked.host).to_owned(), port })
+        };
+        let members: Vec<Address> = members.iter().filter_map(member).collect();
+        (!members.is_empty()).then_some(SlotRange {
+            first: slot(first)?,
+            last: slot(last)?,
+            members,
+        })
+    }
+}
+
+impl Conversation {
+    async fn ask(&mut self, words: &[&[u8]]) -> Result<Frame, Trouble> {
+        let mut out = Vec::new();
+        resp::encode(&mut out, words);
+        let lost = || Trouble::Lost(self.address.clone());
+        self.socket.write_all(&out).await.map_err(|_| lost())?;
+        loop {
+            match self.decoder.next() {
+                Ok(Some(Frame::Push(_))) => {}
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => match self.socket.read_buf(self.decoder.buffer()).await {
+                    Ok(length) if length > 0 => {}
+                    _ => return Err(lost()),
+                },
+                Err(_) => return Err(Trouble::NotRedis(self.address.clone())),
+            }
+        }
+    }
+
+    async fn authenticate(&mut self, login: &Login) -> Result<(), Trouble> {
+        if login.password.is_empty() {
+            return Ok(());
+        }
+        let user = if login.user.is_empty() { "default" } else { &login.user };
+        let answer = match login.user.is_empty() {
+            true => self.ask(&[b"AUTH", login.password.as_bytes()]).await?,
+            false => self.ask(&[b"AUTH", user.as_bytes(), login.password.as_bytes()]).await?,
+        };
+        match answer {
+            Frame::Error(text) => Err(Trouble::Login(self.address.clone(), show(&text))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Speaks RESP3 from here on, and knows whom with.
+    async fn enter(&mut self, login: &Login, is_cluster: bool) -> Result<u32, Trouble> {
+        self.authenticate(login).await?;
+        let address = self.address.clone();
+        let answer = match self.ask(&[b"HELLO", b"3"]).await? {
+            Frame::List(answer) => answer,
+            Frame::Error(text) if text.starts_with(b"NOAUTH") => {
+                return Err(Trouble::Login(address, show(&text)));
+            }
+            Frame::Error(text)
+                if text.starts_with(b"ERR unknown command") || text.starts_with(b"NOPROTO") =>
+            {
+                return Err(Trouble::TooOld(address, "below 6".to_owned()));
+            }
+            Frame::Error(text) => return Err(Trouble::Refused(address, show(&text))),
+            _ => return Err(Trouble::NotRedis(address)),
+        };
+        let field = |name: &str| {
+            let mut pairs = answer.chunks_exact(2);
+            let pair = pairs.find(|pair| pair[0].str() == Some(name));
+            pair.and_then(|pair| pair[1].str()).unwrap_or_default()
+        };
+        match (field("mode"), is_cluster) {
+            ("sentinel", _) => return Err(Trouble::IsSentinel(address)),
+            ("cluster", false) => return Err(Trouble::IsCluster(address)),
+            ("standalone", true) => return Err(Trouble::IsNoCluster(address)),
+            _ => {}
+        }
+        let version = field("version");
+        let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let version_numbers = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if version_numbers < (6, 2) {
+            return Err(Trouble::TooOld(address, version.to_owned()));
+        }
+        if field("role") != "master" {
+            return Err(Trouble::Replica(address));
+        }
+        Ok(version_numbers.0)
+    }
+
+    async fn select(&mut self, database: u32) -> Result<(), Trouble> {
+        if database == 0 {
+            return Ok(());
+        }
+        match self.ask(&[b"SELECT", database.to_string().as_bytes()]).await? {
+            Frame::Error(text) => {
+                Err(Trouble::Database(self.address.clone(), database, show(&text)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn load_scripts(&mut self) -> Result<Digests, Trouble> {
+        let mut digests = Digests::default();
+        for (digest, script) in digests.iter_mut().zip(scripts::ALL) {
+            *digest = match self.ask(&[b"SCRIPT", b"LOAD", script.text().as_bytes()]).await? {
+                Frame::Text(digest) => digest,
+                Frame::Error(text) if is_weather(&text) => {
+                    return Err(Trouble::Refused(self.address.clone(), show(&text)));
+                }
+                Frame::Error(text) => {
+                    return Err(Trouble::NoScripts(self.address.clone(), show(&text)));
+                }
+                _ => return Err(Trouble::NotRedis(self.address.clone())),
+            };
+        }
+        Ok(digests)
+    }
+
+    /// The name of the server's history as a master.
+    async fn life(&mut self) -> Result<String, Trouble> {
+        let answer = self.ask(&[b"INFO", b"replication"]).await?;
+        let lines = answer.str().unwrap_or_default().lines();
+        let mut lines = lines.filter_map(|line| line.strip_prefix("master_replid:"));
+        let life = lines.next().map(|life| life.trim_end().to_owned());
+        match (life, answer) {
+            (Some(life), _) => Ok(life),
+            (None, Frame::Error(text)) => Err(Trouble::Refused(self.address.clone(), show(&text))),
+            (None, _) => Err(Trouble::NotRedis(self.address.clone())),
+        }
+    }
+
+    /// Whether this server of a cluster answers for the slot.
+    async fn owns(&mut self, slot: u16) -> Result<bool, Trouble> {
+        let Frame::List(ranges) = self.ask(&[b"CLUSTER", b"SLOTS"]).await? else {
+            return Ok(false);
+        };
+        let ranges = ranges.iter().filter_map(|range| SlotRange::read(range, &self.address));
+        let found = ranges.into_iter().find(|range| (range.first..=range.last).contains(&slot));
+        let mine = |address: &Address| *address == self.address;
+        Ok(found.and_then(|range| range.members.into_iter().next()).as_ref().is_some_and(mine))
+    }
+
+    /// Says that the data under our prefix is ours; fails when it is somebody else's.
+    async fn claim(&mut self, key: &str, prefix: &str) -> Result<(), Trouble> {
+        let set: [&[u8]; 6] =
+            [b"SET", key.as_bytes(), LAYOUT.as_bytes(), b"NX", b"PX", LAYOUT_TTL_MS.as_bytes()];
+        let address = self.address.clone();
+        let refused = |text: &Bytes| Trouble::Refused(address.clone(), show(text));
+        match self.ask(&set).await? {
+            Frame::Error(text) => return Err(refused(&text)),
+            Frame::Text(_) => return Ok(()),
+            _ => {}
+        }
+        match self.ask(&[b"GET", key.as_bytes()]).await? {
+            Frame::Text(text) if text == LAYOUT.as_bytes() => {
+                self.ask(&[b"PEXPIRE", key.as_bytes(), LAYOUT_TTL_MS.as_bytes()]).await.map(drop)
+            }
+            Frame::Error(text) if !text.starts_with(b"WRONGTYPE") => {
+                Err(Trouble::Refused(self.address.clone(), show(&text)))
+            }
+            _ => Err(Trouble::Foreign(self.address.clone(), prefix.to_owned())),
+        }
+    }
+
+    /// Carries what is written and what is read, both at once; ends with why.
+    async fn pump(
+        self,
+        line: Line,
+        mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
+        events: &mpsc::Sender<Event>,
+    ) -> Trouble {
+        let Conversation { address, socket, mut decoder } = self;
+        let (mut reader, mut writer) = tokio::io::split(socket);
+        let lost = || Trouble::Lost(address.clone());
+        let write = async {
+            while let Some(bytes) = outgoing.recv().await {
+                if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
+                    return lost();
+                }
+            }
+            lost()
+        };
+        let read = async {
+            loop {
+                let mut frames = Vec::new();
+                loop {
+                    match decoder.next() {
+                        Ok(Some(frame)) => frames.push(frame),
+                        Ok(None) => break,
+                        Err(_) => return Trouble::NotRedis(address.clone()),
+                    }
+                }
+                let has_frames = !frames.is_empty();
+                let event = Event::Link(line, LinkEvent::Frames(frames));
+                if has_frames && events.send(event).await.is_err() {
+                    return lost();
+                }
+                decoder.buffer().reserve(READ_SIZE);
+                match reader.read_buf(decoder.buffer()).await {
+                    Ok(length) if length > 0 => {}
+                    _ => return lost(),
+                }
+            }
+        };
+        tokio::select! {
+            trouble = write => trouble,
+            trouble = read => trouble,
         }
     }
 }
 
-/// Whether a server that says this of itself will do.
-fn check(about: &Value, address: &Address) -> Result<(), RedisError> {
-    let field = |name: &str| {
-        let mut pairs = about.array().chunks_exact(2);
-        let pair =
-            pairs.find(|pair| pair[0].text().is_some_and(|text| &text[..] == name.as_bytes()));
-        pair.and_then(|pair| pair[1].text())
-            .map(|text| String::from_utf8_lossy(text).into_owned())
-            .unwrap_or_default()
-    };
-    let (host, version) = (address.host.clone(), field("version"));
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    if (numbers.next(), numbers.next()) < (Some(6), Some(2)) {
-        return Err(RedisError::TooOld { address: host, version });
-    }
-    match field("mode") {
-        mode if mode == "standalone" => {}
-        mode => return Err(RedisError::Mode { address: host, mode }),
-    }
-    if field("role") != "master" {
-        return Err(RedisError::Replica { address: host });
-    }
-    Ok(())
+/// Passes by itself.
+pub(super) fn is_weather(error: &[u8]) -> bool {
+    const WEATHER: [&[u8]; 6] =
+        [b"LOADING", b"BUSY", b"CLUSTERDOWN", b"MASTERDOWN", b"TRYAGAIN", b"READONLY"];
+    WEATHER.iter().any(|name| error.starts_with(name))
+}
+
+/// What a server says, as far as it is worth showing.
+pub(super) fn show(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// How long a server is left alone after so many failures in a row.
+pub(super) fn backoff(failures: u32, jitter: u64) -> Duration {
+    let most = 25u64 << failures.min(4);
+    Duration::from_millis(most / 2 + jitter % (most / 2 + 1))
 }

@@ -1,184 +1,199 @@
-//! What was asked of Redis over the connection that we have, and waits for its answer. No sockets are in here.
+//! One server as the broker knows it: whether it can be asked, what was asked and is not answered yet.
 //!
-//! Invariant: Redis answers in the order of the commands, and what it tells a listener stands between the answers where
-//! it happened. From Redis 7.2 on what a command itself tells us follows its answer, though: so an answer to a
-//! publication is held until the next answer, and a `PING` behind the last command makes sure that there is one.
+//! Invariant: answers come in the order of the commands, so the first command that waits is the one that is answered; what
+//! Redis answers only by pushes is followed by an echo, which is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, HistoryQuery, JoinRead, RequestId};
-use tokio::time::Instant;
+use engine::broker::BrokerRequest;
 
-use super::connection::Scripts;
-use super::present::Removal;
-use super::resp;
-use super::scripts::Script;
-use crate::Inbox;
-use crate::limits::{ANSWER_TIMEOUT, OUT_MAX, REQUESTS_MAX};
+use super::connection::Target;
+use super::core::Opened;
+use super::resp::encode;
+use super::trouble::Trouble;
+use crate::Party;
+use crate::limits::IN_FLIGHT_MAX;
 
 /// See the module.
 pub(super) struct Link {
-    pub(super) out: BytesMut,
-    scripts: Scripts,
-    waiting: VecDeque<(Instant, Waiting)>,
-    held: Vec<(Asker, BrokerReply)>,
-    needs_fence: bool,
-    /// Of [`Waiting::Restored`] and [`Waiting::Proof`].
-    pub(super) restoring: usize,
+    pub(super) target: Target,
+    /// Tells connections apart.
+    pub(super) attempt: u32,
+    pub(super) up: Option<Up>,
+    pub(super) trouble: Trouble,
+    pub(super) failures: u32,
 }
 
-/// Who waits for an answer.
-pub(super) struct Asker {
-    pub(super) id: RequestId,
-    pub(super) inbox: Arc<dyn Inbox>,
+/// A server that can be asked.
+pub(super) struct Up {
+    pub(super) opened: Opened,
+    /// What leaves with the next flush.
+    pub(super) out: Vec<u8>,
+    in_flight: VecDeque<Sent>,
+    /// How many of the first in flight are overdue and given up.
+    late: usize,
+    next_fence: u64,
+    /// When the publication to ourselves left that is not back yet.
+    probe_sent: Option<Instant>,
+    next_probe: Instant,
+    /// Whether such a publication came back over this connection.
+    pub(super) is_proven: bool,
 }
 
-impl Asker {
-    pub(super) fn answer(self, result: Result<BrokerReply, BrokerError>) {
-        self.inbox.deliver(BrokerEvent::Reply { id: self.id, result });
-    }
+/// A command that is not answered.
+pub(super) struct Sent {
+    pub(super) partition: usize,
+    pub(super) deadline: Instant,
+    pub(super) purpose: Purpose,
 }
 
-/// What comes of an answer of Redis.
-pub(super) enum Waiting {
-    /// Nothing.
+/// What its answer is for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a party is the usual purpose, and a box would cost it an allocation"
+)]
+pub(super) enum Purpose {
+    /// Hearing channels, or not hearing them any more: answered by pushes or by one error, and then by the echo.
+    Fence(u64, Ear),
+    /// A party.
+    Ask(Asked),
+    /// Everybody who hears the channel: where it stands.
+    Position(Arc<str>),
+    /// Nobody.
     Nobody,
-    /// A push that says that Redis has taken `SUBSCRIBE` or `UNSUBSCRIBE`.
-    Ear,
-    /// The answer is known, if Redis has one at all.
-    Fixed(Asker, BrokerReply),
-    /// That of [`Script::Read`].
-    Joined(Asker, Arc<str>, JoinRead),
-    /// That of [`Script::Read`].
-    History(Asker, HistoryQuery),
-    /// That of [`Script::Publish`], or the number of receivers.
-    Published(Asker),
-    /// That of [`Script::Clients`].
-    Clients(Asker),
-    /// That of [`Script::Stats`].
-    Stats(Asker),
-    /// To be done again when it fails.
-    Removed(Removal),
-    /// That of [`Script::Read`], for those who hear the channel.
-    Proof(Arc<str>),
-    /// Presence said again.
-    Restored,
 }
 
-/// The connection is of no use any more.
-#[derive(Debug)]
-pub(super) struct Broken;
-
-impl Waiting {
-    fn restores(&self) -> bool {
-        matches!(self, Waiting::Proof(_) | Waiting::Restored)
-    }
+/// A request of a party, kept until it is answered.
+pub(super) struct Asked {
+    pub(super) party: Party,
+    pub(super) request: BrokerRequest,
+    pub(super) deadline: Instant,
 }
 
-impl Link {
-    pub(super) fn new(scripts: Scripts) -> Link {
-        Link {
-            out: BytesMut::new(),
-            scripts,
-            waiting: VecDeque::new(),
-            held: Vec::new(),
-            needs_fence: false,
-            restoring: 0,
+/// To hear or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ear {
+    Open,
+    Close,
+}
+
+/// How a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Fine,
+    /// It owes answers.
+    Silent,
+    /// It owes so much that the connection must be given up.
+    Hopeless,
+}
+
+/// Time between publications to ourselves.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Up {
+    pub(super) fn new(now: Instant, opened: Opened) -> Up {
+        Up {
+            opened,
+            out: Vec::new(),
+            in_flight: VecDeque::new(),
+            late: 0,
+            next_fence: 0,
+            probe_sent: None,
+            next_probe: now,
+            is_proven: false,
         }
     }
 
-    pub(super) fn ask(&mut self, words: &[&[u8]], waiting: Waiting) {
-        resp::write_command(&mut self.out, words);
-        self.needs_fence |= matches!(waiting, Waiting::Published(_));
-        self.restoring += usize::from(waiting.restores());
-        self.waiting.push_back((Instant::now(), waiting));
+    /// Notes that a command was written.
+    pub(super) fn expect(&mut self, sent: Sent) {
+        self.in_flight.push_back(sent);
     }
 
-    pub(super) fn run(
+    /// What the next answer is for.
+    pub(super) fn head(&self) -> Option<&Sent> {
+        self.in_flight.front()
+    }
+
+    /// The next answer has come.
+    pub(super) fn answered(&mut self) -> Option<Sent> {
+        self.late = self.late.saturating_sub(1);
+        self.in_flight.pop_front()
+    }
+
+    /// Everything that will not be answered.
+    pub(super) fn into_in_flight(self) -> VecDeque<Sent> {
+        self.in_flight
+    }
+
+    /// Whether answers are overdue. Then nothing more is asked: whoever asks knows at once.
+    pub(super) fn is_silent(&self) -> bool {
+        self.late > 0
+    }
+
+    /// Writes that channels of Redis are heard from here on, or not.
+    pub(super) fn listen(
         &mut self,
-        script: Script,
-        keys: &[&str],
-        arguments: &[&[u8]],
-        waiting: Waiting,
+        names: &[String],
+        ear: Ear,
+        partition: usize,
+        deadline: Instant,
     ) {
-        let count = keys.len().to_string();
-        let name = self.scripts.name(script).to_vec();
-        let mut words: Vec<&[u8]> = vec![b"EVALSHA", &name, count.as_bytes()];
-        words.extend(keys.iter().map(|key| key.as_bytes()));
-        words.extend(arguments);
-        self.ask(&words, waiting);
+        let command: &[u8] = match (ear, self.opened.has_shards) {
+            (Ear::Open, false) => b"SUBSCRIBE",
+            (Ear::Open, true) => b"SSUBSCRIBE",
+            (Ear::Close, false) => b"UNSUBSCRIBE",
+            (Ear::Close, true) => b"SUNSUBSCRIBE",
+        };
+        let mut words = vec![command];
+        words.extend(names.iter().map(String::as_bytes));
+        encode(&mut self.out, &words);
+        self.next_fence += 1;
+        encode(&mut self.out, &[b"ECHO", self.next_fence.to_string().as_bytes()]);
+        let purpose = Purpose::Fence(self.next_fence, ear);
+        self.expect(Sent { partition, deadline, purpose });
     }
 
-    /// Ends a turn: every answer that is held will be let go.
-    pub(super) fn fence(&mut self) {
-        if std::mem::take(&mut self.needs_fence) {
-            self.ask(&[b"PING"], Waiting::Nobody);
-        }
-    }
-
-    /// Whether more may be asked.
-    pub(super) fn has_room(&self) -> bool {
-        self.out.len() < OUT_MAX && self.waiting.len() < REQUESTS_MAX
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        self.out.is_empty() && self.waiting.is_empty()
-    }
-
-    /// When Redis has taken too long.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waiting.front().map(|(since, _)| *since + ANSWER_TIMEOUT)
-    }
-
-    /// For whom an answer is. Everything that it must not overtake has been delivered.
-    pub(super) fn take(&mut self) -> Result<Waiting, Broken> {
-        for (asker, reply) in self.held.drain(..) {
-            asker.answer(Ok(reply));
-        }
-        let (_, waiting) = self.waiting.pop_front().ok_or(Broken)?;
-        self.restoring -= usize::from(waiting.restores());
-        Ok(waiting)
-    }
-
-    /// Redis says that it has taken `SUBSCRIBE` or `UNSUBSCRIBE`.
-    pub(super) fn take_ear(&mut self) -> Result<(), Broken> {
-        match self.waiting.pop_front() {
-            Some((_, Waiting::Ear)) => Ok(()),
-            _ => Err(Broken),
-        }
-    }
-
-    pub(super) fn hold(&mut self, asker: Asker, reply: BrokerReply) {
-        self.held.push((asker, reply));
-    }
-
-    /// The end: nobody waits in vain. Returns what must be done again.
-    pub(super) fn fail(self) -> Vec<Removal> {
-        for (asker, reply) in self.held {
-            asker.answer(Ok(reply));
-        }
-        let mut removals = Vec::new();
-        for (_, waiting) in self.waiting {
-            match waiting {
-                Waiting::Fixed(asker, _)
-                | Waiting::Joined(asker, ..)
-                | Waiting::History(asker, _)
-                | Waiting::Published(asker)
-                | Waiting::Clients(asker)
-                | Waiting::Stats(asker) => asker.answer(Err(BrokerError::Unavailable)),
-                Waiting::Removed(removal) => removals.push(removal),
-                Waiting::Nobody | Waiting::Ear | Waiting::Proof(_) | Waiting::Restored => {}
+    /// Takes what is overdue from those who wait for it, and says how the server does.
+    pub(super) fn check(&mut self, now: Instant, io_timeout: Duration) -> (Vec<Asked>, Condition) {
+        let mut given_up = Vec::new();
+        while let Some(sent) = self.in_flight.get_mut(self.late)
+            && sent.deadline <= now
+        {
+            self.late += 1;
+            if matches!(sent.purpose, Purpose::Ask(_))
+                && let Purpose::Ask(asked) = std::mem::replace(&mut sent.purpose, Purpose::Nobody)
+            {
+                given_up.push(asked);
             }
         }
-        removals
+        let oldest = self.in_flight.front();
+        let is_hopeless = oldest.is_some_and(|sent| sent.deadline + io_timeout <= now)
+            || self.in_flight.len() > IN_FLIGHT_MAX
+            // It answers, but nothing comes through its channels.
+            || self.probe_sent.is_some_and(|sent| sent + 2 * io_timeout <= now);
+        let condition = match (is_hopeless, self.is_silent()) {
+            (true, _) => Condition::Hopeless,
+            (false, true) => Condition::Silent,
+            (false, false) => Condition::Fine,
+        };
+        (given_up, condition)
     }
-}
 
-/// Whether an answer refuses because this connection is not what it was: the server restarts, has become a replica, or
-/// has forgotten the scripts.
-pub(super) fn is_broken(refusal: &[u8]) -> bool {
-    let causes: [&[u8]; 5] = [b"NOSCRIPT", b"READONLY", b"LOADING", b"MASTERDOWN", b"NOAUTH"];
-    causes.iter().any(|cause| refusal.starts_with(cause))
+    /// Whether it is time for a publication to ourselves; the caller sends it.
+    pub(super) fn begins_probe(&mut self, now: Instant) -> bool {
+        let begins = self.next_probe <= now && self.probe_sent.is_none() && !self.is_silent();
+        if begins {
+            self.probe_sent = Some(now);
+            self.next_probe = now + PROBE_INTERVAL;
+        }
+        begins
+    }
+
+    /// A publication to ourselves is back; says how long that took.
+    pub(super) fn ends_probe(&mut self, now: Instant) -> Option<Duration> {
+        self.is_proven = true;
+        self.probe_sent.take().map(|sent| now.duration_since(sent))
+    }
 }

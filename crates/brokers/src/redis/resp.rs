@@ -1,195 +1,232 @@
-//! RESP3, the protocol of Redis: commands out, values in.
+//! RESP3, the protocol of Redis: commands out, frames in.
 //!
-//! Invariant: the decoder looks at every byte once to find where a value ends, takes nothing before it is whole, and
-//! holds no more than [`VALUE_MAX`] of one.
+//! The decoder eats bytes in any portions and gives whole frames; aggregates that are not complete wait in a stack, so
+//! that a long answer is read once and not once per portion.
+//! Invariant: what a peer announces is never allocated before it has come; lengths and nesting are bounded.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-use crate::limits::{VALUE_DEPTH_MAX, VALUE_MAX};
+use crate::limits::{RESP_BULK_MAX, RESP_ITEMS_MAX, RESP_LINE_MAX, RESP_NESTING_MAX};
 
-/// What Redis says. Kinds of which we make no difference are one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    /// Any kind of text or number that is no integer.
+/// Something that Redis says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Frame {
+    /// Text, of either form.
     Text(Bytes),
-    Integer(i64),
-    Null,
-    /// Also a set, and a map as keys and values in turn.
-    Array(Vec<Value>),
-    /// Said without having been asked, or in place of an answer to `SUBSCRIBE`.
-    Push(Vec<Value>),
-    /// A refusal, with its text.
+    /// An error: the answer to a command that was not carried out.
     Error(Bytes),
+    /// A number.
+    Integer(i64),
+    /// Nothing.
+    Null,
+    /// A list, a set, or the keys and values of a map in turn.
+    List(Vec<Frame>),
+    /// Said by Redis itself, not as an answer.
+    Push(Vec<Frame>),
 }
 
-/// What came is not RESP3, or beyond what we take.
+/// The peer does not speak RESP3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is not the protocol of Redis")]
-pub(super) struct Malformed;
+#[error("the server does not speak the protocol of Redis")]
+pub(super) struct NotResp;
 
-/// Eats bytes and gives values.
+/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    pub(super) buffer: BytesMut,
-    /// Up to where the buffer was looked at.
-    seen: usize,
-    /// Values, on any level, that the value at the front still lacks.
-    lacking: u64,
+    buffer: BytesMut,
+    open: Vec<Open>,
 }
 
-impl Value {
+/// An aggregate that is not complete.
+#[derive(Debug)]
+struct Open {
+    kind: Kind,
+    missing: usize,
+    items: Vec<Frame>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    List,
+    Push,
+    /// Stands before a frame and is not part of it.
+    Attribute,
+}
+
+/// What the first bytes of the buffer are.
+enum Token {
+    Whole(Frame),
+    Opens(Kind, usize),
+}
+
+impl Frame {
     pub(super) fn text(&self) -> Option<&Bytes> {
         match self {
-            Value::Text(text) => Some(text),
+            Frame::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(super) fn array(&self) -> &[Value] {
+    pub(super) fn list(&self) -> Option<&[Frame]> {
         match self {
-            Value::Array(values) => values,
-            _ => &[],
+            Frame::List(items) => Some(items),
+            _ => None,
         }
     }
 
-    /// A number, however it is written.
-    pub(super) fn number(&self) -> Option<u64> {
+    pub(super) fn str(&self) -> Option<&str> {
+        self.text().and_then(|text| std::str::from_utf8(text).ok())
+    }
+
+    pub(super) fn u64(&self) -> Option<u64> {
         match self {
-            Value::Integer(number) => u64::try_from(*number).ok(),
-            Value::Text(text) => std::str::from_utf8(text).ok()?.parse().ok(),
-            _ => None,
+            Frame::Integer(number) => u64::try_from(*number).ok(),
+            frame => frame.str()?.parse().ok(),
         }
     }
 }
 
 impl Decoder {
-    /// The next value, when it is whole.
-    pub(super) fn next(&mut self) -> Result<Option<Value>, Malformed> {
-        if self.seen == 0 {
-            self.lacking = 1;
-        }
-        while self.lacking > 0 {
-            let Some(head) = Head::read(&self.buffer[self.seen..])? else { return Ok(None) };
-            let end = self.seen + head.length + head.body_length();
-            if end > VALUE_MAX {
-                return Err(Malformed);
-            }
-            if self.buffer.len() < end {
-                self.buffer.reserve(end - self.buffer.len());
-                return Ok(None);
-            }
-            self.seen = end;
-            self.lacking = self.lacking - 1 + head.values();
-            if self.lacking > VALUE_MAX as u64 {
-                return Err(Malformed);
-            }
-        }
-        let mut whole = self.buffer.split_to(std::mem::take(&mut self.seen)).freeze();
-        parse(&mut whole, VALUE_DEPTH_MAX).map(Some)
+    /// Where the next bytes of the peer belong.
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
     }
-}
 
-/// The line with which every value begins.
-#[derive(Clone, Copy)]
-struct Head {
-    kind: u8,
-    /// Of the line, with its end.
-    length: usize,
-    /// The number in the line of a value that has a body; `None` for a null.
-    count: Option<usize>,
-}
+    /// The next whole frame; `None` until more bytes have come.
+    pub(super) fn next(&mut self) -> Result<Option<Frame>, NotResp> {
+        while let Some(token) = self.token()? {
+            let mut whole = match token {
+                Token::Whole(frame) => frame,
+                Token::Opens(kind, 0) => match close(kind, Vec::new()) {
+                    Some(frame) => frame,
+                    None => continue,
+                },
+                Token::Opens(kind, missing) => {
+                    if self.open.len() == RESP_NESTING_MAX {
+                        return Err(NotResp);
+                    }
+                    self.open.push(Open { kind, missing, items: Vec::new() });
+                    continue;
+                }
+            };
+            loop {
+                let Some(top) = self.open.last_mut() else {
+                    return Ok(Some(whole));
+                };
+                top.items.push(whole);
+                top.missing -= 1;
+                if top.missing > 0 {
+                    break;
+                }
+                let Some(Open { kind, items, .. }) = self.open.pop() else { break };
+                match close(kind, items) {
+                    Some(frame) => whole = frame,
+                    None => break,
+                }
+            }
+        }
+        Ok(None)
+    }
 
-impl Head {
-    fn read(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
-        let Some(end) = bytes.iter().take(LINE_MAX).position(|byte| *byte == b'\n') else {
-            return if bytes.len() >= LINE_MAX { Err(Malformed) } else { Ok(None) };
+    fn token(&mut self) -> Result<Option<Token>, NotResp> {
+        let Some(&kind) = self.buffer.first() else {
+            return Ok(None);
         };
-        let line = bytes[..end].strip_suffix(b"\r").ok_or(Malformed)?;
-        let (kind, text) = line.split_first().ok_or(Malformed)?;
-        let count = match kind {
-            b'+' | b'-' | b':' | b',' | b'(' | b'#' | b'_' => None,
-            b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' if text == b"-1" => None,
-            b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' => Some(number(text)?),
-            _ => return Err(Malformed),
+        let Some(end) = memchr::memchr(b'\n', &self.buffer) else {
+            return if self.buffer.len() > RESP_LINE_MAX { Err(NotResp) } else { Ok(None) };
         };
-        Ok(Some(Head { kind: *kind, length: end + 1, count }))
-    }
-
-    /// Bytes behind the line, with their end.
-    fn body_length(self) -> usize {
-        match (self.kind, self.count) {
-            (b'$' | b'=' | b'!', Some(count)) => count.saturating_add(2),
-            _ => 0,
+        if end < 2 || self.buffer[end - 1] != b'\r' {
+            return Err(NotResp);
         }
+        let line = &self.buffer[1..end - 1];
+        let whole = match kind {
+            b'$' | b'=' | b'!' => return self.bulk(kind, end),
+            b'+' | b',' | b'(' => Frame::Text(Bytes::copy_from_slice(line)),
+            b'-' => Frame::Error(Bytes::copy_from_slice(line)),
+            b':' => Frame::Integer(number(line)?),
+            b'_' => Frame::Null,
+            b'#' => Frame::Integer(i64::from(line == b"t")),
+            b'*' | b'~' | b'>' | b'%' | b'|' => {
+                let Some(length) = length(line, RESP_ITEMS_MAX)? else {
+                    self.buffer.advance(end + 1);
+                    return Ok(Some(Token::Whole(Frame::Null)));
+                };
+                self.buffer.advance(end + 1);
+                return Ok(Some(match kind {
+                    b'>' => Token::Opens(Kind::Push, length),
+                    b'%' => Token::Opens(Kind::List, 2 * length),
+                    b'|' => Token::Opens(Kind::Attribute, 2 * length),
+                    _ => Token::Opens(Kind::List, length),
+                }));
+            }
+            _ => return Err(NotResp),
+        };
+        self.buffer.advance(end + 1);
+        Ok(Some(Token::Whole(whole)))
     }
 
-    /// Values behind the line.
-    fn values(self) -> u64 {
-        let count = self.count.unwrap_or(0) as u64;
-        match self.kind {
-            b'*' | b'~' | b'>' => count,
-            b'%' => count.saturating_mul(2),
-            _ => 0,
+    fn bulk(&mut self, kind: u8, end: usize) -> Result<Option<Token>, NotResp> {
+        let Some(length) = length(&self.buffer[1..end - 1], RESP_BULK_MAX)? else {
+            self.buffer.advance(end + 1);
+            return Ok(Some(Token::Whole(Frame::Null)));
+        };
+        let whole = end + 1 + length + 2;
+        if self.buffer.len() < whole {
+            self.buffer.reserve(whole - self.buffer.len());
+            return Ok(None);
+        }
+        if &self.buffer[whole - 2..whole] != b"\r\n" {
+            return Err(NotResp);
+        }
+        self.buffer.advance(end + 1);
+        let mut text = self.buffer.split_to(length).freeze();
+        self.buffer.advance(2);
+        Ok(Some(Token::Whole(match kind {
+            b'!' => Frame::Error(text),
+            // Behind three letters that say what it is, and a colon.
+            b'=' if text.len() >= 4 => Frame::Text(text.split_off(4)),
+            _ => Frame::Text(text),
+        })))
+    }
+}
+
+fn close(kind: Kind, items: Vec<Frame>) -> Option<Frame> {
+    match kind {
+        Kind::List => Some(Frame::List(items)),
+        Kind::Push => Some(Frame::Push(items)),
+        Kind::Attribute => None,
+    }
+}
+
+fn number(line: &[u8]) -> Result<i64, NotResp> {
+    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(NotResp)
+}
+
+/// A length; `None` for the null of RESP2.
+fn length(line: &[u8], max: usize) -> Result<Option<usize>, NotResp> {
+    match number(line)? {
+        -1 => Ok(None),
+        length => {
+            usize::try_from(length).ok().filter(|length| *length <= max).map(Some).ok_or(NotResp)
         }
     }
 }
 
-/// Writes a command.
-pub(super) fn write_command(out: &mut BytesMut, words: &[&[u8]]) {
-    out.reserve(words.iter().map(|word| word.len() + 16).sum());
-    write_head(out, b'*', words.len());
+/// Appends a command.
+pub(super) fn encode(out: &mut Vec<u8>, words: &[&[u8]]) {
+    header(out, b'*', words.len());
     for word in words {
-        write_head(out, b'$', word.len());
-        out.put_slice(word);
-        out.put_slice(b"\r\n");
+        header(out, b'$', word.len());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
     }
 }
 
-fn write_head(out: &mut BytesMut, kind: u8, count: usize) {
-    out.put_u8(kind);
-    out.put_slice(count.to_string().as_bytes());
-    out.put_slice(b"\r\n");
+fn header(out: &mut Vec<u8>, kind: u8, length: usize) {
+    out.push(kind);
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
-
-/// Takes one value from the front of what is known to hold it whole.
-fn parse(whole: &mut Bytes, depth: usize) -> Result<Value, Malformed> {
-    let head = Head::read(whole)?.ok_or(Malformed)?;
-    let line = whole.split_to(head.length).slice(1..head.length - 2);
-    let values = |whole: &mut Bytes| -> Result<Vec<Value>, Malformed> {
-        let depth = depth.checked_sub(1).ok_or(Malformed)?;
-        (0..head.values()).map(|_| parse(whole, depth)).collect()
-    };
-    Ok(match head.kind {
-        b'_' => Value::Null,
-        b'+' | b',' | b'(' | b'#' => Value::Text(line),
-        b'-' => Value::Error(line),
-        b':' => {
-            let text = std::str::from_utf8(&line).map_err(|_| Malformed)?;
-            Value::Integer(text.parse().map_err(|_| Malformed)?)
-        }
-        _ if head.count.is_none() => Value::Null,
-        b'>' => Value::Push(values(whole)?),
-        b'*' | b'~' | b'%' => Value::Array(values(whole)?),
-        kind => {
-            let body = whole.split_to(head.body_length());
-            let text = body.slice(..body.len() - 2);
-            if &body[text.len()..] != b"\r\n" {
-                return Err(Malformed);
-            }
-            if kind == b'!' { Value::Error(text) } else { Value::Text(text) }
-        }
-    })
-}
-
-fn number(text: &[u8]) -> Result<usize, Malformed> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return Err(Malformed);
-    }
-    std::str::from_utf8(text).map_err(|_| Malformed)?.parse().map_err(|_| Malformed)
-}
-
-/// A line at most, with its end: texts of errors are shorter.
-const LINE_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
@@ -197,91 +234,115 @@ mod tests {
 
     use super::*;
 
-    fn write(out: &mut BytesMut, value: &Value) {
-        let mut many = |kind, values: &[Value]| {
-            write_head(out, kind, values.len());
-            values.iter().for_each(|value| write(out, value));
-        };
-        match value {
-            Value::Array(values) => many(b'*', values),
-            Value::Push(values) => many(b'>', values),
-            Value::Null => out.put_slice(b"_\r\n"),
-            Value::Integer(number) => out.put_slice(format!(":{number}\r\n").as_bytes()),
-            Value::Text(text) | Value::Error(text) => {
-                let kind = if matches!(value, Value::Text(_)) { b'$' } else { b'!' };
-                write_head(out, kind, text.len());
-                out.put_slice(text);
-                out.put_slice(b"\r\n");
+    fn decode(bytes: &[u8], portion: usize) -> Result<Vec<Frame>, NotResp> {
+        let mut decoder = Decoder::default();
+        let mut frames = Vec::new();
+        for portion in bytes.chunks(portion) {
+            decoder.buffer().extend_from_slice(portion);
+            while let Some(frame) = decoder.next()? {
+                frames.push(frame);
+            }
+        }
+        Ok(frames)
+    }
+
+    fn text(text: &str) -> Frame {
+        Frame::Text(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn write(frame: &Frame, out: &mut Vec<u8>) {
+        match frame {
+            Frame::Text(text) => {
+                header(out, b'$', text.len());
+                out.extend_from_slice(text);
+                out.extend_from_slice(b"\r\n");
+            }
+            Frame::Error(text) => {
+                header(out, b'!', text.len());
+                out.extend_from_slice(text);
+                out.extend_from_slice(b"\r\n");
+            }
+            Frame::Integer(number) => out.extend_from_slice(format!(":{number}\r\n").as_bytes()),
+            Frame::Null => out.extend_from_slice(b"_\r\n"),
+            Frame::List(items) | Frame::Push(items) => {
+                let kind = if matches!(frame, Frame::List(_)) { b'*' } else { b'>' };
+                header(out, kind, items.len());
+                items.iter().for_each(|item| write(item, out));
             }
         }
     }
 
-    fn any_value() -> impl Strategy<Value = Value> {
-        let bytes = || proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
-        let leaf = prop_oneof![
-            bytes().prop_map(Value::Text),
-            bytes().prop_map(Value::Error),
-            any::<i64>().prop_map(Value::Integer),
-            Just(Value::Null),
+    #[test]
+    fn reads_every_kind() {
+        let bytes = b"+OK\r\n-ERR no\r\n:-7\r\n$2\r\na\n\r\n$-1\r\n_\r\n#t\r\n=6\r\ntxt:ab\r\n\
+            %1\r\n+a\r\n*0\r\n|1\r\n+k\r\n+v\r\n,1.5\r\n>2\r\n+x\r\n~1\r\n:1\r\n*-1\r\n!3\r\nERR\r\n";
+        let expected = vec![
+            text("OK"),
+            Frame::Error(Bytes::from_static(b"ERR no")),
+            Frame::Integer(-7),
+            text("a\n"),
+            Frame::Null,
+            Frame::Null,
+            Frame::Integer(1),
+            text("ab"),
+            Frame::List(vec![text("a"), Frame::List(vec![])]),
+            text("1.5"),
+            Frame::Push(vec![text("x"), Frame::List(vec![Frame::Integer(1)])]),
+            Frame::Null,
+            Frame::Error(Bytes::from_static(b"ERR")),
         ];
-        leaf.prop_recursive(4, 32, 6, |inner| {
-            let values = proptest::collection::vec(inner, 0..6);
-            prop_oneof![values.clone().prop_map(Value::Array), values.prop_map(Value::Push)]
+        for portion in [1, 2, 3, 7, bytes.len()] {
+            assert_eq!(decode(bytes, portion).as_ref(), Ok(&expected));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_the_protocol_or_without_bounds() {
+        let deep = "*1\r\n".repeat(RESP_NESTING_MAX + 1);
+        let long = "+".repeat(RESP_LINE_MAX + 2);
+        let huge = format!("${}\r\n", RESP_BULK_MAX + 1);
+        for bytes in
+            ["HTTP/1.1 400\r\n", "$-2\r\n", "$1\r\nabc", "\r\n", ":x\r\n", &deep, &long, &huge]
+        {
+            assert_eq!(decode(bytes.as_bytes(), 5), Err(NotResp), "{bytes:.20}");
+        }
+    }
+
+    fn frames() -> impl Strategy<Value = Frame> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+        let leaf = prop_oneof![
+            bytes().prop_map(Frame::Text),
+            bytes().prop_map(Frame::Error),
+            any::<i64>().prop_map(Frame::Integer),
+            Just(Frame::Null),
+        ];
+        leaf.prop_recursive(3, 20, 5, |inner| {
+            let items = || prop::collection::vec(inner.clone(), 0..5);
+            prop_oneof![items().prop_map(Frame::List), items().prop_map(Frame::Push)]
         })
     }
 
     proptest! {
         #[test]
-        fn values_come_back_however_they_are_cut(
-            values in proptest::collection::vec(any_value(), 1..5),
-            piece in 1usize..50,
+        fn any_portions_give_the_frames_that_were_written(
+            frames in prop::collection::vec(frames(), 1..5), portion in 1usize..40,
         ) {
-            let mut out = BytesMut::new();
-            values.iter().for_each(|value| write(&mut out, value));
-            let (mut decoder, mut back) = (Decoder::default(), Vec::new());
-            for piece in out.chunks(piece) {
-                decoder.buffer.put_slice(piece);
-                while let Some(value) = decoder.next().unwrap() {
-                    back.push(value);
-                }
-            }
-            prop_assert_eq!(back, values);
-            prop_assert!(decoder.buffer.is_empty());
+            let mut bytes = Vec::new();
+            frames.iter().for_each(|frame| write(frame, &mut bytes));
+            prop_assert_eq!(decode(&bytes, portion), Ok(frames));
         }
 
         #[test]
-        fn strange_bytes_are_refused_or_wait(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut decoder = Decoder::default();
-            decoder.buffer.put_slice(&bytes);
-            while let Ok(Some(_)) = decoder.next() {}
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), portion in 1usize..40) {
+            let _any = decode(&bytes, portion);
         }
-    }
 
-    #[test]
-    fn bounds_hold() {
-        let refused = |bytes: &[u8]| {
-            let mut decoder = Decoder::default();
-            decoder.buffer.put_slice(bytes);
-            decoder.next() == Err(Malformed)
-        };
-        assert!(refused(b"$99999999999\r\n"));
-        assert!(refused(b"*99999999999\r\n"));
-        assert!(refused(b"$-2\r\n"));
-        assert!(refused(&b"+".repeat(LINE_MAX)));
-        let deep = [&b"*1\r\n".repeat(VALUE_DEPTH_MAX + 1)[..], b"_\r\n"].concat();
-        assert!(refused(&deep));
-        assert!(!refused(&deep[4..]));
-    }
-
-    #[test]
-    fn other_kinds_are_understood() {
-        let mut decoder = Decoder::default();
-        decoder.buffer.put_slice(b"%1\r\n+a\r\n,1.5\r\n~1\r\n#t\r\n$-1\r\n=5\r\ntxt:x\r\n");
-        let text = |text: &'static str| Value::Text(Bytes::from_static(text.as_bytes()));
-        let next = |decoder: &mut Decoder| decoder.next().unwrap().unwrap();
-        assert_eq!(next(&mut decoder), Value::Array(vec![text("a"), text("1.5")]));
-        assert_eq!(next(&mut decoder), Value::Array(vec![text("t")]));
-        assert_eq!(next(&mut decoder), Value::Null);
-        assert_eq!(next(&mut decoder), text("txt:x"));
+        #[test]
+        fn a_command_is_a_list_of_texts(words in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 1..6)) {
+            let mut out = Vec::new();
+            encode(&mut out, &words.iter().map(|word| &word[..]).collect::<Vec<_>>());
+            let words = words.into_iter().map(|word| Frame::Text(word.into())).collect();
+            prop_assert_eq!(decode(&out, 3), Ok(vec![Frame::List(words)]));
+        }
     }
 }

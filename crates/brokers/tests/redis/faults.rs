@@ -1,308 +1,298 @@
-//! What faults of Redis show: nothing is lost without notice, and nobody restarts anything.
+//! What faults of a server look like to parties: an error at once or in time, and on the server's return the positions of
+//! all channels within a second.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokers::Party;
-use brokers::conformance::World;
-use bytes::Bytes;
+use brokers::Broker as _;
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, Membership,
-    PublishOptions, RequestId,
+    BrokerError, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
 };
-use wire::protocol::{ClientInfo, Publication, StreamPosition};
+use wire::protocol::{ClientInfo, PresenceStats, Publication};
 
-use crate::server::Server;
-use crate::world::RedisWorld;
+use crate::server::{RedisServer, wait_until};
+use crate::world::{Node, at, publish, settings};
 
-const LONG: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
 
-/// One listener on one node, one publisher on another.
-struct Pair<'s> {
-    world: RedisWorld<'s>,
-    listener: Party,
-    publisher: Party,
-    channel: Arc<str>,
+fn ann() -> Arc<ClientInfo> {
+    Arc::new(ClientInfo { user: "ann".into(), client: "1".into(), ..ClientInfo::default() })
 }
 
-impl Pair<'_> {
-    fn new(server: &Server) -> Pair<'_> {
-        let mut world = RedisWorld::new(server, 2);
-        let (listener, publisher) = (world.attach(), world.attach());
-        let channel = world.fresh_channel();
-        Pair { world, listener, publisher, channel }
-    }
-
-    fn answer(
-        &mut self,
-        party: Party,
-        request: impl FnOnce(Arc<str>) -> BrokerRequest,
-    ) -> Result<BrokerReply, BrokerError> {
-        self.world.submit(party, request(self.channel.clone()));
-        loop {
-            let event = self.world.next_within(party, LONG).expect("every question is answered");
-            if let BrokerEvent::Reply { result, .. } = event {
-                return result;
-            }
-        }
-    }
-
-    fn subscribe(&mut self) -> Result<JoinedStream, BrokerError> {
-        let read = JoinRead::Position { meta_ttl_ms: 600_000 };
-        let id = RequestId(1);
-        let party = self.listener;
-        match self.answer(party, |channel| BrokerRequest::Subscribe { id, channel, read })? {
-            BrokerReply::Subscribed(stream) => Ok(stream),
-            other => panic!("subscribe answered {other:?}"),
-        }
-    }
-
-    fn publish(&mut self, history_size: u32) -> Result<StreamPosition, BrokerError> {
-        let options = PublishOptions {
-            history_size,
-            history_ttl_ms: 60_000,
-            history_meta_ttl_ms: 600_000,
-            ..PublishOptions::default()
-        };
-        let data = Bytes::from_static(b"{}");
-        let publication = Publication { data, ..Publication::default() };
-        let id = RequestId(2);
-        let ask = |channel| BrokerRequest::Publish { id, channel, publication, options };
-        match self.answer(self.publisher, ask)? {
-            BrokerReply::Published(position) => Ok(position),
-            other => panic!("publish answered {other:?}"),
-        }
-    }
-
-    /// Publishes again and again, until it is accepted.
-    fn publish_at_last(&mut self, history_size: u32) -> StreamPosition {
-        let until = Instant::now() + LONG;
-        loop {
-            match self.publish(history_size) {
-                Ok(position) => return position,
-                Err(error) => assert!(Instant::now() < until, "{error}"),
-            }
-        }
-    }
-
-    /// The next position that the listener is told without having asked.
-    fn told_position(&mut self) -> StreamPosition {
-        loop {
-            let event = self.world.next_within(self.listener, LONG).expect("a position is told");
-            if let BrokerEvent::Position { top, channel } = event {
-                assert_eq!(channel, self.channel);
-                return top;
-            }
-        }
-    }
-
-    fn heard_offset(&mut self) -> u64 {
-        loop {
-            let event = self.world.next_within(self.listener, LONG).expect("it is heard");
-            if let BrokerEvent::Publication { publication, .. } = event {
-                return publication.offset;
-            }
-        }
+fn stats(node: &Node, party: brokers::Party, channel: &str) -> PresenceStats {
+    let channel = channel.into();
+    match node.ask(party, |id| BrokerRequest::PresenceStats { id, channel }) {
+        Ok(BrokerReply::PresenceStats(stats)) => stats,
+        other => panic!("presence stats answered {other:?}"),
     }
 }
 
 #[test]
-fn a_restart_with_its_store_keeps_streams_and_proves_them() {
-    let server = Server::durable();
-    let mut pair = Pair::new(&server);
-    let epoch = pair.subscribe().unwrap().top.epoch;
-    assert_eq!(pair.publish(10).unwrap().offset, 1);
-    assert_eq!(pair.heard_offset(), 1);
+fn two_nodes_hear_each_other_in_one_order_and_share_presence() {
+    let server = RedisServer::start(&[]);
+    let (mut one, mut two) =
+        (Node::start(settings(&at(&server))), Node::start(settings(&at(&server))));
+    let (here, there) = (one.attach(), two.attach());
+    one.subscribe(here, "room").unwrap();
+    two.subscribe(there, "room").unwrap();
+    for index in 0..1000u64 {
+        let (node, party) = if index % 2 == 0 { (&one, here) } else { (&two, there) };
+        node.broker.submit(party, publish(RequestId(index), "room", &index.to_string()));
+    }
+    let heard: Vec<String> = (0..1000).map(|_| one.wait_data(here)).collect();
+    assert_eq!(heard, (0..1000).map(|_| two.wait_data(there)).collect::<Vec<_>>());
+    one.broker.submit(here, BrokerRequest::AddPresence { channel: "room".into(), info: ann() });
+    assert_eq!(stats(&one, here, "room").num_clients, 1);
+    assert_eq!(stats(&two, there, "room"), PresenceStats { num_clients: 1, num_users: 1 });
+    one.broker.detach(here);
+    wait_until("nobody is left", || stats(&two, there, "room") == PresenceStats::default());
+}
+
+#[test]
+fn a_restart_with_data_ends_the_epoch_within_a_second_and_keeps_the_history() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let before = node.publish("room", "a").unwrap();
     server.kill();
+    node.wait_unready("Redis at 127.0.0.1");
     let asked = Instant::now();
-    assert_eq!(pair.publish(10), Err(BrokerError::Unavailable));
-    assert!(asked.elapsed() < Duration::from_secs(4));
-    server.run();
-    let back = Instant::now();
-    let told = pair.told_position();
-    assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
-    // What was refused when the link broke may still have been on its way: then it is counted.
-    assert_eq!(told.epoch, epoch);
-    assert!((1..=2).contains(&told.offset), "{told:?}");
-    let position = pair.publish_at_last(10);
-    assert_eq!(position.epoch, epoch);
-    assert!((2..=3).contains(&position.offset), "{position:?}");
-    while pair.heard_offset() != position.offset {}
+    assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
+    assert!(asked.elapsed() < SECOND);
+    server.restart();
+    let returned = Instant::now();
+    let (told, top) = node.wait_position(party);
+    assert!(told - returned < SECOND, "{:?}", told - returned);
+    // Nobody can know whether the last publications before the restart had reached the disk.
+    assert_ne!(top.epoch, before.epoch);
+    assert_eq!(top.offset, before.offset);
+    node.wait_ready();
+    assert_eq!(node.publish("room", "c").unwrap().offset, 2);
+    assert_eq!(node.wait_data(party), "c");
 }
 
 #[test]
-fn a_restart_without_its_store_begins_streams_anew_and_says_so() {
-    let server = Server::start();
-    let mut pair = Pair::new(&server);
-    let before = pair.subscribe().unwrap().top.epoch;
-    pair.publish(10).unwrap();
+fn a_restart_without_data_begins_new_epochs_and_restores_presence() {
+    let mut server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let before = node.publish("room", "a").unwrap();
+    let (channel, info) = ("room".into(), ann());
+    node.broker.submit(party, BrokerRequest::AddPresence { channel, info });
+    assert_eq!(stats(&node, party, "room").num_clients, 1);
     server.kill();
-    server.run();
-    let told = pair.told_position();
-    assert_ne!(told.epoch, before);
-    let after = pair.publish_at_last(10);
-    assert_eq!(after.offset, 1);
-    assert_ne!(after.epoch, before);
+    node.wait_unready("Redis at 127.0.0.1");
+    server.restart();
+    let returned = Instant::now();
+    let (told, top) = node.wait_position(party);
+    assert!(told - returned < SECOND, "{:?}", told - returned);
+    assert_ne!(top.epoch, before.epoch);
+    assert_eq!(top.offset, 0);
+    wait_until("presence is back", || stats(&node, party, "room").num_clients == 1);
 }
 
 #[test]
-fn present_clients_are_present_again_after_a_restart() {
-    let server = Server::start();
-    let mut pair = Pair::new(&server);
-    let client = |name: &str| Arc::new(ClientInfo { client: name.into(), ..ClientInfo::default() });
-    let count = |pair: &mut Pair<'_>| {
-        let ask = |channel| BrokerRequest::PresenceStats { id: RequestId(3), channel };
-        match pair.answer(pair.publisher, ask) {
-            Ok(BrokerReply::PresenceStats(stats)) => Some(stats.num_clients),
-            _ => None,
-        }
-    };
-    pair.subscribe().unwrap();
-    for name in ["1", "2"] {
-        let info = client(name);
-        let channel = pair.channel.clone();
-        pair.world.submit(pair.listener, BrokerRequest::AddPresence { channel, info });
-    }
-    pair.subscribe().unwrap();
-    assert_eq!(count(&mut pair), Some(2));
+fn a_client_that_left_while_redis_was_away_is_gone_when_it_is_back() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    let channel: Arc<str> = "room".into();
+    let info = ann();
+    let entered = BrokerRequest::AddPresence { channel: channel.clone(), info: info.clone() };
+    node.broker.submit(party, entered);
+    assert_eq!(stats(&node, party, "room").num_clients, 1);
     server.kill();
-    let channel = pair.channel.clone();
-    let remove = BrokerRequest::RemovePresence { channel, client: client("1") };
-    pair.world.submit(pair.listener, remove);
-    server.run();
-    pair.told_position();
-    assert_eq!(count(&mut pair), Some(1));
+    node.wait_unready("Redis at 127.0.0.1");
+    node.broker.submit(party, BrokerRequest::RemovePresence { channel, client: info });
+    server.restart();
+    node.wait_ready();
+    assert_eq!(stats(&node, party, "room"), PresenceStats::default());
 }
 
 #[test]
-fn a_frozen_server_fails_requests_in_time_and_loses_nothing_unseen() {
-    let server = Server::start();
-    let mut pair = Pair::new(&server);
-    let epoch = pair.subscribe().unwrap().top.epoch;
-    server.signal("-STOP");
-    for _ in 0..2 {
-        let asked = Instant::now();
-        assert_eq!(pair.publish(10), Err(BrokerError::Unavailable));
-        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
-    }
-    server.signal("-CONT");
-    // What was refused may have been accepted late: then it is counted.
-    let position = pair.publish_at_last(10);
-    assert_eq!(position.epoch, epoch);
-    assert!((1..=3).contains(&position.offset), "{position:?}");
-    loop {
-        let event = pair.world.next_within(pair.listener, LONG).expect("the position is shown");
-        let shown = match event {
-            BrokerEvent::Publication { publication, .. } => publication.offset,
-            BrokerEvent::Position { top, .. } => top.offset,
-            _ => continue,
-        };
-        if shown == position.offset {
-            break;
-        }
-    }
+fn a_connection_that_is_killed_is_replaced_and_positions_are_told() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let other = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    let before = node.subscribe(party, "room").unwrap();
+    // Every subscriber, so also the other node's connection.
+    server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    let killed = Instant::now();
+    let (told, top) = node.wait_position(party);
+    assert!(told - killed < SECOND, "{:?}", told - killed);
+    assert_eq!(top, before.top, "nothing was missed");
+    // Its connection was killed as well, and it may not know yet.
+    wait_until("the other node publishes", || other.publish("room", "a").is_ok());
+    assert_eq!(node.wait_data(party), "a");
 }
 
 #[test]
-fn a_node_that_ends_takes_its_clients_along() {
-    let server = Server::start();
-    let mut pair = Pair::new(&server);
-    let info = Arc::new(ClientInfo { client: "1".into(), ..ClientInfo::default() });
-    let channel = pair.channel.clone();
-    pair.world.submit(pair.listener, BrokerRequest::AddPresence { channel, info });
-    pair.subscribe().unwrap();
-    let last = pair.world.nodes.remove(0);
-    drop(last);
-    let mut other = RedisWorld::new(&server, 1);
-    let party = other.attach();
-    let channel = pair.channel.clone();
-    other.submit(party, BrokerRequest::PresenceStats { id: RequestId(9), channel });
-    let answer = other.next_within(party, LONG);
-    let Some(BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. }) = answer
-    else {
-        panic!("{answer:?}");
+fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
+    let server = RedisServer::start(&[]);
+    let settings = brokers::redis::RedisSettings {
+        io_timeout: Duration::from_millis(400),
+        ..settings(&at(&server))
     };
-    assert_eq!(stats.num_clients, 0);
+    let mut node = Node::start(settings);
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    server.signal("STOP");
+    let asked = Instant::now();
+    assert_eq!(node.publish("room", "a"), Err(BrokerError::Unavailable));
+    assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+    node.wait_unready("does not answer");
+    let asked = Instant::now();
+    assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
+    assert!(asked.elapsed() < Duration::from_millis(100), "at once: {:?}", asked.elapsed());
+    // Longer than the broker waits before it takes another connection.
+    node.wait_unready("engine.redis");
+    wait_until("the connection is given up", || asked.elapsed() > Duration::from_millis(1500));
+    server.signal("CONT");
+    let returned = Instant::now();
+    let (told, _) = node.wait_position(party);
+    assert!(told - returned < SECOND, "{:?}", told - returned);
+    node.wait_ready();
+    node.publish("room", "c").unwrap();
+    // What was sent before its silence was known may have been carried out, once; what was asked later was not sent.
+    let (channel, query) = ("room".into(), HistoryQuery::default());
+    let history = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms: 1000 };
+    let Ok(BrokerReply::History(history)) = node.ask(party, history) else { panic!("no history") };
+    let kept: Vec<&[u8]> = history.publications.iter().map(|kept| &*kept.data).collect();
+    assert!(kept == [&b"c"[..]] || kept == [&b"a"[..], b"c"], "{kept:?}");
 }
 
 #[test]
-fn a_cut_connection_is_back_at_once_and_shows_what_was_missed() {
-    let server = Server::start();
-    let mut pair = Pair::new(&server);
-    let epoch = pair.subscribe().unwrap().top.epoch;
-    for round in 1..=5 {
-        let cut = Instant::now();
-        server.command("CLIENT KILL TYPE pubsub");
-        let told = pair.told_position();
-        assert!(cut.elapsed() < Duration::from_secs(1), "{:?}", cut.elapsed());
-        assert_eq!((&told.epoch, told.offset), (&epoch, round - 1));
-        let position = pair.publish_at_last(10);
-        assert_eq!((&position.epoch, position.offset), (&epoch, round));
-        while pair.heard_offset() != round {}
-    }
-}
-
-#[test]
-fn forgotten_scripts_are_loaded_again() {
-    let server = Server::start();
-    let mut pair = Pair::new(&server);
-    pair.subscribe().unwrap();
-    pair.publish(10).unwrap();
-    server.command("SCRIPT FLUSH");
-    assert_eq!(pair.publish(10), Err(BrokerError::Unavailable));
-    assert_eq!(pair.publish_at_last(10).offset, 2);
-}
-
-#[test]
-fn older_data_than_what_was_heard_is_another_life() {
-    let server = Server::start();
-    let mut pair = Pair::new(&server);
-    let epoch = pair.subscribe().unwrap().top.epoch;
-    pair.publish(10).unwrap();
-    assert_eq!(server.command("SAVE"), "+OK\r\n");
-    pair.publish(10).unwrap();
-    while pair.heard_offset() != 2 {}
-    server.kill();
-    server.run();
-    let told = pair.told_position();
-    assert_ne!(told.epoch, epoch);
-    assert_eq!(pair.publish_at_last(10), StreamPosition { offset: 1, ..told });
-}
-
-#[test]
-fn a_node_that_falls_silent_leaves_no_clients() {
-    let server = Server::start();
-    let mut pair = Pair::new(&server);
-    pair.subscribe().unwrap();
-    // As a node that was killed has left it: nobody says again that the client is there.
-    let channel = pair.channel.clone();
-    let info = Arc::new(ClientInfo { client: "ghost".into(), ..ClientInfo::default() });
-    pair.world.submit(pair.publisher, BrokerRequest::AddPresence { channel, info: info.clone() });
-    let stats = |pair: &mut Pair<'_>| {
-        let ask = |channel| BrokerRequest::PresenceStats { id: RequestId(3), channel };
-        match pair.answer(pair.publisher, ask) {
-            Ok(BrokerReply::PresenceStats(stats)) => stats.num_clients,
-            other => panic!("{other:?}"),
-        }
+fn a_short_stop_costs_no_connection() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let id = |server: &RedisServer| {
+        let list = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+        list.text().split(' ').next().map(str::to_owned)
     };
-    assert_eq!(stats(&mut pair), 1);
-    let ends = format!("\"tidings.ends.{{{}}}\"", pair.channel);
-    let member = server.command(&format!("ZRANGE {ends} 0 -1"));
-    let member = member.lines().nth(2).unwrap().replace('\\', r"\\");
-    assert_eq!(server.command(&format!("ZADD {ends} XX CH 1 \"{member}\"")), ":1\r\n");
-    assert_eq!(stats(&mut pair), 0);
-    loop {
-        let event = pair.world.next_within(pair.listener, LONG).expect("the leave is told");
-        if let BrokerEvent::Membership { info: left, change: Membership::Leave, .. } = event {
-            assert_eq!(left, info);
-            break;
-        }
+    let before = id(&server);
+    server.signal("STOP");
+    node.wait_unready("does not answer");
+    server.signal("CONT");
+    node.wait_ready();
+    assert_eq!(id(&server), before);
+    node.publish("room", "a").unwrap();
+    assert_eq!(node.wait_data(party), "a");
+}
+
+#[test]
+fn scripts_that_were_forgotten_are_loaded_again_in_order() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    server.ask(&["SCRIPT", "FLUSH"]);
+    for index in 0..100u64 {
+        node.broker.submit(party, publish(RequestId(index), "room", &index.to_string()));
     }
-    // It was alive after all: it says so in its turn.
-    let until = Instant::now() + Duration::from_secs(15);
-    while stats(&mut pair) == 0 {
-        assert!(Instant::now() < until, "the client is not present again");
-        // Between two questions.
-        pair.world.next_within(pair.listener, Duration::from_millis(50));
+    let heard: Vec<String> = (0..100).map(|_| node.wait_data(party)).collect();
+    assert_eq!(heard, (0..100).map(|index| index.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_subscriber_whose_output_buffer_overflows_is_told_where_the_stream_stands() {
+    let limits = ["--client-output-buffer-limit", "pubsub 100kb 100kb 1"];
+    let server = RedisServer::start(&limits);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let name = server.ask(&["PUBSUB", "CHANNELS", "*c:room"]);
+    let name = name.list()[0].text().to_owned();
+    let script = "for i = 1, 100 do redis.call('PUBLISH', ARGV[1], string.rep('x', 100000)) end";
+    server.ask(&["EVAL", script, "0", &name]);
+    node.wait_position(party);
+    node.wait_ready();
+    node.publish("room", "a").unwrap();
+    assert_eq!(node.wait_data(party), "a");
+}
+
+#[test]
+fn whoever_asks_while_nothing_can_be_reached_is_answered_and_heard_later() {
+    let server = RedisServer::start(&[]);
+    let address = at(&server);
+    drop(server);
+    let mut node = Node::start_anyhow(settings(&address));
+    let party = node.attach();
+    assert_eq!(node.subscribe(party, "room"), Err(BrokerError::Unavailable));
+    let channel: Arc<str> = "plain".into();
+    let read = JoinRead::Nothing;
+    let asked = node.ask(party, |id| BrokerRequest::Subscribe { id, channel, read });
+    assert_eq!(asked, Err(BrokerError::Unavailable));
+    assert!(node.wait_unready("cannot be reached").contains("engine.redis.address"));
+    let port = address[0].rsplit_once(':').unwrap().1.parse().unwrap();
+    let _server = RedisServer::start_program("redis-server", port, &[]);
+    node.wait_ready();
+    let publication = Publication { data: "b".into(), ..Publication::default() };
+    let (channel, options) = ("plain".into(), PublishOptions::default());
+    let publisher = node.attach();
+    let asked =
+        node.ask(publisher, |id| BrokerRequest::Publish { id, channel, publication, options });
+    assert!(matches!(asked, Ok(BrokerReply::Published(_))), "{asked:?}");
+    node.publish("room", "a").unwrap();
+    assert_eq!([node.wait_data(party), node.wait_data(party)], ["b", "a"]);
+}
+
+#[test]
+fn nothing_is_left_when_all_is_over() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    for index in 0..50 {
+        let channel = format!("room-{index}");
+        node.subscribe(party, &channel).unwrap();
+        let channel = channel.into();
+        node.broker.submit(party, BrokerRequest::AddPresence { channel, info: ann() });
     }
+    node.broker.detach(party);
+    let other = node.attach();
+    wait_until("nobody is left", || {
+        (0..50).all(|index| stats(&node, other, &format!("room-{index}")).num_clients == 0)
+    });
+    let channels = server.ask(&["PUBSUB", "CHANNELS", "*c:room-*"]);
+    assert_eq!(channels.list(), []);
+    for key in server.ask(&["KEYS", "*"]).list() {
+        let key = key.text();
+        assert!(key.ends_with("layout") || key.contains("meta:"), "{key} is left");
+        let left = server.ask(&["PTTL", key]).number();
+        assert!(left > 0, "{key} has no end");
+        assert!(key.ends_with("layout") || left <= 600_000, "{key} is kept for {left} ms");
+    }
+}
+
+#[test]
+fn what_was_submitted_before_the_end_is_still_done() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let mut other = Node::start(settings(&at(&server)));
+    let (party, watcher) = (node.attach(), other.attach());
+    node.broker.submit(party, BrokerRequest::AddPresence { channel: "room".into(), info: ann() });
+    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    node.broker.detach(party);
+    drop(node);
+    assert_eq!(stats(&other, watcher, "room"), PresenceStats::default());
+}
+
+#[test]
+fn a_key_that_is_not_ours_fails_what_needs_it_and_nothing_else() {
+    let server = RedisServer::start(&[]);
+    let node = Node::start(settings(&at(&server)));
+    node.publish("room", "a").unwrap();
+    let keys = server.ask(&["KEYS", "*stream:room"]);
+    let key = keys.list()[0].text();
+    server.ask(&["DEL", key]);
+    server.ask(&["SET", key, "x"]);
+    assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
+    assert!(node.broker.last_refusal().unwrap().contains("WRONGTYPE"));
+    assert_eq!(server.ask(&["GET", key]).text(), "x");
+    node.publish("other", "c").unwrap();
+    node.wait_ready();
 }

@@ -1,11 +1,26 @@
-//! The Redis broker against real Redis servers: the cases that every broker must pass, on one node and over two, what
-//! faults show, and why it refuses to start.
+//! The Redis broker on real servers: the cases that every broker must pass, and what happens when servers fail.
 //!
-//! Every test starts its own `redis-server` on a free port and ends it.
+//! Needs `redis-server` (Debian: `apt-get install redis-server redis-sentinel`).
 
-mod conformance;
-mod crowd;
+mod checker;
+mod cluster;
+mod entrance;
 mod faults;
+mod sentinel;
 mod server;
-mod start;
 mod world;
+
+use brokers::conformance;
+
+use crate::server::RedisServer;
+use crate::world::{RedisWorld, at, settings};
+
+#[test]
+fn passes_every_case_of_the_conformance_suite() {
+    let server = RedisServer::start(&[]);
+    let mut world = RedisWorld::new(settings(&at(&server)), vec![&server]);
+    for (name, case) in conformance::ALL {
+        println!("{name}");
+        case(&mut world);
+    }
+}

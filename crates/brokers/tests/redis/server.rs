@@ -1,98 +1,198 @@
-//! A real Redis server, for one test.
+//! Real servers for tests: each in a folder of its own, on a free port, ended with the test.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use brokers::redis::RedisOptions;
 use tempfile::TempDir;
 
-pub(crate) struct Server {
+/// A running redis-server.
+pub(crate) struct RedisServer {
+    child: Child,
+    folder: TempDir,
     pub(crate) port: u16,
-    store: TempDir,
     arguments: Vec<String>,
-    process: Mutex<Option<Child>>,
+    program: &'static str,
+    /// Where it can be asked without TLS.
+    pub(crate) plain_port: u16,
+    password: Option<String>,
 }
 
-impl Server {
-    /// Without a store on disk.
-    pub(crate) fn start() -> Server {
-        Server::with(&[])
+/// Time for a server to start or to do what is asked of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+impl RedisServer {
+    pub(crate) fn start(arguments: &[&str]) -> RedisServer {
+        RedisServer::start_program("redis-server", free_port(), arguments)
     }
 
-    /// One that has everything on disk before it answers.
-    pub(crate) fn durable() -> Server {
-        Server::with(&["--appendonly", "yes", "--appendfsync", "always"])
-    }
-
-    pub(crate) fn with(arguments: &[&str]) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        let store = TempDir::new().unwrap();
-        let server = Server { port, store, arguments, process: Mutex::default() };
-        server.run();
+    pub(crate) fn start_program(
+        program: &'static str,
+        port: u16,
+        arguments: &[&str],
+    ) -> RedisServer {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+        let password = arguments.iter().position(|word| word == "--requirepass");
+        let password = password.map(|index| arguments[index + 1].clone());
+        let child = spawn(program, folder.path(), port, &arguments);
+        let mut server =
+            RedisServer { child, folder, port, arguments, program, plain_port: port, password };
+        server.wait();
         server
     }
 
-    /// Starts it, again if it was ended, on the same port.
-    pub(crate) fn run(&self) {
-        let mut process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--dir"])
-            .arg(self.store.path())
-            .args(&self.arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("redis-server is missing: `apt-get install redis-server`");
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let is_ready = lines.any(|line| line.unwrap().contains("Ready to accept connections"));
-        assert!(is_ready, "redis-server ended");
-        // It must not wait for somebody to read what it says.
-        std::thread::spawn(move || lines.for_each(drop));
-        *self.process.lock().unwrap() = Some(process);
+    /// Kills it without warning.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
     }
 
-    /// As by `kill -9`.
-    pub(crate) fn kill(&self) {
-        if let Some(mut process) = self.process.lock().unwrap().take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
+    /// Starts it again on its port, with what its folder holds.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(self.program, self.folder.path(), self.port, &self.arguments);
+        self.wait();
+    }
+
+    /// Sends a signal such as `STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", signal, &id]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Asks it one thing, as text.
+    pub(crate) fn ask(&self, words: &[&str]) -> Answer {
+        self.try_ask(words).expect("the server answers")
+    }
+
+    fn wait(&mut self) {
+        wait_until("the server answers", || match self.try_ask(&["PING"]) {
+            Some(Answer::Text(text)) => text == "PONG" || text.starts_with("NOAUTH"),
+            _ => false,
+        });
+    }
+
+    fn try_ask(&self, words: &[&str]) -> Option<Answer> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.plain_port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let mut reader = BufReader::new(stream.try_clone().ok()?);
+        if let Some(password) = &self.password {
+            write(&mut stream, &["AUTH", password])?;
+            Answer::read(&mut reader)?;
         }
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        let id = self.process.lock().unwrap().as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    }
-
-    pub(crate) fn options(&self) -> RedisOptions {
-        RedisOptions {
-            address: format!("redis://127.0.0.1:{}", self.port),
-            ..RedisOptions::default()
-        }
-    }
-
-    /// Runs inline commands, without blanks in their words, and returns all that Redis answers.
-    pub(crate) fn command(&self, commands: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.write_all(format!("{commands}\r\nQUIT\r\n").as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.strip_suffix("+OK\r\n").unwrap().to_owned()
-    }
-
-    /// Lets time pass for every key: none is left without an end.
-    pub(crate) fn pass_ms(&self, ms: u64) {
-        let script = "\"for _, key in ipairs(redis.call('KEYS', '*')) do local left = \
-            redis.call('PTTL', key); assert(left >= 0, key); redis.call('PEXPIRE', key, \
-            math.max(left - ARGV[1], 0)) end return 'passed'\"";
-        let answer = self.command(&format!("EVAL {script} 0 {ms}"));
-        assert!(answer.contains("passed"), "{answer}");
+        write(&mut stream, words)?;
+        Answer::read(&mut reader)
     }
 }
 
-impl Drop for Server {
+impl Drop for RedisServer {
     fn drop(&mut self) {
-        self.kill();
+        // It may have been killed already.
+        let _dead = self.child.kill();
+        let _dead = self.child.wait();
+    }
+}
+
+/// What a server says in RESP2.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Answer {
+    Text(String),
+    Number(i64),
+    Null,
+    List(Vec<Answer>),
+}
+
+impl Answer {
+    fn read(reader: &mut impl std::io::BufRead) -> Option<Answer> {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let line = line.strip_suffix("\r\n")?;
+        let (kind, rest) = line.split_at_checked(1)?;
+        Some(match kind {
+            "+" | "-" => Answer::Text(rest.to_owned()),
+            ":" => Answer::Number(rest.parse().ok()?),
+            "$" | "*" if rest == "-1" => Answer::Null,
+            "$" => {
+                let mut text = vec![0; rest.parse::<usize>().ok()? + 2];
+                reader.read_exact(&mut text).ok()?;
+                text.truncate(text.len() - 2);
+                Answer::Text(String::from_utf8_lossy(&text).into_owned())
+            }
+            "*" => {
+                let count = rest.parse::<usize>().ok()?;
+                Answer::List((0..count).map(|_| Answer::read(reader)).collect::<Option<_>>()?)
+            }
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Answer::Text(text) => text,
+            other => panic!("{other:?} is no text"),
+        }
+    }
+
+    pub(crate) fn number(&self) -> i64 {
+        match self {
+            Answer::Number(number) => *number,
+            other => panic!("{other:?} is no number"),
+        }
+    }
+
+    pub(crate) fn list(&self) -> &[Answer] {
+        match self {
+            Answer::List(list) => list,
+            other => panic!("{other:?} is no list"),
+        }
+    }
+}
+
+fn write(stream: &mut TcpStream, words: &[&str]) -> Option<()> {
+    let mut out = format!("*{}\r\n", words.len());
+    for word in words {
+        out.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(out.as_bytes()).ok()
+}
+
+fn spawn(program: &str, folder: &Path, port: u16, arguments: &[String]) -> Child {
+    let mut command = Command::new(program);
+    if program == "redis-server" {
+        let port = port.to_string();
+        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", ""]);
+    }
+    let started = command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    started.unwrap_or_else(|error| {
+        panic!("{program} does not start ({error}); apt-get install redis-server redis-sentinel")
+    })
+}
+
+/// A port that nobody listens on now, and whose cluster port is free too.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        if port < 55_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Looks again and again at something outside of this process that cannot be awaited.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }

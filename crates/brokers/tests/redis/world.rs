@@ -1,28 +1,33 @@
-//! Parties on one or more nodes of one Redis server, as the cases see them.
+//! A node as tests see it: a broker on real servers, parties whose inboxes can be awaited.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brokers::conformance::World;
-use brokers::redis::RedisBroker;
-use brokers::{Broker, Inbox, Party};
-use engine::broker::{BrokerEvent, BrokerRequest};
+use brokers::redis::RedisSettings;
+use brokers::redis::settings::{Deployment, Login, Place};
+use brokers::{Broker, Health, Inbox, Party, RedisBroker};
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, PublishOptions,
+    RequestId,
+};
+use wire::protocol::{Publication, StreamPosition};
 
-use crate::server::Server;
+use crate::server::{PATIENCE, RedisServer, wait_until};
 
 #[derive(Default)]
 pub(crate) struct TestInbox {
-    events: Mutex<VecDeque<BrokerEvent>>,
-    has_come: Condvar,
+    events: Mutex<VecDeque<(Instant, BrokerEvent)>>,
+    has_more: Condvar,
     is_full: AtomicBool,
 }
 
 impl Inbox for TestInbox {
     fn deliver(&self, event: BrokerEvent) {
-        self.events.lock().unwrap().push_back(event);
-        self.has_come.notify_all();
+        self.events.lock().unwrap().push_back((Instant::now(), event));
+        self.has_more.notify_all();
     }
 
     fn is_full(&self) -> bool {
@@ -31,68 +36,235 @@ impl Inbox for TestInbox {
 }
 
 impl TestInbox {
-    pub(crate) fn next(&self, wait: Duration) -> Option<BrokerEvent> {
+    /// The next event that comes, and when it came.
+    pub(crate) fn wait(&self, limit: Duration) -> Option<(Instant, BrokerEvent)> {
         let events = self.events.lock().unwrap();
-        let waited = self.has_come.wait_timeout_while(events, wait, |events| events.is_empty());
-        waited.unwrap().0.pop_front()
+        let is_empty = |events: &mut VecDeque<(Instant, BrokerEvent)>| events.is_empty();
+        let (mut events, _) = self.has_more.wait_timeout_while(events, limit, is_empty).unwrap();
+        events.pop_front()
     }
 }
 
+/// A broker and its parties.
+pub(crate) struct Node {
+    pub(crate) broker: RedisBroker,
+    inboxes: HashMap<Party, Arc<TestInbox>>,
+    fence: Party,
+    next_id: AtomicU64,
+}
+
+static NODES: AtomicU64 = AtomicU64::new(0);
+
+/// Settings with short times; `address` as in a configuration.
+pub(crate) fn settings(addresses: &[String]) -> RedisSettings {
+    let place = Place::parse(addresses).expect("valid addresses");
+    let node = NODES.fetch_add(1, Ordering::SeqCst);
+    RedisSettings {
+        deployment: place.deployment,
+        login: place.login.unwrap_or_default(),
+        database: place.database.unwrap_or(0),
+        tls: None,
+        prefix: "test".to_owned(),
+        node: format!("n{}-{node}", std::process::id()),
+        seed: u64::from(std::process::id()) << 32 | node,
+        connect_timeout: Duration::from_secs(1),
+        io_timeout: Duration::from_secs(1),
+        presence_ttl: Duration::from_secs(60),
+    }
+}
+
+pub(crate) fn at(server: &RedisServer) -> Vec<String> {
+    vec![format!("redis://127.0.0.1:{}", server.port)]
+}
+
+impl Node {
+    /// A node that is ready.
+    pub(crate) fn start(settings: RedisSettings) -> Node {
+        let node = Node::start_anyhow(settings);
+        node.wait_ready();
+        node
+    }
+
+    pub(crate) fn start_anyhow(settings: RedisSettings) -> Node {
+        let broker = RedisBroker::start(settings).expect("a thread");
+        let inbox = Arc::new(TestInbox::default());
+        let fence = broker.attach(inbox.clone());
+        let inboxes = HashMap::from([(fence, inbox)]);
+        Node { broker, inboxes, fence, next_id: AtomicU64::new(1 << 40) }
+    }
+
+    pub(crate) fn wait_ready(&self) {
+        let mut last = Health::Ready;
+        wait_until("the broker is ready", || {
+            last = self.broker.health();
+            last == Health::Ready
+        });
+    }
+
+    /// Why it is not ready, once that is known.
+    pub(crate) fn wait_unready(&self, has: &str) -> String {
+        let mut found = String::new();
+        wait_until(has, || match self.broker.health() {
+            Health::Unready { reason, .. } if reason.contains(has) => {
+                found = reason;
+                true
+            }
+            _ => false,
+        });
+        found
+    }
+
+    pub(crate) fn attach(&mut self) -> Party {
+        let inbox = Arc::new(TestInbox::default());
+        let party = self.broker.attach(inbox.clone());
+        self.inboxes.insert(party, inbox);
+        party
+    }
+
+    pub(crate) fn inbox(&self, party: Party) -> &TestInbox {
+        &self.inboxes[&party]
+    }
+
+    /// Asks and waits for the answer; other events of the party are dropped.
+    pub(crate) fn ask(
+        &self,
+        party: Party,
+        request: impl FnOnce(RequestId) -> BrokerRequest,
+    ) -> Result<BrokerReply, BrokerError> {
+        let id = RequestId(self.next_id.fetch_add(1, Ordering::SeqCst));
+        self.broker.submit(party, request(id));
+        loop {
+            let (_, event) = self.inbox(party).wait(PATIENCE).expect("every question is answered");
+            if let BrokerEvent::Reply { id: answered, result } = event
+                && answered == id
+            {
+                return result;
+            }
+        }
+    }
+
+    pub(crate) fn subscribe(
+        &self,
+        party: Party,
+        channel: &str,
+    ) -> Result<JoinedStream, BrokerError> {
+        let channel: Arc<str> = channel.into();
+        let read = JoinRead::Position { meta_ttl_ms: 600_000 };
+        match self.ask(party, |id| BrokerRequest::Subscribe { id, channel, read })? {
+            BrokerReply::Subscribed(stream) => Ok(stream),
+            other => panic!("subscribe answered {other:?}"),
+        }
+    }
+
+    /// Publishes as a party that hears nothing.
+    pub(crate) fn publish(&self, channel: &str, data: &str) -> Result<StreamPosition, BrokerError> {
+        match self.ask(self.fence, |id| publish(id, channel, data))? {
+            BrokerReply::Published(position) => Ok(position),
+            other => panic!("publish answered {other:?}"),
+        }
+    }
+
+    /// The next position that is told unasked, and when.
+    pub(crate) fn wait_position(&self, party: Party) -> (Instant, StreamPosition) {
+        loop {
+            let (at, event) = self.inbox(party).wait(PATIENCE).expect("a position is told");
+            if let BrokerEvent::Position { top, .. } = event {
+                return (at, top);
+            }
+        }
+    }
+
+    /// The next publication.
+    pub(crate) fn wait_data(&self, party: Party) -> String {
+        loop {
+            let (_, event) = self.inbox(party).wait(PATIENCE).expect("a publication comes");
+            if let BrokerEvent::Publication { publication, .. } = event {
+                return String::from_utf8_lossy(&publication.data).into_owned();
+            }
+        }
+    }
+
+    /// Returns when everything that was submitted, and everything that was published before, has been delivered.
+    fn settle(&self) {
+        for index in 0..64 {
+            let channel: Arc<str> = format!("fence-{index}").into();
+            let read = JoinRead::Nothing;
+            let ask = |id| BrokerRequest::Subscribe { id, channel, read };
+            self.ask(self.fence, ask).expect("the fence holds");
+        }
+    }
+}
+
+pub(crate) fn publish(id: RequestId, channel: &str, data: &str) -> BrokerRequest {
+    BrokerRequest::Publish {
+        id,
+        channel: channel.into(),
+        publication: Publication { data: data.to_owned().into(), ..Publication::default() },
+        options: PublishOptions {
+            history_size: 1000,
+            history_ttl_ms: 60_000,
+            history_meta_ttl_ms: 600_000,
+            ..PublishOptions::default()
+        },
+    }
+}
+
+/// The world of the conformance suite: one node on these servers.
 pub(crate) struct RedisWorld<'s> {
-    server: &'s Server,
-    pub(crate) nodes: Vec<RedisBroker>,
-    parties: HashMap<Party, (usize, Party, Arc<TestInbox>)>,
-    next_party: u32,
-    next_channel: u32,
+    node: Node,
+    servers: Vec<&'s RedisServer>,
+    channels: u32,
 }
 
-impl RedisWorld<'_> {
-    pub(crate) fn new(server: &Server, nodes: usize) -> RedisWorld<'_> {
-        let start = |index| RedisBroker::start(server.options(), &format!("n {index}-")).unwrap();
-        let nodes = (0..nodes).map(start).collect();
-        RedisWorld { server, nodes, parties: HashMap::new(), next_party: 0, next_channel: 0 }
-    }
-
-    pub(crate) fn next_within(&mut self, party: Party, wait: Duration) -> Option<BrokerEvent> {
-        self.parties[&party].2.next(wait)
+impl<'s> RedisWorld<'s> {
+    pub(crate) fn new(settings: RedisSettings, servers: Vec<&'s RedisServer>) -> RedisWorld<'s> {
+        assert_ne!(settings.deployment, Deployment::Servers(Vec::new()));
+        assert_eq!(Login::default().user, "");
+        RedisWorld { node: Node::start(settings), servers, channels: 0 }
     }
 }
 
 impl World for RedisWorld<'_> {
     fn attach(&mut self) -> Party {
-        let named = Party(self.next_party);
-        let node = self.next_party as usize % self.nodes.len();
-        self.next_party += 1;
-        let inbox = Arc::new(TestInbox::default());
-        let party = self.nodes[node].attach(inbox.clone());
-        self.parties.insert(named, (node, party, inbox));
-        named
+        self.node.attach()
     }
 
     fn submit(&mut self, party: Party, request: BrokerRequest) {
-        let (node, party, _) = &self.parties[&party];
-        self.nodes[*node].submit(*party, request);
+        self.node.broker.submit(party, request);
     }
 
     fn next_event(&mut self, party: Party) -> Option<BrokerEvent> {
-        self.next_within(party, Duration::from_millis(500))
+        if let Some((_, event)) = self.node.inbox(party).wait(Duration::ZERO) {
+            return Some(event);
+        }
+        self.node.settle();
+        self.node.inbox(party).wait(Duration::ZERO).map(|(_, event)| event)
     }
 
     fn detach(&mut self, party: Party) {
-        let (node, party, _) = &self.parties[&party];
-        self.nodes[*node].detach(*party);
+        self.node.broker.detach(party);
     }
 
     fn set_full(&mut self, party: Party, is_full: bool) {
-        self.parties[&party].2.is_full.store(is_full, Ordering::SeqCst);
+        self.node.inbox(party).is_full.store(is_full, Ordering::SeqCst);
     }
 
+    /// Makes every key so much older.
     fn pass_ms(&mut self, ms: u64) {
-        self.server.pass_ms(ms);
+        self.node.settle();
+        for server in &self.servers {
+            for key in server.ask(&["KEYS", "*"]).list() {
+                let key = key.text();
+                let left = server.ask(&["PTTL", key]).number();
+                assert!(left > 0, "{key} has no end");
+                let left = left - i64::try_from(ms).unwrap();
+                server.ask(&["PEXPIRE", key, &left.to_string()]);
+            }
+        }
     }
 
     fn fresh_channel(&mut self) -> Arc<str> {
-        self.next_channel += 1;
-        format!("room.{}}} {{*", self.next_channel).into()
+        self.channels += 1;
+        format!("channel-{}", self.channels).into()
     }
 }

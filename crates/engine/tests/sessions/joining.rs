@@ -2,6 +2,7 @@
 
 use engine::broker::{BrokerEvent, Order};
 use expect_test::{Expect, expect};
+use wire::protocol::StreamPosition;
 
 use crate::world::{World, claims, rules, subscribed_to};
 
@@ -142,6 +143,31 @@ fn a_loss_that_nothing_follows_is_found_by_the_check() {
     world.lose().unwrap();
     let heard = world.live(&[key], 60);
     assert!(heard.iter().any(|line| line.contains(r#""code":2500"#)), "not noticed in a minute");
+}
+
+#[test]
+fn a_position_told_unasked_shows_a_loss_at_once_and_only_a_loss() {
+    let mut world = World::new();
+    let key = world.anonymous();
+    world.says(key, JOIN);
+    world.settle();
+    world.publish("kept:x", 1);
+    world.settle();
+    world.hears(key);
+    let told = |world: &mut World, epoch: &str, offset| {
+        let top = StreamPosition { offset, epoch: epoch.to_owned() };
+        world.happens(BrokerEvent::Position { channel: "kept:x".into(), top });
+        world.hears(key)
+    };
+    assert_eq!(told(&mut world, "epoch0", 1), [""; 0], "nothing is missing");
+    let heard = told(&mut world, "epoch0", 2);
+    assert!(heard[0].contains(r#""unsubscribe":{"code":2500"#), "{heard:?}");
+    world.says(key, JOIN);
+    world.settle();
+    world.hears(key);
+    let heard = told(&mut world, "another", 0);
+    assert!(heard[0].contains(r#""unsubscribe":{"code":2500"#), "{heard:?}");
+    assert_eq!(told(&mut world, "a third", 9), [""; 0], "nobody holds a position any more");
 }
 
 #[test]

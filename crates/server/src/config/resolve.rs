@@ -3,22 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokers::nats::{JetStreamOptions, NatsOptions, NatsTls};
-use brokers::redis::RedisOptions;
 use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
 use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
 use super::duration::parse_ms;
+use super::engine::resolve_engine;
 use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
 use super::namespaces::{demo_namespace, resolve_channels};
 use super::pem::read_pem;
 use super::places::{check_loopback, check_paths};
 use super::source::{Found, all_keys};
 use super::{
-    AdmissionSettings, Api, BrokerChoice, Config, Development, ErrorMode, HttpServer, Log,
-    LogFormat, LogLevel, OriginPolicy, Shutdown, Tls, TokenSettings, WebSocket,
+    AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
+    OriginPolicy, Shutdown, Tls, TokenSettings, WebSocket,
 };
 
 /// Typed look-ups by path, with the defaults of the table.
@@ -108,9 +107,10 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     let client = resolve_client(&values, &channels, &mut mistakes);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let shutdown = resolve_shutdown(&values, &mut mistakes);
-    let broker = resolve_broker(&values, &channels);
+    let engine = resolve_engine(&values, &channels, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, version }),
+        engine,
         http: resolve_http(&values, port, &mut mistakes),
         websocket: resolve_websocket(&values, &mut mistakes),
         admission: resolve_admission(&values, development.is_some().then_some(port), &mut mistakes),
@@ -128,7 +128,6 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
         workers: values.count("server.workers"),
         demo: values.flag("demo.enabled"),
         node_name: values.text("node.name"),
-        broker,
     };
     check_paths(&config, &mut mistakes);
     if development.is_some() {
@@ -260,40 +259,6 @@ fn resolve_shutdown(values: &Values<'_>, mistakes: &mut Complaints) -> Shutdown 
         mistakes.push(("shutdown.drain_window".to_owned(), text));
     }
     shutdown
-}
-
-fn resolve_broker(values: &Values<'_>, channels: &ChannelRules) -> BrokerChoice {
-    if !values.flag("broker.enabled") || values.text("broker.type") == "memory" {
-        return BrokerChoice::Memory;
-    }
-    if values.text("broker.type") == "redis" {
-        return BrokerChoice::Redis(RedisOptions {
-            address: values.text("broker.redis.address"),
-            prefix: values.text("broker.redis.prefix"),
-            connect_timeout_ms: values.ms("broker.redis.connect_timeout"),
-        });
-    }
-    let all = || channels.namespaces.values().chain([&channels.without_namespace]);
-    let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);
-    let meta_ttl_ms_max = all().map(|namespace| namespace.history_meta_ttl_ms).max().unwrap_or(0);
-    // Without history and presence a NATS without JetStream is enough.
-    let needs_jetstream = history_size_max > 0 || all().any(|namespace| namespace.presence);
-    let authorities = values.text("broker.nats.tls.server_ca_pem_file");
-    BrokerChoice::Nats(NatsOptions {
-        url: values.text("broker.nats.url"),
-        prefix: values.text("broker.nats.prefix"),
-        dial_timeout_ms: values.ms("broker.nats.dial_timeout"),
-        tls: NatsTls {
-            enabled: values.flag("broker.nats.tls.enabled"),
-            server_ca_pem_file: (!authorities.is_empty()).then(|| authorities.into()),
-            client_pem_files: None,
-        },
-        jetstream: needs_jetstream.then(|| JetStreamOptions {
-            replicas: u32::try_from(values.count("broker.nats.jetstream.replicas")).unwrap_or(1),
-            history_size_max,
-            history_meta_ttl_ms_max: meta_ttl_ms_max,
-        }),
-    })
 }
 
 fn resolve_client(

@@ -82,6 +82,8 @@ fn every_mistake_is_told_at_once_with_its_key() {
         hmac_secret_key = 5
         [engine]
         type = "redis"
+        [engine.redis]
+        address = ["http://127.0.0.1"]
         [channel.without_namespace]
         history_size = 10
         force_recovery_mode = "steam"
@@ -106,7 +108,6 @@ fn every_mistake_is_told_at_once_with_its_key() {
           client.insecure: expected true or false, not "yes"
           client.ping_interval: expected a time such as "10s", "1m30s" or "250ms", not 25; for seconds write "25s"
           client.token.hmac_secret_key: expected a text
-          engine.type: is not available in this version; leave it out
           http_server.port: expected a whole number from 0 to 65535, not 70000
           http_server.prot: there is no such key; did you mean port?
           channel.without_namespace.history_ttl: is needed when history_size is set
@@ -116,6 +117,7 @@ fn every_mistake_is_told_at_once_with_its_key() {
         error: unclosed group
           channel.namespaces[1].name: expected at least two letters, digits, '-', '_' or '.'
           channel.namespaces[2].name: "chat" is there twice
+          engine.redis.address: must begin with redis://, rediss://, redis+cluster:// or redis+sentinel://, or be host:port
           prometheus.handler_prefix: expected a path such as "/metrics", not "metrics""#]]
     .assert_eq(&mistakes.to_string());
 }
@@ -227,7 +229,7 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
             "admin": {"password": "p", "enabled": true},
             "broker": {"enabled": true, "type": "postgres", "nats": {"raw_mode": {"enabled": true}}},
             "consumers": [{"name": "k", "enabled": true, "type": "kafka"}],
-            "engine": {"type": "redis", "redis": {"address": "redis://localhost"}},
+            "engine": {"type": "redis", "redis": {"cluster_address": ["redis://localhost"]}},
             "proxies": [{"name": "backend", "endpoint": "x"}],
             "rpc": {"without_namespace": {"proxy_enabled": true}},
             "channel": {"without_namespace": {"subscribe_proxy_enabled": true}}
@@ -237,18 +239,19 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
     let source = Source { file, allow_unknown_keys: true, ..Source::default() };
     let mistakes = load(&source).unwrap_err();
     expect![[r#"
-        11 mistakes in the configuration:
+        12 mistakes in the configuration:
           admin.enabled: is not available in this version; leave it out
           broker.nats.raw_mode.enabled: is not available in this version; leave it out
-          broker.type: expected one of "memory", "redis", "nats", not "postgres"
+          broker.type: expected one of "memory", "nats", not "postgres"
           channel.without_namespace.subscribe_proxy_enabled: is not available in this version; leave it out
           client.proxy.connect.enabled: is not available in this version; leave it out
           consumers: is not available in this version; leave it out
-          engine.type: is not available in this version; leave it out
+          engine.redis.cluster_address: is not available in this version; leave it out
           http_server.tls.client_ca_pem: is not available in this version; leave it out
           http_server.tls_external: is not available in this version; leave it out
           proxies: is not available in this version; leave it out
-          rpc.without_namespace.proxy_enabled: is not available in this version; leave it out"#]]
+          rpc.without_namespace.proxy_enabled: is not available in this version; leave it out
+          engine.redis.address: is needed, such as "redis://127.0.0.1:6379""#]]
     .assert_eq(&mistakes.to_string());
 }
 
@@ -351,4 +354,32 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
 fn the_reference_is_the_page_of_the_documentation() {
     // UPDATE_EXPECT=1 writes the page anew.
     expect_test::expect_file!["../../../../docs/configuration.md"].assert_eq(&reference());
+}
+
+#[test]
+fn redis_is_told_where_it_is_and_by_which_name() {
+    let redis = |lines: &str| {
+        let text = format!("[engine]\ntype = \"redis\"\n[engine.redis]\n{lines}\n");
+        load_text(".toml", &text).map(|(config, _)| match config.engine {
+            Engine::Redis(redis) => redis.settings("node".to_owned(), 7),
+            Engine::Memory | Engine::Nats(_) => panic!("no Redis"),
+        })
+    };
+    let settings = redis("address = [\"redis://ann:p@h:1/2\"]\nio_timeout = \"1s\"").unwrap();
+    assert_eq!((&*settings.login.user, settings.database), ("ann", 2));
+    assert_eq!((&*settings.prefix, settings.io_timeout.as_millis()), ("tidings", 1000));
+    assert!(settings.tls.is_none());
+    let settings = redis("address = [\"rediss://h\"]\npassword = \"p\"\ndb = 3").unwrap();
+    assert_eq!((&*settings.login.password, settings.database), ("p", 3));
+    assert!(settings.tls.is_some());
+    for (lines, place) in [
+        ("", "engine.redis.address: is needed"),
+        ("address = [\"redis+cluster://h\"]\ndb = 1", "engine.redis.db"),
+        ("address = [\"h\"]\nprefix = \"{x}\"", "engine.redis.prefix"),
+        ("address = [\"h\"]\nio_timeout = \"1ms\"", "engine.redis.io_timeout"),
+        ("address = [\"rediss://h\"]\n[engine.redis.tls]\nserver_ca_pem = \"/x\"", "server_ca_pem"),
+    ] {
+        let mistakes = redis(lines).unwrap_err().to_string();
+        assert!(mistakes.contains(place), "{mistakes}");
+    }
 }

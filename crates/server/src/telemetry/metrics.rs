@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::PoisonError;
 
+use brokers::{Broker, Health};
 use engine::counters::{CommandKind, Counters};
 
 use super::{CloseCounts, HttpCounts};
@@ -48,6 +49,8 @@ const fn metric(
 pub const METRICS: &[Metric] = &[
     metric("tidings_build_info", Gauge, &["version"], "Always 1; says which version runs."),
     metric("tidings_uptime_seconds", Gauge, &[], "Time since the server started."),
+    metric("tidings_broker_ready", Gauge, &[], "1 while the broker works, 0 while it does not."),
+    metric("tidings_broker_lag_microseconds", Gauge, &[], "Time that a publication of this node took last through the broker and back; 0 in memory."),
     metric("tidings_workers", Gauge, &[], "Worker threads."),
     metric("tidings_connections", Gauge, &[], "WebSocket connections now."),
     metric("tidings_users", Gauge, &[], "Different users with a connection now; all anonymous ones are one."),
@@ -119,10 +122,18 @@ impl Totals {
 
 /// The page that Prometheus reads.
 #[must_use]
-pub fn render(totals: &Totals, http: &HttpCounts, uptime_seconds: u64) -> String {
+pub fn render(
+    totals: &Totals,
+    http: &HttpCounts,
+    broker: &dyn Broker,
+    uptime_seconds: u64,
+) -> String {
     let mut page = Page::default();
     page.labelled("tidings_build_info", &[env!("CARGO_PKG_VERSION")], 1);
     page.plain("tidings_uptime_seconds", uptime_seconds);
+    page.plain("tidings_broker_ready", u64::from(broker.health() == Health::Ready));
+    let lag_us = u64::try_from(broker.lag().as_micros()).unwrap_or(u64::MAX);
+    page.plain("tidings_broker_lag_microseconds", lag_us);
     page.plain("tidings_workers", totals.workers as u64);
     page.plain("tidings_connections", totals.connections as u64);
     page.plain("tidings_users", totals.users() as u64);
@@ -249,7 +260,9 @@ mod tests {
         let mut closes = CloseCounts::default();
         closes.count(3001);
         totals.add(Report { closes, ..Report::default() });
-        let page = render(&totals, &http, 1);
+        let clock = std::sync::Arc::new(crate::clock::Clock::start());
+        let broker = brokers::MemoryBroker::new(clock, "e".to_owned());
+        let page = render(&totals, &http, &broker, 1);
         let seen: Vec<&str> = page
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))

@@ -8,6 +8,7 @@ mod ends;
 mod frames;
 mod handshake;
 mod limits;
+mod redis;
 mod stop;
 mod support;
 mod tls;

@@ -6,7 +6,7 @@ mod field;
 mod read;
 mod write;
 
-use super::{Command, DecodeError, Reply};
+use super::{ClientInfo, Command, DecodeError, Publication, Reply};
 use crate::limits::COMMANDS_PER_MESSAGE_MAX;
 use field::Reader;
 
@@ -34,6 +34,32 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
 /// Appends a reply behind its length.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     field::delimited(out, |out| write::reply(reply, out));
+}
+
+/// Appends a publication as it is, without a length.
+pub fn encode_publication(publication: &Publication, out: &mut Vec<u8>) {
+    write::publication(publication, out);
+}
+
+/// Reads what [`encode_publication`] wrote.
+///
+/// # Errors
+/// [`DecodeError`] when it is no publication.
+pub fn decode_publication(bytes: &[u8]) -> Result<Publication, DecodeError> {
+    read::publication(Reader::new(bytes))
+}
+
+/// Appends who a client is, without a length.
+pub fn encode_client_info(info: &ClientInfo, out: &mut Vec<u8>) {
+    write::client_info(info, out);
+}
+
+/// Reads what [`encode_client_info`] wrote.
+///
+/// # Errors
+/// [`DecodeError`] when it is no client.
+pub fn decode_client_info(bytes: &[u8]) -> Result<ClientInfo, DecodeError> {
+    read::client_info(Reader::new(bytes))
 }
 
 fn decode_delimited<T>(

@@ -327,7 +327,7 @@ fn member(reader: Reader<'_>) -> Read<ClientInfo> {
     })
 }
 
-fn client_info(reader: Reader<'_>) -> Read<ClientInfo> {
+pub(super) fn client_info(reader: Reader<'_>) -> Read<ClientInfo> {
     fields(reader, |info: &mut ClientInfo, number, field| {
         match number {
             1 => info.user = field.string()?,
@@ -340,7 +340,7 @@ fn client_info(reader: Reader<'_>) -> Read<ClientInfo> {
     })
 }
 
-fn publication(reader: Reader<'_>) -> Read<Publication> {
+pub(super) fn publication(reader: Reader<'_>) -> Read<Publication> {
     fields(reader, |publication: &mut Publication, number, field| {
         match number {
             4 => publication.data = field.bytes()?,

@@ -92,7 +92,7 @@ fn push(push: &Push, out: &mut Vec<u8>) {
     }
 }
 
-fn publication(publication: &Publication, out: &mut Vec<u8>) {
+pub(super) fn publication(publication: &Publication, out: &mut Vec<u8>) {
     bytes(out, 4, &publication.data);
     if let Some(info) = &publication.info {
         message(out, 5, |out| client_info(info, out));
@@ -111,7 +111,7 @@ fn pairs(out: &mut Vec<u8>, field: u32, pairs: &[(String, String)]) {
     }
 }
 
-fn client_info(info: &ClientInfo, out: &mut Vec<u8>) {
+pub(super) fn client_info(info: &ClientInfo, out: &mut Vec<u8>) {
     bytes(out, 1, info.user.as_bytes());
     bytes(out, 2, info.client.as_bytes());
     bytes(out, 3, &info.conn_info);

@@ -1,0 +1,85 @@
+//! From what Redis answers to answers of the broker.
+//!
+//! Invariant: an answer of another shape than our scripts give is never taken for one; it counts as none.
+
+use std::sync::Arc;
+
+use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream};
+use wire::protocol::protobuf::{decode_client_info, decode_publication};
+use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, StreamPosition};
+
+use super::resp::Frame;
+
+/// The answer to a request.
+pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply, BrokerError> {
+    let reply = match request {
+        BrokerRequest::Subscribe { read, .. } if *read == JoinRead::Nothing => {
+            Some(BrokerReply::Subscribed(JoinedStream::default()))
+        }
+        BrokerRequest::Subscribe { .. } => part(frame).map(|part| {
+            // A position of another epoch finds nothing behind it.
+            let Part { top, publications, .. } = part;
+            BrokerReply::Subscribed(JoinedStream { top, publications })
+        }),
+        BrokerRequest::History { .. } => match part(frame) {
+            Some(part) if !part.is_of_epoch => return Err(BrokerError::UnrecoverablePosition),
+            Some(Part { top: StreamPosition { offset, epoch }, publications, .. }) => {
+                Some(BrokerReply::History(HistoryResult { publications, epoch, offset }))
+            }
+            None => None,
+        },
+        BrokerRequest::Publish { .. } => published(frame).map(BrokerReply::Published),
+        BrokerRequest::Presence { .. } => clients(frame).map(BrokerReply::Presence),
+        BrokerRequest::PresenceStats { .. } => stats(frame).map(BrokerReply::PresenceStats),
+        BrokerRequest::RemoveHistory { .. } => Some(BrokerReply::HistoryRemoved),
+        _ => None,
+    };
+    reply.ok_or(BrokerError::Unavailable)
+}
+
+/// A stream's position as the script that reads it says it.
+pub(super) fn position(frame: &Frame) -> Option<StreamPosition> {
+    part(frame).map(|part| part.top)
+}
+
+struct Part {
+    top: StreamPosition,
+    is_of_epoch: bool,
+    publications: Vec<Arc<Publication>>,
+}
+
+fn part(frame: &Frame) -> Option<Part> {
+    let [epoch, offset, is_of_epoch, entries] = frame.list()? else { return None };
+    let top = StreamPosition { offset: offset.u64()?, epoch: epoch.str()?.to_owned() };
+    let publications = entries.list()?.iter().map(publication).collect::<Option<_>>()?;
+    Some(Part { top, is_of_epoch: is_of_epoch.u64()? == 1, publications })
+}
+
+/// An entry of a stream: its id is the offset, its fields are its end and the publication.
+fn publication(entry: &Frame) -> Option<Arc<Publication>> {
+    let [id, fields] = entry.list()? else { return None };
+    let [_, _, _, payload] = fields.list()? else { return None };
+    let offset = id.str()?.split_once('-')?.0.parse().ok()?;
+    let publication = decode_publication(payload.text()?).ok()?;
+    Some(Arc::new(Publication { offset, ..publication }))
+}
+
+/// A script says where; the bare command says how many heard it.
+fn published(frame: &Frame) -> Option<StreamPosition> {
+    if matches!(frame, Frame::Integer(_)) {
+        return Some(StreamPosition::default());
+    }
+    let [offset, epoch] = frame.list()? else { return None };
+    Some(StreamPosition { offset: offset.u64()?, epoch: epoch.str()?.to_owned() })
+}
+
+fn clients(frame: &Frame) -> Option<Vec<Arc<ClientInfo>>> {
+    let infos = frame.list()?.iter();
+    infos.map(|info| decode_client_info(info.text()?).ok().map(Arc::new)).collect()
+}
+
+fn stats(frame: &Frame) -> Option<PresenceStats> {
+    let [clients, users] = frame.list()? else { return None };
+    let count = |frame: &Frame| Some(u32::try_from(frame.u64()?).unwrap_or(u32::MAX));
+    Some(PresenceStats { num_clients: count(clients)?, num_users: count(users)? })
+}

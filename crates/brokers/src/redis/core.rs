@@ -1,0 +1,810 @@
+//! The state of the broker, without a socket: what goes to which server, and what is done when servers come and go.
+//!
+//! Everything about a channel goes to its partition's server over one connection, in the order in which it was submitted;
+//! with RESP3, publications and answers come back in one stream. So an answer stands behind what precedes it by itself.
+//! Invariants: every question ends once, with an answer or as unavailable; what was sent and has an unknown outcome is
+//! never sent again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, RequestId};
+use engine::random::Random;
+use tokio::sync::mpsc;
+
+use super::answer;
+use super::command::{self, Commander, Place};
+use super::connection::{SlotRange, Target, backoff};
+use super::keys::{HeardName, Keys, shard};
+use super::link::{Asked, Condition, Ear, Link, Purpose, Sent, Up};
+use super::listeners::Listeners;
+use super::partition::{Moving, Partition};
+use super::payload::{self, Payload};
+use super::presence::Present;
+use super::resp::{Frame, encode};
+use super::scripts::{self, Digests};
+use super::settings::{Address, Deployment, RedisSettings};
+use super::shared::Shared;
+use super::topology::Topology;
+use super::trouble::Trouble;
+use crate::Party;
+use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
+
+/// Names a server for as long as the broker knows it.
+pub(super) type LinkId = u32;
+
+/// What parties want.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request is the usual job, and a box would cost it an allocation"
+)]
+pub(super) enum Job {
+    /// Something of the broker.
+    Request { party: Party, request: BrokerRequest },
+    /// To be forgotten.
+    Detach { party: Party },
+}
+
+/// What connections say.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Of one connection.
+    Link(Line, LinkEvent),
+    /// Who answers for which slots of the cluster.
+    Slots(Result<Vec<SlotRange>, Trouble>),
+}
+
+/// One connection to one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Line {
+    pub(super) link: LinkId,
+    pub(super) attempt: u32,
+}
+
+/// What one connection says.
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    Up(Box<Opened>),
+    Frames(Vec<Frame>),
+    Down(Trouble),
+}
+
+/// A connection that may be used.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) address: Address,
+    pub(super) digests: Digests,
+    /// Changes whenever the server starts or becomes a master: what it had before may have lost its end.
+    pub(super) life: String,
+    /// Whether channels belong to slots: a cluster from version 7 on.
+    pub(super) has_shards: bool,
+    pub(super) sender: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Connect after this time.
+    Connect { line: Line, target: Target, after: Duration },
+    /// Give up the connection, or trying to.
+    Close { line: Line },
+    /// Ask one of these who answers for which slots.
+    AskSlots { members: Vec<Address> },
+}
+
+/// See the module.
+pub(super) struct Core {
+    shared: Arc<Shared>,
+    keys: Keys,
+    random: Random,
+    commander: Commander,
+    io_timeout: Duration,
+    shards: usize,
+    /// Of a cluster.
+    topology: Option<Topology>,
+    links: HashMap<LinkId, Link>,
+    next_link: LinkId,
+    partitions: Vec<Partition>,
+    listeners: Listeners,
+    present: Present,
+    orders: VecDeque<Order>,
+    next_tick: Instant,
+    /// The partition whose presence is renewed next.
+    next_renewal: usize,
+}
+
+/// Time between two looks at what is overdue.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How often presence is renewed within its time.
+const RENEWALS_PER_TTL: u64 = 3;
+
+impl Core {
+    pub(super) fn new(now: Instant, settings: &RedisSettings, shared: Arc<Shared>) -> Core {
+        let (shards, topology) = match &settings.deployment {
+            Deployment::Servers(servers) => (servers.len(), None),
+            Deployment::Cluster(seeds) => (1, Some(Topology::new(seeds.clone()))),
+        };
+        let count = shards * PARTITIONS;
+        let presence_ttl_ms = u64::try_from(settings.presence_ttl.as_millis()).unwrap_or(u64::MAX);
+        let mut core = Core {
+            shared,
+            keys: Keys::new(&settings.prefix, &settings.node),
+            random: Random::new(settings.seed),
+            commander: Commander { node: settings.node.clone(), presence_ttl_ms },
+            io_timeout: settings.io_timeout,
+            shards,
+            topology,
+            links: HashMap::new(),
+            next_link: 0,
+            partitions: std::iter::repeat_with(Partition::default).take(count).collect(),
+            listeners: Listeners::new(count),
+            present: Present::new(count),
+            orders: VecDeque::new(),
+            next_tick: now,
+            next_renewal: 0,
+        };
+        if let Deployment::Servers(servers) = &settings.deployment {
+            for (index, server) in servers.iter().enumerate() {
+                let link = core.add_link(Target::Server(server.clone()));
+                for partition in &mut core.partitions[index * PARTITIONS..][..PARTITIONS] {
+                    (partition.link, partition.target) = (Some(link), Some(link));
+                }
+            }
+        }
+        core
+    }
+
+    /// A party wants something.
+    pub(super) fn handle_job(&mut self, now: Instant, job: Job) {
+        match job {
+            Job::Request { party, request } => {
+                let deadline = now + self.io_timeout;
+                self.accept(now, Asked { party, request, deadline });
+            }
+            Job::Detach { party } => self.detach(now, party),
+        }
+    }
+
+    /// A connection has something to say.
+    pub(super) fn handle_event(&mut self, now: Instant, event: Event) {
+        let (line, event) = match event {
+            Event::Link(line, event) => (line, event),
+            Event::Slots(slots) => return self.handle_slots(now, slots),
+        };
+        // An earlier connection has nothing to say any more.
+        if self.links.get(&line.link).is_none_or(|link| link.attempt != line.attempt) {
+            return;
+        }
+        match event {
+            LinkEvent::Up(opened) => {
+                self.handle_up(now, line.link, *opened);
+                self.shared.set_trouble(self.trouble());
+            }
+            LinkEvent::Frames(frames) => {
+                for frame in frames {
+                    if self.handle_frame(now, line.link, frame).is_err() {
+                        return self.give_up(line.link);
+                    }
+                }
+            }
+            LinkEvent::Down(trouble) => {
+                self.handle_down(line.link, trouble);
+                self.shared.set_trouble(self.trouble());
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + TICK;
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            self.check_link(now, link);
+        }
+        for partition in 0..self.partitions.len() {
+            self.go_on(now, partition);
+        }
+        self.renew(now);
+        self.ask_slots(now);
+        self.shared.set_trouble(self.trouble());
+    }
+
+    /// When [`Core::handle_timeout`] has something to do.
+    pub(super) fn next_timeout(&self) -> Instant {
+        self.next_tick
+    }
+
+    /// Whether no answer is waited for.
+    pub(super) fn is_idle(&self) -> bool {
+        let mut up = self.links.values().filter_map(|link| link.up.as_ref());
+        up.all(|up| up.head().is_none())
+    }
+
+    /// What was written leaves, in one piece for each server.
+    pub(super) fn flush(&mut self) {
+        for link in self.links.values_mut() {
+            if let Some(up) = &mut link.up
+                && !up.out.is_empty()
+            {
+                // A connection that is gone says so itself.
+                let _gone = up.opened.sender.send(std::mem::take(&mut up.out));
+            }
+        }
+    }
+
+    /// The next thing for the driver to do.
+    pub(super) fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    fn route(&self, channel: &str) -> usize {
+        let shard = if self.shards > 1 { shard(channel, self.shards) } else { 0 };
+        shard * PARTITIONS + Keys::partition(channel)
+    }
+
+    /// Notes what must be known here whatever happens, and sends or holds the rest.
+    fn accept(&mut self, now: Instant, asked: Asked) {
+        let partition = command::channel(&asked.request).map_or(0, |channel| self.route(channel));
+        match &asked.request {
+            BrokerRequest::Subscribe { channel, read, .. } => {
+                let Some(inbox) = self.shared.inbox(asked.party) else { return };
+                let ear = (asked.party, inbox);
+                let meta_ttl_ms = command::meta_ttl_ms(read);
+                if self.listeners.add(partition, channel, ear, meta_ttl_ms) {
+                    self.listen(now, partition, std::slice::from_ref(channel), Ear::Open);
+                }
+            }
+            BrokerRequest::Unsubscribe { channel } => {
+                if self.listeners.remove(partition, channel, asked.party) {
+                    self.listen(now, partition, std::slice::from_ref(channel), Ear::Close);
+                }
+                return;
+            }
+            BrokerRequest::AddPresence { channel, info } => {
+                self.present.add(partition, channel, info.clone(), asked.party);
+            }
+            BrokerRequest::RemovePresence { channel, client } => {
+                self.present.remove(partition, channel, &client.client);
+            }
+            BrokerRequest::Publish { id, channel, .. }
+                if self.listeners.is_full(partition, channel) =>
+            {
+                return self.reply(asked.party, *id, Err(BrokerError::Overloaded));
+            }
+            _ => {}
+        }
+        match &mut self.partitions[partition].moving {
+            Some(moving) => moving.held.push_back(asked),
+            None => self.send(partition, asked),
+        }
+    }
+
+    /// Sends a request, or fails it at once.
+    fn send(&mut self, partition: usize, asked: Asked) {
+        let is_last = match &asked.request {
+            BrokerRequest::RemovePresence { channel, .. } => {
+                !self.present.has_any(partition, channel)
+            }
+            _ => false,
+        };
+        let epoch = self.random.next_u64();
+        let deadline = asked.deadline;
+        let Some(up) = usable(&mut self.links, &self.partitions[partition]) else {
+            return self.fail(asked);
+        };
+        let place =
+            Place { keys: &self.keys, opened: &up.opened, partition: partition % PARTITIONS };
+        self.commander.request(place, epoch, is_last, &asked.request, &mut up.out);
+        up.expect(Sent { partition, deadline, purpose: Purpose::Ask(asked) });
+        self.partitions[partition].in_flight += 1;
+    }
+
+    /// Begins or ends hearing channels of one partition. What is not heard now, will be when the server is back.
+    fn listen(&mut self, now: Instant, partition: usize, channels: &[Arc<str>], ear: Ear) {
+        let tag = partition % PARTITIONS;
+        let names: Vec<String> =
+            channels.iter().map(|channel| self.keys.key(tag, "c", channel)).collect();
+        self.listen_names(now, partition, &names, ear);
+    }
+
+    fn listen_names(&mut self, now: Instant, partition: usize, names: &[String], ear: Ear) {
+        let Some(link) = self.partitions[partition].link else { return };
+        let Some(up) = self.links.get_mut(&link).and_then(|link| link.up.as_mut()) else { return };
+        for names in names.chunks(NAMES_PER_COMMAND) {
+            up.listen(names, ear, partition, now + self.io_timeout);
+            self.partitions[partition].in_flight += 1;
+        }
+    }
+
+    /// What becomes of a request that was not carried out, as far as is known.
+    fn fail(&mut self, asked: Asked) {
+        if let Some(id) = command::id(&asked.request) {
+            return self.reply(asked.party, id, Err(BrokerError::Unavailable));
+        }
+        match asked.request {
+            BrokerRequest::RemovePresence { channel, client } => {
+                let partition = self.route(&channel);
+                self.present.remember_departure(partition, channel, client);
+            }
+            // At least here it is obeyed.
+            BrokerRequest::Control(control) => {
+                self.shared.tell_all(&BrokerEvent::Control(control));
+            }
+            _ => {}
+        }
+    }
+
+    fn reply(&self, party: Party, id: RequestId, result: Result<BrokerReply, BrokerError>) {
+        if let Some(inbox) = self.shared.inbox(party) {
+            inbox.deliver(BrokerEvent::Reply { id, result });
+        }
+    }
+
+    fn detach(&mut self, now: Instant, party: Party) {
+        for (partition, channel) in self.listeners.remove_party(party) {
+            self.listen(now, partition, &[channel], Ear::Close);
+        }
+        let deadline = now + self.io_timeout;
+        for (channel, client) in self.present.of_party(party) {
+            let (of, info) = (channel.clone(), client.clone());
+            let left = BrokerRequest::RemovePresence { channel, client };
+            let change = Membership::Leave;
+            let told = BrokerRequest::Announce { channel: of, info, change };
+            self.accept(now, Asked { party, request: left, deadline });
+            self.accept(now, Asked { party, request: told, deadline });
+        }
+    }
+
+    /// One frame of a server; an error when it must be left.
+    fn handle_frame(&mut self, now: Instant, link: LinkId, frame: Frame) -> Result<(), Lost> {
+        if let Frame::Push(items) = frame {
+            self.handle_push(now, link, &items);
+            return Ok(());
+        }
+        let up = self.links.get_mut(&link).and_then(|link| link.up.as_mut()).ok_or(Lost)?;
+        let head = up.head().ok_or(Lost)?;
+        let partition = head.partition;
+        if let Purpose::Fence(number, ear) = head.purpose {
+            match &frame {
+                Frame::Text(echo) if *echo == number.to_string().as_bytes() => {}
+                Frame::Error(text) => {
+                    if ear == Ear::Open {
+                        self.hold(now, partition, text).must_listen = true;
+                    }
+                    // The echo follows.
+                    return if is_lost(text) { Err(Lost) } else { Ok(()) };
+                }
+                _ => return Err(Lost),
+            }
+        }
+        let Sent { purpose, .. } = up.answered().ok_or(Lost)?;
+        if let Some(partition) = self.partitions.get_mut(partition) {
+            partition.in_flight -= 1;
+        }
+        if let Frame::Error(text) = &frame {
+            return self.handle_error(now, partition, purpose, text);
+        }
+        match purpose {
+            Purpose::Ask(asked) => {
+                if let Some(id) = command::id(&asked.request) {
+                    self.reply(asked.party, id, answer::read(&asked.request, &frame));
+                }
+            }
+            Purpose::Position(channel) => {
+                if let Some(top) = answer::position(&frame) {
+                    let event = BrokerEvent::Position { channel: channel.clone(), top };
+                    self.listeners.tell(partition, &channel, &event);
+                }
+            }
+            Purpose::Fence(..) | Purpose::Nobody => {}
+        }
+        Ok(())
+    }
+
+    fn handle_error(
+        &mut self,
+        now: Instant,
+        partition: usize,
+        purpose: Purpose,
+        text: &[u8],
+    ) -> Result<(), Lost> {
+        let is_retried = is_retried(text);
+        if !is_retried {
+            self.shared.note_refusal(text);
+        }
+        match purpose {
+            Purpose::Ask(asked) if is_retried => {
+                self.hold(now, partition, text).returned.push_back(asked);
+            }
+            Purpose::Ask(asked) => self.fail(asked),
+            Purpose::Position(_) if is_retried => {
+                self.hold(now, partition, text).must_listen = true;
+            }
+            Purpose::Position(_) | Purpose::Fence(..) | Purpose::Nobody => {}
+        }
+        if is_lost(text) { Err(Lost) } else { Ok(()) }
+    }
+
+    fn handle_push(&mut self, now: Instant, link: LinkId, items: &[Frame]) {
+        let [kind, name, rest @ ..] = items else { return };
+        let (Some(kind), Some(name)) = (kind.str(), name.str()) else { return };
+        let Some(heard) = self.keys.heard(name) else { return };
+        let payload = rest.first().and_then(Frame::text).map_or(&[][..], |payload| payload);
+        match (kind, heard) {
+            ("message" | "smessage", HeardName::Channel(channel)) => {
+                if let Some(payload) = payload::decode(payload) {
+                    self.tell(channel, payload);
+                }
+            }
+            ("message" | "smessage", HeardName::Control) => {
+                if let Some(control) = payload::decode_control(payload) {
+                    self.shared.tell_all(&BrokerEvent::Control(Arc::new(control)));
+                }
+            }
+            ("message" | "smessage", HeardName::Probe) => {
+                if let Some(up) = self.links.get_mut(&link).and_then(|link| link.up.as_mut())
+                    && let Some(lag) = up.ends_probe(now)
+                {
+                    self.shared.note_lag(lag);
+                }
+            }
+            // The slot has moved; or we said so ourselves and have changed our mind since.
+            ("sunsubscribe", HeardName::Channel(channel)) => {
+                let channel = channel.to_owned();
+                let partition = self.route(&channel);
+                if self.listeners.is_heard(partition, &channel) {
+                    self.hold(now, partition, b"MOVED").must_listen = true;
+                }
+            }
+            ("sunsubscribe", HeardName::Control) => {
+                self.hold(now, 0, b"MOVED").must_listen = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn tell(&mut self, channel: &str, payload: Payload<'_>) {
+        let partition = self.route(channel);
+        let epoch = match &payload {
+            Payload::Publication { epoch, .. } => epoch,
+            Payload::Membership { .. } => "",
+        };
+        let Some(names) = self.listeners.names(partition, channel, epoch) else { return };
+        let channel = names.channel.clone();
+        let event = match payload {
+            Payload::Publication { publication, .. } => BrokerEvent::Publication {
+                channel: names.channel,
+                publication: Arc::new(publication),
+                epoch: names.epoch,
+            },
+            Payload::Membership { info, change } => {
+                BrokerEvent::Membership { channel: names.channel, info: Arc::new(info), change }
+            }
+        };
+        self.listeners.tell(partition, &channel, &event);
+    }
+
+    /// From here on requests of the partition wait, until those on their way are back.
+    fn hold(&mut self, now: Instant, partition: usize, why: &[u8]) -> &mut Moving {
+        let has_forgotten = why.starts_with(b"NOSCRIPT");
+        if let Some(topology) = &mut self.topology
+            && !has_forgotten
+        {
+            topology.want();
+        }
+        let moving = self.partitions[partition].hold(now);
+        moving.must_load |= has_forgotten;
+        moving
+    }
+
+    /// What waited in a partition goes on, to where it belongs by now.
+    fn go_on(&mut self, now: Instant, index: usize) {
+        if self.partitions[index].link != self.partitions[index].target {
+            self.partitions[index].hold(now);
+        }
+        for asked in self.partitions[index].take_late(now) {
+            self.fail(asked);
+        }
+        let Some(moving) = self.partitions[index].release(now) else { return };
+        let partition = &mut self.partitions[index];
+        let has_moved = partition.link != partition.target;
+        if has_moved {
+            self.leave_link(now, index);
+            let partition = &mut self.partitions[index];
+            partition.link = partition.target;
+        }
+        if moving.must_load {
+            self.load_scripts(now, index);
+        }
+        if has_moved || moving.must_listen {
+            self.take_up(now, index);
+        }
+        for asked in moving.returned.into_iter().chain(moving.held) {
+            match &mut self.partitions[index].moving {
+                Some(moving) => moving.held.push_back(asked),
+                None => self.send(index, asked),
+            }
+        }
+    }
+
+    /// Channels that belong to slots are left with them; others would be heard twice.
+    fn leave_link(&mut self, now: Instant, index: usize) {
+        let tag = index % PARTITIONS;
+        let deadline = now + self.io_timeout;
+        let link = self.partitions[index].link.and_then(|link| self.links.get_mut(&link));
+        if let Some(up) = link.and_then(|link| link.up.as_mut())
+            && !up.opened.has_shards
+        {
+            let channels = self.listeners.channels(index).into_iter();
+            let names: Vec<String> =
+                channels.map(|(channel, _)| self.keys.key(tag, "c", &channel)).collect();
+            for names in names.chunks(NAMES_PER_COMMAND) {
+                up.listen(names, Ear::Close, NO_PARTITION, deadline);
+            }
+        }
+    }
+
+    fn load_scripts(&mut self, now: Instant, partition: usize) {
+        let deadline = now + self.io_timeout;
+        let Some(up) = usable(&mut self.links, &self.partitions[partition]) else { return };
+        for script in scripts::ALL {
+            encode(&mut up.out, &[b"SCRIPT", b"LOAD", script.text().as_bytes()]);
+            up.expect(Sent { partition, deadline, purpose: Purpose::Nobody });
+            self.partitions[partition].in_flight += 1;
+        }
+    }
+
+    /// A partition has a server, again or for the first time: its channels are heard, their positions told to those who
+    /// hold one, its clients present.
+    fn take_up(&mut self, now: Instant, index: usize) {
+        let heard = self.listeners.channels(index);
+        let channels: Vec<Arc<str>> = heard.iter().map(|(channel, _)| channel.clone()).collect();
+        self.listen(now, index, &channels, Ear::Open);
+        if index == 0 {
+            let control = self.keys.control();
+            self.listen_names(now, 0, &[control], Ear::Open);
+        }
+        let deadline = now + self.io_timeout;
+        let tag = index % PARTITIONS;
+        for (channel, meta_ttl_ms) in heard {
+            let Some(meta_ttl_ms) = meta_ttl_ms else { continue };
+            let epoch = self.random.next_u64();
+            let Some(up) = usable(&mut self.links, &self.partitions[index]) else { return };
+            let place = Place { keys: &self.keys, opened: &up.opened, partition: tag };
+            place.position(&channel, epoch, meta_ttl_ms, &mut up.out);
+            up.expect(Sent { partition: index, deadline, purpose: Purpose::Position(channel) });
+            self.partitions[index].in_flight += 1;
+        }
+        for (channel, client) in self.present.take_departures(index) {
+            let request = BrokerRequest::RemovePresence { channel, client };
+            self.send(index, Asked { party: Party(u32::MAX), request, deadline });
+        }
+        self.enter(now, index);
+    }
+
+    /// Says of all clients of this node in a partition that they are still there.
+    fn enter(&mut self, now: Instant, index: usize) {
+        let deadline = now + self.io_timeout;
+        let Some(up) = usable(&mut self.links, &self.partitions[index]) else { return };
+        let place = Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
+        let mut count = 0;
+        for (channel, clients) in self.present.everybody(index) {
+            for clients in clients.chunks(NAMES_PER_COMMAND) {
+                self.commander.enter(place, channel, clients, &mut up.out);
+                count += 1;
+            }
+        }
+        for _ in 0..count {
+            up.expect(Sent { partition: index, deadline, purpose: Purpose::Nobody });
+        }
+        self.partitions[index].in_flight += count;
+    }
+
+    /// Renews some presence at every tick, so that all of it has been renewed in time.
+    fn renew(&mut self, now: Instant) {
+        let ticks = self.commander.presence_ttl_ms / RENEWALS_PER_TTL / TICK.as_millis() as u64;
+        let count = (self.partitions.len() as u64).div_ceil(ticks.max(1));
+        for _ in 0..count {
+            self.next_renewal = (self.next_renewal + 1) % self.partitions.len();
+            if self.partitions[self.next_renewal].moving.is_none() {
+                self.enter(now, self.next_renewal);
+            }
+        }
+    }
+
+    fn add_link(&mut self, target: Target) -> LinkId {
+        let link = self.next_link;
+        self.next_link += 1;
+        let (up, trouble) = (None, Trouble::Starting);
+        let (after, line) = (Duration::ZERO, Line { link, attempt: 0 });
+        self.orders.push_back(Order::Connect { line, target: target.clone(), after });
+        self.links.insert(link, Link { target, attempt: 0, up, trouble, failures: 0 });
+        link
+    }
+
+    fn handle_up(&mut self, now: Instant, id: LinkId, opened: Opened) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.failures = 0;
+        link.trouble = Trouble::Unproven(opened.address.clone());
+        link.up = Some(Up::new(now, opened));
+        for index in 0..self.partitions.len() {
+            if self.partitions[index].link == Some(id) {
+                self.take_up(now, index);
+            }
+        }
+    }
+
+    /// The connection has ended. What was asked has an unknown outcome.
+    fn handle_down(&mut self, id: LinkId, trouble: Trouble) {
+        let jitter = self.random.next_u64();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let up = link.up.take();
+        link.trouble = trouble;
+        link.attempt += 1;
+        let after = backoff(link.failures, jitter);
+        link.failures = link.failures.saturating_add(1);
+        let (line, target) = (Line { link: id, attempt: link.attempt }, link.target.clone());
+        self.orders.push_back(Order::Connect { line, target, after });
+        if let Some(topology) = &mut self.topology {
+            topology.want();
+        }
+        self.forget_in_flight(id, up);
+    }
+
+    fn forget_in_flight(&mut self, id: LinkId, up: Option<Up>) {
+        for partition in &mut self.partitions {
+            if partition.link == Some(id) {
+                partition.in_flight = 0;
+            }
+        }
+        for sent in up.into_iter().flat_map(Up::into_in_flight) {
+            if let Purpose::Ask(asked) = sent.purpose {
+                self.fail(asked);
+            }
+        }
+    }
+
+    fn give_up(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let Some(up) = &link.up else { return };
+        let trouble = Trouble::Silent(up.opened.address.clone());
+        let line = Line { link: id, attempt: link.attempt };
+        self.orders.push_back(Order::Close { line });
+        self.handle_down(id, trouble);
+    }
+
+    /// Fails what is overdue, gives up what is hopeless, publishes to ourselves.
+    fn check_link(&mut self, now: Instant, id: LinkId) {
+        let io_timeout = self.io_timeout;
+        let Some(up) = self.links.get_mut(&id).and_then(|link| link.up.as_mut()) else { return };
+        let (given_up, condition) = up.check(now, io_timeout);
+        let begins_probe = condition == Condition::Fine && up.begins_probe(now);
+        given_up.into_iter().for_each(|asked| self.fail(asked));
+        if condition == Condition::Hopeless {
+            return self.give_up(id);
+        }
+        let Some(index) = self.partitions.iter().position(|partition| partition.link == Some(id))
+        else {
+            return;
+        };
+        if begins_probe {
+            let name = self.keys.probe(index % PARTITIONS);
+            // Which partition is the first here may have changed.
+            self.listen_names(now, index, std::slice::from_ref(&name), Ear::Open);
+            let Some(up) = usable(&mut self.links, &self.partitions[index]) else { return };
+            let place =
+                Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
+            place.say(&name, b"", &mut up.out);
+            let deadline = now + io_timeout;
+            up.expect(Sent { partition: index, deadline, purpose: Purpose::Nobody });
+            self.partitions[index].in_flight += 1;
+        }
+    }
+
+    fn ask_slots(&mut self, now: Instant) {
+        let has_gap = self.partitions.iter().any(|partition| {
+            let link = partition.target.and_then(|link| self.links.get(&link));
+            link.is_none_or(|link| link.up.is_none())
+        });
+        let Some(topology) = &mut self.topology else { return };
+        if has_gap {
+            topology.want();
+        }
+        if let Some(members) = topology.asks(now) {
+            self.orders.push_back(Order::AskSlots { members });
+        }
+    }
+
+    /// Partitions go where the cluster says that they belong.
+    fn handle_slots(&mut self, now: Instant, slots: Result<Vec<SlotRange>, Trouble>) {
+        let Some(topology) = &mut self.topology else { return };
+        topology.handle(now, slots);
+        let masters: Vec<Option<Address>> =
+            (0..PARTITIONS).map(|index| topology.master(self.keys.slot(index)).cloned()).collect();
+        for (index, master) in masters.into_iter().enumerate() {
+            let Some(address) = master else { continue };
+            let target = Target::Member(address);
+            let known = self.links.iter().find(|(_, link)| link.target == target);
+            let known = known.map(|(id, _)| *id);
+            let link = known.unwrap_or_else(|| self.add_link(target));
+            self.partitions[index].target = Some(link);
+        }
+        self.partitions.iter_mut().for_each(|partition| {
+            let is_down = |id: &LinkId| self.links.get(id).is_none_or(|link| link.up.is_none());
+            // Nothing is on its way to a server that is down.
+            if partition.link != partition.target && partition.link.as_ref().is_none_or(is_down) {
+                partition.hold(now).retry_at = now;
+            }
+        });
+        for index in 0..self.partitions.len() {
+            if self.partitions[index].link != self.partitions[index].target {
+                self.go_on(now, index);
+            }
+        }
+        self.forget_links();
+    }
+
+    /// Servers that have no partition any more.
+    fn forget_links(&mut self) {
+        let partitions = &self.partitions;
+        let is_needed = |id: LinkId| {
+            let needs =
+                |partition: &Partition| [partition.link, partition.target].contains(&Some(id));
+            partitions.iter().any(needs)
+        };
+        let unneeded: Vec<LinkId> =
+            self.links.keys().copied().filter(|id| !is_needed(*id)).collect();
+        for id in unneeded {
+            if let Some(link) = self.links.remove(&id) {
+                let line = Line { link: id, attempt: link.attempt };
+                self.orders.push_back(Order::Close { line });
+                self.forget_in_flight(id, link.up);
+            }
+        }
+    }
+
+    /// What keeps the broker from working.
+    fn trouble(&self) -> Option<Trouble> {
+        if let Some(trouble) = self.topology.as_ref().and_then(Topology::trouble) {
+            return Some(trouble.clone());
+        }
+        if self.partitions.iter().any(|partition| partition.link.is_none()) {
+            return Some(Trouble::Incomplete);
+        }
+        self.links.values().find_map(|link| match &link.up {
+            Some(up) if up.is_silent() => Some(Trouble::Silent(up.opened.address.clone())),
+            Some(up) if up.is_proven => None,
+            _ => Some(link.trouble.clone()),
+        })
+    }
+}
+
+/// Of commands for which no partition waits.
+const NO_PARTITION: usize = usize::MAX;
+
+/// The server cannot be worked with over this connection any more.
+struct Lost;
+
+/// The server of a partition, when it can be asked.
+fn usable<'l>(links: &'l mut HashMap<LinkId, Link>, partition: &Partition) -> Option<&'l mut Up> {
+    let up = links.get_mut(&partition.link?)?.up.as_mut()?;
+    (!up.is_silent()).then_some(up)
+}
+
+/// The server says that it has not carried it out, and that this will pass.
+fn is_retried(error: &[u8]) -> bool {
+    const PASSING: [&[u8]; 5] = [b"MOVED", b"ASK", b"TRYAGAIN", b"CLUSTERDOWN", b"NOSCRIPT"];
+    PASSING.iter().any(|name| error.starts_with(name))
+}
+
+/// The server is not what it was when the connection began.
+fn is_lost(error: &[u8]) -> bool {
+    const OTHER: [&[u8]; 4] = [b"READONLY", b"LOADING", b"MASTERDOWN", b"NOAUTH"];
+    OTHER.iter().any(|name| error.starts_with(name))
+}

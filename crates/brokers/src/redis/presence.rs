@@ -1,0 +1,100 @@
+//! The clients of this node that are present somewhere, and those whose departure no server knows yet.
+//!
+//! Invariant: what Redis says of this node's clients is at most one renewal, or one reconnection, behind what stands here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wire::protocol::ClientInfo;
+
+use crate::Party;
+use crate::limits::DEPARTURES_MAX;
+
+type Clients = HashMap<String, (Arc<ClientInfo>, Party)>;
+
+/// See the module.
+pub(super) struct Present {
+    partitions: Vec<HashMap<Arc<str>, Clients>>,
+    departures: Vec<Vec<(Arc<str>, Arc<ClientInfo>)>>,
+    departure_count: usize,
+}
+
+impl Present {
+    pub(super) fn new(partitions: usize) -> Present {
+        Present {
+            partitions: std::iter::repeat_with(HashMap::new).take(partitions).collect(),
+            departures: std::iter::repeat_with(Vec::new).take(partitions).collect(),
+            departure_count: 0,
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        partition: usize,
+        channel: &Arc<str>,
+        info: Arc<ClientInfo>,
+        party: Party,
+    ) {
+        let clients = self.partitions[partition].entry(channel.clone()).or_default();
+        clients.insert(info.client.clone(), (info, party));
+    }
+
+    pub(super) fn remove(&mut self, partition: usize, channel: &str, client: &str) {
+        if let Some(clients) = self.partitions[partition].get_mut(channel) {
+            clients.remove(client);
+            if clients.is_empty() {
+                self.partitions[partition].remove(channel);
+            }
+        }
+    }
+
+    /// Whether a client of this node is in the channel.
+    pub(super) fn has_any(&self, partition: usize, channel: &str) -> bool {
+        self.partitions[partition].contains_key(channel)
+    }
+
+    pub(super) fn of_party(&self, party: Party) -> Vec<(Arc<str>, Arc<ClientInfo>)> {
+        let channels = self.partitions.iter().flatten();
+        let clients = channels.flat_map(|(channel, clients)| {
+            clients
+                .values()
+                .filter(|(_, owner)| *owner == party)
+                .map(move |(info, _)| (channel, info))
+        });
+        clients.map(|(channel, info)| (channel.clone(), info.clone())).collect()
+    }
+
+    /// Everybody in a partition, by channel.
+    pub(super) fn everybody(
+        &self,
+        partition: usize,
+    ) -> impl Iterator<Item = (&Arc<str>, Vec<&ClientInfo>)> {
+        self.partitions[partition].iter().map(|(channel, clients)| {
+            (channel, clients.values().map(|(info, _)| &**info).collect())
+        })
+    }
+
+    /// No server knows yet that the client has left; of too many, time tells.
+    pub(super) fn remember_departure(
+        &mut self,
+        partition: usize,
+        channel: Arc<str>,
+        client: Arc<ClientInfo>,
+    ) {
+        if self.departure_count < DEPARTURES_MAX {
+            self.departures[partition].push((channel, client));
+            self.departure_count += 1;
+        }
+    }
+
+    /// Those of a partition who have left and not come back.
+    pub(super) fn take_departures(&mut self, partition: usize) -> Vec<(Arc<str>, Arc<ClientInfo>)> {
+        let mut departures = std::mem::take(&mut self.departures[partition]);
+        self.departure_count -= departures.len();
+        departures.retain(|(channel, info)| {
+            let clients = self.partitions[partition].get(channel);
+            !clients.is_some_and(|clients| clients.contains_key(&info.client))
+        });
+        departures
+    }
+}

@@ -1,0 +1,3 @@
+-- KEYS: clients, users, ends. Answers how many of both.
+forget_ended()
+return {redis.call('HLEN', clients), redis.call('HLEN', users)}

@@ -1,0 +1,7 @@
+-- KEYS: clients, users, ends, channels of the node. ARGV: node, whether it has nobody left there, channel, clients.
+for index = 4, #ARGV do
+  local value = redis.call('HGET', clients, ARGV[index])
+  if value and owner(value) == ARGV[1] then forget(ARGV[index]) end
+end
+if ARGV[2] == 'last' then redis.call('SREM', KEYS[4], ARGV[3]) end
+return 1

@@ -1,0 +1,60 @@
+-- Accepts one publication: at most once by key, not behind a newer version, numbered, retained, handed out.
+-- KEYS: meta, stream, and the idempotency key's if there is one. ARGV: the pub/sub channel, the command that publishes,
+-- the payload, history size, history TTL, meta TTL, an epoch that was never used, key TTL, version, version epoch,
+-- which life of the server this is. A server that took over, or came back, may not have what was said last: numbers would
+-- be given twice. So the stream's epoch ends with the life of its server. Answers offset and epoch.
+local meta, stream, once = KEYS[1], KEYS[2], KEYS[3]
+local size, ttl, meta_ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local key_ttl, version, version_epoch = ARGV[8], ARGV[9], ARGV[10]
+
+local function outlive(key, ms)
+  if ms > 0 and redis.call('PTTL', key) < ms then
+    redis.call('PEXPIRE', key, string.format('%.0f', ms))
+  end
+end
+
+if once then
+  local seen = redis.call('GET', once)
+  if seen then
+    local offset, epoch = string.match(seen, '^(%d+):(.*)$')
+    return {offset, epoch}
+  end
+end
+if version ~= '0' then
+  local known = redis.call('HMGET', meta, 'v', 've', 's', 'e')
+  local last = known[1] or '0'
+  -- As text: numbers of Lua cannot tell neighbours apart above 2^53.
+  local is_newer = #version > #last or (#version == #last and version > last)
+  if not is_newer and (version_epoch == '' or version_epoch == (known[2] or '')) then
+    return {known[3] or '0', known[4] or ''}
+  end
+end
+
+local offset, epoch = '0', ''
+if size > 0 then
+  local known = redis.call('HMGET', meta, 'e', 'r')
+  epoch = known[1]
+  if not epoch then
+    redis.call('HSET', meta, 's', '0')
+    redis.call('DEL', stream)
+  end
+  if not epoch or known[2] ~= ARGV[11] then
+    epoch = ARGV[7]
+    redis.call('HSET', meta, 'e', epoch, 'r', ARGV[11])
+  end
+  offset = string.format('%.0f', redis.call('HINCRBY', meta, 's', 1))
+  local now = redis.call('TIME')
+  local ends = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + ttl)
+  redis.call('XADD', stream, 'MAXLEN', '=', ARGV[4], offset .. '-0', 'x', ends, 'd', ARGV[3])
+  outlive(stream, ttl)
+  outlive(meta, math.max(meta_ttl, 1))
+end
+if version ~= '0' then
+  redis.call('HSET', meta, 'v', version, 've', version_epoch)
+  outlive(meta, math.max(meta_ttl, tonumber(key_ttl)))
+end
+if once then
+  redis.call('SET', once, offset .. ':' .. epoch, 'PX', key_ttl)
+end
+redis.call(ARGV[2], ARGV[1], 'p' .. offset .. ':' .. epoch .. ':' .. ARGV[3])
+return {offset, epoch}

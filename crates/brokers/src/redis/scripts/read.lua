@@ -1,0 +1,51 @@
+-- Reads a stream's position and a part of it. A stream that is read begins, but is soon forgotten without a publication.
+-- KEYS: meta, stream. ARGV: an epoch that was never used, meta TTL, TTL of an empty stream, first id, last id, limit (-1
+-- for none, 0 for the position only), direction, epoch of the ids or nothing, which life of the server this is (see publish).
+-- Answers epoch, offset, whether the ids are of this epoch, and the entries.
+local meta, stream = KEYS[1], KEYS[2]
+local ttl, limit = tonumber(ARGV[2]), tonumber(ARGV[6])
+local known = redis.call('HMGET', meta, 'e', 's', 'r')
+local epoch, offset = known[1], known[2] or '0'
+if not epoch then
+  offset = '0'
+  redis.call('HSET', meta, 's', '0')
+  redis.call('DEL', stream)
+end
+if not epoch or known[3] ~= ARGV[9] then
+  epoch = ARGV[1]
+  redis.call('HSET', meta, 'e', epoch, 'r', ARGV[9])
+end
+if offset == '0' then ttl = math.max(math.min(ttl, tonumber(ARGV[3])), 1000) end
+if ttl > 0 and redis.call('PTTL', meta) < ttl then
+  redis.call('PEXPIRE', meta, string.format('%.0f', ttl))
+end
+if ARGV[8] ~= '' and ARGV[8] ~= epoch then return {epoch, offset, 0, {}} end
+if limit == 0 then return {epoch, offset, 1, {}} end
+
+-- What has had its time is gone, from the oldest on.
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+while true do
+  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 64)
+  local keep = nil
+  for _, entry in ipairs(oldest) do
+    if tonumber(entry[2][2]) > now_ms then
+      keep = entry[1]
+      break
+    end
+  end
+  if #oldest == 0 or keep == oldest[1][1] then break end
+  if keep then
+    redis.call('XTRIM', stream, 'MINID', '=', keep)
+    break
+  end
+  redis.call('XTRIM', stream, 'MINID', '=', string.match(oldest[#oldest][1], '^%d+') .. '-1')
+end
+
+local words
+if ARGV[7] == 'reverse' then words = {'XREVRANGE', stream, ARGV[5], ARGV[4]}
+else words = {'XRANGE', stream, ARGV[4], ARGV[5]} end
+if limit > 0 then
+  words[5], words[6] = 'COUNT', ARGV[6]
+end
+return {epoch, offset, 1, redis.call(unpack(words))}

@@ -1,0 +1,370 @@
+//! What the Redis broker is told: where Redis is, how to enter, how to name things.
+//!
+//! Invariant: what is said here is never shown with its passwords.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Everything that the broker needs to know.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// Where Redis is.
+    pub deployment: Deployment,
+    /// How to enter.
+    pub login: Login,
+    /// Number of the database; 0 in a cluster.
+    pub database: u32,
+    /// TLS towards Redis.
+    pub tls: Option<TlsSettings>,
+    /// What every key and channel begins with; separates installations.
+    pub prefix: String,
+    /// Names this node; differs from all others and at every start, and has no colon.
+    pub node: String,
+    /// Seed of epochs and jitter; differs at every start.
+    pub seed: u64,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time for an answer; then what was asked has failed.
+    pub io_timeout: Duration,
+    /// Time after which a client that nobody renews is not present any more.
+    pub presence_ttl: Duration,
+}
+
+/// Where Redis is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deployment {
+    /// Independent servers, over which channels are spread; usually one.
+    Servers(Vec<Server>),
+    /// A Redis Cluster, of which these servers are known.
+    Cluster(Vec<Address>),
+}
+
+/// One independent server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// It is there.
+    At(Address),
+    /// Sentinels know where it is.
+    Sentinel {
+        /// Its name among them.
+        master: String,
+        /// Those that may be asked.
+        sentinels: Vec<Address>,
+        /// How to enter them.
+        login: Login,
+    },
+}
+
+/// Host and port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// Name or number; of version 6 without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// User and password; empty where none is needed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// User; empty for the default one.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+/// TLS towards Redis.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// Whom to trust and how to show who we are.
+    pub config: Arc<rustls::ClientConfig>,
+    /// The name that the certificate must have; `None` for the host's.
+    pub server_name: Option<String>,
+}
+
+/// Why TLS towards Redis cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    /// The certificates to trust cannot be read.
+    #[error("contains no certificate in PEM")]
+    Roots,
+    /// Our own certificate or key cannot be used.
+    #[error("certificate and key cannot be used: {0}")]
+    Own(String),
+}
+
+/// What PEM goes into TLS towards Redis.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsPem<'p> {
+    /// Certificates to trust instead of the public ones.
+    pub roots: Option<&'p str>,
+    /// Certificate chain and key that show who we are.
+    pub own: Option<(&'p str, &'p str)>,
+}
+
+impl TlsSettings {
+    /// Settings from PEM.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(pem: TlsPem<'_>, server_name: Option<String>) -> Result<TlsSettings, TlsError> {
+        let mut roots = RootCertStore::empty();
+        match pem.roots {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(pem) => {
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    let certificate = certificate.map_err(|_| TlsError::Roots)?;
+                    roots.add(certificate).map_err(|_| TlsError::Roots)?;
+                }
+            }
+        }
+        if roots.is_empty() {
+            return Err(TlsError::Roots);
+        }
+        let own = |error: &dyn fmt::Display| TlsError::Own(error.to_string());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| own(&error))?
+            .with_root_certificates(roots);
+        let config = match pem.own {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
+                let chain = chain.collect::<Result<_, _>>().map_err(|error| own(&error))?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| own(&error))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| own(&error))?
+            }
+        };
+        Ok(TlsSettings { config: Arc::new(config), server_name })
+    }
+}
+
+/// What one or several addresses say, `redis://user:password@host:6379/0` in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where.
+    pub deployment: Deployment,
+    /// User and password, when the address has them.
+    pub login: Option<Login>,
+    /// The database, when the address has one.
+    pub database: Option<u32>,
+    /// Whether the address asks for TLS.
+    pub has_tls: bool,
+}
+
+/// Why an address cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// None is given.
+    #[error("is needed, such as \"redis://127.0.0.1:6379\"")]
+    Missing,
+    /// The beginning is not known.
+    #[error(
+        "must begin with redis://, rediss://, redis+cluster:// or redis+sentinel://, or be host:port"
+    )]
+    Scheme,
+    /// Host or port cannot be read.
+    #[error("must be host:port; several are separated by commas")]
+    Host,
+    /// The database cannot be read.
+    #[error("has a database that is no number")]
+    Database,
+    /// A Sentinel address without the name of its master.
+    #[error("needs ?sentinel_master_name=NAME with redis+sentinel://")]
+    Master,
+    /// Addresses that do not go together.
+    #[error("must not mix clusters with others, or different users, databases or TLS")]
+    Mixed,
+}
+
+impl Place {
+    /// Reads the addresses; several are independent servers, or several of one cluster.
+    ///
+    /// # Errors
+    /// [`AddressError`].
+    pub fn parse(addresses: &[String]) -> Result<Place, AddressError> {
+        // A list in a variable is separated by commas, as the hosts of one address are.
+        let mut whole: Vec<String> = Vec::new();
+        for address in addresses.iter().map(|address| address.trim()) {
+            match whole.last_mut() {
+                Some(last) if last.contains("://") && !address.contains("://") => {
+                    *last = format!("{last},{address}");
+                }
+                _ => whole.push(address.to_owned()),
+            }
+        }
+        let mut places = whole.iter().map(|address| parse_one(address));
+        let mut whole = places.next().ok_or(AddressError::Missing)??;
+        for place in places {
+            let place = place?;
+            let is_alike = (&place.login, place.database, place.has_tls)
+                == (&whole.login, whole.database, whole.has_tls);
+            match (&mut whole.deployment, place.deployment) {
+                (Deployment::Servers(all), Deployment::Servers(more)) if is_alike => {
+                    all.extend(more);
+                }
+                (Deployment::Cluster(all), Deployment::Cluster(more)) if is_alike => {
+                    all.extend(more);
+                }
+                _ => return Err(AddressError::Mixed),
+            }
+        }
+        Ok(whole)
+    }
+}
+
+fn parse_one(address: &str) -> Result<Place, AddressError> {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("redis", address));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, hosts) = match authority.rsplit_once('@') {
+        Some((login, hosts)) => {
+            let (user, password) = login.split_once(':').unwrap_or(("", login));
+            (Some(Login { user: unescape(user), password: unescape(password) }), hosts)
+        }
+        None => (None, authority),
+    };
+    let database = match path {
+        "" => None,
+        path => Some(path.parse().map_err(|_| AddressError::Database)?),
+    };
+    let hosts: Vec<&str> = hosts.split(',').collect();
+    let addresses =
+        |port| hosts.iter().map(|host| parse_host(host, port)).collect::<Result<Vec<_>, _>>();
+    let (kind, has_tls) = match scheme.strip_prefix("rediss") {
+        Some(kind) => (kind, true),
+        None => (scheme.strip_prefix("redis").ok_or(AddressError::Scheme)?, false),
+    };
+    let deployment = match kind {
+        "" => Deployment::Servers(addresses(6379)?.into_iter().map(Server::At).collect()),
+        "+cluster" => Deployment::Cluster(addresses(6379)?),
+        "+sentinel" => {
+            let name = query.split('&').find_map(|pair| pair.strip_prefix("sentinel_master_name="));
+            let master = name.filter(|name| !name.is_empty()).ok_or(AddressError::Master)?;
+            Deployment::Servers(vec![Server::Sentinel {
+                master: master.to_owned(),
+                sentinels: addresses(26379)?,
+                login: Login::default(),
+            }])
+        }
+        _ => return Err(AddressError::Scheme),
+    };
+    Ok(Place { deployment, login, database, has_tls })
+}
+
+fn parse_host(text: &str, port: u16) -> Result<Address, AddressError> {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, "")) => (host, Ok(port)),
+        Some((host, rest)) => (host, rest.strip_prefix(':').ok_or(AddressError::Host)?.parse()),
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, port.parse()),
+            None => (text, Ok(port)),
+        },
+    };
+    match port {
+        Ok(port) if !host.is_empty() && !host.contains(char::is_whitespace) => {
+            Ok(Address { host: host.to_owned(), port })
+        }
+        _ => Err(AddressError::Host),
+    }
+}
+
+/// Characters that would end a part of an address stand in it as `%` and two digits.
+fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        let digits = text.get(index + 1..index + 3).filter(|_| bytes[index] == b'%');
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                index += 3;
+            }
+            None => {
+                out.push(bytes[index]);
+                index += 1;
+            }
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(out, "[{}]:{}", self.host, self.port),
+            false => write!(out, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let password = if self.password.is_empty() { "" } else { "***" };
+        out.debug_struct("Login").field("user", &self.user).field("password", &password).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(addresses: &[&str]) -> Result<Place, AddressError> {
+        Place::parse(&addresses.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())
+    }
+
+    fn at(host: &str, port: u16) -> Address {
+        Address { host: host.to_owned(), port }
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        let place = parse(&["rediss://ann:p%40ss@[::1]:7000/3"]).unwrap();
+        let login = Login { user: "ann".into(), password: "p@ss".into() };
+        let deployment = Deployment::Servers(vec![Server::At(at("::1", 7000))]);
+        assert_eq!(
+            place,
+            Place { deployment, login: Some(login), database: Some(3), has_tls: true }
+        );
+        let shards = parse(&["one", "two:7000"]).unwrap().deployment;
+        let servers = vec![Server::At(at("one", 6379)), Server::At(at("two", 7000))];
+        assert_eq!(shards, Deployment::Servers(servers));
+        let cluster =
+            parse(&["redis+cluster://a:1,b:2", "redis+cluster://c:3"]).unwrap().deployment;
+        assert_eq!(cluster, Deployment::Cluster(vec![at("a", 1), at("b", 2), at("c", 3)]));
+        let parted = ["redis+sentinel://a", "b:2?sentinel_master_name=main"];
+        let sentinel = parse(&["redis+sentinel://a,b:2?sentinel_master_name=main"]).unwrap();
+        assert_eq!(parse(&parted).as_ref(), Ok(&sentinel));
+        let Deployment::Servers(servers) = sentinel.deployment else { panic!("no servers") };
+        let sentinels = vec![at("a", 26379), at("b", 2)];
+        let login = Login::default();
+        assert_eq!(servers, [Server::Sentinel { master: "main".into(), sentinels, login }]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
+        assert_eq!(parse(&[]), Err(AddressError::Missing));
+        assert_eq!(parse(&["http://a"]), Err(AddressError::Scheme));
+        assert_eq!(parse(&["redis+x://a"]), Err(AddressError::Scheme));
+        assert_eq!(parse(&["a:b"]), Err(AddressError::Host));
+        assert_eq!(parse(&[""]), Err(AddressError::Host));
+        assert_eq!(parse(&["redis://a/b"]), Err(AddressError::Database));
+        assert_eq!(parse(&["redis+sentinel://a"]), Err(AddressError::Master));
+        assert_eq!(parse(&["a", "redis+cluster://b"]), Err(AddressError::Mixed));
+        assert_eq!(parse(&["a", "rediss://b"]), Err(AddressError::Mixed));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let login = Login { user: "ann".into(), password: "secret".into() };
+        assert!(!format!("{login:?}").contains("secret"));
+    }
+}

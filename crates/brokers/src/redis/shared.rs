@@ -1,0 +1,135 @@
+//! What the broker's thread and everybody else both see: the parties, the queue of their requests, the health.
+//!
+//! Invariant: nobody waits here for more than a lock that is held for some instructions.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use engine::broker::BrokerEvent;
+use tokio::sync::Notify;
+
+use super::connection::show;
+use super::core::Job;
+use super::trouble::Trouble;
+use crate::limits::QUEUE_MAX;
+use crate::{Inbox, Party};
+
+/// See the module.
+pub(super) struct Shared {
+    parties: RwLock<HashMap<Party, Arc<dyn Inbox>>>,
+    next_party: AtomicU32,
+    queue: Mutex<Vec<Job>>,
+    /// Questions that wait in the queue.
+    questions: AtomicUsize,
+    wake: Notify,
+    is_closed: AtomicBool,
+    health: Mutex<Option<Trouble>>,
+    lag_us: AtomicU64,
+    last_refusal: Mutex<Option<String>>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Shared {
+        Shared {
+            parties: RwLock::default(),
+            next_party: AtomicU32::new(0),
+            queue: Mutex::default(),
+            questions: AtomicUsize::new(0),
+            wake: Notify::new(),
+            is_closed: AtomicBool::new(false),
+            health: Mutex::new(Some(Trouble::Starting)),
+            lag_us: AtomicU64::new(0),
+            last_refusal: Mutex::default(),
+        }
+    }
+
+    pub(super) fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
+        let party = Party(self.next_party.fetch_add(1, Ordering::Relaxed));
+        self.parties.write().unwrap_or_else(PoisonError::into_inner).insert(party, inbox);
+        party
+    }
+
+    pub(super) fn detach(&self, party: Party) {
+        self.parties.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
+        self.push(Job::Detach { party }, 0);
+    }
+
+    pub(super) fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
+        self.parties.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
+    }
+
+    pub(super) fn tell_all(&self, event: &BrokerEvent) {
+        for inbox in self.parties.read().unwrap_or_else(PoisonError::into_inner).values() {
+            inbox.deliver(event.clone());
+        }
+    }
+
+    /// Whether there is room for one more question. What is not a question follows from what happened to sessions, must
+    /// not be lost, and is bounded by them.
+    pub(super) fn has_room(&self) -> bool {
+        self.questions.load(Ordering::Relaxed) < QUEUE_MAX
+    }
+
+    pub(super) fn push(&self, job: Job, questions: usize) {
+        let was_empty = {
+            let mut queue = lock(&self.queue);
+            queue.push(job);
+            self.questions.fetch_add(questions, Ordering::Relaxed);
+            queue.len() == 1
+        };
+        if was_empty {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Exchanges what waits for the empty `jobs`.
+    pub(super) fn take(&self, jobs: &mut Vec<Job>) {
+        let mut queue = lock(&self.queue);
+        std::mem::swap(&mut *queue, jobs);
+        self.questions.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        lock(&self.health).clone()
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Option<Trouble>) {
+        *lock(&self.health) = trouble;
+    }
+
+    /// An error of a server that no question waits for, or that says nothing to whoever asked.
+    pub(super) fn note_refusal(&self, text: &[u8]) {
+        *lock(&self.last_refusal) = Some(show(text));
+    }
+
+    pub(super) fn last_refusal(&self) -> Option<String> {
+        lock(&self.last_refusal).clone()
+    }
+
+    pub(super) fn note_lag(&self, lag: Duration) {
+        self.lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn lag(&self) -> Duration {
+        Duration::from_micros(self.lag_us.load(Ordering::Relaxed))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

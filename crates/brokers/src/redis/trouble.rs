@@ -1,0 +1,99 @@
+//! Why Redis cannot be used, in words that name the setting to look at.
+
+use super::settings::Address;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Nothing has been tried yet.
+    #[error("Redis is being connected to")]
+    Starting,
+    /// The connection works, but nothing has come back through it yet.
+    #[error("Redis at {0} has not sent back what this node published to itself")]
+    Unproven(Address),
+    /// No connection.
+    #[error("Redis at {0} cannot be reached: {1} (engine.redis.address)")]
+    Unreachable(Address, std::io::ErrorKind),
+    /// No connection in time.
+    #[error("Redis at {0} cannot be reached within engine.redis.connect_timeout")]
+    ConnectTimeout(Address),
+    /// An answer is overdue.
+    #[error("Redis at {0} does not answer within engine.redis.io_timeout")]
+    Silent(Address),
+    /// The connection ended.
+    #[error("the connection to Redis at {0} was lost")]
+    Lost(Address),
+    /// TLS failed.
+    #[error("TLS with Redis at {0} failed: {1} (engine.redis.tls)")]
+    Tls(Address, String),
+    /// It speaks something else.
+    #[error(
+        "the server at {0} does not speak the protocol of Redis (engine.redis.address; engine.redis.tls)"
+    )]
+    NotRedis(Address),
+    /// User or password are wrong, or missing.
+    #[error("Redis at {0} does not accept engine.redis.user and engine.redis.password: {1}")]
+    Login(Address, String),
+    /// It is too old.
+    #[error("Redis at {0} has version {1}; 6.2 or later is needed")]
+    TooOld(Address, String),
+    /// It follows another server.
+    #[error("Redis at {0} is a replica; engine.redis.address must name the master")]
+    Replica(Address),
+    /// It is a Sentinel.
+    #[error(
+        "the server at {0} is a Sentinel; engine.redis.address must begin with redis+sentinel://"
+    )]
+    IsSentinel(Address),
+    /// It is part of a cluster.
+    #[error(
+        "Redis at {0} is part of a cluster; engine.redis.address must begin with redis+cluster://"
+    )]
+    IsCluster(Address),
+    /// It is not part of a cluster.
+    #[error(
+        "Redis at {0} is not part of a cluster; engine.redis.address must not begin with redis+cluster://"
+    )]
+    IsNoCluster(Address),
+    /// Some slots are served by nobody.
+    #[error("the Redis Cluster has slots that no server answers for")]
+    Incomplete,
+    /// No Sentinel knows the master.
+    #[error(
+        "no Sentinel knows a master named {0:?} (sentinel_master_name in engine.redis.address)"
+    )]
+    UnknownMaster(String),
+    /// The database cannot be used.
+    #[error("Redis at {0} has no database {1} (engine.redis.db): {2}")]
+    Database(Address, u32, String),
+    /// Scripts cannot be used.
+    #[error("Redis at {0} does not take scripts: {1}")]
+    NoScripts(Address, String),
+    /// Our keys hold what we have not written.
+    #[error(
+        "Redis at {0} has data of something else under {1:?}; choose another engine.redis.prefix"
+    )]
+    Foreign(Address, String),
+    /// It refuses to work.
+    #[error("Redis at {0} refuses: {1}")]
+    Refused(Address, String),
+}
+
+impl Trouble {
+    /// Whether only somebody who changes settings or servers can mend it.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(
+            self,
+            Trouble::Login(..)
+                | Trouble::NotRedis(_)
+                | Trouble::TooOld(..)
+                | Trouble::IsSentinel(_)
+                | Trouble::IsCluster(_)
+                | Trouble::IsNoCluster(_)
+                | Trouble::Database(..)
+                | Trouble::NoScripts(..)
+                | Trouble::Foreign(..)
+        )
+    }
+}

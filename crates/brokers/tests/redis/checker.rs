@@ -1,0 +1,122 @@
+//! What somebody who holds positions in many channels would know: that it has everything, or that it was told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use brokers::redis::RedisSettings;
+use brokers::{Broker as _, Party};
+use engine::broker::{BrokerEvent, RequestId};
+use wire::protocol::StreamPosition;
+
+use crate::server::wait_until;
+use crate::world::{Node, publish};
+
+/// A node that hears channels, and the positions that it holds.
+pub(crate) struct Checker {
+    node: Node,
+    party: Party,
+    positions: HashMap<Arc<str>, StreamPosition>,
+    /// Times that it was told, or saw, that something is missing.
+    pub(crate) gaps: u32,
+    pub(crate) heard: u64,
+}
+
+impl Checker {
+    pub(crate) fn start(settings: RedisSettings, channels: u32) -> Checker {
+        let mut node = Node::start(settings);
+        let party = node.attach();
+        let mut positions = HashMap::new();
+        for index in 0..channels {
+            let channel = channel(index);
+            let stream = node.subscribe(party, &channel).unwrap();
+            positions.insert(channel.into(), stream.top);
+        }
+        Checker { node, party, positions, gaps: 0, heard: 0 }
+    }
+
+    /// Takes what comes until nothing has for a while.
+    pub(crate) fn listen(&mut self, silence: Duration) {
+        while let Some((_, event)) = self.node.inbox(self.party).wait(silence) {
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: BrokerEvent) {
+        let (channel, position, expected) = match event {
+            BrokerEvent::Publication { channel, publication, epoch } => {
+                self.heard += 1;
+                let position =
+                    StreamPosition { offset: publication.offset, epoch: epoch.to_string() };
+                (channel, position, 1)
+            }
+            BrokerEvent::Position { channel, top } => (channel, top, 0),
+            _ => return,
+        };
+        let held = self.positions.get_mut(&channel).expect("a channel that it hears");
+        let is_same_life = held.epoch == position.epoch;
+        if is_same_life && position.offset <= held.offset {
+            return;
+        }
+        self.gaps += u32::from(!is_same_life || position.offset != held.offset + expected);
+        *held = position;
+    }
+
+    /// Asserts that nothing is missing without its having been told.
+    pub(crate) fn assert_complete(mut self) {
+        self.node.wait_ready();
+        self.listen(Duration::from_millis(500));
+        let other = self.node.attach();
+        for (channel, held) in &self.positions {
+            let top = self.node.subscribe(other, channel).unwrap().top;
+            assert_eq!(*held, top, "something is missing in {channel}");
+        }
+    }
+}
+
+pub(crate) fn channel(index: u32) -> String {
+    format!("room-{index}")
+}
+
+/// A node that publishes without end, a thousand times a second, into so many channels.
+pub(crate) struct Publisher {
+    thread: Option<std::thread::JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    accepted: Arc<AtomicU64>,
+}
+
+impl Publisher {
+    pub(crate) fn start(settings: RedisSettings, channels: u32) -> Publisher {
+        let (stop, accepted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (stop.clone(), accepted.clone());
+        let thread = std::thread::spawn(move || {
+            let mut node = Node::start(settings);
+            let party = node.attach();
+            let mut number = 0u64;
+            while !stopped.load(Ordering::SeqCst) {
+                let room = channel((number % u64::from(channels)) as u32);
+                node.broker.submit(party, publish(RequestId(number), &room, "x"));
+                number += 1;
+                // The pace: it counts the answers meanwhile.
+                while let Some((_, event)) = node.inbox(party).wait(Duration::from_millis(1)) {
+                    if matches!(event, BrokerEvent::Reply { result: Ok(_), .. }) {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            }
+        });
+        Publisher { thread: Some(thread), stop, accepted }
+    }
+
+    /// Waits until so many more publications were accepted.
+    pub(crate) fn wait_more(&self, count: u64) {
+        let goal = self.accepted.load(Ordering::SeqCst) + count;
+        wait_until("publications are accepted", || self.accepted.load(Ordering::SeqCst) >= goal);
+    }
+
+    pub(crate) fn stop(mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}

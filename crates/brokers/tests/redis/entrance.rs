@@ -1,0 +1,168 @@
+//! Getting into Redis: every mistake has its words and nothing is half-started; TLS, users, databases and shards work.
+
+use std::io::Write as _;
+
+use brokers::conformance;
+use brokers::redis::RedisSettings;
+use brokers::redis::settings::{TlsPem, TlsSettings};
+use brokers::{Broker as _, Health};
+
+use crate::server::{RedisServer, free_port};
+use crate::world::{Node, RedisWorld, at, settings};
+
+/// What a node says that cannot work with these settings, and whether it says that only somebody can mend it.
+fn refusal(settings: RedisSettings, has: &str) -> (String, bool) {
+    let node = Node::start_anyhow(settings);
+    let reason = node.wait_unready(has);
+    match node.broker.health() {
+        Health::Unready { is_lasting, .. } => (reason, is_lasting),
+        Health::Ready => panic!("ready in spite of: {reason}"),
+    }
+}
+
+#[test]
+fn passwords_and_users_are_asked_for_and_their_lack_is_told() {
+    let server = RedisServer::start(&["--requirepass", "secret"]);
+    let port = server.port;
+    let with = |login: &str| settings(&[format!("redis://{login}127.0.0.1:{port}")]);
+    for login in ["", ":wrong@", "nobody:secret@"] {
+        let (reason, is_lasting) = refusal(with(login), "engine.redis.password");
+        assert!(is_lasting && !reason.contains("secret"), "{reason}");
+    }
+    drop(Node::start(with(":secret@")));
+    server.ask(&["ACL", "SETUSER", "ann", "on", ">hers", "~*", "&*", "+@all"]);
+    drop(Node::start(with("ann:hers@")));
+    server.ask(&["ACL", "SETUSER", "bob", "on", ">his", "~*", "&*", "+@all", "-@scripting"]);
+    let (reason, is_lasting) = refusal(with("bob:his@"), "does not take scripts");
+    assert!(is_lasting, "{reason}");
+}
+
+#[test]
+fn wrong_servers_are_told_apart() {
+    let server = RedisServer::start(&[]);
+    let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {}", server.port)]);
+    assert!(!refusal(settings(&at(&replica)), "is a replica").1, "it may become the master");
+    let member = RedisServer::start(&["--cluster-enabled", "yes"]);
+    assert!(refusal(settings(&at(&member)), "is part of a cluster").1);
+    let as_cluster = |port| settings(&[format!("redis+cluster://127.0.0.1:{port}")]);
+    refusal(as_cluster(server.port), "is not part of a cluster");
+    refusal(as_cluster(member.port), "slots that no server answers for");
+    let nowhere = settings(&[format!("redis://127.0.0.1:{}", free_port())]);
+    assert!(!refusal(nowhere, "cannot be reached").1);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    refusal(settings(&[format!("redis://127.0.0.1:{port}")]), "does not answer");
+    // It ends with the tests.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Whoever gave up waiting does not read it.
+            let _gone = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    refusal(settings(&[format!("redis://127.0.0.1:{port}")]), "does not speak the protocol");
+    let database = settings(&[format!("redis://127.0.0.1:{}/99", server.port)]);
+    assert!(refusal(database, "engine.redis.db").1);
+}
+
+#[test]
+fn data_of_something_else_under_the_prefix_is_left_alone() {
+    let server = RedisServer::start(&[]);
+    drop(Node::start(settings(&at(&server))));
+    let keys = server.ask(&["KEYS", "*layout"]);
+    let layout = keys.list()[0].text();
+    for write in [&["SET", layout, "another 1"][..], &["LPUSH", layout, "x"]] {
+        server.ask(&["DEL", layout]);
+        server.ask(write);
+        let (reason, is_lasting) = refusal(settings(&at(&server)), "engine.redis.prefix");
+        assert!(is_lasting, "{reason}");
+    }
+    assert_eq!(server.ask(&["LLEN", layout]).number(), 1);
+    let other = RedisSettings { prefix: "other".to_owned(), ..settings(&at(&server)) };
+    drop(Node::start(other));
+}
+
+#[test]
+fn databases_and_prefixes_separate() {
+    let server = RedisServer::start(&[]);
+    let mut one = Node::start(settings(&at(&server)));
+    let mut two = Node::start(RedisSettings { prefix: "b".to_owned(), ..settings(&at(&server)) });
+    let (here, there) = (one.attach(), two.attach());
+    one.subscribe(here, "room").unwrap();
+    two.subscribe(there, "room").unwrap();
+    one.publish("room", "a").unwrap();
+    two.publish("room", "b").unwrap();
+    assert_eq!((one.wait_data(here), two.wait_data(there)), ("a".to_owned(), "b".to_owned()));
+}
+
+#[test]
+fn tls_is_spoken_and_certificates_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["redis.test".to_owned()]).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (cert_file, key_file) =
+        (file("cert.pem", &cert.pem()), file("key.pem", &signing_key.serialize_pem()));
+    let port = free_port().to_string();
+    let server = RedisServer::start(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &cert_file,
+        "--tls-key-file",
+        &key_file,
+        "--tls-ca-cert-file",
+        &cert_file,
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let address = [format!("rediss://127.0.0.1:{port}")];
+    let with = |pem: &str, name: &str| {
+        let pem = TlsPem { roots: Some(pem), own: None };
+        let tls = TlsSettings::new(pem, Some(name.to_owned())).unwrap();
+        RedisSettings { tls: Some(tls), ..settings(&address) }
+    };
+    let mut node = Node::start(with(&cert.pem(), "redis.test"));
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    node.publish("room", "a").unwrap();
+    assert_eq!(node.wait_data(party), "a");
+    refusal(with(&cert.pem(), "other.test"), "engine.redis.tls");
+    let other = rcgen::generate_simple_self_signed(vec!["redis.test".to_owned()]).unwrap();
+    refusal(with(&other.cert.pem(), "redis.test"), "engine.redis.tls");
+    refusal(with(&cert.pem(), "redis.test").at_plain(server.port), "engine.redis.tls");
+    assert!(TlsSettings::new(TlsPem { roots: Some("x"), own: None }, None).is_err());
+}
+
+trait AtPlain {
+    fn at_plain(self, port: u16) -> RedisSettings;
+}
+
+impl AtPlain for RedisSettings {
+    /// The same, but where TLS is not spoken.
+    fn at_plain(self, port: u16) -> RedisSettings {
+        let deployment = settings(&[format!("redis://127.0.0.1:{port}")]).deployment;
+        RedisSettings { deployment, ..self }
+    }
+}
+
+#[test]
+fn channels_spread_over_independent_servers() {
+    let servers = [RedisServer::start(&[]), RedisServer::start(&[]), RedisServer::start(&[])];
+    let addresses: Vec<String> = servers.iter().flat_map(at).collect();
+    let mut world = RedisWorld::new(settings(&addresses), servers.iter().collect());
+    for (name, case) in conformance::ALL {
+        println!("{name}");
+        case(&mut world);
+    }
+    let node = Node::start(settings(&addresses));
+    for index in 0..60 {
+        node.publish(&format!("spread-{index}"), "a").unwrap();
+    }
+    for server in &servers {
+        assert!(server.ask(&["KEYS", "*stream:spread-*"]).list().len() > 8);
+    }
+}

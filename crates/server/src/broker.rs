@@ -1,0 +1,91 @@
+//! The broker of this node: opened as configured, and watched.
+//!
+//! Invariant: the broker is the one that was configured or there is none; nothing falls back to memory.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokers::{Broker, Health, MemoryBroker, NatsBroker, RedisBroker};
+use engine::random::Random;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::StartError;
+use crate::clock::Clock;
+use crate::config::{Engine, RedisEngine};
+
+/// Time between two looks at a broker's health.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Opens the broker; a Redis that cannot be reached is waited for when that is configured.
+pub(crate) async fn open(
+    engine: &Engine,
+    clock: Clock,
+    random: &mut Random,
+) -> Result<Arc<dyn Broker>, StartError> {
+    // Differs at every start.
+    let id = random.uuid()[..8].to_owned();
+    match engine {
+        Engine::Memory => Ok(Arc::new(MemoryBroker::new(Arc::new(clock), id))),
+        Engine::Nats(options) => {
+            let (options, clock) = (options.clone(), Arc::new(clock));
+            // It waits until NATS has answered.
+            let start = move || NatsBroker::start(options, clock, &id);
+            let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
+            Ok(Arc::new(started?))
+        }
+        Engine::Redis(redis) => {
+            let broker = Arc::new(RedisBroker::start(redis.settings(id, random.next_u64()))?);
+            wait(&*broker, redis).await?;
+            Ok(broker)
+        }
+    }
+}
+
+async fn wait(broker: &dyn Broker, redis: &RedisEngine) -> Result<(), StartError> {
+    let start = Instant::now();
+    let mut told = String::new();
+    loop {
+        let (is_lasting, reason) = match broker.health() {
+            Health::Ready => return Ok(()),
+            Health::Unready { is_lasting, reason } => (is_lasting, reason),
+        };
+        let is_over = !redis.waits_at_start && start.elapsed() >= redis.start_timeout();
+        if is_lasting || is_over {
+            return Err(StartError::Broker(reason));
+        }
+        if reason != told && start.elapsed() >= LOOK_AGAIN_AFTER {
+            warn!(%reason, "waiting for Redis; nothing is served yet (engine.redis.wait_at_start)");
+            told = reason;
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
+}
+
+/// Tells operators when the broker ceases to work, and when it works again. Does not end.
+pub(crate) async fn watch(broker: Arc<dyn Broker>) {
+    let mut last = Health::Ready;
+    let mut last_refusal = None;
+    loop {
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        let refusal = broker.last_refusal();
+        if refusal != last_refusal
+            && let Some(answer) = &refusal
+        {
+            warn!(%answer, "the broker has refused what should have worked");
+        }
+        last_refusal = refusal;
+        let health = broker.health();
+        if health == last {
+            continue;
+        }
+        match &health {
+            Health::Ready => info!("the broker works again"),
+            Health::Unready { reason, .. } => {
+                warn!(%reason, "the broker does not work; clients stay connected, this node is not ready");
+            }
+        }
+        last = health;
+    }
+}

@@ -1,0 +1,182 @@
+//! What carries publications, and how it is reached.
+
+use std::time::Duration;
+
+use ::engine::rules::ChannelRules;
+use brokers::nats::{JetStreamOptions, NatsOptions, NatsTls};
+use brokers::redis::RedisSettings;
+use brokers::redis::settings::{Deployment, Login, Place, Server, TlsPem, TlsSettings};
+
+use super::keys::Kind;
+use super::pem::read_pem;
+use super::resolve::{Complaints, Values};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// Memory of this process.
+    Memory,
+    /// Redis.
+    Redis(Box<RedisEngine>),
+    /// NATS.
+    Nats(NatsOptions),
+}
+
+/// How Redis is reached.
+#[derive(Clone, Debug)]
+pub struct RedisEngine {
+    deployment: Deployment,
+    login: Login,
+    database: u32,
+    tls: Option<TlsSettings>,
+    prefix: String,
+    connect_timeout: Duration,
+    io_timeout: Duration,
+    presence_ttl: Duration,
+    /// Whether a Redis that cannot be reached is waited for at the start.
+    pub waits_at_start: bool,
+}
+
+impl RedisEngine {
+    /// The broker's settings for a node of this name; `seed` differs at every start.
+    #[must_use]
+    pub fn settings(&self, node: String, seed: u64) -> RedisSettings {
+        RedisSettings {
+            deployment: self.deployment.clone(),
+            login: self.login.clone(),
+            database: self.database,
+            tls: self.tls.clone(),
+            prefix: self.prefix.clone(),
+            node,
+            seed,
+            connect_timeout: self.connect_timeout,
+            io_timeout: self.io_timeout,
+            presence_ttl: self.presence_ttl,
+        }
+    }
+
+    /// Time in which a start without waiting succeeds or fails.
+    #[must_use]
+    pub fn start_timeout(&self) -> Duration {
+        self.connect_timeout + 2 * self.io_timeout
+    }
+}
+
+pub(super) fn resolve_engine(
+    values: &Values<'_>,
+    channels: &ChannelRules,
+    mistakes: &mut Complaints,
+) -> Engine {
+    let is_redis = values.text("engine.type") == "redis";
+    if values.flag("broker.enabled") && values.text("broker.type") == "nats" {
+        if is_redis {
+            let text =
+                "must be memory where broker.type is nats, which carries everything".to_owned();
+            mistakes.push(("engine.type".to_owned(), text));
+        }
+        return Engine::Nats(resolve_nats(values, channels));
+    }
+    match is_redis {
+        true => resolve_redis(values, mistakes),
+        false => Engine::Memory,
+    }
+}
+
+fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
+    let all = || channels.namespaces.values().chain([&channels.without_namespace]);
+    let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);
+    let meta_ttl_ms_max = all().map(|namespace| namespace.history_meta_ttl_ms).max().unwrap_or(0);
+    // Without history and presence a NATS without JetStream is enough.
+    let needs_jetstream = history_size_max > 0 || all().any(|namespace| namespace.presence);
+    let authorities = values.text("broker.nats.tls.server_ca_pem_file");
+    NatsOptions {
+        url: values.text("broker.nats.url"),
+        prefix: values.text("broker.nats.prefix"),
+        dial_timeout_ms: values.ms("broker.nats.dial_timeout"),
+        tls: NatsTls {
+            enabled: values.flag("broker.nats.tls.enabled"),
+            server_ca_pem_file: (!authorities.is_empty()).then(|| authorities.into()),
+            client_pem_files: None,
+        },
+        jetstream: needs_jetstream.then(|| JetStreamOptions {
+            replicas: values.u32("broker.nats.jetstream.replicas"),
+            history_size_max,
+            history_meta_ttl_ms_max: meta_ttl_ms_max,
+        }),
+    }
+}
+
+fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
+    let mut complain = |name: &str, text: String| {
+        mistakes.push((format!("engine.redis.{name}"), text));
+    };
+    let text = |name: &str| values.text(&format!("engine.redis.{name}"));
+    let place = match Place::parse(&values.list("engine.redis.address")) {
+        Ok(place) => place,
+        Err(error) => {
+            complain("address", error.to_string());
+            return Engine::Memory;
+        }
+    };
+    let database = place.database.unwrap_or_else(|| values.u32("engine.redis.db"));
+    if database != 0 && matches!(place.deployment, Deployment::Cluster(_)) {
+        complain("db", "must be 0 in a Cluster".to_owned());
+    }
+    let prefix = text("prefix");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if prefix.is_empty() || !prefix.chars().all(is_plain) {
+        complain("prefix", "expected letters, digits, '-', '_' or '.'".to_owned());
+    }
+    let mut time = |name: &str, least_ms: u64| {
+        let ms = values.ms(&format!("engine.redis.{name}"));
+        if ms < least_ms {
+            complain(name, format!("must be at least {least_ms}ms"));
+        }
+        Duration::from_millis(ms)
+    };
+    let (connect_timeout, io_timeout) = (time("connect_timeout", 10), time("io_timeout", 100));
+    let presence_ttl = time("presence_ttl", 5_000);
+    let has_tls = place.has_tls || values.flag("engine.redis.tls.enabled");
+    let tls = if has_tls { resolve_tls(values, mistakes) } else { None };
+    let sentinel_login = Login { user: text("sentinel_user"), password: text("sentinel_password") };
+    let login =
+        place.login.unwrap_or_else(|| Login { user: text("user"), password: text("password") });
+    Engine::Redis(Box::new(RedisEngine {
+        deployment: with_sentinel_login(place.deployment, &sentinel_login),
+        login,
+        database,
+        tls,
+        prefix,
+        connect_timeout,
+        io_timeout,
+        presence_ttl,
+        waits_at_start: values.flag("engine.redis.wait_at_start"),
+    }))
+}
+
+fn with_sentinel_login(mut deployment: Deployment, sentinel_login: &Login) -> Deployment {
+    if let Deployment::Servers(servers) = &mut deployment {
+        for server in servers {
+            if let Server::Sentinel { login, .. } = server {
+                login.clone_from(sentinel_login);
+            }
+        }
+    }
+    deployment
+}
+
+fn resolve_tls(values: &Values<'_>, mistakes: &mut Complaints) -> Option<TlsSettings> {
+    let mut pem = |name: &str, kind| {
+        let path = format!("engine.redis.tls.{name}");
+        let read = read_pem(kind, &values.some_text(&path)?);
+        read.map_err(|error| mistakes.push((path, error))).ok()
+    };
+    let roots = pem("server_ca_pem", Kind::Text);
+    let own = pem("cert_pem", Kind::Text).zip(pem("key_pem", Kind::Secret));
+    let own = own.as_ref().map(|(chain, key)| (&**chain, &**key));
+    let pem = TlsPem { roots: roots.as_deref(), own };
+    let name = values.some_text("engine.redis.tls.server_name");
+    TlsSettings::new(pem, name)
+        .map_err(|error| mistakes.push(("engine.redis.tls".to_owned(), error.to_string())))
+        .ok()
+}

@@ -1,0 +1,122 @@
+//! Nodes on one Redis: what is published on one is heard on the other; when Redis is away nobody is disconnected, the node
+//! is not ready, and what cannot be done fails with an error that passes.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use server::config::{Source, load};
+use server::{Server, StartError};
+
+use crate::support::{Fixture, PATIENCE};
+
+struct Redis {
+    child: Child,
+    port: u16,
+}
+
+impl Redis {
+    fn start(port: u16) -> Redis {
+        let started = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let child = started.unwrap_or_else(|error| panic!("{error}; apt-get install redis-server"));
+        Redis { child, port }
+    }
+
+    fn address(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may have been ended already.
+        let _dead = self.child.kill();
+        let _dead = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn node(redis: &Redis) -> Fixture {
+    Fixture::with(&[
+        ("engine.type", "redis"),
+        ("engine.redis.address", &redis.address()),
+        ("engine.redis.io_timeout", "500ms"),
+    ])
+}
+
+fn wait_ready(node: &Fixture, status: u16) -> String {
+    let start = Instant::now();
+    loop {
+        let (seen, _, body) =
+            node.request("GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        if seen == status {
+            return body;
+        }
+        assert!(start.elapsed() < PATIENCE, "in vain: {body}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn two_nodes_are_one_and_a_broken_redis_breaks_no_client() {
+    let redis = Redis::start(free_port());
+    let (one, two) = (node(&redis), node(&redis));
+    let mut peer = two.admitted();
+    peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
+    assert!(peer.hear().contains(r#""subscribe":{"#));
+    let publish = r#"{"channel":"kept:x","data":{"n":1}}"#;
+    assert!(one.api("publish", publish).1.contains(r#""offset":1"#));
+    assert!(peer.hear().contains(r#""data":{"n":1}"#));
+    assert_eq!(wait_ready(&one, 200), "ready\n");
+
+    let port = redis.port;
+    drop(redis);
+    assert!(wait_ready(&one, 503).contains("Redis at 127.0.0.1"));
+    let (_, refused) = one.api("publish", publish);
+    assert!(refused.contains(r#""code":100"#), "{refused}");
+    peer.say(r#"{"id":3,"subscribe":{"channel":"kept:y"}}"#);
+    let refused = peer.hear();
+    assert!(refused.contains(r#""id":3,"error":{"code":100"#), "{refused}");
+    assert!(refused.contains(r#""temporary":true"#), "{refused}");
+
+    let _redis = Redis::start(port);
+    wait_ready(&one, 200);
+    wait_ready(&two, 200);
+    assert!(one.api("publish", publish).1.contains(r#""offset":1"#), "the data was lost");
+    assert!(peer.hear().contains(r#""data":{"n":1}"#), "not positioned, so it goes on");
+}
+
+#[test]
+fn without_redis_a_start_fails_where_it_must_not_wait() {
+    let port = free_port();
+    let load = |wait: &str| {
+        let flags = [
+            ("engine.type", "redis"),
+            ("engine.redis.address", &format!("redis://127.0.0.1:{port}")),
+            ("engine.redis.wait_at_start", wait),
+            ("engine.redis.io_timeout", "200ms"),
+            ("engine.redis.connect_timeout", "200ms"),
+            ("http_server.address", "127.0.0.1"),
+            ("http_server.port", "0"),
+        ];
+        let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+        load(&Source { flags, ..Source::default() }).unwrap().0
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let failed = runtime.block_on(Server::start(load("false")));
+    assert!(
+        matches!(&failed, Err(StartError::Broker(reason)) if reason.contains("cannot be reached"))
+    );
+    let waiting = runtime.spawn(Server::start(load("true")));
+    let _redis = Redis::start(port);
+    let server = runtime.block_on(waiting).unwrap().unwrap();
+    TcpStream::connect(server.address()).unwrap();
+    runtime.block_on(server.stop());
+}
