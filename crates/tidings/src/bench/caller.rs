@@ -1,5 +1,7 @@
 //! A connection to the server API that stays: one request after the other, each with one publication or a batch.
 //!
+//! A server may close it while nothing is asked; then it is dialled again.
+//!
 //! Invariant: publications leave in the order in which they were given, and each has an answer that says it was taken.
 
 use std::collections::VecDeque;
@@ -14,6 +16,10 @@ use super::transport::Transport;
 
 /// See the module.
 pub(crate) struct Caller {
+    address: SocketAddr,
+    security: Option<Security>,
+    registry: Registry,
+    token: Token,
     stream: Transport,
     is_connected: bool,
     /// Publications as the API takes them.
@@ -43,10 +49,9 @@ impl Caller {
         registry: &Registry,
         token: Token,
     ) -> Result<Caller, String> {
-        let mut stream = line::dial(address, None)?;
-        registry
-            .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
-            .map_err(|error| format!("the poller takes no more sockets: {error}"))?;
+        let security = security.cloned();
+        let registry = registry.try_clone().map_err(|error| error.to_string())?;
+        let stream = dial(address, security.as_ref(), &registry, token)?;
         let method = if batch > 1 { "batch" } else { "publish" };
         let head = format!(
             "POST {path}/{method} HTTP/1.1\r\nHost: {authority}\r\nX-API-Key: {key}\r\n\
@@ -54,8 +59,19 @@ impl Caller {
         );
         let (waiting, answer) = (VecDeque::new(), Vec::new());
         let batch = batch.max(1) as usize;
-        let stream = Transport::new(stream, security)?;
-        Ok(Caller { stream, is_connected: false, waiting, request: None, answer, head, batch })
+        Ok(Caller {
+            address,
+            security,
+            registry,
+            token,
+            stream,
+            is_connected: false,
+            waiting,
+            request: None,
+            answer,
+            head,
+            batch,
+        })
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -89,6 +105,12 @@ impl Caller {
         let mut taken = 0;
         loop {
             match self.stream.read(buffer) {
+                Ok(0) if self.request.is_none() => {
+                    self.is_connected = false;
+                    self.stream =
+                        dial(self.address, self.security.as_ref(), &self.registry, self.token)?;
+                    return Ok(taken);
+                }
                 Ok(0) => return Err("the server API closed the connection".to_owned()),
                 Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
@@ -164,4 +186,17 @@ impl Caller {
         bytes.append(&mut body);
         Call { bytes, written: 0, publications: count as u64 }
     }
+}
+
+fn dial(
+    address: SocketAddr,
+    security: Option<&Security>,
+    registry: &Registry,
+    token: Token,
+) -> Result<Transport, String> {
+    let mut tcp = line::dial(address, None)?;
+    registry
+        .register(&mut tcp, token, Interest::READABLE | Interest::WRITABLE)
+        .map_err(|error| format!("the poller takes no more sockets: {error}"))?;
+    Transport::new(tcp, security)
 }
