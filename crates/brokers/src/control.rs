@@ -1,147 +1,254 @@
-//! Orders of the server API on their way to all nodes, in JSON.
+//! Orders of the server API on their way to all nodes: every text behind its length, every choice as a byte.
 //!
 //! Invariant: what is encoded decodes to the same; what is not understood is no order.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use engine::broker::{Control, Order, Target};
 use engine::claims::{Overrides, SubscriptionGrant};
-use serde_json::{Value, json};
 use wire::protocol::{Disconnect, DisconnectCode, StreamPosition};
 
-pub(crate) fn encode(control: &Control) -> Bytes {
+/// Writes an order.
+pub(crate) fn encode(control: &Control) -> Vec<u8> {
+    let mut out = Vec::new();
     let Target { user, client, except, admitted_before } = &control.target;
-    let order = match &control.order {
+    text(&mut out, user);
+    text(&mut out, client);
+    out.put_u32(except.len() as u32);
+    except.iter().for_each(|client| text(&mut out, client));
+    option(&mut out, admitted_before.as_ref(), |out, (at, client)| {
+        out.put_i64(*at);
+        text(out, client);
+    });
+    match &control.order {
         Order::Subscribe { channel, expire_at, grant, recover_since } => {
-            let Overrides {
-                presence,
-                join_leave,
-                force_push_join_leave,
-                force_recovery,
-                force_positioning,
-            } = grant.overrides;
-            let overrides =
-                [presence, join_leave, force_push_join_leave, force_recovery, force_positioning];
-            json!({ "subscribe": {
-                "channel": channel,
-                "expire_at": expire_at,
-                "info": STANDARD.encode(&grant.info),
-                "data": STANDARD.encode(&grant.data),
-                "overrides": overrides,
-                "since": recover_since.as_ref().map(|since| json!([since.offset, since.epoch])),
-            }})
+            out.put_u8(0);
+            text(&mut out, channel);
+            option(&mut out, expire_at.as_ref(), |out, at| out.put_i64(*at));
+            bytes(&mut out, &grant.info);
+            bytes(&mut out, &grant.data);
+            for flag in flags(&grant.overrides) {
+                out.put_u8(flag.map_or(2, u8::from));
+            }
+            option(&mut out, recover_since.as_ref(), |out, since| {
+                out.put_u64(since.offset);
+                text(out, &since.epoch);
+            });
         }
-        Order::Unsubscribe { channel } => json!({ "unsubscribe": channel }),
+        Order::Unsubscribe { channel } => {
+            out.put_u8(1);
+            text(&mut out, channel);
+        }
         Order::Disconnect(disconnect) => {
-            json!({ "disconnect": [disconnect.number(), disconnect.reason()] })
+            out.put_u8(2);
+            out.put_u16(disconnect.number());
+            text(&mut out, disconnect.reason());
         }
         Order::Refresh { info, expire_at, expired } => {
-            json!({ "refresh": [STANDARD.encode(info), expire_at, expired] })
+            out.put_u8(3);
+            bytes(&mut out, info);
+            option(&mut out, expire_at.as_ref(), |out, at| out.put_i64(*at));
+            out.put_u8(u8::from(*expired));
         }
-    };
-    let target = json!({
-        "user": user, "client": client, "except": except, "admitted_before": admitted_before,
-    });
-    json!({ "target": target, "order": order }).to_string().into()
+    }
+    out
 }
 
-pub(crate) fn decode(message: &[u8]) -> Option<Control> {
-    let message: Value = serde_json::from_slice(message).ok()?;
-    let target = &message["target"];
-    let except = target["except"].as_array()?.iter().map(text).collect::<Option<_>>()?;
-    let admitted_before = match &target["admitted_before"] {
-        Value::Null => None,
-        pair => Some((pair[0].as_i64()?, text(&pair[1])?)),
+/// Reads what [`encode`] wrote; `None` when it is not of our making.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Control> {
+    let mut reader = Reader(bytes);
+    let target = Target {
+        user: reader.text()?,
+        client: reader.text()?,
+        except: (0..reader.u32()?).map(|_| reader.text()).collect::<Option<_>>()?,
+        admitted_before: match reader.u8()? {
+            0 => None,
+            _ => Some((reader.i64()?, reader.text()?)),
+        },
     };
-    let (user, client) = (text(&target["user"])?, text(&target["client"])?);
-    let target = Target { user, client, except, admitted_before };
-    let (name, what) = message["order"].as_object()?.iter().next()?;
-    let order = match name.as_str() {
-        "subscribe" => subscribe(what)?,
-        "unsubscribe" => Order::Unsubscribe { channel: text(what)? },
-        "disconnect" => {
-            Order::Disconnect(disconnect(u16::try_from(what[0].as_u64()?).ok()?, text(&what[1])?))
+    let order = match reader.u8()? {
+        0 => Order::Subscribe {
+            channel: reader.text()?,
+            expire_at: reader.some_i64()?,
+            grant: SubscriptionGrant {
+                info: reader.bytes()?,
+                data: reader.bytes()?,
+                overrides: Overrides {
+                    presence: reader.some_bool()?,
+                    join_leave: reader.some_bool()?,
+                    force_push_join_leave: reader.some_bool()?,
+                    force_recovery: reader.some_bool()?,
+                    force_positioning: reader.some_bool()?,
+                },
+            },
+            recover_since: match reader.u8()? {
+                0 => None,
+                _ => Some(StreamPosition { offset: reader.u64()?, epoch: reader.text()? }),
+            },
+        },
+        1 => Order::Unsubscribe { channel: reader.text()? },
+        2 => {
+            let (code, reason) = (reader.u16()?, reader.text()?);
+            let known = DisconnectCode::ALL.iter().find(|known| {
+                let known = Disconnect::from(**known);
+                known.number() == code && known.reason() == reason
+            });
+            Order::Disconnect(match known {
+                Some(code) => (*code).into(),
+                None => Disconnect::Custom { code, reason: reason.into() },
+            })
         }
-        "refresh" => Order::Refresh {
-            info: bytes(&what[0])?,
-            expire_at: what[1].as_i64(),
-            expired: what[2].as_bool()?,
+        3 => Order::Refresh {
+            info: reader.bytes()?,
+            expire_at: reader.some_i64()?,
+            expired: reader.u8()? == 1,
         },
         _ => return None,
     };
-    Some(Control { target, order })
+    reader.0.is_empty().then_some(Control { target, order })
 }
 
-fn subscribe(what: &Value) -> Option<Order> {
-    let choice = |index: usize| what["overrides"][index].as_bool();
-    let overrides = Overrides {
-        presence: choice(0),
-        join_leave: choice(1),
-        force_push_join_leave: choice(2),
-        force_recovery: choice(3),
-        force_positioning: choice(4),
-    };
-    let grant =
-        SubscriptionGrant { info: bytes(&what["info"])?, data: bytes(&what["data"])?, overrides };
-    let recover_since = match &what["since"] {
-        Value::Null => None,
-        since => Some(StreamPosition { offset: since[0].as_u64()?, epoch: text(&since[1])? }),
-    };
-    let (channel, expire_at) = (text(&what["channel"])?, what["expire_at"].as_i64());
-    Some(Order::Subscribe { channel, expire_at, grant, recover_since })
+fn flags(overrides: &Overrides) -> [Option<bool>; 5] {
+    let Overrides {
+        presence,
+        join_leave,
+        force_push_join_leave,
+        force_recovery,
+        force_positioning,
+    } = *overrides;
+    [presence, join_leave, force_push_join_leave, force_recovery, force_positioning]
 }
 
-/// One of the table when it is the table's, whole.
-fn disconnect(number: u16, reason: String) -> Disconnect {
-    let mut all = DisconnectCode::ALL.iter().copied();
-    let known = all.find(|code| code.number() == number && code.reason() == reason);
-    known.map_or_else(
-        || Disconnect::Custom { code: number, reason: reason.into() },
-        Disconnect::Code,
-    )
+fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_u32(bytes.len() as u32);
+    out.extend_from_slice(bytes);
 }
 
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
+fn text(out: &mut Vec<u8>, text: &str) {
+    bytes(out, text.as_bytes());
 }
 
-fn bytes(value: &Value) -> Option<Bytes> {
-    STANDARD.decode(value.as_str()?).ok().map(Bytes::from)
+fn option<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+    out.put_u8(u8::from(value.is_some()));
+    if let Some(value) = value {
+        write(out, value);
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    fn some_i64(&mut self) -> Option<Option<i64>> {
+        match self.u8()? {
+            0 => Some(None),
+            _ => self.i64().map(Some),
+        }
+    }
+
+    fn some_bool(&mut self) -> Option<Option<bool>> {
+        self.u8().map(|byte| (byte < 2).then_some(byte == 1))
+    }
+
+    fn bytes(&mut self) -> Option<Bytes> {
+        let length = self.u32()? as usize;
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(Bytes::copy_from_slice(taken))
+    }
+
+    fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?.to_vec()).ok()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn orders_come_back() {
-        let target = Target {
-            user: "ann".into(),
-            client: "c".into(),
-            except: vec!["d".into()],
-            admitted_before: Some((7, "e".into())),
-        };
-        let grant = SubscriptionGrant {
-            info: Bytes::from_static(b"{}"),
-            data: Bytes::from_static(&[0, 255]),
-            overrides: Overrides { presence: Some(false), ..Overrides::default() },
-        };
-        let since = StreamPosition { offset: u64::MAX, epoch: "x".into() };
-        for order in [
-            Order::Subscribe {
-                channel: "a".into(),
-                expire_at: Some(9),
+    fn controls() -> impl Strategy<Value = Control> {
+        let flag = || prop::option::of(any::<bool>());
+        let flags = (flag(), flag(), flag(), flag(), flag());
+        let data = || prop::collection::vec(any::<u8>(), 0..9).prop_map(Bytes::from);
+        let overrides = flags.prop_map(|(a, b, c, d, e)| Overrides {
+            presence: a,
+            join_leave: b,
+            force_push_join_leave: c,
+            force_recovery: d,
+            force_positioning: e,
+        });
+        let since =
+            (any::<u64>(), ".{0,9}").prop_map(|(offset, epoch)| StreamPosition { offset, epoch });
+        let grant = (data(), data(), overrides)
+            .prop_map(|(info, data, overrides)| SubscriptionGrant { info, data, overrides });
+        let expire_at = || prop::option::of(any::<i64>());
+        let subscribe = (".{0,9}", expire_at(), grant, prop::option::of(since)).prop_map(
+            |(channel, expire_at, grant, recover_since)| Order::Subscribe {
+                channel,
+                expire_at,
                 grant,
-                recover_since: Some(since),
+                recover_since,
             },
-            Order::Unsubscribe { channel: String::new() },
-            Order::Disconnect(wire::protocol::DisconnectCode::ForceDisconnect.into()),
-            Order::Refresh { info: Bytes::new(), expire_at: None, expired: true },
-        ] {
-            let control = Control { target: target.clone(), order };
-            assert_eq!(decode(&encode(&control)), Some(control));
+        );
+        let order = prop_oneof![
+            subscribe,
+            ".{0,9}".prop_map(|channel| Order::Unsubscribe { channel }),
+            (4000u16..5000, ".{0,9}").prop_map(|(code, reason)| {
+                Order::Disconnect(Disconnect::Custom { code, reason: reason.into() })
+            }),
+            prop::sample::select(DisconnectCode::ALL)
+                .prop_map(|code| Order::Disconnect(code.into())),
+            (data(), expire_at(), any::<bool>())
+                .prop_map(|(info, expire_at, expired)| Order::Refresh { info, expire_at, expired }),
+        ];
+        let names = prop::collection::vec(".{0,9}", 0..3);
+        let target = (".{0,9}", ".{0,9}", names, prop::option::of((any::<i64>(), ".{0,9}")))
+            .prop_map(|(user, client, except, admitted_before)| Target {
+                user,
+                client,
+                except,
+                admitted_before,
+            });
+        (target, order).prop_map(|(target, order)| Control { target, order })
+    }
+
+    proptest! {
+        #[test]
+        fn orders_come_back_as_they_were(control in controls()) {
+            let bytes = encode(&control);
+            prop_assert_eq!(decode(&bytes), Some(control));
+            prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
         }
-        assert_eq!(decode(b"{}"), None);
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _any = decode(&bytes);
+        }
     }
 }

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
 
 use crate::limits::REQUESTS_MAX;
-use crate::parties::{Parties, id_of};
+use crate::parties::Parties;
 use crate::{Broker, Clock, Health, Inbox, Party};
 use node::Job;
 
@@ -101,7 +101,7 @@ impl Broker for NatsBroker {
     fn submit(&self, party: Party, request: BrokerRequest) {
         let Some(inbox) = self.shared.parties.inbox(party) else { return };
         if self.shared.length.fetch_add(1, Ordering::Relaxed) >= REQUESTS_MAX
-            && let Some(id) = id_of(&request)
+            && let Some(id) = request.id()
         {
             self.shared.length.fetch_sub(1, Ordering::Relaxed);
             let result = Err(BrokerError::Overloaded);
@@ -149,20 +149,4 @@ impl Drop for NatsBroker {
 fn is_prefix(prefix: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(is_fine))
-}
-
-fn channel_of(request: &BrokerRequest) -> Option<&Arc<str>> {
-    match request {
-        BrokerRequest::Subscribe { channel, .. }
-        | BrokerRequest::Publish { channel, .. }
-        | BrokerRequest::Presence { channel, .. }
-        | BrokerRequest::PresenceStats { channel, .. }
-        | BrokerRequest::History { channel, .. }
-        | BrokerRequest::RemoveHistory { channel, .. }
-        | BrokerRequest::Unsubscribe { channel }
-        | BrokerRequest::Announce { channel, .. }
-        | BrokerRequest::AddPresence { channel, .. }
-        | BrokerRequest::RemovePresence { channel, .. } => Some(channel),
-        BrokerRequest::Control(_) => None,
-    }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use engine::broker::{BrokerEvent, BrokerRequest, Control, RequestId};
+use engine::broker::{BrokerEvent, Control};
 
 use crate::{Inbox, Party};
 
@@ -40,22 +40,5 @@ impl Parties {
         for inbox in inboxes {
             inbox.deliver(BrokerEvent::Control(control.clone()));
         }
-    }
-}
-
-/// Under which the answer to a request is known, if it has one.
-pub(crate) fn id_of(request: &BrokerRequest) -> Option<RequestId> {
-    match request {
-        BrokerRequest::Subscribe { id, .. }
-        | BrokerRequest::Publish { id, .. }
-        | BrokerRequest::Presence { id, .. }
-        | BrokerRequest::PresenceStats { id, .. }
-        | BrokerRequest::History { id, .. }
-        | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
-        BrokerRequest::Unsubscribe { .. }
-        | BrokerRequest::Announce { .. }
-        | BrokerRequest::AddPresence { .. }
-        | BrokerRequest::RemovePresence { .. }
-        | BrokerRequest::Control(_) => None,
     }
 }

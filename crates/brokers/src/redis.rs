@@ -33,8 +33,10 @@ mod answer;
 mod command;
 mod connection;
 mod core;
+mod exchange;
 mod keys;
 mod link;
+mod links;
 mod listeners;
 mod partition;
 mod payload;
@@ -57,7 +59,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use self::connection::Dialer;
-use self::core::{Core, Event, Job, Line, LinkEvent, Order};
+use self::core::Core;
+use self::exchange::{Event, Job, Line, LinkEvent, Order};
 use self::keys::Keys;
 use self::shared::Shared;
 use crate::{Broker, Health, Inbox, Party};
@@ -98,15 +101,15 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
-        self.shared.attach(inbox)
+        self.shared.parties.attach(inbox)
     }
 
     fn submit(&self, party: Party, request: BrokerRequest) {
-        let id = command::id(&request);
+        let id = request.id();
         if let Some(id) = id
             && !self.shared.has_room()
         {
-            if let Some(inbox) = self.shared.inbox(party) {
+            if let Some(inbox) = self.shared.parties.inbox(party) {
                 inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::Overloaded) });
             }
             return;

@@ -109,6 +109,44 @@ pub enum BrokerRequest {
     Control(Arc<Control>),
 }
 
+impl BrokerRequest {
+    /// The id that its reply will carry; `None` when it has no reply.
+    #[must_use]
+    pub fn id(&self) -> Option<RequestId> {
+        match self {
+            BrokerRequest::Subscribe { id, .. }
+            | BrokerRequest::Publish { id, .. }
+            | BrokerRequest::Presence { id, .. }
+            | BrokerRequest::PresenceStats { id, .. }
+            | BrokerRequest::History { id, .. }
+            | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
+            BrokerRequest::Unsubscribe { .. }
+            | BrokerRequest::Announce { .. }
+            | BrokerRequest::AddPresence { .. }
+            | BrokerRequest::RemovePresence { .. }
+            | BrokerRequest::Control(_) => None,
+        }
+    }
+
+    /// The channel that it is about; `None` for orders.
+    #[must_use]
+    pub fn channel(&self) -> Option<&Arc<str>> {
+        match self {
+            BrokerRequest::Subscribe { channel, .. }
+            | BrokerRequest::Unsubscribe { channel }
+            | BrokerRequest::Publish { channel, .. }
+            | BrokerRequest::Announce { channel, .. }
+            | BrokerRequest::AddPresence { channel, .. }
+            | BrokerRequest::RemovePresence { channel, .. }
+            | BrokerRequest::Presence { channel, .. }
+            | BrokerRequest::PresenceStats { channel, .. }
+            | BrokerRequest::History { channel, .. }
+            | BrokerRequest::RemoveHistory { channel, .. } => Some(channel),
+            BrokerRequest::Control(_) => None,
+        }
+    }
+}
+
 /// What a subscriber needs to know of the stream when it joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinRead {

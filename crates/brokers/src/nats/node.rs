@@ -134,7 +134,7 @@ impl Node {
             }
             Job::Request(party, inbox, request) => {
                 self.shared.length.fetch_sub(1, Ordering::Relaxed);
-                let Some(channel) = super::channel_of(&request).cloned() else { return };
+                let Some(channel) = request.channel().cloned() else { return };
                 self.ask(&channel, Ask::Request(party, inbox, request));
             }
         }
@@ -142,7 +142,7 @@ impl Node {
 
     /// An order goes to all nodes through NATS, or, while that is away, at least to the parties here.
     async fn tell(&self, order: &Arc<Control>) {
-        let payload = control::encode(order);
+        let payload = control::encode(order).into();
         if self.link.publish(self.link.names.control(), payload).await.is_err() {
             self.shared.parties.tell(order);
         }

@@ -2,18 +2,17 @@
 //!
 //! Invariant: one request is one command and has one answer; what users say is an argument, never part of a script.
 
-use std::sync::Arc;
-
-use engine::broker::{BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId};
+use engine::broker::{BrokerRequest, HistoryQuery, JoinRead, PublishOptions};
 use engine::limits::IDEMPOTENCY_TTL_MS;
 use wire::protocol::protobuf::encode_client_info;
 use wire::protocol::{ClientInfo, Publication};
 
-use super::core::Opened;
+use super::exchange::Opened;
 use super::keys::Keys;
 use super::payload;
 use super::resp::encode;
 use super::scripts::Script;
+use crate::control;
 use crate::limits::EMPTY_STREAM_TTL_MS;
 
 /// What all commands need to know.
@@ -66,7 +65,7 @@ impl Commander {
                 place.say(&name, &payload::membership(info, *change), out);
             }
             BrokerRequest::Control(control) => {
-                place.say(&place.keys.control(), &payload::encode_control(control), out);
+                place.say(&place.keys.control(), &control::encode(control), out);
             }
             BrokerRequest::AddPresence { channel, info } => {
                 self.enter(place, channel, &[&**info], out);
@@ -258,40 +257,6 @@ fn history_part(query: &HistoryQuery) -> Part {
 
 fn epoch_name(epoch: u64) -> String {
     format!("{epoch:016x}")
-}
-
-/// The channel that a request is about.
-pub(super) fn channel(request: &BrokerRequest) -> Option<&Arc<str>> {
-    match request {
-        BrokerRequest::Subscribe { channel, .. }
-        | BrokerRequest::Unsubscribe { channel }
-        | BrokerRequest::Publish { channel, .. }
-        | BrokerRequest::Announce { channel, .. }
-        | BrokerRequest::AddPresence { channel, .. }
-        | BrokerRequest::RemovePresence { channel, .. }
-        | BrokerRequest::Presence { channel, .. }
-        | BrokerRequest::PresenceStats { channel, .. }
-        | BrokerRequest::History { channel, .. }
-        | BrokerRequest::RemoveHistory { channel, .. } => Some(channel),
-        BrokerRequest::Control(_) => None,
-    }
-}
-
-/// The id of a request that is a question.
-pub(super) fn id(request: &BrokerRequest) -> Option<RequestId> {
-    match request {
-        BrokerRequest::Subscribe { id, .. }
-        | BrokerRequest::Publish { id, .. }
-        | BrokerRequest::Presence { id, .. }
-        | BrokerRequest::PresenceStats { id, .. }
-        | BrokerRequest::History { id, .. }
-        | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
-        BrokerRequest::Unsubscribe { .. }
-        | BrokerRequest::Announce { .. }
-        | BrokerRequest::AddPresence { .. }
-        | BrokerRequest::RemovePresence { .. }
-        | BrokerRequest::Control(_) => None,
-    }
 }
 
 /// How long the position is kept that a joining subscriber holds from now on, when it does.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::core::{Event, Line, LinkEvent, Opened};
+use super::exchange::{Event, Line, LinkEvent, Opened};
 use super::resp::{self, Decoder, Frame};
 use super::scripts::{self, Digests};
 use super::settings::{Address, Login, RedisSettings, Server};

@@ -5,94 +5,31 @@
 //! Invariants: every question ends once, with an answer or as unavailable; what was sent and has an unknown outcome is
 //! never sent again.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, RequestId};
 use engine::random::Random;
-use tokio::sync::mpsc;
 
 use super::answer;
 use super::command::{self, Commander, Place};
-use super::connection::{SlotRange, Target, backoff};
+use super::connection::{SlotRange, Target};
+use super::exchange::{Event, Job, LinkEvent, LinkId, Opened, Order};
 use super::keys::{HeardName, Keys, shard};
-use super::link::{Asked, Condition, Ear, Link, Purpose, Sent, Up};
+use super::link::{Asked, Condition, Ear, Purpose, Sent, Up};
+use super::links::Links;
 use super::listeners::Listeners;
 use super::partition::{Moving, Partition};
 use super::payload::{self, Payload};
 use super::presence::Present;
 use super::resp::{Frame, encode};
-use super::scripts::{self, Digests};
+use super::scripts;
 use super::settings::{Address, Deployment, RedisSettings};
 use super::shared::Shared;
 use super::topology::Topology;
 use super::trouble::Trouble;
-use crate::Party;
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
-
-/// Names a server for as long as the broker knows it.
-pub(super) type LinkId = u32;
-
-/// What parties want.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request is the usual job, and a box would cost it an allocation"
-)]
-pub(super) enum Job {
-    /// Something of the broker.
-    Request { party: Party, request: BrokerRequest },
-    /// To be forgotten.
-    Detach { party: Party },
-}
-
-/// What connections say.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// Of one connection.
-    Link(Line, LinkEvent),
-    /// Who answers for which slots of the cluster.
-    Slots(Result<Vec<SlotRange>, Trouble>),
-}
-
-/// One connection to one server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Line {
-    pub(super) link: LinkId,
-    pub(super) attempt: u32,
-}
-
-/// What one connection says.
-#[derive(Debug)]
-pub(super) enum LinkEvent {
-    Up(Box<Opened>),
-    Frames(Vec<Frame>),
-    Down(Trouble),
-}
-
-/// A connection that may be used.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) address: Address,
-    pub(super) digests: Digests,
-    /// Changes whenever the server starts or becomes a master: what it had before may have lost its end.
-    pub(super) life: String,
-    /// Whether channels belong to slots: a cluster from version 7 on.
-    pub(super) has_shards: bool,
-    pub(super) sender: mpsc::UnboundedSender<Vec<u8>>,
-}
-
-/// What the driver has to do.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Connect after this time.
-    Connect { line: Line, target: Target, after: Duration },
-    /// Give up the connection, or trying to.
-    Close { line: Line },
-    /// Ask one of these who answers for which slots.
-    AskSlots { members: Vec<Address> },
-}
+use crate::{Party, control};
 
 /// See the module.
 pub(super) struct Core {
@@ -104,12 +41,10 @@ pub(super) struct Core {
     shards: usize,
     /// Of a cluster.
     topology: Option<Topology>,
-    links: HashMap<LinkId, Link>,
-    next_link: LinkId,
+    links: Links,
     partitions: Vec<Partition>,
     listeners: Listeners,
     present: Present,
-    orders: VecDeque<Order>,
     next_tick: Instant,
     /// The partition whose presence is renewed next.
     next_renewal: usize,
@@ -137,18 +72,16 @@ impl Core {
             io_timeout: settings.io_timeout,
             shards,
             topology,
-            links: HashMap::new(),
-            next_link: 0,
+            links: Links::default(),
             partitions: std::iter::repeat_with(Partition::default).take(count).collect(),
             listeners: Listeners::new(count),
             present: Present::new(count),
-            orders: VecDeque::new(),
             next_tick: now,
             next_renewal: 0,
         };
         if let Deployment::Servers(servers) = &settings.deployment {
             for (index, server) in servers.iter().enumerate() {
-                let link = core.add_link(Target::Server(server.clone()));
+                let link = core.links.add(Target::Server(server.clone()));
                 for partition in &mut core.partitions[index * PARTITIONS..][..PARTITIONS] {
                     (partition.link, partition.target) = (Some(link), Some(link));
                 }
@@ -175,7 +108,7 @@ impl Core {
             Event::Slots(slots) => return self.handle_slots(now, slots),
         };
         // An earlier connection has nothing to say any more.
-        if self.links.get(&line.link).is_none_or(|link| link.attempt != line.attempt) {
+        if !self.links.is_current(line) {
             return;
         }
         match event {
@@ -203,8 +136,7 @@ impl Core {
             return;
         }
         self.next_tick = now + TICK;
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for link in links {
+        for link in self.links.ids() {
             self.check_link(now, link);
         }
         for partition in 0..self.partitions.len() {
@@ -222,25 +154,17 @@ impl Core {
 
     /// Whether no answer is waited for.
     pub(super) fn is_idle(&self) -> bool {
-        let mut up = self.links.values().filter_map(|link| link.up.as_ref());
-        up.all(|up| up.head().is_none())
+        self.links.is_idle()
     }
 
     /// What was written leaves, in one piece for each server.
     pub(super) fn flush(&mut self) {
-        for link in self.links.values_mut() {
-            if let Some(up) = &mut link.up
-                && !up.out.is_empty()
-            {
-                // A connection that is gone says so itself.
-                let _gone = up.opened.sender.send(std::mem::take(&mut up.out));
-            }
-        }
+        self.links.flush();
     }
 
     /// The next thing for the driver to do.
     pub(super) fn poll_order(&mut self) -> Option<Order> {
-        self.orders.pop_front()
+        self.links.poll_order()
     }
 
     fn route(&self, channel: &str) -> usize {
@@ -250,10 +174,10 @@ impl Core {
 
     /// Notes what must be known here whatever happens, and sends or holds the rest.
     fn accept(&mut self, now: Instant, asked: Asked) {
-        let partition = command::channel(&asked.request).map_or(0, |channel| self.route(channel));
+        let partition = asked.request.channel().map_or(0, |channel| self.route(channel));
         match &asked.request {
             BrokerRequest::Subscribe { channel, read, .. } => {
-                let Some(inbox) = self.shared.inbox(asked.party) else { return };
+                let Some(inbox) = self.shared.parties.inbox(asked.party) else { return };
                 let ear = (asked.party, inbox);
                 let meta_ttl_ms = command::meta_ttl_ms(read);
                 if self.listeners.add(partition, channel, ear, meta_ttl_ms) {
@@ -295,7 +219,7 @@ impl Core {
         };
         let epoch = self.random.next_u64();
         let deadline = asked.deadline;
-        let Some(up) = usable(&mut self.links, &self.partitions[partition]) else {
+        let Some(up) = self.links.usable(self.partitions[partition].link) else {
             return self.fail(asked);
         };
         let place =
@@ -315,7 +239,7 @@ impl Core {
 
     fn listen_names(&mut self, now: Instant, partition: usize, names: &[String], ear: Ear) {
         let Some(link) = self.partitions[partition].link else { return };
-        let Some(up) = self.links.get_mut(&link).and_then(|link| link.up.as_mut()) else { return };
+        let Some(up) = self.links.up(link) else { return };
         for names in names.chunks(NAMES_PER_COMMAND) {
             up.listen(names, ear, partition, now + self.io_timeout);
             self.partitions[partition].in_flight += 1;
@@ -324,7 +248,7 @@ impl Core {
 
     /// What becomes of a request that was not carried out, as far as is known.
     fn fail(&mut self, asked: Asked) {
-        if let Some(id) = command::id(&asked.request) {
+        if let Some(id) = asked.request.id() {
             return self.reply(asked.party, id, Err(BrokerError::Unavailable));
         }
         match asked.request {
@@ -334,14 +258,14 @@ impl Core {
             }
             // At least here it is obeyed.
             BrokerRequest::Control(control) => {
-                self.shared.tell_all(&BrokerEvent::Control(control));
+                self.shared.parties.tell(&control);
             }
             _ => {}
         }
     }
 
     fn reply(&self, party: Party, id: RequestId, result: Result<BrokerReply, BrokerError>) {
-        if let Some(inbox) = self.shared.inbox(party) {
+        if let Some(inbox) = self.shared.parties.inbox(party) {
             inbox.deliver(BrokerEvent::Reply { id, result });
         }
     }
@@ -367,7 +291,7 @@ impl Core {
             self.handle_push(now, link, &items);
             return Ok(());
         }
-        let up = self.links.get_mut(&link).and_then(|link| link.up.as_mut()).ok_or(Lost)?;
+        let up = self.links.up(link).ok_or(Lost)?;
         let head = up.head().ok_or(Lost)?;
         let partition = head.partition;
         if let Purpose::Fence(number, ear) = head.purpose {
@@ -392,7 +316,7 @@ impl Core {
         }
         match purpose {
             Purpose::Ask(asked) => {
-                if let Some(id) = command::id(&asked.request) {
+                if let Some(id) = asked.request.id() {
                     self.reply(asked.party, id, answer::read(&asked.request, &frame));
                 }
             }
@@ -443,12 +367,12 @@ impl Core {
                 }
             }
             ("message" | "smessage", HeardName::Control) => {
-                if let Some(control) = payload::decode_control(payload) {
-                    self.shared.tell_all(&BrokerEvent::Control(Arc::new(control)));
+                if let Some(control) = control::decode(payload) {
+                    self.shared.parties.tell(&Arc::new(control));
                 }
             }
             ("message" | "smessage", HeardName::Probe) => {
-                if let Some(up) = self.links.get_mut(&link).and_then(|link| link.up.as_mut())
+                if let Some(up) = self.links.up(link)
                     && let Some(lag) = up.ends_probe(now)
                 {
                     self.shared.note_lag(lag);
@@ -537,8 +461,8 @@ impl Core {
     fn leave_link(&mut self, now: Instant, index: usize) {
         let tag = index % PARTITIONS;
         let deadline = now + self.io_timeout;
-        let link = self.partitions[index].link.and_then(|link| self.links.get_mut(&link));
-        if let Some(up) = link.and_then(|link| link.up.as_mut())
+        let link = self.partitions[index].link;
+        if let Some(up) = link.and_then(|link| self.links.up(link))
             && !up.opened.has_shards
         {
             let channels = self.listeners.channels(index).into_iter();
@@ -552,7 +476,7 @@ impl Core {
 
     fn load_scripts(&mut self, now: Instant, partition: usize) {
         let deadline = now + self.io_timeout;
-        let Some(up) = usable(&mut self.links, &self.partitions[partition]) else { return };
+        let Some(up) = self.links.usable(self.partitions[partition].link) else { return };
         for script in scripts::ALL {
             encode(&mut up.out, &[b"SCRIPT", b"LOAD", script.text().as_bytes()]);
             up.expect(Sent { partition, deadline, purpose: Purpose::Nobody });
@@ -575,7 +499,7 @@ impl Core {
         for (channel, meta_ttl_ms) in heard {
             let Some(meta_ttl_ms) = meta_ttl_ms else { continue };
             let epoch = self.random.next_u64();
-            let Some(up) = usable(&mut self.links, &self.partitions[index]) else { return };
+            let Some(up) = self.links.usable(self.partitions[index].link) else { return };
             let place = Place { keys: &self.keys, opened: &up.opened, partition: tag };
             place.position(&channel, epoch, meta_ttl_ms, &mut up.out);
             up.expect(Sent { partition: index, deadline, purpose: Purpose::Position(channel) });
@@ -591,7 +515,7 @@ impl Core {
     /// Says of all clients of this node in a partition that they are still there.
     fn enter(&mut self, now: Instant, index: usize) {
         let deadline = now + self.io_timeout;
-        let Some(up) = usable(&mut self.links, &self.partitions[index]) else { return };
+        let Some(up) = self.links.usable(self.partitions[index].link) else { return };
         let place = Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
         let mut count = 0;
         for (channel, clients) in self.present.everybody(index) {
@@ -618,21 +542,8 @@ impl Core {
         }
     }
 
-    fn add_link(&mut self, target: Target) -> LinkId {
-        let link = self.next_link;
-        self.next_link += 1;
-        let (up, trouble) = (None, Trouble::Starting);
-        let (after, line) = (Duration::ZERO, Line { link, attempt: 0 });
-        self.orders.push_back(Order::Connect { line, target: target.clone(), after });
-        self.links.insert(link, Link { target, attempt: 0, up, trouble, failures: 0 });
-        link
-    }
-
     fn handle_up(&mut self, now: Instant, id: LinkId, opened: Opened) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.failures = 0;
-        link.trouble = Trouble::Unproven(opened.address.clone());
-        link.up = Some(Up::new(now, opened));
+        self.links.open(now, id, opened);
         for index in 0..self.partitions.len() {
             if self.partitions[index].link == Some(id) {
                 self.take_up(now, index);
@@ -642,15 +553,7 @@ impl Core {
 
     /// The connection has ended. What was asked has an unknown outcome.
     fn handle_down(&mut self, id: LinkId, trouble: Trouble) {
-        let jitter = self.random.next_u64();
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let up = link.up.take();
-        link.trouble = trouble;
-        link.attempt += 1;
-        let after = backoff(link.failures, jitter);
-        link.failures = link.failures.saturating_add(1);
-        let (line, target) = (Line { link: id, attempt: link.attempt }, link.target.clone());
-        self.orders.push_back(Order::Connect { line, target, after });
+        let up = self.links.end(id, trouble, self.random.next_u64());
         if let Some(topology) = &mut self.topology {
             topology.want();
         }
@@ -671,18 +574,14 @@ impl Core {
     }
 
     fn give_up(&mut self, id: LinkId) {
-        let Some(link) = self.links.get(&id) else { return };
-        let Some(up) = &link.up else { return };
-        let trouble = Trouble::Silent(up.opened.address.clone());
-        let line = Line { link: id, attempt: link.attempt };
-        self.orders.push_back(Order::Close { line });
+        let Some(trouble) = self.links.close(id) else { return };
         self.handle_down(id, trouble);
     }
 
     /// Fails what is overdue, gives up what is hopeless, publishes to ourselves.
     fn check_link(&mut self, now: Instant, id: LinkId) {
         let io_timeout = self.io_timeout;
-        let Some(up) = self.links.get_mut(&id).and_then(|link| link.up.as_mut()) else { return };
+        let Some(up) = self.links.up(id) else { return };
         let (given_up, condition) = up.check(now, io_timeout);
         let begins_probe = condition == Condition::Fine && up.begins_probe(now);
         given_up.into_iter().for_each(|asked| self.fail(asked));
@@ -697,7 +596,7 @@ impl Core {
             let name = self.keys.probe(index % PARTITIONS);
             // Which partition is the first here may have changed.
             self.listen_names(now, index, std::slice::from_ref(&name), Ear::Open);
-            let Some(up) = usable(&mut self.links, &self.partitions[index]) else { return };
+            let Some(up) = self.links.usable(self.partitions[index].link) else { return };
             let place =
                 Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
             place.say(&name, b"", &mut up.out);
@@ -708,16 +607,14 @@ impl Core {
     }
 
     fn ask_slots(&mut self, now: Instant) {
-        let has_gap = self.partitions.iter().any(|partition| {
-            let link = partition.target.and_then(|link| self.links.get(&link));
-            link.is_none_or(|link| link.up.is_none())
-        });
+        let is_down = |link: LinkId| !self.links.is_up(link);
+        let has_gap = self.partitions.iter().any(|partition| partition.target.is_none_or(is_down));
         let Some(topology) = &mut self.topology else { return };
         if has_gap {
             topology.want();
         }
         if let Some(members) = topology.asks(now) {
-            self.orders.push_back(Order::AskSlots { members });
+            self.links.ask_slots(members);
         }
     }
 
@@ -730,15 +627,14 @@ impl Core {
         for (index, master) in masters.into_iter().enumerate() {
             let Some(address) = master else { continue };
             let target = Target::Member(address);
-            let known = self.links.iter().find(|(_, link)| link.target == target);
-            let known = known.map(|(id, _)| *id);
-            let link = known.unwrap_or_else(|| self.add_link(target));
+            let known = self.links.find(&target);
+            let link = known.unwrap_or_else(|| self.links.add(target));
             self.partitions[index].target = Some(link);
         }
         self.partitions.iter_mut().for_each(|partition| {
-            let is_down = |id: &LinkId| self.links.get(id).is_none_or(|link| link.up.is_none());
+            let is_down = |link: LinkId| !self.links.is_up(link);
             // Nothing is on its way to a server that is down.
-            if partition.link != partition.target && partition.link.as_ref().is_none_or(is_down) {
+            if partition.link != partition.target && partition.link.is_none_or(is_down) {
                 partition.hold(now).retry_at = now;
             }
         });
@@ -758,14 +654,8 @@ impl Core {
                 |partition: &Partition| [partition.link, partition.target].contains(&Some(id));
             partitions.iter().any(needs)
         };
-        let unneeded: Vec<LinkId> =
-            self.links.keys().copied().filter(|id| !is_needed(*id)).collect();
-        for id in unneeded {
-            if let Some(link) = self.links.remove(&id) {
-                let line = Line { link: id, attempt: link.attempt };
-                self.orders.push_back(Order::Close { line });
-                self.forget_in_flight(id, link.up);
-            }
+        for (id, up) in self.links.forget(is_needed) {
+            self.forget_in_flight(id, up);
         }
     }
 
@@ -777,11 +667,7 @@ impl Core {
         if self.partitions.iter().any(|partition| partition.link.is_none()) {
             return Some(Trouble::Incomplete);
         }
-        self.links.values().find_map(|link| match &link.up {
-            Some(up) if up.is_silent() => Some(Trouble::Silent(up.opened.address.clone())),
-            Some(up) if up.is_proven => None,
-            _ => Some(link.trouble.clone()),
-        })
+        self.links.trouble()
     }
 }
 
@@ -790,12 +676,6 @@ const NO_PARTITION: usize = usize::MAX;
 
 /// The server cannot be worked with over this connection any more.
 struct Lost;
-
-/// The server of a partition, when it can be asked.
-fn usable<'l>(links: &'l mut HashMap<LinkId, Link>, partition: &Partition) -> Option<&'l mut Up> {
-    let up = links.get_mut(&partition.link?)?.up.as_mut()?;
-    (!up.is_silent()).then_some(up)
-}
 
 /// The server says that it has not carried it out, and that this will pass.
 fn is_retried(error: &[u8]) -> bool {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use engine::broker::BrokerRequest;
 
 use super::connection::Target;
-use super::core::Opened;
+use super::exchange::Opened;
 use super::resp::encode;
 use super::trouble::Trouble;
 use crate::Party;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::core::LinkId;
+use super::exchange::LinkId;
 use super::link::Asked;
 
 /// See the module.

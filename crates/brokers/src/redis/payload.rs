@@ -1,16 +1,14 @@
 //! What travels through Redis' channels and lies in its keys: publications and clients in the Protobuf of the client
-//! protocol, orders in a form of their own.
+//! protocol.
 //!
 //! A publication of a channel is `p<offset>:<epoch>:<publication>` (the script writes what is in front), a join `j<client>`,
 //! a leave `l<client>`.
 
-use bytes::{BufMut as _, Bytes};
-use engine::broker::{Control, Membership, Order, Target};
-use engine::claims::{Overrides, SubscriptionGrant};
+use engine::broker::Membership;
 use wire::protocol::protobuf::{
     decode_client_info, decode_publication, encode_client_info, encode_publication,
 };
-use wire::protocol::{ClientInfo, Disconnect, DisconnectCode, Publication, StreamPosition};
+use wire::protocol::{ClientInfo, Publication};
 
 /// What came through a channel.
 #[derive(Debug, PartialEq)]
@@ -50,248 +48,16 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Payload<'_>> {
     Some(Payload::Membership { info: decode_client_info(rest).ok()?, change })
 }
 
-/// Writes an order: every text behind its length, every choice as a byte.
-pub(super) fn encode_control(control: &Control) -> Vec<u8> {
-    let mut out = Vec::new();
-    let Target { user, client, except, admitted_before } = &control.target;
-    text(&mut out, user);
-    text(&mut out, client);
-    out.put_u32(except.len() as u32);
-    except.iter().for_each(|client| text(&mut out, client));
-    option(&mut out, admitted_before.as_ref(), |out, (at, client)| {
-        out.put_i64(*at);
-        text(out, client);
-    });
-    match &control.order {
-        Order::Subscribe { channel, expire_at, grant, recover_since } => {
-            out.put_u8(0);
-            text(&mut out, channel);
-            option(&mut out, expire_at.as_ref(), |out, at| out.put_i64(*at));
-            bytes(&mut out, &grant.info);
-            bytes(&mut out, &grant.data);
-            for flag in flags(&grant.overrides) {
-                out.put_u8(flag.map_or(2, u8::from));
-            }
-            option(&mut out, recover_since.as_ref(), |out, since| {
-                out.put_u64(since.offset);
-                text(out, &since.epoch);
-            });
-        }
-        Order::Unsubscribe { channel } => {
-            out.put_u8(1);
-            text(&mut out, channel);
-        }
-        Order::Disconnect(disconnect) => {
-            out.put_u8(2);
-            out.put_u16(disconnect.number());
-            text(&mut out, disconnect.reason());
-        }
-        Order::Refresh { info, expire_at, expired } => {
-            out.put_u8(3);
-            bytes(&mut out, info);
-            option(&mut out, expire_at.as_ref(), |out, at| out.put_i64(*at));
-            out.put_u8(u8::from(*expired));
-        }
-    }
-    out
-}
-
-/// Reads what [`encode_control`] wrote; `None` when it is not of our making.
-pub(super) fn decode_control(bytes: &[u8]) -> Option<Control> {
-    let mut reader = Reader(bytes);
-    let target = Target {
-        user: reader.text()?,
-        client: reader.text()?,
-        except: (0..reader.u32()?).map(|_| reader.text()).collect::<Option<_>>()?,
-        admitted_before: match reader.u8()? {
-            0 => None,
-            _ => Some((reader.i64()?, reader.text()?)),
-        },
-    };
-    let order = match reader.u8()? {
-        0 => Order::Subscribe {
-            channel: reader.text()?,
-            expire_at: reader.some_i64()?,
-            grant: SubscriptionGrant {
-                info: reader.bytes()?,
-                data: reader.bytes()?,
-                overrides: Overrides {
-                    presence: reader.some_bool()?,
-                    join_leave: reader.some_bool()?,
-                    force_push_join_leave: reader.some_bool()?,
-                    force_recovery: reader.some_bool()?,
-                    force_positioning: reader.some_bool()?,
-                },
-            },
-            recover_since: match reader.u8()? {
-                0 => None,
-                _ => Some(StreamPosition { offset: reader.u64()?, epoch: reader.text()? }),
-            },
-        },
-        1 => Order::Unsubscribe { channel: reader.text()? },
-        2 => {
-            let (code, reason) = (reader.u16()?, reader.text()?);
-            let known = DisconnectCode::ALL.iter().find(|known| {
-                let known = Disconnect::from(**known);
-                known.number() == code && known.reason() == reason
-            });
-            Order::Disconnect(match known {
-                Some(code) => (*code).into(),
-                None => Disconnect::Custom { code, reason: reason.into() },
-            })
-        }
-        3 => Order::Refresh {
-            info: reader.bytes()?,
-            expire_at: reader.some_i64()?,
-            expired: reader.u8()? == 1,
-        },
-        _ => return None,
-    };
-    reader.0.is_empty().then_some(Control { target, order })
-}
-
-fn flags(overrides: &Overrides) -> [Option<bool>; 5] {
-    let Overrides {
-        presence,
-        join_leave,
-        force_push_join_leave,
-        force_recovery,
-        force_positioning,
-    } = *overrides;
-    [presence, join_leave, force_push_join_leave, force_recovery, force_positioning]
-}
-
-fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.put_u32(bytes.len() as u32);
-    out.extend_from_slice(bytes);
-}
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    bytes(out, text.as_bytes());
-}
-
-fn option<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
-    out.put_u8(u8::from(value.is_some()));
-    if let Some(value) = value {
-        write(out, value);
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.array().map(i64::from_be_bytes)
-    }
-
-    fn some_i64(&mut self) -> Option<Option<i64>> {
-        match self.u8()? {
-            0 => Some(None),
-            _ => self.i64().map(Some),
-        }
-    }
-
-    fn some_bool(&mut self) -> Option<Option<bool>> {
-        self.u8().map(|byte| (byte < 2).then_some(byte == 1))
-    }
-
-    fn bytes(&mut self) -> Option<Bytes> {
-        let length = self.u32()? as usize;
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(Bytes::copy_from_slice(taken))
-    }
-
-    fn text(&mut self) -> Option<String> {
-        String::from_utf8(self.bytes()?.to_vec()).ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn controls() -> impl Strategy<Value = Control> {
-        let flag = || prop::option::of(any::<bool>());
-        let flags = (flag(), flag(), flag(), flag(), flag());
-        let data = || prop::collection::vec(any::<u8>(), 0..9).prop_map(Bytes::from);
-        let overrides = flags.prop_map(|(a, b, c, d, e)| Overrides {
-            presence: a,
-            join_leave: b,
-            force_push_join_leave: c,
-            force_recovery: d,
-            force_positioning: e,
-        });
-        let since =
-            (any::<u64>(), ".{0,9}").prop_map(|(offset, epoch)| StreamPosition { offset, epoch });
-        let grant = (data(), data(), overrides)
-            .prop_map(|(info, data, overrides)| SubscriptionGrant { info, data, overrides });
-        let expire_at = || prop::option::of(any::<i64>());
-        let subscribe = (".{0,9}", expire_at(), grant, prop::option::of(since)).prop_map(
-            |(channel, expire_at, grant, recover_since)| Order::Subscribe {
-                channel,
-                expire_at,
-                grant,
-                recover_since,
-            },
-        );
-        let order = prop_oneof![
-            subscribe,
-            ".{0,9}".prop_map(|channel| Order::Unsubscribe { channel }),
-            (4000u16..5000, ".{0,9}").prop_map(|(code, reason)| {
-                Order::Disconnect(Disconnect::Custom { code, reason: reason.into() })
-            }),
-            prop::sample::select(DisconnectCode::ALL)
-                .prop_map(|code| Order::Disconnect(code.into())),
-            (data(), expire_at(), any::<bool>())
-                .prop_map(|(info, expire_at, expired)| Order::Refresh { info, expire_at, expired }),
-        ];
-        let names = prop::collection::vec(".{0,9}", 0..3);
-        let target = (".{0,9}", ".{0,9}", names, prop::option::of((any::<i64>(), ".{0,9}")))
-            .prop_map(|(user, client, except, admitted_before)| Target {
-                user,
-                client,
-                except,
-                admitted_before,
-            });
-        (target, order).prop_map(|(target, order)| Control { target, order })
-    }
-
     proptest! {
         #[test]
-        fn orders_come_back_as_they_were(control in controls()) {
-            let bytes = encode_control(&control);
-            prop_assert_eq!(decode_control(&bytes), Some(control));
-            prop_assert_eq!(decode_control(&bytes[..bytes.len() - 1]), None);
-        }
-
-        #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _any = (decode(&bytes), decode_control(&bytes));
+            let _any = decode(&bytes);
         }
     }
 }

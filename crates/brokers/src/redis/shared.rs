@@ -2,24 +2,22 @@
 //!
 //! Invariant: nobody waits here for more than a lock that is held for some instructions.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::broker::BrokerEvent;
 use tokio::sync::Notify;
 
 use super::connection::show;
-use super::core::Job;
+use super::exchange::Job;
 use super::trouble::Trouble;
+use crate::Party;
 use crate::limits::QUEUE_MAX;
-use crate::{Inbox, Party};
+use crate::parties::Parties;
 
 /// See the module.
 pub(super) struct Shared {
-    parties: RwLock<HashMap<Party, Arc<dyn Inbox>>>,
-    next_party: AtomicU32,
+    pub(super) parties: Parties,
     queue: Mutex<Vec<Job>>,
     /// Questions that wait in the queue.
     questions: AtomicUsize,
@@ -33,8 +31,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new() -> Shared {
         Shared {
-            parties: RwLock::default(),
-            next_party: AtomicU32::new(0),
+            parties: Parties::default(),
             queue: Mutex::default(),
             questions: AtomicUsize::new(0),
             wake: Notify::new(),
@@ -45,25 +42,9 @@ impl Shared {
         }
     }
 
-    pub(super) fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
-        let party = Party(self.next_party.fetch_add(1, Ordering::Relaxed));
-        self.parties.write().unwrap_or_else(PoisonError::into_inner).insert(party, inbox);
-        party
-    }
-
     pub(super) fn detach(&self, party: Party) {
-        self.parties.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
+        self.parties.detach(party);
         self.push(Job::Detach { party }, 0);
-    }
-
-    pub(super) fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
-        self.parties.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
-    }
-
-    pub(super) fn tell_all(&self, event: &BrokerEvent) {
-        for inbox in self.parties.read().unwrap_or_else(PoisonError::into_inner).values() {
-            inbox.deliver(event.clone());
-        }
     }
 
     /// Whether there is room for one more question. What is not a question follows from what happened to sessions, must

@@ -79,7 +79,7 @@ impl Link {
         if self.is_up {
             return broker.submit(self.party, request);
         }
-        if let Some(id) = request_id(&request) {
+        if let Some(id) = request.id() {
             let result = Err(BrokerError::Unavailable);
             self.mailbox.deliver(BrokerEvent::Reply { id, result });
         }
@@ -189,21 +189,5 @@ impl Link {
             })?;
             events.remove(index)
         })
-    }
-}
-
-fn request_id(request: &BrokerRequest) -> Option<RequestId> {
-    match request {
-        BrokerRequest::Subscribe { id, .. }
-        | BrokerRequest::Publish { id, .. }
-        | BrokerRequest::Presence { id, .. }
-        | BrokerRequest::PresenceStats { id, .. }
-        | BrokerRequest::History { id, .. }
-        | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
-        BrokerRequest::Unsubscribe { .. }
-        | BrokerRequest::Announce { .. }
-        | BrokerRequest::AddPresence { .. }
-        | BrokerRequest::RemovePresence { .. }
-        | BrokerRequest::Control(_) => None,
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, IoSlice};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use brokers::Party;
 use engine::encoding::Encoder;
-use engine::outbox::Outbox;
 use engine::time::Now;
 use engine::worker::{Verdict, Worker as Engine};
 use engine::{Cause, Effect, SessionKey, TokenKind};
@@ -27,12 +26,9 @@ use wire::websocket::encoder::{self, FrameKind};
 use super::connection::{Connection, Reading, State};
 use super::drain::Drain;
 use super::inbox::{Inbox, Input, WAKE};
-use super::socket::Socket;
 use super::{Arrival, Census, Parts, Report, Traffic};
 use crate::admission::UserPermit;
-use crate::limits::{
-    CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, SLICES_PER_WRITE,
-};
+use crate::limits::{CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN};
 use crate::telemetry::CloseCounts;
 
 /// See the module.
@@ -510,7 +506,7 @@ impl Driver {
         let mut result = Ok(());
         while !outbox.is_empty() {
             traffic.writes += 1;
-            match write(&mut connection.socket, outbox) {
+            match connection.socket.send(outbox) {
                 Ok(count) => {
                     traffic.sent += count as u64;
                     outbox.advance(count);
@@ -592,16 +588,6 @@ impl Driver {
     fn census(&self) -> Census {
         self.engine.hub().census().map(|(name, seats)| (name.clone(), seats)).collect()
     }
-}
-
-/// One system call with as much of what is queued as it takes. The usual case of one frame needs no list of slices.
-fn write(socket: &mut Socket, outbox: &Outbox) -> io::Result<usize> {
-    if let Some(frame) = outbox.only() {
-        return socket.write(frame);
-    }
-    let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
-    let used = outbox.slices(&mut slices);
-    socket.write_vectored(&slices[..used])
 }
 
 /// The same for all workers.

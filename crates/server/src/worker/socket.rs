@@ -1,13 +1,16 @@
 //! A socket that never blocks, plain or with TLS, with the same two calls.
 //!
-//! Invariant: `read` and `write` return `WouldBlock` only when the kernel has said so since, so that the next readiness
+//! Invariant: `read` and `send` return `WouldBlock` only when the kernel has said so since, so that the next readiness
 //! event will come.
 
 use std::io::{self, IoSlice, Read, Write};
 
+use engine::outbox::Outbox;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
+
+use crate::limits::SLICES_PER_WRITE;
 
 /// See the module.
 pub(super) enum Socket {
@@ -54,22 +57,20 @@ impl Socket {
         }
     }
 
-    /// Takes as much of `bytes` as it can; with TLS some of that may still wait in [`Socket::flush`].
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            // A `send` costs the kernel less than a `writev` of one slice.
-            Socket::Plain(tcp) => tcp.write(bytes),
-            Socket::Tls(_) => self.write_vectored(&[IoSlice::new(bytes)]),
+    /// One system call with as much of what is queued as it takes, which is how many bytes; with TLS some of them may
+    /// still wait in [`Socket::flush`].
+    pub(super) fn send(&mut self, outbox: &Outbox) -> io::Result<usize> {
+        // A `send` costs the kernel less than a `writev` of one slice, and the usual case needs no list of them.
+        if let (Socket::Plain(tcp), Some(frame)) = (&mut *self, outbox.only()) {
+            return tcp.write(frame);
         }
-    }
-
-    /// As [`Socket::write`].
-    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
+        let used = outbox.slices(&mut slices);
         match self {
-            Socket::Plain(tcp) => tcp.write_vectored(slices),
+            Socket::Plain(tcp) => tcp.write_vectored(&slices[..used]),
             Socket::Tls(socket) => {
                 socket.flush()?;
-                let count = socket.tls.writer().write_vectored(slices)?;
+                let count = socket.tls.writer().write_vectored(&slices[..used])?;
                 match socket.flush() {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
                     _ => Ok(count),

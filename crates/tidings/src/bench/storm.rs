@@ -3,9 +3,8 @@
 //!
 //! Invariant: so many are on their way at once and no more, and a client counts only when it has everything it missed.
 
-use std::io::BufRead as _;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -80,16 +79,7 @@ impl Storm {
     fn new(plan: StormPlan) -> anyhow::Result<Storm> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let (sender, orders) = channel();
-        std::thread::spawn(move || {
-            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-                let Ok(order) = serde_json::from_str(&line) else { break };
-                let _ended = sender.send(order);
-                let _ended = waker.wake();
-            }
-            drop(sender);
-            let _ended = waker.wake();
-        });
+        let orders = pipe::orders(waker);
         let greetings = (0..GREETINGS)
             .map(|number| connect(&plan.target, plan.first_channel + number))
             .collect::<Result<_, _>>()

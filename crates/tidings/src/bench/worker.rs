@@ -3,10 +3,9 @@
 //!
 //! Invariant: the planned time of a publication never depends on what happened before, except in a closed loop.
 
-use std::io::BufRead as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -110,16 +109,7 @@ impl Worker {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        let (sender, orders) = channel();
-        std::thread::spawn(move || {
-            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-                let Ok(order) = serde_json::from_str(&line) else { break };
-                let _ended = sender.send(order);
-                let _ended = waker.wake();
-            }
-            drop(sender);
-            let _ended = waker.wake();
-        });
+        let orders = pipe::orders(waker);
         // Rounds are counted for all streams that its clients may hear.
         let channels = match plan.clients {
             0 => 0,

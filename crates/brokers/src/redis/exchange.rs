@@ -1,0 +1,78 @@
+//! What the core takes from parties and connections, and what it wants of its driver.
+//!
+//! Invariant: whatever a connection says carries its line, so that nothing of an earlier one counts.
+
+use std::time::Duration;
+
+use engine::broker::BrokerRequest;
+use tokio::sync::mpsc;
+
+use super::connection::{SlotRange, Target};
+use super::resp::Frame;
+use super::scripts::Digests;
+use super::settings::Address;
+use super::trouble::Trouble;
+use crate::Party;
+
+/// Names a server for as long as the broker knows it.
+pub(super) type LinkId = u32;
+
+/// What parties want.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request is the usual job, and a box would cost it an allocation"
+)]
+pub(super) enum Job {
+    /// Something of the broker.
+    Request { party: Party, request: BrokerRequest },
+    /// To be forgotten.
+    Detach { party: Party },
+}
+
+/// What connections say.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Of one connection.
+    Link(Line, LinkEvent),
+    /// Who answers for which slots of the cluster.
+    Slots(Result<Vec<SlotRange>, Trouble>),
+}
+
+/// One connection to one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Line {
+    pub(super) link: LinkId,
+    pub(super) attempt: u32,
+}
+
+/// What one connection says.
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    Up(Box<Opened>),
+    Frames(Vec<Frame>),
+    Down(Trouble),
+}
+
+/// A connection that may be used.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) address: Address,
+    pub(super) digests: Digests,
+    /// Changes whenever the server starts or becomes a master: what it had before may have lost its end.
+    pub(super) life: String,
+    /// Whether channels belong to slots: a cluster from version 7 on.
+    pub(super) has_shards: bool,
+    pub(super) sender: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Connect after this time.
+    Connect { line: Line, target: Target, after: Duration },
+    /// Give up the connection, or trying to.
+    Close { line: Line },
+    /// Ask one of these who answers for which slots.
+    AskSlots { members: Vec<Address> },
+}

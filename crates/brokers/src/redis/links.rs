@@ -1,0 +1,142 @@
+//! The servers of the broker, and what the driver has to do about their connections.
+//!
+//! Invariant: each server has one connection, or one is being made: whenever one ends, the order for the next is given.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::connection::{Target, backoff};
+use super::exchange::{Line, LinkId, Opened, Order};
+use super::link::{Link, Up};
+use super::settings::Address;
+use super::trouble::Trouble;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Links {
+    links: HashMap<LinkId, Link>,
+    next: LinkId,
+    orders: VecDeque<Order>,
+}
+
+impl Links {
+    /// A server that is not known yet.
+    pub(super) fn add(&mut self, target: Target) -> LinkId {
+        let link = self.next;
+        self.next += 1;
+        let (up, trouble) = (None, Trouble::Starting);
+        let (after, line) = (Duration::ZERO, Line { link, attempt: 0 });
+        self.orders.push_back(Order::Connect { line, target: target.clone(), after });
+        self.links.insert(link, Link { target, attempt: 0, up, trouble, failures: 0 });
+        link
+    }
+
+    /// The server there.
+    pub(super) fn find(&self, target: &Target) -> Option<LinkId> {
+        let mut links = self.links.iter();
+        links.find(|(_, link)| link.target == *target).map(|(id, _)| *id)
+    }
+
+    pub(super) fn ids(&self) -> Vec<LinkId> {
+        self.links.keys().copied().collect()
+    }
+
+    /// Whether that connection is the server's last.
+    pub(super) fn is_current(&self, line: Line) -> bool {
+        self.links.get(&line.link).is_some_and(|link| link.attempt == line.attempt)
+    }
+
+    pub(super) fn is_up(&self, id: LinkId) -> bool {
+        self.links.get(&id).is_some_and(|link| link.up.is_some())
+    }
+
+    /// The server, when it is connected.
+    pub(super) fn up(&mut self, id: LinkId) -> Option<&mut Up> {
+        self.links.get_mut(&id)?.up.as_mut()
+    }
+
+    /// The server, when it can be asked.
+    pub(super) fn usable(&mut self, id: Option<LinkId>) -> Option<&mut Up> {
+        self.up(id?).filter(|up| !up.is_silent())
+    }
+
+    /// A server is connected.
+    pub(super) fn open(&mut self, now: Instant, id: LinkId, opened: Opened) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.failures = 0;
+            link.trouble = Trouble::Unproven(opened.address.clone());
+            link.up = Some(Up::new(now, opened));
+        }
+    }
+
+    /// The connection to a server has ended; gives what it was.
+    pub(super) fn end(&mut self, id: LinkId, trouble: Trouble, jitter: u64) -> Option<Up> {
+        let link = self.links.get_mut(&id)?;
+        let up = link.up.take();
+        link.trouble = trouble;
+        link.attempt += 1;
+        let after = backoff(link.failures, jitter);
+        link.failures = link.failures.saturating_add(1);
+        let (line, target) = (Line { link: id, attempt: link.attempt }, link.target.clone());
+        self.orders.push_back(Order::Connect { line, target, after });
+        up
+    }
+
+    /// Has the connection to a server closed, when there is one; says what is wrong with it then.
+    pub(super) fn close(&mut self, id: LinkId) -> Option<Trouble> {
+        let link = self.links.get(&id)?;
+        let up = link.up.as_ref()?;
+        let line = Line { link: id, attempt: link.attempt };
+        self.orders.push_back(Order::Close { line });
+        Some(Trouble::Silent(up.opened.address.clone()))
+    }
+
+    /// Forgets the servers that are not needed; gives what they were.
+    pub(super) fn forget(
+        &mut self,
+        is_needed: impl Fn(LinkId) -> bool,
+    ) -> Vec<(LinkId, Option<Up>)> {
+        let unneeded = self.links.extract_if(|id, _| !is_needed(*id));
+        let forgotten: Vec<(LinkId, Link)> = unneeded.collect();
+        let lines = forgotten.iter().map(|(id, link)| Line { link: *id, attempt: link.attempt });
+        self.orders.extend(lines.map(|line| Order::Close { line }));
+        forgotten.into_iter().map(|(id, link)| (id, link.up)).collect()
+    }
+
+    /// Has one of these asked who answers for which slots.
+    pub(super) fn ask_slots(&mut self, members: Vec<Address>) {
+        self.orders.push_back(Order::AskSlots { members });
+    }
+
+    /// The next thing for the driver to do.
+    pub(super) fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// What was written leaves, in one piece for each server.
+    pub(super) fn flush(&mut self) {
+        for link in self.links.values_mut() {
+            if let Some(up) = &mut link.up
+                && !up.out.is_empty()
+            {
+                // A connection that is gone says so itself.
+                let _gone = up.opened.sender.send(std::mem::take(&mut up.out));
+            }
+        }
+    }
+
+    /// Whether no answer is waited for.
+    pub(super) fn is_idle(&self) -> bool {
+        let mut up = self.links.values().filter_map(|link| link.up.as_ref());
+        up.all(|up| up.head().is_none())
+    }
+
+    /// What keeps one of them from working.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.links.values().find_map(|link| match &link.up {
+            Some(up) if up.is_silent() => Some(Trouble::Silent(up.opened.address.clone())),
+            Some(up) if up.is_proven => None,
+            _ => Some(link.trouble.clone()),
+        })
+    }
+}
