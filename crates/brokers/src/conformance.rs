@@ -8,8 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, HistoryQuery, JoinRead,
-    JoinedStream, Membership, Order, PublishOptions, RequestId, Target,
+    JoinedStream, Membership, Order, PublishOptions, RequestId, Survey, Target,
 };
+use engine::channel::LIFECYCLE;
+use engine::lifecycle::{Change, Lifecycle};
 use wire::protocol::{ClientInfo, DisconnectCode, PresenceStats, Publication, StreamPosition};
 
 use crate::Party;
@@ -53,6 +55,8 @@ pub const ALL: &[Case] = &[
     ("a party that is gone leaves no ghosts and is told of", detach),
     ("joins and leaves are told", membership),
     ("a control reaches every party", control),
+    ("clients that come and go are told, each in order", lifecycle),
+    ("nobody else is there to answer a question to other nodes", survey),
     ("a receiver that is full refuses publications with notice", overload),
 ];
 
@@ -372,7 +376,7 @@ fn client(user: &str, client: &str) -> Arc<ClientInfo> {
 
 fn presence(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
-    let add = |info| BrokerRequest::AddPresence { channel: channel.clone(), info };
+    let add = |info| BrokerRequest::AddPresence { channel: channel.clone(), info, announces: true };
     actor.world.submit(one, add(client("ann", "1")));
     actor.world.submit(one, add(client("ann", "2")));
     actor.world.submit(one, add(client("bob", "3")));
@@ -393,7 +397,10 @@ fn detach(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(two, &channel, JoinRead::Nothing);
     let info = client("ann", "1");
-    actor.world.submit(one, BrokerRequest::AddPresence { channel: channel.clone(), info });
+    actor.world.submit(
+        one,
+        BrokerRequest::AddPresence { channel: channel.clone(), info, announces: true },
+    );
     assert_eq!(actor.stats(one, &channel).num_clients, 1);
     actor.world.detach(one);
     assert_eq!(actor.stats(two, &channel), PresenceStats::default());
@@ -431,6 +438,48 @@ fn control(world: &mut dyn World) {
             .filter(|event| matches!(event, BrokerEvent::Control(heard) if *heard == control));
         assert_eq!(heard.count(), 1, "{events:?}");
     }
+}
+
+fn lifecycle(world: &mut dyn World) {
+    let (mut actor, one, two, _) = begin(world);
+    actor.subscribe(two, &LIFECYCLE.into(), JoinRead::Nothing);
+    let news = |client: &Arc<ClientInfo>, change| {
+        BrokerRequest::Lifecycle(Lifecycle { info: client.clone(), change, at_ms: 7 })
+    };
+    let (ann, bob) = (client("ann \"\u{e9}", "1"), client("bob", "2"));
+    let offline = Change::Offline { reason: "shutdown".into() };
+    for (client, change) in
+        [(&ann, Change::Online), (&bob, Change::Online), (&ann, offline.clone()), (&bob, offline)]
+    {
+        actor.world.submit(one, news(client, change));
+    }
+    let told: Vec<serde_json::Value> = actor
+        .payloads(two)
+        .iter()
+        .map(|event| serde_json::from_str(event).expect("events are JSON"))
+        .collect();
+    for client in [ann, bob] {
+        let of_client: Vec<_> =
+            told.iter().filter(|event| event["client_id"] == *client.client).collect();
+        let words: Vec<_> =
+            of_client.iter().map(|event| (&event["event"], &event["reason"])).collect();
+        assert_eq!(
+            words,
+            [(&"online".into(), &"".into()), (&"offline".into(), &"shutdown".into())]
+        );
+        for event in of_client {
+            assert_eq!(event["user_id"], *client.user);
+            assert_eq!(event["timestamp"], 7);
+            assert!(event["node_id"].is_string());
+        }
+    }
+}
+
+fn survey(world: &mut dyn World) {
+    let (mut actor, one, _, _) = begin(world);
+    let question = Bytes::from_static(b"x");
+    let answer = actor.ask(one, |id| BrokerRequest::Survey { id, question });
+    assert_eq!(answer, Ok(BrokerReply::Survey(Survey::default())));
 }
 
 fn overload(world: &mut dyn World) {

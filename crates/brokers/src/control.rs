@@ -1,15 +1,49 @@
-//! Orders of the server API on their way to all nodes: every text behind its length, every choice as a byte.
+//! What nodes say to each other: orders of the server API, questions and answers. Every text stands behind its length, every
+//! choice is a byte.
 //!
 //! Invariant: what is encoded decodes to the same; what is not understood is no order.
 
 use bytes::{BufMut as _, Bytes};
-use engine::broker::{Control, Order, Target};
+use engine::broker::{Control, Order, Target, Ticket};
 use engine::claims::{Overrides, SubscriptionGrant};
 use wire::protocol::{Disconnect, DisconnectCode, StreamPosition};
 
+/// What one node says to others.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Message {
+    /// To those who have the sessions.
+    Order(Control),
+    /// To all; the ticket names the one that asks.
+    Question { ticket: Ticket, question: Bytes },
+    /// To the one that asked: the number of its question.
+    Answer { node: String, number: u64, answer: Bytes },
+}
+
+const ORDER: u8 = 0;
+const QUESTION: u8 = 1;
+const ANSWER: u8 = 2;
+
+/// Writes a question of a node.
+pub(crate) fn encode_question(ticket: &Ticket, question: &[u8]) -> Vec<u8> {
+    let mut out = vec![QUESTION];
+    text(&mut out, &ticket.node);
+    out.put_u64(ticket.number);
+    bytes(&mut out, question);
+    out
+}
+
+/// Writes the answer of a node.
+pub(crate) fn encode_answer(node: &str, number: u64, answer: &[u8]) -> Vec<u8> {
+    let mut out = vec![ANSWER];
+    text(&mut out, node);
+    out.put_u64(number);
+    bytes(&mut out, answer);
+    out
+}
+
 /// Writes an order.
 pub(crate) fn encode(control: &Control) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = vec![ORDER];
     let Target { user, client, except, admitted_before } = &control.target;
     text(&mut out, user);
     text(&mut out, client);
@@ -53,9 +87,24 @@ pub(crate) fn encode(control: &Control) -> Vec<u8> {
     out
 }
 
-/// Reads what [`encode`] wrote; `None` when it is not of our making.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Control> {
+/// Reads what a node wrote; `None` when it is not of our making.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Message> {
     let mut reader = Reader(bytes);
+    let message = match reader.u8()? {
+        ORDER => Message::Order(order(&mut reader)?),
+        QUESTION => Message::Question {
+            ticket: Ticket { node: reader.text()?, number: reader.u64()? },
+            question: reader.bytes()?,
+        },
+        ANSWER => {
+            Message::Answer { node: reader.text()?, number: reader.u64()?, answer: reader.bytes()? }
+        }
+        _ => return None,
+    };
+    reader.0.is_empty().then_some(message)
+}
+
+fn order(reader: &mut Reader<'_>) -> Option<Control> {
     let target = Target {
         user: reader.text()?,
         client: reader.text()?,
@@ -104,7 +153,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Control> {
         },
         _ => return None,
     };
-    reader.0.is_empty().then_some(Control { target, order })
+    Some(Control { target, order })
 }
 
 fn flags(overrides: &Overrides) -> [Option<bool>; 5] {
@@ -242,7 +291,18 @@ mod tests {
         #[test]
         fn orders_come_back_as_they_were(control in controls()) {
             let bytes = encode(&control);
-            prop_assert_eq!(decode(&bytes), Some(control));
+            prop_assert_eq!(decode(&bytes), Some(Message::Order(control)));
+            prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
+        }
+
+        #[test]
+        fn questions_and_answers_come_back(node in ".{0,9}", number: u64, said in prop::collection::vec(any::<u8>(), 0..9)) {
+            let (ticket, said) = (Ticket { node: node.clone(), number }, Bytes::from(said));
+            let bytes = encode_question(&ticket, &said);
+            let question = said.clone();
+            prop_assert_eq!(decode(&bytes), Some(Message::Question { ticket, question }));
+            let bytes = encode_answer(&node, number, &said);
+            prop_assert_eq!(decode(&bytes), Some(Message::Answer { node, number, answer: said }));
             prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
         }
 

@@ -5,6 +5,7 @@
 
 pub mod conformance;
 mod control;
+mod lifecycle;
 pub mod limits;
 pub mod memory;
 pub mod nats;
@@ -40,8 +41,8 @@ pub trait Broker: Send + Sync {
     /// How long a publication took last from here back to here; zero where there is no way to go.
     fn lag(&self) -> Duration;
 
-    /// What it said last when it refused something that should have worked, although it works.
-    fn last_refusal(&self) -> Option<String>;
+    /// What somebody should see to although it works: something that it refused, or a node that is set up wrong. The last of it.
+    fn last_complaint(&self) -> Option<String>;
 }
 
 /// Whether a broker works.

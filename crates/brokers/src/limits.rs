@@ -66,6 +66,26 @@ pub const NAMES_PER_COMMAND: usize = 128;
 /// all of them in a turn.
 pub const PARTITIONS: usize = 256;
 
+/// Clients that came or went and of which a broker was not told yet, before those are left out of whom nobody heard: many
+/// times what comes together while a broker works.
+pub const LIFECYCLE_BACKLOG: usize = 65_536;
+
+/// How long other nodes may take to answer a question: less than whoever asks waits.
+pub const SURVEY_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// Milliseconds for which Redis keeps what it knows of a node and its clients without hearing of it: many times the longest
+/// outage after which the node goes on.
+pub const REGISTRY_TTL_MS: u64 = 24 * 3_600_000;
+
+/// Milliseconds for which events of clients that come and go are kept.
+pub const LIFECYCLE_TTL_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Clients of a node that is gone in one step: such a step takes Redis about a millisecond.
+pub const BURIED_PER_COMMAND: u32 = 200;
+
+/// Clock differences between a node and Redis that are worth a word: lifetimes of tokens are counted in seconds.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(2);
+
 /// Departures that are remembered while Redis cannot be reached; beyond, they end by their time.
 pub const DEPARTURES_MAX: usize = 100_000;
 

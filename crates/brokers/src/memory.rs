@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
+use engine::channel::LIFECYCLE;
+use engine::lifecycle::Lifecycle;
 
 use crate::limits::SHARDS;
-use crate::{Broker, Clock, Health, Inbox, Party};
+use crate::{Broker, Clock, Health, Inbox, Party, lifecycle};
 use topic::{Published, Topic};
 
 /// See the module.
@@ -28,6 +30,10 @@ pub struct MemoryBroker {
     epoch_prefix: String,
     /// Of all streams that begin now.
     epoch: AtomicU64,
+    /// What this node is called in events.
+    node: String,
+    /// [`LIFECYCLE`], once for all.
+    system: Arc<str>,
 }
 
 type Topics = HashMap<Arc<str>, Topic>;
@@ -45,7 +51,15 @@ impl MemoryBroker {
             next_party: AtomicU32::new(0),
             epoch_prefix,
             epoch: AtomicU64::new(0),
+            node: String::new(),
+            system: LIFECYCLE.into(),
         }
+    }
+
+    /// What this node is called in events of clients that come and go.
+    #[must_use]
+    pub fn with_node(self, node: String) -> MemoryBroker {
+        MemoryBroker { node, ..self }
     }
 
     /// Channels of which something is kept: subscribers, a stream or presence.
@@ -84,6 +98,17 @@ impl MemoryBroker {
         if topic.expire(now_ms) {
             self.epoch.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn tell_lifecycle(&self, lifecycle: &Lifecycle) {
+        self.with_topic(&self.system, |topic, _| {
+            if topic.is_heard() {
+                let publication = lifecycle::publication(&self.node, lifecycle);
+                let channel = self.system.clone();
+                let (publication, epoch) = (Arc::new(publication), "".into());
+                topic.tell(&BrokerEvent::Publication { channel, publication, epoch });
+            }
+        });
     }
 
     /// A question about one channel: the answer is delivered under the channel's lock.
@@ -134,7 +159,8 @@ impl Broker for MemoryBroker {
                     topic.tell(&BrokerEvent::Membership { channel: channel.clone(), info, change });
                 });
             }
-            BrokerRequest::AddPresence { channel, info } => {
+            // A party that is gone has left everywhere at once, and nobody outlives this process.
+            BrokerRequest::AddPresence { channel, info, announces: _ } => {
                 self.with_topic(&channel, |topic, _| topic.presence_mut().add(info, party));
             }
             BrokerRequest::RemovePresence { channel, client } => {
@@ -168,6 +194,13 @@ impl Broker for MemoryBroker {
                     inbox.deliver(BrokerEvent::Control(control.clone()));
                 }
             }
+            BrokerRequest::Lifecycle(lifecycle) => self.tell_lifecycle(&lifecycle),
+            // There is no other node.
+            BrokerRequest::Survey { id, .. } => {
+                let result = Ok(BrokerReply::Survey(Survey::default()));
+                inbox.deliver(BrokerEvent::Reply { id, result });
+            }
+            BrokerRequest::Answer { .. } => {}
         }
     }
 
@@ -200,7 +233,7 @@ impl Broker for MemoryBroker {
         Duration::ZERO
     }
 
-    fn last_refusal(&self) -> Option<String> {
+    fn last_complaint(&self) -> Option<String> {
         None
     }
 }

@@ -4,14 +4,16 @@
 //! |---|---|
 //! | `PREFIX.channel.TOKEN` | everything that listeners of a channel hear: plain publications, joins, leaves, and what the history stream republishes |
 //! | `PREFIX.stream.TOKEN` | publications on their way into the stream `PREFIX_history`, which numbers, keeps and republishes them |
-//! | `PREFIX.control` | orders of the server API |
+//! | `PREFIX.control`, `PREFIX.control.NODE` | orders of the server API, questions of nodes; answers to one |
 //! | `PREFIX.node.NODE` | what a node says to itself, to know that NATS has taken what it said before |
 //! | `PREFIX.presence.NODE.PARTY.TOKEN.CLIENT` | a present client, in the stream `PREFIX_presence` |
+//! | `PREFIX.events` | clients that come and go as JSON, in the stream `PREFIX_events` for backends |
 //! | `PREFIX.lease.NODE` | that a node lives, in the same stream |
 //!
 //! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it hears goes into the
 //! parties' inboxes.
 
+mod lifecycle;
 mod link;
 mod node;
 mod options;
@@ -20,6 +22,7 @@ mod record;
 mod room;
 mod stream;
 mod subject;
+mod survey;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -124,7 +127,7 @@ impl Broker for NatsBroker {
         Duration::ZERO
     }
 
-    fn last_refusal(&self) -> Option<String> {
+    fn last_complaint(&self) -> Option<String> {
         None
     }
 

@@ -33,12 +33,16 @@ impl Parties {
     }
 
     pub(crate) fn tell(&self, control: &Arc<Control>) {
+        self.tell_all(&BrokerEvent::Control(control.clone()));
+    }
+
+    pub(crate) fn tell_all(&self, event: &BrokerEvent) {
         let inboxes: Vec<_> = {
             let inboxes = self.inboxes.read().unwrap_or_else(PoisonError::into_inner);
             inboxes.values().cloned().collect()
         };
         for inbox in inboxes {
-            inbox.deliver(BrokerEvent::Control(control.clone()));
+            inbox.deliver(event.clone());
         }
     }
 }

@@ -19,14 +19,19 @@
 //! | `meta:<channel>` | hash | `e` epoch, `r` life of the server to which the epoch belongs, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
 //! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
 //! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of what was accepted under the idempotency key | five minutes |
-//! | `clients:<channel>` | hash | client → `<node>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
+//! | `clients:<channel>` | hash | client → `<node>:<0 or 1>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
 //! | `users:<channel>` | hash | user → clients | with the clients |
 //! | `ends:<channel>` | sorted set | client by the time at which it is gone unless renewed | with the clients |
 //! | `node:<node>` | set | channels of this tag in which clients of the node are present | with the clients |
-//! | `layout` (first tag) | string | that this data is ours, and its version | 90 days after the last start |
+//! | `nodes` (first tag, as what follows) | sorted set | node by the time at which its lease ends | a day after the last renewal, as all of nodes |
+//! | `names`, `claims` | hash | node → its name; node that is gone → until when another clears it away | |
+//! | `online:<node>`, `owners:<node>` | hash | client → user; user → clients | |
+//! | `events` | stream | `event`: JSON of a client that came or went, for consumer groups of backends | seven days after the last |
+//! | `layout` | string | that this data is ours, and its version | 90 days after the last start |
 //!
 //! Channels of pub/sub, sharded ones in a Cluster from version 7 on: `c:<channel>` for publications, joins and leaves;
-//! `control` (first tag) for orders of the server API; `probe:<node>` for what a node publishes to itself, to know that
+//! `control` and `control:<node>` (first tag)
+//! for orders of the server API and questions of nodes; `probe:<node>` for what a node publishes to itself, to know that
 //! everything works.
 
 mod answer;
@@ -41,6 +46,7 @@ mod listeners;
 mod partition;
 mod payload;
 mod presence;
+mod registry;
 mod resp;
 mod scripts;
 pub mod settings;
@@ -135,8 +141,8 @@ impl Broker for RedisBroker {
         self.shared.lag()
     }
 
-    fn last_refusal(&self) -> Option<String> {
-        self.shared.last_refusal()
+    fn last_complaint(&self) -> Option<String> {
+        self.shared.last_complaint()
     }
 }
 
@@ -191,7 +197,10 @@ impl Driver {
             self.shared.take(&mut jobs);
             jobs.drain(..).for_each(|job| self.core.handle_job(now, job));
             self.core.handle_timeout(now);
-            self.core.flush();
+            if closes_at.is_some() {
+                self.core.leave_registry(now);
+            }
+            self.core.flush(now);
             while let Some(order) = self.core.poll_order() {
                 self.obey(order);
             }

@@ -12,6 +12,7 @@ use wire::protocol::{
 };
 
 use crate::claims::SubscriptionGrant;
+use crate::lifecycle::Lifecycle;
 
 /// Chosen by the party that asks, echoed in the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +66,8 @@ pub enum BrokerRequest {
         channel: Arc<str>,
         /// Who.
         info: Arc<ClientInfo>,
+        /// Whether subscribers must be told when it leaves with its party, and nobody else can say so.
+        announces: bool,
     },
     /// Take this client out of the channel's presence.
     RemovePresence {
@@ -105,8 +108,25 @@ pub enum BrokerRequest {
         /// Which stream.
         channel: Arc<str>,
     },
-    /// Tell every worker of every node.
+    /// Tell the workers that have the sessions.
     Control(Arc<Control>),
+    /// Tell that a client came or went: in the channel [`crate::channel::LIFECYCLE`], at least once and in order for each
+    /// client; other nodes say of a node that is gone that its clients are.
+    Lifecycle(Lifecycle),
+    /// Ask every other node; the answer is [`BrokerReply::Survey`].
+    Survey {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// What; the nodes know how to read it.
+        question: Bytes,
+    },
+    /// Answer another node's question.
+    Answer {
+        /// Of [`BrokerEvent::Question`].
+        ticket: Ticket,
+        /// What.
+        answer: Bytes,
+    },
 }
 
 impl BrokerRequest {
@@ -119,16 +139,19 @@ impl BrokerRequest {
             | BrokerRequest::Presence { id, .. }
             | BrokerRequest::PresenceStats { id, .. }
             | BrokerRequest::History { id, .. }
-            | BrokerRequest::RemoveHistory { id, .. } => Some(*id),
+            | BrokerRequest::RemoveHistory { id, .. }
+            | BrokerRequest::Survey { id, .. } => Some(*id),
             BrokerRequest::Unsubscribe { .. }
             | BrokerRequest::Announce { .. }
             | BrokerRequest::AddPresence { .. }
             | BrokerRequest::RemovePresence { .. }
-            | BrokerRequest::Control(_) => None,
+            | BrokerRequest::Control(_)
+            | BrokerRequest::Lifecycle(_)
+            | BrokerRequest::Answer { .. } => None,
         }
     }
 
-    /// The channel that it is about; `None` for orders.
+    /// The channel that it is about; `None` for what concerns nodes.
     #[must_use]
     pub fn channel(&self) -> Option<&Arc<str>> {
         match self {
@@ -142,7 +165,10 @@ impl BrokerRequest {
             | BrokerRequest::PresenceStats { channel, .. }
             | BrokerRequest::History { channel, .. }
             | BrokerRequest::RemoveHistory { channel, .. } => Some(channel),
-            BrokerRequest::Control(_) => None,
+            BrokerRequest::Control(_)
+            | BrokerRequest::Lifecycle(_)
+            | BrokerRequest::Survey { .. }
+            | BrokerRequest::Answer { .. } => None,
         }
     }
 }
@@ -248,6 +274,13 @@ pub enum BrokerEvent {
     },
     /// An order of the server API.
     Control(Arc<Control>),
+    /// Another node asks; one party of this node answers with [`BrokerRequest::Answer`].
+    Question {
+        /// To be given back.
+        ticket: Ticket,
+        /// What.
+        question: Bytes,
+    },
 }
 
 /// Answers of a broker.
@@ -266,6 +299,26 @@ pub enum BrokerReply {
     History(HistoryResult),
     /// What was retained is gone.
     HistoryRemoved,
+    /// What other nodes say.
+    Survey(Survey),
+}
+
+/// Which node asked, and which of its questions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// As the broker names it.
+    pub node: String,
+    /// Of that node.
+    pub number: u64,
+}
+
+/// Answers of all other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// One of each node that answered.
+    pub answers: Vec<Bytes>,
+    /// Nodes that live, as far as is known, and did not answer in time.
+    pub missing: usize,
 }
 
 /// The stream as a joining subscriber finds it.

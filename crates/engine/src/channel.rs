@@ -6,6 +6,15 @@ use wire::protocol::ErrorCode;
 
 use crate::rules::{ChannelRules, DataFormat, Namespace, Permission, Rules};
 
+/// What the names of the server's own channels begin with, whatever separates namespaces elsewhere.
+pub const SYSTEM: &str = "sys:";
+
+/// Where clients that come and go are told.
+pub const LIFECYCLE: &str = "sys:presence";
+
+/// Where options of namespaces are changed.
+pub const CONFIG: &str = "sys:config";
+
 /// A channel name, read by the rules.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelView<'r, 'n> {
@@ -62,6 +71,9 @@ fn read<'r, 'n>(
     let public = prefix.and_then(|prefix| name.strip_prefix(prefix));
     let is_private = public.is_some();
     let public = public.unwrap_or(name);
+    if let Some(rest) = public.strip_prefix(SYSTEM) {
+        return Ok((ChannelView { namespace: &rules.system, is_private: true, users: None }, rest));
+    }
     let boundary = Some(&*rules.namespace_boundary).filter(|boundary| !boundary.is_empty());
     let (namespace, rest) = match boundary.and_then(|boundary| public.split_once(boundary)) {
         Some((namespace, rest)) => {
@@ -110,7 +122,7 @@ pub fn may_publish(
     namespace: &Namespace,
     actor: Actor<'_>,
 ) -> Result<(), ErrorCode> {
-    grant(holds(namespace.publish, actor) || rules.client.insecure)
+    grant(holds(namespace.publish, actor) || is_open(rules, namespace))
 }
 
 /// Whether this actor may read presence.
@@ -125,12 +137,12 @@ pub fn may_read_presence(
     if !namespace.presence {
         return Err(ErrorCode::NotAvailable);
     }
-    grant(holds(namespace.presence_read, actor) || rules.client.insecure)
+    grant(holds(namespace.presence_read, actor) || is_open(rules, namespace))
 }
 
 /// Whether this actor may hear who joins and leaves, where that is told at all.
 pub(crate) fn may_hear_membership(rules: &Rules, namespace: &Namespace, actor: Actor<'_>) -> bool {
-    holds(namespace.presence_read, actor) || rules.client.insecure
+    holds(namespace.presence_read, actor) || is_open(rules, namespace)
 }
 
 /// Whether this actor may read history.
@@ -145,7 +157,7 @@ pub fn may_read_history(
     if !namespace.has_history() {
         return Err(ErrorCode::NotAvailable);
     }
-    grant(holds(namespace.history_read, actor) || rules.client.insecure)
+    grant(holds(namespace.history_read, actor) || is_open(rules, namespace))
 }
 
 /// Whether a payload has the form that the namespace wants.
@@ -170,6 +182,11 @@ impl Namespace {
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && self.history_ttl_ms > 0
     }
+}
+
+/// Whether everybody may do everything.
+fn is_open(rules: &Rules, namespace: &Namespace) -> bool {
+    rules.client.insecure && !namespace.is_system
 }
 
 fn holds(permission: Permission, actor: Actor<'_>) -> bool {
@@ -219,6 +236,8 @@ mod tests {
             ("nope:room", "ann", Err(102)),
             ("$nope:room", "ann", Err(102)),
             ("", "ann", Err(107)),
+            ("sys:presence", "ann", Err(103)),
+            ("$sys:presence", "ann", Err(103)),
             ("chat:r\u{f6}\u{f6}m", "ann", Err(107)),
             ("chat:ro\nom", "ann", Err(107)),
             (&long, "ann", Ok(())),

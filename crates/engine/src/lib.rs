@@ -13,6 +13,7 @@ pub mod counters;
 pub mod encoding;
 pub mod history;
 pub mod hub;
+pub mod lifecycle;
 pub mod limits;
 pub mod outbox;
 pub mod presence;

@@ -31,6 +31,12 @@ pub const WHEEL_TICK_MS: u64 = 128;
 /// Slots of the timer wheel: with the tick, a horizon of 32 s, just above the usual ping interval.
 pub const WHEEL_SLOTS: usize = 256;
 
+/// Publications that the channels of the server itself retain: changes of options that a starting node reads.
+pub const SYSTEM_HISTORY_SIZE: u32 = 1_000;
+
+/// Milliseconds for which they retain them: a year, as long as any history may be kept.
+pub const SYSTEM_HISTORY_TTL_MS: u64 = 365 * 24 * 3_600_000;
+
 /// Milliseconds that an idempotency key is remembered (protocol §3.3: five minutes).
 pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
 

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use regex::Regex;
 
+use crate::limits::{SYSTEM_HISTORY_SIZE, SYSTEM_HISTORY_TTL_MS};
+
 /// Everything that a worker decides by.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -35,11 +37,15 @@ pub struct ChannelRules {
     pub without_namespace: Namespace,
     /// Options by namespace.
     pub namespaces: HashMap<String, Namespace>,
+    /// Options of the channels of the server itself, under [`crate::channel::SYSTEM`].
+    pub system: Namespace,
 }
 
 /// Options of one namespace (§5.2).
 #[derive(Clone, Debug, Default)]
 pub struct Namespace {
+    /// Channels of the server itself: clients come in with a subscription token only.
+    pub is_system: bool,
     /// Keep who is online.
     pub presence: bool,
     /// Tell when somebody joins or leaves.
@@ -155,6 +161,8 @@ pub struct ClientRules {
     pub recovery_max_publication_limit: u32,
     /// Whether the connect reply carries the server's time.
     pub connect_include_server_time: bool,
+    /// Tell backends when clients come and go (`lifecycle.enabled`).
+    pub tells_lifecycle: bool,
     /// Subscribe each user to a channel of its own.
     pub personal_channel: Option<PersonalChannel>,
 }
@@ -188,6 +196,15 @@ impl Default for ChannelRules {
             user_separator: ",".to_owned(),
             without_namespace: Namespace::default(),
             namespaces: HashMap::new(),
+            system: Namespace {
+                is_system: true,
+                history_size: SYSTEM_HISTORY_SIZE,
+                history_ttl_ms: SYSTEM_HISTORY_TTL_MS,
+                history_meta_ttl_ms: SYSTEM_HISTORY_TTL_MS,
+                force_recovery: true,
+                publication_data_format: DataFormat::JsonObject,
+                ..Namespace::default()
+            },
         }
     }
 }
@@ -209,6 +226,7 @@ impl Default for ClientRules {
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
             connect_include_server_time: false,
+            tells_lifecycle: true,
             personal_channel: None,
         }
     }

@@ -87,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) questions: u16,
     /// Unix milliseconds at which it was admitted.
     pub(crate) admitted_at_ms: i64,
+    /// Whether it was said that it came.
+    pub(crate) is_online: bool,
     vouched_user: Option<Box<str>>,
     blocked: Option<Box<Blocked>>,
 }
@@ -205,6 +207,7 @@ impl Session {
             ping_style: opening.ping_style,
             questions: 0,
             admitted_at_ms: 0,
+            is_online: false,
             vouched_user: opening.user,
             blocked: None,
         }

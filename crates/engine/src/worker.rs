@@ -4,6 +4,7 @@
 //! Invariant: after every `handle_*` each session that must end has been retired: its seats, its presence and its
 //! place among the users are gone, and its [`Effect::Close`] is queued.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::counters::Counters;
 use crate::encoding::{Encoder, Variants};
 use crate::hub::{Hub, Seat, SeatPhase};
+use crate::lifecycle::{Change, Lifecycle};
 use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::rules::Rules;
@@ -58,6 +60,9 @@ pub enum Verdict {
     /// The token is fine, but the server has a reason of its own to end the connection.
     Close(DisconnectCode),
 }
+
+/// Why a client is offline that left without a word.
+const CONNECTION_CLOSED: &str = "connection closed";
 
 /// Who a session is, for logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +181,8 @@ impl Worker {
             }
             BrokerEvent::Reply { id, result } => self.handle_reply(now, id, result),
             BrokerEvent::Control(control) => self.handle_control(now, &control),
+            // Of nodes; sessions have nothing to say to it.
+            BrokerEvent::Question { .. } => {}
         }
         self.retire_doomed(now);
     }
@@ -227,7 +234,7 @@ impl Worker {
         };
         if session.phase != Phase::Closed {
             session.phase = Phase::Closed;
-            self.retire(now, key);
+            self.retire(now, key, || CONNECTION_CLOSED.into());
         }
         self.retire_doomed(now);
     }
@@ -386,19 +393,24 @@ impl Worker {
             });
         }
         while let Some((key, disconnect)) = self.out.doomed.pop() {
-            self.retire(now, key);
+            self.retire(now, key, || disconnect.reason().to_owned().into());
             self.out.effects.push_back(Effect::Close { key, disconnect });
         }
     }
 
     /// Takes a closed session out of every index.
-    fn retire(&mut self, now: Now, key: SessionKey) {
+    fn retire(&mut self, now: Now, key: SessionKey, reason: impl FnOnce() -> Cow<'static, str>) {
         self.with_session(now, key, |session, turn| {
             while let Some(last) = session.subscriptions.len().checked_sub(1) {
                 join::leave(session, turn, last);
             }
             if let Some(info) = &session.info {
                 turn.users.remove(&info.user, key.slot);
+                if session.is_online {
+                    let change = Change::Offline { reason: reason() };
+                    let (info, at_ms) = (info.clone(), now.unix_ms);
+                    turn.out.submit(BrokerRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+                }
             }
         });
     }

@@ -81,6 +81,13 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Presence", "Leftover"],
     },
     Mutant {
+        name: "whoever goes is not said to",
+        file: "worker.rs",
+        right: "if session.is_online {",
+        wrong: "if false {",
+        oracles: &["Leftover"],
+    },
+    Mutant {
         name: "a channel that all have left remains",
         file: "hub.rs",
         right: "if channel.seats.is_empty() {",

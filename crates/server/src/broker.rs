@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokers::nats::NatsOptions;
 use brokers::{Broker, Health, MemoryBroker, NatsBroker, RedisBroker};
 use engine::random::Random;
 use tokio::time::Instant;
@@ -21,22 +22,30 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Opens the broker; a Redis that cannot be reached is waited for when that is configured.
 pub(crate) async fn open(
     engine: &Engine,
+    name: &str,
     clock: Clock,
     random: &mut Random,
 ) -> Result<Arc<dyn Broker>, StartError> {
     // Differs at every start.
     let id = random.uuid()[..8].to_owned();
     match engine {
-        Engine::Memory => Ok(Arc::new(MemoryBroker::new(Arc::new(clock), id))),
+        Engine::Memory => {
+            Ok(Arc::new(MemoryBroker::new(Arc::new(clock), id).with_node(name.to_owned())))
+        }
         Engine::Nats(options) => {
-            let (options, clock) = (options.clone(), Arc::new(clock));
+            let options = NatsOptions { name: name.to_owned(), ..options.clone() };
+            let clock = Arc::new(clock);
             // It waits until NATS has answered.
             let start = move || NatsBroker::start(options, clock, &id);
             let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
             Ok(Arc::new(started?))
         }
         Engine::Redis(redis) => {
-            let broker = Arc::new(RedisBroker::start(redis.settings(id, random.next_u64()))?);
+            let broker = Arc::new(RedisBroker::start(redis.settings(
+                id,
+                name.to_owned(),
+                random.next_u64(),
+            ))?);
             wait(&*broker, redis).await?;
             Ok(broker)
         }
@@ -66,16 +75,16 @@ async fn wait(broker: &dyn Broker, redis: &RedisEngine) -> Result<(), StartError
 /// Tells operators when the broker ceases to work, and when it works again. Does not end.
 pub(crate) async fn watch(broker: Arc<dyn Broker>) {
     let mut last = Health::Ready;
-    let mut last_refusal = None;
+    let mut last_complaint = None;
     loop {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-        let refusal = broker.last_refusal();
-        if refusal != last_refusal
-            && let Some(answer) = &refusal
+        let complaint = broker.last_complaint();
+        if complaint != last_complaint
+            && let Some(complaint) = &complaint
         {
-            warn!(%answer, "the broker has refused what should have worked");
+            warn!(%complaint, "the broker works, but somebody should see to this");
         }
-        last_refusal = refusal;
+        last_complaint = complaint;
         let health = broker.health();
         if health == last {
             continue;

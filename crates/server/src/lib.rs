@@ -104,7 +104,8 @@ impl Server {
         let tls = config.http.tls.as_ref().map(door::acceptor).transpose()?;
         let mut random = Random::new(seed()?);
         let clock = Clock::start();
-        let broker = broker::open(&config.engine, clock, &mut random).await?;
+        let name = node_name(&config);
+        let broker = broker::open(&config.engine, &name, clock, &mut random).await?;
         let public = listen(&config.http.address, config.http.port).await?;
         let internal = match config.http.internal_port {
             Some(port) => Some(listen(&config.http.internal_address, port).await?),
@@ -127,7 +128,7 @@ impl Server {
         let workers = start_workers(config.workers, &parts, &mut random)?;
         let node = Arc::new(Node {
             uid: random.uuid(),
-            name: node_name(&config),
+            name,
             workers: Arc::new(workers),
             clock,
             counts,

@@ -317,7 +317,7 @@ impl World {
             | BrokerEvent::Membership { channel, .. }
             | BrokerEvent::Position { channel, .. } => Some(channel.clone()),
             BrokerEvent::Reply { id, .. } => self.questions.get(id).cloned(),
-            BrokerEvent::Control(_) => None,
+            BrokerEvent::Control(_) | BrokerEvent::Question { .. } => None,
         };
         let overtaking = channel(&events[index]);
         if events.iter().take(index).all(|event| channel(event) != overtaking)
@@ -540,7 +540,10 @@ fn question(request: &BrokerRequest) -> Option<(RequestId, Arc<str>)> {
         | BrokerRequest::Announce { .. }
         | BrokerRequest::AddPresence { .. }
         | BrokerRequest::RemovePresence { .. }
-        | BrokerRequest::Control(_) => None,
+        | BrokerRequest::Control(_)
+        | BrokerRequest::Lifecycle(_)
+        | BrokerRequest::Survey { .. }
+        | BrokerRequest::Answer { .. } => None,
     }
 }
 

@@ -57,6 +57,10 @@ impl Topic {
         self.listeners.retain(|(listener, _)| *listener != party);
     }
 
+    pub(super) fn is_heard(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
     pub(super) fn tell(&self, event: &BrokerEvent) {
         for (_, inbox) in &self.listeners {
             inbox.deliver(event.clone());

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Subscriber};
-use engine::broker::{BrokerError, BrokerRequest, Control};
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control};
+use engine::channel::LIFECYCLE;
 use futures_util::StreamExt;
+use futures_util::stream::{SelectAll, select_all};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot};
@@ -23,9 +25,11 @@ use super::presence::Presence;
 use super::room::{self, Ask};
 use super::stream::Place;
 use super::subject::{self, Names};
-use crate::control;
+use super::survey::Surveys;
+use crate::control::{self, Message};
 use crate::limits::{
-    ANSWER_TIMEOUT, LEASE_INTERVAL, PING_INTERVAL, PROOFS_MAX, RECONNECT_DELAY_MAX, TRIM_EVERY,
+    ANSWER_TIMEOUT, LEASE_INTERVAL, LIFECYCLE_TTL_MS, PING_INTERVAL, PROOFS_MAX,
+    RECONNECT_DELAY_MAX, TRIM_EVERY,
 };
 use crate::{Clock, Inbox, Party};
 
@@ -45,6 +49,7 @@ struct Node {
     options: NatsOptions,
     presence: Rc<Presence>,
     rooms: HashMap<Arc<str>, UnboundedSender<Ask>>,
+    surveys: Rc<Surveys>,
     shared: Arc<Shared>,
 }
 
@@ -79,8 +84,8 @@ pub(super) async fn run(
             },
             message = controls.next() => {
                 let Some(message) = message else { break };
-                if let Some(control) = control::decode(&message.payload) {
-                    node.shared.parties.tell(&Arc::new(control));
+                if let Some(message) = control::decode(&message.payload) {
+                    node.hear(message);
                 }
             }
             Some(event) = events.recv() => node.handle_event(&event),
@@ -102,7 +107,7 @@ impl Node {
         clock: Arc<dyn Clock>,
         shared: Arc<Shared>,
         events: UnboundedSender<Event>,
-    ) -> Result<(Node, Subscriber), NatsError> {
+    ) -> Result<(Node, SelectAll<Subscriber>), NatsError> {
         let client = connect(&options, &names, events).await?;
         let unreachable = |_: BrokerError| NatsError::Unreachable {
             url: without_secrets(&options.url),
@@ -112,14 +117,19 @@ impl Node {
         let link = Rc::new(Link::new(client, names, options.jetstream.is_some(), clock, is_well));
         let heard = link.subscribe(link.names.echo()).await.map_err(unreachable)?;
         tokio::task::spawn_local(link.clone().run_echo(heard));
-        let controls = link.subscribe(link.names.control()).await.map_err(unreachable)?;
+        let to_all = link.subscribe(link.names.control()).await.map_err(unreachable)?;
+        let own = link.names.control_of(&link.names.node);
+        let to_this = link.subscribe(own).await.map_err(unreachable)?;
+        let controls = select_all([to_all, to_this]);
         link.echo().await.map_err(unreachable)?;
-        let presence = Rc::new(Presence::new(link.clone()));
+        let presence = Rc::new(Presence::new(link.clone(), options.name.clone()));
         if let Some(jetstream) = &options.jetstream {
             ensure_streams(&link, jetstream).await?;
             presence.learn_time().await.map_err(unreachable)?;
         }
-        Ok((Node { link, options, presence, rooms: HashMap::new(), shared }, controls))
+        let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
+        let rooms = HashMap::new();
+        Ok((Node { link, options, presence, rooms, surveys, shared }, controls))
     }
 
     async fn handle(&mut self, job: Job) {
@@ -134,9 +144,42 @@ impl Node {
             }
             Job::Request(party, inbox, request) => {
                 self.shared.length.fetch_sub(1, Ordering::Relaxed);
-                let Some(channel) = request.channel().cloned() else { return };
-                self.ask(&channel, Ask::Request(party, inbox, request));
+                match request {
+                    BrokerRequest::Survey { id, question } => {
+                        let surveys = self.surveys.clone();
+                        tokio::task::spawn_local(async move {
+                            let result = surveys.ask(&question).await.map(BrokerReply::Survey);
+                            inbox.deliver(BrokerEvent::Reply { id, result });
+                        });
+                    }
+                    BrokerRequest::Answer { ticket, answer } => {
+                        let names = &self.link.names;
+                        let said = control::encode_answer(&names.node, ticket.number, &answer);
+                        let subject = names.control_of(&ticket.node);
+                        // The one that asks is told who has not answered.
+                        let _unheard = self.link.publish(subject, said.into()).await;
+                    }
+                    BrokerRequest::Lifecycle(_) => {
+                        self.ask(&LIFECYCLE.into(), Ask::Request(party, inbox, request));
+                    }
+                    request => {
+                        let Some(channel) = request.channel().cloned() else { return };
+                        self.ask(&channel, Ask::Request(party, inbox, request));
+                    }
+                }
             }
+        }
+    }
+
+    /// A node has something to say.
+    fn hear(&self, message: Message) {
+        match message {
+            Message::Order(control) => self.shared.parties.tell(&Arc::new(control)),
+            Message::Question { ticket, question } if ticket.node != self.link.names.node => {
+                self.shared.parties.tell_all(&BrokerEvent::Question { ticket, question });
+            }
+            Message::Question { .. } => {}
+            Message::Answer { node, number, answer } => self.surveys.hear(node, number, answer),
         }
     }
 
@@ -301,8 +344,20 @@ async fn ensure_streams(link: &Link, options: &JetStreamOptions) -> Result<(), N
         "num_replicas": options.replicas.max(1),
         "max_msgs_per_subject": 1,
     });
+    let events = json!({
+        "name": link.names.events_stream(),
+        "subjects": [link.names.events()],
+        "retention": "limits",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": options.replicas.max(1),
+        "max_age": nanoseconds(Duration::from_millis(LIFECYCLE_TTL_MS)),
+        "max_msgs": options.events_max,
+        "duplicate_window": nanoseconds(DUPLICATES),
+    });
     ensure_stream(link, history).await?;
-    ensure_stream(link, presence).await
+    ensure_stream(link, presence).await?;
+    ensure_stream(link, events).await
 }
 
 async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> {

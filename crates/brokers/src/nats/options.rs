@@ -9,6 +9,8 @@ pub struct NatsOptions {
     pub url: String,
     /// Separates installations that share a server.
     pub prefix: String,
+    /// What this node is called in events of its clients.
+    pub name: String,
     /// Milliseconds until a connection attempt has failed.
     pub dial_timeout_ms: u64,
     /// How the connection is protected.
@@ -37,6 +39,8 @@ pub struct JetStreamOptions {
     pub history_size_max: u32,
     /// The longest `history_meta_ttl` of all namespaces, milliseconds.
     pub history_meta_ttl_ms_max: u64,
+    /// Events of clients that backends can read.
+    pub events_max: u32,
 }
 
 impl Default for NatsOptions {
@@ -44,6 +48,7 @@ impl Default for NatsOptions {
         NatsOptions {
             url: "nats://localhost:4222".into(),
             prefix: "tidings".into(),
+            name: String::new(),
             dial_timeout_ms: 1000,
             tls: NatsTls::default(),
             jetstream: None,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::broker::BrokerError;
+use engine::channel::LIFECYCLE;
 use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
 
 use super::link::{Ack, Link, Stored};
@@ -21,7 +22,9 @@ use crate::limits::LEASE_MS;
 
 /// See the module.
 pub(super) struct Presence {
-    link: Rc<Link>,
+    pub(super) link: Rc<Link>,
+    /// What this node is called.
+    pub(super) name: String,
     /// Entries of this node by their subjects.
     own: RefCell<HashMap<Party, HashMap<String, Bytes>>>,
     /// Nodes whose lease has ended.
@@ -30,9 +33,10 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    pub(super) fn new(link: Rc<Link>) -> Presence {
+    pub(super) fn new(link: Rc<Link>, name: String) -> Presence {
         Presence {
             link,
+            name,
             own: RefCell::default(),
             silent: RefCell::default(),
             gone: RefCell::default(),
@@ -114,6 +118,21 @@ impl Presence {
         Ok(())
     }
 
+    /// The nodes whose leases hold; none without JetStream.
+    pub(super) async fn living(&self) -> Result<Vec<String>, BrokerError> {
+        if !self.link.keeps {
+            return Ok(Vec::new());
+        }
+        let names = &self.link.names;
+        let leases = self.link.range(&names.presence_stream(), &names.lease("*")).await?;
+        let now_ms = self.link.now_ms();
+        let living = leases.iter().filter(|lease| {
+            lease.at_ms + LEASE_MS > now_ms && lease.payload.starts_with(b"t1 lease")
+        });
+        let node = |lease: &Stored| lease.subject.rsplit('.').next().unwrap_or_default().to_owned();
+        Ok(living.map(node).collect())
+    }
+
     /// The time of NATS, as its newest message of ours shows it.
     pub(super) async fn learn_time(&self) -> Result<(), BrokerError> {
         self.renew().await?;
@@ -184,6 +203,11 @@ impl Presence {
     async fn tell_leaves(&self, entries: impl Iterator<Item = &Bytes>) {
         for payload in entries {
             let Some((channel, info)) = entry(payload) else { continue };
+            if *channel == *LIFECYCLE {
+                // Whoever cannot be told now finds out who is there.
+                let _untold = self.tell_lost(info).await;
+                continue;
+            }
             let subject = self.link.names.channel(&subject::token(&channel));
             // Whoever is cut off asks for presence when it is back.
             let _unheard =

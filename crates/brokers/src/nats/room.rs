@@ -206,7 +206,16 @@ impl Room {
                 let asking = Box::pin(async move { presence.stats(&place).await });
                 reply(id, self.hearing(asking).await.map(BrokerReply::PresenceStats));
             }
-            BrokerRequest::Control(_) => unreachable!("an order concerns no channel"),
+            BrokerRequest::Lifecycle(lifecycle) => {
+                let (presence, place) = (self.presence.clone(), self.place.clone());
+                self.hearing(Box::pin(async move {
+                    presence.note(party, &place, &lifecycle).await;
+                }))
+                .await;
+            }
+            BrokerRequest::Control(_)
+            | BrokerRequest::Survey { .. }
+            | BrokerRequest::Answer { .. } => unreachable!("what concerns nodes has no room"),
         }
     }
 

@@ -29,6 +29,20 @@ impl Names {
         format!("{}.control", self.prefix)
     }
 
+    /// What is for one node alone.
+    pub(super) fn control_of(&self, node: &str) -> String {
+        format!("{}.control.{node}", self.prefix)
+    }
+
+    /// Clients that come and go, for backends.
+    pub(super) fn events(&self) -> String {
+        format!("{}.events", self.prefix)
+    }
+
+    pub(super) fn events_stream(&self) -> String {
+        self.stream_name("events")
+    }
+
     /// What a node says to itself, to know that the server has taken everything before it.
     pub(super) fn echo(&self) -> String {
         format!("{}.node.{}", self.prefix, self.node)

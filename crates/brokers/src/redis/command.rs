@@ -2,7 +2,9 @@
 //!
 //! Invariant: one request is one command and has one answer; what users say is an argument, never part of a script.
 
-use engine::broker::{BrokerRequest, HistoryQuery, JoinRead, PublishOptions};
+use engine::broker::{BrokerRequest, Control, HistoryQuery, JoinRead, PublishOptions};
+use engine::channel::LIFECYCLE;
+use engine::lifecycle::{Change, Lifecycle};
 use engine::limits::IDEMPOTENCY_TTL_MS;
 use wire::protocol::protobuf::encode_client_info;
 use wire::protocol::{ClientInfo, Publication};
@@ -13,11 +15,16 @@ use super::payload;
 use super::resp::encode;
 use super::scripts::Script;
 use crate::control;
-use crate::limits::EMPTY_STREAM_TTL_MS;
+use crate::limits::{BURIED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS};
 
 /// What all commands need to know.
 pub(super) struct Commander {
     pub(super) node: String,
+    /// What the node is called in events.
+    pub(super) name: String,
+    pub(super) lease_ms: u64,
+    /// Events that are kept for backends.
+    pub(super) events_max: u32,
     pub(super) presence_ttl_ms: u64,
 }
 
@@ -64,29 +71,36 @@ impl Commander {
                 let name = place.keys.key(place.partition, "c", channel);
                 place.say(&name, &payload::membership(info, *change), out);
             }
-            BrokerRequest::Control(control) => {
-                place.say(&place.keys.control(), &control::encode(control), out);
-            }
-            BrokerRequest::AddPresence { channel, info } => {
-                self.enter(place, channel, &[&**info], out);
+            BrokerRequest::Control(control) => place.order(control, out),
+            BrokerRequest::AddPresence { channel, info, announces } => {
+                self.enter(place, channel, &[(&**info, *announces)], out);
             }
             BrokerRequest::RemovePresence { channel, client } => {
                 let last = if is_last { "last" } else { "" };
                 let words = [&*self.node, last, channel, &client.client];
-                let keys = place.presence_keys(channel);
+                let keys = place.presence_keys(channel, &self.node);
                 place.script(Script::Leave, &keys, &words.map(str::as_bytes), out);
             }
             BrokerRequest::Presence { channel, .. } => {
-                place.script(Script::Present, &place.presence_keys(channel)[..3], &[], out);
+                let keys = place.presence_keys(channel, &self.node);
+                place.script(Script::Present, &keys[..3], &[], out);
             }
             BrokerRequest::PresenceStats { channel, .. } => {
-                place.script(Script::Count, &place.presence_keys(channel)[..3], &[], out);
+                let keys = place.presence_keys(channel, &self.node);
+                place.script(Script::Count, &keys[..3], &[], out);
             }
             BrokerRequest::RemoveHistory { channel, .. } => {
                 let stream = place.keys.key(place.partition, "stream", channel);
                 place.script(Script::Clear, &[stream], &[], out);
             }
+            BrokerRequest::Answer { ticket, answer } => {
+                let payload = control::encode_answer(&self.node, ticket.number, answer);
+                place.say(&place.keys.control_of(&ticket.node), &payload, out);
+            }
             BrokerRequest::Unsubscribe { .. } => unreachable!("is no command but a fence"),
+            BrokerRequest::Lifecycle(_) | BrokerRequest::Survey { .. } => {
+                unreachable!("the broker sends these by itself")
+            }
         }
     }
 
@@ -95,25 +109,98 @@ impl Commander {
         &self,
         place: Place<'_>,
         channel: &str,
-        clients: &[&ClientInfo],
+        clients: &[(&ClientInfo, bool)],
         out: &mut Vec<u8>,
     ) {
         let ttl = self.presence_ttl_ms.to_string();
         let mut infos = Vec::new();
         let ends: Vec<usize> = clients
             .iter()
-            .map(|info| {
+            .map(|(info, _)| {
                 encode_client_info(info, &mut infos);
                 infos.len()
             })
             .collect();
         let mut words: Vec<&[u8]> = vec![self.node.as_bytes(), ttl.as_bytes(), channel.as_bytes()];
         let mut start = 0;
-        for (info, end) in clients.iter().zip(ends) {
-            words.extend([info.client.as_bytes(), info.user.as_bytes(), &infos[start..end]]);
+        for ((info, announces), end) in clients.iter().zip(ends) {
+            let announces: &[u8] = if *announces { b"1" } else { b"0" };
+            let info_bytes = &infos[start..end];
+            words.extend([info.client.as_bytes(), info.user.as_bytes(), info_bytes, announces]);
             start = end;
         }
-        place.script(Script::Enter, &place.presence_keys(channel), &words, out);
+        place.script(Script::Enter, &place.presence_keys(channel, &self.node), &words, out);
+    }
+
+    /// Writes that this node lives.
+    pub(super) fn lease(&self, place: Place<'_>, out: &mut Vec<u8>) {
+        let node = &self.node;
+        let names =
+            ["nodes", "names", "claims", &format!("online:{node}"), &format!("owners:{node}")];
+        let keys = names.map(|name| place.keys.registry(name));
+        let (lease, ttl) = (self.lease_ms.to_string(), REGISTRY_TTL_MS.to_string());
+        let words = [&**node, &*self.name, &lease, &ttl].map(str::as_bytes);
+        place.script(Script::Lease, &keys, &words, out);
+    }
+
+    /// Writes that clients of this node came and went.
+    pub(super) fn lifecycle(&self, place: Place<'_>, news: &[Lifecycle], out: &mut Vec<u8>) {
+        let keys = self.registry_keys(place, &self.node);
+        let [size, ttl, node_ttl] = [u64::from(self.events_max), LIFECYCLE_TTL_MS, REGISTRY_TTL_MS]
+            .map(|it| it.to_string());
+        let times: Vec<String> = news.iter().map(|news| news.at_ms.to_string()).collect();
+        let channel = place.lifecycle_channel();
+        let head = [&*self.name, &size, &ttl, &node_ttl].map(str::as_bytes);
+        let mut words: Vec<&[u8]> = head.to_vec();
+        words.extend([place.publish_command(), channel.as_bytes()]);
+        for (news, time) in news.iter().zip(&times) {
+            let kind = if news.change == Change::Online { "+" } else { "-" };
+            let (_, reason) = news.change.words();
+            let of_client = [kind, &news.info.client, &news.info.user, time, reason];
+            words.extend(of_client.map(str::as_bytes));
+        }
+        place.script(Script::Lifecycle, &keys[..4], &words, out);
+    }
+
+    /// Writes that clients of a node that is gone are offline, the first of them.
+    pub(super) fn bury(
+        &self,
+        place: Place<'_>,
+        node: &str,
+        reason: &str,
+        is_self: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let keys = self.registry_keys(place, node);
+        let [size, ttl, count] =
+            [u64::from(self.events_max), LIFECYCLE_TTL_MS, u64::from(BURIED_PER_COMMAND)]
+                .map(|it| it.to_string());
+        let channel = place.lifecycle_channel();
+        let words = [
+            node.as_bytes(),
+            size.as_bytes(),
+            ttl.as_bytes(),
+            place.publish_command(),
+            channel.as_bytes(),
+            reason.as_bytes(),
+            count.as_bytes(),
+            if is_self { b"self" } else { b"" },
+        ];
+        place.script(Script::Bury, &keys, &words, out);
+    }
+
+    /// Writes the question for some clients that Redis holds for online at this node.
+    pub(super) fn scan(&self, place: Place<'_>, cursor: &[u8], out: &mut Vec<u8>) {
+        let key = place.keys.registry(&format!("online:{}", self.node));
+        let count = BURIED_PER_COMMAND.to_string();
+        encode(out, &[b"HSCAN", key.as_bytes(), cursor, b"COUNT", count.as_bytes()]);
+    }
+
+    #[expect(clippy::unused_self, reason = "commands of nodes are made here")]
+    fn registry_keys(&self, place: Place<'_>, node: &str) -> [String; 6] {
+        let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
+        ["nodes", &online, &owners, "events", "names", "claims"]
+            .map(|name| place.keys.registry(name))
     }
 }
 
@@ -126,6 +213,47 @@ impl Place<'_> {
     /// Writes something to be said in a channel of Redis.
     pub(super) fn say(self, name: &str, payload: &[u8], out: &mut Vec<u8>) {
         encode(out, &[self.publish_command(), name.as_bytes(), payload]);
+    }
+
+    /// Writes an order to the nodes that have those whom it names.
+    fn order(self, control: &Control, out: &mut Vec<u8>) {
+        let payload = control::encode(control);
+        // Of users who come at once on two nodes, none may be overlooked because nobody knows of it yet.
+        if control.target.admitted_before.is_some() {
+            return self.say(&self.keys.control(), &payload, out);
+        }
+        let words = [
+            self.keys.registry_base().as_bytes(),
+            control.target.user.as_bytes(),
+            control.target.client.as_bytes(),
+            self.publish_command(),
+            &payload,
+        ];
+        self.script(Script::Order, &[self.keys.registry("nodes")], &words, out);
+    }
+
+    /// Writes a question to all nodes.
+    pub(super) fn survey(self, payload: &[u8], out: &mut Vec<u8>) {
+        let control = self.keys.control();
+        let words = [self.publish_command(), control.as_bytes(), payload];
+        self.script(Script::Survey, &[self.keys.registry("nodes")], &words, out);
+    }
+
+    /// Writes the question for the channels in which a node's clients are present.
+    pub(super) fn haunts(self, node: &str, out: &mut Vec<u8>) {
+        let key = self.keys.of_node(self.partition, node);
+        encode(out, &[b"SMEMBERS", key.as_bytes()]);
+    }
+
+    /// Writes that the clients of a node that is gone leave a channel.
+    pub(super) fn evict(self, node: &str, channel: &str, out: &mut Vec<u8>) {
+        let name = self.keys.key(self.partition, "c", channel);
+        let words = [node.as_bytes(), channel.as_bytes(), self.publish_command(), name.as_bytes()];
+        self.script(Script::Evict, &self.presence_keys(channel, node), &words, out);
+    }
+
+    fn lifecycle_channel(self) -> String {
+        self.keys.key(Keys::partition(LIFECYCLE), "c", LIFECYCLE)
     }
 
     fn publish_command(self) -> &'static [u8] {
@@ -195,9 +323,9 @@ impl Place<'_> {
         self.script(Script::Read, &[key("meta"), key("stream")], &words, out);
     }
 
-    fn presence_keys(self, channel: &str) -> [String; 4] {
+    fn presence_keys(self, channel: &str, node: &str) -> [String; 4] {
         let key = |kind| self.keys.key(self.partition, kind, channel);
-        [key("clients"), key("users"), key("ends"), self.keys.of_node(self.partition)]
+        [key("clients"), key("users"), key("ends"), self.keys.of_node(self.partition, node)]
     }
 
     fn script(self, script: Script, keys: &[String], arguments: &[&[u8]], out: &mut Vec<u8>) {

@@ -5,12 +5,16 @@
 //! Invariants: every question ends once, with an answer or as unavailable; what was sent and has an unknown outcome is
 //! never sent again.
 
+mod nodes;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, RequestId};
 use engine::random::Random;
 
+use self::nodes::Asking;
 use super::answer;
 use super::command::{self, Commander, Place};
 use super::connection::{SlotRange, Target};
@@ -22,6 +26,7 @@ use super::listeners::Listeners;
 use super::partition::{Moving, Partition};
 use super::payload::{self, Payload};
 use super::presence::Present;
+use super::registry::Registry;
 use super::resp::{Frame, encode};
 use super::scripts;
 use super::settings::{Address, Deployment, RedisSettings};
@@ -45,6 +50,8 @@ pub(super) struct Core {
     partitions: Vec<Partition>,
     listeners: Listeners,
     present: Present,
+    registry: Registry,
+    surveys: HashMap<u64, Asking>,
     next_tick: Instant,
     /// The partition whose presence is renewed next.
     next_renewal: usize,
@@ -68,7 +75,13 @@ impl Core {
             shared,
             keys: Keys::new(&settings.prefix, &settings.node),
             random: Random::new(settings.seed),
-            commander: Commander { node: settings.node.clone(), presence_ttl_ms },
+            commander: Commander {
+                node: settings.node.clone(),
+                name: settings.name.clone(),
+                lease_ms: u64::try_from(settings.lease.as_millis()).unwrap_or(u64::MAX),
+                events_max: settings.events_max,
+                presence_ttl_ms,
+            },
             io_timeout: settings.io_timeout,
             shards,
             topology,
@@ -76,6 +89,8 @@ impl Core {
             partitions: std::iter::repeat_with(Partition::default).take(count).collect(),
             listeners: Listeners::new(count),
             present: Present::new(count),
+            registry: Registry::new(now, settings.lease),
+            surveys: HashMap::new(),
             next_tick: now,
             next_renewal: 0,
         };
@@ -119,12 +134,12 @@ impl Core {
             LinkEvent::Frames(frames) => {
                 for frame in frames {
                     if self.handle_frame(now, line.link, frame).is_err() {
-                        return self.give_up(line.link);
+                        return self.give_up(now, line.link);
                     }
                 }
             }
             LinkEvent::Down(trouble) => {
-                self.handle_down(line.link, trouble);
+                self.handle_down(now, line.link, trouble);
                 self.shared.set_trouble(self.trouble());
             }
         }
@@ -143,6 +158,7 @@ impl Core {
             self.go_on(now, partition);
         }
         self.renew(now);
+        self.tell_nodes(now);
         self.ask_slots(now);
         self.shared.set_trouble(self.trouble());
     }
@@ -157,8 +173,9 @@ impl Core {
         self.links.is_idle()
     }
 
-    /// What was written leaves, in one piece for each server.
-    pub(super) fn flush(&mut self) {
+    /// What the turn has left to say is written, and leaves in one piece for each server.
+    pub(super) fn flush(&mut self, now: Instant) {
+        self.tell_news(now);
         self.links.flush();
     }
 
@@ -190,8 +207,15 @@ impl Core {
                 }
                 return;
             }
-            BrokerRequest::AddPresence { channel, info } => {
-                self.present.add(partition, channel, info.clone(), asked.party);
+            BrokerRequest::AddPresence { channel, info, announces } => {
+                self.present.add(partition, channel, info.clone(), *announces, asked.party);
+            }
+            BrokerRequest::Survey { .. } => return self.survey(now, asked),
+            BrokerRequest::Lifecycle(_) => {
+                if let BrokerRequest::Lifecycle(lifecycle) = asked.request {
+                    self.registry.note(asked.party, lifecycle);
+                }
+                return;
             }
             BrokerRequest::RemovePresence { channel, client } => {
                 self.present.remove(partition, channel, &client.client);
@@ -283,6 +307,7 @@ impl Core {
             self.accept(now, Asked { party, request: left, deadline });
             self.accept(now, Asked { party, request: told, deadline });
         }
+        self.registry.forget(party, nodes::unix_ms());
     }
 
     /// One frame of a server; an error when it must be left.
@@ -327,6 +352,7 @@ impl Core {
                 }
             }
             Purpose::Fence(..) | Purpose::Nobody => {}
+            purpose => self.handle_told(now, &purpose, &frame),
         }
         Ok(())
     }
@@ -351,6 +377,12 @@ impl Core {
                 self.hold(now, partition, text).must_listen = true;
             }
             Purpose::Position(_) | Purpose::Fence(..) | Purpose::Nobody => {}
+            purpose => {
+                if is_retried {
+                    self.hold(now, partition, text);
+                }
+                self.handle_untold(now, purpose);
+            }
         }
         if is_lost(text) { Err(Lost) } else { Ok(()) }
     }
@@ -367,8 +399,8 @@ impl Core {
                 }
             }
             ("message" | "smessage", HeardName::Control) => {
-                if let Some(control) = control::decode(payload) {
-                    self.shared.parties.tell(&Arc::new(control));
+                if let Some(message) = control::decode(payload) {
+                    self.handle_message(message);
                 }
             }
             ("message" | "smessage", HeardName::Probe) => {
@@ -491,8 +523,8 @@ impl Core {
         let channels: Vec<Arc<str>> = heard.iter().map(|(channel, _)| channel.clone()).collect();
         self.listen(now, index, &channels, Ear::Open);
         if index == 0 {
-            let control = self.keys.control();
-            self.listen_names(now, 0, &[control], Ear::Open);
+            let controls = [self.keys.control(), self.keys.control_of(&self.commander.node)];
+            self.listen_names(now, 0, &controls, Ear::Open);
         }
         let deadline = now + self.io_timeout;
         let tag = index % PARTITIONS;
@@ -510,6 +542,9 @@ impl Core {
             self.send(index, Asked { party: Party(u32::MAX), request, deadline });
         }
         self.enter(now, index);
+        if index == 0 {
+            self.enter_registry(now);
+        }
     }
 
     /// Says of all clients of this node in a partition that they are still there.
@@ -552,30 +587,32 @@ impl Core {
     }
 
     /// The connection has ended. What was asked has an unknown outcome.
-    fn handle_down(&mut self, id: LinkId, trouble: Trouble) {
+    fn handle_down(&mut self, now: Instant, id: LinkId, trouble: Trouble) {
         let up = self.links.end(id, trouble, self.random.next_u64());
         if let Some(topology) = &mut self.topology {
             topology.want();
         }
-        self.forget_in_flight(id, up);
+        self.forget_in_flight(now, id, up);
     }
 
-    fn forget_in_flight(&mut self, id: LinkId, up: Option<Up>) {
+    fn forget_in_flight(&mut self, now: Instant, id: LinkId, up: Option<Up>) {
         for partition in &mut self.partitions {
             if partition.link == Some(id) {
                 partition.in_flight = 0;
             }
         }
-        for sent in up.into_iter().flat_map(Up::into_in_flight) {
-            if let Purpose::Ask(asked) = sent.purpose {
-                self.fail(asked);
+        // The last first: what goes back to the front of a queue keeps its order.
+        for sent in up.into_iter().flat_map(|up| up.into_in_flight().into_iter().rev()) {
+            match sent.purpose {
+                Purpose::Ask(asked) => self.fail(asked),
+                purpose => self.handle_untold(now, purpose),
             }
         }
     }
 
-    fn give_up(&mut self, id: LinkId) {
+    fn give_up(&mut self, now: Instant, id: LinkId) {
         let Some(trouble) = self.links.close(id) else { return };
-        self.handle_down(id, trouble);
+        self.handle_down(now, id, trouble);
     }
 
     /// Fails what is overdue, gives up what is hopeless, publishes to ourselves.
@@ -586,7 +623,7 @@ impl Core {
         let begins_probe = condition == Condition::Fine && up.begins_probe(now);
         given_up.into_iter().for_each(|asked| self.fail(asked));
         if condition == Condition::Hopeless {
-            return self.give_up(id);
+            return self.give_up(now, id);
         }
         let Some(index) = self.partitions.iter().position(|partition| partition.link == Some(id))
         else {
@@ -643,11 +680,11 @@ impl Core {
                 self.go_on(now, index);
             }
         }
-        self.forget_links();
+        self.forget_links(now);
     }
 
     /// Servers that have no partition any more.
-    fn forget_links(&mut self) {
+    fn forget_links(&mut self, now: Instant) {
         let partitions = &self.partitions;
         let is_needed = |id: LinkId| {
             let needs =
@@ -655,7 +692,7 @@ impl Core {
             partitions.iter().any(needs)
         };
         for (id, up) in self.links.forget(is_needed) {
-            self.forget_in_flight(id, up);
+            self.forget_in_flight(now, id, up);
         }
     }
 

@@ -3,6 +3,8 @@
 //! Invariant: all keys of a channel have the tag of its partition, and with it one slot; the slots of the partitions are
 //! spread evenly, so that each server of a cluster has its share of them.
 
+use engine::channel::SYSTEM;
+
 use crate::limits::PARTITIONS;
 
 /// Slots of a Redis Cluster.
@@ -38,9 +40,9 @@ impl Keys {
         Keys { bases, slots, node: node.to_owned() }
     }
 
-    /// The partition of a channel.
+    /// The partition of a channel. The server's own channels lie beside what is known of nodes.
     pub(super) fn partition(channel: &str) -> usize {
-        (hash(channel) >> 32) as usize % PARTITIONS
+        if is_system(channel) { 0 } else { (hash(channel) >> 32) as usize % PARTITIONS }
     }
 
     /// The slot of a partition.
@@ -58,14 +60,29 @@ impl Keys {
         format!("{}once:{}:{channel}:{key}", self.bases[partition], channel.len())
     }
 
-    /// The channels in which clients of this node are present.
-    pub(super) fn of_node(&self, partition: usize) -> String {
-        format!("{}node:{}", self.bases[partition], self.node)
+    /// The channels in which clients of a node are present.
+    pub(super) fn of_node(&self, partition: usize, node: &str) -> String {
+        format!("{}node:{node}", self.bases[partition])
+    }
+
+    /// What the keys of nodes begin with.
+    pub(super) fn registry_base(&self) -> &str {
+        &self.bases[0]
+    }
+
+    /// A key of all nodes, or of one.
+    pub(super) fn registry(&self, name: &str) -> String {
+        [&*self.bases[0], name].concat()
     }
 
     /// The channel through which every node hears orders.
     pub(super) fn control(&self) -> String {
         format!("{}control", self.bases[0])
+    }
+
+    /// The channel through which one node hears what is for it alone.
+    pub(super) fn control_of(&self, node: &str) -> String {
+        format!("{}control:{node}", self.bases[0])
     }
 
     /// The channel through which this node hears itself.
@@ -86,6 +103,7 @@ impl Keys {
         match rest.split_once(':') {
             Some(("c", channel)) => Some(HeardName::Channel(channel)),
             Some(("probe", node)) if node == self.node => Some(HeardName::Probe),
+            Some(("control", node)) if node == self.node => Some(HeardName::Control),
             None if rest == "control" => Some(HeardName::Control),
             _ => None,
         }
@@ -103,6 +121,9 @@ pub(super) enum HeardName<'c> {
 /// Which of several independent servers has a channel: as few channels as possible move when one is added (Lamping and
 /// Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm").
 pub(super) fn shard(channel: &str, shards: usize) -> usize {
+    if is_system(channel) {
+        return 0;
+    }
     let mut key = hash(channel);
     let (mut bucket, mut next) = (0i64, 0i64);
     while next < shards as i64 {
@@ -111,6 +132,10 @@ pub(super) fn shard(channel: &str, shards: usize) -> usize {
         next = ((bucket + 1) as f64 * ((1i64 << 31) as f64 / ((key >> 33) + 1) as f64)) as i64;
     }
     bucket as usize
+}
+
+fn is_system(channel: &str) -> bool {
+    channel.starts_with(SYSTEM)
 }
 
 /// FNV-1a with a last mixing: the same on every node and in every version.
@@ -153,6 +178,8 @@ mod tests {
         let name = keys.key(7, "c", "a:{b}:c");
         assert_eq!(keys.heard(&name), Some(HeardName::Channel("a:{b}:c")));
         assert_eq!(keys.heard(&keys.control()), Some(HeardName::Control));
+        assert_eq!(keys.heard(&keys.control_of("n1")), Some(HeardName::Control));
+        assert_eq!(keys.heard(&keys.control_of("n2")), None);
         assert_eq!(keys.heard(&keys.probe(3)), Some(HeardName::Probe));
         assert_eq!(keys.heard("x"), None);
         assert_ne!(keys.once(0, "a:b", "c"), keys.once(0, "a", "b:c"));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::broker::BrokerRequest;
+use engine::lifecycle::Lifecycle;
 
 use super::connection::Target;
 use super::exchange::Opened;
@@ -61,6 +62,20 @@ pub(super) enum Purpose {
     Ask(Asked),
     /// Everybody who hears the channel: where it stands.
     Position(Arc<str>),
+    /// Backends: these came and went.
+    News(Vec<Lifecycle>),
+    /// This node's lease.
+    Lease,
+    /// Whether Redis knows clients of this node that this node does not.
+    Scan,
+    /// Whoever has asked all nodes.
+    Survey(u64),
+    /// The channels of a node that is gone.
+    Haunts,
+    /// One of them.
+    Evict,
+    /// The clients of a node that is gone.
+    Bury,
     /// Nobody.
     Nobody,
 }

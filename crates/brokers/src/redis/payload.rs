@@ -2,8 +2,9 @@
 //! protocol.
 //!
 //! A publication of a channel is `p<offset>:<epoch>:<publication>` (the script writes what is in front), a join `j<client>`,
-//! a leave `l<client>`.
+//! a leave `l<client>`, a client that came or went `e<Unix milliseconds>:<JSON>`.
 
+use bytes::Bytes;
 use engine::broker::Membership;
 use wire::protocol::protobuf::{
     decode_client_info, decode_publication, encode_client_info, encode_publication,
@@ -40,6 +41,13 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Payload<'_>> {
             let epoch = std::str::from_utf8(parts.next()?).ok()?;
             let publication = Publication { offset, ..decode_publication(parts.next()?).ok()? };
             return Some(Payload::Publication { publication, epoch });
+        }
+        b'e' => {
+            let mut parts = rest.splitn(2, |byte| *byte == b':');
+            let time = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+            let data = Bytes::copy_from_slice(parts.next()?);
+            let publication = Publication { data, time, ..Publication::default() };
+            return Some(Payload::Publication { publication, epoch: "" });
         }
         b'j' => Membership::Join,
         b'l' => Membership::Leave,

@@ -10,7 +10,13 @@ use wire::protocol::ClientInfo;
 use crate::Party;
 use crate::limits::DEPARTURES_MAX;
 
-type Clients = HashMap<String, (Arc<ClientInfo>, Party)>;
+type Clients = HashMap<String, Client>;
+
+struct Client {
+    info: Arc<ClientInfo>,
+    party: Party,
+    announces: bool,
+}
 
 /// See the module.
 pub(super) struct Present {
@@ -33,10 +39,11 @@ impl Present {
         partition: usize,
         channel: &Arc<str>,
         info: Arc<ClientInfo>,
+        announces: bool,
         party: Party,
     ) {
         let clients = self.partitions[partition].entry(channel.clone()).or_default();
-        clients.insert(info.client.clone(), (info, party));
+        clients.insert(info.client.clone(), Client { info, party, announces });
     }
 
     pub(super) fn remove(&mut self, partition: usize, channel: &str, client: &str) {
@@ -58,19 +65,19 @@ impl Present {
         let clients = channels.flat_map(|(channel, clients)| {
             clients
                 .values()
-                .filter(|(_, owner)| *owner == party)
-                .map(move |(info, _)| (channel, info))
+                .filter(|client| client.party == party)
+                .map(move |client| (channel, &client.info))
         });
         clients.map(|(channel, info)| (channel.clone(), info.clone())).collect()
     }
 
-    /// Everybody in a partition, by channel.
+    /// Everybody in a partition, by channel, and whether their leave is told.
     pub(super) fn everybody(
         &self,
         partition: usize,
-    ) -> impl Iterator<Item = (&Arc<str>, Vec<&ClientInfo>)> {
+    ) -> impl Iterator<Item = (&Arc<str>, Vec<(&ClientInfo, bool)>)> {
         self.partitions[partition].iter().map(|(channel, clients)| {
-            (channel, clients.values().map(|(info, _)| &**info).collect())
+            (channel, clients.values().map(|one| (&*one.info, one.announces)).collect())
         })
     }
 

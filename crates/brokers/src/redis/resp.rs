@@ -78,6 +78,13 @@ impl Frame {
         self.text().and_then(|text| std::str::from_utf8(text).ok())
     }
 
+    pub(super) fn i64(&self) -> Option<i64> {
+        match self {
+            Frame::Integer(number) => Some(*number),
+            _ => None,
+        }
+    }
+
     pub(super) fn u64(&self) -> Option<u64> {
         match self {
             Frame::Integer(number) => u64::try_from(*number).ok(),

@@ -14,10 +14,16 @@ pub(super) enum Script {
     Leave,
     Present,
     Count,
+    Evict,
+    Lease,
+    Lifecycle,
+    Bury,
+    Order,
+    Survey,
 }
 
 /// All of them, in the order in which they are loaded.
-pub(super) const ALL: [Script; 7] = [
+pub(super) const ALL: [Script; 13] = [
     Script::Publish,
     Script::Read,
     Script::Clear,
@@ -25,6 +31,12 @@ pub(super) const ALL: [Script; 7] = [
     Script::Leave,
     Script::Present,
     Script::Count,
+    Script::Evict,
+    Script::Lease,
+    Script::Lifecycle,
+    Script::Bury,
+    Script::Order,
+    Script::Survey,
 ];
 
 /// Digests as Redis says them, in the order of [`ALL`].
@@ -33,6 +45,12 @@ pub(super) type Digests = [Bytes; ALL.len()];
 macro_rules! with_presence {
     ($file:literal) => {
         concat!(include_str!("scripts/presence.lua"), include_str!($file))
+    };
+}
+
+macro_rules! with_registry {
+    ($file:literal) => {
+        concat!(include_str!("scripts/registry.lua"), include_str!($file))
     };
 }
 
@@ -46,6 +64,12 @@ impl Script {
             Script::Leave => with_presence!("scripts/leave.lua"),
             Script::Present => with_presence!("scripts/present.lua"),
             Script::Count => with_presence!("scripts/count.lua"),
+            Script::Evict => with_presence!("scripts/evict.lua"),
+            Script::Lease => with_registry!("scripts/lease.lua"),
+            Script::Lifecycle => with_registry!("scripts/lifecycle.lua"),
+            Script::Bury => with_registry!("scripts/bury.lua"),
+            Script::Order => with_registry!("scripts/order.lua"),
+            Script::Survey => with_registry!("scripts/survey.lua"),
         }
     }
 }

@@ -25,6 +25,12 @@ pub struct RedisSettings {
     pub prefix: String,
     /// Names this node; differs from all others and at every start, and has no colon.
     pub node: String,
+    /// What this node is called in events of its clients.
+    pub name: String,
+    /// Silence of a node after which its clients are gone.
+    pub lease: Duration,
+    /// Events of clients that backends can read.
+    pub events_max: u32,
     /// Seed of epochs and jitter; differs at every start.
     pub seed: u64,
     /// Time to connect.

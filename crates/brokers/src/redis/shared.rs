@@ -25,7 +25,7 @@ pub(super) struct Shared {
     is_closed: AtomicBool,
     health: Mutex<Option<Trouble>>,
     lag_us: AtomicU64,
-    last_refusal: Mutex<Option<String>>,
+    last_complaint: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -38,7 +38,7 @@ impl Shared {
             is_closed: AtomicBool::new(false),
             health: Mutex::new(Some(Trouble::Starting)),
             lag_us: AtomicU64::new(0),
-            last_refusal: Mutex::default(),
+            last_complaint: Mutex::default(),
         }
     }
 
@@ -95,11 +95,16 @@ impl Shared {
 
     /// An error of a server that no question waits for, or that says nothing to whoever asked.
     pub(super) fn note_refusal(&self, text: &[u8]) {
-        *lock(&self.last_refusal) = Some(show(text));
+        self.complain(show(text));
     }
 
-    pub(super) fn last_refusal(&self) -> Option<String> {
-        lock(&self.last_refusal).clone()
+    /// Something that does not keep the broker from working, but that somebody should see to.
+    pub(super) fn complain(&self, text: String) {
+        *lock(&self.last_complaint) = Some(text);
+    }
+
+    pub(super) fn last_complaint(&self) -> Option<String> {
+        lock(&self.last_complaint).clone()
     }
 
     pub(super) fn note_lag(&self, lag: Duration) {

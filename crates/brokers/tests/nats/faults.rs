@@ -162,7 +162,8 @@ fn present_clients_are_present_again_after_a_restart() {
     for name in ["1", "2"] {
         let info = client(name);
         let channel = pair.channel.clone();
-        pair.world.submit(pair.listener, BrokerRequest::AddPresence { channel, info });
+        pair.world
+            .submit(pair.listener, BrokerRequest::AddPresence { channel, info, announces: true });
     }
     pair.subscribe().unwrap();
     assert_eq!(count(&mut pair), Some(2));
@@ -210,7 +211,7 @@ fn a_node_that_ends_takes_its_clients_along() {
     let mut pair = Pair::new(&server);
     let info = Arc::new(ClientInfo { client: "1".into(), ..ClientInfo::default() });
     let channel = pair.channel.clone();
-    pair.world.submit(pair.listener, BrokerRequest::AddPresence { channel, info });
+    pair.world.submit(pair.listener, BrokerRequest::AddPresence { channel, info, announces: true });
     pair.subscribe().unwrap();
     let last = pair.world.nodes.remove(0);
     drop(last);

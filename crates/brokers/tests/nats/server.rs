@@ -72,6 +72,7 @@ impl Server {
                 replicas: 1,
                 history_size_max: 100,
                 history_meta_ttl_ms_max: 600_000,
+                events_max: 1_000,
             }),
             ..NatsOptions::default()
         }

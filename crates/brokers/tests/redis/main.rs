@@ -4,8 +4,10 @@
 
 mod checker;
 mod cluster;
+mod door;
 mod entrance;
 mod faults;
+mod nodes;
 mod sentinel;
 mod server;
 mod world;

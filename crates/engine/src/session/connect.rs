@@ -15,6 +15,7 @@ use super::{Phase, PingStyle, Refusal, Session, Wait};
 use crate::broker::{BrokerRequest, Control, Order, Target};
 use crate::channel;
 use crate::claims::{ConnectionClaims, SubscriptionGrant, TokenRefusal};
+use crate::lifecycle::{Change, Lifecycle};
 use crate::limits::TTL_SECONDS_MAX;
 use crate::time::Now;
 use crate::turn::{Effect, TokenKind, Turn};
@@ -158,12 +159,21 @@ fn finish(session: &mut Session, turn: &mut Turn<'_>) {
     session.phase = Phase::Live;
     turn.out.counters.sessions_connected += 1;
     session.timers.handle_connected(turn.now, &turn.rules.client, turn.random);
+    tell_online(session, turn);
     session.reply(turn, id, ReplyBody::Connect(result));
     for index in (0..session.subscriptions.len()).rev() {
         join::release(session, turn, index);
     }
     end_other_connections(session, turn);
     session.resume(turn, backlog);
+}
+
+fn tell_online(session: &mut Session, turn: &mut Turn<'_>) {
+    if let Some(info) = session.info.clone().filter(|_| turn.rules.client.tells_lifecycle) {
+        session.is_online = true;
+        let (change, at_ms) = (Change::Online, session.admitted_at_ms);
+        turn.out.submit(BrokerRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+    }
 }
 
 /// Which server-side subscriptions come with the connection: those of the token, the personal channel, and of the

@@ -184,7 +184,8 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     }
     if plan.traits.is_present {
         let (channel, info) = (name.clone(), info.clone());
-        turn.out.submit(BrokerRequest::AddPresence { channel, info });
+        let announces = plan.traits.is_announced;
+        turn.out.submit(BrokerRequest::AddPresence { channel, info, announces });
     }
     session.subscriptions.reserve_exact(1);
     session.subscriptions.push(Subscription {

@@ -3,6 +3,7 @@
 use engine::broker::{BrokerError, BrokerEvent, Order};
 use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use engine::rules::PersonalChannel;
+use wire::protocol::DisconnectCode;
 
 use crate::world::{BEGIN, World, claims, rules, subscribed_to};
 
@@ -21,6 +22,45 @@ fn commands_behind_a_token_wait_for_its_verdict_and_keep_their_order() {
     let at = |id: u32| heard.find(&format!(r#"{{"id":{id},"#)).unwrap_or_else(|| panic!("{heard}"));
     assert!(at(1) < at(2) && at(1) < at(3), "{heard}");
     assert!(heard.contains(r#""id":3,"error":{"code":108"#), "{heard}");
+}
+
+#[test]
+fn whoever_comes_and_goes_is_told_to_those_with_a_token_for_it() {
+    let mut world = World::new();
+    let watcher = world.user(subscribed_to("eve", &["sys:presence"]));
+    world.hears(watcher);
+    let ann = world.user(claims("ann"));
+    let bob = world.user(claims("bob"));
+    world.cut(ann);
+    world.order("bob", Order::Disconnect(DisconnectCode::ForceDisconnect.into()));
+    world.cut(bob);
+    let heard = world.hears(watcher).join("\n");
+    for (event, user, reason) in [
+        ("online", "ann", ""),
+        ("online", "bob", ""),
+        ("offline", "ann", "connection closed"),
+        ("offline", "bob", "force disconnect"),
+    ] {
+        let is_told = heard.lines().filter(|line| {
+            let has = |key: &str, value: &str| line.contains(&format!(r#""{key}":"{value}""#));
+            has("event", event) && has("user_id", user) && has("reason", reason)
+        });
+        assert_eq!(is_told.count(), 1, "{event} {user}: {heard}");
+    }
+    let stranger = world.user(claims("mallory"));
+    world.says(stranger, r#"{"id":2,"subscribe":{"channel":"sys:presence"}}"#);
+    world.settle();
+    assert!(world.hears(stranger).join("").contains(r#""code":103"#));
+    let mut open = rules();
+    open.client.insecure = true;
+    let mut world = World::with(open);
+    let anybody = world.anonymous();
+    world.says(anybody, r#"{"id":2,"subscribe":{"channel":"sys:presence"}}"#);
+    world.says(anybody, r#"{"id":3,"publish":{"channel":"sys:config","data":{}}}"#);
+    world.says(anybody, r#"{"id":4,"history":{"channel":"sys:config"}}"#);
+    world.settle();
+    let heard = world.hears(anybody).join("");
+    assert_eq!(heard.matches(r#""code":103"#).count(), 3, "{heard}");
 }
 
 #[test]

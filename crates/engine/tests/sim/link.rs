@@ -68,7 +68,7 @@ impl Link {
             BrokerRequest::Unsubscribe { channel } => {
                 self.heard.remove(channel);
             }
-            BrokerRequest::AddPresence { channel, info } => {
+            BrokerRequest::AddPresence { channel, info, .. } => {
                 self.present.insert((channel.clone(), info.client.clone()), info.clone());
             }
             BrokerRequest::RemovePresence { channel, client } => {
@@ -176,8 +176,8 @@ impl Link {
             broker.submit(self.party, BrokerRequest::Subscribe { id: OWN, channel, read });
         }
         for ((channel, _), info) in &self.present {
-            let (channel, info) = (channel.clone(), info.clone());
-            broker.submit(self.party, BrokerRequest::AddPresence { channel, info });
+            let (channel, info, announces) = (channel.clone(), info.clone(), false);
+            broker.submit(self.party, BrokerRequest::AddPresence { channel, info, announces });
         }
     }
 

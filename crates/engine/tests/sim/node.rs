@@ -1,13 +1,15 @@
 //! One worker with its sockets, as its driver sees it: bytes in, effects done, outboxes flushed into sockets of a
 //! bounded size.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
 use brokers::MemoryBroker;
+use engine::broker::BrokerRequest;
 use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use engine::encoding::{Encoder, Encoding};
+use engine::lifecycle::{Change, Lifecycle};
 use engine::rules::Rules;
 use engine::time::Now;
 use engine::worker::{Verdict, Worker};
@@ -53,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) sockets: BTreeMap<SessionKey, Socket>,
     pub(crate) stalled_until_ms: u64,
     unverified: VecDeque<(SessionKey, TokenKind, String)>,
+    /// Clients of which it was said that they are.
+    pub(crate) online: BTreeSet<String>,
     /// Codes with which sessions were ended.
     closes: HashMap<SessionKey, u16>,
     inflater: Inflater,
@@ -68,6 +72,7 @@ impl Node {
             sockets: BTreeMap::new(),
             stalled_until_ms: 0,
             unverified: VecDeque::new(),
+            online: BTreeSet::new(),
             closes: HashMap::new(),
             inflater: Inflater::default(),
             queue_max_size,
@@ -190,6 +195,14 @@ impl Node {
         }
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
+                Effect::Broker(BrokerRequest::Lifecycle(Lifecycle { info, change, .. })) => {
+                    let is_next = match change {
+                        Change::Online => self.online.insert(info.client.clone()),
+                        Change::Offline { .. } => self.online.remove(&info.client),
+                    };
+                    let text = || format!("client {} is {change:?} out of turn", info.client);
+                    Oracle::Lifecycle.check(is_next, text)?;
+                }
                 Effect::Broker(request) => self.link.submit(broker, request),
                 Effect::Verify { key, kind, token } => {
                     self.unverified.push_back((key, kind, token));

@@ -23,6 +23,8 @@ pub(crate) enum Oracle {
     Bound,
     /// Presence equals the living.
     Presence,
+    /// A client comes online once, and then goes offline once.
+    Lifecycle,
     /// Lifetimes of tokens are kept.
     Expiry,
     /// When all faults are over, everybody gets everything again.

@@ -452,10 +452,9 @@ impl World {
                 }
             }
         }
-        self.nodes
-            .iter()
-            .find(|node| !node.link.is_idle())
-            .and_then(|_| missing("events".into()))?;
+        if self.nodes.iter().any(|node| !node.link.is_idle()) {
+            return missing("events".into());
+        }
         self.absent()
     }
 
@@ -507,6 +506,7 @@ impl World {
             *remains.entry("subscriptions").or_default() += node.engine.subscription_count();
             *remains.entry("channels").or_default() += node.engine.hub().len();
             *remains.entry("users").or_default() += node.engine.users().len();
+            *remains.entry("online").or_default() += node.online.len();
         }
         for channel in CHANNELS {
             *remains.entry("present").or_default() += self.present(channel.name).len();

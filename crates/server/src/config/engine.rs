@@ -33,14 +33,16 @@ pub struct RedisEngine {
     connect_timeout: Duration,
     io_timeout: Duration,
     presence_ttl: Duration,
+    lease: Duration,
+    events_max: u32,
     /// Whether a Redis that cannot be reached is waited for at the start.
     pub waits_at_start: bool,
 }
 
 impl RedisEngine {
-    /// The broker's settings for a node of this name; `seed` differs at every start.
+    /// The broker's settings for a node that is called `name`; `node` and `seed` differ at every start.
     #[must_use]
-    pub fn settings(&self, node: String, seed: u64) -> RedisSettings {
+    pub fn settings(&self, node: String, name: String, seed: u64) -> RedisSettings {
         RedisSettings {
             deployment: self.deployment.clone(),
             login: self.login.clone(),
@@ -48,6 +50,9 @@ impl RedisEngine {
             tls: self.tls.clone(),
             prefix: self.prefix.clone(),
             node,
+            name,
+            lease: self.lease,
+            events_max: self.events_max,
             seed,
             connect_timeout: self.connect_timeout,
             io_timeout: self.io_timeout,
@@ -92,6 +97,7 @@ fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
     NatsOptions {
         url: values.text("broker.nats.url"),
         prefix: values.text("broker.nats.prefix"),
+        name: String::new(),
         dial_timeout_ms: values.ms("broker.nats.dial_timeout"),
         tls: NatsTls {
             enabled: values.flag("broker.nats.tls.enabled"),
@@ -100,8 +106,9 @@ fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
         },
         jetstream: needs_jetstream.then(|| JetStreamOptions {
             replicas: values.u32("broker.nats.jetstream.replicas"),
-            history_size_max,
+            history_size_max: history_size_max.max(channels.system.history_size),
             history_meta_ttl_ms_max: meta_ttl_ms_max,
+            events_max: values.u32("lifecycle.events_max"),
         }),
     }
 }
@@ -136,6 +143,7 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
     };
     let (connect_timeout, io_timeout) = (time("connect_timeout", 10), time("io_timeout", 100));
     let presence_ttl = time("presence_ttl", 5_000);
+    let lease = time("lease", 1_000);
     let has_tls = place.has_tls || values.flag("engine.redis.tls.enabled");
     let tls = if has_tls { resolve_tls(values, mistakes) } else { None };
     let sentinel_login = Login { user: text("sentinel_user"), password: text("sentinel_password") };
@@ -150,6 +158,8 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
         connect_timeout,
         io_timeout,
         presence_ttl,
+        lease,
+        events_max: values.u32("lifecycle.events_max"),
         waits_at_start: values.flag("engine.redis.wait_at_start"),
     }))
 }

@@ -113,7 +113,8 @@ pub const KEYS: &[Key] = &[
     key("engine.redis.prefix", Text, "tidings", "What every key and channel in Redis begins with; separates installations."),
     key("engine.redis.connect_timeout", Duration, "1s", "Time to connect to Redis."),
     key("engine.redis.io_timeout", Duration, "3s", "Time for an answer of Redis; then what was asked has failed."),
-    key("engine.redis.presence_ttl", Duration, "60s", "Time after which clients of a node that is gone are not present any more."),
+    key("engine.redis.presence_ttl", Duration, "60s", "Time after which clients are not present any more whose node is gone without any other noticing."),
+    key("engine.redis.lease", Duration, "12s", "Silence of a node after which another one clears it away: its clients are offline and present nowhere."),
     key("engine.redis.wait_at_start", Bool, "true", "Wait at the start until Redis can be reached; otherwise fail. Wrong settings always fail."),
     key("engine.redis.tls.enabled", Bool, "false", "Speak TLS with Redis, as rediss:// does."),
     key("engine.redis.tls.server_ca_pem", Text, "", "Certificates to trust instead of the public ones: PEM, PEM in base64, or a file."),
@@ -129,7 +130,9 @@ pub const KEYS: &[Key] = &[
     key("broker.nats.tls.enabled", Bool, "false", "Refuse a NATS without TLS."),
     key("broker.nats.tls.server_ca_pem_file", Text, "", "File with certificates of authorities to trust besides those of the system, PEM."),
     key("broker.nats.jetstream.replicas", Integer(5), "1", "Copies of what JetStream keeps, in a cluster of NATS servers."),
-    key("node.name", Text, "", "Name of this node; empty for the host's name."),
+    key("node.name", Text, "", "Name of this node, in events and in the API; differs from all others. Empty for the host's name."),
+    key("lifecycle.enabled", Bool, "true", "Tell in sys:presence, and in a stream of the broker, when clients come and go; orders then go only to the nodes that have the client. The same on all nodes."),
+    key("lifecycle.events_max", COUNT, "100000", "Events that the stream keeps for backends; seven days at most."),
 ];
 
 const DATA_FORMATS: &[&str] = &["", "json", "json_object", "binary"];

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use engine::channel::SYSTEM;
 use engine::rules::{
     ChannelRules, DataFormat, Namespace, Permission, RecoveryMode, SubscribePermission,
 };
@@ -25,6 +26,11 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -
             mistakes.push((format!("{path}.name"), text));
             continue;
         }
+        if SYSTEM.strip_suffix(':') == Some(name) {
+            let text = format!("{name:?} is kept for the server's own channels");
+            mistakes.push((format!("{path}.name"), text));
+            continue;
+        }
         let namespace = resolve_namespace(values, &path, mistakes);
         if namespaces.insert(name.to_owned(), namespace).is_some() {
             mistakes.push((format!("{path}.name"), format!("{name:?} is there twice")));
@@ -42,6 +48,7 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -
         user_separator,
         without_namespace,
         namespaces,
+        ..ChannelRules::default()
     }
 }
 
@@ -66,6 +73,7 @@ fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut Complaints)
         ms => ms,
     };
     let namespace = Namespace {
+        is_system: false,
         presence: flag("presence"),
         join_leave: flag("join_leave"),
         force_push_join_leave: flag("force_push_join_leave"),

@@ -311,6 +311,7 @@ fn resolve_client(
         history_max_publication_limit: limit("history_max_publication_limit"),
         recovery_max_publication_limit: limit("recovery_max_publication_limit"),
         connect_include_server_time: flag("connect_include_server_time"),
+        tells_lifecycle: values.flag("lifecycle.enabled"),
         personal_channel,
     }
 }

@@ -361,7 +361,7 @@ fn redis_is_told_where_it_is_and_by_which_name() {
     let redis = |lines: &str| {
         let text = format!("[engine]\ntype = \"redis\"\n[engine.redis]\n{lines}\n");
         load_text(".toml", &text).map(|(config, _)| match config.engine {
-            Engine::Redis(redis) => redis.settings("node".to_owned(), 7),
+            Engine::Redis(redis) => redis.settings("node".to_owned(), "name".to_owned(), 7),
             Engine::Memory | Engine::Nats(_) => panic!("no Redis"),
         })
     };

@@ -1,7 +1,8 @@
--- KEYS: clients, users, ends, channels of the node. ARGV: node, TTL, channel, then client, user and info of each.
+-- KEYS: clients, users, ends, channels of the node. ARGV: node, TTL, channel, then client, user, info and whether its leave is told
+-- of each.
 local node, ttl = ARGV[1], tonumber(ARGV[2])
 local until_ms = string.format('%.0f', now_ms() + ttl)
-for index = 4, #ARGV, 3 do
+for index = 4, #ARGV, 4 do
   local client, user = ARGV[index], ARGV[index + 1]
   local value = redis.call('HGET', clients, client)
   local before
@@ -10,7 +11,7 @@ for index = 4, #ARGV, 3 do
     if before then count(before, -1) end
     count(user, 1)
   end
-  redis.call('HSET', clients, client, node .. ':' .. #user .. ':' .. user .. ARGV[index + 2])
+  redis.call('HSET', clients, client, node .. ':' .. ARGV[index + 3] .. ':' .. #user .. ':' .. user .. ARGV[index + 2])
   redis.call('ZADD', ends, until_ms, client)
 end
 redis.call('SADD', KEYS[4], ARGV[3])

@@ -1,11 +1,11 @@
 -- Common to the scripts of presence. KEYS: clients, users, ends. ARGV: node, ...
--- A client is kept as node, length of the user's name, user, info; users are counted; `ends` says when whom nobody
+-- A client is kept as node, whether its leave is told, length of the user's name, user, info; users are counted; `ends` says when whom nobody
 -- renewed has left.
 local clients, users, ends = KEYS[1], KEYS[2], KEYS[3]
 
 local function owner(value)
-  local node, length, rest = string.match(value, '^([^:]*):(%d+):()')
-  return node, string.sub(value, rest, rest + length - 1)
+  local node, announces, length, rest = string.match(value, '^([^:]*):([01]):(%d+):()')
+  return node, string.sub(value, rest, rest + length - 1), announces == '1', string.sub(value, rest + length)
 end
 
 local function count(user, change)

@@ -2,7 +2,7 @@
 forget_ended()
 local infos = {}
 for index, value in ipairs(redis.call('HVALS', clients)) do
-  local _, length, rest = string.match(value, '^([^:]*):(%d+):()')
-  infos[index] = string.sub(value, rest + length)
+  local _, _, _, info = owner(value)
+  infos[index] = info
 end
 return infos

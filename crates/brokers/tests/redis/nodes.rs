@@ -1,0 +1,235 @@
+//! Nodes that know of each other: clients that come and go, orders that find them, questions to all.
+
+use std::sync::Arc;
+
+use brokers::{Broker as _, Party};
+use bytes::Bytes;
+use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, Control, Order, Survey, Target};
+use engine::channel::LIFECYCLE;
+use engine::lifecycle::{Change, Lifecycle};
+use wire::protocol::{ClientInfo, DisconnectCode};
+
+use crate::server::{PATIENCE, RedisServer, wait_until};
+use crate::world::{Node, at, settings};
+
+fn client(user: &str, client: &str) -> Arc<ClientInfo> {
+    Arc::new(ClientInfo { user: user.into(), client: client.into(), ..ClientInfo::default() })
+}
+
+fn tell(node: &Node, party: Party, info: &Arc<ClientInfo>, change: Change) {
+    let lifecycle = Lifecycle { info: info.clone(), change, at_ms: 7 };
+    node.broker.submit(party, BrokerRequest::Lifecycle(lifecycle));
+}
+
+fn offline() -> Change {
+    Change::Offline { reason: "gone".into() }
+}
+
+/// What backends read: event, client and reason.
+fn events(server: &RedisServer) -> Vec<(String, String, String)> {
+    let keys = server.ask(&["KEYS", "*:events"]);
+    let Some(key) = keys.list().first() else { return Vec::new() };
+    let entries = server.ask(&["XRANGE", key.text(), "-", "+"]);
+    let read = |entry: &crate::server::Answer| {
+        let fields = entry.list()[1].list();
+        assert_eq!(fields[0].text(), "event");
+        let event: serde_json::Value = serde_json::from_str(fields[1].text()).unwrap();
+        let text = |name: &str| event[name].as_str().unwrap().to_owned();
+        (text("event"), text("client_id"), text("reason"))
+    };
+    entries.list().iter().map(read).collect()
+}
+
+fn event(event: &str, client: &str, reason: &str) -> (String, String, String) {
+    (event.to_owned(), client.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn a_node_that_ends_takes_its_clients_with_it() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    for number in 0..450 {
+        tell(&node, party, &client("ann", &number.to_string()), Change::Online);
+    }
+    tell(&node, party, &client("ann", "7"), offline());
+    wait_until("all are told", || events(&server).len() == 451);
+    drop(node);
+    let told = events(&server);
+    let of_7: Vec<_> = told.iter().filter(|(_, client, _)| client == "7").cloned().collect();
+    assert_eq!(of_7, [event("online", "7", ""), event("offline", "7", "gone")]);
+    let last = told.iter().filter(|(event, ..)| event == "offline").count();
+    assert_eq!(last, 450, "each went once");
+    for key in ["*:nodes", "*:online:*", "*:owners:*", "*:names", "*:claims"] {
+        assert_eq!(server.ask(&["KEYS", key]).list(), [], "{key}");
+    }
+}
+
+#[test]
+fn after_a_restart_without_data_those_who_are_there_are_told_again() {
+    let mut server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    tell(&node, party, &client("ann", "stays"), Change::Online);
+    tell(&node, party, &client("bob", "leaves"), Change::Online);
+    wait_until("both are told", || events(&server).len() == 2);
+    server.kill();
+    node.wait_unready("Redis at 127.0.0.1");
+    tell(&node, party, &client("bob", "leaves"), offline());
+    tell(&node, party, &client("eve", "comes"), Change::Online);
+    server.restart();
+    wait_until("those who are there are told", || events(&server).len() == 2);
+    node.wait_ready();
+    let mut told = events(&server);
+    told.sort();
+    assert_eq!(told, [event("online", "comes", ""), event("online", "stays", "")]);
+}
+
+#[test]
+fn what_happened_while_redis_was_away_is_told_when_it_is_back() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    tell(&node, party, &client("ann", "1"), Change::Online);
+    wait_until("it is told", || events(&server).len() == 1);
+    server.kill();
+    node.wait_unready("Redis at 127.0.0.1");
+    tell(&node, party, &client("ann", "1"), offline());
+    tell(&node, party, &client("ann", "2"), Change::Online);
+    server.restart();
+    let expected =
+        [event("online", "1", ""), event("offline", "1", "gone"), event("online", "2", "")];
+    wait_until("the rest is told, once", || events(&server) == expected);
+}
+
+#[test]
+fn an_order_goes_to_the_node_that_has_the_client() {
+    let server = RedisServer::start(&[]);
+    let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
+    let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
+    tell(&nodes[0], parties[0], &client("ann", "1"), Change::Online);
+    tell(&nodes[1], parties[1], &client("bob", "2"), Change::Online);
+    wait_until("both are told", || events(&server).len() == 2);
+    let order = |user: &str, client: &str| {
+        let target = Target { user: user.into(), client: client.into(), ..Target::default() };
+        let order = Order::Disconnect(DisconnectCode::ForceDisconnect.into());
+        nodes[2]
+            .broker
+            .submit(parties[2], BrokerRequest::Control(Arc::new(Control { target, order })));
+    };
+    let heard = |index: usize| loop {
+        let (_, event) = nodes[index].inbox(parties[index]).wait(PATIENCE).expect("an order comes");
+        if let BrokerEvent::Control(control) = event {
+            return (control.target.user.clone(), control.target.client.clone());
+        }
+    };
+    order("ann", "");
+    order("bob", "2");
+    // Nobody knows her: everybody is asked.
+    order("eve", "");
+    let named = |user: &str, client: &str| (user.to_owned(), client.to_owned());
+    assert_eq!([heard(0), heard(0)], [named("ann", ""), named("eve", "")]);
+    assert_eq!([heard(1), heard(1)], [named("bob", "2"), named("eve", "")]);
+    assert_eq!(heard(2), named("eve", ""));
+}
+
+#[test]
+fn every_other_node_answers_a_question() {
+    let server = RedisServer::start(&[]);
+    let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
+    let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
+    std::thread::scope(|scope| {
+        for (index, answer) in [(1, "one"), (2, "two")] {
+            let (node, party) = (&nodes[index], parties[index]);
+            scope.spawn(move || {
+                let (_, event) = node.inbox(party).wait(PATIENCE).expect("a question comes");
+                let BrokerEvent::Question { ticket, question } = event else { panic!("{event:?}") };
+                assert_eq!(question, "who?");
+                node.broker.submit(party, BrokerRequest::Answer { ticket, answer: answer.into() });
+            });
+        }
+        let question = Bytes::from_static(b"who?");
+        let result = nodes[0].ask(parties[0], |id| BrokerRequest::Survey { id, question });
+        let Ok(BrokerReply::Survey(Survey { mut answers, missing: 0 })) = result else {
+            panic!("{result:?}")
+        };
+        answers.sort();
+        assert_eq!(answers, ["one", "two"]);
+    });
+    let question = Bytes::from_static(b"who?");
+    let result = nodes[0].ask(parties[0], |id| BrokerRequest::Survey { id, question });
+    let silent = Survey { answers: Vec::new(), missing: 2 };
+    assert_eq!(result, Ok(BrokerReply::Survey(silent)), "nobody has answered");
+}
+
+#[test]
+fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
+    let server = RedisServer::start(&[]);
+    let mut watcher = Node::start(settings(&at(&server)));
+    let mut other = Node::start(settings(&at(&server)));
+    let (party, second) = (watcher.attach(), other.attach());
+    let channel: Arc<str> = LIFECYCLE.into();
+    watcher.subscribe(party, &channel).unwrap();
+    watcher.subscribe(party, "room").unwrap();
+    // A node behind its own door, which is closed on it.
+    let door = crate::door::Door::open(server.port);
+    let address = vec![format!("redis://127.0.0.1:{}", door.port)];
+    let mut lost = Node::start(settings(&address));
+    let lost_party = lost.attach();
+    for number in 0..300 {
+        let info = client("ann", &number.to_string());
+        tell(&lost, lost_party, &info, Change::Online);
+        let room = if number < 2 { "room".to_owned() } else { format!("room-{number}") };
+        let (channel, announces) = (room.into(), number != 1);
+        lost.broker.submit(lost_party, BrokerRequest::AddPresence { channel, info, announces });
+    }
+    wait_until("all are told", || events(&server).len() == 300);
+    door.close();
+    let (mut gone, mut left) = (0, Vec::new());
+    while gone < 300 {
+        let (_, event) = watcher.inbox(party).wait(PATIENCE).expect("all are told to be gone");
+        match event {
+            BrokerEvent::Publication { publication, .. } => {
+                let event: serde_json::Value = serde_json::from_slice(&publication.data).unwrap();
+                gone += usize::from(event["event"] == "offline" && event["reason"] == "node lost");
+            }
+            BrokerEvent::Membership { info, .. } => left.push(info.client.clone()),
+            _ => {}
+        }
+    }
+    assert_eq!(left, ["0"], "who was announced is announced to have left");
+    let count = events(&server).iter().filter(|(event, ..)| event == "offline").count();
+    assert_eq!(count, 300, "each went once");
+    wait_until("the node is forgotten", || {
+        server.ask(&["KEYS", "*:online:*"]).list().is_empty()
+            && server.ask(&["KEYS", "*:ends:*"]).list().is_empty()
+    });
+    // It lives after all.
+    door.reopen();
+    wait_until("its clients are back", || events(&server).len() == 900);
+    let stats = |channel: &str| {
+        let channel = channel.into();
+        match other.ask(second, |id| BrokerRequest::PresenceStats { id, channel }) {
+            Ok(BrokerReply::PresenceStats(stats)) => stats.num_clients,
+            answer => panic!("{answer:?}"),
+        }
+    };
+    wait_until("they are present", || stats("room") == 2 && stats("room-299") == 1);
+}
+
+#[test]
+fn two_nodes_of_one_name_are_complained_of() {
+    let server = RedisServer::start(&[]);
+    let mut twin = settings(&at(&server));
+    let one = Node::start(settings(&at(&server)));
+    twin.name = "same".to_owned();
+    let first = Node::start(twin.clone());
+    twin.node.push('x');
+    let second = Node::start(twin);
+    for node in [&first, &second] {
+        wait_until("the twin is noticed", || {
+            node.broker.last_complaint().is_some_and(|text| text.contains("node.name"))
+        });
+    }
+    assert_eq!(one.broker.last_complaint(), None);
+}
