@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 use wire::protocol::{
-    self, Disconnect, DisconnectCode, Publication, Push, PushEvent, Reply, ReplyBody,
+    self, ClientInfo, Disconnect, DisconnectCode, Publication, Push, PushEvent, Reply, ReplyBody,
 };
 
 use crate::broker::{
@@ -71,6 +71,23 @@ pub struct Identity<'w> {
     pub user: &'w str,
     /// Client id; empty before the session is admitted.
     pub client: &'w str,
+}
+
+/// An admitted client.
+#[derive(Debug)]
+pub struct ClientView<'w> {
+    /// Who it is.
+    pub info: &'w ClientInfo,
+    /// Since when, in Unix milliseconds.
+    pub admitted_at_ms: i64,
+    session: &'w Session,
+}
+
+impl<'w> ClientView<'w> {
+    /// The channels that it hears.
+    pub fn channels(&self) -> impl Iterator<Item = &'w str> {
+        self.session.subscriptions.iter().map(|subscription| &*subscription.channel)
+    }
 }
 
 impl Worker {
@@ -296,6 +313,22 @@ impl Worker {
         let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key)?;
         let client = session.info.as_ref().map_or("", |info| &info.client);
         Some(Identity { user: session.user(), client })
+    }
+
+    /// The admitted clients of a user, or of all for `None`.
+    pub fn clients<'w>(
+        &'w self,
+        user: Option<&'w str>,
+    ) -> impl Iterator<Item = ClientView<'w>> + 'w {
+        let of_user = user.map(|user| self.users.slots(user));
+        let all = user.is_none().then(|| self.sessions.iter().map(|(_, session)| session));
+        let of_user = of_user.into_iter().flatten();
+        let named = of_user.filter_map(|slot| self.sessions.get(slot as usize));
+        let sessions = named.chain(all.into_iter().flatten());
+        sessions.filter(|session| session.phase == Phase::Live).filter_map(|session| {
+            let info = session.info.as_deref()?;
+            Some(ClientView { info, admitted_at_ms: session.admitted_at_ms, session })
+        })
     }
 
     /// All sessions that are not gone.

@@ -17,22 +17,20 @@ use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
-use engine::rules::Rules;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::ErrorMode;
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
+use crate::members::Members;
 use crate::node::Node;
 use error::{ApiError, Failure};
 use methods::Method;
 
 /// What the API decides by and works on.
 pub(crate) struct Api {
-    pub(crate) asker: Asker,
-    pub(crate) rules: Arc<Rules>,
+    pub(crate) members: Arc<Members>,
     pub(crate) node: Arc<Node>,
     pub(crate) clock: Clock,
     pub(crate) settings: crate::config::Api,

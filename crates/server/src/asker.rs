@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use brokers::{Broker, Party};
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Ticket};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::limits::ANSWER_TIMEOUT;
 
@@ -23,14 +24,40 @@ pub(crate) struct Asker {
 }
 
 #[derive(Default)]
-struct Waiting(Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>);
+struct Waiting {
+    questions: Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>,
+    listening: Option<Listening>,
+}
+
+/// Where that goes which nobody here has asked for.
+struct Listening {
+    asked: mpsc::Sender<Asked>,
+    /// Something was published in a channel that is heard, or may have been.
+    is_changed: Arc<Notify>,
+}
+
+/// A question of another node.
+pub(crate) type Asked = (Ticket, Bytes);
 
 /// Forgets a question however waiting for it ends.
 struct Question<'a>(&'a Waiting, RequestId);
 
 impl Asker {
     pub(crate) fn new(broker: Arc<dyn Broker>) -> Asker {
-        let waiting = Arc::new(Waiting::default());
+        Asker::with(broker, None)
+    }
+
+    /// One that also hears other nodes' questions, of which too many are not heard, and that something was published.
+    pub(crate) fn listening(
+        broker: Arc<dyn Broker>,
+        asked: mpsc::Sender<Asked>,
+        is_changed: Arc<Notify>,
+    ) -> Asker {
+        Asker::with(broker, Some(Listening { asked, is_changed }))
+    }
+
+    fn with(broker: Arc<dyn Broker>, listening: Option<Listening>) -> Asker {
+        let waiting = Arc::new(Waiting { questions: Mutex::default(), listening });
         let party = broker.attach(waiting.clone());
         Asker { broker, party, waiting, next: AtomicU64::new(0) }
     }
@@ -60,21 +87,31 @@ impl Asker {
 
 impl Waiting {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl brokers::Inbox for Waiting {
     fn deliver(&self, event: BrokerEvent) {
-        if let BrokerEvent::Reply { id, result } = event
-            && let Some(sender) = self.lock().remove(&id)
-        {
-            // Whoever asked may have stopped waiting.
-            let _late = sender.send(result);
+        match (event, &self.listening) {
+            (BrokerEvent::Reply { id, result }, _) => {
+                if let Some(sender) = self.lock().remove(&id) {
+                    // Whoever asked may have stopped waiting.
+                    let _late = sender.send(result);
+                }
+            }
+            (BrokerEvent::Question { ticket, question }, Some(listening)) => {
+                // Whoever asks too much learns that this node has not answered.
+                let _full = listening.asked.try_send((ticket, question));
+            }
+            (BrokerEvent::Publication { .. } | BrokerEvent::Position { .. }, Some(listening)) => {
+                listening.is_changed.notify_one();
+            }
+            _ => {}
         }
     }
 
-    /// It hears no channel, and its answers are bounded by its questions.
+    /// Of channels it hears only that something happened, and its answers are bounded by its questions.
     fn is_full(&self) -> bool {
         false
     }

@@ -4,6 +4,7 @@
 //! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking, resolving, the sample file and
 //! the reference all read that table. A value that is not understood is never replaced by a default.
 
+mod change;
 mod check;
 mod duration;
 mod engine;
@@ -25,6 +26,7 @@ use ::engine::rules::Rules;
 use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::token::TokenSettings;
+pub use change::Changeable;
 pub use duration::parse_ms as parse_duration_ms;
 pub use engine::{Engine, RedisEngine};
 pub use mistakes::{Mistake, Mistakes};
@@ -60,6 +62,8 @@ pub struct Development {
 pub struct Config {
     /// What the engine decides by.
     pub rules: Arc<Rules>,
+    /// What may change of it while nodes run.
+    pub changeable: Changeable,
     /// What carries publications.
     pub engine: Engine,
     /// Where to listen.

@@ -14,6 +14,7 @@ pub mod config;
 mod demo;
 mod door;
 pub mod limits;
+mod members;
 mod node;
 mod survey;
 pub mod telemetry;
@@ -23,8 +24,8 @@ pub mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -48,6 +49,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::{Door, Sockets};
 use crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::members::Members;
 use crate::node::{Node, Surveys};
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
@@ -119,11 +121,7 @@ impl Server {
             clock,
             verification: Arc::new(Verification::start(verifiers(&config)?, clock)?),
             admission: admission.clone(),
-            wire: WireSettings {
-                limits: config.websocket.limits,
-                deflate_level: config.websocket.compression_level,
-                deflate_min_size: config.websocket.compression_min_size,
-            },
+            wire: wire_settings(&config),
         };
         let workers = start_workers(config.workers, &parts, &mut random)?;
         let node = Arc::new(Node {
@@ -134,11 +132,15 @@ impl Server {
             counts,
             is_ready: AtomicBool::new(true),
             broker: broker.clone(),
+            rules: RwLock::new(config.rules.clone()),
             surveys: Surveys::default(),
         });
         let (stop, stopped) = watch::channel(false);
-        let chores = start_chores(&config, &broker, clock, random.next_u64());
-        let (outside, inside) = routes(&config, &node, admission, broker);
+        let (members, questions) =
+            Members::join(broker.clone(), node.clone(), config.changeable.clone()).await;
+        let (outside, inside) = routes(&config, &node, admission, &members);
+        let mut chores = start_chores(&config, &broker, clock, random.next_u64());
+        chores.spawn(members.run(questions));
         let mut server = Server {
             address: public.local_addr()?,
             internal_address: internal.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -222,6 +224,14 @@ async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
         .map_err(|source| StartError::Listen { address: format!("{host}:{port}"), source })
 }
 
+fn wire_settings(config: &Config) -> WireSettings {
+    WireSettings {
+        limits: config.websocket.limits,
+        deflate_level: config.websocket.compression_level,
+        deflate_min_size: config.websocket.compression_min_size,
+    }
+}
+
 fn admission(config: &Config) -> Admission {
     Admission::new(
         config.admission.connection_limit,
@@ -262,7 +272,7 @@ fn routes(
     config: &Config,
     node: &Arc<Node>,
     admission: Arc<Admission>,
-    broker: Arc<dyn Broker>,
+    members: &Arc<Members>,
 ) -> (Router, Router) {
     let mut outside = Router::new();
     let mut inside = Router::new();
@@ -284,8 +294,7 @@ fn routes(
     }
     if let Some(path) = &config.api.path {
         let api = Arc::new(api::Api {
-            asker: Asker::new(broker),
-            rules: config.rules.clone(),
+            members: members.clone(),
             node: node.clone(),
             clock: node.clock,
             settings: config.api.clone(),

@@ -51,6 +51,18 @@ pub const API_CONCURRENCY: usize = 1_024;
 /// Commands of one batch, and channels of one broadcast, at most.
 pub const API_ITEMS_MAX: usize = 10_000;
 
+/// Questions of other nodes that wait for this one; one more is not answered.
+pub const QUESTIONS_MAX: usize = 64;
+
+/// Bytes of channel names in the answer of one node: what the smallest message limit of the brokers (NATS, 1 MiB) takes.
+pub const ANSWER_SIZE_MAX: usize = 512 * 1024;
+
+/// Clients in the answer of one node: with a hundred channels each it has the size of the largest answer.
+pub const CLIENTS_ANSWER_MAX: usize = 200;
+
+/// Time after which changes of the configuration are read again that could not be read.
+pub const CONFIG_RETRY_AFTER: Duration = Duration::from_millis(500);
+
 /// Tokens that wait for verification outside the workers, and as many for their keys; beyond that the verdict is "unavailable" at once.
 pub const VERIFICATIONS_MAX: usize = 4_096;
 

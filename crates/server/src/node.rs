@@ -1,17 +1,20 @@
 //! This node as a whole: its workers and what they say of themselves.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use brokers::Broker;
+use engine::rules::Rules;
+use globset::{GlobBuilder, GlobMatcher};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::limits::ANSWER_TIMEOUT;
+use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX};
+use crate::members::{ClientPlace, Heard, NodeInfo, Present};
 use crate::survey::Survey;
 use crate::telemetry::{HttpCounts, Totals};
-use crate::worker::{Input, Worker};
+use crate::worker::{Input, Whom, Worker};
 
 /// See the module.
 pub(crate) struct Node {
@@ -23,6 +26,7 @@ pub(crate) struct Node {
     /// Whether new connections are welcome.
     pub(crate) is_ready: AtomicBool,
     pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) rules: RwLock<Arc<Rules>>,
     pub(crate) surveys: Surveys,
 }
 
@@ -67,6 +71,68 @@ impl Node {
         self.surveys.census.answer(question).await
     }
 
+    /// What this node says of itself.
+    pub(crate) async fn info(&self) -> Result<NodeInfo, Silent> {
+        let totals = self.totals().await?;
+        Ok(NodeInfo {
+            uid: self.uid.clone(),
+            name: self.name.clone(),
+            version: self.rules().version.clone(),
+            num_clients: totals.connections,
+            num_users: totals.users(),
+            num_subs: totals.subscriptions,
+            num_channels: totals.channels(),
+            uptime: self.uptime_seconds(),
+        })
+    }
+
+    /// Channels that match the pattern; none when it is no glob.
+    pub(crate) async fn heard(&self, pattern: &str) -> Result<Heard, Silent> {
+        let mut heard = Heard::default();
+        let Ok(glob) = glob(pattern) else { return Ok(heard) };
+        let mut size = 0;
+        for (name, clients) in &*self.census().await? {
+            if glob.is_match(&**name) {
+                heard.add(&mut size, name, *clients);
+            }
+        }
+        Ok(heard)
+    }
+
+    /// Clients of a user, or one client.
+    pub(crate) async fn clients(
+        &self,
+        user: Option<String>,
+        client: Option<String>,
+    ) -> Result<Present, Silent> {
+        let whom = Box::new(Whom { user, client, limit: CLIENTS_ANSWER_MAX + 1 });
+        let mut present = Present::default();
+        for found in ask(&self.workers, |answer| Input::Clients(whom.clone(), answer)).await? {
+            let place = |one: crate::worker::ClientPlace| ClientPlace {
+                client: one.client,
+                user: one.user,
+                node: self.name.clone(),
+                connected_at: one.connected_at,
+                channels: one.channels,
+            };
+            present.add(found.into_iter().map(place).collect());
+        }
+        Ok(present)
+    }
+
+    /// What holds now.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other rules from now on; what sessions have, they keep.
+    pub(crate) fn set_rules(&self, rules: &Arc<Rules>) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules.clone();
+        for worker in self.workers.iter() {
+            worker.inbox().send(Input::Rules(rules.clone()));
+        }
+    }
+
     pub(crate) fn uptime_seconds(&self) -> u64 {
         self.clock.now().monotonic_ms / 1000
     }
@@ -76,10 +142,16 @@ impl Node {
     }
 }
 
+/// A pattern of channel names.
+pub(crate) fn glob(pattern: &str) -> Result<GlobMatcher, globset::Error> {
+    let pattern = if pattern.is_empty() { "*" } else { pattern };
+    Ok(GlobBuilder::new(pattern).build()?.compile_matcher())
+}
+
 /// Asks all workers at once.
 async fn ask<A>(
     workers: &[Worker],
-    question: fn(oneshot::Sender<A>) -> Input,
+    question: impl Fn(oneshot::Sender<A>) -> Input,
 ) -> Result<Vec<A>, Silent> {
     let ask = |worker: &Worker| {
         let (sender, receiver) = oneshot::channel();

@@ -85,6 +85,30 @@ pub struct Report {
 /// Channels with a subscriber, and how many.
 pub type Census = Vec<(Arc<str>, usize)>;
 
+/// Whom somebody looks for.
+#[derive(Clone, Debug)]
+pub struct Whom {
+    /// User id; `None` for any.
+    pub user: Option<String>,
+    /// Client id; `None` for all of the user.
+    pub client: Option<String>,
+    /// Clients at most.
+    pub limit: usize,
+}
+
+/// A client of a worker.
+#[derive(Clone, Debug)]
+pub struct ClientPlace {
+    /// Client id.
+    pub client: String,
+    /// User id.
+    pub user: String,
+    /// Unix milliseconds.
+    pub connected_at: i64,
+    /// What it hears.
+    pub channels: Vec<String>,
+}
+
 /// Bytes and system calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {

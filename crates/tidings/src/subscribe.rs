@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use engine::channel::SYSTEM;
 use serde_json::value::RawValue;
-use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
+use server::token::{
+    ConnectionTokenRequest, SignError, SubscriptionTokenRequest, TokenRequest, TokenSettings,
+    sign_connection, sign_subscription,
+};
 use wire::protocol::{
     Command, ConnectRequest, ErrorReply, Publication, PushEvent, Reply, ReplyBody, Request,
     StreamPosition, SubscribeRequest, SubscribeResult,
@@ -31,6 +35,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(20);
 struct Subscriber {
     url: String,
     token: String,
+    /// Subscription token; empty where the configuration can sign none.
+    pass: String,
     channel: String,
     position: Option<StreamPosition>,
     was_live: bool,
@@ -77,7 +83,7 @@ fn backoff(attempt: u32) -> anyhow::Result<Duration> {
 impl Subscriber {
     fn of(wanted: &SubscribeArguments) -> anyhow::Result<Subscriber> {
         let mut url = "ws://127.0.0.1:8000/connection/websocket".to_owned();
-        let mut made = None;
+        let (mut made, mut pass) = (None, None);
         if wanted.configured.config.is_some() {
             let config = token::load(&wanted.configured)?;
             let path = config.websocket.path.context("websocket.disabled is true")?;
@@ -87,23 +93,27 @@ impl Subscriber {
                 reachable(&config.http.address),
                 config.http.port
             );
-            if let Some(secret) = config.token.hmac_secret_key
-                && config.token.jwks_public_endpoint.is_none()
-            {
-                let token = TokenRequest {
-                    user: wanted.user.clone(),
-                    issuer: config.token.issuer,
-                    audience: config.token.audience,
-                    user_id_claim: config.token.user_id_claim,
-                    ..TokenRequest::default()
-                };
+            let of_subscriptions =
+                config.subscription_token.clone().unwrap_or_else(|| config.token.clone());
+            made = signed(config.token, &wanted.user, |secret, token| {
                 let request = ConnectionTokenRequest { token, channels: Vec::new() };
-                made = Some(sign_connection(&secret, &request, token::now_unix())?);
+                sign_connection(secret, &request, token::now_unix())
+            })?;
+            // Without one, nobody gets into these.
+            let prefix = config.rules.channels.private_prefix.as_str();
+            let is_private = !prefix.is_empty() && wanted.channel.starts_with(prefix);
+            if is_private || wanted.channel.starts_with(SYSTEM) {
+                let channel = wanted.channel.clone();
+                pass = signed(of_subscriptions, &wanted.user, |secret, token| {
+                    let request = SubscriptionTokenRequest { token, channel, data: None };
+                    sign_subscription(secret, &request, token::now_unix())
+                })?;
             }
         }
         Ok(Subscriber {
             url: wanted.url.clone().unwrap_or(url),
             token: wanted.token.clone().or(made).unwrap_or_default(),
+            pass: pass.unwrap_or_default(),
             channel: wanted.channel.clone(),
             position: None,
             was_live: false,
@@ -182,6 +192,7 @@ impl Subscriber {
         let position = self.position.clone().unwrap_or_default();
         SubscribeRequest {
             channel: self.channel.clone(),
+            token: self.pass.clone(),
             recover: self.position.is_some(),
             epoch: position.epoch,
             offset: position.offset,
@@ -239,6 +250,26 @@ impl Subscriber {
         }
         Ok(None)
     }
+}
+
+/// A token that the server with these settings accepts, when they can sign one.
+fn signed(
+    settings: TokenSettings,
+    user: &str,
+    sign: impl FnOnce(&str, TokenRequest) -> Result<String, SignError>,
+) -> anyhow::Result<Option<String>> {
+    let Some(secret) = settings.hmac_secret_key.filter(|_| settings.jwks_public_endpoint.is_none())
+    else {
+        return Ok(None);
+    };
+    let token = TokenRequest {
+        user: user.to_owned(),
+        issuer: settings.issuer,
+        audience: settings.audience,
+        user_id_claim: settings.user_id_claim,
+        ..TokenRequest::default()
+    };
+    Ok(Some(sign(&secret, token)?))
 }
 
 /// Coming back does not change what a server has against a handshake, unless there were too many.

@@ -7,6 +7,7 @@ mod process;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -16,6 +17,9 @@ use process::{PATIENCE, Running, configured, tidings};
 /// In which a publication comes, once everything is well.
 const A_MOMENT: Duration = Duration::from_millis(100);
 
+/// Gives every node a name of its own.
+static NODES: AtomicUsize = AtomicUsize::new(0);
+
 const CONFIG: &str = r#"
 [http_server]
 address = "127.0.0.1"
@@ -24,6 +28,8 @@ port = 0
 key = "key"
 [client]
 allow_anonymous_connect_without_token = true
+[client.token]
+hmac_secret_key = "secret"
 [shutdown]
 drain_window = "0s"
 [[channel.namespaces]]
@@ -94,28 +100,42 @@ impl Bus {
         self.process = self.kind.run(self.port, &self.store);
     }
 
-    fn settings(&self) -> [String; 3] {
+    fn settings(&self) -> Vec<String> {
         let port = self.port;
         match self.kind {
-            Kind::Nats => [
+            Kind::Nats => vec![
                 "--broker.enabled=true".to_owned(),
                 "--broker.type=nats".to_owned(),
                 format!("--broker.nats.url=nats://user:hidden@127.0.0.1:{port}"),
             ],
-            Kind::Redis => [
-                "--engine.type=redis".to_owned(),
+            Kind::Redis => vec![
                 "--engine.redis.wait_at_start=false".to_owned(),
+                "--engine.type=redis".to_owned(),
+                "--engine.redis.lease=2s".to_owned(),
                 format!("--engine.redis.address=redis://127.0.0.1:{port}"),
             ],
         }
     }
 
+    /// Hears which clients come and go.
+    fn watcher(&self, port: u16) -> Running {
+        let (folder, file) = configured(CONFIG);
+        let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+        let file = file.to_str().unwrap();
+        let command = tidings(&["subscribe", "sys:presence", "-c", file, "--url", &url]);
+        let watcher = Running::start(command);
+        watcher.says("live: sys:presence");
+        drop(folder);
+        watcher
+    }
+
     /// A node on it, and its port.
     fn node(&self) -> (TempDir, Running, u16) {
         let (folder, file) = configured(CONFIG);
-        let [first, second, third] = self.settings();
-        let serve = ["serve", "-c", file.to_str().unwrap(), &first, &second, &third];
-        let (node, port) = Running::serving(tidings(&serve));
+        let number = NODES.fetch_add(1, Ordering::Relaxed);
+        let mut command = tidings(&["serve", "-c", file.to_str().unwrap()]);
+        command.args(self.settings()).arg(format!("--node.name=node-{number}"));
+        let (node, port) = Running::serving(command);
         (folder, node, port)
     }
 }
@@ -140,6 +160,12 @@ fn ask(port: u16, request: &str, body: &str) -> String {
     let mut answer = String::new();
     tcp.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// What an answer says.
+fn body(answer: &str) -> serde_json::Value {
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }
 
 fn publish(port: u16, data: &str) -> String {
@@ -196,6 +222,57 @@ fn two_nodes_are_one(kind: Kind) {
 }
 
 #[test]
+fn a_node_that_is_killed_on_redis_leaves_no_ghost() {
+    a_node_that_is_killed_leaves_no_ghost(Kind::Redis);
+}
+
+#[test]
+fn a_node_that_is_killed_on_nats_leaves_no_ghost() {
+    a_node_that_is_killed_leaves_no_ghost(Kind::Nats);
+}
+
+/// Others say of its clients that they are offline, once, and that they have left.
+fn a_node_that_is_killed_leaves_no_ghost(kind: Kind) {
+    let bus = Bus::start(kind);
+    let ((_a, _node_a, a), (_b, mut node_b, b)) = (bus.node(), bus.node());
+    let (_c, _node_c, c) = bus.node();
+    let watcher = bus.watcher(a);
+    let _near = subscriber(a);
+    let far = subscriber(b);
+    let present = || ask(a, "POST /api/presence_stats", r#"{"channel":"chat:x"}"#);
+    wait_until("both are present", || present().contains("\"num_clients\":2"));
+    let of_b: serde_json::Value = {
+        let clients = body(&ask(c, "POST /api/clients", r#"{"user":""}"#));
+        let nodes: Vec<_> = clients["result"]["clients"].as_array().unwrap().clone();
+        let name = body(&ask(b, "POST /api/info", "{}"))["result"]["nodes"][0]["name"].clone();
+        nodes.into_iter().find(|client| client["node"] == name).expect("b has a client")
+    };
+    assert_eq!(of_b["channels"], serde_json::json!(["chat:x"]));
+    let lost = of_b["client"].as_str().unwrap();
+    node_b.signal("-KILL");
+    node_b.exit();
+    wait_until("one is present", || present().contains("\"num_clients\":1"));
+    let mut told = Vec::new();
+    while !told.iter().any(|event: &String| event.contains("offline")) {
+        told.extend(Some(prints(&watcher)).filter(|event| event.contains(lost)));
+    }
+    // Whoever else might say it would have by the time of the next.
+    drop(far);
+    let last = subscriber(a);
+    let mut last_online = String::new();
+    while !last_online.contains("online") || last_online.contains(lost) {
+        last_online = prints(&watcher);
+        told.extend(Some(last_online.clone()).filter(|event| event.contains(lost)));
+    }
+    drop(last);
+    let offline = told.iter().filter(|event| event.contains("offline")).count();
+    assert_eq!(offline, 1, "{told:?}");
+    assert!(told.iter().any(|event| event.contains("node lost")), "{told:?}");
+    let nodes = ask(c, "POST /api/info", "{}");
+    assert!(nodes.matches("\"uid\"").count() == 2 && !nodes.contains("missing"), "{nodes}");
+}
+
+#[test]
 fn a_nats_that_goes_away_takes_readiness_and_no_client() {
     a_broker_that_goes_away_takes_readiness_and_no_client(Kind::Nats);
 }
@@ -235,9 +312,8 @@ fn without_its_broker_nothing_starts() {
         let mut bus = Bus::start(kind);
         bus.kill();
         let (_folder, file) = configured(CONFIG);
-        let [first, second, third] = bus.settings();
-        let serve = ["serve", "-c", file.to_str().unwrap(), &first, &second, &third];
-        let output = tidings(&serve).output().unwrap();
+        let mut command = tidings(&["serve", "-c", file.to_str().unwrap()]);
+        let output = command.args(bus.settings()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(setting) && !said.contains("hidden"), "{said}");

@@ -32,8 +32,8 @@ impl ApiError {
         ApiError { code: 104, message: Cow::Borrowed("method not found") };
 
     /// A bad request, with what is wrong.
-    pub(super) fn bad(text: &'static str) -> ApiError {
-        ApiError { code: 107, message: Cow::Borrowed(text) }
+    pub(super) fn bad(text: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { code: 107, message: text.into() }
     }
 
     pub(super) fn json(&self) -> String {

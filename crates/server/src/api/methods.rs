@@ -1,16 +1,17 @@
 //! The methods of the server API (§3.3): read the parameters, check them by the same rules as everybody's, ask the
 //! broker, put the answer into JSON.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::broker::{
     BrokerReply, BrokerRequest, Control, HistoryQuery, Order, PublishOptions, Target,
 };
-use engine::channel::{self, ChannelView};
+use engine::channel::{self, CONFIG, ChannelView};
 use engine::claims::SubscriptionGrant;
+use engine::rules::Rules;
 use futures_util::future::join_all;
-use globset::GlobBuilder;
 use serde::Serialize;
 use wire::limits::CLOSE_REASON_MAX;
 use wire::protocol::{Disconnect, DisconnectCode, ErrorCode, Publication, StreamPosition};
@@ -20,6 +21,8 @@ use super::error::{ApiError, Failure};
 use super::request::{self, InChannel, Publish, Whom, payload, read};
 use super::response;
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
+use crate::members::{Answers, Heard, NodeInfo, Present, Question};
+use crate::node::{Silent, glob};
 
 /// A method, under the name that it has in paths and in batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub(super) enum Method {
     History,
     HistoryRemove,
     Channels,
+    Channel,
+    Clients,
     Info,
     Batch,
 }
@@ -51,6 +56,8 @@ pub(super) const METHODS: &[(&str, Method)] = &[
     ("history", Method::History),
     ("history_remove", Method::HistoryRemove),
     ("channels", Method::Channels),
+    ("channel", Method::Channel),
+    ("clients", Method::Clients),
     ("info", Method::Info),
     ("batch", Method::Batch),
 ];
@@ -90,6 +97,8 @@ impl Api {
             Method::History => self.history(params).await,
             Method::HistoryRemove => self.history_remove(params).await,
             Method::Channels => self.channels(params).await,
+            Method::Channel => self.channel(params).await,
+            Method::Clients => self.clients(params).await,
             Method::Info => self.info().await,
             Method::Batch => self.batch(params).await,
         }
@@ -131,7 +140,11 @@ impl Api {
         data: Bytes,
         request: &Publish,
     ) -> Result<String, ApiError> {
-        let view = self.view(name)?;
+        let rules = self.node.rules();
+        let view = view(&rules, name)?;
+        if name == CONFIG {
+            self.members.check(&data).map_err(ApiError::bad)?;
+        }
         channel::check_data(view.namespace.publication_data_format, &data)?;
         let kept = match request.skip_history {
             true => PublishOptions::default(),
@@ -151,7 +164,7 @@ impl Api {
         };
         let channel = name.into();
         let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
-        match self.asker.ask(publish).await? {
+        match self.members.asker.ask(publish).await? {
             BrokerReply::Published(position) => Ok(response::published(&position)),
             _ => Err(ErrorCode::Internal.into()),
         }
@@ -159,7 +172,7 @@ impl Api {
 
     fn subscribe(&self, params: &[u8]) -> Outcome {
         let request: request::Subscribe = read(params)?;
-        self.view(&request.channel)?;
+        view(&self.node.rules(), &request.channel)?;
         let grant = SubscriptionGrant {
             info: payload(&request.info, &request.b64info)?,
             data: payload(&request.data, &request.b64data)?,
@@ -215,13 +228,13 @@ impl Api {
         }
         let Whom { user, client, whitelist, .. } = whom;
         let target = Target { user, client, except: whitelist, admitted_before: None };
-        self.asker.tell(BrokerRequest::Control(Arc::new(Control { target, order })));
+        self.members.asker.tell(BrokerRequest::Control(Arc::new(Control { target, order })));
         Ok("{}".to_owned())
     }
 
     async fn presence(&self, params: &[u8]) -> Outcome {
         let channel = self.channel_with_presence(params)?;
-        match self.asker.ask(|id| BrokerRequest::Presence { id, channel }).await? {
+        match self.members.asker.ask(|id| BrokerRequest::Presence { id, channel }).await? {
             BrokerReply::Presence(clients) => json(&response::Presence::of(&clients)),
             _ => Err(ErrorCode::Internal.into()),
         }
@@ -229,7 +242,7 @@ impl Api {
 
     async fn presence_stats(&self, params: &[u8]) -> Outcome {
         let channel = self.channel_with_presence(params)?;
-        match self.asker.ask(|id| BrokerRequest::PresenceStats { id, channel }).await? {
+        match self.members.asker.ask(|id| BrokerRequest::PresenceStats { id, channel }).await? {
             BrokerReply::PresenceStats(stats) => json(&response::PresenceStats {
                 num_clients: stats.num_clients,
                 num_users: stats.num_users,
@@ -240,7 +253,7 @@ impl Api {
 
     fn channel_with_presence(&self, params: &[u8]) -> Result<Arc<str>, Failure> {
         let InChannel { channel } = read(params)?;
-        if !self.view(&channel)?.namespace.presence {
+        if !view(&self.node.rules(), &channel)?.namespace.presence {
             return Err(ErrorCode::NotAvailable.into());
         }
         Ok(channel.into())
@@ -248,7 +261,8 @@ impl Api {
 
     async fn history(&self, params: &[u8]) -> Outcome {
         let request: request::History = read(params)?;
-        let view = self.view(&request.channel)?;
+        let rules = self.node.rules();
+        let view = view(&rules, &request.channel)?;
         if !view.namespace.has_history() {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -267,7 +281,7 @@ impl Api {
         let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
         let channel = request.channel.into();
         let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
-        match self.asker.ask(ask).await? {
+        match self.members.asker.ask(ask).await? {
             BrokerReply::History(history) => json(&response::History::of(&history)),
             _ => Err(ErrorCode::Internal.into()),
         }
@@ -275,51 +289,73 @@ impl Api {
 
     async fn history_remove(&self, params: &[u8]) -> Outcome {
         let InChannel { channel } = read(params)?;
-        if !self.view(&channel)?.namespace.has_history() {
+        if !view(&self.node.rules(), &channel)?.namespace.has_history() {
             return Err(ErrorCode::NotAvailable.into());
         }
         let channel = channel.into();
-        self.asker.ask(|id| BrokerRequest::RemoveHistory { id, channel }).await?;
+        self.members.asker.ask(|id| BrokerRequest::RemoveHistory { id, channel }).await?;
         Ok("{}".to_owned())
     }
 
     async fn channels(&self, params: &[u8]) -> Outcome {
-        let request: request::Channels = read(params)?;
-        let pattern = if request.pattern.is_empty() { "*" } else { &request.pattern };
-        let glob = GlobBuilder::new(pattern)
-            .build()
-            .map_err(|_| ApiError::bad("pattern is not a glob"))?
-            .compile_matcher();
-        let census = self.node.census().await.map_err(|_| ErrorCode::Internal)?;
-        let channels = census
-            .iter()
-            .filter(|(name, _)| glob.is_match(&***name))
-            .map(|(name, clients)| (&**name, response::Heard { num_clients: *clients }))
-            .collect();
-        json(&response::Channels { channels })
+        let request::Channels { pattern } = read(params)?;
+        glob(&pattern).map_err(|_| ApiError::bad("pattern is not a glob"))?;
+        let Answers { answers, missing } =
+            self.members.ask::<Heard>(&Question::Channels { pattern }).await.map_err(silent)?;
+        let mut channels: BTreeMap<String, response::Heard> = BTreeMap::new();
+        let is_cut = answers.iter().any(|heard| heard.is_cut);
+        for (name, clients) in answers.into_iter().flat_map(|heard| heard.channels) {
+            channels.entry(name).or_default().num_clients += clients;
+        }
+        json(&response::Channels { channels, lacks: response::Lacks::new(missing, is_cut) })
+    }
+
+    async fn channel(&self, params: &[u8]) -> Outcome {
+        let InChannel { channel } = read(params)?;
+        let is_system = view(&self.node.rules(), &channel)?.namespace.is_system;
+        let question = Question::Channel { channel: channel.clone() };
+        let Answers { answers, missing } =
+            self.members.ask::<usize>(&question).await.map_err(silent)?;
+        json(&response::Channel {
+            channel: &channel,
+            tier: if is_system { "system" } else { "business" },
+            num_clients: answers.iter().sum(),
+            num_nodes: answers.iter().filter(|clients| **clients > 0).count(),
+            lacks: response::Lacks::new(missing, false),
+        })
+    }
+
+    async fn clients(&self, params: &[u8]) -> Outcome {
+        let request::Clients { user, client } = read(params)?;
+        if user.is_none() && client.is_none() {
+            return Err(ApiError::bad("user or client is needed").into());
+        }
+        let Answers { answers, missing } = self
+            .members
+            .ask::<Present>(&Question::Clients { user, client })
+            .await
+            .map_err(silent)?;
+        let is_cut = answers.iter().any(|present| present.is_cut);
+        let clients = answers.into_iter().flat_map(|present| present.clients).collect();
+        json(&response::Clients { clients, lacks: response::Lacks::new(missing, is_cut) })
     }
 
     async fn info(&self) -> Outcome {
-        let totals = self.node.totals().await.map_err(|_| ErrorCode::Internal)?;
-        let node = response::NodeInfo {
-            uid: &self.node.uid,
-            name: &self.node.name,
-            version: &self.rules.version,
-            num_clients: totals.connections,
-            num_users: totals.users(),
-            num_subs: totals.subscriptions,
-            num_channels: totals.channels(),
-            uptime: self.node.uptime_seconds(),
-        };
-        json(&response::Info { nodes: vec![node] })
+        let Answers { answers, missing } =
+            self.members.ask::<NodeInfo>(&Question::Info).await.map_err(silent)?;
+        json(&response::Info { nodes: answers, lacks: response::Lacks::new(missing, false) })
     }
+}
 
-    /// A channel that exists by the rules.
-    fn view<'n>(&self, name: &'n str) -> Result<ChannelView<'_, 'n>, ApiError> {
-        channel::view(&self.rules.channels, name).map_err(|code| match code {
-            ErrorCode::BadRequest if name.is_empty() => ApiError::bad("channel is empty"),
-            ErrorCode::BadRequest => ApiError::bad("no channel may have this name"),
-            code => code.into(),
-        })
-    }
+fn silent(_: Silent) -> ErrorCode {
+    ErrorCode::Internal
+}
+
+/// A channel that exists by the rules.
+fn view<'r, 'n>(rules: &'r Rules, name: &'n str) -> Result<ChannelView<'r, 'n>, ApiError> {
+    channel::view(&rules.channels, name).map_err(|code| match code {
+        ErrorCode::BadRequest if name.is_empty() => ApiError::bad("channel is empty"),
+        ErrorCode::BadRequest => ApiError::bad("no channel may have this name"),
+        code => code.into(),
+    })
 }

@@ -202,6 +202,14 @@ pub(super) struct Channels {
     pub(super) pattern: String,
 }
 
+/// Whom `clients` looks for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Clients {
+    pub(super) user: Option<String>,
+    pub(super) client: Option<String>,
+}
+
 /// A method's name with its parameters.
 pub(super) type BatchCommand = BTreeMap<String, Box<RawValue>>;
 

@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use wire::protocol::{HistoryResult, StreamPosition};
 
+use crate::members::{ClientPlace, NodeInfo};
+
 #[derive(Serialize)]
 pub(super) struct Presence<'a> {
     presence: BTreeMap<&'a str, ClientInfo<'a>>,
@@ -52,30 +54,56 @@ struct Publication<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Channels<'a> {
-    pub(super) channels: BTreeMap<&'a str, Heard>,
+pub(super) struct Channels {
+    pub(super) channels: BTreeMap<String, Heard>,
+    #[serde(flatten)]
+    pub(super) lacks: Lacks,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Heard {
     pub(super) num_clients: usize,
 }
 
 #[derive(Serialize)]
-pub(super) struct Info<'a> {
-    pub(super) nodes: Vec<NodeInfo<'a>>,
+pub(super) struct Channel<'a> {
+    pub(super) channel: &'a str,
+    pub(super) tier: &'static str,
+    pub(super) num_clients: usize,
+    pub(super) num_nodes: usize,
+    #[serde(flatten)]
+    pub(super) lacks: Lacks,
 }
 
 #[derive(Serialize)]
-pub(super) struct NodeInfo<'a> {
-    pub(super) uid: &'a str,
-    pub(super) name: &'a str,
-    pub(super) version: &'a str,
-    pub(super) num_clients: usize,
-    pub(super) num_users: usize,
-    pub(super) num_subs: usize,
-    pub(super) num_channels: usize,
-    pub(super) uptime: u64,
+pub(super) struct Clients {
+    pub(super) clients: Vec<ClientPlace>,
+    #[serde(flatten)]
+    pub(super) lacks: Lacks,
+}
+
+#[derive(Serialize)]
+pub(super) struct Info {
+    pub(super) nodes: Vec<NodeInfo>,
+    #[serde(flatten)]
+    pub(super) lacks: Lacks,
+}
+
+/// What an answer about all nodes does not have; not there when it has everything.
+#[derive(Serialize)]
+pub(super) struct Lacks {
+    /// Nodes that did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_nodes: Option<usize>,
+    /// A node has more than it said.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+impl Lacks {
+    pub(super) fn new(missing: usize, truncated: bool) -> Lacks {
+        Lacks { missing_nodes: Some(missing).filter(|missing| *missing > 0), truncated }
+    }
 }
 
 /// Position of a publication; an empty object where there is no history.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
+use super::change::Changeable;
 use super::duration::parse_ms;
 use super::engine::resolve_engine;
 use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
@@ -24,7 +25,7 @@ use super::{
 pub(super) struct Values<'f> {
     pub(super) found: &'f Found,
     /// Defaults that development mode changes.
-    overrides: &'f [(&'static str, &'static str)],
+    pub(super) overrides: &'f [(&'static str, &'static str)],
 }
 
 impl Values<'_> {
@@ -110,6 +111,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     let engine = resolve_engine(&values, &channels, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, version }),
+        changeable: Changeable::new(&found.tree),
         engine,
         http: resolve_http(&values, port, &mut mistakes),
         websocket: resolve_websocket(&values, &mut mistakes),

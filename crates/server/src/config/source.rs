@@ -17,6 +17,11 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// What a file with this in it would say.
+    pub(super) fn of(tree: Value) -> Found {
+        Found { tree, has_file: true, mistakes: Vec::new(), warnings: Vec::new() }
+    }
+
     pub(super) fn mistake(&mut self, place: impl Into<String>, text: impl Into<String>) {
         self.mistakes.push(Mistake { place: place.into(), text: text.into() });
     }

@@ -26,7 +26,7 @@ use wire::websocket::encoder::{self, FrameKind};
 use super::connection::{Connection, Reading, State};
 use super::drain::Drain;
 use super::inbox::{Inbox, Input, WAKE};
-use super::{Arrival, Census, Parts, Report, Traffic};
+use super::{Arrival, Census, ClientPlace, Parts, Report, Traffic, Whom};
 use crate::admission::UserPermit;
 use crate::limits::{CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN};
 use crate::telemetry::CloseCounts;
@@ -178,6 +178,8 @@ impl Driver {
             // Whoever asked may have stopped waiting.
             Input::Report(answer) => drop(answer.send(self.report())),
             Input::Census(answer) => drop(answer.send(self.census())),
+            Input::Clients(whom, answer) => drop(answer.send(self.clients(&whom))),
+            Input::Rules(rules) => self.engine.set_rules(rules),
             Input::Drain { window_ms } => {
                 let keys: Vec<SessionKey> = self.engine.keys().collect();
                 self.drain = Some(Drain::new(now.monotonic_ms, keys, window_ms));
@@ -583,6 +585,20 @@ impl Driver {
             users: self.engine.users().names().map(hash).collect(),
             channels: self.engine.hub().census().map(|(name, _)| hash(name)).collect(),
         }
+    }
+
+    fn clients(&self, whom: &Whom) -> Vec<ClientPlace> {
+        let clients = self.engine.clients(whom.user.as_deref());
+        clients
+            .filter(|client| whom.client.as_ref().is_none_or(|one| *one == client.info.client))
+            .take(whom.limit)
+            .map(|client| ClientPlace {
+                client: client.info.client.clone(),
+                user: client.info.user.clone(),
+                connected_at: client.admitted_at_ms,
+                channels: client.channels().map(str::to_owned).collect(),
+            })
+            .collect()
     }
 
     fn census(&self) -> Census {

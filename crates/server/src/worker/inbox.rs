@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::SessionKey;
 use engine::broker::BrokerEvent;
+use engine::rules::Rules;
 use engine::worker::Verdict;
 use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
-use super::{Arrival, Census, Report};
+use super::{Arrival, Census, ClientPlace, Report, Whom};
 use crate::limits::INBOX_EVENTS_MAX;
 
 /// The token under which a worker's poller reports a wake-up.
@@ -31,6 +32,10 @@ pub enum Input {
     Report(oneshot::Sender<Report>),
     /// Somebody wants to know which channels are heard.
     Census(oneshot::Sender<Census>),
+    /// Somebody wants to know where clients are.
+    Clients(Box<Whom>, oneshot::Sender<Vec<ClientPlace>>),
+    /// Other rules from now on.
+    Rules(Arc<Rules>),
     /// End all connections, spread over so many milliseconds, and then the thread.
     Drain {
         /// Over how long.

@@ -1,8 +1,10 @@
 //! The server API: who may call it, what it refuses, what it answers.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
-use crate::support::{API_KEY, Fixture, post};
+use crate::support::{API_KEY, Fixture, PATIENCE, post};
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -144,6 +146,41 @@ fn presence_channels_and_info_tell_who_is_there() {
         ["num_clients", "num_users", "num_subs", "num_channels"].map(|name| node[name].as_u64());
     assert_eq!(numbers, [Some(2), Some(1), Some(2), Some(1)]);
     assert_eq!(node["name"], "here");
+    let channel = result("channel", r#"{"channel":"kept:x"}"#);
+    let expected =
+        json!({"channel": "kept:x", "tier": "business", "num_clients": 2, "num_nodes": 1});
+    assert_eq!(channel, expected);
+    assert_eq!(result("channel", r#"{"channel":"sys:config"}"#)["tier"], "system");
+    let clients = result("clients", r#"{"user":"ann"}"#)["clients"].clone();
+    assert_eq!(clients.as_array().unwrap().len(), 2);
+    let id = &clients[0]["client"];
+    let one = result("clients", &json!({ "client": id }).to_string())["clients"].clone();
+    assert_eq!(one, json!([clients[0]]));
+    assert_eq!((&one[0]["node"], &one[0]["channels"]), (&json!("here"), &json!(["kept:x"])));
+    assert_eq!(result("clients", r#"{"user":"nobody"}"#), json!({"clients": []}));
+    assert_eq!(parse(&fixture.api("clients", "{}").1)["error"]["code"], 107);
+}
+
+#[test]
+fn options_change_while_everything_runs() {
+    let fixture = Fixture::start();
+    let publish = |channel: &str, data: &str| {
+        let body = format!(r#"{{"channel":"{channel}","data":{data}}}"#);
+        parse(&fixture.api("publish", &body).1)
+    };
+    assert_eq!(publish("open:x", "1")["result"], json!({}));
+    let wrong = publish("sys:config", r#"{"namespace":"open","options":{"history_size":5}}"#);
+    assert_eq!(wrong["error"]["code"], 107);
+    assert!(wrong["error"]["message"].as_str().unwrap().contains("history_ttl"), "{wrong}");
+    let change = r#"{"namespace":"open","options":{"history_size":5,"history_ttl":"1m"}}"#;
+    assert_eq!(publish("sys:config", change)["result"]["offset"], 1);
+    let began = Instant::now();
+    while publish("open:x", "2")["result"]["offset"].is_null() {
+        assert!(began.elapsed() < PATIENCE, "the change is followed");
+    }
+    let mut peer = fixture.admitted();
+    peer.say(r#"{"id":2,"subscribe":{"channel":"sys:config"}}"#);
+    assert!(peer.hear().contains(r#""code":103"#), "no client may listen");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use serde_json::{Value, json};
 use server::config::{Source, load};
 use server::{Server, StartError};
 
@@ -49,6 +50,52 @@ fn node(redis: &Redis) -> Fixture {
         ("engine.redis.address", &redis.address()),
         ("engine.redis.io_timeout", "500ms"),
     ])
+}
+
+fn result(node: &Fixture, method: &str, body: &str) -> Value {
+    let answer: Value = serde_json::from_str(&node.api(method, body).1).unwrap();
+    answer["result"].clone()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+    }
+}
+
+#[test]
+fn nodes_answer_for_each_other_and_follow_one_configuration() {
+    let redis = Redis::start(free_port());
+    let nodes = [node(&redis), node(&redis)];
+    let mut peers: Vec<_> = nodes.iter().map(Fixture::admitted).collect();
+    for peer in &mut peers {
+        peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
+        assert!(peer.hear().contains("subscribe"));
+    }
+    for node in &nodes {
+        assert_eq!(result(node, "info", "")["nodes"].as_array().unwrap().len(), 2);
+        let channel = result(node, "channel", r#"{"channel":"kept:x"}"#);
+        assert_eq!((&channel["num_clients"], &channel["num_nodes"]), (&json!(2), &json!(2)));
+        let channels = result(node, "channels", r#"{"pattern":"kept:*"}"#);
+        assert_eq!(channels, json!({"channels": {"kept:x": {"num_clients": 2}}}));
+        let clients = result(node, "clients", r#"{"user":"ann"}"#);
+        assert_eq!(clients["clients"].as_array().unwrap().len(), 2, "{clients}");
+    }
+    let change = r#"{"channel":"sys:config","data":{"namespace":"open","options":{"history_size":5,"history_ttl":"1m"}}}"#;
+    assert_eq!(result(&nodes[0], "publish", change)["offset"], 1);
+    let keeps = |node: &Fixture| {
+        let published = result(node, "publish", r#"{"channel":"open:x","data":1}"#);
+        published["offset"].is_number()
+    };
+    until("the other node follows", || keeps(&nodes[1]));
+    // One that starts later has followed when it serves.
+    assert!(keeps(&node(&redis)));
+    // An order given on one node ends the connection on the other.
+    result(&nodes[0], "disconnect", r#"{"user":"ann"}"#);
+    for peer in &mut peers {
+        assert_eq!(peer.close_code(), 3503);
+    }
 }
 
 fn wait_ready(node: &Fixture, status: u16) -> String {
