@@ -159,9 +159,10 @@ impl Broker for MemoryBroker {
                     topic.tell(&BrokerEvent::Membership { channel: channel.clone(), info, change });
                 });
             }
-            // A party that is gone has left everywhere at once, and nobody outlives this process.
-            BrokerRequest::AddPresence { channel, info, announces: _ } => {
-                self.with_topic(&channel, |topic, _| topic.presence_mut().add(info, party));
+            BrokerRequest::AddPresence { channel, info, announces } => {
+                self.with_topic(&channel, |topic, _| {
+                    topic.presence_mut().add(info, (party, announces));
+                });
             }
             BrokerRequest::RemovePresence { channel, client } => {
                 self.with_topic(&channel, |topic, _| topic.presence_mut().remove(&client.client));

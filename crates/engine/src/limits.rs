@@ -37,6 +37,9 @@ pub const SYSTEM_HISTORY_SIZE: u32 = 1_000;
 /// Milliseconds for which they retain them: a year, as long as any history may be kept.
 pub const SYSTEM_HISTORY_TTL_MS: u64 = 365 * 24 * 3_600_000;
 
+/// Departures that one worker keeps back; of more, the oldest are told before their time.
+pub const DEPARTURES_MAX: usize = 100_000;
+
 /// Milliseconds that an idempotency key is remembered (protocol §3.3: five minutes).
 pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
 

@@ -18,7 +18,7 @@ impl<Party> Default for Presence<Party> {
     }
 }
 
-impl<Party: PartialEq> Presence<Party> {
+impl<Party: Clone> Presence<Party> {
     /// Puts a client in, or replaces what is known of it.
     pub fn add(&mut self, info: Arc<ClientInfo>, party: Party) {
         self.remove(&info.client);
@@ -40,11 +40,14 @@ impl<Party: PartialEq> Presence<Party> {
         true
     }
 
-    /// Takes all clients of a party out and returns them.
-    pub fn remove_party(&mut self, party: &Party) -> Vec<Arc<ClientInfo>> {
-        let of_party = self.clients.values().filter(|(_, owner)| owner == party);
-        let gone: Vec<_> = of_party.map(|(info, _)| info.clone()).collect();
-        for info in &gone {
+    /// Takes all clients of a party out and returns them, each with what was said of it.
+    pub fn remove_party(
+        &mut self,
+        is_of_party: impl Fn(&Party) -> bool,
+    ) -> Vec<(Arc<ClientInfo>, Party)> {
+        let of_party = self.clients.values().filter(|(_, owner)| is_of_party(owner));
+        let gone: Vec<_> = of_party.cloned().collect();
+        for (info, _) in &gone {
             self.remove(&info.client);
         }
         gone
@@ -86,7 +89,7 @@ mod tests {
         presence.add(info("bob", "3"), 'b');
         presence.add(info("bob", "3"), 'b');
         assert_eq!(presence.stats(), PresenceStats { num_clients: 3, num_users: 2 });
-        assert_eq!(presence.remove_party(&'b').len(), 2);
+        assert_eq!(presence.remove_party(|party| *party == 'b').len(), 2);
         assert_eq!(presence.stats(), PresenceStats { num_clients: 1, num_users: 1 });
         assert!(presence.remove("1"));
         assert!(!presence.remove("1"));

@@ -161,6 +161,8 @@ pub struct ClientRules {
     pub recovery_max_publication_limit: u32,
     /// Whether the connect reply carries the server's time.
     pub connect_include_server_time: bool,
+    /// How long a client whose connection ended stays in its channels for others, so that it is back before it has left.
+    pub leave_grace_ms: u64,
     /// Tell backends when clients come and go (`lifecycle.enabled`).
     pub tells_lifecycle: bool,
     /// Subscribe each user to a channel of its own.
@@ -226,6 +228,7 @@ impl Default for ClientRules {
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
             connect_include_server_time: false,
+            leave_grace_ms: 0,
             tells_lifecycle: true,
             personal_channel: None,
         }

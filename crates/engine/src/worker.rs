@@ -5,6 +5,7 @@
 //! place among the users are gone, and its [`Effect::Close`] is queued.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,9 +23,11 @@ use crate::counters::Counters;
 use crate::encoding::{Encoder, Variants};
 use crate::hub::{Hub, Seat, SeatPhase};
 use crate::lifecycle::{Change, Lifecycle};
+use crate::limits::DEPARTURES_MAX;
 use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::rules::Rules;
+use crate::session::join::Departure;
 use crate::session::timers::{self, Timers};
 use crate::session::{
     Opening, Phase, Refusal, Session, SessionKey, Wait, connect, join, orders, queries, refresh,
@@ -48,6 +51,8 @@ pub struct Worker {
     random: Random,
     out: Outputs,
     next_check_ms: u64,
+    /// What others are told of clients that are gone, and when, in this order.
+    departures: VecDeque<(u64, Departure)>,
 }
 
 /// The answer to [`Effect::Verify`].
@@ -106,6 +111,7 @@ impl Worker {
             random: Random::new(seed),
             out: Outputs::new(encoder),
             next_check_ms,
+            departures: VecDeque::new(),
         }
     }
 
@@ -229,6 +235,9 @@ impl Worker {
         if self.next_check_ms <= now.monotonic_ms {
             self.check_positions(now);
         }
+        while self.departures.front().is_some_and(|(due_ms, _)| *due_ms <= now.monotonic_ms) {
+            self.tell_departure();
+        }
     }
 
     /// The socket of a session is gone, by whoever's doing: forget it.
@@ -299,7 +308,9 @@ impl Worker {
     /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock.
     #[must_use]
     pub fn next_timeout_ms(&self) -> u64 {
-        self.wheel.next_at_ms().map_or(self.next_check_ms, |at| at.min(self.next_check_ms))
+        let departure = self.departures.front().map(|(due_ms, _)| *due_ms);
+        let next = self.wheel.next_at_ms().into_iter().chain(departure).min();
+        next.map_or(self.next_check_ms, |at| at.min(self.next_check_ms))
     }
 
     /// What is to be written to a session's peer; `None` when the session is gone.
@@ -433,9 +444,15 @@ impl Worker {
 
     /// Takes a closed session out of every index.
     fn retire(&mut self, now: Now, key: SessionKey, reason: impl FnOnce() -> Cow<'static, str>) {
+        let grace_ms = self.rules.client.leave_grace_ms;
+        let mut parted = Vec::new();
         self.with_session(now, key, |session, turn| {
             while let Some(last) = session.subscriptions.len().checked_sub(1) {
-                join::leave(session, turn, last);
+                if grace_ms == 0 {
+                    join::leave(session, turn, last);
+                } else {
+                    parted.push(join::part(session, turn, last));
+                }
             }
             if let Some(info) = &session.info {
                 turn.users.remove(&info.user, key.slot);
@@ -446,6 +463,25 @@ impl Worker {
                 }
             }
         });
+        let due_ms = now.monotonic_ms + grace_ms;
+        let parted = parted.into_iter().filter(Departure::matters);
+        self.departures.extend(parted.map(|departure| (due_ms, departure)));
+        while self.departures.len() > DEPARTURES_MAX {
+            self.tell_departure();
+        }
+    }
+
+    fn tell_departure(&mut self) {
+        if let Some((_, departure)) = self.departures.pop_front() {
+            departure.tell(&mut self.out);
+        }
+    }
+
+    /// This worker ends: whoever is gone has left, whatever the grace.
+    pub fn tell_departures(&mut self) {
+        while !self.departures.is_empty() {
+            self.tell_departure();
+        }
     }
 
     /// One look-up per publication, one encoding per variant, one step per subscriber.

@@ -76,8 +76,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "whoever leaves stays present",
         file: "session/join.rs",
-        right: "if subscription.traits.is_present {\n        let client",
-        wrong: "if false {\n        let client",
+        right: "if was_present {",
+        wrong: "if false {",
         oracles: &["Presence", "Leftover"],
     },
     Mutant {

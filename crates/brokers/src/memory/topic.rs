@@ -26,7 +26,8 @@ pub(super) struct Topic {
 /// What only some channels have.
 #[derive(Default)]
 struct Kept {
-    presence: Presence<Party>,
+    /// Whose clients, and whether their leaves are told.
+    presence: Presence<(Party, bool)>,
     stream: Option<Stream>,
     /// When offset and epoch are forgotten.
     stream_ends_at_ms: u64,
@@ -67,7 +68,7 @@ impl Topic {
         }
     }
 
-    pub(super) fn presence_mut(&mut self) -> &mut Presence<Party> {
+    pub(super) fn presence_mut(&mut self) -> &mut Presence<(Party, bool)> {
         &mut self.kept.get_or_insert_default().presence
     }
 
@@ -139,10 +140,10 @@ impl Topic {
     pub(super) fn forget(&mut self, channel: &Arc<str>, party: Party) {
         self.remove_listener(party);
         let gone = match &mut self.kept {
-            Some(kept) => kept.presence.remove_party(&party),
+            Some(kept) => kept.presence.remove_party(|(owner, _)| *owner == party),
             None => return,
         };
-        for info in gone {
+        for (info, _) in gone.into_iter().filter(|(_, (_, announces))| *announces) {
             let (channel, change) = (channel.clone(), Membership::Leave);
             self.tell(&BrokerEvent::Membership { channel, info, change });
         }

@@ -299,13 +299,15 @@ impl Core {
             self.listen(now, partition, &[channel], Ear::Close);
         }
         let deadline = now + self.io_timeout;
-        for (channel, client) in self.present.of_party(party) {
+        for (channel, client, announces) in self.present.of_party(party) {
             let (of, info) = (channel.clone(), client.clone());
             let left = BrokerRequest::RemovePresence { channel, client };
             let change = Membership::Leave;
             let told = BrokerRequest::Announce { channel: of, info, change };
             self.accept(now, Asked { party, request: left, deadline });
-            self.accept(now, Asked { party, request: told, deadline });
+            if announces {
+                self.accept(now, Asked { party, request: told, deadline });
+            }
         }
         self.registry.forget(party, nodes::unix_ms());
     }

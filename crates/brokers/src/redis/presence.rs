@@ -60,15 +60,19 @@ impl Present {
         self.partitions[partition].contains_key(channel)
     }
 
-    pub(super) fn of_party(&self, party: Party) -> Vec<(Arc<str>, Arc<ClientInfo>)> {
+    /// The clients of a party, and whether their leave is told.
+    pub(super) fn of_party(&self, party: Party) -> Vec<(Arc<str>, Arc<ClientInfo>, bool)> {
         let channels = self.partitions.iter().flatten();
         let clients = channels.flat_map(|(channel, clients)| {
             clients
                 .values()
                 .filter(|client| client.party == party)
-                .map(move |client| (channel, &client.info))
+                .map(move |client| (channel, client))
         });
-        clients.map(|(channel, info)| (channel.clone(), info.clone())).collect()
+        let gone = |(channel, one): (&Arc<str>, &Client)| {
+            (channel.clone(), one.info.clone(), one.announces)
+        };
+        clients.map(gone).collect()
     }
 
     /// Everybody in a partition, by channel, and whether their leave is told.

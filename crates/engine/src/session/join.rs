@@ -22,7 +22,7 @@ use crate::hub::SeatPhase;
 use crate::limits::FRAME_COST;
 use crate::recovery::{self, Outcome, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
-use crate::turn::{Cause, Effect, Question, Turn};
+use crate::turn::{Cause, Effect, Outputs, Question, Turn};
 
 /// Everything decided about a subscription before it begins.
 #[derive(Debug)]
@@ -409,26 +409,59 @@ pub(crate) fn abort(session: &mut Session, turn: &mut Turn<'_>, index: usize, co
     leave_if_wanted(session, turn, &channel);
 }
 
+/// What others are still to be told of a subscription that has ended.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    channel: Arc<str>,
+    info: Arc<ClientInfo>,
+    was_present: bool,
+    was_announced: bool,
+}
+
+impl Departure {
+    /// Whether there is anything to tell.
+    pub(crate) fn matters(&self) -> bool {
+        self.was_present || self.was_announced
+    }
+
+    /// Tells it.
+    pub(crate) fn tell(self, out: &mut Outputs) {
+        let Departure { channel, info, was_present, was_announced } = self;
+        if was_present {
+            let (channel, client) = (channel.clone(), info.clone());
+            out.submit(BrokerRequest::RemovePresence { channel, client });
+        }
+        if was_announced {
+            let change = Membership::Leave;
+            out.submit(BrokerRequest::Announce { channel, info, change });
+        }
+    }
+}
+
 /// Ends a subscription on our side and returns its channel's name.
 pub(crate) fn leave(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> Arc<str> {
+    let departure = part(session, turn, index);
+    let channel = departure.channel.clone();
+    departure.tell(turn.out);
+    channel
+}
+
+/// Ends a subscription on our side; others are not told yet.
+pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> Departure {
     let subscription = session.subscriptions.swap_remove(index);
     if session.subscriptions.is_empty() {
         session.subscriptions = Vec::new();
     }
     let channel = subscription.channel;
-    if subscription.traits.is_present {
-        let client = subscription.info.clone();
-        turn.out.submit(BrokerRequest::RemovePresence { channel: channel.clone(), client });
-    }
-    if subscription.traits.is_announced && subscription.joining.is_none() {
-        let (channel, info) = (channel.clone(), subscription.info);
-        let change = Membership::Leave;
-        turn.out.submit(BrokerRequest::Announce { channel, info, change });
-    }
     if let Some(channel) = turn.hub.leave(subscription.seat) {
         turn.out.submit(BrokerRequest::Unsubscribe { channel });
     }
-    channel
+    Departure {
+        channel,
+        info: subscription.info,
+        was_present: subscription.traits.is_present,
+        was_announced: subscription.traits.is_announced && subscription.joining.is_none(),
+    }
 }
 
 /// The subscription missed something: say so (2500), or end the connection when the client could not ask for the

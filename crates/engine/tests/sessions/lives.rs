@@ -64,6 +64,37 @@ fn whoever_comes_and_goes_is_told_to_those_with_a_token_for_it() {
 }
 
 #[test]
+fn whoever_reconnects_within_the_grace_has_joined_again_before_it_leaves() {
+    let mut rules = rules();
+    rules.client.leave_grace_ms = 5_000;
+    let mut world = World::with(rules);
+    let watcher = world.user(claims("eve"));
+    let join = r#"{"id":2,"subscribe":{"channel":"people:x"}}"#;
+    world.says(watcher, join);
+    world.settle();
+    let first = world.user(claims("ann"));
+    world.says(first, join);
+    world.settle();
+    world.hears(watcher);
+    world.cut(first);
+    assert!(world.present("people:x").contains("num_clients: 2, num_users: 2"));
+    let second = world.user(claims("ann"));
+    world.says(second, join);
+    world.settle();
+    assert!(world.present("people:x").contains("num_clients: 3, num_users: 2"));
+    world.pass(6);
+    assert!(world.present("people:x").contains("num_clients: 2, num_users: 2"));
+    let heard = world.hears(watcher).join("");
+    let (joined, left) = (heard.find("\"join\""), heard.find("\"leave\""));
+    assert!(joined.is_some() && left > joined, "{heard}");
+    // Whoever leaves by its own wish leaves at once.
+    world.says(second, r#"{"id":3,"unsubscribe":{"channel":"people:x"}}"#);
+    world.settle();
+    assert!(world.hears(watcher).join("").contains("\"leave\""));
+    assert!(world.present("people:x").contains("num_clients: 1, num_users: 1"));
+}
+
+#[test]
 fn a_refused_token_has_its_code() {
     let mut world = World::new();
     let refused = |world: &mut World, refusal: TokenRefusal| {

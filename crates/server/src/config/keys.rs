@@ -71,6 +71,7 @@ pub const KEYS: &[Key] = &[
     key("client.channel_position_check_delay", Duration, "40s", "Silence of a channel after which its position is checked with the broker."),
     key("client.history_max_publication_limit", COUNT, "300", "Publications of one history reply at most; 0 for no limit."),
     key("client.recovery_max_publication_limit", COUNT, "300", "Publications of one recovery at most; 0 for no limit."),
+    key("client.leave_grace", Duration, "0s", "Time for which a client whose connection ended stays present, and its leave is not told: whoever reconnects meanwhile has joined again before. A node that stops does not wait."),
     key("client.connect_include_server_time", Bool, "false", "Send the server's time with the connect reply."),
     key("client.insecure", Bool, "false", "Everybody may do everything, nothing expires. For development."),
     key("client.insecure_skip_token_signature_verify", Bool, "false", "Believe tokens without checking signatures. For development."),

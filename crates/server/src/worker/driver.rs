@@ -106,6 +106,8 @@ impl Driver {
             self.turn();
             self.resume_paused();
         }
+        self.engine.tell_departures();
+        self.handle_effects();
         self.parts.broker.detach(self.party);
         Ok(())
     }
