@@ -16,7 +16,10 @@ use engine::broker::BrokerError;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
+use wire::protocol::StreamPosition;
 
+use super::era::Eras;
+use super::record::Top;
 use super::subject::Names;
 use crate::Clock;
 use crate::limits::{ANSWER_TIMEOUT, READER_IDLE};
@@ -31,6 +34,7 @@ pub(super) struct Link {
     /// Milliseconds by which the clock of NATS is ahead of ours; all nodes count in the time of NATS.
     ahead_ms: Cell<u64>,
     epochs: Cell<u64>,
+    pub(super) eras: Eras,
     echo: Echo,
     is_well: Arc<AtomicBool>,
 }
@@ -82,6 +86,7 @@ impl Link {
             clock,
             ahead_ms: Cell::new(0),
             epochs: Cell::new(0),
+            eras: Eras::default(),
             echo: Echo::default(),
             is_well,
         }
@@ -99,6 +104,16 @@ impl Link {
     pub(super) fn new_epoch(&self) -> Arc<str> {
         self.epochs.set(self.epochs.get() + 1);
         format!("{}{:x}", self.names.node, self.epochs.get()).into()
+    }
+
+    /// Where a stream stands, as parties are told it.
+    pub(super) fn position(&self, top: &Top) -> StreamPosition {
+        StreamPosition { offset: top.offset, epoch: self.eras.told(&top.epoch).to_string() }
+    }
+
+    /// Counts the connections to NATS, this one included.
+    pub(super) fn connection(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     pub(super) fn check(&self) -> Result<(), BrokerError> {

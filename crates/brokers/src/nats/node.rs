@@ -53,6 +53,12 @@ struct Node {
     shared: Arc<Shared>,
 }
 
+/// What this process hears that is about no channel.
+struct Heard {
+    controls: SelectAll<Subscriber>,
+    eras: Subscriber,
+}
+
 /// Connects and, once everything is in place, works until the broker is dropped.
 pub(super) async fn run(
     options: NatsOptions,
@@ -64,7 +70,7 @@ pub(super) async fn run(
 ) {
     let (events_in, mut events) = unbounded_channel();
     let made = Node::start(options, names, clock, shared, events_in).await;
-    let (mut node, mut controls) = match made {
+    let (mut node, Heard { mut controls, mut eras }) = match made {
         Ok(made) => made,
         Err(error) => {
             // Whoever started us waits for this.
@@ -89,6 +95,10 @@ pub(super) async fn run(
                 }
             }
             Some(event) = events.recv() => node.handle_event(&event),
+            // Whoever begins an era is heard before it is known whether it was stored.
+            Some(_) = eras.next() => node.settle(),
+            () = node.link.eras.has_doubts.notified() => node.settle(),
+            () = node.link.eras.has_begun.notified() => node.prove(),
             _ = beat.tick() => {
                 beats += 1;
                 node.beat(beats);
@@ -107,7 +117,7 @@ impl Node {
         clock: Arc<dyn Clock>,
         shared: Arc<Shared>,
         events: UnboundedSender<Event>,
-    ) -> Result<(Node, SelectAll<Subscriber>), NatsError> {
+    ) -> Result<(Node, Heard), NatsError> {
         let client = connect(&options, &names, events).await?;
         let unreachable = |_: BrokerError| NatsError::Unreachable {
             url: without_secrets(&options.url),
@@ -121,15 +131,18 @@ impl Node {
         let own = link.names.control_of(&link.names.node);
         let to_this = link.subscribe(own).await.map_err(unreachable)?;
         let controls = select_all([to_all, to_this]);
+        let eras = link.subscribe(link.names.era()).await.map_err(unreachable)?;
         link.echo().await.map_err(unreachable)?;
         let presence = Rc::new(Presence::new(link.clone(), options.name.clone()));
         if let Some(jetstream) = &options.jetstream {
             ensure_streams(&link, jetstream).await?;
+            link.prove_store().await.map_err(unreachable)?;
             presence.learn_time().await.map_err(unreachable)?;
         }
         let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
         let rooms = HashMap::new();
-        Ok((Node { link, options, presence, rooms, surveys, shared }, controls))
+        let node = Node { link, options, presence, rooms, surveys, shared };
+        Ok((node, Heard { controls, eras }))
     }
 
     async fn handle(&mut self, job: Job) {
@@ -222,14 +235,15 @@ impl Node {
 
     /// The link is back, or messages were dropped: everything is put right, and every stream that is heard is proven.
     fn recover(&mut self) {
-        self.rooms.retain(|_, room| !room.is_closed());
         let (link, presence) = (self.link.clone(), self.presence.clone());
-        let rooms: Vec<_> = self.rooms.values().cloned().collect();
+        let rooms = self.open_rooms();
         let jetstream = self.options.jetstream.clone();
         tokio::task::spawn_local(async move {
             if let Some(jetstream) = jetstream {
                 // JetStream is there some time after its server.
-                while ensure_streams(&link, &jetstream).await.is_err() {
+                while ensure_streams(&link, &jetstream).await.is_err()
+                    || link.prove_store().await.is_err()
+                {
                     if link.check().is_err() {
                         return;
                     }
@@ -239,12 +253,29 @@ impl Node {
                 let _later = presence.renew().await;
                 let _later = presence.restore().await;
             }
-            let turns = Arc::new(Semaphore::new(PROOFS_MAX));
-            for room in rooms {
-                // A room that has closed hears nothing.
-                let _closed = room.send(Ask::Prove(turns.clone()));
-            }
+            prove(&rooms);
         });
+    }
+
+    /// The store may have lost something without a cut of the link.
+    fn settle(&self) {
+        if self.link.keeps {
+            let link = self.link.clone();
+            // Until that is known nothing is read; the next beat looks again.
+            tokio::task::spawn_local(async move {
+                let _later = link.prove_store().await;
+            });
+        }
+    }
+
+    /// Another era has begun: whoever has a position is told.
+    fn prove(&mut self) {
+        prove(&self.open_rooms());
+    }
+
+    fn open_rooms(&mut self) -> Vec<UnboundedSender<Ask>> {
+        self.rooms.retain(|_, room| !room.is_closed());
+        self.rooms.values().cloned().collect()
     }
 
     fn beat(&mut self, beats: u64) {
@@ -253,6 +284,9 @@ impl Node {
         if beats.is_multiple_of(10) {
             self.rooms.retain(|_, room| !room.is_closed());
         }
+        if renews || !self.link.is_proven() {
+            self.settle();
+        }
         tokio::task::spawn_local(async move {
             // What fails shows in `is_well`, and is tried again with the next beat.
             let _later = link.echo().await;
@@ -260,6 +294,14 @@ impl Node {
                 let _later = presence.renew().await;
             }
         });
+    }
+}
+
+fn prove(rooms: &[UnboundedSender<Ask>]) {
+    let turns = Arc::new(Semaphore::new(PROOFS_MAX));
+    for room in rooms {
+        // A room that has closed hears nothing.
+        let _closed = room.send(Ask::Prove(turns.clone()));
     }
 }
 
@@ -355,6 +397,17 @@ async fn ensure_streams(link: &Link, options: &JetStreamOptions) -> Result<(), N
         "max_msgs": options.events_max,
         "duplicate_window": nanoseconds(DUPLICATES),
     });
+    // The last of them holds as long as the streams do.
+    let era = json!({
+        "name": link.names.era_stream(),
+        "subjects": [link.names.era()],
+        "retention": "limits",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": options.replicas.max(1),
+        "max_msgs_per_subject": 1,
+    });
+    ensure_stream(link, era).await?;
     ensure_stream(link, history).await?;
     ensure_stream(link, presence).await?;
     ensure_stream(link, events).await

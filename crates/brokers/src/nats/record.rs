@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use engine::broker::{BrokerEvent, Membership, PublishOptions};
-use wire::protocol::{Codec, Publication, Push, PushEvent, Reply, ReplyBody, StreamPosition};
+use wire::protocol::{Codec, Publication, Push, PushEvent, Reply, ReplyBody};
 
 use super::subject;
 
@@ -57,10 +57,6 @@ pub(super) struct Record {
 impl Top {
     pub(super) fn is_alive(&self, now_ms: u64) -> bool {
         self.until_ms > now_ms
-    }
-
-    pub(super) fn position(&self) -> StreamPosition {
-        StreamPosition { offset: self.offset, epoch: self.epoch.to_string() }
     }
 
     /// The same stream, or a new life when this one is over.
@@ -155,13 +151,13 @@ impl Record {
         Some(Record { kind, top, event })
     }
 
-    /// What a listener hears of it.
-    pub(super) fn heard(self, channel: &Arc<str>) -> Option<BrokerEvent> {
+    /// What a listener hears of it; `epoch` is the record's as it is told.
+    pub(super) fn heard(self, channel: &Arc<str>, epoch: &Arc<str>) -> Option<BrokerEvent> {
         let channel = channel.clone();
         Some(match self.event? {
             PushEvent::Publication(publication) if self.kind == Kind::Retained => {
                 let publication = with_offset(&publication, self.top.offset);
-                BrokerEvent::Publication { channel, publication, epoch: self.top.epoch }
+                BrokerEvent::Publication { channel, publication, epoch: epoch.clone() }
             }
             PushEvent::Publication(publication) => {
                 BrokerEvent::Publication { channel, publication, epoch: "".into() }

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use wire::protocol::{Publication, PushEvent, StreamPosition};
 
+use super::link::Link;
 use super::presence::Presence;
 use super::record::{self, Kind, Record, Top};
 use super::stream::{Place, Publications, Want};
@@ -52,6 +53,17 @@ pub(super) struct Room {
     /// Up to where the listeners know the stream.
     told: (Arc<str>, u64),
     known: Option<Top>,
+    /// The number of the last message heard.
+    last: u64,
+    epoch: ToldEpoch,
+}
+
+/// The epoch of the last record heard, and what was told for it: they seldom change.
+#[derive(Default)]
+struct ToldEpoch {
+    era: u64,
+    of_record: Arc<str>,
+    told: Arc<str>,
 }
 
 type Doing<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -79,6 +91,8 @@ impl Room {
             heard: None,
             told: ("".into(), 0),
             known: None,
+            last: 0,
+            epoch: ToldEpoch::default(),
         }
     }
 
@@ -127,12 +141,18 @@ impl Room {
         let sequence = sequence.and_then(|value| value.as_str().parse().ok()).unwrap_or(0);
         let Some(record) = Record::decode(&message.payload, sequence) else { return };
         if record.kind != Kind::Plain {
-            self.told = (record.top.epoch.clone(), record.top.offset);
+            let link = &self.place.link;
+            if sequence > 0 {
+                link.note(self.last, sequence, &message.payload);
+                self.last = sequence;
+            }
+            self.epoch.turn(link, &record.top.epoch);
+            self.told = (self.epoch.told.clone(), record.top.offset);
             if self.known.as_ref().is_none_or(|known| known.sequence < sequence) {
                 self.known = Some(record.top.clone());
             }
         }
-        if let Some(event) = record.heard(&self.place.channel) {
+        if let Some(event) = record.heard(&self.place.channel, &self.epoch.told) {
             for (_, inbox) in &self.listeners {
                 inbox.deliver(event.clone());
             }
@@ -274,6 +294,7 @@ impl Room {
             let subject = link.names.channel(&self.place.token);
             self.heard = Some(link.subscribe(subject).await?);
             self.told = ("".into(), 0);
+            self.last = 0;
         }
         if !self.listeners.iter().any(|(listener, _)| *listener == party) {
             self.listeners.push((party, inbox.clone()));
@@ -374,6 +395,16 @@ impl Room {
         for (_, inbox) in &self.listeners {
             let (channel, top) = (self.place.channel.clone(), top.clone());
             inbox.deliver(BrokerEvent::Position { channel, top });
+        }
+    }
+}
+
+impl ToldEpoch {
+    fn turn(&mut self, link: &Link, of_record: &Arc<str>) {
+        let era = link.eras.number();
+        if self.era != era || self.of_record != *of_record {
+            *self =
+                ToldEpoch { era, of_record: of_record.clone(), told: link.eras.told(of_record) };
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use engine::broker::{BrokerError, PublishOptions};
 use engine::history::Stream;
 use engine::limits::IDEMPOTENCY_TTL_MS;
@@ -64,15 +65,13 @@ impl Place {
             let now_ms = self.link.now_ms();
             if top.is_alive(now_ms) && top.is_stale(&options) {
                 // A key that was seen before would answer with its own position; the stream's top is as good.
-                return (Ok(stale_position(&top)), Some(top));
+                return (Ok(self.stale_position(&top)), Some(top));
             }
             let record = next(&self.link, now_ms, &top, &publication, &options);
             let payload = record.encode(&self.channel);
-            let subject = self.link.names.stream(&self.token);
-            let stored = self.link.store(&subject, Some(top.sequence), &identifier, payload).await;
-            match stored {
+            match self.store(top.sequence, &identifier, payload).await {
                 Ok(Ack::Stored(sequence)) => {
-                    let position = record_position(&record);
+                    let position = self.record_position(&record);
                     return (Ok(position), Some(Top { sequence, ..record.top }));
                 }
                 Ok(Ack::Conflict) => {}
@@ -106,7 +105,9 @@ impl Place {
                 records.collect()
             }
         };
-        let stream = Stream::restore(&top.position(), whole(&top, now_ms, &retained));
+        // What was read may be less than others have heard: then the epoch is another.
+        self.link.settled().await?;
+        let stream = Stream::restore(&self.link.position(&top), whole(&top, now_ms, &retained));
         Ok((top, stream))
     }
 
@@ -138,7 +139,7 @@ impl Place {
         let record = self.top().await?;
         let top = record.map(|record| record.top).unwrap_or_default();
         let top = top.life(self.link.now_ms(), || self.link.new_epoch());
-        Ok(top.position())
+        Ok(self.link.position(&top))
     }
 
     /// Now and then removes what is not retained any more.
@@ -178,13 +179,27 @@ impl Place {
     /// Moves the stream without a publication; `None` when somebody else has moved it.
     async fn mark(&self, top: Top) -> Result<Option<Top>, BrokerError> {
         let record = Record { kind: Kind::Mark, top, event: None };
-        let (subject, payload) =
-            (self.link.names.stream(&self.token), record.encode(&self.channel));
-        let after = Some(record.top.sequence);
-        match self.link.store(&subject, after, "", payload).await? {
+        let payload = record.encode(&self.channel);
+        match self.store(record.top.sequence, "", payload).await? {
             Ack::Stored(sequence) => Ok(Some(Top { sequence, ..record.top })),
             Ack::Conflict | Ack::Duplicate(_) => Ok(None),
         }
+    }
+
+    /// Stores the next message if the newest is still `after`.
+    async fn store(
+        &self,
+        after: u64,
+        identifier: &str,
+        payload: Bytes,
+    ) -> Result<Ack, BrokerError> {
+        let subject = self.link.names.stream(&self.token);
+        let above = self.link.eras.witnessed();
+        let ack = self.link.store(&subject, Some(after), identifier, payload.clone()).await?;
+        if let Ack::Stored(sequence) = ack {
+            self.link.note(above, sequence, &payload);
+        }
+        Ok(ack)
     }
 
     async fn top(&self) -> Result<Option<Record>, BrokerError> {
@@ -207,11 +222,26 @@ impl Place {
         let record = stored.and_then(|stored| Record::decode(&stored.payload, sequence));
         if let Some(record) = record {
             let is_over = record.top.accepted_ms + IDEMPOTENCY_TTL_MS <= self.link.now_ms();
-            return Ok((!is_over).then(|| record_position(&record)));
+            return Ok((!is_over).then(|| self.record_position(&record)));
         }
         // It is not retained any more, and its place with it: what is known is the stream's top.
         let top = self.top().await?.map(|record| record.top).unwrap_or_default();
-        Ok(Some(stale_position(&top)))
+        Ok(Some(self.stale_position(&top)))
+    }
+
+    fn record_position(&self, record: &Record) -> StreamPosition {
+        match record.kind {
+            Kind::Retained => self.link.position(&record.top),
+            Kind::Plain | Kind::Noted | Kind::Mark => StreamPosition::default(),
+        }
+    }
+
+    /// The position of a stream that may never have had one.
+    fn stale_position(&self, top: &Top) -> StreamPosition {
+        match top.offset {
+            0 => StreamPosition::default(),
+            _ => self.link.position(top),
+        }
     }
 
     fn identifier(&self, options: &PublishOptions) -> String {
@@ -245,18 +275,6 @@ fn next(
         top.keep_for(now_ms, IDEMPOTENCY_TTL_MS);
     }
     Record { kind, top, event: Some(PushEvent::Publication(publication.clone())) }
-}
-
-fn record_position(record: &Record) -> StreamPosition {
-    match record.kind {
-        Kind::Retained => record.top.position(),
-        Kind::Plain | Kind::Noted | Kind::Mark => StreamPosition::default(),
-    }
-}
-
-/// The position of a stream that may never have had one.
-fn stale_position(top: &Top) -> StreamPosition {
-    if top.offset == 0 { StreamPosition::default() } else { top.position() }
 }
 
 /// Of what was read, that which is retained: consecutive, and ending at the top.

@@ -48,6 +48,16 @@ impl Names {
         format!("{}.node.{}", self.prefix, self.node)
     }
 
+    /// The era of the store.
+    pub(super) fn era(&self) -> String {
+        format!("{}.era", self.prefix)
+    }
+
+    /// Where the history stream takes a message that is about no channel: this is no token of a name.
+    pub(super) fn probe(&self) -> String {
+        self.stream("=probe")
+    }
+
     pub(super) fn lease(&self, node: &str) -> String {
         format!("{}.lease.{node}", self.prefix)
     }
@@ -59,6 +69,10 @@ impl Names {
 
     pub(super) fn history_stream(&self) -> String {
         self.stream_name("history")
+    }
+
+    pub(super) fn era_stream(&self) -> String {
+        self.stream_name("era")
     }
 
     pub(super) fn presence_stream(&self) -> String {
@@ -127,5 +141,6 @@ mod tests {
             assert_eq!(text(expected).as_deref(), Some(name));
         }
         assert_eq!(text("=F"), None);
+        assert_eq!(text("=probe"), None);
     }
 }

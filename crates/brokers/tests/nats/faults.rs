@@ -3,108 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokers::Party;
 use brokers::conformance::World;
-use bytes::Bytes;
-use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, PublishOptions,
-    RequestId,
-};
-use wire::protocol::{ClientInfo, Publication, StreamPosition};
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+use wire::protocol::ClientInfo;
 
+use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
-
-const LONG: Duration = Duration::from_secs(10);
-
-/// One listener on one node, one publisher on another.
-struct Pair {
-    world: NatsWorld,
-    listener: Party,
-    publisher: Party,
-    channel: Arc<str>,
-}
-
-impl Pair {
-    fn new(server: &Server) -> Pair {
-        let mut world = NatsWorld::new(&server.options(), 2);
-        let (listener, publisher) = (world.attach(), world.attach());
-        let channel = world.fresh_channel();
-        Pair { world, listener, publisher, channel }
-    }
-
-    fn answer(
-        &mut self,
-        party: Party,
-        request: impl FnOnce(Arc<str>) -> BrokerRequest,
-    ) -> Result<BrokerReply, BrokerError> {
-        self.world.submit(party, request(self.channel.clone()));
-        loop {
-            let event = self.world.next_within(party, LONG).expect("every question is answered");
-            if let BrokerEvent::Reply { result, .. } = event {
-                return result;
-            }
-        }
-    }
-
-    fn subscribe(&mut self) -> Result<JoinedStream, BrokerError> {
-        let read = JoinRead::Position { meta_ttl_ms: 600_000 };
-        let id = RequestId(1);
-        let party = self.listener;
-        match self.answer(party, |channel| BrokerRequest::Subscribe { id, channel, read })? {
-            BrokerReply::Subscribed(stream) => Ok(stream),
-            other => panic!("subscribe answered {other:?}"),
-        }
-    }
-
-    fn publish(&mut self, history_size: u32) -> Result<StreamPosition, BrokerError> {
-        let options = PublishOptions {
-            history_size,
-            history_ttl_ms: 60_000,
-            history_meta_ttl_ms: 600_000,
-            ..PublishOptions::default()
-        };
-        let data = Bytes::from_static(b"{}");
-        let publication = Publication { data, ..Publication::default() };
-        let id = RequestId(2);
-        let ask = |channel| BrokerRequest::Publish { id, channel, publication, options };
-        match self.answer(self.publisher, ask)? {
-            BrokerReply::Published(position) => Ok(position),
-            other => panic!("publish answered {other:?}"),
-        }
-    }
-
-    /// Publishes again and again, until it is accepted.
-    fn publish_at_last(&mut self, history_size: u32) -> StreamPosition {
-        let until = Instant::now() + LONG;
-        loop {
-            match self.publish(history_size) {
-                Ok(position) => return position,
-                Err(error) => assert!(Instant::now() < until, "{error}"),
-            }
-        }
-    }
-
-    /// The next position that the listener is told without having asked.
-    fn told_position(&mut self) -> StreamPosition {
-        loop {
-            let event = self.world.next_within(self.listener, LONG).expect("a position is told");
-            if let BrokerEvent::Position { top, channel } = event {
-                assert_eq!(channel, self.channel);
-                return top;
-            }
-        }
-    }
-
-    fn heard_offset(&mut self) -> u64 {
-        loop {
-            let event = self.world.next_within(self.listener, LONG).expect("it is heard");
-            if let BrokerEvent::Publication { publication, .. } = event {
-                return publication.offset;
-            }
-        }
-    }
-}
 
 #[test]
 fn a_restart_with_its_store_keeps_streams_and_proves_them() {

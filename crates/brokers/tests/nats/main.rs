@@ -5,8 +5,10 @@
 
 mod conformance;
 mod crowd;
+mod eras;
 mod faults;
 mod ghost;
+mod pair;
 mod server;
 mod start;
 mod world;

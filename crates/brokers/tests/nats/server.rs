@@ -21,7 +21,7 @@ impl Server {
     }
 
     pub(crate) fn with(arguments: &[&str]) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let store = Some(TempDir::new().unwrap());
         let mut server = Server { port, store, arguments, process: None };
@@ -55,6 +55,35 @@ impl Server {
         }
     }
 
+    /// A copy of its store as it is now.
+    pub(crate) fn copy_store(&self) -> TempDir {
+        let copy = TempDir::new().unwrap();
+        if self.process.is_some() {
+            self.signal("-STOP");
+        }
+        let from = self.store.as_ref().unwrap().path().join(".");
+        let copied = Command::new("cp").arg("-a").arg(from).arg(copy.path()).status().unwrap();
+        if self.process.is_some() {
+            self.signal("-CONT");
+        }
+        assert!(copied.success());
+        copy
+    }
+
+    pub(crate) fn put_back(&mut self, store: TempDir) {
+        assert!(self.process.is_none());
+        self.store = Some(store);
+    }
+
+    /// Starts it where nobody knows it, for as long as something is done.
+    pub(crate) fn run_elsewhere(&mut self, doing: impl FnOnce(&Server)) {
+        let port = std::mem::replace(&mut self.port, free_port());
+        self.run();
+        doing(self);
+        self.kill();
+        self.port = port;
+    }
+
     pub(crate) fn lose_store(&mut self) {
         assert!(self.process.is_none());
         self.store = None;
@@ -83,4 +112,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

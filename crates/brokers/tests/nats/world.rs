@@ -59,9 +59,14 @@ pub(crate) struct NatsWorld {
 
 impl NatsWorld {
     pub(crate) fn new(options: &NatsOptions, nodes: usize) -> NatsWorld {
+        NatsWorld::named(options, nodes, "n")
+    }
+
+    /// With nodes of this name: no two that use a store may have the same.
+    pub(crate) fn named(options: &NatsOptions, nodes: usize, name: &str) -> NatsWorld {
         let clock = Arc::new(TestClock { start: Instant::now(), added_ms: AtomicU64::new(0) });
         let start = |index| {
-            NatsBroker::start(options.clone(), clock.clone(), &format!("n{index}-")).unwrap()
+            NatsBroker::start(options.clone(), clock.clone(), &format!("{name}{index}-")).unwrap()
         };
         let nodes = (0..nodes).map(start).collect();
         NatsWorld { nodes, clock, parties: HashMap::new(), next_party: 0, next_channel: 0 }

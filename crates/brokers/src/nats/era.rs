@@ -1,0 +1,223 @@
+//! Eras of the store: what tells that NATS came back with less than it had.
+//!
+//! A NATS that lost its newest messages (a power cut before they reached the disk, a backup put back) goes on counting
+//! from where it stands, and its streams look like themselves. So every node keeps a witness: the newest message of the
+//! history stream that it knows of. When the witness is gone, an era is over, and whoever notices writes the next into
+//! a stream of its own. Epochs are told with the era's name behind them: a new era is a new life of every stream, and
+//! what is kept stays as it is.
+//!
+//! Invariant: eras only count up, each is stored under the condition that nobody stored one since it was read, and
+//! nothing that was read is answered before its connection's store has shown the witness.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::broker::BrokerError;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::link::{Ack, Link};
+use super::subject;
+use crate::limits::ANSWER_TIMEOUT;
+
+/// What a node knows of the store's eras.
+#[derive(Default)]
+pub(super) struct Eras {
+    current: RefCell<Era>,
+    witness: RefCell<Witness>,
+    /// The connection, by its number, whose store has shown the witness; zero for none.
+    proven: Cell<u64>,
+    /// Somebody waits for the store to be proven.
+    has_settled: Notify,
+    /// This node has looked whether it is the first after a start of NATS.
+    has_started: Cell<bool>,
+    /// Another era is known than before.
+    pub(super) has_begun: Notify,
+    /// A message has a number that another one had.
+    pub(super) has_doubts: Notify,
+}
+
+#[derive(Clone, Default)]
+struct Era {
+    /// Zero before anything was lost.
+    number: u64,
+    /// What the epochs of this era end with.
+    ending: Arc<str>,
+}
+
+/// The newest message of the history stream that is known here; the default stands for none.
+#[derive(Clone, Default)]
+struct Witness {
+    sequence: u64,
+    payload: Bytes,
+}
+
+impl Eras {
+    /// An epoch of a record as parties are told it.
+    pub(super) fn told(&self, epoch: &Arc<str>) -> Arc<str> {
+        let current = self.current.borrow();
+        match current.number {
+            0 => epoch.clone(),
+            _ => format!("{epoch}{}", current.ending).into(),
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.current.borrow().number
+    }
+
+    /// The history stream numbers what it stores from now on above this.
+    pub(super) fn witnessed(&self) -> u64 {
+        self.witness.borrow().sequence
+    }
+
+    /// Whether another node has stored this era, since or before this one knew its own: a store that was put back may
+    /// give a number twice.
+    fn is_new(&self, stored: &Era) -> bool {
+        let own = self.current.borrow();
+        stored.number > own.number || stored.number == own.number && stored.ending != own.ending
+    }
+
+    fn begin(&self, era: Era) {
+        self.current.replace(era);
+        self.witness.take();
+        self.has_begun.notify_one();
+    }
+}
+
+impl Link {
+    /// The history stream has a message. `above` is what it had numbered when it was asked to store this one.
+    pub(super) fn note(&self, above: u64, sequence: u64, payload: &Bytes) {
+        let eras = &self.eras;
+        if sequence <= above {
+            eras.proven.set(0);
+            eras.has_doubts.notify_one();
+        } else if self.is_proven() && sequence > eras.witnessed() {
+            eras.witness.replace(Witness { sequence, payload: payload.clone() });
+        }
+    }
+
+    /// Waits until it is known whether the store, as it is connected now, has lost something.
+    pub(super) async fn settled(&self) -> Result<(), BrokerError> {
+        let settling = async {
+            loop {
+                let has_settled = self.eras.has_settled.notified();
+                if self.is_proven() {
+                    return;
+                }
+                has_settled.await;
+            }
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, settling).await.map_err(|_| BrokerError::Unavailable)
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.eras.proven.get() == self.connection()
+    }
+
+    /// Looks whether the store has what it had; if not, a new era begins.
+    pub(super) async fn prove_store(&self) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        while Instant::now() < deadline {
+            let connection = self.connection();
+            // Read before anything that speaks for a loss: what was noticed already has its era then.
+            let (stored, sequence) = self.stored_era().await?;
+            if self.eras.is_new(&stored) {
+                self.eras.begin(stored);
+                continue;
+            }
+            let own = self.eras.number();
+            if stored.number < own || self.has_lost().await? {
+                self.begin_era(own + 1, sequence).await?;
+                continue;
+            }
+            self.eras.has_started.set(true);
+            self.eras.proven.set(connection);
+            self.eras.has_settled.notify_waiters();
+            return self.take_newest_witness().await;
+        }
+        Err(BrokerError::Unavailable)
+    }
+
+    async fn has_lost(&self) -> Result<bool, BrokerError> {
+        let witness = self.eras.witness.borrow().clone();
+        if witness.sequence == 0 {
+            return self.is_unwitnessed().await;
+        }
+        match self.numbered(&self.names.history_stream(), witness.sequence).await? {
+            Some(stored) => return Ok(stored.payload != witness.payload),
+            // Removed, because newer ones of its channel are there.
+            None if self.newest_sequence().await? >= witness.sequence => return Ok(false),
+            None => {}
+        }
+        // A server that has just come to lead a stream may not have all of it at hand yet; but what it numbers comes
+        // behind all.
+        let stored = self.store(&self.names.probe(), None, "", PROBE).await?;
+        Ok(matches!(stored, Ack::Stored(sequence) if sequence <= witness.sequence))
+    }
+
+    /// At the start of a node: whether no other node can know what the store had, since NATS started anew without any.
+    /// Leases are not kept on disk.
+    async fn is_unwitnessed(&self) -> Result<bool, BrokerError> {
+        if self.eras.has_started.get() {
+            return Ok(false);
+        }
+        let is_alone = self.last_sequence(&self.names.presence_stream()).await? == 0;
+        Ok(is_alone && self.newest_sequence().await? > 0)
+    }
+
+    async fn begin_era(&self, number: u64, after: u64) -> Result<(), BrokerError> {
+        let name = self.new_epoch();
+        let payload = format!("t1 era {number} {}\n", subject::token(&name)).into();
+        self.eras.has_started.set(true);
+        if let Ack::Stored(_) = self.store(&self.names.era(), Some(after), "", payload).await? {
+            self.eras.begin(Era { number, ending: ending(&name) });
+        }
+        Ok(())
+    }
+
+    async fn stored_era(&self) -> Result<(Era, u64), BrokerError> {
+        let stored = self.newest(&self.names.era_stream(), &self.names.era()).await?;
+        let Some(stored) = stored else { return Ok((Era::default(), 0)) };
+        Ok((Era::decode(&stored.payload).unwrap_or_default(), stored.sequence))
+    }
+
+    async fn take_newest_witness(&self) -> Result<(), BrokerError> {
+        let sequence = self.newest_sequence().await?;
+        if sequence <= self.eras.witnessed() {
+            return Ok(());
+        }
+        if let Some(stored) = self.numbered(&self.names.history_stream(), sequence).await? {
+            self.note(0, stored.sequence, &stored.payload);
+        }
+        Ok(())
+    }
+
+    async fn newest_sequence(&self) -> Result<u64, BrokerError> {
+        self.last_sequence(&self.names.history_stream()).await
+    }
+
+    async fn last_sequence(&self, stream: &str) -> Result<u64, BrokerError> {
+        let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
+        let info = info.map_err(|_| BrokerError::Unavailable)?;
+        info["state"]["last_seq"].as_u64().ok_or(BrokerError::Unavailable)
+    }
+}
+
+impl Era {
+    /// `None` when it is none of ours.
+    fn decode(message: &[u8]) -> Option<Era> {
+        let line = std::str::from_utf8(message).ok()?.strip_suffix('\n')?;
+        let (number, name) = line.strip_prefix("t1 era ")?.split_once(' ')?;
+        Some(Era { number: number.parse().ok()?, ending: ending(&subject::text(name)?) })
+    }
+}
+
+fn ending(name: &str) -> Arc<str> {
+    format!(".{name}").into()
+}
+
+/// What is stored only to learn its number.
+const PROBE: Bytes = Bytes::from_static(b"t1 probe\n");

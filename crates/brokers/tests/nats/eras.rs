@@ -1,0 +1,148 @@
+//! A NATS that comes back with less than it had: nobody is told less than before under the same epoch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brokers::conformance::World as _;
+use engine::broker::{BrokerError, BrokerRequest, HistoryQuery, JoinRead, JoinedStream, RequestId};
+use wire::protocol::StreamPosition;
+
+use crate::pair::Pair;
+use crate::server::Server;
+use crate::world::NatsWorld;
+
+/// How long it may take until a loss is told.
+const SOON: Duration = Duration::from_secs(3);
+
+/// A listener heard six publications, of which the store has the first three.
+fn bereft() -> (Server, Pair, StreamPosition) {
+    let mut server = Server::start();
+    let mut pair = Pair::new(&server);
+    pair.subscribe().unwrap();
+    for _ in 0..3 {
+        pair.publish(10).unwrap();
+    }
+    let store = server.copy_store();
+    for _ in 0..3 {
+        pair.publish(10).unwrap();
+    }
+    while pair.heard_offset() != 6 {}
+    let heard = pair.publish(10).unwrap();
+    assert_eq!(heard.offset, 7);
+    assert_eq!(pair.heard_offset(), 7);
+    server.kill();
+    server.put_back(store);
+    (server, pair, heard)
+}
+
+fn resume(pair: &mut Pair, since: &StreamPosition) -> JoinedStream {
+    let since = since.clone();
+    let read = JoinRead::Since { since, limit: 100, meta_ttl_ms: 600_000 };
+    pair.join(pair.publisher, read).unwrap()
+}
+
+/// Another node, which knows nothing yet, at the same channel.
+fn another(server: &Server, name: &str, channel: &Arc<str>) -> Pair {
+    let mut world = NatsWorld::named(&server.options(), 2, name);
+    let (listener, publisher) = (world.attach(), world.attach());
+    Pair { world, listener, publisher, channel: channel.clone() }
+}
+
+#[test]
+fn an_older_store_begins_one_new_era_for_all_nodes() {
+    let (mut server, mut pair, heard) = bereft();
+    server.run();
+    let back = Instant::now();
+    let told = pair.told_position();
+    assert!(back.elapsed() < SOON, "{:?}", back.elapsed());
+    assert_ne!(told.epoch, heard.epoch);
+    assert_eq!(told.offset, 3);
+    let resumed = resume(&mut pair, &heard);
+    assert_eq!(resumed, JoinedStream { top: told.clone(), publications: Vec::new() });
+    let query = HistoryQuery { since: Some(heard.clone()), ..HistoryQuery::default() };
+    let ask =
+        |channel| BrokerRequest::History { id: RequestId(4), channel, query, meta_ttl_ms: 600_000 };
+    let refused = pair.answer(pair.publisher, ask);
+    assert_eq!(refused, Err(BrokerError::UnrecoverablePosition));
+    // What was kept is still there, and the stream goes on.
+    let next = StreamPosition { offset: 4, ..told.clone() };
+    assert_eq!(pair.publish_at_last(10), next);
+    assert_eq!(resume(&mut pair, &told).publications.len(), 1);
+    let mut late = another(&server, "late", &pair.channel);
+    assert_eq!(late.subscribe().unwrap().top, next);
+    // Another restart loses nothing: the era stays.
+    server.kill();
+    server.run();
+    while pair.told_position() != next {}
+    assert_eq!(late.told_position(), next);
+    assert_eq!(resume(&mut late, &told).publications.len(), 1);
+}
+
+#[test]
+fn a_loss_shows_when_the_offsets_have_caught_up() {
+    let (mut server, mut pair, heard) = bereft();
+    let channel = pair.channel.clone();
+    server.run_elsewhere(|server| {
+        let mut stranger = another(server, "stranger", &channel);
+        while stranger.publish(10).unwrap().offset < 20 {}
+    });
+    server.run();
+    let told = pair.told_position();
+    assert_ne!(told.epoch, heard.epoch);
+    assert_eq!(told.offset, 20);
+    assert_eq!(resume(&mut pair, &heard).publications.len(), 0);
+}
+
+#[test]
+fn two_losses_are_two_eras() {
+    let (mut server, mut pair, heard) = bereft();
+    let older = server.copy_store();
+    server.run();
+    let first = pair.told_position();
+    server.kill();
+    // The era that has begun is lost too.
+    server.put_back(older);
+    server.run();
+    let second = loop {
+        let told = pair.told_position();
+        if told != first {
+            break told;
+        }
+    };
+    assert!(![&heard.epoch, &first.epoch].contains(&&second.epoch), "{second:?}");
+    let ours = resume(&mut pair, &first);
+    assert_eq!(ours.top.epoch, second.epoch);
+}
+
+#[test]
+fn nobody_is_left_who_knows_what_the_store_had() {
+    let (mut server, pair, heard) = bereft();
+    let channel = pair.channel.clone();
+    drop(pair);
+    server.run();
+    let mut next = another(&server, "next", &channel);
+    let resumed = resume(&mut next, &heard);
+    assert_ne!(resumed.top.epoch, heard.epoch);
+    drop(next);
+    // As long as NATS runs, nodes come and go.
+    let mut last = another(&server, "last", &channel);
+    assert_eq!(resume(&mut last, &heard).top, resumed.top);
+}
+
+#[test]
+fn an_answer_is_late_rather_than_of_another_era() {
+    let (mut server, mut pair, heard) = bereft();
+    server.run();
+    let until = Instant::now() + SOON;
+    loop {
+        let since = heard.clone();
+        let read = JoinRead::Since { since, limit: 100, meta_ttl_ms: 600_000 };
+        match pair.join(pair.publisher, read) {
+            Ok(stream) => {
+                assert_ne!(stream.top.epoch, heard.epoch);
+                break;
+            }
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+    }
+}
