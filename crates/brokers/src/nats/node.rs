@@ -352,9 +352,18 @@ async fn connect(
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 NatsError::Credentials { url }
             }
+            ConnectErrorKind::Tls => NatsError::Tls { url, reason: error.to_string() },
+            _ if is_about_tls(&error) => NatsError::Tls { url, reason: error.to_string() },
             _ => NatsError::Unreachable { url, reason: error.to_string() },
         }
     })
+}
+
+/// Whether TLS is what failed: the client calls a failed handshake an error of input and output.
+fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    let inner = io.and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 async fn ensure_streams(link: &Link, options: &JetStreamOptions) -> Result<(), NatsError> {

@@ -72,6 +72,14 @@ pub enum NatsError {
         /// The client's own text.
         reason: String,
     },
+    /// There is a server, but no agreement on TLS with it.
+    #[error("TLS with NATS at broker.nats.url ({url}) fails, see broker.nats.tls: {reason}")]
+    Tls {
+        /// Without user and password.
+        url: String,
+        /// The client's own text.
+        reason: String,
+    },
     /// The server does not want us.
     #[error("NATS refuses the user, password or token in broker.nats.url ({url})")]
     Credentials {

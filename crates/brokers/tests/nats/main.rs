@@ -5,6 +5,7 @@
 
 mod conformance;
 mod crowd;
+mod entrance;
 mod eras;
 mod faults;
 mod ghost;

@@ -16,7 +16,7 @@ impl Clock for Still {
     }
 }
 
-fn refusal(options: NatsOptions) -> NatsError {
+pub(crate) fn refusal(options: NatsOptions) -> NatsError {
     match NatsBroker::start(options, Arc::new(Still), "n") {
         Ok(_) => panic!("it started"),
         Err(error) => error,
