@@ -15,6 +15,13 @@ pub const REQUESTS_MAX: usize = 65_536;
 /// How long an answer of NATS may take.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a node that starts waits for JetStream in a cluster whose servers have not agreed on leaders: twice what that
+/// takes servers that start together.
+pub const JETSTREAM_WAIT: Duration = Duration::from_secs(15);
+
+/// Pause between two attempts to find JetStream ready.
+pub const JETSTREAM_RETRY: Duration = Duration::from_millis(100);
+
 /// How often NATS is pinged; a link is given up after two pings without an answer. Below [`ANSWER_TIMEOUT`], so that
 /// a frozen server is noticed by then.
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::broker::BrokerError;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -33,8 +33,11 @@ pub(super) struct Eras {
     has_settled: Notify,
     /// This node has looked whether it is the first after a start of NATS.
     has_started: Cell<bool>,
-    /// Another era is known than before.
-    pub(super) has_begun: Notify,
+    /// The server that leads the history stream; empty when there is only one.
+    leader: RefCell<String>,
+    /// Another era has begun, or another server leads and what the last one was about to send is lost: every stream that
+    /// is heard must be proven.
+    pub(super) wants_proof: Notify,
     /// A message has a number that another one had.
     pub(super) has_doubts: Notify,
 }
@@ -83,7 +86,7 @@ impl Eras {
     fn begin(&self, era: Era) {
         self.current.replace(era);
         self.witness.take();
-        self.has_begun.notify_one();
+        self.wants_proof.notify_one();
     }
 }
 
@@ -164,7 +167,8 @@ impl Link {
         if self.eras.has_started.get() {
             return Ok(false);
         }
-        let is_alone = self.last_sequence(&self.names.presence_stream()).await? == 0;
+        let leases = self.stream_info(&self.names.presence_stream()).await?;
+        let is_alone = last_sequence(&leases)? == 0;
         Ok(is_alone && self.newest_sequence().await? > 0)
     }
 
@@ -196,13 +200,19 @@ impl Link {
     }
 
     async fn newest_sequence(&self) -> Result<u64, BrokerError> {
-        self.last_sequence(&self.names.history_stream()).await
+        let info = self.stream_info(&self.names.history_stream()).await?;
+        if let Some(leader) = info["cluster"]["leader"].as_str() {
+            let last = self.eras.leader.replace(leader.to_owned());
+            if !last.is_empty() && last != leader {
+                self.eras.wants_proof.notify_one();
+            }
+        }
+        last_sequence(&info)
     }
 
-    async fn last_sequence(&self, stream: &str) -> Result<u64, BrokerError> {
+    async fn stream_info(&self, stream: &str) -> Result<Value, BrokerError> {
         let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
-        let info = info.map_err(|_| BrokerError::Unavailable)?;
-        info["state"]["last_seq"].as_u64().ok_or(BrokerError::Unavailable)
+        info.map_err(|_| BrokerError::Unavailable)
     }
 }
 
@@ -213,6 +223,10 @@ impl Era {
         let (number, name) = line.strip_prefix("t1 era ")?.split_once(' ')?;
         Some(Era { number: number.parse().ok()?, ending: ending(&subject::text(name)?) })
     }
+}
+
+fn last_sequence(info: &Value) -> Result<u64, BrokerError> {
+    info["state"]["last_seq"].as_u64().ok_or(BrokerError::Unavailable)
 }
 
 fn ending(name: &str) -> Arc<str> {

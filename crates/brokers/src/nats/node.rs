@@ -17,6 +17,7 @@ use futures_util::stream::{SelectAll, select_all};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 
 use super::Shared;
 use super::link::{ApiError, Link, nanoseconds};
@@ -28,8 +29,8 @@ use super::subject::{self, Names};
 use super::survey::Surveys;
 use crate::control::{self, Message};
 use crate::limits::{
-    ANSWER_TIMEOUT, LEASE_INTERVAL, LIFECYCLE_TTL_MS, PING_INTERVAL, PROOFS_MAX,
-    RECONNECT_DELAY_MAX, TRIM_EVERY,
+    ANSWER_TIMEOUT, JETSTREAM_RETRY, JETSTREAM_WAIT, LEASE_INTERVAL, LIFECYCLE_TTL_MS,
+    PING_INTERVAL, PROOFS_MAX, RECONNECT_DELAY_MAX, TRIM_EVERY,
 };
 use crate::{Clock, Inbox, Party};
 
@@ -57,6 +58,8 @@ struct Node {
 struct Heard {
     controls: SelectAll<Subscriber>,
     eras: Subscriber,
+    /// That a server of a cluster has come to lead the history stream.
+    leaders: Subscriber,
 }
 
 /// Connects and, once everything is in place, works until the broker is dropped.
@@ -70,7 +73,7 @@ pub(super) async fn run(
 ) {
     let (events_in, mut events) = unbounded_channel();
     let made = Node::start(options, names, clock, shared, events_in).await;
-    let (mut node, Heard { mut controls, mut eras }) = match made {
+    let (mut node, Heard { mut controls, mut eras, mut leaders }) = match made {
         Ok(made) => made,
         Err(error) => {
             // Whoever started us waits for this.
@@ -97,8 +100,9 @@ pub(super) async fn run(
             Some(event) = events.recv() => node.handle_event(&event),
             // Whoever begins an era is heard before it is known whether it was stored.
             Some(_) = eras.next() => node.settle(),
+            Some(_) = leaders.next() => node.settle(),
             () = node.link.eras.has_doubts.notified() => node.settle(),
-            () = node.link.eras.has_begun.notified() => node.prove(),
+            () = node.link.eras.wants_proof.notified() => node.prove(),
             _ = beat.tick() => {
                 beats += 1;
                 node.beat(beats);
@@ -132,17 +136,16 @@ impl Node {
         let to_this = link.subscribe(own).await.map_err(unreachable)?;
         let controls = select_all([to_all, to_this]);
         let eras = link.subscribe(link.names.era()).await.map_err(unreachable)?;
+        let leaders = link.subscribe(link.names.leaders()).await.map_err(unreachable)?;
         link.echo().await.map_err(unreachable)?;
         let presence = Rc::new(Presence::new(link.clone(), options.name.clone()));
         if let Some(jetstream) = &options.jetstream {
-            ensure_streams(&link, jetstream).await?;
-            link.prove_store().await.map_err(unreachable)?;
-            presence.learn_time().await.map_err(unreachable)?;
+            set_up(&link, jetstream, &presence, unreachable).await?;
         }
         let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
         let rooms = HashMap::new();
         let node = Node { link, options, presence, rooms, surveys, shared };
-        Ok((node, Heard { controls, eras }))
+        Ok((node, Heard { controls, eras, leaders }))
     }
 
     async fn handle(&mut self, job: Job) {
@@ -247,7 +250,7 @@ impl Node {
                     if link.check().is_err() {
                         return;
                     }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(JETSTREAM_RETRY).await;
                 }
                 // Another attempt follows with the next lease.
                 let _later = presence.renew().await;
@@ -268,7 +271,7 @@ impl Node {
         }
     }
 
-    /// Another era has begun: whoever has a position is told.
+    /// Something may have been lost: whoever has a position is told.
     fn prove(&mut self) {
         prove(&self.open_rooms());
     }
@@ -364,6 +367,32 @@ fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
     let inner = io.and_then(std::io::Error::get_ref);
     inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// Finds or makes the streams. Servers of a cluster first agree on who leads what, which is waited for.
+async fn set_up(
+    link: &Link,
+    jetstream: &JetStreamOptions,
+    presence: &Presence,
+    silent: impl Fn(BrokerError) -> NatsError,
+) -> Result<(), NatsError> {
+    let until = Instant::now() + JETSTREAM_WAIT;
+    loop {
+        let attempt = async {
+            ensure_streams(link, jetstream).await?;
+            link.prove_store().await.map_err(&silent)?;
+            presence.learn_time().await.map_err(&silent)
+        };
+        let error = match attempt.await {
+            Err(error) if !matches!(error, NatsError::ForeignStream { .. }) => error,
+            result => return result,
+        };
+        let server = link.client.server_info();
+        if !(server.jetstream && server.cluster.is_some()) || Instant::now() >= until {
+            return Err(error);
+        }
+        tokio::time::sleep(JETSTREAM_RETRY).await;
+    }
 }
 
 async fn ensure_streams(link: &Link, options: &JetStreamOptions) -> Result<(), NatsError> {

@@ -75,6 +75,11 @@ impl Names {
         self.stream_name("era")
     }
 
+    /// Where JetStream tells that another server leads the history stream.
+    pub(super) fn leaders(&self) -> String {
+        format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{}", self.history_stream())
+    }
+
     pub(super) fn presence_stream(&self) -> String {
         self.stream_name("presence")
     }

@@ -3,6 +3,7 @@
 //!
 //! Every test starts its own `nats-server` on a free port and ends it.
 
+mod cluster;
 mod conformance;
 mod crowd;
 mod entrance;

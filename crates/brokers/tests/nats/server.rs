@@ -108,6 +108,53 @@ impl Server {
     }
 }
 
+/// Three servers that keep three copies of everything.
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Cluster {
+        let routes: Vec<String> =
+            (0..3).map(|_| format!("nats://127.0.0.1:{}", free_port())).collect();
+        let all = routes.join(",");
+        let start = |(index, route): (usize, &String)| {
+            let name = Cluster::name(index);
+            let cluster = ["--cluster_name", "c", "--cluster", route, "--routes", &all];
+            Server::with(&[&["-js", "-n", &name][..], &cluster].concat())
+        };
+        Cluster { servers: routes.iter().enumerate().map(start).collect() }
+    }
+
+    pub(crate) fn name(index: usize) -> String {
+        format!("server-{index}")
+    }
+
+    pub(crate) fn options(&self) -> NatsOptions {
+        let mut options = self.servers[0].options();
+        let urls: Vec<String> = self.servers.iter().map(|server| server.options().url).collect();
+        options.url = urls.join(",");
+        if let Some(jetstream) = &mut options.jetstream {
+            jetstream.replicas = 3;
+        }
+        options
+    }
+
+    /// Which server leads a stream.
+    pub(crate) fn leader(&self, stream: &str) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let info = runtime.block_on(async {
+            let urls: Vec<String> =
+                self.servers.iter().map(|server| server.options().url).collect();
+            let client = async_nats::connect(urls).await.unwrap();
+            client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await.unwrap()
+        });
+        let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
+        let leader = info["cluster"]["leader"].as_str().expect("the stream has a leader");
+        (0..3).find(|index| Cluster::name(*index) == leader).unwrap()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();

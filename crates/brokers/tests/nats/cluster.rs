@@ -1,0 +1,245 @@
+//! Three NATS servers with three copies of everything, and the death of the one that leads a stream, under load:
+//! nothing that was acknowledged is lost, there is one order, and whoever misses something is told.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brokers::conformance::World as _;
+use brokers::{Party, conformance};
+use bytes::Bytes;
+use engine::broker::{
+    BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+};
+use wire::protocol::{HistoryResult, Publication, StreamPosition};
+
+use crate::pair::LONG;
+use crate::server::Cluster;
+use crate::world::NatsWorld;
+
+const CHANNELS: u64 = 8;
+const HISTORY: u32 = 5000;
+
+/// Publications under way, and what came of them; what each listener knows.
+struct Load {
+    world: NatsWorld,
+    listeners: Vec<Listener>,
+    publisher: Party,
+    channels: Vec<Arc<str>>,
+    number: u64,
+    under_way: usize,
+    /// Numbers of what was acknowledged, by channel and offset.
+    accepted: HashMap<(Arc<str>, u64), u64>,
+}
+
+struct Listener {
+    party: Party,
+    positions: HashMap<Arc<str>, StreamPosition>,
+    /// Numbers of what was heard, by channel and offset.
+    heard: HashMap<(Arc<str>, u64), u64>,
+    gaps: u64,
+    /// Channels of which it was told a position.
+    told: HashSet<Arc<str>>,
+}
+
+impl Listener {
+    fn take(&mut self, event: BrokerEvent) {
+        let (channel, position, expected) = match event {
+            BrokerEvent::Publication { channel, publication, epoch } => {
+                let epoch = epoch.to_string();
+                let offset = publication.offset;
+                self.heard.insert((channel.clone(), offset), number(&publication));
+                (channel, StreamPosition { offset, epoch }, 1)
+            }
+            BrokerEvent::Position { channel, top } => {
+                self.told.insert(channel.clone());
+                (channel, top, 0)
+            }
+            _ => return,
+        };
+        let held = self.positions.get_mut(&channel).expect("a channel that it hears");
+        assert_eq!(held.epoch, position.epoch, "nothing was lost");
+        if position.offset > held.offset {
+            self.gaps += u64::from(position.offset != held.offset + expected);
+            *held = position;
+        }
+    }
+}
+
+fn number(publication: &Publication) -> u64 {
+    std::str::from_utf8(&publication.data).unwrap().parse().unwrap()
+}
+
+impl Load {
+    fn start(cluster: &Cluster) -> Load {
+        let mut options = cluster.options();
+        options.jetstream.as_mut().unwrap().history_size_max = HISTORY;
+        let mut world = NatsWorld::new(&options, 3);
+        let parties = [world.attach(), world.attach(), world.attach()];
+        let channels: Vec<Arc<str>> = (0..CHANNELS).map(|_| world.fresh_channel()).collect();
+        let listeners = parties
+            .map(|party| {
+                let positions = HashMap::new();
+                Listener { party, positions, heard: HashMap::new(), gaps: 0, told: HashSet::new() }
+            })
+            .into();
+        let publisher = world.attach();
+        let (number, under_way) = (0, 0);
+        let accepted = HashMap::new();
+        let mut load = Load { world, listeners, publisher, channels, number, under_way, accepted };
+        load.subscribe();
+        load
+    }
+
+    fn subscribe(&mut self) {
+        for listener in &mut self.listeners {
+            for channel in &self.channels {
+                let read = JoinRead::Position { meta_ttl_ms: 600_000 };
+                let (id, channel) = (RequestId(0), channel.clone());
+                let request = BrokerRequest::Subscribe { id, channel: channel.clone(), read };
+                self.world.submit(listener.party, request);
+                match self.world.next_within(listener.party, LONG) {
+                    Some(BrokerEvent::Reply {
+                        result: Ok(BrokerReply::Subscribed(stream)),
+                        ..
+                    }) => listener.positions.insert(channel, stream.top),
+                    other => panic!("subscribe answered {other:?}"),
+                };
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        self.number += 1;
+        let number = self.number;
+        let channel = self.channels[(number % CHANNELS) as usize].clone();
+        let data = Bytes::from(number.to_string());
+        let publication = Publication { data, ..Publication::default() };
+        let options = PublishOptions {
+            history_size: HISTORY,
+            history_ttl_ms: 60_000,
+            history_meta_ttl_ms: 600_000,
+            ..PublishOptions::default()
+        };
+        let id = RequestId(number);
+        self.under_way += 1;
+        let request = BrokerRequest::Publish { id, channel, publication, options };
+        self.world.submit(self.publisher, request);
+    }
+
+    fn take(&mut self, wait: Duration) -> bool {
+        let mut wait = wait;
+        let mut has_come = false;
+        while let Some(event) = self.world.next_within(self.publisher, wait) {
+            wait = Duration::ZERO;
+            has_come = true;
+            let BrokerEvent::Reply { id, result } = event else { continue };
+            self.under_way -= 1;
+            if let Ok(BrokerReply::Published(position)) = result {
+                let channel = self.channels[(id.0 % CHANNELS) as usize].clone();
+                let twice = self.accepted.insert((channel, position.offset), id.0);
+                assert_eq!(twice, None, "one offset for two publications");
+            }
+        }
+        for listener in &mut self.listeners {
+            while let Some(event) = self.world.next_within(listener.party, Duration::ZERO) {
+                has_come = true;
+                listener.take(event);
+            }
+        }
+        has_come
+    }
+
+    /// Publishes until so many more are accepted.
+    fn run_until_accepted(&mut self, more: usize) {
+        let goal = self.accepted.len() + more;
+        let until = Instant::now() + LONG;
+        while self.accepted.len() < goal {
+            assert!(Instant::now() < until, "nothing is accepted any more");
+            // So many at a time: those of a channel follow each other.
+            while self.under_way < 4 * self.channels.len() {
+                self.publish();
+            }
+            self.take(Duration::from_millis(20));
+        }
+    }
+
+    fn history(&mut self, channel: &Arc<str>) -> HistoryResult {
+        let until = Instant::now() + LONG;
+        loop {
+            let query = HistoryQuery::default();
+            let (id, channel) = (RequestId(0), channel.clone());
+            let ask = BrokerRequest::History { id, channel, query, meta_ttl_ms: 600_000 };
+            self.world.submit(self.publisher, ask);
+            match self.world.next_within(self.publisher, LONG) {
+                Some(BrokerEvent::Reply { result: Ok(BrokerReply::History(history)), .. }) => {
+                    return history;
+                }
+                other => assert!(Instant::now() < until, "history answered {other:?}"),
+            }
+        }
+    }
+
+    /// Waits until every listener has heard, or was told, everything; nobody publishes any more.
+    fn assert_complete(&mut self) {
+        while self.under_way > 0 {
+            assert!(self.take(LONG), "every question is answered");
+        }
+        let channels = self.channels.clone();
+        for channel in &channels {
+            for index in 0..self.listeners.len() {
+                let until = Instant::now() + LONG;
+                while !self.listeners[index].told.contains(channel) {
+                    assert!(Instant::now() < until, "listener {index} is told of no other leader");
+                    self.take(Duration::from_millis(50));
+                }
+            }
+            let history = self.history(channel);
+            let kept: HashMap<u64, u64> =
+                history.publications.iter().map(|one| (one.offset, number(one))).collect();
+            assert_eq!(kept.len() as u64, history.offset, "one offset follows the other");
+            let ours = |((of, offset), number): (&(Arc<str>, u64), &u64)| {
+                (of == channel).then_some((*offset, *number))
+            };
+            for (offset, number) in self.accepted.iter().filter_map(ours) {
+                assert_eq!(kept.get(&offset), Some(&number), "lost: {number} at {offset}");
+            }
+            for index in 0..self.listeners.len() {
+                let until = Instant::now() + LONG;
+                while self.listeners[index].positions[channel].offset < history.offset {
+                    assert!(Instant::now() < until, "listener {index} is not told");
+                    self.take(Duration::from_millis(50));
+                }
+                let heard = self.listeners[index].heard.iter();
+                for (offset, number) in heard.filter_map(ours) {
+                    assert_eq!(kept.get(&offset), Some(&number), "another order");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn three_servers_pass_every_case() {
+    let cluster = Cluster::start();
+    let mut world = NatsWorld::new(&cluster.options(), 1);
+    for (name, case) in conformance::ALL {
+        println!("{name}");
+        case(&mut world);
+    }
+}
+
+#[test]
+fn the_leader_of_the_stream_dies_under_load_and_comes_back() {
+    let mut cluster = Cluster::start();
+    let mut load = Load::start(&cluster);
+    load.run_until_accepted(200);
+    let leader = cluster.leader("tidings_history");
+    cluster.servers[leader].kill();
+    load.run_until_accepted(200);
+    cluster.servers[leader].run();
+    load.run_until_accepted(400);
+    load.assert_complete();
+    let gaps: Vec<u64> = load.listeners.iter().map(|listener| listener.gaps).collect();
+    println!("{} published, {} accepted, gaps {gaps:?}", load.number, load.accepted.len());
+}
