@@ -99,7 +99,7 @@ const MUTANTS: &[Mutant] = &[
         file: "session.rs",
         right: "            self.phase = Phase::Closed;\n            self.blocked = None;",
         wrong: "            self.blocked = None;",
-        oracles: &["Close"],
+        oracles: &["Close", "Lifecycle"],
     },
     Mutant {
         name: "an outbox has no bound",

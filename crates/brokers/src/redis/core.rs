@@ -6,6 +6,7 @@
 //! never sent again.
 
 mod nodes;
+mod reads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membe
 use engine::random::Random;
 
 use self::nodes::Asking;
+use self::reads::Reads;
 use super::answer;
 use super::command::{self, Commander, Place};
 use super::connection::{SlotRange, Target};
@@ -52,6 +54,7 @@ pub(super) struct Core {
     present: Present,
     registry: Registry,
     surveys: HashMap<u64, Asking>,
+    reads: Reads,
     next_tick: Instant,
     /// The partition whose presence is renewed next.
     next_renewal: usize,
@@ -91,6 +94,7 @@ impl Core {
             present: Present::new(count),
             registry: Registry::new(now, settings.lease),
             surveys: HashMap::new(),
+            reads: Reads::default(),
             next_tick: now,
             next_renewal: 0,
         };
@@ -203,6 +207,7 @@ impl Core {
             }
             BrokerRequest::Unsubscribe { channel } => {
                 if self.listeners.remove(partition, channel, asked.party) {
+                    self.reads.close(channel);
                     self.listen(now, partition, std::slice::from_ref(channel), Ear::Close);
                 }
                 return;
@@ -227,6 +232,7 @@ impl Core {
             }
             _ => {}
         }
+        let Some(asked) = self.reads.follow(asked) else { return };
         match &mut self.partitions[partition].moving {
             Some(moving) => moving.held.push_back(asked),
             None => self.send(partition, asked),
@@ -272,6 +278,9 @@ impl Core {
 
     /// What becomes of a request that was not carried out, as far as is known.
     fn fail(&mut self, asked: Asked) {
+        for follower in self.reads.end(&asked) {
+            self.fail(follower);
+        }
         if let Some(id) = asked.request.id() {
             return self.reply(asked.party, id, Err(BrokerError::Unavailable));
         }
@@ -288,6 +297,22 @@ impl Core {
         }
     }
 
+    /// Whoever waits for a part of an answer gets it, or asks by itself when it does not hold that part.
+    fn answer_followers(
+        &mut self,
+        partition: usize,
+        asked: &Asked,
+        result: &Result<BrokerReply, BrokerError>,
+    ) {
+        for follower in self.reads.end(asked) {
+            let BrokerRequest::Subscribe { id, read, .. } = &follower.request else { continue };
+            match reads::share(result, read) {
+                Some(part) => self.reply(follower.party, *id, part),
+                None => self.send(partition, follower),
+            }
+        }
+    }
+
     fn reply(&self, party: Party, id: RequestId, result: Result<BrokerReply, BrokerError>) {
         if let Some(inbox) = self.shared.parties.inbox(party) {
             inbox.deliver(BrokerEvent::Reply { id, result });
@@ -296,6 +321,7 @@ impl Core {
 
     fn detach(&mut self, now: Instant, party: Party) {
         for (partition, channel) in self.listeners.remove_party(party) {
+            self.reads.close(&channel);
             self.listen(now, partition, &[channel], Ear::Close);
         }
         let deadline = now + self.io_timeout;
@@ -343,8 +369,10 @@ impl Core {
         }
         match purpose {
             Purpose::Ask(asked) => {
+                let result = answer::read(&asked.request, &frame);
+                self.answer_followers(partition, &asked, &result);
                 if let Some(id) = asked.request.id() {
-                    self.reply(asked.party, id, answer::read(&asked.request, &frame));
+                    self.reply(asked.party, id, result);
                 }
             }
             Purpose::Position(channel) => {

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use brokers::Broker as _;
 use engine::broker::{
-    BrokerError, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions,
+    RequestId,
 };
 use wire::protocol::{ClientInfo, PresenceStats, Publication};
 
-use crate::server::{RedisServer, wait_until};
+use crate::server::{PATIENCE, RedisServer, wait_until};
 use crate::world::{Node, at, publish, settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -246,6 +247,43 @@ fn whoever_asks_while_nothing_can_be_reached_is_answered_and_heard_later() {
     assert!(matches!(asked, Ok(BrokerReply::Published(_))), "{asked:?}");
     node.publish("room", "a").unwrap();
     assert_eq!([node.wait_data(party), node.wait_data(party)], ["b", "a"]);
+}
+
+#[test]
+fn many_who_come_back_at_once_read_a_stream_once() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let before = node.publish("room", "a").unwrap();
+    node.publish("room", "b").unwrap();
+    let parties: Vec<_> = (0..500).map(|_| node.attach()).collect();
+    let calls = || {
+        let stats = server.ask(&["INFO", "commandstats"]);
+        let line = stats.text().lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+        let calls = line.split("calls=").nth(1).unwrap().split(',').next().unwrap();
+        calls.parse::<u32>().unwrap()
+    };
+    let first = calls();
+    for party in &parties {
+        let read = JoinRead::Since { since: before.clone(), limit: 10, meta_ttl_ms: 60_000 };
+        let (id, channel) = (RequestId(1), "room".into());
+        node.broker.submit(*party, BrokerRequest::Subscribe { id, channel, read });
+    }
+    node.publish("room", "c").unwrap();
+    for party in &parties {
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            match node.inbox(*party).wait(PATIENCE).expect("everybody is answered").1 {
+                BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+                    seen.extend(stream.publications.iter().map(|one| one.data.clone()));
+                }
+                BrokerEvent::Publication { publication, .. } => seen.push(publication.data.clone()),
+                event => panic!("{event:?}"),
+            }
+        }
+        assert_eq!(seen, ["b", "c"]);
+    }
+    let reads = calls() - first;
+    assert!(reads < 100, "{reads} scripts for {} readers", parties.len());
 }
 
 #[test]

@@ -1,0 +1,161 @@
+//! Many who join a channel at once, as after a restart, and one read of its stream for all of them.
+//!
+//! Whoever is heard from before the answer comes has everything: what the answer does not hold follows behind it on the same
+//! connection. Invariant: a read is shared only while the channel has been heard without a break since it was asked for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream, RequestId};
+
+use super::super::link::Asked;
+use crate::Party;
+
+/// Reads that are not answered, by channel.
+#[derive(Default)]
+pub(super) struct Reads {
+    open: HashMap<Arc<str>, Reading>,
+}
+
+struct Reading {
+    lead: (Party, RequestId),
+    read: JoinRead,
+    followers: Vec<Asked>,
+    /// Whether more may follow.
+    is_open: bool,
+}
+
+impl Reads {
+    /// Keeps a request whose answer will be a part of one that is on its way; gives back any other.
+    pub(super) fn follow(&mut self, asked: Asked) -> Option<Asked> {
+        let BrokerRequest::Subscribe { channel, read, id } = &asked.request else {
+            return Some(asked);
+        };
+        if *read == JoinRead::Nothing {
+            return Some(asked);
+        }
+        match self.open.get_mut(channel) {
+            Some(reading) if reading.is_open && covers(&reading.read, read) => {
+                reading.followers.push(asked);
+                None
+            }
+            Some(_) => Some(asked),
+            None => {
+                let (lead, read) = ((asked.party, *id), read.clone());
+                let reading = Reading { lead, read, followers: Vec::new(), is_open: true };
+                self.open.insert(channel.clone(), reading);
+                Some(asked)
+            }
+        }
+    }
+
+    /// The channel is not heard from here on.
+    pub(super) fn close(&mut self, channel: &str) {
+        if let Some(reading) = self.open.get_mut(channel) {
+            reading.is_open = false;
+        }
+    }
+
+    /// A request is answered or has failed: who waits for the same.
+    pub(super) fn end(&mut self, asked: &Asked) -> Vec<Asked> {
+        let BrokerRequest::Subscribe { channel, id, .. } = &asked.request else {
+            return Vec::new();
+        };
+        let is_lead =
+            self.open.get(channel).is_some_and(|reading| reading.lead == (asked.party, *id));
+        let ended = if is_lead { self.open.remove(channel) } else { None };
+        ended.map_or(Vec::new(), |reading| reading.followers)
+    }
+}
+
+/// Whether the answer to one read holds that to another.
+fn covers(lead: &JoinRead, read: &JoinRead) -> bool {
+    match (lead, read) {
+        (JoinRead::Nothing, _) | (_, JoinRead::Nothing) => false,
+        (_, JoinRead::Position { .. }) | (JoinRead::Newest { .. }, JoinRead::Newest { .. }) => true,
+        (
+            JoinRead::Since { since: first, limit: most, .. },
+            JoinRead::Since { since, limit, .. },
+        ) => first.epoch == since.epoch && first.offset <= since.offset && limit == most,
+        _ => false,
+    }
+}
+
+/// The part of an answer that another read is after; `None` when it does not reach so far.
+pub(super) fn share(
+    result: &Result<BrokerReply, BrokerError>,
+    read: &JoinRead,
+) -> Option<Result<BrokerReply, BrokerError>> {
+    let Ok(BrokerReply::Subscribed(stream)) = result else { return Some(result.clone()) };
+    let JoinedStream { top, publications } = stream;
+    let publications = match read {
+        JoinRead::Nothing | JoinRead::Position { .. } => Vec::new(),
+        JoinRead::Newest { .. } => publications.clone(),
+        JoinRead::Since { since, .. } => {
+            let is_whole = publications.last().is_none_or(|last| last.offset == top.offset);
+            if !is_whole {
+                return None;
+            }
+            let behind = publications.iter().filter(|one| one.offset > since.offset);
+            behind.cloned().collect()
+        }
+    };
+    Some(Ok(BrokerReply::Subscribed(JoinedStream { top: top.clone(), publications })))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use wire::protocol::{Publication, StreamPosition};
+
+    use super::*;
+
+    fn since(offset: u64, epoch: &str) -> JoinRead {
+        let since = StreamPosition { offset, epoch: epoch.to_owned() };
+        JoinRead::Since { since, limit: 100, meta_ttl_ms: 0 }
+    }
+
+    fn asked(id: u64, read: JoinRead) -> Asked {
+        let request = BrokerRequest::Subscribe { id: RequestId(id), channel: "a".into(), read };
+        Asked { party: Party(0), request, deadline: Instant::now() }
+    }
+
+    #[test]
+    fn what_another_read_holds_waits_for_it() {
+        let mut reads = Reads::default();
+        let lead = reads.follow(asked(1, since(5, "e"))).expect("nobody asked before");
+        let position = JoinRead::Position { meta_ttl_ms: 0 };
+        for read in [since(5, "e"), since(9, "e"), position.clone()] {
+            assert!(reads.follow(asked(2, read)).is_none());
+        }
+        for read in
+            [since(4, "e"), since(5, "f"), JoinRead::Newest { meta_ttl_ms: 0 }, JoinRead::Nothing]
+        {
+            assert!(reads.follow(asked(3, read)).is_some());
+        }
+        reads.close("a");
+        assert!(reads.follow(asked(4, position)).is_some(), "it is not heard without a break");
+        assert_eq!(reads.end(&asked(3, since(4, "e"))).len(), 0);
+        assert_eq!(reads.end(&lead).len(), 3);
+        assert!(reads.open.is_empty());
+    }
+
+    #[test]
+    fn each_gets_its_part() {
+        let publication = |offset| Arc::new(Publication { offset, ..Publication::default() });
+        let answer = |first: u64, last: u64| {
+            let top = StreamPosition { offset: 9, epoch: "e".into() };
+            let publications = (first..=last).map(publication).collect();
+            Ok(BrokerReply::Subscribed(JoinedStream { top, publications }))
+        };
+        assert_eq!(share(&answer(6, 9), &since(7, "e")), Some(answer(8, 9)));
+        assert_eq!(
+            share(&answer(6, 9), &JoinRead::Position { meta_ttl_ms: 0 }),
+            Some(answer(1, 0))
+        );
+        assert_eq!(share(&answer(6, 8), &since(7, "e")), None, "it does not reach the top");
+        let failed = Err(BrokerError::Unavailable);
+        assert_eq!(share(&failed, &since(7, "e")), Some(failed));
+    }
+}
