@@ -4,6 +4,7 @@
 //! The memory broker is the model: where a case leaves room, it does what the memory broker does.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::broker::{
@@ -59,6 +60,10 @@ pub const ALL: &[Case] = &[
     ("nobody else is there to answer a question to other nodes", survey),
     ("a receiver that is full refuses publications with notice", overload),
 ];
+
+/// Cases of brokers that can end channels.
+pub const ENDS: &[Case] =
+    &[("a temporary channel ends and takes what it retained with it", temporary)];
 
 struct Actor<'w> {
     world: &'w mut dyn World,
@@ -473,6 +478,39 @@ fn lifecycle(world: &mut dyn World) {
             assert!(event["node_id"].is_string());
         }
     }
+}
+
+fn temporary(world: &mut dyn World) {
+    let (mut actor, one, two, channel) = begin(world);
+    let life = |actor: &mut Actor<'_>| {
+        let channel = channel.clone();
+        match actor.ask(one, |id| BrokerRequest::Life { id, channel }) {
+            Ok(BrokerReply::Life(life)) => life,
+            answer => panic!("life answered {answer:?}"),
+        }
+    };
+    assert_eq!(life(&mut actor), None);
+    actor.subscribe(two, &channel, JoinRead::Position { meta_ttl_ms: 600_000 });
+    for ttl_ms in [500, 600_000] {
+        let channel = channel.clone();
+        actor.world.submit(two, BrokerRequest::Limit { channel, ttl_ms });
+    }
+    let before = actor.publish(one, &channel, "a", kept(10)).expect("it is published");
+    // The first limit holds.
+    assert!(life(&mut actor).is_some_and(|life| life.left_ms <= 500));
+    actor.world.pass_ms(500);
+    let began = Instant::now();
+    let mut is_over = false;
+    while !is_over {
+        assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
+        is_over = life(&mut actor).is_none()
+            && actor.events(two).iter().any(
+                |event| matches!(event, BrokerEvent::Expired { channel: over } if *over == channel),
+            );
+    }
+    let position = JoinRead::Position { meta_ttl_ms: 600_000 };
+    let after = actor.subscribe(two, &channel, position).top;
+    assert!(after.offset == 0 && after.epoch != before.epoch, "{after:?} follows {before:?}");
 }
 
 fn survey(world: &mut dyn World) {

@@ -73,7 +73,7 @@ impl MemoryBroker {
         let index = self.hasher.hash_one(&**channel) as usize % SHARDS;
         let mut topics = lock(&self.shards[index]);
         let topic = topics.entry(channel.clone()).or_default();
-        self.expire_topic(topic, now_ms);
+        self.expire_topic(channel, topic, now_ms);
         let result = act(topic, now_ms);
         if topic.is_idle() {
             topics.remove(channel);
@@ -94,8 +94,8 @@ impl MemoryBroker {
 
     /// A stream that had publications never begins again under the epoch that it had: the lock of its shard is held
     /// from here to its next beginning.
-    fn expire_topic(&self, topic: &mut Topic, now_ms: u64) {
-        if topic.expire(now_ms) {
+    fn expire_topic(&self, channel: &Arc<str>, topic: &mut Topic, now_ms: u64) {
+        if topic.expire(channel, now_ms) {
             self.epoch.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -133,6 +133,7 @@ impl Broker for MemoryBroker {
         party
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table of requests, a few lines each")]
     fn submit(&self, party: Party, request: BrokerRequest) {
         let Some(inbox) = self.inbox(party) else {
             return;
@@ -189,6 +190,14 @@ impl Broker for MemoryBroker {
                     Ok(BrokerReply::HistoryRemoved)
                 });
             }
+            BrokerRequest::Limit { channel, ttl_ms } => {
+                self.with_topic(&channel, |topic, now_ms| topic.limit(now_ms, ttl_ms));
+            }
+            BrokerRequest::Life { id, channel } => {
+                self.answer(&inbox, id, &channel, |topic, now_ms| {
+                    Ok(BrokerReply::Life(topic.life(now_ms)))
+                });
+            }
             BrokerRequest::Control(control) => {
                 let parties = self.parties.read().unwrap_or_else(PoisonError::into_inner);
                 for inbox in parties.values() {
@@ -218,8 +227,8 @@ impl Broker for MemoryBroker {
     fn expire(&self) {
         let now_ms = self.clock.monotonic_ms();
         for shard in &self.shards {
-            lock(shard).retain(|_, topic| {
-                self.expire_topic(topic, now_ms);
+            lock(shard).retain(|channel, topic| {
+                self.expire_topic(channel, topic, now_ms);
                 !topic.is_idle()
             });
         }

@@ -19,6 +19,7 @@
 //! | `meta:<channel>` | hash | `e` epoch, `r` life of the server to which the epoch belongs, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
 //! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
 //! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of what was accepted under the idempotency key | five minutes |
+//! | `life:<channel>` | string | when a temporary channel began, Unix milliseconds | with the channel |
 //! | `clients:<channel>` | hash | client → `<node>:<0 or 1>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
 //! | `users:<channel>` | hash | user → clients | with the clients |
 //! | `ends:<channel>` | sorted set | client by the time at which it is gone unless renewed | with the clients |

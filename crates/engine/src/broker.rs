@@ -108,6 +108,21 @@ pub enum BrokerRequest {
         /// Which stream.
         channel: Arc<str>,
     },
+    /// This channel lasts so long from the first such request on: then what it retains is gone, and whoever hears it is told by
+    /// [`BrokerEvent::Expired`].
+    Limit {
+        /// Which.
+        channel: Arc<str>,
+        /// Milliseconds.
+        ttl_ms: u64,
+    },
+    /// How long a channel is; the answer is [`BrokerReply::Life`].
+    Life {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// Which.
+        channel: Arc<str>,
+    },
     /// Tell the workers that have the sessions.
     Control(Arc<Control>),
     /// Tell that a client came or went: in the channel [`crate::channel::LIFECYCLE`], at least once and in order for each
@@ -140,11 +155,13 @@ impl BrokerRequest {
             | BrokerRequest::PresenceStats { id, .. }
             | BrokerRequest::History { id, .. }
             | BrokerRequest::RemoveHistory { id, .. }
+            | BrokerRequest::Life { id, .. }
             | BrokerRequest::Survey { id, .. } => Some(*id),
             BrokerRequest::Unsubscribe { .. }
             | BrokerRequest::Announce { .. }
             | BrokerRequest::AddPresence { .. }
             | BrokerRequest::RemovePresence { .. }
+            | BrokerRequest::Limit { .. }
             | BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Answer { .. } => None,
@@ -164,7 +181,9 @@ impl BrokerRequest {
             | BrokerRequest::Presence { channel, .. }
             | BrokerRequest::PresenceStats { channel, .. }
             | BrokerRequest::History { channel, .. }
-            | BrokerRequest::RemoveHistory { channel, .. } => Some(channel),
+            | BrokerRequest::RemoveHistory { channel, .. }
+            | BrokerRequest::Limit { channel, .. }
+            | BrokerRequest::Life { channel, .. } => Some(channel),
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Survey { .. }
@@ -265,6 +284,11 @@ pub enum BrokerEvent {
         /// The stream's top.
         top: StreamPosition,
     },
+    /// A channel that the party hears is over: see [`BrokerRequest::Limit`].
+    Expired {
+        /// Which.
+        channel: Arc<str>,
+    },
     /// The answer to a request.
     Reply {
         /// The request's id.
@@ -299,8 +323,19 @@ pub enum BrokerReply {
     History(HistoryResult),
     /// What was retained is gone.
     HistoryRemoved,
+    /// How long the channel is; `None` for one that has no end.
+    Life(Option<Life>),
     /// What other nodes say.
     Survey(Survey),
+}
+
+/// How long a temporary channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Milliseconds since it began.
+    pub age_ms: u64,
+    /// Milliseconds until it ends.
+    pub left_ms: u64,
 }
 
 /// Which node asked, and which of its questions.

@@ -56,6 +56,8 @@ pub struct Namespace {
     pub history_size: u32,
     /// Milliseconds that publications are retained; 0 turns history off.
     pub history_ttl_ms: u64,
+    /// Milliseconds that a channel lasts from its first subscriber on; 0 for channels that do not end.
+    pub channel_ttl_ms: u64,
     /// Milliseconds that offset and epoch are kept after the last publication.
     pub history_meta_ttl_ms: u64,
     /// Gap detection for every subscription.

@@ -202,6 +202,7 @@ impl Worker {
                     channel.handle_position(now.monotonic_ms, slot, &top, gaps);
                 }
             }
+            BrokerEvent::Expired { channel } => self.end_channel(now, &channel),
             BrokerEvent::Reply { id, result } => self.handle_reply(now, id, result),
             BrokerEvent::Control(control) => self.handle_control(now, &control),
             // Of nodes; sessions have nothing to say to it.
@@ -529,6 +530,31 @@ impl Worker {
                 }
                 Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
             }
+        }
+    }
+
+    /// Nobody hears a channel any more that is over.
+    fn end_channel(&mut self, now: Now, name: &str) {
+        let Some((slot, channel)) = self.hub.find(name) else {
+            return;
+        };
+        let seat = |index: usize| {
+            let index = u32::try_from(index).expect("seats are numbered by u32");
+            Seat { channel: slot, index }
+        };
+        let seats: Vec<(u32, Seat)> =
+            channel.seats.iter().map(|(index, seated)| (seated.session, seat(index))).collect();
+        for (slot, seat) in seats {
+            let Some(session) = self.sessions.get(slot as usize) else {
+                continue;
+            };
+            let key = session.key;
+            self.with_session(now, key, |session, turn| {
+                if let Some(index) = session.find_seat(seat) {
+                    join::handle_expired(session, turn, index);
+                }
+            });
+            self.settle(now, key);
         }
     }
 

@@ -315,7 +315,8 @@ impl World {
         let channel = |event: &BrokerEvent| match event {
             BrokerEvent::Publication { channel, .. }
             | BrokerEvent::Membership { channel, .. }
-            | BrokerEvent::Position { channel, .. } => Some(channel.clone()),
+            | BrokerEvent::Position { channel, .. }
+            | BrokerEvent::Expired { channel } => Some(channel.clone()),
             BrokerEvent::Reply { id, .. } => self.questions.get(id).cloned(),
             BrokerEvent::Control(_) | BrokerEvent::Question { .. } => None,
         };
@@ -535,11 +536,13 @@ fn question(request: &BrokerRequest) -> Option<(RequestId, Arc<str>)> {
         | BrokerRequest::Presence { id, channel }
         | BrokerRequest::PresenceStats { id, channel }
         | BrokerRequest::History { id, channel, .. }
-        | BrokerRequest::RemoveHistory { id, channel } => Some((*id, channel.clone())),
+        | BrokerRequest::RemoveHistory { id, channel }
+        | BrokerRequest::Life { id, channel } => Some((*id, channel.clone())),
         BrokerRequest::Unsubscribe { .. }
         | BrokerRequest::Announce { .. }
         | BrokerRequest::AddPresence { .. }
         | BrokerRequest::RemovePresence { .. }
+        | BrokerRequest::Limit { .. }
         | BrokerRequest::Control(_)
         | BrokerRequest::Lifecycle(_)
         | BrokerRequest::Survey { .. }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use engine::broker::{
-    BrokerError, BrokerEvent, JoinRead, JoinedStream, Membership, PublishOptions,
+    BrokerError, BrokerEvent, JoinRead, JoinedStream, Life, Membership, PublishOptions,
 };
 use engine::history::{Retention, Stream};
 use engine::limits::IDEMPOTENCY_TTL_MS;
@@ -29,6 +29,8 @@ struct Kept {
     /// Whose clients, and whether their leaves are told.
     presence: Presence<(Party, bool)>,
     stream: Option<Stream>,
+    /// When a temporary channel began and when it ends.
+    life: Option<(u64, u64)>,
     /// When offset and epoch are forgotten.
     stream_ends_at_ms: u64,
     version: u64,
@@ -149,11 +151,31 @@ impl Topic {
         }
     }
 
+    /// The channel lasts so long from the first time that this is said.
+    pub(super) fn limit(&mut self, now_ms: u64, ttl_ms: u64) {
+        let ends_at_ms = now_ms.saturating_add(ttl_ms);
+        self.kept.get_or_insert_default().life.get_or_insert((now_ms, ends_at_ms));
+    }
+
+    /// How long it is, when it has an end.
+    pub(super) fn life(&self, now_ms: u64) -> Option<Life> {
+        let (began_at_ms, ends_at_ms) = self.kept.as_ref()?.life?;
+        let age_ms = now_ms.saturating_sub(began_at_ms);
+        Some(Life { age_ms, left_ms: ends_at_ms.saturating_sub(now_ms) })
+    }
+
     /// Forgets what has had its time; says whether that was a stream to which positions may be known.
-    pub(super) fn expire(&mut self, now_ms: u64) -> bool {
+    pub(super) fn expire(&mut self, channel: &Arc<str>, now_ms: u64) -> bool {
         let has_listeners = !self.listeners.is_empty();
         let Some(kept) = &mut self.kept else { return false };
-        let has_forgotten = kept.expire(now_ms, has_listeners);
+        let mut has_forgotten = kept.expire(now_ms, has_listeners);
+        if kept.life.take_if(|(_, ends_at_ms)| *ends_at_ms <= now_ms).is_some() {
+            has_forgotten |= kept.stream.take().is_some_and(|stream| !stream.is_new());
+            let channel = channel.clone();
+            for (_, inbox) in &self.listeners {
+                inbox.deliver(BrokerEvent::Expired { channel: channel.clone() });
+            }
+        }
         if kept.is_empty() && !has_listeners {
             self.kept = None;
         }
@@ -229,7 +251,8 @@ impl Kept {
 
     /// A new stream is nothing to keep: the next one will be the same.
     fn is_empty(&self) -> bool {
-        self.presence.is_empty()
+        self.life.is_none()
+            && self.presence.is_empty()
             && self.stream.as_ref().is_none_or(Stream::is_new)
             && self.version == 0
             && self.accepted.is_empty()

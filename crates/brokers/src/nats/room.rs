@@ -233,6 +233,9 @@ impl Room {
                 }))
                 .await;
             }
+            // No namespace with an end is admitted with NATS.
+            BrokerRequest::Limit { .. } => {}
+            BrokerRequest::Life { id, .. } => reply(id, Ok(BrokerReply::Life(None))),
             BrokerRequest::Control(_)
             | BrokerRequest::Survey { .. }
             | BrokerRequest::Answer { .. } => unreachable!("what concerns nodes has no room"),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream};
+use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream, Life};
 use wire::protocol::protobuf::{decode_client_info, decode_publication};
 use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, StreamPosition};
 
@@ -32,6 +32,7 @@ pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply
         BrokerRequest::Presence { .. } => clients(frame).map(BrokerReply::Presence),
         BrokerRequest::PresenceStats { .. } => stats(frame).map(BrokerReply::PresenceStats),
         BrokerRequest::RemoveHistory { .. } => Some(BrokerReply::HistoryRemoved),
+        BrokerRequest::Life { .. } => life(frame).map(BrokerReply::Life),
         _ => None,
     };
     reply.ok_or(BrokerError::Unavailable)
@@ -76,6 +77,14 @@ fn published(frame: &Frame) -> Option<StreamPosition> {
 fn clients(frame: &Frame) -> Option<Vec<Arc<ClientInfo>>> {
     let infos = frame.list()?.iter();
     infos.map(|info| decode_client_info(info.text()?).ok().map(Arc::new)).collect()
+}
+
+fn life(frame: &Frame) -> Option<Option<Life>> {
+    match frame.list()? {
+        [] => Some(None),
+        [age, left] => Some(Some(Life { age_ms: age.u64()?, left_ms: left.u64()? })),
+        _ => None,
+    }
 }
 
 fn stats(frame: &Frame) -> Option<PresenceStats> {

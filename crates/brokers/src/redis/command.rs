@@ -93,12 +93,15 @@ impl Commander {
                 let stream = place.keys.key(place.partition, "stream", channel);
                 place.script(Script::Clear, &[stream], &[], out);
             }
+            BrokerRequest::Life { channel, .. } => place.life(channel, 0, out),
             BrokerRequest::Answer { ticket, answer } => {
                 let payload = control::encode_answer(&self.node, ticket.number, answer);
                 place.say(&place.keys.control_of(&ticket.node), &payload, out);
             }
             BrokerRequest::Unsubscribe { .. } => unreachable!("is no command but a fence"),
-            BrokerRequest::Lifecycle(_) | BrokerRequest::Survey { .. } => {
+            BrokerRequest::Limit { .. }
+            | BrokerRequest::Lifecycle(_)
+            | BrokerRequest::Survey { .. } => {
                 unreachable!("the broker sends these by itself")
             }
         }
@@ -250,6 +253,20 @@ impl Place<'_> {
         let name = self.keys.key(self.partition, "c", channel);
         let words = [node.as_bytes(), channel.as_bytes(), self.publish_command(), name.as_bytes()];
         self.script(Script::Evict, &self.presence_keys(channel, node), &words, out);
+    }
+
+    /// Writes the question for how long a channel is; with a time, it begins if it has not.
+    pub(super) fn life(self, channel: &str, ttl_ms: u64, out: &mut Vec<u8>) {
+        let ttl = ttl_ms.to_string();
+        let life = self.keys.key(self.partition, "life", channel);
+        self.script(Script::Life, &[life], &[ttl.as_bytes()], out);
+    }
+
+    /// Writes that a channel is over.
+    pub(super) fn end(self, channel: &str, out: &mut Vec<u8>) {
+        let keys =
+            ["life", "meta", "stream"].map(|kind| self.keys.key(self.partition, kind, channel));
+        self.script(Script::End, &keys, &[], out);
     }
 
     fn lifecycle_channel(self) -> String {

@@ -5,6 +5,7 @@
 //! Invariants: every question ends once, with an answer or as unavailable; what was sent and has an unknown outcome is
 //! never sent again.
 
+mod lives;
 mod nodes;
 mod reads;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, RequestId};
 use engine::random::Random;
 
+use self::lives::Lives;
 use self::nodes::Asking;
 use self::reads::Reads;
 use super::answer;
@@ -55,6 +57,7 @@ pub(super) struct Core {
     registry: Registry,
     surveys: HashMap<u64, Asking>,
     reads: Reads,
+    lives: Lives,
     next_tick: Instant,
     /// The partition whose presence is renewed next.
     next_renewal: usize,
@@ -95,6 +98,7 @@ impl Core {
             registry: Registry::new(now, settings.lease),
             surveys: HashMap::new(),
             reads: Reads::default(),
+            lives: Lives::default(),
             next_tick: now,
             next_renewal: 0,
         };
@@ -163,6 +167,7 @@ impl Core {
         }
         self.renew(now);
         self.tell_nodes(now);
+        self.end_lives(now);
         self.ask_slots(now);
         self.shared.set_trouble(self.trouble());
     }
@@ -214,6 +219,14 @@ impl Core {
             }
             BrokerRequest::AddPresence { channel, info, announces } => {
                 self.present.add(partition, channel, info.clone(), *announces, asked.party);
+            }
+            BrokerRequest::Limit { channel, ttl_ms } => {
+                let purpose = Purpose::Life(channel.clone());
+                // Whoever cannot be asked now is asked for the next subscriber.
+                let _later = self.write(now, partition, purpose, |_, place, out| {
+                    place.life(channel, *ttl_ms, out);
+                });
+                return;
             }
             BrokerRequest::Survey { .. } => return self.survey(now, asked),
             BrokerRequest::Lifecycle(_) => {

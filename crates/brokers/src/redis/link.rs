@@ -62,6 +62,8 @@ pub(super) enum Purpose {
     Ask(Asked),
     /// Everybody who hears the channel: where it stands.
     Position(Arc<str>),
+    /// How long the channel still is.
+    Life(Arc<str>),
     /// Backends: these came and went.
     News(Vec<Lifecycle>),
     /// This node's lease.

@@ -20,10 +20,12 @@ pub(super) enum Script {
     Bury,
     Order,
     Survey,
+    Life,
+    End,
 }
 
 /// All of them, in the order in which they are loaded.
-pub(super) const ALL: [Script; 13] = [
+pub(super) const ALL: [Script; 15] = [
     Script::Publish,
     Script::Read,
     Script::Clear,
@@ -37,6 +39,8 @@ pub(super) const ALL: [Script; 13] = [
     Script::Bury,
     Script::Order,
     Script::Survey,
+    Script::Life,
+    Script::End,
 ];
 
 /// Digests as Redis says them, in the order of [`ALL`].
@@ -70,6 +74,8 @@ impl Script {
             Script::Bury => with_registry!("scripts/bury.lua"),
             Script::Order => with_registry!("scripts/order.lua"),
             Script::Survey => with_registry!("scripts/survey.lua"),
+            Script::Life => include_str!("scripts/life.lua"),
+            Script::End => include_str!("scripts/end.lua"),
         }
     }
 }

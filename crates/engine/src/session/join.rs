@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     asks_to_recover: bool,
     recovery_limit: u32,
     meta_ttl_ms: u64,
+    /// How long the channel lasts; 0 for ever.
+    channel_ttl_ms: u64,
     rejects_unrecovered: bool,
     chan_info: Bytes,
     data: Bytes,
@@ -143,6 +145,7 @@ impl Plan {
             asks_to_recover: asked(|wish| wish.recover),
             recovery_limit: rules.client.recovery_max_publication_limit,
             meta_ttl_ms: namespace.history_meta_ttl_ms,
+            channel_ttl_ms: namespace.channel_ttl_ms,
             rejects_unrecovered: wish.is_some_and(|wish| wish.flag & FLAG_REJECT_UNRECOVERED != 0),
             chan_info: grant.info,
             data: grant.data,
@@ -181,6 +184,10 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     if let Some(id) = request {
         let channel = name.clone();
         turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
+    }
+    if !is_heard && plan.channel_ttl_ms > 0 {
+        let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
+        turn.out.submit(BrokerRequest::Limit { channel, ttl_ms });
     }
     if plan.traits.is_present {
         let (channel, info) = (name.clone(), info.clone());
@@ -462,6 +469,15 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
         was_present: subscription.traits.is_present,
         was_announced: subscription.traits.is_announced && subscription.joining.is_none(),
     }
+}
+
+/// The channel is over.
+pub(crate) fn handle_expired(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
+    if session.subscriptions[index].joining.is_some() {
+        return abort(session, turn, index, ErrorCode::Internal);
+    }
+    let channel = leave(session, turn, index);
+    session.push(turn, channel, PushEvent::from(UnsubscribeCode::ChannelExpired));
 }
 
 /// The subscription missed something: say so (2500), or end the connection when the client could not ask for the

@@ -145,9 +145,12 @@ fn tell_answer(
         Ok(BrokerReply::PresenceStats(stats)) => ReplyBody::PresenceStats(stats),
         Ok(BrokerReply::History(history)) => ReplyBody::History(history),
         // Sessions do not ask for these.
-        Ok(BrokerReply::Subscribed(_) | BrokerReply::HistoryRemoved | BrokerReply::Survey(_)) => {
-            return;
-        }
+        Ok(
+            BrokerReply::Subscribed(_)
+            | BrokerReply::HistoryRemoved
+            | BrokerReply::Life(_)
+            | BrokerReply::Survey(_),
+        ) => return,
         Err(error) => return session.reply_error(turn, id, code(error)),
     };
     session.reply(turn, id, body);

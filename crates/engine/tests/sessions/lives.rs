@@ -95,6 +95,30 @@ fn whoever_reconnects_within_the_grace_has_joined_again_before_it_leaves() {
 }
 
 #[test]
+fn a_temporary_channel_ends_and_tells_its_subscribers() {
+    let mut rules = rules();
+    let room = rules.channels.namespaces["people"].clone();
+    let room = engine::rules::Namespace { channel_ttl_ms: 60_000, ..room };
+    rules.channels.namespaces.insert("room".to_owned(), room);
+    let mut world = World::with(rules);
+    let (ann, bob) = (world.user(claims("ann")), world.user(subscribed_to("bob", &["room:x"])));
+    let join = r#"{"id":2,"subscribe":{"channel":"room:x"}}"#;
+    world.says(ann, join);
+    world.settle();
+    world.live(&[ann, bob], 59);
+    world.hears(ann);
+    let heard = world.live(&[ann, bob], 2).join("");
+    let told = heard.matches(r#""unsubscribe":{"code":2100,"reason":"channel expired"}"#).count();
+    assert_eq!(told, 1, "{heard}");
+    assert!(world.present("room:x").contains("num_clients: 0"));
+    // It begins anew with the next subscriber.
+    world.says(ann, r#"{"id":3,"subscribe":{"channel":"room:x"}}"#);
+    world.settle();
+    assert!(world.hears(ann).join("").contains(r#""id":3,"subscribe""#));
+    world.assert_nothing_is_left();
+}
+
+#[test]
 fn a_refused_token_has_its_code() {
     let mut world = World::new();
     let refused = |world: &mut World, refusal: TokenRefusal| {

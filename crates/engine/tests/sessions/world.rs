@@ -238,6 +238,7 @@ impl World {
     pub(crate) fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.clock.0.fetch_add(1000, Ordering::SeqCst);
+            self.broker.expire();
             self.worker.handle_timeout(self.now());
             self.take_effects();
             self.settle();

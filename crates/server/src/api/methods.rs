@@ -312,13 +312,34 @@ impl Api {
 
     async fn channel(&self, params: &[u8]) -> Outcome {
         let InChannel { channel } = read(params)?;
-        let is_system = view(&self.node.rules(), &channel)?.namespace.is_system;
+        let rules = self.node.rules();
+        let namespace = view(&rules, &channel)?.namespace;
+        let tier = match namespace {
+            namespace if namespace.is_system => "system",
+            namespace if namespace.channel_ttl_ms > 0 => "temporary",
+            _ => "business",
+        };
+        let name = channel.as_str().into();
+        let life = match namespace.channel_ttl_ms {
+            0 => None,
+            _ => {
+                match self.members.asker.ask(|id| BrokerRequest::Life { id, channel: name }).await?
+                {
+                    BrokerReply::Life(life) => life,
+                    _ => return Err(ErrorCode::Internal.into()),
+                }
+            }
+        };
         let question = Question::Channel { channel: channel.clone() };
         let Answers { answers, missing } =
             self.members.ask::<usize>(&question).await.map_err(silent)?;
         json(&response::Channel {
             channel: &channel,
-            tier: if is_system { "system" } else { "business" },
+            tier,
+            created: life.map(|life| {
+                self.clock.now().unix_ms - i64::try_from(life.age_ms).unwrap_or(i64::MAX)
+            }),
+            ttl: life.map(|life| life.left_ms.div_ceil(1000)),
             num_clients: answers.iter().sum(),
             num_nodes: answers.iter().filter(|clients| **clients > 0).count(),
             lacks: response::Lacks::new(missing, false),

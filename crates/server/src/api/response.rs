@@ -69,6 +69,12 @@ pub(super) struct Heard {
 pub(super) struct Channel<'a> {
     pub(super) channel: &'a str,
     pub(super) tier: &'static str,
+    /// Unix milliseconds at which a temporary channel began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) created: Option<i64>,
+    /// Seconds until it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ttl: Option<u64>,
     pub(super) num_clients: usize,
     pub(super) num_nodes: usize,
     #[serde(flatten)]

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use engine::rules::Rules;
+use engine::rules::{Namespace, Rules};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::check::check_keys;
+use super::engine::NO_TTL_WITH_NATS;
 use super::namespaces::resolve_channels;
 use super::resolve::Values;
 use super::source::Found;
@@ -21,6 +22,8 @@ pub struct Changeable {
     written: Value,
     /// Options by namespace; an empty name for channels without one.
     changes: BTreeMap<String, Map<String, Value>>,
+    /// Whether the broker can end channels.
+    can_end_channels: bool,
 }
 
 /// A change: `{"namespace":"chat","options":{"history_size":100,"history_ttl":"1h"}}`. An option that is null is what the file
@@ -33,9 +36,9 @@ struct Change {
 }
 
 impl Changeable {
-    pub(super) fn new(tree: &Value) -> Changeable {
+    pub(super) fn new(tree: &Value, can_end_channels: bool) -> Changeable {
         let written = tree.get("channel").cloned().unwrap_or_else(|| json!({}));
-        Changeable { written, changes: BTreeMap::new() }
+        Changeable { written, changes: BTreeMap::new(), can_end_channels }
     }
 
     /// As if nothing had been changed.
@@ -104,6 +107,11 @@ impl Changeable {
             let texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             return Err(texts.join("; "));
         }
+        let has_end = |namespace: &Namespace| namespace.channel_ttl_ms > 0;
+        let any_has_end = channels.namespaces.values().any(has_end);
+        if !self.can_end_channels && (any_has_end || has_end(&channels.without_namespace)) {
+            return Err(NO_TTL_WITH_NATS.to_owned());
+        }
         // Those that no file names, such as the demo's.
         for (name, namespace) in &rules.channels.namespaces {
             channels.namespaces.entry(name.clone()).or_insert_with(|| namespace.clone());
@@ -118,7 +126,7 @@ mod tests {
 
     fn changeable() -> (Changeable, Rules) {
         let written = json!({"channel": {"namespaces": [{"name": "chat", "presence": true}]}});
-        let mut changeable = Changeable::new(&written);
+        let mut changeable = Changeable::new(&written, false);
         let rules = changeable
             .change(br#"{"namespace":"chat","options":{}}"#, &Rules::default())
             .expect("nothing changes");
@@ -150,6 +158,7 @@ mod tests {
             (br#"{"namespace":"chat","options":{"presence":"yes"}}"#, "true or false"),
             (br#"{"namespace":"chat","options":{"name":"other"}}"#, "keeps its name"),
             (br#"{"namespace":"nope","options":{"presence":true}}"#, "nope"),
+            (br#"{"namespace":"chat","options":{"channel_ttl":"1m"}}"#, "NATS"),
             (br#"{"options":{}}"#, "namespace"),
             (b"[]", "expected"),
         ] {

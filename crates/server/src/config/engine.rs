@@ -79,6 +79,10 @@ pub(super) fn resolve_engine(
                 "must be memory where broker.type is nats, which carries everything".to_owned();
             mistakes.push(("engine.type".to_owned(), text));
         }
+        let mut lasting = channels.namespaces.values().chain([&channels.without_namespace]);
+        if lasting.any(|namespace| namespace.channel_ttl_ms > 0) {
+            mistakes.push(("broker.type".to_owned(), NO_TTL_WITH_NATS.to_owned()));
+        }
         return Engine::Nats(resolve_nats(values, channels));
     }
     match is_redis {
@@ -86,6 +90,9 @@ pub(super) fn resolve_engine(
         false => Engine::Memory,
     }
 }
+
+/// Why a namespace cannot be so.
+pub(super) const NO_TTL_WITH_NATS: &str = "channel_ttl is not available with NATS";
 
 fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
     let all = || channels.namespaces.values().chain([&channels.without_namespace]);

@@ -80,6 +80,7 @@ fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut Complaints)
         history_size: values.u32(&at("history_size")),
         history_ttl_ms: values.ms(&at("history_ttl")),
         history_meta_ttl_ms: meta_ttl_ms,
+        channel_ttl_ms: values.ms(&at("channel_ttl")),
         force_positioning: flag("force_positioning"),
         allow_positioning: flag("allow_positioning"),
         force_recovery: flag("force_recovery"),

@@ -131,6 +131,8 @@ code_table! {
     UnsubscribeCode: u32, reason {
         /// Ended by the server API; the client does not come back by itself.
         Server = 2000, "server unsubscribe";
+        /// The channel was a temporary one and is over; our own code, final as all below 2500.
+        ChannelExpired = 2100, "channel expired";
         /// A gap: the client subscribes again and recovers.
         InsufficientState = 2500, "insufficient state";
         /// The subscription's lifetime is over.

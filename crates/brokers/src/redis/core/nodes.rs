@@ -37,7 +37,7 @@ const NODE_ENDED: &str = "shutdown";
 
 impl Core {
     /// Writes one command for a partition; says whether anything can be asked there now.
-    fn write(
+    pub(super) fn write(
         &mut self,
         now: Instant,
         index: usize,
@@ -102,6 +102,7 @@ impl Core {
     pub(super) fn handle_told(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
         match purpose {
             Purpose::News(_) => self.registry.handle_told(),
+            Purpose::Life(channel) => self.handle_life(now, channel, frame),
             Purpose::Lease => self.handle_lease(now, frame),
             Purpose::Scan => {
                 let Some([cursor, clients]) = frame.list() else { return };

@@ -1,0 +1,66 @@
+//! Temporary channels that are heard here, and when they end.
+//!
+//! Redis keeps when a channel began; each node that hears it ends it by its own clock. Invariant: a channel has one end here, the one
+//! that Redis said last.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::broker::BrokerEvent;
+
+use super::super::resp::Frame;
+use super::Core;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Lives {
+    ends: HashMap<Arc<str>, Instant>,
+    queue: BTreeSet<(Instant, Arc<str>)>,
+}
+
+/// By then Redis has forgotten the life of a channel that ends.
+const BEHIND_THE_END: Duration = Duration::from_millis(5);
+
+impl Lives {
+    fn set(&mut self, channel: &Arc<str>, end: Instant) {
+        if let Some(before) = self.ends.insert(channel.clone(), end) {
+            self.queue.remove(&(before, channel.clone()));
+        }
+        self.queue.insert((end, channel.clone()));
+    }
+
+    fn take_ended(&mut self, now: Instant) -> Option<Arc<str>> {
+        let (end, _) = self.queue.first()?;
+        if *end > now {
+            return None;
+        }
+        let (_, channel) = self.queue.pop_first()?;
+        self.ends.remove(&channel);
+        Some(channel)
+    }
+}
+
+impl Core {
+    /// Redis has said how long a channel still is.
+    pub(super) fn handle_life(&mut self, now: Instant, channel: &Arc<str>, frame: &Frame) {
+        if let Some([_, left]) = frame.list()
+            && let Some(left) = left.u64()
+        {
+            self.lives.set(channel, now + Duration::from_millis(left) + BEHIND_THE_END);
+        }
+    }
+
+    /// Channels that are over: whoever hears them is told, and what they retained is gone.
+    pub(super) fn end_lives(&mut self, now: Instant) {
+        while let Some(channel) = self.lives.take_ended(now) {
+            let index = self.route(&channel);
+            let told = BrokerEvent::Expired { channel: channel.clone() };
+            self.listeners.tell(index, &channel, &told);
+            // Otherwise it ends by its own time.
+            let _later = self.write(now, index, super::Purpose::Nobody, |_, place, out| {
+                place.end(&channel, out);
+            });
+        }
+    }
+}

@@ -1,0 +1,3 @@
+-- A temporary channel is over, unless it has begun anew. KEYS: life, meta, stream.
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+return redis.call('DEL', KEYS[2], KEYS[3])
