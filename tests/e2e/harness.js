@@ -43,19 +43,22 @@ const CONFIG = {
   },
 };
 
-/** A running server; `start` again after `kill` takes the same port. */
+/** A running server; `start` again after `kill` takes the same port. `stop` ends its clients too. */
 export class TestServer {
-  constructor(config = {}) {
+  clients = [];
+
+  constructor(config = {}, engine = { settings: {} }) {
     assert.ok(existsSync(BINARY), `${BINARY} is missing; run "cargo build" first`);
     this.folder = mkdtempSync(join(tmpdir(), "tidings-"));
     this.config = merge(structuredClone(CONFIG), config);
+    this.engine = engine;
     this.port = 0;
   }
 
   async start() {
     this.config.http_server.port = this.port;
     const file = join(this.folder, "config.json");
-    writeFileSync(file, JSON.stringify(this.config));
+    writeFileSync(file, JSON.stringify(merge(structuredClone(this.config), this.engine.settings)));
     this.process = spawn(BINARY, ["serve", "-c", file], { stdio: ["ignore", "inherit", "pipe"] });
     this.exited = once(this.process, "exit");
     const lines = [];
@@ -97,6 +100,7 @@ export class TestServer {
   }
 
   async stop() {
+    for (const client of this.clients) client.disconnect();
     this.process.kill("SIGKILL");
     await this.exited;
     rmSync(this.folder, { recursive: true });

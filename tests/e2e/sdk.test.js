@@ -1,5 +1,6 @@
 /**
- * The official JavaScript client, unmodified, JSON and Protobuf: everything that a user of it sees.
+ * The official JavaScript client, unmodified, JSON and Protobuf: everything that a user of it sees, the same on every
+ * engine. The engines run side by side, as most of the time is waiting.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -9,16 +10,8 @@ import { Centrifuge as JsonClient } from "centrifuge";
 import { Centrifuge as ProtobufClient } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
+import { ENGINES } from "./engine.js";
 import { TestServer, Wire, collect, inSeconds, next, token } from "./harness.js";
-
-const server = new TestServer();
-const open = [];
-
-before(() => server.start());
-after(async () => {
-  for (const client of open) client.disconnect();
-  await server.stop();
-});
 
 /** How a payload looks to the application: bytes with Protobuf. */
 const codecs = {
@@ -30,15 +23,35 @@ const codecs = {
   },
 };
 
-for (const [name, codec] of Object.entries(codecs)) {
-  describe(name, () => suite(codec));
+describe("the official client", { concurrency: true }, () => {
+  for (const [name, Engine] of Object.entries(ENGINES)) {
+    describe(`on ${name}`, { concurrency: 1 }, () => everything(new Engine()));
+  }
+});
+
+function everything(engine) {
+  const server = new TestServer({}, engine);
+  before(async () => {
+    await engine.start();
+    await server.start();
+  });
+  after(async () => {
+    await server.stop();
+    await engine.stop();
+  });
+  for (const [name, codec] of Object.entries(codecs)) {
+    describe(name, () => suite(codec, server));
+  }
+  describe("both codecs on one channel", () => together(server));
+  describe("with compression", () => compressed(engine));
+  describe("many subscriptions of one client", () => many(engine));
 }
 
-function suite({ Client, pack, unpack }) {
+function suite({ Client, pack, unpack }, server) {
   const make = (options = {}, url = server.url) => {
     const quick = { websocket: WebSocket, minReconnectDelay: 20, maxReconnectDelay: 100 };
     const client = new Client(url, { ...quick, token: token({ sub: "ann" }), ...options });
-    open.push(client);
+    server.clients.push(client);
     return client;
   };
   const connected = async (options, url) => {
@@ -541,10 +554,10 @@ function suite({ Client, pack, unpack }) {
   });
 }
 
-describe("both codecs on one channel", () => {
+function together(server) {
   const connect = async (Client) => {
     const client = new Client(server.url, { websocket: WebSocket, token: token({ sub: "ann" }) });
-    open.push(client);
+    server.clients.push(client);
     client.connect();
     await client.ready(5000);
     return client;
@@ -583,10 +596,10 @@ describe("both codecs on one channel", () => {
     await other.publish(`open:${Math.random()}`, { still: "here" });
     other.removeAllListeners();
   });
-});
+}
 
-describe("with compression", () => {
-  const compressing = new TestServer({ websocket: { compression: true, compression_level: 6 } });
+function compressed(engine) {
+  const compressing = new TestServer({ websocket: { compression: true, compression_level: 6 } }, engine);
   before(() => compressing.start());
   after(() => compressing.stop());
 
@@ -625,7 +638,7 @@ describe("with compression", () => {
         }
       }
       const client = new JsonClient(compressing.url, { websocket: Socket, token: token({ sub: "ann" }) });
-      open.push(client);
+      compressing.clients.push(client);
       const subscription = client.newSubscription("open:windows");
       subscription.subscribe();
       client.connect();
@@ -643,17 +656,17 @@ describe("with compression", () => {
     assert.ok(sizes[0] < text.length * 0.1, `read ${sizes} bytes of ${text.length}`);
     assert.ok(isSmall(sizes[1]) && isSmall(sizes[2]), `read ${sizes} bytes of ${text.length}`);
   });
-});
+}
 
-describe("many subscriptions of one client", () => {
-  const roomy = new TestServer({ client: { channel_limit: 1000 } });
+function many(engine) {
+  const roomy = new TestServer({ client: { channel_limit: 1000 } }, engine);
   before(() => roomy.start());
   after(() => roomy.stop());
 
   for (const [name, { Client, unpack }] of Object.entries(codecs)) {
     test(`${name}: 500 begin at once, each hears its own, all end`, async () => {
       const client = new Client(roomy.url, { websocket: WebSocket, token: token({ sub: "ann" }) });
-      open.push(client);
+      roomy.clients.push(client);
       const channels = [...Array(500).keys()].map((index) => `kept:${name}-${index}`);
       const subscriptions = channels.map((channel) => client.newSubscription(channel));
       const heard = subscriptions.map((subscription) => collect(subscription, "publication"));
@@ -672,4 +685,4 @@ describe("many subscriptions of one client", () => {
       assert.deepEqual(heard.map(({ seen }) => seen.length), Array(500).fill(1));
     });
   }
-});
+}
