@@ -129,6 +129,20 @@ impl Bus {
         watcher
     }
 
+    /// Bytes that a Redis has sent so far.
+    fn sent(&self) -> usize {
+        let mut tcp = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        tcp.write_all(b"INFO stats\r\nQUIT\r\n").unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        let mut lines = answer.lines();
+        lines
+            .find_map(|line| line.strip_prefix("total_net_output_bytes:"))
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
     /// A node on it, and its port.
     fn node(&self) -> (TempDir, Running, u16) {
         let (folder, file) = configured(CONFIG);
@@ -185,6 +199,25 @@ fn subscriber(port: u16) -> Running {
     let subscriber = Running::start(tidings(&["subscribe", "chat:x", "--url", &url]));
     subscriber.says("live: chat:x");
     subscriber
+}
+
+/// A socket that is subscribed as [`subscriber`] is, without a process of its own.
+fn listener(port: u16) -> TcpStream {
+    let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let commands = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"chat:x\"}}";
+    let handshake = "GET /connection/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // A mask of zeros changes nothing.
+    let frame = [0x81, 0x80 | u8::try_from(commands.len()).unwrap(), 0, 0, 0, 0];
+    tcp.write_all(&[handshake.as_bytes(), &frame, commands.as_bytes()].concat()).unwrap();
+    let (mut said, mut part) = (Vec::new(), [0; 1024]);
+    while !String::from_utf8_lossy(&said).contains("\"id\":2,\"subscribe\"") {
+        let count = tcp.read(&mut part).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(&part[..count]);
+    }
+    tcp
 }
 
 fn prints(subscriber: &Running) -> String {
@@ -270,6 +303,28 @@ fn a_node_that_is_killed_leaves_no_ghost(kind: Kind) {
     assert!(told.iter().any(|event| event.contains("node lost")), "{told:?}");
     let nodes = ask(c, "POST /api/info", "{}");
     assert!(nodes.matches("\"uid\"").count() == 2 && !nodes.contains("missing"), "{nodes}");
+}
+
+#[test]
+fn redis_sends_one_copy_for_each_node_and_publication() {
+    const PUBLICATIONS: usize = 10;
+    const SIZE: usize = 50_000;
+    let bus = Bus::start(Kind::Redis);
+    let ((_a, _node_a, a), (_b, _node_b, b)) = (bus.node(), bus.node());
+    let ports = std::iter::repeat_n(a, 100).chain(std::iter::repeat_n(b, 100));
+    let listeners: Vec<TcpStream> = ports.map(listener).collect();
+    let before = bus.sent();
+    for _ in 0..PUBLICATIONS {
+        let answer = publish(a, &format!("\"{}\"", "x".repeat(SIZE)));
+        assert!(answer.contains("\"offset\""), "{answer}");
+    }
+    for listener in &listeners {
+        let mut heard = vec![0; PUBLICATIONS * SIZE];
+        (&*listener).read_exact(&mut heard).unwrap();
+    }
+    let copies = (bus.sent() - before) as f64 / (PUBLICATIONS * SIZE) as f64;
+    // What else is said meanwhile is less than a third copy.
+    assert!((2.0..3.0).contains(&copies), "{copies} copies for two nodes");
 }
 
 #[test]
