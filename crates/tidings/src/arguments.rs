@@ -90,6 +90,9 @@ Latency counts from the planned time of sending. Lost, duplicate and reordered d
     /// The sending process of the load generator.
     #[command(hide = true)]
     BenchRaw,
+    /// A process of the load generator that speaks to a bare Redis.
+    #[command(hide = true)]
+    BenchRelay,
     /// A process of the load generator whose clients come and go.
     #[command(hide = true)]
     BenchStorm,

@@ -1,7 +1,7 @@
 //! `tidings bench`: load for any server that speaks the client protocol, and what came of it.
 //!
 //! The files follow the way of a run: `arguments` say what is wanted, `shape` makes plans of it, the `crew` carries
-//! them out in processes of its own (`worker`, `storm`, `raw`), the `run` listens, the `report` tells.
+//! them out in processes of its own (`worker`, `storm`, `raw`, `relay`), the `run` listens, the `report` tells.
 //!
 //! Invariant: every delivery is checked; a run with a fault never exits with 0.
 
@@ -19,6 +19,7 @@ mod payload;
 mod pipe;
 mod plan;
 mod raw;
+mod relay;
 mod report;
 mod rounds;
 mod run;
@@ -36,6 +37,7 @@ use anyhow::Context as _;
 
 pub(crate) use arguments::{Scenario, Wanted};
 pub(crate) use raw::raw;
+pub(crate) use relay::relay;
 use report::Report;
 pub(crate) use storm::storm;
 pub(crate) use worker::worker;

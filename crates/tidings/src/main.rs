@@ -50,6 +50,7 @@ fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
         Action::Bench { wanted } => bench::bench(&wanted),
         Action::BenchWorker => bench::worker(),
         Action::BenchRaw => bench::raw(),
+        Action::BenchRelay => bench::relay(),
         Action::BenchStorm => bench::storm(),
         Action::Version => {
             println!("tidings {}", env!("CARGO_PKG_VERSION"));

@@ -3,11 +3,12 @@
 #[path = "support/process.rs"]
 mod process;
 
-use std::process::Output;
+use std::net::TcpListener;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use process::{Running, configured, tidings};
+use process::{PATIENCE, Running, configured, tidings};
 
 const CONFIG: &str = r#"
 [http_server]
@@ -80,6 +81,29 @@ fn fanout_delivers_to_everybody_in_both_codecs_and_by_both_ways() {
 fn raw_has_the_same_receivers_without_a_server() {
     let raw = ["bench", "raw", "-s", "20", "--rate", "100", "-d", "500ms", "--json", "-"];
     check(&report(&tidings(&raw).output().unwrap()), 50, 1000);
+}
+
+#[test]
+fn a_relay_hears_through_redis_what_it_publishes() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let mut redis = Command::new("redis-server");
+    redis.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir"]).arg(folder.path());
+    let redis = Running::start(redis);
+    let mut said = std::iter::from_fn(|| redis.out.recv_timeout(PATIENCE).ok());
+    assert!(said.any(|line| line.contains("Ready to accept connections")), "redis-server ended");
+    let relay = |url: &str| {
+        let common = ["bench", "relay", "--url", url, "--rate", "100", "--server-pid"];
+        let process = redis.child.id().to_string();
+        tidings(&[&common[..], &[&process, "-d", "500ms", "--json", "-"]].concat())
+            .output()
+            .unwrap()
+    };
+    check(&report(&relay(&format!("redis://127.0.0.1:{port}"))), 50, 50);
+    let output = relay("redis://127.0.0.1:1");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot connect to Redis") && said.lines().count() == 1, "{said}");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(crate) enum Scenario {
     Jitter(Arguments),
     /// No server: one send for each receiver and message, the limit that the others are compared with
     Raw(Arguments),
+    /// No server: from PUBLISH to SUBSCRIBE through the Redis of the URL (redis://host:port), the limit of a cluster
+    Relay(Arguments),
 }
 
 /// Arguments of all scenarios.
@@ -138,7 +140,8 @@ impl Scenario {
             | Scenario::Saturate(arguments)
             | Scenario::Storm(arguments)
             | Scenario::Jitter(arguments)
-            | Scenario::Raw(arguments) => arguments,
+            | Scenario::Raw(arguments)
+            | Scenario::Relay(arguments) => arguments,
         }
     }
 
@@ -152,6 +155,7 @@ impl Scenario {
             Scenario::Storm(_) => "storm",
             Scenario::Jitter(_) => "jitter",
             Scenario::Raw(_) => "raw",
+            Scenario::Relay(_) => "relay",
         }
     }
 }

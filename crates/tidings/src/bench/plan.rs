@@ -143,6 +143,17 @@ pub(crate) struct RawPlan {
     pub(crate) core: Option<u32>,
 }
 
+/// What a process does that publishes through a bare Redis and hears it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RelayPlan {
+    pub(crate) address: SocketAddr,
+    pub(crate) rate: f64,
+    pub(crate) size: u32,
+    pub(crate) channel: String,
+    pub(crate) duration_ms: u64,
+    pub(crate) sample_ms: u64,
+}
+
 /// What the command says to its processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {

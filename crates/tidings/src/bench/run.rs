@@ -52,16 +52,54 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
         bail!("--duration must be from 100ms to 24h");
     }
     let shape = Shape::of(scenario)?;
+    let Mustered { crew, process, before, url, is_silent } = muster(scenario, &shape, duration_ms)?;
+    let mut run = Run::new(crew, process);
+    run.gather(shape.clients());
+    let spent = run.measure(shape::sample_ms(duration_ms), duration_ms);
+    let memory = before.map(|before| Memory { before, after: run.memory.unwrap_or(before) });
+    let seconds = run.seconds(duration_ms, is_silent);
+    let server = match (process, spent, memory) {
+        (Some(process), Some((spent, wall)), Some(memory)) => {
+            Some(Server::of(process, spent, memory, (shape.clients(), wall), &run.tally))
+        }
+        _ => None,
+    };
+    Ok(run.report(scenario, shape, (url, seconds), server))
+}
+
+/// The processes of a run, before the signal.
+struct Mustered {
+    crew: Crew,
+    /// The server's.
+    process: Option<u32>,
+    /// Bytes of the server before anybody came.
+    before: Option<u64>,
+    url: String,
+    /// Whether nothing will be published.
+    is_silent: bool,
+}
+
+fn muster(scenario: &Scenario, shape: &Shape, duration_ms: u64) -> anyhow::Result<Mustered> {
+    let given = scenario.arguments();
     let mut crew = Crew::new();
     let mut process = given.server_pid;
+    let memory =
+        |process: Option<u32>| process.map(|id| gauge::memory(&id.to_string())).transpose();
+    if let Scenario::Relay(_) = scenario {
+        let before = memory(process)?;
+        crew.start("bench-relay", &shape::relay_plan(given, duration_ms)?)?;
+        return Ok(Mustered { crew, process, before, url: given.url.clone(), is_silent: false });
+    }
     let mut target = shape::target(given)?;
+    let mut url = given.url.clone();
     if let Scenario::Raw(_) = scenario {
         process = Some(crew.start("bench-raw", &shape::raw_plan(given, duration_ms))?);
         target.address = listening(&crew)?;
         target.is_bare = true;
+        url = target.address.to_string();
     }
     let voice = shape::voice(scenario, &target)?;
-    let before = process.map(|process| gauge::memory(&process.to_string())).transpose()?;
+    let before = memory(process)?;
     if let Scenario::Storm(_) = scenario {
         for plan in shape::storm_plans(given, &target, &voice, duration_ms)? {
             crew.start("bench-storm", &plan)?;
@@ -71,19 +109,8 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
             crew.start("bench-worker", &plan)?;
         }
     }
-    let mut run = Run::new(crew, process);
-    run.gather(shape.clients());
-    let spent = run.measure(shape::sample_ms(duration_ms), duration_ms);
-    let memory = before.map(|before| Memory { before, after: run.memory.unwrap_or(before) });
-    let seconds = run.seconds(duration_ms, matches!(voice, Voice::Nobody) && !target.is_bare);
-    let server = match (process, spent, memory) {
-        (Some(process), Some((spent, wall)), Some(memory)) => {
-            Some(Server::of(process, spent, memory, (shape.clients(), wall), &run.tally))
-        }
-        _ => None,
-    };
-    let url = if target.is_bare { target.address.to_string() } else { given.url.clone() };
-    Ok(run.report(scenario, shape, (url, seconds), server))
+    let is_silent = matches!(voice, Voice::Nobody) && !target.is_bare;
+    Ok(Mustered { crew, process, before, url, is_silent })
 }
 
 /// Where the sending process of `raw` takes connections.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::arguments::{Arguments, PublishBy, Scenario};
 use super::payload::Payload;
-use super::plan::{Admission, Load, Plan, RawPlan, Security, StormPlan, Target, Voice};
+use super::plan::{Admission, Load, Plan, RawPlan, RelayPlan, Security, StormPlan, Target, Voice};
 use super::stamp::SIZE_MIN;
 use super::transport;
 
@@ -39,6 +39,7 @@ impl Shape {
             Scenario::Storm(_) => (channels, 1, 0, Load::Hold),
             Scenario::Jitter(_) => (connections.div_ceil(subscribers), subscribers, 1, rate_load),
             Scenario::Raw(_) => (1, subscribers, 1, Load::Hold),
+            Scenario::Relay(_) => (1, 1, 1, rate_load),
         };
         let clients = channels.checked_mul(per_channel).context("too many clients")?;
         if clients == 0 || clients > 1_000_000 {
@@ -212,7 +213,7 @@ pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voic
     let given = scenario.arguments();
     let by_default = if given.api_key.is_some() { PublishBy::Api } else { PublishBy::Client };
     match (scenario, given.publish_by.unwrap_or(by_default)) {
-        (Scenario::Idle(_) | Scenario::Raw(_), _) => Ok(Voice::Nobody),
+        (Scenario::Idle(_) | Scenario::Raw(_) | Scenario::Relay(_), _) => Ok(Voice::Nobody),
         (Scenario::Rooms(_), _) => Ok(Voice::Members),
         (Scenario::Storm(_), PublishBy::Client) if given.recover > 0 => {
             bail!("storm publishes what clients recover through the server API: give --api-key")
@@ -243,6 +244,21 @@ pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> RawPlan {
         channel: given.channel.clone(),
         core: given.raw_core,
     }
+}
+
+pub(crate) fn relay_plan(given: &Arguments, duration_ms: u64) -> anyhow::Result<RelayPlan> {
+    let Place { address, security, .. } = place(given, &given.url, ["redis", "rediss"])?;
+    if security.is_some() {
+        bail!("relay speaks without TLS: give redis://");
+    }
+    Ok(RelayPlan {
+        address,
+        rate: given.rate,
+        size: given.size.first().copied().unwrap_or(SIZE_MIN),
+        channel: given.channel.clone(),
+        duration_ms,
+        sample_ms: sample_ms(duration_ms),
+    })
 }
 
 /// Where a URL leads.

@@ -6,7 +6,7 @@
 use memchr::memmem::Finder;
 
 /// See the module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) stream: u32,
     /// Number within the stream, from 0.
