@@ -100,7 +100,11 @@ impl RedisBroker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
-            runtime.block_on(Driver::new(settings, of_thread).run());
+            // As a task: what connections tell the future that blocks takes two calls of the system.
+            let driver = runtime.spawn(Driver::new(settings, of_thread).run());
+            if let Err(panic) = runtime.block_on(driver) {
+                std::panic::resume_unwind(panic.into_panic());
+            }
         })?;
         Ok(RedisBroker { shared, thread: Mutex::new(Some(thread)) })
     }
