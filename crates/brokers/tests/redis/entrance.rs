@@ -40,7 +40,8 @@ fn passwords_and_users_are_asked_for_and_their_lack_is_told() {
 #[test]
 fn wrong_servers_are_told_apart() {
     let server = RedisServer::start(&[]);
-    let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {}", server.port)]);
+    let port = server.port.to_string();
+    let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
     assert!(!refusal(settings(&at(&replica)), "is a replica").1, "it may become the master");
     let member = RedisServer::start(&["--cluster-enabled", "yes"]);
     assert!(refusal(settings(&at(&member)), "is part of a cluster").1);

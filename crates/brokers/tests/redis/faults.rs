@@ -208,7 +208,7 @@ fn scripts_that_were_forgotten_are_loaded_again_in_order() {
 
 #[test]
 fn a_subscriber_whose_output_buffer_overflows_is_told_where_the_stream_stands() {
-    let limits = ["--client-output-buffer-limit", "pubsub 100kb 100kb 1"];
+    let limits = ["--client-output-buffer-limit", "pubsub", "100kb", "100kb", "1"];
     let server = RedisServer::start(&limits);
     let mut node = Node::start(settings(&at(&server)));
     let party = node.attach();

@@ -9,8 +9,8 @@ use crate::world::{Node, settings};
 #[test]
 fn a_master_that_is_killed_under_load_is_followed_to_the_next() {
     let mut master = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
-    let of_master = format!("127.0.0.1 {}", master.port);
-    let replica = RedisServer::start(&["--replicaof", &of_master]);
+    let port_of_master = master.port.to_string();
+    let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port_of_master]);
     wait_until("the replica has everything", || {
         replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
     });
@@ -20,7 +20,7 @@ fn a_master_that_is_killed_under_load_is_followed_to_the_next() {
             let port = free_port();
             let file = folder.path().join(format!("sentinel-{index}.conf"));
             let text = format!(
-                "port {port}\nbind 127.0.0.1\nsentinel monitor main {of_master} 2\n\
+                "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {port_of_master} 2\n\
                  sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
             );
             std::fs::write(&file, text).unwrap();
