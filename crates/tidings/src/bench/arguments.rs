@@ -94,6 +94,9 @@ pub(crate) struct Arguments {
     /// Who publishes; the server API if a key is given, else a client
     #[arg(long, value_enum)]
     pub publish_by: Option<PublishBy>,
+    /// Endpoint that a publishing client connects to, if not that of the URL: another node
+    #[arg(long)]
+    pub publish_url: Option<String>,
     /// Address of the server API, if not /api beside the endpoint
     #[arg(long)]
     pub api_url: Option<String>,

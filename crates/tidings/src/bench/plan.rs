@@ -93,8 +93,8 @@ pub(crate) enum Voice {
         connections: u32,
         batch: u32,
     },
-    /// One client that only publishes.
-    Publisher,
+    /// One client that only publishes, there.
+    Publisher(Box<Target>),
     /// Client `n` publishes stream `n`.
     Members,
     /// Not this process.

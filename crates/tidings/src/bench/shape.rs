@@ -193,7 +193,11 @@ pub(crate) fn sample_ms(duration_ms: u64) -> u64 {
 
 /// The server that clients connect to.
 pub(crate) fn target(given: &Arguments) -> anyhow::Result<Target> {
-    let Place { address, authority, path, security } = place(given, &given.url, ["ws", "wss"])?;
+    endpoint(given, &given.url)
+}
+
+fn endpoint(given: &Arguments, url: &str) -> anyhow::Result<Target> {
+    let Place { address, authority, path, security } = place(given, url, ["ws", "wss"])?;
     let path = if path.is_empty() { "/connection/websocket".to_owned() } else { path };
     let admission = match (&given.token, &given.token_secret) {
         (Some(token), _) => Admission::Token(token.clone()),
@@ -218,7 +222,10 @@ pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voic
         (Scenario::Storm(_), PublishBy::Client) if given.recover > 0 => {
             bail!("storm publishes what clients recover through the server API: give --api-key")
         }
-        (_, PublishBy::Client) => Ok(Voice::Publisher),
+        (_, PublishBy::Client) => {
+            let url = given.publish_url.as_deref().unwrap_or(&given.url);
+            Ok(Voice::Publisher(Box::new(endpoint(given, url)?)))
+        }
         (_, PublishBy::Api) => {
             let scheme = if target.security.is_some() { "https" } else { "http" };
             let beside = format!("{scheme}://{}/api", target.authority);

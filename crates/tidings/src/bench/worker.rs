@@ -253,9 +253,9 @@ impl Worker {
                     self.callers.push(caller);
                 }
             }
-            Voice::Publisher => {
-                let greeting = [connect(&self.plan.target, u32::MAX)?];
-                let (target, registry) = (&self.plan.target, self.poll.registry());
+            Voice::Publisher(target) => {
+                let greeting = [connect(target, u32::MAX)?];
+                let registry = self.poll.registry();
                 let line = Line::dial(target, None, &greeting, registry, PUBLISHER)?;
                 self.publisher = Some((line, false));
             }
