@@ -241,5 +241,7 @@ fn what_goes_wrong_is_one_line() {
         |arguments: &[&str]| tidings(&[&["bench", "fanout"], arguments].concat()).output().unwrap();
     says(&bench(&["--url", "ws://127.0.0.1:1/", "--json", "-"]), "cannot connect");
     says(&bench(&["--url", "http://127.0.0.1:1/"]), "begins with ws:// or wss://");
+    let elsewhere = ["--publish-by", "client", "--publish-url", "http://127.0.0.1:1/"];
+    says(&bench(&elsewhere), "begins with ws:// or wss://");
     says(&bench(&["--size", "3"]), "--size must be");
 }
