@@ -1,11 +1,142 @@
-//! Clients that come and go, as JSON for backends.
+//! Clients that come and go: what a node has not told its broker yet, and the form in which it is told.
 //!
-//! Invariant: every broker says it in this form.
+//! Invariants: what the broker was not known to have taken is told again, in the order in which it happened; every broker tells
+//! it in one form.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::lifecycle::Lifecycle;
+use engine::lifecycle::{Change, Lifecycle};
 use serde_json::json;
-use wire::protocol::Publication;
+use wire::protocol::{ClientInfo, Publication};
+
+use crate::Party;
+use crate::limits::{LIFECYCLE_BACKLOG, NAMES_PER_COMMAND};
+
+/// See the module.
+pub(crate) struct News {
+    online: HashMap<String, (Arc<ClientInfo>, i64, Party)>,
+    queue: VecDeque<Lifecycle>,
+    /// Whether some are on their way.
+    is_telling: bool,
+    compact_at: usize,
+}
+
+/// Why a client is offline of which the broker knows and this node does not.
+const UNKNOWN: &str = "connection closed";
+
+/// Why the clients of a worker that is gone are offline.
+const WORKER_LOST: &str = "worker lost";
+
+impl Default for News {
+    fn default() -> News {
+        News {
+            online: HashMap::new(),
+            queue: VecDeque::new(),
+            is_telling: false,
+            compact_at: LIFECYCLE_BACKLOG,
+        }
+    }
+}
+
+impl News {
+    /// A client came or went.
+    pub(crate) fn note(&mut self, party: Party, lifecycle: Lifecycle) {
+        let client = &lifecycle.info.client;
+        match lifecycle.change {
+            Change::Online => {
+                let known = (lifecycle.info.clone(), lifecycle.at_ms, party);
+                self.online.insert(client.clone(), known);
+            }
+            Change::Offline { .. } => {
+                self.online.remove(client);
+            }
+        }
+        self.queue.push_back(lifecycle);
+        if self.queue.len() >= self.compact_at {
+            self.compact();
+        }
+    }
+
+    /// Nobody hears of clients that came and went while the broker could not be told: what is kept is bounded by those who were
+    /// online before and those who are now.
+    fn compact(&mut self) {
+        let online = &self.online;
+        let mut unheard = HashSet::new();
+        self.queue.retain(|news| match news.change {
+            Change::Online if !online.contains_key(&news.info.client) => {
+                unheard.insert(news.info.client.clone());
+                false
+            }
+            Change::Online => true,
+            Change::Offline { .. } => !unheard.remove(&news.info.client),
+        });
+        self.compact_at = LIFECYCLE_BACKLOG.max(2 * self.queue.len());
+    }
+
+    /// The party is gone, and its clients with it.
+    pub(crate) fn forget(&mut self, party: Party, at_ms: i64) {
+        let of_party = self.online.values().filter(|(_, _, owner)| *owner == party);
+        let lost: Vec<Arc<ClientInfo>> = of_party.map(|(info, ..)| info.clone()).collect();
+        for info in lost {
+            let change = Change::Offline { reason: WORKER_LOST.into() };
+            self.note(party, Lifecycle { info, change, at_ms });
+        }
+    }
+
+    /// What to tell next; nothing while something is on its way.
+    pub(crate) fn take(&mut self) -> Option<Vec<Lifecycle>> {
+        if self.is_telling || self.queue.is_empty() {
+            return None;
+        }
+        self.is_telling = true;
+        let count = self.queue.len().min(NAMES_PER_COMMAND);
+        Some(self.queue.drain(..count).collect())
+    }
+
+    /// The broker has taken what was told.
+    pub(crate) fn handle_told(&mut self) {
+        self.is_telling = false;
+    }
+
+    /// It may not have.
+    pub(crate) fn take_back(&mut self, news: Vec<Lifecycle>) {
+        self.is_telling = false;
+        for news in news.into_iter().rev() {
+            self.queue.push_front(news);
+        }
+    }
+
+    /// Whether everything has been told.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && !self.is_telling
+    }
+
+    /// The broker may have lost what it was told: all who are online are told again.
+    pub(crate) fn tell_all(&mut self) {
+        let told: HashSet<&str> = self.queue.iter().map(|news| &*news.info.client).collect();
+        let missing = self.online.values().filter(|(info, ..)| !told.contains(&*info.client));
+        let missing: Vec<Lifecycle> = missing
+            .map(|(info, at_ms, _)| Lifecycle {
+                info: info.clone(),
+                change: Change::Online,
+                at_ms: *at_ms,
+            })
+            .collect();
+        self.queue.extend(missing);
+    }
+
+    /// The broker knows a client of this node; if this node does not, it has gone.
+    pub(crate) fn check(&mut self, client: &str, user: &str, at_ms: i64) {
+        if !self.online.contains_key(client) {
+            let (client, user) = (client.to_owned(), user.to_owned());
+            let info = Arc::new(ClientInfo { client, user, ..ClientInfo::default() });
+            let change = Change::Offline { reason: UNKNOWN.into() };
+            self.queue.push_back(Lifecycle { info, change, at_ms });
+        }
+    }
+}
 
 /// What is published in [`engine::channel::LIFECYCLE`].
 pub(crate) fn publication(node: &str, lifecycle: &Lifecycle) -> Publication {
@@ -26,4 +157,46 @@ pub(crate) fn event(node: &str, lifecycle: &Lifecycle) -> String {
         "reason": reason,
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(client: &str, change: Change) -> Lifecycle {
+        let info = ClientInfo { client: client.to_owned(), ..ClientInfo::default() };
+        Lifecycle { info: Arc::new(info), change, at_ms: 0 }
+    }
+
+    fn offline() -> Change {
+        Change::Offline { reason: "x".into() }
+    }
+
+    #[test]
+    fn what_was_not_taken_is_told_again_in_order() {
+        let mut told = News::default();
+        told.note(Party(0), news("a", Change::Online));
+        let first = told.take().unwrap();
+        told.note(Party(0), news("a", offline()));
+        assert_eq!(told.take(), None);
+        told.take_back(first);
+        let again = told.take().unwrap();
+        assert_eq!(again, [news("a", Change::Online), news("a", offline())]);
+        told.handle_told();
+        assert!(told.is_quiet());
+    }
+
+    #[test]
+    fn a_backlog_is_bounded_by_who_is_online_and_who_was() {
+        let mut told = News::default();
+        told.note(Party(0), news("stays", Change::Online));
+        told.note(Party(0), news("was", offline()));
+        for number in 0..LIFECYCLE_BACKLOG {
+            told.note(Party(0), news(&number.to_string(), Change::Online));
+            told.note(Party(0), news(&number.to_string(), offline()));
+        }
+        assert!(told.queue.len() < LIFECYCLE_BACKLOG);
+        assert_eq!(told.queue[0], news("stays", Change::Online));
+        assert_eq!(told.queue[1], news("was", offline()));
+    }
 }

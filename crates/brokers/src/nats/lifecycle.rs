@@ -1,27 +1,119 @@
 //! Clients that come and go: an entry each among the present ones, in the system's own channel, so that whoever clears a node
 //! away finds them; and an event each, for those who listen and in a stream for backends.
 //!
-//! Invariant: the entry comes before the event that a client is online, and goes before the one that it is offline.
+//! Invariant: the entry comes before the event that a client is online, and goes before the one that it is offline; what
+//! could not be told while NATS was away is told when it is back.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::broker::BrokerError;
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
+use futures_util::future::join_all;
+use tokio::sync::Notify;
 use wire::protocol::{ClientInfo, PushEvent};
 
 use super::presence::Presence;
 use super::stream::Place;
 use super::{record, subject};
+use crate::lifecycle::News;
 use crate::{Party, lifecycle};
+
+/// Tells what is new of this node's clients.
+pub(super) struct Teller {
+    news: RefCell<News>,
+    presence: Rc<Presence>,
+    /// Something is new, or NATS may be back.
+    wake: Notify,
+    has_tried: Notify,
+}
 
 /// Why the clients of a node that fell silent are offline.
 const NODE_LOST: &str = "node lost";
 
-impl Presence {
+/// Owns the entries of clients that are online, whichever worker has them.
+const NODE: Party = Party(u32::MAX);
+
+/// Time to tell the rest when the node ends.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Teller {
+    pub(super) fn new(presence: Rc<Presence>) -> Teller {
+        Teller { news: RefCell::default(), presence, wake: Notify::new(), has_tried: Notify::new() }
+    }
+
     /// A client came or went.
-    pub(super) async fn note(&self, party: Party, place: &Place, lifecycle: &Lifecycle) {
+    pub(super) fn note(&self, party: Party, lifecycle: Lifecycle) {
+        self.news.borrow_mut().note(party, lifecycle);
+        self.wake.notify_one();
+    }
+
+    /// A worker is gone, and its clients with it.
+    pub(super) fn forget(&self, party: Party) {
+        self.news.borrow_mut().forget(party, self.presence.unix_ms());
+        self.wake.notify_one();
+    }
+
+    /// What could not be told may be told now.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Does not end.
+    pub(super) async fn run(self: Rc<Teller>) {
+        loop {
+            let goes_on = self.tell_some().await;
+            self.has_tried.notify_one();
+            if !goes_on {
+                self.wake.notified().await;
+            }
+        }
+    }
+
+    /// Tells the rest, as far as there is time.
+    pub(super) async fn end(&self) {
+        let telling = async {
+            while !self.news.borrow().is_quiet() {
+                self.wake.notify_one();
+                self.has_tried.notified().await;
+            }
+        };
+        // Other nodes find what is left when the lease ends.
+        let _late = tokio::time::timeout(END_TIMEOUT, telling).await;
+    }
+
+    /// Tells some of it; says whether it makes sense to go on.
+    async fn tell_some(&self) -> bool {
+        let Some(news) = self.news.borrow_mut().take() else { return false };
+        let mut rest = &news[..];
+        while !rest.is_empty() {
+            // Of one client one after the other.
+            let mut clients = HashSet::new();
+            let together = rest.iter().take_while(|one| clients.insert(&*one.info.client)).count();
+            let (some, others) = rest.split_at(together);
+            let told = join_all(some.iter().map(|one| self.presence.note(one))).await;
+            if told.iter().any(Result::is_err) {
+                self.news.borrow_mut().take_back(news);
+                return false;
+            }
+            rest = others;
+        }
+        self.news.borrow_mut().handle_told();
+        true
+    }
+}
+
+impl Presence {
+    async fn note(&self, lifecycle: &Lifecycle) -> Result<(), BrokerError> {
+        self.link.check()?;
+        let channel: Arc<str> = LIFECYCLE.into();
+        let token = subject::token(&channel).into();
+        let place = Place { link: self.link.clone(), channel, token };
         match lifecycle.change {
             // Without JetStream nothing is kept of anybody.
             _ if !self.link.keeps => {}
@@ -29,20 +121,22 @@ impl Presence {
                 // The name of its node, which whoever clears it away does not know.
                 let chan_info = Bytes::from(self.name.clone());
                 let info = ClientInfo { chan_info, ..(*lifecycle.info).clone() };
-                self.add(party, place, Arc::new(info)).await;
+                self.add(NODE, &place, Arc::new(info)).await;
             }
-            Change::Offline { .. } => self.remove(party, place, &lifecycle.info.client).await,
+            Change::Offline { .. } => self.remove(NODE, &place, &lifecycle.info.client).await,
         }
-        // While NATS is away nobody hears it, and nothing can be stored; the entries say later who is there.
-        let _untold = self.tell_lifecycle(&self.name, lifecycle).await;
+        self.tell_lifecycle(&self.name, lifecycle).await
     }
 
-    /// A client of a node or worker that is gone.
+    /// A client of a node that is gone.
     pub(super) async fn tell_lost(&self, info: Arc<ClientInfo>) -> Result<(), BrokerError> {
         let name = String::from_utf8_lossy(&info.chan_info).into_owned();
-        let at_ms = i64::try_from(self.link.now_ms()).unwrap_or(i64::MAX);
         let change = Change::Offline { reason: NODE_LOST.into() };
-        self.tell_lifecycle(&name, &Lifecycle { info, change, at_ms }).await
+        self.tell_lifecycle(&name, &Lifecycle { info, change, at_ms: self.unix_ms() }).await
+    }
+
+    fn unix_ms(&self) -> i64 {
+        i64::try_from(self.link.now_ms()).unwrap_or(i64::MAX)
     }
 
     async fn tell_lifecycle(&self, node: &str, lifecycle: &Lifecycle) -> Result<(), BrokerError> {

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Subscriber};
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control};
-use engine::channel::LIFECYCLE;
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use serde_json::{Value, json};
@@ -20,6 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::lifecycle::Teller;
 use super::link::{ApiError, Link, nanoseconds};
 use super::options::{JetStreamOptions, NatsError, NatsOptions};
 use super::presence::Presence;
@@ -51,6 +51,7 @@ struct Node {
     presence: Rc<Presence>,
     rooms: HashMap<Arc<str>, UnboundedSender<Ask>>,
     surveys: Rc<Surveys>,
+    teller: Rc<Teller>,
     shared: Arc<Shared>,
 }
 
@@ -109,6 +110,7 @@ pub(super) async fn run(
             }
         }
     }
+    node.teller.end().await;
     if node.link.keeps {
         node.presence.end().await;
     }
@@ -143,8 +145,10 @@ impl Node {
             set_up(&link, jetstream, &presence, unreachable).await?;
         }
         let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
+        let teller = Rc::new(Teller::new(presence.clone()));
+        tokio::task::spawn_local(teller.clone().run());
         let rooms = HashMap::new();
-        let node = Node { link, options, presence, rooms, surveys, shared };
+        let node = Node { link, options, presence, rooms, surveys, teller, shared };
         Ok((node, Heard { controls, eras, leaders }))
     }
 
@@ -152,6 +156,7 @@ impl Node {
         match job {
             Job::Detach(party) => {
                 self.presence.forget(party);
+                self.teller.forget(party);
                 self.rooms.retain(|_, room| room.send(Ask::Forget(party)).is_ok());
             }
             Job::Request(_, _, BrokerRequest::Control(control)) => {
@@ -175,9 +180,7 @@ impl Node {
                         // The one that asks is told who has not answered.
                         let _unheard = self.link.publish(subject, said.into()).await;
                     }
-                    BrokerRequest::Lifecycle(_) => {
-                        self.ask(&LIFECYCLE.into(), Ask::Request(party, inbox, request));
-                    }
+                    BrokerRequest::Lifecycle(lifecycle) => self.teller.note(party, lifecycle),
                     request => {
                         let Some(channel) = request.channel().cloned() else { return };
                         self.ask(&channel, Ask::Request(party, inbox, request));
@@ -239,7 +242,7 @@ impl Node {
     /// The link is back, or messages were dropped: everything is put right, and every stream that is heard is proven.
     fn recover(&mut self) {
         let (link, presence) = (self.link.clone(), self.presence.clone());
-        let rooms = self.open_rooms();
+        let (rooms, teller) = (self.open_rooms(), self.teller.clone());
         let jetstream = self.options.jetstream.clone();
         tokio::task::spawn_local(async move {
             if let Some(jetstream) = jetstream {
@@ -256,6 +259,7 @@ impl Node {
                 let _later = presence.renew().await;
                 let _later = presence.restore().await;
             }
+            teller.wake();
             prove(&rooms);
         });
     }
@@ -282,6 +286,7 @@ impl Node {
     }
 
     fn beat(&mut self, beats: u64) {
+        self.teller.wake();
         let (link, presence) = (self.link.clone(), self.presence.clone());
         let renews = link.keeps && beats.is_multiple_of(LEASE_INTERVAL.as_secs());
         if beats.is_multiple_of(10) {

@@ -226,17 +226,11 @@ impl Room {
                 let asking = Box::pin(async move { presence.stats(&place).await });
                 reply(id, self.hearing(asking).await.map(BrokerReply::PresenceStats));
             }
-            BrokerRequest::Lifecycle(lifecycle) => {
-                let (presence, place) = (self.presence.clone(), self.place.clone());
-                self.hearing(Box::pin(async move {
-                    presence.note(party, &place, &lifecycle).await;
-                }))
-                .await;
-            }
             // No namespace with an end is admitted with NATS.
             BrokerRequest::Limit { .. } => {}
             BrokerRequest::Life { id, .. } => reply(id, Ok(BrokerReply::Life(None))),
             BrokerRequest::Control(_)
+            | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Survey { .. }
             | BrokerRequest::Answer { .. } => unreachable!("what concerns nodes has no room"),
         }

@@ -231,7 +231,7 @@ impl Core {
             BrokerRequest::Survey { .. } => return self.survey(now, asked),
             BrokerRequest::Lifecycle(_) => {
                 if let BrokerRequest::Lifecycle(lifecycle) = asked.request {
-                    self.registry.note(asked.party, lifecycle);
+                    self.registry.news.note(asked.party, lifecycle);
                 }
                 return;
             }
@@ -348,7 +348,7 @@ impl Core {
                 self.accept(now, Asked { party, request: told, deadline });
             }
         }
-        self.registry.forget(party, nodes::unix_ms());
+        self.registry.news.forget(party, nodes::unix_ms());
     }
 
     /// One frame of a server; an error when it must be left.

@@ -7,7 +7,7 @@ use brokers::conformance::World as _;
 use engine::broker::{BrokerError, BrokerRequest, HistoryQuery, JoinRead, JoinedStream, RequestId};
 use wire::protocol::StreamPosition;
 
-use crate::pair::Pair;
+use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
 
@@ -35,10 +35,17 @@ fn bereft() -> (Server, Pair, StreamPosition) {
     (server, pair, heard)
 }
 
+/// While NATS comes back, it may be asked in vain.
 fn resume(pair: &mut Pair, since: &StreamPosition) -> JoinedStream {
-    let since = since.clone();
-    let read = JoinRead::Since { since, limit: 100, meta_ttl_ms: 600_000 };
-    pair.join(pair.publisher, read).unwrap()
+    let until = Instant::now() + LONG;
+    loop {
+        let since = since.clone();
+        let read = JoinRead::Since { since, limit: 100, meta_ttl_ms: 600_000 };
+        match pair.join(pair.publisher, read) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+    }
 }
 
 /// Another node, which knows nothing yet, at the same channel.

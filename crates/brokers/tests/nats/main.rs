@@ -10,6 +10,7 @@ mod entrance;
 mod eras;
 mod faults;
 mod ghost;
+mod lifecycle;
 mod pair;
 mod server;
 mod start;

@@ -75,19 +75,19 @@ impl Core {
         if !self.registry.is_member {
             return;
         }
-        let Some(news) = self.registry.take_news() else { return };
+        let Some(news) = self.registry.news.take() else { return };
         let told = self.write(now, FIRST, Purpose::News(news.clone()), |commander, place, out| {
             commander.lifecycle(place, &news, out);
         });
         if !told {
-            self.registry.take_back(news);
+            self.registry.news.take_back(news);
         }
     }
 
     /// The first partition has a server, which may not know what another knew.
     pub(super) fn enter_registry(&mut self, now: Instant) {
         self.registry.want_renewal(now);
-        self.registry.tell_all();
+        self.registry.news.tell_all();
         self.scan(now, b"0");
     }
 
@@ -101,14 +101,14 @@ impl Core {
     /// What became of a command of this file.
     pub(super) fn handle_told(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
         match purpose {
-            Purpose::News(_) => self.registry.handle_told(),
+            Purpose::News(_) => self.registry.news.handle_told(),
             Purpose::Life(channel) => self.handle_life(now, channel, frame),
             Purpose::Lease => self.handle_lease(now, frame),
             Purpose::Scan => {
                 let Some([cursor, clients]) = frame.list() else { return };
                 for pair in clients.list().unwrap_or_default().chunks_exact(2) {
                     if let (Some(client), Some(user)) = (pair[0].str(), pair[1].str()) {
-                        self.registry.check(client, user, unix_ms());
+                        self.registry.news.check(client, user, unix_ms());
                     }
                 }
                 if let Some(cursor) = cursor.text().filter(|cursor| &cursor[..] != b"0") {
@@ -143,7 +143,7 @@ impl Core {
     /// A command of this file has failed, or nobody knows what became of it.
     pub(super) fn handle_untold(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
-            Purpose::News(news) => self.registry.take_back(news),
+            Purpose::News(news) => self.registry.news.take_back(news),
             Purpose::Lease => self.registry.handle_renewal_failed(now),
             Purpose::Survey(number) => self.end_survey(number),
             // The node's lease has ended still: somebody is told again.
@@ -157,7 +157,7 @@ impl Core {
         let was_member = std::mem::replace(&mut self.registry.is_member, true);
         if lasted.u64() == Some(0) && was_member {
             // Others hold this node for gone: everybody is told again that they are here.
-            self.registry.tell_all();
+            self.registry.news.tell_all();
             for index in 0..self.partitions.len() {
                 self.enter(now, index);
             }
@@ -240,7 +240,7 @@ impl Core {
     /// This node ends. Its clients have left; what is left all the same goes with it.
     pub(in crate::redis) fn leave_registry(&mut self, now: Instant) {
         self.tell_news(now);
-        if self.registry.is_member && self.registry.is_quiet() {
+        if self.registry.is_member && self.registry.news.is_quiet() {
             self.registry.is_member = false;
             let (node, partition) = (self.commander.node.clone(), self.partitions.len());
             self.registry.burial = Some(Burial { node, partition, channels: 0 });
