@@ -7,6 +7,7 @@ mod cluster;
 mod door;
 mod entrance;
 mod faults;
+mod groups;
 mod nodes;
 mod sentinel;
 mod server;

@@ -63,15 +63,6 @@ impl RedisServer {
         assert!(status.success());
     }
 
-    /// Whether it knows sharded pub/sub: from version 7 on.
-    pub(crate) fn has_shards(&self) -> bool {
-        let info = self.ask(&["INFO", "server"]);
-        let mut lines = info.text().lines();
-        let version =
-            lines.find_map(|line| line.strip_prefix("redis_version:")).expect("a version");
-        !version.starts_with("6.")
-    }
-
     /// Asks it one thing, as text.
     pub(crate) fn ask(&self, words: &[&str]) -> Answer {
         self.try_ask(words).expect("the server answers")

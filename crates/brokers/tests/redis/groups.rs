@@ -1,0 +1,157 @@
+//! Servers that stand in for each other: a Cluster, and a master with a replica and Sentinels.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::server::{RedisServer, free_port, wait_until};
+
+/// Three masters and three replicas.
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<RedisServer>,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Cluster {
+        let options = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "1000",
+            "--repl-diskless-sync-delay",
+            "0",
+            "--cluster-replica-validity-factor",
+            "0",
+        ];
+        let servers: Vec<RedisServer> = (0..6).map(|_| RedisServer::start(&options)).collect();
+        let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port));
+        let addresses: Vec<String> = addresses.collect();
+        let mut words = vec!["--cluster", "create"];
+        words.extend(addresses.iter().map(String::as_str));
+        words.extend(["--cluster-replicas", "1", "--cluster-yes"]);
+        tool(&words);
+        let cluster = Cluster { servers };
+        cluster.wait_whole();
+        cluster
+    }
+
+    fn wait_whole(&self) {
+        wait_until("the cluster is whole", || {
+            self.servers.iter().all(|server| {
+                let state = server.ask(&["CLUSTER", "INFO"]);
+                let replication = server.ask(&["INFO", "replication"]);
+                state.text().contains("cluster_state:ok")
+                    && (replication.text().contains("role:master")
+                        || replication.text().contains("master_link_status:up"))
+            })
+        });
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("redis+cluster://{}", hosts(&self.servers))
+    }
+
+    /// Waits until a replica has taken over from the master that was killed, and all others know.
+    pub(crate) fn wait_taken_over(&self, killed: usize) {
+        let others = || (0..self.servers.len()).filter(|index| *index != killed);
+        let info = |index: usize, of: &[&str]| self.servers[index].ask(of).text().to_owned();
+        wait_until("a replica has taken over", || {
+            let is_master =
+                |index: &usize| info(*index, &["INFO", "replication"]).contains("role:master");
+            let is_whole =
+                |index: usize| info(index, &["CLUSTER", "INFO"]).contains("cluster_state:ok");
+            others().filter(is_master).count() == 3 && others().all(is_whole)
+        });
+    }
+
+    /// Moves so many slots from one master to another; they have moved when it returns.
+    pub(crate) fn move_slots(&self, count: usize) {
+        let masters = self.masters();
+        let id = |index: usize| {
+            let id = self.servers[masters[index]].ask(&["CLUSTER", "MYID"]);
+            id.text().to_owned()
+        };
+        let address = format!("127.0.0.1:{}", self.servers[masters[0]].port);
+        tool(&[
+            "--cluster",
+            "reshard",
+            &address,
+            "--cluster-from",
+            &id(0),
+            "--cluster-to",
+            &id(1),
+            "--cluster-slots",
+            &count.to_string(),
+            "--cluster-yes",
+        ]);
+    }
+
+    pub(crate) fn masters(&self) -> Vec<usize> {
+        let is_master = |index: &usize| {
+            self.servers[*index].ask(&["INFO", "replication"]).text().contains("role:master")
+        };
+        (0..self.servers.len()).filter(is_master).collect()
+    }
+}
+
+fn tool(words: &[&str]) {
+    let output = Command::new("redis-cli").args(words).output().expect("redis-cli");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A master, its replica, and three Sentinels that call it `main`.
+pub(crate) struct Watched {
+    pub(crate) master: RedisServer,
+    replica: RedisServer,
+    sentinels: Vec<RedisServer>,
+    _folder: TempDir,
+}
+
+impl Watched {
+    pub(crate) fn start() -> Watched {
+        let master = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+        let port_of_master = master.port.to_string();
+        let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port_of_master]);
+        wait_until("the replica has everything", || {
+            replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let sentinels: Vec<RedisServer> = (0..3)
+            .map(|index| {
+                let port = free_port();
+                let file = folder.path().join(format!("sentinel-{index}.conf"));
+                let text = format!(
+                    "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {port_of_master} 2\n\
+                     sentinel down-after-milliseconds main 500\n\
+                     sentinel failover-timeout main 5000\n"
+                );
+                std::fs::write(&file, text).unwrap();
+                RedisServer::start_program("redis-sentinel", port, &[file.to_str().unwrap()])
+            })
+            .collect();
+        wait_until("the Sentinels know each other and the replica", || {
+            sentinels.iter().all(|sentinel| {
+                let info = sentinel.ask(&["INFO", "sentinel"]);
+                info.text().contains("slaves=1,sentinels=3")
+            })
+        });
+        Watched { master, replica, sentinels, _folder: folder }
+    }
+
+    /// Under this name, which is `main`.
+    pub(crate) fn address(&self, name: &str) -> String {
+        format!("redis+sentinel://{}?sentinel_master_name={name}", hosts(&self.sentinels))
+    }
+
+    pub(crate) fn wait_taken_over(&self) {
+        wait_until("the replica is the master", || {
+            self.replica.ask(&["INFO", "replication"]).text().contains("role:master")
+        });
+    }
+}
+
+fn hosts(servers: &[RedisServer]) -> String {
+    let hosts: Vec<String> =
+        servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    hosts.join(",")
+}
