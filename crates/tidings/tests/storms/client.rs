@@ -2,48 +2,30 @@
 //!
 //! Invariant: publication `n` is taken only when it is the next one; anything else is noted as a failure.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
-use socket2::{Domain, SockRef, Socket, Type};
+use mio::{Registry, Token};
+use socket2::SockRef;
 use wire::protocol::{
-    self, Codec, Command, Publication, PushEvent, Reply, ReplyBody, Request, StreamPosition,
-    SubscribeRequest, SubscribeResult,
+    Command, Publication, PushEvent, Reply, ReplyBody, Request, StreamPosition, SubscribeRequest,
+    SubscribeResult,
 };
-use wire::websocket::Role;
-use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::Inflater;
-use wire::websocket::encoder::{self, FrameKind};
 
+use crate::link::{Link, Said};
 use crate::plan::CHANNEL;
 
 /// See the module.
 pub(crate) struct Client {
     number: u64,
     link: Option<Link>,
+    began: Instant,
+    is_live: bool,
     position: Option<StreamPosition>,
     /// Publications received, each once and in order.
     pub(crate) received: u64,
     pub(crate) failures: Vec<String>,
-}
-
-struct Link {
-    stream: TcpStream,
-    stage: Stage,
-    head: Vec<u8>,
-    decoder: Decoder,
-    began: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Dialling,
-    ShakingHands,
-    Joining,
-    Live,
 }
 
 /// What came of an event.
@@ -58,11 +40,19 @@ pub(crate) enum News {
 
 impl Client {
     pub(crate) fn new(number: u64) -> Client {
-        Client { number, link: None, position: None, received: 0, failures: Vec::new() }
+        Client {
+            number,
+            link: None,
+            began: Instant::now(),
+            is_live: false,
+            position: None,
+            received: 0,
+            failures: Vec::new(),
+        }
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.stage == Stage::Live)
+        self.is_live
     }
 
     /// Dials, unless it has a socket already.
@@ -72,30 +62,16 @@ impl Client {
         registry: &Registry,
         token: Token,
     ) -> std::io::Result<()> {
-        if self.link.is_some() {
-            return Ok(());
+        if self.link.is_none() {
+            self.link = Some(Link::dial(address, self.number, registry, token)?);
+            self.began = Instant::now();
         }
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // From many loopback addresses, so that ports are not short.
-        let source = Ipv4Addr::new(127, 0, 2, u8::try_from(self.number % 200 + 1).unwrap_or(1));
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        match socket.connect(&address.into()) {
-            Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error),
-            _ => {}
-        }
-        let mut stream = TcpStream::from_std(socket.into());
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let limits = DecoderLimits { message_size: 1 << 24, inflated_size: 1 << 24 };
-        let decoder = Decoder::new(Role::Client, limits, false);
-        let (stage, head) = (Stage::Dialling, Vec::new());
-        self.link = Some(Link { stream, stage, head, decoder, began: Instant::now() });
         Ok(())
     }
 
     /// The socket is gone, with a reset or with an end, but without a word.
     pub(crate) fn die(&mut self, by_reset: bool) {
+        self.is_live = false;
         if let Some(link) = self.link.take()
             && by_reset
         {
@@ -106,103 +82,62 @@ impl Client {
 
     /// The socket may be written or read.
     pub(crate) fn handle(&mut self, buffer: &mut [u8], inflater: &mut Inflater) -> News {
-        let news = self.advance(buffer, inflater).unwrap_or(News::Cut);
-        if news == News::Cut {
-            self.link = None;
+        let Some(link) = &mut self.link else { return News::Nothing };
+        let mut news = News::Nothing;
+        for said in link.read(buffer, inflater) {
+            match self.handle_said(said) {
+                News::Nothing => {}
+                News::Cut => {
+                    (self.link, self.is_live) = (None, false);
+                    return News::Cut;
+                }
+                live @ News::Live(_) => news = live,
+            }
         }
         news
     }
 
-    fn advance(&mut self, buffer: &mut [u8], inflater: &mut Inflater) -> std::io::Result<News> {
-        let mut news = News::Nothing;
-        let Some(link) = &mut self.link else { return Ok(news) };
-        if link.stage == Stage::Dialling {
-            if let Some(error) = link.stream.take_error()? {
-                return Err(error);
-            }
-            match link.stream.peer_addr() {
-                Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(news),
-                result => result?,
-            };
-            link.stage = Stage::ShakingHands;
-            link.stream.write_all(HANDSHAKE)?;
-        }
-        loop {
-            let Some(link) = &mut self.link else { return Ok(news) };
-            let count = match link.stream.read(buffer) {
-                Ok(0) => return Ok(News::Cut),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(news),
-                Err(error) => return Err(error),
-            };
-            match self.handle_bytes(&mut buffer[..count], inflater)? {
-                News::Nothing => {}
-                News::Cut => return Ok(News::Cut),
-                live @ News::Live(_) => news = live,
-            }
-        }
-    }
-
-    fn handle_bytes(&mut self, input: &mut [u8], inflater: &mut Inflater) -> std::io::Result<News> {
-        let mut news = News::Nothing;
-        let mut rest;
-        let mut input = &mut *input;
-        let Some(link) = &mut self.link else { return Ok(news) };
-        if link.stage == Stage::ShakingHands {
-            link.head.extend_from_slice(input);
-            let Some(end) = link.head.windows(4).position(|four| four == b"\r\n\r\n") else {
-                return Ok(news);
-            };
-            if !link.head.starts_with(b"HTTP/1.1 101") {
-                self.failures.push(String::from_utf8_lossy(&link.head).into_owned());
-                return Ok(News::Cut);
-            }
-            rest = link.head.split_off(end + 4);
-            input = &mut rest;
-            link.stage = Stage::Joining;
-            link.stream.write_all(&join(self.position.as_ref()))?;
-        }
-        loop {
-            let Some(link) = &mut self.link else { return Ok(news) };
-            let message = link.decoder.next(inflater, &mut input).expect("RFC 6455");
-            let payload = match message {
-                None => return Ok(news),
-                Some(Message::Text(payload)) => payload,
-                Some(_) => return Ok(News::Cut),
-            };
-            for reply in protocol::decode_replies(Codec::Json, &payload).expect("replies") {
-                match self.handle_reply(reply)? {
-                    News::Nothing => {}
-                    News::Cut => return Ok(News::Cut),
-                    live @ News::Live(_) => news = live,
+    fn handle_said(&mut self, said: Said) -> News {
+        match said {
+            Said::Open => self.send(&join(self.position.as_ref())),
+            Said::Reply(reply) => self.handle_reply(reply),
+            Said::Ended { reason, .. } => {
+                // Refused by the server, and not by the kernel, which has not so many ports.
+                if reason.starts_with("HTTP/") {
+                    self.failures.push(reason);
                 }
+                News::Cut
             }
         }
     }
 
-    fn handle_reply(&mut self, reply: Reply) -> std::io::Result<News> {
+    fn send(&mut self, commands: &[Command]) -> News {
+        match self.link.as_mut().map(|link| link.send(commands)) {
+            Some(Ok(())) => News::Nothing,
+            _ => News::Cut,
+        }
+    }
+
+    fn handle_reply(&mut self, reply: Reply) -> News {
         match reply.body {
-            ReplyBody::Ping => {
-                let pong = frame(&[Command { id: 0, request: Request::Pong }]);
-                if let Some(link) = &mut self.link {
-                    link.stream.write_all(&pong)?;
-                }
-            }
-            ReplyBody::Subscribe(result) => return Ok(self.begin(&result)),
+            ReplyBody::Ping => self.send(&[Command { id: 0, request: Request::Pong }]),
+            ReplyBody::Subscribe(result) => self.begin(&result),
             ReplyBody::Push(push) => match push.event {
-                PushEvent::Publication(publication) => self.take(&publication),
+                PushEvent::Publication(publication) => {
+                    self.take(&publication);
+                    News::Nothing
+                }
                 other => {
                     self.failures.push(format!("pushed {other:?}"));
-                    return Ok(News::Cut);
+                    News::Cut
                 }
             },
             ReplyBody::Error(error) => {
                 self.failures.push(format!("error {} {}", error.code, error.message));
-                return Ok(News::Cut);
+                News::Cut
             }
-            _ => {}
+            _ => News::Nothing,
         }
-        Ok(News::Nothing)
     }
 
     fn begin(&mut self, result: &SubscribeResult) -> News {
@@ -212,9 +147,8 @@ impl Client {
         let StreamPosition { offset, .. } = self.position.clone().unwrap_or_default();
         self.position = Some(StreamPosition { offset, epoch: result.epoch.clone() });
         result.publications.iter().for_each(|publication| self.take(publication));
-        let Some(link) = &mut self.link else { return News::Cut };
-        link.stage = Stage::Live;
-        News::Live(link.began.elapsed())
+        self.is_live = true;
+        News::Live(self.began.elapsed())
     }
 
     fn take(&mut self, publication: &Publication) {
@@ -232,14 +166,8 @@ impl Client {
     }
 }
 
-const HANDSHAKE: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-/// A connect that does not wait says so.
-const EINPROGRESS: i32 = 115;
-
 /// Connect and subscribe, from where it was.
-fn join(position: Option<&StreamPosition>) -> Vec<u8> {
+fn join(position: Option<&StreamPosition>) -> [Command; 2] {
     let StreamPosition { offset, epoch } = position.cloned().unwrap_or_default();
     let subscribe = SubscribeRequest {
         channel: CHANNEL.to_owned(),
@@ -249,18 +177,8 @@ fn join(position: Option<&StreamPosition>) -> Vec<u8> {
         offset,
         ..SubscribeRequest::default()
     };
-    frame(&[
+    [
         Command { id: 1, request: Request::Connect(Box::default()) },
         Command { id: 2, request: Request::Subscribe(Box::new(subscribe)) },
-    ])
-}
-
-fn frame(commands: &[Command]) -> Vec<u8> {
-    let mut payload = Vec::new();
-    for command in commands {
-        protocol::encode_command(Codec::Json, command, &mut payload);
-    }
-    let mut bytes = Vec::new();
-    encoder::client_frame(FrameKind::Text, &payload, [0; 4], &mut bytes);
-    bytes
+    ]
 }

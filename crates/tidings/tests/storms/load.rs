@@ -17,7 +17,8 @@ use mio::{Events, Poll, Token, Waker};
 use wire::websocket::deflate::Inflater;
 
 use crate::client::{Client, News};
-use crate::plan::{Dice, PLAN, Plan};
+use crate::dice::Dice;
+use crate::plan::{PLAN, Plan};
 
 const WAKE: Token = Token(usize::MAX);
 

@@ -6,7 +6,11 @@
 
 mod avalanche;
 mod client;
+#[path = "../support/dice.rs"]
+mod dice;
 mod jitter;
+#[path = "../support/link.rs"]
+mod link;
 mod load;
 mod plan;
 #[path = "../support/process.rs"]
