@@ -53,6 +53,25 @@ fn two_nodes_hear_each_other_in_one_order_and_share_presence() {
 }
 
 #[test]
+fn whoever_stays_is_renewed_and_stays_present() {
+    let server = RedisServer::start(&[]);
+    let presence_ttl = SECOND;
+    let settings = brokers::redis::RedisSettings { presence_ttl, ..settings(&at(&server)) };
+    let mut node = Node::start(settings);
+    let party = node.attach();
+    let (channel, info) = ("room".into(), ann());
+    node.broker.submit(party, BrokerRequest::AddPresence { channel, info, announces: true });
+    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    let keys = server.ask(&["KEYS", "*ends:room"]);
+    let key = keys.list()[0].text();
+    let end = || server.ask(&["ZSCORE", key, "1"]).text().parse::<u64>().unwrap();
+    let entered = end();
+    wait_until("two renewals", || end() > entered + 600);
+    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    assert_eq!(node.broker.last_complaint(), None);
+}
+
+#[test]
 fn a_restart_with_data_ends_the_epoch_within_a_second_and_keeps_the_history() {
     let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut node = Node::start(settings(&at(&server)));

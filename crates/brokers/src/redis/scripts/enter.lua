@@ -5,7 +5,7 @@ local until_ms = string.format('%.0f', now_ms() + ttl)
 for index = 4, #ARGV, 4 do
   local client, user = ARGV[index], ARGV[index + 1]
   local value = redis.call('HGET', clients, client)
-  local before
+  local _, before
   if value then _, before = owner(value) end
   if before ~= user then
     if before then count(before, -1) end
