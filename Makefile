@@ -1,6 +1,6 @@
 # What one does with this project. `make test` is everything that proves it; the other targets are its parts.
 
-.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms e2e web conformance conformance-short doc run tools bench micro bench-check
+.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms chaos e2e web conformance conformance-short doc run tools bench micro bench-check
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
@@ -63,6 +63,10 @@ hostile:
 # The long storms: some 10,000 sockets in processes of their own, two minutes.
 storms:
 	STORMS=long cargo test --release --locked -p tidings --test storms -- --nocapture --test-threads=1
+
+# Three nodes on real Redis and NATS servers under faults, 3,000 clients: seven minutes, and a table of what clients saw.
+chaos:
+	CHAOS=long cargo test --release --locked -p tidings --test chaos -- --nocapture --test-threads=1
 
 run:
 	cargo run --release --locked

@@ -1,0 +1,42 @@
+//! Another Redis takes over: under a Cluster, or named by Sentinels; or slots move. The stream begins a new life.
+
+use std::time::Instant;
+
+use crate::groups::{Cluster, Watched};
+use crate::scenes::redis_at;
+use crate::world::{Cost, World};
+
+#[test]
+fn a_master_of_a_cluster_that_is_killed_costs_nothing_untold() {
+    let mut cluster = Cluster::start();
+    let mut world =
+        World::start("Redis Cluster, a master is killed", |_| redis_at(&cluster.address()));
+    let killed = cluster.masters()[0];
+    cluster.servers[killed].kill();
+    cluster.wait_taken_over(killed);
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::Notices);
+}
+
+#[test]
+fn slots_that_move_cost_nothing_untold() {
+    let cluster = Cluster::start();
+    let mut world = World::start("Redis Cluster, slots move", |_| redis_at(&cluster.address()));
+    cluster.move_slots(700);
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::Notices);
+}
+
+#[test]
+fn a_master_that_sentinels_replace_costs_nothing_untold() {
+    let mut watched = Watched::start();
+    let mut world =
+        World::start("Sentinel, the master is killed", |_| redis_at(&watched.address("main")));
+    watched.master.kill();
+    watched.wait_taken_over();
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::NoticesToAll);
+}
