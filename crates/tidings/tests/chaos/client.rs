@@ -22,6 +22,8 @@ pub(crate) struct Client {
     number: usize,
     link: Option<Link>,
     is_open: bool,
+    /// Its name on the connection that it has.
+    pub(crate) id: Option<String>,
     pub(crate) places: Vec<Place>,
 }
 
@@ -51,7 +53,7 @@ pub(crate) enum Wish {
 impl Client {
     pub(crate) fn new(number: usize, channels: &[usize]) -> Client {
         let places = channels.iter().map(|&channel| Place::new(channel)).collect();
-        Client { number, link: None, is_open: false, places }
+        Client { number, link: None, is_open: false, id: None, places }
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -119,7 +121,7 @@ impl Client {
     }
 
     fn leave(&mut self) -> Wish {
-        (self.link, self.is_open) = (None, false);
+        (self.link, self.is_open, self.id) = (None, false, None);
         self.places.iter_mut().for_each(|place| place.stage = Stage::Away);
         Wish::Dial
     }
@@ -132,7 +134,11 @@ impl Client {
                 let sent = self.link.as_mut()?.send(&[pong]);
                 sent.is_err().then(|| self.leave())
             }
-            ReplyBody::Connect(_) => None,
+            ReplyBody::Connect(result) => {
+                truth.admitted.push(result.client.clone());
+                self.id = Some(result.client);
+                None
+            }
             ReplyBody::Subscribe(result) => self.handle_joined(place_of(id), &result, truth),
             ReplyBody::Error(error) => self.handle_refused(id, &error, truth),
             ReplyBody::Push(push) => self.handle_push(&push, truth),

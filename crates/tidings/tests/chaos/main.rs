@@ -13,6 +13,7 @@ mod failover;
 mod fleet;
 #[path = "../../../brokers/tests/redis/groups.rs"]
 mod groups;
+mod lifecycle;
 #[path = "../support/link.rs"]
 mod link;
 mod nats;

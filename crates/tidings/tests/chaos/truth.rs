@@ -21,6 +21,8 @@ pub(crate) struct Truth {
     streams: Vec<Stream>,
     /// Where a publication was seen first.
     seen: HashMap<u64, (usize, StreamPosition)>,
+    /// Names of clients, by every connection that they had.
+    pub(crate) admitted: Vec<String>,
     pub(crate) tally: Tally,
     /// The first failures, in words.
     pub(crate) failures: Vec<String>,
@@ -54,6 +56,7 @@ impl Truth {
             mark: None,
             streams: (0..channels).map(|_| Stream::new()).collect(),
             seen: HashMap::new(),
+            admitted: Vec::new(),
             tally: Tally::default(),
             failures: Vec::new(),
         }
