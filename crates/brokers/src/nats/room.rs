@@ -16,6 +16,7 @@ use engine::broker::{
 };
 use engine::history::Stream;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use wire::protocol::{Publication, PushEvent, StreamPosition};
@@ -306,14 +307,23 @@ impl Room {
         }
     }
 
-    /// Reads for one, and in the same read for all that join right behind it.
+    /// Reads for one, and in the same read for all that join right behind it, each with its presence.
     async fn read(&mut self, first: Reader) {
         let mut meta_ttl_ms = first.meta_ttl_ms();
-        let mut readers = vec![first];
+        let (mut readers, mut present) = (vec![first], Vec::new());
         while let Ok(ask) = self.asks.try_recv() {
-            let Ask::Request(party, inbox, BrokerRequest::Subscribe { id, read, .. }) = ask else {
-                self.next = Some(ask);
-                break;
+            let (party, inbox, id, read) = match ask {
+                Ask::Request(party, inbox, BrokerRequest::Subscribe { id, read, .. }) => {
+                    (party, inbox, id, read)
+                }
+                Ask::Request(party, _, BrokerRequest::AddPresence { info, .. }) => {
+                    present.push((party, info));
+                    continue;
+                }
+                ask => {
+                    self.next = Some(ask);
+                    break;
+                }
             };
             if let Err(error) = self.enter(party, &inbox).await {
                 inbox.deliver(BrokerEvent::Reply { id, result: Err(error) });
@@ -324,6 +334,12 @@ impl Room {
             readers.push(reader);
         }
         self.read_for(readers, meta_ttl_ms).await;
+        let (presence, place) = (self.presence.clone(), self.place.clone());
+        self.hearing(Box::pin(async move {
+            let adding = present.into_iter().map(|(party, info)| presence.add(party, &place, info));
+            join_all(adding).await;
+        }))
+        .await;
     }
 
     async fn read_for(&mut self, readers: Vec<Reader>, meta_ttl_ms: u64) {
