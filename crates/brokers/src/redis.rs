@@ -20,6 +20,7 @@
 //! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
 //! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of what was accepted under the idempotency key | five minutes |
 //! | `life:<channel>` | string | when a temporary channel began, Unix milliseconds | with the channel |
+//! | `lived:<channel>` | string | that a temporary channel has begun before | twice its life and an hour after that |
 //! | `clients:<channel>` | hash | client → `<node>:<0 or 1>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
 //! | `users:<channel>` | hash | user → clients | with the clients |
 //! | `ends:<channel>` | sorted set | client by the time at which it is gone unless renewed | with the clients |

@@ -71,7 +71,7 @@ fn read<'r, 'n>(
     let public = prefix.and_then(|prefix| name.strip_prefix(prefix));
     let is_private = public.is_some();
     let public = public.unwrap_or(name);
-    if let Some(rest) = public.strip_prefix(SYSTEM) {
+    if let Some(rest) = name.strip_prefix(SYSTEM).or_else(|| public.strip_prefix(SYSTEM)) {
         return Ok((ChannelView { namespace: &rules.system, is_private: true, users: None }, rest));
     }
     let boundary = Some(&*rules.namespace_boundary).filter(|boundary| !boundary.is_empty());

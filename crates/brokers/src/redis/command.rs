@@ -93,15 +93,14 @@ impl Commander {
                 let stream = place.keys.key(place.partition, "stream", channel);
                 place.script(Script::Clear, &[stream], &[], out);
             }
+            BrokerRequest::Limit { channel, ttl_ms } => place.life(channel, *ttl_ms, out),
             BrokerRequest::Life { channel, .. } => place.life(channel, 0, out),
             BrokerRequest::Answer { ticket, answer } => {
                 let payload = control::encode_answer(&self.node, ticket.number, answer);
                 place.say(&place.keys.control_of(&ticket.node), &payload, out);
             }
             BrokerRequest::Unsubscribe { .. } => unreachable!("is no command but a fence"),
-            BrokerRequest::Limit { .. }
-            | BrokerRequest::Lifecycle(_)
-            | BrokerRequest::Survey { .. } => {
+            BrokerRequest::Lifecycle(_) | BrokerRequest::Survey { .. } => {
                 unreachable!("the broker sends these by itself")
             }
         }
@@ -136,13 +135,14 @@ impl Commander {
     }
 
     /// Writes that this node lives.
-    pub(super) fn lease(&self, place: Place<'_>, out: &mut Vec<u8>) {
+    pub(super) fn lease(&self, place: Place<'_>, is_free: bool, out: &mut Vec<u8>) {
         let node = &self.node;
         let names =
             ["nodes", "names", "claims", &format!("online:{node}"), &format!("owners:{node}")];
         let keys = names.map(|name| place.keys.registry(name));
         let (lease, ttl) = (self.lease_ms.to_string(), REGISTRY_TTL_MS.to_string());
-        let words = [&**node, &*self.name, &lease, &ttl].map(str::as_bytes);
+        let free = if is_free { "free" } else { "" };
+        let words = [&**node, &*self.name, &lease, &ttl, free].map(str::as_bytes);
         place.script(Script::Lease, &keys, &words, out);
     }
 
@@ -169,9 +169,9 @@ impl Commander {
     pub(super) fn bury(
         &self,
         place: Place<'_>,
-        node: &str,
+        (node, is_self): (&str, bool),
         reason: &str,
-        is_self: bool,
+        cursor: &[u8],
         out: &mut Vec<u8>,
     ) {
         let keys = self.registry_keys(place, node);
@@ -188,6 +188,7 @@ impl Commander {
             reason.as_bytes(),
             count.as_bytes(),
             if is_self { b"self" } else { b"" },
+            cursor,
         ];
         place.script(Script::Bury, &keys, &words, out);
     }
@@ -249,24 +250,33 @@ impl Place<'_> {
     }
 
     /// Writes that the clients of a node that is gone leave a channel.
-    pub(super) fn evict(self, node: &str, channel: &str, out: &mut Vec<u8>) {
+    pub(super) fn evict(self, node: &str, channel: &str, cursor: &[u8], out: &mut Vec<u8>) {
         let name = self.keys.key(self.partition, "c", channel);
-        let words = [node.as_bytes(), channel.as_bytes(), self.publish_command(), name.as_bytes()];
+        let count = BURIED_PER_COMMAND.to_string();
+        let words = [
+            node.as_bytes(),
+            channel.as_bytes(),
+            self.publish_command(),
+            name.as_bytes(),
+            cursor,
+            count.as_bytes(),
+        ];
         self.script(Script::Evict, &self.presence_keys(channel, node), &words, out);
     }
 
     /// Writes the question for how long a channel is; with a time, it begins if it has not.
     pub(super) fn life(self, channel: &str, ttl_ms: u64, out: &mut Vec<u8>) {
         let ttl = ttl_ms.to_string();
-        let life = self.keys.key(self.partition, "life", channel);
-        self.script(Script::Life, &[life], &[ttl.as_bytes()], out);
+        self.script(Script::Life, &self.life_keys(channel), &[ttl.as_bytes()], out);
     }
 
     /// Writes that a channel is over.
     pub(super) fn end(self, channel: &str, out: &mut Vec<u8>) {
-        let keys =
-            ["life", "meta", "stream"].map(|kind| self.keys.key(self.partition, kind, channel));
-        self.script(Script::End, &keys, &[], out);
+        self.script(Script::End, &self.life_keys(channel), &[], out);
+    }
+
+    fn life_keys(self, channel: &str) -> [String; 4] {
+        ["life", "lived", "meta", "stream"].map(|kind| self.keys.key(self.partition, kind, channel))
     }
 
     fn lifecycle_channel(self) -> String {

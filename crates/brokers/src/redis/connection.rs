@@ -20,7 +20,7 @@ use super::settings::{Address, Login, RedisSettings, Server};
 use super::trouble::Trouble;
 
 /// What the value of the layout's key is.
-const LAYOUT: &str = "tidings 1";
+const LAYOUT: &str = "tidings 2";
 
 /// Milliseconds that the layout is remembered after the last connection: longer than any history.
 const LAYOUT_TTL_MS: &str = "7776000000";

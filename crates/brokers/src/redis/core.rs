@@ -5,6 +5,7 @@
 //! Invariants: every question ends once, with an answer or as unavailable; what was sent and has an unknown outcome is
 //! never sent again.
 
+mod burial;
 mod lives;
 mod nodes;
 mod reads;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, RequestId};
 use engine::random::Random;
 
+pub(super) use self::burial::Burial;
 use self::lives::Lives;
 use self::nodes::Asking;
 use self::reads::Reads;
@@ -213,6 +215,7 @@ impl Core {
             BrokerRequest::Unsubscribe { channel } => {
                 if self.listeners.remove(partition, channel, asked.party) {
                     self.reads.close(channel);
+                    self.lives.forget(channel);
                     self.listen(now, partition, std::slice::from_ref(channel), Ear::Close);
                 }
                 return;
@@ -220,14 +223,7 @@ impl Core {
             BrokerRequest::AddPresence { channel, info, announces } => {
                 self.present.add(partition, channel, info.clone(), *announces, asked.party);
             }
-            BrokerRequest::Limit { channel, ttl_ms } => {
-                let purpose = Purpose::Life(channel.clone());
-                // Whoever cannot be asked now is asked for the next subscriber.
-                let _later = self.write(now, partition, purpose, |_, place, out| {
-                    place.life(channel, *ttl_ms, out);
-                });
-                return;
-            }
+            BrokerRequest::Limit { channel, ttl_ms } => self.lives.limit(channel, *ttl_ms),
             BrokerRequest::Survey { .. } => return self.survey(now, asked),
             BrokerRequest::Lifecycle(_) => {
                 if let BrokerRequest::Lifecycle(lifecycle) = asked.request {
@@ -335,6 +331,7 @@ impl Core {
     fn detach(&mut self, now: Instant, party: Party) {
         for (partition, channel) in self.listeners.remove_party(party) {
             self.reads.close(&channel);
+            self.lives.forget(&channel);
             self.listen(now, partition, &[channel], Ear::Close);
         }
         let deadline = now + self.io_timeout;
@@ -382,6 +379,9 @@ impl Core {
         }
         match purpose {
             Purpose::Ask(asked) => {
+                if let BrokerRequest::Limit { channel, .. } = &asked.request {
+                    self.handle_life(now, channel, &frame);
+                }
                 let result = answer::read(&asked.request, &frame);
                 self.answer_followers(partition, &asked, &result);
                 if let Some(id) = asked.request.id() {
@@ -579,6 +579,11 @@ impl Core {
             place.position(&channel, epoch, meta_ttl_ms, &mut up.out);
             up.expect(Sent { partition: index, deadline, purpose: Purpose::Position(channel) });
             self.partitions[index].in_flight += 1;
+        }
+        for channel in &channels {
+            let Some(ttl_ms) = self.lives.ttl_ms(channel) else { continue };
+            let request = BrokerRequest::Limit { channel: channel.clone(), ttl_ms };
+            self.send(index, Asked { party: Party(u32::MAX), request, deadline });
         }
         for (channel, client) in self.present.take_departures(index) {
             let request = BrokerRequest::RemovePresence { channel, client };

@@ -62,8 +62,6 @@ pub(super) enum Purpose {
     Ask(Asked),
     /// Everybody who hears the channel: where it stands.
     Position(Arc<str>),
-    /// How long the channel still is.
-    Life(Arc<str>),
     /// Backends: these came and went.
     News(Vec<Lifecycle>),
     /// This node's lease.
@@ -73,11 +71,11 @@ pub(super) enum Purpose {
     /// Whoever has asked all nodes.
     Survey(u64),
     /// The channels of a node that is gone.
-    Haunts,
+    Haunts(u64),
     /// One of them.
-    Evict,
+    Evict(u64, Arc<str>),
     /// The clients of a node that is gone.
-    Bury,
+    Bury(u64),
     /// Nobody.
     Nobody,
 }

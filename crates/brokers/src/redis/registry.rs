@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::core::Burial;
 use crate::lifecycle::News;
 
 /// See the module.
@@ -14,16 +15,13 @@ pub(super) struct Registry {
     next_renewal: Instant,
     /// Whether Redis has said that the lease holds.
     pub(super) is_member: bool,
+    /// What could not be told is not told again before.
+    quiet_until: Instant,
+    /// When everybody is said to be present once more.
+    pub(super) enters_again_at: Option<Instant>,
+    /// Another node of this node's name, and since when it is there.
+    twin: Option<(String, Instant)>,
     pub(super) burial: Option<Burial>,
-}
-
-/// A node whose lease has ended, while this one clears away what it left.
-pub(super) struct Burial {
-    pub(super) node: String,
-    /// The partition whose channels its clients leave now.
-    pub(super) partition: usize,
-    /// Channels of that partition that are not done.
-    pub(super) channels: usize,
 }
 
 /// How often a lease is renewed within its time.
@@ -35,7 +33,41 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 impl Registry {
     pub(super) fn new(now: Instant, lease: Duration) -> Registry {
         let news = News::default();
-        Registry { news, lease, next_renewal: now, is_member: false, burial: None }
+        Registry {
+            news,
+            lease,
+            next_renewal: now,
+            is_member: false,
+            quiet_until: now,
+            enters_again_at: None,
+            twin: None,
+            burial: None,
+        }
+    }
+
+    /// Whether news may be told.
+    pub(super) fn may_tell(&self, now: Instant) -> bool {
+        self.is_member && self.quiet_until <= now
+    }
+
+    /// Redis does not take what it is told.
+    pub(super) fn keep_quiet(&mut self, now: Instant) {
+        self.quiet_until = now + RETRY_AFTER;
+    }
+
+    /// Whether a node of the same name lives for longer than one that was killed would seem to.
+    pub(super) fn has_twin(&mut self, now: Instant, twin: &str) -> bool {
+        if twin.is_empty() {
+            self.twin = None;
+            return false;
+        }
+        match &self.twin {
+            Some((known, since)) if known == twin => now.duration_since(*since) > self.lease,
+            _ => {
+                self.twin = Some((twin.to_owned(), now));
+                false
+            }
+        }
     }
 
     /// Whether it is time to renew the lease; the caller does.

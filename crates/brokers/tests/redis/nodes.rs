@@ -176,17 +176,20 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
     let address = vec![format!("redis://127.0.0.1:{}", door.port)];
     let mut lost = Node::start(settings(&address));
     let lost_party = lost.attach();
-    for number in 0..300 {
+    // More than are looked at in one step, and so many that what is emptied shows.
+    for number in 0..5_000 {
         let info = client("ann", &number.to_string());
         tell(&lost, lost_party, &info, Change::Online);
-        let room = if number < 2 { "room".to_owned() } else { format!("room-{number}") };
-        let (channel, announces) = (room.into(), number != 1);
-        lost.broker.submit(lost_party, BrokerRequest::AddPresence { channel, info, announces });
+        if number < 300 {
+            let room = if number < 250 { "room".to_owned() } else { format!("room-{number}") };
+            let (channel, announces) = (room.into(), number == 0);
+            lost.broker.submit(lost_party, BrokerRequest::AddPresence { channel, info, announces });
+        }
     }
-    wait_until("all are told", || events(&server).len() == 300);
+    wait_until("all are told", || events(&server).len() == 5_000);
     door.close();
     let (mut gone, mut left) = (0, Vec::new());
-    while gone < 300 {
+    while gone < 5_000 {
         let (_, event) = watcher.inbox(party).wait(PATIENCE).expect("all are told to be gone");
         match event {
             BrokerEvent::Publication { publication, .. } => {
@@ -199,14 +202,14 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
     }
     assert_eq!(left, ["0"], "who was announced is announced to have left");
     let count = events(&server).iter().filter(|(event, ..)| event == "offline").count();
-    assert_eq!(count, 300, "each went once");
+    assert_eq!(count, 5_000, "each went once");
     wait_until("the node is forgotten", || {
         server.ask(&["KEYS", "*:online:*"]).list().is_empty()
             && server.ask(&["KEYS", "*:ends:*"]).list().is_empty()
     });
     // It lives after all.
     door.reopen();
-    wait_until("its clients are back", || events(&server).len() == 900);
+    wait_until("its clients are back", || events(&server).len() == 15_000);
     let stats = |channel: &str| {
         let channel = channel.into();
         match other.ask(second, |id| BrokerRequest::PresenceStats { id, channel }) {
@@ -214,7 +217,88 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
             answer => panic!("{answer:?}"),
         }
     };
-    wait_until("they are present", || stats("room") == 2 && stats("room-299") == 1);
+    wait_until("they are present", || stats("room") == 250 && stats("room-299") == 1);
+}
+
+/// A key of the registry, by the end of its name.
+fn key(server: &RedisServer, end: &str) -> String {
+    let keys = server.ask(&["KEYS", &format!("*{end}")]);
+    assert_eq!(keys.list().len(), 1, "{end}: {keys:?}");
+    keys.list()[0].text().to_owned()
+}
+
+#[test]
+fn a_node_that_others_held_for_gone_says_again_who_is_there() {
+    let server = RedisServer::start(&[]);
+    let settings = settings(&at(&server));
+    let id = settings.node.clone();
+    let mut node = Node::start(settings);
+    let party = node.attach();
+    let info = client("ann", "1");
+    tell(&node, party, &info, Change::Online);
+    let channel: Arc<str> = "room".into();
+    let entered = BrokerRequest::AddPresence { channel: channel.clone(), info, announces: false };
+    node.broker.submit(party, entered);
+    wait_until("it is told", || events(&server).len() == 1);
+    // As another node leaves it that was clearing this one away and found that it lives.
+    server.ask(&["HDEL", &key(&server, &format!("online:{id}")), "1"]);
+    server.ask(&["DEL", &key(&server, "clients:room")]);
+    let claims = key(&server, "nodes").replace("nodes", "claims");
+    server.ask(&["HSET", &claims, &id, "99999999999999"]);
+    wait_until("it is told again", || events(&server).len() == 2);
+    let stats = || match node
+        .ask(party, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
+    {
+        Ok(BrokerReply::PresenceStats(stats)) => stats.num_clients,
+        answer => panic!("{answer:?}"),
+    };
+    wait_until("it is present again", || stats() == 1);
+    assert_eq!(server.ask(&["HLEN", &claims]).number(), 0);
+}
+
+#[test]
+fn leases_that_all_end_at_once_bury_nobody() {
+    let server = RedisServer::start(&[]);
+    let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
+    let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
+    for (index, (node, party)) in nodes.iter().zip(&parties).enumerate() {
+        tell(node, *party, &client("ann", &index.to_string()), Change::Online);
+    }
+    wait_until("all are told", || events(&server).len() == 3);
+    let registry = key(&server, "nodes");
+    for _ in 0..20 {
+        // As after a Redis that took nothing for longer than a lease.
+        let members = server.ask(&["ZRANGE", &registry, "0", "-1"]);
+        let mut command = vec!["ZADD", &registry];
+        members.list().iter().for_each(|member| command.extend(["1", member.text()]));
+        server.ask(&command);
+        let ends = || server.ask(&["ZCOUNT", &registry, "2", "+inf"]).number();
+        wait_until("all have renewed", || ends() == 3);
+    }
+    assert!(events(&server).iter().all(|(event, ..)| event == "online"), "{:?}", events(&server));
+}
+
+#[test]
+fn a_redis_that_takes_nothing_is_not_asked_without_end() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    let calls = || {
+        let stats = server.ask(&["INFO", "commandstats"]);
+        let line = stats.text().lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+        let calls = line.split("calls=").nth(1).unwrap().split(',').next().unwrap();
+        calls.parse::<u32>().unwrap()
+    };
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    tell(&node, party, &client("ann", "1"), Change::Online);
+    wait_until("it is refused", || {
+        node.broker.last_complaint().is_some_and(|text| text.contains("OOM"))
+    });
+    let (before, began) = (calls(), std::time::Instant::now());
+    wait_until("a second has passed", || began.elapsed().as_millis() > 1_000);
+    assert!(calls() - before < 100, "{} commands in a second", calls() - before);
+    server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    wait_until("it is told", || events(&server) == [event("online", "1", "")]);
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub(crate) fn settings(addresses: &[String]) -> RedisSettings {
         node: format!("n{}-{node}", std::process::id()),
         name: format!("node-{node}"),
         lease: Duration::from_secs(2),
-        events_max: 1_000,
+        events_max: 100_000,
         seed: u64::from(std::process::id()) << 32 | node,
         connect_timeout: Duration::from_secs(1),
         io_timeout: Duration::from_secs(1),

@@ -181,13 +181,14 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     let read = plan.read();
     let request = (!is_heard || read != JoinRead::Nothing)
         .then(|| turn.out.expect(session.key, Question::Join));
+    if !is_heard && plan.channel_ttl_ms > 0 {
+        // In front of the read, which finds nothing of an earlier life.
+        let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
+        turn.out.submit(BrokerRequest::Limit { channel, ttl_ms });
+    }
     if let Some(id) = request {
         let channel = name.clone();
         turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
-    }
-    if !is_heard && plan.channel_ttl_ms > 0 {
-        let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
-        turn.out.submit(BrokerRequest::Limit { channel, ttl_ms });
     }
     if plan.traits.is_present {
         let (channel, info) = (name.clone(), info.clone());

@@ -151,6 +151,10 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
     let (connect_timeout, io_timeout) = (time("connect_timeout", 10), time("io_timeout", 100));
     let presence_ttl = time("presence_ttl", 5_000);
     let lease = time("lease", 1_000);
+    if presence_ttl < lease {
+        let text = "must not be less than engine.redis.lease".to_owned();
+        mistakes.push(("engine.redis.presence_ttl".to_owned(), text));
+    }
     let has_tls = place.has_tls || values.flag("engine.redis.tls.enabled");
     let tls = if has_tls { resolve_tls(values, mistakes) } else { None };
     let sentinel_login = Login { user: text("sentinel_user"), password: text("sentinel_password") };

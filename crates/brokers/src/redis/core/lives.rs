@@ -15,7 +15,8 @@ use super::Core;
 /// See the module.
 #[derive(Default)]
 pub(super) struct Lives {
-    ends: HashMap<Arc<str>, Instant>,
+    /// How long those are that are heard, and when they end, once that is known.
+    limited: HashMap<Arc<str>, (u64, Option<Instant>)>,
     queue: BTreeSet<(Instant, Arc<str>)>,
 }
 
@@ -23,8 +24,26 @@ pub(super) struct Lives {
 const BEHIND_THE_END: Duration = Duration::from_millis(5);
 
 impl Lives {
+    /// The channel is heard and has an end.
+    pub(super) fn limit(&mut self, channel: &Arc<str>, ttl_ms: u64) {
+        self.limited.entry(channel.clone()).or_insert((ttl_ms, None)).0 = ttl_ms;
+    }
+
+    /// How long the channel is, when it has an end.
+    pub(super) fn ttl_ms(&self, channel: &str) -> Option<u64> {
+        self.limited.get(channel).map(|(ttl_ms, _)| *ttl_ms)
+    }
+
+    /// Nobody hears it any more.
+    pub(super) fn forget(&mut self, channel: &Arc<str>) {
+        if let Some((_, Some(end))) = self.limited.remove(channel) {
+            self.queue.remove(&(end, channel.clone()));
+        }
+    }
+
     fn set(&mut self, channel: &Arc<str>, end: Instant) {
-        if let Some(before) = self.ends.insert(channel.clone(), end) {
+        let Some((_, known)) = self.limited.get_mut(channel) else { return };
+        if let Some(before) = known.replace(end) {
             self.queue.remove(&(before, channel.clone()));
         }
         self.queue.insert((end, channel.clone()));
@@ -36,7 +55,7 @@ impl Lives {
             return None;
         }
         let (_, channel) = self.queue.pop_first()?;
-        self.ends.remove(&channel);
+        self.limited.remove(&channel);
         Some(channel)
     }
 }

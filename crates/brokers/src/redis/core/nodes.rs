@@ -11,7 +11,6 @@ use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Surve
 
 use super::super::command::Place;
 use super::super::link::{Asked, Purpose, Sent};
-use super::super::registry::Burial;
 use super::super::resp::Frame;
 use super::Core;
 use crate::control::{self, Message};
@@ -26,14 +25,11 @@ pub(super) struct Asking {
     deadline: Instant,
 }
 
+/// By then whoever held this node for gone has heard that it lives.
+const REENTER_AFTER: Duration = Duration::from_secs(2);
+
 /// The partition of what nodes know of each other.
-const FIRST: usize = 0;
-
-/// Why clients of a node that was not there any more are offline.
-const NODE_LOST: &str = "node lost";
-
-/// Why those are that were left when a node ended.
-const NODE_ENDED: &str = "shutdown";
+pub(super) const FIRST: usize = 0;
 
 impl Core {
     /// Writes one command for a partition; says whether anything can be asked there now.
@@ -58,12 +54,16 @@ impl Core {
     /// What the node has to say of itself goes out, when it is time.
     pub(super) fn tell_nodes(&mut self, now: Instant) {
         if self.registry.begins_renewal(now) {
+            let is_free = self.registry.burial.is_none();
             let asked = self.write(now, FIRST, Purpose::Lease, |commander, place, out| {
-                commander.lease(place, out);
+                commander.lease(place, is_free, out);
             });
             if !asked {
                 self.registry.handle_renewal_failed(now);
             }
+        }
+        if self.registry.enters_again_at.take_if(|at| *at <= now).is_some() {
+            self.enter_everywhere(now);
         }
         let overdue = self.surveys.iter().filter(|(_, asking)| asking.deadline <= now);
         let overdue: Vec<u64> = overdue.map(|(number, _)| *number).collect();
@@ -72,7 +72,7 @@ impl Core {
 
     /// Clients that came and went are told.
     pub(super) fn tell_news(&mut self, now: Instant) {
-        if !self.registry.is_member {
+        if !self.registry.may_tell(now) {
             return;
         }
         let Some(news) = self.registry.news.take() else { return };
@@ -81,12 +81,15 @@ impl Core {
         });
         if !told {
             self.registry.news.take_back(news);
+            self.registry.keep_quiet(now);
         }
     }
 
     /// The first partition has a server, which may not know what another knew.
     pub(super) fn enter_registry(&mut self, now: Instant) {
+        // First the lease: whoever looks for a client looks at the nodes.
         self.registry.want_renewal(now);
+        self.tell_nodes(now);
         self.registry.news.tell_all();
         self.scan(now, b"0");
     }
@@ -102,7 +105,6 @@ impl Core {
     pub(super) fn handle_told(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
         match purpose {
             Purpose::News(_) => self.registry.news.handle_told(),
-            Purpose::Life(channel) => self.handle_life(now, channel, frame),
             Purpose::Lease => self.handle_lease(now, frame),
             Purpose::Scan => {
                 let Some([cursor, clients]) = frame.list() else { return };
@@ -125,30 +127,32 @@ impl Core {
                 }
                 self.end_survey_if_done(number);
             }
-            Purpose::Haunts => self.handle_haunts(now, frame),
-            Purpose::Evict => {
-                if let Some(burial) = &mut self.registry.burial {
-                    burial.channels = burial.channels.saturating_sub(1);
-                    self.go_on_burying(now);
-                }
-            }
-            Purpose::Bury => match (frame.i64(), &self.registry.burial) {
-                (Some(1..), Some(_)) => self.bury(now),
-                _ => self.registry.burial = None,
-            },
-            _ => {}
+            purpose => self.handle_buried(now, purpose, frame),
         }
     }
 
     /// A command of this file has failed, or nobody knows what became of it.
     pub(super) fn handle_untold(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
-            Purpose::News(news) => self.registry.news.take_back(news),
+            Purpose::News(news) => {
+                self.registry.news.take_back(news);
+                self.registry.keep_quiet(now);
+            }
             Purpose::Lease => self.registry.handle_renewal_failed(now),
             Purpose::Survey(number) => self.end_survey(number),
             // The node's lease has ended still: somebody is told again.
-            Purpose::Haunts | Purpose::Evict | Purpose::Bury => self.registry.burial = None,
+            Purpose::Haunts(number) | Purpose::Evict(number, _) | Purpose::Bury(number) => {
+                self.abandon_burial(number);
+            }
             _ => {}
+        }
+    }
+
+    fn enter_everywhere(&mut self, now: Instant) {
+        for index in 0..self.partitions.len() {
+            if self.partitions[index].moving.is_none() {
+                self.enter(now, index);
+            }
         }
     }
 
@@ -156,11 +160,11 @@ impl Core {
         let Some([lasted, time, dead, twin]) = frame.list() else { return };
         let was_member = std::mem::replace(&mut self.registry.is_member, true);
         if lasted.u64() == Some(0) && was_member {
-            // Others hold this node for gone: everybody is told again that they are here.
+            // Others hold this node for gone: everybody is told again that they are here, and once more when what others
+            // were about to clear away is cleared.
             self.registry.news.tell_all();
-            for index in 0..self.partitions.len() {
-                self.enter(now, index);
-            }
+            self.registry.enters_again_at = Some(now + REENTER_AFTER);
+            self.enter_everywhere(now);
         }
         let skew_ms = time.u64().map_or(0, |time| unix_ms() - i64::try_from(time).unwrap_or(0));
         if Duration::from_millis(skew_ms.unsigned_abs()) > CLOCK_SKEW_MAX {
@@ -169,7 +173,8 @@ impl Core {
             );
             self.shared.complain(text);
         }
-        if twin.str().is_some_and(|twin| !twin.is_empty()) {
+        // One that has just been killed may still seem to live.
+        if self.registry.has_twin(now, twin.str().unwrap_or_default()) {
             let name = &self.commander.name;
             self.shared.complain(format!(
                 "another node is called {name:?} too: events and the API do not tell them apart (node.name)"
@@ -178,73 +183,7 @@ impl Core {
         if let Some(dead) = dead.str().filter(|dead| !dead.is_empty())
             && self.registry.burial.is_none()
         {
-            let node = dead.to_owned();
-            self.registry.burial = Some(Burial { node, partition: 0, channels: 0 });
-            self.ask_haunts(now);
-        }
-    }
-
-    /// Asks for the channels of a partition in which the clients of the gone node are present.
-    fn ask_haunts(&mut self, now: Instant) {
-        let Some(Burial { node, partition, .. }) = &self.registry.burial else { return };
-        let (node, partition) = (node.clone(), *partition);
-        let asked = self.write(now, partition, Purpose::Haunts, |_, place, out| {
-            place.haunts(&node, out);
-        });
-        if !asked {
-            self.registry.burial = None;
-        }
-    }
-
-    fn handle_haunts(&mut self, now: Instant, frame: &Frame) {
-        let Some(burial) = &mut self.registry.burial else { return };
-        let channels = frame.list().unwrap_or_default();
-        burial.channels = channels.len();
-        let (node, partition) = (burial.node.clone(), burial.partition);
-        for channel in channels.iter().filter_map(Frame::str) {
-            let asked = self.write(now, partition, Purpose::Evict, |_, place, out| {
-                place.evict(&node, channel, out);
-            });
-            if !asked {
-                self.registry.burial = None;
-                return;
-            }
-        }
-        self.go_on_burying(now);
-    }
-
-    /// One partition after the other; when the node's clients are present nowhere, they are told to be offline.
-    fn go_on_burying(&mut self, now: Instant) {
-        let count = self.partitions.len();
-        let Some(burial) = self.registry.burial.as_mut().filter(|burial| burial.channels == 0)
-        else {
-            return;
-        };
-        burial.partition += 1;
-        if burial.partition < count { self.ask_haunts(now) } else { self.bury(now) }
-    }
-
-    fn bury(&mut self, now: Instant) {
-        let Some(Burial { node, .. }) = &self.registry.burial else { return };
-        let node = node.clone();
-        let is_self = node == self.commander.node;
-        let reason = if is_self { NODE_ENDED } else { NODE_LOST };
-        let asked = self.write(now, FIRST, Purpose::Bury, |commander, place, out| {
-            commander.bury(place, &node, reason, is_self, out);
-        });
-        if !asked {
-            self.registry.burial = None;
-        }
-    }
-
-    /// This node ends. Its clients have left; what is left all the same goes with it.
-    pub(in crate::redis) fn leave_registry(&mut self, now: Instant) {
-        self.tell_news(now);
-        if self.registry.is_member && self.registry.news.is_quiet() {
-            self.registry.is_member = false;
-            let (node, partition) = (self.commander.node.clone(), self.partitions.len());
-            self.registry.burial = Some(Burial { node, partition, channels: 0 });
-            self.bury(now);
+            self.begin_burial(now, dead);
         }
     }
 

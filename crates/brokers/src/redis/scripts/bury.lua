@@ -1,13 +1,20 @@
 -- Some clients of a node that is gone are offline; with the last of them the node is forgotten. KEYS: nodes, clients and
 -- users of the node, events, names, claims. ARGV: node, size of the stream of events, its TTL, command and channel of pub/sub,
--- reason, how many at least, whether the node says so itself. Answers how many are left; -1 when the node lives again.
+-- reason, how many to look at, whether the node says so itself, where to go on. Answers how many are left and where to go on; -1 when
+-- the node lives again.
 local node, now = ARGV[1], now_ms()
 local online, owners, names, claims = KEYS[2], KEYS[3], KEYS[5], KEYS[6]
 local place = {events = KEYS[4], size = ARGV[2], publish = ARGV[4], channel = ARGV[5]}
 local ends = redis.call('ZSCORE', nodes, node)
-if ARGV[8] ~= 'self' and ends and tonumber(ends) >= now then return -1 end
+if ARGV[8] ~= 'self' and ends and tonumber(ends) >= now then return {-1, '0'} end
 local name = redis.call('HGET', names, node) or node
-local found = redis.call('HSCAN', online, 0, 'COUNT', ARGV[7])[2]
+-- Where many are gone already, many places are empty.
+local cursor, found = ARGV[9], {}
+for _ = 1, 50 do
+  local page = redis.call('HSCAN', online, cursor, 'COUNT', ARGV[7])
+  cursor, found = page[1], page[2]
+  if #found > 0 or cursor == '0' then break end
+end
 for index = 1, #found, 2 do
   local client = found[index]
   local user = take_out(online, owners, client)
@@ -21,4 +28,4 @@ if left == 0 then
   redis.call('HDEL', names, node)
   redis.call('HDEL', claims, node)
 end
-return left
+return {left, cursor}
