@@ -54,6 +54,9 @@ pub const API_ITEMS_MAX: usize = 10_000;
 /// Questions of other nodes that wait for this one; one more is not answered.
 pub const QUESTIONS_MAX: usize = 64;
 
+/// Questions of this node to all others at once; one more waits. Their answers stay far below the 8 MiB that Redis lets pile up.
+pub const SURVEYS_MAX: usize = 4;
+
 /// Bytes of channel names in the answer of one node: what the smallest message limit of the brokers (NATS, 1 MiB) takes.
 pub const ANSWER_SIZE_MAX: usize = 512 * 1024;
 

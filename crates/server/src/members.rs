@@ -8,18 +8,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use brokers::Broker;
-use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, JoinRead, Survey};
+use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, Survey};
 use engine::channel::CONFIG;
 use engine::rules::Rules;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tracing::{info, warn};
-use wire::protocol::{HistoryResult, StreamPosition};
+use wire::protocol::{HistoryResult, Publication, StreamPosition};
 
 use crate::asker::{Asked, Asker};
 use crate::config::Changeable;
-use crate::limits::{ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, CONFIG_RETRY_AFTER, QUESTIONS_MAX};
+use crate::limits::{
+    ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, CONFIG_RETRY_AFTER, QUESTIONS_MAX, SURVEYS_MAX,
+};
 use crate::node::{Node, Silent};
 
 /// See the module.
@@ -29,6 +31,8 @@ pub(crate) struct Members {
     followed: Mutex<Followed>,
     /// Something was changed in the configuration, or may have been.
     is_changed: Arc<Notify>,
+    /// Answers of other nodes are large; few are on their way at once.
+    turns: Semaphore,
 }
 
 /// How far this node has followed.
@@ -36,6 +40,14 @@ struct Followed {
     changeable: Changeable,
     rules: Arc<Rules>,
     position: StreamPosition,
+}
+
+/// What this node knows of changes, and the broker does not any more.
+struct Lost {
+    /// Of the new life of the stream.
+    epoch: String,
+    /// By namespace.
+    changes: Vec<(String, Vec<u8>)>,
 }
 
 /// What a node may be asked.
@@ -122,7 +134,8 @@ impl Members {
         let asker = Asker::listening(broker, sender, is_changed.clone());
         let (rules, position) = (node.rules(), StreamPosition::default());
         let followed = Mutex::new(Followed { changeable, rules, position });
-        let members = Arc::new(Members { asker, node, followed, is_changed });
+        let turns = Semaphore::new(SURVEYS_MAX);
+        let members = Arc::new(Members { asker, node, followed, is_changed, turns });
         members.listen().await;
         (members, questions)
     }
@@ -168,6 +181,7 @@ impl Members {
     ) -> Result<Answers<T>, Silent> {
         let asked = serde_json::to_vec(question).expect("questions are JSON").into();
         let ask = |id| BrokerRequest::Survey { id, question: asked };
+        let _turn = self.turns.acquire().await.map_err(|_| Silent)?;
         let (own, others) = tokio::join!(self.answer(question), self.asker.ask(ask));
         let Ok(BrokerReply::Survey(Survey { answers, missing })) = others else {
             return Err(Silent);
@@ -206,29 +220,41 @@ impl Members {
 
     /// Reads what this node has not followed, and follows.
     async fn follow(&self) {
-        let Some(HistoryResult { publications, epoch, offset }) = self.changes().await else {
-            // The broker is away: once more in a while.
-            let is_changed = self.is_changed.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(CONFIG_RETRY_AFTER).await;
-                is_changed.notify_one();
-            });
-            return;
-        };
+        match self.changes().await {
+            Some(history) => {
+                if let Some(Lost { epoch, changes }) = self.apply(history) {
+                    self.restore(&epoch, changes).await;
+                }
+            }
+            None => {
+                // The broker is away: once more in a while.
+                let is_changed = self.is_changed.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(CONFIG_RETRY_AFTER).await;
+                    is_changed.notify_one();
+                });
+            }
+        }
+    }
+
+    /// Follows what was read; gives what the broker has lost.
+    fn apply(&self, history: HistoryResult) -> Option<Lost> {
+        let HistoryResult { publications, epoch, offset } = history;
         let mut followed = self.followed();
         if epoch != followed.position.epoch {
             let is_first = followed.position.epoch.is_empty();
-            followed.position = StreamPosition { offset: 0, epoch };
+            followed.position = StreamPosition { offset: 0, epoch: epoch.clone() };
             if publications.is_empty() && !is_first {
-                // A new life of the stream without anything in it: what was followed holds on.
-                return;
+                // What was followed holds on, and whoever starts later must know it too.
+                let changes = followed.changeable.changes();
+                return Some(Lost { epoch, changes });
             }
             followed.changeable.reset();
         }
         let new = publications.iter().filter(|one| one.offset > followed.position.offset);
         let new: Vec<_> = new.cloned().collect();
         if new.is_empty() {
-            return;
+            return None;
         }
         for publication in new {
             let Followed { changeable, rules, .. } = &mut *followed;
@@ -242,6 +268,22 @@ impl Members {
         followed.position.offset = offset;
         info!(offset, "options of namespaces have changed (sys:config)");
         self.node.set_rules(&followed.rules);
+        None
+    }
+
+    /// Publishes again what the broker has lost; of all nodes that do, one is heard.
+    async fn restore(&self, epoch: &str, changes: Vec<(String, Vec<u8>)>) {
+        let options = self.node.rules().channels.system.publish_options();
+        for (namespace, change) in changes {
+            let key = format!("restored {epoch} {namespace}");
+            let options = PublishOptions { idempotency_key: key, ..options.clone() };
+            let publication = Publication { data: change.into(), ..Publication::default() };
+            let channel = CONFIG.into();
+            let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
+            if let Err(error) = self.asker.ask(publish).await {
+                warn!(%error, namespace, "changed options are lost at the broker (sys:config); publish them again");
+            }
+        }
     }
 
     async fn changes(&self) -> Option<HistoryResult> {
@@ -272,12 +314,19 @@ impl Heard {
 }
 
 impl Present {
-    /// Adds the clients of a worker while the answer is not too long to be sent.
-    pub(crate) fn add(&mut self, clients: Vec<ClientPlace>) {
-        let room = CLIENTS_ANSWER_MAX.saturating_sub(self.clients.len());
-        self.is_cut |= clients.len() > room;
-        self.clients.extend(clients.into_iter().take(room));
+    /// Adds a client while the answer is not too long to be sent.
+    pub(crate) fn add(&mut self, size: &mut usize, client: ClientPlace) {
+        let channels: usize = client.channels.iter().map(|channel| channel.len() + 4).sum();
+        *size += channels + client.user.len() + CLIENT_SIZE;
+        if *size > ANSWER_SIZE_MAX || self.clients.len() >= CLIENTS_ANSWER_MAX {
+            self.is_cut = true;
+        } else {
+            self.clients.push(client);
+        }
     }
 }
+
+/// Bytes of a client in an answer beside its user and channels.
+const CLIENT_SIZE: usize = 200;
 
 const _: () = assert!(CONFIG_RETRY_AFTER.as_millis() <= Duration::from_secs(1).as_millis());

@@ -106,7 +106,7 @@ impl Node {
         client: Option<String>,
     ) -> Result<Present, Silent> {
         let whom = Box::new(Whom { user, client, limit: CLIENTS_ANSWER_MAX + 1 });
-        let mut present = Present::default();
+        let (mut present, mut size) = (Present::default(), 0);
         for found in ask(&self.workers, |answer| Input::Clients(whom.clone(), answer)).await? {
             let place = |one: crate::worker::ClientPlace| ClientPlace {
                 client: one.client,
@@ -115,7 +115,7 @@ impl Node {
                 connected_at: one.connected_at,
                 channels: one.channels,
             };
-            present.add(found.into_iter().map(place).collect());
+            found.into_iter().map(place).for_each(|client| present.add(&mut size, client));
         }
         Ok(present)
     }

@@ -142,8 +142,8 @@ impl Api {
     ) -> Result<String, ApiError> {
         let rules = self.node.rules();
         let view = view(&rules, name)?;
-        if name == CONFIG {
-            self.members.check(&data).map_err(ApiError::bad)?;
+        if view.namespace.is_system {
+            self.check_system(name, &data, request.skip_history)?;
         }
         channel::check_data(view.namespace.publication_data_format, &data)?;
         let kept = match request.skip_history {
@@ -289,12 +289,30 @@ impl Api {
 
     async fn history_remove(&self, params: &[u8]) -> Outcome {
         let InChannel { channel } = read(params)?;
-        if !view(&self.node.rules(), &channel)?.namespace.has_history() {
+        let rules = self.node.rules();
+        let namespace = view(&rules, &channel)?.namespace;
+        // Nodes that start later must know what was changed.
+        if !namespace.has_history() || namespace.is_system {
             return Err(ErrorCode::NotAvailable.into());
         }
         let channel = channel.into();
         self.members.asker.ask(|id| BrokerRequest::RemoveHistory { id, channel }).await?;
         Ok("{}".to_owned())
+    }
+
+    /// Of the server's own channels, backends publish into one.
+    fn check_system(&self, name: &str, data: &[u8], skips_history: bool) -> Result<(), ApiError> {
+        if name != CONFIG {
+            return Err(ApiError::bad(
+                "only sys:config of the server's own channels takes publications",
+            ));
+        }
+        if skips_history {
+            return Err(ApiError::bad(
+                "nodes that start later must know what was changed: no skip_history",
+            ));
+        }
+        self.members.check(data).map_err(ApiError::bad)
     }
 
     async fn channels(&self, params: &[u8]) -> Outcome {

@@ -46,6 +46,16 @@ impl Changeable {
         self.changes.clear();
     }
 
+    /// Everything that was changed, by namespace, each as one change.
+    pub fn changes(&self) -> Vec<(String, Vec<u8>)> {
+        let changes = self.changes.iter().filter(|(_, options)| !options.is_empty());
+        let change = |(namespace, options): (&String, &Map<String, Value>)| {
+            let change = json!({ "namespace": namespace, "options": options });
+            (namespace.clone(), change.to_string().into_bytes())
+        };
+        changes.map(change).collect()
+    }
+
     /// Applies a change to the rules that hold.
     ///
     /// # Errors
@@ -124,7 +134,7 @@ impl Changeable {
 mod tests {
     use super::*;
 
-    fn changeable() -> (Changeable, Rules) {
+    fn fresh() -> (Changeable, Rules) {
         let written = json!({"channel": {"namespaces": [{"name": "chat", "presence": true}]}});
         let mut changeable = Changeable::new(&written, false);
         let rules = changeable
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn options_change_and_come_back() {
-        let (mut changeable, rules) = changeable();
+        let (mut changeable, rules) = fresh();
         assert!(rules.channels.namespaces["chat"].presence);
         let change = br#"{"namespace":"chat","options":{"presence":false,"history_size":5,"history_ttl":"1m"}}"#;
         let rules = changeable.change(change, &rules).unwrap();
@@ -147,11 +157,19 @@ mod tests {
         assert_eq!(rules.channels.namespaces["chat"].history_size, 5, "earlier changes hold");
         let change = br#"{"namespace":"chat","options":{"presence":null}}"#;
         assert!(changeable.change(change, &rules).unwrap().channels.namespaces["chat"].presence);
+        // Another node comes to the same by what is changed now.
+        let (mut other, mut others) = fresh();
+        for (_, change) in changeable.changes() {
+            others = other.change(&change, &others).unwrap();
+        }
+        let kept = |from: &Changeable| from.changes();
+        assert_eq!(kept(&other), kept(&changeable));
+        assert!(others.channels.without_namespace.subscribe.client);
     }
 
     #[test]
     fn a_mistake_changes_nothing_and_is_named() {
-        let (mut changeable, rules) = changeable();
+        let (mut changeable, rules) = fresh();
         for (change, expected) in [
             (&br#"{"namespace":"chat","options":{"history_sise":5}}"#[..], "history_size"),
             (br#"{"namespace":"chat","options":{"history_size":5}}"#, "history_ttl"),

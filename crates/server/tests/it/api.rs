@@ -172,6 +172,9 @@ fn options_change_while_everything_runs() {
     let wrong = publish("sys:config", r#"{"namespace":"open","options":{"history_size":5}}"#);
     assert_eq!(wrong["error"]["code"], 107);
     assert!(wrong["error"]["message"].as_str().unwrap().contains("history_ttl"), "{wrong}");
+    assert_eq!(publish("sys:presence", "{}")["error"]["code"], 107, "nobody makes these up");
+    let removed = parse(&fixture.api("history_remove", r#"{"channel":"sys:config"}"#).1);
+    assert_eq!(removed["error"]["code"], 108);
     let change = r#"{"namespace":"open","options":{"history_size":5,"history_ttl":"1m"}}"#;
     assert_eq!(publish("sys:config", change)["result"]["offset"], 1);
     let began = Instant::now();

@@ -98,6 +98,29 @@ fn nodes_answer_for_each_other_and_follow_one_configuration() {
     }
 }
 
+#[test]
+fn changed_options_outlive_a_redis_that_loses_its_data() {
+    let redis = Redis::start(free_port());
+    let nodes = [node(&redis), node(&redis)];
+    let change = r#"{"channel":"sys:config","data":{"namespace":"open","options":{"history_size":5,"history_ttl":"1m"}}}"#;
+    assert_eq!(result(&nodes[0], "publish", change)["offset"], 1);
+    let keeps = |node: &Fixture| {
+        let published = result(node, "publish", r#"{"channel":"open:x","data":1}"#);
+        published["offset"].is_number()
+    };
+    until("both follow", || nodes.iter().all(keeps));
+    let port = redis.port;
+    drop(redis);
+    wait_ready(&nodes[0], 503);
+    let redis = Redis::start(port);
+    nodes.iter().for_each(|node| drop(wait_ready(node, 200)));
+    until("what was changed is there again, once", || {
+        let history = result(&nodes[0], "history", r#"{"channel":"sys:config","limit":-1}"#);
+        history["publications"].as_array().is_some_and(|all| all.len() == 1)
+    });
+    assert!(keeps(&node(&redis)), "one that starts later follows");
+}
+
 fn wait_ready(node: &Fixture, status: u16) -> String {
     let start = Instant::now();
     loop {
