@@ -216,6 +216,20 @@ pub struct Shutdown {
     pub timeout: Duration,
     /// Over how long clients are told to reconnect.
     pub drain_window: Duration,
+    /// Clients in a second at most; 0 for no limit.
+    pub drain_rate: u32,
+}
+
+impl Shutdown {
+    /// Over how long so many clients are told. Those that are told last must have time to go.
+    #[must_use]
+    pub fn window(&self, clients: usize) -> Duration {
+        let by_rate = match self.drain_rate {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs_f64(clients as f64 / f64::from(rate)),
+        };
+        self.drain_window.max(by_rate.min(self.timeout * 9 / 10))
+    }
 }
 
 /// Reads, checks and resolves.

@@ -189,7 +189,9 @@ impl Server {
         info!("stopping");
         // Whoever listens has gone already otherwise.
         let _nobody = self.stop.send(true);
-        let window_ms = u64::try_from(self.shutdown.drain_window.as_millis()).unwrap_or(u64::MAX);
+        let clients = self.node.workers.iter().map(Worker::load).sum();
+        let window = self.shutdown.window(clients);
+        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         for worker in self.node.workers.iter() {
             worker.inbox().send(Input::Drain { window_ms });
         }

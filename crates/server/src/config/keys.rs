@@ -102,6 +102,7 @@ pub const KEYS: &[Key] = &[
     key("log.level", OneOf(&["none", "trace", "debug", "info", "warn", "error", "fatal"]), "info", "What is logged; fatal is the same as error."),
     key("log.format", OneOf(&["auto", "pretty", "json"]), "auto", "auto: pretty on a terminal, JSON otherwise."),
     key("shutdown.timeout", Duration, "30s", "Time to stop; then the process ends whatever remains."),
+    key("shutdown.drain_rate", COUNT, "0", "Clients of this node told to reconnect in a second at most: with many, it takes longer than the window, but no longer than the timeout. 0 for as many as there are."),
     key("shutdown.drain_window", Duration, "3s", "Over how long clients are told to reconnect elsewhere (3001); less than the timeout."),
     key("server.workers", Integer(1024), "0", "Worker threads; 0 for one per core."),
     key("engine.type", OneOf(&["memory", "redis"]), "memory", "What carries publications: memory of this process, or Redis for any number of nodes."),

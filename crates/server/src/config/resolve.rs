@@ -254,8 +254,11 @@ fn resolve_log(values: &Values<'_>) -> Log {
 
 fn resolve_shutdown(values: &Values<'_>, mistakes: &mut Complaints) -> Shutdown {
     let time = |path: &str| Duration::from_millis(values.ms(path));
-    let shutdown =
-        Shutdown { timeout: time("shutdown.timeout"), drain_window: time("shutdown.drain_window") };
+    let shutdown = Shutdown {
+        timeout: time("shutdown.timeout"),
+        drain_window: time("shutdown.drain_window"),
+        drain_rate: values.u32("shutdown.drain_rate"),
+    };
     if shutdown.drain_window >= shutdown.timeout {
         let text = "must be less than shutdown.timeout".to_owned();
         mistakes.push(("shutdown.drain_window".to_owned(), text));

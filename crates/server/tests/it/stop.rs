@@ -1,6 +1,8 @@
 //! An end in order: not ready, nobody new, everybody told, done.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use server::config::Shutdown;
 
 use crate::support::{Fixture, upgrade};
 
@@ -27,6 +29,34 @@ fn stopping_tells_everybody_3001_over_the_window() {
     assert!((200..3000).contains(&last), "spread over 300 ms, the last after {last} ms");
     fixture.runtime.block_on(stopped).unwrap();
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn a_rate_makes_the_window_longer_and_the_timeout_bounds_it() {
+    let window = |drain_rate, clients| {
+        let (timeout, drain_window) = (Duration::from_secs(30), Duration::from_secs(3));
+        Shutdown { timeout, drain_window, drain_rate }.window(clients).as_millis()
+    };
+    assert_eq!(
+        [window(0, 1_000_000), window(1_000, 100), window(1_000, 10_000)],
+        [3_000, 3_000, 10_000]
+    );
+    assert_eq!(window(1_000, 1_000_000), 27_000);
+    let mut fixture = Fixture::with(&[("shutdown.drain_rate", "10")]);
+    let mut peers: Vec<_> = (0..10).map(|_| fixture.admitted()).collect();
+    let server = fixture.server.take().unwrap();
+    let began = Instant::now();
+    let stopped = fixture.runtime.spawn(server.stop());
+    for peer in &mut peers {
+        assert_eq!(peer.close_code(), 3001);
+        peer.close(3001);
+    }
+    fixture.runtime.block_on(stopped).unwrap();
+    assert!(
+        began.elapsed() > Duration::from_millis(600),
+        "ten at ten in a second: {:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
