@@ -7,7 +7,7 @@
 //!
 //! A server that took over from another, or came back from its disk, may not have what was published last, and would number
 //! anew what others have heard already. So epochs end with the life of the server as a master (`master_replid`).
-//! Invariant: what was sent to a server and not answered is never sent again.
+//! Invariant: what was sent to a server and not answered is never sent again, unless doing it twice is doing it once.
 //!
 //! # Keys
 //!

@@ -1,0 +1,291 @@
+//! Servers that come and go, and partitions that go from one to another: what waits meanwhile, and what is done when a partition has
+//! a server again.
+//!
+//! Invariant: a partition goes on only when nothing of it is on its way to the server that it leaves; then its channels are heard
+//! and their positions told before anything else is asked.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::broker::BrokerRequest;
+
+use super::super::connection::{SlotRange, Target};
+use super::super::exchange::{LinkId, Opened};
+use super::super::link::{Asked, Condition, Ear, Purpose, Sent, Up};
+use super::super::partition::{Moving, Partition};
+use super::super::resp::encode;
+use super::super::scripts;
+use super::super::settings::Address;
+use super::super::topology::Topology;
+use super::super::trouble::Trouble;
+use super::{Core, NO_PARTITION, Place, RENEWALS_PER_TTL, TICK};
+use crate::Party;
+use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
+
+impl Core {
+    /// From here on requests of the partition wait, until those on their way are back.
+    pub(super) fn hold(&mut self, now: Instant, partition: usize, why: &[u8]) -> &mut Moving {
+        let has_forgotten = why.starts_with(b"NOSCRIPT");
+        if let Some(topology) = &mut self.topology
+            && !has_forgotten
+        {
+            topology.want();
+        }
+        let moving = self.partitions[partition].hold(now);
+        moving.must_load |= has_forgotten;
+        moving
+    }
+
+    /// What waited in a partition goes on, to where it belongs by now.
+    pub(super) fn go_on(&mut self, now: Instant, index: usize) {
+        if self.partitions[index].link != self.partitions[index].target {
+            self.partitions[index].hold(now);
+        }
+        for asked in self.partitions[index].take_late(now) {
+            self.fail(asked);
+        }
+        let Some(moving) = self.partitions[index].release(now) else { return };
+        let partition = &mut self.partitions[index];
+        let has_moved = partition.link != partition.target;
+        if has_moved {
+            self.leave_link(now, index);
+            let partition = &mut self.partitions[index];
+            partition.link = partition.target;
+        }
+        if moving.must_load {
+            self.load_scripts(now, index);
+        }
+        if has_moved || moving.must_listen {
+            self.take_up(now, index);
+        }
+        for asked in moving.returned.into_iter().chain(moving.held) {
+            match &mut self.partitions[index].moving {
+                Some(moving) => moving.held.push_back(asked),
+                None => self.send(index, asked),
+            }
+        }
+    }
+
+    /// Channels that belong to slots are left with them; others would be heard twice.
+    fn leave_link(&mut self, now: Instant, index: usize) {
+        let tag = index % PARTITIONS;
+        let deadline = now + self.io_timeout;
+        let link = self.partitions[index].link;
+        if let Some(up) = link.and_then(|link| self.links.up(link))
+            && !up.opened.has_shards
+        {
+            let channels = self.listeners.channels(index).into_iter();
+            let names: Vec<String> =
+                channels.map(|(channel, _)| self.keys.key(tag, "c", &channel)).collect();
+            for names in names.chunks(NAMES_PER_COMMAND) {
+                up.listen(names, Ear::Close, NO_PARTITION, deadline);
+            }
+        }
+    }
+
+    fn load_scripts(&mut self, now: Instant, partition: usize) {
+        let deadline = now + self.io_timeout;
+        let Some(up) = self.links.usable(self.partitions[partition].link) else { return };
+        for script in scripts::ALL {
+            encode(&mut up.out, &[b"SCRIPT", b"LOAD", script.text().as_bytes()]);
+            up.expect(Sent { partition, deadline, purpose: Purpose::Nobody });
+            self.partitions[partition].in_flight += 1;
+        }
+    }
+
+    /// A partition has a server, again or for the first time: its channels are heard, their positions told to those who
+    /// hold one, its clients present.
+    pub(super) fn take_up(&mut self, now: Instant, index: usize) {
+        let heard = self.listeners.channels(index);
+        let channels: Vec<Arc<str>> = heard.iter().map(|(channel, _)| channel.clone()).collect();
+        self.listen(now, index, &channels, Ear::Open);
+        if index == 0 {
+            let controls = [self.keys.control(), self.keys.control_of(&self.commander.node)];
+            self.listen_names(now, 0, &controls, Ear::Open);
+        }
+        let deadline = now + self.io_timeout;
+        let tag = index % PARTITIONS;
+        for (channel, meta_ttl_ms) in heard {
+            let Some(meta_ttl_ms) = meta_ttl_ms else { continue };
+            let epoch = self.random.next_u64();
+            let Some(up) = self.links.usable(self.partitions[index].link) else { return };
+            let place = Place { keys: &self.keys, opened: &up.opened, partition: tag };
+            place.position(&channel, epoch, meta_ttl_ms, &mut up.out);
+            up.expect(Sent { partition: index, deadline, purpose: Purpose::Position(channel) });
+            self.partitions[index].in_flight += 1;
+        }
+        for channel in &channels {
+            let Some(ttl_ms) = self.lives.ttl_ms(channel) else { continue };
+            let request = BrokerRequest::Limit { channel: channel.clone(), ttl_ms };
+            self.send(index, Asked { party: Party(u32::MAX), request, deadline });
+        }
+        for (channel, client) in self.present.take_departures(index) {
+            let request = BrokerRequest::RemovePresence { channel, client };
+            self.send(index, Asked { party: Party(u32::MAX), request, deadline });
+        }
+        self.enter(now, index);
+        if index == 0 {
+            self.enter_registry(now);
+        }
+    }
+
+    /// Says of all clients of this node in a partition that they are still there.
+    pub(super) fn enter(&mut self, now: Instant, index: usize) {
+        let deadline = now + self.io_timeout;
+        let Some(up) = self.links.usable(self.partitions[index].link) else { return };
+        let place = Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
+        let mut count = 0;
+        for (channel, clients) in self.present.everybody(index) {
+            for clients in clients.chunks(NAMES_PER_COMMAND) {
+                self.commander.enter(place, channel, clients, &mut up.out);
+                count += 1;
+            }
+        }
+        for _ in 0..count {
+            up.expect(Sent { partition: index, deadline, purpose: Purpose::Nobody });
+        }
+        self.partitions[index].in_flight += count;
+    }
+
+    /// Renews some presence at every tick, so that all of it has been renewed in time.
+    pub(super) fn renew(&mut self, now: Instant) {
+        let ticks = self.commander.presence_ttl_ms / RENEWALS_PER_TTL / TICK.as_millis() as u64;
+        let count = (self.partitions.len() as u64).div_ceil(ticks.max(1));
+        for _ in 0..count {
+            self.next_renewal = (self.next_renewal + 1) % self.partitions.len();
+            if self.partitions[self.next_renewal].moving.is_none() {
+                self.enter(now, self.next_renewal);
+            }
+        }
+    }
+
+    pub(super) fn handle_up(&mut self, now: Instant, id: LinkId, opened: Opened) {
+        self.links.open(now, id, opened);
+        for index in 0..self.partitions.len() {
+            if self.partitions[index].link == Some(id) {
+                self.take_up(now, index);
+            }
+        }
+    }
+
+    /// The connection has ended. What was asked has an unknown outcome.
+    pub(super) fn handle_down(&mut self, now: Instant, id: LinkId, trouble: Trouble) {
+        let up = self.links.end(id, trouble, self.random.next_u64());
+        if let Some(topology) = &mut self.topology {
+            topology.want();
+        }
+        self.forget_in_flight(now, id, up);
+    }
+
+    fn forget_in_flight(&mut self, now: Instant, id: LinkId, up: Option<Up>) {
+        for partition in &mut self.partitions {
+            if partition.link == Some(id) {
+                partition.in_flight = 0;
+            }
+        }
+        // The last first: what goes back to the front of a queue keeps its order.
+        for sent in up.into_iter().flat_map(|up| up.into_in_flight().into_iter().rev()) {
+            match sent.purpose {
+                Purpose::Ask(asked) => self.fail(asked),
+                purpose => self.handle_untold(now, purpose),
+            }
+        }
+    }
+
+    pub(super) fn give_up(&mut self, now: Instant, id: LinkId) {
+        let Some(trouble) = self.links.close(id) else { return };
+        self.handle_down(now, id, trouble);
+    }
+
+    /// Fails what is overdue, gives up what is hopeless, publishes to ourselves.
+    pub(super) fn check_link(&mut self, now: Instant, id: LinkId) {
+        let io_timeout = self.io_timeout;
+        let Some(up) = self.links.up(id) else { return };
+        let (given_up, condition) = up.check(now, io_timeout);
+        let begins_probe = condition == Condition::Fine && up.begins_probe(now);
+        given_up.into_iter().for_each(|asked| self.fail(asked));
+        if condition == Condition::Hopeless {
+            return self.give_up(now, id);
+        }
+        let Some(index) = self.partitions.iter().position(|partition| partition.link == Some(id))
+        else {
+            return;
+        };
+        if begins_probe {
+            let name = self.keys.probe(index % PARTITIONS);
+            // Which partition is the first here may have changed.
+            self.listen_names(now, index, std::slice::from_ref(&name), Ear::Open);
+            let Some(up) = self.links.usable(self.partitions[index].link) else { return };
+            let place =
+                Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
+            place.say(&name, b"", &mut up.out);
+            let deadline = now + io_timeout;
+            up.expect(Sent { partition: index, deadline, purpose: Purpose::Nobody });
+            self.partitions[index].in_flight += 1;
+        }
+    }
+
+    pub(super) fn ask_slots(&mut self, now: Instant) {
+        let is_down = |link: LinkId| !self.links.is_up(link);
+        let has_gap = self.partitions.iter().any(|partition| partition.target.is_none_or(is_down));
+        let Some(topology) = &mut self.topology else { return };
+        if has_gap {
+            topology.want();
+        }
+        if let Some(members) = topology.asks(now) {
+            self.links.ask_slots(members);
+        }
+    }
+
+    /// Partitions go where the cluster says that they belong.
+    pub(super) fn handle_slots(&mut self, now: Instant, slots: Result<Vec<SlotRange>, Trouble>) {
+        let Some(topology) = &mut self.topology else { return };
+        topology.handle(now, slots);
+        let masters: Vec<Option<Address>> =
+            (0..PARTITIONS).map(|index| topology.master(self.keys.slot(index)).cloned()).collect();
+        for (index, master) in masters.into_iter().enumerate() {
+            let Some(address) = master else { continue };
+            let target = Target::Member(address);
+            let known = self.links.find(&target);
+            let link = known.unwrap_or_else(|| self.links.add(target));
+            self.partitions[index].target = Some(link);
+        }
+        self.partitions.iter_mut().for_each(|partition| {
+            let is_down = |link: LinkId| !self.links.is_up(link);
+            // Nothing is on its way to a server that is down.
+            if partition.link != partition.target && partition.link.is_none_or(is_down) {
+                partition.hold(now).retry_at = now;
+            }
+        });
+        for index in 0..self.partitions.len() {
+            if self.partitions[index].link != self.partitions[index].target {
+                self.go_on(now, index);
+            }
+        }
+        self.forget_links(now);
+    }
+
+    /// Servers that have no partition any more.
+    fn forget_links(&mut self, now: Instant) {
+        let partitions = &self.partitions;
+        let is_needed = |id: LinkId| {
+            let needs =
+                |partition: &Partition| [partition.link, partition.target].contains(&Some(id));
+            partitions.iter().any(needs)
+        };
+        for (id, up) in self.links.forget(is_needed) {
+            self.forget_in_flight(now, id, up);
+        }
+    }
+
+    /// What keeps the broker from working.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        if let Some(trouble) = self.topology.as_ref().and_then(Topology::trouble) {
+            return Some(trouble.clone());
+        }
+        if self.partitions.iter().any(|partition| partition.link.is_none()) {
+            return Some(Trouble::Incomplete);
+        }
+        self.links.trouble()
+    }
+}
