@@ -41,10 +41,10 @@ pub const PROOFS_MAX: usize = 128;
 /// Messages of a stream between two removals of what is not retained any more.
 pub const TRIM_EVERY: u64 = 64;
 
-/// How often a node says that it lives.
-pub const LEASE_INTERVAL: Duration = Duration::from_secs(3);
+/// How often a node says at NATS that it lives while its lease runs: one answer may be late, and another one lost.
+pub const LEASE_RENEWALS: u64 = 4;
 
-/// Silence of a node after which its clients are present nowhere: four times it could have spoken.
+/// Silence of a node after which its clients are present nowhere.
 pub const LEASE_MS: u64 = 12_000;
 
 /// Bytes of one text from Redis: an entry of a stream is a publication, far smaller; Redis itself allows 512 MiB.

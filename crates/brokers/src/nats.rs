@@ -15,6 +15,7 @@
 //! parties' inboxes.
 
 mod era;
+mod lease;
 mod lifecycle;
 mod link;
 mod node;

@@ -210,7 +210,7 @@ impl Link {
         last_sequence(&info)
     }
 
-    async fn stream_info(&self, stream: &str) -> Result<Value, BrokerError> {
+    pub(super) async fn stream_info(&self, stream: &str) -> Result<Value, BrokerError> {
         let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
         info.map_err(|_| BrokerError::Unavailable)
     }

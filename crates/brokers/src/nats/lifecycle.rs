@@ -4,13 +4,12 @@
 //! Invariant: the entry comes before the event that a client is online, and goes before the one that it is offline; what
 //! could not be told while NATS was away is told when it is back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use engine::broker::BrokerError;
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
@@ -31,6 +30,10 @@ pub(super) struct Teller {
     /// Something is new, or NATS may be back.
     wake: Notify,
     has_tried: Notify,
+    /// All who are online are to be told again.
+    wants_all: Cell<bool>,
+    /// What comes next may have been told before, but that is not known.
+    is_retry: Cell<bool>,
 }
 
 /// Why the clients of a node that fell silent are offline.
@@ -44,7 +47,14 @@ const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Teller {
     pub(super) fn new(presence: Rc<Presence>) -> Teller {
-        Teller { news: RefCell::default(), presence, wake: Notify::new(), has_tried: Notify::new() }
+        Teller {
+            news: RefCell::default(),
+            presence,
+            wake: Notify::new(),
+            has_tried: Notify::new(),
+            wants_all: Cell::new(false),
+            is_retry: Cell::new(false),
+        }
     }
 
     /// A client came or went.
@@ -61,6 +71,12 @@ impl Teller {
 
     /// What could not be told may be told now.
     pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Backends may take this node's clients for offline: all who are online are told again.
+    pub(super) fn tell_all(&self) {
+        self.wants_all.set(true);
         self.wake.notify_one();
     }
 
@@ -89,6 +105,11 @@ impl Teller {
 
     /// Tells some of it; says whether it makes sense to go on.
     async fn tell_some(&self) -> bool {
+        // What is told once more must be known as the same, and what is told anew must not.
+        if !self.is_retry.get() && self.wants_all.take() {
+            self.presence.generation.set(self.presence.generation.get() + 1);
+            self.news.borrow_mut().tell_all();
+        }
         let Some(news) = self.news.borrow_mut().take() else { return false };
         let mut rest = &news[..];
         while !rest.is_empty() {
@@ -99,11 +120,13 @@ impl Teller {
             let told = join_all(some.iter().map(|one| self.presence.note(one))).await;
             if told.iter().any(Result::is_err) {
                 self.news.borrow_mut().take_back(news);
+                self.is_retry.set(true);
                 return false;
             }
             rest = others;
         }
         self.news.borrow_mut().handle_told();
+        self.is_retry.set(false);
         true
     }
 }
@@ -118,32 +141,40 @@ impl Presence {
             // Without JetStream nothing is kept of anybody.
             _ if !self.link.keeps => {}
             Change::Online => {
-                // The name of its node, which whoever clears it away does not know.
-                let chan_info = Bytes::from(self.name.clone());
+                // What whoever clears it away does not know: the name of its node, and how often it was told.
+                let chan_info = format!("{} {}", self.generation.get(), self.name).into();
                 let info = ClientInfo { chan_info, ..(*lifecycle.info).clone() };
                 self.add(NODE, &place, Arc::new(info)).await;
             }
             Change::Offline { .. } => self.remove(NODE, &place, &lifecycle.info.client).await,
         }
-        self.tell_lifecycle(&self.name, lifecycle).await
+        self.tell_lifecycle(&self.name, self.generation.get(), lifecycle).await
     }
 
     /// A client of a node that is gone.
     pub(super) async fn tell_lost(&self, info: Arc<ClientInfo>) -> Result<(), BrokerError> {
-        let name = String::from_utf8_lossy(&info.chan_info).into_owned();
+        let told = String::from_utf8_lossy(&info.chan_info).into_owned();
+        let (generation, name) = told.split_once(' ').unwrap_or(("", &told));
         let change = Change::Offline { reason: NODE_LOST.into() };
-        self.tell_lifecycle(&name, &Lifecycle { info, change, at_ms: self.unix_ms() }).await
+        let lost = Lifecycle { info, change, at_ms: self.unix_ms() };
+        self.tell_lifecycle(name, generation.parse().unwrap_or(0), &lost).await
     }
 
     fn unix_ms(&self) -> i64 {
         i64::try_from(self.link.now_ms()).unwrap_or(i64::MAX)
     }
 
-    async fn tell_lifecycle(&self, node: &str, lifecycle: &Lifecycle) -> Result<(), BrokerError> {
+    async fn tell_lifecycle(
+        &self,
+        node: &str,
+        generation: u64,
+        lifecycle: &Lifecycle,
+    ) -> Result<(), BrokerError> {
         let publication = lifecycle::publication(node, lifecycle);
         let event = publication.data.clone();
         if self.link.keeps {
-            let identifier = format!("{}-{}", lifecycle.info.client, lifecycle.change.words().0);
+            let (client, change) = (&lifecycle.info.client, lifecycle.change.words().0);
+            let identifier = format!("{client}-{change}-{generation}");
             self.link.store(&self.link.names.events(), None, &identifier, event).await?;
         }
         let channel: Arc<str> = LIFECYCLE.into();

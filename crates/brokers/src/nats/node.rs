@@ -29,7 +29,7 @@ use super::subject::{self, Names};
 use super::survey::Surveys;
 use crate::control::{self, Message};
 use crate::limits::{
-    ANSWER_TIMEOUT, JETSTREAM_RETRY, JETSTREAM_WAIT, LEASE_INTERVAL, LIFECYCLE_TTL_MS,
+    ANSWER_TIMEOUT, JETSTREAM_RETRY, JETSTREAM_WAIT, LEASE_RENEWALS, LIFECYCLE_TTL_MS,
     PING_INTERVAL, PROOFS_MAX, RECONNECT_DELAY_MAX, TRIM_EVERY,
 };
 use crate::{Clock, Inbox, Party};
@@ -140,7 +140,7 @@ impl Node {
         let eras = link.subscribe(link.names.era()).await.map_err(unreachable)?;
         let leaders = link.subscribe(link.names.leaders()).await.map_err(unreachable)?;
         link.echo().await.map_err(unreachable)?;
-        let presence = Rc::new(Presence::new(link.clone(), options.name.clone()));
+        let presence = Rc::new(Presence::new(link.clone(), options.name.clone(), options.lease_ms));
         if let Some(jetstream) = &options.jetstream {
             set_up(&link, jetstream, &presence, unreachable).await?;
         }
@@ -255,9 +255,8 @@ impl Node {
                     }
                     tokio::time::sleep(JETSTREAM_RETRY).await;
                 }
-                // Another attempt follows with the next lease.
-                let _later = presence.renew().await;
-                let _later = presence.restore().await;
+                presence.doubt();
+                renew(&presence, &teller).await;
             }
             teller.wake();
             prove(&rooms);
@@ -288,7 +287,9 @@ impl Node {
     fn beat(&mut self, beats: u64) {
         self.teller.wake();
         let (link, presence) = (self.link.clone(), self.presence.clone());
-        let renews = link.keeps && beats.is_multiple_of(LEASE_INTERVAL.as_secs());
+        let teller = self.teller.clone();
+        let interval = (self.options.lease_ms / LEASE_RENEWALS / 1000).max(1);
+        let renews = link.keeps && (beats.is_multiple_of(interval) || presence.is_owing());
         if beats.is_multiple_of(10) {
             self.rooms.retain(|_, room| !room.is_closed());
         }
@@ -299,9 +300,18 @@ impl Node {
             // What fails shows in `is_well`, and is tried again with the next beat.
             let _later = link.echo().await;
             if renews {
-                let _later = presence.renew().await;
+                renew(&presence, &teller).await;
             }
         });
+    }
+}
+
+/// Says that this node lives; if another one has told of its death meanwhile, its clients are told to be online again.
+async fn renew(presence: &Presence, teller: &Teller) {
+    // Another attempt follows with one of the next beats.
+    let _later = presence.renew().await;
+    if presence.takes_news() {
+        teller.tell_all();
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::limits::LEASE_MS;
+
 /// Options of the NATS broker. The names are those of the configuration below `broker.nats`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsOptions {
@@ -11,6 +13,9 @@ pub struct NatsOptions {
     pub prefix: String,
     /// What this node is called in events of its clients.
     pub name: String,
+    /// Milliseconds of silence after which a node's clients are present nowhere and told to be offline; the same on all
+    /// nodes.
+    pub lease_ms: u64,
     /// Milliseconds until a connection attempt has failed.
     pub dial_timeout_ms: u64,
     /// How the connection is protected.
@@ -49,6 +54,7 @@ impl Default for NatsOptions {
             url: "nats://localhost:4222".into(),
             prefix: "tidings".into(),
             name: String::new(),
+            lease_ms: LEASE_MS,
             dial_timeout_ms: 1000,
             tls: NatsTls::default(),
             jetstream: None,

@@ -3,7 +3,7 @@
 //! Invariant: an entry counts only while its node speaks; a node that falls silent is cleared away by one other, which
 //! claims that by a conditional store.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,20 +11,33 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::broker::BrokerError;
 use engine::channel::LIFECYCLE;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::Mutex;
 use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
 
+use super::lease::{Lease, Standing, is_lease};
 use super::link::{Ack, Link, Stored};
 use super::record;
 use super::stream::Place;
 use super::subject;
 use crate::Party;
-use crate::limits::LEASE_MS;
+use crate::limits::PROOFS_MAX;
 
 /// See the module.
 pub(super) struct Presence {
     pub(super) link: Rc<Link>,
     /// What this node is called.
     pub(super) name: String,
+    /// How often this node's clients were told anew to be online.
+    pub(super) generation: Cell<u64>,
+    lease: Lease,
+    lease_ms: u64,
+    /// What NATS has of this node's entries may be less, or more, than there is.
+    owes_entries: Cell<bool>,
+    /// NATS does not know, or not any more, that this node's clients are online.
+    owes_news: Cell<bool>,
+    /// Entries are put right by one at a time.
+    restoring: Mutex<()>,
     /// Entries of this node by their subjects.
     own: RefCell<HashMap<Party, HashMap<String, Bytes>>>,
     /// Nodes whose lease has ended.
@@ -33,10 +46,16 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    pub(super) fn new(link: Rc<Link>, name: String) -> Presence {
+    pub(super) fn new(link: Rc<Link>, name: String, lease_ms: u64) -> Presence {
         Presence {
+            lease: Lease::new(link.clone(), lease_ms),
             link,
             name,
+            generation: Cell::new(0),
+            lease_ms,
+            owes_entries: Cell::new(false),
+            owes_news: Cell::new(false),
+            restoring: Mutex::default(),
             own: RefCell::default(),
             silent: RefCell::default(),
             gone: RefCell::default(),
@@ -47,7 +66,8 @@ impl Presence {
         let subject = self.entry(party, &place.token, &info.client);
         let payload = record::plain(&place.channel, PushEvent::Join(info));
         self.own.borrow_mut().entry(party).or_default().insert(subject.clone(), payload);
-        self.put(party, &subject).await;
+        // What cannot be stored now is later.
+        let _later = self.put(party, &subject).await;
     }
 
     pub(super) async fn remove(&self, party: Party, place: &Place, client: &str) {
@@ -93,25 +113,48 @@ impl Presence {
         });
     }
 
-    /// Says that this node lives, learns the time, and sees to nodes that do not.
+    /// The link was cut: what NATS has of this node's entries may be wrong.
+    pub(super) fn doubt(&self) {
+        self.owes_entries.set(true);
+    }
+
+    /// Whether the next renewal is urgent.
+    pub(super) fn is_owing(&self) -> bool {
+        self.lease.is_claimed() || self.owes_entries.get()
+    }
+
+    /// Whether all who are online must be told again, which the caller sees to.
+    pub(super) fn takes_news(&self) -> bool {
+        !self.owes_entries.get() && self.owes_news.take()
+    }
+
+    /// Says that this node lives, makes up for what went wrong meanwhile, and sees to nodes that do not live.
     pub(super) async fn renew(&self) -> Result<(), BrokerError> {
+        match self.lease.renew().await? {
+            Standing::Held => {}
+            Standing::Lost => self.owes_entries.set(true),
+            Standing::Forgotten => {
+                self.owes_entries.set(true);
+                self.owes_news.set(true);
+            }
+        }
+        let restored = self.restore().await;
+        restored.and(self.see_to_others().await)
+    }
+
+    async fn see_to_others(&self) -> Result<(), BrokerError> {
         let names = &self.link.names;
-        let (stream, own) = (names.presence_stream(), names.lease(&names.node));
-        let payload = Bytes::from_static(b"t1 lease\n");
-        let Ack::Stored(_) = self.link.store(&own, None, "", payload).await? else {
-            return Err(BrokerError::Unavailable);
-        };
-        let leases = self.link.range(&stream, &names.lease("*")).await?;
+        let own = names.lease(&names.node);
+        let leases = self.link.range(&names.presence_stream(), &names.lease("*")).await?;
         let now_ms = leases.iter().map(|lease| lease.at_ms).max().unwrap_or(0);
-        let silent = leases.iter().filter(|lease| lease.at_ms + LEASE_MS <= now_ms);
+        let silent = leases.iter().filter(|lease| lease.at_ms + self.lease_ms <= now_ms);
         let silent: Vec<&Stored> = silent.filter(|lease| lease.subject != own).collect();
-        let node = |lease: &Stored| lease.subject.rsplit('.').next().unwrap_or_default().to_owned();
         self.silent.borrow_mut().extend(silent.iter().map(|lease| node(lease)));
         for lease in silent {
             self.clear_away(&node(lease), lease).await?;
         }
         for lease in &leases {
-            if lease.at_ms + LEASE_MS > now_ms && lease.payload.starts_with(b"t1 lease") {
+            if lease.at_ms + self.lease_ms > now_ms && is_lease(lease) {
                 self.silent.borrow_mut().remove(&node(lease));
             }
         }
@@ -126,10 +169,8 @@ impl Presence {
         let names = &self.link.names;
         let leases = self.link.range(&names.presence_stream(), &names.lease("*")).await?;
         let now_ms = self.link.now_ms();
-        let living = leases.iter().filter(|lease| {
-            lease.at_ms + LEASE_MS > now_ms && lease.payload.starts_with(b"t1 lease")
-        });
-        let node = |lease: &Stored| lease.subject.rsplit('.').next().unwrap_or_default().to_owned();
+        let living =
+            leases.iter().filter(|lease| lease.at_ms + self.lease_ms > now_ms && is_lease(lease));
         Ok(living.map(node).collect())
     }
 
@@ -144,8 +185,20 @@ impl Presence {
         Ok(())
     }
 
-    /// After the link was cut: everything of this node is stored anew, and what is older is removed.
-    pub(super) async fn restore(&self) -> Result<(), BrokerError> {
+    /// If something is owed: every entry of this node is stored anew, and what is older is removed.
+    async fn restore(&self) -> Result<(), BrokerError> {
+        let Ok(_turn) = self.restoring.try_lock() else { return Ok(()) };
+        if !self.owes_entries.take() {
+            return Ok(());
+        }
+        let restored = self.store_entries().await;
+        if restored.is_err() {
+            self.owes_entries.set(true);
+        }
+        restored
+    }
+
+    async fn store_entries(&self) -> Result<(), BrokerError> {
         let names = &self.link.names;
         let (stream, lease) = (names.presence_stream(), names.lease(&names.node));
         let newest = self.link.newest(&stream, &lease).await?.map_or(0, |lease| lease.sequence);
@@ -154,9 +207,8 @@ impl Presence {
             let entries = own.iter().flat_map(|(party, own)| own.keys().map(|key| (*party, key)));
             entries.map(|(party, subject)| (party, subject.clone())).collect()
         };
-        for (party, subject) in entries {
-            self.put(party, &subject).await;
-        }
+        let storing = entries.iter().map(|(party, subject)| self.put(*party, subject));
+        stream::iter(storing).buffer_unordered(PROOFS_MAX).try_collect::<()>().await?;
         let filter = format!("{}.presence.{}.>", names.prefix, names.node);
         self.link.purge_before(&stream, &filter, newest).await
     }
@@ -173,14 +225,14 @@ impl Presence {
         }
     }
 
-    async fn put(&self, party: Party, subject: &str) {
+    async fn put(&self, party: Party, subject: &str) -> Result<(), BrokerError> {
         let payload = self.own.borrow().get(&party).and_then(|own| own.get(subject)).cloned();
-        let Some(payload) = payload else { return };
-        // What cannot be stored now is when the link is back.
-        let _later = self.link.store(subject, None, "", payload).await;
+        let Some(payload) = payload else { return Ok(()) };
+        self.link.store(subject, None, "", payload).await?;
         let is_wanted = self.own.borrow().get(&party).is_some_and(|own| own.contains_key(subject));
-        if !is_wanted {
-            let _later = self.link.purge(&self.link.names.presence_stream(), subject).await;
+        match is_wanted {
+            true => Ok(()),
+            false => self.link.purge(&self.link.names.presence_stream(), subject).await,
         }
     }
 
@@ -194,9 +246,11 @@ impl Presence {
         else {
             return Ok(());
         };
-        let entries = self.link.range(&stream, &filter).await?;
+        // What is stored later comes from a node that lives again.
+        let mut entries = self.link.range(&stream, &filter).await?;
+        entries.retain(|entry| entry.sequence < claimed);
         self.tell_leaves(entries.iter().map(|entry| &entry.payload)).await;
-        self.link.purge(&stream, &filter).await?;
+        self.link.purge_before(&stream, &filter, claimed).await?;
         self.link.purge_before(&stream, &lease.subject, claimed + 1).await
     }
 
@@ -234,6 +288,11 @@ impl Presence {
     fn party(&self, party: Party) -> String {
         party.0.to_string()
     }
+}
+
+/// Whose lease it is.
+fn node(lease: &Stored) -> String {
+    lease.subject.rsplit('.').next().unwrap_or_default().to_owned()
 }
 
 fn client(stored: &Stored) -> Option<Arc<ClientInfo>> {

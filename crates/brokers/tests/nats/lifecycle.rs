@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use brokers::Party;
 use brokers::conformance::World as _;
 use engine::broker::{BrokerEvent, BrokerRequest};
 use engine::channel::LIFECYCLE;
@@ -10,21 +11,22 @@ use wire::protocol::ClientInfo;
 
 use crate::pair::{LONG, Pair};
 use crate::server::Server;
+use crate::world::NatsWorld;
 
-fn tell(pair: &mut Pair, client: &str, is_online: bool) {
+pub(crate) fn tell(world: &mut NatsWorld, party: Party, client: &str, is_online: bool) {
     let info = ClientInfo { client: client.into(), user: "ann".into(), ..ClientInfo::default() };
     let change = match is_online {
         true => Change::Online,
         false => Change::Offline { reason: "gone".into() },
     };
     let lifecycle = Lifecycle { info: Arc::new(info), change, at_ms: 7 };
-    pair.world.submit(pair.publisher, BrokerRequest::Lifecycle(lifecycle));
+    world.submit(party, BrokerRequest::Lifecycle(lifecycle));
 }
 
-/// The next event that the listener is told: which, and of whom.
-fn told(pair: &mut Pair) -> (String, String) {
+/// The next event that a listener is told: which, and of whom.
+pub(crate) fn told(world: &mut NatsWorld, listener: Party) -> (String, String) {
     loop {
-        let event = pair.world.next_within(pair.listener, LONG).expect("an event is told");
+        let event = world.next_within(listener, LONG).expect("an event is told");
         if let BrokerEvent::Publication { publication, .. } = event {
             let event: serde_json::Value = serde_json::from_slice(&publication.data).unwrap();
             let text = |name: &str| event[name].as_str().unwrap().to_owned();
@@ -34,7 +36,7 @@ fn told(pair: &mut Pair) -> (String, String) {
 }
 
 /// Events that backends can read.
-fn stored(server: &Server) -> u64 {
+pub(crate) fn stored(server: &Server) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = async_nats::connect(server.options().url).await.unwrap();
@@ -51,24 +53,25 @@ fn clients_are_told_in_order_and_after_nats_was_away() {
     let mut pair = Pair::new(&server);
     pair.channel = LIFECYCLE.into();
     pair.subscribe().unwrap();
+    let Pair { mut world, listener, publisher, .. } = pair;
     for number in 0..300 {
-        tell(&mut pair, &number.to_string(), true);
-        tell(&mut pair, &number.to_string(), false);
+        tell(&mut world, publisher, &number.to_string(), true);
+        tell(&mut world, publisher, &number.to_string(), false);
     }
     let mut last = std::collections::HashMap::new();
     for _ in 0..600 {
-        let (event, client) = told(&mut pair);
+        let (event, client) = told(&mut world, listener);
         let before = last.insert(client, event.clone());
         assert_eq!(before.as_deref(), (event == "offline").then_some("online"));
     }
-    tell(&mut pair, "stays", true);
-    assert_eq!(told(&mut pair), ("online".into(), "stays".into()));
+    tell(&mut world, publisher, "stays", true);
+    assert_eq!(told(&mut world, listener), ("online".into(), "stays".into()));
     assert_eq!(stored(&server), 601);
     server.kill();
-    tell(&mut pair, "stays", false);
-    tell(&mut pair, "comes", true);
+    tell(&mut world, publisher, "stays", false);
+    tell(&mut world, publisher, "comes", true);
     server.run();
-    let both = [told(&mut pair), told(&mut pair)];
+    let both = [told(&mut world, listener), told(&mut world, listener)];
     assert!(both.contains(&("offline".into(), "stays".into())), "{both:?}");
     assert!(both.contains(&("online".into(), "comes".into())), "{both:?}");
     assert_eq!(stored(&server), 603, "each of them once");

@@ -4,8 +4,11 @@
 //! Every test starts its own `nats-server` on a free port and ends it.
 
 mod cluster;
+mod comeback;
 mod conformance;
 mod crowd;
+#[path = "../redis/door.rs"]
+mod door;
 mod entrance;
 mod eras;
 mod faults;

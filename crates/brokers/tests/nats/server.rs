@@ -8,7 +8,7 @@ use brokers::nats::{JetStreamOptions, NatsOptions};
 use tempfile::TempDir;
 
 pub(crate) struct Server {
-    port: u16,
+    pub(crate) port: u16,
     store: Option<TempDir>,
     arguments: Vec<String>,
     process: Option<Child>,

@@ -105,6 +105,7 @@ fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
         url: values.text("broker.nats.url"),
         prefix: values.text("broker.nats.prefix"),
         name: String::new(),
+        lease_ms: brokers::limits::LEASE_MS,
         dial_timeout_ms: values.ms("broker.nats.dial_timeout"),
         tls: NatsTls {
             enabled: values.flag("broker.nats.tls.enabled"),

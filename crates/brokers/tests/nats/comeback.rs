@@ -1,0 +1,146 @@
+//! A node that others took for dead and that lives: its clients are present again and told to be online again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokers::Party;
+use brokers::conformance::World;
+use brokers::nats::NatsOptions;
+use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, RequestId};
+use engine::channel::LIFECYCLE;
+use serde_json::{Value, json};
+use wire::protocol::ClientInfo;
+
+use crate::door::Door;
+use crate::lifecycle::{stored, tell, told};
+use crate::pair::LONG;
+use crate::server::Server;
+use crate::world::NatsWorld;
+
+const ROOM: &str = "room";
+
+/// What another client does at NATS.
+pub(crate) struct Hand {
+    runtime: tokio::runtime::Runtime,
+    client: async_nats::Client,
+}
+
+impl Hand {
+    pub(crate) fn new(server: &Server) -> Hand {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async_nats::connect(server.options().url)).unwrap();
+        Hand { runtime, client }
+    }
+
+    pub(crate) fn ask(&self, subject: &str, payload: impl Into<Vec<u8>>) -> Value {
+        let asking = self.client.request(subject.to_owned(), payload.into().into());
+        let answer: Value =
+            serde_json::from_slice(&self.runtime.block_on(asking).unwrap().payload).unwrap();
+        assert!(answer.get("error").is_none(), "{subject}: {answer}");
+        answer
+    }
+
+    fn purge(&self, filter: &str) {
+        let filter = json!({ "filter": filter }).to_string();
+        self.ask("$JS.API.STREAM.PURGE.tidings_presence", filter);
+    }
+}
+
+pub(crate) fn join(world: &mut NatsWorld, party: Party, channel: &str) {
+    let (channel, read) = (channel.into(), JoinRead::Nothing);
+    world.submit(party, BrokerRequest::Subscribe { id: RequestId(1), channel, read });
+    while !matches!(world.next_within(party, LONG), Some(BrokerEvent::Reply { .. })) {}
+}
+
+pub(crate) fn enter(world: &mut NatsWorld, party: Party, client: &str) {
+    let info = Arc::new(ClientInfo { client: client.into(), ..ClientInfo::default() });
+    let channel = ROOM.into();
+    world.submit(party, BrokerRequest::AddPresence { channel, info, announces: false });
+}
+
+pub(crate) fn present(world: &mut NatsWorld, party: Party) -> u32 {
+    loop {
+        let (id, channel) = (RequestId(2), ROOM.into());
+        world.submit(party, BrokerRequest::PresenceStats { id, channel });
+        let event = world.next_within(party, LONG).expect("every question is answered");
+        if let BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. } = event {
+            return stats.num_clients;
+        }
+    }
+}
+
+fn words(event: &str) -> (String, String) {
+    (event.to_owned(), "stays".to_owned())
+}
+
+#[test]
+fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
+    let server = Server::start();
+    let mut world = NatsWorld::new(&server.options(), 1);
+    let (listener, party) = (world.attach(), world.attach());
+    join(&mut world, listener, LIFECYCLE);
+    tell(&mut world, party, "stays", true);
+    assert_eq!(told(&mut world, listener), words("online"));
+    enter(&mut world, party, "stays");
+    assert_eq!(present(&mut world, party), 1);
+    let hand = Hand::new(&server);
+    // As another node does that has seen no lease for too long.
+    hand.ask("tidings.lease.n0-", "t1 cleared by other\n");
+    let early = world.next_within(listener, Duration::from_secs(5));
+    assert!(early.is_none(), "told ahead of what the other one may still tell: {early:?}");
+    hand.purge("tidings.presence.n0-.>");
+    hand.purge("tidings.lease.n0-");
+    assert_eq!(told(&mut world, listener), words("online"));
+    assert_eq!(present(&mut world, party), 1);
+    assert_eq!(stored(&server), 2);
+    tell(&mut world, party, "stays", false);
+    assert_eq!(told(&mut world, listener), words("offline"));
+    assert_eq!(stored(&server), 3);
+}
+
+#[test]
+fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
+    let server = Server::start();
+    let door = Door::open(server.port);
+    let options = NatsOptions { lease_ms: 4_000, ..server.options() };
+    let behind = NatsOptions { url: format!("nats://127.0.0.1:{}", door.port), ..options.clone() };
+    let mut far = NatsWorld::named(&behind, 1, "far");
+    let mut near = NatsWorld::named(&options, 1, "near");
+    let (party, listener) = (far.attach(), near.attach());
+    let asker = near.attach();
+    join(&mut near, listener, LIFECYCLE);
+    for (present_clients, client) in [(1, "first"), (2, "second")] {
+        let of = |event: &str| (event.to_owned(), client.to_owned());
+        tell(&mut far, party, client, true);
+        assert_eq!(told(&mut near, listener), of("online"));
+        enter(&mut far, party, client);
+        present(&mut far, party);
+        door.close();
+        assert_eq!(told(&mut near, listener), of("offline"));
+        door.reopen();
+        assert_eq!(told(&mut near, listener), of("online"));
+        // What the others count as silent they look at again with their own leases.
+        let until = std::time::Instant::now() + LONG;
+        while present(&mut near, asker) != present_clients {
+            assert!(std::time::Instant::now() < until);
+        }
+        tell(&mut far, party, client, false);
+        assert_eq!(told(&mut near, listener), of("offline"));
+    }
+    assert_eq!(stored(&server), 8);
+}
+
+#[test]
+fn whoever_is_there_is_told_again_when_nats_has_lost_its_store() {
+    let mut server = Server::start();
+    let mut world = NatsWorld::new(&server.options(), 1);
+    let (listener, party) = (world.attach(), world.attach());
+    join(&mut world, listener, LIFECYCLE);
+    tell(&mut world, party, "stays", true);
+    assert_eq!(told(&mut world, listener), words("online"));
+    server.kill();
+    server.lose_store();
+    server.run();
+    assert_eq!(told(&mut world, listener), words("online"));
+    assert_eq!(stored(&server), 1);
+}
