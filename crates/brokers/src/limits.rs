@@ -41,6 +41,12 @@ pub const PROOFS_MAX: usize = 128;
 /// Messages of a stream between two removals of what is not retained any more.
 pub const TRIM_EVERY: u64 = 64;
 
+/// How long a message from NATS that overtook another waits for it: many times what a busy server is late.
+pub const TURN_WAIT: Duration = Duration::from_millis(100);
+
+/// Messages of one channel that wait for another: more than NATS takes at once from all nodes.
+pub const HELD_MAX: usize = 256;
+
 /// How often a node says at NATS that it lives while its lease runs: one answer may be late, and another one lost.
 pub const LEASE_RENEWALS: u64 = 4;
 

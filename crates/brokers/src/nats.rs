@@ -20,6 +20,7 @@ mod lifecycle;
 mod link;
 mod node;
 mod options;
+mod order;
 mod presence;
 mod record;
 mod room;

@@ -19,13 +19,15 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::time::Instant;
 use wire::protocol::{Publication, PushEvent, StreamPosition};
 
 use super::link::Link;
+use super::order::{Order, Turn};
 use super::presence::Presence;
 use super::record::{self, Kind, Record, Top};
 use super::stream::{Place, Publications, Want};
-use crate::limits::ROOM_IDLE;
+use crate::limits::{ROOM_IDLE, TURN_WAIT};
 use crate::{Inbox, Party};
 
 /// What a room is told.
@@ -56,6 +58,7 @@ pub(super) struct Room {
     known: Option<Top>,
     /// The number of the last message heard.
     last: u64,
+    order: Order<(Record, Bytes)>,
     epoch: ToldEpoch,
 }
 
@@ -93,6 +96,7 @@ impl Room {
             told: ("".into(), 0),
             known: None,
             last: 0,
+            order: Order::default(),
             epoch: ToldEpoch::default(),
         }
     }
@@ -116,7 +120,7 @@ impl Room {
             let is_idle = self.listeners.is_empty();
             tokio::select! {
                 biased;
-                message = next_message(&mut self.heard) => self.hear(&message),
+                message = next_message(&mut self.heard, self.order.due()) => self.hear(message),
                 ask = self.asks.recv() => return ask,
                 () = tokio::time::sleep(ROOM_IDLE), if is_idle => {
                     self.asks.close();
@@ -131,24 +135,41 @@ impl Room {
         loop {
             tokio::select! {
                 biased;
-                message = next_message(&mut self.heard) => self.hear(&message),
+                message = next_message(&mut self.heard, self.order.due()) => self.hear(message),
                 result = &mut doing => return result,
             }
         }
     }
 
-    fn hear(&mut self, message: &Message) {
-        let sequence = message.headers.as_ref().and_then(|headers| headers.get("Nats-Sequence"));
-        let sequence = sequence.and_then(|value| value.as_str().parse().ok()).unwrap_or(0);
-        let Some(record) = Record::decode(&message.payload, sequence) else { return };
+    /// Takes a message, or looks whose turn it is when none came for too long.
+    fn hear(&mut self, message: Option<Message>) {
+        let now = Instant::now();
+        if let Some(message) = message {
+            let turn = turn(&message);
+            let Some(record) = Record::decode(&message.payload, turn.sequence) else { return };
+            if let Some((record, payload)) = self.order.handle(now, turn, (record, message.payload))
+            {
+                self.let_in(record, &payload);
+            }
+        }
+        while let Some((record, payload)) = self.order.poll_next(now) {
+            self.let_in(record, &payload);
+        }
+    }
+
+    fn let_in(&mut self, record: Record, payload: &Bytes) {
+        let sequence = record.top.sequence;
         if record.kind != Kind::Plain {
             let link = &self.place.link;
             if sequence > 0 {
-                link.note(self.last, sequence, &message.payload);
+                link.note(self.last, sequence, payload);
                 self.last = sequence;
             }
             self.epoch.turn(link, &record.top.epoch);
-            self.told = (self.epoch.told.clone(), record.top.offset);
+            let is_late = self.told.0 == self.epoch.told && self.told.1 > record.top.offset;
+            if !is_late {
+                self.told = (self.epoch.told.clone(), record.top.offset);
+            }
             if self.known.as_ref().is_none_or(|known| known.sequence < sequence) {
                 self.known = Some(record.top.clone());
             }
@@ -271,7 +292,8 @@ impl Room {
         let doing = self.place.clone().publish(self.known.take(), publication, options);
         let (result, known) = self.hearing(Box::pin(doing)).await;
         if let (Ok(position), Some(_)) = (&result, &self.heard) {
-            self.catch_up(position).await;
+            let sequence = known.as_ref().map_or(0, |known| known.sequence);
+            self.catch_up(position, sequence).await;
         }
         self.known = known;
         if let Some(known) = &self.known {
@@ -293,6 +315,7 @@ impl Room {
             self.heard = Some(link.subscribe(subject).await?);
             self.told = ("".into(), 0);
             self.last = 0;
+            self.order = Order::default();
         }
         if !self.listeners.iter().any(|(listener, _)| *listener == party) {
             self.listeners.push((party, inbox.clone()));
@@ -360,7 +383,7 @@ impl Room {
         });
         let result = self.hearing(doing).await;
         if let Ok(Some((top, stream))) = &result {
-            self.catch_up(&stream.position()).await;
+            self.catch_up(&stream.position(), top.sequence).await;
             if top.sequence > 0 && self.known.as_ref().is_none_or(|k| k.sequence < top.sequence) {
                 self.known = Some(top.clone());
             }
@@ -374,23 +397,44 @@ impl Room {
         }
     }
 
-    /// Lets whatever is on its way up to this position come first. What was lost does not come: then nothing is left
-    /// on the way either, and the position shows the gap.
-    async fn catch_up(&mut self, top: &StreamPosition) {
+    /// Lets whatever is on its way up to this position, the message of this number, come first. What was lost does not
+    /// come: then the position shows the gap.
+    async fn catch_up(&mut self, top: &StreamPosition, sequence: u64) {
         let is_new = self.told.0.is_empty();
-        let is_behind = *self.told.0 != *top.epoch || self.told.1 < top.offset;
         if self.heard.is_none() || top.epoch.is_empty() {
             return;
         }
-        if is_behind && !is_new {
+        if self.is_behind(top) && !is_new {
             let (link, token) = (self.place.link.clone(), self.place.token.clone());
             let doing = Box::pin(async move { link.barrier(&link.names.stream(&token)).await });
             // Without an answer nothing more comes; what was read still holds.
             let _unanswered = self.hearing(doing).await;
+            self.wait_for(top).await;
         }
-        if *self.told.0 != *top.epoch || self.told.1 < top.offset {
+        self.order.settle(sequence);
+        self.hear(None);
+        if self.is_behind(top) {
             self.told = (top.epoch.as_str().into(), top.offset);
         }
+    }
+
+    /// The barrier may have overtaken what stands before it.
+    async fn wait_for(&mut self, top: &StreamPosition) {
+        let until = Instant::now() + TURN_WAIT;
+        while self.is_behind(top) {
+            let next = next_message(&mut self.heard, self.order.due());
+            let Ok(message) = tokio::time::timeout_at(until, next).await else { break };
+            self.hear(message);
+        }
+        while self.is_behind(top)
+            && let Some((record, payload)) = self.order.pop()
+        {
+            self.let_in(record, &payload);
+        }
+    }
+
+    fn is_behind(&self, top: &StreamPosition) -> bool {
+        *self.told.0 != *top.epoch || self.told.1 < top.offset
     }
 
     async fn prove(&mut self, turns: Arc<Semaphore>) {
@@ -404,7 +448,9 @@ impl Room {
             place.echo_and_read().await
         });
         let Ok(top) = self.hearing(doing).await else { return };
-        self.catch_up(&top).await;
+        let sequence = top.sequence;
+        let top = self.place.link.position(&top);
+        self.catch_up(&top, sequence).await;
         for (_, inbox) in &self.listeners {
             let (channel, top) = (self.place.channel.clone(), top.clone());
             inbox.deliver(BrokerEvent::Position { channel, top });
@@ -466,11 +512,30 @@ pub(super) fn open(place: Place, presence: Rc<Presence>) -> mpsc::UnboundedSende
     sender
 }
 
-async fn next_message(heard: &mut Option<Subscriber>) -> Message {
-    if let Some(subscriber) = heard
-        && let Some(message) = subscriber.next().await
-    {
-        return message;
+/// The next message; `None` when none comes before the time is up.
+async fn next_message(heard: &mut Option<Subscriber>, due: Option<Instant>) -> Option<Message> {
+    let next = async {
+        if let Some(subscriber) = heard
+            && let Some(message) = subscriber.next().await
+        {
+            return message;
+        }
+        std::future::pending().await
+    };
+    match due {
+        Some(due) => tokio::time::timeout_at(due, next).await.ok(),
+        None => Some(next.await),
     }
-    std::future::pending().await
+}
+
+/// Where a message stands that the history stream sends on.
+fn turn(message: &Message) -> Turn {
+    let number = |name: &str| {
+        let value = message.headers.as_ref()?.get(name)?;
+        value.as_str().parse().ok()
+    };
+    Turn {
+        sequence: number("Nats-Sequence").unwrap_or(0),
+        after: number("Nats-Last-Sequence").unwrap_or(0),
+    }
 }

@@ -134,12 +134,11 @@ impl Place {
 
     /// Where the stream stands once everything that was asked of the server before has been done. A stream that is
     /// gone has begun anew.
-    pub(super) async fn echo_and_read(self) -> Result<StreamPosition, BrokerError> {
+    pub(super) async fn echo_and_read(self) -> Result<Top, BrokerError> {
         self.link.echo().await?;
         let record = self.top().await?;
         let top = record.map(|record| record.top).unwrap_or_default();
-        let top = top.life(self.link.now_ms(), || self.link.new_epoch());
-        Ok(self.link.position(&top))
+        Ok(top.life(self.link.now_ms(), || self.link.new_epoch()))
     }
 
     /// Now and then removes what is not retained any more.

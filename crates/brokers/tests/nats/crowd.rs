@@ -9,6 +9,7 @@ use engine::broker::{
 };
 use wire::protocol::Publication;
 
+use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
 
@@ -26,6 +27,8 @@ fn answers_never_run_ahead_of_publications() {
         read: JoinRead::Position { meta_ttl_ms: 600_000 },
     };
     world.submit(one, subscribe(&channel));
+    // What was published before is not heard.
+    while !matches!(world.next_within(one, LONG), Some(BrokerEvent::Reply { .. })) {}
     for number in 1..=PUBLICATIONS {
         let options = PublishOptions {
             history_size: 10,
