@@ -1,8 +1,8 @@
 //! Clients that come and go: an entry each among the present ones, in the system's own channel, so that whoever clears a node
 //! away finds them; and an event each, for those who listen and in a stream for backends.
 //!
-//! Invariant: the entry comes before the event that a client is online, and goes before the one that it is offline; what
-//! could not be told while NATS was away is told when it is back.
+//! Invariant: the entry comes before the event that a client is online, and goes behind the one that it is offline, so that
+//! one of them is always there to tell of its end; what could not be told while NATS was away is told when it is back.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -146,9 +146,13 @@ impl Presence {
                 let info = ClientInfo { chan_info, ..(*lifecycle.info).clone() };
                 self.add(NODE, &place, Arc::new(info)).await;
             }
-            Change::Offline { .. } => self.remove(NODE, &place, &lifecycle.info.client).await,
+            Change::Offline { .. } => {}
         }
-        self.tell_lifecycle(&self.name, self.generation.get(), lifecycle).await
+        self.tell_lifecycle(&self.name, self.generation.get(), lifecycle).await?;
+        if self.link.keeps && matches!(lifecycle.change, Change::Offline { .. }) {
+            self.remove(NODE, &place, &lifecycle.info.client).await;
+        }
+        Ok(())
     }
 
     /// A client of a node that is gone.

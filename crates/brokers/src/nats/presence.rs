@@ -11,8 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::broker::BrokerError;
 use engine::channel::LIFECYCLE;
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant};
 use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
 
 use super::lease::{Lease, Standing, is_lease};
@@ -21,7 +23,7 @@ use super::record;
 use super::stream::Place;
 use super::subject;
 use crate::Party;
-use crate::limits::PROOFS_MAX;
+use crate::limits::{LEASE_RENEWALS, PROOFS_MAX};
 
 /// See the module.
 pub(super) struct Presence {
@@ -104,7 +106,8 @@ impl Presence {
         self.gone.borrow_mut().insert(self.party(party));
         let presence = self.clone();
         tokio::task::spawn_local(async move {
-            presence.tell_leaves(own.values()).await;
+            // Those who were online are told of by name.
+            let _told = presence.tell_leaves(own.values()).await;
             let node = &presence.link.names.node;
             let filter = presence.link.names.presence(node, &presence.party(party), "*", "*");
             let stream = presence.link.names.presence_stream();
@@ -150,15 +153,17 @@ impl Presence {
         let silent = leases.iter().filter(|lease| lease.at_ms + self.lease_ms <= now_ms);
         let silent: Vec<&Stored> = silent.filter(|lease| lease.subject != own).collect();
         self.silent.borrow_mut().extend(silent.iter().map(|lease| node(lease)));
+        let mut cleared = Ok(());
         for lease in silent {
-            self.clear_away(&node(lease), lease).await?;
+            // One that cannot be cleared away now does not keep others from it.
+            cleared = cleared.and(self.clear_away(&node(lease), lease).await);
         }
         for lease in &leases {
             if lease.at_ms + self.lease_ms > now_ms && is_lease(lease) {
                 self.silent.borrow_mut().remove(&node(lease));
             }
         }
-        Ok(())
+        cleared
     }
 
     /// The nodes whose leases hold; none without JetStream.
@@ -240,33 +245,57 @@ impl Presence {
         let names = &self.link.names;
         let (stream, filter) =
             (names.presence_stream(), format!("{}.presence.{node}.>", names.prefix));
-        let claim = Bytes::from(format!("t1 cleared by {}\n", names.node));
         let Ack::Stored(claimed) =
-            self.link.store(&lease.subject, Some(lease.sequence), "", claim).await?
+            self.link.store(&lease.subject, Some(lease.sequence), "", self.claim()).await?
         else {
             return Ok(());
         };
         // What is stored later comes from a node that lives again.
         let mut entries = self.link.range(&stream, &filter).await?;
         entries.retain(|entry| entry.sequence < claimed);
-        self.tell_leaves(entries.iter().map(|entry| &entry.payload)).await;
+        let mut claim = Claim { subject: &lease.subject, sequence: claimed, since: Instant::now() };
+        for entries in entries.chunks(PROOFS_MAX) {
+            // Without that the claim ends, and somebody tries again.
+            self.tell_leaves(entries.iter().map(|entry| &entry.payload)).await?;
+            if !self.holds(&mut claim).await? {
+                return Ok(());
+            }
+        }
         self.link.purge_before(&stream, &filter, claimed).await?;
-        self.link.purge_before(&stream, &lease.subject, claimed + 1).await
+        self.link.purge_before(&stream, &lease.subject, claim.sequence + 1).await
     }
 
-    async fn tell_leaves(&self, entries: impl Iterator<Item = &Bytes>) {
-        for payload in entries {
-            let Some((channel, info)) = entry(payload) else { continue };
+    /// Renews a claim that is not new any more; says whether nobody else has it.
+    async fn holds(&self, claim: &mut Claim<'_>) -> Result<bool, BrokerError> {
+        if claim.since.elapsed() < Duration::from_millis(self.lease_ms / LEASE_RENEWALS) {
+            return Ok(true);
+        }
+        claim.since = Instant::now();
+        let (after, payload) = (Some(claim.sequence), self.claim());
+        match self.link.store(claim.subject, after, "", payload).await? {
+            Ack::Stored(sequence) => claim.sequence = sequence,
+            Ack::Conflict | Ack::Duplicate(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn claim(&self) -> Bytes {
+        format!("t1 cleared by {}\n", self.link.names.node).into()
+    }
+
+    /// Tells that clients have left, and of those who were online that they are offline, all at once.
+    async fn tell_leaves(&self, entries: impl Iterator<Item = &Bytes>) -> Result<(), BrokerError> {
+        let telling = entries.filter_map(entry).map(|(channel, info)| async move {
             if *channel == *LIFECYCLE {
-                // Whoever cannot be told now finds out who is there.
-                let _untold = self.tell_lost(info).await;
-                continue;
+                return self.tell_lost(info).await;
             }
             let subject = self.link.names.channel(&subject::token(&channel));
             // Whoever is cut off asks for presence when it is back.
             let _unheard =
                 self.link.publish(subject, record::plain(&channel, PushEvent::Leave(info))).await;
-        }
+            Ok(())
+        });
+        join_all(telling).await.into_iter().collect()
     }
 
     /// Whether an entry's node and party are still there.
@@ -288,6 +317,13 @@ impl Presence {
     fn party(&self, party: Party) -> String {
         party.0.to_string()
     }
+}
+
+/// That this node clears another one away.
+struct Claim<'a> {
+    subject: &'a str,
+    sequence: u64,
+    since: Instant,
 }
 
 /// Whose lease it is.

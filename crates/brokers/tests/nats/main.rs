@@ -17,4 +17,5 @@ mod lifecycle;
 mod pair;
 mod server;
 mod start;
+mod trouble;
 mod world;

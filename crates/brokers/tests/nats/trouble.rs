@@ -1,0 +1,51 @@
+//! JetStream that fails while the link to NATS stays.
+
+use brokers::conformance::World as _;
+use brokers::nats::NatsOptions;
+use engine::channel::LIFECYCLE;
+use serde_json::{Value, json};
+use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
+
+use crate::comeback::{Hand, join};
+use crate::lifecycle::{stored, told};
+use crate::server::Server;
+use crate::world::NatsWorld;
+
+fn set_subjects(hand: &Hand, stream: &str, subjects: &Value) {
+    let mut config = hand.ask(&format!("$JS.API.STREAM.INFO.{stream}"), "")["config"].clone();
+    config["subjects"] = subjects.clone();
+    hand.ask(&format!("$JS.API.STREAM.UPDATE.{stream}"), config.to_string());
+}
+
+#[test]
+fn clients_of_a_lost_node_are_told_of_as_soon_as_that_is_possible() {
+    let server = Server::start();
+    let options = NatsOptions { lease_ms: 4_000, ..server.options() };
+    let mut world = NatsWorld::new(&options, 1);
+    let listener = world.attach();
+    join(&mut world, listener, LIFECYCLE);
+    let hand = Hand::new(&server);
+    // No stream takes an event.
+    set_subjects(&hand, "tidings_events", &json!(["elsewhere"]));
+    let chan_info = b"0 far".as_slice().into();
+    let info = ClientInfo { client: "ghost".into(), chan_info, ..ClientInfo::default() };
+    let event = PushEvent::Join(info.into());
+    let reply = Reply { id: 0, body: ReplyBody::Push(Push { channel: LIFECYCLE.into(), event }) };
+    let mut entry = b"t1 plain\n".to_vec();
+    wire::protocol::encode_reply(Codec::Protobuf, &reply, &mut entry);
+    hand.ask("tidings.presence.dead.4294967295.sys:presence.ghost", entry);
+    let lease = hand.ask("tidings.lease.dead", "t1 lease\n")["seq"].as_u64().unwrap();
+    let newest = json!({ "last_by_subj": "tidings.lease.dead" }).to_string();
+    // Somebody has begun to clear it away.
+    loop {
+        let found = hand.ask("$JS.API.STREAM.MSG.GET.tidings_presence", newest.clone());
+        if found["message"]["seq"].as_u64().unwrap() > lease {
+            break;
+        }
+    }
+    // One beat later it has failed.
+    assert!(world.next_within(listener, std::time::Duration::from_secs(1)).is_none());
+    set_subjects(&hand, "tidings_events", &json!(["tidings.events"]));
+    assert_eq!(told(&mut world, listener), ("offline".into(), "ghost".into()));
+    assert_eq!(stored(&server), 1);
+}
