@@ -68,17 +68,20 @@ impl Presence {
         let subject = self.entry(party, &place.token, &info.client);
         let payload = record::plain(&place.channel, PushEvent::Join(info));
         self.own.borrow_mut().entry(party).or_default().insert(subject.clone(), payload);
-        // What cannot be stored now is later.
-        let _later = self.put(party, &subject).await;
+        if self.put(party, &subject).await.is_err() {
+            self.doubt();
+        }
     }
 
     pub(super) async fn remove(&self, party: Party, place: &Place, client: &str) {
         let subject = self.entry(party, &place.token, client);
         let own = self.own.borrow_mut().get_mut(&party).and_then(|own| own.remove(&subject));
         if own.is_some() {
-            // By its name: a number may mean another message once NATS has lost its store. What cannot be removed now
-            // is when the link is back.
-            let _later = self.link.purge(&self.link.names.presence_stream(), &subject).await;
+            // By its name: a number may mean another message once NATS has lost its store.
+            let purged = self.link.purge(&self.link.names.presence_stream(), &subject).await;
+            if purged.is_err() {
+                self.doubt();
+            }
         }
     }
 
@@ -111,12 +114,13 @@ impl Presence {
             let node = &presence.link.names.node;
             let filter = presence.link.names.presence(node, &presence.party(party), "*", "*");
             let stream = presence.link.names.presence_stream();
-            // What cannot be removed now is when the link is back.
-            let _later = presence.link.purge(&stream, &filter).await;
+            if presence.link.purge(&stream, &filter).await.is_err() {
+                presence.doubt();
+            }
         });
     }
 
-    /// The link was cut: what NATS has of this node's entries may be wrong.
+    /// Something failed: what NATS has of this node's entries may be wrong, and is put right with the next renewal.
     pub(super) fn doubt(&self) {
         self.owes_entries.set(true);
     }

@@ -17,7 +17,7 @@ use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-const ROOM: &str = "room";
+pub(crate) const ROOM: &str = "room";
 
 /// What another client does at NATS.
 pub(crate) struct Hand {

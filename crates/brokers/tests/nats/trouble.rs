@@ -6,8 +6,9 @@ use engine::channel::LIFECYCLE;
 use serde_json::{Value, json};
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
 
-use crate::comeback::{Hand, join};
+use crate::comeback::{Hand, ROOM, enter, join, present};
 use crate::lifecycle::{stored, told};
+use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
 
@@ -48,4 +49,21 @@ fn clients_of_a_lost_node_are_told_of_as_soon_as_that_is_possible() {
     set_subjects(&hand, "tidings_events", &json!(["tidings.events"]));
     assert_eq!(told(&mut world, listener), ("offline".into(), "ghost".into()));
     assert_eq!(stored(&server), 1);
+}
+
+#[test]
+fn whoever_could_not_be_entered_is_as_soon_as_that_is_possible() {
+    let server = Server::start();
+    let mut world = NatsWorld::new(&server.options(), 1);
+    let party = world.attach();
+    let hand = Hand::new(&server);
+    set_subjects(&hand, "tidings_presence", &json!(["tidings.lease.*"]));
+    enter(&mut world, party, "comes");
+    // Answered behind it.
+    join(&mut world, party, ROOM);
+    set_subjects(&hand, "tidings_presence", &json!(["tidings.presence.>", "tidings.lease.*"]));
+    let until = std::time::Instant::now() + LONG;
+    while present(&mut world, party) != 1 {
+        assert!(std::time::Instant::now() < until);
+    }
 }
