@@ -140,23 +140,18 @@ impl News {
 
 /// What is published in [`engine::channel::LIFECYCLE`].
 pub(crate) fn publication(node: &str, lifecycle: &Lifecycle) -> Publication {
-    let data = Bytes::from(event(node, lifecycle));
-    Publication { data, time: lifecycle.at_ms, ..Publication::default() }
-}
-
-/// The event as JSON.
-pub(crate) fn event(node: &str, lifecycle: &Lifecycle) -> String {
     let Lifecycle { info, change, at_ms } = lifecycle;
     let (event, reason) = change.words();
-    json!({
+    let event = json!({
         "event": event,
         "client_id": info.client,
         "user_id": info.user,
         "node_id": node,
         "timestamp": at_ms,
         "reason": reason,
-    })
-    .to_string()
+    });
+    let data = Bytes::from(event.to_string());
+    Publication { data, time: *at_ms, ..Publication::default() }
 }
 
 #[cfg(test)]

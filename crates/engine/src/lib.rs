@@ -10,6 +10,7 @@ pub mod broker;
 pub mod channel;
 pub mod claims;
 pub mod counters;
+mod departures;
 pub mod encoding;
 pub mod history;
 pub mod hub;

@@ -4,30 +4,27 @@
 //! Invariant: after every `handle_*` each session that must end has been retired: its seats, its presence and its
 //! place among the users are gone, and its [`Effect::Close`] is queued.
 
+mod fan_out;
+
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use slab::Slab;
-use wire::protocol::{
-    self, ClientInfo, Disconnect, DisconnectCode, Publication, Push, PushEvent, Reply, ReplyBody,
-};
+use wire::protocol::{self, ClientInfo, Disconnect, DisconnectCode, PushEvent};
 
 use crate::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, JoinRead, Membership, RequestId,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Membership, RequestId,
 };
-use crate::channel;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::counters::Counters;
-use crate::encoding::{Encoder, Variants};
-use crate::hub::{Hub, Seat, SeatPhase};
+use crate::departures::Departures;
+use crate::encoding::Encoder;
+use crate::hub::Hub;
 use crate::lifecycle::{Change, Lifecycle};
-use crate::limits::DEPARTURES_MAX;
 use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::rules::Rules;
-use crate::session::join::Departure;
 use crate::session::timers::{self, Timers};
 use crate::session::{
     Opening, Phase, Refusal, Session, SessionKey, Wait, connect, join, orders, queries, refresh,
@@ -51,8 +48,7 @@ pub struct Worker {
     random: Random,
     out: Outputs,
     next_check_ms: u64,
-    /// What others are told of clients that are gone, and when, in this order.
-    departures: VecDeque<(u64, Departure)>,
+    departures: Departures,
 }
 
 /// The answer to [`Effect::Verify`].
@@ -111,7 +107,7 @@ impl Worker {
             random: Random::new(seed),
             out: Outputs::new(encoder),
             next_check_ms,
-            departures: VecDeque::new(),
+            departures: Departures::default(),
         }
     }
 
@@ -236,9 +232,7 @@ impl Worker {
         if self.next_check_ms <= now.monotonic_ms {
             self.check_positions(now);
         }
-        while self.departures.front().is_some_and(|(due_ms, _)| *due_ms <= now.monotonic_ms) {
-            self.tell_departure();
-        }
+        self.departures.tell_due(now.monotonic_ms, &mut self.out);
     }
 
     /// The socket of a session is gone, by whoever's doing: forget it.
@@ -309,7 +303,7 @@ impl Worker {
     /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock.
     #[must_use]
     pub fn next_timeout_ms(&self) -> u64 {
-        let departure = self.departures.front().map(|(due_ms, _)| *due_ms);
+        let departure = self.departures.next_at_ms();
         let next = self.wheel.next_at_ms().into_iter().chain(departure).min();
         next.map_or(self.next_check_ms, |at| at.min(self.next_check_ms))
     }
@@ -464,120 +458,14 @@ impl Worker {
                 }
             }
         });
-        let due_ms = now.monotonic_ms + grace_ms;
-        let parted = parted.into_iter().filter(Departure::matters);
-        self.departures.extend(parted.map(|departure| (due_ms, departure)));
-        while self.departures.len() > DEPARTURES_MAX {
-            self.tell_departure();
-        }
-    }
-
-    fn tell_departure(&mut self) {
-        if let Some((_, departure)) = self.departures.pop_front() {
-            departure.tell(&mut self.out);
+        for departure in parted {
+            self.departures.keep(now.monotonic_ms + grace_ms, departure, &mut self.out);
         }
     }
 
     /// This worker ends: whoever is gone has left, whatever the grace.
     pub fn tell_departures(&mut self) {
-        while !self.departures.is_empty() {
-            self.tell_departure();
-        }
-    }
-
-    /// One look-up per publication, one encoding per variant, one step per subscriber.
-    fn deliver(&mut self, now: Now, name: &str, publication: &Arc<Publication>, epoch: &Arc<str>) {
-        let Worker { hub, sessions, out, rules, .. } = self;
-        let Some((slot, channel)) = hub.find(name) else {
-            return;
-        };
-        out.counters.publications += 1;
-        let offset = publication.offset;
-        if offset > 0 {
-            channel.handle_publication(now.monotonic_ms, slot, (epoch, offset), &mut out.gaps);
-        }
-        let has_lapsed = !out.gaps.is_empty();
-        let event = PushEvent::Publication(publication.clone());
-        let push = Push { channel: channel.name.clone(), event };
-        let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
-        let queue_max_size = rules.client.queue_max_size;
-        for (index, seated) in &mut channel.seats {
-            let session = &mut sessions[seated.session as usize];
-            if seated.phase == SeatPhase::Joining {
-                let waiting = session.subscriptions.iter_mut().find(|subscription| {
-                    subscription.seat.channel == slot && subscription.seat.index as usize == index
-                });
-                if let Some(subscription) = waiting {
-                    join::hold(subscription, publication, epoch, queue_max_size);
-                }
-                continue;
-            }
-            if seated.is_positioned && offset > 0 {
-                if has_lapsed || offset <= seated.offset {
-                    continue;
-                }
-                if offset > seated.offset + 1 {
-                    let index = u32::try_from(index).expect("seats are numbered by u32");
-                    out.gaps.push((seated.session, Seat { channel: slot, index }));
-                    continue;
-                }
-                seated.offset = offset;
-            }
-            match variants.frame(&mut out.encoder, session.encoding) {
-                Ok(frame) => {
-                    out.counters.deliveries += 1;
-                    session.send_frame(out, frame.clone(), queue_max_size);
-                }
-                Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
-            }
-        }
-    }
-
-    /// Nobody hears a channel any more that is over.
-    fn end_channel(&mut self, now: Now, name: &str) {
-        let Some((slot, channel)) = self.hub.find(name) else {
-            return;
-        };
-        let seat = |index: usize| {
-            let index = u32::try_from(index).expect("seats are numbered by u32");
-            Seat { channel: slot, index }
-        };
-        let seats: Vec<(u32, Seat)> =
-            channel.seats.iter().map(|(index, seated)| (seated.session, seat(index))).collect();
-        for (slot, seat) in seats {
-            let Some(session) = self.sessions.get(slot as usize) else {
-                continue;
-            };
-            let key = session.key;
-            self.with_session(now, key, |session, turn| {
-                if let Some(index) = session.find_seat(seat) {
-                    join::handle_expired(session, turn, index);
-                }
-            });
-            self.settle(now, key);
-        }
-    }
-
-    fn tell_members(&mut self, name: &str, event: PushEvent) {
-        let Worker { hub, sessions, out, rules, .. } = self;
-        let Some((_, channel)) = hub.find(name) else {
-            return;
-        };
-        let push = Push { channel: channel.name.clone(), event };
-        let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
-        for (_, seated) in &channel.seats {
-            if seated.phase != SeatPhase::Live || !seated.wants_membership {
-                continue;
-            }
-            let session = &mut sessions[seated.session as usize];
-            match variants.frame(&mut out.encoder, session.encoding) {
-                Ok(frame) => {
-                    out.counters.deliveries += 1;
-                    session.send_frame(out, frame.clone(), rules.client.queue_max_size);
-                }
-                Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
-            }
-        }
+        self.departures.tell_all(&mut self.out);
     }
 
     fn handle_reply(&mut self, now: Now, id: RequestId, result: Result<BrokerReply, BrokerError>) {
@@ -621,28 +509,6 @@ impl Worker {
                 orders::handle(session, turn, control);
             });
             self.settle(now, key);
-        }
-    }
-
-    /// Asks the broker for the position of every channel that has been silent for a while: a publication lost on the
-    /// way to this worker must be noticed even when none follows it.
-    fn check_positions(&mut self, now: Now) {
-        let delay_ms = self.rules.client.position_check_delay_ms;
-        self.next_check_ms = now.monotonic_ms + delay_ms.max(1);
-        let Worker { hub, out, rules, .. } = self;
-        for channel in hub.channels_mut() {
-            let is_positioned = channel.seats.iter().any(|(_, seated)| seated.is_positioned);
-            if !is_positioned || channel.proven_at_ms + delay_ms > now.monotonic_ms {
-                continue;
-            }
-            let name = channel.name.clone();
-            let nobody = SessionKey { slot: u32::MAX, generation: 0 };
-            let id = out.expect(nobody, Question::Check { channel: name.clone() });
-            // A namespace that the rules do not know any more has no channel that is positioned.
-            let namespace = channel::namespace(&rules.channels, &name);
-            let meta_ttl_ms = namespace.map_or(0, |namespace| namespace.history_meta_ttl_ms);
-            let read = JoinRead::Position { meta_ttl_ms };
-            out.submit(BrokerRequest::Subscribe { id, channel: name, read });
         }
     }
 }

@@ -26,7 +26,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the position of a publication is not checked",
-        file: "worker.rs",
+        file: "worker/fan_out.rs",
         right: "if offset > seated.offset + 1 {",
         wrong: "if false {",
         oracles: &["Gap"],
@@ -61,14 +61,14 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what comes again is sent again",
-        file: "worker.rs",
+        file: "worker/fan_out.rs",
         right: "if has_lapsed || offset <= seated.offset {",
         wrong: "if has_lapsed {",
         oracles: &["Duplicate"],
     },
     Mutant {
         name: "publications overtake the reply",
-        file: "worker.rs",
+        file: "worker/fan_out.rs",
         right: "if seated.phase == SeatPhase::Joining {",
         wrong: "if false {",
         oracles: &["ReplyFirst"],
@@ -117,7 +117,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a silent channel is never checked",
-        file: "worker.rs",
+        file: "worker/fan_out.rs",
         right: "self.next_check_ms = now.monotonic_ms + delay_ms.max(1);",
         wrong: "self.next_check_ms = u64::MAX - delay_ms;",
         // Told late, by the next join, instead of never.

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use brokers::Broker;
 use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, Survey};
@@ -328,5 +327,3 @@ impl Present {
 
 /// Bytes of a client in an answer beside its user and channels.
 const CLIENT_SIZE: usize = 200;
-
-const _: () = assert!(CONFIG_RETRY_AFTER.as_millis() <= Duration::from_secs(1).as_millis());

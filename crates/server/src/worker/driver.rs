@@ -2,8 +2,9 @@
 //!
 //! Invariant: one turn ends with every touched connection flushed once; the worker sleeps only when its inbox is empty.
 
+mod answers;
+
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use wire::websocket::encoder::{self, FrameKind};
 use super::connection::{Connection, Reading, State};
 use super::drain::Drain;
 use super::inbox::{Inbox, Input, WAKE};
-use super::{Arrival, Census, ClientPlace, Parts, Report, Traffic, Whom};
+use super::{Arrival, Parts, Traffic};
 use crate::admission::UserPermit;
 use crate::limits::{CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN};
 use crate::telemetry::CloseCounts;
@@ -576,41 +577,4 @@ impl Driver {
             self.engine.close(now, key, DisconnectCode::Shutdown);
         }
     }
-
-    fn report(&self) -> Report {
-        Report {
-            counters: *self.engine.counters(),
-            bytes: self.traffic,
-            closes: self.closes.clone(),
-            sessions: self.engine.session_count(),
-            subscriptions: self.engine.subscription_count(),
-            users: self.engine.users().names().map(hash).collect(),
-            channels: self.engine.hub().census().map(|(name, _)| hash(name)).collect(),
-        }
-    }
-
-    fn clients(&self, whom: &Whom) -> Vec<ClientPlace> {
-        let clients = self.engine.clients(whom.user.as_deref());
-        clients
-            .filter(|client| whom.client.as_ref().is_none_or(|one| *one == client.info.client))
-            .take(whom.limit)
-            .map(|client| ClientPlace {
-                client: client.info.client.clone(),
-                user: client.info.user.clone(),
-                connected_at: client.admitted_at_ms,
-                channels: client.channels().map(str::to_owned).collect(),
-            })
-            .collect()
-    }
-
-    fn census(&self) -> Census {
-        self.engine.hub().census().map(|(name, seats)| (name.clone(), seats)).collect()
-    }
-}
-
-/// The same for all workers.
-fn hash(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish()
 }

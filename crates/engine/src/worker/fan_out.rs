@@ -1,0 +1,142 @@
+//! What happens in a channel, for all who hear it.
+//!
+//! Invariant: one look-up and one encoding for each variant, however many hear it; each of them gets what is next for it, or
+//! is noted as having a gap.
+
+use std::sync::Arc;
+
+use wire::protocol::{DisconnectCode, Publication, Push, PushEvent, Reply, ReplyBody};
+
+use super::Worker;
+use crate::broker::{BrokerRequest, JoinRead};
+use crate::channel;
+use crate::encoding::Variants;
+use crate::hub::{Seat, SeatPhase};
+use crate::session::{SessionKey, join};
+use crate::time::Now;
+use crate::turn::Question;
+
+impl Worker {
+    /// One look-up per publication, one encoding per variant, one step per subscriber.
+    pub(super) fn deliver(
+        &mut self,
+        now: Now,
+        name: &str,
+        publication: &Arc<Publication>,
+        epoch: &Arc<str>,
+    ) {
+        let Worker { hub, sessions, out, rules, .. } = self;
+        let Some((slot, channel)) = hub.find(name) else {
+            return;
+        };
+        out.counters.publications += 1;
+        let offset = publication.offset;
+        if offset > 0 {
+            channel.handle_publication(now.monotonic_ms, slot, (epoch, offset), &mut out.gaps);
+        }
+        let has_lapsed = !out.gaps.is_empty();
+        let event = PushEvent::Publication(publication.clone());
+        let push = Push { channel: channel.name.clone(), event };
+        let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
+        let queue_max_size = rules.client.queue_max_size;
+        for (index, seated) in &mut channel.seats {
+            let session = &mut sessions[seated.session as usize];
+            if seated.phase == SeatPhase::Joining {
+                let waiting = session.subscriptions.iter_mut().find(|subscription| {
+                    subscription.seat.channel == slot && subscription.seat.index as usize == index
+                });
+                if let Some(subscription) = waiting {
+                    join::hold(subscription, publication, epoch, queue_max_size);
+                }
+                continue;
+            }
+            if seated.is_positioned && offset > 0 {
+                if has_lapsed || offset <= seated.offset {
+                    continue;
+                }
+                if offset > seated.offset + 1 {
+                    let index = u32::try_from(index).expect("seats are numbered by u32");
+                    out.gaps.push((seated.session, Seat { channel: slot, index }));
+                    continue;
+                }
+                seated.offset = offset;
+            }
+            match variants.frame(&mut out.encoder, session.encoding) {
+                Ok(frame) => {
+                    out.counters.deliveries += 1;
+                    session.send_frame(out, frame.clone(), queue_max_size);
+                }
+                Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
+            }
+        }
+    }
+
+    /// Nobody hears a channel any more that is over.
+    pub(super) fn end_channel(&mut self, now: Now, name: &str) {
+        let Some((slot, channel)) = self.hub.find(name) else {
+            return;
+        };
+        let seat = |index: usize| {
+            let index = u32::try_from(index).expect("seats are numbered by u32");
+            Seat { channel: slot, index }
+        };
+        let seats: Vec<(u32, Seat)> =
+            channel.seats.iter().map(|(index, seated)| (seated.session, seat(index))).collect();
+        for (slot, seat) in seats {
+            let Some(session) = self.sessions.get(slot as usize) else {
+                continue;
+            };
+            let key = session.key;
+            self.with_session(now, key, |session, turn| {
+                if let Some(index) = session.find_seat(seat) {
+                    join::handle_expired(session, turn, index);
+                }
+            });
+            self.settle(now, key);
+        }
+    }
+
+    pub(super) fn tell_members(&mut self, name: &str, event: PushEvent) {
+        let Worker { hub, sessions, out, rules, .. } = self;
+        let Some((_, channel)) = hub.find(name) else {
+            return;
+        };
+        let push = Push { channel: channel.name.clone(), event };
+        let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
+        for (_, seated) in &channel.seats {
+            if seated.phase != SeatPhase::Live || !seated.wants_membership {
+                continue;
+            }
+            let session = &mut sessions[seated.session as usize];
+            match variants.frame(&mut out.encoder, session.encoding) {
+                Ok(frame) => {
+                    out.counters.deliveries += 1;
+                    session.send_frame(out, frame.clone(), rules.client.queue_max_size);
+                }
+                Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
+            }
+        }
+    }
+
+    /// Asks the broker for the position of every channel that has been silent for a while: a publication lost on the
+    /// way to this worker must be noticed even when none follows it.
+    pub(super) fn check_positions(&mut self, now: Now) {
+        let delay_ms = self.rules.client.position_check_delay_ms;
+        self.next_check_ms = now.monotonic_ms + delay_ms.max(1);
+        let Worker { hub, out, rules, .. } = self;
+        for channel in hub.channels_mut() {
+            let is_positioned = channel.seats.iter().any(|(_, seated)| seated.is_positioned);
+            if !is_positioned || channel.proven_at_ms + delay_ms > now.monotonic_ms {
+                continue;
+            }
+            let name = channel.name.clone();
+            let nobody = SessionKey { slot: u32::MAX, generation: 0 };
+            let id = out.expect(nobody, Question::Check { channel: name.clone() });
+            // A namespace that the rules do not know any more has no channel that is positioned.
+            let namespace = channel::namespace(&rules.channels, &name);
+            let meta_ttl_ms = namespace.map_or(0, |namespace| namespace.history_meta_ttl_ms);
+            let read = JoinRead::Position { meta_ttl_ms };
+            out.submit(BrokerRequest::Subscribe { id, channel: name, read });
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What a worker says of itself when asked.
+//!
+//! Invariant: to answer changes nothing.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use super::Driver;
+use crate::worker::{Census, ClientPlace, Report, Whom};
+
+impl Driver {
+    pub(super) fn report(&self) -> Report {
+        Report {
+            counters: *self.engine.counters(),
+            bytes: self.traffic,
+            closes: self.closes.clone(),
+            sessions: self.engine.session_count(),
+            subscriptions: self.engine.subscription_count(),
+            users: self.engine.users().names().map(hash).collect(),
+            channels: self.engine.hub().census().map(|(name, _)| hash(name)).collect(),
+        }
+    }
+
+    pub(super) fn clients(&self, whom: &Whom) -> Vec<ClientPlace> {
+        let clients = self.engine.clients(whom.user.as_deref());
+        clients
+            .filter(|client| whom.client.as_ref().is_none_or(|one| *one == client.info.client))
+            .take(whom.limit)
+            .map(|client| ClientPlace {
+                client: client.info.client.clone(),
+                user: client.info.user.clone(),
+                connected_at: client.admitted_at_ms,
+                channels: client.channels().map(str::to_owned).collect(),
+            })
+            .collect()
+    }
+
+    pub(super) fn census(&self) -> Census {
+        self.engine.hub().census().map(|(name, seats)| (name.clone(), seats)).collect()
+    }
+}
+
+/// The same for all workers.
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
