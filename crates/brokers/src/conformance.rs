@@ -25,6 +25,13 @@ pub trait World {
     fn submit(&mut self, party: Party, request: BrokerRequest);
     /// The next event of a party; `None` when none comes within the time in which a broker of this kind answers.
     fn next_event(&mut self, party: Party) -> Option<BrokerEvent>;
+    /// The next event of a party that waits for an answer: it may take longer than what is nobody's answer.
+    ///
+    /// # Panics
+    /// When none comes.
+    fn next_due(&mut self, party: Party) -> BrokerEvent {
+        self.next_event(party).expect("every question is answered")
+    }
     /// Detaches a party.
     fn detach(&mut self, party: Party);
     /// Makes the party's inbox say that it is full, or not any more.
@@ -80,7 +87,7 @@ impl Actor<'_> {
         let id = RequestId(self.next_id);
         self.world.submit(party, request(id));
         loop {
-            match self.world.next_event(party).expect("every question is answered") {
+            match self.world.next_due(party) {
                 BrokerEvent::Reply { id: answered, result } => {
                     assert_eq!(answered, id, "answers come in the order of the questions");
                     return result;

@@ -55,6 +55,8 @@ pub(crate) struct NatsWorld {
     parties: HashMap<Party, (usize, Party, Arc<TestInbox>)>,
     next_party: u32,
     next_channel: u32,
+    /// So long after the last event there is no other.
+    pub(crate) silence: Duration,
 }
 
 impl NatsWorld {
@@ -69,7 +71,8 @@ impl NatsWorld {
             NatsBroker::start(options.clone(), clock.clone(), &format!("{name}{index}-")).unwrap()
         };
         let nodes = (0..nodes).map(start).collect();
-        NatsWorld { nodes, clock, parties: HashMap::new(), next_party: 0, next_channel: 0 }
+        let silence = Duration::from_millis(500);
+        NatsWorld { nodes, clock, parties: HashMap::new(), next_party: 0, next_channel: 0, silence }
     }
 
     pub(crate) fn next_within(&mut self, party: Party, wait: Duration) -> Option<BrokerEvent> {
@@ -94,7 +97,11 @@ impl World for NatsWorld {
     }
 
     fn next_event(&mut self, party: Party) -> Option<BrokerEvent> {
-        self.next_within(party, Duration::from_millis(500))
+        self.next_within(party, self.silence)
+    }
+
+    fn next_due(&mut self, party: Party) -> BrokerEvent {
+        self.next_within(party, Duration::from_secs(20)).expect("every question is answered")
     }
 
     fn detach(&mut self, party: Party) {
