@@ -1,8 +1,8 @@
 //! The broker over Redis 6.2 and later, or Valkey: one server, several independent ones, Sentinels, or a Cluster.
 //!
-//! One thread does all of it, with one connection to each server: subscriptions, publications and questions in one ordered
-//! stream (RESP3), so that an answer stands behind every publication that it knows of. Whatever must happen as one is a
-//! script. While a server cannot be reached, what needs it fails at once or within the time-out; nobody is disconnected.
+//! One thread does most of it, with one connection to each server: subscriptions, publications and questions in one ordered
+//! stream (RESP3), so that an answer stands behind every publication that it knows of. Whoever submits something while nothing
+//! is under way sends it without waking that thread. Whatever must happen as one is a script. While a server cannot be reached, what needs it fails at once or within the time-out; nobody is disconnected.
 //! When it is back, every channel is heard again and its position told to those who hold one.
 //!
 //! A server that took over from another, or came back from its disk, may not have what was published last, and would number
@@ -47,6 +47,7 @@ mod links;
 mod listeners;
 mod partition;
 mod payload;
+mod pipe;
 mod presence;
 mod registry;
 mod resp;
@@ -79,6 +80,7 @@ pub use trouble::Trouble;
 /// See the module.
 pub struct RedisBroker {
     shared: Arc<Shared>,
+    core: Arc<Mutex<Core>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -99,15 +101,29 @@ impl RedisBroker {
     pub fn start(settings: RedisSettings) -> io::Result<RedisBroker> {
         let shared = Arc::new(Shared::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let of_thread = shared.clone();
+        let core = Arc::new(Mutex::new(Core::new(Instant::now(), &settings, shared.clone())));
+        let driver = Driver::new(settings, shared.clone(), core.clone());
         let thread = std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
             // As a task: what connections tell the future that blocks takes two calls of the system.
-            let driver = runtime.spawn(Driver::new(settings, of_thread).run());
+            let driver = runtime.spawn(driver.run());
             if let Err(panic) = runtime.block_on(driver) {
                 std::panic::resume_unwind(panic.into_panic());
             }
         })?;
-        Ok(RedisBroker { shared, thread: Mutex::new(Some(thread)) })
+        Ok(RedisBroker { shared, core, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Sends what waits when no answer is under way: then there is nothing to gather for, and the broker's thread need
+    /// not be woken. Says whether it did.
+    fn send_at_once(&self) -> bool {
+        let Ok(mut core) = self.core.try_lock() else { return false };
+        if !core.is_idle() {
+            return false;
+        }
+        let now = Instant::now();
+        core.handle_jobs(now);
+        core.flush(now);
+        !core.has_orders()
     }
 }
 
@@ -126,7 +142,10 @@ impl Broker for RedisBroker {
             }
             return;
         }
-        self.shared.push(Job::Request { party, request }, usize::from(id.is_some()));
+        let is_first = self.shared.push(Job::Request { party, request }, usize::from(id.is_some()));
+        if is_first && !self.send_at_once() {
+            self.shared.wake();
+        }
     }
 
     fn detach(&self, party: Party) {
@@ -166,7 +185,7 @@ impl Drop for RedisBroker {
 /// The loop of the broker's thread.
 struct Driver {
     shared: Arc<Shared>,
-    core: Core,
+    core: Arc<Mutex<Core>>,
     dialer: Arc<Dialer>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
@@ -174,9 +193,8 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(settings: RedisSettings, shared: Arc<Shared>) -> Driver {
+    fn new(settings: RedisSettings, shared: Arc<Shared>, core: Arc<Mutex<Core>>) -> Driver {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let core = Core::new(Instant::now(), &settings, shared.clone());
         let keys = Keys::new(&settings.prefix, &settings.node);
         let (layout_key, layout_slot) = (keys.layout(), keys.slot(0));
         let dialer = Arc::new(Dialer { settings, layout_key, layout_slot });
@@ -184,33 +202,40 @@ impl Driver {
     }
 
     async fn run(mut self) {
-        let mut jobs = Vec::new();
         let mut events = Vec::new();
         let mut closes_at = None;
-        while closes_at.is_none_or(|at| Instant::now() < at && !self.core.is_idle()) {
-            let next_timeout = tokio::time::Instant::from_std(self.core.next_timeout());
+        let mut next_timeout = Some(Instant::now());
+        while let Some(at) = next_timeout {
             tokio::select! {
                 () = self.shared.woken() => {}
                 _ = self.events.recv_many(&mut events, TURN_MAX) => {}
-                () = tokio::time::sleep_until(next_timeout) => {}
+                () = tokio::time::sleep_until(at.into()) => {}
             }
-            let now = Instant::now();
             if self.shared.is_closed() {
                 // What was submitted is still sent, such as that clients have left.
-                closes_at.get_or_insert(now + CLOSE_TIMEOUT);
+                closes_at.get_or_insert(Instant::now() + CLOSE_TIMEOUT);
             }
-            events.drain(..).for_each(|event| self.core.handle_event(now, event));
-            self.shared.take(&mut jobs);
-            jobs.drain(..).for_each(|job| self.core.handle_job(now, job));
-            self.core.handle_timeout(now);
-            if closes_at.is_some() {
-                self.core.leave_registry(now);
-            }
-            self.core.flush(now);
-            while let Some(order) = self.core.poll_order() {
-                self.obey(order);
-            }
+            next_timeout = self.turn(&mut events, closes_at);
         }
+    }
+
+    /// What follows from events, requests and time; says until when there is nothing to do, or that all is done.
+    fn turn(&mut self, events: &mut Vec<Event>, closes_at: Option<Instant>) -> Option<Instant> {
+        let core = self.core.clone();
+        let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        events.drain(..).for_each(|event| core.handle_event(now, event));
+        core.handle_jobs(now);
+        core.handle_timeout(now);
+        if closes_at.is_some() {
+            core.leave_registry(now);
+        }
+        core.flush(now);
+        while let Some(order) = core.poll_order() {
+            self.obey(order);
+        }
+        let is_over = closes_at.is_some_and(|at| at <= now || core.is_idle());
+        (!is_over).then(|| core.next_timeout())
     }
 
     fn obey(&mut self, order: Order) {

@@ -3,6 +3,8 @@
 //! Invariant: whatever is wrong with a server is found before anything is asked of it for somebody.
 
 use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::exchange::{Event, Line, LinkEvent, Opened};
+use super::pipe::Pipe;
 use super::resp::{self, Decoder, Frame};
 use super::scripts::{self, Digests};
 use super::settings::{Address, Login, RedisSettings, Server};
@@ -61,6 +64,8 @@ struct Found {
 struct Conversation {
     address: Address,
     socket: Box<dyn Socket>,
+    /// A second handle of the socket, when what is written to it needs no more than that.
+    direct: Option<std::net::TcpStream>,
     decoder: Decoder,
 }
 
@@ -72,18 +77,19 @@ impl Dialer {
         target: &Target,
         events: &mpsc::Sender<Event>,
     ) -> Trouble {
-        let (conversation, found) = match self.open(target).await {
+        let (mut conversation, found) = match self.open(target).await {
             Ok(opened) => opened,
             Err(trouble) => return trouble,
         };
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let pipe = Arc::new(Pipe::new(conversation.direct.take()));
         let address = conversation.address.clone();
         let Found { digests, life, has_shards } = found;
-        let opened = Opened { address: address.clone(), digests, life, has_shards, sender };
+        let opened =
+            Opened { address: address.clone(), digests, life, has_shards, pipe: pipe.clone() };
         if events.send(Event::Link(line, LinkEvent::Up(Box::new(opened)))).await.is_err() {
             return Trouble::Lost(address);
         }
-        conversation.pump(line, receiver, events).await
+        conversation.pump(line, &pipe, events).await
     }
 
     async fn open(&self, target: &Target) -> Result<(Conversation, Found), Trouble> {
@@ -119,8 +125,13 @@ impl Dialer {
             Err(_) => return Err(Trouble::ConnectTimeout(address.clone())),
         };
         stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
+        let mut direct = None;
         let socket: Box<dyn Socket> = match &self.settings.tls {
-            None => Box::new(stream),
+            None => {
+                let second = stream.as_fd().try_clone_to_owned();
+                direct = Some(second.map_err(|error| unreachable(&error))?.into());
+                Box::new(stream)
+            }
             Some(tls) => {
                 let failed = |text: String| Trouble::Tls(address.clone(), text);
                 let name = tls.server_name.as_ref().unwrap_or(&address.host).clone();
@@ -133,7 +144,8 @@ impl Dialer {
                 }
             }
         };
-        Ok(Conversation { address: address.clone(), socket, decoder: Decoder::default() })
+        let (address, decoder) = (address.clone(), Decoder::default());
+        Ok(Conversation { address, socket, direct, decoder })
     }
 
     /// Asks one Sentinel after the other.
@@ -384,23 +396,10 @@ impl Conversation {
     }
 
     /// Carries what is written and what is read, both at once; ends with why.
-    async fn pump(
-        self,
-        line: Line,
-        mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
-        events: &mpsc::Sender<Event>,
-    ) -> Trouble {
-        let Conversation { address, socket, mut decoder } = self;
-        let (mut reader, mut writer) = tokio::io::split(socket);
+    async fn pump(self, line: Line, pipe: &Pipe, events: &mpsc::Sender<Event>) -> Trouble {
+        let Conversation { address, socket, mut decoder, .. } = self;
+        let (mut reader, writer) = tokio::io::split(socket);
         let lost = || Trouble::Lost(address.clone());
-        let write = async {
-            while let Some(bytes) = outgoing.recv().await {
-                if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
-                    return lost();
-                }
-            }
-            lost()
-        };
         let read = async {
             loop {
                 let mut frames = Vec::new();
@@ -424,7 +423,7 @@ impl Conversation {
             }
         };
         tokio::select! {
-            trouble = write => trouble,
+            _error = pipe.pump(writer) => lost(),
             trouble = read => trouble,
         }
     }

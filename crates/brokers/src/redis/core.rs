@@ -44,6 +44,8 @@ use crate::{Party, control};
 /// See the module.
 pub(super) struct Core {
     shared: Arc<Shared>,
+    /// Empty, with the room that the last ones took.
+    jobs: Vec<Job>,
     keys: Keys,
     random: Random,
     commander: Commander,
@@ -80,6 +82,7 @@ impl Core {
         let presence_ttl_ms = u64::try_from(settings.presence_ttl.as_millis()).unwrap_or(u64::MAX);
         let mut core = Core {
             shared,
+            jobs: Vec::new(),
             keys: Keys::new(&settings.prefix, &settings.node),
             random: Random::new(settings.seed),
             commander: Commander {
@@ -114,15 +117,20 @@ impl Core {
         core
     }
 
-    /// A party wants something.
-    pub(super) fn handle_job(&mut self, now: Instant, job: Job) {
-        match job {
-            Job::Request { party, request } => {
-                let deadline = now + self.io_timeout;
-                self.accept(now, Asked { party, request, deadline });
+    /// Parties want something.
+    pub(super) fn handle_jobs(&mut self, now: Instant) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        self.shared.take(&mut jobs);
+        for job in jobs.drain(..) {
+            match job {
+                Job::Request { party, request } => {
+                    let deadline = now + self.io_timeout;
+                    self.accept(now, Asked { party, request, deadline });
+                }
+                Job::Detach { party } => self.detach(now, party),
             }
-            Job::Detach { party } => self.detach(now, party),
         }
+        self.jobs = jobs;
     }
 
     /// A connection has something to say.
@@ -187,6 +195,11 @@ impl Core {
     pub(super) fn flush(&mut self, now: Instant) {
         self.tell_news(now);
         self.links.flush();
+    }
+
+    /// Whether the driver has something to do.
+    pub(super) fn has_orders(&self) -> bool {
+        self.links.has_orders()
     }
 
     /// The next thing for the driver to do.

@@ -2,12 +2,13 @@
 //!
 //! Invariant: whatever a connection says carries its line, so that nothing of an earlier one counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::broker::BrokerRequest;
-use tokio::sync::mpsc;
 
 use super::connection::{SlotRange, Target};
+use super::pipe::Pipe;
 use super::resp::Frame;
 use super::scripts::Digests;
 use super::settings::Address;
@@ -63,7 +64,7 @@ pub(super) struct Opened {
     pub(super) life: String,
     /// Whether channels belong to slots: a cluster from version 7 on.
     pub(super) has_shards: bool,
-    pub(super) sender: mpsc::UnboundedSender<Vec<u8>>,
+    pub(super) pipe: Arc<Pipe>,
 }
 
 /// What the driver has to do.

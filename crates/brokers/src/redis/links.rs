@@ -108,6 +108,11 @@ impl Links {
         self.orders.push_back(Order::AskSlots { members });
     }
 
+    /// Whether the driver has something to do.
+    pub(super) fn has_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     /// The next thing for the driver to do.
     pub(super) fn poll_order(&mut self) -> Option<Order> {
         self.orders.pop_front()
@@ -120,7 +125,7 @@ impl Links {
                 && !up.out.is_empty()
             {
                 // A connection that is gone says so itself.
-                let _gone = up.opened.sender.send(std::mem::take(&mut up.out));
+                up.opened.pipe.send(&mut up.out);
             }
         }
     }

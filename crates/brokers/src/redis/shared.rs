@@ -44,7 +44,9 @@ impl Shared {
 
     pub(super) fn detach(&self, party: Party) {
         self.parties.detach(party);
-        self.push(Job::Detach { party }, 0);
+        if self.push(Job::Detach { party }, 0) {
+            self.wake();
+        }
     }
 
     /// Whether there is room for one more question. What is not a question follows from what happened to sessions, must
@@ -53,16 +55,18 @@ impl Shared {
         self.questions.load(Ordering::Relaxed) < QUEUE_MAX
     }
 
-    pub(super) fn push(&self, job: Job, questions: usize) {
-        let was_empty = {
-            let mut queue = lock(&self.queue);
-            queue.push(job);
-            self.questions.fetch_add(questions, Ordering::Relaxed);
-            queue.len() == 1
-        };
-        if was_empty {
-            self.wake.notify_one();
-        }
+    /// Says whether it is the first that waits: then the caller sees to it that somebody takes it.
+    #[must_use]
+    pub(super) fn push(&self, job: Job, questions: usize) -> bool {
+        let mut queue = lock(&self.queue);
+        queue.push(job);
+        self.questions.fetch_add(questions, Ordering::Relaxed);
+        queue.len() == 1
+    }
+
+    /// Wakes the broker's thread.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     /// Exchanges what waits for the empty `jobs`.
@@ -78,7 +82,7 @@ impl Shared {
 
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
-        self.wake.notify_one();
+        self.wake();
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -75,7 +75,8 @@ impl RedisServer {
         });
     }
 
-    fn try_ask(&self, words: &[&str]) -> Option<Answer> {
+    /// Asks it, unless it ends the connection.
+    pub(crate) fn try_ask(&self, words: &[&str]) -> Option<Answer> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.plain_port)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let mut reader = BufReader::new(stream.try_clone().ok()?);
