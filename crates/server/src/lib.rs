@@ -9,6 +9,7 @@ pub mod admission;
 mod api;
 mod asker;
 mod broker;
+mod changes;
 pub mod clock;
 pub mod config;
 mod demo;

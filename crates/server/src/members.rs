@@ -1,52 +1,29 @@
-//! This node among the others: it asks them, answers them, and follows what is changed in `sys:config`.
+//! This node among the others: it asks them and answers them.
 //!
-//! Invariant: an answer about the cluster says how many nodes it lacks; a change of configuration that this node cannot follow is
-//! told to operators and changes nothing.
+//! Invariant: an answer about the cluster says how many nodes it lacks.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use brokers::Broker;
-use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, Survey};
-use engine::channel::CONFIG;
-use engine::rules::Rules;
+use engine::broker::{BrokerReply, BrokerRequest, Survey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tracing::{info, warn};
-use wire::protocol::{HistoryResult, Publication, StreamPosition};
 
 use crate::asker::{Asked, Asker};
+use crate::changes::Changes;
 use crate::config::Changeable;
-use crate::limits::{
-    ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, CONFIG_RETRY_AFTER, QUESTIONS_MAX, SURVEYS_MAX,
-};
+use crate::limits::{ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, QUESTIONS_MAX, SURVEYS_MAX};
 use crate::node::{Node, Silent};
 
 /// See the module.
 pub(crate) struct Members {
     pub(crate) asker: Asker,
+    pub(crate) changes: Changes,
     node: Arc<Node>,
-    followed: Mutex<Followed>,
-    /// Something was changed in the configuration, or may have been.
-    is_changed: Arc<Notify>,
     /// Answers of other nodes are large; few are on their way at once.
     turns: Semaphore,
-}
-
-/// How far this node has followed.
-struct Followed {
-    changeable: Changeable,
-    rules: Arc<Rules>,
-    position: StreamPosition,
-}
-
-/// What this node knows of changes, and the broker does not any more.
-struct Lost {
-    /// Of the new life of the stream.
-    epoch: String,
-    /// By namespace.
-    changes: Vec<(String, Vec<u8>)>,
 }
 
 /// What a node may be asked.
@@ -131,12 +108,10 @@ impl Members {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let is_changed = Arc::new(Notify::new());
         let asker = Asker::listening(broker, sender, is_changed.clone());
-        let (rules, position) = (node.rules(), StreamPosition::default());
-        let followed = Mutex::new(Followed { changeable, rules, position });
+        let changes = Changes::new(node.clone(), changeable, is_changed);
+        changes.follow(&asker).await;
         let turns = Semaphore::new(SURVEYS_MAX);
-        let members = Arc::new(Members { asker, node, followed, is_changed, turns });
-        members.listen().await;
-        (members, questions)
+        (Arc::new(Members { asker, changes, node, turns }), questions)
     }
 
     /// Answers other nodes and follows changes. Does not end.
@@ -151,7 +126,7 @@ impl Members {
                         self.asker.tell(BrokerRequest::Answer { ticket, answer: answer.into() });
                     }
                 }
-                () = self.is_changed.notified() => self.follow().await,
+                () = self.changes.noticed() => self.changes.follow(&self.asker).await,
             }
         }
     }
@@ -194,109 +169,6 @@ impl Members {
         // A node of another version says what this one does not understand.
         let missing = missing + (said + 1).saturating_sub(answers.len());
         Ok(Answers { answers, missing })
-    }
-
-    /// Whether a change of the configuration can be followed.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(crate) fn check(&self, change: &[u8]) -> Result<(), String> {
-        let followed = self.followed();
-        followed.changeable.clone().change(change, &followed.rules).map(|_| ())
-    }
-
-    /// Hears of changes from here on.
-    async fn listen(&self) {
-        let meta_ttl_ms = self.node.rules().channels.system.history_meta_ttl_ms;
-        let (channel, read) = (CONFIG.into(), JoinRead::Position { meta_ttl_ms });
-        let ask = |id| BrokerRequest::Subscribe { id, channel, read };
-        match self.asker.ask(ask).await {
-            Ok(BrokerReply::Subscribed(stream)) if stream.top.offset == 0 => {}
-            // What was there before is read.
-            _ => self.follow().await,
-        }
-    }
-
-    /// Reads what this node has not followed, and follows.
-    async fn follow(&self) {
-        match self.changes().await {
-            Some(history) => {
-                if let Some(Lost { epoch, changes }) = self.apply(history) {
-                    self.restore(&epoch, changes).await;
-                }
-            }
-            None => {
-                // The broker is away: once more in a while.
-                let is_changed = self.is_changed.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(CONFIG_RETRY_AFTER).await;
-                    is_changed.notify_one();
-                });
-            }
-        }
-    }
-
-    /// Follows what was read; gives what the broker has lost.
-    fn apply(&self, history: HistoryResult) -> Option<Lost> {
-        let HistoryResult { publications, epoch, offset } = history;
-        let mut followed = self.followed();
-        if epoch != followed.position.epoch {
-            let is_first = followed.position.epoch.is_empty();
-            followed.position = StreamPosition { offset: 0, epoch: epoch.clone() };
-            if publications.is_empty() && !is_first {
-                // What was followed holds on, and whoever starts later must know it too.
-                let changes = followed.changeable.changes();
-                return Some(Lost { epoch, changes });
-            }
-            followed.changeable.reset();
-        }
-        let new = publications.iter().filter(|one| one.offset > followed.position.offset);
-        let new: Vec<_> = new.cloned().collect();
-        if new.is_empty() {
-            return None;
-        }
-        for publication in new {
-            let Followed { changeable, rules, .. } = &mut *followed;
-            match changeable.change(&publication.data, rules) {
-                Ok(changed) => *rules = Arc::new(changed),
-                Err(mistake) => {
-                    warn!(offset = publication.offset, %mistake, "a change in sys:config is left out");
-                }
-            }
-        }
-        followed.position.offset = offset;
-        info!(offset, "options of namespaces have changed (sys:config)");
-        self.node.set_rules(&followed.rules);
-        None
-    }
-
-    /// Publishes again what the broker has lost; of all nodes that do, one is heard.
-    async fn restore(&self, epoch: &str, changes: Vec<(String, Vec<u8>)>) {
-        let options = self.node.rules().channels.system.publish_options();
-        for (namespace, change) in changes {
-            let key = format!("restored {epoch} {namespace}");
-            let options = PublishOptions { idempotency_key: key, ..options.clone() };
-            let publication = Publication { data: change.into(), ..Publication::default() };
-            let channel = CONFIG.into();
-            let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
-            if let Err(error) = self.asker.ask(publish).await {
-                warn!(%error, namespace, "changed options are lost at the broker (sys:config); publish them again");
-            }
-        }
-    }
-
-    async fn changes(&self) -> Option<HistoryResult> {
-        let meta_ttl_ms = self.node.rules().channels.system.history_meta_ttl_ms;
-        let (channel, query) = (CONFIG.into(), HistoryQuery::default());
-        let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
-        match self.asker.ask(ask).await {
-            Ok(BrokerReply::History(history)) => Some(history),
-            _ => None,
-        }
-    }
-
-    fn followed(&self) -> std::sync::MutexGuard<'_, Followed> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

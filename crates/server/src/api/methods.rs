@@ -312,7 +312,7 @@ impl Api {
                 "nodes that start later must know what was changed: no skip_history",
             ));
         }
-        self.members.check(data).map_err(ApiError::bad)
+        self.members.changes.check(data).map_err(ApiError::bad)
     }
 
     async fn channels(&self, params: &[u8]) -> Outcome {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::check::check_keys;
-use super::engine::NO_TTL_WITH_NATS;
+use super::engine::{Engine, NO_TTL_WITH_NATS};
 use super::namespaces::resolve_channels;
 use super::resolve::Values;
 use super::source::Found;
@@ -22,8 +22,54 @@ pub struct Changeable {
     written: Value,
     /// Options by namespace; an empty name for channels without one.
     changes: BTreeMap<String, Map<String, Value>>,
-    /// Whether the broker can end channels.
+    bounds: Bounds,
+}
+
+/// What the broker was set up for, by the file; no change goes beyond it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
     can_end_channels: bool,
+    /// What JetStream keeps, where NATS is the broker; `None` when it keeps nothing.
+    jetstream: Option<Option<Kept>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    history_size: u32,
+    history_meta_ttl_ms: u64,
+}
+
+impl Bounds {
+    pub(super) fn of(engine: &Engine) -> Bounds {
+        let Engine::Nats(options) = engine else {
+            return Bounds { can_end_channels: true, jetstream: None };
+        };
+        let kept = options.jetstream.as_ref().map(|jetstream| Kept {
+            history_size: jetstream.history_size_max,
+            history_meta_ttl_ms: jetstream.history_meta_ttl_ms_max,
+        });
+        Bounds { can_end_channels: false, jetstream: Some(kept) }
+    }
+
+    fn check(&self, namespace: &Namespace) -> Result<(), String> {
+        if !self.can_end_channels && namespace.channel_ttl_ms > 0 {
+            return Err(NO_TTL_WITH_NATS.to_owned());
+        }
+        let Some(Some(kept)) = self.jetstream else { return Ok(()) };
+        if namespace.history_size > kept.history_size {
+            return Err(format!(
+                "history_size is at most {} until nodes start with more: the stream in NATS holds no more",
+                kept.history_size
+            ));
+        }
+        if namespace.history_meta_ttl_ms > kept.history_meta_ttl_ms {
+            return Err(format!(
+                "history_meta_ttl is at most {}ms until nodes start with more: the stream in NATS holds no longer",
+                kept.history_meta_ttl_ms
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// A change: `{"namespace":"chat","options":{"history_size":100,"history_ttl":"1h"}}`. An option that is null is what the file
@@ -36,9 +82,15 @@ struct Change {
 }
 
 impl Changeable {
-    pub(super) fn new(tree: &Value, can_end_channels: bool) -> Changeable {
+    pub(super) fn new(tree: &Value, bounds: Bounds) -> Changeable {
         let written = tree.get("channel").cloned().unwrap_or_else(|| json!({}));
-        Changeable { written, changes: BTreeMap::new(), can_end_channels }
+        Changeable { written, changes: BTreeMap::new(), bounds }
+    }
+
+    /// Why nothing can be changed, if so.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&'static str> {
+        matches!(self.bounds.jetstream, Some(None)).then_some(NOTHING_KEPT)
     }
 
     /// As if nothing had been changed.
@@ -61,6 +113,9 @@ impl Changeable {
     /// # Errors
     /// What is wrong with it; nothing has changed then.
     pub fn change(&mut self, change: &[u8], rules: &Rules) -> Result<Rules, String> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal.to_owned());
+        }
         let Change { namespace, options } = serde_json::from_slice(change).map_err(|error| {
             format!("expected {{\"namespace\":NAME,\"options\":{{…}}}}: {error}")
         })?;
@@ -117,10 +172,8 @@ impl Changeable {
             let texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             return Err(texts.join("; "));
         }
-        let has_end = |namespace: &Namespace| namespace.channel_ttl_ms > 0;
-        let any_has_end = channels.namespaces.values().any(has_end);
-        if !self.can_end_channels && (any_has_end || has_end(&channels.without_namespace)) {
-            return Err(NO_TTL_WITH_NATS.to_owned());
+        for namespace in channels.namespaces.values().chain([&channels.without_namespace]) {
+            self.bounds.check(namespace)?;
         }
         // Those that no file names, such as the demo's.
         for (name, namespace) in &rules.channels.namespaces {
@@ -130,13 +183,19 @@ impl Changeable {
     }
 }
 
+/// NATS without JetStream, which is used when a namespace of the file has history or presence.
+const NOTHING_KEPT: &str = "options cannot be changed: NATS keeps nothing of it for nodes that start later, since no namespace \
+     of the file has history or presence (JetStream)";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn fresh() -> (Changeable, Rules) {
         let written = json!({"channel": {"namespaces": [{"name": "chat", "presence": true}]}});
-        let mut changeable = Changeable::new(&written, false);
+        let kept = Kept { history_size: 1_000, history_meta_ttl_ms: 2_592_000_000 };
+        let bounds = Bounds { can_end_channels: false, jetstream: Some(Some(kept)) };
+        let mut changeable = Changeable::new(&written, bounds);
         let rules = changeable
             .change(br#"{"namespace":"chat","options":{}}"#, &Rules::default())
             .expect("nothing changes");
@@ -177,6 +236,11 @@ mod tests {
             (br#"{"namespace":"chat","options":{"name":"other"}}"#, "keeps its name"),
             (br#"{"namespace":"nope","options":{"presence":true}}"#, "nope"),
             (br#"{"namespace":"chat","options":{"channel_ttl":"1m"}}"#, "NATS"),
+            (br#"{"namespace":"chat","options":{"history_size":1001,"history_ttl":"1m"}}"#, "at most 1000"),
+            (
+                br#"{"namespace":"chat","options":{"history_size":5,"history_ttl":"30h","history_meta_ttl":"721h"}}"#,
+                "at most 2592000000ms",
+            ),
             (br#"{"options":{}}"#, "namespace"),
             (b"[]", "expected"),
         ] {
@@ -184,5 +248,14 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert_eq!(changeable.changes["chat"], Map::new());
+    }
+
+    #[test]
+    fn nothing_changes_where_nothing_is_kept() {
+        let bounds = Bounds { can_end_channels: false, jetstream: Some(None) };
+        let mut changeable = Changeable::new(&json!({}), bounds);
+        let change = br#"{"namespace":"","options":{"allow_subscribe_for_client":true}}"#;
+        let error = changeable.change(change, &Rules::default()).unwrap_err();
+        assert!(error.contains("JetStream"), "{error}");
     }
 }

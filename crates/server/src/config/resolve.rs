@@ -8,7 +8,7 @@ use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
-use super::change::Changeable;
+use super::change::{Bounds, Changeable};
 use super::duration::parse_ms;
 use super::engine::resolve_engine;
 use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
@@ -17,8 +17,8 @@ use super::pem::read_pem;
 use super::places::{check_loopback, check_paths};
 use super::source::{Found, all_keys};
 use super::{
-    AdmissionSettings, Api, Config, Development, Engine, ErrorMode, HttpServer, Log, LogFormat,
-    LogLevel, OriginPolicy, Shutdown, Tls, TokenSettings, WebSocket,
+    AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
+    OriginPolicy, Shutdown, Tls, TokenSettings, WebSocket,
 };
 
 /// Typed look-ups by path, with the defaults of the table.
@@ -111,7 +111,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     let engine = resolve_engine(&values, &channels, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, version }),
-        changeable: Changeable::new(&found.tree, !matches!(engine, Engine::Nats(_))),
+        changeable: Changeable::new(&found.tree, Bounds::of(&engine)),
         engine,
         http: resolve_http(&values, port, &mut mistakes),
         websocket: resolve_websocket(&values, &mut mistakes),
