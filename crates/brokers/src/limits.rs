@@ -29,6 +29,9 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts to connect again. Short: the server that comes back has few clients like us.
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 
+/// Pause before NATS is asked again when a temporary channel ends.
+pub const END_RETRY: Duration = Duration::from_secs(1);
+
 /// How long a channel that nobody hears keeps what it knows of its stream, which saves the next publisher a question.
 pub const ROOM_IDLE: Duration = Duration::from_secs(10);
 

@@ -40,6 +40,13 @@ history_ttl = "60s"
 force_recovery = true
 allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
+[[channel.namespaces]]
+name = "call"
+channel_ttl = "2s"
+history_size = 100
+history_ttl = "60s"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
 "#;
 
 /// Which server connects the nodes.
@@ -195,9 +202,13 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn subscriber(port: u16) -> Running {
+    subscriber_of(port, "chat:x")
+}
+
+fn subscriber_of(port: u16, channel: &str) -> Running {
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
-    let subscriber = Running::start(tidings(&["subscribe", "chat:x", "--url", &url]));
-    subscriber.says("live: chat:x");
+    let subscriber = Running::start(tidings(&["subscribe", channel, "--url", &url]));
+    subscriber.says(&format!("live: {channel}"));
     subscriber
 }
 
@@ -252,6 +263,37 @@ fn two_nodes_are_one(kind: Kind) {
     let (status, words) = (node_b.exit(), node_b.last_words());
     assert!(status.success() && !words.contains("panicked"), "{words}");
     wait_until("one is present", || present().contains("\"num_clients\":1"));
+}
+
+#[test]
+fn a_temporary_channel_on_nats_ends_on_both_nodes() {
+    a_temporary_channel_ends_on_both_nodes(Kind::Nats);
+}
+
+#[test]
+fn a_temporary_channel_on_redis_ends_on_both_nodes() {
+    a_temporary_channel_ends_on_both_nodes(Kind::Redis);
+}
+
+fn a_temporary_channel_ends_on_both_nodes(kind: Kind) {
+    let bus = Bus::start(kind);
+    let ((_a, _node_a, a), (_b, _node_b, b)) = (bus.node(), bus.node());
+    let began = Instant::now();
+    let mut both = [subscriber_of(a, "call:x"), subscriber_of(b, "call:x")];
+    let published = ask(a, "POST /api/publish", r#"{"channel":"call:x","data":1}"#);
+    let told = body(&ask(b, "POST /api/channel", r#"{"channel":"call:x"}"#))["result"].clone();
+    assert_eq!((&told["tier"], &told["num_clients"]), (&"temporary".into(), &2.into()), "{told}");
+    for subscriber in &mut both {
+        subscriber.says("(2100)");
+        assert!(began.elapsed() >= Duration::from_secs(2));
+        assert!(!subscriber.exit().success());
+    }
+    let history = || body(&ask(b, "POST /api/history", r#"{"channel":"call:x","limit":10}"#));
+    wait_until("what it retained is gone", || {
+        history()["result"]["publications"].as_array().is_some_and(Vec::is_empty)
+    });
+    let epoch = body(&published)["result"]["epoch"].clone();
+    assert_ne!(history()["result"]["epoch"], epoch);
 }
 
 #[test]

@@ -413,7 +413,7 @@ async fn set_up(
 async fn ensure_streams(link: &Link, options: &JetStreamOptions) -> Result<(), NatsError> {
     let prefix = &link.names.prefix;
     // The newest message of a channel holds its offset and epoch, so that messages live as long as those do.
-    let max_age_ms = options.history_meta_ttl_ms_max.max(2 * DUPLICATES.as_secs() * 1000);
+    let max_age_ms = options.kept_ms_max.max(2 * DUPLICATES.as_secs() * 1000);
     let per_channel = 2 * u64::from(options.history_size_max) + 4 * TRIM_EVERY;
     let history = json!({
         "name": link.names.history_stream(),

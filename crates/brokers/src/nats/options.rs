@@ -42,8 +42,8 @@ pub struct JetStreamOptions {
     pub replicas: u32,
     /// The largest `history_size` of all namespaces.
     pub history_size_max: u32,
-    /// The longest `history_meta_ttl` of all namespaces, milliseconds.
-    pub history_meta_ttl_ms_max: u64,
+    /// The longest `history_meta_ttl` or `channel_ttl` of all namespaces, milliseconds.
+    pub kept_ms_max: u64,
     /// Events of clients that backends can read.
     pub events_max: u32,
 }
@@ -94,8 +94,8 @@ pub enum NatsError {
     },
     /// JetStream is needed, but the server has none.
     #[error(
-        "history or presence is configured with broker.type nats, but this NATS server has no JetStream: start it with \
-         -js, or switch history_size and presence off"
+        "history, presence or channel_ttl is configured with broker.type nats, but this NATS server has no JetStream: start it with \
+         -js, or switch history_size, presence and channel_ttl off"
     )]
     NoJetStream,
     /// A stream under our name is not ours.

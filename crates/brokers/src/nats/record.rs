@@ -1,7 +1,7 @@
 //! How publications and what is known of their stream are written in messages.
 //!
 //! A message is one line of text and, behind it, a Protobuf reply of the client protocol that holds the push:
-//! `t1 KIND EPOCH OFFSET BASE UNTIL EXPIRES ACCEPTED VERSION VERSION_EPOCH`. Invariant: the newest message of a
+//! `t1 KIND EPOCH OFFSET BASE UNTIL EXPIRES ACCEPTED VERSION VERSION_EPOCH`, and ` BEGAN ENDS` in a temporary channel. Invariant: the newest message of a
 //! subject of the history stream says all that is known of the channel's stream, so that one conditional store moves
 //! everything at once.
 
@@ -43,6 +43,10 @@ pub(super) struct Top {
     pub(super) accepted_ms: u64,
     pub(super) version: u64,
     pub(super) version_epoch: String,
+    /// When the channel began, if it is temporary.
+    pub(super) began_ms: u64,
+    /// When it ends, and everything else with it; zero for a channel that has no end.
+    pub(super) ends_ms: u64,
 }
 
 /// A message, read.
@@ -56,7 +60,12 @@ pub(super) struct Record {
 
 impl Top {
     pub(super) fn is_alive(&self, now_ms: u64) -> bool {
-        self.until_ms > now_ms
+        self.until_ms > now_ms && (self.ends_ms == 0 || self.ends_ms > now_ms)
+    }
+
+    /// Whether the stream is that of a temporary channel that has not ended.
+    pub(super) fn is_ending(&self, now_ms: u64) -> bool {
+        self.ends_ms > 0 && self.is_alive(now_ms)
     }
 
     /// The same stream, or a new life when this one is over.
@@ -107,6 +116,9 @@ impl Record {
             }
             out.put_u8(b' ');
             out.put_slice(subject::token(&top.version_epoch).as_bytes());
+            if top.ends_ms > 0 {
+                out.put_slice(format!(" {} {}", top.began_ms, top.ends_ms).as_bytes());
+            }
         }
         out.put_u8(b'\n');
         if let Some(event) = event {
@@ -143,6 +155,9 @@ impl Record {
                 *number = words.next()?.parse().ok()?;
             }
             top.version_epoch = subject::text(words.next()?)?;
+            if let Some(began) = words.next() {
+                (top.began_ms, top.ends_ms) = (began.parse().ok()?, words.next()?.parse().ok()?);
+            }
         }
         let event = match &message[end + 1..] {
             [] => None,
@@ -221,6 +236,7 @@ mod tests {
             accepted_ms: 4,
             version: u64::MAX,
             version_epoch: "a b\n".into(),
+            ..Top::default()
         };
         let event = Some(PushEvent::Publication(Arc::new(publication)));
         for kind in [Kind::Retained, Kind::Noted] {
@@ -230,7 +246,10 @@ mod tests {
         }
         let mark = Record { kind: Kind::Mark, top: top.clone(), event: None };
         let back = Record::decode(&mark.encode(&"c".into()), 9).unwrap();
-        assert_eq!((back.kind, back.top, back.event), (Kind::Mark, top, None));
+        assert_eq!((back.kind, &back.top, back.event), (Kind::Mark, &top, None));
+        let top = Top { began_ms: 2, ends_ms: 8, ..top };
+        let record = Record { kind: Kind::Mark, top: top.clone(), event: None };
+        assert_eq!(Record::decode(&record.encode(&"c".into()), 9).unwrap().top, top);
         for strange in ["", "{}", "t1 retained\n", "t1 odd\n", "t2 mark e 1 1 1 1 1 1 =\n"] {
             assert!(Record::decode(&Bytes::from(strange), 1).is_none(), "{strange:?}");
         }

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use super::order::{Order, Turn};
 use super::presence::Presence;
 use super::record::{self, Kind, Record, Top};
 use super::stream::{Place, Publications, Want};
-use crate::limits::{ROOM_IDLE, TURN_WAIT};
+use crate::limits::{END_RETRY, ROOM_IDLE, TURN_WAIT};
 use crate::{Inbox, Party};
 
 /// What a room is told.
@@ -60,6 +61,16 @@ pub(super) struct Room {
     last: u64,
     order: Order<(Record, Bytes)>,
     epoch: ToldEpoch,
+    ending: Option<Ending>,
+}
+
+/// Of a temporary channel.
+struct Ending {
+    /// How long it lasts.
+    ttl_ms: u64,
+    /// When it ends; while NATS has not said that, when it is asked again.
+    due: Instant,
+    is_known: bool,
 }
 
 /// The epoch of the last record heard, and what was told for it: they seldom change.
@@ -98,6 +109,7 @@ impl Room {
             last: 0,
             order: Order::default(),
             epoch: ToldEpoch::default(),
+            ending: None,
         }
     }
 
@@ -121,6 +133,7 @@ impl Room {
             tokio::select! {
                 biased;
                 message = next_message(&mut self.heard, self.order.due()) => self.hear(message),
+                () = due(self.ending.as_ref()) => self.handle_due().await,
                 ask = self.asks.recv() => return ask,
                 () = tokio::time::sleep(ROOM_IDLE), if is_idle => {
                     self.asks.close();
@@ -248,9 +261,11 @@ impl Room {
                 let asking = Box::pin(async move { presence.stats(&place).await });
                 reply(id, self.hearing(asking).await.map(BrokerReply::PresenceStats));
             }
-            // No namespace with an end is admitted with NATS.
-            BrokerRequest::Limit { .. } => {}
-            BrokerRequest::Life { id, .. } => reply(id, Ok(BrokerReply::Life(None))),
+            BrokerRequest::Limit { ttl_ms, .. } => self.limit(ttl_ms).await,
+            BrokerRequest::Life { id, .. } => {
+                let result = self.hearing(Box::pin(self.place.clone().length())).await;
+                reply(id, result.map(BrokerReply::Life));
+            }
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Survey { .. }
@@ -327,7 +342,51 @@ impl Room {
         self.listeners.retain(|(listener, _)| *listener != party);
         if self.listeners.is_empty() {
             self.heard = None;
+            self.ending = None;
         }
+    }
+
+    /// The channel has an end: the first that was said holds.
+    async fn limit(&mut self, ttl_ms: u64) {
+        if self.ending.as_ref().is_some_and(|ending| ending.due <= Instant::now()) {
+            self.handle_due().await;
+        }
+        if self.ending.is_none() {
+            self.ask_for_end(ttl_ms).await;
+        }
+    }
+
+    async fn ask_for_end(&mut self, ttl_ms: u64) {
+        let result = self.hearing(Box::pin(self.place.clone().limit(ttl_ms))).await;
+        let is_known = result.is_ok();
+        let left = match result {
+            Ok(top) => {
+                let left_ms = top.ends_ms.saturating_sub(self.place.link.now_ms());
+                self.known = Some(top);
+                Duration::from_millis(left_ms)
+            }
+            // What was known holds.
+            Err(_) if self.ending.as_ref().is_some_and(|ending| ending.is_known) => return,
+            Err(_) => END_RETRY,
+        };
+        self.ending = Some(Ending { ttl_ms, due: Instant::now() + left, is_known });
+    }
+
+    /// The channel is over, and whoever hears it is told; or it is time to ask once more when that will be.
+    async fn handle_due(&mut self) {
+        let Some(Ending { ttl_ms, is_known, .. }) = self.ending.take() else { return };
+        if !is_known {
+            return self.ask_for_end(ttl_ms).await;
+        }
+        for (_, inbox) in &self.listeners {
+            inbox.deliver(BrokerEvent::Expired { channel: self.place.channel.clone() });
+        }
+        self.known = None;
+        let place = self.place.clone();
+        tokio::task::spawn_local(async move {
+            // Otherwise it ends by its own time.
+            let _later = place.bury().await;
+        });
     }
 
     /// Reads for one, and in the same read for all that join right behind it, each with its presence.
@@ -439,6 +498,12 @@ impl Room {
 
     async fn prove(&mut self, turns: Arc<Semaphore>) {
         self.known = None;
+        if let Some(ending) = &self.ending
+            && ending.due > Instant::now()
+        {
+            // A NATS that has lost it does not know when it ends.
+            self.ask_for_end(ending.ttl_ms).await;
+        }
         if self.listeners.is_empty() || self.told.0.is_empty() || !self.place.link.keeps {
             return;
         }
@@ -525,6 +590,13 @@ async fn next_message(heard: &mut Option<Subscriber>, due: Option<Instant>) -> O
     match due {
         Some(due) => tokio::time::timeout_at(due, next).await.ok(),
         None => Some(next.await),
+    }
+}
+
+async fn due(ending: Option<&Ending>) {
+    match ending {
+        Some(ending) => tokio::time::sleep_until(ending.due).await,
+        None => std::future::pending().await,
     }
 }
 

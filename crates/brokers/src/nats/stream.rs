@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::broker::{BrokerError, PublishOptions};
+use engine::broker::{BrokerError, Life, PublishOptions};
 use engine::history::Stream;
 use engine::limits::IDEMPOTENCY_TTL_MS;
 use tokio::time::Instant;
@@ -130,6 +130,50 @@ impl Place {
             }
         }
         Err(BrokerError::Unavailable)
+    }
+
+    /// Lets the channel end after so long, unless it has an end already.
+    pub(super) async fn limit(self, ttl_ms: u64) -> Result<Top, BrokerError> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        while Instant::now() < deadline {
+            let record = self.top().await?;
+            let now_ms = self.link.now_ms();
+            let top = record.map(|record| record.top).unwrap_or_default();
+            if top.is_ending(now_ms) {
+                return Ok(top);
+            }
+            let mut top = top.life(now_ms, || self.link.new_epoch());
+            (top.began_ms, top.ends_ms) = (now_ms, now_ms.saturating_add(ttl_ms));
+            top.keep_for(now_ms, ttl_ms);
+            if let Some(top) = self.mark(top).await? {
+                return Ok(top);
+            }
+        }
+        Err(BrokerError::Unavailable)
+    }
+
+    /// How long the channel is; `None` for one without an end.
+    pub(super) async fn length(self) -> Result<Option<Life>, BrokerError> {
+        let record = self.top().await?;
+        let now_ms = self.link.now_ms();
+        let top = record.map(|record| record.top).filter(|top| top.is_ending(now_ms));
+        Ok(top.map(|top| Life {
+            age_ms: now_ms.saturating_sub(top.began_ms),
+            left_ms: top.ends_ms - now_ms,
+        }))
+    }
+
+    /// Removes what a channel that is over has retained, unless it has begun anew.
+    pub(super) async fn bury(self) -> Result<(), BrokerError> {
+        match self.top().await? {
+            Some(record) if !record.top.is_alive(self.link.now_ms()) => {
+                let names = &self.link.names;
+                let (stream, subject) = (names.history_stream(), names.stream(&self.token));
+                // The newest stays: it keeps numbers from being given twice.
+                self.link.purge_before(&stream, &subject, record.top.sequence).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the stream stands once everything that was asked of the server before has been done. A stream that is

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use wire::protocol::ClientInfo;
 
 use crate::door::Door;
-use crate::lifecycle::{stored, tell, told};
+use crate::lifecycle::{tell, told};
 use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
@@ -92,10 +92,10 @@ fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
     hand.purge("tidings.lease.n0-");
     assert_eq!(told(&mut world, listener), words("online"));
     assert_eq!(present(&mut world, party), 1);
-    assert_eq!(stored(&server), 2);
+    assert_eq!(server.messages("tidings_events"), 2);
     tell(&mut world, party, "stays", false);
     assert_eq!(told(&mut world, listener), words("offline"));
-    assert_eq!(stored(&server), 3);
+    assert_eq!(server.messages("tidings_events"), 3);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
         tell(&mut far, party, client, false);
         assert_eq!(told(&mut near, listener), of("offline"));
     }
-    assert_eq!(stored(&server), 8);
+    assert_eq!(server.messages("tidings_events"), 8);
 }
 
 #[test]
@@ -142,5 +142,5 @@ fn whoever_is_there_is_told_again_when_nats_has_lost_its_store() {
     server.lose_store();
     server.run();
     assert_eq!(told(&mut world, listener), words("online"));
-    assert_eq!(stored(&server), 1);
+    assert_eq!(server.messages("tidings_events"), 1);
 }

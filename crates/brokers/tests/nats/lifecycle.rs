@@ -35,18 +35,6 @@ pub(crate) fn told(world: &mut NatsWorld, listener: Party) -> (String, String) {
     }
 }
 
-/// Events that backends can read.
-pub(crate) fn stored(server: &Server) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let client = async_nats::connect(server.options().url).await.unwrap();
-        let subject = "$JS.API.STREAM.INFO.tidings_events";
-        let info = client.request(subject, "".into()).await.unwrap();
-        let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
-        info["state"]["messages"].as_u64().unwrap()
-    })
-}
-
 #[test]
 fn clients_are_told_in_order_and_after_nats_was_away() {
     let mut server = Server::start();
@@ -70,7 +58,7 @@ fn clients_are_told_in_order_and_after_nats_was_away() {
     tell(&mut world, publisher, "stays", true);
     assert_eq!(told(&mut world, listener), ("online".into(), "stays".into()));
     while told(&mut world, near).1 != "stays" {}
-    assert_eq!(stored(&server), 601);
+    assert_eq!(server.messages("tidings_events"), 601);
     server.kill();
     tell(&mut world, publisher, "stays", false);
     tell(&mut world, publisher, "comes", true);
@@ -78,5 +66,5 @@ fn clients_are_told_in_order_and_after_nats_was_away() {
     let both = [told(&mut world, near), told(&mut world, near)];
     assert!(both.contains(&("offline".into(), "stays".into())), "{both:?}");
     assert!(both.contains(&("online".into(), "comes".into())), "{both:?}");
-    assert_eq!(stored(&server), 603, "each of them once");
+    assert_eq!(server.messages("tidings_events"), 603, "each of them once");
 }

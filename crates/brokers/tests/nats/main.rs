@@ -14,6 +14,7 @@ mod eras;
 mod faults;
 mod ghost;
 mod lifecycle;
+mod lives;
 mod pair;
 mod server;
 mod start;

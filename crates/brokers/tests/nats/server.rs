@@ -94,13 +94,25 @@ impl Server {
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
+    /// How many messages a stream keeps.
+    pub(crate) fn messages(&self, stream: &str) -> u64 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = async_nats::connect(self.options().url).await.unwrap();
+            let subject = format!("$JS.API.STREAM.INFO.{stream}");
+            let info = client.request(subject, "".into()).await.unwrap();
+            let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
+            info["state"]["messages"].as_u64().unwrap()
+        })
+    }
+
     pub(crate) fn options(&self) -> NatsOptions {
         NatsOptions {
             url: format!("nats://127.0.0.1:{}", self.port),
             jetstream: Some(JetStreamOptions {
                 replicas: 1,
                 history_size_max: 100,
-                history_meta_ttl_ms_max: 600_000,
+                kept_ms_max: 600_000,
                 events_max: 1_000,
             }),
             ..NatsOptions::default()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
 
 use crate::comeback::{Hand, ROOM, enter, join, present};
-use crate::lifecycle::{stored, told};
+use crate::lifecycle::told;
 use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
@@ -48,7 +48,7 @@ fn clients_of_a_lost_node_are_told_of_as_soon_as_that_is_possible() {
     assert!(world.next_within(listener, std::time::Duration::from_secs(1)).is_none());
     set_subjects(&hand, "tidings_events", &json!(["tidings.events"]));
     assert_eq!(told(&mut world, listener), ("offline".into(), "ghost".into()));
-    assert_eq!(stored(&server), 1);
+    assert_eq!(server.messages("tidings_events"), 1);
 }
 
 #[test]

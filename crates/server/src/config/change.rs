@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::check::check_keys;
-use super::engine::{Engine, NO_TTL_WITH_NATS};
+use super::engine::Engine;
 use super::namespaces::resolve_channels;
 use super::resolve::Values;
 use super::source::Found;
@@ -27,46 +27,42 @@ pub struct Changeable {
 
 /// What the broker was set up for, by the file; no change goes beyond it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    can_end_channels: bool,
-    /// What JetStream keeps, where NATS is the broker; `None` when it keeps nothing.
-    jetstream: Option<Option<Kept>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    history_size: u32,
-    history_meta_ttl_ms: u64,
+pub(super) enum Bounds {
+    /// It keeps what it is told to.
+    None,
+    /// The stream in NATS, which was made for so much.
+    Stream {
+        /// Publications of a channel.
+        history_size: u32,
+        /// Milliseconds.
+        kept_ms: u64,
+    },
+    /// NATS without JetStream.
+    NothingKept,
 }
 
 impl Bounds {
     pub(super) fn of(engine: &Engine) -> Bounds {
-        let Engine::Nats(options) = engine else {
-            return Bounds { can_end_channels: true, jetstream: None };
-        };
-        let kept = options.jetstream.as_ref().map(|jetstream| Kept {
+        let Engine::Nats(options) = engine else { return Bounds::None };
+        options.jetstream.as_ref().map_or(Bounds::NothingKept, |jetstream| Bounds::Stream {
             history_size: jetstream.history_size_max,
-            history_meta_ttl_ms: jetstream.history_meta_ttl_ms_max,
-        });
-        Bounds { can_end_channels: false, jetstream: Some(kept) }
+            kept_ms: jetstream.kept_ms_max,
+        })
     }
 
-    fn check(&self, namespace: &Namespace) -> Result<(), String> {
-        if !self.can_end_channels && namespace.channel_ttl_ms > 0 {
-            return Err(NO_TTL_WITH_NATS.to_owned());
-        }
-        let Some(Some(kept)) = self.jetstream else { return Ok(()) };
-        if namespace.history_size > kept.history_size {
-            return Err(format!(
-                "history_size is at most {} until nodes start with more: the stream in NATS holds no more",
-                kept.history_size
-            ));
-        }
-        if namespace.history_meta_ttl_ms > kept.history_meta_ttl_ms {
-            return Err(format!(
-                "history_meta_ttl is at most {}ms until nodes start with more: the stream in NATS holds no longer",
-                kept.history_meta_ttl_ms
-            ));
+    fn check(self, namespace: &Namespace) -> Result<(), String> {
+        let Bounds::Stream { history_size, kept_ms } = self else { return Ok(()) };
+        for (name, is, most, unit) in [
+            ("history_size", namespace.history_size.into(), u64::from(history_size), ""),
+            ("history_meta_ttl", namespace.history_meta_ttl_ms, kept_ms, "ms"),
+            ("channel_ttl", namespace.channel_ttl_ms, kept_ms, "ms"),
+        ] {
+            if is > most {
+                return Err(format!(
+                    "{name} is at most {most}{unit} with NATS, whose stream was made for that: for more, change the file \
+                     and start the nodes again"
+                ));
+            }
         }
         Ok(())
     }
@@ -90,7 +86,7 @@ impl Changeable {
     /// Why nothing can be changed, if so.
     #[must_use]
     pub fn refusal(&self) -> Option<&'static str> {
-        matches!(self.bounds.jetstream, Some(None)).then_some(NOTHING_KEPT)
+        matches!(self.bounds, Bounds::NothingKept).then_some(NOTHING_KEPT)
     }
 
     /// As if nothing had been changed.
@@ -183,9 +179,8 @@ impl Changeable {
     }
 }
 
-/// NATS without JetStream, which is used when a namespace of the file has history or presence.
 const NOTHING_KEPT: &str = "options cannot be changed: NATS keeps nothing of it for nodes that start later, since no namespace \
-     of the file has history or presence (JetStream)";
+     of the file has history, presence or channel_ttl (JetStream)";
 
 #[cfg(test)]
 mod tests {
@@ -193,8 +188,7 @@ mod tests {
 
     fn fresh() -> (Changeable, Rules) {
         let written = json!({"channel": {"namespaces": [{"name": "chat", "presence": true}]}});
-        let kept = Kept { history_size: 1_000, history_meta_ttl_ms: 2_592_000_000 };
-        let bounds = Bounds { can_end_channels: false, jetstream: Some(Some(kept)) };
+        let bounds = Bounds::Stream { history_size: 1_000, kept_ms: 2_592_000_000 };
         let mut changeable = Changeable::new(&written, bounds);
         let rules = changeable
             .change(br#"{"namespace":"chat","options":{}}"#, &Rules::default())
@@ -235,7 +229,7 @@ mod tests {
             (br#"{"namespace":"chat","options":{"presence":"yes"}}"#, "true or false"),
             (br#"{"namespace":"chat","options":{"name":"other"}}"#, "keeps its name"),
             (br#"{"namespace":"nope","options":{"presence":true}}"#, "nope"),
-            (br#"{"namespace":"chat","options":{"channel_ttl":"1m"}}"#, "NATS"),
+            (br#"{"namespace":"chat","options":{"channel_ttl":"721h"}}"#, "channel_ttl is at most"),
             (br#"{"namespace":"chat","options":{"history_size":1001,"history_ttl":"1m"}}"#, "at most 1000"),
             (
                 br#"{"namespace":"chat","options":{"history_size":5,"history_ttl":"30h","history_meta_ttl":"721h"}}"#,
@@ -252,8 +246,7 @@ mod tests {
 
     #[test]
     fn nothing_changes_where_nothing_is_kept() {
-        let bounds = Bounds { can_end_channels: false, jetstream: Some(None) };
-        let mut changeable = Changeable::new(&json!({}), bounds);
+        let mut changeable = Changeable::new(&json!({}), Bounds::NothingKept);
         let change = br#"{"namespace":"","options":{"allow_subscribe_for_client":true}}"#;
         let error = changeable.change(change, &Rules::default()).unwrap_err();
         assert!(error.contains("JetStream"), "{error}");

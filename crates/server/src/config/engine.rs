@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::engine::rules::ChannelRules;
+use ::engine::rules::{ChannelRules, Namespace};
 use brokers::nats::{JetStreamOptions, NatsOptions, NatsTls};
 use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, Place, Server, TlsPem, TlsSettings};
@@ -79,10 +79,6 @@ pub(super) fn resolve_engine(
                 "must be memory where broker.type is nats, which carries everything".to_owned();
             mistakes.push(("engine.type".to_owned(), text));
         }
-        let mut lasting = channels.namespaces.values().chain([&channels.without_namespace]);
-        if lasting.any(|namespace| namespace.channel_ttl_ms > 0) {
-            mistakes.push(("broker.type".to_owned(), NO_TTL_WITH_NATS.to_owned()));
-        }
         return Engine::Nats(resolve_nats(values, channels));
     }
     match is_redis {
@@ -91,15 +87,15 @@ pub(super) fn resolve_engine(
     }
 }
 
-/// Why a namespace cannot be so.
-pub(super) const NO_TTL_WITH_NATS: &str = "channel_ttl is not available with NATS";
-
 fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
     let all = || channels.namespaces.values().chain([&channels.without_namespace]);
     let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);
-    let meta_ttl_ms_max = all().map(|namespace| namespace.history_meta_ttl_ms).max().unwrap_or(0);
-    // Without history and presence a NATS without JetStream is enough.
-    let needs_jetstream = history_size_max > 0 || all().any(|namespace| namespace.presence);
+    let kept_ms =
+        |namespace: &Namespace| namespace.history_meta_ttl_ms.max(namespace.channel_ttl_ms);
+    // Without history, presence and temporary channels a NATS without JetStream is enough.
+    let keeps = |namespace: &Namespace| {
+        namespace.history_size > 0 || namespace.presence || namespace.channel_ttl_ms > 0
+    };
     let authorities = values.text("broker.nats.tls.server_ca_pem_file");
     NatsOptions {
         url: values.text("broker.nats.url"),
@@ -112,10 +108,10 @@ fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
             server_ca_pem_file: (!authorities.is_empty()).then(|| authorities.into()),
             client_pem_files: None,
         },
-        jetstream: needs_jetstream.then(|| JetStreamOptions {
+        jetstream: all().any(keeps).then(|| JetStreamOptions {
             replicas: values.u32("broker.nats.jetstream.replicas"),
             history_size_max: history_size_max.max(channels.system.history_size),
-            history_meta_ttl_ms_max: meta_ttl_ms_max,
+            kept_ms_max: all().map(kept_ms).max().unwrap_or(0),
             events_max: values.u32("lifecycle.events_max"),
         }),
     }

@@ -164,7 +164,7 @@ pub const NAMESPACE_KEYS: &[Key] = &[
     key("history_size", COUNT, "0", "Publications retained; needs history_ttl."),
     key("history_ttl", Duration, "0s", "Time that publications are retained; needs history_size."),
     key("history_meta_ttl", Duration, "0s", "Time that offset and epoch are kept; 0 for channel.history_meta_ttl."),
-    key("channel_ttl", Duration, "0s", "Time that a channel lasts from its first subscriber on; then its subscribers are told (2100) and what it retains is gone. 0 for ever; not with NATS."),
+    key("channel_ttl", Duration, "0s", "Time that a channel lasts from its first subscriber on; then its subscribers are told (2100) and what it retains is gone. 0 for ever."),
     key("force_positioning", Bool, "false", "Notice gaps for every subscriber."),
     key("allow_positioning", Bool, "false", "Notice gaps for subscribers that ask."),
     key("force_recovery", Bool, "false", "Recover every subscriber."),

@@ -1,0 +1,104 @@
+//! Temporary channels: one end on all nodes, whatever becomes of NATS meanwhile, and nothing left of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brokers::Party;
+use brokers::conformance::World as _;
+use engine::broker::{
+    BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, Life, RequestId,
+};
+use wire::protocol::HistoryResult;
+
+use crate::pair::{LONG, Pair};
+use crate::server::Server;
+use crate::world::NatsWorld;
+
+const TTL: Duration = Duration::from_secs(3);
+
+fn limit(pair: &mut Pair, party: Party, ttl: Duration) {
+    let channel = pair.channel.clone();
+    let ttl_ms = u64::try_from(ttl.as_millis()).unwrap();
+    pair.world.submit(party, BrokerRequest::Limit { channel, ttl_ms });
+}
+
+fn join(pair: &mut Pair, party: Party, ttl: Duration) -> String {
+    limit(pair, party, ttl);
+    pair.join(party, JoinRead::Position { meta_ttl_ms: 600_000 }).unwrap().top.epoch
+}
+
+fn life(pair: &mut Pair) -> Option<Life> {
+    let id = RequestId(3);
+    let answer =
+        pair.answer(pair.publisher, |channel| BrokerRequest::Life { id, channel }).unwrap();
+    let BrokerReply::Life(life) = answer else { panic!("life answered {answer:?}") };
+    life
+}
+
+fn history(pair: &mut Pair) -> HistoryResult {
+    let (id, query) = (RequestId(4), HistoryQuery::default());
+    let ask = |channel| BrokerRequest::History { id, channel, query, meta_ttl_ms: 0 };
+    match pair.answer(pair.publisher, ask).unwrap() {
+        BrokerReply::History(history) => history,
+        answer => panic!("history answered {answer:?}"),
+    }
+}
+
+fn wait_for_end(world: &mut NatsWorld, party: Party, channel: &Arc<str>) {
+    loop {
+        match world.next_within(party, LONG).expect("the end is told") {
+            BrokerEvent::Expired { channel: over } if over == *channel => return,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_channel_ends_once_for_all_nodes_and_leaves_nothing() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let (near, far) = (pair.publisher, pair.listener);
+    let began = Instant::now();
+    let epoch = join(&mut pair, far, TTL);
+    // The first limit holds on every node.
+    assert_eq!(join(&mut pair, near, 100 * TTL), epoch);
+    for _ in 0..10 {
+        assert_eq!(pair.publish(10).unwrap().epoch, epoch);
+    }
+    assert!(life(&mut pair).is_some_and(|life| life.left_ms + life.age_ms == 3_000));
+    let channel = pair.channel.clone();
+    wait_for_end(&mut pair.world, far, &channel);
+    wait_for_end(&mut pair.world, near, &channel);
+    assert!(began.elapsed() >= TTL, "too early");
+    assert_eq!(life(&mut pair), None);
+    let after = history(&mut pair);
+    assert!(after.publications.is_empty() && after.offset == 0 && after.epoch != epoch);
+    let until = Instant::now() + LONG;
+    while server.messages("tidings_history") > 1 {
+        assert!(Instant::now() < until, "what was retained stays");
+    }
+    // It begins anew.
+    let anew = join(&mut pair, far, TTL);
+    assert_ne!(anew, epoch);
+    assert!(life(&mut pair).is_some_and(|life| life.age_ms < 1_000));
+    wait_for_end(&mut pair.world, far, &channel);
+}
+
+#[test]
+fn a_channel_ends_in_time_though_nats_was_away() {
+    let mut server = Server::start();
+    let mut pair = Pair::new(&server);
+    let (near, far) = (pair.publisher, pair.listener);
+    let began = Instant::now();
+    let epoch = join(&mut pair, far, TTL);
+    assert_eq!(join(&mut pair, near, TTL), epoch);
+    server.kill();
+    server.run();
+    pair.publish_at_last(10);
+    assert!(life(&mut pair).is_some_and(|life| life.age_ms > 0));
+    let channel = pair.channel.clone();
+    wait_for_end(&mut pair.world, far, &channel);
+    wait_for_end(&mut pair.world, near, &channel);
+    let took = began.elapsed();
+    assert!(took >= TTL && took < 2 * TTL, "{took:?}");
+}
