@@ -59,7 +59,7 @@ mod trouble;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,11 @@ impl RedisBroker {
     /// Sends what waits when no answer is under way: then there is nothing to gather for, and the broker's thread need
     /// not be woken. Says whether it did.
     fn send_at_once(&self) -> bool {
-        let Ok(mut core) = self.core.try_lock() else { return false };
+        let mut core = match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::WouldBlock) => return false,
+            Err(TryLockError::Poisoned(_)) => die(),
+        };
         if !core.is_idle() {
             return false;
         }
@@ -182,6 +186,12 @@ impl Drop for RedisBroker {
     }
 }
 
+/// Somebody has panicked in the middle of the state that all share: answers could go to the wrong ones, and a node that
+/// cannot trust its broker serves nobody. Let a new process do it.
+fn die() -> ! {
+    std::process::abort()
+}
+
 /// The loop of the broker's thread.
 struct Driver {
     shared: Arc<Shared>,
@@ -222,7 +232,7 @@ impl Driver {
     /// What follows from events, requests and time; says until when there is nothing to do, or that all is done.
     fn turn(&mut self, events: &mut Vec<Event>, closes_at: Option<Instant>) -> Option<Instant> {
         let core = self.core.clone();
-        let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut core = core.lock().unwrap_or_else(|_| die());
         let now = Instant::now();
         events.drain(..).for_each(|event| core.handle_event(now, event));
         core.handle_jobs(now);

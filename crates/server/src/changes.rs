@@ -31,14 +31,8 @@ struct Followed {
     position: StreamPosition,
     /// Whether the broker tells this node of changes.
     is_listening: bool,
-}
-
-/// What this node knows of changes, and the broker does not any more.
-struct Lost {
-    /// Of the new life of the stream.
-    epoch: String,
-    /// By namespace.
-    changes: Vec<(String, Vec<u8>)>,
+    /// The broker has begun a new life of the stream, and may not know what was followed before.
+    owes: bool,
 }
 
 /// The broker has not answered.
@@ -47,7 +41,7 @@ struct Away;
 impl Changes {
     pub(crate) fn new(node: Arc<Node>, changeable: Changeable, is_changed: Arc<Notify>) -> Changes {
         let (rules, position) = (node.rules(), StreamPosition::default());
-        let followed = Followed { changeable, rules, position, is_listening: false };
+        let followed = Followed { changeable, rules, position, is_listening: false, owes: false };
         Changes { node, followed: Mutex::new(followed), is_changed }
     }
 
@@ -67,7 +61,12 @@ impl Changes {
 
     /// Listens, reads what this node has not followed, and follows. What the broker does not answer is asked again in a while.
     pub(crate) async fn follow(&self, asker: &Asker) {
-        if self.followed().changeable.refusal().is_none() && self.try_follow(asker).await.is_err() {
+        let refusal = self.followed().changeable.refusal();
+        let followed = match refusal {
+            Some(refusal) => self.refuse(asker, refusal).await,
+            None => self.try_follow(asker).await,
+        };
+        if followed.is_err() {
             let is_changed = self.is_changed.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(CONFIG_RETRY_AFTER).await;
@@ -76,20 +75,35 @@ impl Changes {
         }
     }
 
-    async fn try_follow(&self, asker: &Asker) -> Result<(), Away> {
-        if !self.followed().is_listening && self.listen(asker).await? == 0 {
+    /// This node follows nothing; that others do is told.
+    async fn refuse(&self, asker: &Asker, refusal: &str) -> Result<(), Away> {
+        if self.followed().is_listening {
+            warn!(refusal, "a change in sys:config is left out");
             return Ok(());
         }
-        if let Some(Lost { epoch, changes }) = self.apply(self.read(asker).await?) {
-            self.restore(asker, &epoch, changes).await;
+        self.listen(asker, JoinRead::Nothing).await.map(drop)
+    }
+
+    async fn try_follow(&self, asker: &Asker) -> Result<(), Away> {
+        let position = JoinRead::Position { meta_ttl_ms: self.meta_ttl_ms() };
+        if !self.followed().is_listening && self.listen(asker, position).await? == 0 {
+            return Ok(());
         }
-        Ok(())
+        let history = self.read(asker).await?;
+        let epoch = history.epoch.clone();
+        let lost = {
+            let mut followed = self.followed();
+            if followed.apply(&history) {
+                self.node.set_rules(&followed.rules);
+            }
+            followed.lost(&history)
+        };
+        self.restore(asker, &epoch, lost).await
     }
 
     /// Hears of changes from here on; says how many there were.
-    async fn listen(&self, asker: &Asker) -> Result<u64, Away> {
-        let (channel, read) =
-            (CONFIG.into(), JoinRead::Position { meta_ttl_ms: self.meta_ttl_ms() });
+    async fn listen(&self, asker: &Asker, read: JoinRead) -> Result<u64, Away> {
+        let channel = CONFIG.into();
         let ask = |id| BrokerRequest::Subscribe { id, channel, read };
         let Ok(BrokerReply::Subscribed(stream)) = asker.ask(ask).await else { return Err(Away) };
         self.followed().is_listening = true;
@@ -106,53 +120,27 @@ impl Changes {
         }
     }
 
-    /// Follows what was read; gives what the broker has lost.
-    fn apply(&self, history: HistoryResult) -> Option<Lost> {
-        let HistoryResult { publications, epoch, offset } = history;
-        let mut followed = self.followed();
-        if epoch != followed.position.epoch {
-            let is_first = followed.position.epoch.is_empty();
-            followed.position = StreamPosition { offset: 0, epoch: epoch.clone() };
-            if publications.is_empty() && !is_first {
-                // What was followed holds on, and whoever starts later must know it too.
-                let changes = followed.changeable.changes();
-                return Some(Lost { epoch, changes });
-            }
-            followed.changeable.reset();
-        }
-        let new = publications.iter().filter(|one| one.offset > followed.position.offset);
-        let new: Vec<_> = new.cloned().collect();
-        if new.is_empty() {
-            return None;
-        }
-        for publication in new {
-            let Followed { changeable, rules, .. } = &mut *followed;
-            match changeable.change(&publication.data, rules) {
-                Ok(changed) => *rules = Arc::new(changed),
-                Err(mistake) => {
-                    warn!(offset = publication.offset, %mistake, "a change in sys:config is left out");
-                }
-            }
-        }
-        followed.position.offset = offset;
-        info!(offset, "options of namespaces have changed (sys:config)");
-        self.node.set_rules(&followed.rules);
-        None
-    }
-
     /// Publishes again what the broker has lost; of all nodes that do, one is heard.
-    async fn restore(&self, asker: &Asker, epoch: &str, changes: Vec<(String, Vec<u8>)>) {
+    async fn restore(
+        &self,
+        asker: &Asker,
+        epoch: &str,
+        lost: Vec<(String, Vec<u8>)>,
+    ) -> Result<(), Away> {
         let options = self.node.rules().channels.system.publish_options();
-        for (namespace, change) in changes {
+        for (namespace, change) in lost {
             let key = format!("restored {epoch} {namespace}");
             let options = PublishOptions { idempotency_key: key, ..options.clone() };
             let publication = Publication { data: change.into(), ..Publication::default() };
             let channel = CONFIG.into();
             let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
             if let Err(error) = asker.ask(publish).await {
-                warn!(%error, namespace, "changed options are lost at the broker (sys:config); publish them again");
+                warn!(%error, namespace, "the broker has lost changed options (sys:config): they will be published again");
+                return Err(Away);
             }
         }
+        self.followed().owes = false;
+        Ok(())
     }
 
     fn meta_ttl_ms(&self) -> u64 {
@@ -161,5 +149,122 @@ impl Changes {
 
     fn followed(&self) -> MutexGuard<'_, Followed> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Followed {
+    /// Follows what was read, the whole stream; says whether anything has changed.
+    fn apply(&mut self, history: &HistoryResult) -> bool {
+        let Followed { changeable, rules, position, owes, .. } = self;
+        if history.epoch != position.epoch {
+            *owes = !position.epoch.is_empty();
+            *position = StreamPosition { offset: 0, epoch: history.epoch.clone() };
+        }
+        let mut has_changed = false;
+        for publication in history.publications.iter().filter(|one| one.offset > position.offset) {
+            let offset = publication.offset;
+            match changeable.change(&publication.data, rules) {
+                Ok(changed) => {
+                    *rules = Arc::new(changed);
+                    has_changed = true;
+                    info!(offset, "options of a namespace have changed (sys:config)");
+                }
+                Err(mistake) => warn!(offset, %mistake, "a change in sys:config is left out"),
+            }
+        }
+        position.offset = history.offset;
+        has_changed
+    }
+
+    /// What was followed in an earlier life of the stream and is not in this one: changes by namespace.
+    fn lost(&self, history: &HistoryResult) -> Vec<(String, Vec<u8>)> {
+        if !self.owes {
+            return Vec::new();
+        }
+        // As a node that starts now.
+        let mut fresh = self.changeable.clone();
+        fresh.reset();
+        for publication in &history.publications {
+            // What is wrong with it was told when it was left out here.
+            let _mistake = fresh.change(&publication.data, &self.rules);
+        }
+        let known = fresh.changes();
+        self.changeable.changes().into_iter().filter(|change| !known.contains(change)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::{Source, load};
+
+    fn followed() -> Followed {
+        let mut file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+        file.write_all(
+            br#"{"channel":{"namespaces":[{"name":"aa"},{"name":"bb"},{"name":"cc"}]}}"#,
+        )
+        .unwrap();
+        let source = Source { file: Some(file.path().to_path_buf()), ..Source::default() };
+        let (config, _) = load(&source).unwrap();
+        let (changeable, rules) = (config.changeable, config.rules);
+        let position = StreamPosition::default();
+        Followed { changeable, rules, position, is_listening: true, owes: false }
+    }
+
+    fn history(epoch: &str, changes: &[Value]) -> HistoryResult {
+        let publications = changes.iter().zip(1..).map(|(change, offset)| {
+            let data = change.to_string().into();
+            Arc::new(Publication { data, offset, ..Publication::default() })
+        });
+        let offset = changes.len() as u64;
+        HistoryResult { publications: publications.collect(), epoch: epoch.into(), offset }
+    }
+
+    fn presence(namespace: &str) -> Value {
+        json!({"namespace": namespace, "options": {"presence": true}})
+    }
+
+    fn present(followed: &Followed) -> Vec<&str> {
+        let namespaces = &followed.rules.channels.namespaces;
+        ["aa", "bb", "cc"].into_iter().filter(|name| namespaces[*name].presence).collect()
+    }
+
+    #[test]
+    fn what_the_broker_has_lost_holds_on_beside_what_is_new() {
+        let mut followed = followed();
+        let first = history("one", &[presence("aa"), presence("bb")]);
+        assert!(followed.apply(&first) && followed.lost(&first).is_empty());
+        assert!(!followed.apply(&first), "nothing is followed twice");
+        // The stream has begun anew, and somebody has published before anybody knew.
+        let second = history("two", &[presence("cc")]);
+        assert!(followed.apply(&second));
+        assert_eq!(present(&followed), ["aa", "bb", "cc"]);
+        let lost = |history: &HistoryResult, followed: &Followed| {
+            followed.lost(history).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(lost(&second, &followed), ["aa", "bb"]);
+        // Another node has published a part of it again.
+        let third = history("two", &[presence("cc"), presence("aa")]);
+        followed.apply(&third);
+        assert_eq!(lost(&third, &followed), ["bb"]);
+        assert_eq!(present(&followed), ["aa", "bb", "cc"]);
+        followed.owes = false;
+        assert!(lost(&third, &followed).is_empty());
+    }
+
+    #[test]
+    fn what_was_there_before_a_node_started_is_followed_and_nothing_more() {
+        let mut followed = followed();
+        let mistaken = json!({"namespace": "nope", "options": {}});
+        let first = history("one", &[mistaken, presence("bb")]);
+        assert!(followed.apply(&first) && followed.lost(&first).is_empty());
+        assert_eq!(present(&followed), ["bb"]);
+        let empty = history("two", &[]);
+        assert!(!followed.apply(&empty));
+        assert_eq!(followed.lost(&empty), followed.changeable.changes());
     }
 }

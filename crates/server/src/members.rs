@@ -116,19 +116,23 @@ impl Members {
 
     /// Answers other nodes and follows changes. Does not end.
     pub(crate) async fn run(self: Arc<Members>, mut questions: mpsc::Receiver<Asked>) {
-        loop {
-            tokio::select! {
-                Some((ticket, question)) = questions.recv() => {
-                    // A node of another version may ask what this one does not know; it hears nothing then.
-                    if let Ok(question) = serde_json::from_slice(&question)
-                        && let Ok(answer) = self.answer(&question).await
-                    {
-                        self.asker.tell(BrokerRequest::Answer { ticket, answer: answer.into() });
-                    }
+        let answering = async {
+            while let Some((ticket, question)) = questions.recv().await {
+                // A node of another version may ask what this one does not know; it hears nothing then.
+                if let Ok(question) = serde_json::from_slice(&question)
+                    && let Ok(answer) = self.answer(&question).await
+                {
+                    self.asker.tell(BrokerRequest::Answer { ticket, answer: answer.into() });
                 }
-                () = self.changes.noticed() => self.changes.follow(&self.asker).await,
             }
-        }
+        };
+        let following = async {
+            loop {
+                self.changes.noticed().await;
+                self.changes.follow(&self.asker).await;
+            }
+        };
+        tokio::join!(answering, following);
     }
 
     /// What this node says, as JSON.

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::exchange::{Event, Line, LinkEvent, Opened};
 use super::pipe::Pipe;
@@ -50,8 +51,23 @@ pub(super) struct Dialer {
     pub(super) layout_slot: u16,
 }
 
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
+    /// A second handle, when what is written needs no more than that.
+    fn second(&self) -> Option<std::net::TcpStream>;
+}
+
+impl Socket for TcpStream {
+    fn second(&self) -> Option<std::net::TcpStream> {
+        // Without one everything goes by the pump.
+        self.as_fd().try_clone_to_owned().ok().map(Into::into)
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn second(&self) -> Option<std::net::TcpStream> {
+        None
+    }
+}
 
 /// What was found out about a server.
 struct Found {
@@ -64,8 +80,6 @@ struct Found {
 struct Conversation {
     address: Address,
     socket: Box<dyn Socket>,
-    /// A second handle of the socket, when what is written to it needs no more than that.
-    direct: Option<std::net::TcpStream>,
     decoder: Decoder,
 }
 
@@ -77,11 +91,11 @@ impl Dialer {
         target: &Target,
         events: &mpsc::Sender<Event>,
     ) -> Trouble {
-        let (mut conversation, found) = match self.open(target).await {
+        let (conversation, found) = match self.open(target).await {
             Ok(opened) => opened,
             Err(trouble) => return trouble,
         };
-        let pipe = Arc::new(Pipe::new(conversation.direct.take()));
+        let pipe = Arc::new(Pipe::new(conversation.socket.second()));
         let address = conversation.address.clone();
         let Found { digests, life, has_shards } = found;
         let opened =
@@ -125,13 +139,8 @@ impl Dialer {
             Err(_) => return Err(Trouble::ConnectTimeout(address.clone())),
         };
         stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
-        let mut direct = None;
         let socket: Box<dyn Socket> = match &self.settings.tls {
-            None => {
-                let second = stream.as_fd().try_clone_to_owned();
-                direct = Some(second.map_err(|error| unreachable(&error))?.into());
-                Box::new(stream)
-            }
+            None => Box::new(stream),
             Some(tls) => {
                 let failed = |text: String| Trouble::Tls(address.clone(), text);
                 let name = tls.server_name.as_ref().unwrap_or(&address.host).clone();
@@ -144,8 +153,7 @@ impl Dialer {
                 }
             }
         };
-        let (address, decoder) = (address.clone(), Decoder::default());
-        Ok(Conversation { address, socket, direct, decoder })
+        Ok(Conversation { address: address.clone(), socket, decoder: Decoder::default() })
     }
 
     /// Asks one Sentinel after the other.
@@ -397,7 +405,7 @@ impl Conversation {
 
     /// Carries what is written and what is read, both at once; ends with why.
     async fn pump(self, line: Line, pipe: &Pipe, events: &mpsc::Sender<Event>) -> Trouble {
-        let Conversation { address, socket, mut decoder, .. } = self;
+        let Conversation { address, socket, mut decoder } = self;
         let (mut reader, writer) = tokio::io::split(socket);
         let lost = || Trouble::Lost(address.clone());
         let read = async {

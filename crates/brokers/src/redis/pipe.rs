@@ -19,6 +19,9 @@ pub(super) struct Pipe {
     wake: Notify,
 }
 
+/// Bytes of room that whoever sends keeps.
+const ROOM_MAX: usize = 64 * 1024;
+
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: Vec<u8>,
@@ -43,10 +46,16 @@ impl Pipe {
             written = direct.write(bytes).unwrap_or(0);
         }
         if written < bytes.len() {
-            waiting.bytes.extend_from_slice(&bytes[written..]);
+            bytes.drain(..written);
+            match waiting.bytes.is_empty() {
+                true => std::mem::swap(&mut waiting.bytes, bytes),
+                false => waiting.bytes.append(bytes),
+            }
             self.wake.notify_one();
         }
         bytes.clear();
+        // After an outage everything is said at once.
+        bytes.shrink_to(ROOM_MAX);
     }
 
     /// Writes what waits, whenever something does. Ends with what is wrong with the socket.
@@ -82,55 +91,122 @@ impl Pipe {
 mod tests {
     use std::io::Read as _;
     use std::net::{Ipv4Addr, TcpListener};
+    use std::os::fd::AsFd as _;
     use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::net::{TcpSocket, TcpStream};
 
     use super::*;
 
-    /// So many, of four bytes each, that no socket takes them all at once.
-    const NUMBERS: u32 = 4_000_000;
+    const NUMBERS: u32 = 2_000_000;
+    /// Numbers, of four bytes each, that are sent at once.
+    const PIECE: u32 = 1_000;
 
-    /// Sends while a slower reader takes and the pump runs; gives what was read.
-    fn carry(is_direct: bool) -> Vec<u32> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        let pipe = Arc::new(Pipe::new(is_direct.then(|| stream.try_clone().unwrap())));
-        let sender = pipe.clone();
-        let sent = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            for number in 0..NUMBERS {
-                bytes.extend_from_slice(&number.to_be_bytes());
-                if number % 1_000 == 999 {
-                    sender.send(&mut bytes);
-                    assert!(bytes.is_empty());
-                }
+    /// How pieces went.
+    #[derive(Debug, Default, PartialEq)]
+    struct Ways {
+        at_once: u32,
+        by_the_pump: u32,
+        at_once_behind_the_pump: u32,
+    }
+
+    fn send_all(pipe: &Pipe) -> Ways {
+        let (mut bytes, mut ways) = (Vec::new(), Ways::default());
+        for number in 0..NUMBERS {
+            bytes.extend_from_slice(&number.to_be_bytes());
+            if number % PIECE != PIECE - 1 {
+                continue;
             }
-        });
+            pipe.send(&mut bytes);
+            assert!(bytes.is_empty());
+            let is_open = || {
+                let waiting = pipe.waiting();
+                waiting.bytes.is_empty() && !waiting.is_pumping
+            };
+            match (is_open(), ways.by_the_pump) {
+                (true, 0) => ways.at_once += 1,
+                (true, _) => ways.at_once_behind_the_pump += 1,
+                (false, _) => ways.by_the_pump += 1,
+            }
+            // Now and then the pump comes to its end.
+            while number % (100 * PIECE) == 100 * PIECE - 1 && !is_open() {
+                std::thread::yield_now();
+            }
+        }
+        ways
+    }
+
+    /// What a reader gets that is slower than what is sent.
+    fn read_slowly(listener: &TcpListener) -> Vec<u32> {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut read = vec![0; NUMBERS as usize * 4];
+        for piece in read.chunks_mut(256 * 1024) {
+            std::thread::sleep(Duration::from_millis(2));
+            socket.read_exact(piece).unwrap();
+        }
+        read.chunks_exact(4).map(|four| u32::from_be_bytes(four.try_into().unwrap())).collect()
+    }
+
+    fn carry(is_direct: bool) -> (Ways, Vec<u32>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        let read = runtime.block_on(async {
-            let socket = tokio::net::TcpStream::from_std(stream).unwrap();
-            let read = tokio::task::spawn_blocking(move || {
-                let (mut socket, _) = listener.accept().unwrap();
-                let mut numbers = vec![0; NUMBERS as usize * 4];
-                socket.read_exact(&mut numbers).unwrap();
-                numbers
-            });
+        runtime.block_on(async {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_send_buffer_size(16 * 1024).unwrap();
+            let socket: TcpStream = socket.connect(address).await.unwrap();
+            let second = || socket.as_fd().try_clone_to_owned().unwrap().into();
+            let pipe = Arc::new(Pipe::new(is_direct.then(second)));
+            let sender = pipe.clone();
+            let sent = std::thread::spawn(move || send_all(&sender));
+            let read = tokio::task::spawn_blocking(move || read_slowly(&listener));
             tokio::select! {
                 error = pipe.pump(socket) => panic!("{error}"),
-                read = read => read.unwrap(),
+                read = read => (sent.join().unwrap(), read.unwrap()),
             }
-        });
-        sent.join().unwrap();
-        read.chunks_exact(4).map(|four| u32::from_be_bytes(four.try_into().unwrap())).collect()
+        })
     }
 
     #[test]
     fn bytes_leave_in_their_order_by_two_ways() {
-        assert!(carry(true).into_iter().eq(0..NUMBERS));
+        let (ways, read) = carry(true);
+        assert!(read.into_iter().eq(0..NUMBERS));
+        assert!(ways.by_the_pump > 0 && ways.at_once_behind_the_pump > 0, "{ways:?}");
+    }
+
+    #[test]
+    fn nobody_overtakes_a_pump_that_waits_for_the_socket() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let direct = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        direct.set_nonblocking(true).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let pipe = Pipe::new(Some(direct));
+        let mut sent = 0;
+        while pipe.waiting().bytes.is_empty() {
+            pipe.send(&mut vec![0; 64 * 1024]);
+            sent += 64 * 1024;
+        }
+        sent -= pipe.waiting().bytes.len();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (full, _other) = tokio::io::duplex(1);
+            tokio::select! {
+                biased;
+                error = pipe.pump(full) => panic!("{error}"),
+                () = tokio::task::yield_now() => {}
+            }
+        });
+        // Now the socket has room again, but the pump has not written yet.
+        peer.read_exact(&mut vec![0; sent]).unwrap();
+        pipe.send(&mut b"later".to_vec());
+        assert_eq!(pipe.waiting().bytes, b"later");
     }
 
     #[test]
     fn bytes_leave_in_their_order_by_the_pump_alone() {
-        assert!(carry(false).into_iter().eq(0..NUMBERS));
+        let (_, read) = carry(false);
+        assert!(read.into_iter().eq(0..NUMBERS));
     }
 }

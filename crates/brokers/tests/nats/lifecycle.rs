@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use brokers::Party;
 use brokers::conformance::World as _;
-use engine::broker::{BrokerEvent, BrokerRequest, JoinRead};
+use engine::broker::{BrokerEvent, BrokerRequest, JoinRead, RequestId};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use wire::protocol::ClientInfo;
@@ -67,4 +67,14 @@ fn clients_are_told_in_order_and_after_nats_was_away() {
     assert!(both.contains(&("offline".into(), "stays".into())), "{both:?}");
     assert!(both.contains(&("online".into(), "comes".into())), "{both:?}");
     assert_eq!(server.messages("tidings_events"), 603, "each of them once");
+    // And so is another node, from when it is back.
+    let (asked, channel) = (RequestId(9), Arc::from(LIFECYCLE));
+    let again = BrokerRequest::Subscribe { id: asked, channel, read: JoinRead::Nothing };
+    world.submit(listener, again);
+    while !matches!(
+        world.next_within(listener, LONG).expect("it is answered"),
+        BrokerEvent::Reply { id, .. } if id == asked
+    ) {}
+    tell(&mut world, publisher, "later", true);
+    while told(&mut world, listener).1 != "later" {}
 }

@@ -4,6 +4,7 @@
 
 mod checker;
 mod cluster;
+mod crowd;
 mod door;
 mod entrance;
 mod faults;

@@ -256,6 +256,25 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
 }
 
 #[test]
+fn what_nats_was_not_set_up_for_cannot_be_changed_to() {
+    let change = |channel: &str, change: &str| {
+        let nats = r#"{"enabled": true, "type": "nats", "nats": {"url": "nats://127.0.0.1"}}"#;
+        let text = format!(r#"{{"broker": {nats}, "channel": {channel}}}"#);
+        let (mut config, _) = load_text(".json", &text).unwrap();
+        let Rules { channels, .. } = config.changeable.change(change.as_bytes(), &config.rules)?;
+        Ok::<u32, String>(channels.namespaces["chat"].history_size)
+    };
+    let kept = r#"{"namespaces": [{"name": "chat", "history_size": 2000, "history_ttl": "1m"}]}"#;
+    let plain = r#"{"namespaces": [{"name": "chat"}]}"#;
+    let sized = |size| {
+        format!(r#"{{"namespace":"chat","options":{{"history_size":{size},"history_ttl":"1m"}}}}"#)
+    };
+    assert_eq!(change(kept, &sized(2000)), Ok(2000));
+    assert!(change(kept, &sized(2001)).unwrap_err().contains("at most 2000"));
+    assert!(change(plain, &sized(1)).unwrap_err().contains("JetStream"));
+}
+
+#[test]
 fn zeros_mean_what_they_mean_in_the_compatible_server() {
     let text = "[client]\nhistory_max_publication_limit = 0\nrecovery_max_publication_limit = 0\n\
                 channel_limit = 0\nstale_close_delay = \"0s\"\n";

@@ -1,0 +1,64 @@
+//! Many threads that ask at once: each sends by itself while nothing is under way, and leaves it to the broker's thread
+//! otherwise. Whichever way a request goes, it keeps its place.
+
+use engine::broker::{BrokerEvent, BrokerReply, RequestId};
+use wire::protocol::Publication;
+
+use crate::server::{PATIENCE, RedisServer};
+use crate::world::{Node, at, publish, settings};
+
+const THREADS: u64 = 4;
+const PUBLICATIONS: u64 = 400;
+/// So many follow each other without a wait, and then as many with one each.
+const BURST: u64 = 8;
+
+/// Publishes its numbers; every answer must come, in the order of the questions.
+fn run(node: &Node, party: brokers::Party, thread: u64) {
+    let mut answered = 0;
+    let mut last = 0;
+    for number in 0..PUBLICATIONS {
+        let data = format!("{thread} {number}");
+        brokers::Broker::submit(&node.broker, party, publish(RequestId(number), "crowd", &data));
+        let waits = number / BURST % 2 == 1 || number == PUBLICATIONS - 1;
+        while waits && answered <= number {
+            let event = node.inbox(party).wait(PATIENCE).expect("every question is answered").1;
+            let BrokerEvent::Reply { id, result: Ok(BrokerReply::Published(position)) } = event
+            else {
+                panic!("publish answered {event:?}");
+            };
+            assert_eq!(id, RequestId(answered), "answers come in the order of the questions");
+            assert!(position.offset > last, "published in another order");
+            (answered, last) = (answered + 1, position.offset);
+        }
+    }
+}
+
+#[test]
+fn threads_that_ask_at_once_keep_their_order() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let listener = node.attach();
+    node.subscribe(listener, "crowd").expect("it is heard");
+    let parties: Vec<_> = (0..THREADS).map(|_| node.attach()).collect();
+    std::thread::scope(|scope| {
+        for (thread, party) in (0..).zip(parties) {
+            let node = &node;
+            scope.spawn(move || run(node, party, thread));
+        }
+    });
+    let mut next = [0; THREADS as usize];
+    for offset in 1..=THREADS * PUBLICATIONS {
+        let heard = loop {
+            let event = node.inbox(listener).wait(PATIENCE).expect("every publication comes").1;
+            if let BrokerEvent::Publication { publication, .. } = event {
+                break publication;
+            }
+        };
+        let Publication { data, offset: is, .. } = &*heard;
+        assert_eq!(*is, offset);
+        let words = std::str::from_utf8(data).unwrap().split_once(' ').unwrap();
+        let (thread, number) = (words.0.parse::<usize>().unwrap(), words.1.parse::<u64>().unwrap());
+        assert_eq!(number, next[thread], "of thread {thread}");
+        next[thread] += 1;
+    }
+}
