@@ -1,26 +1,32 @@
 //! A worker's index from channel to sessions.
 //!
-//! Invariant: a seat stays where it is until its owner leaves, so that entering and leaving cost the same in a room
-//! of ten and of ten thousand; a channel without seats does not exist.
+//! Invariant: entering and leaving cost the same in a room of ten and of ten thousand; a channel without seats does not
+//! exist.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use slab::Slab;
 use wire::protocol::StreamPosition;
 
+use crate::seats::Seats;
+
 /// The channels that the sessions of one worker hear.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hub {
-    index: HashMap<Arc<str>, u32>,
+    /// Slots by the names of their channels, which are there only once.
+    index: HashTable<u32>,
+    hasher: RandomState,
     channels: Slab<Channel>,
+    no_epoch: Arc<str>,
 }
 
 /// One channel as this worker knows it.
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) name: Arc<str>,
-    pub(crate) seats: Slab<Seated>,
+    pub(crate) seats: Seats,
     /// Whether the broker has confirmed that this worker hears the channel.
     pub(crate) is_heard: bool,
     /// The stream's epoch, once known.
@@ -75,7 +81,7 @@ impl Channel {
             self.offset = self.offset.max(offset);
             return;
         }
-        gaps.extend(self.positioned_seats(slot));
+        gaps.extend(self.positioned_seats(slot, |_| true));
         self.epoch = epoch.clone();
         self.offset = offset;
     }
@@ -94,33 +100,45 @@ impl Channel {
         if is_same_life && top.offset <= self.offset {
             return;
         }
-        let is_behind = |seat: &Seat| self.seats[seat.index as usize].offset < top.offset;
-        let seats = self.positioned_seats(slot);
-        gaps.extend(seats.filter(|(_, seat)| !is_same_life || is_behind(seat)));
+        let is_behind = |seated: &Seated| !is_same_life || seated.offset < top.offset;
+        gaps.extend(self.positioned_seats(slot, is_behind));
         if !is_same_life {
             self.epoch = top.epoch.as_str().into();
         }
         self.offset = top.offset;
     }
 
-    /// The live seats that hold a position, with the slots of their sessions.
-    fn positioned_seats(&self, channel: u32) -> impl Iterator<Item = (u32, Seat)> {
+    /// The live seats of those that hold a position, with the slots of their sessions.
+    fn positioned_seats(
+        &self,
+        channel: u32,
+        of: impl Fn(&Seated) -> bool,
+    ) -> impl Iterator<Item = (u32, Seat)> {
+        let is_positioned =
+            |seated: &Seated| seated.phase == SeatPhase::Live && seated.is_positioned;
         let seats = self.seats.iter();
-        let positioned =
-            seats.filter(|(_, seated)| seated.phase == SeatPhase::Live && seated.is_positioned);
+        let positioned = seats.filter(move |(_, seated)| is_positioned(seated) && of(seated));
         positioned.map(move |(index, seated)| {
             (seated.session, Seat { channel, index: slot_number(index) })
         })
     }
 }
 
+impl Default for Hub {
+    fn default() -> Hub {
+        Hub {
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            channels: Slab::new(),
+            no_epoch: "".into(),
+        }
+    }
+}
+
 impl Hub {
     /// Seats a session, creating the channel if needed. The seat is [`SeatPhase::Joining`].
     pub(crate) fn enter(&mut self, name: &str, session: u32) -> Seat {
-        let slot = match self.index.get(name) {
-            Some(slot) => *slot,
-            None => self.create(name),
-        };
+        let slot = self.slot(name).unwrap_or_else(|| self.create(name));
         let seated = Seated {
             session,
             phase: SeatPhase::Joining,
@@ -138,21 +156,21 @@ impl Hub {
         channel.seats.remove(seat.index as usize);
         if channel.seats.is_empty() {
             let channel = self.channels.remove(seat.channel as usize);
-            self.index.remove(&channel.name);
+            let hash = self.hasher.hash_one(&*channel.name);
+            if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == seat.channel) {
+                entry.remove();
+            }
             if self.channels.is_empty() {
                 self.channels = Slab::new();
             }
             return Some(channel.name);
-        }
-        if channel.seats.capacity() > 64 && channel.seats.len() * 4 < channel.seats.capacity() {
-            channel.seats.shrink_to_fit();
         }
         None
     }
 
     /// The channel of that name and its slot, when a session of this worker hears it.
     pub(crate) fn find(&mut self, name: &str) -> Option<(u32, &mut Channel)> {
-        let slot = *self.index.get(name)?;
+        let slot = self.slot(name)?;
         Some((slot, &mut self.channels[slot as usize]))
     }
 
@@ -165,7 +183,8 @@ impl Hub {
     }
 
     pub(crate) fn seated(&mut self, seat: Seat) -> &mut Seated {
-        &mut self.channels[seat.channel as usize].seats[seat.index as usize]
+        let seats = &mut self.channels[seat.channel as usize].seats;
+        seats.get_mut(seat.index as usize).expect("whoever has a seat sits there")
     }
 
     pub(crate) fn channels_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
@@ -189,18 +208,23 @@ impl Hub {
         self.channels.is_empty()
     }
 
+    fn slot(&self, name: &str) -> Option<u32> {
+        let has_name = |slot: &u32| *self.channels[*slot as usize].name == *name;
+        self.index.find(self.hasher.hash_one(name), has_name).copied()
+    }
+
     fn create(&mut self, name: &str) -> u32 {
-        let name: Arc<str> = name.into();
         let slot = slot_number(self.channels.insert(Channel {
-            name: name.clone(),
-            // Most channels of a worker have one seat: room for four would cost every idle connection.
-            seats: Slab::with_capacity(1),
+            name: name.into(),
+            seats: Seats::None,
             is_heard: false,
-            epoch: "".into(),
+            epoch: self.no_epoch.clone(),
             offset: 0,
             proven_at_ms: 0,
         }));
-        self.index.insert(name, slot);
+        let Hub { index, hasher, channels, .. } = self;
+        let rehash = |slot: &u32| hasher.hash_one(&*channels[*slot as usize].name);
+        index.insert_unique(hasher.hash_one(name), slot, rehash);
         slot
     }
 }

@@ -21,6 +21,7 @@ pub mod presence;
 pub mod random;
 mod recovery;
 pub mod rules;
+mod seats;
 mod session;
 pub mod time;
 mod turn;

@@ -39,7 +39,7 @@ impl Worker {
         let push = Push { channel: channel.name.clone(), event };
         let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
         let queue_max_size = rules.client.queue_max_size;
-        for (index, seated) in &mut channel.seats {
+        for (index, seated) in channel.seats.iter_mut() {
             let session = &mut sessions[seated.session as usize];
             if seated.phase == SeatPhase::Joining {
                 let waiting = session.subscriptions.iter_mut().find(|subscription| {
@@ -103,7 +103,7 @@ impl Worker {
         };
         let push = Push { channel: channel.name.clone(), event };
         let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
-        for (_, seated) in &channel.seats {
+        for (_, seated) in channel.seats.iter() {
             if seated.phase != SeatPhase::Live || !seated.wants_membership {
                 continue;
             }
