@@ -35,6 +35,10 @@ pub trait Broker: Send + Sync {
     /// Drops what has outlived its time; called about once a second.
     fn expire(&self);
 
+    /// Does what was submitted, and tells other nodes that this one is gone; waits for both, some seconds at most. What is
+    /// submitted afterwards is not done.
+    fn end(&self);
+
     /// Whether it carries what it is given.
     fn health(&self) -> Health;
 

@@ -234,6 +234,9 @@ impl Broker for MemoryBroker {
         }
     }
 
+    /// Nobody else knows of it.
+    fn end(&self) {}
+
     /// It lives as long as its process.
     fn health(&self) -> Health {
         Health::Ready

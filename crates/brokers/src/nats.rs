@@ -28,8 +28,8 @@ mod stream;
 mod subject;
 mod survey;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -45,9 +45,9 @@ use node::Job;
 
 /// See the module.
 pub struct NatsBroker {
-    jobs: Option<mpsc::UnboundedSender<Job>>,
+    jobs: mpsc::UnboundedSender<Job>,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the broker and its thread both know.
@@ -89,14 +89,7 @@ impl NatsBroker {
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(std::io::Error::other("it ended at once").into()),
         }
-        Ok(NatsBroker { jobs: Some(jobs), shared, thread: Some(thread) })
-    }
-
-    fn send(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            // The thread ends only with the broker.
-            let _ended = jobs.send(job);
-        }
+        Ok(NatsBroker { jobs, shared, thread: Mutex::new(Some(thread)) })
     }
 }
 
@@ -115,7 +108,12 @@ impl Broker for NatsBroker {
             inbox.deliver(BrokerEvent::Reply { id, result });
             return;
         }
-        self.send(Job::Request(party, inbox, request));
+        if let Err(unsent) = self.jobs.send(Job::Request(party, inbox, request))
+            && let Job::Request(_, inbox, request) = unsent.0
+            && let Some(id) = request.id()
+        {
+            inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::Unavailable) });
+        }
     }
 
     fn health(&self) -> Health {
@@ -137,19 +135,26 @@ impl Broker for NatsBroker {
 
     fn detach(&self, party: Party) {
         self.shared.parties.detach(party);
-        self.send(Job::Detach(party));
+        // Nobody is left to forget it otherwise.
+        let _ended = self.jobs.send(Job::Detach(party));
     }
 
     fn expire(&self) {}
+
+    fn end(&self) {
+        // It has ended already otherwise.
+        let _ended = self.jobs.send(Job::End);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there has been reported already.
+            let _panicked = thread.join();
+        }
+    }
 }
 
 impl Drop for NatsBroker {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been reported already.
-            let _panicked = thread.join();
-        }
+        self.end();
     }
 }
 

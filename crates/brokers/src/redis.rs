@@ -90,7 +90,7 @@ const EVENTS_MAX: usize = 256;
 /// Events and requests that are looked at before what follows from them leaves.
 const TURN_MAX: usize = 64;
 
-/// Time for what was submitted before the broker was dropped.
+/// Time for what was submitted before the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl RedisBroker {
@@ -138,11 +138,14 @@ impl Broker for RedisBroker {
 
     fn submit(&self, party: Party, request: BrokerRequest) {
         let id = request.id();
-        if let Some(id) = id
-            && !self.shared.has_room()
-        {
+        let refusal = match (self.shared.is_closed(), self.shared.has_room()) {
+            (true, _) => Some(BrokerError::Unavailable),
+            (false, false) => Some(BrokerError::Overloaded),
+            (false, true) => None,
+        };
+        if let (Some(id), Some(refusal)) = (id, refusal) {
             if let Some(inbox) = self.shared.parties.inbox(party) {
-                inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::Overloaded) });
+                inbox.deliver(BrokerEvent::Reply { id, result: Err(refusal) });
             }
             return;
         }
@@ -158,6 +161,15 @@ impl Broker for RedisBroker {
 
     /// Redis does that by itself.
     fn expire(&self) {}
+
+    fn end(&self) {
+        self.shared.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic has been reported where it happened.
+            let _ended = thread.join();
+        }
+    }
 
     fn health(&self) -> Health {
         self.shared.trouble().map_or(Health::Ready, |trouble| Health::Unready {
@@ -177,12 +189,7 @@ impl Broker for RedisBroker {
 
 impl Drop for RedisBroker {
     fn drop(&mut self) {
-        self.shared.close();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A panic has been reported where it happened.
-            let _ended = thread.join();
-        }
+        self.end();
     }
 }
 

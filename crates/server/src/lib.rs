@@ -49,7 +49,7 @@ use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::{Door, Sockets};
-use crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::limits::{BROKER_END_TIMEOUT, HTTP_CONNECTIONS_MAX};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
 use crate::token::{KeyError, Verifier};
@@ -208,6 +208,12 @@ impl Server {
             warn!("time is over (shutdown.timeout); what remains is cut off");
         }
         self.chores.abort_all();
+        let broker = self.node.broker.clone();
+        // Other nodes are told that this one is gone; a broker that is away finds out by the lease.
+        let ended = tokio::task::spawn_blocking(move || broker.end());
+        if tokio::time::timeout(BROKER_END_TIMEOUT, ended).await.is_err() {
+            warn!("the broker does not answer; other nodes will find out that this one is gone");
+        }
         info!("stopped");
     }
 }

@@ -63,6 +63,9 @@ pub const ANSWER_SIZE_MAX: usize = 512 * 1024;
 /// Clients in the answer of one node: with a hundred channels each it has the size of the largest answer.
 pub const CLIENTS_ANSWER_MAX: usize = 200;
 
+/// Time for the broker to tell other nodes that this one is gone.
+pub const BROKER_END_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Time after which changes of the configuration are read again that could not be read.
 pub const CONFIG_RETRY_AFTER: Duration = Duration::from_millis(500);
 

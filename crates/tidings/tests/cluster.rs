@@ -262,6 +262,10 @@ fn two_nodes_are_one(kind: Kind) {
     node_b.signal("-TERM");
     let (status, words) = (node_b.exit(), node_b.last_words());
     assert!(status.success() && !words.contains("panicked"), "{words}");
+    // Nobody waits for it any more.
+    let info = body(&ask(a, "POST /api/info", "{}"))["result"].clone();
+    assert_eq!(info["nodes"].as_array().unwrap().len(), 1, "{info}");
+    assert_eq!(info["missing_nodes"], serde_json::Value::Null, "{info}");
     wait_until("one is present", || present().contains("\"num_clients\":1"));
 }
 

@@ -26,6 +26,7 @@ pub(super) struct Lease {
     streams: RefCell<Option<Streams>>,
     /// What was found out and not yet returned, because the lease could not be stored.
     found: Cell<Standing>,
+    has_ended: Cell<bool>,
 }
 
 /// What became of a node since it last said that it lives.
@@ -57,6 +58,7 @@ impl Lease {
             claim: Cell::default(),
             streams: RefCell::default(),
             found: Cell::default(),
+            has_ended: Cell::new(false),
         }
     }
 
@@ -68,6 +70,9 @@ impl Lease {
     /// Stores it anew. Fails also while another node clears this one away.
     pub(super) async fn renew(&self) -> Result<Standing, BrokerError> {
         let _turn = self.turn.lock().await;
+        if self.has_ended.get() {
+            return Err(BrokerError::Unavailable);
+        }
         if self.streams.borrow().is_none() {
             let streams = self.read_streams().await?;
             self.streams.replace(Some(streams));
@@ -80,6 +85,12 @@ impl Lease {
         }
         self.claim.take();
         Ok(self.found.take())
+    }
+
+    /// No renewal is under way any more, and none follows: what is removed now stays so.
+    pub(super) async fn end(&self) {
+        let _turn = self.turn.lock().await;
+        self.has_ended.set(true);
     }
 
     /// Whether it was stored: the newest was still that of this number.

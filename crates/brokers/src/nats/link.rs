@@ -22,7 +22,7 @@ use super::era::Eras;
 use super::record::Top;
 use super::subject::Names;
 use crate::Clock;
-use crate::limits::{ANSWER_TIMEOUT, READER_IDLE};
+use crate::limits::{ANSWER_TIMEOUT, JETSTREAM_RETRY, READER_IDLE};
 
 /// See the module.
 pub(super) struct Link {
@@ -276,9 +276,47 @@ impl Link {
         stream: &str,
         filter: &str,
     ) -> Result<Vec<Stored>, BrokerError> {
-        tokio::time::timeout(ANSWER_TIMEOUT, self.read_range(stream, filter))
-            .await
-            .map_err(|_| BrokerError::Unavailable)?
+        let reading = async {
+            match self.newest(stream, filter).await? {
+                Some(newest) => self.read_up_to(stream, filter, newest.sequence).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, reading).await.map_err(|_| BrokerError::Unavailable)?
+    }
+
+    /// The same, when the number of the newest of them is known.
+    pub(super) async fn range_up_to(
+        &self,
+        stream: &str,
+        filter: &str,
+        newest: u64,
+    ) -> Result<Vec<Stored>, BrokerError> {
+        let reading = self.read_up_to(stream, filter, newest);
+        tokio::time::timeout(ANSWER_TIMEOUT, reading).await.map_err(|_| BrokerError::Unavailable)?
+    }
+
+    /// Reads until the newest is there. One server of a cluster reads what it has, and when it has just come back that
+    /// may be less than what is stored; another reads the next time, or it has caught up.
+    async fn read_up_to(
+        &self,
+        stream: &str,
+        filter: &str,
+        mut newest: u64,
+    ) -> Result<Vec<Stored>, BrokerError> {
+        loop {
+            let stored = self.read_range(stream, filter).await?;
+            if stored.last().is_some_and(|last| last.sequence >= newest) {
+                return Ok(stored);
+            }
+            // It may have been removed meanwhile.
+            let Some(now) = self.newest(stream, filter).await? else { return Ok(Vec::new()) };
+            if now.sequence != newest {
+                newest = now.sequence;
+                continue;
+            }
+            tokio::time::sleep(JETSTREAM_RETRY).await;
+        }
     }
 
     async fn read_range(&self, stream: &str, filter: &str) -> Result<Vec<Stored>, BrokerError> {

@@ -42,6 +42,8 @@ use crate::{Clock, Inbox, Party};
 pub(super) enum Job {
     Request(Party, Arc<dyn Inbox>, BrokerRequest),
     Detach(Party),
+    /// After everything before it.
+    End,
 }
 
 /// See the module.
@@ -89,8 +91,8 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             job = jobs.recv() => match job {
+                Some(Job::End) | None => break,
                 Some(job) => node.handle(job).await,
-                None => break,
             },
             message = controls.next() => {
                 let Some(message) = message else { break };
@@ -154,6 +156,7 @@ impl Node {
 
     async fn handle(&mut self, job: Job) {
         match job {
+            Job::End => {}
             Job::Detach(party) => {
                 self.presence.forget(party);
                 self.teller.forget(party);

@@ -224,6 +224,7 @@ impl Presence {
 
     /// A graceful end: nothing of this node stays.
     pub(super) async fn end(&self) {
+        self.lease.end().await;
         let names = &self.link.names;
         let stream = names.presence_stream();
         for filter in

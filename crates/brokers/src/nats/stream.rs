@@ -98,7 +98,8 @@ impl Place {
             Publications::Newest if newest.is_some() => newest.into_iter().collect(),
             Publications::Newest | Publications::All => {
                 let stream = self.link.names.history_stream();
-                let stored = self.link.range(&stream, &self.link.names.stream(&self.token)).await?;
+                let subject = self.link.names.stream(&self.token);
+                let stored = self.link.range_up_to(&stream, &subject, top.sequence).await?;
                 let records = stored
                     .iter()
                     .filter_map(|stored| Record::decode(&stored.payload, stored.sequence));

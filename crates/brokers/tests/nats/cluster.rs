@@ -153,7 +153,8 @@ impl Load {
     /// Publishes until so many more are accepted.
     fn run_until_accepted(&mut self, more: usize) {
         let goal = self.accepted.len() + more;
-        let until = Instant::now() + LONG;
+        // Servers that lose a leader may need several rounds to agree on another.
+        let until = Instant::now() + 4 * LONG;
         while self.accepted.len() < goal {
             assert!(Instant::now() < until, "nothing is accepted any more");
             // So many at a time: those of a channel follow each other.
