@@ -246,7 +246,7 @@ impl Broker for MemoryBroker {
         Duration::ZERO
     }
 
-    fn last_complaint(&self) -> Option<String> {
+    fn take_complaint(&self) -> Option<String> {
         None
     }
 }

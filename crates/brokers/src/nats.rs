@@ -28,7 +28,7 @@ mod stream;
 mod subject;
 mod survey;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -56,7 +56,17 @@ struct Shared {
     parties: Parties,
     /// Requests that the thread has not seen yet.
     length: AtomicUsize,
-    is_well: Arc<AtomicBool>,
+    is_well: AtomicBool,
+    /// How long an echo took last.
+    lag_us: AtomicU64,
+    complaint: Mutex<Option<String>>,
+}
+
+impl Shared {
+    /// Something that does not keep the broker from working, but that somebody should see to.
+    fn complain(&self, text: String) {
+        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
 }
 
 impl NatsBroker {
@@ -120,17 +130,18 @@ impl Broker for NatsBroker {
         match self.shared.is_well.load(Ordering::Relaxed) {
             true => Health::Ready,
             false => {
-                Health::Unready { is_lasting: false, reason: "NATS does not answer".to_owned() }
+                let reason = "NATS does not answer (broker.nats.url)".to_owned();
+                Health::Unready { is_lasting: false, reason }
             }
         }
     }
 
     fn lag(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_micros(self.shared.lag_us.load(Ordering::Relaxed))
     }
 
-    fn last_complaint(&self) -> Option<String> {
-        None
+    fn take_complaint(&self) -> Option<String> {
+        self.shared.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn detach(&self, party: Party) {
@@ -156,6 +167,20 @@ impl Drop for NatsBroker {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether addresses of NATS can be read.
+///
+/// # Errors
+/// What is wrong with them, without what is secret.
+pub fn check_url(urls: &str) -> Result<(), String> {
+    for url in urls.split(',').map(str::trim) {
+        let is_read = url.parse::<async_nats::ServerAddr>().is_ok_and(|url| !url.host().is_empty());
+        if !is_read {
+            return Err("expected host:port, nats://host:port or tls://host:port; several are separated by commas".into());
+        }
+    }
+    Ok(())
 }
 
 fn is_prefix(prefix: &str) -> bool {

@@ -11,7 +11,8 @@
 //!
 //! # Keys
 //!
-//! All begin with `<prefix>:{<tag>}:`. The tag is one of 256, by the channel's hash; the tags' slots are spread evenly over a
+//! All begin with `<prefix>:{<tag>}:`, in another database than the first with `<prefix>/<database>:{<tag>}:`, since pub/sub knows no
+//! databases. The tag is one of 256, by the channel's hash; the tags' slots are spread evenly over a
 //! Cluster. All of a channel's keys have its tag. Every key has an end.
 //!
 //! | Key | Type | Holds | Ends |
@@ -29,6 +30,7 @@
 //! | `names`, `claims` | hash | node → its name; node that is gone → until when another clears it away | |
 //! | `online:<node>`, `owners:<node>` | hash | client → user; user → clients | |
 //! | `events` | stream | `event`: JSON of a client that came or went, for consumer groups of backends | seven days after the last |
+//! | `probe:<node>` | string | nothing: that it can be written is known then | at once |
 //! | `layout` | string | that this data is ours, and its version | 90 days after the last start |
 //!
 //! Channels of pub/sub, sharded ones in a Cluster from version 7 on: `c:<channel>` for publications, joins and leaves;
@@ -182,8 +184,8 @@ impl Broker for RedisBroker {
         self.shared.lag()
     }
 
-    fn last_complaint(&self) -> Option<String> {
-        self.shared.last_complaint()
+    fn take_complaint(&self) -> Option<String> {
+        self.shared.take_complaint()
     }
 }
 
@@ -212,7 +214,7 @@ struct Driver {
 impl Driver {
     fn new(settings: RedisSettings, shared: Arc<Shared>, core: Arc<Mutex<Core>>) -> Driver {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let keys = Keys::new(&settings.prefix, &settings.node);
+        let keys = Keys::new(&settings.root(), &settings.node);
         let (layout_key, layout_slot) = (keys.layout(), keys.slot(0));
         let dialer = Arc::new(Dialer { settings, layout_key, layout_slot });
         Driver { shared, core, dialer, sender, events, connections: HashMap::new() }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the broker is the one that was configured or there is none; nothing falls back to memory.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,15 @@ use crate::config::{Engine, RedisEngine};
 
 /// Time between two looks at a broker's health.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Time in which a broker that is there becomes ready.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+
+/// A complaint that comes again is told so often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Different complaints that are remembered.
+const COMPLAINTS_MAX: usize = 16;
 
 /// Opens the broker; a Redis that cannot be reached is waited for when that is configured.
 pub(crate) async fn open(
@@ -64,7 +74,7 @@ async fn wait(broker: &dyn Broker, redis: &RedisEngine) -> Result<(), StartError
         if is_lasting || is_over {
             return Err(StartError::Broker(reason));
         }
-        if reason != told && start.elapsed() >= LOOK_AGAIN_AFTER {
+        if redis.waits_at_start && reason != told && start.elapsed() >= TELL_AFTER {
             warn!(%reason, "waiting for Redis; nothing is served yet (engine.redis.wait_at_start)");
             told = reason;
         }
@@ -75,16 +85,17 @@ async fn wait(broker: &dyn Broker, redis: &RedisEngine) -> Result<(), StartError
 /// Tells operators when the broker ceases to work, and when it works again. Does not end.
 pub(crate) async fn watch(broker: Arc<dyn Broker>) {
     let mut last = Health::Ready;
-    let mut last_complaint = None;
+    let mut told: VecDeque<(Instant, String)> = VecDeque::new();
     loop {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-        let complaint = broker.last_complaint();
-        if complaint != last_complaint
-            && let Some(complaint) = &complaint
+        told.retain(|(at, _)| at.elapsed() < COMPLAIN_EVERY);
+        if let Some(complaint) = broker.take_complaint()
+            && told.iter().all(|(_, text)| *text != complaint)
         {
             warn!(%complaint, "the broker works, but somebody should see to this");
+            told.truncate(COMPLAINTS_MAX - 1);
+            told.push_front((Instant::now(), complaint));
         }
-        last_complaint = complaint;
         let health = broker.health();
         if health == last {
             continue;

@@ -59,14 +59,20 @@ impl Changes {
         self.is_changed.notified().await;
     }
 
+    /// Follows everything that was changed before; as long as that cannot be read, it is tried again.
+    pub(crate) async fn follow_at_start(&self, asker: &Asker) {
+        let mut is_told = false;
+        while self.try_follow(asker).await.is_err() {
+            if !std::mem::replace(&mut is_told, true) {
+                warn!("what was changed in sys:config cannot be read; nothing is served yet");
+            }
+            tokio::time::sleep(CONFIG_RETRY_AFTER).await;
+        }
+    }
+
     /// Listens, reads what this node has not followed, and follows. What the broker does not answer is asked again in a while.
     pub(crate) async fn follow(&self, asker: &Asker) {
-        let refusal = self.followed().changeable.refusal();
-        let followed = match refusal {
-            Some(refusal) => self.refuse(asker, refusal).await,
-            None => self.try_follow(asker).await,
-        };
-        if followed.is_err() {
+        if self.try_follow(asker).await.is_err() {
             let is_changed = self.is_changed.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(CONFIG_RETRY_AFTER).await;
@@ -85,6 +91,10 @@ impl Changes {
     }
 
     async fn try_follow(&self, asker: &Asker) -> Result<(), Away> {
+        let refusal = self.followed().changeable.refusal();
+        if let Some(refusal) = refusal {
+            return self.refuse(asker, refusal).await;
+        }
         let position = JoinRead::Position { meta_ttl_ms: self.meta_ttl_ms() };
         if !self.followed().is_listening && self.listen(asker, position).await? == 0 {
             return Ok(());

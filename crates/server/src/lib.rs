@@ -49,7 +49,7 @@ use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::{Door, Sockets};
-use crate::limits::{BROKER_END_TIMEOUT, HTTP_CONNECTIONS_MAX};
+use crate::limits::{BROKER_END_TIMEOUT, HTTP_CONNECTIONS_MAX, START_PATIENCE};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
 use crate::token::{KeyError, Verifier};
@@ -90,6 +90,11 @@ pub enum StartError {
     /// The broker cannot be used.
     #[error("{0}")]
     Broker(String),
+    /// The broker does not say what was changed.
+    #[error(
+        "the broker does not say which options were changed in sys:config, so that this node would not know what holds"
+    )]
+    Changes,
     /// NATS cannot be used as configured.
     #[error(transparent)]
     Nats(#[from] NatsError),
@@ -137,8 +142,11 @@ impl Server {
             surveys: Surveys::default(),
         });
         let (stop, stopped) = watch::channel(false);
-        let (members, questions) =
-            Members::join(broker.clone(), node.clone(), config.changeable.clone()).await;
+        let waits = matches!(&config.engine, config::Engine::Redis(redis) if redis.waits_at_start);
+        let patience = (!waits).then_some(START_PATIENCE);
+        let joined =
+            Members::join(broker.clone(), node.clone(), config.changeable.clone(), patience).await;
+        let (members, questions) = joined.ok_or(StartError::Changes)?;
         let (outside, inside) = routes(&config, &node, admission, &members);
         let mut chores = start_chores(&config, &broker, clock, random.next_u64());
         chores.spawn(members.run(questions));

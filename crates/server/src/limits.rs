@@ -63,6 +63,9 @@ pub const ANSWER_SIZE_MAX: usize = 512 * 1024;
 /// Clients in the answer of one node: with a hundred channels each it has the size of the largest answer.
 pub const CLIENTS_ANSWER_MAX: usize = 200;
 
+/// Time in which a starting node that does not wait for its broker has read what was changed before.
+pub const START_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Time for the broker to tell other nodes that this one is gone.
 pub const BROKER_END_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use brokers::Broker;
 use engine::broker::{BrokerReply, BrokerRequest, Survey};
@@ -99,19 +100,25 @@ pub(crate) struct Answers<T> {
 }
 
 impl Members {
-    /// Joins, and reads what was changed in the configuration before.
+    /// Joins once everything is followed that was changed in the configuration before; `None` when that cannot be read for so
+    /// long.
     pub(crate) async fn join(
         broker: Arc<dyn Broker>,
         node: Arc<Node>,
         changeable: Changeable,
-    ) -> (Arc<Members>, mpsc::Receiver<Asked>) {
+        patience: Option<Duration>,
+    ) -> Option<(Arc<Members>, mpsc::Receiver<Asked>)> {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let is_changed = Arc::new(Notify::new());
         let asker = Asker::listening(broker, sender, is_changed.clone());
         let changes = Changes::new(node.clone(), changeable, is_changed);
-        changes.follow(&asker).await;
+        let following = changes.follow_at_start(&asker);
+        match patience {
+            Some(patience) => tokio::time::timeout(patience, following).await.ok()?,
+            None => following.await,
+        }
         let turns = Semaphore::new(SURVEYS_MAX);
-        (Arc::new(Members { asker, changes, node, turns }), questions)
+        Some((Arc::new(Members { asker, changes, node, turns }), questions))
     }
 
     /// Answers other nodes and follows changes. Does not end.

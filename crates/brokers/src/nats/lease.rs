@@ -12,10 +12,12 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use super::link::{Ack, Link, Stored};
+use super::subject;
 
 /// See the module.
 pub(super) struct Lease {
     link: Rc<Link>,
+    payload: Bytes,
     ttl: Duration,
     /// One renewal after the other.
     turn: Mutex<()>,
@@ -49,9 +51,10 @@ struct Streams {
 }
 
 impl Lease {
-    pub(super) fn new(link: Rc<Link>, ttl_ms: u64) -> Lease {
+    pub(super) fn new(link: Rc<Link>, name: &str, ttl_ms: u64) -> Lease {
         Lease {
             link,
+            payload: format!("{BEGINNING}{}\n", subject::token(name)).into(),
             ttl: Duration::from_millis(ttl_ms),
             turn: Mutex::default(),
             sequence: Cell::new(0),
@@ -96,7 +99,7 @@ impl Lease {
     /// Whether it was stored: the newest was still that of this number.
     async fn store_behind(&self, sequence: u64) -> Result<bool, BrokerError> {
         let own = self.link.names.lease(&self.link.names.node);
-        match self.link.store(&own, Some(sequence), "", LEASE).await? {
+        match self.link.store(&own, Some(sequence), "", self.payload.clone()).await? {
             Ack::Stored(sequence) => self.sequence.set(sequence),
             Ack::Conflict | Ack::Duplicate(_) => return Ok(false),
         }
@@ -151,7 +154,13 @@ impl Lease {
 
 /// Whether it says that a node lives, and not that another one clears it away.
 pub(super) fn is_lease(stored: &Stored) -> bool {
-    stored.payload == LEASE
+    name_in(stored).is_some()
 }
 
-const LEASE: Bytes = Bytes::from_static(b"t1 lease\n");
+/// What the node is called whose lease it is.
+pub(super) fn name_in(stored: &Stored) -> Option<String> {
+    let line = std::str::from_utf8(&stored.payload).ok()?;
+    subject::text(line.strip_prefix(BEGINNING)?.strip_suffix('\n')?)
+}
+
+const BEGINNING: &str = "t1 lease ";

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Message, Request, Subscriber};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 use wire::protocol::StreamPosition;
 
+use super::Shared;
 use super::era::Eras;
 use super::record::Top;
 use super::subject::Names;
@@ -36,7 +37,7 @@ pub(super) struct Link {
     epochs: Cell<u64>,
     pub(super) eras: Eras,
     echo: Echo,
-    is_well: Arc<AtomicBool>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// A message as JetStream keeps it.
@@ -77,7 +78,7 @@ impl Link {
         names: Names,
         keeps: bool,
         clock: Arc<dyn Clock>,
-        is_well: Arc<AtomicBool>,
+        shared: Arc<Shared>,
     ) -> Link {
         Link {
             client,
@@ -88,7 +89,7 @@ impl Link {
             epochs: Cell::new(0),
             eras: Eras::default(),
             echo: Echo::default(),
-            is_well,
+            shared,
         }
     }
 
@@ -143,7 +144,7 @@ impl Link {
         match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => {
-                self.is_well.store(false, Ordering::Relaxed);
+                self.shared.is_well.store(false, Ordering::Relaxed);
                 Err(BrokerError::Unavailable)
             }
         }
@@ -169,7 +170,7 @@ impl Link {
                         .ok()
                         .and_then(|text| text.parse().ok())
                         .unwrap_or(0);
-                    self.is_well.store(true, Ordering::Relaxed);
+                    self.shared.is_well.store(true, Ordering::Relaxed);
                     while flying.front().is_some_and(|(number, _)| *number <= back) {
                         if let Some((number, waiting)) = flying.pop_front() && number == back {
                             for sender in waiting {

@@ -131,8 +131,8 @@ impl Node {
             url: without_secrets(&options.url),
             reason: "it does not answer".into(),
         };
-        let is_well: Arc<AtomicBool> = shared.is_well.clone();
-        let link = Rc::new(Link::new(client, names, options.jetstream.is_some(), clock, is_well));
+        let link =
+            Rc::new(Link::new(client, names, options.jetstream.is_some(), clock, shared.clone()));
         let heard = link.subscribe(link.names.echo()).await.map_err(unreachable)?;
         tokio::task::spawn_local(link.clone().run_echo(heard));
         let to_all = link.subscribe(link.names.control()).await.map_err(unreachable)?;
@@ -301,7 +301,11 @@ impl Node {
         }
         tokio::task::spawn_local(async move {
             // What fails shows in `is_well`, and is tried again with the next beat.
-            let _later = link.echo().await;
+            let sent = Instant::now();
+            if link.echo().await.is_ok() {
+                let lag_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+                link.shared.lag_us.store(lag_us, Ordering::Relaxed);
+            }
             if renews {
                 renew(&presence, &teller).await;
             }
@@ -493,7 +497,7 @@ async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> 
     }
     // Nodes with other namespaces may share it: it only grows.
     let mut grows = false;
-    for key in ["max_age", "max_msgs_per_subject"] {
+    for key in ["max_age", "max_msgs_per_subject", "num_replicas"] {
         let (is, wants) = (found[key].as_u64().unwrap_or(0), wanted[key].as_u64().unwrap_or(0));
         grows |= is < wants;
         if wants > 0 {
@@ -503,7 +507,6 @@ async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> 
     if !grows {
         return Ok(());
     }
-    wanted["num_replicas"] = found["num_replicas"].clone();
     link.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await.map(|_| ()).map_err(refused)
 }
 

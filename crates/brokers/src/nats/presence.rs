@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
 
-use super::lease::{Lease, Standing, is_lease};
+use super::lease::{Lease, Standing, is_lease, name_in};
 use super::link::{Ack, Link, Stored};
 use super::record;
 use super::stream::Place;
@@ -45,12 +45,14 @@ pub(super) struct Presence {
     /// Nodes whose lease has ended.
     silent: RefCell<HashSet<String>>,
     gone: RefCell<HashSet<String>>,
+    /// Another node of this node's name, and its lease when it was seen first.
+    twin: RefCell<Option<(String, u64)>>,
 }
 
 impl Presence {
     pub(super) fn new(link: Rc<Link>, name: String, lease_ms: u64) -> Presence {
         Presence {
-            lease: Lease::new(link.clone(), lease_ms),
+            lease: Lease::new(link.clone(), &name, lease_ms),
             link,
             name,
             generation: Cell::new(0),
@@ -61,6 +63,7 @@ impl Presence {
             own: RefCell::default(),
             silent: RefCell::default(),
             gone: RefCell::default(),
+            twin: RefCell::default(),
         }
     }
 
@@ -154,6 +157,10 @@ impl Presence {
         let own = names.lease(&names.node);
         let leases = self.link.range(&names.presence_stream(), &names.lease("*")).await?;
         let now_ms = leases.iter().map(|lease| lease.at_ms).max().unwrap_or(0);
+        let is_twin = |lease: &&Stored| {
+            lease.subject != own && name_in(lease).is_some_and(|name| name == self.name)
+        };
+        self.look_at_twin(leases.iter().find(is_twin));
         let silent = leases.iter().filter(|lease| lease.at_ms + self.lease_ms <= now_ms);
         let silent: Vec<&Stored> = silent.filter(|lease| lease.subject != own).collect();
         self.silent.borrow_mut().extend(silent.iter().map(|lease| node(lease)));
@@ -168,6 +175,23 @@ impl Presence {
             }
         }
         cleared
+    }
+
+    /// One that has just been killed may still seem to live: it lives when its lease is renewed.
+    fn look_at_twin(&self, lease: Option<&Stored>) {
+        let seen = lease.map(|lease| (node(lease), lease.sequence));
+        let mut known = self.twin.borrow_mut();
+        match (&*known, seen) {
+            (Some((twin, first)), Some((node, sequence))) if *twin == node => {
+                if *first != sequence {
+                    let name = &self.name;
+                    self.link.shared.complain(format!(
+                        "another node is called {name:?} too: events and the API do not tell them apart (node.name)"
+                    ));
+                }
+            }
+            (_, seen) => *known = seen,
+        }
     }
 
     /// The nodes whose leases hold; none without JetStream.

@@ -219,6 +219,12 @@ impl Place<'_> {
         encode(out, &[self.publish_command(), name.as_bytes(), payload]);
     }
 
+    /// Writes what shows that the server works, and is heard by this node itself.
+    pub(super) fn probe(self, name: &str, out: &mut Vec<u8>) {
+        let words = [name.as_bytes(), self.publish_command()];
+        self.script(Script::Probe, &[name.to_owned()], &words, out);
+    }
+
     /// Writes an order to the nodes that have those whom it names.
     fn order(self, control: &Control, out: &mut Vec<u8>) {
         let payload = control::encode(control);

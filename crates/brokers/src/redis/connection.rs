@@ -20,7 +20,7 @@ use super::exchange::{Event, Line, LinkEvent, Opened};
 use super::pipe::Pipe;
 use super::resp::{self, Decoder, Frame};
 use super::scripts::{self, Digests};
-use super::settings::{Address, Login, RedisSettings, Server};
+use super::settings::{Address, Deployment, Login, RedisSettings, Server};
 use super::trouble::Trouble;
 
 /// What the value of the layout's key is.
@@ -120,7 +120,8 @@ impl Dialer {
             conversation.select(self.settings.database).await?;
             let digests = conversation.load_scripts().await?;
             if !is_cluster || conversation.owns(self.layout_slot).await? {
-                conversation.claim(&self.layout_key, &self.settings.prefix).await?;
+                let place = self.place(target);
+                conversation.claim(&self.layout_key, &place, &self.settings.prefix).await?;
             }
             let life = conversation.life().await?;
             let has_shards = is_cluster && major >= 7;
@@ -130,9 +131,20 @@ impl Dialer {
         timeout(limit, examined).await.unwrap_or(Err(Trouble::Silent(address.clone())))
     }
 
+    /// What a server is among several independent ones; empty when there is only one.
+    fn place(&self, target: &Target) -> String {
+        let Deployment::Servers(servers) = &self.settings.deployment else { return String::new() };
+        let is_it = |server: &Server| matches!(target, Target::Server(it) if it == server);
+        match servers.iter().position(is_it) {
+            Some(index) if servers.len() > 1 => format!(" {} of {}", index + 1, servers.len()),
+            _ => String::new(),
+        }
+    }
+
     async fn connect(&self, address: &Address) -> Result<Conversation, Trouble> {
         let connect = TcpStream::connect((&*address.host, address.port));
-        let unreachable = |error: &io::Error| Trouble::Unreachable(address.clone(), error.kind());
+        let unreachable =
+            |error: &io::Error| Trouble::Unreachable(address.clone(), error.to_string());
         let stream = match timeout(self.settings.connect_timeout, connect).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(unreachable(&error)),
@@ -149,7 +161,9 @@ impl Dialer {
                 match timeout(self.settings.connect_timeout, handshake).await {
                     Ok(Ok(stream)) => Box::new(stream),
                     Ok(Err(error)) => return Err(failed(error.to_string())),
-                    Err(_) => return Err(failed("no answer".to_owned())),
+                    Err(_) => {
+                        return Err(failed("no answer, as if no TLS were spoken there".to_owned()));
+                    }
                 }
             }
         };
@@ -164,6 +178,7 @@ impl Dialer {
         login: &Login,
     ) -> Result<Address, Trouble> {
         let mut last = Trouble::UnknownMaster(master.to_owned());
+        let is_unknown = |text: &[u8]| text.starts_with(b"ERR unknown command");
         for address in sentinels {
             let ask = async {
                 let mut conversation = self.connect(address).await?;
@@ -183,7 +198,10 @@ impl Dialer {
                         return Ok(Address { host: host.to_owned(), port });
                     }
                 }
-                Ok(Frame::Error(text)) => last = Trouble::Refused(address.clone(), show(&text)),
+                Ok(Frame::Error(text)) if is_unknown(&text) => {
+                    last = Trouble::IsNoSentinel(address.clone());
+                }
+                Ok(Frame::Error(text)) => last = Trouble::of_answer(address, &text),
                 Ok(_) => last = Trouble::UnknownMaster(master.to_owned()),
                 Err(trouble) => last = trouble,
             }
@@ -211,14 +229,15 @@ impl Dialer {
                     last = Trouble::Incomplete;
                 }
                 Ok(Frame::Error(text))
-                    if text.windows(15).any(|part| part == b"cluster support") =>
+                    if text.windows(15).any(|part| part == b"cluster support")
+                        || text.starts_with(b"ERR unknown command") =>
                 {
                     last = Trouble::IsNoCluster(address.clone());
                 }
                 Ok(Frame::Error(text)) if text.starts_with(b"NOAUTH") => {
                     last = Trouble::Login(address.clone(), show(&text));
                 }
-                Ok(Frame::Error(text)) => last = Trouble::Refused(address.clone(), show(&text)),
+                Ok(Frame::Error(text)) => last = Trouble::of_answer(address, &text),
                 Ok(_) => last = Trouble::NotRedis(address.clone()),
                 Err(trouble) => last = trouble,
             }
@@ -292,7 +311,11 @@ impl Conversation {
     async fn enter(&mut self, login: &Login, is_cluster: bool) -> Result<u32, Trouble> {
         self.authenticate(login).await?;
         let address = self.address.clone();
-        let answer = match self.ask(&[b"HELLO", b"3"]).await? {
+        let answer = self.ask(&[b"HELLO", b"3"]).await.map_err(|trouble| match trouble {
+            Trouble::Lost(address) => Trouble::HungUp(address),
+            trouble => trouble,
+        })?;
+        let answer = match answer {
             Frame::List(answer) => answer,
             Frame::Error(text) if text.starts_with(b"NOAUTH") => {
                 return Err(Trouble::Login(address, show(&text)));
@@ -302,7 +325,7 @@ impl Conversation {
             {
                 return Err(Trouble::TooOld(address, "below 6".to_owned()));
             }
-            Frame::Error(text) => return Err(Trouble::Refused(address, show(&text))),
+            Frame::Error(text) => return Err(Trouble::of_answer(&address, &text)),
             _ => return Err(Trouble::NotRedis(address)),
         };
         let field = |name: &str| {
@@ -346,7 +369,7 @@ impl Conversation {
             *digest = match self.ask(&[b"SCRIPT", b"LOAD", script.text().as_bytes()]).await? {
                 Frame::Text(digest) => digest,
                 Frame::Error(text) if is_weather(&text) => {
-                    return Err(Trouble::Refused(self.address.clone(), show(&text)));
+                    return Err(Trouble::of_answer(&self.address, &text));
                 }
                 Frame::Error(text) => {
                     return Err(Trouble::NoScripts(self.address.clone(), show(&text)));
@@ -365,7 +388,7 @@ impl Conversation {
         let life = lines.next().map(|life| life.trim_end().to_owned());
         match (life, answer) {
             (Some(life), _) => Ok(life),
-            (None, Frame::Error(text)) => Err(Trouble::Refused(self.address.clone(), show(&text))),
+            (None, Frame::Error(text)) => Err(Trouble::of_answer(&self.address, &text)),
             (None, _) => Err(Trouble::NotRedis(self.address.clone())),
         }
     }
@@ -382,22 +405,32 @@ impl Conversation {
     }
 
     /// Says that the data under our prefix is ours; fails when it is somebody else's.
-    async fn claim(&mut self, key: &str, prefix: &str) -> Result<(), Trouble> {
+    async fn claim(&mut self, key: &str, place: &str, prefix: &str) -> Result<(), Trouble> {
+        let layout = format!("{LAYOUT}{place}");
         let set: [&[u8]; 6] =
-            [b"SET", key.as_bytes(), LAYOUT.as_bytes(), b"NX", b"PX", LAYOUT_TTL_MS.as_bytes()];
+            [b"SET", key.as_bytes(), layout.as_bytes(), b"NX", b"PX", LAYOUT_TTL_MS.as_bytes()];
         let address = self.address.clone();
-        let refused = |text: &Bytes| Trouble::Refused(address.clone(), show(text));
+        let refused = |text: &Bytes| Trouble::of_answer(&address, text);
         match self.ask(&set).await? {
             Frame::Error(text) => return Err(refused(&text)),
             Frame::Text(_) => return Ok(()),
             _ => {}
         }
         match self.ask(&[b"GET", key.as_bytes()]).await? {
-            Frame::Text(text) if text == LAYOUT.as_bytes() => {
+            Frame::Text(text) if text == layout.as_bytes() => {
                 self.ask(&[b"PEXPIRE", key.as_bytes(), LAYOUT_TTL_MS.as_bytes()]).await.map(drop)
             }
+            Frame::Text(text) if text.starts_with(LAYOUT.as_bytes()) => {
+                let found = String::from_utf8_lossy(&text[LAYOUT.len()..]).into_owned();
+                let show = |place: String| match place.is_empty() {
+                    true => "the only one".to_owned(),
+                    false => format!("number{place}"),
+                };
+                let (found, wanted) = (show(found), show(place.to_owned()));
+                Err(Trouble::OtherOrder { address: self.address.clone(), found, wanted })
+            }
             Frame::Error(text) if !text.starts_with(b"WRONGTYPE") => {
-                Err(Trouble::Refused(self.address.clone(), show(&text)))
+                Err(Trouble::of_answer(&self.address, &text))
             }
             _ => Err(Trouble::Foreign(self.address.clone(), prefix.to_owned())),
         }

@@ -24,7 +24,7 @@ use self::nodes::Asking;
 use self::reads::Reads;
 use super::answer;
 use super::command::{self, Commander, Place};
-use super::connection::Target;
+use super::connection::{Target, show};
 use super::exchange::{Event, Job, LinkEvent, LinkId, Order};
 use super::keys::{HeardName, Keys, shard};
 use super::link::{Asked, Ear, Purpose, Sent};
@@ -38,6 +38,7 @@ use super::resp::Frame;
 use super::settings::{Deployment, RedisSettings};
 use super::shared::Shared;
 use super::topology::Topology;
+use super::trouble::Trouble;
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 use crate::{Party, control};
 
@@ -47,6 +48,7 @@ pub(super) struct Core {
     /// Empty, with the room that the last ones took.
     jobs: Vec<Job>,
     keys: Keys,
+    prefix: String,
     random: Random,
     commander: Commander,
     io_timeout: Duration,
@@ -83,7 +85,8 @@ impl Core {
         let mut core = Core {
             shared,
             jobs: Vec::new(),
-            keys: Keys::new(&settings.prefix, &settings.node),
+            keys: Keys::new(&settings.root(), &settings.node),
+            prefix: settings.prefix.clone(),
             random: Random::new(settings.seed),
             commander: Commander {
                 node: settings.node.clone(),
@@ -373,6 +376,9 @@ impl Core {
             match &frame {
                 Frame::Text(echo) if *echo == number.to_string().as_bytes() => {}
                 Frame::Error(text) => {
+                    if text.starts_with(b"NOPERM") {
+                        up.refuse(text);
+                    }
                     if ear == Ear::Open {
                         self.hold(now, partition, text).must_listen = true;
                     }
@@ -387,7 +393,7 @@ impl Core {
             partition.in_flight -= 1;
         }
         if let Frame::Error(text) = &frame {
-            return self.handle_error(now, partition, purpose, text);
+            return self.handle_error(now, link, partition, purpose, text);
         }
         match purpose {
             Purpose::Ask(asked) => {
@@ -406,7 +412,7 @@ impl Core {
                     self.listeners.tell(partition, &channel, &event);
                 }
             }
-            Purpose::Fence(..) | Purpose::Nobody => {}
+            Purpose::Fence(..) | Purpose::Probe | Purpose::Nobody => {}
             purpose => self.handle_told(now, &purpose, &frame),
         }
         Ok(())
@@ -415,13 +421,14 @@ impl Core {
     fn handle_error(
         &mut self,
         now: Instant,
+        link: LinkId,
         partition: usize,
         purpose: Purpose,
         text: &[u8],
     ) -> Result<(), Lost> {
         let is_retried = is_retried(text);
         if !is_retried {
-            self.shared.note_refusal(text);
+            self.note_refusal(link, &purpose, text);
         }
         match purpose {
             Purpose::Ask(asked) if is_retried => {
@@ -440,6 +447,35 @@ impl Core {
             }
         }
         if is_lost(text) { Err(Lost) } else { Ok(()) }
+    }
+
+    /// A server refuses what it was asked, and not for a while only.
+    fn note_refusal(&mut self, link: LinkId, purpose: &Purpose, text: &[u8]) {
+        let Some(up) = self.links.up(link) else { return };
+        let address = &up.opened.address;
+        let is_foreign = text.starts_with(b"WRONGTYPE");
+        let channel = match purpose {
+            Purpose::Probe => return up.refuse(text),
+            Purpose::Lease if is_foreign => {
+                self.registry.trouble =
+                    Some(Trouble::Foreign(address.clone(), self.prefix.clone()));
+                return;
+            }
+            Purpose::Lease => {
+                self.registry.trouble = Some(Trouble::of_answer(address, text));
+                return;
+            }
+            Purpose::Ask(asked) => asked.request.channel(),
+            Purpose::Position(channel) => Some(channel),
+            _ => None,
+        };
+        let of = channel.map(|channel| format!(" about channel {channel:?}")).unwrap_or_default();
+        let hint = match is_foreign {
+            true => "; there is data of something else (engine.redis.prefix)",
+            false => "",
+        };
+        self.shared
+            .complain(format!("Redis at {address} refuses a command{of}: {}{hint}", show(text)));
     }
 
     fn handle_push(&mut self, now: Instant, link: LinkId, items: &[Frame]) {

@@ -41,6 +41,8 @@ pub(super) struct Up {
     next_probe: Instant,
     /// Whether such a publication came back over this connection.
     pub(super) is_proven: bool,
+    /// Why it does not do what is needed, while it does not.
+    pub(super) refusal: Option<Trouble>,
 }
 
 /// A command that is not answered.
@@ -76,6 +78,8 @@ pub(super) enum Purpose {
     Evict(u64, Arc<str>),
     /// The clients of a node that is gone.
     Bury(u64),
+    /// This node: whether the server works.
+    Probe,
     /// Nobody.
     Nobody,
 }
@@ -118,6 +122,7 @@ impl Up {
             probe_sent: None,
             next_probe: now,
             is_proven: false,
+            refusal: None,
         }
     }
 
@@ -206,9 +211,16 @@ impl Up {
         begins
     }
 
+    /// It does not do what is needed; what it does is used still.
+    pub(super) fn refuse(&mut self, text: &[u8]) {
+        self.refusal = Some(Trouble::of_answer(&self.opened.address, text));
+        self.probe_sent = None;
+    }
+
     /// A publication to ourselves is back; says how long that took.
     pub(super) fn ends_probe(&mut self, now: Instant) -> Option<Duration> {
         self.is_proven = true;
+        self.refusal = None;
         self.probe_sent.take().map(|sent| now.duration_since(sent))
     }
 }

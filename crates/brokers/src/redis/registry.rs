@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::core::Burial;
+use super::trouble::Trouble;
 use crate::lifecycle::News;
 
 /// See the module.
@@ -22,6 +23,8 @@ pub(super) struct Registry {
     /// Another node of this node's name, and since when it is there.
     twin: Option<(String, Instant)>,
     pub(super) burial: Option<Burial>,
+    /// Why Redis does not take the lease.
+    pub(super) trouble: Option<Trouble>,
 }
 
 /// How often a lease is renewed within its time.
@@ -42,6 +45,7 @@ impl Registry {
             enters_again_at: None,
             twin: None,
             burial: None,
+            trouble: None,
         }
     }
 

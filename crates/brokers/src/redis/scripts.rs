@@ -22,10 +22,11 @@ pub(super) enum Script {
     Survey,
     Life,
     End,
+    Probe,
 }
 
 /// All of them, in the order in which they are loaded.
-pub(super) const ALL: [Script; 15] = [
+pub(super) const ALL: [Script; 16] = [
     Script::Publish,
     Script::Read,
     Script::Clear,
@@ -41,6 +42,7 @@ pub(super) const ALL: [Script; 15] = [
     Script::Survey,
     Script::Life,
     Script::End,
+    Script::Probe,
 ];
 
 /// Digests as Redis says them, in the order of [`ALL`].
@@ -76,6 +78,7 @@ impl Script {
             Script::Survey => with_registry!("scripts/survey.lua"),
             Script::Life => include_str!("scripts/life.lua"),
             Script::End => include_str!("scripts/end.lua"),
+            Script::Probe => include_str!("scripts/probe.lua"),
         }
     }
 }

@@ -41,6 +41,16 @@ pub struct RedisSettings {
     pub presence_ttl: Duration,
 }
 
+impl RedisSettings {
+    /// What all keys and channels begin with: pub/sub knows no databases.
+    pub(super) fn root(&self) -> String {
+        match self.database {
+            0 => self.prefix.clone(),
+            database => format!("{}/{database}", self.prefix),
+        }
+    }
+}
+
 /// Where Redis is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deployment {
@@ -188,6 +198,9 @@ pub enum AddressError {
     /// Addresses that do not go together.
     #[error("must not mix clusters with others, or different users, databases or TLS")]
     Mixed,
+    /// A server that stands twice would get the channels of two.
+    #[error("names one server twice")]
+    Twice,
 }
 
 impl Place {
@@ -214,6 +227,9 @@ impl Place {
                 == (&whole.login, whole.database, whole.has_tls);
             match (&mut whole.deployment, place.deployment) {
                 (Deployment::Servers(all), Deployment::Servers(more)) if is_alike => {
+                    if more.iter().any(|server| all.contains(server)) {
+                        return Err(AddressError::Twice);
+                    }
                     all.extend(more);
                 }
                 (Deployment::Cluster(all), Deployment::Cluster(more)) if is_alike => {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::connection::show;
 use super::exchange::Job;
 use super::trouble::Trouble;
 use crate::Party;
@@ -97,18 +96,13 @@ impl Shared {
         *lock(&self.health) = trouble;
     }
 
-    /// An error of a server that no question waits for, or that says nothing to whoever asked.
-    pub(super) fn note_refusal(&self, text: &[u8]) {
-        self.complain(show(text));
-    }
-
     /// Something that does not keep the broker from working, but that somebody should see to.
     pub(super) fn complain(&self, text: String) {
         *lock(&self.last_complaint) = Some(text);
     }
 
-    pub(super) fn last_complaint(&self) -> Option<String> {
-        lock(&self.last_complaint).clone()
+    pub(super) fn take_complaint(&self) -> Option<String> {
+        lock(&self.last_complaint).take()
     }
 
     pub(super) fn note_lag(&self, lag: Duration) {

@@ -1,5 +1,6 @@
 //! Why Redis cannot be used, in words that name the setting to look at.
 
+use super::connection::show;
 use super::settings::Address;
 
 /// See the module.
@@ -13,7 +14,7 @@ pub enum Trouble {
     Unproven(Address),
     /// No connection.
     #[error("Redis at {0} cannot be reached: {1} (engine.redis.address)")]
-    Unreachable(Address, std::io::ErrorKind),
+    Unreachable(Address, String),
     /// No connection in time.
     #[error("Redis at {0} cannot be reached within engine.redis.connect_timeout")]
     ConnectTimeout(Address),
@@ -23,6 +24,11 @@ pub enum Trouble {
     /// The connection ended.
     #[error("the connection to Redis at {0} was lost")]
     Lost(Address),
+    /// The connection ended before anything was said.
+    #[error(
+        "Redis at {0} ends the connection before it answers; if it expects TLS, engine.redis.address must begin with rediss://"
+    )]
+    HungUp(Address),
     /// TLS failed.
     #[error("TLS with Redis at {0} failed: {1} (engine.redis.tls)")]
     Tls(Address, String),
@@ -45,6 +51,11 @@ pub enum Trouble {
         "the server at {0} is a Sentinel; engine.redis.address must begin with redis+sentinel://"
     )]
     IsSentinel(Address),
+    /// It is no Sentinel.
+    #[error(
+        "the server at {0} is no Sentinel; engine.redis.address must not begin with redis+sentinel://"
+    )]
+    IsNoSentinel(Address),
     /// It is part of a cluster.
     #[error(
         "Redis at {0} is part of a cluster; engine.redis.address must begin with redis+cluster://"
@@ -67,19 +78,48 @@ pub enum Trouble {
     #[error("Redis at {0} has no database {1} (engine.redis.db): {2}")]
     Database(Address, u32, String),
     /// Scripts cannot be used.
-    #[error("Redis at {0} does not take scripts: {1}")]
+    #[error(
+        "Redis at {0} does not let engine.redis.user use scripts: {1} (docs/clustering.md says what it needs)"
+    )]
     NoScripts(Address, String),
     /// Our keys hold what we have not written.
     #[error(
         "Redis at {0} has data of something else under {1:?}; choose another engine.redis.prefix"
     )]
     Foreign(Address, String),
+    /// Other nodes know it under another number.
+    #[error(
+        "Redis at {address} is {found} for other nodes and {wanted} for this one: engine.redis.address must name the same \
+         servers in the same order on all nodes, or another engine.redis.prefix is needed"
+    )]
+    OtherOrder {
+        /// Which server.
+        address: Address,
+        /// What it is for others.
+        found: String,
+        /// What it is here.
+        wanted: String,
+    },
+    /// It does not let the user do something that is needed.
+    #[error(
+        "Redis at {0} does not let engine.redis.user do what is needed: {1} (docs/clustering.md says what that is)"
+    )]
+    Denied(Address, String),
     /// It refuses to work.
     #[error("Redis at {0} refuses: {1}")]
     Refused(Address, String),
 }
 
 impl Trouble {
+    /// What an answer that is an error says.
+    pub(super) fn of_answer(address: &Address, text: &[u8]) -> Trouble {
+        let (address, shown) = (address.clone(), show(text));
+        match text.starts_with(b"NOPERM") || text.windows(NO_RIGHT.len()).any(|w| w == NO_RIGHT) {
+            true => Trouble::Denied(address, shown),
+            false => Trouble::Refused(address, shown),
+        }
+    }
+
     /// Whether only somebody who changes settings or servers can mend it.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
@@ -93,7 +133,13 @@ impl Trouble {
                 | Trouble::IsNoCluster(_)
                 | Trouble::Database(..)
                 | Trouble::NoScripts(..)
+                | Trouble::IsNoSentinel(_)
+                | Trouble::OtherOrder { .. }
+                | Trouble::Denied(..)
                 | Trouble::Foreign(..)
         )
     }
 }
+
+/// How a script says that its user may not do something.
+const NO_RIGHT: &[u8] = b"The user executing the script can't";

@@ -1,12 +1,15 @@
 //! A node that fell silent, as NATS knows it: its lease is not renewed any more, its client still stands there.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use brokers::Broker as _;
 use brokers::conformance::World;
+use brokers::nats::NatsOptions;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, Membership, RequestId};
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
 
+use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
 
@@ -29,7 +32,7 @@ fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
     runtime.block_on(async {
         let client = async_nats::connect(server.options().url).await.unwrap();
         for (subject, payload) in [
-            ("tidings.lease.dead", b"t1 lease\n".to_vec()),
+            ("tidings.lease.dead", b"t1 lease dead\n".to_vec()),
             ("tidings.presence.dead.0.room.ghost", entry),
         ] {
             client.request(subject, payload.into()).await.unwrap();
@@ -57,4 +60,23 @@ fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
     // Only one of the two nodes has told of it.
     let second = world.next_within(one, Duration::from_secs(4));
     assert!(second.is_none(), "{second:?}");
+}
+
+#[test]
+fn two_nodes_of_one_name_are_complained_of_and_one_is_not() {
+    let server = Server::start();
+    let named = |name: &str| NatsOptions { name: name.into(), lease_ms: 2_000, ..server.options() };
+    let alone = NatsWorld::named(&named("alone"), 1, "a");
+    let twins = NatsWorld::named(&named("twin"), 2, "t");
+    let until = Instant::now() + LONG;
+    let complains = |world: &NatsWorld, node: usize| {
+        world.nodes[node].take_complaint().is_some_and(|text| text.contains("node.name"))
+    };
+    let (mut first, mut second) = (false, false);
+    while !(first && second) {
+        assert!(Instant::now() < until, "nobody complains");
+        first |= complains(&twins, 0);
+        second |= complains(&twins, 1);
+    }
+    assert_eq!(alone.nodes[0].take_complaint(), None);
 }

@@ -92,6 +92,10 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        // Each thread stops by itself.
+        while name == "-STOP" && !is_stopped(&id) {
+            std::thread::yield_now();
+        }
     }
 
     /// How many messages a stream keeps.
@@ -171,6 +175,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn is_stopped(id: &str) -> bool {
+    let mut threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    threads.all(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    })
 }
 
 fn free_port() -> u16 {

@@ -35,7 +35,7 @@ fn clients_of_a_lost_node_are_told_of_as_soon_as_that_is_possible() {
     let mut entry = b"t1 plain\n".to_vec();
     wire::protocol::encode_reply(Codec::Protobuf, &reply, &mut entry);
     hand.ask("tidings.presence.dead.4294967295.sys:presence.ghost", entry);
-    let lease = hand.ask("tidings.lease.dead", "t1 lease\n")["seq"].as_u64().unwrap();
+    let lease = hand.ask("tidings.lease.dead", "t1 lease dead\n")["seq"].as_u64().unwrap();
     let newest = json!({ "last_by_subj": "tidings.lease.dead" }).to_string();
     // Somebody has begun to clear it away.
     loop {

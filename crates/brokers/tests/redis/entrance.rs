@@ -33,8 +33,60 @@ fn passwords_and_users_are_asked_for_and_their_lack_is_told() {
     server.ask(&["ACL", "SETUSER", "ann", "on", ">hers", "~*", "&*", "+@all"]);
     drop(Node::start(with("ann:hers@")));
     server.ask(&["ACL", "SETUSER", "bob", "on", ">his", "~*", "&*", "+@all", "-@scripting"]);
-    let (reason, is_lasting) = refusal(with("bob:his@"), "does not take scripts");
-    assert!(is_lasting, "{reason}");
+    let (reason, is_lasting) = refusal(with("bob:his@"), "use scripts");
+    assert!(is_lasting && reason.contains("engine.redis.user"), "{reason}");
+}
+
+/// What docs/clustering.md says that a user needs.
+const RIGHTS: [&str; 8] =
+    ["~test:*", "&test:*", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+info"];
+
+#[test]
+fn the_rights_that_are_told_suffice_and_each_that_is_missing_is_named() {
+    let server = RedisServer::start(&[]);
+    let with = |name: &str, rights: &[&str]| {
+        server.ask(&[&["ACL", "SETUSER", name, "reset", "on", ">his"], rights].concat());
+        settings(&[format!("redis://{name}:his@127.0.0.1:{}", server.port)])
+    };
+    let all = [&RIGHTS[..], &["+time"]].concat();
+    let node = Node::start(with("all", &all));
+    node.publish("room", "a").expect("it may publish");
+    for missing in ["~test:*", "&test:*", "+@pubsub", "+info", "+time"] {
+        let rest: Vec<&str> = all.iter().copied().filter(|right| *right != missing).collect();
+        let (reason, is_lasting) = refusal(with("some", &rest), "engine.redis.user");
+        assert!(is_lasting, "without {missing}: {reason}");
+    }
+}
+
+#[test]
+fn a_redis_that_takes_no_writes_or_no_lease_is_not_ready() {
+    let server = RedisServer::start(&[]);
+    let node = Node::start(settings(&at(&server)));
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert!(node.wait_unready("refuses").contains("OOM"));
+    server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    node.wait_ready();
+    let keys = server.ask(&["KEYS", "*}:nodes"]);
+    let nodes = keys.list()[0].text();
+    server.ask(&["DEL", nodes]);
+    server.ask(&["SET", nodes, "x"]);
+    node.wait_unready("engine.redis.prefix");
+    assert!(refusal(settings(&at(&server)), "engine.redis.prefix").1);
+    server.ask(&["DEL", nodes]);
+    node.wait_ready();
+}
+
+#[test]
+fn servers_in_another_order_are_told() {
+    let (one, two) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    let both = [at(&one), at(&two)].concat();
+    drop(Node::start(settings(&both)));
+    drop(Node::start(settings(&both)));
+    let turned: Vec<String> = both.iter().rev().cloned().collect();
+    for other in [turned, at(&one)] {
+        let (reason, is_lasting) = refusal(settings(&other), "in the same order");
+        assert!(is_lasting, "{reason}");
+    }
 }
 
 #[test]
@@ -47,6 +99,8 @@ fn wrong_servers_are_told_apart() {
     assert!(refusal(settings(&at(&member)), "is part of a cluster").1);
     let as_cluster = |port| settings(&[format!("redis+cluster://127.0.0.1:{port}")]);
     refusal(as_cluster(server.port), "is not part of a cluster");
+    let sentinel = format!("redis+sentinel://127.0.0.1:{}?sentinel_master_name=x", server.port);
+    assert!(refusal(settings(&[sentinel]), "is no Sentinel").1);
     refusal(as_cluster(member.port), "slots that no server answers for");
     let nowhere = settings(&[format!("redis://127.0.0.1:{}", free_port())]);
     assert!(!refusal(nowhere, "cannot be reached").1);
@@ -88,11 +142,17 @@ fn databases_and_prefixes_separate() {
     let mut one = Node::start(settings(&at(&server)));
     let mut two = Node::start(RedisSettings { prefix: "b".to_owned(), ..settings(&at(&server)) });
     let (here, there) = (one.attach(), two.attach());
+    let mut three = Node::start(settings(&[format!("{}/5", at(&server)[0])]));
+    let elsewhere = three.attach();
     one.subscribe(here, "room").unwrap();
     two.subscribe(there, "room").unwrap();
+    three.subscribe(elsewhere, "room").unwrap();
+    three.publish("room", "c").unwrap();
     one.publish("room", "a").unwrap();
     two.publish("room", "b").unwrap();
-    assert_eq!((one.wait_data(here), two.wait_data(there)), ("a".to_owned(), "b".to_owned()));
+    assert_eq!(one.wait_data(here), "a");
+    assert_eq!(two.wait_data(there), "b");
+    assert_eq!(three.wait_data(elsewhere), "c");
 }
 
 #[test]

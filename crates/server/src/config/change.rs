@@ -71,7 +71,7 @@ impl Bounds {
 /// A change: `{"namespace":"chat","options":{"history_size":100,"history_ttl":"1h"}}`. An option that is null is what the file
 /// says again.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Change {
     namespace: String,
     options: Map<String, Value>,

@@ -10,6 +10,7 @@ use brokers::redis::settings::{Deployment, Login, Place, Server, TlsPem, TlsSett
 use super::keys::Kind;
 use super::pem::read_pem;
 use super::resolve::{Complaints, Values};
+use super::source::Found;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -73,11 +74,17 @@ pub(super) fn resolve_engine(
     mistakes: &mut Complaints,
 ) -> Engine {
     let is_redis = values.text("engine.type") == "redis";
+    if values.u32("lifecycle.events_max") == 0 {
+        mistakes.push(("lifecycle.events_max".to_owned(), NO_EVENTS.to_owned()));
+    }
     if values.flag("broker.enabled") && values.text("broker.type") == "nats" {
         if is_redis {
             let text =
                 "must be memory where broker.type is nats, which carries everything".to_owned();
             mistakes.push(("engine.type".to_owned(), text));
+        }
+        if let Err(text) = brokers::nats::check_url(&values.text("broker.nats.url")) {
+            mistakes.push(("broker.nats.url".to_owned(), text));
         }
         return Engine::Nats(resolve_nats(values, channels));
     }
@@ -85,6 +92,35 @@ pub(super) fn resolve_engine(
         true => resolve_redis(values, mistakes),
         false => Engine::Memory,
     }
+}
+
+/// Why the stream of events has room.
+const NO_EVENTS: &str = "must be at least 1; lifecycle.enabled = false switches events off";
+
+/// What says where a broker is without saying that it is used: such a node would be alone.
+pub(super) fn idle_engines(found: &Found) -> Vec<(&'static str, &'static str)> {
+    let is_written = |path: &str| found.value(path).is_some();
+    let uses_nats =
+        found.value("broker.enabled").is_some_and(|value| value == true || value == "true");
+    let mut idle = Vec::new();
+    if is_written("engine.redis.address") && !is_written("engine.type") && !uses_nats {
+        idle.push((
+            "engine.redis.address",
+            "is not used without engine.type = \"redis\": this node is alone",
+        ));
+    }
+    if uses_nats && is_written("broker.nats.url") && !is_written("broker.type") {
+        idle.push((
+            "broker.nats.url",
+            "is not used without broker.type = \"nats\": this node is alone",
+        ));
+    }
+    if found.value("broker.type").is_some_and(|value| value == "nats")
+        && !is_written("broker.enabled")
+    {
+        idle.push(("broker.type", "is not used without broker.enabled = true: this node is alone"));
+    }
+    idle
 }
 
 fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {

@@ -10,7 +10,7 @@ use wire::websocket::decoder::DecoderLimits;
 
 use super::change::{Bounds, Changeable};
 use super::duration::parse_ms;
-use super::engine::resolve_engine;
+use super::engine::{idle_engines, resolve_engine};
 use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
 use super::namespaces::{demo_namespace, resolve_channels};
 use super::pem::read_pem;
@@ -109,6 +109,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let shutdown = resolve_shutdown(&values, &mut mistakes);
     let engine = resolve_engine(&values, &channels, &mut mistakes);
+    let idle = idle_engines(values.found);
     let config = Config {
         rules: Arc::new(Rules { channels, client, version }),
         changeable: Changeable::new(&found.tree, Bounds::of(&engine)),
@@ -137,6 +138,9 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     }
     for (place, text) in mistakes {
         found.mistake(place, text);
+    }
+    for (place, text) in idle {
+        found.warn(place, text);
     }
     Some(config)
 }

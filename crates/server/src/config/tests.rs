@@ -256,6 +256,37 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
 }
 
 #[test]
+fn a_broker_that_is_named_and_not_used_is_warned_of() {
+    for (text, place) in [
+        ("[engine.redis]\naddress = [\"redis://127.0.0.1:6379\"]\n", "engine.redis.address"),
+        (
+            "[broker]\nenabled = true\n[broker.nats]\nurl = \"nats://127.0.0.1\"\n",
+            "broker.nats.url",
+        ),
+        ("[broker]\ntype = \"nats\"\n", "broker.type"),
+    ] {
+        let (config, warnings) = load_text(".toml", text).unwrap();
+        assert!(matches!(config.engine, Engine::Memory));
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(warning.place == place && warning.text.contains("alone"), "{warning:?}");
+    }
+    for (text, place) in [
+        (
+            "[broker]\nenabled = true\ntype = \"nats\"\n[broker.nats]\nurl = \"http://x\"\n",
+            "broker.nats.url",
+        ),
+        ("[lifecycle]\nevents_max = 0\n", "lifecycle.events_max"),
+        (
+            "[engine]\ntype = \"redis\"\n[engine.redis]\naddress = [\"redis://a:1\", \"redis://a:1\"]\n",
+            "engine.redis.address",
+        ),
+    ] {
+        let mistakes = load_text(".toml", text).unwrap_err().to_string();
+        assert!(mistakes.contains(place), "{mistakes}");
+    }
+}
+
+#[test]
 fn what_nats_was_not_set_up_for_cannot_be_changed_to() {
     let change = |channel: &str, change: &str| {
         let nats = r#"{"enabled": true, "type": "nats", "nats": {"url": "nats://127.0.0.1"}}"#;

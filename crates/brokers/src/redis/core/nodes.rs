@@ -105,7 +105,10 @@ impl Core {
     pub(super) fn handle_told(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
         match purpose {
             Purpose::News(_) => self.registry.news.handle_told(),
-            Purpose::Lease => self.handle_lease(now, frame),
+            Purpose::Lease => {
+                self.registry.trouble = None;
+                self.handle_lease(now, frame);
+            }
             Purpose::Scan => {
                 let Some([cursor, clients]) = frame.list() else { return };
                 for pair in clients.list().unwrap_or_default().chunks_exact(2) {

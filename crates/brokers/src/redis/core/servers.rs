@@ -218,9 +218,9 @@ impl Core {
             let Some(up) = self.links.usable(self.partitions[index].link) else { return };
             let place =
                 Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
-            place.say(&name, b"", &mut up.out);
+            place.probe(&name, &mut up.out);
             let deadline = now + io_timeout;
-            up.expect(Sent { partition: index, deadline, purpose: Purpose::Nobody });
+            up.expect(Sent { partition: index, deadline, purpose: Purpose::Probe });
             self.partitions[index].in_flight += 1;
         }
     }
@@ -285,6 +285,9 @@ impl Core {
         }
         if self.partitions.iter().any(|partition| partition.link.is_none()) {
             return Some(Trouble::Incomplete);
+        }
+        if let Some(trouble) = &self.registry.trouble {
+            return Some(trouble.clone());
         }
         self.links.trouble()
     }
