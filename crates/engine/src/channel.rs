@@ -72,6 +72,9 @@ fn read<'r, 'n>(
     let is_private = public.is_some();
     let public = public.unwrap_or(name);
     if let Some(rest) = name.strip_prefix(SYSTEM).or_else(|| public.strip_prefix(SYSTEM)) {
+        if ![LIFECYCLE, CONFIG].contains(&name) {
+            return Err(ErrorCode::UnknownChannel);
+        }
         return Ok((ChannelView { namespace: &rules.system, is_private: true, users: None }, rest));
     }
     let boundary = Some(&*rules.namespace_boundary).filter(|boundary| !boundary.is_empty());
@@ -237,7 +240,8 @@ mod tests {
             ("$nope:room", "ann", Err(102)),
             ("", "ann", Err(107)),
             ("sys:presence", "ann", Err(103)),
-            ("$sys:presence", "ann", Err(103)),
+            ("$sys:presence", "ann", Err(102)),
+            ("sys:other", "ann", Err(102)),
             ("chat:r\u{f6}\u{f6}m", "ann", Err(107)),
             ("chat:ro\nom", "ann", Err(107)),
             (&long, "ann", Ok(())),

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
@@ -66,11 +69,16 @@ pub fn start_logging(log: Log) {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // Every attempt of the NATS client to come back would be a line; what it means is told by the broker.
+    let of_client = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::WARN) };
+    let filter = Targets::new().with_default(level).with_target("async_nats", of_client);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let logs = tracing_subscriber::registry();
     // It fails when logs go somewhere already, as in a test with several servers.
     let _already = if is_pretty {
-        builder.with_target(false).try_init()
+        logs.with(lines.with_target(false).with_filter(filter)).try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(false).try_init()
+        let lines = lines.json().flatten_event(true).with_current_span(false);
+        logs.with(lines.with_filter(filter)).try_init()
     };
 }
