@@ -495,11 +495,15 @@ fn temporary(world: &mut dyn World) {
         }
     };
     assert_eq!(life(&mut actor, one), None);
-    actor.subscribe(two, &channel, JoinRead::Position { meta_ttl_ms: 600_000 });
-    for ttl_ms in [TTL_MS, 600_000] {
+    let limit = |actor: &mut Actor<'_>, ttl_ms| {
         let channel = channel.clone();
         actor.world.submit(two, BrokerRequest::Limit { channel, ttl_ms });
-    }
+    };
+    // Before and behind, as whoever joins does.
+    limit(&mut actor, TTL_MS);
+    actor.subscribe(two, &channel, JoinRead::Position { meta_ttl_ms: 600_000 });
+    limit(&mut actor, TTL_MS);
+    limit(&mut actor, 600_000);
     // The first limit holds. Whoever asks behind it knows it.
     assert!(life(&mut actor, two).is_some_and(|life| life.left_ms <= TTL_MS));
     let before = actor.publish(one, &channel, "a", kept(10)).expect("it is published");
@@ -513,6 +517,7 @@ fn temporary(world: &mut dyn World) {
                 |event| matches!(event, BrokerEvent::Expired { channel: over } if *over == channel),
             );
     }
+    limit(&mut actor, 600_000);
     let position = JoinRead::Position { meta_ttl_ms: 600_000 };
     let after = actor.subscribe(two, &channel, position).top;
     assert!(after.offset == 0 && after.epoch != before.epoch, "{after:?} follows {before:?}");

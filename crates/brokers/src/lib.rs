@@ -45,7 +45,8 @@ pub trait Broker: Send + Sync {
     /// How long a publication took last from here back to here; zero where there is no way to go.
     fn lag(&self) -> Duration;
 
-    /// What somebody should see to although it works: something that it refused, or a node that is set up wrong. The last of it, once.
+    /// What somebody should see to although it works: something that it refused, or a node that is set up wrong. Each of it is
+    /// given once.
     fn take_complaint(&self) -> Option<String>;
 }
 

@@ -28,6 +28,11 @@ impl Parties {
         self.inboxes.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
     }
 
+    pub(crate) fn all(&self) -> Vec<Party> {
+        let inboxes = self.inboxes.read().unwrap_or_else(PoisonError::into_inner);
+        inboxes.keys().copied().collect()
+    }
+
     pub(crate) fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
         self.inboxes.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
     }

@@ -161,7 +161,7 @@ impl Hub {
                 entry.remove();
             }
             if self.channels.is_empty() {
-                self.channels = Slab::new();
+                (self.channels, self.index) = (Slab::new(), HashTable::new());
             }
             return Some(channel.name);
         }

@@ -23,7 +23,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Time in which a broker that is there becomes ready.
 const TELL_AFTER: Duration = Duration::from_secs(1);
 
-/// A complaint that comes again is told so often.
+/// One of each kind of complaint is told so often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Different complaints that are remembered.
@@ -82,6 +82,12 @@ async fn wait(broker: &dyn Broker, redis: &RedisEngine) -> Result<(), StartError
     }
 }
 
+/// A complaint without what differs from one to the next: numbers, and what is quoted.
+fn kind(complaint: &str) -> String {
+    let unquoted = complaint.split('"').step_by(2);
+    unquoted.flat_map(str::chars).filter(|c| !c.is_ascii_digit()).collect()
+}
+
 /// Tells operators when the broker ceases to work, and when it works again. Does not end.
 pub(crate) async fn watch(broker: Arc<dyn Broker>) {
     let mut last = Health::Ready;
@@ -89,12 +95,13 @@ pub(crate) async fn watch(broker: Arc<dyn Broker>) {
     loop {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         told.retain(|(at, _)| at.elapsed() < COMPLAIN_EVERY);
-        if let Some(complaint) = broker.take_complaint()
-            && told.iter().all(|(_, text)| *text != complaint)
-        {
-            warn!(%complaint, "the broker works, but somebody should see to this");
-            told.truncate(COMPLAINTS_MAX - 1);
-            told.push_front((Instant::now(), complaint));
+        while let Some(complaint) = broker.take_complaint() {
+            let kind = kind(&complaint);
+            if told.iter().all(|(_, known)| *known != kind) {
+                warn!(%complaint, "the broker works, but somebody should see to this");
+                told.truncate(COMPLAINTS_MAX - 1);
+                told.push_front((Instant::now(), kind));
+            }
         }
         let health = broker.health();
         if health == last {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a change that this node cannot follow is told to operators and changes nothing.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions};
@@ -35,7 +36,7 @@ struct Followed {
     owes: bool,
 }
 
-/// The broker has not answered.
+/// The broker has not answered, or is to be asked once more.
 struct Away;
 
 impl Changes {
@@ -106,9 +107,16 @@ impl Changes {
             if followed.apply(&history) {
                 self.node.set_rules(&followed.rules);
             }
-            followed.lost(&history)
+            let lost = followed.lost(&history);
+            followed.owes &= !lost.is_empty();
+            lost
         };
-        self.restore(asker, &epoch, lost).await
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.restore(asker, &epoch, lost).await?;
+        // Whether nothing is lost any more, another look shows.
+        Err(Away)
     }
 
     /// Hears of changes from here on; says how many there were.
@@ -139,7 +147,8 @@ impl Changes {
     ) -> Result<(), Away> {
         let options = self.node.rules().channels.system.publish_options();
         for (namespace, change) in lost {
-            let key = format!("restored {epoch} {namespace}");
+            // Nodes that know the same say the same, once.
+            let key = format!("restored {epoch} {namespace} {:x}", digest(&change));
             let options = PublishOptions { idempotency_key: key, ..options.clone() };
             let publication = Publication { data: change.into(), ..Publication::default() };
             let channel = CONFIG.into();
@@ -149,7 +158,6 @@ impl Changes {
                 return Err(Away);
             }
         }
-        self.followed().owes = false;
         Ok(())
     }
 
@@ -160,6 +168,12 @@ impl Changes {
     fn followed(&self) -> MutexGuard<'_, Followed> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn digest(change: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    change.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Followed {

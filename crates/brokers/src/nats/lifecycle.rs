@@ -40,10 +40,10 @@ pub(super) struct Teller {
 const NODE_LOST: &str = "node lost";
 
 /// Owns the entries of clients that are online, whichever worker has them.
-const NODE: Party = Party(u32::MAX);
+pub(super) const NODE: Party = Party(u32::MAX);
 
 /// Time to tell the rest when the node ends.
-const END_TIMEOUT: Duration = Duration::from_millis(500);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Teller {
     pub(super) fn new(presence: Rc<Presence>) -> Teller {
@@ -91,10 +91,15 @@ impl Teller {
         }
     }
 
+    /// Whether there is nothing left to tell.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.news.borrow().is_quiet()
+    }
+
     /// Tells the rest, as far as there is time.
     pub(super) async fn end(&self) {
         let telling = async {
-            while !self.news.borrow().is_quiet() {
+            while !self.is_quiet() {
                 self.wake.notify_one();
                 self.has_tried.notified().await;
             }

@@ -305,19 +305,17 @@ impl Link {
         filter: &str,
         mut newest: u64,
     ) -> Result<Vec<Stored>, BrokerError> {
-        loop {
+        for attempt in 1.. {
             let stored = self.read_range(stream, filter).await?;
             if stored.last().is_some_and(|last| last.sequence >= newest) {
                 return Ok(stored);
             }
             // It may have been removed meanwhile.
             let Some(now) = self.newest(stream, filter).await? else { return Ok(Vec::new()) };
-            if now.sequence != newest {
-                newest = now.sequence;
-                continue;
-            }
-            tokio::time::sleep(JETSTREAM_RETRY).await;
+            newest = now.sequence;
+            tokio::time::sleep(JETSTREAM_RETRY * attempt).await;
         }
+        Err(BrokerError::Unavailable)
     }
 
     async fn read_range(&self, stream: &str, filter: &str) -> Result<Vec<Stored>, BrokerError> {

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -55,6 +55,9 @@ struct Node {
     surveys: Rc<Surveys>,
     teller: Rc<Teller>,
     shared: Arc<Shared>,
+    /// Held by whatever must be done before the end.
+    busy: mpsc::Sender<()>,
+    is_done: mpsc::Receiver<()>,
 }
 
 /// What this process hears that is about no channel.
@@ -112,10 +115,8 @@ pub(super) async fn run(
             }
         }
     }
-    node.teller.end().await;
-    if node.link.keeps {
-        node.presence.end().await;
-    }
+    // What is not done then, other nodes find when the lease ends.
+    let _late = tokio::time::timeout(END_TIMEOUT, node.end(jobs)).await;
 }
 
 impl Node {
@@ -150,7 +151,8 @@ impl Node {
         let teller = Rc::new(Teller::new(presence.clone()));
         tokio::task::spawn_local(teller.clone().run());
         let rooms = HashMap::new();
-        let node = Node { link, options, presence, rooms, surveys, teller, shared };
+        let (busy, is_done) = mpsc::channel(1);
+        let node = Node { link, options, presence, rooms, surveys, teller, shared, busy, is_done };
         Ok((node, Heard { controls, eras, leaders }))
     }
 
@@ -158,7 +160,13 @@ impl Node {
         match job {
             Job::End => {}
             Job::Detach(party) => {
-                self.presence.forget(party);
+                if let Some(forgetting) = self.presence.forget(party) {
+                    let busy = self.busy.clone();
+                    tokio::task::spawn_local(async move {
+                        forgetting.await;
+                        drop(busy);
+                    });
+                }
                 self.teller.forget(party);
                 self.rooms.retain(|_, room| room.send(Ask::Forget(party)).is_ok());
             }
@@ -218,7 +226,7 @@ impl Node {
             let room = self.rooms.entry(channel.clone()).or_insert_with(|| {
                 let token = subject::token(channel).into();
                 let place = Place { link: self.link.clone(), channel: channel.clone(), token };
-                room::open(place, self.presence.clone())
+                room::open(place, self.presence.clone(), self.busy.clone())
             });
             match room.send(ask) {
                 Ok(()) => return,
@@ -226,6 +234,33 @@ impl Node {
                 Err(back) => ask = back.0,
             }
             self.rooms.remove(channel);
+        }
+    }
+
+    /// Does what was asked, tells what is new, and leaves nothing behind. What could not be told is left for others to find.
+    async fn end(mut self, mut jobs: UnboundedReceiver<Job>) {
+        jobs.close();
+        while let Some(job) = jobs.recv().await {
+            self.handle(job).await;
+        }
+        for party in self.shared.parties.all() {
+            self.handle(Job::Detach(party)).await;
+        }
+        let Node { link, presence, rooms, teller, busy, mut is_done, .. } = self;
+        drop((rooms, busy));
+        // Nothing is sent: it ends when nobody is busy any more.
+        let _nobody = is_done.recv().await;
+        // Rooms may have done for parties what was asked before these were gone.
+        for party in presence.parties() {
+            if let Some(forgetting) = presence.forget(party) {
+                forgetting.await;
+            }
+        }
+        teller.end().await;
+        // What was handed to the connection has left it then.
+        let _unanswered = link.echo().await;
+        if link.keeps && teller.is_quiet() && presence.is_empty() {
+            presence.end().await;
         }
     }
 
@@ -509,6 +544,9 @@ async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> 
     }
     link.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await.map(|_| ()).map_err(refused)
 }
+
+/// Time to end in.
+const END_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What stands before `@` in an address: user and password, or a token.
 fn secrets(url: &str) -> Option<(String, Option<String>)> {

@@ -18,6 +18,7 @@ use tokio::time::{Duration, Instant};
 use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
 
 use super::lease::{Lease, Standing, is_lease, name_in};
+use super::lifecycle::NODE;
 use super::link::{Ack, Link, Stored};
 use super::record;
 use super::stream::Place;
@@ -105,13 +106,14 @@ impl Presence {
     }
 
     /// The party is gone, and its clients with it. Those who listen are told.
-    pub(super) fn forget(self: &Rc<Self>, party: Party) {
-        let Some(own) = self.own.borrow_mut().remove(&party).filter(|own| !own.is_empty()) else {
-            return;
-        };
+    pub(super) fn forget(
+        self: &Rc<Self>,
+        party: Party,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let own = self.own.borrow_mut().remove(&party).filter(|own| !own.is_empty())?;
         self.gone.borrow_mut().insert(self.party(party));
         let presence = self.clone();
-        tokio::task::spawn_local(async move {
+        Some(async move {
             // Those who were online are told of by name.
             let _told = presence.tell_leaves(own.values()).await;
             let node = &presence.link.names.node;
@@ -120,7 +122,17 @@ impl Presence {
             if presence.link.purge(&stream, &filter).await.is_err() {
                 presence.doubt();
             }
-        });
+        })
+    }
+
+    /// The parties whose clients are present.
+    pub(super) fn parties(&self) -> Vec<Party> {
+        self.own.borrow().keys().copied().filter(|party| *party != NODE).collect()
+    }
+
+    /// Whether no client of this node is present anywhere.
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.borrow().values().all(HashMap::is_empty)
     }
 
     /// Something failed: what NATS has of this node's entries may be wrong, and is put right with the next renewal.
@@ -209,11 +221,14 @@ impl Presence {
 
     /// The time of NATS, as its newest message of ours shows it.
     pub(super) async fn learn_time(&self) -> Result<(), BrokerError> {
+        // It is stored at once; what else a renewal does may take a while.
+        let stored = Instant::now();
         self.renew().await?;
         let names = &self.link.names;
         let leases = self.link.range(&names.presence_stream(), &names.lease(&names.node)).await?;
         if let Some(lease) = leases.last() {
-            self.link.set_now(lease.at_ms);
+            let since_ms = u64::try_from(stored.elapsed().as_millis()).unwrap_or(0);
+            self.link.set_now(lease.at_ms + since_ms);
         }
         Ok(())
     }
@@ -249,13 +264,13 @@ impl Presence {
     /// A graceful end: nothing of this node stays.
     pub(super) async fn end(&self) {
         self.lease.end().await;
+        let _restored = self.restoring.lock().await;
         let names = &self.link.names;
         let stream = names.presence_stream();
-        for filter in
-            [format!("{}.presence.{}.>", names.prefix, names.node), names.lease(&names.node)]
-        {
-            // Otherwise the lease ends by itself.
-            let _later = self.link.purge(&stream, &filter).await;
+        let entries = format!("{}.presence.{}.>", names.prefix, names.node);
+        if self.link.purge(&stream, &entries).await.is_ok() {
+            // Otherwise the lease ends by itself, and somebody sees to the entries.
+            let _later = self.link.purge(&stream, &names.lease(&names.node)).await;
         }
     }
 

@@ -133,7 +133,7 @@ impl Room {
             tokio::select! {
                 biased;
                 message = next_message(&mut self.heard, self.order.due()) => self.hear(message),
-                () = due(self.ending.as_ref()) => self.handle_due().await,
+                () = due(self.ending.as_ref()), if !is_idle => self.handle_due().await,
                 ask = self.asks.recv() => return ask,
                 () = tokio::time::sleep(ROOM_IDLE), if is_idle => {
                     self.asks.close();
@@ -362,7 +362,9 @@ impl Room {
         let left = match result {
             Ok(top) => {
                 let left_ms = top.ends_ms.saturating_sub(self.place.link.now_ms());
-                self.known = Some(top);
+                if self.known.as_ref().is_none_or(|known| known.sequence < top.sequence) {
+                    self.known = Some(top);
+                }
                 Duration::from_millis(left_ms)
             }
             // What was known holds.
@@ -498,18 +500,27 @@ impl Room {
 
     async fn prove(&mut self, turns: Arc<Semaphore>) {
         self.known = None;
+        let is_positioned = !self.told.0.is_empty() && self.place.link.keeps;
+        if self.listeners.is_empty() || !is_positioned && self.ending.is_none() {
+            return;
+        }
+        let turn = self.hearing(Box::pin(turns.acquire_owned())).await;
         if let Some(ending) = &self.ending
             && ending.due > Instant::now()
         {
             // A NATS that has lost it does not know when it ends.
-            self.ask_for_end(ending.ttl_ms).await;
+            let left = match ending.is_known {
+                true => ending.due.saturating_duration_since(Instant::now()).as_millis() as u64,
+                false => ending.ttl_ms,
+            };
+            self.ask_for_end(left).await;
         }
-        if self.listeners.is_empty() || self.told.0.is_empty() || !self.place.link.keeps {
+        if !is_positioned {
             return;
         }
         let place = self.place.clone();
         let doing = Box::pin(async move {
-            let _turn = turns.acquire().await;
+            let _turn = turn;
             place.echo_and_read().await
         });
         let Ok(top) = self.hearing(doing).await else { return };
@@ -571,9 +582,18 @@ impl Reading {
 }
 
 /// A room's door: what is sent into it is done in order.
-pub(super) fn open(place: Place, presence: Rc<Presence>) -> mpsc::UnboundedSender<Ask> {
+///
+/// It is busy until the sender is dropped and everything is done.
+pub(super) fn open(
+    place: Place,
+    presence: Rc<Presence>,
+    busy: mpsc::Sender<()>,
+) -> mpsc::UnboundedSender<Ask> {
     let (sender, asks) = mpsc::unbounded_channel();
-    tokio::task::spawn_local(Room::new(place, presence, asks).run());
+    tokio::task::spawn_local(async move {
+        Room::new(place, presence, asks).run().await;
+        drop(busy);
+    });
     sender
 }
 

@@ -302,7 +302,10 @@ impl Conversation {
             false => self.ask(&[b"AUTH", user.as_bytes(), login.password.as_bytes()]).await?,
         };
         match answer {
-            Frame::Error(text) => Err(Trouble::Login(self.address.clone(), show(&text))),
+            Frame::Error(text) if is_login(&text) => {
+                Err(Trouble::Login(self.address.clone(), show(&text)))
+            }
+            Frame::Error(text) => Err(Trouble::of_answer(&self.address, &text)),
             _ => Ok(()),
         }
     }
@@ -427,7 +430,8 @@ impl Conversation {
                     false => format!("number{place}"),
                 };
                 let (found, wanted) = (show(found), show(place.to_owned()));
-                Err(Trouble::OtherOrder { address: self.address.clone(), found, wanted })
+                let (address, key) = (self.address.clone(), key.to_owned());
+                Err(Trouble::OtherOrder { address, found, wanted, key })
             }
             Frame::Error(text) if !text.starts_with(b"WRONGTYPE") => {
                 Err(Trouble::of_answer(&self.address, &text))
@@ -468,6 +472,13 @@ impl Conversation {
             trouble = read => trouble,
         }
     }
+}
+
+/// It is about user and password, and not about the server.
+fn is_login(error: &[u8]) -> bool {
+    const LOGIN: [&[u8]; 5] =
+        [b"WRONGPASS", b"NOAUTH", b"NOPERM", b"ERR AUTH", b"ERR invalid password"];
+    LOGIN.iter().any(|name| error.starts_with(name))
 }
 
 /// Passes by itself.

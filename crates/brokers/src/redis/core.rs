@@ -374,10 +374,15 @@ impl Core {
         let partition = head.partition;
         if let Purpose::Fence(number, ear) = head.purpose {
             match &frame {
-                Frame::Text(echo) if *echo == number.to_string().as_bytes() => {}
+                Frame::Text(echo) if *echo == number.to_string().as_bytes() => {
+                    if ear == Ear::Open && !std::mem::take(&mut up.was_refused) {
+                        up.set_deaf(None);
+                    }
+                }
                 Frame::Error(text) => {
                     if text.starts_with(b"NOPERM") {
-                        up.refuse(text);
+                        up.set_deaf(Some(text));
+                        up.was_refused = true;
                     }
                     if ear == Ear::Open {
                         self.hold(now, partition, text).must_listen = true;
@@ -427,6 +432,12 @@ impl Core {
         text: &[u8],
     ) -> Result<(), Lost> {
         let is_retried = is_retried(text);
+        if is_retried
+            && matches!(purpose, Purpose::Probe)
+            && let Some(up) = self.links.up(link)
+        {
+            up.forget_probe();
+        }
         if !is_retried {
             self.note_refusal(link, &purpose, text);
         }
@@ -453,7 +464,7 @@ impl Core {
     fn note_refusal(&mut self, link: LinkId, purpose: &Purpose, text: &[u8]) {
         let Some(up) = self.links.up(link) else { return };
         let address = &up.opened.address;
-        let is_foreign = text.starts_with(b"WRONGTYPE");
+        let is_foreign = says(text, b"WRONGTYPE");
         let channel = match purpose {
             Purpose::Probe => return up.refuse(text),
             Purpose::Lease if is_foreign => {
@@ -553,5 +564,11 @@ fn is_retried(error: &[u8]) -> bool {
 /// The server is not what it was when the connection began.
 fn is_lost(error: &[u8]) -> bool {
     const OTHER: [&[u8]; 4] = [b"READONLY", b"LOADING", b"MASTERDOWN", b"NOAUTH"];
-    OTHER.iter().any(|name| error.starts_with(name))
+    OTHER.iter().any(|name| says(error, name))
+}
+
+/// Whether it is this error, also when a script met it, which servers of version 6 tell in other words.
+fn says(error: &[u8], name: &[u8]) -> bool {
+    let of_script = [b"-", name].concat();
+    error.starts_with(name) || error.windows(of_script.len()).any(|part| part == of_script)
 }

@@ -43,6 +43,10 @@ pub(super) struct Up {
     pub(super) is_proven: bool,
     /// Why it does not do what is needed, while it does not.
     pub(super) refusal: Option<Trouble>,
+    /// The echo that follows belongs to a command that was refused.
+    pub(super) was_refused: bool,
+    /// Why it does not let this node hear.
+    pub(super) deaf: Option<Trouble>,
 }
 
 /// A command that is not answered.
@@ -123,6 +127,8 @@ impl Up {
             next_probe: now,
             is_proven: false,
             refusal: None,
+            deaf: None,
+            was_refused: false,
         }
     }
 
@@ -214,6 +220,16 @@ impl Up {
     /// It does not do what is needed; what it does is used still.
     pub(super) fn refuse(&mut self, text: &[u8]) {
         self.refusal = Some(Trouble::of_answer(&self.opened.address, text));
+        self.probe_sent = None;
+    }
+
+    /// It does not let this node hear; or it does again.
+    pub(super) fn set_deaf(&mut self, text: Option<&[u8]>) {
+        self.deaf = text.map(|text| Trouble::of_answer(&self.opened.address, text));
+    }
+
+    /// The publication to ourselves was not made, for a reason that passes.
+    pub(super) fn forget_probe(&mut self) {
         self.probe_sent = None;
     }
 

@@ -140,6 +140,7 @@ impl Links {
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.links.values().find_map(|link| match &link.up {
             Some(up) if up.is_silent() => Some(Trouble::Silent(up.opened.address.clone())),
+            Some(up) if up.deaf.is_some() => up.deaf.clone(),
             Some(up) if up.refusal.is_some() => up.refusal.clone(),
             Some(up) if up.is_proven => None,
             _ => Some(link.trouble.clone()),

@@ -14,6 +14,9 @@ use crate::Party;
 use crate::limits::QUEUE_MAX;
 use crate::parties::Parties;
 
+/// Complaints that wait to be taken; of more, some are enough.
+const COMPLAINTS_MAX: usize = 8;
+
 /// See the module.
 pub(super) struct Shared {
     pub(super) parties: Parties,
@@ -24,7 +27,7 @@ pub(super) struct Shared {
     is_closed: AtomicBool,
     health: Mutex<Option<Trouble>>,
     lag_us: AtomicU64,
-    last_complaint: Mutex<Option<String>>,
+    complaints: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -37,7 +40,7 @@ impl Shared {
             is_closed: AtomicBool::new(false),
             health: Mutex::new(Some(Trouble::Starting)),
             lag_us: AtomicU64::new(0),
-            last_complaint: Mutex::default(),
+            complaints: Mutex::default(),
         }
     }
 
@@ -98,11 +101,14 @@ impl Shared {
 
     /// Something that does not keep the broker from working, but that somebody should see to.
     pub(super) fn complain(&self, text: String) {
-        *lock(&self.last_complaint) = Some(text);
+        let mut complaints = lock(&self.complaints);
+        if complaints.len() < COMPLAINTS_MAX {
+            complaints.push(text);
+        }
     }
 
     pub(super) fn take_complaint(&self) -> Option<String> {
-        lock(&self.last_complaint).take()
+        lock(&self.complaints).pop()
     }
 
     pub(super) fn note_lag(&self, lag: Duration) {

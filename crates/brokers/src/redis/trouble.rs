@@ -90,7 +90,7 @@ pub enum Trouble {
     /// Other nodes know it under another number.
     #[error(
         "Redis at {address} is {found} for other nodes and {wanted} for this one: engine.redis.address must name the same \
-         servers in the same order on all nodes, or another engine.redis.prefix is needed"
+         servers in the same order on all nodes. To change them, stop all nodes and remove the key {key} from each server"
     )]
     OtherOrder {
         /// Which server.
@@ -99,6 +99,8 @@ pub enum Trouble {
         found: String,
         /// What it is here.
         wanted: String,
+        /// Where that is written.
+        key: String,
     },
     /// It does not let the user do something that is needed.
     #[error(

@@ -78,3 +78,24 @@ fn clients_are_told_in_order_and_after_nats_was_away() {
     tell(&mut world, publisher, "later", true);
     while told(&mut world, listener).1 != "later" {}
 }
+
+#[test]
+fn a_node_that_ends_has_told_everything_and_leaves_nothing() {
+    let server = Server::start();
+    let mut world = NatsWorld::new(&server.options(), 1);
+    let party = world.attach();
+    for number in 0..500 {
+        tell(&mut world, party, &number.to_string(), true);
+    }
+    for number in 0..500 {
+        tell(&mut world, party, &number.to_string(), false);
+    }
+    let channel = world.fresh_channel();
+    let info = Arc::new(ClientInfo { client: "1".into(), ..ClientInfo::default() });
+    let add = BrokerRequest::AddPresence { channel, info, announces: true };
+    world.submit(party, add);
+    world.detach(party);
+    brokers::Broker::end(&world.nodes[0]);
+    assert_eq!(server.messages("tidings_events"), 1_000);
+    assert_eq!(server.messages("tidings_presence"), 0);
+}

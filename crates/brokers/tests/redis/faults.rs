@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokers::Broker as _;
+use brokers::{Broker as _, Health};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions,
     RequestId,
@@ -223,6 +223,29 @@ fn scripts_that_were_forgotten_are_loaded_again_in_order() {
     }
     let heard: Vec<String> = (0..100).map(|_| node.wait_data(party)).collect();
     assert_eq!(heard, (0..100).map(|index| index.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_quiet_server_that_has_forgotten_its_scripts_keeps_its_connection() {
+    let server = RedisServer::start(&[]);
+    let node = Node::start(settings(&at(&server)));
+    let connection = || {
+        let all = server.ask(&["CLIENT", "LIST"]);
+        let line = all.text().lines().find(|line| line.contains("flags=P")).map(str::to_owned);
+        line.and_then(|line| line.split(' ').next().map(str::to_owned))
+    };
+    let before = connection().expect("the node's");
+    let scripts =
+        || server.ask(&["INFO", "memory"]).text().contains("number_of_cached_scripts:0\r");
+    server.ask(&["SCRIPT", "FLUSH"]);
+    wait_until("they are loaded again", || !scripts());
+    // By then a probe without an answer would have cost the connection.
+    let until = Instant::now() + 3 * SECOND;
+    while Instant::now() < until {
+        assert_eq!(connection().as_ref(), Some(&before));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(node.broker.health(), Health::Ready);
 }
 
 #[test]

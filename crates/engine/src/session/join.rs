@@ -190,6 +190,11 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
         let channel = name.clone();
         turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
     }
+    if !is_heard && plan.channel_ttl_ms > 0 {
+        // And behind it: whoever listens by now is told of the end, also when another life has just ended.
+        let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
+        turn.out.submit(BrokerRequest::Limit { channel, ttl_ms });
+    }
     if plan.traits.is_present {
         let (channel, info) = (name.clone(), info.clone());
         let announces = plan.traits.is_announced;

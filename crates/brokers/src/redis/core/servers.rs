@@ -170,6 +170,9 @@ impl Core {
 
     /// The connection has ended. What was asked has an unknown outcome.
     pub(super) fn handle_down(&mut self, now: Instant, id: LinkId, trouble: Trouble) {
+        if self.partitions[0].link == Some(id) {
+            self.registry.trouble = None;
+        }
         let up = self.links.end(id, trouble, self.random.next_u64());
         if let Some(topology) = &mut self.topology {
             topology.want();
@@ -200,18 +203,18 @@ impl Core {
     /// Fails what is overdue, gives up what is hopeless, publishes to ourselves.
     pub(super) fn check_link(&mut self, now: Instant, id: LinkId) {
         let io_timeout = self.io_timeout;
+        // One that waits for a server, or whose slot is on its way, proves nothing.
+        let is_settled =
+            |partition: &Partition| partition.link == Some(id) && partition.moving.is_none();
+        let index = self.partitions.iter().position(is_settled);
         let Some(up) = self.links.up(id) else { return };
         let (given_up, condition) = up.check(now, io_timeout);
-        let begins_probe = condition == Condition::Fine && up.begins_probe(now);
+        let begins_probe = index.is_some() && condition == Condition::Fine && up.begins_probe(now);
         given_up.into_iter().for_each(|asked| self.fail(asked));
         if condition == Condition::Hopeless {
             return self.give_up(now, id);
         }
-        let Some(index) = self.partitions.iter().position(|partition| partition.link == Some(id))
-        else {
-            return;
-        };
-        if begins_probe {
+        if let (Some(index), true) = (index, begins_probe) {
             let name = self.keys.probe(index % PARTITIONS);
             // Which partition is the first here may have changed.
             self.listen_names(now, index, std::slice::from_ref(&name), Ear::Open);
