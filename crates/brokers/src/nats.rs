@@ -14,6 +14,7 @@
 //! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it hears goes into the
 //! parties' inboxes.
 
+mod address;
 mod era;
 mod lease;
 mod lifecycle;
@@ -25,6 +26,7 @@ mod presence;
 mod record;
 mod room;
 mod stream;
+mod streams;
 mod subject;
 mod survey;
 
@@ -36,6 +38,7 @@ use std::time::Duration;
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
 use tokio::sync::{mpsc, oneshot};
 
+pub use address::check_url;
 pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
 
 use crate::limits::REQUESTS_MAX;
@@ -167,20 +170,6 @@ impl Drop for NatsBroker {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Whether addresses of NATS can be read.
-///
-/// # Errors
-/// What is wrong with them, without what is secret.
-pub fn check_url(urls: &str) -> Result<(), String> {
-    for url in urls.split(',').map(str::trim) {
-        let is_read = url.parse::<async_nats::ServerAddr>().is_ok_and(|url| !url.host().is_empty());
-        if !is_read {
-            return Err("expected host:port, nats://host:port or tls://host:port; several are separated by commas".into());
-        }
-    }
-    Ok(())
 }
 
 fn is_prefix(prefix: &str) -> bool {

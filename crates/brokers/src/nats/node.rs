@@ -6,32 +6,30 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Subscriber};
+use async_nats::{Event, Subscriber};
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control};
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
-use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::address::{connect, without_secrets};
 use super::lifecycle::Teller;
-use super::link::{ApiError, Link, nanoseconds};
-use super::options::{JetStreamOptions, NatsError, NatsOptions};
+use super::link::Link;
+use super::options::{NatsError, NatsOptions};
 use super::presence::Presence;
 use super::room::{self, Ask};
 use super::stream::Place;
+use super::streams::{ensure_streams, set_up};
 use super::subject::{self, Names};
 use super::survey::Surveys;
 use crate::control::{self, Message};
-use crate::limits::{
-    ANSWER_TIMEOUT, JETSTREAM_RETRY, JETSTREAM_WAIT, LEASE_RENEWALS, LIFECYCLE_TTL_MS,
-    PING_INTERVAL, PROOFS_MAX, RECONNECT_DELAY_MAX, TRIM_EVERY,
-};
+use crate::limits::{JETSTREAM_RETRY, LEASE_RENEWALS, PROOFS_MAX};
 use crate::{Clock, Inbox, Party};
 
 /// What the broker hands to its thread.
@@ -365,234 +363,5 @@ fn prove(rooms: &[UnboundedSender<Ask>]) {
     }
 }
 
-async fn connect(
-    options: &NatsOptions,
-    names: &Names,
-    events: UnboundedSender<Event>,
-) -> Result<Client, NatsError> {
-    let is_first = AtomicBool::new(true);
-    let mut connecting = ConnectOptions::new()
-        .name(format!("tidings {}", names.node))
-        .connection_timeout(Duration::from_millis(options.dial_timeout_ms))
-        .request_timeout(Some(ANSWER_TIMEOUT))
-        .ping_interval(PING_INTERVAL)
-        .max_reconnects(None)
-        .reconnect_delay_callback(|attempts| {
-            let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-            Duration::from_millis(20).saturating_mul(attempts).min(RECONNECT_DELAY_MAX)
-        })
-        .event_callback(move |event| {
-            let is_start =
-                matches!(event, Event::Connected) && is_first.swap(false, Ordering::Relaxed);
-            if !is_start {
-                // The node has ended; so has what it would do.
-                let _ended = events.send(event);
-            }
-            std::future::ready(())
-        });
-    if options.tls.enabled {
-        connecting = connecting.require_tls(true);
-    }
-    if let Some(file) = &options.tls.server_ca_pem_file {
-        connecting = connecting.add_root_certificates(file.clone());
-    }
-    if let Some((certificate, key)) = &options.tls.client_pem_files {
-        connecting = connecting.add_client_certificate(certificate.clone(), key.clone());
-    }
-    let urls: Vec<&str> = options.url.split(',').map(str::trim).collect();
-    // The client does not look for these in an address.
-    match urls.iter().find_map(|url| secrets(url)) {
-        Some((user, Some(password))) => connecting = connecting.user_and_password(user, password),
-        Some((token, None)) => connecting = connecting.token(token),
-        None => {}
-    }
-    connecting.connect(urls).await.map_err(|error| {
-        let url = without_secrets(&options.url);
-        match error.kind() {
-            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                NatsError::Credentials { url }
-            }
-            ConnectErrorKind::Tls => NatsError::Tls { url, reason: error.to_string() },
-            _ if is_about_tls(&error) => NatsError::Tls { url, reason: error.to_string() },
-            _ => NatsError::Unreachable { url, reason: error.to_string() },
-        }
-    })
-}
-
-/// Whether TLS is what failed: the client calls a failed handshake an error of input and output.
-fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    let inner = io.and_then(std::io::Error::get_ref);
-    inner.is_some_and(|inner| inner.is::<rustls::Error>())
-}
-
-/// Finds or makes the streams. Servers of a cluster first agree on who leads what, which is waited for.
-async fn set_up(
-    link: &Link,
-    jetstream: &JetStreamOptions,
-    presence: &Presence,
-    silent: impl Fn(BrokerError) -> NatsError,
-) -> Result<(), NatsError> {
-    let until = Instant::now() + JETSTREAM_WAIT;
-    loop {
-        let attempt = async {
-            ensure_streams(link, jetstream).await?;
-            link.prove_store().await.map_err(&silent)?;
-            presence.learn_time().await.map_err(&silent)
-        };
-        let error = match attempt.await {
-            Err(error) if !matches!(error, NatsError::ForeignStream { .. }) => error,
-            result => return result,
-        };
-        let server = link.client.server_info();
-        if !(server.jetstream && server.cluster.is_some()) || Instant::now() >= until {
-            return Err(error);
-        }
-        tokio::time::sleep(JETSTREAM_RETRY).await;
-    }
-}
-
-async fn ensure_streams(link: &Link, options: &JetStreamOptions) -> Result<(), NatsError> {
-    let prefix = &link.names.prefix;
-    // The newest message of a channel holds its offset and epoch, so that messages live as long as those do.
-    let max_age_ms = options.kept_ms_max.max(2 * DUPLICATES.as_secs() * 1000);
-    let per_channel = 2 * u64::from(options.history_size_max) + 4 * TRIM_EVERY;
-    let history = json!({
-        "name": link.names.history_stream(),
-        "subjects": [format!("{prefix}.stream.*")],
-        "retention": "limits",
-        "discard": "old",
-        "storage": "file",
-        "num_replicas": options.replicas.max(1),
-        "max_age": nanoseconds(Duration::from_millis(max_age_ms)),
-        "max_msgs_per_subject": per_channel,
-        "duplicate_window": nanoseconds(DUPLICATES),
-        "republish": {
-            "src": format!("{prefix}.stream.*"),
-            "dest": format!("{prefix}.channel.{{{{wildcard(1)}}}}"),
-        },
-    });
-    let presence = json!({
-        "name": link.names.presence_stream(),
-        "subjects": [format!("{prefix}.presence.>"), format!("{prefix}.lease.*")],
-        "retention": "limits",
-        "discard": "old",
-        "storage": "memory",
-        "num_replicas": options.replicas.max(1),
-        "max_msgs_per_subject": 1,
-    });
-    let events = json!({
-        "name": link.names.events_stream(),
-        "subjects": [link.names.events()],
-        "retention": "limits",
-        "discard": "old",
-        "storage": "file",
-        "num_replicas": options.replicas.max(1),
-        "max_age": nanoseconds(Duration::from_millis(LIFECYCLE_TTL_MS)),
-        "max_msgs": options.events_max,
-        "duplicate_window": nanoseconds(DUPLICATES),
-    });
-    // The last of them holds as long as the streams do.
-    let era = json!({
-        "name": link.names.era_stream(),
-        "subjects": [link.names.era()],
-        "retention": "limits",
-        "discard": "old",
-        "storage": "file",
-        "num_replicas": options.replicas.max(1),
-        "max_msgs_per_subject": 1,
-    });
-    ensure_stream(link, era).await?;
-    ensure_stream(link, history).await?;
-    ensure_stream(link, presence).await?;
-    ensure_stream(link, events).await
-}
-
-async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> {
-    let stream = wanted["name"].as_str().unwrap_or_default().to_owned();
-    let refused = |error: ApiError| match error {
-        ApiError::Unavailable | ApiError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {
-            NatsError::NoJetStream
-        }
-        ApiError::Refused { text, .. } => {
-            NatsError::Stream { stream: stream.clone(), reason: text }
-        }
-    };
-    let found = match link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await {
-        Ok(found) => found,
-        Err(ApiError::Refused { code: NO_STREAM, .. }) => {
-            let made = link.api(&format!("STREAM.CREATE.{stream}"), &wanted).await;
-            return made.map(|_| ()).map_err(refused);
-        }
-        Err(error) => return Err(refused(error)),
-    };
-    let found = &found["config"];
-    if found["subjects"] != wanted["subjects"] || found["republish"] != wanted["republish"] {
-        return Err(NatsError::ForeignStream { stream });
-    }
-    // Nodes with other namespaces may share it: it only grows.
-    let mut grows = false;
-    for key in ["max_age", "max_msgs_per_subject", "num_replicas"] {
-        let (is, wants) = (found[key].as_u64().unwrap_or(0), wanted[key].as_u64().unwrap_or(0));
-        grows |= is < wants;
-        if wants > 0 {
-            wanted[key] = is.max(wants).into();
-        }
-    }
-    if !grows {
-        return Ok(());
-    }
-    link.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await.map(|_| ()).map_err(refused)
-}
-
 /// Time to end in.
 const END_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// What stands before `@` in an address: user and password, or a token.
-fn secrets(url: &str) -> Option<(String, Option<String>)> {
-    let (before, _) = url.rsplit_once('@')?;
-    let before = before.split_once("://").map_or(before, |(_, behind)| behind);
-    match before.split_once(':') {
-        Some((user, password)) => Some((decoded(user), Some(decoded(password)))),
-        None => Some((decoded(before), None)),
-    }
-}
-
-/// Text in which `%` and two hexadecimal digits stand for a byte.
-fn decoded(text: &str) -> String {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend(&part.as_bytes()[2..]);
-            }
-            None => {
-                bytes.push(b'%');
-                bytes.extend(part.as_bytes());
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The addresses without what stands before `@`.
-fn without_secrets(urls: &str) -> String {
-    let shown = urls.split(',').map(|url| match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{}://{host}", scheme.trim()),
-        (None, Some((_, host))) => host.to_owned(),
-        _ => url.trim().to_owned(),
-    });
-    shown.collect::<Vec<_>>().join(",")
-}
-
-/// For how long JetStream remembers idempotency keys: longer than we do, so that its memory is never the shorter.
-const DUPLICATES: Duration = Duration::from_secs(330);
-/// JetStream: no stream of that name.
-const NO_STREAM: u64 = 10059;
-/// JetStream: switched off.
-const NOT_ENABLED: u64 = 10076;
-/// JetStream: not for this account.
-const NOT_FOR_ACCOUNT: u64 = 10039;

@@ -3,11 +3,12 @@
 //! A room is a task. It does one thing after the other, and hears the channel meanwhile. Invariant: everything that
 //! NATS delivered before an answer was asked for stands in the inboxes before that answer.
 
+mod ending;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
@@ -23,12 +24,13 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::Instant;
 use wire::protocol::{Publication, PushEvent, StreamPosition};
 
+use self::ending::{Ending, due};
 use super::link::Link;
 use super::order::{Order, Turn};
 use super::presence::Presence;
 use super::record::{self, Kind, Record, Top};
 use super::stream::{Place, Publications, Want};
-use crate::limits::{END_RETRY, ROOM_IDLE, TURN_WAIT};
+use crate::limits::{ROOM_IDLE, TURN_WAIT};
 use crate::{Inbox, Party};
 
 /// What a room is told.
@@ -62,15 +64,6 @@ pub(super) struct Room {
     order: Order<(Record, Bytes)>,
     epoch: ToldEpoch,
     ending: Option<Ending>,
-}
-
-/// Of a temporary channel.
-struct Ending {
-    /// How long it lasts.
-    ttl_ms: u64,
-    /// When it ends; while NATS has not said that, when it is asked again.
-    due: Instant,
-    is_known: bool,
 }
 
 /// The epoch of the last record heard, and what was told for it: they seldom change.
@@ -346,51 +339,6 @@ impl Room {
         }
     }
 
-    /// The channel has an end: the first that was said holds.
-    async fn limit(&mut self, ttl_ms: u64) {
-        if self.ending.as_ref().is_some_and(|ending| ending.due <= Instant::now()) {
-            self.handle_due().await;
-        }
-        if self.ending.is_none() {
-            self.ask_for_end(ttl_ms).await;
-        }
-    }
-
-    async fn ask_for_end(&mut self, ttl_ms: u64) {
-        let result = self.hearing(Box::pin(self.place.clone().limit(ttl_ms))).await;
-        let is_known = result.is_ok();
-        let left = match result {
-            Ok(top) => {
-                let left_ms = top.ends_ms.saturating_sub(self.place.link.now_ms());
-                if self.known.as_ref().is_none_or(|known| known.sequence < top.sequence) {
-                    self.known = Some(top);
-                }
-                Duration::from_millis(left_ms)
-            }
-            // What was known holds.
-            Err(_) if self.ending.as_ref().is_some_and(|ending| ending.is_known) => return,
-            Err(_) => END_RETRY,
-        };
-        self.ending = Some(Ending { ttl_ms, due: Instant::now() + left, is_known });
-    }
-
-    /// The channel is over, and whoever hears it is told; or it is time to ask once more when that will be.
-    async fn handle_due(&mut self) {
-        let Some(Ending { ttl_ms, is_known, .. }) = self.ending.take() else { return };
-        if !is_known {
-            return self.ask_for_end(ttl_ms).await;
-        }
-        for (_, inbox) in &self.listeners {
-            inbox.deliver(BrokerEvent::Expired { channel: self.place.channel.clone() });
-        }
-        self.known = None;
-        let place = self.place.clone();
-        tokio::task::spawn_local(async move {
-            // Otherwise it ends by its own time.
-            let _later = place.bury().await;
-        });
-    }
-
     /// Reads for one, and in the same read for all that join right behind it, each with its presence.
     async fn read(&mut self, first: Reader) {
         let mut meta_ttl_ms = first.meta_ttl_ms();
@@ -505,16 +453,7 @@ impl Room {
             return;
         }
         let turn = self.hearing(Box::pin(turns.acquire_owned())).await;
-        if let Some(ending) = &self.ending
-            && ending.due > Instant::now()
-        {
-            // A NATS that has lost it does not know when it ends.
-            let left = match ending.is_known {
-                true => ending.due.saturating_duration_since(Instant::now()).as_millis() as u64,
-                false => ending.ttl_ms,
-            };
-            self.ask_for_end(left).await;
-        }
+        self.confirm_end().await;
         if !is_positioned {
             return;
         }
@@ -610,13 +549,6 @@ async fn next_message(heard: &mut Option<Subscriber>, due: Option<Instant>) -> O
     match due {
         Some(due) => tokio::time::timeout_at(due, next).await.ok(),
         None => Some(next.await),
-    }
-}
-
-async fn due(ending: Option<&Ending>) {
-    match ending {
-        Some(ending) => tokio::time::sleep_until(ending.due).await,
-        None => std::future::pending().await,
     }
 }
 
