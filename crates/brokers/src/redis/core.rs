@@ -567,8 +567,11 @@ fn is_lost(error: &[u8]) -> bool {
     OTHER.iter().any(|name| says(error, name))
 }
 
-/// Whether it is this error, also when a script met it, which servers of version 6 tell in other words.
+/// Whether it is this error, also when a script met it: servers of version 6 tell that behind the script's place.
 fn says(error: &[u8], name: &[u8]) -> bool {
-    let of_script = [b"-", name].concat();
-    error.starts_with(name) || error.windows(of_script.len()).any(|part| part == of_script)
+    let behind_place = |mark: &[u8]| {
+        let told = [mark, name].concat();
+        error.windows(told.len()).any(|part| part == told)
+    };
+    error.starts_with(name) || behind_place(b": ") || behind_place(b": -")
 }

@@ -116,7 +116,8 @@ impl Trouble {
     /// What an answer that is an error says.
     pub(super) fn of_answer(address: &Address, text: &[u8]) -> Trouble {
         let (address, shown) = (address.clone(), show(text));
-        match text.starts_with(b"NOPERM") || text.windows(NO_RIGHT.len()).any(|w| w == NO_RIGHT) {
+        let says = |words: &&[u8]| text.windows(words.len()).any(|part| part == *words);
+        match text.starts_with(b"NOPERM") || NO_RIGHT.iter().any(says) {
             true => Trouble::Denied(address, shown),
             false => Trouble::Refused(address, shown),
         }
@@ -143,5 +144,5 @@ impl Trouble {
     }
 }
 
-/// How a script says that its user may not do something.
-const NO_RIGHT: &[u8] = b"The user executing the script can't";
+/// How scripts of Redis and of Valkey say that their user may not do something.
+const NO_RIGHT: [&[u8]; 2] = [b"The user executing the script can't", b"ACL failure in script"];

@@ -14,7 +14,8 @@ use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-const TTL: Duration = Duration::from_secs(3);
+/// Long enough that nothing before the end takes that long, also on a machine with other work.
+const TTL: Duration = Duration::from_secs(6);
 
 fn limit(pair: &mut Pair, party: Party, ttl: Duration) {
     let channel = pair.channel.clone();
@@ -46,7 +47,7 @@ fn history(pair: &mut Pair) -> HistoryResult {
 
 fn wait_for_end(world: &mut NatsWorld, party: Party, channel: &Arc<str>) {
     loop {
-        match world.next_within(party, LONG).expect("the end is told") {
+        match world.next_within(party, 2 * LONG).expect("the end is told") {
             BrokerEvent::Expired { channel: over } if over == *channel => return,
             _ => {}
         }
@@ -65,7 +66,7 @@ fn a_channel_ends_once_for_all_nodes_and_leaves_nothing() {
     for _ in 0..10 {
         assert_eq!(pair.publish(10).unwrap().epoch, epoch);
     }
-    assert!(life(&mut pair).is_some_and(|life| life.left_ms + life.age_ms == 3_000));
+    assert!(life(&mut pair).is_some_and(|life| life.left_ms + life.age_ms == 6_000));
     let channel = pair.channel.clone();
     wait_for_end(&mut pair.world, far, &channel);
     wait_for_end(&mut pair.world, near, &channel);
@@ -80,7 +81,7 @@ fn a_channel_ends_once_for_all_nodes_and_leaves_nothing() {
     // It begins anew.
     let anew = join(&mut pair, far, TTL);
     assert_ne!(anew, epoch);
-    assert!(life(&mut pair).is_some_and(|life| life.age_ms < 1_000));
+    assert!(life(&mut pair).is_some_and(|life| life.age_ms < 3_000));
     wait_for_end(&mut pair.world, far, &channel);
 }
 
@@ -90,8 +91,9 @@ fn a_channel_ends_in_time_though_nats_was_away() {
     let mut pair = Pair::new(&server);
     let (near, far) = (pair.publisher, pair.listener);
     let began = Instant::now();
-    let epoch = join(&mut pair, far, TTL);
-    assert_eq!(join(&mut pair, near, TTL), epoch);
+    let ttl = 2 * TTL;
+    let epoch = join(&mut pair, far, ttl);
+    assert_eq!(join(&mut pair, near, ttl), epoch);
     server.kill();
     server.run();
     pair.publish_at_last(10);
@@ -100,5 +102,5 @@ fn a_channel_ends_in_time_though_nats_was_away() {
     wait_for_end(&mut pair.world, far, &channel);
     wait_for_end(&mut pair.world, near, &channel);
     let took = began.elapsed();
-    assert!(took >= TTL && took < 2 * TTL, "{took:?}");
+    assert!(took >= ttl && took < 2 * ttl, "{took:?}");
 }
