@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use brokers::nats::{JetStreamOptions, NatsOptions};
 use tempfile::TempDir;
@@ -139,7 +140,33 @@ impl Cluster {
             let cluster = ["--cluster_name", "c", "--cluster", route, "--routes", &all];
             Server::with(&[&["-js", "-n", &name][..], &cluster].concat())
         };
-        Cluster { servers: routes.iter().enumerate().map(start).collect() }
+        let cluster = Cluster { servers: routes.iter().enumerate().map(start).collect() };
+        cluster.wait_whole();
+        cluster
+    }
+
+    /// Waits until the servers know each other, so that each may have a copy.
+    fn wait_whole(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = async_nats::connect(self.servers[0].options().url).await.unwrap();
+            let ask = async |verb: &str, body: &'static str| {
+                let answer =
+                    client.request(format!("$JS.API.STREAM.{verb}.whole"), body.into()).await;
+                answer.map(|answer| String::from_utf8_lossy(&answer.payload).into_owned())
+            };
+            let stream =
+                r#"{"name":"whole","subjects":["whole"],"storage":"memory","num_replicas":3}"#;
+            let until = Instant::now() + Duration::from_secs(60);
+            loop {
+                match ask("CREATE", stream).await {
+                    Ok(made) if !made.contains("\"error\"") => break,
+                    answer => assert!(Instant::now() < until, "no whole cluster: {answer:?}"),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            ask("DELETE", "").await.unwrap();
+        });
     }
 
     pub(crate) fn name(index: usize) -> String {
