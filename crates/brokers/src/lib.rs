@@ -3,6 +3,7 @@
 //!
 //! Invariant: for a caller there is one broker; which one it is shows only in what survives a fault.
 
+mod complaints;
 pub mod conformance;
 mod control;
 mod lifecycle;

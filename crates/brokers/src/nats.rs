@@ -41,6 +41,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use address::check_url;
 pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
 
+use crate::complaints::Complaints;
 use crate::limits::REQUESTS_MAX;
 use crate::parties::Parties;
 use crate::{Broker, Clock, Health, Inbox, Party};
@@ -62,14 +63,7 @@ struct Shared {
     is_well: AtomicBool,
     /// How long an echo took last.
     lag_us: AtomicU64,
-    complaint: Mutex<Option<String>>,
-}
-
-impl Shared {
-    /// Something that does not keep the broker from working, but that somebody should see to.
-    fn complain(&self, text: String) {
-        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-    }
+    complaints: Complaints,
 }
 
 impl NatsBroker {
@@ -144,7 +138,7 @@ impl Broker for NatsBroker {
     }
 
     fn take_complaint(&self) -> Option<String> {
-        self.shared.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.shared.complaints.take()
     }
 
     fn detach(&self, party: Party) {

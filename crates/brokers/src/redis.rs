@@ -185,7 +185,7 @@ impl Broker for RedisBroker {
     }
 
     fn take_complaint(&self) -> Option<String> {
-        self.shared.take_complaint()
+        self.shared.complaints.take()
     }
 }
 

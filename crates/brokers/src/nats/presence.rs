@@ -196,10 +196,7 @@ impl Presence {
         match (&*known, seen) {
             (Some((twin, first)), Some((node, sequence))) if *twin == node => {
                 if *first != sequence {
-                    let name = &self.name;
-                    self.link.shared.complain(format!(
-                        "another node is called {name:?} too: events and the API do not tell them apart (node.name)"
-                    ));
+                    self.link.shared.complaints.add_twin(&self.name);
                 }
             }
             (_, seen) => *known = seen,

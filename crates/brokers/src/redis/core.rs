@@ -486,7 +486,8 @@ impl Core {
             false => "",
         };
         self.shared
-            .complain(format!("Redis at {address} refuses a command{of}: {}{hint}", show(text)));
+            .complaints
+            .add(format!("Redis at {address} refuses a command{of}: {}{hint}", show(text)));
     }
 
     fn handle_push(&mut self, now: Instant, link: LinkId, items: &[Frame]) {

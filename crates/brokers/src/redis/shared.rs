@@ -11,11 +11,9 @@ use tokio::sync::Notify;
 use super::exchange::Job;
 use super::trouble::Trouble;
 use crate::Party;
+use crate::complaints::Complaints;
 use crate::limits::QUEUE_MAX;
 use crate::parties::Parties;
-
-/// Complaints that wait to be taken; of more, some are enough.
-const COMPLAINTS_MAX: usize = 8;
 
 /// See the module.
 pub(super) struct Shared {
@@ -27,7 +25,7 @@ pub(super) struct Shared {
     is_closed: AtomicBool,
     health: Mutex<Option<Trouble>>,
     lag_us: AtomicU64,
-    complaints: Mutex<Vec<String>>,
+    pub(super) complaints: Complaints,
 }
 
 impl Shared {
@@ -40,7 +38,7 @@ impl Shared {
             is_closed: AtomicBool::new(false),
             health: Mutex::new(Some(Trouble::Starting)),
             lag_us: AtomicU64::new(0),
-            complaints: Mutex::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -97,18 +95,6 @@ impl Shared {
 
     pub(super) fn set_trouble(&self, trouble: Option<Trouble>) {
         *lock(&self.health) = trouble;
-    }
-
-    /// Something that does not keep the broker from working, but that somebody should see to.
-    pub(super) fn complain(&self, text: String) {
-        let mut complaints = lock(&self.complaints);
-        if complaints.len() < COMPLAINTS_MAX {
-            complaints.push(text);
-        }
-    }
-
-    pub(super) fn take_complaint(&self) -> Option<String> {
-        lock(&self.complaints).pop()
     }
 
     pub(super) fn note_lag(&self, lag: Duration) {

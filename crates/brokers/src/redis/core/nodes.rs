@@ -174,14 +174,11 @@ impl Core {
             let text = format!(
                 "the clock of this node is {skew_ms} ms before that of Redis: tokens and subscriptions end at other times here than on other nodes"
             );
-            self.shared.complain(text);
+            self.shared.complaints.add(text);
         }
         // One that has just been killed may still seem to live.
         if self.registry.has_twin(now, twin.str().unwrap_or_default()) {
-            let name = &self.commander.name;
-            self.shared.complain(format!(
-                "another node is called {name:?} too: events and the API do not tell them apart (node.name)"
-            ));
+            self.shared.complaints.add_twin(&self.commander.name);
         }
         if let Some(dead) = dead.str().filter(|dead| !dead.is_empty())
             && self.registry.burial.is_none()

@@ -1,0 +1,36 @@
+//! What somebody should see to although a broker works, until somebody takes it.
+//!
+//! Invariant: it does not grow beyond [`COMPLAINTS_MAX`].
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Complaints(Mutex<Vec<String>>);
+
+/// Of more, some are enough.
+const COMPLAINTS_MAX: usize = 8;
+
+impl Complaints {
+    pub(crate) fn add(&self, text: String) {
+        let mut waiting = self.waiting();
+        if waiting.len() < COMPLAINTS_MAX {
+            waiting.push(text);
+        }
+    }
+
+    /// Another node has this node's name.
+    pub(crate) fn add_twin(&self, name: &str) {
+        self.add(format!(
+            "another node is called {name:?} too: events and the API do not tell them apart (node.name)"
+        ));
+    }
+
+    pub(crate) fn take(&self) -> Option<String> {
+        self.waiting().pop()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
