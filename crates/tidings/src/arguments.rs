@@ -1,6 +1,7 @@
 //! What the command takes. The flags of settings are made from the table of configuration keys, so there is no second
 //! list of them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
@@ -11,9 +12,11 @@ use crate::bench::Wanted;
 
 /// A real-time message push server: clients hold WebSocket connections and subscribe to channels, backends publish.
 #[derive(Debug, Parser)]
-#[command(name = "tidings", version, disable_version_flag = true, max_term_width = 100)]
-#[command(after_help = "Examples:
-  tidings serve                                 development mode with a demo page on http://127.0.0.1:8000/
+#[command(name = "tidings", version, max_term_width = 100)]
+#[command(after_help = "Without a command, tidings serves.
+
+Examples:
+  tidings                                       development mode with a demo page on http://127.0.0.1:8000/
   tidings sample-config > tidings.toml          a working configuration with fresh secrets
   tidings serve -c tidings.toml
   tidings token -c tidings.toml --user ann      a token for a client
@@ -184,6 +187,20 @@ impl Configured {
             .as_ref()
             .map_or("the configuration".to_owned(), |file| file.display().to_string())
     }
+}
+
+/// The arguments of the process; `serve` is the command where none is named.
+pub(crate) fn given(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let is_flag = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
+    let is_about_the_command =
+        |argument: &OsString| ["-h", "--help", "-V", "--version"].iter().any(|one| argument == one);
+    let names_no_command =
+        arguments.get(1).is_none_or(|first| is_flag(first) && !is_about_the_command(first));
+    if names_no_command {
+        arguments.insert(1.min(arguments.len()), "serve".into());
+    }
+    arguments
 }
 
 /// The command with the flags of all settings.

@@ -25,7 +25,7 @@ use arguments::{Action, Configured, Tidings};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let matches = arguments::command().get_matches();
+    let matches = arguments::command().get_matches_from(arguments::given(std::env::args_os()));
     let result = Tidings::from_arg_matches(&matches)
         .map_err(anyhow::Error::from)
         .and_then(|tidings| run(tidings.action, &matches));

@@ -59,10 +59,10 @@ fn help_shows_examples_and_settings() {
     }
     assert!(text(&run(&["serve", "--help"]).stdout).contains("--client.ping_interval"));
     assert!(!text(&run(&["serve", "-h"]).stdout).contains("--client.ping_interval"));
-    assert_eq!(
-        text(&run(&["version"]).stdout),
-        concat!("tidings ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    for version in ["version", "--version", "-V"] {
+        let said = text(&run(&[version]).stdout);
+        assert_eq!(said, concat!("tidings ", env!("CARGO_PKG_VERSION"), "\n"), "{version}");
+    }
     assert_eq!(run(&["serve", "--no.such.setting=1"]).status.code(), Some(2));
 }
 
