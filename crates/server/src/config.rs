@@ -25,6 +25,7 @@ use std::time::Duration;
 use ::engine::rules::Rules;
 use wire::websocket::decoder::DecoderLimits;
 
+pub use crate::client_address::TrustedProxies;
 pub use crate::token::TokenSettings;
 pub use change::Changeable;
 pub use duration::parse_ms as parse_duration_ms;
@@ -144,6 +145,8 @@ pub struct AdmissionSettings {
     pub connection_rate_limit: u64,
     /// Connections of one user on this node; 0 for no limit.
     pub user_connection_limit: usize,
+    /// Proxies whose word about a client's address counts.
+    pub trusted_proxies: TrustedProxies,
     /// Header in which a reverse proxy vouches for a user, in lower case.
     pub user_id_http_header: Option<String>,
 }

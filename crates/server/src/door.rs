@@ -13,7 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use patience::Patience;
@@ -24,6 +27,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, warn};
 
+use crate::client_address::{ClientAddress, TrustedProxies};
 use crate::limits::{HEADER_TIMEOUT, LISTEN_BACKLOG};
 
 pub(crate) use certificate::acceptor;
@@ -68,6 +72,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) struct Door {
     pub(crate) router: Router,
     pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) trusted_proxies: Arc<TrustedProxies>,
     /// Connections at the same time.
     pub(crate) connections_max: u32,
     /// Turns true when the server stops.
@@ -130,7 +135,7 @@ impl Door {
             };
             let door = self.clone();
             inside.spawn(async move {
-                if let Err(error) = door.serve(tcp).await {
+                if let Err(error) = door.serve(tcp, peer.ip().into()).await {
                     debug!(%peer, %error, "a connection ended before it was a WebSocket");
                 }
                 drop(place);
@@ -141,22 +146,30 @@ impl Door {
     async fn serve(
         self,
         tcp: std::net::TcpStream,
+        peer: ClientAddress,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let tcp = TcpStream::from_std(tcp)?;
         tcp.set_nodelay(true)?;
         let tcp = Patience::new(tcp);
         let Some(tls) = self.tls.clone() else {
-            return Ok(self.speak_http(tcp).await?);
+            return Ok(self.speak_http(tcp, peer).await?);
         };
         let tls = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp)).await??;
-        Ok(self.speak_http(tls).await?)
+        Ok(self.speak_http(tls, peer).await?)
     }
 
     async fn speak_http(
         mut self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: ClientAddress,
     ) -> hyper::Result<()> {
-        let service = TowerToHyperService::new(self.router);
+        let router = TowerToHyperService::new(self.router.clone());
+        let trusted_proxies = self.trusted_proxies.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let client = trusted_proxies.client_of(peer, request.headers());
+            request.extensions_mut().insert(client);
+            router.call(request)
+        });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
@@ -199,7 +212,13 @@ mod tests {
         let listener = listen("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (_stop, stop) = watch::channel(false);
-        let door = Door { router: Router::new(), tls: None, connections_max: 1, stop };
+        let door = Door {
+            router: Router::new(),
+            tls: None,
+            trusted_proxies: Arc::default(),
+            connections_max: 1,
+            stop,
+        };
         tokio::spawn(door.run(listener));
         let dial = async || TcpStream::connect(address).await.unwrap();
         let mut first = dial().await;

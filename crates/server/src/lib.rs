@@ -10,11 +10,13 @@ mod api;
 mod asker;
 mod broker;
 mod changes;
+pub mod client_address;
 pub mod clock;
 pub mod config;
 mod demo;
 mod door;
 pub mod limits;
+mod listeners;
 mod members;
 mod node;
 mod survey;
@@ -39,7 +41,6 @@ use brokers::nats::NatsError;
 use brokers::{Broker, Health};
 use engine::random::Random;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -48,8 +49,9 @@ use crate::admission::Admission;
 use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
-use crate::door::{Door, Sockets};
-use crate::limits::{BROKER_END_TIMEOUT, HTTP_CONNECTIONS_MAX, START_PATIENCE};
+use crate::door::Sockets;
+use crate::limits::{BROKER_END_TIMEOUT, START_PATIENCE};
+use crate::listeners::{Listeners, Served};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
 use crate::token::{KeyError, Verifier};
@@ -114,11 +116,7 @@ impl Server {
         let clock = Clock::start();
         let name = node_name(&config);
         let broker = broker::open(&config.engine, &name, clock, &mut random).await?;
-        let public = listen(&config.http.address, config.http.port).await?;
-        let internal = match config.http.internal_port {
-            Some(port) => Some(listen(&config.http.internal_address, port).await?),
-            None => None,
-        };
+        let listeners = Listeners::bind(&config.http).await?;
         let counts = Arc::default();
         let admission = Arc::new(admission(&config));
         let parts = Parts {
@@ -150,33 +148,12 @@ impl Server {
         let (outside, inside) = routes(&config, &node, admission, &members);
         let mut chores = start_chores(&config, &broker, clock, random.next_u64());
         chores.spawn(members.run(questions));
-        let mut server = Server {
-            address: public.local_addr()?,
-            internal_address: internal.as_ref().map(TcpListener::local_addr).transpose()?,
-            node,
-            stop,
-            doors: JoinSet::new(),
-            chores,
-            shutdown: config.shutdown,
-        };
-        let public_router = match internal {
-            None => outside.merge(inside),
-            Some(listener) => {
-                let router = inside.fallback(nothing_here);
-                let door = Door {
-                    router,
-                    tls: None,
-                    connections_max: HTTP_CONNECTIONS_MAX,
-                    stop: stopped.clone(),
-                };
-                server.doors.spawn(door.run(listener));
-                outside
-            }
-        };
-        let router = public_router.fallback(nothing_here);
-        let door = Door { router, tls, connections_max: HTTP_CONNECTIONS_MAX, stop: stopped };
-        server.doors.spawn(door.run(public));
-        Ok(server)
+        let (address, internal_address) = (listeners.address()?, listeners.internal_address()?);
+        let trusted_proxies = config.admission.trusted_proxies;
+        let served = Served { outside, inside, tls, trusted_proxies };
+        let doors = listeners.serve(served, &stopped);
+        let shutdown = config.shutdown;
+        Ok(Server { address, internal_address, node, stop, doors, chores, shutdown })
     }
 
     /// Where clients connect.
@@ -233,12 +210,6 @@ fn start_workers(count: usize, parts: &Parts, random: &mut Random) -> io::Result
         count => count,
     };
     (0..count).map(|index| Worker::start(index, random.next_u64(), parts.clone())).collect()
-}
-
-async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
-    door::listen(host, port)
-        .await
-        .map_err(|source| StartError::Listen { address: format!("{host}:{port}"), source })
 }
 
 fn wire_settings(config: &Config) -> WireSettings {
@@ -330,10 +301,6 @@ fn routes(
         inside = inside.merge(Router::new().route(path, get(metrics)).with_state(node.clone()));
     }
     [outside, inside].map(|router| router.method_not_allowed_fallback(not_with_this_method)).into()
-}
-
-async fn nothing_here() -> impl IntoResponse {
-    (StatusCode::NOT_FOUND, "there is nothing at this path\n")
 }
 
 async fn not_with_this_method() -> impl IntoResponse {

@@ -77,6 +77,7 @@ pub const KEYS: &[Key] = &[
     key("client.insecure_skip_token_signature_verify", Bool, "false", "Believe tokens without checking signatures. For development."),
     key("client.allow_anonymous_connect_without_token", Bool, "false", "Admit clients without a token as the anonymous user."),
     key("client.disallow_anonymous_connection_tokens", Bool, "false", "Refuse tokens without a user (3507)."),
+    key("client.trusted_proxies", List, "", "Proxies that are believed when they name a client's address (X-Forwarded-For, Forwarded, PROXY protocol): networks such as \"10.0.0.0/8\", addresses, or \"unix:\" for whoever connects through a Unix socket. Limits per address then count that address."),
     key("client.user_id_http_header", Text, "", "Header in which a reverse proxy names the user."),
     key("client.subscribe_to_user_personal_channel.enabled", Bool, "false", "Subscribe each user to a channel of its own."),
     key("client.subscribe_to_user_personal_channel.personal_channel_namespace", Text, "", "Namespace of the personal channels."),

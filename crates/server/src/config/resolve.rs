@@ -18,7 +18,7 @@ use super::places::{check_loopback, check_paths};
 use super::source::{Found, all_keys};
 use super::{
     AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
-    OriginPolicy, Shutdown, Tls, TokenSettings, WebSocket,
+    OriginPolicy, Shutdown, Tls, TokenSettings, TrustedProxies, WebSocket,
 };
 
 /// Typed look-ups by path, with the defaults of the table.
@@ -166,8 +166,14 @@ fn resolve_admission(
         mistakes.push(("client.allowed_origins".to_owned(), text));
         OriginPolicy::default()
     });
+    let proxies = values.list("client.trusted_proxies");
+    let trusted_proxies = TrustedProxies::new(&proxies).unwrap_or_else(|error| {
+        mistakes.push(("client.trusted_proxies".to_owned(), error.to_string()));
+        TrustedProxies::default()
+    });
     AdmissionSettings {
         origins,
+        trusted_proxies,
         connection_limit: values.count("client.connection_limit"),
         connection_rate_limit: values.number("client.connection_rate_limit"),
         user_connection_limit: values.count("client.user_connection_limit"),

@@ -24,6 +24,7 @@ use wire::websocket::handshake::{self, Accepted, Refusal, RequestHead};
 
 use super::patience::Patience;
 use crate::admission::{Admission, ConnectionPermit};
+use crate::client_address::ClientAddress;
 use crate::clock::Clock;
 use crate::config::OriginPolicy;
 use crate::telemetry::HttpCounts;
@@ -45,6 +46,7 @@ struct Admitted {
     permit: ConnectionPermit,
     accepted: Accepted,
     user: Option<Box<str>>,
+    address: ClientAddress,
 }
 
 /// Why one may not.
@@ -55,7 +57,6 @@ struct Choice {
     codec: Codec,
     deflate: Option<Window>,
     ping_style: PingStyle,
-    user: Option<Box<str>>,
 }
 
 const JSON: &str = "centrifuge-json";
@@ -63,7 +64,7 @@ const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// Answers a request for the WebSocket endpoint.
 pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Request) -> Response {
-    let Admitted { permit, accepted, user } = match sockets.admit(&request) {
+    let admitted = match sockets.admit(&request) {
         Ok(admitted) => admitted,
         Err((status, reason)) => {
             sockets.counts.refused(status.as_u16());
@@ -71,10 +72,10 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
             return refuse(status, &reason);
         }
     };
-    let choice = choose(&request, &accepted, user);
-    let response = accept(&accepted, choice.codec);
+    let choice = choose(&request, &admitted.accepted);
+    let response = accept(&admitted.accepted, choice.codec);
     let upgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(move_to_worker(sockets, upgrade, choice, permit));
+    tokio::spawn(move_to_worker(sockets, upgrade, choice, admitted));
     response
 }
 
@@ -101,11 +102,12 @@ impl Sockets {
             return Err((StatusCode::FORBIDDEN, text.to_owned()));
         }
         let user = self.user(request)?;
+        let address = *request.extensions().get().expect("the listener gives every request one");
         let permit = self.admission.connection(self.clock.now().monotonic_ms).ok_or_else(|| {
             let text = "too many connections; try again later";
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
         })?;
-        Ok(Admitted { permit, accepted, user })
+        Ok(Admitted { permit, accepted, user, address })
     }
 
     /// Whom the reverse proxy vouches for (`client.user_id_http_header`). A header that stands twice was sent by the peer,
@@ -126,7 +128,7 @@ impl Sockets {
 }
 
 /// Codec and ping style (§1.6). A Protobuf subprotocol or query parameter selects Protobuf.
-fn choose(request: &Request, accepted: &Accepted, user: Option<Box<str>>) -> Choice {
+fn choose(request: &Request, accepted: &Accepted) -> Choice {
     let query = request.uri().query().unwrap_or_default();
     let has = |pair: &str| query.split('&').any(|one| one == pair);
     let is_protobuf = accepted.subprotocols.iter().any(|name| name == PROTOBUF)
@@ -139,7 +141,6 @@ fn choose(request: &Request, accepted: &Accepted, user: Option<Box<str>>) -> Cho
             true => PingStyle::Frame,
             false => PingStyle::Protocol,
         },
-        user,
     }
 }
 
@@ -184,7 +185,7 @@ async fn move_to_worker(
     sockets: Arc<Sockets>,
     upgrade: OnUpgrade,
     choice: Choice,
-    permit: ConnectionPermit,
+    admitted: Admitted,
 ) {
     let taken = match upgrade.await {
         Ok(upgraded) => take_socket(upgraded),
@@ -200,8 +201,9 @@ async fn move_to_worker(
         codec: choice.codec,
         deflate: choice.deflate,
         ping_style: choice.ping_style,
-        user: choice.user,
-        permit,
+        user: admitted.user,
+        address: admitted.address,
+        permit: admitted.permit,
     };
     let worker = sockets.workers.iter().min_by_key(|worker| worker.load());
     worker.expect("there is at least one worker").hand_over(arrival);

@@ -12,6 +12,7 @@ use wire::websocket::deflate::Window;
 
 use super::socket::Socket;
 use crate::admission::{ConnectionPermit, UserPermit};
+use crate::client_address::ClientAddress;
 
 /// A connection that has completed its handshake and is to live on a worker.
 pub struct Arrival {
@@ -27,6 +28,8 @@ pub struct Arrival {
     pub ping_style: PingStyle,
     /// User id that a reverse proxy vouches for.
     pub user: Option<Box<str>>,
+    /// Where the client is, behind proxies too.
+    pub address: ClientAddress,
     /// Counts it among the connections of this node for as long as it lives.
     pub permit: ConnectionPermit,
 }
