@@ -187,6 +187,24 @@ impl Hub {
         seats.get_mut(seat.index as usize).expect("whoever has a seat sits there")
     }
 
+    /// All seats of a session. Slow: for sessions whose own list cannot be trusted any more.
+    pub(crate) fn seats_of(&self, session: u32) -> Vec<Seat> {
+        let seats = self.channels.iter().flat_map(|(slot, channel)| {
+            let seats = channel.seats.iter().filter(|(_, seated)| seated.session == session);
+            seats.map(move |(index, _)| (slot, index))
+        });
+        let seat = |(slot, index)| Seat { channel: slot_number(slot), index: slot_number(index) };
+        seats.map(seat).collect()
+    }
+
+    /// The subscribers of the channel in this slot that have a position before the newest publication.
+    pub(crate) fn lagging(&self, slot: u32) -> Vec<(u32, Seat)> {
+        let Some(channel) = self.channels.get(slot as usize) else {
+            return Vec::new();
+        };
+        channel.positioned_seats(slot, |seated| seated.offset < channel.offset).collect()
+    }
+
     pub(crate) fn channels_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
         self.channels.iter_mut().map(|(_, channel)| channel)
     }

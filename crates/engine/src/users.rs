@@ -56,6 +56,14 @@ impl Users {
         }
     }
 
+    /// Forgets the session in `slot`, whoever its user is. Slow: for sessions whose user cannot be trusted any more.
+    pub fn forget(&mut self, slot: u32) {
+        let user = self.heads.keys().find(|user| self.slots(user).any(|one| one == slot)).cloned();
+        if let Some(user) = user {
+            self.remove(&user, slot);
+        }
+    }
+
     /// The sessions of a user.
     pub fn slots<'a>(&'a self, user: &str) -> impl Iterator<Item = u32> + 'a {
         let first = self.heads.get(user).copied();
@@ -96,6 +104,7 @@ mod tests {
             let mut model: HashMap<u32, usize> = HashMap::new();
             for (slot, name) in operations {
                 match model.remove(&slot) {
+                    Some(_) if name == 0 => users.forget(slot),
                     Some(old) => users.remove(names[old], slot),
                     None => {
                         users.insert(names[name], slot);

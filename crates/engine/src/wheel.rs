@@ -41,7 +41,7 @@ impl<K: Copy> Wheel<K> {
     }
 
     /// Appends to `due` all entries whose time has come by `now_ms`, each with its tick.
-    pub(crate) fn advance(&mut self, now_ms: u64, due: &mut Vec<(Tick, K)>) {
+    pub(crate) fn advance(&mut self, now_ms: u64, due: &mut impl Extend<(Tick, K)>) {
         let now_tick = now_ms / WHEEL_TICK_MS;
         if self.entries == 0 {
             self.next_tick = self.next_tick.max(now_tick + 1);

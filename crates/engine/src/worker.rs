@@ -4,9 +4,11 @@
 //! Invariant: after every `handle_*` each session that must end has been retired: its seats, its presence and its
 //! place among the users are gone, and its [`Effect::Close`] is queued.
 
+mod abandon;
 mod fan_out;
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,6 +36,7 @@ use crate::time::Now;
 use crate::turn::{Effect, Outputs, Pending, Question, Turn};
 use crate::users::Users;
 use crate::wheel::{Tick, Wheel};
+use abandon::Doing;
 
 /// The sessions of one worker and everything that they share.
 #[derive(Debug)]
@@ -44,11 +47,14 @@ pub struct Worker {
     hub: Hub,
     users: Users,
     wheel: Wheel<SessionKey>,
-    due: Vec<(Tick, SessionKey)>,
+    /// Timers whose time has come and that are not handled yet.
+    due: VecDeque<(Tick, SessionKey)>,
     random: Random,
     out: Outputs,
     next_check_ms: u64,
     departures: Departures,
+    /// See [`Worker::handle_panic`].
+    doing: Doing,
 }
 
 /// The answer to [`Effect::Verify`].
@@ -103,11 +109,12 @@ impl Worker {
             hub: Hub::default(),
             users: Users::default(),
             wheel: Wheel::new(now.monotonic_ms),
-            due: Vec::new(),
+            due: VecDeque::new(),
             random: Random::new(seed),
             out: Outputs::new(encoder),
             next_check_ms,
             departures: Departures::default(),
+            doing: Doing::Nothing,
         }
     }
 
@@ -209,9 +216,9 @@ impl Worker {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(now.monotonic_ms, &mut due);
-        for (tick, key) in due.drain(..) {
+        self.wheel.advance(now.monotonic_ms, &mut self.due);
+        // What is due stays in its queue until it is handled: a panic in one session takes no timer of the others.
+        while let Some((tick, key)) = self.due.pop_front() {
             let Some(session) = find(&mut self.sessions, key) else {
                 continue;
             };
@@ -227,12 +234,12 @@ impl Worker {
                 self.schedule(now, key);
             }
         }
-        due.shrink_to(256);
-        self.due = due;
+        self.due.shrink_to(256);
         if self.next_check_ms <= now.monotonic_ms {
             self.check_positions(now);
         }
         self.departures.tell_due(now.monotonic_ms, &mut self.out);
+        self.retire_doomed(now);
     }
 
     /// The socket of a session is gone, by whoever's doing: forget it.
@@ -394,7 +401,9 @@ impl Worker {
             users: &mut self.users,
             out: &mut self.out,
         };
+        self.doing = Doing::Session(key);
         handle(session, &mut turn);
+        self.doing = Doing::Nothing;
     }
 
     /// After a session was handled: tell gaps, retire the doomed, see to its timers.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use wire::protocol::{DisconnectCode, Publication, Push, PushEvent, Reply, ReplyBody};
 
 use super::Worker;
+use super::abandon::Doing;
 use crate::broker::{BrokerRequest, JoinRead};
 use crate::channel;
 use crate::encoding::Variants;
@@ -25,10 +26,11 @@ impl Worker {
         publication: &Arc<Publication>,
         epoch: &Arc<str>,
     ) {
-        let Worker { hub, sessions, out, rules, .. } = self;
+        let Worker { hub, sessions, out, rules, doing, .. } = self;
         let Some((slot, channel)) = hub.find(name) else {
             return;
         };
+        *doing = Doing::Channel(slot);
         out.counters.publications += 1;
         let offset = publication.offset;
         if offset > 0 {
@@ -69,6 +71,7 @@ impl Worker {
                 Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
             }
         }
+        *doing = Doing::Nothing;
     }
 
     /// Nobody hears a channel any more that is over.

@@ -3,4 +3,5 @@
 mod floods;
 mod joining;
 mod lives;
+mod panics;
 mod world;

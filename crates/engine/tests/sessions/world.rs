@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Does what the engine asks for, but lets broker events wait.
-    fn take_effects(&mut self) {
+    pub(crate) fn take_effects(&mut self) {
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
                 Effect::Broker(request) => self.broker.submit(self.party, request),

@@ -1,0 +1,103 @@
+//! Removing a session whose handling panicked, so that the other sessions of the worker live on.
+//!
+//! Invariant: nothing that the broken session says of itself is trusted. Its subscribers and its place among the users
+//! are found by looking through what all sessions share; that is slow, and happens only after a panic.
+
+use std::sync::Arc;
+
+use wire::protocol::{ClientInfo, DisconnectCode};
+
+use super::{Worker, find};
+use crate::broker::{BrokerRequest, Membership};
+use crate::lifecycle::{Change, Lifecycle};
+use crate::session::timers::Timers;
+use crate::session::{Opening, Phase, Session, SessionKey};
+use crate::time::Now;
+use crate::turn::{Effect, Outputs};
+
+/// What a worker was doing, for the case that doing it panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// Nothing of which one session or channel could be the cause.
+    Nothing,
+    /// Handling an input of this session.
+    Session(SessionKey),
+    /// Delivering into the channel in this slot of the hub.
+    Channel(u32),
+}
+
+/// Reason of the lifecycle event and of the close frame.
+const REASON: &str = "internal server error";
+
+impl Worker {
+    /// An input panicked: removes the session that was being handled, and tells the subscribers that a broken delivery
+    /// may have left out. Returns the removed session. What other sessions share is whole afterwards.
+    ///
+    /// The caller catches the unwinding, calls this once, and goes on.
+    pub fn handle_panic(&mut self, now: Now) -> Option<SessionKey> {
+        match std::mem::replace(&mut self.doing, Doing::Nothing) {
+            Doing::Nothing => None,
+            Doing::Session(key) => {
+                self.abandon(now, key);
+                Some(key)
+            }
+            Doing::Channel(slot) => {
+                self.out.gaps.extend(self.hub.lagging(slot));
+                None
+            }
+        }
+    }
+
+    /// Removes a session without reading what it says of itself, and closes it with 3004. Its socket and what was
+    /// queued stay until [`Worker::handle_gone`], as with every other session that ends.
+    pub fn abandon(&mut self, now: Now, key: SessionKey) {
+        let Some(session) = find(&mut self.sessions, key) else {
+            return;
+        };
+        let encoding = session.encoding;
+        let ping_style = session.ping_style;
+        let timers = Timers::new(now, &self.rules.client);
+        let opening = Opening { encoding, user: None, ping_style };
+        let mut broken = std::mem::replace(session, Session::new(key, opening, timers));
+        session.phase = Phase::Closed;
+        session.outbox = std::mem::take(&mut broken.outbox);
+        // A frame that was begun must be ended; the rest may be half of what should have been said.
+        session.outbox.drop_unbegun();
+        self.users.forget(key.slot);
+        self.out.gaps.retain(|(slot, _)| *slot != key.slot);
+        self.out.doomed.retain(|(doomed, _)| *doomed != key);
+        let mut channels = Vec::new();
+        for seat in self.hub.seats_of(key.slot) {
+            channels.push(self.hub.channel(seat).name.clone());
+            if let Some(channel) = self.hub.leave(seat) {
+                self.out.submit(BrokerRequest::Unsubscribe { channel });
+            }
+        }
+        if let Some(info) = broken.info.take() {
+            let (is_online, at_ms) = (broken.is_online, now.unix_ms);
+            for channel in channels {
+                depart(&mut self.out, &broken, channel, &info);
+            }
+            if is_online {
+                let change = Change::Offline { reason: REASON.into() };
+                self.out.submit(BrokerRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+            }
+        }
+        let disconnect = DisconnectCode::ServerError.into();
+        self.out.effects.push_back(Effect::Close { key, disconnect });
+        // Dropping it runs no code of ours.
+        drop(broken);
+    }
+}
+
+/// Takes the client out of the presence of a channel where it may have been, and says so where joins are announced.
+fn depart(out: &mut Outputs, broken: &Session, channel: Arc<str>, info: &Arc<ClientInfo>) {
+    let mut subscriptions = broken.subscriptions.iter();
+    let subscription = subscriptions.find(|one| one.channel == channel && one.joining.is_none());
+    let (name, client) = (channel.clone(), info.clone());
+    out.submit(BrokerRequest::RemovePresence { channel: name, client });
+    if let Some(subscription) = subscription.filter(|one| one.traits.is_announced) {
+        let (info, change) = (subscription.info.clone(), Membership::Leave);
+        out.submit(BrokerRequest::Announce { channel, info, change });
+    }
+}

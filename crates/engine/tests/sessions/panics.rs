@@ -1,0 +1,89 @@
+//! A session whose handling panics is removed; the others, and what they share with it, stay whole.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use engine::SessionKey;
+use engine::claims::TokenRefusal;
+use engine::worker::Verdict;
+
+use crate::world::{World, claims, subscribed_to};
+
+/// Hands the session a verdict of the wrong kind, which only a broken driver would do: handling it panics midway, when
+/// the session has stopped waiting and has not gone on yet.
+fn break_session(world: &mut World, key: SessionKey) -> Option<SessionKey> {
+    world.says(key, r#"{"id":9,"subscribe":{"channel":"closed:b","token":"t"}}"#);
+    let now = world.now();
+    let verdict = Verdict::Connection(Err(TokenRefusal::Invalid));
+    let handled = catch_unwind(AssertUnwindSafe(|| world.worker.handle_verdict(now, key, verdict)));
+    handled.expect_err("a verdict of the wrong kind panics");
+    let removed = world.worker.handle_panic(now);
+    world.take_effects();
+    removed
+}
+
+#[test]
+fn a_panic_ends_the_session_that_it_happened_in_and_no_other() {
+    let mut world = World::new();
+    let neighbour = world.user(claims("bob"));
+    world.says(neighbour, r#"{"id":2,"subscribe":{"channel":"people:a"}}"#);
+    world.settle();
+    let key = world.user(subscribed_to("ann", &["kept:a", "people:a"]));
+    world.settle();
+    world.hears(neighbour);
+    assert_eq!(break_session(&mut world, key), Some(key));
+    world.settle();
+    assert_eq!(world.code(key), 3004);
+    assert!(world.present("people:a").contains("num_clients: 1"));
+    assert_eq!(world.worker.subscription_count(), 1);
+    assert_eq!(world.worker.users().names().collect::<Vec<_>>(), ["bob"]);
+    let heard = world.hears(neighbour);
+    assert!(heard[0].contains(r#""leave":{"info":{"user":"ann""#), "{heard:?}");
+    // Whatever still comes for it is dropped, and its channels are those of the others.
+    world.publish("people:a", 1);
+    world.publish("kept:a", 1);
+    world.settle();
+    assert_eq!(world.hears(neighbour).len(), 1);
+    world.says(key, r#"{"id":10,"history":{"channel":"kept:a"}}"#);
+    world.live(&[neighbour], 60);
+    assert_eq!(world.hears(key), [""; 0]);
+    assert_eq!(world.closes.len(), 1);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_panic_that_no_session_caused_removes_none() {
+    let mut world = World::new();
+    let key = world.user(claims("ann"));
+    let now = world.now();
+    assert_eq!(world.worker.handle_panic(now), None);
+    assert_eq!(world.hears(key).len(), 1);
+    world.says(key, r#"{"id":2,"history":{"channel":"kept:a"}}"#);
+    world.settle();
+    assert_eq!(world.hears(key).len(), 1);
+}
+
+#[test]
+fn a_session_can_be_removed_at_any_time_and_once() {
+    let mut world = World::new();
+    // Before it is admitted, while it waits for a token, and while the broker answers.
+    let keys = [world.open(), world.open(), world.open()];
+    world.says(keys[1], r#"{"id":1,"connect":{"token":"t"}}"#);
+    world.says(keys[2], r#"{"id":1,"connect":{}}"#);
+    world.settle();
+    world.says(keys[2], r#"{"id":2,"subscribe":{"channel":"people:a"}}"#);
+    for key in keys {
+        let now = world.now();
+        world.worker.abandon(now, key);
+        world.take_effects();
+        assert_eq!(world.code(key), 3004);
+    }
+    world.settle();
+    world.verify(Ok(claims("ann")));
+    world.cut(keys[0]);
+    let now = world.now();
+    world.worker.abandon(now, keys[0]);
+    world.take_effects();
+    assert_eq!(world.code(keys[0]), 3004);
+    world.assert_nothing_is_left();
+    assert!(world.present("people:a").contains("num_clients: 0"));
+}
