@@ -283,7 +283,7 @@ fn history_reads(world: &mut dyn World) {
     let epoch = epoch.unwrap_or_default();
     let mut read = |limit, since: Option<u64>, reverse| {
         let since = since.map(|offset| position(&epoch, offset));
-        actor.history(one, &channel, HistoryQuery { limit, since, reverse })
+        actor.history(one, &channel, HistoryQuery { limit, since, reverse, bytes_max: None })
     };
     assert_eq!(read(Some(0), None, false), Ok(vec![]));
     assert_eq!(read(Some(2), None, false), Ok(vec![1, 2]));
@@ -291,7 +291,7 @@ fn history_reads(world: &mut dyn World) {
     assert_eq!(read(Some(2), Some(2), false), Ok(vec![3, 4]));
     assert_eq!(read(None, Some(3), true), Ok(vec![2, 1]));
     let since = Some(position("other", 1));
-    let query = HistoryQuery { limit: None, since, reverse: false };
+    let query = HistoryQuery { since, ..HistoryQuery::default() };
     assert_eq!(actor.history(one, &channel, query), Err(BrokerError::UnrecoverablePosition));
 }
 
@@ -309,7 +309,7 @@ fn join_reads(world: &mut dyn World) {
     assert_eq!(offsets(&join(JoinRead::Newest { meta_ttl_ms: 1000 })), [4]);
     let mut since = |epoch: &str, offset, limit| {
         let since = position(epoch, offset);
-        let stream = join(JoinRead::Since { since, limit, meta_ttl_ms: 1000 });
+        let stream = join(JoinRead::Since { since, limit, bytes_max: None, meta_ttl_ms: 1000 });
         assert_eq!(stream.top, top);
         offsets(&stream)
     };

@@ -208,6 +208,8 @@ pub enum JoinRead {
         since: StreamPosition,
         /// Publications at most.
         limit: u32,
+        /// See [`HistoryQuery::bytes_max`].
+        bytes_max: Option<usize>,
         /// See [`BrokerRequest::History`].
         meta_ttl_ms: u64,
     },
@@ -244,6 +246,9 @@ pub struct HistoryQuery {
     pub since: Option<StreamPosition>,
     /// Newest first.
     pub reverse: bool,
+    /// Stop before the publications weigh more than this ([`Publication::weight`]), but not before the first of them.
+    /// `None` for no limit. A broker that cannot stop in time may answer with more.
+    pub bytes_max: Option<usize>,
 }
 
 /// Whether somebody came or went.

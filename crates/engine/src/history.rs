@@ -118,18 +118,18 @@ impl Stream {
             return Err(BrokerError::UnrecoverablePosition);
         }
         let publications = self.retained.iter().map(|retained| &retained.publication);
+        let bytes_max = query.bytes_max;
         let publications = match (since, query.reverse) {
-            (None, false) => publications.take(limit).cloned().collect(),
-            (None, true) => publications.rev().take(limit).cloned().collect(),
+            (None, false) => fitting(publications.take(limit), bytes_max),
+            (None, true) => fitting(publications.rev().take(limit), bytes_max),
             (Some(since), false) => {
-                publications.filter(|p| p.offset > since.offset).take(limit).cloned().collect()
+                let behind = publications.filter(|p| p.offset > since.offset);
+                fitting(behind.take(limit), bytes_max)
             }
-            (Some(since), true) => publications
-                .rev()
-                .filter(|p| p.offset < since.offset)
-                .take(limit)
-                .cloned()
-                .collect(),
+            (Some(since), true) => {
+                let before = publications.rev().filter(|p| p.offset < since.offset);
+                fitting(before.take(limit), bytes_max)
+            }
         };
         Ok(HistoryResult { publications, epoch: self.epoch.to_string(), offset: self.top })
     }
@@ -143,8 +143,9 @@ impl Stream {
             JoinRead::Position { .. } => Vec::new(),
             JoinRead::Newest { .. } => all.rev().take(1).cloned().collect(),
             JoinRead::Since { since, .. } if !self.accepts(&since.epoch) => Vec::new(),
-            JoinRead::Since { since, limit, .. } => {
-                all.filter(|p| p.offset > since.offset).take(*limit as usize).cloned().collect()
+            JoinRead::Since { since, limit, bytes_max, .. } => {
+                let behind = all.filter(|p| p.offset > since.offset);
+                fitting(behind.take(*limit as usize), *bytes_max)
             }
         };
         JoinedStream { top: self.position(), publications }
@@ -154,6 +155,31 @@ impl Stream {
     fn accepts(&self, epoch: &str) -> bool {
         epoch.is_empty() || epoch == &*self.epoch
     }
+}
+
+/// How many of these publications fit into so many bytes, counted from the first; at least one, so that whoever reads
+/// page by page gets on.
+#[must_use]
+pub fn fitting_count<'p>(
+    publications: impl IntoIterator<Item = &'p Arc<Publication>>,
+    bytes_max: usize,
+) -> usize {
+    let mut weight = 0usize;
+    let fits = |publication: &&Arc<Publication>| {
+        let is_first = weight == 0;
+        weight = weight.saturating_add(publication.weight());
+        is_first || weight <= bytes_max
+    };
+    publications.into_iter().take_while(fits).count()
+}
+
+/// The first of these publications, as many as fit.
+fn fitting<'p>(
+    publications: impl Iterator<Item = &'p Arc<Publication>> + Clone,
+    bytes_max: Option<usize>,
+) -> Vec<Arc<Publication>> {
+    let count = bytes_max.map_or(usize::MAX, |bytes| fitting_count(publications.clone(), bytes));
+    publications.take(count).cloned().collect()
 }
 
 #[cfg(test)]
@@ -170,7 +196,7 @@ mod tests {
 
     fn offsets(stream: &Stream, limit: Option<u32>, since: Option<u64>, reverse: bool) -> Vec<u64> {
         let since = since.map(|offset| StreamPosition { offset, epoch: "e".into() });
-        let result = stream.read(&HistoryQuery { limit, since, reverse }).unwrap();
+        let result = stream.read(&HistoryQuery { limit, since, reverse, bytes_max: None }).unwrap();
         result.publications.iter().map(|publication| publication.offset).collect()
     }
 
@@ -183,6 +209,38 @@ mod tests {
         assert_eq!(offsets(&stream, None, Some(5), true), [4, 3]);
         assert_eq!(offsets(&stream, Some(0), None, false), [0u64; 0]);
         assert_eq!(stream.position().offset, 5);
+    }
+
+    #[test]
+    fn a_byte_limit_cuts_a_page_but_not_before_its_first_publication() {
+        let mut stream = Stream::new("e".into());
+        for length in [100, 100, 100, 5000, 100] {
+            let data = vec![b'1'; length].into();
+            let publication = Publication { data, ..Publication::default() };
+            let weight = publication.weight();
+            assert!(weight > length && weight < length + 200, "{weight}");
+            stream.append(0, Retention { size: 10, ttl_ms: 1000 }, publication);
+        }
+        let two =
+            2 * Publication { data: vec![b'1'; 100].into(), ..Publication::default() }.weight();
+        let page = |since: u64, reverse, bytes_max| {
+            let since = Some(StreamPosition { offset: since, epoch: "e".into() });
+            let query = HistoryQuery { since, reverse, bytes_max, ..HistoryQuery::default() };
+            let read = stream.read(&query).unwrap();
+            assert_eq!(read.offset, 5, "the top is told whatever is cut");
+            read.publications.iter().map(|one| one.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(page(0, false, None), [1, 2, 3, 4, 5]);
+        assert_eq!(page(0, false, Some(two)), [1, 2]);
+        assert_eq!(page(0, false, Some(two - 1)), [1]);
+        assert_eq!(page(2, false, Some(two)), [3]);
+        assert_eq!(page(3, false, Some(two)), [4]);
+        assert_eq!(page(4, false, Some(0)), [5]);
+        assert_eq!(page(6, true, Some(two)), [5]);
+        assert_eq!(page(4, true, Some(two)), [3, 2]);
+        let since = StreamPosition { offset: 1, epoch: "e".into() };
+        let read = JoinRead::Since { since, limit: 9, bytes_max: Some(two), meta_ttl_ms: 1 };
+        assert_eq!(stream.join(&read).publications.len(), 2);
     }
 
     #[test]

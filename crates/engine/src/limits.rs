@@ -25,6 +25,15 @@ pub const NOTES_MAX: usize = 256;
 /// that asks for millions of tiny answers and reads none is bounded by this.
 pub const FRAME_COST: usize = 128;
 
+/// Bytes of publications in one reply to a client, of `client.queue_max_size`: half of them, so that a reply that waits for
+/// a slow socket leaves as much room for what is published meanwhile. History is cut there and the client reads on from
+/// the last publication; a recovery that does not fit is refused (`recovered: false`); all recoveries of a connect
+/// command share it. One publication always fits: a client must be able to read what it could be sent.
+#[must_use]
+pub const fn reply_bytes_max(queue_max_size: usize) -> usize {
+    queue_max_size / 2
+}
+
 /// Milliseconds of one turn of the timer wheel. Nothing that a session waits for is shorter than a second.
 pub const WHEEL_TICK_MS: u64 = 128;
 

@@ -391,9 +391,9 @@ fn join_part(read: &JoinRead) -> Option<(Part, u64)> {
         JoinRead::Newest { meta_ttl_ms } => {
             (Part { is_reverse: true, ..Part::all(1) }, *meta_ttl_ms)
         }
-        JoinRead::Since { since, limit, meta_ttl_ms } => {
-            let query =
-                HistoryQuery { limit: Some(*limit), since: Some(since.clone()), reverse: false };
+        JoinRead::Since { since, limit, bytes_max, meta_ttl_ms } => {
+            let (limit, since) = (Some(*limit), Some(since.clone()));
+            let query = HistoryQuery { limit, since, reverse: false, bytes_max: *bytes_max };
             (history_part(&query), *meta_ttl_ms)
         }
     })

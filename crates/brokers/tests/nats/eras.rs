@@ -40,7 +40,7 @@ fn resume(pair: &mut Pair, since: &StreamPosition) -> JoinedStream {
     let until = Instant::now() + LONG;
     loop {
         let since = since.clone();
-        let read = JoinRead::Since { since, limit: 100, meta_ttl_ms: 600_000 };
+        let read = JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 600_000 };
         match pair.join(pair.publisher, read) {
             Ok(stream) => return stream,
             Err(error) => assert!(Instant::now() < until, "{error}"),
@@ -143,7 +143,7 @@ fn an_answer_is_late_rather_than_of_another_era() {
     let until = Instant::now() + SOON;
     loop {
         let since = heard.clone();
-        let read = JoinRead::Since { since, limit: 100, meta_ttl_ms: 600_000 };
+        let read = JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 600_000 };
         match pair.join(pair.publisher, read) {
             Ok(stream) => {
                 assert_ne!(stream.top.epoch, heard.epoch);

@@ -306,7 +306,12 @@ fn many_who_come_back_at_once_read_a_stream_once() {
     };
     let first = calls();
     for party in &parties {
-        let read = JoinRead::Since { since: before.clone(), limit: 10, meta_ttl_ms: 60_000 };
+        let read = JoinRead::Since {
+            since: before.clone(),
+            limit: 10,
+            bytes_max: None,
+            meta_ttl_ms: 60_000,
+        };
         let (id, channel) = (RequestId(1), "room".into());
         node.broker.submit(*party, BrokerRequest::Subscribe { id, channel, read });
     }

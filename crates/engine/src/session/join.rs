@@ -19,7 +19,7 @@ use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membersh
 use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
 use crate::hub::SeatPhase;
-use crate::limits::FRAME_COST;
+use crate::limits::{FRAME_COST, reply_bytes_max};
 use crate::recovery::{self, Outcome, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
 use crate::turn::{Cause, Effect, Outputs, Question, Turn};
@@ -35,6 +35,7 @@ pub(crate) struct Plan {
     /// Whether or not it may.
     asks_to_recover: bool,
     recovery_limit: u32,
+    recovery_bytes: usize,
     meta_ttl_ms: u64,
     /// How long the channel lasts; 0 for ever.
     channel_ttl_ms: u64,
@@ -144,6 +145,7 @@ impl Plan {
             recovery,
             asks_to_recover: asked(|wish| wish.recover),
             recovery_limit: rules.client.recovery_max_publication_limit,
+            recovery_bytes: reply_bytes_max(rules.client.queue_max_size),
             meta_ttl_ms: namespace.history_meta_ttl_ms,
             channel_ttl_ms: namespace.channel_ttl_ms,
             rejects_unrecovered: wish.is_some_and(|wish| wish.flag & FLAG_REJECT_UNRECOVERED != 0),
@@ -159,7 +161,8 @@ impl Plan {
             Recovery::None => JoinRead::Position { meta_ttl_ms },
             Recovery::Cache(_) => JoinRead::Newest { meta_ttl_ms },
             Recovery::Stream(since) => {
-                JoinRead::Since { since: since.clone(), limit: self.recovery_limit, meta_ttl_ms }
+                let (since, limit) = (since.clone(), self.recovery_limit);
+                JoinRead::Since { since, limit, bytes_max: Some(self.recovery_bytes), meta_ttl_ms }
             }
         }
     }

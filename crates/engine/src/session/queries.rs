@@ -9,7 +9,7 @@ use crate::broker::{
     BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
 };
 use crate::channel;
-use crate::limits::{PENDING_MAX, QUESTIONS_MAX};
+use crate::limits::{PENDING_MAX, QUESTIONS_MAX, reply_bytes_max};
 use crate::rules::Namespace;
 use crate::turn::{Question, Turn};
 
@@ -101,6 +101,7 @@ pub(crate) fn history(
         limit: Some(u32::try_from(request.limit).map_or(most, |limit| limit.min(most))),
         since: request.since,
         reverse: request.reverse,
+        bytes_max: Some(reply_bytes_max(rules.client.queue_max_size)),
     };
     let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
     let (id, channel) = (ask(session, turn, id)?, request.channel.into());

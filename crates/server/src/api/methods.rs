@@ -277,6 +277,7 @@ impl Api {
                 .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
             since,
             reverse: request.reverse,
+            bytes_max: None,
         };
         let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
         let channel = request.channel.into();

@@ -314,6 +314,28 @@ pub struct ClientInfo {
     pub chan_info: Bytes,
 }
 
+/// Bytes of a publication or a client's information beside their texts and payloads: names of members, numbers, quotes.
+const ITEM_OVERHEAD: usize = 96;
+
+impl Publication {
+    /// About how many bytes it takes in a message of either codec, from its parts and without encoding it.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let tags = self.tags.iter().map(|(key, value)| key.len() + value.len() + 8);
+        let info = self.info.as_ref().map_or(0, ClientInfo::weight);
+        ITEM_OVERHEAD + self.data.len() + info + tags.sum::<usize>()
+    }
+}
+
+impl ClientInfo {
+    /// See [`Publication::weight`].
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let ids = self.user.len() + self.client.len();
+        ITEM_OVERHEAD + ids + self.conn_info.len() + self.chan_info.len()
+    }
+}
+
 /// How many are in a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PresenceStats {

@@ -113,7 +113,7 @@ mod tests {
 
     fn since(offset: u64, epoch: &str) -> JoinRead {
         let since = StreamPosition { offset, epoch: epoch.to_owned() };
-        JoinRead::Since { since, limit: 100, meta_ttl_ms: 0 }
+        JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 0 }
     }
 
     fn asked(id: u64, read: JoinRead) -> Asked {
