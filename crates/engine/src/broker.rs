@@ -20,10 +20,6 @@ pub struct RequestId(pub u64);
 
 /// What a party asks of the broker.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a publication is the usual request, and a box would cost it an allocation"
-)]
 pub enum BrokerRequest {
     /// Hear this channel from now on, and then read its stream. Asking again is no error; the answer is
     /// [`BrokerReply::Subscribed`].
