@@ -9,6 +9,7 @@ pub mod admission;
 mod api;
 mod asker;
 mod broker;
+mod catch_panic;
 mod changes;
 pub mod client_address;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod limits;
 mod listeners;
 mod members;
 mod node;
+mod supervisor;
 mod survey;
 pub mod telemetry;
 pub mod token;
@@ -35,10 +37,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
+use brokers::Health;
 use brokers::nats::NatsError;
-use brokers::{Broker, Health};
 use engine::random::Random;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -54,6 +57,7 @@ use crate::limits::{BROKER_END_TIMEOUT, START_PATIENCE};
 use crate::listeners::{Listeners, Served};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
+use crate::supervisor::Supervisor;
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
 use crate::worker::{Input, Parts, WireSettings, Worker};
@@ -68,7 +72,7 @@ pub struct Server {
     node: Arc<Node>,
     stop: watch::Sender<bool>,
     doors: JoinSet<()>,
-    chores: JoinSet<()>,
+    chores: Supervisor,
     shutdown: Shutdown,
 }
 
@@ -128,6 +132,7 @@ impl Server {
             wire: wire_settings(&config),
         };
         let workers = start_workers(config.workers, &parts, &mut random)?;
+        let mut chores = Supervisor::default();
         let node = Arc::new(Node {
             uid: random.uuid(),
             name,
@@ -138,16 +143,12 @@ impl Server {
             broker: broker.clone(),
             rules: RwLock::new(config.rules.clone()),
             surveys: Surveys::default(),
+            faults: chores.faults(),
         });
         let (stop, stopped) = watch::channel(false);
-        let waits = matches!(&config.engine, config::Engine::Redis(redis) if redis.waits_at_start);
-        let patience = (!waits).then_some(START_PATIENCE);
-        let joined =
-            Members::join(broker.clone(), node.clone(), config.changeable.clone(), patience).await;
-        let (members, questions) = joined.ok_or(StartError::Changes)?;
+        let members = join(&config, &node).await?;
         let (outside, inside) = routes(&config, &node, admission, &members);
-        let mut chores = start_chores(&config, &broker, clock, random.next_u64());
-        chores.spawn(members.run(questions));
+        start_chores(&mut chores, &config, &members, random.next_u64());
         let (address, internal_address) = (listeners.address()?, listeners.internal_address()?);
         let trusted_proxies = config.admission.trusted_proxies;
         let served = Served { outside, inside, tls, trusted_proxies };
@@ -192,7 +193,7 @@ impl Server {
         if tokio::time::timeout(self.shutdown.timeout, drained).await.is_err() {
             warn!("time is over (shutdown.timeout); what remains is cut off");
         }
-        self.chores.abort_all();
+        drop(self.chores);
         let broker = self.node.broker.clone();
         // Other nodes are told that this one is gone; a broker that is away finds out by the lease.
         let ended = tokio::task::spawn_blocking(move || broker.end());
@@ -201,6 +202,15 @@ impl Server {
         }
         info!("stopped");
     }
+}
+
+/// Makes this node one of the cluster.
+async fn join(config: &Config, node: &Arc<Node>) -> Result<Arc<Members>, StartError> {
+    let waits = matches!(&config.engine, config::Engine::Redis(redis) if redis.waits_at_start);
+    let patience = (!waits).then_some(START_PATIENCE);
+    let (broker, changeable) = (node.broker.clone(), config.changeable.clone());
+    let joined = Members::join(broker, node.clone(), changeable, patience).await;
+    joined.ok_or(StartError::Changes)
 }
 
 /// As many as configured, or one per core.
@@ -237,22 +247,33 @@ fn verifiers(config: &Config) -> Result<Verifiers, KeyError> {
     Ok(Verifiers { connection, subscription })
 }
 
-fn start_chores(config: &Config, broker: &Arc<dyn Broker>, clock: Clock, seed: u64) -> JoinSet<()> {
-    let mut chores = JoinSet::new();
+/// Starts the tasks that run as long as the server.
+fn start_chores(chores: &mut Supervisor, config: &Config, members: &Arc<Members>, seed: u64) {
+    let node = members.node();
+    let (broker, clock) = (node.broker.clone(), node.clock);
     let expiring = broker.clone();
-    chores.spawn(async move {
-        let mut interval = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            interval.tick().await;
-            expiring.expire();
+    chores.spawn("expiry", move || {
+        let broker = expiring.clone();
+        async move {
+            let mut interval = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                interval.tick().await;
+                broker.expire();
+            }
         }
     });
-    chores.spawn(broker::watch(broker.clone()));
+    let watched = broker.clone();
+    chores.spawn("broker-watch", move || broker::watch(watched.clone()));
+    let answering = members.clone();
+    chores.spawn("cluster-questions", move || answering.clone().answer_questions());
+    let following = members.clone();
+    chores.spawn("dynamic-configuration", move || following.clone().follow_changes());
     if config.demo {
-        let asker = Asker::new(broker.clone());
-        chores.spawn(demo::run_ticker(asker, config.rules.clone(), clock, seed));
+        let rules = config.rules.clone();
+        chores.spawn("demo-ticker", move || {
+            demo::run_ticker(Asker::new(broker.clone()), rules.clone(), clock, seed)
+        });
     }
-    chores
 }
 
 /// What clients may reach, and what operators and backends may.
@@ -300,7 +321,11 @@ fn routes(
     if let Some(path) = &config.metrics {
         inside = inside.merge(Router::new().route(path, get(metrics)).with_state(node.clone()));
     }
-    [outside, inside].map(|router| router.method_not_allowed_fallback(not_with_this_method)).into()
+    let finish = |router: Router| {
+        let router = router.method_not_allowed_fallback(not_with_this_method);
+        router.layer(middleware::from_fn(catch_panic::catch_panic))
+    };
+    [outside, inside].map(finish).into()
 }
 
 async fn not_with_this_method() -> impl IntoResponse {
@@ -310,6 +335,9 @@ async fn not_with_this_method() -> impl IntoResponse {
 async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
     if !node.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    }
+    if let Some(reason) = node.faults.reason() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
     }
     match node.broker.health() {
         Health::Ready => (StatusCode::OK, "ready\n".to_owned()),
@@ -343,4 +371,34 @@ fn node_name(config: &Config) -> String {
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     host.map_or("tidings".to_owned(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, load};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_any_task_makes_the_node_unready_until_the_task_runs_again() {
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        let text = "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n[http_api]\nkey = \"key\"\n";
+        std::fs::write(file.path(), text).unwrap();
+        let source = Source { file: Some(file.path().to_path_buf()), ..Source::default() };
+        let (config, _) = load(&source).unwrap();
+        let server = Server::start(config).await.unwrap();
+        let names = ["broker-watch", "cluster-questions", "dynamic-configuration", "expiry"];
+        let mut unready = server.chores.faults().changes();
+        for name in names {
+            server.chores.end(name);
+            let is_named =
+                |reason: &Option<String>| reason.as_ref().is_some_and(|text| text.contains(name));
+            unready.wait_for(is_named).await.unwrap();
+            let answer = ready(State(server.node.clone())).await.into_response();
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{name}");
+            unready.wait_for(Option::is_none).await.unwrap();
+        }
+        let answer = ready(State(server.node.clone())).await.into_response();
+        assert_eq!(answer.status(), StatusCode::OK);
+        server.stop().await;
+    }
 }

@@ -82,3 +82,12 @@ pub const VERIFIER_THREADS: usize = 2;
 pub const LISTEN_BACKLOG: u32 = 4_096;
 
 const _: () = assert!(READ_BUFFER >= 2 * wire::limits::CONTROL_PAYLOAD_MAX);
+
+/// Pause before a task that has ended is started again; it doubles with each end up to [`TASK_RESTART_DELAY_MAX`], so that a
+/// task that cannot run neither fills the log nor takes a core.
+pub const TASK_RESTART_DELAY: Duration = Duration::from_millis(100);
+
+/// Longest pause before a task is started again: what an operator waits for after the cause has gone.
+pub const TASK_RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
+
+const _: () = assert!(TASK_RESTART_DELAY.as_millis() < TASK_RESTART_DELAY_MAX.as_millis());

@@ -10,7 +10,7 @@ use brokers::Broker;
 use engine::broker::{BrokerReply, BrokerRequest, Survey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 use crate::asker::{Asked, Asker};
 use crate::changes::Changes;
@@ -25,6 +25,7 @@ pub(crate) struct Members {
     node: Arc<Node>,
     /// Answers of other nodes are large; few are on their way at once.
     turns: Semaphore,
+    questions: Mutex<mpsc::Receiver<Asked>>,
 }
 
 /// What a node may be asked.
@@ -107,7 +108,7 @@ impl Members {
         node: Arc<Node>,
         changeable: Changeable,
         patience: Option<Duration>,
-    ) -> Option<(Arc<Members>, mpsc::Receiver<Asked>)> {
+    ) -> Option<Arc<Members>> {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let is_changed = Arc::new(Notify::new());
         let asker = Asker::listening(broker, sender, is_changed.clone());
@@ -118,28 +119,34 @@ impl Members {
             None => following.await,
         }
         let turns = Semaphore::new(SURVEYS_MAX);
-        Some((Arc::new(Members { asker, changes, node, turns }), questions))
+        let questions = Mutex::new(questions);
+        Some(Arc::new(Members { asker, changes, node, turns, questions }))
     }
 
-    /// Answers other nodes and follows changes. Does not end.
-    pub(crate) async fn run(self: Arc<Members>, mut questions: mpsc::Receiver<Asked>) {
-        let answering = async {
-            while let Some((ticket, question)) = questions.recv().await {
-                // A node of another version may ask what this one does not know; it hears nothing then.
-                if let Ok(question) = serde_json::from_slice(&question)
-                    && let Ok(answer) = self.answer(&question).await
-                {
-                    self.asker.tell(BrokerRequest::Answer { ticket, answer: answer.into() });
-                }
+    /// The node that this one is.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Answers the questions of other nodes. Does not end.
+    pub(crate) async fn answer_questions(self: Arc<Members>) {
+        let mut questions = self.questions.lock().await;
+        while let Some((ticket, question)) = questions.recv().await {
+            // A node of another version may ask what this one does not know; it hears nothing then.
+            if let Ok(question) = serde_json::from_slice(&question)
+                && let Ok(answer) = self.answer(&question).await
+            {
+                self.asker.tell(BrokerRequest::Answer { ticket, answer: answer.into() });
             }
-        };
-        let following = async {
-            loop {
-                self.changes.noticed().await;
-                self.changes.follow(&self.asker).await;
-            }
-        };
-        tokio::join!(answering, following);
+        }
+    }
+
+    /// Follows changes of the configuration. Does not end.
+    pub(crate) async fn follow_changes(self: Arc<Members>) {
+        loop {
+            self.changes.follow(&self.asker).await;
+            self.changes.noticed().await;
+        }
     }
 
     /// What this node says, as JSON.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX};
 use crate::members::{ClientPlace, Heard, NodeInfo, Present};
+use crate::supervisor::Faults;
 use crate::survey::Survey;
 use crate::telemetry::{HttpCounts, Totals};
 use crate::worker::{Input, Whom, Worker};
@@ -28,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) rules: RwLock<Arc<Rules>>,
     pub(crate) surveys: Surveys,
+    /// Tasks that do not run.
+    pub(crate) faults: Faults,
 }
 
 type Channels = HashMap<Arc<str>, usize>;

@@ -16,6 +16,7 @@ use tracing::error;
 
 use crate::clock::Clock;
 use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
+use crate::supervisor::spawn_thread;
 use crate::token::{Cost, Verifier};
 use crate::worker::{Inbox, Input};
 
@@ -53,14 +54,12 @@ impl Verification {
         for index in 0..VERIFIER_THREADS {
             let (waiting, fetches, verifiers) =
                 (waiting.clone(), fetches.clone(), verifiers.clone());
-            std::thread::Builder::new()
-                .name(format!("verifier-{index}"))
-                .spawn(move || verifiers.run(&waiting, &fetches, clock))?;
+            let verify = move || verifiers.run(&waiting, &fetches, clock);
+            spawn_thread(format!("verifier-{index}"), verify)?;
         }
         let fetching = verifiers.clone();
-        std::thread::Builder::new()
-            .name("key-fetcher".to_owned())
-            .spawn(move || for_keys.iter().for_each(|task| fetching.answer(&task, clock)))?;
+        let fetch = move || for_keys.iter().for_each(|task| fetching.answer(&task, clock));
+        spawn_thread("key-fetcher".to_owned(), fetch)?;
         Ok(Verification { verifiers, tasks })
     }
 

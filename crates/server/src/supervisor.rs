@@ -1,0 +1,214 @@
+//! Long-running tasks and threads of the server: each has a name, and none of them ends without a line in the log.
+//!
+//! Invariant: a supervised task that returns or panics makes the node unready, with the reason, until it runs again.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tracing::{error, info};
+
+use crate::limits::{TASK_RESTART_DELAY, TASK_RESTART_DELAY_MAX};
+
+/// Starts tasks and restarts them when they end. Dropping it ends all of them.
+#[derive(Default)]
+pub(crate) struct Supervisor {
+    supervising: JoinSet<()>,
+    faults: Faults,
+    running: Running,
+}
+
+/// The task of each name that runs now.
+type Running = Arc<Mutex<BTreeMap<&'static str, AbortHandle>>>;
+
+/// Why this node is not ready, by the name of the task or thread that does not run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    reasons: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    /// The first of the reasons.
+    first: watch::Sender<Option<String>>,
+}
+
+/// Ends the task when its supervisor goes.
+struct AbortOnDrop(AbortHandle);
+
+impl Supervisor {
+    /// Runs the task that `make` gives, and another one whenever it has ended, after a pause that doubles up to
+    /// [`TASK_RESTART_DELAY_MAX`].
+    pub(crate) fn spawn<F>(&mut self, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (faults, running) = (self.faults.clone(), self.running.clone());
+        self.supervising.spawn(async move {
+            let mut delay = TASK_RESTART_DELAY;
+            loop {
+                let task = tokio::spawn(make());
+                let _abort = AbortOnDrop(task.abort_handle());
+                lock(&running).insert(name, task.abort_handle());
+                faults.clear(name);
+                let reason = reason(task.await);
+                error!(task = name, %reason, ?delay, "a task has ended and is restarted; this is a bug, please report it");
+                faults.set(name, format!("task {name} has ended ({reason}) and is being restarted"));
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(TASK_RESTART_DELAY_MAX);
+            }
+        });
+    }
+
+    /// Where tasks and threads outside this supervisor say that they do not run.
+    pub(crate) fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+}
+
+impl Faults {
+    /// Why the node is not ready; `None` when everything runs.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.first.borrow().clone()
+    }
+
+    /// This task or thread does not run, for this reason.
+    pub(crate) fn set(&self, name: &'static str, reason: String) {
+        let mut reasons = lock(&self.reasons);
+        reasons.insert(name, reason);
+        self.first.send_replace(reasons.values().next().cloned());
+    }
+
+    /// This task or thread runs.
+    pub(crate) fn clear(&self, name: &'static str) {
+        let mut reasons = lock(&self.reasons);
+        if reasons.remove(name).is_some() {
+            info!(task = name, "the task runs again");
+        }
+        self.first.send_replace(reasons.values().next().cloned());
+    }
+}
+
+/// Runs `work` on a thread of its own until it returns; after a panic it is run again.
+///
+/// # Errors
+/// When the kernel gives no thread.
+pub(crate) fn spawn_thread(name: String, work: impl Fn() + Send + 'static) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.clone());
+    thread.spawn(move || {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(&work)) {
+            let reason = panic_text(&*panic);
+            error!(
+                thread = name,
+                reason, "a thread has panicked and goes on; this is a bug, please report it"
+            );
+            // A panic at every call must not fill the log.
+            std::thread::sleep(TASK_RESTART_DELAY);
+        }
+    })?;
+    Ok(())
+}
+
+/// What a panic was raised with.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic")
+}
+
+fn reason(ended: Result<(), JoinError>) -> String {
+    match ended {
+        Ok(()) => "it returned".to_owned(),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => format!("panic: {}", panic_text(&*panic)),
+            Err(_) => "it was cancelled".to_owned(),
+        },
+    }
+}
+
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+impl Faults {
+    /// The reason, to be waited for.
+    pub(crate) fn changes(&self) -> watch::Receiver<Option<String>> {
+        self.first.subscribe()
+    }
+}
+
+#[cfg(test)]
+impl Supervisor {
+    /// Ends the task of this name from outside, as a fault would.
+    pub(crate) fn end(&self, name: &str) {
+        lock(&self.running)[name].abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_ends_is_restarted_and_the_node_is_not_ready_meanwhile() {
+        let mut supervisor = Supervisor::default();
+        let faults = supervisor.faults();
+        let (runs, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (counted, waits) = (runs.clone(), again.clone());
+        supervisor.spawn("fragile", move || {
+            let (run, again) = (counted.fetch_add(1, Ordering::Relaxed), waits.clone());
+            async move {
+                match run {
+                    0 => panic!("index out of range"),
+                    1 => {}
+                    _ => again.notified().await,
+                }
+            }
+        });
+        let mut reason = faults.changes();
+        for wanted in ["index out of range", "it returned"] {
+            let is_told = |reason: &Option<String>| {
+                reason
+                    .as_ref()
+                    .is_some_and(|text| text.contains("fragile") && text.contains(wanted))
+            };
+            reason.wait_for(is_told).await.unwrap();
+        }
+        reason.wait_for(Option::is_none).await.unwrap();
+        again.notify_one();
+        reason.wait_for(Option::is_some).await.unwrap();
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_thread_goes_on_after_a_panic_and_ends_when_its_work_is_done() {
+        let (send, inputs) = mpsc::channel::<u32>();
+        let inputs = Mutex::new(inputs);
+        let (answer, answers) = mpsc::channel();
+        spawn_thread("worker".to_owned(), move || {
+            for input in &*lock(&inputs) {
+                assert_ne!(input, 13, "unlucky input");
+                answer.send(input).unwrap();
+            }
+        })
+        .unwrap();
+        for input in [12, 13, 14] {
+            send.send(input).unwrap();
+        }
+        assert_eq!(answers.recv(), Ok(12));
+        assert_eq!(answers.recv(), Ok(14));
+        drop(send);
+        assert!(answers.recv().is_err(), "the thread has ended");
+    }
+}
