@@ -8,6 +8,18 @@ pub const SHARDS: usize = 256;
 /// Idempotency keys that one channel remembers; beyond that the oldest is forgotten before its five minutes.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
 
+/// Bytes that a channel of the memory broker costs beside its name: its entry in the table, and a listener.
+pub const CHANNEL_COST: usize = 256;
+
+/// Bytes that a channel costs more of which something is kept.
+pub const KEPT_COST: usize = 384;
+
+/// Bytes that an idempotency key costs beside twice its text.
+pub const KEY_COST: usize = 192;
+
+/// Bytes that a client costs that is present in a channel.
+pub const PRESENCE_COST: usize = 256;
+
 /// Requests that wait for one broker's link; more are refused (111). At ten thousand a second this is six seconds, twice
 /// the time after which they are refused anyway.
 pub const REQUESTS_MAX: usize = 65_536;

@@ -4,6 +4,7 @@
 //! parties see one order, and an answer stands in a party's inbox behind everything that precedes it.
 
 mod topic;
+mod usage;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -12,12 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
-use engine::channel::LIFECYCLE;
+use engine::channel::{LIFECYCLE, SYSTEM};
 use engine::lifecycle::Lifecycle;
 
 use crate::limits::SHARDS;
 use crate::{Broker, Clock, Health, Inbox, Party, lifecycle};
 use topic::{Published, Topic};
+use usage::Growth;
+pub use usage::{Ceilings, Usage};
 
 /// See the module.
 pub struct MemoryBroker {
@@ -34,6 +37,7 @@ pub struct MemoryBroker {
     node: String,
     /// [`LIFECYCLE`], once for all.
     system: Arc<str>,
+    usage: Arc<Usage>,
 }
 
 type Topics = HashMap<Arc<str>, Topic>;
@@ -53,7 +57,20 @@ impl MemoryBroker {
             epoch: AtomicU64::new(0),
             node: String::new(),
             system: LIFECYCLE.into(),
+            usage: Arc::new(Usage::new(Ceilings::default())),
         }
+    }
+
+    /// Keeps no more than this.
+    #[must_use]
+    pub fn with_ceilings(self, ceilings: Ceilings) -> MemoryBroker {
+        MemoryBroker { usage: Arc::new(Usage::new(ceilings)), ..self }
+    }
+
+    /// What it keeps.
+    #[must_use]
+    pub fn usage(&self) -> Arc<Usage> {
+        self.usage.clone()
     }
 
     /// What this node is called in events of clients that come and go.
@@ -73,12 +90,19 @@ impl MemoryBroker {
         let index = self.hasher.hash_one(&**channel) as usize % SHARDS;
         let mut topics = lock(&self.shards[index]);
         let topic = topics.entry(channel.clone()).or_default();
+        let before = topic.cost(channel);
         self.expire_topic(channel, topic, now_ms);
         let result = act(topic, now_ms);
+        self.usage.change(before, topic.cost(channel));
         if topic.is_idle() {
             topics.remove(channel);
         }
         result
+    }
+
+    /// Whether a channel may grow so; channels of the server itself may.
+    fn admit(&self, channel: &str, more: Growth) -> Result<(), BrokerError> {
+        if channel.starts_with(SYSTEM) { Ok(()) } else { self.usage.admit(more) }
     }
 
     fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
@@ -141,6 +165,7 @@ impl Broker for MemoryBroker {
         match request {
             BrokerRequest::Subscribe { id, channel, read } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {
+                    self.admit(&channel, topic.growth_of_listener(&channel))?;
                     topic.add_listener(party, inbox.clone());
                     Ok(BrokerReply::Subscribed(topic.join(now_ms, &read, || self.new_epoch())))
                 });
@@ -151,6 +176,7 @@ impl Broker for MemoryBroker {
             BrokerRequest::Publish { id, channel, publication, options } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {
                     let published = Published { channel: &channel, publication, options: &options };
+                    self.admit(&channel, topic.growth_of(&published))?;
                     let position = topic.publish(now_ms, published, || self.new_epoch())?;
                     Ok(BrokerReply::Published(position))
                 });
@@ -218,7 +244,9 @@ impl Broker for MemoryBroker {
         self.parties.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
         for shard in &self.shards {
             lock(shard).retain(|channel, topic| {
+                let before = topic.cost(channel);
                 topic.forget(channel, party);
+                self.usage.change(before, topic.cost(channel));
                 !topic.is_idle()
             });
         }
@@ -228,7 +256,12 @@ impl Broker for MemoryBroker {
         let now_ms = self.clock.monotonic_ms();
         for shard in &self.shards {
             lock(shard).retain(|channel, topic| {
+                let before = topic.cost(channel);
                 self.expire_topic(channel, topic, now_ms);
+                if self.usage.is_near_a_ceiling() && topic.forget_empty_stream() {
+                    self.epoch.fetch_add(1, Ordering::Relaxed);
+                }
+                self.usage.change(before, topic.cost(channel));
                 !topic.is_idle()
             });
         }
@@ -247,7 +280,7 @@ impl Broker for MemoryBroker {
     }
 
     fn take_complaint(&self) -> Option<String> {
-        None
+        self.usage.take_warning()
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use brokers::conformance::{self, World};
+use brokers::memory::Ceilings;
 use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
 use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions,
+    RequestId,
 };
 use wire::protocol::Publication;
 
@@ -188,4 +190,135 @@ fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
     while world.next_event(party).is_some() {}
     world.pass_ms(400_000);
     assert_ne!(join(&mut world, 7).epoch, before[7].epoch);
+}
+
+/// Publishes `size` bytes that are retained; gives the answer.
+fn publish(
+    world: &mut MemoryWorld,
+    party: Party,
+    channel: &str,
+    size: usize,
+    history_size: u32,
+) -> Result<BrokerReply, BrokerError> {
+    let options = PublishOptions {
+        history_size,
+        history_ttl_ms: 1_000,
+        history_meta_ttl_ms: 30 * 24 * 3_600_000,
+        ..PublishOptions::default()
+    };
+    let publication = Publication { data: vec![b'x'; size].into(), ..Publication::default() };
+    let (id, channel) = (RequestId(1), channel.into());
+    world.submit(party, BrokerRequest::Publish { id, channel, publication, options });
+    answer(world, party)
+}
+
+fn subscribe(
+    world: &mut MemoryWorld,
+    party: Party,
+    channel: &str,
+) -> Result<BrokerReply, BrokerError> {
+    let (id, channel) = (RequestId(2), channel.into());
+    world.submit(party, BrokerRequest::Subscribe { id, channel, read: JoinRead::Nothing });
+    answer(world, party)
+}
+
+/// The next answer; publications are passed over.
+fn answer(world: &mut MemoryWorld, party: Party) -> Result<BrokerReply, BrokerError> {
+    loop {
+        if let Some(BrokerEvent::Reply { result, .. }) = world.next_event(party) {
+            return result;
+        }
+    }
+}
+
+fn with_ceilings(bytes: usize, channels: usize) -> MemoryWorld {
+    let mut world = MemoryWorld::new();
+    let broker = MemoryBroker::new(world.clock.clone(), "e".into());
+    world.broker = broker.with_ceilings(Ceilings { bytes, channels });
+    world
+}
+
+#[test]
+fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
+    let mut world = with_ceilings(1 << 20, usize::MAX);
+    let party = world.attach();
+    let usage = world.broker.usage();
+    let kept =
+        (0..).find(|n| publish(&mut world, party, &format!("made-up-{n}"), 65_000, 3).is_err());
+    let kept = kept.unwrap();
+    assert!((14..=16).contains(&kept), "{kept} channels of 65 KB in 1 MiB");
+    assert!(usage.bytes() <= 1 << 20 && usage.channels() == kept && usage.refused() == 1);
+    // Whatever does not need more goes on: what nobody retains, what takes the place of something, and the server's own.
+    assert!(publish(&mut world, party, "plain", 65_000, 0).is_ok());
+    assert!(publish(&mut world, party, "made-up-0", 65_000, 1).is_ok());
+    assert!(publish(&mut world, party, "sys:config", 65_000, 1).is_ok());
+    assert_eq!(publish(&mut world, party, "made-up-0", 65_000, 3), Err(BrokerError::Full));
+    let read = |world: &mut MemoryWorld, channel: &str| {
+        let (id, query) = (RequestId(3), HistoryQuery::default());
+        let channel = channel.into();
+        world.submit(party, BrokerRequest::History { id, channel, query, meta_ttl_ms: 1_000 });
+        let Ok(BrokerReply::History(history)) = answer(world, party) else { panic!("no history") };
+        history.publications.len()
+    };
+    assert!((0..kept).all(|n| read(&mut world, &format!("made-up-{n}")) == 1));
+    // And when what was retained has had its time, there is room: also that of the names, long before their month is over.
+    world.pass_ms(1_001);
+    world.broker.expire();
+    assert!(publish(&mut world, party, "another", 65_000, 3).is_ok());
+    world.pass_ms(30 * 24 * 3_600_000);
+    world.broker.expire();
+    assert_eq!((usage.bytes(), usage.channels()), (0, 0));
+}
+
+#[test]
+fn streams_that_retain_nothing_are_forgotten_sooner_near_a_ceiling() {
+    let mut world = with_ceilings(usize::MAX, 100);
+    let (party, usage) = (world.attach(), world.broker.usage());
+    subscribe(&mut world, party, "heard").unwrap();
+    publish(&mut world, party, "heard", 10, 3).unwrap();
+    for n in 0..70 {
+        publish(&mut world, party, &format!("brief-{n}"), 10, 3).unwrap();
+    }
+    world.pass_ms(2_000);
+    world.broker.expire();
+    assert_eq!(usage.channels(), 71, "remembered for a month, with room enough");
+    assert_eq!(world.broker.take_complaint(), None);
+    for n in 0..10 {
+        publish(&mut world, party, &format!("new-{n}"), 10, 3).unwrap();
+    }
+    let warning = world.broker.take_complaint().expect("a warning");
+    assert!(warning.contains("81 of at most 100 channels"), "{warning}");
+    assert_eq!(world.broker.take_complaint(), None, "once");
+    world.broker.expire();
+    assert!(usage.channels() <= 75, "{} channels", usage.channels());
+    assert!(world.broker.channel_count() == usage.channels());
+    // What somebody hears, and what is retained, stays.
+    for channel in std::iter::once("heard".to_owned()).chain((0..10).map(|n| format!("new-{n}"))) {
+        let Ok(BrokerReply::Published(position)) = publish(&mut world, party, &channel, 10, 3)
+        else {
+            panic!("{channel} is refused");
+        };
+        assert_eq!(position.offset, 2, "{channel}");
+    }
+}
+
+#[test]
+fn one_channel_more_than_the_ceiling_is_refused() {
+    let mut world = with_ceilings(usize::MAX, 3);
+    let party = world.attach();
+    for n in 0..3 {
+        assert!(subscribe(&mut world, party, &format!("room-{n}")).is_ok());
+    }
+    assert_eq!(subscribe(&mut world, party, "room-3"), Err(BrokerError::Full));
+    assert_eq!(publish(&mut world, party, "room-3", 1, 1), Err(BrokerError::Full));
+    assert!(subscribe(&mut world, party, "room-0").is_ok(), "again is no more");
+    assert!(subscribe(&mut world, party, "sys:presence").is_ok());
+    assert_eq!(world.broker.channel_count(), 4);
+    for n in 0..2 {
+        let channel = format!("room-{n}").into();
+        world.submit(party, BrokerRequest::Unsubscribe { channel });
+    }
+    assert!(subscribe(&mut world, party, "room-3").is_ok());
+    world.detach(party);
+    assert_eq!((world.broker.usage().bytes(), world.broker.usage().channels()), (0, 0));
 }

@@ -375,6 +375,11 @@ pub enum BrokerError {
     /// A receiving party is so far behind that taking more would lose messages.
     #[error("a receiver of the channel is overloaded")]
     Overloaded,
+    /// It keeps as much as it may, and nothing is given up for this.
+    #[error(
+        "the broker keeps as much as it may (engine.memory.bytes_max, engine.memory.channels_max)"
+    )]
+    Full,
     /// The position asked for belongs to another epoch.
     #[error("the position is not in the stream any more")]
     UnrecoverablePosition,

@@ -1,5 +1,7 @@
 //! What happened, as plain numbers that only grow; the driver turns them into metrics.
 
+use crate::rates::BUCKETS;
+
 /// Totals of one worker since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -25,6 +27,8 @@ pub struct Counters {
     pub recovered_publications: u64,
     /// Gaps noticed and told.
     pub gaps_told: u64,
+    /// Refusals by bucket, in the order of [`crate::rates::Bucket::ALL`].
+    pub limited: [u64; BUCKETS],
 }
 
 impl Counters {
@@ -43,6 +47,7 @@ impl Counters {
             recoveries_refused,
             recovered_publications,
             gaps_told,
+            limited,
         } = other;
         self.sessions_opened += sessions_opened;
         self.sessions_connected += sessions_connected;
@@ -57,6 +62,9 @@ impl Counters {
         self.recoveries_refused += recoveries_refused;
         self.recovered_publications += recovered_publications;
         self.gaps_told += gaps_told;
+        for (total, count) in self.limited.iter_mut().zip(limited) {
+            *total += count;
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wire::protocol::{HistoryResult, Publication, StreamPosition};
 
 use crate::broker::{BrokerError, HistoryQuery, JoinRead, JoinedStream};
+use crate::limits::PUBLICATION_COST;
 
 /// A stream as one channel has it.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Stream {
     epoch: Arc<str>,
     top: u64,
     retained: VecDeque<Retained>,
+    /// Bytes that the retained publications cost: see [`cost`].
+    bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -37,17 +40,19 @@ impl Stream {
     /// A new, empty stream. The epoch tells this life of the stream from all others.
     #[must_use]
     pub fn new(epoch: Arc<str>) -> Stream {
-        Stream { epoch, top: 0, retained: VecDeque::new() }
+        Stream { epoch, top: 0, retained: VecDeque::new(), bytes: 0 }
     }
 
     /// A stream as it is kept elsewhere. What is retained must be consecutive and end at `top.offset`.
     #[must_use]
     pub fn restore(top: &StreamPosition, retained: Vec<Arc<Publication>>) -> Stream {
+        let bytes = retained.iter().map(|publication| cost(publication)).sum();
         let keep = |publication| Retained { publication, expires_at_ms: u64::MAX };
         Stream {
             epoch: top.epoch.as_str().into(),
             top: top.offset,
             retained: retained.into_iter().map(keep).collect(),
+            bytes,
         }
     }
 
@@ -85,10 +90,11 @@ impl Stream {
         self.top += 1;
         publication.offset = self.top;
         let publication = Arc::new(publication);
+        self.bytes += cost(&publication);
         let expires_at_ms = now_ms.saturating_add(retention.ttl_ms);
         self.retained.push_back(Retained { publication: publication.clone(), expires_at_ms });
         while self.retained.len() > retention.size as usize {
-            self.retained.pop_front();
+            self.drop_oldest();
         }
         self.expire(now_ms);
         publication
@@ -98,13 +104,40 @@ impl Stream {
     /// only the front is looked at, so that offsets stay consecutive.
     pub fn expire(&mut self, now_ms: u64) {
         while self.retained.front().is_some_and(|oldest| oldest.expires_at_ms <= now_ms) {
-            self.retained.pop_front();
+            self.drop_oldest();
         }
     }
 
     /// Drops everything retained; position and epoch stay.
     pub fn clear(&mut self) {
         self.retained.clear();
+        self.bytes = 0;
+    }
+
+    /// Whether nothing is retained.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.retained.is_empty()
+    }
+
+    /// Bytes that the retained publications cost.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes that it would cost more with this publication, which may take the place of the oldest one.
+    #[must_use]
+    pub fn growth(&self, retention: Retention, publication: &Publication) -> usize {
+        let is_full = self.retained.len() >= retention.size as usize;
+        let oldest = self.retained.front().filter(|_| is_full);
+        cost(publication).saturating_sub(oldest.map_or(0, |oldest| cost(&oldest.publication)))
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.retained.pop_front() {
+            self.bytes -= cost(&oldest.publication);
+        }
     }
 
     /// Reads a part of the stream (protocol §1.11).
@@ -182,6 +215,11 @@ fn fitting<'p>(
     publications.take(count).cloned().collect()
 }
 
+/// Bytes that a retained publication costs.
+fn cost(publication: &Publication) -> usize {
+    publication.weight() + PUBLICATION_COST
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +289,28 @@ mod tests {
         stream.clear();
         assert_eq!(offsets(&stream, None, None, false), [0u64; 0]);
         assert_eq!(stream.position().offset, 3);
+    }
+
+    #[test]
+    fn bytes_are_those_of_what_is_retained() {
+        let publication = |size: usize| Publication {
+            data: vec![b'x'; size].into(),
+            tags: vec![("a".into(), "b".into())],
+            ..Publication::default()
+        };
+        let retention = Retention { size: 2, ttl_ms: 10 };
+        let mut stream = Stream::new("e".into());
+        for (now_ms, size) in [(0, 100), (1, 200), (5, 50), (6, 1_000)] {
+            let before = stream.bytes();
+            let growth = stream.growth(retention, &publication(size));
+            stream.append(now_ms, retention, publication(size));
+            assert_eq!(growth, stream.bytes().saturating_sub(before), "of {size}");
+        }
+        assert_eq!(stream.bytes(), cost(&publication(50)) + cost(&publication(1_000)));
+        stream.expire(15);
+        assert_eq!(stream.bytes(), cost(&publication(1_000)));
+        stream.expire(16);
+        assert!(stream.is_empty() && stream.bytes() == 0);
     }
 
     #[test]

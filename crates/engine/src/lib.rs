@@ -7,6 +7,7 @@
 //! brokers), [`history`], [`presence`] (what brokers keep).
 
 pub mod broker;
+mod buckets;
 pub mod channel;
 pub mod claims;
 pub mod counters;
@@ -19,10 +20,13 @@ pub mod limits;
 pub mod outbox;
 pub mod presence;
 pub mod random;
+pub mod rates;
+mod recent_channels;
 mod recovery;
 pub mod rules;
 mod seats;
 mod session;
+pub mod shared_buckets;
 pub mod time;
 mod turn;
 pub mod users;

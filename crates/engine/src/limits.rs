@@ -34,6 +34,9 @@ pub const fn reply_bytes_max(queue_max_size: usize) -> usize {
     queue_max_size / 2
 }
 
+/// Bytes that a retained publication costs beside its texts: the publication, what shares it and its place in the stream.
+pub const PUBLICATION_COST: usize = 256;
+
 /// Milliseconds of one turn of the timer wheel. Nothing that a session waits for is shorter than a second.
 pub const WHEEL_TICK_MS: u64 = 128;
 
@@ -59,6 +62,22 @@ const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE
 const _: () = assert!(BACKLOG_COMMANDS_WANTED < BACKLOG_COMMANDS_MAX);
 const _: () = assert!(BACKLOG_BYTES_WANTED < BACKLOG_BYTES_MAX);
 const _: () = assert!(WHEEL_SLOTS.is_power_of_two(), "the slot of a tick is found by a mask");
+
+/// Tokens of a bucket, and of a rate's window, at most: what keeps sums of them far from overflow.
+pub const BUCKET_TOKENS_MAX: u32 = 1_000_000_000;
+
+/// Milliseconds in which an empty bucket must be full again: a week, well within the 24 days that the time stamp of a
+/// connection's buckets tells apart.
+pub const BUCKET_FILL_MS_MAX: u64 = 7 * 24 * 3_600_000;
+
+/// Buckets of users, addresses and keys that one node remembers while they are not full: 16 bytes each, 1 MiB.
+pub const SHARED_BUCKETS: usize = 65_536;
+
+/// Channels that a worker remembers as known: 4 bytes each, 256 KiB. Whoever makes up channels at the default rate on a
+/// thousand connections takes three seconds to displace as many.
+pub const RECENT_CHANNELS: usize = 65_536;
+
+const _: () = assert!(BUCKET_FILL_MS_MAX < (u32::MAX / 2) as u64);
 
 /// Questions to the broker that one worker may have open. With answers within a millisecond this is a hundred million
 /// a second; with a broker that stopped answering, it keeps memory bounded (111).

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use regex::Regex;
 
 use crate::limits::{SYSTEM_HISTORY_SIZE, SYSTEM_HISTORY_TTL_MS};
+use crate::rates::Rates;
 
 /// Everything that a worker decides by.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Rules {
     pub channels: ChannelRules,
     /// What one client may use.
     pub client: ClientRules,
+    /// How often something may be done.
+    pub rates: Rates,
     /// Reported to clients as the server's version.
     pub version: String,
 }
@@ -185,6 +188,7 @@ impl Default for Rules {
         Rules {
             channels: ChannelRules::default(),
             client: ClientRules::default(),
+            rates: Rates::default(),
             version: "0.0.0".to_owned(),
         }
     }

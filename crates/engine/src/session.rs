@@ -12,6 +12,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod join;
+pub(crate) mod metering;
 pub(crate) mod orders;
 pub(crate) mod queries;
 pub(crate) mod refresh;
@@ -24,10 +25,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wire::protocol::{
     ClientInfo, Command, ConnectRequest, ConnectResult, Disconnect, DisconnectCode, ErrorCode,
-    Push, PushEvent, Reply, ReplyBody, Request, SubscribeRequest,
+    ErrorReply, Push, PushEvent, Reply, ReplyBody, Request, SubscribeRequest,
 };
 
 use crate::broker::Control;
+use crate::buckets::ConnectionBuckets;
 use crate::channel::Actor;
 use crate::counters::CommandKind;
 use crate::encoding::Encoding;
@@ -36,6 +38,7 @@ use crate::limits::{
     BACKLOG_BYTES_MAX, BACKLOG_BYTES_WANTED, BACKLOG_COMMANDS_MAX, BACKLOG_COMMANDS_WANTED,
 };
 use crate::outbox::Outbox;
+use crate::rates::Limited;
 use crate::session::join::Joining;
 use crate::session::timers::Timers;
 use crate::turn::{Outputs, Turn};
@@ -89,6 +92,8 @@ pub(crate) struct Session {
     pub(crate) admitted_at_ms: i64,
     /// Whether it was said that it came.
     pub(crate) is_online: bool,
+    /// What it may still do before it is asked to wait.
+    pub(crate) buckets: ConnectionBuckets,
     vouched_user: Option<Box<str>>,
     blocked: Option<Box<Blocked>>,
 }
@@ -175,9 +180,11 @@ pub(crate) enum Wait {
 }
 
 /// Why a command is not done: told to the peer, or the end of the connection.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Error(ErrorCode),
+    /// Too often: later it may be done.
+    Limited(Limited),
     Close(DisconnectCode),
 }
 
@@ -194,7 +201,12 @@ impl From<DisconnectCode> for Refusal {
 }
 
 impl Session {
-    pub(crate) fn new(key: SessionKey, opening: Opening, timers: Timers) -> Session {
+    pub(crate) fn new(
+        key: SessionKey,
+        opening: Opening,
+        timers: Timers,
+        buckets: ConnectionBuckets,
+    ) -> Session {
         Session {
             key,
             encoding: opening.encoding,
@@ -208,6 +220,7 @@ impl Session {
             questions: 0,
             admitted_at_ms: 0,
             is_online: false,
+            buckets,
             vouched_user: opening.user,
             blocked: None,
         }
@@ -238,11 +251,42 @@ impl Session {
     fn execute(&mut self, turn: &mut Turn<'_>, command: Command) {
         let Command { id, request } = command;
         let is_connect = matches!(request, Request::Connect(_));
-        match self.dispatch(turn, id, request) {
+        let metered = metering::command(self, turn, &request);
+        match metered.and_then(|()| self.dispatch(turn, id, request)) {
             Ok(()) => {}
-            Err(Refusal::Error(code)) if is_connect => connect::refuse(self, turn, id, code),
-            Err(Refusal::Error(code)) => self.reply_error(turn, id, code),
-            Err(Refusal::Close(code)) => self.doom(turn.out, code),
+            Err(refusal) if is_connect => connect::refuse(self, turn, id, refusal),
+            Err(refusal) => self.refuse(turn, id, refusal),
+        }
+    }
+
+    /// A command is not done: the peer is told why, or the connection ends.
+    pub(crate) fn refuse(&mut self, turn: &mut Turn<'_>, id: u32, refusal: Refusal) {
+        match refusal {
+            // What has no number expects no answer.
+            Refusal::Limited(_) if id == 0 => turn.out.counters.error_replies += 1,
+            Refusal::Limited(limited) => self.reply_error(turn, id, limited),
+            Refusal::Error(code) => self.reply_error(turn, id, code),
+            Refusal::Close(code) => self.doom(turn.out, code),
+        }
+    }
+
+    /// Refuses a command of a message that was more than the connection may send now; what answers the server counts.
+    pub(crate) fn refuse_command(
+        &mut self,
+        turn: &mut Turn<'_>,
+        command: Command,
+        refusal: Refusal,
+    ) {
+        match command.request {
+            _ if self.phase == Phase::Closed => {}
+            Request::Pong => self.handle_command(turn, command),
+            Request::Connect(_) if self.phase == Phase::New && self.blocked.is_none() => {
+                connect::refuse(self, turn, command.id, refusal);
+            }
+            _ => {
+                turn.out.counters.commands[kind(&command.request) as usize] += 1;
+                self.refuse(turn, command.id, refusal);
+            }
         }
     }
 
@@ -372,9 +416,14 @@ impl Session {
         self.send(turn, &Reply { id, body });
     }
 
-    pub(crate) fn reply_error(&mut self, turn: &mut Turn<'_>, id: u32, code: ErrorCode) {
+    pub(crate) fn reply_error(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: u32,
+        error: impl Into<ErrorReply>,
+    ) {
         turn.out.counters.error_replies += 1;
-        self.reply(turn, id, ReplyBody::Error(code.into()));
+        self.reply(turn, id, ReplyBody::Error(error.into()));
     }
 
     pub(crate) fn push(&mut self, turn: &mut Turn<'_>, channel: Arc<str>, event: PushEvent) {

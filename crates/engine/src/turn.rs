@@ -14,8 +14,11 @@ use crate::encoding::Encoder;
 use crate::hub::{Hub, Seat};
 use crate::limits::NOTES_MAX;
 use crate::random::Random;
+use crate::rates::Bucket;
+use crate::recent_channels::RecentChannels;
 use crate::rules::Rules;
 use crate::session::{Refusal, SessionKey};
+use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
 use crate::users::Users;
 
@@ -60,6 +63,8 @@ pub enum Effect {
 pub enum Cause {
     /// A subscription or a publication was refused.
     Refused(ErrorCode),
+    /// It was refused by a bucket.
+    Limited(Bucket),
     /// The subscription missed something and was told.
     Gap,
 }
@@ -80,6 +85,10 @@ pub(crate) struct Turn<'w> {
     pub(crate) random: &'w mut Random,
     pub(crate) hub: &'w mut Hub,
     pub(crate) users: &'w mut Users,
+    /// Channels that the worker knows.
+    pub(crate) recent: &'w mut RecentChannels,
+    /// Buckets of users, where the node has some.
+    pub(crate) shared: Option<&'w SharedBuckets>,
     pub(crate) out: &'w mut Outputs,
 }
 
@@ -145,11 +154,13 @@ impl Outputs {
 
     /// Notes a refusal on its way to the peer; gives it back. Of a flood of them only the first are noted.
     pub(crate) fn note(&mut self, key: SessionKey, channel: &str, refusal: Refusal) -> Refusal {
-        if let Refusal::Error(code) = refusal
-            && self.effects.len() < NOTES_MAX
-        {
-            let (channel, cause) = (channel.into(), Cause::Refused(code));
-            self.effects.push_back(Effect::Note { key, channel, cause });
+        let cause = match refusal {
+            Refusal::Error(code) => Cause::Refused(code),
+            Refusal::Limited(limited) => Cause::Limited(limited.bucket),
+            Refusal::Close(_) => return refusal,
+        };
+        if self.effects.len() < NOTES_MAX {
+            self.effects.push_back(Effect::Note { key, channel: channel.into(), cause });
         }
         refusal
     }

@@ -18,6 +18,7 @@ use wire::protocol::{self, ClientInfo, Disconnect, DisconnectCode, PushEvent};
 use crate::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Membership, RequestId,
 };
+use crate::buckets::ConnectionBuckets;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::counters::Counters;
 use crate::departures::Departures;
@@ -26,12 +27,14 @@ use crate::hub::Hub;
 use crate::lifecycle::{Change, Lifecycle};
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::recent_channels::RecentChannels;
 use crate::rules::Rules;
 use crate::session::timers::{self, Timers};
 use crate::session::{
-    Opening, Phase, Refusal, Session, SessionKey, Wait, connect, join, orders, queries, refresh,
-    subscribe,
+    Opening, Phase, Refusal, Session, SessionKey, Wait, connect, join, metering, orders, queries,
+    refresh, subscribe,
 };
+use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
 use crate::turn::{Effect, Outputs, Pending, Question, Turn};
 use crate::users::Users;
@@ -55,6 +58,8 @@ pub struct Worker {
     departures: Departures,
     /// See [`Worker::handle_panic`].
     doing: Doing,
+    recent: RecentChannels,
+    shared: Option<Arc<SharedBuckets>>,
 }
 
 /// The answer to [`Effect::Verify`].
@@ -115,7 +120,14 @@ impl Worker {
             next_check_ms,
             departures: Departures::default(),
             doing: Doing::Nothing,
+            recent: RecentChannels::new(seed),
+            shared: None,
         }
+    }
+
+    /// Counts users together with the other workers of a node; without it, rates of users do not limit.
+    pub fn share_buckets(&mut self, shared: Arc<SharedBuckets>) {
+        self.shared = Some(shared);
     }
 
     /// A peer has completed its handshake.
@@ -125,7 +137,8 @@ impl Worker {
         let slot = u32::try_from(entry.key()).expect("a worker has fewer than 2^32 sessions");
         let key = SessionKey { slot, generation: self.generation };
         let timers = Timers::new(now, &self.rules.client);
-        entry.insert(Box::new(Session::new(key, opening, timers)));
+        let buckets = ConnectionBuckets::full(now.monotonic_ms);
+        entry.insert(Box::new(Session::new(key, opening, timers, buckets)));
         self.out.counters.sessions_opened += 1;
         self.schedule(now, key);
         key
@@ -138,8 +151,12 @@ impl Worker {
         };
         match protocol::decode_commands(session.encoding.codec, message) {
             Ok(commands) => self.with_session(now, key, |session, turn| {
+                let metered = metering::message(session, turn, message.len());
                 for command in commands {
-                    session.handle_command(turn, command);
+                    match metered {
+                        Ok(()) => session.handle_command(turn, command),
+                        Err(refusal) => session.refuse_command(turn, command, refusal),
+                    }
                 }
                 session.note_message(message.len());
             }),
@@ -177,9 +194,8 @@ impl Worker {
             let result = apply_verdict(session, turn, wait, verdict);
             match result {
                 Ok(()) => {}
-                Err(Refusal::Error(code)) if is_connect => connect::refuse(session, turn, id, code),
-                Err(Refusal::Error(code)) => session.reply_error(turn, id, code),
-                Err(Refusal::Close(code)) => session.doom(turn.out, code),
+                Err(refusal) if is_connect => connect::refuse(session, turn, id, refusal),
+                Err(refusal) => session.refuse(turn, id, refusal),
             }
             session.resume(turn, backlog);
         });
@@ -399,6 +415,8 @@ impl Worker {
             random: &mut self.random,
             hub: &mut self.hub,
             users: &mut self.users,
+            recent: &mut self.recent,
+            shared: self.shared.as_deref(),
             out: &mut self.out,
         };
         self.doing = Doing::Session(key);

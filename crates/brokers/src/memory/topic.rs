@@ -13,7 +13,8 @@ use engine::limits::IDEMPOTENCY_TTL_MS;
 use engine::presence::Presence;
 use wire::protocol::{Publication, StreamPosition};
 
-use crate::limits::IDEMPOTENCY_KEYS_MAX;
+use super::usage::Growth;
+use crate::limits::{CHANNEL_COST, IDEMPOTENCY_KEYS_MAX, KEPT_COST, KEY_COST, PRESENCE_COST};
 use crate::{Inbox, Party};
 
 /// See the module.
@@ -37,6 +38,8 @@ struct Kept {
     version_epoch: String,
     /// Positions by idempotency key, and the keys in the order in which they expire.
     accepted: HashMap<String, StreamPosition>,
+    /// Bytes of those keys.
+    accepted_bytes: usize,
     accepted_order: VecDeque<(u64, String)>,
 }
 
@@ -123,9 +126,7 @@ impl Topic {
             let kept = self.kept.get_or_insert_default();
             kept.stream(now_ms, options.history_meta_ttl_ms, new_epoch);
             let stream = kept.stream.as_mut().expect("begun in the line above");
-            let retention =
-                Retention { size: options.history_size, ttl_ms: options.history_ttl_ms };
-            let publication = stream.append(now_ms, retention, publication);
+            let publication = stream.append(now_ms, retention(options), publication);
             (publication, stream.epoch().clone(), stream.position())
         } else {
             (Arc::new(publication), "".into(), StreamPosition::default())
@@ -136,6 +137,67 @@ impl Topic {
         let channel = channel.clone();
         self.tell(&BrokerEvent::Publication { channel, publication, epoch });
         Ok(position)
+    }
+
+    /// Bytes that it costs; 0 for one that is not kept.
+    pub(super) fn cost(&self, channel: &str) -> usize {
+        if self.is_idle() {
+            return 0;
+        }
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.cost());
+        CHANNEL_COST + channel.len() + kept
+    }
+
+    /// What it costs more that somebody listens.
+    pub(super) fn growth_of_listener(&self, channel: &str) -> Growth {
+        match self.is_idle() {
+            true => Growth::NewChannel { bytes: CHANNEL_COST + channel.len() + KEPT_COST },
+            false => Growth::None,
+        }
+    }
+
+    /// What a publication makes it cost more. What is only handed out costs nothing, and neither does what was accepted
+    /// before.
+    pub(super) fn growth_of(&self, published: &Published<'_>) -> Growth {
+        let Published { channel, publication, options } = published;
+        if self.kept.as_ref().is_some_and(|kept| kept.suppressed(options).is_some()) {
+            return Growth::None;
+        }
+        let mut bytes = 0;
+        if options.history_size > 0 {
+            let retention = retention(options);
+            let stream = self.kept.as_ref().and_then(|kept| kept.stream.as_ref());
+            let fresh = || Stream::new("".into()).growth(retention, publication);
+            bytes += stream.map_or_else(fresh, |stream| stream.growth(retention, publication));
+        }
+        if !options.idempotency_key.is_empty() {
+            bytes += KEY_COST + 2 * options.idempotency_key.len();
+        }
+        let keeps =
+            options.history_size > 0 || options.version > 0 || !options.idempotency_key.is_empty();
+        match (keeps, self.is_idle(), &self.kept) {
+            (false, ..) => Growth::None,
+            (true, true, _) => {
+                let bytes = bytes + CHANNEL_COST + channel.len() + KEPT_COST;
+                Growth::NewChannel { bytes }
+            }
+            (true, false, None) => Growth::Known { bytes: bytes + KEPT_COST },
+            (true, false, Some(_)) if bytes == 0 => Growth::None,
+            (true, false, Some(_)) => Growth::Known { bytes },
+        }
+    }
+
+    /// Forgets offset and epoch where they are all that is kept; says whether they were.
+    pub(super) fn forget_empty_stream(&mut self) -> bool {
+        let Some(kept) = self.kept.as_mut().filter(|_| self.listeners.is_empty()) else {
+            return false;
+        };
+        let empty = kept.stream.take_if(|stream| stream.is_empty() && !stream.is_new());
+        let has_forgotten = empty.is_some();
+        if kept.is_empty() {
+            self.kept = None;
+        }
+        has_forgotten
     }
 
     /// The party is gone: it hears nothing any more, and its clients have left.
@@ -187,6 +249,10 @@ impl Topic {
     }
 }
 
+fn retention(options: &PublishOptions) -> Retention {
+    Retention { size: options.history_size, ttl_ms: options.history_ttl_ms }
+}
+
 impl Kept {
     fn stream(
         &mut self,
@@ -222,8 +288,10 @@ impl Kept {
                 && let Some((_, oldest)) = self.accepted_order.pop_front()
             {
                 self.accepted.remove(&oldest);
+                self.accepted_bytes -= oldest.len();
             }
             let key = options.idempotency_key.clone();
+            self.accepted_bytes += key.len();
             self.accepted_order.push_back((now_ms + IDEMPOTENCY_TTL_MS, key.clone()));
             self.accepted.insert(key, position.clone());
         }
@@ -233,6 +301,7 @@ impl Kept {
         while self.accepted_order.front().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
             if let Some((_, key)) = self.accepted_order.pop_front() {
                 self.accepted.remove(&key);
+                self.accepted_bytes -= key.len();
             }
         }
         let mut has_forgotten = false;
@@ -247,6 +316,13 @@ impl Kept {
             stream.expire(now_ms);
         }
         has_forgotten
+    }
+
+    fn cost(&self) -> usize {
+        let clients = self.presence.stats().num_clients as usize;
+        let stream = self.stream.as_ref().map_or(0, Stream::bytes);
+        let keys = self.accepted.len() * KEY_COST + 2 * self.accepted_bytes;
+        KEPT_COST + stream + keys + clients * PRESENCE_COST
     }
 
     /// A new stream is nothing to keep: the next one will be the same.

@@ -11,7 +11,7 @@ use wire::protocol::{
 };
 
 use super::join::{self, Origin, Plan};
-use super::{Phase, PingStyle, Refusal, Session, Wait};
+use super::{Phase, PingStyle, Refusal, Session, Wait, metering};
 use crate::broker::{BrokerRequest, Control, Order, Target};
 use crate::channel;
 use crate::claims::{ConnectionClaims, SubscriptionGrant, TokenRefusal};
@@ -67,10 +67,12 @@ pub(crate) fn handle_verdict(
 }
 
 /// Answers the connect command with an error; the connection is then of no use (§1.8).
-pub(crate) fn refuse(session: &mut Session, turn: &mut Turn<'_>, id: u32, code: ErrorCode) {
-    session.phase = Phase::Refused;
-    session.timers.handle_refused(turn.now, &turn.rules.client);
-    session.reply_error(turn, id, code);
+pub(crate) fn refuse(session: &mut Session, turn: &mut Turn<'_>, id: u32, refusal: Refusal) {
+    if !matches!(refusal, Refusal::Close(_)) {
+        session.phase = Phase::Refused;
+        session.timers.handle_refused(turn.now, &turn.rules.client);
+    }
+    session.refuse(turn, id, refusal);
 }
 
 fn admit(
@@ -86,6 +88,7 @@ fn admit(
         return Err(ErrorCode::Expired.into());
     }
     let plans = plan_subscriptions(turn, request, &claims)?;
+    metering::connect(session, turn, &claims.user)?;
     let info = Arc::new(ClientInfo {
         client: turn.random.uuid(),
         user: claims.user,
@@ -148,7 +151,7 @@ pub(crate) fn handle_join_failed(session: &mut Session, turn: &mut Turn<'_>, cod
     while !session.subscriptions.is_empty() {
         join::leave(session, turn, 0);
     }
-    refuse(session, turn, id, code);
+    refuse(session, turn, id, code.into());
 }
 
 /// Everything is there: answer, go live, let go what was held back.

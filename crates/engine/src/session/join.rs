@@ -242,8 +242,12 @@ pub(crate) fn handle_read(
     let Some(index) = session.subscriptions.iter().position(is_waiting) else {
         return;
     };
-    let Ok(stream) = result else {
-        return abort(session, turn, index, ErrorCode::Internal);
+    let stream = match result {
+        Ok(stream) => stream,
+        Err(BrokerError::Full) => {
+            return abort(session, turn, index, ErrorCode::TooManyRequests);
+        }
+        Err(_) => return abort(session, turn, index, ErrorCode::Internal),
     };
     let subscription = &mut session.subscriptions[index];
     let (seat, traits) = (subscription.seat, subscription.traits);

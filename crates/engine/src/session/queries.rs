@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wire::protocol::{ErrorCode, HistoryRequest, Publication, PublishRequest, ReplyBody};
 
-use super::{Phase, Refusal, Session, Wait};
+use super::{Phase, Refusal, Session, Wait, metering};
 use crate::broker::{
     BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
 };
@@ -22,6 +22,8 @@ pub(crate) fn publish(
 ) -> Result<(), Refusal> {
     let namespace = may_publish(session, turn, &request)
         .map_err(|code| turn.out.note(session.key, &request.channel, code.into()))?;
+    metering::publish(session, turn, &request.channel)
+        .map_err(|refusal| turn.out.note(session.key, &request.channel, refusal))?;
     let subscribed = session.find(&request.channel).map(|index| &session.subscriptions[index]);
     let (channel, info) = match subscribed {
         Some(subscription) => (subscription.channel.clone(), Some(&subscription.info)),
@@ -95,6 +97,7 @@ pub(crate) fn history(
     if request.reverse && request.since.as_ref().is_some_and(|since| since.offset == 0) {
         return Err(ErrorCode::BadRequest.into());
     }
+    metering::history(session, turn, &request.channel)?;
     let most = rules.client.history_max_publication_limit;
     let query = HistoryQuery {
         // A negative limit asks for all.
@@ -162,7 +165,7 @@ fn tell_answer(
 pub fn code(error: BrokerError) -> ErrorCode {
     match error {
         BrokerError::Unavailable => ErrorCode::Internal,
-        BrokerError::Overloaded => ErrorCode::TooManyRequests,
+        BrokerError::Overloaded | BrokerError::Full => ErrorCode::TooManyRequests,
         BrokerError::UnrecoverablePosition => ErrorCode::UnrecoverablePosition,
     }
 }

@@ -3,7 +3,7 @@
 use wire::protocol::{DisconnectCode, ErrorCode, ReplyBody, SubscribeRequest};
 
 use super::join::{self, Origin, Plan};
-use super::{Refusal, Session, Wait};
+use super::{Refusal, Session, Wait, metering};
 use crate::channel;
 use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use crate::turn::{Effect, TokenKind, Turn};
@@ -15,7 +15,9 @@ pub(crate) fn begin(
     id: u32,
     mut request: Box<SubscribeRequest>,
 ) -> Result<(), Refusal> {
-    if let Err(refusal) = check(session, turn, &request) {
+    if let Err(refusal) = check(session, turn, &request)
+        .and_then(|()| metering::subscribe(session, turn, &request.channel))
+    {
         return Err(turn.out.note(session.key, &request.channel, refusal));
     }
     if !request.token.is_empty() {

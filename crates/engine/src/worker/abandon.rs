@@ -9,6 +9,7 @@ use wire::protocol::{ClientInfo, DisconnectCode};
 
 use super::{Worker, find};
 use crate::broker::{BrokerRequest, Membership};
+use crate::buckets::ConnectionBuckets;
 use crate::lifecycle::{Change, Lifecycle};
 use crate::session::timers::Timers;
 use crate::session::{Opening, Phase, Session, SessionKey};
@@ -58,7 +59,8 @@ impl Worker {
         let ping_style = session.ping_style;
         let timers = Timers::new(now, &self.rules.client);
         let opening = Opening { encoding, user: None, ping_style };
-        let mut broken = std::mem::replace(session, Session::new(key, opening, timers));
+        let buckets = ConnectionBuckets::full(now.monotonic_ms);
+        let mut broken = std::mem::replace(session, Session::new(key, opening, timers, buckets));
         session.phase = Phase::Closed;
         session.outbox = std::mem::take(&mut broken.outbox);
         // A frame that was begun must be ended; the rest may be half of what should have been said.

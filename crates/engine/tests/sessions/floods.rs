@@ -1,5 +1,10 @@
 //! What one peer can make a worker do, and keep.
 
+use std::sync::Arc;
+
+use engine::rates::{Bucket, Rate, Rates};
+use engine::rules::Rules;
+
 use crate::world::{World, claims, rules};
 
 fn history(count: u32) -> String {
@@ -70,4 +75,191 @@ fn what_waits_for_a_join_is_bounded_and_told() {
     assert_eq!(heard.len(), 2, "{heard:?}");
     assert!(heard[0].contains(r#"{"id":2,"subscribe":{"#), "{heard:?}");
     assert!(heard[1].contains(r#""unsubscribe":{"code":2500"#), "{heard:?}");
+}
+
+/// Rules with one limited bucket, and one for floods.
+fn limited(bucket: Bucket, rate: Rate) -> Rules {
+    Rules {
+        rates: Rates::new(|one| match one {
+            Bucket::ConnectionRefusals => Rate::new(1, 1_000, 5),
+            one => Some(rate).filter(|_| one == bucket),
+        }),
+        ..rules()
+    }
+}
+
+fn publish(channel: &str) -> String {
+    format!(r#"{{"id":9,"publish":{{"channel":"{channel}","data":1}}}}"#)
+}
+
+/// What a client is told after `wait_ms`.
+fn refusal(wait_ms: u64) -> String {
+    let text = format!("too many requests; retry after {wait_ms} ms");
+    format!(r#"{{"id":9,"error":{{"code":111,"message":"{text}","temporary":true}}}}"#)
+}
+
+#[test]
+fn whoever_publishes_too_often_is_told_when_to_go_on_and_publishes_nothing() {
+    let rate = Rate::new(10, 1_000, 2).unwrap();
+    let mut world = World::with(limited(Bucket::ConnectionPublishes, rate));
+    let (key, other) = (world.anonymous(), world.anonymous());
+    for _ in 0..3 {
+        world.says(key, &publish("kept:a"));
+        world.settle();
+    }
+    let heard = world.hears(key);
+    assert_eq!(heard[..2], [r#"{"id":9,"publish":{}}"#; 2]);
+    assert_eq!(heard[2..], [refusal(100)]);
+    world.says(other, &publish("kept:a"));
+    world.settle();
+    assert_eq!(world.hears(other), [r#"{"id":9,"publish":{}}"#], "others go on");
+    world.says(other, r#"{"id":9,"history":{"channel":"kept:a","limit":0}}"#);
+    world.settle();
+    assert!(world.hears(other)[0].contains(r#""offset":3"#), "nothing was published");
+    world.pass(1);
+    world.says(key, &publish("kept:a"));
+    world.settle();
+    assert_eq!(world.hears(key), [r#"{"id":9,"publish":{}}"#]);
+    assert_eq!(world.worker.counters().limited[Bucket::ConnectionPublishes as usize], 1);
+}
+
+#[test]
+fn a_subscribe_that_comes_too_soon_changes_nothing() {
+    for bucket in [Bucket::ConnectionSubscribes, Bucket::ConnectionNewChannels] {
+        let mut world = World::with(limited(bucket, Rate::new(1, 1_000, 1).unwrap()));
+        let key = world.anonymous();
+        world.says(key, r#"{"id":8,"subscribe":{"channel":"people:a"}}"#);
+        world.settle();
+        world.hears(key);
+        world.says(key, r#"{"id":9,"subscribe":{"channel":"people:b"}}"#);
+        world.settle();
+        let heard = world.hears(key);
+        assert!(heard[0].contains(r#""code":111"#) && heard.len() == 1, "{heard:?}");
+        assert_eq!(world.worker.subscription_count(), 1);
+        world.says(key, r#"{"id":9,"presence_stats":{"channel":"people:b"}}"#);
+        world.settle();
+        assert!(!world.hears(key)[0].contains(r#""num_clients":1"#), "nobody is there");
+    }
+}
+
+#[test]
+fn channels_that_are_known_are_not_new() {
+    let bucket = Bucket::ConnectionNewChannels;
+    let mut world = World::with(limited(bucket, Rate::new(1, 60_000, 2).unwrap()));
+    let (key, other) = (world.anonymous(), world.anonymous());
+    let mut answer = |key, command: &str| {
+        world.says(key, command);
+        world.settle();
+        world.hears(key).last().unwrap().contains("error")
+    };
+    assert!(!answer(other, r#"{"id":9,"subscribe":{"channel":"kept:heard"}}"#));
+    // Published before; heard by somebody; history asked before.
+    for _ in 0..3 {
+        assert!(!answer(key, &publish("made-up-1")));
+        assert!(!answer(key, &publish("kept:heard")));
+        assert!(!answer(key, r#"{"id":9,"history":{"channel":"kept:b","limit":0}}"#));
+    }
+    assert!(answer(key, &publish("made-up-2")));
+    assert!(answer(key, r#"{"id":9,"history":{"channel":"kept:c","limit":0}}"#));
+    assert!(!answer(other, &publish("made-up-2")), "each connection pays for its own");
+    assert!(!answer(key, &publish("made-up-2")), "which make the channel known");
+}
+
+#[test]
+fn bytes_are_counted_by_message_and_pongs_are_free() {
+    let bucket = Bucket::ConnectionBytes;
+    let mut world = World::with(limited(bucket, Rate::new(1_000, 1_000, 2_000).unwrap()));
+    let key = world.anonymous();
+    let data = "x".repeat(1_500);
+    let large = format!(r#"{{"id":9,"publish":{{"channel":"a","data":"{data}"}}}}"#);
+    world.says(key, &large);
+    world.says(key, &large);
+    world.settle();
+    let heard = world.hears(key);
+    assert!(heard[0].contains(r#""code":111"#) && heard[1].contains("publish"), "{heard:?}");
+    while world.hears(key) != ["{}"] {
+        world.pass(1);
+    }
+    // Nothing is left for a pong, and it counts.
+    world.says(key, &large);
+    world.says(key, "{}");
+    world.pass(9);
+    world.says(key, &publish("a"));
+    world.settle();
+    assert!(world.closes.is_empty(), "{:?}", world.closes);
+}
+
+#[test]
+fn whoever_goes_on_after_many_refusals_floods() {
+    let rate = Rate::new(1, 60_000, 3).unwrap();
+    let mut world = World::with(limited(Bucket::ConnectionCommands, rate));
+    let key = world.anonymous();
+    for _ in 0..7 {
+        world.says(key, r#"{"id":9,"rpc":{}}"#);
+    }
+    assert!(world.closes.is_empty(), "five refusals are borne");
+    let heard = world.hears(key);
+    assert_eq!(heard.iter().filter(|line| line.contains(r#""code":108"#)).count(), 2);
+    assert_eq!(heard.iter().filter(|line| line.contains("retry after")).count(), 5);
+    world.says(key, r#"{"id":9,"rpc":{}}"#);
+    assert_eq!(world.code(key), 3013);
+    let limited = world.worker.counters().limited;
+    assert_eq!(limited[Bucket::ConnectionCommands as usize], 6);
+    assert_eq!(limited[Bucket::ConnectionRefusals as usize], 1);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_user_has_one_bucket_for_all_connections() {
+    let rules = Rules {
+        rates: Rates::new(|bucket| match bucket {
+            Bucket::UserPublishes => Rate::new(10, 1_000, 3),
+            Bucket::UserConnects => Rate::new(1, 60_000, 3),
+            _ => None,
+        }),
+        ..rules()
+    };
+    let mut world = World::with(rules);
+    world.worker.share_buckets(Arc::default());
+    let user = |world: &mut World, name| {
+        let key = world.open();
+        world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
+        world.verify(Ok(claims(name)));
+        world.settle();
+        (key, world.hears(key).remove(0))
+    };
+    let (one, _) = user(&mut world, "ann");
+    let (two, _) = user(&mut world, "ann");
+    let (other, _) = user(&mut world, "bob");
+    for key in [one, two, one, two, other] {
+        world.says(key, &publish("a"));
+        world.settle();
+    }
+    assert_eq!(world.hears(one), [r#"{"id":9,"publish":{}}"#; 2]);
+    assert_eq!(world.hears(two), [r#"{"id":9,"publish":{}}"#, &*refusal(100)]);
+    assert_eq!(world.hears(other), [r#"{"id":9,"publish":{}}"#]);
+    let (_, third) = user(&mut world, "ann");
+    assert!(third.contains(r#""connect":{"#), "{third}");
+    let (_, fourth) = user(&mut world, "ann");
+    let expected = r#""error":{"code":111,"message":"too many requests; retry after 60000 ms""#;
+    assert!(fourth.contains(expected), "{fourth}");
+    assert_eq!(world.worker.clients(Some("ann")).count(), 3);
+}
+
+#[test]
+fn rates_change_for_those_that_are_connected() {
+    let rate = |burst| Rate::new(1, 60_000, burst).unwrap();
+    let mut world = World::with(limited(Bucket::ConnectionPublishes, rate(2)));
+    let key = world.anonymous();
+    let publishes = |world: &mut World, count| {
+        (0..count).for_each(|_| world.says(key, &publish("a")));
+        world.settle();
+        world.hears(key).iter().filter(|line| !line.contains("error")).count()
+    };
+    assert_eq!(publishes(&mut world, 1), 1);
+    // Half of what it had is left, whatever that is now.
+    world.worker.set_rules(Arc::new(limited(Bucket::ConnectionPublishes, rate(10))));
+    assert_eq!(publishes(&mut world, 9), 5);
+    world.worker.set_rules(Arc::new(rules()));
+    assert_eq!(publishes(&mut world, 100), 100);
 }

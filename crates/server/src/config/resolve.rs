@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::rates::Rates;
 use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
 use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
@@ -111,7 +112,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     let engine = resolve_engine(&values, &channels, &mut mistakes);
     let idle = idle_engines(values.found);
     let config = Config {
-        rules: Arc::new(Rules { channels, client, version }),
+        rules: Arc::new(Rules { channels, client, rates: Rates::default(), version }),
         changeable: Changeable::new(&found.tree, Bounds::of(&engine)),
         engine,
         http: resolve_http(&values, port, &mut mistakes),

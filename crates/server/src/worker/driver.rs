@@ -431,6 +431,9 @@ impl Driver {
                     "refused"
                 );
             }
+            Cause::Limited(bucket) => {
+                debug!(bucket = bucket.name(), user, client, channel, "refused: too often");
+            }
             Cause::Gap => debug!(user, client, channel, "a gap was told"),
         }
     }

@@ -1,0 +1,188 @@
+//! How often something may be done: every bucket by name, and the rate at which each refills.
+//!
+//! Invariant: the set of buckets is closed, so that metrics and configuration have one entry for each of them. Rates are
+//! valid by construction ([`Rate::new`]): none is so slow that an empty bucket stays empty.
+
+use crate::buckets::Scale;
+use crate::limits::{BUCKET_FILL_MS_MAX, BUCKET_TOKENS_MAX};
+
+/// Everything that is limited in rate. The first six belong to one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bucket {
+    /// Commands of a connection, pongs excepted.
+    ConnectionCommands,
+    /// Publications of a connection.
+    ConnectionPublishes,
+    /// Subscribe commands of a connection.
+    ConnectionSubscribes,
+    /// Channels named by a connection that its worker has not seen lately.
+    ConnectionNewChannels,
+    /// Bytes of a connection's messages.
+    ConnectionBytes,
+    /// Refusals of a connection by the other buckets; beyond them the connection is closed (3013).
+    ConnectionRefusals,
+    /// Commands of all connections of a user on this node.
+    UserCommands,
+    /// Publications of all connections of a user on this node.
+    UserPublishes,
+    /// Subscribe commands of all connections of a user on this node.
+    UserSubscribes,
+    /// Connect commands of a user on this node.
+    UserConnects,
+    /// WebSocket handshakes from an address.
+    AddressHandshakes,
+    /// TCP connections from an address.
+    AddressConnects,
+    /// Server API calls with a key; each command of a batch is one.
+    ApiKeyRequests,
+}
+
+/// Buckets in all.
+pub const BUCKETS: usize = Bucket::ALL.len();
+
+/// Buckets of a connection.
+pub const CONNECTION_BUCKETS: usize = 6;
+
+impl Bucket {
+    /// All buckets, in the order of their numbers.
+    pub const ALL: &'static [Bucket] = &[
+        Bucket::ConnectionCommands,
+        Bucket::ConnectionPublishes,
+        Bucket::ConnectionSubscribes,
+        Bucket::ConnectionNewChannels,
+        Bucket::ConnectionBytes,
+        Bucket::ConnectionRefusals,
+        Bucket::UserCommands,
+        Bucket::UserPublishes,
+        Bucket::UserSubscribes,
+        Bucket::UserConnects,
+        Bucket::AddressHandshakes,
+        Bucket::AddressConnects,
+        Bucket::ApiKeyRequests,
+    ];
+
+    /// The name in metrics, and in the configuration below `limits`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Bucket::ConnectionCommands => "connection.commands",
+            Bucket::ConnectionPublishes => "connection.publishes",
+            Bucket::ConnectionSubscribes => "connection.subscribes",
+            Bucket::ConnectionNewChannels => "connection.new_channels",
+            Bucket::ConnectionBytes => "connection.bytes",
+            Bucket::ConnectionRefusals => "connection.refusals",
+            Bucket::UserCommands => "user.commands",
+            Bucket::UserPublishes => "user.publishes",
+            Bucket::UserSubscribes => "user.subscribes",
+            Bucket::UserConnects => "user.connects",
+            Bucket::AddressHandshakes => "address.handshakes",
+            Bucket::AddressConnects => "address.connects",
+            Bucket::ApiKeyRequests => "api_key.requests",
+        }
+    }
+}
+
+/// So many tokens in a time, and so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    amount: u32,
+    window_ms: u32,
+    burst: u32,
+}
+
+impl Rate {
+    /// `amount` tokens in `window_ms`, at most `burst` at once; `None` when a number is zero or too large, or when an
+    /// empty bucket would take longer than [`BUCKET_FILL_MS_MAX`] to be full.
+    #[must_use]
+    pub fn new(amount: u32, window_ms: u32, burst: u32) -> Option<Rate> {
+        let is_within = |number: u32| (1..=BUCKET_TOKENS_MAX).contains(&number);
+        let fill_ms = u64::from(burst) * u64::from(window_ms) / u64::from(amount.max(1));
+        let is_valid = is_within(amount) && is_within(burst) && window_ms > 0;
+        (is_valid && fill_ms <= BUCKET_FILL_MS_MAX).then_some(Rate { amount, window_ms, burst })
+    }
+
+    /// Tokens in a window.
+    #[must_use]
+    pub fn amount(self) -> u32 {
+        self.amount
+    }
+
+    /// Milliseconds of the window.
+    #[must_use]
+    pub fn window_ms(self) -> u32 {
+        self.window_ms
+    }
+
+    /// Tokens of a full bucket.
+    #[must_use]
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
+    /// Nanoseconds in which one token refills, rounded up.
+    pub(crate) fn interval_ns(self) -> u64 {
+        (u64::from(self.window_ms) * 1_000_000).div_ceil(u64::from(self.amount))
+    }
+}
+
+/// A refusal by a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// The bucket that has too little.
+    pub bucket: Bucket,
+    /// Milliseconds until it has enough, if nothing else is taken.
+    pub retry_after_ms: u64,
+}
+
+/// The rate of every bucket; `None` for those that do not limit.
+#[derive(Clone, Debug)]
+pub struct Rates {
+    rates: [Option<Rate>; BUCKETS],
+    /// The rates of a connection's buckets in the form in which they are used.
+    pub(crate) connection: [Scale; CONNECTION_BUCKETS],
+}
+
+impl Rates {
+    /// One rate, or none, for each bucket.
+    #[must_use]
+    pub fn new(rate_of: impl Fn(Bucket) -> Option<Rate>) -> Rates {
+        let rates = std::array::from_fn(|index| rate_of(Bucket::ALL[index]));
+        let connection = std::array::from_fn(|index| Scale::new(rates[index]));
+        Rates { rates, connection }
+    }
+
+    /// The rate of a bucket, if it limits.
+    #[must_use]
+    pub fn of(&self, bucket: Bucket) -> Option<Rate> {
+        self.rates[bucket as usize]
+    }
+}
+
+/// Nothing is limited.
+impl Default for Rates {
+    fn default() -> Rates {
+        Rates::new(|_| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_buckets_are_their_places() {
+        for (index, bucket) in Bucket::ALL.iter().enumerate() {
+            assert_eq!(*bucket as usize, index);
+            assert_eq!(bucket.name().starts_with("connection."), index < CONNECTION_BUCKETS);
+        }
+    }
+
+    #[test]
+    fn rates_that_never_refill_are_refused() {
+        assert!(Rate::new(50, 1_000, 200).is_some());
+        assert!(Rate::new(0, 1_000, 200).is_none() && Rate::new(1, 1_000, 0).is_none());
+        assert!(Rate::new(1, 3_600_000, 24 * 7).is_some());
+        assert!(Rate::new(1, 3_600_000, 24 * 7 + 1).is_none());
+        assert!(Rate::new(u32::MAX, 1_000, 1).is_none());
+    }
+}

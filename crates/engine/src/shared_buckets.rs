@@ -1,0 +1,195 @@
+//! Token buckets that the workers of a node share: of users, addresses and API keys.
+//!
+//! A bucket is one number, the time at which it will be full again (the generic cell rate algorithm). A bucket that is full
+//! says nothing, so that its place is free for another: the table has a fixed size, and idle buckets are forgotten by
+//! the passing of time. Places are atomic numbers; nobody waits for anybody. A race for a place between two names charges one
+//! token to the wrong one at worst.
+//!
+//! Invariant: memory is [`SHARED_BUCKETS`] places, whatever peers do. When more buckets than that are not full, those nearest
+//! to full are forgotten first.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::limits::SHARED_BUCKETS;
+use crate::rates::{Bucket, Limited, Rate};
+
+/// See the module.
+#[derive(Debug)]
+pub struct SharedBuckets {
+    /// Sets of places; a name has its place in one of them.
+    sets: Box<[[Place; WAYS]]>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// Hash of the bucket and the name.
+    name: AtomicU64,
+    /// Nanoseconds of the monotonic clock at which the bucket is full.
+    full_at: AtomicU64,
+}
+
+const WAYS: usize = 8;
+
+impl Default for SharedBuckets {
+    fn default() -> SharedBuckets {
+        SharedBuckets::with_places(SHARED_BUCKETS)
+    }
+}
+
+impl SharedBuckets {
+    fn with_places(places: usize) -> SharedBuckets {
+        let sets = (0..places.div_ceil(WAYS)).map(|_| std::array::from_fn(|_| Place::default()));
+        SharedBuckets { sets: sets.collect(), hasher: RandomState::new() }
+    }
+
+    /// Takes a token out of the bucket of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take(
+        &self,
+        now_ms: u64,
+        rate: Rate,
+        bucket: Bucket,
+        name: &[u8],
+    ) -> Result<(), Limited> {
+        let now = now_ms.saturating_mul(1_000_000);
+        let interval = rate.interval_ns();
+        let most = now.saturating_add(interval.saturating_mul(u64::from(rate.burst())));
+        let place = self.place(now, bucket, name);
+        let mut full_at = place.full_at.load(Ordering::Relaxed);
+        loop {
+            // Not above what an empty bucket has: rates may have changed, and a clock may go back.
+            let next = full_at.clamp(now, most).saturating_add(interval);
+            if next > most {
+                let retry_after_ms = (next - most).div_ceil(1_000_000).max(1);
+                return Err(Limited { bucket, retry_after_ms });
+            }
+            if exchange(&place.full_at, full_at, next) {
+                return Ok(());
+            }
+            full_at = place.full_at.load(Ordering::Relaxed);
+        }
+    }
+
+    /// The place of this name: the one that it has, a free one, or that of the bucket nearest to full.
+    fn place(&self, now: u64, bucket: Bucket, name: &[u8]) -> &Place {
+        let hash = self.hasher.hash_one((bucket as u8, name)).max(1);
+        let set = &self.sets[hash as usize % self.sets.len()];
+        loop {
+            let mut free = (&set[0], u64::MAX, 0);
+            for place in set {
+                let (owner, full_at) = place.load();
+                if owner == hash {
+                    return place;
+                }
+                if full_at < free.1 {
+                    free = (place, full_at, owner);
+                }
+            }
+            let (place, full_at, owner) = free;
+            // Whoever comes second looks again, and may find itself there.
+            if exchange(&place.name, owner, hash) {
+                if full_at > now {
+                    exchange(&place.full_at, full_at, now);
+                }
+                return place;
+            }
+        }
+    }
+}
+
+impl Place {
+    fn load(&self) -> (u64, u64) {
+        (self.name.load(Ordering::Relaxed), self.full_at.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether `place` was `from`, and is `to` now.
+fn exchange(place: &AtomicU64, from: u64, to: u64) -> bool {
+    place.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BUCKET: Bucket = Bucket::UserPublishes;
+
+    #[test]
+    fn names_and_buckets_are_apart_and_refill() {
+        let buckets = SharedBuckets::default();
+        let rate = Rate::new(10, 1_000, 2).unwrap();
+        let take = |now, name: &str| buckets.take(now, rate, BUCKET, name.as_bytes());
+        assert!(take(0, "ann").is_ok() && take(0, "ann").is_ok());
+        let limited = Limited { bucket: BUCKET, retry_after_ms: 100 };
+        assert_eq!(take(0, "ann"), Err(limited));
+        assert!(take(0, "bob").is_ok());
+        assert!(buckets.take(0, rate, Bucket::UserCommands, b"ann").is_ok());
+        assert!(take(99, "ann").is_err() && take(100, "ann").is_ok() && take(100, "ann").is_err());
+    }
+
+    #[test]
+    fn whoever_takes_much_is_remembered_while_others_come_and_go() {
+        let buckets = SharedBuckets::with_places(64);
+        let rate = Rate::new(1, 1_000, 100).unwrap();
+        for _ in 0..100 {
+            buckets.take(0, rate, BUCKET, b"flood").unwrap();
+        }
+        for number in 0..10_000u32 {
+            buckets.take(1, rate, BUCKET, &number.to_le_bytes()).unwrap();
+        }
+        assert!(buckets.take(2, rate, BUCKET, b"flood").is_err());
+    }
+
+    #[test]
+    fn many_threads_share_one_bucket() {
+        let buckets = SharedBuckets::default();
+        let rate = Rate::new(1, 60_000, 700).unwrap();
+        let taken: usize = std::thread::scope(|scope| {
+            let take = || (0..400).filter(|_| buckets.take(0, rate, BUCKET, b"x").is_ok()).count();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(taken, 700);
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_rate_and_burst_and_a_wait_is_enough(
+            amount in 1u32..100_000, burst in 1u32..1_000,
+            steps in proptest::collection::vec(0u64..200, 1..300),
+        ) {
+            let rate = Rate::new(amount, 1_000, burst).unwrap();
+            let buckets = SharedBuckets::with_places(8);
+            let (mut now, mut taken) = (0, 0);
+            for step in steps {
+                now += step;
+                match buckets.take(now, rate, BUCKET, b"x") {
+                    Ok(()) => taken += 1,
+                    Err(limited) => {
+                        now += limited.retry_after_ms;
+                        prop_assert!(buckets.take(now, rate, BUCKET, b"x").is_ok());
+                        taken += 1;
+                    }
+                }
+                prop_assert!(taken <= now * u64::from(amount) / 1_000 + u64::from(burst));
+            }
+        }
+
+        #[test]
+        fn a_clock_that_goes_back_starves_nobody(times in proptest::collection::vec(0u64..1_000_000, 1..100)) {
+            let rate = Rate::new(10, 1_000, 5).unwrap();
+            let buckets = SharedBuckets::with_places(8);
+            for now in times {
+                if let Err(limited) = buckets.take(now, rate, BUCKET, b"x") {
+                    prop_assert!(limited.retry_after_ms <= 100);
+                }
+            }
+        }
+    }
+}
