@@ -44,18 +44,23 @@ impl Supervisor {
         F: Future<Output = ()> + Send + 'static,
     {
         let (faults, running) = (self.faults.clone(), self.running.clone());
+        let start = move || {
+            let task = tokio::spawn(make());
+            lock(&running).insert(name, task.abort_handle());
+            task
+        };
+        let mut task = start();
         self.supervising.spawn(async move {
             let mut delay = TASK_RESTART_DELAY;
             loop {
-                let task = tokio::spawn(make());
                 let _abort = AbortOnDrop(task.abort_handle());
-                lock(&running).insert(name, task.abort_handle());
-                faults.clear(name);
                 let reason = reason(task.await);
                 error!(task = name, %reason, ?delay, "a task has ended and is restarted; this is a bug, please report it");
                 faults.set(name, format!("task {name} has ended ({reason}) and is being restarted"));
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(TASK_RESTART_DELAY_MAX);
+                task = start();
+                faults.clear(name);
             }
         });
     }
