@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -58,13 +59,55 @@ pub(super) fn subscription(
     })
 }
 
-/// Reads the one claim `name` as a text, empty when absent.
-pub(super) fn text_claim(payload: &[u8], name: &str) -> Result<String, Cause> {
+/// Reads the one claim `name` as an identifier, empty when absent.
+pub(super) fn identifier(payload: &[u8], name: &str) -> Result<String, Cause> {
     let mut json = serde_json::Deserializer::from_slice(payload);
-    let found = NamedClaim(name).deserialize(&mut json).map_err(|_| Cause::Claims)?;
+    let found = NamedClaim::new(name).deserialize(&mut json).map_err(|_| Cause::Claims)?;
     json.end().map_err(|_| Cause::Claims)?;
-    Ok(found.unwrap_or_default())
+    Ok(found.map(|Identifier(text)| text).unwrap_or_default())
 }
+
+/// A text, or the whole number that many databases have in its place.
+pub(super) struct Identifier(pub(super) String);
+
+impl<'de> Deserialize<'de> for Identifier {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IdentifierVisitor)
+    }
+}
+
+struct IdentifierVisitor;
+
+impl Visitor<'_> for IdentifierVisitor {
+    type Value = Identifier;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text or a whole number")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Identifier, E> {
+        Ok(Identifier(text.to_owned()))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Identifier, E> {
+        Ok(Identifier(number.to_string()))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Identifier, E> {
+        Ok(Identifier(number.to_string()))
+    }
+
+    /// Only where the number is exact: two users must not become one.
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Identifier, E> {
+        if number.fract() != 0.0 || number.abs() > EXACT_INTEGER_MAX {
+            return Err(E::custom("not a whole number that is exact"));
+        }
+        Ok(Identifier((number as i64).to_string()))
+    }
+}
+
+/// Up to here every whole number has a floating-point number of its own.
+const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
 
 #[derive(Deserialize)]
 struct Connection<'p> {
@@ -209,27 +252,36 @@ fn compact(json: &str) -> Bytes {
 }
 
 /// Looks for one claim by a name that is known only at run time.
-struct NamedClaim<'n>(&'n str);
+struct NamedClaim<'n, T> {
+    name: &'n str,
+    value: PhantomData<T>,
+}
 
-impl<'de> DeserializeSeed<'de> for NamedClaim<'_> {
-    type Value = Option<String>;
+impl<'n, T> NamedClaim<'n, T> {
+    fn new(name: &'n str) -> NamedClaim<'n, T> {
+        NamedClaim { name, value: PhantomData }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for NamedClaim<'_, T> {
+    type Value = Option<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for NamedClaim<'_> {
-    type Value = Option<String>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedClaim<'_, T> {
+    type Value = Option<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found: Option<Option<String>> = None;
+        let mut found: Option<Option<T>> = None;
         while let Some(name) = map.next_key::<String>()? {
-            if name != self.0 {
+            if name != self.name {
                 map.next_value::<IgnoredAny>()?;
             } else if found.replace(map.next_value()?).is_some() {
                 return Err(A::Error::custom("a claim twice"));

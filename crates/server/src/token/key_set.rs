@@ -32,11 +32,21 @@ impl KeySet {
         if keys.len() > KEY_SET_KEYS_MAX {
             return Err(FetchFailure::TooManyKeys);
         }
+        let published = keys.len();
         let keys = keys.into_iter().filter_map(|key| {
             let Object(key) = serde_json::from_str::<Object<Jwk>>(key.get()).ok()?;
             key.read()
         });
-        Ok(Self { keys: keys.collect() })
+        let keys: Vec<_> = keys.collect();
+        if keys.len() < published {
+            let left_out = published - keys.len();
+            tracing::info!(
+                used = keys.len(),
+                left_out,
+                "keys of a token key set are left out: each needs kty, kid, and a use (sig) and alg for signatures where it names them"
+            );
+        }
+        Ok(Self { keys })
     }
 
     /// The key with this id for this algorithm; `None` when no key has the id.
@@ -64,7 +74,8 @@ struct Jwk {
     kty: String,
     kid: String,
     #[serde(rename = "use")]
-    purpose: String,
+    purpose: Option<String>,
+    key_ops: Option<Vec<String>>,
     alg: Option<String>,
     n: Option<String>,
     e: Option<String>,
@@ -74,8 +85,18 @@ struct Jwk {
 }
 
 impl Jwk {
+    /// Whether the key may be used for signatures: both members are optional, and those that are there limit it (RFC 7517 §4.2,
+    /// §4.3).
+    fn verifies(&self) -> bool {
+        self.purpose.as_ref().is_none_or(|purpose| purpose == "sig")
+            && self
+                .key_ops
+                .as_ref()
+                .is_none_or(|operations| operations.iter().any(|one| one == "verify"))
+    }
+
     fn read(&self) -> Option<(String, Arc<PublicKey>)> {
-        if self.purpose != "sig" {
+        if !self.verifies() {
             return None;
         }
         let key = match self.kty.as_str() {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde_json::Number;
 
 use super::cause::Cause;
 
@@ -54,7 +55,7 @@ impl Registered {
     }
 }
 
-/// Seconds since 1970, whole or with a fraction.
+/// Seconds since 1970, whole or with a fraction; as a number, or as a text that holds one.
 #[derive(Clone, Copy)]
 pub(super) struct NumericDate {
     floor: i64,
@@ -97,6 +98,16 @@ impl Visitor<'_> for NumericDateVisitor {
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<NumericDate, E> {
         // The casts saturate, and a JSON number is always finite.
         Ok(NumericDate { floor: seconds.floor() as i64, ceiling: seconds.ceil() as i64 })
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<NumericDate, E> {
+        let number: Number = serde_json::from_str(text).map_err(|_| E::custom("no number"))?;
+        match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(seconds), ..) => self.visit_i64(seconds),
+            (_, Some(seconds), _) => self.visit_u64(seconds),
+            (.., Some(seconds)) => self.visit_f64(seconds),
+            (None, None, None) => Err(E::custom("no number")),
+        }
     }
 }
 

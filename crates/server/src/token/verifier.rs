@@ -128,7 +128,7 @@ impl Verifier {
 
     fn user(&self, payload: &[u8], registered: &Registered) -> Result<String, Cause> {
         match &self.user_id_claim {
-            Some(name) => claims::text_claim(payload, name),
+            Some(name) => claims::identifier(payload, name),
             None => Ok(registered.subject().to_owned()),
         }
     }

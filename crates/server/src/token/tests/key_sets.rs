@@ -212,12 +212,10 @@ fn with(mut key: Value, field: &str, value: Value) -> Value {
 fn keys_that_can_not_be_used_do_not_spoil_the_others() {
     let key = p256();
     let jwk = || key.jwk("a");
-    let mut without_use = jwk();
-    without_use.as_object_mut().unwrap().remove("use");
     let unusable = [
         json!(1),
         json!({}),
-        without_use,
+        with(jwk(), "key_ops", json!(["sign"])),
         with(jwk(), "use", json!("enc")),
         with(jwk(), "kty", json!("RSA")),
         with(jwk(), "kty", json!("oct")),
@@ -242,6 +240,21 @@ fn keys_that_can_not_be_used_do_not_spoil_the_others() {
     set.push(with(jwk(), "alg", json!("ES256")));
     let among = KeyServer::start(&set);
     assert!(published(&among).verify_connection(&token, NOW).is_ok());
+}
+
+#[test]
+fn what_a_key_is_for_need_not_be_said() {
+    let key = p256();
+    let mut without_use = key.jwk("a");
+    without_use.as_object_mut().unwrap().remove("use");
+    let mut with_operations = without_use.clone();
+    with_operations["key_ops"] = json!(["verify"]);
+    for published_key in [without_use, with_operations] {
+        let server = KeyServer::start(std::slice::from_ref(&published_key));
+        let token = key.token("ES256", Some("a"), &ann());
+        let verdict = published(&server).verify_connection(&token, NOW);
+        assert!(verdict.is_ok(), "{published_key}: RFC 7517 §4.2 and §4.3: optional");
+    }
 }
 
 #[test]

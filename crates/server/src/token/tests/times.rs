@@ -21,6 +21,15 @@ fn a_token_holds_from_nbf_until_exp() {
         (json!({"nbf": NOW as f64 + 0.5}), false),
         (json!({"nbf": -5, "exp": NOW + 1}), true),
         (json!({"exp": null, "nbf": null}), true),
+        // As a text, as some producers write numbers.
+        (
+            json!({"exp": (NOW + 1).to_string(), "nbf": NOW.to_string(), "iat": NOW.to_string()}),
+            true,
+        ),
+        (json!({"exp": NOW.to_string()}), false),
+        (json!({"exp": format!("{NOW}.5")}), false),
+        (json!({"exp": "1.8e9", "nbf": "-5"}), true),
+        (json!({"nbf": (NOW + 1).to_string()}), false),
         (json!({}), true),
     ] {
         let verdict = connect(&claims).map(|_| ());
@@ -48,6 +57,9 @@ fn the_lifetime_ends_with_the_token_unless_expire_at_says_otherwise() {
         (json!({"exp": NOW + 9, "expire_at": 0}), None),
         (json!({"exp": NOW + 9, "expire_at": -1}), None),
         (json!({"expire_at": NOW + 99}), Some(NOW + 99)),
+        (json!({"exp": (NOW + 9).to_string()}), Some(NOW + 9)),
+        (json!({"expire_at": (NOW + 99).to_string()}), Some(NOW + 99)),
+        (json!({"exp": NOW + 9, "expire_at": "0"}), None),
     ] {
         assert_eq!(connect(&claims).unwrap().expire_at, end, "{claims}");
         let mut claims = claims;
