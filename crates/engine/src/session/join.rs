@@ -64,7 +64,7 @@ pub(crate) struct Joining {
     recovery: Recovery,
     asks_to_recover: bool,
     rejects_unrecovered: bool,
-    data: Bytes,
+    pub(crate) data: Bytes,
     held: VecDeque<Held>,
     /// What saying all that is held will cost.
     held_weight: usize,

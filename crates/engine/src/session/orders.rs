@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use wire::protocol::{
-    DisconnectCode, ErrorCode, PushEvent, StreamPosition, SubscribeRequest, UnsubscribeCode,
+    ClientInfo, DisconnectCode, ErrorCode, PushEvent, StreamPosition, SubscribeRequest,
+    UnsubscribeCode,
 };
 
 use super::join::{self, Origin, Plan};
 use super::{Phase, Session, connect, refresh};
-use crate::broker::{Control, Order, Target};
+use crate::broker::{BrokerRequest, Control, Order, Target};
 use crate::channel;
 use crate::claims::SubscriptionGrant;
 use crate::turn::Turn;
@@ -69,12 +70,16 @@ fn subscribe(
     since: Option<&StreamPosition>,
 ) {
     let rules = turn.rules;
-    // The API has checked the name; a session that has the channel already keeps what it has.
+    // The API has checked the name.
     let Ok(view) = channel::view(&rules.channels, name) else {
         return;
     };
-    if session.find(name).is_some() {
+    // By the clock of this node it may be over: the connection must not end for it.
+    if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return;
+    }
+    if let Some(index) = session.find(name) {
+        return renew(session, turn, index, expire_at, grant);
     }
     if session.subscriptions.len() >= rules.client.channel_limit {
         return session.doom(turn.out, DisconnectCode::ChannelLimit);
@@ -91,6 +96,52 @@ fn subscribe(
     plan.traits.is_server_side = true;
     plan.expire_at = expire_at;
     join::begin(session, turn, plan);
+}
+
+/// A server-side subscription is ordered again: its lifetime, its data and what others see of it are new. Its position and its
+/// options stay, so that nothing is missed. What the client began by itself stays as it is.
+fn renew(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    index: usize,
+    expire_at: Option<i64>,
+    grant: &SubscriptionGrant,
+) {
+    let subscription = &mut session.subscriptions[index];
+    if !subscription.traits.is_server_side {
+        return;
+    }
+    subscription.expire_at = expire_at;
+    if subscription.info.chan_info != grant.info {
+        let chan_info = grant.info.clone();
+        subscription.info = Arc::new(ClientInfo { chan_info, ..(*subscription.info).clone() });
+        if subscription.traits.is_present {
+            let (channel, info) = (subscription.channel.clone(), subscription.info.clone());
+            let announces = subscription.traits.is_announced;
+            turn.out.submit(BrokerRequest::AddPresence { channel, info, announces });
+        }
+    }
+    // Whoever has not been told of the subscription is told once, with what is new.
+    if let Some(joining) = &mut subscription.joining {
+        joining.data = grant.data.clone();
+        return;
+    }
+    let (channel, seat, traits) =
+        (subscription.channel.clone(), subscription.seat, subscription.traits);
+    let position = match traits.is_positioned {
+        true => StreamPosition {
+            offset: turn.hub.seated(seat).offset,
+            epoch: turn.hub.channel(seat).epoch.to_string(),
+        },
+        false => StreamPosition::default(),
+    };
+    let event = PushEvent::Subscribe {
+        recoverable: traits.is_recoverable,
+        positioned: traits.is_positioned,
+        position,
+        data: grant.data.clone(),
+    };
+    session.push(turn, channel, event);
 }
 
 /// An empty name means all subscriptions of the session.

@@ -458,6 +458,40 @@ fn with_single_connection_the_newest_stays() {
 }
 
 #[test]
+fn a_server_side_subscription_that_is_ordered_again_gets_new_data_and_keeps_its_place() {
+    let mut world = World::new();
+    let ann = world.user(claims("ann"));
+    let order = |seat: &'static [u8], expire_at| Order::Subscribe {
+        channel: "people:x".to_owned(),
+        expire_at,
+        grant: engine::claims::SubscriptionGrant {
+            info: bytes::Bytes::from_static(seat),
+            data: bytes::Bytes::from_static(seat),
+            ..Default::default()
+        },
+        recover_since: None,
+    };
+    for (seat, number) in [("1", 1), ("2", 2)] {
+        world.order("ann", order(seat.as_bytes(), None));
+        world.settle();
+        let heard = world.hears(ann).join("\n");
+        assert!(heard.contains(r#""subscribe":{"#), "{heard}");
+        assert!(heard.contains(&format!(r#""data":{seat}"#)), "{heard}");
+        let present = world.present("people:x");
+        assert!(present.contains("num_clients: 1"), "{present}");
+        world.publish("people:x", number);
+        world.settle();
+        assert_eq!(world.hears(ann).len(), 1, "nothing twice, nothing lost");
+    }
+    // What is over by the clock of this node changes nothing.
+    world.order("ann", order(b"3", Some(BEGIN - 1)));
+    world.settle();
+    assert!(world.hears(ann).is_empty());
+    world.live(&[ann], 40);
+    assert!(world.closes.is_empty(), "the connection lives");
+}
+
+#[test]
 fn orders_reach_the_sessions_they_name_and_no_others() {
     let mut world = World::new();
     let ann = world.user(claims("ann"));
