@@ -3,6 +3,7 @@
 //! Invariant: no token, key or payload reaches a log or a metric, and every metric stands in [`METRICS`].
 
 mod metrics;
+mod process;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;

@@ -2,12 +2,13 @@
 //! addition, and no registry is shared between threads.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::PoisonError;
 
 use brokers::{Broker, Health};
 use engine::counters::{CommandKind, Counters};
 
+use super::process::Process;
 use super::{CloseCounts, HttpCounts};
 use crate::worker::{Report, Traffic};
 
@@ -50,7 +51,7 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_build_info", Gauge, &["version"], "Always 1; says which version runs."),
     metric("tidings_uptime_seconds", Gauge, &[], "Time since the server started."),
     metric("tidings_broker_ready", Gauge, &[], "1 while the broker works, 0 while it does not."),
-    metric("tidings_broker_lag_microseconds", Gauge, &[], "Time that a publication of this node took last through the broker and back; 0 in memory."),
+    metric("tidings_broker_lag_seconds", Gauge, &[], "Time that a publication of this node took last through the broker and back; 0 in memory."),
     metric("tidings_workers", Gauge, &[], "Worker threads."),
     metric("tidings_connections", Gauge, &[], "WebSocket connections now."),
     metric("tidings_users", Gauge, &[], "Different users with a connection now; all anonymous ones are one."),
@@ -72,7 +73,13 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_sent_bytes_total", Counter, &[], "Bytes written to WebSocket connections."),
     metric("tidings_socket_writes_total", Counter, &[], "Write system calls on WebSocket connections."),
     metric("tidings_api_calls_total", Counter, &["method", "code"], "Calls of the server API, by error code; 0 is success."),
-    metric("tidings_resident_memory_bytes", Gauge, &[], "Physical memory that the process holds."),
+    metric("process_cpu_seconds_total", Counter, &[], "Processor time of the process, user and system."),
+    metric("process_open_fds", Gauge, &[], "Open file descriptors."),
+    metric("process_max_fds", Gauge, &[], "File descriptors that may be open."),
+    metric("process_virtual_memory_bytes", Gauge, &[], "Address space of the process."),
+    metric("process_resident_memory_bytes", Gauge, &[], "Physical memory that the process holds."),
+    metric("process_threads", Gauge, &[], "Threads of the process."),
+    metric("process_start_time_seconds", Gauge, &[], "Unix time at which the process started."),
 ];
 
 /// Totals of all workers of a node.
@@ -132,8 +139,7 @@ pub fn render(
     page.labelled("tidings_build_info", &[env!("CARGO_PKG_VERSION")], 1);
     page.plain("tidings_uptime_seconds", uptime_seconds);
     page.plain("tidings_broker_ready", u64::from(broker.health() == Health::Ready));
-    let lag_us = u64::try_from(broker.lag().as_micros()).unwrap_or(u64::MAX);
-    page.plain("tidings_broker_lag_microseconds", lag_us);
+    page.plain("tidings_broker_lag_seconds", broker.lag().as_secs_f64());
     page.plain("tidings_workers", totals.workers as u64);
     page.plain("tidings_connections", totals.connections as u64);
     page.plain("tidings_users", totals.users() as u64);
@@ -146,9 +152,7 @@ pub fn render(
     for ((method, code), count) in http.api.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         page.labelled("tidings_api_calls_total", &[method, &code.to_string()], *count);
     }
-    if let Some(bytes) = resident_bytes() {
-        page.plain("tidings_resident_memory_bytes", bytes);
-    }
+    page.process(&Process::read());
     page.text
 }
 
@@ -211,11 +215,28 @@ impl Page {
         self.plain("tidings_socket_writes_total", totals.traffic.writes);
     }
 
-    fn plain(&mut self, name: &str, value: u64) {
+    /// What the kernel says of the process.
+    fn process(&mut self, process: &Process) {
+        self.known("process_cpu_seconds_total", process.cpu_seconds);
+        self.known("process_open_fds", process.open_files);
+        self.known("process_max_fds", process.open_files_max);
+        self.known("process_virtual_memory_bytes", process.virtual_bytes);
+        self.known("process_resident_memory_bytes", process.resident_bytes);
+        self.known("process_threads", process.threads);
+        self.known("process_start_time_seconds", process.started_at);
+    }
+
+    fn known(&mut self, name: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.plain(name, value);
+        }
+    }
+
+    fn plain(&mut self, name: &str, value: impl Display) {
         self.labelled(name, &[], value);
     }
 
-    fn labelled(&mut self, name: &str, values: &[&str], value: u64) {
+    fn labelled(&mut self, name: &str, values: &[&str], value: impl Display) {
         let metric = METRICS
             .iter()
             .find(|metric| metric.name == name)
@@ -238,13 +259,6 @@ impl Page {
         };
         let _ = writeln!(self.text, "{name}{labels} {value}");
     }
-}
-
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 #[cfg(test)]
