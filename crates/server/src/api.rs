@@ -3,6 +3,7 @@
 //! Invariant: nobody gets past [`Api::is_allowed`] without the key; every answer is JSON, and no answer repeats a key.
 
 mod batch;
+mod call;
 mod error;
 mod methods;
 mod request;
@@ -13,18 +14,20 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::ErrorMode;
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
 use crate::members::Members;
 use crate::node::Node;
+use call::Call;
 use error::{ApiError, Failure};
 use methods::Method;
 
@@ -34,6 +37,8 @@ pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) clock: Clock,
     pub(crate) settings: crate::config::Api,
+    /// Turns of those that read much.
+    pub(crate) reads: Semaphore,
 }
 
 /// The description of this API for tools.
@@ -82,7 +87,7 @@ async fn call(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Re
         let text = format!("there is no method {name}; see openapi.json");
         return refuse(StatusCode::NOT_FOUND, 104, &text);
     };
-    match api.run(method, &body).await {
+    match api.run(&Call::new(), method, &body).await {
         Ok(result) if method == Method::Batch => answer(StatusCode::OK, result),
         Ok(result) => answer(StatusCode::OK, format!("{{\"result\":{result}}}")),
         Err(Failure::Unreadable(text)) => refuse(StatusCode::BAD_REQUEST, 107, &text),
@@ -99,6 +104,7 @@ async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
         Ok(body) => body,
         Err(response) => return response,
     };
+    let call = Call::new();
     let mut lines = String::new();
     for line in body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let command: OldCommand<'_> = match serde_json::from_slice(line) {
@@ -107,7 +113,7 @@ async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
         };
         let params = command.params.map_or("{}", RawValue::get);
         let result = match Method::named(command.method) {
-            Some(method) => api.run(method, params.as_bytes()).await,
+            Some(method) => api.run(&call, method, params.as_bytes()).await,
             None => Err(ApiError::METHOD_NOT_FOUND.into()),
         };
         let reply = match result {
@@ -134,7 +140,9 @@ impl Api {
         }
         if request.method() != HttpMethod::POST {
             let text = "the server API is called with POST";
-            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, 107, text));
+            let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, 107, text);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return Err(response);
         }
         let too_large = || {
             let text = format!("the body may have {API_BODY_MAX} bytes at most");
@@ -188,8 +196,14 @@ impl Api {
     }
 
     /// Runs a method and counts how it went.
-    async fn run(&self, method: Method, params: &[u8]) -> Result<String, Failure> {
-        let result = self.dispatch(method, params).await;
+    async fn run(&self, call: &Call, method: Method, params: &[u8]) -> Result<String, Failure> {
+        let mut result = self.dispatch(call, method, params).await;
+        if let Ok(answer) = &result
+            && let Err(error) = call.take_room(answer.len())
+            && method.is_read()
+        {
+            result = Err(error.into());
+        }
         let code = match &result {
             Ok(_) => 0,
             Err(Failure::Api(error)) => error.code,

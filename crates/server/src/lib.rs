@@ -20,6 +20,7 @@ pub mod limits;
 mod listeners;
 mod members;
 mod node;
+mod pattern;
 mod supervisor;
 mod survey;
 pub mod telemetry;
@@ -44,7 +45,7 @@ use brokers::Health;
 use brokers::nats::NatsError;
 use engine::random::Random;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -53,7 +54,7 @@ use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::Sockets;
-use crate::limits::{BROKER_END_TIMEOUT, START_PATIENCE};
+use crate::limits::{API_READS_MAX, BROKER_END_TIMEOUT, START_PATIENCE};
 use crate::listeners::{Listeners, Served};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
@@ -307,6 +308,7 @@ fn routes(
             node: node.clone(),
             clock: node.clock,
             settings: config.api.clone(),
+            reads: Semaphore::new(API_READS_MAX),
         });
         if config.api.external && config.http.internal_port.is_some() {
             outside = outside.merge(api::routes(path, api.clone()));

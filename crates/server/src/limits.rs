@@ -51,6 +51,27 @@ pub const API_CONCURRENCY: usize = 1_024;
 /// Commands of one batch, and channels of one broadcast, at most.
 pub const API_ITEMS_MAX: usize = 10_000;
 
+/// Bytes of the answer to one request of the server API, all commands of a batch together. Several times the largest history
+/// that is read in one piece; far below what a process may hold.
+pub const API_ANSWER_MAX: usize = 32 * 1024 * 1024;
+
+/// Histories and presences that are read for the server API at once; one more waits. Together with [`API_ANSWER_MAX`] it bounds
+/// what all requests hold.
+pub const API_READS_MAX: usize = 16;
+
+/// Bytes of a pattern of channel names: several times the longest usual name.
+pub const PATTERN_LENGTH_MAX: usize = 1024;
+
+/// Bytes of a compiled pattern: what the longest pattern needs, with its classes.
+pub const PATTERN_SIZE_MAX: usize = 1024 * 1024;
+
+/// Time for comparing the names of this node's channels with a pattern; then the answer is cut. Less than the time that other nodes
+/// wait for it.
+pub const PATTERN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Names compared between two looks at the clock.
+pub const NAMES_PER_LOOK: usize = 256;
+
 /// Questions of other nodes that wait for this one; one more is not answered.
 pub const QUESTIONS_MAX: usize = 64;
 

@@ -17,6 +17,7 @@ use crate::changes::Changes;
 use crate::config::Changeable;
 use crate::limits::{ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, QUESTIONS_MAX, SURVEYS_MAX};
 use crate::node::{Node, Silent};
+use crate::pattern::ChannelPattern;
 
 /// See the module.
 pub(crate) struct Members {
@@ -156,7 +157,10 @@ impl Members {
         }
         Ok(match question {
             Question::Info => json(&self.node.info().await?),
-            Question::Channels { pattern } => json(&self.node.heard(pattern).await?),
+            Question::Channels { pattern } => {
+                let pattern = ChannelPattern::new(pattern).map_err(|_| Silent)?;
+                json(&self.node.heard(pattern).await?)
+            }
             Question::Channel { channel } => {
                 json(&self.node.census().await?.get(&**channel).copied().unwrap_or(0))
             }

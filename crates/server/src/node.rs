@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use brokers::Broker;
 use engine::rules::Rules;
-use globset::{GlobBuilder, GlobMatcher};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX};
+use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT};
 use crate::members::{ClientPlace, Heard, NodeInfo, Present};
+use crate::pattern::ChannelPattern;
 use crate::supervisor::Faults;
 use crate::survey::Survey;
 use crate::telemetry::{HttpCounts, Totals};
@@ -89,17 +90,11 @@ impl Node {
         })
     }
 
-    /// Channels that match the pattern; none when it is no glob.
-    pub(crate) async fn heard(&self, pattern: &str) -> Result<Heard, Silent> {
-        let mut heard = Heard::default();
-        let Ok(glob) = glob(pattern) else { return Ok(heard) };
-        let mut size = 0;
-        for (name, clients) in &*self.census().await? {
-            if glob.is_match(&**name) {
-                heard.add(&mut size, name, *clients);
-            }
-        }
-        Ok(heard)
+    /// Channels that match the pattern. Comparing leaves the threads that answer requests, and ends after [`PATTERN_TIMEOUT`].
+    pub(crate) async fn heard(&self, pattern: ChannelPattern) -> Result<Heard, Silent> {
+        let census = self.census().await?;
+        let comparing = tokio::task::spawn_blocking(move || matching(&census, &pattern));
+        comparing.await.map_err(|_| Silent)
     }
 
     /// Clients of a user, or one client.
@@ -145,10 +140,19 @@ impl Node {
     }
 }
 
-/// A pattern of channel names.
-pub(crate) fn glob(pattern: &str) -> Result<GlobMatcher, globset::Error> {
-    let pattern = if pattern.is_empty() { "*" } else { pattern };
-    Ok(GlobBuilder::new(pattern).build()?.compile_matcher())
+fn matching(census: &Channels, pattern: &ChannelPattern) -> Heard {
+    let end = Instant::now() + PATTERN_TIMEOUT;
+    let (mut heard, mut size) = (Heard::default(), 0);
+    for (index, (name, clients)) in census.iter().enumerate() {
+        if index % NAMES_PER_LOOK == 0 && Instant::now() >= end {
+            heard.is_cut = true;
+            break;
+        }
+        if pattern.matches(name) {
+            heard.add(&mut size, name, *clients);
+        }
+    }
+    heard
 }
 
 /// Asks all workers at once.

@@ -1,8 +1,11 @@
 //! Several commands in one request (§3.3): one after the other, or all at once when the caller does not mind the order.
+//!
+//! Invariant: a command does what it says or is refused; of two methods in one command none is run.
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
 use super::Api;
+use super::call::Call;
 use super::error::{ApiError, Failure};
 use super::methods::{Method, Outcome};
 use super::request::{Batch, BatchCommand, read};
@@ -10,44 +13,48 @@ use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
 
 impl Api {
     /// Boxed, because a method cannot contain itself.
-    pub(super) fn batch<'a>(&'a self, params: &'a [u8]) -> BoxFuture<'a, Outcome> {
-        self.run_batch(params).boxed()
+    pub(super) fn batch<'a>(&'a self, call: &'a Call, params: &'a [u8]) -> BoxFuture<'a, Outcome> {
+        self.run_batch(call, params).boxed()
     }
 
-    async fn run_batch(&self, params: &[u8]) -> Outcome {
+    async fn run_batch(&self, call: &Call, params: &[u8]) -> Outcome {
         let request: Batch = read(params)?;
-        if request.commands.len() > API_ITEMS_MAX {
+        let commands = request.commands.ok_or_else(|| ApiError::bad("commands is missing"))?;
+        if commands.len() > API_ITEMS_MAX {
             return Err(ApiError::bad("commands has too many items").into());
         }
-        let mut replies = Vec::with_capacity(request.commands.len());
+        let mut replies = Vec::with_capacity(commands.len());
         if request.parallel {
-            for group in request.commands.chunks(API_CONCURRENCY) {
-                replies.extend(join_all(group.iter().map(|command| self.run_one(command))).await);
+            for group in commands.chunks(API_CONCURRENCY) {
+                let running = group.iter().map(|command| self.run_one(call, command.as_ref()));
+                replies.extend(join_all(running).await);
             }
         } else {
-            for command in &request.commands {
-                replies.push(self.run_one(command).await);
+            for command in &commands {
+                replies.push(self.run_one(call, command.as_ref()).await);
             }
         }
         Ok(format!("{{\"replies\":[{}]}}", replies.join(",")))
     }
 
-    async fn run_one(&self, command: &Option<BatchCommand>) -> String {
-        let command = command.as_ref().and_then(|members| members.iter().next());
-        let Some((name, params)) = command else {
-            return failed(&ApiError::BAD_REQUEST);
-        };
-        let method = match Method::named(name) {
+    async fn run_one(&self, call: &Call, command: Option<&BatchCommand>) -> String {
+        let (method, params) = match command.map(|BatchCommand(methods)| &**methods) {
+            None => return failed(&ApiError::bad("a command is null")),
             // A batch in a batch could nest without end.
-            None | Some(Method::Batch) => return failed(&ApiError::METHOD_NOT_FOUND),
-            Some(method) => method,
+            Some([] | [(Method::Batch, _)]) => return failed(&ApiError::METHOD_NOT_FOUND),
+            Some([(method, params)]) => (*method, params),
+            Some([(one, _), (other, _), ..]) => {
+                let (one, other) = (one.name(), other.name());
+                return failed(&ApiError::bad(format!(
+                    "one command names two methods, {one} and {other}, and none was run: make each a command of its own"
+                )));
+            }
         };
-        match self.run(method, params.get().as_bytes()).await {
+        let name = method.name();
+        match self.run(call, method, params.get().as_bytes()).await {
             Ok(result) => format!("{{\"{name}\":{result}}}"),
             Err(Failure::Api(error)) => failed(&error),
-            Err(Failure::Unreadable(text)) => {
-                failed(&ApiError { code: ApiError::BAD_REQUEST.code, message: text.into() })
-            }
+            Err(Failure::Unreadable(text)) => failed(&ApiError::bad(text)),
         }
     }
 }

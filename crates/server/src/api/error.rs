@@ -8,6 +8,7 @@ use serde::Serialize;
 use wire::protocol::ErrorCode;
 
 use super::unreadable;
+use crate::limits::API_ANSWER_MAX;
 
 /// What a caller is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +37,13 @@ impl ApiError {
         ApiError { code: 107, message: text.into() }
     }
 
+    /// The answer to what was asked would be larger than answers may be.
+    pub(super) fn answer_too_large() -> ApiError {
+        ApiError::bad(format!(
+            "the answer would have more than {API_ANSWER_MAX} bytes: ask for less (limit, since, pattern) or in several requests"
+        ))
+    }
+
     pub(super) fn json(&self) -> String {
         serde_json::to_string(self).expect("a number and a text are JSON")
     }
@@ -43,7 +51,7 @@ impl ApiError {
     pub(super) fn status(&self) -> StatusCode {
         match self.code {
             102 | 104 => StatusCode::NOT_FOUND,
-            106..=108 => StatusCode::BAD_REQUEST,
+            106..=108 | 110 => StatusCode::BAD_REQUEST,
             111 => StatusCode::TOO_MANY_REQUESTS,
             112 => StatusCode::RANGE_NOT_SATISFIABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -5,24 +5,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::broker::{
-    BrokerReply, BrokerRequest, Control, HistoryQuery, Order, PublishOptions, Target,
-};
+use engine::broker::{BrokerReply, BrokerRequest, Control, HistoryQuery, Order, PublishOptions};
 use engine::channel::{self, CONFIG, ChannelView};
 use engine::claims::SubscriptionGrant;
 use engine::rules::Rules;
 use futures_util::future::join_all;
 use serde::Serialize;
-use wire::limits::CLOSE_REASON_MAX;
-use wire::protocol::{Disconnect, DisconnectCode, ErrorCode, Publication, StreamPosition};
+use tokio::sync::SemaphorePermit;
+use wire::protocol::{DisconnectCode, ErrorCode, Publication, StreamPosition};
 
 use super::Api;
+use super::call::Call;
 use super::error::{ApiError, Failure};
 use super::request::{self, InChannel, Publish, Whom, payload, read};
 use super::response;
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
 use crate::members::{Answers, Heard, NodeInfo, Present, Question};
-use crate::node::{Silent, glob};
+use crate::node::Silent;
+use crate::pattern::ChannelPattern;
 
 /// A method, under the name that it has in paths and in batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,32 @@ impl Method {
         METHODS.iter().find(|(known, _)| *known == name).map(|(_, method)| *method)
     }
 
+    /// Whether nothing must be said to it.
+    fn works_without_parameters(self) -> bool {
+        matches!(self, Method::Info | Method::Channels)
+    }
+
+    /// Whether it only reads, and its answer may be large.
+    pub(super) fn is_read(self) -> bool {
+        match self {
+            Method::Presence
+            | Method::PresenceStats
+            | Method::History
+            | Method::Channels
+            | Method::Channel
+            | Method::Clients
+            | Method::Info => true,
+            Method::Publish
+            | Method::Broadcast
+            | Method::Subscribe
+            | Method::Unsubscribe
+            | Method::Disconnect
+            | Method::Refresh
+            | Method::HistoryRemove
+            | Method::Batch => false,
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         let named = METHODS.iter().find(|(_, method)| *method == self);
         named.expect("every method has a name").0
@@ -82,9 +108,16 @@ fn json(result: &impl Serialize) -> Outcome {
 
 impl Api {
     /// Runs one method; its result is a JSON object.
-    pub(super) async fn dispatch(&self, method: Method, params: &[u8]) -> Outcome {
-        // No parameters at all are an object without fields.
-        let params = if matches!(params.trim_ascii(), b"" | b"null") { b"{}" } else { params };
+    pub(super) async fn dispatch(&self, call: &Call, method: Method, params: &[u8]) -> Outcome {
+        let params = match params.trim_ascii() {
+            b"" | b"null" if method.works_without_parameters() => b"{}",
+            b"" | b"null" => {
+                let text =
+                    format!("there are no parameters: {} takes a JSON object", method.name());
+                return Err(Failure::Unreadable(text));
+            }
+            params => params,
+        };
         match method {
             Method::Publish => self.publish(params).await,
             Method::Broadcast => self.broadcast(params).await,
@@ -92,15 +125,15 @@ impl Api {
             Method::Unsubscribe => self.unsubscribe(params),
             Method::Disconnect => self.disconnect(params),
             Method::Refresh => self.refresh(params),
-            Method::Presence => self.presence(params).await,
+            Method::Presence => self.presence(call, params).await,
             Method::PresenceStats => self.presence_stats(params).await,
-            Method::History => self.history(params).await,
+            Method::History => self.history(call, params).await,
             Method::HistoryRemove => self.history_remove(params).await,
             Method::Channels => self.channels(params).await,
             Method::Channel => self.channel(params).await,
             Method::Clients => self.clients(params).await,
             Method::Info => self.info().await,
-            Method::Batch => self.batch(params).await,
+            Method::Batch => self.batch(call, params).await,
         }
     }
 
@@ -173,6 +206,10 @@ impl Api {
     fn subscribe(&self, params: &[u8]) -> Outcome {
         let request: request::Subscribe = read(params)?;
         view(&self.node.rules(), &request.channel)?;
+        let expire_at = Some(request.expire_at).filter(|at| *at > 0);
+        if expire_at.is_some_and(|at| at <= self.clock.now().unix_ms / 1000) {
+            return Err(ErrorCode::Expired.into());
+        }
         let grant = SubscriptionGrant {
             info: payload(&request.info, &request.b64info)?,
             data: payload(&request.data, &request.b64data)?,
@@ -180,7 +217,7 @@ impl Api {
         };
         let order = Order::Subscribe {
             channel: request.channel,
-            expire_at: Some(request.expire_at).filter(|at| *at > 0),
+            expire_at,
             grant,
             recover_since: request.recover_since.map(StreamPosition::from),
         };
@@ -196,15 +233,7 @@ impl Api {
         let request: request::Disconnect = read(params)?;
         let disconnect = match request.disconnect {
             None => DisconnectCode::ForceDisconnect.into(),
-            Some(goodbye) if !(3000..5000).contains(&goodbye.code) => {
-                return Err(ApiError::bad("a disconnect code is 3000 to 4999").into());
-            }
-            Some(goodbye) if goodbye.reason.len() > CLOSE_REASON_MAX => {
-                return Err(ApiError::bad("a disconnect reason has 123 bytes at most").into());
-            }
-            Some(goodbye) => {
-                Disconnect::Custom { code: goodbye.code, reason: goodbye.reason.into() }
-            }
+            Some(goodbye) => goodbye.disconnect()?,
         };
         self.order(params, Order::Disconnect(disconnect))
     }
@@ -219,21 +248,17 @@ impl Api {
     /// Tells every worker of every node; nobody waits for them.
     fn order(&self, params: &[u8], order: Order) -> Outcome {
         let whom: Whom = read(params)?;
-        if !whom.session.is_empty() {
-            return Err(ApiError {
-                code: ErrorCode::NotAvailable.number(),
-                message: "sessions of unidirectional transports do not exist here".into(),
-            }
-            .into());
+        if let Some(target) = whom.target()? {
+            let control = Arc::new(Control { target, order });
+            self.members.asker.tell(BrokerRequest::Control(control));
         }
-        let Whom { user, client, whitelist, .. } = whom;
-        let target = Target { user, client, except: whitelist, admitted_before: None };
-        self.members.asker.tell(BrokerRequest::Control(Arc::new(Control { target, order })));
         Ok("{}".to_owned())
     }
 
-    async fn presence(&self, params: &[u8]) -> Outcome {
+    async fn presence(&self, call: &Call, params: &[u8]) -> Outcome {
         let channel = self.channel_with_presence(params)?;
+        let _turn = self.turn_to_read().await;
+        call.check_room(1)?;
         match self.members.asker.ask(|id| BrokerRequest::Presence { id, channel }).await? {
             BrokerReply::Presence(clients) => json(&response::Presence::of(&clients)),
             _ => Err(ErrorCode::Internal.into()),
@@ -259,7 +284,7 @@ impl Api {
         Ok(channel.into())
     }
 
-    async fn history(&self, params: &[u8]) -> Outcome {
+    async fn history(&self, call: &Call, params: &[u8]) -> Outcome {
         let request: request::History = read(params)?;
         let rules = self.node.rules();
         let view = view(&rules, &request.channel)?;
@@ -282,10 +307,21 @@ impl Api {
         let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
         let channel = request.channel.into();
         let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
+        let _turn = self.turn_to_read().await;
+        call.check_room(1)?;
         match self.members.asker.ask(ask).await? {
-            BrokerReply::History(history) => json(&response::History::of(&history)),
+            BrokerReply::History(history) => {
+                let bytes = |publication: &Arc<Publication>| publication.data.len();
+                call.check_room(history.publications.iter().map(bytes).sum())?;
+                json(&response::History::of(&history))
+            }
             _ => Err(ErrorCode::Internal.into()),
         }
+    }
+
+    /// Waits until few enough others read.
+    async fn turn_to_read(&self) -> SemaphorePermit<'_> {
+        self.reads.acquire().await.expect("nobody closes the semaphore")
     }
 
     async fn history_remove(&self, params: &[u8]) -> Outcome {
@@ -318,7 +354,7 @@ impl Api {
 
     async fn channels(&self, params: &[u8]) -> Outcome {
         let request::Channels { pattern } = read(params)?;
-        glob(&pattern).map_err(|_| ApiError::bad("pattern is not a glob"))?;
+        ChannelPattern::new(&pattern).map_err(|error| ApiError::bad(error.to_string()))?;
         let Answers { answers, missing } =
             self.members.ask::<Heard>(&Question::Channels { pattern }).await.map_err(silent)?;
         let mut channels: BTreeMap<String, response::Heard> = BTreeMap::new();

@@ -2,16 +2,21 @@
 //! is the same as absent, but for the data of a publication.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use engine::broker::Target;
 use engine::claims::Overrides;
+use serde::de::{Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use wire::protocol::StreamPosition;
+use wire::limits::CLOSE_REASON_MAX;
+use wire::protocol::{DisconnectCode, StreamPosition};
 
 use super::error::{ApiError, Failure};
+use super::methods::Method;
 use crate::token::Object;
 
 /// A JSON value as it was written, `null` included; empty when the field is absent.
@@ -36,6 +41,50 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A whole number that may be null. JSON has one kind of number, so `242.0` is a whole one too.
+fn integer<'de, D: Deserializer<'de>, T: TryFrom<i128> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let Some(Integer(number)) = Option::deserialize(deserializer)? else {
+        return Ok(T::default());
+    };
+    T::try_from(number).map_err(|_| D::Error::custom(format!("{number} is out of range")))
+}
+
+struct Integer(i128);
+
+impl<'de> Deserialize<'de> for Integer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Integer, D::Error> {
+        deserializer.deserialize_any(IntegerVisitor)
+    }
+}
+
+struct IntegerVisitor;
+
+impl Visitor<'_> for IntegerVisitor {
+    type Value = Integer;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a whole number")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Integer, E> {
+        Ok(Integer(number.into()))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Integer, E> {
+        Ok(Integer(number.into()))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Integer, E> {
+        if number.fract() != 0.0 {
+            return Err(E::invalid_type(Unexpected::Float(number), &self));
+        }
+        // The cast saturates, and what is out of range is refused behind it.
+        Ok(Integer(number as i128))
+    }
 }
 
 /// A payload, as JSON or as bytes in base64, which wins.
@@ -65,7 +114,7 @@ pub(super) struct Publish {
     pub(super) tags: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable")]
     pub(super) idempotency_key: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "integer")]
     pub(super) version: u64,
     #[serde(deserialize_with = "nullable")]
     pub(super) version_epoch: String,
@@ -75,14 +124,27 @@ pub(super) struct Publish {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Whom {
+    /// Must be said: the empty text means the anonymous users, all of them.
+    user: Option<String>,
     #[serde(deserialize_with = "nullable")]
-    pub(super) user: String,
+    client: String,
     #[serde(deserialize_with = "nullable")]
-    pub(super) client: String,
+    session: String,
     #[serde(deserialize_with = "nullable")]
-    pub(super) session: String,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) whitelist: Vec<String>,
+    whitelist: Vec<String>,
+}
+
+impl Whom {
+    /// The sessions that are named; `None` when there can be none: a `session` belongs to a unidirectional transport, and none
+    /// of those is served.
+    pub(super) fn target(self) -> Result<Option<Target>, ApiError> {
+        let Whom { user, client, session, whitelist } = self;
+        let user = user.ok_or_else(|| {
+            ApiError::bad("user is missing: name a user, or all anonymous users with an empty text")
+        })?;
+        let target = Target { user, client, except: whitelist, admitted_before: None };
+        Ok(session.is_empty().then_some(target))
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -90,7 +152,7 @@ pub(super) struct Whom {
 pub(super) struct Subscribe {
     #[serde(deserialize_with = "nullable")]
     pub(super) channel: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "integer")]
     pub(super) expire_at: i64,
     #[serde(deserialize_with = "nullable")]
     pub(super) info: Json,
@@ -138,7 +200,7 @@ impl From<Override> for Overrides {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Position {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "integer")]
     offset: u64,
     #[serde(deserialize_with = "nullable")]
     epoch: String,
@@ -159,10 +221,31 @@ pub(super) struct Disconnect {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Goodbye {
+    #[serde(deserialize_with = "integer")]
+    code: u16,
     #[serde(deserialize_with = "nullable")]
-    pub(super) code: u16,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) reason: String,
+    reason: String,
+}
+
+impl Goodbye {
+    /// Code and reason to close with; without a code it is 3000, after which clients connect again.
+    pub(super) fn disconnect(self) -> Result<wire::protocol::Disconnect, ApiError> {
+        let Goodbye { code, reason } = self;
+        if code != 0 && !(3000..5000).contains(&code) {
+            return Err(ApiError::bad("a disconnect code is 3000 to 4999, or 0 for 3000"));
+        }
+        if reason.len() > CLOSE_REASON_MAX {
+            return Err(ApiError::bad("a disconnect reason has 123 bytes at most"));
+        }
+        Ok(match (code, reason) {
+            (0, reason) if reason.is_empty() => DisconnectCode::ConnectionClosed.into(),
+            (0, reason) => {
+                let code = DisconnectCode::ConnectionClosed.number();
+                wire::protocol::Disconnect::Custom { code, reason: reason.into() }
+            }
+            (code, reason) => wire::protocol::Disconnect::Custom { code, reason: reason.into() },
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -171,7 +254,7 @@ pub(super) struct Refresh {
     pub(super) info: Json,
     #[serde(deserialize_with = "nullable")]
     pub(super) expired: bool,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "integer")]
     pub(super) expire_at: i64,
 }
 
@@ -188,7 +271,7 @@ pub(super) struct InChannel {
 pub(super) struct History {
     #[serde(deserialize_with = "nullable")]
     pub(super) channel: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "integer")]
     pub(super) limit: i64,
     pub(super) since: Option<Position>,
     #[serde(deserialize_with = "nullable")]
@@ -210,14 +293,47 @@ pub(super) struct Clients {
     pub(super) client: Option<String>,
 }
 
-/// A method's name with its parameters.
-pub(super) type BatchCommand = BTreeMap<String, Box<RawValue>>;
+/// One command of a batch: the methods that it names with their parameters, in the order written. Members that are null
+/// are absent, and members that are no methods are ignored.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BatchCommand(pub(super) Vec<(Method, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for BatchCommand {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BatchCommand, D::Error> {
+        deserializer.deserialize_map(BatchCommandVisitor)
+    }
+}
+
+struct BatchCommandVisitor;
+
+impl<'de> Visitor<'de> for BatchCommandVisitor {
+    type Value = BatchCommand;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object with a method's name and its parameters")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BatchCommand, A::Error> {
+        let mut command = BatchCommand::default();
+        while let Some(name) = map.next_key::<String>()? {
+            match Method::named(&name) {
+                None => drop(map.next_value::<IgnoredAny>()?),
+                Some(method) => {
+                    let params = map.next_value::<Box<RawValue>>()?;
+                    if params.get() != "null" {
+                        command.0.push((method, params));
+                    }
+                }
+            }
+        }
+        Ok(command)
+    }
+}
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Batch {
-    #[serde(deserialize_with = "nullable")]
-    pub(super) commands: Vec<Option<BatchCommand>>,
+    pub(super) commands: Option<Vec<Option<BatchCommand>>>,
     #[serde(deserialize_with = "nullable")]
     pub(super) parallel: bool,
 }

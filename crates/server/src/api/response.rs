@@ -41,7 +41,7 @@ pub(super) struct History<'a> {
 
 #[derive(Serialize)]
 struct Publication<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Null beside `b64data`: clients of the API count on this member.
     data: Option<&'a RawValue>,
     /// A payload that is no JSON.
     #[serde(skip_serializing_if = "Option::is_none")]

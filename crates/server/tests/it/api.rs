@@ -24,6 +24,9 @@ fn refusals_have_their_status_and_a_json_error() {
         (401, post("/api/unheard_of", "", good)),
         (401, post("/api/publish?api_key=an+API+key+for+test%", "", good)),
         (400, post("/api/publish", &key, "nonsense")),
+        (400, post("/api/publish", &key, "")),
+        (400, post("/api/disconnect", &key, "null")),
+        (400, post("/api/batch", &key, " ")),
         (400, post("/api/publish", &key, r#"{"channel":1}"#)),
         (400, post("/api/publish", &key, r#"["open:x", [], 1]"#)),
         (404, post("/api/map_publish", &key, good)),
@@ -32,11 +35,12 @@ fn refusals_have_their_status_and_a_json_error() {
     ];
     for (expected, request) in cases {
         let shown = &request[..request.len().min(200)];
-        let (status, _, body) = fixture.request(&request);
+        let (status, head, body) = fixture.request(&request);
         assert_eq!(status, expected, "{shown}\n{body}");
         let error = &parse(&body)["error"];
         assert!(error["code"].is_u64() && error["message"].is_string(), "{body}");
         assert!(!body.contains(API_KEY));
+        assert_eq!(head.contains("\r\nallow: post\r\n"), status == 405, "{head}");
     }
     let authorization = format!("Authorization: ApiKey {API_KEY}\r\n");
     let with_empty_key = format!("X-API-Key:\r\n{authorization}");
@@ -70,7 +74,7 @@ fn null_is_the_same_as_absent() {
         ("history", r#"{"channel":"kept:x","limit":null,"since":null,"reverse":null}"#),
         ("channels", r#"{"pattern":null}"#),
         ("info", "null"),
-        ("batch", r#"{"commands":[{"info":null}],"parallel":null}"#),
+        ("batch", r#"{"commands":[{"publish":null,"info":{}}],"parallel":null}"#),
     ] {
         let (status, answer) = fixture.api(method, body);
         assert_eq!(status, 200, "{method}: {answer}");
@@ -91,6 +95,13 @@ fn errors_stand_in_the_body_or_in_the_status() {
         ("presence", r#"{"channel":"open:x"}"#, 108, 400),
         ("history", r#"{"channel":"kept:x","limit":1,"since":{"offset":1,"epoch":"x"}}"#, 112, 416),
         ("disconnect", r#"{"user":"x","disconnect":{"code":1000}}"#, 107, 400),
+        ("disconnect", "{}", 107, 400),
+        ("disconnect", r#"{"user":null,"client":"x"}"#, 107, 400),
+        ("unsubscribe", r#"{"channel":"open:x"}"#, 107, 400),
+        ("refresh", r#"{"expired":true}"#, 107, 400),
+        ("subscribe", r#"{"channel":"open:x"}"#, 107, 400),
+        ("subscribe", r#"{"channel":"open:x","user":"ann","expire_at":1}"#, 110, 400),
+        ("batch", "{}", 107, 400),
     ];
     for (method, body, code, transport) in cases {
         let (status, answer) = fixture.api(method, body);
@@ -121,7 +132,9 @@ fn publications_are_numbered_kept_and_not_repeated() {
     // Numbers that JavaScript could not hold come back as they were written.
     assert!(history.contains(r#"{"data":{"big":12345678901234567890},"offset":1}"#), "{history}");
     let last = &parse(&history)["result"]["publications"][3];
-    assert_eq!(*last, json!({"b64data": "/wA=", "offset": 4, "tags": {"a": "b"}}));
+    // Client libraries read the member `data` of every publication.
+    let expected = json!({"data": null, "b64data": "/wA=", "offset": 4, "tags": {"a": "b"}});
+    assert_eq!(*last, expected);
     assert_eq!(publish(r#"{"channel":"open:x","data":null}"#), json!({}));
 }
 
@@ -198,6 +211,10 @@ fn a_batch_is_answered_in_order() {
             {"batch": {}},
             {"publish": {"channel": 1}},
             {"presence_stats": {"channel": "kept:x"}},
+            {"publish": {"channel": "kept:x", "data": 1}, "broadcast": null, "other": 1},
+            {"info": {}, "publish": {"channel": "kept:x", "data": 2}},
+            {"info": null},
+            {},
         ]});
         let (status, answer) = fixture.api("batch", &body.to_string());
         assert_eq!(status, 200);
@@ -206,6 +223,128 @@ fn a_batch_is_answered_in_order() {
         assert_eq!(codes, [Some(102), Some(107), Some(104), Some(104), Some(107)]);
         assert_eq!(replies[0], json!({"publish": {}}));
         assert_eq!(replies[6], json!({"presence_stats": {"num_clients": 0, "num_users": 0}}));
+        let offset = 1 + u64::from(parallel);
+        assert_eq!(replies[7]["publish"]["offset"], offset, "one method is left: {answer}");
+        let two = replies[8]["error"]["message"].as_str().unwrap();
+        assert!(two.contains("info and publish"), "{two}");
+        let (code, nothing) = (&replies[8]["error"]["code"], [&replies[9], &replies[10]]);
+        assert_eq!(*code, 107);
+        assert!(nothing.iter().all(|reply| reply["error"]["code"] == 104), "{answer}");
+    }
+    // A method twice: of two publications none may be dropped.
+    let twice = r#"{"commands":[{"publish":{"channel":"open:x","data":1},"publish":{"channel":"open:x","data":2}}]}"#;
+    assert_eq!(parse(&fixture.api("batch", twice).1)["replies"][0]["error"]["code"], 107);
+}
+
+#[test]
+fn whole_numbers_may_be_written_with_a_fraction_of_zero() {
+    let fixture = Fixture::start();
+    for (method, body) in [
+        ("publish", r#"{"channel":"kept:x","data":1,"version":7.0}"#),
+        ("history", r#"{"channel":"kept:x","limit":242.0}"#),
+        ("history", r#"{"channel":"kept:x","limit":-1.0}"#),
+        ("history", r#"{"channel":"kept:x","limit":1e2}"#),
+        ("refresh", r#"{"user":"ann","expire_at":4e9}"#),
+        ("disconnect", r#"{"user":"ann","disconnect":{"code":4000.0}}"#),
+    ] {
+        let (status, answer) = fixture.api(method, body);
+        assert!(status == 200 && !answer.contains("error"), "{method} {body}: {answer}");
+    }
+    for body in ["1.5", "1e300", "-1e300", "\"1\"", "true"] {
+        let body = format!(r#"{{"channel":"kept:x","limit":{body}}}"#);
+        let (status, answer) = fixture.api("history", &body);
+        assert_eq!(status, 400, "{body}: {answer}");
+    }
+}
+
+#[test]
+fn a_disconnect_without_a_code_lets_clients_connect_again_and_unknown_sessions_are_nobody() {
+    let fixture = Fixture::start();
+    for (disconnect, expected) in [
+        ("null", 3503),
+        ("{}", 3000),
+        (r#"{"code":0,"reason":"later"}"#, 3000),
+        (r#"{"code":null,"reason":null}"#, 3000),
+        (r#"{"code":4001,"reason":"x"}"#, 4001),
+    ] {
+        let mut peer = fixture.admitted();
+        let unknown = r#"{"user":"ann","session":"unheard of"}"#;
+        assert_eq!(fixture.api("disconnect", unknown), (200, r#"{"result":{}}"#.to_owned()));
+        let body = format!(r#"{{"user":"ann","disconnect":{disconnect}}}"#);
+        assert_eq!(fixture.api("disconnect", &body).0, 200);
+        assert_eq!(peer.close_code(), expected, "{disconnect}");
+    }
+}
+
+#[test]
+fn a_subscription_that_would_be_over_is_refused_and_the_connection_lives() {
+    let fixture = Fixture::start();
+    let mut peer = fixture.admitted();
+    let body = r#"{"channel":"open:x","user":"ann","expire_at":1000000000}"#;
+    assert_eq!(parse(&fixture.api("subscribe", body).1)["error"]["code"], 110);
+    peer.say(r#"{"id":2,"subscribe":{"channel":"open:x"}}"#);
+    assert!(peer.hear().contains(r#""subscribe":{"#));
+}
+
+#[test]
+fn a_second_order_to_subscribe_brings_its_data_and_renews_presence() {
+    let fixture = Fixture::start();
+    let mut peer = fixture.admitted();
+    for turn in ["one", "two"] {
+        let body = format!(
+            r#"{{"channel":"kept:x","user":"ann","data":{{"turn":"{turn}"}},"info":{{"seat":"{turn}"}}}}"#
+        );
+        assert_eq!(fixture.api("subscribe", &body).0, 200);
+        let push = peer.hear();
+        assert!(push.contains(r#""subscribe":{"#) && push.contains(turn), "{push}");
+        let presence = fixture.api("presence", r#"{"channel":"kept:x"}"#).1;
+        assert!(presence.contains(&format!(r#""chan_info":{{"seat":"{turn}"}}"#)), "{presence}");
+    }
+}
+
+#[test]
+fn patterns_that_cost_too_much_are_refused_while_health_is_served() {
+    let fixture = Fixture::start();
+    let long = "x".repeat(1025);
+    let many = "{a,b}".repeat(300_000);
+    let nested = "{a,".repeat(300);
+    for pattern in [&long, &many, &nested, "[", "{a", "[z-a]"] {
+        let body = json!({"pattern": pattern}).to_string();
+        let (status, answer) = fixture.api("channels", &body);
+        let error = &parse(&answer)["error"];
+        assert_eq!((status, error["code"].as_u64()), (200, Some(107)), "{error}");
+        assert!(error["message"].as_str().unwrap().len() < 200, "no echo of the pattern");
+    }
+    assert_eq!(fixture.request("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").0, 200);
+}
+
+#[test]
+fn an_answer_is_bounded_whatever_a_batch_asks_for() {
+    let settings = [
+        ("channel.without_namespace.history_size", "10"),
+        ("channel.without_namespace.history_ttl", "1m"),
+    ];
+    let fixture = Fixture::with(&settings);
+    let body = format!(r#"{{"channel":"big","data":"{}"}}"#, "x".repeat(4 << 20));
+    for _ in 0..4 {
+        assert_eq!(fixture.api("publish", &body).0, 200);
+    }
+    let all = json!({"history": {"channel": "big", "limit": -1}});
+    let mut commands = vec![all; 5];
+    commands.push(json!({"publish": {"channel": "small", "data": 1}}));
+    for parallel in [false, true] {
+        let body = json!({"commands": commands, "parallel": parallel}).to_string();
+        let (status, answer) = fixture.api("batch", &body);
+        assert!(status == 200 && answer.len() < 33 << 20, "{} bytes", answer.len());
+        let replies = parse(&answer)["replies"].clone();
+        let refused: Vec<&Value> =
+            (0..5).map(|index| &replies[index]["error"]).filter(|error| !error.is_null()).collect();
+        assert!(refused.len() >= 3, "16 MiB each");
+        for error in refused {
+            assert_eq!(error["code"], 107);
+            assert!(error["message"].as_str().unwrap().contains("33554432 bytes"), "{error}");
+        }
+        assert!(replies[5]["publish"].is_object(), "what takes effect is done and answered");
     }
 }
 
