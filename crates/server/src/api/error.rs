@@ -51,7 +51,8 @@ impl ApiError {
     pub(super) fn status(&self) -> StatusCode {
         match self.code {
             102 | 104 => StatusCode::NOT_FOUND,
-            106..=108 | 110 => StatusCode::BAD_REQUEST,
+            110 => StatusCode::CONFLICT,
+            106..=108 => StatusCode::BAD_REQUEST,
             111 => StatusCode::TOO_MANY_REQUESTS,
             112 => StatusCode::RANGE_NOT_SATISFIABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

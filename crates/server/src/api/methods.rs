@@ -19,7 +19,7 @@ use super::call::Call;
 use super::error::{ApiError, Failure};
 use super::request::{self, InChannel, Publish, Whom, payload, read};
 use super::response;
-use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
+use crate::limits::{API_ANSWER_MAX, API_CONCURRENCY, API_ITEMS_MAX};
 use crate::members::{Answers, Heard, NodeInfo, Present, Question};
 use crate::node::Silent;
 use crate::pattern::ChannelPattern;
@@ -132,7 +132,7 @@ impl Api {
             Method::Channels => self.channels(params).await,
             Method::Channel => self.channel(params).await,
             Method::Clients => self.clients(params).await,
-            Method::Info => self.info().await,
+            Method::Info => self.info(params).await,
             Method::Batch => self.batch(call, params).await,
         }
     }
@@ -213,7 +213,7 @@ impl Api {
         let grant = SubscriptionGrant {
             info: payload(&request.info, &request.b64info)?,
             data: payload(&request.data, &request.b64data)?,
-            overrides: request.overrides.into(),
+            overrides: request.overrides.unwrap_or_default().into(),
         };
         let order = Order::Subscribe {
             channel: request.channel,
@@ -302,7 +302,8 @@ impl Api {
                 .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
             since,
             reverse: request.reverse,
-            bytes_max: None,
+            // More than fits: an answer that is cut is refused and not given as if it were whole.
+            bytes_max: Some(2 * API_ANSWER_MAX),
         };
         let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
         let channel = request.channel.into();
@@ -416,7 +417,8 @@ impl Api {
         json(&response::Clients { clients, lacks: response::Lacks::new(missing, is_cut) })
     }
 
-    async fn info(&self) -> Outcome {
+    async fn info(&self, params: &[u8]) -> Outcome {
+        let request::Nothing {} = read(params)?;
         let Answers { answers, missing } =
             self.members.ask::<NodeInfo>(&Question::Info).await.map_err(silent)?;
         json(&response::Info { nodes: answers, lacks: response::Lacks::new(missing, false) })

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD as STANDARD_ALPHABET;
+use base64::engine::general_purpose::{GeneralPurpose, PAD};
 use bytes::Bytes;
 use engine::broker::Target;
 use engine::claims::Overrides;
@@ -41,6 +42,13 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// An object that may be null; a list of its values in order is not one.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
 /// A whole number that may be null. JSON has one kind of number, so `242.0` is a whole one too.
@@ -92,9 +100,13 @@ pub(super) fn payload(json: &Json, base64: &str) -> Result<Bytes, ApiError> {
     if base64.is_empty() {
         return Ok(json.0.clone());
     }
-    let bytes = STANDARD.decode(base64).map_err(|_| ApiError::bad("a b64 field is not base64"))?;
+    let bytes = BASE64.decode(base64).map_err(|_| ApiError::bad("a b64 field is not base64"))?;
     Ok(bytes.into())
 }
+
+/// As encoders in use write it: they leave bits in the last character that no byte takes.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD_ALPHABET, PAD.with_decode_allow_trailing_bits(true));
 
 /// What publish and broadcast take.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -162,18 +174,24 @@ pub(super) struct Subscribe {
     pub(super) data: Json,
     #[serde(deserialize_with = "nullable")]
     pub(super) b64data: String,
+    #[serde(deserialize_with = "object")]
     pub(super) recover_since: Option<Position>,
-    #[serde(rename = "override", deserialize_with = "nullable")]
-    pub(super) overrides: Override,
+    #[serde(rename = "override", deserialize_with = "object")]
+    pub(super) overrides: Option<Override>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Override {
+    #[serde(deserialize_with = "object")]
     presence: Option<Flag>,
+    #[serde(deserialize_with = "object")]
     join_leave: Option<Flag>,
+    #[serde(deserialize_with = "object")]
     force_push_join_leave: Option<Flag>,
+    #[serde(deserialize_with = "object")]
     force_recovery: Option<Flag>,
+    #[serde(deserialize_with = "object")]
     force_positioning: Option<Flag>,
 }
 
@@ -215,6 +233,7 @@ impl From<Position> for StreamPosition {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Disconnect {
+    #[serde(deserialize_with = "object")]
     pub(super) disconnect: Option<Goodbye>,
 }
 
@@ -273,6 +292,7 @@ pub(super) struct History {
     pub(super) channel: String,
     #[serde(deserialize_with = "integer")]
     pub(super) limit: i64,
+    #[serde(deserialize_with = "object")]
     pub(super) since: Option<Position>,
     #[serde(deserialize_with = "nullable")]
     pub(super) reverse: bool,
@@ -292,6 +312,11 @@ pub(super) struct Clients {
     pub(super) user: Option<String>,
     pub(super) client: Option<String>,
 }
+
+/// Of methods that take nothing.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Nothing {}
 
 /// One command of a batch: the methods that it names with their parameters, in the order written. Members that are null
 /// are absent, and members that are no methods are ignored.

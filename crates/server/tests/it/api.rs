@@ -25,6 +25,10 @@ fn refusals_have_their_status_and_a_json_error() {
         (401, post("/api/publish?api_key=an+API+key+for+test%", "", good)),
         (400, post("/api/publish", &key, "nonsense")),
         (400, post("/api/publish", &key, "")),
+        (400, post("/api/info", &key, "[]")),
+        (400, post("/api/disconnect", &key, r#"{"user":"x","disconnect":[4000,"x"]}"#)),
+        (400, post("/api/history", &key, r#"{"channel":"kept:x","since":[1,"x"]}"#)),
+        (400, post("/api/subscribe", &key, r#"{"channel":"open:x","user":"x","override":[{}]}"#)),
         (400, post("/api/disconnect", &key, "null")),
         (400, post("/api/batch", &key, " ")),
         (400, post("/api/publish", &key, r#"{"channel":1}"#)),
@@ -100,7 +104,7 @@ fn errors_stand_in_the_body_or_in_the_status() {
         ("unsubscribe", r#"{"channel":"open:x"}"#, 107, 400),
         ("refresh", r#"{"expired":true}"#, 107, 400),
         ("subscribe", r#"{"channel":"open:x"}"#, 107, 400),
-        ("subscribe", r#"{"channel":"open:x","user":"ann","expire_at":1}"#, 110, 400),
+        ("subscribe", r#"{"channel":"open:x","user":"ann","expire_at":1}"#, 110, 409),
         ("batch", "{}", 107, 400),
     ];
     for (method, body, code, transport) in cases {
