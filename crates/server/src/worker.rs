@@ -6,6 +6,7 @@ mod connection;
 mod drain;
 mod driver;
 pub mod inbox;
+mod sandbox;
 mod socket;
 
 use std::io;

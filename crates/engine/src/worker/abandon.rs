@@ -49,6 +49,15 @@ impl Worker {
         }
     }
 
+    /// The session that is being handled; after a panic, the one that [`Worker::handle_panic`] will remove.
+    #[must_use]
+    pub fn suspect(&self) -> Option<SessionKey> {
+        match self.doing {
+            Doing::Session(key) => Some(key),
+            Doing::Nothing | Doing::Channel(_) => None,
+        }
+    }
+
     /// Removes a session without reading what it says of itself, and closes it with 3004. Its socket and what was
     /// queued stay until [`Worker::handle_gone`], as with every other session that ends.
     pub fn abandon(&mut self, now: Now, key: SessionKey) {

@@ -6,7 +6,6 @@ mod answers;
 
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use engine::time::Now;
 use engine::worker::{Verdict, Worker as Engine};
 use engine::{Cause, Effect, SessionKey, TokenKind};
 use mio::{Events, Poll, Token};
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 use wire::protocol::{Disconnect, DisconnectCode};
 use wire::websocket::close::CloseCode;
 use wire::websocket::decoder::{Message, ProtocolError};
@@ -27,6 +26,7 @@ use wire::websocket::encoder::{self, FrameKind};
 use super::connection::{Connection, Reading, State};
 use super::drain::Drain;
 use super::inbox::{Inbox, Input, WAKE};
+use super::sandbox;
 use super::{Arrival, Parts, Traffic};
 use crate::admission::UserPermit;
 use crate::limits::{CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN};
@@ -157,7 +157,7 @@ impl Driver {
             }
         }
         let now = self.parts.clock.now();
-        self.engine.handle_timeout(now);
+        sandbox::run(&mut self.engine, now, |engine| engine.handle_timeout(now));
         self.step_drain(now);
         self.cut_off_silent(now);
         self.handle_effects();
@@ -176,7 +176,11 @@ impl Driver {
         let now = self.parts.clock.now();
         match input {
             Input::Arrival(arrival) => self.handle_arrival(now, *arrival),
-            Input::Broker(event) => self.engine.handle_broker_event(now, event),
+            Input::Broker(event) => {
+                sandbox::run(&mut self.engine, now, |engine| {
+                    engine.handle_broker_event(now, event);
+                });
+            }
             Input::Verdict(key, verdict) => self.handle_verdict(now, key, verdict),
             // Whoever asked may have stopped waiting.
             Input::Report(answer) => drop(answer.send(self.report())),
@@ -205,12 +209,12 @@ impl Driver {
             return self.remove(key, DisconnectCode::WriteError.number());
         }
         if self.drain.is_some() {
-            return self.engine.close(now, key, DisconnectCode::Shutdown);
+            return self.close_session(now, key, DisconnectCode::Shutdown);
         }
         if let Some(user) = vouched_user {
             match self.parts.admission.user(&user) {
                 Ok(permit) => self.permit_user(key, permit),
-                Err(_) => return self.engine.close(now, key, DisconnectCode::ConnectionLimit),
+                Err(_) => return self.close_session(now, key, DisconnectCode::ConnectionLimit),
             }
         }
         if !early.is_empty() {
@@ -337,21 +341,21 @@ impl Driver {
     fn handle_message(&mut self, now: Now, key: SessionKey, message: Message<'_>) {
         match message {
             Message::Text(payload) | Message::Binary(payload) => {
-                let engine = &mut self.engine;
-                let handled = catch_unwind(AssertUnwindSafe(|| {
+                sandbox::run_for(&mut self.engine, now, key, |engine| {
                     engine.handle_message(now, key, &payload);
-                }));
-                if handled.is_err() {
-                    // A session's own state may be broken: it goes, the others stay.
-                    let (user, client) = self.who(key);
-                    error!(user, client, "a session had panicked and is closed");
-                    self.engine.close(now, key, DisconnectCode::ServerError);
-                }
+                });
             }
             Message::Ping(payload) => {
-                self.engine.send_frame(now, key, encoder::frame(FrameKind::Pong, &payload));
+                let pong = encoder::frame(FrameKind::Pong, &payload);
+                sandbox::run_for(&mut self.engine, now, key, |engine| {
+                    engine.send_frame(now, key, pong);
+                });
             }
-            Message::Pong(_) => self.engine.handle_pong_frame(now, key),
+            Message::Pong(_) => {
+                sandbox::run_for(&mut self.engine, now, key, |engine| {
+                    engine.handle_pong_frame(now, key);
+                });
+            }
             Message::Close(close) => {
                 let code = close.as_ref().map_or(1005, |close| close.code.number());
                 let Some(connection) = self.connection(key) else {
@@ -359,7 +363,7 @@ impl Driver {
                 };
                 let was_open = connection.state == State::Open;
                 connection.state = State::Closed;
-                self.engine.hang_up(now, key);
+                sandbox::run_for(&mut self.engine, now, key, |engine| engine.hang_up(now, key));
                 if was_open {
                     let (user, client) = self.who(key);
                     debug!(code, user, client, "the client closed");
@@ -379,7 +383,8 @@ impl Driver {
         let Some(connection) = self.connection(key) else { return };
         // What else it sent cannot be understood.
         let before = std::mem::replace(&mut connection.state, State::Closed);
-        self.engine.hang_up(self.parts.clock.now(), key);
+        let now = self.parts.clock.now();
+        sandbox::run_for(&mut self.engine, now, key, |engine| engine.hang_up(now, key));
         if before == State::Open {
             self.closes.count(code.number());
             self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
@@ -464,7 +469,9 @@ impl Driver {
             }
             verdict => verdict,
         };
-        self.engine.handle_verdict(now, key, verdict);
+        sandbox::run_for(&mut self.engine, now, key, |engine| {
+            engine.handle_verdict(now, key, verdict);
+        });
     }
 
     fn close(&mut self, key: SessionKey, disconnect: &Disconnect) {
@@ -566,18 +573,25 @@ impl Driver {
             self.closes.count(code);
         }
         connection.socket.finish();
-        self.engine.handle_gone(self.parts.clock.now(), key);
+        let now = self.parts.clock.now();
+        sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_gone(now, key));
+        // A panic has left the closed session in its slot; otherwise there is none any more.
+        self.engine.handle_gone(now, key);
         self.count.fetch_sub(1, Ordering::Relaxed);
         if self.count.load(Ordering::Relaxed) == 0 {
             self.connections = Vec::new();
         }
     }
 
+    fn close_session(&mut self, now: Now, key: SessionKey, code: DisconnectCode) {
+        sandbox::run_for(&mut self.engine, now, key, |engine| engine.close(now, key, code));
+    }
+
     /// Ends as many connections as the time that has passed allows.
     fn step_drain(&mut self, now: Now) {
         let Some(drain) = &mut self.drain else { return };
         for key in drain.due(now.monotonic_ms) {
-            self.engine.close(now, key, DisconnectCode::Shutdown);
+            self.close_session(now, key, DisconnectCode::Shutdown);
         }
     }
 }
