@@ -11,7 +11,7 @@ use std::str;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use server::config::{self, Config, Mistake, Source};
+use server::config::{self, Config, Mistake, Source, Unknown};
 
 const FORMS: [&str; 3] = ["toml", "yaml", "json"];
 
@@ -22,7 +22,8 @@ fuzz_target!(init: the_samples_are_valid(), |input: &[u8]| {
         Some(form) => of_file(form, text),
         None => of_environment(text),
     };
-    let source = Source { allow_unknown_keys: choice & 4 != 0, ..source };
+    let unknown = if choice & 4 == 0 { Unknown::Mistake } else { Unknown::Warning };
+    let source = Source { unknown, ..source };
     match (config::load(&source), config::load(&source)) {
         (Ok((config, warnings)), Ok((again, warnings_again))) => {
             assert_eq!(warnings, warnings_again);
@@ -31,8 +32,8 @@ fuzz_target!(init: the_samples_are_valid(), |input: &[u8]| {
         }
         (Err(mistakes), Err(again)) => {
             assert_eq!(mistakes, again);
-            assert!(!mistakes.0.is_empty());
-            assert!(mistakes.0.iter().all(is_told));
+            assert!(!mistakes.mistakes.is_empty());
+            assert!(mistakes.mistakes.iter().all(is_told));
         }
         (one, two) => panic!("{one:?} but then {two:?}"),
     }
@@ -68,7 +69,7 @@ fn of_environment(text: &str) -> Source {
 }
 
 fn is_told(mistake: &Mistake) -> bool {
-    !mistake.place.is_empty() && !mistake.text.is_empty()
+    !mistake.key.is_empty() && !mistake.text.is_empty()
 }
 
 /// What a valid configuration promises to those that use it.

@@ -6,17 +6,21 @@
 
 mod change;
 mod check;
+mod coerce;
 mod duration;
 mod engine;
+mod environment;
 pub mod keys;
+mod lines;
 mod mistakes;
 mod namespaces;
 mod origin;
+mod paths;
 mod pem;
-mod places;
 mod resolve;
 mod sample;
 mod source;
+mod table;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,25 +34,35 @@ pub use crate::token::TokenSettings;
 pub use change::Changeable;
 pub use duration::parse_ms as parse_duration_ms;
 pub use engine::{Engine, RedisEngine};
-pub use mistakes::{Mistake, Mistakes};
+pub use mistakes::{Mistake, Mistakes, Place, Warning, WarningKind};
 pub use origin::OriginPolicy;
 pub(crate) use pem::{file_of, read_pem};
 pub use sample::{reference, sample, starter};
-pub use source::all_keys;
+pub use table::{TakesValue, absent_flag, all_keys};
 
 /// Where settings come from; later ones win: file, environment, flags.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     /// A TOML, YAML or JSON file, by its ending.
     pub file: Option<PathBuf>,
-    /// Environment variables; those that begin with `TIDINGS_` count.
+    /// Environment variables; those that begin with `TIDINGS_` count, and `CENTRIFUGO_` as well.
     pub environment: Vec<(String, String)>,
     /// Flags as key and value.
     pub flags: Vec<(String, String)>,
-    /// An unknown key is a warning, not a mistake.
-    pub allow_unknown_keys: bool,
-    /// Secrets for development mode, which holds when there is no file.
+    /// What a key is that does not exist.
+    pub unknown: Unknown,
+    /// Secrets for development mode, which holds when nothing is configured.
     pub development: Option<Development>,
+}
+
+/// What a key is that does not exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// A warning.
+    #[default]
+    Warning,
+    /// A mistake.
+    Mistake,
 }
 
 /// What development mode needs that must differ at every start.
@@ -93,6 +107,8 @@ pub struct Config {
     pub demo: bool,
     /// Name of this node.
     pub node_name: String,
+    /// Nothing was configured: the server is for its own machine, and shows the demo.
+    pub is_development: bool,
 }
 
 /// Where to listen.
@@ -239,14 +255,14 @@ impl Shutdown {
 ///
 /// # Errors
 /// Every mistake, with the key that it is about.
-pub fn load(source: &Source) -> Result<(Config, Vec<Mistake>), Mistakes> {
+pub fn load(source: &Source) -> Result<(Config, Vec<Warning>), Mistakes> {
     let mut found = source::read(source)?;
-    check::check_keys(&mut found, source.allow_unknown_keys);
+    check::check_keys(&mut found, source.unknown);
     let config = resolve::resolve(&mut found, source.development.as_ref());
     let (warnings, mistakes) = found.judge();
-    match config {
-        Some(config) if mistakes.is_empty() => Ok((config, warnings)),
-        _ => Err(Mistakes(mistakes)),
+    match mistakes.is_empty() {
+        true => Ok((config, warnings)),
+        false => Err(Mistakes { mistakes, warnings }),
     }
 }
 

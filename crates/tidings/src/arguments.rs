@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
-use server::config::all_keys;
 use server::config::keys::{Key, Kind};
+use server::config::{TakesValue, Unknown, absent_flag, all_keys};
 
 use crate::bench::Wanted;
 
@@ -31,7 +31,7 @@ pub(crate) struct Tidings {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Run the server; without a configuration file in development mode
+    /// Run the server; in development mode where nothing is configured
     #[command(
         after_help = "Settings come from the file, then from the environment (TIDINGS_ and the key in capitals \
         with underscores), then from flags (-- and the key); later ones win.
@@ -41,7 +41,8 @@ Examples:
   tidings serve -c tidings.toml --http_server.port=9000
   TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY=secret tidings serve -c tidings.toml
 
-Without a file: loopback only, a demo page, anonymous users in channels that begin with demo: and nowhere else."
+Without any setting but http_server.port and log.*: development mode, which is loopback only, a demo page, and \
+        anonymous users in channels that begin with demo: and nowhere else. Variables CENTRIFUGO_* are read as well."
     )]
     Serve(Configured),
     /// Say what is wrong with a configuration (exit status 2), and start nothing
@@ -109,8 +110,11 @@ pub(crate) struct Configured {
     /// Configuration file: .toml, .yaml, .yml or .json
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Make an unknown key a warning instead of a mistake
+    /// Make an unknown key a mistake instead of a warning
     #[arg(long)]
+    pub strict: bool,
+    /// What holds without --strict.
+    #[arg(long, hide = true, conflicts_with = "strict")]
     pub allow_unknown_keys: bool,
 }
 
@@ -181,6 +185,11 @@ pub(crate) struct SubscribeArguments {
 }
 
 impl Configured {
+    /// What an unknown key is.
+    pub(crate) fn unknown(&self) -> Unknown {
+        if self.strict { Unknown::Mistake } else { Unknown::Warning }
+    }
+
     /// What to call it in messages.
     pub(crate) fn place(&self) -> String {
         self.config
@@ -203,6 +212,35 @@ pub(crate) fn given(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> 
     arguments
 }
 
+/// Takes the flags of keys for what is not here out of the arguments: they are too many for the help, and the configuration
+/// judges them.
+pub(crate) fn without_absent(arguments: Vec<OsString>) -> (Vec<OsString>, Vec<(String, String)>) {
+    let is_configured =
+        arguments.get(1).is_some_and(|action| action == "serve" || action == "check");
+    if !is_configured {
+        return (arguments, Vec::new());
+    }
+    let (mut others, mut settings) = (Vec::new(), Vec::new());
+    let mut arguments = arguments.into_iter().peekable();
+    while let Some(argument) = arguments.next() {
+        let flag = argument.to_str().and_then(|text| text.strip_prefix("--"));
+        let (name, value) = match flag.map(|flag| flag.split_once('=').unwrap_or((flag, ""))) {
+            Some((name, value)) if absent_flag(name).is_some() => (name, value),
+            _ => {
+                others.push(argument);
+                continue;
+            }
+        };
+        let value = match absent_flag(name) {
+            _ if flag.is_some_and(|flag| flag.contains('=')) => Some(value.to_owned()),
+            Some(TakesValue::Optionally) => Some("true".to_owned()),
+            _ => arguments.next().and_then(|value| value.into_string().ok()),
+        };
+        settings.push((name.to_owned(), value.unwrap_or_default()));
+    }
+    (others, settings)
+}
+
 /// The command with the flags of all settings.
 pub(crate) fn command() -> clap::Command {
     let with_settings =
@@ -223,6 +261,11 @@ fn flag(path: String, key: &Key) -> Arg {
         .help_heading("Settings")
         .hide_short_help(true)
         .value_name("VALUE");
+    let arg = match key.path {
+        "http_server.address" => arg.short('a'),
+        "http_server.port" => arg.short('p'),
+        _ => arg,
+    };
     match key.kind {
         Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         _ => arg,

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::FromArgMatches as _;
-use server::config::{Development, Mistakes};
+use server::config::Mistakes;
 
 use arguments::{Action, Configured, Tidings};
 
@@ -25,10 +25,14 @@ use arguments::{Action, Configured, Tidings};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let matches = arguments::command().get_matches_from(arguments::given(std::env::args_os()));
+    let given = arguments::given(std::env::args_os());
+    let (given, absent) = arguments::without_absent(given);
+    let matches = arguments::command().get_matches_from(given);
+    let mut flags = matches.subcommand().map_or_else(Vec::new, |(_, of)| arguments::settings(of));
+    flags.extend(absent);
     let result = Tidings::from_arg_matches(&matches)
         .map_err(anyhow::Error::from)
-        .and_then(|tidings| run(tidings.action, &matches));
+        .and_then(|tidings| run(tidings.action, flags));
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -38,11 +42,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
-    let flags = || matches.subcommand().map_or_else(Vec::new, |(_, of)| arguments::settings(of));
+fn run(action: Action, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
     match action {
-        Action::Serve(configured) => serve::serve(configured, flags()),
-        Action::Check(configured) => Ok(check(configured, flags())),
+        Action::Serve(configured) => serve::serve(configured, flags),
+        Action::Check(configured) => Ok(check(configured, flags)),
         Action::SampleConfig { all } => sample(all),
         Action::Token(wanted) => token::token(wanted),
         Action::Publish(wanted) => publish::publish(&wanted),
@@ -61,18 +64,17 @@ fn run(action: Action, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
 
 fn check(configured: Configured, flags: Vec<(String, String)>) -> ExitCode {
     let place = configured.place();
-    // The same as `serve`, which makes a key.
-    let is_development = configured.config.is_none();
-    let development = is_development.then(|| Development { api_key: String::new() });
-    let config = match serve::load(configured, flags, development) {
-        Ok(config) => config,
+    let (config, warnings) = match serve::load(configured, flags, String::new()) {
+        Ok(loaded) => loaded,
         Err(code) => return code,
     };
+    serve::tell(&warnings);
     if let Err(error) = server::check_certificate(&config) {
         eprintln!("tidings: {error}");
         return ExitCode::from(2);
     }
-    println!("{place}: no mistakes");
+    let mode = if config.is_development { " (development mode)" } else { "" };
+    println!("{place}: no mistakes{mode}");
     ExitCode::SUCCESS
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use server::Server;
-use server::config::{self, Config, Development, Source};
+use server::config::{self, Config, Development, Source, Warning};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -20,15 +20,21 @@ pub(crate) fn serve(
     configured: Configured,
     flags: Vec<(String, String)>,
 ) -> anyhow::Result<ExitCode> {
-    let is_development = configured.config.is_none();
     let key: [u8; 16] = random()?;
     let api_key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let development = is_development.then_some(Development { api_key });
-    let config = match load(configured, flags, development) {
-        Ok(config) => config,
+    let (config, warnings) = match load(configured, flags, api_key) {
+        Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
+    if let Err(error) = server::check_certificate(&config) {
+        eprintln!("tidings: {error}");
+        return Ok(ExitCode::from(2));
+    }
     server::telemetry::start_logging(config.log);
+    for warning in &warnings {
+        let kind = warning.kind.name();
+        warn!(kind, key = %warning.key, reason = %warning.text, "configuration");
+    }
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "the limit of open files cannot be raised; it bounds the connections");
     }
@@ -38,35 +44,39 @@ pub(crate) fn serve(
         .enable_all()
         .build()
         .context("cannot start")?;
-    let result = runtime.block_on(run(config, is_development));
+    let result = runtime.block_on(run(config));
     end(runtime);
     result
 }
 
-/// Reads the configuration; warnings and mistakes go to standard error.
+/// Reads the configuration; mistakes, and the warnings beside them, go to standard error. The key is that of the server API
+/// where nothing is configured.
 pub(crate) fn load(
     configured: Configured,
     flags: Vec<(String, String)>,
-    development: Option<Development>,
-) -> Result<Config, ExitCode> {
-    let source = Source {
-        file: configured.config,
-        environment: environment(),
-        flags,
-        allow_unknown_keys: configured.allow_unknown_keys,
-        development,
+    api_key: String,
+) -> Result<(Config, Vec<Warning>), ExitCode> {
+    let unknown = configured.unknown();
+    let development = Some(Development { api_key });
+    let environment = environment();
+    let source = Source { file: configured.config, environment, flags, unknown, development };
+    config::load(&source).map_err(|mistakes| {
+        tell(&mistakes.warnings);
+        eprintln!("tidings: {mistakes}");
+        ExitCode::from(2)
+    })
+}
+
+/// Writes warnings to standard error.
+pub(crate) fn tell(warnings: &[Warning]) {
+    let noun = match warnings.len() {
+        0 => return,
+        1 => "warning",
+        _ => "warnings",
     };
-    match config::load(&source) {
-        Ok((config, warnings)) => {
-            for warning in warnings {
-                eprintln!("tidings: {warning}");
-            }
-            Ok(config)
-        }
-        Err(mistakes) => {
-            eprintln!("tidings: {mistakes}");
-            Err(ExitCode::from(2))
-        }
+    eprintln!("tidings: {} {noun} in the configuration:", warnings.len());
+    for warning in warnings {
+        eprintln!("  {warning}");
     }
 }
 
@@ -76,7 +86,9 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     for (name, value) in std::env::vars_os() {
         match (name.into_string(), value.into_string()) {
             (Ok(name), Ok(value)) => environment.push((name, value)),
-            (Ok(name), Err(_)) if name.starts_with("TIDINGS_") => {
+            (Ok(name), Err(_))
+                if name.starts_with("TIDINGS_") || name.starts_with("CENTRIFUGO_") =>
+            {
                 eprintln!("tidings: {name}: is not UTF-8 and ignored");
             }
             _ => {}
@@ -85,10 +97,10 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     environment
 }
 
-async fn run(config: Config, is_development: bool) -> anyhow::Result<ExitCode> {
+async fn run(config: Config) -> anyhow::Result<ExitCode> {
     // Before anything is promised: from now on a signal stops in order.
     let mut signals = Signals::new().context("cannot watch signals")?;
-    let key = config.api.key.clone();
+    let (key, is_development) = (config.api.key.clone(), config.is_development);
     // A start may wait for its broker.
     let server = tokio::select! {
         server = Server::start(config) => server?,

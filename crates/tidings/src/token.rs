@@ -4,14 +4,14 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use server::config::{self, Config, Source};
+use server::config::{self, Config, Source, WarningKind};
 use server::token::{
     ConnectionTokenRequest, SubscriptionTokenRequest, TokenRequest, TokenSettings, sign_connection,
     sign_subscription,
 };
 
 use crate::arguments::{Configured, TokenArguments};
-use crate::serve::environment;
+use crate::serve::{environment, tell};
 
 pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
     let expires_in_ms = config::parse_duration_ms(&wanted.expires_in).with_context(|| {
@@ -67,11 +67,13 @@ pub(crate) fn load(configured: &Configured) -> anyhow::Result<Config> {
     let source = Source {
         file: configured.config.clone(),
         environment: environment(),
-        allow_unknown_keys: configured.allow_unknown_keys,
+        unknown: configured.unknown(),
         ..Source::default()
     };
-    let (config, warnings) = config::load(&source)?;
-    for warning in warnings {
+    let (config, warnings) =
+        config::load(&source).inspect_err(|mistakes| tell(&mistakes.warnings))?;
+    // What the server does with it is told by `serve` and `check`.
+    for warning in warnings.iter().filter(|warning| warning.kind == WarningKind::UnknownKey) {
         eprintln!("tidings: {warning}");
     }
     Ok(config)

@@ -117,7 +117,7 @@ fn a_port_in_use_and_an_unreadable_certificate_are_named() {
         "--http_server.tls.cert_pem=/nowhere/cert.pem",
         "--http_server.tls.key_pem=/nowhere/key.pem",
     ]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
     assert!(
         said.contains("http_server.tls.cert_pem") && said.contains("/nowhere/cert.pem"),
@@ -361,15 +361,48 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn settings_come_from_the_environment_and_unknown_ones_are_mistakes() {
-    let check = |name: &str, value: &str| {
+fn settings_come_from_the_environment_and_unknown_ones_are_told() {
+    let check = |name: &str, value: &str, strict: &[&str]| {
         let mut command = tidings(&["check"]);
+        command.args(strict);
         command.env(name, value).output().unwrap()
     };
-    assert_eq!(check("TIDINGS_HTTP_SERVER_PORT", "9000").status.code(), Some(0));
-    let output = check("TIDINGS_HTTP_SERVER_PROT", "9000");
+    assert_eq!(check("TIDINGS_HTTP_SERVER_PORT", "9000", &[]).status.code(), Some(0));
+    assert_eq!(check("CENTRIFUGO_ADMIN_ENABLED", "false", &["--strict"]).status.code(), Some(0));
+    for (strict, code) in [(&[][..], 0), (&["--allow-unknown-keys"], 0), (&["--strict"], 2)] {
+        let output = check("TIDINGS_HTTP_SERVER_PROT", "9000", strict);
+        assert_eq!(output.status.code(), Some(code), "{strict:?}");
+        assert!(text(&output.stderr).contains("TIDINGS_HTTP_SERVER_PROT"), "{output:?}");
+    }
+    let output = check("TIDINGS_HTTP_SERVER_PORT", "many", &[]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("TIDINGS_HTTP_SERVER_PROT"), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("http_server.port (TIDINGS_HTTP_SERVER_PORT): expected"), "{said}");
+}
+
+#[test]
+fn flags_of_what_is_not_here_may_switch_it_off_and_not_on() {
+    let off = ["check", "--sse.enabled=false", "--admin.password", "p", "-p", "9000"];
+    let output = run(&off);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output = run(&["check", "--sse.enabled", "--strict"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stderr).contains("--sse.enabled: a transport over HTTP is not here yet"));
+}
+
+#[test]
+fn only_a_port_and_the_log_leave_development_mode() {
+    let mode = |arguments: &[&str]| {
+        let output = run(&[&["check"], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        text(&output.stdout).contains("(development mode)")
+    };
+    assert!(mode(&[]) && mode(&["-p", "9000", "--log.format=json"]));
+    assert!(!mode(&["-p", "9000", "--http_server.address="]));
+    assert!(!mode(&["--client.insecure"]));
+    let mut command = tidings(&["check"]);
+    let output = command.env("TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY", "secret").output().unwrap();
+    assert!(!text(&output.stdout).contains("development mode"), "{output:?}");
 }
 
 #[test]

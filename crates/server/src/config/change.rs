@@ -9,6 +9,7 @@ use engine::rules::{Namespace, Rules};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::Unknown;
 use super::check::check_keys;
 use super::engine::Engine;
 use super::namespaces::resolve_channels;
@@ -156,7 +157,7 @@ impl Changeable {
             place.extend(options.clone());
         }
         let mut found = Found::of(json!({ "channel": channel }));
-        check_keys(&mut found, false);
+        check_keys(&mut found, Unknown::Mistake);
         let mut mistakes = Vec::new();
         let mut channels =
             resolve_channels(&Values { found: &found, overrides: &[] }, &mut mistakes);

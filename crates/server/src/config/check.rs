@@ -1,202 +1,206 @@
-//! Is every key that was written known, and is its value of its kind?
+//! Is every key that was written known, and is its value of its kind? Then it becomes a value of exactly that kind.
+//!
+//! Invariant: afterwards the tree holds keys of this server only, each with a value that its kind allows.
 
 use serde_json::{Map, Value};
 
-use super::duration::parse_ms;
-use super::keys::{
-    ABSENT, ABSENT_IN_NAMESPACE, INERT_IN_NAMESPACE, Key, Kind, NAMESPACE_KEYS, WITHOUT_EFFECT,
-};
-use super::mistakes::closest;
-use super::source::{Found, all_keys};
+use super::Unknown;
+use super::coerce::{coerce, shown};
+use super::keys::{AbsentKey, AbsentList, Feature, Key, Kind, NAMESPACE_KEYS, Role, Section};
+use super::mistakes::{WarningKind, closest};
+use super::source::Found;
+use super::table::{Entry, WITHOUT_NAMESPACE, entry, flat, meant, members};
 
-/// Looks at every key that was written: is it known, and is its value of its kind?
-pub(super) fn check_keys(found: &mut Found, allow_unknown: bool) {
-    let known: Vec<(String, &'static Key)> = all_keys().collect();
+/// See the module.
+pub(super) fn check_keys(found: &mut Found, unknown: Unknown) {
     let tree = std::mem::take(&mut found.tree);
-    let mut walk = Walk { found, known, allow_unknown };
-    walk.object("", &tree);
-    found.tree = tree;
+    let mut walk = Walk { found, unknown, switched_on: Vec::new() };
+    let Value::Object(members) = tree else { return };
+    let tree = walk.section("", members);
+    let switched_on = std::mem::take(&mut walk.switched_on);
+    found.tree = Value::Object(tree);
+    for (path, section, feature) in switched_on {
+        let holds = |(path, wanted): &(&str, &str)| match found.value(path) {
+            Some(Value::Bool(flag)) => flag.to_string() == *wanted,
+            Some(Value::String(text)) => text == wanted,
+            _ => false,
+        };
+        if section.is_none_or(|section| section.when.iter().all(holds)) {
+            found.mistake(path, feature.refusal());
+        }
+    }
 }
 
 struct Walk<'f> {
     found: &'f mut Found,
-    known: Vec<(String, &'static Key)>,
-    allow_unknown: bool,
+    unknown: Unknown,
+    /// What is not here and was switched on, and where.
+    switched_on: Vec<(String, Option<&'static Section>, Feature)>,
 }
 
 impl Walk<'_> {
-    fn object(&mut self, prefix: &str, value: &Value) {
-        let Some(members) = value.as_object() else {
-            return;
-        };
+    fn section(&mut self, path: &str, members: Map<String, Value>) -> Map<String, Value> {
+        let mut checked = Map::new();
         for (name, value) in members {
-            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            if path == "channel.namespaces" {
-                self.namespaces(value);
-            } else if WITHOUT_EFFECT.contains(&&*path) {
-                self.found.warn(&path, "has no effect here");
-            } else if ABSENT.contains(&&*path) {
-                self.absent(&path, value);
-            } else if let Some((_, key)) = self.known.iter().find(|(known, _)| *known == path) {
-                let kind = key.kind;
-                self.kind(&path, kind, value);
-            } else if self.is_prefix(&path) && (value.is_object() || value.is_null()) {
-                self.object(&path, value);
-            } else if let Some(name) = path.strip_prefix("channel.without_namespace.")
-                && (ABSENT_IN_NAMESPACE.contains(&name) || INERT_IN_NAMESPACE.contains(&name))
-            {
-                self.absent_in_namespace(&path, name, value);
-            } else {
-                self.unknown(&path);
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            if let Some(value) = self.member(&path, value) {
+                checked.insert(name, value);
+            }
+        }
+        checked
+    }
+
+    /// The value that stays in the tree, if one does.
+    fn member(&mut self, path: &str, value: Value) -> Option<Value> {
+        match entry(path) {
+            None => self.unknown(path),
+            Some(Entry::Key(key)) => return self.key(path, key, &value),
+            Some(Entry::Absent(section, key)) => self.absent(path, section, key, &value),
+            Some(Entry::AbsentList(list)) => self.absent_list(list, &value),
+            Some(Entry::Namespaces) => return self.namespaces(path, value),
+            Some(Entry::Section) => match value {
+                Value::Object(members) => return Some(Value::Object(self.section(path, members))),
+                Value::Null => {}
+                value => self.no_section(path, &value),
+            },
+        }
+        None
+    }
+
+    fn key(&mut self, path: &str, key: &Key, value: &Value) -> Option<Value> {
+        match coerce(key.kind, value) {
+            Ok(value) => value,
+            Err(text) => {
+                self.found.mistake(path, text);
+                None
             }
         }
     }
 
-    fn is_prefix(&self, path: &str) -> bool {
-        let is_within =
-            |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        self.known.iter().any(|(known, _)| is_within(known))
-            || ABSENT.iter().chain(WITHOUT_EFFECT).any(|known| is_within(known))
+    fn no_section(&mut self, path: &str, value: &Value) {
+        let meant = meant(path, value).map(|key| format!("; did you mean {key}?"));
+        self.found.mistake(path, format!("is a section{}", meant.unwrap_or_default()));
     }
 
     fn unknown(&mut self, path: &str) {
-        let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
-        let siblings = self.known.iter().filter_map(|(known, _)| {
-            let rest = if parent.is_empty() {
-                known
-            } else {
-                known.strip_prefix(parent)?.strip_prefix('.')?
-            };
-            rest.split('.').next()
-        });
-        let near = closest(name, siblings).map(|near| format!("; did you mean {near}?"));
-        self.complain(path, format!("there is no such key{}", near.unwrap_or_default()));
-    }
-
-    fn complain(&mut self, path: &str, text: String) {
-        if self.allow_unknown {
-            self.found.warn(path, text);
-        } else {
-            self.found.mistake(path, text);
-        }
-    }
-
-    /// A part that this version does not have may be written as long as it is off. Nothing makes a mistake of this kind a
-    /// warning: whoever switched a feature on counts on it.
-    fn absent(&mut self, path: &str, value: &Value) {
-        for switch in switches(path, value) {
-            self.found.mistake(switch, "is not available in this version; leave it out");
-        }
-    }
-
-    fn absent_in_namespace(&mut self, path: &str, name: &str, value: &Value) {
-        if !INERT_IN_NAMESPACE.contains(&name) {
-            self.absent(path, value);
-        }
-    }
-
-    fn namespaces(&mut self, value: &Value) {
-        let Some(list) = value.as_array() else {
-            return self.found.mistake("channel.namespaces", "expected a list of namespaces");
-        };
-        for (index, namespace) in list.iter().enumerate() {
-            let path = format!("channel.namespaces[{index}]");
-            let Some(members) = namespace.as_object() else {
-                self.found.mistake(path, "expected a namespace with a name and options");
-                continue;
-            };
-            for (name, value) in members {
-                let path = format!("{path}.{name}");
-                if name == "name" {
-                    continue;
-                }
-                if ABSENT_IN_NAMESPACE.contains(&&**name) || INERT_IN_NAMESPACE.contains(&&**name) {
-                    self.absent_in_namespace(&path, name, value);
-                } else if let Some(key) = NAMESPACE_KEYS.iter().find(|key| key.path == name) {
-                    self.kind(&path, key.kind, value);
-                } else {
-                    let near = closest(name, NAMESPACE_KEYS.iter().map(|key| key.path));
-                    let near = near.map(|near| format!("; did you mean {near}?"));
-                    let text = format!("there is no such option{}", near.unwrap_or_default());
-                    self.complain(&path, text);
-                }
+        let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+        let of_namespace = section.ends_with(']');
+        let near = closest(name, members(section)).map(str::to_owned);
+        let elsewhere = || match section {
+            "" => flat(name).map(str::to_owned),
+            "channel" => {
+                let known = NAMESPACE_KEYS.iter().any(|key| key.path == name);
+                known.then(|| format!("{WITHOUT_NAMESPACE}.{name}"))
             }
+            _ => None,
+        };
+        let near = near.or_else(elsewhere).map(|near| format!("; did you mean {near}?"));
+        let near = near.unwrap_or_default();
+        let noun = if of_namespace { "option" } else { "key" };
+        let text = format!("there is no such {noun}{near}");
+        match self.unknown {
+            Unknown::Warning => self.found.warn(WarningKind::UnknownKey, path, text),
+            Unknown::Mistake => self.found.mistake(path, text),
         }
     }
 
-    fn kind(&mut self, path: &str, kind: Kind, value: &Value) {
-        let is_fine = match (kind, value) {
-            (_, Value::Null) | (Kind::Bool, Value::Bool(_)) => true,
-            (Kind::Integer(max), value) => value.as_u64().is_some_and(|number| number <= max),
-            (Kind::Duration, Value::String(text)) => parse_ms(text).is_some(),
-            (Kind::Text | Kind::Secret, Value::String(_)) => true,
-            (Kind::OneOf(choices), Value::String(text)) => choices.contains(&&**text),
-            (Kind::List, Value::Array(items)) => items.iter().all(Value::is_string),
-            _ => false,
-        };
-        if is_fine {
+    /// What is not here may be written as long as it is off. Nothing makes a mistake of this kind a warning: whoever
+    /// switched a feature on counts on it.
+    fn absent(&mut self, path: &str, section: &'static Section, key: &AbsentKey, value: &Value) {
+        match key.role {
+            Role::Detail => {}
+            Role::Ignored if is_default(value, key.default) => {}
+            Role::Ignored => self.found.warn(WarningKind::NoEffect, path, "has no effect here"),
+            Role::Switch(feature) => match is_off(value, key.default) {
+                Some(true) => {}
+                Some(false) => self.switched_on.push((path.to_owned(), Some(section), feature)),
+                None => {
+                    let text = format!("expected true or false, not {}", shown(value));
+                    self.found.mistake(path, text);
+                }
+            },
+        }
+    }
+
+    fn absent_list(&mut self, list: &AbsentList, value: &Value) {
+        let Some(groups) = value.as_array() else {
+            if !is_default(value, "") {
+                self.found.mistake(list.path, "expected a list of groups with a name each");
+            }
             return;
-        }
-        let hint = match (kind, value.as_u64()) {
-            (Kind::Duration, Some(number)) => format!("; for seconds write \"{number}s\""),
-            _ => String::new(),
         };
-        let shown = if kind == Kind::Secret { String::new() } else { format!(", not {value}") };
-        self.found.mistake(path, format!("expected {}{shown}{hint}", kind.expectation()));
-    }
-}
-
-/// The paths of what switches an absent part on. Of a part that stands alone that is any value but an empty one; within a
-/// group, `enabled`, a `type` and every other boolean switch it on, and the rest tunes it.
-fn switches(path: &str, value: &Value) -> Vec<String> {
-    let is_on = match value {
-        Value::Object(members) => return switches_of_group(path, members),
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::String(text) => !is_default(text),
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::Array(items) => !items.iter().all(is_disabled),
-    };
-    is_on.then(|| path.to_owned()).into_iter().collect()
-}
-
-fn switches_of_group(path: &str, members: &Map<String, Value>) -> Vec<String> {
-    if members.get("enabled") == Some(&Value::Bool(false)) {
-        return Vec::new();
-    }
-    let mut switches = Vec::new();
-    for (name, value) in members {
-        let path = format!("{path}.{name}");
-        match value {
-            Value::Bool(true) if name != "disabled" => switches.push(path),
-            Value::String(text) if name == "type" && !is_default(text) => switches.push(path),
-            // Settings of Redis and the like stand beside the type that chooses among them.
-            Value::Object(inner)
-                if !members.contains_key("type") && !CHOSEN_BY_TYPE.contains(&&**name) =>
-            {
-                switches.extend(switches_of_group(&path, inner));
+        let Some((option, feature)) = list.switch else { return };
+        for (index, group) in groups.iter().enumerate() {
+            let switch = group.get(option).unwrap_or(&Value::Null);
+            if is_off(switch, "false") == Some(false) {
+                self.switched_on.push((format!("{}[{index}].{option}", list.path), None, feature));
             }
-            Value::Array(items) => {
-                let groups = items
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(index, item)| Some((index, item.as_object()?)));
-                switches.extend(groups.flat_map(|(index, item)| {
-                    switches_of_group(&format!("{path}[{index}]"), item)
-                }));
-            }
-            _ => {}
         }
     }
-    switches
+
+    fn namespaces(&mut self, path: &str, value: Value) -> Option<Value> {
+        let list = match value {
+            Value::Array(list) => list,
+            value if is_default(&value, "") => return None,
+            _ => {
+                let text = "expected a list of namespaces with a name each, such as [{\"name\": \"chat\"}]";
+                self.found.mistake(path, text);
+                return None;
+            }
+        };
+        let mut checked = Vec::new();
+        for (index, namespace) in list.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match namespace {
+                Value::Object(members) => checked.push(self.namespace(&path, members)),
+                // Its place in the list is kept for those behind it.
+                _ => {
+                    self.found.mistake(path, "expected a namespace with a name and options");
+                    checked.push(Value::Null);
+                }
+            }
+        }
+        Some(Value::Array(checked))
+    }
+
+    fn namespace(&mut self, path: &str, mut members: Map<String, Value>) -> Value {
+        let name = members.remove("name");
+        let mut checked = self.section(path, members);
+        match coerce(Kind::Text, &name.unwrap_or_default()) {
+            Ok(name) => drop(checked.insert("name".to_owned(), name.unwrap_or_default())),
+            Err(text) => self.found.mistake(format!("{path}.name"), text),
+        }
+        Value::Object(checked)
+    }
 }
 
-fn is_default(text: &str) -> bool {
-    matches!(text, "" | "memory" | "stream" | "default")
+/// Whether a value of a key for what is not here says what would hold without it.
+fn is_default(value: &Value, default: &str) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty() || is_same(text, default),
+        Value::Bool(flag) => flag.to_string() == default,
+        Value::Number(number) => number.as_f64() == Some(0.0) || number.to_string() == default,
+        Value::Array(list) => {
+            list.is_empty() || matches!(&list[..], [Value::String(one)] if one == default)
+        }
+        Value::Object(members) => members.is_empty(),
+    }
 }
 
-fn is_disabled(item: &Value) -> bool {
-    item.get("enabled") == Some(&Value::Bool(false))
+fn is_same(text: &str, default: &str) -> bool {
+    let ms = super::duration::parse_ms;
+    text == default || (ms(text).is_some() && ms(text) == ms(default))
 }
 
-const CHOSEN_BY_TYPE: &[&str] = &["redis", "nats", "postgresql"];
+/// Whether a switch is off; `None` for what is neither on nor off.
+fn is_off(value: &Value, default: &str) -> Option<bool> {
+    if !matches!(default, "true" | "false") {
+        return Some(is_default(value, default));
+    }
+    match coerce(Kind::Bool, value) {
+        Ok(None | Some(Value::Bool(false))) => Some(true),
+        Ok(_) => Some(false),
+        Err(_) => None,
+    }
+}

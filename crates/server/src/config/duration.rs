@@ -14,8 +14,10 @@ pub fn parse_ms(text: &str) -> Option<u64> {
         let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let unit_length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let unit_length = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
         let unit_ms = match &rest[..unit_length] {
+            "ns" => 1e-6,
+            "us" | "µs" | "μs" => 1e-3,
             "ms" => 1.0,
             "s" => 1_000.0,
             "m" => 60_000.0,
@@ -26,7 +28,8 @@ pub fn parse_ms(text: &str) -> Option<u64> {
         rest = &rest[unit_length..];
     }
     // A century is enough for anybody, and keeps sums of times far from overflow.
-    (total <= 3.2e12).then_some(total as u64)
+    // What is too short to be told is still more than none.
+    (total <= 3.2e12).then_some(if total > 0.0 { total.max(1.0) as u64 } else { 0 })
 }
 
 #[cfg(test)]
@@ -42,6 +45,9 @@ mod tests {
             ("1.5h", Some(5_400_000)),
             ("720h", Some(2_592_000_000)),
             ("250ms", Some(250)),
+            ("24h0m0s", Some(86_400_000)),
+            ("1500us", Some(1)),
+            ("2µs", Some(1)),
             ("", None),
             ("10", None),
             ("s", None),

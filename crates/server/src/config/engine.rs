@@ -1,5 +1,6 @@
 //! What carries publications, and how it is reached.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::engine::rules::{ChannelRules, Namespace};
@@ -7,10 +8,9 @@ use brokers::nats::{JetStreamOptions, NatsOptions, NatsTls};
 use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, Place, Server, TlsPem, TlsSettings};
 
-use super::keys::Kind;
+use super::keys::{Feature, Kind};
 use super::pem::read_pem;
 use super::resolve::{Complaints, Values};
-use super::source::Found;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -77,53 +77,72 @@ pub(super) fn resolve_engine(
     if values.u32("lifecycle.events_max") == 0 {
         mistakes.push(("lifecycle.events_max".to_owned(), NO_EVENTS.to_owned()));
     }
-    if values.flag("broker.enabled") && values.text("broker.type") == "nats" {
-        if is_redis {
-            let text =
-                "must be memory where broker.type is nats, which carries everything".to_owned();
-            mistakes.push(("engine.type".to_owned(), text));
-        }
-        if let Err(text) = brokers::nats::check_url(&values.text("broker.nats.url")) {
-            mistakes.push(("broker.nats.url".to_owned(), text));
-        }
-        return Engine::Nats(resolve_nats(values, channels));
+    if !values.flag("broker.enabled") {
+        return match is_redis {
+            true => resolve_redis(values, mistakes),
+            false => Engine::Memory,
+        };
     }
-    match is_redis {
-        true => resolve_redis(values, mistakes),
-        false => Engine::Memory,
+    let broker = values.text("broker.type");
+    match (&*broker, is_redis) {
+        ("nats", _) => {}
+        ("memory", false) => return Engine::Memory,
+        ("memory", true) => {
+            let text = "memory would carry publications within each node only, beside engine.type = \"redis\": take \
+                        broker.enabled out";
+            mistakes.push(("broker.type".to_owned(), text.to_owned()));
+            return Engine::Memory;
+        }
+        _ => {
+            let text = format!("{broker}: {}", Feature::BrokerBesideEngine.refusal());
+            mistakes.push(("broker.type".to_owned(), text));
+            return Engine::Memory;
+        }
     }
+    if is_redis {
+        let text = "must be memory where broker.type is nats, which carries everything".to_owned();
+        mistakes.push(("engine.type".to_owned(), text));
+    }
+    if let Err(text) = brokers::nats::check_url(&values.text("broker.nats.url")) {
+        mistakes.push(("broker.nats.url".to_owned(), text));
+    }
+    Engine::Nats(resolve_nats(values, channels, mistakes))
 }
 
 /// Why the stream of events has room.
 const NO_EVENTS: &str = "must be at least 1; lifecycle.enabled = false switches events off";
 
 /// What says where a broker is without saying that it is used: such a node would be alone.
-pub(super) fn idle_engines(found: &Found) -> Vec<(&'static str, &'static str)> {
-    let is_written = |path: &str| found.value(path).is_some();
-    let uses_nats =
-        found.value("broker.enabled").is_some_and(|value| value == true || value == "true");
-    let mut idle = Vec::new();
-    if is_written("engine.redis.address") && !is_written("engine.type") && !uses_nats {
-        idle.push((
-            "engine.redis.address",
-            "is not used without engine.type = \"redis\": this node is alone",
-        ));
+pub(super) fn unused_engines(values: &Values<'_>) -> Vec<(&'static str, &'static str)> {
+    let is_written = |path: &str| values.found.value(path).is_some();
+    let differs = |path: &str| is_written(path) && values.list(path) != values.default_list(path);
+    let uses_nats = values.flag("broker.enabled");
+    let mut unused = Vec::new();
+    for path in
+        ["engine.redis.address", "engine.redis.cluster_address", "engine.redis.sentinel_address"]
+    {
+        if differs(path) && !is_written("engine.type") && !uses_nats {
+            unused.push((path, "is not used without engine.type = \"redis\": this node is alone"));
+        }
     }
     if uses_nats && is_written("broker.nats.url") && !is_written("broker.type") {
-        idle.push((
+        unused.push((
             "broker.nats.url",
             "is not used without broker.type = \"nats\": this node is alone",
         ));
     }
-    if found.value("broker.type").is_some_and(|value| value == "nats")
-        && !is_written("broker.enabled")
-    {
-        idle.push(("broker.type", "is not used without broker.enabled = true: this node is alone"));
+    if values.text("broker.type") == "nats" && !is_written("broker.enabled") {
+        unused
+            .push(("broker.type", "is not used without broker.enabled = true: this node is alone"));
     }
-    idle
+    unused
 }
 
-fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
+fn resolve_nats(
+    values: &Values<'_>,
+    channels: &ChannelRules,
+    mistakes: &mut Complaints,
+) -> NatsOptions {
     let all = || channels.namespaces.values().chain([&channels.without_namespace]);
     let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);
     let kept_ms =
@@ -132,18 +151,13 @@ fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
     let keeps = |namespace: &Namespace| {
         namespace.history_size > 0 || namespace.presence || namespace.channel_ttl_ms > 0
     };
-    let authorities = values.text("broker.nats.tls.server_ca_pem_file");
     NatsOptions {
         url: values.text("broker.nats.url"),
         prefix: values.text("broker.nats.prefix"),
         name: String::new(),
         lease_ms: brokers::limits::LEASE_MS,
         dial_timeout_ms: values.ms("broker.nats.dial_timeout"),
-        tls: NatsTls {
-            enabled: values.flag("broker.nats.tls.enabled"),
-            server_ca_pem_file: (!authorities.is_empty()).then(|| authorities.into()),
-            client_pem_files: None,
-        },
+        tls: resolve_nats_tls(values, mistakes),
         jetstream: all().any(keeps).then(|| JetStreamOptions {
             replicas: values.u32("broker.nats.jetstream.replicas"),
             history_size_max: history_size_max.max(channels.system.history_size),
@@ -153,15 +167,43 @@ fn resolve_nats(values: &Values<'_>, channels: &ChannelRules) -> NatsOptions {
     }
 }
 
+/// The NATS client reads files.
+fn resolve_nats_tls(values: &Values<'_>, mistakes: &mut Complaints) -> NatsTls {
+    let enabled = values.flag("broker.nats.tls.enabled");
+    let mut file = |name: &str| {
+        let path = format!("broker.nats.tls.{name}");
+        let value = values.some_text(&path)?;
+        if enabled && !Path::new(&value).is_file() {
+            let text = "expected the path of a readable file: PEM itself is not taken here";
+            mistakes.push((path, text.to_owned()));
+        }
+        Some(PathBuf::from(value))
+    };
+    let authorities = file("server_ca_pem_file").or_else(|| file("server_ca_pem"));
+    let (certificate, key) = (file("cert_pem"), file("key_pem"));
+    if certificate.is_some() != key.is_some() {
+        let text = "a certificate needs its key, and a key its certificate".to_owned();
+        mistakes.push(("broker.nats.tls.cert_pem".to_owned(), text));
+    }
+    NatsTls { enabled, server_ca_pem_file: authorities, client_pem_files: certificate.zip(key) }
+}
+
 fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
     let mut complain = |name: &str, text: String| {
         mistakes.push((format!("engine.redis.{name}"), text));
     };
     let text = |name: &str| values.text(&format!("engine.redis.{name}"));
-    let place = match Place::parse(&values.list("engine.redis.address")) {
+    let (key, addresses) = match addresses(values) {
+        Ok(addresses) => addresses,
+        Err((key, text)) => {
+            complain(key, text.to_owned());
+            return Engine::Memory;
+        }
+    };
+    let place = match Place::parse(&addresses) {
         Ok(place) => place,
         Err(error) => {
-            complain("address", error.to_string());
+            complain(key, error.to_string());
             return Engine::Memory;
         }
     };
@@ -206,6 +248,44 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
         events_max: values.u32("lifecycle.events_max"),
         waits_at_start: values.flag("engine.redis.wait_at_start"),
     }))
+}
+
+/// Where Redis is, with the key that says so: a Cluster before Sentinels before servers, as in the compatible server.
+fn addresses(
+    values: &Values<'_>,
+) -> Result<(&'static str, Vec<String>), (&'static str, &'static str)> {
+    let list = |name: &str| values.list(&format!("engine.redis.{name}"));
+    let (cluster, sentinels) = (list("cluster_address"), list("sentinel_address"));
+    let master = values.text("engine.redis.sentinel_master_name");
+    if !cluster.is_empty() && !sentinels.is_empty() {
+        return Err(("cluster_address", "a Redis is in a Cluster or behind Sentinels, not both"));
+    }
+    // Hosts that stand bare get the beginning that belongs to the key.
+    let with_scheme = |scheme: &str, hosts: &[String], query: &str| match hosts {
+        [first, ..] if first.contains("://") => hosts.to_vec(),
+        hosts => vec![format!("{scheme}://{}{query}", hosts.join(","))],
+    };
+    if !cluster.is_empty() {
+        return Ok(("cluster_address", with_scheme("redis+cluster", &cluster, "")));
+    }
+    if !sentinels.is_empty() {
+        if master.is_empty() {
+            return Err(("sentinel_master_name", "is needed with engine.redis.sentinel_address"));
+        }
+        let query = format!("?sentinel_master_name={master}");
+        return Ok(("sentinel_address", with_scheme("redis+sentinel", &sentinels, &query)));
+    }
+    let lacks_master = |address: &String| {
+        address.contains("+sentinel://") && !address.contains("sentinel_master_name=")
+    };
+    let with_master = |address: String| match lacks_master(&address) && !master.is_empty() {
+        true => {
+            let mark = if address.contains('?') { '&' } else { '?' };
+            format!("{address}{mark}sentinel_master_name={master}")
+        }
+        false => address,
+    };
+    Ok(("address", list("address").into_iter().map(with_master).collect()))
 }
 
 fn with_sentinel_login(mut deployment: Deployment, sentinel_login: &Login) -> Deployment {

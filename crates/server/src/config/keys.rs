@@ -1,4 +1,12 @@
 //! Every key: where it stands, what it holds, its default and its meaning.
+//!
+//! Those of the compatible server for what is not here stand in `absent`.
+
+mod absent;
+mod feature;
+
+pub use absent::{ABSENT, ABSENT_LISTS, AbsentKey, AbsentList, Role, Section};
+pub use feature::Feature;
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +115,10 @@ pub const KEYS: &[Key] = &[
     key("shutdown.drain_window", Duration, "3s", "Over how long clients are told to reconnect elsewhere (3001); less than the timeout."),
     key("server.workers", Integer(1024), "0", "Worker threads; 0 for one per core."),
     key("engine.type", OneOf(&["memory", "redis"]), "memory", "What carries publications: memory of this process, or Redis for any number of nodes."),
-    key("engine.redis.address", List, "", "Where Redis is: [\"redis://user:password@host:6379/0\"], rediss:// for TLS; several are independent servers over which channels are spread; redis+cluster://host,host for a Cluster; redis+sentinel://host,host?sentinel_master_name=NAME for Sentinels."),
+    key("engine.redis.address", List, "redis://127.0.0.1:6379", "Where Redis is: [\"redis://user:password@host:6379/0\"], rediss:// for TLS; several are independent servers over which channels are spread; redis+cluster://host,host for a Cluster; redis+sentinel://host,host?sentinel_master_name=NAME for Sentinels."),
+    key("engine.redis.cluster_address", List, "", "Addresses host:port of a Redis Cluster, in place of the address."),
+    key("engine.redis.sentinel_address", List, "", "Addresses host:port of Sentinels, in place of the address."),
+    key("engine.redis.sentinel_master_name", Text, "", "Name of the master among the Sentinels."),
     key("engine.redis.user", Text, "", "User, when the address has none."),
     key("engine.redis.password", Secret, "", "Password, when the address has none."),
     key("engine.redis.db", Integer(u32::MAX as u64), "0", "Number of the database, when the address has none; 0 in a Cluster."),
@@ -126,12 +137,15 @@ pub const KEYS: &[Key] = &[
     key("engine.redis.tls.key_pem", Secret, "", "Its private key: PEM, PEM in base64, or a file."),
     key("demo.enabled", Bool, "false", "Serve the demo page and feed its ticker."),
     key("broker.enabled", Bool, "false", "Use the broker of broker.type in place of the engine."),
-    key("broker.type", OneOf(&["memory", "nats"]), "memory", "What carries everything in place of the engine: NATS."),
+    key("broker.type", OneOf(&["memory", "nats", "redis", "postgres", "redisnats"]), "memory", "What carries everything in place of the engine: NATS."),
     key("broker.nats.url", Secret, "nats://localhost:4222", "Addresses of NATS, separated by commas; a user, password or token may stand in them. tls:// refuses servers without TLS."),
     key("broker.nats.prefix", Text, "tidings", "Separates installations that share a NATS."),
     key("broker.nats.dial_timeout", Duration, "1s", "Time to connect to NATS."),
     key("broker.nats.tls.enabled", Bool, "false", "Refuse a NATS without TLS."),
     key("broker.nats.tls.server_ca_pem_file", Text, "", "File with certificates of authorities to trust besides those of the system, PEM."),
+    key("broker.nats.tls.server_ca_pem", Text, "", "The same, as the compatible server calls it."),
+    key("broker.nats.tls.cert_pem", Text, "", "File with a certificate chain that shows who we are, PEM."),
+    key("broker.nats.tls.key_pem", Secret, "", "File with its private key, PEM."),
     key("broker.nats.jetstream.replicas", Integer(5), "1", "Copies of what JetStream keeps, in a cluster of NATS servers."),
     key("node.name", Text, "", "Name of this node, in events and in the API; differs from all others. Empty for the host's name."),
     key("lifecycle.enabled", Bool, "true", "Tell in sys:presence, and in a stream of the broker, when clients come and go; orders then go only to the nodes that have the client. The same on all nodes."),
@@ -186,102 +200,4 @@ pub const NAMESPACE_KEYS: &[Key] = &[
     key("allow_user_limited_channels", Bool, "false", "name#user1,user2 admits the users listed."),
     key("channel_regex", Text, "", "What the name behind the namespace must match; empty for any ASCII name."),
     key("publication_data_format", OneOf(DATA_FORMATS), "", "As channel.publication_data_format, for this namespace."),
-];
-
-/// Keys of the compatible server for what this version does not have: fine as long as nothing in them switches it on.
-pub const ABSENT: &[&str] = &[
-    "admin",
-    "broker.nats.allow_wildcards",
-    "broker.nats.raw_mode",
-    "broker.postgres",
-    "broker.redis",
-    "client.connect_code_to_unidirectional_disconnect",
-    "client.proxy",
-    "client.subscription_token.insecure_skip_jwks_endpoint_safety_check",
-    "client.token.insecure_skip_jwks_endpoint_safety_check",
-    "channel.proxy",
-    "consumers",
-    "controller",
-    "debug",
-    "emulation",
-    "enable_unreleased_features",
-    "engine.redis.cluster_address",
-    "engine.redis.force_resp2",
-    "engine.redis.replica_client",
-    "engine.redis.sentinel_address",
-    "engine.redis.sentinel_tls",
-    "engine.redis.tls.insecure_skip_verify",
-    "graphite",
-    "grpc_api",
-    "http_server.h2c_external",
-    "http_server.http3",
-    "http_server.internal_tls",
-    "http_server.tls.client_ca_pem",
-    "http_server.tls.insecure_skip_verify",
-    "http_server.tls.server_ca_pem",
-    "http_server.tls.server_name",
-    "http_server.tls_autocert",
-    "http_server.tls_external",
-    "http_stream",
-    "init",
-    "log.file",
-    "map_broker",
-    "opentelemetry",
-    "presence_manager",
-    "prometheus.instrument_http_handlers",
-    "prometheus.native_histograms",
-    "proxies",
-    "rpc",
-    "shared_poll",
-    "sse",
-    "swagger",
-    "uni_grpc",
-    "uni_http_stream",
-    "uni_sse",
-    "uni_websocket",
-    "webtransport",
-];
-
-/// The same within a namespace.
-pub const ABSENT_IN_NAMESPACE: &[&str] = &[
-    "allow_tags_filter",
-    "allowed_delta_types",
-    "delta_publish",
-    "publish_proxy_enabled",
-    "sub_refresh_proxy_enabled",
-    "subscribe_proxy_enabled",
-    "subscribe_stream_proxy_bidirectional",
-    "subscribe_stream_proxy_enabled",
-    "subscription_type",
-];
-
-/// What tunes those: without effect as long as they are off, whatever stands there.
-pub const INERT_IN_NAMESPACE: &[&str] = &[
-    "map",
-    "map_clients_presence_channel_prefix",
-    "map_users_presence_channel_prefix",
-    "publish_proxy_name",
-    "shared_poll",
-    "sub_refresh_proxy_name",
-    "subscribe_proxy_name",
-    "subscribe_stream_proxy_name",
-];
-
-/// Keys of the compatible server that tune what is made differently here: any value is accepted and has no effect.
-pub const WITHOUT_EFFECT: &[&str] = &[
-    "broker.nats.write_timeout",
-    "client.channel_position_max_time_lag",
-    "client.concurrency",
-    "client.presence_update_interval",
-    "engine.redis.client_name",
-    "engine.redis.history_use_lists",
-    "engine.redis.presence_hash_field_ttl",
-    "engine.redis.presence_user_mapping",
-    "node.info_metrics_aggregate_interval",
-    "pid_file",
-    "usage_stats.disabled",
-    "websocket.read_buffer_size",
-    "websocket.use_write_buffer_pool",
-    "websocket.write_buffer_size",
-    "websocket.write_timeout",
 ];

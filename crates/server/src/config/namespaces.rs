@@ -18,6 +18,9 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -
     let list = values.found.value("channel.namespaces").and_then(Value::as_array);
     for (index, entry) in list.into_iter().flatten().enumerate() {
         let path = format!("channel.namespaces[{index}]");
+        if entry.is_null() {
+            continue;
+        }
         let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
         let is_name = name.len() >= 2
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));

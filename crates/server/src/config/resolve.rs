@@ -11,12 +11,15 @@ use wire::websocket::decoder::DecoderLimits;
 
 use super::change::{Bounds, Changeable};
 use super::duration::parse_ms;
-use super::engine::{idle_engines, resolve_engine};
+use super::engine::{resolve_engine, unused_engines};
+use super::environment::items as items_of_text;
 use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
+use super::mistakes::WarningKind;
 use super::namespaces::{demo_namespace, resolve_channels};
+use super::paths::check_paths;
 use super::pem::read_pem;
-use super::places::{check_loopback, check_paths};
-use super::source::{Found, all_keys};
+use super::source::Found;
+use super::table::all_keys;
 use super::{
     AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
     OriginPolicy, Shutdown, Tls, TokenSettings, TrustedProxies, WebSocket,
@@ -66,7 +69,14 @@ impl Values<'_> {
     pub(super) fn list(&self, path: &str) -> Vec<String> {
         let items = self.found.value(path).and_then(Value::as_array);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        items.map(|items| items.iter().map(text).collect()).unwrap_or_default()
+        match items {
+            Some(items) => items.iter().map(text).collect(),
+            None => self.default_list(path),
+        }
+    }
+
+    pub(super) fn default_list(&self, path: &str) -> Vec<String> {
+        items_of_text(self.default(path)).map(str::to_owned).collect()
     }
 
     pub(super) fn default(&self, path: &str) -> &'static str {
@@ -81,7 +91,7 @@ impl Values<'_> {
     }
 }
 
-/// What differs when no file is given.
+/// What differs when nothing is configured.
 const DEVELOPMENT: &[(&str, &str)] = &[
     ("http_server.address", "127.0.0.1"),
     ("http_server.internal_address", "127.0.0.1"),
@@ -89,9 +99,9 @@ const DEVELOPMENT: &[(&str, &str)] = &[
     ("client.allow_anonymous_connect_without_token", "true"),
 ];
 
-/// Resolves; `None` when a mistake makes that impossible.
-pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> Option<Config> {
-    let development = development.filter(|_| !found.has_file);
+/// Resolves what was written; what is wrong with it is told besides.
+pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> Config {
+    let development = development.filter(|_| !found.is_configured());
     let overrides = if development.is_some() { DEVELOPMENT } else { &[] };
     let mut mistakes = Vec::new();
     let values = Values { found, overrides };
@@ -101,16 +111,14 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
     if values.flag("demo.enabled") {
         channels.namespaces.entry("demo".to_owned()).or_insert_with(demo_namespace);
     }
-    if let Some(development) = development
-        && api.key.is_empty()
-    {
+    if let Some(development) = development {
         api.key.clone_from(&development.api_key);
     }
     let client = resolve_client(&values, &channels, &mut mistakes);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let shutdown = resolve_shutdown(&values, &mut mistakes);
     let engine = resolve_engine(&values, &channels, &mut mistakes);
-    let idle = idle_engines(values.found);
+    let unused = unused_engines(&values);
     let config = Config {
         rules: Arc::new(Rules { channels, client, rates: Rates::default(), version }),
         changeable: Changeable::new(&found.tree, Bounds::of(&engine)),
@@ -132,18 +140,16 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> O
         workers: values.count("server.workers"),
         demo: values.flag("demo.enabled"),
         node_name: values.text("node.name"),
+        is_development: development.is_some(),
     };
     check_paths(&config, &mut mistakes);
-    if development.is_some() {
-        check_loopback(&config.http, &mut mistakes);
+    for (key, text) in mistakes {
+        found.mistake(key, text);
     }
-    for (place, text) in mistakes {
-        found.mistake(place, text);
+    for (key, text) in unused {
+        found.warn(WarningKind::Contradiction, key, text);
     }
-    for (place, text) in idle {
-        found.warn(place, text);
-    }
-    Some(config)
+    config
 }
 
 pub(super) type Complaints = Vec<(String, String)>;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::keys::{KEYS, Key, Kind, NAMESPACE_KEYS, TOKEN_KEYS};
+use super::keys::{ABSENT_LISTS, Feature, KEYS, Key, Kind, NAMESPACE_KEYS, Role, TOKEN_KEYS};
+use super::table::absent_keys;
 
 /// A TOML file with every key, its default and its meaning. It is valid and changes nothing.
 #[must_use]
@@ -82,27 +83,59 @@ pub fn reference() -> String {
     table("Server", "", KEYS);
     table("Tokens: `client.token` and `client.subscription_token`", "", TOKEN_KEYS);
     table("Namespaces: `channel.namespaces[]` and `channel.without_namespace`", "", NAMESPACE_KEYS);
+    out.push_str("\n## Accepted, not here yet\n\n| Feature | Switched on by |\n|---|---|\n");
+    for (feature, switches) in absent_features() {
+        let switches: Vec<String> = switches.iter().map(|path| format!("`{path}`")).collect();
+        let _infallible = writeln!(out, "| {} | {} |", feature.name(), switches.join(", "));
+    }
     out
+}
+
+/// What is not here, and the keys that would switch it on.
+fn absent_features() -> BTreeMap<Feature, Vec<String>> {
+    let mut features: BTreeMap<Feature, Vec<String>> = BTreeMap::new();
+    for (path, _, key) in absent_keys() {
+        if let Role::Switch(feature) = key.role {
+            let path = path.replace("channel.without_namespace.", "channel.namespaces[].");
+            features.entry(feature).or_default().push(path);
+        }
+    }
+    for list in ABSENT_LISTS {
+        if let Some((option, feature)) = list.switch {
+            features.entry(feature).or_default().push(format!("{}[].{option}", list.path));
+        }
+    }
+    features.entry(Feature::BrokerBesideEngine).or_default().push("broker.type".to_owned());
+    features
 }
 
 const REFERENCE_HEAD: &str = r#"# Configuration
 
 One file in TOML, YAML or JSON (`tidings serve -c FILE`), then environment variables, then flags; later ones win.
 
-- Environment: `TIDINGS_` and the key in capitals, dots as underscores: `TIDINGS_HTTP_SERVER_PORT=9000`.
+- Environment: `TIDINGS_` and the key in capitals, dots as underscores: `TIDINGS_HTTP_SERVER_PORT=9000`. An empty variable is
+  as good as none. Namespaces are named in a list and then set: `TIDINGS_CHANNEL_NAMESPACES="chat news"`, or the list as JSON, and
+  `TIDINGS_CHANNEL_NAMESPACES_CHAT_PRESENCE=true`.
 - Flags: `--` and the key: `--http_server.port=9000`. A list in a variable or a flag is separated by commas or white space.
 - Times are written `250ms`, `10s`, `1m30s`, `24h`; a number of seconds without a unit is not a time.
-- A key that does not exist, a value of the wrong kind and settings that contradict each other are mistakes: all of them are
-  told at once, with their places, and nothing starts (exit status 2). `--allow-unknown-keys` turns unknown keys into warnings.
+- A value of the wrong kind and settings that contradict each other are mistakes: all of them are told at once, with the line,
+  the variable or the flag, and nothing starts (exit status 2). A key that does not exist is a warning; with `--strict` it is a
+  mistake.
 - `tidings check -c FILE` only looks. `tidings sample-config` prints a configuration to begin with, `--all` every key.
 
-Without a file the server is in development mode: it listens on 127.0.0.1, serves the demo page, and admits anonymous users, who
-may do everything in channels that begin with `demo:` and nothing elsewhere. With a file nobody gets in without a token, unless
-the file says so.
+Where nothing is configured the server is in development mode: it listens on 127.0.0.1, serves the demo page, and admits
+anonymous users, who may do everything in channels that begin with `demo:` and nothing elsewhere. Any setting ends that, in a file,
+a variable or a flag; only `http_server.port` and `log.*` leave it on, so that another port can be chosen. Otherwise nobody gets
+in without a token, unless the configuration says so.
 
-Files of a server with the same key names work as they are: keys of features that are not here are accepted as long as nothing
-switches the feature on, and tuning keys without a meaning here are named in a warning. A feature that is not here and is switched
-on is always a mistake, also with `--allow-unknown-keys`.
+## Coming from Centrifugo
+
+Configurations of Centrifugo 6 work as they are. Variables `CENTRIFUGO_*` are read as well, where the `TIDINGS_*` of the same name
+is not set. Values may have the forms that Centrifugo takes: a number, `true` or `false` as text, one text for a list, `null` or
+empty text for a default. A number without a unit is no time: Centrifugo would read nanoseconds.
+
+A feature that is not here yet is a mistake where it is switched on, also without `--strict`; whatever only tunes it is accepted.
+Tuning keys of Centrifugo without a meaning here are named in a warning.
 
 Made from the tables in `crates/server/src/config/keys.rs`; a test compares them with this page.
 "#;
@@ -122,6 +155,7 @@ fn toml_value(key: &Key) -> String {
         Kind::Duration | Kind::Text | Kind::Secret | Kind::OneOf(_) => {
             format!("\"{}\"", key.default)
         }
-        Kind::List => "[]".to_owned(),
+        Kind::List if key.default.is_empty() => "[]".to_owned(),
+        Kind::List => format!("[\"{}\"]", key.default),
     }
 }

@@ -1,37 +1,59 @@
-//! Reading: file, environment and flags become one tree of values, whatever form they were written in.
+//! Reading: file, environment and flags become one tree of values, in whatever form each was written.
+//!
+//! Invariant: the place of every value is known, so that whatever is wrong with it can be told where it was written.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::Source;
-use super::keys::{KEYS, Key, Kind, NAMESPACE_KEYS, TOKEN_KEYS};
-use super::mistakes::{Mistake, Mistakes, closest};
+use super::environment::{items, read_environment};
+use super::lines::Lines;
+use super::mistakes::{Mistake, Mistakes, Place, Warning, WarningKind};
+use super::table::{Entry, entry};
 
 /// What was written, and what is wrong with it so far.
 pub(super) struct Found {
     pub(super) tree: Value,
-    pub(super) has_file: bool,
+    has_file: bool,
+    /// Paths that a variable or a flag has set.
+    set: BTreeMap<String, Place>,
+    lines: Lines,
     mistakes: Vec<Mistake>,
-    warnings: Vec<Mistake>,
+    warnings: Vec<Warning>,
 }
 
 impl Found {
     /// What a file with this in it would say.
     pub(super) fn of(tree: Value) -> Found {
-        Found { tree, has_file: true, mistakes: Vec::new(), warnings: Vec::new() }
+        Found {
+            tree,
+            has_file: true,
+            set: BTreeMap::new(),
+            lines: Lines::default(),
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
-    pub(super) fn mistake(&mut self, place: impl Into<String>, text: impl Into<String>) {
-        self.mistakes.push(Mistake { place: place.into(), text: text.into() });
+    pub(super) fn mistake(&mut self, key: impl Into<String>, text: impl Into<String>) {
+        let key = key.into();
+        self.mistakes.push(Mistake { place: self.place(&key), key, text: text.into() });
     }
 
-    pub(super) fn warn(&mut self, place: impl Into<String>, text: impl Into<String>) {
-        self.warnings.push(Mistake { place: place.into(), text: text.into() });
+    pub(super) fn warn(
+        &mut self,
+        kind: WarningKind,
+        key: impl Into<String>,
+        text: impl Into<String>,
+    ) {
+        let key = key.into();
+        self.warnings.push(Warning { kind, place: self.place(&key), key, text: text.into() });
     }
 
     /// Warnings and mistakes.
-    pub(super) fn judge(self) -> (Vec<Mistake>, Vec<Mistake>) {
+    pub(super) fn judge(self) -> (Vec<Warning>, Vec<Mistake>) {
         (self.warnings, self.mistakes)
     }
 
@@ -49,52 +71,94 @@ impl Found {
         }
         Some(value).filter(|value| !value.is_null())
     }
+
+    /// Whether anything was set that says what the server is for. A port and what is logged do not.
+    pub(super) fn is_configured(&self) -> bool {
+        let is_neutral = |path: &String| path == "http_server.port" || path.starts_with("log.");
+        self.has_file || !self.set.keys().all(is_neutral)
+    }
+
+    /// Sets a value that a variable or a flag gives as text.
+    pub(super) fn set(&mut self, path: &str, place: Place, text: &str) {
+        let value = match entry(path) {
+            Some(Entry::Namespaces | Entry::AbsentList(_)) => match groups(text) {
+                Ok(list) => list,
+                Err(error) => {
+                    self.set.insert(path.to_owned(), place);
+                    return self.mistake(path, error);
+                }
+            },
+            _ => Value::from(text),
+        };
+        put(&mut self.tree, path, value);
+        self.set.insert(path.to_owned(), place);
+    }
+
+    fn place(&self, path: &str) -> Place {
+        let mut whole = path;
+        loop {
+            if let Some(place) = self.set.get(whole) {
+                return place.clone();
+            }
+            // The line of a section says little about a key that is missing in it.
+            let line = self.lines.of(whole).filter(|_| whole == path || whole.ends_with(']'));
+            if let Some(line) = line {
+                return Place::Line(line);
+            }
+            match whole.rfind(['.', '[']) {
+                Some(end) => whole = &whole[..end],
+                None => return Place::Nowhere,
+            }
+        }
+    }
 }
 
 /// Reads everything; a file that cannot be read ends it.
 pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
-    let tree = match &source.file {
-        Some(path) => read_file(path)
-            .map_err(|text| Mistakes(vec![Mistake { place: path.display().to_string(), text }]))?,
-        None => Value::Object(Map::new()),
-    };
-    let has_file = source.file.is_some();
-    let mut found = Found { tree, has_file, mistakes: Vec::new(), warnings: Vec::new() };
-    read_environment(&mut found, &source.environment, source.allow_unknown_keys);
+    let mut found = Found::of(Value::Object(Map::new()));
+    found.has_file = source.file.is_some();
+    if let Some(path) = &source.file {
+        let (tree, lines) =
+            read_file(path).map_err(|text| Mistakes::of_file(path.display().to_string(), text))?;
+        found.tree = canonical("", tree);
+        found.lines = lines;
+    }
+    read_environment(&mut found, &source.environment, source.unknown);
     for (path, text) in &source.flags {
-        match all_keys().find(|(known, _)| known == path) {
-            Some((path, key)) => set_text(&mut found, &path, &format!("--{path}"), key.kind, text),
-            None => found.mistake(format!("--{path}"), "there is no such setting"),
+        match entry(path) {
+            None | Some(Entry::Section) => {
+                found.mistake(format!("--{path}"), "there is no such setting");
+            }
+            Some(_) => found.set(path, Place::Flag, text),
         }
     }
     Ok(found)
 }
 
-/// Every key that has one fixed path.
-pub fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
-    let below = |prefix: &'static str, keys: &'static [Key]| {
-        keys.iter().map(move |key| (format!("{prefix}.{}", key.path), key))
-    };
-    KEYS.iter()
-        .map(|key| (key.path.to_owned(), key))
-        .chain(below("client.token", TOKEN_KEYS))
-        .chain(below("client.subscription_token", TOKEN_KEYS))
-        .chain(below("channel.without_namespace", NAMESPACE_KEYS))
-}
-
-fn read_file(path: &Path) -> Result<Value, String> {
+fn read_file(path: &Path) -> Result<(Value, Lines), String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    let tree: Value = match ending {
-        "toml" => toml::from_str(&text).map_err(|error| not_toml(&text, &error))?,
-        "yaml" | "yml" => serde_saphyr::from_str(&text)
-            .map_err(|error| format!("is not YAML: {}", error.without_snippet()))?,
-        "json" => serde_json::from_str(&text).map_err(|error| format!("is not JSON: {error}"))?,
+    let (tree, lines): (Value, Lines) = match ending.to_ascii_lowercase().as_str() {
+        "toml" => {
+            let tree = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
+            (tree, Lines::of_toml(text))
+        }
+        "yaml" | "yml" => {
+            let tree = serde_saphyr::from_str(text)
+                .map_err(|error| format!("is not YAML: {}", error.without_snippet()))?;
+            (tree, Lines::of_yaml(text))
+        }
+        "json" => {
+            let tree =
+                serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
+            (tree, Lines::of_json(text))
+        }
         _ => return Err("the name must end in .toml, .yaml, .yml or .json".to_owned()),
     };
     match tree {
-        Value::Object(_) => Ok(tree),
-        Value::Null => Ok(Value::Object(Map::new())),
+        Value::Object(_) => Ok((tree, lines)),
+        Value::Null => Ok((Value::Object(Map::new()), lines)),
         _ => Err("must hold keys and values".to_owned()),
     }
 }
@@ -107,110 +171,57 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
     format!("is not TOML: line {line}, column {column}: {}", error.message())
 }
 
-const PREFIX: &str = "TIDINGS_";
-/// The command's own: the token of `tidings subscribe`.
-const COMMAND_TOKEN: &str = "TIDINGS_TOKEN";
-const NAMESPACES: &str = "TIDINGS_CHANNEL_NAMESPACES";
-
-fn variable(path: &str) -> String {
-    format!("{PREFIX}{}", path.replace('.', "_").to_uppercase())
+/// The tree with keys as the table has them: `"client.insecure": true` and `Client` are understood as well.
+fn canonical(path: &str, value: Value) -> Value {
+    let Value::Object(members) = value else { return value };
+    let mut tree = Value::Object(Map::new());
+    for (name, value) in members {
+        let at = |name: &str| match path.is_empty() {
+            true => name.to_owned(),
+            false => format!("{path}.{name}"),
+        };
+        let lower = name.to_ascii_lowercase();
+        let name =
+            if entry(&at(&name)).is_none() && entry(&at(&lower)).is_some() { lower } else { name };
+        let value = match entry(&at(&name)) {
+            Some(Entry::Section) => canonical(&at(&name), value),
+            _ => value,
+        };
+        // A name with dots that is no key stays as it is: it is told as unknown.
+        if entry(&at(&name)).is_some() {
+            merge(place_of(&mut tree, &name), value);
+        } else {
+            merge(&mut tree[&name], value);
+        }
+    }
+    tree
 }
 
-fn read_environment(found: &mut Found, environment: &[(String, String)], allow_unknown: bool) {
-    let ours: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    if let Some((name, text)) = ours.iter().find(|(name, _)| name == NAMESPACES) {
-        set_namespaces(found, name, text);
-    }
-    for (name, text) in ours {
-        if name == NAMESPACES || name == COMMAND_TOKEN || set_namespace_option(found, name, text) {
-            continue;
-        }
-        if name == "TIDINGS_PORT"
-            || name.starts_with("TIDINGS_PORT_")
-            || name.starts_with("TIDINGS_SERVICE_")
-        {
-            found.warn(
-                name,
-                "is no setting and ignored; Kubernetes sets it for a service of this name",
-            );
-            continue;
-        }
-        match all_keys().find(|(path, _)| variable(path) == *name) {
-            Some((path, key)) => set_text(found, &path, name, key.kind, text),
-            None => {
-                let names: Vec<String> = all_keys().map(|(path, _)| variable(&path)).collect();
-                let near = closest(name, names.iter().map(|name| &**name));
-                let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-                let text = format!("there is no such setting{hint}");
-                if allow_unknown {
-                    found.warn(name, text);
-                } else {
-                    found.mistake(name, text);
-                }
+fn merge(place: &mut Value, value: Value) {
+    match (place, value) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (name, value) in new {
+                merge(old.entry(name).or_insert(Value::Null), value);
             }
         }
+        (place, value) => *place = value,
     }
 }
 
-/// A JSON list of namespaces, or their names.
-fn set_namespaces(found: &mut Found, name: &str, text: &str) {
-    let list = if text.trim_start().starts_with('[') {
-        match serde_json::from_str(text) {
-            Ok(list) => list,
-            Err(error) => return found.mistake(name, format!("is not JSON: {error}")),
-        }
-    } else {
-        let named = |name: &str| Value::from_iter([("name", Value::from(name))]);
-        Value::Array(items(text).map(named).collect())
-    };
-    put(&mut found.tree, "channel.namespaces", list);
-}
-
-/// `TIDINGS_CHANNEL_NAMESPACES_<NAME>_<OPTION>`.
-fn set_namespace_option(found: &mut Found, variable: &str, text: &str) -> bool {
-    let Some(rest) = variable.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('_'))
-    else {
-        return false;
-    };
-    let Some(list) = found.value("channel.namespaces").and_then(Value::as_array) else {
-        return false;
-    };
-    let names = list.iter().map(|one| one.get("name").and_then(Value::as_str).unwrap_or_default());
-    let matching = names.enumerate().find_map(|(index, name)| {
-        let name = name.replace(['-', '.'], "_").to_uppercase();
-        let option = rest.strip_prefix(&*name)?.strip_prefix('_')?.to_lowercase();
-        let key = NAMESPACE_KEYS.iter().find(|key| key.path == option)?;
-        Some((index, key))
-    });
-    let Some((index, key)) = matching else {
-        return false;
-    };
-    let path = format!("channel.namespaces[{index}].{}", key.path);
-    set_text(found, &path, variable, key.kind, text);
-    true
-}
-
-/// Puts a value that was written as text where a file would have a typed one.
-fn set_text(found: &mut Found, path: &str, place: &str, kind: Kind, text: &str) {
-    let value = match kind {
-        Kind::Bool => text.parse().ok().map(Value::Bool),
-        Kind::Integer(_) => text.parse::<u64>().ok().map(Value::from),
-        Kind::List if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
-        Kind::List => Some(items(text).map(Value::from).collect()),
-        Kind::Duration | Kind::Text | Kind::Secret | Kind::OneOf(_) => Some(Value::from(text)),
-    };
-    match value {
-        Some(value) => put(&mut found.tree, path, value),
-        None => found.mistake(place, format!("expected {}", kind.expectation())),
+/// A list of groups as one text: JSON, or the names between commas and white space.
+fn groups(text: &str) -> Result<Value, String> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"));
     }
-}
-
-/// The items of a list that was written as text: between commas and white space.
-fn items(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty())
+    let named = |name: &str| Value::from_iter([("name", Value::from(name))]);
+    Ok(items(text).map(named).collect())
 }
 
 fn put(tree: &mut Value, path: &str, value: Value) {
+    *place_of(tree, path) = value;
+}
+
+fn place_of<'t>(tree: &'t mut Value, path: &str) -> &'t mut Value {
     let mut place = tree;
     for part in path.split('.') {
         if !place.is_object() {
@@ -224,22 +235,5 @@ fn put(tree: &mut Value, path: &str, value: Value) {
             None => &mut place[part],
         };
     }
-    *place = value;
-}
-
-impl Kind {
-    /// What a value of this kind looks like.
-    pub(super) fn expectation(self) -> String {
-        match self {
-            Kind::Bool => "true or false".to_owned(),
-            Kind::Integer(max) => format!("a whole number from 0 to {max}"),
-            Kind::Duration => "a time such as \"10s\", \"1m30s\" or \"250ms\"".to_owned(),
-            Kind::Text | Kind::Secret => "a text".to_owned(),
-            Kind::OneOf(choices) => {
-                let quoted: Vec<String> = choices.iter().map(|one| format!("\"{one}\"")).collect();
-                format!("one of {}", quoted.join(", "))
-            }
-            Kind::List => "a list of texts".to_owned(),
-        }
-    }
+    place
 }

@@ -1,29 +1,9 @@
-//! Addresses and paths: where a server may be found, and that no two things are at one path.
+//! Paths: that no two things are served at one.
 //!
 //! Invariant: what passes here can be routed; a router that meets one path twice panics.
 
-use std::net::IpAddr;
-
+use super::Config;
 use super::resolve::Complaints;
-use super::{Config, HttpServer};
-
-/// Whoever reaches a server in development mode gets in.
-pub(super) fn check_loopback(http: &HttpServer, mistakes: &mut Complaints) {
-    for (key, address) in [
-        ("http_server.address", &http.address),
-        ("http_server.internal_address", &http.internal_address),
-    ] {
-        let is_loopback = match address.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => address == "localhost",
-        };
-        if !is_loopback {
-            let text = "without a configuration file the server is in development mode, which is for this machine \
-                        only (127.0.0.1); to serve others, write a file (tidings sample-config)";
-            mistakes.push((key.to_owned(), text.to_owned()));
-        }
-    }
-}
 
 /// Paths must be paths, and no two may be the same, also not one that the server adds by itself.
 pub(super) fn check_paths(config: &Config, mistakes: &mut Complaints) {

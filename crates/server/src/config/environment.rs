@@ -1,0 +1,177 @@
+//! The environment: variables of ours, those of the compatible server, and those that others put there.
+//!
+//! Invariant: `TIDINGS_*` wins over `CENTRIFUGO_*`; what Kubernetes and Docker inject for services and links is never a
+//! setting.
+
+use serde_json::Value;
+
+use super::Unknown;
+use super::mistakes::{Place, WarningKind, closest};
+use super::source::Found;
+use super::table::{Entry, WITHOUT_NAMESPACE, entry, flat, path_of, variable, variables};
+
+/// What our variables begin with.
+pub(super) const PREFIX: &str = "TIDINGS_";
+/// What those of the compatible server begin with.
+const ALIAS_PREFIX: &str = "CENTRIFUGO_";
+/// Not a setting: the token of `tidings subscribe`.
+const COMMAND_TOKEN: &str = "TIDINGS_TOKEN";
+/// What the compatible server puts into other values; read by nobody here.
+const ALIAS_PARTS: &str = "CENTRIFUGO_VAR_";
+/// Lists whose groups have variables by name, after the list itself has been read.
+const LISTS: [&str; 4] = ["channel.namespaces", "rpc.namespaces", "proxies", "consumers"];
+
+/// Puts what the environment says into the tree.
+pub(super) fn read_environment(
+    found: &mut Found,
+    environment: &[(String, String)],
+    unknown: Unknown,
+) {
+    // An empty variable is as good as none, as in the compatible server.
+    let with = |prefix: &'static str| {
+        environment.iter().filter_map(move |(name, text)| {
+            let rest = name.strip_prefix(prefix).filter(|_| !text.is_empty())?;
+            (name != COMMAND_TOKEN && !name.starts_with(ALIAS_PARTS)).then_some((name, rest, text))
+        })
+    };
+    let variables: Vec<_> = with(ALIAS_PREFIX).chain(with(PREFIX)).collect();
+    let is_list = |rest: &str| path_of(rest).is_some_and(|path| LISTS.contains(&path));
+    let (lists, others): (Vec<_>, Vec<_>) =
+        variables.into_iter().partition(|(_, rest, _)| is_list(rest));
+    let mut aliases = 0;
+    for (name, rest, text) in lists.into_iter().chain(others) {
+        let Some(path) = setting(found, rest) else {
+            if !is_injected(environment, name, text) {
+                tell_unknown(found, name, rest, unknown);
+            }
+            continue;
+        };
+        if is_address_of_service(name, text) {
+            let text = format!(
+                "{name} is ignored: Kubernetes or Docker set it for a service of this name; another name, or \
+                 enableServiceLinks: false, makes room for the setting"
+            );
+            found.warn(WarningKind::NoEffect, path, text);
+            continue;
+        }
+        aliases += usize::from(name.starts_with(ALIAS_PREFIX));
+        found.set(&path, Place::Variable(name.clone()), text);
+    }
+    if aliases > 0 {
+        let text = format!(
+            "{aliases} of these variables are read as TIDINGS_* of the same name, which win where both are set"
+        );
+        found.warn(WarningKind::Adapted, "CENTRIFUGO_*", text);
+    }
+}
+
+/// The path that a variable sets, given without its prefix.
+fn setting(found: &Found, rest: &str) -> Option<String> {
+    match path_of(rest) {
+        Some(path) => Some(path.to_owned()),
+        None => LISTS.iter().find_map(|list| option_of_group(found, list, rest)),
+    }
+}
+
+/// The path of an option of one group of a list: `CHANNEL_NAMESPACES_<NAME>_<OPTION>`.
+fn option_of_group(found: &Found, list: &str, rest: &str) -> Option<String> {
+    let rest = rest.strip_prefix(&*variable(list))?.strip_prefix('_')?;
+    let groups = found.value(list)?.as_array()?;
+    let options = groups.iter().enumerate().filter_map(|(index, group)| {
+        let name = group.get("name")?.as_str().filter(|name| !name.is_empty())?;
+        let option = rest.strip_prefix(&*in_variables(name))?.strip_prefix('_')?;
+        let path = match entry(list) {
+            Some(Entry::Namespaces) => {
+                let known = path_of(&format!("{}_{option}", variable(WITHOUT_NAMESPACE)))?;
+                known.strip_prefix(WITHOUT_NAMESPACE)?.trim_start_matches('.').to_owned()
+            }
+            _ => option.to_lowercase(),
+        };
+        Some((name.len(), format!("{list}[{index}].{path}")))
+    });
+    // "chat" and "chat_room": the longer name is meant where both fit.
+    options.max_by_key(|(length, _)| *length).map(|(_, path)| path)
+}
+
+/// What a name of a group is called in variables.
+fn in_variables(name: &str) -> String {
+    name.replace(['-', '.'], "_").to_uppercase()
+}
+
+fn tell_unknown(found: &mut Found, name: &str, rest: &str, unknown: Unknown) {
+    let prefix = &name[..name.len() - rest.len()];
+    let near = closest(rest, variables()).map(str::to_owned);
+    let near = near.or_else(|| flat(rest).map(variable));
+    let near = near.map(|near| format!("; did you mean {prefix}{near}?"));
+    let list = LISTS.iter().find(|list| rest.starts_with(&*format!("{}_", variable(list))));
+    let hint = near.or_else(|| {
+        list.map(|list| {
+            let list = variable(list);
+            format!("; groups are named first, in {prefix}{list}, and have no option of this name")
+        })
+    });
+    let text = format!("there is no such setting{}", hint.unwrap_or_default());
+    match unknown {
+        Unknown::Warning => found.warn(WarningKind::UnknownKey, name, text),
+        Unknown::Mistake => found.mistake(name, text),
+    }
+}
+
+/// `NAME_PORT=tcp://10.0.0.1:80`: what a service or a linked container is reached by.
+fn is_address_of_service(name: &str, text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    name.ends_with("_PORT") && matches!(scheme, Some("tcp" | "udp" | "sctp"))
+}
+
+/// Whether Kubernetes or Docker has put this variable there.
+fn is_injected(environment: &[(String, String)], name: &str, text: &str) -> bool {
+    if is_address_of_service(name, text) || name.ends_with("_SERVICE_HOST") {
+        return true;
+    }
+    let is_after = |mark: &str, rest: fn(&str) -> bool| {
+        name.rfind(mark).is_some_and(|at| rest(&name[at + mark.len()..]))
+    };
+    // TIDINGS_SERVICE_PORT, TIDINGS_SERVICE_PORT_HTTP; TIDINGS_PORT_8000_TCP, ..._TCP_ADDR, ..._TCP_START.
+    if is_after("_SERVICE_PORT", |rest| rest.is_empty() || rest.starts_with('_')) {
+        return true;
+    }
+    let of_port = |rest: &str| {
+        let (port, protocol) = rest.split_once('_').unwrap_or((rest, ""));
+        !port.is_empty()
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && ["TCP", "UDP", "SCTP"].iter().any(|one| protocol.starts_with(one))
+    };
+    if name.match_indices("_PORT_").any(|(at, mark)| of_port(&name[at + mark.len()..])) {
+        return true;
+    }
+    // Of a link: its name and the environment of the other container.
+    let is_linked = |alias: &str| {
+        let port = format!("{alias}_PORT");
+        environment.iter().any(|(name, text)| *name == port && is_address_of_service(name, text))
+    };
+    let of_link = |mark: &str| name.find(mark).is_some_and(|at| is_linked(&name[..at]));
+    of_link("_ENV_") || (name.ends_with("_NAME") && text.starts_with('/') && of_link("_NAME"))
+}
+
+/// The items of a list that was written as one text: between commas and white space, but braces keep together what
+/// stands in them.
+pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let pieces = text.split(move |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        (c == ',' && depth == 0) || c.is_whitespace()
+    });
+    pieces.filter(|item| !item.is_empty())
+}
+
+/// A list of texts that was written as one text.
+pub(super) fn list_of(text: &str) -> Option<Value> {
+    match text.trim_start().starts_with('[') {
+        true => serde_json::from_str(text).ok().filter(Value::is_array),
+        false => Some(items(text).map(Value::from).collect()),
+    }
+}

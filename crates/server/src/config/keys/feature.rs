@@ -1,0 +1,158 @@
+//! Features of the compatible server that this version does not have: what each is called, and what to do instead.
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// `admin`.
+    Admin,
+    /// `http_server.tls_autocert`.
+    Autocert,
+    /// `broker.type`, where it is not NATS.
+    BrokerBesideEngine,
+    /// `http_server.tls.client_ca_pem`.
+    ClientCertificates,
+    /// `client.proxy.connect`.
+    ConnectProxy,
+    /// `consumers`.
+    Consumers,
+    /// `controller`.
+    Controller,
+    /// `allowed_delta_types`.
+    Delta,
+    /// `graphite`.
+    Graphite,
+    /// `grpc_api`.
+    GrpcApi,
+    /// `http_server.h2c_external`.
+    Http2,
+    /// `http_server.http3`.
+    Http3,
+    /// `sse` and `http_stream`.
+    HttpTransports,
+    /// `init`.
+    Init,
+    /// `log.file`.
+    LogFile,
+    /// `subscription_type: map`.
+    MapChannels,
+    /// Switches of `prometheus`.
+    MetricsForms,
+    /// `broker.nats.raw_mode`.
+    NatsRaw,
+    /// `broker.nats.allow_wildcards`.
+    NatsWildcards,
+    /// `opentelemetry`.
+    OpenTelemetry,
+    /// `presence_manager`.
+    PresenceManager,
+    /// `debug`.
+    Profiling,
+    /// `publish_proxy_enabled`.
+    PublishProxy,
+    /// `engine.redis.replica_client`.
+    RedisReplicas,
+    /// `engine.redis.force_resp2`.
+    RedisResp2,
+    /// `client.proxy.refresh`.
+    RefreshProxy,
+    /// `rpc`.
+    Rpc,
+    /// `engine.redis.sentinel_tls`.
+    SentinelTls,
+    /// `subscribe_proxy_enabled`.
+    SubscribeProxy,
+    /// `subscribe_stream_proxy_enabled`.
+    SubscribeStreamProxy,
+    /// `sub_refresh_proxy_enabled`.
+    SubRefreshProxy,
+    /// `swagger`.
+    Swagger,
+    /// `allow_tags_filter`.
+    TagsFilter,
+    /// `http_server.tls_external` and `http_server.internal_tls`.
+    TlsByPort,
+    /// `uni_websocket`, `uni_sse`, `uni_http_stream` and `uni_grpc`.
+    UnidirectionalTransports,
+    /// `insecure_skip_verify` towards Redis and NATS.
+    UnverifiedTls,
+    /// `webtransport`.
+    WebTransport,
+}
+
+impl Feature {
+    /// What it is called, and what to do instead.
+    fn texts(self) -> (&'static str, &'static str) {
+        use Feature as F;
+        match self {
+            F::Admin => ("the admin page", "the server API and the metrics tell the same"),
+            F::Autocert => (
+                "getting certificates by ACME",
+                "set http_server.tls.cert_pem and key_pem, or let a proxy in front do TLS",
+            ),
+            F::BrokerBesideEngine => (
+                "a broker of this type beside the engine",
+                "engine.type = \"redis\" carries publications and presence",
+            ),
+            F::ClientCertificates => {
+                ("asking clients for certificates", "let a proxy in front do it")
+            }
+            F::ConnectProxy => ("the connect proxy", "issue connection tokens (client.token)"),
+            F::Consumers => ("consuming from queues", "publish through the server API"),
+            F::Controller => ("a controller of its own", "the engine connects the nodes"),
+            F::Delta => ("delta compression", "websocket.compression saves bytes too"),
+            F::Graphite => ("export to Graphite", "scrape /metrics (prometheus.enabled)"),
+            F::GrpcApi => ("the gRPC API", "use the HTTP API (http_api)"),
+            F::Http2 => ("HTTP/2 in cleartext", "clients connect by HTTP/1.1"),
+            F::Http3 => ("HTTP/3", "clients connect by HTTP/1.1"),
+            F::HttpTransports => ("a transport over HTTP", "clients connect by WebSocket"),
+            F::Init => ("the init endpoint", "clients connect without it"),
+            F::LogFile => ("a log file", "redirect standard error"),
+            F::MapChannels => {
+                ("a subscription type other than stream", "use a channel with history")
+            }
+            F::MetricsForms => {
+                ("a further form of metrics", "docs/metrics.md lists those that are")
+            }
+            F::NatsRaw => ("the raw mode of NATS", "publish through the server API"),
+            F::NatsWildcards => ("subscribing by wildcard", "subscribe to single channels"),
+            F::OpenTelemetry => ("tracing by OpenTelemetry", "logs and metrics are here"),
+            F::PresenceManager => ("presence apart from the engine", "the engine keeps presence"),
+            F::Profiling => ("profiling by HTTP", "profile the process from outside"),
+            F::PublishProxy => ("the publish proxy", "publish from the backend (http_api)"),
+            F::RedisReplicas => ("reading from replicas of Redis", "the master is asked"),
+            F::RedisResp2 => ("RESP2 towards Redis", "Redis 6 and later speak RESP3"),
+            F::RefreshProxy => ("the refresh proxy", "let clients refresh their tokens"),
+            F::Rpc => ("calling a backend through RPC", "let clients ask the backend by HTTP"),
+            F::SentinelTls => ("TLS towards Sentinels", "reach them by a private network"),
+            F::SubscribeProxy => ("the subscribe proxy", "issue subscription tokens"),
+            F::SubscribeStreamProxy => ("the subscribe stream proxy", "publish by http_api"),
+            F::SubRefreshProxy => {
+                ("the subscription refresh proxy", "let clients refresh their tokens")
+            }
+            F::Swagger => ("the Swagger page", "the description is served at /api/openapi.json"),
+            F::TagsFilter => ("filtering by tags", "use a channel for each kind of data"),
+            F::TlsByPort => (
+                "TLS that differs between the ports",
+                "http_server.tls holds for both; let a proxy in front do TLS",
+            ),
+            F::UnidirectionalTransports => {
+                ("a unidirectional transport", "clients connect by WebSocket")
+            }
+            F::UnverifiedTls => ("TLS without verification", "name the authority in server_ca_pem"),
+            F::WebTransport => ("WebTransport", "clients connect by WebSocket"),
+        }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.texts().0
+    }
+
+    /// Why a configuration that switches it on is refused.
+    #[must_use]
+    pub fn refusal(self) -> String {
+        let (name, instead) = self.texts();
+        format!("{name} is not here yet; switch it off ({instead})")
+    }
+}

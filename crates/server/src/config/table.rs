@@ -1,0 +1,196 @@
+//! The one index of every key: by path for files and flags, by variable for the environment.
+//!
+//! Invariant: a namespace of the list has the keys of `channel.without_namespace`, so those are written down once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+
+use super::keys::{
+    ABSENT, ABSENT_LISTS, AbsentKey, AbsentList, KEYS, Key, Kind, NAMESPACE_KEYS, Section,
+    TOKEN_KEYS,
+};
+
+/// What stands at a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Entry {
+    /// A key of this server.
+    Key(&'static Key),
+    /// A key of the compatible server for what is not here.
+    Absent(&'static Section, &'static AbsentKey),
+    /// A list of groups for what is not here.
+    AbsentList(&'static AbsentList),
+    /// The list of namespaces.
+    Namespaces,
+    /// Keys stand below it.
+    Section,
+}
+
+/// The list of namespaces.
+pub(super) const NAMESPACES: &str = "channel.namespaces";
+/// Options of channels without a namespace; those of a namespace have the same names.
+pub(super) const WITHOUT_NAMESPACE: &str = "channel.without_namespace";
+
+struct Table {
+    entries: HashMap<String, Entry>,
+    /// Paths by what a variable is called behind its prefix.
+    variables: HashMap<String, String>,
+    /// What stands below each section, in order.
+    members: BTreeMap<String, Vec<String>>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let mut table =
+        Table { entries: HashMap::new(), variables: HashMap::new(), members: BTreeMap::new() };
+    for (path, key) in all_keys() {
+        table.add(path, Entry::Key(key));
+    }
+    for (path, section, key) in absent_keys() {
+        table.add(path, Entry::Absent(section, key));
+    }
+    for list in ABSENT_LISTS {
+        table.add(list.path.to_owned(), Entry::AbsentList(list));
+    }
+    table.add(NAMESPACES.to_owned(), Entry::Namespaces);
+    table
+});
+
+impl Table {
+    fn add(&mut self, path: String, entry: Entry) {
+        let mut whole: &str = &path;
+        while let Some((section, name)) = whole.rsplit_once('.') {
+            self.entries.entry(section.to_owned()).or_insert(Entry::Section);
+            let members = self.members.entry(section.to_owned()).or_default();
+            if !members.iter().any(|member| member == name) {
+                members.push(name.to_owned());
+            }
+            whole = section;
+        }
+        let top = self.members.entry(String::new()).or_default();
+        if !top.iter().any(|member| member == whole) {
+            top.push(whole.to_owned());
+        }
+        self.variables.insert(variable(&path), path.clone());
+        self.entries.insert(path, entry);
+    }
+}
+
+/// Every key of this server that has one fixed path.
+pub fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
+    let below = |prefix: &'static str, keys: &'static [Key]| {
+        keys.iter().map(move |key| (format!("{prefix}.{}", key.path), key))
+    };
+    KEYS.iter()
+        .map(|key| (key.path.to_owned(), key))
+        .chain(below("client.token", TOKEN_KEYS))
+        .chain(below("client.subscription_token", TOKEN_KEYS))
+        .chain(below(WITHOUT_NAMESPACE, NAMESPACE_KEYS))
+}
+
+/// Every key for what is not here, with its path.
+pub(super) fn absent_keys() -> impl Iterator<Item = (String, &'static Section, &'static AbsentKey)>
+{
+    ABSENT.iter().flat_map(|section| {
+        section.below.iter().flat_map(move |below| {
+            let path = move |name: &str| match below.is_empty() {
+                true => name.to_owned(),
+                false => format!("{below}.{name}"),
+            };
+            section.keys.iter().map(move |key| (path(key.name), section, key))
+        })
+    })
+}
+
+/// Whether a flag of this name is a key for what is not here, and whether it may stand without a value.
+pub fn absent_flag(path: &str) -> Option<TakesValue> {
+    match entry(path)? {
+        Entry::Absent(_, key) if matches!(key.default, "true" | "false") => {
+            Some(TakesValue::Optionally)
+        }
+        Entry::Absent(..) | Entry::AbsentList(_) | Entry::Namespaces => Some(TakesValue::Always),
+        Entry::Key(_) | Entry::Section => None,
+    }
+}
+
+/// Whether a value follows a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakesValue {
+    /// One follows.
+    Always,
+    /// Without one, it is `true`.
+    Optionally,
+}
+
+/// What stands at a path; an item of the list of namespaces is `channel.namespaces[0]`.
+pub(super) fn entry(path: &str) -> Option<Entry> {
+    TABLE.entries.get(&*as_without_namespace(path)).copied()
+}
+
+/// The names that stand below a section.
+pub(super) fn members(section: &str) -> impl Iterator<Item = &'static str> {
+    let section = as_without_namespace(section);
+    TABLE.members.get(&*section).into_iter().flatten().map(|name| &**name)
+}
+
+/// The path of a variable, whose name is given without its prefix.
+pub(super) fn path_of(variable: &str) -> Option<&'static str> {
+    TABLE.variables.get(variable).map(|path| &**path)
+}
+
+/// The key that a name without its section, or with underscores for dots, probably means: `client_insecure`, `api_key`. Older
+/// versions of the compatible server had such names.
+pub(super) fn flat(name: &str) -> Option<&'static str> {
+    let name = variable(name);
+    let end = format!("_{name}");
+    let fits = TABLE.variables.iter().filter(|(variable, _)| {
+        **variable == name || (name.len() >= FLAT_MIN && variable.ends_with(&*end))
+    });
+    let rank = |path: &str| match entry(path) {
+        Some(Entry::Key(_) | Entry::Namespaces) => 0,
+        _ => 1,
+    };
+    let nearest = fits.min_by_key(|(variable, path)| (rank(path), variable.len(), path.as_str()));
+    nearest.map(|(_, path)| &**path)
+}
+
+/// Bytes of a name that means something without its section.
+const FLAT_MIN: usize = 4;
+
+/// All variables, without a prefix.
+pub(super) fn variables() -> impl Iterator<Item = &'static str> {
+    TABLE.variables.keys().map(|variable| &**variable)
+}
+
+/// What a path is called in the environment, behind the prefix.
+pub(super) fn variable(path: &str) -> String {
+    path.replace('.', "_").to_uppercase()
+}
+
+fn as_without_namespace(path: &str) -> std::borrow::Cow<'_, str> {
+    let of_item = path.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('['));
+    match of_item.and_then(|rest| rest.split_once(']')) {
+        Some((_, rest)) => format!("{WITHOUT_NAMESPACE}{rest}").into(),
+        None => path.into(),
+    }
+}
+
+/// The key that was probably meant by whoever wrote a value where a section stands.
+pub(super) fn meant(section: &str, value: &serde_json::Value) -> Option<String> {
+    let takes = |name: &&str| match (entry(&format!("{section}.{name}")), value) {
+        (Some(Entry::Key(key)), value) => match (key.kind, value) {
+            (Kind::Bool, serde_json::Value::Bool(_)) => *name == "enabled",
+            (Kind::OneOf(choices), serde_json::Value::String(text)) => choices.contains(&&**text),
+            (Kind::Integer(_), serde_json::Value::Number(_)) => true,
+            (Kind::List, serde_json::Value::Array(_)) => true,
+            _ => false,
+        },
+        (Some(Entry::Absent(..)), serde_json::Value::Bool(_)) => *name == "enabled",
+        _ => false,
+    };
+    let usual = ["enabled", "type", "key", "address", "url", "level"];
+    let by_value = members(section).find(takes);
+    let by_name = || usual.iter().copied().find(|one| members(section).any(|name| name == *one));
+    by_value
+        .or_else(by_name)
+        .or_else(|| members(section).next())
+        .map(|name| format!("{section}.{name}"))
+}

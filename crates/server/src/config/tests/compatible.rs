@@ -1,0 +1,285 @@
+//! What was written for the compatible server: every key it has, in every form it takes.
+
+use super::*;
+use crate::config::keys::{ABSENT_LISTS, Role};
+use crate::config::table::{absent_keys, variable};
+
+/// Keys of this server that the compatible one does not have.
+const OURS: &[&str] = &[
+    "broker.nats.jetstream.replicas",
+    "broker.nats.tls.server_ca_pem_file",
+    "channel.without_namespace.channel_ttl",
+    "client.leave_grace",
+    "demo.enabled",
+    "engine.redis.lease",
+    "engine.redis.wait_at_start",
+    "lifecycle.enabled",
+    "lifecycle.events_max",
+    "log.format",
+    "server.workers",
+    "shutdown.drain_rate",
+    "shutdown.drain_window",
+];
+
+/// Keys whose default there is another one.
+const OTHER_DEFAULTS: &[(&str, &str)] = &[
+    ("broker.nats.prefix", "centrifugo"),
+    ("engine.redis.io_timeout", "4s"),
+    ("engine.redis.prefix", "centrifugo"),
+    ("health.enabled", "false"),
+    ("prometheus.enabled", "false"),
+];
+
+/// Every key of the compatible server, with its default there.
+fn theirs() -> Vec<(String, String)> {
+    let here = all_keys().filter(|(path, _)| !OURS.contains(&&**path)).map(|(path, key)| {
+        let other = OTHER_DEFAULTS.iter().find(|(other, _)| *other == path);
+        let default = other.map_or(key.default, |(_, default)| default);
+        (path, default.to_owned())
+    });
+    let absent = absent_keys().map(|(path, _, key)| (path, key.default.to_owned()));
+    let lists = ABSENT_LISTS.iter().map(|list| list.path.to_owned());
+    let lists = lists.chain(["channel.namespaces".to_owned()]).map(|path| (path, String::new()));
+    here.chain(absent).chain(lists).collect()
+}
+
+/// Warnings that are about how something was written.
+fn about_form(warnings: &[Warning]) -> Vec<&Warning> {
+    let kinds = [WarningKind::UnknownKey, WarningKind::NoEffect];
+    warnings.iter().filter(|warning| kinds.contains(&warning.kind)).collect()
+}
+
+#[test]
+fn all_variables_of_the_compatible_server_pass_at_their_defaults() {
+    let theirs = theirs();
+    let mut names: Vec<String> = theirs.iter().map(|(path, _)| variable(path)).collect();
+    names.sort();
+    names.dedup();
+    // As `defaultenv` of version 6.9.1 counts them.
+    assert_eq!((theirs.len(), names.len()), (825, 825));
+    for prefix in ["TIDINGS", "CENTRIFUGO"] {
+        let environment = theirs
+            .iter()
+            .map(|(path, default)| (format!("{prefix}_{}", variable(path)), default.clone()));
+        let source = Source { environment: environment.collect(), ..Source::default() };
+        let (config, warnings) = load(&source).unwrap_or_else(|error| panic!("{error}"));
+        assert!(about_form(&warnings).is_empty(), "{warnings:?}");
+        assert_eq!(config.rules.client.ping_interval_ms, 25_000);
+        assert!(config.health.is_none() && !config.is_development);
+    }
+    let flags = theirs.into_iter();
+    let (config, warnings) = load(&Source { flags: flags.collect(), ..Source::default() }).unwrap();
+    assert!(about_form(&warnings).is_empty() && config.metrics.is_none());
+}
+
+#[test]
+fn the_complete_default_of_the_compatible_server_passes_as_a_file() {
+    let mut tree = serde_json::json!({});
+    for (path, default) in theirs() {
+        let mut place = &mut tree;
+        for part in path.split('.') {
+            place = &mut place[part];
+        }
+        *place = match &*default {
+            "true" | "false" => serde_json::json!(default == "true"),
+            "" => serde_json::Value::Null,
+            "{}" | "[]" => serde_json::from_str(&default).unwrap(),
+            default => default.parse::<u64>().map_or(default.into(), serde_json::Value::from),
+        };
+    }
+    let yaml = tree.to_string();
+    for (ending, text) in [(".json", &yaml), (".yaml", &yaml)] {
+        let (config, warnings) = load_text(ending, text).unwrap_or_else(|error| panic!("{error}"));
+        assert!(about_form(&warnings).is_empty(), "{warnings:?}");
+        assert!(matches!(config.engine, Engine::Memory));
+    }
+}
+
+#[test]
+fn whatever_switches_on_what_is_not_here_is_one_clear_line() {
+    for (path, section, key) in absent_keys() {
+        let Role::Switch(feature) = key.role else { continue };
+        let mut flags = pairs(&[("engine.redis.prefix", "x")]);
+        flags.extend(pairs(section.when));
+        flags.extend(pairs(&[
+            ("http_server.tls.cert_pem", "cert.pem"),
+            ("http_server.tls.key_pem", "key.pem"),
+        ]));
+        let value = if key.default == "false" { "true" } else { "something" };
+        flags.push((path.clone(), value.to_owned()));
+        let refused = load(&Source { flags, ..Source::default() }).unwrap_err();
+        let [mistake] = &refused.mistakes[..] else { panic!("{refused}") };
+        assert_eq!((&*mistake.key, &mistake.place), (&*path, &Place::Flag));
+        assert!(mistake.text.contains("is not here yet; "), "{mistake}");
+        assert!(mistake.text.starts_with(feature.name()), "{mistake}");
+    }
+    let consumers =
+        [("CENTRIFUGO_CONSUMERS", "queue"), ("CENTRIFUGO_CONSUMERS_QUEUE_ENABLED", "true")];
+    let source = Source { environment: pairs(&consumers), ..Source::default() };
+    let refused = load(&source).unwrap_err().to_string();
+    assert!(
+        refused.contains("consumers[0].enabled (CENTRIFUGO_CONSUMERS_QUEUE_ENABLED)"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_switch_without_what_it_belongs_to_is_off() {
+    for text in [
+        r#"{"http_server": {"tls": {"client_ca_pem": "ca.pem"}, "tls_external": true}}"#,
+        r#"{"engine": {"redis": {"force_resp2": true, "tls": {"insecure_skip_verify": true}}}}"#,
+        r#"{"broker": {"type": "redis", "nats": {"raw_mode": {"enabled": true}}}}"#,
+        r#"{"admin": {"insecure": true, "password": "p"}, "consumers": [{"name": "x", "type": "kafka"}]}"#,
+        r#"{"proxies": [{"name": "x", "endpoint": "http://x"}], "presence_manager": {"type": "redis"}}"#,
+        r#"{"channel": {"namespaces": [{"name": "chat", "subscription_type": "stream", "delta_publish": true}]}}"#,
+    ] {
+        let (_, warnings) = load_text(".json", text).unwrap_or_else(|error| panic!("{error}"));
+        assert!(about_form(&warnings).is_empty(), "{warnings:?}");
+    }
+}
+
+#[test]
+fn values_may_have_the_forms_that_the_compatible_server_takes() {
+    let text = r#"{
+        "http_server": {"port": "9000", "internal_port": "", "address": null},
+        "client.channel_limit": "12",
+        "Client": {
+            "allowed_origins": "https://a.example",
+            "allow_anonymous_connect_without_token": "TRUE",
+            "ping_interval": "1m0s",
+            "connection_limit": 10.0,
+            "token": {"hmac_secret_key": 123456789012345678}
+        },
+        "log": {"level": "WARN"},
+        "health": {"enabled": 1},
+        "shutdown": {"timeout": ""},
+        "channel": {"history_meta_ttl": "720h0m0s", "namespaces": [{"name": 2026, "history_ttl": 0}]}
+    }"#;
+    let (config, warnings) = load_text(".json", text).unwrap_or_else(|error| panic!("{error}"));
+    assert!(about_form(&warnings).is_empty(), "{warnings:?}");
+    assert_eq!((config.http.port, config.http.internal_port), (9000, None));
+    let client = &config.rules.client;
+    assert_eq!((client.channel_limit, client.ping_interval_ms), (12, 60_000));
+    assert!(client.allow_anonymous_connect_without_token && config.health.is_some());
+    assert_eq!((config.admission.connection_limit, config.log.level), (10, LogLevel::Warn));
+    assert_eq!(config.token.hmac_secret_key.as_deref(), Some("123456789012345678"));
+    assert!(config.admission.origins.allows(Some("https://a.example")));
+    assert_eq!(config.shutdown.timeout.as_secs(), 30);
+    assert!(config.rules.channels.namespaces.contains_key("2026"));
+}
+
+#[test]
+fn redis_is_found_as_the_compatible_server_finds_it() {
+    let settings = |redis: &str| {
+        let text = format!(r#"{{"engine": {{"type": "redis", "redis": {redis}}}}}"#);
+        load_text(".json", &text).map(|(config, _)| match config.engine {
+            Engine::Redis(redis) => {
+                format!("{:?}", redis.settings("a".into(), "b".into(), 1).deployment)
+            }
+            Engine::Memory | Engine::Nats(_) => panic!("no Redis"),
+        })
+    };
+    for (redis, expected) in [
+        ("null", "127.0.0.1"),
+        ("{}", "6379"),
+        (r#"{"address": "redis://one:1"}"#, "one"),
+        (r#"{"address": "a:1 b:2"}"#, "\"b\""),
+        (
+            r#"{"cluster_address": ["a:1,b:2", "c:3"]}"#,
+            "Cluster([Address { host: \"a\", port: 1 }, Address { host: \"b\"",
+        ),
+        (r#"{"sentinel_address": "a:1,b:2", "sentinel_master_name": "main"}"#, "master: \"main\""),
+        (r#"{"sentinel_address": ["a:1", "b:2"], "sentinel_master_name": "main"}"#, "port: 2"),
+        (
+            r#"{"address": ["redis+sentinel://a:1"], "sentinel_master_name": "main"}"#,
+            "master: \"main\"",
+        ),
+    ] {
+        let deployment = settings(redis).unwrap_or_else(|error| panic!("{redis}: {error}"));
+        assert!(deployment.contains(expected), "{redis}: {deployment}");
+    }
+    for (redis, key) in [
+        (r#"{"sentinel_address": "a:1"}"#, "engine.redis.sentinel_master_name"),
+        (
+            r#"{"cluster_address": "a:1", "sentinel_address": "b:1"}"#,
+            "engine.redis.cluster_address",
+        ),
+        (r#"{"cluster_address": "a:x"}"#, "engine.redis.cluster_address"),
+        (r#"{"address": {"host": "a"}}"#, "engine.redis.address"),
+    ] {
+        let refused = settings(redis).unwrap_err().to_string();
+        assert!(refused.contains(key), "{refused}");
+    }
+}
+
+#[test]
+fn a_value_where_a_section_belongs_is_told_and_the_other_way_round() {
+    let text = r#"{
+        "engine": "redis",
+        "health": true,
+        "admin": true,
+        "http_server": 8000,
+        "log": "debug",
+        "http_api": ["key"],
+        "client": {"token": "secret", "allowed_origins": {"a": 1}, "ping_interval": {"s": 1}},
+        "channel": {"namespaces": {"chat": {"presence": true}}, "without_namespace": [1]},
+        "consumers": "x",
+        "prometheus": {"enabled": {"a": 1}}
+    }"#;
+    let refused = load_text(".json", text).unwrap_err().to_string();
+    expect![[r#"
+        13 mistakes in the configuration:
+          admin (line 4): is a section; did you mean admin.enabled?
+          channel.namespaces (line 9): expected a list of namespaces with a name each, such as [{"name": "chat"}]
+          channel.without_namespace (line 9): is a section; did you mean channel.without_namespace.presence?
+          client.allowed_origins (line 8): expected a list of texts, not a section with keys of its own
+          client.ping_interval (line 8): expected a time such as "10s", "1m30s" or "250ms", not a section with keys of its own
+          client.token (line 8): is a section; did you mean client.token.hmac_secret_key?
+          consumers (line 10): expected a list of groups with a name each
+          engine (line 2): is a section; did you mean engine.type?
+          health (line 3): is a section; did you mean health.enabled?
+          http_api (line 7): is a section; did you mean http_api.key?
+          http_server (line 5): is a section; did you mean http_server.port?
+          log (line 6): is a section; did you mean log.level?
+          prometheus.enabled (line 11): expected true or false, not a section with keys of its own"#]].assert_eq(&refused);
+}
+
+#[test]
+fn a_broker_of_another_kind_beside_the_engine_is_told() {
+    for (text, key) in [
+        (r#"{"broker": {"enabled": true, "type": "redis"}}"#, "broker.type"),
+        (r#"{"broker": {"enabled": true, "type": "postgres"}}"#, "broker.type"),
+        (r#"{"engine": {"type": "redis"}, "broker": {"enabled": true}}"#, "broker.type"),
+        (
+            r#"{"engine": {"type": "redis"}, "broker": {"enabled": true, "type": "nats"}}"#,
+            "engine.type",
+        ),
+        (
+            r#"{"broker": {"enabled": true, "type": "nats", "nats": {"tls": {"enabled": true, "server_ca_pem": "/nowhere"}}}}"#,
+            "broker.nats.tls.server_ca_pem",
+        ),
+    ] {
+        let refused = load_text(".json", text).unwrap_err();
+        let [mistake] = &refused.mistakes[..] else { panic!("{refused}") };
+        assert_eq!(mistake.key, key);
+    }
+    load_text(".json", r#"{"broker": {"enabled": true, "type": "memory"}}"#).unwrap();
+}
+
+#[test]
+fn names_without_their_section_are_recognised() {
+    for (name, key) in [
+        ("client_insecure", "client.insecure"),
+        ("token_hmac_secret_key", "client.token.hmac_secret_key"),
+        ("api_key", "http_api.key"),
+        ("allowed_origins", "client.allowed_origins"),
+        ("port", "http_server.port"),
+        ("namespaces", "channel.namespaces"),
+        ("history_size", "channel.without_namespace.history_size"),
+        ("redis_address", "engine.redis.address"),
+    ] {
+        let (_, warnings) = load_text(".json", &format!("{{\"{name}\": null}}")).unwrap();
+        let expected = format!("did you mean {key}?");
+        assert!(warnings.iter().any(|one| one.text.ends_with(&expected)), "{name}: {warnings:?}");
+    }
+}
