@@ -21,6 +21,9 @@ pub const QUESTIONS_MAX: u16 = 128;
 /// Effects that wait for the driver before refusals are not noted any more: an operator learns nothing from more of them.
 pub const NOTES_MAX: usize = 256;
 
+/// Characters of a claim that operators are shown: enough for any user id or channel that is meant.
+pub const NOTED_CHARACTERS_MAX: usize = 128;
+
 /// Bytes that a queued frame costs beside its own: its place in the queue, its header's room, what shares it. A peer
 /// that asks for millions of tiny answers and reads none is bounded by this.
 pub const FRAME_COST: usize = 128;

@@ -341,6 +341,15 @@ impl Session {
         }
     }
 
+    /// The channel whose subscription token is being verified; empty when it is a connection token.
+    pub(crate) fn channel_of_token(&self) -> &str {
+        match self.blocked.as_ref().map(|blocked| &blocked.wait) {
+            Some(Wait::SubscribeToken { request, .. }) => &request.channel,
+            Some(Wait::SubRefreshToken { channel, .. }) => channel,
+            _ => "",
+        }
+    }
+
     /// What the session waits for.
     pub(crate) fn wait_mut(&mut self) -> Option<&mut Wait> {
         self.blocked.as_mut().map(|blocked| &mut blocked.wait)

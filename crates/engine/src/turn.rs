@@ -9,10 +9,10 @@ use std::sync::Arc;
 use wire::protocol::{Disconnect, ErrorCode};
 
 use crate::broker::{BrokerRequest, RequestId};
-use crate::counters::Counters;
+use crate::counters::{CommandKind, Counters};
 use crate::encoding::Encoder;
 use crate::hub::{Hub, Seat};
-use crate::limits::NOTES_MAX;
+use crate::limits::{NOTED_CHARACTERS_MAX, NOTES_MAX};
 use crate::random::Random;
 use crate::rates::Bucket;
 use crate::recent_channels::RecentChannels;
@@ -59,14 +59,54 @@ pub enum Effect {
 }
 
 /// What an operator may want to know of a session in a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A subscription or a publication was refused.
-    Refused(ErrorCode),
+    /// A command was refused.
+    Refused {
+        /// What was asked.
+        command: CommandKind,
+        /// What the client is told.
+        code: ErrorCode,
+    },
+    /// A token holds, but is not for this session or this channel.
+    TokenMismatch {
+        /// Of which kind it is.
+        kind: TokenKind,
+        /// What differs.
+        claim: TokenClaim,
+        /// What the token has there; cut, and empty where it is not one text.
+        found: Box<str>,
+    },
     /// It was refused by a bucket.
     Limited(Bucket),
     /// The subscription missed something and was told.
     Gap,
+}
+
+/// A claim that must be as the session has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenClaim {
+    /// The user.
+    User,
+    /// The channel of a subscription token.
+    Channel,
+    /// The client of a subscription token.
+    Client,
+    /// The server-side subscriptions of a connection token.
+    Channels,
+}
+
+impl TokenClaim {
+    /// The name used in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            TokenClaim::User => "user",
+            TokenClaim::Channel => "channel",
+            TokenClaim::Client => "client",
+            TokenClaim::Channels => "channels",
+        }
+    }
 }
 
 /// What a token is for.
@@ -76,6 +116,17 @@ pub enum TokenKind {
     Connection,
     /// One subscription.
     Subscription,
+}
+
+impl TokenKind {
+    /// The name used in logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            TokenKind::Connection => "connection",
+            TokenKind::Subscription => "subscription",
+        }
+    }
 }
 
 /// The worker's state as one input sees it.
@@ -153,16 +204,38 @@ impl Outputs {
     }
 
     /// Notes a refusal on its way to the peer; gives it back. Of a flood of them only the first are noted.
-    pub(crate) fn note(&mut self, key: SessionKey, channel: &str, refusal: Refusal) -> Refusal {
+    pub(crate) fn note(
+        &mut self,
+        key: SessionKey,
+        command: CommandKind,
+        channel: &str,
+        refusal: Refusal,
+    ) -> Refusal {
         let cause = match refusal {
-            Refusal::Error(code) => Cause::Refused(code),
+            Refusal::Error(code) => Cause::Refused { command, code },
             Refusal::Limited(limited) => Cause::Limited(limited.bucket),
             Refusal::Close(_) => return refusal,
         };
+        self.note_cause(key, channel, cause);
+        refusal
+    }
+
+    /// Notes that a token is not for the session or the channel that it was used for.
+    pub(crate) fn note_mismatch(
+        &mut self,
+        key: SessionKey,
+        kind: TokenKind,
+        channel: &str,
+        (claim, found): (TokenClaim, &str),
+    ) {
+        let found = found.chars().take(NOTED_CHARACTERS_MAX).collect::<String>().into();
+        self.note_cause(key, channel, Cause::TokenMismatch { kind, claim, found });
+    }
+
+    fn note_cause(&mut self, key: SessionKey, channel: &str, cause: Cause) {
         if self.effects.len() < NOTES_MAX {
             self.effects.push_back(Effect::Note { key, channel: channel.into(), cause });
         }
-        refusal
     }
 
     pub(crate) fn submit(&mut self, request: BrokerRequest) {

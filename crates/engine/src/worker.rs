@@ -344,6 +344,13 @@ impl Worker {
         Some(Identity { user: session.user(), client })
     }
 
+    /// The channel whose subscription token this session waits for; empty when it waits for a connection token.
+    #[must_use]
+    pub fn channel_of_token(&self, key: SessionKey) -> &str {
+        let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key);
+        session.map_or("", |session| session.channel_of_token())
+    }
+
     /// The admitted clients of a user, or of all for `None`.
     pub fn clients<'w>(
         &'w self,

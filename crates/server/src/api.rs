@@ -1,6 +1,6 @@
 //! The server API over HTTP (§3): backends publish, ask and give orders with one POST each.
 //!
-//! Invariant: nobody gets past [`Api::is_allowed`] without the key; every answer is JSON, and no answer repeats a key.
+//! Invariant: nobody gets past [`Api::authenticate`] without the key; every answer is JSON, and no answer repeats a key.
 
 mod batch;
 mod call;
@@ -21,12 +21,15 @@ use axum::routing::{any, get};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
+use tracing::warn;
 
+use crate::client_address::ClientAddress;
 use crate::clock::Clock;
 use crate::config::ErrorMode;
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
 use crate::members::Members;
 use crate::node::Node;
+use crate::telemetry::{Subject, shown};
 use call::Call;
 use error::{ApiError, Failure};
 use methods::Method;
@@ -134,7 +137,8 @@ async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
 impl Api {
     /// The body of a request that may be answered.
     async fn read(&self, request: Request) -> Result<Vec<u8>, Response> {
-        if !self.is_allowed(&request) {
+        if let Err(reason) = self.authenticate(&request) {
+            self.note_refused(&request, reason);
             let text = "the API key is missing or wrong (header X-API-Key)";
             return Err(refuse(StatusCode::UNAUTHORIZED, 101, text));
         }
@@ -164,9 +168,9 @@ impl Api {
     }
 
     /// §3.1: header `X-API-Key`, or `Authorization: apikey KEY`, or `?api_key=KEY`.
-    fn is_allowed(&self, request: &Request) -> bool {
+    fn authenticate(&self, request: &Request) -> Result<(), &'static str> {
         if self.settings.insecure {
-            return true;
+            return Ok(());
         }
         let header = |name: &str| {
             let text = request.headers().get(name).and_then(|value| value.to_str().ok());
@@ -182,10 +186,23 @@ impl Api {
             Some(key) => key.as_bytes().to_vec(),
             None => percent_decoded(parameter().unwrap_or_default()),
         };
+        if given.is_empty() {
+            return Err("missing_key");
+        }
         let key = self.settings.key.as_bytes();
         // Takes as long for a key that is nearly right as for one that is all wrong.
         let is_same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, key);
-        !key.is_empty() && is_same.is_ok()
+        if !key.is_empty() && is_same.is_ok() { Ok(()) } else { Err("wrong_key") }
+    }
+
+    /// Tells operators of a caller that is not let in, and never of its key.
+    fn note_refused(&self, request: &Request, reason: &'static str) {
+        let Some(left_out) = self.node.counts.refusals.note(Subject::ApiKey, reason) else {
+            return;
+        };
+        let address = request.extensions().get::<ClientAddress>().map(ToString::to_string);
+        let (path, address) = (shown(request.uri().path()), address.unwrap_or_default());
+        warn!(reason, path, address, left_out, "a request to the server API is refused");
     }
 
     fn error_mode(&self, request: &Request) -> ErrorMode {

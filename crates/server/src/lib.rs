@@ -59,6 +59,7 @@ use crate::listeners::{Listeners, Served};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
 use crate::supervisor::Supervisor;
+use crate::telemetry::HttpCounts;
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
 use crate::worker::{Input, Parts, WireSettings, Worker};
@@ -122,7 +123,7 @@ impl Server {
         let name = node_name(&config);
         let broker = broker::open(&config.engine, &name, clock, &mut random).await?;
         let listeners = Listeners::bind(&config.http).await?;
-        let counts = Arc::default();
+        let counts: Arc<HttpCounts> = Arc::default();
         let admission = Arc::new(admission(&config));
         let parts = Parts {
             rules: config.rules.clone(),
@@ -131,6 +132,7 @@ impl Server {
             verification: Arc::new(Verification::start(verifiers(&config)?, clock)?),
             admission: admission.clone(),
             wire: wire_settings(&config),
+            counts: counts.clone(),
         };
         let workers = start_workers(config.workers, &parts, &mut random)?;
         let mut chores = Supervisor::default();

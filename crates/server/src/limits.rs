@@ -59,6 +59,15 @@ pub const API_ANSWER_MAX: usize = 32 * 1024 * 1024;
 /// what all requests hold.
 pub const API_READS_MAX: usize = 16;
 
+/// Lines about refusals of one subject that are logged at once: enough to see who is meant.
+pub const REFUSAL_LINES_MAX: f64 = 20.0;
+
+/// And in a second in the long run: a day of them is a few hundred megabytes at most.
+pub const REFUSAL_LINES_PER_SECOND: f64 = 2.0;
+
+/// Bytes of what a peer sent that stand in one line of the log.
+pub const LOGGED_BYTES_MAX: usize = 256;
+
 /// Bytes of a pattern of channel names: several times the longest usual name.
 pub const PATTERN_LENGTH_MAX: usize = 1024;
 

@@ -4,6 +4,7 @@
 
 mod metrics;
 mod process;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -15,6 +16,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::limits::LOGGED_BYTES_MAX;
+
+pub(crate) use refusals::{Refusals, Subject};
 
 pub use metrics::{METRICS, Metric, MetricKind, Totals, reference, render};
 
@@ -39,6 +43,7 @@ impl CloseCounts {
 pub struct HttpCounts {
     refused: Mutex<BTreeMap<u16, u64>>,
     api: Mutex<BTreeMap<(&'static str, u32), u64>>,
+    pub(crate) refusals: Refusals,
 }
 
 impl HttpCounts {
@@ -53,6 +58,11 @@ impl HttpCounts {
         let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
         *api.entry((method, code)).or_default() += 1;
     }
+}
+
+/// As much of what a peer sent as a line of the log may hold.
+pub(crate) fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LOGGED_BYTES_MAX)]
 }
 
 /// Sends logs to standard error from now on. A second call changes nothing.

@@ -31,6 +31,7 @@ mod sign;
 mod tests;
 mod verifier;
 
+pub use cause::Cause;
 pub use fetch::{Fetch, FetchFailure};
 pub use key_error::{KeyError, KeyFault};
 pub use limits::TOKEN_BYTES_MAX;

@@ -17,7 +17,7 @@ use tracing::error;
 use crate::clock::Clock;
 use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
 use crate::supervisor::spawn_thread;
-use crate::token::{Cost, Verifier};
+use crate::token::{Cause, Cost, Verifier};
 use crate::worker::{Inbox, Input};
 
 /// See the module.
@@ -32,6 +32,28 @@ pub struct Verifiers {
     pub connection: Arc<Verifier>,
     /// Of subscription tokens; may be the same.
     pub subscription: Arc<Verifier>,
+}
+
+/// A verdict on a token, and for the operator why it is a refusal.
+pub struct Judgement {
+    /// For the engine.
+    pub verdict: Verdict,
+    /// The cause of a refusal.
+    pub cause: Option<Cause>,
+}
+
+impl Judgement {
+    fn of<T>(result: Result<T, Cause>, verdict: impl FnOnce(Result<T, TokenRefusal>) -> Verdict) -> Judgement {
+        let cause = result.as_ref().err().copied();
+        Judgement { verdict: verdict(result.map_err(Cause::refusal)), cause }
+    }
+
+    fn refuse(kind: TokenKind, cause: Cause) -> Judgement {
+        match kind {
+            TokenKind::Connection => Judgement::of(Err(cause), Verdict::Connection),
+            TokenKind::Subscription => Judgement::of(Err(cause), Verdict::Subscription),
+        }
+    }
 }
 
 struct Task {
@@ -71,13 +93,13 @@ impl Verification {
         kind: TokenKind,
         token: String,
         inbox: &Arc<Inbox>,
-    ) -> Option<Verdict> {
+    ) -> Option<Judgement> {
         if self.verifiers.of(kind).cost(&token) == Cost::Inline {
             return Some(self.verifiers.verify(unix_ms, kind, &token));
         }
         let task = Task { key, kind, token, inbox: inbox.clone() };
         let is_taken = self.tasks.try_send(task).is_ok();
-        (!is_taken).then(|| refuse(kind, TokenRefusal::Unavailable))
+        (!is_taken).then(|| Judgement::refuse(kind, Cause::Overloaded))
     }
 }
 
@@ -89,13 +111,15 @@ impl Verifiers {
         }
     }
 
-    fn verify(&self, unix_ms: i64, kind: TokenKind, token: &str) -> Verdict {
+    fn verify(&self, unix_ms: i64, kind: TokenKind, token: &str) -> Judgement {
         let verifier = self.of(kind);
         let now = unix_ms / 1000;
         match kind {
-            TokenKind::Connection => Verdict::Connection(verifier.verify_connection(token, now)),
+            TokenKind::Connection => {
+                Judgement::of(verifier.judge_connection(token, now), Verdict::Connection)
+            }
             TokenKind::Subscription => {
-                Verdict::Subscription(verifier.verify_subscription(token, now))
+                Judgement::of(verifier.judge_subscription(token, now), Verdict::Subscription)
             }
         }
     }
@@ -110,8 +134,8 @@ impl Verifiers {
             } else if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) =
                 fetches.try_send(task)
             {
-                let verdict = refuse(task.kind, TokenRefusal::Unavailable);
-                task.inbox.send(Input::Verdict(task.key, verdict));
+                let judgement = Judgement::refuse(task.kind, Cause::Overloaded);
+                task.inbox.send(Input::Verdict(task.key, judgement));
             }
         }
     }
@@ -120,17 +144,10 @@ impl Verifiers {
     fn answer(&self, task: &Task, clock: Clock) {
         let unix_ms = clock.now().unix_ms;
         let verify = || self.verify(unix_ms, task.kind, &task.token);
-        let verdict = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {
+        let judgement = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {
             error!("verifying a token has panicked");
-            refuse(task.kind, TokenRefusal::Unavailable)
+            Judgement::refuse(task.kind, Cause::Overloaded)
         });
-        task.inbox.send(Input::Verdict(task.key, verdict));
-    }
-}
-
-fn refuse(kind: TokenKind, refusal: TokenRefusal) -> Verdict {
-    match kind {
-        TokenKind::Connection => Verdict::Connection(Err(refusal)),
-        TokenKind::Subscription => Verdict::Subscription(Err(refusal)),
+        task.inbox.send(Input::Verdict(task.key, judgement));
     }
 }

@@ -23,7 +23,7 @@ use wire::websocket::decoder::DecoderLimits;
 
 use crate::admission::Admission;
 use crate::clock::Clock;
-use crate::telemetry::CloseCounts;
+use crate::telemetry::{CloseCounts, HttpCounts};
 use crate::verification::Verification;
 
 pub use connection::{Arrival, Stream};
@@ -44,6 +44,8 @@ pub struct Parts {
     pub admission: Arc<Admission>,
     /// How connections are decoded and compressed.
     pub wire: WireSettings,
+    /// Where refusals are counted.
+    pub counts: Arc<HttpCounts>,
 }
 
 /// How frames are read and written.

@@ -9,6 +9,7 @@ use crate::broker::{
     BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
 };
 use crate::channel;
+use crate::counters::CommandKind;
 use crate::limits::{PENDING_MAX, QUESTIONS_MAX, reply_bytes_max};
 use crate::rules::Namespace;
 use crate::turn::{Question, Turn};
@@ -21,9 +22,13 @@ pub(crate) fn publish(
     request: PublishRequest,
 ) -> Result<(), Refusal> {
     let namespace = may_publish(session, turn, &request)
-        .map_err(|code| turn.out.note(session.key, &request.channel, code.into()))?;
+        .map_err(|code| {
+            turn.out.note(session.key, CommandKind::Publish, &request.channel, code.into())
+        })?;
     metering::publish(session, turn, &request.channel)
-        .map_err(|refusal| turn.out.note(session.key, &request.channel, refusal))?;
+        .map_err(|refusal| {
+            turn.out.note(session.key, CommandKind::Publish, &request.channel, refusal)
+        })?;
     let subscribed = session.find(&request.channel).map(|index| &session.subscriptions[index]);
     let (channel, info) = match subscribed {
         Some(subscription) => (subscription.channel.clone(), Some(&subscription.info)),
@@ -63,8 +68,9 @@ pub(crate) fn presence(
     id: u32,
     channel: &str,
 ) -> Result<(), Refusal> {
-    let view = channel::view(&turn.rules.channels, channel)?;
-    channel::may_read_presence(turn.rules, view.namespace, session.actor(channel))?;
+    may_read_presence(session, turn, channel).map_err(|code| {
+        turn.out.note(session.key, CommandKind::Presence, channel, code.into())
+    })?;
     let (id, channel) = (ask(session, turn, id)?, channel.into());
     turn.out.submit(BrokerRequest::Presence { id, channel });
     Ok(())
@@ -77,11 +83,17 @@ pub(crate) fn presence_stats(
     id: u32,
     channel: &str,
 ) -> Result<(), Refusal> {
-    let view = channel::view(&turn.rules.channels, channel)?;
-    channel::may_read_presence(turn.rules, view.namespace, session.actor(channel))?;
+    may_read_presence(session, turn, channel).map_err(|code| {
+        turn.out.note(session.key, CommandKind::PresenceStats, channel, code.into())
+    })?;
     let (id, channel) = (ask(session, turn, id)?, channel.into());
     turn.out.submit(BrokerRequest::PresenceStats { id, channel });
     Ok(())
+}
+
+fn may_read_presence(session: &Session, turn: &Turn<'_>, channel: &str) -> Result<(), ErrorCode> {
+    let view = channel::view(&turn.rules.channels, channel)?;
+    channel::may_read_presence(turn.rules, view.namespace, session.actor(channel))
 }
 
 /// The history command.
@@ -92,8 +104,9 @@ pub(crate) fn history(
     request: HistoryRequest,
 ) -> Result<(), Refusal> {
     let rules = turn.rules;
-    let view = channel::view(&rules.channels, &request.channel)?;
-    channel::may_read_history(rules, view.namespace, session.actor(&request.channel))?;
+    let namespace = may_read_history(session, turn, &request.channel).map_err(|code| {
+        turn.out.note(session.key, CommandKind::History, &request.channel, code.into())
+    })?;
     if request.reverse && request.since.as_ref().is_some_and(|since| since.offset == 0) {
         return Err(ErrorCode::BadRequest.into());
     }
@@ -106,10 +119,20 @@ pub(crate) fn history(
         reverse: request.reverse,
         bytes_max: Some(reply_bytes_max(rules.client.queue_max_size)),
     };
-    let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
+    let meta_ttl_ms = namespace.history_meta_ttl_ms;
     let (id, channel) = (ask(session, turn, id)?, request.channel.into());
     turn.out.submit(BrokerRequest::History { id, channel, query, meta_ttl_ms });
     Ok(())
+}
+
+fn may_read_history<'r>(
+    session: &Session,
+    turn: &Turn<'r>,
+    channel: &str,
+) -> Result<&'r Namespace, ErrorCode> {
+    let view = channel::view(&turn.rules.channels, channel)?;
+    channel::may_read_history(turn.rules, view.namespace, session.actor(channel))?;
+    Ok(view.namespace)
 }
 
 /// The broker's answer to one of the commands above.

@@ -13,7 +13,7 @@ use wire::protocol::{
 
 use super::{Refusal, Session, Wait, connect, join, subscribe};
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
-use crate::turn::{Effect, TokenKind, Turn};
+use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
 
 /// The refresh command.
 pub(crate) fn begin(
@@ -44,9 +44,13 @@ pub(crate) fn handle_verdict(
         TokenRefusal::Unavailable => Refusal::Error(ErrorCode::Internal),
     })?;
     if claims.user != session.user() {
+        let mismatch = (TokenClaim::User, &*claims.user);
+        turn.out.note_mismatch(session.key, TokenKind::Connection, "", mismatch);
         return Err(DisconnectCode::InvalidToken.into());
     }
     if !has_same_channels(session, &claims) {
+        let mismatch = (TokenClaim::Channels, "");
+        turn.out.note_mismatch(session.key, TokenKind::Connection, "", mismatch);
         return Err(DisconnectCode::InsufficientState.into());
     }
     let expire_at = claims.expire_at.filter(|_| !turn.rules.client.insecure);
@@ -127,9 +131,7 @@ pub(crate) fn handle_sub_verdict(
         Err(TokenRefusal::Invalid) => return Err(DisconnectCode::InvalidToken.into()),
         Err(TokenRefusal::Unavailable) => return Err(ErrorCode::Internal.into()),
     };
-    if !subscribe::is_for(session, &claims, channel) {
-        return Err(DisconnectCode::InvalidToken.into());
-    }
+    subscribe::check_owner(session, turn, &claims, channel)?;
     let index = session.find(channel).ok_or(ErrorCode::PermissionDenied)?;
     let expire_at = claims.expire_at.filter(|_| !turn.rules.client.insecure);
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {

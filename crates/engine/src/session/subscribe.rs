@@ -6,7 +6,8 @@ use super::join::{self, Origin, Plan};
 use super::{Refusal, Session, Wait, metering};
 use crate::channel;
 use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
-use crate::turn::{Effect, TokenKind, Turn};
+use crate::counters::CommandKind;
+use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
 
 /// The subscribe command.
 pub(crate) fn begin(
@@ -18,7 +19,7 @@ pub(crate) fn begin(
     if let Err(refusal) = check(session, turn, &request)
         .and_then(|()| metering::subscribe(session, turn, &request.channel))
     {
-        return Err(turn.out.note(session.key, &request.channel, refusal));
+        return Err(turn.out.note(session.key, CommandKind::Subscribe, &request.channel, refusal));
     }
     if !request.token.is_empty() {
         let token = std::mem::take(&mut request.token);
@@ -79,11 +80,9 @@ pub(crate) fn handle_verdict(
             TokenRefusal::Invalid => ErrorCode::PermissionDenied,
             TokenRefusal::Unavailable => ErrorCode::Internal,
         };
-        turn.out.note(session.key, &request.channel, code.into())
+        turn.out.note(session.key, CommandKind::Subscribe, &request.channel, code.into())
     })?;
-    if !is_for(session, &claims, &request.channel) {
-        return Err(DisconnectCode::InvalidToken.into());
-    }
+    check_owner(session, turn, &claims, &request.channel)?;
     let expire_at = claims.expire_at.filter(|_| !turn.rules.client.insecure);
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return Err(ErrorCode::Expired.into());
@@ -91,12 +90,26 @@ pub(crate) fn handle_verdict(
     start(session, turn, id, request, claims.grant, expire_at)
 }
 
-/// Whether these claims are about this session and this channel.
-pub(crate) fn is_for(session: &Session, claims: &SubscriptionClaims, channel: &str) -> bool {
+/// These claims must be about this session and this channel; the operator is told what is not.
+pub(crate) fn check_owner(
+    session: &Session,
+    turn: &mut Turn<'_>,
+    claims: &SubscriptionClaims,
+    channel: &str,
+) -> Result<(), Refusal> {
     let client = session.info.as_ref().map_or("", |info| &info.client);
-    claims.channel == channel
-        && claims.user == session.user()
-        && (claims.client.is_empty() || claims.client == client)
+    let mismatch = if claims.channel != channel {
+        (TokenClaim::Channel, &claims.channel)
+    } else if claims.user != session.user() {
+        (TokenClaim::User, &claims.user)
+    } else if !claims.client.is_empty() && claims.client != client {
+        (TokenClaim::Client, &claims.client)
+    } else {
+        return Ok(());
+    };
+    let (claim, found) = mismatch;
+    turn.out.note_mismatch(session.key, TokenKind::Subscription, channel, (claim, found));
+    Err(DisconnectCode::InvalidToken.into())
 }
 
 fn start(

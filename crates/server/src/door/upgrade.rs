@@ -27,7 +27,7 @@ use crate::admission::{Admission, ConnectionPermit};
 use crate::client_address::ClientAddress;
 use crate::clock::Clock;
 use crate::config::OriginPolicy;
-use crate::telemetry::HttpCounts;
+use crate::telemetry::{HttpCounts, Subject, shown};
 use crate::worker::{Arrival, Stream, Worker};
 
 /// What the endpoint decides by and hands connections to.
@@ -98,6 +98,7 @@ impl Sockets {
         // An origin that is no text matches no pattern.
         let origin = origin.map(|origin| origin.to_str().unwrap_or("\u{fffd}"));
         if !self.origins.allows(origin) {
+            self.note_origin(origin.unwrap_or_default(), request.extensions().get());
             let text = "pages of this Origin may not connect (client.allowed_origins)";
             return Err((StatusCode::FORBIDDEN, text.to_owned()));
         }
@@ -108,6 +109,20 @@ impl Sockets {
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
         })?;
         Ok(Admitted { permit, accepted, user, address })
+    }
+
+    fn note_origin(&self, origin: &str, address: Option<&ClientAddress>) {
+        if let Some(left_out) = self.counts.refusals.note(Subject::Origin, "not_allowed") {
+            let (origin, key) = (shown(origin), "client.allowed_origins");
+            let address = address.map(ToString::to_string).unwrap_or_default();
+            warn!(
+                origin,
+                key,
+                address,
+                left_out,
+                "pages of this Origin may not connect; list it to admit them"
+            );
+        }
     }
 
     /// Whom the reverse proxy vouches for (`client.user_id_http_header`). A header that stands twice was sent by the peer,

@@ -58,6 +58,7 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_subscriptions", Gauge, &[], "Subscriptions now."),
     metric("tidings_channels", Gauge, &[], "Channels with a subscriber now."),
     metric("tidings_handshakes_refused_total", Counter, &["status"], "WebSocket handshakes refused, by HTTP status."),
+    metric("tidings_refusals_total", Counter, &["subject", "reason"], "What was refused: token, api_key, origin, subscribe, publish, presence or history; and why."),
     metric("tidings_connections_opened_total", Counter, &[], "WebSocket handshakes completed."),
     metric("tidings_connections_admitted_total", Counter, &[], "Connect commands accepted."),
     metric("tidings_connections_closed_total", Counter, &["code"], "Connections ended, by disconnect code; 3000 when the peer went first."),
@@ -147,6 +148,9 @@ pub fn render(
     page.plain("tidings_channels", totals.channels() as u64);
     for (status, count) in http.refused.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         page.labelled("tidings_handshakes_refused_total", &[&status.to_string()], *count);
+    }
+    for (subject, reason, count) in http.refusals.counts() {
+        page.labelled("tidings_refusals_total", &[subject.name(), reason], count);
     }
     page.clients(totals);
     for ((method, code), count) in http.api.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -270,6 +274,7 @@ mod tests {
         let http = HttpCounts::default();
         http.refused(403);
         http.called("publish", 0);
+        http.refusals.count(super::super::Subject::Token, "signature");
         let mut totals = Totals::default();
         let mut closes = CloseCounts::default();
         closes.count(3001);

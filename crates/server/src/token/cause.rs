@@ -4,48 +4,91 @@
 use engine::claims::TokenRefusal;
 use thiserror::Error;
 
+/// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum Cause {
+pub enum Cause {
+    /// Longer than allowed.
     #[error("longer than allowed")]
     TooLong,
+    /// Not three parts of base64url.
     #[error("not three parts of base64url")]
     Malformed,
+    /// Header not understood.
     #[error("header not understood")]
     Header,
+    /// Algorithm unknown, or not one of the key.
     #[error("algorithm unknown, or not one of the key")]
     Algorithm,
+    /// No key for the algorithm.
     #[error("no key for the algorithm")]
     NoKey,
+    /// No key id.
     #[error("no key id")]
     NoKeyId,
+    /// Key id not in the key set.
     #[error("key id not in the key set")]
     UnknownKeyId,
+    /// Signature does not hold.
     #[error("signature does not hold")]
     Signature,
+    /// Claims missing, repeated or of a wrong type.
     #[error("claims missing, repeated or of a wrong type")]
     Claims,
+    /// Issuer not accepted.
     #[error("issuer not accepted")]
     Issuer,
+    /// Audience not accepted.
     #[error("audience not accepted")]
     Audience,
+    /// Subscription token used to connect.
     #[error("subscription token used to connect")]
     ForSubscription,
+    /// No channel.
     #[error("no channel")]
     NoChannel,
+    /// Expired.
     #[error("expired")]
     Expired,
+    /// Not valid yet.
     #[error("not valid yet")]
     NotYetValid,
+    /// Key set not available.
     #[error("key set not available")]
     KeysUnavailable,
+    /// Too many tokens wait for verification.
+    #[error("too many tokens wait for verification")]
+    Overloaded,
 }
 
 impl Cause {
+    /// The name used in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+            Self::Header => "header",
+            Self::Algorithm => "algorithm",
+            Self::NoKey => "no_key",
+            Self::NoKeyId => "no_key_id",
+            Self::UnknownKeyId => "unknown_key_id",
+            Self::Signature => "signature",
+            Self::Claims => "claims",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::ForSubscription => "for_subscription",
+            Self::NoChannel => "no_channel",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
     /// What the client is told.
-    pub(super) fn refusal(self) -> TokenRefusal {
+    pub(crate) fn refusal(self) -> TokenRefusal {
         match self {
             Self::Expired | Self::NotYetValid => TokenRefusal::Expired,
-            Self::KeysUnavailable => TokenRefusal::Unavailable,
+            Self::KeysUnavailable | Self::Overloaded => TokenRefusal::Unavailable,
             Self::TooLong
             | Self::Malformed
             | Self::Header

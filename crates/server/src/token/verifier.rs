@@ -93,23 +93,31 @@ impl Verifier {
 
     /// Verifies a connection token.
     pub fn verify_connection(&self, token: &str, now_unix: i64) -> Verdict<ConnectionClaims> {
-        self.trusted_payload(token, now_unix)
-            .and_then(|(payload, registered)| {
-                let user = self.user(&payload, &registered)?;
-                claims::connection(&payload, &registered, user)
-            })
-            .map_err(refuse)
+        self.judge_connection(token, now_unix).map_err(Cause::refusal)
+    }
+
+    /// Like [`Verifier::verify_connection`], with the cause of a refusal for the operator.
+    pub fn judge_connection(&self, token: &str, now_unix: i64) -> Result<ConnectionClaims, Cause> {
+        let (payload, registered) = self.trusted_payload(token, now_unix)?;
+        let user = self.user(&payload, &registered)?;
+        claims::connection(&payload, &registered, user)
     }
 
     /// Verifies a subscription token. Whether it is for this user, client and channel is for the
     /// engine to say.
     pub fn verify_subscription(&self, token: &str, now_unix: i64) -> Verdict<SubscriptionClaims> {
-        self.trusted_payload(token, now_unix)
-            .and_then(|(payload, registered)| {
-                let user = self.user(&payload, &registered)?;
-                claims::subscription(&payload, &registered, user)
-            })
-            .map_err(refuse)
+        self.judge_subscription(token, now_unix).map_err(Cause::refusal)
+    }
+
+    /// Like [`Verifier::verify_subscription`], with the cause of a refusal for the operator.
+    pub fn judge_subscription(
+        &self,
+        token: &str,
+        now_unix: i64,
+    ) -> Result<SubscriptionClaims, Cause> {
+        let (payload, registered) = self.trusted_payload(token, now_unix)?;
+        let user = self.user(&payload, &registered)?;
+        claims::subscription(&payload, &registered, user)
     }
 
     /// Signature first, then the time, then issuer and audience.
@@ -132,12 +140,6 @@ impl Verifier {
             None => Ok(registered.subject().to_owned()),
         }
     }
-}
-
-/// Tells the operator the cause and the client the refusal.
-fn refuse(cause: Cause) -> TokenRefusal {
-    tracing::debug!(%cause, "token refused");
-    cause.refusal()
 }
 
 /// Shows nothing that is configured.

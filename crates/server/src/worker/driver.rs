@@ -3,6 +3,7 @@
 //! Invariant: one turn ends with every touched connection flushed once; the worker sleeps only when its inbox is empty.
 
 mod answers;
+mod notes;
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +15,7 @@ use brokers::Party;
 use engine::encoding::Encoder;
 use engine::time::Now;
 use engine::worker::{Verdict, Worker as Engine};
-use engine::{Cause, Effect, SessionKey, TokenKind};
+use engine::{Effect, SessionKey, TokenKind};
 use mio::{Events, Poll, Token};
 use tracing::{debug, warn};
 use wire::protocol::{Disconnect, DisconnectCode};
@@ -31,6 +32,7 @@ use super::{Arrival, Parts, Traffic};
 use crate::admission::UserPermit;
 use crate::limits::{CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN};
 use crate::telemetry::CloseCounts;
+use crate::verification::Judgement;
 
 /// See the module.
 pub(super) struct Driver {
@@ -181,7 +183,7 @@ impl Driver {
                     engine.handle_broker_event(now, event);
                 });
             }
-            Input::Verdict(key, verdict) => self.handle_verdict(now, key, verdict),
+            Input::Verdict(key, judgement) => self.handle_judgement(now, key, judgement),
             // Whoever asked may have stopped waiting.
             Input::Report(answer) => drop(answer.send(self.report())),
             Input::Census(answer) => drop(answer.send(self.census())),
@@ -416,39 +418,26 @@ impl Driver {
             match effect {
                 Effect::Broker(request) => self.parts.broker.submit(self.party, request),
                 Effect::Verify { key, kind, token } => self.verify(key, kind, token),
-                Effect::Note { key, channel, cause } => self.note(key, &channel, cause),
+                Effect::Note { key, channel, cause } => self.note(key, &channel, &cause),
                 Effect::Close { key, disconnect } => self.close(key, &disconnect),
             }
         }
         had_any
     }
 
-    fn note(&self, key: SessionKey, channel: &str, cause: Cause) {
-        let (user, client) = self.who(key);
-        match cause {
-            Cause::Refused(code) => {
-                debug!(
-                    code = code.number(),
-                    reason = code.message(),
-                    user,
-                    client,
-                    channel,
-                    "refused"
-                );
-            }
-            Cause::Limited(bucket) => {
-                debug!(bucket = bucket.name(), user, client, channel, "refused: too often");
-            }
-            Cause::Gap => debug!(user, client, channel, "a gap was told"),
-        }
-    }
-
     fn verify(&mut self, key: SessionKey, kind: TokenKind, token: String) {
         let now = self.parts.clock.now();
         let verification = self.parts.verification.clone();
-        if let Some(verdict) = verification.verify(now.unix_ms, key, kind, token, &self.inbox) {
-            self.handle_verdict(now, key, verdict);
+        if let Some(judgement) = verification.verify(now.unix_ms, key, kind, token, &self.inbox) {
+            self.handle_judgement(now, key, judgement);
         }
+    }
+
+    fn handle_judgement(&mut self, now: Now, key: SessionKey, judgement: Judgement) {
+        if let Some(cause) = judgement.cause {
+            self.note_token(key, cause);
+        }
+        self.handle_verdict(now, key, judgement.verdict);
     }
 
     fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use engine::SessionKey;
 use engine::broker::BrokerEvent;
 use engine::rules::Rules;
-use engine::worker::Verdict;
 use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
 use super::{Arrival, Census, ClientPlace, Report, Whom};
 use crate::limits::INBOX_EVENTS_MAX;
+use crate::verification::Judgement;
 
 /// The token under which a worker's poller reports a wake-up.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -27,7 +27,7 @@ pub enum Input {
     /// The broker has something to say.
     Broker(BrokerEvent),
     /// A token was verified elsewhere.
-    Verdict(SessionKey, Verdict),
+    Verdict(SessionKey, Judgement),
     /// Somebody wants to know how it goes.
     Report(oneshot::Sender<Report>),
     /// Somebody wants to know which channels are heard.

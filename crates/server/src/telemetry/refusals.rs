@@ -1,0 +1,133 @@
+//! What was refused, and why: counted always, and logged as long as it is not a flood.
+//!
+//! Invariant: subjects and reasons are closed sets, so what peers do makes no new series; whatever they do, the log gets
+//! [`REFUSAL_LINES_MAX`] lines of a subject at once and [`REFUSAL_LINES_PER_SECOND`] in the long run, and the next line says how
+//! many were left out.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::limits::{REFUSAL_LINES_MAX, REFUSAL_LINES_PER_SECOND};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<BTreeMap<Subject, Record>>);
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    Token,
+    ApiKey,
+    Origin,
+    Subscribe,
+    Publish,
+    Presence,
+    History,
+}
+
+impl Subject {
+    /// The name used in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Subject::Token => "token",
+            Subject::ApiKey => "api_key",
+            Subject::Origin => "origin",
+            Subject::Subscribe => "subscribe",
+            Subject::Publish => "publish",
+            Subject::Presence => "presence",
+            Subject::History => "history",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    counts: BTreeMap<&'static str, u64>,
+    lines: Lines,
+}
+
+impl Refusals {
+    /// Counts a refusal without a line.
+    pub(crate) fn count(&self, subject: Subject, reason: &'static str) {
+        let mut records = self.lock();
+        *records.entry(subject).or_default().counts.entry(reason).or_default() += 1;
+    }
+
+    /// Counts a refusal. When a line may be logged, says how many before it were left out.
+    pub(crate) fn note(&self, subject: Subject, reason: &'static str) -> Option<u64> {
+        let mut records = self.lock();
+        let record = records.entry(subject).or_default();
+        *record.counts.entry(reason).or_default() += 1;
+        record.lines.take(Instant::now())
+    }
+
+    /// Every subject and reason with its count.
+    pub(super) fn counts(&self) -> Vec<(Subject, &'static str, u64)> {
+        let records = self.lock();
+        let of_subject = |(subject, record): (&Subject, &Record)| {
+            let counts = record.counts.iter().map(|(reason, count)| (*subject, *reason, *count));
+            counts.collect::<Vec<_>>()
+        };
+        records.iter().flat_map(of_subject).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lines that may still be logged.
+#[derive(Debug, Default)]
+struct Lines {
+    /// When the last one was logged, and how many could have followed it at once.
+    last: Option<(Instant, f64)>,
+    left_out: u64,
+}
+
+impl Lines {
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        let room = match self.last {
+            None => REFUSAL_LINES_MAX,
+            Some((at, room)) => {
+                let passed = now.saturating_duration_since(at).as_secs_f64();
+                (room + passed * REFUSAL_LINES_PER_SECOND).min(REFUSAL_LINES_MAX)
+            }
+        };
+        if room < 1.0 {
+            self.left_out += 1;
+            return None;
+        }
+        self.last = Some((now, room - 1.0));
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_and_not_logged() {
+        let refusals = Refusals::default();
+        let lines = (0..10_000).filter_map(|_| refusals.note(Subject::Token, "signature")).count();
+        assert!(lines < 2 * REFUSAL_LINES_MAX as usize, "{lines}");
+        assert!(refusals.note(Subject::Origin, "not_allowed").is_some(), "others are still told");
+        assert_eq!(
+            refusals.counts(),
+            [(Subject::Token, "signature", 10_000), (Subject::Origin, "not_allowed", 1)]
+        );
+    }
+
+    #[test]
+    fn the_next_line_says_what_was_left_out() {
+        let (mut lines, begin) = (Lines::default(), Instant::now());
+        let told = (0..100).filter_map(|_| lines.take(begin)).count();
+        assert_eq!(told, REFUSAL_LINES_MAX as usize);
+        let later = begin + Duration::from_secs(1);
+        assert_eq!(lines.take(later), Some(100 - told as u64));
+        assert_eq!(lines.take(later + Duration::from_secs(60)), Some(0));
+    }
+}

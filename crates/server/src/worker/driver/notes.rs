@@ -1,0 +1,85 @@
+//! What operators are told of single clients: refusals, tokens that do not match, gaps.
+//!
+//! Invariant: every refusal is counted, a flood of them is not logged, and no token reaches a line.
+
+use engine::counters::CommandKind;
+use engine::{Cause, SessionKey};
+use tracing::{debug, info};
+use wire::protocol::ErrorCode;
+
+use super::Driver;
+use crate::telemetry::{Subject, shown};
+use crate::token::Cause as TokenCause;
+
+impl Driver {
+    /// What the engine has noticed.
+    pub(super) fn note(&self, key: SessionKey, channel: &str, cause: &Cause) {
+        let (user, client) = self.who(key);
+        match cause {
+            Cause::Refused { command, code } => self.note_refused(key, *command, channel, *code),
+            Cause::TokenMismatch { kind, claim, found } => {
+                let refusals = &self.parts.counts.refusals;
+                if let Some(left_out) = refusals.note(Subject::Token, claim.name()) {
+                    let (kind, claim, found) = (kind.name(), claim.name(), &**found);
+                    info!(
+                        kind,
+                        claim,
+                        found,
+                        user,
+                        client,
+                        channel = shown(channel),
+                        left_out,
+                        "a token is not for whom uses it: this claim does not match"
+                    );
+                }
+            }
+            Cause::Limited(bucket) => {
+                debug!(bucket = bucket.name(), user, client, channel, "refused: too often");
+            }
+            Cause::Gap => debug!(user, client, channel, "a gap was told"),
+        }
+    }
+
+    fn note_refused(&self, key: SessionKey, command: CommandKind, channel: &str, code: ErrorCode) {
+        let subject = match command {
+            CommandKind::Publish => Subject::Publish,
+            CommandKind::Presence | CommandKind::PresenceStats => Subject::Presence,
+            CommandKind::History => Subject::History,
+            _ => Subject::Subscribe,
+        };
+        let reason = match code {
+            ErrorCode::PermissionDenied => "permission_denied",
+            ErrorCode::UnknownChannel => "unknown_channel",
+            ErrorCode::NotAvailable => "not_available",
+            ErrorCode::BadRequest => "bad_request",
+            ErrorCode::TokenExpired => "token_expired",
+            ErrorCode::LimitExceeded => "limit_exceeded",
+            _ => "other",
+        };
+        let (user, client) = self.who(key);
+        let (command, code, channel) = (command.name(), code.number(), shown(channel));
+        let refusals = &self.parts.counts.refusals;
+        // Only what a permission is missing for is worth a line of an operator's time.
+        if reason != "permission_denied" {
+            refusals.count(subject, reason);
+            debug!(command, code, reason, user, client, channel, "refused");
+        } else if let Some(left_out) = refusals.note(subject, reason) {
+            info!(command, code, reason, user, client, channel, left_out, "refused");
+        }
+    }
+
+    /// A token was refused.
+    pub(super) fn note_token(&self, key: SessionKey, cause: TokenCause) {
+        let (user, client) = self.who(key);
+        let channel = shown(self.engine.channel_of_token(key));
+        let refusals = &self.parts.counts.refusals;
+        let reason = cause.name();
+        // Expired ones are the course of things: the client fetches another.
+        if cause.refusal() != engine::claims::TokenRefusal::Invalid {
+            refusals.count(Subject::Token, reason);
+            debug!(reason, user, client, channel, "a token is refused: {cause}");
+        } else if let Some(left_out) = refusals.note(Subject::Token, reason) {
+            info!(reason, user, client, channel, left_out, "a token is refused: {cause}");
+        }
+    }
+}
