@@ -31,6 +31,8 @@ pub struct ChannelView<'r, 'n> {
 pub struct Actor<'a> {
     /// User id; empty for anonymous.
     pub user: &'a str,
+    /// Roles by the connection token.
+    pub roles: &'a [Box<str>],
     /// Whether this session is subscribed to the channel in question.
     pub is_subscriber: bool,
 }
@@ -92,15 +94,23 @@ fn read<'r, 'n>(
     Ok((ChannelView { namespace, is_private, users }, rest))
 }
 
-/// Whether this user may subscribe without a token.
+impl Actor<'_> {
+    /// Whether it has one of these roles.
+    fn has_role(&self, of: &[String]) -> bool {
+        self.roles.iter().any(|role| of.iter().any(|one| **one == **role))
+    }
+}
+
+/// Whether this actor may subscribe without a token. A channel that lists its users admits nobody else, whatever the role.
 ///
 /// # Errors
 /// 103 when not.
 pub fn may_subscribe(
     rules: &Rules,
     view: &ChannelView<'_, '_>,
-    user: &str,
+    actor: Actor<'_>,
 ) -> Result<(), ErrorCode> {
+    let user = actor.user;
     if view.is_private {
         return Err(ErrorCode::PermissionDenied);
     }
@@ -111,6 +121,7 @@ pub fn may_subscribe(
         None => {
             let permission = view.namespace.subscribe;
             permission.client && (!user.is_empty() || permission.anonymous)
+                || actor.has_role(&view.namespace.roles.subscribe)
         }
     };
     grant(is_allowed || rules.client.insecure)
@@ -125,7 +136,8 @@ pub fn may_publish(
     namespace: &Namespace,
     actor: Actor<'_>,
 ) -> Result<(), ErrorCode> {
-    grant(holds(namespace.publish, actor) || is_open(rules, namespace))
+    let has_role = actor.has_role(&namespace.roles.publish);
+    grant(has_role || holds(namespace.publish, actor) || is_open(rules, namespace))
 }
 
 /// Whether this actor may read presence.
@@ -140,12 +152,14 @@ pub fn may_read_presence(
     if !namespace.presence {
         return Err(ErrorCode::NotAvailable);
     }
-    grant(holds(namespace.presence_read, actor) || is_open(rules, namespace))
+    grant(may_hear_membership(rules, namespace, actor))
 }
 
 /// Whether this actor may hear who joins and leaves, where that is told at all.
 pub(crate) fn may_hear_membership(rules: &Rules, namespace: &Namespace, actor: Actor<'_>) -> bool {
-    holds(namespace.presence_read, actor) || is_open(rules, namespace)
+    actor.has_role(&namespace.roles.presence)
+        || holds(namespace.presence_read, actor)
+        || is_open(rules, namespace)
 }
 
 /// Whether this actor may read history.
@@ -160,7 +174,8 @@ pub fn may_read_history(
     if !namespace.has_history() {
         return Err(ErrorCode::NotAvailable);
     }
-    grant(holds(namespace.history_read, actor) || is_open(rules, namespace))
+    let has_role = actor.has_role(&namespace.roles.history);
+    grant(has_role || holds(namespace.history_read, actor) || is_open(rules, namespace))
 }
 
 /// Whether a payload has the form that the namespace wants.
@@ -219,8 +234,9 @@ mod tests {
 
     fn subscribe(name: &str, user: &str) -> Result<(), u32> {
         let rules = rules();
+        let actor = Actor { user, roles: &[], is_subscriber: false };
         view(&rules.channels, name)
-            .and_then(|view| may_subscribe(&rules, &view, user))
+            .and_then(|view| may_subscribe(&rules, &view, actor))
             .map_err(ErrorCode::number)
     }
 
@@ -254,10 +270,49 @@ mod tests {
     #[test]
     fn anonymous_users_need_their_own_flag_in_addition() {
         let permission = Permission { client: false, subscriber: true, anonymous: false };
-        let actor = |user, is_subscriber| Actor { user, is_subscriber };
+        let actor = |user, is_subscriber| Actor { user, roles: &[], is_subscriber };
         assert!(holds(permission, actor("ann", true)));
         assert!(!holds(permission, actor("ann", false)));
         assert!(!holds(permission, actor("", true)));
         assert!(holds(Permission { anonymous: true, ..permission }, actor("", true)));
+    }
+
+    #[test]
+    fn roles_open_what_is_closed_to_others_but_no_private_channel() {
+        let mut rules = rules();
+        let roles = crate::rules::RolePermissions {
+            subscribe: vec!["guest".to_owned(), "staff".to_owned()],
+            publish: vec!["staff".to_owned()],
+            presence: vec!["staff".to_owned()],
+            history: vec!["staff".to_owned()],
+        };
+        let desk = Namespace {
+            roles,
+            presence: true,
+            history_size: 1,
+            history_ttl_ms: 1,
+            allow_user_limited_channels: true,
+            ..Namespace::default()
+        };
+        rules.channels.namespaces.insert("desk".into(), desk);
+        let may = |name: &str, user: &str, role: Option<&str>| {
+            let roles: Vec<Box<str>> = role.into_iter().map(Box::from).collect();
+            let actor = Actor { user, roles: &roles, is_subscriber: true };
+            let view = view(&rules.channels, name).unwrap();
+            [
+                may_subscribe(&rules, &view, actor),
+                may_publish(&rules, view.namespace, actor),
+                may_read_presence(&rules, view.namespace, actor),
+                may_read_history(&rules, view.namespace, actor),
+            ]
+            .map(|result| result.is_ok())
+        };
+        assert_eq!(may("desk:a", "ann", None), [false; 4]);
+        assert_eq!(may("desk:a", "ann", Some("customer")), [false; 4]);
+        assert_eq!(may("desk:a", "", Some("guest")), [true, false, false, false]);
+        assert_eq!(may("desk:a", "ann", Some("staff")), [true; 4]);
+        assert!(!may("$desk:a", "ann", Some("staff"))[0], "needs a token");
+        assert!(!may("desk:a#bob", "ann", Some("staff"))[0], "is for the users it lists");
+        assert!(may("chat:a", "ann", Some("staff"))[0], "as anybody");
     }
 }

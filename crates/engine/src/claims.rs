@@ -13,6 +13,12 @@ pub struct ConnectionClaims {
     pub info: Bytes,
     /// Server-side subscriptions.
     pub subscriptions: Vec<(String, SubscriptionGrant)>,
+    /// What rules of namespaces allow to roles.
+    pub roles: Vec<String>,
+    /// Claim `jti`; empty when absent.
+    pub token_id: String,
+    /// Unix seconds of claim `iat`.
+    pub issued_at: Option<i64>,
 }
 
 /// What a verified subscription token says (§4.2).
@@ -28,6 +34,10 @@ pub struct SubscriptionClaims {
     pub expire_at: Option<i64>,
     /// What is granted.
     pub grant: SubscriptionGrant,
+    /// Claim `jti`; empty when absent.
+    pub token_id: String,
+    /// Unix seconds of claim `iat`.
+    pub issued_at: Option<i64>,
 }
 
 /// How a subscription that was granted from outside differs from the namespace's options.

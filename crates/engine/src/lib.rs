@@ -11,6 +11,7 @@ mod buckets;
 pub mod channel;
 pub mod claims;
 pub mod counters;
+mod credentials;
 mod departures;
 pub mod encoding;
 pub mod history;

@@ -83,6 +83,8 @@ pub struct Namespace {
     pub presence_read: Permission,
     /// Who may read history, and so ask for positioning and recovery.
     pub history_read: Permission,
+    /// What holders of a role may do besides.
+    pub roles: RolePermissions,
     /// Whether `name#user1,user2` admits the users listed.
     pub allow_user_limited_channels: bool,
     /// What the name behind the namespace must match; without it the name must be ASCII.
@@ -109,6 +111,19 @@ pub struct Permission {
     pub subscriber: bool,
     /// Anonymous users may too, when one of the others holds.
     pub anonymous: bool,
+}
+
+/// Roles that may do something in a channel, whoever has them; a role is a claim of the connection token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolePermissions {
+    /// Roles that may subscribe without a subscription token.
+    pub subscribe: Vec<String>,
+    /// Roles that may publish.
+    pub publish: Vec<String>,
+    /// Roles that may read presence and get join and leave.
+    pub presence: Vec<String>,
+    /// Roles that may read history, and so ask for positioning and recovery.
+    pub history: Vec<String>,
 }
 
 /// What a recovering subscriber gets.

@@ -32,6 +32,7 @@ use crate::broker::Control;
 use crate::buckets::ConnectionBuckets;
 use crate::channel::Actor;
 use crate::counters::CommandKind;
+use crate::credentials::Credentials;
 use crate::encoding::Encoding;
 use crate::hub::Seat;
 use crate::limits::{
@@ -90,6 +91,8 @@ pub(crate) struct Session {
     pub(crate) questions: u16,
     /// Unix milliseconds at which it was admitted.
     pub(crate) admitted_at_ms: i64,
+    /// Roles and id of its token, where it has any.
+    pub(crate) credentials: Option<Box<Credentials>>,
     /// Whether it was said that it came.
     pub(crate) is_online: bool,
     /// What it may still do before it is asked to wait.
@@ -219,6 +222,7 @@ impl Session {
             ping_style: opening.ping_style,
             questions: 0,
             admitted_at_ms: 0,
+            credentials: None,
             is_online: false,
             buckets,
             vouched_user: opening.user,
@@ -462,7 +466,13 @@ impl Session {
     }
 
     pub(crate) fn actor(&self, channel: &str) -> Actor<'_> {
-        Actor { user: self.user(), is_subscriber: self.find(channel).is_some() }
+        Actor { is_subscriber: self.find(channel).is_some(), ..self.any_actor() }
+    }
+
+    /// Who it is, in a channel that it is not subscribed to.
+    pub(crate) fn any_actor(&self) -> Actor<'_> {
+        let roles = self.credentials.as_ref().map_or(&[][..], |credentials| &credentials.roles);
+        Actor { user: self.user(), roles, is_subscriber: false }
     }
 }
 

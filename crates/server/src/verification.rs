@@ -43,7 +43,10 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    fn of<T>(result: Result<T, Cause>, verdict: impl FnOnce(Result<T, TokenRefusal>) -> Verdict) -> Judgement {
+    fn of<T>(
+        result: Result<T, Cause>,
+        verdict: impl FnOnce(Result<T, TokenRefusal>) -> Verdict,
+    ) -> Judgement {
         let cause = result.as_ref().err().copied();
         Judgement { verdict: verdict(result.map_err(Cause::refusal)), cause }
     }

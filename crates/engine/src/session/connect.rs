@@ -13,8 +13,9 @@ use wire::protocol::{
 use super::join::{self, Origin, Plan};
 use super::{Phase, PingStyle, Refusal, Session, Wait, metering};
 use crate::broker::{BrokerRequest, Control, Order, Target};
-use crate::channel;
+use crate::channel::{self, Actor};
 use crate::claims::{ConnectionClaims, SubscriptionGrant, TokenRefusal};
+use crate::credentials::Credentials;
 use crate::lifecycle::{Change, Lifecycle};
 use crate::limits::TTL_SECONDS_MAX;
 use crate::time::Now;
@@ -87,7 +88,8 @@ fn admit(
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return Err(ErrorCode::Expired.into());
     }
-    let plans = plan_subscriptions(turn, request, &claims)?;
+    let credentials = Credentials::new(&claims.roles, &claims.token_id);
+    let plans = plan_subscriptions(turn, request, &claims, credentials.as_deref())?;
     metering::connect(session, turn, &claims.user)?;
     let info = Arc::new(ClientInfo {
         client: turn.random.uuid(),
@@ -112,6 +114,7 @@ fn admit(
         ..ConnectResult::default()
     };
     session.info = Some(info);
+    session.credentials = credentials;
     session.expire_at = expire_at;
     session.admitted_at_ms = turn.now.unix_ms;
     session.timers.handle_admitted();
@@ -185,8 +188,11 @@ fn plan_subscriptions(
     turn: &Turn<'_>,
     request: &ConnectRequest,
     claims: &ConnectionClaims,
+    credentials: Option<&Credentials>,
 ) -> Result<Vec<Plan>, Refusal> {
     let rules = turn.rules;
+    let roles = credentials.map_or(&[][..], |credentials| &credentials.roles);
+    let actor = Actor { user: &claims.user, roles, is_subscriber: false };
     let wish = |channel: &str| {
         let mut subs = request.subs.iter();
         subs.find(|(name, _)| name == channel).map(|(_, wish)| wish)
@@ -201,7 +207,7 @@ fn plan_subscriptions(
             return Err(Refusal::Close(DisconnectCode::ChannelLimit));
         }
         let namespace = channel::namespace(&rules.channels, channel)?;
-        let mut plan = Plan::new(rules, namespace, &claims.user, channel, wish, grant);
+        let mut plan = Plan::new(rules, namespace, actor, channel, wish, grant);
         plan.origin = Origin::Connect;
         plan.traits.is_server_side = true;
         plan.traits.is_of_token = is_of_token;
@@ -217,7 +223,7 @@ fn plan_subscriptions(
     for (channel, wish) in &request.subs {
         match channel::view(&rules.channels, channel) {
             Err(ErrorCode::UnknownChannel) => return Err(DisconnectCode::BadRequest.into()),
-            Ok(view) if channel::may_subscribe(rules, &view, &claims.user).is_ok() => {
+            Ok(view) if channel::may_subscribe(rules, &view, actor).is_ok() => {
                 add(channel, Some(wish), SubscriptionGrant::default(), false)?;
             }
             // A wish that cannot be granted is not an error (§1.9).

@@ -95,12 +95,12 @@ impl Plan {
     pub(crate) fn new(
         rules: &Rules,
         namespace: &Namespace,
-        user: &str,
+        actor: Actor<'_>,
         channel: &str,
         wish: Option<&SubscribeRequest>,
         grant: SubscriptionGrant,
     ) -> Plan {
-        let actor = Actor { user, is_subscriber: true };
+        let actor = Actor { is_subscriber: true, ..actor };
         let may_history = channel::may_read_history(rules, namespace, actor).is_ok();
         let may_hear_membership = channel::may_hear_membership(rules, namespace, actor);
         let asked = |field: fn(&SubscribeRequest) -> bool| wish.is_some_and(field);

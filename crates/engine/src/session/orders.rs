@@ -90,8 +90,8 @@ fn subscribe(
         epoch: since.epoch.clone(),
         ..SubscribeRequest::default()
     });
-    let user = session.user();
-    let mut plan = Plan::new(rules, view.namespace, user, name, wish.as_ref(), grant.clone());
+    let actor = session.any_actor();
+    let mut plan = Plan::new(rules, view.namespace, actor, name, wish.as_ref(), grant.clone());
     plan.origin = Origin::Order;
     plan.traits.is_server_side = true;
     plan.expire_at = expire_at;

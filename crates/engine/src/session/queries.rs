@@ -21,14 +21,12 @@ pub(crate) fn publish(
     id: u32,
     request: PublishRequest,
 ) -> Result<(), Refusal> {
-    let namespace = may_publish(session, turn, &request)
-        .map_err(|code| {
-            turn.out.note(session.key, CommandKind::Publish, &request.channel, code.into())
-        })?;
-    metering::publish(session, turn, &request.channel)
-        .map_err(|refusal| {
-            turn.out.note(session.key, CommandKind::Publish, &request.channel, refusal)
-        })?;
+    let namespace = may_publish(session, turn, &request).map_err(|code| {
+        turn.out.note(session.key, CommandKind::Publish, &request.channel, code.into())
+    })?;
+    metering::publish(session, turn, &request.channel).map_err(|refusal| {
+        turn.out.note(session.key, CommandKind::Publish, &request.channel, refusal)
+    })?;
     let subscribed = session.find(&request.channel).map(|index| &session.subscriptions[index]);
     let (channel, info) = match subscribed {
         Some(subscription) => (subscription.channel.clone(), Some(&subscription.info)),
@@ -68,9 +66,8 @@ pub(crate) fn presence(
     id: u32,
     channel: &str,
 ) -> Result<(), Refusal> {
-    may_read_presence(session, turn, channel).map_err(|code| {
-        turn.out.note(session.key, CommandKind::Presence, channel, code.into())
-    })?;
+    may_read_presence(session, turn, channel)
+        .map_err(|code| turn.out.note(session.key, CommandKind::Presence, channel, code.into()))?;
     let (id, channel) = (ask(session, turn, id)?, channel.into());
     turn.out.submit(BrokerRequest::Presence { id, channel });
     Ok(())

@@ -13,6 +13,7 @@ use wire::protocol::{
 
 use super::{Refusal, Session, Wait, connect, join, subscribe};
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
+use crate::credentials::Credentials;
 use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
 
 /// The refresh command.
@@ -58,6 +59,7 @@ pub(crate) fn handle_verdict(
         return Err(DisconnectCode::Expired.into());
     }
     session.expire_at = expire_at;
+    session.credentials = Credentials::new(&claims.roles, &claims.token_id);
     set_info(session, &claims.info);
     let result = RefreshResult {
         client: session.info.as_ref().map(|info| info.client.clone()).unwrap_or_default(),

@@ -51,7 +51,7 @@ fn check(session: &Session, turn: &Turn<'_>, request: &SubscribeRequest) -> Resu
         return Err(ErrorCode::NotAvailable.into());
     }
     if request.token.is_empty() {
-        channel::may_subscribe(rules, &view, session.user())?;
+        channel::may_subscribe(rules, &view, session.any_actor())?;
     }
     Ok(())
 }
@@ -127,9 +127,8 @@ fn start(
     check_room(session, turn, &request.channel)?;
     let rules = turn.rules;
     let view = channel::view(&rules.channels, &request.channel)?;
-    let user = session.user();
-    let wish = Some(request);
-    let mut plan = Plan::new(rules, view.namespace, user, &request.channel, wish, grant);
+    let (actor, wish) = (session.any_actor(), Some(request));
+    let mut plan = Plan::new(rules, view.namespace, actor, &request.channel, wish, grant);
     plan.origin = Origin::Command(id);
     plan.expire_at = expire_at;
     join::begin(session, turn, plan);

@@ -168,6 +168,7 @@ pub const TOKEN_KEYS: &[Key] = &[
     key("issuer", Text, "", "What a token's iss must be."),
     key("issuer_regex", Text, "", "What a token's iss must match."),
     key("user_id_claim", Text, "", "Claim that names the user; empty for sub."),
+    key("role_claim", Text, "role", "Claim of connection tokens that holds roles, a text or a list of texts; see docs/permissions.md."),
 ];
 
 /// Keys of a namespace, and of `channel.without_namespace`.
@@ -188,15 +189,19 @@ pub const NAMESPACE_KEYS: &[Key] = &[
     key("auto_cache_recover", Bool, "false", "In cache mode, give the newest publication to every new subscriber."),
     key("allow_subscribe_for_client", Bool, "false", "Users may subscribe without a token."),
     key("allow_subscribe_for_anonymous", Bool, "false", "Anonymous users may too."),
+    key("allow_subscribe_for_roles", List, "", "Roles (claim role_claim of the connection token) whose holders may subscribe without a token."),
     key("allow_publish_for_client", Bool, "false", "Users may publish."),
     key("allow_publish_for_subscriber", Bool, "false", "Subscribers may publish."),
     key("allow_publish_for_anonymous", Bool, "false", "Anonymous users may too."),
+    key("allow_publish_for_roles", List, "", "Roles (claim role_claim of the connection token) whose holders may publish."),
     key("allow_presence_for_client", Bool, "false", "Users may read presence."),
     key("allow_presence_for_subscriber", Bool, "false", "Subscribers may read presence."),
     key("allow_presence_for_anonymous", Bool, "false", "Anonymous users may too."),
+    key("allow_presence_for_roles", List, "", "Roles (claim role_claim of the connection token) whose holders may read presence."),
     key("allow_history_for_client", Bool, "false", "Users may read history."),
     key("allow_history_for_subscriber", Bool, "false", "Subscribers may read history."),
     key("allow_history_for_anonymous", Bool, "false", "Anonymous users may too."),
+    key("allow_history_for_roles", List, "", "Roles (claim role_claim of the connection token) whose holders may read history."),
     key("allow_user_limited_channels", Bool, "false", "name#user1,user2 admits the users listed."),
     key("channel_regex", Text, "", "What the name behind the namespace must match; empty for any ASCII name."),
     key("publication_data_format", OneOf(DATA_FORMATS), "", "As channel.publication_data_format, for this namespace."),

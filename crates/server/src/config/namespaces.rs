@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use engine::channel::SYSTEM;
 use engine::rules::{
-    ChannelRules, DataFormat, Namespace, Permission, RecoveryMode, SubscribePermission,
+    ChannelRules, DataFormat, Namespace, Permission, RecoveryMode, RolePermissions,
+    SubscribePermission,
 };
 use regex::Regex;
 use serde_json::Value;
@@ -100,6 +101,12 @@ fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut Complaints)
         publish: permission("publish"),
         presence_read: permission("presence"),
         history_read: permission("history"),
+        roles: RolePermissions {
+            subscribe: values.list(&at("allow_subscribe_for_roles")),
+            publish: values.list(&at("allow_publish_for_roles")),
+            presence: values.list(&at("allow_presence_for_roles")),
+            history: values.list(&at("allow_history_for_roles")),
+        },
         allow_user_limited_channels: flag("allow_user_limited_channels"),
         channel_regex,
         publication_data_format: match &*format {

@@ -362,6 +362,7 @@ fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> 
         issuer: text("issuer"),
         issuer_regex: text("issuer_regex"),
         user_id_claim: text("user_id_claim"),
+        role_claim: text("role_claim"),
         insecure_skip_signature_verify: values.flag("client.insecure_skip_token_signature_verify"),
     };
     if let Err(error) = crate::token::Verifier::new(&settings) {

@@ -46,6 +46,12 @@ pub enum Cause {
     /// No channel.
     #[error("no channel")]
     NoChannel,
+    /// More roles than a session may keep.
+    #[error("more roles than a token may have")]
+    TooManyRoles,
+    /// A token id that is too long to be kept.
+    #[error("token id (jti) longer than allowed")]
+    TokenId,
     /// Expired.
     #[error("expired")]
     Expired,
@@ -77,6 +83,8 @@ impl Cause {
             Self::Audience => "audience",
             Self::ForSubscription => "for_subscription",
             Self::NoChannel => "no_channel",
+            Self::TooManyRoles => "too_many_roles",
+            Self::TokenId => "token_id",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::KeysUnavailable => "keys_unavailable",
@@ -101,7 +109,9 @@ impl Cause {
             | Self::Issuer
             | Self::Audience
             | Self::ForSubscription
-            | Self::NoChannel => TokenRefusal::Invalid,
+            | Self::NoChannel
+            | Self::TooManyRoles
+            | Self::TokenId => TokenRefusal::Invalid,
         }
     }
 }

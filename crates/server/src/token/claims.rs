@@ -13,8 +13,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 use serde_json::value::RawValue;
 
 use super::cause::Cause;
+use super::limits::{ROLE_BYTES_MAX, ROLES_MAX};
 use super::object::{Object, read_claims};
-use super::registered::{NumericDate, Registered};
+use super::registered::{NumericDate, Registered, Texts};
 
 /// Reads a connection token (who connects is `user`).
 pub(super) fn connection(
@@ -38,6 +39,9 @@ pub(super) fn connection(
         expire_at: registered.lifetime_end(claims.expire_at),
         info: content(claims.info, claims.b64info)?,
         subscriptions,
+        roles: Vec::new(),
+        token_id: registered.token_id().to_owned(),
+        issued_at: registered.issued_at(),
     })
 }
 
@@ -56,6 +60,8 @@ pub(super) fn subscription(
         client: claims.client.unwrap_or_default(),
         expire_at: registered.lifetime_end(claims.expire_at),
         grant: grant.resolve()?,
+        token_id: registered.token_id().to_owned(),
+        issued_at: registered.issued_at(),
     })
 }
 
@@ -65,6 +71,20 @@ pub(super) fn identifier(payload: &[u8], name: &str) -> Result<String, Cause> {
     let found = NamedClaim::new(name).deserialize(&mut json).map_err(|_| Cause::Claims)?;
     json.end().map_err(|_| Cause::Claims)?;
     Ok(found.map(|Identifier(text)| text).unwrap_or_default())
+}
+
+/// Reads the roles in claim `name`, none when it is absent.
+pub(super) fn roles(payload: &[u8], name: &str) -> Result<Vec<String>, Cause> {
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    let found = NamedClaim::new(name).deserialize(&mut json).map_err(|_| Cause::Claims)?;
+    json.end().map_err(|_| Cause::Claims)?;
+    let roles = found.map(|Texts(roles)| roles).unwrap_or_default();
+    // A session keeps them for as long as it lives.
+    let bytes: usize = roles.iter().map(String::len).sum();
+    if roles.len() > ROLES_MAX || bytes > ROLE_BYTES_MAX {
+        return Err(Cause::TooManyRoles);
+    }
+    Ok(roles)
 }
 
 /// A text, or the whole number that many databases have in its place.

@@ -7,15 +7,18 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::Number;
 
 use super::cause::Cause;
+use super::claims::Identifier;
 
 /// The registered claims that are checked.
 #[derive(Deserialize)]
 pub(super) struct Registered {
     sub: Option<String>,
     iss: Option<String>,
-    aud: Option<Audience>,
+    aud: Option<Texts>,
     exp: Option<NumericDate>,
     nbf: Option<NumericDate>,
+    iat: Option<NumericDate>,
+    jti: Option<Identifier>,
 }
 
 impl Registered {
@@ -39,6 +42,16 @@ impl Registered {
         }
     }
 
+    /// Unix seconds of claim `iat`.
+    pub(super) fn issued_at(&self) -> Option<i64> {
+        self.iat.map(NumericDate::whole)
+    }
+
+    /// Claim `jti`, empty when absent.
+    pub(super) fn token_id(&self) -> &str {
+        self.jti.as_ref().map_or("", |Identifier(id)| id)
+    }
+
     /// Claim `sub`, empty when absent.
     pub(super) fn subject(&self) -> &str {
         self.sub.as_deref().unwrap_or_default()
@@ -51,7 +64,7 @@ impl Registered {
 
     /// Claim `aud` as a list.
     pub(super) fn audience(&self) -> &[String] {
-        self.aud.as_ref().map_or(&[], |Audience(values)| values)
+        self.aud.as_ref().map_or(&[], |Texts(values)| values)
     }
 }
 
@@ -112,32 +125,32 @@ impl Visitor<'_> for NumericDateVisitor {
 }
 
 /// One value or a list of them.
-struct Audience(Vec<String>);
+pub(super) struct Texts(pub(super) Vec<String>);
 
-impl<'de> Deserialize<'de> for Audience {
+impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AudienceVisitor)
+        deserializer.deserialize_any(TextsVisitor)
     }
 }
 
-struct AudienceVisitor;
+struct TextsVisitor;
 
-impl<'de> Visitor<'de> for AudienceVisitor {
-    type Value = Audience;
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a text or a list of texts")
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Audience, E> {
-        Ok(Audience(vec![value.to_owned()]))
+    fn visit_str<E: Error>(self, value: &str) -> Result<Texts, E> {
+        Ok(Texts(vec![value.to_owned()]))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Audience, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Texts, A::Error> {
         let mut audience = Vec::new();
         while let Some(value) = values.next_element()? {
             audience.push(value);
         }
-        Ok(Audience(audience))
+        Ok(Texts(audience))
     }
 }

@@ -29,6 +29,8 @@ pub struct TokenSettings {
     pub issuer_regex: Option<String>,
     /// Claim that holds the user id, instead of `sub`.
     pub user_id_claim: Option<String>,
+    /// Claim that holds the roles: a text, or a list of texts.
+    pub role_claim: Option<String>,
     /// Believes claims without checking signatures. Only for development.
     pub insecure_skip_signature_verify: bool,
 }

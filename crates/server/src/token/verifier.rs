@@ -16,6 +16,7 @@ use super::fetch::{Fetch, HttpFetch};
 use super::jws::Jws;
 use super::key_error::{KeyError, KeyFault};
 use super::keys::StaticKeys;
+use super::limits::TOKEN_ID_BYTES_MAX;
 use super::object::read_claims;
 use super::registered::Registered;
 use super::remote::RemoteKeys;
@@ -38,6 +39,7 @@ pub struct Verifier {
     keys: Keys,
     expectations: Expectations,
     user_id_claim: Option<String>,
+    role_claim: Option<String>,
 }
 
 enum Keys {
@@ -61,6 +63,7 @@ impl Verifier {
         if !user_id_claim.as_ref().is_none_or(name_holds) {
             return Err(KeyError { setting: "user_id_claim", fault: KeyFault::ClaimName });
         }
+        let role_claim = configured(&settings.role_claim);
         let keys = if settings.insecure_skip_signature_verify {
             Keys::Unchecked
         } else if let Some(endpoint) = configured(&settings.jwks_public_endpoint) {
@@ -68,7 +71,7 @@ impl Verifier {
         } else {
             Keys::Configured(Box::new(StaticKeys::new(settings)?))
         };
-        Ok(Self { keys, expectations, user_id_claim })
+        Ok(Self { keys, expectations, user_id_claim, role_claim })
     }
 
     /// Where a token should be verified. Looks at its header only.
@@ -100,7 +103,11 @@ impl Verifier {
     pub fn judge_connection(&self, token: &str, now_unix: i64) -> Result<ConnectionClaims, Cause> {
         let (payload, registered) = self.trusted_payload(token, now_unix)?;
         let user = self.user(&payload, &registered)?;
-        claims::connection(&payload, &registered, user)
+        let mut claims = claims::connection(&payload, &registered, user)?;
+        if let Some(name) = &self.role_claim {
+            claims.roles = claims::roles(&payload, name)?;
+        }
+        Ok(claims)
     }
 
     /// Verifies a subscription token. Whether it is for this user, client and channel is for the
@@ -131,6 +138,9 @@ impl Verifier {
         let registered: Registered = read_claims(&jws.payload)?;
         registered.check_time(now_unix)?;
         self.expectations.check(&registered)?;
+        if registered.token_id().len() > TOKEN_ID_BYTES_MAX {
+            return Err(Cause::TokenId);
+        }
         Ok((jws.payload, registered))
     }
 

@@ -9,6 +9,8 @@ mod frames;
 mod handshake;
 mod limits;
 mod redis;
+mod refusals;
+mod roles;
 mod stop;
 mod support;
 mod tls;

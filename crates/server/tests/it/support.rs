@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use server::Server;
 use server::config::{Source, load};
 use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
@@ -108,6 +111,16 @@ pub(crate) fn token(user: &str) -> String {
     let token = TokenRequest { user: user.to_owned(), ..TokenRequest::default() };
     let request = ConnectionTokenRequest { token, channels: Vec::new() };
     sign_connection(SECRET, &request, 0).unwrap()
+}
+
+/// A token with exactly these claims.
+pub(crate) fn signed(claims: &serde_json::Value) -> String {
+    let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+    let head = encode(br#"{"alg":"HS256"}"#);
+    let signed = format!("{head}.{}", encode(claims.to_string().as_bytes()));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = hmac::sign(&key, signed.as_bytes());
+    format!("{signed}.{}", encode(signature.as_ref()))
 }
 
 /// A handshake, with further headers.

@@ -31,6 +31,7 @@ fn a_connection_token_says_who_connects_and_what_is_subscribed() {
             expire_at: Some(NOW + 60),
             info: Bytes::from_static(br#"{"name":"Ann"}"#),
             subscriptions: vec![plain("news"), plain("chat")],
+            ..ConnectionClaims::default()
         })
     );
 }
@@ -59,6 +60,8 @@ fn a_subscription_token_says_who_may_subscribe_what_and_how() {
         "sub": "ann",
         "channel": "news",
         "client": "c1",
+        "jti": "t1",
+        "iat": NOW - 5,
         "info": [1, 2],
         "data": "hello",
         "override": {
@@ -86,6 +89,8 @@ fn a_subscription_token_says_who_may_subscribe_what_and_how() {
                     force_positioning: None,
                 },
             },
+            token_id: "t1".to_owned(),
+            issued_at: Some(NOW - 5),
         })
     );
     let last = json!({"channel": "a", "override": {"force_recovery": {"value": true},
@@ -107,6 +112,31 @@ fn base64_info_wins_over_json_info_unless_empty() {
 fn info_is_passed_on_without_white_space_between_its_tokens() {
     let verdict = connect_raw("{\"info\": {\n\t\"a b\" : [1,\r\n 2.50, \" \\\" \\\\\" ]\n}}");
     assert_eq!(verdict.unwrap().info, Bytes::from_static(br#"{"a b":[1,2.50," \" \\"]}"#));
+}
+
+#[test]
+fn roles_are_a_text_or_a_list_in_a_claim_of_any_name() {
+    let roles = |claim: &str, claims| {
+        let settings = TokenSettings { role_claim: Some(claim.to_owned()), ..settings() };
+        connect_with(&settings, &claims).map(|claims| claims.roles)
+    };
+    let names = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(roles("role", json!({"sub": "ann"})), names(&[]));
+    assert_eq!(roles("role", json!({"role": null})), names(&[]));
+    assert_eq!(roles("role", json!({"role": "staff"})), names(&["staff"]));
+    assert_eq!(roles("role", json!({"role": ["a", "b"]})), names(&["a", "b"]));
+    let foreign = "https://example.org/roles";
+    assert_eq!(roles(foreign, json!({"role": "x", foreign: ["a"]})), names(&["a"]));
+    assert_eq!(roles("", json!({"role": "staff"})), names(&[]), "roles are off");
+    for wrong in [json!(1), json!({"a": 1}), json!([1]), json!([["a"]])] {
+        assert_eq!(roles("role", json!({ "role": wrong })), Err(INVALID), "{wrong}");
+    }
+    for (count, length) in [(33, 1), (1, 1025)] {
+        let many: Vec<String> = (0..count).map(|_| "r".repeat(length)).collect();
+        assert_eq!(roles("role", json!({ "role": many })), Err(INVALID), "{count} of {length}");
+    }
+    let long_id = json!({"jti": "j".repeat(256)});
+    assert_eq!(connect(&long_id), Err(INVALID), "a session keeps it");
 }
 
 #[test]
