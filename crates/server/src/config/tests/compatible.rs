@@ -4,21 +4,56 @@ use super::*;
 use crate::config::keys::{ABSENT_LISTS, Role};
 use crate::config::table::{absent_keys, variable};
 
-/// Keys of this server that the compatible one does not have.
-const OURS: &[&str] = &[
-    "broker.nats.jetstream.replicas",
-    "broker.nats.tls.server_ca_pem_file",
-    "channel.without_namespace.channel_ttl",
-    "client.leave_grace",
-    "demo.enabled",
-    "engine.redis.lease",
-    "engine.redis.wait_at_start",
-    "lifecycle.enabled",
-    "lifecycle.events_max",
-    "log.format",
-    "server.workers",
-    "shutdown.drain_rate",
-    "shutdown.drain_window",
+/// Keys of the compatible server that are here.
+#[rustfmt::skip]
+const HERE: &[&str] = &[
+    "http_server.address", "http_server.port", "http_server.internal_address", "http_server.internal_port",
+    "http_server.tls.enabled", "http_server.tls.cert_pem", "http_server.tls.key_pem", "websocket.disabled",
+    "websocket.handler_prefix", "websocket.compression", "websocket.compression_level",
+    "websocket.compression_min_size", "websocket.message_size_limit",
+    "websocket.decompressed_message_size_limit", "client.allowed_origins", "client.ping_interval",
+    "client.pong_timeout", "client.channel_limit", "client.connection_limit", "client.connection_rate_limit",
+    "client.user_connection_limit", "client.queue_max_size", "client.stale_close_delay",
+    "client.expired_close_delay", "client.expired_sub_close_delay", "client.channel_position_check_delay",
+    "client.history_max_publication_limit", "client.recovery_max_publication_limit",
+    "client.connect_include_server_time", "client.insecure", "client.insecure_skip_token_signature_verify",
+    "client.allow_anonymous_connect_without_token", "client.disallow_anonymous_connection_tokens",
+    "client.user_id_http_header", "client.subscribe_to_user_personal_channel.enabled",
+    "client.subscribe_to_user_personal_channel.personal_channel_namespace",
+    "client.subscribe_to_user_personal_channel.single_connection", "client.subscription_token.enabled",
+    "channel.max_length", "channel.private_prefix", "channel.namespace_boundary", "channel.user_boundary",
+    "channel.user_separator", "channel.publication_data_format", "channel.history_meta_ttl",
+    "http_api.disabled", "http_api.handler_prefix", "http_api.key", "http_api.insecure", "http_api.external",
+    "http_api.error_mode", "health.enabled", "health.handler_prefix", "prometheus.enabled",
+    "prometheus.handler_prefix", "log.level", "shutdown.timeout", "engine.type", "engine.redis.address",
+    "engine.redis.cluster_address", "engine.redis.sentinel_address", "engine.redis.sentinel_master_name",
+    "engine.redis.user", "engine.redis.password", "engine.redis.db", "engine.redis.sentinel_user",
+    "engine.redis.sentinel_password", "engine.redis.prefix", "engine.redis.connect_timeout",
+    "engine.redis.io_timeout", "engine.redis.presence_ttl", "engine.redis.tls.enabled",
+    "engine.redis.tls.server_ca_pem", "engine.redis.tls.server_name", "engine.redis.tls.cert_pem",
+    "engine.redis.tls.key_pem", "broker.enabled", "broker.type", "broker.nats.url", "broker.nats.prefix",
+    "broker.nats.dial_timeout", "broker.nats.tls.enabled", "broker.nats.tls.server_ca_pem",
+    "broker.nats.tls.cert_pem", "broker.nats.tls.key_pem", "node.name",
+];
+
+/// The same below `client.token` and `client.subscription_token`.
+#[rustfmt::skip]
+const TOKENS_HERE: &[&str] = &[
+    "hmac_secret_key", "hmac_previous_secret_key", "hmac_previous_secret_key_valid_until", "rsa_public_key",
+    "ecdsa_public_key", "jwks_public_endpoint", "audience", "audience_regex", "issuer", "issuer_regex",
+    "user_id_claim",
+];
+
+/// The same for namespaces.
+#[rustfmt::skip]
+const NAMESPACES_HERE: &[&str] = &[
+    "presence", "join_leave", "force_push_join_leave", "history_size", "history_ttl", "history_meta_ttl",
+    "force_positioning", "allow_positioning", "force_recovery", "allow_recovery", "force_recovery_mode",
+    "auto_cache_recover", "allow_subscribe_for_client", "allow_subscribe_for_anonymous",
+    "allow_publish_for_client", "allow_publish_for_subscriber", "allow_publish_for_anonymous",
+    "allow_presence_for_client", "allow_presence_for_subscriber", "allow_presence_for_anonymous",
+    "allow_history_for_client", "allow_history_for_subscriber", "allow_history_for_anonymous",
+    "allow_user_limited_channels", "channel_regex", "publication_data_format",
 ];
 
 /// Keys whose default there is another one.
@@ -32,10 +67,18 @@ const OTHER_DEFAULTS: &[(&str, &str)] = &[
 
 /// Every key of the compatible server, with its default there.
 fn theirs() -> Vec<(String, String)> {
-    let here = all_keys().filter(|(path, _)| !OURS.contains(&&**path)).map(|(path, key)| {
+    let below = |section: &'static str, names: &'static [&str]| {
+        names.iter().map(move |name| format!("{section}.{name}"))
+    };
+    let here = HERE.iter().map(|path| (*path).to_owned());
+    let here = here.chain(below("client.token", TOKENS_HERE));
+    let here = here.chain(below("client.subscription_token", TOKENS_HERE));
+    let here = here.chain(below("channel.without_namespace", NAMESPACES_HERE)).map(|path| {
+        let ours = all_keys().find(|(known, _)| *known == path).map(|(_, key)| key.default);
         let other = OTHER_DEFAULTS.iter().find(|(other, _)| *other == path);
-        let default = other.map_or(key.default, |(_, default)| default);
-        (path, default.to_owned())
+        let default = other.map(|(_, default)| *default).or(ours);
+        let default = default.unwrap_or_else(|| panic!("{path} is gone")).to_owned();
+        (path, default)
     });
     let absent = absent_keys().map(|(path, _, key)| (path, key.default.to_owned()));
     let lists = ABSENT_LISTS.iter().map(|list| list.path.to_owned());
