@@ -15,6 +15,7 @@ pub mod client_address;
 pub mod clock;
 pub mod config;
 mod demo;
+pub mod doctor;
 mod door;
 pub mod limits;
 mod listeners;

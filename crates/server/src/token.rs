@@ -22,6 +22,7 @@ mod keys;
 mod limits;
 mod object;
 mod pem;
+mod probe;
 mod public_key;
 mod registered;
 mod remote;
@@ -36,6 +37,7 @@ pub use fetch::{Fetch, FetchFailure};
 pub use key_error::{KeyError, KeyFault};
 pub use limits::TOKEN_BYTES_MAX;
 pub(crate) use object::Object;
+pub(crate) use probe::probe_key_sets;
 pub use settings::TokenSettings;
 pub use sign::{
     ConnectionTokenRequest, HmacAlgorithm, SignError, SubscriptionTokenRequest, TokenRequest,

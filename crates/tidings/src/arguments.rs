@@ -47,6 +47,13 @@ Without any setting but http_server.port and log.*: development mode, which is l
     Serve(Configured),
     /// Say what is wrong with a configuration (exit status 2), and start nothing
     Check(Configured),
+    /// Look at what surprises operators: kernel limits, ports, certificate, key sets, the broker and its rights
+    #[command(after_help = "Examples:
+  tidings doctor -c tidings.toml
+
+Exit status: 0 when nothing is a problem, 1 when something is, 2 when the configuration has mistakes.
+It joins the cluster as a node of its own for a moment; run it where the server runs, with the same settings.")]
+    Doctor(Configured),
     /// Print a configuration to begin with
     SampleConfig {
         /// Every setting with its default, commented out
@@ -245,7 +252,9 @@ pub(crate) fn without_absent(arguments: Vec<OsString>) -> (Vec<OsString>, Vec<(S
 pub(crate) fn command() -> clap::Command {
     let with_settings =
         |command: clap::Command| command.args(all_keys().map(|(path, key)| flag(path, key)));
-    Tidings::command().mut_subcommand("serve", with_settings).mut_subcommand("check", with_settings)
+    ["serve", "check", "doctor"]
+        .into_iter()
+        .fold(Tidings::command(), |command, action| command.mut_subcommand(action, with_settings))
 }
 
 /// The settings given as flags, as key and value.

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bench;
+mod doctor;
 mod link;
 mod publish;
 mod serve;
@@ -46,6 +47,10 @@ fn run(action: Action, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode>
     match action {
         Action::Serve(configured) => serve::serve(configured, flags),
         Action::Check(configured) => Ok(check(configured, flags)),
+        Action::Doctor(configured) => match serve::load(configured, flags, String::new()) {
+            Ok((config, warnings)) => doctor::doctor(&config, &warnings),
+            Err(code) => Ok(code),
+        },
         Action::SampleConfig { all } => sample(all),
         Action::Token(wanted) => token::token(wanted),
         Action::Publish(wanted) => publish::publish(&wanted),

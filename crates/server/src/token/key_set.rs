@@ -49,6 +49,11 @@ impl KeySet {
         Ok(Self { keys })
     }
 
+    /// Usable keys.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The key with this id for this algorithm; `None` when no key has the id.
     pub(super) fn find(
         &self,

@@ -1,0 +1,171 @@
+//! What the configuration names: ports, certificate, key sets, the broker.
+//!
+//! Invariant: every attempt ends after a bounded time, and each failure names the key that it is about.
+
+use std::time::Duration;
+
+use brokers::Health;
+use engine::random::Random;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Finding;
+use crate::StartError;
+use crate::clock::Clock;
+use crate::config::{Config, Engine, HttpServer};
+use crate::door::check_certificate;
+use crate::limits::BROKER_END_TIMEOUT;
+use crate::listeners::Listeners;
+use crate::token::probe_key_sets;
+
+/// Time in which a broker that is there becomes ready.
+const BROKER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time in which a server on this machine answers its liveness check.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time between two looks at a broker.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Binds the configured addresses and releases them.
+pub(super) async fn ports(config: &Config) -> Finding {
+    const SUBJECT: &str = "http_server.port";
+    let http = &config.http;
+    let error = match Listeners::bind(http).await {
+        Ok(_released) => {
+            let internal = http.internal_port.map_or(String::new(), |port| format!(" and {port}"));
+            return Finding::fine(SUBJECT, format!("{}{internal} can be bound", http.port));
+        }
+        Err(error) => error.to_string(),
+    };
+    if let Some(url) = health_url(config)
+        && tokio::task::spawn_blocking(move || is_tidings(&url)).await.unwrap_or(false)
+    {
+        return Finding::fine(SUBJECT, "in use by a Tidings that runs already");
+    }
+    Finding::problem(SUBJECT, error, "end the process that has it, or choose another port")
+}
+
+/// Where the liveness check of a server with this configuration answers, if without TLS.
+fn health_url(config: &Config) -> Option<String> {
+    let HttpServer { address, port, internal_address, internal_port, tls } = &config.http;
+    let (host, port) = match internal_port {
+        Some(port) => (internal_address, port),
+        None if tls.is_none() => (address, port),
+        None => return None,
+    };
+    let host = match &**host {
+        "" | "0.0.0.0" => "127.0.0.1".to_owned(),
+        "::" | "[::]" => "[::1]".to_owned(),
+        ipv6 if ipv6.contains(':') && !ipv6.starts_with('[') => format!("[{ipv6}]"),
+        host => host.to_owned(),
+    };
+    config.health.as_ref().map(|path| format!("http://{host}:{port}{path}"))
+}
+
+fn is_tidings(url: &str) -> bool {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(HEALTH_PATIENCE)).build();
+    let answer = ureq::Agent::from(agent).get(url).call();
+    answer
+        .is_ok_and(|mut answer| answer.body_mut().read_to_string().is_ok_and(|text| text == "ok\n"))
+}
+
+/// Reads the certificate and its key.
+pub(super) fn certificate(config: &Config) -> Option<Finding> {
+    config.http.tls.as_ref()?;
+    Some(match check_certificate(config) {
+        Ok(()) => Finding::fine("http_server.tls", "certificate and key belong together"),
+        Err(error) => Finding::problem("http_server.tls", error.to_string(), "correct the file"),
+    })
+}
+
+const KEY_SET_ADVICE: &str = "tokens cannot be verified without it: check the address, DNS, the firewall and the certificate";
+
+/// Fetches the key sets with which tokens are verified.
+pub(super) async fn key_sets(config: &Config) -> Vec<Finding> {
+    let mut sections = vec![("client.token", config.token.clone())];
+    let subscription = config.subscription_token.clone();
+    sections.extend(subscription.map(|settings| ("client.subscription_token", settings)));
+    let mut findings = Vec::new();
+    for (section, settings) in sections {
+        let subject = format!("{section}.jwks_public_endpoint");
+        let probed = tokio::task::spawn_blocking(move || probe_key_sets(&settings)).await;
+        let probed = match probed {
+            Ok(Ok(probed)) => probed,
+            Ok(Err(error)) => {
+                findings.push(Finding::problem(subject, error.to_string(), "correct the setting"));
+                continue;
+            }
+            Err(error) => {
+                findings.push(Finding::problem(subject, error.to_string(), KEY_SET_ADVICE));
+                continue;
+            }
+        };
+        findings.extend(probed.into_iter().map(|one| match one.keys {
+            Ok(0) => {
+                let found = format!("{}: no key that can be used", one.address);
+                Finding::problem(
+                    &subject,
+                    found,
+                    "tokens name a kid: publish its key with kty, kid and alg",
+                )
+            }
+            Ok(keys) => Finding::fine(&subject, format!("{}: {keys} keys", one.address)),
+            Err(failure) => {
+                let found = format!("{}: {failure}", one.address);
+                Finding::problem(&subject, found, KEY_SET_ADVICE)
+            }
+        }));
+    }
+    findings
+}
+
+/// Joins the cluster as a node of its own for a moment: whether the broker answers, what rights are missing, what it warns of.
+pub(super) async fn broker(config: &Config, clock: Clock) -> Vec<Finding> {
+    let subject = match config.engine {
+        Engine::Memory => {
+            let text = "memory of this process: one node, and nothing outlives a restart";
+            return vec![Finding::fine("engine.type", text)];
+        }
+        Engine::Redis(_) => "engine.redis",
+        Engine::Nats(_) => "broker.nats",
+    };
+    let unreachable = |error: String| {
+        Finding::problem(subject, error, "see docs/clustering.md: addresses and rights")
+    };
+    let opened = timeout(BROKER_PATIENCE, open(config, clock)).await;
+    let broker = match opened {
+        Ok(Ok(broker)) => broker,
+        Ok(Err(error)) => return vec![unreachable(error.to_string())],
+        Err(_) => return vec![unreachable(format!("no answer within {BROKER_PATIENCE:?}"))],
+    };
+    let began = Instant::now();
+    let mut findings = Vec::new();
+    let health = loop {
+        match broker.health() {
+            Health::Unready { is_lasting: false, .. } if began.elapsed() < BROKER_PATIENCE => {
+                sleep(LOOK_AGAIN_AFTER).await;
+            }
+            health => break health,
+        }
+    };
+    findings.push(match health {
+        Health::Ready => Finding::fine(subject, format!("ready after {:.0?}", began.elapsed())),
+        Health::Unready { reason, .. } => unreachable(reason),
+    });
+    while let Some(warning) = broker.take_complaint() {
+        findings.push(Finding::warning(subject, warning, "see docs/clustering.md"));
+    }
+    let ended = tokio::task::spawn_blocking(move || broker.end());
+    // A broker that does not answer learns by the lease that this node has left.
+    let _in_time = timeout(BROKER_END_TIMEOUT, ended).await;
+    findings
+}
+
+async fn open(
+    config: &Config,
+    clock: Clock,
+) -> Result<std::sync::Arc<dyn brokers::Broker>, StartError> {
+    let mut random = Random::new(crate::seed()?);
+    let name = format!("{} (doctor)", crate::node_name(config));
+    crate::broker::open(&config.engine, &name, clock, &mut random).await
+}
