@@ -1,252 +1,157 @@
 /**
- * The demo page: a chat, who is online, and a ticker, on nothing but the public protocol.
+ * The demo page: a chat, who is online, and prices, on nothing but the public protocol. This file holds the connection, which
+ * the page can cut and mend, and says what became of it.
  *
- * Invariant: what was said inside the history window is shown once and in order, whatever happened to the connection.
+ * Invariant: what was said inside the history window is shown once and in the channel's order, whatever happened to the
+ * connection; what the page cannot know while it is cut off is marked as old.
  */
+import { Chat } from "./demo/chat.js";
+import { People } from "./demo/people.js";
+import { Ticker } from "./demo/ticker.js";
+import { byId, note, timeOfDay } from "./demo/page.js";
 import { Tidings } from "./tidings.js";
 
-const QUOTES_KEPT = 40;
-const LINES_KEPT = 200;
-const ANNOUNCE_MS = 240_000;
+const ENDPOINT = "/connection/websocket";
+const BAD_REQUEST = 3501;
 
-const byId = (id) => document.getElementById(id);
 const scheme = location.protocol === "https:" ? "wss" : "ws";
-const client = new Tidings(`${scheme}://${location.host}/connection/websocket`, { name: "demo" });
-const chat = client.subscribe("demo:chat");
-const names = client.subscribe("demo:names");
-const ticker = client.subscribe("demo:ticker");
+const client = new Tidings(`${scheme}://${location.host}${ENDPOINT}`, { name: "demo" });
+const [chatChannel, nameChannel, tickerChannel] = ["demo:chat", "demo:names", "demo:ticker"].map((name) => client.subscribe(name));
+const people = new People(client, chatChannel, nameChannel);
+const chat = new Chat(chatChannel, () => people.myName());
+const ticker = new Ticker(tickerChannel);
 
-/** An element with text and children, never with HTML. */
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
+// ---- the connection ----
 
-function note(text) {
-  const time = new Date().toLocaleTimeString();
-  byId("log").prepend(element("li", {}, `${time} ${text}`));
-  while (byId("log").children.length > 20) byId("log").lastChild.remove();
-}
-
-// ---- connection ----
-
+const lead = byId("lead").textContent;
 let countdown = 0;
+let hasBeenLive = false;
+let isCut = false;
 
-client.on("state", ({ state, reason, retryMs }) => {
+const BUTTONS = {
+  connected: "Cut my connection",
+  connecting: "Connecting …",
+  waiting: "Reconnect now",
+  disconnected: "Connect again",
+};
+
+client.on("state", ({ state, reason, code, retryMs }) => {
   clearInterval(countdown);
+  const wasLive = byId("status").dataset.state === "connected";
   byId("status").dataset.state = state;
-  byId("retry").hidden = state !== "waiting";
-  if (state !== "waiting") {
-    const texts = { connected: "live", connecting: "connecting", disconnected: `offline: ${reason ?? ""}` };
-    byId("status-text").textContent = texts[state];
-  } else {
-    const until = Date.now() + retryMs;
-    const show = () => {
-      const seconds = Math.max(0, Math.ceil((until - Date.now()) / 1000));
-      byId("status-text").textContent = `reconnecting in ${seconds} s`;
-    };
-    show();
-    countdown = setInterval(show, 250);
-    note(`disconnected: ${reason}`);
-  }
-  if (state === "connected") {
-    note("connected");
-    sendWaiting();
-  }
+  if (byId("main").dataset.live === "true") markStale();
+  byId("main").dataset.live = String(state === "connected");
+  byId("cut").textContent = BUTTONS[state];
+  byId("cut").disabled = state === "connecting";
+  const show = { connected: showLive, connecting: showConnecting, waiting: showWaiting, disconnected: showEnd };
+  show[state]({ reason, code, retryMs, wasLive });
 });
-byId("retry").addEventListener("click", () => client.connect());
 
-/** After a cut: say what came back; where the server could not close the gap, read what it still has. */
-function watchRecovery(subscription, take) {
+byId("cut").addEventListener("click", () => {
+  isCut = client.state === "connected";
+  if (isCut) client.disconnect();
+  else client.connect();
+});
+
+/** What the server tells only to those who are connected: when it was true. */
+function markStale() {
+  for (const mark of document.querySelectorAll(".stale")) mark.replaceChildren("as of ", timeOfDay(Date.now()));
+}
+
+const say = (text) => (byId("status-text").textContent = text);
+
+function showLive() {
+  say("live");
+  note(hasBeenLive ? "connected again" : "connected");
+  hasBeenLive = true;
+  showTrouble("");
+}
+
+function showConnecting() {
+  say("connecting");
+}
+
+function showWaiting({ reason, retryMs = 0, wasLive }) {
+  const until = Date.now() + retryMs;
+  const show = () => say(`reconnecting in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`);
+  show();
+  countdown = setInterval(show, 250);
+  // Once: each further try fails for the same reason.
+  if (wasLive) note(`disconnected: ${reason}`);
+  if (!hasBeenLive) explain(reason);
+}
+
+function showEnd({ reason, code }) {
+  if (isCut) {
+    say("cut off");
+    note("you cut the connection; what others say now arrives when you connect again");
+    return;
+  }
+  say("refused");
+  note(`the server ended the connection: ${reason}${code ? ` (${code})` : ""}`);
+  showTrouble(
+    code === BAD_REQUEST
+      ? "This server lets nobody in without a token, and this page has none: set client.allow_anonymous_connect_without_token."
+      : `The server ended the connection: ${reason}${code ? ` (${code})` : ""}.`,
+  );
+}
+
+/**
+ * A browser does not say why a WebSocket was refused, but the server says it to a plain request. Only for a page that was
+ * never live: afterwards it is the network, or a server that is not there.
+ */
+async function explain(reason) {
+  let text = "";
+  try {
+    const response = await fetch(ENDPOINT, { method: "POST" });
+    if ([403, 404, 503].includes(response.status)) {
+      text = `${(await response.text()).split("\n")[0]} (${response.status}, Origin ${location.origin})`;
+    }
+  } catch {
+    // It is not there at all.
+  }
+  if (hasBeenLive) return;
+  if (byId("lead").textContent === lead) note(`no connection: ${text || reason}`);
+  showTrouble(text && `The server refuses this page: ${text}.`);
+}
+
+/** What keeps the page from working stands where it says what it is. */
+function showTrouble(text) {
+  byId("lead").textContent = text || lead;
+  byId("lead").classList.toggle("trouble", Boolean(text));
+}
+
+// ---- what came back after a cut ----
+
+for (const [subscription, view] of [[chatChannel, chat], [nameChannel, people], [tickerChannel, ticker]]) {
+  const { channel } = subscription;
   subscription.on("recovered", ({ recovered, count }) => {
-    if (recovered) {
-      if (count) note(`${subscription.channel}: recovered ${count} ${count === 1 ? "message" : "messages"}`);
-    } else {
-      note(`${subscription.channel}: the server has forgotten what was before`);
-      readHistory(subscription, take);
+    if (!recovered || view.isHolding) {
+      readHistory(subscription, view);
+    } else if (count && subscription !== nameChannel) {
+      note(`${channel}: recovered ${count} ${count === 1 ? "message" : "messages"}`);
     }
   });
   // Without an offset nothing is recovered at the first subscription.
   let isFirst = true;
-  subscription.on("state", ({ state }) => {
-    if (state === "subscribed" && isFirst) readHistory(subscription, take);
-    if (state === "subscribed") isFirst = false;
+  subscription.on("state", ({ state, reason, code }) => {
+    if (state === "unsubscribed") note(`${channel}: ${reason} (${code})`);
+    if (state !== "subscribed" || !isFirst) return;
+    isFirst = false;
+    readHistory(subscription, view);
   });
 }
 
-async function readHistory(subscription, take) {
-  try {
-    for (const publication of (await subscription.history()).publications) take(publication);
-  } catch (error) {
-    note(`${subscription.channel}: no history (${error.message})`);
-  }
+/** What the server still has, where it could not say what was missed. */
+async function readHistory(subscription, view) {
+  const { channel } = subscription;
+  const history = await subscription.history().catch((error) => error);
+  // After the next connect it is asked for again.
+  if (history.code === 0) return;
+  if (history instanceof Error) note(`${channel}: no history (${history.message})`);
+  const { publications = [], epoch = null } = history;
+  if (view.resume?.(epoch)) note("the server was restarted; without Redis or NATS its history is in memory, and gone");
+  for (const publication of publications) view.take(publication);
 }
-
-// ---- chat ----
-
-const shown = new Map();
-const waiting = new Map();
-
-function showMessage({ key, name, text, time }, isUnsent = false) {
-  const when = new Date(time ?? Date.now());
-  const line = element(
-    "li",
-    { className: isUnsent ? "unsent" : "" },
-    element("time", { dateTime: when.toISOString() }, when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })),
-    element("span", { className: "who" }, name),
-    text,
-  );
-  const list = byId("messages");
-  const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 60;
-  const known = shown.get(key);
-  if (known) known.replaceWith(line);
-  else list.append(line);
-  shown.set(key, line);
-  if (shown.size > LINES_KEPT) {
-    const [oldest] = shown.keys();
-    shown.get(oldest).remove();
-    shown.delete(oldest);
-  }
-  if (isAtEnd || isUnsent) list.scrollTop = list.scrollHeight;
-}
-
-function takeMessage({ data, offset, time }) {
-  if (typeof data?.text !== "string") return;
-  const key = String(data.key ?? `offset-${offset}`);
-  waiting.delete(key);
-  if (shown.get(key)?.className === "") return;
-  showMessage({ key, name: String(data.name ?? "somebody"), text: data.text, time });
-}
-
-chat.on("publication", takeMessage);
-watchRecovery(chat, takeMessage);
-
-byId("form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const text = byId("text").value.trim();
-  if (!text) return;
-  const message = { key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, name: myName(), text };
-  waiting.set(message.key, message);
-  showMessage(message, true);
-  byId("text").value = "";
-  send(message);
-});
-
-/** What could not be sent is sent after the next connect; its key tells twins apart. */
-async function send(message) {
-  try {
-    await chat.publish(message);
-    waiting.delete(message.key);
-  } catch (error) {
-    if (!error.temporary) note(`not sent: ${error.message}`);
-  }
-}
-
-function sendWaiting() {
-  for (const message of waiting.values()) send(message);
-}
-
-// ---- people ----
-
-const online = new Map();
-const nameOf = new Map();
-
-function myName() {
-  return byId("name").value.trim() || "somebody";
-}
-
-function showPeople() {
-  const label = (id) => (id === client.clientId ? `${myName()} (you)` : (nameOf.get(id) ?? `guest ${id.slice(0, 4)}`));
-  const items = [...online.keys()].map((id) =>
-    element("li", { className: id === client.clientId ? "me" : "" }, label(id)),
-  );
-  byId("people").replaceChildren(...items);
-  byId("count").textContent = String(online.size);
-}
-
-function takeName({ data, info }) {
-  // The server says who it was, so nobody can rename somebody else.
-  if (info && typeof data?.name === "string") nameOf.set(info.client, data.name.slice(0, 24));
-  showPeople();
-}
-
-async function readPresence() {
-  try {
-    const present = await chat.presence();
-    online.clear();
-    for (const id of Object.keys(present)) online.set(id, present[id]);
-    showPeople();
-  } catch (error) {
-    if (!error.temporary) note(`presence: ${error.message}`);
-  }
-}
-
-const announce = () => names.publish({ name: myName() }).catch(() => {});
-
-chat.on("state", ({ state }) => state === "subscribed" && readPresence());
-chat.on("join", (info) => {
-  online.set(info.client, info);
-  showPeople();
-});
-chat.on("leave", (info) => {
-  online.delete(info.client);
-  nameOf.delete(info.client);
-  showPeople();
-});
-names.on("publication", takeName);
-names.on("state", ({ state }) => state === "subscribed" && announce());
-watchRecovery(names, takeName);
-setInterval(announce, ANNOUNCE_MS);
-
-byId("name").value = sessionStorage.getItem("name") ?? `Guest ${Math.floor(Math.random() * 900 + 100)}`;
-byId("name").addEventListener("change", () => {
-  sessionStorage.setItem("name", byId("name").value);
-  announce();
-  showPeople();
-});
-sessionStorage.setItem("name", byId("name").value);
-
-// ---- ticker ----
-
-const stocks = new Map();
-
-function course(prices) {
-  const low = Math.min(...prices);
-  const span = Math.max(...prices) - low || 1;
-  const x = (index) => ((index / Math.max(1, prices.length - 1)) * 100).toFixed(1);
-  const y = (price) => (20 - ((price - low) / span) * 20).toFixed(1);
-  return prices.map((price, index) => `${x(index)},${y(price)}`).join(" ");
-}
-
-function makeRow(symbol) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 -1 100 22");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  const line = svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "polyline"));
-  const cells = { price: element("td"), change: element("td") };
-  byId("quotes").append(
-    element("tr", {}, element("th", { scope: "row" }, symbol), element("td", {}, svg), cells.price, cells.change),
-  );
-  return { ...cells, line, prices: [], time: 0 };
-}
-
-function takeQuote({ data }) {
-  if (typeof data?.price !== "number") return;
-  if (!stocks.has(data.symbol)) stocks.set(data.symbol, makeRow(data.symbol));
-  const stock = stocks.get(data.symbol);
-  if (data.time <= stock.time) return;
-  stock.time = data.time;
-  stock.prices.push(data.price);
-  stock.prices.splice(0, stock.prices.length - QUOTES_KEPT);
-  stock.line.setAttribute("points", course(stock.prices));
-  stock.price.textContent = data.price.toFixed(2);
-  stock.change.textContent = `${data.change < 0 ? "▼" : "▲"} ${Math.abs(data.change).toFixed(2)}`;
-  stock.change.className = data.change < 0 ? "down" : "up";
-}
-
-ticker.on("publication", takeQuote);
-watchRecovery(ticker, takeQuote);
 
 client.connect();

@@ -24,9 +24,15 @@ use crate::clock::Clock;
 const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("../../../web/index.html")),
     ("/demo.css", "text/css; charset=utf-8", include_str!("../../../web/demo.css")),
-    ("/demo.js", "text/javascript; charset=utf-8", include_str!("../../../web/demo.js")),
-    ("/tidings.js", "text/javascript; charset=utf-8", include_str!("../../../web/tidings.js")),
+    ("/demo.js", SCRIPT, include_str!("../../../web/demo.js")),
+    ("/demo/chat.js", SCRIPT, include_str!("../../../web/demo/chat.js")),
+    ("/demo/page.js", SCRIPT, include_str!("../../../web/demo/page.js")),
+    ("/demo/people.js", SCRIPT, include_str!("../../../web/demo/people.js")),
+    ("/demo/ticker.js", SCRIPT, include_str!("../../../web/demo/ticker.js")),
+    ("/tidings.js", SCRIPT, include_str!("../../../web/tidings.js")),
 ];
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -78,9 +84,15 @@ pub(crate) async fn run_ticker(asker: Asker, rules: Arc<Rules>, clock: Clock, se
     let mut random = Random::new(seed);
     let mut prices: Vec<i64> = STOCKS.iter().map(|(_, start)| *start).collect();
     let mut interval = tokio::time::interval(INTERVAL);
-    loop {
-        interval.tick().await;
-        let index = random.below(STOCKS.len() as u64) as usize;
+    for turn in 0.. {
+        // First one of each at once, so that nobody looks at an incomplete list.
+        let index = match turn {
+            first if first < STOCKS.len() => first,
+            _ => {
+                interval.tick().await;
+                random.below(STOCKS.len() as u64) as usize
+            }
+        };
         let (symbol, start) = STOCKS[index];
         prices[index] = step(prices[index], start, random.below(2001) as i64 - 1000);
         let quote = Quote {

@@ -27,6 +27,7 @@ mod survey;
 pub mod telemetry;
 pub mod token;
 pub mod verification;
+mod welcome;
 pub mod worker;
 
 use std::io;
@@ -63,6 +64,7 @@ use crate::supervisor::Supervisor;
 use crate::telemetry::HttpCounts;
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
+use crate::welcome::Welcome;
 use crate::worker::{Input, Parts, WireSettings, Worker};
 
 pub use api::API_METHODS;
@@ -154,8 +156,9 @@ impl Server {
         let (outside, inside) = routes(&config, &node, admission, &members);
         start_chores(&mut chores, &config, &members, random.next_u64());
         let (address, internal_address) = (listeners.address()?, listeners.internal_address()?);
+        let welcome = Welcome::of(&config);
         let trusted_proxies = config.admission.trusted_proxies;
-        let served = Served { outside, inside, tls, trusted_proxies };
+        let served = Served { outside, inside, welcome, tls, trusted_proxies };
         let doors = listeners.serve(served, &stopped);
         let shutdown = config.shutdown;
         Ok(Server { address, internal_address, node, stop, doors, chores, shutdown })

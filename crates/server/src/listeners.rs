@@ -7,8 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,6 +17,7 @@ use crate::client_address::TrustedProxies;
 use crate::config::HttpServer;
 use crate::door::{self, Door};
 use crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::welcome::{Port, Welcome};
 
 /// See the module.
 pub(crate) struct Listeners {
@@ -32,6 +31,8 @@ pub(crate) struct Served {
     pub(crate) outside: Router,
     /// What operators and backends may.
     pub(crate) inside: Router,
+    /// What stands at paths without a route.
+    pub(crate) welcome: Welcome,
     /// TLS of the public listener.
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) trusted_proxies: TrustedProxies,
@@ -60,17 +61,19 @@ impl Listeners {
         let mut doors = JoinSet::new();
         let trusted_proxies = Arc::new(served.trusted_proxies);
         let door = |router: Router, tls| Door {
-            router: router.fallback(nothing_here),
+            router,
             tls,
             trusted_proxies: trusted_proxies.clone(),
             connections_max: HTTP_CONNECTIONS_MAX,
             stop: stop.clone(),
         };
+        let welcome = served.welcome;
         let router = match self.internal {
-            None => served.outside.merge(served.inside),
+            None => welcome.with_fallback(served.outside.merge(served.inside), Port::Only),
             Some(listener) => {
-                doors.spawn(door(served.inside, None).run(listener));
-                served.outside
+                let inside = welcome.with_fallback(served.inside, Port::Internal);
+                doors.spawn(door(inside, None).run(listener));
+                welcome.with_fallback(served.outside, Port::Public)
             }
         };
         doors.spawn(door(router, served.tls).run(self.public));
@@ -82,8 +85,4 @@ async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
     door::listen(host, port)
         .await
         .map_err(|source| StartError::Listen { address: format!("{host}:{port}"), source })
-}
-
-async fn nothing_here() -> impl IntoResponse {
-    (StatusCode::NOT_FOUND, "there is nothing at this path\n")
 }

@@ -5,13 +5,16 @@
 mod metrics;
 mod process;
 mod refusals;
+mod visible;
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, PoisonError};
 
 use tracing_subscriber::Layer as _;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -19,6 +22,8 @@ use crate::config::{Log, LogFormat, LogLevel};
 use crate::limits::LOGGED_BYTES_MAX;
 
 pub(crate) use refusals::{Refusals, Subject};
+
+pub use visible::{visible, visible_json};
 
 pub use metrics::{METRICS, Metric, MetricKind, Totals, reference, render};
 
@@ -76,20 +81,59 @@ pub fn start_logging(log: Log) {
         LogLevel::Error => LevelFilter::ERROR,
     };
     let is_pretty = match log.format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
     // Every attempt of the NATS client to come back would be a line; what it means is told by the broker.
     let of_client = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::WARN) };
     let filter = Targets::new().with_default(level).with_target("async_nats", of_client);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer();
     let logs = tracing_subscriber::registry();
     // It fails when logs go somewhere already, as in a test with several servers.
     let _already = if is_pretty {
-        logs.with(lines.with_target(false).with_filter(filter)).try_init()
+        // Control sequences are for terminals, and there only those of our own.
+        let lines = lines.with_ansi(io::stderr().is_terminal()).with_target(false);
+        let lines = lines.fmt_fields(format::debug_fn(write_field).delimited(" "));
+        logs.with(lines.with_writer(io::stderr).with_filter(filter)).try_init()
     } else {
         let lines = lines.json().flatten_event(true).with_current_span(false);
-        logs.with(lines.with_filter(filter)).try_init()
+        logs.with(lines.with_writer(|| VisibleJson(io::stderr())).with_filter(filter)).try_init()
     };
+}
+
+/// A field of a line for people. Its value may be a stranger's text.
+fn write_field(
+    writer: &mut format::Writer<'_>,
+    field: &tracing::field::Field,
+    value: &dyn std::fmt::Debug,
+) -> std::fmt::Result {
+    let text = format!("{value:?}");
+    match field.name() {
+        "message" => write!(writer, "{}", visible(&text)),
+        name if writer.has_ansi_escapes() => {
+            write!(writer, "\x1b[3m{name}\x1b[0m={}", visible(&text))
+        }
+        name => write!(writer, "{name}={}", visible(&text)),
+    }
+}
+
+/// Takes whole lines of JSON.
+struct VisibleJson<W>(W);
+
+impl<W: Write> Write for VisibleJson<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (line, end) = match bytes.strip_suffix(b"\n") {
+            Some(line) => (line, "\n"),
+            None => (bytes, ""),
+        };
+        let text = String::from_utf8_lossy(line);
+        let text = visible_json(&text);
+        self.0.write_all(&[text.as_bytes(), end.as_bytes()].concat())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }

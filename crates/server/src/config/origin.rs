@@ -10,14 +10,14 @@ pub struct OriginPolicy {
 }
 
 impl OriginPolicy {
-    /// A policy of these patterns, in which `*` stands for anything.
+    /// A policy of these patterns, in which `*` stands for anything. Brackets are those of an IPv6 address.
     ///
     /// # Errors
     /// The pattern that cannot be read.
     pub fn new(patterns: &[String]) -> Result<OriginPolicy, String> {
         let mut builder = GlobSetBuilder::new();
         for pattern in patterns {
-            let glob = GlobBuilder::new(&pattern.to_ascii_lowercase()).build();
+            let glob = GlobBuilder::new(&escape_brackets(&pattern.to_ascii_lowercase())).build();
             builder.add(glob.map_err(|_| pattern.clone())?);
         }
         let patterns = builder.build().map_err(|_| patterns.join(" "))?;
@@ -29,6 +29,19 @@ impl OriginPolicy {
     pub fn allows(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.patterns.is_match(origin.to_ascii_lowercase()))
     }
+}
+
+/// Brackets open and close a class of characters in a glob; in an origin they hold an address: `http://[::1]:*`.
+fn escape_brackets(pattern: &str) -> String {
+    let mut escaped = String::with_capacity(pattern.len() + 4);
+    for character in pattern.chars() {
+        match character {
+            '[' => escaped.push_str("[[]"),
+            ']' => escaped.push_str("[]]"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -48,5 +61,10 @@ mod tests {
         assert!(!one.allows(Some("https://example.com.evil.org")));
         assert!(!one.allows(Some("http://shop.example.com")));
         assert!(!one.allows(Some("null")));
+        let loopback = policy(&["http://[::1]:*"]);
+        assert!(loopback.allows(Some("http://[::1]:8080")));
+        assert!(
+            !loopback.allows(Some("http://[::2]:8080")) && !loopback.allows(Some("http://:8080"))
+        );
     }
 }

@@ -13,8 +13,27 @@ const PATH_SHOWN_MAX: usize = 255;
 
 /// The PEM behind a value of this kind.
 pub(crate) fn read_pem(kind: Kind, value: &str) -> Result<String, String> {
+    let pem = find_pem(kind, value)?;
+    if ENCRYPTED.iter().any(|mark| pem.contains(mark)) {
+        let file = file_of(kind, value).map_or(String::new(), |file| format!("{file} "));
+        return Err(format!(
+            "{file}is encrypted with a passphrase, which nobody could type at a start; write it without one: \
+             openssl pkey -in key.pem -out plain.pem"
+        ));
+    }
+    Ok(pem)
+}
+
+/// How an encrypted key begins (RFC 5958), and the older form (RFC 1421).
+const ENCRYPTED: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"];
+
+fn find_pem(kind: Kind, value: &str) -> Result<String, String> {
     if value.contains("-----BEGIN") {
-        return Ok(value.to_owned());
+        // Variables of many tools hold one line, with \n where lines end.
+        return Ok(match value.contains('\n') {
+            true => value.to_owned(),
+            false => value.replace("\\r", "").replace("\\n", "\n"),
+        });
     }
     // Tools break base64 into lines.
     let joined: String = value.split_ascii_whitespace().collect();
@@ -55,6 +74,18 @@ mod tests {
         let broken = format!(" {begun}\n  {rest}\r\n");
         for value in [PEM, &encoded, &broken] {
             assert_eq!(read_pem(Kind::Secret, value).as_deref(), Ok(PEM));
+        }
+    }
+
+    #[test]
+    fn lines_may_end_with_a_backslash_and_n_and_a_passphrase_is_told() {
+        assert_eq!(read_pem(Kind::Secret, &PEM.replace('\n', "\\n")).as_deref(), Ok(PEM));
+        assert_eq!(read_pem(Kind::Secret, &PEM.replace('\n', "\\r\\n")).as_deref(), Ok(PEM));
+        let encrypted = PEM.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAA==\n";
+        for value in [&encrypted, older] {
+            let error = read_pem(Kind::Secret, value).unwrap_err();
+            assert!(error.contains("passphrase") && !error.contains("MC4C"), "{error}");
         }
     }
 

@@ -125,7 +125,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
         engine,
         http: resolve_http(&values, port, &mut mistakes),
         websocket: resolve_websocket(&values, &mut mistakes),
-        admission: resolve_admission(&values, development.is_some().then_some(port), &mut mistakes),
+        admission: resolve_admission(&values, development.is_some(), &mut mistakes),
         token: resolve_token(&values, "client.token", &mut mistakes),
         subscription_token: values
             .flag("client.subscription_token.enabled")
@@ -152,21 +152,27 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
     config
 }
 
+/// Pages that this machine serves, on any port: in development mode the demo may come through a tunnel (`ssh -L`), and the
+/// application under development has a server of its own. Without a port, port 80 is meant.
+pub(super) const LOOPBACK_ORIGINS: [&str; 6] = [
+    "http://localhost:*",
+    "http://127.0.0.1:*",
+    "http://[::1]:*",
+    "http://localhost",
+    "http://127.0.0.1",
+    "http://[::1]",
+];
+
 pub(super) type Complaints = Vec<(String, String)>;
 
-/// `development_port` is the port of a server in development mode, whose own page may connect.
 fn resolve_admission(
     values: &Values<'_>,
-    development_port: Option<u16>,
+    is_development: bool,
     mistakes: &mut Complaints,
 ) -> AdmissionSettings {
     let mut origins = values.list("client.allowed_origins");
-    if let Some(port) = development_port
-        && origins.is_empty()
-    {
-        // Which port the system will choose is not known yet.
-        let port = if port == 0 { "*".to_owned() } else { port.to_string() };
-        origins = ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{port}")).to_vec();
+    if is_development && origins.is_empty() {
+        origins = LOOPBACK_ORIGINS.map(str::to_owned).to_vec();
     }
     let origins = OriginPolicy::new(&origins).unwrap_or_else(|pattern| {
         let text = format!("the pattern {pattern:?} cannot be read");

@@ -41,7 +41,9 @@ pub fn starter(random: [u8; 64]) -> String {
 hmac_secret_key = "{}"
 
 [client]
-allowed_origins = ["http://localhost:3000"]
+# Web pages that may connect, by their Origin; * stands for anything. These are pages that this machine serves itself, on
+# any port: replace them with the origins of your application, such as "https://app.example.com".
+allowed_origins = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"]
 
 [http_api]
 key = "{}"

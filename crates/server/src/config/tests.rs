@@ -40,7 +40,11 @@ fn the_sample_with_every_key_is_valid_also_when_uncommented() {
     assert_eq!(config.http.port, 8000);
     assert_eq!(config.rules.client.ping_interval_ms, 25_000);
     assert!(config.rules.channels.namespaces["chat"].presence);
-    load_text(".toml", &starter([7; 64])).unwrap();
+    let (config, _) = load_text(".toml", &starter([7; 64])).unwrap();
+    for origin in ["http://127.0.0.1:3000", "http://localhost:5173", "http://[::1]:8080"] {
+        assert!(config.admission.origins.allows(Some(origin)), "{origin}");
+    }
+    assert!(!config.admission.origins.allows(Some("https://elsewhere.example")));
 }
 
 #[test]
@@ -362,7 +366,11 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     let (config, _) = load(&source).unwrap();
     assert_eq!(config.http.address, "127.0.0.1");
     assert!(config.demo && config.rules.client.allow_anonymous_connect_without_token);
-    assert!(config.admission.origins.allows(Some("http://localhost:8000")));
+    for origin in
+        ["http://localhost:8000", "http://127.0.0.1:9000", "http://[::1]:3000", "http://localhost"]
+    {
+        assert!(config.admission.origins.allows(Some(origin)), "{origin}");
+    }
     assert!(!config.admission.origins.allows(Some("http://evil.example")));
     assert!(config.rules.channels.namespaces["demo"].subscribe.anonymous);
     assert!(!config.rules.channels.without_namespace.subscribe.anonymous);
@@ -391,6 +399,18 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
     let (with_file, _) = load(&Source { file: Some(path.to_path_buf()), ..source }).unwrap();
     assert!(!with_file.demo && !with_file.rules.client.allow_anonymous_connect_without_token);
     assert!(with_file.rules.channels.namespaces.is_empty() && with_file.api.key.is_empty());
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_file() {
+    for (ending, text) in [
+        (".json", "{\"http_server\": {\"port\": 9001}}"),
+        (".toml", "[http_server]\nport = 9001\n"),
+        (".yaml", "http_server:\n  port: 9001\n"),
+    ] {
+        let (config, _) = load_text(ending, &format!("\u{feff}{text}")).unwrap();
+        assert_eq!(config.http.port, 9001, "{ending}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CONNECTION, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use axum::http::{HeaderValue, StatusCode, Version};
 use axum::response::Response;
@@ -80,7 +80,9 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
 }
 
 impl Sockets {
+    /// The Origin is looked at first, so that a page may ask with a plain request why its WebSocket is refused.
     fn admit(&self, request: &Request) -> Result<Admitted, Reason> {
+        self.check_origin(request)?;
         let head = RequestHead {
             method: request.method().as_str(),
             is_http_1_1: request.version() >= Version::HTTP_11,
@@ -94,14 +96,6 @@ impl Sockets {
             let status = StatusCode::from_u16(refusal.status()).expect("a status of our own");
             (status, refusal.to_string())
         })?;
-        let origin = request.headers().get(ORIGIN);
-        // An origin that is no text matches no pattern.
-        let origin = origin.map(|origin| origin.to_str().unwrap_or("\u{fffd}"));
-        if !self.origins.allows(origin) {
-            self.note_origin(origin.unwrap_or_default(), request.extensions().get());
-            let text = "pages of this Origin may not connect (client.allowed_origins)";
-            return Err((StatusCode::FORBIDDEN, text.to_owned()));
-        }
         let user = self.user(request)?;
         let address = *request.extensions().get().expect("the listener gives every request one");
         let permit = self.admission.connection(self.clock.now().monotonic_ms).ok_or_else(|| {
@@ -109,6 +103,18 @@ impl Sockets {
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
         })?;
         Ok(Admitted { permit, accepted, user, address })
+    }
+
+    fn check_origin(&self, request: &Request) -> Result<(), Reason> {
+        let origin = request.headers().get(ORIGIN);
+        // An origin that is no text matches no pattern.
+        let origin = origin.map(|origin| origin.to_str().unwrap_or("\u{fffd}"));
+        if self.origins.allows(origin) {
+            return Ok(());
+        }
+        self.note_origin(origin.unwrap_or_default(), request.extensions().get());
+        let text = "pages of this Origin may not connect (client.allowed_origins)";
+        Err((StatusCode::FORBIDDEN, text.to_owned()))
     }
 
     fn note_origin(&self, origin: &str, address: Option<&ClientAddress>) {
@@ -188,6 +194,8 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    // A page of another origin may read why it is refused; there is nothing else in the answer.
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     if status.as_u16() == Refusal::Version.status() {
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
