@@ -8,13 +8,20 @@
  *     client.connect();
  *     await chat.publish({ text: "hello" });
  *
- * Invariant: a publication is handed out once and in order, or `recovered` says that some are missing.
+ * Invariant: a publication is handed out once and in order, or `recovered` says that some are missing. A server that closes
+ * every connection at once, or tokens of any lifetime, never make it work faster than its back-off.
  */
 
 const COMMAND_TIMEOUT_MS = 5_000;
 /** Silence beyond the server's ping interval after which a connection counts as dead. */
 const PING_GRACE_MS = 10_000;
 const BACKOFF = { firstMs: 300, mostMs: 20_000 };
+/** What has lived for so long has succeeded: the next back-off begins anew. */
+const STABLE_AFTER_MS = 5_000;
+/** The longest time that setTimeout takes; beyond it, it fires at once. */
+const TIMEOUT_MAX_MS = 2 ** 31 - 1;
+/** Time between two looks at the clock, and by how much it may be late before the machine must have slept. */
+const CLOCK = { everyMs: 5_000, lateMs: 10_000 };
 const TOKEN_EXPIRED = 109;
 /** The server holds tokens and positions void: of the whole connection, or of one subscription. */
 const STATE_INVALIDATED = 3014;
@@ -42,6 +49,50 @@ export function backoff(attempt, random = Math.random) {
   return Math.round(most * random());
 }
 
+/** Timers by name; setting one again replaces it. */
+class Timers {
+  #handles = new Map();
+
+  set(name, ms, run) {
+    this.clear(name);
+    const part = Math.min(ms, TIMEOUT_MAX_MS);
+    const next = () => (ms > part ? this.set(name, ms - part, run) : run());
+    this.#handles.set(name, setTimeout(next, part));
+  }
+
+  clear(name) {
+    clearTimeout(this.#handles.get(name));
+    this.#handles.delete(name);
+  }
+
+  clearAll() {
+    for (const name of [...this.#handles.keys()]) this.clear(name);
+  }
+}
+
+/** How often something was tried without lasting success. */
+class Attempts {
+  #count = 0;
+  #since = null;
+
+  /** It works, from now on. */
+  succeeded() {
+    this.#since = Date.now();
+  }
+
+  /** How many tries came to nothing before this one. */
+  failed() {
+    if (this.#since !== null && Date.now() - this.#since >= STABLE_AFTER_MS) this.#count = 0;
+    this.#since = null;
+    return this.#count++;
+  }
+
+  reset() {
+    this.#count = 0;
+    this.#since = null;
+  }
+}
+
 /** Handlers by event; `on` returns a function that takes the handler away again. */
 class Emitter {
   #handlers = new Map();
@@ -64,6 +115,9 @@ class Emitter {
  *
  * Options: `token`, or `getToken()` which gives one (and is asked again when it has expired); `data` for the connect
  * command; `name`; `WebSocket` and `random` for tests.
+ *
+ * In a browser it closes its connection when the page is left (so that the page may be kept for "back"), and when the page is
+ * shown again, the network is back or the machine has slept, it connects or finds out whether its connection still lives.
  */
 export class Tidings extends Emitter {
   state = "disconnected";
@@ -76,24 +130,28 @@ export class Tidings extends Emitter {
   #pending = new Map();
   #lastId = 0;
   #subscriptions = new Map();
-  #attempt = 0;
-  #timers = { retry: 0, ping: 0, refresh: 0 };
+  #attempts = new Attempts();
+  #timers = new Timers();
   #pingMs = 0;
   #answersPings = false;
+  /** Ends the watch over page and network. */
+  #watch = null;
+  #isAway = false;
+  #isProbing = false;
 
   constructor(url, options = {}) {
     super();
     this.#url = url;
     this.#options = { name: "tidings.js", random: Math.random, WebSocket: globalThis.WebSocket, ...options };
     this.#token = options.token ?? "";
-    // Waiting out the back-off makes no sense once the network is back.
-    globalThis.addEventListener?.("online", () => this.state === "waiting" && this.#open());
   }
 
   /** Connects; while waiting to reconnect, at once. */
   connect() {
-    if (this.state === "disconnected") this.#attempt = 0;
-    if (this.state === "disconnected" || this.state === "waiting") this.#open();
+    if (this.state === "disconnected") this.#attempts.reset();
+    if (this.state !== "disconnected" && this.state !== "waiting") return;
+    this.#watchPage();
+    this.#open();
   }
 
   disconnect() {
@@ -143,17 +201,19 @@ export class Tidings extends Emitter {
   }
 
   async #open() {
-    clearTimeout(this.#timers.retry);
+    this.#timers.clear("retry");
+    this.#isAway = false;
     this.#setState("connecting");
     try {
       if (!this.#token && this.#options.getToken) this.#token = await this.#options.getToken();
     } catch (error) {
-      return this.#wait(`no token: ${error.message}`);
+      if (this.state === "connecting" && !this.#socket) this.#wait(`no token: ${error.message}`);
+      return;
     }
     if (this.state !== "connecting" || this.#socket) return;
     const socket = new this.#options.WebSocket(this.#url, "centrifuge-json");
     this.#socket = socket;
-    this.#watch(COMMAND_TIMEOUT_MS);
+    this.#expectWord(COMMAND_TIMEOUT_MS);
     socket.onopen = () => this.#greet();
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.#socket === socket && this.#closed(code, reason);
@@ -175,10 +235,11 @@ export class Tidings extends Emitter {
 
   #connected(result) {
     this.clientId = result.client;
-    this.#attempt = 0;
+    this.#attempts.succeeded();
     this.#pingMs = (result.ping ?? 0) * 1000;
     this.#answersPings = result.pong === true;
-    this.#watch(this.#pingMs && this.#pingMs + PING_GRACE_MS);
+    this.#expectWord(this.#pingMs && this.#pingMs + PING_GRACE_MS);
+    this.#watchClock(Date.now());
     this.#refreshIn(result.ttl);
     this.#setState("connected");
     for (const subscription of this.#subscriptions.values()) subscription.start();
@@ -197,7 +258,7 @@ export class Tidings extends Emitter {
   }
 
   #receive(text) {
-    this.#watch(this.#pingMs && this.#pingMs + PING_GRACE_MS);
+    this.#expectWord(this.#pingMs && this.#pingMs + PING_GRACE_MS);
     for (const line of text.split("\n")) {
       if (!line) continue;
       const reply = JSON.parse(line);
@@ -227,14 +288,64 @@ export class Tidings extends Emitter {
   }
 
   /** A connection that says nothing for so long is dead; 0 for one that may be silent. */
-  #watch(ms) {
-    clearTimeout(this.#timers.ping);
-    if (ms) this.#timers.ping = setTimeout(() => this.#closed(1006, "the server is silent"), ms);
+  #expectWord(ms) {
+    if (ms) this.#timers.set("ping", ms, () => this.#closed(1006, "the server is silent"));
+    else this.#timers.clear("ping");
+  }
+
+  #watchPage() {
+    this.#watch?.abort();
+    this.#watch = new AbortController();
+    const { signal } = this.#watch;
+    const on = (target, event, handle) => target?.addEventListener?.(event, handle, { signal });
+    const page = globalThis.document;
+    on(globalThis, "pagehide", () => this.#leave());
+    on(globalThis, "pageshow", () => this.#isAway && this.#open());
+    on(globalThis, "online", () => this.#lookAfter());
+    on(page, "resume", () => this.#lookAfter());
+    on(page, "visibilitychange", () => page.visibilityState === "visible" && this.#lookAfter());
+  }
+
+  /** A page with an open socket cannot be kept for "back", and one that is kept hears nothing. */
+  #leave() {
+    if (this.state === "disconnected") return;
+    this.#drop();
+    this.#isAway = true;
+    this.#setState("waiting", { reason: "the page was left" });
+  }
+
+  /** Something has changed: waiting makes no sense any more, and a connection may be dead without a word. */
+  #lookAfter() {
+    if (this.state === "waiting" && !this.#isAway) this.#open();
+    if (this.state === "connected") this.#probe();
+  }
+
+  /** Any answer proves that the connection lives, also that this is not a command. */
+  async #probe() {
+    const socket = this.#socket;
+    if (this.#isProbing) return;
+    this.#isProbing = true;
+    try {
+      await this.call("ping", {});
+    } catch (error) {
+      if (error.code === 1 && this.#socket === socket) this.#closed(1006, "the server does not answer");
+    } finally {
+      this.#isProbing = false;
+    }
+  }
+
+  /** Timers stand still while a machine sleeps; its clock does not. Those of hidden pages are late for other reasons. */
+  #watchClock(last) {
+    this.#timers.set("clock", CLOCK.everyMs, () => {
+      const now = Date.now();
+      this.#watchClock(now);
+      if (now - last > CLOCK.everyMs + CLOCK.lateMs && !globalThis.document?.hidden) this.#lookAfter();
+    });
   }
 
   #refreshIn(ttl) {
-    clearTimeout(this.#timers.refresh);
-    if (ttl) this.#timers.refresh = setTimeout(() => this.#refresh(), ttl * 1000);
+    if (ttl) this.#timers.set("refresh", ttl * 1000, () => this.#refresh());
+    else this.#timers.clear("refresh");
   }
 
   async #refresh() {
@@ -255,9 +366,9 @@ export class Tidings extends Emitter {
   }
 
   #wait(reason) {
-    const retryMs = backoff(this.#attempt++, this.#options.random);
+    const retryMs = backoff(this.#attempts.failed(), this.#options.random);
     this.#drop();
-    this.#timers.retry = setTimeout(() => this.#open(), retryMs);
+    this.#timers.set("retry", retryMs, () => this.#open());
     this.#setState("waiting", { reason, retryMs });
   }
 
@@ -268,6 +379,8 @@ export class Tidings extends Emitter {
 
   #end(detail) {
     this.#drop();
+    this.#watch?.abort();
+    this.#watch = null;
     this.#setState("disconnected", detail);
   }
 
@@ -275,7 +388,7 @@ export class Tidings extends Emitter {
   #drop() {
     const socket = this.#socket;
     this.#socket = null;
-    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+    this.#timers.clearAll();
     for (const { reject, timer } of this.#pending.values()) {
       clearTimeout(timer);
       reject(notConnected());
@@ -302,8 +415,8 @@ export class Subscription extends Emitter {
   #options;
   #token = "";
   #position;
-  #attempt = 0;
-  #timers = { retry: 0, refresh: 0 };
+  #attempts = new Attempts();
+  #timers = new Timers();
   #isAsking = false;
 
   constructor(client, channel, options) {
@@ -354,7 +467,7 @@ export class Subscription extends Emitter {
   }
 
   #begin(result) {
-    this.#attempt = 0;
+    this.#attempts.succeeded();
     const { recoverable, offset = 0, epoch = "", publications = [] } = result;
     this.#position = recoverable ? { offset, epoch } : null;
     this.#refreshIn(result.ttl);
@@ -370,12 +483,12 @@ export class Subscription extends Emitter {
     const canRetry = error.temporary || (error.code === TOKEN_EXPIRED && this.#options.getToken);
     if (!canRetry && error.code !== undefined) return this.ended({ code: error.code, reason: error.message });
     this.emit("error", error);
-    this.#timers.retry = setTimeout(() => this.start(), backoff(this.#attempt++));
+    this.#timers.set("retry", backoff(this.#attempts.failed()), () => this.start());
   }
 
   #refreshIn(ttl) {
-    clearTimeout(this.#timers.refresh);
-    if (ttl) this.#timers.refresh = setTimeout(() => this.#refresh(), ttl * 1000);
+    if (ttl) this.#timers.set("refresh", ttl * 1000, () => this.#refresh());
+    else this.#timers.clear("refresh");
   }
 
   async #refresh() {
@@ -405,16 +518,20 @@ export class Subscription extends Emitter {
 
   /** The connection is gone; the position stays. */
   interrupted() {
-    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+    this.#timers.clearAll();
     if (this.state === "subscribed") this.#setState("subscribing");
   }
 
   /** The server, or the page, has ended the subscription. */
   ended({ code, reason }) {
-    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+    this.#timers.clearAll();
     if (code === SUBSCRIPTION_INVALIDATED) this.forgetState();
     this.#setState(isFinalUnsubscribe(code) ? "unsubscribed" : "subscribing", { code, reason });
-    this.start();
+    if (this.state !== "subscribing") return;
+    // At once, unless that was so the last time too.
+    const failures = this.#attempts.failed();
+    if (failures === 0) this.start();
+    else this.#timers.set("retry", backoff(failures - 1), () => this.start());
   }
 
   forgetState() {

@@ -142,8 +142,12 @@ test("comes back where it was, without twins, and tells how much was missed", as
   assert.deepEqual(recoveries, [{ recovered: true, count: 2 }]);
 });
 
+/** Lets a connection live for as long as it takes to count as a success. */
+const live = () => mock.timers.tick(5_000);
+
 test("a gap is told, and the new position holds", async () => {
   const client = await connected();
+  live();
   const subscription = await subscribed(client);
   const recoveries = [];
   subscription.on("recovered", ({ recovered }) => recoveries.push(recovered));
@@ -152,6 +156,7 @@ test("a gap is told, and the new position holds", async () => {
   let socket = await open(client);
   socket.answer("subscribe", { recoverable: true, was_recovering: true, offset: 900, epoch: "other" });
   assert.deepEqual(recoveries, [false]);
+  live();
   socket.onclose({ code: 1006, reason: "" });
   mock.timers.tick(300);
   socket = await open(client);
@@ -179,7 +184,7 @@ test("silence beyond the ping interval is a cut", async () => {
   assert.ok(sockets[0].isClosed);
 });
 
-test("waits longer each time, until a connection succeeds", async () => {
+test("waits longer each time, until a connection has lived for a while", async () => {
   const client = make();
   const waits = [];
   client.on("state", ({ retryMs }) => retryMs && waits.push(retryMs));
@@ -191,11 +196,66 @@ test("waits longer each time, until a connection succeeds", async () => {
   }
   await open(client);
   sockets.at(-1).onclose({ code: 1006, reason: "" });
-  assert.deepEqual(waits, [300, 600, 1200, 2400, 300]);
-  assert.equal(sockets.length, 5);
+  mock.timers.tick(waits.at(-1));
+  await open(client);
+  live();
+  sockets.at(-1).onclose({ code: 1006, reason: "" });
+  assert.deepEqual(waits, [300, 600, 1200, 2400, 4800, 300]);
+  assert.equal(sockets.length, 6);
   client.connect();
   await settle();
-  assert.equal(sockets.length, 6, "connect() does not wait");
+  assert.equal(sockets.length, 7, "connect() does not wait");
+});
+
+test("what is too large ends it with the code, and nobody comes back", async () => {
+  const client = await connected();
+  const details = [];
+  client.on("state", (detail) => details.push(detail));
+  sockets[0].onclose({ code: 1009, reason: "message size limit" });
+  assert.deepEqual(details, [{ state: "disconnected", code: 1009, reason: "message size limit" }]);
+  mock.timers.tick(3_600_000);
+  await settle();
+  assert.equal(sockets.length, 1);
+});
+
+test("a subscription that ends as soon as it begins waits longer each time", async () => {
+  const client = await connected();
+  await subscribed(client);
+  const end = { push: { channel: "news", unsubscribe: { code: 2500, reason: "gap" } } };
+  const asked = [];
+  for (const ms of [0, 300, 600, 1200]) {
+    sockets[0].say(end);
+    mock.timers.tick(ms);
+    await settle();
+    asked.push(sockets[0].count("subscribe"));
+    sockets[0].answer("subscribe", { recoverable: true, offset: 0, epoch: "e" });
+    await settle();
+  }
+  assert.deepEqual(asked, [2, 3, 4, 5]);
+});
+
+test("tokens of any lifetime are renewed when their time is over, and not before", async (t) => {
+  // Steps of weeks look like a machine that has slept; a hidden page does not look.
+  page(t).document.hidden = true;
+  for (const days of [1, 24, 25, 30, 365]) {
+    let asked = 0;
+    const client = await connected({ getToken: async () => `token ${++asked}` }, { client: "c", expires: true, ttl: days * 86_400 });
+    await subscribed(client, { ttl: days * 86_400 }, { getToken: async () => `sub ${++asked}` });
+    assert.equal(asked, 2);
+    const socket = sockets.at(-1);
+    // In steps, since what is set during a tick counts from its end.
+    const wait = (ms) => {
+      for (let left = ms; left > 0; left -= 2 ** 31 - 1) mock.timers.tick(Math.min(left, 2 ** 31 - 1));
+    };
+    wait(days * 86_400_000 - 1);
+    await settle();
+    assert.equal(asked, 2, `after ${days} days without a millisecond`);
+    wait(1);
+    await settle();
+    assert.equal(asked, 4, `after ${days} days`);
+    assert.deepEqual([socket.count("refresh"), socket.count("sub_refresh")], [1, 1]);
+    client.disconnect();
+  }
 });
 
 test("an expired token is replaced, also before its time is over", async () => {
@@ -295,4 +355,109 @@ test("a connection that is cut while a subscription is asked for asks again", as
   mock.timers.tick(300);
   const socket = await open(client);
   assert.equal(socket.count("subscribe"), 1);
+});
+
+/** A window and a document of their own, whose events the test plays. */
+function page(t) {
+  const [window, document] = [new EventTarget(), new EventTarget()];
+  Object.assign(document, { visibilityState: "visible", hidden: false });
+  const before = { addEventListener: globalThis.addEventListener, document: globalThis.document };
+  globalThis.addEventListener = window.addEventListener.bind(window);
+  globalThis.document = document;
+  t.after(() => Object.assign(globalThis, before));
+  return { window, document, fire: (target, event) => target.dispatchEvent(new Event(event)) };
+}
+
+test("a page that is left closes its connection, and comes back with its position", async (t) => {
+  const { window, fire } = page(t);
+  const client = await connected();
+  const subscription = await subscribed(client);
+  sockets[0].say(push(3));
+  fire(window, "pagehide");
+  assert.ok(sockets[0].isClosed);
+  assert.deepEqual([client.state, subscription.state], ["waiting", "subscribing"]);
+  mock.timers.tick(3_600_000);
+  fire(window, "online");
+  await settle();
+  assert.equal(sockets.length, 1, "nobody connects from a page that is not there");
+  fire(window, "pageshow");
+  const socket = await open(client);
+  assert.deepEqual([socket.last("subscribe").subscribe.recover, socket.last("subscribe").subscribe.offset], [true, 3]);
+  fire(window, "pageshow");
+  await settle();
+  assert.equal(sockets.length, 2);
+});
+
+test("a page whose client was disconnected stays so", async (t) => {
+  const { window, fire } = page(t);
+  const client = await connected();
+  client.disconnect();
+  for (const event of ["pagehide", "pageshow", "online"]) fire(window, event);
+  await settle();
+  assert.deepEqual([client.state, sockets.length], ["disconnected", 1]);
+});
+
+test("network and page that are back end the wait, and a silent connection is given up", async (t) => {
+  const { window, document, fire } = page(t);
+  for (const [target, event] of [[window, "online"], [document, "visibilitychange"], [document, "resume"]]) {
+    const client = await connected();
+    sockets.at(-1).onclose({ code: 1006, reason: "" });
+    const before = sockets.length;
+    fire(target, event);
+    await settle();
+    assert.equal(sockets.length, before + 1, event);
+    const socket = await open(client);
+    fire(target, event);
+    fire(target, event);
+    assert.equal(socket.count("ping"), 1, event);
+    socket.refuse("ping", 108);
+    await settle();
+    mock.timers.tick(5_000);
+    assert.equal(client.state, "connected", "any answer is a sign of life");
+    fire(target, event);
+    mock.timers.tick(5_000);
+    await settle();
+    assert.deepEqual([client.state, socket.isClosed], ["waiting", true], event);
+    client.disconnect();
+  }
+});
+
+test("a hidden page probes nothing", async (t) => {
+  const { document, fire } = page(t);
+  await connected();
+  Object.assign(document, { visibilityState: "hidden", hidden: true });
+  fire(document, "visibilitychange");
+  assert.equal(sockets[0].count("ping"), 0);
+});
+
+test("a machine that has slept finds out whether its connection still lives", async () => {
+  const client = await connected();
+  mock.timers.tick(5_000);
+  assert.equal(sockets[0].count("ping"), 0);
+  // The clock goes on and timers do not.
+  mock.timers.reset();
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 3_600_000 });
+  const woken = await connected();
+  const now = Date.now;
+  Date.now = () => now() + 3_600_000;
+  mock.timers.tick(5_000);
+  Date.now = now;
+  assert.equal(sockets.at(-1).count("ping"), 1);
+  mock.timers.tick(5_000);
+  await settle();
+  assert.equal(woken.state, "waiting");
+  client.disconnect();
+});
+
+test("a client that was disconnected while it asked for a token stays so", async () => {
+  let refuse;
+  const client = make({ getToken: () => new Promise((_, reject) => (refuse = reject)) });
+  client.connect();
+  await settle();
+  client.disconnect();
+  refuse(new Error("no backend"));
+  await settle();
+  mock.timers.tick(60_000);
+  await settle();
+  assert.deepEqual([client.state, sockets.length], ["disconnected", 0]);
 });
