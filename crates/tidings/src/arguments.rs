@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use server::config::keys::{Key, Kind};
 use server::config::{TakesValue, Unknown, absent_flag, all_keys};
 
-use crate::bench::Wanted;
+use crate::bench::{Wanted, hide_others};
 
 /// A real-time message push server: clients hold WebSocket connections and subscribe to channels, backends publish.
 #[derive(Debug, Parser)]
@@ -17,7 +17,7 @@ use crate::bench::Wanted;
 
 Examples:
   tidings                                       development mode with a demo page on http://127.0.0.1:8000/
-  tidings sample-config > tidings.toml          a working configuration with fresh secrets
+  tidings sample-config -o tidings.toml         a working configuration with fresh secrets
   tidings serve -c tidings.toml
   tidings token -c tidings.toml --user ann      a token for a client
   tidings publish news '{\"hello\":\"world\"}' -c tidings.toml
@@ -54,12 +54,11 @@ Without any setting but http_server.port and log.*: development mode, which is l
 Exit status: 0 when nothing is a problem, 1 when something is, 2 when the configuration has mistakes.
 It joins the cluster as a node of its own for a moment; run it where the server runs, with the same settings.")]
     Doctor(Configured),
-    /// Print a configuration to begin with
-    SampleConfig {
-        /// Every setting with its default, commented out
-        #[arg(long)]
-        all: bool,
-    },
+    /// Print a configuration to begin with, with fresh secrets
+    #[command(after_help = "Examples:
+  tidings sample-config -o tidings.toml      a file that only you may read; an existing one is not overwritten
+  tidings sample-config --all | less")]
+    SampleConfig(SampleArguments),
     /// Make a token for a client, signed with the configuration's hmac_secret_key
     #[command(after_help = "Examples:
   tidings token -c tidings.toml --user ann
@@ -125,6 +124,17 @@ pub(crate) struct Configured {
     pub allow_unknown_keys: bool,
 }
 
+/// Arguments of `tidings sample-config`.
+#[derive(Args, Debug)]
+pub(crate) struct SampleArguments {
+    /// Every setting with its default, commented out
+    #[arg(long)]
+    pub all: bool,
+    /// Write it into a new file that only you may read (mode 0600), instead of to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// Arguments of `tidings token`.
 #[derive(Args, Debug)]
 pub(crate) struct TokenArguments {
@@ -134,9 +144,9 @@ pub(crate) struct TokenArguments {
     /// Secret to sign with, instead of the configuration's
     #[arg(long)]
     pub secret: Option<String>,
-    /// User id; empty for an anonymous user
-    #[arg(short, long, default_value = "")]
-    pub user: String,
+    /// User id; without one the user is anonymous
+    #[arg(short, long)]
+    pub user: Option<String>,
     /// Make a subscription token for this channel instead of a connection token
     #[arg(long)]
     pub channel: Option<String>,
@@ -161,7 +171,7 @@ pub(crate) struct PublishArguments {
     /// Where address and key of the server API stand
     #[command(flatten)]
     pub configured: Configured,
-    /// Address of the server API, instead of the configuration's
+    /// Address of the server API, such as http://127.0.0.1:8000/api or 127.0.0.1:8000, instead of the configuration's
     #[arg(long)]
     pub url: Option<String>,
     /// Key of the server API, instead of the configuration's
@@ -177,7 +187,8 @@ pub(crate) struct SubscribeArguments {
     /// For the address and for a token of its own
     #[command(flatten)]
     pub configured: Configured,
-    /// Address of the WebSocket endpoint, instead of the configuration's
+    /// Address of the WebSocket endpoint, such as ws://127.0.0.1:8000/connection/websocket or 127.0.0.1:8000, instead of
+    /// the configuration's
     #[arg(long)]
     pub url: Option<String>,
     /// Connection token, instead of one made with the configuration's secret
@@ -255,6 +266,7 @@ pub(crate) fn command() -> clap::Command {
     ["serve", "check", "doctor"]
         .into_iter()
         .fold(Tidings::command(), |command, action| command.mut_subcommand(action, with_settings))
+        .mut_subcommand("bench", hide_others)
 }
 
 /// The settings given as flags, as key and value.

@@ -13,6 +13,7 @@ mod gauge;
 mod ledger;
 mod line;
 mod mix;
+mod options;
 mod pace;
 mod page;
 mod payload;
@@ -34,8 +35,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use server::telemetry::visible;
+
+use crate::output::{print, print_line};
 
 pub(crate) use arguments::{Scenario, Wanted};
+pub(crate) use options::{hide_others, stray};
 pub(crate) use raw::raw;
 pub(crate) use relay::relay;
 use report::Report;
@@ -48,14 +53,17 @@ pub(crate) fn bench(wanted: &Wanted) -> anyhow::Result<ExitCode> {
         Wanted::One(scenario) => {
             let report = run::run(scenario)?;
             let given = scenario.arguments();
-            if let Some(path) = &given.html {
-                write(path, &page::page(&report))?;
+            if let Some(path) = given.html.as_deref().filter(|_| report.has_numbers()) {
+                write(path, &page::page(std::slice::from_ref(&report)))?;
             }
             let json = || serde_json::to_string_pretty(&report).expect("a report is JSON");
             tell(given.json.as_deref(), json, std::slice::from_ref(&report))
         }
         Wanted::File(mix) => {
-            let reports = mix::run_all(&mix.file)?;
+            let reports = mix::run_all(mix)?;
+            if let Some(path) = &mix.html {
+                write(path, &page::page(&reports))?;
+            }
             let json = || serde_json::to_string_pretty(&reports).expect("reports are JSON");
             tell(mix.json.as_deref(), json, &reports)
         }
@@ -67,14 +75,15 @@ fn tell(
     json: impl FnOnce() -> String,
     reports: &[Report],
 ) -> anyhow::Result<ExitCode> {
-    let tables = reports.iter().map(Report::table).collect::<Vec<_>>().join("\n");
+    let told = reports.iter().filter(|report| report.has_numbers());
+    let tables = told.map(Report::table).collect::<Vec<_>>().join("\n");
     match path {
-        Some(path) if path == Path::new("-") => println!("{}", json()),
+        Some(path) if path == Path::new("-") => print_line(&json())?,
         Some(path) => {
             write(path, &(json() + "\n"))?;
-            print!("{tables}");
+            print(&tables)?;
         }
-        None => print!("{tables}"),
+        None => print(&tables)?,
     }
     reports.iter().for_each(complain);
     let is_good = reports.iter().all(Report::is_good);
@@ -86,7 +95,7 @@ fn complain(report: &Report) {
         eprintln!("tidings: warning: {warning}");
     }
     for trouble in &report.troubles {
-        eprintln!("tidings: {trouble}");
+        eprintln!("tidings: {}", visible(trouble));
     }
     if report.faults.sum() > 0 {
         eprintln!("tidings: {} deliveries are not as they must be", report.faults.sum());

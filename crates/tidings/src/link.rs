@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use server::telemetry::visible;
 use wire::protocol::{self, Codec, Command, Reply};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
@@ -17,6 +18,8 @@ use wire::websocket::deflate::Inflater;
 use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{ClientHandshake, ClientRefused, ClientRequest};
 
+use crate::http::{Answer, Progress};
+use crate::misuse::misuse;
 use crate::random;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,11 +70,33 @@ pub(crate) struct NoWebSocket {
 
 impl std::fmt::Display for NoWebSocket {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "the server refused the WebSocket: {} ({})", self.reason, self.status)
+        let NoWebSocket { status, reason } = self;
+        match (status, &**reason) {
+            (200..=399, _) => write!(
+                formatter,
+                "there is no WebSocket at this address (status {status}); by default it is at /connection/websocket"
+            ),
+            (_, "") => write!(formatter, "the server refused the WebSocket ({status})"),
+            (_, reason) => {
+                write!(formatter, "the server refused the WebSocket: {reason} ({status})")
+            }
+        }
     }
 }
 
 impl std::error::Error for NoWebSocket {}
+
+/// The peer is something that no waiting makes a WebSocket server of: not TLS, not HTTP, a certificate that nobody trusts.
+#[derive(Debug)]
+pub(crate) struct Incompatible(String);
+
+impl std::fmt::Display for Incompatible {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Incompatible {}
 
 /// A `ws://` or `wss://` address, taken apart.
 struct Address {
@@ -117,7 +142,7 @@ impl Link {
             headers: &[],
             key: random()?,
         });
-        self.stream.write_all(&request).context("the handshake cannot be sent")?;
+        self.stream.write_all(&request).map_err(|error| explain(error, address))?;
         let mut head = Vec::new();
         loop {
             match handshake.handle_response(&head) {
@@ -130,13 +155,16 @@ impl Link {
                     let reason = self.reason(&head);
                     bail!(NoWebSocket { status, reason });
                 }
-                Err(refused) => bail!(refused),
+                Err(refused @ ClientRefused::NotHttp) if !address.is_tls => bail!(Incompatible(
+                    format!("{refused}; if the server speaks TLS, the address begins with wss://")
+                )),
+                Err(refused) => bail!(Incompatible(refused.to_string())),
             }
             if head.len() > RESPONSE_HEAD_MAX {
                 bail!("the server's answer to the handshake is too long");
             }
             let mut part = [0; 4096];
-            let count = self.stream.read(&mut part).context("no answer to the handshake")?;
+            let count = self.stream.read(&mut part).map_err(|error| explain(error, address))?;
             if count == 0 {
                 bail!("the server closed during the handshake");
             }
@@ -144,19 +172,25 @@ impl Link {
         }
     }
 
-    /// The first line of the body of a response whose head is there.
+    /// The first line of the body of a response whose head is there; pages are not for a terminal.
     fn reason(&mut self, response: &[u8]) -> String {
-        let head_length = response.windows(4).position(|window| window == b"\r\n\r\n");
-        let (head, body) = response.split_at(head_length.map_or(response.len(), |at| at + 4));
-        let head = String::from_utf8_lossy(head).to_lowercase();
-        let length = head.split("\r\ncontent-length:").nth(1).and_then(|rest| rest.lines().next());
-        let length: usize = length.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let mut body = body.to_vec();
-        let rest = length.min(REASON_MAX).saturating_sub(body.len());
+        let mut answer = Answer::new();
+        let mut part = [0; REASON_MAX];
+        let mut taken = response.len();
+        let mut state = answer.feed(response);
         // Whatever has come is better than nothing.
-        let _cut = Read::take(&mut self.stream, rest as u64).read_to_end(&mut body);
-        let text = String::from_utf8_lossy(&body).into_owned();
-        text.lines().next().unwrap_or_default().to_owned()
+        while state == Ok(Progress::More) && taken < RESPONSE_HEAD_MAX + REASON_MAX {
+            match self.stream.read(&mut part) {
+                Ok(count) if count > 0 => {
+                    taken += count;
+                    state = answer.feed(&part[..count]);
+                }
+                _ => break,
+            }
+        }
+        let text = String::from_utf8_lossy(answer.body());
+        let line = text.trim().lines().next().unwrap_or_default();
+        if line.starts_with('<') { String::new() } else { line.to_owned() }
     }
 
     /// Sends one command.
@@ -239,27 +273,58 @@ impl Link {
     }
 }
 
+/// What a failed exchange means: an error of TLS stays, one of the network may pass.
+fn explain(error: io::Error, address: &Address) -> anyhow::Error {
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match of_tls {
+        Some(rustls::Error::InvalidMessage(_)) => Incompatible(format!(
+            "{} does not speak TLS: if that is meant, the address begins with ws://",
+            address.authority
+        ))
+        .into(),
+        Some(fault) => Incompatible(format!("TLS with {}: {fault}", address.authority)).into(),
+        None if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            let seconds = CONNECT_TIMEOUT.as_secs();
+            anyhow::anyhow!("{} gave no answer for {seconds} s", address.authority)
+        }
+        None => anyhow::Error::new(error).context("the connection was cut during the handshake"),
+    }
+}
+
 impl Address {
     fn parse(url: &str) -> anyhow::Result<Address> {
-        let (is_tls, rest) = match url.split_once("://") {
-            Some(("ws", rest)) => (false, rest),
-            Some(("wss", rest)) => (true, rest),
-            _ => bail!("{url}: expected an address that begins with ws:// or wss://"),
-        };
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().with_context(|| format!("{url}: {port} is not a port"))?)
+        let (scheme, rest) = url.split_once("://").unwrap_or(("ws", url));
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let is_tls = match scheme {
+            _ if authority.is_empty() => misuse!("{url}: there is no host in it"),
+            _ if url.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+                misuse!("{}: an address has no spaces", visible(url))
             }
+            "ws" => false,
+            "wss" => true,
+            "http" | "https" => misuse!(
+                "{url}: a WebSocket address begins with ws:// or wss://; did you mean {}://{authority}/connection/websocket?",
+                scheme.replace("http", "ws")
+            ),
+            _ => misuse!("{url}: expected an address that begins with ws:// or wss://"),
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => match port.parse() {
+                Ok(port) if port > 0 => (host, port),
+                _ => misuse!("{url}: {port} is not a port (1 to 65535)"),
+            },
             _ => (authority, if is_tls { 443 } else { 80 }),
         };
-        let target = if path.is_empty() { "/connection/websocket" } else { path };
+        let target = match path.strip_prefix('/') {
+            Some(_) => path.to_owned(),
+            None => format!("/connection/websocket{path}"),
+        };
         Ok(Address {
             is_tls,
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             authority: authority.to_owned(),
-            target: target.to_owned(),
+            target,
         })
     }
 
@@ -270,7 +335,9 @@ impl Address {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let name = ServerName::try_from(self.host.clone())?;
+        let Ok(name) = ServerName::try_from(self.host.clone()) else {
+            misuse!("{}: is no name for a certificate", self.host);
+        };
         Ok(ClientConnection::new(Arc::new(config), name)?)
     }
 }

@@ -6,8 +6,12 @@
 mod arguments;
 mod bench;
 mod doctor;
+mod http;
 mod link;
+mod misuse;
+mod output;
 mod publish;
+mod sample;
 mod serve;
 mod subscribe;
 mod token;
@@ -19,6 +23,8 @@ use clap::FromArgMatches as _;
 use server::config::Mistakes;
 
 use arguments::{Action, Configured, Tidings};
+use misuse::Misuse;
+use output::{NobodyReads, complain, print_line};
 
 /// A busy start leaves holes that the system's own allocator keeps; this one gives them back, and is quicker where threads
 /// hand memory to each other.
@@ -31,14 +37,17 @@ fn main() -> ExitCode {
     let matches = arguments::command().get_matches_from(given);
     let mut flags = matches.subcommand().map_or_else(Vec::new, |(_, of)| arguments::settings(of));
     flags.extend(absent);
+    tell_stray(&matches);
     let result = Tidings::from_arg_matches(&matches)
         .map_err(anyhow::Error::from)
         .and_then(|tidings| run(tidings.action, flags));
     match result {
         Ok(code) => code,
+        Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidings: {error:#}");
-            if error.is::<Mistakes>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            let is_wrong = error.is::<Mistakes>() || error.is::<Misuse>();
+            complain(&format!("{error:#}"));
+            if is_wrong { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -46,12 +55,12 @@ fn main() -> ExitCode {
 fn run(action: Action, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
     match action {
         Action::Serve(configured) => serve::serve(configured, flags),
-        Action::Check(configured) => Ok(check(configured, flags)),
+        Action::Check(configured) => check(configured, flags),
         Action::Doctor(configured) => match serve::load(configured, flags, String::new()) {
             Ok((config, warnings)) => doctor::doctor(&config, &warnings),
             Err(code) => Ok(code),
         },
-        Action::SampleConfig { all } => sample(all),
+        Action::SampleConfig(wanted) => sample::sample(&wanted),
         Action::Token(wanted) => token::token(wanted),
         Action::Publish(wanted) => publish::publish(&wanted),
         Action::Subscribe(wanted) => subscribe::subscribe(&wanted),
@@ -61,34 +70,33 @@ fn run(action: Action, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode>
         Action::BenchRelay => bench::relay(),
         Action::BenchStorm => bench::storm(),
         Action::Version => {
-            println!("tidings {}", env!("CARGO_PKG_VERSION"));
+            print_line(concat!("tidings ", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn check(configured: Configured, flags: Vec<(String, String)>) -> ExitCode {
+/// Options of the load tool that change nothing.
+fn tell_stray(matches: &clap::ArgMatches) {
+    let bench = matches.subcommand().filter(|(name, _)| *name == "bench");
+    if let Some((scenario, option)) = bench.and_then(|(_, bench)| bench::stray(bench)) {
+        complain(&format!("bench {scenario} has no use for --{option}, which changes nothing"));
+    }
+}
+
+fn check(configured: Configured, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
     let place = configured.place();
     let (config, warnings) = match serve::load(configured, flags, String::new()) {
         Ok(loaded) => loaded,
-        Err(code) => return code,
+        Err(code) => return Ok(code),
     };
     serve::tell(&warnings);
     if let Err(error) = server::check_certificate(&config) {
-        eprintln!("tidings: {error}");
-        return ExitCode::from(2);
+        complain(&error.to_string());
+        return Ok(ExitCode::from(2));
     }
     let mode = if config.is_development { " (development mode)" } else { "" };
-    println!("{place}: no mistakes{mode}");
-    ExitCode::SUCCESS
-}
-
-fn sample(all: bool) -> anyhow::Result<ExitCode> {
-    if all {
-        print!("{}", server::config::sample());
-    } else {
-        print!("{}", server::config::starter(random()?));
-    }
+    print_line(&format!("{place}: no mistakes{mode}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

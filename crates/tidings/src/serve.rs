@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::arguments::Configured;
+use crate::output::complain;
 use crate::random;
 
 /// Threads for HTTP and chores; connections live on workers of their own.
@@ -62,7 +63,7 @@ pub(crate) fn load(
     let source = Source { file: configured.config, environment, flags, unknown, development };
     config::load(&source).map_err(|mistakes| {
         tell(&mistakes.warnings);
-        eprintln!("tidings: {mistakes}");
+        complain(&mistakes.to_string());
         ExitCode::from(2)
     })
 }
@@ -125,7 +126,7 @@ fn greet(base: &str, key: &str) {
     let text = format!(
         "Tidings {} in development mode: open {base}/ in two tabs\n\
          Publish:      curl -X POST -H 'X-API-Key: {key}' -d '{{\"channel\":\"demo:chat\",\"data\":{{\"text\":\"hello\"}}}}' {base}/api/publish\n\
-         For real use: tidings sample-config > tidings.toml && tidings serve -c tidings.toml\n",
+         For real use: tidings sample-config -o tidings.toml && tidings serve -c tidings.toml\n",
         env!("CARGO_PKG_VERSION")
     );
     // Nobody may be there to read it.

@@ -2,7 +2,6 @@
 //!
 //! Invariant: whatever was published while it was away is printed, or it says that something is missing.
 
-use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use engine::channel::SYSTEM;
 use serde_json::value::RawValue;
+use server::telemetry::{visible, visible_json};
 use server::token::{
     ConnectionTokenRequest, SignError, SubscriptionTokenRequest, TokenRequest, TokenSettings,
     sign_connection, sign_subscription,
@@ -20,7 +20,9 @@ use wire::protocol::{
 };
 
 use crate::arguments::SubscribeArguments;
-use crate::link::{Goodbye, Heard, Link, NoWebSocket};
+use crate::link::{Goodbye, Heard, Incompatible, Link, NoWebSocket};
+use crate::misuse::Misuse;
+use crate::output::{NobodyReads, print_line};
 use crate::publish::reachable;
 use crate::{random, token};
 
@@ -47,8 +49,10 @@ struct Subscriber {
 enum End {
     /// As many publications as wanted were printed.
     Done,
-    /// Something that coming back does not change.
-    Refused(String),
+    /// A mistake in what the command was given: coming back does not change it.
+    Wrong(String),
+    /// The server, or standard output, has ended what worked before.
+    Ended(String),
     /// Weather.
     Cut(String),
 }
@@ -60,13 +64,15 @@ pub(crate) fn subscribe(wanted: &SubscribeArguments) -> anyhow::Result<ExitCode>
         let began = Instant::now();
         let reason = match subscriber.follow() {
             End::Done => return Ok(ExitCode::SUCCESS),
-            End::Refused(reason) => bail!(reason),
+            End::Wrong(reason) => return Err(Misuse(reason).into()),
+            End::Ended(reason) => bail!(reason),
             End::Cut(reason) => reason,
         };
         if began.elapsed() > BACKOFF_MAX {
             attempt = 0;
         }
         let delay = backoff(attempt)?;
+        let reason = visible(&reason);
         eprintln!("{reason}; reconnecting in {:.1} s", delay.as_secs_f32());
         std::thread::sleep(delay);
         attempt += 1;
@@ -86,7 +92,11 @@ impl Subscriber {
         let (mut made, mut pass) = (None, None);
         if wanted.configured.config.is_some() {
             let config = token::load(&wanted.configured)?;
-            let path = config.websocket.path.context("websocket.disabled is true")?;
+            let path = config.websocket.path.ok_or_else(|| {
+                Misuse(
+                    "the configuration serves no WebSocket (websocket.disabled is true)".to_owned(),
+                )
+            })?;
             let scheme = if config.http.tls.is_some() { "wss" } else { "ws" };
             url = format!(
                 "{scheme}://{}:{}{path}",
@@ -147,7 +157,10 @@ impl Subscriber {
                 Heard::Closed(Goodbye { code, reason }) => {
                     let text = format!("the server closed: {reason} ({code})");
                     let is_final = matches!(code, 1009 | 3500..=3999 | 4500..=4999);
-                    return Ok(if is_final { End::Refused(text) } else { End::Cut(text) });
+                    return Ok(match is_final {
+                        true => self.refused(text, code.into()),
+                        false => End::Cut(text),
+                    });
                 }
             };
             for reply in replies {
@@ -173,13 +186,13 @@ impl Subscriber {
                 link.send(&Command { id: SUBSCRIBE, request })?;
             }
             ReplyBody::Subscribe(result) => return self.begin(&result),
-            ReplyBody::Error(error) => return Ok(Some(refused(&error))),
+            ReplyBody::Error(error) => return Ok(Some(self.error(&error))),
             ReplyBody::Push(push) if *push.channel == *self.channel => match push.event {
                 PushEvent::Publication(publication) => return self.print(&publication),
                 PushEvent::Unsubscribe { code, reason } => {
                     let text = format!("the server ended the subscription: {reason} ({code})");
                     // From 2500 on, subscribing again helps.
-                    return Ok(Some(if code < 2500 { End::Refused(text) } else { End::Cut(text) }));
+                    return Ok(Some(if code < 2500 { End::Ended(text) } else { End::Cut(text) }));
                 }
                 _ => {}
             },
@@ -208,7 +221,7 @@ impl Subscriber {
             (false, _) if self.was_live => {
                 eprintln!("live again; what was published meanwhile may be missing");
             }
-            (false, _) => eprintln!("live: {}", self.channel),
+            (false, _) => eprintln!("live: {}", visible(&self.channel)),
         }
         self.was_live = true;
         self.position = result
@@ -230,17 +243,10 @@ impl Subscriber {
         }
         let data: &RawValue =
             serde_json::from_slice(&publication.data).context("the server sent no JSON")?;
-        let mut line = data.get().to_owned();
-        line.push('\n');
-        let mut out = std::io::stdout().lock();
-        match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        match print_line(&visible_json(data.get())) {
             Ok(()) => {}
-            // Whoever read has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Some(End::Done)),
-            Err(error) => {
-                let text = format!("standard output cannot be written: {error}");
-                return Ok(Some(End::Refused(text)));
-            }
+            Err(error) if error.is::<NobodyReads>() => return Ok(Some(End::Done)),
+            Err(error) => return Ok(Some(End::Ended(format!("{error:#}")))),
         }
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
@@ -249,6 +255,30 @@ impl Subscriber {
             }
         }
         Ok(None)
+    }
+
+    /// An error reply; a temporary one may pass.
+    fn error(&self, error: &ErrorReply) -> End {
+        let text = format!("the server refused: {} ({})", error.message, error.code);
+        if error.temporary { End::Cut(text) } else { self.refused(text, error.code) }
+    }
+
+    /// A final answer of the server: to a client that was never live, a mistake in what it was given.
+    fn refused(&self, text: String, code: u32) -> End {
+        if self.was_live {
+            return End::Ended(text);
+        }
+        End::Wrong(match code {
+            3501 | 101 if self.token.is_empty() => format!(
+                "{text}: it admits nobody without a token; give --token, or -c FILE to have one made with its secret"
+            ),
+            3500 | 109 => format!(
+                "{text}: the token must be signed with the secret of the server's client.token, and not have expired"
+            ),
+            102 => format!("{text}: the server has no such namespace or channel"),
+            103 => format!("{text}: its namespace does not allow this user to subscribe"),
+            _ => text,
+        })
     }
 }
 
@@ -272,17 +302,12 @@ fn signed(
     Ok(Some(sign(&secret, token)?))
 }
 
-/// Coming back does not change what a server has against a handshake, unless there were too many.
+/// Coming back does not change what a server has against a handshake, unless there were too many or it is in trouble itself.
 fn not_connected(error: &anyhow::Error) -> End {
     let text = format!("{error:#}");
-    match error.downcast_ref::<NoWebSocket>() {
-        Some(NoWebSocket { status: 400..=428 | 430..=499, .. }) => End::Refused(text),
-        _ => End::Cut(text),
-    }
-}
-
-/// An error reply; a temporary one is weather.
-fn refused(error: &ErrorReply) -> End {
-    let text = format!("the server refused: {} ({})", error.message, error.code);
-    if error.temporary { End::Cut(text) } else { End::Refused(text) }
+    let is_final = match error.downcast_ref::<NoWebSocket>() {
+        Some(NoWebSocket { status, .. }) => !matches!(status, 408 | 425 | 429 | 500..=599),
+        None => error.is::<Misuse>() || error.is::<Incompatible>(),
+    };
+    if is_final { End::Wrong(text) } else { End::Cut(text) }
 }

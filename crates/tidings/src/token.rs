@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use server::config::{self, Config, Source, WarningKind};
 use server::token::{
     ConnectionTokenRequest, SubscriptionTokenRequest, TokenRequest, TokenSettings, sign_connection,
@@ -11,29 +11,45 @@ use server::token::{
 };
 
 use crate::arguments::{Configured, TokenArguments};
+use crate::misuse::{duration_ms, misuse};
+use crate::output::print_line;
 use crate::serve::{environment, tell};
 
 pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
-    let expires_in_ms = config::parse_duration_ms(&wanted.expires_in).with_context(|| {
-        format!("--expires-in {}: expected a time such as 10m", wanted.expires_in)
-    })?;
-    let expires_in = u32::try_from(expires_in_ms / 1000).context("--expires-in is too long")?;
+    let expires_in = match duration_ms("--expires-in", &wanted.expires_in)? {
+        ms @ 1..1000 => {
+            misuse!("--expires-in {ms}ms: a token counts whole seconds; the least is 1s")
+        }
+        ms => ms / 1000,
+    };
+    let Ok(expires_in) = u32::try_from(expires_in) else {
+        misuse!("--expires-in {}: the most is 1193046h", wanted.expires_in);
+    };
+    if let Some(info) = &wanted.info
+        && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(info)
+    {
+        misuse!("--info is not JSON ({error}); a text needs quotes of its own, such as '\"Ann\"'");
+    }
     let settings = match (&wanted.secret, &wanted.configured.config) {
         (Some(_), None) => TokenSettings::default(),
         _ => settings(&wanted)?,
     };
     if settings.jwks_public_endpoint.is_some() && !settings.insecure_skip_signature_verify {
-        bail!(
+        misuse!(
             "jwks_public_endpoint is set: the server would refuse every token but those of its keys"
         );
     }
     let Some(secret) = wanted.secret.or(settings.hmac_secret_key) else {
-        bail!(
+        misuse!(
             "there is no hmac_secret_key; give a configuration with -c, or a secret with --secret"
         );
     };
+    let user = wanted.user.unwrap_or_default();
+    if user.is_empty() {
+        eprintln!("tidings: the token is for an anonymous user; give --user for one with an id");
+    }
     let token = TokenRequest {
-        user: wanted.user,
+        user,
         expires_in: Some(expires_in).filter(|seconds| *seconds > 0),
         info: wanted.info,
         issuer: settings.issuer,
@@ -51,7 +67,7 @@ pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
             sign_connection(&secret, &request, now_unix())
         }
     };
-    println!("{}", signed.context("no token could be made")?);
+    print_line(&signed.context("no token could be made")?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -230,18 +230,122 @@ fn batches_carry_what_waits() {
 
 #[test]
 fn what_goes_wrong_is_one_line() {
-    let says = |output: &Output, wanted: &str| {
+    let says = |output: &Output, status: i32, wanted: &str| {
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(status), "{said}");
         assert!(said.contains(wanted) && said.lines().count() == 1, "{said}");
     };
-    says(&run("storm", &["--token-secret", "secret"]), "give --api-key");
-    says(&run("fanout", &["--token", "no.such.token"]), "the server closed a connection: 3500");
+    says(&run("storm", &["--token-secret", "secret"]), 2, "give --api-key");
+    let refused = run("fanout", &["--token", "no.such.token"]);
+    says(&refused, 1, "the server closed a connection: 3500");
     let bench =
         |arguments: &[&str]| tidings(&[&["bench", "fanout"], arguments].concat()).output().unwrap();
-    says(&bench(&["--url", "ws://127.0.0.1:1/", "--json", "-"]), "cannot connect");
-    says(&bench(&["--url", "http://127.0.0.1:1/"]), "begins with ws:// or wss://");
+    says(&bench(&["--url", "ws://127.0.0.1:1/", "--json", "-"]), 1, "cannot connect");
+    let unreached = bench(&["--url", "ws://127.0.0.1:1/"]);
+    says(&unreached, 1, "cannot connect");
+    assert!(unreached.stdout.is_empty(), "nobody needs a table of zeroes: {unreached:?}");
+    says(&bench(&["--url", "http://127.0.0.1:1/"]), 2, "begins with ws:// or wss://");
     let elsewhere = ["--publish-by", "client", "--publish-url", "http://127.0.0.1:1/"];
-    says(&bench(&elsewhere), "begins with ws:// or wss://");
-    says(&bench(&["--size", "3"]), "--size must be");
+    says(&bench(&elsewhere), 2, "begins with ws:// or wss://");
+    says(&bench(&["--size", "3"]), 2, "--size must be");
+}
+
+#[test]
+fn a_scenario_offers_what_it_has_a_use_for() {
+    let help = |scenario: &str| {
+        let output = tidings(&["bench", scenario, "--help"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (idle, fanout, file) = (help("idle"), help("fanout"), help("file"));
+    assert!(
+        idle.contains("--connections") && !idle.contains("--rate") && !idle.contains("--batch")
+    );
+    assert!(fanout.contains("--rate") && fanout.contains("--batch"), "{fanout}");
+    assert!(!fanout.contains("--deaths") && !fanout.contains("--raw-core"), "{fanout}");
+    assert!(file.contains("--url") && file.contains("--html"), "{file}");
+    let words: Vec<&str> = fanout.split_whitespace().collect();
+    assert!(
+        words.join(" ").contains("an n in curly braces stands for the number of each"),
+        "{fanout}"
+    );
+    let raw = ["bench", "raw", "-s", "1", "-d", "100ms", "--deaths", "3"];
+    let output = tidings(&raw).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("no use for --deaths"), "{said}");
+}
+
+#[test]
+fn numbers_that_mean_nothing_are_left_out() {
+    let options = ["-n", "3", "--token-secret", "secret", "--codec", "json"];
+    let report = report(&run("idle", &options));
+    assert_eq!(report["server"]["memory_per_connection"], Value::Null);
+    let (_folder, file) = configured(CONFIG);
+    let (_server, port) = Running::serving(tidings(&["serve", "-c", file.to_str().unwrap()]));
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let table = ["bench", "idle", "--url", &url, "--channel", "bench", "-d", "200ms"];
+    let output = tidings(&[&table[..], &options].concat()).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("(JSON)") && table.contains("1 process,"), "{table}");
+    assert!(!table.contains("bytes a connection") && table.contains("3 in 3 channels"), "{table}");
+}
+
+/// A server API that answers in every form that HTTP/1.1 knows, one request after the other.
+fn answer_in_every_form(mut stream: std::net::TcpStream, form: &mut usize) {
+    use std::io::{Read as _, Write as _};
+    let mut seen = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        while let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&seen[..end]).to_lowercase();
+            let length: usize = head
+                .split("content-length: ")
+                .nth(1)
+                .unwrap()
+                .lines()
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap();
+            if seen.len() < end + 4 + length {
+                break;
+            }
+            seen.drain(..end + 4 + length);
+            *form += 1;
+            let (answer, closes): (&[u8], bool) = match *form % 4 {
+                0 => (b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"result\":{}}", false),
+                1 => (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"res\r\n8\r\nult\":{}}\r\n0\r\n\r\n", false),
+                2 => (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 13\r\n\r\n{\"result\":{}}", true),
+                _ => (b"HTTP/1.0 200 OK\r\n\r\n{\"result\":{}}", true),
+            };
+            stream.write_all(answer).unwrap();
+            if closes {
+                return;
+            }
+        }
+        match stream.read(&mut part) {
+            Ok(count) if count > 0 => seen.extend_from_slice(&part[..count]),
+            _ => return,
+        }
+    }
+}
+
+#[test]
+fn an_api_may_answer_in_any_form() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let api = format!("http://{}/api", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut form = 0;
+        while let Ok((stream, _)) = listener.accept() {
+            answer_in_every_form(stream, &mut form);
+        }
+    });
+    // Nothing reaches a channel through it, so that all deliveries are missing; but each answer is understood.
+    let options = ["--token-secret", "secret", "--api-key", "key", "--api-url", &api];
+    let output = run("fanout", &[&options[..], &["-s", "1", "--rate", "40"]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["published"], &report["troubles"]),
+        (&20.into(), &Value::Array(Vec::new()))
+    );
+    assert_eq!(report["faults"]["lost"], 20);
 }

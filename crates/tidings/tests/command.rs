@@ -203,20 +203,20 @@ fn refusals_are_told_and_final() {
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
     let api = format!("http://127.0.0.1:{port}/api");
     let output = run(&["subscribe", "news", "--url", &url]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("3501"), "{output:?}");
     let output = run(&["subscribe", "news", "--url", &url.replace("websocket", "nothing")]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("there is nothing at this path (404)"), "{output:?}");
     let output = run(&["subscribe", "nowhere:x", "-c", config, "--url", &url]);
     assert!(text(&output.stderr).contains("unknown channel (102)"), "{output:?}");
     let output = run(&["publish", "news", "1", "--url", &api, "--api-key", "wrong"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("401"), "{output:?}");
     let output = run(&["publish", "news", "no json", "-c", config, "--url", &api]);
     assert!(text(&output.stderr).contains("not JSON"), "{output:?}");
     let output = run(&["token", "--user", "ann"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn no_token_is_made_that_the_server_would_refuse() {
     for extra in [&[][..], &["--secret", "secret"]] {
         let mut command = tidings(&["token", "--user", "ann", "-c", file.to_str().unwrap()]);
         let output = command.args(extra).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(text(&output.stderr).contains("jwks_public_endpoint"), "{output:?}");
     }
 }
@@ -460,7 +460,7 @@ fn the_log_says_who_was_refused_where_and_why() {
     let (server, port) = Running::serving(tidings(&arguments));
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
     let output = run(&["subscribe", "nowhere:x", "-c", config, "--url", &url]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     let line = server.says("\"refused\"");
     for part in ["\"channel\":\"nowhere:x\"", "\"code\":102", "\"client\":\"", "\"user\":"] {
         assert!(line.contains(part), "{part} is not in {line}");

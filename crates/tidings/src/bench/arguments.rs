@@ -48,25 +48,25 @@ pub(crate) struct Arguments {
     /// Certificates of the authorities that a server with TLS is trusted by, as PEM; if not given, the public ones
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Connections (idle, direct, jitter)
+    /// Connections
     #[arg(short = 'n', long, default_value_t = 1000)]
     pub connections: u32,
-    /// Subscribers of each channel (fanout, rooms, saturate, jitter, raw)
+    /// Subscribers of each channel
     #[arg(short, long, default_value_t = 100)]
     pub subscribers: u32,
-    /// Channels (fanout, rooms, saturate, storm)
+    /// Channels
     #[arg(short, long, default_value_t = 1)]
     pub channels: u32,
-    /// Messages a second; with raw, 0 sends as fast as it goes
+    /// Messages a second, of all publishers together
     #[arg(short, long, default_value_t = 10.0)]
     pub rate: f64,
-    /// Publications (saturate) or clients (storm) on their way at once
+    /// Publications on their way at once
     #[arg(short, long, default_value_t = 32)]
     pub window: u32,
-    /// Publications that each client recovers (storm); the channels need a history that holds them
+    /// Publications that each client recovers; the channels need a history that holds them
     #[arg(long, default_value_t = 10)]
     pub recover: u32,
-    /// Connections that are cut in a second (jitter); the channels need a history
+    /// Connections that are cut in a second; the channels need a history
     #[arg(long, default_value_t = 100.0)]
     pub deaths: f64,
     /// Bytes of a payload; of several, each payload has one at random
@@ -76,10 +76,12 @@ pub(crate) struct Arguments {
     /// the size
     #[arg(long)]
     pub template: Option<String>,
-    /// How long it runs once all are connected
+    /// How long it runs once all are connected, such as 500ms, 10s or 5m
     #[arg(short, long, default_value = "10s")]
     pub duration: String,
-    /// Channels' names: {n} stands for the number, which otherwise follows behind a hyphen
+    // The library takes the placeholder itself for a line break.
+    /// Name of the channels: an n in curly braces stands for the number of each; without one, the number is appended after
+    /// a hyphen: demo:bench-0
     #[arg(long, default_value = "demo:bench")]
     pub channel: String,
     /// How commands and replies are written
@@ -112,7 +114,7 @@ pub(crate) struct Arguments {
     /// Process of the server, to measure its processor time and memory
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// Core that the sending process of raw stays on
+    /// Core that the sending process stays on
     #[arg(long, value_name = "CORE")]
     pub raw_core: Option<u32>,
     /// Processes to spread clients over; if not given, as few as the limit of descriptors allows

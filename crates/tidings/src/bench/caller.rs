@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 
 use mio::{Interest, Registry, Token};
 
+use crate::http::{Answer, Progress};
+
 use super::line;
 use super::plan::Security;
 use super::transport::Transport;
@@ -25,7 +27,7 @@ pub(crate) struct Caller {
     /// Publications as the API takes them.
     waiting: VecDeque<Vec<u8>>,
     request: Option<Call>,
-    answer: Vec<u8>,
+    answer: Answer,
     head: String,
     /// Publications of one request at most.
     batch: usize,
@@ -57,7 +59,7 @@ impl Caller {
             "POST {path}/{method} HTTP/1.1\r\nHost: {authority}\r\nX-API-Key: {key}\r\n\
              X-Centrifugo-Error-Mode: transport\r\nContent-Type: application/json\r\n"
         );
-        let (waiting, answer) = (VecDeque::new(), Vec::new());
+        let (waiting, answer) = (VecDeque::new(), Answer::new());
         let batch = batch.max(1) as usize;
         Ok(Caller {
             address,
@@ -106,43 +108,63 @@ impl Caller {
         loop {
             match self.stream.read(buffer) {
                 Ok(0) if self.request.is_none() => {
-                    self.is_connected = false;
-                    self.stream =
-                        dial(self.address, self.security.as_ref(), &self.registry, self.token)?;
+                    self.redial()?;
+                    return Ok(taken);
+                }
+                Ok(0) if self.answer.is_whole_at_close() => {
+                    taken += self.take_answer()?;
+                    self.redial()?;
                     return Ok(taken);
                 }
                 Ok(0) => return Err("the server API closed the connection".to_owned()),
-                Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
+                Ok(count) => match self.answer.feed(&buffer[..count]) {
+                    Ok(Progress::More) => continue,
+                    Ok(Progress::Whole { rest: 0 }) => {}
+                    Ok(Progress::Whole { .. }) => {
+                        return Err("the server API answers what was not asked".to_owned());
+                    }
+                    Err(error) => return Err(format!("the server API: {error}")),
+                },
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
                 Err(error) => return Err(format!("the connection to the API was cut: {error}")),
             }
-            if self.is_answered()? {
-                taken += self.request.take().map_or(0, |call| call.publications);
-                self.flush()?;
+            let stays = self.answer.stays();
+            taken += self.take_answer()?;
+            if !stays {
+                self.redial()?;
+                return Ok(taken);
             }
+            self.flush()?;
         }
     }
 
-    fn is_answered(&mut self) -> Result<bool, String> {
-        let wrong = || "the server API does not answer as HTTP".to_owned();
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut response = httparse::Response::new(&mut headers);
-        let Ok(parsed) = response.parse(&self.answer) else { return Err(wrong()) };
-        let httparse::Status::Complete(start) = parsed else { return Ok(false) };
-        let length = response
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case("content-length"))
-            .and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok())
-            .ok_or("the server API's answer has no Content-Length")?;
-        let Some(body) = self.answer[start..].get(..length) else { return Ok(false) };
-        let status = response.code.unwrap_or(0);
-        let body = String::from_utf8_lossy(body);
-        if status != 200 || body.contains("\"error\"") {
-            return Err(format!("the server API answered {status}: {}", body.trim()));
+    /// The server has closed, or will.
+    fn redial(&mut self) -> Result<(), String> {
+        self.is_connected = false;
+        self.stream = dial(self.address, self.security.as_ref(), &self.registry, self.token)?;
+        Ok(())
+    }
+
+    /// The answer is whole: gives how many publications it says were taken.
+    fn take_answer(&mut self) -> Result<u64, String> {
+        let answer = std::mem::replace(&mut self.answer, Answer::new());
+        let Some(call) = self.request.take() else {
+            return Err("the server API answers what was not asked".to_owned());
+        };
+        let body = String::from_utf8_lossy(answer.body());
+        if answer.status() != 200 || body.contains("\"error\"") {
+            let hint = match answer.status() {
+                401 => " (is --api-key the server's http_api.key?)",
+                404 => " (is the server API at --api-url?)",
+                _ => "",
+            };
+            return Err(format!(
+                "the server API answered {}: {}{hint}",
+                answer.status(),
+                body.trim()
+            ));
         }
-        self.answer.clear();
-        Ok(true)
+        Ok(call.publications)
     }
 
     fn flush(&mut self) -> Result<(), String> {

@@ -15,12 +15,15 @@ use wire::websocket::deflate::Inflater;
 use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{ClientHandshake, ClientRequest};
 
+use super::clock;
 use super::plan::Target;
 use super::stamp::{Reader, Stamp};
-use super::transport::Transport;
+use super::transport::{self, Transport};
 
 /// See the module.
 pub(crate) struct Line {
+    /// When its socket was dialled.
+    pub(crate) dialled: u64,
     stream: Transport,
     opening: Option<Box<Opening>>,
     decoder: Decoder,
@@ -106,10 +109,6 @@ impl Line {
         registry: &Registry,
         token: Token,
     ) -> Result<Line, String> {
-        let mut stream = dial(target.address, from)?;
-        registry
-            .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
-            .map_err(|error| format!("the poller takes no more sockets: {error}"))?;
         let (handshake, request) = ClientHandshake::new(ClientRequest {
             host: &target.authority,
             target: &target.path,
@@ -131,8 +130,16 @@ impl Line {
         let limits =
             DecoderLimits { message_size: MESSAGE_SIZE_MAX, inflated_size: MESSAGE_SIZE_MAX };
         let decoder = Decoder::new(Role::Client, limits, false);
-        let stream = Transport::new(stream, target.security.as_ref())?;
-        Ok(Line { stream, opening: Some(Box::new(opening)), decoder, codec, out: Vec::new() })
+        let security = target.security.as_ref();
+        transport::prepare(security)?;
+        // Last of all: what the generator itself takes is no part of the server's time.
+        let dialled = clock::now();
+        let mut stream = dial(target.address, from)?;
+        registry
+            .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
+            .map_err(|error| format!("the poller takes no more sockets: {error}"))?;
+        let (stream, opening) = (Transport::new(stream, security)?, Some(Box::new(opening)));
+        Ok(Line { dialled, stream, opening, decoder, codec, out: Vec::new() })
     }
 
     /// Sends a command, as soon as the kernel takes it.

@@ -2,12 +2,15 @@
 //!
 //! Invariant: a file says nothing that the command line could not say; its mistakes name the run and the argument.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser};
 
+use crate::misuse::Misuse;
+
 use super::Scenario;
+use super::options;
 use super::report::Report;
 use super::run;
 
@@ -16,9 +19,15 @@ use super::run;
 pub(crate) struct Mix {
     /// TOML: arguments for all runs by their long names, and a [[run]] for each, with its scenario and its own arguments
     pub file: PathBuf,
+    /// The server's WebSocket endpoint, instead of the file's
+    #[arg(long)]
+    pub url: Option<String>,
     /// Write the results as JSON; - for standard output instead of the tables
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with the plots of all
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// One run, as if it stood on a command line.
@@ -30,10 +39,12 @@ struct Line {
 }
 
 /// Runs everything in the file at the same time.
-pub(crate) fn run_all(file: &Path) -> anyhow::Result<Vec<Report>> {
+pub(crate) fn run_all(mix: &Mix) -> anyhow::Result<Vec<Report>> {
+    let file = &mix.file;
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("{} cannot be read", file.display()))?;
-    let scenarios = parse(&text).with_context(|| file.display().to_string())?;
+    let wrong = |error: anyhow::Error| Misuse(format!("{}: {error:#}", file.display()));
+    let scenarios = parse(&text, mix.url.as_deref()).map_err(wrong)?;
     std::thread::scope(|scope| {
         let runs: Vec<_> =
             scenarios.iter().map(|scenario| scope.spawn(|| run::run(scenario))).collect();
@@ -45,7 +56,8 @@ pub(crate) fn run_all(file: &Path) -> anyhow::Result<Vec<Report>> {
     })
 }
 
-fn parse(text: &str) -> anyhow::Result<Vec<Scenario>> {
+/// The runs of a file; a URL stands for that of each run that has a server.
+fn parse(text: &str, url: Option<&str>) -> anyhow::Result<Vec<Scenario>> {
     // Its text shows the line.
     let mut common: toml::Table = text.parse()?;
     let runs = match common.remove("run") {
@@ -59,10 +71,21 @@ fn parse(text: &str) -> anyhow::Result<Vec<Scenario>> {
             _ => bail!("run {number} has no scenario = \"…\""),
         };
         let mut line = vec![scenario.clone()];
-        for (name, value) in common.iter().filter(|(name, _)| !own.contains_key(*name)).chain(&own)
+        // What all runs have in common, some may have no use for.
+        let is_used = |name: &str| !options::is_known(name) || options::applies(&scenario, name);
+        let given_url = url.map(|url| ("url".to_owned(), toml::Value::String(url.to_owned())));
+        if let Some((name, value)) = given_url.filter(|(name, _)| options::applies(&scenario, name))
         {
+            own.insert(name, value);
+        }
+        let shared = common.iter().filter(|(name, _)| !own.contains_key(*name) && is_used(name));
+        for (name, value) in shared.chain(&own) {
+            let name = name.replace('-', "_");
             if ["json", "html"].contains(&name.as_str()) {
                 bail!("run {number} ({scenario}): {name} belongs on the command line");
+            }
+            if options::is_known(&name) && !options::applies(&scenario, &name) {
+                bail!("run {number} ({scenario}): it has no use for {name}");
             }
             line.push(format!("--{}={}", name.replace('_', "-"), plain(value)));
         }
@@ -92,13 +115,25 @@ mod tests {
     #[test]
     fn a_file_is_as_good_as_command_lines() {
         let text = "rate = 5\n[[run]]\nscenario = \"rooms\"\nsize = [64, 128]\n[[run]]\nscenario = \"fanout\"\nrate = 7.5";
-        let scenarios = parse(text).unwrap();
+        let scenarios = parse(text, None).unwrap();
         let given: Vec<_> = scenarios.iter().map(|one| (one.name(), one.arguments())).collect();
         assert_eq!(
             (given[0].0, given[0].1.rate, &given[0].1.size[..]),
             ("rooms", 5.0, &[64, 128][..])
         );
         assert_eq!((given[1].0, given[1].1.rate), ("fanout", 7.5));
+    }
+
+    #[test]
+    fn what_is_common_is_for_those_who_have_a_use_for_it_and_a_url_for_all() {
+        let text = "rate = 5\npublish-by = \"client\"\nurl = \"ws://a\"\n[[run]]\nscenario = \"idle\"\n\
+                    [[run]]\nscenario = \"fanout\"\nurl = \"ws://b\"";
+        let urls = |url| {
+            let scenarios = parse(text, url).unwrap();
+            scenarios.iter().map(|one| one.arguments().url.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(urls(None), ["ws://a", "ws://b"]);
+        assert_eq!(urls(Some("ws://c")), ["ws://c", "ws://c"]);
     }
 
     #[test]
@@ -111,11 +146,12 @@ mod tests {
                 "run 1 (fanout): unexpected argument '--rat'",
             ),
             ("[[run]]\nscenario = \"fanout\"\nrate = \"x\"", "invalid value 'x' for '--rate"),
+            ("[[run]]\nscenario = \"idle\"\nrate = 1", "run 1 (idle): it has no use for rate"),
             ("[[run]]\nscenario = \"idle\"\nhtml = \"x\"", "run 1 (idle): html belongs"),
             ("[[run]]\nscenario = \"rain\"", "run 1 (rain): unrecognized subcommand 'rain'"),
             ("[[run\n", "line 1"),
         ] {
-            let error = format!("{:#}", parse(text).unwrap_err());
+            let error = format!("{:#}", parse(text, None).unwrap_err());
             assert!(error.contains(wanted), "{error}");
         }
     }

@@ -9,8 +9,20 @@ const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 24.0;
 
-/// The page.
-pub(crate) fn page(report: &Report) -> String {
+/// The page of one run, or of several that ran at the same time.
+pub(crate) fn page(reports: &[Report]) -> String {
+    let names: Vec<&str> = reports.iter().map(|report| report.scenario).collect();
+    let body: String = reports.iter().map(section).collect();
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>tidings bench {name}</title>\
+         <style>body{{font:15px system-ui;max-width:800px;margin:2em auto;padding:0 1em;color:#222;background:#fff}}\
+         pre{{background:#f4f4f2;padding:1em;overflow:auto}}svg{{width:100%;height:auto}}h2{{font-size:1em}}\
+         .warning{{color:#a00}}text{{font-size:11px;fill:#555}}</style>{body}</html>\n",
+        name = names.join(", "),
+    )
+}
+
+fn section(report: &Report) -> String {
     let mut body = String::new();
     if !report.latency_classes.is_empty() {
         plot(&mut body, "Latency: deliveries by time", &bars(report));
@@ -31,11 +43,7 @@ pub(crate) fn page(report: &Report) -> String {
         .map(|line| format!("<p class=\"warning\">{}</p>", escape(line)))
         .collect();
     format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>tidings bench {name}</title>\
-         <style>body{{font:15px system-ui;max-width:800px;margin:2em auto;padding:0 1em;color:#222;background:#fff}}\
-         pre{{background:#f4f4f2;padding:1em;overflow:auto}}svg{{width:100%;height:auto}}h2{{font-size:1em}}\
-         .warning{{color:#a00}}text{{font-size:11px;fill:#555}}</style>\
-         <h1>tidings bench {name}</h1>{warnings}<pre>{table}</pre>{body}</html>\n",
+        "<h1>tidings bench {name}</h1>{warnings}<pre>{table}</pre>{body}",
         name = report.scenario,
         table = escape(&report.table()),
     )

@@ -2,9 +2,10 @@
 //!
 //! Invariant: a payload is JSON, carries its stamp, and depends on nothing but the seed and its place in the run.
 
-use anyhow::bail;
 use engine::random::Random;
 use serde::{Deserialize, Serialize};
+
+use crate::misuse::misuse;
 
 use super::stamp::{SIZE_MIN, Stamp};
 
@@ -26,14 +27,14 @@ impl Payload {
     pub(crate) fn new(sizes: &[u32], template: Option<&str>) -> anyhow::Result<Payload> {
         let payload = Payload { sizes: sizes.to_vec(), template: template.map(str::to_owned) };
         if sizes.is_empty() || !sizes.iter().all(|size| (SIZE_MIN..=SIZE_MAX).contains(size)) {
-            bail!("--size must be from {SIZE_MIN} (what tells publications apart) to {SIZE_MAX}");
+            misuse!("--size must be from {SIZE_MIN} (what tells publications apart) to {SIZE_MAX}");
         }
         let mut sample = Vec::new();
         let stamp = Stamp { stream: 0, number: 0, planned: 0 };
         payload.write(stamp, &mut Random::new(0), &mut sample);
         if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&sample) {
             let filled = String::from_utf8_lossy(&sample).into_owned();
-            bail!("--template is not JSON when it is filled: {error}: {filled}");
+            misuse!("--template is not JSON when it is filled: {error}: {filled}");
         }
         Ok(payload)
     }

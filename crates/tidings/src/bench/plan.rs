@@ -192,6 +192,14 @@ impl Encoding {
         }
     }
 
+    /// As people write it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Encoding::Json => "JSON",
+            Encoding::Protobuf => "Protobuf",
+        }
+    }
+
     pub(crate) fn subprotocol(self) -> &'static str {
         match self {
             Encoding::Json => "centrifuge-json",

@@ -74,7 +74,8 @@ pub(crate) struct Server {
     pub(crate) us_per_connection_and_second: f64,
     pub(crate) memory_before: u64,
     pub(crate) memory_after: u64,
-    pub(crate) memory_per_connection: f64,
+    /// Where so many stay connected that a server's own buffers are lost in the sum.
+    pub(crate) memory_per_connection: Option<f64>,
 }
 
 /// A moment of the run.
@@ -99,7 +100,12 @@ impl Quantiles {
 pub(crate) struct Memory {
     pub(crate) before: u64,
     pub(crate) after: u64,
+    /// Connections that were there at the second reading.
+    pub(crate) held: u32,
 }
+
+/// Connections from which on their memory is more than the noise of a process.
+const CONNECTIONS_FOR_MEMORY: u32 = 1_000;
 
 impl Server {
     pub(crate) fn of(
@@ -110,7 +116,7 @@ impl Server {
         tally: &Tally,
     ) -> Server {
         let deliveries = tally.deliveries.max(1) as f64;
-        let grown = memory.after.saturating_sub(memory.before) as f64;
+        let (grown, held) = (memory.after.saturating_sub(memory.before) as f64, memory.held);
         Server {
             process,
             busy: spent.total_ns / 1e9 / seconds,
@@ -120,12 +126,18 @@ impl Server {
             us_per_connection_and_second: spent.total_ns / 1e3 / f64::from(connections) / seconds,
             memory_before: memory.before,
             memory_after: memory.after,
-            memory_per_connection: grown / f64::from(connections),
+            memory_per_connection: (held >= CONNECTIONS_FOR_MEMORY)
+                .then(|| grown / f64::from(held)),
         }
     }
 }
 
 impl Report {
+    /// Whether there is anything to tell: a server that nobody reached has no numbers.
+    pub(crate) fn has_numbers(&self) -> bool {
+        self.is_complete || self.deliveries > 0 || self.joins > 0
+    }
+
     /// Whether everything was as it must be.
     pub(crate) fn is_good(&self) -> bool {
         self.is_complete && self.faults.sum() == 0
@@ -134,10 +146,15 @@ impl Report {
     /// The table.
     pub(crate) fn table(&self) -> String {
         let mut rows: Vec<(&str, String)> = vec![
-            ("scenario", format!("{} at {} ({:?})", self.scenario, self.url, self.codec)),
-            ("connections", format!("{} in {} channel(s)", self.connections, self.channels)),
-            ("joined in", self.joining.line()),
+            ("scenario", format!("{} at {} ({})", self.scenario, self.url, self.codec.label())),
+            (
+                "connections",
+                format!("{} in {}", self.connections, counted(u64::from(self.channels), "channel")),
+            ),
         ];
+        if self.joining.count > 0 {
+            rows.push(("joined in", self.joining.line()));
+        }
         if self.joins > 0 {
             let Report { joins, joins_refused, joins_per_second, .. } = self;
             let told = match joins_refused {
@@ -171,15 +188,7 @@ impl Report {
         ));
         if let Some(server) = &self.server {
             rows.push(("server", server.line(self.deliveries > 0)));
-            rows.push((
-                "memory",
-                format!(
-                    "{:.1} MB before, {:.1} MB after: {:.0} bytes a connection",
-                    server.memory_before as f64 / 1e6,
-                    server.memory_after as f64 / 1e6,
-                    server.memory_per_connection
-                ),
-            ));
+            rows.push(("memory", server.memory_line()));
         }
         let Generator { processes, busiest, ns_per_delivery } = self.generator;
         let per_delivery = match self.deliveries {
@@ -189,7 +198,10 @@ impl Report {
         let busiest = busiest * 100.0;
         rows.push((
             "generator",
-            format!("{processes} process(es), {busiest:.0} % of a core{per_delivery}"),
+            format!(
+                "{}, {busiest:.0} % of a core{per_delivery}",
+                counted(processes as u64, "process")
+            ),
         ));
         rows.iter().map(|(name, value)| format!("{name:<14} {value}\n")).collect()
     }
@@ -204,6 +216,14 @@ impl Quantiles {
 }
 
 impl Server {
+    fn memory_line(&self) -> String {
+        let [before, after] =
+            [self.memory_before, self.memory_after].map(|bytes| bytes as f64 / 1e6);
+        let each = self.memory_per_connection;
+        let each = each.map_or(String::new(), |bytes| format!(": {bytes:.0} bytes a connection"));
+        format!("{before:.1} MB before, {after:.1} MB after{each}")
+    }
+
     fn line(&self, has_deliveries: bool) -> String {
         let busy = self.busy * 100.0;
         match has_deliveries {
@@ -217,6 +237,16 @@ impl Server {
             ),
         }
     }
+}
+
+/// A number of things.
+fn counted(count: u64, noun: &str) -> String {
+    let ending = match (count, noun.ends_with('s')) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{count} {noun}{ending}")
 }
 
 /// A time in the unit that is read best.

@@ -5,8 +5,8 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use server::config;
+use crate::misuse::{duration_ms, misuse};
+use anyhow::bail;
 
 use super::arguments::Scenario;
 use super::clock;
@@ -46,17 +46,17 @@ struct Run {
 /// Runs a scenario to its end.
 pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
     let given = scenario.arguments();
-    let duration_ms = config::parse_duration_ms(&given.duration)
-        .with_context(|| format!("--duration {}: expected a time such as 10s", given.duration))?;
+    let duration_ms = duration_ms("--duration", &given.duration)?;
     if !(100..=86_400_000).contains(&duration_ms) {
-        bail!("--duration must be from 100ms to 24h");
+        misuse!("--duration must be from 100ms to 24h");
     }
     let shape = Shape::of(scenario)?;
     let Mustered { crew, process, before, url, is_silent } = muster(scenario, &shape, duration_ms)?;
     let mut run = Run::new(crew, process);
     run.gather(shape.clients());
     let spent = run.measure(shape::sample_ms(duration_ms), duration_ms);
-    let memory = before.map(|before| Memory { before, after: run.memory.unwrap_or(before) });
+    let held = if let Scenario::Storm(_) = scenario { 0 } else { shape.clients() };
+    let memory = before.map(|before| Memory { before, after: run.memory.unwrap_or(before), held });
     let seconds = run.seconds(duration_ms, is_silent);
     let server = match (process, spent, memory) {
         (Some(process), Some((spent, wall)), Some(memory)) => {

@@ -7,6 +7,8 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, bail};
 
+use crate::misuse::misuse;
+
 use super::arguments::{Arguments, PublishBy, Scenario};
 use super::payload::Payload;
 use super::plan::{Admission, Load, Plan, RawPlan, RelayPlan, Security, StormPlan, Target, Voice};
@@ -41,18 +43,18 @@ impl Shape {
             Scenario::Raw(_) => (1, subscribers, 1, Load::Hold),
             Scenario::Relay(_) => (1, 1, 1, rate_load),
         };
-        let clients = channels.checked_mul(per_channel).context("too many clients")?;
+        let clients = channels.saturating_mul(per_channel);
         if clients == 0 || clients > 1_000_000 {
-            bail!("between 1 and 1,000,000 clients are possible, not {clients}");
+            misuse!("between 1 and 1,000,000 clients are possible, not {clients}");
         }
         if !rate.is_finite() || rate < 0.0 || (rate == 0.0 && load == rate_load) {
-            bail!("--rate must be above 0");
+            misuse!("--rate must be above 0");
         }
         if !given.deaths.is_finite() || given.deaths < 0.0 {
-            bail!("--deaths must not be below 0");
+            misuse!("--deaths must not be below 0");
         }
         if load == Load::Window(0) {
-            bail!("--window must be above 0");
+            misuse!("--window must be above 0");
         }
         Ok(Shape { channels, per_channel, streams_per_channel, load })
     }
@@ -206,7 +208,7 @@ fn endpoint(given: &Arguments, url: &str) -> anyhow::Result<Target> {
     };
     let (encoding, channel) = (given.codec, given.channel.clone());
     if channel.contains(['"', '\\']) || channel.chars().any(char::is_control) {
-        bail!("--channel {channel}: a name without quotes and backslashes is needed");
+        misuse!("--channel {channel}: a name without quotes and backslashes is needed");
     }
     let is_bare = false;
     Ok(Target { address, authority, path, security, encoding, admission, channel, is_bare })
@@ -220,7 +222,7 @@ pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voic
         (Scenario::Idle(_) | Scenario::Raw(_) | Scenario::Relay(_), _) => Ok(Voice::Nobody),
         (Scenario::Rooms(_), _) => Ok(Voice::Members),
         (Scenario::Storm(_), PublishBy::Client) if given.recover > 0 => {
-            bail!("storm publishes what clients recover through the server API: give --api-key")
+            misuse!("storm publishes what clients recover through the server API: give --api-key")
         }
         (_, PublishBy::Client) => {
             let url = given.publish_url.as_deref().unwrap_or(&given.url);
@@ -256,7 +258,7 @@ pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> RawPlan {
 pub(crate) fn relay_plan(given: &Arguments, duration_ms: u64) -> anyhow::Result<RelayPlan> {
     let Place { address, security, .. } = place(given, &given.url, ["redis", "rediss"])?;
     if security.is_some() {
-        bail!("relay speaks without TLS: give redis://");
+        misuse!("relay speaks without TLS: give redis://");
     }
     Ok(RelayPlan {
         address,
@@ -281,7 +283,7 @@ fn place(given: &Arguments, url: &str, [plain, secure]: [&str; 2]) -> anyhow::Re
     let Some((scheme, rest)) =
         url.split_once("://").filter(|(scheme, _)| [plain, secure].contains(scheme))
     else {
-        bail!("{url}: expected an address that begins with {plain}:// or {secure}://");
+        misuse!("{url}: expected an address that begins with {plain}:// or {secure}://");
     };
     let is_secure = scheme == secure;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -66,7 +66,6 @@ struct Visitor {
     line: Line,
     /// Channel of this process.
     channel: u32,
-    dialled: u64,
 }
 
 struct Run {
@@ -172,9 +171,8 @@ impl Storm {
         let greeting = [greeting, Command { id: 2, request }];
         let entry = self.visitors.vacant_entry();
         let from = source(target, number / CLIENTS_PER_ADDRESS);
-        let dialled = clock::now();
         let line = Line::dial(target, from, &greeting, self.poll.registry(), Token(entry.key()))?;
-        entry.insert(Visitor { line, channel, dialled });
+        entry.insert(Visitor { line, channel });
         Ok(())
     }
 
@@ -191,7 +189,7 @@ impl Storm {
         })?;
         let Some(joined) = joined else { return Ok(()) };
         let visitor = self.visitors.remove(slot);
-        let took = clock::now() - visitor.dialled;
+        let took = clock::now().saturating_sub(visitor.line.dialled);
         let position = &mut self.positions[visitor.channel as usize];
         if position.is_none() {
             if !joined.recoverable || joined.offset < u64::from(self.plan.recover) {

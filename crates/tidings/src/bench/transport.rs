@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::SockRef;
 
+use crate::misuse::Misuse;
+
 use super::plan::Security;
 
 /// See the module.
@@ -25,20 +27,27 @@ pub(crate) struct Transport {
 /// Of all connections of this process, which all go to one server.
 static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 
+/// Does what the first connection would have to wait for.
+pub(crate) fn prepare(security: Option<&Security>) -> Result<(), String> {
+    security.map_or(Ok(()), |security| shared_config(security).map(drop))
+}
+
+fn shared_config(security: &Security) -> Result<Arc<ClientConfig>, String> {
+    if let Some(config) = CONFIG.get() {
+        return Ok(config.clone());
+    }
+    let config = config(security).map_err(|error| format!("{error:#}"))?;
+    Ok(CONFIG.get_or_init(|| config).clone())
+}
+
 impl Transport {
     /// Over this socket, which may still be on its way.
     pub(crate) fn new(tcp: TcpStream, security: Option<&Security>) -> Result<Transport, String> {
         let Some(security) = security else { return Ok(Transport { tcp, tls: None }) };
         let name = ServerName::try_from(security.host.clone())
             .map_err(|_| format!("{} is no name for a certificate", security.host))?;
-        let config = match CONFIG.get() {
-            Some(config) => config,
-            None => {
-                let config = config(security).map_err(|error| format!("{error:#}"))?;
-                CONFIG.get_or_init(|| config)
-            }
-        };
-        let tls = ClientConnection::new(config.clone(), name).map_err(|error| error.to_string())?;
+        let config = shared_config(security)?;
+        let tls = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
         Ok(Transport { tcp, tls: Some(Box::new(tls)) })
     }
 
@@ -120,11 +129,13 @@ fn config(security: &Security) -> anyhow::Result<Arc<ClientConfig>> {
 
 /// The certificates of a PEM file.
 pub(crate) fn authorities(file: &Path) -> anyhow::Result<RootCertStore> {
-    let unreadable = || format!("--ca {}: expected certificates as PEM", file.display());
+    let unreadable = || Misuse(format!("--ca {}: expected certificates as PEM", file.display()));
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).with_context(unreadable)? {
         roots.add(certificate.with_context(unreadable)?).with_context(unreadable)?;
     }
-    anyhow::ensure!(!roots.is_empty(), unreadable());
+    if roots.is_empty() {
+        return Err(unreadable().into());
+    }
     Ok(roots)
 }

@@ -83,7 +83,6 @@ struct Worker {
 struct Client {
     line: Line,
     ledger: Ledger,
-    dialled: u64,
     is_live: bool,
     /// Where its stream stood when it first came, where it is to recover.
     position: Option<(String, u64)>,
@@ -283,11 +282,10 @@ impl Worker {
 
     fn dial(&mut self, index: u32) -> Result<(), String> {
         let channel = self.plan.channel_of_client(self.plan.first_client + index);
-        let dialled = clock::now();
         let line = self.line(index, None)?;
         let streams = self.plan.streams_per_channel;
         let ledger = Ledger::new(channel * streams, streams);
-        self.clients.push(Client { line, ledger, dialled, is_live: false, position: None });
+        self.clients.push(Client { line, ledger, is_live: false, position: None });
         Ok(())
     }
 
@@ -325,7 +323,7 @@ impl Worker {
             };
             let line = self.line(index, Some((epoch, base + client.ledger.next())))?;
             let client = &mut self.clients[index as usize];
-            (client.dialled, client.is_live) = (clock::now(), false);
+            client.is_live = false;
             std::mem::replace(&mut client.line, line).reset();
         }
         Ok(())
@@ -339,7 +337,8 @@ impl Worker {
         let Some(client) = clients.get_mut(token.0) else { return Ok(()) };
         let now = clock::now();
         let mut is_heard = false;
-        let Client { line, ledger, dialled, is_live, position } = client;
+        let Client { line, ledger, is_live, position } = client;
+        let dialled = line.dialled;
         line.handle(desk, |heard| match heard {
             Heard::Stamp(stamp) => {
                 is_heard = true;
@@ -364,7 +363,7 @@ impl Worker {
                 if position.is_some() =>
             {
                 *is_live = true;
-                tally.joining.record(now - *dialled);
+                tally.joining.record(now.saturating_sub(dialled));
                 let base = position.as_ref().map_or(0, |(_, base)| *base);
                 is_heard |= recover(ledger, base, &joined, tally);
             }
@@ -376,7 +375,7 @@ impl Worker {
                 }
                 if !std::mem::replace(is_live, true) {
                     gathering.live += 1;
-                    tally.joining.record(now - *dialled);
+                    tally.joining.record(now.saturating_sub(dialled));
                     if gathering.live % 1000 == 0 {
                         pipe::say(&Note::Gathered(gathering.live));
                     }

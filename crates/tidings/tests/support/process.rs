@@ -65,15 +65,20 @@ impl Running {
 
     /// The next line of standard error with this in it.
     pub(crate) fn says(&self, wanted: &str) -> String {
-        let mut others = Vec::new();
+        self.says_until(wanted).pop().expect("it ends with that line")
+    }
+
+    /// All lines of standard error up to the next one with this in it.
+    pub(crate) fn says_until(&self, wanted: &str) -> Vec<String> {
+        let mut lines = Vec::new();
         loop {
             let Ok(line) = self.err.recv_timeout(PATIENCE) else {
-                panic!("it says no {wanted}, but:\n{}", others.join("\n"));
+                panic!("it says no {wanted}, but:\n{}", lines.join("\n"));
             };
-            if line.contains(wanted) {
-                return line;
+            lines.push(line);
+            if lines.last().is_some_and(|line| line.contains(wanted)) {
+                return lines;
             }
-            others.push(line);
         }
     }
 

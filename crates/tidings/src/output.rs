@@ -1,0 +1,48 @@
+//! Standard output, which may be a pipe whose reader has seen enough; and standard error.
+//!
+//! Invariant: that is no failure, and nothing is printed after it. What is complained of holds no control of a terminal.
+
+use std::fmt;
+use std::io::{ErrorKind, Write as _};
+
+use anyhow::Context as _;
+use server::telemetry::visible;
+
+/// Whoever read has gone: the command ends, with status 0 and without a word.
+#[derive(Debug)]
+pub(crate) struct NobodyReads;
+
+impl fmt::Display for NobodyReads {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("nobody reads standard output any more")
+    }
+}
+
+impl std::error::Error for NobodyReads {}
+
+/// Writes a text.
+///
+/// # Errors
+/// [`NobodyReads`], or that it cannot be written.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(NobodyReads.into()),
+        result => result.context("standard output cannot be written"),
+    }
+}
+
+/// Writes a line.
+///
+/// # Errors
+/// See [`print`].
+pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
+    print(&format!("{line}\n"))
+}
+
+/// Tells standard error; a text of several lines, such as the mistakes of a configuration, keeps them.
+pub(crate) fn complain(text: &str) {
+    for line in format!("tidings: {text}").lines() {
+        eprintln!("{}", visible(line));
+    }
+}
