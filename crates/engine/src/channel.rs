@@ -184,8 +184,8 @@ pub fn may_read_history(
 /// 107 when not.
 pub fn check_data(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
     let is_fine = match format {
-        DataFormat::Binary => true,
-        DataFormat::NonEmpty => !data.is_empty(),
+        DataFormat::Binary => !wire::protocol::is_nested_too_deep(data),
+        DataFormat::NonEmpty => !data.is_empty() && !wire::protocol::is_nested_too_deep(data),
         DataFormat::Json => wire::protocol::is_json(data),
         DataFormat::JsonObject => {
             data.trim_ascii_start().first() == Some(&b'{') && wire::protocol::is_json(data)

@@ -14,6 +14,7 @@ pub(crate) mod connect;
 pub(crate) mod join;
 pub(crate) mod metering;
 pub(crate) mod orders;
+mod payload;
 pub(crate) mod queries;
 pub(crate) mod refresh;
 pub(crate) mod subscribe;
@@ -255,8 +256,8 @@ impl Session {
     fn execute(&mut self, turn: &mut Turn<'_>, command: Command) {
         let Command { id, request } = command;
         let is_connect = matches!(request, Request::Connect(_));
-        let metered = metering::command(self, turn, &request);
-        match metered.and_then(|()| self.dispatch(turn, id, request)) {
+        let checked = metering::command(self, turn, &request).and_then(|()| payload::check(&request));
+        match checked.and_then(|()| self.dispatch(turn, id, request)) {
             Ok(()) => {}
             Err(refusal) if is_connect => connect::refuse(self, turn, id, refusal),
             Err(refusal) => self.refuse(turn, id, refusal),

@@ -20,4 +20,8 @@ pub const FRAGMENTS_MAX: u32 = 131_072;
 /// holds 128 by default and some thousands where that is configured.
 pub const COMMANDS_PER_MESSAGE_MAX: usize = 16_384;
 
+/// Levels of arrays and objects in a JSON payload at most. Parsers of several client libraries recurse, and none of them
+/// allows less.
+pub const JSON_DEPTH_MAX: usize = 128;
+
 const _: () = assert!(CLOSE_REASON_MAX == 123, "protocol §1.18 states 123");

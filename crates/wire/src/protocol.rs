@@ -5,11 +5,13 @@
 //! description of the Centrifuge client protocol.
 
 pub mod codes;
+mod depth;
 pub mod json;
 pub mod message;
 pub mod protobuf;
 
 pub use codes::{Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode};
+pub use depth::is_nested_too_deep;
 pub use message::*;
 
 use thiserror::Error;
@@ -84,9 +86,14 @@ pub fn encode_command(codec: Codec, command: &Command, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether `data` is one whole JSON value, and so can be embedded in a JSON message.
+/// Whether `data` is one whole JSON value of bearable depth, and so can be embedded in a JSON message.
 #[must_use]
 pub fn is_json(data: &[u8]) -> bool {
+    !depth::exceeds(data) && is_any_json(data)
+}
+
+/// Whether `data` is one whole JSON value of whatever depth.
+fn is_any_json(data: &[u8]) -> bool {
     // Over bytes, the parser would skip strings without looking whether they are UTF-8.
     simdutf8::basic::from_utf8(data)
         .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())

@@ -14,7 +14,7 @@ use serde::de::{Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use wire::limits::CLOSE_REASON_MAX;
-use wire::protocol::{DisconnectCode, StreamPosition};
+use wire::protocol::{DisconnectCode, StreamPosition, is_nested_too_deep};
 
 use super::error::{ApiError, Failure};
 use super::methods::Method;
@@ -97,11 +97,16 @@ impl Visitor<'_> for IntegerVisitor {
 
 /// A payload, as JSON or as bytes in base64, which wins.
 pub(super) fn payload(json: &Json, base64: &str) -> Result<Bytes, ApiError> {
-    if base64.is_empty() {
-        return Ok(json.0.clone());
+    let payload: Bytes = if base64.is_empty() {
+        json.0.clone()
+    } else {
+        let bytes = BASE64.decode(base64);
+        bytes.map_err(|_| ApiError::bad("a b64 field is not base64"))?.into()
+    };
+    if is_nested_too_deep(&payload) {
+        return Err(ApiError::bad("a payload is nested more than 128 levels deep; flatten it"));
     }
-    let bytes = BASE64.decode(base64).map_err(|_| ApiError::bad("a b64 field is not base64"))?;
-    Ok(bytes.into())
+    Ok(payload)
 }
 
 /// As encoders in use write it: they leave bits in the last character that no byte takes.

@@ -11,6 +11,7 @@ use engine::claims::{ConnectionClaims, Overrides, SubscriptionClaims, Subscripti
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use wire::protocol::is_nested_too_deep;
 
 use super::cause::Cause;
 use super::limits::{ROLE_BYTES_MAX, ROLES_MAX};
@@ -247,10 +248,11 @@ fn without_options(channels: Vec<String>) -> Vec<(String, SubscriptionGrant)> {
 
 /// Bytes given as JSON or, for anything else, in base64, which wins.
 fn content(json: Option<&RawValue>, base64: Option<String>) -> Result<Bytes, Cause> {
-    match base64.filter(|text| !text.is_empty()) {
-        Some(text) => STANDARD.decode(text).map(Bytes::from).map_err(|_| Cause::Claims),
-        None => Ok(json.map(|value| compact(value.get())).unwrap_or_default()),
-    }
+    let content = match base64.filter(|text| !text.is_empty()) {
+        Some(text) => STANDARD.decode(text).map(Bytes::from).map_err(|_| Cause::Claims)?,
+        None => json.map(|value| compact(value.get())).unwrap_or_default(),
+    };
+    if is_nested_too_deep(&content) { Err(Cause::Claims) } else { Ok(content) }
 }
 
 /// A JSON text without the white space between its tokens: a line break would end the reply that

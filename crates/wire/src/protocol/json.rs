@@ -3,6 +3,7 @@
 //! Invariant: what is written never contains a newline inside a message, so that a newline always separates two.
 
 mod read;
+mod value;
 mod write;
 
 use super::{Command, DecodeError, Reply};
@@ -60,3 +61,6 @@ fn decode_lines<T>(
     }
     Ok(decoded)
 }
+
+#[cfg(test)]
+mod tests;

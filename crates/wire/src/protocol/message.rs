@@ -71,6 +71,20 @@ pub enum Request {
     Missing,
 }
 
+impl Request {
+    /// The application's payloads in it.
+    pub fn payloads(&self) -> impl Iterator<Item = &Bytes> {
+        let (one, subs) = match self {
+            Request::Connect(request) => (Some(&request.data), &request.subs[..]),
+            Request::Subscribe(request) => (Some(&request.data), &[][..]),
+            Request::Publish(request) => (Some(&request.data), &[][..]),
+            Request::Rpc { data, .. } | Request::Send { data } => (Some(data), &[][..]),
+            _ => (None, &[][..]),
+        };
+        one.into_iter().chain(subs.iter().map(|(_, request)| &request.data))
+    }
+}
+
 /// Opens a session (§1.9).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectRequest {

@@ -2,8 +2,6 @@
 
 mod replies;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -13,6 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::value::{Entries, Flag, Integer, Text};
 use crate::protocol::{self as p, Command, DecodeError, Request, StreamPosition};
 
 pub(super) use replies::reply;
@@ -61,7 +60,6 @@ fn object<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, DecodeError> {
     serde_json::from_slice(line).map_err(|_| DecodeError::Json)
 }
 
-type Text<'a> = Cow<'a, str>;
 type Raw<'a> = Option<&'a RawValue>;
 
 /// `null` and absence are the same; a payload that is `null` is none.
@@ -84,7 +82,7 @@ fn verbatim(raw: Raw<'_>) -> Bytes {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawCommand<'a> {
-    id: u32,
+    id: Integer<u32>,
     #[serde(borrow, deserialize_with = "some_object")]
     connect: Option<RawConnect<'a>>,
     #[serde(deserialize_with = "some_object")]
@@ -122,14 +120,14 @@ struct RawConnect<'a> {
     #[serde(borrow)]
     data: Raw<'a>,
     #[serde(borrow)]
-    subs: Option<BTreeMap<Text<'a>, Object<RawSubscribe<'a>>>>,
+    subs: Entries<'a, Object<RawSubscribe<'a>>>,
     #[serde(borrow)]
     name: Text<'a>,
     #[serde(borrow)]
     version: Text<'a>,
     #[serde(borrow)]
-    headers: Option<BTreeMap<Text<'a>, Text<'a>>>,
-    flag: i64,
+    headers: Entries<'a, Option<Text<'a>>>,
+    flag: Integer<i64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -139,21 +137,21 @@ struct RawSubscribe<'a> {
     channel: Text<'a>,
     #[serde(borrow)]
     token: Text<'a>,
-    recover: bool,
+    recover: Flag,
     #[serde(borrow)]
     epoch: Text<'a>,
-    offset: u64,
+    offset: Integer<u64>,
     #[serde(borrow)]
     data: Raw<'a>,
-    positioned: bool,
-    recoverable: bool,
-    join_leave: bool,
+    positioned: Flag,
+    recoverable: Flag,
+    join_leave: Flag,
     #[serde(borrow)]
     delta: Text<'a>,
     #[serde(borrow)]
     tf: Raw<'a>,
-    flag: i64,
-    r#type: i32,
+    flag: Integer<i64>,
+    r#type: Integer<i32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -170,7 +168,7 @@ struct RawPublish<'a> {
     channel: Text<'a>,
     #[serde(borrow, deserialize_with = "content")]
     data: Raw<'a>,
-    r#type: i32,
+    r#type: Integer<i32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -178,16 +176,16 @@ struct RawPublish<'a> {
 struct RawHistory<'a> {
     #[serde(borrow)]
     channel: Text<'a>,
-    limit: i32,
+    limit: Integer<i32>,
     #[serde(borrow, deserialize_with = "some_object")]
     since: Option<RawPosition<'a>>,
-    reverse: bool,
+    reverse: Flag,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawPosition<'a> {
-    offset: u64,
+    offset: Integer<u64>,
     #[serde(borrow)]
     epoch: Text<'a>,
 }
@@ -222,13 +220,14 @@ struct RawSubRefresh<'a> {
     channel: Text<'a>,
     #[serde(borrow)]
     token: Text<'a>,
-    r#type: i32,
+    r#type: Integer<i32>,
 }
 
 impl From<RawCommand<'_>> for Command {
     fn from(raw: RawCommand<'_>) -> Command {
         let channel = |raw: RawChannel<'_>| raw.channel.into_owned();
-        let request = if raw.id == 0 {
+        let Integer(id) = raw.id;
+        let request = if id == 0 {
             raw.send.map_or(Request::Pong, |send| Request::Send { data: payload(send.data) })
         } else if let Some(connect) = raw.connect {
             Request::Connect(Box::new(connect.into()))
@@ -242,7 +241,7 @@ impl From<RawCommand<'_>> for Command {
             Request::Publish(p::PublishRequest {
                 channel: publish.channel.into_owned(),
                 data: verbatim(publish.data),
-                kind: publish.r#type,
+                kind: publish.r#type.0,
             })
         } else if let Some(presence) = raw.presence {
             Request::Presence { channel: channel(presence) }
@@ -251,9 +250,9 @@ impl From<RawCommand<'_>> for Command {
         } else if let Some(history) = raw.history {
             Request::History(p::HistoryRequest {
                 channel: history.channel.into_owned(),
-                limit: history.limit,
+                limit: history.limit.0,
                 since: history.since.map(StreamPosition::from),
-                reverse: history.reverse,
+                reverse: history.reverse.0,
             })
         } else if let Some(rpc) = raw.rpc {
             Request::Rpc { method: rpc.method.into_owned(), data: payload(rpc.data) }
@@ -265,37 +264,35 @@ impl From<RawCommand<'_>> for Command {
             Request::SubRefresh(p::SubRefreshRequest {
                 channel: refresh.channel.into_owned(),
                 token: refresh.token.into_owned(),
-                kind: refresh.r#type,
+                kind: refresh.r#type.0,
             })
         } else {
             Request::Missing
         };
-        Command { id: raw.id, request }
+        Command { id, request }
     }
 }
 
 impl From<RawPosition<'_>> for StreamPosition {
     fn from(raw: RawPosition<'_>) -> StreamPosition {
-        StreamPosition { offset: raw.offset, epoch: raw.epoch.into_owned() }
+        StreamPosition { offset: raw.offset.0, epoch: raw.epoch.into_owned() }
     }
-}
-
-fn pairs(raw: Option<BTreeMap<Text<'_>, Text<'_>>>) -> Vec<(String, String)> {
-    let owned = |(key, value): (Text<'_>, Text<'_>)| (key.into_owned(), value.into_owned());
-    raw.unwrap_or_default().into_iter().map(owned).collect()
 }
 
 impl From<RawConnect<'_>> for p::ConnectRequest {
     fn from(raw: RawConnect<'_>) -> p::ConnectRequest {
-        let subs = raw.subs.unwrap_or_default().into_iter();
+        let subs = raw.subs.into_pairs();
+        // A header without a value is none.
+        let headers = raw.headers.into_pairs();
+        let headers = headers.filter_map(|(name, value)| Some((name, value?.into_owned())));
         p::ConnectRequest {
             token: raw.token.into_owned(),
             data: payload(raw.data),
-            subs: subs.map(|(channel, Object(raw))| (channel.into_owned(), raw.into())).collect(),
+            subs: subs.map(|(channel, Object(raw))| (channel, raw.into())).collect(),
             name: raw.name.into_owned(),
             version: raw.version.into_owned(),
-            headers: pairs(raw.headers),
-            flag: raw.flag,
+            headers: headers.collect(),
+            flag: raw.flag.0,
         }
     }
 }
@@ -305,17 +302,17 @@ impl From<RawSubscribe<'_>> for p::SubscribeRequest {
         p::SubscribeRequest {
             channel: raw.channel.into_owned(),
             token: raw.token.into_owned(),
-            recover: raw.recover,
+            recover: raw.recover.0,
             epoch: raw.epoch.into_owned(),
-            offset: raw.offset,
+            offset: raw.offset.0,
             data: payload(raw.data),
-            positioned: raw.positioned,
-            recoverable: raw.recoverable,
-            join_leave: raw.join_leave,
+            positioned: raw.positioned.0,
+            recoverable: raw.recoverable.0,
+            join_leave: raw.join_leave.0,
             delta: raw.delta.into_owned(),
             tags_filter: raw.tf.is_some(),
-            flag: raw.flag,
-            kind: raw.r#type,
+            flag: raw.flag.0,
+            kind: raw.r#type.0,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Empty, Raw, RawData, Text, content, object, pairs, payload, verbatim};
+use super::{Empty, Raw, RawData, content, object, payload, verbatim};
+use crate::protocol::json::value::Text;
 use crate::protocol::{self as p, DecodeError, PushEvent, Reply, ReplyBody, StreamPosition};
 
 pub(in crate::protocol::json) fn reply(line: &[u8]) -> Result<Reply, DecodeError> {
@@ -274,7 +275,7 @@ impl TryFrom<RawPush<'_>> for p::Push {
         } else {
             return Err(Unknown);
         };
-        Ok(p::Push { channel: (&*raw.channel).into(), event })
+        Ok(p::Push { channel: raw.channel.as_str().into(), event })
     }
 }
 
@@ -339,4 +340,9 @@ impl From<RawSubscribeResult<'_>> for p::SubscribeResult {
             was_recovering: raw.was_recovering,
         }
     }
+}
+
+fn pairs(raw: Option<BTreeMap<Text<'_>, Text<'_>>>) -> Vec<(String, String)> {
+    let owned = |(key, value): (Text<'_>, Text<'_>)| (key.into_owned(), value.into_owned());
+    raw.unwrap_or_default().into_iter().map(owned).collect()
 }

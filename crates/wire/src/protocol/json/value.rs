@@ -1,0 +1,154 @@
+//! Single values of JSON as every member of a command reads them.
+//!
+//! Invariant: `null` is absence, for every optional member of every command; only payloads that are published keep it.
+//! A number is what its value is, however it is written (`100`, `100.0`, `1e2`); JSON knows one kind of them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
+
+/// A text, borrowed where it has no escapes; empty for `null`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Text<'a>(Cow<'a, str>);
+
+impl Text<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn into_owned(self) -> String {
+        self.0.into_owned()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        deserializer.deserialize_any(TextVisitor).map(Text)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text or null")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(""))
+    }
+}
+
+/// A whole number; zero for `null`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Integer<T>(pub(super) T);
+
+/// Up to here a number that is written with a point or an exponent is exact.
+const EXACT_MAX: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
+
+impl<'de, T: TryFrom<i128> + Default> Deserialize<'de> for Integer<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Integer<T>, D::Error> {
+        deserializer.deserialize_any(IntegerVisitor(PhantomData))
+    }
+}
+
+struct IntegerVisitor<T>(PhantomData<T>);
+
+impl<T: TryFrom<i128> + Default> Visitor<'_> for IntegerVisitor<T> {
+    type Value = Integer<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a whole number in range, or null")
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Integer<T>, E> {
+        let number = T::try_from(i128::from(value)).map(Integer);
+        number.map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Integer<T>, E> {
+        let number = T::try_from(i128::from(value)).map(Integer);
+        number.map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Integer<T>, E> {
+        let is_whole = value.fract() == 0.0 && value.abs() <= EXACT_MAX;
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
+        let number = is_whole.then(|| T::try_from(i128::from(value as i64)).ok()).flatten();
+        number.map(Integer).ok_or_else(|| E::invalid_value(Unexpected::Float(value), &self))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Integer<T>, E> {
+        Ok(Integer(T::default()))
+    }
+}
+
+/// Yes or no; no for `null`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flag(pub(super) bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Flag, D::Error> {
+        Option::deserialize(deserializer).map(|flag| Flag(flag.unwrap_or_default()))
+    }
+}
+
+/// The entries of an object whose names are data; none for `null`. No name stands twice, as no member does.
+#[derive(Debug)]
+pub(super) struct Entries<'a, T>(BTreeMap<Text<'a>, T>);
+
+impl<T> Default for Entries<'_, T> {
+    fn default() -> Self {
+        Entries(BTreeMap::new())
+    }
+}
+
+impl<T> Entries<'_, T> {
+    pub(super) fn into_pairs(self) -> impl Iterator<Item = (String, T)> {
+        self.0.into_iter().map(|(name, value)| (name.into_owned(), value))
+    }
+}
+
+impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Entries<'a, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EntriesVisitor(PhantomData)).map(Entries)
+    }
+}
+
+struct EntriesVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
+    type Value = BTreeMap<Text<'de>, T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object or null")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some((name, value)) = map.next_entry()? {
+            if entries.insert(name, value).is_some() {
+                return Err(A::Error::custom("a name stands twice"));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(BTreeMap::new())
+    }
+}
