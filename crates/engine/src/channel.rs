@@ -4,6 +4,7 @@
 
 use wire::protocol::ErrorCode;
 
+use crate::personal;
 use crate::rules::{ChannelRules, DataFormat, Namespace, Permission, Rules};
 
 /// What the names of the server's own channels begin with, whatever separates namespaces elsewhere.
@@ -20,6 +21,10 @@ pub const CONFIG: &str = "sys:config";
 pub struct ChannelView<'r, 'n> {
     /// The options that hold for it.
     pub namespace: &'r Namespace,
+    /// The name of the namespace; empty for none.
+    pub namespace_name: &'n str,
+    /// The name behind the namespace.
+    pub rest: &'n str,
     /// Whether it needs a subscription token.
     pub is_private: bool,
     /// The users admitted, when the name lists them.
@@ -37,7 +42,7 @@ pub struct Actor<'a> {
     pub is_subscriber: bool,
 }
 
-/// Reads a channel name.
+/// Reads a channel name that a client chose: one that [`server_view`] takes, and in the form that its namespace wants.
 ///
 /// # Errors
 /// 107 for a name that is empty, too long or not allowed; 102 for an unknown namespace.
@@ -45,30 +50,39 @@ pub fn view<'r, 'n>(
     rules: &'r ChannelRules,
     name: &'n str,
 ) -> Result<ChannelView<'r, 'n>, ErrorCode> {
-    if name.is_empty() || name.len() > rules.max_length {
-        return Err(ErrorCode::BadRequest);
-    }
-    let (view, rest) = read(rules, name)?;
+    let view = server_view(rules, name)?;
     let is_allowed = match &view.namespace.channel_regex {
-        Some(regex) => regex.is_match(rest),
-        None => rest.is_ascii() && !rest.bytes().any(|byte| byte.is_ascii_control()),
+        Some(regex) => regex.is_match(view.rest),
+        None => view.rest.is_ascii(),
     };
     if is_allowed { Ok(view) } else { Err(ErrorCode::BadRequest) }
 }
 
-/// The options of a channel that the server itself names, by a token or for a user: its name may be anything.
+/// Reads a channel name that the server or a backend chose: by a token, for a user, through the server API. What bounds
+/// it bounds all names, so that whatever the server subscribes a backend can reach, and every broker can carry.
+///
+/// # Errors
+/// 107 for a name that is empty, longer than `channel.max_length` or has control characters; 102 for an unknown
+/// namespace.
+pub fn server_view<'r, 'n>(
+    rules: &'r ChannelRules,
+    name: &'n str,
+) -> Result<ChannelView<'r, 'n>, ErrorCode> {
+    if name.is_empty() || name.len() > rules.max_length || name.chars().any(char::is_control) {
+        return Err(ErrorCode::BadRequest);
+    }
+    read(rules, name)
+}
+
+/// The options of a channel whose name was checked when it came.
 ///
 /// # Errors
 /// 102 for an unknown namespace.
 pub fn namespace<'r>(rules: &'r ChannelRules, name: &str) -> Result<&'r Namespace, ErrorCode> {
-    read(rules, name).map(|(view, _)| view.namespace)
+    read(rules, name).map(|view| view.namespace)
 }
 
-/// The view of a name, and the part behind the namespace.
-fn read<'r, 'n>(
-    rules: &'r ChannelRules,
-    name: &'n str,
-) -> Result<(ChannelView<'r, 'n>, &'n str), ErrorCode> {
+fn read<'r, 'n>(rules: &'r ChannelRules, name: &'n str) -> Result<ChannelView<'r, 'n>, ErrorCode> {
     let prefix = Some(&*rules.private_prefix).filter(|prefix| !prefix.is_empty());
     let public = prefix.and_then(|prefix| name.strip_prefix(prefix));
     let is_private = public.is_some();
@@ -77,21 +91,29 @@ fn read<'r, 'n>(
         if ![LIFECYCLE, CONFIG].contains(&name) {
             return Err(ErrorCode::UnknownChannel);
         }
-        return Ok((ChannelView { namespace: &rules.system, is_private: true, users: None }, rest));
+        return Ok(ChannelView {
+            namespace: &rules.system,
+            namespace_name: SYSTEM,
+            rest,
+            is_private: true,
+            users: None,
+        });
     }
     let boundary = Some(&*rules.namespace_boundary).filter(|boundary| !boundary.is_empty());
-    let (namespace, rest) = match boundary.and_then(|boundary| public.split_once(boundary)) {
-        Some((namespace, rest)) => {
-            (rules.namespaces.get(namespace).ok_or(ErrorCode::UnknownChannel)?, rest)
-        }
-        None => (&rules.without_namespace, public),
-    };
+    let (namespace, namespace_name, rest) =
+        match boundary.and_then(|boundary| public.split_once(boundary)) {
+            Some((namespace, rest)) => {
+                let options = rules.namespaces.get(namespace).ok_or(ErrorCode::UnknownChannel)?;
+                (options, namespace, rest)
+            }
+            None => (&rules.without_namespace, "", public),
+        };
     let user_boundary = Some(&*rules.user_boundary).filter(|boundary| !boundary.is_empty());
     let users = user_boundary
         .filter(|_| namespace.allow_user_limited_channels)
         .and_then(|boundary| rest.rsplit_once(boundary))
         .map(|(_, users)| users);
-    Ok((ChannelView { namespace, is_private, users }, rest))
+    Ok(ChannelView { namespace, namespace_name, rest, is_private, users })
 }
 
 impl Actor<'_> {
@@ -114,10 +136,8 @@ pub fn may_subscribe(
     if view.is_private {
         return Err(ErrorCode::PermissionDenied);
     }
-    let is_allowed = match view.users {
-        Some(users) => {
-            !user.is_empty() && users.split(&*rules.channels.user_separator).any(|one| one == user)
-        }
+    let is_allowed = match view.users.or_else(|| personal::users(rules, view)) {
+        Some(users) => is_listed(&rules.channels, users, user),
         None => {
             let permission = view.namespace.subscribe;
             permission.client && (!user.is_empty() || permission.anonymous)
@@ -125,6 +145,31 @@ pub fn may_subscribe(
         }
     };
     grant(is_allowed || rules.client.insecure)
+}
+
+/// Whether this actor may read what is kept of a personal channel: only its user may, and whoever was subscribed to it by
+/// a token. In other channels everybody may, as far as this goes.
+///
+/// # Errors
+/// 103 when not.
+pub(crate) fn may_read_personal(
+    rules: &Rules,
+    view: &ChannelView<'_, '_>,
+    actor: Actor<'_>,
+) -> Result<(), ErrorCode> {
+    let is_allowed = personal::users(rules, view)
+        .is_none_or(|users| actor.is_subscriber || is_listed(&rules.channels, users, actor.user));
+    grant(is_allowed || is_open(rules, view.namespace))
+}
+
+fn is_listed(rules: &ChannelRules, users: &str, user: &str) -> bool {
+    let is_user = |written: &str| personal::is_user(rules, written, user);
+    let separator = &*rules.user_separator;
+    match separator.is_empty() {
+        _ if user.is_empty() => false,
+        true => is_user(users),
+        false => users.split(separator).any(is_user),
+    }
 }
 
 /// Whether this actor may publish.

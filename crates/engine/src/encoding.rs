@@ -2,12 +2,16 @@
 //!
 //! Invariant: what [`Variants`] returns for one encoding is the same bytes for every session of that encoding.
 
+pub(crate) mod not_json;
+
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use wire::protocol::{
-    self, ClientInfo, Codec, Publication, PushEvent, Reply, ReplyBody, SubscribeResult,
-};
+use wire::protocol::{self, Codec, Reply};
 use wire::websocket::deflate::{Deflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
+
+use not_json::Obstacle;
 
 /// How one session's messages become frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +38,8 @@ pub struct Variants {
     frames: [Option<Result<Bytes, NotJson>>; 6],
 }
 
-/// A payload that is no JSON value was to go into a JSON message (§1.4: that connection ends with 3506).
+/// A publication that is no JSON value was to go into a JSON message. Its receiver misses it; the compatible server ends
+/// the connection (3506), for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotJson;
 
@@ -45,20 +50,21 @@ impl Encoder {
         Encoder { deflater, deflate_min_size, payload: Vec::new() }
     }
 
-    /// One frame with one reply in it.
+    /// One frame with one reply in it. Information that JSON cannot embed is left out of a JSON message.
     ///
     /// # Errors
-    /// [`NotJson`] when the reply carries a payload that JSON cannot embed.
+    /// [`NotJson`] when the reply carries data that JSON cannot embed.
     pub fn frame(&mut self, encoding: Encoding, reply: &Reply) -> Result<Bytes, NotJson> {
-        if encoding.codec == Codec::Json && !has_only_json(&reply.body) {
-            return Err(NotJson);
-        }
+        let reply = match encoding.codec {
+            Codec::Json => as_json(reply)?,
+            Codec::Protobuf => Cow::Borrowed(reply),
+        };
         let kind = match encoding.codec {
             Codec::Json => FrameKind::Text,
             Codec::Protobuf => FrameKind::Binary,
         };
         self.payload.clear();
-        protocol::encode_reply(encoding.codec, reply, &mut self.payload);
+        protocol::encode_reply(encoding.codec, &reply, &mut self.payload);
         let frame = match encoding.deflate {
             Some(window) if self.payload.len() >= self.deflate_min_size => {
                 encoder::compressed_frame(kind, &self.payload, window, &mut self.deflater)
@@ -97,37 +103,14 @@ impl Variants {
 /// Bytes of scratch memory that an encoder keeps between messages.
 const PAYLOAD_KEPT: usize = 64 * 1024;
 
-fn has_only_json(body: &ReplyBody) -> bool {
-    let is_fine = |data: &Bytes| data.is_empty() || protocol::is_json(data);
-    let is_info = |info: &ClientInfo| is_fine(&info.conn_info) && is_fine(&info.chan_info);
-    let is_publication = |publication: &Publication| {
-        is_fine(&publication.data) && publication.info.as_ref().is_none_or(is_info)
-    };
-    let is_subscribed = |result: &SubscribeResult| {
-        is_fine(&result.data) && result.publications.iter().all(|p| is_publication(p))
-    };
-    match body {
-        ReplyBody::Push(push) => match &push.event {
-            PushEvent::Publication(publication) => is_publication(publication),
-            PushEvent::Join(info) | PushEvent::Leave(info) => is_info(info),
-            PushEvent::Message { data } | PushEvent::Subscribe { data, .. } => is_fine(data),
-            PushEvent::Unsubscribe { .. }
-            | PushEvent::Disconnect { .. }
-            | PushEvent::Refresh { .. } => true,
-        },
-        ReplyBody::Subscribe(result) => is_subscribed(result),
-        ReplyBody::Connect(result) => {
-            is_fine(&result.data) && result.subs.iter().all(|(_, result)| is_subscribed(result))
+/// The reply as a JSON message can carry it.
+fn as_json(reply: &Reply) -> Result<Cow<'_, Reply>, NotJson> {
+    match not_json::obstacle(&reply.body) {
+        Obstacle::None => Ok(Cow::Borrowed(reply)),
+        Obstacle::Information => {
+            let body = not_json::without_information(&reply.body);
+            Ok(Cow::Owned(Reply { id: reply.id, body }))
         }
-        ReplyBody::Presence(clients) => clients.iter().all(|(_, info)| is_info(info)),
-        ReplyBody::History(result) => result.publications.iter().all(|p| is_publication(p)),
-        ReplyBody::Rpc { data } => is_fine(data),
-        ReplyBody::Ping
-        | ReplyBody::Error(_)
-        | ReplyBody::Unsubscribe
-        | ReplyBody::Publish
-        | ReplyBody::PresenceStats(_)
-        | ReplyBody::Refresh(_)
-        | ReplyBody::SubRefresh { .. } => true,
+        Obstacle::Data => Err(NotJson),
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod broker;
 mod buckets;
+mod budget;
 pub mod channel;
 pub mod claims;
 pub mod counters;
@@ -19,6 +20,7 @@ pub mod hub;
 pub mod lifecycle;
 pub mod limits;
 pub mod outbox;
+pub mod personal;
 pub mod presence;
 pub mod random;
 pub mod rates;

@@ -14,9 +14,12 @@ pub const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of messages that wait before the peer is not read any further.
 pub const BACKLOG_BYTES_WANTED: usize = 64 * 1024;
 
-/// Commands of one session that the broker has not answered; more wait until half of them are. Every answer may be a
-/// whole history.
+/// Commands of one session that the broker has not answered; more wait until half of them are.
 pub const QUESTIONS_MAX: u16 = 128;
+
+/// Such commands whose answers may be as large as a reply can be: histories and presences. So few that the answers of one
+/// session do not keep the others of its worker waiting.
+pub const HEAVY_QUESTIONS_MAX: u16 = 4;
 
 /// Effects that wait for the driver before refusals are not noted any more: an operator learns nothing from more of them.
 pub const NOTES_MAX: usize = 256;
@@ -61,6 +64,7 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
 /// Seconds of a lifetime told to a client at most: one year (protocol §1.11).
 pub const TTL_SECONDS_MAX: i64 = 365 * 24 * 3600;
 
+const _: () = assert!(QUESTIONS_MAX.is_multiple_of(HEAVY_QUESTIONS_MAX));
 const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE_MAX);
 const _: () = assert!(BACKLOG_COMMANDS_WANTED < BACKLOG_COMMANDS_MAX);
 const _: () = assert!(BACKLOG_BYTES_WANTED < BACKLOG_BYTES_MAX);

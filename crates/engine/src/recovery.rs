@@ -33,6 +33,13 @@ pub(crate) struct Outcome {
     pub(crate) last: u64,
 }
 
+impl Outcome {
+    /// The same subscriber without what it asked to recover: it starts at the top.
+    pub(crate) fn refused(self) -> Outcome {
+        Outcome { recovered: false, publications: Vec::new(), offset: self.last, ..self }
+    }
+}
+
 /// Decides by the stream as it was read after the channel was heard.
 pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
     let JoinedStream { top, publications } = stream;

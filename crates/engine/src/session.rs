@@ -17,6 +17,7 @@ pub(crate) mod orders;
 mod payload;
 pub(crate) mod queries;
 pub(crate) mod refresh;
+pub(crate) mod skipped;
 pub(crate) mod subscribe;
 pub(crate) mod timers;
 
@@ -31,6 +32,7 @@ use wire::protocol::{
 
 use crate::broker::Control;
 use crate::buckets::ConnectionBuckets;
+use crate::budget::Budget;
 use crate::channel::Actor;
 use crate::counters::CommandKind;
 use crate::credentials::Credentials;
@@ -143,6 +145,8 @@ pub(crate) struct SubscriptionTraits {
     pub(crate) is_announced: bool,
     /// It is told when others come and go.
     pub(crate) wants_membership: bool,
+    /// It was told that it misses publications that are no JSON.
+    pub(crate) knows_of_skipped: bool,
 }
 
 /// Commands wait here while an answer from outside is needed to go on.
@@ -170,7 +174,7 @@ pub(crate) enum Wait {
     /// The verdict on a connection token.
     ConnectToken { id: u32, request: Box<ConnectRequest> },
     /// The server-side subscriptions of the connect reply.
-    ConnectJoins { id: u32, result: Box<ConnectResult>, missing: usize },
+    ConnectJoins { id: u32, result: Box<ConnectResult>, missing: usize, budget: Budget },
     /// The verdict on a subscription token.
     SubscribeToken { id: u32, request: Box<SubscribeRequest> },
     /// The verdict on a new connection token.
@@ -181,6 +185,15 @@ pub(crate) enum Wait {
     Leave { id: u32, channel: String },
     /// Answers of the broker: it has asked more than is answered at once.
     Answers,
+}
+
+/// How much of a reply or a push a peer was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// All of it.
+    Whole,
+    /// Publications were left out that the peer's codec cannot carry, and it was not told so yet.
+    InPart,
 }
 
 /// Why a command is not done: told to the peer, or the end of the connection.
@@ -398,12 +411,20 @@ impl Session {
 
     /// Says something to the peer.
     pub(crate) fn send(&mut self, turn: &mut Turn<'_>, reply: &Reply) {
+        self.send_or_part(turn, reply);
+    }
+
+    /// Says something to the peer that may have publications in it.
+    pub(crate) fn send_or_part(&mut self, turn: &mut Turn<'_>, reply: &Reply) -> Sent {
         if self.phase == Phase::Closed {
-            return;
+            return Sent::Whole;
         }
         match turn.out.encoder.frame(self.encoding, reply) {
-            Ok(frame) => self.send_frame(turn.out, frame, turn.rules.client.queue_max_size),
-            Err(_) => self.doom(turn.out, DisconnectCode::InappropriateProtocol),
+            Ok(frame) => {
+                self.send_frame(turn.out, frame, turn.rules.client.queue_max_size);
+                Sent::Whole
+            }
+            Err(_) => skipped::send_rest(self, turn, reply),
         }
     }
 

@@ -81,6 +81,8 @@ pub enum Cause {
     Limited(Bucket),
     /// The subscription missed something and was told.
     Gap,
+    /// A publication is no JSON and cannot be sent to this client.
+    Skipped,
 }
 
 /// A claim that must be as the session has it.
@@ -169,13 +171,22 @@ pub(crate) struct Pending {
     pub(crate) question: Question,
 }
 
+/// A command that the broker answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// Chosen by the client.
+    pub(crate) id: u32,
+    /// How much of [`crate::limits::QUESTIONS_MAX`] it takes until it is answered.
+    pub(crate) cost: u16,
+}
+
 /// What was asked.
 #[derive(Debug)]
 pub(crate) enum Question {
     /// To hear a channel and read its stream.
     Join,
-    /// A client's command of this id.
-    Command { id: u32 },
+    /// A client's command.
+    Command(Asked),
     /// Whether this worker has everything of a channel.
     Check { channel: Arc<str> },
 }

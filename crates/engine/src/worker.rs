@@ -507,8 +507,8 @@ impl Worker {
             return;
         };
         match question {
-            Question::Command { id } => self.with_session(now, key, |session, turn| {
-                queries::handle_answer(session, turn, id, result);
+            Question::Command(asked) => self.with_session(now, key, |session, turn| {
+                queries::handle_answer(session, turn, asked, result);
             }),
             Question::Join => {
                 let result = match result {

@@ -13,11 +13,13 @@ use wire::protocol::{
 use super::join::{self, Origin, Plan};
 use super::{Phase, PingStyle, Refusal, Session, Wait, metering};
 use crate::broker::{BrokerRequest, Control, Order, Target};
+use crate::budget::Budget;
 use crate::channel::{self, Actor};
 use crate::claims::{ConnectionClaims, SubscriptionGrant, TokenRefusal};
 use crate::credentials::Credentials;
 use crate::lifecycle::{Change, Lifecycle};
-use crate::limits::TTL_SECONDS_MAX;
+use crate::limits::{TTL_SECONDS_MAX, reply_bytes_max};
+use crate::personal;
 use crate::time::Now;
 use crate::turn::{Effect, TokenKind, Turn};
 
@@ -119,7 +121,8 @@ fn admit(
     session.admitted_at_ms = turn.now.unix_ms;
     session.timers.handle_admitted();
     let missing = plans.len();
-    session.block(Wait::ConnectJoins { id, result: Box::new(result), missing });
+    let budget = Budget::new(reply_bytes_max(rules.client.queue_max_size));
+    session.block(Wait::ConnectJoins { id, result: Box::new(result), missing, budget });
     for plan in plans {
         join::begin(session, turn, plan);
     }
@@ -206,7 +209,7 @@ fn plan_subscriptions(
             // At once: however many a token or a client names, the work is bounded.
             return Err(Refusal::Close(DisconnectCode::ChannelLimit));
         }
-        let namespace = channel::namespace(&rules.channels, channel)?;
+        let namespace = channel::server_view(&rules.channels, channel)?.namespace;
         let mut plan = Plan::new(rules, namespace, actor, channel, wish, grant);
         plan.origin = Origin::Connect;
         plan.traits.is_server_side = true;
@@ -217,7 +220,7 @@ fn plan_subscriptions(
     for (channel, grant) in &claims.subscriptions {
         add(channel, wish(channel), grant.clone(), true)?;
     }
-    if let Some(channel) = personal_channel(turn, &claims.user) {
+    if let Some(channel) = personal::name(rules, &claims.user)? {
         add(&channel, wish(&channel), SubscriptionGrant::default(), false)?;
     }
     for (channel, wish) in &request.subs {
@@ -231,13 +234,6 @@ fn plan_subscriptions(
         }
     }
     Ok(plans)
-}
-
-fn personal_channel(turn: &Turn<'_>, user: &str) -> Option<String> {
-    let rules = &turn.rules.channels;
-    let personal = turn.rules.client.personal_channel.as_ref().filter(|_| !user.is_empty())?;
-    let boundary = if personal.namespace.is_empty() { "" } else { &rules.namespace_boundary };
-    Some(format!("{}{boundary}{}{user}", personal.namespace, rules.user_boundary))
 }
 
 /// With `single_connection`, the newest connection of a user is the only one.

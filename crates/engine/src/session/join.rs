@@ -10,15 +10,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wire::protocol::{
-    ClientInfo, DisconnectCode, ErrorCode, Publication, PushEvent, ReplyBody, StreamPosition,
-    SubscribeRequest, SubscribeResult, UnsubscribeCode,
+    ClientInfo, DisconnectCode, ErrorCode, Publication, PushEvent, Reply, ReplyBody,
+    StreamPosition, SubscribeRequest, SubscribeResult, UnsubscribeCode,
 };
 
-use super::{Session, Subscription, SubscriptionTraits, Wait, connect};
+use super::{Sent, Session, Subscription, SubscriptionTraits, Wait, connect, skipped};
 use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membership, RequestId};
+use crate::budget::Budget;
 use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
-use crate::hub::SeatPhase;
+use crate::hub::{Seat, SeatPhase};
 use crate::limits::{FRAME_COST, reply_bytes_max};
 use crate::recovery::{self, Outcome, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
@@ -140,6 +141,7 @@ impl Plan {
                 is_announced: tells,
                 wants_membership: tells
                     && (forced || (asked(|wish| wish.join_leave) && may_hear_membership)),
+                knows_of_skipped: false,
             },
             expire_at: None,
             recovery,
@@ -259,7 +261,11 @@ pub(crate) fn handle_read(
     // In a connect reply, one subscription must not refuse the connection; the newest alone is never whole.
     let may_reject = matches!(recovery, Recovery::Stream(_)) && joining.origin != Origin::Connect;
     let rejects = joining.rejects_unrecovered && may_reject;
+    let (origin, asked) = (joining.origin, joining.asks_to_recover);
     let mut outcome = recovery::decide(recovery, stream);
+    if !has_room(session, turn.rules, origin, &outcome.publications) {
+        outcome = outcome.refused();
+    }
     if outcome.was_recovering {
         let counters = &mut turn.out.counters;
         counters.recoveries_whole += u64::from(outcome.recovered);
@@ -269,8 +275,11 @@ pub(crate) fn handle_read(
     if outcome.was_recovering && !outcome.recovered && rejects {
         return abort(session, turn, index, ErrorCode::UnrecoverablePosition);
     }
-    outcome.was_recovering |= joining.asks_to_recover;
-    joining.answered = Some(Answered { last: outcome.last, epoch: top.epoch.clone() });
+    outcome.was_recovering |= asked;
+    let answered = Answered { last: outcome.last, epoch: top.epoch.clone() };
+    if let Some(joining) = &mut session.subscriptions[index].joining {
+        joining.answered = Some(answered);
+    }
     if traits.is_positioned {
         let gaps = &mut turn.out.gaps;
         let channel = turn.hub.channel_mut(seat);
@@ -278,6 +287,20 @@ pub(crate) fn handle_read(
     }
     turn.hub.channel_mut(seat).is_heard = true;
     answer(session, turn, index, outcome, top);
+}
+
+/// Takes room in the reply that these publications are for; says whether there was any. All recoveries of a connect reply
+/// share one budget.
+fn has_room(
+    session: &mut Session,
+    rules: &Rules,
+    origin: Origin,
+    publications: &[Arc<Publication>],
+) -> bool {
+    match (origin, session.wait_mut()) {
+        (Origin::Connect, Some(Wait::ConnectJoins { budget, .. })) => budget.take(publications),
+        _ => Budget::new(reply_bytes_max(rules.client.queue_max_size)).take(publications),
+    }
 }
 
 fn answer(
@@ -313,7 +336,10 @@ fn answer(
     };
     match origin {
         Origin::Command(id) => {
-            session.reply(turn, id, ReplyBody::Subscribe(Box::new(result)));
+            let body = ReplyBody::Subscribe(Box::new(result));
+            if session.send_or_part(turn, &Reply { id, body }) == Sent::InPart {
+                skipped::tell(session, turn.out, &turn.rules.client, &channel);
+            }
             release(session, turn, index);
         }
         // It is released with all others when the connect reply has been said.
@@ -376,22 +402,26 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     leave_if_wanted(session, turn, &channel);
 }
 
-/// Keeps a publication that came before the subscription was answered. No more than the peer's queue could take, since
-/// all of it will be said at once.
+/// Keeps a publication that came before the subscription was answered. All subscriptions of a session together keep no
+/// more than the peer's queue could take, since a connect reply lets all of it go at once.
 pub(crate) fn hold(
-    subscription: &mut Subscription,
+    session: &mut Session,
+    seat: Seat,
     publication: &Arc<Publication>,
-    epoch: &Arc<str>,
-    queue_max_size: usize,
+    (epoch, queue_max_size): (&Arc<str>, usize),
 ) {
-    let Some(joining) = &mut subscription.joining else {
+    let joining = session.subscriptions.iter().filter_map(|one| one.joining.as_ref());
+    let held: usize = joining.map(|joining| joining.held_weight).sum();
+    let Some(index) = session.find_seat(seat) else { return };
+    let Some(joining) = &mut session.subscriptions[index].joining else {
         return;
     };
-    joining.held_weight += publication.data.len() + FRAME_COST;
-    if joining.held_weight > queue_max_size || joining.has_overflown {
+    let weight = publication.weight() + FRAME_COST;
+    if held + weight > queue_max_size || joining.has_overflown {
         joining.has_overflown = true;
-        joining.held = VecDeque::new();
+        (joining.held, joining.held_weight) = (VecDeque::new(), 0);
     } else {
+        joining.held_weight += weight;
         joining.held.push_back(Held { publication: publication.clone(), epoch: epoch.clone() });
     }
 }

@@ -71,7 +71,7 @@ fn subscribe(
 ) {
     let rules = turn.rules;
     // The API has checked the name.
-    let Ok(view) = channel::view(&rules.channels, name) else {
+    let Ok(view) = channel::server_view(&rules.channels, name) else {
         return;
     };
     // By the clock of this node it may be over: the connection must not end for it.

@@ -2,17 +2,24 @@
 
 use std::sync::Arc;
 
-use wire::protocol::{ErrorCode, HistoryRequest, Publication, PublishRequest, ReplyBody};
+use wire::protocol::{ErrorCode, HistoryRequest, Publication, PublishRequest, Reply, ReplyBody};
 
-use super::{Phase, Refusal, Session, Wait, metering};
+use super::{Phase, Refusal, Sent, Session, Wait, metering, skipped};
 use crate::broker::{
     BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
 };
-use crate::channel;
+use crate::channel::{self, ChannelView};
 use crate::counters::CommandKind;
-use crate::limits::{PENDING_MAX, QUESTIONS_MAX, reply_bytes_max};
-use crate::rules::Namespace;
-use crate::turn::{Question, Turn};
+use crate::history::fitting_count;
+use crate::limits::{HEAVY_QUESTIONS_MAX, PENDING_MAX, QUESTIONS_MAX, reply_bytes_max};
+use crate::rules::{Namespace, Rules};
+use crate::turn::{Asked, Question, Turn};
+
+/// What a question costs whose answer is a few bytes.
+const LIGHT: u16 = 1;
+
+/// What a question costs whose answer may be as large as a reply can be.
+const HEAVY: u16 = QUESTIONS_MAX / HEAVY_QUESTIONS_MAX;
 
 /// The publish command.
 pub(crate) fn publish(
@@ -39,7 +46,7 @@ pub(crate) fn publish(
         ..Publication::default()
     };
     let options = namespace.publish_options();
-    let request = ask(session, turn, id)?;
+    let request = ask(session, turn, id, LIGHT)?;
     turn.out.submit(BrokerRequest::Publish { id: request, channel, publication, options });
     Ok(())
 }
@@ -50,7 +57,7 @@ fn may_publish<'r>(
     request: &PublishRequest,
 ) -> Result<&'r Namespace, ErrorCode> {
     let rules = turn.rules;
-    let namespace = channel::view(&rules.channels, &request.channel)?.namespace;
+    let namespace = view(session, rules, &request.channel)?.namespace;
     if request.kind != 0 {
         return Err(ErrorCode::NotAvailable);
     }
@@ -68,7 +75,7 @@ pub(crate) fn presence(
 ) -> Result<(), Refusal> {
     may_read_presence(session, turn, channel)
         .map_err(|code| turn.out.note(session.key, CommandKind::Presence, channel, code.into()))?;
-    let (id, channel) = (ask(session, turn, id)?, channel.into());
+    let (id, channel) = (ask(session, turn, id, HEAVY)?, channel.into());
     turn.out.submit(BrokerRequest::Presence { id, channel });
     Ok(())
 }
@@ -83,14 +90,27 @@ pub(crate) fn presence_stats(
     may_read_presence(session, turn, channel).map_err(|code| {
         turn.out.note(session.key, CommandKind::PresenceStats, channel, code.into())
     })?;
-    let (id, channel) = (ask(session, turn, id)?, channel.into());
+    let (id, channel) = (ask(session, turn, id, LIGHT)?, channel.into());
     turn.out.submit(BrokerRequest::PresenceStats { id, channel });
     Ok(())
 }
 
 fn may_read_presence(session: &Session, turn: &Turn<'_>, channel: &str) -> Result<(), ErrorCode> {
-    let view = channel::view(&turn.rules.channels, channel)?;
-    channel::may_read_presence(turn.rules, view.namespace, session.actor(channel))
+    let view = view(session, turn.rules, channel)?;
+    channel::may_read_presence(turn.rules, view.namespace, session.actor(channel))?;
+    channel::may_read_personal(turn.rules, &view, session.actor(channel))
+}
+
+/// A channel that a client names: what it is subscribed to it may name, whoever chose that name.
+fn view<'r, 'n>(
+    session: &Session,
+    rules: &'r Rules,
+    name: &'n str,
+) -> Result<ChannelView<'r, 'n>, ErrorCode> {
+    match session.find(name) {
+        Some(_) => channel::server_view(&rules.channels, name),
+        None => channel::view(&rules.channels, name),
+    }
 }
 
 /// The history command.
@@ -117,7 +137,7 @@ pub(crate) fn history(
         bytes_max: Some(reply_bytes_max(rules.client.queue_max_size)),
     };
     let meta_ttl_ms = namespace.history_meta_ttl_ms;
-    let (id, channel) = (ask(session, turn, id)?, request.channel.into());
+    let (id, channel) = (ask(session, turn, id, HEAVY)?, request.channel.into());
     turn.out.submit(BrokerRequest::History { id, channel, query, meta_ttl_ms });
     Ok(())
 }
@@ -127,8 +147,9 @@ fn may_read_history<'r>(
     turn: &Turn<'r>,
     channel: &str,
 ) -> Result<&'r Namespace, ErrorCode> {
-    let view = channel::view(&turn.rules.channels, channel)?;
+    let view = view(session, turn.rules, channel)?;
     channel::may_read_history(turn.rules, view.namespace, session.actor(channel))?;
+    channel::may_read_personal(turn.rules, &view, session.actor(channel))?;
     Ok(view.namespace)
 }
 
@@ -136,10 +157,10 @@ fn may_read_history<'r>(
 pub(crate) fn handle_answer(
     session: &mut Session,
     turn: &mut Turn<'_>,
-    id: u32,
+    Asked { id, cost }: Asked,
     result: Result<BrokerReply, BrokerError>,
 ) {
-    session.questions = session.questions.saturating_sub(1);
+    session.questions = session.questions.saturating_sub(cost);
     if session.phase == Phase::Closed {
         return;
     }
@@ -162,12 +183,21 @@ fn tell_answer(
     let body = match result {
         Ok(BrokerReply::Published(_)) => ReplyBody::Publish,
         Ok(BrokerReply::Presence(clients)) => {
+            let weight: usize = clients.iter().map(|info| info.weight() + info.client.len()).sum();
+            if weight > turn.rules.client.queue_max_size {
+                // It cannot be read in parts: presence stats say how many there are.
+                return session.reply_error(turn, id, ErrorCode::LimitExceeded);
+            }
             let entry =
                 |info: &Arc<wire::protocol::ClientInfo>| (info.client.clone(), (**info).clone());
             ReplyBody::Presence(clients.iter().map(entry).collect())
         }
         Ok(BrokerReply::PresenceStats(stats)) => ReplyBody::PresenceStats(stats),
-        Ok(BrokerReply::History(history)) => ReplyBody::History(history),
+        Ok(BrokerReply::History(mut history)) => {
+            let most = reply_bytes_max(turn.rules.client.queue_max_size);
+            history.publications.truncate(fitting_count(&history.publications, most));
+            ReplyBody::History(history)
+        }
         // Sessions do not ask for these.
         Ok(
             BrokerReply::Subscribed(_)
@@ -177,7 +207,9 @@ fn tell_answer(
         ) => return,
         Err(error) => return session.reply_error(turn, id, code(error)),
     };
-    session.reply(turn, id, body);
+    if session.send_or_part(turn, &Reply { id, body }) == Sent::InPart {
+        skipped::tell(session, turn.out, &turn.rules.client, &"".into());
+    }
 }
 
 /// What a client is told about a broker's failure.
@@ -191,15 +223,20 @@ pub fn code(error: BrokerError) -> ErrorCode {
 }
 
 /// Notes who asks. Whoever asks a lot waits for answers before it may go on.
-fn ask(session: &mut Session, turn: &mut Turn<'_>, id: u32) -> Result<RequestId, ErrorCode> {
+fn ask(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    cost: u16,
+) -> Result<RequestId, ErrorCode> {
     if turn.out.pending.len() >= PENDING_MAX {
         return Err(ErrorCode::TooManyRequests);
     }
-    session.questions += 1;
+    session.questions += cost;
     if session.questions >= QUESTIONS_MAX {
         session.block(Wait::Answers);
     }
-    Ok(turn.out.expect(session.key, Question::Command { id }))
+    Ok(turn.out.expect(session.key, Question::Command(Asked { id, cost })))
 }
 
 impl Namespace {

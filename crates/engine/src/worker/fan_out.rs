@@ -13,7 +13,7 @@ use crate::broker::{BrokerRequest, JoinRead};
 use crate::channel;
 use crate::encoding::Variants;
 use crate::hub::{Seat, SeatPhase};
-use crate::session::{SessionKey, join};
+use crate::session::{SessionKey, join, skipped};
 use crate::time::Now;
 use crate::turn::Question;
 
@@ -44,12 +44,9 @@ impl Worker {
         for (index, seated) in channel.seats.iter_mut() {
             let session = &mut sessions[seated.session as usize];
             if seated.phase == SeatPhase::Joining {
-                let waiting = session.subscriptions.iter_mut().find(|subscription| {
-                    subscription.seat.channel == slot && subscription.seat.index as usize == index
-                });
-                if let Some(subscription) = waiting {
-                    join::hold(subscription, publication, epoch, queue_max_size);
-                }
+                let index = u32::try_from(index).expect("seats are numbered by u32");
+                let seat = Seat { channel: slot, index };
+                join::hold(session, seat, publication, (epoch, queue_max_size));
                 continue;
             }
             if seated.is_positioned && offset > 0 {
@@ -68,7 +65,7 @@ impl Worker {
                     out.counters.deliveries += 1;
                     session.send_frame(out, frame.clone(), queue_max_size);
                 }
-                Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
+                Err(_) => skipped::tell(session, out, &rules.client, &channel.name),
             }
         }
         *doing = Doing::Nothing;
@@ -116,6 +113,7 @@ impl Worker {
                     out.counters.deliveries += 1;
                     session.send_frame(out, frame.clone(), rules.client.queue_max_size);
                 }
+                // Joins carry nothing that could not be left out.
                 Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
             }
         }

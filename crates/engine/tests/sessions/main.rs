@@ -1,7 +1,10 @@
 //! What sessions promise, told as short stories: who says what, what happens meanwhile, what is heard.
 
+mod bytes;
 mod floods;
 mod joining;
 mod lives;
+mod names;
+mod not_json;
 mod panics;
 mod world;

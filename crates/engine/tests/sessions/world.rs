@@ -129,7 +129,11 @@ impl World {
     }
 
     pub(crate) fn open(&mut self) -> SessionKey {
-        let encoding = Encoding { codec: Codec::Json, deflate: None };
+        self.open_with(Codec::Json)
+    }
+
+    pub(crate) fn open_with(&mut self, codec: Codec) -> SessionKey {
+        let encoding = Encoding { codec, deflate: None };
         let opening = Opening { encoding, user: None, ping_style: PingStyle::Protocol };
         self.worker.handle_open(self.now(), opening)
     }
@@ -265,16 +269,18 @@ impl World {
 
     /// A backend publishes a number.
     pub(crate) fn publish(&mut self, channel: &str, number: u32) {
+        self.publish_data(channel, number.to_string().into());
+    }
+
+    /// A backend publishes any bytes.
+    pub(crate) fn publish_data(&mut self, channel: &str, data: Bytes) {
         let namespace = channel.split_once(':').map(|(namespace, _)| namespace);
         let of_name = |name: &str| &self.rules.channels.namespaces[name];
         let namespace = namespace.map_or(&self.rules.channels.without_namespace, of_name);
         let request = BrokerRequest::Publish {
             id: RequestId(0),
             channel: channel.into(),
-            publication: Publication {
-                data: Bytes::from(number.to_string()),
-                ..Publication::default()
-            },
+            publication: Publication { data, ..Publication::default() },
             options: PublishOptions { ..namespace.publish_options() },
         };
         self.broker.submit(self.outside, request);

@@ -226,6 +226,10 @@ impl Api {
 
     fn unsubscribe(&self, params: &[u8]) -> Outcome {
         let InChannel { channel } = read(params)?;
+        // An empty name means all channels.
+        if !channel.is_empty() {
+            view(&self.node.rules(), &channel)?;
+        }
         self.order(params, Order::Unsubscribe { channel })
     }
 
@@ -431,7 +435,7 @@ fn silent(_: Silent) -> ErrorCode {
 
 /// A channel that exists by the rules.
 fn view<'r, 'n>(rules: &'r Rules, name: &'n str) -> Result<ChannelView<'r, 'n>, ApiError> {
-    channel::view(&rules.channels, name).map_err(|code| match code {
+    channel::server_view(&rules.channels, name).map_err(|code| match code {
         ErrorCode::BadRequest if name.is_empty() => ApiError::bad("channel is empty"),
         ErrorCode::BadRequest => ApiError::bad("no channel may have this name"),
         code => code.into(),

@@ -37,6 +37,9 @@ impl Driver {
                 debug!(bucket = bucket.name(), user, client, channel, "refused: too often");
             }
             Cause::Gap => debug!(user, client, channel, "a gap was told"),
+            Cause::Skipped => {
+                debug!(user, client, channel, "a publication that is not JSON was skipped");
+            }
         }
     }
 

@@ -1,0 +1,69 @@
+//! Publications that a client cannot be sent: its messages are JSON, and the publication is not.
+//!
+//! Invariant: the subscription goes on as if the publication had been delivered, so that its position stays continuous,
+//! and the client is told once for each subscription, by a message that SDKs hand to the application. To end the
+//! subscription or the connection would be no help: the client would come back, recover, and meet the publication again.
+
+use std::sync::Arc;
+
+use wire::protocol::{DisconnectCode, Push, PushEvent, Reply, ReplyBody};
+
+use super::{Phase, Sent, Session};
+use crate::encoding::not_json;
+use crate::rules::ClientRules;
+use crate::turn::{Cause, Effect, Outputs, Turn};
+
+/// What the application is told.
+const NOTICE: &str = r#"{"notice":"publication skipped","reason":"its data is not JSON; clients of the Protobuf protocol can read it"}"#;
+
+/// Sends what is left of a reply without the publications that are no JSON. The channels that the reply itself names are
+/// told; of others the caller knows.
+pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Reply) -> Sent {
+    let rules = &turn.rules.client;
+    if let ReplyBody::Push(Push { channel, event: PushEvent::Publication(_) }) = &reply.body {
+        tell(session, turn.out, rules, channel);
+        return Sent::Whole;
+    }
+    let rest = not_json::without_publications(&reply.body).and_then(|(body, channels)| {
+        let rest = Reply { id: reply.id, body };
+        let frame = turn.out.encoder.frame(session.encoding, &rest).ok()?;
+        Some((frame, channels))
+    });
+    let Some((frame, channels)) = rest else {
+        // An answer that is nothing but such data.
+        session.doom(turn.out, DisconnectCode::InappropriateProtocol);
+        return Sent::Whole;
+    };
+    session.send_frame(turn.out, frame, rules.queue_max_size);
+    for channel in channels {
+        tell(session, turn.out, rules, &channel.into());
+    }
+    if matches!(reply.body, ReplyBody::Connect(_)) { Sent::Whole } else { Sent::InPart }
+}
+
+/// Says to a client that it misses a publication of this channel, when that was not said before.
+pub(crate) fn tell(
+    session: &mut Session,
+    out: &mut Outputs,
+    rules: &ClientRules,
+    channel: &Arc<str>,
+) {
+    if session.phase == Phase::Closed {
+        return;
+    }
+    if let Some(index) = session.find(channel) {
+        let traits = &mut session.subscriptions[index].traits;
+        if std::mem::replace(&mut traits.knows_of_skipped, true) {
+            return;
+        }
+    }
+    let (key, cause) = (session.key, Cause::Skipped);
+    out.effects.push_back(Effect::Note { key, channel: channel.clone(), cause });
+    let event = PushEvent::Message { data: NOTICE.into() };
+    let push = Push { channel: channel.clone(), event };
+    if let Ok(frame) =
+        out.encoder.frame(session.encoding, &Reply { id: 0, body: ReplyBody::Push(push) })
+    {
+        session.send_frame(out, frame, rules.queue_max_size);
+    }
+}
