@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 use wire::protocol::StreamPosition;
 
+use crate::checks::CheckAt;
 use crate::seats::Seats;
 
 /// The channels that the sessions of one worker hear.
@@ -35,6 +36,8 @@ pub(crate) struct Channel {
     offset: u64,
     /// When a publication or an answer of the broker last proved that the worker hears everything.
     pub(crate) proven_at_ms: u64,
+    /// The entry in [`crate::checks::Checks`] that counts.
+    pub(crate) check: Option<CheckAt>,
 }
 
 /// A session's place in a channel.
@@ -205,8 +208,9 @@ impl Hub {
         channel.positioned_seats(slot, |seated| seated.offset < channel.offset).collect()
     }
 
-    pub(crate) fn channels_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
-        self.channels.iter_mut().map(|(_, channel)| channel)
+    /// The channel in this slot.
+    pub(crate) fn at(&mut self, slot: u32) -> Option<&mut Channel> {
+        self.channels.get_mut(slot as usize)
     }
 
     /// Every channel with the number of its seats.
@@ -239,6 +243,7 @@ impl Hub {
             epoch: self.no_epoch.clone(),
             offset: 0,
             proven_at_ms: 0,
+            check: None,
         }));
         let Hub { index, hasher, channels, .. } = self;
         let rehash = |slot: &u32| hasher.hash_one(&*channels[*slot as usize].name);

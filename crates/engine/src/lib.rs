@@ -10,6 +10,7 @@ pub mod broker;
 mod buckets;
 mod budget;
 pub mod channel;
+mod checks;
 pub mod claims;
 pub mod counters;
 mod credentials;

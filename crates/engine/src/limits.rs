@@ -49,6 +49,14 @@ pub const WHEEL_TICK_MS: u64 = 128;
 /// Slots of the timer wheel: with the tick, a horizon of 32 s, just above the usual ping interval.
 pub const WHEEL_SLOTS: usize = 256;
 
+/// Milliseconds of one turn of the wheel of channels that wait to be compared with the broker: with its slots, a horizon of
+/// two minutes, far above the usual delay between two comparisons.
+pub const CHECK_TICK_MS: u64 = 512;
+
+/// Channels that one turn compares with the broker: as many questions as are asked within some milliseconds, a hundred
+/// times fewer than may be open.
+pub const CHECKS_PER_TURN: usize = 1_000;
+
 /// Publications that the channels of the server itself retain: changes of options that a starting node reads.
 pub const SYSTEM_HISTORY_SIZE: u32 = 1_000;
 
@@ -68,6 +76,7 @@ const _: () = assert!(QUESTIONS_MAX.is_multiple_of(HEAVY_QUESTIONS_MAX));
 const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE_MAX);
 const _: () = assert!(BACKLOG_COMMANDS_WANTED < BACKLOG_COMMANDS_MAX);
 const _: () = assert!(BACKLOG_BYTES_WANTED < BACKLOG_BYTES_MAX);
+const _: () = assert!(CHECKS_PER_TURN * 100 <= PENDING_MAX);
 const _: () = assert!(WHEEL_SLOTS.is_power_of_two(), "the slot of a tick is found by a mask");
 
 /// Tokens of a bucket, and of a rate's window, at most: what keeps sums of them far from overflow.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wire::protocol::{Disconnect, ErrorCode};
 
 use crate::broker::{BrokerRequest, RequestId};
+use crate::checks::Checks;
 use crate::counters::{CommandKind, Counters};
 use crate::encoding::Encoder;
 use crate::hub::{Hub, Seat};
@@ -142,6 +143,7 @@ pub(crate) struct Turn<'w> {
     pub(crate) recent: &'w mut RecentChannels,
     /// Buckets of users, where the node has some.
     pub(crate) shared: Option<&'w SharedBuckets>,
+    pub(crate) checks: &'w mut Checks,
     pub(crate) out: &'w mut Outputs,
 }
 

@@ -5,9 +5,9 @@
 
 use crate::limits::{WHEEL_SLOTS, WHEEL_TICK_MS};
 
-/// A wheel of timers for keys of type `K`.
+/// A wheel of timers for keys of type `K`, with so many milliseconds to a slot.
 #[derive(Debug)]
-pub(crate) struct Wheel<K> {
+pub(crate) struct Wheel<K, const TICK_MS: u64 = WHEEL_TICK_MS> {
     slots: Vec<Vec<K>>,
     /// The first tick that has not been returned.
     next_tick: u64,
@@ -18,12 +18,12 @@ pub(crate) struct Wheel<K> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(pub(crate) u64);
 
-impl<K: Copy> Wheel<K> {
+impl<K: Copy, const TICK_MS: u64> Wheel<K, TICK_MS> {
     /// An empty wheel that starts at `now_ms`.
-    pub(crate) fn new(now_ms: u64) -> Wheel<K> {
+    pub(crate) fn new(now_ms: u64) -> Wheel<K, TICK_MS> {
         Wheel {
             slots: std::iter::repeat_with(Vec::new).take(WHEEL_SLOTS).collect(),
-            next_tick: now_ms / WHEEL_TICK_MS,
+            next_tick: now_ms / TICK_MS,
             entries: 0,
         }
     }
@@ -31,24 +31,29 @@ impl<K: Copy> Wheel<K> {
     /// The tick at which an entry for `at_ms` would be returned.
     pub(crate) fn tick_for(&self, at_ms: u64) -> Tick {
         let horizon = self.next_tick + WHEEL_SLOTS as u64 - 1;
-        Tick(at_ms.div_ceil(WHEEL_TICK_MS).clamp(self.next_tick, horizon))
+        Tick(at_ms.div_ceil(TICK_MS).clamp(self.next_tick, horizon))
+    }
+
+    /// The last time for which an entry can be put.
+    pub(crate) fn horizon_ms(&self) -> u64 {
+        (self.next_tick + WHEEL_SLOTS as u64 - 1) * TICK_MS
     }
 
     /// Puts `key` into the wheel; it is returned once, at the tick given by [`Wheel::tick_for`].
     pub(crate) fn put(&mut self, tick: Tick, key: K) {
-        self.slots[Wheel::<K>::slot(tick.0)].push(key);
+        self.slots[Self::slot(tick.0)].push(key);
         self.entries += 1;
     }
 
     /// Appends to `due` all entries whose time has come by `now_ms`, each with its tick.
     pub(crate) fn advance(&mut self, now_ms: u64, due: &mut impl Extend<(Tick, K)>) {
-        let now_tick = now_ms / WHEEL_TICK_MS;
+        let now_tick = now_ms / TICK_MS;
         if self.entries == 0 {
             self.next_tick = self.next_tick.max(now_tick + 1);
             return;
         }
         while self.next_tick <= now_tick {
-            let slot = &mut self.slots[Wheel::<K>::slot(self.next_tick)];
+            let slot = &mut self.slots[Self::slot(self.next_tick)];
             self.entries -= slot.len();
             due.extend(slot.drain(..).map(|key| (Tick(self.next_tick), key)));
             // A burst of timers must not hold its memory for ever.
@@ -63,8 +68,8 @@ impl<K: Copy> Wheel<K> {
             return None;
         }
         (self.next_tick..self.next_tick + WHEEL_SLOTS as u64)
-            .find(|tick| !self.slots[Wheel::<K>::slot(*tick)].is_empty())
-            .map(|tick| tick * WHEEL_TICK_MS)
+            .find(|tick| !self.slots[Self::slot(*tick)].is_empty())
+            .map(|tick| tick * TICK_MS)
     }
 
     fn slot(tick: u64) -> usize {
@@ -78,7 +83,7 @@ mod tests {
 
     #[test]
     fn returns_entries_in_time_and_far_ones_at_the_horizon() {
-        let mut wheel = Wheel::new(1000);
+        let mut wheel: Wheel<char> = Wheel::new(1000);
         for (at_ms, key) in [(1500, 'a'), (3000, 'b'), (10_000_000, 'c'), (0, 'd')] {
             wheel.put(wheel.tick_for(at_ms), key);
         }
@@ -97,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_long_pause_returns_everything_at_once() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel: Wheel<u64> = Wheel::new(0);
         for at_ms in 0..1000u64 {
             wheel.put(wheel.tick_for(at_ms * 20), at_ms);
         }

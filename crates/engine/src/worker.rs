@@ -6,6 +6,7 @@
 
 mod abandon;
 mod fan_out;
+mod positions;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use crate::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Membership, RequestId,
 };
 use crate::buckets::ConnectionBuckets;
+use crate::checks::Checks;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::counters::Counters;
 use crate::departures::Departures;
@@ -54,7 +56,7 @@ pub struct Worker {
     due: VecDeque<(Tick, SessionKey)>,
     random: Random,
     out: Outputs,
-    next_check_ms: u64,
+    checks: Checks,
     departures: Departures,
     /// See [`Worker::handle_panic`].
     doing: Doing,
@@ -106,7 +108,6 @@ impl Worker {
     /// A worker without sessions. All its ids and jitter follow from `seed`.
     #[must_use]
     pub fn new(now: Now, rules: Arc<Rules>, encoder: Encoder, seed: u64) -> Worker {
-        let next_check_ms = now.monotonic_ms + rules.client.position_check_delay_ms;
         Worker {
             rules,
             sessions: Slab::new(),
@@ -117,7 +118,7 @@ impl Worker {
             due: VecDeque::new(),
             random: Random::new(seed),
             out: Outputs::new(encoder),
-            next_check_ms,
+            checks: Checks::new(now.monotonic_ms),
             departures: Departures::default(),
             doing: Doing::Nothing,
             recent: RecentChannels::new(seed),
@@ -251,9 +252,7 @@ impl Worker {
             }
         }
         self.due.shrink_to(256);
-        if self.next_check_ms <= now.monotonic_ms {
-            self.check_positions(now);
-        }
+        self.check_positions(now);
         self.departures.tell_due(now.monotonic_ms, &mut self.out);
         self.retire_doomed(now);
     }
@@ -323,12 +322,15 @@ impl Worker {
         session.is_some_and(|session| session.is_congested())
     }
 
-    /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock.
+    /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock; some seconds away when
+    /// nothing waits.
     #[must_use]
     pub fn next_timeout_ms(&self) -> u64 {
         let departure = self.departures.next_at_ms();
-        let next = self.wheel.next_at_ms().into_iter().chain(departure).min();
-        next.map_or(self.next_check_ms, |at| at.min(self.next_check_ms))
+        let due = (!self.due.is_empty()).then_some(0);
+        let sessions = self.wheel.next_at_ms();
+        let times = [sessions, self.checks.next_at_ms(), departure, due];
+        times.into_iter().flatten().min().unwrap_or(self.wheel.horizon_ms())
     }
 
     /// What is to be written to a session's peer; `None` when the session is gone.
@@ -424,6 +426,7 @@ impl Worker {
             users: &mut self.users,
             recent: &mut self.recent,
             shared: self.shared.as_deref(),
+            checks: &mut self.checks,
             out: &mut self.out,
         };
         self.doing = Doing::Session(key);

@@ -117,9 +117,9 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a silent channel is never checked",
-        file: "worker/fan_out.rs",
-        right: "self.next_check_ms = now.monotonic_ms + delay_ms.max(1);",
-        wrong: "self.next_check_ms = u64::MAX - delay_ms;",
+        file: "checks.rs",
+        right: "if channel.check.is_none() {",
+        wrong: "if false {",
         // Told late, by the next join, instead of never.
         oracles: &["Gap", "Close"],
     },

@@ -386,6 +386,11 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
         }
         session.push(turn, channel.clone(), PushEvent::Publication(held.publication));
     }
+    if traits.is_positioned {
+        let delay = (turn.rules.client.position_check_delay_ms, &mut *turn.random);
+        let channel = (seat.channel, turn.hub.channel_mut(seat));
+        turn.checks.watch(turn.now.monotonic_ms, channel, delay);
+    }
     let seated = turn.hub.seated(seat);
     seated.phase = SeatPhase::Live;
     seated.is_positioned = traits.is_positioned;

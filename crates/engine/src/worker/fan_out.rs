@@ -9,13 +9,10 @@ use wire::protocol::{DisconnectCode, Publication, Push, PushEvent, Reply, ReplyB
 
 use super::Worker;
 use super::abandon::Doing;
-use crate::broker::{BrokerRequest, JoinRead};
-use crate::channel;
 use crate::encoding::Variants;
 use crate::hub::{Seat, SeatPhase};
-use crate::session::{SessionKey, join, skipped};
+use crate::session::{join, skipped};
 use crate::time::Now;
-use crate::turn::Question;
 
 impl Worker {
     /// One look-up per publication, one encoding per variant, one step per subscriber.
@@ -116,28 +113,6 @@ impl Worker {
                 // Joins carry nothing that could not be left out.
                 Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
             }
-        }
-    }
-
-    /// Asks the broker for the position of every channel that has been silent for a while: a publication lost on the
-    /// way to this worker must be noticed even when none follows it.
-    pub(super) fn check_positions(&mut self, now: Now) {
-        let delay_ms = self.rules.client.position_check_delay_ms;
-        self.next_check_ms = now.monotonic_ms + delay_ms.max(1);
-        let Worker { hub, out, rules, .. } = self;
-        for channel in hub.channels_mut() {
-            let is_positioned = channel.seats.iter().any(|(_, seated)| seated.is_positioned);
-            if !is_positioned || channel.proven_at_ms + delay_ms > now.monotonic_ms {
-                continue;
-            }
-            let name = channel.name.clone();
-            let nobody = SessionKey { slot: u32::MAX, generation: 0 };
-            let id = out.expect(nobody, Question::Check { channel: name.clone() });
-            // A namespace that the rules do not know any more has no channel that is positioned.
-            let namespace = channel::namespace(&rules.channels, &name);
-            let meta_ttl_ms = namespace.map_or(0, |namespace| namespace.history_meta_ttl_ms);
-            let read = JoinRead::Position { meta_ttl_ms };
-            out.submit(BrokerRequest::Subscribe { id, channel: name, read });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What sessions promise, told as short stories: who says what, what happens meanwhile, what is heard.
 
 mod bytes;
+mod checks;
 mod floods;
 mod joining;
 mod lives;

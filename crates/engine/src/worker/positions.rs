@@ -1,0 +1,48 @@
+//! Comparing silent channels with the broker, those whose time has come.
+//!
+//! Invariant: a comparison is a question like any other and never takes the room that clients' questions need.
+
+use super::Worker;
+use crate::broker::{BrokerRequest, JoinRead};
+use crate::channel;
+use crate::limits::PENDING_MAX;
+use crate::session::SessionKey;
+use crate::time::Now;
+use crate::turn::Question;
+
+impl Worker {
+    /// Asks the broker for the positions of channels that have been silent for the delay.
+    pub(super) fn check_positions(&mut self, now: Now) {
+        let delay_ms = self.rules.client.position_check_delay_ms.max(1);
+        for (tick, slot) in self.checks.due(now.monotonic_ms) {
+            // A slot may have got another channel since, which has an entry of its own.
+            let Some(channel) = self.hub.at(slot).filter(|channel| channel.check == Some(tick))
+            else {
+                continue;
+            };
+            channel.check = None;
+            if !channel.seats.iter().any(|(_, seated)| seated.is_positioned) {
+                continue;
+            }
+            let proven_at_ms = channel.proven_at_ms;
+            let is_proven = proven_at_ms + delay_ms / 2 > now.monotonic_ms;
+            let next_ms = if is_proven { proven_at_ms } else { now.monotonic_ms };
+            self.checks.put(next_ms, (slot, channel), (delay_ms, &mut self.random));
+            if is_proven {
+                continue;
+            }
+            if self.out.pending.len() >= PENDING_MAX / 2 {
+                // The broker is behind, or gone: it says where its streams stand when it is back.
+                continue;
+            }
+            let name = channel.name.clone();
+            let nobody = SessionKey { slot: u32::MAX, generation: 0 };
+            let id = self.out.expect(nobody, Question::Check { channel: name.clone() });
+            // A namespace that the rules do not know any more has no channel that is positioned.
+            let namespace = channel::namespace(&self.rules.channels, &name);
+            let meta_ttl_ms = namespace.map_or(0, |namespace| namespace.history_meta_ttl_ms);
+            let read = JoinRead::Position { meta_ttl_ms };
+            self.out.submit(BrokerRequest::Subscribe { id, channel: name, read });
+        }
+    }
+}
