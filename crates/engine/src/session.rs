@@ -269,7 +269,8 @@ impl Session {
     fn execute(&mut self, turn: &mut Turn<'_>, command: Command) {
         let Command { id, request } = command;
         let is_connect = matches!(request, Request::Connect(_));
-        let checked = metering::command(self, turn, &request).and_then(|()| payload::check(&request));
+        let checked =
+            metering::command(self, turn, &request).and_then(|()| payload::check(&request));
         match checked.and_then(|()| self.dispatch(turn, id, request)) {
             Ok(()) => {}
             Err(refusal) if is_connect => connect::refuse(self, turn, id, refusal),

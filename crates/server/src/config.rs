@@ -10,6 +10,7 @@ mod coerce;
 mod duration;
 mod engine;
 mod environment;
+mod formats;
 pub mod keys;
 mod lines;
 mod mistakes;

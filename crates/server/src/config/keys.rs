@@ -96,7 +96,7 @@ pub const KEYS: &[Key] = &[
     key("channel.namespace_boundary", Text, ":", "Separates the namespace from the rest of a channel name."),
     key("channel.user_boundary", Text, "#", "Separates the users that a channel is limited to."),
     key("channel.user_separator", Text, ",", "Separates those users from each other."),
-    key("channel.publication_data_format", OneOf(DATA_FORMATS), "", "What payloads must be where a namespace does not say: \"\" anything but nothing, json, json_object, or binary for anything."),
+    key("channel.publication_data_format", OneOf(DATA_FORMATS), "", "What payloads must be where a namespace does not say: \"\" anything but nothing, json, json_object, or binary for anything. A client of the JSON protocol misses publications that are not JSON."),
     key("channel.history_meta_ttl", Duration, "720h", "Time that offset and epoch of a channel are kept after its last publication."),
     key("http_api.disabled", Bool, "false", "Do not serve the server API."),
     key("http_api.handler_prefix", Text, "/api", "Path of the server API."),

@@ -13,6 +13,7 @@ use super::change::{Bounds, Changeable};
 use super::duration::parse_ms;
 use super::engine::{resolve_engine, unused_engines};
 use super::environment::items as items_of_text;
+use super::formats::warn_of_formats;
 use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
 use super::mistakes::WarningKind;
 use super::namespaces::{demo_namespace, resolve_channels};
@@ -149,6 +150,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
     for (key, text) in unused {
         found.warn(WarningKind::Contradiction, key, text);
     }
+    warn_of_formats(found, &config.rules.channels);
     config
 }
 

@@ -48,6 +48,10 @@ allowed_origins = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"]
 [http_api]
 key = "{}"
 
+# Clients of the JSON protocol can be sent JSON only.
+[channel]
+publication_data_format = "json"
+
 [channel.without_namespace]
 allow_subscribe_for_client = true
 

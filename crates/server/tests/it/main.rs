@@ -8,6 +8,7 @@ mod ends;
 mod frames;
 mod handshake;
 mod limits;
+mod names;
 mod redis;
 mod refusals;
 mod roles;

@@ -274,7 +274,7 @@ fn a_value_where_a_section_belongs_is_told_and_the_other_way_round() {
         13 mistakes in the configuration:
           admin (line 4): is a section; did you mean admin.enabled?
           channel.namespaces (line 9): expected a list of namespaces with a name each, such as [{"name": "chat"}]
-          channel.without_namespace (line 9): is a section; did you mean channel.without_namespace.presence?
+          channel.without_namespace (line 9): is a section; did you mean channel.without_namespace.allow_subscribe_for_roles?
           client.allowed_origins (line 8): expected a list of texts, not a section with keys of its own
           client.ping_interval (line 8): expected a time such as "10s", "1m30s" or "250ms", not a section with keys of its own
           client.token (line 8): is a section; did you mean client.token.hmac_secret_key?

@@ -1,0 +1,67 @@
+//! Warns of namespaces into which clients may publish what other clients cannot be sent.
+//!
+//! A client of the Protobuf protocol may publish any bytes; a client of JSON can be sent JSON only, and misses the rest.
+
+use engine::rules::{ChannelRules, DataFormat, Namespace};
+use serde_json::Value;
+
+use super::mistakes::WarningKind;
+use super::source::Found;
+
+const TEXT: &str = "clients may publish bytes that are not JSON, which clients of the JSON protocol miss: set \
+                    it to \"json\" (or \"json_object\"), or to \"binary\" where no client uses JSON";
+
+pub(super) fn warn_of_formats(found: &mut Found, channels: &ChannelRules) {
+    let mut open = Vec::new();
+    if is_open(&channels.without_namespace) {
+        open.push("channel.without_namespace".to_owned());
+    }
+    let list = found.value("channel.namespaces").and_then(Value::as_array);
+    for (index, entry) in list.into_iter().flatten().enumerate() {
+        let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+        if channels.namespaces.get(name).is_some_and(is_open) {
+            open.push(format!("channel.namespaces[{index}]"));
+        }
+    }
+    for path in open {
+        found.warn(WarningKind::Contradiction, format!("{path}.publication_data_format"), TEXT);
+    }
+}
+
+fn is_open(namespace: &Namespace) -> bool {
+    let by_clients = namespace.publish.client
+        || namespace.publish.subscriber
+        || !namespace.roles.publish.is_empty();
+    by_clients && namespace.publication_data_format == DataFormat::NonEmpty
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::mistakes::WarningKind;
+    use crate::config::{Source, load};
+
+    fn warned(settings: &[(&str, &str)]) -> Vec<String> {
+        let always = [("http_api.key", "k"), ("client.token.hmac_secret_key", "k")];
+        let all = always.iter().chain(settings);
+        let flags = all.map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let (_, warnings) = load(&Source { flags, ..Source::default() }).unwrap();
+        let of_formats = warnings.into_iter().filter(|warning| {
+            warning.kind == WarningKind::Contradiction && warning.key.ends_with("data_format")
+        });
+        of_formats.map(|warning| warning.key).collect()
+    }
+
+    #[test]
+    fn clients_that_may_publish_anything_are_warned_of() {
+        let open = ("channel.without_namespace.allow_publish_for_subscriber", "true");
+        let key = "channel.without_namespace.publication_data_format";
+        assert_eq!(warned(&[open]), [key]);
+        for format in [("channel.publication_data_format", "json"), (key, "binary")] {
+            assert_eq!(warned(&[open, format]), [""; 0]);
+        }
+        assert_eq!(warned(&[]), [""; 0], "backends alone");
+        let list = r#"[{"name":"chat","allow_publish_for_client":true},{"name":"news"}]"#;
+        let chat = "channel.namespaces[0].publication_data_format";
+        assert_eq!(warned(&[("channel.namespaces", list)]), [chat]);
+    }
+}
