@@ -24,12 +24,48 @@ pub const PRESENCE_COST: usize = 256;
 /// the time after which they are refused anyway.
 pub const REQUESTS_MAX: usize = 65_536;
 
+/// Bytes that those requests may hold together: a second of publications at 64 MB/s.
+pub const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a request costs beside its payload: names, its place in queues.
+pub const REQUEST_OVERHEAD: usize = 512;
+
+/// Bytes that were handed to the connection to NATS and of which NATS has not shown yet that it has them; beyond,
+/// publications are refused (111). Many times what fits into a socket's buffers.
+pub const NATS_IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;
+
+/// Reads of stored messages at the same time: NATS sends a history as fast as it can, and what is on its way is in our
+/// memory. Enough for thousands of short histories a second.
+pub const NATS_READS_MAX: usize = 16;
+
+/// Commands of all tasks that wait for the connection to NATS.
+pub const NATS_COMMANDS_MAX: usize = 1_024;
+
+/// Bytes of a subject. A client's line may have 4,096 bytes (`max_control_line`), with the command, the subject for the
+/// answer and sizes beside the subject.
+pub const NATS_SUBJECT_MAX: usize = 4_096 - 128;
+
+/// Bytes in the subject of a presence entry beside prefix and channel: words, node, endpoint and client.
+pub const NATS_SUBJECT_RESERVE: usize = 128;
+
+/// Bytes of `broker.nats.prefix`: the names of streams begin with it, and JetStream allows them 255.
+pub const NATS_PREFIX_MAX: usize = 200;
+
+/// Refused subjects that are remembered and tried again; of more, some are enough.
+pub const NATS_REFUSALS_MAX: usize = 16;
+
+/// How long a task of a broker must live after it was started again before the node counts as whole.
+pub const TASK_PROBATION: Duration = Duration::from_secs(5);
+
+/// Pause before a task that has failed is started again.
+pub const TASK_RESTART: Duration = Duration::from_millis(500);
+
 /// How long an answer of NATS may take.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a node that starts waits for JetStream in a cluster whose servers have not agreed on leaders: twice what that
-/// takes servers that start together.
-pub const JETSTREAM_WAIT: Duration = Duration::from_secs(15);
+/// How long a node that starts waits for JetStream in a cluster whose servers have not agreed on leaders. Servers that start
+/// together on a busy machine take up to half of it.
+pub const JETSTREAM_WAIT: Duration = Duration::from_secs(60);
 
 /// Pause between two attempts to find JetStream ready.
 pub const JETSTREAM_RETRY: Duration = Duration::from_millis(100);

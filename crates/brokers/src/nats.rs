@@ -15,7 +15,9 @@
 //! parties' inboxes.
 
 mod address;
+mod availability;
 mod era;
+mod jetstream;
 mod lease;
 mod lifecycle;
 mod link;
@@ -24,33 +26,46 @@ mod options;
 mod order;
 mod presence;
 mod record;
+mod request;
+mod rights;
 mod room;
 mod stream;
 mod streams;
 mod subject;
 mod survey;
+mod task;
+mod upkeep;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
 use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
 pub use address::check_url;
 pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
+pub use subject::{channel_length_max, plain_channel_length_max};
 
 use crate::complaints::Complaints;
-use crate::limits::REQUESTS_MAX;
+use crate::limits::NATS_PREFIX_MAX;
 use crate::parties::Parties;
 use crate::{Broker, Clock, Health, Inbox, Party};
+use availability::{Availability, Cause};
 use node::Job;
+use request::{Load, Request};
+use rights::Refusals;
 
 /// See the module.
 pub struct NatsBroker {
     jobs: mpsc::UnboundedSender<Job>,
     shared: Arc<Shared>,
+    load: Arc<Load>,
+    prefix: String,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -58,9 +73,8 @@ pub struct NatsBroker {
 #[derive(Default)]
 struct Shared {
     parties: Parties,
-    /// Requests that the thread has not seen yet.
-    length: AtomicUsize,
-    is_well: AtomicBool,
+    availability: Availability,
+    refusals: Refusals,
     /// How long an echo took last.
     lag_us: AtomicU64,
     complaints: Complaints,
@@ -86,18 +100,60 @@ impl NatsBroker {
         let (started, has_started) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let of_thread = shared.clone();
+        let prefix = options.prefix.clone();
+        shared.availability.set(Cause::Link, link::SILENT.to_owned());
         let thread = std::thread::Builder::new().name("nats".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            local
-                .block_on(&runtime, node::run(options, names, clock, of_thread, jobs_out, started));
+            let run = node::run(options, names, clock, of_thread, jobs_out, started);
+            if catch_unwind(AssertUnwindSafe(|| local.block_on(&runtime, run))).is_err() {
+                die("the thread of the broker has failed");
+            }
         })?;
         match has_started.blocking_recv() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(std::io::Error::other("it ended at once").into()),
         }
-        Ok(NatsBroker { jobs, shared, thread: Mutex::new(Some(thread)) })
+        let load = Arc::default();
+        Ok(NatsBroker { jobs, shared, load, prefix, thread: Mutex::new(Some(thread)) })
     }
+}
+
+/// A part of the broker that tests let fail.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// The loop of the node.
+    Node,
+    /// The task of a channel.
+    Channel(Arc<str>),
+    /// What tells of clients that come and go.
+    Lifecycle,
+    /// A task that ends by itself.
+    Task,
+    /// What shows that NATS has everything.
+    Echo,
+    /// The client library.
+    Client,
+    /// The whole thread.
+    Thread,
+}
+
+impl NatsBroker {
+    /// Lets a part fail as by a mistake of ours, for tests of what follows.
+    #[doc(hidden)]
+    pub fn break_part(&self, part: Part) {
+        // It has ended already otherwise.
+        let _ended = self.jobs.send(Job::Break(part));
+    }
+}
+
+/// The broker cannot be trusted any more, and a node without one serves nobody. Let a new process do it.
+fn die(reason: &str) -> ! {
+    error!(reason, "NATS: this process ends, so that another takes its place");
+    // The log may be written by a thread that ends with the process.
+    let _unread = writeln!(std::io::stderr(), "NATS: {reason}; this process ends");
+    std::process::abort()
 }
 
 impl Broker for NatsBroker {
@@ -107,30 +163,21 @@ impl Broker for NatsBroker {
 
     fn submit(&self, party: Party, request: BrokerRequest) {
         let Some(inbox) = self.shared.parties.inbox(party) else { return };
-        if self.shared.length.fetch_add(1, Ordering::Relaxed) >= REQUESTS_MAX
-            && let Some(id) = request.id()
-        {
-            self.shared.length.fetch_sub(1, Ordering::Relaxed);
-            let result = Err(BrokerError::Overloaded);
-            inbox.deliver(BrokerEvent::Reply { id, result });
+        if request.channel().is_some_and(|channel| !subject::fits(&self.prefix, channel)) {
+            // What has no answer is about a channel that nobody could subscribe to.
+            if let Some(id) = request.id() {
+                inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::NameTooLong) });
+            }
             return;
         }
-        if let Err(unsent) = self.jobs.send(Job::Request(party, inbox, request))
-            && let Job::Request(_, inbox, request) = unsent.0
-            && let Some(id) = request.id()
-        {
-            inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::Unavailable) });
+        if let Some(request) = Request::admit(&self.load, party, inbox, request) {
+            // A broker that has ended answers by dropping it.
+            let _ended = self.jobs.send(Job::Request(request));
         }
     }
 
     fn health(&self) -> Health {
-        match self.shared.is_well.load(Ordering::Relaxed) {
-            true => Health::Ready,
-            false => {
-                let reason = "NATS does not answer (broker.nats.url)".to_owned();
-                Health::Unready { is_lasting: false, reason }
-            }
-        }
+        self.shared.availability.health()
     }
 
     fn lag(&self) -> Duration {
@@ -168,5 +215,6 @@ impl Drop for NatsBroker {
 
 fn is_prefix(prefix: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(is_fine))
+    prefix.len() <= NATS_PREFIX_MAX
+        && prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(is_fine))
 }

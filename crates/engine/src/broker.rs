@@ -383,6 +383,12 @@ pub enum BrokerError {
     /// The position asked for belongs to another epoch.
     #[error("the position is not in the stream any more")]
     UnrecoverablePosition,
+    /// The channel's name is longer than this broker can carry; asking again does not help.
+    #[error("the channel name is too long for the broker")]
+    NameTooLong,
+    /// The publication is larger than this broker can carry; asking again does not help.
+    #[error("the publication is too large for the broker")]
+    TooLarge,
 }
 
 /// An order of the server API to the sessions that it names (protocol §3.3).

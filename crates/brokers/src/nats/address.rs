@@ -2,15 +2,17 @@
 //!
 //! Invariant: nothing that is secret is shown.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::Shared;
 use super::options::{NatsError, NatsOptions};
 use super::subject::Names;
-use crate::limits::{ANSWER_TIMEOUT, PING_INTERVAL, RECONNECT_DELAY_MAX};
+use crate::limits::{ANSWER_TIMEOUT, NATS_COMMANDS_MAX, PING_INTERVAL, RECONNECT_DELAY_MAX};
 
 /// Whether addresses of NATS can be read.
 ///
@@ -29,6 +31,7 @@ pub fn check_url(urls: &str) -> Result<(), String> {
 pub(super) async fn connect(
     options: &NatsOptions,
     names: &Names,
+    shared: Arc<Shared>,
     events: UnboundedSender<Event>,
 ) -> Result<Client, NatsError> {
     let is_first = AtomicBool::new(true);
@@ -42,7 +45,12 @@ pub(super) async fn connect(
             let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
             Duration::from_millis(20).saturating_mul(attempts).min(RECONNECT_DELAY_MAX)
         })
+        .client_capacity(NATS_COMMANDS_MAX)
         .event_callback(move |event| {
+            if let Event::ServerError(ServerError::Other(text)) = &event {
+                // Noted before whoever waits behind an echo looks.
+                shared.refusals.handle_error(text);
+            }
             let is_start =
                 matches!(event, Event::Connected) && is_first.swap(false, Ordering::Relaxed);
             if !is_start {

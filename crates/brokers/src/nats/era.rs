@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::broker::BrokerError;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
-use super::link::{Ack, Link};
+use super::jetstream::Ack;
+use super::link::Link;
 use super::subject;
 use crate::limits::ANSWER_TIMEOUT;
 
@@ -84,6 +86,10 @@ impl Eras {
     }
 
     fn begin(&self, era: Era) {
+        info!(
+            era = era.number,
+            "NATS: an era of the store has begun, and with it new epochs of all channels"
+        );
         self.current.replace(era);
         self.witness.take();
         self.wants_proof.notify_one();
@@ -133,6 +139,7 @@ impl Link {
             }
             let own = self.eras.number();
             if stored.number < own || self.has_lost().await? {
+                warn!("NATS: the store has less than it had");
                 self.begin_era(own + 1, sequence).await?;
                 continue;
             }
@@ -204,15 +211,11 @@ impl Link {
         if let Some(leader) = info["cluster"]["leader"].as_str() {
             let last = self.eras.leader.replace(leader.to_owned());
             if !last.is_empty() && last != leader {
+                info!(%leader, "NATS: another server leads the history stream");
                 self.eras.wants_proof.notify_one();
             }
         }
         last_sequence(&info)
-    }
-
-    pub(super) async fn stream_info(&self, stream: &str) -> Result<Value, BrokerError> {
-        let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
-        info.map_err(|_| BrokerError::Unavailable)
     }
 }
 

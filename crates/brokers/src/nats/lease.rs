@@ -11,7 +11,8 @@ use engine::broker::BrokerError;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
-use super::link::{Ack, Link, Stored};
+use super::jetstream::{Ack, Stored};
+use super::link::Link;
 use super::subject;
 
 /// See the module.
@@ -29,6 +30,8 @@ pub(super) struct Lease {
     /// What was found out and not yet returned, because the lease could not be stored.
     found: Cell<Standing>,
     has_ended: Cell<bool>,
+    /// When it was stored last.
+    renewed_at: Cell<Instant>,
 }
 
 /// What became of a node since it last said that it lives.
@@ -62,7 +65,25 @@ impl Lease {
             streams: RefCell::default(),
             found: Cell::default(),
             has_ended: Cell::new(false),
+            renewed_at: Cell::new(Instant::now()),
         }
+    }
+
+    /// Why a node whose lease is not renewed should not serve, if it should not.
+    pub(super) fn reason(&self) -> Option<String> {
+        let age = self.renewed_at.get().elapsed();
+        if self.is_claimed() {
+            return Some(
+                "another node takes this one for dead and clears its clients away".to_owned(),
+            );
+        }
+        (age > self.ttl / 2).then(|| {
+            format!(
+                "the lease of this node was renewed {} s ago last, and ends after {} s",
+                age.as_secs(),
+                self.ttl.as_secs()
+            )
+        })
     }
 
     /// Whether another node is known to be clearing this one away.
@@ -100,7 +121,10 @@ impl Lease {
     async fn store_behind(&self, sequence: u64) -> Result<bool, BrokerError> {
         let own = self.link.names.lease(&self.link.names.node);
         match self.link.store(&own, Some(sequence), "", self.payload.clone()).await? {
-            Ack::Stored(sequence) => self.sequence.set(sequence),
+            Ack::Stored(sequence) => {
+                self.sequence.set(sequence);
+                self.renewed_at.set(Instant::now());
+            }
             Ack::Conflict | Ack::Duplicate(_) => return Ok(false),
         }
         Ok(true)

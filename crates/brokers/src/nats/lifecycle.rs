@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use wire::protocol::{ClientInfo, PushEvent};
 
 use super::presence::Presence;
+use super::room::BROKEN;
 use super::stream::Place;
 use super::{record, subject};
 use crate::lifecycle::News;
@@ -34,6 +35,7 @@ pub(super) struct Teller {
     wants_all: Cell<bool>,
     /// What comes next may have been told before, but that is not known.
     is_retry: Cell<bool>,
+    is_broken: Cell<bool>,
 }
 
 /// Why the clients of a node that fell silent are offline.
@@ -54,6 +56,7 @@ impl Teller {
             has_tried: Notify::new(),
             wants_all: Cell::new(false),
             is_retry: Cell::new(false),
+            is_broken: Cell::new(false),
         }
     }
 
@@ -80,9 +83,15 @@ impl Teller {
         self.wake.notify_one();
     }
 
+    pub(super) fn break_it(&self) {
+        self.is_broken.set(true);
+        self.wake.notify_one();
+    }
+
     /// Does not end.
     pub(super) async fn run(self: Rc<Teller>) {
         loop {
+            assert!(!self.is_broken.take(), "{BROKEN}");
             let goes_on = self.tell_some().await;
             self.has_tried.notify_one();
             if !goes_on {
@@ -116,7 +125,8 @@ impl Teller {
             self.news.borrow_mut().tell_all();
         }
         let Some(news) = self.news.borrow_mut().take() else { return false };
-        let mut rest = &news[..];
+        let mut telling = Telling { teller: self, news };
+        let mut rest = &telling.news[..];
         while !rest.is_empty() {
             // Of one client one after the other.
             let mut clients = HashSet::new();
@@ -124,15 +134,29 @@ impl Teller {
             let (some, others) = rest.split_at(together);
             let told = join_all(some.iter().map(|one| self.presence.note(one))).await;
             if told.iter().any(Result::is_err) {
-                self.news.borrow_mut().take_back(news);
-                self.is_retry.set(true);
                 return false;
             }
             rest = others;
         }
+        telling.news.clear();
         self.news.borrow_mut().handle_told();
         self.is_retry.set(false);
         true
+    }
+}
+
+/// What is being told; what was not when it is dropped is told again.
+struct Telling<'a> {
+    teller: &'a Teller,
+    news: Vec<Lifecycle>,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if !self.news.is_empty() {
+            self.teller.news.borrow_mut().take_back(std::mem::take(&mut self.news));
+            self.teller.is_retry.set(true);
+        }
     }
 }
 
@@ -184,11 +208,25 @@ impl Presence {
         if self.link.keeps {
             let (client, change) = (&lifecycle.info.client, lifecycle.change.words().0);
             let identifier = format!("{client}-{change}-{generation}");
-            self.link.store(&self.link.names.events(), None, &identifier, event).await?;
+            let length = event.len();
+            match self.link.store(&self.link.names.events(), None, &identifier, event).await {
+                // It never fits, and those behind it must be told of.
+                Err(BrokerError::TooLarge) => {
+                    self.link.shared.complaints.add(format!(
+                        "backends are not told that a client came or went, since the event is larger than NATS takes ({length} bytes, \
+                         max_payload of nats-server)"
+                    ));
+                    return Ok(());
+                }
+                stored => stored?,
+            };
         }
         let channel: Arc<str> = LIFECYCLE.into();
         let subject = self.link.names.channel(&subject::token(&channel));
         let said = record::plain(&channel, PushEvent::Publication(Arc::new(publication)));
-        self.link.publish(subject, said).await
+        match self.link.publish(subject, said).await {
+            Err(BrokerError::TooLarge) => Ok(()),
+            published => published,
+        }
     }
 }

@@ -1,36 +1,41 @@
 //! This process at NATS: its thread, its link, its streams, its rooms.
 //!
 //! Invariant: a request that was taken is answered, whatever happens to the link; after a cut the streams are there
-//! again, this node's clients are present again, and every stream that is heard is proven.
+//! again, this node's clients are present again, and every stream that is heard is proven. A failure of a task does not
+//! pass in silence: see [`super::task`].
 
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Event, Subscriber};
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control};
+use async_nats::{Event, ServerError, Subscriber};
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Ticket};
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::{error, info, warn};
 
+use super::Part;
 use super::Shared;
 use super::address::{connect, without_secrets};
+use super::availability::Cause;
 use super::lifecycle::Teller;
-use super::link::Link;
+use super::link::{Link, SILENT};
 use super::options::{NatsError, NatsOptions};
 use super::presence::Presence;
-use super::room::{self, Ask};
+use super::request::Request;
+use super::room::{self, Ask, BROKEN};
 use super::stream::Place;
-use super::streams::{ensure_streams, set_up};
 use super::subject::{self, Names};
 use super::survey::Surveys;
+use super::task::{Failure, Tasks, caught};
+use super::upkeep::Upkeep;
 use crate::control::{self, Message};
-use crate::limits::{JETSTREAM_RETRY, LEASE_RENEWALS, PROOFS_MAX};
-use crate::{Clock, Inbox, Party};
+use crate::limits::{LEASE_RENEWALS, PROOFS_MAX, TASK_PROBATION, TASK_RESTART};
+use crate::{Clock, Party};
 
 /// What the broker hands to its thread.
 #[expect(
@@ -38,8 +43,10 @@ use crate::{Clock, Inbox, Party};
     reason = "a request is the usual case, and a box would cost it an allocation"
 )]
 pub(super) enum Job {
-    Request(Party, Arc<dyn Inbox>, BrokerRequest),
+    Request(Request),
     Detach(Party),
+    /// Fail, as by a mistake of ours.
+    Break(Part),
     /// After everything before it.
     End,
 }
@@ -49,21 +56,31 @@ struct Node {
     link: Rc<Link>,
     options: NatsOptions,
     presence: Rc<Presence>,
+    /// Only with JetStream.
+    upkeep: Option<Rc<Upkeep>>,
     rooms: HashMap<Arc<str>, UnboundedSender<Ask>>,
     surveys: Rc<Surveys>,
     teller: Rc<Teller>,
     shared: Arc<Shared>,
+    beats: u64,
+    /// Since when no task has failed, if one has of late.
+    probation: Option<Instant>,
     /// Held by whatever must be done before the end.
     busy: mpsc::Sender<()>,
     is_done: mpsc::Receiver<()>,
 }
 
-/// What this process hears that is about no channel.
-struct Heard {
+/// Where everything comes from that this node handles.
+struct Inputs {
+    jobs: UnboundedReceiver<Job>,
+    /// Of the connection.
+    events: UnboundedReceiver<Event>,
+    failures: UnboundedReceiver<Failure>,
+    /// What this process hears that is about no channel.
     controls: SelectAll<Subscriber>,
-    eras: Subscriber,
+    eras: Option<Subscriber>,
     /// That a server of a cluster has come to lead the history stream.
-    leaders: Subscriber,
+    leaders: Option<Subscriber>,
 }
 
 /// Connects and, once everything is in place, works until the broker is dropped.
@@ -72,12 +89,10 @@ pub(super) async fn run(
     names: Names,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
-    mut jobs: UnboundedReceiver<Job>,
+    jobs: UnboundedReceiver<Job>,
     started: oneshot::Sender<Result<(), NatsError>>,
 ) {
-    let (events_in, mut events) = unbounded_channel();
-    let made = Node::start(options, names, clock, shared, events_in).await;
-    let (mut node, Heard { mut controls, mut eras, mut leaders }) = match made {
+    let (mut node, mut inputs) = match Node::start(options, names, clock, shared, jobs).await {
         Ok(made) => made,
         Err(error) => {
             // Whoever started us waits for this.
@@ -88,33 +103,20 @@ pub(super) async fn run(
     let _told = started.send(Ok(()));
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut beats = 0u64;
+    // What the node knows is in its rooms and its presence: it goes on with them.
     loop {
-        tokio::select! {
-            job = jobs.recv() => match job {
-                Some(Job::End) | None => break,
-                Some(job) => node.handle(job).await,
-            },
-            message = controls.next() => {
-                let Some(message) = message else { break };
-                if let Some(message) = control::decode(&message.payload) {
-                    node.hear(message);
-                }
-            }
-            Some(event) = events.recv() => node.handle_event(&event),
-            // Whoever begins an era is heard before it is known whether it was stored.
-            Some(_) = eras.next() => node.settle(),
-            Some(_) = leaders.next() => node.settle(),
-            () = node.link.eras.has_doubts.notified() => node.settle(),
-            () = node.link.eras.wants_proof.notified() => node.prove(),
-            _ = beat.tick() => {
-                beats += 1;
-                node.beat(beats);
+        match caught(node.work(&mut inputs, &mut beat)).await {
+            Ok(None) => break,
+            Ok(Some(part)) => panic!("{BROKEN}: {part:?}"),
+            Err(message) => {
+                node.handle_failure(&Failure { task: "node", message });
+                tokio::time::sleep(TASK_RESTART).await;
+                node.recover();
             }
         }
     }
     // What is not done then, other nodes find when the lease ends.
-    let _late = tokio::time::timeout(END_TIMEOUT, node.end(jobs)).await;
+    let _late = tokio::time::timeout(END_TIMEOUT, node.end(inputs.jobs)).await;
 }
 
 impl Node {
@@ -123,35 +125,107 @@ impl Node {
         names: Names,
         clock: Arc<dyn Clock>,
         shared: Arc<Shared>,
-        events: UnboundedSender<Event>,
-    ) -> Result<(Node, Heard), NatsError> {
-        let client = connect(&options, &names, events).await?;
-        let unreachable = |_: BrokerError| NatsError::Unreachable {
+        jobs: UnboundedReceiver<Job>,
+    ) -> Result<(Node, Inputs), NatsError> {
+        let (events_in, events) = unbounded_channel();
+        let client = connect(&options, &names, shared.clone(), events_in).await?;
+        let (tasks, failures) = Tasks::new();
+        let keeps = options.jetstream.is_some();
+        let link = Rc::new(Link::new(client, names, keeps, clock, tasks.clone(), shared.clone()));
+        let server = link.client.server_info();
+        info!(server = %server.server_name, version = %server.version, "NATS: connected");
+        let echoing = link.clone();
+        tasks.keep("echo", move || echoing.clone().run_echo());
+        let presence = Rc::new(Presence::new(link.clone(), options.name.clone(), options.lease_ms));
+        let probe_after = Duration::from_millis(options.lease_ms / LEASE_RENEWALS);
+        let upkeep = options.jetstream.clone();
+        let upkeep =
+            upkeep.map(|jetstream| Rc::new(Upkeep::new(presence.clone(), jetstream, probe_after)));
+        let entered = Node::enter(&link, upkeep.as_deref(), &options).await;
+        let (controls, eras, leaders) =
+            entered.map_err(|error| missing_right(&link).unwrap_or(error))?;
+        let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
+        let teller = Rc::new(Teller::new(presence.clone()));
+        let telling = teller.clone();
+        tasks.keep("lifecycle", move || telling.clone().run());
+        let (busy, is_done) = mpsc::channel(1);
+        let node = Node {
+            link,
+            options,
+            presence,
+            upkeep,
+            rooms: HashMap::new(),
+            surveys,
+            teller,
+            shared,
+            beats: 0,
+            probation: None,
+            busy,
+            is_done,
+        };
+        node.compare_sizes();
+        Ok((node, Inputs { jobs, events, failures, controls, eras, leaders }))
+    }
+
+    /// Subscribes to what is about no channel, and finds or makes the streams.
+    async fn enter(
+        link: &Rc<Link>,
+        upkeep: Option<&Upkeep>,
+        options: &NatsOptions,
+    ) -> Result<(SelectAll<Subscriber>, Option<Subscriber>, Option<Subscriber>), NatsError> {
+        let silent = |_: BrokerError| NatsError::Unreachable {
             url: without_secrets(&options.url),
             reason: "it does not answer".into(),
         };
-        let link =
-            Rc::new(Link::new(client, names, options.jetstream.is_some(), clock, shared.clone()));
-        let heard = link.subscribe(link.names.echo()).await.map_err(unreachable)?;
-        tokio::task::spawn_local(link.clone().run_echo(heard));
-        let to_all = link.subscribe(link.names.control()).await.map_err(unreachable)?;
+        let to_all = link.subscribe(link.names.control()).await.map_err(silent)?;
         let own = link.names.control_of(&link.names.node);
-        let to_this = link.subscribe(own).await.map_err(unreachable)?;
+        let to_this = link.subscribe(own).await.map_err(silent)?;
         let controls = select_all([to_all, to_this]);
-        let eras = link.subscribe(link.names.era()).await.map_err(unreachable)?;
-        let leaders = link.subscribe(link.names.leaders()).await.map_err(unreachable)?;
-        link.echo().await.map_err(unreachable)?;
-        let presence = Rc::new(Presence::new(link.clone(), options.name.clone(), options.lease_ms));
-        if let Some(jetstream) = &options.jetstream {
-            set_up(&link, jetstream, &presence, unreachable).await?;
+        let (mut eras, mut leaders) = (None, None);
+        if link.keeps {
+            eras = Some(link.subscribe(link.names.era()).await.map_err(silent)?);
+            leaders = Some(link.subscribe(link.names.leaders()).await.map_err(silent)?);
         }
-        let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
-        let teller = Rc::new(Teller::new(presence.clone()));
-        tokio::task::spawn_local(teller.clone().run());
-        let rooms = HashMap::new();
-        let (busy, is_done) = mpsc::channel(1);
-        let node = Node { link, options, presence, rooms, surveys, teller, shared, busy, is_done };
-        Ok((node, Heard { controls, eras, leaders }))
+        if let Some(refusal) = link.try_rights().await.map_err(silent)? {
+            return Err(NatsError::Right(refusal.reason(&link.names)));
+        }
+        if let Some(upkeep) = upkeep {
+            upkeep.set_up(silent).await?;
+        }
+        Ok((controls, eras, leaders))
+    }
+
+    /// Ends when the broker does, or with a part that takes everything with it.
+    async fn work(
+        &mut self,
+        inputs: &mut Inputs,
+        beat: &mut tokio::time::Interval,
+    ) -> Option<Part> {
+        let link = self.link.clone();
+        loop {
+            tokio::select! {
+                job = inputs.jobs.recv() => match job {
+                    Some(Job::End) | None => return None,
+                    Some(Job::Break(part @ Part::Thread)) => return Some(part),
+                    Some(job) => self.handle(job).await,
+                },
+                message = inputs.controls.next() => {
+                    let message = message.unwrap_or_else(|| self.link_has_ended());
+                    if let Some(message) = control::decode(&message.payload) {
+                        self.hear(message);
+                    }
+                }
+                Some(event) = inputs.events.recv() => self.handle_event(&event),
+                Some(failure) = inputs.failures.recv() => self.handle_failure(&failure),
+                // Whoever begins an era is heard before it is known whether it was stored.
+                Some(_) = next(&mut inputs.eras) => self.look(),
+                Some(_) = next(&mut inputs.leaders) => self.look(),
+                () = link.eras.has_doubts.notified() => self.look(),
+                () = link.misses_stream.notified() => self.look(),
+                () = link.eras.wants_proof.notified() => self.prove(),
+                _ = beat.tick() => self.beat(),
+            }
+        }
     }
 
     async fn handle(&mut self, job: Job) {
@@ -160,7 +234,7 @@ impl Node {
             Job::Detach(party) => {
                 if let Some(forgetting) = self.presence.forget(party) {
                     let busy = self.busy.clone();
-                    tokio::task::spawn_local(async move {
+                    self.link.tasks.spawn("detach", async move {
                         forgetting.await;
                         drop(busy);
                     });
@@ -168,34 +242,41 @@ impl Node {
                 self.teller.forget(party);
                 self.rooms.retain(|_, room| room.send(Ask::Forget(party)).is_ok());
             }
-            Job::Request(_, _, BrokerRequest::Control(control)) => {
-                self.shared.length.fetch_sub(1, Ordering::Relaxed);
-                self.tell(&control).await;
+            Job::Request(request) => self.handle_request(request).await,
+            Job::Break(part) => self.break_part(part).await,
+        }
+    }
+
+    async fn handle_request(&mut self, request: Request) {
+        let Request { party, what, reply } = request;
+        match what {
+            BrokerRequest::Control(control) => self.tell(&control).await,
+            BrokerRequest::Survey { question, .. } => {
+                let surveys = self.surveys.clone();
+                self.link.tasks.spawn("survey", async move {
+                    let result = surveys.ask(&question).await.map(BrokerReply::Survey);
+                    reply.send(result);
+                });
             }
-            Job::Request(party, inbox, request) => {
-                self.shared.length.fetch_sub(1, Ordering::Relaxed);
-                match request {
-                    BrokerRequest::Survey { id, question } => {
-                        let surveys = self.surveys.clone();
-                        tokio::task::spawn_local(async move {
-                            let result = surveys.ask(&question).await.map(BrokerReply::Survey);
-                            inbox.deliver(BrokerEvent::Reply { id, result });
-                        });
-                    }
-                    BrokerRequest::Answer { ticket, answer } => {
-                        let names = &self.link.names;
-                        let said = control::encode_answer(&names.node, ticket.number, &answer);
-                        let subject = names.control_of(&ticket.node);
-                        // The one that asks is told who has not answered.
-                        let _unheard = self.link.publish(subject, said.into()).await;
-                    }
-                    BrokerRequest::Lifecycle(lifecycle) => self.teller.note(party, lifecycle),
-                    request => {
-                        let Some(channel) = request.channel().cloned() else { return };
-                        self.ask(&channel, Ask::Request(party, inbox, request));
-                    }
-                }
+            BrokerRequest::Answer { ticket, answer } => self.answer(&ticket, &answer).await,
+            BrokerRequest::Lifecycle(lifecycle) => self.teller.note(party, lifecycle),
+            what => {
+                let Some(channel) = what.channel().cloned() else { return };
+                self.ask(&channel, Ask::Request(Request { party, what, reply }));
             }
+        }
+    }
+
+    async fn answer(&self, ticket: &Ticket, answer: &[u8]) {
+        let names = &self.link.names;
+        let said = control::encode_answer(&names.node, ticket.number, answer);
+        let length = said.len();
+        // The one that asks is told who has not answered.
+        let answered = self.link.publish(names.control_of(&ticket.node), said.into()).await;
+        if answered == Err(BrokerError::TooLarge) {
+            self.shared.complaints.add(format!(
+                "another node is not answered, since the answer is larger than NATS takes ({length} bytes, max_payload of nats-server)"
+            ));
         }
     }
 
@@ -214,7 +295,14 @@ impl Node {
     /// An order goes to all nodes through NATS, or, while that is away, at least to the parties here.
     async fn tell(&self, order: &Arc<Control>) {
         let payload = control::encode(order).into();
-        if self.link.publish(self.link.names.control(), payload).await.is_err() {
+        let told = self.link.publish(self.link.names.control(), payload).await;
+        if told == Err(BrokerError::TooLarge) {
+            self.shared.complaints.add(
+                "an order of the server API has reached this node only, since it is larger than NATS takes (max_payload of nats-server)"
+                    .to_owned(),
+            );
+        }
+        if told.is_err() {
             self.shared.parties.tell(order);
         }
     }
@@ -264,32 +352,86 @@ impl Node {
 
     fn handle_event(&mut self, event: &Event) {
         match event {
-            Event::Connected | Event::SlowConsumer(_) => self.recover(),
-            Event::Disconnected | Event::Closed => {
-                self.shared.is_well.store(false, Ordering::Relaxed);
+            Event::Connected => {
+                let server = self.link.client.server_info();
+                info!(server = %server.server_name, version = %server.version, "NATS: connected again");
+                self.compare_sizes();
+                self.recover();
             }
-            Event::LameDuckMode
-            | Event::Draining
-            | Event::ServerError(_)
-            | Event::ClientError(_) => {}
+            Event::SlowConsumer(_) => {
+                warn!(
+                    "NATS: messages were dropped, since this node is too slow; every stream is proven"
+                );
+                self.recover();
+            }
+            Event::Disconnected | Event::Closed => {
+                info!("NATS: the connection is lost");
+                self.shared.availability.set(Cause::Link, SILENT.to_owned());
+            }
+            Event::ServerError(ServerError::Other(text)) => self.handle_refusal(text),
+            Event::ServerError(error) => warn!(%error, "NATS: error of the server"),
+            Event::LameDuckMode => info!("NATS: the server is going to stop"),
+            Event::Draining | Event::ClientError(_) => {}
+        }
+    }
+
+    fn handle_refusal(&self, text: &str) {
+        match self.shared.refusals.first() {
+            Some(refusal) => {
+                let reason = refusal.reason(&self.link.names);
+                self.shared.availability.set(Cause::Rights, reason);
+            }
+            None => warn!(error = text, "NATS: error of the server"),
+        }
+    }
+
+    /// A task has failed: this node is not ready until what was started again has lived for a while.
+    fn handle_failure(&mut self, failure: &Failure) {
+        let Failure { task, message } = failure;
+        error!(task, message, "NATS: a task of the broker has failed, and is started again");
+        let reason = format!(
+            "a task of the NATS broker ({task}) has failed and was started again: {message}"
+        );
+        self.shared.availability.set(Cause::Task, reason);
+        self.probation = Some(Instant::now());
+    }
+
+    /// A client of NATS that ends cannot be trusted any more; this node cannot do without it.
+    fn link_has_ended<T>(&self) -> T {
+        super::die("the client has ended")
+    }
+
+    async fn break_part(&mut self, part: Part) {
+        match part {
+            Part::Node | Part::Thread => panic!("{BROKEN}"),
+            Part::Channel(channel) => self.ask(&channel, Ask::Break),
+            Part::Lifecycle => self.teller.break_it(),
+            Part::Task => self.link.tasks.spawn("task", async { panic!("{BROKEN}") }),
+            Part::Echo => self.link.break_echo(),
+            // What it still has to say, nobody hears.
+            Part::Client => drop(self.link.client.drain().await),
+        }
+    }
+
+    /// A NATS that carries less than clients may send.
+    fn compare_sizes(&self) {
+        let (carried, sent) = (self.link.client.max_payload(), self.options.message_size_max);
+        if carried < sent {
+            self.shared.complaints.add(format!(
+                "websocket.message_size_limit ({sent}) allows publications that are larger than max_payload of nats-server ({carried}); \
+                 they are refused as too large (107): raise max_payload, or lower the limit"
+            ));
         }
     }
 
     /// The link is back, or messages were dropped: everything is put right, and every stream that is heard is proven.
     fn recover(&mut self) {
-        let (link, presence) = (self.link.clone(), self.presence.clone());
+        let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
         let (rooms, teller) = (self.open_rooms(), self.teller.clone());
-        let jetstream = self.options.jetstream.clone();
-        tokio::task::spawn_local(async move {
-            if let Some(jetstream) = jetstream {
-                // JetStream is there some time after its server.
-                while ensure_streams(&link, &jetstream).await.is_err()
-                    || link.prove_store().await.is_err()
-                {
-                    if link.check().is_err() {
-                        return;
-                    }
-                    tokio::time::sleep(JETSTREAM_RETRY).await;
+        self.link.tasks.spawn("recovery", async move {
+            if let Some(upkeep) = upkeep {
+                if upkeep.restore().await.is_err() {
+                    return;
                 }
                 presence.doubt();
                 renew(&presence, &teller).await;
@@ -299,14 +441,10 @@ impl Node {
         });
     }
 
-    /// The store may have lost something without a cut of the link.
-    fn settle(&self) {
-        if self.link.keeps {
-            let link = self.link.clone();
-            // Until that is known nothing is read; the next beat looks again.
-            tokio::task::spawn_local(async move {
-                let _later = link.prove_store().await;
-            });
+    /// The store may have lost something without a cut of the link. Until that is known nothing is read.
+    fn look(&self) {
+        if let Some(upkeep) = self.upkeep.clone() {
+            self.link.tasks.spawn("store", async move { upkeep.look().await });
         }
     }
 
@@ -320,24 +458,34 @@ impl Node {
         self.rooms.values().cloned().collect()
     }
 
-    fn beat(&mut self, beats: u64) {
+    fn beat(&mut self) {
+        self.beats += 1;
+        if self.probation.is_some_and(|since| since.elapsed() >= TASK_PROBATION) {
+            self.probation = None;
+            self.shared.availability.clear(Cause::Task);
+        }
         self.teller.wake();
         let (link, presence) = (self.link.clone(), self.presence.clone());
         let teller = self.teller.clone();
         let interval = (self.options.lease_ms / LEASE_RENEWALS / 1000).max(1);
-        let renews = link.keeps && (beats.is_multiple_of(interval) || presence.is_owing());
-        if beats.is_multiple_of(10) {
+        let is_turn = self.beats.is_multiple_of(interval);
+        let renews = link.keeps && (is_turn || presence.is_owing());
+        let tries_rights = is_turn && self.shared.availability.has(Cause::Rights);
+        if self.beats.is_multiple_of(10) {
             self.rooms.retain(|_, room| !room.is_closed());
         }
-        if renews || !self.link.is_proven() {
-            self.settle();
+        if renews || !self.link.is_proven() || self.link.is_stream_missing.get() {
+            self.look();
         }
-        tokio::task::spawn_local(async move {
-            // What fails shows in `is_well`, and is tried again with the next beat.
+        self.link.tasks.spawn("beat", async move {
+            // What fails shows in the availability, and is tried again with the next beat.
             let sent = Instant::now();
             if link.echo().await.is_ok() {
                 let lag_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
-                link.shared.lag_us.store(lag_us, Ordering::Relaxed);
+                link.shared.lag_us.store(lag_us, std::sync::atomic::Ordering::Relaxed);
+            }
+            if tries_rights {
+                link.check_rights().await;
             }
             if renews {
                 renew(&presence, &teller).await;
@@ -353,6 +501,20 @@ async fn renew(presence: &Presence, teller: &Teller) {
     if presence.takes_news() {
         teller.tell_all();
     }
+}
+
+/// The next message of a subscription that may not be there.
+async fn next(subscription: &mut Option<Subscriber>) -> Option<async_nats::Message> {
+    match subscription {
+        Some(subscription) => subscription.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The right without which a start has failed, however it has shown.
+fn missing_right(link: &Link) -> Option<NatsError> {
+    let refusal = link.shared.refusals.first()?;
+    Some(NatsError::Right(refusal.reason(&link.names)))
 }
 
 fn prove(rooms: &[UnboundedSender<Ask>]) {

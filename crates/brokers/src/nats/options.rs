@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::limits::LEASE_MS;
+use crate::limits::{LEASE_MS, NATS_PREFIX_MAX};
 
 /// Options of the NATS broker. The names are those of the configuration below `broker.nats`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct NatsOptions {
     pub tls: NatsTls,
     /// What is kept in JetStream.
     pub jetstream: Option<JetStreamOptions>,
+    /// Bytes of the largest message that clients may send: a NATS that carries less is worth a warning.
+    pub message_size_max: usize,
 }
 
 /// TLS of the connection to NATS.
@@ -58,6 +60,7 @@ impl Default for NatsOptions {
             dial_timeout_ms: 1000,
             tls: NatsTls::default(),
             jetstream: None,
+            message_size_max: 0,
         }
     }
 }
@@ -67,7 +70,7 @@ impl Default for NatsOptions {
 pub enum NatsError {
     /// Subjects cannot be made of it.
     #[error(
-        "broker.nats.prefix {0:?} is not one or more subject tokens of letters, digits, - and _"
+        "broker.nats.prefix {0:?} is not one or more subject tokens of letters, digits, - and _, of {NATS_PREFIX_MAX} bytes together"
     )]
     Prefix(String),
     /// No server could be reached.
@@ -116,6 +119,19 @@ pub enum NatsError {
         /// The server's own text.
         reason: String,
     },
+    /// JetStream does not change our stream.
+    #[error(
+        "JetStream does not change the stream {stream:?} (history_size, history_meta_ttl, broker.nats.jetstream.replicas): {reason}"
+    )]
+    Update {
+        /// Its name.
+        stream: String,
+        /// The server's own text.
+        reason: String,
+    },
+    /// The server does not let this node do what it must.
+    #[error("{0}")]
+    Right(String),
     /// The system gives us no thread.
     #[error("the thread of the NATS broker cannot be started")]
     Thread(#[from] std::io::Error),

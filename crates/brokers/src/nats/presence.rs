@@ -15,14 +15,17 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
+use tracing::{debug, info, warn};
 use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
 
+use super::availability::Cause;
+use super::jetstream::{Ack, Stored};
 use super::lease::{Lease, Standing, is_lease, name_in};
 use super::lifecycle::NODE;
-use super::link::{Ack, Link, Stored};
+use super::link::Link;
 use super::record;
 use super::stream::Place;
-use super::subject;
+use super::subject::{self, Store};
 use crate::Party;
 use crate::limits::{LEASE_RENEWALS, PROOFS_MAX};
 
@@ -72,7 +75,8 @@ impl Presence {
         let subject = self.entry(party, &place.token, &info.client);
         let payload = record::plain(&place.channel, PushEvent::Join(info));
         self.own.borrow_mut().entry(party).or_default().insert(subject.clone(), payload);
-        if self.put(party, &subject).await.is_err() {
+        // Otherwise the next renewal enters all; nobody waits for one after the other while NATS takes none.
+        if !self.owes_entries.get() && self.put(party, &subject).await.is_err() {
             self.doubt();
         }
     }
@@ -80,7 +84,7 @@ impl Presence {
     pub(super) async fn remove(&self, party: Party, place: &Place, client: &str) {
         let subject = self.entry(party, &place.token, client);
         let own = self.own.borrow_mut().get_mut(&party).and_then(|own| own.remove(&subject));
-        if own.is_some() {
+        if own.is_some() && !self.owes_entries.get() {
             // By its name: a number may mean another message once NATS has lost its store.
             let purged = self.link.purge(&self.link.names.presence_stream(), &subject).await;
             if purged.is_err() {
@@ -150,17 +154,42 @@ impl Presence {
         !self.owes_entries.get() && self.owes_news.take()
     }
 
+    /// Whoever can be told must be told again of all who are online.
+    pub(super) fn owe_news(&self) {
+        self.owes_news.set(true);
+    }
+
     /// Says that this node lives, makes up for what went wrong meanwhile, and sees to nodes that do not live.
     pub(super) async fn renew(&self) -> Result<(), BrokerError> {
-        match self.lease.renew().await? {
+        let availability = &self.link.shared.availability;
+        let standing = match self.lease.renew().await {
+            Ok(standing) => standing,
+            Err(error) => {
+                if let Some(reason) = self.lease.reason() {
+                    availability.set(Cause::Lease, reason);
+                }
+                return Err(error);
+            }
+        };
+        availability.clear(Cause::Lease);
+        match standing {
             Standing::Held => {}
-            Standing::Lost => self.owes_entries.set(true),
+            Standing::Lost => {
+                info!("NATS: the presence of this node's clients is lost, and is entered again");
+                self.owes_entries.set(true);
+            }
             Standing::Forgotten => {
+                warn!(
+                    "NATS: this node was taken for dead; its clients are entered and told of again"
+                );
                 self.owes_entries.set(true);
                 self.owes_news.set(true);
             }
         }
         let restored = self.restore().await;
+        if restored.is_ok() && !self.owes_entries.get() {
+            availability.clear(Cause::Store(Store::Presence));
+        }
         restored.and(self.see_to_others().await)
     }
 
@@ -274,7 +303,21 @@ impl Presence {
     async fn put(&self, party: Party, subject: &str) -> Result<(), BrokerError> {
         let payload = self.own.borrow().get(&party).and_then(|own| own.get(subject)).cloned();
         let Some(payload) = payload else { return Ok(()) };
-        self.link.store(subject, None, "", payload).await?;
+        let length = payload.len();
+        match self.link.store(subject, None, "", payload).await {
+            Ok(_) => {}
+            Err(error @ (BrokerError::TooLarge | BrokerError::NameTooLong)) => {
+                // It never fits, and must not keep the others from being entered.
+                self.own.borrow_mut().get_mut(&party).and_then(|own| own.remove(subject));
+                debug!(%error, length, "NATS: a client is not entered into presence");
+                self.link.shared.complaints.add(format!(
+                    "clients are left out of presence, since what they show of themselves is larger than NATS takes ({length} bytes, \
+                     max_payload of nats-server)"
+                ));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         let is_wanted = self.own.borrow().get(&party).is_some_and(|own| own.contains_key(subject));
         match is_wanted {
             true => Ok(()),
@@ -291,6 +334,7 @@ impl Presence {
         else {
             return Ok(());
         };
+        info!(%node, "NATS: cleanup of a node whose lease has ended");
         // What is stored later comes from a node that lives again.
         let mut entries = self.link.range(&stream, &filter).await?;
         entries.retain(|entry| entry.sequence < claimed);
@@ -299,11 +343,14 @@ impl Presence {
             // Without that the claim ends, and somebody tries again.
             self.tell_leaves(entries.iter().map(|entry| &entry.payload)).await?;
             if !self.holds(&mut claim).await? {
+                info!(%node, "NATS: another node has taken over this cleanup");
                 return Ok(());
             }
         }
         self.link.purge_before(&stream, &filter, claimed).await?;
-        self.link.purge_before(&stream, &lease.subject, claim.sequence + 1).await
+        self.link.purge_before(&stream, &lease.subject, claim.sequence + 1).await?;
+        info!(%node, clients = entries.len(), "NATS: cleanup done");
+        Ok(())
     }
 
     /// Renews a claim that is not new any more; says whether nobody else has it.

@@ -4,6 +4,7 @@
 //! NATS delivered before an answer was asked for stands in the inboxes before that answer.
 
 mod ending;
+mod reader;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,10 +14,8 @@ use std::sync::Arc;
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, JoinedStream,
-    Membership, PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, Membership, PublishOptions,
 };
-use engine::history::Stream;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
@@ -25,12 +24,16 @@ use tokio::time::Instant;
 use wire::protocol::{Publication, PushEvent, StreamPosition};
 
 use self::ending::{Ending, due};
+use self::reader::{Reader, Reading};
 use super::link::Link;
 use super::order::{Order, Turn};
 use super::presence::Presence;
 use super::record::{self, Kind, Record, Top};
-use super::stream::{Place, Publications, Want};
-use crate::limits::{ROOM_IDLE, TURN_WAIT};
+use super::request::{Reply, Request};
+use super::rights::Right;
+use super::stream::{Place, Want};
+use super::task::caught;
+use crate::limits::{ROOM_IDLE, TASK_RESTART, TURN_WAIT};
 use crate::{Inbox, Party};
 
 /// What a room is told.
@@ -40,11 +43,13 @@ use crate::{Inbox, Party};
 )]
 pub(super) enum Ask {
     /// A request of a party about this channel.
-    Request(Party, Arc<dyn Inbox>, BrokerRequest),
+    Request(Request),
     /// The party is gone.
     Forget(Party),
     /// The link was cut: show where the stream stands.
     Prove(Arc<Semaphore>),
+    /// Fail, as by a mistake of ours.
+    Break,
 }
 
 /// See the module.
@@ -76,20 +81,8 @@ struct ToldEpoch {
 
 type Doing<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// One who waits for the same read as others.
-struct Reader {
-    id: RequestId,
-    inbox: Arc<dyn Inbox>,
-    what: Reading,
-}
-
-enum Reading {
-    Join(JoinRead),
-    History(HistoryQuery),
-}
-
 impl Room {
-    pub(super) fn new(place: Place, presence: Rc<Presence>, asks: UnboundedReceiver<Ask>) -> Room {
+    fn new(place: Place, presence: Rc<Presence>, asks: UnboundedReceiver<Ask>) -> Room {
         Room {
             place,
             presence,
@@ -107,7 +100,7 @@ impl Room {
     }
 
     /// Ends when nobody has heard or asked anything for a while.
-    pub(super) async fn run(mut self) {
+    async fn run(&mut self) {
         loop {
             let ask = match self.next.take() {
                 Some(ask) => ask,
@@ -134,6 +127,27 @@ impl Room {
                 }
             }
         }
+    }
+
+    /// After a failure: who hears the channel is known, and whatever else was known is found out again.
+    async fn reset(&mut self) {
+        self.next = None;
+        self.known = None;
+        self.heard = None;
+        self.prove(Arc::new(Semaphore::new(1))).await;
+    }
+
+    /// The same, until whoever asked for it has given up: then it is dropped.
+    async fn hearing_until<T: 'static>(
+        &mut self,
+        due: Instant,
+        doing: Doing<Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let late = |_| Err(BrokerError::Unavailable);
+        self.hearing(Box::pin(async move {
+            tokio::time::timeout_at(due, doing).await.unwrap_or_else(late)
+        }))
+        .await
     }
 
     /// Awaits something and hears the channel meanwhile.
@@ -189,40 +203,32 @@ impl Room {
 
     async fn handle(&mut self, ask: Ask) {
         match ask {
-            Ask::Request(party, inbox, request) => self.handle_request(party, inbox, request).await,
+            // Whoever asked has given up, and is told so.
+            Ask::Request(request) if request.reply.is_late() => {}
+            Ask::Request(request) => self.handle_request(request).await,
             Ask::Forget(party) => self.leave(party),
             Ask::Prove(turns) => self.prove(turns).await,
+            Ask::Break => panic!("{BROKEN}"),
         }
     }
 
-    async fn handle_request(
-        &mut self,
-        party: Party,
-        inbox: Arc<dyn Inbox>,
-        request: BrokerRequest,
-    ) {
-        let reply = |id, result| inbox.deliver(BrokerEvent::Reply { id, result });
-        match request {
-            BrokerRequest::Subscribe { id, read, .. } => {
-                if let Err(error) = self.enter(party, &inbox).await {
-                    return reply(id, Err(error));
-                }
-                self.read(Reader { id, inbox, what: Reading::Join(read) }).await;
-            }
-            BrokerRequest::History { id, query, meta_ttl_ms, .. } => {
-                let reader = Reader { id, inbox, what: Reading::History(query) };
+    async fn handle_request(&mut self, request: Request) {
+        let Request { party, what, reply } = request;
+        match what {
+            BrokerRequest::Subscribe { read, .. } => self.subscribe(party, reply, read).await,
+            BrokerRequest::History { query, meta_ttl_ms, .. } => {
+                let reader = Reader { reply, what: Reading::History(query) };
                 self.read_for(vec![reader], meta_ttl_ms).await;
             }
             BrokerRequest::Unsubscribe { .. } => self.leave(party),
-            BrokerRequest::Publish { id, publication, options, .. } => {
-                if let Some(result) = self.publish(&inbox, id, publication, options).await {
-                    reply(id, result.map(BrokerReply::Published));
-                }
+            BrokerRequest::Publish { publication, options, .. } => {
+                self.publish(reply, publication, options).await;
             }
-            BrokerRequest::RemoveHistory { id, .. } => {
-                let result = self.hearing(Box::pin(self.place.clone().clear())).await;
+            BrokerRequest::RemoveHistory { .. } => {
+                let doing = Box::pin(self.place.clone().clear());
+                let result = self.hearing_until(reply.due(), doing).await;
                 self.known = result.as_ref().ok().cloned();
-                reply(id, result.map(|_| BrokerReply::HistoryRemoved));
+                reply.send(result.map(|_| BrokerReply::HistoryRemoved));
             }
             BrokerRequest::Announce { info, change, .. } => {
                 let event = match change {
@@ -232,32 +238,17 @@ impl Room {
                 // Nobody waits for an answer; while NATS is away, nobody could hear it either.
                 let _unheard = self.send(record::plain(&self.place.channel, event)).await;
             }
-            BrokerRequest::AddPresence { info, .. } => {
-                let (presence, place) = (self.presence.clone(), self.place.clone());
-                self.hearing(Box::pin(async move { presence.add(party, &place, info).await }))
-                    .await;
-            }
-            BrokerRequest::RemovePresence { client, .. } => {
-                let (presence, place) = (self.presence.clone(), self.place.clone());
-                self.hearing(Box::pin(async move {
-                    presence.remove(party, &place, &client.client).await;
-                }))
-                .await;
-            }
-            BrokerRequest::Presence { id, .. } => {
-                let (presence, place) = (self.presence.clone(), self.place.clone());
-                let asking = Box::pin(async move { presence.clients(&place).await });
-                reply(id, self.hearing(asking).await.map(BrokerReply::Presence));
-            }
-            BrokerRequest::PresenceStats { id, .. } => {
-                let (presence, place) = (self.presence.clone(), self.place.clone());
-                let asking = Box::pin(async move { presence.stats(&place).await });
-                reply(id, self.hearing(asking).await.map(BrokerReply::PresenceStats));
-            }
             BrokerRequest::Limit { ttl_ms, .. } => self.limit(ttl_ms).await,
-            BrokerRequest::Life { id, .. } => {
-                let result = self.hearing(Box::pin(self.place.clone().length())).await;
-                reply(id, result.map(BrokerReply::Life));
+            BrokerRequest::Life { .. } => {
+                let doing = Box::pin(self.place.clone().length());
+                let result = self.hearing_until(reply.due(), doing).await;
+                reply.send(result.map(BrokerReply::Life));
+            }
+            BrokerRequest::AddPresence { .. }
+            | BrokerRequest::RemovePresence { .. }
+            | BrokerRequest::Presence { .. }
+            | BrokerRequest::PresenceStats { .. } => {
+                self.handle_presence(Request { party, what, reply }).await;
             }
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
@@ -266,38 +257,52 @@ impl Room {
         }
     }
 
-    /// Publishes; `None` when the answer follows with the echo.
-    async fn publish(
-        &mut self,
-        inbox: &Arc<dyn Inbox>,
-        id: RequestId,
-        publication: Publication,
-        options: PublishOptions,
-    ) -> Option<Result<StreamPosition, BrokerError>> {
-        if self.listeners.iter().any(|(_, inbox)| inbox.is_full()) {
-            return Some(Err(BrokerError::Overloaded));
+    async fn handle_presence(&mut self, request: Request) {
+        let Request { party, what, reply } = request;
+        let (presence, place) = (self.presence.clone(), self.place.clone());
+        match what {
+            BrokerRequest::AddPresence { info, .. } => {
+                let adding = async move { presence.add(party, &place, info).await };
+                self.hearing(Box::pin(adding)).await;
+            }
+            BrokerRequest::RemovePresence { client, .. } => {
+                let removing = async move { presence.remove(party, &place, &client.client).await };
+                self.hearing(Box::pin(removing)).await;
+            }
+            BrokerRequest::Presence { .. } => {
+                let asking = Box::pin(async move { presence.clients(&place).await });
+                let result = self.hearing_until(reply.due(), asking).await;
+                reply.send(result.map(BrokerReply::Presence));
+            }
+            _ => {
+                let asking = Box::pin(async move { presence.stats(&place).await });
+                let result = self.hearing_until(reply.due(), asking).await;
+                reply.send(result.map(BrokerReply::PresenceStats));
+            }
+        }
+    }
+
+    async fn publish(&mut self, reply: Reply, publication: Publication, options: PublishOptions) {
+        let is_behind = self.listeners.iter().any(|(_, inbox)| inbox.is_full());
+        if is_behind || self.place.link.is_congested() {
+            return reply.send(Err(BrokerError::Overloaded));
         }
         let publication = Arc::new(publication);
         let has_place =
             options.history_size > 0 || options.version > 0 || !options.idempotency_key.is_empty();
         if !has_place {
-            let event = PushEvent::Publication(publication);
-            if let Err(error) = self.send(record::plain(&self.place.channel, event)).await {
-                return Some(Err(error));
-            }
-            let (link, inbox) = (self.place.link.clone(), inbox.clone());
-            tokio::task::spawn_local(async move {
-                let position = |()| BrokerReply::Published(StreamPosition::default());
-                let result = link.echo().await.map(position);
-                inbox.deliver(BrokerEvent::Reply { id, result });
-            });
-            return None;
+            return self.publish_plain(reply, publication).await;
         }
         if !self.place.link.keeps {
-            return Some(Err(BrokerError::Unavailable));
+            return reply.send(Err(BrokerError::Unavailable));
         }
         let size = u64::from(options.history_size);
         let doing = self.place.clone().publish(self.known.take(), publication, options);
+        let due = reply.due();
+        let doing = async move {
+            let late = |_| (Err(BrokerError::Unavailable), None);
+            tokio::time::timeout_at(due, doing).await.unwrap_or_else(late)
+        };
         let (result, known) = self.hearing(Box::pin(doing)).await;
         if let (Ok(position), Some(_)) = (&result, &self.heard) {
             let sequence = known.as_ref().map_or(0, |known| known.sequence);
@@ -307,7 +312,24 @@ impl Room {
         if let Some(known) = &self.known {
             self.place.trim(known, size);
         }
-        Some(result)
+        reply.send(result.map(BrokerReply::Published));
+    }
+
+    /// Without a place in a stream; the answer follows with the echo.
+    async fn publish_plain(&mut self, reply: Reply, publication: Arc<Publication>) {
+        let event = PushEvent::Publication(publication);
+        if let Err(error) = self.send(record::plain(&self.place.channel, event)).await {
+            return reply.send(Err(error));
+        }
+        let place = self.place.clone();
+        self.place.link.tasks.spawn("publication", async move {
+            let due = reply.due();
+            let echoed = tokio::time::timeout_at(due, place.link.echo()).await;
+            let result = echoed.unwrap_or(Err(BrokerError::Unavailable));
+            // The refusal of the server comes before the echo.
+            let result = result.and_then(|()| place.check_right(Right::Publish));
+            reply.send(result.map(|()| BrokerReply::Published(StreamPosition::default())));
+        });
     }
 
     async fn send(&self, payload: Bytes) -> Result<(), BrokerError> {
@@ -319,15 +341,20 @@ impl Room {
         let link = self.place.link.clone();
         link.check()?;
         if self.heard.is_none() {
-            let subject = link.names.channel(&self.place.token);
-            self.heard = Some(link.subscribe(subject).await?);
+            self.hear_channel().await?;
             self.told = ("".into(), 0);
-            self.last = 0;
-            self.order = Order::default();
         }
         if !self.listeners.iter().any(|(listener, _)| *listener == party) {
             self.listeners.push((party, inbox.clone()));
         }
+        Ok(())
+    }
+
+    async fn hear_channel(&mut self) -> Result<(), BrokerError> {
+        let link = self.place.link.clone();
+        self.heard = Some(link.subscribe(link.names.channel(&self.place.token)).await?);
+        self.last = 0;
+        self.order = Order::default();
         Ok(())
     }
 
@@ -339,29 +366,38 @@ impl Room {
         }
     }
 
+    async fn subscribe(&mut self, party: Party, reply: Reply, read: JoinRead) {
+        if let Err(error) = self.enter(party, &reply.inbox.clone()).await {
+            return reply.send(Err(error));
+        }
+        self.read(Reader { reply, what: Reading::Join(read) }).await;
+    }
+
     /// Reads for one, and in the same read for all that join right behind it, each with its presence.
     async fn read(&mut self, first: Reader) {
         let mut meta_ttl_ms = first.meta_ttl_ms();
         let (mut readers, mut present) = (vec![first], Vec::new());
         while let Ok(ask) = self.asks.try_recv() {
-            let (party, inbox, id, read) = match ask {
-                Ask::Request(party, inbox, BrokerRequest::Subscribe { id, read, .. }) => {
-                    (party, inbox, id, read)
-                }
-                Ask::Request(party, _, BrokerRequest::AddPresence { info, .. }) => {
+            let Ask::Request(Request { party, what, reply }) = ask else {
+                self.next = Some(ask);
+                break;
+            };
+            let read = match what {
+                BrokerRequest::Subscribe { read, .. } => read,
+                BrokerRequest::AddPresence { info, .. } => {
                     present.push((party, info));
                     continue;
                 }
-                ask => {
-                    self.next = Some(ask);
+                what => {
+                    self.next = Some(Ask::Request(Request { party, what, reply }));
                     break;
                 }
             };
-            if let Err(error) = self.enter(party, &inbox).await {
-                inbox.deliver(BrokerEvent::Reply { id, result: Err(error) });
+            if let Err(error) = self.enter(party, &reply.inbox.clone()).await {
+                reply.send(Err(error));
                 continue;
             }
-            let reader = Reader { id, inbox, what: Reading::Join(read) };
+            let reader = Reader { reply, what: Reading::Join(read) };
             meta_ttl_ms = meta_ttl_ms.max(reader.meta_ttl_ms());
             readers.push(reader);
         }
@@ -380,9 +416,13 @@ impl Room {
         let needs_echo = readers.iter().any(|reader| matches!(reader.what, Reading::Join(_)));
         let want = Want { meta_ttl_ms, publications: publications.unwrap_or_default() };
         let place = self.place.clone();
+        // The first has waited longest, and those behind it have come with it.
+        let due = readers.iter().map(|reader| reader.reply.due()).max();
         let doing = Box::pin(async move {
             if needs_echo {
                 place.link.echo().await?;
+                // The refusal of the server comes before the echo.
+                place.check_right(Right::Subscribe)?;
             }
             match needs_stream {
                 true if !place.link.keeps => Err(BrokerError::Unavailable),
@@ -390,7 +430,7 @@ impl Room {
                 false => Ok(None),
             }
         });
-        let result = self.hearing(doing).await;
+        let result = self.hearing_until(due.unwrap_or_else(Instant::now), doing).await;
         if let Ok(Some((top, stream))) = &result {
             self.catch_up(&stream.position(), top.sequence).await;
             if top.sequence > 0 && self.known.as_ref().is_none_or(|k| k.sequence < top.sequence) {
@@ -402,7 +442,7 @@ impl Room {
                 Ok(read) => reader.what.answer(read.as_ref().map(|(_, stream)| stream)),
                 Err(error) => Err(*error),
             };
-            reader.inbox.deliver(BrokerEvent::Reply { id: reader.id, result });
+            reader.reply.send(result);
         }
     }
 
@@ -448,6 +488,10 @@ impl Room {
 
     async fn prove(&mut self, turns: Arc<Semaphore>) {
         self.known = None;
+        if self.heard.is_none() && !self.listeners.is_empty() {
+            // It follows when the link is back.
+            let _later = self.hear_channel().await;
+        }
         let is_positioned = !self.told.0.is_empty() && self.place.link.keeps;
         if self.listeners.is_empty() || !is_positioned && self.ending.is_none() {
             return;
@@ -483,43 +527,6 @@ impl ToldEpoch {
     }
 }
 
-impl Reader {
-    fn needs_stream(&self) -> bool {
-        !matches!(self.what, Reading::Join(JoinRead::Nothing))
-    }
-
-    fn meta_ttl_ms(&self) -> u64 {
-        match &self.what {
-            Reading::Join(
-                JoinRead::Position { meta_ttl_ms }
-                | JoinRead::Since { meta_ttl_ms, .. }
-                | JoinRead::Newest { meta_ttl_ms },
-            ) => *meta_ttl_ms,
-            Reading::Join(JoinRead::Nothing) | Reading::History(_) => 0,
-        }
-    }
-}
-
-impl Reading {
-    fn publications(&self) -> Publications {
-        match self {
-            Reading::Join(JoinRead::Nothing | JoinRead::Position { .. }) => Publications::None,
-            Reading::Join(JoinRead::Newest { .. }) => Publications::Newest,
-            Reading::History(HistoryQuery { limit: Some(0), .. }) => Publications::None,
-            Reading::Join(JoinRead::Since { .. }) | Reading::History(_) => Publications::All,
-        }
-    }
-
-    fn answer(&self, stream: Option<&Stream>) -> Result<BrokerReply, BrokerError> {
-        match (self, stream) {
-            (Reading::Join(read), Some(stream)) => Ok(BrokerReply::Subscribed(stream.join(read))),
-            (Reading::Join(_), None) => Ok(BrokerReply::Subscribed(JoinedStream::default())),
-            (Reading::History(query), Some(stream)) => stream.read(query).map(BrokerReply::History),
-            (Reading::History(_), None) => Err(BrokerError::Unavailable),
-        }
-    }
-}
-
 /// A room's door: what is sent into it is done in order.
 ///
 /// It is busy until the sender is dropped and everything is done.
@@ -530,11 +537,28 @@ pub(super) fn open(
 ) -> mpsc::UnboundedSender<Ask> {
     let (sender, asks) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
-        Room::new(place, presence, asks).run().await;
+        let tasks = place.link.tasks.clone();
+        let mut room = Room::new(place, presence, asks);
+        let mut run = caught(room.run()).await;
+        while let Err(message) = run {
+            tasks.report(TASK, message);
+            tokio::time::sleep(TASK_RESTART).await;
+            run = caught(async {
+                room.reset().await;
+                room.run().await;
+            })
+            .await;
+        }
         drop(busy);
     });
     sender
 }
+
+/// What a room is called when it fails.
+const TASK: &str = "channel";
+
+/// What a part says that is broken on purpose.
+pub(super) const BROKEN: &str = "broken on purpose";
 
 /// The next message; `None` when none comes before the time is up.
 async fn next_message(heard: &mut Option<Subscriber>, due: Option<Instant>) -> Option<Message> {

@@ -13,8 +13,10 @@ use engine::limits::IDEMPOTENCY_TTL_MS;
 use tokio::time::Instant;
 use wire::protocol::{Publication, PushEvent, StreamPosition};
 
-use super::link::{Ack, Link};
+use super::jetstream::Ack;
+use super::link::Link;
 use super::record::{Kind, Record, Top};
+use super::rights::Right;
 use super::subject;
 use crate::limits::{ANSWER_TIMEOUT, TRIM_EVERY};
 
@@ -44,6 +46,13 @@ pub(super) enum Publications {
 }
 
 impl Place {
+    /// Whether the server has refused this node what it just did with the channel.
+    pub(super) fn check_right(&self, right: Right) -> Result<(), BrokerError> {
+        let refusals = &self.link.shared.refusals;
+        let is_refused = refusals.has(right, &self.link.names.channel(&self.token));
+        if is_refused { Err(BrokerError::Unavailable) } else { Ok(()) }
+    }
+
     /// Publishes with a place in the stream; returns what is known of the stream then.
     pub(super) async fn publish(
         self,
@@ -192,7 +201,7 @@ impl Place {
             return;
         }
         let (link, token) = (self.link.clone(), self.token.clone());
-        tokio::task::spawn_local(async move {
+        self.link.tasks.spawn("trim", async move {
             let (stream, subject) = (link.names.history_stream(), link.names.stream(&token));
             // What is not removed now is removed the next time.
             let _later = link.keep(&stream, &subject, history_size + TRIM_EVERY).await;

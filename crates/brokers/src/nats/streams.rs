@@ -4,40 +4,13 @@
 
 use std::time::Duration;
 
-use engine::broker::BrokerError;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tracing::info;
 
-use super::link::{ApiError, Link, nanoseconds};
+use super::jetstream::{ApiError, NO_STREAM, nanoseconds};
+use super::link::Link;
 use super::options::{JetStreamOptions, NatsError};
-use super::presence::Presence;
-use crate::limits::{JETSTREAM_RETRY, JETSTREAM_WAIT, LIFECYCLE_TTL_MS, TRIM_EVERY};
-
-/// Finds or makes the streams. Servers of a cluster first agree on who leads what, which is waited for.
-pub(super) async fn set_up(
-    link: &Link,
-    jetstream: &JetStreamOptions,
-    presence: &Presence,
-    silent: impl Fn(BrokerError) -> NatsError,
-) -> Result<(), NatsError> {
-    let until = Instant::now() + JETSTREAM_WAIT;
-    loop {
-        let attempt = async {
-            ensure_streams(link, jetstream).await?;
-            link.prove_store().await.map_err(&silent)?;
-            presence.learn_time().await.map_err(&silent)
-        };
-        let error = match attempt.await {
-            Err(error) if !matches!(error, NatsError::ForeignStream { .. }) => error,
-            result => return result,
-        };
-        let server = link.client.server_info();
-        if !(server.jetstream && server.cluster.is_some()) || Instant::now() >= until {
-            return Err(error);
-        }
-        tokio::time::sleep(JETSTREAM_RETRY).await;
-    }
-}
+use crate::limits::{LIFECYCLE_TTL_MS, TRIM_EVERY};
 
 pub(super) async fn ensure_streams(
     link: &Link,
@@ -101,9 +74,13 @@ pub(super) async fn ensure_streams(
 async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> {
     let stream = wanted["name"].as_str().unwrap_or_default().to_owned();
     let refused = |error: ApiError| match error {
-        ApiError::Unavailable | ApiError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {
+        ApiError::Unheard | ApiError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {
             NatsError::NoJetStream
         }
+        ApiError::Unavailable => NatsError::Stream {
+            stream: stream.clone(),
+            reason: "JetStream does not answer".to_owned(),
+        },
         ApiError::Refused { text, .. } => {
             NatsError::Stream { stream: stream.clone(), reason: text }
         }
@@ -111,8 +88,13 @@ async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> 
     let found = match link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await {
         Ok(found) => found,
         Err(ApiError::Refused { code: NO_STREAM, .. }) => {
-            let made = link.api(&format!("STREAM.CREATE.{stream}"), &wanted).await;
-            return made.map(|_| ()).map_err(refused);
+            return match link.api(&format!("STREAM.CREATE.{stream}"), &wanted).await {
+                Ok(_) => {
+                    info!(%stream, "NATS: stream made");
+                    Ok(())
+                }
+                Err(error) => Err(refused(error)),
+            };
         }
         Err(error) => return Err(refused(error)),
     };
@@ -132,13 +114,15 @@ async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> 
     if !grows {
         return Ok(());
     }
-    link.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await.map(|_| ()).map_err(refused)
+    match link.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await {
+        Ok(_) => Ok(()),
+        Err(ApiError::Refused { text, .. }) => Err(NatsError::Update { stream, reason: text }),
+        Err(error) => Err(refused(error)),
+    }
 }
 
 /// For how long JetStream remembers idempotency keys: longer than we do, so that its memory is never the shorter.
 const DUPLICATES: Duration = Duration::from_secs(330);
-/// JetStream: no stream of that name.
-const NO_STREAM: u64 = 10059;
 /// JetStream: switched off.
 const NOT_ENABLED: u64 = 10076;
 /// JetStream: not for this account.

@@ -2,9 +2,13 @@
 //!
 //! Invariant: different channels have different subjects, whatever is in their names, and no channel name can reach
 //! another subject: a name is one token, in which everything but ASCII letters, digits, `-`, `_`, `:`, `#`, `@`, `/`
-//! and `$` is written as `=` and two hexadecimal digits for each byte. `*` and `>` are characters like others.
+//! and `$` is written as `=` and two hexadecimal digits for each byte. `*` and `>` are characters like others. A name
+//! whose token is longer than [`token_length_max`] is refused before anything is sent: `nats-server` closes the
+//! connection of a client that sends a longer line than its `max_control_line`.
 
 use std::fmt::Write;
+
+use crate::limits::{NATS_SUBJECT_MAX, NATS_SUBJECT_RESERVE};
 
 /// Subjects and streams of one installation.
 #[derive(Clone, Debug)]
@@ -12,6 +16,15 @@ pub(super) struct Names {
     pub(super) prefix: String,
     /// This process.
     pub(super) node: String,
+}
+
+/// What is kept in a stream of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Store {
+    History,
+    Presence,
+    Events,
+    Era,
 }
 
 impl Names {
@@ -84,9 +97,60 @@ impl Names {
         self.stream_name("presence")
     }
 
+    pub(super) fn stream_of(&self, store: Store) -> String {
+        match store {
+            Store::History => self.history_stream(),
+            Store::Presence => self.presence_stream(),
+            Store::Events => self.events_stream(),
+            Store::Era => self.era_stream(),
+        }
+    }
+
+    /// Which stream takes messages of a subject.
+    pub(super) fn store_of(&self, subject: &str) -> Store {
+        let kind = subject.get(self.prefix.len() + 1..).and_then(|rest| rest.split('.').next());
+        match kind {
+            Some("stream") => Store::History,
+            Some("events") => Store::Events,
+            Some("era") => Store::Era,
+            _ => Store::Presence,
+        }
+    }
+
     fn stream_name(&self, kind: &str) -> String {
         format!("{}_{kind}", self.prefix.replace('.', "_"))
     }
+}
+
+/// Bytes of the longest channel name that NATS carries whatever its characters are: each byte may take three in a subject.
+#[must_use]
+pub fn channel_length_max(prefix: &str) -> usize {
+    token_length_max(prefix) / 3
+}
+
+/// Bytes of the longest channel name that NATS carries if it has only characters that subjects may have.
+#[must_use]
+pub fn plain_channel_length_max(prefix: &str) -> usize {
+    token_length_max(prefix)
+}
+
+/// Bytes of the longest token of a channel: its longest subject is that of a presence entry.
+fn token_length_max(prefix: &str) -> usize {
+    NATS_SUBJECT_MAX.saturating_sub(prefix.len() + NATS_SUBJECT_RESERVE)
+}
+
+/// Whether a channel's subjects fit into a line of NATS.
+pub(super) fn fits(prefix: &str, channel: &str) -> bool {
+    let longest = token_length_max(prefix);
+    channel.len() <= longest / 3 || token_length(channel) <= longest
+}
+
+fn token_length(text: &str) -> usize {
+    text.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum()
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_:#@/$".contains(&byte)
 }
 
 /// Any text as one token of a subject.
@@ -96,7 +160,7 @@ pub(super) fn token(text: &str) -> String {
     }
     let mut token = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_:#@/$".contains(&byte) {
+        if is_plain(byte) {
             token.push(char::from(byte));
         } else {
             write!(token, "={byte:02X}").expect("writing to a string does not fail");
@@ -128,6 +192,29 @@ pub(super) fn text(token: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fits_is_counted_in_bytes_of_the_token() {
+        let plain = plain_channel_length_max("tidings");
+        let any = channel_length_max("tidings");
+        for (channel, expected) in [
+            ("x".repeat(plain), true),
+            ("x".repeat(plain + 1), false),
+            (".".repeat(any), true),
+            (".".repeat(any + 1), false),
+            ("\u{20ac}".repeat(any / 3), true),
+            ("\u{20ac}".repeat(any / 3 + 1), false),
+        ] {
+            assert_eq!(fits("tidings", &channel), expected, "{} bytes", channel.len());
+            if expected {
+                let names = Names { prefix: "tidings".into(), node: "0".repeat(8) };
+                let client = "0".repeat(36);
+                let subject = names.presence(&names.node, "4294967295", &token(&channel), &client);
+                assert!(subject.len() <= NATS_SUBJECT_MAX, "{}", subject.len());
+            }
+        }
+        assert_eq!(plain_channel_length_max(&"p".repeat(5_000)), 0);
+    }
 
     #[test]
     fn any_name_is_one_token_and_comes_back() {

@@ -99,15 +99,18 @@ impl Server {
         }
     }
 
-    /// How many messages a stream keeps.
+    /// How many messages a stream keeps, beside those by which nodes try it.
     pub(crate) fn messages(&self, stream: &str) -> u64 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let client = async_nats::connect(self.options().url).await.unwrap();
             let subject = format!("$JS.API.STREAM.INFO.{stream}");
-            let info = client.request(subject, "".into()).await.unwrap();
+            let info = client.request(subject, r#"{"subjects_filter":">"}"#.into()).await.unwrap();
             let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
-            info["state"]["messages"].as_u64().unwrap()
+            let counts = info["state"]["subjects"].as_object();
+            let counts = counts.into_iter().flatten();
+            let counts = counts.filter(|(subject, _)| !subject.ends_with("=probe"));
+            counts.map(|(_, count)| count.as_u64().unwrap()).sum()
         })
     }
 

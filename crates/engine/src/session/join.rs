@@ -14,7 +14,7 @@ use wire::protocol::{
     StreamPosition, SubscribeRequest, SubscribeResult, UnsubscribeCode,
 };
 
-use super::{Sent, Session, Subscription, SubscriptionTraits, Wait, connect, skipped};
+use super::{Sent, Session, Subscription, SubscriptionTraits, Wait, connect, queries, skipped};
 use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membership, RequestId};
 use crate::budget::Budget;
 use crate::channel::{self, Actor};
@@ -246,10 +246,7 @@ pub(crate) fn handle_read(
     };
     let stream = match result {
         Ok(stream) => stream,
-        Err(BrokerError::Full) => {
-            return abort(session, turn, index, ErrorCode::TooManyRequests);
-        }
-        Err(_) => return abort(session, turn, index, ErrorCode::Internal),
+        Err(error) => return abort(session, turn, index, queries::code(error)),
     };
     let subscription = &mut session.subscriptions[index];
     let (seat, traits) = (subscription.seat, subscription.traits);

@@ -219,6 +219,7 @@ pub fn code(error: BrokerError) -> ErrorCode {
         BrokerError::Unavailable => ErrorCode::Internal,
         BrokerError::Overloaded | BrokerError::Full => ErrorCode::TooManyRequests,
         BrokerError::UnrecoverablePosition => ErrorCode::UnrecoverablePosition,
+        BrokerError::NameTooLong | BrokerError::TooLarge => ErrorCode::BadRequest,
     }
 }
 

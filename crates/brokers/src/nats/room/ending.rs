@@ -59,7 +59,7 @@ impl Room {
         }
         self.known = None;
         let place = self.place.clone();
-        tokio::task::spawn_local(async move {
+        self.place.link.tasks.spawn("end of a channel", async move {
             // Otherwise it ends by its own time.
             let _later = place.bury().await;
         });

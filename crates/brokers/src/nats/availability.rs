@@ -1,0 +1,72 @@
+//! Why this node is not available on NATS: at most one reason of each cause.
+//!
+//! Invariant: the node is ready exactly while there is no reason, and a cause that comes or goes is logged.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::{debug, info};
+
+use super::subject::Store;
+use crate::Health;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Availability(Mutex<BTreeMap<Cause, String>>);
+
+/// What a reason is about, the gravest first: that one is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// A task of the broker has failed.
+    Task,
+    /// NATS does not answer.
+    Link,
+    /// The server does not let this node do what it must.
+    Rights,
+    /// The API of JetStream does not answer.
+    Api,
+    /// A stream is missing and cannot be made, or is not ours.
+    Streams,
+    /// A stream takes no messages.
+    Store(Store),
+    /// The lease of this node is not renewed.
+    Lease,
+}
+
+impl Availability {
+    /// There is a reason, perhaps another than before.
+    pub(super) fn set(&self, cause: Cause, reason: String) {
+        let last = self.lock().insert(cause, reason.clone());
+        match last {
+            None => info!(?cause, reason, "NATS: this node is unavailable"),
+            Some(last) if last != reason => debug!(?cause, reason, "NATS: still unavailable"),
+            Some(_) => {}
+        }
+    }
+
+    /// The cause is gone.
+    pub(super) fn clear(&self, cause: Cause) {
+        let was_set = self.lock().remove(&cause).is_some();
+        if was_set {
+            info!(?cause, "NATS: this cause is gone");
+        }
+    }
+
+    pub(super) fn has(&self, cause: Cause) -> bool {
+        self.lock().contains_key(&cause)
+    }
+
+    pub(super) fn health(&self) -> Health {
+        match self.lock().first_key_value() {
+            None => Health::Ready,
+            Some((cause, reason)) => Health::Unready {
+                is_lasting: matches!(cause, Cause::Rights),
+                reason: reason.clone(),
+            },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Cause, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,372 @@
+//! What is asked of JetStream: messages are stored, read and removed.
+//!
+//! Invariant: what came of it counts for the node's availability: a stream that takes nothing makes it unready, and one
+//! that is missing is made again.
+
+use async_nats::HeaderMap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use engine::broker::BrokerError;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::availability::Cause;
+use super::link::{Link, RequestError};
+use super::subject::Store;
+use crate::limits::{ANSWER_TIMEOUT, JETSTREAM_RETRY, READER_IDLE};
+
+/// A message as JetStream keeps it.
+pub(super) struct Stored {
+    pub(super) subject: String,
+    pub(super) sequence: u64,
+    pub(super) payload: Bytes,
+    /// When it was stored, Unix milliseconds by the clock of NATS; zero when not told.
+    pub(super) at_ms: u64,
+}
+
+/// What came of storing a message.
+pub(super) enum Ack {
+    /// It is kept under this number.
+    Stored(u64),
+    /// The same identifier was stored before, under this number.
+    Duplicate(u64),
+    /// The subject has moved on.
+    Conflict,
+}
+
+/// Why the API of JetStream did not do what was asked.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    Unavailable,
+    /// Nobody answers for JetStream.
+    Unheard,
+    Refused {
+        code: u64,
+        text: String,
+    },
+}
+
+impl Link {
+    /// Asks the API of JetStream.
+    pub(super) async fn api(&self, verb: &str, body: &Value) -> Result<Value, ApiError> {
+        let payload = body.to_string().into();
+        let answer = self.request(format!("$JS.API.{verb}"), None, payload).await;
+        let answer = answer.map_err(|error| self.note_unanswered(verb, error))?;
+        let answer: Value =
+            serde_json::from_slice(&answer.payload).map_err(|_| ApiError::Unavailable)?;
+        let Some(error) = answer.get("error") else {
+            self.shared.availability.clear(Cause::Api);
+            return Ok(answer);
+        };
+        let code = error["err_code"].as_u64().unwrap_or(0);
+        let text = error["description"].as_str().unwrap_or_default().to_owned();
+        debug!(verb, code, text, "JetStream has refused a request");
+        if error["code"] == UNAVAILABLE {
+            let reason =
+                format!("JetStream of this NATS cannot do its work: {text} (error {code})");
+            self.shared.availability.set(Cause::Api, reason);
+        } else {
+            self.shared.availability.clear(Cause::Api);
+        }
+        Err(ApiError::Refused { code, text })
+    }
+
+    fn note_unanswered(&self, verb: &str, error: RequestError) -> ApiError {
+        let why = match error {
+            RequestError::Late => "does not answer",
+            RequestError::Unheard => "is not there (is it switched off, or without a leader?)",
+            RequestError::Down | RequestError::Refused(_) => return ApiError::Unavailable,
+        };
+        debug!(verb, why, "JetStream has not answered");
+        self.shared.availability.set(Cause::Api, format!("JetStream of this NATS {why}"));
+        match error {
+            RequestError::Unheard => ApiError::Unheard,
+            _ => ApiError::Unavailable,
+        }
+    }
+
+    /// The newest message of a subject.
+    pub(super) async fn newest(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> Result<Option<Stored>, BrokerError> {
+        self.get(stream, &json!({ "last_by_subj": subject })).await
+    }
+
+    /// The message of that number.
+    pub(super) async fn numbered(
+        &self,
+        stream: &str,
+        sequence: u64,
+    ) -> Result<Option<Stored>, BrokerError> {
+        self.get(stream, &json!({ "seq": sequence })).await
+    }
+
+    async fn get(&self, stream: &str, which: &Value) -> Result<Option<Stored>, BrokerError> {
+        let answer = match self.api(&format!("STREAM.MSG.GET.{stream}"), which).await {
+            Ok(answer) => answer,
+            Err(ApiError::Refused { code: NO_MESSAGE, .. }) => return Ok(None),
+            Err(error) => return Err(self.note_failed(&error)),
+        };
+        let message = &answer["message"];
+        let data = STANDARD.decode(message["data"].as_str().unwrap_or_default());
+        Ok(Some(Stored {
+            subject: message["subject"].as_str().unwrap_or_default().into(),
+            sequence: message["seq"].as_u64().unwrap_or(0),
+            payload: data.map_err(|_| BrokerError::Unavailable)?.into(),
+            at_ms: 0,
+        }))
+    }
+
+    /// Stores a message if the newest of its subject is still `after` (zero for none), and no message of the same
+    /// identifier was stored of late.
+    pub(super) async fn store(
+        &self,
+        subject: &str,
+        after: Option<u64>,
+        identifier: &str,
+        payload: Bytes,
+    ) -> Result<Ack, BrokerError> {
+        let mut headers = HeaderMap::new();
+        if let Some(after) = after {
+            headers.insert("Nats-Expected-Last-Subject-Sequence", after.to_string());
+        }
+        if !identifier.is_empty() {
+            headers.insert("Nats-Msg-Id", identifier);
+        }
+        let store = self.names.store_of(subject);
+        let answer = match self.request(subject.into(), Some(headers), payload).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.note_unstored(store, error);
+                return Err(error.into());
+            }
+        };
+        let answer: Value =
+            serde_json::from_slice(&answer.payload).map_err(|_| BrokerError::Unavailable)?;
+        match answer["error"]["err_code"].as_u64() {
+            Some(WRONG_LAST_SEQUENCE) => return Ok(Ack::Conflict),
+            Some(MESSAGE_TOO_LARGE) => return Err(BrokerError::TooLarge),
+            Some(code) => {
+                let text = answer["error"]["description"].as_str().unwrap_or_default();
+                self.note_refused(store, code, text);
+                return Err(BrokerError::Unavailable);
+            }
+            None => self.note_stored(store),
+        }
+        let sequence = answer["seq"].as_u64().ok_or(BrokerError::Unavailable)?;
+        let is_duplicate = answer["duplicate"].as_bool().unwrap_or(false);
+        Ok(if is_duplicate { Ack::Duplicate(sequence) } else { Ack::Stored(sequence) })
+    }
+
+    pub(super) async fn stream_info(&self, stream: &str) -> Result<Value, BrokerError> {
+        let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
+        info.map_err(|error| self.note_failed(&error))
+    }
+
+    /// What was asked of a stream was not done, perhaps because it is not there.
+    fn note_failed(&self, error: &ApiError) -> BrokerError {
+        if matches!(error, ApiError::Refused { code: NO_STREAM, .. }) {
+            self.miss_stream();
+        }
+        BrokerError::Unavailable
+    }
+
+    fn miss_stream(&self) {
+        self.is_stream_missing.set(true);
+        self.misses_stream.notify_one();
+    }
+
+    fn note_unstored(&self, store: Store, error: RequestError) {
+        let stream = self.names.stream_of(store);
+        let reason = match error {
+            RequestError::Late => format!("the JetStream stream {stream:?} does not answer"),
+            RequestError::Unheard => {
+                self.miss_stream();
+                format!(
+                    "the JetStream stream {stream:?} is missing; it is made again when JetStream answers"
+                )
+            }
+            RequestError::Down | RequestError::Refused(_) => return,
+        };
+        self.shared.availability.set(Cause::Store(store), reason);
+    }
+
+    fn note_refused(&self, store: Store, code: u64, text: &str) {
+        let stream = self.names.stream_of(store);
+        let kind = if store == Store::Presence { "max_memory_store" } else { "max_file_store" };
+        let reason = format!(
+            "the JetStream stream {stream:?} takes no messages: {text} (error {code}); give it more room ({kind} of nats-server, limits \
+             of the account or of the stream), or let it keep less"
+        );
+        self.shared.availability.set(Cause::Store(store), reason);
+    }
+
+    fn note_stored(&self, store: Store) {
+        if store == Store::History {
+            self.stored_at.set(Some(Instant::now()));
+        }
+        // One entry of presence does not show that all have found room: the next renewal does.
+        if store != Store::Presence {
+            self.shared.availability.clear(Cause::Store(store));
+        }
+    }
+
+    /// Waits until everything that a stream has stored so far was republished, as far as it still will be: the
+    /// refusal of a message goes the same way behind it.
+    pub(super) async fn barrier(&self, subject: &str) -> Result<(), BrokerError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Stream", "none");
+        self.request(subject.into(), Some(headers), Bytes::new()).await?;
+        Ok(())
+    }
+
+    /// Every message that a stream keeps for a subject, which may have wildcards, oldest first.
+    pub(super) async fn range(
+        &self,
+        stream: &str,
+        filter: &str,
+    ) -> Result<Vec<Stored>, BrokerError> {
+        let reading = async {
+            match self.newest(stream, filter).await? {
+                Some(newest) => self.read_up_to(stream, filter, newest.sequence).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, reading).await.map_err(|_| BrokerError::Unavailable)?
+    }
+
+    /// The same, when the number of the newest of them is known.
+    pub(super) async fn range_up_to(
+        &self,
+        stream: &str,
+        filter: &str,
+        newest: u64,
+    ) -> Result<Vec<Stored>, BrokerError> {
+        let reading = self.read_up_to(stream, filter, newest);
+        tokio::time::timeout(ANSWER_TIMEOUT, reading).await.map_err(|_| BrokerError::Unavailable)?
+    }
+
+    /// Reads until the newest is there. One server of a cluster reads what it has, and when it has just come back that
+    /// may be less than what is stored; another reads the next time, or it has caught up.
+    async fn read_up_to(
+        &self,
+        stream: &str,
+        filter: &str,
+        mut newest: u64,
+    ) -> Result<Vec<Stored>, BrokerError> {
+        for attempt in 1.. {
+            let stored = self.read_range(stream, filter).await?;
+            if stored.last().is_some_and(|last| last.sequence >= newest) {
+                return Ok(stored);
+            }
+            // It may have been removed meanwhile.
+            let Some(now) = self.newest(stream, filter).await? else { return Ok(Vec::new()) };
+            newest = now.sequence;
+            tokio::time::sleep(JETSTREAM_RETRY * attempt).await;
+        }
+        Err(BrokerError::Unavailable)
+    }
+
+    async fn read_range(&self, stream: &str, filter: &str) -> Result<Vec<Stored>, BrokerError> {
+        let _turn = self.reads.acquire().await.map_err(|_| BrokerError::Unavailable)?;
+        let inbox = self.client.new_inbox();
+        let mut messages = self.subscribe(inbox.clone()).await?;
+        let config = json!({
+            "deliver_subject": inbox,
+            "deliver_policy": "all",
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "filter_subject": filter,
+            "mem_storage": true,
+            "num_replicas": 1,
+            "inactive_threshold": nanoseconds(READER_IDLE),
+            "idle_heartbeat": nanoseconds(READER_IDLE),
+        });
+        let body = json!({ "stream_name": stream, "config": config });
+        let made = self.api(&format!("CONSUMER.CREATE.{stream}"), &body).await;
+        let made = made.map_err(|error| self.note_failed(&error))?;
+        let count = |value: &Value| value.as_u64().unwrap_or(0);
+        let mut left = count(&made["num_pending"]) + count(&made["delivered"]["consumer_seq"]);
+        let mut stored = Vec::new();
+        while left > 0 {
+            let message = messages.next().await.ok_or(BrokerError::Unavailable)?;
+            if message.status.is_some() {
+                // A heartbeat: nothing has come for a while, so that the rest is gone.
+                break;
+            }
+            let Some((sequence, at_ms, pending)) = message.reply.as_deref().and_then(numbers)
+            else {
+                continue;
+            };
+            left = pending;
+            let subject = message.subject.to_string();
+            stored.push(Stored { subject, sequence, payload: message.payload, at_ms });
+        }
+        Ok(stored)
+    }
+
+    /// Removes all that a stream keeps for a subject, which may have wildcards.
+    pub(super) async fn purge(&self, stream: &str, filter: &str) -> Result<(), BrokerError> {
+        let answer =
+            self.api(&format!("STREAM.PURGE.{stream}"), &json!({ "filter": filter })).await;
+        answer.map(|_| ()).map_err(|error| self.note_failed(&error))
+    }
+
+    /// Removes what a stream keeps for a subject, which may have wildcards, before a number.
+    pub(super) async fn purge_before(
+        &self,
+        stream: &str,
+        filter: &str,
+        sequence: u64,
+    ) -> Result<(), BrokerError> {
+        if sequence <= 1 {
+            // Nothing is before it, but NATS would take this for no bound at all.
+            return Ok(());
+        }
+        let body = json!({ "filter": filter, "seq": sequence });
+        let answer = self.api(&format!("STREAM.PURGE.{stream}"), &body).await;
+        answer.map(|_| ()).map_err(|error| self.note_failed(&error))
+    }
+
+    /// Removes what a stream keeps for a subject but the newest.
+    pub(super) async fn keep(
+        &self,
+        stream: &str,
+        subject: &str,
+        newest: u64,
+    ) -> Result<(), BrokerError> {
+        let body = json!({ "filter": subject, "keep": newest });
+        let answer = self.api(&format!("STREAM.PURGE.{stream}"), &body).await;
+        answer.map(|_| ()).map_err(|error| self.note_failed(&error))
+    }
+}
+
+/// A duration as the API of JetStream wants it.
+pub(super) fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Number, Unix milliseconds and messages to come, as the reply subject of a delivery tells them: the last words of
+/// `$JS.ACK.….<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>`, in its longer form with one word more.
+fn numbers(reply: &str) -> Option<(u64, u64, u64)> {
+    let words: Vec<&str> = reply.split('.').collect();
+    let first = if words.len() >= 12 { 7 } else { 5 };
+    let number = |index: usize| words.get(index)?.parse::<u64>().ok();
+    Some((number(first)?, number(first + 2)? / 1_000_000, number(first + 3)?))
+}
+
+/// The kind of errors of a server that cannot do now what it is asked, as in HTTP.
+const UNAVAILABLE: u64 = 503;
+/// JetStream: there is no such message.
+const NO_MESSAGE: u64 = 10037;
+/// JetStream: the last message of the subject is another.
+const WRONG_LAST_SEQUENCE: u64 = 10071;
+/// JetStream: the message is larger than the stream allows.
+const MESSAGE_TOO_LARGE: u64 = 10054;
+/// JetStream: no stream of that name.
+pub(super) const NO_STREAM: u64 = 10059;

@@ -1,0 +1,143 @@
+//! A request that the broker has taken: who is answered, until when the answer is wanted, and what it holds of the
+//! broker's bounds.
+//!
+//! Invariant: a request with an id is answered exactly once, whatever becomes of the task that has it, and its share of
+//! [`Load`] is free again when it is done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+use tokio::time::Instant;
+use wire::protocol::{ClientInfo, Publication};
+
+use crate::limits::{ANSWER_TIMEOUT, REQUEST_OVERHEAD, REQUESTS_BYTES_MAX, REQUESTS_MAX};
+use crate::{Inbox, Party};
+
+/// A request, and who waits for it.
+pub(super) struct Request {
+    pub(super) party: Party,
+    pub(super) what: BrokerRequest,
+    pub(super) reply: Reply,
+}
+
+/// Answers a request. Dropped without an answer, it says that the broker is unavailable.
+pub(super) struct Reply {
+    pub(super) inbox: Arc<dyn Inbox>,
+    id: Option<RequestId>,
+    due: Instant,
+    _share: Share,
+}
+
+/// Requests that are not done yet.
+#[derive(Default)]
+pub(super) struct Load {
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// One request's part of it.
+struct Share {
+    load: Arc<Load>,
+    bytes: usize,
+}
+
+impl Request {
+    /// Takes a request, or answers that there are too many. What has no answer is taken all the same, since a channel
+    /// that nobody leaves would cost more; only announcements are dropped.
+    pub(super) fn admit(
+        load: &Arc<Load>,
+        party: Party,
+        inbox: Arc<dyn Inbox>,
+        what: BrokerRequest,
+    ) -> Option<Request> {
+        let share = Share::new(load, REQUEST_OVERHEAD + payload_length(&what));
+        let is_refusable = what.id().is_some() || matches!(what, BrokerRequest::Announce { .. });
+        let due = Instant::now() + ANSWER_TIMEOUT;
+        let is_full = is_refusable && load.is_exceeded();
+        let reply = Reply { inbox, id: what.id(), due, _share: share };
+        if is_full {
+            reply.send(Err(BrokerError::Overloaded));
+            return None;
+        }
+        Some(Request { party, what, reply })
+    }
+}
+
+impl Reply {
+    pub(super) fn send(mut self, result: Result<BrokerReply, BrokerError>) {
+        self.deliver(result);
+    }
+
+    /// When whoever asked gives up.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Whether whoever asked has given up. Nobody waits for what has no answer: that is always done.
+    pub(super) fn is_late(&self) -> bool {
+        self.id.is_some() && self.due <= Instant::now()
+    }
+
+    fn deliver(&mut self, result: Result<BrokerReply, BrokerError>) {
+        if let Some(id) = self.id.take() {
+            self.inbox.deliver(BrokerEvent::Reply { id, result });
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.deliver(Err(BrokerError::Unavailable));
+    }
+}
+
+impl Load {
+    fn is_exceeded(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > REQUESTS_MAX
+            || self.bytes.load(Ordering::Relaxed) > REQUESTS_BYTES_MAX
+    }
+}
+
+impl Share {
+    fn new(load: &Arc<Load>, bytes: usize) -> Share {
+        load.requests.fetch_add(1, Ordering::Relaxed);
+        load.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Share { load: load.clone(), bytes }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.load.requests.fetch_sub(1, Ordering::Relaxed);
+        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that a request brings along.
+fn payload_length(request: &BrokerRequest) -> usize {
+    match request {
+        BrokerRequest::Publish { publication, options, .. } => {
+            publication_length(publication)
+                + options.idempotency_key.len()
+                + options.version_epoch.len()
+        }
+        BrokerRequest::Announce { info, .. } | BrokerRequest::AddPresence { info, .. } => {
+            info_length(info)
+        }
+        BrokerRequest::Lifecycle(lifecycle) => info_length(&lifecycle.info),
+        BrokerRequest::Survey { question, .. } => question.len(),
+        BrokerRequest::Answer { answer, .. } => answer.len(),
+        _ => 0,
+    }
+}
+
+fn publication_length(publication: &Publication) -> usize {
+    let tags: usize = publication.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let info = publication.info.as_ref().map_or(0, info_length);
+    publication.data.len() + tags + info
+}
+
+fn info_length(info: &ClientInfo) -> usize {
+    info.user.len() + info.conn_info.len() + info.chan_info.len()
+}

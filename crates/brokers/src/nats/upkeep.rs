@@ -1,0 +1,182 @@
+//! What keeps the store of this node in order: its streams exist, have lost nothing that is known, and take messages.
+//!
+//! Invariant: a stream that is missing is made again within seconds, whether or not anybody uses it, and then an era begins
+//! if anything was in it; whether the history stream takes messages is known although nobody publishes.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use engine::broker::BrokerError;
+use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant};
+use tracing::{debug, info, warn};
+
+use super::availability::Cause;
+use super::jetstream::Ack;
+use super::link::Link;
+use super::options::{JetStreamOptions, NatsError};
+use super::presence::Presence;
+use super::streams::ensure_streams;
+use crate::limits::{JETSTREAM_RETRY, JETSTREAM_WAIT};
+
+/// See the module.
+pub(super) struct Upkeep {
+    link: Rc<Link>,
+    options: JetStreamOptions,
+    presence: Rc<Presence>,
+    /// How long the history stream may go without a message before it is tried.
+    probe_after: Duration,
+    probes: Cell<u64>,
+    /// One look at a time.
+    turn: Mutex<()>,
+    /// Something has happened since the last look began.
+    is_wanted: Cell<bool>,
+    /// When the streams were seen last.
+    seen_at: Cell<Option<Instant>>,
+    /// When the stream of events was made: another one has nothing of who is online.
+    events: RefCell<Option<String>>,
+}
+
+impl Upkeep {
+    pub(super) fn new(
+        presence: Rc<Presence>,
+        options: JetStreamOptions,
+        probe_after: Duration,
+    ) -> Upkeep {
+        Upkeep {
+            link: presence.link.clone(),
+            options,
+            presence,
+            probe_after,
+            probes: Cell::new(0),
+            turn: Mutex::default(),
+            is_wanted: Cell::new(false),
+            seen_at: Cell::new(None),
+            events: RefCell::default(),
+        }
+    }
+
+    /// Finds or makes the streams at the start of a node. Servers of a cluster first agree on who leads what, which is
+    /// waited for.
+    pub(super) async fn set_up(
+        &self,
+        silent: impl Fn(BrokerError) -> NatsError,
+    ) -> Result<(), NatsError> {
+        let until = Instant::now() + JETSTREAM_WAIT;
+        let mut told = String::new();
+        loop {
+            let attempt = async {
+                ensure_streams(&self.link, &self.options).await?;
+                self.link.prove_store().await.map_err(&silent)?;
+                self.presence.learn_time().await.map_err(&silent)
+            };
+            let error = match attempt.await {
+                Err(error) if !matches!(error, NatsError::ForeignStream { .. }) => error,
+                result => return result,
+            };
+            let server = self.link.client.server_info();
+            let may_come = server.jetstream && server.cluster.is_some();
+            if !may_come || self.link.shared.refusals.first().is_some() || Instant::now() >= until {
+                return Err(error);
+            }
+            let text = error.to_string();
+            if text != told {
+                warn!(reason = %text, "waiting for the servers of the NATS cluster to agree on leaders");
+                told = text;
+            }
+            tokio::time::sleep(JETSTREAM_RETRY).await;
+        }
+    }
+
+    /// Looks once, and again if somebody asked for that meanwhile; what cannot be put right now is tried with the next look.
+    pub(super) async fn look(&self) {
+        self.is_wanted.set(true);
+        let Ok(_turn) = self.turn.try_lock() else { return };
+        while self.is_wanted.take() {
+            if let Err(error) = self.look_once().await {
+                debug!(%error, "NATS: the store is not in order yet");
+            }
+        }
+    }
+
+    /// The link is back: looks until everything is there, or the link is gone again.
+    pub(super) async fn restore(&self) -> Result<(), BrokerError> {
+        let connection = self.link.connection();
+        let _turn = self.turn.lock().await;
+        // JetStream is there some time after its server.
+        self.seen_at.set(None);
+        while let Err(error) = self.settle().await {
+            debug!(%error, "NATS: the store is not there yet");
+            if self.link.check().is_err() || self.link.connection() != connection {
+                return Err(BrokerError::Unavailable);
+            }
+            tokio::time::sleep(JETSTREAM_RETRY).await;
+        }
+        Ok(())
+    }
+
+    async fn look_once(&self) -> Result<(), BrokerError> {
+        self.settle().await?;
+        self.probe().await
+    }
+
+    /// The streams are there and have what they had, or an era has begun.
+    async fn settle(&self) -> Result<(), BrokerError> {
+        let is_fresh = self.seen_at.get().is_some_and(|at| at.elapsed() < self.probe_after);
+        if self.link.is_stream_missing.get() || !is_fresh {
+            self.ensure().await?;
+        }
+        self.link.prove_store().await
+    }
+
+    async fn ensure(&self) -> Result<(), BrokerError> {
+        let shared = &self.link.shared;
+        match ensure_streams(&self.link, &self.options).await {
+            Ok(()) => {}
+            // It works as it is.
+            Err(error @ NatsError::Update { .. }) => shared.complaints.add(error.to_string()),
+            Err(error) => {
+                if self.link.check().is_ok() {
+                    shared.availability.set(Cause::Streams, error.to_string());
+                }
+                return Err(BrokerError::Unavailable);
+            }
+        }
+        shared.availability.clear(Cause::Streams);
+        self.link.is_stream_missing.set(false);
+        self.seen_at.set(Some(Instant::now()));
+        self.look_at_events().await
+    }
+
+    /// The history stream takes a message, or the node is not available.
+    async fn probe(&self) -> Result<(), BrokerError> {
+        let is_fresh = |at: Instant| at.elapsed() < self.probe_after;
+        if self.link.stored_at.get().is_some_and(is_fresh) {
+            return Ok(());
+        }
+        self.probes.set(self.probes.get() + 1);
+        let names = &self.link.names;
+        // No two are the same, so that a store that has lost some is known by them.
+        let payload = Bytes::from(format!("t1 probe {} {}\n", names.node, self.probes.get()));
+        let above = self.link.eras.witnessed();
+        if let Ack::Stored(sequence) =
+            self.link.store(&names.probe(), None, "", payload.clone()).await?
+        {
+            self.link.note(above, sequence, &payload);
+        }
+        Ok(())
+    }
+
+    /// Backends that read another stream of events do not know who is online.
+    async fn look_at_events(&self) -> Result<(), BrokerError> {
+        let stream = self.link.names.events_stream();
+        let made = self.link.stream_info(&stream).await?["created"].as_str().map(str::to_owned);
+        let last = self.events.replace(made.clone());
+        if last.is_some() && last != made {
+            info!(%stream, "NATS: another stream of events; clients that are online are told again");
+            self.presence.owe_news();
+        }
+        Ok(())
+    }
+}
