@@ -101,7 +101,7 @@ impl NatsBroker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let of_thread = shared.clone();
         let prefix = options.prefix.clone();
-        shared.availability.set(Cause::Link, link::SILENT.to_owned());
+        shared.availability.set(Cause::Link, link::SILENT);
         let thread = std::thread::Builder::new().name("nats".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
             let run = node::run(options, names, clock, of_thread, jobs_out, started);

@@ -15,6 +15,7 @@ pub mod keys;
 mod lines;
 mod mistakes;
 mod namespaces;
+mod nats_lengths;
 mod origin;
 mod paths;
 mod pem;

@@ -47,9 +47,13 @@ pub(super) async fn connect(
         })
         .client_capacity(NATS_COMMANDS_MAX)
         .event_callback(move |event| {
-            if let Event::ServerError(ServerError::Other(text)) = &event {
+            match &event {
                 // Noted before whoever waits behind an echo looks.
-                shared.refusals.handle_error(text);
+                Event::ServerError(ServerError::Other(text)) => {
+                    shared.refusals.handle_error(text);
+                }
+                Event::Connected => shared.refusals.forget(),
+                _ => {}
             }
             let is_start =
                 matches!(event, Event::Connected) && is_first.swap(false, Ordering::Relaxed);

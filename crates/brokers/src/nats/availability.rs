@@ -35,12 +35,18 @@ pub(super) enum Cause {
 
 impl Availability {
     /// There is a reason, perhaps another than before.
-    pub(super) fn set(&self, cause: Cause, reason: String) {
-        let last = self.lock().insert(cause, reason.clone());
-        match last {
-            None => info!(?cause, reason, "NATS: this node is unavailable"),
-            Some(last) if last != reason => debug!(?cause, reason, "NATS: still unavailable"),
-            Some(_) => {}
+    pub(super) fn set(&self, cause: Cause, reason: &str) {
+        let mut reasons = self.lock();
+        let last = reasons.get_mut(&cause);
+        if last.as_ref().is_some_and(|last| *last == reason) {
+            return;
+        }
+        let is_new = last.is_none();
+        reasons.insert(cause, reason.to_owned());
+        drop(reasons);
+        match is_new {
+            true => info!(?cause, reason, "NATS: this node is unavailable"),
+            false => debug!(?cause, reason, "NATS: still unavailable"),
         }
     }
 

@@ -67,7 +67,7 @@ impl Link {
         if error["code"] == UNAVAILABLE {
             let reason =
                 format!("JetStream of this NATS cannot do its work: {text} (error {code})");
-            self.shared.availability.set(Cause::Api, reason);
+            self.shared.availability.set(Cause::Api, &reason);
         } else {
             self.shared.availability.clear(Cause::Api);
         }
@@ -81,7 +81,7 @@ impl Link {
             RequestError::Down | RequestError::Refused(_) => return ApiError::Unavailable,
         };
         debug!(verb, why, "JetStream has not answered");
-        self.shared.availability.set(Cause::Api, format!("JetStream of this NATS {why}"));
+        self.shared.availability.set(Cause::Api, &format!("JetStream of this NATS {why}"));
         match error {
             RequestError::Unheard => ApiError::Unheard,
             _ => ApiError::Unavailable,
@@ -193,7 +193,7 @@ impl Link {
             }
             RequestError::Down | RequestError::Refused(_) => return,
         };
-        self.shared.availability.set(Cause::Store(store), reason);
+        self.shared.availability.set(Cause::Store(store), &reason);
     }
 
     fn note_refused(&self, store: Store, code: u64, text: &str) {
@@ -203,7 +203,7 @@ impl Link {
             "the JetStream stream {stream:?} takes no messages: {text} (error {code}); give it more room ({kind} of nats-server, limits \
              of the account or of the stream), or let it keep less"
         );
-        self.shared.availability.set(Cause::Store(store), reason);
+        self.shared.availability.set(Cause::Store(store), &reason);
     }
 
     fn note_stored(&self, store: Store) {

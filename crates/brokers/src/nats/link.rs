@@ -43,6 +43,8 @@ pub(super) struct Link {
     echo: Echo,
     /// Reads of stored messages that may go on at the same time.
     pub(super) reads: Semaphore,
+    /// A connection was lost: what was asked over it has no answer any more.
+    pub(super) is_cut: Notify,
     /// A stream was asked for that is not there: whoever sees to that is woken.
     pub(super) is_stream_missing: Cell<bool>,
     pub(super) misses_stream: Notify,
@@ -102,6 +104,7 @@ impl Link {
             eras: Eras::default(),
             echo: Echo::default(),
             reads: Semaphore::new(NATS_READS_MAX),
+            is_cut: Notify::new(),
             is_stream_missing: Cell::new(false),
             misses_stream: Notify::new(),
             stored_at: Cell::new(None),
@@ -180,15 +183,29 @@ impl Link {
     /// Waits until the server has handled everything that was handed to the connection before.
     pub(super) async fn echo(&self) -> Result<(), BrokerError> {
         self.check()?;
+        let connection = self.connection();
         let (sender, receiver) = oneshot::channel();
         self.echo.waiting.borrow_mut().push(sender);
         self.echo.wanted.notify_one();
-        match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => {
-                self.shared.availability.set(Cause::Link, SILENT.to_owned());
-                Err(BrokerError::Unavailable)
+        tokio::select! {
+            biased;
+            answer = tokio::time::timeout(ANSWER_TIMEOUT, receiver) => match answer {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) | Err(_) => self.shared.availability.set(Cause::Link, SILENT),
+            },
+            () = self.cut(connection) => {}
+        }
+        Err(BrokerError::Unavailable)
+    }
+
+    /// Waits for the end of a connection.
+    async fn cut(&self, connection: u64) {
+        loop {
+            let is_cut = self.is_cut.notified();
+            if self.connection() != connection || self.check().is_err() {
+                return;
             }
+            is_cut.await;
         }
     }
 
@@ -250,7 +267,13 @@ impl Link {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        self.client.send_request(subject, request).await.map_err(|error| match error.kind() {
+        let connection = self.connection();
+        let answer = tokio::select! {
+            biased;
+            answer = self.client.send_request(subject, request) => answer,
+            () = self.cut(connection) => return Err(RequestError::Down),
+        };
+        answer.map_err(|error| match error.kind() {
             RequestErrorKind::MaxPayloadExceeded => RequestError::Refused(BrokerError::TooLarge),
             RequestErrorKind::NoResponders => RequestError::Unheard,
             RequestErrorKind::TimedOut => RequestError::Late,

@@ -355,6 +355,7 @@ impl Node {
             Event::Connected => {
                 let server = self.link.client.server_info();
                 info!(server = %server.server_name, version = %server.version, "NATS: connected again");
+                self.link.is_cut.notify_waiters();
                 self.compare_sizes();
                 self.recover();
             }
@@ -366,7 +367,8 @@ impl Node {
             }
             Event::Disconnected | Event::Closed => {
                 info!("NATS: the connection is lost");
-                self.shared.availability.set(Cause::Link, SILENT.to_owned());
+                self.link.is_cut.notify_waiters();
+                self.shared.availability.set(Cause::Link, SILENT);
             }
             Event::ServerError(ServerError::Other(text)) => self.handle_refusal(text),
             Event::ServerError(error) => warn!(%error, "NATS: error of the server"),
@@ -379,7 +381,7 @@ impl Node {
         match self.shared.refusals.first() {
             Some(refusal) => {
                 let reason = refusal.reason(&self.link.names);
-                self.shared.availability.set(Cause::Rights, reason);
+                self.shared.availability.set(Cause::Rights, &reason);
             }
             None => warn!(error = text, "NATS: error of the server"),
         }
@@ -392,7 +394,7 @@ impl Node {
         let reason = format!(
             "a task of the NATS broker ({task}) has failed and was started again: {message}"
         );
-        self.shared.availability.set(Cause::Task, reason);
+        self.shared.availability.set(Cause::Task, &reason);
         self.probation = Some(Instant::now());
     }
 
@@ -428,7 +430,10 @@ impl Node {
     fn recover(&mut self) {
         let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
         let (rooms, teller) = (self.open_rooms(), self.teller.clone());
+        let link = self.link.clone();
         self.link.tasks.spawn("recovery", async move {
+            // That shows that NATS answers.
+            let _later = link.echo().await;
             if let Some(upkeep) = upkeep {
                 if upkeep.restore().await.is_err() {
                     return;
@@ -438,6 +443,10 @@ impl Node {
             }
             teller.wake();
             prove(&rooms);
+            // Whatever was refused anew is known by now: the refusals came first.
+            if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
+                link.shared.availability.clear(Cause::Rights);
+            }
         });
     }
 
@@ -470,7 +479,7 @@ impl Node {
         let interval = (self.options.lease_ms / LEASE_RENEWALS / 1000).max(1);
         let is_turn = self.beats.is_multiple_of(interval);
         let renews = link.keeps && (is_turn || presence.is_owing());
-        let tries_rights = is_turn && self.shared.availability.has(Cause::Rights);
+        let tries_rights = is_turn && self.shared.refusals.first().is_some();
         if self.beats.is_multiple_of(10) {
             self.rooms.retain(|_, room| !room.is_closed());
         }

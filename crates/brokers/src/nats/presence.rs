@@ -166,7 +166,7 @@ impl Presence {
             Ok(standing) => standing,
             Err(error) => {
                 if let Some(reason) = self.lease.reason() {
-                    availability.set(Cause::Lease, reason);
+                    availability.set(Cause::Lease, &reason);
                 }
                 return Err(error);
             }

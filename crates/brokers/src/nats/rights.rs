@@ -50,13 +50,22 @@ impl Refusals {
         true
     }
 
+    /// Over a new connection everything is asked for again.
+    pub(super) fn forget(&self) {
+        self.take();
+    }
+
     pub(super) fn first(&self) -> Option<Refusal> {
         self.lock().first().cloned()
     }
 
+    /// Whether this was refused, or may have been.
     pub(super) fn has(&self, right: Right, subject: &str) -> bool {
         let refusals = self.lock();
-        refusals.iter().any(|refusal| refusal.right == right && refusal.subject == subject)
+        refusals.iter().any(|refusal| match refusal.right {
+            Right::SubscribeMore => right == Right::Subscribe,
+            refused => refused == right && refusal.subject == subject,
+        })
     }
 
     fn take(&self) -> BTreeSet<Refusal> {
@@ -145,13 +154,12 @@ impl Link {
         let Ok(missing) = self.try_rights().await else { return };
         match missing {
             Some(refusal) => {
-                self.shared.availability.set(Cause::Rights, refusal.reason(&self.names));
+                self.shared.availability.set(Cause::Rights, &refusal.reason(&self.names));
             }
             None if was_refused => {
                 info!("NATS: this node has its rights again, and subscribes anew");
-                // What was refused is asked for again with a new connection, and everything is proven.
+                // What was refused is asked for again with a new connection, and everything is proven; then it is ready.
                 let _ended = self.client.force_reconnect().await;
-                self.shared.availability.clear(Cause::Rights);
             }
             None => {}
         }

@@ -138,7 +138,7 @@ impl Upkeep {
             Err(error @ NatsError::Update { .. }) => shared.complaints.add(error.to_string()),
             Err(error) => {
                 if self.link.check().is_ok() {
-                    shared.availability.set(Cause::Streams, error.to_string());
+                    shared.availability.set(Cause::Streams, &error.to_string());
                 }
                 return Err(BrokerError::Unavailable);
             }

@@ -33,11 +33,15 @@ impl Hand {
     }
 
     pub(crate) fn ask(&self, subject: &str, payload: impl Into<Vec<u8>>) -> Value {
-        let asking = self.client.request(subject.to_owned(), payload.into().into());
-        let answer: Value =
-            serde_json::from_slice(&self.runtime.block_on(asking).unwrap().payload).unwrap();
+        let answer = self.asked(subject, payload);
         assert!(answer.get("error").is_none(), "{subject}: {answer}");
         answer
+    }
+
+    /// The same, of whose answer an error may come.
+    pub(crate) fn asked(&self, subject: &str, payload: impl Into<Vec<u8>>) -> Value {
+        let asking = self.client.request(subject.to_owned(), payload.into().into());
+        serde_json::from_slice(&self.runtime.block_on(asking).unwrap().payload).unwrap()
     }
 
     fn purge(&self, filter: &str) {

@@ -28,7 +28,10 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new(server: &Server) -> Pair {
-        let mut world = NatsWorld::new(&server.options(), 2);
+        Pair::of(NatsWorld::new(&server.options(), 2))
+    }
+
+    pub(crate) fn of(mut world: NatsWorld) -> Pair {
         let (listener, publisher) = (world.attach(), world.attach());
         let channel = world.fresh_channel();
         Pair { world, listener, publisher, channel }

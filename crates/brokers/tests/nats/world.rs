@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use brokers::conformance::World;
 use brokers::nats::{NatsBroker, NatsOptions};
-use brokers::{Broker, Clock, Inbox, Party};
+use brokers::{Broker, Clock, Health, Inbox, Party};
 use engine::broker::{BrokerEvent, BrokerRequest};
 
 /// Real time, and what was added to it.
@@ -73,6 +73,22 @@ impl NatsWorld {
         let nodes = (0..nodes).map(start).collect();
         let silence = Duration::from_millis(500);
         NatsWorld { nodes, clock, parties: HashMap::new(), next_party: 0, next_channel: 0, silence }
+    }
+
+    /// Waits until a node is ready, or is not and says why.
+    pub(crate) fn wait_health(&self, node: usize, expected: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let health = match self.nodes[node].health() {
+                Health::Ready => "ready".to_owned(),
+                Health::Unready { reason, .. } => reason,
+            };
+            if health.contains(expected) {
+                return;
+            }
+            assert!(Instant::now() < until, "{expected:?} is expected, and it is {health:?}");
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn next_within(&mut self, party: Party, wait: Duration) -> Option<BrokerEvent> {

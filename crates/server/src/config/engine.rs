@@ -164,6 +164,7 @@ fn resolve_nats(
             kept_ms_max: all().map(kept_ms).max().unwrap_or(0),
             events_max: values.u32("lifecycle.events_max"),
         }),
+        message_size_max: values.count("websocket.message_size_limit"),
     }
 }
 

@@ -17,6 +17,7 @@ use super::formats::warn_of_formats;
 use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
 use super::mistakes::WarningKind;
 use super::namespaces::{demo_namespace, resolve_channels};
+use super::nats_lengths::check_channel_length;
 use super::paths::check_paths;
 use super::pem::read_pem;
 use super::source::Found;
@@ -120,6 +121,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
     let shutdown = resolve_shutdown(&values, &mut mistakes);
     let engine = resolve_engine(&values, &channels, &mut mistakes);
     let unused = unused_engines(&values);
+    let lengths = check_channel_length(&values, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, rates: Rates::default(), version }),
         changeable: Changeable::new(&found.tree, Bounds::of(&engine)),
@@ -151,6 +153,9 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
         found.warn(WarningKind::Contradiction, key, text);
     }
     warn_of_formats(found, &config.rules.channels);
+    for (key, text) in lengths {
+        found.warn(WarningKind::Limit, key, text);
+    }
     config
 }
 

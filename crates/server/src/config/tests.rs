@@ -15,7 +15,7 @@ fn file(ending: &str, text: &str) -> tempfile::TempPath {
     file.into_temp_path()
 }
 
-fn load_text(ending: &str, text: &str) -> Result<(Config, Vec<Warning>), Mistakes> {
+pub(super) fn load_text(ending: &str, text: &str) -> Result<(Config, Vec<Warning>), Mistakes> {
     let path = file(ending, text);
     load(&Source { file: Some(path.to_path_buf()), ..Source::default() })
 }

@@ -1,0 +1,97 @@
+//! Parts of the broker that fail by a mistake of ours: the node says so and goes on, or its process ends with a message.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+
+use brokers::conformance::World as _;
+use brokers::nats::{NatsOptions, Part};
+use engine::channel::LIFECYCLE;
+
+use crate::comeback::join;
+use crate::lifecycle::{tell, told};
+use crate::pair::Pair;
+use crate::server::Server;
+use crate::world::NatsWorld;
+
+#[test]
+fn a_channel_whose_task_fails_is_heard_again_and_proven() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let epoch = pair.subscribe().unwrap().top.epoch;
+    assert_eq!(pair.publish(10).unwrap().offset, 1);
+    pair.world.nodes[0].break_part(Part::Channel(pair.channel.clone()));
+    pair.world.wait_health(0, "(channel) has failed and was started again: broken on purpose");
+    // What was published meanwhile is shown.
+    assert_eq!(pair.publish(10).unwrap().offset, 2);
+    let position = pair.told_position();
+    assert_eq!(position.epoch, epoch);
+    assert!((1..=2).contains(&position.offset), "{position:?}");
+    assert_eq!(pair.publish(10).unwrap().offset, 3);
+    while pair.heard_offset() != 3 {}
+    pair.world.wait_health(0, "ready");
+}
+
+#[test]
+fn a_question_to_a_channel_that_fails_is_answered() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    pair.world.nodes[1].break_part(Part::Channel(pair.channel.clone()));
+    // It comes behind the failure.
+    assert_eq!(pair.publish(10).unwrap().offset, 1);
+}
+
+#[test]
+fn every_other_task_that_fails_is_told_and_started_again() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    pair.subscribe().unwrap();
+    for (part, name) in [
+        (Part::Node, "node"),
+        (Part::Echo, "echo"),
+        (Part::Lifecycle, "lifecycle"),
+        (Part::Task, "task"),
+    ] {
+        pair.world.nodes[0].break_part(part);
+        pair.world.wait_health(0, &format!("({name}) has failed and was started again"));
+        pair.world.wait_health(0, "ready");
+        let position = pair.publish(10).unwrap();
+        while pair.heard_offset() != position.offset {}
+        pair.subscribe().unwrap();
+    }
+}
+
+#[test]
+fn what_was_being_told_of_clients_is_told_after_a_failure() {
+    let server = Server::start();
+    let mut world = NatsWorld::new(&server.options(), 1);
+    let (listener, party) = (world.attach(), world.attach());
+    join(&mut world, listener, LIFECYCLE);
+    world.nodes[0].break_part(Part::Lifecycle);
+    tell(&mut world, party, "comes", true);
+    assert_eq!(told(&mut world, listener), ("online".into(), "comes".into()));
+}
+
+/// What cannot be started again ends the process, which this test is started once more for.
+#[test]
+fn without_its_client_or_its_thread_the_process_ends_with_a_message() {
+    const NAME: &str = "failures::without_its_client_or_its_thread_the_process_ends_with_a_message";
+    if let (Ok(part), Ok(url)) = (std::env::var("BREAK"), std::env::var("BREAK_URL")) {
+        let options = NatsOptions { url, ..NatsOptions::default() };
+        let world = NatsWorld::new(&options, 1);
+        world.nodes[0].break_part(if part == "client" { Part::Client } else { Part::Thread });
+        loop {
+            std::thread::park();
+        }
+    }
+    let server = Server::start();
+    for (part, words) in
+        [("client", "the client has ended"), ("thread", "the thread of the broker has failed")]
+    {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([NAME, "--exact", "--nocapture"]).env("BREAK", part);
+        let output = command.env("BREAK_URL", server.options().url).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(6), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Channel names that do not fit a line of NATS: refused for good, before anything is sent, so that neither the link of the
+//! node nor anybody else is harmed.
+
+use std::sync::Arc;
+
+use brokers::conformance::World as _;
+use brokers::nats::{channel_length_max, plain_channel_length_max};
+use engine::broker::{
+    BrokerError, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, Membership, PublishOptions,
+    RequestId,
+};
+use wire::protocol::{ClientInfo, Publication};
+
+use crate::pair::Pair;
+use crate::server::Server;
+
+/// Everything that can be asked about a channel.
+fn requests(channel: &Arc<str>) -> Vec<BrokerRequest> {
+    let (channel, id) = (|| channel.clone(), RequestId(7));
+    let info = Arc::new(ClientInfo { client: "c".repeat(36), ..ClientInfo::default() });
+    let options = PublishOptions {
+        history_size: 10,
+        history_ttl_ms: 60_000,
+        history_meta_ttl_ms: 60_000,
+        ..PublishOptions::default()
+    };
+    let publication = Publication { data: b"1".as_slice().into(), ..Publication::default() };
+    let read = JoinRead::Position { meta_ttl_ms: 60_000 };
+    let plain = (publication.clone(), PublishOptions::default());
+    vec![
+        BrokerRequest::Subscribe { id, channel: channel(), read },
+        BrokerRequest::AddPresence { channel: channel(), info: info.clone(), announces: true },
+        BrokerRequest::Announce {
+            channel: channel(),
+            info: info.clone(),
+            change: Membership::Join,
+        },
+        BrokerRequest::Publish { id, channel: channel(), publication, options },
+        BrokerRequest::Publish { id, channel: channel(), publication: plain.0, options: plain.1 },
+        BrokerRequest::Presence { id, channel: channel() },
+        BrokerRequest::PresenceStats { id, channel: channel() },
+        BrokerRequest::History {
+            id,
+            channel: channel(),
+            query: HistoryQuery::default(),
+            meta_ttl_ms: 60_000,
+        },
+        BrokerRequest::RemoveHistory { id, channel: channel() },
+        BrokerRequest::Limit { channel: channel(), ttl_ms: 60_000 },
+        BrokerRequest::Life { id, channel: channel() },
+        BrokerRequest::RemovePresence { channel: channel(), client: info },
+        BrokerRequest::Unsubscribe { channel: channel() },
+    ]
+}
+
+fn assert_all(pair: &mut Pair, channel: &str, expected: Option<BrokerError>) {
+    let channel: Arc<str> = channel.into();
+    for request in requests(&channel) {
+        let text = format!("{} bytes: {:?}", channel.len(), std::mem::discriminant(&request));
+        if request.id().is_none() {
+            pair.world.submit(pair.publisher, request);
+            continue;
+        }
+        let answer = pair.answer(pair.publisher, |_| request);
+        assert_eq!(answer.as_ref().err().copied(), expected, "{text}");
+        if let Ok(BrokerReply::PresenceStats(stats)) = answer {
+            assert_eq!(stats.num_clients, 1, "{text}");
+        }
+    }
+}
+
+#[test]
+fn names_that_do_not_fit_are_refused_and_cost_nothing() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    pair.subscribe().unwrap();
+    let refused = Some(BrokerError::NameTooLong);
+    for name in ["x".repeat(5_000), ".".repeat(2_000), "\u{20ac}".repeat(1_000), "*".repeat(65_000)]
+    {
+        assert_all(&mut pair, &name, refused);
+    }
+    let (any, plain) = (channel_length_max("tidings"), plain_channel_length_max("tidings"));
+    assert_all(&mut pair, &".".repeat(any + 1), refused);
+    assert_all(&mut pair, &"x".repeat(plain + 1), refused);
+    assert_all(&mut pair, &".".repeat(any), None);
+    assert_all(&mut pair, &"x".repeat(plain), None);
+    // The link has held all the time: whoever comes back after a cut is told a position.
+    assert_eq!(pair.publish(10).unwrap().offset, 1);
+    assert_eq!(pair.heard_offset(), 1);
+    let told = pair.world.next_event(pair.listener);
+    assert!(told.is_none(), "{told:?}");
+}
+
+#[test]
+fn any_key_of_a_publication_is_carried() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    for key in ["k".repeat(5_000), "\u{20ac}".repeat(5_000), "a\r\nb: c".to_owned()] {
+        for _ in 0..2 {
+            let options = PublishOptions {
+                history_size: 10,
+                history_ttl_ms: 60_000,
+                history_meta_ttl_ms: 60_000,
+                idempotency_key: key.clone(),
+                version_epoch: key.clone(),
+                ..PublishOptions::default()
+            };
+            let publication =
+                Publication { data: b"1".as_slice().into(), ..Publication::default() };
+            let id = RequestId(3);
+            let ask = |channel| BrokerRequest::Publish { id, channel, publication, options };
+            pair.answer(pair.publisher, ask).unwrap();
+        }
+    }
+    assert_eq!(pair.publish(10).unwrap().offset, 4, "each key once");
+}
