@@ -48,7 +48,7 @@ mod tests {
         assert!(told(1_277, "tidings").is_empty());
         let [warning] = &told(1_278, "tidings")[..] else { panic!("one warning") };
         assert!(
-            warning.place == "channel.max_length" && warning.text.contains("1277"),
+            warning.key == "channel.max_length" && warning.text.contains("1277"),
             "{warning:?}"
         );
         assert!(!told(1_277, "a-longer-prefix").is_empty(), "a prefix takes room");
