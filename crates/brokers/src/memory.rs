@@ -61,16 +61,10 @@ impl MemoryBroker {
         }
     }
 
-    /// Keeps no more than this.
+    /// Counts what it keeps there, and keeps no more than its ceilings.
     #[must_use]
-    pub fn with_ceilings(self, ceilings: Ceilings) -> MemoryBroker {
-        MemoryBroker { usage: Arc::new(Usage::new(ceilings)), ..self }
-    }
-
-    /// What it keeps.
-    #[must_use]
-    pub fn usage(&self) -> Arc<Usage> {
-        self.usage.clone()
+    pub fn with_usage(self, usage: Arc<Usage>) -> MemoryBroker {
+        MemoryBroker { usage, ..self }
     }
 
     /// What this node is called in events of clients that come and go.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use brokers::conformance::{self, World};
-use brokers::memory::Ceilings;
+use brokers::memory::{Ceilings, Usage};
 use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions,
@@ -231,18 +231,18 @@ fn answer(world: &mut MemoryWorld, party: Party) -> Result<BrokerReply, BrokerEr
     }
 }
 
-fn with_ceilings(bytes: usize, channels: usize) -> MemoryWorld {
+fn with_ceilings(bytes: usize, channels: usize) -> (MemoryWorld, Arc<Usage>) {
     let mut world = MemoryWorld::new();
+    let usage = Arc::new(Usage::new(Ceilings { bytes, channels }));
     let broker = MemoryBroker::new(world.clock.clone(), "e".into());
-    world.broker = broker.with_ceilings(Ceilings { bytes, channels });
-    world
+    world.broker = broker.with_usage(usage.clone());
+    (world, usage)
 }
 
 #[test]
 fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
-    let mut world = with_ceilings(1 << 20, usize::MAX);
+    let (mut world, usage) = with_ceilings(1 << 20, usize::MAX);
     let party = world.attach();
-    let usage = world.broker.usage();
     let kept =
         (0..).find(|n| publish(&mut world, party, &format!("made-up-{n}"), 65_000, 3).is_err());
     let kept = kept.unwrap();
@@ -272,8 +272,8 @@ fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
 
 #[test]
 fn streams_that_retain_nothing_are_forgotten_sooner_near_a_ceiling() {
-    let mut world = with_ceilings(usize::MAX, 100);
-    let (party, usage) = (world.attach(), world.broker.usage());
+    let (mut world, usage) = with_ceilings(usize::MAX, 100);
+    let party = world.attach();
     subscribe(&mut world, party, "heard").unwrap();
     publish(&mut world, party, "heard", 10, 3).unwrap();
     for n in 0..70 {
@@ -304,7 +304,7 @@ fn streams_that_retain_nothing_are_forgotten_sooner_near_a_ceiling() {
 
 #[test]
 fn one_channel_more_than_the_ceiling_is_refused() {
-    let mut world = with_ceilings(usize::MAX, 3);
+    let (mut world, usage) = with_ceilings(usize::MAX, 3);
     let party = world.attach();
     for n in 0..3 {
         assert!(subscribe(&mut world, party, &format!("room-{n}")).is_ok());
@@ -320,5 +320,5 @@ fn one_channel_more_than_the_ceiling_is_refused() {
     }
     assert!(subscribe(&mut world, party, "room-3").is_ok());
     world.detach(party);
-    assert_eq!((world.broker.usage().bytes(), world.broker.usage().channels()), (0, 0));
+    assert_eq!((usage.bytes(), usage.channels()), (0, 0));
 }

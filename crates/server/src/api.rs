@@ -18,6 +18,7 @@ use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
+use engine::rates::{Bucket, Limited};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -30,6 +31,7 @@ use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
 use crate::members::Members;
 use crate::node::Node;
 use crate::telemetry::{Subject, shown};
+use crate::throttle::set_retry_after;
 use call::Call;
 use error::{ApiError, Failure};
 use methods::Method;
@@ -43,6 +45,9 @@ pub(crate) struct Api {
     /// Turns of those that read much.
     pub(crate) reads: Semaphore,
 }
+
+/// The name of the one key in the buckets of keys.
+const KEY_NAME: &[u8] = b"http_api.key";
 
 /// The description of this API for tools.
 const OPENAPI: &str = include_str!("api/openapi.json");
@@ -142,6 +147,12 @@ impl Api {
             let text = "the API key is missing or wrong (header X-API-Key)";
             return Err(refuse(StatusCode::UNAUTHORIZED, 101, text));
         }
+        if let Err(limited) = self.take_token() {
+            let error = ApiError::from(limited);
+            let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, error.code, &error.message);
+            set_retry_after(&mut response, limited);
+            return Err(response);
+        }
         if request.method() != HttpMethod::POST {
             let text = "the server API is called with POST";
             let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, 107, text);
@@ -212,9 +223,22 @@ impl Api {
         }
     }
 
+    /// Takes a token out of the bucket of the caller's key.
+    fn take_token(&self) -> Result<(), Limited> {
+        self.node.throttle.take(Bucket::ApiKeyRequests, KEY_NAME)
+    }
+
     /// Runs a method and counts how it went.
     async fn run(&self, call: &Call, method: Method, params: &[u8]) -> Result<String, Failure> {
-        let mut result = self.dispatch(call, method, params).await;
+        let has_token = match method == Method::Batch || call.is_first() {
+            // The request has taken it.
+            true => Ok(()),
+            false => self.take_token(),
+        };
+        let mut result = match has_token {
+            Ok(()) => self.dispatch(call, method, params).await,
+            Err(limited) => Err(ApiError::from(limited).into()),
+        };
         if let Ok(answer) = &result
             && let Err(error) = call.take_room(answer.len())
             && method.is_read()

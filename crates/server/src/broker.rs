@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokers::memory::Usage;
 use brokers::nats::NatsOptions;
 use brokers::{Broker, Health, MemoryBroker, NatsBroker, RedisBroker};
 use engine::random::Random;
@@ -32,6 +33,7 @@ const COMPLAINTS_MAX: usize = 16;
 /// Opens the broker; a Redis that cannot be reached is waited for when that is configured.
 pub(crate) async fn open(
     engine: &Engine,
+    usage: &Arc<Usage>,
     name: &str,
     clock: Clock,
     random: &mut Random,
@@ -40,7 +42,8 @@ pub(crate) async fn open(
     let id = random.uuid()[..8].to_owned();
     match engine {
         Engine::Memory => {
-            Ok(Arc::new(MemoryBroker::new(Arc::new(clock), id).with_node(name.to_owned())))
+            let broker = MemoryBroker::new(Arc::new(clock), id).with_node(name.to_owned());
+            Ok(Arc::new(broker.with_usage(usage.clone())))
         }
         Engine::Nats(options) => {
             let options = NatsOptions { name: name.to_owned(), ..options.clone() };

@@ -1,4 +1,4 @@
-//! Follows options of namespaces that are changed while nodes run: publications in `sys:config`.
+//! Follows options of namespaces, and limits, that are changed while nodes run: publications in `sys:config`.
 //!
 //! Invariant: a change that this node cannot follow is told to operators and changes nothing.
 
@@ -191,7 +191,7 @@ impl Followed {
                 Ok(changed) => {
                     *rules = Arc::new(changed);
                     has_changed = true;
-                    info!(offset, "options of a namespace have changed (sys:config)");
+                    info!(offset, "options have changed (sys:config)");
                 }
                 Err(mistake) => warn!(offset, %mistake, "a change in sys:config is left out"),
             }

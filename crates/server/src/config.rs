@@ -4,6 +4,7 @@
 //! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking, resolving, the sample file and
 //! the reference all read that table. A value that is not understood is never replaced by a default.
 
+mod ceilings;
 mod change;
 mod check;
 mod coerce;
@@ -19,6 +20,7 @@ mod nats_lengths;
 mod origin;
 mod paths;
 mod pem;
+mod rates;
 mod resolve;
 mod sample;
 mod source;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::engine::rules::Rules;
+use brokers::memory::Ceilings;
 use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::client_address::TrustedProxies;
@@ -111,6 +114,8 @@ pub struct Config {
     pub node_name: String,
     /// Nothing was configured: the server is for its own machine, and shows the demo.
     pub is_development: bool,
+    /// What the memory engine keeps at most.
+    pub memory: Ceilings,
 }
 
 /// Where to listen.

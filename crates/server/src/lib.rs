@@ -20,11 +20,13 @@ mod door;
 pub mod limits;
 mod listeners;
 mod members;
+mod memory_size;
 mod node;
 mod pattern;
 mod supervisor;
 mod survey;
 pub mod telemetry;
+mod throttle;
 pub mod token;
 pub mod verification;
 mod welcome;
@@ -44,8 +46,10 @@ use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use brokers::Health;
+use brokers::memory::Usage;
 use brokers::nats::NatsError;
 use engine::random::Random;
+use engine::shared_buckets::SharedBuckets;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -62,6 +66,7 @@ use crate::members::Members;
 use crate::node::{Node, Surveys};
 use crate::supervisor::Supervisor;
 use crate::telemetry::HttpCounts;
+use crate::throttle::Throttle;
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
 use crate::welcome::Welcome;
@@ -124,9 +129,13 @@ impl Server {
         let mut random = Random::new(seed()?);
         let clock = Clock::start();
         let name = node_name(&config);
-        let broker = broker::open(&config.engine, &name, clock, &mut random).await?;
+        let usage = Arc::new(Usage::new(config.memory));
+        let broker = broker::open(&config.engine, &usage, &name, clock, &mut random).await?;
         let listeners = Listeners::bind(&config.http).await?;
         let counts: Arc<HttpCounts> = Arc::default();
+        let buckets: Arc<SharedBuckets> = Arc::default();
+        let rates = config.rules.rates.clone();
+        let throttle = Throttle::new(buckets.clone(), clock, rates, counts.clone());
         let admission = Arc::new(admission(&config));
         let parts = Parts {
             rules: config.rules.clone(),
@@ -136,6 +145,7 @@ impl Server {
             admission: admission.clone(),
             wire: wire_settings(&config),
             counts: counts.clone(),
+            buckets,
         };
         let workers = start_workers(config.workers, &parts, &mut random)?;
         let mut chores = Supervisor::default();
@@ -149,6 +159,8 @@ impl Server {
             broker: broker.clone(),
             rules: RwLock::new(config.rules.clone()),
             surveys: Surveys::default(),
+            throttle: Arc::new(throttle),
+            usage,
             faults: chores.faults(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -299,6 +311,7 @@ fn routes(
             origins: config.admission.origins.clone(),
             clock: node.clock,
             counts: node.counts.clone(),
+            throttle: node.throttle.clone(),
             allows_deflate: config.websocket.compression,
             user_header: config.admission.user_id_http_header.clone(),
         };
@@ -356,8 +369,13 @@ async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     match node.totals().await {
         Ok(totals) => {
-            let page =
-                telemetry::render(&totals, &node.counts, &*node.broker, node.uptime_seconds());
+            let page = telemetry::render(
+                &totals,
+                &node.counts,
+                &*node.broker,
+                &node.usage,
+                node.uptime_seconds(),
+            );
             let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
             (kind, page).into_response()
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use brokers::Broker;
+use brokers::memory::Usage;
 use engine::rules::Rules;
 use tokio::sync::oneshot;
 
@@ -16,6 +17,7 @@ use crate::pattern::ChannelPattern;
 use crate::supervisor::Faults;
 use crate::survey::Survey;
 use crate::telemetry::{HttpCounts, Totals};
+use crate::throttle::Throttle;
 use crate::worker::{Input, Whom, Worker};
 
 /// See the module.
@@ -30,6 +32,9 @@ pub(crate) struct Node {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) rules: RwLock<Arc<Rules>>,
     pub(crate) surveys: Surveys,
+    pub(crate) throttle: Arc<Throttle>,
+    /// What the memory engine keeps; nothing where another one is used.
+    pub(crate) usage: Arc<Usage>,
     /// Tasks that do not run.
     pub(crate) faults: Faults,
 }
@@ -126,6 +131,7 @@ impl Node {
     /// Other rules from now on; what sessions have, they keep.
     pub(crate) fn set_rules(&self, rules: &Arc<Rules>) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules.clone();
+        self.throttle.set_rates(rules.rates.clone());
         for worker in self.workers.iter() {
             worker.inbox().send(Input::Rules(rules.clone()));
         }

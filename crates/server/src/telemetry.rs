@@ -9,8 +9,10 @@ mod visible;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use engine::rates::{BUCKETS, Bucket};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -49,6 +51,8 @@ pub struct HttpCounts {
     refused: Mutex<BTreeMap<u16, u64>>,
     api: Mutex<BTreeMap<(&'static str, u32), u64>>,
     pub(crate) refusals: Refusals,
+    /// In the order of [`Bucket::ALL`].
+    limited: [AtomicU64; BUCKETS],
 }
 
 impl HttpCounts {
@@ -56,6 +60,11 @@ impl HttpCounts {
     pub(crate) fn refused(&self, status: u16) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         *refused.entry(status).or_default() += 1;
+    }
+
+    /// A bucket has refused something.
+    pub(crate) fn limited(&self, bucket: Bucket) {
+        self.limited[bucket as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A method of the API was called and answered with this error code; 0 is success.

@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use brokers::Broker;
 use engine::counters::Counters;
 use engine::rules::Rules;
+use engine::shared_buckets::SharedBuckets;
 use tracing::error;
 use wire::websocket::decoder::DecoderLimits;
 
@@ -46,6 +47,8 @@ pub struct Parts {
     pub wire: WireSettings,
     /// Where refusals are counted.
     pub counts: Arc<HttpCounts>,
+    /// Buckets that the workers share.
+    pub buckets: Arc<SharedBuckets>,
 }
 
 /// How frames are read and written.

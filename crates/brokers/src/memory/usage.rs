@@ -34,7 +34,9 @@ impl Default for Ceilings {
 }
 
 impl Usage {
-    pub(super) fn new(ceilings: Ceilings) -> Usage {
+    /// Nothing is kept yet.
+    #[must_use]
+    pub fn new(ceilings: Ceilings) -> Usage {
         Usage {
             ceilings,
             bytes: AtomicUsize::new(0),
@@ -68,7 +70,7 @@ impl Usage {
         self.ceilings
     }
 
-    /// Whether so much more may be kept: bytes, and one channel where `is_new_channel`.
+    /// Whether so much more may be kept.
     pub(super) fn admit(&self, more: Growth) -> Result<(), BrokerError> {
         let (bytes, channels) = match more {
             Growth::None => return Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what one request is answered, all commands of a batch together, stays below [`API_ANSWER_MAX`] bytes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::error::ApiError;
 use crate::limits::API_ANSWER_MAX;
@@ -11,11 +11,18 @@ use crate::limits::API_ANSWER_MAX;
 pub(super) struct Call {
     /// Bytes of answers that there is room for.
     room: AtomicUsize,
+    /// No command has been run for it.
+    is_fresh: AtomicBool,
 }
 
 impl Call {
     pub(super) fn new() -> Call {
-        Call { room: AtomicUsize::new(API_ANSWER_MAX) }
+        Call { room: AtomicUsize::new(API_ANSWER_MAX), is_fresh: AtomicBool::new(true) }
+    }
+
+    /// Whether this is asked for the first time: by the first command.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_fresh.swap(false, Ordering::Relaxed)
     }
 
     /// Whether an answer of so many bytes would fit.

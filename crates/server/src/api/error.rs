@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use axum::http::StatusCode;
 use engine::broker::BrokerError;
+use engine::rates::Limited;
 use serde::Serialize;
-use wire::protocol::ErrorCode;
+use wire::protocol::{ErrorCode, ErrorReply};
 
 use super::unreadable;
 use crate::limits::API_ANSWER_MAX;
@@ -57,6 +58,13 @@ impl ApiError {
             112 => StatusCode::RANGE_NOT_SATISFIABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(limited: Limited) -> ApiError {
+        let ErrorReply { code, message, .. } = limited.into();
+        ApiError { code, message: message.into() }
     }
 }
 

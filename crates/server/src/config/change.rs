@@ -1,4 +1,4 @@
-//! Options of namespaces that change while nodes run, as they are published in `sys:config`.
+//! Options of namespaces, and limits, that change while nodes run, as they are published in `sys:config`.
 //!
 //! Invariant: what holds after some changes is what would hold had the options been written in the file; a change that
 //! makes a mistake changes nothing.
@@ -13,6 +13,7 @@ use super::Unknown;
 use super::check::check_keys;
 use super::engine::Engine;
 use super::namespaces::resolve_channels;
+use super::rates::resolve_rates;
 use super::resolve::Values;
 use super::source::Found;
 
@@ -21,9 +22,19 @@ use super::source::Found;
 pub struct Changeable {
     /// The part of the configuration below `channel`.
     written: Value,
-    /// Options by namespace; an empty name for channels without one.
-    changes: BTreeMap<String, Map<String, Value>>,
+    /// The part below `limits`.
+    written_limits: Value,
+    changes: Changed,
     bounds: Bounds,
+}
+
+/// What was changed.
+#[derive(Clone, Debug, Default)]
+struct Changed {
+    /// Options by namespace; an empty name for channels without one.
+    namespaces: BTreeMap<String, Map<String, Value>>,
+    /// Rates by bucket.
+    limits: Map<String, Value>,
 }
 
 /// What the broker was set up for, by the file; no change goes beyond it.
@@ -73,15 +84,23 @@ impl Bounds {
 /// says again.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
-struct Change {
+struct NamespaceChange {
     namespace: String,
     options: Map<String, Value>,
 }
 
+/// A change of limits: `{"limits":{"connection.publishes":"10/s burst 20"}}`. A limit that is null is what the file says again.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct LimitsChange {
+    limits: Map<String, Value>,
+}
+
 impl Changeable {
     pub(super) fn new(tree: &Value, bounds: Bounds) -> Changeable {
-        let written = tree.get("channel").cloned().unwrap_or_else(|| json!({}));
-        Changeable { written, changes: BTreeMap::new(), bounds }
+        let part = |name: &str| tree.get(name).cloned().unwrap_or_else(|| json!({}));
+        let (written, written_limits) = (part("channel"), part("limits"));
+        Changeable { written, written_limits, changes: Changed::default(), bounds }
     }
 
     /// Why nothing can be changed, if so.
@@ -92,17 +111,22 @@ impl Changeable {
 
     /// As if nothing had been changed.
     pub fn reset(&mut self) {
-        self.changes.clear();
+        self.changes = Changed::default();
     }
 
-    /// Everything that was changed, by namespace, each as one change.
+    /// Everything that was changed, by namespace, each as one change; and the limits.
     pub fn changes(&self) -> Vec<(String, Vec<u8>)> {
-        let changes = self.changes.iter().filter(|(_, options)| !options.is_empty());
+        let Changed { namespaces, limits } = &self.changes;
+        let changes = namespaces.iter().filter(|(_, options)| !options.is_empty());
         let change = |(namespace, options): (&String, &Map<String, Value>)| {
             let change = json!({ "namespace": namespace, "options": options });
             (namespace.clone(), change.to_string().into_bytes())
         };
-        changes.map(change).collect()
+        let limits = (!limits.is_empty()).then(|| {
+            let change = json!({ "limits": limits });
+            ("limits".to_owned(), change.to_string().into_bytes())
+        });
+        changes.map(change).chain(limits).collect()
     }
 
     /// Applies a change to the rules that hold.
@@ -113,19 +137,21 @@ impl Changeable {
         if let Some(refusal) = self.refusal() {
             return Err(refusal.to_owned());
         }
-        let Change { namespace, options } = serde_json::from_slice(change).map_err(|error| {
-            format!("expected {{\"namespace\":NAME,\"options\":{{…}}}}: {error}")
-        })?;
         let mut changes = self.changes.clone();
-        let of_namespace = changes.entry(namespace).or_default();
-        if options.contains_key("name") {
-            return Err("a namespace keeps its name".to_owned());
-        }
-        for (name, value) in options {
-            match value {
-                Value::Null => drop(of_namespace.remove(&name)),
-                value => drop(of_namespace.insert(name, value)),
+        if let Ok(LimitsChange { limits }) = serde_json::from_slice(change) {
+            put_limits("", limits, &mut changes.limits);
+        } else {
+            let change = serde_json::from_slice(change);
+            let NamespaceChange { namespace, options } = change.map_err(|error| {
+                format!(
+                    "expected {{\"namespace\":NAME,\"options\":{{…}}}} or {{\"limits\":{{…}}}}: {error}"
+                )
+            })?;
+            if options.contains_key("name") {
+                return Err("a namespace keeps its name".to_owned());
             }
+            let of_namespace = changes.namespaces.entry(namespace).or_default();
+            options.into_iter().for_each(|(name, value)| put(of_namespace, name, value));
         }
         let changed = self.rules(&changes, rules)?;
         self.changes = changes;
@@ -133,13 +159,9 @@ impl Changeable {
     }
 
     /// The rules with all changes.
-    fn rules(
-        &self,
-        changes: &BTreeMap<String, Map<String, Value>>,
-        rules: &Rules,
-    ) -> Result<Rules, String> {
+    fn rules(&self, changes: &Changed, rules: &Rules) -> Result<Rules, String> {
         let mut channel = self.written.clone();
-        for (name, options) in changes {
+        for (name, options) in &changes.namespaces {
             let place = match &**name {
                 "" => {
                     let place = &mut channel["without_namespace"];
@@ -156,11 +178,19 @@ impl Changeable {
             let place = place.ok_or_else(|| format!("there is no namespace {name:?}"))?;
             place.extend(options.clone());
         }
-        let mut found = Found::of(json!({ "channel": channel }));
+        let mut limits = self.written_limits.clone();
+        for (bucket, rate) in &changes.limits {
+            let place = bucket.split('.').try_fold(&mut limits, |place, part| {
+                (place.is_object() || place.is_null()).then(|| &mut place[part])
+            });
+            *place.ok_or_else(|| format!("there is no limit {bucket:?}"))? = rate.clone();
+        }
+        let mut found = Found::of(json!({ "channel": channel, "limits": limits }));
         check_keys(&mut found, Unknown::Mistake);
         let mut mistakes = Vec::new();
-        let mut channels =
-            resolve_channels(&Values { found: &found, overrides: &[] }, &mut mistakes);
+        let values = Values { found: &found, overrides: &[] };
+        let mut channels = resolve_channels(&values, &mut mistakes);
+        let rates = resolve_rates(&values, rules.client.channel_limit, &mut mistakes);
         for (place, text) in mistakes {
             found.mistake(place, text);
         }
@@ -176,7 +206,26 @@ impl Changeable {
         for (name, namespace) in &rules.channels.namespaces {
             channels.namespaces.entry(name.clone()).or_insert_with(|| namespace.clone());
         }
-        Ok(Rules { channels, ..rules.clone() })
+        Ok(Rules { channels, rates, ..rules.clone() })
+    }
+}
+
+/// What is null is as in the file again.
+fn put(place: &mut Map<String, Value>, name: String, value: Value) {
+    match value {
+        Value::Null => drop(place.remove(&name)),
+        value => drop(place.insert(name, value)),
+    }
+}
+
+/// Limits by the names of their buckets, however deep they were written.
+fn put_limits(prefix: &str, limits: Map<String, Value>, place: &mut Map<String, Value>) {
+    for (name, value) in limits {
+        let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match value {
+            Value::Object(inner) => put_limits(&name, inner, place),
+            value => put(place, name, value),
+        }
     }
 }
 
@@ -185,6 +234,8 @@ const NOTHING_KEPT: &str = "options cannot be changed: NATS keeps nothing of it 
 
 #[cfg(test)]
 mod tests {
+    use engine::rates::{Bucket, Rate};
+
     use super::*;
 
     fn fresh() -> (Changeable, Rules) {
@@ -242,7 +293,47 @@ mod tests {
             let error = changeable.change(change, &rules).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
-        assert_eq!(changeable.changes["chat"], Map::new());
+        assert_eq!(changeable.changes.namespaces["chat"], Map::new());
+    }
+
+    #[test]
+    fn limits_change_and_come_back() {
+        let written = json!({"limits": {"connection": {"publishes": "7/s"}}});
+        let mut changeable = Changeable::new(&written, Bounds::None);
+        let change = |changeable: &mut Changeable, change: Value| {
+            changeable.change(change.to_string().as_bytes(), &Rules::default())
+        };
+        let amount = |rules: &Rules, bucket| rules.rates.of(bucket).map(Rate::amount);
+        let rules = change(&mut changeable, json!({"limits": {"user.publishes": "3/m"}})).unwrap();
+        assert_eq!(amount(&rules, Bucket::ConnectionPublishes), Some(7));
+        assert_eq!(amount(&rules, Bucket::UserPublishes), Some(3));
+        let nested = json!({"limits": {"connection": {"publishes": "off", "commands": "9/s"}}});
+        let rules = change(&mut changeable, nested).unwrap();
+        assert_eq!(amount(&rules, Bucket::ConnectionPublishes), None);
+        assert_eq!(amount(&rules, Bucket::ConnectionCommands), Some(9));
+        let of_namespace = json!({"namespace": "", "options": {"presence": true}});
+        let rules = change(&mut changeable, of_namespace).unwrap();
+        assert_eq!(amount(&rules, Bucket::UserPublishes), Some(3), "earlier changes hold");
+        // Another node comes to the same by what is changed now.
+        let mut other = Changeable::new(&written, Bounds::None);
+        let mut others = Rules::default();
+        for (_, change) in changeable.changes() {
+            others = other.change(&change, &others).unwrap();
+        }
+        assert_eq!(amount(&others, Bucket::ConnectionCommands), Some(9));
+        assert!(others.channels.without_namespace.presence);
+        let rules = change(&mut changeable, json!({"limits": {"connection.publishes": null}}));
+        assert_eq!(amount(&rules.unwrap(), Bucket::ConnectionPublishes), Some(7));
+        for (limits, expected) in [
+            (json!({"connection.publish": "1/s"}), "publishes"),
+            (json!({"connection.publishes": "1"}), "expected a rate"),
+            (json!({"connection.publishes.x": "1/s"}), "no limit"),
+            (json!({"connection": "1/s"}), "connection"),
+        ] {
+            let error = change(&mut changeable, json!({"limits": limits})).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(changeable.changes().len(), 2);
     }
 
     #[test]

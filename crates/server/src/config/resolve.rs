@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::rates::Rates;
 use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
 use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
+use super::ceilings::resolve_ceilings;
 use super::change::{Bounds, Changeable};
 use super::duration::parse_ms;
 use super::engine::{resolve_engine, unused_engines};
@@ -20,6 +20,7 @@ use super::namespaces::{demo_namespace, resolve_channels};
 use super::nats_lengths::check_channel_length;
 use super::paths::check_paths;
 use super::pem::read_pem;
+use super::rates::resolve_rates;
 use super::source::Found;
 use super::table::all_keys;
 use super::{
@@ -117,13 +118,14 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
         api.key.clone_from(&development.api_key);
     }
     let client = resolve_client(&values, &channels, &mut mistakes);
+    let rates = resolve_rates(&values, client.channel_limit, &mut mistakes);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let shutdown = resolve_shutdown(&values, &mut mistakes);
     let engine = resolve_engine(&values, &channels, &mut mistakes);
     let unused = unused_engines(&values);
     let lengths = check_channel_length(&values, &mut mistakes);
     let config = Config {
-        rules: Arc::new(Rules { channels, client, rates: Rates::default(), version }),
+        rules: Arc::new(Rules { channels, client, rates, version }),
         changeable: Changeable::new(&found.tree, Bounds::of(&engine)),
         engine,
         http: resolve_http(&values, port, &mut mistakes),
@@ -144,6 +146,7 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
         demo: values.flag("demo.enabled"),
         node_name: values.text("node.name"),
         is_development: development.is_some(),
+        memory: resolve_ceilings(&values),
     };
     check_paths(&config, &mut mistakes);
     for (key, text) in mistakes {

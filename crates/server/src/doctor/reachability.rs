@@ -2,9 +2,11 @@
 //!
 //! Invariant: every attempt ends after a bounded time, and each failure names the key that it is about.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use brokers::Health;
+use brokers::memory::Usage;
 use engine::random::Random;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -167,5 +169,6 @@ async fn open(
 ) -> Result<std::sync::Arc<dyn brokers::Broker>, StartError> {
     let mut random = Random::new(crate::seed()?);
     let name = format!("{} (doctor)", crate::node_name(config));
-    crate::broker::open(&config.engine, &name, clock, &mut random).await
+    let usage = Arc::new(Usage::new(config.memory));
+    crate::broker::open(&config.engine, &usage, &name, clock, &mut random).await
 }

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
 use axum::http::{HeaderValue, StatusCode, Version};
 use axum::response::Response;
 use engine::PingStyle;
+use engine::rates::Bucket;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
-use wire::protocol::Codec;
+use wire::protocol::{Codec, ErrorReply};
 use wire::websocket::deflate::Window;
 use wire::websocket::handshake::{self, Accepted, Refusal, RequestHead};
 
@@ -28,6 +30,7 @@ use crate::client_address::ClientAddress;
 use crate::clock::Clock;
 use crate::config::OriginPolicy;
 use crate::telemetry::{HttpCounts, Subject, shown};
+use crate::throttle::{Throttle, set_retry_after};
 use crate::worker::{Arrival, Stream, Worker};
 
 /// What the endpoint decides by and hands connections to.
@@ -37,6 +40,7 @@ pub(crate) struct Sockets {
     pub(crate) origins: OriginPolicy,
     pub(crate) clock: Clock,
     pub(crate) counts: Arc<HttpCounts>,
+    pub(crate) throttle: Arc<Throttle>,
     pub(crate) allows_deflate: bool,
     pub(crate) user_header: Option<String>,
 }
@@ -64,7 +68,16 @@ const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// Answers a request for the WebSocket endpoint.
 pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Request) -> Response {
-    let admitted = match sockets.admit(&request) {
+    let address = *request.extensions().get().expect("the listener gives every request one");
+    if let Err(limited) = sockets.throttle.take_of_address(Bucket::AddressHandshakes, address) {
+        sockets.counts.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
+        debug!(%address, "a handshake is refused: too many from this address");
+        let text = ErrorReply::from(limited).message;
+        let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, &text);
+        set_retry_after(&mut response, limited);
+        return response;
+    }
+    let admitted = match sockets.admit(&request, address) {
         Ok(admitted) => admitted,
         Err((status, reason)) => {
             sockets.counts.refused(status.as_u16());
@@ -81,7 +94,7 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
 
 impl Sockets {
     /// The Origin is looked at first, so that a page may ask with a plain request why its WebSocket is refused.
-    fn admit(&self, request: &Request) -> Result<Admitted, Reason> {
+    fn admit(&self, request: &Request, address: ClientAddress) -> Result<Admitted, Reason> {
         self.check_origin(request)?;
         let head = RequestHead {
             method: request.method().as_str(),
@@ -97,7 +110,6 @@ impl Sockets {
             (status, refusal.to_string())
         })?;
         let user = self.user(request)?;
-        let address = *request.extensions().get().expect("the listener gives every request one");
         let permit = self.admission.connection(self.clock.now().monotonic_ms).ok_or_else(|| {
             let text = "too many connections; try again later";
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
@@ -196,6 +208,9 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     // A page of another origin may read why it is refused; there is nothing else in the answer.
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     if status.as_u16() == Refusal::Version.status() {
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -4,9 +4,12 @@
 use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
+use brokers::memory::Usage;
 use brokers::{Broker, Health};
 use engine::counters::{CommandKind, Counters};
+use engine::rates::Bucket;
 
 use super::process::Process;
 use super::{CloseCounts, HttpCounts};
@@ -73,6 +76,11 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_received_bytes_total", Counter, &[], "Bytes read from WebSocket connections."),
     metric("tidings_sent_bytes_total", Counter, &[], "Bytes written to WebSocket connections."),
     metric("tidings_socket_writes_total", Counter, &[], "Write system calls on WebSocket connections."),
+    metric("tidings_limited_total", Counter, &["bucket"], "Refusals by rates (`limits.*`), by bucket; of connection.refusals, connections closed for a flood (3013)."),
+    metric("tidings_memory_engine_bytes", Gauge, &[], "Bytes that the memory engine keeps, as counted against engine.memory.bytes_max; 0 with another engine."),
+    metric("tidings_memory_engine_bytes_max", Gauge, &[], "Bytes that it may keep."),
+    metric("tidings_memory_engine_channels", Gauge, &[], "Channels that it keeps."),
+    metric("tidings_memory_engine_refused_total", Counter, &[], "Publications and subscriptions that it refused (error 111) because it keeps as much as it may."),
     metric("tidings_api_calls_total", Counter, &["method", "code"], "Calls of the server API, by error code; 0 is success."),
     metric("process_cpu_seconds_total", Counter, &[], "Processor time of the process, user and system."),
     metric("process_open_fds", Gauge, &[], "Open file descriptors."),
@@ -134,6 +142,7 @@ pub fn render(
     totals: &Totals,
     http: &HttpCounts,
     broker: &dyn Broker,
+    usage: &Usage,
     uptime_seconds: u64,
 ) -> String {
     let mut page = Page::default();
@@ -153,6 +162,14 @@ pub fn render(
         page.labelled("tidings_refusals_total", &[subject.name(), reason], count);
     }
     page.clients(totals);
+    for (index, bucket) in Bucket::ALL.iter().enumerate() {
+        let count = totals.counters.limited[index] + http.limited[index].load(Ordering::Relaxed);
+        page.labelled("tidings_limited_total", &[bucket.name()], count);
+    }
+    page.plain("tidings_memory_engine_bytes", usage.bytes() as u64);
+    page.plain("tidings_memory_engine_bytes_max", usage.ceilings().bytes as u64);
+    page.plain("tidings_memory_engine_channels", usage.channels() as u64);
+    page.plain("tidings_memory_engine_refused_total", usage.refused());
     for ((method, code), count) in http.api.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         page.labelled("tidings_api_calls_total", &[method, &code.to_string()], *count);
     }
@@ -267,6 +284,8 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use brokers::memory::Ceilings;
+
     use super::*;
 
     #[test]
@@ -281,7 +300,7 @@ mod tests {
         totals.add(Report { closes, ..Report::default() });
         let clock = std::sync::Arc::new(crate::clock::Clock::start());
         let broker = brokers::MemoryBroker::new(clock, "e".to_owned());
-        let page = render(&totals, &http, &broker, 1);
+        let page = render(&totals, &http, &broker, &Usage::new(Ceilings::default()), 1);
         let seen: Vec<&str> = page
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))

@@ -69,7 +69,8 @@ impl Driver {
         let party = parts.broker.attach(inbox.clone());
         let deflater = Deflater::new(parts.wire.deflate_level);
         let encoder = Encoder::new(deflater, parts.wire.deflate_min_size);
-        let engine = Engine::new(parts.clock.now(), parts.rules.clone(), encoder, seed);
+        let mut engine = Engine::new(parts.clock.now(), parts.rules.clone(), encoder, seed);
+        engine.share_buckets(parts.buckets.clone());
         Driver {
             parts,
             poll,

@@ -9,6 +9,7 @@ mod frames;
 mod handshake;
 mod limits;
 mod names;
+mod rates;
 mod redis;
 mod refusals;
 mod roles;

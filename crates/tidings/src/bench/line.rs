@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, Type};
-use wire::protocol::{self, Codec, Command, PushEvent, Reply, ReplyBody, Request};
+use wire::protocol::{self, Codec, Command, ErrorCode, PushEvent, Reply, ReplyBody, Request};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::Inflater;
@@ -264,6 +264,12 @@ impl Line {
     ) -> Result<(), String> {
         match &reply.body {
             ReplyBody::Ping => return self.say(Command { id: 0, request: Request::Pong }),
+            ReplyBody::Error(error) if error.code == ErrorCode::TooManyRequests.number() => {
+                return Err(format!(
+                    "the server refused: {} ({}); for a load test raise its limits.connection.* or take them off",
+                    error.message, error.code
+                ));
+            }
             ReplyBody::Error(error) => {
                 return Err(format!("the server refused: {} ({})", error.message, error.code));
             }

@@ -39,6 +39,16 @@ history_ttl = "60s"
 force_recovery = true
 "#;
 
+/// What holds behind the rates is tried without them: no peer would get there so soon.
+const NO_RATES: &str = r#"
+[limits.connection]
+commands = "off"
+publishes = "off"
+subscribes = "off"
+new_channels = "off"
+bytes = "off"
+"#;
+
 /// The neighbour's 99th percentile stays below this. A debug build is ten times slower than a real one, and may share
 /// its processor with other tests.
 const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
@@ -62,18 +72,27 @@ pub(crate) struct Case {
 impl Case {
     /// A case that waits more than it works.
     pub(crate) fn quiet(name: &'static str, settings: &[(&str, &str)]) -> Case {
-        Case::with(name, Server::start(CONFIG, settings, None))
+        Case::with(name, Server::start(&unlimited(), settings, None))
     }
 
     /// A case with few descriptors.
     pub(crate) fn short_of_descriptors(name: &'static str, limit: u32) -> Case {
-        Case::with(name, Server::start(CONFIG, &[], Some(limit)))
+        Case::with(name, Server::start(&unlimited(), &[], Some(limit)))
     }
 
     /// A case that has the processor for itself, and a neighbour whose latency is bounded.
     pub(crate) fn busy(name: &'static str, settings: &[(&str, &str)]) -> Case {
+        Case::crowded(name, &unlimited(), settings)
+    }
+
+    /// The same with the rates that hold by default.
+    pub(crate) fn limited(name: &'static str, settings: &[(&str, &str)]) -> Case {
+        Case::crowded(name, CONFIG, settings)
+    }
+
+    fn crowded(name: &'static str, config: &str, settings: &[(&str, &str)]) -> Case {
         let processor = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut case = Case::with(name, Server::start(CONFIG, settings, None));
+        let mut case = Case::with(name, Server::start(config, settings, None));
         case.neighbour = Some(Neighbour::start(case.server.address));
         case._processor = Some(processor);
         // What the page says may be some moments old.
@@ -138,4 +157,8 @@ impl Case {
         }
         self.server.stop()
     }
+}
+
+fn unlimited() -> String {
+    format!("{CONFIG}{NO_RATES}")
 }

@@ -45,7 +45,7 @@ fn flood(name: &'static str, bytes: &[u8], codes: &[u16]) {
 }
 
 /// Which of these codes a connection was closed with.
-fn closed_by(case: &Case, codes: &[u16]) -> Option<u16> {
+pub(crate) fn closed_by(case: &Case, codes: &[u16]) -> Option<u16> {
     let page = case.server.metrics();
     codes.iter().copied().find(|code| {
         sum(&page, &format!("tidings_connections_closed_total{{code=\"{code}\"}}")) == 1
@@ -53,7 +53,7 @@ fn closed_by(case: &Case, codes: &[u16]) -> Option<u16> {
 }
 
 /// A frame with so many commands, and that frame so often that a write is worth its while.
-fn commands(count: usize, command: impl Fn(usize) -> String) -> Vec<u8> {
+pub(crate) fn commands(count: usize, command: impl Fn(usize) -> String) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut number = 0;
     while bytes.len() < 256 * 1024 {

@@ -13,6 +13,7 @@ mod neighbour;
 mod peer;
 #[path = "../support/process.rs"]
 mod process;
+mod rates;
 mod resets;
 #[path = "../support/server.rs"]
 mod server;

@@ -1,0 +1,168 @@
+//! Rates of buckets, as people write them (`limits.*`): `"50/s burst 200"`, `"2MiB/s burst 8MiB"`, `"20/5s"`, `"off"`.
+//!
+//! Invariant: a text that is not understood is a mistake, and limits nothing less than what was meant by accident.
+
+use engine::limits::BUCKET_FILL_MS_MAX;
+use engine::rates::{Bucket, Rate, Rates};
+
+use super::resolve::{Complaints, Values};
+
+/// The rate of every bucket. `channel_limit` channels must be had at once by a client that comes back, where nobody has
+/// said otherwise.
+pub(super) fn resolve_rates(
+    values: &Values<'_>,
+    channel_limit: usize,
+    mistakes: &mut Complaints,
+) -> Rates {
+    let mut rates = Vec::with_capacity(Bucket::ALL.len());
+    for bucket in Bucket::ALL {
+        let path = format!("limits.{}", bucket.name());
+        let is_written = values.found.value(&path).is_some();
+        let rate = parse(*bucket, &values.text(&path));
+        let rate = rate.unwrap_or_else(|text| {
+            mistakes.push((path, text));
+            None
+        });
+        rates.push(match is_written {
+            true => rate,
+            false => rate.map(|rate| at_once(*bucket, rate, channel_limit)),
+        });
+    }
+    Rates::new(|bucket| rates[bucket as usize])
+}
+
+/// A default rate for clients with many channels.
+fn at_once(bucket: Bucket, rate: Rate, channel_limit: usize) -> Rate {
+    let least = match bucket {
+        Bucket::ConnectionSubscribes | Bucket::ConnectionNewChannels => 2 * channel_limit,
+        Bucket::ConnectionCommands => 4 * channel_limit,
+        _ => 0,
+    };
+    let least = u32::try_from(least).unwrap_or(u32::MAX).min(LEVELS_MAX);
+    let raised = Rate::new(rate.amount(), rate.window_ms(), rate.burst().max(least));
+    raised.unwrap_or(rate)
+}
+
+/// A rate, or none for a bucket that does not limit.
+///
+/// # Errors
+/// What is wrong with the text.
+fn parse(bucket: Bucket, text: &str) -> Result<Option<Rate>, String> {
+    if matches!(text.trim(), "" | "off") {
+        return Ok(None);
+    }
+    let expected = || {
+        let examples = match bucket {
+            Bucket::ConnectionBytes => "\"2MiB/s burst 8MiB\"",
+            _ => "\"50/s burst 200\", \"600/m\", \"20/5s burst 40\"",
+        };
+        format!("expected a rate such as {examples}, or \"off\", not {text:?}")
+    };
+    let mut words = text.split_whitespace();
+    let (amount, window) =
+        words.next().and_then(|rate| rate.split_once('/')).ok_or_else(expected)?;
+    let burst = match (words.next(), words.next(), words.next()) {
+        (None, ..) => amount,
+        (Some("burst"), Some(burst), None) => burst,
+        _ => return Err(expected()),
+    };
+    let amount = count(bucket, amount).ok_or_else(expected)?;
+    let burst = count(bucket, burst).ok_or_else(expected)?;
+    let window_ms = window_ms(window).ok_or_else(expected)?;
+    if is_of_levels(bucket) && burst > LEVELS_MAX {
+        return Err(format!("burst is at most {LEVELS_MAX} here, not {burst}"));
+    }
+    let too_slow = || {
+        let days = BUCKET_FILL_MS_MAX / (24 * 3_600_000);
+        format!(
+            "numbers are from 1 to 1,000,000,000, and the burst refills within {days} days: {text:?} does not"
+        )
+    };
+    Rate::new(amount, window_ms, burst).map(Some).ok_or_else(too_slow)
+}
+
+/// Tokens that the levels of a connection's buckets tell apart.
+const LEVELS_MAX: u32 = 65_535;
+
+fn is_of_levels(bucket: Bucket) -> bool {
+    bucket != Bucket::ConnectionBytes && bucket.name().starts_with("connection.")
+}
+
+/// A number; of bytes, with or without a unit.
+fn count(bucket: Bucket, text: &str) -> Option<u32> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u32 = text[..digits].parse().ok()?;
+    let unit = match &text[digits..] {
+        "" => 1,
+        unit if bucket != Bucket::ConnectionBytes || unit.is_empty() => return None,
+        "B" => 1,
+        "KB" | "kB" => 1_000,
+        "MB" => 1_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+/// A unit of time, or several of them.
+fn window_ms(text: &str) -> Option<u32> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u32 = if number.is_empty() { 1 } else { number.parse().ok()? };
+    let unit_ms = match unit {
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(unit_ms).filter(|ms| *ms > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNT: Bucket = Bucket::ConnectionPublishes;
+
+    #[test]
+    fn rates_are_read() {
+        for (bucket, text, expected) in [
+            (COUNT, "50/s burst 200", Rate::new(50, 1_000, 200)),
+            (COUNT, "  600/m ", Rate::new(600, 60_000, 600)),
+            (COUNT, "20/5s burst 40", Rate::new(20, 5_000, 40)),
+            (COUNT, "1/h", Rate::new(1, 3_600_000, 1)),
+            (COUNT, "off", None),
+            (COUNT, "", None),
+            (Bucket::ConnectionBytes, "2MiB/s burst 8MiB", Rate::new(2 << 20, 1_000, 8 << 20)),
+            (Bucket::ConnectionBytes, "500KB/s", Rate::new(500_000, 1_000, 500_000)),
+            (Bucket::ApiKeyRequests, "50000/s burst 100000", Rate::new(50_000, 1_000, 100_000)),
+        ] {
+            assert_eq!(parse(bucket, text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rate_is_refused_with_the_reason() {
+        for (text, expected) in [
+            ("50", "expected a rate"),
+            ("50/s burst", "expected a rate"),
+            ("50/s 200", "expected a rate"),
+            ("50/s burst 200 more", "expected a rate"),
+            ("-5/s", "expected a rate"),
+            ("50/d", "expected a rate"),
+            ("50/", "expected a rate"),
+            ("50/0s", "expected a rate"),
+            ("50/é", "expected a rate"),
+            ("2MiB/s", "expected a rate"),
+            ("0/s", "from 1 to"),
+            ("50/s burst 0", "from 1 to"),
+            ("50/s burst 70000", "at most 65535"),
+            ("1/h burst 60000", "within 7 days"),
+            ("99999999999/s", "expected a rate"),
+        ] {
+            let error = parse(COUNT, text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        assert!(parse(Bucket::ConnectionBytes, "9999MiB/s").is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Rates outside the engine: handshakes and connections by address, calls of the server API by key.
+//!
+//! Invariant: every refusal counts under its bucket and says when to come again.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use engine::rates::{Bucket, Limited, Rates};
+use engine::shared_buckets::SharedBuckets;
+
+use crate::client_address::ClientAddress;
+use crate::clock::Clock;
+use crate::telemetry::HttpCounts;
+
+/// See the module.
+pub(crate) struct Throttle {
+    buckets: Arc<SharedBuckets>,
+    clock: Clock,
+    rates: RwLock<Rates>,
+    counts: Arc<HttpCounts>,
+}
+
+impl Throttle {
+    pub(crate) fn new(
+        buckets: Arc<SharedBuckets>,
+        clock: Clock,
+        rates: Rates,
+        counts: Arc<HttpCounts>,
+    ) -> Throttle {
+        Throttle { buckets, clock, rates: RwLock::new(rates), counts }
+    }
+
+    /// Other rates from now on.
+    pub(crate) fn set_rates(&self, rates: Rates) {
+        *self.rates.write().unwrap_or_else(PoisonError::into_inner) = rates;
+    }
+
+    /// Takes a token of an address; those without one have no bucket.
+    pub(crate) fn take_of_address(
+        &self,
+        bucket: Bucket,
+        address: ClientAddress,
+    ) -> Result<(), Limited> {
+        match address.prefix() {
+            Some(prefix) => self.take(bucket, prefix.to_string().as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a token of this name.
+    pub(crate) fn take(&self, bucket: Bucket, name: &[u8]) -> Result<(), Limited> {
+        let rate = self.rates.read().unwrap_or_else(PoisonError::into_inner).of(bucket);
+        let Some(rate) = rate else { return Ok(()) };
+        let taken = self.buckets.take(self.clock.now().monotonic_ms, rate, bucket, name);
+        if taken.is_err() {
+            self.counts.limited(bucket);
+        }
+        taken
+    }
+}
+
+/// Makes a response one that says when to come again: 429 with the seconds, rounded up.
+pub(crate) fn set_retry_after(response: &mut Response, limited: Limited) {
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    let seconds = HeaderValue::from(limited.retry_after_ms.div_ceil(1000));
+    response.headers_mut().insert(RETRY_AFTER, seconds);
+}
