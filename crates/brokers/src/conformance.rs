@@ -3,6 +3,8 @@
 //!
 //! The memory broker is the model: where a case leaves room, it does what the memory broker does.
 
+mod revocations;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,6 +66,8 @@ pub const ALL: &[Case] = &[
     ("joins and leaves are told", membership),
     ("a control reaches every party", control),
     ("clients that come and go are told, each in order", lifecycle),
+    ("a revocation is kept, told to every party and lifted by a later change", revocations::kept),
+    ("revocations that are over are not read, and earlier changes lose", revocations::over),
     ("nobody else is there to answer a question to other nodes", survey),
     ("a receiver that is full refuses publications with notice", overload),
     ("a temporary channel ends and takes what it retained with it", temporary),

@@ -6,6 +6,7 @@
 use bytes::{BufMut as _, Bytes};
 use engine::broker::{Control, Order, Target, Ticket};
 use engine::claims::{Overrides, SubscriptionGrant};
+use engine::revocation::{Revocation, State, Subject};
 use wire::protocol::{Disconnect, DisconnectCode, StreamPosition};
 
 /// What one node says to others.
@@ -17,11 +18,14 @@ pub(crate) enum Message {
     Question { ticket: Ticket, question: Bytes },
     /// To the one that asked: the number of its question.
     Answer { node: String, number: u64, answer: Bytes },
+    /// To all. Brokers keep it in the same form.
+    Revocation(Revocation),
 }
 
 const ORDER: u8 = 0;
 const QUESTION: u8 = 1;
 const ANSWER: u8 = 2;
+const REVOCATION: u8 = 3;
 
 /// Writes a question of a node.
 pub(crate) fn encode_question(ticket: &Ticket, question: &[u8]) -> Vec<u8> {
@@ -39,6 +43,45 @@ pub(crate) fn encode_answer(node: &str, number: u64, answer: &[u8]) -> Vec<u8> {
     out.put_u64(number);
     bytes(&mut out, answer);
     out
+}
+
+/// Writes a change of what is revoked.
+pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
+    let Revocation { subject, state, ends_at, changed_at_ms } = revocation;
+    let (kind, name) = match subject {
+        Subject::User(user) => (0, &**user),
+        Subject::Token(token) => (1, &**token),
+        Subject::IssuedTo(user) => (2, &**user),
+        Subject::IssuedToAll => (3, ""),
+    };
+    let mut out = vec![REVOCATION, kind];
+    text(&mut out, name);
+    let issued_before = match state {
+        State::Revoked { issued_before } => Some(issued_before),
+        State::Lifted => None,
+    };
+    option(&mut out, issued_before, |out, at| out.put_i64(*at));
+    out.put_i64(*ends_at);
+    out.put_i64(*changed_at_ms);
+    out
+}
+
+/// Reads a change that a broker kept.
+pub(crate) fn decode_revocation(bytes: &[u8]) -> Option<Revocation> {
+    match decode(bytes)? {
+        Message::Revocation(revocation) => Some(revocation),
+        Message::Order(_) | Message::Question { .. } | Message::Answer { .. } => None,
+    }
+}
+
+/// Under what a change of this subject is kept: a later one of the subject takes its place.
+pub(crate) fn subject_key(subject: &Subject) -> String {
+    match subject {
+        Subject::User(user) => format!("user:{user}"),
+        Subject::Token(token) => format!("token:{token}"),
+        Subject::IssuedTo(user) => format!("issued:{user}"),
+        Subject::IssuedToAll => "issued".to_owned(),
+    }
 }
 
 /// Writes an order.
@@ -99,9 +142,26 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Message> {
         ANSWER => {
             Message::Answer { node: reader.text()?, number: reader.u64()?, answer: reader.bytes()? }
         }
+        REVOCATION => Message::Revocation(revocation(&mut reader)?),
         _ => return None,
     };
     reader.0.is_empty().then_some(message)
+}
+
+fn revocation(reader: &mut Reader<'_>) -> Option<Revocation> {
+    let (kind, name) = (reader.u8()?, reader.text()?);
+    let subject = match kind {
+        0 => Subject::User(name.into()),
+        1 => Subject::Token(name.into()),
+        2 => Subject::IssuedTo(name.into()),
+        3 => Subject::IssuedToAll,
+        _ => return None,
+    };
+    let state = match reader.some_i64()? {
+        Some(issued_before) => State::Revoked { issued_before },
+        None => State::Lifted,
+    };
+    Some(Revocation { subject, state, ends_at: reader.i64()?, changed_at_ms: reader.i64()? })
 }
 
 fn order(reader: &mut Reader<'_>) -> Option<Control> {
@@ -303,6 +363,21 @@ mod tests {
             prop_assert_eq!(decode(&bytes), Some(Message::Question { ticket, question }));
             let bytes = encode_answer(&node, number, &said);
             prop_assert_eq!(decode(&bytes), Some(Message::Answer { node, number, answer: said }));
+            prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
+        }
+
+        #[test]
+        fn revocations_come_back(name in ".{0,9}", kind in 0..4, before: Option<i64>, ends_at: i64, changed_at_ms: i64) {
+            let subject = match kind {
+                0 => Subject::User(name.as_str().into()),
+                1 => Subject::Token(name.as_str().into()),
+                2 => Subject::IssuedTo(name.as_str().into()),
+                _ => Subject::IssuedToAll,
+            };
+            let state = before.map_or(State::Lifted, |issued_before| State::Revoked { issued_before });
+            let revocation = Revocation { subject, state, ends_at, changed_at_ms };
+            let bytes = encode_revocation(&revocation);
+            prop_assert_eq!(decode_revocation(&bytes), Some(revocation));
             prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
         }
 

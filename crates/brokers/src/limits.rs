@@ -150,6 +150,15 @@ pub const BURIED_PER_COMMAND: u32 = 200;
 /// Clock differences between a node and Redis that are worth a word: lifetimes of tokens are counted in seconds.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(2);
 
+/// Revocations that are read from Redis in one command: a fraction of a millisecond, and some hundred kilobytes at most.
+pub const REVOCATIONS_PER_COMMAND: u32 = 500;
+
+/// Attempts to keep a revocation while other nodes change the same subject.
+pub const REVOCATION_CONFLICTS_MAX: usize = 8;
+
+/// Revocations that are over and are removed from NATS whenever somebody reads: the rest is removed the next time.
+pub const REVOCATIONS_FORGOTTEN_MAX: usize = 64;
+
 /// Departures that are remembered while Redis cannot be reached; beyond, they end by their time.
 pub const DEPARTURES_MAX: usize = 100_000;
 

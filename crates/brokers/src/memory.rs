@@ -3,6 +3,7 @@
 //! Invariant: whatever happens to a channel (number, retain, hand out) happens under its shard's one lock, so that all
 //! parties see one order, and an answer stands in a party's inbox behind everything that precedes it.
 
+mod revocations;
 mod topic;
 mod usage;
 
@@ -37,6 +38,7 @@ pub struct MemoryBroker {
     node: String,
     /// [`LIFECYCLE`], once for all.
     system: Arc<str>,
+    revocations: revocations::Kept,
     usage: Arc<Usage>,
 }
 
@@ -57,6 +59,7 @@ impl MemoryBroker {
             epoch: AtomicU64::new(0),
             node: String::new(),
             system: LIFECYCLE.into(),
+            revocations: revocations::Kept::default(),
             usage: Arc::new(Usage::new(Ceilings::default())),
         }
     }
@@ -225,6 +228,20 @@ impl Broker for MemoryBroker {
                 }
             }
             BrokerRequest::Lifecycle(lifecycle) => self.tell_lifecycle(&lifecycle),
+            BrokerRequest::Revoke { id, revocation } => {
+                if self.revocations.keep(&revocation) {
+                    let parties = self.parties.read().unwrap_or_else(PoisonError::into_inner);
+                    for inbox in parties.values() {
+                        inbox.deliver(BrokerEvent::Revocation(revocation.clone()));
+                    }
+                }
+                let result = Ok(BrokerReply::RevocationKept);
+                inbox.deliver(BrokerEvent::Reply { id, result });
+            }
+            BrokerRequest::ReadRevocations { id } => {
+                let result = Ok(self.revocations.read());
+                inbox.deliver(BrokerEvent::Reply { id, result });
+            }
             // There is no other node.
             BrokerRequest::Survey { id, .. } => {
                 let result = Ok(BrokerReply::Survey(Survey::default()));
@@ -247,6 +264,7 @@ impl Broker for MemoryBroker {
     }
 
     fn expire(&self) {
+        self.revocations.expire();
         let now_ms = self.clock.monotonic_ms();
         for shard in &self.shards {
             lock(shard).retain(|channel, topic| {

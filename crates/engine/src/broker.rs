@@ -13,6 +13,7 @@ use wire::protocol::{
 
 use crate::claims::SubscriptionGrant;
 use crate::lifecycle::Lifecycle;
+use crate::revocation::Revocation;
 
 /// Chosen by the party that asks, echoed in the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,6 +125,19 @@ pub enum BrokerRequest {
     /// Tell that a client came or went: in the channel [`crate::channel::LIFECYCLE`], at least once and in order for each
     /// client; other nodes say of a node that is gone that its clients are.
     Lifecycle(Lifecycle),
+    /// Keep this change, unless a later one of its subject is kept, and tell all nodes by [`BrokerEvent::Revocation`]; the answer
+    /// is [`BrokerReply::RevocationKept`].
+    Revoke {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// The change.
+        revocation: Arc<Revocation>,
+    },
+    /// Read every change that is kept and not over; the answer is [`BrokerReply::Revocations`].
+    ReadRevocations {
+        /// Echoed in the reply.
+        id: RequestId,
+    },
     /// Ask every other node; the answer is [`BrokerReply::Survey`].
     Survey {
         /// Echoed in the reply.
@@ -152,6 +166,8 @@ impl BrokerRequest {
             | BrokerRequest::History { id, .. }
             | BrokerRequest::RemoveHistory { id, .. }
             | BrokerRequest::Life { id, .. }
+            | BrokerRequest::Revoke { id, .. }
+            | BrokerRequest::ReadRevocations { id }
             | BrokerRequest::Survey { id, .. } => Some(*id),
             BrokerRequest::Unsubscribe { .. }
             | BrokerRequest::Announce { .. }
@@ -182,6 +198,8 @@ impl BrokerRequest {
             | BrokerRequest::Life { channel, .. } => Some(channel),
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
+            | BrokerRequest::Revoke { .. }
+            | BrokerRequest::ReadRevocations { .. }
             | BrokerRequest::Survey { .. }
             | BrokerRequest::Answer { .. } => None,
         }
@@ -299,6 +317,10 @@ pub enum BrokerEvent {
     },
     /// An order of the server API.
     Control(Arc<Control>),
+    /// A change of what is revoked, made at any node.
+    Revocation(Arc<Revocation>),
+    /// Changes of what is revoked may have been missed: they are to be read again.
+    RevocationsStale,
     /// Another node asks; one party of this node answers with [`BrokerRequest::Answer`].
     Question {
         /// To be given back.
@@ -328,6 +350,10 @@ pub enum BrokerReply {
     Life(Option<Life>),
     /// What other nodes say.
     Survey(Survey),
+    /// The change is kept, or a later one is.
+    RevocationKept,
+    /// Every change that is kept.
+    Revocations(Vec<Arc<Revocation>>),
 }
 
 /// How long a temporary channel is.
@@ -389,6 +415,9 @@ pub enum BrokerError {
     /// The publication is larger than this broker can carry; asking again does not help.
     #[error("the publication is too large for the broker")]
     TooLarge,
+    /// It cannot do this as it is set up; asking again does not help.
+    #[error("the broker cannot do this as it is set up")]
+    NotSupported,
 }
 
 /// An order of the server API to the sessions that it names (protocol §3.3).

@@ -27,6 +27,7 @@ pub mod random;
 pub mod rates;
 mod recent_channels;
 mod recovery;
+pub mod revocation;
 pub mod rules;
 mod seats;
 mod session;

@@ -21,6 +21,15 @@ pub const QUESTIONS_MAX: u16 = 128;
 /// session do not keep the others of its worker waiting.
 pub const HEAVY_QUESTIONS_MAX: u16 = 4;
 
+/// Bytes of revocations that a node holds: some hundred thousand of them.
+pub const REVOCATIONS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes that one takes beside the id that it names.
+pub const REVOCATION_COST: usize = 192;
+
+/// Bytes of the id that a revocation names: longer ones are no user ids or token ids.
+pub const REVOKED_ID_BYTES_MAX: usize = 255;
+
 /// Effects that wait for the driver before refusals are not noted any more: an operator learns nothing from more of them.
 pub const NOTES_MAX: usize = 256;
 

@@ -43,6 +43,7 @@ use crate::limits::{
 };
 use crate::outbox::Outbox;
 use crate::rates::Limited;
+use crate::revocation::Holder;
 use crate::session::join::Joining;
 use crate::session::timers::Timers;
 use crate::turn::{Outputs, Turn};
@@ -96,6 +97,9 @@ pub(crate) struct Session {
     pub(crate) admitted_at_ms: i64,
     /// Roles and id of its token, where it has any.
     pub(crate) credentials: Option<Box<Credentials>>,
+    /// Unix seconds at which its token was issued; of a session without a token, at which it was admitted. 0 when the token does
+    /// not say.
+    pub(crate) issued_at: u32,
     /// Whether it was said that it came.
     pub(crate) is_online: bool,
     /// What it may still do before it is asked to wait.
@@ -237,6 +241,7 @@ impl Session {
             questions: 0,
             admitted_at_ms: 0,
             credentials: None,
+            issued_at: 0,
             is_online: false,
             buckets,
             vouched_user: opening.user,
@@ -473,6 +478,22 @@ impl Session {
             self.blocked = None;
             out.doomed.push((self.key, disconnect.into()));
         }
+    }
+
+    /// Who it is, as far as revocations ask; `None` as long as nobody has said.
+    pub(crate) fn holder(&self) -> Option<Holder<'_>> {
+        let user = match (&self.info, &self.vouched_user) {
+            (Some(info), _) => &*info.user,
+            (None, Some(user)) => user,
+            (None, None) => return None,
+        };
+        let token_id = self.credentials.as_ref().map_or("", |credentials| &credentials.token_id);
+        Some(Holder { user, token_id, issued_at: self.issued_at.into() })
+    }
+
+    /// Whether something in front of the server has said who it is, and it has not connected yet.
+    pub(crate) fn is_vouched_for(&self) -> bool {
+        self.vouched_user.is_some()
     }
 
     /// The user; empty for anonymous and for sessions not yet admitted.

@@ -7,6 +7,7 @@
 mod abandon;
 mod fan_out;
 mod positions;
+mod revoke;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -226,7 +227,9 @@ impl Worker {
             BrokerEvent::Reply { id, result } => self.handle_reply(now, id, result),
             BrokerEvent::Control(control) => self.handle_control(now, &control),
             // Of nodes; sessions have nothing to say to it.
-            BrokerEvent::Question { .. } => {}
+            BrokerEvent::Question { .. }
+            | BrokerEvent::Revocation(_)
+            | BrokerEvent::RevocationsStale => {}
         }
         self.retire_doomed(now);
     }

@@ -27,6 +27,7 @@ use super::link::{Link, SILENT};
 use super::options::{NatsError, NatsOptions};
 use super::presence::Presence;
 use super::request::Request;
+use super::revocations::Revocations;
 use super::room::{self, Ask, BROKEN};
 use super::stream::Place;
 use super::subject::{self, Names};
@@ -60,6 +61,7 @@ struct Node {
     upkeep: Option<Rc<Upkeep>>,
     rooms: HashMap<Arc<str>, UnboundedSender<Ask>>,
     surveys: Rc<Surveys>,
+    revocations: Rc<Revocations>,
     teller: Rc<Teller>,
     shared: Arc<Shared>,
     beats: u64,
@@ -145,6 +147,8 @@ impl Node {
         let (controls, eras, leaders) =
             entered.map_err(|error| missing_right(&link).unwrap_or(error))?;
         let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
+        let replicas = options.jetstream.as_ref().map_or(1, |jetstream| jetstream.replicas);
+        let revocations = Rc::new(Revocations::new(link.clone(), replicas));
         let teller = Rc::new(Teller::new(presence.clone()));
         let telling = teller.clone();
         tasks.keep("lifecycle", move || telling.clone().run());
@@ -156,6 +160,7 @@ impl Node {
             upkeep,
             rooms: HashMap::new(),
             surveys,
+            revocations,
             teller,
             shared,
             beats: 0,
@@ -258,6 +263,19 @@ impl Node {
                     reply.send(result);
                 });
             }
+            BrokerRequest::Revoke { revocation, .. } => {
+                let (revocations, busy) = (self.revocations.clone(), self.busy.clone());
+                self.link.tasks.spawn("revoke", async move {
+                    reply.send(revocations.revoke(&revocation).await);
+                    drop(busy);
+                });
+            }
+            BrokerRequest::ReadRevocations { .. } => {
+                let revocations = self.revocations.clone();
+                self.link.tasks.spawn("revocations", async move {
+                    reply.send(revocations.read().await);
+                });
+            }
             BrokerRequest::Answer { ticket, answer } => self.answer(&ticket, &answer).await,
             BrokerRequest::Lifecycle(lifecycle) => self.teller.note(party, lifecycle),
             what => {
@@ -288,6 +306,9 @@ impl Node {
                 self.shared.parties.tell_all(&BrokerEvent::Question { ticket, question });
             }
             Message::Question { .. } => {}
+            Message::Revocation(revocation) => {
+                self.shared.parties.tell_all(&BrokerEvent::Revocation(Arc::new(revocation)));
+            }
             Message::Answer { node, number, answer } => self.surveys.hear(node, number, answer),
         }
     }
@@ -443,6 +464,7 @@ impl Node {
             }
             teller.wake();
             prove(&rooms);
+            link.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
             // Whatever was refused anew is known by now: the refusals came first.
             if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
                 link.shared.availability.clear(Cause::Rights);

@@ -253,6 +253,8 @@ impl Room {
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Survey { .. }
+            | BrokerRequest::Revoke { .. }
+            | BrokerRequest::ReadRevocations { .. }
             | BrokerRequest::Answer { .. } => unreachable!("what concerns nodes has no room"),
         }
     }

@@ -71,7 +71,7 @@ pub(super) async fn ensure_streams(
     ensure_stream(link, events).await
 }
 
-async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> {
+pub(super) async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> {
     let stream = wanted["name"].as_str().unwrap_or_default().to_owned();
     let refused = |error: ApiError| match error {
         ApiError::Unheard | ApiError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {

@@ -25,6 +25,7 @@ pub(super) enum Store {
     Presence,
     Events,
     Era,
+    Revocations,
 }
 
 impl Names {
@@ -71,6 +72,15 @@ impl Names {
         self.stream("=probe")
     }
 
+    /// A subject that is revoked; `*` for any.
+    pub(super) fn revocation(&self, subject: &str) -> String {
+        format!("{}.revocation.{subject}", self.prefix)
+    }
+
+    pub(super) fn revocation_stream(&self) -> String {
+        self.stream_name("revocations")
+    }
+
     pub(super) fn lease(&self, node: &str) -> String {
         format!("{}.lease.{node}", self.prefix)
     }
@@ -103,6 +113,7 @@ impl Names {
             Store::Presence => self.presence_stream(),
             Store::Events => self.events_stream(),
             Store::Era => self.era_stream(),
+            Store::Revocations => self.revocation_stream(),
         }
     }
 
@@ -113,6 +124,7 @@ impl Names {
             Some("stream") => Store::History,
             Some("events") => Store::Events,
             Some("era") => Store::Era,
+            Some("revocation") => Store::Revocations,
             _ => Store::Presence,
         }
     }

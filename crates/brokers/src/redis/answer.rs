@@ -33,6 +33,7 @@ pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply
         BrokerRequest::PresenceStats { .. } => stats(frame).map(BrokerReply::PresenceStats),
         BrokerRequest::RemoveHistory { .. } => Some(BrokerReply::HistoryRemoved),
         BrokerRequest::Life { .. } => life(frame).map(BrokerReply::Life),
+        BrokerRequest::Revoke { .. } => Some(BrokerReply::RevocationKept),
         _ => None,
     };
     reply.ok_or(BrokerError::Unavailable)

@@ -100,7 +100,10 @@ impl Commander {
                 place.say(&place.keys.control_of(&ticket.node), &payload, out);
             }
             BrokerRequest::Unsubscribe { .. } => unreachable!("is no command but a fence"),
-            BrokerRequest::Lifecycle(_) | BrokerRequest::Survey { .. } => {
+            BrokerRequest::Revoke { revocation, .. } => place.revoke(revocation, out),
+            BrokerRequest::Lifecycle(_)
+            | BrokerRequest::Survey { .. }
+            | BrokerRequest::ReadRevocations { .. } => {
                 unreachable!("the broker sends these by itself")
             }
         }
@@ -289,7 +292,7 @@ impl Place<'_> {
         self.keys.key(Keys::partition(LIFECYCLE), "c", LIFECYCLE)
     }
 
-    fn publish_command(self) -> &'static [u8] {
+    pub(super) fn publish_command(self) -> &'static [u8] {
         if self.opened.has_shards { b"SPUBLISH" } else { b"PUBLISH" }
     }
 
@@ -361,7 +364,13 @@ impl Place<'_> {
         [key("clients"), key("users"), key("ends"), self.keys.of_node(self.partition, node)]
     }
 
-    fn script(self, script: Script, keys: &[String], arguments: &[&[u8]], out: &mut Vec<u8>) {
+    pub(super) fn script(
+        self,
+        script: Script,
+        keys: &[String],
+        arguments: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) {
         let count = keys.len().to_string();
         let mut words = Vec::with_capacity(3 + keys.len() + arguments.len());
         words.extend([b"EVALSHA", &self.opened.digests[script as usize][..], count.as_bytes()]);

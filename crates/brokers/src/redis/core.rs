@@ -9,6 +9,7 @@ mod burial;
 mod lives;
 mod nodes;
 mod reads;
+mod revocations;
 mod servers;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ pub(super) use self::burial::Burial;
 use self::lives::Lives;
 use self::nodes::Asking;
 use self::reads::Reads;
+pub(super) use self::revocations::Reading;
 use super::answer;
 use super::command::{self, Commander, Place};
 use super::connection::{Target, show};
@@ -240,6 +242,7 @@ impl Core {
             }
             BrokerRequest::Limit { channel, ttl_ms } => self.lives.limit(channel, *ttl_ms),
             BrokerRequest::Survey { .. } => return self.survey(now, asked),
+            BrokerRequest::ReadRevocations { .. } => return self.read_revocations(now, asked),
             BrokerRequest::Lifecycle(_) => {
                 if let BrokerRequest::Lifecycle(lifecycle) = asked.request {
                     self.registry.news.note(asked.party, lifecycle);
@@ -418,6 +421,7 @@ impl Core {
                 }
             }
             Purpose::Fence(..) | Purpose::Probe | Purpose::Nobody => {}
+            Purpose::Revocations(reading) => self.handle_revocations(now, *reading, &frame),
             purpose => self.handle_told(now, &purpose, &frame),
         }
         Ok(())

@@ -11,6 +11,7 @@ use engine::broker::BrokerRequest;
 use engine::lifecycle::Lifecycle;
 
 use super::connection::Target;
+use super::core::Reading;
 use super::exchange::Opened;
 use super::resp::encode;
 use super::trouble::Trouble;
@@ -68,6 +69,8 @@ pub(super) enum Purpose {
     Ask(Asked),
     /// Everybody who hears the channel: where it stands.
     Position(Arc<str>),
+    /// Whoever reads what is revoked.
+    Revocations(Box<Reading>),
     /// Backends: these came and went.
     News(Vec<Lifecycle>),
     /// This node's lease.

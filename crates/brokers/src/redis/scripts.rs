@@ -23,10 +23,11 @@ pub(super) enum Script {
     Life,
     End,
     Probe,
+    Revoke,
 }
 
 /// All of them, in the order in which they are loaded.
-pub(super) const ALL: [Script; 16] = [
+pub(super) const ALL: [Script; 17] = [
     Script::Publish,
     Script::Read,
     Script::Clear,
@@ -43,6 +44,7 @@ pub(super) const ALL: [Script; 16] = [
     Script::Life,
     Script::End,
     Script::Probe,
+    Script::Revoke,
 ];
 
 /// Digests as Redis says them, in the order of [`ALL`].
@@ -79,6 +81,7 @@ impl Script {
             Script::Life => include_str!("scripts/life.lua"),
             Script::End => include_str!("scripts/end.lua"),
             Script::Probe => include_str!("scripts/probe.lua"),
+            Script::Revoke => include_str!("scripts/revoke.lua"),
         }
     }
 }

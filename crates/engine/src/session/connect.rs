@@ -38,13 +38,19 @@ pub(crate) fn begin(
         return Ok(());
     }
     let claims = match session.vouched_user.take() {
-        Some(user) => ConnectionClaims { user: user.into(), ..ConnectionClaims::default() },
+        // Nothing was issued: it counts from now on.
+        Some(user) => ConnectionClaims {
+            user: user.into(),
+            issued_at: Some(turn.now.unix_ms / 1000),
+            ..ConnectionClaims::default()
+        },
         None => {
             let rules = &turn.rules.client;
             if !(rules.insecure || rules.allow_anonymous_connect_without_token) {
                 return Err(DisconnectCode::BadRequest.into());
             }
-            ConnectionClaims::default()
+            let issued_at = Some(turn.now.unix_ms / 1000);
+            ConnectionClaims { issued_at, ..ConnectionClaims::default() }
         }
     };
     admit(session, turn, id, &request, claims)
@@ -117,6 +123,7 @@ fn admit(
     };
     session.info = Some(info);
     session.credentials = credentials;
+    session.issued_at = issued_at(claims.issued_at);
     session.expire_at = expire_at;
     session.admitted_at_ms = turn.now.unix_ms;
     session.timers.handle_admitted();
@@ -253,6 +260,11 @@ fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
         let order = Order::Disconnect(DisconnectCode::ConnectionLimit.into());
         turn.out.submit(BrokerRequest::Control(Arc::new(Control { target, order })));
     }
+}
+
+/// The time of issue as a session keeps it: 0 when the token does not say, which is before any time.
+pub(crate) fn issued_at(claim: Option<i64>) -> u32 {
+    u32::try_from(claim.unwrap_or(0).max(0)).unwrap_or(u32::MAX)
 }
 
 /// Seconds to tell a client until a lifetime ends.

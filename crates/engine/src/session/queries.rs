@@ -203,7 +203,9 @@ fn tell_answer(
             BrokerReply::Subscribed(_)
             | BrokerReply::HistoryRemoved
             | BrokerReply::Life(_)
-            | BrokerReply::Survey(_),
+            | BrokerReply::Survey(_)
+            | BrokerReply::RevocationKept
+            | BrokerReply::Revocations(_),
         ) => return,
         Err(error) => return session.reply_error(turn, id, code(error)),
     };
@@ -220,6 +222,7 @@ pub fn code(error: BrokerError) -> ErrorCode {
         BrokerError::Overloaded | BrokerError::Full => ErrorCode::TooManyRequests,
         BrokerError::UnrecoverablePosition => ErrorCode::UnrecoverablePosition,
         BrokerError::NameTooLong | BrokerError::TooLarge => ErrorCode::BadRequest,
+        BrokerError::NotSupported => ErrorCode::NotAvailable,
     }
 }
 

@@ -59,6 +59,7 @@ pub(crate) fn handle_verdict(
         return Err(DisconnectCode::Expired.into());
     }
     session.expire_at = expire_at;
+    session.issued_at = connect::issued_at(claims.issued_at);
     session.credentials = Credentials::new(&claims.roles, &claims.token_id);
     set_info(session, &claims.info);
     let result = RefreshResult {

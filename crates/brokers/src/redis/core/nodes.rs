@@ -137,6 +137,7 @@ impl Core {
     /// A command of this file has failed, or nobody knows what became of it.
     pub(super) fn handle_untold(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
+            Purpose::Revocations(reading) => self.fail(reading.asked),
             Purpose::News(news) => {
                 self.registry.news.take_back(news);
                 self.registry.keep_quiet(now);
@@ -232,6 +233,9 @@ impl Core {
                 self.shared.parties.tell_all(&event);
             }
             Message::Question { .. } => {}
+            Message::Revocation(revocation) => {
+                self.shared.parties.tell_all(&BrokerEvent::Revocation(revocation.into()));
+            }
             Message::Answer { node, number, answer } => {
                 if let Some(asking) = self.surveys.get_mut(&number)
                     && asking.missing.as_mut().is_some_and(|missing| missing.remove(&node))

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::broker::BrokerRequest;
+use engine::broker::{BrokerEvent, BrokerRequest};
 
 use super::super::connection::{SlotRange, Target};
 use super::super::exchange::{LinkId, Opened};
@@ -126,6 +126,7 @@ impl Core {
         self.enter(now, index);
         if index == 0 {
             self.enter_registry(now);
+            self.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
         }
     }
 

@@ -1,0 +1,237 @@
+//! Which tokens and users are not accepted any more, and until when.
+//!
+//! A change is kept by the broker under its subject and told to all nodes; each node holds all of them. Of two changes of one
+//! subject the later one holds, whatever order they come in, so nodes that know different changes agree once each knows all.
+//! Invariant: what is held is bounded in bytes, and the bound never drops what is still in force.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::limits::{REVOCATION_COST, REVOCATIONS_BYTES_MAX};
+
+/// One change: a subject is revoked, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// What is revoked.
+    pub subject: Subject,
+    /// Whether it is; a change that lifts a revocation is kept as long as the revocation would have been.
+    pub state: State,
+    /// Unix seconds at which it is forgotten.
+    pub ends_at: i64,
+    /// Unix milliseconds at which it was made.
+    pub changed_at_ms: i64,
+}
+
+/// What is revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// A user, with all tokens and connections.
+    User(Arc<str>),
+    /// The token of this id (`jti`).
+    Token(Arc<str>),
+    /// Tokens of a user that were issued before a time.
+    IssuedTo(Arc<str>),
+    /// Tokens of everybody that were issued before a time.
+    IssuedToAll,
+}
+
+/// Whether a subject is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is; of tokens by their time of issue, those before these Unix seconds (0 for other subjects).
+    Revoked {
+        /// Unix seconds.
+        issued_before: i64,
+    },
+    /// Not any more.
+    Lifted,
+}
+
+/// Who holds a token, as far as revocations ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder<'a> {
+    /// User id; empty for anonymous.
+    pub user: &'a str,
+    /// Claim `jti`; empty when absent.
+    pub token_id: &'a str,
+    /// Unix seconds of claim `iat`; a token without it was issued before any time.
+    pub issued_at: i64,
+}
+
+/// There are as many revocations as may be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are as many revocations as may be held ({REVOCATIONS_BYTES_MAX} bytes)")]
+pub struct TooManyRevocations;
+
+impl Subject {
+    /// Bytes that it costs to hold a revocation of it.
+    fn cost(&self) -> usize {
+        let id = match self {
+            Subject::User(id) | Subject::Token(id) | Subject::IssuedTo(id) => id.len(),
+            Subject::IssuedToAll => 0,
+        };
+        id + REVOCATION_COST
+    }
+}
+
+impl Revocation {
+    /// Whether it is about this holder.
+    #[must_use]
+    pub fn is_about(&self, holder: Holder<'_>) -> bool {
+        let State::Revoked { issued_before } = self.state else { return false };
+        match &self.subject {
+            Subject::User(user) => **user == *holder.user,
+            Subject::Token(id) => **id == *holder.token_id,
+            Subject::IssuedTo(user) => **user == *holder.user && holder.issued_at < issued_before,
+            Subject::IssuedToAll => holder.issued_at < issued_before,
+        }
+    }
+}
+
+/// All revocations that are in force.
+#[derive(Debug, Default)]
+pub struct Revocations {
+    by_subject: HashMap<Subject, Arc<Revocation>>,
+    bytes: usize,
+}
+
+impl Revocations {
+    /// Takes a change over, unless a later one of the subject is known or it is over; says whether it did.
+    pub fn apply(&mut self, now_s: i64, change: &Arc<Revocation>) -> bool {
+        let known = self.by_subject.get(&change.subject);
+        let is_later = known.is_none_or(|known| known.changed_at_ms < change.changed_at_ms);
+        if !is_later || change.ends_at <= now_s {
+            return false;
+        }
+        if known.is_none() {
+            self.bytes += change.subject.cost();
+        }
+        self.by_subject.insert(change.subject.clone(), change.clone());
+        true
+    }
+
+    /// Whether one more change of this subject may be made.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check_room(&self, subject: &Subject) -> Result<(), TooManyRevocations> {
+        let is_known = self.by_subject.contains_key(subject);
+        match is_known || self.bytes + subject.cost() <= REVOCATIONS_BYTES_MAX {
+            true => Ok(()),
+            false => Err(TooManyRevocations),
+        }
+    }
+
+    /// Whether this holder is let in: the revocation that speaks against it.
+    #[must_use]
+    pub fn find(&self, now_s: i64, holder: Holder<'_>) -> Option<&Arc<Revocation>> {
+        if self.by_subject.is_empty() {
+            return None;
+        }
+        let of = |subject: Subject| {
+            let revocation = self.by_subject.get(&subject)?;
+            (revocation.ends_at > now_s && revocation.is_about(holder)).then_some(revocation)
+        };
+        of(Subject::User(holder.user.into()))
+            .or_else(|| of(Subject::IssuedTo(holder.user.into())))
+            .or_else(|| of(Subject::IssuedToAll))
+            .or_else(|| {
+                let has_id = !holder.token_id.is_empty();
+                has_id.then(|| of(Subject::Token(holder.token_id.into()))).flatten()
+            })
+    }
+
+    /// What is known of a subject.
+    #[must_use]
+    pub fn get(&self, subject: &Subject) -> Option<&Arc<Revocation>> {
+        self.by_subject.get(subject)
+    }
+
+    /// Every change that is held.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Revocation>> {
+        self.by_subject.values()
+    }
+
+    /// Forgets what is over.
+    pub fn expire(&mut self, now_s: i64) {
+        let bytes = &mut self.bytes;
+        self.by_subject.retain(|subject, revocation| {
+            let stays = revocation.ends_at > now_s;
+            if !stays {
+                *bytes -= subject.cost();
+            }
+            stays
+        });
+    }
+
+    /// Bytes that are held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revocation(subject: Subject, changed_at_ms: i64) -> Arc<Revocation> {
+        let state = State::Revoked { issued_before: 500 };
+        Arc::new(Revocation { subject, state, ends_at: 2_000, changed_at_ms })
+    }
+
+    fn holder<'a>(user: &'a str, token_id: &'a str, issued_at: i64) -> Holder<'a> {
+        Holder { user, token_id, issued_at }
+    }
+
+    #[test]
+    fn each_subject_is_about_those_it_names() {
+        for (subject, refused, admitted) in [
+            (Subject::User("ann".into()), holder("ann", "", 900), holder("bob", "ann", 0)),
+            (Subject::Token("t1".into()), holder("ann", "t1", 900), holder("t1", "t2", 0)),
+            (Subject::IssuedTo("ann".into()), holder("ann", "", 499), holder("ann", "", 500)),
+            (Subject::IssuedToAll, holder("bob", "t", 0), holder("bob", "t", 500)),
+        ] {
+            let mut revocations = Revocations::default();
+            assert!(revocations.find(1_000, refused).is_none());
+            assert!(revocations.apply(1_000, &revocation(subject.clone(), 1)));
+            assert!(revocations.find(1_000, refused).is_some(), "{subject:?}");
+            assert!(revocations.find(1_000, admitted).is_none(), "{subject:?}");
+            assert!(revocations.find(2_000, refused).is_none(), "it is over");
+            revocations.expire(2_000);
+            assert_eq!((revocations.iter().count(), revocations.bytes()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn the_later_change_holds_in_whatever_order_they_come() {
+        let subject = Subject::User("ann".into());
+        let first = revocation(subject.clone(), 1);
+        let lifted =
+            Arc::new(Revocation { state: State::Lifted, changed_at_ms: 2, ..(*first).clone() });
+        for changes in [[&first, &lifted], [&lifted, &first]] {
+            let mut revocations = Revocations::default();
+            changes.map(|change| revocations.apply(1_000, change));
+            assert!(revocations.find(1_000, holder("ann", "", 0)).is_none());
+            assert_eq!(revocations.get(&subject), Some(&lifted));
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_nothing_in_force_is_dropped() {
+        let mut revocations = Revocations::default();
+        let mut count = 0;
+        loop {
+            let subject = Subject::Token(format!("{count:0200}").into());
+            if revocations.check_room(&subject).is_err() {
+                break;
+            }
+            revocations.apply(1_000, &revocation(subject, 1));
+            count += 1;
+        }
+        assert!(revocations.bytes() <= REVOCATIONS_BYTES_MAX);
+        assert_eq!(revocations.iter().count(), count);
+        let known = Subject::Token(format!("{:0200}", 0).into());
+        assert_eq!(revocations.check_room(&known), Ok(()), "it can still be lifted");
+    }
+}

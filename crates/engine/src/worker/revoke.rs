@@ -1,0 +1,34 @@
+//! What a revocation means for the sessions of a worker.
+//!
+//! Invariant: it costs a look at the user's sessions where it names a user, and a look at all where it cannot.
+
+use wire::protocol::DisconnectCode;
+
+use super::Worker;
+use crate::revocation::{Revocation, Subject};
+use crate::session::{Session, SessionKey};
+use crate::time::Now;
+
+impl Worker {
+    /// Ends the sessions that a revocation is about (3500), also those that something in front of the server has vouched for.
+    pub fn revoke(&mut self, now: Now, revocation: &Revocation) {
+        let is_meant =
+            |session: &Session| session.holder().is_some_and(|holder| revocation.is_about(holder));
+        let meant = |session: &Session| is_meant(session).then_some(session.key);
+        let keys: Vec<SessionKey> = match &revocation.subject {
+            Subject::User(user) | Subject::IssuedTo(user) => {
+                let slots = self.users.slots(user);
+                let of_user = slots.filter_map(|slot| self.sessions.get(slot as usize));
+                let all = self.sessions.iter().map(|(_, session)| session);
+                let vouched_for = all.filter(|session| session.is_vouched_for());
+                of_user.chain(vouched_for).filter_map(|session| meant(session)).collect()
+            }
+            Subject::Token(_) | Subject::IssuedToAll => {
+                self.sessions.iter().filter_map(|(_, session)| meant(session)).collect()
+            }
+        };
+        for key in keys {
+            self.close(now, key, DisconnectCode::InvalidToken);
+        }
+    }
+}
