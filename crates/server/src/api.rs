@@ -8,6 +8,7 @@ mod error;
 mod methods;
 mod request;
 mod response;
+mod revocations;
 
 use std::sync::Arc;
 

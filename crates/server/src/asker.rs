@@ -12,6 +12,7 @@ use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Reque
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::limits::ANSWER_TIMEOUT;
+use crate::node::Node;
 
 type Answer = Result<BrokerReply, BrokerError>;
 
@@ -34,6 +35,8 @@ struct Listening {
     asked: mpsc::Sender<Asked>,
     /// Something was published in a channel that is heard, or may have been.
     is_changed: Arc<Notify>,
+    /// What is revoked, it must know at once.
+    node: Arc<Node>,
 }
 
 /// A question of another node.
@@ -52,8 +55,9 @@ impl Asker {
         broker: Arc<dyn Broker>,
         asked: mpsc::Sender<Asked>,
         is_changed: Arc<Notify>,
+        node: Arc<Node>,
     ) -> Asker {
-        Asker::with(broker, Some(Listening { asked, is_changed }))
+        Asker::with(broker, Some(Listening { asked, is_changed, node }))
     }
 
     fn with(broker: Arc<dyn Broker>, listening: Option<Listening>) -> Asker {
@@ -103,6 +107,10 @@ impl brokers::Inbox for Waiting {
             (BrokerEvent::Question { ticket, question }, Some(listening)) => {
                 // Whoever asks too much learns that this node has not answered.
                 let _full = listening.asked.try_send((ticket, question));
+            }
+            (BrokerEvent::Revocation(change), Some(listening)) => listening.node.revoke(&change),
+            (BrokerEvent::RevocationsStale, Some(listening)) => {
+                listening.node.revoked.is_stale.notify_one();
             }
             (BrokerEvent::Publication { .. } | BrokerEvent::Position { .. }, Some(listening)) => {
                 listening.is_changed.notify_one();

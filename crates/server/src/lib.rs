@@ -23,6 +23,8 @@ mod members;
 mod memory_size;
 mod node;
 mod pattern;
+mod revocation_sync;
+pub mod revoked;
 mod supervisor;
 mod survey;
 pub mod telemetry;
@@ -64,6 +66,7 @@ use crate::limits::{API_READS_MAX, BROKER_END_TIMEOUT, START_PATIENCE};
 use crate::listeners::{Listeners, Served};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
+use crate::revoked::Revoked;
 use crate::supervisor::Supervisor;
 use crate::telemetry::HttpCounts;
 use crate::throttle::Throttle;
@@ -137,6 +140,7 @@ impl Server {
         let rates = config.rules.rates.clone();
         let throttle = Throttle::new(buckets.clone(), clock, rates, counts.clone());
         let admission = Arc::new(admission(&config));
+        let revoked = Arc::new(Revoked::new(clock));
         let parts = Parts {
             rules: config.rules.clone(),
             broker: broker.clone(),
@@ -144,6 +148,7 @@ impl Server {
             verification: Arc::new(Verification::start(verifiers(&config)?, clock)?),
             admission: admission.clone(),
             wire: wire_settings(&config),
+            revoked: revoked.clone(),
             counts: counts.clone(),
             buckets,
         };
@@ -161,6 +166,7 @@ impl Server {
             surveys: Surveys::default(),
             throttle: Arc::new(throttle),
             usage,
+            revoked,
             faults: chores.faults(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -287,6 +293,8 @@ fn start_chores(chores: &mut Supervisor, config: &Config, members: &Arc<Members>
     chores.spawn("cluster-questions", move || answering.clone().answer_questions());
     let following = members.clone();
     chores.spawn("dynamic-configuration", move || following.clone().follow_changes());
+    let revoking = members.clone();
+    chores.spawn("revocations", move || revocation_sync::run(revoking.clone()));
     if config.demo {
         let rules = config.rules.clone();
         chores.spawn("demo-ticker", move || {

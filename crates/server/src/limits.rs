@@ -102,6 +102,15 @@ pub const BROKER_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after which changes of the configuration are read again that could not be read.
 pub const CONFIG_RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// Time between two looks at which revocations are over.
+pub const REVOCATIONS_EXPIRE_EVERY: Duration = Duration::from_secs(30);
+
+/// Seconds for which something is revoked when nobody says how long: longer than tokens live.
+pub const REVOCATION_TTL_S: i64 = 365 * 24 * 3600;
+
+/// Seconds for which something is revoked at most: what is to last longer belongs into the backend that issues tokens.
+pub const REVOCATION_TTL_MAX_S: i64 = 10 * REVOCATION_TTL_S;
+
 /// Tokens that wait for verification outside the workers, and as many for their keys; beyond that the verdict is "unavailable" at once.
 pub const VERIFICATIONS_MAX: usize = 4_096;
 

@@ -18,6 +18,7 @@ use crate::config::Changeable;
 use crate::limits::{ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, QUESTIONS_MAX, SURVEYS_MAX};
 use crate::node::{Node, Silent};
 use crate::pattern::ChannelPattern;
+use crate::revocation_sync;
 
 /// See the module.
 pub(crate) struct Members {
@@ -112,9 +113,12 @@ impl Members {
     ) -> Option<Arc<Members>> {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let is_changed = Arc::new(Notify::new());
-        let asker = Asker::listening(broker, sender, is_changed.clone());
+        let asker = Asker::listening(broker, sender, is_changed.clone(), node.clone());
         let changes = Changes::new(node.clone(), changeable, is_changed);
-        let following = changes.follow_at_start(&asker);
+        let following = async {
+            changes.follow_at_start(&asker).await;
+            revocation_sync::learn(&asker, &node).await;
+        };
         match patience {
             Some(patience) => tokio::time::timeout(patience, following).await.ok()?,
             None => following.await,

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use brokers::Broker;
 use brokers::memory::Usage;
+use engine::revocation::Revocation;
 use engine::rules::Rules;
 use tokio::sync::oneshot;
 
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT};
 use crate::members::{ClientPlace, Heard, NodeInfo, Present};
 use crate::pattern::ChannelPattern;
+use crate::revoked::Revoked;
 use crate::supervisor::Faults;
 use crate::survey::Survey;
 use crate::telemetry::{HttpCounts, Totals};
@@ -35,6 +37,7 @@ pub(crate) struct Node {
     pub(crate) throttle: Arc<Throttle>,
     /// What the memory engine keeps; nothing where another one is used.
     pub(crate) usage: Arc<Usage>,
+    pub(crate) revoked: Arc<Revoked>,
     /// Tasks that do not run.
     pub(crate) faults: Faults,
 }
@@ -121,6 +124,15 @@ impl Node {
             found.into_iter().map(place).for_each(|client| present.add(&mut size, client));
         }
         Ok(present)
+    }
+
+    /// Takes over a change of what is revoked, and ends the sessions that it is about.
+    pub(crate) fn revoke(&self, change: &Arc<Revocation>) {
+        if self.revoked.apply(change) {
+            for worker in self.workers.iter() {
+                worker.inbox().send(Input::Revoke(change.clone()));
+            }
+        }
     }
 
     /// What holds now.

@@ -51,7 +51,7 @@ impl Judgement {
         Judgement { verdict: verdict(result.map_err(Cause::refusal)), cause }
     }
 
-    fn refuse(kind: TokenKind, cause: Cause) -> Judgement {
+    pub(crate) fn refuse(kind: TokenKind, cause: Cause) -> Judgement {
         match kind {
             TokenKind::Connection => Judgement::of(Err(cause), Verdict::Connection),
             TokenKind::Subscription => Judgement::of(Err(cause), Verdict::Subscription),

@@ -24,6 +24,7 @@ use wire::websocket::decoder::DecoderLimits;
 
 use crate::admission::Admission;
 use crate::clock::Clock;
+use crate::revoked::Revoked;
 use crate::telemetry::{CloseCounts, HttpCounts};
 use crate::verification::Verification;
 
@@ -45,6 +46,8 @@ pub struct Parts {
     pub admission: Arc<Admission>,
     /// How connections are decoded and compressed.
     pub wire: WireSettings,
+    /// Who is let in no more.
+    pub revoked: Arc<Revoked>,
     /// Where refusals are counted.
     pub counts: Arc<HttpCounts>,
     /// Buckets that the workers share.

@@ -41,6 +41,12 @@ pub(super) enum Method {
     Channel,
     Clients,
     Info,
+    Revoke,
+    Unrevoke,
+    BlockUser,
+    UnblockUser,
+    RevokeToken,
+    InvalidateUserTokens,
     Batch,
 }
 
@@ -59,6 +65,12 @@ pub(super) const METHODS: &[(&str, Method)] = &[
     ("channel", Method::Channel),
     ("clients", Method::Clients),
     ("info", Method::Info),
+    ("revoke", Method::Revoke),
+    ("unrevoke", Method::Unrevoke),
+    ("block_user", Method::BlockUser),
+    ("unblock_user", Method::UnblockUser),
+    ("revoke_token", Method::RevokeToken),
+    ("invalidate_user_tokens", Method::InvalidateUserTokens),
     ("batch", Method::Batch),
 ];
 
@@ -89,6 +101,12 @@ impl Method {
             | Method::Disconnect
             | Method::Refresh
             | Method::HistoryRemove
+            | Method::Revoke
+            | Method::Unrevoke
+            | Method::BlockUser
+            | Method::UnblockUser
+            | Method::RevokeToken
+            | Method::InvalidateUserTokens
             | Method::Batch => false,
         }
     }
@@ -133,6 +151,12 @@ impl Api {
             Method::Channel => self.channel(params).await,
             Method::Clients => self.clients(params).await,
             Method::Info => self.info(params).await,
+            Method::Revoke => self.revoke(params).await,
+            Method::Unrevoke => self.unrevoke(params).await,
+            Method::BlockUser => self.block_user(params).await,
+            Method::UnblockUser => self.unblock_user(params).await,
+            Method::RevokeToken => self.revoke_token(params).await,
+            Method::InvalidateUserTokens => self.invalidate_user_tokens(params).await,
             Method::Batch => self.batch(call, params).await,
         }
     }

@@ -61,6 +61,15 @@ fn integer<'de, D: Deserializer<'de>, T: TryFrom<i128> + Default>(
     T::try_from(number).map_err(|_| D::Error::custom(format!("{number} is out of range")))
 }
 
+/// The same, where it matters whether it is there.
+fn some_integer<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let Some(Integer(number)) = Option::deserialize(deserializer)? else { return Ok(None) };
+    let number = T::try_from(number);
+    number.map(Some).map_err(|_| D::Error::custom("a number is out of range"))
+}
+
 struct Integer(i128);
 
 impl<'de> Deserialize<'de> for Integer {
@@ -316,6 +325,53 @@ pub(super) struct Channels {
 pub(super) struct Clients {
     pub(super) user: Option<String>,
     pub(super) client: Option<String>,
+}
+
+/// What revoke and unrevoke take.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Revoke {
+    pub(super) user: Option<String>,
+    pub(super) token_id: Option<String>,
+    /// Unix seconds.
+    #[serde(deserialize_with = "some_integer")]
+    pub(super) issued_before: Option<i64>,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) all_users: bool,
+    #[serde(deserialize_with = "integer")]
+    pub(super) expire_at: i64,
+}
+
+/// What block_user and unblock_user take.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct BlockUser {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) user: String,
+    #[serde(deserialize_with = "integer")]
+    pub(super) expire_at: i64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RevokeToken {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) uid: String,
+    #[serde(deserialize_with = "integer")]
+    pub(super) expire_at: i64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct InvalidateUserTokens {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) user: String,
+    #[serde(deserialize_with = "integer")]
+    pub(super) issued_before: i64,
+    #[serde(deserialize_with = "integer")]
+    pub(super) expire_at: i64,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) channel: String,
 }
 
 /// Of methods that take nothing.

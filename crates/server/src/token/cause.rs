@@ -52,6 +52,9 @@ pub enum Cause {
     /// A token id that is too long to be kept.
     #[error("token id (jti) longer than allowed")]
     TokenId,
+    /// The token or its user is revoked.
+    #[error("revoked")]
+    Revoked,
     /// Expired.
     #[error("expired")]
     Expired,
@@ -85,6 +88,7 @@ impl Cause {
             Self::NoChannel => "no_channel",
             Self::TooManyRoles => "too_many_roles",
             Self::TokenId => "token_id",
+            Self::Revoked => "revoked",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::KeysUnavailable => "keys_unavailable",
@@ -111,7 +115,8 @@ impl Cause {
             | Self::ForSubscription
             | Self::NoChannel
             | Self::TooManyRoles
-            | Self::TokenId => TokenRefusal::Invalid,
+            | Self::TokenId
+            | Self::Revoked => TokenRefusal::Invalid,
         }
     }
 }

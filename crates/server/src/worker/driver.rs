@@ -190,6 +190,9 @@ impl Driver {
             Input::Census(answer) => drop(answer.send(self.census())),
             Input::Clients(whom, answer) => drop(answer.send(self.clients(&whom))),
             Input::Rules(rules) => self.engine.set_rules(rules),
+            Input::Revoke(revocation) => {
+                sandbox::run(&mut self.engine, now, |engine| engine.revoke(now, &revocation));
+            }
             Input::Drain { window_ms } => {
                 let keys: Vec<SessionKey> = self.engine.keys().collect();
                 self.drain = Some(Drain::new(now.monotonic_ms, keys, window_ms));
@@ -215,6 +218,9 @@ impl Driver {
             return self.close_session(now, key, DisconnectCode::Shutdown);
         }
         if let Some(user) = vouched_user {
+            if self.parts.revoked.refuses_user(&user) {
+                return self.close_session(now, key, DisconnectCode::InvalidToken);
+            }
             match self.parts.admission.user(&user) {
                 Ok(permit) => self.permit_user(key, permit),
                 Err(_) => return self.close_session(now, key, DisconnectCode::ConnectionLimit),
@@ -435,6 +441,7 @@ impl Driver {
     }
 
     fn handle_judgement(&mut self, now: Now, key: SessionKey, judgement: Judgement) {
+        let judgement = self.parts.revoked.judge(judgement);
         if let Some(cause) = judgement.cause {
             self.note_token(key, cause);
         }

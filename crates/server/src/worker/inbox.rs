@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::SessionKey;
 use engine::broker::BrokerEvent;
+use engine::revocation::Revocation;
 use engine::rules::Rules;
 use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
@@ -34,6 +35,8 @@ pub enum Input {
     Census(oneshot::Sender<Census>),
     /// Somebody wants to know where clients are.
     Clients(Box<Whom>, oneshot::Sender<Vec<ClientPlace>>),
+    /// End the sessions that this is about.
+    Revoke(Arc<Revocation>),
     /// Other rules from now on.
     Rules(Arc<Rules>),
     /// End all connections, spread over so many milliseconds, and then the thread.

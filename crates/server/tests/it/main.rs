@@ -12,6 +12,7 @@ mod names;
 mod rates;
 mod redis;
 mod refusals;
+mod revocations;
 mod roles;
 mod stop;
 mod support;

@@ -1,0 +1,105 @@
+//! What is revoked, as this node knows it: asked whenever somebody connects, subscribes or refreshes.
+//!
+//! Invariant: a change is known here before the workers are told to end sessions, so that a session which they do not find yet is
+//! refused when its token has been verified.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use engine::TokenKind;
+use engine::revocation::{Holder, Revocation, Revocations, State, Subject, TooManyRevocations};
+use engine::worker::Verdict;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::token::Cause;
+use crate::verification::Judgement;
+
+/// See the module.
+pub struct Revoked {
+    known: RwLock<Revocations>,
+    clock: Clock,
+    /// Changes may have been missed.
+    pub(crate) is_stale: Notify,
+}
+
+impl Revoked {
+    /// Nothing is revoked, as far as is known.
+    #[must_use]
+    pub fn new(clock: Clock) -> Revoked {
+        Revoked { known: RwLock::default(), clock, is_stale: Notify::new() }
+    }
+
+    /// The judgement on a token, which is a refusal when its holder or the token itself is revoked.
+    pub(crate) fn judge(&self, judgement: Judgement) -> Judgement {
+        let (kind, user, token_id, issued_at) = match &judgement.verdict {
+            Verdict::Connection(Ok(claims)) => {
+                (TokenKind::Connection, &claims.user, &claims.token_id, claims.issued_at)
+            }
+            Verdict::Subscription(Ok(claims)) => {
+                (TokenKind::Subscription, &claims.user, &claims.token_id, claims.issued_at)
+            }
+            _ => return judgement,
+        };
+        // A token that does not say when it was issued was issued before any time.
+        let issued_at = issued_at.unwrap_or(i64::MIN);
+        match self.refuses(Holder { user, token_id, issued_at }) {
+            true => Judgement::refuse(kind, Cause::Revoked),
+            false => judgement,
+        }
+    }
+
+    /// Whether a user is refused that something in front of the server has vouched for.
+    pub(crate) fn refuses_user(&self, user: &str) -> bool {
+        self.refuses(Holder { user, token_id: "", issued_at: i64::MAX })
+    }
+
+    fn refuses(&self, holder: Holder<'_>) -> bool {
+        self.read().find(self.now_s(), holder).is_some()
+    }
+
+    /// Takes a change over; says whether it revokes something that was not revoked so.
+    pub(crate) fn apply(&self, change: &Arc<Revocation>) -> bool {
+        let is_new = self.write().apply(self.now_s(), change);
+        is_new && change.state != State::Lifted
+    }
+
+    /// What is known of a subject.
+    pub(crate) fn get(&self, subject: &Subject) -> Option<Arc<Revocation>> {
+        self.read().get(subject).cloned()
+    }
+
+    pub(crate) fn check_room(&self, subject: &Subject) -> Result<(), TooManyRevocations> {
+        self.read().check_room(subject)
+    }
+
+    /// What is known here and not among what a broker keeps.
+    pub(crate) fn missing(&self, kept: &[Arc<Revocation>]) -> Vec<Arc<Revocation>> {
+        let mut of_broker = Revocations::default();
+        for change in kept {
+            of_broker.apply(self.now_s(), change);
+        }
+        let is_missing = |change: &&Arc<Revocation>| {
+            let kept = of_broker.get(&change.subject);
+            kept.is_none_or(|kept| kept.changed_at_ms < change.changed_at_ms)
+        };
+        self.read().iter().filter(is_missing).cloned().collect()
+    }
+
+    /// Forgets what is over.
+    pub(crate) fn expire(&self) {
+        self.write().expire(self.now_s());
+    }
+
+    fn now_s(&self) -> i64 {
+        self.clock.now().unix_ms / 1000
+    }
+
+    /// A panic of another thread leaves every change whole.
+    fn read(&self) -> RwLockReadGuard<'_, Revocations> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Revocations> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
