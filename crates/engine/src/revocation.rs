@@ -211,7 +211,9 @@ mod tests {
             Arc::new(Revocation { state: State::Lifted, changed_at_ms: 2, ..(*first).clone() });
         for changes in [[&first, &lifted], [&lifted, &first]] {
             let mut revocations = Revocations::default();
-            changes.map(|change| revocations.apply(1_000, change));
+            for change in changes {
+                revocations.apply(1_000, change);
+            }
             assert!(revocations.find(1_000, holder("ann", "", 0)).is_none());
             assert_eq!(revocations.get(&subject), Some(&lifted));
         }

@@ -107,6 +107,12 @@ impl Bus {
         self.process = self.kind.run(self.port, &self.store);
     }
 
+    fn lose_data(&mut self) {
+        self.kill();
+        self.store = tempfile::tempdir().unwrap();
+        self.come_back();
+    }
+
     fn settings(&self) -> Vec<String> {
         let port = self.port;
         match self.kind {
@@ -404,6 +410,59 @@ fn a_broker_that_goes_away_takes_readiness_and_no_client(kind: Kind) {
         answer.contains("\"offset\"")
             && client.out.recv_timeout(A_MOMENT).is_ok_and(|data| data == "3")
     });
+}
+
+#[test]
+fn what_is_revoked_on_nats_is_revoked_on_all_nodes_and_outlives_its_broker() {
+    what_is_revoked_is_revoked_on_all_nodes_and_outlives_its_broker(Kind::Nats);
+}
+
+#[test]
+fn what_is_revoked_on_redis_is_revoked_on_all_nodes_and_outlives_its_broker() {
+    what_is_revoked_is_revoked_on_all_nodes_and_outlives_its_broker(Kind::Redis);
+}
+
+fn what_is_revoked_is_revoked_on_all_nodes_and_outlives_its_broker(kind: Kind) {
+    let mut bus = Bus::start(kind);
+    let ((_a, _node_a, a), (_b, _node_b, b)) = (bus.node(), bus.node());
+    let (_folder, file) = configured(CONFIG);
+    let comes = |port: u16, user: &str| {
+        let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+        let file = file.to_str().unwrap();
+        Running::start(tidings(&["subscribe", "chat:x", "-c", file, "--url", &url, "--user", user]))
+    };
+    let (mut ann, bob) = (comes(b, "ann"), comes(b, "bob"));
+    ann.says("live: chat:x");
+    bob.says("live: chat:x");
+    let revoke = |method: &str, port: u16| {
+        let answer = ask(port, &format!("POST /api/{method}"), r#"{"user":"ann"}"#);
+        assert!(answer.ends_with(r#"{"result":{}}"#), "{answer}");
+    };
+    let began = Instant::now();
+    revoke("revoke", a);
+    ann.says("3500");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    ann.exit();
+    comes(b, "ann").says("3500");
+    // A node that starts knows it before it serves, also when the broker was away meanwhile.
+    bus.kill();
+    bus.come_back();
+    wait_until("it is ready", || ask(a, "GET /ready", "").contains("200"));
+    let (_c, _node_c, c) = bus.node();
+    comes(c, "ann").says("3500");
+    // A broker that comes back without its data is told again.
+    bus.lose_data();
+    wait_until("it is ready", || ask(a, "GET /ready", "").contains("200"));
+    wait_until("a node that starts is told", || {
+        let (_folder, _node, port) = bus.node();
+        let client = comes(port, "ann");
+        let is_answer = |line: &String| line.contains("3500") || line.contains("live:");
+        client.err.iter().find(is_answer).is_some_and(|line| line.contains("3500"))
+    });
+    revoke("unrevoke", b);
+    comes(a, "ann").says("live: chat:x");
+    publish(a, "1");
+    assert_eq!(prints(&bob), "1");
 }
 
 #[test]

@@ -318,7 +318,10 @@ impl World {
             | BrokerEvent::Position { channel, .. }
             | BrokerEvent::Expired { channel } => Some(channel.clone()),
             BrokerEvent::Reply { id, .. } => self.questions.get(id).cloned(),
-            BrokerEvent::Control(_) | BrokerEvent::Question { .. } => None,
+            BrokerEvent::Control(_)
+            | BrokerEvent::Question { .. }
+            | BrokerEvent::Revocation(_)
+            | BrokerEvent::RevocationsStale => None,
         };
         let overtaking = channel(&events[index]);
         if events.iter().take(index).all(|event| channel(event) != overtaking)
@@ -546,6 +549,8 @@ fn question(request: &BrokerRequest) -> Option<(RequestId, Arc<str>)> {
         | BrokerRequest::Control(_)
         | BrokerRequest::Lifecycle(_)
         | BrokerRequest::Survey { .. }
+        | BrokerRequest::Revoke { .. }
+        | BrokerRequest::ReadRevocations { .. }
         | BrokerRequest::Answer { .. } => None,
     }
 }
