@@ -104,15 +104,15 @@ async function explain(reason) {
   let text = "";
   try {
     const response = await fetch(ENDPOINT, { method: "POST" });
-    if ([403, 404, 503].includes(response.status)) {
-      text = `${(await response.text()).split("\n")[0]} (${response.status}, Origin ${location.origin})`;
-    }
+    const { status } = response;
+    if (status === 403) text = `pages of ${location.origin} may not connect (403); the setting is client.allowed_origins`;
+    if (status === 404 || status === 503) text = `${(await response.text()).split("\n")[0]} (${status})`;
   } catch {
     // It is not there at all.
   }
   if (hasBeenLive) return;
   if (byId("lead").textContent === lead) note(`no connection: ${text || reason}`);
-  showTrouble(text && `The server refuses this page: ${text}.`);
+  showTrouble(text && `Refused: ${text}.`);
 }
 
 /** What keeps the page from working stands where it says what it is. */

@@ -15,6 +15,7 @@ import { chromium } from "playwright-core";
 import { BINARY, Wire } from "./harness.js";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const AXE = fileURLToPath(new URL("node_modules/axe-core/axe.min.js", import.meta.url));
 const DIST = fileURLToPath(new URL("node_modules/centrifuge/dist", import.meta.url));
 
 /** A server in development mode, as a newcomer starts it. */
@@ -54,7 +55,9 @@ let browser;
 before(async () => {
   assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; install it with "apt-get install chromium" or set CHROMIUM`);
   await server.start();
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+  // A name that leads here, as a tunnel's does.
+  const args = ["--no-sandbox", "--host-resolver-rules=MAP tunnel.example 127.0.0.1"];
+  browser = await chromium.launch({ executablePath: CHROMIUM, args });
 });
 after(async () => {
   await browser?.close();
@@ -153,6 +156,138 @@ describe("the demo", () => {
     await page.context().close();
     wire.close();
     await own.kill();
+  });
+
+  test("the order of lines is the channel's in every tab, also of those written while cut off", async () => {
+    const [ann, bob] = [await openPage(), await openPage()];
+    for (const page of [ann, bob]) await isLive(page);
+    const before = await ann.locator("#messages li").count();
+    await server.kill();
+    for (const page of [ann, bob]) await page.locator('#status[data-state="waiting"]').waitFor();
+    for (const text of ["one", "two"]) {
+      await say(ann, `Ann ${text}`);
+      await say(bob, `Bob ${text}`);
+    }
+    await server.start();
+    for (const page of [ann, bob]) {
+      for (const text of ["Ann two", "Bob two"]) await said(page, text);
+      await page.locator("#messages .unsent").first().waitFor({ state: "detached" });
+      assert.equal(await page.locator("#messages li").count(), before + 4);
+    }
+    assert.deepEqual(await texts(ann), await texts(bob));
+    // A third tab reads the history.
+    const eve = await openPage();
+    await said(eve, "Bob two");
+    assert.deepEqual(await texts(eve), (await texts(ann)).slice(-4));
+    for (const page of [ann, bob, eve]) await page.context().close();
+  });
+
+  test("a connection that is cut by its button shows what is old, and what came meanwhile", async () => {
+    const own = new DevelopmentServer();
+    await own.start();
+    const page = await openPage({}, own.base);
+    await isLive(page);
+    await page.locator("#quotes tr:nth-child(4)").waitFor();
+    assert.equal(await page.locator(".stale:visible").count(), 0);
+    await page.getByRole("button", { name: "Cut my connection" }).click();
+    await page.locator('#status[data-state="disconnected"]').waitFor();
+    assert.match((await page.locator(".stale:visible").allTextContents()).join(), /^as of \d\d:\d\d:\d\d,as of \d\d:\d\d:\d\d$/);
+    for (const text of ["first", "second"]) await own.publish("demo:chat", { text, name: "API", key: text });
+    await shoot(page, "desk-cut");
+    await page.getByRole("button", { name: "Connect again" }).click();
+    await page.locator("#messages li.recovered", { hasText: "second" }).waitFor();
+    await page.locator("#log li", { hasText: "demo:chat: recovered 2 messages" }).waitFor();
+    assert.equal(await page.locator(".stale:visible").count(), 0);
+    assert.deepEqual(page.failures, []);
+    await page.context().close();
+    await own.kill();
+  });
+
+  test("is accessible, and nothing in it moves by itself", async () => {
+    const own = new DevelopmentServer();
+    await own.start();
+    const sizes = [{ width: 1440, height: 900 }, { width: 1024, height: 768 }, { width: 360, height: 740 }];
+    const pages = [];
+    for (const [index, viewport] of sizes.entries()) {
+      const page = await openPage({ viewport, bypassCSP: true, colorScheme: ["light", "dark"][index % 2] }, "about:blank");
+      await page.addInitScript(() => {
+        window.shift = 0;
+        const watch = (entries) => entries.forEach((entry) => (window.shift += entry.hadRecentInput ? 0 : entry.value));
+        new PerformanceObserver((list) => watch(list.getEntries())).observe({ type: "layout-shift", buffered: true });
+      });
+      await page.goto(own.base);
+      await isLive(page);
+      await page.locator("#quotes tr:nth-child(4)").waitFor();
+      pages.push(page);
+    }
+    await say(pages[0], "A line that everybody sees");
+    for (const page of pages) await said(page, "A line that everybody sees");
+    const check = async (when) => {
+      for (const page of pages) {
+        await page.addScriptTag({ path: AXE });
+        const { violations } = await page.evaluate(() => axe.run(document));
+        const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
+        assert.deepEqual(told, [], when);
+        const shift = await page.evaluate(() => window.shift);
+        assert.ok(shift < 0.005, `${when}: what is seen moves (${shift})`);
+      }
+    };
+    await check("live");
+    await own.kill();
+    for (const page of pages) await page.locator('#status[data-state="waiting"]').waitFor();
+    await say(pages[0], "Nobody hears this");
+    await pages[0].locator("#messages .unsent").waitFor();
+    await check("while the server is away");
+    await own.start();
+    for (const page of pages) await said(page, "Nobody hears this");
+    await check("back again");
+    for (const page of pages) await page.context().close();
+    await own.kill();
+  });
+
+  test("says why the server refuses it", async () => {
+    const { port } = server;
+    const page = await openPage({}, `http://tunnel.example:${port}/`);
+    const lead = page.locator("#lead.trouble", { hasText: "client.allowed_origins" });
+    await lead.waitFor();
+    assert.match(await lead.textContent(), /^Refused: pages of http:\/\/tunnel\.example:\d+ may not connect \(403\)/);
+    await shoot(page, "desk-refused");
+    await page.context().close();
+  });
+
+  test("comes through a port of another number, as a tunnel or a container has it", async () => {
+    const own = new DevelopmentServer();
+    await own.start();
+    const wire = await new Wire().open(own.port);
+    for (const host of ["127.0.0.1", "localhost"]) {
+      const page = await openPage({}, `http://${host}:${wire.port}/`);
+      await isLive(page);
+      await page.context().close();
+    }
+    wire.close();
+    await own.kill();
+  });
+
+  test("is kept for the way back, and is live again when it is shown", async () => {
+    // The driver switches this cache off by default.
+    const keeping = await chromium.launch({
+      executablePath: CHROMIUM,
+      args: ["--no-sandbox"],
+      ignoreDefaultArgs: ["--disable-back-forward-cache"],
+    });
+    const page = await keeping.newPage();
+    await page.goto(server.base);
+    await isLive(page);
+    await page.evaluate(() => addEventListener("pageshow", ({ persisted }) => (window.wasKept = persisted)));
+    await page.goto(`${server.base}/tidings.js`);
+    await server.publish("demo:chat", { text: "said while nobody looked", name: "API" });
+    // No "load" comes from a page that was kept.
+    await page.goBack({ waitUntil: "commit" });
+    await isLive(page);
+    await said(page, "said while nobody looked");
+    assert.equal(await page.evaluate(() => window.wasKept), true);
+    await page.locator("#log li", { hasText: "demo:chat: recovered 1 message" }).waitFor();
+    await keeping.close();
   });
 
   test("fits a phone, and works with the keyboard alone", async () => {

@@ -164,8 +164,9 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
 
 /// Pages that this machine serves, on any port: in development mode the demo may come through a tunnel (`ssh -L`), and the
 /// application under development has a server of its own. Without a port, port 80 is meant.
-pub(super) const LOOPBACK_ORIGINS: [&str; 6] = [
+pub(super) const LOOPBACK_ORIGINS: [&str; 7] = [
     "http://localhost:*",
+    "http://*.localhost:*",
     "http://127.0.0.1:*",
     "http://[::1]:*",
     "http://localhost",

@@ -127,7 +127,7 @@ One file in TOML, YAML or JSON (`tidings serve -c FILE`), then environment varia
 - A value of the wrong kind and settings that contradict each other are mistakes: all of them are told at once, with the line,
   the variable or the flag, and nothing starts (exit status 2). A key that does not exist is a warning; with `--strict` it is a
   mistake.
-- `tidings check -c FILE` only looks. `tidings sample-config` prints a configuration to begin with, `--all` every key.
+- `tidings check -c FILE` only looks. `tidings sample-config -o FILE` makes a configuration to begin with, `--all` shows every key.
 
 Where nothing is configured the server is in development mode: it listens on 127.0.0.1, serves the demo page, and admits
 anonymous users, who may do everything in channels that begin with `demo:` and nothing elsewhere. Any setting ends that, in a file,

@@ -1,0 +1,119 @@
+/**
+ * The snippets of README and docs: what stands between fences, read out of the files.
+ *
+ * Invariant: a snippet is used as it is printed; only the port is another one, since tests take free ones.
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+import { BINARY } from "./harness.js";
+
+export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const PRINTED_PORT = "8000";
+const PATIENCE_MS = 20_000;
+
+/** All snippets of a file: `{ file, language, text }`. */
+export function snippets(file) {
+  const text = readFileSync(join(ROOT, file), "utf8");
+  return [...text.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map(([, language, text]) => ({ file, language, text }));
+}
+
+/** Every page of the documentation. */
+export const pages = () => readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`);
+
+export async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/** The folder of somebody who follows the README: the repository's `web`, the command on the path, a port of its own. */
+export class Workshop {
+  #children = [];
+
+  constructor(port) {
+    this.port = port;
+    this.folder = mkdtempSync(join(tmpdir(), "tidings-tour-"));
+    symlinkSync(join(ROOT, "web"), join(this.folder, "web"));
+    mkdirSync(join(this.folder, "bin"));
+    symlinkSync(BINARY, join(this.folder, "bin", "tidings"));
+    const others = Object.entries(process.env).filter(([name]) => !/^(TIDINGS|CENTRIFUGO)_/.test(name));
+    const path = `${join(this.folder, "bin")}:${process.env.PATH}`;
+    this.environment = { ...Object.fromEntries(others), PATH: path };
+  }
+
+  /** A text with this port in place of the printed one. */
+  at(text, port = this.port) {
+    return text.replaceAll(`:${PRINTED_PORT}`, `:${port}`);
+  }
+
+  write(name, text) {
+    writeFileSync(join(this.folder, name), text);
+  }
+
+  /** Starts a snippet of a shell. */
+  start(text, environment = {}) {
+    const child = spawn("bash", ["-ec", text], {
+      cwd: this.folder,
+      env: { ...this.environment, ...environment },
+      stdio: ["ignore", "pipe", "pipe"],
+      // What a shell starts is ended with it.
+      detached: true,
+    });
+    this.#children.push(child);
+    const lines = [];
+    const waiting = new Set();
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on("line", (line) => {
+        lines.push(line);
+        for (const look of waiting) look();
+      });
+    }
+    const ended = once(child, "close").then(([code]) => ({ code, text: lines.join("\n") }));
+    const says = (pattern) =>
+      new Promise((resolve, reject) => {
+        const fail = (why) => reject(new Error(`${why}, no ${pattern}:\n${text}\n${lines.join("\n")}`));
+        const timer = setTimeout(() => fail("time is over"), PATIENCE_MS);
+        const look = () => {
+          const line = lines.find((line) => pattern.test(line));
+          if (line === undefined) return;
+          clearTimeout(timer);
+          waiting.delete(look);
+          resolve(line);
+        };
+        waiting.add(look);
+        ended.then(() => (look(), waiting.has(look) && (clearTimeout(timer), fail("it has ended"))));
+        look();
+      });
+    const stop = async (signal = "SIGINT") => {
+      if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid, signal);
+      return ended;
+    };
+    return { says, stop, ended, lines };
+  }
+
+  /** Runs a snippet of a shell to its end, which must be good. */
+  async run(text, environment) {
+    const { code, text: said } = await this.start(text, environment).ended;
+    assert.equal(code, 0, `${text}\n${said}`);
+    return said;
+  }
+
+  close() {
+    for (const child of this.#children) {
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      process.kill(-child.pid, "SIGKILL");
+    }
+    rmSync(this.folder, { recursive: true });
+  }
+}

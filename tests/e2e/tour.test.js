@@ -1,0 +1,261 @@
+/**
+ * The README's tour and every snippet of README and docs, word by word: the commands, the programs, the pages.
+ *
+ * Invariant: the words are read out of the files. A snippet that no test runs is a failure.
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { existsSync, readFileSync, symlinkSync } from "node:fs";
+import http from "node:http";
+import { extname, join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { chromium } from "playwright-core";
+
+import { ROOT, Workshop, freePort, pages, snippets } from "./snippets.js";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const MODULES = fileURLToPath(new URL("node_modules", import.meta.url));
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".txt": "text/plain" };
+
+const tour = snippets("README.md");
+/** Snippets that some test has run. */
+const used = new Set();
+
+/** The one snippet of the README with this in it. */
+function snippet(language, words) {
+  const found = tour.filter(({ language: its, text }) => its === language && text.includes(words));
+  assert.equal(found.length, 1, `one ${language} snippet with ${words}`);
+  used.add(found[0].text);
+  return found[0].text;
+}
+
+let workshop;
+let browser;
+
+before(async () => {
+  assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; install it with "apt-get install chromium" or set CHROMIUM`);
+  workshop = new Workshop(await freePort());
+  symlinkSync(MODULES, join(workshop.folder, "node_modules"));
+  browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+});
+after(async () => {
+  await browser?.close();
+  workshop?.close();
+});
+
+/** A page, and what went wrong in it. */
+async function openPage(url) {
+  const page = await browser.newPage();
+  page.failures = [];
+  page.on("pageerror", (error) => page.failures.push(String(error)));
+  await page.goto(url);
+  return page;
+}
+
+/** Serves a folder on this host and port; a bundler's work, which is to find packages, is a map of names. */
+async function serveFolder(folder, host, port) {
+  const server = http.createServer((request, response) => {
+    const path = join(folder, new URL(request.url, "http://x").pathname);
+    if (!existsSync(path)) return response.writeHead(404).end();
+    response.writeHead(200, { "content-type": TYPES[extname(path)] ?? "application/octet-stream" }).end(readFileSync(path));
+  });
+  server.listen(port, host);
+  await once(server, "listening");
+  return server;
+}
+
+describe("the tour of the README", () => {
+  test("1. and 2.: the demo, a message from a terminal, a cut and a restart", async () => {
+    const start = () => workshop.start(`exec tidings --http_server.port=${workshop.port}`);
+    let server = start();
+    const [, key] = (await server.says(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
+    const url = workshop.at("http://127.0.0.1:8000/");
+    const [ann, bob] = [await openPage(url), await openPage(url)];
+    const said = (page, text) => page.locator("#messages li:not(.unsent)", { hasText: text }).waitFor();
+    const say = async (page, text) => {
+      await page.fill("#text", text);
+      await page.keyboard.press("Enter");
+    };
+    const isLive = (page) => page.locator('#status[data-state="connected"]').waitFor();
+    await Promise.all([isLive(ann), isLive(bob)]);
+    await workshop.run(workshop.at(snippet("sh", "demo:chat")), { KEY: key });
+    for (const page of [ann, bob]) await said(page, "hello");
+
+    const button = readFileSync(join(ROOT, "README.md"), "utf8").match(/Press \*(.+?)\*/)[1];
+    await ann.getByRole("button", { name: button }).click();
+    await say(ann, "from the tab that is cut off");
+    await say(bob, "from the other one");
+    await said(bob, "from the other one");
+    await ann.getByRole("button", { name: "Connect again" }).click();
+    const texts = (page) => page.locator("#messages .said").allTextContents();
+    for (const page of [ann, bob]) await said(page, "from the tab that is cut off");
+    assert.deepEqual(await texts(ann), await texts(bob));
+    await ann.locator("#messages li.recovered", { hasText: "from the other one" }).waitFor();
+
+    await server.stop();
+    await ann.locator('#status[data-state="waiting"]').waitFor();
+    await say(ann, "while nobody was there");
+    server = start();
+    for (const page of [ann, bob]) {
+      await said(page, "while nobody was there");
+      await page.locator("#messages li.before", { hasText: "hello" }).waitFor();
+      assert.equal(await page.locator("#log li", { hasText: "its history is in memory, and gone" }).count(), 1);
+      assert.deepEqual(page.failures, []);
+    }
+    assert.deepEqual(await texts(ann), await texts(bob));
+    await Promise.all([ann.close(), bob.close()]);
+    const { code, text } = await server.stop();
+    assert.equal(code, 0, text);
+  });
+
+  test("3. to 5.: a configuration, the command, a program and a page of one's own", async (t) => {
+    const environment = { TIDINGS_HTTP_SERVER_PORT: String(workshop.port) };
+    const server = workshop.start(snippet("sh", "tidings sample-config -o tidings.toml"), environment);
+    await server.says(/"serving"|serving/);
+    t.after(() => server.stop());
+
+    const subscriber = workshop.start(snippet("sh", "tidings subscribe news"), environment);
+    await subscriber.says(/^live: news$/);
+    await workshop.run(snippet("sh", "tidings publish news"), environment);
+    await subscriber.says(/^\{"hello":"world"\}$/);
+
+    workshop.write("app.mjs", workshop.at(snippet("js", "centrifuge")));
+    const [install, run] = snippet("sh", "node app.mjs").trim().split("\n");
+    for (const name of install.match(/^npm install (.+)$/)[1].split(" ")) {
+      assert.ok(existsSync(join(MODULES, name)), `${name} is installed beside this test`);
+    }
+    const program = workshop.start(run, environment);
+    await program.says(/hello from Node\.js/);
+
+    workshop.write("page.html", workshop.at(snippet("html", "tidings.js")));
+    const port = await freePort();
+    const served = snippet("sh", "python3 -m http.server").replaceAll("3000", String(port));
+    const pageServer = workshop.start(served, environment);
+    t.after(() => pageServer.stop());
+    const url = served.match(/open (http:\S+)/)[1];
+    await waitForServer(url);
+    const page = await openPage(url);
+    await page.locator("#messages", { hasText: "hello from a browser" }).waitFor();
+    assert.deepEqual(page.failures, []);
+    await page.close();
+    await program.says(/hello from a browser/);
+    await program.stop();
+
+    // Wherever a developer's own server is: the page of step 5, and the official client behind a bundler.
+    for (const [host, name] of [["127.0.0.1", "127.0.0.1"], ["127.0.0.1", "localhost"], ["::1", "[::1]"]]) {
+      const folder = await serveFolder(workshop.folder, host, 0);
+      t.after(() => folder.close());
+      const origin = `http://${name}:${folder.address().port}`;
+      const own = await openPage(`${origin}/page.html`);
+      await own.locator("#messages", { hasText: "hello from a browser" }).waitFor();
+      const token = (await workshop.run("tidings token -c tidings.toml --user eve", environment)).trim();
+      await own.addScriptTag({ url: `${origin}/node_modules/centrifuge/dist/centrifuge.js` });
+      const program = workshop.at(snippet("js", "centrifuge")).replace(/^import .*\n/gm, "");
+      const heard = await own.evaluate(([program, token]) => {
+        const heard = new Promise((resolve) => (window.heard = resolve));
+        const names = ["Centrifuge", "process", "console"];
+        const run = new Function(...names, `return (async () => { ${program} })()`);
+        run(window.Centrifuge, { env: { TOKEN: token } }, { log: window.heard });
+        return heard;
+      }, [program, token]);
+      assert.deepEqual(heard, { text: "hello from Node.js" }, origin);
+      await own.close();
+    }
+  });
+});
+
+/** A server that has only just been started. */
+async function waitForServer(url) {
+  const end = Date.now() + 10_000;
+  for (;;) {
+    try {
+      return await fetch(url);
+    } catch (error) {
+      if (Date.now() > end) throw error;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
+
+describe("every other snippet", () => {
+  test("load is measured as the README says", async (t) => {
+    const server = workshop.start(`exec tidings --http_server.port=${workshop.port}`);
+    t.after(() => server.stop());
+    const [, key] = (await server.says(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
+    // Smaller and shorter; everything else is as printed.
+    const measured = snippet("sh", "tidings bench fanout").replaceAll("--subscribers 1000", "--subscribers 20 -d 300ms");
+    const url = workshop.at("ws://127.0.0.1:8000/connection/websocket");
+    const text = measured.replace("bench fanout", `bench fanout --url ${url}`);
+    const said = await workshop.run(text, { KEY: key, PID: String(process.pid) });
+    assert.equal(said.match(/0 lost, 0 duplicate/g).length, 2, said);
+    assert.ok(existsSync(join(workshop.folder, "fanout.html")));
+  });
+
+  test("calls of the server API do what they say", async (t) => {
+    const own = new Workshop(await freePort());
+    t.after(() => own.close());
+    await own.run("tidings sample-config -o tidings.toml");
+    const server = own.start(`exec tidings serve -c tidings.toml --http_server.port=${own.port}`);
+    await server.says(/serving/);
+    const KEY = readFileSync(join(own.folder, "tidings.toml"), "utf8").match(/\[http_api\]\nkey = "(.+)"/)[1];
+    for (const { language, text } of snippets("docs/api.md")) {
+      if (language !== "sh") continue;
+      const answer = (await own.run(own.at(text), { KEY })).split("\n").find((line) => line.startsWith("{"));
+      assert.ok(JSON.parse(answer).result, answer);
+      used.add(text);
+    }
+    await server.stop();
+  });
+
+  test("configurations are without mistakes, and JSON is JSON", async () => {
+    for (const { file, language, text } of pages().flatMap(snippets)) {
+      if (language === "json") for (const line of text.trim().split("\n\n")) JSON.parse(line);
+      if (language === "toml") {
+        workshop.write("snippet.toml", text);
+        await workshop.run("tidings check -c snippet.toml --strict").catch((error) => assert.fail(`${file}: ${error.message}`));
+      }
+      if (["json", "toml"].includes(language)) used.add(text);
+    }
+  });
+
+  test("what Redis is told, it understands", async (t) => {
+    const port = await freePort();
+    const redis = workshop.start(`exec redis-server --bind 127.0.0.1 --port ${port} --save ""`);
+    t.after(() => redis.stop("SIGKILL"));
+    await redis.says(/Ready to accept connections/);
+    for (const { language, text } of pages().flatMap(snippets)) {
+      if (language === "redis") {
+        for (const line of text.trim().split("\n")) {
+          assert.equal(await workshop.run(`redis-cli -p ${port} ${quoted(line)}`), "OK", line);
+        }
+      } else if (language === "sh" && text.includes("redis-cli")) {
+        // Nothing comes, and nobody waits for it.
+        await workshop.run(text.replaceAll("redis-cli", `redis-cli -p ${port}`).replace(/BLOCK \d+/, "BLOCK 1"));
+      } else continue;
+      used.add(text);
+    }
+  });
+
+  test("targets of make exist", async () => {
+    for (const { language, text } of ["README.md", ...pages()].flatMap(snippets)) {
+      const lines = text.trim().split("\n");
+      if (language !== "sh" || !lines.some((line) => line.startsWith("make "))) continue;
+      for (const line of lines.filter((line) => line.startsWith("make "))) {
+        await workshop.run(`make -C ${ROOT} --dry-run ${line.split("#")[0].slice("make ".length)}`);
+      }
+      // The two commands of the README have a test of their own (readme.test.js).
+      used.add(text);
+    }
+  });
+
+  test("no snippet is left that nothing has run", () => {
+    const all = ["README.md", "CONTRIBUTING.md", ...pages()].flatMap(snippets);
+    const left = all.filter(({ language, text }) => language !== "text" && !used.has(text));
+    assert.deepEqual(left, []);
+  });
+});
+
+/** The words of a line, each quoted for a shell. */
+const quoted = (line) => line.split(" ").map((word) => `'${word}'`).join(" ");
