@@ -41,8 +41,7 @@ fuzz_target!(init: the_samples_are_valid(), |input: &[u8]| {
 
 fn the_samples_are_valid() {
     for text in [config::sample(), config::starter([7; 64])] {
-        let (config, warnings) = config::load(&of_file("toml", &text)).expect("valid");
-        assert_eq!(warnings, []);
+        let (config, _) = config::load(&of_file("toml", &text)).expect("valid");
         check(&config);
     }
 }

@@ -5,9 +5,12 @@
 //! the reference all read that table. A value that is not understood is never replaced by a default.
 
 mod ceilings;
+mod certificate;
 mod change;
 mod check;
 mod coerce;
+mod contradictions;
+mod danger;
 mod duration;
 mod engine;
 mod environment;
@@ -20,9 +23,11 @@ mod nats_lengths;
 mod origin;
 mod paths;
 mod pem;
+mod placeholder;
 mod rates;
 mod resolve;
 mod sample;
+mod secret;
 mod source;
 mod table;
 
@@ -35,6 +40,7 @@ use brokers::memory::Ceilings;
 use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::client_address::TrustedProxies;
+use crate::clock::Clock;
 pub use crate::token::TokenSettings;
 pub use change::Changeable;
 pub use duration::parse_ms as parse_duration_ms;
@@ -264,8 +270,10 @@ impl Shutdown {
 /// Every mistake, with the key that it is about.
 pub fn load(source: &Source) -> Result<(Config, Vec<Warning>), Mistakes> {
     let mut found = source::read(source)?;
+    placeholder::check_placeholders(&mut found);
     check::check_keys(&mut found, source.unknown);
-    let config = resolve::resolve(&mut found, source.development.as_ref());
+    let now_unix = Clock::start().now().unix_ms / 1000;
+    let config = resolve::resolve(&mut found, source.development.as_ref(), now_unix);
     let (warnings, mistakes) = found.judge();
     match mistakes.is_empty() {
         true => Ok((config, warnings)),

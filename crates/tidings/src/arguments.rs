@@ -230,11 +230,14 @@ pub(crate) fn given(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> 
     arguments
 }
 
+/// The commands that take every setting as a flag.
+const CONFIGURED: [&str; 3] = ["serve", "check", "doctor"];
+
 /// Takes the flags of keys for what is not here out of the arguments: they are too many for the help, and the configuration
 /// judges them.
 pub(crate) fn without_absent(arguments: Vec<OsString>) -> (Vec<OsString>, Vec<(String, String)>) {
     let is_configured =
-        arguments.get(1).is_some_and(|action| action == "serve" || action == "check");
+        arguments.get(1).is_some_and(|given| CONFIGURED.iter().any(|action| given == action));
     if !is_configured {
         return (arguments, Vec::new());
     }
@@ -263,7 +266,7 @@ pub(crate) fn without_absent(arguments: Vec<OsString>) -> (Vec<OsString>, Vec<(S
 pub(crate) fn command() -> clap::Command {
     let with_settings =
         |command: clap::Command| command.args(all_keys().map(|(path, key)| flag(path, key)));
-    ["serve", "check", "doctor"]
+    CONFIGURED
         .into_iter()
         .fold(Tidings::command(), |command, action| command.mut_subcommand(action, with_settings))
         .mut_subcommand("bench", hide_others)

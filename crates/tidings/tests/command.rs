@@ -391,6 +391,26 @@ fn flags_of_what_is_not_here_may_switch_it_off_and_not_on() {
 }
 
 #[test]
+fn what_is_dangerous_is_told_by_check_and_at_the_start() {
+    let (_folder, file) =
+        configured(&format!("{CONFIG}[websocket]\nmessage_size_limit = 1000000000\n"));
+    let output = run(&["check", "-c", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output.stderr);
+    for part in [
+        "warnings in the configuration:",
+        "websocket.message_size_limit (line ",
+        "http_api.key (line ",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    assert!(text(&output.stdout).ends_with("no mistakes\n"), "{output:?}");
+    let server = Running::start(tidings(&["serve", "-c", file.to_str().unwrap()]));
+    let line = server.says("websocket.message_size_limit");
+    assert!(line.contains("\"kind\":\"limit\"") && line.contains("WARN"), "{line}");
+}
+
+#[test]
 fn only_a_port_and_the_log_leave_development_mode() {
     let mode = |arguments: &[&str]| {
         let output = run(&[&["check"], arguments].concat());

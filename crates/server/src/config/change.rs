@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::Unknown;
 use super::check::check_keys;
+use super::contradictions::unsafe_personal_channel;
 use super::engine::Engine;
 use super::namespaces::resolve_channels;
 use super::rates::resolve_rates;
@@ -201,6 +202,9 @@ impl Changeable {
         }
         for namespace in channels.namespaces.values().chain([&channels.without_namespace]) {
             self.bounds.check(namespace)?;
+        }
+        if let Some(text) = unsafe_personal_channel(&rules.client, &channels) {
+            return Err(format!("allow_user_limited_channels {text}"));
         }
         // Those that no file names, such as the demo's.
         for (name, namespace) in &rules.channels.namespaces {

@@ -10,6 +10,8 @@ use wire::websocket::decoder::DecoderLimits;
 
 use super::ceilings::resolve_ceilings;
 use super::change::{Bounds, Changeable};
+use super::contradictions::check_names;
+use super::danger::dangers;
 use super::duration::parse_ms;
 use super::engine::{resolve_engine, unused_engines};
 use super::environment::items as items_of_text;
@@ -103,7 +105,11 @@ const DEVELOPMENT: &[(&str, &str)] = &[
 ];
 
 /// Resolves what was written; what is wrong with it is told besides.
-pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> Config {
+pub(super) fn resolve(
+    found: &mut Found,
+    development: Option<&Development>,
+    now_unix: i64,
+) -> Config {
     let development = development.filter(|_| !found.is_configured());
     let overrides = if development.is_some() { DEVELOPMENT } else { &[] };
     let mut mistakes = Vec::new();
@@ -149,6 +155,8 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
         memory: resolve_ceilings(&values),
     };
     check_paths(&config, &mut mistakes);
+    check_names(&values, &config.rules.client, &config.rules.channels, &mut mistakes);
+    let dangers = dangers(&values, &config, now_unix);
     for (key, text) in mistakes {
         found.mistake(key, text);
     }
@@ -158,6 +166,9 @@ pub(super) fn resolve(found: &mut Found, development: Option<&Development>) -> C
     warn_of_formats(found, &config.rules.channels);
     for (key, text) in lengths {
         found.warn(WarningKind::Limit, key, text);
+    }
+    for (kind, key, text) in dangers {
+        found.warn(kind, key, text);
     }
     config
 }
@@ -185,9 +196,9 @@ fn resolve_admission(
     if is_development && origins.is_empty() {
         origins = LOOPBACK_ORIGINS.map(str::to_owned).to_vec();
     }
-    let origins = OriginPolicy::new(&origins).unwrap_or_else(|pattern| {
-        let text = format!("the pattern {pattern:?} cannot be read");
-        mistakes.push(("client.allowed_origins".to_owned(), text));
+    let origins = OriginPolicy::new(&origins).unwrap_or_else(|faults| {
+        let key = "client.allowed_origins".to_owned();
+        mistakes.extend(faults.into_iter().map(|fault| (key.clone(), fault)));
         OriginPolicy::default()
     });
     let proxies = values.list("client.trusted_proxies");
@@ -337,7 +348,10 @@ fn resolve_client(
             0 => by_default.channel_limit,
             limit => limit,
         },
-        queue_max_size: values.count("client.queue_max_size"),
+        queue_max_size: match values.count("client.queue_max_size") {
+            0 => by_default.queue_max_size,
+            size => size,
+        },
         stale_close_delay_ms: match ms("stale_close_delay") {
             0 => by_default.stale_close_delay_ms,
             delay => delay,

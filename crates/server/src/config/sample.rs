@@ -12,13 +12,28 @@ pub fn sample() -> String {
     let mut out = String::from(
         "# Every setting of Tidings with its default. Lines that begin with #: uncomment to change.\n",
     );
-    let mut tables: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
+    let mut tables: Vec<(&str, Vec<&Key>)> = Vec::new();
     for key in KEYS {
-        tables.entry(table_of(key.path)).or_default().push(key);
+        let table = table_of(key.path);
+        match tables.iter_mut().find(|(other, _)| *other == table) {
+            Some((_, keys)) => keys.push(key),
+            None => tables.push((table, vec![key])),
+        }
     }
-    tables.entry("client.token").or_default().extend(TOKEN_KEYS);
-    tables.entry("client.subscription_token").or_default().extend(TOKEN_KEYS);
-    tables.entry("channel.without_namespace").or_default().extend(NAMESPACE_KEYS);
+    for (table, behind, keys) in [
+        ("client.token", "client", TOKEN_KEYS),
+        ("client.subscription_token", "client.token", TOKEN_KEYS),
+        ("channel.without_namespace", "channel", NAMESPACE_KEYS),
+    ] {
+        match tables.iter_mut().find(|(other, _)| *other == table) {
+            Some((_, all)) => all.extend(keys),
+            None => {
+                let place = tables.iter().position(|(other, _)| *other == behind);
+                let place = place.map_or(tables.len(), |place| place + 1);
+                tables.insert(place, (table, keys.iter().collect()));
+            }
+        }
+    }
     for (table, keys) in tables {
         let _infallible = write!(out, "\n[{table}]\n");
         keys.into_iter().for_each(|key| line(&mut out, key));
@@ -36,6 +51,11 @@ pub fn starter(random: [u8; 64]) -> String {
     format!(
         r#"# A working configuration of Tidings: users need a token, and chat keeps a history.
 # `tidings sample-config --all` shows every setting.
+
+[http_server]
+# This machine only, for a proxy in front. To listen on all addresses write "", and give the API and the metrics
+# a port of their own: internal_port = 9000.
+address = "127.0.0.1"
 
 [client.token]
 hmac_secret_key = "{}"
@@ -142,6 +162,16 @@ empty text for a default. A number without a unit is no time: Centrifugo would r
 
 A feature that is not here yet is a mistake where it is switched on, also without `--strict`; whatever only tunes it is accepted.
 Tuning keys of Centrifugo without a meaning here are named in a warning.
+
+## Warnings
+
+`tidings check`, and `tidings serve` in its log, warn of what is valid and dangerous, each with its key: switches that take a check
+away (`client.insecure`), secrets that can be guessed, origins that admit strangers, key sets by plain HTTP, internal endpoints on
+a public port, certificates that end within 14 days, bounds that protect no more, and settings that make one another useless. A
+value that still holds `${NAME}`, `$(NAME)` or `{{ name }}` is a mistake: values are taken as they are written.
+
+Origins are compared with what browsers send: a trailing slash, a path, a default port and capitals are left out, IPv6 stands in
+brackets, and a host without a scheme means `https` (on this machine `http` too). What no browser sends is a mistake.
 
 Made from the tables in `crates/server/src/config/keys.rs`; a test compares them with this page.
 "#;

@@ -8,6 +8,7 @@ use super::*;
 
 mod compatible;
 mod environment;
+mod warnings;
 
 fn file(ending: &str, text: &str) -> tempfile::TempPath {
     let mut file = tempfile::Builder::new().suffix(ending).tempfile().unwrap();
@@ -211,7 +212,8 @@ const SWITCHED_OFF: &str = r#"{
 #[test]
 fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
     let (config, warnings) = load_text(".json", SWITCHED_OFF).unwrap();
-    assert_eq!((config.log.level, warnings), (LogLevel::Error, Vec::new()));
+    assert_eq!(config.log.level, LogLevel::Error);
+    assert!(warnings.iter().all(|one| one.kind != WarningKind::UnknownKey), "{warnings:?}");
     let path = file(
         ".json",
         r#"{
@@ -252,8 +254,8 @@ fn a_broker_that_is_named_and_not_used_is_warned_of() {
     ] {
         let (config, warnings) = load_text(".toml", text).unwrap();
         assert!(matches!(config.engine, Engine::Memory));
-        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
-        assert!(warning.key == key && warning.text.contains("alone"), "{warning:?}");
+        let told = warnings.iter().filter(|one| one.text.contains("alone"));
+        assert_eq!(told.map(|one| &*one.key).collect::<Vec<_>>(), [key]);
     }
     for (text, place) in [
         (

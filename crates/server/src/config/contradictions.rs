@@ -1,0 +1,178 @@
+//! Settings that contradict each other, make one another useless, or open to everybody what they keep for one.
+//!
+//! Invariant: what is unsafe, or reaches channels that were meant to be closed, is a mistake; what only does nothing is a
+//! warning.
+
+use engine::rules::{ChannelRules, ClientRules, Namespace, RecoveryMode};
+use serde_json::Value;
+
+use super::danger::Danger;
+use super::mistakes::WarningKind;
+use super::resolve::{Complaints, Values};
+use super::table::{NAMESPACES, WITHOUT_NAMESPACE};
+
+/// What may be wrong with a personal channel.
+pub(super) fn unsafe_personal_channel(
+    client: &ClientRules,
+    channels: &ChannelRules,
+) -> Option<&'static str> {
+    let personal = client.personal_channel.as_ref()?;
+    let namespace = match &*personal.namespace {
+        "" => &channels.without_namespace,
+        name => channels.namespaces.get(name)?,
+    };
+    (!namespace.allow_user_limited_channels).then_some(
+        "must be true where personal channels are (client.subscribe_to_user_personal_channel): otherwise whoever may subscribe \
+         in this namespace reads the personal channels of others",
+    )
+}
+
+/// What names of channels mean must be clear.
+pub(super) fn check_names(
+    values: &Values<'_>,
+    client: &ClientRules,
+    channels: &ChannelRules,
+    mistakes: &mut Complaints,
+) {
+    let mut complain = |key: &str, text: String| mistakes.push((key.to_owned(), text));
+    let marks = [
+        ("channel.private_prefix", &channels.private_prefix),
+        ("channel.namespace_boundary", &channels.namespace_boundary),
+        ("channel.user_boundary", &channels.user_boundary),
+        ("channel.user_separator", &channels.user_separator),
+    ];
+    for (index, (key, mark)) in marks.iter().enumerate() {
+        let same = marks[..index].iter().find(|(_, other)| other == mark && !mark.is_empty());
+        if let Some((other, _)) = same {
+            complain(
+                key,
+                format!("{mark:?} is {other} as well: a channel name could be read in two ways"),
+            );
+        }
+    }
+    for (path, name) in names(values) {
+        let key = format!("{path}.name");
+        let boundary = &channels.namespace_boundary;
+        if !boundary.is_empty() && name.contains(&**boundary) {
+            let text = format!(
+                "{name:?} holds channel.namespace_boundary, which ends the name before: no channel is in it"
+            );
+            complain(&key, text);
+        }
+        if !channels.private_prefix.is_empty() && name.starts_with(&*channels.private_prefix) {
+            let text = format!("{name:?} begins with channel.private_prefix: no channel is in it");
+            complain(&key, text);
+        }
+    }
+    let Some(personal) = &client.personal_channel else { return };
+    if channels.user_boundary.is_empty() {
+        let text = "must not be empty where personal channels are: it stands before the user in their names";
+        complain("channel.user_boundary", text.to_owned());
+    } else if let Some(text) = unsafe_personal_channel(client, channels) {
+        let path = match &*personal.namespace {
+            "" => WITHOUT_NAMESPACE.to_owned(),
+            wanted => {
+                let named = names(values).find(|(_, name)| *name == wanted);
+                named.map_or(wanted.to_owned(), |(path, _)| path)
+            }
+        };
+        complain(&format!("{path}.allow_user_limited_channels"), text.to_owned());
+    }
+}
+
+/// Path and name of each namespace that was written.
+fn names<'v>(values: &'v Values<'_>) -> impl Iterator<Item = (String, &'v str)> {
+    let list = values.found.value(NAMESPACES).and_then(Value::as_array);
+    list.into_iter().flatten().enumerate().filter_map(|(index, namespace)| {
+        Some((format!("{NAMESPACES}[{index}]"), namespace.get("name")?.as_str()?))
+    })
+}
+
+/// Options of namespaces from which nothing follows, or more than one may think.
+pub(super) fn useless_options(
+    values: &Values<'_>,
+    client: &ClientRules,
+    channels: &ChannelRules,
+) -> Vec<Danger> {
+    let of_list =
+        names(values).filter_map(|(path, name)| Some((path, channels.namespaces.get(name)?)));
+    let all =
+        [(WITHOUT_NAMESPACE.to_owned(), &channels.without_namespace)].into_iter().chain(of_list);
+    let mut dangers = Vec::new();
+    for (path, namespace) in all {
+        let mut tell = |kind, name: &str, text: String| {
+            dangers.push((kind, format!("{path}.{name}"), text));
+        };
+        for (name, text) in without_effect(namespace) {
+            tell(WarningKind::Contradiction, name, text.to_owned());
+        }
+        let anonymous_come = client.insecure || client.allow_anonymous_connect_without_token;
+        let publish = namespace.publish;
+        if anonymous_come && publish.anonymous && (publish.client || publish.subscriber) {
+            let text = "whoever reaches the server may publish here without a name";
+            tell(WarningKind::Insecure, "allow_publish_for_anonymous", text.to_owned());
+        }
+        let recovers = namespace.force_recovery || namespace.allow_recovery;
+        let most = client.recovery_max_publication_limit;
+        if recovers
+            && namespace.recovery_mode == RecoveryMode::Stream
+            && namespace.history_size > most
+        {
+            let text = format!(
+                "keeps {} publications, but a client recovers {most} at most (client.recovery_max_publication_limit)",
+                namespace.history_size
+            );
+            tell(WarningKind::Contradiction, "history_size", text);
+        }
+        if let Some(regex) = &namespace.channel_regex
+            && !regex.as_str().contains(['^', '$'])
+            && !regex.as_str().contains("\\A")
+        {
+            let text = "matches anywhere in a name, so that all names which hold it are allowed: begin it with ^ and end it with $";
+            tell(WarningKind::Exposed, "channel_regex", text.to_owned());
+        }
+    }
+    dangers
+}
+
+/// Options that need another one.
+fn without_effect(namespace: &Namespace) -> Vec<(&'static str, &'static str)> {
+    let one_of = |permission: engine::rules::Permission| permission.client || permission.subscriber;
+    let has_mode = namespace.force_recovery || namespace.allow_recovery;
+    [
+        (
+            namespace.force_push_join_leave && !namespace.join_leave,
+            "force_push_join_leave",
+            "has no effect without join_leave",
+        ),
+        (
+            !namespace.presence && one_of(namespace.presence_read),
+            "presence",
+            "is off, so that those who may read it are told that it is not available (108)",
+        ),
+        (
+            !namespace.has_history() && one_of(namespace.history_read),
+            "history_size",
+            "is 0, so that those who may read history are told that it is not available (108)",
+        ),
+        (
+            namespace.recovery_mode == RecoveryMode::Cache && !has_mode,
+            "force_recovery_mode",
+            "has no effect without force_recovery or allow_recovery",
+        ),
+        (
+            namespace.subscribe.anonymous && !namespace.subscribe.client,
+            "allow_subscribe_for_anonymous",
+            "has no effect without allow_subscribe_for_client",
+        ),
+        (
+            namespace.publish.anonymous && !one_of(namespace.publish),
+            "allow_publish_for_anonymous",
+            "has no effect without allow_publish_for_client or allow_publish_for_subscriber",
+        ),
+    ]
+    .into_iter()
+    .filter(|(holds, ..)| *holds)
+    .map(|(_, name, text)| (name, text))
+    .collect()
+}

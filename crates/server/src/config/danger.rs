@@ -1,0 +1,327 @@
+//! What a configuration allows that an operator should know of: `tidings check`, `serve` and `doctor` tell it with the key.
+//!
+//! Invariant: whatever is told here is valid; what is not is a mistake and is found elsewhere. No secret is shown.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::certificate::validity;
+use super::contradictions::useless_options;
+use super::keys::Kind;
+use super::mistakes::WarningKind;
+use super::origin::{Origin, Reach};
+use super::pem::read_pem;
+use super::resolve::Values;
+use super::secret::{Use, weakness};
+use super::{Config, TokenSettings};
+
+/// A warning: what it is about, the key, and the text.
+pub(super) type Danger = (WarningKind, String, String);
+
+/// See the module.
+pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Vec<Danger> {
+    if config.is_development {
+        return Vec::new();
+    }
+    let mut told = Told(Vec::new());
+    switches(&mut told, values, config);
+    listening(&mut told, config);
+    origins(&mut told, values, config);
+    tokens(&mut told, values, config);
+    secrets(&mut told, values);
+    entrance(&mut told, config);
+    bounds(&mut told, values, config);
+    told.0.extend(useless_options(values, &config.rules.client, &config.rules.channels));
+    certificates(&mut told, values, now_unix);
+    told.0
+}
+
+struct Told(Vec<Danger>);
+
+impl Told {
+    fn tell(&mut self, kind: WarningKind, key: impl Into<String>, text: impl Into<String>) {
+        self.0.push((kind, key.into(), text.into()));
+    }
+}
+
+/// Switches that take a check away.
+fn switches(told: &mut Told, values: &Values<'_>, config: &Config) {
+    for (key, text) in [
+        ("client.insecure", "every client may do everything without a token; for development only"),
+        (
+            "client.insecure_skip_token_signature_verify",
+            "tokens are believed without their signature, so that every client may be any user; for development only",
+        ),
+        (
+            "http_api.insecure",
+            "whoever reaches the server API may publish, read and disconnect without a key; for development only",
+        ),
+    ] {
+        if values.flag(key) && !(key == "http_api.insecure" && config.api.path.is_none()) {
+            told.tell(WarningKind::Insecure, key, text);
+        }
+    }
+    if config.admission.user_id_http_header.is_some() && !is_loopback(&config.http.address) {
+        let text = "whoever reaches the port without the proxy that sets this header may be any user: let only the proxy \
+                    reach it, and let the proxy remove the header of clients";
+        told.tell(WarningKind::Insecure, "client.user_id_http_header", text);
+    }
+    if config.demo && !is_loopback(&config.http.address) {
+        let text =
+            "serves the demo, and channels below demo: in which every client may do everything";
+        told.tell(WarningKind::Exposed, "demo.enabled", text);
+    }
+}
+
+/// Who reaches what.
+fn listening(told: &mut Told, config: &Config) {
+    let inside: Vec<&str> =
+        [config.api.path.as_deref(), config.metrics.as_deref()].into_iter().flatten().collect();
+    let is_everywhere = matches!(&*config.http.address, "" | "0.0.0.0" | "::" | "[::]");
+    if is_everywhere && config.http.internal_port.is_none() && !inside.is_empty() {
+        let text = format!(
+            "is not set while the server listens on all addresses, so that {} are reached by whoever reaches its clients' port: \
+             set it, or let a proxy in front refuse them",
+            inside.join(" and ")
+        );
+        told.tell(WarningKind::Exposed, "http_server.internal_port", text);
+    }
+    if config.http.internal_port.is_none() && !config.http.internal_address.is_empty() {
+        let text = "has no effect without http_server.internal_port";
+        told.tell(WarningKind::NoEffect, "http_server.internal_address", text);
+    }
+}
+
+/// Which pages may use what a browser knows of its user.
+fn origins(told: &mut Told, values: &Values<'_>, config: &Config) {
+    let key = "client.allowed_origins";
+    for written in values.list(key) {
+        let Ok(origin) = Origin::read(&written) else { continue };
+        if let Some(adapted) = origin.adapted {
+            told.tell(WarningKind::Adapted, key, format!("{written:?}: an origin {adapted}"));
+        }
+        let strangers = match origin.reach() {
+            Reach::Named => continue,
+            Reach::Everybody => "every web page",
+            Reach::Opaque => "every sandboxed frame and local file",
+            Reach::Lookalikes => "a page of a stranger whose name begins or ends so",
+        };
+        if config.admission.user_id_http_header.is_some() {
+            let text = format!(
+                "{written:?} admits {strangers}, which then acts as the user whom the proxy knows by a cookie \
+                 (client.user_id_http_header): name the sites"
+            );
+            told.tell(WarningKind::Insecure, key, text);
+        } else {
+            let text = format!(
+                "{written:?} admits {strangers}: fine as long as only a token names a user, never a cookie or a network; better \
+                 name the sites"
+            );
+            told.tell(WarningKind::Exposed, key, text);
+        }
+    }
+}
+
+/// Whose tokens are believed.
+fn tokens(told: &mut Told, values: &Values<'_>, config: &Config) {
+    let subscriptions = config.subscription_token.as_ref();
+    let of_subscriptions = subscriptions.map(|settings| ("client.subscription_token", settings));
+    let sections = [("client.token", &config.token)].into_iter().chain(of_subscriptions);
+    for (path, settings) in sections {
+        key_set(told, path, settings);
+        for name in ["audience_regex", "issuer_regex"] {
+            let pattern = values.text(&format!("{path}.{name}"));
+            if !pattern.is_empty() && !is_anchored(&pattern) {
+                let text = "matches anywhere in the claim, also within a longer name of a stranger: begin it with ^ and end \
+                            it with $";
+                told.tell(WarningKind::Insecure, format!("{path}.{name}"), text);
+            }
+        }
+        let previous = settings.hmac_previous_secret_key.is_some();
+        if previous && settings.hmac_previous_secret_key_valid_until == 0 {
+            let text = "is believed for ever: set hmac_previous_secret_key_valid_until, or take it out when all tokens made \
+                        with it have ended";
+            told.tell(WarningKind::Insecure, format!("{path}.hmac_previous_secret_key"), text);
+        }
+    }
+    let is_set =
+        |name: &&str| !values.text(&format!("client.subscription_token.{name}")).is_empty();
+    let keys = ["hmac_secret_key", "rsa_public_key", "ecdsa_public_key", "jwks_public_endpoint"];
+    if subscriptions.is_none()
+        && values.found.value("client.subscription_token.enabled").is_none()
+        && let Some(name) = keys.iter().find(|name| is_set(name))
+    {
+        let text = "is not used without client.subscription_token.enabled = true";
+        told.tell(WarningKind::Contradiction, format!("client.subscription_token.{name}"), text);
+    }
+}
+
+fn key_set(told: &mut Told, path: &str, settings: &TokenSettings) {
+    let Some(endpoint) = &settings.jwks_public_endpoint else { return };
+    let key = format!("{path}.jwks_public_endpoint");
+    let host = endpoint.strip_prefix("http://").map(|rest| {
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        match authority.rsplit_once(':') {
+            Some((host, _)) if !authority.ends_with(']') => host,
+            _ => authority,
+        }
+    });
+    if host.is_some_and(|host| !is_loopback(host)) {
+        let text = "is fetched by plain http: whoever is on the way can put keys of their own in its place; use https";
+        told.tell(WarningKind::Insecure, &*key, text);
+    }
+    let expects = settings.audience.is_some() || settings.audience_regex.is_some();
+    if !expects {
+        let text = format!(
+            "tokens that the issuer made for other services are believed too: set {path}.audience"
+        );
+        told.tell(WarningKind::Insecure, key, text);
+    }
+}
+
+/// Secrets that can be guessed, or that are one.
+fn secrets(told: &mut Told, values: &Values<'_>) {
+    for (key, used) in [
+        (SECRETS[0], Use::Signing),
+        (SECRETS[1], Use::Signing),
+        ("client.token.hmac_previous_secret_key", Use::Signing),
+        ("client.subscription_token.hmac_previous_secret_key", Use::Signing),
+        ("http_api.key", Use::Password),
+    ] {
+        let is_used = match key {
+            "http_api.key" => !values.flag("http_api.disabled"),
+            key => {
+                !key.starts_with("client.subscription_token")
+                    || values.flag("client.subscription_token.enabled")
+            }
+        };
+        let Some(secret) = values.some_text(key).filter(|_| is_used) else { continue };
+        if let Some(weakness) = weakness(used, &secret) {
+            let text = format!("{weakness}; `openssl rand -hex 32` makes a good one");
+            told.tell(WarningKind::WeakSecret, key, text);
+        }
+        // Tokens of both kinds may have one secret.
+        let other = SECRETS.iter().find(|other| values.text(other) == secret && **other != key);
+        if let Some(other) = other.filter(|_| !SECRETS.contains(&key)) {
+            let text = format!("is the same as {other}: each purpose needs a secret of its own");
+            told.tell(WarningKind::WeakSecret, key, text);
+        }
+    }
+}
+
+/// Secrets that sign tokens now.
+const SECRETS: [&str; 2] =
+    ["client.token.hmac_secret_key", "client.subscription_token.hmac_secret_key"];
+
+/// Whether anybody gets in at all.
+fn entrance(told: &mut Told, config: &Config) {
+    if config.websocket.path.is_none() {
+        let text = "leaves clients no way in: WebSocket is the only transport";
+        return told.tell(WarningKind::Contradiction, "websocket.disabled", text);
+    }
+    let client = &config.rules.client;
+    let token = &config.token;
+    let has_key = token.hmac_secret_key.is_some()
+        || token.rsa_public_key.is_some()
+        || token.ecdsa_public_key.is_some()
+        || token.jwks_public_endpoint.is_some()
+        || token.insecure_skip_signature_verify;
+    let is_open = client.insecure
+        || client.allow_anonymous_connect_without_token
+        || config.admission.user_id_http_header.is_some();
+    if !has_key && !is_open {
+        let text = "is not set, and neither is another key of tokens: nobody can connect";
+        told.tell(WarningKind::Contradiction, "client.token.hmac_secret_key", text);
+    }
+    if client.allow_anonymous_connect_without_token && client.disallow_anonymous_connection_tokens {
+        let text = "refuses tokens without a user, while clients without a token come in \
+                    (client.allow_anonymous_connect_without_token)";
+        told.tell(WarningKind::Contradiction, "client.disallow_anonymous_connection_tokens", text);
+    }
+}
+
+/// Bounds that protect no more.
+fn bounds(told: &mut Told, values: &Values<'_>, config: &Config) {
+    for (key, most, what) in [
+        ("websocket.message_size_limit", 16 << 20, "one client may make the server hold that much"),
+        (
+            "websocket.decompressed_message_size_limit",
+            64 << 20,
+            "a small compressed message may become that large",
+        ),
+        ("client.queue_max_size", 64 << 20, "so much may wait for each client that does not read"),
+    ] {
+        let bytes = values.number(key);
+        if bytes > most {
+            let text = format!("{bytes} bytes: {what}; at most {} MiB are usual", most >> 20);
+            told.tell(WarningKind::Limit, key, text);
+        }
+    }
+    let client = &config.rules.client;
+    if client.ping_interval_ms == 0 {
+        let text = "0 sends no pings: connections that died without a word are kept for ever";
+        told.tell(WarningKind::Limit, "client.ping_interval", text);
+    }
+    if client.stale_close_delay_ms > 60_000 {
+        let text = "so long may a connection stay that never says who it is; 10s are usual";
+        told.tell(WarningKind::Limit, "client.stale_close_delay", text);
+    }
+    let cert_pem = values.text("http_server.tls.cert_pem");
+    if !cert_pem.is_empty() && values.found.value("http_server.tls.enabled").is_none() {
+        let text =
+            "is not used without http_server.tls.enabled = true: the server speaks plain HTTP";
+        told.tell(WarningKind::Contradiction, "http_server.tls.cert_pem", text);
+    }
+}
+
+/// Days before its end from which a certificate is told.
+const CERTIFICATE_DAYS: i64 = 14;
+
+/// Certificates that have ended or soon will.
+fn certificates(told: &mut Told, values: &Values<'_>, now_unix: i64) {
+    for (switch, key) in [
+        ("http_server.tls.enabled", "http_server.tls.cert_pem"),
+        ("engine.redis.tls.enabled", "engine.redis.tls.cert_pem"),
+        ("engine.redis.tls.enabled", "engine.redis.tls.server_ca_pem"),
+        ("broker.nats.tls.enabled", "broker.nats.tls.cert_pem"),
+        ("broker.nats.tls.enabled", "broker.nats.tls.server_ca_pem_file"),
+        ("broker.nats.tls.enabled", "broker.nats.tls.server_ca_pem"),
+    ] {
+        let pem = values.some_text(key).filter(|_| values.flag(switch));
+        // One that cannot be read is told where it is used.
+        let Some(pem) = pem.and_then(|value| read_pem(Kind::Text, &value).ok()) else { continue };
+        let all = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
+        let mut all = all.filter_map(|certificate| validity(&certificate));
+        let first = all.next();
+        let ends_first = first.into_iter().chain(all).min_by_key(|(_, until)| *until);
+        let (Some((from, _)), Some((_, until))) = (first, ends_first) else { continue };
+        let days = |seconds: i64| seconds / 86_400;
+        let text = match () {
+            () if from > now_unix => {
+                format!("begins to hold in {} days", 1 + days(from - now_unix))
+            }
+            () if until <= now_unix => {
+                format!("ended {} days ago: renew it", days(now_unix - until))
+            }
+            () if days(until - now_unix) < CERTIFICATE_DAYS => {
+                format!("ends in {} days: renew it", days(until - now_unix))
+            }
+            () => continue,
+        };
+        told.tell(WarningKind::Certificate, key, text);
+    }
+}
+
+fn is_anchored(pattern: &str) -> bool {
+    let begins = pattern.starts_with('^') || pattern.starts_with("\\A");
+    let ends = (pattern.ends_with('$') && !pattern.ends_with("\\$")) || pattern.ends_with("\\z");
+    begins && ends
+}
+
+/// Whether only this machine reaches an address.
+fn is_loopback(address: &str) -> bool {
+    let bare = address.trim_start_matches('[').trim_end_matches(']');
+    address == "localhost"
+        || address.starts_with("unix:")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}

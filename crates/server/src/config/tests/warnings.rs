@@ -1,0 +1,314 @@
+//! What is dangerous is told with its key, what is unsafe is refused, and what is neither is quiet.
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+use super::*;
+use WarningKind::{
+    Adapted, Contradiction, Exposed, Insecure, Limit, NoEffect, UnknownKey, WeakSecret,
+};
+
+/// A configuration about which there is nothing to say.
+const QUIET: &str = r#"{
+    "http_server": {"address": "127.0.0.1"},
+    "client": {
+        "token": {"hmac_secret_key": "5f2b8c0e9d4a7163f0e1d2c3b4a59687"},
+        "allowed_origins": ["https://example.com"]
+    },
+    "http_api": {"key": "0d9c8b7a6f5e4d3c2b1a"}
+}"#;
+
+/// That configuration with changes.
+fn with(changes: &str) -> serde_json::Value {
+    fn merge(place: &mut serde_json::Value, changes: serde_json::Value) {
+        match (place, changes) {
+            (serde_json::Value::Object(place), serde_json::Value::Object(changes)) => {
+                for (name, value) in changes {
+                    merge(place.entry(name).or_insert(serde_json::Value::Null), value);
+                }
+            }
+            (place, value) => *place = value,
+        }
+    }
+    let mut tree = serde_json::from_str(QUIET).unwrap();
+    merge(&mut tree, serde_json::from_str(changes).unwrap_or_else(|_| panic!("{changes}")));
+    tree
+}
+
+fn warnings(changes: &str) -> Vec<Warning> {
+    load_text(".json", &with(changes).to_string()).unwrap_or_else(|error| panic!("{error}")).1
+}
+
+fn mistakes(changes: &str) -> Vec<Mistake> {
+    load_text(".json", &with(changes).to_string()).unwrap_err().mistakes
+}
+
+/// What changes of the quiet configuration are told, with kind and key.
+const DANGERS: &[(&str, WarningKind, &str)] = &[
+    (r#"{"client": {"insecure": true}}"#, Insecure, "client.insecure"),
+    (
+        r#"{"client": {"insecure_skip_token_signature_verify": true}}"#,
+        Insecure,
+        "client.insecure_skip_token_signature_verify",
+    ),
+    (r#"{"http_api": {"insecure": true}}"#, Insecure, "http_api.insecure"),
+    (r#"{"http_server": {"address": ""}}"#, Exposed, "http_server.internal_port"),
+    (r#"{"http_server": {"address": "0.0.0.0"}}"#, Exposed, "http_server.internal_port"),
+    (r#"{"http_server": {"internal_address": "::1"}}"#, NoEffect, "http_server.internal_address"),
+    (r#"{"client": {"allowed_origins": ["*"]}}"#, Exposed, "client.allowed_origins"),
+    (r#"{"client": {"allowed_origins": ["https://*"]}}"#, Exposed, "client.allowed_origins"),
+    (
+        r#"{"client": {"allowed_origins": "*", "user_id_http_header": "X-User"}}"#,
+        Insecure,
+        "client.allowed_origins",
+    ),
+    (
+        r#"{"client": {"allowed_origins": ["https://*example.com"]}}"#,
+        Exposed,
+        "client.allowed_origins",
+    ),
+    (r#"{"client": {"allowed_origins": ["example.com"]}}"#, Adapted, "client.allowed_origins"),
+    (
+        r#"{"client": {"token": {"hmac_secret_key": "a"}}}"#,
+        WeakSecret,
+        "client.token.hmac_secret_key",
+    ),
+    (r#"{"http_api": {"key": "api_key"}}"#, WeakSecret, "http_api.key"),
+    (r#"{"http_api": {"key": "5f2b8c0e9d4a7163f0e1d2c3b4a59687"}}"#, WeakSecret, "http_api.key"),
+    (
+        r#"{"client": {"token": {"hmac_previous_secret_key": "6f2b8c0e9d4a7163f0e1d2c3b4a59687"}}}"#,
+        Insecure,
+        "client.token.hmac_previous_secret_key",
+    ),
+    (
+        r#"{"client": {"token": {"jwks_public_endpoint": "http://id.example/keys", "audience": "me"}}}"#,
+        Insecure,
+        "client.token.jwks_public_endpoint",
+    ),
+    (
+        r#"{"client": {"token": {"jwks_public_endpoint": "https://id.example/keys"}}}"#,
+        Insecure,
+        "client.token.jwks_public_endpoint",
+    ),
+    (
+        r#"{"client": {"token": {"issuer_regex": "id.example.com"}}}"#,
+        Insecure,
+        "client.token.issuer_regex",
+    ),
+    (
+        r#"{"client": {"subscription_token": {"hmac_secret_key": "x"}}}"#,
+        Contradiction,
+        "client.subscription_token.hmac_secret_key",
+    ),
+    (
+        r#"{"client": {"token": {"hmac_secret_key": ""}}}"#,
+        Contradiction,
+        "client.token.hmac_secret_key",
+    ),
+    (
+        r#"{"client": {"allow_anonymous_connect_without_token": true, "disallow_anonymous_connection_tokens": true}}"#,
+        Contradiction,
+        "client.disallow_anonymous_connection_tokens",
+    ),
+    (r#"{"websocket": {"disabled": true}}"#, Contradiction, "websocket.disabled"),
+    (r#"{"client": {"ping_interval": "0s"}}"#, Limit, "client.ping_interval"),
+    (r#"{"client": {"stale_close_delay": "1h"}}"#, Limit, "client.stale_close_delay"),
+    (r#"{"websocket": {"message_size_limit": 1000000000}}"#, Limit, "websocket.message_size_limit"),
+    (r#"{"client": {"queue_max_size": 1000000000}}"#, Limit, "client.queue_max_size"),
+    (
+        r#"{"http_server": {"tls": {"cert_pem": "cert.pem"}}}"#,
+        Contradiction,
+        "http_server.tls.cert_pem",
+    ),
+    (r#"{"pid_file": "/run/x.pid"}"#, NoEffect, "pid_file"),
+    (r#"{"client_insecure": true}"#, UnknownKey, "client_insecure"),
+    (
+        r#"{"client": {"allow_anonymous_connect_without_token": true}, "channel": {"without_namespace":
+        {"allow_publish_for_client": true, "allow_publish_for_anonymous": true,
+            "publication_data_format": "json"}}}"#,
+        Insecure,
+        "channel.without_namespace.allow_publish_for_anonymous",
+    ),
+    (
+        r#"{"channel": {"namespaces": [{"name": "chat", "allow_history_for_client": true}]}}"#,
+        Contradiction,
+        "channel.namespaces[0].history_size",
+    ),
+    (
+        r#"{"channel": {"namespaces": [{"name": "chat", "allow_presence_for_subscriber": true}]}}"#,
+        Contradiction,
+        "channel.namespaces[0].presence",
+    ),
+    (
+        r#"{"channel": {"namespaces": [{"name": "chat", "force_push_join_leave": true}]}}"#,
+        Contradiction,
+        "channel.namespaces[0].force_push_join_leave",
+    ),
+    (
+        r#"{"channel": {"namespaces": [{"name": "chat", "allow_subscribe_for_anonymous": true}]}}"#,
+        Contradiction,
+        "channel.namespaces[0].allow_subscribe_for_anonymous",
+    ),
+    (
+        r#"{"channel": {"namespaces": [{"name": "chat", "history_size": 1000, "history_ttl": "1m",
+        "force_recovery": true}]}}"#,
+        Contradiction,
+        "channel.namespaces[0].history_size",
+    ),
+    (
+        r#"{"channel": {"namespaces": [{"name": "chat", "channel_regex": "[a-z]+"}]}}"#,
+        Exposed,
+        "channel.namespaces[0].channel_regex",
+    ),
+];
+
+#[test]
+fn what_is_dangerous_is_told_with_its_key() {
+    assert_eq!(warnings("{}"), []);
+    let anywhere = r#""http_server": {"address": "", "internal_port": 9000}"#;
+    for &(changes, kind, key) in DANGERS {
+        let told = warnings(changes);
+        let [warning] = &told[..] else { panic!("{changes}: {told:#?}") };
+        assert_eq!((warning.kind, &*warning.key), (kind, key), "{warning}");
+    }
+    let header = format!(r#"{{{anywhere}, "client": {{"user_id_http_header": "X-User"}}}}"#);
+    assert_eq!(warnings(&header)[0].key, "client.user_id_http_header");
+    let demo = format!(r#"{{{anywhere}, "demo": {{"enabled": true}}}}"#);
+    assert_eq!(warnings(&demo)[0].key, "demo.enabled");
+    let no_proxy = r#"{"client": {"token": {"jwks_public_endpoint": "http://127.0.0.1:9/keys", "audience": "me"}}}"#;
+    assert_eq!(warnings(no_proxy), []);
+}
+
+#[test]
+fn no_warning_tells_a_secret() {
+    let changes = r#"{"client": {"token": {"hmac_secret_key": "geheim-secret"}}, "http_api": {"key": "geheim"}}"#;
+    let told = warnings(changes);
+    assert!(told.len() == 2 && !format!("{told:?}").contains("geheim"), "{told:?}");
+}
+
+#[test]
+fn the_sample_to_begin_with_is_quiet() {
+    let random = std::array::from_fn(|index| (index as u8).wrapping_mul(37));
+    let (_, warnings) = load_text(".toml", &starter(random)).unwrap();
+    assert_eq!(warnings, []);
+}
+
+#[test]
+fn a_value_that_nothing_replaced_is_a_mistake() {
+    for (changes, key, shown) in [
+        (
+            r#"{"client": {"token": {"hmac_secret_key": "${JWT_SECRET:-hidden}"}}}"#,
+            "client.token.hmac_secret_key",
+            "${JWT_SECRET}",
+        ),
+        (r#"{"http_api": {"key": "k-$(API_KEY)"}}"#, "http_api.key", "$(API_KEY)"),
+        (r#"{"http_api": {"key": "{{ api.key }}"}}"#, "http_api.key", "{{ api.key }}"),
+        (
+            r#"{"client": {"allowed_origins": ["https://${HOST}"]}}"#,
+            "client.allowed_origins[0]",
+            "${HOST}",
+        ),
+        (
+            r#"{"channel": {"namespaces": [{"name": "${NAME}"}]}}"#,
+            "channel.namespaces[0].name",
+            "${NAME}",
+        ),
+        (r#"{"admin": {"password": "${PASSWORD}"}}"#, "admin.password", "${PASSWORD}"),
+        (r#"{"unheard": {"of": "${X}"}}"#, "unheard.of", "${X}"),
+        (r#"{"http_server": {"port": "${PORT}"}}"#, "http_server.port", "${PORT}"),
+    ] {
+        let told = mistakes(changes);
+        let mistake = told.iter().find(|one| one.text.contains(shown));
+        let mistake = mistake.unwrap_or_else(|| panic!("{changes}: {told:?}"));
+        assert_eq!(mistake.key, key);
+        assert!(mistake.text.contains("nothing has replaced"), "{mistake}");
+        assert!(!format!("{told:?}").contains("hidden"), "{told:?}");
+    }
+    let told = &mistakes(r#"{"http_api": {"key": "${KEY}"}}"#)[0];
+    assert!(told.text.contains("set TIDINGS_HTTP_API_KEY instead"), "{told}");
+    let environment = pairs(&[("TIDINGS_HTTP_API_KEY", "${KEY}")]);
+    let refused = load(&Source { environment, ..Source::default() }).unwrap_err().to_string();
+    assert!(refused.contains("http_api.key (TIDINGS_HTTP_API_KEY): holds ${KEY}"), "{refused}");
+    // Neither is one.
+    let fine = r#"{
+        "client": {"token": {"jwks_public_endpoint": "https://x/{{tenant}}", "issuer_regex": "^https://(?P<tenant>a|b)$"}},
+        "channel": {"without_namespace": {"channel_regex": "^a$"}},
+        "http_api": {"key": "a$b{c}d0d9c8b7a6f5e$"},
+        "proxies": [{"name": "x", "http": {"static_headers": {"K": "${CENTRIFUGO_VAR_K}"}}}]
+    }"#;
+    load_text(".json", &with(fine).to_string()).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn personal_channels_must_be_closed_to_others() {
+    let personal = r#""subscribe_to_user_personal_channel": {"enabled": true"#;
+    let told = mistakes(&format!(r#"{{"client": {{{personal}}}}}}}"#));
+    assert_eq!(told[0].key, "channel.without_namespace.allow_user_limited_channels");
+    let named = format!(
+        r#"{{"client": {{{personal}, "personal_channel_namespace": "user"}}}},
+            "channel": {{"namespaces": [{{"name": "chat"}}, {{"name": "user"}}]}}}}"#
+    );
+    assert_eq!(mistakes(&named)[0].key, "channel.namespaces[1].allow_user_limited_channels");
+    let closed = named
+        .replace(r#"{"name": "user"}"#, r#"{"name": "user", "allow_user_limited_channels": true}"#);
+    let text = with(&closed).to_string();
+    let (mut config, _) = load_text(".json", &text).unwrap();
+    // Nor can it be opened later.
+    let open = br#"{"namespace": "user", "options": {"allow_user_limited_channels": false}}"#;
+    let refused = config.changeable.change(open, &config.rules).unwrap_err();
+    assert!(refused.contains("allow_user_limited_channels must be true"), "{refused}");
+}
+
+#[test]
+fn names_that_could_be_read_in_two_ways_are_mistakes() {
+    for (changes, key) in [
+        (r##"{"channel": {"namespace_boundary": "#"}}"##, "channel.user_boundary"),
+        (r#"{"channel": {"user_boundary": ","}}"#, "channel.user_separator"),
+        (r#"{"channel": {"private_prefix": ":"}}"#, "channel.namespace_boundary"),
+        (
+            r#"{"channel": {"namespace_boundary": "-", "namespaces": [{"name": "my-chat"}]}}"#,
+            "channel.namespaces[0].name",
+        ),
+        (
+            r#"{"channel": {"private_prefix": "p", "namespaces": [{"name": "public"}]}}"#,
+            "channel.namespaces[0].name",
+        ),
+    ] {
+        let told = mistakes(changes);
+        assert!(told.iter().any(|one| one.key == key), "{told:?}");
+    }
+}
+
+#[test]
+fn origins_that_no_browser_sends_are_mistakes() {
+    let origins =
+        r#"{"client": {"allowed_origins": ["https://", "http://::1:3000", "https://a.example/"]}}"#;
+    let told = mistakes(origins);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|one| one.key == "client.allowed_origins"));
+}
+
+#[test]
+fn a_certificate_that_ends_is_told() {
+    let key = KeyPair::generate().unwrap();
+    let warned = |from: (i32, u8, u8), until: (i32, u8, u8)| {
+        let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        parameters.not_before = date_time_ymd(from.0, from.1, from.2);
+        parameters.not_after = date_time_ymd(until.0, until.1, until.2);
+        let pem = parameters.self_signed(&key).unwrap().pem();
+        let tls =
+            serde_json::json!({"enabled": true, "cert_pem": pem, "key_pem": key.serialize_pem()});
+        warnings(&serde_json::json!({"http_server": {"tls": tls}}).to_string())
+    };
+    assert_eq!(warned((2000, 1, 1), (2100, 1, 1)), []);
+    for (from, until, text) in
+        [((2000, 1, 1), (2001, 1, 1), "ended "), ((2090, 1, 1), (2100, 1, 1), "begins to hold in ")]
+    {
+        let told = warned(from, until);
+        let [warning] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(
+            (warning.kind, &*warning.key),
+            (WarningKind::Certificate, "http_server.tls.cert_pem")
+        );
+        assert!(warning.text.starts_with(text), "{warning}");
+    }
+}
