@@ -20,12 +20,28 @@ pub(crate) enum Message {
     Answer { node: String, number: u64, answer: Bytes },
     /// To all. Brokers keep it in the same form.
     Revocation(Revocation),
+    /// To all: look at what nodes say of themselves with their leases, for it has changed.
+    Look,
+    /// To all: the channel options of a node.
+    Options(NodeOptions),
+}
+
+/// What a node tells of its channel options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeOptions {
+    pub(crate) node: String,
+    pub(crate) name: String,
+    pub(crate) text: String,
+    /// Whether it wants to know those of others.
+    pub(crate) asks: bool,
 }
 
 const ORDER: u8 = 0;
 const QUESTION: u8 = 1;
 const ANSWER: u8 = 2;
 const REVOCATION: u8 = 3;
+const LOOK: u8 = 4;
+const OPTIONS: u8 = 5;
 
 /// Writes a question of a node.
 pub(crate) fn encode_question(ticket: &Ticket, question: &[u8]) -> Vec<u8> {
@@ -33,6 +49,21 @@ pub(crate) fn encode_question(ticket: &Ticket, question: &[u8]) -> Vec<u8> {
     text(&mut out, &ticket.node);
     out.put_u64(ticket.number);
     bytes(&mut out, question);
+    out
+}
+
+/// Writes that nodes are to look.
+pub(crate) fn encode_look() -> Vec<u8> {
+    vec![LOOK]
+}
+
+/// Writes the channel options of a node.
+pub(crate) fn encode_options(options: &NodeOptions) -> Vec<u8> {
+    let mut out = vec![OPTIONS];
+    text(&mut out, &options.node);
+    text(&mut out, &options.name);
+    text(&mut out, &options.text);
+    out.put_u8(u8::from(options.asks));
     out
 }
 
@@ -68,10 +99,8 @@ pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
 
 /// Reads a change that a broker kept.
 pub(crate) fn decode_revocation(bytes: &[u8]) -> Option<Revocation> {
-    match decode(bytes)? {
-        Message::Revocation(revocation) => Some(revocation),
-        Message::Order(_) | Message::Question { .. } | Message::Answer { .. } => None,
-    }
+    let Message::Revocation(revocation) = decode(bytes)? else { return None };
+    Some(revocation)
 }
 
 /// Under what a change of this subject is kept: a later one of the subject takes its place.
@@ -143,6 +172,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Message> {
             Message::Answer { node: reader.text()?, number: reader.u64()?, answer: reader.bytes()? }
         }
         REVOCATION => Message::Revocation(revocation(&mut reader)?),
+        LOOK => Message::Look,
+        OPTIONS => Message::Options(NodeOptions {
+            node: reader.text()?,
+            name: reader.text()?,
+            text: reader.text()?,
+            asks: reader.u8()? == 1,
+        }),
         _ => return None,
     };
     reader.0.is_empty().then_some(message)
@@ -379,6 +415,14 @@ mod tests {
             let bytes = encode_revocation(&revocation);
             prop_assert_eq!(decode_revocation(&bytes), Some(revocation));
             prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
+        }
+
+        #[test]
+        fn options_come_back(node in ".{0,9}", name in ".{0,9}", text in ".{0,9}", asks: bool) {
+            let options = NodeOptions { node, name, text, asks };
+            let bytes = encode_options(&options);
+            prop_assert_eq!(decode(&bytes), Some(Message::Options(options)));
+            prop_assert_eq!(decode(&encode_look()), Some(Message::Look));
         }
 
         #[test]

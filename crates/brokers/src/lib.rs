@@ -3,6 +3,7 @@
 //!
 //! Invariant: for a caller there is one broker; which one it is shows only in what survives a fault.
 
+mod channel_options;
 mod complaints;
 pub mod conformance;
 mod control;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::broker::{BrokerEvent, BrokerRequest};
+use engine::rules::Rules;
 
 pub use memory::MemoryBroker;
 pub use nats::NatsBroker;
@@ -29,6 +31,10 @@ pub trait Broker: Send + Sync {
 
     /// Takes a request. Never waits: what comes of it is an event.
     fn submit(&self, party: Party, request: BrokerRequest);
+
+    /// These channel options hold on this node from now on. Other nodes are told; one whose options differ is warned of, and what it
+    /// retains is retained here too.
+    fn set_rules(&self, rules: &Arc<Rules>);
 
     /// The party is gone: it hears nothing any more, and its clients are not present anywhere.
     fn detach(&self, party: Party);

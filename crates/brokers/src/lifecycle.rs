@@ -20,6 +20,8 @@ pub(crate) struct News {
     queue: VecDeque<Lifecycle>,
     /// Whether some are on their way.
     is_telling: bool,
+    /// Whether some are told that the broker may know.
+    is_retelling: bool,
     compact_at: usize,
 }
 
@@ -35,6 +37,7 @@ impl Default for News {
             online: HashMap::new(),
             queue: VecDeque::new(),
             is_telling: false,
+            is_retelling: false,
             compact_at: LIFECYCLE_BACKLOG,
         }
     }
@@ -108,6 +111,25 @@ impl News {
         }
     }
 
+    /// How many clients the broker knows once it has taken what is on its way; `None` when nobody can say.
+    pub(crate) fn told_count(&mut self) -> Option<usize> {
+        self.is_retelling &= !self.is_quiet();
+        if self.is_retelling {
+            return None;
+        }
+        // What comes first of a client in the queue says what the broker knows of it until then.
+        let mut first: HashMap<&str, bool> = HashMap::new();
+        for news in &self.queue {
+            let is_offline = matches!(news.change, Change::Offline { .. });
+            first.entry(&news.info.client).or_insert(is_offline);
+        }
+        let is_known = |client: &str| first.get(client).copied().unwrap_or(true);
+        let online = self.online.keys().filter(|client| is_known(client)).count();
+        let leaving = first.iter().filter(|(_, is_known)| **is_known);
+        let leaving = leaving.filter(|(client, _)| !self.online.contains_key(**client)).count();
+        Some(online + leaving)
+    }
+
     /// Whether everything has been told.
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_empty() && !self.is_telling
@@ -115,6 +137,7 @@ impl News {
 
     /// The broker may have lost what it was told: all who are online are told again.
     pub(crate) fn tell_all(&mut self) {
+        self.is_retelling = true;
         let told: HashSet<&str> = self.queue.iter().map(|news| &*news.info.client).collect();
         let missing = self.online.values().filter(|(info, ..)| !told.contains(&*info.client));
         let missing: Vec<Lifecycle> = missing
@@ -179,6 +202,34 @@ mod tests {
         assert_eq!(again, [news("a", Change::Online), news("a", offline())]);
         told.handle_told();
         assert!(told.is_quiet());
+    }
+
+    #[test]
+    fn how_many_are_told_of_is_known_unless_they_are_told_again() {
+        let mut told = News::default();
+        assert_eq!(told.told_count(), Some(0));
+        for client in ["a", "b"] {
+            told.note(Party(0), news(client, Change::Online));
+        }
+        assert_eq!(told.told_count(), Some(0));
+        told.take().unwrap();
+        assert_eq!(told.told_count(), Some(2), "it is on its way");
+        told.note(Party(0), news("a", offline()));
+        told.note(Party(0), news("c", Change::Online));
+        told.note(Party(0), news("c", offline()));
+        assert_eq!(told.told_count(), Some(2));
+        told.handle_told();
+        told.take().unwrap();
+        assert_eq!(told.told_count(), Some(1));
+        told.tell_all();
+        assert_eq!(told.told_count(), None);
+        told.handle_told();
+        told.take().unwrap();
+        assert_eq!(told.told_count(), None);
+        told.handle_told();
+        assert_eq!(told.told_count(), Some(1));
+        told.check("left over", "ann", 0);
+        assert_eq!(told.told_count(), Some(2), "the broker knows one more");
     }
 
     #[test]

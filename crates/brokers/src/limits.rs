@@ -165,3 +165,18 @@ pub const DEPARTURES_MAX: usize = 100_000;
 /// Milliseconds that a stream without publications is remembered after it was last read: many times the interval in which
 /// whoever hears it reads it, and little for whoever makes up channels.
 pub const EMPTY_STREAM_TTL_MS: u64 = 600_000;
+
+/// Bytes of the first page of a long answer of Redis: what most clients have missed after a short absence.
+pub const PAGE_FIRST: usize = 16 * 1024;
+
+/// Bytes of a further page at most: Redis reads it in a few milliseconds, in which it does nothing else.
+pub const PAGE_MAX: usize = 512 * 1024;
+
+/// Bytes of long answers that one Redis server may have on their way to a node. Half of what Redis lets wait for a
+/// subscriber for a minute (`client-output-buffer-limit pubsub 32mb 8mb 60`); publications need the rest.
+pub const READ_WINDOW: usize = 4 * 1024 * 1024;
+
+/// Bytes of pages of unfinished answers that a node holds of one Redis server before it begins no other.
+pub const READ_HELD_MAX: usize = 64 * 1024 * 1024;
+
+const _: () = assert!(PAGE_FIRST <= PAGE_MAX && PAGE_MAX <= READ_WINDOW);

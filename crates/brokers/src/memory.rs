@@ -16,6 +16,7 @@ use std::time::Duration;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
 use engine::channel::{LIFECYCLE, SYSTEM};
 use engine::lifecycle::Lifecycle;
+use engine::rules::Rules;
 
 use crate::limits::SHARDS;
 use crate::{Broker, Clock, Health, Inbox, Party, lifecycle};
@@ -250,6 +251,9 @@ impl Broker for MemoryBroker {
             BrokerRequest::Answer { .. } => {}
         }
     }
+
+    /// There is no other node whose options could differ.
+    fn set_rules(&self, _rules: &Arc<Rules>) {}
 
     fn detach(&self, party: Party) {
         self.parties.write().unwrap_or_else(PoisonError::into_inner).remove(&party);

@@ -16,6 +16,7 @@
 //! parties' inboxes.
 
 mod address;
+mod announcements;
 mod availability;
 mod era;
 mod jetstream;
@@ -46,6 +47,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
+use engine::rules::Rules;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -53,6 +55,7 @@ pub use address::check_url;
 pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
 pub use subject::{channel_length_max, plain_channel_length_max};
 
+use crate::channel_options::ChannelOptions;
 use crate::complaints::Complaints;
 use crate::limits::NATS_PREFIX_MAX;
 use crate::parties::Parties;
@@ -80,6 +83,7 @@ struct Shared {
     /// How long an echo took last.
     lag_us: AtomicU64,
     complaints: Complaints,
+    options: ChannelOptions,
 }
 
 impl NatsBroker {
@@ -163,7 +167,14 @@ impl Broker for NatsBroker {
         self.shared.parties.attach(inbox)
     }
 
-    fn submit(&self, party: Party, request: BrokerRequest) {
+    fn set_rules(&self, rules: &Arc<Rules>) {
+        self.shared.options.set_rules(rules);
+        // A broker that has ended tells nobody.
+        let _ended = self.jobs.send(Job::Options);
+    }
+
+    fn submit(&self, party: Party, mut request: BrokerRequest) {
+        self.shared.options.adopt(&mut request);
         let Some(inbox) = self.shared.parties.inbox(party) else { return };
         if request.channel().is_some_and(|channel| !subject::fits(&self.prefix, channel)) {
             // What has no answer is about a channel that nobody could subscribe to.

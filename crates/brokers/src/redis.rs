@@ -28,7 +28,8 @@
 //! | `node:<node>` | set | channels of this tag in which clients of the node are present | with the clients |
 //! | `nodes` (first tag, as what follows) | sorted set | node by the time at which its lease ends | a day after the last renewal, as all of nodes |
 //! | `names`, `claims` | hash | node → its name; node that is gone → until when another clears it away | |
-//! | `online:<node>`, `owners:<node>` | hash | client → user; user → clients | |
+//! | `options` | hash | node → digest and text of its channel options | |
+//! | `online:<node>`, `owners:<node>` | hash | client → user; user → clients; the field `\0` says that they are whole | |
 //! | `events` | stream | `event`: JSON of a client that came or went, for consumer groups of backends | seven days after the last |
 //! | `revocations`, `revocation_times` | hash | `user:<id>`, `token:<id>`, `issued:<user>`, `issued` → the change; → Unix milliseconds at which it was made | a minute after the last of them |
 //! | `revocation_ends` | sorted set | the same by the Unix seconds at which they end | with them |
@@ -45,10 +46,13 @@ mod command;
 mod connection;
 mod core;
 mod exchange;
+mod identity;
 mod keys;
 mod link;
 mod links;
 mod listeners;
+mod pages;
+mod part;
 mod partition;
 mod payload;
 mod pipe;
@@ -56,25 +60,30 @@ mod presence;
 mod registry;
 mod resp;
 mod scripts;
+mod sentinel;
 pub mod settings;
 mod shared;
 mod topology;
 mod trouble;
+mod watch;
+mod window;
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
+use engine::rules::Rules;
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use self::connection::Dialer;
 use self::core::Core;
 use self::exchange::{Event, Job, Line, LinkEvent, Order};
-use self::keys::Keys;
 use self::shared::Shared;
 use crate::{Broker, Health, Inbox, Party};
 
@@ -110,8 +119,8 @@ impl RedisBroker {
         let thread = std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
             // As a task: what connections tell the future that blocks takes two calls of the system.
             let driver = runtime.spawn(driver.run());
-            if let Err(panic) = runtime.block_on(driver) {
-                std::panic::resume_unwind(panic.into_panic());
+            if runtime.block_on(driver).is_err() {
+                die("its thread has panicked");
             }
         })?;
         Ok(RedisBroker { shared, core, thread: Mutex::new(Some(thread)) })
@@ -123,7 +132,7 @@ impl RedisBroker {
         let mut core = match self.core.try_lock() {
             Ok(core) => core,
             Err(TryLockError::WouldBlock) => return false,
-            Err(TryLockError::Poisoned(_)) => die(),
+            Err(TryLockError::Poisoned(_)) => die("its state was left half changed"),
         };
         if !core.is_idle() {
             return false;
@@ -140,7 +149,8 @@ impl Broker for RedisBroker {
         self.shared.parties.attach(inbox)
     }
 
-    fn submit(&self, party: Party, request: BrokerRequest) {
+    fn submit(&self, party: Party, mut request: BrokerRequest) {
+        self.shared.options.adopt(&mut request);
         let id = request.id();
         let refusal = match (self.shared.is_closed(), self.shared.has_room()) {
             (true, _) => Some(BrokerError::Unavailable),
@@ -157,6 +167,11 @@ impl Broker for RedisBroker {
         if is_first && !self.send_at_once() {
             self.shared.wake();
         }
+    }
+
+    fn set_rules(&self, rules: &Arc<Rules>) {
+        self.shared.options.set_rules(rules);
+        self.shared.renew_lease();
     }
 
     fn detach(&self, party: Party) {
@@ -197,10 +212,27 @@ impl Drop for RedisBroker {
     }
 }
 
-/// Somebody has panicked in the middle of the state that all share: answers could go to the wrong ones, and a node that
-/// cannot trust its broker serves nobody. Let a new process do it.
-fn die() -> ! {
+/// Ends the process after a panic in the broker: answers could go to the wrong ones, what was submitted would wait for ever, and
+/// a node that cannot trust its broker serves nobody. A new process does.
+fn die(why: &str) -> ! {
+    tracing::error!(why, "the Redis broker has failed; this process ends so that a new one serves");
+    // What logs may not be written any more.
+    let _nobody_reads = writeln!(
+        io::stderr(),
+        "the Redis broker has failed ({why}); this process ends so that a new one serves"
+    );
     std::process::abort()
+}
+
+/// Starts a task whose panic ends the process: the broker would wait for it for ever.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    let task = AssertUnwindSafe(task).catch_unwind();
+    let watched = async move {
+        if task.await.is_err() {
+            die("one of its tasks has panicked");
+        }
+    };
+    tokio::spawn(watched).abort_handle()
 }
 
 /// The loop of the broker's thread.
@@ -216,9 +248,7 @@ struct Driver {
 impl Driver {
     fn new(settings: RedisSettings, shared: Arc<Shared>, core: Arc<Mutex<Core>>) -> Driver {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let keys = Keys::new(&settings.root(), &settings.node);
-        let (layout_key, layout_slot) = (keys.layout(), keys.slot(0));
-        let dialer = Arc::new(Dialer { settings, layout_key, layout_slot });
+        let dialer = Arc::new(Dialer::new(settings));
         Driver { shared, core, dialer, sender, events, connections: HashMap::new() }
     }
 
@@ -243,7 +273,7 @@ impl Driver {
     /// What follows from events, requests and time; says until when there is nothing to do, or that all is done.
     fn turn(&mut self, events: &mut Vec<Event>, closes_at: Option<Instant>) -> Option<Instant> {
         let core = self.core.clone();
-        let mut core = core.lock().unwrap_or_else(|_| die());
+        let mut core = core.lock().unwrap_or_else(|_| die("its state was left half changed"));
         let now = Instant::now();
         events.drain(..).for_each(|event| core.handle_event(now, event));
         core.handle_jobs(now);
@@ -263,22 +293,25 @@ impl Driver {
         let (dialer, sender) = (self.dialer.clone(), self.sender.clone());
         match order {
             Order::Connect { line, target, after } => {
-                let connection = tokio::spawn(async move {
+                let connection = spawn(async move {
                     tokio::time::sleep(after).await;
                     let trouble = dialer.run(line, &target, &sender).await;
                     // The broker may be gone, and then nobody wants to know.
                     let _nobody = sender.send(Event::Link(line, LinkEvent::Down(trouble))).await;
                 });
                 self.connections.retain(|_, connection| !connection.is_finished());
-                self.connections.insert(line, connection.abort_handle());
+                self.connections.insert(line, connection);
             }
             Order::Close { line } => {
                 if let Some(connection) = self.connections.remove(&line) {
                     connection.abort();
                 }
             }
+            Order::Watch { link, server } => {
+                spawn(dialer.watch(link, server, sender));
+            }
             Order::AskSlots { members } => {
-                tokio::spawn(async move {
+                spawn(async move {
                     let slots = dialer.slots(&members).await;
                     let _nobody = sender.send(Event::Slots(slots)).await;
                 });

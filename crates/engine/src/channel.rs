@@ -82,6 +82,13 @@ pub fn namespace<'r>(rules: &'r ChannelRules, name: &str) -> Result<&'r Namespac
     read(rules, name).map(|view| view.namespace)
 }
 
+/// The namespace of a channel; empty for none, and `None` for the server's own channels and for unknown namespaces.
+#[must_use]
+pub fn namespace_name<'n>(rules: &ChannelRules, name: &'n str) -> Option<&'n str> {
+    let view = read(rules, name).ok().filter(|view| !view.namespace.is_system)?;
+    Some(view.namespace_name)
+}
+
 fn read<'r, 'n>(rules: &'r ChannelRules, name: &'n str) -> Result<ChannelView<'r, 'n>, ErrorCode> {
     let prefix = Some(&*rules.private_prefix).filter(|prefix| !prefix.is_empty());
     let public = prefix.and_then(|prefix| name.strip_prefix(prefix));

@@ -11,6 +11,7 @@ use brokers::memory::Usage;
 use brokers::nats::NatsOptions;
 use brokers::{Broker, Health, MemoryBroker, NatsBroker, RedisBroker};
 use engine::random::Random;
+use engine::rules::Rules;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -34,6 +35,7 @@ const COMPLAINTS_MAX: usize = 16;
 pub(crate) async fn open(
     engine: &Engine,
     usage: &Arc<Usage>,
+    rules: &Arc<Rules>,
     name: &str,
     clock: Clock,
     random: &mut Random,
@@ -50,8 +52,9 @@ pub(crate) async fn open(
             let clock = Arc::new(clock);
             // It waits until NATS has answered.
             let start = move || NatsBroker::start(options, clock, &id);
-            let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?;
-            Ok(Arc::new(started?))
+            let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
+            started.set_rules(rules);
+            Ok(Arc::new(started))
         }
         Engine::Redis(redis) => {
             let broker = Arc::new(RedisBroker::start(redis.settings(
@@ -59,6 +62,8 @@ pub(crate) async fn open(
                 name.to_owned(),
                 random.next_u64(),
             ))?);
+            // Before it is ready, so that other nodes know them then.
+            broker.set_rules(rules);
             wait(&*broker, redis).await?;
             Ok(broker)
         }

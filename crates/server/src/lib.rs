@@ -133,7 +133,8 @@ impl Server {
         let clock = Clock::start();
         let name = node_name(&config);
         let usage = Arc::new(Usage::new(config.memory));
-        let broker = broker::open(&config.engine, &usage, &name, clock, &mut random).await?;
+        let broker =
+            broker::open(&config.engine, &usage, &config.rules, &name, clock, &mut random).await?;
         let listeners = Listeners::bind(&config.http).await?;
         let counts: Arc<HttpCounts> = Arc::default();
         let buckets: Arc<SharedBuckets> = Arc::default();

@@ -144,6 +144,7 @@ impl Node {
     pub(crate) fn set_rules(&self, rules: &Arc<Rules>) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules.clone();
         self.throttle.set_rates(rules.rates.clone());
+        self.broker.set_rules(rules);
         for worker in self.workers.iter() {
             worker.inbox().send(Input::Rules(rules.clone()));
         }

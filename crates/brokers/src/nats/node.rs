@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use super::Part;
 use super::Shared;
 use super::address::{connect, without_secrets};
+use super::announcements::Announcements;
 use super::availability::Cause;
 use super::lifecycle::Teller;
 use super::link::{Link, SILENT};
@@ -46,6 +47,8 @@ use crate::{Clock, Party};
 pub(super) enum Job {
     Request(Request),
     Detach(Party),
+    /// Tell other nodes the channel options, which have changed.
+    Options,
     /// Fail, as by a mistake of ours.
     Break(Part),
     /// After everything before it.
@@ -61,6 +64,7 @@ struct Node {
     upkeep: Option<Rc<Upkeep>>,
     rooms: HashMap<Arc<str>, UnboundedSender<Ask>>,
     surveys: Rc<Surveys>,
+    announcements: Rc<Announcements>,
     revocations: Rc<Revocations>,
     teller: Rc<Teller>,
     shared: Arc<Shared>,
@@ -147,6 +151,8 @@ impl Node {
         let (controls, eras, leaders) =
             entered.map_err(|error| missing_right(&link).unwrap_or(error))?;
         let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
+        let announcements =
+            Rc::new(Announcements::new(link.clone(), options.name.clone(), options.lease_ms));
         let replicas = options.jetstream.as_ref().map_or(1, |jetstream| jetstream.replicas);
         let revocations = Rc::new(Revocations::new(link.clone(), replicas));
         let teller = Rc::new(Teller::new(presence.clone()));
@@ -160,6 +166,7 @@ impl Node {
             upkeep,
             rooms: HashMap::new(),
             surveys,
+            announcements,
             revocations,
             teller,
             shared,
@@ -247,6 +254,10 @@ impl Node {
                 self.teller.forget(party);
                 self.rooms.retain(|_, room| room.send(Ask::Forget(party)).is_ok());
             }
+            Job::Options => {
+                let announcements = self.announcements.clone();
+                self.link.tasks.spawn("options", async move { announcements.ask().await });
+            }
             Job::Request(request) => self.handle_request(request).await,
             Job::Break(part) => self.break_part(part).await,
         }
@@ -305,12 +316,22 @@ impl Node {
             Message::Question { ticket, question } if ticket.node != self.link.names.node => {
                 self.shared.parties.tell_all(&BrokerEvent::Question { ticket, question });
             }
-            Message::Question { .. } => {}
+            Message::Question { .. } | Message::Look => {}
+            Message::Options(told) => {
+                if self.announcements.hear(told) {
+                    self.announce();
+                }
+            }
             Message::Revocation(revocation) => {
                 self.shared.parties.tell_all(&BrokerEvent::Revocation(Arc::new(revocation)));
             }
             Message::Answer { node, number, answer } => self.surveys.hear(node, number, answer),
         }
+    }
+
+    fn announce(&self) {
+        let announcements = self.announcements.clone();
+        self.link.tasks.spawn("options", async move { announcements.tell().await });
     }
 
     /// An order goes to all nodes through NATS, or, while that is away, at least to the parties here.
@@ -500,6 +521,10 @@ impl Node {
         let teller = self.teller.clone();
         let interval = (self.options.lease_ms / LEASE_RENEWALS / 1000).max(1);
         let is_turn = self.beats.is_multiple_of(interval);
+        if is_turn {
+            self.announcements.note();
+            self.announce();
+        }
         let renews = link.keeps && (is_turn || presence.is_owing());
         let tries_rights = is_turn && self.shared.refusals.first().is_some();
         if self.beats.is_multiple_of(10) {

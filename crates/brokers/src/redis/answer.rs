@@ -10,26 +10,25 @@ use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, Stre
 
 use super::resp::Frame;
 
-/// The answer to a request.
+/// The answer to a request, unless it is one that is read page by page.
 pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply, BrokerError> {
     let reply = match request {
         BrokerRequest::Subscribe { read, .. } if *read == JoinRead::Nothing => {
             Some(BrokerReply::Subscribed(JoinedStream::default()))
         }
-        BrokerRequest::Subscribe { .. } => part(frame).map(|part| {
-            // A position of another epoch finds nothing behind it.
-            let Part { top, publications, .. } = part;
-            BrokerReply::Subscribed(JoinedStream { top, publications })
-        }),
-        BrokerRequest::History { .. } => match part(frame) {
-            Some(part) if !part.is_of_epoch => return Err(BrokerError::UnrecoverablePosition),
-            Some(Part { top: StreamPosition { offset, epoch }, publications, .. }) => {
+        BrokerRequest::Subscribe { .. } => position(frame)
+            .map(|top| BrokerReply::Subscribed(JoinedStream { top, publications: Vec::new() })),
+        BrokerRequest::History { query, .. } => match stream_page(frame) {
+            Some(page) if !page.is_of_epoch && query.since.is_some() => {
+                return Err(BrokerError::UnrecoverablePosition);
+            }
+            Some(StreamPage { top: StreamPosition { offset, epoch }, .. }) => {
+                let publications = Vec::new();
                 Some(BrokerReply::History(HistoryResult { publications, epoch, offset }))
             }
             None => None,
         },
         BrokerRequest::Publish { .. } => published(frame).map(BrokerReply::Published),
-        BrokerRequest::Presence { .. } => clients(frame).map(BrokerReply::Presence),
         BrokerRequest::PresenceStats { .. } => stats(frame).map(BrokerReply::PresenceStats),
         BrokerRequest::RemoveHistory { .. } => Some(BrokerReply::HistoryRemoved),
         BrokerRequest::Life { .. } => life(frame).map(BrokerReply::Life),
@@ -41,20 +40,41 @@ pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply
 
 /// A stream's position as the script that reads it says it.
 pub(super) fn position(frame: &Frame) -> Option<StreamPosition> {
-    part(frame).map(|part| part.top)
+    stream_page(frame).map(|page| page.top)
 }
 
-struct Part {
-    top: StreamPosition,
-    is_of_epoch: bool,
-    publications: Vec<Arc<Publication>>,
+/// A part of a stream.
+#[derive(Debug, PartialEq)]
+pub(super) struct StreamPage {
+    pub(super) top: StreamPosition,
+    /// Whether the position asked for is of this epoch.
+    pub(super) is_of_epoch: bool,
+    pub(super) publications: Vec<Arc<Publication>>,
+    /// Bytes of the next publication, for which there was no room; 0 when nothing is left.
+    pub(super) next: usize,
 }
 
-fn part(frame: &Frame) -> Option<Part> {
-    let [epoch, offset, is_of_epoch, entries] = frame.list()? else { return None };
+/// Some clients of a channel.
+#[derive(Debug, PartialEq)]
+pub(super) struct ClientsPage {
+    pub(super) clients: Vec<Arc<ClientInfo>>,
+    /// Where the next page begins; `0` when nothing is left.
+    pub(super) cursor: Vec<u8>,
+}
+
+pub(super) fn stream_page(frame: &Frame) -> Option<StreamPage> {
+    let [epoch, offset, is_of_epoch, entries, next] = frame.list()? else { return None };
     let top = StreamPosition { offset: offset.u64()?, epoch: epoch.str()?.to_owned() };
     let publications = entries.list()?.iter().map(publication).collect::<Option<_>>()?;
-    Some(Part { top, is_of_epoch: is_of_epoch.u64()? == 1, publications })
+    let next = usize::try_from(next.u64()?).ok()?;
+    Some(StreamPage { top, is_of_epoch: is_of_epoch.u64()? == 1, publications, next })
+}
+
+pub(super) fn clients_page(frame: &Frame) -> Option<ClientsPage> {
+    let [cursor, clients] = frame.list()? else { return None };
+    let infos = clients.list()?.iter();
+    let clients = infos.map(|info| decode_client_info(info.text()?).ok().map(Arc::new));
+    Some(ClientsPage { clients: clients.collect::<Option<_>>()?, cursor: cursor.text()?.to_vec() })
 }
 
 /// An entry of a stream: its id is the offset, its fields are its end and the publication.
@@ -73,11 +93,6 @@ fn published(frame: &Frame) -> Option<StreamPosition> {
     }
     let [offset, epoch] = frame.list()? else { return None };
     Some(StreamPosition { offset: offset.u64()?, epoch: epoch.str()?.to_owned() })
-}
-
-fn clients(frame: &Frame) -> Option<Vec<Arc<ClientInfo>>> {
-    let infos = frame.list()?.iter();
-    infos.map(|info| decode_client_info(info.text()?).ok().map(Arc::new)).collect()
 }
 
 fn life(frame: &Frame) -> Option<Option<Life>> {

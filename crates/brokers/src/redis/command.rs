@@ -2,7 +2,7 @@
 //!
 //! Invariant: one request is one command and has one answer; what users say is an argument, never part of a script.
 
-use engine::broker::{BrokerRequest, Control, HistoryQuery, JoinRead, PublishOptions};
+use engine::broker::{BrokerRequest, Control, PublishOptions};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use engine::limits::IDEMPOTENCY_TTL_MS;
@@ -11,9 +11,13 @@ use wire::protocol::{ClientInfo, Publication};
 
 use super::exchange::Opened;
 use super::keys::Keys;
+use super::link::Asked;
+use super::pages::Progress;
+use super::part::Part;
 use super::payload;
 use super::resp::encode;
 use super::scripts::Script;
+use crate::channel_options::Told;
 use crate::control;
 use crate::limits::{BURIED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS};
 
@@ -28,21 +32,21 @@ pub(super) struct Commander {
     pub(super) presence_ttl_ms: u64,
 }
 
+/// What a node says of itself when it renews its lease.
+pub(super) struct Standing {
+    /// Whether it has time to clear another one away.
+    pub(super) is_free: bool,
+    /// How many of its clients Redis should know; `None` while that changes.
+    pub(super) clients: Option<usize>,
+    pub(super) options: Told,
+}
+
 /// Where a command goes.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'p> {
     pub(super) keys: &'p Keys,
     pub(super) opened: &'p Opened,
     pub(super) partition: usize,
-}
-
-/// Which part of a stream to read, as the script wants it.
-struct Part {
-    first: String,
-    last: String,
-    limit: i64,
-    is_reverse: bool,
-    epoch: String,
 }
 
 impl Commander {
@@ -53,17 +57,19 @@ impl Commander {
         place: Place<'_>,
         epoch: u64,
         is_last: bool,
-        request: &BrokerRequest,
+        asked: &Asked,
         out: &mut Vec<u8>,
     ) {
-        match request {
-            BrokerRequest::Subscribe { channel, read, .. } => match join_part(read) {
-                Some((part, meta_ttl_ms)) => place.read(channel, epoch, meta_ttl_ms, &part, out),
+        let first = Progress::default();
+        let progress = asked.progress.as_deref().unwrap_or(&first);
+        match &asked.request {
+            request @ (BrokerRequest::Subscribe { channel, .. }
+            | BrokerRequest::History { channel, .. }) => match Part::next_of(request, progress) {
+                Some((part, meta_ttl_ms)) => {
+                    place.read(channel, epoch, meta_ttl_ms, &part, out);
+                }
                 None => encode(out, &[b"ECHO", b""]),
             },
-            BrokerRequest::History { channel, query, meta_ttl_ms, .. } => {
-                place.read(channel, epoch, *meta_ttl_ms, &history_part(query), out);
-            }
             BrokerRequest::Publish { channel, publication, options, .. } => {
                 place.publish(channel, epoch, publication, options, out);
             }
@@ -83,7 +89,9 @@ impl Commander {
             }
             BrokerRequest::Presence { channel, .. } => {
                 let keys = place.presence_keys(channel, &self.node);
-                place.script(Script::Present, &keys[..3], &[], out);
+                let budget = progress.budget().to_string();
+                let words = [progress.cursor(), budget.as_bytes()];
+                place.script(Script::Present, &keys[..3], &words, out);
             }
             BrokerRequest::PresenceStats { channel, .. } => {
                 let keys = place.presence_keys(channel, &self.node);
@@ -138,14 +146,20 @@ impl Commander {
     }
 
     /// Writes that this node lives.
-    pub(super) fn lease(&self, place: Place<'_>, is_free: bool, out: &mut Vec<u8>) {
+    pub(super) fn lease(&self, place: Place<'_>, standing: &Standing, out: &mut Vec<u8>) {
         let node = &self.node;
-        let names =
-            ["nodes", "names", "claims", &format!("online:{node}"), &format!("owners:{node}")];
-        let keys = names.map(|name| place.keys.registry(name));
+        let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
+        let keys = ["nodes", "names", "claims", &online, &owners, "options"]
+            .map(|name| place.keys.registry(name));
         let (lease, ttl) = (self.lease_ms.to_string(), REGISTRY_TTL_MS.to_string());
-        let free = if is_free { "free" } else { "" };
-        let words = [&**node, &*self.name, &lease, &ttl, free].map(str::as_bytes);
+        let free = if standing.is_free { "free" } else { "" };
+        let clients = standing.clients.map_or(String::new(), |count| count.to_string());
+        let (control, look) = (place.keys.control(), control::encode_look());
+        let Told { digest, text } = &standing.options;
+        let mut words = [&**node, &*self.name, &lease, &ttl, free, &clients, digest, text]
+            .map(str::as_bytes)
+            .to_vec();
+        words.extend([place.publish_command(), control.as_bytes(), &look]);
         place.script(Script::Lease, &keys, &words, out);
     }
 
@@ -204,9 +218,9 @@ impl Commander {
     }
 
     #[expect(clippy::unused_self, reason = "commands of nodes are made here")]
-    fn registry_keys(&self, place: Place<'_>, node: &str) -> [String; 6] {
+    fn registry_keys(&self, place: Place<'_>, node: &str) -> [String; 7] {
         let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
-        ["nodes", &online, &owners, "events", "names", "claims"]
+        ["nodes", &online, &owners, "events", "names", "claims", "options"]
             .map(|name| place.keys.registry(name))
     }
 }
@@ -214,7 +228,7 @@ impl Commander {
 impl Place<'_> {
     /// Writes the question for a stream's position.
     pub(super) fn position(self, channel: &str, epoch: u64, meta_ttl_ms: u64, out: &mut Vec<u8>) {
-        self.read(channel, epoch, meta_ttl_ms, &Part::all(0), out);
+        self.read(channel, epoch, meta_ttl_ms, &Part::position(), out);
     }
 
     /// Writes something to be said in a channel of Redis.
@@ -231,8 +245,9 @@ impl Place<'_> {
     /// Writes an order to the nodes that have those whom it names.
     fn order(self, control: &Control, out: &mut Vec<u8>) {
         let payload = control::encode(control);
-        // Of users who come at once on two nodes, none may be overlooked because nobody knows of it yet.
-        if control.target.admitted_before.is_some() {
+        // Of users who come at once on two nodes, none may be overlooked because nobody knows of it yet; and a server that
+        // may drop keys may not know who is where.
+        if control.target.admitted_before.is_some() || self.opened.identity.eviction.is_possible() {
             return self.say(&self.keys.control(), &payload, out);
         }
         let words = [
@@ -335,7 +350,7 @@ impl Place<'_> {
             key_ttl.as_bytes(),
             version.as_bytes(),
             options.version_epoch.as_bytes(),
-            self.opened.life.as_bytes(),
+            self.opened.identity.life.as_bytes(),
         ];
         self.script(Script::Publish, &keys, &words, out);
     }
@@ -344,8 +359,8 @@ impl Place<'_> {
         let key = |kind| self.keys.key(self.partition, kind, channel);
         let numbers = [epoch_name(epoch), meta_ttl_ms.to_string(), EMPTY_STREAM_TTL_MS.to_string()];
         let [epoch, meta_ttl, empty_ttl] = numbers.each_ref().map(|number| number.as_bytes());
-        let limit = part.limit.to_string();
-        let words: [&[u8]; 9] = [
+        let (limit, budget) = (part.limit.to_string(), part.budget.to_string());
+        let words: [&[u8]; 10] = [
             epoch,
             meta_ttl,
             empty_ttl,
@@ -354,7 +369,8 @@ impl Place<'_> {
             limit.as_bytes(),
             if part.is_reverse { b"reverse" } else { b"" },
             part.epoch.as_bytes(),
-            self.opened.life.as_bytes(),
+            self.opened.identity.life.as_bytes(),
+            budget.as_bytes(),
         ];
         self.script(Script::Read, &[key("meta"), key("stream")], &words, out);
     }
@@ -380,61 +396,6 @@ impl Place<'_> {
     }
 }
 
-impl Part {
-    fn all(limit: i64) -> Part {
-        Part {
-            first: "-".to_owned(),
-            last: "+".to_owned(),
-            limit,
-            is_reverse: false,
-            epoch: String::new(),
-        }
-    }
-}
-
-/// What a joining subscriber reads; `None` for nothing.
-fn join_part(read: &JoinRead) -> Option<(Part, u64)> {
-    Some(match read {
-        JoinRead::Nothing => return None,
-        JoinRead::Position { meta_ttl_ms } => (Part::all(0), *meta_ttl_ms),
-        JoinRead::Newest { meta_ttl_ms } => {
-            (Part { is_reverse: true, ..Part::all(1) }, *meta_ttl_ms)
-        }
-        JoinRead::Since { since, limit, bytes_max, meta_ttl_ms } => {
-            let (limit, since) = (Some(*limit), Some(since.clone()));
-            let query = HistoryQuery { limit, since, reverse: false, bytes_max: *bytes_max };
-            (history_part(&query), *meta_ttl_ms)
-        }
-    })
-}
-
-fn history_part(query: &HistoryQuery) -> Part {
-    let limit = query.limit.map_or(-1, i64::from);
-    let mut part = Part { is_reverse: query.reverse, ..Part::all(limit) };
-    let Some(since) = &query.since else {
-        return part;
-    };
-    part.epoch.clone_from(&since.epoch);
-    let next =
-        if query.reverse { since.offset.checked_sub(1) } else { since.offset.checked_add(1) };
-    match next {
-        Some(offset) if query.reverse => part.last = offset.to_string(),
-        Some(offset) => part.first = offset.to_string(),
-        None => part.limit = 0,
-    }
-    part
-}
-
 fn epoch_name(epoch: u64) -> String {
     format!("{epoch:016x}")
-}
-
-/// How long the position is kept that a joining subscriber holds from now on, when it does.
-pub(super) fn meta_ttl_ms(read: &JoinRead) -> Option<u64> {
-    match read {
-        JoinRead::Nothing => None,
-        JoinRead::Position { meta_ttl_ms }
-        | JoinRead::Since { meta_ttl_ms, .. }
-        | JoinRead::Newest { meta_ttl_ms } => Some(*meta_ttl_ms),
-    }
 }

@@ -17,6 +17,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::exchange::{Event, Line, LinkEvent, Opened};
+use super::identity::Identity;
+use super::keys::Keys;
 use super::pipe::Pipe;
 use super::resp::{self, Decoder, Frame};
 use super::scripts::{self, Digests};
@@ -46,9 +48,9 @@ pub(super) enum Target {
 pub(super) struct Dialer {
     pub(super) settings: RedisSettings,
     /// The key that says that data is ours.
-    pub(super) layout_key: String,
+    layout_key: String,
     /// Its slot.
-    pub(super) layout_slot: u16,
+    layout_slot: u16,
 }
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
@@ -72,18 +74,24 @@ impl Socket for TlsStream<TcpStream> {
 /// What was found out about a server.
 struct Found {
     digests: Digests,
-    life: String,
+    identity: Identity,
     has_shards: bool,
 }
 
 /// A socket while it is asked one thing after the other.
-struct Conversation {
+pub(super) struct Conversation {
     address: Address,
     socket: Box<dyn Socket>,
     decoder: Decoder,
 }
 
 impl Dialer {
+    pub(super) fn new(settings: RedisSettings) -> Dialer {
+        let keys = Keys::new(&settings.root(), &settings.node);
+        let (layout_key, layout_slot) = (keys.layout(), keys.slot(0));
+        Dialer { settings, layout_key, layout_slot }
+    }
+
     /// Connects, and carries bytes and events until one side is gone. Ends with why.
     pub(super) async fn run(
         &self,
@@ -97,11 +105,11 @@ impl Dialer {
         };
         let pipe = Arc::new(Pipe::new(conversation.socket.second()));
         let address = conversation.address.clone();
-        let Found { digests, life, has_shards } = found;
+        let Found { digests, identity, has_shards } = found;
         let opened =
-            Opened { address: address.clone(), digests, life, has_shards, pipe: pipe.clone() };
+            Opened { address: address.clone(), digests, identity, has_shards, pipe: pipe.clone() };
         if events.send(Event::Link(line, LinkEvent::Up(Box::new(opened)))).await.is_err() {
-            return Trouble::Lost(address);
+            return Trouble::Lost(address, "this node ends".to_owned());
         }
         conversation.pump(line, &pipe, events).await
     }
@@ -123,9 +131,9 @@ impl Dialer {
                 let place = self.place(target);
                 conversation.claim(&self.layout_key, &place, &self.settings.prefix).await?;
             }
-            let life = conversation.life().await?;
+            let identity = Identity::read(&mut conversation).await?;
             let has_shards = is_cluster && major >= 7;
-            Ok((conversation, Found { digests, life, has_shards }))
+            Ok((conversation, Found { digests, identity, has_shards }))
         };
         let limit = self.settings.connect_timeout + self.settings.io_timeout;
         timeout(limit, examined).await.unwrap_or(Err(Trouble::Silent(address.clone())))
@@ -141,7 +149,7 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self, address: &Address) -> Result<Conversation, Trouble> {
+    pub(super) async fn connect(&self, address: &Address) -> Result<Conversation, Trouble> {
         let connect = TcpStream::connect((&*address.host, address.port));
         let unreachable =
             |error: &io::Error| Trouble::Unreachable(address.clone(), error.to_string());
@@ -168,45 +176,6 @@ impl Dialer {
             }
         };
         Ok(Conversation { address: address.clone(), socket, decoder: Decoder::default() })
-    }
-
-    /// Asks one Sentinel after the other.
-    async fn find_master(
-        &self,
-        master: &str,
-        sentinels: &[Address],
-        login: &Login,
-    ) -> Result<Address, Trouble> {
-        let mut last = Trouble::UnknownMaster(master.to_owned());
-        let is_unknown = |text: &[u8]| text.starts_with(b"ERR unknown command");
-        for address in sentinels {
-            let ask = async {
-                let mut conversation = self.connect(address).await?;
-                conversation.authenticate(login).await?;
-                conversation
-                    .ask(&[b"SENTINEL", b"get-master-addr-by-name", master.as_bytes()])
-                    .await
-            };
-            let limit = self.settings.connect_timeout + self.settings.connect_timeout;
-            let answer = timeout(limit, ask).await.unwrap_or(Err(Trouble::Silent(address.clone())));
-            match answer {
-                Ok(Frame::List(place)) => {
-                    if let [host, port] = &place[..]
-                        && let (Some(host), Some(port)) = (host.str(), port.u64())
-                        && let Ok(port) = u16::try_from(port)
-                    {
-                        return Ok(Address { host: host.to_owned(), port });
-                    }
-                }
-                Ok(Frame::Error(text)) if is_unknown(&text) => {
-                    last = Trouble::IsNoSentinel(address.clone());
-                }
-                Ok(Frame::Error(text)) => last = Trouble::of_answer(address, &text),
-                Ok(_) => last = Trouble::UnknownMaster(master.to_owned()),
-                Err(trouble) => last = trouble,
-            }
-        }
-        Err(last)
     }
 
     /// Asks one server of the cluster after the other who answers for which slots.
@@ -274,25 +243,37 @@ impl SlotRange {
 }
 
 impl Conversation {
-    async fn ask(&mut self, words: &[&[u8]]) -> Result<Frame, Trouble> {
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) async fn ask(&mut self, words: &[&[u8]]) -> Result<Frame, Trouble> {
         let mut out = Vec::new();
         resp::encode(&mut out, words);
-        let lost = || Trouble::Lost(self.address.clone());
-        self.socket.write_all(&out).await.map_err(|_| lost())?;
+        self.socket.write_all(&out).await.map_err(|error| lost(&self.address, &Err(error)))?;
+        loop {
+            match self.next_frame().await? {
+                Frame::Push(_) => {}
+                frame => return Ok(frame),
+            }
+        }
+    }
+
+    /// The next thing that the server says, asked or not.
+    pub(super) async fn next_frame(&mut self) -> Result<Frame, Trouble> {
         loop {
             match self.decoder.next() {
-                Ok(Some(Frame::Push(_))) => {}
                 Ok(Some(frame)) => return Ok(frame),
                 Ok(None) => match self.socket.read_buf(self.decoder.buffer()).await {
                     Ok(length) if length > 0 => {}
-                    _ => return Err(lost()),
+                    ended => return Err(lost(&self.address, &ended)),
                 },
                 Err(_) => return Err(Trouble::NotRedis(self.address.clone())),
             }
         }
     }
 
-    async fn authenticate(&mut self, login: &Login) -> Result<(), Trouble> {
+    pub(super) async fn authenticate(&mut self, login: &Login) -> Result<(), Trouble> {
         if login.password.is_empty() {
             return Ok(());
         }
@@ -315,7 +296,7 @@ impl Conversation {
         self.authenticate(login).await?;
         let address = self.address.clone();
         let answer = self.ask(&[b"HELLO", b"3"]).await.map_err(|trouble| match trouble {
-            Trouble::Lost(address) => Trouble::HungUp(address),
+            Trouble::Lost(address, _) => Trouble::HungUp(address),
             trouble => trouble,
         })?;
         let answer = match answer {
@@ -383,19 +364,6 @@ impl Conversation {
         Ok(digests)
     }
 
-    /// The name of the server's history as a master.
-    async fn life(&mut self) -> Result<String, Trouble> {
-        let answer = self.ask(&[b"INFO", b"replication"]).await?;
-        let lines = answer.str().unwrap_or_default().lines();
-        let mut lines = lines.filter_map(|line| line.strip_prefix("master_replid:"));
-        let life = lines.next().map(|life| life.trim_end().to_owned());
-        match (life, answer) {
-            (Some(life), _) => Ok(life),
-            (None, Frame::Error(text)) => Err(Trouble::of_answer(&self.address, &text)),
-            (None, _) => Err(Trouble::NotRedis(self.address.clone())),
-        }
-    }
-
     /// Whether this server of a cluster answers for the slot.
     async fn owns(&mut self, slot: u16) -> Result<bool, Trouble> {
         let Frame::List(ranges) = self.ask(&[b"CLUSTER", b"SLOTS"]).await? else {
@@ -444,8 +412,9 @@ impl Conversation {
     async fn pump(self, line: Line, pipe: &Pipe, events: &mpsc::Sender<Event>) -> Trouble {
         let Conversation { address, socket, mut decoder } = self;
         let (mut reader, writer) = tokio::io::split(socket);
-        let lost = || Trouble::Lost(address.clone());
         let read = async {
+            // Bytes since the last time when nothing more waited to be read.
+            let mut backlog = 0;
             loop {
                 let mut frames = Vec::new();
                 loop {
@@ -458,20 +427,38 @@ impl Conversation {
                 let has_frames = !frames.is_empty();
                 let event = Event::Link(line, LinkEvent::Frames(frames));
                 if has_frames && events.send(event).await.is_err() {
-                    return lost();
+                    return Trouble::Lost(address.clone(), "this node ends".to_owned());
                 }
                 decoder.buffer().reserve(READ_SIZE);
+                let room = decoder.buffer().capacity() - decoder.buffer().len();
                 match reader.read_buf(decoder.buffer()).await {
-                    Ok(length) if length > 0 => {}
-                    _ => return lost(),
+                    Ok(length) if length > 0 => {
+                        backlog = if length >= room.min(READ_SIZE) { backlog + length } else { 0 };
+                    }
+                    _ if backlog >= BACKLOG_OF_CUTS => {
+                        return Trouble::CutOff(address.clone(), backlog);
+                    }
+                    ended => return lost(&address, &ended),
                 }
             }
         };
         tokio::select! {
-            _error = pipe.pump(writer) => lost(),
+            error = pipe.pump(writer) => lost(&address, &Err(error)),
             trouble = read => trouble,
         }
     }
+}
+
+/// Bytes that waited to be read when a connection ended which was ended because of them.
+const BACKLOG_OF_CUTS: usize = 512 * 1024;
+
+/// How a connection ended.
+fn lost(address: &Address, ended: &io::Result<usize>) -> Trouble {
+    let how = match ended {
+        Ok(_) => "Redis has closed it".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Trouble::Lost(address.clone(), how)
 }
 
 /// It is about user and password, and not about the server.

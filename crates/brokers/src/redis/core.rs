@@ -8,7 +8,9 @@
 mod burial;
 mod lives;
 mod nodes;
+mod proof;
 mod reads;
+mod requests;
 mod revocations;
 mod servers;
 
@@ -22,16 +24,19 @@ use engine::random::Random;
 pub(super) use self::burial::Burial;
 use self::lives::Lives;
 use self::nodes::Asking;
+pub(super) use self::proof::Proof;
 use self::reads::Reads;
 pub(super) use self::revocations::Reading;
 use super::answer;
-use super::command::{self, Commander, Place};
+use super::command::{Commander, Place};
 use super::connection::{Target, show};
 use super::exchange::{Event, Job, LinkEvent, LinkId, Order};
 use super::keys::{HeardName, Keys, shard};
 use super::link::{Asked, Ear, Purpose, Sent};
 use super::links::Links;
 use super::listeners::Listeners;
+use super::pages;
+use super::part::meta_ttl_ms;
 use super::partition::Partition;
 use super::payload::{self, Payload};
 use super::presence::Present;
@@ -41,7 +46,7 @@ use super::settings::{Deployment, RedisSettings};
 use super::shared::Shared;
 use super::topology::Topology;
 use super::trouble::Trouble;
-use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
+use crate::limits::PARTITIONS;
 use crate::{Party, control};
 
 /// See the module.
@@ -130,9 +135,10 @@ impl Core {
             match job {
                 Job::Request { party, request } => {
                     let deadline = now + self.io_timeout;
-                    self.accept(now, Asked { party, request, deadline });
+                    self.accept(now, Asked::new(party, request, deadline));
                 }
                 Job::Detach { party } => self.detach(now, party),
+                Job::Renew => self.registry.want_renewal(now),
             }
         }
         self.jobs = jobs;
@@ -143,6 +149,7 @@ impl Core {
         let (line, event) = match event {
             Event::Link(line, event) => (line, event),
             Event::Slots(slots) => return self.handle_slots(now, slots),
+            Event::Sighting(link, seen) => return self.handle_sighting(now, link, seen),
         };
         // An earlier connection has nothing to say any more.
         if !self.links.is_current(line) {
@@ -183,6 +190,7 @@ impl Core {
         self.tell_nodes(now);
         self.end_lives(now);
         self.ask_slots(now);
+        self.leave_the_deserted(now);
         self.shared.set_trouble(self.trouble());
     }
 
@@ -224,7 +232,7 @@ impl Core {
             BrokerRequest::Subscribe { channel, read, .. } => {
                 let Some(inbox) = self.shared.parties.inbox(asked.party) else { return };
                 let ear = (asked.party, inbox);
-                let meta_ttl_ms = command::meta_ttl_ms(read);
+                let meta_ttl_ms = meta_ttl_ms(read);
                 if self.listeners.add(partition, channel, ear, meta_ttl_ms) {
                     self.listen(now, partition, std::slice::from_ref(channel), Ear::Open);
                 }
@@ -262,81 +270,7 @@ impl Core {
         let Some(asked) = self.reads.follow(asked) else { return };
         match &mut self.partitions[partition].moving {
             Some(moving) => moving.held.push_back(asked),
-            None => self.send(partition, asked),
-        }
-    }
-
-    /// Sends a request, or fails it at once.
-    fn send(&mut self, partition: usize, asked: Asked) {
-        let is_last = match &asked.request {
-            BrokerRequest::RemovePresence { channel, .. } => {
-                !self.present.has_any(partition, channel)
-            }
-            _ => false,
-        };
-        let epoch = self.random.next_u64();
-        let deadline = asked.deadline;
-        let Some(up) = self.links.usable(self.partitions[partition].link) else {
-            return self.fail(asked);
-        };
-        let place =
-            Place { keys: &self.keys, opened: &up.opened, partition: partition % PARTITIONS };
-        self.commander.request(place, epoch, is_last, &asked.request, &mut up.out);
-        up.expect(Sent { partition, deadline, purpose: Purpose::Ask(asked) });
-        self.partitions[partition].in_flight += 1;
-    }
-
-    /// Begins or ends hearing channels of one partition. What is not heard now, will be when the server is back.
-    fn listen(&mut self, now: Instant, partition: usize, channels: &[Arc<str>], ear: Ear) {
-        let tag = partition % PARTITIONS;
-        let names: Vec<String> =
-            channels.iter().map(|channel| self.keys.key(tag, "c", channel)).collect();
-        self.listen_names(now, partition, &names, ear);
-    }
-
-    fn listen_names(&mut self, now: Instant, partition: usize, names: &[String], ear: Ear) {
-        let Some(link) = self.partitions[partition].link else { return };
-        let Some(up) = self.links.up(link) else { return };
-        for names in names.chunks(NAMES_PER_COMMAND) {
-            up.listen(names, ear, partition, now + self.io_timeout);
-            self.partitions[partition].in_flight += 1;
-        }
-    }
-
-    /// What becomes of a request that was not carried out, as far as is known.
-    fn fail(&mut self, asked: Asked) {
-        for follower in self.reads.end(&asked) {
-            self.fail(follower);
-        }
-        if let Some(id) = asked.request.id() {
-            return self.reply(asked.party, id, Err(BrokerError::Unavailable));
-        }
-        match asked.request {
-            BrokerRequest::RemovePresence { channel, client } => {
-                let partition = self.route(&channel);
-                self.present.remember_departure(partition, channel, client);
-            }
-            // At least here it is obeyed.
-            BrokerRequest::Control(control) => {
-                self.shared.parties.tell(&control);
-            }
-            _ => {}
-        }
-    }
-
-    /// Whoever waits for a part of an answer gets it, or asks by itself when it does not hold that part.
-    fn answer_followers(
-        &mut self,
-        partition: usize,
-        asked: &Asked,
-        result: &Result<BrokerReply, BrokerError>,
-    ) {
-        for follower in self.reads.end(asked) {
-            let BrokerRequest::Subscribe { id, read, .. } = &follower.request else { continue };
-            match reads::share(result, read) {
-                Some(part) => self.reply(follower.party, *id, part),
-                None => self.send(partition, follower),
-            }
+            None => self.send(now, partition, asked),
         }
     }
 
@@ -358,9 +292,9 @@ impl Core {
             let left = BrokerRequest::RemovePresence { channel, client };
             let change = Membership::Leave;
             let told = BrokerRequest::Announce { channel: of, info, change };
-            self.accept(now, Asked { party, request: left, deadline });
+            self.accept(now, Asked::new(party, left, deadline));
             if announces {
-                self.accept(now, Asked { party, request: told, deadline });
+                self.accept(now, Asked::new(party, told, deadline));
             }
         }
         self.registry.news.forget(party, nodes::unix_ms());
@@ -397,6 +331,7 @@ impl Core {
             }
         }
         let Sent { purpose, .. } = up.answered().ok_or(Lost)?;
+        let (held, has_waiting) = (up.window.held(), !up.window.is_empty());
         if let Some(partition) = self.partitions.get_mut(partition) {
             partition.in_flight -= 1;
         }
@@ -404,12 +339,16 @@ impl Core {
             return self.handle_error(now, link, partition, purpose, text);
         }
         match purpose {
-            Purpose::Ask(asked) => {
+            Purpose::Ask(mut asked) => {
                 if let BrokerRequest::Limit { channel, .. } = &asked.request {
                     self.handle_life(now, channel, &frame);
                 }
-                let result = answer::read(&asked.request, &frame);
-                self.answer_followers(partition, &asked, &result);
+                let Some(result) = pages::take(now, &mut asked, &frame, &held) else {
+                    self.send(now, partition, asked);
+                    self.send_waiting(now, link);
+                    return Ok(());
+                };
+                self.answer_followers(now, partition, &asked, &result);
                 if let Some(id) = asked.request.id() {
                     self.reply(asked.party, id, result);
                 }
@@ -423,6 +362,9 @@ impl Core {
             Purpose::Fence(..) | Purpose::Probe | Purpose::Nobody => {}
             Purpose::Revocations(reading) => self.handle_revocations(now, *reading, &frame),
             purpose => self.handle_told(now, &purpose, &frame),
+        }
+        if has_waiting {
+            self.send_waiting(now, link);
         }
         Ok(())
     }
@@ -471,12 +413,12 @@ impl Core {
         let is_foreign = says(text, b"WRONGTYPE");
         let channel = match purpose {
             Purpose::Probe => return up.refuse(text),
-            Purpose::Lease if is_foreign => {
+            Purpose::Lease { .. } if is_foreign => {
                 self.registry.trouble =
                     Some(Trouble::Foreign(address.clone(), self.prefix.clone()));
                 return;
             }
-            Purpose::Lease => {
+            Purpose::Lease { .. } => {
                 self.registry.trouble = Some(Trouble::of_answer(address, text));
                 return;
             }
@@ -507,7 +449,7 @@ impl Core {
             }
             ("message" | "smessage", HeardName::Control) => {
                 if let Some(message) = control::decode(payload) {
-                    self.handle_message(message);
+                    self.handle_message(now, message);
                 }
             }
             ("message" | "smessage", HeardName::Probe) => {

@@ -8,11 +8,13 @@ use std::time::Duration;
 use engine::broker::BrokerRequest;
 
 use super::connection::{SlotRange, Target};
+use super::identity::Identity;
 use super::pipe::Pipe;
 use super::resp::Frame;
 use super::scripts::Digests;
-use super::settings::Address;
+use super::settings::{Address, Server};
 use super::trouble::Trouble;
+use super::watch::Sighting;
 use crate::Party;
 
 /// Names a server for as long as the broker knows it.
@@ -29,6 +31,8 @@ pub(super) enum Job {
     Request { party: Party, request: BrokerRequest },
     /// To be forgotten.
     Detach { party: Party },
+    /// Other nodes to know what this one has to say of itself.
+    Renew,
 }
 
 /// What connections say.
@@ -38,6 +42,8 @@ pub(super) enum Event {
     Link(Line, LinkEvent),
     /// Who answers for which slots of the cluster.
     Slots(Result<Vec<SlotRange>, Trouble>),
+    /// Which server a link is to lead to.
+    Sighting(LinkId, Result<Sighting, Trouble>),
 }
 
 /// One connection to one server.
@@ -60,8 +66,7 @@ pub(super) enum LinkEvent {
 pub(super) struct Opened {
     pub(super) address: Address,
     pub(super) digests: Digests,
-    /// Changes whenever the server starts or becomes a master: what it had before may have lost its end.
-    pub(super) life: String,
+    pub(super) identity: Identity,
     /// Whether channels belong to slots: a cluster from version 7 on.
     pub(super) has_shards: bool,
     pub(super) pipe: Arc<Pipe>,
@@ -74,6 +79,8 @@ pub(super) enum Order {
     Connect { line: Line, target: Target, after: Duration },
     /// Give up the connection, or trying to.
     Close { line: Line },
+    /// Look again and again where the link is to lead.
+    Watch { link: LinkId, server: Server },
     /// Ask one of these who answers for which slots.
     AskSlots { members: Vec<Address> },
 }

@@ -11,10 +11,12 @@ use engine::broker::BrokerRequest;
 use engine::lifecycle::Lifecycle;
 
 use super::connection::Target;
-use super::core::Reading;
+use super::core::{Proof, Reading};
 use super::exchange::Opened;
+use super::pages::Progress;
 use super::resp::encode;
 use super::trouble::Trouble;
+use super::window::Window;
 use crate::Party;
 use crate::limits::IN_FLIGHT_MAX;
 
@@ -26,6 +28,8 @@ pub(super) struct Link {
     pub(super) up: Option<Up>,
     pub(super) trouble: Trouble,
     pub(super) failures: u32,
+    /// The `run_id` of the server that has closed the last connection.
+    pub(super) closed_by: Option<String>,
 }
 
 /// A server that can be asked.
@@ -34,6 +38,8 @@ pub(super) struct Up {
     /// What leaves with the next flush.
     pub(super) out: Vec<u8>,
     in_flight: VecDeque<Sent>,
+    /// Room for long answers, and what waits for it.
+    pub(super) window: Window,
     /// How many of the first in flight are overdue and given up.
     late: usize,
     next_fence: u64,
@@ -48,6 +54,8 @@ pub(super) struct Up {
     pub(super) was_refused: bool,
     /// Why it does not let this node hear.
     pub(super) deaf: Option<Trouble>,
+    /// Whether it is the right one.
+    pub(super) proof: Proof,
 }
 
 /// A command that is not answered.
@@ -55,6 +63,15 @@ pub(super) struct Sent {
     pub(super) partition: usize,
     pub(super) deadline: Instant,
     pub(super) purpose: Purpose,
+    /// Bytes that its answer may have, when it may be long.
+    pub(super) reserved: usize,
+}
+
+impl Sent {
+    /// A command whose answer is short.
+    pub(super) fn new(partition: usize, deadline: Instant, purpose: Purpose) -> Sent {
+        Sent { partition, deadline, purpose, reserved: 0 }
+    }
 }
 
 /// What its answer is for.
@@ -73,8 +90,8 @@ pub(super) enum Purpose {
     Revocations(Box<Reading>),
     /// Backends: these came and went.
     News(Vec<Lifecycle>),
-    /// This node's lease.
-    Lease,
+    /// This node's lease, and whether it tells the node's channel options.
+    Lease { has_told: bool },
     /// Whether Redis knows clients of this node that this node does not.
     Scan,
     /// Whoever has asked all nodes.
@@ -96,6 +113,14 @@ pub(super) struct Asked {
     pub(super) party: Party,
     pub(super) request: BrokerRequest,
     pub(super) deadline: Instant,
+    /// What was read of a long answer, when it is not whole.
+    pub(super) progress: Option<Box<Progress>>,
+}
+
+impl Asked {
+    pub(super) fn new(party: Party, request: BrokerRequest, deadline: Instant) -> Asked {
+        Asked { party, request, deadline, progress: None }
+    }
 }
 
 /// To hear or not.
@@ -124,6 +149,7 @@ impl Up {
             opened,
             out: Vec::new(),
             in_flight: VecDeque::new(),
+            window: Window::default(),
             late: 0,
             next_fence: 0,
             probe_sent: None,
@@ -132,11 +158,13 @@ impl Up {
             refusal: None,
             deaf: None,
             was_refused: false,
+            proof: Proof::new(now),
         }
     }
 
     /// Notes that a command was written.
     pub(super) fn expect(&mut self, sent: Sent) {
+        self.window.begin(sent.reserved);
         self.in_flight.push_back(sent);
     }
 
@@ -148,12 +176,19 @@ impl Up {
     /// The next answer has come.
     pub(super) fn answered(&mut self) -> Option<Sent> {
         self.late = self.late.saturating_sub(1);
-        self.in_flight.pop_front()
+        let sent = self.in_flight.pop_front()?;
+        self.window.end(sent.reserved);
+        Some(sent)
     }
 
-    /// Everything that will not be answered.
-    pub(super) fn into_in_flight(self) -> VecDeque<Sent> {
-        self.in_flight
+    /// Everything that will not be answered, and what was not sent at all.
+    pub(super) fn into_unanswered(mut self) -> (VecDeque<Sent>, Vec<Asked>) {
+        (self.in_flight, self.window.take_all())
+    }
+
+    /// Commands that are not answered.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// Whether answers are overdue. Then nothing more is asked: whoever asks knows at once.
@@ -181,12 +216,12 @@ impl Up {
         self.next_fence += 1;
         encode(&mut self.out, &[b"ECHO", self.next_fence.to_string().as_bytes()]);
         let purpose = Purpose::Fence(self.next_fence, ear);
-        self.expect(Sent { partition, deadline, purpose });
+        self.expect(Sent::new(partition, deadline, purpose));
     }
 
     /// Takes what is overdue from those who wait for it, and says how the server does.
     pub(super) fn check(&mut self, now: Instant, io_timeout: Duration) -> (Vec<Asked>, Condition) {
-        let mut given_up = Vec::new();
+        let mut given_up = self.window.take_late(now);
         while let Some(sent) = self.in_flight.get_mut(self.late)
             && sent.deadline <= now
         {

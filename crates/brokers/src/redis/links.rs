@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Target, backoff};
 use super::exchange::{Line, LinkId, Opened, Order};
 use super::link::{Link, Up};
-use super::settings::Address;
+use super::settings::{Address, Server};
 use super::trouble::Trouble;
 
 /// See the module.
@@ -27,7 +27,11 @@ impl Links {
         let (up, trouble) = (None, Trouble::Starting);
         let (after, line) = (Duration::ZERO, Line { link, attempt: 0 });
         self.orders.push_back(Order::Connect { line, target: target.clone(), after });
-        self.links.insert(link, Link { target, attempt: 0, up, trouble, failures: 0 });
+        if let Target::Server(server) = &target {
+            self.orders.push_back(Order::Watch { link, server: server.clone() });
+        }
+        self.links
+            .insert(link, Link { target, attempt: 0, up, trouble, failures: 0, closed_by: None });
         link
     }
 
@@ -60,6 +64,12 @@ impl Links {
         self.up(id?).filter(|up| !up.is_silent())
     }
 
+    /// Whether a server that is connected had closed the last connection and has not started anew since.
+    pub(super) fn has_been_cut(&mut self, id: LinkId, opened: &Opened) -> bool {
+        let closed_by = self.links.get_mut(&id).and_then(|link| link.closed_by.take());
+        closed_by.is_some_and(|run_id| opened.identity.is_same(&run_id))
+    }
+
     /// A server is connected.
     pub(super) fn open(&mut self, now: Instant, id: LinkId, opened: Opened) {
         if let Some(link) = self.links.get_mut(&id) {
@@ -73,6 +83,10 @@ impl Links {
     pub(super) fn end(&mut self, id: LinkId, trouble: Trouble, jitter: u64) -> Option<Up> {
         let link = self.links.get_mut(&id)?;
         let up = link.up.take();
+        if let Some(up) = &up {
+            let is_closed = matches!(trouble, Trouble::Lost(..) | Trouble::CutOff(..));
+            link.closed_by = is_closed.then(|| up.opened.identity.run_id.clone());
+        }
         link.trouble = trouble;
         link.attempt += 1;
         let after = backoff(link.failures, jitter);
@@ -82,13 +96,19 @@ impl Links {
         up
     }
 
-    /// Has the connection to a server closed, when there is one; says what is wrong with it then.
-    pub(super) fn close(&mut self, id: LinkId) -> Option<Trouble> {
+    /// Has the connection to a server closed, when there is one; says where it led.
+    pub(super) fn close(&mut self, id: LinkId) -> Option<Address> {
         let link = self.links.get(&id)?;
         let up = link.up.as_ref()?;
         let line = Line { link: id, attempt: link.attempt };
         self.orders.push_back(Order::Close { line });
-        Some(Trouble::Silent(up.opened.address.clone()))
+        Some(up.opened.address.clone())
+    }
+
+    /// Whether Sentinels say where it is.
+    pub(super) fn has_sentinels(&self, id: LinkId) -> bool {
+        let target = self.links.get(&id).map(|link| &link.target);
+        matches!(target, Some(Target::Server(Server::Sentinel { .. })))
     }
 
     /// Forgets the servers that are not needed; gives what they were.

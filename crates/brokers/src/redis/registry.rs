@@ -2,6 +2,7 @@
 //!
 //! Invariant: a lease that may not hold is renewed before anything else is told.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::core::Burial;
@@ -25,6 +26,10 @@ pub(super) struct Registry {
     pub(super) burial: Option<Burial>,
     /// Why Redis does not take the lease.
     pub(super) trouble: Option<Trouble>,
+    /// Other nodes that live.
+    others: HashSet<String>,
+    /// Whether other nodes can know this node's channel options.
+    pub(super) has_told_options: bool,
 }
 
 /// How often a lease is renewed within its time.
@@ -46,7 +51,30 @@ impl Registry {
             twin: None,
             burial: None,
             trouble: None,
+            others: HashSet::new(),
+            has_told_options: false,
         }
+    }
+
+    /// Redis has said which other nodes live.
+    pub(super) fn set_others(&mut self, others: HashSet<String>) {
+        for node in others.difference(&self.others) {
+            tracing::info!(%node, "Redis: another node lives");
+        }
+        for node in self.others.difference(&others) {
+            tracing::info!(%node, "Redis: another node has gone");
+        }
+        self.others = others;
+    }
+
+    /// Other nodes that were alive when this node renewed its lease.
+    pub(super) fn others(&self) -> impl Iterator<Item = &String> {
+        self.others.iter()
+    }
+
+    /// Whether other nodes use the same Redis.
+    pub(super) fn has_company(&self) -> bool {
+        !self.others.is_empty()
     }
 
     /// Whether news may be told.

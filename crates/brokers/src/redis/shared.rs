@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::exchange::Job;
 use super::trouble::Trouble;
 use crate::Party;
+use crate::channel_options::ChannelOptions;
 use crate::complaints::Complaints;
 use crate::limits::QUEUE_MAX;
 use crate::parties::Parties;
@@ -26,6 +27,7 @@ pub(super) struct Shared {
     health: Mutex<Option<Trouble>>,
     lag_us: AtomicU64,
     pub(super) complaints: Complaints,
+    pub(super) options: ChannelOptions,
 }
 
 impl Shared {
@@ -39,12 +41,20 @@ impl Shared {
             health: Mutex::new(Some(Trouble::Starting)),
             lag_us: AtomicU64::new(0),
             complaints: Complaints::default(),
+            options: ChannelOptions::default(),
         }
     }
 
     pub(super) fn detach(&self, party: Party) {
         self.parties.detach(party);
         if self.push(Job::Detach { party }, 0) {
+            self.wake();
+        }
+    }
+
+    /// Has the lease renewed, and with it what the node says of itself.
+    pub(super) fn renew_lease(&self) {
+        if self.push(Job::Renew, 0) {
             self.wake();
         }
     }

@@ -22,8 +22,43 @@ pub enum Trouble {
     #[error("Redis at {0} does not answer within engine.redis.io_timeout")]
     Silent(Address),
     /// The connection ended.
-    #[error("the connection to Redis at {0} was lost")]
-    Lost(Address),
+    #[error("the connection to Redis at {0} was lost: {1}")]
+    Lost(Address, String),
+    /// The connection was ended by the server while much waited to be read.
+    #[error(
+        "Redis at {0} has closed the connection while {1} bytes and more waited to be read: it does so when publications come \
+         faster than this node reads them (client-output-buffer-limit pubsub)"
+    )]
+    CutOff(Address, usize),
+    /// The Sentinels name another server.
+    #[error(
+        "the Sentinels name {named} as the master, not {used}, which this node has used; it goes there"
+    )]
+    OtherMaster {
+        /// Where this node was.
+        used: Address,
+        /// Where it belongs.
+        named: Address,
+    },
+    /// The address leads to another server than it did.
+    #[error(
+        "{address} leads to another Redis by now (run id {found}) than the one that this node has used (run id {used}); it \
+         goes there"
+    )]
+    OtherServer {
+        /// Where.
+        address: Address,
+        /// Who was there.
+        used: String,
+        /// Who is.
+        found: String,
+    },
+    /// Neither Sentinels nor other nodes confirm that it is the master.
+    #[error(
+        "no Sentinel answers, and no other node renews its lease at Redis at {0} any more: it may not be the master for \
+         others"
+    )]
+    Alone(Address),
     /// The connection ended before anything was said.
     #[error(
         "Redis at {0} ends the connection before it answers; if it expects TLS, engine.redis.address must begin with rediss://"
@@ -69,6 +104,14 @@ pub enum Trouble {
     /// Some slots are served by nobody.
     #[error("the Redis Cluster has slots that no server answers for")]
     Incomplete,
+    /// User or password for a Sentinel are wrong, or missing.
+    #[error(
+        "the Sentinel at {0} does not accept engine.redis.sentinel_user and engine.redis.sentinel_password: {1}"
+    )]
+    SentinelLogin(Address, String),
+    /// No Sentinel has answered.
+    #[error("no Sentinel says in time which server is {0:?} (engine.redis.address)")]
+    NoSentinel(String),
     /// No Sentinel knows the master.
     #[error(
         "no Sentinel knows a master named {0:?} (sentinel_master_name in engine.redis.address)"
@@ -137,6 +180,8 @@ impl Trouble {
                 | Trouble::Database(..)
                 | Trouble::NoScripts(..)
                 | Trouble::IsNoSentinel(_)
+                | Trouble::SentinelLogin(..)
+                | Trouble::UnknownMaster(_)
                 | Trouble::OtherOrder { .. }
                 | Trouble::Denied(..)
                 | Trouble::Foreign(..)

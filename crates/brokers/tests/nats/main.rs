@@ -19,6 +19,7 @@ mod lifecycle;
 mod lives;
 mod load;
 mod names;
+mod options;
 mod pair;
 mod rights;
 mod server;

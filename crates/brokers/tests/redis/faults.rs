@@ -260,6 +260,8 @@ fn a_subscriber_whose_output_buffer_overflows_is_told_where_the_stream_stands() 
     let script = "for i = 1, 100 do redis.call('PUBLISH', ARGV[1], string.rep('x', 100000)) end";
     server.ask(&["EVAL", script, "0", &name]);
     node.wait_position(party);
+    let complaint = node.broker.take_complaint();
+    assert!(complaint.is_some_and(|text| text.contains("client-output-buffer-limit")));
     node.wait_ready();
     node.publish("room", "a").unwrap();
     assert_eq!(node.wait_data(party), "a");

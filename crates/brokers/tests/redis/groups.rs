@@ -102,8 +102,8 @@ fn tool(words: &[&str]) {
 /// A master, its replica, and three Sentinels that call it `main`.
 pub(crate) struct Watched {
     pub(crate) master: RedisServer,
-    replica: RedisServer,
-    sentinels: Vec<RedisServer>,
+    pub(crate) replica: RedisServer,
+    pub(crate) sentinels: Vec<RedisServer>,
     _folder: TempDir,
 }
 
@@ -143,6 +143,30 @@ impl Watched {
         format!("redis+sentinel://{}?sentinel_master_name={name}", hosts(&self.sentinels))
     }
 
+    /// Has the Sentinels make the replica the master, which both servers survive.
+    pub(crate) fn fail_over(&self) {
+        wait_until("a Sentinel begins", || {
+            self.sentinels[0].ask(&["SENTINEL", "FAILOVER", "main"]).text() == "OK"
+        });
+        self.wait_taken_over();
+    }
+
+    /// Shuts the master for everybody but one node: Sentinels replace it, and have no way to tell it so.
+    pub(crate) fn shut_the_master(&mut self, spared: Option<&str>) {
+        let list = self.master.ask(&["CLIENT", "LIST"]);
+        self.master.set_password("of its own");
+        let ids = list.text().lines().filter_map(|line| line.split(' ').next());
+        for id in ids.map(|id| id.trim_start_matches("id=")).filter(|id| Some(*id) != spared) {
+            self.master.ask(&["CLIENT", "KILL", "ID", id]);
+        }
+        self.wait_taken_over();
+    }
+
+    /// Waits until so many nodes listen to the one that has become the master.
+    pub(crate) fn wait_followed(&self, nodes: usize) {
+        wait_until("all nodes have followed", || links(&self.replica).len() == nodes);
+    }
+
     pub(crate) fn wait_taken_over(&self) {
         wait_until("the replica is the master", || {
             // Sentinel ends the connections of whom it promotes.
@@ -150,6 +174,15 @@ impl Watched {
             info.is_some_and(|info| info.text().contains("role:master"))
         });
     }
+}
+
+/// Ids of the connections over which nodes listen to a server that Sentinels watch.
+pub(crate) fn links(server: &RedisServer) -> Vec<String> {
+    let list = server.try_ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+    let list = list.as_ref().map_or("", |list| list.text());
+    let nodes = list.lines().filter(|line| !line.contains("name=sentinel"));
+    let ids = nodes.filter_map(|line| line.split(' ').next());
+    ids.map(|id| id.trim_start_matches("id=").to_owned()).collect()
 }
 
 fn hosts(servers: &[RedisServer]) -> String {

@@ -7,11 +7,16 @@ mod cluster;
 mod crowd;
 mod door;
 mod entrance;
+mod eviction;
 mod faults;
 mod groups;
 mod nodes;
+mod options;
+mod reads;
+mod redirect;
 mod sentinel;
 mod server;
+mod supervision;
 mod world;
 
 use brokers::conformance;

@@ -1,16 +1,23 @@
-//! Sentinels that name the master: found at the start, and found again when another server has become it.
+//! Sentinels that name the master: found at the start, and found again when another server has become it, also when the old
+//! one lives on and nobody can tell it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use brokers::redis::RedisSettings;
+use brokers::redis::settings::{Deployment, Login, Server};
+use brokers::{Broker as _, Health, Party};
+use engine::broker::{BrokerReply, BrokerRequest, PublishOptions};
+use wire::protocol::{Publication, StreamPosition};
 
 use crate::checker::{Checker, Publisher};
-use crate::groups::Watched;
-use crate::world::{Node, settings};
+use crate::groups::{Watched, links};
+use crate::redirect::Redirect;
+use crate::server::{PATIENCE, RedisServer, free_port};
+use crate::world::{Node, at, settings};
 
 #[test]
 fn a_master_that_is_killed_under_load_is_followed_to_the_next() {
     let mut watched = Watched::start();
-    let stranger = Node::start_anyhow(settings(&[watched.address("other")]));
-    stranger.wait_unready("sentinel_master_name");
     let mut checker = Checker::start(settings(&[watched.address("main")]), 50);
     let publisher = Publisher::start(settings(&[watched.address("main")]), 50);
     publisher.wait_more(500);
@@ -21,4 +28,186 @@ fn a_master_that_is_killed_under_load_is_followed_to_the_next() {
     checker.listen(Duration::from_millis(500));
     assert!(checker.gaps >= 50, "all channels have new epochs");
     checker.assert_complete();
+}
+
+/// Two nodes under Sentinels, each with a party that hears `room`, and where it stands.
+struct Two {
+    nodes: Vec<Node>,
+    parties: Vec<Party>,
+    top: StreamPosition,
+}
+
+impl Two {
+    fn start(watched: &Watched) -> Two {
+        let mut nodes: Vec<Node> =
+            (0..2).map(|_| Node::start(settings(&[watched.address("main")]))).collect();
+        let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
+        for (node, party) in nodes.iter().zip(&parties) {
+            node.subscribe(*party, "room").unwrap();
+        }
+        let top = nodes[0].publish("room", "before").unwrap();
+        for (node, party) in nodes.iter().zip(&parties) {
+            assert_eq!(node.wait_data(*party), "before");
+        }
+        Two { nodes, parties, top }
+    }
+
+    /// Both tell their subscribers of the new epoch, are ready, and hear each other again, plain messages too.
+    fn wait_together(&mut self, since: Instant) {
+        let hears = |two: &Two, index: usize, data: &str| {
+            while two.nodes[index].wait_data(two.parties[index]) != data {}
+        };
+        for (node, party) in self.nodes.iter().zip(&self.parties) {
+            let (told, top) = node.wait_position(*party);
+            assert_ne!(top.epoch, self.top.epoch);
+            println!("told {:?} after the switch", told.saturating_duration_since(since));
+            node.wait_ready();
+        }
+        for (from, to) in [(0, 1), (1, 0)] {
+            let position = self.nodes[from].publish("room", "after").unwrap();
+            assert_eq!(position.offset, self.top.offset + 1, "one stream for both");
+            self.top = position;
+            hears(self, to, "after");
+            let publisher = self.nodes[from].attach();
+            let publication = Publication { data: "plain".into(), ..Publication::default() };
+            let (channel, options) = ("room".into(), PublishOptions::default());
+            let sent = self.nodes[from].ask(publisher, |id| BrokerRequest::Publish {
+                id,
+                channel,
+                publication,
+                options,
+            });
+            assert!(matches!(sent, Ok(BrokerReply::Published(_))), "{sent:?}");
+            hears(self, to, "plain");
+            hears(self, from, "plain");
+        }
+    }
+}
+
+#[test]
+fn a_planned_failover_is_followed_at_once() {
+    let watched = Watched::start();
+    let mut two = Two::start(&watched);
+    watched.fail_over();
+    let since = Instant::now();
+    two.wait_together(since);
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    assert!(watched.replica.ask(&["KEYS", "*meta:room"]).list().len() == 1);
+}
+
+#[test]
+fn an_old_master_that_cannot_be_demoted_is_left() {
+    for is_spared in [false, true] {
+        let mut watched = Watched::start();
+        let mut two = Two::start(&watched);
+        let links = links(&watched.master);
+        assert_eq!(links.len(), 2);
+        // One node keeps its connection to a server that lives, takes what it says, and is no master any more.
+        watched.shut_the_master(is_spared.then_some(&*links[0]));
+        two.wait_together(Instant::now());
+        watched.wait_followed(2);
+        let role = watched.master.ask(&["INFO", "replication"]);
+        assert!(role.text().contains("role:master"), "it has not been told");
+        let stream = watched.master.ask(&["KEYS", "*stream:room"]);
+        let kept = watched.master.ask(&["XLEN", stream.list()[0].text()]).number();
+        println!("{kept} publications are in the old master");
+    }
+}
+
+#[test]
+fn a_server_behind_another_way_is_noticed() {
+    let (one, two) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    let name = Redirect::start(one.port);
+    let address = [format!("redis://127.0.0.1:{}", name.port)];
+    let mut node = Node::start(settings(&address));
+    let party = node.attach();
+    let before = node.subscribe(party, "room").unwrap();
+    // As when a name leads to another server: the connection to the old one lives on.
+    name.lead_to(two.port);
+    let (_, top) = node.wait_position(party);
+    assert_ne!(top.epoch, before.top.epoch);
+    node.wait_ready();
+    node.publish("room", "there").unwrap();
+    assert_eq!(two.ask(&["KEYS", "*stream:room"]).list().len(), 1);
+    assert_eq!(one.ask(&["KEYS", "*stream:room"]).list().len(), 0);
+}
+
+/// What a node says that cannot work with these settings, which is for somebody to mend.
+fn lasting_refusal(settings: RedisSettings, has: &str) -> String {
+    let node = Node::start_anyhow(settings);
+    let reason = node.wait_unready(has);
+    let Health::Unready { is_lasting: true, .. } = node.broker.health() else {
+        panic!("{reason} does not end the start")
+    };
+    reason
+}
+
+fn with_login(mut settings: RedisSettings, user: &str, password: &str) -> RedisSettings {
+    let Deployment::Servers(servers) = &mut settings.deployment else { panic!("no servers") };
+    let Server::Sentinel { login, .. } = &mut servers[0] else { panic!("no Sentinel") };
+    *login = Login { user: user.to_owned(), password: password.to_owned() };
+    settings
+}
+
+#[test]
+fn wrong_settings_of_sentinels_end_the_start_and_name_the_key() {
+    let master = RedisServer::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let sentinel = |extra: &str| {
+        let port = free_port();
+        let file = folder.path().join(format!("{port}.conf"));
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 1\n{extra}\n",
+            master.port
+        );
+        std::fs::write(&file, text).unwrap();
+        RedisServer::start_program("redis-sentinel", port, &[file.to_str().unwrap()])
+    };
+    let of = |server: &RedisServer, name: &str| {
+        let address =
+            format!("redis+sentinel://127.0.0.1:{}?sentinel_master_name={name}", server.port);
+        settings(&[address])
+    };
+    let (shut, open) = (sentinel("requirepass secret"), sentinel(""));
+    for (user, password) in [("", ""), ("", "wrong"), ("nobody", "secret")] {
+        let refused = with_login(of(&shut, "main"), user, password);
+        let reason = lasting_refusal(refused, "engine.redis.sentinel_password");
+        assert!(!reason.contains("secret") && !reason.contains("engine.redis.user"), "{reason}");
+    }
+    drop(Node::start(with_login(of(&shut, "main"), "", "secret")));
+    // A password where none is expected.
+    lasting_refusal(with_login(of(&open, "main"), "", "secret"), "engine.redis.sentinel_password");
+    lasting_refusal(of(&open, "other"), "sentinel_master_name");
+    lasting_refusal(of(&master, "main"), "is no Sentinel");
+    // One that answers is enough.
+    let both = format!(
+        "redis+sentinel://127.0.0.1:{},127.0.0.1:{}?sentinel_master_name=main",
+        free_port(),
+        open.port
+    );
+    drop(Node::start(settings(&[both])));
+    // A password of Redis itself is another key.
+    let mut master = master;
+    master.set_password("of its own");
+    lasting_refusal(of(&open, "main"), "engine.redis.password");
+}
+
+#[test]
+fn sentinels_that_are_away_cost_nothing_while_others_use_the_same_master() {
+    let watched = Watched::start();
+    let two = Two::start(&watched);
+    watched.sentinels.iter().for_each(|sentinel| sentinel.signal("STOP"));
+    // Longer than it takes until nobody confirms the master but the other node.
+    let until = Instant::now() + Duration::from_secs(7);
+    while Instant::now() < until {
+        assert_eq!(two.nodes[0].broker.health(), Health::Ready);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let Two { mut nodes, .. } = two;
+    let last = nodes.pop().unwrap();
+    drop(nodes);
+    let began = Instant::now();
+    last.wait_unready("no Sentinel");
+    assert!(began.elapsed() < PATIENCE);
+    drop(at(&watched.master));
 }

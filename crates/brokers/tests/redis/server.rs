@@ -63,6 +63,12 @@ impl RedisServer {
         assert!(status.success());
     }
 
+    /// From now on nobody gets in without it; whoever is in stays.
+    pub(crate) fn set_password(&mut self, password: &str) {
+        self.ask(&["CONFIG", "SET", "requirepass", password]);
+        self.password = Some(password.to_owned());
+    }
+
     /// Asks it one thing, as text.
     pub(crate) fn ask(&self, words: &[&str]) -> Answer {
         self.try_ask(words).expect("the server answers")

@@ -13,6 +13,7 @@ use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, PublishOptions,
     RequestId,
 };
+use engine::rules::Rules;
 use wire::protocol::{Publication, StreamPosition};
 
 use crate::server::{PATIENCE, RedisServer, wait_until};
@@ -84,6 +85,14 @@ impl Node {
     /// A node that is ready.
     pub(crate) fn start(settings: RedisSettings) -> Node {
         let node = Node::start_anyhow(settings);
+        node.wait_ready();
+        node
+    }
+
+    /// One that has channel options, which other nodes know when it is ready.
+    pub(crate) fn start_with_rules(settings: RedisSettings, rules: &Arc<Rules>) -> Node {
+        let node = Node::start_anyhow(settings);
+        node.broker.set_rules(rules);
         node.wait_ready();
         node
     }

@@ -170,5 +170,5 @@ async fn open(
     let mut random = Random::new(crate::seed()?);
     let name = format!("{} (doctor)", crate::node_name(config));
     let usage = Arc::new(Usage::new(config.memory));
-    crate::broker::open(&config.engine, &usage, &name, clock, &mut random).await
+    crate::broker::open(&config.engine, &usage, &config.rules, &name, clock, &mut random).await
 }

@@ -31,6 +31,7 @@ const NODE_ENDED: &str = "shutdown";
 impl Core {
     /// The node's lease has ended; it is for this one to see to what it left.
     pub(super) fn begin_burial(&mut self, now: Instant, node: &str) {
+        tracing::info!(%node, "Redis: the lease of a node has ended; cleaning up");
         let number = self.random.next_u64();
         let node = node.to_owned();
         self.registry.burial = Some(Burial { number, node, partition: 0, channels: 0 });
@@ -77,7 +78,9 @@ impl Core {
                 }
                 // It is forgotten, or lives again. There may be others.
                 _ => {
-                    self.registry.burial = None;
+                    if let Some(Burial { node, .. }) = self.registry.burial.take() {
+                        tracing::info!(%node, "Redis: cleanup of a node done");
+                    }
                     self.registry.want_renewal(now);
                 }
             },
@@ -86,7 +89,9 @@ impl Core {
 
     /// A command of a burial has failed.
     pub(super) fn abandon_burial(&mut self, number: u64) {
-        self.registry.burial.take_if(|burial| burial.number == number);
+        if let Some(burial) = self.registry.burial.take_if(|burial| burial.number == number) {
+            tracing::info!(node = %burial.node, "Redis: cleanup of a node failed; it is tried again");
+        }
     }
 
     /// Asks for the channels of a partition in which the gone node's clients are present. Where nobody can be asked,

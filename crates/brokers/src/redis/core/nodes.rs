@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Survey, Ticket};
 
-use super::super::command::Place;
+use super::super::command::{Place, Standing};
 use super::super::link::{Asked, Purpose, Sent};
 use super::super::resp::Frame;
 use super::Core;
+use crate::channel_options::Node;
 use crate::control::{self, Message};
 use crate::limits::{CLOCK_SKEW_MAX, PARTITIONS, SURVEY_TIMEOUT};
 
@@ -27,6 +28,9 @@ pub(super) struct Asking {
 
 /// By then whoever held this node for gone has heard that it lives.
 const REENTER_AFTER: Duration = Duration::from_secs(2);
+
+/// A field beside clients, by which scripts know that they are all there.
+const WHOLE: &str = "\0";
 
 /// The partition of what nodes know of each other.
 pub(super) const FIRST: usize = 0;
@@ -46,7 +50,7 @@ impl Core {
         let partition = index % PARTITIONS;
         let place = Place { keys: &self.keys, opened: &up.opened, partition };
         form(&self.commander, place, &mut up.out);
-        up.expect(Sent { partition: index, deadline: now + self.io_timeout, purpose });
+        up.expect(Sent::new(index, now + self.io_timeout, purpose));
         self.partitions[index].in_flight += 1;
         true
     }
@@ -54,11 +58,18 @@ impl Core {
     /// What the node has to say of itself goes out, when it is time.
     pub(super) fn tell_nodes(&mut self, now: Instant) {
         if self.registry.begins_renewal(now) {
-            let is_free = self.registry.burial.is_none();
-            let asked = self.write(now, FIRST, Purpose::Lease, |commander, place, out| {
-                commander.lease(place, is_free, out);
+            let standing = Standing {
+                is_free: self.registry.burial.is_none(),
+                clients: self.registry.news.told_count(),
+                options: self.shared.options.told(),
+            };
+            let has_told = !standing.options.digest.is_empty();
+            let purpose = Purpose::Lease { has_told };
+            let asked = self.write(now, FIRST, purpose, |commander, place, out| {
+                commander.lease(place, &standing, out);
             });
             if !asked {
+                tracing::debug!("Redis: the lease cannot be renewed now");
                 self.registry.handle_renewal_failed(now);
             }
         }
@@ -105,14 +116,17 @@ impl Core {
     pub(super) fn handle_told(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
         match purpose {
             Purpose::News(_) => self.registry.news.handle_told(),
-            Purpose::Lease => {
+            &Purpose::Lease { has_told } => {
                 self.registry.trouble = None;
+                self.registry.has_told_options |= has_told;
                 self.handle_lease(now, frame);
             }
             Purpose::Scan => {
                 let Some([cursor, clients]) = frame.list() else { return };
                 for pair in clients.list().unwrap_or_default().chunks_exact(2) {
-                    if let (Some(client), Some(user)) = (pair[0].str(), pair[1].str()) {
+                    if let (Some(client), Some(user)) = (pair[0].str(), pair[1].str())
+                        && client != WHOLE
+                    {
                         self.registry.news.check(client, user, unix_ms());
                     }
                 }
@@ -124,7 +138,9 @@ impl Core {
             &Purpose::Survey(number) => {
                 let nodes = frame.list().unwrap_or_default().iter().filter_map(Frame::str);
                 let others = nodes.filter(|node| *node != self.commander.node);
-                let others = others.map(str::to_owned).collect();
+                // Redis may have dropped what it knew of nodes, and then knows only those that have renewed their leases since.
+                let seen = self.registry.others().map(String::as_str);
+                let others = others.chain(seen).map(str::to_owned).collect();
                 if let Some(asking) = self.surveys.get_mut(&number) {
                     asking.missing = Some(others);
                 }
@@ -142,7 +158,7 @@ impl Core {
                 self.registry.news.take_back(news);
                 self.registry.keep_quiet(now);
             }
-            Purpose::Lease => self.registry.handle_renewal_failed(now),
+            Purpose::Lease { .. } => self.registry.handle_renewal_failed(now),
             Purpose::Survey(number) => self.end_survey(number),
             // The node's lease has ended still: somebody is told again.
             Purpose::Haunts(number) | Purpose::Evict(number, _) | Purpose::Bury(number) => {
@@ -161,14 +177,27 @@ impl Core {
     }
 
     fn handle_lease(&mut self, now: Instant, frame: &Frame) {
-        let Some([lasted, time, dead, twin]) = frame.list() else { return };
+        let Some([lasted, time, dead, twin, whole, others]) = frame.list() else { return };
+        self.note_others(others.list().unwrap_or_default());
         let was_member = std::mem::replace(&mut self.registry.is_member, true);
+        if !was_member {
+            tracing::info!(node = %self.commander.node, "Redis: this node has a lease");
+        }
         if lasted.u64() == Some(0) && was_member {
+            tracing::warn!(
+                "Redis: the lease of this node had ended; its clients are told of again"
+            );
             // Others hold this node for gone: everybody is told again that they are here, and once more when what others
             // were about to clear away is cleared.
             self.registry.news.tell_all();
             self.registry.enters_again_at = Some(now + REENTER_AFTER);
             self.enter_everywhere(now);
+        }
+        if whole.u64() == Some(0) {
+            let text =
+                "Redis has dropped what it knew of this node's clients; they are told of again";
+            self.shared.complaints.add(text.to_owned());
+            self.registry.news.tell_all();
         }
         let skew_ms = time.u64().map_or(0, |time| unix_ms() - i64::try_from(time).unwrap_or(0));
         if Duration::from_millis(skew_ms.unsigned_abs()) > CLOCK_SKEW_MAX {
@@ -186,6 +215,18 @@ impl Core {
         {
             self.begin_burial(now, dead);
         }
+    }
+
+    /// Other nodes that live: node, name and channel options in turn.
+    fn note_others(&mut self, others: &[Frame]) {
+        let nodes = others.chunks_exact(3).filter_map(|other| {
+            let [id, name, text] = other else { return None };
+            Some(Node { id: id.str()?, name: name.str()?, text: text.str()? })
+        });
+        let nodes: Vec<Node<'_>> = nodes.collect();
+        self.registry.set_others(nodes.iter().map(|node| node.id.to_owned()).collect());
+        let warnings = self.shared.options.note(nodes.into_iter());
+        warnings.into_iter().for_each(|warning| self.shared.complaints.add(warning));
     }
 
     /// Asks all other nodes.
@@ -225,17 +266,19 @@ impl Core {
     }
 
     /// A node has something to say.
-    pub(super) fn handle_message(&mut self, message: Message) {
+    pub(super) fn handle_message(&mut self, now: Instant, message: Message) {
         match message {
             Message::Order(control) => self.shared.parties.tell(&control.into()),
             Message::Question { ticket, question } if ticket.node != self.commander.node => {
                 let event = BrokerEvent::Question { ticket, question };
                 self.shared.parties.tell_all(&event);
             }
-            Message::Question { .. } => {}
+            // Nodes at Redis tell them with their leases.
+            Message::Question { .. } | Message::Options(_) => {}
             Message::Revocation(revocation) => {
                 self.shared.parties.tell_all(&BrokerEvent::Revocation(revocation.into()));
             }
+            Message::Look => self.registry.want_renewal(now),
             Message::Answer { node, number, answer } => {
                 if let Some(asking) = self.surveys.get_mut(&number)
                     && asking.missing.as_mut().is_some_and(|missing| missing.remove(&node))

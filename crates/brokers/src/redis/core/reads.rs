@@ -74,9 +74,13 @@ fn covers(lead: &JoinRead, read: &JoinRead) -> bool {
         (JoinRead::Nothing, _) | (_, JoinRead::Nothing) => false,
         (_, JoinRead::Position { .. }) | (JoinRead::Newest { .. }, JoinRead::Newest { .. }) => true,
         (
-            JoinRead::Since { since: first, limit: most, .. },
-            JoinRead::Since { since, limit, .. },
-        ) => first.epoch == since.epoch && first.offset <= since.offset && limit == most,
+            JoinRead::Since { since: first, limit: most, bytes_max: most_bytes, .. },
+            JoinRead::Since { since, limit, bytes_max, .. },
+        ) => {
+            first.epoch == since.epoch
+                && first.offset <= since.offset
+                && (limit, bytes_max) == (most, most_bytes)
+        }
         _ => false,
     }
 }
@@ -118,7 +122,7 @@ mod tests {
 
     fn asked(id: u64, read: JoinRead) -> Asked {
         let request = BrokerRequest::Subscribe { id: RequestId(id), channel: "a".into(), read };
-        Asked { party: Party(0), request, deadline: Instant::now() }
+        Asked::new(Party(0), request, Instant::now())
     }
 
     #[test]

@@ -9,7 +9,7 @@ use engine::broker::{BrokerReply, BrokerRequest};
 use engine::revocation::Revocation;
 
 use super::super::command::Place;
-use super::super::link::{Asked, Purpose};
+use super::super::link::{Asked, Purpose, Sent};
 use super::super::resp::{Frame, encode};
 use super::super::scripts::Script;
 use super::Core;
@@ -38,7 +38,7 @@ impl Core {
         let place = Place { keys: &self.keys, opened: &up.opened, partition: FIRST };
         place.read_revocations(cursor, &mut up.out);
         let (deadline, purpose) = (now + self.io_timeout, Purpose::Revocations(Box::new(reading)));
-        up.expect(super::Sent { partition: FIRST, deadline, purpose });
+        up.expect(Sent::new(FIRST, deadline, purpose));
         self.partitions[FIRST].in_flight += 1;
     }
 

@@ -47,8 +47,9 @@ impl Core {
         let Some(moving) = self.partitions[index].release(now) else { return };
         let partition = &mut self.partitions[index];
         let has_moved = partition.link != partition.target;
+        let mut unsent = Vec::new();
         if has_moved {
-            self.leave_link(now, index);
+            unsent = self.leave_link(now, index);
             let partition = &mut self.partitions[index];
             partition.link = partition.target;
         }
@@ -58,22 +59,21 @@ impl Core {
         if has_moved || moving.must_listen {
             self.take_up(now, index);
         }
-        for asked in moving.returned.into_iter().chain(moving.held) {
+        for asked in moving.returned.into_iter().chain(unsent).chain(moving.held) {
             match &mut self.partitions[index].moving {
                 Some(moving) => moving.held.push_back(asked),
-                None => self.send(index, asked),
+                None => self.send(now, index, asked),
             }
         }
     }
 
-    /// Channels that belong to slots are left with them; others would be heard twice.
-    fn leave_link(&mut self, now: Instant, index: usize) {
+    /// Channels that belong to slots are left with them; others would be heard twice. Gives what was not sent yet.
+    fn leave_link(&mut self, now: Instant, index: usize) -> Vec<Asked> {
         let tag = index % PARTITIONS;
         let deadline = now + self.io_timeout;
         let link = self.partitions[index].link;
-        if let Some(up) = link.and_then(|link| self.links.up(link))
-            && !up.opened.has_shards
-        {
+        let Some(up) = link.and_then(|link| self.links.up(link)) else { return Vec::new() };
+        if !up.opened.has_shards {
             let channels = self.listeners.channels(index).into_iter();
             let names: Vec<String> =
                 channels.map(|(channel, _)| self.keys.key(tag, "c", &channel)).collect();
@@ -81,6 +81,7 @@ impl Core {
                 up.listen(names, Ear::Close, NO_PARTITION, deadline);
             }
         }
+        up.window.take_partition(index)
     }
 
     fn load_scripts(&mut self, now: Instant, partition: usize) {
@@ -88,7 +89,7 @@ impl Core {
         let Some(up) = self.links.usable(self.partitions[partition].link) else { return };
         for script in scripts::ALL {
             encode(&mut up.out, &[b"SCRIPT", b"LOAD", script.text().as_bytes()]);
-            up.expect(Sent { partition, deadline, purpose: Purpose::Nobody });
+            up.expect(Sent::new(partition, deadline, Purpose::Nobody));
             self.partitions[partition].in_flight += 1;
         }
     }
@@ -111,17 +112,17 @@ impl Core {
             let Some(up) = self.links.usable(self.partitions[index].link) else { return };
             let place = Place { keys: &self.keys, opened: &up.opened, partition: tag };
             place.position(&channel, epoch, meta_ttl_ms, &mut up.out);
-            up.expect(Sent { partition: index, deadline, purpose: Purpose::Position(channel) });
+            up.expect(Sent::new(index, deadline, Purpose::Position(channel)));
             self.partitions[index].in_flight += 1;
         }
         for channel in &channels {
             let Some(ttl_ms) = self.lives.ttl_ms(channel) else { continue };
             let request = BrokerRequest::Limit { channel: channel.clone(), ttl_ms };
-            self.send(index, Asked { party: Party(u32::MAX), request, deadline });
+            self.send(now, index, Asked::new(Party(u32::MAX), request, deadline));
         }
         for (channel, client) in self.present.take_departures(index) {
             let request = BrokerRequest::RemovePresence { channel, client };
-            self.send(index, Asked { party: Party(u32::MAX), request, deadline });
+            self.send(now, index, Asked::new(Party(u32::MAX), request, deadline));
         }
         self.enter(now, index);
         if index == 0 {
@@ -143,7 +144,7 @@ impl Core {
             }
         }
         for _ in 0..count {
-            up.expect(Sent { partition: index, deadline, purpose: Purpose::Nobody });
+            up.expect(Sent::new(index, deadline, Purpose::Nobody));
         }
         self.partitions[index].in_flight += count;
     }
@@ -161,7 +162,19 @@ impl Core {
     }
 
     pub(super) fn handle_up(&mut self, now: Instant, id: LinkId, opened: Opened) {
+        tracing::info!(
+            server = %opened.address, run_id = %opened.identity.run_id, "Redis: connected"
+        );
+        if self.links.has_been_cut(id, &opened) {
+            self.shared.complaints.add(format!(
+                "Redis at {} has closed the connection of this node without being restarted: publications come faster than \
+                 the node reads them (client-output-buffer-limit pubsub), somebody has killed it (CLIENT KILL), or something \
+                 between them has",
+                opened.address
+            ));
+        }
         self.links.open(now, id, opened);
+        self.note_eviction(id);
         for index in 0..self.partitions.len() {
             if self.partitions[index].link == Some(id) {
                 self.take_up(now, index);
@@ -174,7 +187,18 @@ impl Core {
         if self.partitions[0].link == Some(id) {
             self.registry.trouble = None;
         }
+        let text = trouble.to_string();
         let up = self.links.end(id, trouble, self.random.next_u64());
+        match &up {
+            Some(up) => tracing::warn!(
+                reason = %text,
+                server = %up.opened.address,
+                unanswered = up.in_flight(),
+                answer_bytes = up.window.under_way(),
+                "Redis: connection lost"
+            ),
+            None => tracing::debug!(reason = %text, "Redis: connecting failed"),
+        }
         if let Some(topology) = &mut self.topology {
             topology.want();
         }
@@ -188,17 +212,24 @@ impl Core {
             }
         }
         // The last first: what goes back to the front of a queue keeps its order.
-        for sent in up.into_iter().flat_map(|up| up.into_in_flight().into_iter().rev()) {
+        let Some((in_flight, unsent)) = up.map(Up::into_unanswered) else { return };
+        for sent in in_flight.into_iter().rev() {
             match sent.purpose {
                 Purpose::Ask(asked) => self.fail(asked),
                 purpose => self.handle_untold(now, purpose),
             }
         }
+        unsent.into_iter().for_each(|asked| self.fail(asked));
     }
 
     pub(super) fn give_up(&mut self, now: Instant, id: LinkId) {
-        let Some(trouble) = self.links.close(id) else { return };
-        self.handle_down(now, id, trouble);
+        self.leave(now, id, Trouble::Silent);
+    }
+
+    /// Closes a connection of our own accord.
+    pub(super) fn leave(&mut self, now: Instant, id: LinkId, why: impl FnOnce(Address) -> Trouble) {
+        let Some(address) = self.links.close(id) else { return };
+        self.handle_down(now, id, why(address));
     }
 
     /// Fails what is overdue, gives up what is hopeless, publishes to ourselves.
@@ -224,7 +255,7 @@ impl Core {
                 Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
             place.probe(&name, &mut up.out);
             let deadline = now + io_timeout;
-            up.expect(Sent { partition: index, deadline, purpose: Purpose::Probe });
+            up.expect(Sent::new(index, deadline, Purpose::Probe));
             self.partitions[index].in_flight += 1;
         }
     }
@@ -251,7 +282,10 @@ impl Core {
             let Some(address) = master else { continue };
             let target = Target::Member(address);
             let known = self.links.find(&target);
-            let link = known.unwrap_or_else(|| self.links.add(target));
+            let link = known.unwrap_or_else(|| {
+                tracing::info!(?target, "Redis Cluster: a server has become a master");
+                self.links.add(target)
+            });
             self.partitions[index].target = Some(link);
         }
         self.partitions.iter_mut().for_each(|partition| {
@@ -293,6 +327,14 @@ impl Core {
         if let Some(trouble) = &self.registry.trouble {
             return Some(trouble.clone());
         }
+        if self.links.trouble().is_none() && self.owes_options() {
+            return Some(Trouble::Starting);
+        }
         self.links.trouble()
+    }
+
+    /// Whether a node that has channel options has not told others of them yet.
+    fn owes_options(&self) -> bool {
+        !self.registry.has_told_options && !self.shared.options.told().digest.is_empty()
     }
 }

@@ -1,5 +1,5 @@
 -- Some clients of a node that is gone are offline; with the last of them the node is forgotten. KEYS: nodes, clients and
--- users of the node, events, names, claims. ARGV: node, size of the stream of events, its TTL, command and channel of pub/sub,
+-- users of the node, events, names, claims, options. ARGV: node, size of the stream of events, its TTL, command and channel of pub/sub,
 -- reason, how many to look at, whether the node says so itself, where to go on. Answers how many are left and where to go on; -1 when
 -- the node lives again.
 local node, now = ARGV[1], now_ms()
@@ -17,13 +17,14 @@ for _ = 1, 50 do
 end
 for index = 1, #found, 2 do
   local client = found[index]
-  local user = take_out(online, owners, client)
+  local user = client ~= WHOLE and take_out(online, owners, client)
   if user then tell(place, 'offline', client, user, name, as_text(now), ARGV[6]) end
 end
 if #found > 0 then redis.call('PEXPIRE', place.events, ARGV[3]) end
-local left = redis.call('HLEN', online)
+local left = redis.call('HLEN', online) - redis.call('HEXISTS', online, WHOLE)
 if left == 0 then
-  redis.call('DEL', owners)
+  redis.call('DEL', online, owners)
+  redis.call('HDEL', KEYS[7], node)
   redis.call('ZREM', nodes, node)
   redis.call('HDEL', names, node)
   redis.call('HDEL', claims, node)

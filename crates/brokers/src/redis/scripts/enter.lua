@@ -1,6 +1,7 @@
 -- KEYS: clients, users, ends, channels of the node. ARGV: node, TTL, channel, then client, user, info and whether its leave is told
 -- of each.
 local node, ttl = ARGV[1], tonumber(ARGV[2])
+repair()
 local until_ms = string.format('%.0f', now_ms() + ttl)
 for index = 4, #ARGV, 4 do
   local client, user = ARGV[index], ARGV[index + 1]

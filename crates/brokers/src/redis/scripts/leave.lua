@@ -1,4 +1,5 @@
 -- KEYS: clients, users, ends, channels of the node. ARGV: node, whether it has nobody left there, channel, clients.
+repair()
 for index = 4, #ARGV do
   local value = redis.call('HGET', clients, ARGV[index])
   if value and owner(value) == ARGV[1] then forget(ARGV[index]) end

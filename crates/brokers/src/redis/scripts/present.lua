@@ -1,8 +1,14 @@
--- KEYS: clients, users, ends. Answers the infos.
-forget_ended()
-local infos = {}
-for index, value in ipairs(redis.call('HVALS', clients)) do
-  local _, _, _, info = owner(value)
-  infos[index] = info
-end
-return infos
+-- KEYS: clients, users, ends. ARGV: where to go on, how many bytes are enough. Answers where to go on, '0' at the end, and infos.
+if ARGV[1] == '0' then forget_ended() end
+local cursor, budget = ARGV[1], tonumber(ARGV[2])
+local infos, size = {}, 0
+repeat
+  local page = redis.call('HSCAN', clients, cursor, 'COUNT', 32)
+  cursor = page[1]
+  for index = 2, #page[2], 2 do
+    local _, _, _, info = owner(page[2][index])
+    infos[#infos + 1] = info
+    size = size + #info
+  end
+until cursor == '0' or size >= budget
+return {cursor, infos}

@@ -1,7 +1,8 @@
 -- Reads a stream's position and a part of it. A stream that is read begins, but is soon forgotten without a publication.
 -- KEYS: meta, stream. ARGV: an epoch that was never used, meta TTL, TTL of an empty stream, first id, last id, limit (-1
--- for none, 0 for the position only), direction, epoch of the ids or nothing, which life of the server this is (see publish).
--- Answers epoch, offset, whether the ids are of this epoch, and the entries.
+-- for none, 0 for the position only), direction, epoch of the ids or nothing, which life of the server this is (see publish),
+-- how many bytes of entries to answer with at most. Answers epoch, offset, whether the ids are of this epoch, the entries, and
+-- the bytes of the next one when there was no room for it.
 local meta, stream = KEYS[1], KEYS[2]
 local ttl, limit = tonumber(ARGV[2]), tonumber(ARGV[6])
 local known = redis.call('HMGET', meta, 'e', 's', 'r')
@@ -19,14 +20,15 @@ if offset == '0' then ttl = math.max(math.min(ttl, tonumber(ARGV[3])), 1000) end
 if ttl > 0 and redis.call('PTTL', meta) < ttl then
   redis.call('PEXPIRE', meta, string.format('%.0f', ttl))
 end
-if ARGV[8] ~= '' and ARGV[8] ~= epoch then return {epoch, offset, 0, {}} end
-if limit == 0 then return {epoch, offset, 1, {}} end
+if ARGV[8] ~= '' and ARGV[8] ~= epoch then return {epoch, offset, 0, {}, 0} end
+if limit == 0 then return {epoch, offset, 1, {}, 0} end
 
 -- What has had its time is gone, from the oldest on.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local looked_at = 1
 while true do
-  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 64)
+  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', looked_at)
   local keep = nil
   for _, entry in ipairs(oldest) do
     if tonumber(entry[2][2]) > now_ms then
@@ -40,12 +42,26 @@ while true do
     break
   end
   redis.call('XTRIM', stream, 'MINID', '=', string.match(oldest[#oldest][1], '^%d+') .. '-1')
+  looked_at = 64
 end
 
-local words
-if ARGV[7] == 'reverse' then words = {'XREVRANGE', stream, ARGV[5], ARGV[4]}
-else words = {'XRANGE', stream, ARGV[4], ARGV[5]} end
-if limit > 0 then
-  words[5], words[6] = 'COUNT', ARGV[6]
+-- An entry is more than its publication: id, end, and the lengths of all.
+local ENTRY = 96
+local command, from, to = 'XRANGE', ARGV[4], ARGV[5]
+if ARGV[7] == 'reverse' then command, from, to = 'XREVRANGE', to, from end
+local entries, size, budget, count = {}, 0, tonumber(ARGV[10]), 8
+while true do
+  if limit > 0 then count = math.min(count, limit - #entries) end
+  if count == 0 then break end
+  local found = redis.call(command, stream, from, to, 'COUNT', count)
+  for _, entry in ipairs(found) do
+    local bytes = #entry[2][4] + ENTRY
+    if size + bytes > budget then return {epoch, offset, 1, entries, bytes} end
+    size = size + bytes
+    entries[#entries + 1] = entry
+  end
+  if #found < count then break end
+  from = '(' .. found[count][1]
+  count = math.min(2 * count, 256)
 end
-return {epoch, offset, 1, redis.call(unpack(words))}
+return {epoch, offset, 1, entries, 0}

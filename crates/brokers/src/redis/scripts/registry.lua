@@ -7,6 +7,10 @@ local function now_ms()
   return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
+-- A field of both hashes of a node's clients, which says that they were found to be whole. Redis may drop keys when its memory is
+-- full, each for itself.
+local WHOLE = '\0'
+
 local function as_text(number) return string.format('%.0f', number) end
 
 -- Tells of a client: in the stream for backends and to those who listen now.

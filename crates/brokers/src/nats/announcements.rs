@@ -1,0 +1,80 @@
+//! Channel options that nodes tell each other through NATS: at their start, when they change, and with every renewal.
+//!
+//! Over the control subject and not with the lease: a node without JetStream has no lease, and it is the one that retains
+//! nothing. A node that starts asks the others to tell theirs at once.
+//! Invariant: a node that has fallen silent for as long as a lease counts no more.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::time::{Duration, Instant};
+
+use super::link::Link;
+use crate::channel_options::Node;
+use crate::control::{self, NodeOptions};
+
+/// See the module.
+pub(super) struct Announcements {
+    link: Rc<Link>,
+    name: String,
+    ttl: Duration,
+    /// By node.
+    heard: RefCell<HashMap<String, Heard>>,
+}
+
+struct Heard {
+    at: Instant,
+    name: String,
+    text: String,
+}
+
+impl Announcements {
+    pub(super) fn new(link: Rc<Link>, name: String, ttl_ms: u64) -> Announcements {
+        let heard = RefCell::default();
+        Announcements { link, name, ttl: Duration::from_millis(ttl_ms), heard }
+    }
+
+    /// Tells the options of this node.
+    pub(super) async fn tell(&self) {
+        self.say(false).await;
+    }
+
+    /// Tells them, and asks others for theirs.
+    pub(super) async fn ask(&self) {
+        self.say(true).await;
+    }
+
+    async fn say(&self, asks: bool) {
+        let text = self.link.shared.options.told().text;
+        if text.is_empty() {
+            return;
+        }
+        let (node, name) = (self.link.names.node.clone(), self.name.clone());
+        let payload = control::encode_options(&NodeOptions { node, name, text, asks });
+        // The next renewal says it again.
+        let _later = self.link.publish(self.link.names.control(), payload.into()).await;
+    }
+
+    /// Another node has told its options. Says whether it wants to know those of this node.
+    pub(super) fn hear(&self, told: NodeOptions) -> bool {
+        let NodeOptions { node, name, text, asks } = told;
+        if node == self.link.names.node {
+            return false;
+        }
+        self.heard.borrow_mut().insert(node, Heard { at: Instant::now(), name, text });
+        self.note();
+        asks
+    }
+
+    /// Forgets who is silent, and warns of who differs.
+    pub(super) fn note(&self) {
+        let mut heard = self.heard.borrow_mut();
+        heard.retain(|_, heard| heard.at.elapsed() < self.ttl);
+        let nodes = heard.iter();
+        let nodes = nodes.map(|(id, heard)| Node { id, name: &heard.name, text: &heard.text });
+        for warning in self.link.shared.options.note(nodes) {
+            self.link.shared.complaints.add(warning);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What follows from where the links should lead: a node leaves a server that is not the master for others.
+//!
+//! Invariant: a node acknowledges nothing through a server of which it knows that another one is named.
+
+use std::time::{Duration, Instant};
+
+use engine::broker::BrokerEvent;
+
+use super::super::exchange::LinkId;
+use super::super::trouble::Trouble;
+use super::super::watch::Sighting;
+use super::Core;
+
+/// What is known of the server to which a link leads.
+#[derive(Debug)]
+pub(in crate::redis) struct Proof {
+    /// When Sentinels named it last.
+    named_at: Instant,
+    /// Whether other nodes have used it since.
+    had_company: bool,
+    /// Looks in a row that found another server at its address.
+    strangers: u32,
+    /// Keys that it had dropped when that was told.
+    evicted: Option<u64>,
+}
+
+/// One look may have gone astray, as while a name is being changed.
+const STRANGERS_MAX: u32 = 2;
+
+/// Silence of all Sentinels after which it matters whether other nodes are there.
+const SENTINELS_SILENT: Duration = Duration::from_secs(5);
+
+impl Proof {
+    pub(in crate::redis) fn new(now: Instant) -> Proof {
+        Proof { named_at: now, had_company: false, strangers: 0, evicted: None }
+    }
+}
+
+impl Core {
+    /// Somebody has looked where a link should lead.
+    pub(super) fn handle_sighting(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        seen: Result<Sighting, Trouble>,
+    ) {
+        let Sighting { address, identity } = match seen {
+            Ok(sighting) => sighting,
+            Err(trouble) => {
+                tracing::debug!(%trouble, "Redis: nobody says where the master is");
+                return;
+            }
+        };
+        let has_sentinels = self.links.has_sentinels(id);
+        let had_company = self.registry.has_company();
+        let Some(up) = self.links.up(id) else { return };
+        let used = &up.opened.identity.run_id;
+        // One server may have two names.
+        let is_same = identity.as_ref().is_some_and(|identity| identity.is_same(used));
+        if has_sentinels && address != up.opened.address && !is_same {
+            return self.leave(now, id, |used| Trouble::OtherMaster { used, named: address });
+        }
+        (up.proof.named_at, up.proof.had_company) = (now, had_company);
+        let Some(identity) = identity else { return };
+        // A replica at our address is not what this node uses, and a server that starts is not there yet.
+        match !has_sentinels && identity.is_master && identity.is_another(used) {
+            true => up.proof.strangers += 1,
+            false => up.proof.strangers = 0,
+        }
+        if up.proof.strangers >= STRANGERS_MAX {
+            let (used, found) = (used.clone(), identity.run_id);
+            return self.leave(now, id, |address| Trouble::OtherServer { address, used, found });
+        }
+        if identity.run_id == *used && identity.eviction != up.opened.identity.eviction {
+            up.opened.identity.eviction = identity.eviction;
+            self.note_eviction(id);
+        }
+    }
+
+    /// A node that has neither Sentinels nor other nodes any more is alone, or on the wrong side of a cut.
+    pub(super) fn leave_the_deserted(&mut self, now: Instant) {
+        let has_company = self.registry.has_company();
+        for id in self.links.ids() {
+            let has_sentinels = self.links.has_sentinels(id);
+            let Some(up) = self.links.up(id).filter(|_| has_sentinels) else { continue };
+            up.proof.had_company |= has_company;
+            let is_deserted = up.proof.had_company && !has_company;
+            if is_deserted && up.proof.named_at + SENTINELS_SILENT <= now {
+                self.leave(now, id, Trouble::Alone);
+            }
+        }
+    }
+
+    /// Says once what a server does when its memory is full, and again when it does it.
+    pub(super) fn note_eviction(&mut self, id: LinkId) {
+        let Some(up) = self.links.up(id) else { return };
+        let (address, eviction) = (&up.opened.address, &up.opened.identity.eviction);
+        if let Some(warning) = eviction.warning(address) {
+            self.shared.complaints.add(warning);
+        }
+        let before = up.proof.evicted.replace(eviction.keys).unwrap_or(eviction.keys);
+        if eviction.keys > before {
+            let count = eviction.keys - before;
+            self.shared
+                .complaints
+                .add(format!("Redis at {address} has dropped {count} keys: its memory is full"));
+            // What is revoked may have been among them.
+            self.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Long answers, read page by page: histories, what a client missed, lists of clients.
+//!
+//! Redis closes a subscriber's connection when too much waits for it (`client-output-buffer-limit pubsub`, 32 MB unless set), and
+//! answers count as well. So the scripts that read are told how many bytes they may answer with, and say when something is
+//! left. The first page is small, since most readers have missed little; each further one is four times as large.
+//! Invariant: pages are one answer: it has no gap, and stands behind every publication up to the top that it names.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream};
+use engine::history::fitting_count;
+use wire::protocol::{ClientInfo, HistoryResult, Publication, StreamPosition};
+
+use super::answer::{self, ClientsPage, StreamPage};
+use super::link::Asked;
+use super::resp::Frame;
+use crate::limits::{PAGE_FIRST, PAGE_MAX};
+
+/// What was read of an answer that is not whole.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    budget: usize,
+    top: Option<StreamPosition>,
+    publications: Vec<Arc<Publication>>,
+    /// Publications of all pages, also of those that were dropped.
+    read: i64,
+    clients: Vec<Arc<ClientInfo>>,
+    /// Where the next page of clients begins.
+    cursor: Vec<u8>,
+    held: Option<Held>,
+}
+
+/// Bytes of unfinished answers, counted with those of other readers for as long as they are held.
+#[derive(Debug)]
+struct Held {
+    total: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Progress {
+    pub(super) fn budget(&self) -> usize {
+        self.budget.max(PAGE_FIRST)
+    }
+
+    /// Where the stream ended when the first page of a history, or the last one of a join, was read.
+    pub(super) fn top(&self) -> Option<&StreamPosition> {
+        self.top.as_ref()
+    }
+
+    pub(super) fn read_count(&self) -> i64 {
+        self.read
+    }
+
+    pub(super) fn last_offset(&self) -> Option<u64> {
+        self.publications.last().map(|last| last.offset)
+    }
+
+    pub(super) fn cursor(&self) -> &[u8] {
+        if self.cursor.is_empty() { b"0" } else { &self.cursor }
+    }
+
+    fn grow(&mut self, total: &Arc<AtomicUsize>, needed: usize) {
+        let read = self.budget();
+        let held = self.held.get_or_insert_with(|| Held { total: total.clone(), bytes: 0 });
+        held.add(read);
+        self.budget = (4 * read).min(PAGE_MAX).max(needed);
+    }
+}
+
+/// Whether the answer may be long.
+pub(super) fn is_long(request: &BrokerRequest) -> bool {
+    match request {
+        BrokerRequest::Subscribe { read, .. } => {
+            matches!(read, JoinRead::Since { .. } | JoinRead::Newest { .. })
+        }
+        BrokerRequest::History { query, .. } => query.limit != Some(0),
+        BrokerRequest::Presence { .. } => true,
+        _ => false,
+    }
+}
+
+/// Takes one page. `None` when there is another one, and the request is to be sent again for it; `held` is what all
+/// readers of the server hold.
+pub(super) fn take(
+    now: Instant,
+    asked: &mut Asked,
+    frame: &Frame,
+    held: &Arc<AtomicUsize>,
+) -> Option<Result<BrokerReply, BrokerError>> {
+    if !is_long(&asked.request) {
+        return Some(answer::read(&asked.request, frame));
+    }
+    let mut progress = asked.progress.take().unwrap_or_default();
+    let unknown = Some(Err(BrokerError::Unavailable));
+    let taken = match &asked.request {
+        BrokerRequest::Presence { .. } => match answer::clients_page(frame) {
+            Some(page) => take_clients(&mut progress, page, held),
+            None => unknown,
+        },
+        request => match answer::stream_page(frame) {
+            Some(page) => take_stream(request, &mut progress, page, held),
+            None => unknown,
+        },
+    };
+    if taken.is_none() {
+        // Nobody waits for the rest.
+        if asked.deadline <= now {
+            return Some(Err(BrokerError::Unavailable));
+        }
+        asked.progress = Some(progress);
+    }
+    taken
+}
+
+fn take_clients(
+    progress: &mut Progress,
+    page: ClientsPage,
+    held: &Arc<AtomicUsize>,
+) -> Option<Result<BrokerReply, BrokerError>> {
+    let is_first = progress.clients.is_empty();
+    progress.clients.extend(page.clients);
+    if page.cursor != b"0" {
+        progress.cursor = page.cursor;
+        progress.grow(held, 0);
+        return None;
+    }
+    let mut clients = std::mem::take(&mut progress.clients);
+    if !is_first {
+        // Redis may show one twice while its table grows or shrinks.
+        let mut seen = HashSet::new();
+        clients.retain(|one| seen.insert(one.client.clone()));
+    }
+    Some(Ok(BrokerReply::Presence(clients)))
+}
+
+fn take_stream(
+    request: &BrokerRequest,
+    progress: &mut Progress,
+    page: StreamPage,
+    held: &Arc<AtomicUsize>,
+) -> Option<Result<BrokerReply, BrokerError>> {
+    if !page.is_of_epoch {
+        return Some(of_another_epoch(request, page.top));
+    }
+    let is_first = progress.top.is_none();
+    let is_hopeless = is_first && misses_the_beginning(request, &page);
+    progress.add(page.publications);
+    if is_first || matches!(request, BrokerRequest::Subscribe { .. }) {
+        progress.top = Some(page.top);
+    }
+    let fitting = fitting(request, &progress.publications);
+    if page.next > 0 && !is_hopeless && fitting == progress.publications.len() {
+        progress.grow(held, page.next);
+        return None;
+    }
+    let top = progress.top.take().unwrap_or_default();
+    let mut publications = std::mem::take(&mut progress.publications);
+    publications.truncate(fitting);
+    Some(Ok(match request {
+        BrokerRequest::History { .. } => {
+            let StreamPosition { offset, epoch } = top;
+            BrokerReply::History(HistoryResult { publications, epoch, offset })
+        }
+        _ => BrokerReply::Subscribed(JoinedStream { top, publications }),
+    }))
+}
+
+impl Progress {
+    /// What was retained when the first pages were read and is not any more leaves a gap: then the rest is what one read
+    /// would find now.
+    fn add(&mut self, page: Vec<Arc<Publication>>) {
+        self.read += i64::try_from(page.len()).unwrap_or(i64::MAX);
+        if let (Some(last), Some(next)) = (self.publications.last(), page.first())
+            && next.offset > last.offset.saturating_add(1)
+        {
+            self.publications.clear();
+        }
+        self.publications.extend(page);
+    }
+}
+
+/// How many publications there may be by their weight.
+fn fitting(request: &BrokerRequest, publications: &[Arc<Publication>]) -> usize {
+    let bytes_max = match request {
+        BrokerRequest::Subscribe { read: JoinRead::Since { bytes_max, .. }, .. } => *bytes_max,
+        BrokerRequest::History { query, .. } => query.bytes_max,
+        _ => None,
+    };
+    let Some(bytes_max) = bytes_max else { return publications.len() };
+    fitting_count(publications, bytes_max)
+}
+
+/// A join finds nothing behind a position of another epoch.
+fn of_another_epoch(
+    request: &BrokerRequest,
+    top: StreamPosition,
+) -> Result<BrokerReply, BrokerError> {
+    match request {
+        BrokerRequest::Subscribe { .. } => {
+            Ok(BrokerReply::Subscribed(JoinedStream { top, publications: Vec::new() }))
+        }
+        BrokerRequest::History { query, .. } if query.since.is_none() => {
+            Err(BrokerError::Unavailable)
+        }
+        _ => Err(BrokerError::UnrecoverablePosition),
+    }
+}
+
+/// Whether what comes next after the client's position is not retained: it cannot recover, and the rest is not read.
+fn misses_the_beginning(request: &BrokerRequest, page: &StreamPage) -> bool {
+    let BrokerRequest::Subscribe { read: JoinRead::Since { since, .. }, .. } = request else {
+        return false;
+    };
+    let first = page.publications.first();
+    first.is_some_and(|first| first.offset > since.offset.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::broker::{HistoryQuery, RequestId};
+
+    use super::super::part::Part;
+    use super::*;
+    use crate::Party;
+
+    fn publications(offsets: std::ops::RangeInclusive<u64>) -> Vec<Arc<Publication>> {
+        let one = |offset| Arc::new(Publication { offset, ..Publication::default() });
+        offsets.map(one).collect()
+    }
+
+    fn page(top: u64, offsets: std::ops::RangeInclusive<u64>, next: usize) -> StreamPage {
+        let top = StreamPosition { offset: top, epoch: "e".into() };
+        StreamPage { top, is_of_epoch: true, publications: publications(offsets), next }
+    }
+
+    fn join(offset: u64) -> BrokerRequest {
+        let since = StreamPosition { offset, epoch: "e".into() };
+        let read = JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 0 };
+        BrokerRequest::Subscribe { id: RequestId(1), channel: "a".into(), read }
+    }
+
+    fn history(reverse: bool) -> BrokerRequest {
+        let query = HistoryQuery { limit: Some(50), reverse, ..HistoryQuery::default() };
+        BrokerRequest::History { id: RequestId(1), channel: "a".into(), query, meta_ttl_ms: 0 }
+    }
+
+    fn next(request: &BrokerRequest, progress: &Progress) -> (String, String, i64, usize) {
+        let (part, _) = Part::next_of(request, progress).unwrap();
+        (part.first, part.last, part.limit, part.budget)
+    }
+
+    #[test]
+    fn a_join_follows_the_stream_to_its_newest_and_a_history_to_where_it_began() {
+        let held = Arc::default();
+        let (joining, mut progress) = (join(2), Progress::default());
+        assert_eq!(next(&joining, &progress), ("3".into(), "+".into(), 100, PAGE_FIRST));
+        assert_eq!(take_stream(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
+        assert_eq!(next(&joining, &progress), ("6".into(), "+".into(), 97, 4 * PAGE_FIRST));
+        let last = take_stream(&joining, &mut progress, page(10, 6..=10, 0), &held);
+        let top = StreamPosition { offset: 10, epoch: "e".into() };
+        let publications = publications(3..=10);
+        assert_eq!(last, Some(Ok(BrokerReply::Subscribed(JoinedStream { top, publications }))));
+
+        let (reading, mut progress) = (history(false), Progress::default());
+        assert_eq!(take_stream(&reading, &mut progress, page(9, 3..=5, 3 * PAGE_MAX), &held), None);
+        assert_eq!(next(&reading, &progress), ("6".into(), "9".into(), 47, 3 * PAGE_MAX));
+        let (reading, mut progress) = (history(true), Progress::default());
+        assert_eq!(take_stream(&reading, &mut progress, page(5, 5..=5, 1), &held), None);
+        assert_eq!(next(&reading, &progress), ("-".into(), "4".into(), 49, 4 * PAGE_FIRST));
+    }
+
+    #[test]
+    fn what_is_dropped_between_two_pages_is_never_hidden() {
+        let held = Arc::default();
+        let (joining, mut progress) = (join(2), Progress::default());
+        assert_eq!(take_stream(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
+        let Some(Ok(BrokerReply::Subscribed(stream))) =
+            take_stream(&joining, &mut progress, page(12, 8..=12, 0), &held)
+        else {
+            panic!("no answer")
+        };
+        assert_eq!(stream.publications, publications(8..=12), "it begins behind the gap");
+        // Nor is anything read that cannot help.
+        let mut progress = Progress::default();
+        let hopeless = take_stream(&joining, &mut progress, page(9, 4..=5, 7), &held);
+        assert!(matches!(hopeless, Some(Ok(BrokerReply::Subscribed(_)))), "{hopeless:?}");
+    }
+
+    #[test]
+    fn what_is_held_is_counted_until_it_is_dropped() {
+        let held: Arc<AtomicUsize> = Arc::default();
+        let mut progress = Progress::default();
+        assert_eq!(take_stream(&join(2), &mut progress, page(9, 3..=5, 7), &held), None);
+        assert_eq!(held.load(Ordering::Relaxed), PAGE_FIRST);
+        drop(progress);
+        assert_eq!(held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_client_that_is_shown_twice_is_there_once() {
+        let held = Arc::default();
+        let page = |clients: &[&str], cursor: &[u8]| {
+            let one = |client: &&str| {
+                Arc::new(ClientInfo { client: (*client).into(), ..ClientInfo::default() })
+            };
+            ClientsPage { clients: clients.iter().map(one).collect(), cursor: cursor.to_vec() }
+        };
+        let mut progress = Progress::default();
+        assert_eq!(take_clients(&mut progress, page(&["a", "b"], b"7"), &held), None);
+        assert_eq!(progress.cursor(), b"7");
+        let taken = take_clients(&mut progress, page(&["b", "c"], b"0"), &held);
+        let Some(Ok(BrokerReply::Presence(clients))) = taken else { panic!("{taken:?}") };
+        let names: Vec<&str> = clients.iter().map(|one| &*one.client).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn nobody_reads_on_for_whoever_has_given_up() {
+        let now = Instant::now();
+        let mut asked = Asked::new(Party(0), join(2), now);
+        let entry = |offset: u64| {
+            let text = |text: String| Frame::Text(text.into());
+            let fields = vec![
+                text("x".into()),
+                text("1".into()),
+                text("d".into()),
+                Frame::Text(bytes::Bytes::new()),
+            ];
+            Frame::List(vec![text(format!("{offset}-0")), Frame::List(fields)])
+        };
+        let frame = Frame::List(vec![
+            Frame::Text("e".into()),
+            Frame::Text("9".into()),
+            Frame::Integer(1),
+            Frame::List(vec![entry(3)]),
+            Frame::Integer(7),
+        ]);
+        let held = Arc::default();
+        assert_eq!(take(now, &mut asked, &frame, &held), Some(Err(BrokerError::Unavailable)));
+        asked.deadline += std::time::Duration::from_secs(1);
+        assert_eq!(take(now, &mut asked, &frame, &held), None);
+    }
+}

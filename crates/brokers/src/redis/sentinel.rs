@@ -1,0 +1,189 @@
+//! Sentinels: which server is the master, as those of them say that know most, and when that changes.
+//!
+//! Invariant: of different answers the one with the newest configuration counts, so that a Sentinel that has not heard of a
+//! failover leads nobody back to the old master.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::connection::{Conversation, Dialer, show};
+use super::resp::Frame;
+use super::settings::{Address, Login};
+use super::trouble::Trouble;
+
+/// The master as one Sentinel names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    address: Address,
+    /// Grows with every failover.
+    config_epoch: u64,
+}
+
+/// Time that the slower ones have once a majority has answered.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Pause before a Sentinel is connected to again to hear of switches.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+impl Dialer {
+    /// Asks all Sentinels at once.
+    pub(super) async fn find_master(
+        &self,
+        master: &str,
+        sentinels: &[Address],
+        login: &Login,
+    ) -> Result<Address, Trouble> {
+        let ask = |sentinel| self.ask_sentinel(sentinel, master, login);
+        let mut asked: FuturesUnordered<_> = sentinels.iter().map(ask).collect();
+        let mut answers = Vec::new();
+        let mut until = Instant::now() + 3 * self.settings.connect_timeout;
+        while let Ok(Some(answer)) = timeout_at(until, asked.next()).await {
+            answers.push(answer);
+            if answers.iter().filter(|answer| answer.is_ok()).count() == sentinels.len() / 2 + 1 {
+                until = until.min(Instant::now() + GRACE);
+            }
+        }
+        choose(answers, master)
+    }
+
+    async fn ask_sentinel(
+        &self,
+        sentinel: &Address,
+        master: &str,
+        login: &Login,
+    ) -> Result<Named, Trouble> {
+        let ask = async {
+            let mut conversation = self.enter_sentinel(sentinel, login).await?;
+            let name = master.as_bytes();
+            let place = conversation.ask(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name]).await?;
+            let address = match place {
+                Frame::List(place) => address(&place),
+                Frame::Null => None,
+                Frame::Error(text) => return Err(refusal(sentinel, &text)),
+                _ => return Err(Trouble::IsNoSentinel(sentinel.clone())),
+            };
+            let unknown = || Trouble::UnknownMaster(master.to_owned());
+            let address = address.ok_or_else(unknown)?;
+            let facts = conversation.ask(&[b"SENTINEL", b"MASTER", name]).await?;
+            Ok(Named { address, config_epoch: config_epoch(&facts) })
+        };
+        let limit = self.settings.connect_timeout + self.settings.connect_timeout;
+        timeout(limit, ask).await.unwrap_or(Err(Trouble::Silent(sentinel.clone())))
+    }
+
+    async fn enter_sentinel(
+        &self,
+        sentinel: &Address,
+        login: &Login,
+    ) -> Result<Conversation, Trouble> {
+        let mut conversation = self.connect(sentinel).await?;
+        match conversation.authenticate(login).await {
+            Err(Trouble::Login(address, text)) => Err(Trouble::SentinelLogin(address, text)),
+            entered => entered.map(|()| conversation),
+        }
+    }
+
+    /// Listens to one Sentinel for as long as the caller waits, and says when another master is named.
+    pub(super) async fn listen_for_switches(
+        &self,
+        sentinel: &Address,
+        login: &Login,
+        switched: &Notify,
+    ) {
+        loop {
+            let heard = async {
+                let mut conversation = self.enter_sentinel(sentinel, login).await?;
+                conversation.ask(&[b"SUBSCRIBE", b"+switch-master"]).await?;
+                loop {
+                    conversation.next_frame().await?;
+                    switched.notify_one();
+                }
+            };
+            let Err(trouble): Result<std::convert::Infallible, Trouble> = heard.await;
+            tracing::debug!(%sentinel, %trouble, "Sentinel: not listening for a switch of the master");
+            sleep(LISTEN_AGAIN_AFTER).await;
+        }
+    }
+}
+
+/// The answer that counts; without one, what is wrong, first what somebody must mend.
+fn choose(answers: Vec<Result<Named, Trouble>>, master: &str) -> Result<Address, Trouble> {
+    let (named, troubles): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    let named: Vec<Named> = named.into_iter().flatten().collect();
+    let mut votes: HashMap<&Named, usize> = HashMap::new();
+    named.iter().for_each(|named| *votes.entry(named).or_default() += 1);
+    let newest = votes.into_iter().max_by_key(|(named, votes)| (named.config_epoch, *votes));
+    if let Some((named, _)) = newest {
+        return Ok(named.address.clone());
+    }
+    let rank = |trouble: &Trouble| match trouble {
+        Trouble::SentinelLogin(..) => 0,
+        Trouble::IsNoSentinel(_) => 1,
+        Trouble::UnknownMaster(_) => 2,
+        _ => 3,
+    };
+    let first = troubles.into_iter().filter_map(Result::err).min_by_key(rank);
+    Err(first.unwrap_or_else(|| Trouble::NoSentinel(master.to_owned())))
+}
+
+impl std::hash::Hash for Named {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.address, self.config_epoch).hash(state);
+    }
+}
+
+fn address(place: &[Frame]) -> Option<Address> {
+    let [host, port] = place else { return None };
+    let (host, port) = (host.str()?.to_owned(), u16::try_from(port.u64()?).ok()?);
+    Some(Address { host, port })
+}
+
+/// Names and values in turn.
+fn config_epoch(facts: &Frame) -> u64 {
+    let mut pairs = facts.list().unwrap_or_default().chunks_exact(2);
+    let pair = pairs.find(|pair| pair[0].str() == Some("config-epoch"));
+    pair.and_then(|pair| pair[1].u64()).unwrap_or(0)
+}
+
+/// Why a Sentinel does not answer.
+fn refusal(sentinel: &Address, text: &[u8]) -> Trouble {
+    let begins = |names: &[&[u8]]| names.iter().any(|name| text.starts_with(name));
+    match () {
+        () if begins(&[b"NOAUTH", b"NOPERM", b"WRONGPASS"]) => {
+            Trouble::SentinelLogin(sentinel.clone(), show(text))
+        }
+        () if begins(&[b"ERR unknown command"]) => Trouble::IsNoSentinel(sentinel.clone()),
+        () => Trouble::of_answer(sentinel, text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> Address {
+        Address { host: "h".into(), port }
+    }
+
+    fn named(port: u16, config_epoch: u64) -> Result<Named, Trouble> {
+        Ok(Named { address: at(port), config_epoch })
+    }
+
+    #[test]
+    fn the_newest_configuration_counts() {
+        let lost = Err(Trouble::Silent(at(9)));
+        let answers = vec![named(1, 3), lost.clone(), named(2, 4), named(1, 3)];
+        assert_eq!(choose(answers, "m"), Ok(at(2)));
+        assert_eq!(choose(vec![named(1, 3), named(2, 3), named(2, 3)], "m"), Ok(at(2)));
+        let unknown = || Trouble::UnknownMaster("m".into());
+        let login = || Trouble::SentinelLogin(at(1), "x".into());
+        assert_eq!(choose(vec![lost.clone(), Err(unknown())], "m"), Err(unknown()));
+        assert_eq!(choose(vec![Err(unknown()), Err(login())], "m"), Err(login()));
+        assert_eq!(choose(vec![], "m"), Err(Trouble::NoSentinel("m".into())));
+    }
+}

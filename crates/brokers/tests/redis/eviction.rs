@@ -1,0 +1,172 @@
+//! A Redis that drops keys when its memory is full: each key may go alone, and what nodes know of each other and of who is
+//! present is put right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokers::redis::RedisSettings;
+use brokers::{Broker as _, Party};
+use bytes::Bytes;
+use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, Control, Order, Survey, Target};
+use engine::lifecycle::{Change, Lifecycle};
+use wire::protocol::{ClientInfo, DisconnectCode, PresenceStats};
+
+use crate::door::Door;
+use crate::server::{PATIENCE, RedisServer, wait_until};
+use crate::world::{Node, at, settings};
+
+fn client(user: &str, client: &str) -> Arc<ClientInfo> {
+    Arc::new(ClientInfo { user: user.into(), client: client.into(), ..ClientInfo::default() })
+}
+
+fn tell(node: &Node, party: Party, info: &Arc<ClientInfo>, change: Change) {
+    let lifecycle = Lifecycle { info: info.clone(), change, at_ms: 7 };
+    node.broker.submit(party, BrokerRequest::Lifecycle(lifecycle));
+}
+
+fn offline() -> Change {
+    Change::Offline { reason: "gone".into() }
+}
+
+/// A key by the end of its name; `None` while there is none.
+fn key(server: &RedisServer, end: &str) -> Option<String> {
+    let keys = server.ask(&["KEYS", &format!("*{end}")]);
+    keys.list().first().map(|key| key.text().to_owned())
+}
+
+fn size(server: &RedisServer, end: &str) -> i64 {
+    key(server, end).map_or(0, |key| server.ask(&["HLEN", &key]).number())
+}
+
+#[test]
+fn what_is_dropped_of_a_nodes_clients_is_told_again_and_counts_are_right() {
+    let server = RedisServer::start(&[]);
+    let settings = settings(&at(&server));
+    let (online, owners) =
+        (format!("online:{}", settings.node), format!("owners:{}", settings.node));
+    let mut node = Node::start(settings);
+    let party = node.attach();
+    let clients = [client("ann", "1"), client("ann", "2"), client("bob", "3")];
+    clients.iter().for_each(|one| tell(&node, party, one, Change::Online));
+    // A field beside them says that they are whole.
+    let is_whole = || size(&server, &online) == 4 && size(&server, &owners) == 3;
+    wait_until("all are known", is_whole);
+    let last = client("eve", "4");
+    for dropped in [&[&online][..], &[&owners], &[&online, &owners]] {
+        let names: Vec<String> = dropped.iter().filter_map(|end| key(&server, end)).collect();
+        assert_eq!(names.len(), dropped.len());
+        names.iter().for_each(|name| drop(server.ask(&["DEL", name])));
+        // Whoever comes first makes the keys anew, and alone is not all.
+        tell(&node, party, &last, Change::Online);
+        wait_until("all are known again", || {
+            size(&server, &online) == 5 && size(&server, &owners) == 4
+        });
+        tell(&node, party, &last, offline());
+        wait_until("one has left", is_whole);
+        let complaint = node.broker.take_complaint();
+        assert!(complaint.is_some_and(|text| text.contains("dropped")), "{dropped:?}");
+    }
+    clients.iter().for_each(|one| tell(&node, party, one, offline()));
+    wait_until("nobody is left", || size(&server, &online) == 0 && size(&server, &owners) == 0);
+}
+
+#[test]
+fn what_is_dropped_of_presence_is_there_again_with_the_next_renewal() {
+    let server = RedisServer::start(&[]);
+    let presence_ttl = Duration::from_secs(1);
+    let mut node = Node::start(RedisSettings { presence_ttl, ..settings(&at(&server)) });
+    let party = node.attach();
+    let channel: Arc<str> = "room".into();
+    let clients: Vec<_> =
+        (0..40).map(|number| client(&format!("{}", number % 4), &number.to_string())).collect();
+    for info in &clients {
+        let (channel, info) = (channel.clone(), info.clone());
+        node.broker.submit(party, BrokerRequest::AddPresence { channel, info, announces: false });
+    }
+    let stats = || match node
+        .ask(party, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
+    {
+        Ok(BrokerReply::PresenceStats(stats)) => stats,
+        other => panic!("{other:?}"),
+    };
+    let all = PresenceStats { num_clients: 40, num_users: 4 };
+    assert_eq!(stats(), all);
+    let kinds = ["clients:room", "users:room", "ends:room"];
+    for dropped in 1..8 {
+        for (bit, kind) in kinds.iter().enumerate().filter(|(bit, _)| dropped & (1 << bit) != 0) {
+            let name = key(&server, kind).unwrap_or_else(|| panic!("{bit}"));
+            server.ask(&["DEL", &name]);
+        }
+        wait_until("all are counted again", || stats() == all);
+    }
+    for client in &clients {
+        let (channel, client) = (channel.clone(), client.clone());
+        node.broker.submit(party, BrokerRequest::RemovePresence { channel, client });
+    }
+    assert_eq!(stats(), PresenceStats::default());
+    for kind in kinds {
+        assert_eq!(key(&server, kind), None, "nothing is left");
+    }
+}
+
+#[test]
+fn a_policy_that_drops_keys_is_warned_of_and_orders_go_to_all_nodes() {
+    let server = RedisServer::start(&["--maxmemory-policy", "volatile-lru"]);
+    let mut nodes: Vec<Node> = (0..2).map(|_| Node::start(settings(&at(&server)))).collect();
+    let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
+    for node in &nodes {
+        let complaint = node.broker.take_complaint();
+        assert!(complaint.is_some_and(|text| text.contains("maxmemory-policy \"volatile-lru\"")));
+    }
+    // Redis knows her on one node; what it knew of the other it may have dropped.
+    tell(&nodes[0], parties[0], &client("ann", "1"), Change::Online);
+    wait_until("she is known", || key(&server, "events").is_some());
+    let target = Target { user: "ann".into(), ..Target::default() };
+    let order = Order::Disconnect(DisconnectCode::ForceDisconnect.into());
+    let control = Arc::new(Control { target, order });
+    nodes[0].broker.submit(parties[0], BrokerRequest::Control(control));
+    for (node, party) in nodes.iter().zip(&parties) {
+        let (_, event) = node.inbox(*party).wait(PATIENCE).expect("the order comes");
+        assert!(matches!(event, BrokerEvent::Control(_)), "{event:?}");
+    }
+}
+
+#[test]
+fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone() {
+    let server = RedisServer::start(&[]);
+    let door = Door::open(server.port);
+    let asking_settings = settings(&at(&server));
+    let id = asking_settings.node.clone();
+    let mut asking = Node::start(asking_settings);
+    let party = asking.attach();
+    let address = vec![format!("redis://127.0.0.1:{}", door.port)];
+    let mut other = Node::start(settings(&address));
+    let other_party = other.attach();
+    tell(&other, other_party, &client("ann", "1"), Change::Online);
+    wait_until("she is known", || key(&server, "events").is_some());
+    let nodes = key(&server, ":nodes").unwrap();
+    let lease = || server.ask(&["ZSCORE", &nodes, &id]).text().to_owned();
+    let before = lease();
+    wait_until("it has renewed its lease, and knows of the other one", || lease() != before);
+    server.ask(&["DEL", &nodes]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (_, event) = other.inbox(other_party).wait(PATIENCE).expect("a question");
+            let BrokerEvent::Question { ticket, .. } = event else { panic!("{event:?}") };
+            let answer = "here".into();
+            other.broker.submit(other_party, BrokerRequest::Answer { ticket, answer });
+        });
+        let question = Bytes::from_static(b"who?");
+        let result = asking.ask(party, |id| BrokerRequest::Survey { id, question });
+        let expected = Survey { answers: vec!["here".into()], missing: 0 };
+        assert_eq!(result, Ok(BrokerReply::Survey(expected)));
+    });
+    // It ends without a word, and Redis drops what it knew of its lease.
+    door.close();
+    server.ask(&["DEL", &nodes]);
+    let events = key(&server, "events").unwrap();
+    wait_until("its client is told to be offline", || {
+        let all = format!("{:?}", server.ask(&["XRANGE", &events, "-", "+"]));
+        all.contains("node lost")
+    });
+}

@@ -1,0 +1,75 @@
+//! Nodes whose channel options differ: they say so, and what one publishes without history is not missing for another.
+
+use std::sync::Arc;
+
+use brokers::Broker as _;
+use engine::broker::{BrokerReply, BrokerRequest, JoinRead, PublishOptions};
+use engine::rules::{Namespace, Rules};
+use wire::protocol::{Publication, StreamPosition};
+
+use crate::server::{RedisServer, wait_until};
+use crate::world::{Node, at, settings};
+
+fn rules(history_size: u32) -> Arc<Rules> {
+    let namespace = Namespace {
+        history_size,
+        history_ttl_ms: 60_000,
+        history_meta_ttl_ms: 600_000,
+        ..Namespace::default()
+    };
+    let mut rules = Rules::default();
+    rules.channels.namespaces.insert("chat".to_owned(), namespace);
+    Arc::new(rules)
+}
+
+/// Publishes as an engine does whose options have no history.
+fn publish_plainly(node: &mut Node, data: &'static str) -> StreamPosition {
+    let party = node.attach();
+    let publication = Publication { data: data.into(), ..Publication::default() };
+    let (channel, options) = ("chat:a".into(), PublishOptions::default());
+    match node.ask(party, |id| BrokerRequest::Publish { id, channel, publication, options }) {
+        Ok(BrokerReply::Published(position)) => position,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
+    let server = RedisServer::start(&[]);
+    let mut off = Node::start_with_rules(settings(&at(&server)), &rules(0));
+    assert_eq!(publish_plainly(&mut off, "nobody retains it"), StreamPosition::default());
+    let on_settings = settings(&at(&server));
+    let on_name = on_settings.name.clone();
+    let mut on = Node::start_with_rules(on_settings, &rules(10));
+    let party = on.attach();
+    let joined = on.subscribe(party, "chat:a").unwrap();
+    // From the moment on in which a node with history is ready.
+    for number in 1..=3 {
+        assert_eq!(publish_plainly(&mut off, "x").offset, joined.top.offset + number);
+    }
+    let read = JoinRead::Since {
+        since: joined.top.clone(),
+        limit: 10,
+        bytes_max: None,
+        meta_ttl_ms: 600_000,
+    };
+    let returning = on.attach();
+    let channel: Arc<str> = "chat:a".into();
+    let answer = on.ask(returning, |id| BrokerRequest::Subscribe { id, channel, read });
+    let Ok(BrokerReply::Subscribed(stream)) = answer else { panic!("{answer:?}") };
+    assert_eq!(stream.publications.len(), 3, "nothing is missing");
+    wait_until("the difference is told", || {
+        off.broker.take_complaint().is_some_and(|text| {
+            text.contains(&format!("{on_name:?}")) && text.contains("namespace \"chat\"")
+        })
+    });
+    wait_until("on both nodes", || on.broker.take_complaint().is_some());
+    // The change has gone round.
+    off.broker.set_rules(&rules(10));
+    on.broker.set_rules(&rules(10));
+    let told = || server.ask(&["HVALS", server.ask(&["KEYS", "*:options"]).list()[0].text()]);
+    wait_until("both say the same", || {
+        let told = told();
+        told.list().len() == 2 && told.list()[0] == told.list()[1]
+    });
+}

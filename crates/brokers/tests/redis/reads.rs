@@ -1,0 +1,223 @@
+//! Long answers at the limits that Redis has by itself for subscribers: they come whole, in order, and cost no connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use brokers::redis::RedisSettings;
+use brokers::{Broker as _, Party};
+use engine::broker::{
+    BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+};
+use wire::protocol::{ClientInfo, Publication, StreamPosition};
+
+use crate::server::{PATIENCE, RedisServer};
+use crate::world::{Node, at, settings};
+
+/// Fills a channel with so many publications of so many bytes.
+fn fill(node: &Node, party: Party, channel: &str, count: u64, bytes: usize) -> StreamPosition {
+    let data = bytes::Bytes::from(vec![b'x'; bytes]);
+    for number in 0..count {
+        let publication = Publication { data: data.clone(), ..Publication::default() };
+        let options = PublishOptions {
+            history_size: 1000,
+            history_ttl_ms: 600_000,
+            history_meta_ttl_ms: 600_000,
+            ..PublishOptions::default()
+        };
+        let (id, channel) = (RequestId(number), channel.into());
+        node.broker.submit(party, BrokerRequest::Publish { id, channel, publication, options });
+    }
+    let mut top = StreamPosition::default();
+    for _ in 0..count {
+        match node.inbox(party).wait(PATIENCE).expect("an answer").1 {
+            BrokerEvent::Reply { result: Ok(BrokerReply::Published(position)), .. } => {
+                top = position;
+            }
+            event => panic!("{event:?}"),
+        }
+    }
+    top
+}
+
+/// The connections of subscribers, by their ids.
+fn links(server: &RedisServer) -> Vec<String> {
+    let list = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+    list.text().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+/// Ends the looking, also when the test fails.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The most that waits for a subscriber, looked at again and again.
+fn most_waiting(server: &RedisServer, is_over: &AtomicBool) -> usize {
+    let mut most = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let list = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+        let waiting = list.text().split(' ').filter_map(|word| word.strip_prefix("omem="));
+        most = most.max(waiting.filter_map(|bytes| bytes.parse().ok()).max().unwrap_or(0));
+        std::thread::yield_now();
+    }
+    most
+}
+
+#[test]
+fn two_long_histories_at_once_cost_no_connection() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let (filler, listener) = (node.attach(), node.attach());
+    fill(&node, filler, "long", 300, 60_000);
+    node.subscribe(listener, "room").unwrap();
+    let readers: Vec<Party> = (0..2).map(|_| node.attach()).collect();
+    let before = links(&server);
+    let is_over = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| most_waiting(&server, &is_over));
+        let over = Over(&is_over);
+        for round in 0..3 {
+            for reader in &readers {
+                let (channel, query) = ("long".into(), HistoryQuery::default());
+                let id = RequestId(round);
+                let meta_ttl_ms = 600_000;
+                let read = BrokerRequest::History { id, channel, query, meta_ttl_ms };
+                node.broker.submit(*reader, read);
+            }
+            node.publish("room", "still heard").unwrap();
+            for reader in &readers {
+                match node.inbox(*reader).wait(PATIENCE).expect("an answer").1 {
+                    BrokerEvent::Reply { result: Ok(BrokerReply::History(history)), .. } => {
+                        let offsets = history.publications.iter().map(|one| one.offset);
+                        assert!(offsets.eq(1..=300));
+                        assert_eq!(history.offset, 300);
+                    }
+                    event => panic!("{event:?}"),
+                }
+            }
+            assert_eq!(node.wait_data(listener), "still heard");
+        }
+        drop(over);
+        looking.join().unwrap()
+    });
+    assert_eq!(links(&server), before, "the connection is the same");
+    println!("at most {most} bytes waited in Redis");
+    assert!(most < 8 << 20, "{most} bytes waited for this node");
+}
+
+#[test]
+fn many_who_come_back_with_much_to_recover_cost_no_connection() {
+    let count = 600;
+    let server = RedisServer::start(&[]);
+    // A build for tests is many times as slow as what is in use.
+    let io_timeout = 10 * Duration::from_secs(1);
+    let mut node = Node::start(RedisSettings { io_timeout, ..settings(&at(&server)) });
+    let parties: Vec<Party> = (0..count).map(|_| node.attach()).collect();
+    for (number, party) in parties.iter().enumerate() {
+        fill(&node, *party, &format!("channel-{number}"), 300, 300);
+    }
+    let before = links(&server);
+    let is_over = AtomicBool::new(false);
+    let began = Instant::now();
+    let most = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| most_waiting(&server, &is_over));
+        let over = Over(&is_over);
+        for (number, party) in parties.iter().enumerate() {
+            let since = StreamPosition { offset: 0, epoch: String::new() };
+            let read =
+                JoinRead::Since { since, limit: 1_000, bytes_max: None, meta_ttl_ms: 600_000 };
+            let (id, channel) = (RequestId(9_999), format!("channel-{number}").into());
+            node.broker.submit(*party, BrokerRequest::Subscribe { id, channel, read });
+        }
+        for party in &parties {
+            match node.inbox(*party).wait(PATIENCE).expect("an answer").1 {
+                BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+                    let offsets = stream.publications.iter().map(|one| one.offset);
+                    assert!(offsets.eq(1..=300));
+                }
+                event => panic!("{event:?}"),
+            }
+        }
+        drop(over);
+        looking.join().unwrap()
+    });
+    println!("{count} recoveries took {:?}, {most} bytes waited at most", began.elapsed());
+    assert_eq!(links(&server), before, "the connection is the same");
+    assert!(most < 8 << 20, "{most} bytes waited for this node");
+}
+
+#[test]
+fn a_recovery_of_many_pages_has_no_gap_while_the_channel_goes_on() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let (filler, reader) = (node.attach(), node.attach());
+    let top = fill(&node, filler, "room", 100, 3_000);
+    let since = StreamPosition { offset: 10, epoch: top.epoch };
+    let read = JoinRead::Since { since, limit: 1_000, bytes_max: None, meta_ttl_ms: 600_000 };
+    let (id, channel) = (RequestId(9_999), "room".into());
+    node.broker.submit(reader, BrokerRequest::Subscribe { id, channel, read });
+    fill(&node, filler, "room", 100, 3_000);
+    let (mut live, mut recovered) = (Vec::new(), None);
+    while recovered.is_none() || live.last() != Some(&200) {
+        match node.inbox(reader).wait(PATIENCE).expect("an event").1 {
+            BrokerEvent::Publication { publication, .. } => live.push(publication.offset),
+            BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+                let top = stream.top.offset;
+                let offsets = stream.publications.iter().map(|one| one.offset);
+                assert!(offsets.eq(11..=top));
+                // What came before is covered, and what comes now follows.
+                assert!(live.iter().all(|offset| *offset <= top), "{live:?} before {top}");
+                live.clear();
+                live.push(top);
+                recovered = Some(top);
+            }
+            event => panic!("{event:?}"),
+        }
+    }
+    let first = recovered.unwrap();
+    assert!(live.into_iter().eq(first..=200));
+}
+
+#[test]
+fn a_publication_that_is_larger_than_every_bound_is_read_all_the_same() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let (filler, reader) = (node.attach(), node.attach());
+    fill(&node, filler, "huge", 3, 5 << 20);
+    for reverse in [false, true] {
+        let query = HistoryQuery { reverse, ..HistoryQuery::default() };
+        let (channel, meta_ttl_ms) = ("huge".into(), 600_000);
+        let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
+        let Ok(BrokerReply::History(history)) = node.ask(reader, ask) else { panic!("no history") };
+        let mut offsets: Vec<u64> = history.publications.iter().map(|one| one.offset).collect();
+        if reverse {
+            offsets.reverse();
+        }
+        assert_eq!(offsets, [1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_long_list_of_clients_comes_whole() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    let channel: Arc<str> = "room".into();
+    for number in 0..3_000 {
+        let (client, user) = (format!("client-{number}"), format!("user-{}", number % 7));
+        let conn_info = vec![b'1'; 200].into();
+        let info = Arc::new(ClientInfo { client, user, conn_info, ..ClientInfo::default() });
+        let channel = channel.clone();
+        let enter = BrokerRequest::AddPresence { channel, info, announces: false };
+        node.broker.submit(party, enter);
+    }
+    let ask = |id| BrokerRequest::Presence { id, channel: channel.clone() };
+    let Ok(BrokerReply::Presence(mut clients)) = node.ask(party, ask) else { panic!("no list") };
+    clients.sort_by(|one, other| one.client.cmp(&other.client));
+    clients.dedup_by(|one, other| one.client == other.client);
+    assert_eq!(clients.len(), 3_000);
+}
