@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::groups::{Cluster, Watched};
+use crate::groups::{Cluster, Watched, links};
 use crate::scenes::redis_at;
-use crate::world::{Cost, World};
+use crate::world::{Cost, NODES, World};
 
 #[test]
 fn a_master_of_a_cluster_that_is_killed_costs_nothing_untold() {
@@ -36,6 +36,45 @@ fn a_master_that_sentinels_replace_costs_nothing_untold() {
         World::start("Sentinel, the master is killed", |_| redis_at(&watched.address("main")));
     watched.master.kill();
     watched.wait_taken_over();
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::NoticesToAll);
+}
+
+#[test]
+fn a_planned_failover_by_sentinels_costs_nothing_untold() {
+    let watched = Watched::start();
+    let mut world =
+        World::start("Sentinel, planned failover", |_| redis_at(&watched.address("main")));
+    watched.fail_over();
+    watched.wait_followed(NODES);
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::NoticesToAll);
+}
+
+#[test]
+fn an_old_master_that_lives_on_costs_nothing_untold() {
+    let mut watched = Watched::start();
+    let mut world = World::start("Sentinel, the old master cannot be told", |_| {
+        redis_at(&watched.address("main"))
+    });
+    watched.shut_the_master(None);
+    watched.wait_followed(NODES);
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::NoticesToAll);
+}
+
+#[test]
+fn an_old_master_that_one_node_still_reaches_costs_nothing_untold() {
+    let mut watched = Watched::start();
+    let mut world = World::start("Sentinel, one node still reaches the old master", |_| {
+        redis_at(&watched.address("main"))
+    });
+    let spared = links(&watched.master).pop();
+    watched.shut_the_master(spared.as_deref());
+    watched.wait_followed(NODES);
     world.mark(Instant::now());
     world.wait_settled();
     world.finish(Cost::NoticesToAll);

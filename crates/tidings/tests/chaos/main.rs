@@ -16,6 +16,7 @@ mod groups;
 mod lifecycle;
 #[path = "../support/link.rs"]
 mod link;
+mod memory;
 mod nats;
 mod nats_server;
 mod node;

@@ -76,7 +76,7 @@ fn a_node_that_reads_too_slowly_for_redis_misses_nothing() {
 }
 
 /// Ids of the connections over which nodes listen.
-fn connections(redis: &RedisServer) -> Vec<String> {
+pub(crate) fn connections(redis: &RedisServer) -> Vec<String> {
     let list: Answer = redis.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
     let ids = list.text().lines().filter_map(|line| line.split(' ').next());
     ids.map(str::to_owned).collect()
