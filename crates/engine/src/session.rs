@@ -303,7 +303,7 @@ impl Session {
     ) {
         match command.request {
             _ if self.phase == Phase::Closed => {}
-            Request::Pong => self.handle_command(turn, command),
+            _ if metering::is_free(self, &command.request) => self.handle_command(turn, command),
             Request::Connect(_) if self.phase == Phase::New && self.blocked.is_none() => {
                 connect::refuse(self, turn, command.id, refusal);
             }

@@ -102,6 +102,20 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Close", "Lifecycle"],
     },
     Mutant {
+        name: "a bucket is never empty",
+        file: "buckets.rs",
+        right: "self.levels[bucket as usize] = left;",
+        wrong: "let _kept = left;",
+        oracles: &["Rate"],
+    },
+    Mutant {
+        name: "what a rate refuses is published",
+        file: "session/queries.rs",
+        right: "metering::publish(session, turn, &request.channel).map_err(|refusal| {\n        turn.out.note(session.key, CommandKind::Publish, &request.channel, refusal)\n    })?;",
+        wrong: "if let Err(refusal) = metering::publish(session, turn, &request.channel) {\n        session.refuse(turn, id, refusal);\n    }",
+        oracles: &["Rate", "Answer"],
+    },
+    Mutant {
         name: "an outbox has no bound",
         file: "outbox.rs",
         right: "if self.is_blocked && self.weight() + frame.len() > bound {",

@@ -19,13 +19,23 @@ pub(crate) fn message(
     take(session, turn, Bucket::ConnectionBytes, bytes)
 }
 
-/// A command is about to be handled. Pongs answer the server and cost nothing.
+/// Whether a command costs nothing and is never refused: pongs answer the server, and whoever leaves a channel gives back
+/// what it has paid for.
+pub(crate) fn is_free(session: &Session, request: &Request) -> bool {
+    match request {
+        Request::Pong => true,
+        Request::Unsubscribe { channel } => session.find(channel).is_some(),
+        _ => false,
+    }
+}
+
+/// A command is about to be handled.
 pub(crate) fn command(
     session: &mut Session,
     turn: &mut Turn<'_>,
     request: &Request,
 ) -> Result<(), Refusal> {
-    if *request == Request::Pong {
+    if is_free(session, request) {
         return Ok(());
     }
     take(session, turn, Bucket::ConnectionCommands, 1)?;

@@ -263,3 +263,20 @@ fn rates_change_for_those_that_are_connected() {
     world.worker.set_rules(Arc::new(rules()));
     assert_eq!(publishes(&mut world, 100), 100);
 }
+
+#[test]
+fn whoever_leaves_is_never_refused() {
+    for bucket in [Bucket::ConnectionCommands, Bucket::ConnectionBytes] {
+        let mut world = World::with(limited(bucket, Rate::new(1, 60_000, 200).unwrap()));
+        let key = world.anonymous();
+        world.says(key, r#"{"id":8,"subscribe":{"channel":"people:a"}}"#);
+        world.settle();
+        while !world.hears(key).iter().any(|line| line.contains("retry after")) {
+            world.says(key, r#"{"id":9,"presence_stats":{"channel":"people:a"}}"#);
+            world.settle();
+        }
+        world.says(key, r#"{"id":9,"unsubscribe":{"channel":"people:a"}}"#);
+        assert_eq!(world.hears(key), [r#"{"id":9,"unsubscribe":{}}"#]);
+        assert_eq!(world.worker.subscription_count(), 0);
+    }
+}

@@ -1,5 +1,6 @@
 //! The channels of every world, and the rules that make them what they are.
 
+use engine::rates::{Bucket, Rate, Rates};
 use engine::rules::{Namespace, Permission, RecoveryMode, Rules, SubscribePermission};
 
 use super::node::EXPIRED_CLOSE_DELAY_MS;
@@ -74,6 +75,21 @@ impl Kind {
         };
         u64::from(size.min(RECOVERY_MAX))
     }
+}
+
+/// Rates so low that worlds meet them, with which everybody can still come back with everything, by and by.
+pub(crate) fn rates() -> Rates {
+    Rates::new(|bucket| match bucket {
+        Bucket::ConnectionCommands => Rate::new(5, 1_000, 20),
+        Bucket::ConnectionPublishes => Rate::new(1, 60_000, 1),
+        Bucket::ConnectionSubscribes => Rate::new(1, 1_000, 5),
+        Bucket::ConnectionNewChannels => Rate::new(1, 1_000, 2),
+        Bucket::ConnectionBytes => Rate::new(300, 1_000, 1_500),
+        Bucket::ConnectionRefusals => Rate::new(1, 1_000, 8),
+        Bucket::UserPublishes => Rate::new(1, 20_000, 1),
+        Bucket::UserConnects => Rate::new(1, 1_000, 2),
+        _ => None,
+    })
 }
 
 /// Rules with short times, small bounds, and a namespace for each kind of channel.

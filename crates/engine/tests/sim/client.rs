@@ -6,8 +6,9 @@ use bytes::Bytes;
 use engine::SessionKey;
 use engine::claims::TokenRefusal;
 use engine::encoding::Encoding;
+use engine::rates::{Bucket, Rates};
 use wire::protocol::{
-    self, Codec, Command, ConnectRequest, HistoryRequest, HistoryResult, Publication,
+    self, Codec, Command, ConnectRequest, ErrorReply, HistoryRequest, HistoryResult, Publication,
     PublishRequest, Push, PushEvent, Reply, ReplyBody, Request, StreamPosition, SubscribeRequest,
     SubscribeResult,
 };
@@ -49,6 +50,9 @@ pub(crate) struct Client {
     next_id: u32,
     decoder: Decoder,
     published: u64,
+    /// When its socket was opened, and how many of its publications were accepted since.
+    opened_at_ms: u64,
+    accepted: u64,
     /// It closes the connection by itself.
     pub(crate) gives_up: bool,
 }
@@ -82,6 +86,7 @@ enum Asked {
     Subscribe(&'static str, Option<StreamPosition>),
     Unsubscribe(&'static str),
     History(&'static str),
+    Publish(Bytes),
     Other,
 }
 
@@ -92,6 +97,7 @@ pub(crate) struct Surroundings<'w> {
     pub(crate) unix_seconds: i64,
     /// Nothing has gone wrong so far.
     pub(crate) is_faultless: bool,
+    pub(crate) rates: &'w Rates,
 }
 
 impl Client {
@@ -115,6 +121,8 @@ impl Client {
             next_id: 0,
             decoder: Decoder::new(Role::Client, LIMITS, encoding.deflate.is_some()),
             published: 0,
+            opened_at_ms: 0,
+            accepted: 0,
             gives_up: false,
         }
     }
@@ -122,6 +130,7 @@ impl Client {
     /// Its socket is open: connect, and subscribe to everything in the same breath.
     pub(crate) fn begin(&mut self, at: &Surroundings<'_>, place: Place) {
         self.place = Some(place);
+        (self.opened_at_ms, self.accepted) = (at.now_ms, 0);
         self.decoder = Decoder::new(Role::Client, LIMITS, self.encoding.deflate.is_some());
         let token = self.connection_token(at);
         let server_side = self.subscriptions.iter().filter(|(channel, _)| is_server_side(channel));
@@ -175,8 +184,9 @@ impl Client {
         }
         self.published += 1;
         let data = Bytes::from(format!("{{\"by\":{},\"n\":{}}}", self.index, self.published));
+        let asked = Asked::Publish(data.clone());
         let request = PublishRequest { channel, data, ..PublishRequest::default() };
-        self.ask(Asked::Other, Request::Publish(request));
+        self.ask(asked, Request::Publish(request));
     }
 
     pub(crate) fn ask_about(&mut self, channel: usize) {
@@ -320,7 +330,8 @@ impl Client {
             (Asked::History(channel), ReplyBody::History(result)) => {
                 check_history(at.truth, channel, &result)
             }
-            (asked, ReplyBody::Error(error)) => self.handle_error(at, &asked, error.code),
+            (asked, ReplyBody::Error(error)) => self.handle_error(at, &asked, &error),
+            (Asked::Publish(_), ReplyBody::Publish) => self.handle_published(at),
             (Asked::Other, _) => Ok(()),
             (asked, body) => Oracle::Answer.broken(format!("{asked:?} is answered {body:?}")),
         }
@@ -330,22 +341,40 @@ impl Client {
         &mut self,
         at: &Surroundings<'_>,
         asked: &Asked,
-        code: u32,
+        error: &ErrorReply,
     ) -> Result<(), Violation> {
-        match (asked, code) {
+        let wait_ms = wait_ms(error);
+        Oracle::Rate.check((error.code == 111) == wait_ms.is_some(), || format!("{error:?}"))?;
+        match (asked, error.code) {
             // The token was spoilt, or nobody could verify it: come back with another.
-            (Asked::Connect, 100 | 109 | 110) => self.gives_up = true,
+            (Asked::Connect, 100 | 109 | 110 | 111) => self.gives_up = true,
             (Asked::Subscribe(channel, _), 100 | 109 | 110 | 111 | 103) => {
                 let subscription = self.subscriptions.entry(channel).or_default();
-                subscription.retry_at_ms = at.now_ms + 500;
+                subscription.retry_at_ms = at.now_ms + wait_ms.unwrap_or(500);
                 subscription.is_asked = false;
             }
-            (Asked::Other | Asked::History(_), 100 | 103 | 111) => {}
+            (Asked::Publish(payload), 111) => {
+                let is_there = at.truth.has(payload);
+                return Oracle::Rate.check(!is_there, || format!("{payload:?} is refused, and there"));
+            }
+            (Asked::Publish(_) | Asked::Other | Asked::History(_), 100 | 103 | 111)
+            // It was sent after all, with what the rate of the connection had left.
+            | (Asked::Unsubscribe(_), 111) => {}
             (asked, code) => {
                 return Oracle::Answer.broken(format!("{asked:?} is refused with {code}"));
             }
         }
         Ok(())
+    }
+
+    /// A publication was accepted: no more than the rate allows since the socket was opened.
+    fn handle_published(&mut self, at: &Surroundings<'_>) -> Result<(), Violation> {
+        self.accepted += 1;
+        let Some(rate) = at.rates.of(Bucket::ConnectionPublishes) else { return Ok(()) };
+        let earned = (at.now_ms - self.opened_at_ms) * u64::from(rate.amount());
+        let most = earned / u64::from(rate.window_ms()) + u64::from(rate.burst());
+        let accepted = self.accepted;
+        Oracle::Rate.check(accepted <= most, || format!("{accepted} publications, {most} allowed"))
     }
 
     /// It is subscribed, and told from where on.
@@ -591,4 +620,10 @@ fn static_name(name: &str) -> Result<&'static str, Violation> {
         Some(channel) => Ok(channel.name),
         None => Oracle::ReplyFirst.broken(format!("something of {name:?}, which is unknown")),
     }
+}
+
+/// Milliseconds after which a refusal by a rate says to try again.
+fn wait_ms(error: &ErrorReply) -> Option<u64> {
+    let wait = error.message.strip_prefix("too many requests; retry after ")?;
+    wait.strip_suffix(" ms")?.parse().ok().filter(|wait| *wait > 0)
 }

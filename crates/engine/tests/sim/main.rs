@@ -52,6 +52,7 @@ fn fixed_seeds() {
     (1..=seeds).for_each(|seed| check(seed, &mut report));
     println!("{report}");
     assert!(report.faults > report.seeds, "a world without faults proves nothing: {report}");
+    assert!(report.limited > report.seeds, "rates that refuse nothing prove nothing: {report}");
 }
 
 #[test]

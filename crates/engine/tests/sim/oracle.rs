@@ -25,6 +25,8 @@ pub(crate) enum Oracle {
     Presence,
     /// A client comes online once, and then goes offline once.
     Lifecycle,
+    /// Nobody does more than the rates allow, and what is refused is not done.
+    Rate,
     /// Lifetimes of tokens are kept.
     Expiry,
     /// When all faults are over, everybody gets everything again.

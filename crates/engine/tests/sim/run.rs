@@ -17,15 +17,17 @@ pub(crate) struct Report {
     recoveries: u64,
     refusals: u64,
     gaps: u64,
+    /// Refusals by rates.
+    pub(crate) limited: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { seeds, steps, faults, deliveries, recoveries, refusals, gaps } = self;
+        let Report { seeds, steps, faults, deliveries, recoveries, refusals, gaps, limited } = self;
         write!(
             out,
             "{seeds} seeds, {steps} steps, {faults} faults, {deliveries} deliveries, \
-             {recoveries} recoveries whole and {refusals} refused, {gaps} gaps told"
+             {recoveries} recoveries whole and {refusals} refused, {gaps} gaps told, {limited} refused by rates"
         )
     }
 }
@@ -47,6 +49,7 @@ pub(crate) fn play(seed: u64, steps: &[Step], report: &mut Report) -> Result<(),
     report.recoveries += counters.recoveries_whole;
     report.refusals += counters.recoveries_refused;
     report.gaps += counters.gaps_told;
+    report.limited += counters.limited.iter().sum::<u64>();
     match played {
         Ok(result) => result,
         Err(panic) => {

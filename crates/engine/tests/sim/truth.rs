@@ -65,6 +65,11 @@ impl Truth {
         life.payloads.get(usize::try_from(offset.checked_sub(1)?).ok()?)
     }
 
+    /// Whether a payload was ever published.
+    pub(crate) fn has(&self, payload: &Bytes) -> bool {
+        self.lives.values().any(|life| life.index.contains_key(payload))
+    }
+
     /// Which place a payload has in a channel without a stream.
     pub(crate) fn place(&self, channel: &str, payload: &Bytes) -> Option<usize> {
         self.lives.get(&(channel.to_owned(), String::new()))?.index.get(payload).copied()

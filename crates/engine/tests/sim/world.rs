@@ -15,11 +15,13 @@ use engine::broker::{
 use engine::claims::{SubscriptionGrant, TokenRefusal};
 use engine::counters::Counters;
 use engine::random::Random;
+use engine::rates::{Bucket, Rates};
 use engine::rules::Rules;
+use engine::shared_buckets::SharedBuckets;
 use engine::time::Now;
 use wire::protocol::{DisconnectCode, Publication};
 
-use super::channels::{CHANNELS, Kind, rules};
+use super::channels::{CHANNELS, Kind, rates, rules};
 use super::client::{Client, Place, Surroundings, is_server_side};
 use super::link::{Link, Mailbox};
 use super::node::Node;
@@ -62,13 +64,18 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> World {
         let clock = Arc::new(WorldClock::default());
-        let rules = Arc::new(rules());
+        let mut random = Random::new(seed);
+        // In every second world rates hold.
+        let rates = if random.below(2) == 0 { rates() } else { Rates::default() };
+        let rules = Arc::new(Rules { rates, ..rules() });
+        let shared: Arc<SharedBuckets> = Arc::default();
         let broker = MemoryBroker::new(clock.clone(), "life0-".to_owned());
         let begin = Now { monotonic_ms: 0, unix_ms: BEGIN_MS };
-        let mut random = Random::new(seed);
         let nodes = (0..NODES).map(|_| {
             let link = Link::new(&broker, [0, 0, 2, 6][random.below(4) as usize]);
-            Node::new(begin, rules.clone(), link, random.next_u64())
+            let mut node = Node::new(begin, rules.clone(), link, random.next_u64());
+            node.engine.share_buckets(shared.clone());
+            node
         });
         let nodes = nodes.collect();
         let attach = || {
@@ -297,7 +304,7 @@ impl World {
         if count > 0 && !self.is_stalled(node) {
             self.nodes[node].make_room(key);
         }
-        let at = surroundings(&self.truth, self.now(), self.faults);
+        let at = surroundings(&self.truth, self.now(), self.faults, &self.rules);
         let client_state = &mut self.clients[client];
         let closed = client_state.read(&at, bytes).map_err(|violation| Violation {
             text: format!("client {client}: {}", violation.text),
@@ -337,6 +344,7 @@ impl World {
             // A gap in a subscription of the server, or a new token that names others than it has now.
             3010 => !is_calm && self.clients[client].has_server_side(),
             3012 | 3503 => !is_calm,
+            3013 => self.rules.rates.of(Bucket::ConnectionRefusals).is_some(),
             3500 => self.was_refused,
             _ => false,
         };
@@ -344,7 +352,7 @@ impl World {
     }
 
     fn with_client(&mut self, client: usize, act: impl FnOnce(&mut Client, &Surroundings<'_>)) {
-        let at = surroundings(&self.truth, self.now(), self.faults);
+        let at = surroundings(&self.truth, self.now(), self.faults, &self.rules);
         act(&mut self.clients[client], &at);
     }
 
@@ -516,9 +524,9 @@ impl World {
     }
 }
 
-fn surroundings(truth: &Truth, now: Now, faults: u64) -> Surroundings<'_> {
+fn surroundings<'w>(truth: &'w Truth, now: Now, faults: u64, rules: &'w Rules) -> Surroundings<'w> {
     let (now_ms, unix_seconds) = (now.monotonic_ms, now.unix_ms / 1000);
-    Surroundings { truth, now_ms, unix_seconds, is_faultless: faults == 0 }
+    Surroundings { truth, now_ms, unix_seconds, is_faultless: faults == 0, rates: &rules.rates }
 }
 
 /// Milliseconds after which everything is looked at again.
