@@ -160,8 +160,14 @@ describe("the demo", () => {
 
   test("the order of lines is the channel's in every tab, also of those written while cut off", async () => {
     const [ann, bob] = [await openPage(), await openPage()];
-    for (const page of [ann, bob]) await isLive(page);
+    for (const page of [ann, bob]) {
+      await isLive(page);
+      await say(page, "here");
+    }
+    // Each has the history once it has what both said.
+    for (const page of [ann, bob]) await page.locator("#messages li:not(.unsent)", { hasText: "here" }).nth(1).waitFor();
     const before = await ann.locator("#messages li").count();
+    assert.deepEqual(await texts(ann), await texts(bob));
     await server.kill();
     for (const page of [ann, bob]) await page.locator('#status[data-state="waiting"]').waitFor();
     for (const text of ["one", "two"]) {

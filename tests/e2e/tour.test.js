@@ -200,8 +200,8 @@ describe("every other snippet", () => {
     const server = own.start(`exec tidings serve -c tidings.toml --http_server.port=${own.port}`);
     await server.says(/serving/);
     const KEY = readFileSync(join(own.folder, "tidings.toml"), "utf8").match(/\[http_api\]\nkey = "(.+)"/)[1];
-    for (const { language, text } of snippets("docs/api.md")) {
-      if (language !== "sh") continue;
+    for (const { language, text } of pages().flatMap(snippets)) {
+      if (language !== "sh" || !text.startsWith("curl ")) continue;
       const answer = (await own.run(own.at(text), { KEY })).split("\n").find((line) => line.startsWith("{"));
       assert.ok(JSON.parse(answer).result, answer);
       used.add(text);
@@ -217,6 +217,15 @@ describe("every other snippet", () => {
         await workshop.run("tidings check -c snippet.toml --strict").catch((error) => assert.fail(`${file}: ${error.message}`));
       }
       if (["json", "toml"].includes(language)) used.add(text);
+    }
+  });
+
+  test("what NATS is told, it understands", async () => {
+    for (const { language, text } of pages().flatMap(snippets)) {
+      if (language !== "nats") continue;
+      workshop.write("nats.conf", text);
+      await workshop.run("nats-server -t -c nats.conf");
+      used.add(text);
     }
   });
 
