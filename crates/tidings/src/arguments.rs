@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use server::config::keys::{Key, Kind};
 use server::config::{TakesValue, Unknown, absent_flag, all_keys};
@@ -165,6 +166,7 @@ pub(crate) struct TokenArguments {
 #[derive(Args, Debug)]
 pub(crate) struct PublishArguments {
     /// Channel to publish into
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub channel: String,
     /// JSON to publish; - reads lines from standard input and publishes each
     pub data: String,
@@ -183,6 +185,7 @@ pub(crate) struct PublishArguments {
 #[derive(Args, Debug)]
 pub(crate) struct SubscribeArguments {
     /// Channel to print
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub channel: String,
     /// For the address and for a token of its own
     #[command(flatten)]
@@ -198,7 +201,7 @@ pub(crate) struct SubscribeArguments {
     #[arg(short, long, default_value = "tidings-cli")]
     pub user: String,
     /// End after so many publications
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 }
 

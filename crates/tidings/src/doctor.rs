@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use server::config::{Config, Warning};
 use server::doctor::{Finding, Severity, examine};
+use server::telemetry::visible;
 use tokio::runtime::Builder;
+
+use crate::output::print_line;
 
 pub(crate) fn doctor(config: &Config, warnings: &[Warning]) -> anyhow::Result<ExitCode> {
     // The same as `serve` does at its start.
@@ -19,7 +22,10 @@ pub(crate) fn doctor(config: &Config, warnings: &[Warning]) -> anyhow::Result<Ex
         .context("cannot start")?;
     let findings = runtime.block_on(examine(config, warnings));
     runtime.shutdown_background();
-    print!("{}", render(&findings));
+    // What brokers and key servers answered is strangers' text.
+    for line in render(&findings).lines() {
+        print_line(&visible(line))?;
+    }
     let is_problem = findings.iter().any(|finding| finding.severity == Severity::Problem);
     Ok(if is_problem { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -86,6 +86,21 @@ impl std::fmt::Display for NoWebSocket {
 
 impl std::error::Error for NoWebSocket {}
 
+/// The name leads nowhere: a mistake, unless it did before.
+#[derive(Debug)]
+pub(crate) struct NoAddress {
+    host: String,
+    reason: String,
+}
+
+impl std::fmt::Display for NoAddress {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} has no address: {}", self.host, self.reason)
+    }
+}
+
+impl std::error::Error for NoAddress {}
+
 /// The peer is something that no waiting makes a WebSocket server of: not TLS, not HTTP, a certificate that nobody trusts.
 #[derive(Debug)]
 pub(crate) struct Incompatible(String);
@@ -111,11 +126,16 @@ impl Link {
     /// Connects to a WebSocket endpoint.
     pub(crate) fn connect(url: &str) -> anyhow::Result<Link> {
         let address = Address::parse(url)?;
-        let resolved = (address.host.as_str(), address.port)
-            .to_socket_addrs()
-            .with_context(|| format!("{} has no address", address.host))?
-            .next()
-            .with_context(|| format!("{} has no address", address.host))?;
+        let resolved = match (address.host.as_str(), address.port).to_socket_addrs() {
+            Ok(mut addresses) => addresses.next(),
+            Err(error) => bail!(NoAddress { host: address.host, reason: error.to_string() }),
+        };
+        let Some(resolved) = resolved else {
+            bail!(NoAddress {
+                host: address.host,
+                reason: "there is none for this name".to_owned()
+            });
+        };
         let tcp = TcpStream::connect_timeout(&resolved, CONNECT_TIMEOUT)
             .with_context(|| format!("cannot connect to {resolved}"))?;
         tcp.set_nodelay(true)?;

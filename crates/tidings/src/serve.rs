@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use server::Server;
 use server::config::{self, Config, Development, Source, Warning};
+use server::telemetry::visible;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -28,7 +29,7 @@ pub(crate) fn serve(
         Err(code) => return Ok(code),
     };
     if let Err(error) = server::check_certificate(&config) {
-        eprintln!("tidings: {error}");
+        complain(&error.to_string());
         return Ok(ExitCode::from(2));
     }
     server::telemetry::start_logging(config.log);
@@ -77,7 +78,7 @@ pub(crate) fn tell(warnings: &[Warning]) {
     };
     eprintln!("tidings: {} {noun} in the configuration:", warnings.len());
     for warning in warnings {
-        eprintln!("  {warning}");
+        eprintln!("  {}", visible(&warning.to_string()));
     }
 }
 

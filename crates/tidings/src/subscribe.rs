@@ -20,7 +20,7 @@ use wire::protocol::{
 };
 
 use crate::arguments::SubscribeArguments;
-use crate::link::{Goodbye, Heard, Incompatible, Link, NoWebSocket};
+use crate::link::{Goodbye, Heard, Incompatible, Link, NoAddress, NoWebSocket};
 use crate::misuse::Misuse;
 use crate::output::{NobodyReads, print_line};
 use crate::publish::reachable;
@@ -135,7 +135,7 @@ impl Subscriber {
     fn follow(&mut self) -> End {
         let mut link = match Link::connect(&self.url) {
             Ok(link) => link,
-            Err(error) => return not_connected(&error),
+            Err(error) => return self.not_connected(&error),
         };
         let end = self.listen(&mut link).unwrap_or_else(|error| End::Cut(format!("{error:#}")));
         link.close();
@@ -257,6 +257,18 @@ impl Subscriber {
         Ok(None)
     }
 
+    /// Coming back does not change what a server has against a handshake, unless there were too many or it is in trouble
+    /// itself.
+    fn not_connected(&self, error: &anyhow::Error) -> End {
+        let text = format!("{error:#}");
+        let is_final = match error.downcast_ref::<NoWebSocket>() {
+            Some(NoWebSocket { status, .. }) => !matches!(status, 408 | 425 | 429 | 500..=599),
+            None if error.is::<NoAddress>() => !self.was_live,
+            None => error.is::<Misuse>() || error.is::<Incompatible>(),
+        };
+        if is_final { End::Wrong(text) } else { End::Cut(text) }
+    }
+
     /// An error reply; a temporary one may pass.
     fn error(&self, error: &ErrorReply) -> End {
         let text = format!("the server refused: {} ({})", error.message, error.code);
@@ -300,14 +312,4 @@ fn signed(
         ..TokenRequest::default()
     };
     Ok(Some(sign(&secret, token)?))
-}
-
-/// Coming back does not change what a server has against a handshake, unless there were too many or it is in trouble itself.
-fn not_connected(error: &anyhow::Error) -> End {
-    let text = format!("{error:#}");
-    let is_final = match error.downcast_ref::<NoWebSocket>() {
-        Some(NoWebSocket { status, .. }) => !matches!(status, 408 | 425 | 429 | 500..=599),
-        None => error.is::<Misuse>() || error.is::<Incompatible>(),
-    };
-    if is_final { End::Wrong(text) } else { End::Cut(text) }
 }

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use server::config::{self, Config, Source, WarningKind};
 use server::token::{
     ConnectionTokenRequest, SubscriptionTokenRequest, TokenRequest, TokenSettings, sign_connection,
@@ -12,7 +11,7 @@ use server::token::{
 
 use crate::arguments::{Configured, TokenArguments};
 use crate::misuse::{duration_ms, misuse};
-use crate::output::print_line;
+use crate::output::{complain, print_line};
 use crate::serve::{environment, tell};
 
 pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
@@ -67,7 +66,10 @@ pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
             sign_connection(&secret, &request, now_unix())
         }
     };
-    print_line(&signed.context("no token could be made")?)?;
+    match signed {
+        Ok(token) => print_line(&token)?,
+        Err(error) => misuse!("no token could be made: {error}"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn load(configured: &Configured) -> anyhow::Result<Config> {
         config::load(&source).inspect_err(|mistakes| tell(&mistakes.warnings))?;
     // What the server does with it is told by `serve` and `check`.
     for warning in warnings.iter().filter(|warning| warning.kind == WarningKind::UnknownKey) {
-        eprintln!("tidings: {warning}");
+        complain(&warning.to_string());
     }
     Ok(config)
 }

@@ -67,6 +67,7 @@ fn a_subscriber_does_not_repeat_a_mistake() {
         (format!("ftp://{}", at("")), "begins with ws:// or wss://".to_owned()),
         ("ws://127.0.0.1:80000".to_owned(), "80000 is not a port".to_owned()),
         ("ws://".to_owned(), "no host".to_owned()),
+        ("ws://nowhere.invalid".to_owned(), "nowhere.invalid has no address".to_owned()),
         (format!("ws://{}", at("/elsewhere")), "there is nothing at this path (404)".to_owned()),
         (format!("ws://{}", at("/")), "by default it is at /connection/websocket".to_owned()),
         (format!("wss://{}", at("")), "does not speak TLS".to_owned()),
@@ -102,6 +103,15 @@ fn a_time_without_a_unit_gets_a_suggestion() {
         "--duration 10: a time needs a unit; did you mean 10s",
     );
     is_misuse(&["bench", "raw", "-d", "1ms"], "--duration must be from 100ms");
+    is_misuse(&["token", "--secret", "", "-u", "ann"], "the secret is empty");
+    is_misuse(&["bench", "file", "/nowhere.toml"], "/nowhere.toml cannot be read");
+    for arguments in
+        [&["subscribe", ""][..], &["publish", "", "1"], &["subscribe", "x", "--count=0"]]
+    {
+        assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    let output = run(&["bench", "fanout", "--url", "127.0.0.1:1"]);
+    assert!(text(&output.stderr).contains("cannot connect to"), "{output:?}");
     is_misuse(&["bench", "fanout", "--size", "3"], "--size must be");
     is_misuse(&["bench", "fanout", "--url", "http://127.0.0.1:1"], "begins with ws:// or wss://");
 }

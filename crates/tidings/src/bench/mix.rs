@@ -41,8 +41,8 @@ struct Line {
 /// Runs everything in the file at the same time.
 pub(crate) fn run_all(mix: &Mix) -> anyhow::Result<Vec<Report>> {
     let file = &mix.file;
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("{} cannot be read", file.display()))?;
+    let unread = |error| Misuse(format!("{} cannot be read: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(unread)?;
     let wrong = |error: anyhow::Error| Misuse(format!("{}: {error:#}", file.display()));
     let scenarios = parse(&text, mix.url.as_deref()).map_err(wrong)?;
     std::thread::scope(|scope| {

@@ -234,7 +234,10 @@ pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voic
             let url = given.api_url.as_deref().unwrap_or(&beside);
             let Place { address, authority, path, security } =
                 place(given, url, ["http", "https"])?;
-            let path = path.trim_end_matches('/').to_owned();
+            let path = match path.trim_end_matches('/') {
+                "" => "/api".to_owned(),
+                path => path.to_owned(),
+            };
             let key = given.api_key.clone().unwrap_or_default();
             let connections = given.api_connections.clamp(1, 1000);
             let batch = given.batch.clamp(1, 1000);
@@ -280,11 +283,18 @@ struct Place {
 
 /// Takes a URL apart, of which the second scheme stands for TLS.
 fn place(given: &Arguments, url: &str, [plain, secure]: [&str; 2]) -> anyhow::Result<Place> {
-    let Some((scheme, rest)) =
-        url.split_once("://").filter(|(scheme, _)| [plain, secure].contains(scheme))
-    else {
-        misuse!("{url}: expected an address that begins with {plain}:// or {secure}://");
-    };
+    let (scheme, rest) = url.split_once("://").unwrap_or((plain, url));
+    match scheme {
+        _ if scheme == plain || scheme == secure => {}
+        "http" | "https" if plain == "ws" => {
+            let authority = rest.split('/').next().unwrap_or_default();
+            let meant = scheme.replace("http", "ws");
+            misuse!(
+                "{url}: expected an address that begins with ws:// or wss://; did you mean {meant}://{authority}/connection/websocket?"
+            );
+        }
+        _ => misuse!("{url}: expected an address that begins with {plain}:// or {secure}://"),
+    }
     let is_secure = scheme == secure;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (host, full) = match authority.rsplit_once(':') {
