@@ -46,12 +46,6 @@ pub enum Cause {
     /// No channel.
     #[error("no channel")]
     NoChannel,
-    /// More roles than a session may keep.
-    #[error("more roles than a token may have")]
-    TooManyRoles,
-    /// A token id that is too long to be kept.
-    #[error("token id (jti) longer than allowed")]
-    TokenId,
     /// The token or its user is revoked.
     #[error("revoked")]
     Revoked,
@@ -86,8 +80,6 @@ impl Cause {
             Self::Audience => "audience",
             Self::ForSubscription => "for_subscription",
             Self::NoChannel => "no_channel",
-            Self::TooManyRoles => "too_many_roles",
-            Self::TokenId => "token_id",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
@@ -114,8 +106,6 @@ impl Cause {
             | Self::Audience
             | Self::ForSubscription
             | Self::NoChannel
-            | Self::TooManyRoles
-            | Self::TokenId
             | Self::Revoked => TokenRefusal::Invalid,
         }
     }

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use engine::claims::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionGrant};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use wire::protocol::is_nested_too_deep;
 
 use super::cause::Cause;
 use super::limits::{ROLE_BYTES_MAX, ROLES_MAX};
 use super::object::{Object, read_claims};
-use super::registered::{NumericDate, Registered, Texts};
+use super::registered::{NumericDate, Registered};
 
 /// Reads a connection token (who connects is `user`).
 pub(super) fn connection(
@@ -74,18 +75,28 @@ pub(super) fn identifier(payload: &[u8], name: &str) -> Result<String, Cause> {
     Ok(found.map(|Identifier(text)| text).unwrap_or_default())
 }
 
-/// Reads the roles in claim `name`, none when it is absent.
+/// Reads the roles in claim `name`. What is no text there is no role, and roles beyond what a session keeps are left out: a role
+/// only ever allows something, and tokens of others may mean something else by the claim.
 pub(super) fn roles(payload: &[u8], name: &str) -> Result<Vec<String>, Cause> {
     let mut json = serde_json::Deserializer::from_slice(payload);
-    let found = NamedClaim::new(name).deserialize(&mut json).map_err(|_| Cause::Claims)?;
+    let found: Option<Value> =
+        NamedClaim::new(name).deserialize(&mut json).map_err(|_| Cause::Claims)?;
     json.end().map_err(|_| Cause::Claims)?;
-    let roles = found.map(|Texts(roles)| roles).unwrap_or_default();
-    // A session keeps them for as long as it lives.
-    let bytes: usize = roles.iter().map(String::len).sum();
-    if roles.len() > ROLES_MAX || bytes > ROLE_BYTES_MAX {
-        return Err(Cause::TooManyRoles);
-    }
-    Ok(roles)
+    let values = match found {
+        Some(Value::String(role)) => vec![Value::String(role)],
+        Some(Value::Array(values)) => values,
+        _ => Vec::new(),
+    };
+    let mut bytes = 0;
+    let texts = values.into_iter().filter_map(|value| match value {
+        Value::String(role) => Some(role),
+        _ => None,
+    });
+    let fits = |role: &String| {
+        bytes += role.len();
+        bytes <= ROLE_BYTES_MAX
+    };
+    Ok(texts.take(ROLES_MAX).take_while(fits).collect())
 }
 
 /// A text, or the whole number that many databases have in its place.

@@ -8,13 +8,14 @@ use serde_json::Number;
 
 use super::cause::Cause;
 use super::claims::Identifier;
+use super::limits::TOKEN_ID_BYTES_MAX;
 
 /// The registered claims that are checked.
 #[derive(Deserialize)]
 pub(super) struct Registered {
     sub: Option<String>,
     iss: Option<String>,
-    aud: Option<Texts>,
+    aud: Option<Audience>,
     exp: Option<NumericDate>,
     nbf: Option<NumericDate>,
     iat: Option<NumericDate>,
@@ -47,9 +48,10 @@ impl Registered {
         self.iat.map(NumericDate::whole)
     }
 
-    /// Claim `jti`, empty when absent.
+    /// Claim `jti`, empty when absent; one that is longer than sessions keep names nothing.
     pub(super) fn token_id(&self) -> &str {
-        self.jti.as_ref().map_or("", |Identifier(id)| id)
+        let id = self.jti.as_ref().map_or("", |Identifier(id)| id);
+        if id.len() <= TOKEN_ID_BYTES_MAX { id } else { "" }
     }
 
     /// Claim `sub`, empty when absent.
@@ -64,7 +66,7 @@ impl Registered {
 
     /// Claim `aud` as a list.
     pub(super) fn audience(&self) -> &[String] {
-        self.aud.as_ref().map_or(&[], |Texts(values)| values)
+        self.aud.as_ref().map_or(&[], |Audience(values)| values)
     }
 }
 
@@ -125,32 +127,32 @@ impl Visitor<'_> for NumericDateVisitor {
 }
 
 /// One value or a list of them.
-pub(super) struct Texts(pub(super) Vec<String>);
+struct Audience(Vec<String>);
 
-impl<'de> Deserialize<'de> for Texts {
+impl<'de> Deserialize<'de> for Audience {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextsVisitor)
+        deserializer.deserialize_any(AudienceVisitor)
     }
 }
 
-struct TextsVisitor;
+struct AudienceVisitor;
 
-impl<'de> Visitor<'de> for TextsVisitor {
-    type Value = Texts;
+impl<'de> Visitor<'de> for AudienceVisitor {
+    type Value = Audience;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a text or a list of texts")
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Texts, E> {
-        Ok(Texts(vec![value.to_owned()]))
+    fn visit_str<E: Error>(self, value: &str) -> Result<Audience, E> {
+        Ok(Audience(vec![value.to_owned()]))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Texts, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Audience, A::Error> {
         let mut audience = Vec::new();
         while let Some(value) = values.next_element()? {
             audience.push(value);
         }
-        Ok(Texts(audience))
+        Ok(Audience(audience))
     }
 }

@@ -16,7 +16,6 @@ use super::fetch::{Fetch, HttpFetch};
 use super::jws::Jws;
 use super::key_error::{KeyError, KeyFault};
 use super::keys::StaticKeys;
-use super::limits::TOKEN_ID_BYTES_MAX;
 use super::object::read_claims;
 use super::registered::Registered;
 use super::remote::RemoteKeys;
@@ -138,9 +137,6 @@ impl Verifier {
         let registered: Registered = read_claims(&jws.payload)?;
         registered.check_time(now_unix)?;
         self.expectations.check(&registered)?;
-        if registered.token_id().len() > TOKEN_ID_BYTES_MAX {
-            return Err(Cause::TokenId);
-        }
         Ok((jws.payload, registered))
     }
 
