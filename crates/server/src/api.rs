@@ -5,6 +5,7 @@
 mod batch;
 mod call;
 mod error;
+mod keys;
 mod methods;
 mod request;
 mod response;
@@ -24,10 +25,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tracing::warn;
+use wire::protocol::ErrorCode;
 
 use crate::client_address::ClientAddress;
 use crate::clock::Clock;
-use crate::config::ErrorMode;
+use crate::config::{ApiKey, ErrorMode};
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
 use crate::members::Members;
 use crate::node::Node;
@@ -35,6 +37,7 @@ use crate::telemetry::{Subject, shown};
 use crate::throttle::set_retry_after;
 use call::Call;
 use error::{ApiError, Failure};
+pub(crate) use keys::ApiKeys;
 use methods::Method;
 
 /// What the API decides by and works on.
@@ -43,12 +46,11 @@ pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) clock: Clock,
     pub(crate) settings: crate::config::Api,
+    /// Who may call.
+    pub(crate) keys: Arc<ApiKeys>,
     /// Turns of those that read much.
     pub(crate) reads: Semaphore,
 }
-
-/// The name of the one key in the buckets of keys.
-const KEY_NAME: &[u8] = b"http_api.key";
 
 /// The description of this API for tools.
 const OPENAPI: &str = include_str!("api/openapi.json");
@@ -88,15 +90,15 @@ async fn describe() -> Response {
 /// `POST /api/<method>`: the parameters are the body.
 async fn call(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Request) -> Response {
     let mode = api.error_mode(&request);
-    let body = match api.read(request).await {
-        Ok(body) => body,
+    let (call, body) = match api.read(request).await {
+        Ok(read) => read,
         Err(response) => return response,
     };
     let Some(method) = Method::named(&name) else {
         let text = format!("there is no method {name}; see openapi.json");
         return refuse(StatusCode::NOT_FOUND, 104, &text);
     };
-    match api.run(&Call::new(), method, &body).await {
+    match api.run(&call, method, &body).await {
         Ok(result) if method == Method::Batch => answer(StatusCode::OK, result),
         Ok(result) => answer(StatusCode::OK, format!("{{\"result\":{result}}}")),
         Err(Failure::Unreadable(text)) => refuse(StatusCode::BAD_REQUEST, 107, &text),
@@ -109,11 +111,10 @@ async fn call(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Re
 
 /// `POST /api`: lines of `{"method":…,"params":…}`, answered line by line.
 async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let body = match api.read(request).await {
-        Ok(body) => body,
+    let (call, body) = match api.read(request).await {
+        Ok(read) => read,
         Err(response) => return response,
     };
-    let call = Call::new();
     let mut lines = String::new();
     for line in body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let command: OldCommand<'_> = match serde_json::from_slice(line) {
@@ -141,14 +142,14 @@ async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
 }
 
 impl Api {
-    /// The body of a request that may be answered.
-    async fn read(&self, request: Request) -> Result<Vec<u8>, Response> {
-        if let Err(reason) = self.authenticate(&request) {
+    /// A request that may be answered: who calls, and its body.
+    async fn read(&self, request: Request) -> Result<(Call, Vec<u8>), Response> {
+        let key = self.authenticate(&request).map_err(|reason| {
             self.note_refused(&request, reason);
             let text = "the API key is missing or wrong (header X-API-Key)";
-            return Err(refuse(StatusCode::UNAUTHORIZED, 101, text));
-        }
-        if let Err(limited) = self.take_token() {
+            refuse(StatusCode::UNAUTHORIZED, 101, text)
+        })?;
+        if let Err(limited) = self.take_token(&key) {
             let error = ApiError::from(limited);
             let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, error.code, &error.message);
             set_retry_after(&mut response, limited);
@@ -172,7 +173,7 @@ impl Api {
         }
         match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), API_BODY_MAX)).await
         {
-            Ok(Ok(body)) => Ok(body.into()),
+            Ok(Ok(body)) => Ok((Call::new(key), body.into())),
             Ok(Err(error)) if is_length_error(&error) => Err(too_large()),
             Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, 107, "the body cannot be read")),
             Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, 107, "the body took too long")),
@@ -180,9 +181,9 @@ impl Api {
     }
 
     /// §3.1: header `X-API-Key`, or `Authorization: apikey KEY`, or `?api_key=KEY`.
-    fn authenticate(&self, request: &Request) -> Result<(), &'static str> {
+    fn authenticate(&self, request: &Request) -> Result<Arc<ApiKey>, &'static str> {
         if self.settings.insecure {
-            return Ok(());
+            return Ok(Arc::new(ApiKey::unlimited("insecure", "")));
         }
         let header = |name: &str| {
             let text = request.headers().get(name).and_then(|value| value.to_str().ok());
@@ -201,10 +202,7 @@ impl Api {
         if given.is_empty() {
             return Err("missing_key");
         }
-        let key = self.settings.key.as_bytes();
-        // Takes as long for a key that is nearly right as for one that is all wrong.
-        let is_same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, key);
-        if !key.is_empty() && is_same.is_ok() { Ok(()) } else { Err("wrong_key") }
+        self.keys.find(&given).ok_or("wrong_key")
     }
 
     /// Tells operators of a caller that is not let in, and never of its key.
@@ -217,6 +215,14 @@ impl Api {
         warn!(reason, path, address, left_out, "a request to the server API is refused");
     }
 
+    /// Tells operators of a caller whose key is not for what it wants.
+    fn note_denied(&self, call: &Call, method: Method, reason: &str) {
+        if let Some(left_out) = self.node.counts.refusals.note(Subject::ApiKey, "out_of_scope") {
+            let (key, method) = (&*call.key.name, method.name());
+            warn!(key, method, reason, left_out, "a call of the server API is refused");
+        }
+    }
+
     fn error_mode(&self, request: &Request) -> ErrorMode {
         match request.headers().get("x-centrifugo-error-mode") {
             Some(mode) if mode == "transport" => ErrorMode::Transport,
@@ -225,8 +231,8 @@ impl Api {
     }
 
     /// Takes a token out of the bucket of the caller's key.
-    fn take_token(&self) -> Result<(), Limited> {
-        self.node.throttle.take(Bucket::ApiKeyRequests, KEY_NAME)
+    fn take_token(&self, key: &ApiKey) -> Result<(), Limited> {
+        self.node.throttle.take(Bucket::ApiKeyRequests, key.name.as_bytes())
     }
 
     /// Runs a method and counts how it went.
@@ -234,10 +240,13 @@ impl Api {
         let has_token = match method == Method::Batch || call.is_first() {
             // The request has taken it.
             true => Ok(()),
-            false => self.take_token(),
+            false => self.take_token(&call.key),
         };
         let mut result = match has_token {
-            Ok(()) => self.dispatch(call, method, params).await,
+            Ok(()) => match call.check_method(method) {
+                Ok(()) => self.dispatch(call, method, params).await,
+                Err(error) => Err(error.into()),
+            },
             Err(limited) => Err(ApiError::from(limited).into()),
         };
         if let Ok(answer) = &result
@@ -252,6 +261,12 @@ impl Api {
             Err(Failure::Unreadable(_)) => ApiError::BAD_REQUEST.code,
         };
         self.node.counts.called(method.name(), code);
+        self.node.counts.called_by(&call.key.name, method.name());
+        if let Err(Failure::Api(error)) = &result
+            && error.code == ErrorCode::PermissionDenied.number()
+        {
+            self.note_denied(call, method, &error.message);
+        }
         result
     }
 }

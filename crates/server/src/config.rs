@@ -4,6 +4,7 @@
 //! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking, resolving, the sample file and
 //! the reference all read that table. A value that is not understood is never replaced by a default.
 
+mod api_keys;
 mod ceilings;
 mod certificate;
 mod change;
@@ -42,6 +43,7 @@ use wire::websocket::decoder::DecoderLimits;
 pub use crate::client_address::TrustedProxies;
 use crate::clock::Clock;
 pub use crate::token::TokenSettings;
+pub use api_keys::ApiKey;
 pub use change::Changeable;
 pub use duration::parse_ms as parse_duration_ms;
 pub use engine::{Engine, RedisEngine};
@@ -185,8 +187,10 @@ pub struct AdmissionSettings {
 pub struct Api {
     /// Path; `None` when disabled.
     pub path: Option<String>,
-    /// Key; empty refuses everybody.
+    /// The key of `http_api.key`; empty when there is none.
     pub key: String,
+    /// Every key, that one too; without any, everybody is refused.
+    pub keys: Vec<ApiKey>,
     /// No key needed.
     pub insecure: bool,
     /// On the public port even when there is an internal one.

@@ -58,6 +58,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::admission::Admission;
+use crate::api::ApiKeys;
 use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
@@ -83,6 +84,7 @@ pub struct Server {
     address: SocketAddr,
     internal_address: Option<SocketAddr>,
     node: Arc<Node>,
+    api_keys: Arc<ApiKeys>,
     stop: watch::Sender<bool>,
     doors: JoinSet<()>,
     chores: Supervisor,
@@ -172,7 +174,8 @@ impl Server {
         });
         let (stop, stopped) = watch::channel(false);
         let members = join(&config, &node).await?;
-        let (outside, inside) = routes(&config, &node, admission, &members);
+        let api_keys = Arc::new(ApiKeys::new(&config.api.keys));
+        let (outside, inside) = routes(&config, &node, admission, &members, &api_keys);
         start_chores(&mut chores, &config, &members, random.next_u64());
         let (address, internal_address) = (listeners.address()?, listeners.internal_address()?);
         let welcome = Welcome::of(&config);
@@ -180,7 +183,7 @@ impl Server {
         let served = Served { outside, inside, welcome, tls, trusted_proxies };
         let doors = listeners.serve(served, &stopped);
         let shutdown = config.shutdown;
-        Ok(Server { address, internal_address, node, stop, doors, chores, shutdown })
+        Ok(Server { address, internal_address, node, api_keys, stop, doors, chores, shutdown })
     }
 
     /// Where clients connect.
@@ -193,6 +196,11 @@ impl Server {
     #[must_use]
     pub fn internal_address(&self) -> Option<SocketAddr> {
         self.internal_address
+    }
+
+    /// Takes over what may change without a restart: the keys of the server API.
+    pub fn reload(&self, config: &Config) {
+        self.api_keys.replace(&config.api.keys);
     }
 
     /// Says that it is not ready, stops accepting, tells clients to reconnect over the drain window, and ends when
@@ -310,6 +318,7 @@ fn routes(
     node: &Arc<Node>,
     admission: Arc<Admission>,
     members: &Arc<Members>,
+    api_keys: &Arc<ApiKeys>,
 ) -> (Router, Router) {
     let mut outside = Router::new();
     let mut inside = Router::new();
@@ -336,6 +345,7 @@ fn routes(
             node: node.clone(),
             clock: node.clock,
             settings: config.api.clone(),
+            keys: api_keys.clone(),
             reads: Semaphore::new(API_READS_MAX),
         });
         if config.api.external && config.http.internal_port.is_some() {

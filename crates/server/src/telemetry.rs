@@ -50,6 +50,7 @@ impl CloseCounts {
 pub struct HttpCounts {
     refused: Mutex<BTreeMap<u16, u64>>,
     api: Mutex<BTreeMap<(&'static str, u32), u64>>,
+    by_key: Mutex<BTreeMap<(String, &'static str), u64>>,
     pub(crate) refusals: Refusals,
     /// In the order of [`Bucket::ALL`].
     limited: [AtomicU64; BUCKETS],
@@ -65,6 +66,17 @@ impl HttpCounts {
     /// A bucket has refused something.
     pub(crate) fn limited(&self, bucket: Bucket) {
         self.limited[bucket as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn calls_by_key(&self) -> Vec<((String, &'static str), u64)> {
+        let by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        by_key.iter().map(|(key, count)| (key.clone(), *count)).collect()
+    }
+
+    /// The holder of an API key called a method. Names are those of the configuration.
+    pub(crate) fn called_by(&self, key: &str, method: &'static str) {
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        *by_key.entry((key.to_owned(), method)).or_default() += 1;
     }
 
     /// A method of the API was called and answered with this error code; 0 is success.

@@ -24,6 +24,7 @@ pub(crate) fn serve(
 ) -> anyhow::Result<ExitCode> {
     let key: [u8; 16] = random()?;
     let api_key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let settings = (configured.clone(), flags.clone(), api_key.clone());
     let (config, warnings) = match load(configured, flags, api_key) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
@@ -46,7 +47,11 @@ pub(crate) fn serve(
         .enable_all()
         .build()
         .context("cannot start")?;
-    let result = runtime.block_on(run(config));
+    let reload = || {
+        let (configured, flags, api_key) = settings.clone();
+        load(configured, flags, api_key).ok().map(|(config, _)| config)
+    };
+    let result = runtime.block_on(run(config, reload));
     end(runtime);
     result
 }
@@ -99,14 +104,15 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     environment
 }
 
-async fn run(config: Config) -> anyhow::Result<ExitCode> {
+/// Runs until a signal ends it; `reload` reads the configuration again and says on standard error what is wrong with it.
+async fn run(config: Config, reload: impl Fn() -> Option<Config>) -> anyhow::Result<ExitCode> {
     // Before anything is promised: from now on a signal stops in order.
     let mut signals = Signals::new().context("cannot watch signals")?;
     let (key, is_development) = (config.api.key.clone(), config.is_development);
     // A start may wait for its broker.
     let server = tokio::select! {
         server = Server::start(config) => server?,
-        () = signals.next() => return Ok(ExitCode::SUCCESS),
+        () = signals.end() => return Ok(ExitCode::SUCCESS),
     };
     let address = server.address();
     if is_development {
@@ -114,9 +120,19 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     } else {
         info!(%address, internal_address = ?server.internal_address(), "serving");
     }
-    signals.next().await;
+    while signals.next().await == Wanted::Reload {
+        match reload() {
+            Some(config) => {
+                server.reload(&config);
+                info!(
+                    "SIGHUP: the keys of the server API are read again; other settings are read at the start only"
+                );
+            }
+            None => warn!("SIGHUP: the configuration has mistakes; what held before holds on"),
+        }
+    }
     tokio::spawn(async move {
-        signals.next().await;
+        signals.end().await;
         std::process::exit(1);
     });
     server.stop().await;
@@ -154,16 +170,24 @@ impl Signals {
         })
     }
 
-    /// Waits for one that ends.
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    warn!("SIGHUP is ignored: settings are read at the start only");
-                }
-            }
+    /// Waits for the next.
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.terminate.recv() => Wanted::End,
+            _ = self.interrupt.recv() => Wanted::End,
+            _ = self.hangup.recv() => Wanted::Reload,
         }
     }
+
+    /// Waits for one that ends.
+    async fn end(&mut self) {
+        while self.next().await != Wanted::End {}
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    End,
+    Reload,
 }

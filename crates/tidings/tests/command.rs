@@ -4,7 +4,7 @@
 mod process;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
@@ -282,11 +282,29 @@ fn what_came_before_a_close_is_printed_and_a_gap_is_told() {
 }
 
 #[test]
-fn a_hangup_ends_nothing() {
+fn a_hangup_reads_the_keys_of_the_server_api_again_and_ends_nothing() {
     let (_folder, file) = configured(CONFIG);
-    let (mut server, _) = serve(&file, 0);
+    let (mut server, port) = serve(&file, 0);
+    let status = |key: &str| {
+        let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(
+            tcp,
+            "POST /api/info HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!((status("key"), status("another")), ("200".to_owned(), "401".to_owned()));
+    std::fs::write(&file, CONFIG.replace("key = \"key\"", "key = \"another\"")).unwrap();
     server.signal("-HUP");
-    server.says("SIGHUP is ignored");
+    server.says("are read again");
+    assert_eq!((status("key"), status("another")), ("401".to_owned(), "200".to_owned()));
+    std::fs::write(&file, "[http_api]\nkey = [1]\n").unwrap();
+    server.signal("-HUP");
+    server.says("has mistakes");
+    assert_eq!(status("another"), "200");
     server.signal("-TERM");
     assert_eq!(server.exit().code(), Some(0));
 }

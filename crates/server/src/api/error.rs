@@ -38,6 +38,11 @@ impl ApiError {
         ApiError { code: 107, message: text.into() }
     }
 
+    /// The caller's key is not for this.
+    pub(super) fn denied(text: String) -> ApiError {
+        ApiError { code: ErrorCode::PermissionDenied.number(), message: text.into() }
+    }
+
     /// The answer to what was asked would be larger than answers may be.
     pub(super) fn answer_too_large() -> ApiError {
         ApiError::bad(format!(
@@ -51,6 +56,7 @@ impl ApiError {
 
     pub(super) fn status(&self) -> StatusCode {
         match self.code {
+            103 => StatusCode::FORBIDDEN,
             102 | 104 => StatusCode::NOT_FOUND,
             110 => StatusCode::CONFLICT,
             106..=108 => StatusCode::BAD_REQUEST,

@@ -137,19 +137,19 @@ impl Api {
             params => params,
         };
         match method {
-            Method::Publish => self.publish(params).await,
-            Method::Broadcast => self.broadcast(params).await,
-            Method::Subscribe => self.subscribe(params),
-            Method::Unsubscribe => self.unsubscribe(params),
+            Method::Publish => self.publish(call, params).await,
+            Method::Broadcast => self.broadcast(call, params).await,
+            Method::Subscribe => self.subscribe(call, params),
+            Method::Unsubscribe => self.unsubscribe(call, params),
             Method::Disconnect => self.disconnect(params),
             Method::Refresh => self.refresh(params),
             Method::Presence => self.presence(call, params).await,
-            Method::PresenceStats => self.presence_stats(params).await,
+            Method::PresenceStats => self.presence_stats(call, params).await,
             Method::History => self.history(call, params).await,
-            Method::HistoryRemove => self.history_remove(params).await,
-            Method::Channels => self.channels(params).await,
-            Method::Channel => self.channel(params).await,
-            Method::Clients => self.clients(params).await,
+            Method::HistoryRemove => self.history_remove(call, params).await,
+            Method::Channels => self.channels(call, params).await,
+            Method::Channel => self.channel(call, params).await,
+            Method::Clients => self.clients(call, params).await,
             Method::Info => self.info(params).await,
             Method::Revoke => self.revoke(params).await,
             Method::Unrevoke => self.unrevoke(params).await,
@@ -161,13 +161,13 @@ impl Api {
         }
     }
 
-    async fn publish(&self, params: &[u8]) -> Outcome {
+    async fn publish(&self, call: &Call, params: &[u8]) -> Outcome {
         let request: Publish = read(params)?;
         let data = payload(&request.data, &request.b64data)?;
-        Ok(self.publish_to(&request.channel, data, &request).await?)
+        Ok(self.publish_to(call, &request.channel, data, &request).await?)
     }
 
-    async fn broadcast(&self, params: &[u8]) -> Outcome {
+    async fn broadcast(&self, call: &Call, params: &[u8]) -> Outcome {
         let request: Publish = read(params)?;
         if request.channels.is_empty() {
             return Err(ApiError::bad("channels is empty").into());
@@ -178,7 +178,8 @@ impl Api {
         let data = payload(&request.data, &request.b64data)?;
         let mut responses = Vec::with_capacity(request.channels.len());
         for group in request.channels.chunks(API_CONCURRENCY) {
-            let publishing = group.iter().map(|name| self.publish_to(name, data.clone(), &request));
+            let publishing =
+                group.iter().map(|name| self.publish_to(call, name, data.clone(), &request));
             responses.extend(join_all(publishing).await);
         }
         let responses: Vec<String> = responses
@@ -193,12 +194,13 @@ impl Api {
 
     async fn publish_to(
         &self,
+        call: &Call,
         name: &str,
         data: Bytes,
         request: &Publish,
     ) -> Result<String, ApiError> {
         let rules = self.node.rules();
-        let view = view(&rules, name)?;
+        let view = view(call, &rules, name)?;
         if view.namespace.is_system {
             self.check_system(name, &data, request.skip_history)?;
         }
@@ -227,9 +229,9 @@ impl Api {
         }
     }
 
-    fn subscribe(&self, params: &[u8]) -> Outcome {
+    fn subscribe(&self, call: &Call, params: &[u8]) -> Outcome {
         let request: request::Subscribe = read(params)?;
-        view(&self.node.rules(), &request.channel)?;
+        view(call, &self.node.rules(), &request.channel)?;
         let expire_at = Some(request.expire_at).filter(|at| *at > 0);
         if expire_at.is_some_and(|at| at <= self.clock.now().unix_ms / 1000) {
             return Err(ErrorCode::Expired.into());
@@ -248,11 +250,12 @@ impl Api {
         self.order(params, order)
     }
 
-    fn unsubscribe(&self, params: &[u8]) -> Outcome {
+    fn unsubscribe(&self, call: &Call, params: &[u8]) -> Outcome {
         let InChannel { channel } = read(params)?;
         // An empty name means all channels.
-        if !channel.is_empty() {
-            view(&self.node.rules(), &channel)?;
+        match channel.is_empty() {
+            true => call.check_channel("")?,
+            false => drop(view(call, &self.node.rules(), &channel)?),
         }
         self.order(params, Order::Unsubscribe { channel })
     }
@@ -284,7 +287,7 @@ impl Api {
     }
 
     async fn presence(&self, call: &Call, params: &[u8]) -> Outcome {
-        let channel = self.channel_with_presence(params)?;
+        let channel = self.channel_with_presence(call, params)?;
         let _turn = self.turn_to_read().await;
         call.check_room(1)?;
         match self.members.asker.ask(|id| BrokerRequest::Presence { id, channel }).await? {
@@ -293,8 +296,8 @@ impl Api {
         }
     }
 
-    async fn presence_stats(&self, params: &[u8]) -> Outcome {
-        let channel = self.channel_with_presence(params)?;
+    async fn presence_stats(&self, call: &Call, params: &[u8]) -> Outcome {
+        let channel = self.channel_with_presence(call, params)?;
         match self.members.asker.ask(|id| BrokerRequest::PresenceStats { id, channel }).await? {
             BrokerReply::PresenceStats(stats) => json(&response::PresenceStats {
                 num_clients: stats.num_clients,
@@ -304,9 +307,9 @@ impl Api {
         }
     }
 
-    fn channel_with_presence(&self, params: &[u8]) -> Result<Arc<str>, Failure> {
+    fn channel_with_presence(&self, call: &Call, params: &[u8]) -> Result<Arc<str>, Failure> {
         let InChannel { channel } = read(params)?;
-        if !view(&self.node.rules(), &channel)?.namespace.presence {
+        if !view(call, &self.node.rules(), &channel)?.namespace.presence {
             return Err(ErrorCode::NotAvailable.into());
         }
         Ok(channel.into())
@@ -315,7 +318,7 @@ impl Api {
     async fn history(&self, call: &Call, params: &[u8]) -> Outcome {
         let request: request::History = read(params)?;
         let rules = self.node.rules();
-        let view = view(&rules, &request.channel)?;
+        let view = view(call, &rules, &request.channel)?;
         if !view.namespace.has_history() {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -353,10 +356,10 @@ impl Api {
         self.reads.acquire().await.expect("nobody closes the semaphore")
     }
 
-    async fn history_remove(&self, params: &[u8]) -> Outcome {
+    async fn history_remove(&self, call: &Call, params: &[u8]) -> Outcome {
         let InChannel { channel } = read(params)?;
         let rules = self.node.rules();
-        let namespace = view(&rules, &channel)?.namespace;
+        let namespace = view(call, &rules, &channel)?.namespace;
         // Nodes that start later must know what was changed.
         if !namespace.has_history() || namespace.is_system {
             return Err(ErrorCode::NotAvailable.into());
@@ -381,23 +384,24 @@ impl Api {
         self.members.changes.check(data).map_err(ApiError::bad)
     }
 
-    async fn channels(&self, params: &[u8]) -> Outcome {
+    async fn channels(&self, call: &Call, params: &[u8]) -> Outcome {
         let request::Channels { pattern } = read(params)?;
         ChannelPattern::new(&pattern).map_err(|error| ApiError::bad(error.to_string()))?;
         let Answers { answers, missing } =
             self.members.ask::<Heard>(&Question::Channels { pattern }).await.map_err(silent)?;
         let mut channels: BTreeMap<String, response::Heard> = BTreeMap::new();
         let is_cut = answers.iter().any(|heard| heard.is_cut);
-        for (name, clients) in answers.into_iter().flat_map(|heard| heard.channels) {
+        let named = answers.into_iter().flat_map(|heard| heard.channels);
+        for (name, clients) in named.filter(|(name, _)| call.key.allows_channel(name)) {
             channels.entry(name).or_default().num_clients += clients;
         }
         json(&response::Channels { channels, lacks: response::Lacks::new(missing, is_cut) })
     }
 
-    async fn channel(&self, params: &[u8]) -> Outcome {
+    async fn channel(&self, call: &Call, params: &[u8]) -> Outcome {
         let InChannel { channel } = read(params)?;
         let rules = self.node.rules();
-        let namespace = view(&rules, &channel)?.namespace;
+        let namespace = view(call, &rules, &channel)?.namespace;
         let tier = match namespace {
             namespace if namespace.is_system => "system",
             namespace if namespace.channel_ttl_ms > 0 => "temporary",
@@ -430,7 +434,7 @@ impl Api {
         })
     }
 
-    async fn clients(&self, params: &[u8]) -> Outcome {
+    async fn clients(&self, call: &Call, params: &[u8]) -> Outcome {
         let request::Clients { user, client } = read(params)?;
         if user.is_none() && client.is_none() {
             return Err(ApiError::bad("user or client is needed").into());
@@ -441,7 +445,10 @@ impl Api {
             .await
             .map_err(silent)?;
         let is_cut = answers.iter().any(|present| present.is_cut);
-        let clients = answers.into_iter().flat_map(|present| present.clients).collect();
+        let mut clients: Vec<_> = answers.into_iter().flat_map(|present| present.clients).collect();
+        clients.iter_mut().for_each(|client| {
+            client.channels.retain(|channel| call.key.allows_channel(channel));
+        });
         json(&response::Clients { clients, lacks: response::Lacks::new(missing, is_cut) })
     }
 
@@ -457,8 +464,13 @@ fn silent(_: Silent) -> ErrorCode {
     ErrorCode::Internal
 }
 
-/// A channel that exists by the rules.
-fn view<'r, 'n>(rules: &'r Rules, name: &'n str) -> Result<ChannelView<'r, 'n>, ApiError> {
+/// A channel that exists by the rules and that the caller may name.
+fn view<'r, 'n>(
+    call: &Call,
+    rules: &'r Rules,
+    name: &'n str,
+) -> Result<ChannelView<'r, 'n>, ApiError> {
+    call.check_channel(name)?;
     channel::server_view(&rules.channels, name).map_err(|code| match code {
         ErrorCode::BadRequest if name.is_empty() => ApiError::bad("channel is empty"),
         ErrorCode::BadRequest => ApiError::bad("no channel may have this name"),

@@ -96,7 +96,8 @@ impl Visitor<'_> for IntegerVisitor {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Integer, E> {
-        if number.fract() != 0.0 {
+        // A number with more digits than fit may have been rounded to the least of all.
+        if number.fract() != 0.0 || number <= i64::MIN as f64 {
             return Err(E::invalid_type(Unexpected::Float(number), &self));
         }
         // The cast saturates, and what is out of range is refused behind it.

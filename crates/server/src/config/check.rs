@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::Unknown;
+use super::api_keys;
 use super::coerce::{coerce, shown};
 use super::keys::{AbsentKey, AbsentList, Feature, Key, Kind, NAMESPACE_KEYS, Role, Section};
 use super::mistakes::{WarningKind, closest};
@@ -58,6 +59,7 @@ impl Walk<'_> {
             Some(Entry::Absent(section, key)) => self.absent(path, section, key, &value),
             Some(Entry::AbsentList(list)) => self.absent_list(list, &value),
             Some(Entry::Namespaces) => return self.namespaces(path, value),
+            Some(Entry::ApiKeys) => return api_keys::check(self.found, value),
             Some(Entry::Section) => match value {
                 Value::Object(members) => return Some(Value::Object(self.section(path, members))),
                 Value::Null => {}

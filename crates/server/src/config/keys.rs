@@ -169,6 +169,15 @@ pub const KEYS: &[Key] = &[
 
 const DATA_FORMATS: &[&str] = &["", "json", "json_object", "binary"];
 
+/// Keys of one group of `http_api.keys`.
+#[rustfmt::skip]
+pub const API_KEY_KEYS: &[Key] = &[
+    key("name", Text, "", "Name of the caller, in logs and metrics; each is there once."),
+    key("key", Secret, "", "Its key."),
+    key("methods", List, "", "Methods that it may call, such as [\"publish\", \"broadcast\"]; empty for all. A batch needs those of its commands."),
+    key("channels", List, "", "Patterns of channels that it may name, such as [\"news:*\"]; empty for all."),
+];
+
 /// Keys below `client.token` and `client.subscription_token`.
 #[rustfmt::skip]
 pub const TOKEN_KEYS: &[Key] = &[

@@ -8,6 +8,7 @@ use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
+use super::api_keys::{self, ApiKey, DEFAULT_NAME};
 use super::ceilings::resolve_ceilings;
 use super::change::{Bounds, Changeable};
 use super::contradictions::check_names;
@@ -116,12 +117,13 @@ pub(super) fn resolve(
     let values = Values { found, overrides };
     let port = u16::try_from(values.number("http_server.port")).unwrap_or(0);
     let mut channels = resolve_channels(&values, &mut mistakes);
-    let mut api = resolve_api(&values);
+    let mut api = resolve_api(&values, &mut mistakes);
     if values.flag("demo.enabled") {
         channels.namespaces.entry("demo".to_owned()).or_insert_with(demo_namespace);
     }
     if let Some(development) = development {
         api.key.clone_from(&development.api_key);
+        api.keys.push(ApiKey::unlimited(DEFAULT_NAME, &development.api_key));
     }
     let client = resolve_client(&values, &channels, &mut mistakes);
     let rates = resolve_rates(&values, client.channel_limit, &mut mistakes);
@@ -265,11 +267,12 @@ fn resolve_websocket(values: &Values<'_>, mistakes: &mut Complaints) -> WebSocke
     }
 }
 
-fn resolve_api(values: &Values<'_>) -> Api {
+fn resolve_api(values: &Values<'_>, mistakes: &mut Complaints) -> Api {
     let is_served = !values.flag("http_api.disabled");
     Api {
         path: is_served.then(|| values.text("http_api.handler_prefix")),
         key: values.text("http_api.key"),
+        keys: api_keys::resolve(values, mistakes),
         insecure: values.flag("http_api.insecure"),
         external: values.flag("http_api.external"),
         error_mode: match &*values.text("http_api.error_mode") {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::keys::{ABSENT_LISTS, Feature, KEYS, Key, Kind, NAMESPACE_KEYS, Role, TOKEN_KEYS};
+use super::keys::{
+    ABSENT_LISTS, API_KEY_KEYS, Feature, KEYS, Key, Kind, NAMESPACE_KEYS, Role, TOKEN_KEYS,
+};
 use super::table::absent_keys;
 
 /// A TOML file with every key, its default and its meaning. It is valid and changes nothing.
@@ -38,6 +40,8 @@ pub fn sample() -> String {
         let _infallible = write!(out, "\n[{table}]\n");
         keys.into_iter().for_each(|key| line(&mut out, key));
     }
+    out.push_str("\n# Callers of the server API, each with a key of its own.\n");
+    out.push_str("# [[http_api.keys]]\n# name = \"billing\"\n# key = \"…\"\n# methods = [\"publish\"]\n# channels = [\"news:*\"]\n");
     out.push_str("\n# Each namespace has the options of channel.without_namespace.\n");
     out.push_str("# [[channel.namespaces]]\n# name = \"chat\"\n# presence = true\n");
     out
@@ -107,6 +111,7 @@ pub fn reference() -> String {
         }
     };
     table("Server", "", KEYS);
+    table("Keys of the server API: `http_api.keys[]`", "", API_KEY_KEYS);
     table("Tokens: `client.token` and `client.subscription_token`", "", TOKEN_KEYS);
     table("Namespaces: `channel.namespaces[]` and `channel.without_namespace`", "", NAMESPACE_KEYS);
     out.push_str("\n## Accepted, not here yet\n\n| Feature | Switched on by |\n|---|---|\n");

@@ -81,7 +81,7 @@ impl Found {
     /// Sets a value that a variable or a flag gives as text.
     pub(super) fn set(&mut self, path: &str, place: Place, text: &str) {
         let value = match entry(path) {
-            Some(Entry::Namespaces | Entry::AbsentList(_)) => match groups(text) {
+            Some(Entry::Namespaces | Entry::ApiKeys | Entry::AbsentList(_)) => match groups(text) {
                 Ok(list) => list,
                 Err(error) => {
                     self.set.insert(path.to_owned(), place);

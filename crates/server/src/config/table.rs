@@ -21,10 +21,14 @@ pub(super) enum Entry {
     AbsentList(&'static AbsentList),
     /// The list of namespaces.
     Namespaces,
+    /// The list of keys of the server API.
+    ApiKeys,
     /// Keys stand below it.
     Section,
 }
 
+/// The list of keys of the server API.
+pub(super) const API_KEYS: &str = "http_api.keys";
 /// The list of namespaces.
 pub(super) const NAMESPACES: &str = "channel.namespaces";
 /// Options of channels without a namespace; those of a namespace have the same names.
@@ -51,6 +55,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         table.add(list.path.to_owned(), Entry::AbsentList(list));
     }
     table.add(NAMESPACES.to_owned(), Entry::Namespaces);
+    table.add(API_KEYS.to_owned(), Entry::ApiKeys);
     table
 });
 
@@ -106,7 +111,9 @@ pub fn absent_flag(path: &str) -> Option<TakesValue> {
         Entry::Absent(_, key) if matches!(key.default, "true" | "false") => {
             Some(TakesValue::Optionally)
         }
-        Entry::Absent(..) | Entry::AbsentList(_) | Entry::Namespaces => Some(TakesValue::Always),
+        Entry::Absent(..) | Entry::AbsentList(_) | Entry::Namespaces | Entry::ApiKeys => {
+            Some(TakesValue::Always)
+        }
         Entry::Key(_) | Entry::Section => None,
     }
 }
@@ -145,7 +152,7 @@ pub(super) fn flat(name: &str) -> Option<&'static str> {
         **variable == name || (name.len() >= FLAT_MIN && variable.ends_with(&*end))
     });
     let rank = |path: &str| match entry(path) {
-        Some(Entry::Key(_) | Entry::Namespaces) => 0,
+        Some(Entry::Key(_) | Entry::Namespaces | Entry::ApiKeys) => 0,
         _ => 1,
     };
     let nearest = fits.min_by_key(|(variable, path)| (rank(path), variable.len(), path.as_str()));

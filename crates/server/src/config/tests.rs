@@ -6,6 +6,7 @@ use expect_test::expect;
 
 use super::*;
 
+mod api_keys;
 mod compatible;
 mod environment;
 mod warnings;

@@ -82,6 +82,7 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_memory_engine_channels", Gauge, &[], "Channels that it keeps."),
     metric("tidings_memory_engine_refused_total", Counter, &[], "Publications and subscriptions that it refused (error 111) because it keeps as much as it may."),
     metric("tidings_api_calls_total", Counter, &["method", "code"], "Calls of the server API, by error code; 0 is success."),
+    metric("tidings_api_key_calls_total", Counter, &["key", "method"], "Calls of the server API, by the name of the caller's key."),
     metric("process_cpu_seconds_total", Counter, &[], "Processor time of the process, user and system."),
     metric("process_open_fds", Gauge, &[], "Open file descriptors."),
     metric("process_max_fds", Gauge, &[], "File descriptors that may be open."),
@@ -172,6 +173,9 @@ pub fn render(
     page.plain("tidings_memory_engine_refused_total", usage.refused());
     for ((method, code), count) in http.api.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         page.labelled("tidings_api_calls_total", &[method, &code.to_string()], *count);
+    }
+    for ((key, method), count) in http.calls_by_key() {
+        page.labelled("tidings_api_key_calls_total", &[&key, method], count);
     }
     page.process(&Process::read());
     page.text
@@ -293,6 +297,7 @@ mod tests {
         let http = HttpCounts::default();
         http.refused(403);
         http.called("publish", 0);
+        http.called_by("default", "publish");
         http.refusals.count(super::super::Subject::Token, "signature");
         let mut totals = Totals::default();
         let mut closes = CloseCounts::default();

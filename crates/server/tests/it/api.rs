@@ -254,7 +254,7 @@ fn whole_numbers_may_be_written_with_a_fraction_of_zero() {
         let (status, answer) = fixture.api(method, body);
         assert!(status == 200 && !answer.contains("error"), "{method} {body}: {answer}");
     }
-    for body in ["1.5", "1e300", "-1e300", "\"1\"", "true"] {
+    for body in ["1.5", "1e300", "-1e300", "-9223372036854775809", "\"1\"", "true"] {
         let body = format!(r#"{{"channel":"kept:x","limit":{body}}}"#);
         let (status, answer) = fixture.api("history", &body);
         assert_eq!(status, 400, "{body}: {answer}");

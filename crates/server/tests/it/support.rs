@@ -8,7 +8,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use server::Server;
-use server::config::{Source, load};
+use server::config::{Config, Source, load};
 use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
 use tokio::runtime::Runtime;
 use wire::websocket::Role;
@@ -67,11 +67,7 @@ impl Fixture {
 
     /// With settings that differ from the base.
     pub(crate) fn with(settings: &[(&str, &str)]) -> Fixture {
-        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-        file.write_all(BASE.as_bytes()).unwrap();
-        let flags = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        let source = Source { file: Some(file.path().to_path_buf()), flags, ..Source::default() };
-        let (config, _) = load(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let config = config(settings);
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(Server::start(config)).unwrap();
         let address = server.address();
@@ -105,6 +101,16 @@ impl Fixture {
         let (status, _, body) = self.request(&request);
         (status, body)
     }
+}
+
+/// The base with settings that differ from it.
+pub(crate) fn config(settings: &[(&str, &str)]) -> Config {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    file.write_all(BASE.as_bytes()).unwrap();
+    let flags = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    let source = Source { file: Some(file.path().to_path_buf()), flags, ..Source::default() };
+    let (config, _) = load(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    config
 }
 
 pub(crate) fn token(user: &str) -> String {

@@ -1,0 +1,55 @@
+//! Keys of the server API: what limits a key is understood or refused, never left out.
+
+use super::load_text;
+
+const TWO: &str = r#"
+[[http_api.keys]]
+name = "desk"
+key = "a"
+methods = ["publish"]
+channels = ["news:*"]
+[[http_api.keys]]
+name = "all"
+key = "b"
+"#;
+
+#[test]
+fn keys_have_names_methods_and_channels() {
+    let (config, _) = load_text(".toml", &format!("[http_api]\nkey = \"c\"\n{TWO}")).unwrap();
+    let named = |name: &str| config.api.keys.iter().find(|key| key.name == name).unwrap();
+    let (desk, all, default) = (named("desk"), named("all"), named("default"));
+    assert!(desk.is(b"a") && !desk.is(b"b") && !desk.is(b""));
+    assert!(desk.allows_method("publish") && !desk.allows_method("info"));
+    assert!(desk.allows_channel("news:x") && !desk.allows_channel("chat:x"));
+    assert!(default.is(b"c"));
+    assert!(all.allows_method("info") && all.allows_channel("chat:x"));
+    assert!(!format!("{:?}", config.api.keys).contains("\"a\""), "no key is shown");
+}
+
+#[test]
+fn what_limits_a_key_is_never_left_out() {
+    for (from, to, place) in [
+        ("name = \"all\"", "name = \"desk\"", "http_api.keys[1].name"),
+        ("name = \"all\"", "name = \"default\"\n", ""),
+        ("name = \"all\"", "name = \"a b\"", "http_api.keys[1].name"),
+        ("name = \"all\"\n", "", "http_api.keys[1].name"),
+        ("key = \"b\"", "key = \"a\"", "http_api.keys[1].key"),
+        ("key = \"b\"", "key = \"\"", "http_api.keys[1].key"),
+        ("methods =", "method =", "http_api.keys[0].method"),
+        ("[\"publish\"]", "[\"publsh\"]", "http_api.keys[0].methods"),
+        ("[\"news:*\"]", "[\"news:[\"]", "http_api.keys[0].channels"),
+        ("[\"news:*\"]", "{}", "http_api.keys[0].channels"),
+    ] {
+        let text = TWO.replace(from, to);
+        assert_ne!(text, TWO);
+        match load_text(".toml", &text) {
+            Ok(_) => assert_eq!(place, "", "{to}"),
+            Err(mistakes) => {
+                let told = mistakes.to_string();
+                assert!(!place.is_empty() && told.contains(place), "{to}: {told}");
+            }
+        }
+    }
+    let scalar = load_text(".toml", "[http_api]\nkeys = \"a\"\n").unwrap_err().to_string();
+    assert!(scalar.contains("http_api.keys"), "{scalar}");
+}
