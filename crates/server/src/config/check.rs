@@ -144,6 +144,8 @@ impl Walk<'_> {
         let list = match value {
             Value::Array(list) => list,
             value if is_default(&value, "") => return None,
+            // One alone.
+            Value::Object(members) if members.contains_key("name") => vec![Value::Object(members)],
             _ => {
                 let text = "expected a list of namespaces with a name each, such as [{\"name\": \"chat\"}]";
                 self.found.mistake(path, text);

@@ -113,7 +113,11 @@ fn expected(kind: Kind, value: &Value) -> String {
         Value::String(text) => text.trim().parse::<u64>().ok().map(|number| number.to_string()),
         _ => None,
     };
+    let is_nanoseconds = |number: &String| number.len() > 6;
     let hint = match (kind, number) {
+        (Kind::Duration, Some(number)) if is_nanoseconds(&number) => {
+            format!("; for nanoseconds write \"{number}ns\"")
+        }
         (Kind::Duration, Some(number)) => format!("; for seconds write \"{number}s\""),
         _ if value.is_boolean() && matches!(kind, Kind::Text | Kind::Secret) => {
             "; a word such as yes or true must stand in quotes".to_owned()

@@ -66,6 +66,13 @@ fn switches(told: &mut Told, values: &Values<'_>, config: &Config) {
                     reach it, and let the proxy remove the header of clients";
         told.tell(WarningKind::Insecure, "client.user_id_http_header", text);
     }
+    let mut proxies = values.list("client.trusted_proxies").into_iter();
+    if let Some(network) = proxies.find(|network| network.trim().ends_with("/0")) {
+        let text = format!(
+            "{network} believes every client that names an address of its own: limits by address bind nobody; name the proxies"
+        );
+        told.tell(WarningKind::Insecure, "client.trusted_proxies", text);
+    }
     if config.demo && !is_loopback(&config.http.address) {
         let text =
             "serves the demo, and channels below demo: in which every client may do everything";

@@ -209,6 +209,9 @@ fn values_may_have_the_forms_that_the_compatible_server_takes() {
     assert!(config.admission.origins.allows(Some("https://a.example")));
     assert_eq!(config.shutdown.timeout.as_secs(), 30);
     assert!(config.rules.channels.namespaces.contains_key("2026"));
+    let (config, _) =
+        load_text(".json", r#"{"channel": {"namespaces": {"name": "one"}}}"#).unwrap();
+    assert!(config.rules.channels.namespaces.contains_key("one"));
 }
 
 #[test]
@@ -325,4 +328,52 @@ fn names_without_their_section_are_recognised() {
         let expected = format!("did you mean {key}?");
         assert!(warnings.iter().any(|one| one.text.ends_with(&expected)), "{name}: {warnings:?}");
     }
+}
+
+/// What the JavaScript SDK's own suite runs its server with.
+const OF_THE_SDK_SUITE: &str = r#"{
+    "client": {"insecure": true, "concurrency": 8, "token": {"hmac_secret_key": "secret"}},
+    "http_stream": {"enabled": true},
+    "sse": {"enabled": true},
+    "map_broker": {},
+    "shared_poll": {"hmac_secret_key": "test-poll-secret"},
+    "proxies": [{"name": "poll_backend", "endpoint": "http://127.0.0.1:3010/refresh", "timeout": "5s"}],
+    "http_api": {"key": "test-api-key"},
+    "channel": {
+        "without_namespace": {
+            "presence": true, "allowed_delta_types": ["fossil"], "delta_publish": true,
+            "history_size": 100, "history_ttl": "300s", "force_recovery": true
+        },
+        "namespaces": [
+            {"name": "streamless", "subscription_type": "map", "map": {"mode": "ephemeral", "key_ttl": "60s"}},
+            {"name": "tagged", "allow_tags_filter": true},
+            {"name": "prestest", "map_clients_presence_channel_prefix": "prescli:"},
+            {"name": "debounced", "client_publish_debounce_interval": "1s"},
+            {"name": "recovery", "force_recovery": true, "history_size": 100, "history_ttl": "300s"},
+            {"name": "poll", "subscription_type": "shared_poll", "shared_poll": {"refresh_interval": "200ms"}}
+        ]
+    }
+}"#;
+
+#[test]
+fn of_the_sdk_suites_configuration_only_absent_features_are_refused() {
+    let refused = load_text(".json", OF_THE_SDK_SUITE).unwrap_err();
+    let keys: Vec<&str> = refused.mistakes.iter().map(|mistake| &*mistake.key).collect();
+    let absent = [
+        "channel.namespaces[0].subscription_type",
+        "channel.namespaces[1].allow_tags_filter",
+        "channel.namespaces[2].map_clients_presence_channel_prefix",
+        "channel.namespaces[5].subscription_type",
+        "channel.without_namespace.allowed_delta_types",
+        "http_stream.enabled",
+        "sse.enabled",
+    ];
+    assert_eq!(keys, absent);
+    assert!(refused.mistakes.iter().all(|mistake| mistake.text.contains("is not here yet; ")));
+    let about_form = about_form(&refused.warnings);
+    let told: Vec<&str> = about_form.iter().map(|warning| &*warning.key).collect();
+    assert_eq!(
+        told,
+        ["channel.namespaces[3].client_publish_debounce_interval", "client.concurrency"]
+    );
 }

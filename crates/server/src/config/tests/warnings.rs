@@ -120,6 +120,7 @@ const DANGERS: &[(&str, WarningKind, &str)] = &[
         "http_server.tls.cert_pem",
     ),
     (r#"{"pid_file": "/run/x.pid"}"#, NoEffect, "pid_file"),
+    (r#"{"client": {"trusted_proxies": ["0.0.0.0/0"]}}"#, Insecure, "client.trusted_proxies"),
     (r#"{"client_insecure": true}"#, UnknownKey, "client_insecure"),
     (
         r#"{"client": {"allow_anonymous_connect_without_token": true}, "channel": {"without_namespace":
