@@ -1,28 +1,60 @@
-//! Who is let in: connections per node, connections per second, connections per user.
+//! Who is let in: handshakes per second, connections that wait to be authenticated, admitted connections of the node and
+//! of each user.
 //!
-//! Invariant: what a permit counts is given back when it is dropped, whatever became of its connection.
+//! Invariant: what a permit counts is given back when it is dropped, whatever became of its connection; only admitted
+//! connections count towards `client.connection_limit` and `client.user_connection_limit`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::client_address::ClientAddress;
+use crate::unauthenticated::{Unauthenticated, Waiting};
+
 /// See the module. Zero turns a limit off.
-#[derive(Debug)]
 pub struct Admission {
     connections_max: usize,
     connections: Arc<AtomicUsize>,
     rate: Option<Mutex<TokenBucket>>,
     per_user_max: usize,
     users: Arc<Mutex<HashMap<Box<str>, usize>>>,
+    waiting: Waiting,
 }
 
-/// Counts one connection of this node.
-#[derive(Debug)]
-pub struct ConnectionPermit(Arc<AtomicUsize>);
+/// Limits as configured; 0 turns one off.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdmissionLimits {
+    /// `client.connection_limit`
+    pub connections_max: usize,
+    /// `client.unauthenticated_connection_limit`
+    pub unauthenticated_max: usize,
+    /// `client.connection_rate_limit`
+    pub handshakes_per_second: u64,
+    /// `client.user_connection_limit`
+    pub per_user_max: usize,
+}
 
-/// Counts one connection of a user.
+/// Counts one admitted connection, of this node and of its user.
 #[derive(Debug)]
-pub struct UserPermit {
+pub(crate) struct Admitted {
+    _of_node: ConnectionPermit,
+    _of_user: Option<UserPermit>,
+}
+
+/// Why a connection is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdmissionRefusal {
+    /// This node has as many connections as it may.
+    NodeFull,
+    /// The user has as many connections as allowed.
+    UserFull,
+}
+
+#[derive(Debug)]
+struct ConnectionPermit(Arc<AtomicUsize>);
+
+#[derive(Debug)]
+struct UserPermit {
     users: Arc<Mutex<HashMap<Box<str>, usize>>>,
     user: Box<str>,
 }
@@ -37,54 +69,60 @@ struct TokenBucket {
 }
 
 impl Admission {
-    /// Limits as configured (`client.connection_limit`, `client.connection_rate_limit`,
-    /// `client.user_connection_limit`).
+    /// Nobody is in yet.
     #[must_use]
-    pub fn new(connections_max: usize, per_second: u64, per_user_max: usize) -> Admission {
+    pub fn new(limits: AdmissionLimits) -> Admission {
+        let per_second = limits.handshakes_per_second;
         let bucket = TokenBucket { per_second, milli_tokens: per_second * 1000, filled_at_ms: 0 };
+        let unauthenticated_max = match limits.unauthenticated_max {
+            0 => usize::MAX,
+            most => most,
+        };
         Admission {
-            connections_max,
+            connections_max: limits.connections_max,
             connections: Arc::default(),
             rate: (per_second > 0).then(|| Mutex::new(bucket)),
-            per_user_max,
+            per_user_max: limits.per_user_max,
             users: Arc::default(),
+            waiting: Waiting::new(unauthenticated_max),
         }
     }
 
-    /// Lets a connection in; `None` when the node is full or too many come at once (503).
-    #[must_use]
-    pub fn connection(&self, now_ms: u64) -> Option<ConnectionPermit> {
+    /// Lets a handshake succeed; `None` when the node is full or too many come at once (503).
+    pub(crate) fn handshake(&self, now_ms: u64, address: ClientAddress) -> Option<Unauthenticated> {
+        let is_full = self.connections_max > 0
+            && self.connections.load(Ordering::Relaxed) >= self.connections_max;
+        let rate = self.rate.as_ref();
+        let is_in_time = || {
+            rate.is_none_or(|rate| rate.lock().unwrap_or_else(PoisonError::into_inner).take(now_ms))
+        };
+        if is_full || !is_in_time() { None } else { self.waiting.take(address) }
+    }
+
+    /// Admits one more connection of a user.
+    pub(crate) fn admit(&self, user: &str) -> Result<Admitted, AdmissionRefusal> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let permit = ConnectionPermit(self.connections.clone());
+        let of_node = ConnectionPermit(self.connections.clone());
         if self.connections_max > 0 && before >= self.connections_max {
-            return None;
+            return Err(AdmissionRefusal::NodeFull);
         }
-        let is_in_time = self
-            .rate
-            .as_ref()
-            .is_none_or(|rate| rate.lock().unwrap_or_else(PoisonError::into_inner).take(now_ms));
-        is_in_time.then_some(permit)
+        Ok(Admitted { _of_node: of_node, _of_user: self.user(user)? })
     }
 
-    /// Lets one more connection of a user in; an error when the user has too many (3504). Anonymous users are not
-    /// counted.
-    pub(crate) fn user(&self, user: &str) -> Result<Option<UserPermit>, TooManyConnections> {
+    /// Anonymous users are not counted.
+    fn user(&self, user: &str) -> Result<Option<UserPermit>, AdmissionRefusal> {
         if self.per_user_max == 0 || user.is_empty() {
             return Ok(None);
         }
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let count = users.entry(user.into()).or_default();
         if *count >= self.per_user_max {
-            return Err(TooManyConnections);
+            return Err(AdmissionRefusal::UserFull);
         }
         *count += 1;
         Ok(Some(UserPermit { users: self.users.clone(), user: user.into() }))
     }
 }
-
-/// A user has as many connections as allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooManyConnections;
 
 impl TokenBucket {
     fn take(&mut self, now_ms: u64) -> bool {
@@ -122,21 +160,33 @@ impl Drop for UserPermit {
 mod tests {
     use super::*;
 
+    fn admission(limits: AdmissionLimits) -> Admission {
+        Admission::new(limits)
+    }
+
     #[test]
-    fn a_node_takes_as_many_as_it_may_and_places_come_back() {
-        let admission = Admission::new(2, 0, 0);
-        let one = admission.connection(0);
-        let two = admission.connection(0);
-        assert!(one.is_some() && two.is_some() && admission.connection(0).is_none());
+    fn a_node_admits_as_many_as_it_may_and_places_come_back() {
+        let admission =
+            admission(AdmissionLimits { connections_max: 2, ..AdmissionLimits::default() });
+        let one = admission.admit("");
+        let two = admission.admit("");
+        assert!(one.is_ok() && two.is_ok());
+        assert_eq!(admission.admit("").map(drop), Err(AdmissionRefusal::NodeFull));
+        assert!(admission.handshake(0, ClientAddress::Unix).is_none());
         drop(one);
-        assert!(admission.connection(0).is_some());
+        let silent = admission.handshake(0, ClientAddress::Unix);
+        assert!(silent.is_some());
+        assert!(admission.admit("").is_ok(), "whoever is not admitted takes nobody's place");
     }
 
     #[test]
     fn the_rate_is_a_real_number_per_second() {
-        let admission = Admission::new(0, 10, 0);
+        let limits = AdmissionLimits { handshakes_per_second: 10, ..AdmissionLimits::default() };
+        let admission = admission(limits);
         let accepted = |from: u64, to: u64| {
-            (from..to).filter(|now_ms| admission.connection(*now_ms).is_some()).count()
+            let is_let_in =
+                |now_ms: &u64| admission.handshake(*now_ms, ClientAddress::Unix).is_some();
+            (from..to).filter(is_let_in).count()
         };
         assert_eq!(accepted(0, 1), 1);
         // A second's worth at once, then ten a second.
@@ -146,12 +196,14 @@ mod tests {
 
     #[test]
     fn a_user_has_so_many_and_anonymous_users_are_not_counted() {
-        let admission = Admission::new(0, 0, 1);
-        let first = admission.user("ann").unwrap();
-        assert!(first.is_some());
-        assert_eq!(admission.user("ann").map(|_| ()), Err(TooManyConnections));
-        assert!(admission.user("bob").is_ok() && admission.user("").unwrap().is_none());
+        let admission =
+            admission(AdmissionLimits { per_user_max: 1, ..AdmissionLimits::default() });
+        let first = admission.admit("ann");
+        assert!(first.is_ok());
+        assert_eq!(admission.admit("ann").map(drop), Err(AdmissionRefusal::UserFull));
+        assert!(admission.admit("bob").is_ok() && admission.admit("").is_ok());
+        assert!(admission.admit("").is_ok());
         drop(first);
-        assert!(admission.user("ann").is_ok());
+        assert!(admission.admit("ann").is_ok());
     }
 }

@@ -30,6 +30,7 @@ use wire::protocol::ErrorCode;
 use crate::client_address::ClientAddress;
 use crate::clock::Clock;
 use crate::config::{ApiKey, ErrorMode};
+use crate::door::HttpPeer;
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
 use crate::members::Members;
 use crate::node::Node;
@@ -149,6 +150,9 @@ impl Api {
             let text = "the API key is missing or wrong (header X-API-Key)";
             refuse(StatusCode::UNAUTHORIZED, 101, text)
         })?;
+        if let Some(peer) = request.extensions().get::<Arc<HttpPeer>>() {
+            peer.set_known();
+        }
         if let Err(limited) = self.take_token(&key) {
             let error = ApiError::from(limited);
             let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, error.code, &error.message);

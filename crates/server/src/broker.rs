@@ -11,13 +11,13 @@ use brokers::memory::Usage;
 use brokers::nats::NatsOptions;
 use brokers::{Broker, Health, MemoryBroker, NatsBroker, RedisBroker};
 use engine::random::Random;
-use engine::rules::Rules;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::StartError;
 use crate::clock::Clock;
-use crate::config::{Engine, RedisEngine};
+use crate::config::{Config, Engine, RedisEngine};
+use crate::start::Starting;
 
 /// Time between two looks at a broker's health.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -33,16 +33,16 @@ const COMPLAINTS_MAX: usize = 16;
 
 /// Opens the broker; a Redis that cannot be reached is waited for when that is configured.
 pub(crate) async fn open(
-    engine: &Engine,
+    config: &Config,
     usage: &Arc<Usage>,
-    rules: &Arc<Rules>,
     name: &str,
     clock: Clock,
     random: &mut Random,
+    starting: &Starting,
 ) -> Result<Arc<dyn Broker>, StartError> {
     // Differs at every start.
     let id = random.uuid()[..8].to_owned();
-    match engine {
+    match &config.engine {
         Engine::Memory => {
             let broker = MemoryBroker::new(Arc::new(clock), id).with_node(name.to_owned());
             Ok(Arc::new(broker.with_usage(usage.clone())))
@@ -50,10 +50,11 @@ pub(crate) async fn open(
         Engine::Nats(options) => {
             let options = NatsOptions { name: name.to_owned(), ..options.clone() };
             let clock = Arc::new(clock);
+            starting.waits_for("connecting to NATS");
             // It waits until NATS has answered.
             let start = move || NatsBroker::start(options, clock, &id);
             let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
-            started.set_rules(rules);
+            started.set_rules(&config.rules);
             Ok(Arc::new(started))
         }
         Engine::Redis(redis) => {
@@ -63,14 +64,18 @@ pub(crate) async fn open(
                 random.next_u64(),
             ))?);
             // Before it is ready, so that other nodes know them then.
-            broker.set_rules(rules);
-            wait(&*broker, redis).await?;
+            broker.set_rules(&config.rules);
+            wait(&*broker, redis, starting).await?;
             Ok(broker)
         }
     }
 }
 
-async fn wait(broker: &dyn Broker, redis: &RedisEngine) -> Result<(), StartError> {
+async fn wait(
+    broker: &dyn Broker,
+    redis: &RedisEngine,
+    starting: &Starting,
+) -> Result<(), StartError> {
     let start = Instant::now();
     let mut told = String::new();
     loop {
@@ -82,8 +87,9 @@ async fn wait(broker: &dyn Broker, redis: &RedisEngine) -> Result<(), StartError
         if is_lasting || is_over {
             return Err(StartError::Broker(reason));
         }
+        starting.waits_for(&reason);
         if redis.waits_at_start && reason != told && start.elapsed() >= TELL_AFTER {
-            warn!(%reason, "waiting for Redis; nothing is served yet (engine.redis.wait_at_start)");
+            warn!(%reason, "waiting for Redis; only /health and /ready are served yet (engine.redis.wait_at_start)");
             told = reason;
         }
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;

@@ -42,6 +42,7 @@ use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::client_address::TrustedProxies;
 use crate::clock::Clock;
+pub use crate::door::{ListenAddress, ListenOn};
 pub use crate::token::TokenSettings;
 pub use api_keys::ApiKey;
 pub use change::Changeable;
@@ -139,6 +140,28 @@ pub struct HttpServer {
     pub internal_port: Option<u16>,
     /// PEM of certificate chain and private key, each inline, in base64 or as a path.
     pub tls: Option<Tls>,
+    /// Permissions of the file of a Unix socket.
+    pub unix_socket_mode: u32,
+    /// Connections to the public address begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Time to wait for another request on a connection.
+    pub keep_alive_timeout: Duration,
+}
+
+impl HttpServer {
+    /// Where to listen for clients.
+    #[must_use]
+    pub fn listen_on(&self) -> ListenOn {
+        ListenOn::new(&self.address, self.port, self.unix_socket_mode)
+    }
+
+    /// Where the internal endpoints are, when they have an address of their own: a port, or a Unix socket.
+    #[must_use]
+    pub fn internal_listen_on(&self) -> Option<ListenOn> {
+        let is_unix = self.internal_address.starts_with("unix:");
+        let port = self.internal_port.or(is_unix.then_some(0))?;
+        Some(ListenOn::new(&self.internal_address, port, self.unix_socket_mode))
+    }
 }
 
 /// Certificate and key.
@@ -172,6 +195,8 @@ pub struct AdmissionSettings {
     pub origins: OriginPolicy,
     /// Connections of this node; 0 for no limit.
     pub connection_limit: usize,
+    /// Connections of this node that are not authenticated yet; 0 for no limit.
+    pub unauthenticated_connection_limit: usize,
     /// Connections per second; 0 for no limit.
     pub connection_rate_limit: u64,
     /// Connections of one user on this node; 0 for no limit.

@@ -25,11 +25,14 @@ mod node;
 mod pattern;
 mod revocation_sync;
 pub mod revoked;
+mod slots;
+mod start;
 mod supervisor;
 mod survey;
 pub mod telemetry;
 mod throttle;
 pub mod token;
+pub mod unauthenticated;
 pub mod verification;
 mod welcome;
 pub mod worker;
@@ -53,21 +56,21 @@ use brokers::nats::NatsError;
 use engine::random::Random;
 use engine::shared_buckets::SharedBuckets;
 use thiserror::Error;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, AdmissionLimits};
 use crate::api::ApiKeys;
 use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::Sockets;
 use crate::limits::{API_READS_MAX, BROKER_END_TIMEOUT, START_PATIENCE};
-use crate::listeners::{Listeners, Served};
+use crate::listeners::{Listeners, Serving};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
 use crate::revoked::Revoked;
+use crate::start::Starting;
 use crate::supervisor::Supervisor;
 use crate::telemetry::HttpCounts;
 use crate::throttle::Throttle;
@@ -77,16 +80,13 @@ use crate::welcome::Welcome;
 use crate::worker::{Input, Parts, WireSettings, Worker};
 
 pub use api::API_METHODS;
-pub use door::{CertificateError, check_certificate};
+pub use door::{CertificateError, ListenAddress, check_certificate};
 
 /// A running server. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
-    address: SocketAddr,
-    internal_address: Option<SocketAddr>,
     node: Arc<Node>,
     api_keys: Arc<ApiKeys>,
-    stop: watch::Sender<bool>,
-    doors: JoinSet<()>,
+    serving: Serving,
     chores: Supervisor,
     shutdown: Shutdown,
 }
@@ -95,19 +95,19 @@ pub struct Server {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {fault}")]
     Listen {
-        /// Host and port as configured.
+        /// Host and port, or the file of a Unix socket.
         address: String,
-        /// What the kernel said.
-        source: io::Error,
+        /// What is wrong, and what to do.
+        fault: String,
     },
     /// Certificate or key cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// Keys of tokens cannot be used.
     #[error("client.token.{0}")]
-    Key(#[from] KeyError),
+    Key(String),
     /// The broker cannot be used.
     #[error("{0}")]
     Broker(String),
@@ -121,7 +121,20 @@ pub enum StartError {
     Nats(#[from] NatsError),
     /// The kernel gave no thread, poller or random bytes.
     #[error("cannot start: {0}")]
-    System(#[from] io::Error),
+    System(String),
+}
+
+// The texts hold their causes: as a source, a cause would be written twice.
+impl From<KeyError> for StartError {
+    fn from(error: KeyError) -> StartError {
+        StartError::Key(error.to_string())
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> StartError {
+        StartError::System(error.to_string())
+    }
 }
 
 impl Server {
@@ -130,14 +143,15 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config) -> Result<Server, StartError> {
-        let tls = config.http.tls.as_ref().map(door::acceptor).transpose()?;
         let mut random = Random::new(seed()?);
         let clock = Clock::start();
         let name = node_name(&config);
         let usage = Arc::new(Usage::new(config.memory));
-        let broker =
-            broker::open(&config.engine, &usage, &config.rules, &name, clock, &mut random).await?;
-        let listeners = Listeners::bind(&config.http).await?;
+        let mut chores = Supervisor::default();
+        let starting = Starting::new();
+        let listeners = Listeners::open(&config.http).await?;
+        let serving = listeners.serve(&config, &starting, &chores.faults())?;
+        let broker = broker::open(&config, &usage, &name, clock, &mut random, &starting).await?;
         let counts: Arc<HttpCounts> = Arc::default();
         let buckets: Arc<SharedBuckets> = Arc::default();
         let rates = config.rules.rates.clone();
@@ -156,7 +170,6 @@ impl Server {
             buckets,
         };
         let workers = start_workers(config.workers, &parts, &mut random)?;
-        let mut chores = Supervisor::default();
         let node = Arc::new(Node {
             uid: random.uuid(),
             name,
@@ -172,44 +185,60 @@ impl Server {
             revoked,
             faults: chores.faults(),
         });
-        let (stop, stopped) = watch::channel(false);
+        starting.waits_for("reading the dynamic configuration (sys:config) from the broker");
         let members = join(&config, &node).await?;
         let api_keys = Arc::new(ApiKeys::new(&config.api.keys));
         let (outside, inside) = routes(&config, &node, admission, &members, &api_keys);
         start_chores(&mut chores, &config, &members, random.next_u64());
-        let (address, internal_address) = (listeners.address()?, listeners.internal_address()?);
-        let welcome = Welcome::of(&config);
-        let trusted_proxies = config.admission.trusted_proxies;
-        let served = Served { outside, inside, welcome, tls, trusted_proxies };
-        let doors = listeners.serve(served, &stopped);
-        let shutdown = config.shutdown;
-        Ok(Server { address, internal_address, node, api_keys, stop, doors, chores, shutdown })
+        if let Some(certificate) = serving.certificate.clone() {
+            chores.spawn("certificate", move || certificate.clone().follow_files());
+        }
+        serving.start(outside, inside, &Welcome::of(&config));
+        Ok(Server { node, api_keys, serving, chores, shutdown: config.shutdown })
     }
 
-    /// Where clients connect.
+    /// Where clients connect: one address or several.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.serving.addresses
     }
 
-    /// Where API, metrics and health are, when they have a port of their own.
+    /// Where API, metrics and health are, when they have an address of their own.
+    #[must_use]
+    pub fn internal_addresses(&self) -> &[ListenAddress] {
+        &self.serving.internal_addresses
+    }
+
+    /// The first address and port at which clients connect; `None` when they connect through a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        first_tcp(self.addresses())
+    }
+
+    /// The first address and port of the internal endpoints, when they have one of their own.
     #[must_use]
     pub fn internal_address(&self) -> Option<SocketAddr> {
-        self.internal_address
+        first_tcp(self.internal_addresses())
     }
 
-    /// Takes over what may change without a restart: the keys of the server API.
+    /// Takes over what may change without a restart: the keys of the server API, and what the files of the certificate hold.
     pub fn reload(&self, config: &Config) {
         self.api_keys.replace(&config.api.keys);
+        self.reload_certificate();
     }
 
-    /// Says that it is not ready, stops accepting, tells clients to reconnect over the drain window, and ends when
-    /// all are gone or the time is over.
+    /// Reads the files of the certificate of TLS again, if there is one.
+    pub fn reload_certificate(&self) {
+        if let Some(certificate) = &self.serving.certificate {
+            certificate.reload();
+        }
+    }
+
+    /// Says that it is not ready, refuses handshakes, tells clients to reconnect over the drain window, and ends when all are
+    /// gone or the time is over. Health, readiness and API are served until then.
     pub async fn stop(mut self) {
         self.node.is_ready.store(false, Ordering::Relaxed);
         info!("stopping");
-        // Whoever listens has gone already otherwise.
-        let _nobody = self.stop.send(true);
         let clients = self.node.workers.iter().map(Worker::load).sum();
         let window = self.shutdown.window(clients);
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
@@ -222,7 +251,7 @@ impl Server {
                 node.workers.iter().for_each(Worker::join);
             });
             let _panicked = threads.await;
-            while self.doors.join_next().await.is_some() {}
+            self.serving.stop().await;
         };
         if tokio::time::timeout(self.shutdown.timeout, drained).await.is_err() {
             warn!("time is over (shutdown.timeout); what remains is cut off");
@@ -236,6 +265,13 @@ impl Server {
         }
         info!("stopped");
     }
+}
+
+fn first_tcp(addresses: &[ListenAddress]) -> Option<SocketAddr> {
+    addresses.iter().find_map(|address| match address {
+        ListenAddress::Tcp(address) => Some(*address),
+        ListenAddress::Unix { .. } => None,
+    })
 }
 
 /// Makes this node one of the cluster.
@@ -265,11 +301,12 @@ fn wire_settings(config: &Config) -> WireSettings {
 }
 
 fn admission(config: &Config) -> Admission {
-    Admission::new(
-        config.admission.connection_limit,
-        config.admission.connection_rate_limit,
-        config.admission.user_connection_limit,
-    )
+    Admission::new(AdmissionLimits {
+        connections_max: config.admission.connection_limit,
+        unauthenticated_max: config.admission.unauthenticated_connection_limit,
+        handshakes_per_second: config.admission.connection_rate_limit,
+        per_user_max: config.admission.user_connection_limit,
+    })
 }
 
 fn verifiers(config: &Config) -> Result<Verifiers, KeyError> {
@@ -326,6 +363,7 @@ fn routes(
         let sockets = Sockets {
             workers: node.workers.clone(),
             admission,
+            node: node.clone(),
             origins: config.admission.origins.clone(),
             clock: node.clock,
             counts: node.counts.clone(),
@@ -348,7 +386,7 @@ fn routes(
             keys: api_keys.clone(),
             reads: Semaphore::new(API_READS_MAX),
         });
-        if config.api.external && config.http.internal_port.is_some() {
+        if config.api.external && config.http.internal_listen_on().is_some() {
             outside = outside.merge(api::routes(path, api.clone()));
         }
         inside = inside.merge(api::routes(path, api));

@@ -20,14 +20,36 @@ pub const PASSES_PER_TURN: usize = 64;
 /// Time that a peer has to answer our close frame (protocol §1.18).
 pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
+/// Bytes that a peer may send after our last word before its socket is closed whether it has read that or not: what a
+/// browser has under way when it is told that a message is too large.
+pub const LINGER_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
 /// Time for the head of an HTTP request. A handshake that drips is cut off here.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time in which the peer of an HTTP connection must take something of what it asked for.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// HTTP connections (handshakes and API calls) at the same time; beyond that they are closed at once.
-pub const HTTP_CONNECTIONS_MAX: u32 = 8_192;
+/// HTTP connections (handshakes and API calls) of a listener at the same time; beyond that idle ones make room.
+pub const HTTP_CONNECTIONS_MAX: usize = 8_192;
+
+/// HTTP connections of one address (IPv6: of one /64). A proxy that is not trusted has one for all its clients.
+pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = HTTP_CONNECTIONS_MAX / 2;
+
+/// Bytes of the head of an HTTP request (431). Cookies and tokens of real requests stay below half of it.
+pub const HEAD_SIZE_MAX: usize = 32 * 1024;
+
+/// Bytes of all unfinished heads of a listener together: what 8,192 handshakes of real clients need.
+pub const HEADS_SIZE_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of a PROXY header, with what proxies add behind the addresses.
+pub const PROXY_HEADER_MAX: usize = 4 * 1024;
+
+/// Time between two looks at the files of a certificate.
+pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time for the peer of an HTTP connection to end it after us.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of an API request's body.
 pub const API_BODY_MAX: usize = 8 * 1024 * 1024;

@@ -1,88 +1,150 @@
-//! The sockets on which a server listens: the public one, and the internal one for API, metrics and health.
+//! The addresses at which a server listens: the public one, and the internal one for API, metrics and health.
 //!
-//! Invariant: all of them are bound before any of them serves, so that a start that fails has answered nobody.
+//! Invariant: all of them are open before any of them serves, so that a start that fails has answered nobody.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::StartError;
-use crate::client_address::TrustedProxies;
-use crate::config::HttpServer;
-use crate::door::{self, Door};
-use crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::config::{Config, HttpServer};
+use crate::door::{Certificate, Door, ListenAddress, ListenOn, Listener, ProxyProtocol, Routes};
+use crate::limits::{HEADS_SIZE_MAX, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX};
+use crate::slots::{SlotLimits, Slots};
+use crate::start::Starting;
+use crate::supervisor::Faults;
 use crate::welcome::{Port, Welcome};
 
-/// See the module.
+/// Open, and not served yet.
 pub(crate) struct Listeners {
-    public: TcpListener,
-    internal: Option<TcpListener>,
+    public: Vec<Listener>,
+    internal: Option<Vec<Listener>>,
 }
 
-/// What listeners serve.
-pub(crate) struct Served {
-    /// What clients may reach.
-    pub(crate) outside: Router,
-    /// What operators and backends may.
-    pub(crate) inside: Router,
-    /// What stands at paths without a route.
-    pub(crate) welcome: Welcome,
-    /// TLS of the public listener.
-    pub(crate) tls: Option<TlsAcceptor>,
-    pub(crate) trusted_proxies: TrustedProxies,
+/// Served by tasks, which end when the server stops.
+pub(crate) struct Serving {
+    pub(crate) addresses: Vec<ListenAddress>,
+    pub(crate) internal_addresses: Vec<ListenAddress>,
+    pub(crate) certificate: Option<Arc<Certificate>>,
+    public: Arc<Routes>,
+    internal: Option<Arc<Routes>>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
 }
 
 impl Listeners {
-    pub(crate) async fn bind(http: &HttpServer) -> Result<Listeners, StartError> {
-        let public = listen(&http.address, http.port).await?;
-        let internal = match http.internal_port {
-            Some(port) => Some(listen(&http.internal_address, port).await?),
+    pub(crate) async fn open(http: &HttpServer) -> Result<Listeners, StartError> {
+        let public = open(http.listen_on(), "http_server.port").await?;
+        let internal = match http.internal_listen_on() {
+            Some(on) => Some(open(on, "http_server.internal_port").await?),
             None => None,
         };
         Ok(Listeners { public, internal })
     }
 
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.public.local_addr()
-    }
-
-    pub(crate) fn internal_address(&self) -> io::Result<Option<SocketAddr>> {
-        self.internal.as_ref().map(TcpListener::local_addr).transpose()
-    }
-
-    /// Serves until `stop` turns true; without an internal listener, the public one serves everything.
-    pub(crate) fn serve(self, served: Served, stop: &watch::Receiver<bool>) -> JoinSet<()> {
-        let mut doors = JoinSet::new();
-        let trusted_proxies = Arc::new(served.trusted_proxies);
-        let door = |router: Router, tls| Door {
-            router,
-            tls,
-            trusted_proxies: trusted_proxies.clone(),
-            connections_max: HTTP_CONNECTIONS_MAX,
-            stop: stop.clone(),
+    /// Serves what is served while the server starts.
+    pub(crate) fn serve(
+        self,
+        config: &Config,
+        starting: &Arc<Starting>,
+        faults: &Faults,
+    ) -> Result<Serving, StartError> {
+        let certificate = config.http.tls.clone().map(Certificate::load).transpose()?;
+        let (stop, stopped) = watch::channel(false);
+        let routes = || Arc::new(Routes::new(starting.routes(config.health.as_deref())));
+        let public = Door {
+            routes: routes(),
+            tls: certificate.as_ref().map(Certificate::acceptor),
+            trusted_proxies: Arc::new(config.admission.trusted_proxies.clone()),
+            proxy_protocol: config.http.proxy_protocol.then(Arc::<ProxyProtocol>::default),
+            keep_alive_timeout: config.http.keep_alive_timeout,
+            slots: slots(),
+            stop: stopped,
         };
-        let welcome = served.welcome;
-        let router = match self.internal {
-            None => welcome.with_fallback(served.outside.merge(served.inside), Port::Only),
-            Some(listener) => {
-                let inside = welcome.with_fallback(served.inside, Port::Internal);
-                doors.spawn(door(inside, None).run(listener));
-                welcome.with_fallback(served.outside, Port::Public)
+        // Whoever is inside speaks for itself, without TLS.
+        let inside = || Door {
+            routes: routes(),
+            tls: None,
+            proxy_protocol: None,
+            slots: slots(),
+            ..public.clone()
+        };
+        let internal = self.internal.map(|listeners| (inside(), listeners));
+        let mut serving = Serving {
+            addresses: addresses(&self.public)?,
+            internal_addresses: internal
+                .as_ref()
+                .map_or(Ok(Vec::new()), |(_, all)| addresses(all))?,
+            certificate,
+            public: public.routes.clone(),
+            internal: internal.as_ref().map(|(door, _)| door.routes.clone()),
+            stop,
+            tasks: JoinSet::new(),
+        };
+        for (door, listeners) in [(public, self.public)].into_iter().chain(internal) {
+            for listener in listeners {
+                serving.tasks.spawn(door.clone().run(listener, faults.clone()));
             }
-        };
-        doors.spawn(door(router, served.tls).run(self.public));
-        doors
+        }
+        Ok(serving)
     }
 }
 
-async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
-    door::listen(host, port)
-        .await
-        .map_err(|source| StartError::Listen { address: format!("{host}:{port}"), source })
+impl Serving {
+    /// The server has started: serves what clients may reach, and what operators and backends may. Without an internal
+    /// listener, the public one serves everything.
+    pub(crate) fn start(&self, outside: Router, inside: Router, welcome: &Welcome) {
+        match &self.internal {
+            None => self.public.start(welcome.with_fallback(outside.merge(inside), Port::Only)),
+            Some(internal) => {
+                self.public.start(welcome.with_fallback(outside, Port::Public));
+                internal.start(welcome.with_fallback(inside, Port::Internal));
+            }
+        }
+    }
+
+    /// Stops listening; ends once requests under way are answered.
+    pub(crate) async fn stop(&mut self) {
+        // Whoever listens has gone already otherwise.
+        let _nobody = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+fn slots() -> Arc<Slots> {
+    Slots::new(SlotLimits {
+        connections_max: HTTP_CONNECTIONS_MAX,
+        per_address_max: HTTP_CONNECTIONS_PER_ADDRESS_MAX,
+        bytes_max: HEADS_SIZE_MAX,
+    })
+}
+
+fn addresses(listeners: &[Listener]) -> io::Result<Vec<ListenAddress>> {
+    listeners.iter().map(Listener::address).collect()
+}
+
+/// Names are looked up, which may take its time.
+async fn open(on: ListenOn, port_key: &'static str) -> Result<Vec<Listener>, StartError> {
+    let address = on.to_string();
+    let opened = tokio::task::spawn_blocking(move || on.bind()).await.map_err(io::Error::other)?;
+    opened.map_err(|error| StartError::Listen { address, fault: fault(&error, port_key) })
+}
+
+/// What is wrong, and what to do.
+fn fault(error: &io::Error, port_key: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("address in use; choose another with --{port_key}"),
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "{error}; ports below 1024 need CAP_NET_BIND_SERVICE, socket files a folder to write to"
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{error}; this machine does not have the address")
+        }
+        _ => error.to_string(),
+    }
 }

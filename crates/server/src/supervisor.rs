@@ -3,6 +3,7 @@
 //! Invariant: a supervised task that returns or panics makes the node unready, with the reason, until it runs again.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +29,7 @@ type Running = Arc<Mutex<BTreeMap<&'static str, AbortHandle>>>;
 /// Why this node is not ready, by the name of the task or thread that does not run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
-    reasons: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    reasons: Arc<Mutex<BTreeMap<Cow<'static, str>, String>>>,
     /// The first of the reasons.
     first: watch::Sender<Option<String>>,
 }
@@ -78,17 +79,18 @@ impl Faults {
     }
 
     /// This task or thread does not run, for this reason.
-    pub(crate) fn set(&self, name: &'static str, reason: String) {
+    pub(crate) fn set(&self, name: impl Into<Cow<'static, str>>, reason: String) {
         let mut reasons = lock(&self.reasons);
-        reasons.insert(name, reason);
+        reasons.insert(name.into(), reason);
         self.first.send_replace(reasons.values().next().cloned());
     }
 
     /// This task or thread runs.
-    pub(crate) fn clear(&self, name: &'static str) {
+    pub(crate) fn clear(&self, name: impl Into<Cow<'static, str>>) {
+        let name = name.into();
         let mut reasons = lock(&self.reasons);
-        if reasons.remove(name).is_some() {
-            info!(task = name, "the task runs again");
+        if reasons.remove(&name).is_some() {
+            info!(task = &*name, "the task runs again");
         }
         self.first.send_replace(reasons.values().next().cloned());
     }

@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use server::Server;
 use server::config::{self, Config, Development, Source, Warning};
 use server::telemetry::visible;
+use server::{ListenAddress, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -114,21 +114,28 @@ async fn run(config: Config, reload: impl Fn() -> Option<Config>) -> anyhow::Res
         server = Server::start(config) => server?,
         () = signals.end() => return Ok(ExitCode::SUCCESS),
     };
-    let address = server.address();
-    if is_development {
-        greet(&format!("http://{address}"), &key);
-    } else {
-        info!(%address, internal_address = ?server.internal_address(), "serving");
+    match server.address() {
+        Some(address) if is_development => greet(&format!("http://{address}"), &key),
+        _ => {
+            let address = list(server.addresses());
+            let internal_address = list(server.internal_addresses());
+            info!(address, internal_address, "serving");
+        }
     }
     while signals.next().await == Wanted::Reload {
         match reload() {
             Some(config) => {
                 server.reload(&config);
                 info!(
-                    "SIGHUP: the keys of the server API are read again; other settings are read at the start only"
+                    "SIGHUP: the keys of the server API are read again, and the files of the certificate; other settings are read at the start only"
                 );
             }
-            None => warn!("SIGHUP: the configuration has mistakes; what held before holds on"),
+            None => {
+                server.reload_certificate();
+                warn!(
+                    "SIGHUP: the configuration has mistakes; what held before holds on, but for the certificate's files"
+                );
+            }
         }
     }
     tokio::spawn(async move {
@@ -137,6 +144,11 @@ async fn run(config: Config, reload: impl Fn() -> Option<Config>) -> anyhow::Res
     });
     server.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Addresses, the first one first.
+fn list(addresses: &[ListenAddress]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn greet(base: &str, key: &str) {

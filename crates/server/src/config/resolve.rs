@@ -212,6 +212,7 @@ fn resolve_admission(
         origins,
         trusted_proxies,
         connection_limit: values.count("client.connection_limit"),
+        unauthenticated_connection_limit: values.count("client.unauthenticated_connection_limit"),
         connection_rate_limit: values.number("client.connection_rate_limit"),
         user_connection_limit: values.count("client.user_connection_limit"),
         user_id_http_header: values
@@ -238,12 +239,34 @@ fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut Complaints) -> Ht
             }
         }
     }
+    let unix_socket_mode = resolve_mode(values, mistakes);
+    let proxy_protocol = values.flag("http_server.proxy_protocol");
+    if proxy_protocol && values.list("client.trusted_proxies").is_empty() {
+        let text = "needs client.trusted_proxies: the proxies whose PROXY headers are believed";
+        mistakes.push(("http_server.proxy_protocol".to_owned(), text.to_owned()));
+    }
     HttpServer {
         address: values.text("http_server.address"),
         port,
         internal_address: values.text("http_server.internal_address"),
         internal_port: Some(internal_port).filter(|port| *port != 0),
         tls,
+        unix_socket_mode,
+        proxy_protocol,
+        keep_alive_timeout: Duration::from_millis(values.ms("http_server.keep_alive_timeout")),
+    }
+}
+
+/// Permissions in octal digits, such as 660.
+fn resolve_mode(values: &Values<'_>, mistakes: &mut Complaints) -> u32 {
+    let text = values.text("http_server.unix_socket_mode");
+    match u32::from_str_radix(&text, 8) {
+        Ok(mode) if mode <= 0o777 => mode,
+        _ => {
+            let fault = format!("expected octal permissions such as 660, not {text:?}");
+            mistakes.push(("http_server.unix_socket_mode".to_owned(), fault));
+            0
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::config::{Config, Engine, HttpServer};
 use crate::door::check_certificate;
 use crate::limits::BROKER_END_TIMEOUT;
 use crate::listeners::Listeners;
+use crate::start::Starting;
 use crate::token::probe_key_sets;
 
 /// Time in which a broker that is there becomes ready.
@@ -32,7 +33,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub(super) async fn ports(config: &Config) -> Finding {
     const SUBJECT: &str = "http_server.port";
     let http = &config.http;
-    let error = match Listeners::bind(http).await {
+    let error = match Listeners::open(http).await {
         Ok(_released) => {
             let internal = http.internal_port.map_or(String::new(), |port| format!(" and {port}"));
             return Finding::fine(SUBJECT, format!("{}{internal} can be bound", http.port));
@@ -49,12 +50,15 @@ pub(super) async fn ports(config: &Config) -> Finding {
 
 /// Where the liveness check of a server with this configuration answers, if without TLS.
 fn health_url(config: &Config) -> Option<String> {
-    let HttpServer { address, port, internal_address, internal_port, tls } = &config.http;
+    let HttpServer { address, port, internal_address, internal_port, tls, .. } = &config.http;
     let (host, port) = match internal_port {
         Some(port) => (internal_address, port),
         None if tls.is_none() => (address, port),
         None => return None,
     };
+    if host.starts_with("unix:") {
+        return None;
+    }
     let host = match &**host {
         "" | "0.0.0.0" => "127.0.0.1".to_owned(),
         "::" | "[::]" => "[::1]".to_owned(),
@@ -170,5 +174,6 @@ async fn open(
     let mut random = Random::new(crate::seed()?);
     let name = format!("{} (doctor)", crate::node_name(config));
     let usage = Arc::new(Usage::new(config.memory));
-    crate::broker::open(&config.engine, &usage, &config.rules, &name, clock, &mut random).await
+    let starting = Starting::new();
+    crate::broker::open(config, &usage, &name, clock, &mut random, &starting).await
 }

@@ -56,7 +56,7 @@ impl System {
         let limits = self.read("proc/self/limits")?;
         let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
         let hard = line.split_whitespace().nth(4)?;
-        let wanted = connections + u64::from(HTTP_CONNECTIONS_MAX) + DESCRIPTORS_BESIDE;
+        let wanted = connections + HTTP_CONNECTIONS_MAX as u64 + DESCRIPTORS_BESIDE;
         let Ok(limit) = hard.parse::<u64>() else {
             return Some(Finding::fine(SUBJECT, "unlimited"));
         };

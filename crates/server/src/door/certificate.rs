@@ -1,17 +1,25 @@
-//! Certificate and key of a TLS listener.
+//! Certificate and key of a TLS listener, read again when they are renewed.
 //!
-//! Invariant: an error names the setting and the file, never what the key holds.
+//! Invariant: an error names the setting and the file, never what the key holds; a certificate that cannot be used never
+//! takes the place of one that can.
 
-use std::sync::Arc;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
+use tracing::{error, info};
 
 use crate::config::keys::Kind;
 use crate::config::{Config, Tls, file_of, read_pem};
+use crate::limits::CERTIFICATE_LOOK_INTERVAL;
 
 /// Why TLS cannot be served.
 #[derive(Debug, Error)]
@@ -21,39 +29,155 @@ pub struct CertificateError {
     fault: String,
 }
 
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    tls: Tls,
+    provider: Arc<CryptoProvider>,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+/// What tells one state of the files from another: device, inode, size and time of change of each.
+type Fingerprint = [Option<(u64, u64, u64, i64, i64)>; 2];
+
+const CERT_PEM: &str = "http_server.tls.cert_pem";
+const KEY_PEM: &str = "http_server.tls.key_pem";
+
 /// Whether certificate and key of a configuration, if it has any, can be used.
 ///
 /// # Errors
 /// [`CertificateError`].
 pub fn check_certificate(config: &Config) -> Result<(), CertificateError> {
-    config.http.tls.as_ref().map_or(Ok(()), |tls| acceptor(tls).map(drop))
+    config.http.tls.as_ref().map_or(Ok(()), |tls| Certificate::load(tls.clone()).map(drop))
 }
 
-/// Reads certificate and key.
-pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, CertificateError> {
+impl Certificate {
+    pub(crate) fn load(tls: Tls) -> Result<Arc<Certificate>, CertificateError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let current = RwLock::new(read(&tls, &provider)?);
+        Ok(Arc::new(Certificate { tls, provider, current }))
+    }
+
+    /// Handshakes with whichever certificate is the current one.
+    pub(crate) fn acceptor(self: &Arc<Certificate>) -> TlsAcceptor {
+        let builder = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the default versions");
+        let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// Reads the files again; handshakes from now on use what they hold. A certificate that cannot be used is logged, and the
+    /// one before stays.
+    pub(crate) fn reload(&self) {
+        match read(&self.tls, &self.provider) {
+            Ok(renewed) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+                info!("the certificate was read again; new TLS handshakes use it");
+            }
+            Err(error) => {
+                error!(%error, "the certificate was read again and cannot be used; the one before stays");
+            }
+        }
+    }
+
+    /// Reads the files again whenever they have changed. Does not end.
+    pub(crate) async fn follow_files(self: Arc<Certificate>) {
+        let mut known = self.fingerprint();
+        let mut last = known;
+        loop {
+            tokio::time::sleep(CERTIFICATE_LOOK_INTERVAL).await;
+            let seen = self.fingerprint();
+            // Certificate and key are written one after the other: what still changes is not read yet.
+            if seen != known && seen == last {
+                known = seen;
+                self.reload();
+            }
+            last = seen;
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let files =
+            [file_of(Kind::Text, &self.tls.cert_pem), file_of(Kind::Secret, &self.tls.key_pem)];
+        files.map(|file| {
+            let found = fs::metadata(file?).ok()?;
+            Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+        })
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+fn read(tls: &Tls, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
     let unread = |setting| move |fault| CertificateError { setting, fault };
     let wrong = |setting, file: Option<&str>, fault: &str| {
         let file = file.map_or(String::new(), |file| format!("{file} "));
         CertificateError { setting, fault: format!("{file}{fault}") }
     };
-    let (cert_pem, key_pem) = ("http_server.tls.cert_pem", "http_server.tls.key_pem");
-    let in_chain = |fault: &str| wrong(cert_pem, file_of(Kind::Text, &tls.cert_pem), fault);
-    let in_key = |fault: &str| wrong(key_pem, file_of(Kind::Secret, &tls.key_pem), fault);
-    let chain = read_pem(Kind::Text, &tls.cert_pem).map_err(unread(cert_pem))?;
+    let in_chain = |fault: &str| wrong(CERT_PEM, file_of(Kind::Text, &tls.cert_pem), fault);
+    let in_key = |fault: &str| wrong(KEY_PEM, file_of(Kind::Secret, &tls.key_pem), fault);
+    let chain = read_pem(Kind::Text, &tls.cert_pem).map_err(unread(CERT_PEM))?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| in_chain("is not a certificate in PEM"))?;
     if chain.is_empty() {
         return Err(in_chain("contains no certificate"));
     }
-    let key = read_pem(Kind::Secret, &tls.key_pem).map_err(unread(key_pem))?;
+    let key = read_pem(Kind::Secret, &tls.key_pem).map_err(unread(KEY_PEM))?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|_| in_key("contains no private key in PEM"))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| in_chain(&format!("does not go with the key: {error}")))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    CertifiedKey::from_der(chain, key, provider)
+        .map(Arc::new)
+        .map_err(|error| in_chain(&format!("does not go with the key: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::path::Path;
+
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn certificate() -> (String, String, CertificateDer<'static>) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem(), made.cert.der().clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewed_files_are_followed_and_bad_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let [cert_file, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let (first, first_key, first_der) = certificate();
+        write(&cert_file, &first);
+        write(&key_file, &first_key);
+        let tls = Tls { cert_pem: text(&cert_file), key_pem: text(&key_file) };
+        let certificate_of_server = Certificate::load(tls).unwrap();
+        let used = || certificate_of_server.current.read().unwrap().cert[0].clone();
+        tokio::spawn(certificate_of_server.clone().follow_files());
+        let look = async || tokio::time::sleep(3 * CERTIFICATE_LOOK_INTERVAL).await;
+        look().await;
+        // Only the certificate: it does not go with the key.
+        let (second, second_key, second_der) = certificate();
+        write(&cert_file, &second);
+        look().await;
+        assert_eq!(used(), first_der);
+        write(&key_file, &second_key);
+        look().await;
+        assert_eq!(used(), second_der);
+        fs::remove_file(&cert_file).unwrap();
+        look().await;
+        certificate_of_server.reload();
+        assert_eq!(used(), second_der);
+    }
 }

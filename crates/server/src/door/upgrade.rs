@@ -24,17 +24,20 @@ use wire::protocol::{Codec, ErrorReply};
 use wire::websocket::deflate::Window;
 use wire::websocket::handshake::{self, Accepted, Refusal, RequestHead};
 
-use super::patience::Patience;
-use crate::admission::{Admission, ConnectionPermit};
+use super::stream::HttpStream;
+use crate::admission::Admission;
 use crate::client_address::ClientAddress;
 use crate::clock::Clock;
 use crate::config::OriginPolicy;
+use crate::node::Node;
 use crate::telemetry::{HttpCounts, Subject, shown};
 use crate::throttle::{Throttle, set_retry_after};
+use crate::unauthenticated::Unauthenticated;
 use crate::worker::{Arrival, Stream, Worker};
 
 /// What the endpoint decides by and hands connections to.
 pub(crate) struct Sockets {
+    pub(crate) node: Arc<Node>,
     pub(crate) workers: Arc<Vec<Worker>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) origins: OriginPolicy,
@@ -47,10 +50,9 @@ pub(crate) struct Sockets {
 
 /// A request that may become a WebSocket.
 struct Admitted {
-    permit: ConnectionPermit,
+    unauthenticated: Unauthenticated,
     accepted: Accepted,
     user: Option<Box<str>>,
-    address: ClientAddress,
 }
 
 /// Why one may not.
@@ -95,6 +97,10 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
 impl Sockets {
     /// The Origin is looked at first, so that a page may ask with a plain request why its WebSocket is refused.
     fn admit(&self, request: &Request, address: ClientAddress) -> Result<Admitted, Reason> {
+        if !self.node.is_ready() {
+            let text = "this server is stopping; another one, or this one later, will serve";
+            return Err((StatusCode::SERVICE_UNAVAILABLE, text.to_owned()));
+        }
         self.check_origin(request)?;
         let head = RequestHead {
             method: request.method().as_str(),
@@ -110,11 +116,12 @@ impl Sockets {
             (status, refusal.to_string())
         })?;
         let user = self.user(request)?;
-        let permit = self.admission.connection(self.clock.now().monotonic_ms).ok_or_else(|| {
+        let now_ms = self.clock.now().monotonic_ms;
+        let unauthenticated = self.admission.handshake(now_ms, address).ok_or_else(|| {
             let text = "too many connections; try again later";
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
         })?;
-        Ok(Admitted { permit, accepted, user, address })
+        Ok(Admitted { unauthenticated, accepted, user })
     }
 
     fn check_origin(&self, request: &Request) -> Result<(), Reason> {
@@ -240,15 +247,14 @@ async fn move_to_worker(
         deflate: choice.deflate,
         ping_style: choice.ping_style,
         user: admitted.user,
-        address: admitted.address,
-        permit: admitted.permit,
+        unauthenticated: admitted.unauthenticated,
     };
     let worker = sockets.workers.iter().min_by_key(|worker| worker.load());
     worker.expect("there is at least one worker").hand_over(arrival);
 }
 
 fn take_socket(upgraded: Upgraded) -> std::io::Result<(Stream, Vec<u8>)> {
-    let upgraded = match upgraded.downcast::<TokioIo<Patience<TcpStream>>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TcpStream>>>() {
         Ok(parts) => {
             let tcp = parts.io.into_inner().into_inner().into_std()?;
             return Ok((Stream::Plain(tcp), parts.read_buf.to_vec()));
@@ -256,7 +262,7 @@ fn take_socket(upgraded: Upgraded) -> std::io::Result<(Stream, Vec<u8>)> {
         Err(upgraded) => upgraded,
     };
     let parts = upgraded
-        .downcast::<TokioIo<TlsStream<Patience<TcpStream>>>>()
+        .downcast::<TokioIo<TlsStream<HttpStream<TcpStream>>>>()
         .expect("a listener serves TCP or TLS over TCP");
     let (tcp, tls) = parts.io.into_inner().into_inner();
     let tcp = tcp.into_inner().into_std()?;

@@ -11,8 +11,8 @@ use wire::websocket::decoder::{Decoder, DecoderLimits};
 use wire::websocket::deflate::Window;
 
 use super::socket::Socket;
-use crate::admission::{ConnectionPermit, UserPermit};
-use crate::client_address::ClientAddress;
+use crate::admission::Admitted;
+use crate::unauthenticated::Unauthenticated;
 
 /// A connection that has completed its handshake and is to live on a worker.
 pub struct Arrival {
@@ -28,10 +28,8 @@ pub struct Arrival {
     pub ping_style: PingStyle,
     /// User id that a reverse proxy vouches for.
     pub user: Option<Box<str>>,
-    /// Where the client is, behind proxies too.
-    pub address: ClientAddress,
-    /// Counts it among the connections of this node for as long as it lives.
-    pub permit: ConnectionPermit,
+    /// Its slot among those that are not authenticated, and where the client is.
+    pub unauthenticated: Unauthenticated,
 }
 
 /// A socket on its way to a worker.
@@ -51,9 +49,7 @@ pub(super) struct Connection {
     pub(super) reading: Reading,
     /// The kernel has said that the peer sends no more.
     pub(super) is_ending: bool,
-    /// Counts it among its user's connections, where that is limited.
-    pub(super) user_permit: Option<UserPermit>,
-    _permit: ConnectionPermit,
+    pub(super) standing: Standing,
 }
 
 /// When a connection is read next.
@@ -67,6 +63,16 @@ pub(super) enum Reading {
     Paused,
 }
 
+/// What a connection counts as.
+pub(super) enum Standing {
+    /// Its connect command was not accepted yet.
+    Unauthenticated(Box<Unauthenticated>),
+    /// Its session is admitted.
+    Admitted { _permit: Admitted },
+    /// Its session has ended.
+    Ended,
+}
+
 /// How far a connection is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -74,8 +80,22 @@ pub(super) enum State {
     Open,
     /// We have sent, or queued, our close frame and wait for the peer's.
     Closing,
-    /// Both have said goodbye: as soon as everything is written the socket goes.
+    /// Both have sent their close frames: as soon as everything is written the socket goes.
     Closed,
+    /// We have said our last word, and the peer may not know yet: as soon as everything is written, writing is shut down.
+    Failed,
+    /// What follows on [`State::Failed`]: what the peer still sends is discarded, until it ends or has sent too much.
+    Lingering {
+        /// Bytes that it may still send.
+        bytes_left: u32,
+    },
+}
+
+impl State {
+    /// Whether what the peer sends still counts.
+    pub(super) fn is_listening(self) -> bool {
+        matches!(self, State::Open | State::Closing)
+    }
 }
 
 impl Arrival {
@@ -104,8 +124,7 @@ impl Arrival {
             state: State::Open,
             reading: Reading::Ready,
             is_ending: false,
-            user_permit: None,
-            _permit: self.permit,
+            standing: Standing::Unauthenticated(Box::new(self.unauthenticated)),
         };
         (connection, self.early)
     }

@@ -2,7 +2,9 @@
 //!
 //! Invariant: one turn ends with every touched connection flushed once; the worker sleeps only when its inbox is empty.
 
+mod admitting;
 mod answers;
+mod closing;
 mod notes;
 
 use std::collections::VecDeque;
@@ -14,13 +16,12 @@ use std::time::Duration;
 use brokers::Party;
 use engine::encoding::Encoder;
 use engine::time::Now;
-use engine::worker::{Verdict, Worker as Engine};
+use engine::worker::Worker as Engine;
 use engine::{Effect, SessionKey, TokenKind};
 use mio::{Events, Poll, Token};
 use tracing::{debug, warn};
-use wire::protocol::{Disconnect, DisconnectCode};
-use wire::websocket::close::CloseCode;
-use wire::websocket::decoder::{Message, ProtocolError};
+use wire::protocol::DisconnectCode;
+use wire::websocket::decoder::Message;
 use wire::websocket::deflate::{Deflater, Inflater};
 use wire::websocket::encoder::{self, FrameKind};
 
@@ -29,8 +30,7 @@ use super::drain::Drain;
 use super::inbox::{Inbox, Input, WAKE};
 use super::sandbox;
 use super::{Arrival, Parts, Traffic};
-use crate::admission::UserPermit;
-use crate::limits::{CLOSE_TIMEOUT_MS, PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN};
+use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN};
 use crate::telemetry::CloseCounts;
 use crate::verification::Judgement;
 
@@ -189,6 +189,7 @@ impl Driver {
             Input::Report(answer) => drop(answer.send(self.report())),
             Input::Census(answer) => drop(answer.send(self.census())),
             Input::Clients(whom, answer) => drop(answer.send(self.clients(&whom))),
+            Input::MakeRoom(key) => self.make_room(now, key),
             Input::Rules(rules) => self.engine.set_rules(rules),
             Input::Revoke(revocation) => {
                 sandbox::run(&mut self.engine, now, |engine| engine.revoke(now, &revocation));
@@ -217,15 +218,12 @@ impl Driver {
         if self.drain.is_some() {
             return self.close_session(now, key, DisconnectCode::Shutdown);
         }
-        if let Some(user) = vouched_user {
-            if self.parts.revoked.refuses_user(&user) {
-                return self.close_session(now, key, DisconnectCode::InvalidToken);
-            }
-            match self.parts.admission.user(&user) {
-                Ok(permit) => self.permit_user(key, permit),
-                Err(_) => return self.close_session(now, key, DisconnectCode::ConnectionLimit),
-            }
+        if let Some(user) = vouched_user
+            && self.parts.revoked.refuses_user(&user)
+        {
+            return self.close_session(now, key, DisconnectCode::InvalidToken);
         }
+        self.settle(now, key);
         if !early.is_empty() {
             self.handle_bytes(key, &mut early);
         }
@@ -261,12 +259,6 @@ impl Driver {
         unread.extend(paused.extract_if(.., |key| !engine.is_congested(*key)));
     }
 
-    fn permit_user(&mut self, key: SessionKey, permit: Option<UserPermit>) {
-        if let Some(connection) = self.connection(key) {
-            connection.user_permit = permit;
-        }
-    }
-
     fn connection(&mut self, key: SessionKey) -> Option<&mut Connection> {
         let connection = self.connections.get_mut(key.slot as usize)?.as_mut()?;
         (connection.key == key).then_some(&mut **connection)
@@ -277,13 +269,18 @@ impl Driver {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut is_drained = false;
         for _ in 0..READS_PER_TURN {
-            if self.engine.is_congested(key) {
-                break;
-            }
             let Some(connection) = self.connection(key) else {
                 is_drained = true;
                 break;
             };
+            if matches!(connection.state, State::Lingering { .. }) {
+                is_drained = self.discard(key, &mut buffer);
+                break;
+            }
+            if self.engine.is_congested(key) {
+                break;
+            }
+            let Some(connection) = self.connection(key) else { break };
             match connection.socket.read(&mut buffer) {
                 Ok(result) if result.count == 0 => {
                     is_drained = true;
@@ -297,6 +294,9 @@ impl Driver {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => is_drained = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.handle_tls_breach(key);
+                }
                 Err(_) => {
                     is_drained = true;
                     self.remove(key, DisconnectCode::ConnectionClosed.number());
@@ -335,7 +335,7 @@ impl Driver {
             let Some(Some(connection)) = connections.get_mut(key.slot as usize) else {
                 return;
             };
-            if connection.key != key || connection.state == State::Closed {
+            if connection.key != key || !connection.state.is_listening() {
                 return;
             }
             match connection.decoder.next(inflater, &mut input) {
@@ -353,6 +353,7 @@ impl Driver {
                 sandbox::run_for(&mut self.engine, now, key, |engine| {
                     engine.handle_message(now, key, &payload);
                 });
+                self.note_admission(now, key);
             }
             Message::Ping(payload) => {
                 let pong = encoder::frame(FrameKind::Pong, &payload);
@@ -382,32 +383,6 @@ impl Driver {
                 self.finish(key);
             }
         }
-    }
-
-    /// The peer broke RFC 6455: say so and go.
-    fn handle_breach(&mut self, key: SessionKey, failure: ProtocolError) {
-        let code = failure.close_code();
-        let (user, client) = self.who(key);
-        debug!(code = code.number(), reason = %failure, user, client, "the client broke the WebSocket protocol");
-        let Some(connection) = self.connection(key) else { return };
-        // What else it sent cannot be understood.
-        let before = std::mem::replace(&mut connection.state, State::Closed);
-        let now = self.parts.clock.now();
-        sandbox::run_for(&mut self.engine, now, key, |engine| engine.hang_up(now, key));
-        if before == State::Open {
-            self.closes.count(code.number());
-            self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
-        }
-        self.finish(key);
-    }
-
-    /// Writes a close frame behind everything that is queued. It goes out whatever the bound says: nothing follows it.
-    fn say_goodbye(&mut self, key: SessionKey, frame: bytes::Bytes) {
-        if let Some(outbox) = self.engine.outbox(key) {
-            let pushed = outbox.push(frame, usize::MAX);
-            debug_assert!(pushed.is_ok(), "there is no bound");
-        }
-        self.flush(key);
     }
 
     /// Writes to those that have more queued than should wait for the end of the turn.
@@ -448,53 +423,6 @@ impl Driver {
         self.handle_verdict(now, key, judgement.verdict);
     }
 
-    fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
-        let admission = self.parts.admission.clone();
-        let Some(connection) = self.connection(key) else {
-            return;
-        };
-        let verdict = match verdict {
-            // A refresh of the same connection is not one more connection.
-            Verdict::Connection(Ok(claims)) if connection.user_permit.is_none() => {
-                match admission.user(&claims.user) {
-                    Ok(permit) => {
-                        connection.user_permit = permit;
-                        Verdict::Connection(Ok(claims))
-                    }
-                    Err(_) => Verdict::Close(DisconnectCode::ConnectionLimit),
-                }
-            }
-            verdict => verdict,
-        };
-        sandbox::run_for(&mut self.engine, now, key, |engine| {
-            engine.handle_verdict(now, key, verdict);
-        });
-    }
-
-    fn close(&mut self, key: SessionKey, disconnect: &Disconnect) {
-        let (user, client) = self.who(key);
-        let now_ms = self.parts.clock.now().monotonic_ms;
-        let Some(connection) = self.connection(key) else {
-            return;
-        };
-        if connection.state != State::Open {
-            return;
-        }
-        connection.state = State::Closing;
-        let (code, reason) = (disconnect.number(), disconnect.reason());
-        debug!(code, reason, user, client, "disconnect");
-        self.closes.count(code);
-        self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
-        if *disconnect == DisconnectCode::Slow.into()
-            && let Some(outbox) = self.engine.outbox(key)
-        {
-            outbox.drop_unbegun();
-        }
-        // A number that may not stand in a close frame was refused when it was given.
-        let code = CloseCode::new(code).unwrap_or(CloseCode::AWAY);
-        self.say_goodbye(key, encoder::close_frame(code.number(), reason));
-    }
-
     /// User and client id of a session, for logs.
     fn who(&self, key: SessionKey) -> (String, String) {
         let identity = self.engine.identity(key);
@@ -533,8 +461,8 @@ impl Driver {
         let result = result.and_then(|()| connection.socket.flush());
         match result {
             Ok(()) => {
-                if connection.state == State::Closed {
-                    self.remove(key, DisconnectCode::ConnectionClosed.number());
+                if matches!(connection.state, State::Closed | State::Failed) {
+                    self.linger(key);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => outbox.set_blocked(true),
@@ -542,45 +470,7 @@ impl Driver {
         }
     }
 
-    /// Both have said goodbye: the socket goes as soon as everything is written.
-    fn finish(&mut self, key: SessionKey) {
-        let now_ms = self.parts.clock.now().monotonic_ms;
-        self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
-        self.flush(key);
-    }
-
-    /// Those that did not answer our close frame, or do not take it, are cut off.
-    fn cut_off_silent(&mut self, now: Now) {
-        while let Some((_, key)) =
-            self.farewells.pop_front_if(|(at_ms, _)| *at_ms <= now.monotonic_ms)
-        {
-            self.remove(key, DisconnectCode::ConnectionClosed.number());
-        }
-    }
-
-    /// The connection is over, whatever was still to be said.
-    fn remove(&mut self, key: SessionKey, code: u16) {
-        if self.connection(key).is_none() {
-            return;
-        }
-        let Some(mut connection) = self.connections[key.slot as usize].take() else {
-            return;
-        };
-        if connection.state == State::Open {
-            self.closes.count(code);
-        }
-        connection.socket.finish();
-        let now = self.parts.clock.now();
-        sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_gone(now, key));
-        // A panic has left the closed session in its slot; otherwise there is none any more.
-        self.engine.handle_gone(now, key);
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        if self.count.load(Ordering::Relaxed) == 0 {
-            self.connections = Vec::new();
-        }
-    }
-
-    fn close_session(&mut self, now: Now, key: SessionKey, code: DisconnectCode) {
+    pub(super) fn close_session(&mut self, now: Now, key: SessionKey, code: DisconnectCode) {
         sandbox::run_for(&mut self.engine, now, key, |engine| engine.close(now, key, code));
     }
 

@@ -37,6 +37,8 @@ pub enum Input {
     Clients(Box<Whom>, oneshot::Sender<Vec<ClientPlace>>),
     /// End the sessions that this is about.
     Revoke(Arc<Revocation>),
+    /// A connection has to make room for another one, unless it was authenticated meanwhile.
+    MakeRoom(SessionKey),
     /// Other rules from now on.
     Rules(Arc<Rules>),
     /// End all connections, spread over so many milliseconds, and then the thread.

@@ -87,14 +87,25 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that nothing follows.
-    pub(super) fn finish(&mut self) {
+    /// Tells the peer that nothing follows: with TLS by its close_notify, and then by the end of the stream. It may be
+    /// called again after `WouldBlock`.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
         if let Socket::Tls(socket) = self {
             socket.tls.send_close_notify();
-            // The connection ends either way.
-            let _unsent = socket.flush();
+            socket.flush()?;
         }
-        let _gone = self.tcp().shutdown(std::net::Shutdown::Write);
+        self.tcp().shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Whether nothing that the peer has sent is unread; the kernel answers a close with unread input by a reset.
+    pub(super) fn is_drained(&mut self) -> bool {
+        let unread = self.tcp().peek(&mut [0]);
+        !matches!(unread, Ok(1..))
+    }
+
+    /// Reads bytes that nobody will look at: those of TLS records as they are.
+    pub(super) fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.tcp().read(buffer)
     }
 
     fn tcp(&mut self) -> &mut TcpStream {

@@ -36,6 +36,38 @@ fn every_breach_has_its_close_code_and_harms_nobody_else() {
 }
 
 #[test]
+fn the_close_frame_arrives_whatever_is_still_being_sent() {
+    let fixture = Fixture::start();
+    let (mut not_masked, mut no_utf8) =
+        (vec![0x81, 2, b'{', b'}'], vec![0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe]);
+    let mut too_long = vec![0x81, 0xff];
+    too_long.extend_from_slice(&(1_u64 << 40).to_be_bytes());
+    too_long.extend_from_slice(&[0; 4]);
+    for (code, first) in [(1002, &mut not_masked), (1007, &mut no_utf8), (1009, &mut too_long)] {
+        for _ in 0..20 {
+            let mut peer = fixture.admitted();
+            // All of it is written before anything is read.
+            first.extend_from_slice(&[0; 1_000_000]);
+            peer.send(first);
+            first.truncate(first.len() - 1_000_000);
+            assert_eq!(peer.close_code(), code);
+            assert_eq!(peer.next(), Heard::Cut);
+        }
+    }
+}
+
+#[test]
+fn whoever_sends_without_end_after_the_close_is_cut_off() {
+    let fixture = Fixture::start();
+    let mut peer = fixture.admitted();
+    peer.send(&[0x81, 2, b'{', b'}']);
+    assert_eq!(peer.close_code(), 1002);
+    let sent = peer.send_until_cut(&[0; 1 << 20]);
+    let most = server::limits::LINGER_BYTES_MAX as usize;
+    assert!(sent > most / 2 && sent < 2 * most, "{sent} bytes");
+}
+
+#[test]
 fn pings_are_answered_and_fragments_joined() {
     let fixture = Fixture::start();
     let mut peer = fixture.admitted();

@@ -5,13 +5,63 @@ use crate::support::{Fixture, Heard, PATIENCE, Peer, token, upgrade};
 #[test]
 fn a_full_node_refuses_with_503_and_has_room_again() {
     let fixture = Fixture::with(&[("client.connection_limit", "2")]);
-    let _one = fixture.connect();
-    let mut two = fixture.connect();
-    assert_eq!(fixture.request(&upgrade("")).0, 503);
+    let mut silent = fixture.connect();
+    let _one = fixture.admitted();
+    let mut two = fixture.admitted();
+    let (status, head, _) = fixture.request(&upgrade(""));
+    assert_eq!(status, 503);
+    assert!(head.contains("retry-after: "), "{head}");
+    // Whoever got in before the node was full finds it full now, and may come back.
+    silent.say(&connect("bob"));
+    assert_eq!(silent.next(), Heard::Closed(3011));
     two.close(1000);
     // The server lets go of a connection before it lets go of its socket.
     while two.next() != Heard::Cut {}
     assert_eq!(fixture.request(&upgrade("")).0, 101);
+}
+
+fn connect(user: &str) -> String {
+    format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token(user))
+}
+
+#[test]
+fn whoever_does_not_connect_takes_nobodys_place() {
+    let fixture = Fixture::with(&[
+        ("client.connection_limit", "3"),
+        ("client.unauthenticated_connection_limit", "4"),
+    ]);
+    let mut silent: Vec<Peer> = (0..9).map(|_| fixture.connect()).collect();
+    let _admitted: Vec<Peer> = (0..3).map(|_| fixture.admitted()).collect();
+    // The oldest made room: of one address there are two at most.
+    for evicted in &mut silent[..7] {
+        assert_eq!(evicted.next(), Heard::Closed(3011));
+    }
+}
+
+#[test]
+fn the_admitted_user_counts_and_not_the_one_of_the_header() {
+    let fixture = Fixture::with(&[
+        ("client.user_connection_limit", "1"),
+        ("client.user_id_http_header", "X-User"),
+    ]);
+    let with_header = |user: &str| {
+        let mut peer = Peer::dial(fixture.address);
+        assert_eq!(peer.ask(&upgrade(&format!("X-User: {user}\r\n"))).0, 101);
+        peer
+    };
+    let mut first = with_header("x1");
+    first.say(&connect("y"));
+    assert!(first.hear().contains("connect"));
+    let mut second = with_header("x2");
+    second.say(&connect("y"));
+    assert_eq!(second.next(), Heard::Closed(3504));
+    // Without a token the header's user is the one that is admitted.
+    let mut third = with_header("x1");
+    third.say(r#"{"id":1,"connect":{}}"#);
+    assert!(third.hear().contains("connect"), "x1 has no connection yet");
+    let mut fourth = with_header("x1");
+    fourth.say(r#"{"id":1,"connect":{}}"#);
+    assert_eq!(fourth.next(), Heard::Closed(3504));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod commands;
 mod ends;
 mod frames;
 mod handshake;
+mod http;
 mod keys;
 mod limits;
 mod names;

@@ -187,6 +187,6 @@ fn without_redis_a_start_fails_where_it_must_not_wait() {
     let waiting = runtime.spawn(Server::start(load("true")));
     let _redis = Redis::start(port);
     let server = runtime.block_on(waiting).unwrap().unwrap();
-    TcpStream::connect(server.address()).unwrap();
+    TcpStream::connect(server.address().unwrap()).unwrap();
     runtime.block_on(server.stop());
 }

@@ -32,6 +32,26 @@ fn stopping_tells_everybody_3001_over_the_window() {
 }
 
 #[test]
+fn health_readiness_and_api_are_served_until_the_last_client_has_left() {
+    let mut fixture = Fixture::with(&[("shutdown.timeout", "30s")]);
+    let mut last = fixture.admitted();
+    let server = fixture.server.take().unwrap();
+    let stopped = fixture.runtime.spawn(server.stop());
+    assert_eq!(last.close_code(), 3001);
+    let get = |path: &str| fixture.request(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!(get("/health").0, 200);
+    let (status, _, reason) = get("/ready");
+    assert_eq!((status, &*reason), (503, "stopping\n"));
+    assert_eq!(fixture.api("publish", r#"{"channel":"open:x","data":1}"#).0, 200);
+    let (status, head, _) = fixture.request(&upgrade(""));
+    assert_eq!(status, 503);
+    assert!(head.contains("retry-after: "), "{head}");
+    last.close(3001);
+    fixture.runtime.block_on(stopped).unwrap();
+    assert!(std::net::TcpStream::connect(fixture.address).is_err(), "nobody listens any more");
+}
+
+#[test]
 fn a_rate_makes_the_window_longer_and_the_timeout_bounds_it() {
     let window = |drain_rate, clients| {
         let (timeout, drain_window) = (Duration::from_secs(30), Duration::from_secs(3));
@@ -87,6 +107,7 @@ fn two_servers_cannot_have_one_port() {
     let (config, _) = server::config::load(&source).unwrap();
     let result = fixture.runtime.block_on(server::Server::start(config));
     let text = result.err().unwrap().to_string();
-    assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
+    let hint = "address in use; choose another with --http_server.port";
+    assert_eq!(text, format!("cannot listen on 127.0.0.1:{port}: {hint}"));
     assert_eq!(fixture.request(&upgrade("")).0, 101);
 }

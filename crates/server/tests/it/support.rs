@@ -70,7 +70,7 @@ impl Fixture {
         let config = config(settings);
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(Server::start(config)).unwrap();
-        let address = server.address();
+        let address = server.address().unwrap();
         Fixture { runtime, server: Some(server), address }
     }
 
@@ -202,6 +202,15 @@ impl Peer {
         let many = request.repeat(1_000);
         self.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         while self.stream.write_all(many.as_bytes()).is_ok() {}
+    }
+
+    /// Sends the same bytes until the server has reset the connection; gives how many it took.
+    pub(crate) fn send_until_cut(&mut self, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        while let Ok(count) = self.stream.write(bytes) {
+            sent += count;
+        }
+        sent
     }
 
     pub(crate) fn frame(&mut self, kind: FrameKind, payload: &[u8]) {

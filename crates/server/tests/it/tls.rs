@@ -29,19 +29,7 @@ fn a_client_talks_through_tls_also_in_large_messages() {
         ("http_server.tls.cert_pem", &made.certificate.pem()),
         ("http_server.tls.key_pem", &made.key),
     ]);
-    let mut roots = RootCertStore::empty();
-    roots.add(made.certificate.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    let tls = ClientConnection::new(Arc::new(config), name).unwrap();
-    let tcp = TcpStream::connect(fixture.address).unwrap();
-    tcp.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-    let mut stream = StreamOwned::new(tls, tcp);
+    let mut stream = dial(&fixture, &[&made]);
     stream.write_all(upgrade("").as_bytes()).unwrap();
     let mut seen = Vec::new();
     let mut read_until = |stream: &mut StreamOwned<_, _>, end: &[u8]| {
@@ -65,6 +53,87 @@ fn a_client_talks_through_tls_also_in_large_messages() {
         stream.write_all(&frame).unwrap();
     }
     read_until(&mut stream, br#"{"id":3,"publish":{}}"#);
+}
+
+#[test]
+fn the_close_frame_arrives_through_tls_whatever_is_still_being_sent() {
+    let made = certificate();
+    let fixture = Fixture::with(&[
+        ("http_server.tls.enabled", "true"),
+        ("http_server.tls.cert_pem", &made.certificate.pem()),
+        ("http_server.tls.key_pem", &made.key),
+    ]);
+    for _ in 0..20 {
+        let mut stream = dial(&fixture, &[&made]);
+        stream.write_all(upgrade("").as_bytes()).unwrap();
+        // A frame without a mask, and more than the kernel's buffers hold, before anything is read.
+        stream.write_all(&[0x81, 2, b'{', b'}']).unwrap();
+        stream.write_all(&[0; 1_000_000]).expect("the server reads until the end");
+        let mut said = Vec::new();
+        // To the end, which close_notify must announce.
+        stream.read_to_end(&mut said).expect("close_notify, and no reset");
+        let close = said
+            .windows(4)
+            .rposition(|bytes| bytes[0] == 0x88 && bytes[2..] == 1002_u16.to_be_bytes());
+        assert!(close.is_some(), "{:?}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_used_for_new_handshakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [cert_file, key_file] =
+        ["cert.pem", "key.pem"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let (first, second) = (certificate(), certificate());
+    let write = |made: &Certificate| {
+        std::fs::write(&cert_file, made.certificate.pem()).unwrap();
+        std::fs::write(&key_file, &made.key).unwrap();
+    };
+    write(&first);
+    let fixture = Fixture::with(&[
+        ("http_server.tls.enabled", "true"),
+        ("http_server.tls.cert_pem", &cert_file),
+        ("http_server.tls.key_pem", &key_file),
+    ]);
+    let server = fixture.server.as_ref().unwrap();
+    let used = || {
+        let mut stream = dial(&fixture, &[&first, &second]);
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+        stream.conn.peer_certificates().unwrap()[0].clone()
+    };
+    assert_eq!(used(), *first.certificate.der());
+    std::fs::write(&cert_file, "not a certificate").unwrap();
+    server.reload_certificate();
+    assert_eq!(used(), *first.certificate.der(), "the one before stays");
+    write(&second);
+    server.reload_certificate();
+    assert_eq!(used(), *second.certificate.der());
+    // Without a signal, too.
+    write(&first);
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    while used() != *first.certificate.der() {
+        assert!(std::time::Instant::now() < deadline, "the files have changed");
+    }
+}
+
+/// A client that trusts these certificates.
+fn dial(fixture: &Fixture, trusted: &[&Certificate]) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    for made in trusted {
+        roots.add(made.certificate.der().clone()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let tcp = TcpStream::connect(fixture.address).unwrap();
+    tcp.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    StreamOwned::new(tls, tcp)
 }
 
 #[test]

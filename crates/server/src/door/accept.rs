@@ -1,0 +1,190 @@
+//! Accepting: one thread for each listening socket, which gives every connection a slot and a task.
+//!
+//! Invariant: accepting goes on until the server stops. When the thread or its socket fails, the node is not ready until the
+//! address is listened on again.
+
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error, warn};
+
+use super::bind::{ListenAddress, Listener, SocketFile};
+use super::stream::HttpPeer;
+use super::{Door, Eviction};
+use crate::client_address::ClientAddress;
+use crate::limits::{TASK_RESTART_DELAY, TASK_RESTART_DELAY_MAX};
+use crate::supervisor::Faults;
+
+/// A listening socket within a runtime.
+enum Socket {
+    Tcp(TcpListener),
+    Unix { socket: UnixListener, _file: SocketFile },
+}
+
+/// Held by every connection; accepting has ended altogether when nobody holds one.
+type Alive = mpsc::Sender<()>;
+
+/// Time between two lines about connections that cannot be accepted.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Pause after a connection could not be accepted for want of descriptors or memory.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+impl Door {
+    /// Accepts until told to stop; then ends once requests under way are answered.
+    pub(crate) async fn run(self, listener: Listener, faults: Faults) {
+        let Ok(address) = listener.address() else { return };
+        let name = format!("listener {address}");
+        let (alive, mut all_ended) = mpsc::channel(1);
+        let mut delay = TASK_RESTART_DELAY;
+        let mut listener = Some(listener);
+        while !*self.stop.borrow() {
+            let opened = listener.take().map_or_else(|| address.listen(), Ok);
+            let reason = match opened {
+                Ok(opened) => {
+                    faults.clear(name.clone());
+                    match self.accept_on_thread(opened, alive.clone()).await {
+                        Ok(()) => break,
+                        Err(reason) => reason,
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            error!(%address, reason, ?delay, "connections are not accepted; the address will be listened on again");
+            faults.set(name.clone(), format!("nothing is accepted at {address}: {reason}"));
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(TASK_RESTART_DELAY_MAX);
+        }
+        drop(alive);
+        let _nobody = all_ended.recv().await;
+    }
+
+    /// A thread of its own accepts: when thousands come at once, the kernel's queue must not run over while those who are
+    /// in talk HTTP. Whom it drops tries again after a second at the earliest.
+    async fn accept_on_thread(&self, listener: Listener, alive: Alive) -> Result<(), String> {
+        let (door, inside) = (self.clone(), Handle::current());
+        let (sender, ended) = oneshot::channel();
+        let accept = move || {
+            let outside = Builder::new_current_thread().enable_all().build()?;
+            outside.block_on(async { door.accept(Socket::new(listener)?, &alive, &inside).await })
+        };
+        // The runtime would wait for a blocking task of its own when it is dropped; this thread ends with its server.
+        let thread = std::thread::Builder::new().name("listener".to_owned());
+        // Nobody waits when the server is gone.
+        thread.spawn(move || drop(sender.send(accept()))).map_err(|error| error.to_string())?;
+        match ended.await {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err("the thread has panicked".to_owned()),
+        }
+    }
+
+    async fn accept(self, socket: Socket, alive: &Alive, inside: &Handle) -> io::Result<()> {
+        let mut stop = self.stop.clone();
+        let mut warned_at: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            };
+            match accepted {
+                Ok((tcp, peer)) => self.admit(tcp, peer, alive, inside),
+                Err(error) if is_of_connection(&error) => debug!(%error, "a peer left at once"),
+                Err(error) if is_shortage(&error) => {
+                    if warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                        warned_at = Some(Instant::now());
+                        warn!(%error, "connections cannot be accepted; raise the limit of open files (ulimit -n)");
+                    }
+                    // Otherwise whoever holds connections without a word would hold all descriptors.
+                    if !self.slots.make_room() {
+                        tokio::time::sleep(SHORTAGE_PAUSE).await;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn admit(&self, tcp: TcpStream, peer: ClientAddress, alive: &Alive, inside: &Handle) {
+        let eviction = Arc::new(Eviction::default());
+        let Some(slot) = self.slots.take(self.crowd_of(peer), eviction.clone()) else {
+            return debug!(%peer, "closed at once: there are too many HTTP connections");
+        };
+        let serving = self.clone().serve(tcp, peer, HttpPeer::new(slot));
+        let alive = alive.clone();
+        inside.spawn(async move {
+            tokio::select! {
+                () = serving => {}
+                () = eviction.0.notified() => debug!(%peer, "closed to make room for another"),
+            }
+            drop(alive);
+        });
+    }
+}
+
+impl ListenAddress {
+    /// Listens again.
+    fn listen(&self) -> io::Result<Listener> {
+        match self {
+            ListenAddress::Tcp(address) => super::bind::bind_tcp(*address).map(Listener::Tcp),
+            ListenAddress::Unix { path, mode } => super::bind::bind_unix(path, *mode),
+        }
+    }
+}
+
+impl Socket {
+    fn new(listener: Listener) -> io::Result<Socket> {
+        Ok(match listener {
+            Listener::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)?),
+            Listener::Unix(socket, file) => {
+                Socket::Unix { socket: UnixListener::from_std(socket)?, _file: file }
+            }
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, ClientAddress)> {
+        match self {
+            Socket::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok((stream.into_std()?, peer.ip().into()))
+            }
+            Socket::Unix { socket, .. } => {
+                let (stream, _) = socket.accept().await?;
+                // From here on a stream is a stream: reads, writes and shutdown are the same system calls for both.
+                let stream = OwnedFd::from(stream.into_std()?);
+                Ok((stream.into(), ClientAddress::Unix))
+            }
+        }
+    }
+}
+
+/// Errors of the connection that was to be accepted (accept(2)); the next one may be fine.
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted};
+    use io::ErrorKind::{NetworkDown, NetworkUnreachable, PermissionDenied, TimedOut, WouldBlock};
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | PermissionDenied
+            | TimedOut
+            | WouldBlock
+    )
+}
+
+/// Descriptors or memory are short, and may come back.
+fn is_shortage(error: &io::Error) -> bool {
+    /// `ENFILE`, `EMFILE`, `ENOBUFS`, `ENOMEM` of Linux.
+    const SHORTAGES: [i32; 4] = [23, 24, 105, 12];
+    error.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code))
+}

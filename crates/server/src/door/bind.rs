@@ -1,0 +1,269 @@
+//! Listening sockets: TCP on every address that a host stands for, or a Unix socket.
+//!
+//! Invariant: a host with several addresses is listened on at all of them with one port, and IPv6 sockets take no IPv4, so
+//! that `net.ipv6.bindv6only` changes nothing.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::limits::LISTEN_BACKLOG;
+
+/// Where to listen, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenOn {
+    /// A host and a port; an empty host stands for all addresses, port 0 lets the system choose.
+    Tcp {
+        /// Address or name.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket (`unix:/run/tidings.sock`).
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// Permissions of the file.
+        mode: u32,
+    },
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// Permissions of the file.
+        mode: u32,
+    },
+}
+
+/// A listening socket.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a Unix socket, removed when it is not listened on any more.
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    mode: u32,
+}
+
+impl ListenOn {
+    /// An address of the configuration.
+    #[must_use]
+    pub fn new(address: &str, port: u16, unix_mode: u32) -> ListenOn {
+        match address.strip_prefix("unix:") {
+            Some(path) => ListenOn::Unix { path: path.into(), mode: unix_mode },
+            None => {
+                let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+                ListenOn::Tcp { host: bare.unwrap_or(address).to_owned(), port }
+            }
+        }
+    }
+
+    /// Opens the sockets, at least one.
+    pub(crate) fn bind(&self) -> io::Result<Vec<Listener>> {
+        match self {
+            ListenOn::Tcp { host, port } => {
+                let sockets = bind_all(&addresses(host)?, *port)?;
+                Ok(sockets.into_iter().map(Listener::Tcp).collect())
+            }
+            ListenOn::Unix { path, mode } => Ok(vec![bind_unix(path, *mode)?]),
+        }
+    }
+}
+
+impl Listener {
+    pub(crate) fn address(&self) -> io::Result<ListenAddress> {
+        Ok(match self {
+            Listener::Tcp(socket) => ListenAddress::Tcp(socket.local_addr()?),
+            Listener::Unix(_, SocketFile { path, mode }) => {
+                ListenAddress::Unix { path: path.clone(), mode: *mode }
+            }
+        })
+    }
+}
+
+impl fmt::Display for ListenOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenOn::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            ListenOn::Tcp { host, port } if host.is_empty() => write!(f, "port {port}"),
+            ListenOn::Tcp { host, port } => write!(f, "{host}:{port}"),
+            ListenOn::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        let _gone = fs::remove_file(&self.path);
+    }
+}
+
+/// The addresses that a host stands for, each once.
+fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
+    use std::net::ToSocketAddrs as _;
+    if host.is_empty() {
+        return Ok(vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()]);
+    }
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in (host, 0).to_socket_addrs()? {
+        if !addresses.contains(&address.ip()) {
+            addresses.push(address.ip());
+        }
+    }
+    Ok(addresses)
+}
+
+/// One socket for each address. An address that this machine does not have is left out as long as another one works: a
+/// machine without IPv6 has `localhost` all the same.
+fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut missing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for _ in 0..PORT_ATTEMPTS {
+        let mut sockets: Vec<TcpListener> = Vec::new();
+        let mut is_chosen_port_taken = false;
+        for ip in addresses {
+            // All get the port that the system has chosen for the first.
+            let chosen = sockets.first().map(TcpListener::local_addr).transpose()?;
+            let wanted = chosen.map_or(port, |chosen| chosen.port());
+            match bind_tcp(SocketAddr::new(*ip, wanted)) {
+                Ok(socket) => sockets.push(socket),
+                Err(error) if is_absent(&error) => missing = error,
+                Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {
+                    is_chosen_port_taken = true;
+                    missing = error;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !is_chosen_port_taken {
+            return if sockets.is_empty() { Err(missing) } else { Ok(sockets) };
+        }
+    }
+    Err(missing)
+}
+
+/// Attempts to find a port that is free on all addresses.
+const PORT_ATTEMPTS: usize = 16;
+
+fn is_absent(error: &io::Error) -> bool {
+    // `EAFNOSUPPORT` has no kind of its own.
+    const EAFNOSUPPORT: i32 = 97;
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait for connections of the process before to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(LISTEN_BACKLOG).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// A socket file of a process that has ended is replaced; one that is listened on is not.
+pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let text = "there is a file of this name, which is not a socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Under its own name nobody can connect before the permissions are set.
+    let mut hidden = path.as_os_str().to_owned();
+    hidden.push(format!(".{}", std::process::id()));
+    let hidden = SocketFile { path: hidden.into(), mode };
+    let _left_over = fs::remove_file(&hidden.path);
+    let socket = UnixListener::bind(&hidden.path)?;
+    fs::set_permissions(&hidden.path, fs::Permissions::from_mode(mode))?;
+    fs::rename(&hidden.path, path)?;
+    socket.set_nonblocking(true)?;
+    Ok(Listener::Unix(socket, SocketFile { path: path.to_owned(), mode }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// Sockets of a host, each of which takes connections, and their addresses.
+    fn open(host: &str) -> (Vec<Listener>, Vec<SocketAddr>) {
+        let sockets = ListenOn::new(host, 0, 0o660).bind().unwrap();
+        let address = |listener: &Listener| match listener.address().unwrap() {
+            ListenAddress::Tcp(address) => address,
+            unix @ ListenAddress::Unix { .. } => panic!("{unix}"),
+        };
+        let addresses: Vec<SocketAddr> = sockets.iter().map(address).collect();
+        for address in &addresses {
+            TcpStream::connect(address).unwrap();
+        }
+        (sockets, addresses)
+    }
+
+    #[test]
+    fn every_address_of_a_host_is_listened_on_with_one_port() {
+        for host in ["[::1]", "::1"] {
+            let (_sockets, addresses) = open(host);
+            assert_eq!(addresses[0].ip(), IpAddr::from(Ipv6Addr::LOCALHOST));
+        }
+        let (_sockets, all) = open("");
+        assert_eq!(all.iter().map(SocketAddr::is_ipv6).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(all[0].port(), all[1].port());
+        // IPv4 has a socket of its own, whatever net.ipv6.bindv6only says.
+        TcpStream::connect((Ipv4Addr::LOCALHOST, all[1].port())).unwrap();
+        let (_sockets, local) = open("localhost");
+        assert!(local.iter().all(|address| address.ip().is_loopback()), "{local:?}");
+        assert_eq!(local.len(), addresses("localhost").unwrap().len());
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tidings.sock");
+        let on = ListenOn::new(&format!("unix:{}", path.display()), 8000, 0o600);
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "the stale file");
+        let living = on.bind().unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(on.bind().err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        drop(living);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        fs::write(&path, "not a socket").unwrap();
+        assert_eq!(on.bind().err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,317 @@
+//! The TCP stream of an HTTP connection: what it may wait for, how much it may hold, and how it is closed.
+//!
+//! Invariant: no wait is without an end: for a request's head, for the next request, for a write to progress, and for the
+//! peer's end after ours. It wraps the TCP stream itself, so that records of TLS count as well, and a close comes behind
+//! TLS' close_notify.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use crate::limits::{HEADER_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, WRITE_TIMEOUT};
+use crate::slots::Slot;
+
+/// See the module.
+pub(super) struct HttpStream<S> {
+    stream: S,
+    peer: Arc<HttpPeer>,
+    /// Time to wait for another request.
+    keep_alive_timeout: Duration,
+    /// The phase for which `read_end` is the end.
+    timed_phase: u8,
+    read_end: Option<Pin<Box<Sleep>>>,
+    /// There while a write is pending; created when needed, as most writes never are.
+    write_end: Option<Pin<Box<Sleep>>>,
+    linger: Option<Linger>,
+}
+
+/// What the stream and the requests on it know of each other.
+pub(crate) struct HttpPeer {
+    slot: Slot,
+    phase: AtomicU8,
+}
+
+/// A request's head is awaited or under way.
+const HEAD: u8 = 0;
+/// A request is handled.
+const REQUEST: u8 = 1;
+/// A request was answered, and another one may follow.
+const IDLE: u8 = 2;
+
+/// Writing is shut down; what the peer still sends is discarded.
+struct Linger {
+    end: Pin<Box<Sleep>>,
+    bytes_left: usize,
+}
+
+impl HttpPeer {
+    pub(super) fn new(slot: Slot) -> Arc<HttpPeer> {
+        Arc::new(HttpPeer { slot, phase: AtomicU8::new(HEAD) })
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Whoever sends this request has shown a right to be here.
+    pub(crate) fn set_known(&self) {
+        self.slot.set_known();
+    }
+
+    pub(super) fn begin_request(&self) {
+        self.slot.begin_request();
+        self.phase.store(REQUEST, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_request(&self) {
+        self.slot.end_request();
+        self.phase.store(IDLE, Ordering::Relaxed);
+    }
+}
+
+impl<S> HttpStream<S> {
+    pub(super) fn new(
+        stream: S,
+        peer: Arc<HttpPeer>,
+        keep_alive_timeout: Duration,
+    ) -> HttpStream<S> {
+        HttpStream {
+            stream,
+            peer,
+            keep_alive_timeout,
+            timed_phase: HEAD,
+            read_end: None,
+            write_end: None,
+            linger: None,
+        }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
+    /// Lets a write go on, or fail once its time is over.
+    fn limit_write<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.write_end = None;
+            return write;
+        }
+        let end = self.write_end.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+        ready!(end.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+    }
+
+    /// Bytes of a head have come.
+    fn note_head(&mut self, count: usize) {
+        if self.timed_phase == IDLE {
+            self.peer.phase.store(HEAD, Ordering::Relaxed);
+            self.timed_phase = HEAD;
+            self.read_end = None;
+        }
+        self.peer.slot.hold_bytes(count);
+    }
+
+    /// Waits for the peer until the phase's time is over.
+    fn poll_read_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timeout = match self.timed_phase {
+            HEAD => HEADER_TIMEOUT,
+            IDLE => self.keep_alive_timeout,
+            // Whoever handles the request knows for how long.
+            _ => return Poll::Pending,
+        };
+        self.read_end.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(context)
+    }
+}
+
+impl<S: AsyncRead + Unpin> HttpStream<S> {
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let HttpStream { stream, linger, .. } = self;
+        let linger = linger.get_or_insert_with(|| Linger {
+            end: Box::pin(sleep(LINGER_TIMEOUT)),
+            bytes_left: LINGER_BYTES_MAX as usize,
+        });
+        let mut discarded = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut discarded);
+            match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && linger.bytes_left > 0 => {
+                    linger.bytes_left = linger.bytes_left.saturating_sub(buffer.filled().len());
+                }
+                // The end, or more than anybody sends who is about to read.
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return linger.end.as_mut().poll(context),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
+    /// Gives the end of the stream once the peer's time is over.
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let phase = self.peer.phase.load(Ordering::Relaxed);
+        if phase != self.timed_phase {
+            self.timed_phase = phase;
+            self.read_end = None;
+        }
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Ready(result) => {
+                let count = buffer.filled().len() - before;
+                if count > 0 && phase != REQUEST {
+                    self.note_head(count);
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.poll_read_end(context).map(Ok),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.limit_write(context, write)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flush = Pin::new(&mut self.stream).poll_flush(context);
+        self.limit_write(context, flush)
+    }
+
+    /// A lingering close: a socket that is closed with unread input is reset, which destroys an answer that is on its way.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            let shutdown = Pin::new(&mut self.stream).poll_shutdown(context);
+            ready!(self.limit_write(context, shutdown))?;
+        }
+        self.poll_linger(context).map(Ok)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.limit_write(context, write)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::slots::{Evict, SlotLimits, Slots};
+
+    const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+    struct Stays;
+
+    impl Evict for Stays {
+        fn evict(&self) {}
+    }
+
+    fn pair(buffer: usize) -> (HttpStream<DuplexStream>, DuplexStream, Arc<HttpPeer>) {
+        let limits = SlotLimits { connections_max: 1, per_address_max: 1, bytes_max: 1_000_000 };
+        let slot = Slots::new(limits).take(None, Arc::new(Stays)).unwrap();
+        let (near, far) = duplex(buffer);
+        let peer = HttpPeer::new(slot);
+        (HttpStream::new(near, peer.clone(), KEEP_ALIVE), far, peer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
+        let (mut near, mut far, _) = pair(4);
+        let began = Instant::now();
+        let reading = async {
+            let mut byte = [0];
+            for _ in 0..8 {
+                sleep(WRITE_TIMEOUT * 3 / 4).await;
+                far.read_exact(&mut byte).await.unwrap();
+            }
+            Instant::now()
+        };
+        let (written, last_read) = tokio::join!(near.write_all(&[0; 64]), reading);
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(last_read - began, WRITE_TIMEOUT * 6);
+        assert_eq!(Instant::now() - last_read, WRITE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_time_and_an_idle_connection_another() {
+        let (mut near, mut far, _) = pair(1024);
+        let began = Instant::now();
+        // A head that drips has no more time than one that does not come.
+        let dripping = async {
+            while began.elapsed() < 2 * HEADER_TIMEOUT && far.write_all(b"x").await.is_ok() {
+                sleep(HEADER_TIMEOUT / 4).await;
+            }
+        };
+        let reading = async {
+            let mut head = Vec::new();
+            near.read_to_end(&mut head).await.unwrap();
+            began.elapsed()
+        };
+        let (took, ()) = tokio::join!(reading, dripping);
+        assert!(took < HEADER_TIMEOUT * 5 / 4, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_no_end_here_and_an_idle_connection_has() {
+        let (mut near, _far, peer) = pair(1024);
+        peer.begin_request();
+        let reading = tokio::time::timeout(3 * KEEP_ALIVE, near.read_u8());
+        assert!(reading.await.is_err(), "whoever handles the request knows for how long");
+        peer.end_request();
+        let idle_since = Instant::now();
+        assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(idle_since.elapsed(), KEEP_ALIVE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_close_reads_on_until_the_peer_ends_or_its_time_is_over() {
+        let (mut near, mut far, _) = pair(16);
+        let writing = async {
+            far.write_all(&[0; 100_000]).await.unwrap();
+            let mut answer = String::new();
+            far.read_to_string(&mut answer).await.unwrap();
+            drop(far);
+            answer
+        };
+        let closing = async {
+            near.write_all(b"413").await.unwrap();
+            near.shutdown().await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(writing, closing);
+        assert_eq!(answer, "413");
+
+        let (mut near, _silent, _) = pair(16);
+        let began = Instant::now();
+        near.shutdown().await.unwrap();
+        assert_eq!(began.elapsed(), LINGER_TIMEOUT);
+    }
+}

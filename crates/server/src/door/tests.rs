@@ -1,0 +1,83 @@
+//! Listeners with few slots, and listeners that fail.
+
+use std::net::SocketAddr;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::slots::SlotLimits;
+use crate::supervisor::Supervisor;
+
+struct Running {
+    address: SocketAddr,
+    supervisor: Supervisor,
+    /// The same socket as the one that accepts.
+    socket: std::net::TcpListener,
+    _stop: watch::Sender<bool>,
+}
+
+fn run(connections_max: usize) -> Running {
+    let listener = ListenOn::new("127.0.0.1", 0, 0).bind().unwrap().remove(0);
+    let Listener::Tcp(socket) = &listener else { panic!("TCP was asked for") };
+    let (address, socket) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
+    let limits =
+        SlotLimits { connections_max, per_address_max: connections_max, bytes_max: usize::MAX };
+    let (stop, stopped) = watch::channel(false);
+    let door = Door {
+        routes: Arc::new(Routes::new(Router::new())),
+        tls: None,
+        trusted_proxies: Arc::default(),
+        proxy_protocol: None,
+        keep_alive_timeout: Duration::from_secs(75),
+        slots: Slots::new(limits),
+        stop: stopped,
+    };
+    let supervisor = Supervisor::default();
+    tokio::spawn(door.run(listener, supervisor.faults()));
+    Running { address, supervisor, socket, _stop: stop }
+}
+
+/// Asks, and gives the status line; empty when the server closes instead.
+async fn ask(tcp: &mut TcpStream) -> String {
+    // Who is closed at once may notice while writing.
+    let _closed = tcp.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        match tcp.read_u8().await {
+            Ok(byte) => answer.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(answer).unwrap().lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn silent_connections_make_room() {
+    let running = run(2);
+    let dial = async || TcpStream::connect(running.address).await.unwrap();
+    let mut silent = dial().await;
+    // Its answer shows that the silent one, which came before, has a slot.
+    let mut asking = dial().await;
+    assert_eq!(ask(&mut asking).await, "HTTP/1.1 404 Not Found");
+    assert_eq!(ask(&mut dial().await).await, "HTTP/1.1 404 Not Found");
+    assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0, "the silent one was closed");
+    assert_eq!(ask(&mut asking).await, "HTTP/1.1 404 Not Found");
+}
+
+#[tokio::test]
+async fn a_listening_socket_that_fails_is_opened_again() {
+    let running = run(8);
+    let mut reason = running.supervisor.faults().changes();
+    assert_eq!(running.supervisor.faults().reason(), None);
+    // From now on every accept fails.
+    SockRef::from(&running.socket).shutdown(std::net::Shutdown::Both).unwrap();
+    let address = running.address.to_string();
+    let told = reason.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    assert!(told.contains(&address), "{told}");
+    // The address is free only when nobody has the old socket.
+    drop(running.socket);
+    reason.wait_for(Option::is_none).await.unwrap();
+    let mut tcp = TcpStream::connect(running.address).await.unwrap();
+    assert_eq!(ask(&mut tcp).await, "HTTP/1.1 404 Not Found");
+}

@@ -1,0 +1,357 @@
+//! Slots of connections that anybody may open without a name: bounded in number and in bytes, in total and per address.
+//!
+//! Invariant: a newcomer is refused only when nobody can make room. The one that makes room is the oldest idle connection
+//! of whoever holds most of them; a connection that has shown a right to be here is taken last.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::client_address::AddressPrefix;
+
+/// See the module.
+pub(crate) struct Slots {
+    limits: SlotLimits,
+    state: Mutex<State>,
+}
+
+/// How many connections, and what they may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotLimits {
+    pub(crate) connections_max: usize,
+    /// Of one crowd; those of none have no such bound.
+    pub(crate) per_address_max: usize,
+    /// Bytes of unfinished requests of all together.
+    pub(crate) bytes_max: usize,
+}
+
+/// How a connection learns that it has to make room.
+pub(crate) trait Evict: Send + Sync {
+    fn evict(&self);
+}
+
+/// One connection's place; dropping it gives the place back.
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    id: u64,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    entries: HashMap<u64, Entry>,
+    crowds: HashMap<Crowd, Members>,
+    /// Crowds with idle connections, the one to take from last.
+    by_size: BTreeSet<Rank>,
+    /// Idle connections that have shown a right to be here, the oldest first.
+    known: BTreeMap<Stamp, u64>,
+    bytes: usize,
+}
+
+/// Connections that count as of one client; `None` for those without an address, and for trusted proxies.
+pub(crate) type Crowd = Option<AddressPrefix>;
+/// Orders connections by their last request.
+type Stamp = u64;
+type Rank = (usize, Reverse<Stamp>, Crowd);
+
+struct Entry {
+    crowd: Crowd,
+    stamp: Stamp,
+    bytes: usize,
+    is_idle: bool,
+    is_known: bool,
+    evict: Arc<dyn Evict>,
+}
+
+#[derive(Default)]
+struct Members {
+    count: usize,
+    /// Those that may make room.
+    idle: BTreeMap<Stamp, u64>,
+}
+
+impl Slots {
+    pub(crate) fn new(limits: SlotLimits) -> Arc<Slots> {
+        Arc::new(Slots { limits, state: Mutex::default() })
+    }
+
+    /// A slot for a new connection, which is idle; `None` when it is one too many and nobody can make room.
+    pub(crate) fn take(self: &Arc<Slots>, crowd: Crowd, evict: Arc<dyn Evict>) -> Option<Slot> {
+        let mut evicted = Vec::new();
+        let id = {
+            let mut state = self.state();
+            let count = state.crowds.get(&crowd).map_or(0, |members| members.count);
+            if crowd.is_some() && count >= self.limits.per_address_max {
+                let oldest = state.crowds[&crowd].idle.first_key_value().map(|(_, id)| *id);
+                evicted.push(state.remove(oldest?)?);
+            }
+            if state.entries.len() >= self.limits.connections_max {
+                let victim = state.victim()?;
+                evicted.push(state.remove(victim)?);
+            }
+            state.insert(crowd, evict)
+        };
+        evicted.iter().for_each(|entry| entry.evict.evict());
+        Some(Slot { slots: self.clone(), id })
+    }
+
+    /// Ends the connection that is the first to make room; `false` when there is none.
+    pub(crate) fn make_room(&self) -> bool {
+        let mut state = self.state();
+        let evicted = state.victim().and_then(|id| state.remove(id));
+        drop(state);
+        evicted.inspect(|entry| entry.evict.evict()).is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// A request is under way: this connection does not make room now.
+    pub(crate) fn begin_request(&self) {
+        self.slots.state().change(self.id, |entry| {
+            entry.is_idle = false;
+            entry.bytes = 0;
+        });
+    }
+
+    /// The request has its answer: this connection is the newest of those that may make room.
+    pub(crate) fn end_request(&self) {
+        self.slots.state().change(self.id, |entry| entry.is_idle = true);
+    }
+
+    /// This connection has shown a right to be here, such as an API key.
+    pub(crate) fn set_known(&self) {
+        self.slots.state().change(self.id, |entry| entry.is_known = true);
+    }
+
+    /// The client is somebody else than the peer, as a proxy has said.
+    pub(crate) fn set_crowd(&self, crowd: Crowd) {
+        self.slots.state().change(self.id, |entry| {
+            entry.crowd = crowd;
+            entry.is_known = false;
+        });
+    }
+
+    /// So many bytes more of a request that is not finished are held.
+    pub(crate) fn hold_bytes(&self, count: usize) {
+        let mut evicted = Vec::new();
+        {
+            let mut state = self.slots.state();
+            let Some(entry) = state.entries.get_mut(&self.id) else { return };
+            entry.bytes += count;
+            state.bytes += count;
+            while state.bytes > self.slots.limits.bytes_max {
+                let Some(entry) = state.victim().and_then(|id| state.remove(id)) else { break };
+                evicted.push(entry);
+            }
+        }
+        evicted.iter().for_each(|entry| entry.evict.evict());
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Whoever made room is not there any more.
+        let _evicted_before = self.slots.state().remove(self.id);
+    }
+}
+
+impl State {
+    fn insert(&mut self, crowd: Crowd, evict: Arc<dyn Evict>) -> u64 {
+        let id = self.stamp();
+        let entry = Entry { crowd, stamp: id, bytes: 0, is_idle: true, is_known: false, evict };
+        self.link(id, &entry);
+        self.entries.insert(id, entry);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        self.unlink(&entry);
+        Some(entry)
+    }
+
+    /// Changes a connection, which becomes the newest.
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Entry)) {
+        let Some(mut entry) = self.remove(id) else { return };
+        change(&mut entry);
+        entry.stamp = self.stamp();
+        self.link(id, &entry);
+        self.entries.insert(id, entry);
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        self.next += 1;
+        self.next
+    }
+
+    /// The oldest idle connection of the largest crowd, or of those that are known when nobody else is there.
+    fn victim(&self) -> Option<u64> {
+        let of_crowd = self.by_size.last().and_then(|(_, _, crowd)| {
+            self.crowds.get(crowd)?.idle.first_key_value().map(|(_, id)| *id)
+        });
+        of_crowd.or_else(|| self.known.first_key_value().map(|(_, id)| *id))
+    }
+
+    fn link(&mut self, id: u64, entry: &Entry) {
+        self.bytes += entry.bytes;
+        self.change_crowd(entry.crowd, |members| {
+            members.count += 1;
+            if entry.is_idle && !entry.is_known {
+                members.idle.insert(entry.stamp, id);
+            }
+        });
+        if entry.is_idle && entry.is_known {
+            self.known.insert(entry.stamp, id);
+        }
+    }
+
+    fn unlink(&mut self, entry: &Entry) {
+        self.bytes -= entry.bytes;
+        self.known.remove(&entry.stamp);
+        self.change_crowd(entry.crowd, |members| {
+            members.count -= 1;
+            members.idle.remove(&entry.stamp);
+        });
+    }
+
+    fn change_crowd(&mut self, crowd: Crowd, change: impl FnOnce(&mut Members)) {
+        let members = self.crowds.entry(crowd).or_default();
+        if let Some(rank) = members.rank(crowd) {
+            self.by_size.remove(&rank);
+        }
+        change(members);
+        if let Some(rank) = members.rank(crowd) {
+            self.by_size.insert(rank);
+        }
+        if members.count == 0 {
+            self.crowds.remove(&crowd);
+        }
+    }
+}
+
+impl Members {
+    fn rank(&self, crowd: Crowd) -> Option<Rank> {
+        let (oldest, _) = self.idle.first_key_value()?;
+        Some((self.idle.len(), Reverse(*oldest), crowd))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::client_address::ClientAddress;
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Evict for Flag {
+        fn evict(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    struct Client {
+        flag: Arc<Flag>,
+        slot: Option<Slot>,
+    }
+
+    impl Client {
+        fn of(slots: &Arc<Slots>, ip: &str) -> Client {
+            let flag = Arc::new(Flag::default());
+            let address = ClientAddress::from(ip.parse::<IpAddr>().unwrap());
+            let slot = slots.take(address.prefix(), flag.clone());
+            Client { flag, slot }
+        }
+
+        fn slot(&self) -> &Slot {
+            self.slot.as_ref().expect("it was let in")
+        }
+
+        fn is_in(&self) -> bool {
+            self.slot.is_some() && !self.flag.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn slots(connections_max: usize, per_address_max: usize) -> Arc<Slots> {
+        Slots::new(SlotLimits { connections_max, per_address_max, bytes_max: 1000 })
+    }
+
+    #[test]
+    fn whoever_holds_most_makes_room_with_the_oldest() {
+        let slots = slots(4, 3);
+        let other = Client::of(&slots, "192.0.2.1");
+        let crowd: Vec<Client> = (0..3).map(|_| Client::of(&slots, "192.0.2.9")).collect();
+        let newcomer = Client::of(&slots, "192.0.2.2");
+        assert!(newcomer.is_in() && other.is_in());
+        assert_eq!(crowd.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
+        // The crowd is at its own bound again, and pays for itself.
+        let fourth = Client::of(&slots, "192.0.2.9");
+        assert!(fourth.is_in() && !crowd[1].is_in() && newcomer.is_in() && other.is_in());
+    }
+
+    #[test]
+    fn networks_of_ipv6_are_one_client() {
+        let slots = slots(10, 2);
+        let clients: Vec<Client> =
+            (1..=3).map(|n| Client::of(&slots, &format!("2001:db8:0:1::{n}"))).collect();
+        assert_eq!(clients.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
+    }
+
+    #[test]
+    fn of_equals_the_oldest_goes_whatever_its_address() {
+        let slots = slots(3, 3);
+        let clients: Vec<Client> =
+            ["192.0.2.1", "192.0.2.250", "192.0.2.3"].map(|ip| Client::of(&slots, ip)).into();
+        let newcomer = Client::of(&slots, "192.0.2.251");
+        assert!(newcomer.is_in());
+        assert_eq!(clients.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
+    }
+
+    #[test]
+    fn requests_under_way_stay_and_the_known_go_last() {
+        let slots = slots(2, 2);
+        let busy = Client::of(&slots, "192.0.2.1");
+        busy.slot().begin_request();
+        let known = Client::of(&slots, "192.0.2.2");
+        known.slot().set_known();
+        let first = Client::of(&slots, "192.0.2.3");
+        assert!(first.is_in() && busy.is_in() && !known.is_in(), "there was nobody else");
+        first.slot().begin_request();
+        assert!(!Client::of(&slots, "192.0.2.4").is_in(), "nobody can make room");
+        busy.slot().end_request();
+        assert!(Client::of(&slots, "192.0.2.4").is_in() && !busy.is_in());
+    }
+
+    #[test]
+    fn the_known_are_not_pushed_out_by_strangers() {
+        let slots = slots(3, 3);
+        let known = Client::of(&slots, "192.0.2.2");
+        known.slot().set_known();
+        let strangers: Vec<Client> =
+            (0..9).map(|n| Client::of(&slots, &format!("198.51.100.{n}"))).collect();
+        assert!(known.is_in());
+        assert_eq!(strangers.iter().filter(|stranger| stranger.is_in()).count(), 2);
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_come_back() {
+        let slots = slots(10, 10);
+        let clients: Vec<Client> = (0..3).map(|_| Client::of(&slots, "192.0.2.1")).collect();
+        clients[0].slot().hold_bytes(400);
+        clients[1].slot().hold_bytes(600);
+        assert!(clients.iter().all(Client::is_in));
+        clients[2].slot().hold_bytes(1);
+        assert_eq!(clients.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
+        drop(clients);
+        let state = slots.state();
+        assert!(state.entries.is_empty() && state.crowds.is_empty() && state.by_size.is_empty());
+        assert_eq!((state.bytes, state.known.len()), (0, 0));
+    }
+}

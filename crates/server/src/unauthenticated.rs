@@ -1,0 +1,68 @@
+//! WebSocket connections whose connect command was not accepted yet.
+//!
+//! Invariant: they count apart from `client.connection_limit`, so that whoever has no name cannot take the place of those
+//! who have one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use engine::SessionKey;
+
+use crate::client_address::ClientAddress;
+use crate::slots::{Evict, Slot, SlotLimits, Slots};
+use crate::worker::{Inbox, Input};
+
+/// The slots of all of them.
+pub(crate) struct Waiting(Arc<Slots>);
+
+/// One of them. Dropping it gives its slot back.
+pub struct Unauthenticated {
+    /// Where the client is, behind proxies too.
+    pub address: ClientAddress,
+    place: Arc<Place>,
+    _slot: Slot,
+}
+
+/// Where it lives, once it does.
+#[derive(Default)]
+struct Place {
+    is_evicted: AtomicBool,
+    session: OnceLock<(Arc<Inbox>, SessionKey)>,
+}
+
+impl Waiting {
+    /// At most so many at once, half of them of one address.
+    pub(crate) fn new(connections_max: usize) -> Waiting {
+        Waiting(Slots::new(SlotLimits {
+            connections_max,
+            per_address_max: connections_max.div_ceil(2),
+            // What they send is bounded by the limit of a message.
+            bytes_max: usize::MAX,
+        }))
+    }
+
+    /// A slot for a new one; the oldest of whoever has most of them makes room.
+    pub(crate) fn take(&self, address: ClientAddress) -> Option<Unauthenticated> {
+        let place = Arc::new(Place::default());
+        let slot = self.0.take(address.prefix(), place.clone())?;
+        Some(Unauthenticated { address, place, _slot: slot })
+    }
+}
+
+impl Unauthenticated {
+    /// It lives on a worker from now on, which is told when it has to make room. Says whether it may stay.
+    pub(crate) fn settle(&self, inbox: &Arc<Inbox>, key: SessionKey) -> bool {
+        // Only the worker that it was given to settles it, once.
+        let _first = self.place.session.set((inbox.clone(), key));
+        !self.place.is_evicted.load(Ordering::SeqCst)
+    }
+}
+
+impl Evict for Place {
+    fn evict(&self) {
+        self.is_evicted.store(true, Ordering::SeqCst);
+        if let Some((inbox, key)) = self.session.get() {
+            inbox.send(Input::MakeRoom(*key));
+        }
+    }
+}

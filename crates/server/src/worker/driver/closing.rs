@@ -1,0 +1,169 @@
+//! How a connection ends: our close frame, the peer's, and then a lingering close of the socket.
+//!
+//! Invariant: a socket with unread input is not closed before its peer has had the time to read what we said last. The kernel
+//! answers unread input with a reset, which destroys a close frame that is still on its way (RFC 6455 §7.1.1).
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use engine::SessionKey;
+use engine::time::Now;
+use tracing::debug;
+use wire::protocol::{Disconnect, DisconnectCode};
+use wire::websocket::close::CloseCode;
+use wire::websocket::decoder::ProtocolError;
+use wire::websocket::encoder;
+
+use super::Driver;
+use crate::limits::{CLOSE_TIMEOUT_MS, LINGER_BYTES_MAX, READS_PER_TURN};
+use crate::worker::connection::{Standing, State};
+use crate::worker::sandbox;
+
+impl Driver {
+    pub(super) fn close(&mut self, key: SessionKey, disconnect: &Disconnect) {
+        let (user, client) = self.who(key);
+        let now_ms = self.parts.clock.now().monotonic_ms;
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        if connection.state != State::Open {
+            return;
+        }
+        connection.state = State::Closing;
+        let (code, reason) = (disconnect.number(), disconnect.reason());
+        debug!(code, reason, user, client, "disconnect");
+        self.closes.count(code);
+        self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
+        if *disconnect == DisconnectCode::Slow.into()
+            && let Some(outbox) = self.engine.outbox(key)
+        {
+            outbox.drop_unbegun();
+        }
+        // A number that may not stand in a close frame was refused when it was given.
+        let code = CloseCode::new(code).unwrap_or(CloseCode::AWAY);
+        self.say_goodbye(key, encoder::close_frame(code.number(), reason));
+    }
+
+    /// The peer broke RFC 6455: say so and go.
+    pub(super) fn handle_breach(&mut self, key: SessionKey, failure: ProtocolError) {
+        let code = failure.close_code();
+        let (user, client) = self.who(key);
+        debug!(code = code.number(), reason = %failure, user, client, "the client broke the WebSocket protocol");
+        let Some(connection) = self.connection(key) else { return };
+        // What else it sent cannot be understood.
+        let before = std::mem::replace(&mut connection.state, State::Failed);
+        let now = self.parts.clock.now();
+        sandbox::run_for(&mut self.engine, now, key, |engine| engine.hang_up(now, key));
+        if before == State::Open {
+            self.closes.count(code.number());
+            self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
+        }
+        self.finish(key);
+    }
+
+    /// Writes a close frame behind everything that is queued. It goes out whatever the bound says: nothing follows it.
+    pub(super) fn say_goodbye(&mut self, key: SessionKey, frame: bytes::Bytes) {
+        if let Some(outbox) = self.engine.outbox(key) {
+            let pushed = outbox.push(frame, usize::MAX);
+            debug_assert!(pushed.is_ok(), "there is no bound");
+        }
+        self.flush(key);
+    }
+
+    /// Both have said goodbye: the socket goes as soon as everything is written.
+    pub(super) fn finish(&mut self, key: SessionKey) {
+        let now_ms = self.parts.clock.now().monotonic_ms;
+        self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
+        self.flush(key);
+    }
+
+    /// Everything is written: says that nothing follows, and reads on until the peer ends. A peer that has closed as well has
+    /// nothing to send any more, so that usually there is nothing to wait for.
+    pub(super) fn linger(&mut self, key: SessionKey) {
+        let Some(connection) = self.connection(key) else { return };
+        match connection.socket.finish() {
+            Ok(()) if connection.state == State::Closed && connection.socket.is_drained() => {
+                self.remove(key, DisconnectCode::ConnectionClosed.number());
+            }
+            Ok(()) => {
+                connection.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
+                // The user is gone, whatever its socket does.
+                connection.standing = Standing::Ended;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Some(outbox) = self.engine.outbox(key) {
+                    outbox.set_blocked(true);
+                }
+            }
+            Err(_) => self.remove(key, DisconnectCode::ConnectionClosed.number()),
+        }
+    }
+
+    /// Reads what nobody wants any more; says whether the kernel has no more for now.
+    pub(super) fn discard(&mut self, key: SessionKey, buffer: &mut [u8]) -> bool {
+        for _ in 0..READS_PER_TURN {
+            let Some(connection) = self.connection(key) else { return true };
+            let State::Lingering { bytes_left } = &mut connection.state else { return true };
+            match connection.socket.discard(buffer) {
+                Ok(count) if count > 0 && *bytes_left > 0 => {
+                    *bytes_left =
+                        bytes_left.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+                    self.traffic.received += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The end, or more than anybody sends who is about to read.
+                Ok(_) | Err(_) => {
+                    self.remove(key, DisconnectCode::ConnectionClosed.number());
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The peer broke TLS, and was told so by an alert.
+    pub(super) fn handle_tls_breach(&mut self, key: SessionKey) {
+        let now = self.parts.clock.now();
+        let Some(connection) = self.connection(key) else { return };
+        let before = std::mem::replace(&mut connection.state, State::Failed);
+        if before == State::Open {
+            self.closes.count(DisconnectCode::ConnectionClosed.number());
+        }
+        sandbox::run_for(&mut self.engine, now, key, |engine| engine.hang_up(now, key));
+        self.farewells.push_back((now.monotonic_ms + CLOSE_TIMEOUT_MS, key));
+        self.linger(key);
+    }
+
+    /// Those that did not answer our close frame, or do not take it, are cut off.
+    pub(super) fn cut_off_silent(&mut self, now: Now) {
+        while let Some((_, key)) =
+            self.farewells.pop_front_if(|(at_ms, _)| *at_ms <= now.monotonic_ms)
+        {
+            self.remove(key, DisconnectCode::ConnectionClosed.number());
+        }
+    }
+
+    /// The connection is over, whatever was still to be said.
+    pub(super) fn remove(&mut self, key: SessionKey, code: u16) {
+        if self.connection(key).is_none() {
+            return;
+        }
+        let Some(mut connection) = self.connections[key.slot as usize].take() else {
+            return;
+        };
+        if connection.state == State::Open {
+            self.closes.count(code);
+        }
+        // The socket goes either way.
+        let _unsent = connection.socket.finish();
+        let now = self.parts.clock.now();
+        sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_gone(now, key));
+        // A panic has left the closed session in its slot; otherwise there is none any more.
+        self.engine.handle_gone(now, key);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        if self.count.load(Ordering::Relaxed) == 0 {
+            self.connections = Vec::new();
+        }
+    }
+}
