@@ -4,6 +4,7 @@
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
 
 use super::certificate::validity;
 use super::contradictions::useless_options;
@@ -13,6 +14,7 @@ use super::origin::{Origin, Reach};
 use super::pem::read_pem;
 use super::resolve::Values;
 use super::secret::{Use, weakness};
+use super::table::API_KEYS;
 use super::{Config, TokenSettings};
 
 /// A warning: what it is about, the key, and the text.
@@ -29,6 +31,7 @@ pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Ve
     origins(&mut told, values, config);
     tokens(&mut told, values, config);
     secrets(&mut told, values);
+    api_keys(&mut told, values);
     entrance(&mut told, config);
     bounds(&mut told, values, config);
     told.0.extend(useless_options(values, &config.rules.client, &config.rules.channels));
@@ -212,6 +215,18 @@ fn secrets(told: &mut Told, values: &Values<'_>) {
         if let Some(other) = other.filter(|_| !SECRETS.contains(&key)) {
             let text = format!("is the same as {other}: each purpose needs a secret of its own");
             told.tell(WarningKind::WeakSecret, key, text);
+        }
+    }
+}
+
+/// The same for each key of the list.
+fn api_keys(told: &mut Told, values: &Values<'_>) {
+    let list = values.found.value(API_KEYS).and_then(Value::as_array);
+    for (index, group) in list.into_iter().flatten().enumerate() {
+        let key = group.get("key").and_then(Value::as_str).unwrap_or_default();
+        if let Some(weakness) = weakness(Use::Password, key).filter(|_| !key.is_empty()) {
+            let text = format!("{weakness}; `openssl rand -hex 32` makes a good one");
+            told.tell(WarningKind::WeakSecret, format!("{API_KEYS}[{index}].key"), text);
         }
     }
 }

@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::Unknown;
 use super::mistakes::{Place, WarningKind, closest};
 use super::source::Found;
-use super::table::{Entry, WITHOUT_NAMESPACE, entry, flat, path_of, variable, variables};
+use super::table::{
+    Entry, WITHOUT_NAMESPACE, entry, flat, meant, path_of, section_of, variable, variables,
+};
 
 /// What our variables begin with.
 pub(super) const PREFIX: &str = "TIDINGS_";
@@ -42,7 +44,7 @@ pub(super) fn read_environment(
     for (name, rest, text) in lists.into_iter().chain(others) {
         let Some(path) = setting(found, rest) else {
             if !is_injected(environment, name, text) {
-                tell_unknown(found, name, rest, unknown);
+                tell_unknown(found, (name, text), rest, unknown);
             }
             continue;
         };
@@ -98,8 +100,21 @@ fn in_variables(name: &str) -> String {
     name.replace(['-', '.'], "_").to_uppercase()
 }
 
-fn tell_unknown(found: &mut Found, name: &str, rest: &str, unknown: Unknown) {
+fn tell_unknown(found: &mut Found, (name, text): (&str, &str), rest: &str, unknown: Unknown) {
     let prefix = &name[..name.len() - rest.len()];
+    let of_section = section_of(rest).map(|section| {
+        let meant = meant(section, &Value::from(text)).map(|key| variable(&key));
+        let meant = meant.map(|key| format!("; did you mean {prefix}{key}?"));
+        format!("{section} is a section{}", meant.unwrap_or_default())
+    });
+    let text = of_section.unwrap_or_else(|| no_setting(prefix, rest));
+    match unknown {
+        Unknown::Warning => found.warn(WarningKind::UnknownKey, name, text),
+        Unknown::Mistake => found.mistake(name, text),
+    }
+}
+
+fn no_setting(prefix: &str, rest: &str) -> String {
     let near = closest(rest, variables()).map(str::to_owned);
     let near = near.or_else(|| flat(rest).map(variable));
     let near = near.map(|near| format!("; did you mean {prefix}{near}?"));
@@ -110,11 +125,7 @@ fn tell_unknown(found: &mut Found, name: &str, rest: &str, unknown: Unknown) {
             format!("; groups are named first, in {prefix}{list}, and have no option of this name")
         })
     });
-    let text = format!("there is no such setting{}", hint.unwrap_or_default());
-    match unknown {
-        Unknown::Warning => found.warn(WarningKind::UnknownKey, name, text),
-        Unknown::Mistake => found.mistake(name, text),
-    }
+    format!("there is no such setting{}", hint.unwrap_or_default())
 }
 
 /// `NAME_PORT=tcp://10.0.0.1:80`: what a service or a linked container is reached by.

@@ -167,6 +167,12 @@ pub(super) fn variables() -> impl Iterator<Item = &'static str> {
     TABLE.variables.keys().map(|variable| &**variable)
 }
 
+/// The section that a variable would be called after, as if a section had a value.
+pub(super) fn section_of(variable_name: &str) -> Option<&'static str> {
+    let mut sections = TABLE.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Section));
+    sections.find(|(path, _)| variable(path) == variable_name).map(|(path, _)| &**path)
+}
+
 /// What a path is called in the environment, behind the prefix.
 pub(super) fn variable(path: &str) -> String {
     path.replace('.', "_").to_uppercase()

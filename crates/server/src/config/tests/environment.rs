@@ -144,3 +144,20 @@ fn options_of_groups_that_were_not_named_are_told() {
         "{refused}"
     );
 }
+
+#[test]
+fn a_variable_with_the_name_of_a_section_is_told_what_was_meant() {
+    for (name, value, meant) in [
+        ("TIDINGS_ENGINE", "redis", "engine is a section; did you mean TIDINGS_ENGINE_TYPE?"),
+        (
+            "CENTRIFUGO_HTTP_API",
+            "x",
+            "http_api is a section; did you mean CENTRIFUGO_HTTP_API_KEY?",
+        ),
+        ("TIDINGS_ADMIN", "true", "admin is a section; did you mean TIDINGS_ADMIN_ENABLED?"),
+    ] {
+        let (_, warnings) = load_environment(&[(name, value)]).unwrap();
+        let told = warnings.iter().find(|one| one.kind == WarningKind::UnknownKey);
+        assert_eq!(told.map(|one| (&*one.key, &*one.text)), Some((name, meant)));
+    }
+}

@@ -120,6 +120,11 @@ const DANGERS: &[(&str, WarningKind, &str)] = &[
         "http_server.tls.cert_pem",
     ),
     (r#"{"pid_file": "/run/x.pid"}"#, NoEffect, "pid_file"),
+    (
+        r#"{"http_api": {"keys": [{"name": "billing", "key": "billing1"}]}}"#,
+        WeakSecret,
+        "http_api.keys[0].key",
+    ),
     (r#"{"client": {"trusted_proxies": ["0.0.0.0/0"]}}"#, Insecure, "client.trusted_proxies"),
     (r#"{"client_insecure": true}"#, UnknownKey, "client_insecure"),
     (
