@@ -38,6 +38,11 @@ impl Api {
         self.request("GET /ready", "").is_ok_and(|(status, _)| status == 200)
     }
 
+    /// Why the node is not ready, if it is not.
+    pub(crate) fn unready(&mut self) -> Option<String> {
+        self.request("GET /ready", "").ok().filter(|(status, _)| *status == 503).map(|(_, why)| why)
+    }
+
     fn request(&mut self, what: &str, body: &str) -> std::io::Result<(u16, String)> {
         let answer = self.exchange(what, body);
         if answer.is_err() {

@@ -1,4 +1,4 @@
-//! One NATS restarts, or stands still.
+//! One NATS restarts, stands still, is full, or loses a stream or a right of the nodes.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::world::{Cost, World};
 fn world_on(nats: &NatsServer, name: &'static str) -> World {
     World::start(name, |_| {
         format!(
-            "[broker]\nenabled = true\ntype = \"nats\"\n[broker.nats]\nurl = \"nats://127.0.0.1:{}\"\n",
+            "[broker]\nenabled = true\ntype = \"nats\"\n[broker.nats]\nurl = \"nats://tidings:secret@127.0.0.1:{}\"\n",
             nats.port
         )
     })
@@ -60,4 +60,61 @@ fn a_node_on_nats_that_is_killed_costs_nothing() {
     world.nodes[2].restart();
     world.wait_settled();
     world.finish(Cost::Nothing);
+}
+
+#[test]
+fn a_jetstream_that_is_full_shows_and_costs_nothing() {
+    let nats = NatsServer::configured("jetstream { store_dir: STORE, max_file_store: 268435456 }");
+    let mut world = world_on(&nats, "JetStream is full");
+    let mut other = nats.other();
+    let stream = br#"{"name":"other","subjects":["other"],"storage":"file"}"#;
+    other.order("$JS.API.STREAM.CREATE.other", stream);
+    for length in [900_000, 50_000, 1_000, 10] {
+        while !other.ask("other", &vec![b'x'; length]).contains("\"error\"") {}
+    }
+    for node in &mut world.nodes {
+        node.wait_unready("insufficient resources");
+    }
+    world.load(world.scale.pause);
+    other.order("$JS.API.STREAM.DELETE.other", b"");
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::Nothing);
+}
+
+#[test]
+fn a_stream_that_is_deleted_is_made_again_and_everybody_is_told() {
+    let nats = NatsServer::start();
+    let mut world = world_on(&nats, "the history stream is deleted");
+    nats.other().order("$JS.API.STREAM.DELETE.tidings_history", b"");
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::NoticesToAll);
+}
+
+#[test]
+fn rights_that_are_taken_away_show_and_whoever_missed_something_is_told() {
+    let permissions = |denied: &str| {
+        let publish = r#"["tidings.>", "$JS.API.>"]"#;
+        let leaders = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.tidings_history";
+        let subscribe =
+            format!(r#"allow: ["tidings.>", "_INBOX.>", "{leaders}"], deny: [{denied}]"#);
+        let permissions = format!("publish: {publish}, subscribe: {{ {subscribe} }}");
+        let user = format!("user: tidings, password: secret, permissions: {{ {permissions} }}");
+        let other = "user: other, password: secret";
+        format!(
+            "jetstream {{ store_dir: STORE }}\nauthorization {{ users = [ {{ {user} }}, {{ {other} }} ] }}"
+        )
+    };
+    let nats = NatsServer::configured(&permissions(""));
+    let mut world = world_on(&nats, "NATS, no right to subscribe");
+    nats.configure(&permissions(r#""tidings.channel.>""#));
+    for node in &mut world.nodes {
+        node.wait_unready("allow it to subscribe to");
+    }
+    world.load(world.scale.pause);
+    nats.configure(&permissions(""));
+    world.mark(Instant::now());
+    world.wait_settled();
+    world.finish(Cost::Notices);
 }

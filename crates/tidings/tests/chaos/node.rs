@@ -38,6 +38,13 @@ impl Node {
         wait_until("the node is ready", || self.api.is_ready());
     }
 
+    /// Waits until it is not ready, for this reason.
+    pub(crate) fn wait_unready(&mut self, reason: &str) {
+        wait_until("the node is not ready", || {
+            self.api.unready().is_some_and(|why| why.contains(reason))
+        });
+    }
+
     pub(crate) fn kill(&mut self) {
         self.running.signal("-KILL");
         self.running.exit();
