@@ -158,10 +158,15 @@ impl Bus {
 
     /// A node on it, and its port.
     fn node(&self) -> (TempDir, Running, u16) {
+        self.node_with(&[])
+    }
+
+    /// The same, with more flags.
+    fn node_with(&self, flags: &[&str]) -> (TempDir, Running, u16) {
         let (folder, file) = configured(CONFIG);
         let number = NODES.fetch_add(1, Ordering::Relaxed);
         let mut command = tidings(&["serve", "-c", file.to_str().unwrap()]);
-        command.args(self.settings()).arg(format!("--node.name=node-{number}"));
+        command.args(self.settings()).arg(format!("--node.name=node-{number}")).args(flags);
         let (node, port) = Running::serving(command);
         (folder, node, port)
     }
@@ -273,6 +278,33 @@ fn two_nodes_are_one(kind: Kind) {
     assert_eq!(info["nodes"].as_array().unwrap().len(), 1, "{info}");
     assert_eq!(info["missing_nodes"], serde_json::Value::Null, "{info}");
     wait_until("one is present", || present().contains("\"num_clients\":1"));
+}
+
+#[test]
+fn what_nats_does_not_carry_is_refused_for_good_and_harms_nobody() {
+    let bus = Bus::start(Kind::Nats);
+    let limit = "--websocket.message_size_limit=4000000";
+    let (_a, node, a) = bus.node_with(&["--channel.max_length=3000", limit]);
+    node.says("max_payload of nats-server (1048576)");
+    let near = subscriber(a);
+    let name = format!("chat:{}", ".".repeat(2_500));
+    let asked = format!(r#"{{"channel":"{name}","data":1,"history":{{"limit":1}}}}"#);
+    for method in ["publish", "history", "presence", "presence_stats", "history_remove"] {
+        let answer = ask(a, &format!("POST /api/{method}"), &asked);
+        let error = body(&answer)["error"].clone();
+        assert_eq!(error["code"], 107, "{method}: {answer}");
+        assert!(error["message"].as_str().unwrap().contains("channel name"), "{method}: {answer}");
+    }
+    let large = publish(a, &format!("\"{}\"", "x".repeat(1_100_000)));
+    assert_eq!(body(&large)["error"]["code"], 107, "{large}");
+    assert!(large.contains("max_payload"), "{large}");
+    let url = format!("ws://127.0.0.1:{a}/connection/websocket");
+    let mut far = Running::start(tidings(&["subscribe", &name, "--url", &url]));
+    far.says("107");
+    drop(far.exit());
+    assert!(ask(a, "GET /ready", "").contains("200"));
+    assert!(publish(a, "1").contains("\"offset\":1"));
+    assert_eq!(prints(&near), "1");
 }
 
 #[test]

@@ -85,6 +85,11 @@ impl Eras {
         stored.number > own.number || stored.number == own.number && stored.ending != own.ending
     }
 
+    /// This node has made the history stream: there was nothing before that could be lost.
+    pub(super) fn handle_made(&self) {
+        self.has_started.set(true);
+    }
+
     fn begin(&self, era: Era) {
         info!(
             era = era.number,
@@ -120,6 +125,18 @@ impl Link {
             }
         };
         tokio::time::timeout(ANSWER_TIMEOUT, settling).await.map_err(|_| BrokerError::Unavailable)
+    }
+
+    /// Stores a message that says nothing, and reads it; says whether it was there.
+    pub(super) async fn probe(&self) -> Result<bool, BrokerError> {
+        // No two are the same, so that a store that has lost some is known by them.
+        let payload = Bytes::from(format!("t1 probe {}\n", self.new_epoch()));
+        let above = self.eras.witnessed();
+        let stored = self.store(&self.names.probe(), None, "", payload.clone()).await?;
+        let Ack::Stored(sequence) = stored else { return Err(BrokerError::Unavailable) };
+        self.note(above, sequence, &payload);
+        let read = self.numbered(&self.names.history_stream(), sequence).await?;
+        Ok(read.is_some_and(|read| read.payload == payload))
     }
 
     pub(super) fn is_proven(&self) -> bool {

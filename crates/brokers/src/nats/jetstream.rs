@@ -193,7 +193,7 @@ impl Link {
             }
             RequestError::Down | RequestError::Refused(_) => return,
         };
-        self.shared.availability.set(Cause::Store(store), &reason);
+        self.note_unavailable(store, &reason);
     }
 
     fn note_refused(&self, store: Store, code: u64, text: &str) {
@@ -203,7 +203,15 @@ impl Link {
             "the JetStream stream {stream:?} takes no messages: {text} (error {code}); give it more room ({kind} of nats-server, limits \
              of the account or of the stream), or let it keep less"
         );
-        self.shared.availability.set(Cause::Store(store), &reason);
+        self.note_unavailable(store, &reason);
+    }
+
+    /// Nobody tries again to store a revocation that was refused, so that it must not keep the node from being ready.
+    fn note_unavailable(&self, store: Store, reason: &str) {
+        match store {
+            Store::Revocations => self.shared.complaints.add(reason.to_owned()),
+            _ => self.shared.availability.set(Cause::Store(store), reason),
+        }
     }
 
     fn note_stored(&self, store: Store) {

@@ -119,7 +119,7 @@ impl Revocations {
             "num_replicas": self.replicas.max(1),
             "max_msgs_per_subject": 1,
         });
-        ensure_stream(&self.link, wanted).await.map_err(|error| {
+        ensure_stream(&self.link, wanted, &mut None).await.map_err(|error| {
             self.link.shared.complaints.add(format!("nothing can be revoked: {error}"));
             BrokerError::Unavailable
         })

@@ -1,11 +1,12 @@
 //! The streams in which NATS keeps what must outlive a message: made when they are missing, grown, and never shrunk.
 //!
-//! Invariant: a stream that is not ours is left alone.
+//! Invariant: a stream that is not ours is left alone, and nodes take turns to make one: servers before 2.10 that are asked
+//! twice at the same time may end with two streams under one name, of which one takes what is stored and the other is read.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::jetstream::{ApiError, NO_STREAM, nanoseconds};
 use super::link::Link;
@@ -15,6 +16,7 @@ use crate::limits::{LIFECYCLE_TTL_MS, TRIM_EVERY};
 pub(super) async fn ensure_streams(
     link: &Link,
     options: &JetStreamOptions,
+    turn: Duration,
 ) -> Result<(), NatsError> {
     let prefix = &link.names.prefix;
     // The newest message of a channel holds its offset and epoch, so that messages live as long as those do.
@@ -65,13 +67,19 @@ pub(super) async fn ensure_streams(
         "num_replicas": options.replicas.max(1),
         "max_msgs_per_subject": 1,
     });
-    ensure_stream(link, era).await?;
-    ensure_stream(link, history).await?;
-    ensure_stream(link, presence).await?;
-    ensure_stream(link, events).await
+    let mut turn = Some(turn);
+    for wanted in [era, history, presence, events] {
+        ensure_stream(link, wanted, &mut turn).await?;
+    }
+    Ok(())
 }
 
-pub(super) async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), NatsError> {
+/// `turn` is how long this node leaves it to others to make streams, and is taken by the first that is missing.
+pub(super) async fn ensure_stream(
+    link: &Link,
+    mut wanted: Value,
+    turn: &mut Option<Duration>,
+) -> Result<(), NatsError> {
     let stream = wanted["name"].as_str().unwrap_or_default().to_owned();
     let refused = |error: ApiError| match error {
         ApiError::Unheard | ApiError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {
@@ -85,13 +93,20 @@ pub(super) async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), 
             NatsError::Stream { stream: stream.clone(), reason: text }
         }
     };
-    let found = match link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await {
+    let mut found = link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
+    if matches!(found, Err(ApiError::Refused { code: NO_STREAM, .. }))
+        && let Some(turn) = turn.take()
+    {
+        tokio::time::sleep(turn).await;
+        found = link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
+    }
+    let found = match found {
         Ok(found) => found,
         Err(ApiError::Refused { code: NO_STREAM, .. }) => {
             return match link.api(&format!("STREAM.CREATE.{stream}"), &wanted).await {
                 Ok(_) => {
                     info!(%stream, "NATS: stream made");
-                    Ok(())
+                    prove_made(link, &stream).await
                 }
                 Err(error) => Err(refused(error)),
             };
@@ -120,6 +135,26 @@ pub(super) async fn ensure_stream(link: &Link, mut wanted: Value) -> Result<(), 
         Err(error) => Err(refused(error)),
     }
 }
+
+/// Whether what is stored in a history that this node has just made can be read. One that two nodes have made at the same
+/// time is removed again: nobody could read what is in it.
+async fn prove_made(link: &Link, stream: &str) -> Result<(), NatsError> {
+    if stream != link.names.history_stream() {
+        return Ok(());
+    }
+    link.eras.handle_made();
+    if link.probe().await != Ok(false) {
+        return Ok(());
+    }
+    warn!(%stream, "NATS: what is stored in a new stream cannot be read; it is made once more");
+    // Whoever looks next makes it.
+    let _later = link.api(&format!("STREAM.DELETE.{stream}"), &json!({})).await;
+    Err(NatsError::Stream { stream: stream.to_owned(), reason: UNREADABLE.to_owned() })
+}
+
+/// Why a stream is of no use.
+pub(super) const UNREADABLE: &str =
+    "what is stored there cannot be read, as when two clients have made it at the same time";
 
 /// For how long JetStream remembers idempotency keys: longer than we do, so that its memory is never the shorter.
 const DUPLICATES: Duration = Duration::from_secs(330);

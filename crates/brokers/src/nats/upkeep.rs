@@ -6,18 +6,17 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use bytes::Bytes;
 use engine::broker::BrokerError;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::availability::Cause;
-use super::jetstream::Ack;
 use super::link::Link;
 use super::options::{JetStreamOptions, NatsError};
 use super::presence::Presence;
-use super::streams::ensure_streams;
+use super::streams::{UNREADABLE, ensure_streams};
+use super::subject::Store;
 use crate::limits::{JETSTREAM_RETRY, JETSTREAM_WAIT};
 
 /// See the module.
@@ -27,7 +26,6 @@ pub(super) struct Upkeep {
     presence: Rc<Presence>,
     /// How long the history stream may go without a message before it is tried.
     probe_after: Duration,
-    probes: Cell<u64>,
     /// One look at a time.
     turn: Mutex<()>,
     /// Something has happened since the last look began.
@@ -49,7 +47,6 @@ impl Upkeep {
             options,
             presence,
             probe_after,
-            probes: Cell::new(0),
             turn: Mutex::default(),
             is_wanted: Cell::new(false),
             seen_at: Cell::new(None),
@@ -67,7 +64,7 @@ impl Upkeep {
         let mut told = String::new();
         loop {
             let attempt = async {
-                ensure_streams(&self.link, &self.options).await?;
+                ensure_streams(&self.link, &self.options, self.presence.turn()).await?;
                 self.link.prove_store().await.map_err(&silent)?;
                 self.presence.learn_time().await.map_err(&silent)
             };
@@ -76,7 +73,9 @@ impl Upkeep {
                 result => return result,
             };
             let server = self.link.client.server_info();
-            let may_come = server.jetstream && server.cluster.is_some();
+            let is_unreadable =
+                matches!(&error, NatsError::Stream { reason, .. } if reason == UNREADABLE);
+            let may_come = server.jetstream && (server.cluster.is_some() || is_unreadable);
             if !may_come || self.link.shared.refusals.first().is_some() || Instant::now() >= until {
                 return Err(error);
             }
@@ -132,7 +131,7 @@ impl Upkeep {
 
     async fn ensure(&self) -> Result<(), BrokerError> {
         let shared = &self.link.shared;
-        match ensure_streams(&self.link, &self.options).await {
+        match ensure_streams(&self.link, &self.options, self.presence.turn()).await {
             Ok(()) => {}
             // It works as it is.
             Err(error @ NatsError::Update { .. }) => shared.complaints.add(error.to_string()),
@@ -155,15 +154,12 @@ impl Upkeep {
         if self.link.stored_at.get().is_some_and(is_fresh) {
             return Ok(());
         }
-        self.probes.set(self.probes.get() + 1);
-        let names = &self.link.names;
-        // No two are the same, so that a store that has lost some is known by them.
-        let payload = Bytes::from(format!("t1 probe {} {}\n", names.node, self.probes.get()));
-        let above = self.link.eras.witnessed();
-        if let Ack::Stored(sequence) =
-            self.link.store(&names.probe(), None, "", payload.clone()).await?
-        {
-            self.link.note(above, sequence, &payload);
+        if !self.link.probe().await? {
+            let stream = self.link.names.history_stream();
+            let reason = format!("the JetStream stream {stream:?} must be removed: {UNREADABLE}");
+            self.link.shared.availability.set(Cause::Store(Store::History), &reason);
+            // The next look tries it again.
+            self.link.stored_at.set(None);
         }
         Ok(())
     }

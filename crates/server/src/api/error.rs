@@ -82,7 +82,15 @@ impl From<ErrorCode> for ApiError {
 
 impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> ApiError {
-        engine::broker_error_code(error).into()
+        match error {
+            BrokerError::NameTooLong => ApiError::bad(
+                "the channel name is longer than the broker can carry (channel.max_length): use a shorter one",
+            ),
+            BrokerError::TooLarge => ApiError::bad(
+                "the publication is larger than the broker can carry (max_payload of NATS): publish less at once",
+            ),
+            error => engine::broker_error_code(error).into(),
+        }
     }
 }
 
