@@ -301,7 +301,7 @@ fn what_nats_does_not_carry_is_refused_for_good_and_harms_nobody() {
     let url = format!("ws://127.0.0.1:{a}/connection/websocket");
     let mut far = Running::start(tidings(&["subscribe", &name, "--url", &url]));
     far.says("107");
-    drop(far.exit());
+    assert!(!far.exit().success());
     assert!(ask(a, "GET /ready", "").contains("200"));
     assert!(publish(a, "1").contains("\"offset\":1"));
     assert_eq!(prints(&near), "1");
