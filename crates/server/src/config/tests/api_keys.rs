@@ -53,3 +53,15 @@ fn what_limits_a_key_is_never_left_out() {
     let scalar = load_text(".toml", "[http_api]\nkeys = \"a\"\n").unwrap_err().to_string();
     assert!(scalar.contains("http_api.keys"), "{scalar}");
 }
+
+#[test]
+fn a_key_that_can_be_guessed_is_warned_of() {
+    let (_, warnings) = load_text(".toml", TWO).unwrap();
+    let told: Vec<&str> = warnings.iter().map(|warning| &*warning.key).collect();
+    for key in ["http_api.keys[0].key", "http_api.keys[1].key"] {
+        assert!(told.contains(&key), "{told:?}");
+    }
+    let strong = TWO.replace("\"a\"", &format!("{:?}", "0123456789abcdef".repeat(4)));
+    let (_, warnings) = load_text(".toml", &strong).unwrap();
+    assert!(!warnings.iter().any(|warning| warning.key == "http_api.keys[0].key"));
+}
