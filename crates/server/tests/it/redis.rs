@@ -99,6 +99,32 @@ fn nodes_answer_for_each_other_and_follow_one_configuration() {
 }
 
 #[test]
+fn limits_change_on_all_nodes_while_they_run() {
+    let redis = Redis::start(free_port());
+    let nodes = [node(&redis), node(&redis)];
+    let mut peers: Vec<_> = nodes.iter().map(Fixture::admitted).collect();
+    let change =
+        r#"{"channel":"sys:config","data":{"limits":{"connection.publishes":"1/h burst 1"}}}"#;
+    assert_eq!(result(&nodes[0], "publish", change)["offset"], 1);
+    for peer in &mut peers {
+        until("the node follows", || {
+            peer.say(r#"{"id":2,"publish":{"channel":"open:x","data":1}}"#);
+            peer.hear().contains("too many requests; retry after ")
+        });
+    }
+    let third = node(&redis);
+    let mut late = third.admitted();
+    late.say(r#"{"id":2,"publish":{"channel":"open:x","data":1}}"#);
+    late.say(r#"{"id":3,"publish":{"channel":"open:x","data":1}}"#);
+    let answers = [late.hear(), late.hear()];
+    assert!(
+        answers.iter().any(|answer| answer.contains(r#"{"id":2,"publish":{}}"#)),
+        "{answers:?}"
+    );
+    assert!(answers.iter().any(|answer| answer.contains(r#""code":111"#)), "{answers:?}");
+}
+
+#[test]
 fn changed_options_outlive_a_redis_that_loses_its_data() {
     let redis = Redis::start(free_port());
     let nodes = [node(&redis), node(&redis)];
