@@ -21,6 +21,7 @@ use axum::Router;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::IntoResponse as _;
+use engine::rates::Bucket;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -37,6 +38,7 @@ use self::stream::HttpStream;
 use crate::client_address::{AddressPrefix, ClientAddress, TrustedProxies};
 use crate::limits::{HEAD_SIZE_MAX, HEADER_TIMEOUT};
 use crate::slots::{Evict, Slots};
+use crate::throttle::Throttle;
 
 pub(crate) use bind::Listener;
 pub use bind::{ListenAddress, ListenOn};
@@ -55,6 +57,8 @@ pub(crate) struct Door {
     /// Time to wait for another request on a connection.
     pub(crate) keep_alive_timeout: Duration,
     pub(crate) slots: Arc<Slots>,
+    /// Connections by address; none for the internal endpoints, which health checks of one address ask.
+    pub(crate) throttle: Option<Arc<Throttle>>,
     /// Turns true when the server stops.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -70,6 +74,11 @@ pub(crate) struct Routes {
 pub(crate) struct ProxyProtocol {
     has_warned: AtomicBool,
 }
+
+/// See [`Door::throttle`].
+#[derive(Debug, thiserror::Error)]
+#[error("too many connections from this address (limits.address.connects)")]
+struct TooManyConnections;
 
 /// Tells a connection that it has to make room.
 #[derive(Default)]
@@ -111,6 +120,16 @@ impl Door {
         }
     }
 
+    /// One more connection of this address; of a trusted proxy there are as many as of all its clients.
+    fn throttle(&self, client: ClientAddress) -> Result<(), TooManyConnections> {
+        match &self.throttle {
+            Some(throttle) if !self.trusted_proxies.trusts(client) => throttle
+                .take_of_address(Bucket::AddressConnects, client)
+                .map_err(|_| TooManyConnections),
+            _ => Ok(()),
+        }
+    }
+
     async fn speak(
         self,
         tcp: std::net::TcpStream,
@@ -131,6 +150,7 @@ impl Door {
         if client != peer {
             http.slot().set_crowd(client.prefix());
         }
+        self.throttle(client)?;
         let tcp = HttpStream::new(tcp, http.clone(), self.keep_alive_timeout);
         let Some(tls) = self.tls.clone() else {
             return Ok(self.speak_http(tcp, client, http).await?);

@@ -150,12 +150,12 @@ impl Server {
         let mut chores = Supervisor::default();
         let starting = Starting::new();
         let listeners = Listeners::open(&config.http).await?;
-        let serving = listeners.serve(&config, &starting, &chores.faults())?;
-        let broker = broker::open(&config, &usage, &name, clock, &mut random, &starting).await?;
         let counts: Arc<HttpCounts> = Arc::default();
         let buckets: Arc<SharedBuckets> = Arc::default();
         let rates = config.rules.rates.clone();
-        let throttle = Throttle::new(buckets.clone(), clock, rates, counts.clone());
+        let throttle = Arc::new(Throttle::new(buckets.clone(), clock, rates, counts.clone()));
+        let serving = listeners.serve(&config, &starting, &chores.faults(), &throttle)?;
+        let broker = broker::open(&config, &usage, &name, clock, &mut random, &starting).await?;
         let admission = Arc::new(admission(&config));
         let revoked = Arc::new(Revoked::new(clock));
         let parts = Parts {
@@ -180,7 +180,7 @@ impl Server {
             broker: broker.clone(),
             rules: RwLock::new(config.rules.clone()),
             surveys: Surveys::default(),
-            throttle: Arc::new(throttle),
+            throttle,
             usage,
             revoked,
             faults: chores.faults(),

@@ -16,6 +16,7 @@ use crate::limits::{HEADS_SIZE_MAX, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_A
 use crate::slots::{SlotLimits, Slots};
 use crate::start::Starting;
 use crate::supervisor::Faults;
+use crate::throttle::Throttle;
 use crate::welcome::{Port, Welcome};
 
 /// Open, and not served yet.
@@ -51,6 +52,7 @@ impl Listeners {
         config: &Config,
         starting: &Arc<Starting>,
         faults: &Faults,
+        throttle: &Arc<Throttle>,
     ) -> Result<Serving, StartError> {
         let certificate = config.http.tls.clone().map(Certificate::load).transpose()?;
         let (stop, stopped) = watch::channel(false);
@@ -62,6 +64,7 @@ impl Listeners {
             proxy_protocol: config.http.proxy_protocol.then(Arc::<ProxyProtocol>::default),
             keep_alive_timeout: config.http.keep_alive_timeout,
             slots: slots(),
+            throttle: Some(throttle.clone()),
             stop: stopped,
         };
         // Whoever is inside speaks for itself, without TLS.
@@ -70,6 +73,7 @@ impl Listeners {
             tls: None,
             proxy_protocol: None,
             slots: slots(),
+            throttle: None,
             ..public.clone()
         };
         let internal = self.internal.map(|listeners| (inside(), listeners));

@@ -31,6 +31,7 @@ fn run(connections_max: usize) -> Running {
         proxy_protocol: None,
         keep_alive_timeout: Duration::from_secs(75),
         slots: Slots::new(limits),
+        throttle: None,
         stop: stopped,
     };
     let supervisor = Supervisor::default();

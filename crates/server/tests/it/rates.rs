@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{API_KEY, Fixture, PATIENCE, Peer, post, token, upgrade};
+use crate::support::{API_KEY, Fixture, Heard, PATIENCE, Peer, post, token, upgrade};
 
 const GET_METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -114,6 +114,21 @@ fn handshakes_and_api_calls_are_refused_with_429_and_retry_after() {
     assert_eq!(fixture.request(&post("/api/info", "X-API-Key: wrong\r\n", "{}")).0, 401);
     assert_eq!(refused(&fixture, "address.handshakes"), 1);
     assert_eq!(refused(&fixture, "api_key.requests"), 2);
+}
+
+#[test]
+fn an_address_that_connects_too_often_is_closed_at_once() {
+    let fixture = Fixture::with(&[("limits.address.connects", "1/h burst 2")]);
+    let mut operator = Peer::dial(fixture.address);
+    assert_eq!(operator.ask(GET_METRICS).0, 200);
+    let mut client = fixture.admitted();
+    let mut third = Peer::dial(fixture.address);
+    assert_eq!(third.next(), Heard::Cut);
+    // Those that are there go on.
+    client.say(&publish(2, "open:x"));
+    assert_eq!(client.hear(), r#"{"id":2,"publish":{}}"#);
+    let page = operator.ask(GET_METRICS).2;
+    assert!(page.contains("tidings_limited_total{bucket=\"address.connects\"} 1\n"), "{page}");
 }
 
 #[test]
