@@ -16,6 +16,7 @@ use std::time::Duration;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
 use engine::channel::{LIFECYCLE, SYSTEM};
 use engine::lifecycle::Lifecycle;
+use engine::room::{Kept, shrink_map};
 use engine::rules::Rules;
 
 use crate::limits::SHARDS;
@@ -94,6 +95,7 @@ impl MemoryBroker {
         self.usage.change(before, topic.cost(channel));
         if topic.is_idle() {
             topics.remove(channel);
+            shrink_map(&mut topics, Kept::OfMany);
         }
         result
     }
@@ -258,12 +260,14 @@ impl Broker for MemoryBroker {
     fn detach(&self, party: Party) {
         self.parties.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
         for shard in &self.shards {
-            lock(shard).retain(|channel, topic| {
+            let mut topics = lock(shard);
+            topics.retain(|channel, topic| {
                 let before = topic.cost(channel);
                 topic.forget(channel, party);
                 self.usage.change(before, topic.cost(channel));
                 !topic.is_idle()
             });
+            shrink_map(&mut topics, Kept::OfMany);
         }
     }
 
@@ -271,7 +275,8 @@ impl Broker for MemoryBroker {
         self.revocations.expire();
         let now_ms = self.clock.monotonic_ms();
         for shard in &self.shards {
-            lock(shard).retain(|channel, topic| {
+            let mut topics = lock(shard);
+            topics.retain(|channel, topic| {
                 let before = topic.cost(channel);
                 self.expire_topic(channel, topic, now_ms);
                 if self.usage.is_near_a_ceiling() && topic.forget_empty_stream() {
@@ -280,6 +285,7 @@ impl Broker for MemoryBroker {
                 self.usage.change(before, topic.cost(channel));
                 !topic.is_idle()
             });
+            shrink_map(&mut topics, Kept::OfMany);
         }
     }
 

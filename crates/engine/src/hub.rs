@@ -11,6 +11,7 @@ use slab::Slab;
 use wire::protocol::StreamPosition;
 
 use crate::checks::CheckAt;
+use crate::room::{Kept, spare};
 use crate::seats::Seats;
 
 /// The channels that the sessions of one worker hear.
@@ -163,12 +164,22 @@ impl Hub {
             if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == seat.channel) {
                 entry.remove();
             }
-            if self.channels.is_empty() {
-                (self.channels, self.index) = (Slab::new(), HashTable::new());
-            }
+            self.give_back_room();
             return Some(channel.name);
         }
         None
+    }
+
+    fn give_back_room(&mut self) {
+        let Hub { index, hasher, channels, .. } = self;
+        if channels.is_empty() {
+            (*channels, *index) = (Slab::new(), HashTable::new());
+        }
+        if let Some(room) = spare(index.len(), index.capacity(), Kept::OfOne) {
+            index.shrink_to(room, |slot| hasher.hash_one(&*channels[*slot as usize].name));
+            // Slots cannot move: only those behind the last channel are given back.
+            channels.shrink_to_fit();
+        }
     }
 
     /// The channel of that name and its slot, when a session of this worker hears it.

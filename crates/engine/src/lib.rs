@@ -28,6 +28,7 @@ pub mod rates;
 mod recent_channels;
 mod recovery;
 pub mod revocation;
+pub mod room;
 pub mod rules;
 mod seats;
 mod session;

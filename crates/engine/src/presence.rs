@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use wire::protocol::{ClientInfo, PresenceStats};
 
+use crate::room::{Kept, shrink_map};
+
 /// The clients present in one channel, each with the party that answers for it.
 #[derive(Clone, Debug)]
 pub struct Presence<Party> {
@@ -31,10 +33,12 @@ impl<Party: Clone> Presence<Party> {
         let Some((info, _)) = self.clients.remove(client) else {
             return false;
         };
+        shrink_map(&mut self.clients, Kept::OfMany);
         if let Some(count) = self.users.get_mut(&info.user) {
             *count -= 1;
             if *count == 0 {
                 self.users.remove(&info.user);
+                shrink_map(&mut self.users, Kept::OfMany);
             }
         }
         true

@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use crate::room::{Kept, shrink_map};
+
 /// An index from user id to session slots, as doubly linked lists through one table.
 #[derive(Debug, Default)]
 pub struct Users {
@@ -53,6 +55,10 @@ impl Users {
             }
         } else {
             self.heads.remove(user);
+            shrink_map(&mut self.heads, Kept::OfOne);
+            if self.heads.is_empty() {
+                self.links = Vec::new();
+            }
         }
     }
 

@@ -31,6 +31,7 @@ use crate::lifecycle::{Change, Lifecycle};
 use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::recent_channels::RecentChannels;
+use crate::room::{Kept, shrink_map, shrink_queue, shrink_vec};
 use crate::rules::Rules;
 use crate::session::timers::{self, Timers};
 use crate::session::{
@@ -295,12 +296,20 @@ impl Worker {
 
     /// The next thing that the driver has to do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.out.effects.pop_front()
+        let effect = self.out.effects.pop_front();
+        if effect.is_none() {
+            shrink_queue(&mut self.out.effects, Kept::OfOne);
+        }
+        effect
     }
 
     /// The next session that has something to write since its outbox was empty. It may be gone already.
     pub fn poll_touched(&mut self) -> Option<SessionKey> {
-        self.out.touched.pop()
+        let touched = self.out.touched.pop();
+        if touched.is_none() {
+            shrink_vec(&mut self.out.touched, Kept::OfOne);
+        }
+        touched
     }
 
     /// The next session that has more to write than should wait for the end of the turn. It may be gone already.
@@ -512,6 +521,7 @@ impl Worker {
         let Some(Pending { session: key, question }) = self.out.pending.remove(&id) else {
             return;
         };
+        shrink_map(&mut self.out.pending, Kept::OfOne);
         match question {
             Question::Command(asked) => self.with_session(now, key, |session, turn| {
                 queries::handle_answer(session, turn, asked, result);

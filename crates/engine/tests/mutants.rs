@@ -152,6 +152,27 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Close"],
     },
     Mutant {
+        name: "a recovery may be of any size",
+        file: "session/join.rs",
+        right: "if !has_room(session, turn.rules, origin, &outcome.publications) {",
+        wrong: "if false {",
+        oracles: &["Bound"],
+    },
+    Mutant {
+        name: "every publication that is skipped is told",
+        file: "session/skipped.rs",
+        right: "if std::mem::replace(&mut traits.knows_of_skipped, true) {",
+        wrong: "if false {",
+        oracles: &["Duplicate"],
+    },
+    Mutant {
+        name: "a name may have any length",
+        file: "channel.rs",
+        right: "name.len() > rules.max_length",
+        wrong: "false",
+        oracles: &["Answer"],
+    },
+    Mutant {
         name: "commands that waited for a verdict are forgotten",
         file: "worker.rs",
         right: "session.resume(turn, backlog);",

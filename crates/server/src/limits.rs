@@ -14,6 +14,9 @@ pub const SLICES_PER_WRITE: usize = 64;
 /// Events that an inbox holds before publishers are told to wait: half a second of the fastest worker.
 pub const INBOX_EVENTS_MAX: usize = 500_000;
 
+/// Milliseconds after which a turn begins no other pass: what follows waits behind the sockets of all others.
+pub const TURN_MS_MAX: u64 = 10;
+
 /// Passes over inbox and effects in one turn before sockets are looked at again.
 pub const PASSES_PER_TURN: usize = 64;
 

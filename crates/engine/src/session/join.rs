@@ -22,6 +22,7 @@ use crate::claims::SubscriptionGrant;
 use crate::hub::{Seat, SeatPhase};
 use crate::limits::{FRAME_COST, reply_bytes_max};
 use crate::recovery::{self, Outcome, Recovery};
+use crate::room::{Kept, shrink_vec};
 use crate::rules::{Namespace, RecoveryMode, Rules};
 use crate::turn::{Cause, Effect, Outputs, Question, Turn};
 
@@ -504,6 +505,7 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
     if session.subscriptions.is_empty() {
         session.subscriptions = Vec::new();
     }
+    shrink_vec(&mut session.subscriptions, Kept::OfMany);
     let channel = subscription.channel;
     if let Some(channel) = turn.hub.leave(subscription.seat) {
         turn.out.submit(BrokerRequest::Unsubscribe { channel });

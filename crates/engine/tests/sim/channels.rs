@@ -22,6 +22,10 @@ pub(crate) enum Kind {
     Private,
     /// As kept, subscribed by the server.
     ServerSide,
+    /// As kept, with publications so large that not all that is retained fits into a reply.
+    Big,
+    /// As kept, and clients of the Protobuf protocol publish what is no JSON.
+    Mixed,
 }
 
 /// A channel of every world.
@@ -45,6 +49,8 @@ pub(crate) const CHANNELS: &[Channel] = &[
     channel("room:a", Kind::Room),
     channel("room:b", Kind::Room),
     channel("$kept:p", Kind::Private),
+    channel("big:a", Kind::Big),
+    channel("mixed:a", Kind::Mixed),
     channel(SERVER_SIDE[0], Kind::ServerSide),
     channel(SERVER_SIDE[1], Kind::ServerSide),
 ];
@@ -56,6 +62,10 @@ const ROOM_HISTORY_SIZE: u32 = 6;
 
 /// Less than what is retained elsewhere, so that recoveries end before the top.
 const RECOVERY_MAX: u32 = 15;
+
+/// Bytes of publications in one reply at most: all that is retained in the two channels of the server, and not all that is
+/// in a big one.
+pub(crate) const REPLY_BYTES: usize = 12 * 1024;
 
 impl Kind {
     pub(crate) fn is_positioned(self) -> bool {
@@ -96,7 +106,7 @@ pub(crate) fn rates() -> Rates {
 pub(crate) fn rules() -> Rules {
     let mut rules = Rules::default();
     let client = &mut rules.client;
-    client.queue_max_size = 16 * 1024;
+    client.queue_max_size = 2 * REPLY_BYTES;
     client.stale_close_delay_ms = 10_000;
     client.expired_close_delay_ms = EXPIRED_CLOSE_DELAY_MS as u64;
     client.expired_sub_close_delay_ms = 3_000;
@@ -133,11 +143,18 @@ pub(crate) fn rules() -> Rules {
         ("plain", plain),
         ("position", position),
         ("kept", kept.clone()),
-        ("server", kept),
+        ("server", kept.clone()),
+        ("big", kept.clone()),
+        ("mixed", kept),
         ("cache", cache),
         ("room", room),
     ];
     rules.channels.namespaces =
         namespaces.into_iter().map(|(name, namespace)| (name.to_owned(), namespace)).collect();
     rules
+}
+
+/// What the channel of this name is like.
+pub(crate) fn kind_of(channel: &str) -> Kind {
+    CHANNELS.iter().find(|one| one.name == channel).map_or(Kind::Plain, |one| one.kind)
 }

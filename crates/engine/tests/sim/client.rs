@@ -8,7 +8,7 @@ use engine::claims::TokenRefusal;
 use engine::encoding::Encoding;
 use engine::rates::{Bucket, Rates};
 use wire::protocol::{
-    self, Codec, Command, ConnectRequest, ErrorReply, HistoryRequest, HistoryResult, Publication,
+    self, Codec, Command, ConnectRequest, ErrorReply, HistoryRequest, Publication,
     PublishRequest, Push, PushEvent, Reply, ReplyBody, Request, StreamPosition, SubscribeRequest,
     SubscribeResult,
 };
@@ -17,7 +17,8 @@ use wire::websocket::decoder::{Decoder, Message};
 use wire::websocket::deflate::{Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 
-use super::channels::{CHANNELS, Kind, SERVER_SIDE};
+use super::channels::{CHANNELS, Kind, SERVER_SIDE, kind_of};
+use super::judge::{self, check_history, check_payload, check_recovery, check_refusal};
 use super::node::LIMITS;
 use super::oracle::{Oracle, Violation};
 use super::token::Token;
@@ -78,6 +79,12 @@ pub(crate) struct Live {
     pub(crate) position: StreamPosition,
     /// Without a position: the place of the last publication in the truth.
     last_place: Option<usize>,
+    /// The client cannot be sent what is no JSON.
+    pub(crate) is_json: bool,
+    /// Something was skipped for that, as far as it has read.
+    has_skipped: bool,
+    /// How often it was told so.
+    notices: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +94,8 @@ enum Asked {
     Unsubscribe(&'static str),
     History(&'static str),
     Publish(Bytes),
+    /// A command about a name that no channel may have.
+    NoName,
     Other,
 }
 
@@ -183,7 +192,12 @@ impl Client {
             return;
         }
         self.published += 1;
-        let data = Bytes::from(format!("{{\"by\":{},\"n\":{}}}", self.index, self.published));
+        let mut data = format!("{{\"by\":{},\"n\":{}}}", self.index, self.published).into_bytes();
+        let is_mixed = kind_of(&channel) == Kind::Mixed;
+        if is_mixed && self.encoding.codec == Codec::Protobuf && self.published.is_multiple_of(2) {
+            data.insert(0, judge::FOREIGN);
+        }
+        let data = Bytes::from(data);
         let asked = Asked::Publish(data.clone());
         let request = PublishRequest { channel, data, ..PublishRequest::default() };
         self.ask(asked, Request::Publish(request));
@@ -200,8 +214,15 @@ impl Client {
                 self.ask(Asked::Other, Request::Presence { channel: name });
             }
             Kind::Room => self.ask(Asked::Other, Request::PresenceStats { channel: name }),
-            Kind::Plain => {}
-            Kind::Kept | Kind::Private | Kind::ServerSide | Kind::Positioned | Kind::Cache => {
+            Kind::Plain => {
+                let channel = judge::NO_NAMES[self.index % judge::NO_NAMES.len()].to_owned();
+                let request = match self.index % 2 {
+                    0 => Request::Subscribe(Box::new(request(&channel, None))),
+                    _ => Request::Presence { channel },
+                };
+                self.ask(Asked::NoName, request);
+            }
+            _ => {
                 let request =
                     HistoryRequest { channel: name, limit: -1, ..HistoryRequest::default() };
                 self.ask(Asked::History(description.name), Request::History(request));
@@ -328,7 +349,8 @@ impl Client {
                 Ok(())
             }
             (Asked::History(channel), ReplyBody::History(result)) => {
-                check_history(at.truth, channel, &result)
+                let is_json = self.encoding.codec == Codec::Json;
+                check_history(at.truth, channel, &result, is_json)
             }
             (asked, ReplyBody::Error(error)) => self.handle_error(at, &asked, &error),
             (Asked::Publish(_), ReplyBody::Publish) => self.handle_published(at),
@@ -359,7 +381,8 @@ impl Client {
             }
             (Asked::Publish(_) | Asked::Other | Asked::History(_), 100 | 103 | 111)
             // It was sent after all, with what the rate of the connection had left.
-            | (Asked::Unsubscribe(_), 111) => {}
+            | (Asked::Unsubscribe(_), 111)
+            | (Asked::NoName, 107 | 111) => {}
             (asked, code) => {
                 return Oracle::Answer.broken(format!("{asked:?} is refused with {code}"));
             }
@@ -385,11 +408,8 @@ impl Client {
         since: Option<&StreamPosition>,
         joined: SubscribeResult,
     ) -> Result<(), Violation> {
-        let mut live = Live {
-            is_positioned: joined.positioned,
-            position: StreamPosition { offset: joined.offset, epoch: joined.epoch },
-            last_place: None,
-        };
+        let position = StreamPosition { offset: joined.offset, epoch: joined.epoch };
+        let mut live = Live::new(joined.positioned, position, self.encoding.codec);
         let kind = kind_of(channel);
         let wants_position = kind.is_positioned();
         Oracle::Recovery.check(joined.positioned == wants_position, || {
@@ -411,6 +431,7 @@ impl Client {
         Oracle::Recovery.check(joined.recovered || joined.publications.is_empty(), || {
             format!("{channel} is not recovered, and gets publications")
         })?;
+        check_recovery(channel, &joined.publications)?;
         for publication in &joined.publications {
             live.accept(at, channel, publication)?;
         }
@@ -426,8 +447,7 @@ impl Client {
         }
         let channel = static_name(&push.channel)?;
         if let PushEvent::Subscribe { positioned, position, .. } = &push.event {
-            let live =
-                Live { is_positioned: *positioned, position: position.clone(), last_place: None };
+            let live = Live::new(*positioned, position.clone(), self.encoding.codec);
             let subscription = self.subscriptions.entry(channel).or_default();
             subscription.position = Some(position.clone());
             subscription.live = Some(live);
@@ -446,9 +466,20 @@ impl Client {
                 .broken(format!("{channel}, not subscribed: {:?}", push.event));
         };
         match &push.event {
+            PushEvent::Message { .. } => {
+                let mut live = live;
+                live.notices += 1;
+                Oracle::Duplicate.check(live.notices == 1 && live.is_json, || {
+                    format!("{channel}: it is told {} times that it misses some", live.notices)
+                })?;
+                subscription.live = Some(live);
+            }
             PushEvent::Publication(publication) => {
                 let mut live = live;
                 live.accept(at, channel, publication)?;
+                Oracle::Gap.check(live.notices == u32::from(live.has_skipped), || {
+                    format!("{channel}: {} notices before {}", live.notices, publication.offset)
+                })?;
                 subscription.position = Some(live.position.clone()).filter(|_| live.is_positioned);
                 subscription.live = Some(live);
             }
@@ -511,6 +542,12 @@ impl Client {
 }
 
 impl Live {
+    fn new(is_positioned: bool, position: StreamPosition, codec: Codec) -> Live {
+        let is_json = codec == Codec::Json;
+        let (last_place, has_skipped, notices) = (None, false, 0);
+        Live { is_positioned, position, last_place, is_json, has_skipped, notices }
+    }
+
     /// A publication came.
     fn accept(
         &mut self,
@@ -535,6 +572,11 @@ impl Live {
                 format!("{channel}: place {place} comes after {last:?}, though nothing went wrong")
             });
         }
+        let before = self.position.offset;
+        if self.is_json {
+            self.position.offset = judge::skip_foreign(truth, channel, &self.position);
+        }
+        self.has_skipped |= self.position.offset > before;
         let expected = self.position.offset + 1;
         let offset = publication.offset;
         if offset < expected {
@@ -547,47 +589,6 @@ impl Live {
         self.position.offset = offset;
         Ok(())
     }
-}
-
-fn check_payload(
-    truth: &Truth,
-    channel: &str,
-    epoch: &str,
-    publication: &Publication,
-) -> Result<(), Violation> {
-    let published = truth.at(channel, epoch, publication.offset);
-    Oracle::Order.check(published == Some(&publication.data), || {
-        format!(
-            "{channel} {epoch} {}: {:?}, not {published:?}",
-            publication.offset, publication.data
-        )
-    })
-}
-
-/// A recovery that was refused must have been impossible.
-fn check_refusal(truth: &Truth, channel: &str, since: &StreamPosition) -> Result<(), Violation> {
-    let Some((epoch, top)) = truth.now(channel) else { return Ok(()) };
-    let dropped = truth.dropped(channel, epoch);
-    let missing = top.saturating_sub(since.offset);
-    let is_retained = since.offset >= dropped && missing <= kind_of(channel).history_size();
-    Oracle::Recovery.check(since.epoch != epoch || since.offset > top || !is_retained, || {
-        format!("{channel}: recovery from {since:?} is refused, though the top is {top}")
-    })
-}
-
-fn check_history(truth: &Truth, channel: &str, result: &HistoryResult) -> Result<(), Violation> {
-    let mut expected = None;
-    for publication in &result.publications {
-        Oracle::Gap
-            .check(expected.is_none_or(|expected| expected == publication.offset), || {
-                format!("{channel}: the history has a hole before {}", publication.offset)
-            })?;
-        expected = Some(publication.offset + 1);
-        check_payload(truth, channel, &result.epoch, publication)?;
-    }
-    Oracle::Gap.check(expected.is_none_or(|expected| expected == result.offset + 1), || {
-        format!("{channel}: the history ends before {}", result.offset)
-    })
 }
 
 fn request(channel: &str, since: Option<&StreamPosition>) -> SubscribeRequest {
@@ -609,10 +610,6 @@ fn server_side_of(index: usize) -> Vec<(String, engine::claims::SubscriptionGran
 
 pub(crate) fn is_server_side(channel: &str) -> bool {
     kind_of(channel) == Kind::ServerSide
-}
-
-fn kind_of(channel: &str) -> Kind {
-    CHANNELS.iter().find(|one| one.name == channel).map_or(Kind::Plain, |one| one.kind)
 }
 
 fn static_name(name: &str) -> Result<&'static str, Violation> {

@@ -6,6 +6,7 @@
 
 mod channels;
 mod client;
+mod judge;
 mod link;
 mod node;
 mod oracle;

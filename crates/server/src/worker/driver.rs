@@ -30,7 +30,7 @@ use super::drain::Drain;
 use super::inbox::{Inbox, Input, WAKE};
 use super::sandbox;
 use super::{Arrival, Parts, Traffic};
-use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN};
+use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, TURN_MS_MAX};
 use crate::telemetry::CloseCounts;
 use crate::verification::Judgement;
 
@@ -145,6 +145,7 @@ impl Driver {
 
     /// Handles all that is not a socket, until nothing follows from it, and flushes.
     fn turn(&mut self) {
+        let over_ms = self.parts.clock.now().monotonic_ms + TURN_MS_MAX;
         for _ in 0..PASSES_PER_TURN {
             let mut inputs = std::mem::take(&mut self.inputs);
             self.inbox.take(&mut inputs);
@@ -156,6 +157,10 @@ impl Driver {
             inputs.shrink_to(4096);
             self.inputs = inputs;
             if !self.handle_effects() && is_empty {
+                break;
+            }
+            // Questions and their answers may go on for long, while others wait to be read and written to.
+            if self.parts.clock.now().monotonic_ms > over_ms {
                 break;
             }
         }

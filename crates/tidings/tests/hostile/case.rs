@@ -112,6 +112,11 @@ impl Case {
         self.server.peak_kb().saturating_sub(self.before.resident_kb)
     }
 
+    /// The longest that the neighbour waited so far.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        self.neighbour.as_ref().map_or(Duration::ZERO, Neighbour::longest)
+    }
+
     /// Measures from here on, when everybody is gone; what grows now may be at most so many kilobytes at the end.
     pub(crate) fn begin_again(&mut self, left_over_kb_max: u64) {
         self.wait_until_clean();

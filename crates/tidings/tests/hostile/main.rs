@@ -3,6 +3,7 @@
 //!
 //! `make hostile` runs them against a release build and shows the measurements.
 
+mod bytes;
 mod case;
 mod commands;
 mod crowd;

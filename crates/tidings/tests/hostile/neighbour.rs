@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ const PACE: Duration = Duration::from_millis(5);
 /// See the module.
 pub(crate) struct Neighbour {
     is_over: Arc<AtomicBool>,
+    /// Microseconds that one of its publications took at most.
+    longest: Arc<AtomicU64>,
     thread: JoinHandle<Vec<Duration>>,
 }
 
@@ -32,15 +34,24 @@ impl Neighbour {
         peer.subscribe("open:neighbours");
         let is_over = Arc::new(AtomicBool::new(false));
         let over = is_over.clone();
+        let longest = Arc::new(AtomicU64::new(0));
+        let most = longest.clone();
         let thread = std::thread::spawn(move || {
             let mut times = Vec::new();
             while !over.load(Ordering::Relaxed) {
-                times.push(exchange(&mut peer, times.len()));
+                let took = exchange(&mut peer, times.len());
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                most.fetch_max(micros, Ordering::Relaxed);
+                times.push(took);
                 std::thread::sleep(PACE);
             }
             times
         });
-        Neighbour { is_over, thread }
+        Neighbour { is_over, longest, thread }
+    }
+
+    pub(crate) fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest.load(Ordering::Relaxed))
     }
 
     pub(crate) fn stop(self) -> Latency {
