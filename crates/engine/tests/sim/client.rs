@@ -8,9 +8,8 @@ use engine::claims::TokenRefusal;
 use engine::encoding::Encoding;
 use engine::rates::{Bucket, Rates};
 use wire::protocol::{
-    self, Codec, Command, ConnectRequest, ErrorReply, HistoryRequest, Publication,
-    PublishRequest, Push, PushEvent, Reply, ReplyBody, Request, StreamPosition, SubscribeRequest,
-    SubscribeResult,
+    self, Codec, Command, ConnectRequest, ErrorReply, HistoryRequest, PublishRequest, Push,
+    PushEvent, Reply, ReplyBody, Request, StreamPosition, SubscribeRequest, SubscribeResult,
 };
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, Message};
@@ -18,7 +17,8 @@ use wire::websocket::deflate::{Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 
 use super::channels::{CHANNELS, Kind, SERVER_SIDE, kind_of};
-use super::judge::{self, check_history, check_payload, check_recovery, check_refusal};
+use super::judge::{self, check_history, check_recovery, check_refusal};
+use super::live::Live;
 use super::node::LIMITS;
 use super::oracle::{Oracle, Violation};
 use super::token::Token;
@@ -70,21 +70,6 @@ pub(crate) struct Subscription {
     pub(crate) live: Option<Live>,
     /// Where to recover from.
     position: Option<StreamPosition>,
-}
-
-/// A subscription that was answered.
-#[derive(Clone, Debug)]
-pub(crate) struct Live {
-    pub(crate) is_positioned: bool,
-    pub(crate) position: StreamPosition,
-    /// Without a position: the place of the last publication in the truth.
-    last_place: Option<usize>,
-    /// The client cannot be sent what is no JSON.
-    pub(crate) is_json: bool,
-    /// Something was skipped for that, as far as it has read.
-    has_skipped: bool,
-    /// How often it was told so.
-    notices: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -538,56 +523,6 @@ impl Client {
     /// Commands that were not answered.
     pub(crate) fn unanswered(&self) -> usize {
         self.asked.len()
-    }
-}
-
-impl Live {
-    fn new(is_positioned: bool, position: StreamPosition, codec: Codec) -> Live {
-        let is_json = codec == Codec::Json;
-        let (last_place, has_skipped, notices) = (None, false, 0);
-        Live { is_positioned, position, last_place, is_json, has_skipped, notices }
-    }
-
-    /// A publication came.
-    fn accept(
-        &mut self,
-        at: &Surroundings<'_>,
-        channel: &str,
-        publication: &Publication,
-    ) -> Result<(), Violation> {
-        let truth = at.truth;
-        if !self.is_positioned {
-            if publication.offset > 0 {
-                return Ok(());
-            }
-            let Some(place) = truth.place(channel, &publication.data) else {
-                return Oracle::Order.broken(format!("{channel}: nobody published this"));
-            };
-            let last = self.last_place.replace(place);
-            Oracle::Order.check(last.is_none_or(|last| last < place), || {
-                format!("{channel}: place {place} comes after {last:?}")
-            })?;
-            let is_next = last.is_none_or(|last| last + 1 == place);
-            return Oracle::Gap.check(is_next || !at.is_faultless, || {
-                format!("{channel}: place {place} comes after {last:?}, though nothing went wrong")
-            });
-        }
-        let before = self.position.offset;
-        if self.is_json {
-            self.position.offset = judge::skip_foreign(truth, channel, &self.position);
-        }
-        self.has_skipped |= self.position.offset > before;
-        let expected = self.position.offset + 1;
-        let offset = publication.offset;
-        if offset < expected {
-            return Oracle::Duplicate.broken(format!("{channel}: {offset} comes again"));
-        }
-        Oracle::Gap.check(offset == expected, || {
-            format!("{channel}: {offset} comes instead of {expected}, without notice")
-        })?;
-        check_payload(truth, channel, &self.position.epoch, publication)?;
-        self.position.offset = offset;
-        Ok(())
     }
 }
 

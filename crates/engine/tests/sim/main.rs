@@ -8,6 +8,7 @@ mod channels;
 mod client;
 mod judge;
 mod link;
+mod live;
 mod node;
 mod oracle;
 mod plan;
