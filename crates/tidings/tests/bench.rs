@@ -20,6 +20,11 @@ key = "key"
 hmac_secret_key = "secret"
 [shutdown]
 drain_window = "0s"
+# One client publishes as fast as it can.
+[limits.connection]
+commands = "off"
+publishes = "off"
+bytes = "off"
 [channel.without_namespace]
 allow_subscribe_for_client = true
 allow_publish_for_client = true
