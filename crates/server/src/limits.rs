@@ -155,3 +155,13 @@ pub const TASK_RESTART_DELAY: Duration = Duration::from_millis(100);
 pub const TASK_RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
 
 const _: () = assert!(TASK_RESTART_DELAY.as_millis() < TASK_RESTART_DELAY_MAX.as_millis());
+
+/// Bytes of log lines that wait for standard error to be read: some seconds of the busiest log. Twice as much is held while
+/// they are written.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Time for a line of level error to be written before its thread goes on, which may end the process.
+pub const LOG_ERROR_WAIT: Duration = Duration::from_millis(200);
+
+/// Time at the end of the process for the log to be written.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use server::config::{self, Config, Development, Source, Warning};
-use server::telemetry::visible;
+use server::limits::LOG_FLUSH_TIMEOUT;
+use server::telemetry::{flush_logs, start_logging, visible};
 use server::{ListenAddress, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,7 +34,7 @@ pub(crate) fn serve(
         complain(&error.to_string());
         return Ok(ExitCode::from(2));
     }
-    server::telemetry::start_logging(config.log);
+    start_logging(config.log).context("cannot start")?;
     for warning in &warnings {
         let kind = warning.kind.name();
         warn!(kind, key = %warning.key, reason = %warning.text, "configuration");
@@ -53,6 +54,7 @@ pub(crate) fn serve(
     };
     let result = runtime.block_on(run(config, reload));
     end(runtime);
+    flush_logs(LOG_FLUSH_TIMEOUT);
     result
 }
 
@@ -140,6 +142,7 @@ async fn run(config: Config, reload: impl Fn() -> Option<Config>) -> anyhow::Res
     }
     tokio::spawn(async move {
         signals.end().await;
+        flush_logs(LOG_FLUSH_TIMEOUT);
         std::process::exit(1);
     });
     server.stop().await;
