@@ -113,8 +113,8 @@ fn a_relay_hears_through_redis_what_it_publishes() {
 
 #[test]
 fn everybody_talks_and_nothing_waits() {
-    let common = ["--token-secret", "secret", "-c", "3", "-s", "4", "--rate", "120"];
-    check(&report(&run("rooms", &common)), 60, 240);
+    let common = ["--token-secret", "secret", "-c", "3", "-s", "4"];
+    check(&report(&run("rooms", &[&common[..], &["--rate", "120"]].concat())), 60, 240);
     let saturated = report(&run("saturate", &[&common[..], &["-w", "6"]].concat()));
     assert_eq!(
         saturated["deliveries"].as_u64().unwrap(),
