@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Fixture, Heard, Peer, upgrade};
+use crate::support::{Fixture, Heard, Peer, token, upgrade};
 
 #[test]
 fn whoever_ends_its_side_with_the_last_word_is_gone_at_once() {
@@ -62,4 +62,15 @@ fn every_end_is_counted_with_its_code() {
         }
         assert!(began.elapsed() < Duration::from_secs(10), "{expected:?} are not in\n{page}");
     }
+}
+
+#[test]
+fn a_disconnect_with_code_3000_ends_the_transport_without_a_close_frame() {
+    let fixture = Fixture::start();
+    let mut peer = fixture.connect();
+    peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("ann")));
+    assert!(peer.hear().contains(r#""connect":{"#));
+    let body = r#"{"user":"ann","disconnect":{"code":3000,"reason":"test"}}"#;
+    assert_eq!(fixture.api("disconnect", body).0, 200);
+    assert_eq!(peer.next(), Heard::Cut);
 }

@@ -29,10 +29,15 @@ impl Driver {
         if connection.state != State::Open {
             return;
         }
-        connection.state = State::Closing;
+        // Official clients take 3000 for a lost transport, which no close frame announces (protocol §1.18).
+        let is_silent = disconnect.number() == DisconnectCode::ConnectionClosed.number();
+        connection.state = if is_silent { State::Failed } else { State::Closing };
         let (code, reason) = (disconnect.number(), disconnect.reason());
         debug!(code, reason, user, client, "disconnect");
         self.closes.count(code);
+        if is_silent {
+            return self.finish(key);
+        }
         self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
         if *disconnect == DisconnectCode::Slow.into()
             && let Some(outbox) = self.engine.outbox(key)
