@@ -323,7 +323,10 @@ fn a_pipe_gets_no_colours() {
     let serve = ["serve", "-c", file.to_str().unwrap(), "--log.format=pretty"];
     let mut server = Running::start(tidings(&serve));
     let line = server.says("serving");
-    assert!(!line.contains('\u{1b}') && line.contains("address=127.0.0.1:"), "{line:?}");
+    assert!(
+        !line.contains('\u{1b}') && line.contains("address=") && line.contains("127.0.0.1:"),
+        "{line:?}"
+    );
     server.signal("-TERM");
     assert_eq!(server.exit().code(), Some(0));
     let rest = server.last_words();
