@@ -36,7 +36,7 @@ web:
 
 e2e:
 	cargo build --locked --bin tidings
-	cd tests/e2e && npm ci --silent && npm test
+	cd tests/e2e && npm ci --silent && npm test && npm run --silent readme
 
 # All Autobahn cases over the WebSocket layer: some minutes. The short set is a part of `make test`.
 conformance:
