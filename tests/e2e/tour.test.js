@@ -254,7 +254,7 @@ describe("every other snippet", () => {
       for (const line of lines.filter((line) => line.startsWith("make "))) {
         await workshop.run(`make -C ${ROOT} --dry-run ${line.split("#")[0].slice("make ".length)}`);
       }
-      // The two commands of the README have a test of their own (readme.test.js).
+      // The two commands of the README have a test of their own (readme.js).
       used.add(text);
     }
   });
