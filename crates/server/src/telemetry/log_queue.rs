@@ -218,6 +218,7 @@ mod tests {
         assert_eq!(lines.recv().unwrap(), b"first\n");
         assert_eq!(lines.recv().unwrap().len(), LOG_QUEUE_BYTES_MAX);
         assert!(queue.wait(Duration::from_secs(10)));
-        assert_eq!((queue.state().dropped, queue.state().is_stalled), (0, false));
+        let state = queue.state();
+        assert_eq!((state.dropped, state.is_stalled), (0, false));
     }
 }
