@@ -152,13 +152,6 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Close"],
     },
     Mutant {
-        name: "a recovery may be of any size",
-        file: "session/join.rs",
-        right: "if !has_room(session, turn.rules, origin, &outcome.publications) {",
-        wrong: "if false {",
-        oracles: &["Bound"],
-    },
-    Mutant {
         name: "every publication that is skipped is told",
         file: "session/skipped.rs",
         right: "if std::mem::replace(&mut traits.knows_of_skipped, true) {",

@@ -23,7 +23,7 @@ use wire::protocol::{DisconnectCode, Publication};
 
 use super::channels::{CHANNELS, Kind, kind_of, rates, rules};
 use super::client::{Client, Place, Surroundings, is_server_side};
-use super::judge::skip_foreign;
+use super::judge::{FOREIGN, skip_foreign};
 use super::link::{Link, Mailbox};
 use super::node::Node;
 use super::oracle::{Oracle, Violation};
@@ -366,6 +366,10 @@ impl World {
             let is_big = count >= 20 && kind_of(channel) == Kind::Big;
             let padding = "x".repeat(if is_big { 1_000 } else { 0 });
             let data = format!("{{\"by\":\"backend{padding}\",\"n\":{}}}", self.published);
+            let mut data = data.into_bytes();
+            if kind_of(channel) == Kind::Mixed && self.published.is_multiple_of(3) {
+                data.insert(0, FOREIGN);
+            }
             let data = Bytes::from(data);
             let publication = Publication { data, ..Publication::default() };
             let (id, channel, options) = (RequestId(0), channel.into(), options.clone());
