@@ -1,6 +1,6 @@
 # What one does with this project. `make test` is everything that proves it; the other targets are its parts.
 
-.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms chaos e2e web conformance conformance-short doc run tools bench micro bench-check
+.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms closes chaos e2e web conformance conformance-short doc run tools bench micro bench-check
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
@@ -59,6 +59,11 @@ fuzz-short:
 # Hostile peers against a release build, one case at a time, with what was measured.
 hostile:
 	cargo test --release --locked -p tidings --test hostile -- --nocapture --test-threads=1
+
+# Close codes in a browser, 50 times each, directly and behind nginx and HAProxy (apt-get install nginx haproxy): 15 minutes.
+closes:
+	cargo build --locked --bin tidings
+	cd tests/e2e && npm ci --silent && CLOSE_TRIES=50 PROXIES=1 node --test --test-reporter=spec --test-timeout=1400000 close.test.js
 
 # The long storms: some 10,000 sockets in processes of their own, two minutes.
 storms:

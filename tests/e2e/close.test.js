@@ -176,7 +176,7 @@ function closeCodes(url, sizes, tries) {
             socket.send("x".repeat(sizes[index % sizes.length]));
             for (let more = 0; more < 50; more++) socket.send(`{"id":${more + 2},"ping":{}}`);
           };
-          socket.onclose = (event) => resolve(`${event.code}${event.wasClean ? "" : " unclean"}`);
+          socket.onclose = (event) => resolve(event.code);
         });
         codes[code] = (codes[code] ?? 0) + 1;
       }

@@ -23,6 +23,10 @@ pub const PASSES_PER_TURN: usize = 64;
 /// Time that a peer has to answer our close frame (protocol §1.18).
 pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
+/// Time from our close frame to the end of our side of the stream, for a peer that has not answered: what a browser needs to
+/// send what it has queued, and its own close frame.
+pub const HALF_CLOSE_DELAY_MS: u64 = 1_000;
+
 /// Bytes that a peer may send after our last word before its socket is closed whether it has read that or not: what a
 /// browser has under way when it is told that a message is too large.
 pub const LINGER_BYTES_MAX: u32 = 64 * 1024 * 1024;

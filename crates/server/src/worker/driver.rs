@@ -53,6 +53,8 @@ pub(super) struct Driver {
     paused: Vec<SessionKey>,
     /// When those that do not answer our close frame are cut off, in order of time.
     farewells: VecDeque<(u64, SessionKey)>,
+    /// When writing is shut down for those that have been told our last word, in order of time.
+    half_closes: VecDeque<(u64, SessionKey)>,
     drain: Option<Drain>,
     traffic: Traffic,
     closes: CloseCounts,
@@ -85,6 +87,7 @@ impl Driver {
             unread: Vec::new(),
             paused: Vec::new(),
             farewells: VecDeque::new(),
+            half_closes: VecDeque::new(),
             drain: None,
             traffic: Traffic::default(),
             closes: CloseCounts::default(),
@@ -134,6 +137,9 @@ impl Driver {
     fn sleep_time(&self) -> Duration {
         let now_ms = self.parts.clock.now().monotonic_ms;
         let mut at_ms = self.engine.next_timeout_ms();
+        if let Some((half_close_ms, _)) = self.half_closes.front() {
+            at_ms = at_ms.min(*half_close_ms);
+        }
         if let Some((farewell_ms, _)) = self.farewells.front() {
             at_ms = at_ms.min(*farewell_ms);
         }
@@ -167,6 +173,7 @@ impl Driver {
         let now = self.parts.clock.now();
         sandbox::run(&mut self.engine, now, |engine| engine.handle_timeout(now));
         self.step_drain(now);
+        self.half_close(now);
         self.cut_off_silent(now);
         self.handle_effects();
         loop {

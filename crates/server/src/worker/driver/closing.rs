@@ -15,7 +15,7 @@ use wire::websocket::decoder::ProtocolError;
 use wire::websocket::encoder;
 
 use super::Driver;
-use crate::limits::{CLOSE_TIMEOUT_MS, LINGER_BYTES_MAX, READS_PER_TURN};
+use crate::limits::{CLOSE_TIMEOUT_MS, HALF_CLOSE_DELAY_MS, LINGER_BYTES_MAX, READS_PER_TURN};
 use crate::worker::connection::{Standing, State};
 use crate::worker::sandbox;
 
@@ -82,18 +82,25 @@ impl Driver {
         self.flush(key);
     }
 
-    /// Everything is written: says that nothing follows, and reads on until the peer ends. A peer that has closed as well has
-    /// nothing to send any more, so that usually there is nothing to wait for.
+    /// Everything is written: reads on until the peer ends, and shuts down writing after a moment: a browser that meets the
+    /// end of the stream before it has sent its own close frame reports 1006. A peer that has closed as well has nothing to
+    /// send any more, so that usually there is nothing to wait for.
     pub(super) fn linger(&mut self, key: SessionKey) {
+        let now_ms = self.parts.clock.now().monotonic_ms;
         let Some(connection) = self.connection(key) else { return };
+        // The user is gone, whatever its socket does; whoever sees the end of the stream finds its place free.
+        connection.standing = Standing::Ended;
+        if connection.state == State::Failed {
+            connection.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
+            self.half_closes.push_back((now_ms + HALF_CLOSE_DELAY_MS, key));
+            return;
+        }
         match connection.socket.finish() {
             Ok(()) if connection.state == State::Closed && connection.socket.is_drained() => {
                 self.remove(key, DisconnectCode::ConnectionClosed.number());
             }
             Ok(()) => {
                 connection.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
-                // The user is gone, whatever its socket does.
-                connection.standing = Standing::Ended;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if let Some(outbox) = self.engine.outbox(key) {
@@ -101,6 +108,18 @@ impl Driver {
                 }
             }
             Err(_) => self.remove(key, DisconnectCode::ConnectionClosed.number()),
+        }
+    }
+
+    /// Shuts down writing for those that have had a moment to answer.
+    pub(super) fn half_close(&mut self, now: Now) {
+        while let Some((_, key)) =
+            self.half_closes.pop_front_if(|(at_ms, _)| *at_ms <= now.monotonic_ms)
+        {
+            if let Some(connection) = self.connection(key) {
+                // Whoever takes nothing is cut off later.
+                let _unsent = connection.socket.finish();
+            }
         }
     }
 
@@ -160,6 +179,7 @@ impl Driver {
         if connection.state == State::Open {
             self.closes.count(code);
         }
+        connection.standing = Standing::Ended;
         // The socket goes either way.
         let _unsent = connection.socket.finish();
         let now = self.parts.clock.now();
