@@ -18,12 +18,12 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use engine::rates::{Bucket, Limited};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 use wire::protocol::ErrorCode;
 
@@ -49,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) settings: crate::config::Api,
     /// Who may call.
     pub(crate) keys: Arc<ApiKeys>,
+    /// Turns of those that change what is revoked.
+    pub(crate) revoking: Mutex<()>,
     /// Turns of those that read much.
     pub(crate) reads: Semaphore,
 }
@@ -85,7 +87,8 @@ pub(crate) fn routes(path: &str, api: Arc<Api>) -> Router {
 }
 
 async fn describe() -> Response {
-    answer(StatusCode::OK, OPENAPI.to_owned())
+    // The description is not copied for each request: it needs no key.
+    ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
 /// `POST /api/<method>`: the parameters are the body.

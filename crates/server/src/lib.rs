@@ -384,6 +384,7 @@ fn routes(
             clock: node.clock,
             settings: config.api.clone(),
             keys: api_keys.clone(),
+            revoking: Default::default(),
             reads: Semaphore::new(API_READS_MAX),
         });
         if config.api.external && config.http.internal_listen_on().is_some() {

@@ -30,10 +30,11 @@ impl Worker {
         *doing = Doing::Channel(slot);
         out.counters.publications += 1;
         let offset = publication.offset;
+        let gaps_before = out.gaps.len();
         if offset > 0 {
             channel.handle_publication(now.monotonic_ms, slot, (epoch, offset), &mut out.gaps);
         }
-        let has_lapsed = !out.gaps.is_empty();
+        let has_lapsed = out.gaps.len() > gaps_before;
         let event = PushEvent::Publication(publication.clone());
         let push = Push { channel: channel.name.clone(), event };
         let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });

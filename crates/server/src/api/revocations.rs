@@ -65,15 +65,17 @@ impl Api {
             let code = ErrorCode::LimitExceeded.number();
             return Err(ApiError { code, message: error.to_string().into() }.into());
         }
-        // An earlier call that reached further holds on.
-        let issued_before = match self.node.revoked.get(&subject).map(|known| known.state) {
-            Some(State::Revoked { issued_before: known }) => known.max(issued_before),
-            Some(State::Lifted) | None => issued_before,
+        // Two calls about one subject on this node take effect one after the other.
+        let _turn = self.revoking.lock().await;
+        let (issued_before, ends_at) = match self.node.revoked.get(&subject) {
+            Some(known) => extended(&known, (issued_before, ends_at)),
+            None => (issued_before, ends_at),
         };
         self.change(subject, State::Revoked { issued_before }, ends_at).await
     }
 
     async fn lift(&self, subject: Subject) -> Outcome {
+        let _turn = self.revoking.lock().await;
         match self.node.revoked.get(&subject) {
             Some(known) => self.change(subject, State::Lifted, known.ends_at).await,
             // Of what nobody has revoked there is nothing to keep.
@@ -94,6 +96,19 @@ impl Api {
     fn now_s(&self) -> i64 {
         self.clock.now().unix_ms / 1000
     }
+}
+
+/// What holds after a call about a subject that is revoked already: how far an earlier call reached by time of issue, and
+/// until when, holds on. To shorten it is for `unrevoke`.
+fn extended(known: &Revocation, (issued_before, ends_at): (i64, i64)) -> (i64, i64) {
+    let State::Revoked { issued_before: reached } = known.state else {
+        return (issued_before, ends_at);
+    };
+    let ends_at = match &known.subject {
+        Subject::IssuedTo(_) | Subject::IssuedToAll => ends_at.max(known.ends_at),
+        Subject::User(_) | Subject::Token(_) => ends_at,
+    };
+    (issued_before.max(reached), ends_at)
 }
 
 impl Revoke {
@@ -122,5 +137,24 @@ fn identifier(name: &str, id: &str) -> Result<Arc<str>, ApiError> {
             Err(ApiError::bad(format!("{name} has more than {REVOKED_ID_BYTES_MAX} bytes")))
         }
         _ => Ok(id.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_call_shortens_nothing_that_was_revoked_by_time_of_issue() {
+        let known = |subject, state| Revocation { subject, state, ends_at: 900, changed_at_ms: 1 };
+        let revoked = State::Revoked { issued_before: 50 };
+        for (known, expected) in [
+            (known(Subject::IssuedTo("ann".into()), revoked), (50, 900)),
+            (known(Subject::IssuedToAll, revoked), (50, 900)),
+            (known(Subject::IssuedTo("ann".into()), State::Lifted), (40, 100)),
+            (known(Subject::User("ann".into()), State::Revoked { issued_before: 0 }), (40, 100)),
+        ] {
+            assert_eq!(extended(&known, (40, 100)), expected, "{known:?}");
+        }
     }
 }

@@ -21,7 +21,9 @@ pub(super) fn unsafe_personal_channel(
         "" => &channels.without_namespace,
         name => channels.namespaces.get(name)?,
     };
-    (!namespace.allow_user_limited_channels).then_some(
+    // Where clients may not subscribe by themselves, nobody reads them.
+    let is_open = namespace.subscribe.client || !namespace.roles.subscribe.is_empty();
+    (is_open && !namespace.allow_user_limited_channels).then_some(
         "must be true where personal channels are (client.subscribe_to_user_personal_channel): otherwise whoever may subscribe \
          in this namespace reads the personal channels of others",
     )

@@ -217,14 +217,6 @@ fn secrets(told: &mut Told, values: &Values<'_>) {
             told.tell(WarningKind::WeakSecret, key, text);
         }
     }
-    let callers = values.found.value(API_KEYS).and_then(Value::as_array).map_or(0, Vec::len);
-    for index in 0..callers {
-        let key = format!("{API_KEYS}[{index}].key");
-        if let Some(weakness) = weakness(Use::Password, &values.text(&key)) {
-            let text = format!("{weakness}; `openssl rand -hex 32` makes a good one");
-            told.tell(WarningKind::WeakSecret, key, text);
-        }
-    }
 }
 
 /// The same for each key of the list.

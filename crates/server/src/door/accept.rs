@@ -36,6 +36,9 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted for want of descriptors or memory.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pause after a connection has made room: its descriptor is closed by another thread.
+const EVICTION_PAUSE: Duration = Duration::from_millis(3);
+
 impl Door {
     /// Accepts until told to stop; then ends once requests under way are answered.
     pub(crate) async fn run(self, listener: Listener, faults: Faults) {
@@ -101,10 +104,12 @@ impl Door {
                         warn!(%error, "connections cannot be accepted; raise the limit of open files (ulimit -n)");
                     }
                     // Otherwise whoever holds connections without a word would hold all descriptors.
-                    if !self.slots.make_room() {
-                        tokio::time::sleep(SHORTAGE_PAUSE).await;
-                    }
-                    tokio::task::yield_now().await;
+                    let pause = match self.slots.make_room() {
+                        // One eviction takes effect before the next is due.
+                        true => EVICTION_PAUSE,
+                        false => SHORTAGE_PAUSE,
+                    };
+                    tokio::time::sleep(pause).await;
                 }
                 Err(error) => return Err(error),
             }

@@ -103,7 +103,11 @@ impl<S> HttpStream<S> {
         write: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if write.is_ready() {
-            self.write_end = None;
+            if self.write_end.take().is_some() && self.timed_phase == IDLE {
+                // The time to wait for another request begins when the answer is written: read again, to arm the timer.
+                self.read_end = None;
+                context.waker().wake_by_ref();
+            }
             return write;
         }
         let end = self.write_end.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
@@ -125,6 +129,8 @@ impl<S> HttpStream<S> {
     fn poll_read_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let timeout = match self.timed_phase {
             HEAD => HEADER_TIMEOUT,
+            // The answer is still being written, within the time that writes have.
+            IDLE if self.write_end.is_some() => return Poll::Pending,
             IDLE => self.keep_alive_timeout,
             // Whoever handles the request knows for how long.
             _ => return Poll::Pending,

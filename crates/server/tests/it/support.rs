@@ -48,6 +48,7 @@ publication_data_format = "binary"
 [[channel.namespaces]]
 name = "kept"
 allow_subscribe_for_client = true
+allow_user_limited_channels = true
 history_size = 10
 history_ttl = "60s"
 presence = true

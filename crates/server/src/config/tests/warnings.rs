@@ -247,20 +247,25 @@ fn a_value_that_nothing_replaced_is_a_mistake() {
 #[test]
 fn personal_channels_must_be_closed_to_others() {
     let personal = r#""subscribe_to_user_personal_channel": {"enabled": true"#;
-    let told = mistakes(&format!(r#"{{"client": {{{personal}}}}}}}"#));
+    let open = r#""without_namespace": {"allow_subscribe_for_client": true}"#;
+    let told = mistakes(&format!(r#"{{"client": {{{personal}}}}}, "channel": {{{open}}}}}"#));
     assert_eq!(told[0].key, "channel.without_namespace.allow_user_limited_channels");
+    // Where no client may subscribe by itself, nobody reads the channels of others.
+    load_text(".json", &with(&format!(r#"{{"client": {{{personal}}}}}}}"#)).to_string()).unwrap();
     let named = format!(
         r#"{{"client": {{{personal}, "personal_channel_namespace": "user"}}}},
-            "channel": {{"namespaces": [{{"name": "chat"}}, {{"name": "user"}}]}}}}"#
+            "channel": {{"namespaces": [{{"name": "chat"}}, {{"name": "user", "allow_subscribe_for_client": true}}]}}}}"#
     );
     assert_eq!(mistakes(&named)[0].key, "channel.namespaces[1].allow_user_limited_channels");
-    let closed = named
-        .replace(r#"{"name": "user"}"#, r#"{"name": "user", "allow_user_limited_channels": true}"#);
+    let closed = named.replace(
+        r#""allow_subscribe_for_client": true"#,
+        r#""allow_subscribe_for_client": true, "allow_user_limited_channels": true"#,
+    );
     let text = with(&closed).to_string();
     let (mut config, _) = load_text(".json", &text).unwrap();
     // Nor can it be opened later.
-    let open = br#"{"namespace": "user", "options": {"allow_user_limited_channels": false}}"#;
-    let refused = config.changeable.change(open, &config.rules).unwrap_err();
+    let opened = br#"{"namespace": "user", "options": {"allow_user_limited_channels": false}}"#;
+    let refused = config.changeable.change(opened, &config.rules).unwrap_err();
     assert!(refused.contains("allow_user_limited_channels must be true"), "{refused}");
 }
 

@@ -28,6 +28,9 @@ impl Driver {
     pub(super) fn make_room(&mut self, now: Now, key: SessionKey) {
         if let Some(Standing::Unauthenticated(_)) = self.standing(key) {
             self.close_session(now, key, DisconnectCode::ForceReconnect);
+            self.handle_effects();
+            // Its slot is taken already, so its socket does not wait for the peer's close frame.
+            self.remove(key, DisconnectCode::ForceReconnect.number());
         }
     }
 

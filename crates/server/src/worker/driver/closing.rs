@@ -31,7 +31,7 @@ impl Driver {
         }
         // Official clients take 3000 for a lost transport, which no close frame announces (protocol §1.18).
         let is_silent = disconnect.number() == DisconnectCode::ConnectionClosed.number();
-        connection.state = if is_silent { State::Failed } else { State::Closing };
+        connection.state = if is_silent { State::Closed } else { State::Closing };
         let (code, reason) = (disconnect.number(), disconnect.reason());
         debug!(code, reason, user, client, "disconnect");
         self.closes.count(code);
@@ -88,8 +88,11 @@ impl Driver {
     pub(super) fn linger(&mut self, key: SessionKey) {
         let now_ms = self.parts.clock.now().monotonic_ms;
         let Some(connection) = self.connection(key) else { return };
-        // The user is gone, whatever its socket does; whoever sees the end of the stream finds its place free.
-        connection.standing = Standing::Ended;
+        // The user is gone, whatever its socket does; whoever sees the end of the stream finds its place free. A connection
+        // that was never admitted has its slot until its socket is closed: slots are what bounds such sockets.
+        if matches!(connection.standing, Standing::Admitted { .. }) {
+            connection.standing = Standing::Ended;
+        }
         if connection.state == State::Failed {
             connection.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
             self.half_closes.push_back((now_ms + HALF_CLOSE_DELAY_MS, key));
