@@ -1,12 +1,15 @@
-//! `tidings doctor` beside a server that runs, a port that something else has, and a broker that is not there.
+//! What an operator meets at a start: `tidings doctor` beside a server that runs, a port that something else has, and a broker
+//! that is not there; and a node that waits for its broker, which is alive, not ready, and says why.
 
 #[path = "support/process.rs"]
 mod process;
 
-use std::net::TcpListener;
-use std::process::Output;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
-use process::{Running, configured, tidings};
+use process::{PATIENCE, Running, configured, tidings};
 
 fn doctor(config: &str, port: u16) -> (Option<i32>, String) {
     let (_folder, file) = configured(config);
@@ -49,7 +52,7 @@ fn a_port_of_another_process_is_a_problem_and_one_of_a_running_server_is_not() {
 fn a_broker_and_a_key_set_that_cannot_be_reached_are_problems_with_their_keys() {
     let config = format!(
         "{LOOPBACK}[engine]\ntype = \"redis\"\n[engine.redis]\naddress = [\"redis://127.0.0.1:1\"]\n\
-         wait_at_start = false\n[client.token]\njwks_public_endpoint = \"http://127.0.0.1:1/keys\"\n"
+         wait_at_start = false\n[client.token]\njwks_public_endpoint = \"http://127.0.0.1:1/keys\"\naudience = \"me\"\n"
     );
     let (code, text) = doctor(&config, 0);
     assert_eq!(code, Some(1), "{text}");
@@ -67,4 +70,58 @@ fn a_configuration_with_mistakes_is_told_as_by_check() {
     let output = tidings(&["doctor", "-c", file.to_str().unwrap()]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("http_server.port"));
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Status line and body of an answer; `None` while nobody listens.
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// Asks until the answer is as wanted.
+fn until(port: u16, path: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let began = Instant::now();
+    loop {
+        let answer = get(port, path);
+        if let Some(answer) = answer.filter(|answer| wanted(answer)) {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "{path} does not answer as wanted");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_node_whose_redis_is_away_is_alive_and_becomes_ready_when_redis_comes() {
+    let (port, redis_port) = (free_port(), free_port());
+    let (folder, file) = configured(&format!(
+        "[http_server]\naddress = \"127.0.0.1\"\nport = {port}\n[http_api]\nkey = \"key\"\n\
+         [engine]\ntype = \"redis\"\n[engine.redis]\naddress = [\"redis://127.0.0.1:{redis_port}\"]\n"
+    ));
+    let mut server = Running::start(tidings(&["serve", "-c", file.to_str().unwrap()]));
+    let health = until(port, "/health", |_| true);
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    let ready = until(port, "/ready", |answer| answer.contains("Redis"));
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    let mut redis = Command::new("redis-server")
+        .args(["--port", &redis_port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .arg("--dir")
+        .arg(folder.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server; apt-get install redis-server");
+    until(port, "/ready", |answer| answer.starts_with("HTTP/1.1 200"));
+    server.signal("-TERM");
+    let ended = server.exit();
+    redis.kill().unwrap();
+    redis.wait().unwrap();
+    assert!(ended.success(), "{}", server.last_words());
 }
