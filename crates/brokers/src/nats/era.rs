@@ -19,9 +19,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::availability::Cause;
 use super::jetstream::Ack;
 use super::link::Link;
-use super::subject;
+use super::subject::{self, Store};
 use crate::limits::ANSWER_TIMEOUT;
 
 /// What a node knows of the store's eras.
@@ -162,6 +163,8 @@ impl Link {
             }
             self.eras.has_started.set(true);
             self.eras.proven.set(connection);
+            // Whatever era this node could not store, another one has, or it came late.
+            self.shared.availability.clear(Cause::Store(Store::Era));
             self.eras.has_settled.notify_waiters();
             return self.take_newest_witness().await;
         }

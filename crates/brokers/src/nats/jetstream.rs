@@ -149,7 +149,13 @@ impl Link {
         let answer: Value =
             serde_json::from_slice(&answer.payload).map_err(|_| BrokerError::Unavailable)?;
         match answer["error"]["err_code"].as_u64() {
-            Some(WRONG_LAST_SEQUENCE) => return Ok(Ack::Conflict),
+            Some(WRONG_LAST_SEQUENCE) => {
+                if store == Store::Era {
+                    // The era is there: nobody stores it again.
+                    self.shared.availability.clear(Cause::Store(store));
+                }
+                return Ok(Ack::Conflict);
+            }
             Some(MESSAGE_TOO_LARGE) => return Err(BrokerError::TooLarge),
             Some(code) => {
                 let text = answer["error"]["description"].as_str().unwrap_or_default();

@@ -31,7 +31,7 @@ use super::request::Request;
 use super::revocations::Revocations;
 use super::room::{self, Ask, BROKEN};
 use super::stream::Place;
-use super::subject::{self, Names};
+use super::subject::{self, Names, Store};
 use super::survey::Surveys;
 use super::task::{Failure, Tasks, caught};
 use super::upkeep::Upkeep;
@@ -526,7 +526,8 @@ impl Node {
             self.announce();
         }
         let renews = link.keeps && (is_turn || presence.is_owing());
-        let tries_rights = is_turn && self.shared.refusals.first().is_some();
+        let is_refused = self.shared.availability.has(Cause::Rights);
+        let tries_rights = is_turn && (is_refused || self.shared.refusals.first().is_some());
         if self.beats.is_multiple_of(10) {
             self.rooms.retain(|_, room| !room.is_closed());
         }
@@ -553,9 +554,12 @@ impl Node {
 /// Says that this node lives; if another one has told of its death meanwhile, its clients are told to be online again.
 async fn renew(presence: &Presence, teller: &Teller) {
     // Another attempt follows with one of the next beats.
-    let _later = presence.renew().await;
+    let renewed = presence.renew().await;
     if presence.takes_news() {
         teller.tell_all();
+    } else if renewed.is_ok() && presence.has_told_all() && teller.is_quiet() {
+        // What this node could not tell, another one has, and it has no event to try it with.
+        presence.link.shared.availability.clear(Cause::Store(Store::Events));
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Presence {
     owes_entries: Cell<bool>,
     /// NATS does not know, or not any more, that this node's clients are online.
     owes_news: Cell<bool>,
+    /// Of nodes that are gone something is left, and their clients may not have been told of.
+    owes_leaves: Cell<bool>,
     /// Entries are put right by one at a time.
     restoring: Mutex<()>,
     /// Entries of this node by their subjects.
@@ -65,6 +67,7 @@ impl Presence {
             lease_ms,
             owes_entries: Cell::new(false),
             owes_news: Cell::new(false),
+            owes_leaves: Cell::new(true),
             restoring: Mutex::default(),
             own: RefCell::default(),
             silent: RefCell::default(),
@@ -177,6 +180,11 @@ impl Presence {
         self.owes_news.set(true);
     }
 
+    /// Whether there is nobody of whom anybody must still be told, as far as presence knows.
+    pub(super) fn has_told_all(&self) -> bool {
+        !self.owes_news.get() && !self.owes_leaves.get()
+    }
+
     /// Says that this node lives, makes up for what went wrong meanwhile, and sees to nodes that do not live.
     pub(super) async fn renew(&self) -> Result<(), BrokerError> {
         let availability = &self.link.shared.availability;
@@ -227,6 +235,9 @@ impl Presence {
         let silent = leases.iter().filter(|lease| lease.at_ms + self.lease_ms <= now_ms);
         let silent: Vec<&Stored> = silent.filter(|lease| lease.subject != own).collect();
         self.silent.borrow_mut().extend(silent.iter().map(|lease| node(lease)));
+        // One that is claimed is told of until it is removed, whoever does that.
+        let is_left = |lease: &Stored| lease.at_ms + self.lease_ms <= now_ms || !is_lease(lease);
+        self.owes_leaves.set(leases.iter().any(is_left));
         let mut cleared = Ok(());
         for lease in silent {
             // One that cannot be cleared away now does not keep others from it.

@@ -3,7 +3,7 @@
 //! NATS refuses on the side: a message of the connection says it, and what was refused has no answer. Invariant: a refusal
 //! that was seen makes the node unavailable until the same has been tried again and was not refused.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,9 +17,21 @@ use super::link::Link;
 use super::subject::Names;
 use crate::limits::NATS_REFUSALS_MAX;
 
-/// What the server has refused this node since it was looked at last.
+/// What the server has refused this node over this connection, and has not allowed since.
 #[derive(Default)]
-pub(super) struct Refusals(Mutex<BTreeSet<Refusal>>);
+pub(super) struct Refusals(Mutex<Refused>);
+
+#[derive(Default)]
+struct Refused {
+    /// With the trial in which each was refused last.
+    known: BTreeMap<Refusal, u64>,
+    /// How often all was tried.
+    trials: u64,
+    /// More was refused than is kept: anything may have been.
+    has_more: bool,
+    /// Something was refused, whether or not it is allowed by now: it must be asked for anew.
+    has_refused: bool,
+}
 
 /// That this node may not do something with a subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,10 +53,7 @@ impl Refusals {
     /// Takes an error of the server; says whether it is a refusal.
     pub(super) fn handle_error(&self, text: &str) -> bool {
         let Some(refusal) = Refusal::parse(text) else { return false };
-        let mut refusals = self.lock();
-        let is_new = refusals.len() < NATS_REFUSALS_MAX && refusals.insert(refusal.clone());
-        drop(refusals);
-        if is_new {
+        if self.lock().add(refusal.clone()) {
             warn!(right = %refusal.right, subject = %refusal.subject, "NATS refuses a right");
         }
         true
@@ -52,32 +61,63 @@ impl Refusals {
 
     /// Over a new connection everything is asked for again.
     pub(super) fn forget(&self) {
-        self.take();
+        let mut refused = self.lock();
+        *refused = Refused { trials: refused.trials, ..Refused::default() };
     }
 
     pub(super) fn first(&self) -> Option<Refusal> {
-        self.lock().first().cloned()
+        self.lock().known.first_key_value().map(|(refusal, _)| refusal.clone())
     }
 
     /// Whether this was refused, or may have been.
     pub(super) fn has(&self, right: Right, subject: &str) -> bool {
-        let refusals = self.lock();
-        refusals.iter().any(|refusal| match refusal.right {
+        let refused = self.lock();
+        let is_it = |refusal: &Refusal| match refusal.right {
             Right::SubscribeMore => right == Right::Subscribe,
             refused => refused == right && refusal.subject == subject,
-        })
+        };
+        refused.has_more || refused.known.keys().any(is_it)
     }
 
-    fn take(&self) -> BTreeSet<Refusal> {
-        std::mem::take(&mut *self.lock())
+    /// All that was refused is about to be tried again, and stays refused until that is done.
+    fn begin_trial(&self) -> (u64, Vec<Refusal>) {
+        let mut refused = self.lock();
+        refused.trials += 1;
+        (refused.trials, refused.known.keys().cloned().collect())
     }
 
-    fn put_back(&self, refusals: BTreeSet<Refusal>) {
-        self.lock().extend(refusals);
+    /// What was not refused again is allowed.
+    fn end_trial(&self, trial: u64) {
+        self.lock().known.retain(|_, last| *last >= trial);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<Refusal>> {
+    /// Whether something was refused over this connection, even if it is allowed by now.
+    fn has_refused(&self) -> bool {
+        self.lock().has_refused
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Refused> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refused {
+    /// Says whether it was not known.
+    fn add(&mut self, refusal: Refusal) -> bool {
+        self.has_refused = true;
+        if let Some(last) = self.known.get_mut(&refusal) {
+            *last = self.trials;
+            return false;
+        }
+        if self.known.len() >= NATS_REFUSALS_MAX {
+            self.has_more = true;
+            // A trial may find that all that is kept is allowed again, but not this.
+            let old = self.known.iter().find(|(_, last)| **last < self.trials);
+            let Some(old) = old.map(|(refusal, _)| refusal.clone()) else { return false };
+            self.known.remove(&old);
+        }
+        self.known.insert(refusal, self.trials);
+        true
     }
 }
 
@@ -139,13 +179,11 @@ impl fmt::Display for Right {
 impl Link {
     /// Tries every right that a node needs, and again what was refused before, without any effect; returns what is missing.
     pub(super) async fn try_rights(&self) -> Result<Option<Refusal>, BrokerError> {
-        let before = self.shared.refusals.take();
-        let tried = self.try_each(&before).await;
-        if tried.is_err() {
-            self.shared.refusals.put_back(before);
-        }
-        tried?;
-        Ok(self.shared.refusals.first())
+        let refusals = &self.shared.refusals;
+        let (trial, before) = refusals.begin_trial();
+        self.try_each(before).await?;
+        refusals.end_trial(trial);
+        Ok(refusals.first())
     }
 
     /// At run time: the node is available as far as its rights go, or the reason says what is missing.
@@ -156,6 +194,10 @@ impl Link {
             Some(refusal) => {
                 self.shared.availability.set(Cause::Rights, &refusal.reason(&self.names));
             }
+            // All was asked for anew over this connection; what came of it was not learnt then.
+            None if was_refused && !self.shared.refusals.has_refused() => {
+                self.shared.availability.clear(Cause::Rights);
+            }
             None if was_refused => {
                 info!("NATS: this node has its rights again, and subscribes anew");
                 // What was refused is asked for again with a new connection, and everything is proven; then it is ready.
@@ -165,16 +207,16 @@ impl Link {
         }
     }
 
-    async fn try_each(&self, more: &BTreeSet<Refusal>) -> Result<(), BrokerError> {
+    async fn try_each(&self, more: Vec<Refusal>) -> Result<(), BrokerError> {
         let mut subscribed = Vec::new();
-        let more = more.iter().map(|refusal| (refusal.right, refusal.subject.clone(), ""));
+        let more = more.into_iter().map(|refusal| (refusal.right, refusal.subject, ""));
         for (right, subject, body) in self.needed().into_iter().chain(more) {
             match right {
                 Right::Publish => self.publish_unkept(subject, body).await?,
                 Right::Subscribe => subscribed.push(self.subscribe(subject).await?),
                 // It cannot be tried without taking one away from others: a new connection shows it.
                 Right::SubscribeMore => {
-                    self.shared.refusals.put_back([Refusal { right, subject }].into());
+                    self.shared.refusals.lock().add(Refusal { right, subject });
                 }
             }
         }
@@ -287,5 +329,46 @@ mod tests {
                 "{reason}"
             );
         }
+    }
+    fn refuse(refusals: &Refusals, subjects: std::ops::Range<usize>) {
+        for subject in subjects {
+            let text = format!("Permissions Violation for Subscription to \"a.{subject}\"");
+            assert!(refusals.handle_error(&text));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_beyond_those_kept_counts_as_refused() {
+        let refusals = Refusals::default();
+        refuse(&refusals, 0..NATS_REFUSALS_MAX);
+        assert!(refusals.has(Right::Subscribe, "a.0"));
+        assert!(!refusals.has(Right::Subscribe, "b") && !refusals.has(Right::Publish, "a.0"));
+        refuse(&refusals, NATS_REFUSALS_MAX..NATS_REFUSALS_MAX + 1);
+        let last = format!("a.{NATS_REFUSALS_MAX}");
+        assert!(refusals.has(Right::Subscribe, &last) && refusals.has(Right::Publish, "b"));
+        // Those that are kept are allowed again, but one that was not kept is still refused.
+        let (trial, _) = refusals.begin_trial();
+        refuse(&refusals, NATS_REFUSALS_MAX..NATS_REFUSALS_MAX + 1);
+        refusals.end_trial(trial);
+        assert_eq!(refusals.first().map(|refusal| refusal.subject), Some(last.clone()));
+        // Only a new connection shows what else there was.
+        assert!(refusals.has(Right::Subscribe, "a.0"));
+        refusals.forget();
+        assert!(!refusals.has(Right::Subscribe, &last) && !refusals.has_refused());
+    }
+
+    #[test]
+    fn what_is_tried_again_stays_refused_meanwhile() {
+        let refusals = Refusals::default();
+        refuse(&refusals, 0..2);
+        let (trial, before) = refusals.begin_trial();
+        assert_eq!(before.len(), 2);
+        assert!(refusals.has(Right::Subscribe, "a.0") && refusals.has(Right::Subscribe, "a.1"));
+        refuse(&refusals, 1..2);
+        refusals.end_trial(trial);
+        assert!(!refusals.has(Right::Subscribe, "a.0") && refusals.has(Right::Subscribe, "a.1"));
+        let (trial, _) = refusals.begin_trial();
+        refusals.end_trial(trial);
+        assert!(refusals.first().is_none() && refusals.has_refused());
     }
 }

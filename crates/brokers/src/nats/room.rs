@@ -129,9 +129,9 @@ impl Room {
         }
     }
 
-    /// After a failure: who hears the channel is known, and whatever else was known is found out again.
+    /// After a failure: who hears the channel is known, and whatever else was known is found out
+    /// again. What was set aside has not failed, and is done next.
     async fn reset(&mut self) {
-        self.next = None;
         self.known = None;
         self.heard = None;
         self.prove(Arc::new(Semaphore::new(1))).await;

@@ -104,6 +104,27 @@ fn a_history_that_is_deleted_is_made_again_and_begins_new_epochs() {
 }
 
 #[test]
+fn an_era_that_another_node_stores_at_last_holds_up_nobody() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let before = pair.publish(10).unwrap();
+    let hand = Hand::new(&server);
+    let config = hand.ask("$JS.API.STREAM.INFO.tidings_era", "")["config"].clone();
+    let mut limited = config.clone();
+    (limited["max_bytes"], limited["discard"]) = (1.into(), "new".into());
+    hand.ask("$JS.API.STREAM.UPDATE.tidings_era", limited.to_string());
+    hand.ask("$JS.API.STREAM.DELETE.tidings_history", "");
+    for node in 0..2 {
+        pair.world.wait_health(node, "\"tidings_era\" takes no messages");
+    }
+    hand.ask("$JS.API.STREAM.UPDATE.tidings_era", config.to_string());
+    for node in 0..2 {
+        pair.world.wait_health(node, "ready");
+    }
+    assert_ne!(pair.publish_at_last(10).epoch, before.epoch);
+}
+
+#[test]
 fn a_presence_that_is_deleted_is_made_again_with_whoever_is_there() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 2);

@@ -7,21 +7,17 @@ use brokers::Broker as _;
 use brokers::conformance::World;
 use brokers::nats::NatsOptions;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, Membership, RequestId};
+use engine::channel::LIFECYCLE;
+use serde_json::json;
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
 
+use crate::comeback::Hand;
 use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-#[test]
-fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
-    let server = Server::start();
-    let mut world = NatsWorld::new(&server.options(), 2);
-    let (one, two) = (world.attach(), world.attach());
-    let channel: Arc<str> = "room".into();
-    let read = JoinRead::Nothing;
-    let id = RequestId(1);
-    world.submit(one, BrokerRequest::Subscribe { id, channel: channel.clone(), read });
+/// A node was here, with a client in this channel.
+fn appear(server: &Server, channel: &Arc<str>) -> Arc<ClientInfo> {
     let info = Arc::new(ClientInfo { client: "ghost".into(), ..ClientInfo::default() });
     let event = PushEvent::Join(info.clone());
     let push = Push { channel: channel.clone(), event };
@@ -38,6 +34,38 @@ fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
             client.request(subject, payload.into()).await.unwrap();
         }
     });
+    info
+}
+
+#[test]
+fn a_node_that_could_not_tell_of_a_ghost_is_ready_when_another_one_has() {
+    let server = Server::start();
+    let options = NatsOptions { lease_ms: 2_000, ..server.options() };
+    let world = NatsWorld::new(&options, 1);
+    let hand = Hand::new(&server);
+    let mut config = hand.ask("$JS.API.STREAM.INFO.tidings_events", "")["config"].clone();
+    (config["max_bytes"], config["discard"]) = (1.into(), "new".into());
+    hand.ask("$JS.API.STREAM.UPDATE.tidings_events", config.to_string());
+    appear(&server, &LIFECYCLE.into());
+    world.wait_health(0, "\"tidings_events\" takes no messages");
+    // As another node that has told of it.
+    for filter in ["tidings.presence.dead.>", "tidings.lease.dead"] {
+        let body = json!({ "filter": filter }).to_string();
+        hand.ask("$JS.API.STREAM.PURGE.tidings_presence", body);
+    }
+    world.wait_health(0, "ready");
+}
+
+#[test]
+fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
+    let server = Server::start();
+    let mut world = NatsWorld::new(&server.options(), 2);
+    let (one, two) = (world.attach(), world.attach());
+    let channel: Arc<str> = "room".into();
+    let read = JoinRead::Nothing;
+    let id = RequestId(1);
+    world.submit(one, BrokerRequest::Subscribe { id, channel: channel.clone(), read });
+    let info = appear(&server, &channel);
     let count = |world: &mut NatsWorld| loop {
         let channel = channel.clone();
         world.submit(two, BrokerRequest::PresenceStats { id: RequestId(2), channel });
