@@ -10,6 +10,7 @@ mod crowd;
 mod floods;
 mod frames;
 mod handshake;
+mod lockout;
 mod neighbour;
 mod peer;
 #[path = "../support/process.rs"]
