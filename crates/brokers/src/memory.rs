@@ -217,7 +217,13 @@ impl Broker for MemoryBroker {
                 });
             }
             BrokerRequest::Limit { channel, ttl_ms } => {
-                self.with_topic(&channel, |topic, now_ms| topic.limit(now_ms, ttl_ms));
+                self.with_topic(&channel, |topic, now_ms| {
+                    // Where there is no room for it, what comes behind it is refused.
+                    let more = topic.growth_of_listener(&channel);
+                    if channel.starts_with(SYSTEM) || self.usage.has_room(more) {
+                        topic.limit(now_ms, ttl_ms);
+                    }
+                });
             }
             BrokerRequest::Life { id, channel } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {

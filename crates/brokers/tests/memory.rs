@@ -322,3 +322,29 @@ fn one_channel_more_than_the_ceiling_is_refused() {
     world.detach(party);
     assert_eq!((usage.bytes(), usage.channels()), (0, 0));
 }
+
+#[test]
+fn a_channel_with_an_end_counts_like_any_other() {
+    let (mut world, usage) = with_ceilings(usize::MAX, 3);
+    let party = world.attach();
+    // As clients do that join made-up channels and leave them again.
+    let visit = |world: &mut MemoryWorld, channel: &str| {
+        let limit = BrokerRequest::Limit { channel: channel.into(), ttl_ms: 60_000 };
+        world.submit(party, limit);
+        let joined = subscribe(world, party, channel);
+        world.submit(party, BrokerRequest::Unsubscribe { channel: channel.into() });
+        joined
+    };
+    for n in 0..3 {
+        assert!(visit(&mut world, &format!("room-{n}")).is_ok());
+    }
+    for n in 3..10 {
+        assert_eq!(visit(&mut world, &format!("room-{n}")), Err(BrokerError::Full));
+    }
+    assert!(visit(&mut world, "room-0").is_ok(), "again is no more");
+    assert_eq!((usage.channels(), usage.refused()), (3, 7));
+    assert_eq!(world.broker.channel_count(), 3);
+    world.pass_ms(60_000);
+    world.broker.expire();
+    assert_eq!((usage.bytes(), usage.channels()), (0, 0));
+}

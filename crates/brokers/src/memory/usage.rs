@@ -70,20 +70,24 @@ impl Usage {
         self.ceilings
     }
 
-    /// Whether so much more may be kept.
+    /// Whether so much more may be kept; counts what may not.
     pub(super) fn admit(&self, more: Growth) -> Result<(), BrokerError> {
-        let (bytes, channels) = match more {
-            Growth::None => return Ok(()),
-            Growth::Known { bytes } => (bytes, 0),
-            Growth::NewChannel { bytes } => (bytes, 1),
-        };
-        let has_room = self.bytes().saturating_add(bytes) <= self.ceilings.bytes
-            && self.channels().saturating_add(channels) <= self.ceilings.channels;
-        if has_room {
+        if self.has_room(more) {
             return Ok(());
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(BrokerError::Full)
+    }
+
+    /// Whether so much more may be kept.
+    pub(super) fn has_room(&self, more: Growth) -> bool {
+        let (bytes, channels) = match more {
+            Growth::None => return true,
+            Growth::Known { bytes } => (bytes, 0),
+            Growth::NewChannel { bytes } => (bytes, 1),
+        };
+        self.bytes().saturating_add(bytes) <= self.ceilings.bytes
+            && self.channels().saturating_add(channels) <= self.ceilings.channels
     }
 
     /// A channel that cost `before` costs `after`; one that costs nothing is not kept.

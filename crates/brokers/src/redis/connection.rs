@@ -118,7 +118,7 @@ impl Dialer {
         let address = match target {
             Target::Server(Server::At(address)) | Target::Member(address) => address.clone(),
             Target::Server(Server::Sentinel { master, sentinels, login }) => {
-                self.find_master(master, sentinels, login).await?
+                self.find_master(master, sentinels, login).await?.certain()?
             }
         };
         let examined = async {

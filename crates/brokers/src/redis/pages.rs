@@ -283,6 +283,11 @@ mod tests {
         let (reading, mut progress) = (history(true), Progress::default());
         assert_eq!(take_stream(&reading, &mut progress, page(5, 5..=5, 1), &held), None);
         assert_eq!(next(&reading, &progress), ("-".into(), "4".into(), 49, 4 * PAGE_FIRST));
+        // The newest does not fit into the first page: what is published since then is not read.
+        let (reading, mut progress) = (history(true), Progress::default());
+        let none = StreamPage { publications: Vec::new(), ..page(9, 9..=9, 3 * PAGE_MAX) };
+        assert_eq!(take_stream(&reading, &mut progress, none, &held), None);
+        assert_eq!(next(&reading, &progress), ("-".into(), "9".into(), 50, 3 * PAGE_MAX));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Part {
         }
         // A history ends where its first page found the top. A join goes on to the newest, for what was published since
         // may have been told to others before this subscriber began to listen.
-        if matches!(request, BrokerRequest::History { .. }) && !self.is_reverse {
+        if matches!(request, BrokerRequest::History { .. }) && self.last == "+" {
             self.last = top.offset.to_string();
         }
         if let Some(last) = progress.last_offset() {

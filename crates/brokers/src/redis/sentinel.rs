@@ -1,7 +1,8 @@
 //! Sentinels: which server is the master, as those of them say that know most, and when that changes.
 //!
 //! Invariant: of different answers the one with the newest configuration counts, so that a Sentinel that has not heard of a
-//! failover leads nobody back to the old master.
+//! failover leads nobody back to the old master. What fewer than half of them say is in doubt: the
+//! others can have elected another master without them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,6 +25,14 @@ struct Named {
     config_epoch: u64,
 }
 
+/// The server that is to be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Master {
+    pub(super) address: Address,
+    /// Why others may know better.
+    pub(super) doubt: Option<Trouble>,
+}
+
 /// Time that the slower ones have once a majority has answered.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -37,7 +46,7 @@ impl Dialer {
         master: &str,
         sentinels: &[Address],
         login: &Login,
-    ) -> Result<Address, Trouble> {
+    ) -> Result<Master, Trouble> {
         let ask = |sentinel| self.ask_sentinel(sentinel, master, login);
         let mut asked: FuturesUnordered<_> = sentinels.iter().map(ask).collect();
         let mut answers = Vec::new();
@@ -48,7 +57,7 @@ impl Dialer {
                 until = until.min(Instant::now() + GRACE);
             }
         }
-        choose(answers, master)
+        choose(answers, sentinels.len(), master)
     }
 
     async fn ask_sentinel(
@@ -111,15 +120,34 @@ impl Dialer {
     }
 }
 
+impl Master {
+    /// Its address, when there is no doubt.
+    pub(super) fn certain(self) -> Result<Address, Trouble> {
+        self.doubt.map_or(Ok(self.address), Err)
+    }
+}
+
 /// The answer that counts; without one, what is wrong, first what somebody must mend.
-fn choose(answers: Vec<Result<Named, Trouble>>, master: &str) -> Result<Address, Trouble> {
+fn choose(
+    answers: Vec<Result<Named, Trouble>>,
+    sentinels: usize,
+    master: &str,
+) -> Result<Master, Trouble> {
     let (named, troubles): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     let named: Vec<Named> = named.into_iter().flatten().collect();
     let mut votes: HashMap<&Named, usize> = HashMap::new();
     named.iter().for_each(|named| *votes.entry(named).or_default() += 1);
     let newest = votes.into_iter().max_by_key(|(named, votes)| (named.config_epoch, *votes));
-    if let Some((named, _)) = newest {
-        return Ok(named.address.clone());
+    if let Some((newest, _)) = newest {
+        // A master is elected by more than half of them, so by one of these.
+        let is_certain = 2 * named.len() >= sentinels;
+        let few = || Trouble::FewSentinels {
+            master: master.to_owned(),
+            answered: named.len(),
+            all: sentinels,
+        };
+        let doubt = (!is_certain).then(few);
+        return Ok(Master { address: newest.address.clone(), doubt });
     }
     let rank = |trouble: &Trouble| match trouble {
         Trouble::SentinelLogin(..) => 0,
@@ -174,16 +202,38 @@ mod tests {
         Ok(Named { address: at(port), config_epoch })
     }
 
+    fn chosen(answers: Vec<Result<Named, Trouble>>) -> Result<Address, Trouble> {
+        let all = answers.len();
+        choose(answers, all, "m").and_then(Master::certain)
+    }
+
     #[test]
     fn the_newest_configuration_counts() {
         let lost = Err(Trouble::Silent(at(9)));
         let answers = vec![named(1, 3), lost.clone(), named(2, 4), named(1, 3)];
-        assert_eq!(choose(answers, "m"), Ok(at(2)));
-        assert_eq!(choose(vec![named(1, 3), named(2, 3), named(2, 3)], "m"), Ok(at(2)));
+        assert_eq!(chosen(answers), Ok(at(2)));
+        assert_eq!(chosen(vec![named(1, 3), named(2, 3), named(2, 3)]), Ok(at(2)));
         let unknown = || Trouble::UnknownMaster("m".into());
         let login = || Trouble::SentinelLogin(at(1), "x".into());
-        assert_eq!(choose(vec![lost.clone(), Err(unknown())], "m"), Err(unknown()));
-        assert_eq!(choose(vec![Err(unknown()), Err(login())], "m"), Err(login()));
-        assert_eq!(choose(vec![], "m"), Err(Trouble::NoSentinel("m".into())));
+        assert_eq!(chosen(vec![lost.clone(), Err(unknown())]), Err(unknown()));
+        assert_eq!(chosen(vec![Err(unknown()), Err(login())]), Err(login()));
+        assert_eq!(chosen(vec![]), Err(Trouble::NoSentinel("m".into())));
+    }
+
+    #[test]
+    fn what_fewer_than_half_say_is_in_doubt() {
+        let lost = || Err(Trouble::Silent(at(9)));
+        for (answered, all, is_certain) in
+            [(1, 1, true), (1, 2, true), (1, 3, false), (2, 3, true), (2, 4, true), (2, 5, false)]
+        {
+            let mut answers: Vec<_> = (0..answered).map(|_| named(1, 3)).collect();
+            answers.extend((answered..all).map(|_| lost()));
+            let master = choose(answers, all, "m").unwrap();
+            assert_eq!(master.address, at(1), "it is named all the same");
+            let few = Trouble::FewSentinels { master: "m".into(), answered, all };
+            assert_eq!(master.certain(), if is_certain { Ok(at(1)) } else { Err(few) });
+        }
+        // Those that were too slow to be heard are missing as well.
+        assert!(choose(vec![named(1, 3)], 3, "m").unwrap().doubt.is_some());
     }
 }

@@ -55,8 +55,8 @@ pub enum Trouble {
     },
     /// Neither Sentinels nor other nodes confirm that it is the master.
     #[error(
-        "no Sentinel answers, and no other node renews its lease at Redis at {0} any more: it may not be the master for \
-         others"
+        "no Sentinel answers, or only a few, and no other node renews its lease at Redis at {0} \
+         any more: it may not be the master for others"
     )]
     Alone(Address),
     /// The connection ended before anything was said.
@@ -112,6 +112,19 @@ pub enum Trouble {
     /// No Sentinel has answered.
     #[error("no Sentinel says in time which server is {0:?} (engine.redis.address)")]
     NoSentinel(String),
+    /// The Sentinels that have not answered may have elected another master.
+    #[error(
+        "only {answered} of {all} Sentinels say in time which server is {master:?}, and the others \
+         may have made another one the master (engine.redis.address)"
+    )]
+    FewSentinels {
+        /// Its name.
+        master: String,
+        /// How many have named it.
+        answered: usize,
+        /// How many there are.
+        all: usize,
+    },
     /// No Sentinel knows the master.
     #[error(
         "no Sentinel knows a master named {0:?} (sentinel_master_name in engine.redis.address)"

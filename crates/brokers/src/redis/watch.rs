@@ -4,11 +4,11 @@
 //! Invariant: it only looks and says what it saw; what follows from that is for the broker's state.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::connection::Dialer;
 use super::exchange::{Event, LinkId};
@@ -20,6 +20,10 @@ use super::trouble::Trouble;
 #[derive(Debug)]
 pub(super) struct Sighting {
     pub(super) address: Address,
+    /// When it was asked for.
+    pub(super) asked_at: Instant,
+    /// Whether no other server can have become the master.
+    pub(super) is_certain: bool,
     /// Who answers there; `None` when nobody does.
     pub(super) identity: Option<Identity>,
 }
@@ -29,6 +33,10 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Time between two looks at who answers at an address.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// Time that a server has to say who it is when it has just been named: until then the node goes on
+/// where it is, perhaps through another one.
+const SAY_WITHIN: Duration = Duration::from_millis(100);
 
 impl Dialer {
     /// Looks until nobody wants to know.
@@ -73,20 +81,26 @@ impl Dialer {
         last: &mut Option<(Address, Option<Identity>)>,
         looked_at: &mut Instant,
     ) -> Result<Sighting, Trouble> {
-        let address = match server {
-            Server::At(address) => address.clone(),
+        let asked_at = Instant::now();
+        let (address, is_certain) = match server {
+            Server::At(address) => (address.clone(), true),
             Server::Sentinel { master, sentinels, login } => {
-                self.find_master(master, sentinels, login).await?
+                let found = self.find_master(master, sentinels, login).await?;
+                (found.address, found.doubt.is_none())
             }
         };
+        let has_sentinels = matches!(server, Server::Sentinel { .. });
+        let is_new = has_sentinels && last.as_ref().is_none_or(|(known, _)| *known != address);
         let is_known = last.as_ref().is_some_and(|(known, seen)| {
             *known == address && seen.is_some() && looked_at.elapsed() < LOOK_EVERY
         });
         if !is_known {
             *looked_at = Instant::now();
-            *last = Some((address.clone(), self.identify(&address).await.ok()));
+            let limit = if is_new { SAY_WITHIN } else { Duration::MAX };
+            let identity = timeout(limit, self.identify(&address)).await;
+            *last = Some((address.clone(), identity.ok().and_then(Result::ok)));
         }
         let identity = last.as_ref().and_then(|(_, seen)| seen.clone());
-        Ok(Sighting { address, identity })
+        Ok(Sighting { address, asked_at, is_certain, identity })
     }
 }

@@ -194,9 +194,19 @@ fn wrong_settings_of_sentinels_end_the_start_and_name_the_key() {
 
 #[test]
 fn sentinels_that_are_away_cost_nothing_while_others_use_the_same_master() {
+    without_sentinels(3, "no Sentinel");
+}
+
+#[test]
+fn one_sentinel_of_three_neither_keeps_a_node_at_a_master_nor_leads_it_there() {
+    without_sentinels(2, "only 1 of 3 Sentinels");
+}
+
+/// So many of three Sentinels are away, which ends a node only when it is left alone too.
+fn without_sentinels(away: usize, reason: &str) {
     let watched = Watched::start();
     let two = Two::start(&watched);
-    watched.sentinels.iter().for_each(|sentinel| sentinel.signal("STOP"));
+    watched.sentinels[..away].iter().for_each(|sentinel| sentinel.signal("STOP"));
     // Longer than it takes until nobody confirms the master but the other node.
     let until = Instant::now() + Duration::from_secs(7);
     while Instant::now() < until {
@@ -207,7 +217,7 @@ fn sentinels_that_are_away_cost_nothing_while_others_use_the_same_master() {
     let last = nodes.pop().unwrap();
     drop(nodes);
     let began = Instant::now();
-    last.wait_unready("no Sentinel");
+    last.wait_unready(reason);
     assert!(began.elapsed() < PATIENCE);
     drop(at(&watched.master));
 }

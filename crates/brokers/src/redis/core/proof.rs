@@ -14,7 +14,9 @@ use super::Core;
 /// What is known of the server to which a link leads.
 #[derive(Debug)]
 pub(in crate::redis) struct Proof {
-    /// When Sentinels named it last.
+    /// When the connection began.
+    since: Instant,
+    /// When Sentinels named it last, beyond doubt.
     named_at: Instant,
     /// Whether other nodes have used it since.
     had_company: bool,
@@ -32,7 +34,21 @@ const SENTINELS_SILENT: Duration = Duration::from_secs(5);
 
 impl Proof {
     pub(in crate::redis) fn new(now: Instant) -> Proof {
-        Proof { named_at: now, had_company: false, strangers: 0, evicted: None }
+        Proof { since: now, named_at: now, had_company: false, strangers: 0, evicted: None }
+    }
+
+    /// Sentinels name it. What few of them say confirms nothing, for the others may have elected
+    /// another one.
+    fn note_named(&mut self, now: Instant, has_company: bool, is_certain: bool) {
+        if is_certain {
+            (self.named_at, self.had_company) = (now, has_company);
+        }
+    }
+
+    /// Whether neither Sentinels nor other nodes confirm it any more.
+    fn is_deserted(&mut self, now: Instant, has_company: bool) -> bool {
+        self.had_company |= has_company;
+        self.had_company && !has_company && self.named_at + SENTINELS_SILENT <= now
     }
 }
 
@@ -44,7 +60,7 @@ impl Core {
         id: LinkId,
         seen: Result<Sighting, Trouble>,
     ) {
-        let Sighting { address, identity } = match seen {
+        let Sighting { address, asked_at, is_certain, identity } = match seen {
             Ok(sighting) => sighting,
             Err(trouble) => {
                 tracing::debug!(%trouble, "Redis: nobody says where the master is");
@@ -52,15 +68,19 @@ impl Core {
             }
         };
         let has_sentinels = self.links.has_sentinels(id);
-        let had_company = self.registry.has_company();
+        let has_company = self.registry.has_company();
         let Some(up) = self.links.up(id) else { return };
+        // The link has asked since then, and knows better.
+        if asked_at < up.proof.since {
+            return;
+        }
         let used = &up.opened.identity.run_id;
         // One server may have two names.
         let is_same = identity.as_ref().is_some_and(|identity| identity.is_same(used));
         if has_sentinels && address != up.opened.address && !is_same {
             return self.leave(now, id, |used| Trouble::OtherMaster { used, named: address });
         }
-        (up.proof.named_at, up.proof.had_company) = (now, had_company);
+        up.proof.note_named(now, has_company, is_certain);
         let Some(identity) = identity else { return };
         // A replica at our address is not what this node uses, and a server that starts is not there yet.
         match !has_sentinels && identity.is_master && identity.is_another(used) {
@@ -83,9 +103,7 @@ impl Core {
         for id in self.links.ids() {
             let has_sentinels = self.links.has_sentinels(id);
             let Some(up) = self.links.up(id).filter(|_| has_sentinels) else { continue };
-            up.proof.had_company |= has_company;
-            let is_deserted = up.proof.had_company && !has_company;
-            if is_deserted && up.proof.named_at + SENTINELS_SILENT <= now {
+            if up.proof.is_deserted(now, has_company) {
                 self.leave(now, id, Trouble::Alone);
             }
         }
@@ -107,5 +125,32 @@ impl Core {
             // What is revoked may have been among them.
             self.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_sentinels_do_not_keep_a_node_where_nobody_else_is() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for is_certain in [true, false] {
+            let mut proof = Proof::new(start);
+            assert!(!proof.is_deserted(at(0), true));
+            for second in 1..10 {
+                proof.note_named(at(second), false, is_certain);
+                assert_eq!(proof.is_deserted(at(second), false), !is_certain && second >= 5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_was_always_alone_stays() {
+        let start = Instant::now();
+        let mut proof = Proof::new(start);
+        proof.note_named(start, false, false);
+        assert!(!proof.is_deserted(start + 2 * SENTINELS_SILENT, false));
     }
 }
