@@ -229,6 +229,16 @@ describe("every other snippet", () => {
     }
   });
 
+  test("what nginx is told, it understands", async () => {
+    for (const { language, text } of pages().flatMap(snippets)) {
+      if (language !== "nginx") continue;
+      const server = `server { listen 127.0.0.1:${await freePort()}; ${text} }`;
+      workshop.write("nginx.conf", `pid nginx.pid; error_log stderr; events {} http { access_log off; ${server} }`);
+      await workshop.run(`PATH="$PATH:/usr/sbin" nginx -t -p . -c nginx.conf`);
+      used.add(text);
+    }
+  });
+
   test("what Redis is told, it understands", async (t) => {
     const port = await freePort();
     const redis = workshop.start(`exec redis-server --bind 127.0.0.1 --port ${port} --save ""`);
