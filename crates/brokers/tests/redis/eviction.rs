@@ -133,7 +133,7 @@ fn a_policy_that_drops_keys_is_warned_of_and_orders_go_to_all_nodes() {
 
 #[test]
 fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone() {
-    let server = RedisServer::start(&[]);
+    let server = RedisServer::start(&["--maxmemory-policy", "volatile-lru"]);
     let door = Door::open(server.port);
     let asking_settings = settings(&at(&server));
     let id = asking_settings.node.clone();

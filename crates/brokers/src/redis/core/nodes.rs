@@ -136,10 +136,12 @@ impl Core {
                 }
             }
             &Purpose::Survey(number) => {
+                let drops_keys = self.may_evict();
                 let nodes = frame.list().unwrap_or_default().iter().filter_map(Frame::str);
                 let others = nodes.filter(|node| *node != self.commander.node);
-                // Redis may have dropped what it knew of nodes, and then knows only those that have renewed their leases since.
-                let seen = self.registry.others().map(String::as_str);
+                // A Redis that drops keys may know only those that have renewed their leases since. Otherwise it knows best:
+                // a node that has left is not asked.
+                let seen = self.registry.others().map(String::as_str).filter(|_| drops_keys);
                 let others = others.chain(seen).map(str::to_owned).collect();
                 if let Some(asking) = self.surveys.get_mut(&number) {
                     asking.missing = Some(others);

@@ -109,6 +109,13 @@ impl Core {
         }
     }
 
+    /// Whether a server drops keys when its memory is full.
+    pub(super) fn may_evict(&mut self) -> bool {
+        let ids = self.links.ids();
+        ids.into_iter()
+            .any(|id| self.links.up(id).is_some_and(|up| up.opened.identity.eviction.is_possible()))
+    }
+
     /// Says once what a server does when its memory is full, and again when it does it.
     pub(super) fn note_eviction(&mut self, id: LinkId) {
         let Some(up) = self.links.up(id) else { return };
