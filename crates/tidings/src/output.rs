@@ -35,7 +35,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// Writes a line.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     print(&format!("{line}\n"))
 }
