@@ -57,7 +57,7 @@ struct Other {
     looks: u32,
 }
 
-/// Options of one namespace as they are told.
+/// Options of one namespace as nodes send them to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Options {
     digest: String,

@@ -1,4 +1,5 @@
-//! Cases of what is revoked: it is kept, it is told, the later change of a subject holds, and all of it ends.
+//! Cases of revocations: the broker stores them and sends them to all endpoints, the later change of a
+//! subject holds, and all of them expire.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,7 +30,7 @@ impl Actor<'_> {
         revocation
     }
 
-    /// What is kept of these subjects; whoever shares the broker has others.
+    /// What the broker stores of these subjects; other cases on the same broker have others.
     fn kept(&mut self, party: Party, subjects: &[Subject]) -> Vec<Arc<Revocation>> {
         match self.ask(party, |id| BrokerRequest::ReadRevocations { id }) {
             Ok(BrokerReply::Revocations(mut kept)) => {
@@ -42,7 +43,7 @@ impl Actor<'_> {
         }
     }
 
-    /// Waits until the party is told of this change.
+    /// Waits until the endpoint receives this change.
     fn is_told(&mut self, party: Party, revocation: &Arc<Revocation>) {
         loop {
             match self.world.next_due(party) {
