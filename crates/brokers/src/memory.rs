@@ -16,7 +16,7 @@ use std::time::Duration;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
 use engine::channel::{LIFECYCLE, SYSTEM};
 use engine::lifecycle::Lifecycle;
-use engine::room::{Kept, shrink_map};
+use engine::room::{Kept, spare};
 use engine::rules::Rules;
 
 use crate::limits::SHARDS;
@@ -45,6 +45,13 @@ pub struct MemoryBroker {
 }
 
 type Topics = HashMap<Arc<str>, Topic>;
+
+/// Gives room back that was needed once.
+fn shrink(topics: &mut Topics) {
+    if let Some(room) = spare(topics.len(), topics.capacity(), Kept::OfMany) {
+        topics.shrink_to(room);
+    }
+}
 
 impl MemoryBroker {
     /// An empty broker. `epoch_prefix` must differ at every start of a process: it is what tells clients that the
@@ -95,7 +102,7 @@ impl MemoryBroker {
         self.usage.change(before, topic.cost(channel));
         if topic.is_idle() {
             topics.remove(channel);
-            shrink_map(&mut topics, Kept::OfMany);
+            shrink(&mut topics);
         }
         result
     }
@@ -273,7 +280,7 @@ impl Broker for MemoryBroker {
                 self.usage.change(before, topic.cost(channel));
                 !topic.is_idle()
             });
-            shrink_map(&mut topics, Kept::OfMany);
+            shrink(&mut topics);
         }
     }
 
@@ -291,7 +298,7 @@ impl Broker for MemoryBroker {
                 self.usage.change(before, topic.cost(channel));
                 !topic.is_idle()
             });
-            shrink_map(&mut topics, Kept::OfMany);
+            shrink(&mut topics);
         }
     }
 

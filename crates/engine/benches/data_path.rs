@@ -3,6 +3,8 @@
 //!
 //! Invariant: both ways run the same cases, and the cases are the product's own types.
 
+#![expect(clippy::disallowed_macros, reason = "lists its cases")]
+
 use std::hint::black_box;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use criterion::Criterion;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinedStream, RequestId};
 use engine::encoding::{Encoder, Encoding};
+use engine::hash_keys::HashKeys;
 use engine::rules::{Namespace, Rules, SubscribePermission};
 use engine::time::Now;
 use engine::worker::Worker;
@@ -166,7 +169,8 @@ fn worker() -> Worker {
     rules.client.allow_anonymous_connect_without_token = true;
     rules.channels.without_namespace = open;
     rules.channels.namespaces.insert("kept".to_owned(), kept);
-    Worker::new(NOW, Arc::new(rules), Encoder::new(Deflater::new(1), 0), 1)
+    let encoder = Encoder::new(Deflater::new(1), 0);
+    Worker::new(NOW, Arc::new(rules), encoder, 1, HashKeys::new([1, 2]))
 }
 
 fn connect(worker: &mut Worker) -> SessionKey {

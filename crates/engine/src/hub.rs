@@ -3,7 +3,7 @@
 //! Invariant: entering and leaving cost the same in a room of ten and of ten thousand; a channel without seats does not
 //! exist.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -11,6 +11,7 @@ use slab::Slab;
 use wire::protocol::StreamPosition;
 
 use crate::checks::CheckAt;
+use crate::hash_keys::HashKeys;
 use crate::room::{Kept, spare};
 use crate::seats::Seats;
 
@@ -19,7 +20,7 @@ use crate::seats::Seats;
 pub struct Hub {
     /// Slots by the names of their channels, which are there only once.
     index: HashTable<u32>,
-    hasher: RandomState,
+    hasher: HashKeys,
     channels: Slab<Channel>,
     no_epoch: Arc<str>,
 }
@@ -128,18 +129,13 @@ impl Channel {
     }
 }
 
-impl Default for Hub {
-    fn default() -> Hub {
-        Hub {
-            index: HashTable::new(),
-            hasher: RandomState::new(),
-            channels: Slab::new(),
-            no_epoch: "".into(),
-        }
-    }
-}
-
 impl Hub {
+    /// An index without channels.
+    #[must_use]
+    pub fn new(hasher: HashKeys) -> Hub {
+        Hub { index: HashTable::new(), hasher, channels: Slab::new(), no_epoch: "".into() }
+    }
+
     /// Seats a session, creating the channel if needed. The seat is [`SeatPhase::Joining`].
     pub(crate) fn enter(&mut self, name: &str, session: u32) -> Seat {
         let slot = self.slot(name).unwrap_or_else(|| self.create(name));
@@ -273,7 +269,7 @@ mod tests {
 
     #[test]
     fn seats_stay_and_an_empty_channel_vanishes() {
-        let mut hub = Hub::default();
+        let mut hub = Hub::new(HashKeys::new([1, 2]));
         let (one, two) = (hub.enter("a", 1), hub.enter("a", 2));
         assert_eq!(hub.len(), 1);
         assert_eq!(hub.leave(one), None);

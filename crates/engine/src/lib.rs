@@ -16,6 +16,7 @@ pub mod counters;
 mod credentials;
 mod departures;
 pub mod encoding;
+pub mod hash_keys;
 pub mod history;
 pub mod hub;
 pub mod lifecycle;

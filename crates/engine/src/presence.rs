@@ -1,22 +1,20 @@
 //! Who is in one channel. Invariant: the count of users is that of the distinct users of the clients kept.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wire::protocol::{ClientInfo, PresenceStats};
 
-use crate::room::{Kept, shrink_map};
-
 /// The clients present in one channel, each with the party that answers for it.
 #[derive(Clone, Debug)]
 pub struct Presence<Party> {
-    clients: HashMap<String, (Arc<ClientInfo>, Party)>,
-    users: HashMap<String, u32>,
+    clients: BTreeMap<String, (Arc<ClientInfo>, Party)>,
+    users: BTreeMap<String, u32>,
 }
 
 impl<Party> Default for Presence<Party> {
     fn default() -> Presence<Party> {
-        Presence { clients: HashMap::new(), users: HashMap::new() }
+        Presence { clients: BTreeMap::new(), users: BTreeMap::new() }
     }
 }
 
@@ -33,12 +31,10 @@ impl<Party: Clone> Presence<Party> {
         let Some((info, _)) = self.clients.remove(client) else {
             return false;
         };
-        shrink_map(&mut self.clients, Kept::OfMany);
         if let Some(count) = self.users.get_mut(&info.user) {
             *count -= 1;
             if *count == 0 {
                 self.users.remove(&info.user);
-                shrink_map(&mut self.users, Kept::OfMany);
             }
         }
         true
@@ -57,7 +53,7 @@ impl<Party: Clone> Presence<Party> {
         gone
     }
 
-    /// Everybody, in no particular order.
+    /// Everybody, in the order of client ids.
     #[must_use]
     pub fn clients(&self) -> Vec<Arc<ClientInfo>> {
         self.clients.values().map(|(info, _)| info.clone()).collect()

@@ -5,20 +5,21 @@
 //! forgotten so is charged for a new channel once more; whoever makes up channels pays for each. Places follow from a
 //! seed, so that no peer can aim at another's channel.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::BuildHasher as _;
 
+use crate::hash_keys::HashKeys;
 use crate::limits::RECENT_CHANNELS;
 
 /// See the module. Nothing is allocated before the first channel.
 #[derive(Debug)]
 pub(crate) struct RecentChannels {
-    seed: u64,
+    hasher: HashKeys,
     places: Vec<u32>,
 }
 
 impl RecentChannels {
-    pub(crate) fn new(seed: u64) -> RecentChannels {
-        RecentChannels { seed, places: Vec::new() }
+    pub(crate) fn new(hasher: HashKeys) -> RecentChannels {
+        RecentChannels { hasher, places: Vec::new() }
     }
 
     pub(crate) fn has(&self, channel: &str) -> bool {
@@ -35,9 +36,7 @@ impl RecentChannels {
     }
 
     fn find(&self, channel: &str) -> (usize, u32) {
-        let mut hasher = DefaultHasher::new();
-        (self.seed, channel).hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = self.hasher.hash_one(channel);
         (hash as usize % RECENT_CHANNELS, (hash >> 32) as u32 | 1)
     }
 }
@@ -48,7 +47,7 @@ mod tests {
 
     #[test]
     fn what_was_added_is_there_until_others_take_its_place() {
-        let mut recent = RecentChannels::new(1);
+        let mut recent = RecentChannels::new(HashKeys::new([1, 2]));
         assert!(!recent.has("a"));
         recent.add("a");
         assert!(recent.has("a") && !recent.has("b"));

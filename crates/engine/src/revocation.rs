@@ -4,7 +4,7 @@
 //! subject the later one holds, whatever order they come in, so nodes that know different changes agree once each knows all.
 //! Invariant: what is held is bounded in bytes, and the bound never drops what is still in force.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::limits::{REVOCATION_COST, REVOCATIONS_BYTES_MAX};
@@ -91,7 +91,7 @@ impl Revocation {
 /// All revocations that are in force.
 #[derive(Debug, Default)]
 pub struct Revocations {
-    by_subject: HashMap<Subject, Arc<Revocation>>,
+    by_subject: BTreeMap<Subject, Arc<Revocation>>,
     bytes: usize,
 }
 

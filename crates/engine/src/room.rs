@@ -3,8 +3,10 @@
 //! Invariant: a collection that only grows and shrinks between two sizes is not moved again and again. It gives room back
 //! when three quarters of it are empty, and keeps twice what it needs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
+
+use hashbrown::HashMap;
 
 /// Entries for which a collection keeps room, used or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,11 @@ pub fn spare(length: usize, capacity: usize, kept: Kept) -> Option<usize> {
 }
 
 /// See the module.
-pub fn shrink_map<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>, kept: Kept) {
+pub(crate) fn shrink_map<K, V, S>(map: &mut HashMap<K, V, S>, kept: Kept)
+where
+    K: Eq + Hash,
+    S: BuildHasher,
+{
     if let Some(room) = spare(map.len(), map.capacity(), kept) {
         map.shrink_to(room);
     }

@@ -3,7 +3,7 @@
 //! Values here are valid by construction of the configuration; the engine never re-checks them against each other.
 //! Names follow the options of the protocol description (§5.1 – 5.4).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use regex::Regex;
 
@@ -39,7 +39,7 @@ pub struct ChannelRules {
     /// Options of channels without a namespace.
     pub without_namespace: Namespace,
     /// Options by namespace.
-    pub namespaces: HashMap<String, Namespace>,
+    pub namespaces: BTreeMap<String, Namespace>,
     /// Options of the channels of the server itself, under [`crate::channel::SYSTEM`].
     pub system: Namespace,
 }
@@ -218,7 +218,7 @@ impl Default for ChannelRules {
             user_boundary: "#".to_owned(),
             user_separator: ",".to_owned(),
             without_namespace: Namespace::default(),
-            namespaces: HashMap::new(),
+            namespaces: BTreeMap::new(),
             system: Namespace {
                 is_system: true,
                 history_size: SYSTEM_HISTORY_SIZE,

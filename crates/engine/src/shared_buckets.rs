@@ -8,9 +8,10 @@
 //! Invariant: memory is [`SHARED_BUCKETS`] places, whatever peers do. When more buckets than that are not full, those nearest
 //! to full are forgotten first.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::hash_keys::HashKeys;
 use crate::limits::SHARED_BUCKETS;
 use crate::rates::{Bucket, Limited, Rate};
 
@@ -19,7 +20,7 @@ use crate::rates::{Bucket, Limited, Rate};
 pub struct SharedBuckets {
     /// Sets of places; a name has its place in one of them.
     sets: Box<[[Place; WAYS]]>,
-    hasher: RandomState,
+    hasher: HashKeys,
 }
 
 #[derive(Debug, Default)]
@@ -32,16 +33,16 @@ struct Place {
 
 const WAYS: usize = 8;
 
-impl Default for SharedBuckets {
-    fn default() -> SharedBuckets {
-        SharedBuckets::with_places(SHARED_BUCKETS)
-    }
-}
-
 impl SharedBuckets {
-    fn with_places(places: usize) -> SharedBuckets {
+    /// Buckets that are all full.
+    #[must_use]
+    pub fn new(hasher: HashKeys) -> SharedBuckets {
+        SharedBuckets::with_places(SHARED_BUCKETS, hasher)
+    }
+
+    fn with_places(places: usize, hasher: HashKeys) -> SharedBuckets {
         let sets = (0..places.div_ceil(WAYS)).map(|_| std::array::from_fn(|_| Place::default()));
-        SharedBuckets { sets: sets.collect(), hasher: RandomState::new() }
+        SharedBuckets { sets: sets.collect(), hasher }
     }
 
     /// Takes a token out of the bucket of this name.
@@ -122,7 +123,7 @@ mod tests {
 
     #[test]
     fn names_and_buckets_are_apart_and_refill() {
-        let buckets = SharedBuckets::default();
+        let buckets = SharedBuckets::new(HashKeys::new([1, 2]));
         let rate = Rate::new(10, 1_000, 2).unwrap();
         let take = |now, name: &str| buckets.take(now, rate, BUCKET, name.as_bytes());
         assert!(take(0, "ann").is_ok() && take(0, "ann").is_ok());
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn whoever_takes_much_is_remembered_while_others_come_and_go() {
-        let buckets = SharedBuckets::with_places(64);
+        let buckets = SharedBuckets::with_places(64, HashKeys::new([1, 2]));
         let rate = Rate::new(1, 1_000, 100).unwrap();
         for _ in 0..100 {
             buckets.take(0, rate, BUCKET, b"flood").unwrap();
@@ -147,8 +148,9 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "threads are what it is about")]
     fn many_threads_share_one_bucket() {
-        let buckets = SharedBuckets::default();
+        let buckets = SharedBuckets::new(HashKeys::new([1, 2]));
         let rate = Rate::new(1, 60_000, 700).unwrap();
         let taken: usize = std::thread::scope(|scope| {
             let take = || (0..400).filter(|_| buckets.take(0, rate, BUCKET, b"x").is_ok()).count();
@@ -165,7 +167,7 @@ mod tests {
             steps in proptest::collection::vec(0u64..200, 1..300),
         ) {
             let rate = Rate::new(amount, 1_000, burst).unwrap();
-            let buckets = SharedBuckets::with_places(8);
+            let buckets = SharedBuckets::with_places(8, HashKeys::new([1, 2]));
             let (mut now, mut taken) = (0, 0);
             for step in steps {
                 now += step;
@@ -184,7 +186,7 @@ mod tests {
         #[test]
         fn a_clock_that_goes_back_starves_nobody(times in proptest::collection::vec(0u64..1_000_000, 1..100)) {
             let rate = Rate::new(10, 1_000, 5).unwrap();
-            let buckets = SharedBuckets::with_places(8);
+            let buckets = SharedBuckets::with_places(8, HashKeys::new([1, 2]));
             for now in times {
                 if let Err(limited) = buckets.take(now, rate, BUCKET, b"x") {
                     prop_assert!(limited.retry_after_ms <= 100);

@@ -3,15 +3,17 @@
 //! Invariant: handlers change only their own session, the hub and the outputs; everything else is an [`Effect`] that
 //! the driver performs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use wire::protocol::{Disconnect, ErrorCode};
 
 use crate::broker::{BrokerRequest, RequestId};
 use crate::checks::Checks;
 use crate::counters::{CommandKind, Counters};
 use crate::encoding::Encoder;
+use crate::hash_keys::HashKeys;
 use crate::hub::{Hub, Seat};
 use crate::limits::{NOTED_CHARACTERS_MAX, NOTES_MAX};
 use crate::random::Random;
@@ -161,7 +163,7 @@ pub(crate) struct Outputs {
     /// Subscriptions that missed something: slot of the session and its seat.
     pub(crate) gaps: Vec<(u32, Seat)>,
     /// Questions to the broker that are not answered yet.
-    pub(crate) pending: HashMap<RequestId, Pending>,
+    pub(crate) pending: HashMap<RequestId, Pending, HashKeys>,
     pub(crate) counters: Counters,
     next_request: u64,
 }
@@ -194,7 +196,7 @@ pub(crate) enum Question {
 }
 
 impl Outputs {
-    pub(crate) fn new(encoder: Encoder) -> Outputs {
+    pub(crate) fn new(encoder: Encoder, hasher: HashKeys) -> Outputs {
         Outputs {
             encoder,
             effects: VecDeque::new(),
@@ -202,7 +204,7 @@ impl Outputs {
             pressed: Vec::new(),
             doomed: Vec::new(),
             gaps: Vec::new(),
-            pending: HashMap::new(),
+            pending: HashMap::with_hasher(hasher),
             counters: Counters::default(),
             next_request: 0,
         }

@@ -2,14 +2,15 @@
 //!
 //! Invariant: each slot is in at most one list, and a user without sessions has no entry.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
+use crate::hash_keys::HashKeys;
 use crate::room::{Kept, shrink_map};
 
 /// An index from user id to session slots, as doubly linked lists through one table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Users {
-    heads: HashMap<Box<str>, u32>,
+    heads: HashMap<Box<str>, u32, HashKeys>,
     links: Vec<Link>,
 }
 
@@ -22,6 +23,12 @@ struct Link {
 const NONE: u32 = u32::MAX;
 
 impl Users {
+    /// An index without users.
+    #[must_use]
+    pub fn new(hasher: HashKeys) -> Users {
+        Users { heads: HashMap::with_hasher(hasher), links: Vec::new() }
+    }
+
     /// Notes that the session in `slot` is of `user`.
     pub fn insert(&mut self, user: &str, slot: u32) {
         let index = slot as usize;
@@ -98,6 +105,8 @@ impl Users {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -106,8 +115,8 @@ mod tests {
         #[test]
         fn agrees_with_a_plain_list(operations in proptest::collection::vec((0u32..12, 0usize..3), 0..200)) {
             let names = ["", "ann", "bob"];
-            let mut users = Users::default();
-            let mut model: HashMap<u32, usize> = HashMap::new();
+            let mut users = Users::new(HashKeys::new([1, 2]));
+            let mut model: BTreeMap<u32, usize> = BTreeMap::new();
             for (slot, name) in operations {
                 match model.remove(&slot) {
                     Some(_) if name == 0 => users.forget(slot),
@@ -126,7 +135,7 @@ mod tests {
                     prop_assert_eq!(listed, expected);
                 }
             }
-            prop_assert_eq!(users.len(), model.values().collect::<std::collections::HashSet<_>>().len());
+            prop_assert_eq!(users.len(), model.values().collect::<BTreeSet<_>>().len());
         }
     }
 }

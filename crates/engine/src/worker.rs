@@ -26,6 +26,7 @@ use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::counters::Counters;
 use crate::departures::Departures;
 use crate::encoding::Encoder;
+use crate::hash_keys::HashKeys;
 use crate::hub::Hub;
 use crate::lifecycle::{Change, Lifecycle};
 use crate::outbox::Outbox;
@@ -107,23 +108,29 @@ impl<'w> ClientView<'w> {
 }
 
 impl Worker {
-    /// A worker without sessions. All its ids and jitter follow from `seed`.
+    /// A worker without sessions. All its ids and jitter follow from `seed`, all hashes from `hasher`.
     #[must_use]
-    pub fn new(now: Now, rules: Arc<Rules>, encoder: Encoder, seed: u64) -> Worker {
+    pub fn new(
+        now: Now,
+        rules: Arc<Rules>,
+        encoder: Encoder,
+        seed: u64,
+        hasher: HashKeys,
+    ) -> Worker {
         Worker {
             rules,
             sessions: Slab::new(),
             generation: 0,
-            hub: Hub::default(),
-            users: Users::default(),
+            hub: Hub::new(hasher),
+            users: Users::new(hasher),
             wheel: Wheel::new(now.monotonic_ms),
             due: VecDeque::new(),
             random: Random::new(seed),
-            out: Outputs::new(encoder),
+            out: Outputs::new(encoder, hasher),
             checks: Checks::new(now.monotonic_ms),
             departures: Departures::default(),
             doing: Doing::Nothing,
-            recent: RecentChannels::new(seed),
+            recent: RecentChannels::new(hasher),
             shared: None,
         }
     }

@@ -53,6 +53,7 @@ use axum::routing::{any, get};
 use brokers::Health;
 use brokers::memory::Usage;
 use brokers::nats::NatsError;
+use engine::hash_keys::HashKeys;
 use engine::random::Random;
 use engine::shared_buckets::SharedBuckets;
 use thiserror::Error;
@@ -151,7 +152,8 @@ impl Server {
         let starting = Starting::new();
         let listeners = Listeners::open(&config.http).await?;
         let counts: Arc<HttpCounts> = Arc::default();
-        let buckets: Arc<SharedBuckets> = Arc::default();
+        let hasher = HashKeys::new([seed()?, seed()?]);
+        let buckets = Arc::new(SharedBuckets::new(hasher));
         let rates = config.rules.rates.clone();
         let throttle = Arc::new(Throttle::new(buckets.clone(), clock, rates, counts.clone()));
         let serving = listeners.serve(&config, &starting, &chores.faults(), &throttle)?;
@@ -168,6 +170,7 @@ impl Server {
             revoked: revoked.clone(),
             counts: counts.clone(),
             buckets,
+            hasher,
         };
         let workers = start_workers(config.workers, &parts, &mut random)?;
         let node = Arc::new(Node {

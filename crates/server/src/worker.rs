@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 
 use brokers::Broker;
 use engine::counters::Counters;
+use engine::hash_keys::HashKeys;
 use engine::rules::Rules;
 use engine::shared_buckets::SharedBuckets;
 use tracing::error;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub counts: Arc<HttpCounts>,
     /// Buckets that the workers share.
     pub buckets: Arc<SharedBuckets>,
+    /// Keys of the tables whose names peers choose.
+    pub hasher: HashKeys,
 }
 
 /// How frames are read and written.

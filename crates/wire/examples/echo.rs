@@ -3,6 +3,13 @@
 //!
 //! Not a server to use: the product's own is in the `server` crate, over the same decoder and encoder.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a server"
+)]
+
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 

@@ -14,6 +14,7 @@ use engine::claims::{
     ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionGrant, TokenRefusal,
 };
 use engine::encoding::{Encoder, Encoding};
+use engine::hash_keys::HashKeys;
 use engine::rules::Rules;
 use engine::time::Now;
 use engine::worker::{Verdict, Worker};
@@ -97,7 +98,7 @@ impl World {
         let now = Now { monotonic_ms: 0, unix_ms: BEGIN_MS };
         let encoder = Encoder::new(Deflater::new(1), 64);
         World {
-            worker: Worker::new(now, Arc::new(rules.clone()), encoder, 1),
+            worker: Worker::new(now, Arc::new(rules.clone()), encoder, 1, HashKeys::new([1, 2])),
             peers: Vec::new(),
             queue,
             rules,

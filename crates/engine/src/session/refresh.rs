@@ -2,7 +2,7 @@
 //!
 //! Invariant: an expired token never prolongs anything.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -84,8 +84,8 @@ pub(crate) fn set_info(session: &mut Session, conn_info: &Bytes) {
 /// Server-side subscriptions come from the token; a token that names others needs a new connection (3010).
 fn has_same_channels(session: &Session, claims: &ConnectionClaims) -> bool {
     let of_token = session.subscriptions.iter().filter(|one| one.traits.is_of_token);
-    let held: HashSet<&str> = of_token.map(|one| &*one.channel).collect();
-    let named: HashSet<&str> = claims.subscriptions.iter().map(|(name, _)| &**name).collect();
+    let held: BTreeSet<&str> = of_token.map(|one| &*one.channel).collect();
+    let named: BTreeSet<&str> = claims.subscriptions.iter().map(|(name, _)| &**name).collect();
     held == named
 }
 

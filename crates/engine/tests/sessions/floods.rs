@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use engine::hash_keys::HashKeys;
 use engine::rates::{Bucket, Rate, Rates};
 use engine::rules::Rules;
+use engine::shared_buckets::SharedBuckets;
 
 use crate::world::{World, claims, rules};
 
@@ -220,7 +222,7 @@ fn a_user_has_one_bucket_for_all_connections() {
         ..rules()
     };
     let mut world = World::with(rules);
-    world.worker.share_buckets(Arc::default());
+    world.worker.share_buckets(Arc::new(SharedBuckets::new(HashKeys::new([1, 2]))));
     let user = |world: &mut World, name| {
         let key = world.open();
         world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);

@@ -12,6 +12,7 @@ use engine::broker::{
 };
 use engine::claims::{ConnectionClaims, SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use engine::encoding::{Encoder, Encoding};
+use engine::hash_keys::HashKeys;
 use engine::rules::{Namespace, Permission, Rules, SubscribePermission};
 use engine::time::Now;
 use engine::worker::{Verdict, Worker};
@@ -118,7 +119,7 @@ impl World {
         let (party, outside) = (broker.attach(queue.clone()), broker.attach(answers.clone()));
         let encoder = Encoder::new(Deflater::new(1), 0);
         let now = Now { monotonic_ms: 0, unix_ms: BEGIN * 1000 };
-        let worker = Worker::new(now, Arc::new(rules.clone()), encoder, 1);
+        let worker = Worker::new(now, Arc::new(rules.clone()), encoder, 1, HashKeys::new([1, 2]));
         let (unverified, closes) = (VecDeque::new(), Vec::new());
         World { worker, rules, broker, party, queue, outside, answers, clock, unverified, closes }
     }

@@ -4,6 +4,13 @@
 //! `SIM_SEED=n cargo test -p engine --test sim replay -- --ignored --nocapture` plays one seed and prints its shortest
 //! history; `SIM_SECONDS=n … explore …` tries new seeds for so long.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "the driver of the simulated world"
+)]
+
 mod channels;
 mod client;
 mod judge;

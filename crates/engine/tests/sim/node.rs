@@ -9,6 +9,7 @@ use brokers::MemoryBroker;
 use engine::broker::BrokerRequest;
 use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use engine::encoding::{Encoder, Encoding};
+use engine::hash_keys::HashKeys;
 use engine::lifecycle::{Change, Lifecycle};
 use engine::rules::Rules;
 use engine::time::Now;
@@ -67,7 +68,13 @@ impl Node {
     pub(crate) fn new(now: Now, rules: Arc<Rules>, link: Link, seed: u64) -> Node {
         let queue_max_size = rules.client.queue_max_size;
         Node {
-            engine: Worker::new(now, rules, Encoder::new(Deflater::new(1), 0), seed),
+            engine: Worker::new(
+                now,
+                rules,
+                Encoder::new(Deflater::new(1), 0),
+                seed,
+                HashKeys::new([seed, 0]),
+            ),
             link,
             sockets: BTreeMap::new(),
             stalled_until_ms: 0,

@@ -14,6 +14,7 @@ use engine::broker::{
 };
 use engine::claims::{SubscriptionGrant, TokenRefusal};
 use engine::counters::Counters;
+use engine::hash_keys::HashKeys;
 use engine::random::Random;
 use engine::rates::{Bucket, Rates};
 use engine::rules::Rules;
@@ -69,7 +70,7 @@ impl World {
         // In every second world rates hold.
         let rates = if random.below(2) == 0 { rates() } else { Rates::default() };
         let rules = Arc::new(Rules { rates, ..rules() });
-        let shared: Arc<SharedBuckets> = Arc::default();
+        let shared = Arc::new(SharedBuckets::new(HashKeys::new([seed, 1])));
         let broker = MemoryBroker::new(clock.clone(), "life0-".to_owned());
         let begin = Now { monotonic_ms: 0, unix_ms: BEGIN_MS };
         let nodes = (0..NODES).map(|_| {

@@ -1,6 +1,6 @@
 //! From what was written about channels and namespaces to the rules that hold for them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use engine::channel::SYSTEM;
 use engine::rules::{
@@ -15,7 +15,7 @@ use super::resolve::{Complaints, Values};
 pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -> ChannelRules {
     let without = "channel.without_namespace";
     let without_namespace = resolve_namespace(values, without, mistakes);
-    let mut namespaces = HashMap::new();
+    let mut namespaces = BTreeMap::new();
     let list = values.found.value("channel.namespaces").and_then(Value::as_array);
     for (index, entry) in list.into_iter().flatten().enumerate() {
         let path = format!("channel.namespaces[{index}]");

@@ -71,7 +71,8 @@ impl Driver {
         let party = parts.broker.attach(inbox.clone());
         let deflater = Deflater::new(parts.wire.deflate_level);
         let encoder = Encoder::new(deflater, parts.wire.deflate_min_size);
-        let mut engine = Engine::new(parts.clock.now(), parts.rules.clone(), encoder, seed);
+        let (now, rules) = (parts.clock.now(), parts.rules.clone());
+        let mut engine = Engine::new(now, rules, encoder, seed, parts.hasher);
         engine.share_buckets(parts.buckets.clone());
         Driver {
             parts,

@@ -59,6 +59,7 @@ mod tests {
     use std::sync::Arc;
 
     use engine::encoding::{Encoder, Encoding};
+    use engine::hash_keys::HashKeys;
     use engine::rules::Rules;
     use engine::{Effect, Opening, PingStyle};
     use wire::protocol::{Codec, DisconnectCode};
@@ -85,7 +86,8 @@ mod tests {
     #[test]
     fn a_panic_closes_the_session_whose_input_it_was_and_no_other() {
         let encoder = Encoder::new(Deflater::new(1), 0);
-        let mut engine = Engine::new(NOW, Arc::new(Rules::default()), encoder, 1);
+        let (rules, hasher) = (Arc::new(Rules::default()), HashKeys::new([1, 2]));
+        let mut engine = Engine::new(NOW, rules, encoder, 1, hasher);
         let [first, second] = [(), ()].map(|()| engine.handle_open(NOW, opening()));
         run(&mut engine, NOW, |_| panic!("no session was being handled"));
         assert_eq!(closed(&mut engine), []);
