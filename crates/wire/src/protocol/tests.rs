@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod schema;
+
 fn json_reply(reply: &Reply, expected: &Expect) {
     let mut out = Vec::new();
     encode_reply(Codec::Json, reply, &mut out);
