@@ -68,6 +68,7 @@ pub const ALL: &[Case] = &[
     ("clients that come and go are told, each in order", lifecycle),
     ("a revocation is kept, told to every party and lifted by a later change", revocations::kept),
     ("revocations that are over are not read, and earlier changes lose", revocations::over),
+    ("what is stored of a subject is found, also under the longest id", revocations::found),
     ("nobody else is there to answer a question to other nodes", survey),
     ("a receiver that is full refuses publications with notice", overload),
     ("a temporary channel ends and takes what it retained with it", temporary),

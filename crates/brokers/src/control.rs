@@ -76,7 +76,7 @@ pub(crate) fn encode_answer(node: &str, number: u64, answer: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes a change of what is revoked.
+/// Writes a change of what is revoked. A script of Redis reads the time of the change in its last eight bytes.
 pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
     let Revocation { subject, state, ends_at, changed_at_ms } = revocation;
     let (kind, name) = match subject {

@@ -151,13 +151,13 @@ pub const BURIED_PER_COMMAND: u32 = 200;
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(2);
 
 /// Revocations that are read from Redis in one command: a fraction of a millisecond, and some hundred kilobytes at most.
-pub const REVOCATIONS_PER_COMMAND: u32 = 500;
+pub const REVOCATIONS_PER_COMMAND: u32 = 200;
 
 /// Attempts to keep a revocation while other nodes change the same subject.
 pub const REVOCATION_CONFLICTS_MAX: usize = 8;
 
 /// Revocations that are over and are removed from NATS whenever somebody reads: the rest is removed the next time.
-pub const REVOCATIONS_FORGOTTEN_MAX: usize = 64;
+pub const REVOCATIONS_FORGOTTEN_MAX: usize = 256;
 
 /// Departures that are remembered while Redis cannot be reached; beyond, they end by their time.
 pub const DEPARTURES_MAX: usize = 100_000;
@@ -179,4 +179,6 @@ pub const READ_WINDOW: usize = 4 * 1024 * 1024;
 /// Bytes of pages of unfinished answers that a node holds of one Redis server before it begins no other.
 pub const READ_HELD_MAX: usize = 64 * 1024 * 1024;
 
+// The subject of a revocation, whose id may take three bytes for each of its own.
+const _: () = assert!(NATS_PREFIX_MAX + 32 + 3 * engine::limits::ID_BYTES_MAX <= NATS_SUBJECT_MAX);
 const _: () = assert!(PAGE_FIRST <= PAGE_MAX && PAGE_MAX <= READ_WINDOW);

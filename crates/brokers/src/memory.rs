@@ -16,6 +16,7 @@ use std::time::Duration;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
 use engine::channel::{LIFECYCLE, SYSTEM};
 use engine::lifecycle::Lifecycle;
+use engine::revocation::Outcome;
 use engine::room::{Kept, spare};
 use engine::rules::Rules;
 
@@ -245,13 +246,18 @@ impl Broker for MemoryBroker {
             }
             BrokerRequest::Lifecycle(lifecycle) => self.tell_lifecycle(&lifecycle),
             BrokerRequest::Revoke { id, revocation } => {
-                if self.revocations.keep(&revocation) {
+                let outcome = self.revocations.store(&revocation);
+                if outcome == Outcome::Stored {
                     let parties = self.parties.read().unwrap_or_else(PoisonError::into_inner);
                     for inbox in parties.values() {
                         inbox.deliver(BrokerEvent::Revocation(revocation.clone()));
                     }
                 }
-                let result = Ok(BrokerReply::RevocationKept);
+                let result = Ok(BrokerReply::Revoked(outcome));
+                inbox.deliver(BrokerEvent::Reply { id, result });
+            }
+            BrokerRequest::FindRevocation { id, subject } => {
+                let result = Ok(self.revocations.find(&subject));
                 inbox.deliver(BrokerEvent::Reply { id, result });
             }
             BrokerRequest::ReadRevocations { id } => {

@@ -9,7 +9,7 @@
 //! | `PREFIX.presence.NODE.PARTY.TOKEN.CLIENT` | a present client, in the stream `PREFIX_presence` |
 //! | `PREFIX.events` | clients that come and go as JSON, in the stream `PREFIX_events` for backends |
 //! | `PREFIX.lease.NODE` | that a node lives, in the same stream |
-//! | `PREFIX.revocation.SUBJECT` | what is revoked, in the stream `PREFIX_revocations`, which is made with the first revocation |
+//! | `PREFIX.revocation.SUBJECT` | what is revoked, in the stream `PREFIX_revocations` |
 //! | `PREFIX.era` | that the store has lost something, in the stream `PREFIX_era` |
 //!
 //! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it hears goes into the

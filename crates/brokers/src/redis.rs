@@ -31,7 +31,7 @@
 //! | `options` | hash | node → digest and text of its channel options | |
 //! | `online:<node>`, `owners:<node>` | hash | client → user; user → clients; the field `\0` says that they are whole | |
 //! | `events` | stream | `event`: JSON of a client that came or went, for consumer groups of backends | seven days after the last |
-//! | `revocations`, `revocation_times` | hash | `user:<id>`, `token:<id>`, `issued:<user>`, `issued` → the change; → Unix milliseconds at which it was made | a minute after the last of them |
+//! | `revocations` | hash | `user:<id>`, `token:<id>`, `issued:<user>`, `issued` → the change | a minute after the last of them |
 //! | `revocation_ends` | sorted set | the same by the Unix seconds at which they end | with them |
 //! | `probe:<node>` | string | nothing: that it can be written is known then | at once |
 //! | `layout` | string | that this data is ours, and its version | 90 days after the last start |

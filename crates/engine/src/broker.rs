@@ -13,7 +13,7 @@ use wire::protocol::{
 
 use crate::claims::SubscriptionGrant;
 use crate::lifecycle::Lifecycle;
-use crate::revocation::Revocation;
+use crate::revocation::{Outcome, Revocation, Subject};
 
 /// Chosen by the party that asks, echoed in the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,13 +125,22 @@ pub enum BrokerRequest {
     /// Tell that a client came or went: in the channel [`crate::channel::LIFECYCLE`], at least once and in order for each
     /// client; other nodes say of a node that is gone that its clients are.
     Lifecycle(Lifecycle),
-    /// Keep this change, unless a later one of its subject is kept, and tell all nodes by [`BrokerEvent::Revocation`]; the answer
-    /// is [`BrokerReply::RevocationKept`].
+    /// Store this change unless one of its subject is stored that is as late or later, and notify all nodes by
+    /// [`BrokerEvent::Revocation`]; the answer is [`BrokerReply::Revoked`]. To store the same change again is
+    /// [`Outcome::Stored`].
     Revoke {
         /// Echoed in the reply.
         id: RequestId,
         /// The change.
         revocation: Arc<Revocation>,
+    },
+    /// Read the change of a subject that is stored, even if it has expired; the answer is
+    /// [`BrokerReply::Revocation`].
+    FindRevocation {
+        /// Echoed in the reply.
+        id: RequestId,
+        /// What may be revoked.
+        subject: Subject,
     },
     /// Read every change that is kept and not over; the answer is [`BrokerReply::Revocations`].
     ReadRevocations {
@@ -167,6 +176,7 @@ impl BrokerRequest {
             | BrokerRequest::RemoveHistory { id, .. }
             | BrokerRequest::Life { id, .. }
             | BrokerRequest::Revoke { id, .. }
+            | BrokerRequest::FindRevocation { id, .. }
             | BrokerRequest::ReadRevocations { id }
             | BrokerRequest::Survey { id, .. } => Some(*id),
             BrokerRequest::Unsubscribe { .. }
@@ -199,6 +209,7 @@ impl BrokerRequest {
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Revoke { .. }
+            | BrokerRequest::FindRevocation { .. }
             | BrokerRequest::ReadRevocations { .. }
             | BrokerRequest::Survey { .. }
             | BrokerRequest::Answer { .. } => None,
@@ -350,8 +361,10 @@ pub enum BrokerReply {
     Life(Option<Life>),
     /// What other nodes say.
     Survey(Survey),
-    /// The change is kept, or a later one is.
-    RevocationKept,
+    /// What was done with a change of what is revoked.
+    Revoked(Outcome),
+    /// The change of a subject that is stored; `None` when it was never revoked, or that is forgotten.
+    Revocation(Option<Arc<Revocation>>),
     /// Every change that is kept.
     Revocations(Vec<Arc<Revocation>>),
 }

@@ -27,8 +27,10 @@ pub const REVOCATIONS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that one takes beside the id that it names.
 pub const REVOCATION_COST: usize = 192;
 
-/// Bytes of the id that a revocation names: longer ones are no user ids or token ids.
-pub const REVOKED_ID_BYTES_MAX: usize = 255;
+/// Bytes of a user id or token id. A longer one is refused where it arrives: in a token, in a header of a
+/// proxy, in the server API. So whoever is admitted can be revoked, and brokers can carry the name. OpenID
+/// Connect allows user ids 255 characters.
+pub const ID_BYTES_MAX: usize = 1024;
 
 /// Effects that wait for the driver before refusals are not noted any more: an operator learns nothing from more of them.
 pub const NOTES_MAX: usize = 256;
@@ -81,6 +83,7 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
 /// Seconds of a lifetime told to a client at most: one year (protocol §1.11).
 pub const TTL_SECONDS_MAX: i64 = 365 * 24 * 3600;
 
+const _: () = assert!(ID_BYTES_MAX + REVOCATION_COST < REVOCATIONS_BYTES_MAX / 1_000);
 const _: () = assert!(QUESTIONS_MAX.is_multiple_of(HEAVY_QUESTIONS_MAX));
 const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE_MAX);
 const _: () = assert!(BACKLOG_COMMANDS_WANTED < BACKLOG_COMMANDS_MAX);

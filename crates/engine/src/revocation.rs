@@ -47,6 +47,17 @@ pub enum State {
     Lifted,
 }
 
+/// What a broker did with a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is stored, and every node is notified.
+    Stored,
+    /// It is not later than this change of the subject, which stays stored.
+    Superseded(Arc<Revocation>),
+    /// It has expired by the clock of the broker: nothing is stored.
+    Expired,
+}
+
 /// Who holds a token, as far as revocations ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder<'a> {

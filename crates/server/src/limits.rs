@@ -134,6 +134,17 @@ pub const CONFIG_RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Time between two looks at which revocations are over.
 pub const REVOCATIONS_EXPIRE_EVERY: Duration = Duration::from_secs(30);
 
+/// Time between two comparisons with what the broker stores: for so long may a node that starts not know what
+/// somebody has deleted there.
+pub const REVOCATIONS_READ_EVERY: Duration = Duration::from_secs(10);
+
+/// A comparison that takes longer is repeated after so many times its duration: it takes half a percent of the time.
+pub const REVOCATIONS_READ_SHARE: u32 = 200;
+
+/// Attempts of one call to change what is revoked while other nodes change the same subject. Each is behind a change
+/// that another node has made meanwhile.
+pub const REVOCATION_ATTEMPTS_MAX: u32 = 5;
+
 /// Seconds for which something is revoked when nobody says how long: longer than tokens live.
 pub const REVOCATION_TTL_S: i64 = 365 * 24 * 3600;
 

@@ -1,4 +1,5 @@
-//! This node and the broker know the same revocations: read at the start, and again whenever changes may have been missed.
+//! This node and the broker know the same revocations: read at the start, every few seconds, and
+//! whenever changes may have been missed.
 //!
 //! Invariant: what this node knows and the broker has lost is given back to it; nothing that is in force is forgotten because a
 //! broker came back without its data.
@@ -6,11 +7,14 @@
 use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
-use engine::revocation::Revocation;
+use engine::revocation::{Outcome, Revocation, Subject};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::asker::Asker;
-use crate::limits::{CONFIG_RETRY_AFTER, REVOCATIONS_EXPIRE_EVERY};
+use crate::limits::{
+    CONFIG_RETRY_AFTER, REVOCATIONS_EXPIRE_EVERY, REVOCATIONS_READ_EVERY, REVOCATIONS_READ_SHARE,
+};
 use crate::members::Members;
 use crate::node::Node;
 
@@ -28,12 +32,22 @@ pub(crate) async fn learn(asker: &Asker, node: &Node) {
 /// Keeps up with the broker. Does not end.
 pub(crate) async fn run(members: Arc<Members>) {
     let node = members.node();
-    let mut interval = tokio::time::interval(REVOCATIONS_EXPIRE_EVERY);
+    let mut expiring = tokio::time::interval(REVOCATIONS_EXPIRE_EVERY);
+    let mut next_read = Instant::now() + REVOCATIONS_READ_EVERY;
     loop {
         tokio::select! {
-            _ = interval.tick() => node.revoked.expire(),
-            () = node.revoked.is_stale.notified() => synchronize(&members).await,
+            _ = expiring.tick() => {
+                node.revoked.expire();
+                continue;
+            }
+            // A broker may lose changes without an event: somebody has deleted a key or a stream.
+            () = tokio::time::sleep_until(next_read) => {}
+            () = node.revoked.is_stale.notified() => {}
         }
+        let began = Instant::now();
+        synchronize(&members).await;
+        let pause = REVOCATIONS_READ_EVERY.max(began.elapsed() * REVOCATIONS_READ_SHARE);
+        next_read = Instant::now() + pause;
     }
 }
 
@@ -51,7 +65,9 @@ async fn synchronize(members: &Members) {
                 );
             }
             for change in missing {
-                keep(asker, change).await?;
+                if let Outcome::Superseded(later) = store(asker, change).await? {
+                    node.revoke(&later);
+                }
             }
             Ok::<(), BrokerError>(())
         };
@@ -66,12 +82,33 @@ async fn synchronize(members: &Members) {
     }
 }
 
-/// Has the broker keep a change and tell all nodes.
-pub(crate) async fn keep(asker: &Asker, revocation: Arc<Revocation>) -> Result<(), BrokerError> {
+/// Has the broker store a change and notify all nodes.
+pub(crate) async fn store(
+    asker: &Asker,
+    revocation: Arc<Revocation>,
+) -> Result<Outcome, BrokerError> {
     match asker.ask(|id| BrokerRequest::Revoke { id, revocation }).await? {
-        BrokerReply::RevocationKept => Ok(()),
+        BrokerReply::Revoked(outcome) => Ok(outcome),
         _ => Err(BrokerError::Unavailable),
     }
+}
+
+/// The latest change of a subject that the broker or this node knows, even if it has expired.
+pub(crate) async fn find(
+    asker: &Asker,
+    node: &Node,
+    subject: &Subject,
+) -> Result<Option<Arc<Revocation>>, BrokerError> {
+    let subject_asked = subject.clone();
+    let ask = |id| BrokerRequest::FindRevocation { id, subject: subject_asked };
+    let BrokerReply::Revocation(stored) = asker.ask(ask).await? else {
+        return Err(BrokerError::Unavailable);
+    };
+    if let Some(stored) = &stored {
+        node.revoke(stored);
+    }
+    let known = node.revoked.get(subject);
+    Ok(stored.into_iter().chain(known).max_by_key(|change| change.changed_at_ms))
 }
 
 /// Takes over what the broker keeps; gives what it does not.

@@ -551,6 +551,7 @@ fn question(request: &BrokerRequest) -> Option<(RequestId, Arc<str>)> {
         | BrokerRequest::Lifecycle(_)
         | BrokerRequest::Survey { .. }
         | BrokerRequest::Revoke { .. }
+        | BrokerRequest::FindRevocation { .. }
         | BrokerRequest::ReadRevocations { .. }
         | BrokerRequest::Answer { .. } => None,
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest};
-use engine::revocation::{Revocation, State, Subject};
+use engine::limits::ID_BYTES_MAX;
+use engine::revocation::{Outcome, Revocation, State, Subject};
 
 use super::{Actor, World};
 use crate::Party;
@@ -24,10 +25,24 @@ fn revoked(subject: Subject, changed_at_ms: i64) -> Revocation {
 impl Actor<'_> {
     fn revoke(&mut self, party: Party, revocation: Revocation) -> Arc<Revocation> {
         let revocation = Arc::new(revocation);
-        let change = revocation.clone();
-        let answer = self.ask(party, |id| BrokerRequest::Revoke { id, revocation: change });
-        assert_eq!(answer, Ok(BrokerReply::RevocationKept));
+        assert_eq!(self.submit_change(party, &revocation), Outcome::Stored);
         revocation
+    }
+
+    fn submit_change(&mut self, party: Party, revocation: &Arc<Revocation>) -> Outcome {
+        let revocation = revocation.clone();
+        match self.ask(party, |id| BrokerRequest::Revoke { id, revocation }) {
+            Ok(BrokerReply::Revoked(outcome)) => outcome,
+            other => panic!("revoking answered {other:?}"),
+        }
+    }
+
+    fn find(&mut self, party: Party, subject: &Subject) -> Option<Arc<Revocation>> {
+        let subject = subject.clone();
+        match self.ask(party, |id| BrokerRequest::FindRevocation { id, subject }) {
+            Ok(BrokerReply::Revocation(found)) => found,
+            other => panic!("looking for a revocation answered {other:?}"),
+        }
     }
 
     /// What the broker stores of these subjects; other cases on the same broker have others.
@@ -84,9 +99,32 @@ pub(super) fn over(world: &mut dyn World) {
     let mut actor = Actor { world, next_id: 0 };
     let subjects = [Subject::User(name.clone()), Subject::Token(name)];
     let later = actor.revoke(one, revoked(subjects[0].clone(), 5));
-    let earlier = Revocation { state: State::Lifted, ..revoked(subjects[0].clone(), 4) };
-    actor.revoke(one, earlier);
-    let over = Revocation { ends_at: now_s() - 1, ..revoked(subjects[1].clone(), 1) };
-    actor.revoke(one, over);
+    for changed_at_ms in [4, 5] {
+        let state = State::Lifted;
+        let change = Revocation { state, ..revoked(subjects[0].clone(), changed_at_ms) };
+        let outcome = actor.submit_change(one, &Arc::new(change));
+        assert_eq!(outcome, Outcome::Superseded(later.clone()), "changed at {changed_at_ms}");
+    }
+    // Whoever was not answered may store the same again.
+    assert_eq!(actor.submit_change(one, &later), Outcome::Stored);
+    let expired = Revocation { ends_at: now_s() - 1, ..revoked(subjects[1].clone(), 1) };
+    assert_eq!(actor.submit_change(one, &Arc::new(expired)), Outcome::Expired);
     assert_eq!(actor.kept(one, &subjects), [later]);
+}
+
+pub(super) fn found(world: &mut dyn World) {
+    // As long as an id may be, in characters that take most room in names of brokers.
+    let name: Arc<str> = format!("{:\u{7}<1$}", world.fresh_channel(), ID_BYTES_MAX).into();
+    let (one, two) = (world.attach(), world.attach());
+    let mut actor = Actor { world, next_id: 0 };
+    let (user, token) = (Subject::User(name.clone()), Subject::Token(name));
+    assert_eq!(actor.find(one, &user), None);
+    // Unix milliseconds of the year 2100: the clock of a node may be far ahead.
+    let change = actor.revoke(one, revoked(user.clone(), 4_102_444_800_000));
+    assert_eq!(actor.find(two, &user), Some(change.clone()));
+    assert_eq!(actor.find(two, &token), None);
+    let lifted = Revocation { state: State::Lifted, ..revoked(user.clone(), 4_102_444_800_001) };
+    let lifted = actor.revoke(two, lifted);
+    assert_eq!(actor.find(one, &user), Some(lifted));
+    assert_eq!(actor.kept(one, &[token]), []);
 }

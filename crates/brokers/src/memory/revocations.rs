@@ -6,16 +6,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::broker::BrokerReply;
-use engine::revocation::{Revocation, Revocations};
+use engine::revocation::{Outcome, Revocation, Revocations, Subject};
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Kept(Mutex<Revocations>);
 
 impl Kept {
-    /// Keeps a change unless a later one is kept; says whether it is new.
-    pub(super) fn keep(&self, revocation: &Arc<Revocation>) -> bool {
-        self.lock().apply(now_s(), revocation)
+    /// Stores a change unless one is stored that is as late or later.
+    pub(super) fn store(&self, revocation: &Arc<Revocation>) -> Outcome {
+        let (now_s, mut kept) = (now_s(), self.lock());
+        if revocation.ends_at <= now_s {
+            return Outcome::Expired;
+        }
+        kept.apply(now_s, revocation);
+        match kept.get(&revocation.subject) {
+            Some(known) if known != revocation => Outcome::Superseded(known.clone()),
+            _ => Outcome::Stored,
+        }
+    }
+
+    pub(super) fn find(&self, subject: &Subject) -> BrokerReply {
+        BrokerReply::Revocation(self.lock().get(subject).cloned())
     }
 
     pub(super) fn read(&self) -> BrokerReply {

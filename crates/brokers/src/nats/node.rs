@@ -153,8 +153,7 @@ impl Node {
         let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
         let announcements =
             Rc::new(Announcements::new(link.clone(), options.name.clone(), options.lease_ms));
-        let replicas = options.jetstream.as_ref().map_or(1, |jetstream| jetstream.replicas);
-        let revocations = Rc::new(Revocations::new(link.clone(), replicas));
+        let revocations = Rc::new(Revocations::new(link.clone()));
         let teller = Rc::new(Teller::new(presence.clone()));
         let telling = teller.clone();
         tasks.keep("lifecycle", move || telling.clone().run());
@@ -279,6 +278,12 @@ impl Node {
                 self.link.tasks.spawn("revoke", async move {
                     reply.send(revocations.revoke(&revocation).await);
                     drop(busy);
+                });
+            }
+            BrokerRequest::FindRevocation { subject, .. } => {
+                let revocations = self.revocations.clone();
+                self.link.tasks.spawn("revocation", async move {
+                    reply.send(revocations.find(&subject).await);
                 });
             }
             BrokerRequest::ReadRevocations { .. } => {
@@ -476,6 +481,8 @@ impl Node {
         self.link.tasks.spawn("recovery", async move {
             // That shows that NATS answers.
             let _later = link.echo().await;
+            // Before the store is whole again, which may take long: whoever reads tries until that succeeds.
+            link.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
             if let Some(upkeep) = upkeep {
                 if upkeep.restore().await.is_err() {
                     return;
@@ -485,7 +492,6 @@ impl Node {
             }
             teller.wake();
             prove(&rooms);
-            link.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
             // Whatever was refused anew is known by now: the refusals came first.
             if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
                 link.shared.availability.clear(Cause::Rights);

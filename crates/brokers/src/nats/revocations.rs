@@ -1,6 +1,7 @@
-//! What is revoked: one message for each subject in a stream of its own, made when something is revoked for the first time.
+//! What is revoked: one message for each subject in a stream of its own.
 //!
-//! Invariant: of two changes of a subject the later one is kept, also when two nodes store at once. A node that uses no JetStream
+//! Invariant: of two changes of a subject the later one is kept, also when two nodes store at once,
+//! and NATS has the notice to all nodes before a change is answered as stored. A node that uses no JetStream
 //! refuses to revoke, and is told of no revocation when it starts.
 
 use std::rc::Rc;
@@ -8,12 +9,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::broker::{BrokerError, BrokerReply};
-use engine::revocation::Revocation;
+use engine::revocation::{Outcome, Revocation, Subject};
 use serde_json::json;
 
-use super::jetstream::{Ack, ApiError, NO_STREAM, Stored};
+use super::jetstream::{Ack, Stored};
 use super::link::Link;
-use super::streams::ensure_stream;
 use super::subject::token;
 use crate::control::{decode_revocation, encode_revocation, subject_key};
 use crate::limits::{REVOCATION_CONFLICTS_MAX, REVOCATIONS_FORGOTTEN_MAX};
@@ -21,32 +21,34 @@ use crate::limits::{REVOCATION_CONFLICTS_MAX, REVOCATIONS_FORGOTTEN_MAX};
 /// See the module.
 pub(super) struct Revocations {
     link: Rc<Link>,
-    replicas: u32,
 }
 
 impl Revocations {
-    pub(super) fn new(link: Rc<Link>, replicas: u32) -> Revocations {
-        Revocations { link, replicas }
+    pub(super) fn new(link: Rc<Link>) -> Revocations {
+        Revocations { link }
     }
 
-    /// Keeps a change and tells all nodes.
+    /// Stores a change and notifies all nodes.
     pub(super) async fn revoke(&self, revocation: &Revocation) -> Result<BrokerReply, BrokerError> {
         if revocation.ends_at <= now_s() {
-            return Ok(BrokerReply::RevocationKept);
+            return Ok(BrokerReply::Revoked(Outcome::Expired));
         }
         if !self.link.keeps {
             return Err(BrokerError::NotSupported);
         }
-        self.ensure().await?;
         let payload = encode_revocation(revocation);
-        if self.store(revocation, &payload).await? {
+        let outcome = self.store(revocation, &payload).await?;
+        if outcome == Outcome::Stored {
+            // Also when it was stored before: the notice of that attempt may be lost.
             self.link.publish(self.link.names.control(), payload.into()).await?;
+            // A cut would lose the notice for nodes that are not cut off: the caller must know.
+            self.link.echo().await?;
         }
-        Ok(BrokerReply::RevocationKept)
+        Ok(BrokerReply::Revoked(outcome))
     }
 
-    /// Stores a change unless a later one is stored; says whether it did.
-    async fn store(&self, revocation: &Revocation, payload: &[u8]) -> Result<bool, BrokerError> {
+    /// Stores a change unless one of its subject is stored that is as late or later.
+    async fn store(&self, revocation: &Revocation, payload: &[u8]) -> Result<Outcome, BrokerError> {
         let names = &self.link.names;
         let (stream, subject) = (
             names.revocation_stream(),
@@ -55,27 +57,42 @@ impl Revocations {
         for _ in 0..REVOCATION_CONFLICTS_MAX {
             let newest = self.link.newest(&stream, &subject).await?;
             let known = newest.as_ref().and_then(|stored| decode_revocation(&stored.payload));
-            if known.is_some_and(|known| known.changed_at_ms >= revocation.changed_at_ms) {
-                return Ok(false);
+            match known {
+                Some(known) if known == *revocation => return Ok(Outcome::Stored),
+                Some(known) if known.changed_at_ms >= revocation.changed_at_ms => {
+                    return Ok(Outcome::Superseded(Arc::new(known)));
+                }
+                _ => {}
             }
             let after = newest.map_or(0, |stored| stored.sequence);
             let payload = payload.to_vec().into();
             match self.link.store(&subject, Some(after), "", payload).await? {
-                Ack::Stored(_) | Ack::Duplicate(_) => return Ok(true),
+                Ack::Stored(_) | Ack::Duplicate(_) => return Ok(Outcome::Stored),
                 Ack::Conflict => {}
             }
         }
         Err(BrokerError::Unavailable)
     }
 
+    /// The change of a subject that is stored.
+    pub(super) async fn find(&self, subject: &Subject) -> Result<BrokerReply, BrokerError> {
+        if !self.link.keeps {
+            return Ok(BrokerReply::Revocation(None));
+        }
+        let names = &self.link.names;
+        let subject = names.revocation(&token(&subject_key(subject)));
+        let newest = self.link.newest(&names.revocation_stream(), &subject).await?;
+        let found = newest.and_then(|stored| decode_revocation(&stored.payload));
+        Ok(BrokerReply::Revocation(found.map(Arc::new)))
+    }
+
     /// Every change that is kept and not over.
     pub(super) async fn read(&self) -> Result<BrokerReply, BrokerError> {
-        let stored = if self.exists().await? {
-            let names = &self.link.names;
-            self.link.range(&names.revocation_stream(), &names.revocation("*")).await?
-        } else {
-            Vec::new()
-        };
+        if !self.link.keeps {
+            return Ok(BrokerReply::Revocations(Vec::new()));
+        }
+        let names = &self.link.names;
+        let stored = self.link.range(&names.revocation_stream(), &names.revocation("*")).await?;
         let now_s = now_s();
         let (mut found, mut over): (Vec<Arc<Revocation>>, Vec<&Stored>) = Default::default();
         for message in &stored {
@@ -86,43 +103,12 @@ impl Revocations {
             }
         }
         for message in over.into_iter().take(REVOCATIONS_FORGOTTEN_MAX) {
-            let stream = self.link.names.revocation_stream();
+            let stream = names.revocation_stream();
             let number = json!({ "seq": message.sequence });
             // Whoever reads next tries again.
             let _later = self.link.api(&format!("STREAM.MSG.DELETE.{stream}"), &number).await;
         }
         Ok(BrokerReply::Revocations(found))
-    }
-
-    /// Whether anything was ever revoked.
-    async fn exists(&self) -> Result<bool, BrokerError> {
-        // It may have no rights to JetStream, nor a server that has it.
-        if !self.link.keeps {
-            return Ok(false);
-        }
-        let stream = self.link.names.revocation_stream();
-        match self.link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await {
-            Ok(_) => Ok(true),
-            Err(ApiError::Refused { code: NO_STREAM, .. }) => Ok(false),
-            Err(_) => Err(BrokerError::Unavailable),
-        }
-    }
-
-    async fn ensure(&self) -> Result<(), BrokerError> {
-        let names = &self.link.names;
-        let wanted = json!({
-            "name": names.revocation_stream(),
-            "subjects": [names.revocation("*")],
-            "retention": "limits",
-            "discard": "old",
-            "storage": "file",
-            "num_replicas": self.replicas.max(1),
-            "max_msgs_per_subject": 1,
-        });
-        ensure_stream(&self.link, wanted, &mut None).await.map_err(|error| {
-            self.link.shared.complaints.add(format!("nothing can be revoked: {error}"));
-            BrokerError::Unavailable
-        })
     }
 }
 

@@ -257,12 +257,14 @@ impl Link {
             (Right::Publish, names.lease(&names.node), ""),
             (Right::Publish, names.era(), ""),
             (Right::Publish, names.events(), "{}"),
+            (Right::Publish, names.revocation(PROBE), ""),
         ]);
         let streams = [
             names.history_stream(),
             names.presence_stream(),
             names.events_stream(),
             names.era_stream(),
+            names.revocation_stream(),
         ];
         for (index, stream) in streams.iter().enumerate() {
             needed.push((Right::Publish, format!("$JS.API.STREAM.INFO.{stream}"), ""));
@@ -275,6 +277,10 @@ impl Link {
                 needed.push((Right::Publish, format!("$JS.API.STREAM.PURGE.{stream}"), nothing));
                 needed.push((Right::Publish, format!("$JS.API.CONSUMER.CREATE.{stream}"), "{}"));
             }
+        }
+        for verb in ["STREAM.MSG.DELETE", "CONSUMER.CREATE"] {
+            let of_revocations = format!("$JS.API.{verb}.{}", names.revocation_stream());
+            needed.push((Right::Publish, of_revocations, "{}"));
         }
         needed
     }

@@ -254,6 +254,7 @@ impl Room {
             | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Survey { .. }
             | BrokerRequest::Revoke { .. }
+            | BrokerRequest::FindRevocation { .. }
             | BrokerRequest::ReadRevocations { .. }
             | BrokerRequest::Answer { .. } => unreachable!("what concerns nodes has no room"),
         }

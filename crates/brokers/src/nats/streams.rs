@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use engine::broker::BrokerEvent;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
@@ -67,15 +68,24 @@ pub(super) async fn ensure_streams(
         "num_replicas": options.replicas.max(1),
         "max_msgs_per_subject": 1,
     });
+    let revocations = json!({
+        "name": link.names.revocation_stream(),
+        "subjects": [link.names.revocation("*")],
+        "retention": "limits",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": options.replicas.max(1),
+        "max_msgs_per_subject": 1,
+    });
     let mut turn = Some(turn);
-    for wanted in [era, history, presence, events] {
+    for wanted in [era, history, presence, events, revocations] {
         ensure_stream(link, wanted, &mut turn).await?;
     }
     Ok(())
 }
 
 /// `turn` is how long this node leaves it to others to make streams, and is taken by the first that is missing.
-pub(super) async fn ensure_stream(
+async fn ensure_stream(
     link: &Link,
     mut wanted: Value,
     turn: &mut Option<Duration>,
@@ -139,6 +149,10 @@ pub(super) async fn ensure_stream(
 /// Whether what is stored in a history that this node has just made can be read. One that two nodes have made at the same
 /// time is removed again: nobody could read what is in it.
 async fn prove_made(link: &Link, stream: &str) -> Result<(), NatsError> {
+    if stream == link.names.revocation_stream() {
+        // It may have been deleted: nodes store again what they know.
+        link.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
+    }
     if stream != link.names.history_stream() {
         return Ok(());
     }

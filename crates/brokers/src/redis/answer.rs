@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream, Life};
+use engine::revocation::{Outcome, Revocation};
 use wire::protocol::protobuf::{decode_client_info, decode_publication};
 use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, StreamPosition};
 
 use super::resp::Frame;
+use crate::control;
 
 /// The answer to a request, unless it is one that is read page by page.
 pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply, BrokerError> {
@@ -32,10 +34,27 @@ pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply
         BrokerRequest::PresenceStats { .. } => stats(frame).map(BrokerReply::PresenceStats),
         BrokerRequest::RemoveHistory { .. } => Some(BrokerReply::HistoryRemoved),
         BrokerRequest::Life { .. } => life(frame).map(BrokerReply::Life),
-        BrokerRequest::Revoke { .. } => Some(BrokerReply::RevocationKept),
+        BrokerRequest::Revoke { .. } => outcome(frame).map(BrokerReply::Revoked),
+        BrokerRequest::FindRevocation { .. } => match frame {
+            Frame::Null => Some(BrokerReply::Revocation(None)),
+            frame => revocation(frame).map(|found| BrokerReply::Revocation(Some(found))),
+        },
         _ => None,
     };
     reply.ok_or(BrokerError::Unavailable)
+}
+
+/// What the script did with a change of what is revoked.
+fn outcome(frame: &Frame) -> Option<Outcome> {
+    match frame {
+        Frame::Integer(1) => Some(Outcome::Stored),
+        Frame::Integer(0) => Some(Outcome::Expired),
+        frame => revocation(frame).map(Outcome::Superseded),
+    }
+}
+
+fn revocation(frame: &Frame) -> Option<Arc<Revocation>> {
+    control::decode_revocation(frame.text()?).map(Arc::new)
 }
 
 /// A stream's position as the script that reads it says it.

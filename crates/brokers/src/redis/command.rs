@@ -109,6 +109,7 @@ impl Commander {
             }
             BrokerRequest::Unsubscribe { .. } => unreachable!("is no command but a fence"),
             BrokerRequest::Revoke { revocation, .. } => place.revoke(revocation, out),
+            BrokerRequest::FindRevocation { subject, .. } => place.find_revocation(subject, out),
             BrokerRequest::Lifecycle(_)
             | BrokerRequest::Survey { .. }
             | BrokerRequest::ReadRevocations { .. } => {

@@ -2,13 +2,14 @@
 //! present is put right.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use brokers::redis::RedisSettings;
 use brokers::{Broker as _, Party};
 use bytes::Bytes;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, Control, Order, Survey, Target};
 use engine::lifecycle::{Change, Lifecycle};
+use engine::revocation::{Outcome, Revocation, State, Subject};
 use wire::protocol::{ClientInfo, DisconnectCode, PresenceStats};
 
 use crate::door::Door;
@@ -107,6 +108,39 @@ fn what_is_dropped_of_presence_is_there_again_with_the_next_renewal() {
     for kind in kinds {
         assert_eq!(key(&server, kind), None, "nothing is left");
     }
+}
+
+#[test]
+fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let revoked = |user: &str, seconds: i64| {
+        let (subject, state) = (Subject::User(user.into()), State::Revoked { issued_before: 0 });
+        Arc::new(Revocation { subject, state, ends_at: now_s + seconds, changed_at_ms: 7 })
+    };
+    let store = |change: &Arc<Revocation>| {
+        let revocation = change.clone();
+        let answer = node.ask(party, |id| BrokerRequest::Revoke { id, revocation });
+        assert_eq!(answer, Ok(BrokerReply::Revoked(Outcome::Stored)), "{change:?}");
+    };
+    let (long, short) = (revoked("ann", 9_000), revoked("bob", 60));
+    store(&long);
+    for dropped in ["revocations", "revocation_ends"] {
+        server.ask(&["DEL", &key(&server, dropped).unwrap()]);
+        // A node that knows it gives it back as it was.
+        store(&long);
+        match node.ask(party, |id| BrokerRequest::ReadRevocations { id }) {
+            Ok(BrokerReply::Revocations(kept)) => {
+                assert_eq!(kept, std::slice::from_ref(&long), "{dropped}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    store(&short);
+    let left = server.ask(&["TTL", &key(&server, "revocations").unwrap()]).number();
+    assert!(left > 8_000, "{left} s: the longer one must not end with the shorter one");
 }
 
 #[test]

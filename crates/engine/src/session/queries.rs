@@ -204,7 +204,8 @@ fn tell_answer(
             | BrokerReply::HistoryRemoved
             | BrokerReply::Life(_)
             | BrokerReply::Survey(_)
-            | BrokerReply::RevocationKept
+            | BrokerReply::Revoked(_)
+            | BrokerReply::Revocation(_)
             | BrokerReply::Revocations(_),
         ) => return,
         Err(error) => return session.reply_error(turn, id, code(error)),

@@ -1,18 +1,20 @@
 //! Revoking users and tokens, and lifting that again.
 //!
-//! Invariant: when the caller is answered, the broker keeps the change and this node refuses whom it names.
+//! Invariant: when the caller is told of success, the broker stores the change and this node applies
+//! it; a change that the broker drops, since it stores a later one, is made again behind that one.
 
 use std::sync::Arc;
 
-use engine::limits::REVOKED_ID_BYTES_MAX;
-use engine::revocation::{Revocation, State, Subject};
+use engine::limits::ID_BYTES_MAX;
+use engine::revocation::{self, Revocation, State, Subject, TooManyRevocations};
+use engine::time::Now;
 use wire::protocol::ErrorCode;
 
 use super::Api;
 use super::error::ApiError;
 use super::methods::Outcome;
 use super::request::{BlockUser, InvalidateUserTokens, Revoke, RevokeToken, read};
-use crate::limits::{REVOCATION_TTL_MAX_S, REVOCATION_TTL_S};
+use crate::limits::{REVOCATION_ATTEMPTS_MAX, REVOCATION_TTL_MAX_S, REVOCATION_TTL_S};
 use crate::revocation_sync;
 
 impl Api {
@@ -61,41 +63,75 @@ impl Api {
             return Err(ErrorCode::Expired.into());
         }
         let ends_at = ends_at.min(now_s + REVOCATION_TTL_MAX_S);
-        if let Err(error) = self.node.revoked.check_room(&subject) {
-            let code = ErrorCode::LimitExceeded.number();
-            return Err(ApiError { code, message: error.to_string().into() }.into());
-        }
-        // Two calls about one subject on this node take effect one after the other.
-        let _turn = self.revoking.lock().await;
-        let (issued_before, ends_at) = match self.node.revoked.get(&subject) {
-            Some(known) => extended(&known, (issued_before, ends_at)),
-            None => (issued_before, ends_at),
-        };
-        self.change(subject, State::Revoked { issued_before }, ends_at).await
+        let asked = (issued_before, ends_at);
+        self.change(subject, |known| {
+            let (issued_before, ends_at) = known.map_or(asked, |known| extended(known, asked));
+            Some((State::Revoked { issued_before }, ends_at))
+        })
+        .await
     }
 
     async fn lift(&self, subject: Subject) -> Outcome {
-        let _turn = self.revoking.lock().await;
-        match self.node.revoked.get(&subject) {
-            Some(known) => self.change(subject, State::Lifted, known.ends_at).await,
-            // Of what nobody has revoked there is nothing to keep.
-            None => Ok("{}".to_owned()),
-        }
+        // Of what nobody has revoked there is nothing to store.
+        let is_revoked = |known: &&Revocation| known.state != State::Lifted;
+        self.change(subject, |known| {
+            known.filter(is_revoked).map(|known| (State::Lifted, known.ends_at))
+        })
+        .await
     }
 
-    async fn change(&self, subject: Subject, state: State, ends_at: i64) -> Outcome {
-        // Behind whatever is known, also when another node's clock is ahead.
-        let known_ms = self.node.revoked.get(&subject).map_or(0, |known| known.changed_at_ms);
-        let changed_at_ms = self.clock.now().unix_ms.max(known_ms + 1);
-        let change = Arc::new(Revocation { subject, state, ends_at, changed_at_ms });
-        revocation_sync::keep(&self.members.asker, change.clone()).await?;
-        self.node.revoke(&change);
-        Ok("{}".to_owned())
+    /// Stores the change that `next` makes of what holds for a subject; `None` changes nothing.
+    async fn change(
+        &self,
+        subject: Subject,
+        next: impl Fn(Option<&Revocation>) -> Option<(State, i64)>,
+    ) -> Outcome {
+        // Two calls about one subject on this node take effect one after the other.
+        let _turn = self.revoking.lock().await;
+        let asker = &self.members.asker;
+        // Another node may have changed it without this one having been notified yet.
+        let mut known = revocation_sync::find(asker, &self.node, &subject).await?;
+        for _ in 0..REVOCATION_ATTEMPTS_MAX {
+            let Now { unix_ms, .. } = self.clock.now();
+            let in_force = known.as_deref().filter(|known| known.ends_at > unix_ms / 1000);
+            let Some((state, ends_at)) = next(in_force) else { return Ok("{}".to_owned()) };
+            if in_force.is_none() {
+                self.node.revoked.check_room(&subject).map_err(full)?;
+            }
+            // Later than what is known, also when the clock of another node is ahead.
+            let known_ms = known.as_ref().map_or(i64::MIN, |known| known.changed_at_ms);
+            let changed_at_ms = unix_ms.max(known_ms.saturating_add(1));
+            let change =
+                Arc::new(Revocation { subject: subject.clone(), state, ends_at, changed_at_ms });
+            match revocation_sync::store(asker, change.clone()).await? {
+                revocation::Outcome::Stored => {
+                    self.node.revoke(&change);
+                    return Ok("{}".to_owned());
+                }
+                revocation::Outcome::Superseded(later) => known = Some(later),
+                revocation::Outcome::Expired => return Err(ErrorCode::Expired.into()),
+            }
+        }
+        Err(contended().into())
     }
 
     fn now_s(&self) -> i64 {
         self.clock.now().unix_ms / 1000
     }
+}
+
+fn full(error: TooManyRevocations) -> ApiError {
+    let code = ErrorCode::LimitExceeded.number();
+    ApiError { code, message: error.to_string().into() }
+}
+
+fn contended() -> ApiError {
+    let code = ErrorCode::Internal.number();
+    let message = format!(
+        "nothing is changed: other nodes have changed the same revocation {REVOCATION_ATTEMPTS_MAX} \
+         times meanwhile; try again"
+    );
+    ApiError { code, message: message.into() }
 }
 
 /// What holds after a call about a subject that is revoked already: how far an earlier call reached by time of issue, and
@@ -133,8 +169,8 @@ impl Revoke {
 fn identifier(name: &str, id: &str) -> Result<Arc<str>, ApiError> {
     match id.len() {
         0 => Err(ApiError::bad(format!("{name} is empty"))),
-        length if length > REVOKED_ID_BYTES_MAX => {
-            Err(ApiError::bad(format!("{name} has more than {REVOKED_ID_BYTES_MAX} bytes")))
+        length if length > ID_BYTES_MAX => {
+            Err(ApiError::bad(format!("{name} has more than {ID_BYTES_MAX} bytes")))
         }
         _ => Ok(id.into()),
     }

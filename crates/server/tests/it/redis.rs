@@ -11,13 +11,13 @@ use server::{Server, StartError};
 
 use crate::support::{Fixture, PATIENCE};
 
-struct Redis {
+pub(crate) struct Redis {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Redis {
-    fn start(port: u16) -> Redis {
+    pub(crate) fn start(port: u16) -> Redis {
         let started = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .stdin(Stdio::null())
@@ -40,11 +40,11 @@ impl Drop for Redis {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn node(redis: &Redis) -> Fixture {
+pub(crate) fn node(redis: &Redis) -> Fixture {
     Fixture::with(&[
         ("engine.type", "redis"),
         ("engine.redis.address", &redis.address()),

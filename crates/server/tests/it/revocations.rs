@@ -1,8 +1,13 @@
 //! Users and tokens that are not accepted any more: who is closed, who is refused, and that it can be lifted.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
-use crate::support::{Fixture, Heard, Peer, signed, upgrade};
+use crate::redis::{Redis, free_port, node as redis_node};
+use crate::support::{Fixture, Heard, PATIENCE, Peer, signed, upgrade};
 
 const NOW: i64 = 1_700_000_000;
 
@@ -119,13 +124,104 @@ fn a_user_for_whom_a_proxy_vouches_can_be_revoked_too() {
 }
 
 #[test]
+fn whoever_can_connect_can_be_revoked() {
+    let fixture = Fixture::with(&[("client.user_id_http_header", "x-user")]);
+    let longest = |letter: &str| letter.repeat(1024);
+    let mut by_user = connect(&fixture, &json!({"sub": longest("u")})).unwrap();
+    let mut by_token = connect(&fixture, &json!({"sub": "ann", "jti": longest("t")})).unwrap();
+    let mut peer = Peer::dial(fixture.address);
+    assert_eq!(peer.ask(&upgrade(&format!("X-User: {}\r\n", longest("p")))).0, 101);
+    call(&fixture, "revoke", &json!({"user": longest("u")}));
+    call(&fixture, "revoke", &json!({"token_id": longest("t")}));
+    call(&fixture, "block_user", &json!({"user": longest("p")}));
+    assert_eq!((by_user.close_code(), by_token.close_code()), (3500, 3500));
+    assert_eq!(peer.close_code(), 3500);
+    let too_long = "x".repeat(1025);
+    for claim in ["sub", "jti"] {
+        assert_eq!(connect(&fixture, &json!({ claim: too_long })).err(), Some(3500), "{claim}");
+    }
+    let (status, _, reason) = fixture.request(&upgrade(&format!("X-User: {too_long}\r\n")));
+    assert_eq!((status, reason.contains("1024")), (400, true), "{reason}");
+}
+
+/// What Redis answers to a command; of a list, its first text.
+fn ask(redis: &Redis, words: &[&[u8]]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
+    let mut command = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        command.extend(format!("${}\r\n", word.len()).bytes());
+        command.extend_from_slice(word);
+        command.extend(b"\r\n");
+    }
+    stream.write_all(&command).unwrap();
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim_end().split_at(1) {
+            ("*", count) if count != "0" => {}
+            ("$", length) if length != "-1" => {
+                let mut text = vec![0; length.parse().unwrap()];
+                reader.read_exact(&mut text).unwrap();
+                return text;
+            }
+            _ => return Vec::new(),
+        }
+    }
+}
+
+#[test]
+fn a_change_of_another_node_that_is_not_known_here_does_not_win_over_a_later_call() {
+    let redis = Redis::start(free_port());
+    let node = redis_node(&redis);
+    let stored = |name: &[u8]| ask(&redis, &[b"HGET", name, b"user:ann"]);
+    call(&node, "revoke", &json!({"user": "ann"}));
+    let name = ask(&redis, &[b"KEYS", b"*revocations"]);
+    let revoked = stored(&name);
+    call(&node, "unrevoke", &json!({"user": "ann"}));
+    let lifted = stored(&name);
+    for (change, hours_ahead, method, is_admitted) in
+        [(revoked, 1, "unrevoke", true), (lifted, 2, "revoke", false)]
+    {
+        // As a node stores it whose clock is ahead, at the moment at which this one is called.
+        let (rest, at) = change.split_last_chunk::<8>().unwrap();
+        let at = i64::from_be_bytes(*at) + hours_ahead * 3_600_000;
+        let change = [rest, &at.to_be_bytes()].concat();
+        ask(&redis, &[b"HSET", &name, b"user:ann", &change]);
+        call(&node, method, &json!({"user": "ann"}));
+        // One that starts knows what is stored.
+        for node in [&node, &redis_node(&redis)] {
+            let admitted = connect(node, &json!({"sub": "ann"}));
+            assert_eq!(admitted.is_ok(), is_admitted, "{method}: {:?}", admitted.err());
+        }
+    }
+}
+
+#[test]
+fn what_somebody_deletes_at_the_broker_is_stored_again() {
+    let redis = Redis::start(free_port());
+    let node = redis_node(&redis);
+    call(&node, "block_user", &json!({"user": "ann"}));
+    let name = ask(&redis, &[b"KEYS", b"*revocations"]);
+    assert!(!name.is_empty());
+    ask(&redis, &[b"DEL", &name]);
+    let until = Instant::now() + 2 * PATIENCE;
+    while ask(&redis, &[b"HGET", &name, b"user:ann"]).is_empty() {
+        assert!(Instant::now() < until);
+        std::thread::yield_now();
+    }
+    assert_eq!(connect(&redis_node(&redis), &json!({"sub": "ann"})).err(), Some(3500));
+}
+
+#[test]
 fn what_is_revoked_must_be_named_and_must_end() {
     let fixture = Fixture::start();
     for body in [
         json!({}),
         json!({"user": ""}),
         json!({"token_id": ""}),
-        json!({"user": "x".repeat(256)}),
+        json!({"user": "x".repeat(1025)}),
+        json!({"token_id": "x".repeat(1025)}),
         json!({"user": "ann", "token_id": "t"}),
         json!({"all_users": true}),
         json!({"issued_before": NOW}),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use engine::broker::{BrokerReply, BrokerRequest};
-use engine::revocation::Revocation;
+use engine::revocation::{Revocation, Subject};
 
 use super::super::command::Place;
 use super::super::link::{Asked, Purpose, Sent};
@@ -66,21 +66,25 @@ impl Core {
 impl Place<'_> {
     /// Writes a change of what is revoked.
     pub(in crate::redis) fn revoke(self, revocation: &Revocation, out: &mut Vec<u8>) {
-        let keys = ["revocations", "revocation_times", "revocation_ends"]
-            .map(|name| self.keys.registry(name));
+        let keys = ["revocations", "revocation_ends"].map(|name| self.keys.registry(name));
         let subject = control::subject_key(&revocation.subject);
-        let (changed_at, ends_at) =
-            (revocation.changed_at_ms.to_string(), revocation.ends_at.to_string());
+        let ends_at = revocation.ends_at.to_string();
         let (change, channel) = (control::encode_revocation(revocation), self.keys.control());
         let words = [
             subject.as_bytes(),
-            changed_at.as_bytes(),
             ends_at.as_bytes(),
             &change,
             self.publish_command(),
             channel.as_bytes(),
         ];
         self.script(Script::Revoke, &keys, &words, out);
+    }
+
+    /// Writes the question for the change of a subject.
+    pub(in crate::redis) fn find_revocation(self, subject: &Subject, out: &mut Vec<u8>) {
+        let key = self.keys.registry("revocations");
+        let subject = control::subject_key(subject);
+        encode(out, &[b"HGET", key.as_bytes(), subject.as_bytes()]);
     }
 
     /// Writes the question for a part of what is revoked.

@@ -1,22 +1,36 @@
--- Keeps a change of what is revoked, unless a later one of its subject is kept, and tells all nodes. KEYS: changes by subject,
--- times of change by subject, subjects by the time at which they end. ARGV: subject, Unix milliseconds of the change, Unix
--- seconds of its end, the change, command and channel of pub/sub. Answers whether it is kept.
-local changes, times, ends = KEYS[1], KEYS[2], KEYS[3]
-local subject, changed_at, ends_at = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- Stores a change of what is revoked, unless one of its subject is stored that is as late or later,
+-- and notifies all nodes. KEYS: changes by subject, subjects by the time at which they end. ARGV:
+-- subject, Unix seconds of its end, the change, command and channel of pub/sub. Answers 1 when it is
+-- stored, 0 when it has expired, and otherwise the change that stays.
+local changes, ends = KEYS[1], KEYS[2]
+local subject, ends_at, change = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local now = tonumber(redis.call('TIME')[1])
+
+-- A change ends with the Unix milliseconds at which it was made, in eight bytes. A key of their own
+-- could be evicted alone, and what is lost then could not be stored again.
+local function changed_at(text)
+  local ms = 0
+  for index = #text - 7, #text do ms = ms * 256 + text:byte(index) end
+  return ms
+end
 
 -- Some at a time: a node that was away for long must not hold up the server.
 for _, over in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, 100)) do
   redis.call('HDEL', changes, over)
-  redis.call('HDEL', times, over)
   redis.call('ZREM', ends, over)
 end
-local known = redis.call('HGET', times, subject)
-if ends_at <= now or (known and tonumber(known) >= changed_at) then return 0 end
-redis.call('HSET', changes, subject, ARGV[4])
-redis.call('HSET', times, subject, ARGV[2])
-redis.call('ZADD', ends, ARGV[3], subject)
+local known = redis.call('HGET', changes, subject)
+if ends_at <= now then return 0 end
+if known == change then return 1 end
+if known and changed_at(known) >= changed_at(change) then return known end
+redis.call('HSET', changes, subject, change)
+redis.call('ZADD', ends, ARGV[2], subject)
 local last = redis.call('ZRANGE', ends, -1, -1, 'WITHSCORES')
-for _, key in ipairs(KEYS) do redis.call('EXPIREAT', key, string.format('%.0f', tonumber(last[2]) + 60)) end
-redis.call(ARGV[5], ARGV[6], ARGV[4])
+for _, key in ipairs(KEYS) do
+  -- Only ever later: changes may have ends that were evicted.
+  if now + redis.call('TTL', key) < tonumber(last[2]) + 60 then
+    redis.call('EXPIREAT', key, string.format('%.0f', tonumber(last[2]) + 60))
+  end
+end
+redis.call(ARGV[4], ARGV[5], change)
 return 1

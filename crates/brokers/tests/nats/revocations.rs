@@ -1,0 +1,144 @@
+//! What is revoked survives a cut at the worst moment, and the loss of its stream: whoever is told of success is right.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use brokers::Party;
+use brokers::conformance::World as _;
+use brokers::nats::NatsOptions;
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+use engine::revocation::{Outcome, Revocation, State, Subject};
+
+use crate::comeback::Hand;
+use crate::pair::LONG;
+use crate::server::Server;
+use crate::world::NatsWorld;
+
+/// A way to NATS that ends when the next notice to all nodes is about to pass, without it.
+struct Cutter {
+    port: u16,
+    is_armed: Arc<AtomicBool>,
+}
+
+impl Cutter {
+    fn start(to: u16) -> Cutter {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let is_armed = Arc::new(AtomicBool::new(false));
+        let armed = is_armed.clone();
+        std::thread::spawn(move || {
+            for inner in listener.incoming() {
+                let inner = inner.unwrap();
+                let Ok(outer) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                for (from, to, armed) in
+                    [(&inner, &outer, Some(armed.clone())), (&outer, &inner, None)]
+                {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    std::thread::spawn(move || carry(from, to, armed.as_deref()));
+                }
+            }
+        });
+        Cutter { port, is_armed }
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, armed: Option<&AtomicBool>) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let bytes = &buffer[..length];
+        let is_notice = || has(bytes, b"PUB tidings.control ") && has(bytes, b"ann");
+        if armed.is_some_and(|armed| is_notice() && armed.swap(false, Ordering::SeqCst))
+            || to.write_all(bytes).is_err()
+        {
+            break;
+        }
+    }
+    for stream in [from, to] {
+        // The other side may be gone.
+        let _gone = stream.shutdown(Shutdown::Both);
+    }
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn revocation() -> Arc<Revocation> {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let state = State::Revoked { issued_before: 0 };
+    let ends_at = i64::try_from(now_s).unwrap() + 600;
+    Arc::new(Revocation { subject: Subject::User("ann".into()), state, ends_at, changed_at_ms: 7 })
+}
+
+fn revoke(
+    world: &mut NatsWorld,
+    party: Party,
+    revocation: &Arc<Revocation>,
+) -> Result<BrokerReply, BrokerError> {
+    let (id, revocation) = (RequestId(1), revocation.clone());
+    world.submit(party, BrokerRequest::Revoke { id, revocation });
+    loop {
+        let event = world.next_within(party, LONG).expect("every question is answered");
+        if let BrokerEvent::Reply { result, .. } = event {
+            return result;
+        }
+    }
+}
+
+/// The next event of a kind, if one comes in time.
+fn next_such(
+    world: &mut NatsWorld,
+    party: Party,
+    wait: Duration,
+    is_such: impl Fn(&BrokerEvent) -> bool,
+) -> bool {
+    loop {
+        match world.next_within(party, wait) {
+            Some(event) if is_such(&event) => return true,
+            Some(_) => {}
+            None => return false,
+        }
+    }
+}
+
+#[test]
+fn a_cut_before_the_notice_fails_the_call_and_a_second_one_notifies() {
+    let server = Server::start();
+    let cutter = Cutter::start(server.port);
+    let options = server.options();
+    let behind =
+        NatsOptions { url: format!("nats://127.0.0.1:{}", cutter.port), ..options.clone() };
+    let mut far = NatsWorld::named(&behind, 1, "far");
+    let mut near = NatsWorld::named(&options, 1, "near");
+    let (caller, other) = (far.attach(), near.attach());
+    let change = revocation();
+    cutter.is_armed.store(true, Ordering::SeqCst);
+    assert_eq!(revoke(&mut far, caller, &change), Err(BrokerError::Unavailable));
+    assert!(!cutter.is_armed.load(Ordering::SeqCst), "the notice was on its way");
+    assert_eq!(server.messages("tidings_revocations"), 1, "it is stored");
+    far.wait_health(0, "ready");
+    let stored = Ok(BrokerReply::Revoked(Outcome::Stored));
+    assert_eq!(revoke(&mut far, caller, &change), stored);
+    let is_notice =
+        |event: &BrokerEvent| matches!(event, BrokerEvent::Revocation(told) if *told == change);
+    assert!(next_such(&mut near, other, LONG, is_notice));
+}
+
+#[test]
+fn a_stream_that_was_deleted_is_made_again_and_its_nodes_are_asked_for_what_they_know() {
+    let server = Server::start();
+    let options = NatsOptions { lease_ms: 4_000, ..server.options() };
+    let mut world = NatsWorld::new(&options, 1);
+    let party = world.attach();
+    let change = revocation();
+    let stored = Ok(BrokerReply::Revoked(Outcome::Stored));
+    assert_eq!(revoke(&mut world, party, &change), stored);
+    Hand::new(&server).ask("$JS.API.STREAM.DELETE.tidings_revocations", "");
+    let is_stale = |event: &BrokerEvent| matches!(event, BrokerEvent::RevocationsStale);
+    assert!(next_such(&mut world, party, LONG, is_stale));
+    assert_eq!(revoke(&mut world, party, &change), stored, "the same is stored again");
+    assert_eq!(server.messages("tidings_revocations"), 1);
+}
