@@ -14,6 +14,7 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode, Version};
 use axum::response::Response;
 use engine::PingStyle;
+use engine::limits::ID_BYTES_MAX;
 use engine::rates::Bucket;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -163,7 +164,14 @@ impl Sockets {
         let text = text.map_err(|_| {
             (StatusCode::BAD_REQUEST, format!("the header {name} is not a text in UTF-8"))
         })?;
-        Ok(text.map(str::trim).filter(|user| !user.is_empty()).map(Box::from))
+        let user = text.map(str::trim).filter(|user| !user.is_empty());
+        // Whoever is admitted can be revoked.
+        if user.is_some_and(|user| user.len() > ID_BYTES_MAX) {
+            let reason =
+                format!("the user in the header {name} has more than {ID_BYTES_MAX} bytes");
+            return Err((StatusCode::BAD_REQUEST, reason));
+        }
+        Ok(user.map(Box::from))
     }
 }
 

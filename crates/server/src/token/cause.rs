@@ -2,6 +2,7 @@
 //! Every cause maps to one [`TokenRefusal`]. None carries anything from the token.
 
 use engine::claims::TokenRefusal;
+use engine::limits::ID_BYTES_MAX;
 use thiserror::Error;
 
 /// See the module.
@@ -34,6 +35,9 @@ pub enum Cause {
     /// Claims missing, repeated or of a wrong type.
     #[error("claims missing, repeated or of a wrong type")]
     Claims,
+    /// User id or token id longer than what can be revoked.
+    #[error("user id or token id (jti) longer than {ID_BYTES_MAX} bytes")]
+    IdTooLong,
     /// Issuer not accepted.
     #[error("issuer not accepted")]
     Issuer,
@@ -76,6 +80,7 @@ impl Cause {
             Self::UnknownKeyId => "unknown_key_id",
             Self::Signature => "signature",
             Self::Claims => "claims",
+            Self::IdTooLong => "id_too_long",
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::ForSubscription => "for_subscription",
@@ -102,6 +107,7 @@ impl Cause {
             | Self::UnknownKeyId
             | Self::Signature
             | Self::Claims
+            | Self::IdTooLong
             | Self::Issuer
             | Self::Audience
             | Self::ForSubscription

@@ -42,7 +42,7 @@ pub(super) fn connection(
         info: content(claims.info, claims.b64info)?,
         subscriptions,
         roles: Vec::new(),
-        token_id: registered.token_id().to_owned(),
+        token_id: registered.token_id()?.to_owned(),
         issued_at: registered.issued_at(),
     })
 }
@@ -62,7 +62,7 @@ pub(super) fn subscription(
         client: claims.client.unwrap_or_default(),
         expire_at: registered.lifetime_end(claims.expire_at),
         grant: grant.resolve()?,
-        token_id: registered.token_id().to_owned(),
+        token_id: registered.token_id()?.to_owned(),
         issued_at: registered.issued_at(),
     })
 }

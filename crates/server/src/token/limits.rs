@@ -10,9 +10,6 @@ pub(super) const ROLES_MAX: usize = 32;
 /// Bytes of all roles of a token together; a session keeps them for as long as it lives.
 pub(super) const ROLE_BYTES_MAX: usize = 1024;
 
-/// Longest token id (`jti`), which a session keeps too.
-pub(super) const TOKEN_ID_BYTES_MAX: usize = 255;
-
 /// Smallest RSA modulus. Shorter keys can be broken.
 pub(super) const RSA_BITS_MIN: u32 = 2048;
 

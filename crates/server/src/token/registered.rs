@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use engine::limits::ID_BYTES_MAX;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::Number;
 
 use super::cause::Cause;
 use super::claims::Identifier;
-use super::limits::TOKEN_ID_BYTES_MAX;
 
 /// The registered claims that are checked.
 #[derive(Deserialize)]
@@ -48,10 +48,9 @@ impl Registered {
         self.iat.map(NumericDate::whole)
     }
 
-    /// Claim `jti`, empty when absent; one that is longer than sessions keep names nothing.
-    pub(super) fn token_id(&self) -> &str {
-        let id = self.jti.as_ref().map_or("", |Identifier(id)| id);
-        if id.len() <= TOKEN_ID_BYTES_MAX { id } else { "" }
+    /// Claim `jti`, empty when absent.
+    pub(super) fn token_id(&self) -> Result<&str, Cause> {
+        within_bound(self.jti.as_ref().map_or("", |Identifier(id)| id))
     }
 
     /// Claim `sub`, empty when absent.
@@ -68,6 +67,11 @@ impl Registered {
     pub(super) fn audience(&self) -> &[String] {
         self.aud.as_ref().map_or(&[], |Audience(values)| values)
     }
+}
+
+/// A user id or token id by which it can be revoked.
+pub(super) fn within_bound<T: AsRef<str>>(id: T) -> Result<T, Cause> {
+    if id.as_ref().len() <= ID_BYTES_MAX { Ok(id) } else { Err(Cause::IdTooLong) }
 }
 
 /// Seconds since 1970, whole or with a fraction; as a number, or as a text that holds one.

@@ -17,7 +17,7 @@ use super::jws::Jws;
 use super::key_error::{KeyError, KeyFault};
 use super::keys::StaticKeys;
 use super::object::read_claims;
-use super::registered::Registered;
+use super::registered::{Registered, within_bound};
 use super::remote::RemoteKeys;
 use super::settings::TokenSettings;
 
@@ -141,10 +141,10 @@ impl Verifier {
     }
 
     fn user(&self, payload: &[u8], registered: &Registered) -> Result<String, Cause> {
-        match &self.user_id_claim {
-            Some(name) => claims::identifier(payload, name),
-            None => Ok(registered.subject().to_owned()),
-        }
+        within_bound(match &self.user_id_claim {
+            Some(name) => claims::identifier(payload, name)?,
+            None => registered.subject().to_owned(),
+        })
     }
 }
 

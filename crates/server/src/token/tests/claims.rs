@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use engine::claims::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionGrant};
+use engine::limits::ID_BYTES_MAX;
 use serde_json::json;
 
 use super::super::TokenSettings;
@@ -141,8 +142,19 @@ fn roles_are_a_text_or_a_list_in_a_claim_of_any_name() {
         let roles = roles("role", json!({ "role": many })).unwrap();
         assert_eq!(roles.len(), kept, "{count} of {length}");
     }
-    let long_id = json!({"jti": "j".repeat(256)});
-    assert_eq!(connect(&long_id).unwrap().token_id, "", "longer than a session keeps");
+}
+
+#[test]
+fn ids_by_which_nobody_could_be_revoked_are_refused() {
+    let of_length = |length: usize| "i".repeat(length);
+    for claim in ["sub", "jti"] {
+        let longest = of_length(ID_BYTES_MAX);
+        let claims = connect(&json!({ claim: &longest })).unwrap();
+        assert!([claims.user, claims.token_id].contains(&longest), "{claim}");
+        let too_long = json!({ claim: of_length(ID_BYTES_MAX + 1), "channel": "a" });
+        assert_eq!(connect(&too_long).unwrap_err(), INVALID, "{claim}");
+        assert_eq!(subscribe(&too_long).unwrap_err(), INVALID, "{claim}");
+    }
 }
 
 #[test]
