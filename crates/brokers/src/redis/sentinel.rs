@@ -1,8 +1,7 @@
-//! Sentinels: which server is the master, as those of them say that know most, and when that changes.
+//! Sentinels: which server is the master, as at least half of those that are configured say, and when that changes.
 //!
-//! Invariant: of different answers the one with the newest configuration counts, so that a Sentinel that has not heard of a
-//! failover leads nobody back to the old master. What fewer than half of them say is in doubt: the
-//! others can have elected another master without them.
+//! Invariant: what fewer than half of them say leads nobody anywhere and confirms nothing: a Sentinel that has not heard of a
+//! failover, one that watches something else under the same name, and those on the small side of a cut are outvoted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,6 +21,13 @@ use super::trouble::Trouble;
 struct Named {
     address: Address,
     /// Grows with every failover.
+    config_epoch: u64,
+}
+
+/// How many Sentinels name a server, and the newest configuration in which one of them does.
+#[derive(Default)]
+struct Votes {
+    count: usize,
     config_epoch: u64,
 }
 
@@ -134,20 +140,20 @@ fn choose(
     master: &str,
 ) -> Result<Master, Trouble> {
     let (named, troubles): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-    let named: Vec<Named> = named.into_iter().flatten().collect();
-    let mut votes: HashMap<&Named, usize> = HashMap::new();
-    named.iter().for_each(|named| *votes.entry(named).or_default() += 1);
-    let newest = votes.into_iter().max_by_key(|(named, votes)| (named.config_epoch, *votes));
-    if let Some((newest, _)) = newest {
+    let mut votes: HashMap<Address, Votes> = HashMap::new();
+    for Named { address, config_epoch } in named.into_iter().flatten() {
+        let votes = votes.entry(address).or_default();
+        votes.count += 1;
+        votes.config_epoch = votes.config_epoch.max(config_epoch);
+    }
+    // Each half of an even number may name another server: then the newer configuration counts.
+    let first = votes.into_iter().max_by_key(|(_, votes)| (votes.count, votes.config_epoch));
+    if let Some((address, Votes { count, .. })) = first {
         // A master is elected by more than half of them, so by one of these.
-        let is_certain = 2 * named.len() >= sentinels;
-        let few = || Trouble::FewSentinels {
-            master: master.to_owned(),
-            answered: named.len(),
-            all: sentinels,
-        };
-        let doubt = (!is_certain).then(few);
-        return Ok(Master { address: newest.address.clone(), doubt });
+        let is_certain = 2 * count >= sentinels;
+        let few =
+            || Trouble::FewSentinels { master: master.to_owned(), agree: count, all: sentinels };
+        return Ok(Master { address, doubt: (!is_certain).then(few) });
     }
     let rank = |trouble: &Trouble| match trouble {
         Trouble::SentinelLogin(..) => 0,
@@ -157,12 +163,6 @@ fn choose(
     };
     let first = troubles.into_iter().filter_map(Result::err).min_by_key(rank);
     Err(first.unwrap_or_else(|| Trouble::NoSentinel(master.to_owned())))
-}
-
-impl std::hash::Hash for Named {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (&self.address, self.config_epoch).hash(state);
-    }
 }
 
 fn address(place: &[Frame]) -> Option<Address> {
@@ -208,11 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_configuration_counts() {
+    fn at_least_half_must_name_the_same_server() {
         let lost = Err(Trouble::Silent(at(9)));
-        let answers = vec![named(1, 3), lost.clone(), named(2, 4), named(1, 3)];
-        assert_eq!(chosen(answers), Ok(at(2)));
-        assert_eq!(chosen(vec![named(1, 3), named(2, 3), named(2, 3)]), Ok(at(2)));
+        let few = |agree, all| Err(Trouble::FewSentinels { master: "m".into(), agree, all });
+        // One that watches something else, or has heard first of a failover, is outvoted.
+        assert_eq!(chosen(vec![named(1, 3), named(2, 9), named(1, 3)]), Ok(at(1)));
+        assert_eq!(chosen(vec![named(1, 3), named(2, 4), named(2, 4)]), Ok(at(2)));
+        assert_eq!(chosen(vec![named(1, 3), named(2, 4), lost.clone()]), few(1, 3));
+        assert_eq!(chosen(vec![named(1, 3), named(2, 4), named(3, 5)]), few(1, 3));
+        // Two halves: the newer configuration.
+        assert_eq!(chosen(vec![named(1, 3), named(2, 4)]), Ok(at(2)));
+        assert_eq!(chosen(vec![named(2, 4), named(1, 3), named(2, 2), named(1, 3)]), Ok(at(2)));
         let unknown = || Trouble::UnknownMaster("m".into());
         let login = || Trouble::SentinelLogin(at(1), "x".into());
         assert_eq!(chosen(vec![lost.clone(), Err(unknown())]), Err(unknown()));
@@ -230,7 +236,7 @@ mod tests {
             answers.extend((answered..all).map(|_| lost()));
             let master = choose(answers, all, "m").unwrap();
             assert_eq!(master.address, at(1), "it is named all the same");
-            let few = Trouble::FewSentinels { master: "m".into(), answered, all };
+            let few = Trouble::FewSentinels { master: "m".into(), agree: answered, all };
             assert_eq!(master.certain(), if is_certain { Ok(at(1)) } else { Err(few) });
         }
         // Those that were too slow to be heard are missing as well.

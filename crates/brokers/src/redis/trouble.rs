@@ -112,17 +112,18 @@ pub enum Trouble {
     /// No Sentinel has answered.
     #[error("no Sentinel says in time which server is {0:?} (engine.redis.address)")]
     NoSentinel(String),
-    /// The Sentinels that have not answered may have elected another master.
+    /// Fewer than half of the Sentinels name one server: the others may have elected another one.
     #[error(
-        "only {answered} of {all} Sentinels say in time which server is {master:?}, and the others \
-         may have made another one the master (engine.redis.address)"
+        "only {agree} of {all} Sentinels say in time that the same server is {master:?}, and the \
+         others may have made another one the master: name all Sentinels of this master, and no \
+         others (engine.redis.address)"
     )]
     FewSentinels {
-        /// Its name.
+        /// The name of the master.
         master: String,
-        /// How many have named it.
-        answered: usize,
-        /// How many there are.
+        /// How many name the same server.
+        agree: usize,
+        /// How many are configured.
         all: usize,
     },
     /// No Sentinel knows the master.

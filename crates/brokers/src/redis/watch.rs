@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::connection::Dialer;
 use super::exchange::{Event, LinkId};
 use super::identity::Identity;
+use super::sentinel::Master;
 use super::settings::{Address, Server};
 use super::trouble::Trouble;
 
@@ -22,9 +23,9 @@ pub(super) struct Sighting {
     pub(super) address: Address,
     /// When it was asked for.
     pub(super) asked_at: Instant,
-    /// Whether no other server can have become the master.
-    pub(super) is_certain: bool,
-    /// Who answers there; `None` when nobody does.
+    /// Why Sentinels that say something else may be right.
+    pub(super) doubt: Option<Trouble>,
+    /// Who answers there; `None` when nobody does, or when nothing follows from it.
     pub(super) identity: Option<Identity>,
 }
 
@@ -82,11 +83,14 @@ impl Dialer {
         looked_at: &mut Instant,
     ) -> Result<Sighting, Trouble> {
         let asked_at = Instant::now();
-        let (address, is_certain) = match server {
-            Server::At(address) => (address.clone(), true),
+        let address = match server {
+            Server::At(address) => address.clone(),
             Server::Sentinel { master, sentinels, login } => {
-                let found = self.find_master(master, sentinels, login).await?;
-                (found.address, found.doubt.is_none())
+                let Master { address, doubt } = self.find_master(master, sentinels, login).await?;
+                if doubt.is_some() {
+                    return Ok(Sighting { address, asked_at, doubt, identity: None });
+                }
+                address
             }
         };
         let has_sentinels = matches!(server, Server::Sentinel { .. });
@@ -101,6 +105,6 @@ impl Dialer {
             *last = Some((address.clone(), identity.ok().and_then(Result::ok)));
         }
         let identity = last.as_ref().and_then(|(_, seen)| seen.clone());
-        Ok(Sighting { address, asked_at, is_certain, identity })
+        Ok(Sighting { address, asked_at, doubt: None, identity })
     }
 }

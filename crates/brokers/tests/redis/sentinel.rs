@@ -1,6 +1,7 @@
 //! Sentinels that name the master: found at the start, and found again when another server has become it, also when the old
 //! one lives on and nobody can tell it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use brokers::redis::RedisSettings;
@@ -12,7 +13,7 @@ use wire::protocol::{Publication, StreamPosition};
 use crate::checker::{Checker, Publisher};
 use crate::groups::{Watched, links};
 use crate::redirect::Redirect;
-use crate::server::{PATIENCE, RedisServer, free_port};
+use crate::server::{PATIENCE, RedisServer, free_port, wait_until};
 use crate::world::{Node, at, settings};
 
 #[test]
@@ -149,20 +150,60 @@ fn with_login(mut settings: RedisSettings, user: &str, password: &str) -> RedisS
     settings
 }
 
+/// A Sentinel alone, which calls the server `main`; `extra` is more of its configuration.
+fn sentinel_of(server: &RedisServer, folder: &Path, extra: &str) -> RedisServer {
+    let port = free_port();
+    let file = folder.join(format!("{port}.conf"));
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 1\n{extra}\n",
+        server.port
+    );
+    std::fs::write(&file, text).unwrap();
+    RedisServer::start_program("redis-sentinel", port, &[file.to_str().unwrap()])
+}
+
+/// Waits until others have connected to it so often.
+fn wait_asked(sentinel: &RedisServer, times: u64, mut meanwhile: impl FnMut()) {
+    let connections = || {
+        let stats = sentinel.ask(&["INFO", "stats"]);
+        let mut lines = stats.text().lines();
+        let line = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.expect("a Sentinel counts").parse::<u64>().unwrap()
+    };
+    let (first, mut own) = (connections(), 0);
+    wait_until("the Sentinel is asked", || {
+        meanwhile();
+        own += 1;
+        connections() >= first + own + times
+    });
+}
+
+#[test]
+fn one_sentinel_of_three_that_names_another_master_leads_nobody_there() {
+    let (master, other) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = sentinel_of(&other, folder.path(), "sentinel config-epoch main 99");
+    let right = [(); 2].map(|()| sentinel_of(&master, folder.path(), ""));
+    let ports = [wrong.port, right[0].port, right[1].port];
+    let hosts = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
+    let address = [format!("redis+sentinel://{hosts}?sentinel_master_name=main")];
+    let node = Node::start(settings(&address));
+    let is_ready = || assert_eq!(node.broker.health(), Health::Ready);
+    wait_asked(&wrong, 3, is_ready);
+    // Nor does it when the others are silent, and then nobody comes who was not there.
+    right.iter().for_each(|sentinel| sentinel.signal("STOP"));
+    wait_asked(&wrong, 3, is_ready);
+    node.publish("room", "here").unwrap();
+    let late = Node::start_anyhow(settings(&address));
+    late.wait_unready("only 1 of 3 Sentinels");
+    assert_eq!(other.ask(&["DBSIZE"]).number(), 0);
+}
+
 #[test]
 fn wrong_settings_of_sentinels_end_the_start_and_name_the_key() {
     let master = RedisServer::start(&[]);
     let folder = tempfile::tempdir().unwrap();
-    let sentinel = |extra: &str| {
-        let port = free_port();
-        let file = folder.path().join(format!("{port}.conf"));
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 1\n{extra}\n",
-            master.port
-        );
-        std::fs::write(&file, text).unwrap();
-        RedisServer::start_program("redis-sentinel", port, &[file.to_str().unwrap()])
-    };
+    let sentinel = |extra: &str| sentinel_of(&master, folder.path(), extra);
     let of = |server: &RedisServer, name: &str| {
         let address =
             format!("redis+sentinel://127.0.0.1:{}?sentinel_master_name={name}", server.port);

@@ -16,7 +16,7 @@ use super::Core;
 pub(in crate::redis) struct Proof {
     /// When the connection began.
     since: Instant,
-    /// When Sentinels named it last, beyond doubt.
+    /// When at least half of the Sentinels named it last.
     named_at: Instant,
     /// Whether other nodes have used it since.
     had_company: bool,
@@ -37,12 +37,9 @@ impl Proof {
         Proof { since: now, named_at: now, had_company: false, strangers: 0, evicted: None }
     }
 
-    /// Sentinels name it. What few of them say confirms nothing, for the others may have elected
-    /// another one.
-    fn note_named(&mut self, now: Instant, has_company: bool, is_certain: bool) {
-        if is_certain {
-            (self.named_at, self.had_company) = (now, has_company);
-        }
+    /// Half of the Sentinels or more name it.
+    fn note_named(&mut self, now: Instant, has_company: bool) {
+        (self.named_at, self.had_company) = (now, has_company);
     }
 
     /// Whether neither Sentinels nor other nodes confirm it any more.
@@ -60,7 +57,7 @@ impl Core {
         id: LinkId,
         seen: Result<Sighting, Trouble>,
     ) {
-        let Sighting { address, asked_at, is_certain, identity } = match seen {
+        let Sighting { address, asked_at, doubt, identity } = match seen {
             Ok(sighting) => sighting,
             Err(trouble) => {
                 tracing::debug!(%trouble, "Redis: nobody says where the master is");
@@ -74,13 +71,20 @@ impl Core {
         if asked_at < up.proof.since {
             return;
         }
+        // What fewer than half of the Sentinels say moves nobody and confirms nothing.
+        if let Some(doubt) = doubt {
+            if up.proof.named_at + SENTINELS_SILENT <= now {
+                self.shared.complaints.add(doubt.to_string());
+            }
+            return;
+        }
         let used = &up.opened.identity.run_id;
         // One server may have two names.
         let is_same = identity.as_ref().is_some_and(|identity| identity.is_same(used));
         if has_sentinels && address != up.opened.address && !is_same {
             return self.leave(now, id, |used| Trouble::OtherMaster { used, named: address });
         }
-        up.proof.note_named(now, has_company, is_certain);
+        up.proof.note_named(now, has_company);
         let Some(identity) = identity else { return };
         // A replica at our address is not what this node uses, and a server that starts is not there yet.
         match !has_sentinels && identity.is_master && identity.is_another(used) {
@@ -140,15 +144,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_sentinels_do_not_keep_a_node_where_nobody_else_is() {
+    fn a_node_is_deserted_when_nobody_confirms_its_master_any_more() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        for is_certain in [true, false] {
+        for is_named in [true, false] {
             let mut proof = Proof::new(start);
             assert!(!proof.is_deserted(at(0), true));
             for second in 1..10 {
-                proof.note_named(at(second), false, is_certain);
-                assert_eq!(proof.is_deserted(at(second), false), !is_certain && second >= 5);
+                if is_named {
+                    proof.note_named(at(second), false);
+                }
+                assert_eq!(proof.is_deserted(at(second), false), !is_named && second >= 5);
             }
         }
     }
@@ -157,7 +163,7 @@ mod tests {
     fn a_node_that_was_always_alone_stays() {
         let start = Instant::now();
         let mut proof = Proof::new(start);
-        proof.note_named(start, false, false);
+        proof.note_named(start, false);
         assert!(!proof.is_deserted(start + 2 * SENTINELS_SILENT, false));
     }
 }
