@@ -29,6 +29,8 @@ pub(super) enum Cause {
     Streams,
     /// A stream takes no messages.
     Store(Store),
+    /// What the history stream has cannot be read.
+    Read,
     /// The lease of this node is not renewed.
     Lease,
 }

@@ -130,14 +130,27 @@ impl Link {
 
     /// Stores a message that says nothing, and reads it; says whether it was there.
     pub(super) async fn probe(&self) -> Result<bool, BrokerError> {
+        let (sequence, payload) = self.store_probe().await?;
+        let read = self.numbered(&self.names.history_stream(), sequence).await?;
+        Ok(read.is_some_and(|read| read.payload == payload))
+    }
+
+    /// The same, read as histories are.
+    pub(super) async fn probe_range(&self) -> Result<bool, BrokerError> {
+        let (sequence, payload) = self.store_probe().await?;
+        let stream = self.names.history_stream();
+        let stored = self.range_up_to(&stream, &self.names.probe(), sequence).await?;
+        Ok(stored.iter().any(|one| one.sequence == sequence && one.payload == payload))
+    }
+
+    async fn store_probe(&self) -> Result<(u64, Bytes), BrokerError> {
         // No two are the same, so that a store that has lost some is known by them.
         let payload = Bytes::from(format!("t1 probe {}\n", self.new_epoch()));
         let above = self.eras.witnessed();
         let stored = self.store(&self.names.probe(), None, "", payload.clone()).await?;
         let Ack::Stored(sequence) = stored else { return Err(BrokerError::Unavailable) };
         self.note(above, sequence, &payload);
-        let read = self.numbered(&self.names.history_stream(), sequence).await?;
-        Ok(read.is_some_and(|read| read.payload == payload))
+        Ok((sequence, payload))
     }
 
     pub(super) fn is_proven(&self) -> bool {

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use engine::broker::BrokerError;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use tracing::debug;
 
 use super::availability::Cause;
@@ -182,6 +181,21 @@ impl Link {
         BrokerError::Unavailable
     }
 
+    /// A history is not read, although a message of it may be: the node tries that until it works.
+    fn note_unread(&self, stream: &str, error: &ApiError) -> BrokerError {
+        if let ApiError::Refused { code, text } = error
+            && *code != NO_STREAM
+            && stream == self.names.history_stream()
+        {
+            let reason = format!(
+                "histories in the JetStream stream {stream:?} cannot be read: {text} (error {code}); look at the limits of the \
+                 stream and of the account (max_consumers)"
+            );
+            self.shared.availability.set(Cause::Read, &reason);
+        }
+        self.note_failed(error)
+    }
+
     fn miss_stream(&self) {
         self.is_stream_missing.set(true);
         self.misses_stream.notify_one();
@@ -221,9 +235,6 @@ impl Link {
     }
 
     fn note_stored(&self, store: Store) {
-        if store == Store::History {
-            self.stored_at.set(Some(Instant::now()));
-        }
         // One entry of presence does not show that all have found room: the next renewal does.
         if store != Store::Presence {
             self.shared.availability.clear(Cause::Store(store));
@@ -303,7 +314,7 @@ impl Link {
         });
         let body = json!({ "stream_name": stream, "config": config });
         let made = self.api(&format!("CONSUMER.CREATE.{stream}"), &body).await;
-        let made = made.map_err(|error| self.note_failed(&error))?;
+        let made = made.map_err(|error| self.note_unread(stream, &error))?;
         let count = |value: &Value| value.as_u64().unwrap_or(0);
         let mut left = count(&made["num_pending"]) + count(&made["delivered"]["consumer_seq"]);
         let mut stored = Vec::new();

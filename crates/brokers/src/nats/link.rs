@@ -16,7 +16,6 @@ use bytes::Bytes;
 use engine::broker::BrokerError;
 use futures_util::StreamExt;
 use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio::time::Instant;
 use wire::protocol::StreamPosition;
 
 use super::Shared;
@@ -48,8 +47,6 @@ pub(super) struct Link {
     /// A stream was asked for that is not there: whoever sees to that is woken.
     pub(super) is_stream_missing: Cell<bool>,
     pub(super) misses_stream: Notify,
-    /// When the history stream has taken a message last.
-    pub(super) stored_at: Cell<Option<Instant>>,
     pub(super) tasks: Tasks,
     pub(super) shared: Arc<Shared>,
 }
@@ -107,7 +104,6 @@ impl Link {
             is_cut: Notify::new(),
             is_stream_missing: Cell::new(false),
             misses_stream: Notify::new(),
-            stored_at: Cell::new(None),
             tasks,
             shared,
         }

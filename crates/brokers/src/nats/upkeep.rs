@@ -1,7 +1,7 @@
 //! What keeps the store of this node in order: its streams exist, have lost nothing that is known, and take messages.
 //!
 //! Invariant: a stream that is missing is made again within seconds, whether or not anybody uses it, and then an era begins
-//! if anything was in it; whether the history stream takes messages is known although nobody publishes.
+//! if anything was in it; whether the history stream takes messages and gives them back is known although nobody uses it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,7 +16,6 @@ use super::link::Link;
 use super::options::{JetStreamOptions, NatsError};
 use super::presence::Presence;
 use super::streams::{UNREADABLE, ensure_streams};
-use super::subject::Store;
 use crate::limits::{JETSTREAM_RETRY, JETSTREAM_WAIT};
 
 /// See the module.
@@ -24,7 +23,7 @@ pub(super) struct Upkeep {
     link: Rc<Link>,
     options: JetStreamOptions,
     presence: Rc<Presence>,
-    /// How long the history stream may go without a message before it is tried.
+    /// How often the history stream is tried.
     probe_after: Duration,
     /// One look at a time.
     turn: Mutex<()>,
@@ -32,6 +31,8 @@ pub(super) struct Upkeep {
     is_wanted: Cell<bool>,
     /// When the streams were seen last.
     seen_at: Cell<Option<Instant>>,
+    /// When a message was stored to see whether it can be read, and could be.
+    read_at: Cell<Option<Instant>>,
     /// When the stream of events was made: another one has nothing of who is online.
     events: RefCell<Option<String>>,
 }
@@ -50,6 +51,7 @@ impl Upkeep {
             turn: Mutex::default(),
             is_wanted: Cell::new(false),
             seen_at: Cell::new(None),
+            read_at: Cell::new(None),
             events: RefCell::default(),
         }
     }
@@ -148,19 +150,28 @@ impl Upkeep {
         self.look_at_events().await
     }
 
-    /// The history stream takes a message, or the node is not available.
+    /// The history stream takes a message and gives it back, or the node is not available. What others store shows the
+    /// first only, so that their messages never stand for this.
     async fn probe(&self) -> Result<(), BrokerError> {
         let is_fresh = |at: Instant| at.elapsed() < self.probe_after;
-        if self.link.stored_at.get().is_some_and(is_fresh) {
+        let availability = &self.link.shared.availability;
+        let is_refused = availability.has(Cause::Read);
+        if !is_refused && self.read_at.get().is_some_and(is_fresh) {
             return Ok(());
         }
-        if !self.link.probe().await? {
-            let stream = self.link.names.history_stream();
-            let reason = format!("the JetStream stream {stream:?} must be removed: {UNREADABLE}");
-            self.link.shared.availability.set(Cause::Store(Store::History), &reason);
-            // The next look tries it again.
-            self.link.stored_at.set(None);
+        // Histories are read in another way than single messages, which costs NATS more: only when that has failed.
+        let is_readable = match is_refused {
+            true => self.link.probe_range().await?,
+            false => self.link.probe().await?,
+        };
+        if is_readable {
+            availability.clear(Cause::Read);
+            self.read_at.set(Some(Instant::now()));
+            return Ok(());
         }
+        let stream = self.link.names.history_stream();
+        let reason = format!("the JetStream stream {stream:?} must be removed: {UNREADABLE}");
+        availability.set(Cause::Read, &reason);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ mod load;
 mod names;
 mod options;
 mod pair;
+mod reading;
 mod revocations;
 mod rights;
 mod server;

@@ -75,14 +75,19 @@ impl NatsWorld {
         NatsWorld { nodes, clock, parties: HashMap::new(), next_party: 0, next_channel: 0, silence }
     }
 
+    /// Whether a node is ready, or why not.
+    pub(crate) fn health(&self, node: usize) -> String {
+        match self.nodes[node].health() {
+            Health::Ready => "ready".to_owned(),
+            Health::Unready { reason, .. } => reason,
+        }
+    }
+
     /// Waits until a node is ready, or is not and says why.
     pub(crate) fn wait_health(&self, node: usize, expected: &str) {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            let health = match self.nodes[node].health() {
-                Health::Ready => "ready".to_owned(),
-                Health::Unready { reason, .. } => reason,
-            };
+            let health = self.health(node);
             if health.contains(expected) {
                 return;
             }
