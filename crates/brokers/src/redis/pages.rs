@@ -75,11 +75,13 @@ impl Progress {
         if self.cursor.is_empty() { b"0" } else { &self.cursor }
     }
 
-    fn grow(&mut self, total: &Arc<AtomicUsize>, needed: usize) {
+    /// There is another page: of what is `wanted`, as much as a page has, and at least one entry, which has the bytes that
+    /// are `needed`.
+    fn grow(&mut self, total: &Arc<AtomicUsize>, needed: usize, wanted: usize) {
         let read = self.budget();
         let held = self.held.get_or_insert_with(|| Held { total: total.clone(), bytes: 0 });
         held.add(read);
-        self.budget = (4 * read).min(PAGE_MAX).max(needed);
+        self.budget = (4 * read).min(PAGE_MAX).min(wanted).max(needed);
     }
 }
 
@@ -137,7 +139,7 @@ fn take_clients(
     progress.clients.extend(page.clients);
     if page.cursor != b"0" {
         progress.cursor = page.cursor;
-        progress.grow(held, 0);
+        progress.grow(held, 0, usize::MAX);
         return None;
     }
     let mut clients = std::mem::take(&mut progress.clients);
@@ -166,7 +168,9 @@ fn take_stream(
     }
     let fitting = fitting(request, &progress.publications);
     if page.next > 0 && !is_hopeless && fitting == progress.publications.len() {
-        progress.grow(held, page.next);
+        let weight: usize = progress.publications.iter().map(|one| one.weight()).sum();
+        let left = bytes_max(request).map_or(usize::MAX, |most| most.saturating_sub(weight));
+        progress.grow(held, page.next, left);
         return None;
     }
     let top = progress.top.take().unwrap_or_default();
@@ -197,13 +201,17 @@ impl Progress {
 
 /// How many publications there may be by their weight.
 fn fitting(request: &BrokerRequest, publications: &[Arc<Publication>]) -> usize {
-    let bytes_max = match request {
+    let all = publications.len();
+    bytes_max(request).map_or(all, |bytes_max| fitting_count(publications, bytes_max))
+}
+
+/// How much an answer may weigh, when whoever asks does not take everything.
+fn bytes_max(request: &BrokerRequest) -> Option<usize> {
+    match request {
         BrokerRequest::Subscribe { read: JoinRead::Since { bytes_max, .. }, .. } => *bytes_max,
         BrokerRequest::History { query, .. } => query.bytes_max,
         _ => None,
-    };
-    let Some(bytes_max) = bytes_max else { return publications.len() };
-    fitting_count(publications, bytes_max)
+    }
 }
 
 /// A join finds nothing behind a position of another epoch.
@@ -288,6 +296,28 @@ mod tests {
         let none = StreamPage { publications: Vec::new(), ..page(9, 9..=9, 3 * PAGE_MAX) };
         assert_eq!(take_stream(&reading, &mut progress, none, &held), None);
         assert_eq!(next(&reading, &progress), ("-".into(), "9".into(), 50, 3 * PAGE_MAX));
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_answer_may_weigh() {
+        let held = Arc::default();
+        let publication = |offset| {
+            let data = vec![b'x'; 4_000].into();
+            Arc::new(Publication { offset, data, ..Publication::default() })
+        };
+        let weight = publication(1).weight();
+        for (bytes_max, budget) in
+            [(4 * weight, PAGE_FIRST), (9 * weight, 6 * weight), (90 * weight, 4 * PAGE_FIRST)]
+        {
+            let mut request = history(false);
+            let BrokerRequest::History { query, .. } = &mut request else { unreachable!() };
+            query.bytes_max = Some(bytes_max);
+            let mut progress = Progress::default();
+            let publications = (1..=3).map(publication).collect();
+            let page = StreamPage { publications, ..page(99, 1..=1, 4_096) };
+            assert_eq!(take_stream(&request, &mut progress, page, &held), None);
+            assert_eq!(next(&request, &progress).3, budget);
+        }
     }
 
     #[test]

@@ -202,6 +202,31 @@ fn a_publication_that_is_larger_than_every_bound_is_read_all_the_same() {
 }
 
 #[test]
+fn redis_sends_little_more_than_whoever_asks_will_take() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start(settings(&at(&server)));
+    let party = node.attach();
+    fill(&node, party, "room", 300, 60_000);
+    let sent = || {
+        let stats = server.ask(&["INFO", "stats"]);
+        let mut lines = stats.text().lines();
+        let line = lines.find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    for bytes_max in [50_000, 600_000, 3_000_000] {
+        let before = sent();
+        let query = HistoryQuery { bytes_max: Some(bytes_max), ..HistoryQuery::default() };
+        let (channel, meta_ttl_ms) = ("room".into(), 600_000);
+        let read = node.ask(party, |id| BrokerRequest::History { id, channel, query, meta_ttl_ms });
+        let Ok(BrokerReply::History(history)) = read else { panic!("{read:?}") };
+        assert_eq!(history.publications.len(), (bytes_max / 60_000).max(1));
+        let cost = sent() - before;
+        // One publication that does not fit any more, and what else a node hears.
+        assert!(cost < bytes_max + 100_000, "{cost} bytes for {bytes_max}");
+    }
+}
+
+#[test]
 fn a_long_list_of_clients_comes_whole() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
