@@ -13,6 +13,7 @@ mod reads;
 mod requests;
 mod revocations;
 mod servers;
+mod subscriptions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -185,6 +186,7 @@ impl Core {
         }
         for partition in 0..self.partitions.len() {
             self.go_on(now, partition);
+            self.ask_again(now, partition);
         }
         self.renew(now);
         self.tell_nodes(now);
@@ -309,21 +311,11 @@ impl Core {
         let up = self.links.up(link).ok_or(Lost)?;
         let head = up.head().ok_or(Lost)?;
         let partition = head.partition;
-        if let Purpose::Fence(number, ear) = head.purpose {
+        if let Purpose::Fence(fence) = &head.purpose {
             match &frame {
-                Frame::Text(echo) if *echo == number.to_string().as_bytes() => {
-                    if ear == Ear::Open && !std::mem::take(&mut up.was_refused) {
-                        up.set_deaf(None);
-                    }
-                }
+                Frame::Text(echo) if *echo == fence.number.to_string().as_bytes() => {}
                 Frame::Error(text) => {
-                    if text.starts_with(b"NOPERM") {
-                        up.set_deaf(Some(text));
-                        up.was_refused = true;
-                    }
-                    if ear == Ear::Open {
-                        self.hold(now, partition, text).must_listen = true;
-                    }
+                    self.handle_unheard(now, link, text);
                     // The echo follows.
                     return if is_lost(text) { Err(Lost) } else { Ok(()) };
                 }
@@ -348,6 +340,7 @@ impl Core {
                     self.send_waiting(now, link);
                     return Ok(());
                 };
+                let result = self.only_when_heard(partition, &asked, result);
                 self.answer_followers(now, partition, &asked, &result);
                 if let Some(id) = asked.request.id() {
                     self.reply(asked.party, id, result);
@@ -359,7 +352,8 @@ impl Core {
                     self.listeners.tell(partition, &channel, &event);
                 }
             }
-            Purpose::Fence(..) | Purpose::Probe | Purpose::Nobody => {}
+            Purpose::Fence(fence) => self.handle_fence(now, link, partition, &fence),
+            Purpose::Probe | Purpose::Nobody => {}
             Purpose::Revocations(reading) => self.handle_revocations(now, *reading, &frame),
             purpose => self.handle_told(now, &purpose, &frame),
         }

@@ -50,9 +50,7 @@ pub(super) struct Up {
     pub(super) is_proven: bool,
     /// Why it does not do what is needed, while it does not.
     pub(super) refusal: Option<Trouble>,
-    /// The echo that follows belongs to a command that was refused.
-    pub(super) was_refused: bool,
-    /// Why it does not let this node hear.
+    /// Why it does not let this node hear what it publishes to itself.
     pub(super) deaf: Option<Trouble>,
     /// Whether it is the right one.
     pub(super) proof: Proof,
@@ -81,7 +79,7 @@ impl Sent {
 )]
 pub(super) enum Purpose {
     /// Hearing channels, or not hearing them any more: answered by pushes or by one error, and then by the echo.
-    Fence(u64, Ear),
+    Fence(Fence),
     /// A party.
     Ask(Asked),
     /// Everybody who hears the channel: where it stands.
@@ -108,6 +106,16 @@ pub(super) enum Purpose {
     Nobody,
 }
 
+/// The echo behind a command to hear channels, or not to hear them any more.
+pub(super) struct Fence {
+    pub(super) number: u64,
+    pub(super) ear: Ear,
+    /// Whether an error has come in place of pushes.
+    pub(super) is_refused: bool,
+    /// What the command was about.
+    pub(super) names: Arc<[String]>,
+}
+
 /// A request of a party, kept until it is answered.
 pub(super) struct Asked {
     pub(super) party: Party,
@@ -128,6 +136,8 @@ impl Asked {
 pub(super) enum Ear {
     Open,
     Close,
+    /// What this node publishes to itself is heard.
+    Probe,
 }
 
 /// How a server does.
@@ -157,7 +167,6 @@ impl Up {
             is_proven: false,
             refusal: None,
             deaf: None,
-            was_refused: false,
             proof: Proof::new(now),
         }
     }
@@ -171,6 +180,14 @@ impl Up {
     /// What the next answer is for.
     pub(super) fn head(&self) -> Option<&Sent> {
         self.in_flight.front()
+    }
+
+    /// The command to hear, or not to, that is answered next.
+    pub(super) fn head_fence(&mut self) -> Option<(usize, &mut Fence)> {
+        match self.in_flight.front_mut()? {
+            Sent { partition, purpose: Purpose::Fence(fence), .. } => Some((*partition, fence)),
+            _ => None,
+        }
     }
 
     /// The next answer has come.
@@ -196,17 +213,17 @@ impl Up {
         self.late > 0
     }
 
-    /// Writes that channels of Redis are heard from here on, or not.
+    /// Writes that channels of Redis are heard from here on, or not; gives the number of the fence behind that.
     pub(super) fn listen(
         &mut self,
         names: &[String],
         ear: Ear,
         partition: usize,
         deadline: Instant,
-    ) {
+    ) -> u64 {
         let command: &[u8] = match (ear, self.opened.has_shards) {
-            (Ear::Open, false) => b"SUBSCRIBE",
-            (Ear::Open, true) => b"SSUBSCRIBE",
+            (Ear::Open | Ear::Probe, false) => b"SUBSCRIBE",
+            (Ear::Open | Ear::Probe, true) => b"SSUBSCRIBE",
             (Ear::Close, false) => b"UNSUBSCRIBE",
             (Ear::Close, true) => b"SUNSUBSCRIBE",
         };
@@ -214,9 +231,11 @@ impl Up {
         words.extend(names.iter().map(String::as_bytes));
         encode(&mut self.out, &words);
         self.next_fence += 1;
-        encode(&mut self.out, &[b"ECHO", self.next_fence.to_string().as_bytes()]);
-        let purpose = Purpose::Fence(self.next_fence, ear);
-        self.expect(Sent::new(partition, deadline, purpose));
+        let number = self.next_fence;
+        encode(&mut self.out, &[b"ECHO", number.to_string().as_bytes()]);
+        let fence = Fence { number, ear, is_refused: false, names: names.into() };
+        self.expect(Sent::new(partition, deadline, Purpose::Fence(fence)));
+        number
     }
 
     /// Takes what is overdue from those who wait for it, and says how the server does.
@@ -261,9 +280,10 @@ impl Up {
         self.probe_sent = None;
     }
 
-    /// It does not let this node hear; or it does again.
-    pub(super) fn set_deaf(&mut self, text: Option<&[u8]>) {
-        self.deaf = text.map(|text| Trouble::of_answer(&self.opened.address, text));
+    /// It does not let this node hear what it publishes to itself.
+    pub(super) fn refuse_probe(&mut self, text: &[u8]) {
+        self.deaf = Some(Trouble::of_answer(&self.opened.address, text));
+        self.probe_sent = None;
     }
 
     /// The publication to ourselves was not made, for a reason that passes.

@@ -4,10 +4,12 @@
 //! order is kept when the partition moves to another server or a server has forgotten the scripts.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exchange::LinkId;
 use super::link::Asked;
+use super::trouble::Trouble;
 
 /// See the module.
 #[derive(Default)]
@@ -19,6 +21,25 @@ pub(super) struct Partition {
     /// Commands that are not answered.
     pub(super) in_flight: usize,
     pub(super) moving: Option<Box<Moving>>,
+    /// While some of its channels may not be heard, since the server does not let this node.
+    pub(super) refusal: Option<Box<Refusal>>,
+}
+
+/// A server does not let this node hear channels of a partition.
+pub(super) struct Refusal {
+    pub(super) reason: Trouble,
+    /// What one refused command asked for.
+    names: Arc<[String]>,
+    retry: Retry,
+}
+
+/// How far another attempt has come, by the fence that ends its step.
+enum Retry {
+    At(Instant),
+    /// The names that were refused are asked for.
+    Names(u64),
+    /// They were allowed, and all channels of the partition are asked for.
+    All(u64),
 }
 
 /// What waits until a partition can go on.
@@ -32,6 +53,9 @@ pub(super) struct Moving {
     /// Whether the server has forgotten the scripts.
     pub(super) must_load: bool,
 }
+
+/// Time after which a server is asked again for channels that it has refused.
+const REFUSED_RETRY: Duration = Duration::from_secs(1);
 
 /// Time that a server is given to find out what it is responsible for.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -53,6 +77,45 @@ impl Partition {
     /// What waits, when it is time to go on: nothing is on its way back any more.
     pub(super) fn release(&mut self, now: Instant) -> Option<Box<Moving>> {
         self.moving.take_if(|moving| self.in_flight == 0 && moving.retry_at <= now)
+    }
+
+    /// The server has refused a command to hear channels of these names.
+    pub(super) fn refuse(&mut self, now: Instant, names: Arc<[String]>, reason: Trouble) {
+        let names = self.refusal.take().map_or(names, |refusal| refusal.names);
+        let retry = Retry::At(now + REFUSED_RETRY);
+        self.refusal = Some(Box::new(Refusal { reason, names, retry }));
+    }
+
+    /// What is to be asked for once more, when it is time for that.
+    pub(super) fn refused_names(&self, now: Instant) -> Option<Arc<[String]>> {
+        let refusal = self.refusal.as_ref()?;
+        let is_due = matches!(refusal.retry, Retry::At(at) if at <= now);
+        (is_due && self.moving.is_none()).then(|| refusal.names.clone())
+    }
+
+    /// It is asked for, and this is the fence behind it.
+    pub(super) fn begin_retry(&mut self, fence: u64) {
+        if let Some(refusal) = &mut self.refusal {
+            refusal.retry = Retry::Names(fence);
+        }
+    }
+
+    /// All channels are asked for, since those that were refused are not any more; `None` when there are none.
+    pub(super) fn begin_retry_of_all(&mut self, fence: Option<u64>) {
+        match (&mut self.refusal, fence) {
+            (Some(refusal), Some(fence)) => refusal.retry = Retry::All(fence),
+            _ => self.refusal = None,
+        }
+    }
+
+    /// A command to hear was carried out; says whether what was refused is allowed with it, and
+    /// all channels are to be asked for.
+    pub(super) fn ends_retry(&mut self, fence: u64) -> bool {
+        let is_whole =
+            |refusal: &Refusal| matches!(refusal.retry, Retry::All(last) if last == fence);
+        self.refusal.take_if(|refusal| is_whole(refusal));
+        let retry = self.refusal.as_ref().map(|refusal| &refusal.retry);
+        matches!(retry, Some(Retry::Names(last)) if *last == fence)
     }
 
     /// What has waited too long.

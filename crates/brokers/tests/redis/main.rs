@@ -14,6 +14,7 @@ mod nodes;
 mod options;
 mod reads;
 mod redirect;
+mod rights;
 mod sentinel;
 mod server;
 mod supervision;

@@ -2,18 +2,17 @@
 //!
 //! Invariant: every question that is not carried out is answered, once.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
 
 use super::super::command::Place;
 use super::super::exchange::LinkId;
-use super::super::link::{Asked, Ear, Purpose, Sent};
+use super::super::link::{Asked, Purpose, Sent};
 use super::super::pages;
 use super::super::window::Window;
 use super::{Core, reads};
-use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
+use crate::limits::PARTITIONS;
 
 impl Core {
     /// Sends a request, or fails it at once; one whose answer may be long waits for room.
@@ -57,35 +56,6 @@ impl Core {
         let reserved = Window::reserve(&asked);
         up.expect(Sent { partition, deadline, purpose: Purpose::Ask(asked), reserved });
         self.partitions[partition].in_flight += 1;
-    }
-
-    /// Begins or ends hearing channels of one partition. What is not heard now, will be when the server is back.
-    pub(super) fn listen(
-        &mut self,
-        now: Instant,
-        partition: usize,
-        channels: &[Arc<str>],
-        ear: Ear,
-    ) {
-        let tag = partition % PARTITIONS;
-        let names: Vec<String> =
-            channels.iter().map(|channel| self.keys.key(tag, "c", channel)).collect();
-        self.listen_names(now, partition, &names, ear);
-    }
-
-    pub(super) fn listen_names(
-        &mut self,
-        now: Instant,
-        partition: usize,
-        names: &[String],
-        ear: Ear,
-    ) {
-        let Some(link) = self.partitions[partition].link else { return };
-        let Some(up) = self.links.up(link) else { return };
-        for names in names.chunks(NAMES_PER_COMMAND) {
-            up.listen(names, ear, partition, now + self.io_timeout);
-            self.partitions[partition].in_flight += 1;
-        }
     }
 
     /// What becomes of a request that was not carried out, as far as is known.

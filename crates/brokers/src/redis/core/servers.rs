@@ -52,6 +52,8 @@ impl Core {
             unsent = self.leave_link(now, index);
             let partition = &mut self.partitions[index];
             partition.link = partition.target;
+            // The other server may allow it.
+            partition.refusal = None;
         }
         if moving.must_load {
             self.load_scripts(now, index);
@@ -95,21 +97,21 @@ impl Core {
     }
 
     /// A partition has a server, again or for the first time: its channels are heard, their positions told to those who
-    /// hold one, its clients present.
-    pub(super) fn take_up(&mut self, now: Instant, index: usize) {
+    /// hold one, its clients present. Gives the last fence behind what is heard.
+    pub(super) fn take_up(&mut self, now: Instant, index: usize) -> Option<u64> {
         let heard = self.listeners.channels(index);
         let channels: Vec<Arc<str>> = heard.iter().map(|(channel, _)| channel.clone()).collect();
-        self.listen(now, index, &channels, Ear::Open);
+        let mut last_fence = self.listen(now, index, &channels, Ear::Open);
         if index == 0 {
             let controls = [self.keys.control(), self.keys.control_of(&self.commander.node)];
-            self.listen_names(now, 0, &controls, Ear::Open);
+            last_fence = self.listen_names(now, 0, &controls, Ear::Open);
         }
         let deadline = now + self.io_timeout;
         let tag = index % PARTITIONS;
         for (channel, meta_ttl_ms) in heard {
             let Some(meta_ttl_ms) = meta_ttl_ms else { continue };
             let epoch = self.random.next_u64();
-            let Some(up) = self.links.usable(self.partitions[index].link) else { return };
+            let Some(up) = self.links.usable(self.partitions[index].link) else { break };
             let place = Place { keys: &self.keys, opened: &up.opened, partition: tag };
             place.position(&channel, epoch, meta_ttl_ms, &mut up.out);
             up.expect(Sent::new(index, deadline, Purpose::Position(channel)));
@@ -129,6 +131,7 @@ impl Core {
             self.enter_registry(now);
             self.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
         }
+        last_fence
     }
 
     /// Says of all clients of this node in a partition that they are still there.
@@ -209,6 +212,7 @@ impl Core {
         for partition in &mut self.partitions {
             if partition.link == Some(id) {
                 partition.in_flight = 0;
+                partition.refusal = None;
             }
         }
         // The last first: what goes back to the front of a queue keeps its order.
@@ -249,7 +253,7 @@ impl Core {
         if let (Some(index), true) = (index, begins_probe) {
             let name = self.keys.probe(index % PARTITIONS);
             // Which partition is the first here may have changed.
-            self.listen_names(now, index, std::slice::from_ref(&name), Ear::Open);
+            self.listen_names(now, index, std::slice::from_ref(&name), Ear::Probe);
             let Some(up) = self.links.usable(self.partitions[index].link) else { return };
             let place =
                 Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
@@ -327,10 +331,15 @@ impl Core {
         if let Some(trouble) = &self.registry.trouble {
             return Some(trouble.clone());
         }
-        if self.links.trouble().is_none() && self.owes_options() {
-            return Some(Trouble::Starting);
+        if let Some(trouble) = self.links.trouble() {
+            return Some(trouble);
         }
-        self.links.trouble()
+        let mut refusals =
+            self.partitions.iter().filter_map(|partition| partition.refusal.as_ref());
+        match refusals.next() {
+            Some(refusal) => Some(refusal.reason.clone()),
+            None => self.owes_options().then_some(Trouble::Starting),
+        }
     }
 
     /// Whether a node that has channel options has not told others of them yet.

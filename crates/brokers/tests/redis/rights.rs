@@ -1,0 +1,115 @@
+//! Rights at Redis that are taken away while a node runs: whoever subscribes is not told that all is well, and the node is not
+//! ready until they are back.
+
+use std::sync::Arc;
+
+use brokers::redis::RedisSettings;
+use brokers::{Broker as _, Health, Party};
+use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead};
+
+use crate::server::{RedisServer, wait_until};
+use crate::world::{Node, settings};
+
+/// A server with a user `ann`, and settings for her.
+fn server() -> (RedisServer, RedisSettings) {
+    let server = RedisServer::start(&[]);
+    server.ask(&["ACL", "SETUSER", "ann", "on", ">hers", "~test*", "&test*", "+@all"]);
+    let settings = settings(&[format!("redis://ann:hers@127.0.0.1:{}", server.port)]);
+    (server, settings)
+}
+
+fn set_rights(server: &RedisServer, rights: &[&str]) {
+    let answer = server.ask(&[&["ACL", "SETUSER", "ann"], rights].concat());
+    assert_eq!(answer.text(), "OK");
+}
+
+/// What one subscribe without a position is answered.
+fn subscribe_plain(node: &Node, party: Party, channel: &str) -> Result<BrokerReply, BrokerError> {
+    let (channel, read): (Arc<str>, _) = (channel.into(), JoinRead::Nothing);
+    node.ask(party, |id| BrokerRequest::Subscribe { id, channel, read })
+}
+
+/// How often subscriptions were refused.
+fn refused(server: &RedisServer) -> u64 {
+    let stats = server.ask(&["INFO", "commandstats"]);
+    let line = stats.text().lines().find(|line| line.starts_with("cmdstat_subscribe:"));
+    let rejected = line.and_then(|line| line.split("rejected_calls=").nth(1));
+    rejected.and_then(|rest| rest.split(',').next()).map_or(0, |count| count.parse().unwrap())
+}
+
+#[test]
+fn a_subscription_that_redis_refuses_is_not_answered_as_if_it_were_there() {
+    let (server, settings) = server();
+    let mut node = Node::start(settings);
+    let (party, other) = (node.attach(), node.attach());
+    let before = node.subscribe(party, "room").unwrap().top;
+    // The node hears what it publishes to itself, but no channel.
+    set_rights(&server, &["resetchannels", "&test:*:probe:*", "&test:*control*"]);
+    let reason = node.wait_unready("does not let engine.redis.user");
+    assert!(matches!(node.broker.health(), Health::Unready { is_lasting: true, .. }), "{reason}");
+    let before_retries = refused(&server);
+    wait_until("it is asked for again", || {
+        assert_ne!(node.broker.health(), Health::Ready, "the probe hides it");
+        refused(&server) >= before_retries + 3
+    });
+    for channel in ["room", "new"] {
+        assert_eq!(subscribe_plain(&node, other, channel), Err(BrokerError::Unavailable));
+        assert_eq!(node.subscribe(other, channel), Err(BrokerError::Unavailable));
+    }
+    // Nobody wants what was refused any more, and it is refused all the same.
+    node.broker.submit(other, BrokerRequest::Unsubscribe { channel: "new".into() });
+    set_rights(&server, &["&test*"]);
+    node.wait_ready();
+    while node.wait_position(party).1.epoch != before.epoch {}
+    node.subscribe(other, "new").unwrap();
+    for (channel, subscriber) in [("room", party), ("new", other)] {
+        node.publish(channel, channel).unwrap();
+        while node.wait_data(subscriber) != channel {}
+    }
+    wait_until("nothing is heard for nobody", || {
+        let heard = server.ask(&["PUBSUB", "CHANNELS", "test:*:c:*"]).list().len();
+        heard == 2
+    });
+}
+
+#[test]
+fn one_channel_that_is_refused_leaves_the_node_unready_after_everybody_has_left_it() {
+    let (server, settings) = server();
+    let mut node = Node::start(settings);
+    let party = node.attach();
+    set_rights(&server, &["resetchannels", "&test:*:probe:*", "&test:*control*", "&test:*:c:a"]);
+    assert!(subscribe_plain(&node, party, "a").is_ok());
+    assert_eq!(subscribe_plain(&node, party, "b"), Err(BrokerError::Unavailable));
+    node.broker.submit(party, BrokerRequest::Unsubscribe { channel: "b".into() });
+    let before = refused(&server);
+    wait_until("it is asked for again", || {
+        assert!(refused(&server) < before + 2 || node.broker.health() != Health::Ready);
+        refused(&server) >= before + 3
+    });
+    set_rights(&server, &["&test*"]);
+    node.wait_ready();
+    assert_eq!(server.ask(&["PUBSUB", "CHANNELS", "test:*:c:b"]).list().len(), 0);
+}
+
+#[test]
+fn a_node_that_may_not_hear_itself_keeps_its_connection_and_says_why() {
+    let (server, settings) = server();
+    let mut node = Node::start(settings);
+    let party = node.attach();
+    node.subscribe(party, "room").unwrap();
+    let first = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).text().to_owned();
+    set_rights(&server, &["resetchannels", "&test:*:c:*", "&test:*control*"]);
+    node.wait_unready("does not let engine.redis.user");
+    let second = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).text().to_owned();
+    let id = |list: &str| list.split(' ').next().map(str::to_owned);
+    assert_ne!(id(&first), id(&second), "Redis ends connections that hear what they may not");
+    let before = refused(&server);
+    // For longer than an answer may take.
+    wait_until("it is asked for again", || refused(&server) >= before + 6);
+    let third = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).text().to_owned();
+    assert_eq!(id(&second), id(&third));
+    node.publish("room", "a").unwrap();
+    assert_eq!(node.wait_data(party), "a");
+    set_rights(&server, &["&test*"]);
+    node.wait_ready();
+}
