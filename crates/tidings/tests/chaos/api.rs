@@ -43,6 +43,11 @@ impl Api {
         self.request("GET /ready", "").ok().filter(|(status, _)| *status == 503).map(|(_, why)| why)
     }
 
+    /// Ends the connection. A node that stops waits a while for peers that keep theirs.
+    pub(crate) fn hang_up(&mut self) {
+        self.stream = None;
+    }
+
     fn request(&mut self, what: &str, body: &str) -> std::io::Result<(u16, String)> {
         let answer = self.exchange(what, body);
         if answer.is_err() {
