@@ -25,15 +25,12 @@ pub trait World {
     fn attach(&mut self) -> Party;
     /// Submits a request of a party.
     fn submit(&mut self, party: Party, request: BrokerRequest);
-    /// The next event of a party; `None` when none comes within the time in which a broker of this kind answers.
-    fn next_event(&mut self, party: Party) -> Option<BrokerEvent>;
-    /// The next event of a party that waits for an answer: it may take longer than what is nobody's answer.
+    /// The next event of a party. A case waits for events only, never for a time in which none comes: what must not
+    /// come would come before one that must.
     ///
     /// # Panics
     /// When none comes.
-    fn next_due(&mut self, party: Party) -> BrokerEvent {
-        self.next_event(party).expect("every question is answered")
-    }
+    fn next_due(&mut self, party: Party) -> BrokerEvent;
     /// Detaches a party.
     fn detach(&mut self, party: Party);
     /// Makes the party's inbox say that it is full, or not any more.
@@ -148,20 +145,42 @@ impl Actor<'_> {
         }
     }
 
-    /// All events that wait, up to the silence.
-    fn events(&mut self, party: Party) -> Vec<BrokerEvent> {
-        std::iter::from_fn(|| self.world.next_event(party)).collect()
+    /// The events of a party up to the first that is this, and with it.
+    fn events_to(
+        &mut self,
+        party: Party,
+        mut is_last: impl FnMut(&BrokerEvent) -> bool,
+    ) -> Vec<BrokerEvent> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.world.next_due(party);
+            let is_over = is_last(&event);
+            events.push(event);
+            if is_over {
+                return events;
+            }
+        }
     }
 
-    /// The payloads among the events that wait.
-    fn payloads(&mut self, party: Party) -> Vec<String> {
-        let payload = |event| match event {
-            BrokerEvent::Publication { publication, .. } => {
-                Some(String::from_utf8_lossy(&publication.data).into_owned())
-            }
-            _ => None,
-        };
-        self.events(party).into_iter().filter_map(payload).collect()
+    /// The events of a party up to this answer.
+    fn events_to_reply(&mut self, party: Party, id: RequestId) -> Vec<BrokerEvent> {
+        let is_it = |event: &BrokerEvent| matches!(event, BrokerEvent::Reply { id: answered, .. } if *answered == id);
+        self.events_to(party, is_it)
+    }
+
+    /// The payloads that a party receives up to this one, and with it.
+    fn payloads_to(&mut self, party: Party, last: &str) -> Vec<String> {
+        let is_it = |event: &BrokerEvent| payload(event).as_deref() == Some(last);
+        self.events_to(party, is_it).iter().filter_map(payload).collect()
+    }
+}
+
+fn payload(event: &BrokerEvent) -> Option<String> {
+    match event {
+        BrokerEvent::Publication { publication, .. } => {
+            Some(String::from_utf8_lossy(&publication.data).into_owned())
+        }
+        _ => None,
     }
 }
 
@@ -205,11 +224,22 @@ fn one_order(world: &mut dyn World) {
             },
         );
     }
-    let (heard_by_one, heard_by_two) = (actor.payloads(one), actor.payloads(two));
-    assert_eq!(heard_by_one, heard_by_two);
-    let mut sorted = heard_by_one;
+    let mut received = [one, two].map(|party| {
+        let last = RequestId(if party == one { 1002 } else { 1003 });
+        let events = actor.events_to_reply(party, last);
+        events.iter().filter_map(payload).collect::<Vec<String>>()
+    });
+    // Whatever is doubled stands before the end.
+    let three = actor.world.attach();
+    actor.publish(three, &channel, "end", kept(10)).unwrap();
+    for (party, received) in [one, two].into_iter().zip(&mut received) {
+        received.extend(actor.payloads_to(party, "end"));
+    }
+    let [by_one, by_two] = received;
+    assert_eq!(by_one, by_two);
+    let mut sorted = by_one;
     sorted.sort();
-    assert_eq!(sorted, ["a", "b", "c", "d"]);
+    assert_eq!(sorted, ["a", "b", "c", "d", "end"]);
 }
 
 fn no_listener_no_event(world: &mut dyn World) {
@@ -217,8 +247,16 @@ fn no_listener_no_event(world: &mut dyn World) {
     actor.subscribe(two, &channel, JoinRead::Nothing);
     actor.world.submit(two, BrokerRequest::Unsubscribe { channel: channel.clone() });
     actor.publish(one, &channel, "a", PublishOptions::default()).unwrap();
-    assert_eq!(actor.payloads(one), [""; 0]);
-    assert_eq!(actor.payloads(two), [""; 0]);
+    for (id, party) in [(RequestId(1001), one), (RequestId(1002), two)] {
+        let (channel, read) = (channel.clone(), JoinRead::Nothing);
+        actor.world.submit(party, BrokerRequest::Subscribe { id, channel, read });
+        let events = actor.events_to_reply(party, id);
+        assert!(events.iter().all(|event| payload(event).is_none()), "{events:?}");
+    }
+    let three = actor.world.attach();
+    actor.publish(three, &channel, "end", PublishOptions::default()).unwrap();
+    assert_eq!(actor.payloads_to(one, "end"), ["end"]);
+    assert_eq!(actor.payloads_to(two, "end"), ["end"]);
 }
 
 fn answer_after_events(world: &mut dyn World) {
@@ -236,19 +274,18 @@ fn answer_after_events(world: &mut dyn World) {
     let read = META;
     let id = RequestId(8);
     actor.world.submit(one, BrokerRequest::Subscribe { id, channel: channel.clone(), read });
-    let events = actor.events(one);
-    let find = |wanted: fn(&BrokerEvent) -> bool| events.iter().position(wanted);
-    let publication = find(|event| matches!(event, BrokerEvent::Publication { .. }));
-    let answer = find(|event| matches!(event, BrokerEvent::Reply { id: RequestId(8), .. }));
-    assert!(publication.is_some() && publication < answer, "{events:?}");
+    let events = actor.events_to_reply(one, id);
+    assert!(events.iter().any(|event| payload(event).is_some()), "{events:?}");
 }
 
 fn subscribe_twice(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(one, &channel, JoinRead::Nothing);
     actor.subscribe(one, &channel, META);
-    actor.publish(two, &channel, "a", PublishOptions::default()).unwrap();
-    assert_eq!(actor.payloads(one), ["a"]);
+    for data in ["a", "end"] {
+        actor.publish(two, &channel, data, PublishOptions::default()).unwrap();
+    }
+    assert_eq!(actor.payloads_to(one, "end"), ["a", "end"]);
 }
 
 fn offsets_count(world: &mut dyn World) {
@@ -262,12 +299,16 @@ fn offsets_count(world: &mut dyn World) {
     assert_eq!(second, position(&start.top.epoch, 2));
     let without = actor.publish(two, &channel, "c", PublishOptions::default()).unwrap();
     assert_eq!(without, StreamPosition::default());
-    for event in actor.events(one) {
-        if let BrokerEvent::Publication { publication, epoch, .. } = event {
+    let mut offsets = Vec::new();
+    while offsets.len() < 3 {
+        if let BrokerEvent::Publication { publication, epoch, .. } = actor.world.next_due(one) {
             let expected = if publication.offset > 0 { &*start.top.epoch } else { "" };
             assert_eq!(&*epoch, expected);
+            offsets.push(publication.offset);
         }
     }
+    offsets.sort_unstable();
+    assert_eq!(offsets, [0, 1, 2]);
 }
 
 fn history_bounds(world: &mut dyn World) {
@@ -354,10 +395,10 @@ fn idempotency(world: &mut dyn World) {
     assert_eq!(actor.publish(one, &channel, "b", options("k")), Ok(first.clone()));
     let other = actor.publish(one, &channel, "c", options("l")).unwrap();
     assert_eq!(other.offset, first.offset + 1);
-    assert_eq!(actor.payloads(two), ["a", "c"]);
+    assert_eq!(actor.payloads_to(two, "c"), ["a", "c"]);
     actor.world.pass_ms(301_000);
     actor.publish(one, &channel, "d", options("k")).unwrap();
-    assert_eq!(actor.payloads(two), ["d"]);
+    assert_eq!(actor.payloads_to(two, "d"), ["d"]);
 }
 
 fn versions(world: &mut dyn World) {
@@ -381,7 +422,7 @@ fn versions(world: &mut dyn World) {
     ] {
         actor.publish(one, &channel, data, options(version, epoch)).unwrap();
     }
-    assert_eq!(actor.payloads(two), ["a", "b", "c", "unversioned"]);
+    assert_eq!(actor.payloads_to(two, "unversioned"), ["a", "b", "c", "unversioned"]);
 }
 
 fn client(user: &str, client: &str) -> Arc<ClientInfo> {
@@ -427,8 +468,9 @@ fn membership(world: &mut dyn World) {
         let (channel, info) = (channel.clone(), client("ann", "1"));
         actor.world.submit(one, BrokerRequest::Announce { channel, info, change });
     }
+    actor.publish(one, &channel, "end", PublishOptions::default()).unwrap();
     let changes: Vec<Membership> = actor
-        .events(two)
+        .events_to(two, |event| payload(event).is_some())
         .into_iter()
         .filter_map(|event| match event {
             BrokerEvent::Membership { change, info, .. } if info.user == "ann" => Some(change),
@@ -440,16 +482,19 @@ fn membership(world: &mut dyn World) {
 
 fn control(world: &mut dyn World) {
     let (mut actor, one, two, _) = begin(world);
-    let control = Arc::new(Control {
-        target: Target { user: "ann".into(), ..Target::default() },
-        order: Order::Disconnect(DisconnectCode::ForceDisconnect.into()),
+    let controls = ["ann", "bob"].map(|user| {
+        Arc::new(Control {
+            target: Target { user: user.into(), ..Target::default() },
+            order: Order::Disconnect(DisconnectCode::ForceDisconnect.into()),
+        })
     });
-    actor.world.submit(one, BrokerRequest::Control(control.clone()));
+    for control in &controls {
+        actor.world.submit(one, BrokerRequest::Control(control.clone()));
+    }
+    let is = |event: &BrokerEvent, control: &Arc<Control>| matches!(event, BrokerEvent::Control(heard) if heard == control);
     for party in [one, two] {
-        let events = actor.events(party);
-        let heard = events
-            .iter()
-            .filter(|event| matches!(event, BrokerEvent::Control(heard) if *heard == control));
+        let events = actor.events_to(party, |event| is(event, &controls[1]));
+        let heard = events.iter().filter(|event| is(event, &controls[0]));
         assert_eq!(heard.count(), 1, "{events:?}");
     }
 }
@@ -467,10 +512,20 @@ fn lifecycle(world: &mut dyn World) {
     {
         actor.world.submit(one, news(client, change));
     }
-    let told: Vec<serde_json::Value> = actor
-        .payloads(two)
+    let mut missing = 4;
+    let mut events = actor.events_to(two, |event| {
+        missing -= usize::from(payload(event).is_some());
+        missing == 0
+    });
+    // Behind all of them.
+    actor.world.submit(one, news(&client("carol", "3"), Change::Online));
+    events.extend(
+        actor.events_to(two, |event| payload(event).is_some_and(|text| text.contains("carol"))),
+    );
+    let told: Vec<serde_json::Value> = events
         .iter()
-        .map(|event| serde_json::from_str(event).expect("events are JSON"))
+        .filter_map(payload)
+        .map(|event| serde_json::from_str(&event).expect("events are JSON"))
         .collect();
     for client in [ann, bob] {
         let of_client: Vec<_> =
@@ -514,14 +569,13 @@ fn temporary(world: &mut dyn World) {
     let before = actor.publish(one, &channel, "a", kept(10)).expect("it is published");
     actor.world.pass_ms(TTL_MS);
     let began = Instant::now();
-    let mut is_over = false;
-    while !is_over {
+    while life(&mut actor, one).is_some() {
         assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
-        is_over = life(&mut actor, one).is_none()
-            && actor.events(two).iter().any(
-                |event| matches!(event, BrokerEvent::Expired { channel: over } if *over == channel),
-            );
     }
+    actor.events_to(
+        two,
+        |event| matches!(event, BrokerEvent::Expired { channel: over } if *over == channel),
+    );
     limit(&mut actor, 600_000);
     let position = JoinRead::Position { meta_ttl_ms: 600_000 };
     let after = actor.subscribe(two, &channel, position).top;
@@ -543,5 +597,5 @@ fn overload(world: &mut dyn World) {
     assert_eq!(refused, Err(BrokerError::Overloaded));
     actor.world.set_full(two, false);
     assert_eq!(actor.publish(one, &channel, "b", kept(10)).map(|p| p.offset), Ok(1));
-    assert_eq!(actor.payloads(two), ["b"]);
+    assert_eq!(actor.payloads_to(two, "b"), ["b"]);
 }

@@ -51,6 +51,10 @@ impl MemoryWorld {
         let broker = MemoryBroker::new(clock.clone(), "e".into());
         MemoryWorld { clock, broker, inboxes: HashMap::new(), channels: 0 }
     }
+
+    fn next_event(&self, party: Party) -> Option<BrokerEvent> {
+        self.inboxes[&party].events.lock().unwrap().pop_front()
+    }
 }
 
 impl World for MemoryWorld {
@@ -65,8 +69,8 @@ impl World for MemoryWorld {
         self.broker.submit(party, request);
     }
 
-    fn next_event(&mut self, party: Party) -> Option<BrokerEvent> {
-        self.inboxes[&party].events.lock().unwrap().pop_front()
+    fn next_due(&mut self, party: Party) -> BrokerEvent {
+        self.next_event(party).expect("an event comes")
     }
 
     fn detach(&mut self, party: Party) {

@@ -224,8 +224,6 @@ impl Load {
 fn three_servers_pass_every_case() {
     let cluster = Cluster::start();
     let mut world = NatsWorld::new(&cluster.options(), 1);
-    // Every write is agreed on by three servers, which share this machine with other tests.
-    world.silence = Duration::from_millis(1_500);
     for (name, case) in conformance::ALL {
         println!("{name}");
         case(&mut world);

@@ -43,16 +43,23 @@ fn a_question_to_a_channel_that_fails_is_answered() {
 #[test]
 fn every_other_task_that_fails_is_told_and_started_again() {
     let server = Server::start();
-    let mut pair = Pair::new(&server);
-    pair.subscribe().unwrap();
-    for (part, name) in [
+    let parts = [
         (Part::Node, "node"),
         (Part::Echo, "echo"),
         (Part::Lifecycle, "lifecycle"),
         (Part::Task, "task"),
-    ] {
+    ];
+    let mut pairs = parts.map(|(part, name)| {
+        let mut pair = Pair::of(NatsWorld::named(&server.options(), 2, name));
+        pair.channel = format!("room of {name}").into();
+        pair.subscribe().unwrap();
         pair.world.nodes[0].break_part(part);
+        (pair, name)
+    });
+    for (pair, name) in &pairs {
         pair.world.wait_health(0, &format!("({name}) has failed and was started again"));
+    }
+    for (pair, _) in &mut pairs {
         pair.world.wait_health(0, "ready");
         let position = pair.publish(10).unwrap();
         while pair.heard_offset() != position.offset {}

@@ -2,7 +2,6 @@
 //! themselves when that is over.
 
 use brokers::conformance::World as _;
-use brokers::nats::NatsOptions;
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, RequestId};
 use serde_json::json;
 
@@ -28,7 +27,7 @@ fn fill(hand: &Hand, storage: &str) {
 #[test]
 fn a_full_disk_shows_whether_or_not_anybody_publishes() {
     let server = Server::configured(SMALL);
-    let mut pair = Pair::new(&server);
+    let mut pair = Pair::of(NatsWorld::new(&server.with_short_lease(), 2));
     pair.subscribe().unwrap();
     assert_eq!(pair.publish(10).unwrap().offset, 1);
     let hand = Hand::new(&server);
@@ -64,7 +63,7 @@ fn a_full_memory_shows_and_whoever_found_no_room_is_entered_later() {
 #[test]
 fn the_limit_of_a_stream_shows() {
     let server = Server::start();
-    let mut pair = Pair::new(&server);
+    let mut pair = Pair::of(NatsWorld::new(&server.with_short_lease(), 2));
     pair.publish(10).unwrap();
     let hand = Hand::new(&server);
     let config = hand.ask("$JS.API.STREAM.INFO.tidings_history", "")["config"].clone();
@@ -147,8 +146,7 @@ fn a_presence_that_is_deleted_is_made_again_with_whoever_is_there() {
 #[test]
 fn events_that_are_deleted_are_told_again_of_who_is_online() {
     let server = Server::start();
-    let options = NatsOptions { lease_ms: 4_000, ..server.options() };
-    let mut world = NatsWorld::new(&options, 1);
+    let mut world = NatsWorld::new(&server.with_short_lease(), 1);
     let (listener, party) = (world.attach(), world.attach());
     join(&mut world, listener, engine::channel::LIFECYCLE);
     tell(&mut world, party, "stays", true);
@@ -162,7 +160,7 @@ fn events_that_are_deleted_are_told_again_of_who_is_online() {
 #[test]
 fn a_stream_in_place_of_ours_is_named() {
     let server = Server::start();
-    let mut pair = Pair::new(&server);
+    let mut pair = Pair::of(NatsWorld::new(&server.with_short_lease(), 2));
     pair.subscribe().unwrap();
     let hand = Hand::new(&server);
     hand.ask("$JS.API.STREAM.DELETE.tidings_events", "");
@@ -191,7 +189,7 @@ fn a_stream_in_place_of_ours_is_named() {
 fn a_jetstream_that_is_switched_off_shows() {
     const ON: &str = "jetstream { store_dir: STORE }";
     let server = Server::configured(ON);
-    let mut pair = Pair::new(&server);
+    let mut pair = Pair::of(NatsWorld::new(&server.with_short_lease(), 2));
     pair.publish(10).unwrap();
     server.configure("jetstream: disabled");
     pair.world.wait_health(0, "JetStream of this NATS");

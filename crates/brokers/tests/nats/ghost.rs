@@ -59,7 +59,7 @@ fn a_node_that_could_not_tell_of_a_ghost_is_ready_when_another_one_has() {
 #[test]
 fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
     let server = Server::start();
-    let mut world = NatsWorld::new(&server.options(), 2);
+    let mut world = NatsWorld::new(&server.with_short_lease(), 2);
     let (one, two) = (world.attach(), world.attach());
     let channel: Arc<str> = "room".into();
     let read = JoinRead::Nothing;
@@ -85,8 +85,8 @@ fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
         }
     }
     assert_eq!(count(&mut world), 0);
-    // Only one of the two nodes has told of it.
-    let second = world.next_within(one, Duration::from_secs(4));
+    // Only one of the two nodes has told of it; the other one looks twice in this time.
+    let second = world.next_within(one, Duration::from_secs(2));
     assert!(second.is_none(), "{second:?}");
 }
 

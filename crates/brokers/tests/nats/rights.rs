@@ -105,41 +105,47 @@ fn a_node_without_jetstream_needs_no_rights_for_it() {
 
 #[test]
 fn a_right_that_is_taken_away_shows_and_is_used_when_it_is_back() {
-    for (right, subject) in [
-        ("subscribe", "tidings.channel.>"),
-        ("publish", "tidings.channel.>"),
-        ("publish", "tidings.stream.>"),
-        ("publish", "$JS.API.>"),
-        ("publish", "tidings.lease.>"),
-    ] {
-        let server = Server::configured(&configuration("", &[]));
-        let mut pair = Pair::of(NatsWorld::new(&options(&server), 2));
-        pair.subscribe().unwrap();
-        assert_eq!(pair.publish(10).unwrap().offset, 1);
-        assert_eq!(pair.heard_offset(), 1);
-        server.configure(&configuration(right, &[subject]));
-        if right == "subscribe" {
-            // Whoever comes now is not told that all is well.
-            pair.world.wait_health(0, "subscribe to");
-            assert_eq!(pair.subscribe(), Err(BrokerError::Unavailable));
-        } else {
-            let until = std::time::Instant::now() + LONG;
-            while pair.publish(0).is_ok() && subject == "tidings.channel.>" {
-                assert!(std::time::Instant::now() < until, "it is never refused");
-            }
-            let _refused = pair.publish(10);
+    std::thread::scope(|scope| {
+        for (right, subject) in [
+            ("subscribe", "tidings.channel.>"),
+            ("publish", "tidings.channel.>"),
+            ("publish", "tidings.stream.>"),
+            ("publish", "$JS.API.>"),
+            ("publish", "tidings.lease.>"),
+        ] {
+            scope.spawn(move || take_and_give_back(right, subject));
         }
-        let node = usize::from(right == "publish");
-        pair.world.wait_health(node, &format!("{right} to"));
-        pair.world.wait_health(node, subject.trim_end_matches('>'));
-        server.configure(&configuration("", &[]));
-        pair.world.wait_health(node, "ready");
-        let position = pair.publish_at_last(10);
-        pair.subscribe().unwrap();
-        let next = pair.publish_at_last(10);
-        assert!(next.offset > position.offset, "{right} {subject}");
-        while pair.heard_offset() != next.offset {}
+    });
+}
+
+fn take_and_give_back(right: &str, subject: &str) {
+    let server = Server::configured(&configuration("", &[]));
+    let mut pair = Pair::of(NatsWorld::new(&options(&server), 2));
+    pair.subscribe().unwrap();
+    assert_eq!(pair.publish(10).unwrap().offset, 1);
+    assert_eq!(pair.heard_offset(), 1);
+    server.configure(&configuration(right, &[subject]));
+    if right == "subscribe" {
+        // Whoever comes now is not told that all is well.
+        pair.world.wait_health(0, "subscribe to");
+        assert_eq!(pair.subscribe(), Err(BrokerError::Unavailable));
+    } else {
+        let until = std::time::Instant::now() + LONG;
+        while pair.publish(0).is_ok() && subject == "tidings.channel.>" {
+            assert!(std::time::Instant::now() < until, "it is never refused");
+        }
+        let _refused = pair.publish(10);
     }
+    let node = usize::from(right == "publish");
+    pair.world.wait_health(node, &format!("{right} to"));
+    pair.world.wait_health(node, subject.trim_end_matches('>'));
+    server.configure(&configuration("", &[]));
+    pair.world.wait_health(node, "ready");
+    let position = pair.publish_at_last(10);
+    pair.subscribe().unwrap();
+    let next = pair.publish_at_last(10);
+    assert!(next.offset > position.offset, "{right} {subject}");
+    while pair.heard_offset() != next.offset {}
 }
 
 #[test]

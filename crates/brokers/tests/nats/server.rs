@@ -145,6 +145,11 @@ impl Server {
         })
     }
 
+    /// With a lease that is soon looked at, for what nodes find out by themselves: they look four times in it.
+    pub(crate) fn with_short_lease(&self) -> NatsOptions {
+        NatsOptions { lease_ms: 4_000, ..self.options() }
+    }
+
     pub(crate) fn options(&self) -> NatsOptions {
         NatsOptions {
             url: format!("nats://127.0.0.1:{}", self.port),

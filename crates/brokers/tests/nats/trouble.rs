@@ -1,7 +1,6 @@
 //! JetStream that fails while the link to NATS stays.
 
 use brokers::conformance::World as _;
-use brokers::nats::NatsOptions;
 use engine::channel::LIFECYCLE;
 use serde_json::{Value, json};
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
@@ -21,8 +20,7 @@ fn set_subjects(hand: &Hand, stream: &str, subjects: &Value) {
 #[test]
 fn clients_of_a_lost_node_are_told_of_as_soon_as_that_is_possible() {
     let server = Server::start();
-    let options = NatsOptions { lease_ms: 4_000, ..server.options() };
-    let mut world = NatsWorld::new(&options, 1);
+    let mut world = NatsWorld::new(&server.with_short_lease(), 1);
     let listener = world.attach();
     join(&mut world, listener, LIFECYCLE);
     let hand = Hand::new(&server);

@@ -55,8 +55,6 @@ pub(crate) struct NatsWorld {
     parties: HashMap<Party, (usize, Party, Arc<TestInbox>)>,
     next_party: u32,
     next_channel: u32,
-    /// So long after the last event there is no other.
-    pub(crate) silence: Duration,
 }
 
 impl NatsWorld {
@@ -71,8 +69,7 @@ impl NatsWorld {
             NatsBroker::start(options.clone(), clock.clone(), &format!("{name}{index}-")).unwrap()
         };
         let nodes = (0..nodes).map(start).collect();
-        let silence = Duration::from_millis(500);
-        NatsWorld { nodes, clock, parties: HashMap::new(), next_party: 0, next_channel: 0, silence }
+        NatsWorld { nodes, clock, parties: HashMap::new(), next_party: 0, next_channel: 0 }
     }
 
     /// Whether a node is ready, or why not.
@@ -117,12 +114,8 @@ impl World for NatsWorld {
         self.nodes[*node].submit(*party, request);
     }
 
-    fn next_event(&mut self, party: Party) -> Option<BrokerEvent> {
-        self.next_within(party, self.silence)
-    }
-
     fn next_due(&mut self, party: Party) -> BrokerEvent {
-        self.next_within(party, Duration::from_secs(20)).expect("every question is answered")
+        self.next_within(party, Duration::from_secs(20)).expect("an event comes")
     }
 
     fn detach(&mut self, party: Party) {

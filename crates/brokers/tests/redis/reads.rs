@@ -14,6 +14,12 @@ use wire::protocol::{ClientInfo, Publication, StreamPosition};
 use crate::server::{PATIENCE, RedisServer};
 use crate::world::{Node, at, settings};
 
+/// A node with time: what is read here is large, and a build for tests is many times as slow as what is in use.
+fn patient(server: &RedisServer) -> Node {
+    let io_timeout = 10 * Duration::from_secs(1);
+    Node::start(RedisSettings { io_timeout, ..settings(&at(server)) })
+}
+
 /// Fills a channel with so many publications of so many bytes.
 fn fill(node: &Node, party: Party, channel: &str, count: u64, bytes: usize) -> StreamPosition {
     let data = bytes::Bytes::from(vec![b'x'; bytes]);
@@ -62,7 +68,8 @@ fn most_waiting(server: &RedisServer, is_over: &AtomicBool) -> usize {
         let list = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
         let waiting = list.text().split(' ').filter_map(|word| word.strip_prefix("omem="));
         most = most.max(waiting.filter_map(|bytes| bytes.parse().ok()).max().unwrap_or(0));
-        std::thread::yield_now();
+        // Redis has other things to do, and so has the processor.
+        std::thread::sleep(Duration::from_millis(1));
     }
     most
 }
@@ -70,7 +77,7 @@ fn most_waiting(server: &RedisServer, is_over: &AtomicBool) -> usize {
 #[test]
 fn two_long_histories_at_once_cost_no_connection() {
     let server = RedisServer::start(&[]);
-    let mut node = Node::start(settings(&at(&server)));
+    let mut node = patient(&server);
     let (filler, listener) = (node.attach(), node.attach());
     fill(&node, filler, "long", 300, 60_000);
     node.subscribe(listener, "room").unwrap();
@@ -113,12 +120,10 @@ fn two_long_histories_at_once_cost_no_connection() {
 fn many_who_come_back_with_much_to_recover_cost_no_connection() {
     let count = 600;
     let server = RedisServer::start(&[]);
-    // A build for tests is many times as slow as what is in use.
-    let io_timeout = 10 * Duration::from_secs(1);
-    let mut node = Node::start(RedisSettings { io_timeout, ..settings(&at(&server)) });
+    let mut node = patient(&server);
     let parties: Vec<Party> = (0..count).map(|_| node.attach()).collect();
     for (number, party) in parties.iter().enumerate() {
-        fill(&node, *party, &format!("channel-{number}"), 300, 300);
+        fill(&node, *party, &format!("channel-{number}"), 100, 900);
     }
     let before = links(&server);
     let is_over = AtomicBool::new(false);
@@ -137,7 +142,7 @@ fn many_who_come_back_with_much_to_recover_cost_no_connection() {
             match node.inbox(*party).wait(PATIENCE).expect("an answer").1 {
                 BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
                     let offsets = stream.publications.iter().map(|one| one.offset);
-                    assert!(offsets.eq(1..=300));
+                    assert!(offsets.eq(1..=100));
                 }
                 event => panic!("{event:?}"),
             }
@@ -153,7 +158,7 @@ fn many_who_come_back_with_much_to_recover_cost_no_connection() {
 #[test]
 fn a_recovery_of_many_pages_has_no_gap_while_the_channel_goes_on() {
     let server = RedisServer::start(&[]);
-    let mut node = Node::start(settings(&at(&server)));
+    let mut node = patient(&server);
     let (filler, reader) = (node.attach(), node.attach());
     let top = fill(&node, filler, "room", 100, 3_000);
     let since = StreamPosition { offset: 10, epoch: top.epoch };
@@ -185,7 +190,7 @@ fn a_recovery_of_many_pages_has_no_gap_while_the_channel_goes_on() {
 #[test]
 fn a_publication_that_is_larger_than_every_bound_is_read_all_the_same() {
     let server = RedisServer::start(&[]);
-    let mut node = Node::start(settings(&at(&server)));
+    let mut node = patient(&server);
     let (filler, reader) = (node.attach(), node.attach());
     fill(&node, filler, "huge", 3, 5 << 20);
     for reverse in [false, true] {
@@ -230,7 +235,7 @@ fn redis_sends_little_more_than_whoever_asks_will_take() {
 #[test]
 fn a_long_list_of_clients_comes_whole() {
     let server = RedisServer::start(&[]);
-    let mut node = Node::start(settings(&at(&server)));
+    let mut node = patient(&server);
     let party = node.attach();
     let channel: Arc<str> = "room".into();
     for number in 0..3_000 {

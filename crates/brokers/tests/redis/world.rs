@@ -245,12 +245,8 @@ impl World for RedisWorld<'_> {
         self.node.broker.submit(party, request);
     }
 
-    fn next_event(&mut self, party: Party) -> Option<BrokerEvent> {
-        if let Some((_, event)) = self.node.inbox(party).wait(Duration::ZERO) {
-            return Some(event);
-        }
-        self.node.settle();
-        self.node.inbox(party).wait(Duration::ZERO).map(|(_, event)| event)
+    fn next_due(&mut self, party: Party) -> BrokerEvent {
+        self.node.inbox(party).wait(PATIENCE).expect("an event comes").1
     }
 
     fn detach(&mut self, party: Party) {
