@@ -52,7 +52,7 @@ pub use mistakes::{Mistake, Mistakes, Place, Warning, WarningKind};
 pub use origin::OriginPolicy;
 pub(crate) use pem::{file_of, read_pem};
 pub use sample::{reference, sample, starter};
-pub use table::{TakesValue, absent_flag, all_keys};
+pub use table::{TakesValue, absent_flag, all_keys, meant_key};
 
 /// Where settings come from; later ones win: file, environment, flags.
 #[derive(Clone, Debug, Default)]

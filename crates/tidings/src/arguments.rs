@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use server::config::keys::{Key, Kind};
-use server::config::{TakesValue, Unknown, absent_flag, all_keys};
+use server::config::{self, TakesValue, Unknown, absent_flag, all_keys};
 
 use crate::bench::{Wanted, hide_others};
 
@@ -152,10 +153,15 @@ pub(crate) struct TokenArguments {
     #[arg(long)]
     pub channel: Option<String>,
     /// Channel to subscribe the connection to at once; may be repeated
-    #[arg(long = "subscribe", value_name = "CHANNEL", conflicts_with = "channel")]
+    #[arg(
+        long = "subscribe",
+        value_name = "CHANNEL",
+        conflicts_with = "channel",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub subscribe: Vec<String>,
     /// Lifetime, such as 30s, 10m or 24h; 0 for no end
-    #[arg(long, default_value = "24h")]
+    #[arg(long, default_value = "24h", allow_hyphen_values = true)]
     pub expires_in: String,
     /// JSON shown to other clients
     #[arg(long)]
@@ -201,7 +207,7 @@ pub(crate) struct SubscribeArguments {
     #[arg(short, long, default_value = "tidings-cli")]
     pub user: String,
     /// End after so many publications
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), allow_hyphen_values = true)]
     pub count: Option<u64>,
 }
 
@@ -233,15 +239,65 @@ pub(crate) fn given(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> 
     arguments
 }
 
+/// Whether a flag may stand without a value, which it then takes only behind `=`.
+fn is_switch(flag: &str) -> bool {
+    absent_flag(flag) == Some(TakesValue::Optionally)
+        || all_keys().any(|(path, key)| path == flag && matches!(key.kind, Kind::Bool))
+}
+
+/// `--health.enabled false` as `--health.enabled=false`: no command with settings takes words of its own, so that the value can
+/// belong to nothing else.
+pub(crate) fn with_values(arguments: Vec<OsString>) -> Vec<OsString> {
+    if !takes_settings(&arguments) {
+        return arguments;
+    }
+    let mut joined: Vec<OsString> = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        let is_value = argument == "true" || argument == "false";
+        let before = joined.last().and_then(|last| last.to_str()?.strip_prefix("--"));
+        if is_value
+            && before.is_some_and(is_switch)
+            && let Some(last) = joined.last_mut()
+        {
+            last.push("=");
+            last.push(argument);
+        } else {
+            joined.push(argument);
+        }
+    }
+    joined
+}
+
+/// Reads the arguments, or says what is wrong with them and ends the process. A flag that an older version of the compatible
+/// server had, such as `--port`, is told with its name here.
+pub(crate) fn matches(given: Vec<OsString>) -> ArgMatches {
+    command().try_get_matches_from(given).unwrap_or_else(|mut error| {
+        let unknown = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => {
+                flag.strip_prefix("--")
+            }
+            _ => None,
+        };
+        let meant = unknown.filter(|_| error.get(ContextKind::SuggestedArg).is_none());
+        if let Some(path) = meant.and_then(config::meant_key) {
+            let flag = ContextValue::String(format!("--{path}"));
+            error.insert(ContextKind::SuggestedArg, flag);
+        }
+        error.exit()
+    })
+}
+
 /// The commands that take every setting as a flag.
 const CONFIGURED: [&str; 3] = ["serve", "check", "doctor"];
+
+fn takes_settings(arguments: &[OsString]) -> bool {
+    arguments.get(1).is_some_and(|given| CONFIGURED.iter().any(|action| given == action))
+}
 
 /// Takes the flags of keys for what is not here out of the arguments: they are too many for the help, and the configuration
 /// judges them.
 pub(crate) fn without_absent(arguments: Vec<OsString>) -> (Vec<OsString>, Vec<(String, String)>) {
-    let is_configured =
-        arguments.get(1).is_some_and(|given| CONFIGURED.iter().any(|action| given == action));
-    if !is_configured {
+    if !takes_settings(&arguments) {
         return (arguments, Vec::new());
     }
     let (mut others, mut settings) = (Vec::new(), Vec::new());

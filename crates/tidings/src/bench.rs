@@ -31,13 +31,13 @@ mod tally;
 mod transport;
 mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use server::telemetry::visible;
 
-use crate::output::{print, print_line};
+use crate::misuse::misuse;
+use crate::output::{self, print, print_line};
 
 pub(crate) use arguments::{Scenario, Wanted};
 pub(crate) use options::{hide_others, stray};
@@ -51,8 +51,9 @@ pub(crate) use worker::worker;
 pub(crate) fn bench(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     match wanted {
         Wanted::One(scenario) => {
-            let report = run::run(scenario)?;
             let given = scenario.arguments();
+            check_files(&[&given.html, &given.json])?;
+            let report = run::run(scenario)?;
             if let Some(path) = given.html.as_deref().filter(|_| report.has_numbers()) {
                 write(path, &page::page(std::slice::from_ref(&report)))?;
             }
@@ -60,6 +61,7 @@ pub(crate) fn bench(wanted: &Wanted) -> anyhow::Result<ExitCode> {
             tell(given.json.as_deref(), json, std::slice::from_ref(&report))
         }
         Wanted::File(mix) => {
+            check_files(&[&mix.html, &mix.json])?;
             let reports = mix::run_all(mix)?;
             if let Some(path) = &mix.html {
                 write(path, &page::page(&reports))?;
@@ -92,14 +94,28 @@ fn tell(
 
 fn complain(report: &Report) {
     for warning in &report.warnings {
-        eprintln!("tidings: warning: {warning}");
+        output::complain(&format!("warning: {warning}"));
     }
     for trouble in &report.troubles {
-        eprintln!("tidings: {}", visible(trouble));
+        output::complain(trouble);
     }
     if report.faults.sum() > 0 {
-        eprintln!("tidings: {} deliveries are not as they must be", report.faults.sum());
+        output::complain(&format!("{} deliveries are not as they must be", report.faults.sum()));
     }
+}
+
+/// Whether what comes of a run can be written, before the run.
+fn check_files(paths: &[&Option<PathBuf>]) -> anyhow::Result<()> {
+    for path in paths.iter().filter_map(|path| path.as_deref()) {
+        if path.is_dir() {
+            misuse!("{} cannot be written: it is a folder; name a file in it", path.display());
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            misuse!("{} cannot be written: there is no such folder", path.display());
+        }
+    }
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

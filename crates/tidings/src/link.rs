@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use server::telemetry::visible;
 use wire::protocol::{self, Codec, Command, Reply};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
@@ -18,6 +17,7 @@ use wire::websocket::deflate::Inflater;
 use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{ClientHandshake, ClientRefused, ClientRequest};
 
+use crate::authority::Authority;
 use crate::http::{Answer, Progress};
 use crate::misuse::misuse;
 use crate::random;
@@ -316,10 +316,6 @@ impl Address {
         let (scheme, rest) = url.split_once("://").unwrap_or(("ws", url));
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let is_tls = match scheme {
-            _ if authority.is_empty() => misuse!("{url}: there is no host in it"),
-            _ if url.contains(|c: char| c.is_whitespace() || c.is_control()) => {
-                misuse!("{}: an address has no spaces", visible(url))
-            }
             "ws" => false,
             "wss" => true,
             "http" | "https" => misuse!(
@@ -328,21 +324,15 @@ impl Address {
             ),
             _ => misuse!("{url}: expected an address that begins with ws:// or wss://"),
         };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => match port.parse() {
-                Ok(port) if port > 0 => (host, port),
-                _ => misuse!("{url}: {port} is not a port (1 to 65535)"),
-            },
-            _ => (authority, if is_tls { 443 } else { 80 }),
-        };
+        let Authority { host, port } = Authority::parse(url, authority)?;
         let target = match path.strip_prefix('/') {
             Some(_) => path.to_owned(),
             None => format!("/connection/websocket{path}"),
         };
         Ok(Address {
             is_tls,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port,
+            host: host.to_owned(),
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             authority: authority.to_owned(),
             target,
         })

@@ -4,6 +4,7 @@
 //! Exit status: 0 when done, 1 when something could not be done, 2 when the configuration or the arguments are wrong.
 
 mod arguments;
+mod authority;
 mod bench;
 mod doctor;
 mod http;
@@ -33,8 +34,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let given = arguments::given(std::env::args_os());
-    let (given, absent) = arguments::without_absent(given);
-    let matches = arguments::command().get_matches_from(given);
+    let (given, absent) = arguments::without_absent(arguments::with_values(given));
+    let matches = arguments::matches(given);
     let mut flags = matches.subcommand().map_or_else(Vec::new, |(_, of)| arguments::settings(of));
     flags.extend(absent);
     tell_stray(&matches);

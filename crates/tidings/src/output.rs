@@ -1,6 +1,7 @@
 //! Standard output, which may be a pipe whose reader has seen enough; and standard error.
 //!
-//! Invariant: that is no failure, and nothing is printed after it. What is complained of holds no control of a terminal.
+//! Invariant: that is no failure, and nothing is printed after it. What is complained of holds no control of a terminal, and a
+//! standard error that takes nothing, such as one on a full disk, fails no command.
 
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
@@ -42,7 +43,11 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
 
 /// Tells standard error; a text of several lines, such as the mistakes of a configuration, keeps them.
 pub(crate) fn complain(text: &str) {
-    for line in format!("tidings: {text}").lines() {
-        eprintln!("{}", visible(line));
-    }
+    format!("tidings: {text}").lines().for_each(note);
+}
+
+/// Writes one line to standard error.
+pub(crate) fn note(line: &str) {
+    // There is no other place to tell that it cannot be written.
+    let _lost = writeln!(std::io::stderr(), "{}", visible(line));
 }

@@ -9,9 +9,11 @@ use anyhow::{Context as _, bail};
 use serde_json::value::RawValue;
 use server::telemetry::visible_json;
 use ureq::Agent;
+use ureq::http::HeaderValue;
 use ureq::tls::TlsConfig;
 
 use crate::arguments::PublishArguments;
+use crate::authority::Authority;
 use crate::misuse::{Misuse, misuse};
 use crate::output::print_line;
 use crate::token;
@@ -47,7 +49,6 @@ fn api_url(given: &str) -> anyhow::Result<String> {
     let (scheme, rest) = given.split_once("://").unwrap_or(("http", given));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     match scheme {
-        _ if authority.is_empty() => misuse!("--url {given}: there is no host in it"),
         "http" | "https" => {}
         "ws" | "wss" => misuse!(
             "--url {given}: the server API speaks HTTP; did you mean {}://{authority}/api?",
@@ -55,6 +56,7 @@ fn api_url(given: &str) -> anyhow::Result<String> {
         ),
         _ => misuse!("--url {given}: expected an address that begins with http:// or https://"),
     }
+    Authority::parse(given, authority)?;
     let path = match path.trim_end_matches('/') {
         "" => "/api",
         path => path,
@@ -89,11 +91,13 @@ impl Api {
             .http_status_as_error(false)
             .build()
             .new_agent();
-        Ok(Api {
-            agent,
-            url: api_url(wanted.url.as_deref().unwrap_or(&url))?,
-            key: wanted.api_key.clone().unwrap_or(key),
-        })
+        let key = wanted.api_key.clone().unwrap_or(key);
+        if HeaderValue::from_str(&key).is_err() {
+            misuse!(
+                "--api-key: the key holds a line break or another control character, which no header can carry"
+            );
+        }
+        Ok(Api { agent, url: api_url(wanted.url.as_deref().unwrap_or(&url))?, key })
     }
 
     /// Publishes; gives the server's result.

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use crate::arguments::SampleArguments;
-use crate::output::print;
+use crate::misuse::misuse;
+use crate::output::{complain, print};
 use crate::random;
 
 pub(crate) fn sample(wanted: &SampleArguments) -> anyhow::Result<ExitCode> {
@@ -21,6 +22,10 @@ pub(crate) fn sample(wanted: &SampleArguments) -> anyhow::Result<ExitCode> {
         false => server::config::starter(random()?),
     };
     match &wanted.output {
+        Some(path) if path.extension().is_none_or(|ending| ending != "toml") => misuse!(
+            "{}: the sample is TOML, and the server reads a file by its name: let it end in .toml",
+            path.display()
+        ),
         Some(path) => write(path, &text)?,
         None => {
             print(&text)?;
@@ -45,7 +50,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     };
     file.write_all(text.as_bytes())
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    eprintln!("tidings: wrote {} with fresh secrets, readable for you alone", path.display());
+    complain(&format!("wrote {} with fresh secrets, readable for you alone", path.display()));
     Ok(())
 }
 
@@ -55,9 +60,9 @@ fn warn_of_readers() {
     let Ok(metadata) = file.metadata() else { return };
     let mode = metadata.mode() & 0o777;
     if metadata.is_file() && mode & 0o077 != 0 {
-        eprintln!(
-            "tidings: the file holds secrets, and others may read it (mode {mode:04o}): chmod 600 it, or let \
-             sample-config -o FILE make it"
-        );
+        complain(&format!(
+            "the file holds secrets, and others may read it (mode {mode:04o}): chmod 600 it, or let sample-config -o FILE \
+             make it"
+        ));
     }
 }

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use server::config::{self, Config, Development, Source, Warning};
 use server::limits::LOG_FLUSH_TIMEOUT;
-use server::telemetry::{flush_logs, start_logging, visible};
+use server::telemetry::{flush_logs, start_logging};
 use server::{ListenAddress, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::arguments::Configured;
-use crate::output::complain;
+use crate::output::{complain, note};
 use crate::random;
 
 /// Threads for HTTP and chores; connections live on workers of their own.
@@ -23,6 +23,15 @@ pub(crate) fn serve(
     configured: Configured,
     flags: Vec<(String, String)>,
 ) -> anyhow::Result<ExitCode> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(HTTP_THREADS)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    // Before the files are read that somebody renews: a hangup asks to read them again, and ends nothing.
+    let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
+    let hangup = hangup.context("cannot watch signals")?;
     let key: [u8; 16] = random()?;
     let api_key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     let settings = (configured.clone(), flags.clone(), api_key.clone());
@@ -42,17 +51,11 @@ pub(crate) fn serve(
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "the limit of open files cannot be raised; it bounds the connections");
     }
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(HTTP_THREADS)
-        .thread_name("http")
-        .enable_all()
-        .build()
-        .context("cannot start")?;
     let reload = || {
         let (configured, flags, api_key) = settings.clone();
         load(configured, flags, api_key).ok().map(|(config, _)| config)
     };
-    let result = runtime.block_on(run(config, reload));
+    let result = runtime.block_on(run(config, hangup, reload));
     end(runtime);
     flush_logs(LOG_FLUSH_TIMEOUT);
     result
@@ -83,9 +86,9 @@ pub(crate) fn tell(warnings: &[Warning]) {
         1 => "warning",
         _ => "warnings",
     };
-    eprintln!("tidings: {} {noun} in the configuration:", warnings.len());
+    complain(&format!("{} {noun} in the configuration:", warnings.len()));
     for warning in warnings {
-        eprintln!("  {}", visible(&warning.to_string()));
+        note(&format!("  {warning}"));
     }
 }
 
@@ -98,7 +101,7 @@ pub(crate) fn environment() -> Vec<(String, String)> {
             (Ok(name), Err(_))
                 if name.starts_with("TIDINGS_") || name.starts_with("CENTRIFUGO_") =>
             {
-                eprintln!("tidings: {name}: is not UTF-8 and ignored");
+                complain(&format!("{name}: is not UTF-8 and ignored"));
             }
             _ => {}
         }
@@ -107,9 +110,13 @@ pub(crate) fn environment() -> Vec<(String, String)> {
 }
 
 /// Runs until a signal ends it; `reload` reads the configuration again and says on standard error what is wrong with it.
-async fn run(config: Config, reload: impl Fn() -> Option<Config>) -> anyhow::Result<ExitCode> {
+async fn run(
+    config: Config,
+    hangup: Signal,
+    reload: impl Fn() -> Option<Config>,
+) -> anyhow::Result<ExitCode> {
     // Before anything is promised: from now on a signal stops in order.
-    let mut signals = Signals::new().context("cannot watch signals")?;
+    let mut signals = Signals::new(hangup).context("cannot watch signals")?;
     let (key, is_development) = (config.api.key.clone(), config.is_development);
     // A start may wait for its broker.
     let server = tokio::select! {
@@ -142,6 +149,7 @@ async fn run(config: Config, reload: impl Fn() -> Option<Config>) -> anyhow::Res
     }
     tokio::spawn(async move {
         signals.end().await;
+        warn!("a second signal: stopping at once, without waiting for clients and requests");
         flush_logs(LOG_FLUSH_TIMEOUT);
         std::process::exit(1);
     });
@@ -177,11 +185,11 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Signals> {
+    fn new(hangup: Signal) -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup,
         })
     }
 

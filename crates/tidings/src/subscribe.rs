@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use engine::channel::SYSTEM;
 use serde_json::value::RawValue;
-use server::telemetry::{visible, visible_json};
+use server::telemetry::visible_json;
 use server::token::{
     ConnectionTokenRequest, SignError, SubscriptionTokenRequest, TokenRequest, TokenSettings,
     sign_connection, sign_subscription,
@@ -22,7 +22,7 @@ use wire::protocol::{
 use crate::arguments::SubscribeArguments;
 use crate::link::{Goodbye, Heard, Incompatible, Link, NoAddress, NoWebSocket};
 use crate::misuse::Misuse;
-use crate::output::{NobodyReads, print_line};
+use crate::output::{NobodyReads, note, print_line};
 use crate::publish::reachable;
 use crate::{random, token};
 
@@ -72,8 +72,7 @@ pub(crate) fn subscribe(wanted: &SubscribeArguments) -> anyhow::Result<ExitCode>
             attempt = 0;
         }
         let delay = backoff(attempt)?;
-        let reason = visible(&reason);
-        eprintln!("{reason}; reconnecting in {:.1} s", delay.as_secs_f32());
+        note(&format!("{reason}; reconnecting in {:.1} s", delay.as_secs_f32()));
         std::thread::sleep(delay);
         attempt += 1;
     }
@@ -216,12 +215,12 @@ impl Subscriber {
 
     fn begin(&mut self, result: &SubscribeResult) -> anyhow::Result<Option<End>> {
         match (result.was_recovering, result.recovered) {
-            (true, true) => eprintln!("live again; recovered {}", result.publications.len()),
-            (true, false) => eprintln!("live again; what was published meanwhile is lost"),
+            (true, true) => note(&format!("live again; recovered {}", result.publications.len())),
+            (true, false) => note("live again; what was published meanwhile is lost"),
             (false, _) if self.was_live => {
-                eprintln!("live again; what was published meanwhile may be missing");
+                note("live again; what was published meanwhile may be missing");
             }
-            (false, _) => eprintln!("live: {}", visible(&self.channel)),
+            (false, _) => note(&format!("live: {}", self.channel)),
         }
         self.was_live = true;
         self.position = result

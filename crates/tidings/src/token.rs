@@ -45,7 +45,7 @@ pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
     };
     let user = wanted.user.unwrap_or_default();
     if user.is_empty() {
-        eprintln!("tidings: the token is for an anonymous user; give --user for one with an id");
+        complain("the token is for an anonymous user; give --user for one with an id");
     }
     let token = TokenRequest {
         user,

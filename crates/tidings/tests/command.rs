@@ -376,6 +376,67 @@ fn a_second_signal_ends_at_once() {
     assert!(server.child.try_wait().unwrap().is_none(), "it waits for its clients");
     server.signal("-INT");
     assert_eq!(server.exit().code(), Some(1));
+    server.says("a second signal");
+}
+
+#[test]
+fn a_hangup_during_the_start_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("tidings.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let server =
+        Running::start(tidings(&["serve", "--http_server.port=0", "-c", pipe.to_str().unwrap()]));
+    // Once it reads there; it waits for what is written.
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    server.signal("-HUP");
+    writer.write_all(CONFIG.as_bytes()).unwrap();
+    drop(writer);
+    server.says("\"serving\"");
+}
+
+#[test]
+fn a_standard_error_that_takes_nothing_fails_no_command() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for (arguments, code) in [
+        (&["check", "-c", "/nowhere.toml"][..], 2),
+        (&["token", "--secret", "0123456789abcdef0123456789abcdef"], 0),
+        (&["serve", "-c", "/nowhere.toml"], 2),
+        (&["publish", "news", "{}", "--url", "127.0.0.1:1"], 1),
+    ] {
+        let output = tidings(arguments).stderr(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn mistakes_in_arguments_are_told_before_anything_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = folder.path().join("tidings.yaml");
+    let (folder, yaml) = (folder.path().to_str().unwrap(), yaml.to_str().unwrap());
+    for (arguments, wanted) in [
+        (&["sample-config", "-o", yaml][..], "let it end in .toml"),
+        (&["publish", "news", "{}", "--url", "127.0.0.1:99999"], "\"99999\" is not a port"),
+        (&["publish", "news", "{}", "--url", "http://[::1"], "IPv6"),
+        (&["publish", "news", "{}", "--url", "127.0.0.1:1", "--api-key", "a\nb"], "--api-key"),
+        (&["subscribe", "news", "--url", "127.0.0.1:0"], "\"0\" is not a port"),
+        (&["bench", "idle", "--url", "127.0.0.1:99999"], "\"99999\" is not a port"),
+        (&["bench", "idle", "--url", ""], "no host"),
+        (&["bench", "idle", "--html", folder], "is a folder"),
+        (&["bench", "idle", "--json", "/nowhere/at/all.json"], "no such folder"),
+        (&["token", "--secret", "s", "--expires-in", "-5m"], "--expires-in -5m: expected a time"),
+        (&["token", "--secret", "s", "--subscribe", ""], "--subscribe"),
+        (&["check", "--port", "80"], "--http_server.port"),
+        (&["check", "--api_key=x"], "--http_api.key"),
+        (&["check", "--health.enabled", "no"], "unexpected argument 'no'"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(text(&output.stderr).contains(wanted), "{arguments:?}: {output:?}");
+    }
+    assert!(!std::fs::exists(yaml).unwrap());
+    for switch in ["--health.enabled", "--admin.enabled"] {
+        assert_eq!(run(&["check", switch, "false"]).status.code(), Some(0), "{switch}");
+    }
 }
 
 #[test]

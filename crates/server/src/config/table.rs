@@ -159,6 +159,15 @@ pub(super) fn flat(name: &str) -> Option<&'static str> {
     nearest.map(|(_, path)| &**path)
 }
 
+/// The key that a name which is none probably means: one without its section, or a section in place of its first key.
+pub fn meant_key(name: &str) -> Option<String> {
+    match entry(name) {
+        Some(Entry::Section) => meant(name, &serde_json::Value::Null),
+        Some(_) => None,
+        None => flat(name).map(str::to_owned),
+    }
+}
+
 /// Bytes of a name that means something without its section.
 const FLAT_MIN: usize = 4;
 

@@ -91,7 +91,7 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "token_secret")]
     pub token: Option<String>,
     /// Secret to sign a token (HS256) for each client with
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub token_secret: Option<String>,
     /// Who publishes; the server API if a key is given, else a client
     #[arg(long, value_enum)]

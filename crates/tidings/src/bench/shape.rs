@@ -5,8 +5,9 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
+use crate::authority::Authority;
 use crate::misuse::misuse;
 
 use super::arguments::{Arguments, PublishBy, Scenario};
@@ -297,17 +298,16 @@ fn place(given: &Arguments, url: &str, [plain, secure]: [&str; 2]) -> anyhow::Re
     }
     let is_secure = scheme == secure;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (host, full) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, authority.to_owned()),
-        _ => (authority, format!("{authority}:{}", if is_secure { 443 } else { 80 })),
+    let Authority { host, port } = Authority::parse(url, authority)?;
+    let port = port.unwrap_or(if is_secure { 443 } else { 80 });
+    let address = match (host, port).to_socket_addrs().map(|mut addresses| addresses.next()) {
+        Ok(Some(address)) => address,
+        Ok(None) => misuse!("{url}: {host} has no address"),
+        Err(error) => misuse!("{url}: {host} has no address: {error}"),
     };
-    let mut addresses =
-        full.to_socket_addrs().with_context(|| format!("{authority} has no address"))?;
-    let address = addresses.next().with_context(|| format!("{authority} has no address"))?;
     if let Some(file) = &given.ca {
         transport::authorities(file)?;
     }
-    let host = host.trim_matches(['[', ']']).to_owned();
-    let security = is_secure.then(|| Security { host, ca: given.ca.clone() });
+    let security = is_secure.then(|| Security { host: host.to_owned(), ca: given.ca.clone() });
     Ok(Place { address, authority: authority.to_owned(), path: path.to_owned(), security })
 }
