@@ -149,6 +149,31 @@ fn fault(error: &io::Error, port_key: &str) -> String {
         io::ErrorKind::AddrNotAvailable => {
             format!("{error}; this machine does not have the address")
         }
+        io::ErrorKind::NotFound => format!("{error}; make the folder of the socket file first"),
+        io::ErrorKind::HostUnreachable => {
+            let address_key = port_key.replace("port", "address");
+            format!(
+                "{error}; set {address_key} to an address of this machine, or leave it empty for all"
+            )
+        }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_listened_on_is_told_with_what_to_do() {
+        for (address, wanted) in [
+            ("unix:/nowhere/at/all.sock", "make the folder"),
+            ("no..name", "set http_server.address to an address of this machine"),
+        ] {
+            let opened = open(ListenOn::new(address, 0, 0o600), "http_server.port").await;
+            let error = opened.err().expect("nobody can listen there").to_string();
+            assert!(error.contains(address) && error.contains(wanted), "{error}");
+            assert!(!error.contains("lookup address information"), "{error}");
+        }
     }
 }

@@ -130,7 +130,13 @@ fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
         return Ok(vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()]);
     }
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in (host, 0).to_socket_addrs()? {
+    let unknown = |error: io::Error| {
+        let text = error.to_string();
+        let reason = text.trim_start_matches("failed to lookup address information: ");
+        let text = format!("the name cannot be looked up: {reason}");
+        io::Error::new(io::ErrorKind::HostUnreachable, text)
+    };
+    for address in (host, 0).to_socket_addrs().map_err(unknown)? {
         if !addresses.contains(&address.ip()) {
             addresses.push(address.ip());
         }
@@ -141,7 +147,7 @@ fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
 /// One socket for each address. An address that this machine does not have is left out as long as another one works: a
 /// machine without IPv6 has `localhost` all the same.
 fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
-    let mut missing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut missing = io::Error::new(io::ErrorKind::HostUnreachable, "the name has no address");
     for _ in 0..PORT_ATTEMPTS {
         let mut sockets: Vec<TcpListener> = Vec::new();
         let mut is_chosen_port_taken = false;
