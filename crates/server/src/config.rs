@@ -4,6 +4,7 @@
 //! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking, resolving, the sample file and
 //! the reference all read that table. A value that is not understood is never replaced by a default.
 
+mod address;
 mod api_keys;
 mod ceilings;
 mod certificate;
@@ -15,6 +16,7 @@ mod danger;
 mod duration;
 mod engine;
 mod environment;
+mod file;
 mod formats;
 pub mod keys;
 mod lines;

@@ -17,6 +17,7 @@ pub mod config;
 mod demo;
 pub mod doctor;
 mod door;
+mod expression;
 pub mod limits;
 mod listeners;
 mod members;

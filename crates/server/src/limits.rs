@@ -8,6 +8,13 @@ pub const READ_BUFFER: usize = 64 * 1024;
 /// Reads of one connection in one turn; a peer that sends without end must not keep the others waiting.
 pub const READS_PER_TURN: usize = 8;
 
+/// Bytes of a configuration file: ten thousand namespaces have a tenth of that, and a file without an end has more.
+pub const CONFIG_FILE_SIZE_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of a compiled regular expression of the configuration: two hundred times what names and claims need, and nobody
+/// notices it in memory.
+pub const EXPRESSION_SIZE_MAX: usize = 10 * 1024 * 1024;
+
 /// Frames written by one system call.
 pub const SLICES_PER_WRITE: usize = 64;
 

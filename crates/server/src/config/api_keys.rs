@@ -93,7 +93,7 @@ fn check_one(found: &mut Found, path: &str, members: &Map<String, Value>) -> Val
         };
         match coerce(key.kind, value) {
             Ok(value) => drop(checked.insert(name.clone(), value.unwrap_or_default())),
-            Err(text) => found.mistake(path, text),
+            Err(text) => found.misread(&path, text),
         }
     }
     Value::Object(checked)

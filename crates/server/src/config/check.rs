@@ -73,7 +73,7 @@ impl Walk<'_> {
         match coerce(key.kind, value) {
             Ok(value) => value,
             Err(text) => {
-                self.found.mistake(path, text);
+                self.found.misread(path, text);
                 None
             }
         }
@@ -172,7 +172,7 @@ impl Walk<'_> {
         let mut checked = self.section(path, members);
         match coerce(Kind::Text, &name.unwrap_or_default()) {
             Ok(name) => drop(checked.insert("name".to_owned(), name.unwrap_or_default())),
-            Err(text) => self.found.mistake(format!("{path}.name"), text),
+            Err(text) => self.found.misread(&format!("{path}.name"), text),
         }
         Value::Object(checked)
     }

@@ -59,7 +59,9 @@ fn integer(value: &Value) -> Option<u64> {
             let text = text.trim();
             match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
                 Some(digits) => u64::from_str_radix(digits, 16).ok(),
-                None => text.parse().ok(),
+                // Underscores stand between digits, as in Go and TOML.
+                None if text.starts_with('_') || text.ends_with('_') => None,
+                None => text.replace('_', "").parse().ok(),
             }
         }
         Value::Number(number) => number.as_u64().or_else(|| {
@@ -109,6 +111,10 @@ fn expected(kind: Kind, value: &Value) -> String {
         false => format!(", not {}", shown(value)),
     };
     let number = match value {
+        Value::Number(number) if number.as_f64().is_none_or(|number| number < 0.0) => None,
+        Value::Number(number) if number.as_f64().is_some_and(|number| number >= 1e6) => {
+            Some(format!("{:.0}", number.as_f64().unwrap_or_default()))
+        }
         Value::Number(number) => Some(number.to_string()),
         Value::String(text) => text.trim().parse::<u64>().ok().map(|number| number.to_string()),
         _ => None,
@@ -119,6 +125,9 @@ fn expected(kind: Kind, value: &Value) -> String {
             format!("; for nanoseconds write \"{number}ns\"")
         }
         (Kind::Duration, Some(number)) => format!("; for seconds write \"{number}s\""),
+        (Kind::OneOf(choices), _) if *value == "nats" && choices.contains(&"redis") => {
+            "; NATS is a broker: broker.enabled = true and broker.type = \"nats\"".to_owned()
+        }
         _ if value.is_boolean() && matches!(kind, Kind::Text | Kind::Secret) => {
             "; a word such as yes or true must stand in quotes".to_owned()
         }

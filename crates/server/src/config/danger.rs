@@ -6,6 +6,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
+use super::address::is_everywhere;
 use super::certificate::validity;
 use super::contradictions::useless_options;
 use super::keys::Kind;
@@ -87,7 +88,7 @@ fn switches(told: &mut Told, values: &Values<'_>, config: &Config) {
 fn listening(told: &mut Told, config: &Config) {
     let inside: Vec<&str> =
         [config.api.path.as_deref(), config.metrics.as_deref()].into_iter().flatten().collect();
-    let is_everywhere = matches!(&*config.http.address, "" | "0.0.0.0" | "::" | "[::]");
+    let is_everywhere = is_everywhere(&config.http.address);
     if is_everywhere && config.http.internal_port.is_none() && !inside.is_empty() {
         let text = format!(
             "is not set while the server listens on all addresses, so that {} are reached by whoever reaches its clients' port: \
@@ -96,8 +97,10 @@ fn listening(told: &mut Told, config: &Config) {
         );
         told.tell(WarningKind::Exposed, "http_server.internal_port", text);
     }
-    if config.http.internal_port.is_none() && !config.http.internal_address.is_empty() {
-        let text = "has no effect without http_server.internal_port";
+    let is_unix = config.http.internal_address.starts_with("unix:");
+    let is_shared = config.http.internal_address == config.http.address;
+    if config.http.internal_port.is_none() && !is_unix && !is_shared {
+        let text = "has no effect without http_server.internal_port where the server listens on all addresses or at a port that the system chooses";
         told.tell(WarningKind::NoEffect, "http_server.internal_address", text);
     }
 }

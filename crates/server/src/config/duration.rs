@@ -6,7 +6,8 @@ pub fn parse_ms(text: &str) -> Option<u64> {
         return Some(0);
     }
     let mut total = 0.0;
-    let mut rest = text;
+    // Go's durations may have a sign.
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest.is_empty() {
         return None;
     }
@@ -48,7 +49,10 @@ mod tests {
             ("24h0m0s", Some(86_400_000)),
             ("1500us", Some(1)),
             ("2µs", Some(1)),
+            ("+1m", Some(60_000)),
             ("", None),
+            ("+", None),
+            ("++1s", None),
             ("10", None),
             ("s", None),
             ("10 s", None),

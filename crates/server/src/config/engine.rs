@@ -8,6 +8,7 @@ use brokers::nats::{JetStreamOptions, NatsOptions, NatsTls};
 use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, Place, Server, TlsPem, TlsSettings};
 
+use super::coerce::shown;
 use super::keys::{Feature, Kind};
 use super::pem::read_pem;
 use super::resolve::{Complaints, Values};
@@ -105,6 +106,18 @@ pub(super) fn resolve_engine(
     }
     if let Err(text) = brokers::nats::check_url(&values.text("broker.nats.url")) {
         mistakes.push(("broker.nats.url".to_owned(), text));
+    }
+    let prefix = values.text("broker.nats.prefix");
+    let is_token = |token: &str| {
+        !token.is_empty()
+            && !token.contains(|c: char| "*>".contains(c) || c.is_whitespace() || c.is_control())
+    };
+    if !prefix.split('.').all(is_token) {
+        let text = format!(
+            "expected a subject of NATS, which has no spaces, no * or >, and something between dots, not {}",
+            shown(&prefix.as_str().into())
+        );
+        mistakes.push(("broker.nats.prefix".to_owned(), text));
     }
     Engine::Nats(resolve_nats(values, channels, mistakes))
 }
@@ -213,9 +226,13 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
         complain("db", "must be 0 in a Cluster".to_owned());
     }
     let prefix = text("prefix");
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     if prefix.is_empty() || !prefix.chars().all(is_plain) {
-        complain("prefix", "expected letters, digits, '-', '_' or '.'".to_owned());
+        let text = format!(
+            "expected letters, digits, '-', '_', '.' or ':', not {}",
+            shown(&prefix.as_str().into())
+        );
+        complain("prefix", text);
     }
     let mut time = |name: &str, least_ms: u64| {
         let ms = values.ms(&format!("engine.redis.{name}"));

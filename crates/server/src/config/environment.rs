@@ -40,6 +40,7 @@ pub(super) fn read_environment(
     let is_list = |rest: &str| path_of(rest).is_some_and(|path| LISTS.contains(&path));
     let (lists, others): (Vec<_>, Vec<_>) =
         variables.into_iter().partition(|(_, rest, _)| is_list(rest));
+    tell_lower_case(found, environment);
     let mut aliases = 0;
     for (name, rest, text) in lists.into_iter().chain(others) {
         let Some(path) = setting(found, rest) else {
@@ -57,6 +58,11 @@ pub(super) fn read_environment(
             continue;
         }
         aliases += usize::from(name.starts_with(ALIAS_PREFIX));
+        if is_in_quotes(text) {
+            let text = "begins and ends with a quotation mark, which is part of the value: files such as those of docker --env-file \
+                        take values without";
+            found.warn(WarningKind::Adapted, &path, text);
+        }
         found.set(&path, Place::Variable(name.clone()), text);
     }
     if aliases > 0 {
@@ -65,6 +71,24 @@ pub(super) fn read_environment(
         );
         found.warn(WarningKind::Adapted, "CENTRIFUGO_*", text);
     }
+}
+
+/// A setting that is not in capitals is none, and whoever wrote it counts on it.
+fn tell_lower_case(found: &mut Found, environment: &[(String, String)]) {
+    for (name, _) in environment {
+        let capitals = name.to_ascii_uppercase();
+        let rest = capitals.strip_prefix(PREFIX).filter(|_| !name.starts_with(PREFIX));
+        if rest.is_some_and(|rest| path_of(rest).is_some()) {
+            let text = format!("is not read: settings are in capitals, {capitals}");
+            found.warn(WarningKind::UnknownKey, name, text);
+        }
+    }
+}
+
+/// As a shell would take off, and nothing else does.
+fn is_in_quotes(text: &str) -> bool {
+    let inside = |mark| text.strip_prefix(mark).is_some_and(|rest| rest.ends_with(mark));
+    inside('"') || inside('\'')
 }
 
 /// The path that a variable sets, given without its prefix.

@@ -53,8 +53,8 @@ const COUNT: Kind = Integer(u32::MAX as u64);
 pub const KEYS: &[Key] = &[
     key("http_server.address", Text, "", "Address, name or unix:/path to listen on; empty for all addresses, IPv4 and IPv6."),
     key("http_server.port", Integer(65_535), "8000", "Port to listen on; 0 lets the system choose."),
-    key("http_server.internal_address", Text, "", "Address, name or unix:/path of the internal endpoints."),
-    key("http_server.internal_port", Integer(65_535), "0", "Port of its own for API, metrics and health; 0 keeps them on the public one, unless internal_address is a Unix socket."),
+    key("http_server.internal_address", Text, "", "Address, name or unix:/path of the internal endpoints; empty for that of clients."),
+    key("http_server.internal_port", Integer(65_535), "0", "Port of its own for API, metrics and health; 0 keeps them on the public one, unless internal_address is a Unix socket or another address than that of clients."),
     key("http_server.unix_socket_mode", Text, "660", "Permissions of the file of a Unix socket, octal."),
     key("http_server.keep_alive_timeout", Duration, "75s", "Time to wait for another request on an HTTP connection; longer than the one of the load balancer or client in front."),
     key("http_server.proxy_protocol", Bool, "false", "Connections to the public address begin with a PROXY header, version 1 or 2; peers outside client.trusted_proxies are refused."),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: only for texts; a key without a line is told without one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::Deserialize;
@@ -82,9 +82,11 @@ impl Lines {
         }
     }
 
-    /// The text has been read as JSON before, so that its form needs no care.
-    pub(super) fn of_json(text: &str) -> Lines {
+    /// The text has been read as JSON before, so that its form needs no care. With the paths of keys that are there more than
+    /// once.
+    pub(super) fn of_json(text: &str) -> (Lines, Vec<String>) {
         let mut lines = Lines::default();
+        let (mut seen, mut twice) = (HashSet::new(), Vec::new());
         let mut open: Vec<Open> = Vec::new();
         let (mut line, mut at, bytes) = (1, 0, text.as_bytes());
         while let Some(byte) = bytes.get(at) {
@@ -110,7 +112,11 @@ impl Lines {
                     let end = end_of_string(bytes, at);
                     if let Some(Open::Object { name, is_value: false }) = open.last_mut() {
                         *name = serde_json::from_str(&text[at..end]).unwrap_or_default();
-                        lines.insert(&path_of(&open), line);
+                        let path = path_of(&open);
+                        lines.insert(&path, line);
+                        if !seen.insert(path.clone()) && !is_below(&twice, &path) {
+                            twice.push(path);
+                        }
                     }
                     at = end;
                     continue;
@@ -119,8 +125,16 @@ impl Lines {
             }
             at += 1;
         }
-        lines
+        (lines, twice)
     }
+}
+
+/// Whether a path is one of these, or below one.
+fn is_below(paths: &[String], path: &str) -> bool {
+    paths.iter().any(|above| {
+        path.strip_prefix(&**above)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
 }
 
 /// What a place in JSON is in.
@@ -271,7 +285,7 @@ mod tests {
         let yaml = "# comment\nclient:\n  insecure: true\nchannel:\n  namespaces:\n  - name: a\n  - name: b\n    \
                     presence: 1\n";
         for (lines, insecure, second, presence) in [
-            (Lines::of_json(json), 3, 7, 8),
+            (Lines::of_json(json).0, 3, 7, 8),
             (Lines::of_toml(toml), 3, 6, 8),
             (Lines::of_yaml(yaml), 3, 7, 8),
         ] {

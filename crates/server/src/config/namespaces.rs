@@ -7,10 +7,11 @@ use engine::rules::{
     ChannelRules, DataFormat, Namespace, Permission, RecoveryMode, RolePermissions,
     SubscribePermission,
 };
-use regex::Regex;
 use serde_json::Value;
 
+use super::coerce::shown;
 use super::resolve::{Complaints, Values};
+use crate::expression::compile;
 
 pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -> ChannelRules {
     let without = "channel.without_namespace";
@@ -26,7 +27,13 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -
         let is_name = name.len() >= 2
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !is_name {
-            let text = "expected at least two letters, digits, '-', '_' or '.'".to_owned();
+            let text = match name {
+                "" => "is needed: channels of a namespace begin with its name".to_owned(),
+                name => format!(
+                    "expected at least two letters, digits, '-', '_' or '.', not {}",
+                    shown(&name.into())
+                ),
+            };
             mistakes.push((format!("{path}.name"), text));
             continue;
         }
@@ -65,9 +72,7 @@ fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut Complaints)
         anonymous: flag(&format!("allow_{what}_for_anonymous")),
     };
     let channel_regex = values.some_text(&at("channel_regex")).and_then(|pattern| {
-        Regex::new(&pattern)
-            .map_err(|error| mistakes.push((at("channel_regex"), error.to_string())))
-            .ok()
+        compile(&pattern).map_err(|fault| mistakes.push((at("channel_regex"), fault))).ok()
     });
     let format = values
         .some_text(&at("publication_data_format"))

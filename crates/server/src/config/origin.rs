@@ -94,6 +94,9 @@ impl Origin {
         if text.is_empty() || text.contains(char::is_whitespace) {
             return Err("is no origin: write one as https://example.com".to_owned());
         }
+        if text.matches("://").count() > 1 && !text.contains('{') {
+            return Err("is more than one origin: make each an item of its own".to_owned());
+        }
         match text.split_once("://") {
             Some((scheme, rest)) => Origin::with_scheme(scheme, rest),
             None => Origin::without_scheme(text),

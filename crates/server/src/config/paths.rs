@@ -30,7 +30,9 @@ pub(super) fn check_paths(config: &Config, mistakes: &mut Complaints) {
             && !path.ends_with('/')
             && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
         if !is_path {
-            let text = format!("expected a path such as \"/metrics\", not {path:?}");
+            let text = format!(
+                "expected a path such as \"/metrics\", of letters, digits, '-', '_' and '.' behind slashes, not {path:?}"
+            );
             mistakes.push((key.to_owned(), text));
         }
         if let Some((_, other)) = taken.iter().find(|(taken, _)| taken == path) {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
+use super::address;
 use super::api_keys::{self, ApiKey, DEFAULT_NAME};
 use super::ceilings::resolve_ceilings;
 use super::change::{Bounds, Changeable};
@@ -45,6 +46,13 @@ impl Values<'_> {
             Some(_) => String::new(),
             None => self.default(path).to_owned(),
         }
+    }
+
+    /// A path, which may be written with slashes at its end.
+    pub(super) fn path(&self, path: &str) -> String {
+        let text = self.text(path);
+        let trimmed = text.trim_end_matches('/');
+        if trimmed.is_empty() { text } else { trimmed.to_owned() }
     }
 
     pub(super) fn some_text(&self, path: &str) -> Option<String> {
@@ -144,10 +152,10 @@ pub(super) fn resolve(
             .flag("client.subscription_token.enabled")
             .then(|| resolve_token(&values, "client.subscription_token", &mut mistakes)),
         api,
-        health: values.flag("health.enabled").then(|| values.text("health.handler_prefix")),
+        health: values.flag("health.enabled").then(|| values.path("health.handler_prefix")),
         metrics: values
             .flag("prometheus.enabled")
-            .then(|| values.text("prometheus.handler_prefix")),
+            .then(|| values.path("prometheus.handler_prefix")),
         log: resolve_log(&values),
         shutdown,
         workers: values.count("server.workers"),
@@ -222,11 +230,24 @@ fn resolve_admission(
 }
 
 fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut Complaints) -> HttpServer {
+    let address = |name: &str, mistakes: &mut Complaints| {
+        let key = format!("http_server.{name}");
+        let address = values.text(&key).trim().to_owned();
+        let port = key.replace("address", "port");
+        mistakes.extend(address::fault(&address, &port).map(|text| {
+            let text = format!("{address:?} {text}");
+            (key, text)
+        }));
+        address
+    };
+    let public = address("address", mistakes);
+    let internal = address("internal_address", mistakes);
     let internal_port = u16::try_from(values.number("http_server.internal_port")).unwrap_or(0);
-    if internal_port != 0 && internal_port == port {
-        let text = "must differ from http_server.port".to_owned();
+    let internal = address::internal((&public, port), (&internal, internal_port));
+    let (internal_address, internal_port) = internal.unwrap_or_else(|text| {
         mistakes.push(("http_server.internal_port".to_owned(), text));
-    }
+        (String::new(), None)
+    });
     let tls = values.flag("http_server.tls.enabled").then(|| Tls {
         cert_pem: values.text("http_server.tls.cert_pem"),
         key_pem: values.text("http_server.tls.key_pem"),
@@ -246,10 +267,10 @@ fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut Complaints) -> Ht
         mistakes.push(("http_server.proxy_protocol".to_owned(), text.to_owned()));
     }
     HttpServer {
-        address: values.text("http_server.address"),
+        address: public,
         port,
-        internal_address: values.text("http_server.internal_address"),
-        internal_port: Some(internal_port).filter(|port| *port != 0),
+        internal_address,
+        internal_port,
         tls,
         unix_socket_mode,
         proxy_protocol,
@@ -282,7 +303,7 @@ fn resolve_websocket(values: &Values<'_>, mistakes: &mut Complaints) -> WebSocke
     };
     let is_served = !values.flag("websocket.disabled");
     WebSocket {
-        path: is_served.then(|| values.text("websocket.handler_prefix")),
+        path: is_served.then(|| values.path("websocket.handler_prefix")),
         compression: values.flag("websocket.compression"),
         compression_level: values.u32("websocket.compression_level"),
         compression_min_size: values.count("websocket.compression_min_size"),
@@ -293,7 +314,7 @@ fn resolve_websocket(values: &Values<'_>, mistakes: &mut Complaints) -> WebSocke
 fn resolve_api(values: &Values<'_>, mistakes: &mut Complaints) -> Api {
     let is_served = !values.flag("http_api.disabled");
     Api {
-        path: is_served.then(|| values.text("http_api.handler_prefix")),
+        path: is_served.then(|| values.path("http_api.handler_prefix")),
         key: values.text("http_api.key"),
         keys: api_keys::resolve(values, mistakes),
         insecure: values.flag("http_api.insecure"),

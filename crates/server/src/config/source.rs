@@ -2,13 +2,14 @@
 //!
 //! Invariant: the place of every value is known, so that whatever is wrong with it can be told where it was written.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
 use super::Source;
 use super::environment::{items, read_environment};
+use super::file::{Written, read_file};
+use super::keys::API_KEY_KEYS;
 use super::lines::Lines;
 use super::mistakes::{Mistake, Mistakes, Place, Warning, WarningKind};
 use super::table::{Entry, entry};
@@ -20,6 +21,8 @@ pub(super) struct Found {
     /// Paths that a variable or a flag has set.
     set: BTreeMap<String, Place>,
     lines: Lines,
+    /// Paths whose value could not be read: whatever else would be said of them is about a default.
+    misread: BTreeSet<String>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
 }
@@ -32,6 +35,7 @@ impl Found {
             has_file: true,
             set: BTreeMap::new(),
             lines: Lines::default(),
+            misread: BTreeSet::new(),
             mistakes: Vec::new(),
             warnings: Vec::new(),
         }
@@ -39,7 +43,18 @@ impl Found {
 
     pub(super) fn mistake(&mut self, key: impl Into<String>, text: impl Into<String>) {
         let key = key.into();
+        let is_told = self.mistakes.iter().any(|told| told.key == key);
+        if is_told && self.misread.contains(&key) {
+            return;
+        }
         self.mistakes.push(Mistake { place: self.place(&key), key, text: text.into() });
+    }
+
+    /// A value that is not of its kind; nothing else is said of this key.
+    pub(super) fn misread(&mut self, key: &str, text: impl Into<String>) {
+        if self.misread.insert(key.to_owned()) {
+            self.mistake(key, text);
+        }
     }
 
     pub(super) fn warn(
@@ -53,7 +68,8 @@ impl Found {
     }
 
     /// Warnings and mistakes.
-    pub(super) fn judge(self) -> (Vec<Warning>, Vec<Mistake>) {
+    pub(super) fn judge(mut self) -> (Vec<Warning>, Vec<Mistake>) {
+        self.warnings.retain(|warning| !self.misread.contains(&warning.key));
         (self.warnings, self.mistakes)
     }
 
@@ -82,7 +98,7 @@ impl Found {
     pub(super) fn set(&mut self, path: &str, place: Place, text: &str) {
         let value = match entry(path) {
             Some(Entry::Namespaces | Entry::ApiKeys | Entry::AbsentList(_)) => match groups(text) {
-                Ok(list) => list,
+                Ok(list) => canonical_list(path, list),
                 Err(error) => {
                     self.set.insert(path.to_owned(), place);
                     return self.mistake(path, error);
@@ -118,10 +134,14 @@ pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
     let mut found = Found::of(Value::Object(Map::new()));
     found.has_file = source.file.is_some();
     if let Some(path) = &source.file {
-        let (tree, lines) =
+        let Written { tree, lines, twice } =
             read_file(path).map_err(|text| Mistakes::of_file(path.display().to_string(), text))?;
         found.tree = canonical("", tree);
         found.lines = lines;
+        for path in twice {
+            let text = "is there more than once, and only the last one counts: take the others out";
+            found.warn(WarningKind::Adapted, path, text);
+        }
     }
     read_environment(&mut found, &source.environment, source.unknown);
     for (path, text) in &source.flags {
@@ -135,42 +155,6 @@ pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
     Ok(found)
 }
 
-fn read_file(path: &Path) -> Result<(Value, Lines), String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    let (tree, lines): (Value, Lines) = match ending.to_ascii_lowercase().as_str() {
-        "toml" => {
-            let tree = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
-            (tree, Lines::of_toml(text))
-        }
-        "yaml" | "yml" => {
-            let tree = serde_saphyr::from_str(text)
-                .map_err(|error| format!("is not YAML: {}", error.without_snippet()))?;
-            (tree, Lines::of_yaml(text))
-        }
-        "json" => {
-            let tree =
-                serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
-            (tree, Lines::of_json(text))
-        }
-        _ => return Err("the name must end in .toml, .yaml, .yml or .json".to_owned()),
-    };
-    match tree {
-        Value::Object(_) => Ok((tree, lines)),
-        Value::Null => Ok((Value::Object(Map::new()), lines)),
-        _ => Err("must hold keys and values".to_owned()),
-    }
-}
-
-/// The library's own text quotes the line, which may hold a secret.
-fn not_toml(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("is not TOML: line {line}, column {column}: {}", error.message())
-}
-
 /// The tree with keys as the table has them: `"client.insecure": true` and `Client` are understood as well.
 fn canonical(path: &str, value: Value) -> Value {
     let Value::Object(members) = value else { return value };
@@ -181,11 +165,14 @@ fn canonical(path: &str, value: Value) -> Value {
             false => format!("{path}.{name}"),
         };
         let lower = name.to_ascii_lowercase();
-        let name =
-            if entry(&at(&name)).is_none() && entry(&at(&lower)).is_some() { lower } else { name };
-        let value = match entry(&at(&name)) {
-            Some(Entry::Section) => canonical(&at(&name), value),
-            _ => value,
+        let is_known = |name: &str| entry(&at(name)).is_some() || is_of_group(path, name);
+        let name = if !is_known(&name) && is_known(&lower) { lower } else { name };
+        let value = match (entry(&at(&name)), value) {
+            (Some(Entry::Section), value) => canonical(&at(&name), value),
+            (Some(Entry::Namespaces | Entry::ApiKeys | Entry::AbsentList(_)), value) => {
+                canonical_list(&at(&name), value)
+            }
+            (_, value) => value,
         };
         // A name with dots that is no key stays as it is: it is told as unknown.
         if entry(&at(&name)).is_some() {
@@ -195,6 +182,28 @@ fn canonical(path: &str, value: Value) -> Value {
         }
     }
     tree
+}
+
+/// The same for the groups of a list; one alone may stand without the list.
+fn canonical_list(path: &str, list: Value) -> Value {
+    let group = |value| canonical(&format!("{path}[0]"), value);
+    match list {
+        Value::Array(items) => items.into_iter().map(group).collect(),
+        one => group(one),
+    }
+}
+
+/// Whether a name may stand in a group of a list, beside what the table has for it.
+fn is_of_group(path: &str, name: &str) -> bool {
+    let Some((list, _)) = path.rsplit_once('[') else { return false };
+    match entry(list) {
+        Some(Entry::Namespaces) => name == "name",
+        Some(Entry::ApiKeys) => API_KEY_KEYS.iter().any(|key| key.path == name),
+        Some(Entry::AbsentList(list)) => {
+            name == "name" || list.switch.is_some_and(|(option, _)| option == name)
+        }
+        _ => false,
+    }
 }
 
 fn merge(place: &mut Value, value: Value) {
@@ -210,7 +219,7 @@ fn merge(place: &mut Value, value: Value) {
 
 /// A list of groups as one text: JSON, or the names between commas and white space.
 fn groups(text: &str) -> Result<Value, String> {
-    if text.trim_start().starts_with('[') {
+    if text.trim_start().starts_with(['[', '{']) {
         return serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"));
     }
     let named = |name: &str| Value::from_iter([("name", Value::from(name))]);

@@ -9,6 +9,7 @@ use super::*;
 mod api_keys;
 mod compatible;
 mod environment;
+mod forms;
 mod warnings;
 
 fn file(ending: &str, text: &str) -> tempfile::TempPath {
@@ -118,15 +119,12 @@ fn every_mistake_is_told_at_once_with_its_key() {
           http_server.port (line 4): expected a whole number from 0 to 65535, not 70000
           channel.namespaces[0].subscription_type (line 21): a subscription type other than stream is not here yet; switch it off (use a channel with history)
           channel.without_namespace.history_ttl: is needed when history_size is set
-          channel.namespaces[0].channel_regex (line 22): regex parse error:
-            (
-            ^
-        error: unclosed group
-          channel.namespaces[1].name (line 24): expected at least two letters, digits, '-', '_' or '.'
+          channel.namespaces[0].channel_regex (line 22): is not a regular expression: unclosed group
+          channel.namespaces[1].name (line 24): expected at least two letters, digits, '-', '_' or '.', not "x"
           channel.namespaces[2].name (line 26): "chat" is there twice
           client.pong_timeout (line 7): must be less than client.ping_interval
           engine.redis.address (line 14): must begin with redis://, rediss://, redis+cluster:// or redis+sentinel://, or be host:port
-          prometheus.handler_prefix (line 28): expected a path such as "/metrics", not "metrics""#]].assert_eq(&mistakes.to_string());
+          prometheus.handler_prefix (line 28): expected a path such as "/metrics", of letters, digits, '-', '_' and '.' behind slashes, not "metrics""#]].assert_eq(&mistakes.to_string());
 }
 
 #[test]

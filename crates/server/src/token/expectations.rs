@@ -6,6 +6,7 @@ use super::cause::Cause;
 use super::key_error::{KeyError, KeyFault};
 use super::registered::Registered;
 use super::settings::TokenSettings;
+use crate::expression::compile;
 
 /// What is expected of `iss` and `aud`; whatever is `None` is not checked.
 pub(super) struct Expectations {
@@ -74,7 +75,7 @@ pub(super) fn configured(value: &Option<String>) -> Option<String> {
 
 fn pattern(setting: &'static str, value: &Option<String>) -> Result<Option<Regex>, KeyError> {
     configured(value)
-        .map(|text| Regex::new(&text))
+        .map(|text| compile(&text))
         .transpose()
         .map_err(|_| KeyError { setting, fault: KeyFault::Pattern })
 }

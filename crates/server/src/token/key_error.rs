@@ -31,7 +31,7 @@ pub enum KeyFault {
     #[error("a certificate, where its public key is wanted (openssl x509 -pubkey)")]
     Certificate,
     /// The document holds no RSA public key.
-    #[error("not an RSA public key")]
+    #[error("not an RSA public key; one on a curve is set as ecdsa_public_key")]
     NotRsa,
     /// An RSA key out of bounds.
     #[error("an RSA key of {bits} bits; {RSA_BITS_MIN} to {RSA_BITS_MAX} are accepted")]
@@ -40,7 +40,7 @@ pub enum KeyFault {
         bits: u32,
     },
     /// The document holds no point on a curve that a token can use.
-    #[error("not a public key on curve P-256, P-384 or P-521")]
+    #[error("not a public key on curve P-256, P-384 or P-521; one of RSA is set as rsa_public_key")]
     NotEcdsa,
     /// A regular expression that does not parse.
     #[error("not a regular expression")]

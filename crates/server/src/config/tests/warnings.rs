@@ -53,7 +53,11 @@ const DANGERS: &[(&str, WarningKind, &str)] = &[
     (r#"{"http_api": {"insecure": true}}"#, Insecure, "http_api.insecure"),
     (r#"{"http_server": {"address": ""}}"#, Exposed, "http_server.internal_port"),
     (r#"{"http_server": {"address": "0.0.0.0"}}"#, Exposed, "http_server.internal_port"),
-    (r#"{"http_server": {"internal_address": "::1"}}"#, NoEffect, "http_server.internal_address"),
+    (
+        r#"{"http_server": {"port": 0, "internal_address": "::1"}}"#,
+        NoEffect,
+        "http_server.internal_address",
+    ),
     (r#"{"client": {"allowed_origins": ["*"]}}"#, Exposed, "client.allowed_origins"),
     (r#"{"client": {"allowed_origins": ["https://*"]}}"#, Exposed, "client.allowed_origins"),
     (

@@ -96,5 +96,8 @@ fn expressions_and_claim_names_are_checked() {
 #[test]
 fn an_error_names_the_setting_and_the_mistake() {
     let settings = TokenSettings { rsa_public_key: Some(p256().pem()), ..settings() };
-    assert_eq!(fault(&settings).to_string(), "rsa_public_key: not an RSA public key");
+    assert_eq!(
+        fault(&settings).to_string(),
+        "rsa_public_key: not an RSA public key; one on a curve is set as ecdsa_public_key"
+    );
 }
