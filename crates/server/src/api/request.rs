@@ -44,6 +44,12 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Tags; one whose value is null is none, as it is with the headers of a connect command.
+fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let tags: BTreeMap<String, Option<String>> = nullable(from)?;
+    Ok(tags.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+}
+
 /// An object that may be null; a list of its values in order is not one.
 fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
@@ -137,7 +143,7 @@ pub(super) struct Publish {
     pub(super) b64data: String,
     #[serde(deserialize_with = "nullable")]
     pub(super) skip_history: bool,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "tags")]
     pub(super) tags: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable")]
     pub(super) idempotency_key: String,
@@ -285,6 +291,7 @@ impl Goodbye {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Refresh {
+    #[serde(deserialize_with = "nullable")]
     pub(super) info: Json,
     #[serde(deserialize_with = "nullable")]
     pub(super) expired: bool,

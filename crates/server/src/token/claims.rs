@@ -32,7 +32,7 @@ pub(super) fn connection(
     let subscriptions = match claims.subs {
         Some(Subs(subs)) if !subs.is_empty() => subs
             .into_iter()
-            .map(|(channel, Object(grant))| Ok((channel, grant.resolve()?)))
+            .map(|(channel, grant)| Ok((channel, resolve(grant)?)))
             .collect::<Result<_, Cause>>()?,
         Some(_) | None => without_options(claims.channels.unwrap_or_default()),
     };
@@ -174,6 +174,11 @@ struct Grant<'p> {
     overrides: Option<Object<RawOverrides>>,
 }
 
+/// `null` is a grant without options, as `{}` is.
+fn resolve(grant: Option<Object<Grant<'_>>>) -> Result<SubscriptionGrant, Cause> {
+    grant.map_or_else(|| Ok(SubscriptionGrant::default()), |Object(grant)| grant.resolve())
+}
+
 impl Grant<'_> {
     fn resolve(self) -> Result<SubscriptionGrant, Cause> {
         Ok(SubscriptionGrant {
@@ -198,7 +203,9 @@ struct RawOverrides {
 
 impl RawOverrides {
     fn resolve(self) -> Overrides {
-        let on = |switch: Option<Object<Switch>>| switch.map(|Object(switch)| switch.value);
+        let on = |switch: Option<Object<Switch>>| {
+            switch.map(|Object(Switch { value })| value.unwrap_or_default())
+        };
         Overrides {
             presence: on(self.presence),
             join_leave: on(self.join_leave),
@@ -209,15 +216,14 @@ impl RawOverrides {
     }
 }
 
-/// `{"value": true}`. Producers that leave out zero values write `{}` for off.
+/// `{"value": true}`. Producers that leave out zero values write `{}` for off, others `{"value": null}`.
 #[derive(Deserialize)]
 struct Switch {
-    #[serde(default)]
-    value: bool,
+    value: Option<bool>,
 }
 
 /// Claim `subs`: channels in the order of the token, none of them twice.
-struct Subs<'p>(Vec<(String, Object<Grant<'p>>)>);
+struct Subs<'p>(Vec<(String, Option<Object<Grant<'p>>>)>);
 
 impl<'de: 'p, 'p> Deserialize<'de> for Subs<'p> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -13,7 +13,7 @@ use super::claims::Identifier;
 /// The registered claims that are checked.
 #[derive(Deserialize)]
 pub(super) struct Registered {
-    sub: Option<String>,
+    sub: Option<Identifier>,
     iss: Option<String>,
     aud: Option<Audience>,
     exp: Option<NumericDate>,
@@ -55,7 +55,7 @@ impl Registered {
 
     /// Claim `sub`, empty when absent.
     pub(super) fn subject(&self) -> &str {
-        self.sub.as_deref().unwrap_or_default()
+        self.sub.as_ref().map_or("", |Identifier(user)| user)
     }
 
     /// Claim `iss`, empty when absent.

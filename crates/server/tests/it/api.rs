@@ -74,7 +74,8 @@ fn null_is_the_same_as_absent() {
         ),
         ("unsubscribe", r#"{"channel":"open:x","user":"ann","client":null}"#),
         ("disconnect", r#"{"user":"ann","disconnect":null,"whitelist":null}"#),
-        ("refresh", r#"{"user":"ann","expired":null,"expire_at":null}"#),
+        ("publish", r#"{"channel":"kept:x","data":1,"tags":{"a":null,"b":"c"}}"#),
+        ("refresh", r#"{"user":"ann","expired":null,"expire_at":null,"info":null}"#),
         ("history", r#"{"channel":"kept:x","limit":null,"since":null,"reverse":null}"#),
         ("channels", r#"{"pattern":null}"#),
         ("info", "null"),
@@ -289,6 +290,23 @@ fn a_subscription_that_would_be_over_is_refused_and_the_connection_lives() {
     assert_eq!(parse(&fixture.api("subscribe", body).1)["error"]["code"], 110);
     peer.say(r#"{"id":2,"subscribe":{"channel":"open:x"}}"#);
     assert!(peer.hear().contains(r#""subscribe":{"#));
+}
+
+#[test]
+fn a_refresh_with_null_for_information_leaves_what_others_see() {
+    let fixture = Fixture::start();
+    let mut peer = fixture.admitted();
+    for (id, info, expected) in [(2, r#"{"seat":1}"#, true), (3, "null", true), (5, "0", false)] {
+        let body = format!(r#"{{"user":"ann","info":{info}}}"#);
+        assert_eq!(fixture.api("refresh", &body).0, 200);
+        assert!(peer.hear().contains(r#""refresh":{"#));
+        let channel = format!("kept:{id}");
+        peer.say(&format!(r#"{{"id":{id},"subscribe":{{"channel":"{channel}"}}}}"#));
+        assert!(peer.hear().contains(r#""subscribe":{"#));
+        let presence = fixture.api("presence", &format!(r#"{{"channel":"{channel}"}}"#)).1;
+        let is_kept = presence.contains(r#""conn_info":{"seat":1}"#);
+        assert_eq!(is_kept, expected, "{info}: {presence}");
+    }
 }
 
 #[test]

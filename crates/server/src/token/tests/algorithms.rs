@@ -155,5 +155,5 @@ fn a_skipped_signature_leaves_the_claims_to_be_checked() {
     assert_eq!(verifier.verify_connection(&unsigned(ann()), NOW).unwrap().user, "ann");
     let late = unsigned(json!({"sub": "ann", "exp": NOW - 1}));
     assert_eq!(verifier.verify_connection(&late, NOW), Err(super::EXPIRED));
-    assert_eq!(verifier.verify_connection(&unsigned(json!({"sub": 1})), NOW), Err(INVALID));
+    assert_eq!(verifier.verify_connection(&unsigned(json!({"sub": [1]})), NOW), Err(INVALID));
 }

@@ -15,6 +15,43 @@ fn an_empty_token_is_an_anonymous_user_without_anything() {
 }
 
 #[test]
+fn null_is_the_same_as_absent_at_every_level() {
+    let members = [
+        "sub",
+        "exp",
+        "nbf",
+        "iat",
+        "jti",
+        "aud",
+        "iss",
+        "expire_at",
+        "info",
+        "b64info",
+        "channels",
+        "subs",
+        "channel",
+        "role",
+        "meta",
+    ];
+    for member in members {
+        assert_eq!(connect(&json!({ (member): null })), connect(&json!({})), "{member}");
+    }
+    let grants = [
+        "null",
+        r#"{"info":null,"b64info":null,"data":null,"b64data":null,"override":null}"#,
+        r#"{"override":{"presence":null,"join_leave":null,"force_push_join_leave":null,"force_recovery":null,
+            "force_positioning":null}}"#,
+    ];
+    for grant in grants {
+        let claims = connect_raw(&format!(r#"{{"subs":{{"a":{grant}}}}}"#)).unwrap();
+        let plain = [("a".to_owned(), SubscriptionGrant::default())];
+        assert_eq!(claims.subscriptions, plain, "{grant}");
+    }
+    let off = json!({"channel": "a", "override": {"presence": {"value": null}}});
+    assert_eq!(subscribe(&off).unwrap().grant.overrides.presence, Some(false), "as {{}} is");
+}
+
+#[test]
 fn a_connection_token_says_who_connects_and_what_is_subscribed() {
     let claims = json!({
         "sub": "ann",
@@ -181,5 +218,7 @@ fn the_user_can_be_in_another_claim() {
             serde_json::from_str(&format!("{{\"user_name\":{number}}}")).unwrap();
         let expected = expected.map(str::to_owned).ok_or(INVALID);
         assert_eq!(user(claims), expected, "{number}");
+        let usual = connect_raw(&format!("{{\"sub\":{number}}}")).map(|claims| claims.user);
+        assert_eq!(usual, expected, "sub {number}");
     }
 }

@@ -109,7 +109,8 @@ fn payloads_that_are_not_claims_are_refused() {
 #[test]
 fn claims_of_a_wrong_type_are_refused() {
     for wrong in [
-        json!({"sub": 1}),
+        json!({"sub": 1.5}),
+        json!({"sub": true}),
         json!({"sub": ["ann"]}),
         json!({"exp": "soon"}),
         json!({"exp": ""}),
@@ -134,6 +135,7 @@ fn claims_of_a_wrong_type_are_refused() {
         json!({"subs": {"a": {"override": true}}}),
         json!({"subs": {"a": {"override": {"presence": true}}}}),
         json!({"subs": {"a": {"override": {"presence": {"value": 1}}}}}),
+        json!({"subs": {"a": {"override": {"presence": {"value": "true"}}}}}),
     ] {
         assert_eq!(connect(&wrong), Err(INVALID), "{wrong}");
     }
