@@ -28,6 +28,8 @@ pub struct AdmissionLimits {
     pub connections_max: usize,
     /// `client.unauthenticated_connection_limit`
     pub unauthenticated_max: usize,
+    /// `websocket.message_size_limit`
+    pub message_size_max: usize,
     /// `client.connection_rate_limit`
     pub handshakes_per_second: u64,
     /// `client.user_connection_limit`
@@ -84,7 +86,7 @@ impl Admission {
             rate: (per_second > 0).then(|| Mutex::new(bucket)),
             per_user_max: limits.per_user_max,
             users: Arc::default(),
-            waiting: Waiting::new(unauthenticated_max),
+            waiting: Waiting::new(unauthenticated_max, limits.message_size_max),
         }
     }
 

@@ -308,6 +308,7 @@ fn admission(config: &Config) -> Admission {
     Admission::new(AdmissionLimits {
         connections_max: config.admission.connection_limit,
         unauthenticated_max: config.admission.unauthenticated_connection_limit,
+        message_size_max: config.websocket.limits.message_size as usize,
         handshakes_per_second: config.admission.connection_rate_limit,
         per_user_max: config.admission.user_connection_limit,
     })

@@ -56,6 +56,10 @@ pub const HEAD_SIZE_MAX: usize = 32 * 1024;
 /// Bytes of all unfinished heads of a listener together: what 8,192 handshakes of real clients need.
 pub const HEADS_SIZE_MAX: usize = 32 * 1024 * 1024;
 
+/// Bytes that WebSocket connections have sent before they are admitted, all of them together: what 16,384 connect commands
+/// with tokens need. Without it each could hold an unfinished message of `websocket.message_size_limit`.
+pub const UNAUTHENTICATED_SIZE_MAX: usize = 64 * 1024 * 1024;
+
 /// Bytes of a PROXY header, with what proxies add behind the addresses.
 pub const PROXY_HEADER_MAX: usize = 4 * 1024;
 

@@ -1,7 +1,7 @@
 //! WebSocket connections whose connect command was not accepted yet.
 //!
 //! Invariant: they count apart from `client.connection_limit`, so that whoever has no name cannot take the place of those
-//! who have one.
+//! who have one. What they have sent is bounded in bytes, all of them together.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use engine::SessionKey;
 
 use crate::client_address::ClientAddress;
+use crate::limits::UNAUTHENTICATED_SIZE_MAX;
 use crate::slots::{Evict, Slot, SlotLimits, Slots};
 use crate::worker::{Inbox, Input};
 
@@ -20,7 +21,7 @@ pub struct Unauthenticated {
     /// Where the client is, behind proxies too.
     pub address: ClientAddress,
     place: Arc<Place>,
-    _slot: Slot,
+    slot: Slot,
 }
 
 /// Where it lives, once it does.
@@ -31,13 +32,12 @@ struct Place {
 }
 
 impl Waiting {
-    /// At most so many at once, half of them of one address.
-    pub(crate) fn new(connections_max: usize) -> Waiting {
+    /// At most so many at once, half of them of one address. A whole message of every size that is accepted fits.
+    pub(crate) fn new(connections_max: usize, message_size_max: usize) -> Waiting {
         Waiting(Slots::new(SlotLimits {
             connections_max,
             per_address_max: connections_max.div_ceil(2),
-            // What they send is bounded by the limit of a message.
-            bytes_max: usize::MAX,
+            bytes_max: UNAUTHENTICATED_SIZE_MAX.max(message_size_max.saturating_mul(2)),
         }))
     }
 
@@ -45,11 +45,16 @@ impl Waiting {
     pub(crate) fn take(&self, address: ClientAddress) -> Option<Unauthenticated> {
         let place = Arc::new(Place::default());
         let slot = self.0.take(address.prefix(), place.clone())?;
-        Some(Unauthenticated { address, place, _slot: slot })
+        Some(Unauthenticated { address, place, slot })
     }
 }
 
 impl Unauthenticated {
+    /// It has sent so many bytes more. Beyond what all of them may hold, the oldest of whoever has most of them make room.
+    pub(crate) fn hold_bytes(&self, count: usize) {
+        self.slot.hold_bytes(count);
+    }
+
     /// It lives on a worker from now on, which is told when it has to make room. Says whether it may stay.
     pub(crate) fn settle(&self, inbox: &Arc<Inbox>, key: SessionKey) -> bool {
         // Only the worker that it was given to settles it, once.

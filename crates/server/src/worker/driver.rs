@@ -342,7 +342,7 @@ impl Driver {
     }
 
     fn handle_bytes(&mut self, key: SessionKey, mut input: &mut [u8]) {
-        let now = self.parts.clock.now();
+        let (now, count) = (self.parts.clock.now(), input.len());
         loop {
             let Driver { connections, inflater, .. } = self;
             let Some(Some(connection)) = connections.get_mut(key.slot as usize) else {
@@ -352,7 +352,7 @@ impl Driver {
                 return;
             }
             match connection.decoder.next(inflater, &mut input) {
-                Ok(None) => return,
+                Ok(None) => return self.hold_unauthenticated(key, count),
                 Ok(Some(message)) => self.handle_message(now, key, message),
                 Err(failure) => return self.handle_breach(key, failure),
             }

@@ -1,5 +1,8 @@
 //! What is bounded: connections, their rate, a user's connections, time to say connect, what a slow client holds.
 
+use server::limits::UNAUTHENTICATED_SIZE_MAX;
+use wire::websocket::encoder::{self, FrameKind};
+
 use crate::support::{Fixture, Heard, PATIENCE, Peer, token, upgrade};
 
 #[test]
@@ -36,6 +39,28 @@ fn whoever_does_not_connect_takes_nobodys_place() {
     for evicted in &mut silent[..7] {
         assert_eq!(evicted.next(), Heard::Closed(3011));
     }
+}
+
+#[test]
+fn unfinished_messages_of_those_who_do_not_connect_are_bounded_in_bytes() {
+    const MIB: usize = 1024 * 1024;
+    let size = (8 * MIB).to_string();
+    let settings = [("websocket.message_size_limit", &*size), ("limits.connection.bytes", "off")];
+    let fixture = Fixture::with(&settings);
+    let mut unfinished = Vec::new();
+    encoder::client_frame(FrameKind::Text, &vec![b'x'; 8 * MIB], [1, 2, 3, 4], &mut unfinished);
+    let last = unfinished.pop().unwrap();
+    let beyond = UNAUTHENTICATED_SIZE_MAX / (8 * MIB) + 1;
+    let mut silent: Vec<Peer> = (0..beyond).map(|_| fixture.connect()).collect();
+    for peer in &mut silent {
+        peer.send(&unfinished);
+    }
+    assert_eq!(silent[0].next(), Heard::Closed(3011), "the oldest made room");
+    // Whoever is admitted is not counted, nor asked to make room.
+    let mut admitted = fixture.admitted();
+    admitted.send(&unfinished);
+    admitted.send(&[last]);
+    assert_eq!(admitted.close_code(), 3501, "the message was read to its end");
 }
 
 #[test]

@@ -34,6 +34,14 @@ impl Driver {
         }
     }
 
+    /// So many bytes were received, and the connection may keep them for a message that is not whole or for a token that is
+    /// being verified. Once it is admitted its user answers for what it holds.
+    pub(super) fn hold_unauthenticated(&mut self, key: SessionKey, count: usize) {
+        if let Some(Standing::Unauthenticated(waiting)) = self.standing(key) {
+            waiting.hold_bytes(count);
+        }
+    }
+
     /// A token was verified. Who is one too many is refused before the session is told.
     pub(super) fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
         let admission = self.parts.admission.clone();
