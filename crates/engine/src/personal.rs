@@ -45,6 +45,12 @@ pub(crate) fn users<'n>(rules: &Rules, view: &ChannelView<'_, 'n>) -> Option<&'n
     view.rest.strip_prefix(boundary)
 }
 
+/// Whether a mark in channel names has a character of escapes, which would then be taken apart by it.
+#[must_use]
+pub fn breaks_escapes(mark: &str) -> bool {
+    mark.chars().any(|one| matches!(one, '%' | '0'..='9' | 'A'..='F'))
+}
+
 /// Characters with a meaning in channel names.
 fn specials(rules: &ChannelRules) -> impl Iterator<Item = char> {
     let texts = [&rules.user_separator, &rules.user_boundary, &rules.namespace_boundary];
@@ -57,14 +63,17 @@ fn escaped(character: char) -> String {
     character.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Writes a user id so that it has no character with a meaning, but for those in `spared`. A percent sign is written so
+/// Writes a user id so that it has no character with a meaning, but for those in `spared` that mean nothing else. A percent sign is written so
 /// only where what follows would be read as such a character: most ids that have one stay as they are.
 fn escape(rules: &ChannelRules, user: &str, spared: &str) -> String {
     let mut out = String::with_capacity(user.len());
+    let is_of_users =
+        |one: char| rules.user_boundary.contains(one) || rules.user_separator.contains(one);
+    let is_spared = |one: char| spared.contains(one) && !is_of_users(one);
     for (index, character) in user.char_indices() {
         let is_special = match character {
             '%' => specials(rules).any(|special| user[index..].starts_with(&escaped(special))),
-            _ => !spared.contains(character) && specials(rules).any(|one| one == character),
+            _ => !is_spared(character) && specials(rules).any(|one| one == character),
         };
         if is_special {
             out.push_str(&escaped(character));
@@ -136,15 +145,36 @@ mod tests {
         assert_eq!(name(&without_boundary, "ann"), Err(ErrorCode::NotAvailable));
     }
 
+    #[test]
+    fn what_ends_a_namespace_is_escaped_where_it_parts_users_too() {
+        let mut rules = rules("people");
+        rules.channels.namespace_boundary = "::".to_owned();
+        rules.channels.user_separator = ":".to_owned();
+        rules.channels.namespaces.get_mut("people").unwrap().allow_user_limited_channels = true;
+        let personal = name(&rules, "smith:john").unwrap().unwrap();
+        assert_eq!(personal, "people::#smith%3Ajohn");
+        assert!(admits(&rules, &personal, "smith:john") && !admits(&rules, &personal, "john"));
+    }
+
     proptest! {
         /// Also where the namespace lets everybody subscribe and has no channels limited to users.
         #[test]
         fn a_personal_channel_admits_exactly_its_user(
-            users in proptest::collection::vec("[ab,#:%23AC5]{1,6}", 2..6),
+            users in proptest::collection::vec("[ab,#:/%23AC5]{1,6}", 2..6),
             is_limited in any::<bool>(),
             namespace in prop_oneof!["", "people"],
+            marks in prop_oneof![
+                Just([":", "#", ","]),
+                Just(["::", "#", ":"]),
+                Just(["#:", "#", ","]),
+                Just(["/", "##", "#"]),
+            ],
         ) {
             let mut rules = rules(&namespace);
+            let [namespace_boundary, user_boundary, user_separator] = marks.map(str::to_owned);
+            rules.channels.namespace_boundary = namespace_boundary;
+            rules.channels.user_boundary = user_boundary;
+            rules.channels.user_separator = user_separator;
             rules.channels.without_namespace.allow_user_limited_channels = is_limited;
             for namespace in rules.channels.namespaces.values_mut() {
                 namespace.allow_user_limited_channels = is_limited;

@@ -3,6 +3,7 @@
 //! Invariant: what is unsafe, or reaches channels that were meant to be closed, is a mistake; what only does nothing is a
 //! warning.
 
+use engine::personal::breaks_escapes;
 use engine::rules::{ChannelRules, ClientRules, Namespace, RecoveryMode};
 use serde_json::Value;
 
@@ -52,6 +53,9 @@ pub(super) fn check_names(
             );
         }
     }
+    for (key, mark) in marks.iter().filter(|(_, mark)| mark.chars().any(char::is_control)) {
+        complain(key, format!("{mark:?} has a control character, which no channel name may have"));
+    }
     for (path, name) in names(values) {
         let key = format!("{path}.name");
         let boundary = &channels.namespace_boundary;
@@ -67,6 +71,13 @@ pub(super) fn check_names(
         }
     }
     let Some(personal) = &client.personal_channel else { return };
+    for (key, mark) in marks[1..].iter().filter(|(_, mark)| breaks_escapes(mark)) {
+        let text = format!(
+            "{mark:?} has a character of %2C and the like, as which user ids are written in the names of personal channels: \
+             others could read them; choose a mark without %, digits and the letters A to F"
+        );
+        complain(key, text);
+    }
     if channels.user_boundary.is_empty() {
         let text = "must not be empty where personal channels are: it stands before the user in their names";
         complain("channel.user_boundary", text.to_owned());

@@ -279,6 +279,7 @@ fn names_that_could_be_read_in_two_ways_are_mistakes() {
         (r##"{"channel": {"namespace_boundary": "#"}}"##, "channel.user_boundary"),
         (r#"{"channel": {"user_boundary": ","}}"#, "channel.user_separator"),
         (r#"{"channel": {"private_prefix": ":"}}"#, "channel.namespace_boundary"),
+        (r#"{"channel": {"user_boundary": "\n"}}"#, "channel.user_boundary"),
         (
             r#"{"channel": {"namespace_boundary": "-", "namespaces": [{"name": "my-chat"}]}}"#,
             "channel.namespaces[0].name",
@@ -290,6 +291,30 @@ fn names_that_could_be_read_in_two_ways_are_mistakes() {
     ] {
         let told = mistakes(changes);
         assert!(told.iter().any(|one| one.key == key), "{told:?}");
+    }
+}
+
+#[test]
+fn marks_that_take_escaped_user_ids_apart_are_mistakes_where_personal_channels_are() {
+    for key in ["namespace_boundary", "user_boundary", "user_separator"] {
+        for (mark, is_mistake) in
+            [("%", true), ("2", true), ("-C", true), ("|", false), ("c", false)]
+        {
+            let changes = |is_on: bool| {
+                format!(
+                    r#"{{"client": {{"subscribe_to_user_personal_channel": {{"enabled": {is_on}}}}},
+                        "channel": {{"{key}": "{mark}"}}}}"#
+                )
+            };
+            let loads =
+                |is_on: bool| load_text(".json", &with(&changes(is_on)).to_string()).is_ok();
+            assert!(loads(false), "{key} {mark}");
+            assert_eq!(loads(true), !is_mistake, "{key} {mark}");
+            if is_mistake {
+                let told = mistakes(&changes(true));
+                assert_eq!(told[0].key, format!("channel.{key}"), "{told:?}");
+            }
+        }
     }
 }
 
