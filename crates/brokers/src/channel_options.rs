@@ -6,7 +6,7 @@
 //! nodes are configured alike.
 //! Invariant: while a living node retains a namespace's publications, every publication in it is retained.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -157,6 +157,15 @@ impl ChannelOptions {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Namespaces whose publications are retained by one of the rules only.
+pub(crate) fn switched_retention(earlier: &Rules, later: &Rules) -> HashSet<String> {
+    let retained = |rules: &Rules| -> HashSet<String> {
+        let options = options(&rules.channels).into_iter();
+        options.filter(|(_, it)| it.retention.size > 0).map(|(name, _)| name).collect()
+    };
+    retained(earlier).symmetric_difference(&retained(later)).cloned().collect()
 }
 
 fn options(rules: &ChannelRules) -> BTreeMap<String, Options> {

@@ -14,12 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
-use engine::channel::{LIFECYCLE, SYSTEM};
+use engine::channel::{LIFECYCLE, SYSTEM, namespace_name};
 use engine::lifecycle::Lifecycle;
 use engine::revocation::Outcome;
 use engine::room::{Kept, spare};
 use engine::rules::Rules;
 
+use crate::channel_options::switched_retention;
 use crate::limits::SHARDS;
 use crate::{Broker, Clock, Health, Inbox, Party, lifecycle};
 use topic::{Published, Topic};
@@ -43,6 +44,8 @@ pub struct MemoryBroker {
     system: Arc<str>,
     revocations: revocations::Kept,
     usage: Arc<Usage>,
+    /// What holds now.
+    rules: Mutex<Option<Arc<Rules>>>,
 }
 
 type Topics = HashMap<Arc<str>, Topic>;
@@ -71,6 +74,7 @@ impl MemoryBroker {
             system: LIFECYCLE.into(),
             revocations: revocations::Kept::default(),
             usage: Arc::new(Usage::new(Ceilings::default())),
+            rules: Mutex::default(),
         }
     }
 
@@ -273,8 +277,36 @@ impl Broker for MemoryBroker {
         }
     }
 
-    /// There is no other node whose options could differ.
-    fn set_rules(&self, _rules: &Arc<Rules>) {}
+    /// There is no other node whose options could differ. Streams of namespaces that begin or cease to retain end: what is
+    /// published in between has no offset, and would be missing without a sign.
+    fn set_rules(&self, rules: &Arc<Rules>) {
+        let mut held = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = held.replace(rules.clone()) else { return };
+        let switched = switched_retention(&last, rules);
+        if switched.is_empty() {
+            return;
+        }
+        // Positions in streams without a publication are known as well.
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        let is_meant = |channel: &str| {
+            let names = [&last, rules].map(|rules| namespace_name(&rules.channels, channel));
+            names.iter().flatten().any(|name| switched.contains(*name))
+        };
+        for shard in &self.shards {
+            let mut topics = lock(shard);
+            topics.retain(|channel, topic| {
+                if is_meant(channel) {
+                    let before = topic.cost(channel);
+                    if topic.end_stream() {
+                        self.epoch.fetch_add(1, Ordering::Relaxed);
+                    }
+                    self.usage.change(before, topic.cost(channel));
+                }
+                !topic.is_idle()
+            });
+            shrink(&mut topics);
+        }
+    }
 
     fn detach(&self, party: Party) {
         self.parties.write().unwrap_or_else(PoisonError::into_inner).remove(&party);

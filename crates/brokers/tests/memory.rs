@@ -11,7 +11,8 @@ use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions,
     RequestId,
 };
-use wire::protocol::Publication;
+use engine::rules::{Namespace, Rules};
+use wire::protocol::{Publication, StreamPosition};
 
 #[derive(Default)]
 struct TestClock(AtomicU64);
@@ -351,4 +352,65 @@ fn a_channel_with_an_end_counts_like_any_other() {
     world.pass_ms(60_000);
     world.broker.expire();
     assert_eq!((usage.bytes(), usage.channels()), (0, 0));
+}
+
+#[test]
+fn a_stream_ends_when_its_namespace_ceases_to_retain_and_when_it_begins_again() {
+    let rules = |history_size| {
+        let namespace = Namespace { history_size, history_ttl_ms: 60_000, ..Namespace::default() };
+        let mut rules = Rules::default();
+        rules.channels.namespaces.insert("chat".to_owned(), namespace);
+        Arc::new(rules)
+    };
+    let mut world = MemoryWorld::new();
+    world.broker.set_rules(&rules(10));
+    let party = world.attach();
+    let join = |world: &mut MemoryWorld, channel: &str, since: Option<&StreamPosition>| {
+        let meta_ttl_ms = 600_000;
+        let read = match since.cloned() {
+            Some(since) => JoinRead::Since { since, limit: 10, bytes_max: None, meta_ttl_ms },
+            None => JoinRead::Position { meta_ttl_ms },
+        };
+        let (id, channel) = (RequestId(1), channel.into());
+        world.submit(party, BrokerRequest::Subscribe { id, channel, read });
+        loop {
+            match world.next_event(party).expect("an answer") {
+                BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+                    return stream.top;
+                }
+                BrokerEvent::Publication { .. } | BrokerEvent::Reply { .. } => {}
+                event => panic!("{event:?}"),
+            }
+        }
+    };
+    let publish = |world: &mut MemoryWorld, channel: &str, history_size| {
+        let (id, channel, publication) = (RequestId(2), channel.into(), Publication::default());
+        let (history_ttl_ms, history_meta_ttl_ms) = (60_000, 600_000);
+        let options = PublishOptions {
+            history_size,
+            history_ttl_ms,
+            history_meta_ttl_ms,
+            ..PublishOptions::default()
+        };
+        world.submit(party, BrokerRequest::Publish { id, channel, publication, options });
+    };
+    for channel in ["chat:used", "other", "chat:used2"] {
+        publish(&mut world, channel, 10);
+    }
+    let channels = ["chat:used", "chat:new", "other"];
+    let before = channels.map(|channel| join(&mut world, channel, None));
+    assert_eq!(before.each_ref().map(|top| top.offset), [1, 0, 1]);
+    world.broker.set_rules(&rules(20));
+    for (channel, top) in channels.iter().zip(&before) {
+        assert_eq!(join(&mut world, channel, Some(top)), *top, "another size ends nothing");
+    }
+    world.broker.set_rules(&rules(0));
+    for channel in channels {
+        publish(&mut world, channel, 0);
+    }
+    world.broker.set_rules(&rules(10));
+    for (channel, top) in channels.iter().zip(&before) {
+        let now = join(&mut world, channel, Some(top));
+        assert_eq!(now.epoch != top.epoch, channel.starts_with("chat:"), "{channel}: {now:?}");
+    }
 }

@@ -200,6 +200,16 @@ impl Topic {
         has_forgotten
     }
 
+    /// Forgets offset and epoch and what is retained; says whether positions may be known to somebody.
+    pub(super) fn end_stream(&mut self) -> bool {
+        let Some(kept) = &mut self.kept else { return false };
+        let has_ended = kept.stream.take().is_some_and(|stream| !stream.is_new());
+        if kept.is_empty() {
+            self.kept = None;
+        }
+        has_ended
+    }
+
     /// The party is gone: it hears nothing any more, and its clients have left.
     pub(super) fn forget(&mut self, channel: &Arc<str>, party: Party) {
         self.remove_listener(party);

@@ -73,3 +73,27 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
         told.list().len() == 2 && told.list()[0] == told.list()[1]
     });
 }
+
+#[test]
+fn without_its_meta_a_stream_begins_anew_after_history_was_off() {
+    let server = RedisServer::start(&[]);
+    let mut node = Node::start_with_rules(settings(&at(&server)), &rules(10));
+    let party = node.attach();
+    let before = node.subscribe(party, "chat:a").unwrap().top;
+    let before = StreamPosition { offset: node.publish("chat:a", "x").unwrap().offset, ..before };
+    node.broker.set_rules(&rules(0));
+    assert_eq!(publish_plainly(&mut node, "missed"), StreamPosition::default());
+    // As docs/clustering.md says.
+    let found = server.ask(&["SCAN", "0", "MATCH", "test:{*}:meta:chat:*", "COUNT", "1000"]);
+    let keys: Vec<&str> = found.list()[1].list().iter().map(|key| key.text()).collect();
+    assert_eq!(keys.len(), 1);
+    server.ask(&["UNLINK", keys[0]]);
+    node.broker.set_rules(&rules(10));
+    let read =
+        JoinRead::Since { since: before.clone(), limit: 10, bytes_max: None, meta_ttl_ms: 600_000 };
+    let returning = node.attach();
+    let channel: Arc<str> = "chat:a".into();
+    let answer = node.ask(returning, |id| BrokerRequest::Subscribe { id, channel, read });
+    let Ok(BrokerReply::Subscribed(stream)) = answer else { panic!("{answer:?}") };
+    assert_ne!(stream.top.epoch, before.epoch);
+}
