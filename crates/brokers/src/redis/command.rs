@@ -11,7 +11,7 @@ use wire::protocol::{ClientInfo, Publication};
 
 use super::exchange::Opened;
 use super::keys::Keys;
-use super::link::Asked;
+use super::link::{Asked, Trial};
 use super::pages::Progress;
 use super::part::Part;
 use super::payload;
@@ -238,8 +238,9 @@ impl Place<'_> {
     }
 
     /// Writes what shows that the server works, and is heard by this node itself.
-    pub(super) fn probe(self, name: &str, out: &mut Vec<u8>) {
-        let words = [name.as_bytes(), self.publish_command()];
+    pub(super) fn probe(self, name: &str, trial: Trial, out: &mut Vec<u8>) {
+        let extent: &[u8] = if trial == Trial::All { b"all" } else { b"" };
+        let words = [name.as_bytes(), self.publish_command(), extent];
         self.script(Script::Probe, &[name.to_owned()], &words, out);
     }
 

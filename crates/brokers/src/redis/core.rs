@@ -420,6 +420,11 @@ impl Core {
             Purpose::Position(channel) => Some(channel),
             _ => None,
         };
+        let trouble = Trouble::of_answer(address, text);
+        let address = address.clone();
+        if matches!(trouble, Trouble::Denied(..)) {
+            up.deny(trouble);
+        }
         let of = channel.map(|channel| format!(" about channel {channel:?}")).unwrap_or_default();
         let hint = match is_foreign {
             true => "; there is data of something else (engine.redis.prefix)",

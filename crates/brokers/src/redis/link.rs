@@ -48,6 +48,10 @@ pub(super) struct Up {
     next_probe: Instant,
     /// Whether such a publication came back over this connection.
     pub(super) is_proven: bool,
+    /// What the next one tries: all over a new connection, and from a refusal on until all is allowed.
+    pub(super) trial: Trial,
+    /// What the one tries that is not back yet.
+    probing: Trial,
     /// Why it does not do what is needed, while it does not.
     pub(super) refusal: Option<Trouble>,
     /// Why it does not let this node hear what it publishes to itself.
@@ -140,6 +144,15 @@ pub(super) enum Ear {
     Probe,
 }
 
+/// What a publication to ourselves tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// What every server must do.
+    Usual,
+    /// Every command that scripts use, each of which its user may lack.
+    All,
+}
+
 /// How a server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
@@ -165,6 +178,8 @@ impl Up {
             probe_sent: None,
             next_probe: now,
             is_proven: false,
+            trial: Trial::All,
+            probing: Trial::All,
             refusal: None,
             deaf: None,
             proof: Proof::new(now),
@@ -268,7 +283,7 @@ impl Up {
     pub(super) fn begins_probe(&mut self, now: Instant) -> bool {
         let begins = self.next_probe <= now && self.probe_sent.is_none() && !self.is_silent();
         if begins {
-            self.probe_sent = Some(now);
+            (self.probe_sent, self.probing) = (Some(now), self.trial);
             self.next_probe = now + PROBE_INTERVAL;
         }
         begins
@@ -277,7 +292,14 @@ impl Up {
     /// It does not do what is needed; what it does is used still.
     pub(super) fn refuse(&mut self, text: &[u8]) {
         self.refusal = Some(Trouble::of_answer(&self.opened.address, text));
+        self.trial = Trial::All;
         self.probe_sent = None;
+    }
+
+    /// Its user lacks a right to something that was asked: it is not what is needed until everything is allowed.
+    pub(super) fn deny(&mut self, trouble: Trouble) {
+        self.refusal = Some(trouble);
+        self.trial = Trial::All;
     }
 
     /// It does not let this node hear what it publishes to itself.
@@ -294,7 +316,9 @@ impl Up {
     /// A publication to ourselves is back; says how long that took.
     pub(super) fn ends_probe(&mut self, now: Instant) -> Option<Duration> {
         self.is_proven = true;
-        self.refusal = None;
+        if self.probing == Trial::All && self.probe_sent.is_some() {
+            (self.refusal, self.trial) = (None, Trial::Usual);
+        }
         self.probe_sent.take().map(|sent| now.duration_since(sent))
     }
 }

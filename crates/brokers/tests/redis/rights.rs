@@ -113,3 +113,41 @@ fn a_node_that_may_not_hear_itself_keeps_its_connection_and_says_why() {
     set_rights(&server, &["&test*"]);
     node.wait_ready();
 }
+
+#[test]
+fn each_command_that_is_not_allowed_is_named_at_the_start() {
+    let (server, _) = server();
+    for command in ["xadd", "hincrby", "zrangebyscore", "hscan", "srem", "pexpire"] {
+        set_rights(&server, &["+@all", &format!("-{command}")]);
+        let node =
+            Node::start_anyhow(settings(&[format!("redis://ann:hers@127.0.0.1:{}", server.port)]));
+        let reason = node.wait_unready("does not let engine.redis.user");
+        let Health::Unready { is_lasting: true, .. } = node.broker.health() else {
+            panic!("{reason} does not end the start")
+        };
+    }
+}
+
+#[test]
+fn a_command_that_is_not_allowed_any_more_keeps_the_node_unready_until_it_is() {
+    let (server, settings) = server();
+    let node = Node::start(settings);
+    node.publish("room", "a").unwrap();
+    set_rights(&server, &["-xadd"]);
+    assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
+    node.wait_unready("does not let engine.redis.user");
+    let probes = || {
+        let stats = server.ask(&["INFO", "commandstats"]);
+        let line = stats.text().lines().find(|line| line.starts_with("cmdstat_evalsha:"));
+        let calls = line.and_then(|line| line.split("calls=").nth(1)?.split(',').next());
+        calls.map_or(0, |calls| calls.parse::<u64>().unwrap())
+    };
+    let before = probes();
+    wait_until("it is tried again", || {
+        assert_ne!(node.broker.health(), Health::Ready);
+        probes() >= before + 8
+    });
+    set_rights(&server, &["+xadd"]);
+    node.wait_ready();
+    node.publish("room", "b").unwrap();
+}

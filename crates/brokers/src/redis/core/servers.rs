@@ -257,7 +257,7 @@ impl Core {
             let Some(up) = self.links.usable(self.partitions[index].link) else { return };
             let place =
                 Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
-            place.probe(&name, &mut up.out);
+            place.probe(&name, up.trial, &mut up.out);
             let deadline = now + io_timeout;
             up.expect(Sent::new(index, deadline, Purpose::Probe));
             self.partitions[index].in_flight += 1;
