@@ -10,13 +10,14 @@ mod methods;
 mod request;
 mod response;
 mod revocations;
+mod unreadable;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
@@ -36,10 +37,12 @@ use crate::members::Members;
 use crate::node::Node;
 use crate::telemetry::{Subject, shown};
 use crate::throttle::set_retry_after;
+use crate::token::Object;
 use call::Call;
 use error::{ApiError, Failure};
 pub(crate) use keys::ApiKeys;
 use methods::Method;
+use unreadable::unreadable;
 
 /// What the API decides by and works on.
 pub(crate) struct Api {
@@ -72,7 +75,7 @@ pub const API_METHODS: [&str; methods::METHODS.len()] = {
 /// One command of the old style.
 #[derive(Deserialize)]
 struct OldCommand<'a> {
-    method: &'a str,
+    method: String,
     #[serde(borrow)]
     params: Option<&'a RawValue>,
 }
@@ -99,8 +102,7 @@ async fn call(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Re
         Err(response) => return response,
     };
     let Some(method) = Method::named(&name) else {
-        let text = format!("there is no method {name}; see openapi.json");
-        return refuse(StatusCode::NOT_FOUND, 104, &text);
+        return refuse(StatusCode::NOT_FOUND, 104, &ApiError::no_method(&name).message);
     };
     match api.run(&call, method, &body).await {
         Ok(result) if method == Method::Batch => answer(StatusCode::OK, result),
@@ -121,14 +123,14 @@ async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
     };
     let mut lines = String::new();
     for line in body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-        let command: OldCommand<'_> = match serde_json::from_slice(line) {
+        let Object(command): Object<OldCommand<'_>> = match serde_json::from_slice(line) {
             Ok(command) => command,
-            Err(error) => return refuse(StatusCode::BAD_REQUEST, 107, &unreadable(&error)),
+            Err(error) => return refuse(StatusCode::BAD_REQUEST, 107, &unreadable(line, &error)),
         };
         let params = command.params.map_or("{}", RawValue::get);
-        let result = match Method::named(command.method) {
+        let result = match Method::named(&command.method) {
             Some(method) => api.run(&call, method, params.as_bytes()).await,
-            None => Err(ApiError::METHOD_NOT_FOUND.into()),
+            None => Err(ApiError::no_method(&command.method).into()),
         };
         let reply = match result {
             Ok(result) => format!("{{\"result\":{result}}}"),
@@ -167,6 +169,12 @@ impl Api {
             let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, 107, text);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return Err(response);
+        }
+        let encoding = request.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        if encoding.is_some_and(|encoding| !matches!(encoding, b"" | b"identity")) {
+            let text =
+                "the body is encoded (Content-Encoding), which is not understood: send it as it is";
+            return Err(refuse(StatusCode::BAD_REQUEST, 107, text));
         }
         let too_large = || {
             let text = format!("the body may have {API_BODY_MAX} bytes at most");
@@ -308,10 +316,6 @@ fn is_length_error(error: &axum::Error) -> bool {
         source = one.source();
     }
     false
-}
-
-fn unreadable(error: &serde_json::Error) -> String {
-    format!("the body cannot be understood: {error}")
 }
 
 fn refuse(status: StatusCode, code: u32, text: &str) -> Response {

@@ -15,6 +15,9 @@ pub const CONFIG_FILE_SIZE_MAX: u64 = 16 * 1024 * 1024;
 /// notices it in memory.
 pub const EXPRESSION_SIZE_MAX: usize = 10 * 1024 * 1024;
 
+/// Bytes of an error about the body of a server API call: what was expected fits, and a value of megabytes is not sent back.
+pub const UNREADABLE_LENGTH_MAX: usize = 300;
+
 /// Frames written by one system call.
 pub const SLICES_PER_WRITE: usize = 64;
 

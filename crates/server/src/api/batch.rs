@@ -40,8 +40,14 @@ impl Api {
     async fn run_one(&self, call: &Call, command: Option<&BatchCommand>) -> String {
         let (method, params) = match command.map(|BatchCommand(methods)| &**methods) {
             None => return failed(&ApiError::bad("a command is null")),
-            // A batch in a batch could nest without end.
-            Some([] | [(Method::Batch, _)]) => return failed(&ApiError::METHOD_NOT_FOUND),
+            Some([]) => {
+                let text = "a command names no method: it is an object such as {\"publish\": {…}}";
+                return failed(&ApiError::not_found(text));
+            }
+            // It could nest without end.
+            Some([(Method::Batch, _)]) => {
+                return failed(&ApiError::not_found("a batch has no place in a batch"));
+            }
             Some([(method, params)]) => (*method, params),
             Some([(one, _), (other, _), ..]) => {
                 let (one, other) = (one.name(), other.name());

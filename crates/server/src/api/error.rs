@@ -8,8 +8,8 @@ use engine::rates::Limited;
 use serde::Serialize;
 use wire::protocol::{ErrorCode, ErrorReply};
 
-use super::unreadable;
 use crate::limits::API_ANSWER_MAX;
+use crate::telemetry::shown;
 
 /// What a caller is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,12 +30,20 @@ pub(super) enum Failure {
 impl ApiError {
     pub(super) const BAD_REQUEST: ApiError =
         ApiError { code: 107, message: Cow::Borrowed("bad request") };
-    pub(super) const METHOD_NOT_FOUND: ApiError =
-        ApiError { code: 104, message: Cow::Borrowed("method not found") };
 
     /// A bad request, with what is wrong.
     pub(super) fn bad(text: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError { code: 107, message: text.into() }
+    }
+
+    /// Nothing is called so.
+    pub(super) fn no_method(name: &str) -> ApiError {
+        ApiError::not_found(format!("there is no method {}; see openapi.json", shown(name)))
+    }
+
+    /// No method is meant, or one that cannot be run here.
+    pub(super) fn not_found(text: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { code: ErrorCode::MethodNotFound.number(), message: text.into() }
     }
 
     /// The caller's key is not for this.
@@ -97,12 +105,6 @@ impl From<BrokerError> for ApiError {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Failure {
         Failure::Api(error)
-    }
-}
-
-impl From<serde_json::Error> for Failure {
-    fn from(error: serde_json::Error) -> Failure {
-        Failure::Unreadable(unreadable(&error))
     }
 }
 

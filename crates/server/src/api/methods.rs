@@ -8,7 +8,7 @@ use bytes::Bytes;
 use engine::broker::{BrokerReply, BrokerRequest, Control, HistoryQuery, Order, PublishOptions};
 use engine::channel::{self, CONFIG, ChannelView};
 use engine::claims::SubscriptionGrant;
-use engine::rules::Rules;
+use engine::rules::{DataFormat, Rules};
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
@@ -204,7 +204,8 @@ impl Api {
         if view.namespace.is_system {
             self.check_system(name, &data, request.skip_history)?;
         }
-        channel::check_data(view.namespace.publication_data_format, &data)?;
+        let format = view.namespace.publication_data_format;
+        channel::check_data(format, &data).map_err(|_| ApiError::bad(unfit(format, &data)))?;
         let kept = match request.skip_history {
             true => PublishOptions::default(),
             false => view.namespace.publish_options(),
@@ -462,6 +463,17 @@ impl Api {
 
 fn silent(_: Silent) -> ErrorCode {
     ErrorCode::Internal
+}
+
+/// Why data is none for a channel.
+fn unfit(format: DataFormat, data: &[u8]) -> &'static str {
+    match format {
+        _ if data.is_empty() => "data is missing: give data, or b64data for bytes",
+        DataFormat::JsonObject => {
+            "data is no JSON object, and the channel takes nothing else (publication_data_format)"
+        }
+        _ => "data is not JSON, and the channel takes nothing else (publication_data_format)",
+    }
 }
 
 /// A channel that exists by the rules and that the caller may name.

@@ -18,6 +18,7 @@ use wire::protocol::{DisconnectCode, StreamPosition, is_nested_too_deep};
 
 use super::error::{ApiError, Failure};
 use super::methods::Method;
+use super::unreadable::unreadable;
 use crate::token::Object;
 
 /// A JSON value as it was written, `null` included; empty when the field is absent.
@@ -33,8 +34,10 @@ impl<'de> Deserialize<'de> for Json {
 
 /// Reads the parameters of a method.
 pub(super) fn read<'p, T: Deserialize<'p>>(params: &'p [u8]) -> Result<T, Failure> {
-    let Object(params) = serde_json::from_slice(params)?;
-    Ok(params)
+    match serde_json::from_slice(params) {
+        Ok(Object(params)) => Ok(params),
+        Err(error) => Err(Failure::Unreadable(unreadable(params, &error))),
+    }
 }
 
 /// A field that may be null, which is the same as absent.

@@ -372,6 +372,23 @@ fn an_answer_is_bounded_whatever_a_batch_asks_for() {
 }
 
 #[test]
+fn errors_name_the_field_and_what_it_lacks() {
+    let fixture = Fixture::start();
+    for (method, body, wanted) in [
+        ("publish", r#"{"channel":"open:x"}"#, "data is missing"),
+        ("publish", r#"{"channel":7,"data":1}"#, "channel: invalid type"),
+        ("broadcast", r#"{"channels":["open:x",null],"data":1}"#, "channels[1]: invalid type"),
+        ("batch", r#"{"commands":[{}]}"#, "names no method"),
+        ("batch", r#"{"commands":[{"batch":{}}]}"#, "no place in a batch"),
+        ("batch", r#"{"commands":[{"publish":{"channel":"open:x"}}]}"#, "data is missing"),
+        ("publsh", "{}", "no method publsh"),
+    ] {
+        let (_, answer) = fixture.api(method, body);
+        assert!(answer.contains(wanted), "{method} {body}: {answer}");
+    }
+}
+
+#[test]
 fn the_old_style_answers_line_by_line() {
     let fixture = Fixture::start();
     let body = "{\"method\":\"publish\",\"params\":{\"channel\":\"open:x\",\"data\":1}}\n{\"method\":\"nothing\"}";
