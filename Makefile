@@ -11,6 +11,7 @@ tools:
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo deny --log-level error check licenses bans sources
 
 unit:
 	cargo test --workspace --locked --quiet
