@@ -97,9 +97,9 @@ fn listening(told: &mut Told, config: &Config) {
         );
         told.tell(WarningKind::Exposed, "http_server.internal_port", text);
     }
-    let is_unix = config.http.internal_address.starts_with("unix:");
-    let is_shared = config.http.internal_address == config.http.address;
-    if config.http.internal_port.is_none() && !is_unix && !is_shared {
+    let address = &config.http.internal_address;
+    let is_place = !address.is_empty() && *address != config.http.address;
+    if config.http.internal_port.is_none() && is_place && !address.starts_with("unix:") {
         let text = "has no effect without http_server.internal_port where the server listens on all addresses or at a port that the system chooses";
         told.tell(WarningKind::NoEffect, "http_server.internal_address", text);
     }

@@ -26,7 +26,7 @@ use super::paths::check_paths;
 use super::pem::read_pem;
 use super::rates::resolve_rates;
 use super::source::Found;
-use super::table::all_keys;
+use super::table::{Entry, entry};
 use super::{
     AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
     OriginPolicy, Shutdown, Tls, TokenSettings, TrustedProxies, WebSocket,
@@ -97,7 +97,10 @@ impl Values<'_> {
         if let Some((_, value)) = self.overrides.iter().find(|(key, _)| *key == path) {
             return value;
         }
-        let of_table = all_keys().find(|(known, _)| known == path).map(|(_, key)| key.default);
+        let of_table = match entry(path) {
+            Some(Entry::Key(key)) => Some(key.default),
+            _ => None,
+        };
         let name = path.rsplit('.').next().unwrap_or(path);
         let of_namespace =
             || NAMESPACE_KEYS.iter().find(|key| key.path == name).map(|key| key.default);

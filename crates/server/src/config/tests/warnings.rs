@@ -180,6 +180,9 @@ fn what_is_dangerous_is_told_with_its_key() {
         let [warning] = &told[..] else { panic!("{changes}: {told:#?}") };
         assert_eq!((warning.kind, &*warning.key), (kind, key), "{warning}");
     }
+    for address in ["unix:/run/tidings.sock", "127.0.0.1"] {
+        assert_eq!(warnings(&format!(r#"{{"http_server": {{"address": "{address}"}}}}"#)), []);
+    }
     let header = format!(r#"{{{anywhere}, "client": {{"user_id_http_header": "X-User"}}}}"#);
     assert_eq!(warnings(&header)[0].key, "client.user_id_http_header");
     let demo = format!(r#"{{{anywhere}, "demo": {{"enabled": true}}}}"#);
