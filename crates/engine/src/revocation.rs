@@ -5,6 +5,7 @@
 //! Invariant: what is held is bounded in bytes, and the bound never drops what is still in force.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::limits::{REVOCATION_COST, REVOCATIONS_BYTES_MAX};
@@ -156,6 +157,15 @@ impl Revocations {
     #[must_use]
     pub fn get(&self, subject: &Subject) -> Option<&Arc<Revocation>> {
         self.by_subject.get(subject)
+    }
+
+    /// Every change that is held of subjects behind this one, in their order.
+    pub fn after<'a>(
+        &'a self,
+        subject: Option<&'a Subject>,
+    ) -> impl Iterator<Item = &'a Arc<Revocation>> {
+        let start = subject.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_subject.range::<Subject, _>((start, Bound::Unbounded)).map(|(_, change)| change)
     }
 
     /// Every change that is held.

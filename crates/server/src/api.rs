@@ -10,6 +10,7 @@ mod methods;
 mod request;
 mod response;
 mod revocations;
+mod revoked_page;
 mod unreadable;
 
 use std::sync::Arc;

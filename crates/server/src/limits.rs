@@ -159,6 +159,12 @@ pub const REVOCATIONS_READ_SHARE: u32 = 200;
 /// that another node has made meanwhile.
 pub const REVOCATION_ATTEMPTS_MAX: u32 = 5;
 
+/// Revocations in one answer of the server API: a megabyte with the longest ids.
+pub const REVOCATIONS_PER_PAGE_MAX: usize = 1_000;
+
+/// The same when the caller does not say how many.
+pub const REVOCATIONS_PER_PAGE: usize = 100;
+
 /// Seconds for which something is revoked when nobody says how long: longer than tokens live.
 pub const REVOCATION_TTL_S: i64 = 365 * 24 * 3600;
 

@@ -68,6 +68,14 @@ impl Revoked {
         self.read().get(subject).cloned()
     }
 
+    /// What is in force of subjects behind this one, in their order, so many at most.
+    pub(crate) fn page(&self, after: Option<&Subject>, count: usize) -> Vec<Arc<Revocation>> {
+        let now_s = self.now_s();
+        let is_in_force =
+            |change: &&Arc<Revocation>| change.state != State::Lifted && change.ends_at > now_s;
+        self.read().after(after).filter(is_in_force).take(count).cloned().collect()
+    }
+
     pub(crate) fn check_room(&self, subject: &Subject) -> Result<(), TooManyRevocations> {
         self.read().check_room(subject)
     }

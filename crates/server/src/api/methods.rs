@@ -43,6 +43,7 @@ pub(super) enum Method {
     Info,
     Revoke,
     Unrevoke,
+    Revocations,
     BlockUser,
     UnblockUser,
     RevokeToken,
@@ -67,6 +68,7 @@ pub(super) const METHODS: &[(&str, Method)] = &[
     ("info", Method::Info),
     ("revoke", Method::Revoke),
     ("unrevoke", Method::Unrevoke),
+    ("revocations", Method::Revocations),
     ("block_user", Method::BlockUser),
     ("unblock_user", Method::UnblockUser),
     ("revoke_token", Method::RevokeToken),
@@ -81,7 +83,7 @@ impl Method {
 
     /// Whether nothing must be said to it.
     fn works_without_parameters(self) -> bool {
-        matches!(self, Method::Info | Method::Channels)
+        matches!(self, Method::Info | Method::Channels | Method::Revocations)
     }
 
     /// Whether it only reads, and its answer may be large.
@@ -93,7 +95,8 @@ impl Method {
             | Method::Channels
             | Method::Channel
             | Method::Clients
-            | Method::Info => true,
+            | Method::Info
+            | Method::Revocations => true,
             Method::Publish
             | Method::Broadcast
             | Method::Subscribe
@@ -120,7 +123,7 @@ impl Method {
 /// A result as JSON, or why there is none.
 pub(super) type Outcome = Result<String, Failure>;
 
-fn json(result: &impl Serialize) -> Outcome {
+pub(super) fn json(result: &impl Serialize) -> Outcome {
     Ok(serde_json::to_string(result).expect("responses are JSON"))
 }
 
@@ -153,6 +156,7 @@ impl Api {
             Method::Info => self.info(params).await,
             Method::Revoke => self.revoke(params).await,
             Method::Unrevoke => self.unrevoke(params).await,
+            Method::Revocations => self.revocations(call, params),
             Method::BlockUser => self.block_user(params).await,
             Method::UnblockUser => self.unblock_user(params).await,
             Method::RevokeToken => self.revoke_token(params).await,

@@ -353,6 +353,16 @@ pub(super) struct Revoke {
     pub(super) expire_at: i64,
 }
 
+/// What revocations takes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Revocations {
+    #[serde(deserialize_with = "integer")]
+    pub(super) limit: i64,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) cursor: String,
+}
+
 /// What block_user and unblock_user take.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

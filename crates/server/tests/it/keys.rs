@@ -32,6 +32,7 @@ fn a_key_is_for_its_methods_and_channels() {
         ("desk", "disconnect", r#"{"user":"ann"}"#, 103),
         ("desk", "history_remove", r#"{"channel":"kept:x"}"#, 103),
         ("desk", "revoke", r#"{"user":"ann"}"#, 103),
+        ("desk", "revocations", "", 103),
         ("reads", "presence", r#"{"channel":"kept:x"}"#, 0),
         ("reads", "publish", r#"{"channel":"kept:x","data":1}"#, 103),
         ("reads", "info", "", 0),

@@ -124,6 +124,47 @@ fn a_user_for_whom_a_proxy_vouches_can_be_revoked_too() {
 }
 
 #[test]
+fn what_is_revoked_is_listed_in_pages_whose_entries_can_be_lifted() {
+    let fixture = Fixture::start();
+    let ends = 2_050_000_000i64;
+    let bodies = [
+        json!({"user": "ann", "expire_at": ends}),
+        json!({"user": "bob:\u{e9}", "expire_at": ends}),
+        json!({"token_id": "t1", "expire_at": ends}),
+        json!({"user": "ann", "issued_before": 7, "expire_at": ends}),
+        json!({"all_users": true, "issued_before": 7, "expire_at": ends}),
+    ];
+    let page = |body: &Value| {
+        let (status, answer) = fixture.api("revocations", &body.to_string());
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()["result"].clone()
+    };
+    assert_eq!(fixture.api("revocations", ""), (200, r#"{"result":{"revocations":[]}}"#.into()));
+    for body in bodies.iter().rev() {
+        call(&fixture, "revoke", body);
+    }
+    call(&fixture, "revoke", &json!({"user": "lifted"}));
+    call(&fixture, "unrevoke", &json!({"user": "lifted"}));
+    assert_eq!(page(&json!({})), json!({"revocations": bodies}));
+    for limit in [1, 2, 5] {
+        let (mut listed, mut cursor) = (Vec::new(), json!(""));
+        while !cursor.is_null() {
+            let found = page(&json!({"limit": limit, "cursor": cursor}));
+            listed.extend(found["revocations"].as_array().unwrap().clone());
+            cursor = found["cursor"].clone();
+        }
+        assert_eq!(listed, bodies, "by {limit}");
+    }
+    for body in &bodies {
+        call(&fixture, "unrevoke", body);
+    }
+    assert_eq!(page(&json!({})), json!({"revocations": []}));
+    for body in [json!({"limit": -1}), json!({"cursor": "x"}), json!({"cursor": "all:x"})] {
+        assert_eq!(code(&fixture, "revocations", &body), 107, "{body}");
+    }
+}
+
+#[test]
 fn whoever_can_connect_can_be_revoked() {
     let fixture = Fixture::with(&[("client.user_id_http_header", "x-user")]);
     let longest = |letter: &str| letter.repeat(1024);
