@@ -28,7 +28,7 @@ redis.call('ZADD', ends, ARGV[2], subject)
 local last = redis.call('ZRANGE', ends, -1, -1, 'WITHSCORES')
 for _, key in ipairs(KEYS) do
   -- Only ever later: changes may have ends that were evicted.
-  if now + redis.call('TTL', key) < tonumber(last[2]) + 60 then
+  if now + redis.call('PTTL', key) / 1000 < tonumber(last[2]) + 60 then
     redis.call('EXPIREAT', key, string.format('%.0f', tonumber(last[2]) + 60))
   end
 end
