@@ -37,10 +37,15 @@ fn a_backend_reaches_every_personal_channel_by_the_name_in_the_connect_reply() {
 #[test]
 fn a_name_that_is_too_long_or_has_control_characters_is_refused_from_all_sides() {
     let fixture = with_personal();
-    let mut peer = fixture.connect();
-    peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token(&".".repeat(1_400))));
-    let reply = peer.hear();
+    let connect = |user: &str| {
+        let mut peer = fixture.connect();
+        peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token(user)));
+        peer
+    };
+    let reply = connect(&".".repeat(1_000)).hear();
     assert!(reply.starts_with(r#"{"id":1,"error":{"code":107,"#), "{reply}");
+    // Nor is it a user id.
+    assert_eq!(connect(&".".repeat(1_400)).close_code(), 3500);
     let long = "x".repeat(256);
     for name in [long.as_str(), "a\nb", "a\u{85}b", ""] {
         let params = serde_json::json!({ "channel": name, "user": "ann", "data": 1 }).to_string();
