@@ -24,10 +24,10 @@ pub enum Window {
     Small,
 }
 
-/// Inflates messages, each by itself.
-#[derive(Debug)]
+/// Inflates messages, each by itself. Until the first compressed message it holds no memory.
+#[derive(Debug, Default)]
 pub struct Inflater {
-    decompress: Decompress,
+    decompress: Option<Decompress>,
 }
 
 /// Why a message could not be inflated.
@@ -97,19 +97,14 @@ impl Deflater {
     }
 }
 
-impl Default for Inflater {
-    fn default() -> Inflater {
-        Inflater { decompress: Decompress::new(false) }
-    }
-}
-
 impl Inflater {
     /// The inflated payload, at most `size_max` bytes.
     ///
     /// # Errors
     /// [`InflateError`]; the work done is bounded by `size_max`.
     pub fn inflate(&mut self, payload: &[u8], size_max: usize) -> Result<Vec<u8>, InflateError> {
-        self.decompress.reset(false);
+        let decompress = self.decompress.get_or_insert_with(|| Decompress::new(false));
+        decompress.reset(false);
         let mut out = Vec::new();
         for (part, flush) in [(payload, FlushDecompress::None), (&TAIL[..], FlushDecompress::Sync)]
         {
@@ -120,19 +115,18 @@ impl Inflater {
                     return Err(InflateError::TooBig);
                 }
                 out.reserve_exact(room.min(STEP.max(out.len())));
-                let (before_in, before_out) = (self.decompress.total_in(), out.len());
-                let status = self
-                    .decompress
+                let (before_in, before_out) = (decompress.total_in(), out.len());
+                let status = decompress
                     .decompress_vec(rest, &mut out, flush)
                     .map_err(|_| InflateError::Corrupt)?;
-                let consumed = (self.decompress.total_in() - before_in) as usize;
+                let consumed = (decompress.total_in() - before_in) as usize;
                 rest = &rest[consumed..];
                 if out.len() > size_max {
                     return Err(InflateError::TooBig);
                 }
                 if status == Status::StreamEnd {
                     // A final block in the middle: what follows begins a new stream (RFC 7692 §7.2.3.4).
-                    self.decompress.reset(false);
+                    decompress.reset(false);
                     if rest.is_empty() {
                         break;
                     }
