@@ -1,0 +1,58 @@
+//! A client of the Centrifuge protocol, version 2: for Tidings and for every server that speaks it.
+//!
+//! Two layers. [`Session`] is the protocol without sockets, clocks and tasks: a state machine that an application
+//! with an event loop of its own can drive. [`Client`] drives a session on tokio, with TLS: it connects, reconnects
+//! with back-off, subscribes again, recovers what was missed and renews tokens.
+//!
+//! ```no_run
+//! use client::{Client, ClientOptions, Event, SubscriptionOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let (client, mut events) = Client::connect("wss://push.example", ClientOptions::default())?;
+//! client.subscribe("news", SubscriptionOptions { recoverable: true, ..Default::default() }).await?;
+//! client.publish("news", r#"{"text":"hello"}"#).await?;
+//! while let Some(event) = events.next().await {
+//!     if let Event::Publication { channel, publication } = event {
+//!         println!("{channel}: {}", String::from_utf8_lossy(&publication.data));
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a client does when is the contract that the official SDKs of the protocol share; section numbers refer to the
+//! description of the protocol. Delta compression, tags filters, map subscriptions and transports other than
+//! WebSocket are not supported.
+//!
+//! Reading order: [`session`] (what happens), [`url`], [`error`], then `client` and `driver` (how it gets to the
+//! network).
+
+mod client;
+mod driver;
+pub mod error;
+mod events;
+pub mod limits;
+mod options;
+pub mod session;
+mod socket;
+pub mod url;
+
+pub use client::Client;
+pub use error::{CallError, SubscribeError, TokenError, TransportError};
+pub use events::Events;
+pub use options::ClientOptions;
+pub use session::{
+    Backoff, ConnectionState, Event, Failure, Reason, Session, SessionOptions, SubscriptionOptions,
+    SubscriptionState, TokenSource, TokenSubject,
+};
+pub use url::{ServerUrl, UrlError};
+/// The protocol's values that appear in this crate's functions.
+pub use wire::protocol::{
+    ClientInfo, Codec, ErrorReply, HistoryRequest, HistoryResult, PresenceStats, Publication,
+    StreamPosition,
+};
+
+/// The program of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,587 @@
+//! The connection of a session: what is sent, and what replies, pushes, closes and silence lead to.
+//!
+//! Invariant: replies, subscriptions and calls belong to one byte stream. When it is lost, every call that was sent
+//! ends, and every subscription waits for the next one.
+
+use std::time::{Duration, Instant};
+
+use wire::protocol::{
+    ConnectRequest, ConnectResult, ErrorReply, Push, PushEvent, Reply, ReplyBody, Request,
+};
+
+use super::calls::Calls;
+use super::credential::Credential;
+use super::event::{
+    Action, CallId, Connected, Event, Failure, Origin, Subscribed, TokenRequestId, TokenSubject,
+};
+use super::message_stream::{Item, MessageStream};
+use super::options::SessionOptions;
+use super::outputs::{Outputs, Pending, Timer};
+use super::random::Randomness;
+use super::reason::{self, Reason, is_reconnect};
+use super::server_subscriptions::{ServerSubscriptions, TooMany};
+use super::subscriptions::Subscriptions;
+use crate::error::{CallError, TokenError, TransportError};
+use crate::limits::{REFRESH_RETRY, TTL_MAX};
+use crate::url::ServerUrl;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Connection {
+    url: ServerUrl,
+    options: SessionOptions,
+    phase: Phase,
+    attempts: u32,
+    credential: Credential,
+    stream: Option<MessageStream>,
+    ping: Ping,
+    /// Publications for channels without a live subscription.
+    pub(super) strays: u64,
+    pub(super) calls: Calls,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) server_subscriptions: ServerSubscriptions,
+    pub(super) out: Outputs,
+}
+
+/// How far the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Disconnected,
+    /// Between two attempts.
+    Waiting,
+    /// A token was asked for.
+    Token,
+    /// The driver opens the byte stream.
+    Opening,
+    /// The handshake was sent.
+    Handshake,
+    /// The connect command was sent.
+    Greeting,
+    Connected,
+}
+
+/// What the server said about pings.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ping {
+    /// Silence after which the connection counts as lost; zero when the server does not ping.
+    patience: Duration,
+    is_answered: bool,
+}
+
+impl Connection {
+    pub(super) fn new(url: ServerUrl, options: SessionOptions, random: Randomness) -> Connection {
+        Connection {
+            url,
+            phase: Phase::Disconnected,
+            attempts: 0,
+            credential: Credential::new(options.token.clone()),
+            stream: None,
+            ping: Ping::default(),
+            strays: 0,
+            calls: Calls::new(options.outgoing_bytes_max),
+            subscriptions: Subscriptions::new(options.resubscribe),
+            server_subscriptions: ServerSubscriptions::default(),
+            out: Outputs::new(options.codec, random, options.timeout),
+            options,
+        }
+    }
+
+    pub(super) fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) fn connect(&mut self, now: Instant) {
+        if self.phase == Phase::Disconnected {
+            self.attempts = 0;
+            self.phase = Phase::Waiting;
+            self.out.events.push_back(Event::Connecting(Reason::CONNECT_CALLED));
+            self.begin(now);
+        }
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        if self.phase != Phase::Disconnected {
+            self.end(Reason::DISCONNECT_CALLED);
+        }
+    }
+
+    /// The byte stream is open: the handshake begins.
+    pub(super) fn handle_opened(&mut self, now: Instant) {
+        if self.phase == Phase::Opening {
+            let Outputs { random, outbox, .. } = &mut self.out;
+            self.stream = Some(MessageStream::new(&self.url, &self.options, random, outbox));
+            self.phase = Phase::Handshake;
+            self.out.timers.set(Timer::Step, now + self.options.timeout);
+        }
+    }
+
+    pub(super) fn handle_bytes(&mut self, now: Instant, mut bytes: &mut [u8]) {
+        if self.phase == Phase::Connected {
+            self.expect_ping(now);
+        }
+        while let Some(stream) = &mut self.stream {
+            let Outputs { random, outbox, .. } = &mut self.out;
+            match stream.next(&mut bytes, random, outbox) {
+                Ok(None) => return,
+                Ok(Some(Item::Open)) => self.greet(now),
+                Ok(Some(Item::Closed { code, reason })) => {
+                    self.handle_close(now, code.into(), &reason);
+                }
+                Ok(Some(Item::Replies(replies))) => {
+                    for reply in replies {
+                        if self.stream.is_some() {
+                            self.handle_reply(now, reply);
+                        }
+                    }
+                }
+                Err(TransportError::Codec(error)) => {
+                    self.out.events.push_back(failed(TransportError::Codec(error)));
+                    self.end(Reason::BAD_PROTOCOL);
+                }
+                Err(error) => {
+                    self.close();
+                    self.fail(now, error);
+                }
+            }
+        }
+    }
+
+    /// The byte stream could not be opened, or has ended.
+    pub(super) fn handle_closed(&mut self, now: Instant, error: TransportError) {
+        let error = match (&self.stream, error) {
+            (Some(stream), TransportError::Closed) => stream.end(),
+            (_, error) => error,
+        };
+        if self.stream.is_some() || self.phase == Phase::Opening {
+            self.out.outbox.clear();
+            self.fail(now, error);
+        }
+    }
+
+    /// The application has a token, or has none.
+    pub(super) fn handle_token(
+        &mut self,
+        now: Instant,
+        request: TokenRequestId,
+        token: Result<String, TokenError>,
+    ) {
+        if !self.credential.take_request(request) {
+            return self.subscriptions.handle_token(now, request, token, &mut self.out);
+        }
+        let error = match token {
+            Ok(token) if !token.is_empty() => {
+                self.credential.renew(token.clone());
+                match self.phase {
+                    Phase::Token => self.begin(now),
+                    Phase::Connected => {
+                        self.out.command(now, Request::Refresh { token }, Pending::Refresh);
+                    }
+                    _ => {}
+                }
+                return;
+            }
+            Ok(_) | Err(TokenError::Unauthorized) => return self.end(Reason::UNAUTHORIZED),
+            Err(error) => error,
+        };
+        match self.phase {
+            Phase::Token => self.retry(now),
+            Phase::Connected => self.retry_refresh(now),
+            _ => {}
+        }
+        let subject = TokenSubject::Connection;
+        self.out.events.push_back(Event::Failed(Failure::Token { subject, error }));
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.out.timers.take_due(now) {
+            match timer {
+                Timer::Step => {
+                    self.close();
+                    self.fail(now, TransportError::Timeout);
+                }
+                Timer::Reconnect => self.begin(now),
+                Timer::Ping => self.reconnect(now, Reason::NO_PING),
+                Timer::Refresh => self.ask_token(),
+                Timer::Reply(id) => self.handle_no_reply(now, id),
+                Timer::Call(call) => {
+                    self.out.forget_call(call);
+                    self.end_call(call, Err(CallError::Timeout));
+                }
+                Timer::Resubscribe(channel) => {
+                    self.subscriptions.handle_resubscribe(now, &channel, &mut self.out);
+                }
+                Timer::SubRefresh(channel) => {
+                    self.subscriptions.handle_refresh_due(&channel, &mut self.out);
+                }
+            }
+        }
+    }
+
+    // Connecting.
+
+    /// Begins an attempt: with a token, and then with a byte stream.
+    fn begin(&mut self, now: Instant) {
+        if self.credential.is_exhausted() {
+            return self.end(Reason::UNAUTHORIZED);
+        }
+        if self.credential.is_missing() {
+            self.phase = Phase::Token;
+            return self.ask_token();
+        }
+        self.phase = Phase::Opening;
+        self.out.timers.set(Timer::Step, now + self.options.timeout);
+        self.out.actions.push_back(Action::Open);
+    }
+
+    fn ask_token(&mut self) {
+        if !self.credential.is_waiting() {
+            let request = self.out.ask_token(TokenSubject::Connection);
+            self.credential.ask(request);
+        }
+    }
+
+    /// Sends the connect command, and the subscriptions behind it in the same frame.
+    fn greet(&mut self, now: Instant) {
+        self.phase = Phase::Greeting;
+        self.out.timers.set(Timer::Step, now + self.options.timeout);
+        let request = ConnectRequest {
+            token: self.credential.token().to_owned(),
+            data: self.options.data.clone(),
+            subs: self.server_subscriptions.requests(),
+            name: self.options.name.clone(),
+            version: self.options.version.clone(),
+            headers: self.options.emulated_headers.clone(),
+            flag: 0,
+        };
+        self.out.command(now, Request::Connect(Box::new(request)), Pending::Connect);
+        self.subscriptions.open(now, &mut self.out);
+    }
+
+    fn handle_connected(&mut self, now: Instant, result: ConnectResult) {
+        self.phase = Phase::Connected;
+        self.attempts = 0;
+        self.out.timers.clear(&Timer::Step);
+        let interval = Duration::from_secs(result.ping.into());
+        let patience = match interval {
+            Duration::ZERO => Duration::ZERO,
+            interval => interval + self.options.ping_delay_max,
+        };
+        self.ping = Ping { patience, is_answered: result.pong };
+        self.expect_ping(now);
+        self.set_refresh(now, ttl(result.expires, result.ttl));
+        let ConnectResult { client, version, data, time, subs, .. } = result;
+        let connected = Connected { client, version, data, time };
+        self.out.events.push_back(Event::Connected(Box::new(connected)));
+        if self.server_subscriptions.handle_connected(&subs, &mut self.out) == Err(TooMany) {
+            return self.end(Reason::BAD_PROTOCOL);
+        }
+        while let Some((call, request)) = self.calls.next_waiting() {
+            self.out.command(now, request, Pending::Call(call));
+        }
+    }
+
+    fn handle_connect_error(&mut self, now: Instant, error: ErrorReply) {
+        if !is_retried(&error) {
+            return self.end(Reason::of_server(error.code, &error.message));
+        }
+        if error.code == TOKEN_EXPIRED {
+            self.credential.expire();
+            if self.credential.is_exhausted() {
+                return self.end(Reason::of_server(error.code, &error.message));
+            }
+        }
+        self.out.events.push_back(Event::Failed(Failure::Connect(error)));
+        self.close();
+        self.lose(now, Reason::TRANSPORT_CLOSED);
+    }
+
+    // Losing the connection.
+
+    /// The byte stream is lost.
+    fn fail(&mut self, now: Instant, error: TransportError) {
+        self.out.events.push_back(failed(error));
+        self.lose(now, Reason::TRANSPORT_CLOSED);
+    }
+
+    /// Gives a byte stream up that is of no use.
+    fn reconnect(&mut self, now: Instant, reason: Reason) {
+        self.close();
+        self.lose(now, reason);
+    }
+
+    /// The server closes, and says whether to come back.
+    fn handle_close(&mut self, now: Instant, code: u32, text: &str) {
+        let reason = match code {
+            reason::CLOSE_TOO_BIG => Reason::MESSAGE_SIZE_LIMIT,
+            0..3000 => Reason::TRANSPORT_CLOSED,
+            code => Reason::of_server(code, text),
+        };
+        if code == STATE_INVALIDATED {
+            self.credential.invalidate();
+            self.subscriptions.invalidate();
+            self.server_subscriptions.invalidate();
+        }
+        if !is_reconnect(code) {
+            return self.end(reason);
+        }
+        if self.phase != Phase::Connected {
+            self.out.events.push_back(Event::Failed(Failure::Closed(reason.clone())));
+        }
+        self.close();
+        self.lose(now, reason);
+    }
+
+    /// Closes the byte stream, or stops opening it, with a close frame where that makes sense.
+    fn close(&mut self) {
+        self.out.outbox.clear();
+        if matches!(self.phase, Phase::Greeting | Phase::Connected) {
+            self.out.outbox.close(&mut self.out.random);
+        }
+        self.out.actions.push_back(Action::Close);
+    }
+
+    /// Goes back to connecting, after a delay.
+    fn lose(&mut self, now: Instant, reason: Reason) {
+        let was_connected = self.phase == Phase::Connected;
+        self.suspend(&CallError::ConnectionLost);
+        if was_connected {
+            self.out.events.push_back(Event::Connecting(reason));
+        }
+        self.retry(now);
+    }
+
+    fn retry(&mut self, now: Instant) {
+        self.phase = Phase::Waiting;
+        let delay = self.options.reconnect.delay(self.attempts, self.out.random.next());
+        self.attempts = self.attempts.saturating_add(1);
+        self.out.timers.set(Timer::Reconnect, now + delay);
+    }
+
+    /// Disconnects for good.
+    fn end(&mut self, reason: Reason) {
+        if self.stream.is_some() || self.phase == Phase::Opening {
+            self.close();
+        }
+        self.suspend(&CallError::Disconnected);
+        self.phase = Phase::Disconnected;
+        self.credential.forget_request();
+        for call in self.calls.end_all() {
+            self.tell_call(call, Err(CallError::Disconnected));
+        }
+        self.out.events.push_back(Event::Disconnected(reason));
+    }
+
+    /// Nothing of this connection is valid any more.
+    fn suspend(&mut self, error: &CallError) {
+        self.stream = None;
+        for call in self.out.reset() {
+            self.end_call(call, Err(error.clone()));
+        }
+        if self.phase == Phase::Connected {
+            self.server_subscriptions.suspend(&mut self.out);
+        }
+        self.subscriptions.suspend(&mut self.out);
+    }
+
+    // What the server says.
+
+    fn handle_reply(&mut self, now: Instant, reply: Reply) {
+        let Reply { id, body } = reply;
+        match body {
+            ReplyBody::Ping if id == 0 => {
+                if self.ping.is_answered && self.phase == Phase::Connected {
+                    self.out.pong();
+                }
+            }
+            ReplyBody::Push(push) => self.handle_push(now, push),
+            body => match self.out.take_pending(id) {
+                // The reply to a command that timed out.
+                None => {}
+                Some(pending) => self.handle_answer(now, id, pending, body),
+            },
+        }
+    }
+
+    fn handle_answer(&mut self, now: Instant, id: u32, pending: Pending, body: ReplyBody) {
+        let out = &mut self.out;
+        match (pending, body) {
+            (Pending::Connect, ReplyBody::Connect(result)) => self.handle_connected(now, *result),
+            (Pending::Connect, ReplyBody::Error(error)) => self.handle_connect_error(now, error),
+            (Pending::Subscribe(channel), body) => {
+                match body {
+                    // The application has changed its mind since.
+                    _ if !self.subscriptions.is_waiting_for(&channel, id) => {}
+                    ReplyBody::Subscribe(result) => {
+                        self.subscriptions.handle_result(now, &channel, &result, out);
+                    }
+                    ReplyBody::Error(error) => {
+                        self.subscriptions.handle_error(now, &channel, &error, out);
+                    }
+                    _ => self.end(Reason::BAD_PROTOCOL),
+                }
+            }
+            (Pending::Unsubscribe, ReplyBody::Unsubscribe) => {}
+            (Pending::Unsubscribe, ReplyBody::Error(_)) => {
+                self.reconnect(now, Reason::UNSUBSCRIBE_ERROR);
+            }
+            (Pending::Refresh, ReplyBody::Refresh(result)) => {
+                self.set_refresh(now, ttl(result.expires, result.ttl));
+            }
+            (Pending::Refresh, ReplyBody::Error(error)) => self.handle_refresh_error(now, error),
+            (Pending::SubRefresh(channel), ReplyBody::SubRefresh { expires, ttl: seconds }) => {
+                let after = ttl(expires, seconds);
+                self.subscriptions.set_refresh(now, &channel, after, out);
+            }
+            (Pending::SubRefresh(channel), ReplyBody::Error(error)) => {
+                self.subscriptions.handle_refresh_error(now, &channel, &error, out);
+            }
+            (Pending::Call(call), ReplyBody::Error(error)) => {
+                self.end_call(call, Err(CallError::Refused(error)));
+            }
+            (Pending::Call(call), body) => self.end_call(call, Ok(body)),
+            _ => self.end(Reason::BAD_PROTOCOL),
+        }
+    }
+
+    fn handle_push(&mut self, now: Instant, push: Push) {
+        let Push { channel, event } = push;
+        let is_live =
+            self.subscriptions.is_live(&channel) || self.server_subscriptions.contains(&channel);
+        let out = &mut self.out;
+        match event {
+            PushEvent::Publication(publication) => {
+                let is_taken = self.subscriptions.handle_publication(&channel, &publication, out)
+                    || self.server_subscriptions.handle_publication(&channel, &publication, out);
+                self.strays += u64::from(!is_taken);
+            }
+            PushEvent::Join(_) | PushEvent::Leave(_) if !is_live => {}
+            PushEvent::Join(info) => out.events.push_back(Event::Join { channel, info }),
+            PushEvent::Leave(info) => out.events.push_back(Event::Leave { channel, info }),
+            PushEvent::Unsubscribe { code, reason } => {
+                let reason = Reason::of_server(code, &reason);
+                let own = &mut self.subscriptions;
+                if !own.handle_unsubscribed(now, &channel, reason.clone(), out) {
+                    self.server_subscriptions.end(&channel, reason, out);
+                }
+            }
+            PushEvent::Message { data } => out.events.push_back(Event::Message(data)),
+            PushEvent::Subscribe { recoverable, positioned, position, data } => {
+                let subscribed = Subscribed {
+                    origin: Origin::Server,
+                    recoverable,
+                    positioned,
+                    was_recovering: false,
+                    recovered: false,
+                    missed: 0,
+                    position,
+                    data,
+                };
+                let begun = self.server_subscriptions.handle_subscribed(&channel, subscribed, out);
+                if begun == Err(TooMany) {
+                    self.end(Reason::BAD_PROTOCOL);
+                }
+            }
+            PushEvent::Disconnect { code, reason, .. } => self.handle_close(now, code, &reason),
+            PushEvent::Refresh { expires, ttl: seconds } => {
+                self.set_refresh(now, ttl(expires, seconds));
+            }
+        }
+    }
+
+    /// A command got no reply in time.
+    fn handle_no_reply(&mut self, now: Instant, id: u32) {
+        match self.out.take_pending(id) {
+            Some(Pending::Subscribe(channel)) => {
+                if self.subscriptions.is_waiting_for(&channel, id) {
+                    self.reconnect(now, Reason::SUBSCRIBE_TIMEOUT);
+                }
+            }
+            Some(Pending::Unsubscribe) => self.reconnect(now, Reason::UNSUBSCRIBE_ERROR),
+            Some(Pending::Refresh) => self.retry_refresh(now),
+            Some(Pending::SubRefresh(channel)) => {
+                self.subscriptions.retry_refresh(now, &channel, &mut self.out);
+            }
+            Some(Pending::Connect | Pending::Call(_)) | None => {}
+        }
+    }
+
+    // The connection's lifetime.
+
+    fn expect_ping(&mut self, now: Instant) {
+        if self.ping.patience > Duration::ZERO {
+            self.out.timers.set(Timer::Ping, now + self.ping.patience);
+        }
+    }
+
+    fn set_refresh(&mut self, now: Instant, after: Option<Duration>) {
+        match after.filter(|_| self.credential.is_asked()) {
+            Some(after) => self.out.timers.set(Timer::Refresh, now + after),
+            None => self.out.timers.clear(&Timer::Refresh),
+        }
+    }
+
+    fn retry_refresh(&mut self, now: Instant) {
+        let delay = self.out.delay(REFRESH_RETRY);
+        self.set_refresh(now, Some(delay));
+    }
+
+    fn handle_refresh_error(&mut self, now: Instant, error: ErrorReply) {
+        if !is_retried(&error) {
+            return self.end(Reason::of_server(error.code, &error.message));
+        }
+        self.retry_refresh(now);
+        let subject = TokenSubject::Connection;
+        self.out.events.push_back(Event::Failed(Failure::Refresh { subject, error }));
+    }
+
+    // Calls.
+
+    pub(super) fn call(&mut self, now: Instant, request: Request) -> Result<CallId, CallError> {
+        if self.phase == Phase::Disconnected {
+            return Err(CallError::Disconnected);
+        }
+        let call = self.calls.add(request)?;
+        self.out.timers.set(Timer::Call(call), now + self.options.timeout);
+        if self.phase == Phase::Connected
+            && let Some((call, request)) = self.calls.next_waiting()
+        {
+            self.out.command(now, request, Pending::Call(call));
+        }
+        Ok(call)
+    }
+
+    fn end_call(&mut self, call: CallId, result: Result<ReplyBody, CallError>) {
+        if self.calls.end(call) {
+            self.tell_call(call, result);
+        }
+    }
+
+    fn tell_call(&mut self, call: CallId, result: Result<ReplyBody, CallError>) {
+        self.out.timers.clear(&Timer::Call(call));
+        self.out.events.push_back(Event::Reply { call, result });
+    }
+}
+
+fn failed(error: TransportError) -> Event {
+    Event::Failed(Failure::Transport(error))
+}
+
+/// Whether a refused connect, subscribe or refresh command is tried again (§1.20).
+pub(super) fn is_retried(error: &ErrorReply) -> bool {
+    error.code < 100 || error.temporary || error.code == TOKEN_EXPIRED
+}
+
+/// Time until a token must be renewed.
+pub(super) fn ttl(expires: bool, seconds: u32) -> Option<Duration> {
+    expires.then(|| Duration::from_secs(seconds.into()).min(TTL_MAX))
+}
+
+/// The error code that asks for another token (§1.17).
+pub(super) const TOKEN_EXPIRED: u32 = 109;
+
+/// The disconnect code that makes token and positions void (§1.18).
+const STATE_INVALIDATED: u32 = 3014;

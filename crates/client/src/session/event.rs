@@ -1,0 +1,208 @@
+//! What a session reports, and what it asks its driver to do.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wire::protocol::{ClientInfo, ErrorReply, Publication, ReplyBody, StreamPosition};
+
+use super::reason::Reason;
+use crate::error::{CallError, TokenError, TransportError};
+
+/// Something that happened, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The connection is being opened: for the first time, or again.
+    Connecting(Reason),
+    /// The server accepted the connection.
+    Connected(Box<Connected>),
+    /// The connection has ended, and is not opened again by itself.
+    Disconnected(Reason),
+    /// A subscription is being made: for the first time, or again.
+    Subscribing {
+        /// Channel of the subscription.
+        channel: Arc<str>,
+        /// Why.
+        reason: Reason,
+    },
+    /// The server accepted a subscription. Missed publications follow as events of their own.
+    Subscribed {
+        /// Channel of the subscription.
+        channel: Arc<str>,
+        /// What the server said.
+        subscribed: Box<Subscribed>,
+    },
+    /// A subscription has ended, and is not made again by itself.
+    Unsubscribed {
+        /// Channel of the subscription.
+        channel: Arc<str>,
+        /// Why.
+        reason: Reason,
+    },
+    /// Something was published: live, or recovered.
+    Publication {
+        /// Channel into which it was published.
+        channel: Arc<str>,
+        /// The publication.
+        publication: Arc<Publication>,
+    },
+    /// A client joined a channel.
+    Join {
+        /// The channel.
+        channel: Arc<str>,
+        /// Who joined.
+        info: Arc<ClientInfo>,
+    },
+    /// A client left a channel.
+    Leave {
+        /// The channel.
+        channel: Arc<str>,
+        /// Who left.
+        info: Arc<ClientInfo>,
+    },
+    /// The server sent a message to this connection.
+    Message(Bytes),
+    /// Something failed, and is tried again.
+    Failed(Failure),
+    /// A call has ended.
+    Reply {
+        /// The call.
+        call: CallId,
+        /// Its result.
+        result: Result<ReplyBody, CallError>,
+    },
+}
+
+/// What failed and is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection could not be opened, or was lost.
+    Transport(TransportError),
+    /// The server closed before it had accepted the connection.
+    Closed(Reason),
+    /// The server refused the connect command for now.
+    Connect(ErrorReply),
+    /// The server refused a subscribe command for now.
+    Subscribe {
+        /// Channel of the subscription.
+        channel: Arc<str>,
+        /// What the server said.
+        error: ErrorReply,
+    },
+    /// There is no token at the moment.
+    Token {
+        /// What the token is for.
+        subject: TokenSubject,
+        /// What the application said.
+        error: TokenError,
+    },
+    /// The server refused a new token for now.
+    Refresh {
+        /// What the token is for.
+        subject: TokenSubject,
+        /// What the server said.
+        error: ErrorReply,
+    },
+}
+
+/// What the server said when it accepted the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// Id of this connection.
+    pub client: String,
+    /// Version of the server.
+    pub version: String,
+    /// Application data.
+    pub data: Bytes,
+    /// Server time in Unix milliseconds; 0 when the server does not tell.
+    pub time: i64,
+}
+
+/// What the server said when it accepted a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Whose wish the subscription was.
+    pub origin: Origin,
+    /// Whether the server recovers missed publications after a lost connection.
+    pub recoverable: bool,
+    /// Whether the server notices gaps.
+    pub positioned: bool,
+    /// Whether a recovery was tried.
+    pub was_recovering: bool,
+    /// Whether it succeeded: then nothing is missing.
+    pub recovered: bool,
+    /// Number of publications that were recovered.
+    pub missed: usize,
+    /// Position as the server told it; of a recovery, the position from which it began.
+    pub position: StreamPosition,
+    /// Application data.
+    pub data: Bytes,
+}
+
+/// Whose wish a subscription was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `subscribe` was called.
+    Client,
+    /// The server subscribed the connection, by its token or through the server API.
+    Server,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Open a byte stream to the server (TCP, and TLS where the URL says so), and report it with
+    /// [`handle_opened`](crate::Session::handle_opened) or [`handle_closed`](crate::Session::handle_closed).
+    Open,
+    /// Close the byte stream, or stop opening it, once the bytes of
+    /// [`poll_transmit`](crate::Session::poll_transmit) are sent. Nothing of it may be reported afterwards.
+    Close,
+    /// Get a token, and give it to [`handle_token`](crate::Session::handle_token).
+    GetToken {
+        /// Names the request.
+        request: TokenRequestId,
+        /// What the token is for.
+        subject: TokenSubject,
+    },
+}
+
+/// What a token is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TokenSubject {
+    /// The connection.
+    Connection,
+    /// The subscription to this channel.
+    Subscription(Arc<str>),
+}
+
+/// Names a request for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenRequestId(pub(super) u64);
+
+/// Names a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub(super) u64);
+
+impl Event {
+    /// About how many bytes it holds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let held = match self {
+            Event::Publication { publication, .. } => publication.weight(),
+            Event::Join { info, .. } | Event::Leave { info, .. } => info.weight(),
+            Event::Message(data) => data.len(),
+            Event::Connected(connected) => connected.data.len(),
+            Event::Subscribed { channel, subscribed } => channel.len() + subscribed.data.len(),
+            Event::Subscribing { channel, .. } | Event::Unsubscribed { channel, .. } => {
+                channel.len()
+            }
+            Event::Connecting(_)
+            | Event::Disconnected(_)
+            | Event::Failed(_)
+            | Event::Reply { .. } => 0,
+        };
+        held + EVENT_OVERHEAD
+    }
+}
+
+/// Bytes of an event beside its payload: names, numbers, pointers.
+const EVENT_OVERHEAD: usize = 128;

@@ -1,0 +1,72 @@
+//! Bytes on their way to the socket. The commands of one turn share a frame, as the official SDKs batch them.
+//!
+//! Invariant: commands leave in the order in which they were given, and a frame holds more than one only below
+//! [`FRAME_SIZE_MAX`](crate::limits::FRAME_SIZE_MAX).
+
+use wire::protocol::{self, Codec, Command};
+use wire::websocket::encoder::{self, FrameKind};
+
+use super::message_stream::{close, frame_kind};
+use super::random::Randomness;
+use crate::limits::FRAME_SIZE_MAX;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    codec: Codec,
+    /// Commands without a frame.
+    batch: Vec<u8>,
+    /// Frames, and before them the handshake.
+    bytes: Vec<u8>,
+}
+
+impl Outbox {
+    pub(super) fn new(codec: Codec) -> Outbox {
+        Outbox { codec, batch: Vec::new(), bytes: Vec::new() }
+    }
+
+    /// Adds bytes that are no frame: the handshake.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn frame(&mut self, kind: FrameKind, payload: &[u8], mask: [u8; 4]) {
+        encoder::client_frame(kind, payload, mask, &mut self.bytes);
+    }
+
+    pub(super) fn command(&mut self, command: &Command, random: &mut Randomness) {
+        let before = self.batch.len();
+        protocol::encode_command(self.codec, command, &mut self.batch);
+        if before == 0 || self.batch.len() <= FRAME_SIZE_MAX {
+            return;
+        }
+        self.batch.truncate(before);
+        self.flush(random);
+        protocol::encode_command(self.codec, command, &mut self.batch);
+    }
+
+    /// Adds a close frame behind everything else.
+    pub(super) fn close(&mut self, random: &mut Randomness) {
+        self.flush(random);
+        close(random, &mut self.bytes);
+    }
+
+    /// Everything that there is to send.
+    pub(super) fn take(&mut self, random: &mut Randomness) -> Option<Vec<u8>> {
+        self.flush(random);
+        Some(std::mem::take(&mut self.bytes)).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The connection is lost.
+    pub(super) fn clear(&mut self) {
+        self.batch.clear();
+        self.bytes.clear();
+    }
+
+    fn flush(&mut self, random: &mut Randomness) {
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.frame(frame_kind(self.codec), &batch, random.mask());
+        }
+    }
+}

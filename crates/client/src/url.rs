@@ -1,0 +1,162 @@
+//! Where a server is: a `ws://` or `wss://` address, taken apart.
+
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// The address of a WebSocket endpoint. The scheme and the path may be left out: they are `ws` and
+/// `/connection/websocket`.
+///
+/// ```
+/// let url: client::ServerUrl = "wss://push.example".parse()?;
+/// assert_eq!((url.host(), url.port(), url.is_tls()), ("push.example", 443, true));
+/// assert_eq!(url.target(), "/connection/websocket");
+/// # Ok::<(), client::UrlError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerUrl {
+    is_tls: bool,
+    host: String,
+    port: u16,
+    authority: String,
+    target: String,
+}
+
+/// Why a text is no address of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UrlError {
+    /// Nothing between the scheme and the path.
+    #[error("{0}: there is no host in it; expected an address such as wss://push.example")]
+    NoHost(String),
+    /// White space or control characters.
+    #[error("{0}: an address has no spaces")]
+    Space(String),
+    /// A port that is no number from 1 to 65535.
+    #[error("{url}: {port} is not a port (1 to 65535)")]
+    Port {
+        /// The whole address.
+        url: String,
+        /// Its port.
+        port: String,
+    },
+    /// `http` or `https`.
+    #[error("{url}: a WebSocket address begins with ws:// or wss://; did you mean {meant}?")]
+    Http {
+        /// The whole address.
+        url: String,
+        /// The address with the other scheme.
+        meant: String,
+    },
+    /// Any other scheme.
+    #[error("{0}: expected an address that begins with ws:// or wss://")]
+    Scheme(String),
+}
+
+impl ServerUrl {
+    /// Whether the connection uses TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// Name or IP address, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Host and port as written, for the `Host` header.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Path and query.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = UrlError;
+
+    fn from_str(url: &str) -> Result<ServerUrl, UrlError> {
+        let owned = || url.to_owned();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("ws", url));
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let is_tls = match scheme {
+            _ if authority.is_empty() => return Err(UrlError::NoHost(owned())),
+            _ if url.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+                return Err(UrlError::Space(owned()));
+            }
+            "ws" => false,
+            "wss" => true,
+            "http" | "https" => {
+                let scheme = scheme.replace("http", "ws");
+                let meant = format!("{scheme}://{authority}/connection/websocket");
+                return Err(UrlError::Http { url: owned(), meant });
+            }
+            _ => return Err(UrlError::Scheme(owned())),
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => match port.parse() {
+                Ok(number) if number > 0 => (host, number),
+                _ => return Err(UrlError::Port { url: owned(), port: port.to_owned() }),
+            },
+            _ => (authority, if is_tls { 443 } else { 80 }),
+        };
+        let target = match path.strip_prefix('/') {
+            Some(_) => path.to_owned(),
+            None => format!("/connection/websocket{path}"),
+        };
+        Ok(ServerUrl {
+            is_tls,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            authority: authority.to_owned(),
+            target,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_usual_may_be_left_out() {
+        for (url, host, port, target) in [
+            ("127.0.0.1:8000", "127.0.0.1", 8000, "/connection/websocket"),
+            ("ws://h", "h", 80, "/connection/websocket"),
+            ("wss://h/own?a=b", "h", 443, "/own?a=b"),
+            ("ws://h:1?cf_protocol=protobuf", "h", 1, "/connection/websocket?cf_protocol=protobuf"),
+            ("wss://[::1]", "::1", 443, "/connection/websocket"),
+            ("ws://[::1]:8000/", "::1", 8000, "/"),
+        ] {
+            let parsed: ServerUrl = url.parse().unwrap();
+            assert_eq!((parsed.host(), parsed.port(), parsed.target()), (host, port, target));
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        for (url, wanted) in [
+            ("ws://", "no host"),
+            ("ws://a b", "no spaces"),
+            ("ws://h:80000", "80000 is not a port"),
+            ("ws://h:0", "0 is not a port"),
+            ("https://h:1", "did you mean wss://h:1/connection/websocket?"),
+            ("ftp://h", "begins with ws:// or wss://"),
+        ] {
+            let error = url.parse::<ServerUrl>().unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}
