@@ -1,5 +1,6 @@
 //! Where a server is: a `ws://` or `wss://` address, taken apart.
 
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -31,8 +32,16 @@ pub enum UrlError {
     /// White space or control characters.
     #[error("{0}: an address has no spaces")]
     Space(String),
+    /// A host that is none, among them an IPv6 address without brackets.
+    #[error("{url}: {host} is no host; an IPv6 address stands in brackets, such as [::1]:8000")]
+    Host {
+        /// The whole address.
+        url: String,
+        /// Its host.
+        host: String,
+    },
     /// A port that is no number from 1 to 65535.
-    #[error("{url}: {port} is not a port (1 to 65535)")]
+    #[error("{url}: {port:?} is not a port (1 to 65535)")]
     Port {
         /// The whole address.
         url: String,
@@ -92,7 +101,6 @@ impl FromStr for ServerUrl {
         let (scheme, rest) = url.split_once("://").unwrap_or(("ws", url));
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let is_tls = match scheme {
-            _ if authority.is_empty() => return Err(UrlError::NoHost(owned())),
             _ if url.contains(|c: char| c.is_whitespace() || c.is_control()) => {
                 return Err(UrlError::Space(owned()));
             }
@@ -105,20 +113,33 @@ impl FromStr for ServerUrl {
             }
             _ => return Err(UrlError::Scheme(owned())),
         };
+        // A name and a password are of no use to a WebSocket, and none of the server's business.
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => match port.parse() {
-                Ok(number) if number > 0 => (host, number),
+                Ok(number @ 1..) => (host, number),
                 _ => return Err(UrlError::Port { url: owned(), port: port.to_owned() }),
             },
             _ => (authority, if is_tls { 443 } else { 80 }),
         };
+        if host.is_empty() {
+            return Err(UrlError::NoHost(owned()));
+        }
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let is_host = match bare {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.contains(['[', ']', ':']),
+        };
+        if !is_host {
+            return Err(UrlError::Host { url: owned(), host: host.to_owned() });
+        }
         let target = match path.strip_prefix('/') {
             Some(_) => path.to_owned(),
             None => format!("/connection/websocket{path}"),
         };
         Ok(ServerUrl {
             is_tls,
-            host: host.trim_matches(['[', ']']).to_owned(),
+            host: bare.unwrap_or(host).to_owned(),
             port,
             authority: authority.to_owned(),
             target,
@@ -138,6 +159,7 @@ mod tests {
             ("wss://h/own?a=b", "h", 443, "/own?a=b"),
             ("ws://h:1?cf_protocol=protobuf", "h", 1, "/connection/websocket?cf_protocol=protobuf"),
             ("wss://[::1]", "::1", 443, "/connection/websocket"),
+            ("ws://user:word@h:1", "h", 1, "/connection/websocket"),
             ("ws://[::1]:8000/", "::1", 8000, "/"),
         ] {
             let parsed: ServerUrl = url.parse().unwrap();
@@ -150,8 +172,12 @@ mod tests {
         for (url, wanted) in [
             ("ws://", "no host"),
             ("ws://a b", "no spaces"),
-            ("ws://h:80000", "80000 is not a port"),
-            ("ws://h:0", "0 is not a port"),
+            ("ws://h:80000", "\"80000\" is not a port"),
+            ("ws://h:0", "\"0\" is not a port"),
+            ("ws://:8000", "no host"),
+            ("ws://::1", "in brackets"),
+            ("ws://[::1", "in brackets"),
+            ("ws://[h]:1", "in brackets"),
             ("https://h:1", "did you mean wss://h:1/connection/websocket?"),
             ("ftp://h", "begins with ws:// or wss://"),
         ] {

@@ -8,7 +8,6 @@ mod authority;
 mod bench;
 mod doctor;
 mod http;
-mod link;
 mod misuse;
 mod output;
 mod publish;

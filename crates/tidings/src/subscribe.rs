@@ -1,12 +1,15 @@
-//! `tidings subscribe`: prints a channel as it happens, and goes on where it was after a cut.
+//! `tidings subscribe`: prints a channel as it happens, and goes on where it was after a lost connection.
 //!
 //! Invariant: whatever was published while it was away is printed, or it says that something is missing.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use client::{
+    Backoff, Client, ClientOptions, ErrorReply, Event, Events, Failure, Publication, Reason,
+    ServerUrl, SubscriptionOptions, TokenSource, TransportError,
+};
 use engine::channel::SYSTEM;
 use serde_json::value::RawValue;
 use server::telemetry::visible_json;
@@ -14,81 +17,96 @@ use server::token::{
     ConnectionTokenRequest, SignError, SubscriptionTokenRequest, TokenRequest, TokenSettings,
     sign_connection, sign_subscription,
 };
-use wire::protocol::{
-    Command, ConnectRequest, ErrorReply, Publication, PushEvent, Reply, ReplyBody, Request,
-    StreamPosition, SubscribeRequest, SubscribeResult,
-};
+use wire::websocket::handshake::ClientRefused;
 
 use crate::arguments::SubscribeArguments;
-use crate::link::{Goodbye, Heard, Incompatible, Link, NoAddress, NoWebSocket};
 use crate::misuse::Misuse;
 use crate::output::{NobodyReads, note, print_line};
 use crate::publish::reachable;
-use crate::{random, token};
+use crate::token;
 
-const CONNECT: u32 = 1;
-const SUBSCRIBE: u32 = 2;
-/// Silence beyond the server's ping interval after which a connection counts as dead (§1.7).
-const PING_GRACE: Duration = Duration::from_secs(10);
-const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(20);
+/// A person waits: the first delay is shorter than that of an application.
+const BACKOFF: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(20) };
 
-/// What survives a cut.
-struct Subscriber {
+/// Where to connect, and with which tokens.
+struct Target {
     url: String,
     token: String,
-    /// Subscription token; empty where the configuration can sign none.
-    pass: String,
+    subscription_token: String,
+}
+
+/// What is printed of a subscription.
+struct Printer {
     channel: String,
-    position: Option<StreamPosition>,
+    has_token: bool,
+    is_tls: bool,
+    /// Whether the subscription is live now.
+    is_live: bool,
     was_live: bool,
+    /// Whether the reason for reconnecting was printed.
+    is_told: bool,
     left: Option<u64>,
 }
 
-/// Why a connection ended.
+/// Why the command ends.
 enum End {
     /// As many publications as wanted were printed.
     Done,
-    /// A mistake in what the command was given: coming back does not change it.
+    /// A mistake in what the command was given: trying again does not change it.
     Wrong(String),
     /// The server, or standard output, has ended what worked before.
     Ended(String),
-    /// Weather.
-    Cut(String),
 }
 
 pub(crate) fn subscribe(wanted: &SubscribeArguments) -> anyhow::Result<ExitCode> {
-    let mut subscriber = Subscriber::of(wanted)?;
-    let mut attempt: u32 = 0;
-    loop {
-        let began = Instant::now();
-        let reason = match subscriber.follow() {
-            End::Done => return Ok(ExitCode::SUCCESS),
-            End::Wrong(reason) => return Err(Misuse(reason).into()),
-            End::Ended(reason) => bail!(reason),
-            End::Cut(reason) => reason,
-        };
-        if began.elapsed() > BACKOFF_MAX {
-            attempt = 0;
-        }
-        let delay = backoff(attempt)?;
-        note(&format!("{reason}; reconnecting in {:.1} s", delay.as_secs_f32()));
-        std::thread::sleep(delay);
-        attempt += 1;
+    let target = Target::of(wanted)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(follow(wanted, target))? {
+        End::Done => Ok(ExitCode::SUCCESS),
+        End::Wrong(reason) => Err(Misuse(reason).into()),
+        End::Ended(reason) => bail!(reason),
     }
 }
 
-/// Exponential, with full jitter: servers that restart are not run over by everybody at once.
-fn backoff(attempt: u32) -> anyhow::Result<Duration> {
-    let most = BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(BACKOFF_MAX);
-    let dice = u32::from_le_bytes(random()?);
-    Ok(most.mul_f64(f64::from(dice) / f64::from(u32::MAX)))
+async fn follow(wanted: &SubscribeArguments, target: Target) -> anyhow::Result<End> {
+    let mut options = ClientOptions::default();
+    options.session.name = "tidings".to_owned();
+    options.session.version = env!("CARGO_PKG_VERSION").to_owned();
+    options.session.reconnect = BACKOFF;
+    let has_token = !target.token.is_empty();
+    if has_token {
+        options = options.with_token(target.token);
+    }
+    let misuse = |error: client::UrlError| Misuse(error.to_string());
+    let url: ServerUrl = target.url.parse().map_err(misuse)?;
+    let (client, events) = Client::connect(&target.url, options).map_err(misuse)?;
+    let subscription = SubscriptionOptions {
+        token: match target.subscription_token {
+            token if token.is_empty() => TokenSource::None,
+            token => TokenSource::Fixed(token),
+        },
+        recoverable: true,
+        ..SubscriptionOptions::default()
+    };
+    client.subscribe(&wanted.channel, subscription).await?;
+    let printer = Printer {
+        channel: wanted.channel.clone(),
+        has_token,
+        is_tls: url.is_tls(),
+        is_live: false,
+        was_live: false,
+        is_told: false,
+        left: wanted.count,
+    };
+    let end = printer.print_all(events).await;
+    client.disconnect().await;
+    end
 }
 
-impl Subscriber {
-    fn of(wanted: &SubscribeArguments) -> anyhow::Result<Subscriber> {
+impl Target {
+    fn of(wanted: &SubscribeArguments) -> anyhow::Result<Target> {
         let mut url = "ws://127.0.0.1:8000/connection/websocket".to_owned();
-        let (mut made, mut pass) = (None, None);
+        let (mut made, mut of_channel) = (None, None);
         if wanted.configured.config.is_some() {
             let config = token::load(&wanted.configured)?;
             let path = config.websocket.path.ok_or_else(|| {
@@ -113,133 +131,77 @@ impl Subscriber {
             let is_private = !prefix.is_empty() && wanted.channel.starts_with(prefix);
             if is_private || wanted.channel.starts_with(SYSTEM) {
                 let channel = wanted.channel.clone();
-                pass = signed(of_subscriptions, &wanted.user, |secret, token| {
+                of_channel = signed(of_subscriptions, &wanted.user, |secret, token| {
                     let request = SubscriptionTokenRequest { token, channel, data: None };
                     sign_subscription(secret, &request, token::now_unix())
                 })?;
             }
         }
-        Ok(Subscriber {
+        Ok(Target {
             url: wanted.url.clone().unwrap_or(url),
             token: wanted.token.clone().or(made).unwrap_or_default(),
-            pass: pass.unwrap_or_default(),
-            channel: wanted.channel.clone(),
-            position: None,
-            was_live: false,
-            left: wanted.count,
+            subscription_token: of_channel.unwrap_or_default(),
         })
     }
+}
 
-    /// One connection from beginning to end.
-    fn follow(&mut self) -> End {
-        let mut link = match Link::connect(&self.url) {
-            Ok(link) => link,
-            Err(error) => return self.not_connected(&error),
-        };
-        let end = self.listen(&mut link).unwrap_or_else(|error| End::Cut(format!("{error:#}")));
-        link.close();
-        end
-    }
-
-    fn listen(&mut self, link: &mut Link) -> anyhow::Result<End> {
-        let connect = ConnectRequest {
-            token: self.token.clone(),
-            name: "tidings".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..ConnectRequest::default()
-        };
-        link.send(&Command { id: CONNECT, request: Request::Connect(Box::new(connect)) })?;
-        let mut patience = PING_GRACE;
-        loop {
-            let replies = match link.hear(patience)? {
-                Heard::Replies(replies) => replies,
-                Heard::Closed(Goodbye { code, reason }) => {
-                    let text = format!("the server closed: {reason} ({code})");
-                    let is_final = matches!(code, 1009 | 3500..=3999 | 4500..=4999);
-                    return Ok(match is_final {
-                        true => self.refused(text, code.into()),
-                        false => End::Cut(text),
-                    });
-                }
-            };
-            for reply in replies {
-                if let ReplyBody::Connect(result) = &reply.body {
-                    // Without pings a silent server and a dead one look the same.
-                    patience = match result.ping {
-                        0 => Duration::from_secs(24 * 3600),
-                        ping => Duration::from_secs(ping.into()) + PING_GRACE,
-                    };
-                }
-                if let Some(end) = self.handle(link, reply)? {
-                    return Ok(end);
-                }
+impl Printer {
+    async fn print_all(mut self, mut events: Events) -> anyhow::Result<End> {
+        while let Some(event) = events.next().await {
+            if let Some(end) = self.handle(event)? {
+                return Ok(end);
             }
         }
+        Ok(End::Ended("the client has ended".to_owned()))
     }
 
-    fn handle(&mut self, link: &mut Link, reply: Reply) -> anyhow::Result<Option<End>> {
-        match reply.body {
-            ReplyBody::Ping => link.send(&Command { id: 0, request: Request::Pong })?,
-            ReplyBody::Connect(_) => {
-                let request = Request::Subscribe(Box::new(self.request()));
-                link.send(&Command { id: SUBSCRIBE, request })?;
-            }
-            ReplyBody::Subscribe(result) => return self.begin(&result),
-            ReplyBody::Error(error) => return Ok(Some(self.error(&error))),
-            ReplyBody::Push(push) if *push.channel == *self.channel => match push.event {
-                PushEvent::Publication(publication) => return self.print(&publication),
-                PushEvent::Unsubscribe { code, reason } => {
-                    let text = format!("the server ended the subscription: {reason} ({code})");
-                    // From 2500 on, subscribing again helps.
-                    return Ok(Some(if code < 2500 { End::Ended(text) } else { End::Cut(text) }));
+    fn handle(&mut self, event: Event) -> anyhow::Result<Option<End>> {
+        match event {
+            Event::Publication { publication, .. } => return self.print(&publication),
+            Event::Subscribed { subscribed, .. } => {
+                match (subscribed.was_recovering, subscribed.recovered) {
+                    (true, true) => note(&format!("live again; recovered {}", subscribed.missed)),
+                    (true, false) => {
+                        note("live again; what was published meanwhile is lost");
+                    }
+                    (false, _) if self.was_live => {
+                        note("live again; what was published meanwhile may be missing");
+                    }
+                    (false, _) => note(&format!("live: {}", self.channel)),
                 }
-                _ => {}
-            },
+                (self.is_live, self.was_live) = (true, true);
+            }
+            Event::Subscribing { .. } => self.is_live = false,
+            Event::Unsubscribed { reason, .. } if self.is_live => {
+                return Ok(Some(End::Ended(format!(
+                    "the server ended the subscription: {reason}"
+                ))));
+            }
+            Event::Unsubscribed { reason, .. } => {
+                let text = format!("the server refused: {reason}");
+                return Ok(Some(self.refused(text, reason.code)));
+            }
+            Event::Disconnected(reason) => {
+                return Ok(Some(self.refused(told(&reason), reason.code)));
+            }
+            Event::Connecting(reason) => {
+                let is_told = std::mem::take(&mut self.is_told);
+                if !is_told && reason != Reason::CONNECT_CALLED {
+                    self.tell(&told(&reason));
+                }
+            }
+            Event::Connected(_) => self.is_told = false,
+            Event::Failed(failure) => return Ok(self.failed(failure)),
             _ => {}
         }
         Ok(None)
     }
 
-    fn request(&self) -> SubscribeRequest {
-        let position = self.position.clone().unwrap_or_default();
-        SubscribeRequest {
-            channel: self.channel.clone(),
-            token: self.pass.clone(),
-            recover: self.position.is_some(),
-            epoch: position.epoch,
-            offset: position.offset,
-            recoverable: true,
-            ..SubscribeRequest::default()
-        }
+    fn tell(&self, reason: &str) {
+        note(&format!("{reason}; reconnecting"));
     }
 
-    fn begin(&mut self, result: &SubscribeResult) -> anyhow::Result<Option<End>> {
-        match (result.was_recovering, result.recovered) {
-            (true, true) => note(&format!("live again; recovered {}", result.publications.len())),
-            (true, false) => note("live again; what was published meanwhile is lost"),
-            (false, _) if self.was_live => {
-                note("live again; what was published meanwhile may be missing");
-            }
-            (false, _) => note(&format!("live: {}", self.channel)),
-        }
-        self.was_live = true;
-        self.position = result
-            .recoverable
-            .then(|| StreamPosition { offset: result.offset, epoch: result.epoch.clone() });
-        for publication in &result.publications {
-            if let Some(end) = self.print(publication)? {
-                return Ok(Some(end));
-            }
-        }
-        Ok(None)
-    }
-
-    fn print(&mut self, publication: &Arc<Publication>) -> anyhow::Result<Option<End>> {
-        if publication.offset > 0
-            && let Some(position) = &mut self.position
-        {
-            position.offset = publication.offset;
-        }
+    fn print(&mut self, publication: &Publication) -> anyhow::Result<Option<End>> {
         let data: &RawValue =
             serde_json::from_slice(&publication.data).context("the server sent no JSON")?;
         match print_line(&visible_json(data.get())) {
@@ -256,22 +218,41 @@ impl Subscriber {
         Ok(None)
     }
 
-    /// Coming back does not change what a server has against a handshake, unless there were too many or it is in trouble
-    /// itself.
-    fn not_connected(&self, error: &anyhow::Error) -> End {
-        let text = format!("{error:#}");
-        let is_final = match error.downcast_ref::<NoWebSocket>() {
-            Some(NoWebSocket { status, .. }) => !matches!(status, 408 | 425 | 429 | 500..=599),
-            None if error.is::<NoAddress>() => !self.was_live,
-            None => error.is::<Misuse>() || error.is::<Incompatible>(),
+    /// What the client tries again. Another attempt does not change what a server has against a handshake, unless there
+    /// were too many or it cannot serve at the moment.
+    fn failed(&mut self, failure: Failure) -> Option<End> {
+        let error = match failure {
+            Failure::Transport(error) => error,
+            Failure::Closed(reason) => {
+                self.tell(&told(&reason));
+                return None;
+            }
+            Failure::Connect(error) | Failure::Subscribe { error, .. } => {
+                self.tell(&refusal(&error));
+                return None;
+            }
+            Failure::Token { .. } | Failure::Refresh { .. } => return None,
         };
-        if is_final { End::Wrong(text) } else { End::Cut(text) }
-    }
-
-    /// An error reply; a temporary one may pass.
-    fn error(&self, error: &ErrorReply) -> End {
-        let text = format!("the server refused: {} ({})", error.message, error.code);
-        if error.temporary { End::Cut(text) } else { self.refused(text, error.code) }
+        let text = match error {
+            TransportError::Handshake(ClientRefused::NotHttp) if !self.is_tls => {
+                format!("{error}; if the server speaks TLS, the address begins with wss://")
+            }
+            _ => error.to_string(),
+        };
+        let is_final = match error {
+            TransportError::Refused { status, .. } => {
+                !matches!(status, 408 | 425 | 429 | 500..=599)
+            }
+            TransportError::NoAddress { .. } => !self.was_live,
+            TransportError::Tls(_) | TransportError::Handshake(_) => true,
+            _ => false,
+        };
+        if is_final {
+            return Some(End::Wrong(text));
+        }
+        self.is_told = true;
+        self.tell(&text);
+        None
     }
 
     /// A final answer of the server: to a client that was never live, a mistake in what it was given.
@@ -280,7 +261,7 @@ impl Subscriber {
             return End::Ended(text);
         }
         End::Wrong(match code {
-            3501 | 101 if self.token.is_empty() => format!(
+            3501 | 101 if !self.has_token => format!(
                 "{text}: it admits nobody without a token; give --token, or -c FILE to have one made with its secret"
             ),
             3500 | 109 => format!(
@@ -291,6 +272,19 @@ impl Subscriber {
             _ => text,
         })
     }
+}
+
+/// Why the connection was lost or refused.
+fn told(reason: &Reason) -> String {
+    match reason.code {
+        0..100 => format!("the connection was lost: {}", reason.text),
+        100..3000 => format!("the server refused: {reason}"),
+        _ => format!("the server closed: {reason}"),
+    }
+}
+
+fn refusal(error: &ErrorReply) -> String {
+    format!("the server refused: {} ({})", error.message, error.code)
 }
 
 /// A token that the server with these settings accepts, when they can sign one.
