@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use wire::protocol::StreamPosition;
-use wire::websocket::deflate::Inflater;
 
 use crate::client::{Client, Wish};
 use crate::dice::Dice;
@@ -86,7 +85,6 @@ impl Crowd {
     fn run(mut self, asked: &Receiver<Question>) {
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
-        let mut inflater = Inflater::default();
         (0..self.clients.len()).for_each(|index| self.dial(index));
         loop {
             let next = self.due.peek().map(|Reverse((at, ..))| *at);
@@ -98,11 +96,10 @@ impl Crowd {
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 let index = event.token().0;
                 let client = &mut self.clients[index];
-                for wish in client.handle(&mut buffer, &mut inflater, &mut self.truth) {
-                    self.put(index, wish);
-                }
+                let wish = client.handle(&mut buffer, &mut self.truth);
+                self.put(index, wish);
             }
-            self.handle_due();
+            self.handle_due(&mut buffer);
             loop {
                 match asked.try_recv() {
                     Ok(question) => question(&mut self),
@@ -113,12 +110,16 @@ impl Crowd {
         }
     }
 
-    fn put(&mut self, index: usize, wish: Wish) {
-        let at = Instant::now() + self.dice.about(AWAY);
+    fn put(&mut self, index: usize, wish: Option<Wish>) {
+        let Some(wish) = wish else { return };
+        let at = match wish {
+            Wish::Dial => Instant::now() + self.dice.about(AWAY),
+            Wish::Timer(at) => at,
+        };
         self.due.push(Reverse((at, index, wish)));
     }
 
-    fn handle_due(&mut self) {
+    fn handle_due(&mut self, buffer: &mut [u8]) {
         let now = Instant::now();
         while let Some(Reverse((at, index, wish))) = self.due.peek().copied() {
             if at > now {
@@ -127,9 +128,9 @@ impl Crowd {
             self.due.pop();
             match wish {
                 Wish::Dial => self.dial(index),
-                Wish::Join(place) => {
-                    let again = self.clients[index].join(place);
-                    again.into_iter().for_each(|wish| self.put(index, wish));
+                Wish::Timer(_) => {
+                    let wish = self.clients[index].handle(buffer, &mut self.truth);
+                    self.put(index, wish);
                 }
             }
         }
@@ -141,7 +142,7 @@ impl Crowd {
         let node = self.nodes[*target];
         *target = (*target + 1) % self.nodes.len();
         if self.clients[index].dial(node, self.poll.registry()).is_err() {
-            self.put(index, Wish::Dial);
+            self.put(index, Some(Wish::Dial));
         }
     }
 
@@ -174,6 +175,11 @@ impl Crowd {
             format!("channel {channel}: {position:?} of {:?}", tops[channel])
         };
         behind.map(words).collect()
+    }
+
+    /// Publications that clients got twice, or before the reply to a subscribe command.
+    pub(crate) fn superfluous(&self) -> u64 {
+        self.clients.iter().map(Client::superfluous).sum()
     }
 
     /// How many clients are in each channel when all are live.

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
-use wire::protocol::{Publication, StreamPosition, SubscribeResult};
+use ::client::session::Subscribed;
+use ::client::{Publication, StreamPosition};
 
 use crate::client::Place;
 use crate::publisher::{Acknowledged, Payload};
@@ -76,26 +77,25 @@ impl Truth {
     }
 
     /// A subscription has begun, perhaps from where the client was.
-    pub(crate) fn begin(&mut self, place: &mut Place, result: &SubscribeResult) {
+    pub(crate) fn begin(&mut self, place: &mut Place, subscribed: &Subscribed) {
         let channel = place.channel;
-        let is_recovered = result.was_recovering && result.recovered;
+        let is_recovered = subscribed.was_recovering && subscribed.recovered;
+        let position = subscribed.position.clone();
         if let Some(old) = &place.position {
             if !is_recovered {
                 self.tally.notices += 1;
-            } else if old.epoch != result.epoch {
+            } else if old.epoch != position.epoch {
                 self.fail(format!("channel {channel}: recovered from another life: {old:?}"));
             }
         }
         if is_recovered {
             let from = place.position.as_ref().map(|position| position.offset);
-            if from != Some(result.offset) {
-                let offset = result.offset;
+            if from != Some(position.offset) {
+                let offset = position.offset;
                 self.fail(format!("channel {channel}: recovered from {offset}, not {from:?}"));
             }
-            result.publications.iter().for_each(|publication| self.take(place, publication));
         } else {
-            let position = StreamPosition { offset: result.offset, epoch: result.epoch.clone() };
-            if !result.publications.is_empty() {
+            if subscribed.missed > 0 {
                 self.fail(format!("channel {channel}: publications without recovery"));
             }
             let life = self.life(channel, &position);
@@ -186,6 +186,8 @@ const FAILURES_KEPT: usize = 20;
 
 #[cfg(test)]
 mod tests {
+    use ::client::session::Origin;
+
     use super::*;
 
     fn publication(offset: u64, id: u64) -> Publication {
@@ -193,10 +195,17 @@ mod tests {
         Publication { offset, data, ..Publication::default() }
     }
 
-    fn joined(offset: u64, recovered: bool) -> SubscribeResult {
-        let epoch = "e".to_owned();
-        let was_recovering = recovered;
-        SubscribeResult { epoch, offset, recovered, was_recovering, ..SubscribeResult::default() }
+    fn joined(offset: u64, recovered: bool) -> Subscribed {
+        Subscribed {
+            origin: Origin::Client,
+            recoverable: true,
+            positioned: true,
+            was_recovering: recovered,
+            recovered,
+            missed: 0,
+            position: StreamPosition { offset, epoch: "e".to_owned() },
+            data: Vec::new().into(),
+        }
     }
 
     /// Two clients in one channel; the first has 1 and 2.

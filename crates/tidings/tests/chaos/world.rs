@@ -97,6 +97,10 @@ impl World {
         let acknowledged = published.acknowledged.len();
         let (tally, settled, publications, mut failures) = fleet.ask(move |crowd| {
             crowd.truth.check(&published.acknowledged, &tops);
+            let superfluous = crowd.superfluous();
+            if superfluous > 0 {
+                crowd.truth.fail(format!("{superfluous} publications came twice or too early"));
+            }
             let truth = &crowd.truth;
             (truth.tally, crowd.settled(), truth.publications(), truth.failures.clone())
         });

@@ -1,28 +1,23 @@
-//! One client of a storm: a socket that may die at any time, and what it has received so far.
+//! One client of a storm: a session whose socket may die at any time, and what it has received so far.
 //!
 //! Invariant: publication `n` is taken only when it is the next one; anything else is noted as a failure.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ::client::{
+    Event, Failure, Publication, SubscriptionOptions, SubscriptionState, TransportError,
+};
 use mio::{Registry, Token};
 use socket2::SockRef;
-use wire::protocol::{
-    Command, Publication, PushEvent, Reply, ReplyBody, Request, StreamPosition, SubscribeRequest,
-    SubscribeResult,
-};
-use wire::websocket::deflate::Inflater;
 
-use crate::link::{Link, Said};
+use crate::link::Link;
 use crate::plan::CHANNEL;
 
 /// See the module.
 pub(crate) struct Client {
-    number: u64,
-    link: Option<Link>,
+    link: Link,
     began: Instant,
-    is_live: bool,
-    position: Option<StreamPosition>,
     /// Publications received, each once and in order.
     pub(crate) received: u64,
     pub(crate) failures: Vec<String>,
@@ -30,7 +25,7 @@ pub(crate) struct Client {
 
 /// What came of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Outcome {
     Nothing,
     /// The subscription is live, so long after dialling.
     Live(Duration),
@@ -40,19 +35,14 @@ pub(crate) enum News {
 
 impl Client {
     pub(crate) fn new(number: u64) -> Client {
-        Client {
-            number,
-            link: None,
-            began: Instant::now(),
-            is_live: false,
-            position: None,
-            received: 0,
-            failures: Vec::new(),
-        }
+        let mut link = Link::new(number);
+        let options = SubscriptionOptions { recoverable: true, ..SubscriptionOptions::default() };
+        link.session.subscribe(Instant::now(), CHANNEL, options).expect("the first one");
+        Client { link, began: Instant::now(), received: 0, failures: Vec::new() }
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        self.is_live
+        self.link.session.subscription_state(CHANNEL) == Some(SubscriptionState::Subscribed)
     }
 
     /// Dials, unless it has a socket already.
@@ -62,93 +52,52 @@ impl Client {
         registry: &Registry,
         token: Token,
     ) -> std::io::Result<()> {
-        if self.link.is_none() {
-            self.link = Some(Link::dial(address, self.number, registry, token)?);
+        if self.link.is_lost() {
             self.began = Instant::now();
         }
-        Ok(())
+        self.link.dial(address, registry, token)
     }
 
-    /// The socket is gone, with a reset or with an end, but without a word.
+    /// The socket is gone, with a reset or with an end, but without a close frame.
     pub(crate) fn die(&mut self, by_reset: bool) {
-        self.is_live = false;
-        if let Some(link) = self.link.take()
-            && by_reset
-        {
+        if let Some(stream) = self.link.stream.as_ref().filter(|_| by_reset) {
             // A socket that is not connected has nothing to reset.
-            let _not_connected = SockRef::from(&link.stream).set_linger(Some(Duration::ZERO));
+            let _not_connected = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
+        self.link.give_up();
     }
 
     /// The socket may be written or read.
-    pub(crate) fn handle(&mut self, buffer: &mut [u8], inflater: &mut Inflater) -> News {
-        let Some(link) = &mut self.link else { return News::Nothing };
-        let mut news = News::Nothing;
-        for said in link.read(buffer, inflater) {
-            match self.handle_said(said) {
-                News::Nothing => {}
-                News::Cut => {
-                    (self.link, self.is_live) = (None, false);
-                    return News::Cut;
-                }
-                live @ News::Live(_) => news = live,
+    pub(crate) fn handle(&mut self, buffer: &mut [u8]) -> Outcome {
+        let was_lost = self.link.is_lost();
+        let mut outcome = Outcome::Nothing;
+        for event in self.link.handle(buffer) {
+            if let Event::Subscribed { .. } = &event {
+                outcome = Outcome::Live(self.began.elapsed());
             }
+            self.handle_event(event);
         }
-        news
+        if self.link.is_lost() && !was_lost { Outcome::Cut } else { outcome }
     }
 
-    fn handle_said(&mut self, said: Said) -> News {
-        match said {
-            Said::Open => self.send(&join(self.position.as_ref())),
-            Said::Reply(reply) => self.handle_reply(reply),
-            Said::Ended { reason, .. } => {
-                // Refused by the server, and not by the kernel, which has not so many ports.
-                if reason.starts_with("HTTP/") {
-                    self.failures.push(reason);
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Subscribed { subscribed, .. } => {
+                if subscribed.was_recovering && !subscribed.recovered {
+                    self.failures.push(format!("not recovered after {}", self.received));
                 }
-                News::Cut
             }
+            Event::Publication { publication, .. } => self.take(&publication),
+            // Refused by the kernel, which has not so many ports, or lost.
+            Event::Failed(
+                Failure::Closed(_)
+                | Failure::Transport(TransportError::Io(_) | TransportError::Closed),
+            )
+            | Event::Connecting(_)
+            | Event::Connected(_)
+            | Event::Subscribing { .. } => {}
+            other => self.failures.push(format!("{other:?}")),
         }
-    }
-
-    fn send(&mut self, commands: &[Command]) -> News {
-        match self.link.as_mut().map(|link| link.send(commands)) {
-            Some(Ok(())) => News::Nothing,
-            _ => News::Cut,
-        }
-    }
-
-    fn handle_reply(&mut self, reply: Reply) -> News {
-        match reply.body {
-            ReplyBody::Ping => self.send(&[Command { id: 0, request: Request::Pong }]),
-            ReplyBody::Subscribe(result) => self.begin(&result),
-            ReplyBody::Push(push) => match push.event {
-                PushEvent::Publication(publication) => {
-                    self.take(&publication);
-                    News::Nothing
-                }
-                other => {
-                    self.failures.push(format!("pushed {other:?}"));
-                    News::Cut
-                }
-            },
-            ReplyBody::Error(error) => {
-                self.failures.push(format!("error {} {}", error.code, error.message));
-                News::Cut
-            }
-            _ => News::Nothing,
-        }
-    }
-
-    fn begin(&mut self, result: &SubscribeResult) -> News {
-        if self.position.is_some() && !result.recovered {
-            self.failures.push(format!("not recovered after {}", self.received));
-        }
-        let StreamPosition { offset, .. } = self.position.clone().unwrap_or_default();
-        self.position = Some(StreamPosition { offset, epoch: result.epoch.clone() });
-        result.publications.iter().for_each(|publication| self.take(publication));
-        self.is_live = true;
-        News::Live(self.began.elapsed())
     }
 
     fn take(&mut self, publication: &Publication) {
@@ -160,25 +109,10 @@ impl Client {
             return;
         }
         self.received = expected;
-        if let Some(position) = &mut self.position {
-            position.offset = expected;
-        }
     }
-}
 
-/// Connect and subscribe, from where it was.
-fn join(position: Option<&StreamPosition>) -> [Command; 2] {
-    let StreamPosition { offset, epoch } = position.cloned().unwrap_or_default();
-    let subscribe = SubscribeRequest {
-        channel: CHANNEL.to_owned(),
-        recover: position.is_some(),
-        recoverable: true,
-        epoch,
-        offset,
-        ..SubscribeRequest::default()
-    };
-    [
-        Command { id: 1, request: Request::Connect(Box::default()) },
-        Command { id: 2, request: Request::Subscribe(Box::new(subscribe)) },
-    ]
+    /// Publications that the server sent twice, or before the reply to a subscribe command.
+    pub(crate) fn superfluous(&self) -> u64 {
+        self.link.session.duplicates() + self.link.session.strays()
+    }
 }

@@ -14,9 +14,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
-use wire::websocket::deflate::Inflater;
 
-use crate::client::{Client, News};
+use crate::client::{Client, Outcome};
 use crate::dice::Dice;
 use crate::plan::{PLAN, Plan};
 
@@ -93,7 +92,6 @@ impl Load {
     fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
-        let mut inflater = Inflater::default();
         (0..self.clients.len()).for_each(|index| self.dial(index));
         while !self.is_over() {
             let timeout = self
@@ -106,10 +104,10 @@ impl Load {
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 let index = event.token().0;
-                match self.clients[index].handle(&mut buffer, &mut inflater) {
-                    News::Nothing => {}
-                    News::Live(after) => self.handle_live(index, after),
-                    News::Cut => self.put(REFUSED, index, Due::Return),
+                match self.clients[index].handle(&mut buffer) {
+                    Outcome::Nothing => {}
+                    Outcome::Live(after) => self.handle_live(index, after),
+                    Outcome::Cut => self.put(REFUSED, index, Due::Return),
                 }
             }
             self.handle_orders();
@@ -212,7 +210,11 @@ impl Load {
         }
         let times: Vec<String> =
             self.caught_up.iter().map(|time| time.as_micros().to_string()).collect();
+        let superfluous: u64 = self.clients.iter().map(Client::superfluous).sum();
+        if superfluous > 0 {
+            println!("@failure {superfluous} publications came twice or too early");
+        }
         println!("@times {}", times.join(" "));
-        println!("@done {complete} {} {}", self.deaths, failures.count());
+        println!("@done {complete} {} {}", self.deaths, failures.count() as u64 + superfluous);
     }
 }
