@@ -90,3 +90,30 @@ impl EventSender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn there_is_room_until_the_bound_and_again_when_events_are_read_or_not_wanted() {
+        let (sender, mut events) = queue();
+        let mut sent = 0;
+        while sender.has_room() {
+            sender.send(Event::Message(vec![0; 1 << 20].into()));
+            sent += 1;
+        }
+        assert_eq!(sent, EVENT_BYTES_MAX >> 20);
+        assert!(timeout(Duration::from_millis(1), sender.room()).await.is_err());
+        assert!(matches!(events.next().await, Some(Event::Message(_))));
+        sender.room().await;
+        sender.send(Event::Message(vec![0; 1 << 20].into()));
+        assert!(!sender.has_room());
+        drop(events);
+        sender.room().await;
+    }
+}

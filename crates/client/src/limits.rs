@@ -17,6 +17,9 @@ pub const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of the names and positions of server-side subscriptions: each push may add one.
 pub const SERVER_SUBSCRIPTION_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Bytes of the epoch in a position that is kept; servers use fewer than 64.
+pub const EPOCH_SIZE_MAX: usize = 256;
+
 /// Bytes of a frame to which further commands are added. Servers accept 64 KiB in a message by default.
 pub const FRAME_SIZE_MAX: usize = 32 * 1024;
 

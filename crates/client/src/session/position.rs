@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use wire::protocol::{Publication, StreamPosition, SubscribeResult};
 
+use crate::limits::EPOCH_SIZE_MAX;
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tracker {
@@ -48,16 +50,15 @@ impl Tracker {
                 missed.push(publication.clone());
             }
         }
-        self.position = result.recoverable.then(|| StreamPosition {
-            offset: offset.max(result.offset),
-            epoch: result.epoch.clone(),
-        });
+        let offset = offset.max(result.offset);
+        let position = StreamPosition { offset, epoch: result.epoch.clone() };
+        self.begin_at(result.recoverable.then_some(position));
         missed
     }
 
-    /// The server began a subscription by itself.
+    /// The server began a subscription at this position.
     pub(super) fn begin_at(&mut self, position: Option<StreamPosition>) {
-        self.position = position;
+        self.position = position.filter(|position| position.epoch.len() <= EPOCH_SIZE_MAX);
     }
 
     /// Moves to a live publication; `false` when it was delivered before.
@@ -128,6 +129,13 @@ mod tests {
         assert!(tracker.accept(&publication(2)));
         tracker.invalidate();
         assert_eq!(tracker.position(), Some(&at(0, "_")));
+    }
+
+    #[test]
+    fn an_epoch_without_end_is_not_kept() {
+        let mut tracker = Tracker::default();
+        tracker.begin(&result(1, &"e".repeat(EPOCH_SIZE_MAX + 1), false, &[]));
+        assert_eq!(tracker.position(), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::outputs::Outputs;
 use super::position::Tracker;
 use super::reason::Reason;
 use super::subscriptions::subscribed;
-use crate::limits::SERVER_SUBSCRIPTION_BYTES_MAX;
+use crate::limits::{EPOCH_SIZE_MAX, SERVER_SUBSCRIPTION_BYTES_MAX};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -144,8 +144,5 @@ impl ServerSubscriptions {
 }
 
 fn weight(channel: &str) -> usize {
-    channel.len() + size_of::<(Arc<str>, Tracker)>() + EPOCH_SIZE
+    channel.len() + size_of::<(Arc<str>, Tracker)>() + EPOCH_SIZE_MAX
 }
-
-/// Bytes of an epoch's text, about.
-const EPOCH_SIZE: usize = 32;
