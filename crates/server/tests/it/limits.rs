@@ -1,8 +1,9 @@
 //! What is bounded: connections, their rate, a user's connections, time to say connect, what a slow client holds.
 
 use server::limits::UNAUTHENTICATED_SIZE_MAX;
-use wire::websocket::encoder::{self, FrameKind};
+use wire::websocket::encoder::FrameKind;
 
+use crate::peer::frame;
 use crate::support::{Fixture, Heard, PATIENCE, Peer, token, upgrade};
 
 #[test]
@@ -47,8 +48,7 @@ fn unfinished_messages_of_those_who_do_not_connect_are_bounded_in_bytes() {
     let size = (8 * MIB).to_string();
     let settings = [("websocket.message_size_limit", &*size), ("limits.connection.bytes", "off")];
     let fixture = Fixture::with(&settings);
-    let mut unfinished = Vec::new();
-    encoder::client_frame(FrameKind::Text, &vec![b'x'; 8 * MIB], [1, 2, 3, 4], &mut unfinished);
+    let mut unfinished = frame(FrameKind::Text, &vec![b'x'; 8 * MIB]);
     let last = unfinished.pop().unwrap();
     let beyond = UNAUTHENTICATED_SIZE_MAX / (8 * MIB) + 1;
     let mut silent: Vec<Peer> = (0..beyond).map(|_| fixture.connect()).collect();

@@ -11,6 +11,7 @@ mod http;
 mod keys;
 mod limits;
 mod names;
+mod peer;
 mod rates;
 mod redis;
 mod refusals;

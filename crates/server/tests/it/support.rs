@@ -1,7 +1,7 @@
-//! A server on a free port, and a client that can misbehave.
+//! A server on a free port, and what these tests do with a peer.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -11,14 +11,13 @@ use server::Server;
 use server::config::{Config, Source, load};
 use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
 use tokio::runtime::Runtime;
-use wire::websocket::Role;
-use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
-use wire::websocket::deflate::Inflater;
 use wire::websocket::encoder::{self, FrameKind};
+
+use crate::peer::frame;
+pub(crate) use crate::peer::{Heard, PATIENCE, Peer, upgrade};
 
 pub(crate) const SECRET: &str = "a secret for tests";
 pub(crate) const API_KEY: &str = "an API key for tests";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 const BASE: &str = r#"
 [http_server]
@@ -130,72 +129,24 @@ pub(crate) fn signed(claims: &serde_json::Value) -> String {
     format!("{signed}.{}", encode(signature.as_ref()))
 }
 
-/// A handshake, with further headers.
-pub(crate) fn upgrade(headers: &str) -> String {
-    format!(
-        "GET /connection/websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
-    )
-}
-
 pub(crate) fn post(path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
 }
 
-/// One TCP connection, and after a handshake one WebSocket.
-pub(crate) struct Peer {
-    stream: TcpStream,
-    decoder: Decoder,
-    inflater: Inflater,
-    unread: Vec<u8>,
-}
-
-/// What a peer heard.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    Text(String),
-    Binary(Vec<u8>),
-    Pong(Vec<u8>),
-    Closed(u16),
-    /// The socket ended without a close frame.
-    Cut,
-}
-
+/// What only these tests do.
 impl Peer {
-    pub(crate) fn dial(address: SocketAddr) -> Peer {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let limits = DecoderLimits { message_size: 1 << 24, inflated_size: 1 << 24 };
-        let decoder = Decoder::new(Role::Client, limits, true);
-        Peer { stream, decoder, inflater: Inflater::default(), unread: Vec::new() }
-    }
-
     /// Sends an HTTP request; gives status, head and body.
     pub(crate) fn ask(&mut self, request: &str) -> (u16, String, String) {
         // A server may answer and close before it has read everything.
-        let _refused = self.stream.write_all(request.as_bytes());
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            if self.stream.read(&mut byte).expect("an answer in time") == 0 {
-                break;
-            }
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap();
+        self.send(request.as_bytes());
+        let head = self.head();
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         let lower = head.to_lowercase();
         let length = lower.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
         let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
         self.stream.read_exact(&mut body).unwrap();
         (status, lower, String::from_utf8(body).unwrap())
-    }
-
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
-        // The server may have closed already; what it said is what counts.
-        let _closed = self.stream.write_all(bytes);
     }
 
     /// Sends a request again and again until the server reads no more.
@@ -215,9 +166,7 @@ impl Peer {
     }
 
     pub(crate) fn frame(&mut self, kind: FrameKind, payload: &[u8]) {
-        let mut frame = Vec::new();
-        encoder::client_frame(kind, payload, [1, 2, 3, 4], &mut frame);
-        self.send(&frame);
+        self.send(&frame(kind, payload));
     }
 
     /// Sends a close frame.
@@ -232,19 +181,6 @@ impl Peer {
         self.stream.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
-    /// Sends a text message.
-    pub(crate) fn say(&mut self, text: &str) {
-        self.frame(FrameKind::Text, text.as_bytes());
-    }
-
-    /// The next text message.
-    pub(crate) fn hear(&mut self) -> String {
-        match self.next() {
-            Heard::Text(text) => text,
-            other => panic!("expected a text message, heard {other:?}"),
-        }
-    }
-
     /// The code with which the server closes, whatever it says before.
     pub(crate) fn close_code(&mut self) -> u16 {
         loop {
@@ -252,35 +188,6 @@ impl Peer {
                 Heard::Closed(code) => return code,
                 Heard::Cut => panic!("cut off without a close frame"),
                 _ => {}
-            }
-        }
-    }
-
-    pub(crate) fn next(&mut self) -> Heard {
-        loop {
-            let mut input = &mut self.unread[..];
-            let before = input.len();
-            let message = self.decoder.next(&mut self.inflater, &mut input).expect("RFC 6455");
-            let heard = message.map(|message| match message {
-                Message::Text(text) => Heard::Text(String::from_utf8(text.to_vec()).unwrap()),
-                Message::Binary(bytes) => Heard::Binary(bytes.to_vec()),
-                Message::Ping(_) => panic!("nobody asked for WebSocket pings"),
-                Message::Pong(payload) => Heard::Pong(payload.to_vec()),
-                Message::Close(close) => Heard::Closed(close.map_or(1005, |c| c.code.number())),
-            });
-            let used = before - input.len();
-            self.unread.drain(..used);
-            if let Some(heard) = heard {
-                return heard;
-            }
-            let mut part = [0; 16 * 1024];
-            match self.stream.read(&mut part) {
-                Ok(0) => return Heard::Cut,
-                Ok(count) => self.unread.extend_from_slice(&part[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                    return Heard::Cut;
-                }
-                Err(error) => panic!("nothing heard: {error}"),
             }
         }
     }

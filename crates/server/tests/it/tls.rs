@@ -8,7 +8,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use server::Server;
 use server::config::{Source, load};
+use wire::websocket::encoder::FrameKind;
 
+use crate::peer::frame;
 use crate::support::{Fixture, token, upgrade};
 
 struct Certificate {
@@ -47,10 +49,7 @@ fn a_client_talks_through_tls_also_in_large_messages() {
     let subscribe = r#"{"id":2,"subscribe":{"channel":"open:x"}}"#;
     let publish = format!(r#"{{"id":3,"publish":{{"channel":"open:x","data":"{data}"}}}}"#);
     for text in [&connect, subscribe, &publish] {
-        let mut frame = Vec::new();
-        let kind = wire::websocket::encoder::FrameKind::Text;
-        wire::websocket::encoder::client_frame(kind, text.as_bytes(), [9, 8, 7, 6], &mut frame);
-        stream.write_all(&frame).unwrap();
+        stream.write_all(&frame(FrameKind::Text, text.as_bytes())).unwrap();
     }
     read_until(&mut stream, br#"{"id":3,"publish":{}}"#);
 }

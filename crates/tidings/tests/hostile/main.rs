@@ -16,6 +16,8 @@ mod peer;
 #[path = "../support/process.rs"]
 mod process;
 mod rates;
+#[path = "../../../server/tests/it/peer.rs"]
+mod raw;
 mod resets;
 #[path = "../support/server.rs"]
 mod server;

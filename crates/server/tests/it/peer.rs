@@ -1,0 +1,121 @@
+//! A client that can misbehave: raw bytes over one blocking socket. It is the only one of its kind, shared by all tests
+//! that need the frames themselves; whoever needs a client of the protocol takes the client crate.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use wire::websocket::Role;
+use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
+use wire::websocket::deflate::Inflater;
+use wire::websocket::encoder::{self, FrameKind};
+
+/// Time for an answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One TCP connection, and after a handshake one WebSocket.
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
+    decoder: Decoder,
+    inflater: Inflater,
+    unread: Vec<u8>,
+}
+
+/// What a peer received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Text(String),
+    Binary(Vec<u8>),
+    Pong(Vec<u8>),
+    Closed(u16),
+    /// The socket ended without a close frame, or after it.
+    Cut,
+}
+
+/// A handshake, with further headers.
+pub(crate) fn upgrade(headers: &str) -> String {
+    format!(
+        "GET /connection/websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
+}
+
+/// A frame of a client. The mask that changes nothing is a mask, too.
+pub(crate) fn frame(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encoder::client_frame(kind, payload, [0; 4], &mut bytes);
+    bytes
+}
+
+impl Peer {
+    pub(crate) fn dial(address: SocketAddr) -> Peer {
+        Peer::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// Takes a socket that is connected.
+    pub(crate) fn over(stream: TcpStream) -> Peer {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let limits = DecoderLimits { message_size: 1 << 24, inflated_size: 1 << 24 };
+        let decoder = Decoder::new(Role::Client, limits, true);
+        Peer { stream, decoder, inflater: Inflater::default(), unread: Vec::new() }
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        // The server may have closed already; what it said is what counts.
+        let _closed = self.stream.write_all(bytes);
+    }
+
+    /// Sends a text message.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.send(&frame(FrameKind::Text, text.as_bytes()));
+    }
+
+    /// Reads the head of the answer to a request.
+    pub(crate) fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if self.stream.read(&mut byte).expect("an answer in time") == 0 {
+                break;
+            }
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// The next text message.
+    pub(crate) fn hear(&mut self) -> String {
+        match self.next() {
+            Heard::Text(text) => text,
+            other => panic!("expected a text message, heard {other:?}"),
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Heard {
+        loop {
+            let mut input = &mut self.unread[..];
+            let before = input.len();
+            let message = self.decoder.next(&mut self.inflater, &mut input).expect("RFC 6455");
+            let heard = message.map(|message| match message {
+                Message::Text(text) => Heard::Text(String::from_utf8(text.to_vec()).unwrap()),
+                Message::Binary(bytes) => Heard::Binary(bytes.to_vec()),
+                Message::Ping(_) => panic!("nobody asked for WebSocket pings"),
+                Message::Pong(payload) => Heard::Pong(payload.to_vec()),
+                Message::Close(close) => Heard::Closed(close.map_or(1005, |c| c.code.number())),
+            });
+            let used = before - input.len();
+            self.unread.drain(..used);
+            if let Some(heard) = heard {
+                return heard;
+            }
+            let mut part = [0; 64 * 1024];
+            match self.stream.read(&mut part) {
+                Ok(0) => return Heard::Cut,
+                Ok(count) => self.unread.extend_from_slice(&part[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Heard::Cut,
+                Err(error) => panic!("nothing heard: {error}"),
+            }
+        }
+    }
+}
