@@ -1,6 +1,6 @@
 //! A worker's index from channel to sessions.
 //!
-//! Invariant: entering and leaving cost the same in a room of ten and of ten thousand; a channel without seats does not
+//! Invariant: entering and leaving cost the same in a room of ten and of ten thousand; a channel without subscribers does not
 //! exist.
 
 use std::hash::BuildHasher as _;
@@ -13,7 +13,7 @@ use wire::protocol::StreamPosition;
 use crate::checks::CheckAt;
 use crate::hash_keys::HashKeys;
 use crate::room::{Kept, spare};
-use crate::seats::Seats;
+use crate::subscribers::Subscribers;
 
 /// The channels that the sessions of one worker hear.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Hub {
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) name: Arc<str>,
-    pub(crate) seats: Seats,
+    pub(crate) subscribers: Subscribers,
     /// Whether the broker has confirmed that this worker hears the channel.
     pub(crate) is_heard: bool,
     /// The stream's epoch, once known.
@@ -42,28 +42,28 @@ pub(crate) struct Channel {
     pub(crate) check: Option<CheckAt>,
 }
 
-/// A session's place in a channel.
+/// Names a subscriber: its channel's slot, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
+pub(crate) struct SubscriberKey {
     pub(crate) channel: u32,
     pub(crate) index: u32,
 }
 
-/// Who sits there.
+/// One session's subscription to a channel, as the hub knows it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seated {
+pub(crate) struct Subscriber {
     /// Slot of the session.
     pub(crate) session: u32,
-    pub(crate) phase: SeatPhase,
+    pub(crate) phase: SubscriberPhase,
     pub(crate) is_positioned: bool,
     pub(crate) wants_membership: bool,
     /// Offset of the last publication that the session has.
     pub(crate) offset: u64,
 }
 
-/// What happens to a publication for this seat.
+/// What happens to a publication for this subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SeatPhase {
+pub(crate) enum SubscriberPhase {
     /// It waits in the session until the subscription has been answered.
     Joining,
     /// It is sent.
@@ -71,14 +71,14 @@ pub(crate) enum SeatPhase {
 }
 
 impl Channel {
-    /// A publication of the stream has come. Those that hold a position of another life of the stream have a gap; a seat
+    /// A publication of the stream has come. Those that hold a position of another life of the stream have a gap; a subscriber
     /// that is joining sees for itself.
     pub(crate) fn handle_publication(
         &mut self,
         now_ms: u64,
         slot: u32,
         position: (&Arc<str>, u64),
-        gaps: &mut Vec<(u32, Seat)>,
+        gaps: &mut Vec<(u32, SubscriberKey)>,
     ) {
         let (epoch, offset) = position;
         self.proven_at_ms = now_ms;
@@ -86,45 +86,47 @@ impl Channel {
             self.offset = self.offset.max(offset);
             return;
         }
-        gaps.extend(self.positioned_seats(slot, |_| true));
+        gaps.extend(self.positioned_subscribers(slot, |_| true));
         self.epoch = epoch.clone();
         self.offset = offset;
     }
 
     /// The broker has said where the stream stands, behind every publication up to there: this proves that nothing is
-    /// missing, or shows who misses something. Costs a look at every seat only when something is missing.
+    /// missing, or shows who misses something. Costs a look at every subscriber only when something is missing.
     pub(crate) fn handle_position(
         &mut self,
         now_ms: u64,
         slot: u32,
         top: &StreamPosition,
-        gaps: &mut Vec<(u32, Seat)>,
+        gaps: &mut Vec<(u32, SubscriberKey)>,
     ) {
         self.proven_at_ms = now_ms;
         let is_same_life = *self.epoch == *top.epoch;
         if is_same_life && top.offset <= self.offset {
             return;
         }
-        let is_behind = |seated: &Seated| !is_same_life || seated.offset < top.offset;
-        gaps.extend(self.positioned_seats(slot, is_behind));
+        let is_behind = |subscriber: &Subscriber| !is_same_life || subscriber.offset < top.offset;
+        gaps.extend(self.positioned_subscribers(slot, is_behind));
         if !is_same_life {
             self.epoch = top.epoch.as_str().into();
         }
         self.offset = top.offset;
     }
 
-    /// The live seats of those that hold a position, with the slots of their sessions.
-    fn positioned_seats(
+    /// The live subscribers that hold a position, with the slots of their sessions.
+    fn positioned_subscribers(
         &self,
         channel: u32,
-        of: impl Fn(&Seated) -> bool,
-    ) -> impl Iterator<Item = (u32, Seat)> {
-        let is_positioned =
-            |seated: &Seated| seated.phase == SeatPhase::Live && seated.is_positioned;
-        let seats = self.seats.iter();
-        let positioned = seats.filter(move |(_, seated)| is_positioned(seated) && of(seated));
-        positioned.map(move |(index, seated)| {
-            (seated.session, Seat { channel, index: slot_number(index) })
+        of: impl Fn(&Subscriber) -> bool,
+    ) -> impl Iterator<Item = (u32, SubscriberKey)> {
+        let is_positioned = |subscriber: &Subscriber| {
+            subscriber.phase == SubscriberPhase::Live && subscriber.is_positioned
+        };
+        let subscribers = self.subscribers.iter();
+        let positioned =
+            subscribers.filter(move |(_, subscriber)| is_positioned(subscriber) && of(subscriber));
+        positioned.map(move |(index, subscriber)| {
+            (subscriber.session, SubscriberKey { channel, index: slot_number(index) })
         })
     }
 }
@@ -136,28 +138,28 @@ impl Hub {
         Hub { index: HashTable::new(), hasher, channels: Slab::new(), no_epoch: "".into() }
     }
 
-    /// Seats a session, creating the channel if needed. The seat is [`SeatPhase::Joining`].
-    pub(crate) fn enter(&mut self, name: &str, session: u32) -> Seat {
+    /// Adds a subscriber, creating the channel if needed. It is [`SubscriberPhase::Joining`].
+    pub(crate) fn enter(&mut self, name: &str, session: u32) -> SubscriberKey {
         let slot = self.slot(name).unwrap_or_else(|| self.create(name));
-        let seated = Seated {
+        let subscriber = Subscriber {
             session,
-            phase: SeatPhase::Joining,
+            phase: SubscriberPhase::Joining,
             is_positioned: false,
             wants_membership: false,
             offset: 0,
         };
-        let index = self.channels[slot as usize].seats.insert(seated);
-        Seat { channel: slot, index: slot_number(index) }
+        let index = self.channels[slot as usize].subscribers.insert(subscriber);
+        SubscriberKey { channel: slot, index: slot_number(index) }
     }
 
-    /// Frees a seat. Returns the channel's name when nobody is left and the channel is gone.
-    pub(crate) fn leave(&mut self, seat: Seat) -> Option<Arc<str>> {
-        let channel = &mut self.channels[seat.channel as usize];
-        channel.seats.remove(seat.index as usize);
-        if channel.seats.is_empty() {
-            let channel = self.channels.remove(seat.channel as usize);
+    /// Removes a subscriber. Returns the channel's name when nobody is left and the channel is gone.
+    pub(crate) fn leave(&mut self, key: SubscriberKey) -> Option<Arc<str>> {
+        let channel = &mut self.channels[key.channel as usize];
+        channel.subscribers.remove(key.index as usize);
+        if channel.subscribers.is_empty() {
+            let channel = self.channels.remove(key.channel as usize);
             let hash = self.hasher.hash_one(&*channel.name);
-            if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == seat.channel) {
+            if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == key.channel) {
                 entry.remove();
             }
             self.give_back_room();
@@ -184,35 +186,39 @@ impl Hub {
         Some((slot, &mut self.channels[slot as usize]))
     }
 
-    pub(crate) fn channel(&self, seat: Seat) -> &Channel {
-        &self.channels[seat.channel as usize]
+    pub(crate) fn channel(&self, key: SubscriberKey) -> &Channel {
+        &self.channels[key.channel as usize]
     }
 
-    pub(crate) fn channel_mut(&mut self, seat: Seat) -> &mut Channel {
-        &mut self.channels[seat.channel as usize]
+    pub(crate) fn channel_mut(&mut self, key: SubscriberKey) -> &mut Channel {
+        &mut self.channels[key.channel as usize]
     }
 
-    pub(crate) fn seated(&mut self, seat: Seat) -> &mut Seated {
-        let seats = &mut self.channels[seat.channel as usize].seats;
-        seats.get_mut(seat.index as usize).expect("whoever has a seat sits there")
+    pub(crate) fn subscriber_mut(&mut self, key: SubscriberKey) -> &mut Subscriber {
+        let subscribers = &mut self.channels[key.channel as usize].subscribers;
+        subscribers.get_mut(key.index as usize).expect("a subscriber key names an entry")
     }
 
-    /// All seats of a session. Slow: for sessions whose own list cannot be trusted any more.
-    pub(crate) fn seats_of(&self, session: u32) -> Vec<Seat> {
-        let seats = self.channels.iter().flat_map(|(slot, channel)| {
-            let seats = channel.seats.iter().filter(|(_, seated)| seated.session == session);
-            seats.map(move |(index, _)| (slot, index))
+    /// All subscribers of a session. Slow: for sessions whose own list cannot be trusted any more.
+    pub(crate) fn subscribers_of(&self, session: u32) -> Vec<SubscriberKey> {
+        let subscribers = self.channels.iter().flat_map(|(slot, channel)| {
+            let subscribers =
+                channel.subscribers.iter().filter(|(_, subscriber)| subscriber.session == session);
+            subscribers.map(move |(index, _)| (slot, index))
         });
-        let seat = |(slot, index)| Seat { channel: slot_number(slot), index: slot_number(index) };
-        seats.map(seat).collect()
+        let key =
+            |(slot, index)| SubscriberKey { channel: slot_number(slot), index: slot_number(index) };
+        subscribers.map(key).collect()
     }
 
     /// The subscribers of the channel in this slot that have a position before the newest publication.
-    pub(crate) fn lagging(&self, slot: u32) -> Vec<(u32, Seat)> {
+    pub(crate) fn lagging(&self, slot: u32) -> Vec<(u32, SubscriberKey)> {
         let Some(channel) = self.channels.get(slot as usize) else {
             return Vec::new();
         };
-        channel.positioned_seats(slot, |seated| seated.offset < channel.offset).collect()
+        channel
+            .positioned_subscribers(slot, |subscriber| subscriber.offset < channel.offset)
+            .collect()
     }
 
     /// The channel in this slot.
@@ -220,9 +226,9 @@ impl Hub {
         self.channels.get_mut(slot as usize)
     }
 
-    /// Every channel with the number of its seats.
+    /// Every channel with the number of its subscribers.
     pub fn census(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        self.channels.iter().map(|(_, channel)| (&channel.name, channel.seats.len()))
+        self.channels.iter().map(|(_, channel)| (&channel.name, channel.subscribers.len()))
     }
 
     /// Channels that somebody hears.
@@ -245,7 +251,7 @@ impl Hub {
     fn create(&mut self, name: &str) -> u32 {
         let slot = slot_number(self.channels.insert(Channel {
             name: name.into(),
-            seats: Seats::None,
+            subscribers: Subscribers::None,
             is_heard: false,
             epoch: self.no_epoch.clone(),
             offset: 0,
@@ -268,12 +274,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seats_stay_and_an_empty_channel_vanishes() {
+    fn subscribers_keep_their_keys_and_an_empty_channel_is_removed() {
         let mut hub = Hub::new(HashKeys::new([1, 2]));
         let (one, two) = (hub.enter("a", 1), hub.enter("a", 2));
         assert_eq!(hub.len(), 1);
         assert_eq!(hub.leave(one), None);
-        assert_eq!(hub.seated(two).session, 2);
+        assert_eq!(hub.subscriber_mut(two).session, 2);
         let three = hub.enter("a", 3);
         assert_eq!(three, one);
         assert_eq!(hub.leave(three), None);

@@ -37,7 +37,7 @@ use crate::channel::Actor;
 use crate::counters::CommandKind;
 use crate::credentials::Credentials;
 use crate::encoding::Encoding;
-use crate::hub::Seat;
+use crate::hub::SubscriberKey;
 use crate::limits::{
     BACKLOG_BYTES_MAX, BACKLOG_BYTES_WANTED, BACKLOG_COMMANDS_MAX, BACKLOG_COMMANDS_WANTED,
 };
@@ -125,7 +125,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) channel: Arc<str>,
-    pub(crate) seat: Seat,
+    pub(crate) subscriber_key: SubscriberKey,
     /// Who it is in this channel: the session's information and the subscription's own.
     pub(crate) info: Arc<ClientInfo>,
     /// Unix seconds at which its lifetime ends.
@@ -505,8 +505,10 @@ impl Session {
         self.subscriptions.iter().position(|subscription| &*subscription.channel == channel)
     }
 
-    pub(crate) fn find_seat(&self, seat: Seat) -> Option<usize> {
-        self.subscriptions.iter().position(|subscription| subscription.seat == seat)
+    pub(crate) fn find_subscription(&self, subscriber_key: SubscriberKey) -> Option<usize> {
+        self.subscriptions
+            .iter()
+            .position(|subscription| subscription.subscriber_key == subscriber_key)
     }
 
     pub(crate) fn actor(&self, channel: &str) -> Actor<'_> {

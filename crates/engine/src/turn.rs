@@ -14,7 +14,7 @@ use crate::checks::Checks;
 use crate::counters::{CommandKind, Counters};
 use crate::encoding::Encoder;
 use crate::hash_keys::HashKeys;
-use crate::hub::{Hub, Seat};
+use crate::hub::{Hub, SubscriberKey};
 use crate::limits::{NOTED_CHARACTERS_MAX, NOTES_MAX};
 use crate::random::Random;
 use crate::rates::Bucket;
@@ -160,8 +160,8 @@ pub(crate) struct Outputs {
     pub(crate) pressed: Vec<SessionKey>,
     /// Sessions that must end; the worker retires them when the input has been handled.
     pub(crate) doomed: Vec<(SessionKey, Disconnect)>,
-    /// Subscriptions that missed something: slot of the session and its seat.
-    pub(crate) gaps: Vec<(u32, Seat)>,
+    /// Subscriptions that missed something: slot of the session and key of the subscriber.
+    pub(crate) gaps: Vec<(u32, SubscriberKey)>,
     /// Questions to the broker that are not answered yet.
     pub(crate) pending: HashMap<RequestId, Pending, HashKeys>,
     pub(crate) counters: Counters,

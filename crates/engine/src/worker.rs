@@ -1,7 +1,7 @@
 //! The pure part of one worker: its sessions, its hub, its timers, and the routes between them and the broker.
 //!
 //! A driver feeds it (`handle_*`) and drains it (`poll_*`); it never waits, and it never learns which loop drives it.
-//! Invariant: after every `handle_*` each session that must end has been retired: its seats, its presence and its
+//! Invariant: after every `handle_*` each session that must end has been retired: its subscribers, its presence and its
 //! place among the users are gone, and its [`Effect::Close`] is queued.
 
 mod abandon;
@@ -420,7 +420,7 @@ impl Worker {
     /// Subscriptions of all sessions, joining ones included.
     #[must_use]
     pub fn subscription_count(&self) -> usize {
-        self.hub.census().map(|(_, seats)| seats).sum()
+        self.hub.census().map(|(_, subscribers)| subscribers).sum()
     }
 
     /// Other rules from now on: what sessions already have, they keep.
@@ -474,14 +474,15 @@ impl Worker {
     }
 
     fn retire_doomed(&mut self, now: Now) {
-        while let Some((slot, seat)) = self.out.gaps.pop() {
+        while let Some((slot, subscriber_key)) = self.out.gaps.pop() {
             let Some(session) = self.sessions.get_mut(slot as usize) else {
                 continue;
             };
             let key = session.key;
             self.with_session(now, key, |session, turn| {
-                if let Some(index) =
-                    session.find_seat(seat).filter(|_| session.phase != Phase::Closed)
+                if let Some(index) = session
+                    .find_subscription(subscriber_key)
+                    .filter(|_| session.phase != Phase::Closed)
                 {
                     join::handle_gap(session, turn, index);
                 }

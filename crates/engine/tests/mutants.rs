@@ -34,7 +34,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the position of a publication is not checked",
         file: "worker/fan_out.rs",
-        right: "if offset > seated.offset + 1 {",
+        right: "if offset > subscriber.offset + 1 {",
         wrong: "if false {",
         oracles: &["Gap"],
     },
@@ -69,14 +69,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what comes again is sent again",
         file: "worker/fan_out.rs",
-        right: "if has_lapsed || offset <= seated.offset {",
+        right: "if has_lapsed || offset <= subscriber.offset {",
         wrong: "if has_lapsed {",
         oracles: &["Duplicate"],
     },
     Mutant {
         name: "publications overtake the reply",
         file: "worker/fan_out.rs",
-        right: "if seated.phase == SeatPhase::Joining {",
+        right: "if subscriber.phase == SubscriberPhase::Joining {",
         wrong: "if false {",
         oracles: &["ReplyFirst"],
     },
@@ -97,7 +97,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a channel that all have left remains",
         file: "hub.rs",
-        right: "if channel.seats.is_empty() {",
+        right: "if channel.subscribers.is_empty() {",
         wrong: "if false {",
         oracles: &["Leftover"],
     },

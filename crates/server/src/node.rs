@@ -75,8 +75,8 @@ impl Node {
         let workers = self.workers.clone();
         let question = async move {
             let mut channels = HashMap::new();
-            for (name, seats) in ask(&workers, Input::Census).await?.into_iter().flatten() {
-                *channels.entry(name).or_default() += seats;
+            for (name, subscribers) in ask(&workers, Input::Census).await?.into_iter().flatten() {
+                *channels.entry(name).or_default() += subscribers;
             }
             Ok(channels)
         };

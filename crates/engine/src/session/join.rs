@@ -1,6 +1,6 @@
 //! A subscription from the first request until it is live, and its end (§1.10).
 //!
-//! The order is: take a seat, so that publications wait here; ask the broker to hear the channel and read its stream;
+//! The order is: take a subscriber, so that publications wait here; ask the broker to hear the channel and read its stream;
 //! enter presence, so that the next command finds it; with the broker's word answer; let go what waited; tell the others.
 //! Invariant: the answer precedes every publication of the subscription, and between the position answered and the
 //! first publication that follows there is no hole, or the client is told.
@@ -19,7 +19,7 @@ use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membersh
 use crate::budget::Budget;
 use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
-use crate::hub::{Seat, SeatPhase};
+use crate::hub::{SubscriberKey, SubscriberPhase};
 use crate::limits::{FRAME_COST, reply_bytes_max};
 use crate::recovery::{self, Outcome, Recovery};
 use crate::room::{Kept, shrink_vec};
@@ -171,7 +171,7 @@ impl Plan {
     }
 }
 
-/// Takes a seat and asks the broker. The caller has checked everything that the plan does not know.
+/// Takes a subscriber and asks the broker. The caller has checked everything that the plan does not know.
 pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     let Some(session_info) = &session.info else {
         return;
@@ -181,8 +181,8 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     } else {
         Arc::new(ClientInfo { chan_info: plan.chan_info.clone(), ..(**session_info).clone() })
     };
-    let seat = turn.hub.enter(&plan.channel, session.key.slot);
-    let channel = turn.hub.channel(seat);
+    let subscriber_key = turn.hub.enter(&plan.channel, session.key.slot);
+    let channel = turn.hub.channel(subscriber_key);
     let (name, is_heard) = (channel.name.clone(), channel.is_heard);
     let read = plan.read();
     let request = (!is_heard || read != JoinRead::Nothing)
@@ -209,7 +209,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     session.subscriptions.reserve_exact(1);
     session.subscriptions.push(Subscription {
         channel: name,
-        seat,
+        subscriber_key,
         info,
         expire_at: plan.expire_at,
         traits: plan.traits,
@@ -250,7 +250,7 @@ pub(crate) fn handle_read(
         Err(error) => return abort(session, turn, index, queries::code(error)),
     };
     let subscription = &mut session.subscriptions[index];
-    let (seat, traits) = (subscription.seat, subscription.traits);
+    let (subscriber_key, traits) = (subscription.subscriber_key, subscription.traits);
     let Some(joining) = &mut subscription.joining else {
         return;
     };
@@ -280,10 +280,10 @@ pub(crate) fn handle_read(
     }
     if traits.is_positioned {
         let gaps = &mut turn.out.gaps;
-        let channel = turn.hub.channel_mut(seat);
-        channel.handle_position(turn.now.monotonic_ms, seat.channel, &top, gaps);
+        let channel = turn.hub.channel_mut(subscriber_key);
+        channel.handle_position(turn.now.monotonic_ms, subscriber_key.channel, &top, gaps);
     }
-    turn.hub.channel_mut(seat).is_heard = true;
+    turn.hub.channel_mut(subscriber_key).is_heard = true;
     answer(session, turn, index, outcome, top);
 }
 
@@ -367,12 +367,12 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     let Some(Answered { mut last, epoch }) = joining.answered else {
         return;
     };
-    let (channel, seat) = (subscription.channel.clone(), subscription.seat);
+    let (channel, subscriber_key) = (subscription.channel.clone(), subscription.subscriber_key);
     let (traits, info) = (subscription.traits, subscription.info.clone());
     turn.out.counters.subscriptions_joined += 1;
     let mut has_gap = joining.has_overflown;
     // The stream may have begun a new life since, while the connect reply waited for other channels.
-    has_gap |= traits.is_positioned && *turn.hub.channel(seat).epoch != *epoch;
+    has_gap |= traits.is_positioned && *turn.hub.channel(subscriber_key).epoch != *epoch;
     for held in joining.held {
         let offset = held.publication.offset;
         if traits.is_positioned && offset > 0 {
@@ -386,21 +386,21 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     }
     if traits.is_positioned {
         let delay = (turn.rules.client.position_check_delay_ms, &mut *turn.random);
-        let channel = (seat.channel, turn.hub.channel_mut(seat));
+        let channel = (subscriber_key.channel, turn.hub.channel_mut(subscriber_key));
         turn.checks.watch(turn.now.monotonic_ms, channel, delay);
     }
-    let seated = turn.hub.seated(seat);
-    seated.phase = SeatPhase::Live;
-    seated.is_positioned = traits.is_positioned;
-    seated.wants_membership = traits.wants_membership;
-    seated.offset = last;
+    let subscriber = turn.hub.subscriber_mut(subscriber_key);
+    subscriber.phase = SubscriberPhase::Live;
+    subscriber.is_positioned = traits.is_positioned;
+    subscriber.wants_membership = traits.wants_membership;
+    subscriber.offset = last;
     if traits.is_announced {
         let change = Membership::Join;
         let channel = channel.clone();
         turn.out.submit(BrokerRequest::Announce { channel, info, change });
     }
     if has_gap && !wants_to_leave(session, &channel) {
-        turn.out.gaps.push((session.key.slot, seat));
+        turn.out.gaps.push((session.key.slot, subscriber_key));
     }
     leave_if_wanted(session, turn, &channel);
 }
@@ -409,13 +409,13 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
 /// more than the peer's queue could take, since a connect reply lets all of it go at once.
 pub(crate) fn hold(
     session: &mut Session,
-    seat: Seat,
+    subscriber_key: SubscriberKey,
     publication: &Arc<Publication>,
     (epoch, queue_max_size): (&Arc<str>, usize),
 ) {
     let joining = session.subscriptions.iter().filter_map(|one| one.joining.as_ref());
     let held: usize = joining.map(|joining| joining.held_weight).sum();
-    let Some(index) = session.find_seat(seat) else { return };
+    let Some(index) = session.find_subscription(subscriber_key) else { return };
     let Some(joining) = &mut session.subscriptions[index].joining else {
         return;
     };
@@ -507,7 +507,7 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
     }
     shrink_vec(&mut session.subscriptions, Kept::OfMany);
     let channel = subscription.channel;
-    if let Some(channel) = turn.hub.leave(subscription.seat) {
+    if let Some(channel) = turn.hub.leave(subscription.subscriber_key) {
         turn.out.submit(BrokerRequest::Unsubscribe { channel });
     }
     Departure {

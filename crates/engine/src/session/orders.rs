@@ -126,12 +126,12 @@ fn renew(
         joining.data = grant.data.clone();
         return;
     }
-    let (channel, seat, traits) =
-        (subscription.channel.clone(), subscription.seat, subscription.traits);
+    let (channel, subscriber_key, traits) =
+        (subscription.channel.clone(), subscription.subscriber_key, subscription.traits);
     let position = match traits.is_positioned {
         true => StreamPosition {
-            offset: turn.hub.seated(seat).offset,
-            epoch: turn.hub.channel(seat).epoch.to_string(),
+            offset: turn.hub.subscriber_mut(subscriber_key).offset,
+            epoch: turn.hub.channel(subscriber_key).epoch.to_string(),
         },
         false => StreamPosition::default(),
     };

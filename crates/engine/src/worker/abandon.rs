@@ -78,9 +78,9 @@ impl Worker {
         self.out.gaps.retain(|(slot, _)| *slot != key.slot);
         self.out.doomed.retain(|(doomed, _)| *doomed != key);
         let mut channels = Vec::new();
-        for seat in self.hub.seats_of(key.slot) {
-            channels.push(self.hub.channel(seat).name.clone());
-            if let Some(channel) = self.hub.leave(seat) {
+        for subscriber_key in self.hub.subscribers_of(key.slot) {
+            channels.push(self.hub.channel(subscriber_key).name.clone());
+            if let Some(channel) = self.hub.leave(subscriber_key) {
                 self.out.submit(BrokerRequest::Unsubscribe { channel });
             }
         }

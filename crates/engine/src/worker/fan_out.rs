@@ -10,7 +10,7 @@ use wire::protocol::{DisconnectCode, Publication, Push, PushEvent, Reply, ReplyB
 use super::Worker;
 use super::abandon::Doing;
 use crate::encoding::Variants;
-use crate::hub::{Seat, SeatPhase};
+use crate::hub::{SubscriberKey, SubscriberPhase};
 use crate::session::{join, skipped};
 use crate::time::Now;
 
@@ -39,24 +39,24 @@ impl Worker {
         let push = Push { channel: channel.name.clone(), event };
         let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
         let queue_max_size = rules.client.queue_max_size;
-        for (index, seated) in channel.seats.iter_mut() {
-            let session = &mut sessions[seated.session as usize];
-            if seated.phase == SeatPhase::Joining {
-                let index = u32::try_from(index).expect("seats are numbered by u32");
-                let seat = Seat { channel: slot, index };
-                join::hold(session, seat, publication, (epoch, queue_max_size));
+        for (index, subscriber) in channel.subscribers.iter_mut() {
+            let session = &mut sessions[subscriber.session as usize];
+            if subscriber.phase == SubscriberPhase::Joining {
+                let index = u32::try_from(index).expect("subscribers are numbered by u32");
+                let subscriber_key = SubscriberKey { channel: slot, index };
+                join::hold(session, subscriber_key, publication, (epoch, queue_max_size));
                 continue;
             }
-            if seated.is_positioned && offset > 0 {
-                if has_lapsed || offset <= seated.offset {
+            if subscriber.is_positioned && offset > 0 {
+                if has_lapsed || offset <= subscriber.offset {
                     continue;
                 }
-                if offset > seated.offset + 1 {
-                    let index = u32::try_from(index).expect("seats are numbered by u32");
-                    out.gaps.push((seated.session, Seat { channel: slot, index }));
+                if offset > subscriber.offset + 1 {
+                    let index = u32::try_from(index).expect("subscribers are numbered by u32");
+                    out.gaps.push((subscriber.session, SubscriberKey { channel: slot, index }));
                     continue;
                 }
-                seated.offset = offset;
+                subscriber.offset = offset;
             }
             match variants.frame(&mut out.encoder, session.encoding) {
                 Ok(frame) => {
@@ -74,19 +74,22 @@ impl Worker {
         let Some((slot, channel)) = self.hub.find(name) else {
             return;
         };
-        let seat = |index: usize| {
-            let index = u32::try_from(index).expect("seats are numbered by u32");
-            Seat { channel: slot, index }
+        let subscriber_key = |index: usize| {
+            let index = u32::try_from(index).expect("subscribers are numbered by u32");
+            SubscriberKey { channel: slot, index }
         };
-        let seats: Vec<(u32, Seat)> =
-            channel.seats.iter().map(|(index, seated)| (seated.session, seat(index))).collect();
-        for (slot, seat) in seats {
+        let subscribers: Vec<(u32, SubscriberKey)> = channel
+            .subscribers
+            .iter()
+            .map(|(index, subscriber)| (subscriber.session, subscriber_key(index)))
+            .collect();
+        for (slot, subscriber_key) in subscribers {
             let Some(session) = self.sessions.get(slot as usize) else {
                 continue;
             };
             let key = session.key;
             self.with_session(now, key, |session, turn| {
-                if let Some(index) = session.find_seat(seat) {
+                if let Some(index) = session.find_subscription(subscriber_key) {
                     join::handle_expired(session, turn, index);
                 }
             });
@@ -101,11 +104,11 @@ impl Worker {
         };
         let push = Push { channel: channel.name.clone(), event };
         let mut variants = Variants::new(Reply { id: 0, body: ReplyBody::Push(push) });
-        for (_, seated) in channel.seats.iter() {
-            if seated.phase != SeatPhase::Live || !seated.wants_membership {
+        for (_, subscriber) in channel.subscribers.iter() {
+            if subscriber.phase != SubscriberPhase::Live || !subscriber.wants_membership {
                 continue;
             }
-            let session = &mut sessions[seated.session as usize];
+            let session = &mut sessions[subscriber.session as usize];
             match variants.frame(&mut out.encoder, session.encoding) {
                 Ok(frame) => {
                     out.counters.deliveries += 1;

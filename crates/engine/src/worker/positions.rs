@@ -21,7 +21,7 @@ impl Worker {
                 continue;
             };
             channel.check = None;
-            if !channel.seats.iter().any(|(_, seated)| seated.is_positioned) {
+            if !channel.subscribers.iter().any(|(_, subscriber)| subscriber.is_positioned) {
                 continue;
             }
             let proven_at_ms = channel.proven_at_ms;

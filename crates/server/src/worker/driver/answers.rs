@@ -35,7 +35,7 @@ impl Driver {
     }
 
     pub(super) fn census(&self) -> Census {
-        self.engine.hub().census().map(|(name, seats)| (name.clone(), seats)).collect()
+        self.engine.hub().census().map(|(name, subscribers)| (name.clone(), subscribers)).collect()
     }
 }
 
