@@ -47,7 +47,7 @@ pub type Case = (&'static str, fn(&mut dyn World));
 /// Every case.
 pub const ALL: &[Case] = &[
     ("a publication reaches every listener once, in one order", one_order),
-    ("who does not listen hears nothing", no_listener_no_event),
+    ("an endpoint that is not subscribed receives nothing", no_listener_no_event),
     ("an answer stands behind what precedes it", answer_after_events),
     ("subscribing again is no error and doubles nothing", subscribe_twice),
     ("offsets count from one within an epoch", offsets_count),
@@ -491,11 +491,11 @@ fn control(world: &mut dyn World) {
     for control in &controls {
         actor.world.submit(one, BrokerRequest::Control(control.clone()));
     }
-    let is = |event: &BrokerEvent, control: &Arc<Control>| matches!(event, BrokerEvent::Control(heard) if heard == control);
+    let is = |event: &BrokerEvent, control: &Arc<Control>| matches!(event, BrokerEvent::Control(received) if received == control);
     for party in [one, two] {
         let events = actor.events_to(party, |event| is(event, &controls[1]));
-        let heard = events.iter().filter(|event| is(event, &controls[0]));
-        assert_eq!(heard.count(), 1, "{events:?}");
+        let received = events.iter().filter(|event| is(event, &controls[0]));
+        assert_eq!(received.count(), 1, "{events:?}");
     }
 }
 

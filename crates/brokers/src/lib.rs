@@ -36,7 +36,7 @@ pub trait Broker: Send + Sync {
     /// retains is retained here too.
     fn set_rules(&self, rules: &Arc<Rules>);
 
-    /// The party is gone: it hears nothing any more, and its clients are not present anywhere.
+    /// The party is gone: it receives nothing any more, and its clients are not present anywhere.
     fn detach(&self, party: Party);
 
     /// Drops what has outlived its time; called about once a second.

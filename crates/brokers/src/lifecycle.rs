@@ -66,14 +66,14 @@ impl News {
     /// online before and those who are now.
     fn compact(&mut self) {
         let online = &self.online;
-        let mut unheard = HashSet::new();
+        let mut unreported = HashSet::new();
         self.queue.retain(|news| match news.change {
             Change::Online if !online.contains_key(&news.info.client) => {
-                unheard.insert(news.info.client.clone());
+                unreported.insert(news.info.client.clone());
                 false
             }
             Change::Online => true,
-            Change::Offline { .. } => !unheard.remove(&news.info.client),
+            Change::Offline { .. } => !unreported.remove(&news.info.client),
         });
         self.compact_at = LIFECYCLE_BACKLOG.max(2 * self.queue.len());
     }

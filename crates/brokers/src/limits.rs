@@ -80,7 +80,7 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Pause before NATS is asked again when a temporary channel ends.
 pub const END_RETRY: Duration = Duration::from_secs(1);
 
-/// How long a channel that nobody hears keeps what it knows of its stream, which saves the next publisher a question.
+/// How long a channel without subscribers keeps what it knows of its stream, which saves the next publisher a question.
 pub const ROOM_IDLE: Duration = Duration::from_secs(10);
 
 /// After such a silence a reader of a stored range knows that nothing more comes, and NATS that the reader is gone.
@@ -163,7 +163,7 @@ pub const REVOCATIONS_FORGOTTEN_MAX: usize = 256;
 pub const DEPARTURES_MAX: usize = 100_000;
 
 /// Milliseconds that a stream without publications is remembered after it was last read: many times the interval in which
-/// whoever hears it reads it, and little for whoever makes up channels.
+/// every subscriber reads it, and little for whoever makes up channels.
 pub const EMPTY_STREAM_TTL_MS: u64 = 600_000;
 
 /// Bytes of the first page of a long answer of Redis: what most clients have missed after a short absence.

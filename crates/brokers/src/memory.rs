@@ -138,7 +138,7 @@ impl MemoryBroker {
 
     fn tell_lifecycle(&self, lifecycle: &Lifecycle) {
         self.with_topic(&self.system, |topic, _| {
-            if topic.is_heard() {
+            if topic.has_subscribers() {
                 let publication = lifecycle::publication(&self.node, lifecycle);
                 let channel = self.system.clone();
                 let (publication, epoch) = (Arc::new(publication), "".into());

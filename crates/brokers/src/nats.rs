@@ -2,7 +2,7 @@
 //!
 //! | Subject | Carries |
 //! |---|---|
-//! | `PREFIX.channel.TOKEN` | everything that listeners of a channel hear: plain publications, joins, leaves, and what the history stream republishes |
+//! | `PREFIX.channel.TOKEN` | everything for the subscribers of a channel: plain publications, joins, leaves, and what the history stream republishes |
 //! | `PREFIX.stream.TOKEN` | publications on their way into the stream `PREFIX_history`, which numbers, keeps and republishes them |
 //! | `PREFIX.control`, `PREFIX.control.NODE` | orders of the server API, questions of nodes; answers to one |
 //! | `PREFIX.node.NODE` | what a node says to itself, to know that NATS has taken what it said before |

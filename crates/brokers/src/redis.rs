@@ -3,10 +3,10 @@
 //! One thread does most of it, with one connection to each server: subscriptions, publications and questions in one ordered
 //! stream (RESP3), so that an answer stands behind every publication that it knows of. Whoever submits something while nothing
 //! is under way sends it without waking that thread. Whatever must happen as one is a script. While a server cannot be reached, what needs it fails at once or within the time-out; nobody is disconnected.
-//! When it is back, every channel is heard again and its position told to those who hold one.
+//! When it is back, every channel is subscribed again and its position told to those who hold one.
 //!
 //! A server that took over from another, or came back from its disk, may not have what was published last, and would number
-//! anew what others have heard already. So epochs end with the life of the server as a master (`master_replid`).
+//! anew what others have received already. So epochs end with the life of the server as a master (`master_replid`).
 //! Invariant: what was sent to a server and not answered is never sent again, unless doing it twice is doing it once.
 //!
 //! # Keys
@@ -50,7 +50,6 @@ mod identity;
 mod keys;
 mod link;
 mod links;
-mod listeners;
 mod pages;
 mod part;
 mod partition;
@@ -63,6 +62,7 @@ mod scripts;
 mod sentinel;
 pub mod settings;
 mod shared;
+mod subscriptions;
 mod topology;
 mod trouble;
 mod watch;

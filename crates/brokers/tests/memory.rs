@@ -133,11 +133,11 @@ fn nothing_is_kept_when_all_is_over() {
 fn reading_what_nobody_publishes_into_keeps_nothing() {
     let mut world = MemoryWorld::new();
     let (reader, listener) = (world.attach(), world.attach());
-    let heard: Arc<str> = "heard".into();
+    let received: Arc<str> = "heard".into();
     let meta_ttl_ms = 30 * 24 * 3_600_000;
     let position = JoinRead::Position { meta_ttl_ms };
     let ask = |world: &mut MemoryWorld, id, read: &JoinRead| {
-        let (channel, read) = (heard.clone(), read.clone());
+        let (channel, read) = (received.clone(), read.clone());
         world.submit(listener, BrokerRequest::Subscribe { id: RequestId(id), channel, read });
         world.next_event(listener)
     };

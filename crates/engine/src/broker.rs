@@ -22,17 +22,17 @@ pub struct RequestId(pub u64);
 /// What a party asks of the broker.
 #[derive(Clone, Debug)]
 pub enum BrokerRequest {
-    /// Hear this channel from now on, and then read its stream. Asking again is no error; the answer is
+    /// Subscribe to this channel, and then read its stream. Asking again is no error; the answer is
     /// [`BrokerReply::Subscribed`].
     Subscribe {
         /// Echoed in the reply.
         id: RequestId,
-        /// The channel to hear.
+        /// The channel to subscribe to.
         channel: Arc<str>,
-        /// What to read once the channel is heard.
+        /// What to read after subscribing.
         read: JoinRead,
     },
-    /// Hear this channel no more.
+    /// End the subscription to this channel.
     Unsubscribe {
         /// The channel.
         channel: Arc<str>,
@@ -105,7 +105,7 @@ pub enum BrokerRequest {
         /// Which stream.
         channel: Arc<str>,
     },
-    /// This channel lasts so long from the first such request on: then what it retains is gone, and whoever hears it is told by
+    /// This channel lasts so long from the first such request on: then what it retains is gone, and its subscribers are notified by
     /// [`BrokerEvent::Expired`].
     Limit {
         /// Which.
@@ -285,10 +285,10 @@ pub enum Membership {
     Leave,
 }
 
-/// What a party hears.
+/// Events that a broker delivers to a party.
 #[derive(Clone, Debug)]
 pub enum BrokerEvent {
-    /// A publication in a channel that the party hears.
+    /// A publication in a channel to which the party is subscribed.
     Publication {
         /// Where.
         channel: Arc<str>,
@@ -297,7 +297,7 @@ pub enum BrokerEvent {
         /// The stream's epoch; empty without history.
         epoch: Arc<str>,
     },
-    /// Somebody joined or left a channel that the party hears.
+    /// A client joined or left a channel to which the party is subscribed.
     Membership {
         /// Where.
         channel: Arc<str>,
@@ -314,7 +314,7 @@ pub enum BrokerEvent {
         /// The stream's top.
         top: StreamPosition,
     },
-    /// A channel that the party hears is over: see [`BrokerRequest::Limit`].
+    /// A channel to which the party is subscribed has expired: see [`BrokerRequest::Limit`].
     Expired {
         /// Which.
         channel: Arc<str>,
@@ -344,7 +344,7 @@ pub enum BrokerEvent {
 /// Answers of a broker.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BrokerReply {
-    /// The channel is heard; what was asked of its stream.
+    /// The party is subscribed; the part of the stream that it requested.
     Subscribed(JoinedStream),
     /// The publication is accepted at this position (zero without history). A repeated idempotency key and a stale
     /// version answer with the position of what was accepted before.

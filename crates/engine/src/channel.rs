@@ -204,11 +204,15 @@ pub fn may_read_presence(
     if !namespace.presence {
         return Err(ErrorCode::NotAvailable);
     }
-    grant(may_hear_membership(rules, namespace, actor))
+    grant(may_receive_membership(rules, namespace, actor))
 }
 
 /// Whether this actor may hear who joins and leaves, where that is told at all.
-pub(crate) fn may_hear_membership(rules: &Rules, namespace: &Namespace, actor: Actor<'_>) -> bool {
+pub(crate) fn may_receive_membership(
+    rules: &Rules,
+    namespace: &Namespace,
+    actor: Actor<'_>,
+) -> bool {
     actor.has_role(&namespace.roles.presence)
         || holds(namespace.presence_read, actor)
         || is_open(rules, namespace)

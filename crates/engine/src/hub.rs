@@ -15,7 +15,7 @@ use crate::hash_keys::HashKeys;
 use crate::room::{Kept, spare};
 use crate::subscribers::Subscribers;
 
-/// The channels that the sessions of one worker hear.
+/// The channels to which the sessions of one worker are subscribed.
 #[derive(Debug)]
 pub struct Hub {
     /// Slots by the names of their channels, which are there only once.
@@ -30,13 +30,13 @@ pub struct Hub {
 pub(crate) struct Channel {
     pub(crate) name: Arc<str>,
     pub(crate) subscribers: Subscribers,
-    /// Whether the broker has confirmed that this worker hears the channel.
-    pub(crate) is_heard: bool,
+    /// Whether the broker has confirmed that this worker is subscribed to the channel.
+    pub(crate) is_subscribed: bool,
     /// The stream's epoch, once known.
     pub(crate) epoch: Arc<str>,
-    /// Offset of the newest publication that this worker has heard, or knows of.
+    /// Offset of the newest publication that this worker has received, or knows of.
     offset: u64,
-    /// When a publication or an answer of the broker last proved that the worker hears everything.
+    /// When a publication or an answer of the broker last proved that the worker has received everything.
     pub(crate) proven_at_ms: u64,
     /// The entry in [`crate::checks::Checks`] that counts.
     pub(crate) check: Option<CheckAt>,
@@ -180,7 +180,7 @@ impl Hub {
         }
     }
 
-    /// The channel of that name and its slot, when a session of this worker hears it.
+    /// The channel of that name and its slot, when a session of this worker is subscribed to it.
     pub(crate) fn find(&mut self, name: &str) -> Option<(u32, &mut Channel)> {
         let slot = self.slot(name)?;
         Some((slot, &mut self.channels[slot as usize]))
@@ -231,13 +231,13 @@ impl Hub {
         self.channels.iter().map(|(_, channel)| (&channel.name, channel.subscribers.len()))
     }
 
-    /// Channels that somebody hears.
+    /// Channels with subscribers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.channels.len()
     }
 
-    /// Whether nobody hears anything.
+    /// Whether there are no channels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
@@ -252,7 +252,7 @@ impl Hub {
         let slot = slot_number(self.channels.insert(Channel {
             name: name.into(),
             subscribers: Subscribers::None,
-            is_heard: false,
+            is_subscribed: false,
             epoch: self.no_epoch.clone(),
             offset: 0,
             proven_at_ms: 0,

@@ -101,7 +101,7 @@ pub struct ClientView<'w> {
 }
 
 impl<'w> ClientView<'w> {
-    /// The channels that it hears.
+    /// The channels to which it is subscribed.
     pub fn channels(&self) -> impl Iterator<Item = &'w str> {
         self.session.subscriptions.iter().map(|subscription| &*subscription.channel)
     }
@@ -399,7 +399,7 @@ impl Worker {
         &self.out.counters
     }
 
-    /// The channels that sessions of this worker hear.
+    /// The channels to which sessions of this worker are subscribed.
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub

@@ -33,7 +33,7 @@ struct Waiting {
 /// Where that goes which nobody here has asked for.
 struct Listening {
     asked: mpsc::Sender<Asked>,
-    /// Something was published in a channel that is heard, or may have been.
+    /// Something was published in a subscribed channel, or may have been.
     is_changed: Arc<Notify>,
     /// What is revoked, it must know at once.
     node: Arc<Node>,

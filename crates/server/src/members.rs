@@ -36,12 +36,12 @@ pub(crate) struct Members {
 pub(crate) enum Question {
     /// Who are you, and what have you?
     Info,
-    /// Which channels are heard, and by how many?
+    /// Which channels have subscribers, and how many?
     Channels {
         /// A glob.
         pattern: String,
     },
-    /// By how many is this one heard?
+    /// How many subscribers has this channel?
     Channel {
         /// Its name.
         channel: String,
@@ -70,7 +70,7 @@ pub(crate) struct NodeInfo {
 
 /// Channels of a node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Heard {
+pub(crate) struct ActiveChannels {
     pub(crate) channels: BTreeMap<String, usize>,
     /// There are more.
     pub(crate) is_cut: bool,
@@ -137,7 +137,7 @@ impl Members {
     pub(crate) async fn answer_questions(self: Arc<Members>) {
         let mut questions = self.questions.lock().await;
         while let Some((ticket, question)) = questions.recv().await {
-            // A node of another version may ask what this one does not know; it hears nothing then.
+            // A node of another version may ask what this one does not know; it receives nothing then.
             if let Ok(question) = serde_json::from_slice(&question)
                 && let Ok(answer) = self.answer(&question).await
             {
@@ -163,7 +163,7 @@ impl Members {
             Question::Info => json(&self.node.info().await?),
             Question::Channels { pattern } => {
                 let pattern = ChannelPattern::new(pattern).map_err(|_| Silent)?;
-                json(&self.node.heard(pattern).await?)
+                json(&self.node.active_channels(pattern).await?)
             }
             Question::Channel { channel } => {
                 json(&self.node.census().await?.get(&**channel).copied().unwrap_or(0))
@@ -198,7 +198,7 @@ impl Members {
     }
 }
 
-impl Heard {
+impl ActiveChannels {
     /// Adds a channel while the answer is not too long to be sent.
     pub(crate) fn add(&mut self, size: &mut usize, name: &str, clients: usize) {
         *size += name.len() + 16;

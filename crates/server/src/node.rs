@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT};
-use crate::members::{ClientPlace, Heard, NodeInfo, Present};
+use crate::members::{ActiveChannels, ClientPlace, NodeInfo, Present};
 use crate::pattern::ChannelPattern;
 use crate::revoked::Revoked;
 use crate::supervisor::Faults;
@@ -99,7 +99,10 @@ impl Node {
     }
 
     /// Channels that match the pattern. Comparing leaves the threads that answer requests, and ends after [`PATTERN_TIMEOUT`].
-    pub(crate) async fn heard(&self, pattern: ChannelPattern) -> Result<Heard, Silent> {
+    pub(crate) async fn active_channels(
+        &self,
+        pattern: ChannelPattern,
+    ) -> Result<ActiveChannels, Silent> {
         let census = self.census().await?;
         let comparing = tokio::task::spawn_blocking(move || matching(&census, &pattern));
         comparing.await.map_err(|_| Silent)
@@ -159,19 +162,19 @@ impl Node {
     }
 }
 
-fn matching(census: &Channels, pattern: &ChannelPattern) -> Heard {
+fn matching(census: &Channels, pattern: &ChannelPattern) -> ActiveChannels {
     let end = Instant::now() + PATTERN_TIMEOUT;
-    let (mut heard, mut size) = (Heard::default(), 0);
+    let (mut active, mut size) = (ActiveChannels::default(), 0);
     for (index, (name, clients)) in census.iter().enumerate() {
         if index % NAMES_PER_LOOK == 0 && Instant::now() >= end {
-            heard.is_cut = true;
+            active.is_cut = true;
             break;
         }
         if pattern.matches(name) {
-            heard.add(&mut size, name, *clients);
+            active.add(&mut size, name, *clients);
         }
     }
-    heard
+    active
 }
 
 /// Asks all workers at once.

@@ -89,7 +89,7 @@ fn raw_has_the_same_receivers_without_a_server() {
 }
 
 #[test]
-fn a_relay_hears_through_redis_what_it_publishes() {
+fn a_relay_receives_through_redis_what_it_publishes() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let folder = tempfile::tempdir().unwrap();
     let mut redis = Command::new("redis-server");

@@ -403,8 +403,8 @@ fn redis_sends_one_copy_for_each_node_and_publication() {
         assert!(answer.contains("\"offset\""), "{answer}");
     }
     for listener in &listeners {
-        let mut heard = vec![0; PUBLICATIONS * SIZE];
-        (&*listener).read_exact(&mut heard).unwrap();
+        let mut received = vec![0; PUBLICATIONS * SIZE];
+        (&*listener).read_exact(&mut received).unwrap();
     }
     let copies = (bus.sent() - before) as f64 / (PUBLICATIONS * SIZE) as f64;
     // What else is said meanwhile is less than a third copy.
@@ -436,8 +436,8 @@ fn a_broker_that_goes_away_takes_readiness_and_no_client(kind: Kind) {
     assert!(refused.contains("\"error\"") && !refused.contains("\"offset\""), "{refused}");
     bus.come_back();
     wait_until("it is ready", || ask(port, "GET /ready", "").contains("200"));
-    // Whoever came back to another life of the stream is told so, and hears what follows.
-    wait_until("the client hears what is published", || {
+    // Whoever came back to another life of the stream is told so, and receives what follows.
+    wait_until("the client receives what is published", || {
         let answer = publish(port, "3");
         answer.contains("\"offset\"")
             && client.out.recv_timeout(A_MOMENT).is_ok_and(|data| data == "3")
@@ -493,8 +493,8 @@ fn what_is_revoked_is_revoked_on_all_nodes_and_outlives_its_broker(kind: Kind) {
     });
     revoke("unrevoke", b);
     comes(a, "ann").says("live: chat:x");
-    // The other client is told that the stream has begun anew, and hears what is published afterwards.
-    wait_until("the other client hears what is published", || {
+    // The other client is told that the stream has begun anew, and receives what is published afterwards.
+    wait_until("the other client receives what is published", || {
         publish(a, "1");
         bob.out.recv_timeout(A_MOMENT).is_ok_and(|data| data == "1")
     });

@@ -117,7 +117,7 @@ impl Peer {
     }
 
     /// Reads what the socket has taken.
-    pub fn hear(
+    pub fn receive(
         &mut self,
         mut bytes: &mut [u8],
         inflater: &mut Inflater,

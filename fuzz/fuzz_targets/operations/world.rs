@@ -483,7 +483,7 @@ impl World {
             peer.room = peer.room.map(|room| room - taken);
         }
         peer.ended_with = peer.ended_with.map(|ended| ended.saturating_sub(bytes.len()));
-        for answer in peer.hear(&mut bytes, inflater, ledger) {
+        for answer in peer.receive(&mut bytes, inflater, ledger) {
             let now = self.now();
             match answer {
                 Answer::PongFrame => self.worker.handle_pong_frame(now, key),

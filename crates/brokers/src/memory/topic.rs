@@ -53,7 +53,7 @@ pub(super) struct Published<'a> {
 impl Topic {
     pub(super) fn add_listener(&mut self, party: Party, inbox: Arc<dyn Inbox>) {
         if !self.listeners.iter().any(|(listener, _)| *listener == party) {
-            // As many as there are: most channels are heard by one worker.
+            // As many as there are: most channels have subscribers on one worker.
             self.listeners.reserve_exact(1);
             self.listeners.push((party, inbox));
         }
@@ -63,7 +63,7 @@ impl Topic {
         self.listeners.retain(|(listener, _)| *listener != party);
     }
 
-    pub(super) fn is_heard(&self) -> bool {
+    pub(super) fn has_subscribers(&self) -> bool {
         !self.listeners.is_empty()
     }
 
@@ -210,7 +210,7 @@ impl Topic {
         has_ended
     }
 
-    /// The party is gone: it hears nothing any more, and its clients have left.
+    /// The party is gone: it receives nothing any more, and its clients have left.
     pub(super) fn forget(&mut self, channel: &Arc<str>, party: Party) {
         self.remove_listener(party);
         let gone = match &mut self.kept {

@@ -20,10 +20,10 @@ pub(super) struct Announcements {
     name: String,
     ttl: Duration,
     /// By node.
-    heard: RefCell<HashMap<String, Heard>>,
+    announced: RefCell<HashMap<String, Announced>>,
 }
 
-struct Heard {
+struct Announced {
     at: Instant,
     name: String,
     text: String,
@@ -31,8 +31,8 @@ struct Heard {
 
 impl Announcements {
     pub(super) fn new(link: Rc<Link>, name: String, ttl_ms: u64) -> Announcements {
-        let heard = RefCell::default();
-        Announcements { link, name, ttl: Duration::from_millis(ttl_ms), heard }
+        let announced = RefCell::default();
+        Announcements { link, name, ttl: Duration::from_millis(ttl_ms), announced }
     }
 
     /// Tells the options of this node.
@@ -57,22 +57,23 @@ impl Announcements {
     }
 
     /// Another node has told its options. Says whether it wants to know those of this node.
-    pub(super) fn hear(&self, told: NodeOptions) -> bool {
+    pub(super) fn handle(&self, told: NodeOptions) -> bool {
         let NodeOptions { node, name, text, asks } = told;
         if node == self.link.names.node {
             return false;
         }
-        self.heard.borrow_mut().insert(node, Heard { at: Instant::now(), name, text });
+        self.announced.borrow_mut().insert(node, Announced { at: Instant::now(), name, text });
         self.note();
         asks
     }
 
     /// Forgets who is silent, and warns of who differs.
     pub(super) fn note(&self) {
-        let mut heard = self.heard.borrow_mut();
-        heard.retain(|_, heard| heard.at.elapsed() < self.ttl);
-        let nodes = heard.iter();
-        let nodes = nodes.map(|(id, heard)| Node { id, name: &heard.name, text: &heard.text });
+        let mut announced = self.announced.borrow_mut();
+        announced.retain(|_, announced| announced.at.elapsed() < self.ttl);
+        let nodes = announced.iter();
+        let nodes =
+            nodes.map(|(id, announced)| Node { id, name: &announced.name, text: &announced.text });
         for warning in self.link.shared.options.note(nodes) {
             self.link.shared.complaints.add(warning);
         }

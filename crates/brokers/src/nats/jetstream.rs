@@ -41,7 +41,7 @@ pub(super) enum Ack {
 pub(super) enum ApiError {
     Unavailable,
     /// Nobody answers for JetStream.
-    Unheard,
+    NoResponders,
     Refused {
         code: u64,
         text: String,
@@ -76,13 +76,13 @@ impl Link {
     fn note_unanswered(&self, verb: &str, error: RequestError) -> ApiError {
         let why = match error {
             RequestError::Late => "does not answer",
-            RequestError::Unheard => "is not there (is it switched off, or without a leader?)",
+            RequestError::NoResponders => "is not there (is it switched off, or without a leader?)",
             RequestError::Down | RequestError::Refused(_) => return ApiError::Unavailable,
         };
         debug!(verb, why, "JetStream has not answered");
         self.shared.availability.set(Cause::Api, &format!("JetStream of this NATS {why}"));
         match error {
-            RequestError::Unheard => ApiError::Unheard,
+            RequestError::NoResponders => ApiError::NoResponders,
             _ => ApiError::Unavailable,
         }
     }
@@ -205,7 +205,7 @@ impl Link {
         let stream = self.names.stream_of(store);
         let reason = match error {
             RequestError::Late => format!("the JetStream stream {stream:?} does not answer"),
-            RequestError::Unheard => {
+            RequestError::NoResponders => {
                 self.miss_stream();
                 format!(
                     "the JetStream stream {stream:?} is missing; it is made again when JetStream answers"

@@ -59,7 +59,7 @@ pub(super) enum RequestError {
     /// Nothing came in time.
     Late,
     /// Nobody listens to the subject.
-    Unheard,
+    NoResponders,
     /// Asking again does not help.
     Refused(BrokerError),
 }
@@ -207,7 +207,7 @@ impl Link {
 
     /// Sends one echo for all that wait for one in a turn. Ends with its subscription.
     pub(super) async fn run_echo(self: Rc<Link>) {
-        let Ok(mut heard) = self.client.subscribe(self.names.echo()).await else { return };
+        let Ok(mut received) = self.client.subscribe(self.names.echo()).await else { return };
         let mut flying = VecDeque::new();
         let mut number = 0u64;
         loop {
@@ -222,7 +222,7 @@ impl Link {
                         flying.push_back(Flying { number, sent, waiting });
                     }
                 }
-                message = heard.next() => {
+                message = received.next() => {
                     let Some(message) = message else { return };
                     let back = std::str::from_utf8(&message.payload).ok();
                     let back: u64 = back.and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -271,7 +271,7 @@ impl Link {
         };
         answer.map_err(|error| match error.kind() {
             RequestErrorKind::MaxPayloadExceeded => RequestError::Refused(BrokerError::TooLarge),
-            RequestErrorKind::NoResponders => RequestError::Unheard,
+            RequestErrorKind::NoResponders => RequestError::NoResponders,
             RequestErrorKind::TimedOut => RequestError::Late,
             RequestErrorKind::InvalidSubject | RequestErrorKind::Other => RequestError::Down,
         })
@@ -282,7 +282,7 @@ impl From<RequestError> for BrokerError {
     fn from(error: RequestError) -> BrokerError {
         match error {
             RequestError::Refused(error) => error,
-            RequestError::Down | RequestError::Late | RequestError::Unheard => {
+            RequestError::Down | RequestError::Late | RequestError::NoResponders => {
                 BrokerError::Unavailable
             }
         }

@@ -1,7 +1,7 @@
 //! This process at NATS: its thread, its link, its streams, its rooms.
 //!
 //! Invariant: a request that was taken is answered, whatever happens to the link; after a cut the streams are there
-//! again, this node's clients are present again, and every stream that is heard is proven. A failure of a task does not
+//! again, this node's clients are present again, and every subscribed stream is proven. A failure of a task does not
 //! pass in silence: see [`super::task`].
 
 use std::collections::HashMap;
@@ -223,7 +223,7 @@ impl Node {
                 message = inputs.controls.next() => {
                     let message = message.unwrap_or_else(|| self.link_has_ended());
                     if let Some(message) = control::decode(&message.payload) {
-                        self.hear(message);
+                        self.handle_control(message);
                     }
                 }
                 Some(event) = inputs.events.recv() => self.handle_event(&event),
@@ -315,7 +315,7 @@ impl Node {
     }
 
     /// A node has something to say.
-    fn hear(&self, message: Message) {
+    fn handle_control(&self, message: Message) {
         match message {
             Message::Order(control) => self.shared.parties.tell(&Arc::new(control)),
             Message::Question { ticket, question } if ticket.node != self.link.names.node => {
@@ -323,14 +323,16 @@ impl Node {
             }
             Message::Question { .. } | Message::Look => {}
             Message::Options(told) => {
-                if self.announcements.hear(told) {
+                if self.announcements.handle(told) {
                     self.announce();
                 }
             }
             Message::Revocation(revocation) => {
                 self.shared.parties.tell_all(&BrokerEvent::Revocation(Arc::new(revocation)));
             }
-            Message::Answer { node, number, answer } => self.surveys.hear(node, number, answer),
+            Message::Answer { node, number, answer } => {
+                self.surveys.handle_answer(node, number, answer);
+            }
         }
     }
 
@@ -473,7 +475,7 @@ impl Node {
         }
     }
 
-    /// The link is back, or messages were dropped: everything is put right, and every stream that is heard is proven.
+    /// The link is back, or messages were dropped: everything is put right, and every subscribed stream is proven.
     fn recover(&mut self) {
         let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
         let (rooms, teller) = (self.open_rooms(), self.teller.clone());
@@ -586,7 +588,7 @@ fn missing_right(link: &Link) -> Option<NatsError> {
 fn prove(rooms: &[UnboundedSender<Ask>]) {
     let turns = Arc::new(Semaphore::new(PROOFS_MAX));
     for room in rooms {
-        // A room that has closed hears nothing.
+        // A room that has closed receives nothing.
         let _closed = room.send(Ask::Prove(turns.clone()));
     }
 }

@@ -93,34 +93,34 @@ mod tests {
     use super::*;
 
     /// What is let through of numbers that come one after the other; 0 is a message that is not stored.
-    fn heard(order: &mut Order<u64>, now: Instant, numbers: &[u64]) -> Vec<u64> {
-        let mut heard = Vec::new();
+    fn ordered(order: &mut Order<u64>, now: Instant, numbers: &[u64]) -> Vec<u64> {
+        let mut ordered = Vec::new();
         for &sequence in numbers {
             let turn = Turn { sequence, after: sequence.saturating_sub(1) };
-            heard.extend(order.handle(now, turn, sequence));
-            heard.extend(std::iter::from_fn(|| order.poll_next(now)));
+            ordered.extend(order.handle(now, turn, sequence));
+            ordered.extend(std::iter::from_fn(|| order.poll_next(now)));
         }
-        heard
+        ordered
     }
 
     #[test]
     fn what_overtook_waits_for_its_turn_and_what_is_not_stored_with_it() {
         let (mut order, now) = (Order::default(), Instant::now());
-        assert_eq!(heard(&mut order, now, &[489]), [489]);
-        assert_eq!(heard(&mut order, now, &[492, 0, 491]), [0; 0]);
-        assert_eq!(heard(&mut order, now, &[490]), [490, 491, 492, 0]);
-        assert_eq!(heard(&mut order, now, &[0, 493]), [0, 493]);
+        assert_eq!(ordered(&mut order, now, &[489]), [489]);
+        assert_eq!(ordered(&mut order, now, &[492, 0, 491]), [0; 0]);
+        assert_eq!(ordered(&mut order, now, &[490]), [490, 491, 492, 0]);
+        assert_eq!(ordered(&mut order, now, &[0, 493]), [0, 493]);
         assert_eq!(order.due(), None);
     }
 
     #[test]
     fn what_does_not_come_is_waited_for_only_so_long() {
         let (mut order, now) = (Order::default(), Instant::now());
-        assert_eq!(heard(&mut order, now, &[1, 3, 4, 6]), [1]);
+        assert_eq!(ordered(&mut order, now, &[1, 3, 4, 6]), [1]);
         let due = order.due().unwrap();
         let mut late = std::iter::from_fn(|| order.poll_next(due));
         assert_eq!(late.by_ref().collect::<Vec<_>>(), [3, 4, 6]);
-        assert_eq!(heard(&mut order, due, &[2, 7]), [2]);
+        assert_eq!(ordered(&mut order, due, &[2, 7]), [2]);
         assert_eq!(order.poll_next(due + TURN_WAIT), Some(7), "late ones heal themselves");
     }
 
@@ -128,15 +128,15 @@ mod tests {
     fn no_more_than_so_many_wait() {
         let (mut order, now) = (Order::default(), Instant::now());
         let end = 3 + HELD_MAX as u64;
-        assert_eq!(heard(&mut order, now, &[1]), [1]);
-        assert_eq!(heard(&mut order, now, &(3..end).collect::<Vec<_>>()), [0; 0]);
-        assert_eq!(heard(&mut order, now, &[end]).len(), HELD_MAX + 1);
+        assert_eq!(ordered(&mut order, now, &[1]), [1]);
+        assert_eq!(ordered(&mut order, now, &(3..end).collect::<Vec<_>>()), [0; 0]);
+        assert_eq!(ordered(&mut order, now, &[end]).len(), HELD_MAX + 1);
     }
 
     #[test]
     fn what_is_known_from_a_read_is_not_waited_for() {
         let (mut order, now) = (Order::default(), Instant::now());
-        assert_eq!(heard(&mut order, now, &[1, 9]), [1]);
+        assert_eq!(ordered(&mut order, now, &[1, 9]), [1]);
         order.settle(8);
         assert_eq!(order.poll_next(now), Some(9));
     }

@@ -412,7 +412,7 @@ impl Presence {
             }
             let subject = self.link.names.channel(&subject::token(&channel));
             // Whoever is cut off asks for presence when it is back.
-            let _unheard =
+            let _ignored =
                 self.link.publish(subject, record::plain(&channel, PushEvent::Leave(info))).await;
             Ok(())
         });

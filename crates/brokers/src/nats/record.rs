@@ -166,8 +166,8 @@ impl Record {
         Some(Record { kind, top, event })
     }
 
-    /// What a listener hears of it; `epoch` is the record's as it is told.
-    pub(super) fn heard(self, channel: &Arc<str>, epoch: &Arc<str>) -> Option<BrokerEvent> {
+    /// The event for subscribers; `epoch` is the record's epoch as clients see it.
+    pub(super) fn into_event(self, channel: &Arc<str>, epoch: &Arc<str>) -> Option<BrokerEvent> {
         let channel = channel.clone();
         Some(match self.event? {
             PushEvent::Publication(publication) if self.kind == Kind::Retained => {

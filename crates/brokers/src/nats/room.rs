@@ -1,4 +1,4 @@
-//! One channel on this node: who hears it, what is known of its stream, what is being asked about it.
+//! One channel on this node: its subscribers, the known top of its stream, the requests about it.
 //!
 //! A room is a task. It does one thing after the other, and hears the channel meanwhile. Invariant: everything that
 //! NATS delivered before an answer was asked for stands in the inboxes before that answer.
@@ -59,19 +59,19 @@ pub(super) struct Room {
     asks: UnboundedReceiver<Ask>,
     /// Taken from `asks`, but to be done later.
     next: Option<Ask>,
-    listeners: Vec<(Party, Arc<dyn Inbox>)>,
-    heard: Option<Subscriber>,
-    /// Up to where the listeners know the stream.
+    subscribers: Vec<(Party, Arc<dyn Inbox>)>,
+    subscription: Option<Subscriber>,
+    /// Up to where the subscribers know the stream.
     told: (Arc<str>, u64),
     known: Option<Top>,
-    /// The number of the last message heard.
+    /// Number of the last message received.
     last: u64,
     order: Order<(Record, Bytes)>,
     epoch: ToldEpoch,
     ending: Option<Ending>,
 }
 
-/// The epoch of the last record heard, and what was told for it: they seldom change.
+/// The epoch of the last record received, and what was told for it: they seldom change.
 #[derive(Default)]
 struct ToldEpoch {
     era: u64,
@@ -88,8 +88,8 @@ impl Room {
             presence,
             asks,
             next: None,
-            listeners: Vec::new(),
-            heard: None,
+            subscribers: Vec::new(),
+            subscription: None,
             told: ("".into(), 0),
             known: None,
             last: 0,
@@ -99,7 +99,7 @@ impl Room {
         }
     }
 
-    /// Ends when nobody has heard or asked anything for a while.
+    /// Ends after [`ROOM_IDLE`] without subscribers and requests.
     async fn run(&mut self) {
         loop {
             let ask = match self.next.take() {
@@ -115,10 +115,10 @@ impl Room {
 
     async fn wait(&mut self) -> Option<Ask> {
         loop {
-            let is_idle = self.listeners.is_empty();
+            let is_idle = self.subscribers.is_empty();
             tokio::select! {
                 biased;
-                message = next_message(&mut self.heard, self.order.due()) => self.hear(message),
+                message = next_message(&mut self.subscription, self.order.due()) => self.handle_message(message),
                 () = due(self.ending.as_ref()), if !is_idle => self.handle_due().await,
                 ask = self.asks.recv() => return ask,
                 () = tokio::time::sleep(ROOM_IDLE), if is_idle => {
@@ -133,36 +133,36 @@ impl Room {
     /// again. What was set aside has not failed, and is done next.
     async fn reset(&mut self) {
         self.known = None;
-        self.heard = None;
+        self.subscription = None;
         self.prove(Arc::new(Semaphore::new(1))).await;
     }
 
     /// The same, until whoever asked for it has given up: then it is dropped.
-    async fn hearing_until<T: 'static>(
+    async fn receive_until<T: 'static>(
         &mut self,
         due: Instant,
         doing: Doing<Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
         let late = |_| Err(BrokerError::Unavailable);
-        self.hearing(Box::pin(async move {
+        self.while_receiving(Box::pin(async move {
             tokio::time::timeout_at(due, doing).await.unwrap_or_else(late)
         }))
         .await
     }
 
-    /// Awaits something and hears the channel meanwhile.
-    async fn hearing<T>(&mut self, mut doing: Doing<T>) -> T {
+    /// Awaits a future and handles messages of the channel meanwhile.
+    async fn while_receiving<T>(&mut self, mut doing: Doing<T>) -> T {
         loop {
             tokio::select! {
                 biased;
-                message = next_message(&mut self.heard, self.order.due()) => self.hear(message),
+                message = next_message(&mut self.subscription, self.order.due()) => self.handle_message(message),
                 result = &mut doing => return result,
             }
         }
     }
 
     /// Takes a message, or looks whose turn it is when none came for too long.
-    fn hear(&mut self, message: Option<Message>) {
+    fn handle_message(&mut self, message: Option<Message>) {
         let now = Instant::now();
         if let Some(message) = message {
             let turn = turn(&message);
@@ -194,8 +194,8 @@ impl Room {
                 self.known = Some(record.top.clone());
             }
         }
-        if let Some(event) = record.heard(&self.place.channel, &self.epoch.told) {
-            for (_, inbox) in &self.listeners {
+        if let Some(event) = record.into_event(&self.place.channel, &self.epoch.told) {
+            for (_, inbox) in &self.subscribers {
                 inbox.deliver(event.clone());
             }
         }
@@ -226,7 +226,7 @@ impl Room {
             }
             BrokerRequest::RemoveHistory { .. } => {
                 let doing = Box::pin(self.place.clone().clear());
-                let result = self.hearing_until(reply.due(), doing).await;
+                let result = self.receive_until(reply.due(), doing).await;
                 self.known = result.as_ref().ok().cloned();
                 reply.send(result.map(|_| BrokerReply::HistoryRemoved));
             }
@@ -236,12 +236,12 @@ impl Room {
                     Membership::Leave => PushEvent::Leave(info),
                 };
                 // Nobody waits for an answer; while NATS is away, nobody could hear it either.
-                let _unheard = self.send(record::plain(&self.place.channel, event)).await;
+                let _ignored = self.send(record::plain(&self.place.channel, event)).await;
             }
             BrokerRequest::Limit { ttl_ms, .. } => self.limit(ttl_ms).await,
             BrokerRequest::Life { .. } => {
                 let doing = Box::pin(self.place.clone().length());
-                let result = self.hearing_until(reply.due(), doing).await;
+                let result = self.receive_until(reply.due(), doing).await;
                 reply.send(result.map(BrokerReply::Life));
             }
             BrokerRequest::AddPresence { .. }
@@ -266,27 +266,27 @@ impl Room {
         match what {
             BrokerRequest::AddPresence { info, .. } => {
                 let adding = async move { presence.add(party, &place, info).await };
-                self.hearing(Box::pin(adding)).await;
+                self.while_receiving(Box::pin(adding)).await;
             }
             BrokerRequest::RemovePresence { client, .. } => {
                 let removing = async move { presence.remove(party, &place, &client.client).await };
-                self.hearing(Box::pin(removing)).await;
+                self.while_receiving(Box::pin(removing)).await;
             }
             BrokerRequest::Presence { .. } => {
                 let asking = Box::pin(async move { presence.clients(&place).await });
-                let result = self.hearing_until(reply.due(), asking).await;
+                let result = self.receive_until(reply.due(), asking).await;
                 reply.send(result.map(BrokerReply::Presence));
             }
             _ => {
                 let asking = Box::pin(async move { presence.stats(&place).await });
-                let result = self.hearing_until(reply.due(), asking).await;
+                let result = self.receive_until(reply.due(), asking).await;
                 reply.send(result.map(BrokerReply::PresenceStats));
             }
         }
     }
 
     async fn publish(&mut self, reply: Reply, publication: Publication, options: PublishOptions) {
-        let is_behind = self.listeners.iter().any(|(_, inbox)| inbox.is_full());
+        let is_behind = self.subscribers.iter().any(|(_, inbox)| inbox.is_full());
         if is_behind || self.place.link.is_congested() {
             return reply.send(Err(BrokerError::Overloaded));
         }
@@ -306,8 +306,8 @@ impl Room {
             let late = |_| (Err(BrokerError::Unavailable), None);
             tokio::time::timeout_at(due, doing).await.unwrap_or_else(late)
         };
-        let (result, known) = self.hearing(Box::pin(doing)).await;
-        if let (Ok(position), Some(_)) = (&result, &self.heard) {
+        let (result, known) = self.while_receiving(Box::pin(doing)).await;
+        if let (Ok(position), Some(_)) = (&result, &self.subscription) {
             let sequence = known.as_ref().map_or(0, |known| known.sequence);
             self.catch_up(position, sequence).await;
         }
@@ -343,28 +343,28 @@ impl Room {
     async fn enter(&mut self, party: Party, inbox: &Arc<dyn Inbox>) -> Result<(), BrokerError> {
         let link = self.place.link.clone();
         link.check()?;
-        if self.heard.is_none() {
-            self.hear_channel().await?;
+        if self.subscription.is_none() {
+            self.subscribe_channel().await?;
             self.told = ("".into(), 0);
         }
-        if !self.listeners.iter().any(|(listener, _)| *listener == party) {
-            self.listeners.push((party, inbox.clone()));
+        if !self.subscribers.iter().any(|(subscriber, _)| *subscriber == party) {
+            self.subscribers.push((party, inbox.clone()));
         }
         Ok(())
     }
 
-    async fn hear_channel(&mut self) -> Result<(), BrokerError> {
+    async fn subscribe_channel(&mut self) -> Result<(), BrokerError> {
         let link = self.place.link.clone();
-        self.heard = Some(link.subscribe(link.names.channel(&self.place.token)).await?);
+        self.subscription = Some(link.subscribe(link.names.channel(&self.place.token)).await?);
         self.last = 0;
         self.order = Order::default();
         Ok(())
     }
 
     fn leave(&mut self, party: Party) {
-        self.listeners.retain(|(listener, _)| *listener != party);
-        if self.listeners.is_empty() {
-            self.heard = None;
+        self.subscribers.retain(|(subscriber, _)| *subscriber != party);
+        if self.subscribers.is_empty() {
+            self.subscription = None;
             self.ending = None;
         }
     }
@@ -406,7 +406,7 @@ impl Room {
         }
         self.read_for(readers, meta_ttl_ms).await;
         let (presence, place) = (self.presence.clone(), self.place.clone());
-        self.hearing(Box::pin(async move {
+        self.while_receiving(Box::pin(async move {
             let adding = present.into_iter().map(|(party, info)| presence.add(party, &place, info));
             join_all(adding).await;
         }))
@@ -433,7 +433,7 @@ impl Room {
                 false => Ok(None),
             }
         });
-        let result = self.hearing_until(due.unwrap_or_else(Instant::now), doing).await;
+        let result = self.receive_until(due.unwrap_or_else(Instant::now), doing).await;
         if let Ok(Some((top, stream))) = &result {
             self.catch_up(&stream.position(), top.sequence).await;
             if top.sequence > 0 && self.known.as_ref().is_none_or(|k| k.sequence < top.sequence) {
@@ -453,18 +453,18 @@ impl Room {
     /// come: then the position shows the gap.
     async fn catch_up(&mut self, top: &StreamPosition, sequence: u64) {
         let is_new = self.told.0.is_empty();
-        if self.heard.is_none() || top.epoch.is_empty() {
+        if self.subscription.is_none() || top.epoch.is_empty() {
             return;
         }
         if self.is_behind(top) && !is_new {
             let (link, token) = (self.place.link.clone(), self.place.token.clone());
             let doing = Box::pin(async move { link.barrier(&link.names.stream(&token)).await });
             // Without an answer nothing more comes; what was read still holds.
-            let _unanswered = self.hearing(doing).await;
+            let _unanswered = self.while_receiving(doing).await;
             self.wait_for(top).await;
         }
         self.order.settle(sequence);
-        self.hear(None);
+        self.handle_message(None);
         if self.is_behind(top) {
             self.told = (top.epoch.as_str().into(), top.offset);
         }
@@ -474,9 +474,9 @@ impl Room {
     async fn wait_for(&mut self, top: &StreamPosition) {
         let until = Instant::now() + TURN_WAIT;
         while self.is_behind(top) {
-            let next = next_message(&mut self.heard, self.order.due());
+            let next = next_message(&mut self.subscription, self.order.due());
             let Ok(message) = tokio::time::timeout_at(until, next).await else { break };
-            self.hear(message);
+            self.handle_message(message);
         }
         while self.is_behind(top)
             && let Some((record, payload)) = self.order.pop()
@@ -491,15 +491,15 @@ impl Room {
 
     async fn prove(&mut self, turns: Arc<Semaphore>) {
         self.known = None;
-        if self.heard.is_none() && !self.listeners.is_empty() {
+        if self.subscription.is_none() && !self.subscribers.is_empty() {
             // It follows when the link is back.
-            let _later = self.hear_channel().await;
+            let _later = self.subscribe_channel().await;
         }
         let is_positioned = !self.told.0.is_empty() && self.place.link.keeps;
-        if self.listeners.is_empty() || !is_positioned && self.ending.is_none() {
+        if self.subscribers.is_empty() || !is_positioned && self.ending.is_none() {
             return;
         }
-        let turn = self.hearing(Box::pin(turns.acquire_owned())).await;
+        let turn = self.while_receiving(Box::pin(turns.acquire_owned())).await;
         self.confirm_end().await;
         if !is_positioned {
             return;
@@ -509,11 +509,11 @@ impl Room {
             let _turn = turn;
             place.echo_and_read().await
         });
-        let Ok(top) = self.hearing(doing).await else { return };
+        let Ok(top) = self.while_receiving(doing).await else { return };
         let sequence = top.sequence;
         let top = self.place.link.position(&top);
         self.catch_up(&top, sequence).await;
-        for (_, inbox) in &self.listeners {
+        for (_, inbox) in &self.subscribers {
             let (channel, top) = (self.place.channel.clone(), top.clone());
             inbox.deliver(BrokerEvent::Position { channel, top });
         }
@@ -564,9 +564,12 @@ const TASK: &str = "channel";
 pub(super) const BROKEN: &str = "broken on purpose";
 
 /// The next message; `None` when none comes before the time is up.
-async fn next_message(heard: &mut Option<Subscriber>, due: Option<Instant>) -> Option<Message> {
+async fn next_message(
+    subscription: &mut Option<Subscriber>,
+    due: Option<Instant>,
+) -> Option<Message> {
     let next = async {
-        if let Some(subscriber) = heard
+        if let Some(subscriber) = subscription
             && let Some(message) = subscriber.next().await
         {
             return message;

@@ -115,7 +115,7 @@ impl Place {
                 records.collect()
             }
         };
-        // What was read may be less than others have heard: then the epoch is another.
+        // What was read may be less than others have received: then the epoch is another.
         self.link.settled().await?;
         let stream = Stream::restore(&self.link.position(&top), whole(&top, now_ms, &retained));
         Ok((top, stream))

@@ -92,7 +92,7 @@ async fn ensure_stream(
 ) -> Result<(), NatsError> {
     let stream = wanted["name"].as_str().unwrap_or_default().to_owned();
     let refused = |error: ApiError| match error {
-        ApiError::Unheard | ApiError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {
+        ApiError::NoResponders | ApiError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {
             NatsError::NoJetStream
         }
         ApiError::Unavailable => NatsError::Stream {

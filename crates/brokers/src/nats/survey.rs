@@ -65,7 +65,7 @@ impl Surveys {
     }
 
     /// A node has answered.
-    pub(super) fn hear(&self, node: String, number: u64, answer: Bytes) {
+    pub(super) fn handle_answer(&self, node: String, number: u64, answer: Bytes) {
         if let Some(asking) = self.open.borrow().get(&number) {
             // Whoever asked has stopped waiting otherwise.
             let _late = asking.send((node, answer));

@@ -32,10 +32,9 @@ use super::answer;
 use super::command::{Commander, Place};
 use super::connection::{Target, show};
 use super::exchange::{Event, Job, LinkEvent, LinkId, Order};
-use super::keys::{HeardName, Keys, shard};
+use super::keys::{Keys, PubSubName, shard};
 use super::link::{Asked, Ear, Purpose, Sent};
 use super::links::Links;
-use super::listeners::Listeners;
 use super::pages;
 use super::part::meta_ttl_ms;
 use super::partition::Partition;
@@ -45,6 +44,7 @@ use super::registry::Registry;
 use super::resp::Frame;
 use super::settings::{Deployment, RedisSettings};
 use super::shared::Shared;
+use super::subscriptions::ChannelSubscriptions;
 use super::topology::Topology;
 use super::trouble::Trouble;
 use crate::limits::PARTITIONS;
@@ -65,7 +65,7 @@ pub(super) struct Core {
     topology: Option<Topology>,
     links: Links,
     partitions: Vec<Partition>,
-    listeners: Listeners,
+    subscriptions: ChannelSubscriptions,
     present: Present,
     registry: Registry,
     surveys: HashMap<u64, Asking>,
@@ -108,7 +108,7 @@ impl Core {
             topology,
             links: Links::default(),
             partitions: std::iter::repeat_with(Partition::default).take(count).collect(),
-            listeners: Listeners::new(count),
+            subscriptions: ChannelSubscriptions::new(count),
             present: Present::new(count),
             registry: Registry::new(now, settings.lease),
             surveys: HashMap::new(),
@@ -235,12 +235,12 @@ impl Core {
                 let Some(inbox) = self.shared.parties.inbox(asked.party) else { return };
                 let ear = (asked.party, inbox);
                 let meta_ttl_ms = meta_ttl_ms(read);
-                if self.listeners.add(partition, channel, ear, meta_ttl_ms) {
+                if self.subscriptions.add(partition, channel, ear, meta_ttl_ms) {
                     self.listen(now, partition, std::slice::from_ref(channel), Ear::Open);
                 }
             }
             BrokerRequest::Unsubscribe { channel } => {
-                if self.listeners.remove(partition, channel, asked.party) {
+                if self.subscriptions.remove(partition, channel, asked.party) {
                     self.reads.close(channel);
                     self.lives.forget(channel);
                     self.listen(now, partition, std::slice::from_ref(channel), Ear::Close);
@@ -263,7 +263,7 @@ impl Core {
                 self.present.remove(partition, channel, &client.client);
             }
             BrokerRequest::Publish { id, channel, .. }
-                if self.listeners.is_full(partition, channel) =>
+                if self.subscriptions.is_full(partition, channel) =>
             {
                 return self.reply(asked.party, *id, Err(BrokerError::Overloaded));
             }
@@ -283,7 +283,7 @@ impl Core {
     }
 
     fn detach(&mut self, now: Instant, party: Party) {
-        for (partition, channel) in self.listeners.remove_party(party) {
+        for (partition, channel) in self.subscriptions.remove_party(party) {
             self.reads.close(&channel);
             self.lives.forget(&channel);
             self.listen(now, partition, &[channel], Ear::Close);
@@ -349,7 +349,7 @@ impl Core {
             Purpose::Position(channel) => {
                 if let Some(top) = answer::position(&frame) {
                     let event = BrokerEvent::Position { channel: channel.clone(), top };
-                    self.listeners.tell(partition, &channel, &event);
+                    self.subscriptions.tell(partition, &channel, &event);
                 }
             }
             Purpose::Fence(fence) => self.handle_fence(now, link, partition, &fence),
@@ -438,20 +438,20 @@ impl Core {
     fn handle_push(&mut self, now: Instant, link: LinkId, items: &[Frame]) {
         let [kind, name, rest @ ..] = items else { return };
         let (Some(kind), Some(name)) = (kind.str(), name.str()) else { return };
-        let Some(heard) = self.keys.heard(name) else { return };
+        let Some(pubsub_name) = self.keys.pubsub_name(name) else { return };
         let payload = rest.first().and_then(Frame::text).map_or(&[][..], |payload| payload);
-        match (kind, heard) {
-            ("message" | "smessage", HeardName::Channel(channel)) => {
+        match (kind, pubsub_name) {
+            ("message" | "smessage", PubSubName::Channel(channel)) => {
                 if let Some(payload) = payload::decode(payload) {
                     self.tell(channel, payload);
                 }
             }
-            ("message" | "smessage", HeardName::Control) => {
+            ("message" | "smessage", PubSubName::Control) => {
                 if let Some(message) = control::decode(payload) {
                     self.handle_message(now, message);
                 }
             }
-            ("message" | "smessage", HeardName::Probe) => {
+            ("message" | "smessage", PubSubName::Probe) => {
                 if let Some(up) = self.links.up(link)
                     && let Some(lag) = up.ends_probe(now)
                 {
@@ -459,14 +459,14 @@ impl Core {
                 }
             }
             // The slot has moved; or we said so ourselves and have changed our mind since.
-            ("sunsubscribe", HeardName::Channel(channel)) => {
+            ("sunsubscribe", PubSubName::Channel(channel)) => {
                 let channel = channel.to_owned();
                 let partition = self.route(&channel);
-                if self.listeners.is_heard(partition, &channel) {
+                if self.subscriptions.has_subscribers(partition, &channel) {
                     self.hold(now, partition, b"MOVED").must_listen = true;
                 }
             }
-            ("sunsubscribe", HeardName::Control) => {
+            ("sunsubscribe", PubSubName::Control) => {
                 self.hold(now, 0, b"MOVED").must_listen = true;
             }
             _ => {}
@@ -479,7 +479,7 @@ impl Core {
             Payload::Publication { epoch, .. } => epoch,
             Payload::Membership { .. } => "",
         };
-        let Some(names) = self.listeners.names(partition, channel, epoch) else { return };
+        let Some(names) = self.subscriptions.names(partition, channel, epoch) else { return };
         let channel = names.channel.clone();
         let event = match payload {
             Payload::Publication { publication, .. } => BrokerEvent::Publication {
@@ -491,7 +491,7 @@ impl Core {
                 BrokerEvent::Membership { channel: names.channel, info: Arc::new(info), change }
             }
         };
-        self.listeners.tell(partition, &channel, &event);
+        self.subscriptions.tell(partition, &channel, &event);
     }
 }
 

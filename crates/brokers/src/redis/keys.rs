@@ -75,17 +75,17 @@ impl Keys {
         [&*self.bases[0], name].concat()
     }
 
-    /// The channel through which every node hears orders.
+    /// The Redis channel of orders to all nodes.
     pub(super) fn control(&self) -> String {
         format!("{}control", self.bases[0])
     }
 
-    /// The channel through which one node hears what is for it alone.
+    /// The Redis channel of messages to one node.
     pub(super) fn control_of(&self, node: &str) -> String {
         format!("{}control:{node}", self.bases[0])
     }
 
-    /// The channel through which this node hears itself.
+    /// The Redis channel of this node's own probes.
     pub(super) fn probe(&self, partition: usize) -> String {
         format!("{}probe:{}", self.bases[partition], self.node)
     }
@@ -95,24 +95,24 @@ impl Keys {
         format!("{}layout", self.bases[0])
     }
 
-    /// What a channel of Redis is to us.
-    pub(super) fn heard<'c>(&self, name: &'c str) -> Option<HeardName<'c>> {
+    /// The meaning of a channel of Redis; `None` for one of somebody else.
+    pub(super) fn pubsub_name<'c>(&self, name: &'c str) -> Option<PubSubName<'c>> {
         // Every base begins with the same prefix and brace.
         let prefix = self.bases[0].rfind('{')?;
         let (_, rest) = name.get(prefix..)?.split_once("}:")?;
         match rest.split_once(':') {
-            Some(("c", channel)) => Some(HeardName::Channel(channel)),
-            Some(("probe", node)) if node == self.node => Some(HeardName::Probe),
-            Some(("control", node)) if node == self.node => Some(HeardName::Control),
-            None if rest == "control" => Some(HeardName::Control),
+            Some(("c", channel)) => Some(PubSubName::Channel(channel)),
+            Some(("probe", node)) if node == self.node => Some(PubSubName::Probe),
+            Some(("control", node)) if node == self.node => Some(PubSubName::Control),
+            None if rest == "control" => Some(PubSubName::Control),
             _ => None,
         }
     }
 }
 
-/// See [`Keys::heard`].
+/// See [`Keys::pubsub_name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HeardName<'c> {
+pub(super) enum PubSubName<'c> {
     Channel(&'c str),
     Control,
     Probe,
@@ -176,12 +176,12 @@ mod tests {
     fn names_are_found_again() {
         let keys = Keys::new("in:stall", "n1");
         let name = keys.key(7, "c", "a:{b}:c");
-        assert_eq!(keys.heard(&name), Some(HeardName::Channel("a:{b}:c")));
-        assert_eq!(keys.heard(&keys.control()), Some(HeardName::Control));
-        assert_eq!(keys.heard(&keys.control_of("n1")), Some(HeardName::Control));
-        assert_eq!(keys.heard(&keys.control_of("n2")), None);
-        assert_eq!(keys.heard(&keys.probe(3)), Some(HeardName::Probe));
-        assert_eq!(keys.heard("x"), None);
+        assert_eq!(keys.pubsub_name(&name), Some(PubSubName::Channel("a:{b}:c")));
+        assert_eq!(keys.pubsub_name(&keys.control()), Some(PubSubName::Control));
+        assert_eq!(keys.pubsub_name(&keys.control_of("n1")), Some(PubSubName::Control));
+        assert_eq!(keys.pubsub_name(&keys.control_of("n2")), None);
+        assert_eq!(keys.pubsub_name(&keys.probe(3)), Some(PubSubName::Probe));
+        assert_eq!(keys.pubsub_name("x"), None);
         assert_ne!(keys.once(0, "a:b", "c"), keys.once(0, "a", "b:c"));
     }
 

@@ -36,7 +36,7 @@ struct Listener {
     party: Party,
     positions: HashMap<Arc<str>, StreamPosition>,
     /// Numbers of what was heard, by channel and offset.
-    heard: HashMap<(Arc<str>, u64), u64>,
+    received: HashMap<(Arc<str>, u64), u64>,
     gaps: u64,
     /// Channels of which it was told a position.
     told: HashSet<Arc<str>>,
@@ -48,7 +48,7 @@ impl Listener {
             BrokerEvent::Publication { channel, publication, epoch } => {
                 let epoch = epoch.to_string();
                 let offset = publication.offset;
-                self.heard.insert((channel.clone(), offset), number(&publication));
+                self.received.insert((channel.clone(), offset), number(&publication));
                 (channel, StreamPosition { offset, epoch }, 1)
             }
             BrokerEvent::Position { channel, top } => {
@@ -57,7 +57,7 @@ impl Listener {
             }
             _ => return,
         };
-        let held = self.positions.get_mut(&channel).expect("a channel that it hears");
+        let held = self.positions.get_mut(&channel).expect("a channel to which it is subscribed");
         assert_eq!(held.epoch, position.epoch, "nothing was lost");
         if position.offset > held.offset {
             self.gaps += u64::from(position.offset != held.offset + expected);
@@ -80,7 +80,13 @@ impl Load {
         let listeners = parties
             .map(|party| {
                 let positions = HashMap::new();
-                Listener { party, positions, heard: HashMap::new(), gaps: 0, told: HashSet::new() }
+                Listener {
+                    party,
+                    positions,
+                    received: HashMap::new(),
+                    gaps: 0,
+                    told: HashSet::new(),
+                }
             })
             .into();
         let publisher = world.attach();
@@ -211,8 +217,8 @@ impl Load {
                     assert!(Instant::now() < until, "listener {index} is not told");
                     self.take(Duration::from_millis(50));
                 }
-                let heard = self.listeners[index].heard.iter();
-                for (offset, number) in heard.filter_map(ours) {
+                let received = self.listeners[index].received.iter();
+                for (offset, number) in received.filter_map(ours) {
                     assert_eq!(kept.get(&offset), Some(&number), "another order");
                 }
             }

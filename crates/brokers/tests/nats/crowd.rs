@@ -47,26 +47,27 @@ fn answers_never_run_ahead_of_publications() {
             world.submit(one, subscribe(&channel));
         }
     }
-    let (mut heard, mut refused, mut answers, mut joins) = (0, 0, 0, 0);
-    while answers < PUBLICATIONS / 2 || heard + refused < PUBLICATIONS {
+    let (mut received, mut refused, mut answers, mut joins) = (0, 0, 0, 0);
+    while answers < PUBLICATIONS / 2 || received + refused < PUBLICATIONS {
         while let Some(event) = world.next_within(two, Duration::ZERO) {
             if matches!(event, BrokerEvent::Reply { result: Err(_), .. }) {
                 refused += 1;
             }
         }
         let event = world.next_within(one, Duration::from_secs(5));
-        match event.unwrap_or_else(|| panic!("{heard} heard, {refused} refused, {answers} answers"))
+        match event
+            .unwrap_or_else(|| panic!("{received} heard, {refused} refused, {answers} answers"))
         {
             BrokerEvent::Publication { publication, .. } => {
-                assert_eq!(publication.offset, heard + 1);
-                heard += 1;
+                assert_eq!(publication.offset, received + 1);
+                received += 1;
             }
             BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
-                assert!(stream.top.offset <= heard, "{} ahead of {heard}", stream.top.offset);
+                assert!(stream.top.offset <= received, "{} ahead of {received}", stream.top.offset);
                 joins += 1;
             }
             BrokerEvent::Reply { result: Ok(BrokerReply::Published(position)), .. } => {
-                assert!(position.offset <= heard, "{} ahead of {heard}", position.offset);
+                assert!(position.offset <= received, "{} ahead of {received}", position.offset);
                 answers += 1;
             }
             BrokerEvent::Reply { result: Err(_), .. } => {
@@ -76,6 +77,6 @@ fn answers_never_run_ahead_of_publications() {
             _ => {}
         }
     }
-    println!("{heard} heard, {refused} refused, {joins} joins");
+    println!("{received} heard, {refused} refused, {joins} joins");
     assert_eq!(refused, 0);
 }

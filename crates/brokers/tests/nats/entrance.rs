@@ -55,7 +55,7 @@ fn assert_carries(server: &mut Server, options: &NatsOptions) {
     let mut pair = Pair { world, listener, publisher, channel };
     pair.subscribe().unwrap();
     assert_eq!(pair.publish(10).unwrap().offset, 1);
-    assert_eq!(pair.heard_offset(), 1);
+    assert_eq!(pair.received_offset(), 1);
     server.kill();
     server.run();
     let restarted = Instant::now();

@@ -26,13 +26,13 @@ fn bereft() -> (Server, Pair, StreamPosition) {
     for _ in 0..3 {
         pair.publish(10).unwrap();
     }
-    while pair.heard_offset() != 6 {}
-    let heard = pair.publish(10).unwrap();
-    assert_eq!(heard.offset, 7);
-    assert_eq!(pair.heard_offset(), 7);
+    while pair.received_offset() != 6 {}
+    let received = pair.publish(10).unwrap();
+    assert_eq!(received.offset, 7);
+    assert_eq!(pair.received_offset(), 7);
     server.kill();
     server.put_back(store);
-    (server, pair, heard)
+    (server, pair, received)
 }
 
 /// While NATS comes back, it may be asked in vain.
@@ -57,16 +57,16 @@ fn another(server: &Server, name: &str, channel: &Arc<str>) -> Pair {
 
 #[test]
 fn an_older_store_begins_one_new_era_for_all_nodes() {
-    let (mut server, mut pair, heard) = bereft();
+    let (mut server, mut pair, received) = bereft();
     server.run();
     let back = Instant::now();
     let told = pair.told_position();
     assert!(back.elapsed() < SOON, "{:?}", back.elapsed());
-    assert_ne!(told.epoch, heard.epoch);
+    assert_ne!(told.epoch, received.epoch);
     assert_eq!(told.offset, 3);
-    let resumed = resume(&mut pair, &heard);
+    let resumed = resume(&mut pair, &received);
     assert_eq!(resumed, JoinedStream { top: told.clone(), publications: Vec::new() });
-    let query = HistoryQuery { since: Some(heard.clone()), ..HistoryQuery::default() };
+    let query = HistoryQuery { since: Some(received.clone()), ..HistoryQuery::default() };
     let ask =
         |channel| BrokerRequest::History { id: RequestId(4), channel, query, meta_ttl_ms: 600_000 };
     let refused = pair.answer(pair.publisher, ask);
@@ -87,7 +87,7 @@ fn an_older_store_begins_one_new_era_for_all_nodes() {
 
 #[test]
 fn a_loss_shows_when_the_offsets_have_caught_up() {
-    let (mut server, mut pair, heard) = bereft();
+    let (mut server, mut pair, received) = bereft();
     let channel = pair.channel.clone();
     server.run_elsewhere(|server| {
         let mut stranger = another(server, "stranger", &channel);
@@ -95,14 +95,14 @@ fn a_loss_shows_when_the_offsets_have_caught_up() {
     });
     server.run();
     let told = pair.told_position();
-    assert_ne!(told.epoch, heard.epoch);
+    assert_ne!(told.epoch, received.epoch);
     assert_eq!(told.offset, 20);
-    assert_eq!(resume(&mut pair, &heard).publications.len(), 0);
+    assert_eq!(resume(&mut pair, &received).publications.len(), 0);
 }
 
 #[test]
 fn two_losses_are_two_eras() {
-    let (mut server, mut pair, heard) = bereft();
+    let (mut server, mut pair, received) = bereft();
     let older = server.copy_store();
     server.run();
     let first = pair.told_position();
@@ -116,37 +116,37 @@ fn two_losses_are_two_eras() {
             break told;
         }
     };
-    assert!(![&heard.epoch, &first.epoch].contains(&&second.epoch), "{second:?}");
+    assert!(![&received.epoch, &first.epoch].contains(&&second.epoch), "{second:?}");
     let ours = resume(&mut pair, &first);
     assert_eq!(ours.top.epoch, second.epoch);
 }
 
 #[test]
 fn nobody_is_left_who_knows_what_the_store_had() {
-    let (mut server, pair, heard) = bereft();
+    let (mut server, pair, received) = bereft();
     let channel = pair.channel.clone();
     drop(pair);
     server.run();
     let mut next = another(&server, "next", &channel);
-    let resumed = resume(&mut next, &heard);
-    assert_ne!(resumed.top.epoch, heard.epoch);
+    let resumed = resume(&mut next, &received);
+    assert_ne!(resumed.top.epoch, received.epoch);
     drop(next);
     // As long as NATS runs, nodes come and go.
     let mut last = another(&server, "last", &channel);
-    assert_eq!(resume(&mut last, &heard).top, resumed.top);
+    assert_eq!(resume(&mut last, &received).top, resumed.top);
 }
 
 #[test]
 fn an_answer_is_late_rather_than_of_another_era() {
-    let (mut server, mut pair, heard) = bereft();
+    let (mut server, mut pair, received) = bereft();
     server.run();
     let until = Instant::now() + SOON;
     loop {
-        let since = heard.clone();
+        let since = received.clone();
         let read = JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 600_000 };
         match pair.join(pair.publisher, read) {
             Ok(stream) => {
-                assert_ne!(stream.top.epoch, heard.epoch);
+                assert_ne!(stream.top.epoch, received.epoch);
                 break;
             }
             Err(error) => assert!(Instant::now() < until, "{error}"),

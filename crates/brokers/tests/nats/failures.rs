@@ -14,7 +14,7 @@ use crate::server::Server;
 use crate::world::NatsWorld;
 
 #[test]
-fn a_channel_whose_task_fails_is_heard_again_and_proven() {
+fn a_channel_whose_task_fails_is_subscribed_again_and_verified() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     let epoch = pair.subscribe().unwrap().top.epoch;
@@ -27,7 +27,7 @@ fn a_channel_whose_task_fails_is_heard_again_and_proven() {
     assert_eq!(position.epoch, epoch);
     assert!((1..=2).contains(&position.offset), "{position:?}");
     assert_eq!(pair.publish(10).unwrap().offset, 3);
-    while pair.heard_offset() != 3 {}
+    while pair.received_offset() != 3 {}
     pair.world.wait_health(0, "ready");
 }
 
@@ -62,7 +62,7 @@ fn every_other_task_that_fails_is_told_and_started_again() {
     for (pair, _) in &mut pairs {
         pair.world.wait_health(0, "ready");
         let position = pair.publish(10).unwrap();
-        while pair.heard_offset() != position.offset {}
+        while pair.received_offset() != position.offset {}
         pair.subscribe().unwrap();
     }
 }

@@ -17,7 +17,7 @@ fn a_restart_with_its_store_keeps_streams_and_proves_them() {
     let mut pair = Pair::new(&server);
     let epoch = pair.subscribe().unwrap().top.epoch;
     assert_eq!(pair.publish(10).unwrap().offset, 1);
-    assert_eq!(pair.heard_offset(), 1);
+    assert_eq!(pair.received_offset(), 1);
     server.kill();
     let asked = Instant::now();
     assert_eq!(pair.publish(10), Err(BrokerError::Unavailable));
@@ -32,7 +32,7 @@ fn a_restart_with_its_store_keeps_streams_and_proves_them() {
     let position = pair.publish_at_last(10);
     assert_eq!(position.epoch, epoch);
     assert!((2..=3).contains(&position.offset), "{position:?}");
-    while pair.heard_offset() != position.offset {}
+    while pair.received_offset() != position.offset {}
 }
 
 #[test]

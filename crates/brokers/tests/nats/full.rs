@@ -42,7 +42,7 @@ fn a_full_disk_shows_whether_or_not_anybody_publishes() {
     pair.world.wait_health(0, "ready");
     pair.world.wait_health(1, "ready");
     assert_eq!(pair.publish(10).unwrap().offset, 2);
-    while pair.heard_offset() != 2 {}
+    while pair.received_offset() != 2 {}
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_history_that_is_deleted_is_made_again_and_begins_new_epochs() {
     let after = pair.publish_at_last(10);
     assert_eq!(after.offset, 1);
     assert_ne!(after.epoch, before);
-    while pair.heard_offset() != 1 {}
+    while pair.received_offset() != 1 {}
     for node in 0..2 {
         pair.world.wait_health(node, "ready");
     }

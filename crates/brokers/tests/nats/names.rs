@@ -86,7 +86,7 @@ fn names_that_do_not_fit_are_refused_and_cost_nothing() {
     assert_all(&mut pair, &"x".repeat(plain), None);
     // The link has held all the time: whoever comes back after a cut is told a position.
     assert_eq!(pair.publish(10).unwrap().offset, 1);
-    assert_eq!(pair.heard_offset(), 1);
+    assert_eq!(pair.received_offset(), 1);
     assert_eq!(pair.publish(10).unwrap().offset, 2);
     let next = pair.world.next_due(pair.listener);
     assert!(

@@ -106,7 +106,7 @@ impl Pair {
         }
     }
 
-    pub(crate) fn heard_offset(&mut self) -> u64 {
+    pub(crate) fn received_offset(&mut self) -> u64 {
         loop {
             let event = self.world.next_within(self.listener, LONG).expect("it is heard");
             if let BrokerEvent::Publication { publication, .. } = event {

@@ -43,7 +43,7 @@ fn the_documented_rights_are_enough_and_each_of_them_is_needed() {
     let mut pair = Pair::of(world);
     pair.subscribe().unwrap();
     assert_eq!(pair.publish(10).unwrap().offset, 1);
-    assert_eq!(pair.heard_offset(), 1);
+    assert_eq!(pair.received_offset(), 1);
     pair.publish(0).unwrap();
     pair.world.wait_health(0, "ready");
     drop(pair);
@@ -123,7 +123,7 @@ fn take_and_give_back(right: &str, subject: &str) {
     let mut pair = Pair::of(NatsWorld::new(&options(&server), 2));
     pair.subscribe().unwrap();
     assert_eq!(pair.publish(10).unwrap().offset, 1);
-    assert_eq!(pair.heard_offset(), 1);
+    assert_eq!(pair.received_offset(), 1);
     server.configure(&configuration(right, &[subject]));
     if right == "subscribe" {
         // Whoever comes now is not told that all is well.
@@ -145,7 +145,7 @@ fn take_and_give_back(right: &str, subject: &str) {
     pair.subscribe().unwrap();
     let next = pair.publish_at_last(10);
     assert!(next.offset > position.offset, "{right} {subject}");
-    while pair.heard_offset() != next.offset {}
+    while pair.received_offset() != next.offset {}
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_publication_that_is_too_large_is_refused_for_good() {
     }
     // With its headers it is almost as large as may be; what the stream sends on has more of them.
     assert_eq!(publish(&mut pair, 65_000, 10).unwrap().offset, 1);
-    assert_eq!(pair.heard_offset(), 1);
+    assert_eq!(pair.received_offset(), 1);
     publish(&mut pair, 65_000, 0).unwrap();
     pair.world.wait_health(1, "ready");
 }

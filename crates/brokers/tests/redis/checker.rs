@@ -20,7 +20,7 @@ pub(crate) struct Checker {
     positions: HashMap<Arc<str>, StreamPosition>,
     /// Times that it was told, or saw, that something is missing.
     pub(crate) gaps: u32,
-    pub(crate) heard: u64,
+    pub(crate) received: u64,
 }
 
 impl Checker {
@@ -33,7 +33,7 @@ impl Checker {
             let stream = node.subscribe(party, &channel).unwrap();
             positions.insert(channel.into(), stream.top);
         }
-        Checker { node, party, positions, gaps: 0, heard: 0 }
+        Checker { node, party, positions, gaps: 0, received: 0 }
     }
 
     /// Takes what comes until nothing has for a while.
@@ -46,7 +46,7 @@ impl Checker {
     fn take(&mut self, event: BrokerEvent) {
         let (channel, position, expected) = match event {
             BrokerEvent::Publication { channel, publication, epoch } => {
-                self.heard += 1;
+                self.received += 1;
                 let position =
                     StreamPosition { offset: publication.offset, epoch: epoch.to_string() };
                 (channel, position, 1)
@@ -54,7 +54,7 @@ impl Checker {
             BrokerEvent::Position { channel, top } => (channel, top, 0),
             _ => return,
         };
-        let held = self.positions.get_mut(&channel).expect("a channel that it hears");
+        let held = self.positions.get_mut(&channel).expect("a channel to which it is subscribed");
         let is_same_life = held.epoch == position.epoch;
         if is_same_life && position.offset <= held.offset {
             return;

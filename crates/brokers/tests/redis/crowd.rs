@@ -48,13 +48,13 @@ fn threads_that_ask_at_once_keep_their_order() {
     });
     let mut next = [0; THREADS as usize];
     for offset in 1..=THREADS * PUBLICATIONS {
-        let heard = loop {
+        let received = loop {
             let event = node.inbox(listener).wait(PATIENCE).expect("every publication comes").1;
             if let BrokerEvent::Publication { publication, .. } = event {
                 break publication;
             }
         };
-        let Publication { data, offset: is, .. } = &*heard;
+        let Publication { data, offset: is, .. } = &*received;
         assert_eq!(*is, offset);
         let words = std::str::from_utf8(data).unwrap().split_once(' ').unwrap();
         let (thread, number) = (words.0.parse::<usize>().unwrap(), words.1.parse::<u64>().unwrap());

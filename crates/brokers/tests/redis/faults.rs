@@ -29,7 +29,7 @@ fn stats(node: &Node, party: brokers::Party, channel: &str) -> PresenceStats {
 }
 
 #[test]
-fn two_nodes_hear_each_other_in_one_order_and_share_presence() {
+fn two_nodes_receive_in_one_order_and_share_presence() {
     let server = RedisServer::start(&[]);
     let (mut one, mut two) =
         (Node::start(settings(&at(&server))), Node::start(settings(&at(&server))));
@@ -40,8 +40,8 @@ fn two_nodes_hear_each_other_in_one_order_and_share_presence() {
         let (node, party) = if index % 2 == 0 { (&one, here) } else { (&two, there) };
         node.broker.submit(party, publish(RequestId(index), "room", &index.to_string()));
     }
-    let heard: Vec<String> = (0..1000).map(|_| one.wait_data(here)).collect();
-    assert_eq!(heard, (0..1000).map(|_| two.wait_data(there)).collect::<Vec<_>>());
+    let received: Vec<String> = (0..1000).map(|_| one.wait_data(here)).collect();
+    assert_eq!(received, (0..1000).map(|_| two.wait_data(there)).collect::<Vec<_>>());
     one.broker.submit(
         here,
         BrokerRequest::AddPresence { channel: "room".into(), info: ann(), announces: true },
@@ -221,8 +221,8 @@ fn scripts_that_were_forgotten_are_loaded_again_in_order() {
     for index in 0..100u64 {
         node.broker.submit(party, publish(RequestId(index), "room", &index.to_string()));
     }
-    let heard: Vec<String> = (0..100).map(|_| node.wait_data(party)).collect();
-    assert_eq!(heard, (0..100).map(|index| index.to_string()).collect::<Vec<_>>());
+    let received: Vec<String> = (0..100).map(|_| node.wait_data(party)).collect();
+    assert_eq!(received, (0..100).map(|index| index.to_string()).collect::<Vec<_>>());
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_subscriber_whose_output_buffer_overflows_is_told_where_the_stream_stands() 
 }
 
 #[test]
-fn whoever_asks_while_nothing_can_be_reached_is_answered_and_heard_later() {
+fn requests_without_a_connection_are_answered_and_subscribed_later() {
     let server = RedisServer::start(&[]);
     let address = at(&server);
     drop(server);

@@ -117,7 +117,7 @@ fn an_order_goes_to_the_node_that_has_the_client() {
             .broker
             .submit(parties[2], BrokerRequest::Control(Arc::new(Control { target, order })));
     };
-    let heard = |index: usize| loop {
+    let received = |index: usize| loop {
         let (_, event) = nodes[index].inbox(parties[index]).wait(PATIENCE).expect("an order comes");
         if let BrokerEvent::Control(control) = event {
             return (control.target.user.clone(), control.target.client.clone());
@@ -128,9 +128,9 @@ fn an_order_goes_to_the_node_that_has_the_client() {
     // Nobody knows her: everybody is asked.
     order("eve", "");
     let named = |user: &str, client: &str| (user.to_owned(), client.to_owned());
-    assert_eq!([heard(0), heard(0)], [named("ann", ""), named("eve", "")]);
-    assert_eq!([heard(1), heard(1)], [named("bob", "2"), named("eve", "")]);
-    assert_eq!(heard(2), named("eve", ""));
+    assert_eq!([received(0), received(0)], [named("ann", ""), named("eve", "")]);
+    assert_eq!([received(1), received(1)], [named("bob", "2"), named("eve", "")]);
+    assert_eq!(received(2), named("eve", ""));
 }
 
 #[test]

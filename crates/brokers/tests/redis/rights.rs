@@ -43,7 +43,7 @@ fn a_subscription_that_redis_refuses_is_not_answered_as_if_it_were_there() {
     let mut node = Node::start(settings);
     let (party, other) = (node.attach(), node.attach());
     let before = node.subscribe(party, "room").unwrap().top;
-    // The node hears what it publishes to itself, but no channel.
+    // The node receives what it publishes to itself, but no channel.
     set_rights(&server, &["resetchannels", "&test:*:probe:*", "&test:*control*"]);
     let reason = node.wait_unready("does not let engine.redis.user");
     assert!(matches!(node.broker.health(), Health::Unready { is_lasting: true, .. }), "{reason}");
@@ -67,8 +67,8 @@ fn a_subscription_that_redis_refuses_is_not_answered_as_if_it_were_there() {
         while node.wait_data(subscriber) != channel {}
     }
     wait_until("nothing is heard for nobody", || {
-        let heard = server.ask(&["PUBSUB", "CHANNELS", "test:*:c:*"]).list().len();
-        heard == 2
+        let received = server.ask(&["PUBSUB", "CHANNELS", "test:*:c:*"]).list().len();
+        received == 2
     });
 }
 

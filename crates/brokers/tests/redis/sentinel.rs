@@ -55,7 +55,7 @@ impl Two {
 
     /// Both tell their subscribers of the new epoch, are ready, and hear each other again, plain messages too.
     fn wait_together(&mut self, since: Instant) {
-        let hears = |two: &Two, index: usize, data: &str| {
+        let received = |two: &Two, index: usize, data: &str| {
             while two.nodes[index].wait_data(two.parties[index]) != data {}
         };
         for (node, party) in self.nodes.iter().zip(&self.parties) {
@@ -68,7 +68,7 @@ impl Two {
             let position = self.nodes[from].publish("room", "after").unwrap();
             assert_eq!(position.offset, self.top.offset + 1, "one stream for both");
             self.top = position;
-            hears(self, to, "after");
+            received(self, to, "after");
             let publisher = self.nodes[from].attach();
             let publication = Publication { data: "plain".into(), ..Publication::default() };
             let (channel, options) = ("room".into(), PublishOptions::default());
@@ -79,8 +79,8 @@ impl Two {
                 options,
             });
             assert!(matches!(sent, Ok(BrokerReply::Published(_))), "{sent:?}");
-            hears(self, to, "plain");
-            hears(self, from, "plain");
+            received(self, to, "plain");
+            received(self, from, "plain");
         }
     }
 }

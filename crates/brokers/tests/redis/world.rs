@@ -168,7 +168,7 @@ impl Node {
         }
     }
 
-    /// Publishes as a party that hears nothing.
+    /// Publishes as a party that receives nothing.
     pub(crate) fn publish(&self, channel: &str, data: &str) -> Result<StreamPosition, BrokerError> {
         match self.ask(self.fence, |id| publish(id, channel, data))? {
             BrokerReply::Published(position) => Ok(position),

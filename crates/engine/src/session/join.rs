@@ -104,7 +104,7 @@ impl Plan {
     ) -> Plan {
         let actor = Actor { is_subscriber: true, ..actor };
         let may_history = channel::may_read_history(rules, namespace, actor).is_ok();
-        let may_hear_membership = channel::may_hear_membership(rules, namespace, actor);
+        let may_receive_membership = channel::may_receive_membership(rules, namespace, actor);
         let asked = |field: fn(&SubscribeRequest) -> bool| wish.is_some_and(field);
         let overrides = grant.overrides;
         let is_recoverable = namespace.has_history()
@@ -141,7 +141,7 @@ impl Plan {
                 is_present: overrides.presence.unwrap_or(namespace.presence),
                 is_announced: tells,
                 wants_membership: tells
-                    && (forced || (asked(|wish| wish.join_leave) && may_hear_membership)),
+                    && (forced || (asked(|wish| wish.join_leave) && may_receive_membership)),
                 knows_of_skipped: false,
             },
             expire_at: None,
@@ -183,11 +183,11 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     };
     let subscriber_key = turn.hub.enter(&plan.channel, session.key.slot);
     let channel = turn.hub.channel(subscriber_key);
-    let (name, is_heard) = (channel.name.clone(), channel.is_heard);
+    let (name, is_subscribed) = (channel.name.clone(), channel.is_subscribed);
     let read = plan.read();
-    let request = (!is_heard || read != JoinRead::Nothing)
+    let request = (!is_subscribed || read != JoinRead::Nothing)
         .then(|| turn.out.expect(session.key, Question::Join));
-    if !is_heard && plan.channel_ttl_ms > 0 {
+    if !is_subscribed && plan.channel_ttl_ms > 0 {
         // In front of the read, which finds nothing of an earlier life.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
         turn.out.submit(BrokerRequest::Limit { channel, ttl_ms });
@@ -196,7 +196,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
         let channel = name.clone();
         turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
     }
-    if !is_heard && plan.channel_ttl_ms > 0 {
+    if !is_subscribed && plan.channel_ttl_ms > 0 {
         // And behind it: whoever listens by now is told of the end, also when another life has just ended.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
         turn.out.submit(BrokerRequest::Limit { channel, ttl_ms });
@@ -283,7 +283,7 @@ pub(crate) fn handle_read(
         let channel = turn.hub.channel_mut(subscriber_key);
         channel.handle_position(turn.now.monotonic_ms, subscriber_key.channel, &top, gaps);
     }
-    turn.hub.channel_mut(subscriber_key).is_heard = true;
+    turn.hub.channel_mut(subscriber_key).is_subscribed = true;
     answer(session, turn, index, outcome, top);
 }
 

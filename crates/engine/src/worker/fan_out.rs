@@ -1,6 +1,6 @@
-//! What happens in a channel, for all who hear it.
+//! What happens in a channel, for all its subscribers.
 //!
-//! Invariant: one look-up and one encoding for each variant, however many hear it; each of them gets what is next for it, or
+//! Invariant: one look-up and one encoding for each variant, for any number of subscribers; each of them gets what is next for it, or
 //! is noted as having a gap.
 
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Worker {
         *doing = Doing::Nothing;
     }
 
-    /// Nobody hears a channel any more that is over.
+    /// An expired channel has no subscribers any more.
     pub(super) fn end_channel(&mut self, now: Now, name: &str) {
         let Some((slot, channel)) = self.hub.find(name) else {
             return;

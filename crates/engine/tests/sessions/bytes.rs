@@ -45,7 +45,7 @@ fn history_is_cut_and_can_be_read_on() {
                 ),
             );
             world.settle();
-            let (offsets, top) = page(&world.hears(key)[0]);
+            let (offsets, top) = page(&world.received(key)[0]);
             assert_eq!(top, 10, "the client sees that there is more");
             assert!((1..=3).contains(&offsets.len()), "{offsets:?}");
             let last = *offsets.last().unwrap();
@@ -67,11 +67,11 @@ fn one_publication_is_readable_whatever_its_size() {
     let key = world.anonymous();
     world.says(key, r#"{"id":2,"history":{"channel":"kept:a","limit":-1}}"#);
     world.settle();
-    let line = &world.hears(key)[0];
+    let line = &world.received(key)[0];
     assert!(line.contains(r#""offset":1"#) && line.len() < 501_000);
     world.says(key, r#"{"id":3,"subscribe":{"channel":"kept:a","recover":true,"offset":1}}"#);
     world.settle();
-    let line = &world.hears(key)[0];
+    let line = &world.received(key)[0];
     assert!(line.contains(r#""recovered":true"#) && line.len() > 500_000);
 }
 
@@ -88,13 +88,13 @@ fn a_recovery_that_does_not_fit_is_refused_and_the_subscription_goes_on() {
             ),
         );
         world.settle();
-        let line = world.hears(key).remove(0);
+        let line = world.received(key).remove(0);
         assert!(line.contains(r#""was_recovering":true"#));
         assert_eq!(line.contains(r#""recovered":true"#), recovered);
         assert_eq!(line.contains(r#""publications":[{"#), recovered);
         assert!(line.contains(if recovered { r#""offset":7,"# } else { r#""offset":10,"# }));
         world.says(key, r#"{"id":3,"unsubscribe":{"channel":"kept:a"}}"#);
-        world.hears(key);
+        world.received(key);
     }
     // Whoever wants all or nothing gets an error.
     world.says(
@@ -102,13 +102,13 @@ fn a_recovery_that_does_not_fit_is_refused_and_the_subscription_goes_on() {
         r#"{"id":4,"subscribe":{"channel":"kept:a","recover":true,"offset":6,"flag":2}}"#,
     );
     world.settle();
-    assert!(world.hears(key)[0].contains(r#""error":{"code":112"#));
+    assert!(world.received(key)[0].contains(r#""error":{"code":112"#));
     world.says(key, r#"{"id":5,"subscribe":{"channel":"kept:a","recover":true,"offset":6}}"#);
     world.settle();
-    world.hears(key);
+    world.received(key);
     world.publish("kept:a", 11);
     world.settle();
-    assert!(world.hears(key)[0].contains(r#""offset":11"#), "no gap behind a refused recovery");
+    assert!(world.received(key)[0].contains(r#""offset":11"#), "no gap behind a refused recovery");
 }
 
 #[test]
@@ -128,15 +128,15 @@ fn all_recoveries_of_a_connect_share_one_budget() {
     let names: Vec<&str> = channels.iter().map(String::as_str).collect();
     world.verify(Ok(subscribed_to("ann", &names)));
     world.settle();
-    let line = world.hears(key).remove(0);
+    let line = world.received(key).remove(0);
     assert!(line.len() <= BUDGET + 10_000, "{}", line.len());
     assert_eq!(line.matches(r#""was_recovering":true"#).count(), 10);
     assert_eq!(line.matches(r#""recovered":true"#).count(), 1, "two of three fit once");
     // The others start at the top and miss nothing from there on.
     channels.iter().for_each(|channel| world.publish(channel, 3));
     world.settle();
-    let heard = world.hears(key);
-    assert_eq!(heard.iter().filter(|line| line.contains(r#""offset":3"#)).count(), 10);
+    let received = world.received(key);
+    assert_eq!(received.iter().filter(|line| line.contains(r#""offset":3"#)).count(), 10);
 }
 
 #[test]
@@ -172,19 +172,19 @@ fn a_presence_that_does_not_fit_is_an_error() {
         world.says(*key, r#"{"id":2,"subscribe":{"channel":"people:a"}}"#);
         world.settle();
         if index == 5 {
-            world.hears(*key);
+            world.received(*key);
             world.says(*key, r#"{"id":3,"presence":{"channel":"people:a"}}"#);
             world.settle();
             assert!(
-                world.hears(*key).iter().any(|line| line.contains(r#""presence":{"presence""#))
+                world.received(*key).iter().any(|line| line.contains(r#""presence":{"presence""#))
             );
         }
-        keys.iter().for_each(|key| drop(world.hears(*key)));
+        keys.iter().for_each(|key| drop(world.received(*key)));
     }
     world.says(keys[0], r#"{"id":3,"presence":{"channel":"people:a"}}"#);
     world.says(keys[0], r#"{"id":4,"presence_stats":{"channel":"people:a"}}"#);
     world.settle();
-    let heard = world.hears(keys[0]);
-    assert!(heard[0].contains(r#"{"id":3,"error":{"code":106"#), "{heard:?}");
-    assert!(heard[1].contains(r#""num_clients":30"#), "{heard:?}");
+    let received = world.received(keys[0]);
+    assert!(received[0].contains(r#"{"id":3,"error":{"code":106"#), "{received:?}");
+    assert!(received[1].contains(r#""num_clients":30"#), "{received:?}");
 }

@@ -19,7 +19,7 @@ fn comparisons_are_spread_over_the_delay() {
         let names: Vec<String> = (0..CHANNELS_OF_ONE).map(name).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let key = world.user(subscribed_to("ann", &names));
-        assert!(world.hears(key)[0].contains(r#""connect":{"client""#));
+        assert!(world.received(key)[0].contains(r#""connect":{"client""#));
     }
     let mut now = world.now();
     let mut turns = Vec::new();

@@ -21,9 +21,9 @@ fn whoever_asks_a_lot_is_answered_in_order_but_not_at_once() {
     world.says(key, &history(1_000));
     assert!(world.worker.is_congested(key), "its peer is not to be read for now");
     world.settle();
-    let heard = world.hears(key);
-    assert_eq!(heard.len(), 1_000);
-    for (index, line) in heard.iter().enumerate() {
+    let received = world.received(key);
+    assert_eq!(received.len(), 1_000);
+    for (index, line) in received.iter().enumerate() {
         assert!(line.starts_with(&format!(r#"{{"id":{},"history":"#, index + 1)), "{line}");
     }
     assert!(!world.worker.is_congested(key));
@@ -73,10 +73,10 @@ fn what_waits_for_a_join_is_bounded_and_told() {
     (0..1_000).for_each(|number| world.publish("kept:a", number));
     world.settle();
     world.happens(answer);
-    let heard = world.hears(key);
-    assert_eq!(heard.len(), 2, "{heard:?}");
-    assert!(heard[0].contains(r#"{"id":2,"subscribe":{"#), "{heard:?}");
-    assert!(heard[1].contains(r#""unsubscribe":{"code":2500"#), "{heard:?}");
+    let received = world.received(key);
+    assert_eq!(received.len(), 2, "{received:?}");
+    assert!(received[0].contains(r#"{"id":2,"subscribe":{"#), "{received:?}");
+    assert!(received[1].contains(r#""unsubscribe":{"code":2500"#), "{received:?}");
 }
 
 /// Rules with one limited bucket, and one for floods.
@@ -109,19 +109,19 @@ fn whoever_publishes_too_often_is_told_when_to_go_on_and_publishes_nothing() {
         world.says(key, &publish("kept:a"));
         world.settle();
     }
-    let heard = world.hears(key);
-    assert_eq!(heard[..2], [r#"{"id":9,"publish":{}}"#; 2]);
-    assert_eq!(heard[2..], [refusal(100)]);
+    let received = world.received(key);
+    assert_eq!(received[..2], [r#"{"id":9,"publish":{}}"#; 2]);
+    assert_eq!(received[2..], [refusal(100)]);
     world.says(other, &publish("kept:a"));
     world.settle();
-    assert_eq!(world.hears(other), [r#"{"id":9,"publish":{}}"#], "others go on");
+    assert_eq!(world.received(other), [r#"{"id":9,"publish":{}}"#], "others go on");
     world.says(other, r#"{"id":9,"history":{"channel":"kept:a","limit":0}}"#);
     world.settle();
-    assert!(world.hears(other)[0].contains(r#""offset":3"#), "nothing was published");
+    assert!(world.received(other)[0].contains(r#""offset":3"#), "nothing was published");
     world.pass(1);
     world.says(key, &publish("kept:a"));
     world.settle();
-    assert_eq!(world.hears(key), [r#"{"id":9,"publish":{}}"#]);
+    assert_eq!(world.received(key), [r#"{"id":9,"publish":{}}"#]);
     assert_eq!(world.worker.counters().limited[Bucket::ConnectionPublishes as usize], 1);
 }
 
@@ -132,15 +132,15 @@ fn a_subscribe_that_comes_too_soon_changes_nothing() {
         let key = world.anonymous();
         world.says(key, r#"{"id":8,"subscribe":{"channel":"people:a"}}"#);
         world.settle();
-        world.hears(key);
+        world.received(key);
         world.says(key, r#"{"id":9,"subscribe":{"channel":"people:b"}}"#);
         world.settle();
-        let heard = world.hears(key);
-        assert!(heard[0].contains(r#""code":111"#) && heard.len() == 1, "{heard:?}");
+        let received = world.received(key);
+        assert!(received[0].contains(r#""code":111"#) && received.len() == 1, "{received:?}");
         assert_eq!(world.worker.subscription_count(), 1);
         world.says(key, r#"{"id":9,"presence_stats":{"channel":"people:b"}}"#);
         world.settle();
-        assert!(!world.hears(key)[0].contains(r#""num_clients":1"#), "nobody is there");
+        assert!(!world.received(key)[0].contains(r#""num_clients":1"#), "nobody is there");
     }
 }
 
@@ -152,7 +152,7 @@ fn channels_that_are_known_are_not_new() {
     let mut answer = |key, command: &str| {
         world.says(key, command);
         world.settle();
-        world.hears(key).last().unwrap().contains("error")
+        world.received(key).last().unwrap().contains("error")
     };
     assert!(!answer(other, r#"{"id":9,"subscribe":{"channel":"kept:heard"}}"#));
     // Published before; heard by somebody; history asked before.
@@ -177,9 +177,12 @@ fn bytes_are_counted_by_message_and_pongs_are_free() {
     world.says(key, &large);
     world.says(key, &large);
     world.settle();
-    let heard = world.hears(key);
-    assert!(heard[0].contains(r#""code":111"#) && heard[1].contains("publish"), "{heard:?}");
-    while world.hears(key) != ["{}"] {
+    let received = world.received(key);
+    assert!(
+        received[0].contains(r#""code":111"#) && received[1].contains("publish"),
+        "{received:?}"
+    );
+    while world.received(key) != ["{}"] {
         world.pass(1);
     }
     // Nothing is left for a pong, and it counts.
@@ -200,9 +203,9 @@ fn whoever_goes_on_after_many_refusals_floods() {
         world.says(key, r#"{"id":9,"rpc":{}}"#);
     }
     assert!(world.closes.is_empty(), "five refusals are borne");
-    let heard = world.hears(key);
-    assert_eq!(heard.iter().filter(|line| line.contains(r#""code":108"#)).count(), 2);
-    assert_eq!(heard.iter().filter(|line| line.contains("retry after")).count(), 5);
+    let received = world.received(key);
+    assert_eq!(received.iter().filter(|line| line.contains(r#""code":108"#)).count(), 2);
+    assert_eq!(received.iter().filter(|line| line.contains("retry after")).count(), 5);
     world.says(key, r#"{"id":9,"rpc":{}}"#);
     assert_eq!(world.code(key), 3013);
     let limited = world.worker.counters().limited;
@@ -228,7 +231,7 @@ fn a_user_has_one_bucket_for_all_connections() {
         world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
         world.verify(Ok(claims(name)));
         world.settle();
-        (key, world.hears(key).remove(0))
+        (key, world.received(key).remove(0))
     };
     let (one, _) = user(&mut world, "ann");
     let (two, _) = user(&mut world, "ann");
@@ -237,9 +240,9 @@ fn a_user_has_one_bucket_for_all_connections() {
         world.says(key, &publish("a"));
         world.settle();
     }
-    assert_eq!(world.hears(one), [r#"{"id":9,"publish":{}}"#; 2]);
-    assert_eq!(world.hears(two), [r#"{"id":9,"publish":{}}"#, &*refusal(100)]);
-    assert_eq!(world.hears(other), [r#"{"id":9,"publish":{}}"#]);
+    assert_eq!(world.received(one), [r#"{"id":9,"publish":{}}"#; 2]);
+    assert_eq!(world.received(two), [r#"{"id":9,"publish":{}}"#, &*refusal(100)]);
+    assert_eq!(world.received(other), [r#"{"id":9,"publish":{}}"#]);
     let (_, third) = user(&mut world, "ann");
     assert!(third.contains(r#""connect":{"#), "{third}");
     let (_, fourth) = user(&mut world, "ann");
@@ -256,7 +259,7 @@ fn rates_change_for_those_that_are_connected() {
     let publishes = |world: &mut World, count| {
         (0..count).for_each(|_| world.says(key, &publish("a")));
         world.settle();
-        world.hears(key).iter().filter(|line| !line.contains("error")).count()
+        world.received(key).iter().filter(|line| !line.contains("error")).count()
     };
     assert_eq!(publishes(&mut world, 1), 1);
     // Half of what it had is left, whatever that is now.
@@ -273,12 +276,12 @@ fn whoever_leaves_is_never_refused() {
         let key = world.anonymous();
         world.says(key, r#"{"id":8,"subscribe":{"channel":"people:a"}}"#);
         world.settle();
-        while !world.hears(key).iter().any(|line| line.contains("retry after")) {
+        while !world.received(key).iter().any(|line| line.contains("retry after")) {
             world.says(key, r#"{"id":9,"presence_stats":{"channel":"people:a"}}"#);
             world.settle();
         }
         world.says(key, r#"{"id":9,"unsubscribe":{"channel":"people:a"}}"#);
-        assert_eq!(world.hears(key), [r#"{"id":9,"unsubscribe":{}}"#]);
+        assert_eq!(world.received(key), [r#"{"id":9,"unsubscribe":{}}"#]);
         assert_eq!(world.worker.subscription_count(), 0);
     }
 }

@@ -6,8 +6,8 @@ use wire::protocol::StreamPosition;
 
 use crate::world::{World, claims, rules, subscribed_to};
 
-fn check(heard: &[String], expected: &Expect) {
-    expected.assert_eq(&(heard.join("\n") + "\n"));
+fn check(received: &[String], expected: &Expect) {
+    expected.assert_eq(&(received.join("\n") + "\n"));
 }
 
 const JOIN: &str = r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#;
@@ -32,7 +32,7 @@ fn the_reply_precedes_publications_and_none_is_lost_or_doubled() {
     world.publish("kept:x", 3);
     world.settle();
     check(
-        &world.hears(key),
+        &world.received(key),
         &expect![[r#"
             {"id":2,"subscribe":{"recoverable":true,"epoch":"epoch0","offset":2,"positioned":true}}
             {"push":{"channel":"kept:x","pub":{"data":3,"offset":3}}}
@@ -54,7 +54,7 @@ fn a_recovery_brings_everything_missed_once() {
     world.publish("kept:x", 7);
     world.settle();
     check(
-        &world.hears(key),
+        &world.received(key),
         &expect![[r#"
             {"id":2,"subscribe":{"recoverable":true,"epoch":"epoch0","publications":[{"data":3,"offset":3},{"data":4,"offset":4},{"data":5,"offset":5},{"data":6,"offset":6}],"recovered":true,"offset":2,"positioned":true,"was_recovering":true}}
             {"push":{"channel":"kept:x","pub":{"data":7,"offset":7}}}
@@ -70,7 +70,7 @@ fn a_recovery_that_would_not_be_whole_is_refused() {
         let key = world.anonymous();
         world.says(key, &recover(offset, epoch));
         world.settle();
-        let reply = world.hears(key).remove(0);
+        let reply = world.received(key).remove(0);
         assert!(reply.contains(r#""was_recovering":true"#), "{reply}");
         assert!(reply.contains(&format!(r#""offset":{count}"#)), "{reply}");
         !reply.contains(r#""recovered":true"#) && !reply.contains("publications")
@@ -90,7 +90,7 @@ fn whoever_wants_all_or_nothing_gets_an_error() {
     let key = world.anonymous();
     world.says(key, &recover(1, "epoch0").replace(r#""offset""#, r#""flag":2,"offset""#));
     world.settle();
-    assert!(world.hears(key)[0].contains(r#""code":112"#));
+    assert!(world.received(key)[0].contains(r#""code":112"#));
     world.assert_nothing_is_left();
 }
 
@@ -109,7 +109,7 @@ fn a_gap_ends_the_subscription_with_2500_and_recovery_closes_it() {
     world.says(key, &recover(1, "epoch0"));
     world.settle();
     check(
-        &world.hears(key),
+        &world.received(key),
         &expect![[r#"
             {"id":2,"subscribe":{"recoverable":true,"epoch":"epoch0","positioned":true}}
             {"push":{"channel":"kept:x","pub":{"data":1,"offset":1}}}
@@ -138,11 +138,11 @@ fn a_loss_that_nothing_follows_is_found_by_the_check() {
     let key = world.anonymous();
     world.says(key, JOIN);
     world.settle();
-    world.hears(key);
+    world.received(key);
     world.publish("kept:x", 1);
     world.lose().unwrap();
-    let heard = world.live(&[key], 60);
-    assert!(heard.iter().any(|line| line.contains(r#""code":2500"#)), "not noticed in a minute");
+    let received = world.live(&[key], 60);
+    assert!(received.iter().any(|line| line.contains(r#""code":2500"#)), "not noticed in a minute");
 }
 
 #[test]
@@ -153,25 +153,25 @@ fn a_position_told_unasked_shows_a_loss_at_once_and_only_a_loss() {
     world.settle();
     world.publish("kept:x", 1);
     world.settle();
-    world.hears(key);
+    world.received(key);
     let told = |world: &mut World, epoch: &str, offset| {
         let top = StreamPosition { offset, epoch: epoch.to_owned() };
         world.happens(BrokerEvent::Position { channel: "kept:x".into(), top });
-        world.hears(key)
+        world.received(key)
     };
     assert_eq!(told(&mut world, "epoch0", 1), [""; 0], "nothing is missing");
-    let heard = told(&mut world, "epoch0", 2);
-    assert!(heard[0].contains(r#""unsubscribe":{"code":2500"#), "{heard:?}");
+    let received = told(&mut world, "epoch0", 2);
+    assert!(received[0].contains(r#""unsubscribe":{"code":2500"#), "{received:?}");
     world.says(key, JOIN);
     world.settle();
-    world.hears(key);
-    let heard = told(&mut world, "another", 0);
-    assert!(heard[0].contains(r#""unsubscribe":{"code":2500"#), "{heard:?}");
+    world.received(key);
+    let received = told(&mut world, "another", 0);
+    assert!(received[0].contains(r#""unsubscribe":{"code":2500"#), "{received:?}");
     assert_eq!(told(&mut world, "a third", 9), [""; 0], "nobody holds a position any more");
 }
 
 #[test]
-fn what_comes_twice_is_heard_once() {
+fn a_repeated_publication_is_delivered_once() {
     let mut world = World::new();
     let key = world.anonymous();
     world.says(key, JOIN);
@@ -180,7 +180,7 @@ fn what_comes_twice_is_heard_once() {
     let event = world.lose().unwrap();
     world.happens(event.clone());
     world.happens(event);
-    let pushes = world.hears(key).iter().filter(|line| line.contains("pub")).count();
+    let pushes = world.received(key).iter().filter(|line| line.contains("pub")).count();
     assert_eq!(pushes, 1);
 }
 
@@ -191,12 +191,12 @@ fn leaving_while_joining_leaves_nothing() {
     world.says(key, JOIN);
     world.says(key, r#"{"id":3,"unsubscribe":{"channel":"kept:x"}}"#);
     world.settle();
-    let heard = world.hears(key);
-    assert!(heard.iter().any(|line| line.contains(r#""id":3,"unsubscribe""#)), "{heard:?}");
+    let received = world.received(key);
+    assert!(received.iter().any(|line| line.contains(r#""id":3,"unsubscribe""#)), "{received:?}");
     assert_eq!(world.worker.subscription_count(), 0);
     world.says(key, JOIN);
     world.settle();
-    assert!(world.hears(key)[0].contains(r#""subscribe""#));
+    assert!(world.received(key)[0].contains(r#""subscribe""#));
     world.says(key, JOIN);
     world.cut(key);
     world.assert_nothing_is_left();
@@ -217,13 +217,13 @@ fn publications_of_others_arrive_while_some_join_and_some_leave() {
     world.publish("kept:x", 99);
     world.settle();
     for key in &keys {
-        let heard = world.hears(*key);
-        assert!(heard[0].contains(r#""subscribe""#), "{heard:?}");
-        let offset: u64 = heard[0]
+        let received = world.received(*key);
+        assert!(received[0].contains(r#""subscribe""#), "{received:?}");
+        let offset: u64 = received[0]
             .split(r#""offset":"#)
             .nth(1)
             .map_or(0, |rest| rest.split([',', '}']).next().unwrap().parse().unwrap());
-        let numbers = heard[1..].iter().enumerate().map(|(index, line)| {
+        let numbers = received[1..].iter().enumerate().map(|(index, line)| {
             let expected = format!(r#""offset":{}}}"#, offset + 1 + index as u64);
             assert!(line.contains(&expected), "{line} is not {expected}");
         });
@@ -236,9 +236,9 @@ fn subscriptions_of_the_token_stand_in_the_connect_reply() {
     let mut world = World::new();
     world.publish("kept:x", 1);
     let key = world.user(subscribed_to("ann", &["kept:x", "plain"]));
-    let heard = world.hears(key);
-    assert_eq!(heard.len(), 1);
-    assert!(heard[0].contains(r#""subs":{"kept:x":{"recoverable":true,"epoch":"epoch0","offset":1,"positioned":true},"plain":{}}"#), "{heard:?}");
+    let received = world.received(key);
+    assert_eq!(received.len(), 1);
+    assert!(received[0].contains(r#""subs":{"kept:x":{"recoverable":true,"epoch":"epoch0","offset":1,"positioned":true},"plain":{}}"#), "{received:?}");
     world.order("ann", Order::Unsubscribe { channel: String::new() });
     assert_eq!(world.worker.subscription_count(), 0);
 }
@@ -263,12 +263,12 @@ fn a_burst_within_one_turn_is_no_slowness_but_is_written_early() {
     let key = world.anonymous();
     world.says(key, r#"{"id":2,"subscribe":{"channel":"plain"}}"#);
     world.settle();
-    world.hears(key);
+    world.received(key);
     (0..100).for_each(|number| world.publish("plain", number));
     world.settle();
     assert_eq!(world.worker.poll_pressed(), Some(key));
     assert_eq!(world.worker.poll_pressed(), None);
-    assert_eq!(world.hears(key).len(), 100);
+    assert_eq!(world.received(key).len(), 100);
     assert!(world.closes.is_empty());
 }
 
@@ -280,7 +280,7 @@ fn a_client_that_leaves_before_it_is_answered_may_come_back_at_once() {
     world.says(key, r#"{"id":3,"unsubscribe":{"channel":"people:a"}}"#);
     world.says(key, r#"{"id":4,"subscribe":{"channel":"people:a"}}"#);
     world.settle();
-    let lines = world.hears(key);
+    let lines = world.received(key);
     let replies: Vec<&str> =
         lines.iter().filter(|line| !line.contains("push")).map(String::as_str).collect();
     assert_eq!(
@@ -305,13 +305,13 @@ fn a_slow_session_is_closed_and_forgotten() {
     for key in [slow, quick] {
         world.says(key, r#"{"id":2,"subscribe":{"channel":"plain"}}"#);
         world.settle();
-        world.hears(key);
+        world.received(key);
     }
     world.worker.outbox(slow).unwrap().set_blocked(true);
     for number in 0..100 {
         world.publish("plain", number);
         world.settle();
-        world.hears(quick);
+        world.received(quick);
     }
     assert_eq!(world.code(slow), 3008);
     assert_eq!(world.worker.subscription_count(), 1);
@@ -336,8 +336,8 @@ fn a_stream_that_begins_anew_while_the_connect_reply_waits_is_a_gap() {
     world.publish("kept:x", 3);
     world.settle();
     world.happens(answer);
-    assert_eq!(world.code(key), 3010, "{:?}", world.hears(key));
-    let heard = world.hears(key).join("\n");
-    assert!(!heard.contains("\"push\""), "of another life than the reply: {heard}");
+    assert_eq!(world.code(key), 3010, "{:?}", world.received(key));
+    let received = world.received(key).join("\n");
+    assert!(!received.contains("\"push\""), "of another life than the reply: {received}");
     world.assert_nothing_is_left();
 }

@@ -15,42 +15,44 @@ fn commands_behind_a_token_wait_for_its_verdict_and_keep_their_order() {
         key,
         "{\"id\":1,\"connect\":{\"token\":\"t\"}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n{\"id\":3,\"rpc\":{\"method\":\"m\"}}",
     );
-    assert!(world.hears(key).is_empty());
+    assert!(world.received(key).is_empty());
     world.verify(Ok(claims("ann")));
     world.settle();
-    let heard = world.hears(key).join("\n");
-    let at = |id: u32| heard.find(&format!(r#"{{"id":{id},"#)).unwrap_or_else(|| panic!("{heard}"));
-    assert!(at(1) < at(2) && at(1) < at(3), "{heard}");
-    assert!(heard.contains(r#""id":3,"error":{"code":108"#), "{heard}");
+    let received = world.received(key).join("\n");
+    let at = |id: u32| {
+        received.find(&format!(r#"{{"id":{id},"#)).unwrap_or_else(|| panic!("{received}"))
+    };
+    assert!(at(1) < at(2) && at(1) < at(3), "{received}");
+    assert!(received.contains(r#""id":3,"error":{"code":108"#), "{received}");
 }
 
 #[test]
 fn whoever_comes_and_goes_is_told_to_those_with_a_token_for_it() {
     let mut world = World::new();
     let watcher = world.user(subscribed_to("eve", &["sys:presence"]));
-    world.hears(watcher);
+    world.received(watcher);
     let ann = world.user(claims("ann"));
     let bob = world.user(claims("bob"));
     world.cut(ann);
     world.order("bob", Order::Disconnect(DisconnectCode::ForceDisconnect.into()));
     world.cut(bob);
-    let heard = world.hears(watcher).join("\n");
+    let received = world.received(watcher).join("\n");
     for (event, user, reason) in [
         ("online", "ann", ""),
         ("online", "bob", ""),
         ("offline", "ann", "connection closed"),
         ("offline", "bob", "force disconnect"),
     ] {
-        let is_told = heard.lines().filter(|line| {
+        let is_told = received.lines().filter(|line| {
             let has = |key: &str, value: &str| line.contains(&format!(r#""{key}":"{value}""#));
             has("event", event) && has("user_id", user) && has("reason", reason)
         });
-        assert_eq!(is_told.count(), 1, "{event} {user}: {heard}");
+        assert_eq!(is_told.count(), 1, "{event} {user}: {received}");
     }
     let stranger = world.user(claims("mallory"));
     world.says(stranger, r#"{"id":2,"subscribe":{"channel":"sys:presence"}}"#);
     world.settle();
-    assert!(world.hears(stranger).join("").contains(r#""code":103"#));
+    assert!(world.received(stranger).join("").contains(r#""code":103"#));
     let mut open = rules();
     open.client.insecure = true;
     let mut world = World::with(open);
@@ -59,8 +61,8 @@ fn whoever_comes_and_goes_is_told_to_those_with_a_token_for_it() {
     world.says(anybody, r#"{"id":3,"publish":{"channel":"sys:config","data":{}}}"#);
     world.says(anybody, r#"{"id":4,"history":{"channel":"sys:config"}}"#);
     world.settle();
-    let heard = world.hears(anybody).join("");
-    assert_eq!(heard.matches(r#""code":103"#).count(), 3, "{heard}");
+    let received = world.received(anybody).join("");
+    assert_eq!(received.matches(r#""code":103"#).count(), 3, "{received}");
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn whoever_reconnects_within_the_grace_has_joined_again_before_it_leaves() {
     let first = world.user(claims("ann"));
     world.says(first, join);
     world.settle();
-    world.hears(watcher);
+    world.received(watcher);
     world.cut(first);
     assert!(world.present("people:x").contains("num_clients: 2, num_users: 2"));
     let second = world.user(claims("ann"));
@@ -84,13 +86,13 @@ fn whoever_reconnects_within_the_grace_has_joined_again_before_it_leaves() {
     assert!(world.present("people:x").contains("num_clients: 3, num_users: 2"));
     world.pass(6);
     assert!(world.present("people:x").contains("num_clients: 2, num_users: 2"));
-    let heard = world.hears(watcher).join("");
-    let (joined, left) = (heard.find("\"join\""), heard.find("\"leave\""));
-    assert!(joined.is_some() && left > joined, "{heard}");
+    let received = world.received(watcher).join("");
+    let (joined, left) = (received.find("\"join\""), received.find("\"leave\""));
+    assert!(joined.is_some() && left > joined, "{received}");
     // Whoever leaves by its own wish leaves at once.
     world.says(second, r#"{"id":3,"unsubscribe":{"channel":"people:x"}}"#);
     world.settle();
-    assert!(world.hears(watcher).join("").contains("\"leave\""));
+    assert!(world.received(watcher).join("").contains("\"leave\""));
     assert!(world.present("people:x").contains("num_clients: 1, num_users: 1"));
 }
 
@@ -106,15 +108,16 @@ fn a_temporary_channel_ends_and_tells_its_subscribers() {
     world.says(ann, join);
     world.settle();
     world.live(&[ann, bob], 59);
-    world.hears(ann);
-    let heard = world.live(&[ann, bob], 2).join("");
-    let told = heard.matches(r#""unsubscribe":{"code":2100,"reason":"channel expired"}"#).count();
-    assert_eq!(told, 1, "{heard}");
+    world.received(ann);
+    let received = world.live(&[ann, bob], 2).join("");
+    let told =
+        received.matches(r#""unsubscribe":{"code":2100,"reason":"channel expired"}"#).count();
+    assert_eq!(told, 1, "{received}");
     assert!(world.present("room:x").contains("num_clients: 0"));
     // It begins anew with the next subscriber.
     world.says(ann, r#"{"id":3,"subscribe":{"channel":"room:x"}}"#);
     world.settle();
-    assert!(world.hears(ann).join("").contains(r#""id":3,"subscribe""#));
+    assert!(world.received(ann).join("").contains(r#""id":3,"subscribe""#));
     world.assert_nothing_is_left();
 }
 
@@ -130,11 +133,11 @@ fn a_refused_token_has_its_code() {
     let key = refused(&mut world, TokenRefusal::Invalid);
     assert_eq!(world.code(key), 3500);
     let key = refused(&mut world, TokenRefusal::Expired);
-    assert!(world.hears(key)[0].contains(r#""code":109"#));
+    assert!(world.received(key)[0].contains(r#""code":109"#));
     world.says(key, r#"{"id":2,"connect":{"token":"t"}}"#);
     assert_eq!(world.code(key), 3501, "after a refusal the connection is of no use");
     let key = refused(&mut world, TokenRefusal::Unavailable);
-    assert!(world.hears(key)[0].contains(r#""code":100,"#), "temporary: the client comes back");
+    assert!(world.received(key)[0].contains(r#""code":100,"#), "temporary: the client comes back");
     world.assert_nothing_is_left();
 }
 
@@ -151,7 +154,7 @@ fn whoever_was_refused_and_does_not_go_is_sent_away() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(world.hears(key)[0].contains(r#""id":1,"error":{"code":100"#));
+    assert!(world.received(key)[0].contains(r#""id":1,"error":{"code":100"#));
     world.pass(12);
     assert_eq!(world.code(key), 3502);
 }
@@ -177,13 +180,13 @@ fn a_connection_expires_after_its_grace_unless_it_is_refreshed() {
     };
     let lazy = expiring(&mut world, "ann");
     let eager = expiring(&mut world, "bob");
-    assert!(world.hears(lazy)[0].contains(r#""expires":true,"ttl":15"#));
+    assert!(world.received(lazy)[0].contains(r#""expires":true,"ttl":15"#));
     world.says(eager, r#"{"id":2,"refresh":{"token":"new"}}"#);
     world.verify(Ok(engine::claims::ConnectionClaims {
         expire_at: Some(BEGIN + 900),
         ..claims("bob")
     }));
-    assert!(world.hears(eager).last().unwrap().contains(r#""refresh":{"#));
+    assert!(world.received(eager).last().unwrap().contains(r#""refresh":{"#));
     world.live(&[lazy, eager], 38);
     assert!(world.closes.is_empty(), "15 s and a grace of 25 s");
     world.live(&[lazy, eager], 20);
@@ -227,16 +230,16 @@ fn a_subscription_expires_with_2501_unless_its_token_is_refreshed() {
         world.verify_subscription(Ok(grant("ann", channel, Some(BEGIN + 5))));
         world.settle();
     }
-    assert!(world.hears(key).last().unwrap().contains(r#""expires":true,"ttl":5"#));
+    assert!(world.received(key).last().unwrap().contains(r#""expires":true,"ttl":5"#));
     world.says(key, r#"{"id":5,"sub_refresh":{"channel":"closed:b","token":"t"}}"#);
     world.verify_subscription(Ok(grant("ann", "closed:b", Some(BEGIN + 900))));
-    let heard = world.live(&[key], 35);
-    let heard = heard.join("\n");
+    let received = world.live(&[key], 35);
+    let received = received.join("\n");
     assert!(
-        heard.contains(r#"{"push":{"channel":"closed:a","unsubscribe":{"code":2501"#),
-        "{heard}"
+        received.contains(r#"{"push":{"channel":"closed:a","unsubscribe":{"code":2501"#),
+        "{received}"
     );
-    assert!(!heard.contains(r#""channel":"closed:b""#), "{heard}");
+    assert!(!received.contains(r#""channel":"closed:b""#), "{received}");
     assert!(world.closes.is_empty());
 }
 
@@ -251,13 +254,13 @@ fn a_subscription_that_expires_before_the_broker_answers_is_refused() {
         "{\"id\":3,\"unsubscribe\":{\"channel\":\"closed:a\"}}\n{\"id\":4,\"rpc\":{\"method\":\"m\"}}",
     );
     let answer = world.lose().expect("the broker's answer");
-    let heard = world.live(&[key], 40).join("\n");
-    let at = |text: &str| heard.find(text).unwrap_or_else(|| panic!("{heard}"));
+    let received = world.live(&[key], 40).join("\n");
+    let at = |text: &str| received.find(text).unwrap_or_else(|| panic!("{received}"));
     let refused = at(r#"{"id":2,"error":{"code":110,"#);
-    assert!(refused < at(r#"{"id":3,"unsubscribe":{}}"#), "{heard}");
-    assert!(heard.contains(r#"{"id":4,"error""#) && !heard.contains("push"), "{heard}");
+    assert!(refused < at(r#"{"id":3,"unsubscribe":{}}"#), "{received}");
+    assert!(received.contains(r#"{"id":4,"error""#) && !received.contains("push"), "{received}");
     world.happens(answer);
-    assert!(world.hears(key).is_empty() && world.closes.is_empty());
+    assert!(world.received(key).is_empty() && world.closes.is_empty());
     world.assert_nothing_is_left();
 }
 
@@ -268,12 +271,12 @@ fn an_expired_token_makes_nothing_immortal_but_sends_the_client_for_another() {
     world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
     world.verify_subscription(Ok(grant("ann", "closed:a", Some(BEGIN + 5))));
     world.settle();
-    world.hears(key);
+    world.received(key);
     world.says(key, r#"{"id":3,"sub_refresh":{"channel":"closed:a","token":"t"}}"#);
     world.verify_subscription(Err(TokenRefusal::Expired));
-    let heard = world.hears(key);
-    assert!(heard[0].contains(r#""unsubscribe":{"code":2501"#), "{heard:?}");
-    assert!(heard[1].contains(r#""id":3,"error":{"code":109"#), "{heard:?}");
+    let received = world.received(key);
+    assert!(received[0].contains(r#""unsubscribe":{"code":2501"#), "{received:?}");
+    assert!(received[1].contains(r#""id":3,"error":{"code":109"#), "{received:?}");
     assert_eq!(world.worker.subscription_count(), 0);
 }
 
@@ -281,7 +284,7 @@ fn an_expired_token_makes_nothing_immortal_but_sends_the_client_for_another() {
 fn an_order_and_a_token_for_one_channel_make_one_subscription() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
-    world.hears(key);
+    world.received(key);
     world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
     let order = Order::Subscribe {
         channel: "closed:a".to_owned(),
@@ -292,10 +295,10 @@ fn an_order_and_a_token_for_one_channel_make_one_subscription() {
     world.order("ann", order);
     world.verify_subscription(Ok(grant("ann", "closed:a", None)));
     world.settle();
-    assert!(world.hears(key)[1].contains(r#""id":2,"error":{"code":105"#));
+    assert!(world.received(key)[1].contains(r#""id":2,"error":{"code":105"#));
     world.publish("closed:a", 1);
     world.settle();
-    assert_eq!(world.hears(key).len(), 1);
+    assert_eq!(world.received(key).len(), 1);
 }
 
 #[test]
@@ -305,14 +308,14 @@ fn a_refresh_changes_what_others_see_and_nothing_where_it_says_nothing() {
     let key = world.user(with_info(r#"{"name":"Ann"}"#));
     world.says(key, r#"{"id":2,"subscribe":{"channel":"kept:a"}}"#);
     world.settle();
-    world.hears(key);
+    world.received(key);
     for (info, seen) in [("", "Ann"), (r#"{"name":"Anna"}"#, "Anna")] {
         world.says(key, r#"{"id":3,"refresh":{"token":"t"}}"#);
         world.verify(Ok(with_info(info)));
         world.says(key, r#"{"id":4,"publish":{"channel":"kept:a","data":1}}"#);
         world.settle();
-        let heard = world.hears(key).join("\n");
-        assert!(heard.contains(&format!(r#""conn_info":{{"name":"{seen}"}}"#)), "{heard}");
+        let received = world.received(key).join("\n");
+        assert!(received.contains(&format!(r#""conn_info":{{"name":"{seen}"}}"#)), "{received}");
     }
 }
 
@@ -322,17 +325,17 @@ fn an_order_may_change_what_others_see_and_end_what_is_over() {
     let key = world.user(claims("ann"));
     world.says(key, r#"{"id":2,"subscribe":{"channel":"kept:a"}}"#);
     world.settle();
-    world.hears(key);
+    world.received(key);
     let refresh = |info: &'static str, expire_at| Order::Refresh {
         info: info.into(),
         expire_at,
         expired: false,
     };
     world.order("ann", refresh(r#"{"name":"Ann"}"#, Some(BEGIN + 100)));
-    assert!(world.hears(key)[0].contains(r#""refresh":{"expires":true,"ttl":100}"#));
+    assert!(world.received(key)[0].contains(r#""refresh":{"expires":true,"ttl":100}"#));
     world.says(key, r#"{"id":4,"publish":{"channel":"kept:a","data":1}}"#);
     world.settle();
-    assert!(world.hears(key)[0].contains(r#""conn_info":{"name":"Ann"}"#));
+    assert!(world.received(key)[0].contains(r#""conn_info":{"name":"Ann"}"#));
     world.order("ann", refresh("", Some(BEGIN - 1)));
     assert_eq!(world.code(key), 3005);
 }
@@ -341,7 +344,7 @@ fn an_order_may_change_what_others_see_and_end_what_is_over() {
 fn a_pong_does_not_wait_for_a_verdict() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
-    world.hears(key);
+    world.received(key);
     world.says(key, r#"{"id":2,"refresh":{"token":"slow"}}"#);
     world.live(&[key], 60);
     assert!(world.closes.is_empty(), "{:?}", world.closes);
@@ -354,7 +357,7 @@ fn a_name_that_the_server_gives_may_be_anything() {
         Some(PersonalChannel { namespace: "people".to_owned(), single_connection: false });
     let mut world = World::with(rules);
     let key = world.user(claims("zoë"));
-    assert!(world.hears(key)[0].contains("people:#zoë"));
+    assert!(world.received(key)[0].contains("people:#zoë"));
 }
 
 #[test]
@@ -379,10 +382,10 @@ fn presence_and_leave_follow_a_session_out_of_the_door() {
         world.settle();
     }
     assert!(world.present("people:x").contains("num_clients: 2"), "{}", world.present("people:x"));
-    world.hears(watching);
+    world.received(watching);
     world.cut(leaving);
-    let heard = world.hears(watching).join("\n");
-    assert!(heard.contains(r#""leave":{"info":{"user":"bob""#), "{heard}");
+    let received = world.received(watching).join("\n");
+    assert!(received.contains(r#""leave":{"info":{"user":"bob""#), "{received}");
     assert!(world.present("people:x").contains("num_clients: 1"));
     world.assert_nothing_is_left();
     assert!(world.present("people:x").contains("num_clients: 0"));
@@ -392,7 +395,7 @@ fn presence_and_leave_follow_a_session_out_of_the_door() {
 fn presence_is_what_the_commands_before_it_made_it() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
-    world.hears(key);
+    world.received(key);
     let stats = r#"{"id":9,"presence_stats":{"channel":"people:x"}}"#;
     let (join, leave) = (
         r#"{"id":2,"subscribe":{"channel":"people:x"}}"#,
@@ -406,8 +409,8 @@ fn presence_is_what_the_commands_before_it_made_it() {
     ] {
         world.says(key, &commands.join("\n"));
         world.settle();
-        let heard = world.hears(key).join("\n");
-        assert!(heard.contains(expected), "{commands:?}: {heard}");
+        let received = world.received(key).join("\n");
+        assert!(received.contains(expected), "{commands:?}: {received}");
     }
     world.assert_nothing_is_left();
     assert!(world.present("people:x").contains("num_clients: 0"));
@@ -425,8 +428,8 @@ fn nobody_is_present_whose_subscription_does_not_come_about() {
     world.says(key, subscribe);
     let Some(BrokerEvent::Reply { id, .. }) = world.lose() else { panic!("the broker answers") };
     world.happens(BrokerEvent::Reply { id, result: Err(BrokerError::Unavailable) });
-    let heard = world.hears(key).join("\n");
-    assert!(heard.contains(r#""id":2,"error":{"code":100"#), "{heard}");
+    let received = world.received(key).join("\n");
+    assert!(received.contains(r#""id":2,"error":{"code":100"#), "{received}");
     assert!(world.present("people:x").contains("num_clients: 0"));
 }
 
@@ -449,7 +452,7 @@ fn with_single_connection_the_newest_stays() {
         Some(PersonalChannel { namespace: "people".to_owned(), single_connection: true });
     let mut world = World::with(rules);
     let first = world.user(claims("ann"));
-    assert!(world.hears(first)[0].contains(r#""people:#ann":"#));
+    assert!(world.received(first)[0].contains(r#""people:#ann":"#));
     let bystander = world.user(claims("bob"));
     let second = world.user(claims("ann"));
     world.settle();
@@ -474,19 +477,19 @@ fn a_server_side_subscription_that_is_ordered_again_gets_new_data_and_keeps_its_
     for (seat, number) in [("1", 1), ("2", 2)] {
         world.order("ann", order(seat.as_bytes(), None));
         world.settle();
-        let heard = world.hears(ann).join("\n");
-        assert!(heard.contains(r#""subscribe":{"#), "{heard}");
-        assert!(heard.contains(&format!(r#""data":{seat}"#)), "{heard}");
+        let received = world.received(ann).join("\n");
+        assert!(received.contains(r#""subscribe":{"#), "{received}");
+        assert!(received.contains(&format!(r#""data":{seat}"#)), "{received}");
         let present = world.present("people:x");
         assert!(present.contains("num_clients: 1"), "{present}");
         world.publish("people:x", number);
         world.settle();
-        assert_eq!(world.hears(ann).len(), 1, "nothing twice, nothing lost");
+        assert_eq!(world.received(ann).len(), 1, "nothing twice, nothing lost");
     }
     // What is over by the clock of this node changes nothing.
     world.order("ann", order(b"3", Some(BEGIN - 1)));
     world.settle();
-    assert!(world.hears(ann).is_empty());
+    assert!(world.received(ann).is_empty());
     world.live(&[ann], 40);
     assert!(world.closes.is_empty(), "the connection lives");
 }
@@ -496,7 +499,7 @@ fn orders_reach_the_sessions_they_name_and_no_others() {
     let mut world = World::new();
     let ann = world.user(claims("ann"));
     let nobody = world.anonymous();
-    world.hears(ann);
+    world.received(ann);
     let order = Order::Subscribe {
         channel: "closed:x".to_owned(),
         expire_at: None,
@@ -504,11 +507,11 @@ fn orders_reach_the_sessions_they_name_and_no_others() {
         recover_since: None,
     };
     world.order("ann", order);
-    assert!(world.hears(ann)[0].contains(r#"{"push":{"channel":"closed:x","subscribe":{"#));
+    assert!(world.received(ann)[0].contains(r#"{"push":{"channel":"closed:x","subscribe":{"#));
     world.publish("closed:x", 1);
     world.settle();
-    assert!(world.hears(ann)[0].contains(r#""data":1"#));
-    assert!(world.hears(nobody).is_empty());
+    assert!(world.received(ann)[0].contains(r#""data":1"#));
+    assert!(world.received(nobody).is_empty());
     world.order("", Order::Disconnect(wire::protocol::DisconnectCode::ForceReconnect.into()));
     assert_eq!(world.code(nobody), 3011);
     assert_eq!(world.closes.len(), 1);
@@ -524,8 +527,8 @@ fn a_session_that_is_gone_is_not_spoken_to() {
     let other = world.anonymous();
     world.verify_subscription(Ok(grant("ann", "closed:a", None)));
     world.settle();
-    assert!(world.hears(other).is_empty() && world.worker.outbox(key).is_none());
+    assert!(world.received(other).is_empty() && world.worker.outbox(key).is_none());
     world.says(key, r#"{"id":3,"rpc":{"method":"m"}}"#);
-    assert!(world.hears(other).is_empty());
+    assert!(world.received(other).is_empty());
     world.assert_nothing_is_left();
 }

@@ -17,7 +17,7 @@ fn with_personal(namespace: &str) -> World {
 fn asks(world: &mut World, key: SessionKey, command: &str) -> String {
     world.says(key, &format!(r#"{{"id":7,{command}}}"#));
     world.settle();
-    world.hears(key).join("\n")
+    world.received(key).join("\n")
 }
 
 #[test]
@@ -26,18 +26,18 @@ fn a_name_that_is_too_long_is_refused_whoever_gives_it() {
     let mut world = World::new();
     for channels in [&[long.as_str()][..], &["a", "kept:a\nb"], &[""]] {
         let key = world.user(subscribed_to("ann", channels));
-        let heard = world.hears(key).join("");
-        assert!(heard.contains(r#"{"id":1,"error":{"code":107"#), "{heard}");
+        let received = world.received(key).join("");
+        assert!(received.contains(r#"{"id":1,"error":{"code":107"#), "{received}");
         world.cut(key);
     }
     let key = world.user(claims("ann"));
-    world.hears(key);
+    world.received(key);
     let (grant, channel) = (SubscriptionGrant::default(), long);
     world.order("ann", Order::Subscribe { channel, expire_at: None, grant, recover_since: None });
-    assert_eq!(world.hears(key), [""; 0]);
+    assert_eq!(world.received(key), [""; 0]);
     let mut world = with_personal("");
     let key = world.user(claims(&".".repeat(1_400)));
-    assert!(world.hears(key)[0].contains(r#"{"id":1,"error":{"code":107"#));
+    assert!(world.received(key)[0].contains(r#"{"id":1,"error":{"code":107"#));
     world.assert_nothing_is_left();
 }
 
@@ -47,20 +47,24 @@ fn whoever_the_server_subscribes_may_ask_about_its_own_channel() {
         for user in ["J\u{fc}rgen", "org#42", "smith,john", "did:key:z", "a%2Cb", "ann smith"] {
             let mut world = with_personal(namespace);
             let key = world.user(claims(user));
-            let reply = world.hears(key).remove(0);
+            let reply = world.received(key).remove(0);
             assert!(reply.contains(r#""connect":{"client""#), "{user}: {reply}");
             let name = reply.split(r#""subs":{""#).nth(1).and_then(|rest| rest.split('"').next());
             let name = name.unwrap_or_else(|| panic!("{user}: {reply}")).to_owned();
-            let heard =
+            let received =
                 asks(&mut world, key, &format!(r#""publish":{{"channel":"{name}","data":5}}"#));
-            assert!(heard.contains(r#""data":5"#) && heard.contains(r#""publish":{}"#), "{heard}");
+            assert!(
+                received.contains(r#""data":5"#) && received.contains(r#""publish":{}"#),
+                "{received}"
+            );
             let question = match namespace {
                 "people" => "presence",
                 "kept" => "history",
                 _ => continue,
             };
-            let heard = asks(&mut world, key, &format!(r#""{question}":{{"channel":"{name}"}}"#));
-            assert!(heard.contains(&format!(r#""{question}":{{"#)), "{heard}");
+            let received =
+                asks(&mut world, key, &format!(r#""{question}":{{"channel":"{name}"}}"#));
+            assert!(received.contains(&format!(r#""{question}":{{"#)), "{received}");
         }
     }
 }
@@ -79,14 +83,14 @@ fn a_personal_channel_is_its_users_alone() {
             kept.allow_user_limited_channels = is_limited;
             world.worker.set_rules(world.rules.clone().into());
             let key = world.user(claims(owner));
-            assert!(world.hears(key)[0].contains(&format!(r#""{channel}":"#)), "{owner}");
+            assert!(world.received(key)[0].contains(&format!(r#""{channel}":"#)), "{owner}");
             for thief in ["john", "smith", "42", "org", "eve", "smith%2Cjohn"] {
                 let key = world.user(claims(thief));
-                world.hears(key);
+                world.received(key);
                 for command in ["subscribe", "history"] {
                     let command = format!(r#""{command}":{{"channel":"{channel}"}}"#);
-                    let heard = asks(&mut world, key, &command);
-                    assert!(heard.contains(r#""error":{"code":103"#), "{thief}: {heard}");
+                    let received = asks(&mut world, key, &command);
+                    assert!(received.contains(r#""error":{"code":103"#), "{thief}: {received}");
                 }
                 world.cut(key);
             }

@@ -42,7 +42,7 @@ fn a_json_subscriber_misses_it_and_is_told_once() {
         for key in &keys {
             world.says(*key, &format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#));
             world.settle();
-            world.hears(*key);
+            world.received(*key);
         }
         let publisher = protobuf(&mut world, claims("ann"));
         for number in 0..3 {
@@ -51,10 +51,10 @@ fn a_json_subscriber_misses_it_and_is_told_once() {
         }
         world.settle();
         for key in keys {
-            let heard = world.hears(key);
-            assert_eq!(heard.len(), 4, "one notice and what is JSON: {heard:?}");
-            assert!(heard[0].contains(NOTICE) && heard[0].contains(channel), "{heard:?}");
-            assert!(heard[1].contains(r#""data":0"#) && heard[3].contains(r#""data":2"#));
+            let received = world.received(key);
+            assert_eq!(received.len(), 4, "one notice and what is JSON: {received:?}");
+            assert!(received[0].contains(NOTICE) && received[0].contains(channel), "{received:?}");
+            assert!(received[1].contains(r#""data":0"#) && received[3].contains(r#""data":2"#));
         }
         assert_eq!(world.closes, []);
     }
@@ -72,25 +72,28 @@ fn a_recovery_goes_over_it_and_stays_whole() {
         let command = r#"{"id":2,"subscribe":{"channel":"kept:a","recover":true,"offset":1}}"#;
         world.says(key, command);
         world.settle();
-        let heard = world.hears(key);
-        assert_eq!(heard.len(), 2, "{heard:?}");
-        assert!(heard[0].contains(r#""recovered":true"#), "{heard:?}");
-        assert!(heard[0].contains(r#""publications":[{"data":3,"#), "{heard:?}");
-        assert!(heard[1].contains(NOTICE), "once for each subscription: {heard:?}");
+        let received = world.received(key);
+        assert_eq!(received.len(), 2, "{received:?}");
+        assert!(received[0].contains(r#""recovered":true"#), "{received:?}");
+        assert!(received[0].contains(r#""publications":[{"data":3,"#), "{received:?}");
+        assert!(received[1].contains(NOTICE), "once for each subscription: {received:?}");
         world.publish("kept:a", 5 + round);
         world.settle();
-        assert!(world.hears(key)[0].contains(r#""pub":{"#), "the position went on");
+        assert!(world.received(key)[0].contains(r#""pub":{"#), "the position went on");
         world.says(key, r#"{"id":3,"unsubscribe":{"channel":"kept:a"}}"#);
-        world.hears(key);
+        world.received(key);
     }
     // The same in a connect reply, whose channel is named beside its notice.
     let key = world.open();
     let command = r#"{"id":1,"connect":{"subs":{"kept:a":{"recover":true,"offset":1}}}}"#;
     world.says(key, command);
     world.settle();
-    let heard = world.hears(key);
-    assert!(heard[0].contains(r#""recovered":true"#), "{heard:?}");
-    assert!(heard[1].contains(NOTICE) && heard[1].contains(r#""channel":"kept:a""#), "{heard:?}");
+    let received = world.received(key);
+    assert!(received[0].contains(r#""recovered":true"#), "{received:?}");
+    assert!(
+        received[1].contains(NOTICE) && received[1].contains(r#""channel":"kept:a""#),
+        "{received:?}"
+    );
     assert_eq!(world.closes, []);
 }
 
@@ -107,8 +110,8 @@ fn history_is_read_over_it_page_by_page() {
         );
         world.says(key, &command);
         world.settle();
-        let heard = world.hears(key);
-        let Some(publication) = heard[0].split(r#""publications":[{"#).nth(1) else { break };
+        let received = world.received(key);
+        let Some(publication) = received[0].split(r#""publications":[{"#).nth(1) else { break };
         let offset = publication.split(r#""offset":"#).nth(1).unwrap().split('}').next().unwrap();
         since = offset.parse().unwrap();
         read.push((publication.split(',').next().unwrap().to_owned(), since));
@@ -123,7 +126,7 @@ fn information_that_is_no_json_is_left_out() {
     let watching = world.anonymous();
     world.says(watching, r#"{"id":2,"subscribe":{"channel":"people:a"}}"#);
     world.settle();
-    world.hears(watching);
+    world.received(watching);
     let foreign = ConnectionClaims { info: FOREIGN.into(), ..claims("ann") };
     let key = protobuf(&mut world, foreign);
     let subscribe = wire::protocol::SubscribeRequest {
@@ -135,9 +138,9 @@ fn information_that_is_no_json_is_left_out() {
     world.says(watching, r#"{"id":3,"presence":{"channel":"people:a"}}"#);
     world.settle();
     world.cut(key);
-    let heard = world.hears(watching);
-    assert_eq!(heard.len(), 3, "{heard:?}");
-    for (line, what) in heard.iter().zip([r#""join":"#, r#""presence":"#, r#""leave":"#]) {
+    let received = world.received(watching);
+    assert_eq!(received.len(), 3, "{received:?}");
+    for (line, what) in received.iter().zip([r#""join":"#, r#""presence":"#, r#""leave":"#]) {
         let is_told = line.contains(what) && line.contains(r#""user":"ann""#);
         assert!(is_told && !line.contains("conn_info"), "{line}");
     }
@@ -155,23 +158,23 @@ fn payloads_that_are_nested_too_deeply_are_refused_everywhere() {
         format!(r#""subscribe":{{"channel":"a","data":{deep}}}"#),
     ] {
         world.says(key, &format!(r#"{{"id":2,{command}}}"#));
-        assert!(world.hears(key)[0].contains(r#""error":{"code":107"#), "{command}");
+        assert!(world.received(key)[0].contains(r#""error":{"code":107"#), "{command}");
     }
     let fine = format!("{}1{}", "[".repeat(128), "]".repeat(128));
     world.says(key, &format!(r#"{{"id":2,"publish":{{"channel":"a","data":{fine}}}}}"#));
     world.settle();
-    assert_eq!(world.hears(key), [r#"{"id":2,"publish":{}}"#]);
+    assert_eq!(world.received(key), [r#"{"id":2,"publish":{}}"#]);
     let key = world.open();
     world.says(key, &format!(r#"{{"id":1,"connect":{{"data":{deep}}}}}"#));
-    assert!(world.hears(key)[0].contains(r#"{"id":1,"error":{"code":107"#));
+    assert!(world.received(key)[0].contains(r#"{"id":1,"error":{"code":107"#));
     // From a Protobuf client, in any format of payloads; it reaches nobody.
     let publisher = protobuf(&mut world, claims("ann"));
     let listener = world.anonymous();
     world.says(listener, r#"{"id":2,"subscribe":{"channel":"a"}}"#);
     world.settle();
-    world.hears(listener);
+    world.received(listener);
     let request = PublishRequest { channel: "a".to_owned(), data: deep.into(), kind: 0 };
     asks(&mut world, publisher, Request::Publish(request));
     world.settle();
-    assert_eq!(world.hears(listener), [""; 0]);
+    assert_eq!(world.received(listener), [""; 0]);
 }

@@ -29,23 +29,23 @@ fn a_panic_ends_the_session_that_it_happened_in_and_no_other() {
     world.settle();
     let key = world.user(subscribed_to("ann", &["kept:a", "people:a"]));
     world.settle();
-    world.hears(neighbour);
+    world.received(neighbour);
     assert_eq!(break_session(&mut world, key), Some(key));
     world.settle();
     assert_eq!(world.code(key), 3004);
     assert!(world.present("people:a").contains("num_clients: 1"));
     assert_eq!(world.worker.subscription_count(), 1);
     assert_eq!(world.worker.users().names().collect::<Vec<_>>(), ["bob"]);
-    let heard = world.hears(neighbour);
-    assert!(heard[0].contains(r#""leave":{"info":{"user":"ann""#), "{heard:?}");
+    let received = world.received(neighbour);
+    assert!(received[0].contains(r#""leave":{"info":{"user":"ann""#), "{received:?}");
     // Whatever still comes for it is dropped, and its channels are those of the others.
     world.publish("people:a", 1);
     world.publish("kept:a", 1);
     world.settle();
-    assert_eq!(world.hears(neighbour).len(), 1);
+    assert_eq!(world.received(neighbour).len(), 1);
     world.says(key, r#"{"id":10,"history":{"channel":"kept:a"}}"#);
     world.live(&[neighbour], 60);
-    assert_eq!(world.hears(key), [""; 0]);
+    assert_eq!(world.received(key), [""; 0]);
     assert_eq!(world.closes.len(), 1);
     world.assert_nothing_is_left();
 }
@@ -56,10 +56,10 @@ fn a_panic_that_no_session_caused_removes_none() {
     let key = world.user(claims("ann"));
     let now = world.now();
     assert_eq!(world.worker.handle_panic(now), None);
-    assert_eq!(world.hears(key).len(), 1);
+    assert_eq!(world.received(key).len(), 1);
     world.says(key, r#"{"id":2,"history":{"channel":"kept:a"}}"#);
     world.settle();
-    assert_eq!(world.hears(key).len(), 1);
+    assert_eq!(world.received(key).len(), 1);
 }
 
 #[test]

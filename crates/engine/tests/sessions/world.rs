@@ -144,7 +144,7 @@ impl World {
         let key = self.open();
         self.says(key, r#"{"id":1,"connect":{}}"#);
         self.settle();
-        assert!(self.hears(key)[0].contains("\"connect\""));
+        assert!(self.received(key)[0].contains("\"connect\""));
         key
     }
 
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// Everything queued towards a session, message by message.
-    pub(crate) fn hears(&mut self, key: SessionKey) -> Vec<String> {
+    pub(crate) fn received(&mut self, key: SessionKey) -> Vec<String> {
         let mut bytes = Vec::new();
         let Some(outbox) = self.worker.outbox(key) else { return Vec::new() };
         while !outbox.is_empty() {
@@ -252,20 +252,20 @@ impl World {
 
     /// Time passes for sessions that answer their pings; gives what the first of them hears.
     pub(crate) fn live(&mut self, keys: &[SessionKey], seconds: u64) -> Vec<String> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for _ in 0..seconds {
             self.pass(1);
             for key in keys {
-                let lines = self.hears(*key);
+                let lines = self.received(*key);
                 if lines.contains(&"{}".to_owned()) {
                     self.says(*key, "{}");
                 }
                 if key == &keys[0] {
-                    heard.extend(lines);
+                    received.extend(lines);
                 }
             }
         }
-        heard
+        received
     }
 
     /// A backend publishes a number.

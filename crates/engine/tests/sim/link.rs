@@ -41,7 +41,7 @@ pub(crate) struct Link {
     mailbox: Arc<Mailbox>,
     party: Party,
     pub(crate) is_up: bool,
-    heard: BTreeSet<Arc<str>>,
+    received: BTreeSet<Arc<str>>,
     present: BTreeMap<(Arc<str>, String), Arc<ClientInfo>>,
     held_back: Vec<BrokerEvent>,
     /// Slices of time that an answer takes longer than an event: no fault, the broker is far away and must read first.
@@ -55,18 +55,18 @@ impl Link {
     pub(crate) fn new(broker: &MemoryBroker, answer_lag: u64) -> Link {
         let mailbox = Arc::new(Mailbox::default());
         let party = broker.attach(mailbox.clone());
-        let (heard, present, held_back) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+        let (received, present, held_back) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
         let (slow, slice) = (VecDeque::new(), 0);
-        Link { mailbox, party, is_up: true, heard, present, held_back, answer_lag, slow, slice }
+        Link { mailbox, party, is_up: true, received, present, held_back, answer_lag, slow, slice }
     }
 
     pub(crate) fn submit(&mut self, broker: &MemoryBroker, request: BrokerRequest) {
         match &request {
             BrokerRequest::Subscribe { channel, .. } if self.is_up => {
-                self.heard.insert(channel.clone());
+                self.received.insert(channel.clone());
             }
             BrokerRequest::Unsubscribe { channel } => {
-                self.heard.remove(channel);
+                self.received.remove(channel);
             }
             BrokerRequest::AddPresence { channel, info, .. } => {
                 self.present.insert((channel.clone(), info.client.clone()), info.clone());
@@ -171,7 +171,7 @@ impl Link {
     pub(crate) fn repair(&mut self, broker: &MemoryBroker) {
         self.party = broker.attach(self.mailbox.clone());
         self.is_up = true;
-        for channel in &self.heard {
+        for channel in &self.received {
             let (channel, read) = (channel.clone(), JoinRead::Nothing);
             broker.submit(self.party, BrokerRequest::Subscribe { id: OWN, channel, read });
         }

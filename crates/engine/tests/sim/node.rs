@@ -132,7 +132,7 @@ impl Node {
     }
 
     /// Takes up to `count` events of the broker.
-    pub(crate) fn hear(
+    pub(crate) fn receive(
         &mut self,
         now: Now,
         broker: &MemoryBroker,

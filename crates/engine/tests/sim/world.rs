@@ -101,7 +101,7 @@ impl World {
             was_refused: false,
             broker,
         };
-        world.hear_everything();
+        world.subscribe_to_all();
         world
     }
 
@@ -111,7 +111,7 @@ impl World {
     }
 
     /// The witness hears all channels.
-    fn hear_everything(&self) {
+    fn subscribe_to_all(&self) {
         for channel in CHANNELS {
             let (id, channel, read) = (RequestId(0), channel.name.into(), JoinRead::Nothing);
             self.broker.submit(self.witness.0, BrokerRequest::Subscribe { id, channel, read });
@@ -136,7 +136,7 @@ impl World {
             Step::Events { node, count } => {
                 if !self.is_stalled(node) {
                     let now = self.now();
-                    self.nodes[node].hear(now, &self.broker, count)?;
+                    self.nodes[node].receive(now, &self.broker, count)?;
                     self.nodes[node].verify(now, &self.broker)?;
                 }
             }
@@ -219,7 +219,7 @@ impl World {
         self.truth.forget();
         self.witness.0 = self.broker.attach(self.witness.1.clone());
         self.backend.0 = self.broker.attach(self.backend.1.clone());
-        self.hear_everything();
+        self.subscribe_to_all();
         for node in self.nodes.iter_mut().filter(|node| node.link.is_up) {
             node.link.repair(&self.broker);
         }
@@ -239,7 +239,7 @@ impl World {
                     node.link.tick();
                     node.tick(now, &self.broker)?;
                     node.verify(now, &self.broker)?;
-                    node.hear(now, &self.broker, usize::MAX)?;
+                    node.receive(now, &self.broker, usize::MAX)?;
                     self.observe();
                 }
                 for client in 0..CLIENTS {

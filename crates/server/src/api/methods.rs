@@ -20,7 +20,7 @@ use super::error::{ApiError, Failure};
 use super::request::{self, InChannel, Publish, Whom, payload, read};
 use super::response;
 use crate::limits::{API_ANSWER_MAX, API_CONCURRENCY, API_ITEMS_MAX};
-use crate::members::{Answers, Heard, NodeInfo, Present, Question};
+use crate::members::{ActiveChannels, Answers, NodeInfo, Present, Question};
 use crate::node::Silent;
 use crate::pattern::ChannelPattern;
 
@@ -392,11 +392,14 @@ impl Api {
     async fn channels(&self, call: &Call, params: &[u8]) -> Outcome {
         let request::Channels { pattern } = read(params)?;
         ChannelPattern::new(&pattern).map_err(|error| ApiError::bad(error.to_string()))?;
-        let Answers { answers, missing } =
-            self.members.ask::<Heard>(&Question::Channels { pattern }).await.map_err(silent)?;
-        let mut channels: BTreeMap<String, response::Heard> = BTreeMap::new();
-        let is_cut = answers.iter().any(|heard| heard.is_cut);
-        let named = answers.into_iter().flat_map(|heard| heard.channels);
+        let Answers { answers, missing } = self
+            .members
+            .ask::<ActiveChannels>(&Question::Channels { pattern })
+            .await
+            .map_err(silent)?;
+        let mut channels: BTreeMap<String, response::ChannelCount> = BTreeMap::new();
+        let is_cut = answers.iter().any(|active| active.is_cut);
+        let named = answers.into_iter().flat_map(|active| active.channels);
         for (name, clients) in named.filter(|(name, _)| call.key.allows_channel(name)) {
             channels.entry(name).or_default().num_clients += clients;
         }

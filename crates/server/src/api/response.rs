@@ -55,13 +55,13 @@ struct Publication<'a> {
 
 #[derive(Serialize)]
 pub(super) struct Channels {
-    pub(super) channels: BTreeMap<String, Heard>,
+    pub(super) channels: BTreeMap<String, ChannelCount>,
     #[serde(flatten)]
     pub(super) lacks: Lacks,
 }
 
 #[derive(Default, Serialize)]
-pub(super) struct Heard {
+pub(super) struct ChannelCount {
     pub(super) num_clients: usize,
 }
 

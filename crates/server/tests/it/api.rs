@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::support::{API_KEY, Fixture, Heard, PATIENCE, post};
+use crate::support::{API_KEY, Fixture, PATIENCE, Received, post};
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -149,7 +149,7 @@ fn presence_channels_and_info_tell_who_is_there() {
     let mut peers = [fixture.admitted(), fixture.admitted()];
     for peer in &mut peers {
         peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
-        assert!(peer.hear().contains("subscribe"));
+        assert!(peer.receive().contains("subscribe"));
     }
     let result = |method: &str, body: &str| parse(&fixture.api(method, body).1)["result"].clone();
     let presence = result("presence", r#"{"channel":"kept:x"}"#)["presence"].clone();
@@ -201,7 +201,7 @@ fn options_change_while_everything_runs() {
     }
     let mut peer = fixture.admitted();
     peer.say(r#"{"id":2,"subscribe":{"channel":"sys:config"}}"#);
-    assert!(peer.hear().contains(r#""code":103"#), "no client may listen");
+    assert!(peer.receive().contains(r#""code":103"#), "no client may listen");
 }
 
 #[test]
@@ -266,12 +266,12 @@ fn whole_numbers_may_be_written_with_a_fraction_of_zero() {
 fn a_disconnect_without_a_code_lets_clients_connect_again_and_unknown_sessions_are_nobody() {
     let fixture = Fixture::start();
     for (disconnect, expected) in [
-        ("null", Heard::Closed(3503)),
+        ("null", Received::Closed(3503)),
         // Code 3000 is the end of the transport without a close frame.
-        ("{}", Heard::Cut),
-        (r#"{"code":0,"reason":"later"}"#, Heard::Cut),
-        (r#"{"code":null,"reason":null}"#, Heard::Cut),
-        (r#"{"code":4001,"reason":"x"}"#, Heard::Closed(4001)),
+        ("{}", Received::Cut),
+        (r#"{"code":0,"reason":"later"}"#, Received::Cut),
+        (r#"{"code":null,"reason":null}"#, Received::Cut),
+        (r#"{"code":4001,"reason":"x"}"#, Received::Closed(4001)),
     ] {
         let mut peer = fixture.admitted();
         let unknown = r#"{"user":"ann","session":"unheard of"}"#;
@@ -289,7 +289,7 @@ fn a_subscription_that_would_be_over_is_refused_and_the_connection_lives() {
     let body = r#"{"channel":"open:x","user":"ann","expire_at":1000000000}"#;
     assert_eq!(parse(&fixture.api("subscribe", body).1)["error"]["code"], 110);
     peer.say(r#"{"id":2,"subscribe":{"channel":"open:x"}}"#);
-    assert!(peer.hear().contains(r#""subscribe":{"#));
+    assert!(peer.receive().contains(r#""subscribe":{"#));
 }
 
 #[test]
@@ -299,10 +299,10 @@ fn a_refresh_with_null_for_information_leaves_what_others_see() {
     for (id, info, expected) in [(2, r#"{"seat":1}"#, true), (3, "null", true), (5, "0", false)] {
         let body = format!(r#"{{"user":"ann","info":{info}}}"#);
         assert_eq!(fixture.api("refresh", &body).0, 200);
-        assert!(peer.hear().contains(r#""refresh":{"#));
+        assert!(peer.receive().contains(r#""refresh":{"#));
         let channel = format!("kept:{id}");
         peer.say(&format!(r#"{{"id":{id},"subscribe":{{"channel":"{channel}"}}}}"#));
-        assert!(peer.hear().contains(r#""subscribe":{"#));
+        assert!(peer.receive().contains(r#""subscribe":{"#));
         let presence = fixture.api("presence", &format!(r#"{{"channel":"{channel}"}}"#)).1;
         let is_kept = presence.contains(r#""conn_info":{"seat":1}"#);
         assert_eq!(is_kept, expected, "{info}: {presence}");
@@ -318,7 +318,7 @@ fn a_second_order_to_subscribe_brings_its_data_and_renews_presence() {
             r#"{{"channel":"kept:x","user":"ann","data":{{"turn":"{turn}"}},"info":{{"seat":"{turn}"}}}}"#
         );
         assert_eq!(fixture.api("subscribe", &body).0, 200);
-        let push = peer.hear();
+        let push = peer.receive();
         assert!(push.contains(r#""subscribe":{"#) && push.contains(turn), "{push}");
         let presence = fixture.api("presence", r#"{"channel":"kept:x"}"#).1;
         assert!(presence.contains(&format!(r#""chan_info":{{"seat":"{turn}"}}"#)), "{presence}");

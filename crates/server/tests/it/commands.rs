@@ -41,7 +41,7 @@ fn commands_of_one_frame_are_answered_in_one_frame_in_order() {
     ));
     let mut lines = Vec::new();
     while lines.len() < 4 {
-        lines.extend(peer.hear().lines().map(str::to_owned));
+        lines.extend(peer.receive().lines().map(str::to_owned));
     }
     let kind = |line: &str| match line {
         line if line.starts_with(r#"{"id":1,"connect""#) => "connect",
@@ -63,7 +63,7 @@ fn errors_have_the_codes_of_the_table() {
     let mut code = |command: &str| {
         id += 1;
         peer.say(&format!(r#"{{"id":{id},{command}}}"#));
-        let reply: serde_json::Value = serde_json::from_str(&peer.hear()).unwrap();
+        let reply: serde_json::Value = serde_json::from_str(&peer.receive()).unwrap();
         assert_eq!(reply["id"], id);
         reply["error"]["code"].as_u64().unwrap_or(0)
     };
@@ -102,5 +102,5 @@ fn tokens_are_refused_by_kind() {
     peer.say(&format!(
         r#"{{"id":2,"subscribe":{{"channel":"closed:a","token":"{of_connection}"}}}}"#
     ));
-    assert!(peer.hear().contains(r#""code":103"#), "a connection token to subscribe");
+    assert!(peer.receive().contains(r#""code":103"#), "a connection token to subscribe");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Fixture, Heard, Peer, token, upgrade};
+use crate::support::{Fixture, Peer, Received, token, upgrade};
 
 #[test]
 fn whoever_ends_its_side_with_the_last_word_is_gone_at_once() {
@@ -13,7 +13,7 @@ fn whoever_ends_its_side_with_the_last_word_is_gone_at_once() {
         peer.say(&format!(r#"{{"id":{id},"publish":{{"channel":"open:x","data":1}}}}"#));
         peer.end();
         let began = Instant::now();
-        while peer.next() != Heard::Cut {}
+        while peer.next() != Received::Cut {}
         assert!(began.elapsed() < Duration::from_secs(5), "only the next ping noticed it");
     }
 }
@@ -32,12 +32,12 @@ fn a_user_that_a_proxy_names_has_as_many_connections_as_any_other() {
         peer
     };
     let mut first = connect();
-    assert!(first.hear().contains(r#""connect":{"#));
+    assert!(first.receive().contains(r#""connect":{"#));
     assert_eq!(connect().close_code(), 3504);
     first.close(1000);
-    while first.next() != Heard::Cut {}
+    while first.next() != Received::Cut {}
     let mut second = connect();
-    assert!(second.hear().contains(r#""connect":{"#));
+    assert!(second.receive().contains(r#""connect":{"#));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn every_end_is_counted_with_its_code() {
     let fixture = Fixture::start();
     let mut leaving = fixture.admitted();
     leaving.close(1000);
-    while leaving.next() != Heard::Cut {}
+    while leaving.next() != Received::Cut {}
     let mut breaking = fixture.admitted();
     breaking.send(&[0x81, 2, b'{', b'}']);
     assert_eq!(breaking.close_code(), 1002);
@@ -69,8 +69,8 @@ fn a_disconnect_with_code_3000_ends_the_transport_without_a_close_frame() {
     let fixture = Fixture::start();
     let mut peer = fixture.connect();
     peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("ann")));
-    assert!(peer.hear().contains(r#""connect":{"#));
+    assert!(peer.receive().contains(r#""connect":{"#));
     let body = r#"{"user":"ann","disconnect":{"code":3000,"reason":"test"}}"#;
     assert_eq!(fixture.api("disconnect", body).0, 200);
-    assert_eq!(peer.next(), Heard::Cut);
+    assert_eq!(peer.next(), Received::Cut);
 }

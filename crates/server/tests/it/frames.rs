@@ -2,7 +2,7 @@
 
 use wire::websocket::encoder::FrameKind;
 
-use crate::support::{Fixture, Heard};
+use crate::support::{Fixture, Received};
 
 #[test]
 fn every_breach_has_its_close_code_and_harms_nobody_else() {
@@ -29,10 +29,10 @@ fn every_breach_has_its_close_code_and_harms_nobody_else() {
         let mut peer = fixture.admitted();
         peer.send(&bytes);
         assert_eq!(peer.close_code(), code, "{name}");
-        assert_eq!(peer.next(), Heard::Cut, "{name}");
+        assert_eq!(peer.next(), Received::Cut, "{name}");
     }
     bystander.say(r#"{"id":2,"publish":{"channel":"open:x","data":1}}"#);
-    assert_eq!(bystander.hear(), r#"{"id":2,"publish":{}}"#);
+    assert_eq!(bystander.receive(), r#"{"id":2,"publish":{}}"#);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn the_close_frame_arrives_whatever_is_still_being_sent() {
             peer.send(first);
             first.truncate(first.len() - 1_000_000);
             assert_eq!(peer.close_code(), code);
-            assert_eq!(peer.next(), Heard::Cut);
+            assert_eq!(peer.next(), Received::Cut);
         }
     }
 }
@@ -72,7 +72,7 @@ fn pings_are_answered_and_fragments_joined() {
     let fixture = Fixture::start();
     let mut peer = fixture.admitted();
     peer.frame(FrameKind::Ping, b"are you there");
-    assert_eq!(peer.next(), Heard::Pong(b"are you there".to_vec()));
+    assert_eq!(peer.next(), Received::Pong(b"are you there".to_vec()));
     // One message in three frames, with a ping between them, cut at every byte.
     let text = br#"{"id":7,"rpc":{"method":"x","data":1}}"#;
     let mut bytes = Vec::new();
@@ -87,8 +87,8 @@ fn pings_are_answered_and_fragments_joined() {
     for byte in bytes {
         peer.send(&[byte]);
     }
-    assert_eq!(peer.next(), Heard::Pong(b"between".to_vec()));
-    assert!(peer.hear().contains(r#""code":108"#));
+    assert_eq!(peer.next(), Received::Pong(b"between".to_vec()));
+    assert!(peer.receive().contains(r#""code":108"#));
 }
 
 #[test]
@@ -96,8 +96,8 @@ fn a_close_is_answered_with_its_own_code() {
     let fixture = Fixture::start();
     let mut peer = fixture.admitted();
     peer.close(1000);
-    assert_eq!(peer.next(), Heard::Closed(1000));
-    assert_eq!(peer.next(), Heard::Cut);
+    assert_eq!(peer.next(), Received::Closed(1000));
+    assert_eq!(peer.next(), Received::Cut);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Requests that become no WebSocket: each has its status and one line of reason.
 
-use crate::support::{Fixture, Heard, Peer, upgrade};
+use crate::support::{Fixture, Peer, Received, upgrade};
 
 #[test]
 fn every_wrong_handshake_has_its_status_and_one_line_of_reason() {
@@ -63,13 +63,13 @@ fn a_reverse_proxy_vouches_for_one_user_or_for_none() {
         assert_eq!(peer.ask(&upgrade(headers)).0, 101);
         peer.say(r#"{"id":1,"connect":{}}"#);
         match peer.next() {
-            Heard::Text(_) => {
+            Received::Text(_) => {
                 peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
-                assert!(peer.hear().contains("subscribe"));
+                assert!(peer.receive().contains("subscribe"));
                 let (_, presence) = fixture.api("presence", r#"{"channel":"kept:x"}"#);
                 presence
             }
-            heard => format!("{heard:?}"),
+            received => format!("{received:?}"),
         }
     };
     assert!(user("X-User-Id: \t ann \r\n").contains(r#""user":"ann""#));

@@ -100,7 +100,7 @@ fn behind_a_proxy_the_real_address_counts() {
     };
     let is_admitted = |peer: &mut Peer| {
         peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("ann")));
-        peer.hear().contains(r#""connect":{"#)
+        peer.receive().contains(r#""connect":{"#)
     };
     // Two of one address may wait; the third pushes out the first, and nobody else.
     let trusting = Fixture::with(&[limit, ("client.trusted_proxies", "127.0.0.0/8")]);
@@ -187,12 +187,12 @@ fn unix_sockets_serve_clients_and_internal_endpoints() {
     let mut frame = vec![0x81, 0x80 | command.len() as u8, 0, 0, 0, 0];
     frame.extend_from_slice(command);
     socket.write_all(&frame).unwrap();
-    let mut heard = Vec::new();
-    while !heard.windows(9).any(|window| window == br#""connect""#) {
+    let mut received = Vec::new();
+    while !received.windows(9).any(|window| window == br#""connect""#) {
         let mut part = [0; 512];
         let count = socket.read(&mut part).unwrap();
         assert!(count > 0, "closed");
-        heard.extend_from_slice(&part[..count]);
+        received.extend_from_slice(&part[..count]);
     }
     drop(socket);
     runtime.block_on(server.stop());

@@ -84,7 +84,7 @@ fn a_caller_sees_no_channels_but_its_own() {
     let mut peer = fixture.admitted();
     for (id, channel) in [(2, "kept:x"), (3, "open:x")] {
         peer.say(&format!(r#"{{"id":{id},"subscribe":{{"channel":"{channel}"}}}}"#));
-        assert!(peer.hear().contains("subscribe"));
+        assert!(peer.receive().contains("subscribe"));
     }
     for (method, body) in [("channels", "{}"), ("clients", r#"{"user":"ann"}"#)] {
         let request = post(&format!("/api/{method}"), "X-API-Key: desk\r\n", body);

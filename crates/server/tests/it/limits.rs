@@ -4,7 +4,7 @@ use server::limits::UNAUTHENTICATED_SIZE_MAX;
 use wire::websocket::encoder::FrameKind;
 
 use crate::peer::frame;
-use crate::support::{Fixture, Heard, PATIENCE, Peer, token, upgrade};
+use crate::support::{Fixture, PATIENCE, Peer, Received, token, upgrade};
 
 #[test]
 fn a_full_node_refuses_with_503_and_has_room_again() {
@@ -17,10 +17,10 @@ fn a_full_node_refuses_with_503_and_has_room_again() {
     assert!(head.contains("retry-after: "), "{head}");
     // Whoever got in before the node was full finds it full now, and may come back.
     silent.say(&connect("bob"));
-    assert_eq!(silent.next(), Heard::Closed(3011));
+    assert_eq!(silent.next(), Received::Closed(3011));
     two.close(1000);
     // The server lets go of a connection before it lets go of its socket.
-    while two.next() != Heard::Cut {}
+    while two.next() != Received::Cut {}
     assert_eq!(fixture.request(&upgrade("")).0, 101);
 }
 
@@ -38,7 +38,7 @@ fn whoever_does_not_connect_takes_nobodys_place() {
     let _admitted: Vec<Peer> = (0..3).map(|_| fixture.admitted()).collect();
     // The oldest made room: of one address there are two at most.
     for evicted in &mut silent[..7] {
-        assert_eq!(evicted.next(), Heard::Closed(3011));
+        assert_eq!(evicted.next(), Received::Closed(3011));
     }
 }
 
@@ -55,7 +55,7 @@ fn unfinished_messages_of_those_who_do_not_connect_are_bounded_in_bytes() {
     for peer in &mut silent {
         peer.send(&unfinished);
     }
-    assert_eq!(silent[0].next(), Heard::Closed(3011), "the oldest made room");
+    assert_eq!(silent[0].next(), Received::Closed(3011), "the oldest made room");
     // Whoever is admitted is not counted, nor asked to make room.
     let mut admitted = fixture.admitted();
     admitted.send(&unfinished);
@@ -76,17 +76,17 @@ fn the_admitted_user_counts_and_not_the_one_of_the_header() {
     };
     let mut first = with_header("x1");
     first.say(&connect("y"));
-    assert!(first.hear().contains("connect"));
+    assert!(first.receive().contains("connect"));
     let mut second = with_header("x2");
     second.say(&connect("y"));
-    assert_eq!(second.next(), Heard::Closed(3504));
+    assert_eq!(second.next(), Received::Closed(3504));
     // Without a token the header's user is the one that is admitted.
     let mut third = with_header("x1");
     third.say(r#"{"id":1,"connect":{}}"#);
-    assert!(third.hear().contains("connect"), "x1 has no connection yet");
+    assert!(third.receive().contains("connect"), "x1 has no connection yet");
     let mut fourth = with_header("x1");
     fourth.say(r#"{"id":1,"connect":{}}"#);
-    assert_eq!(fourth.next(), Heard::Closed(3504));
+    assert_eq!(fourth.next(), Received::Closed(3504));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_user_has_so_many_connections() {
     assert_eq!(second.close_code(), 3504);
     let mut other = fixture.connect();
     other.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("bob")));
-    assert!(other.hear().contains("connect"));
+    assert!(other.receive().contains("connect"));
     drop(first);
 }
 
@@ -122,11 +122,11 @@ fn whoever_does_not_answer_pings_is_closed() {
     let fixture =
         Fixture::with(&[("client.ping_interval", "300ms"), ("client.pong_timeout", "100ms")]);
     let mut peer = fixture.admitted();
-    assert_eq!(peer.hear(), "{}");
+    assert_eq!(peer.receive(), "{}");
     assert_eq!(peer.close_code(), 3012);
     let mut peer = fixture.admitted();
     for _ in 0..3 {
-        assert_eq!(peer.hear(), "{}");
+        assert_eq!(peer.receive(), "{}");
         peer.say("{}");
     }
 }
@@ -136,7 +136,7 @@ fn a_slow_client_is_closed_with_3008_and_others_are_not() {
     let fixture = Fixture::with(&[("client.queue_max_size", "200000"), ("server.workers", "1")]);
     let join = |peer: &mut Peer| {
         peer.say(r#"{"id":2,"subscribe":{"channel":"open:x"}}"#);
-        assert!(peer.hear().contains("subscribe"));
+        assert!(peer.receive().contains("subscribe"));
     };
     let mut slow = fixture.admitted();
     let mut quick = fixture.admitted();
@@ -147,13 +147,13 @@ fn a_slow_client_is_closed_with_3008_and_others_are_not() {
     // More than the kernel's buffers of a loopback connection take.
     for _ in 0..400 {
         assert_eq!(fixture.api("publish", &body).0, 200);
-        assert!(quick.hear().contains(&data));
+        assert!(quick.receive().contains(&data));
     }
     let mut received = 0;
     let code = loop {
         match slow.next() {
-            Heard::Text(_) => received += 1,
-            Heard::Closed(code) => break code,
+            Received::Text(_) => received += 1,
+            Received::Closed(code) => break code,
             other => panic!("heard {other:?} after {received} publications"),
         }
     };

@@ -20,12 +20,12 @@ fn a_backend_reaches_every_personal_channel_by_the_name_in_the_connect_reply() {
     for user in ["ann", "J\u{fc}rgen", "smith,john", "org#42", "did:key:z"] {
         let mut peer = fixture.connect();
         peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token(user)));
-        let reply: serde_json::Value = serde_json::from_str(&peer.hear()).unwrap();
+        let reply: serde_json::Value = serde_json::from_str(&peer.receive()).unwrap();
         let name = reply["connect"]["subs"].as_object().unwrap().keys().next().unwrap();
         let channel = serde_json::json!({ "channel": name, "data": user });
         let (_, published) = fixture.api("publish", &channel.to_string());
         assert_eq!(code(&published), None, "{published}");
-        let push = peer.hear();
+        let push = peer.receive();
         assert!(push.contains(&format!(r#""data":"{user}""#)), "{push}");
         for method in ["history", "presence", "presence_stats", "history_remove", "channel"] {
             let (_, answer) = fixture.api(method, &channel.to_string());
@@ -42,7 +42,7 @@ fn a_name_that_is_too_long_or_has_control_characters_is_refused_from_all_sides()
         peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token(user)));
         peer
     };
-    let reply = connect(&".".repeat(1_000)).hear();
+    let reply = connect(&".".repeat(1_000)).receive();
     assert!(reply.starts_with(r#"{"id":1,"error":{"code":107,"#), "{reply}");
     // Nor is it a user id.
     assert_eq!(connect(&".".repeat(1_400)).close_code(), 3500);
@@ -80,9 +80,9 @@ fn payloads_that_are_nested_too_deeply_are_refused_from_all_sides() {
     }
     let mut peer = fixture.admitted();
     peer.say(&format!(r#"{{"id":2,"publish":{{"channel":"open:a","data":{}}}}}"#, nested(129)));
-    let reply = peer.hear();
+    let reply = peer.receive();
     assert!(reply.contains(r#""error":{"code":107,"#), "{reply}");
     peer.say(&format!(r#"{{"id":3,"publish":{{"channel":"open:a","data":{}}}}}"#, nested(128)));
-    let reply = peer.hear();
+    let reply = peer.receive();
     assert!(reply.contains(r#"{"id":3,"publish":{}}"#), "{reply}");
 }

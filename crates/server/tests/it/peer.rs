@@ -23,7 +23,7 @@ pub(crate) struct Peer {
 
 /// What a peer received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Text(String),
     Binary(Vec<u8>),
     Pong(Vec<u8>),
@@ -85,35 +85,35 @@ impl Peer {
     }
 
     /// The next text message.
-    pub(crate) fn hear(&mut self) -> String {
+    pub(crate) fn receive(&mut self) -> String {
         match self.next() {
-            Heard::Text(text) => text,
-            other => panic!("expected a text message, heard {other:?}"),
+            Received::Text(text) => text,
+            other => panic!("expected a text message, received {other:?}"),
         }
     }
 
-    pub(crate) fn next(&mut self) -> Heard {
+    pub(crate) fn next(&mut self) -> Received {
         loop {
             let mut input = &mut self.unread[..];
             let before = input.len();
             let message = self.decoder.next(&mut self.inflater, &mut input).expect("RFC 6455");
-            let heard = message.map(|message| match message {
-                Message::Text(text) => Heard::Text(String::from_utf8(text.to_vec()).unwrap()),
-                Message::Binary(bytes) => Heard::Binary(bytes.to_vec()),
+            let received = message.map(|message| match message {
+                Message::Text(text) => Received::Text(String::from_utf8(text.to_vec()).unwrap()),
+                Message::Binary(bytes) => Received::Binary(bytes.to_vec()),
                 Message::Ping(_) => panic!("nobody asked for WebSocket pings"),
-                Message::Pong(payload) => Heard::Pong(payload.to_vec()),
-                Message::Close(close) => Heard::Closed(close.map_or(1005, |c| c.code.number())),
+                Message::Pong(payload) => Received::Pong(payload.to_vec()),
+                Message::Close(close) => Received::Closed(close.map_or(1005, |c| c.code.number())),
             });
             let used = before - input.len();
             self.unread.drain(..used);
-            if let Some(heard) = heard {
-                return heard;
+            if let Some(received) = received {
+                return received;
             }
             let mut part = [0; 64 * 1024];
             match self.stream.read(&mut part) {
-                Ok(0) => return Heard::Cut,
+                Ok(0) => return Received::Cut,
                 Ok(count) => self.unread.extend_from_slice(&part[..count]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Heard::Cut,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Received::Cut,
                 Err(error) => panic!("nothing heard: {error}"),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{API_KEY, Fixture, Heard, PATIENCE, Peer, post, token, upgrade};
+use crate::support::{API_KEY, Fixture, PATIENCE, Peer, Received, post, token, upgrade};
 
 const GET_METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -31,7 +31,7 @@ fn a_refused_publication_may_be_tried_again_when_the_server_says() {
     let mut answers = Vec::new();
     for id in 2..5 {
         peer.say(&publish(id, "open:x"));
-        answers.push(peer.hear());
+        answers.push(peer.receive());
     }
     assert_eq!(answers[0], r#"{"id":2,"publish":{}}"#);
     assert_eq!(answers[1], r#"{"id":3,"publish":{}}"#);
@@ -39,11 +39,11 @@ fn a_refused_publication_may_be_tried_again_when_the_server_says() {
     let wait = wait_ms(&answers[2]).expect("a time to wait");
     assert!((1..=200).contains(&wait), "{wait} ms");
     other.say(&publish(2, "open:x"));
-    assert_eq!(other.hear(), r#"{"id":2,"publish":{}}"#, "others are not slowed");
+    assert_eq!(other.receive(), r#"{"id":2,"publish":{}}"#, "others are not slowed");
     let refused_at = Instant::now();
     while refused_at.elapsed() < Duration::from_millis(wait) {}
     peer.say(&publish(5, "open:x"));
-    assert_eq!(peer.hear(), r#"{"id":5,"publish":{}}"#);
+    assert_eq!(peer.receive(), r#"{"id":5,"publish":{}}"#);
     assert_eq!(refused(&fixture, "connection.publishes"), 1);
 }
 
@@ -55,14 +55,14 @@ fn a_user_has_one_rate_on_all_workers_of_a_node() {
     let mut accepted = 0;
     for peer in &mut peers {
         peer.say(&publish(2, "open:x"));
-        accepted += usize::from(wait_ms(&peer.hear()).is_none());
+        accepted += usize::from(wait_ms(&peer.receive()).is_none());
     }
     assert_eq!(accepted, 4);
     let mut other = fixture.connect();
     other.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("bob")));
-    other.hear();
+    other.receive();
     other.say(&publish(2, "open:x"));
-    assert_eq!(other.hear(), r#"{"id":2,"publish":{}}"#);
+    assert_eq!(other.receive(), r#"{"id":2,"publish":{}}"#);
     assert_eq!(refused(&fixture, "user.publishes"), 2);
 }
 
@@ -80,11 +80,11 @@ fn a_flood_is_closed_and_the_log_of_commands_stays_answered_before() {
     let mut answers: Vec<String> = Vec::new();
     let end = loop {
         match peer.next() {
-            Heard::Text(text) => answers.extend(text.lines().map(str::to_owned)),
+            Received::Text(text) => answers.extend(text.lines().map(str::to_owned)),
             end => break end,
         }
     };
-    assert_eq!(end, Heard::Closed(3013));
+    assert_eq!(end, Received::Closed(3013));
     assert_eq!(answers.len(), 12, "{answers:#?}");
     assert_eq!(answers.iter().filter(|answer| wait_ms(answer).is_some()).count(), 10);
     assert_eq!(refused(&fixture, "connection.refusals"), 1);
@@ -131,10 +131,10 @@ fn an_address_that_connects_too_often_is_closed_at_once() {
     assert_eq!(operator.ask(GET_METRICS).0, 200);
     let mut client = fixture.admitted();
     let mut third = Peer::dial(fixture.address);
-    assert_eq!(third.next(), Heard::Cut);
+    assert_eq!(third.next(), Received::Cut);
     // Those that are there go on.
     client.say(&publish(2, "open:x"));
-    assert_eq!(client.hear(), r#"{"id":2,"publish":{}}"#);
+    assert_eq!(client.receive(), r#"{"id":2,"publish":{}}"#);
     let page = operator.ask(GET_METRICS).2;
     assert!(page.contains("tidings_limited_total{bucket=\"address.connects\"} 1\n"), "{page}");
 }
@@ -149,7 +149,7 @@ fn limits_change_while_the_node_runs() {
     let mut peer = fixture.admitted();
     for id in 2..50 {
         peer.say(&publish(id, "open:x"));
-        assert_eq!(wait_ms(&peer.hear()), None);
+        assert_eq!(wait_ms(&peer.receive()), None);
     }
     let wrong = change(r#"{"connection.publish":"1/s"}"#);
     assert!(wrong.contains(r#""code":107"#) && wrong.contains("publishes"), "{wrong}");
@@ -160,7 +160,7 @@ fn limits_change_while_the_node_runs() {
         id += 1;
         peer.say(&publish(id, "open:x"));
         assert!(began.elapsed() < PATIENCE, "in vain");
-        wait_ms(&peer.hear()).is_some()
+        wait_ms(&peer.receive()).is_some()
     };
     while !is_refused(&mut peer) {}
     assert!(change(r#"{"connection.publishes":null}"#).contains("result"));

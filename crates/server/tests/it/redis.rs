@@ -71,7 +71,7 @@ fn nodes_answer_for_each_other_and_follow_one_configuration() {
     let mut peers: Vec<_> = nodes.iter().map(Fixture::admitted).collect();
     for peer in &mut peers {
         peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
-        assert!(peer.hear().contains("subscribe"));
+        assert!(peer.receive().contains("subscribe"));
     }
     for node in &nodes {
         assert_eq!(result(node, "info", "")["nodes"].as_array().unwrap().len(), 2);
@@ -109,14 +109,14 @@ fn limits_change_on_all_nodes_while_they_run() {
     for peer in &mut peers {
         until("the node follows", || {
             peer.say(r#"{"id":2,"publish":{"channel":"open:x","data":1}}"#);
-            peer.hear().contains("too many requests; retry after ")
+            peer.receive().contains("too many requests; retry after ")
         });
     }
     let third = node(&redis);
     let mut late = third.admitted();
     late.say(r#"{"id":2,"publish":{"channel":"open:x","data":1}}"#);
     late.say(r#"{"id":3,"publish":{"channel":"open:x","data":1}}"#);
-    let answers = [late.hear(), late.hear()];
+    let answers = [late.receive(), late.receive()];
     assert!(
         answers.iter().any(|answer| answer.contains(r#"{"id":2,"publish":{}}"#)),
         "{answers:?}"
@@ -166,10 +166,10 @@ fn two_nodes_are_one_and_a_broken_redis_breaks_no_client() {
     let (one, two) = (node(&redis), node(&redis));
     let mut peer = two.admitted();
     peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
-    assert!(peer.hear().contains(r#""subscribe":{"#));
+    assert!(peer.receive().contains(r#""subscribe":{"#));
     let publish = r#"{"channel":"kept:x","data":{"n":1}}"#;
     assert!(one.api("publish", publish).1.contains(r#""offset":1"#));
-    assert!(peer.hear().contains(r#""data":{"n":1}"#));
+    assert!(peer.receive().contains(r#""data":{"n":1}"#));
     assert_eq!(wait_ready(&one, 200), "ready\n");
 
     let port = redis.port;
@@ -178,7 +178,7 @@ fn two_nodes_are_one_and_a_broken_redis_breaks_no_client() {
     let (_, refused) = one.api("publish", publish);
     assert!(refused.contains(r#""code":100"#), "{refused}");
     peer.say(r#"{"id":3,"subscribe":{"channel":"kept:y"}}"#);
-    let refused = peer.hear();
+    let refused = peer.receive();
     assert!(refused.contains(r#""id":3,"error":{"code":100"#), "{refused}");
     assert!(refused.contains(r#""temporary":true"#), "{refused}");
 
@@ -186,7 +186,7 @@ fn two_nodes_are_one_and_a_broken_redis_breaks_no_client() {
     wait_ready(&one, 200);
     wait_ready(&two, 200);
     assert!(one.api("publish", publish).1.contains(r#""offset":1"#), "the data was lost");
-    assert!(peer.hear().contains(r#""data":{"n":1}"#), "not positioned, so it goes on");
+    assert!(peer.receive().contains(r#""data":{"n":1}"#), "not positioned, so it goes on");
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn subscription_token(user: &str, channel: &str) -> String {
 fn connected(fixture: &Fixture, user: &str) -> Peer {
     let mut peer = fixture.connect();
     peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token(user)));
-    assert!(peer.hear().contains(r#""connect":{"#));
+    assert!(peer.receive().contains(r#""connect":{"#));
     peer
 }
 
@@ -110,7 +110,7 @@ fn a_token_that_does_not_hold_is_told_with_the_cause_and_without_the_token() {
     let mut peer = connected(&fixture, "holder-of-a-bad-token");
     let command = r#"{"channel":"closed:bad","token":"e30.e30.e30"}"#;
     peer.say(&format!(r#"{{"id":2,"subscribe":{command}}}"#));
-    assert!(peer.hear().contains(r#""code":103"#));
+    assert!(peer.receive().contains(r#""code":103"#));
     let line = line(&["INFO", "holder-of-a-bad-token", "closed:bad", "a token is refused"]);
     assert!(!line.contains("e30.e30"), "{line}");
     assert!(!log().contains(&forged));
@@ -140,7 +140,7 @@ fn what_a_permission_is_missing_for_is_told_with_who_and_what() {
     let mut peer = connected(&fixture, "without-permission");
     for (id, command) in [(2, "presence"), (3, "presence_stats"), (4, "history")] {
         peer.say(&format!(r#"{{"id":{id},"{command}":{{"channel":"kept:x"}}}}"#));
-        assert!(peer.hear().contains(r#""code":103"#));
+        assert!(peer.receive().contains(r#""code":103"#));
         let command = format!(r#""command":"{command}""#);
         line(&["INFO", &command, "without-permission", "kept:x", "permission_denied"]);
     }
@@ -155,7 +155,7 @@ fn a_flood_of_refusals_does_not_flood_the_log() {
     let mut peer = connected(&fixture, "flooding");
     for id in 2..302 {
         peer.say(&format!(r#"{{"id":{id},"history":{{"channel":"kept:x"}}}}"#));
-        assert!(peer.hear().contains(r#""code":103"#));
+        assert!(peer.receive().contains(r#""code":103"#));
     }
     assert_eq!(count(&fixture, "history", "permission_denied"), 300);
     let lines = log().lines().filter(|line| line.contains("flooding")).count();

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::redis::{Redis, free_port, node as redis_node};
-use crate::support::{Fixture, Heard, PATIENCE, Peer, signed, upgrade};
+use crate::support::{Fixture, PATIENCE, Peer, Received, signed, upgrade};
 
 const NOW: i64 = 1_700_000_000;
 
@@ -26,11 +26,11 @@ fn connect(fixture: &Fixture, claims: &Value) -> Result<Peer, u16> {
     let mut peer = fixture.connect();
     peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, signed(claims)));
     match peer.next() {
-        Heard::Text(reply) => {
+        Received::Text(reply) => {
             assert!(reply.contains(r#""connect":{"#), "{reply}");
             Ok(peer)
         }
-        Heard::Closed(code) => Err(code),
+        Received::Closed(code) => Err(code),
         other => panic!("{other:?}"),
     }
 }
@@ -38,7 +38,7 @@ fn connect(fixture: &Fixture, claims: &Value) -> Result<Peer, u16> {
 /// Whether a connection still answers.
 fn is_alive(peer: &mut Peer) -> bool {
     peer.say(r#"{"id":9,"rpc":{"method":"x"}}"#);
-    matches!(peer.next(), Heard::Text(reply) if reply.contains(r#""id":9"#))
+    matches!(peer.next(), Received::Text(reply) if reply.contains(r#""id":9"#))
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_revoked_token_is_the_only_one_that_is_refused() {
     let token = signed(&json!({"sub": "ann", "channel": "closed:a", "jti": "s1"}));
     subscriber
         .say(&format!(r#"{{"id":2,"subscribe":{{"channel":"closed:a","token":"{token}"}}}}"#));
-    assert!(subscriber.hear().contains(r#""code":103"#));
+    assert!(subscriber.receive().contains(r#""code":103"#));
     call(&fixture, "unrevoke", &json!({"token_id": "t1"}));
     assert!(connect(&fixture, &of("t1")).is_ok());
 }
@@ -116,7 +116,7 @@ fn a_user_for_whom_a_proxy_vouches_can_be_revoked_too() {
     };
     let (mut connected, mut silent) = (dial(), dial());
     connected.say(r#"{"id":1,"connect":{}}"#);
-    assert!(connected.hear().contains(r#""connect":{"#));
+    assert!(connected.receive().contains(r#""connect":{"#));
     call(&fixture, "block_user", &json!({"user": "ann"}));
     assert_eq!(connected.close_code(), 3500);
     assert_eq!(silent.close_code(), 3500, "also before it has connected");

@@ -22,7 +22,7 @@ fn a_role_of_the_connection_token_opens_what_its_namespace_names() {
         let mut peer = fixture.connect();
         let token = signed(&json!({"sub": "ann", "https://example.org/roles": roles}));
         peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
-        assert!(peer.hear().contains(r#""connect":{"#));
+        assert!(peer.receive().contains(r#""connect":{"#));
         let commands = [
             r#""publish":{"channel":"news","data":1}"#,
             r#""history":{"channel":"news"}"#,
@@ -30,7 +30,7 @@ fn a_role_of_the_connection_token_opens_what_its_namespace_names() {
         ];
         let allowed = commands.map(|command| {
             peer.say(&format!(r#"{{"id":2,{command}}}"#));
-            let reply = peer.hear();
+            let reply = peer.receive();
             assert!(reply.contains("error") == reply.contains(r#""code":103"#), "{reply}");
             !reply.contains("error")
         });

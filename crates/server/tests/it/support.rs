@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use wire::websocket::encoder::{self, FrameKind};
 
 use crate::peer::frame;
-pub(crate) use crate::peer::{Heard, PATIENCE, Peer, upgrade};
+pub(crate) use crate::peer::{PATIENCE, Peer, Received, upgrade};
 
 pub(crate) const SECRET: &str = "a secret for tests";
 pub(crate) const API_KEY: &str = "an API key for tests";
@@ -85,7 +85,7 @@ impl Fixture {
     pub(crate) fn admitted(&self) -> Peer {
         let mut peer = self.connect();
         peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("ann")));
-        let reply = peer.hear();
+        let reply = peer.receive();
         assert!(reply.contains(r#""connect":{"#), "{reply}");
         peer
     }
@@ -185,8 +185,8 @@ impl Peer {
     pub(crate) fn close_code(&mut self) -> u16 {
         loop {
             match self.next() {
-                Heard::Closed(code) => return code,
-                Heard::Cut => panic!("cut off without a close frame"),
+                Received::Closed(code) => return code,
+                Received::Cut => panic!("cut off without a close frame"),
                 _ => {}
             }
         }

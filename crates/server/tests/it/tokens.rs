@@ -46,7 +46,7 @@ fn silent_key_servers_hold_up_only_those_who_need_them() {
     let ann = signed(&pair, r#"{"sub":"ann"}"#);
     let admitted = || {
         let mut peer = connect(fixture.address, &ann);
-        let reply = peer.hear();
+        let reply = peer.receive();
         assert!(reply.contains(r#""connect":{"#), "{reply}");
         peer
     };
@@ -66,6 +66,6 @@ fn silent_key_servers_hold_up_only_those_who_need_them() {
     admitted();
     let passed = began.elapsed();
     assert!(passed < ONE_FETCH, "held up for {passed:?}");
-    let reply = waiting[0].hear();
+    let reply = waiting[0].receive();
     assert!(reply.contains("temporary"), "{reply}");
 }

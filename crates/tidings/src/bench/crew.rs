@@ -71,7 +71,7 @@ impl Crew {
     }
 
     /// The next note, if there is one soon.
-    pub(crate) fn hear(&self, patience: Duration) -> Option<(usize, Note)> {
+    pub(crate) fn receive(&self, patience: Duration) -> Option<(usize, Note)> {
         self.notes.recv_timeout(patience).ok()
     }
 }

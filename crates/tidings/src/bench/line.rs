@@ -43,7 +43,7 @@ struct Opening {
 }
 
 /// What is heard.
-pub(crate) enum Heard {
+pub(crate) enum LineEvent {
     /// The handshake is done.
     Open,
     Stamp(Stamp),
@@ -157,7 +157,7 @@ impl Line {
     pub(crate) fn handle(
         &mut self,
         desk: &mut Desk,
-        mut hear: impl FnMut(Heard),
+        mut handle: impl FnMut(LineEvent),
     ) -> Result<(), String> {
         if let Some(opening) = &mut self.opening
             && !opening.is_connected
@@ -179,7 +179,7 @@ impl Line {
                 Err(error) => return Err(format!("a connection was cut: {error}")),
             };
             desk.bytes += count as u64;
-            self.take(count, desk, &mut hear)?;
+            self.take(count, desk, &mut handle)?;
             // A short read has emptied the socket; what comes later is an event of its own.
             if count < desk.buffer.len() && self.opening.is_none() && self.stream.is_plain() {
                 return Ok(());
@@ -191,11 +191,11 @@ impl Line {
         &mut self,
         count: usize,
         desk: &mut Desk,
-        hear: &mut impl FnMut(Heard),
+        handle: &mut impl FnMut(LineEvent),
     ) -> Result<(), String> {
         let Some(opening) = &mut self.opening else {
             let Desk { buffer, inflater, reader, .. } = desk;
-            return self.decode(&mut buffer[..count], inflater, reader, hear);
+            return self.decode(&mut buffer[..count], inflater, reader, handle);
         };
         opening.head.extend_from_slice(&desk.buffer[..count]);
         let length = match opening.handshake.handle_response(&opening.head) {
@@ -209,9 +209,9 @@ impl Line {
         let mut early = opening.head.split_off(length);
         self.out.append(&mut opening.greeting);
         self.opening = None;
-        hear(Heard::Open);
+        handle(LineEvent::Open);
         self.flush()?;
-        self.decode(&mut early, &mut desk.inflater, &desk.reader, hear)
+        self.decode(&mut early, &mut desk.inflater, &desk.reader, handle)
     }
 
     fn decode(
@@ -219,7 +219,7 @@ impl Line {
         mut input: &mut [u8],
         inflater: &mut Inflater,
         reader: &Reader,
-        hear: &mut impl FnMut(Heard),
+        handle: &mut impl FnMut(LineEvent),
     ) -> Result<(), String> {
         let wrong = |error: &dyn std::fmt::Display| format!("the server speaks wrong: {error}");
         while let Some(message) =
@@ -231,12 +231,12 @@ impl Line {
                         if is_push(self.codec, part)
                             && let Some(stamp) = reader.find(part)
                         {
-                            hear(Heard::Stamp(stamp));
+                            handle(LineEvent::Stamp(stamp));
                             continue;
                         }
                         let replies = protocol::decode_replies(self.codec, part);
                         for reply in replies.map_err(|error| wrong(&error))? {
-                            self.handle_reply(reply, reader, hear)?;
+                            self.handle_reply(reply, reader, handle)?;
                         }
                     }
                 }
@@ -260,7 +260,7 @@ impl Line {
         &mut self,
         reply: Reply,
         reader: &Reader,
-        hear: &mut impl FnMut(Heard),
+        handle: &mut impl FnMut(LineEvent),
     ) -> Result<(), String> {
         match &reply.body {
             ReplyBody::Ping => return self.say(Command { id: 0, request: Request::Pong }),
@@ -276,7 +276,7 @@ impl Line {
             ReplyBody::Push(push) => match &push.event {
                 PushEvent::Publication(publication) => {
                     if let Some(stamp) = reader.find(&publication.data) {
-                        hear(Heard::Stamp(stamp));
+                        handle(LineEvent::Stamp(stamp));
                     }
                     return Ok(());
                 }
@@ -290,7 +290,7 @@ impl Line {
             },
             _ => {}
         }
-        hear(Heard::Reply(reply));
+        handle(LineEvent::Reply(reply));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::plan::{Note, Order};
 
 /// The next word of the command; `None` when it is gone.
-pub(crate) fn hear<T: DeserializeOwned>() -> anyhow::Result<Option<T>> {
+pub(crate) fn receive<T: DeserializeOwned>() -> anyhow::Result<Option<T>> {
     let mut line = String::new();
     match std::io::stdin().lock().read_line(&mut line)? {
         0 => Ok(None),

@@ -22,7 +22,7 @@ use super::tally::Tally;
 
 /// Runs such a process.
 pub(crate) fn raw() -> anyhow::Result<ExitCode> {
-    let plan: RawPlan = pipe::hear()?.context("there is no plan")?;
+    let plan: RawPlan = pipe::receive()?.context("there is no plan")?;
     if let Some(core) = plan.core {
         let mut cores = CpuSet::new();
         cores.set(core as usize);
@@ -36,7 +36,7 @@ pub(crate) fn raw() -> anyhow::Result<ExitCode> {
         receivers.push(accept(&listener)?);
     }
     pipe::say(&Note::Ready);
-    let Some(Order::Go(begin)) = pipe::hear()? else { return Ok(ExitCode::FAILURE) };
+    let Some(Order::Go(begin)) = pipe::receive()? else { return Ok(ExitCode::FAILURE) };
     let (number, fault) = send(&plan, begin, &mut receivers);
     if let Some(fault) = fault {
         pipe::say(&Note::Trouble(fault));
@@ -44,7 +44,7 @@ pub(crate) fn raw() -> anyhow::Result<ExitCode> {
     pipe::say(&Note::Published(vec![(0, number)]));
     pipe::say(&Note::Result(Box::new(Tally { published: number, ..Tally::default() })));
     // The sockets stay open until the receivers have everything.
-    while pipe::hear::<Order>()?.is_some() {}
+    while pipe::receive::<Order>()?.is_some() {}
     Ok(ExitCode::SUCCESS)
 }
 

@@ -32,7 +32,7 @@ const PATIENCE_NS: u64 = 3_000_000_000;
 
 /// Runs such a process.
 pub(crate) fn relay() -> anyhow::Result<ExitCode> {
-    let plan: RelayPlan = pipe::hear()?.context("there is no plan")?;
+    let plan: RelayPlan = pipe::receive()?.context("there is no plan")?;
     let mut relay = match Relay::new(plan) {
         Ok(relay) => relay,
         Err(error) => {
@@ -114,7 +114,7 @@ impl Relay {
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => self.hear()?,
+                    LISTENER => self.receive()?,
                     SPEAKER => self.read_answers()?,
                     _ => {}
                 }
@@ -186,7 +186,7 @@ impl Relay {
     }
 
     /// Takes the messages that came.
-    fn hear(&mut self) -> anyhow::Result<()> {
+    fn receive(&mut self) -> anyhow::Result<()> {
         let mut buffer = [0; 65_536];
         while let Some(count) = read(&mut self.listener, &mut buffer)? {
             let now = clock::now();

@@ -115,7 +115,7 @@ fn muster(scenario: &Scenario, shape: &Shape, duration_ms: u64) -> anyhow::Resul
 
 /// Where the sending process of `raw` takes connections.
 fn listening(crew: &Crew) -> anyhow::Result<std::net::SocketAddr> {
-    match crew.hear(SILENCE) {
+    match crew.receive(SILENCE) {
         Some((_, Note::Listening(address))) => Ok(address),
         Some((_, Note::Trouble(trouble))) => bail!(trouble),
         _ => bail!("the sending process says nothing"),
@@ -146,7 +146,7 @@ impl Run {
         let mut live = vec![0; self.crew.count()];
         let mut ready = 0;
         while ready < self.crew.count() && self.troubles.is_empty() {
-            match self.crew.hear(SILENCE) {
+            match self.crew.receive(SILENCE) {
                 Some((_, Note::Ready)) => ready += 1,
                 Some((index, Note::Gathered(count))) => {
                     live[index] = count;
@@ -171,7 +171,7 @@ impl Run {
         self.last = (began, 0, before);
         let silence_ns = SILENCE.as_nanos() as u64 + duration_ms * 1_000_000;
         while self.results < self.crew.count() {
-            if let Some((index, note)) = self.crew.hear(Duration::from_millis(sample_ms)) {
+            if let Some((index, note)) = self.crew.receive(Duration::from_millis(sample_ms)) {
                 self.handle(index, note);
             }
             let now = clock::now();

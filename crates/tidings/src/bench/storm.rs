@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::clock;
 use super::gauge::Processor;
 use super::ledger::Ledger;
-use super::line::{Desk, Heard, Line};
+use super::line::{Desk, Line, LineEvent};
 use super::pipe;
 use super::plan::{Note, Order, StormPlan, Voice};
 use super::stamp::{Reader, Stamp};
@@ -35,7 +35,7 @@ const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// Runs such a process.
 pub(crate) fn storm() -> anyhow::Result<ExitCode> {
-    let plan: StormPlan = pipe::hear()?.context("there is no plan")?;
+    let plan: StormPlan = pipe::receive()?.context("there is no plan")?;
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut storm = Storm::new(plan)?;
     if let Err(trouble) = storm.run() {
@@ -180,8 +180,8 @@ impl Storm {
         let Self { visitors, desk, .. } = self;
         let Some(visitor) = visitors.get_mut(slot) else { return Ok(()) };
         let mut joined: Option<Box<SubscribeResult>> = None;
-        visitor.line.handle(desk, |heard| {
-            if let Heard::Reply(reply) = heard
+        visitor.line.handle(desk, |event| {
+            if let LineEvent::Reply(reply) = event
                 && let ReplyBody::Subscribe(result) = reply.body
             {
                 joined = Some(result);

@@ -21,7 +21,7 @@ use super::caller::Caller;
 use super::clock::{self, Alarm};
 use super::gauge::Processor;
 use super::ledger::Ledger;
-use super::line::{Desk, Heard, Line};
+use super::line::{Desk, Line, LineEvent};
 use super::pace::Pace;
 use super::pipe;
 use super::plan::{Admission, Load, Note, Order, Plan, Target, Voice};
@@ -46,7 +46,7 @@ const PATIENCE_NS: u64 = 3_000_000_000;
 
 /// Runs such a process.
 pub(crate) fn worker() -> anyhow::Result<ExitCode> {
-    let plan: Plan = pipe::hear()?.context("there is no plan")?;
+    let plan: Plan = pipe::receive()?.context("there is no plan")?;
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut worker = Worker::new(plan)?;
     if let Err(trouble) = worker.run() {
@@ -336,12 +336,12 @@ impl Worker {
         let Self { clients, desk, tally, rounds, plan, pace, gathering, answered, .. } = self;
         let Some(client) = clients.get_mut(token.0) else { return Ok(()) };
         let now = clock::now();
-        let mut is_heard = false;
+        let mut is_received = false;
         let Client { line, ledger, is_live, position } = client;
         let dialled = line.dialled;
-        line.handle(desk, |heard| match heard {
-            Heard::Stamp(stamp) => {
-                is_heard = true;
+        line.handle(desk, |event| match event {
+            LineEvent::Stamp(stamp) => {
+                is_received = true;
                 if !ledger.take(stamp, &mut tally.faults) {
                     return;
                 }
@@ -356,19 +356,19 @@ impl Worker {
                     }
                 }
             }
-            Heard::Reply(reply) if reply.body == ReplyBody::Publish => *answered += 1,
-            Heard::Open if !plan.target.is_bare => {}
-            Heard::Reply(reply) if !matches!(reply.body, ReplyBody::Subscribe(_)) => {}
-            Heard::Reply(Reply { body: ReplyBody::Subscribe(joined), .. })
+            LineEvent::Reply(reply) if reply.body == ReplyBody::Publish => *answered += 1,
+            LineEvent::Open if !plan.target.is_bare => {}
+            LineEvent::Reply(reply) if !matches!(reply.body, ReplyBody::Subscribe(_)) => {}
+            LineEvent::Reply(Reply { body: ReplyBody::Subscribe(joined), .. })
                 if position.is_some() =>
             {
                 *is_live = true;
                 tally.joining.record(now.saturating_sub(dialled));
                 let base = position.as_ref().map_or(0, |(_, base)| *base);
-                is_heard |= recover(ledger, base, &joined, tally);
+                is_received |= recover(ledger, base, &joined, tally);
             }
-            Heard::Open | Heard::Reply(_) => {
-                if let Heard::Reply(Reply { body: ReplyBody::Subscribe(joined), .. }) = heard
+            LineEvent::Open | LineEvent::Reply(_) => {
+                if let LineEvent::Reply(Reply { body: ReplyBody::Subscribe(joined), .. }) = event
                     && plan.deaths > 0.0
                 {
                     *position = Some((joined.epoch, joined.offset));
@@ -383,7 +383,7 @@ impl Worker {
             }
         })?;
         if let Some(run) = &mut self.run
-            && is_heard
+            && is_received
         {
             run.last_delivery = now;
         }
@@ -396,10 +396,14 @@ impl Worker {
             WAKE | ALARM => Ok(()),
             PUBLISHER => {
                 let Some((line, is_live)) = &mut self.publisher else { return Ok(()) };
-                line.handle(&mut self.desk, |heard| match heard {
-                    Heard::Reply(reply) if reply.body == ReplyBody::Publish => self.answered += 1,
-                    Heard::Reply(reply) => *is_live |= matches!(reply.body, ReplyBody::Connect(_)),
-                    Heard::Open | Heard::Stamp(_) => {}
+                line.handle(&mut self.desk, |event| match event {
+                    LineEvent::Reply(reply) if reply.body == ReplyBody::Publish => {
+                        self.answered += 1
+                    }
+                    LineEvent::Reply(reply) => {
+                        *is_live |= matches!(reply.body, ReplyBody::Connect(_))
+                    }
+                    LineEvent::Open | LineEvent::Stamp(_) => {}
                 })
             }
             Token(index) => {

@@ -153,8 +153,8 @@ impl Truth {
             // A life of which no client knows has ended before any could hear of it.
             let Some(life) = self.streams[*channel].get(epoch) else { continue };
             let seen = life.payloads.get(offset);
-            let is_heard = life.after < *offset && *offset <= life.to;
-            if (is_heard || seen.is_some()) && seen != Some(id) {
+            let is_covered = life.after < *offset && *offset <= life.to;
+            if (is_covered || seen.is_some()) && seen != Some(id) {
                 self.fail(format!("{told:?}, but {seen:?} is there"));
             }
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::case::Case;
-use crate::peer::{Heard, Peer};
+use crate::peer::{Peer, Received};
 use crate::server::sum;
 
 /// Channels without a namespace keep as much as the cases want.
@@ -107,7 +107,7 @@ fn connects_that_recover_everything() {
     for _ in 0..CLIENTS {
         let mut peer = Peer::upgraded(case.server.address);
         peer.say(&connect);
-        let reply = peer.hear();
+        let reply = peer.receive();
         longest = longest.max(reply.len() as u64 / 1024);
         assert_eq!(reply.matches(r#""was_recovering":true"#).count(), 20);
         assert_eq!(reply.matches(r#""recovered":true"#).count(), 1, "one of 300 KB fits");
@@ -143,7 +143,7 @@ fn subscriptions_of_distinct_channels_leave_nothing() {
                 peer.say(&command(action, client));
                 let mut answers = 0;
                 while answers < OF_ONE {
-                    let Heard::Text(text) = peer.next() else { panic!("the client is served") };
+                    let Received::Text(text) = peer.next() else { panic!("the client is served") };
                     answers += text.lines().filter(|line| line.contains(action)).count();
                 }
             }

@@ -2,7 +2,7 @@
 
 use self::Outcome::{Accepted, Closed, Error};
 use crate::case::Case;
-use crate::peer::{Heard, Peer};
+use crate::peer::{Peer, Received};
 
 /// What a command comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,13 +17,13 @@ fn outcome(case: &Case, command: &str) -> Outcome {
     peer.say(command);
     loop {
         match peer.next() {
-            Heard::Closed(code) => return Outcome::Closed(code),
-            Heard::Text(text) if text.starts_with(r#"{"id":"#) => {
+            Received::Closed(code) => return Outcome::Closed(code),
+            Received::Text(text) if text.starts_with(r#"{"id":"#) => {
                 let error = text.split(r#""error":{"code":"#).nth(1);
                 let code = error.map(|rest| rest.split([',', '}']).next().unwrap().parse());
                 return code.map_or(Outcome::Accepted, |code| Outcome::Error(code.unwrap()));
             }
-            Heard::Text(_) => {}
+            Received::Text(_) => {}
             other => panic!("{command:.100}: {other:?}"),
         }
     }

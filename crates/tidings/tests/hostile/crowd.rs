@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wire::websocket::encoder::FrameKind;
 
 use crate::case::Case;
-use crate::peer::{Heard, Peer, frame, upgrade};
+use crate::peer::{Peer, Received, frame, upgrade};
 
 /// Memory of a socket that has shaken hands and says nothing.
 const KB_PER_SOCKET_MAX: f64 = 4.0;
@@ -62,7 +62,7 @@ fn crowd(case: &Case, peers: usize) -> (Duration, Duration) {
     let opened = began.elapsed();
     let mut latest = Duration::ZERO;
     for (peer, since) in &mut crowd {
-        assert_eq!(peer.next(), Heard::Closed(3502));
+        assert_eq!(peer.next(), Received::Closed(3502));
         latest = latest.max(since.elapsed());
         peer.send(&frame(FrameKind::Ping, b""));
     }
@@ -78,7 +78,7 @@ fn when_descriptors_are_short_those_inside_are_served_and_room_comes_back() {
     let crowd: Vec<Peer> = (0..400).map(|_| Peer::dial(case.server.address)).collect();
     for _ in 0..100 {
         inside.say(r#"{"id":3,"publish":{"channel":"open:x","data":1}}"#);
-        while !inside.hear().contains(r#""id":3"#) {}
+        while !inside.receive().contains(r#""id":3"#) {}
     }
     drop(crowd);
     let began = Instant::now();

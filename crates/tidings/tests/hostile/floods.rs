@@ -156,7 +156,7 @@ fn of_channels_made_up() {
             peer.say(&lines.join("\n"));
             let mut missing = BATCH;
             while missing > 0 {
-                let replies = peer.hear();
+                let replies = peer.receive();
                 assert!(!replies.contains("error"), "{replies}");
                 missing -= replies.lines().count();
             }

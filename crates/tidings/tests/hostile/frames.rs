@@ -6,7 +6,7 @@ use wire::limits::FRAGMENTS_MAX;
 use wire::websocket::deflate::{Deflater, Window};
 
 use crate::case::Case;
-use crate::peer::{Heard, Peer, upgrade};
+use crate::peer::{Peer, Received, upgrade};
 
 #[test]
 fn a_deflate_bomb_is_refused_before_it_unfolds() {
@@ -25,7 +25,7 @@ fn a_deflate_bomb_is_refused_before_it_unfolds() {
         let head = peer.accepted();
         assert!(head.to_lowercase().contains("permessage-deflate"), "{head}");
         peer.send(&frame);
-        assert_eq!(peer.end(), Heard::Closed(1009));
+        assert_eq!(peer.end(), Received::Closed(1009));
     }
     let each = (case.server.processor_time() - began) / ROUNDS as u32;
     let growth = case.growth_kb();
@@ -49,7 +49,7 @@ fn crumbs_are_joined_up_to_a_bound() {
     let mut peer = Peer::admitted(case.server.address);
     let began = case.server.processor_time();
     peer.send(&crumbs);
-    let reply = peer.hear();
+    let reply = peer.receive();
     assert!(reply.contains(r#""code":108"#), "{reply}");
     let joined = case.server.processor_time() - began;
     assert!(joined <= Duration::from_secs(2), "{joined:?}");
@@ -60,7 +60,7 @@ fn crumbs_are_joined_up_to_a_bound() {
     (0..200_000).for_each(|_| empty.extend_from_slice(&[0x00, 0x80, 0, 0, 0, 0]));
     const { assert!(200_000 > FRAGMENTS_MAX) };
     peer.send(&empty);
-    assert_eq!(peer.end(), Heard::Closed(1009));
+    assert_eq!(peer.end(), Received::Closed(1009));
     let refused = case.server.processor_time() - began;
     assert!(refused <= Duration::from_secs(2), "{refused:?}");
 
@@ -68,7 +68,7 @@ fn crumbs_are_joined_up_to_a_bound() {
     let mut crumbs = crumb(0x01, b' ').to_vec();
     (0..200_000).for_each(|_| crumbs.extend_from_slice(&crumb(0x00, b' ')));
     peer.send(&crumbs);
-    assert_eq!(peer.end(), Heard::Closed(1009));
+    assert_eq!(peer.end(), Received::Closed(1009));
     let growth = case.growth_kb();
     assert!(growth <= 4 * 1024, "grew by {growth} kB");
     drop(peer);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::case::Case;
-use crate::peer::{Heard, Peer, upgrade};
+use crate::peer::{Peer, Received, upgrade};
 use server::limits::HTTP_CONNECTIONS_MAX;
 
 /// Memory of a TCP connection that has sent nothing.
@@ -80,8 +80,8 @@ fn sockets_that_never_connect_take_no_place_of_those_that_do() {
         .collect();
     let longest = entry(&case);
     assert!(longest <= ENTRY_MAX, "a client waited {longest:?}");
-    let ends: Vec<Heard> = silent.iter_mut().map(Peer::end).collect();
-    assert!(ends.iter().all(|end| *end == Heard::Closed(3502)), "{ends:?}");
+    let ends: Vec<Received> = silent.iter_mut().map(Peer::end).collect();
+    assert!(ends.iter().all(|end| *end == Received::Closed(3502)), "{ends:?}");
     drop(silent);
     case.finish(format!(
         "{} sockets without a name at a limit of {LIMIT} connections; a client was in after {longest:.1?}",

@@ -71,7 +71,7 @@ fn exchange(peer: &mut Peer, number: usize) -> Duration {
     ));
     let mut missing = 2;
     while missing > 0 {
-        for line in peer.hear().lines() {
+        for line in peer.receive().lines() {
             match line {
                 r#"{"id":9,"publish":{}}"# => missing -= 1,
                 "{}" => peer.say("{}"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-pub(crate) use crate::raw::{Heard, Peer, frame, upgrade};
+pub(crate) use crate::raw::{Peer, Received, frame, upgrade};
 
 impl Peer {
     /// From the `index`th of many loopback addresses, so that ports are not short.
@@ -47,7 +47,7 @@ impl Peer {
     pub(crate) fn admit(self) -> Peer {
         let mut peer = self.upgrade();
         peer.say(r#"{"id":1,"connect":{}}"#);
-        let reply = peer.hear();
+        let reply = peer.receive();
         assert!(reply.contains(r#""connect":{"#), "{reply}");
         peer
     }
@@ -61,16 +61,16 @@ impl Peer {
 
     pub(crate) fn subscribe(&mut self, channel: &str) {
         self.say(&format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#));
-        let reply = self.hear();
+        let reply = self.receive();
         assert!(reply.contains(r#""subscribe":{"#), "{reply}");
     }
 
-    /// What ends the connection, whatever is said before: a close code, or [`Heard::Cut`].
-    pub(crate) fn end(&mut self) -> Heard {
+    /// What ends the connection, whatever is said before: a close code, or [`Received::Cut`].
+    pub(crate) fn end(&mut self) -> Received {
         loop {
             match self.next() {
-                end @ (Heard::Closed(_) | Heard::Cut) => return end,
-                Heard::Text(_) | Heard::Binary(_) | Heard::Pong(_) => {}
+                end @ (Received::Closed(_) | Received::Cut) => return end,
+                Received::Text(_) | Received::Binary(_) | Received::Pong(_) => {}
             }
         }
     }

@@ -3,7 +3,7 @@
 use wire::websocket::encoder::{self, FrameKind};
 
 use crate::case::Case;
-use crate::peer::{Heard, Peer, frame, upgrade};
+use crate::peer::{Peer, Received, frame, upgrade};
 
 #[test]
 fn resets_and_ends_at_every_stage_leave_nothing_over() {
@@ -45,7 +45,7 @@ fn resets_and_ends_at_every_stage_leave_nothing_over() {
         ("while being closed", &|| {
             let mut peer = Peer::admitted(address);
             peer.say("nonsense");
-            assert_eq!(peer.end(), Heard::Closed(3501));
+            assert_eq!(peer.end(), Received::Closed(3501));
             peer
         }),
     ];

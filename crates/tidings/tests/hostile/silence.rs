@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use server::limits::CLOSE_TIMEOUT_MS;
 
 use crate::case::Case;
-use crate::peer::{Heard, Peer};
+use crate::peer::{Peer, Received};
 
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(CLOSE_TIMEOUT_MS);
 
@@ -26,7 +26,7 @@ fn who_stops_reading_is_closed_at_the_bound() {
         published += 10;
     }
     let end = reader.end();
-    assert_eq!(end, Heard::Closed(3008));
+    assert_eq!(end, Received::Closed(3008));
     let growth = case.growth_kb();
     assert!(growth <= 4 * BOUND_KB, "grew by {growth} kB");
     drop(reader);
@@ -41,11 +41,11 @@ fn who_never_answers_our_close_is_cut_off() {
     silent.say("nonsense");
     talking.say("nonsense");
     let began = Instant::now();
-    assert_eq!(silent.end(), Heard::Closed(3501));
+    assert_eq!(silent.end(), Received::Closed(3501));
     let most = CLOSE_TIMEOUT * 2;
     let sent = talking.flood(&[0x8a, 0x80, 0, 0, 0, 0].repeat(1000), most..most, || false);
     let talked = began.elapsed();
-    assert_eq!(silent.next(), Heard::Cut);
+    assert_eq!(silent.next(), Received::Cut);
     let slack = Duration::from_secs(2);
     assert!((CLOSE_TIMEOUT - slack / 4..CLOSE_TIMEOUT + slack).contains(&talked), "{talked:?}");
     drop(talking);
@@ -72,7 +72,7 @@ fn half_open_peers_are_gone_within_interval_and_timeout() {
     case.server.wait("sockets of dead peers", |now| now.connections == 0);
     let gone = began.elapsed();
     assert!(gone <= opened + most + CLOSE_TIMEOUT, "{gone:?}");
-    assert_eq!(peers[0].end(), Heard::Closed(3012));
+    assert_eq!(peers[0].end(), Received::Closed(3012));
     drop(peers);
     case.finish(format!(
         "{PEERS} peers opened within {opened:.2?}, unsubscribed after {retired:.2?}, sockets gone \

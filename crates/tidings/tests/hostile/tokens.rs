@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use crate::case::Case;
-use crate::peer::{Heard, Peer};
+use crate::peer::{Peer, Received};
 
 const CLAIMS: &str = r#"{"sub":"eve"}"#;
 const SECRET: &str = "a secret of the tests";
@@ -45,7 +45,7 @@ fn pem(der: &[u8]) -> String {
 }
 
 /// What the server answers to a connection with this token.
-fn end(case: &Case, token: &str) -> Heard {
+fn end(case: &Case, token: &str) -> Received {
     let mut peer = Peer::upgraded(case.server.address);
     peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
     peer.next()
@@ -75,10 +75,10 @@ fn tokens_made_up_are_refused() {
     let hs = r#"{"alg":"HS256"}"#;
     let by_curve = token(r#"{"alg":"ES256"}"#, CLAIMS, |signed| by(&curve, signed));
     for good in [token(hs, CLAIMS, right), by_curve] {
-        assert!(matches!(end(&case, &good), Heard::Text(_)), "the right key opens");
+        assert!(matches!(end(&case, &good), Received::Text(_)), "the right key opens");
     }
     let megabyte = format!(r#"{{"sub":"eve","x":"{}"}}"#, "x".repeat(1 << 20));
-    assert_eq!(end(&case, &token(hs, &megabyte, right)), Heard::Closed(1009));
+    assert_eq!(end(&case, &token(hs, &megabyte, right)), Received::Closed(1009));
     let zeros = |count: usize| move |_: &[u8]| vec![0; count];
     let deep = format!(r#"{{"sub":"eve","info":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     let cases = [
@@ -115,7 +115,7 @@ fn tokens_made_up_are_refused() {
         ("60 kB of nothing", "A".repeat(60_000)),
     ];
     for (name, token) in &cases {
-        assert_eq!(end(&case, token), Heard::Closed(3500), "{name}");
+        assert_eq!(end(&case, token), Received::Closed(3500), "{name}");
     }
     let said = case.finish(format!("{} kinds refused with 3500", cases.len()));
     for (name, token) in &cases {
@@ -143,7 +143,7 @@ fn many_forgeries_at_once_keep_nobody_waiting() {
             peer
         })
         .collect();
-    peers.into_iter().for_each(|mut peer| assert_eq!(peer.end(), Heard::Closed(3500)));
+    peers.into_iter().for_each(|mut peer| assert_eq!(peer.end(), Received::Closed(3500)));
     case.finish(format!("{FORGERIES} at once refused with 3500"));
 }
 
@@ -164,14 +164,14 @@ fn forged_key_ids_do_not_become_requests() {
         let header = format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#);
         token(&header, r#"{"sub":"eve"}"#, |s| key.sign(&random, s).unwrap().as_ref().to_vec())
     };
-    assert!(matches!(end(&case, &signed_with("real")), Heard::Text(_)), "the real key opens");
+    assert!(matches!(end(&case, &signed_with("real")), Received::Text(_)), "the real key opens");
     let mut later = 0;
     for number in 0..TOKENS {
         let kid = if number == 0 { "../../etc/passwd".to_owned() } else { format!("key{number}") };
         match end(&case, &signed_with(&kid)) {
-            Heard::Closed(3500) => {}
+            Received::Closed(3500) => {}
             // Whether such a key was published since is not asked again so soon.
-            Heard::Text(text) if text.contains(r#""error":{"code":100"#) => later += 1,
+            Received::Text(text) if text.contains(r#""error":{"code":100"#) => later += 1,
             other => panic!("{kid}: {other:?}"),
         }
     }

@@ -80,7 +80,7 @@ impl Storm {
     /// Waits until all clients are live; says how long that took.
     pub(crate) fn gather(&self) -> Duration {
         let times = self.loads.iter().map(|load| {
-            let line = hear(load, "@live");
+            let line = receive(load, "@live");
             micros(line.split(' ').nth(1).unwrap())
         });
         times.max().unwrap()
@@ -113,7 +113,7 @@ impl Storm {
         let mut failures = Vec::new();
         for load in &self.loads {
             loop {
-                let line = hear(load, "@");
+                let line = receive(load, "@");
                 let (kind, rest) = line.split_once(' ').unwrap();
                 match kind {
                     "@failure" => failures.push(rest.to_owned()),
@@ -158,7 +158,7 @@ fn micros(text: &str) -> Duration {
 }
 
 /// The next line of a load process that begins so.
-fn hear(load: &Running, wanted: &str) -> String {
+fn receive(load: &Running, wanted: &str) -> String {
     loop {
         match load.out.recv_timeout(SILENCE) {
             Ok(line) if line.starts_with(wanted) => return line,

@@ -1,6 +1,6 @@
 //! The end of a temporary channel: when it is, and what is done then.
 //!
-//! Invariant: whoever hears the channel while its end is known is told of it, whatever becomes of NATS meanwhile.
+//! Invariant: every subscriber of the channel while its end is known is told of it, whatever becomes of NATS meanwhile.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Room {
     }
 
     async fn ask_for_end(&mut self, ttl_ms: u64) {
-        let result = self.hearing(Box::pin(self.place.clone().limit(ttl_ms))).await;
+        let result = self.while_receiving(Box::pin(self.place.clone().limit(ttl_ms))).await;
         let is_known = result.is_ok();
         let left = match result {
             Ok(top) => {
@@ -48,13 +48,13 @@ impl Room {
         self.ending = Some(Ending { ttl_ms, due: Instant::now() + left, is_known });
     }
 
-    /// The channel is over, and whoever hears it is told; or it is time to ask once more when that will be.
+    /// The channel is over, and its subscribers are notified; or it is time to ask once more when that will be.
     pub(super) async fn handle_due(&mut self) {
         let Some(Ending { ttl_ms, is_known, .. }) = self.ending.take() else { return };
         if !is_known {
             return self.ask_for_end(ttl_ms).await;
         }
-        for (_, inbox) in &self.listeners {
+        for (_, inbox) in &self.subscribers {
             inbox.deliver(BrokerEvent::Expired { channel: self.place.channel.clone() });
         }
         self.known = None;

@@ -1,6 +1,6 @@
-//! Temporary channels that are heard here, and when they end.
+//! Temporary subscribed channels here, and when they end.
 //!
-//! Redis keeps when a channel began; each node that hears it ends it by its own clock. Invariant: a channel has one end here, the one
+//! Redis keeps when a channel began; each node that is subscribed to it ends it by its own clock. Invariant: a channel has one end here, the one
 //! that Redis said last.
 
 use std::collections::{BTreeSet, HashMap};
@@ -70,12 +70,12 @@ impl Core {
         }
     }
 
-    /// Channels that are over: whoever hears them is told, and what they retained is gone.
+    /// Channels that are over: every subscriber is told, and what they retained is gone.
     pub(super) fn end_lives(&mut self, now: Instant) {
         while let Some(channel) = self.lives.take_ended(now) {
             let index = self.route(&channel);
             let told = BrokerEvent::Expired { channel: channel.clone() };
-            self.listeners.tell(index, &channel, &told);
+            self.subscriptions.tell(index, &channel, &told);
             // Otherwise it ends by its own time.
             let _later = self.write(now, index, super::Purpose::Nobody, |_, place, out| {
                 place.end(&channel, out);

@@ -1,7 +1,7 @@
 //! Servers that come and go, and partitions that go from one to another: what waits meanwhile, and what is done when a partition has
 //! a server again.
 //!
-//! Invariant: a partition goes on only when nothing of it is on its way to the server that it leaves; then its channels are heard
+//! Invariant: a partition goes on only when nothing of it is on its way to the server that it leaves; then its channels are subscribed
 //! and their positions told before anything else is asked.
 
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Core {
         let link = self.partitions[index].link;
         let Some(up) = link.and_then(|link| self.links.up(link)) else { return Vec::new() };
         if !up.opened.has_shards {
-            let channels = self.listeners.channels(index).into_iter();
+            let channels = self.subscriptions.channels(index).into_iter();
             let names: Vec<String> =
                 channels.map(|(channel, _)| self.keys.key(tag, "c", &channel)).collect();
             for names in names.chunks(NAMES_PER_COMMAND) {
@@ -96,11 +96,12 @@ impl Core {
         }
     }
 
-    /// A partition has a server, again or for the first time: its channels are heard, their positions told to those who
+    /// A partition has a server, again or for the first time: its channels are subscribed, their positions told to those who
     /// hold one, its clients present. Gives the last fence behind what is heard.
     pub(super) fn take_up(&mut self, now: Instant, index: usize) -> Option<u64> {
-        let heard = self.listeners.channels(index);
-        let channels: Vec<Arc<str>> = heard.iter().map(|(channel, _)| channel.clone()).collect();
+        let subscribed = self.subscriptions.channels(index);
+        let channels: Vec<Arc<str>> =
+            subscribed.iter().map(|(channel, _)| channel.clone()).collect();
         let mut last_fence = self.listen(now, index, &channels, Ear::Open);
         if index == 0 {
             let controls = [self.keys.control(), self.keys.control_of(&self.commander.node)];
@@ -108,7 +109,7 @@ impl Core {
         }
         let deadline = now + self.io_timeout;
         let tag = index % PARTITIONS;
-        for (channel, meta_ttl_ms) in heard {
+        for (channel, meta_ttl_ms) in subscribed {
             let Some(meta_ttl_ms) = meta_ttl_ms else { continue };
             let epoch = self.random.next_u64();
             let Some(up) = self.links.usable(self.partitions[index].link) else { break };

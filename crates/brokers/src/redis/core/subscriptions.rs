@@ -10,7 +10,7 @@ use std::time::Instant;
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
 
 use super::super::exchange::LinkId;
-use super::super::keys::HeardName;
+use super::super::keys::PubSubName;
 use super::super::link::{Asked, Ear, Fence};
 use super::super::trouble::Trouble;
 use super::{Core, is_retried};
@@ -97,8 +97,10 @@ impl Core {
         let Some(fence) = self.listen_names(now, partition, &names, Ear::Open) else { return };
         self.partitions[partition].begin_retry(fence);
         // Some may be of interest to nobody any more.
-        let is_unheard = |name: &&String| match self.keys.heard(name) {
-            Some(HeardName::Channel(channel)) => !self.listeners.is_heard(partition, channel),
+        let is_unheard = |name: &&String| match self.keys.pubsub_name(name) {
+            Some(PubSubName::Channel(channel)) => {
+                !self.subscriptions.has_subscribers(partition, channel)
+            }
             _ => false,
         };
         let unheard: Vec<String> = names.iter().filter(is_unheard).cloned().collect();
