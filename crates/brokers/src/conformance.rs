@@ -384,7 +384,7 @@ fn meta_ttl(world: &mut dyn World) {
     actor.world.pass_ms(601_000);
     let after = actor.publish(one, &channel, "b", kept(10)).unwrap();
     assert_eq!(after.offset, 1);
-    assert_ne!(after.epoch, before.epoch, "a new life of a stream has a new name");
+    assert_ne!(after.epoch, before.epoch, "a new epoch has a new name");
 }
 
 fn idempotency(world: &mut dyn World) {
@@ -547,17 +547,17 @@ fn lifecycle(world: &mut dyn World) {
 fn temporary(world: &mut dyn World) {
     const TTL_MS: u64 = 2_000;
     let (mut actor, one, two, channel) = begin(world);
-    let life = |actor: &mut Actor<'_>, party| {
+    let ttl = |actor: &mut Actor<'_>, party| {
         let channel = channel.clone();
-        match actor.ask(party, |id| BrokerRequest::Life { id, channel }) {
-            Ok(BrokerReply::Life(life)) => life,
-            answer => panic!("life answered {answer:?}"),
+        match actor.ask(party, |id| BrokerRequest::ChannelTtl { id, channel }) {
+            Ok(BrokerReply::ChannelTtl(ttl)) => ttl,
+            answer => panic!("the TTL request was answered with {answer:?}"),
         }
     };
-    assert_eq!(life(&mut actor, one), None);
+    assert_eq!(ttl(&mut actor, one), None);
     let limit = |actor: &mut Actor<'_>, ttl_ms| {
         let channel = channel.clone();
-        actor.world.submit(two, BrokerRequest::Limit { channel, ttl_ms });
+        actor.world.submit(two, BrokerRequest::LimitTtl { channel, ttl_ms });
     };
     // Before and behind, as whoever joins does.
     limit(&mut actor, TTL_MS);
@@ -565,11 +565,11 @@ fn temporary(world: &mut dyn World) {
     limit(&mut actor, TTL_MS);
     limit(&mut actor, 600_000);
     // The first limit holds. Whoever asks behind it knows it.
-    assert!(life(&mut actor, two).is_some_and(|life| life.left_ms <= TTL_MS));
+    assert!(ttl(&mut actor, two).is_some_and(|ttl| ttl.left_ms <= TTL_MS));
     let before = actor.publish(one, &channel, "a", kept(10)).expect("it is published");
     actor.world.pass_ms(TTL_MS);
     let began = Instant::now();
-    while life(&mut actor, one).is_some() {
+    while ttl(&mut actor, one).is_some() {
         assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
     }
     actor.events_to(

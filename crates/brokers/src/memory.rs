@@ -228,7 +228,7 @@ impl Broker for MemoryBroker {
                     Ok(BrokerReply::HistoryRemoved)
                 });
             }
-            BrokerRequest::Limit { channel, ttl_ms } => {
+            BrokerRequest::LimitTtl { channel, ttl_ms } => {
                 self.with_topic(&channel, |topic, now_ms| {
                     // Where there is no room for it, what comes behind it is refused.
                     let more = topic.growth_of_listener(&channel);
@@ -237,9 +237,9 @@ impl Broker for MemoryBroker {
                     }
                 });
             }
-            BrokerRequest::Life { id, channel } => {
+            BrokerRequest::ChannelTtl { id, channel } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {
-                    Ok(BrokerReply::Life(topic.life(now_ms)))
+                    Ok(BrokerReply::ChannelTtl(topic.ttl(now_ms)))
                 });
             }
             BrokerRequest::Control(control) => {

@@ -6,7 +6,7 @@
 //! When it is back, every channel is subscribed again and its position told to those who hold one.
 //!
 //! A server that took over from another, or came back from its disk, may not have what was published last, and would number
-//! anew what others have received already. So epochs end with the life of the server as a master (`master_replid`).
+//! anew what others have received already. So epochs end with the term of the server as a master (`master_replid`).
 //! Invariant: what was sent to a server and not answered is never sent again, unless doing it twice is doing it once.
 //!
 //! # Keys
@@ -17,11 +17,11 @@
 //!
 //! | Key | Type | Holds | Ends |
 //! |---|---|---|---|
-//! | `meta:<channel>` | hash | `e` epoch, `r` life of the server to which the epoch belongs, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
+//! | `meta:<channel>` | hash | `e` epoch, `r` replication id of the server to which the epoch belongs, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
 //! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
 //! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of what was accepted under the idempotency key | five minutes |
 //! | `life:<channel>` | string | when a temporary channel began, Unix milliseconds | with the channel |
-//! | `lived:<channel>` | string | that a temporary channel has begun before | twice its life and an hour after that |
+//! | `lived:<channel>` | string | that a temporary channel has begun before | twice its TTL and an hour after that |
 //! | `clients:<channel>` | hash | client → `<node>:<0 or 1>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
 //! | `users:<channel>` | hash | user → clients | with the clients |
 //! | `ends:<channel>` | sorted set | client by the time at which it is gone unless renewed | with the clients |

@@ -182,7 +182,7 @@ fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
     assert_eq!(world.broker.channel_count(), 0);
     world.pass_ms(400_000);
     assert_eq!((0..100).map(|index| join(&mut world, index)).collect::<Vec<_>>(), before);
-    // But what had a publication has another name in its next life.
+    // But what had a publication has another name in its next epoch.
     let options = PublishOptions {
         history_size: 10,
         history_ttl_ms: 1000,
@@ -334,7 +334,7 @@ fn a_channel_with_an_end_counts_like_any_other() {
     let party = world.attach();
     // As clients do that join made-up channels and leave them again.
     let visit = |world: &mut MemoryWorld, channel: &str| {
-        let limit = BrokerRequest::Limit { channel: channel.into(), ttl_ms: 60_000 };
+        let limit = BrokerRequest::LimitTtl { channel: channel.into(), ttl_ms: 60_000 };
         world.submit(party, limit);
         let joined = subscribe(world, party, channel);
         world.submit(party, BrokerRequest::Unsubscribe { channel: channel.into() });

@@ -107,14 +107,14 @@ pub enum BrokerRequest {
     },
     /// This channel lasts so long from the first such request on: then what it retains is gone, and its subscribers are notified by
     /// [`BrokerEvent::Expired`].
-    Limit {
+    LimitTtl {
         /// Which.
         channel: Arc<str>,
         /// Milliseconds.
         ttl_ms: u64,
     },
-    /// How long a channel is; the answer is [`BrokerReply::Life`].
-    Life {
+    /// Read the age and the remaining TTL of a temporary channel; the answer is [`BrokerReply::ChannelTtl`].
+    ChannelTtl {
         /// Echoed in the reply.
         id: RequestId,
         /// Which.
@@ -174,7 +174,7 @@ impl BrokerRequest {
             | BrokerRequest::PresenceStats { id, .. }
             | BrokerRequest::History { id, .. }
             | BrokerRequest::RemoveHistory { id, .. }
-            | BrokerRequest::Life { id, .. }
+            | BrokerRequest::ChannelTtl { id, .. }
             | BrokerRequest::Revoke { id, .. }
             | BrokerRequest::FindRevocation { id, .. }
             | BrokerRequest::ReadRevocations { id }
@@ -183,7 +183,7 @@ impl BrokerRequest {
             | BrokerRequest::Announce { .. }
             | BrokerRequest::AddPresence { .. }
             | BrokerRequest::RemovePresence { .. }
-            | BrokerRequest::Limit { .. }
+            | BrokerRequest::LimitTtl { .. }
             | BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Answer { .. } => None,
@@ -204,8 +204,8 @@ impl BrokerRequest {
             | BrokerRequest::PresenceStats { channel, .. }
             | BrokerRequest::History { channel, .. }
             | BrokerRequest::RemoveHistory { channel, .. }
-            | BrokerRequest::Limit { channel, .. }
-            | BrokerRequest::Life { channel, .. } => Some(channel),
+            | BrokerRequest::LimitTtl { channel, .. }
+            | BrokerRequest::ChannelTtl { channel, .. } => Some(channel),
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
             | BrokerRequest::Revoke { .. }
@@ -314,7 +314,7 @@ pub enum BrokerEvent {
         /// The stream's top.
         top: StreamPosition,
     },
-    /// A channel to which the party is subscribed has expired: see [`BrokerRequest::Limit`].
+    /// A channel to which the party is subscribed has expired: see [`BrokerRequest::LimitTtl`].
     Expired {
         /// Which.
         channel: Arc<str>,
@@ -357,8 +357,8 @@ pub enum BrokerReply {
     History(HistoryResult),
     /// What was retained is gone.
     HistoryRemoved,
-    /// How long the channel is; `None` for one that has no end.
-    Life(Option<Life>),
+    /// Age and remaining TTL of the channel; `None` for one that does not expire.
+    ChannelTtl(Option<ChannelTtl>),
     /// What other nodes say.
     Survey(Survey),
     /// What was done with a change of what is revoked.
@@ -369,9 +369,9 @@ pub enum BrokerReply {
     Revocations(Vec<Arc<Revocation>>),
 }
 
-/// How long a temporary channel is.
+/// Age and remaining TTL of a temporary channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct ChannelTtl {
     /// Milliseconds since it began.
     pub age_ms: u64,
     /// Milliseconds until it ends.

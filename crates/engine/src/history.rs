@@ -37,7 +37,7 @@ pub struct Retention {
 }
 
 impl Stream {
-    /// A new, empty stream. The epoch tells this life of the stream from all others.
+    /// A new, empty stream. The epoch identifies its numbering.
     #[must_use]
     pub fn new(epoch: Arc<str>) -> Stream {
         Stream { epoch, top: 0, retained: VecDeque::new(), bytes: 0 }
@@ -56,7 +56,7 @@ impl Stream {
         }
     }
 
-    /// The name of this life.
+    /// The epoch.
     #[must_use]
     pub fn epoch(&self) -> &Arc<str> {
         &self.epoch

@@ -71,7 +71,7 @@ pub(crate) enum SubscriberPhase {
 }
 
 impl Channel {
-    /// A publication of the stream has come. Those that hold a position of another life of the stream have a gap; a subscriber
+    /// A publication of the stream has come. Those that hold a position of another epoch have a gap; a subscriber
     /// that is joining sees for itself.
     pub(crate) fn handle_publication(
         &mut self,
@@ -101,13 +101,13 @@ impl Channel {
         gaps: &mut Vec<(u32, SubscriberKey)>,
     ) {
         self.proven_at_ms = now_ms;
-        let is_same_life = *self.epoch == *top.epoch;
-        if is_same_life && top.offset <= self.offset {
+        let is_same_epoch = *self.epoch == *top.epoch;
+        if is_same_epoch && top.offset <= self.offset {
             return;
         }
-        let is_behind = |subscriber: &Subscriber| !is_same_life || subscriber.offset < top.offset;
+        let is_behind = |subscriber: &Subscriber| !is_same_epoch || subscriber.offset < top.offset;
         gaps.extend(self.positioned_subscribers(slot, is_behind));
-        if !is_same_life {
+        if !is_same_epoch {
             self.epoch = top.epoch.as_str().into();
         }
         self.offset = top.offset;

@@ -47,14 +47,14 @@ pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
     match recovery {
         Recovery::None => fresh,
         Recovery::Stream(since) => {
-            let is_same_life = since.epoch.is_empty() || since.epoch == top.epoch;
+            let is_same_epoch = since.epoch.is_empty() || since.epoch == top.epoch;
             let is_whole = match (publications.first(), publications.last()) {
                 (Some(first), Some(last)) => {
                     Some(first.offset) == since.offset.checked_add(1) && last.offset == top.offset
                 }
                 _ => since.offset == top.offset,
             };
-            if !(is_same_life && is_whole) {
+            if !(is_same_epoch && is_whole) {
                 return Outcome { was_recovering: true, ..fresh };
             }
             Outcome {
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(whole(since(4, "e"), stream(4, &[])), (true, 0, 4));
         assert_eq!(whole(since(0, ""), stream(0, &[])), (true, 0, 0));
         assert_eq!(whole(since(2, ""), stream(3, &[3])), (true, 1, 2));
-        // The window has moved on, a limit cut the end, another life, a client from the future.
+        // The window has moved on, a limit cut the end, another epoch, a client ahead of the stream.
         assert_eq!(whole(since(1, "e"), stream(4, &[3, 4])), (false, 0, 4));
         assert_eq!(whole(since(2, "e"), stream(5, &[3, 4])), (false, 0, 5));
         assert_eq!(whole(since(2, "x"), stream(4, &[3, 4])), (false, 0, 4));

@@ -150,7 +150,7 @@ pub enum DataFormat {
     Binary,
 }
 
-/// What one client may use, and how its life is timed (§5.4). All times in milliseconds.
+/// What one client may use, and its timeouts (§5.4). All times in milliseconds.
 #[derive(Clone, Debug)]
 pub struct ClientRules {
     /// All permissions granted and no expiry; for development.

@@ -48,7 +48,7 @@ use crate::session::join::Joining;
 use crate::session::timers::Timers;
 use crate::turn::{Outputs, Turn};
 
-/// Names a session for as long as its worker lives.
+/// Names a session for as long as its worker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey {
     /// Place in the worker's table.
@@ -135,7 +135,7 @@ pub(crate) struct Subscription {
     pub(crate) joining: Option<Box<Joining>>,
 }
 
-/// What holds for a subscription throughout its life.
+/// Properties of a subscription that do not change.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SubscriptionTraits {
     pub(crate) is_server_side: bool,

@@ -60,10 +60,10 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Recovery"],
     },
     Mutant {
-        name: "a position of another life is taken for one of this",
+        name: "a position of another epoch is taken for one of this",
         file: "recovery.rs",
-        right: "let is_same_life = since.epoch.is_empty() || since.epoch == top.epoch;\n            let is_whole",
-        wrong: "let is_same_life = true;\n            let is_whole",
+        right: "let is_same_epoch = since.epoch.is_empty() || since.epoch == top.epoch;\n            let is_whole",
+        wrong: "let is_same_epoch = true;\n            let is_whole",
         oracles: &["Recovery", "Order", "Gap"],
     },
     Mutant {
@@ -147,8 +147,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an answer of the broker proves more than it says",
         file: "hub.rs",
-        right: "if is_same_life && top.offset <= self.offset {",
-        wrong: "if is_same_life {",
+        right: "if is_same_epoch && top.offset <= self.offset {",
+        wrong: "if is_same_epoch {",
         oracles: &["Gap"],
     },
     Mutant {

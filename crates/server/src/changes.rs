@@ -32,7 +32,7 @@ struct Followed {
     position: StreamPosition,
     /// Whether the broker tells this node of changes.
     is_listening: bool,
-    /// The broker has begun a new life of the stream, and may not know what was followed before.
+    /// The broker has begun a new epoch, and may not know what was followed before.
     owes: bool,
 }
 
@@ -200,7 +200,7 @@ impl Followed {
         has_changed
     }
 
-    /// What was followed in an earlier life of the stream and is not in this one: changes by namespace.
+    /// What was followed in an earlier epoch and is not in this one: changes by namespace.
     fn lost(&self, history: &HistoryResult) -> Vec<(String, Vec<u8>)> {
         if !self.owes {
             return Vec::new();

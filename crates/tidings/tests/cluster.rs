@@ -436,7 +436,7 @@ fn a_broker_that_goes_away_takes_readiness_and_no_client(kind: Kind) {
     assert!(refused.contains("\"error\"") && !refused.contains("\"offset\""), "{refused}");
     bus.come_back();
     wait_until("it is ready", || ask(port, "GET /ready", "").contains("200"));
-    // Whoever came back to another life of the stream is told so, and receives what follows.
+    // Whoever came back to another epoch is told so, and receives what follows.
     wait_until("the client receives what is published", || {
         let answer = publish(port, "3");
         answer.contains("\"offset\"")

@@ -161,7 +161,7 @@ pub enum Since {
     Known,
     /// From an offset of no known epoch.
     Offset(u8),
-    /// From another life of the stream.
+    /// From another epoch.
     Strange(u8),
 }
 

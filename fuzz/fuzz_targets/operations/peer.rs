@@ -264,6 +264,6 @@ impl Peer {
         assert_eq!(offset, last + 1, "{channel}: {offset} follows {last}");
         held.position.offset = offset;
         let truth = ledger.get(&publication.data).expect("somebody published it");
-        assert_eq!(*truth, held.position, "{channel}: a publication of another life");
+        assert_eq!(*truth, held.position, "{channel}: a publication of another epoch");
     }
 }

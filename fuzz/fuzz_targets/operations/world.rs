@@ -541,12 +541,12 @@ fn question(request: &BrokerRequest) -> Option<(RequestId, Arc<str>)> {
         | BrokerRequest::PresenceStats { id, channel }
         | BrokerRequest::History { id, channel, .. }
         | BrokerRequest::RemoveHistory { id, channel }
-        | BrokerRequest::Life { id, channel } => Some((*id, channel.clone())),
+        | BrokerRequest::ChannelTtl { id, channel } => Some((*id, channel.clone())),
         BrokerRequest::Unsubscribe { .. }
         | BrokerRequest::Announce { .. }
         | BrokerRequest::AddPresence { .. }
         | BrokerRequest::RemovePresence { .. }
-        | BrokerRequest::Limit { .. }
+        | BrokerRequest::LimitTtl { .. }
         | BrokerRequest::Control(_)
         | BrokerRequest::Lifecycle(_)
         | BrokerRequest::Survey { .. }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use engine::broker::{
-    BrokerError, BrokerEvent, JoinRead, JoinedStream, Life, Membership, PublishOptions,
+    BrokerError, BrokerEvent, ChannelTtl, JoinRead, JoinedStream, Membership, PublishOptions,
 };
 use engine::history::{Retention, Stream};
 use engine::limits::IDEMPOTENCY_TTL_MS;
@@ -31,7 +31,7 @@ struct Kept {
     presence: Presence<(Party, bool)>,
     stream: Option<Stream>,
     /// When a temporary channel began and when it ends.
-    life: Option<(u64, u64)>,
+    lifetime: Option<(u64, u64)>,
     /// When offset and epoch are forgotten.
     stream_ends_at_ms: u64,
     version: u64,
@@ -226,14 +226,14 @@ impl Topic {
     /// The channel lasts so long from the first time that this is said.
     pub(super) fn limit(&mut self, now_ms: u64, ttl_ms: u64) {
         let ends_at_ms = now_ms.saturating_add(ttl_ms);
-        self.kept.get_or_insert_default().life.get_or_insert((now_ms, ends_at_ms));
+        self.kept.get_or_insert_default().lifetime.get_or_insert((now_ms, ends_at_ms));
     }
 
     /// How long it is, when it has an end.
-    pub(super) fn life(&self, now_ms: u64) -> Option<Life> {
-        let (began_at_ms, ends_at_ms) = self.kept.as_ref()?.life?;
+    pub(super) fn ttl(&self, now_ms: u64) -> Option<ChannelTtl> {
+        let (began_at_ms, ends_at_ms) = self.kept.as_ref()?.lifetime?;
         let age_ms = now_ms.saturating_sub(began_at_ms);
-        Some(Life { age_ms, left_ms: ends_at_ms.saturating_sub(now_ms) })
+        Some(ChannelTtl { age_ms, left_ms: ends_at_ms.saturating_sub(now_ms) })
     }
 
     /// Forgets what has had its time; says whether that was a stream to which positions may be known.
@@ -241,7 +241,7 @@ impl Topic {
         let has_listeners = !self.listeners.is_empty();
         let Some(kept) = &mut self.kept else { return false };
         let mut has_forgotten = kept.expire(now_ms, has_listeners);
-        if kept.life.take_if(|(_, ends_at_ms)| *ends_at_ms <= now_ms).is_some() {
+        if kept.lifetime.take_if(|(_, ends_at_ms)| *ends_at_ms <= now_ms).is_some() {
             has_forgotten |= kept.stream.take().is_some_and(|stream| !stream.is_new());
             let channel = channel.clone();
             for (_, inbox) in &self.listeners {
@@ -337,7 +337,7 @@ impl Kept {
 
     /// A new stream is nothing to keep: the next one will be the same.
     fn is_empty(&self) -> bool {
-        self.life.is_none()
+        self.lifetime.is_none()
             && self.presence.is_empty()
             && self.stream.as_ref().is_none_or(Stream::is_new)
             && self.version == 0

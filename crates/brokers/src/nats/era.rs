@@ -3,7 +3,7 @@
 //! A NATS that lost its newest messages (a power cut before they reached the disk, a backup put back) goes on counting
 //! from where it stands, and its streams look like themselves. So every node keeps a witness: the newest message of the
 //! history stream that it knows of. When the witness is gone, an era is over, and whoever notices writes the next into
-//! a stream of its own. Epochs are told with the era's name behind them: a new era is a new life of every stream, and
+//! a stream of its own. Epochs are told with the era's name behind them: a new era is a new epoch of every stream, and
 //! what is kept stays as it is.
 //!
 //! Invariant: eras only count up, each is stored under the condition that nobody stored one since it was read, and

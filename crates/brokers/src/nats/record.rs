@@ -68,8 +68,8 @@ impl Top {
         self.ends_ms > 0 && self.is_alive(now_ms)
     }
 
-    /// The same stream, or a new life when this one is over.
-    pub(super) fn life(&self, now_ms: u64, new_epoch: impl FnOnce() -> Arc<str>) -> Top {
+    /// The same stream, or a new epoch when this one has expired.
+    pub(super) fn current_or_new(&self, now_ms: u64, new_epoch: impl FnOnce() -> Arc<str>) -> Top {
         if self.is_alive(now_ms) {
             return Top { accepted_ms: now_ms, expires_ms: 0, ..self.clone() };
         }

@@ -238,11 +238,11 @@ impl Room {
                 // Nobody waits for an answer; while NATS is away, nobody could hear it either.
                 let _ignored = self.send(record::plain(&self.place.channel, event)).await;
             }
-            BrokerRequest::Limit { ttl_ms, .. } => self.limit(ttl_ms).await,
-            BrokerRequest::Life { .. } => {
+            BrokerRequest::LimitTtl { ttl_ms, .. } => self.limit(ttl_ms).await,
+            BrokerRequest::ChannelTtl { .. } => {
                 let doing = Box::pin(self.place.clone().length());
                 let result = self.receive_until(reply.due(), doing).await;
-                reply.send(result.map(BrokerReply::Life));
+                reply.send(result.map(BrokerReply::ChannelTtl));
             }
             BrokerRequest::AddPresence { .. }
             | BrokerRequest::RemovePresence { .. }

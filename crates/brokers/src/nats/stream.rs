@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::broker::{BrokerError, Life, PublishOptions};
+use engine::broker::{BrokerError, ChannelTtl, PublishOptions};
 use engine::history::Stream;
 use engine::limits::IDEMPOTENCY_TTL_MS;
 use tokio::time::Instant;
@@ -152,7 +152,7 @@ impl Place {
             if top.is_ending(now_ms) {
                 return Ok(top);
             }
-            let mut top = top.life(now_ms, || self.link.new_epoch());
+            let mut top = top.current_or_new(now_ms, || self.link.new_epoch());
             (top.began_ms, top.ends_ms) = (now_ms, now_ms.saturating_add(ttl_ms));
             top.keep_for(now_ms, ttl_ms);
             if let Some(top) = self.mark(top).await? {
@@ -163,11 +163,11 @@ impl Place {
     }
 
     /// How long the channel is; `None` for one without an end.
-    pub(super) async fn length(self) -> Result<Option<Life>, BrokerError> {
+    pub(super) async fn length(self) -> Result<Option<ChannelTtl>, BrokerError> {
         let record = self.top().await?;
         let now_ms = self.link.now_ms();
         let top = record.map(|record| record.top).filter(|top| top.is_ending(now_ms));
-        Ok(top.map(|top| Life {
+        Ok(top.map(|top| ChannelTtl {
             age_ms: now_ms.saturating_sub(top.began_ms),
             left_ms: top.ends_ms - now_ms,
         }))
@@ -192,7 +192,7 @@ impl Place {
         self.link.echo().await?;
         let record = self.top().await?;
         let top = record.map(|record| record.top).unwrap_or_default();
-        Ok(top.life(self.link.now_ms(), || self.link.new_epoch()))
+        Ok(top.current_or_new(self.link.now_ms(), || self.link.new_epoch()))
     }
 
     /// Now and then removes what is not retained any more.
@@ -217,7 +217,7 @@ impl Place {
             if top.is_alive(now_ms) {
                 return Ok((top, record.filter(|record| record.kind == Kind::Retained)));
             }
-            let mut top = top.life(now_ms, || self.link.new_epoch());
+            let mut top = top.current_or_new(now_ms, || self.link.new_epoch());
             top.keep_for(now_ms, meta_ttl_ms);
             if meta_ttl_ms == 0 {
                 return Ok((Top { sequence: 0, ..top }, None));
@@ -312,7 +312,7 @@ fn next(
     publication: &Arc<Publication>,
     options: &PublishOptions,
 ) -> Record {
-    let mut top = top.life(now_ms, || link.new_epoch());
+    let mut top = top.current_or_new(now_ms, || link.new_epoch());
     top.keep_for(now_ms, options.history_meta_ttl_ms);
     let kind = if options.history_size > 0 {
         top.offset += 1;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream, Life};
+use engine::broker::{BrokerError, BrokerReply, BrokerRequest, ChannelTtl, JoinRead, JoinedStream};
 use engine::revocation::{Outcome, Revocation};
 use wire::protocol::protobuf::{decode_client_info, decode_publication};
 use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, StreamPosition};
@@ -33,7 +33,7 @@ pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply
         BrokerRequest::Publish { .. } => published(frame).map(BrokerReply::Published),
         BrokerRequest::PresenceStats { .. } => stats(frame).map(BrokerReply::PresenceStats),
         BrokerRequest::RemoveHistory { .. } => Some(BrokerReply::HistoryRemoved),
-        BrokerRequest::Life { .. } => life(frame).map(BrokerReply::Life),
+        BrokerRequest::ChannelTtl { .. } => ttl(frame).map(BrokerReply::ChannelTtl),
         BrokerRequest::Revoke { .. } => outcome(frame).map(BrokerReply::Revoked),
         BrokerRequest::FindRevocation { .. } => match frame {
             Frame::Null => Some(BrokerReply::Revocation(None)),
@@ -114,10 +114,10 @@ fn published(frame: &Frame) -> Option<StreamPosition> {
     Some(StreamPosition { offset: offset.u64()?, epoch: epoch.str()?.to_owned() })
 }
 
-fn life(frame: &Frame) -> Option<Option<Life>> {
+fn ttl(frame: &Frame) -> Option<Option<ChannelTtl>> {
     match frame.list()? {
         [] => Some(None),
-        [age, left] => Some(Some(Life { age_ms: age.u64()?, left_ms: left.u64()? })),
+        [age, left] => Some(Some(ChannelTtl { age_ms: age.u64()?, left_ms: left.u64()? })),
         _ => None,
     }
 }

@@ -101,8 +101,8 @@ impl Commander {
                 let stream = place.keys.key(place.partition, "stream", channel);
                 place.script(Script::Clear, &[stream], &[], out);
             }
-            BrokerRequest::Limit { channel, ttl_ms } => place.life(channel, *ttl_ms, out),
-            BrokerRequest::Life { channel, .. } => place.life(channel, 0, out),
+            BrokerRequest::LimitTtl { channel, ttl_ms } => place.channel_ttl(channel, *ttl_ms, out),
+            BrokerRequest::ChannelTtl { channel, .. } => place.channel_ttl(channel, 0, out),
             BrokerRequest::Answer { ticket, answer } => {
                 let payload = control::encode_answer(&self.node, ticket.number, answer);
                 place.say(&place.keys.control_of(&ticket.node), &payload, out);
@@ -146,7 +146,7 @@ impl Commander {
         place.script(Script::Enter, &place.presence_keys(channel, &self.node), &words, out);
     }
 
-    /// Writes that this node lives.
+    /// Renews the lease of this node.
     pub(super) fn lease(&self, place: Place<'_>, standing: &Standing, out: &mut Vec<u8>) {
         let node = &self.node;
         let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
@@ -291,17 +291,17 @@ impl Place<'_> {
     }
 
     /// Writes the question for how long a channel is; with a time, it begins if it has not.
-    pub(super) fn life(self, channel: &str, ttl_ms: u64, out: &mut Vec<u8>) {
+    pub(super) fn channel_ttl(self, channel: &str, ttl_ms: u64, out: &mut Vec<u8>) {
         let ttl = ttl_ms.to_string();
-        self.script(Script::Life, &self.life_keys(channel), &[ttl.as_bytes()], out);
+        self.script(Script::ChannelTtl, &self.ttl_keys(channel), &[ttl.as_bytes()], out);
     }
 
     /// Writes that a channel is over.
     pub(super) fn end(self, channel: &str, out: &mut Vec<u8>) {
-        self.script(Script::End, &self.life_keys(channel), &[], out);
+        self.script(Script::End, &self.ttl_keys(channel), &[], out);
     }
 
-    fn life_keys(self, channel: &str) -> [String; 4] {
+    fn ttl_keys(self, channel: &str) -> [String; 4] {
         ["life", "lived", "meta", "stream"].map(|kind| self.keys.key(self.partition, kind, channel))
     }
 
@@ -352,7 +352,7 @@ impl Place<'_> {
             key_ttl.as_bytes(),
             version.as_bytes(),
             options.version_epoch.as_bytes(),
-            self.opened.identity.life.as_bytes(),
+            self.opened.identity.replication_id.as_bytes(),
         ];
         self.script(Script::Publish, &keys, &words, out);
     }
@@ -371,7 +371,7 @@ impl Place<'_> {
             limit.as_bytes(),
             if part.is_reverse { b"reverse" } else { b"" },
             part.epoch.as_bytes(),
-            self.opened.identity.life.as_bytes(),
+            self.opened.identity.replication_id.as_bytes(),
             budget.as_bytes(),
         ];
         self.script(Script::Read, &[key("meta"), key("stream")], &words, out);

@@ -6,7 +6,7 @@
 //! never sent again, unless doing it twice is doing it once.
 
 mod burial;
-mod lives;
+mod expirations;
 mod nodes;
 mod proof;
 mod reads;
@@ -23,7 +23,7 @@ use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membe
 use engine::random::Random;
 
 pub(super) use self::burial::Burial;
-use self::lives::Lives;
+use self::expirations::Expirations;
 use self::nodes::Asking;
 pub(super) use self::proof::Proof;
 use self::reads::Reads;
@@ -70,7 +70,7 @@ pub(super) struct Core {
     registry: Registry,
     surveys: HashMap<u64, Asking>,
     reads: Reads,
-    lives: Lives,
+    expirations: Expirations,
     next_tick: Instant,
     /// The partition whose presence is renewed next.
     next_renewal: usize,
@@ -113,7 +113,7 @@ impl Core {
             registry: Registry::new(now, settings.lease),
             surveys: HashMap::new(),
             reads: Reads::default(),
-            lives: Lives::default(),
+            expirations: Expirations::default(),
             next_tick: now,
             next_renewal: 0,
         };
@@ -190,7 +190,7 @@ impl Core {
         }
         self.renew(now);
         self.tell_nodes(now);
-        self.end_lives(now);
+        self.expire_channels(now);
         self.ask_slots(now);
         self.leave_the_deserted(now);
         self.shared.set_trouble(self.trouble());
@@ -242,7 +242,7 @@ impl Core {
             BrokerRequest::Unsubscribe { channel } => {
                 if self.subscriptions.remove(partition, channel, asked.party) {
                     self.reads.close(channel);
-                    self.lives.forget(channel);
+                    self.expirations.forget(channel);
                     self.listen(now, partition, std::slice::from_ref(channel), Ear::Close);
                 }
                 return;
@@ -250,7 +250,7 @@ impl Core {
             BrokerRequest::AddPresence { channel, info, announces } => {
                 self.present.add(partition, channel, info.clone(), *announces, asked.party);
             }
-            BrokerRequest::Limit { channel, ttl_ms } => self.lives.limit(channel, *ttl_ms),
+            BrokerRequest::LimitTtl { channel, ttl_ms } => self.expirations.limit(channel, *ttl_ms),
             BrokerRequest::Survey { .. } => return self.survey(now, asked),
             BrokerRequest::ReadRevocations { .. } => return self.read_revocations(now, asked),
             BrokerRequest::Lifecycle(_) => {
@@ -285,7 +285,7 @@ impl Core {
     fn detach(&mut self, now: Instant, party: Party) {
         for (partition, channel) in self.subscriptions.remove_party(party) {
             self.reads.close(&channel);
-            self.lives.forget(&channel);
+            self.expirations.forget(&channel);
             self.listen(now, partition, &[channel], Ear::Close);
         }
         let deadline = now + self.io_timeout;
@@ -332,8 +332,8 @@ impl Core {
         }
         match purpose {
             Purpose::Ask(mut asked) => {
-                if let BrokerRequest::Limit { channel, .. } = &asked.request {
-                    self.handle_life(now, channel, &frame);
+                if let BrokerRequest::LimitTtl { channel, .. } = &asked.request {
+                    self.handle_ttl(now, channel, &frame);
                 }
                 let Some(result) = pages::take(now, &mut asked, &frame, &held) else {
                     self.send(now, partition, asked);

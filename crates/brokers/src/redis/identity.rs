@@ -12,7 +12,7 @@ use tokio::time::timeout;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     /// Changes whenever the server becomes a master: what it had before may have lost its end.
-    pub(super) life: String,
+    pub(super) replication_id: String,
     /// Changes whenever the server starts; empty when it does not say.
     pub(super) run_id: String,
     pub(super) is_master: bool,
@@ -29,7 +29,7 @@ pub(super) struct Eviction {
 }
 
 impl Identity {
-    /// Whether both are known, and are two servers or two lives of one.
+    /// Whether both are known, and are two servers or two runs of one.
     pub(super) fn is_another(&self, run_id: &str) -> bool {
         !self.run_id.is_empty() && !run_id.is_empty() && self.run_id != run_id
     }
@@ -49,7 +49,7 @@ impl Identity {
                 frame => frame.str().unwrap_or_default().lines().for_each(|it| identity.note(it)),
             }
         }
-        match identity.life.is_empty() {
+        match identity.replication_id.is_empty() {
             true => Err(Trouble::NotRedis(address)),
             false => Ok(identity),
         }
@@ -59,7 +59,7 @@ impl Identity {
         let Some((name, value)) = line.split_once(':') else { return };
         let value = value.trim_end();
         match name {
-            "master_replid" => value.clone_into(&mut self.life),
+            "master_replid" => value.clone_into(&mut self.replication_id),
             "run_id" => value.clone_into(&mut self.run_id),
             "role" => self.is_master = value == "master",
             "maxmemory_policy" => value.clone_into(&mut self.eviction.policy),

@@ -178,9 +178,9 @@ fn a_stream_in_place_of_ours_is_named() {
     pair.world.wait_health(0, "ready");
     let (id, channel) = (RequestId(5), ROOM.into());
     pair.world.submit(pair.listener, BrokerRequest::PresenceStats { id, channel });
-    let answer = pair.answer(pair.listener, |channel| BrokerRequest::Life { id, channel });
+    let answer = pair.answer(pair.listener, |channel| BrokerRequest::ChannelTtl { id, channel });
     assert!(
-        matches!(answer, Ok(BrokerReply::PresenceStats(_) | BrokerReply::Life(_))),
+        matches!(answer, Ok(BrokerReply::PresenceStats(_) | BrokerReply::ChannelTtl(_))),
         "{answer:?}"
     );
 }

@@ -46,8 +46,8 @@ fn requests(channel: &Arc<str>) -> Vec<BrokerRequest> {
             meta_ttl_ms: 60_000,
         },
         BrokerRequest::RemoveHistory { id, channel: channel() },
-        BrokerRequest::Limit { channel: channel(), ttl_ms: 60_000 },
-        BrokerRequest::Life { id, channel: channel() },
+        BrokerRequest::LimitTtl { channel: channel(), ttl_ms: 60_000 },
+        BrokerRequest::ChannelTtl { id, channel: channel() },
         BrokerRequest::RemovePresence { channel: channel(), client: info },
         BrokerRequest::Unsubscribe { channel: channel() },
     ]

@@ -55,11 +55,11 @@ impl Checker {
             _ => return,
         };
         let held = self.positions.get_mut(&channel).expect("a channel to which it is subscribed");
-        let is_same_life = held.epoch == position.epoch;
-        if is_same_life && position.offset <= held.offset {
+        let is_same_epoch = held.epoch == position.epoch;
+        if is_same_epoch && position.offset <= held.offset {
             return;
         }
-        self.gaps += u32::from(!is_same_life || position.offset != held.offset + expected);
+        self.gaps += u32::from(!is_same_epoch || position.offset != held.offset + expected);
         *held = position;
     }
 

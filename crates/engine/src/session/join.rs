@@ -188,18 +188,18 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     let request = (!is_subscribed || read != JoinRead::Nothing)
         .then(|| turn.out.expect(session.key, Question::Join));
     if !is_subscribed && plan.channel_ttl_ms > 0 {
-        // In front of the read, which finds nothing of an earlier life.
+        // In front of the read, which finds nothing of an expired channel.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
-        turn.out.submit(BrokerRequest::Limit { channel, ttl_ms });
+        turn.out.submit(BrokerRequest::LimitTtl { channel, ttl_ms });
     }
     if let Some(id) = request {
         let channel = name.clone();
         turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
     }
     if !is_subscribed && plan.channel_ttl_ms > 0 {
-        // And behind it: whoever listens by now is told of the end, also when another life has just ended.
+        // And behind it: whoever listens by now is told of the end, also when the channel has just expired.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
-        turn.out.submit(BrokerRequest::Limit { channel, ttl_ms });
+        turn.out.submit(BrokerRequest::LimitTtl { channel, ttl_ms });
     }
     if plan.traits.is_present {
         let (channel, info) = (name.clone(), info.clone());
@@ -371,7 +371,7 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     let (traits, info) = (subscription.traits, subscription.info.clone());
     turn.out.counters.subscriptions_joined += 1;
     let mut has_gap = joining.has_overflown;
-    // The stream may have begun a new life since, while the connect reply waited for other channels.
+    // The stream may have begun a new epoch since, while the connect reply waited for other channels.
     has_gap |= traits.is_positioned && *turn.hub.channel(subscriber_key).epoch != *epoch;
     for held in joining.held {
         let offset = held.publication.offset;

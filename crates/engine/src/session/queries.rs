@@ -202,7 +202,7 @@ fn tell_answer(
         Ok(
             BrokerReply::Subscribed(_)
             | BrokerReply::HistoryRemoved
-            | BrokerReply::Life(_)
+            | BrokerReply::ChannelTtl(_)
             | BrokerReply::Survey(_)
             | BrokerReply::Revoked(_)
             | BrokerReply::Revocation(_)

@@ -338,6 +338,6 @@ fn a_stream_that_begins_anew_while_the_connect_reply_waits_is_a_gap() {
     world.happens(answer);
     assert_eq!(world.code(key), 3010, "{:?}", world.received(key));
     let received = world.received(key).join("\n");
-    assert!(!received.contains("\"push\""), "of another life than the reply: {received}");
+    assert!(!received.contains("\"push\""), "of another epoch than the reply: {received}");
     world.assert_nothing_is_left();
 }

@@ -6,7 +6,7 @@ mod bytes;
 mod checks;
 mod floods;
 mod joining;
-mod lives;
+mod lifecycles;
 mod names;
 mod not_json;
 mod panics;

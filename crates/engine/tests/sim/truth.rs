@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-/// One life of one channel's stream; the empty epoch is that of channels without a stream.
+/// One epoch of one channel's stream; the empty epoch is that of channels without a stream.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Life {
+pub(crate) struct EpochLog {
     /// Payloads in the broker's order: with a stream, offset `n` stands at `n - 1`.
     pub(crate) payloads: Vec<Bytes>,
     index: HashMap<Bytes, usize>,
@@ -18,19 +18,19 @@ pub(crate) struct Life {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    lives: HashMap<(String, String), Life>,
-    /// The epoch in which a channel lives now.
+    epochs: HashMap<(String, String), EpochLog>,
+    /// The current epoch of a channel.
     current: HashMap<String, String>,
 }
 
 impl Truth {
     /// The broker accepted a publication.
     pub(crate) fn accept(&mut self, channel: &str, epoch: &str, offset: u64, payload: Bytes) {
-        let life = self.lives.entry((channel.to_owned(), epoch.to_owned())).or_default();
-        let place = life.payloads.len();
+        let log = self.epochs.entry((channel.to_owned(), epoch.to_owned())).or_default();
+        let place = log.payloads.len();
         assert!(offset == 0 || offset == place as u64 + 1, "the broker skips an offset");
-        life.payloads.push(payload.clone());
-        life.index.insert(payload, place);
+        log.payloads.push(payload.clone());
+        log.index.insert(payload, place);
         self.current.insert(channel.to_owned(), epoch.to_owned());
     }
 
@@ -42,36 +42,36 @@ impl Truth {
     /// The broker retains nothing of this channel any more.
     pub(crate) fn drop_retained(&mut self, channel: &str) {
         let Some(epoch) = self.current.get(channel) else { return };
-        if let Some(life) = self.lives.get_mut(&(channel.to_owned(), epoch.clone())) {
-            life.dropped = life.payloads.len() as u64;
+        if let Some(log) = self.epochs.get_mut(&(channel.to_owned(), epoch.clone())) {
+            log.dropped = log.payloads.len() as u64;
         }
     }
 
-    /// The epoch and the top of a channel now; `None` when nothing was published in this life of the broker.
+    /// The epoch and the top of a channel now; `None` when nothing was published since the broker started.
     pub(crate) fn now(&self, channel: &str) -> Option<(&str, u64)> {
         let epoch = self.current.get(channel)?;
-        let life = self.lives.get(&(channel.to_owned(), epoch.clone()))?;
-        Some((epoch, life.payloads.len() as u64))
+        let log = self.epochs.get(&(channel.to_owned(), epoch.clone()))?;
+        Some((epoch, log.payloads.len() as u64))
     }
 
     /// Offsets that are not retained for sure.
     pub(crate) fn dropped(&self, channel: &str, epoch: &str) -> u64 {
-        self.lives.get(&(channel.to_owned(), epoch.to_owned())).map_or(0, |life| life.dropped)
+        self.epochs.get(&(channel.to_owned(), epoch.to_owned())).map_or(0, |log| log.dropped)
     }
 
     /// What was published at an offset of an epoch.
     pub(crate) fn at(&self, channel: &str, epoch: &str, offset: u64) -> Option<&Bytes> {
-        let life = self.lives.get(&(channel.to_owned(), epoch.to_owned()))?;
-        life.payloads.get(usize::try_from(offset.checked_sub(1)?).ok()?)
+        let log = self.epochs.get(&(channel.to_owned(), epoch.to_owned()))?;
+        log.payloads.get(usize::try_from(offset.checked_sub(1)?).ok()?)
     }
 
     /// Whether a payload was ever published.
     pub(crate) fn has(&self, payload: &Bytes) -> bool {
-        self.lives.values().any(|life| life.index.contains_key(payload))
+        self.epochs.values().any(|log| log.index.contains_key(payload))
     }
 
     /// Which place a payload has in a channel without a stream.
     pub(crate) fn place(&self, channel: &str, payload: &Bytes) -> Option<usize> {
-        self.lives.get(&(channel.to_owned(), String::new()))?.index.get(payload).copied()
+        self.epochs.get(&(channel.to_owned(), String::new()))?.index.get(payload).copied()
     }
 }

@@ -71,7 +71,7 @@ impl World {
         let rates = if random.below(2) == 0 { rates() } else { Rates::default() };
         let rules = Arc::new(Rules { rates, ..rules() });
         let shared = Arc::new(SharedBuckets::new(HashKeys::new([seed, 1])));
-        let broker = MemoryBroker::new(clock.clone(), "life0-".to_owned());
+        let broker = MemoryBroker::new(clock.clone(), "epoch0-".to_owned());
         let begin = Now { monotonic_ms: 0, unix_ms: BEGIN_MS };
         let nodes = (0..NODES).map(|_| {
             let link = Link::new(&broker, [0, 0, 2, 6][random.below(4) as usize]);
@@ -214,7 +214,7 @@ impl World {
     fn forget(&mut self) {
         self.observe();
         self.incarnation += 1;
-        let prefix = format!("life{}-", self.incarnation);
+        let prefix = format!("epoch{}-", self.incarnation);
         self.broker = MemoryBroker::new(self.clock.clone(), prefix);
         self.truth.forget();
         self.witness.0 = self.broker.attach(self.witness.1.clone());

@@ -416,12 +416,16 @@ impl Api {
             _ => "business",
         };
         let name = channel.as_str().into();
-        let life = match namespace.channel_ttl_ms {
+        let ttl = match namespace.channel_ttl_ms {
             0 => None,
             _ => {
-                match self.members.asker.ask(|id| BrokerRequest::Life { id, channel: name }).await?
+                match self
+                    .members
+                    .asker
+                    .ask(|id| BrokerRequest::ChannelTtl { id, channel: name })
+                    .await?
                 {
-                    BrokerReply::Life(life) => life,
+                    BrokerReply::ChannelTtl(ttl) => ttl,
                     _ => return Err(ErrorCode::Internal.into()),
                 }
             }
@@ -432,10 +436,10 @@ impl Api {
         json(&response::Channel {
             channel: &channel,
             tier,
-            created: life.map(|life| {
-                self.clock.now().unix_ms - i64::try_from(life.age_ms).unwrap_or(i64::MAX)
+            created: ttl.map(|ttl| {
+                self.clock.now().unix_ms - i64::try_from(ttl.age_ms).unwrap_or(i64::MAX)
             }),
-            ttl: life.map(|life| life.left_ms.div_ceil(1000)),
+            ttl: ttl.map(|ttl| ttl.left_ms.div_ceil(1000)),
             num_clients: answers.iter().sum(),
             num_nodes: answers.iter().filter(|clients| **clients > 0).count(),
             lacks: response::Lacks::new(missing, false),

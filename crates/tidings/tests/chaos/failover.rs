@@ -1,4 +1,4 @@
-//! Another Redis takes over: under a Cluster, or named by Sentinels; or slots move. The stream begins a new life.
+//! Another Redis takes over: under a Cluster, or named by Sentinels; or slots move. The stream begins a new epoch.
 
 use std::time::Instant;
 

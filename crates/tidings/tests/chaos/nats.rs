@@ -27,7 +27,7 @@ fn a_nats_that_restarts_with_its_data_costs_nothing() {
 }
 
 #[test]
-fn a_nats_that_restarts_without_its_data_begins_new_lives() {
+fn a_nats_that_restarts_without_its_data_begins_new_epochs() {
     let mut nats = NatsServer::start();
     let mut world = world_on(&nats, "NATS restarts without its data");
     nats.kill();

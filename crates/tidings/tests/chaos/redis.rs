@@ -7,19 +7,19 @@ use crate::server::{Answer, RedisServer, wait_until};
 use crate::world::{Cost, NODES};
 
 #[test]
-fn a_redis_that_restarts_with_its_data_begins_new_lives() {
-    a_redis_that_restarts_begins_new_lives(
+fn a_redis_that_restarts_with_its_data_begins_new_epochs() {
+    a_redis_that_restarts_begins_new_epochs(
         &["--appendonly", "yes"],
         "Redis restarts with its data",
     );
 }
 
 #[test]
-fn a_redis_that_restarts_without_its_data_begins_new_lives() {
-    a_redis_that_restarts_begins_new_lives(&[], "Redis restarts without its data");
+fn a_redis_that_restarts_without_its_data_begins_new_epochs() {
+    a_redis_that_restarts_begins_new_epochs(&[], "Redis restarts without its data");
 }
 
-fn a_redis_that_restarts_begins_new_lives(arguments: &[&str], name: &'static str) {
+fn a_redis_that_restarts_begins_new_epochs(arguments: &[&str], name: &'static str) {
     let mut redis = RedisServer::start(arguments);
     let mut world = world_on(&redis, name);
     redis.kill();

@@ -1,6 +1,6 @@
 //! What all clients together have seen, and what is wrong with it.
 //!
-//! Invariants: within a life (epoch) of a channel a client's offsets go up by one, unless it was told of a loss; one
+//! Invariants: within an epoch of a channel a client's offsets go up by one, unless it was told of a loss; one
 //! offset is one publication, for all clients on all nodes; and one publication has one offset.
 
 use std::collections::HashMap;
@@ -39,10 +39,10 @@ pub(crate) struct Tally {
     pub(crate) failures: u64,
 }
 
-/// The lives of a channel, by epoch.
-type Stream = HashMap<String, Life>;
+/// The epochs of a channel.
+type Stream = HashMap<String, EpochLog>;
 
-struct Life {
+struct EpochLog {
     /// The lowest offset from which on somebody listened without a gap.
     after: u64,
     /// The highest offset that somebody has.
@@ -85,7 +85,7 @@ impl Truth {
             if !is_recovered {
                 self.tally.notices += 1;
             } else if old.epoch != position.epoch {
-                self.fail(format!("channel {channel}: recovered from another life: {old:?}"));
+                self.fail(format!("channel {channel}: recovered from another epoch: {old:?}"));
             }
         }
         if is_recovered {
@@ -98,8 +98,8 @@ impl Truth {
             if subscribed.missed > 0 {
                 self.fail(format!("channel {channel}: publications without recovery"));
             }
-            let life = self.life(channel, &position);
-            life.after = life.after.min(position.offset);
+            let log = self.log(channel, &position);
+            log.after = log.after.min(position.offset);
             place.position = Some(position);
         }
         self.settle(place);
@@ -121,9 +121,9 @@ impl Truth {
             let data = publication.data.escape_ascii();
             return self.fail(format!("channel {channel}: strange data {data}"));
         };
-        let life = self.life(channel, &position);
-        life.to = life.to.max(offset);
-        match life.payloads.entry(offset) {
+        let log = self.log(channel, &position);
+        log.to = log.to.max(offset);
+        match log.payloads.entry(offset) {
             Entry::Occupied(known) if *known.get() == payload.id => {}
             Entry::Occupied(known) => {
                 let known = *known.get();
@@ -150,10 +150,10 @@ impl Truth {
             if *epoch == tops[*channel].epoch && *offset > tops[*channel].offset {
                 self.fail(format!("{told:?} is beyond the top"));
             }
-            // A life of which no client knows has ended before any could hear of it.
-            let Some(life) = self.streams[*channel].get(epoch) else { continue };
-            let seen = life.payloads.get(offset);
-            let is_covered = life.after < *offset && *offset <= life.to;
+            // An epoch that no client knows ended before any client received it.
+            let Some(log) = self.streams[*channel].get(epoch) else { continue };
+            let seen = log.payloads.get(offset);
+            let is_covered = log.after < *offset && *offset <= log.to;
             if (is_covered || seen.is_some()) && seen != Some(id) {
                 self.fail(format!("{told:?}, but {seen:?} is there"));
             }
@@ -165,12 +165,12 @@ impl Truth {
         self.seen.len()
     }
 
-    fn life(&mut self, channel: usize, position: &StreamPosition) -> &mut Life {
+    fn log(&mut self, channel: usize, position: &StreamPosition) -> &mut EpochLog {
         let stream = &mut self.streams[channel];
         if !stream.contains_key(&position.epoch) {
-            let life =
-                Life { after: position.offset, to: position.offset, payloads: HashMap::new() };
-            stream.insert(position.epoch.clone(), life);
+            let log =
+                EpochLog { after: position.offset, to: position.offset, payloads: HashMap::new() };
+            stream.insert(position.epoch.clone(), log);
         }
         stream.get_mut(&position.epoch).expect("it is there")
     }

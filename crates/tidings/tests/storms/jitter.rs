@@ -11,7 +11,7 @@ struct Form {
     processes: usize,
     clients: usize,
     publications: u64,
-    life: Duration,
+    connected_for: Duration,
     away: Duration,
 }
 
@@ -19,7 +19,7 @@ const SHORT: Form = Form {
     processes: 2,
     clients: 300,
     publications: 20,
-    life: Duration::from_secs(3),
+    connected_for: Duration::from_secs(3),
     away: Duration::from_secs(1),
 };
 
@@ -27,17 +27,17 @@ const LONG: Form = Form {
     processes: 2,
     clients: 5_000,
     publications: 120,
-    life: Duration::from_secs(15),
+    connected_for: Duration::from_secs(15),
     away: Duration::from_secs(2),
 };
 
 #[test]
 fn whoever_dies_again_and_again_misses_nothing() {
-    let Form { processes, clients, publications, life, away } =
+    let Form { processes, clients, publications, connected_for, away } =
         if is_long() { LONG } else { SHORT };
-    println!("jitter: seed {SEED:#x}, lives of about {life:?}, away for about {away:?}");
+    println!("jitter: seed {SEED:#x}, lives of about {connected_for:?}, away for about {away:?}");
     let mut storm =
-        Storm::start(processes, clients, |plan| Plan { seed: SEED, life, away, ..plan });
+        Storm::start(processes, clients, |plan| Plan { seed: SEED, connected_for, away, ..plan });
     storm.order("go");
     storm.publish(publications, Duration::from_millis(500));
     storm.finish("jitter");

@@ -145,8 +145,8 @@ impl Load {
             self.caught_up.push(after);
         }
         if self.is_stormy {
-            let life = self.dice[index].about(self.plan.life);
-            self.put(life, index, Due::Death);
+            let connected_for = self.dice[index].about(self.plan.connected_for);
+            self.put(connected_for, index, Due::Death);
         }
     }
 
@@ -157,8 +157,12 @@ impl Load {
                     self.is_stormy = true;
                     for index in 0..self.clients.len() {
                         // The first death of each is spread over a whole life.
-                        let life = self.dice[index].about(self.plan.life);
-                        self.put(life.saturating_sub(self.plan.life / 2), index, Due::Death);
+                        let connected_for = self.dice[index].about(self.plan.connected_for);
+                        self.put(
+                            connected_for.saturating_sub(self.plan.connected_for / 2),
+                            index,
+                            Due::Death,
+                        );
                     }
                 }
                 None if order == "cut" => {

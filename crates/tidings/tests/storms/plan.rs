@@ -18,16 +18,16 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     pub(crate) seed: u64,
     /// A client lives for half of this to one and a half.
-    pub(crate) life: Duration,
+    pub(crate) connected_for: Duration,
     /// And is away for half of this to one and a half.
     pub(crate) away: Duration,
 }
 
 impl Plan {
     pub(crate) fn write(&self) -> String {
-        let Plan { address, first, clients, seed, life, away } = self;
-        let (life, away) = (life.as_millis(), away.as_millis());
-        format!("{address} {first} {clients} {seed} {life} {away}")
+        let Plan { address, first, clients, seed, connected_for, away } = self;
+        let (connected_for, away) = (connected_for.as_millis(), away.as_millis());
+        format!("{address} {first} {clients} {seed} {connected_for} {away}")
     }
 
     pub(crate) fn read(text: &str) -> Plan {
@@ -38,7 +38,7 @@ impl Plan {
             first: number(1),
             clients: usize::try_from(number(2)).unwrap(),
             seed: number(3),
-            life: Duration::from_millis(number(4)),
+            connected_for: Duration::from_millis(number(4)),
             away: Duration::from_millis(number(5)),
         }
     }
@@ -51,7 +51,7 @@ fn a_plan_survives_the_environment() {
         first: 5,
         clients: 7,
         seed: u64::MAX,
-        life: Duration::from_secs(15),
+        connected_for: Duration::from_secs(15),
         away: Duration::from_millis(2500),
     };
     assert_eq!(Plan::read(&plan.write()), plan);

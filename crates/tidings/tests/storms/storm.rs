@@ -61,7 +61,7 @@ impl Storm {
                 first: (index * each) as u64,
                 clients: each,
                 seed: 0,
-                life: Duration::ZERO,
+                connected_for: Duration::ZERO,
                 away: Duration::ZERO,
             });
             let mut command = Command::new(std::env::current_exe().unwrap());

@@ -175,7 +175,7 @@ pub struct SubRefreshRequest {
 pub struct StreamPosition {
     /// Number of the last publication known; 0 before the first.
     pub offset: u64,
-    /// Name of the stream's life; it changes when the stream was lost.
+    /// Epoch of the stream; it changes when the stream was lost.
     pub epoch: String,
 }
 

@@ -119,8 +119,8 @@ impl Core {
             self.partitions[index].in_flight += 1;
         }
         for channel in &channels {
-            let Some(ttl_ms) = self.lives.ttl_ms(channel) else { continue };
-            let request = BrokerRequest::Limit { channel: channel.clone(), ttl_ms };
+            let Some(ttl_ms) = self.expirations.ttl_ms(channel) else { continue };
+            let request = BrokerRequest::LimitTtl { channel: channel.clone(), ttl_ms };
             self.send(now, index, Asked::new(Party(u32::MAX), request, deadline));
         }
         for (channel, client) in self.present.take_departures(index) {

@@ -1,3 +1,3 @@
--- A temporary channel is over, unless it has begun anew. KEYS: life, mark of an earlier life, meta, stream.
+-- A temporary channel is over, unless it has begun anew. KEYS: begin, mark of an earlier begin, meta, stream.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 return redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])

@@ -1,8 +1,8 @@
 -- Accepts one publication: at most once by key, not behind a newer version, numbered, retained, handed out.
 -- KEYS: meta, stream, and the idempotency key's if there is one. ARGV: the pub/sub channel, the command that publishes,
 -- the payload, history size, history TTL, meta TTL, an epoch that was never used, key TTL, version, version epoch,
--- which life of the server this is. A server that took over, or came back, may not have what was said last: numbers would
--- be given twice. So the stream's epoch ends with the life of its server. Answers offset and epoch.
+-- the replication id of the server. A server that took over, or came back, may not have what was said last: numbers would
+-- be given twice. So the stream's epoch ends with the replication id of its server. Answers offset and epoch.
 local meta, stream, once = KEYS[1], KEYS[2], KEYS[3]
 local size, ttl, meta_ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local key_ttl, version, version_epoch = ARGV[8], ARGV[9], ARGV[10]

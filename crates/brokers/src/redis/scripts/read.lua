@@ -1,6 +1,6 @@
 -- Reads a stream's position and a part of it. A stream that is read begins, but is soon forgotten without a publication.
 -- KEYS: meta, stream. ARGV: an epoch that was never used, meta TTL, TTL of an empty stream, first id, last id, limit (-1
--- for none, 0 for the position only), direction, epoch of the ids or nothing, which life of the server this is (see publish),
+-- for none, 0 for the position only), direction, epoch of the ids or nothing, the replication id of the server (see publish),
 -- how many bytes of entries to answer with at most. Answers epoch, offset, whether the ids are of this epoch, the entries, and
 -- the bytes of the next one when there was no room for it.
 local meta, stream = KEYS[1], KEYS[2]

@@ -14,27 +14,27 @@ use super::Core;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Lives {
-    /// How long those are that are heard, and when they end, once that is known.
+pub(super) struct Expirations {
+    /// TTL of each subscribed channel, and when it expires once Redis has answered.
     limited: HashMap<Arc<str>, (u64, Option<Instant>)>,
     queue: BTreeSet<(Instant, Arc<str>)>,
 }
 
-/// By then Redis has forgotten the life of a channel that ends.
-const BEHIND_THE_END: Duration = Duration::from_millis(5);
+/// Margin after which Redis has removed the key of an expired channel.
+const EXPIRY_MARGIN: Duration = Duration::from_millis(5);
 
-impl Lives {
-    /// The channel is heard and has an end.
+impl Expirations {
+    /// The channel has subscribers and a TTL.
     pub(super) fn limit(&mut self, channel: &Arc<str>, ttl_ms: u64) {
         self.limited.entry(channel.clone()).or_insert((ttl_ms, None)).0 = ttl_ms;
     }
 
-    /// How long the channel is, when it has an end.
+    /// The channel's TTL, when it is temporary.
     pub(super) fn ttl_ms(&self, channel: &str) -> Option<u64> {
         self.limited.get(channel).map(|(ttl_ms, _)| *ttl_ms)
     }
 
-    /// Nobody hears it any more.
+    /// It has no subscribers on this node any more.
     pub(super) fn forget(&mut self, channel: &Arc<str>) {
         if let Some((_, Some(end))) = self.limited.remove(channel) {
             self.queue.remove(&(end, channel.clone()));
@@ -61,18 +61,18 @@ impl Lives {
 }
 
 impl Core {
-    /// Redis has said how long a channel still is.
-    pub(super) fn handle_life(&mut self, now: Instant, channel: &Arc<str>, frame: &Frame) {
+    /// Redis has answered with the remaining TTL of a channel.
+    pub(super) fn handle_ttl(&mut self, now: Instant, channel: &Arc<str>, frame: &Frame) {
         if let Some([_, left]) = frame.list()
             && let Some(left) = left.u64()
         {
-            self.lives.set(channel, now + Duration::from_millis(left) + BEHIND_THE_END);
+            self.expirations.set(channel, now + Duration::from_millis(left) + EXPIRY_MARGIN);
         }
     }
 
     /// Channels that are over: every subscriber is told, and what they retained is gone.
-    pub(super) fn end_lives(&mut self, now: Instant) {
-        while let Some(channel) = self.lives.take_ended(now) {
+    pub(super) fn expire_channels(&mut self, now: Instant) {
+        while let Some(channel) = self.expirations.take_ended(now) {
             let index = self.route(&channel);
             let told = BrokerEvent::Expired { channel: channel.clone() };
             self.subscriptions.tell(index, &channel, &told);

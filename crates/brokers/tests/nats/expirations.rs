@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use brokers::Party;
 use brokers::conformance::World as _;
 use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, Life, RequestId,
+    BrokerEvent, BrokerReply, BrokerRequest, ChannelTtl, HistoryQuery, JoinRead, RequestId,
 };
 use wire::protocol::HistoryResult;
 
@@ -20,7 +20,7 @@ const TTL: Duration = Duration::from_secs(6);
 fn limit(pair: &mut Pair, party: Party, ttl: Duration) {
     let channel = pair.channel.clone();
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap();
-    pair.world.submit(party, BrokerRequest::Limit { channel, ttl_ms });
+    pair.world.submit(party, BrokerRequest::LimitTtl { channel, ttl_ms });
 }
 
 fn join(pair: &mut Pair, party: Party, ttl: Duration) -> String {
@@ -28,12 +28,14 @@ fn join(pair: &mut Pair, party: Party, ttl: Duration) -> String {
     pair.join(party, JoinRead::Position { meta_ttl_ms: 600_000 }).unwrap().top.epoch
 }
 
-fn life(pair: &mut Pair) -> Option<Life> {
+fn read_ttl(pair: &mut Pair) -> Option<ChannelTtl> {
     let id = RequestId(3);
     let answer =
-        pair.answer(pair.publisher, |channel| BrokerRequest::Life { id, channel }).unwrap();
-    let BrokerReply::Life(life) = answer else { panic!("life answered {answer:?}") };
-    life
+        pair.answer(pair.publisher, |channel| BrokerRequest::ChannelTtl { id, channel }).unwrap();
+    let BrokerReply::ChannelTtl(ttl) = answer else {
+        panic!("the TTL request was answered with {answer:?}")
+    };
+    ttl
 }
 
 fn history(pair: &mut Pair) -> HistoryResult {
@@ -66,12 +68,12 @@ fn a_channel_ends_once_for_all_nodes_and_leaves_nothing() {
     for _ in 0..10 {
         assert_eq!(pair.publish(10).unwrap().epoch, epoch);
     }
-    assert!(life(&mut pair).is_some_and(|life| life.left_ms + life.age_ms == 6_000));
+    assert!(read_ttl(&mut pair).is_some_and(|ttl| ttl.left_ms + ttl.age_ms == 6_000));
     let channel = pair.channel.clone();
     wait_for_end(&mut pair.world, far, &channel);
     wait_for_end(&mut pair.world, near, &channel);
     assert!(began.elapsed() >= TTL, "too early");
-    assert_eq!(life(&mut pair), None);
+    assert_eq!(read_ttl(&mut pair), None);
     let after = history(&mut pair);
     assert!(after.publications.is_empty() && after.offset == 0 && after.epoch != epoch);
     let until = Instant::now() + LONG;
@@ -81,7 +83,7 @@ fn a_channel_ends_once_for_all_nodes_and_leaves_nothing() {
     // It begins anew.
     let anew = join(&mut pair, far, TTL);
     assert_ne!(anew, epoch);
-    assert!(life(&mut pair).is_some_and(|life| life.age_ms < 3_000));
+    assert!(read_ttl(&mut pair).is_some_and(|ttl| ttl.age_ms < 3_000));
     wait_for_end(&mut pair.world, far, &channel);
 }
 
@@ -97,7 +99,7 @@ fn a_channel_ends_in_time_though_nats_was_away() {
     server.kill();
     server.run();
     pair.publish_at_last(10);
-    assert!(life(&mut pair).is_some_and(|life| life.age_ms > 0));
+    assert!(read_ttl(&mut pair).is_some_and(|ttl| ttl.age_ms > 0));
     let channel = pair.channel.clone();
     wait_for_end(&mut pair.world, far, &channel);
     wait_for_end(&mut pair.world, near, &channel);

@@ -1,5 +1,5 @@
--- How long a temporary channel still is. KEYS: life, mark of an earlier life, meta, stream. ARGV: its whole life in milliseconds, 0
--- to begin none. Answers how long it has been and how long it will be; nothing when it has no life.
+-- Remaining TTL of a temporary channel. KEYS: begin, mark of an earlier begin, meta, stream. ARGV: its whole TTL in milliseconds, 0
+-- to begin none. Answers how long it has been and how long it will be; nothing when it has no TTL.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 if ARGV[1] ~= '0' and redis.call('SET', KEYS[1], string.format('%.0f', now_ms), 'NX', 'PX', ARGV[1]) then
