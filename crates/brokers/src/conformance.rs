@@ -1,4 +1,4 @@
-//! The cases that every broker must pass, as functions of a [`World`]: one broker, several parties, a clock that can
+//! The cases that every broker must pass, as functions of a [`World`]: one broker, several endpoints, a clock that can
 //! be moved. A broker's test makes a world and runs every case of [`ALL`].
 //!
 //! The memory broker is the model: where a case leaves room, it does what the memory broker does.
@@ -17,24 +17,24 @@ use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use wire::protocol::{ClientInfo, DisconnectCode, PresenceStats, Publication, StreamPosition};
 
-use crate::Party;
+use crate::Endpoint;
 
 /// A broker under test, as the cases see it.
 pub trait World {
-    /// A new party.
-    fn attach(&mut self) -> Party;
-    /// Submits a request of a party.
-    fn submit(&mut self, party: Party, request: BrokerRequest);
-    /// The next event of a party. A case waits for events only, never for a time in which none comes: what must not
+    /// A new endpoint.
+    fn attach(&mut self) -> Endpoint;
+    /// Submits a request of an endpoint.
+    fn submit(&mut self, endpoint: Endpoint, request: BrokerRequest);
+    /// The next event of an endpoint. A case waits for events only, never for a time in which none comes: what must not
     /// come would come before one that must.
     ///
     /// # Panics
     /// When none comes.
-    fn next_due(&mut self, party: Party) -> BrokerEvent;
-    /// Detaches a party.
-    fn detach(&mut self, party: Party);
-    /// Makes the party's inbox say that it is full, or not any more.
-    fn set_full(&mut self, party: Party, is_full: bool);
+    fn next_due(&mut self, endpoint: Endpoint) -> BrokerEvent;
+    /// Detaches an endpoint.
+    fn detach(&mut self, endpoint: Endpoint);
+    /// Makes the endpoint's inbox say that it is full, or not any more.
+    fn set_full(&mut self, endpoint: Endpoint, is_full: bool);
     /// Lets time pass, as far as the broker's memory of things is concerned.
     fn pass_ms(&mut self, ms: u64);
     /// A channel name that no case has used.
@@ -59,11 +59,14 @@ pub const ALL: &[Case] = &[
     ("an idempotency key is accepted once", idempotency),
     ("a stale version is not published", versions),
     ("presence follows clients and users", presence),
-    ("a party that is gone leaves no ghosts and is told of", detach),
+    ("an endpoint that is gone leaves no ghosts and is told of", detach),
     ("joins and leaves are told", membership),
-    ("a control reaches every party", control),
+    ("a control reaches every endpoint", control),
     ("clients that come and go are told, each in order", lifecycle),
-    ("a revocation is kept, told to every party and lifted by a later change", revocations::kept),
+    (
+        "a revocation is kept, told to every endpoint and lifted by a later change",
+        revocations::kept,
+    ),
     ("revocations that are over are not read, and earlier changes lose", revocations::over),
     ("what is stored of a subject is found, also under the longest id", revocations::found),
     ("nobody else is there to answer a question to other nodes", survey),
@@ -79,14 +82,14 @@ struct Actor<'w> {
 impl Actor<'_> {
     fn ask(
         &mut self,
-        party: Party,
+        endpoint: Endpoint,
         request: impl FnOnce(RequestId) -> BrokerRequest,
     ) -> Result<BrokerReply, BrokerError> {
         self.next_id += 1;
         let id = RequestId(self.next_id);
-        self.world.submit(party, request(id));
+        self.world.submit(endpoint, request(id));
         loop {
-            match self.world.next_due(party) {
+            match self.world.next_due(endpoint) {
                 BrokerEvent::Reply { id: answered, result } => {
                     assert_eq!(answered, id, "answers come in the order of the questions");
                     return result;
@@ -96,9 +99,14 @@ impl Actor<'_> {
         }
     }
 
-    fn subscribe(&mut self, party: Party, channel: &Arc<str>, read: JoinRead) -> JoinedStream {
+    fn subscribe(
+        &mut self,
+        endpoint: Endpoint,
+        channel: &Arc<str>,
+        read: JoinRead,
+    ) -> JoinedStream {
         let channel = channel.clone();
-        match self.ask(party, |id| BrokerRequest::Subscribe { id, channel, read }) {
+        match self.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read }) {
             Ok(BrokerReply::Subscribed(stream)) => stream,
             other => panic!("subscribe answered {other:?}"),
         }
@@ -106,7 +114,7 @@ impl Actor<'_> {
 
     fn publish(
         &mut self,
-        party: Party,
+        endpoint: Endpoint,
         channel: &Arc<str>,
         data: &'static str,
         options: PublishOptions,
@@ -114,7 +122,12 @@ impl Actor<'_> {
         let publication =
             Publication { data: Bytes::from_static(data.as_bytes()), ..Publication::default() };
         let channel = channel.clone();
-        match self.ask(party, |id| BrokerRequest::Publish { id, channel, publication, options })? {
+        match self.ask(endpoint, |id| BrokerRequest::Publish {
+            id,
+            channel,
+            publication,
+            options,
+        })? {
             BrokerReply::Published(position) => Ok(position),
             other => panic!("publish answered {other:?}"),
         }
@@ -122,14 +135,14 @@ impl Actor<'_> {
 
     fn history(
         &mut self,
-        party: Party,
+        endpoint: Endpoint,
         channel: &Arc<str>,
         query: HistoryQuery,
     ) -> Result<Vec<u64>, BrokerError> {
         let channel = channel.clone();
         let meta_ttl_ms = 0;
         let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
-        match self.ask(party, ask)? {
+        match self.ask(endpoint, ask)? {
             BrokerReply::History(result) => {
                 Ok(result.publications.iter().map(|publication| publication.offset).collect())
             }
@@ -137,23 +150,23 @@ impl Actor<'_> {
         }
     }
 
-    fn stats(&mut self, party: Party, channel: &Arc<str>) -> PresenceStats {
+    fn stats(&mut self, endpoint: Endpoint, channel: &Arc<str>) -> PresenceStats {
         let channel = channel.clone();
-        match self.ask(party, |id| BrokerRequest::PresenceStats { id, channel }) {
+        match self.ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel }) {
             Ok(BrokerReply::PresenceStats(stats)) => stats,
             other => panic!("presence stats answered {other:?}"),
         }
     }
 
-    /// The events of a party up to the first that is this, and with it.
+    /// The events of an endpoint up to the first that is this, and with it.
     fn events_to(
         &mut self,
-        party: Party,
+        endpoint: Endpoint,
         mut is_last: impl FnMut(&BrokerEvent) -> bool,
     ) -> Vec<BrokerEvent> {
         let mut events = Vec::new();
         loop {
-            let event = self.world.next_due(party);
+            let event = self.world.next_due(endpoint);
             let is_over = is_last(&event);
             events.push(event);
             if is_over {
@@ -162,16 +175,16 @@ impl Actor<'_> {
         }
     }
 
-    /// The events of a party up to this answer.
-    fn events_to_reply(&mut self, party: Party, id: RequestId) -> Vec<BrokerEvent> {
+    /// The events of an endpoint up to this answer.
+    fn events_to_reply(&mut self, endpoint: Endpoint, id: RequestId) -> Vec<BrokerEvent> {
         let is_it = |event: &BrokerEvent| matches!(event, BrokerEvent::Reply { id: answered, .. } if *answered == id);
-        self.events_to(party, is_it)
+        self.events_to(endpoint, is_it)
     }
 
-    /// The payloads that a party receives up to this one, and with it.
-    fn payloads_to(&mut self, party: Party, last: &str) -> Vec<String> {
+    /// The payloads that an endpoint receives up to this one, and with it.
+    fn payloads_to(&mut self, endpoint: Endpoint, last: &str) -> Vec<String> {
         let is_it = |event: &BrokerEvent| payload(event).as_deref() == Some(last);
-        self.events_to(party, is_it).iter().filter_map(payload).collect()
+        self.events_to(endpoint, is_it).iter().filter_map(payload).collect()
     }
 }
 
@@ -184,7 +197,7 @@ fn payload(event: &BrokerEvent) -> Option<String> {
     }
 }
 
-fn begin(world: &mut dyn World) -> (Actor<'_>, Party, Party, Arc<str>) {
+fn begin(world: &mut dyn World) -> (Actor<'_>, Endpoint, Endpoint, Arc<str>) {
     let (one, two, channel) = (world.attach(), world.attach(), world.fresh_channel());
     (Actor { world, next_id: 0 }, one, two, channel)
 }
@@ -208,11 +221,11 @@ fn one_order(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(one, &channel, JoinRead::Nothing);
     actor.subscribe(two, &channel, JoinRead::Nothing);
-    // Submitted without waiting for answers, by both parties in turn.
+    // Submitted without waiting for answers, by both endpoints in turn.
     for (index, data) in ["a", "b", "c", "d"].into_iter().enumerate() {
-        let party = if index % 2 == 0 { one } else { two };
+        let endpoint = if index % 2 == 0 { one } else { two };
         actor.world.submit(
-            party,
+            endpoint,
             BrokerRequest::Publish {
                 id: RequestId(1000 + index as u64),
                 channel: channel.clone(),
@@ -224,16 +237,16 @@ fn one_order(world: &mut dyn World) {
             },
         );
     }
-    let mut received = [one, two].map(|party| {
-        let last = RequestId(if party == one { 1002 } else { 1003 });
-        let events = actor.events_to_reply(party, last);
+    let mut received = [one, two].map(|endpoint| {
+        let last = RequestId(if endpoint == one { 1002 } else { 1003 });
+        let events = actor.events_to_reply(endpoint, last);
         events.iter().filter_map(payload).collect::<Vec<String>>()
     });
     // Whatever is doubled stands before the end.
     let three = actor.world.attach();
     actor.publish(three, &channel, "end", kept(10)).unwrap();
-    for (party, received) in [one, two].into_iter().zip(&mut received) {
-        received.extend(actor.payloads_to(party, "end"));
+    for (endpoint, received) in [one, two].into_iter().zip(&mut received) {
+        received.extend(actor.payloads_to(endpoint, "end"));
     }
     let [by_one, by_two] = received;
     assert_eq!(by_one, by_two);
@@ -247,10 +260,10 @@ fn no_listener_no_event(world: &mut dyn World) {
     actor.subscribe(two, &channel, JoinRead::Nothing);
     actor.world.submit(two, BrokerRequest::Unsubscribe { channel: channel.clone() });
     actor.publish(one, &channel, "a", PublishOptions::default()).unwrap();
-    for (id, party) in [(RequestId(1001), one), (RequestId(1002), two)] {
+    for (id, endpoint) in [(RequestId(1001), one), (RequestId(1002), two)] {
         let (channel, read) = (channel.clone(), JoinRead::Nothing);
-        actor.world.submit(party, BrokerRequest::Subscribe { id, channel, read });
-        let events = actor.events_to_reply(party, id);
+        actor.world.submit(endpoint, BrokerRequest::Subscribe { id, channel, read });
+        let events = actor.events_to_reply(endpoint, id);
         assert!(events.iter().all(|event| payload(event).is_none()), "{events:?}");
     }
     let three = actor.world.attach();
@@ -492,8 +505,8 @@ fn control(world: &mut dyn World) {
         actor.world.submit(one, BrokerRequest::Control(control.clone()));
     }
     let is = |event: &BrokerEvent, control: &Arc<Control>| matches!(event, BrokerEvent::Control(received) if received == control);
-    for party in [one, two] {
-        let events = actor.events_to(party, |event| is(event, &controls[1]));
+    for endpoint in [one, two] {
+        let events = actor.events_to(endpoint, |event| is(event, &controls[1]));
         let received = events.iter().filter(|event| is(event, &controls[0]));
         assert_eq!(received.count(), 1, "{events:?}");
     }
@@ -547,9 +560,9 @@ fn lifecycle(world: &mut dyn World) {
 fn temporary(world: &mut dyn World) {
     const TTL_MS: u64 = 2_000;
     let (mut actor, one, two, channel) = begin(world);
-    let ttl = |actor: &mut Actor<'_>, party| {
+    let ttl = |actor: &mut Actor<'_>, endpoint| {
         let channel = channel.clone();
-        match actor.ask(party, |id| BrokerRequest::ChannelTtl { id, channel }) {
+        match actor.ask(endpoint, |id| BrokerRequest::ChannelTtl { id, channel }) {
             Ok(BrokerReply::ChannelTtl(ttl)) => ttl,
             answer => panic!("the TTL request was answered with {answer:?}"),
         }

@@ -7,11 +7,11 @@ mod channel_options;
 mod complaints;
 pub mod conformance;
 mod control;
+mod endpoints;
 mod lifecycle;
 pub mod limits;
 pub mod memory;
 pub mod nats;
-mod parties;
 pub mod redis;
 
 use std::sync::Arc;
@@ -24,20 +24,20 @@ pub use memory::MemoryBroker;
 pub use nats::NatsBroker;
 pub use redis::RedisBroker;
 
-/// Carries requests of parties to each other. The contract is that of [`engine::broker`].
+/// Carries requests of endpoints to each other. The contract is that of [`engine::broker`].
 pub trait Broker: Send + Sync {
-    /// A new party, whose events go to `inbox`.
-    fn attach(&self, inbox: Arc<dyn Inbox>) -> Party;
+    /// A new endpoint, whose events go to `inbox`.
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint;
 
     /// Takes a request. Never waits: what comes of it is an event.
-    fn submit(&self, party: Party, request: BrokerRequest);
+    fn submit(&self, endpoint: Endpoint, request: BrokerRequest);
 
     /// These channel options hold on this node from now on. Other nodes are told; one whose options differ is warned of, and what it
     /// retains is retained here too.
     fn set_rules(&self, rules: &Arc<Rules>);
 
-    /// The party is gone: it receives nothing any more, and its clients are not present anywhere.
-    fn detach(&self, party: Party);
+    /// The endpoint is gone: it receives nothing any more, and its clients are not present anywhere.
+    fn detach(&self, endpoint: Endpoint);
 
     /// Drops what has outlived its time; called about once a second.
     fn expire(&self);
@@ -71,16 +71,16 @@ pub enum Health {
     },
 }
 
-/// Names a party of one broker.
+/// Names an endpoint of one broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Party(pub u32);
+pub struct Endpoint(pub u32);
 
-/// Where a party's events arrive. Bounded by the party: it says when it is too far behind.
+/// Where an endpoint's events arrive. Bounded by the endpoint: it says when it is too far behind.
 pub trait Inbox: Send + Sync {
     /// Takes an event; never waits and never drops.
     fn deliver(&self, event: BrokerEvent);
 
-    /// Whether the party is so far behind that publishers must wait (error 111).
+    /// Whether the endpoint is so far behind that publishers must wait (error 111).
     fn is_full(&self) -> bool;
 }
 

@@ -11,12 +11,12 @@ use engine::lifecycle::{Change, Lifecycle};
 use serde_json::json;
 use wire::protocol::{ClientInfo, Publication};
 
-use crate::Party;
+use crate::Endpoint;
 use crate::limits::{LIFECYCLE_BACKLOG, NAMES_PER_COMMAND};
 
 /// See the module.
 pub(crate) struct News {
-    online: HashMap<String, (Arc<ClientInfo>, i64, Party)>,
+    online: HashMap<String, (Arc<ClientInfo>, i64, Endpoint)>,
     queue: VecDeque<Lifecycle>,
     /// Whether some are on their way.
     is_telling: bool,
@@ -45,11 +45,11 @@ impl Default for News {
 
 impl News {
     /// A client came or went.
-    pub(crate) fn note(&mut self, party: Party, lifecycle: Lifecycle) {
+    pub(crate) fn note(&mut self, endpoint: Endpoint, lifecycle: Lifecycle) {
         let client = &lifecycle.info.client;
         match lifecycle.change {
             Change::Online => {
-                let known = (lifecycle.info.clone(), lifecycle.at_ms, party);
+                let known = (lifecycle.info.clone(), lifecycle.at_ms, endpoint);
                 self.online.insert(client.clone(), known);
             }
             Change::Offline { .. } => {
@@ -78,13 +78,13 @@ impl News {
         self.compact_at = LIFECYCLE_BACKLOG.max(2 * self.queue.len());
     }
 
-    /// The party is gone, and its clients with it.
-    pub(crate) fn forget(&mut self, party: Party, at_ms: i64) {
-        let of_party = self.online.values().filter(|(_, _, owner)| *owner == party);
-        let lost: Vec<Arc<ClientInfo>> = of_party.map(|(info, ..)| info.clone()).collect();
+    /// The endpoint is gone, and its clients with it.
+    pub(crate) fn forget(&mut self, endpoint: Endpoint, at_ms: i64) {
+        let of_endpoint = self.online.values().filter(|(_, _, owner)| *owner == endpoint);
+        let lost: Vec<Arc<ClientInfo>> = of_endpoint.map(|(info, ..)| info.clone()).collect();
         for info in lost {
             let change = Change::Offline { reason: WORKER_LOST.into() };
-            self.note(party, Lifecycle { info, change, at_ms });
+            self.note(endpoint, Lifecycle { info, change, at_ms });
         }
     }
 
@@ -193,9 +193,9 @@ mod tests {
     #[test]
     fn what_was_not_taken_is_told_again_in_order() {
         let mut told = News::default();
-        told.note(Party(0), news("a", Change::Online));
+        told.note(Endpoint(0), news("a", Change::Online));
         let first = told.take().unwrap();
-        told.note(Party(0), news("a", offline()));
+        told.note(Endpoint(0), news("a", offline()));
         assert_eq!(told.take(), None);
         told.take_back(first);
         let again = told.take().unwrap();
@@ -209,14 +209,14 @@ mod tests {
         let mut told = News::default();
         assert_eq!(told.told_count(), Some(0));
         for client in ["a", "b"] {
-            told.note(Party(0), news(client, Change::Online));
+            told.note(Endpoint(0), news(client, Change::Online));
         }
         assert_eq!(told.told_count(), Some(0));
         told.take().unwrap();
         assert_eq!(told.told_count(), Some(2), "it is on its way");
-        told.note(Party(0), news("a", offline()));
-        told.note(Party(0), news("c", Change::Online));
-        told.note(Party(0), news("c", offline()));
+        told.note(Endpoint(0), news("a", offline()));
+        told.note(Endpoint(0), news("c", Change::Online));
+        told.note(Endpoint(0), news("c", offline()));
         assert_eq!(told.told_count(), Some(2));
         told.handle_told();
         told.take().unwrap();
@@ -235,11 +235,11 @@ mod tests {
     #[test]
     fn a_backlog_is_bounded_by_who_is_online_and_who_was() {
         let mut told = News::default();
-        told.note(Party(0), news("stays", Change::Online));
-        told.note(Party(0), news("was", offline()));
+        told.note(Endpoint(0), news("stays", Change::Online));
+        told.note(Endpoint(0), news("was", offline()));
         for number in 0..LIFECYCLE_BACKLOG {
-            told.note(Party(0), news(&number.to_string(), Change::Online));
-            told.note(Party(0), news(&number.to_string(), offline()));
+            told.note(Endpoint(0), news(&number.to_string(), Change::Online));
+            told.note(Endpoint(0), news(&number.to_string(), offline()));
         }
         assert!(told.queue.len() < LIFECYCLE_BACKLOG);
         assert_eq!(told.queue[0], news("stays", Change::Online));

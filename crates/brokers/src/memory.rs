@@ -1,7 +1,7 @@
-//! The broker of one process: channels in sharded maps, events handed straight to the parties' inboxes.
+//! The broker of one process: channels in sharded maps, events handed straight to the endpoints' inboxes.
 //!
 //! Invariant: whatever happens to a channel (number, retain, hand out) happens under its shard's one lock, so that all
-//! parties see one order, and an answer stands in a party's inbox behind everything that precedes it.
+//! endpoints see one order, and an answer stands in an endpoint's inbox behind everything that precedes it.
 
 mod revocations;
 mod topic;
@@ -22,7 +22,7 @@ use engine::rules::Rules;
 
 use crate::channel_options::switched_retention;
 use crate::limits::SHARDS;
-use crate::{Broker, Clock, Health, Inbox, Party, lifecycle};
+use crate::{Broker, Clock, Endpoint, Health, Inbox, lifecycle};
 use topic::{Published, Topic};
 use usage::Growth;
 pub use usage::{Ceilings, Usage};
@@ -32,8 +32,8 @@ pub struct MemoryBroker {
     clock: Arc<dyn Clock>,
     shards: Vec<Mutex<Topics>>,
     hasher: std::hash::RandomState,
-    parties: RwLock<HashMap<Party, Arc<dyn Inbox>>>,
-    next_party: AtomicU32,
+    endpoints: RwLock<HashMap<Endpoint, Arc<dyn Inbox>>>,
+    next_endpoint: AtomicU32,
     /// Tells the streams of this process apart from those of all others.
     epoch_prefix: String,
     /// Of all streams that begin now.
@@ -66,8 +66,8 @@ impl MemoryBroker {
             clock,
             shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             hasher: std::hash::RandomState::new(),
-            parties: RwLock::default(),
-            next_party: AtomicU32::new(0),
+            endpoints: RwLock::default(),
+            next_endpoint: AtomicU32::new(0),
             epoch_prefix,
             epoch: AtomicU64::new(0),
             node: String::new(),
@@ -117,8 +117,8 @@ impl MemoryBroker {
         if channel.starts_with(SYSTEM) { Ok(()) } else { self.usage.admit(more) }
     }
 
-    fn inbox(&self, party: Party) -> Option<Arc<dyn Inbox>> {
-        self.parties.read().unwrap_or_else(PoisonError::into_inner).get(&party).cloned()
+    fn inbox(&self, endpoint: Endpoint) -> Option<Arc<dyn Inbox>> {
+        self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned()
     }
 
     /// A stream that is forgotten before anything was published begins again as it was, so that whoever makes up
@@ -163,27 +163,27 @@ impl MemoryBroker {
 }
 
 impl Broker for MemoryBroker {
-    fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
-        let party = Party(self.next_party.fetch_add(1, Ordering::Relaxed));
-        self.parties.write().unwrap_or_else(PoisonError::into_inner).insert(party, inbox);
-        party
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint {
+        let endpoint = Endpoint(self.next_endpoint.fetch_add(1, Ordering::Relaxed));
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).insert(endpoint, inbox);
+        endpoint
     }
 
     #[expect(clippy::too_many_lines, reason = "a table of requests, a few lines each")]
-    fn submit(&self, party: Party, request: BrokerRequest) {
-        let Some(inbox) = self.inbox(party) else {
+    fn submit(&self, endpoint: Endpoint, request: BrokerRequest) {
+        let Some(inbox) = self.inbox(endpoint) else {
             return;
         };
         match request {
             BrokerRequest::Subscribe { id, channel, read } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {
                     self.admit(&channel, topic.growth_of_listener(&channel))?;
-                    topic.add_listener(party, inbox.clone());
+                    topic.add_listener(endpoint, inbox.clone());
                     Ok(BrokerReply::Subscribed(topic.join(now_ms, &read, || self.new_epoch())))
                 });
             }
             BrokerRequest::Unsubscribe { channel } => {
-                self.with_topic(&channel, |topic, _| topic.remove_listener(party));
+                self.with_topic(&channel, |topic, _| topic.remove_listener(endpoint));
             }
             BrokerRequest::Publish { id, channel, publication, options } => {
                 self.answer(&inbox, id, &channel, |topic, now_ms| {
@@ -200,7 +200,7 @@ impl Broker for MemoryBroker {
             }
             BrokerRequest::AddPresence { channel, info, announces } => {
                 self.with_topic(&channel, |topic, _| {
-                    topic.presence_mut().add(info, (party, announces));
+                    topic.presence_mut().add(info, (endpoint, announces));
                 });
             }
             BrokerRequest::RemovePresence { channel, client } => {
@@ -243,8 +243,8 @@ impl Broker for MemoryBroker {
                 });
             }
             BrokerRequest::Control(control) => {
-                let parties = self.parties.read().unwrap_or_else(PoisonError::into_inner);
-                for inbox in parties.values() {
+                let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+                for inbox in endpoints.values() {
                     inbox.deliver(BrokerEvent::Control(control.clone()));
                 }
             }
@@ -252,8 +252,8 @@ impl Broker for MemoryBroker {
             BrokerRequest::Revoke { id, revocation } => {
                 let outcome = self.revocations.store(&revocation);
                 if outcome == Outcome::Stored {
-                    let parties = self.parties.read().unwrap_or_else(PoisonError::into_inner);
-                    for inbox in parties.values() {
+                    let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+                    for inbox in endpoints.values() {
                         inbox.deliver(BrokerEvent::Revocation(revocation.clone()));
                     }
                 }
@@ -308,13 +308,13 @@ impl Broker for MemoryBroker {
         }
     }
 
-    fn detach(&self, party: Party) {
-        self.parties.write().unwrap_or_else(PoisonError::into_inner).remove(&party);
+    fn detach(&self, endpoint: Endpoint) {
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).remove(&endpoint);
         for shard in &self.shards {
             let mut topics = lock(shard);
             topics.retain(|channel, topic| {
                 let before = topic.cost(channel);
-                topic.forget(channel, party);
+                topic.forget(channel, endpoint);
                 self.usage.change(before, topic.cost(channel));
                 !topic.is_idle()
             });

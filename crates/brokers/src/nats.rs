@@ -6,14 +6,14 @@
 //! | `PREFIX.stream.TOKEN` | publications on their way into the stream `PREFIX_history`, which numbers, keeps and republishes them |
 //! | `PREFIX.control`, `PREFIX.control.NODE` | orders of the server API, questions of nodes; answers to one |
 //! | `PREFIX.node.NODE` | what a node says to itself, to know that NATS has taken what it said before |
-//! | `PREFIX.presence.NODE.PARTY.TOKEN.CLIENT` | a present client, in the stream `PREFIX_presence` |
+//! | `PREFIX.presence.NODE.ENDPOINT.TOKEN.CLIENT` | a present client, in the stream `PREFIX_presence` |
 //! | `PREFIX.events` | clients that come and go as JSON, in the stream `PREFIX_events` for backends |
 //! | `PREFIX.lease.NODE` | that a node lives, in the same stream |
 //! | `PREFIX.revocation.SUBJECT` | what is revoked, in the stream `PREFIX_revocations` |
 //! | `PREFIX.era` | that the store has lost something, in the stream `PREFIX_era` |
 //!
 //! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it hears goes into the
-//! parties' inboxes.
+//! endpoints' inboxes.
 
 mod address;
 mod announcements;
@@ -57,9 +57,9 @@ pub use subject::{channel_length_max, plain_channel_length_max};
 
 use crate::channel_options::ChannelOptions;
 use crate::complaints::Complaints;
+use crate::endpoints::Endpoints;
 use crate::limits::NATS_PREFIX_MAX;
-use crate::parties::Parties;
-use crate::{Broker, Clock, Health, Inbox, Party};
+use crate::{Broker, Clock, Endpoint, Health, Inbox};
 use availability::{Availability, Cause};
 use node::Job;
 use request::{Load, Request};
@@ -77,7 +77,7 @@ pub struct NatsBroker {
 /// What the broker and its thread both know.
 #[derive(Default)]
 struct Shared {
-    parties: Parties,
+    endpoints: Endpoints,
     availability: Availability,
     refusals: Refusals,
     /// How long an echo took last.
@@ -163,8 +163,8 @@ fn die(reason: &str) -> ! {
 }
 
 impl Broker for NatsBroker {
-    fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
-        self.shared.parties.attach(inbox)
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint {
+        self.shared.endpoints.attach(inbox)
     }
 
     fn set_rules(&self, rules: &Arc<Rules>) {
@@ -173,9 +173,9 @@ impl Broker for NatsBroker {
         let _ended = self.jobs.send(Job::Options);
     }
 
-    fn submit(&self, party: Party, mut request: BrokerRequest) {
+    fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
         self.shared.options.adopt(&mut request);
-        let Some(inbox) = self.shared.parties.inbox(party) else { return };
+        let Some(inbox) = self.shared.endpoints.inbox(endpoint) else { return };
         if request.channel().is_some_and(|channel| !subject::fits(&self.prefix, channel)) {
             // What has no answer is about a channel that nobody could subscribe to.
             if let Some(id) = request.id() {
@@ -183,7 +183,7 @@ impl Broker for NatsBroker {
             }
             return;
         }
-        if let Some(request) = Request::admit(&self.load, party, inbox, request) {
+        if let Some(request) = Request::admit(&self.load, endpoint, inbox, request) {
             // A broker that has ended answers by dropping it.
             let _ended = self.jobs.send(Job::Request(request));
         }
@@ -201,10 +201,10 @@ impl Broker for NatsBroker {
         self.shared.complaints.take()
     }
 
-    fn detach(&self, party: Party) {
-        self.shared.parties.detach(party);
+    fn detach(&self, endpoint: Endpoint) {
+        self.shared.endpoints.detach(endpoint);
         // Nobody is left to forget it otherwise.
-        let _ended = self.jobs.send(Job::Detach(party));
+        let _ended = self.jobs.send(Job::Detach(endpoint));
     }
 
     fn expire(&self) {}

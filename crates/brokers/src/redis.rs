@@ -85,7 +85,7 @@ use self::connection::Dialer;
 use self::core::Core;
 use self::exchange::{Event, Job, Line, LinkEvent, Order};
 use self::shared::Shared;
-use crate::{Broker, Health, Inbox, Party};
+use crate::{Broker, Endpoint, Health, Inbox};
 
 pub use settings::RedisSettings;
 pub use trouble::Trouble;
@@ -145,11 +145,11 @@ impl RedisBroker {
 }
 
 impl Broker for RedisBroker {
-    fn attach(&self, inbox: Arc<dyn Inbox>) -> Party {
-        self.shared.parties.attach(inbox)
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint {
+        self.shared.endpoints.attach(inbox)
     }
 
-    fn submit(&self, party: Party, mut request: BrokerRequest) {
+    fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
         self.shared.options.adopt(&mut request);
         let id = request.id();
         let refusal = match (self.shared.is_closed(), self.shared.has_room()) {
@@ -158,12 +158,13 @@ impl Broker for RedisBroker {
             (false, true) => None,
         };
         if let (Some(id), Some(refusal)) = (id, refusal) {
-            if let Some(inbox) = self.shared.parties.inbox(party) {
+            if let Some(inbox) = self.shared.endpoints.inbox(endpoint) {
                 inbox.deliver(BrokerEvent::Reply { id, result: Err(refusal) });
             }
             return;
         }
-        let is_first = self.shared.push(Job::Request { party, request }, usize::from(id.is_some()));
+        let is_first =
+            self.shared.push(Job::Request { endpoint, request }, usize::from(id.is_some()));
         if is_first && !self.send_at_once() {
             self.shared.wake();
         }
@@ -174,8 +175,8 @@ impl Broker for RedisBroker {
         self.shared.renew_lease();
     }
 
-    fn detach(&self, party: Party) {
-        self.shared.detach(party);
+    fn detach(&self, endpoint: Endpoint) {
+        self.shared.detach(endpoint);
     }
 
     /// Redis does that by itself.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use brokers::conformance::{self, World};
 use brokers::memory::{Ceilings, Usage};
-use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
+use brokers::{Broker, Clock, Endpoint, Inbox, MemoryBroker};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions,
     RequestId,
@@ -42,7 +42,7 @@ impl Inbox for TestInbox {
 struct MemoryWorld {
     clock: Arc<TestClock>,
     broker: MemoryBroker,
-    inboxes: HashMap<Party, Arc<TestInbox>>,
+    inboxes: HashMap<Endpoint, Arc<TestInbox>>,
     channels: u32,
 }
 
@@ -53,33 +53,33 @@ impl MemoryWorld {
         MemoryWorld { clock, broker, inboxes: HashMap::new(), channels: 0 }
     }
 
-    fn next_event(&self, party: Party) -> Option<BrokerEvent> {
-        self.inboxes[&party].events.lock().unwrap().pop_front()
+    fn next_event(&self, endpoint: Endpoint) -> Option<BrokerEvent> {
+        self.inboxes[&endpoint].events.lock().unwrap().pop_front()
     }
 }
 
 impl World for MemoryWorld {
-    fn attach(&mut self) -> Party {
+    fn attach(&mut self) -> Endpoint {
         let inbox = Arc::new(TestInbox::default());
-        let party = self.broker.attach(inbox.clone());
-        self.inboxes.insert(party, inbox);
-        party
+        let endpoint = self.broker.attach(inbox.clone());
+        self.inboxes.insert(endpoint, inbox);
+        endpoint
     }
 
-    fn submit(&mut self, party: Party, request: BrokerRequest) {
-        self.broker.submit(party, request);
+    fn submit(&mut self, endpoint: Endpoint, request: BrokerRequest) {
+        self.broker.submit(endpoint, request);
     }
 
-    fn next_due(&mut self, party: Party) -> BrokerEvent {
-        self.next_event(party).expect("an event comes")
+    fn next_due(&mut self, endpoint: Endpoint) -> BrokerEvent {
+        self.next_event(endpoint).expect("an event comes")
     }
 
-    fn detach(&mut self, party: Party) {
-        self.broker.detach(party);
+    fn detach(&mut self, endpoint: Endpoint) {
+        self.broker.detach(endpoint);
     }
 
-    fn set_full(&mut self, party: Party, is_full: bool) {
-        self.inboxes[&party].is_full.store(is_full, Ordering::SeqCst);
+    fn set_full(&mut self, endpoint: Endpoint, is_full: bool) {
+        self.inboxes[&endpoint].is_full.store(is_full, Ordering::SeqCst);
     }
 
     fn pass_ms(&mut self, ms: u64) {
@@ -104,12 +104,12 @@ fn passes_every_case_of_the_conformance_suite() {
 #[test]
 fn nothing_is_kept_when_all_is_over() {
     let mut world = MemoryWorld::new();
-    let party = world.attach();
+    let endpoint = world.attach();
     for index in 0..100u64 {
         let channel: Arc<str> = format!("room-{index}").into();
         let id = RequestId(index);
         world.submit(
-            party,
+            endpoint,
             BrokerRequest::Subscribe { id, channel: channel.clone(), read: JoinRead::Nothing },
         );
         let options = PublishOptions {
@@ -120,10 +120,10 @@ fn nothing_is_kept_when_all_is_over() {
             ..PublishOptions::default()
         };
         let publication = Publication::default();
-        world.submit(party, BrokerRequest::Publish { id, channel, publication, options });
+        world.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
     }
     assert_eq!(world.broker.channel_count(), 100);
-    world.detach(party);
+    world.detach(endpoint);
     world.pass_ms(400_000);
     world.broker.expire();
     assert_eq!(world.broker.channel_count(), 0);
@@ -159,14 +159,14 @@ fn reading_what_nobody_publishes_into_keeps_nothing() {
 #[test]
 fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
     let mut world = MemoryWorld::new();
-    let party = world.attach();
+    let endpoint = world.attach();
     let join = |world: &mut MemoryWorld, index: u64| {
         let channel = format!("room-{index}").into();
         let read = JoinRead::Position { meta_ttl_ms: 5000 };
         let id = RequestId(index);
-        world.submit(party, BrokerRequest::Subscribe { id, channel, read });
+        world.submit(endpoint, BrokerRequest::Subscribe { id, channel, read });
         let Some(BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. }) =
-            world.next_event(party)
+            world.next_event(endpoint)
         else {
             panic!("no answer");
         };
@@ -174,7 +174,7 @@ fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
     };
     let leave = |world: &mut MemoryWorld, index: u64| {
         let channel = format!("room-{index}").into();
-        world.submit(party, BrokerRequest::Unsubscribe { channel });
+        world.submit(endpoint, BrokerRequest::Unsubscribe { channel });
     };
     let before: Vec<_> = (0..100).map(|index| join(&mut world, index)).collect();
     assert_eq!(world.broker.channel_count(), 100);
@@ -191,8 +191,8 @@ fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
     };
     let (id, publication) = (RequestId(7), Publication::default());
     let channel = "room-7".into();
-    world.submit(party, BrokerRequest::Publish { id, channel, publication, options });
-    while world.next_event(party).is_some() {}
+    world.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
+    while world.next_event(endpoint).is_some() {}
     world.pass_ms(400_000);
     assert_ne!(join(&mut world, 7).epoch, before[7].epoch);
 }
@@ -200,7 +200,7 @@ fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
 /// Publishes `size` bytes that are retained; gives the answer.
 fn publish(
     world: &mut MemoryWorld,
-    party: Party,
+    endpoint: Endpoint,
     channel: &str,
     size: usize,
     history_size: u32,
@@ -213,24 +213,24 @@ fn publish(
     };
     let publication = Publication { data: vec![b'x'; size].into(), ..Publication::default() };
     let (id, channel) = (RequestId(1), channel.into());
-    world.submit(party, BrokerRequest::Publish { id, channel, publication, options });
-    answer(world, party)
+    world.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
+    answer(world, endpoint)
 }
 
 fn subscribe(
     world: &mut MemoryWorld,
-    party: Party,
+    endpoint: Endpoint,
     channel: &str,
 ) -> Result<BrokerReply, BrokerError> {
     let (id, channel) = (RequestId(2), channel.into());
-    world.submit(party, BrokerRequest::Subscribe { id, channel, read: JoinRead::Nothing });
-    answer(world, party)
+    world.submit(endpoint, BrokerRequest::Subscribe { id, channel, read: JoinRead::Nothing });
+    answer(world, endpoint)
 }
 
 /// The next answer; publications are passed over.
-fn answer(world: &mut MemoryWorld, party: Party) -> Result<BrokerReply, BrokerError> {
+fn answer(world: &mut MemoryWorld, endpoint: Endpoint) -> Result<BrokerReply, BrokerError> {
     loop {
-        if let Some(BrokerEvent::Reply { result, .. }) = world.next_event(party) {
+        if let Some(BrokerEvent::Reply { result, .. }) = world.next_event(endpoint) {
             return result;
         }
     }
@@ -247,29 +247,31 @@ fn with_ceilings(bytes: usize, channels: usize) -> (MemoryWorld, Arc<Usage>) {
 #[test]
 fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
     let (mut world, usage) = with_ceilings(1 << 20, usize::MAX);
-    let party = world.attach();
+    let endpoint = world.attach();
     let kept =
-        (0..).find(|n| publish(&mut world, party, &format!("made-up-{n}"), 65_000, 3).is_err());
+        (0..).find(|n| publish(&mut world, endpoint, &format!("made-up-{n}"), 65_000, 3).is_err());
     let kept = kept.unwrap();
     assert!((14..=16).contains(&kept), "{kept} channels of 65 KB in 1 MiB");
     assert!(usage.bytes() <= 1 << 20 && usage.channels() == kept && usage.refused() == 1);
     // Whatever does not need more goes on: what nobody retains, what takes the place of something, and the server's own.
-    assert!(publish(&mut world, party, "plain", 65_000, 0).is_ok());
-    assert!(publish(&mut world, party, "made-up-0", 65_000, 1).is_ok());
-    assert!(publish(&mut world, party, "sys:config", 65_000, 1).is_ok());
-    assert_eq!(publish(&mut world, party, "made-up-0", 65_000, 3), Err(BrokerError::Full));
+    assert!(publish(&mut world, endpoint, "plain", 65_000, 0).is_ok());
+    assert!(publish(&mut world, endpoint, "made-up-0", 65_000, 1).is_ok());
+    assert!(publish(&mut world, endpoint, "sys:config", 65_000, 1).is_ok());
+    assert_eq!(publish(&mut world, endpoint, "made-up-0", 65_000, 3), Err(BrokerError::Full));
     let read = |world: &mut MemoryWorld, channel: &str| {
         let (id, query) = (RequestId(3), HistoryQuery::default());
         let channel = channel.into();
-        world.submit(party, BrokerRequest::History { id, channel, query, meta_ttl_ms: 1_000 });
-        let Ok(BrokerReply::History(history)) = answer(world, party) else { panic!("no history") };
+        world.submit(endpoint, BrokerRequest::History { id, channel, query, meta_ttl_ms: 1_000 });
+        let Ok(BrokerReply::History(history)) = answer(world, endpoint) else {
+            panic!("no history")
+        };
         history.publications.len()
     };
     assert!((0..kept).all(|n| read(&mut world, &format!("made-up-{n}")) == 1));
     // And when what was retained has had its time, there is room: also that of the names, long before their month is over.
     world.pass_ms(1_001);
     world.broker.expire();
-    assert!(publish(&mut world, party, "another", 65_000, 3).is_ok());
+    assert!(publish(&mut world, endpoint, "another", 65_000, 3).is_ok());
     world.pass_ms(30 * 24 * 3_600_000);
     world.broker.expire();
     assert_eq!((usage.bytes(), usage.channels()), (0, 0));
@@ -278,18 +280,18 @@ fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
 #[test]
 fn streams_that_retain_nothing_are_forgotten_sooner_near_a_ceiling() {
     let (mut world, usage) = with_ceilings(usize::MAX, 100);
-    let party = world.attach();
-    subscribe(&mut world, party, "heard").unwrap();
-    publish(&mut world, party, "heard", 10, 3).unwrap();
+    let endpoint = world.attach();
+    subscribe(&mut world, endpoint, "heard").unwrap();
+    publish(&mut world, endpoint, "heard", 10, 3).unwrap();
     for n in 0..70 {
-        publish(&mut world, party, &format!("brief-{n}"), 10, 3).unwrap();
+        publish(&mut world, endpoint, &format!("brief-{n}"), 10, 3).unwrap();
     }
     world.pass_ms(2_000);
     world.broker.expire();
     assert_eq!(usage.channels(), 71, "remembered for a month, with room enough");
     assert_eq!(world.broker.take_complaint(), None);
     for n in 0..10 {
-        publish(&mut world, party, &format!("new-{n}"), 10, 3).unwrap();
+        publish(&mut world, endpoint, &format!("new-{n}"), 10, 3).unwrap();
     }
     let warning = world.broker.take_complaint().expect("a warning");
     assert!(warning.contains("81 of at most 100 channels"), "{warning}");
@@ -299,7 +301,7 @@ fn streams_that_retain_nothing_are_forgotten_sooner_near_a_ceiling() {
     assert!(world.broker.channel_count() == usage.channels());
     // What somebody hears, and what is retained, stays.
     for channel in std::iter::once("heard".to_owned()).chain((0..10).map(|n| format!("new-{n}"))) {
-        let Ok(BrokerReply::Published(position)) = publish(&mut world, party, &channel, 10, 3)
+        let Ok(BrokerReply::Published(position)) = publish(&mut world, endpoint, &channel, 10, 3)
         else {
             panic!("{channel} is refused");
         };
@@ -310,34 +312,34 @@ fn streams_that_retain_nothing_are_forgotten_sooner_near_a_ceiling() {
 #[test]
 fn one_channel_more_than_the_ceiling_is_refused() {
     let (mut world, usage) = with_ceilings(usize::MAX, 3);
-    let party = world.attach();
+    let endpoint = world.attach();
     for n in 0..3 {
-        assert!(subscribe(&mut world, party, &format!("room-{n}")).is_ok());
+        assert!(subscribe(&mut world, endpoint, &format!("room-{n}")).is_ok());
     }
-    assert_eq!(subscribe(&mut world, party, "room-3"), Err(BrokerError::Full));
-    assert_eq!(publish(&mut world, party, "room-3", 1, 1), Err(BrokerError::Full));
-    assert!(subscribe(&mut world, party, "room-0").is_ok(), "again is no more");
-    assert!(subscribe(&mut world, party, "sys:presence").is_ok());
+    assert_eq!(subscribe(&mut world, endpoint, "room-3"), Err(BrokerError::Full));
+    assert_eq!(publish(&mut world, endpoint, "room-3", 1, 1), Err(BrokerError::Full));
+    assert!(subscribe(&mut world, endpoint, "room-0").is_ok(), "again is no more");
+    assert!(subscribe(&mut world, endpoint, "sys:presence").is_ok());
     assert_eq!(world.broker.channel_count(), 4);
     for n in 0..2 {
         let channel = format!("room-{n}").into();
-        world.submit(party, BrokerRequest::Unsubscribe { channel });
+        world.submit(endpoint, BrokerRequest::Unsubscribe { channel });
     }
-    assert!(subscribe(&mut world, party, "room-3").is_ok());
-    world.detach(party);
+    assert!(subscribe(&mut world, endpoint, "room-3").is_ok());
+    world.detach(endpoint);
     assert_eq!((usage.bytes(), usage.channels()), (0, 0));
 }
 
 #[test]
 fn a_channel_with_an_end_counts_like_any_other() {
     let (mut world, usage) = with_ceilings(usize::MAX, 3);
-    let party = world.attach();
+    let endpoint = world.attach();
     // As clients do that join made-up channels and leave them again.
     let visit = |world: &mut MemoryWorld, channel: &str| {
         let limit = BrokerRequest::LimitTtl { channel: channel.into(), ttl_ms: 60_000 };
-        world.submit(party, limit);
-        let joined = subscribe(world, party, channel);
-        world.submit(party, BrokerRequest::Unsubscribe { channel: channel.into() });
+        world.submit(endpoint, limit);
+        let joined = subscribe(world, endpoint, channel);
+        world.submit(endpoint, BrokerRequest::Unsubscribe { channel: channel.into() });
         joined
     };
     for n in 0..3 {
@@ -364,7 +366,7 @@ fn a_stream_ends_when_its_namespace_ceases_to_retain_and_when_it_begins_again() 
     };
     let mut world = MemoryWorld::new();
     world.broker.set_rules(&rules(10));
-    let party = world.attach();
+    let endpoint = world.attach();
     let join = |world: &mut MemoryWorld, channel: &str, since: Option<&StreamPosition>| {
         let meta_ttl_ms = 600_000;
         let read = match since.cloned() {
@@ -372,9 +374,9 @@ fn a_stream_ends_when_its_namespace_ceases_to_retain_and_when_it_begins_again() 
             None => JoinRead::Position { meta_ttl_ms },
         };
         let (id, channel) = (RequestId(1), channel.into());
-        world.submit(party, BrokerRequest::Subscribe { id, channel, read });
+        world.submit(endpoint, BrokerRequest::Subscribe { id, channel, read });
         loop {
-            match world.next_event(party).expect("an answer") {
+            match world.next_event(endpoint).expect("an answer") {
                 BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
                     return stream.top;
                 }
@@ -392,7 +394,7 @@ fn a_stream_ends_when_its_namespace_ceases_to_retain_and_when_it_begins_again() 
             history_meta_ttl_ms,
             ..PublishOptions::default()
         };
-        world.submit(party, BrokerRequest::Publish { id, channel, publication, options });
+        world.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
     };
     for channel in ["chat:used", "other", "chat:used2"] {
         publish(&mut world, channel, 10);

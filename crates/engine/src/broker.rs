@@ -1,7 +1,7 @@
 //! What the engine asks of a broker and what it hears from one.
 //!
-//! A party (a worker, or the server API) submits requests and gets events. The contract that every broker keeps:
-//! requests of one party about one channel take effect in the order submitted; all parties see the publications of
+//! An endpoint (a worker, or the server API) submits requests and gets events. The contract that every broker keeps:
+//! requests of one endpoint about one channel take effect in the order submitted; all endpoints see the publications of
 //! a channel in one order; every request that carries a [`RequestId`] gets exactly one [`BrokerEvent::Reply`].
 
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::claims::SubscriptionGrant;
 use crate::lifecycle::Lifecycle;
 use crate::revocation::{Outcome, Revocation, Subject};
 
-/// Chosen by the party that asks, echoed in the reply.
+/// Chosen by the endpoint that asks, echoed in the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// What a party asks of the broker.
+/// What an endpoint asks of the broker.
 #[derive(Clone, Debug)]
 pub enum BrokerRequest {
     /// Subscribe to this channel, and then read its stream. Asking again is no error; the answer is
@@ -57,13 +57,13 @@ pub enum BrokerRequest {
         /// Which.
         change: Membership,
     },
-    /// Keep this client in the channel's presence until removed, or until the party is gone.
+    /// Keep this client in the channel's presence until removed, or until the endpoint is gone.
     AddPresence {
         /// Where.
         channel: Arc<str>,
         /// Who.
         info: Arc<ClientInfo>,
-        /// Whether subscribers must be told when it leaves with its party, and nobody else can say so.
+        /// Whether subscribers must be told when it leaves with its endpoint, and nobody else can say so.
         announces: bool,
     },
     /// Take this client out of the channel's presence.
@@ -285,10 +285,10 @@ pub enum Membership {
     Leave,
 }
 
-/// Events that a broker delivers to a party.
+/// Events that a broker delivers to an endpoint.
 #[derive(Clone, Debug)]
 pub enum BrokerEvent {
-    /// A publication in a channel to which the party is subscribed.
+    /// A publication in a channel to which the endpoint is subscribed.
     Publication {
         /// Where.
         channel: Arc<str>,
@@ -297,7 +297,7 @@ pub enum BrokerEvent {
         /// The stream's epoch; empty without history.
         epoch: Arc<str>,
     },
-    /// A client joined or left a channel to which the party is subscribed.
+    /// A client joined or left a channel to which the endpoint is subscribed.
     Membership {
         /// Where.
         channel: Arc<str>,
@@ -306,7 +306,7 @@ pub enum BrokerEvent {
         /// Which.
         change: Membership,
     },
-    /// Where the stream of a channel stands that the party hears, said unasked when something may have been lost. It comes
+    /// Where the stream of a channel stands that the endpoint hears, said unasked when something may have been lost. It comes
     /// behind every publication up to there.
     Position {
         /// Where.
@@ -314,7 +314,7 @@ pub enum BrokerEvent {
         /// The stream's top.
         top: StreamPosition,
     },
-    /// A channel to which the party is subscribed has expired: see [`BrokerRequest::LimitTtl`].
+    /// A channel to which the endpoint is subscribed has expired: see [`BrokerRequest::LimitTtl`].
     Expired {
         /// Which.
         channel: Arc<str>,
@@ -332,7 +332,7 @@ pub enum BrokerEvent {
     Revocation(Arc<Revocation>),
     /// Changes of what is revoked may have been missed: they are to be read again.
     RevocationsStale,
-    /// Another node asks; one party of this node answers with [`BrokerRequest::Answer`].
+    /// Another node asks; one endpoint of this node answers with [`BrokerRequest::Answer`].
     Question {
         /// To be given back.
         ticket: Ticket,
@@ -344,7 +344,7 @@ pub enum BrokerEvent {
 /// Answers of a broker.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BrokerReply {
-    /// The party is subscribed; the part of the stream that it requested.
+    /// The endpoint is subscribed; the part of the stream that it requested.
     Subscribed(JoinedStream),
     /// The publication is accepted at this position (zero without history). A repeated idempotency key and a stale
     /// version answer with the position of what was accepted before.
@@ -411,7 +411,7 @@ pub enum BrokerError {
     /// It cannot be reached or did not answer in time.
     #[error("the broker is unavailable")]
     Unavailable,
-    /// A receiving party is so far behind that taking more would lose messages.
+    /// A receiving endpoint is so far behind that taking more would lose messages.
     #[error("a receiver of the channel is overloaded")]
     Overloaded,
     /// It keeps as much as it may, and nothing is given up for this.

@@ -5,25 +5,25 @@ use std::sync::Arc;
 
 use wire::protocol::{ClientInfo, PresenceStats};
 
-/// The clients present in one channel, each with the party that answers for it.
+/// The clients present in one channel, each with the endpoint that answers for it.
 #[derive(Clone, Debug)]
-pub struct Presence<Party> {
-    clients: BTreeMap<String, (Arc<ClientInfo>, Party)>,
+pub struct Presence<Endpoint> {
+    clients: BTreeMap<String, (Arc<ClientInfo>, Endpoint)>,
     users: BTreeMap<String, u32>,
 }
 
-impl<Party> Default for Presence<Party> {
-    fn default() -> Presence<Party> {
+impl<Endpoint> Default for Presence<Endpoint> {
+    fn default() -> Presence<Endpoint> {
         Presence { clients: BTreeMap::new(), users: BTreeMap::new() }
     }
 }
 
-impl<Party: Clone> Presence<Party> {
+impl<Endpoint: Clone> Presence<Endpoint> {
     /// Puts a client in, or replaces what is known of it.
-    pub fn add(&mut self, info: Arc<ClientInfo>, party: Party) {
+    pub fn add(&mut self, info: Arc<ClientInfo>, endpoint: Endpoint) {
         self.remove(&info.client);
         *self.users.entry(info.user.clone()).or_default() += 1;
-        self.clients.insert(info.client.clone(), (info, party));
+        self.clients.insert(info.client.clone(), (info, endpoint));
     }
 
     /// Takes a client out; says whether it was there.
@@ -40,13 +40,13 @@ impl<Party: Clone> Presence<Party> {
         true
     }
 
-    /// Takes all clients of a party out and returns them, each with what was said of it.
-    pub fn remove_party(
+    /// Takes all clients of an endpoint out and returns them, each with what was said of it.
+    pub fn remove_endpoint(
         &mut self,
-        is_of_party: impl Fn(&Party) -> bool,
-    ) -> Vec<(Arc<ClientInfo>, Party)> {
-        let of_party = self.clients.values().filter(|(_, owner)| is_of_party(owner));
-        let gone: Vec<_> = of_party.cloned().collect();
+        is_of_endpoint: impl Fn(&Endpoint) -> bool,
+    ) -> Vec<(Arc<ClientInfo>, Endpoint)> {
+        let of_endpoint = self.clients.values().filter(|(_, owner)| is_of_endpoint(owner));
+        let gone: Vec<_> = of_endpoint.cloned().collect();
         for (info, _) in &gone {
             self.remove(&info.client);
         }
@@ -82,14 +82,14 @@ mod tests {
     }
 
     #[test]
-    fn counts_clients_and_distinct_users_and_forgets_a_party_at_once() {
+    fn counts_clients_and_distinct_users_and_removes_an_endpoint_at_once() {
         let mut presence = Presence::default();
         presence.add(info("ann", "1"), 'a');
         presence.add(info("ann", "2"), 'b');
         presence.add(info("bob", "3"), 'b');
         presence.add(info("bob", "3"), 'b');
         assert_eq!(presence.stats(), PresenceStats { num_clients: 3, num_users: 2 });
-        assert_eq!(presence.remove_party(|party| *party == 'b').len(), 2);
+        assert_eq!(presence.remove_endpoint(|endpoint| *endpoint == 'b').len(), 2);
         assert_eq!(presence.stats(), PresenceStats { num_clients: 1, num_users: 1 });
         assert!(presence.remove("1"));
         assert!(!presence.remove("1"));

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 use wire::protocol::{HistoryResult, Publication, StreamPosition};
 
-use crate::asker::Asker;
 use crate::config::Changeable;
 use crate::limits::CONFIG_RETRY_AFTER;
 use crate::node::Node;
+use crate::service_endpoint::ServiceEndpoint;
 
 /// See the module.
 pub(crate) struct Changes {
@@ -61,9 +61,9 @@ impl Changes {
     }
 
     /// Follows everything that was changed before; as long as that cannot be read, it is tried again.
-    pub(crate) async fn follow_at_start(&self, asker: &Asker) {
+    pub(crate) async fn follow_at_start(&self, service: &ServiceEndpoint) {
         let mut is_told = false;
-        while self.try_follow(asker).await.is_err() {
+        while self.try_follow(service).await.is_err() {
             if !std::mem::replace(&mut is_told, true) {
                 warn!("what was changed in sys:config cannot be read; nothing is served yet");
             }
@@ -72,8 +72,8 @@ impl Changes {
     }
 
     /// Listens, reads what this node has not followed, and follows. What the broker does not answer is asked again in a while.
-    pub(crate) async fn follow(&self, asker: &Asker) {
-        if self.try_follow(asker).await.is_err() {
+    pub(crate) async fn follow(&self, service: &ServiceEndpoint) {
+        if self.try_follow(service).await.is_err() {
             let is_changed = self.is_changed.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(CONFIG_RETRY_AFTER).await;
@@ -83,24 +83,24 @@ impl Changes {
     }
 
     /// This node follows nothing; that others do is told.
-    async fn refuse(&self, asker: &Asker, refusal: &str) -> Result<(), Away> {
+    async fn refuse(&self, service: &ServiceEndpoint, refusal: &str) -> Result<(), Away> {
         if self.followed().is_listening {
             warn!(refusal, "a change in sys:config is left out");
             return Ok(());
         }
-        self.listen(asker, JoinRead::Nothing).await.map(drop)
+        self.listen(service, JoinRead::Nothing).await.map(drop)
     }
 
-    async fn try_follow(&self, asker: &Asker) -> Result<(), Away> {
+    async fn try_follow(&self, service: &ServiceEndpoint) -> Result<(), Away> {
         let refusal = self.followed().changeable.refusal();
         if let Some(refusal) = refusal {
-            return self.refuse(asker, refusal).await;
+            return self.refuse(service, refusal).await;
         }
         let position = JoinRead::Position { meta_ttl_ms: self.meta_ttl_ms() };
-        if !self.followed().is_listening && self.listen(asker, position).await? == 0 {
+        if !self.followed().is_listening && self.listen(service, position).await? == 0 {
             return Ok(());
         }
-        let history = self.read(asker).await?;
+        let history = self.read(service).await?;
         let epoch = history.epoch.clone();
         let lost = {
             let mut followed = self.followed();
@@ -114,25 +114,25 @@ impl Changes {
         if lost.is_empty() {
             return Ok(());
         }
-        self.restore(asker, &epoch, lost).await?;
+        self.restore(service, &epoch, lost).await?;
         // Whether nothing is lost any more, another look shows.
         Err(Away)
     }
 
     /// Hears of changes from here on; says how many there were.
-    async fn listen(&self, asker: &Asker, read: JoinRead) -> Result<u64, Away> {
+    async fn listen(&self, service: &ServiceEndpoint, read: JoinRead) -> Result<u64, Away> {
         let channel = CONFIG.into();
         let ask = |id| BrokerRequest::Subscribe { id, channel, read };
-        let Ok(BrokerReply::Subscribed(stream)) = asker.ask(ask).await else { return Err(Away) };
+        let Ok(BrokerReply::Subscribed(stream)) = service.ask(ask).await else { return Err(Away) };
         self.followed().is_listening = true;
         Ok(stream.top.offset)
     }
 
-    async fn read(&self, asker: &Asker) -> Result<HistoryResult, Away> {
+    async fn read(&self, service: &ServiceEndpoint) -> Result<HistoryResult, Away> {
         let (channel, query) = (CONFIG.into(), HistoryQuery::default());
         let meta_ttl_ms = self.meta_ttl_ms();
         let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
-        match asker.ask(ask).await {
+        match service.ask(ask).await {
             Ok(BrokerReply::History(history)) => Ok(history),
             _ => Err(Away),
         }
@@ -141,7 +141,7 @@ impl Changes {
     /// Publishes again what the broker has lost; of all nodes that do, one is heard.
     async fn restore(
         &self,
-        asker: &Asker,
+        service: &ServiceEndpoint,
         epoch: &str,
         lost: Vec<(String, Vec<u8>)>,
     ) -> Result<(), Away> {
@@ -153,7 +153,7 @@ impl Changes {
             let publication = Publication { data: change.into(), ..Publication::default() };
             let channel = CONFIG.into();
             let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
-            if let Err(error) = asker.ask(publish).await {
+            if let Err(error) = service.ask(publish).await {
                 warn!(%error, namespace, "the broker has lost changed options (sys:config): they will be published again");
                 return Err(Away);
             }

@@ -18,8 +18,8 @@ use serde::Serialize;
 use tracing::warn;
 use wire::protocol::Publication;
 
-use crate::asker::Asker;
 use crate::clock::Clock;
+use crate::service_endpoint::ServiceEndpoint;
 
 const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("../../../web/index.html")),
@@ -73,7 +73,12 @@ struct Quote {
 }
 
 /// Publishes quotes until its task is ended.
-pub(crate) async fn run_ticker(asker: Asker, rules: Arc<Rules>, clock: Clock, seed: u64) {
+pub(crate) async fn run_ticker(
+    service: ServiceEndpoint,
+    rules: Arc<Rules>,
+    clock: Clock,
+    seed: u64,
+) {
     let Ok(view) = engine::channel::view(&rules.channels, CHANNEL) else {
         return warn!(
             channel = CHANNEL,
@@ -112,7 +117,7 @@ pub(crate) async fn run_ticker(asker: Asker, rules: Arc<Rules>, clock: Clock, se
             publication,
             options: options.clone(),
         };
-        if let Err(error) = asker.ask(publish).await {
+        if let Err(error) = service.ask(publish).await {
             warn!(%error, "a quote of the demo was not published");
         }
     }

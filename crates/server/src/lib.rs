@@ -7,7 +7,6 @@
 
 pub mod admission;
 mod api;
-mod asker;
 mod broker;
 mod catch_panic;
 mod changes;
@@ -26,6 +25,7 @@ mod node;
 mod pattern;
 mod revocation_sync;
 pub mod revoked;
+mod service_endpoint;
 mod slots;
 mod start;
 mod supervisor;
@@ -63,7 +63,6 @@ use tracing::{info, warn};
 
 use crate::admission::{Admission, AdmissionLimits};
 use crate::api::ApiKeys;
-use crate::asker::Asker;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
 use crate::door::Sockets;
@@ -72,6 +71,7 @@ use crate::listeners::{Listeners, Serving};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
 use crate::revoked::Revoked;
+use crate::service_endpoint::ServiceEndpoint;
 use crate::start::Starting;
 use crate::supervisor::Supervisor;
 use crate::telemetry::HttpCounts;
@@ -349,7 +349,7 @@ fn start_chores(chores: &mut Supervisor, config: &Config, members: &Arc<Members>
     if config.demo {
         let rules = config.rules.clone();
         chores.spawn("demo-ticker", move || {
-            demo::run_ticker(Asker::new(broker.clone()), rules.clone(), clock, seed)
+            demo::run_ticker(ServiceEndpoint::new(broker.clone()), rules.clone(), clock, seed)
         });
     }
 }

@@ -12,17 +12,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
-use crate::asker::{Asked, Asker};
 use crate::changes::Changes;
 use crate::config::Changeable;
 use crate::limits::{ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, QUESTIONS_MAX, SURVEYS_MAX};
 use crate::node::{Node, Silent};
 use crate::pattern::ChannelPattern;
 use crate::revocation_sync;
+use crate::service_endpoint::{Asked, ServiceEndpoint};
 
 /// See the module.
 pub(crate) struct Members {
-    pub(crate) asker: Asker,
+    pub(crate) service: ServiceEndpoint,
     pub(crate) changes: Changes,
     node: Arc<Node>,
     /// Answers of other nodes are large; few are on their way at once.
@@ -113,11 +113,11 @@ impl Members {
     ) -> Option<Arc<Members>> {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let is_changed = Arc::new(Notify::new());
-        let asker = Asker::listening(broker, sender, is_changed.clone(), node.clone());
+        let service = ServiceEndpoint::listening(broker, sender, is_changed.clone(), node.clone());
         let changes = Changes::new(node.clone(), changeable, is_changed);
         let following = async {
-            changes.follow_at_start(&asker).await;
-            revocation_sync::learn(&asker, &node).await;
+            changes.follow_at_start(&service).await;
+            revocation_sync::learn(&service, &node).await;
         };
         match patience {
             Some(patience) => tokio::time::timeout(patience, following).await.ok()?,
@@ -125,7 +125,7 @@ impl Members {
         }
         let turns = Semaphore::new(SURVEYS_MAX);
         let questions = Mutex::new(questions);
-        Some(Arc::new(Members { asker, changes, node, turns, questions }))
+        Some(Arc::new(Members { service, changes, node, turns, questions }))
     }
 
     /// The node that this one is.
@@ -141,7 +141,7 @@ impl Members {
             if let Ok(question) = serde_json::from_slice(&question)
                 && let Ok(answer) = self.answer(&question).await
             {
-                self.asker.tell(BrokerRequest::Answer { ticket, answer: answer.into() });
+                self.service.tell(BrokerRequest::Answer { ticket, answer: answer.into() });
             }
         }
     }
@@ -149,7 +149,7 @@ impl Members {
     /// Follows changes of the configuration. Does not end.
     pub(crate) async fn follow_changes(self: Arc<Members>) {
         loop {
-            self.changes.follow(&self.asker).await;
+            self.changes.follow(&self.service).await;
             self.changes.noticed().await;
         }
     }
@@ -182,7 +182,7 @@ impl Members {
         let asked = serde_json::to_vec(question).expect("questions are JSON").into();
         let ask = |id| BrokerRequest::Survey { id, question: asked };
         let _turn = self.turns.acquire().await.map_err(|_| Silent)?;
-        let (own, others) = tokio::join!(self.answer(question), self.asker.ask(ask));
+        let (own, others) = tokio::join!(self.answer(question), self.service.ask(ask));
         let Ok(BrokerReply::Survey(Survey { answers, missing })) = others else {
             return Err(Silent);
         };

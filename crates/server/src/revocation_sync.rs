@@ -11,17 +11,17 @@ use engine::revocation::{Outcome, Revocation, Subject};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::asker::Asker;
 use crate::limits::{
     CONFIG_RETRY_AFTER, REVOCATIONS_EXPIRE_EVERY, REVOCATIONS_READ_EVERY, REVOCATIONS_READ_SHARE,
 };
 use crate::members::Members;
 use crate::node::Node;
+use crate::service_endpoint::ServiceEndpoint;
 
 /// Learns everything before the node serves; as long as that cannot be read, it is tried again.
-pub(crate) async fn learn(asker: &Asker, node: &Node) {
+pub(crate) async fn learn(service: &ServiceEndpoint, node: &Node) {
     let mut is_told = false;
-    while let Err(error) = read(asker, node).await {
+    while let Err(error) = read(service, node).await {
         if !std::mem::replace(&mut is_told, true) {
             warn!(%error, "what is revoked cannot be read; nothing is served yet");
         }
@@ -53,11 +53,11 @@ pub(crate) async fn run(members: Arc<Members>) {
 
 /// Until the broker has answered and knows what this node knows.
 async fn synchronize(members: &Members) {
-    let (asker, node) = (&members.asker, members.node());
+    let (service, node) = (&members.service, members.node());
     let mut is_told = false;
     loop {
         let synchronized = async {
-            let missing = read(asker, node).await?;
+            let missing = read(service, node).await?;
             if !missing.is_empty() {
                 info!(
                     count = missing.len(),
@@ -65,7 +65,7 @@ async fn synchronize(members: &Members) {
                 );
             }
             for change in missing {
-                if let Outcome::Superseded(later) = store(asker, change).await? {
+                if let Outcome::Superseded(later) = store(service, change).await? {
                     node.revoke(&later);
                 }
             }
@@ -84,10 +84,10 @@ async fn synchronize(members: &Members) {
 
 /// Has the broker store a change and notify all nodes.
 pub(crate) async fn store(
-    asker: &Asker,
+    service: &ServiceEndpoint,
     revocation: Arc<Revocation>,
 ) -> Result<Outcome, BrokerError> {
-    match asker.ask(|id| BrokerRequest::Revoke { id, revocation }).await? {
+    match service.ask(|id| BrokerRequest::Revoke { id, revocation }).await? {
         BrokerReply::Revoked(outcome) => Ok(outcome),
         _ => Err(BrokerError::Unavailable),
     }
@@ -95,13 +95,13 @@ pub(crate) async fn store(
 
 /// The latest change of a subject that the broker or this node knows, even if it has expired.
 pub(crate) async fn find(
-    asker: &Asker,
+    service: &ServiceEndpoint,
     node: &Node,
     subject: &Subject,
 ) -> Result<Option<Arc<Revocation>>, BrokerError> {
     let subject_asked = subject.clone();
     let ask = |id| BrokerRequest::FindRevocation { id, subject: subject_asked };
-    let BrokerReply::Revocation(stored) = asker.ask(ask).await? else {
+    let BrokerReply::Revocation(stored) = service.ask(ask).await? else {
         return Err(BrokerError::Unavailable);
     };
     if let Some(stored) = &stored {
@@ -112,8 +112,8 @@ pub(crate) async fn find(
 }
 
 /// Takes over what the broker keeps; gives what it does not.
-async fn read(asker: &Asker, node: &Node) -> Result<Vec<Arc<Revocation>>, BrokerError> {
-    match asker.ask(|id| BrokerRequest::ReadRevocations { id }).await? {
+async fn read(service: &ServiceEndpoint, node: &Node) -> Result<Vec<Arc<Revocation>>, BrokerError> {
+    match service.ask(|id| BrokerRequest::ReadRevocations { id }).await? {
         BrokerReply::Revocations(kept) => {
             kept.iter().for_each(|change| node.revoke(change));
             Ok(node.revoked.missing(&kept))

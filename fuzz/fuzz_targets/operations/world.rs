@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
+use brokers::{Broker, Clock, Inbox, MemoryBroker, Endpoint};
 use bytes::Bytes;
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Order, RequestId, Target,
@@ -75,8 +75,8 @@ pub struct World {
     pub queue: Arc<Queue>,
     rules: Rules,
     broker: MemoryBroker,
-    party: Party,
-    outside: Party,
+    endpoint: Endpoint,
+    outside: Endpoint,
     answers: Arc<Queue>,
     clock: Arc<WorldClock>,
     unverified: VecDeque<(SessionKey, TokenKind, String)>,
@@ -93,7 +93,7 @@ impl World {
         let clock = Arc::new(WorldClock::default());
         let broker = MemoryBroker::new(clock.clone(), "epoch".to_owned());
         let (queue, answers) = (Arc::new(Queue::default()), Arc::new(Queue::default()));
-        let (party, outside) = (broker.attach(queue.clone()), broker.attach(answers.clone()));
+        let (endpoint, outside) = (broker.attach(queue.clone()), broker.attach(answers.clone()));
         let rules = rules::rules();
         let now = Now { monotonic_ms: 0, unix_ms: BEGIN_MS };
         let encoder = Encoder::new(Deflater::new(1), 64);
@@ -103,7 +103,7 @@ impl World {
             queue,
             rules,
             broker,
-            party,
+            endpoint,
             outside,
             answers,
             clock,
@@ -442,7 +442,7 @@ impl World {
                     if let Some((id, channel)) = question(&request) {
                         self.questions.insert(id, channel);
                     }
-                    self.broker.submit(self.party, request);
+                    self.broker.submit(self.endpoint, request);
                 }
                 Effect::Verify { key, kind, token } => {
                     self.unverified.push_back((key, kind, token));

@@ -9,7 +9,7 @@ use engine::limits::ID_BYTES_MAX;
 use engine::revocation::{Outcome, Revocation, State, Subject};
 
 use super::{Actor, World};
-use crate::Party;
+use crate::Endpoint;
 
 /// Unix seconds.
 fn now_s() -> i64 {
@@ -23,31 +23,31 @@ fn revoked(subject: Subject, changed_at_ms: i64) -> Revocation {
 }
 
 impl Actor<'_> {
-    fn revoke(&mut self, party: Party, revocation: Revocation) -> Arc<Revocation> {
+    fn revoke(&mut self, endpoint: Endpoint, revocation: Revocation) -> Arc<Revocation> {
         let revocation = Arc::new(revocation);
-        assert_eq!(self.submit_change(party, &revocation), Outcome::Stored);
+        assert_eq!(self.submit_change(endpoint, &revocation), Outcome::Stored);
         revocation
     }
 
-    fn submit_change(&mut self, party: Party, revocation: &Arc<Revocation>) -> Outcome {
+    fn submit_change(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) -> Outcome {
         let revocation = revocation.clone();
-        match self.ask(party, |id| BrokerRequest::Revoke { id, revocation }) {
+        match self.ask(endpoint, |id| BrokerRequest::Revoke { id, revocation }) {
             Ok(BrokerReply::Revoked(outcome)) => outcome,
             other => panic!("revoking answered {other:?}"),
         }
     }
 
-    fn find(&mut self, party: Party, subject: &Subject) -> Option<Arc<Revocation>> {
+    fn find(&mut self, endpoint: Endpoint, subject: &Subject) -> Option<Arc<Revocation>> {
         let subject = subject.clone();
-        match self.ask(party, |id| BrokerRequest::FindRevocation { id, subject }) {
+        match self.ask(endpoint, |id| BrokerRequest::FindRevocation { id, subject }) {
             Ok(BrokerReply::Revocation(found)) => found,
             other => panic!("looking for a revocation answered {other:?}"),
         }
     }
 
     /// What the broker stores of these subjects; other cases on the same broker have others.
-    fn kept(&mut self, party: Party, subjects: &[Subject]) -> Vec<Arc<Revocation>> {
-        match self.ask(party, |id| BrokerRequest::ReadRevocations { id }) {
+    fn kept(&mut self, endpoint: Endpoint, subjects: &[Subject]) -> Vec<Arc<Revocation>> {
+        match self.ask(endpoint, |id| BrokerRequest::ReadRevocations { id }) {
             Ok(BrokerReply::Revocations(mut kept)) => {
                 kept.retain(|one| subjects.contains(&one.subject));
                 kept.sort_by(|one, other| one.subject.cmp(&other.subject));
@@ -59,9 +59,9 @@ impl Actor<'_> {
     }
 
     /// Waits until the endpoint receives this change.
-    fn is_told(&mut self, party: Party, revocation: &Arc<Revocation>) {
+    fn is_told(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) {
         loop {
-            match self.world.next_due(party) {
+            match self.world.next_due(endpoint) {
                 BrokerEvent::Revocation(told) if told == *revocation => return,
                 _ => {}
             }

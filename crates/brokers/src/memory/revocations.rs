@@ -1,6 +1,6 @@
 //! What is revoked, as the broker of one process keeps it.
 //!
-//! Invariant: a change is told to all parties before anybody is answered that it is kept.
+//! Invariant: a change is told to all endpoints before anybody is answered that it is kept.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -15,12 +15,12 @@ use wire::protocol::{Publication, StreamPosition};
 
 use super::usage::Growth;
 use crate::limits::{CHANNEL_COST, IDEMPOTENCY_KEYS_MAX, KEPT_COST, KEY_COST, PRESENCE_COST};
-use crate::{Inbox, Party};
+use crate::{Endpoint, Inbox};
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Topic {
-    listeners: Vec<(Party, Arc<dyn Inbox>)>,
+    listeners: Vec<(Endpoint, Arc<dyn Inbox>)>,
     kept: Option<Box<Kept>>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Topic {
 #[derive(Default)]
 struct Kept {
     /// Whose clients, and whether their leaves are told.
-    presence: Presence<(Party, bool)>,
+    presence: Presence<(Endpoint, bool)>,
     stream: Option<Stream>,
     /// When a temporary channel began and when it ends.
     lifetime: Option<(u64, u64)>,
@@ -51,16 +51,16 @@ pub(super) struct Published<'a> {
 }
 
 impl Topic {
-    pub(super) fn add_listener(&mut self, party: Party, inbox: Arc<dyn Inbox>) {
-        if !self.listeners.iter().any(|(listener, _)| *listener == party) {
+    pub(super) fn add_listener(&mut self, endpoint: Endpoint, inbox: Arc<dyn Inbox>) {
+        if !self.listeners.iter().any(|(listener, _)| *listener == endpoint) {
             // As many as there are: most channels have subscribers on one worker.
             self.listeners.reserve_exact(1);
-            self.listeners.push((party, inbox));
+            self.listeners.push((endpoint, inbox));
         }
     }
 
-    pub(super) fn remove_listener(&mut self, party: Party) {
-        self.listeners.retain(|(listener, _)| *listener != party);
+    pub(super) fn remove_listener(&mut self, endpoint: Endpoint) {
+        self.listeners.retain(|(listener, _)| *listener != endpoint);
     }
 
     pub(super) fn has_subscribers(&self) -> bool {
@@ -73,7 +73,7 @@ impl Topic {
         }
     }
 
-    pub(super) fn presence_mut(&mut self) -> &mut Presence<(Party, bool)> {
+    pub(super) fn presence_mut(&mut self) -> &mut Presence<(Endpoint, bool)> {
         &mut self.kept.get_or_insert_default().presence
     }
 
@@ -210,11 +210,11 @@ impl Topic {
         has_ended
     }
 
-    /// The party is gone: it receives nothing any more, and its clients have left.
-    pub(super) fn forget(&mut self, channel: &Arc<str>, party: Party) {
-        self.remove_listener(party);
+    /// The endpoint is gone: it receives nothing any more, and its clients have left.
+    pub(super) fn forget(&mut self, channel: &Arc<str>, endpoint: Endpoint) {
+        self.remove_listener(endpoint);
         let gone = match &mut self.kept {
-            Some(kept) => kept.presence.remove_party(|(owner, _)| *owner == party),
+            Some(kept) => kept.presence.remove_endpoint(|(owner, _)| *owner == endpoint),
             None => return,
         };
         for (info, _) in gone.into_iter().filter(|(_, (_, announces))| *announces) {

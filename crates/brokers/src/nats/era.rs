@@ -61,7 +61,7 @@ struct Witness {
 }
 
 impl Eras {
-    /// An epoch of a record as parties are told it.
+    /// An epoch of a record as endpoints are told it.
     pub(super) fn told(&self, epoch: &Arc<str>) -> Arc<str> {
         let current = self.current.borrow();
         match current.number {

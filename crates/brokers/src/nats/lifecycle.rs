@@ -22,7 +22,7 @@ use super::room::BROKEN;
 use super::stream::Place;
 use super::{record, subject};
 use crate::lifecycle::News;
-use crate::{Party, lifecycle};
+use crate::{Endpoint, lifecycle};
 
 /// Tells what is new of this node's clients.
 pub(super) struct Teller {
@@ -42,7 +42,7 @@ pub(super) struct Teller {
 const NODE_LOST: &str = "node lost";
 
 /// Owns the entries of clients that are online, whichever worker has them.
-pub(super) const NODE: Party = Party(u32::MAX);
+pub(super) const NODE: Endpoint = Endpoint(u32::MAX);
 
 /// Time to tell the rest when the node ends.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,14 +61,14 @@ impl Teller {
     }
 
     /// A client came or went.
-    pub(super) fn note(&self, party: Party, lifecycle: Lifecycle) {
-        self.news.borrow_mut().note(party, lifecycle);
+    pub(super) fn note(&self, endpoint: Endpoint, lifecycle: Lifecycle) {
+        self.news.borrow_mut().note(endpoint, lifecycle);
         self.wake.notify_one();
     }
 
     /// A worker is gone, and its clients with it.
-    pub(super) fn forget(&self, party: Party) {
-        self.news.borrow_mut().forget(party, self.presence.unix_ms());
+    pub(super) fn forget(&self, endpoint: Endpoint) {
+        self.news.borrow_mut().forget(endpoint, self.presence.unix_ms());
         self.wake.notify_one();
     }
 

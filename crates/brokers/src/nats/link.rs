@@ -123,7 +123,7 @@ impl Link {
         format!("{}{:x}", self.names.node, self.epochs.get()).into()
     }
 
-    /// Where a stream stands, as parties are told it.
+    /// Where a stream stands, as endpoints are told it.
     pub(super) fn position(&self, top: &Top) -> StreamPosition {
         StreamPosition { offset: top.offset, epoch: self.eras.told(&top.epoch).to_string() }
     }

@@ -37,7 +37,7 @@ use super::task::{Failure, Tasks, caught};
 use super::upkeep::Upkeep;
 use crate::control::{self, Message};
 use crate::limits::{LEASE_RENEWALS, PROOFS_MAX, TASK_PROBATION, TASK_RESTART};
-use crate::{Clock, Party};
+use crate::{Clock, Endpoint};
 
 /// What the broker hands to its thread.
 #[expect(
@@ -46,7 +46,7 @@ use crate::{Clock, Party};
 )]
 pub(super) enum Job {
     Request(Request),
-    Detach(Party),
+    Detach(Endpoint),
     /// Tell other nodes the channel options, which have changed.
     Options,
     /// Fail, as by a mistake of ours.
@@ -242,16 +242,16 @@ impl Node {
     async fn handle(&mut self, job: Job) {
         match job {
             Job::End => {}
-            Job::Detach(party) => {
-                if let Some(forgetting) = self.presence.forget(party) {
+            Job::Detach(endpoint) => {
+                if let Some(forgetting) = self.presence.forget(endpoint) {
                     let busy = self.busy.clone();
                     self.link.tasks.spawn("detach", async move {
                         forgetting.await;
                         drop(busy);
                     });
                 }
-                self.teller.forget(party);
-                self.rooms.retain(|_, room| room.send(Ask::Forget(party)).is_ok());
+                self.teller.forget(endpoint);
+                self.rooms.retain(|_, room| room.send(Ask::Forget(endpoint)).is_ok());
             }
             Job::Options => {
                 let announcements = self.announcements.clone();
@@ -263,7 +263,7 @@ impl Node {
     }
 
     async fn handle_request(&mut self, request: Request) {
-        let Request { party, what, reply } = request;
+        let Request { endpoint, what, reply } = request;
         match what {
             BrokerRequest::Control(control) => self.tell(&control).await,
             BrokerRequest::Survey { question, .. } => {
@@ -293,10 +293,10 @@ impl Node {
                 });
             }
             BrokerRequest::Answer { ticket, answer } => self.answer(&ticket, &answer).await,
-            BrokerRequest::Lifecycle(lifecycle) => self.teller.note(party, lifecycle),
+            BrokerRequest::Lifecycle(lifecycle) => self.teller.note(endpoint, lifecycle),
             what => {
                 let Some(channel) = what.channel().cloned() else { return };
-                self.ask(&channel, Ask::Request(Request { party, what, reply }));
+                self.ask(&channel, Ask::Request(Request { endpoint, what, reply }));
             }
         }
     }
@@ -317,9 +317,9 @@ impl Node {
     /// A node has something to say.
     fn handle_control(&self, message: Message) {
         match message {
-            Message::Order(control) => self.shared.parties.tell(&Arc::new(control)),
+            Message::Order(control) => self.shared.endpoints.tell(&Arc::new(control)),
             Message::Question { ticket, question } if ticket.node != self.link.names.node => {
-                self.shared.parties.tell_all(&BrokerEvent::Question { ticket, question });
+                self.shared.endpoints.tell_all(&BrokerEvent::Question { ticket, question });
             }
             Message::Question { .. } | Message::Look => {}
             Message::Options(told) => {
@@ -328,7 +328,7 @@ impl Node {
                 }
             }
             Message::Revocation(revocation) => {
-                self.shared.parties.tell_all(&BrokerEvent::Revocation(Arc::new(revocation)));
+                self.shared.endpoints.tell_all(&BrokerEvent::Revocation(Arc::new(revocation)));
             }
             Message::Answer { node, number, answer } => {
                 self.surveys.handle_answer(node, number, answer);
@@ -341,7 +341,7 @@ impl Node {
         self.link.tasks.spawn("options", async move { announcements.tell().await });
     }
 
-    /// An order goes to all nodes through NATS, or, while that is away, at least to the parties here.
+    /// An order goes to all nodes through NATS, or, while that is away, at least to the endpoints here.
     async fn tell(&self, order: &Arc<Control>) {
         let payload = control::encode(order).into();
         let told = self.link.publish(self.link.names.control(), payload).await;
@@ -352,7 +352,7 @@ impl Node {
             );
         }
         if told.is_err() {
-            self.shared.parties.tell(order);
+            self.shared.endpoints.tell(order);
         }
     }
 
@@ -378,16 +378,16 @@ impl Node {
         while let Some(job) = jobs.recv().await {
             self.handle(job).await;
         }
-        for party in self.shared.parties.all() {
-            self.handle(Job::Detach(party)).await;
+        for endpoint in self.shared.endpoints.all() {
+            self.handle(Job::Detach(endpoint)).await;
         }
         let Node { link, presence, rooms, teller, busy, mut is_done, .. } = self;
         drop((rooms, busy));
         // Nothing is sent: it ends when nobody is busy any more.
         let _nobody = is_done.recv().await;
-        // Rooms may have done for parties what was asked before these were gone.
-        for party in presence.parties() {
-            if let Some(forgetting) = presence.forget(party) {
+        // Rooms may have done for endpoints what was asked before these were gone.
+        for endpoint in presence.endpoints() {
+            if let Some(forgetting) = presence.forget(endpoint) {
                 forgetting.await;
             }
         }
@@ -484,7 +484,7 @@ impl Node {
             // That shows that NATS answers.
             let _later = link.echo().await;
             // Before the store is whole again, which may take long: whoever reads tries until that succeeds.
-            link.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
+            link.shared.endpoints.tell_all(&BrokerEvent::RevocationsStale);
             if let Some(upkeep) = upkeep {
                 if upkeep.restore().await.is_err() {
                     return;

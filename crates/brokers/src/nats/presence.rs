@@ -26,7 +26,7 @@ use super::link::Link;
 use super::record;
 use super::stream::Place;
 use super::subject::{self, Store};
-use crate::Party;
+use crate::Endpoint;
 use crate::limits::{LEASE_RENEWALS, PROOFS_MAX};
 
 /// See the module.
@@ -47,7 +47,7 @@ pub(super) struct Presence {
     /// Entries are put right by one at a time.
     restoring: Mutex<()>,
     /// Entries of this node by their subjects.
-    own: RefCell<HashMap<Party, HashMap<String, Bytes>>>,
+    own: RefCell<HashMap<Endpoint, HashMap<String, Bytes>>>,
     /// Nodes whose lease has ended.
     silent: RefCell<HashSet<String>>,
     gone: RefCell<HashSet<String>>,
@@ -77,19 +77,19 @@ impl Presence {
         }
     }
 
-    pub(super) async fn add(&self, party: Party, place: &Place, info: Arc<ClientInfo>) {
-        let subject = self.entry(party, &place.token, &info.client);
+    pub(super) async fn add(&self, endpoint: Endpoint, place: &Place, info: Arc<ClientInfo>) {
+        let subject = self.entry(endpoint, &place.token, &info.client);
         let payload = record::plain(&place.channel, PushEvent::Join(info));
-        self.own.borrow_mut().entry(party).or_default().insert(subject.clone(), payload);
+        self.own.borrow_mut().entry(endpoint).or_default().insert(subject.clone(), payload);
         // Otherwise the next renewal enters all; nobody waits for one after the other while NATS takes none.
-        if !self.owes_entries.get() && self.put(party, &subject).await.is_err() {
+        if !self.owes_entries.get() && self.put(endpoint, &subject).await.is_err() {
             self.doubt();
         }
     }
 
-    pub(super) async fn remove(&self, party: Party, place: &Place, client: &str) {
-        let subject = self.entry(party, &place.token, client);
-        let own = self.own.borrow_mut().get_mut(&party).and_then(|own| own.remove(&subject));
+    pub(super) async fn remove(&self, endpoint: Endpoint, place: &Place, client: &str) {
+        let subject = self.entry(endpoint, &place.token, client);
+        let own = self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(&subject));
         if own.is_some() && !self.owes_entries.get() {
             // By its name: a number may mean another message once NATS has lost its store.
             let purged = self.link.purge(&self.link.names.presence_stream(), &subject).await;
@@ -115,19 +115,19 @@ impl Presence {
         Ok(PresenceStats { num_clients: count(clients.len()), num_users: count(users.len()) })
     }
 
-    /// The party is gone, and its clients with it. Those who listen are told.
+    /// The endpoint is gone, and its clients with it. Those who listen are told.
     pub(super) fn forget(
         self: &Rc<Self>,
-        party: Party,
+        endpoint: Endpoint,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        let own = self.own.borrow_mut().remove(&party).filter(|own| !own.is_empty())?;
-        self.gone.borrow_mut().insert(self.party(party));
+        let own = self.own.borrow_mut().remove(&endpoint).filter(|own| !own.is_empty())?;
+        self.gone.borrow_mut().insert(self.endpoint(endpoint));
         let presence = self.clone();
         Some(async move {
             // Those who were online are told of by name.
             let _told = presence.tell_leaves(own.values()).await;
             let node = &presence.link.names.node;
-            let filter = presence.link.names.presence(node, &presence.party(party), "*", "*");
+            let filter = presence.link.names.presence(node, &presence.endpoint(endpoint), "*", "*");
             let stream = presence.link.names.presence_stream();
             if presence.link.purge(&stream, &filter).await.is_err() {
                 presence.doubt();
@@ -135,9 +135,9 @@ impl Presence {
         })
     }
 
-    /// The parties whose clients are present.
-    pub(super) fn parties(&self) -> Vec<Party> {
-        self.own.borrow().keys().copied().filter(|party| *party != NODE).collect()
+    /// The endpoints whose clients are present.
+    pub(super) fn endpoints(&self) -> Vec<Endpoint> {
+        self.own.borrow().keys().copied().filter(|endpoint| *endpoint != NODE).collect()
     }
 
     /// Whether no client of this node is present anywhere.
@@ -309,12 +309,13 @@ impl Presence {
         let names = &self.link.names;
         let (stream, lease) = (names.presence_stream(), names.lease(&names.node));
         let newest = self.link.newest(&stream, &lease).await?.map_or(0, |lease| lease.sequence);
-        let entries: Vec<(Party, String)> = {
+        let entries: Vec<(Endpoint, String)> = {
             let own = self.own.borrow();
-            let entries = own.iter().flat_map(|(party, own)| own.keys().map(|key| (*party, key)));
-            entries.map(|(party, subject)| (party, subject.clone())).collect()
+            let entries =
+                own.iter().flat_map(|(endpoint, own)| own.keys().map(|key| (*endpoint, key)));
+            entries.map(|(endpoint, subject)| (endpoint, subject.clone())).collect()
         };
-        let storing = entries.iter().map(|(party, subject)| self.put(*party, subject));
+        let storing = entries.iter().map(|(endpoint, subject)| self.put(*endpoint, subject));
         stream::iter(storing).buffer_unordered(PROOFS_MAX).try_collect::<()>().await?;
         let filter = format!("{}.presence.{}.>", names.prefix, names.node);
         self.link.purge_before(&stream, &filter, newest).await
@@ -333,15 +334,15 @@ impl Presence {
         }
     }
 
-    async fn put(&self, party: Party, subject: &str) -> Result<(), BrokerError> {
-        let payload = self.own.borrow().get(&party).and_then(|own| own.get(subject)).cloned();
+    async fn put(&self, endpoint: Endpoint, subject: &str) -> Result<(), BrokerError> {
+        let payload = self.own.borrow().get(&endpoint).and_then(|own| own.get(subject)).cloned();
         let Some(payload) = payload else { return Ok(()) };
         let length = payload.len();
         match self.link.store(subject, None, "", payload).await {
             Ok(_) => {}
             Err(error @ (BrokerError::TooLarge | BrokerError::NameTooLong)) => {
                 // It never fits, and must not keep the others from being entered.
-                self.own.borrow_mut().get_mut(&party).and_then(|own| own.remove(subject));
+                self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(subject));
                 debug!(%error, length, "NATS: a client is not entered into presence");
                 self.link.shared.complaints.add(format!(
                     "clients are left out of presence, since what they show of themselves is larger than NATS takes ({length} bytes, \
@@ -351,7 +352,8 @@ impl Presence {
             }
             Err(error) => return Err(error),
         }
-        let is_wanted = self.own.borrow().get(&party).is_some_and(|own| own.contains_key(subject));
+        let is_wanted =
+            self.own.borrow().get(&endpoint).is_some_and(|own| own.contains_key(subject));
         match is_wanted {
             true => Ok(()),
             false => self.link.purge(&self.link.names.presence_stream(), subject).await,
@@ -419,24 +421,24 @@ impl Presence {
         join_all(telling).await.into_iter().collect()
     }
 
-    /// Whether an entry's node and party are still there.
+    /// Whether an entry's node and endpoint are still there.
     fn counts(&self, subject: &str) -> bool {
         let mut words = subject[self.link.names.prefix.len()..].split('.').skip(2);
-        let (Some(node), Some(party)) = (words.next(), words.next()) else { return false };
+        let (Some(node), Some(endpoint)) = (words.next(), words.next()) else { return false };
         if node == self.link.names.node {
-            return !self.gone.borrow().contains(party);
+            return !self.gone.borrow().contains(endpoint);
         }
         !self.silent.borrow().contains(node)
     }
 
-    fn entry(&self, party: Party, token: &str, client: &str) -> String {
+    fn entry(&self, endpoint: Endpoint, token: &str, client: &str) -> String {
         let names = &self.link.names;
-        names.presence(&names.node, &self.party(party), token, &subject::token(client))
+        names.presence(&names.node, &self.endpoint(endpoint), token, &subject::token(client))
     }
 
     #[expect(clippy::unused_self, reason = "the names of this node's entries are made here")]
-    fn party(&self, party: Party) -> String {
-        party.0.to_string()
+    fn endpoint(&self, endpoint: Endpoint) -> String {
+        endpoint.0.to_string()
     }
 }
 

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use wire::protocol::{ClientInfo, Publication};
 
 use crate::limits::{ANSWER_TIMEOUT, REQUEST_OVERHEAD, REQUESTS_BYTES_MAX, REQUESTS_MAX};
-use crate::{Inbox, Party};
+use crate::{Endpoint, Inbox};
 
 /// A request, and who waits for it.
 pub(super) struct Request {
-    pub(super) party: Party,
+    pub(super) endpoint: Endpoint,
     pub(super) what: BrokerRequest,
     pub(super) reply: Reply,
 }
@@ -47,7 +47,7 @@ impl Request {
     /// that nobody leaves would cost more; only announcements are dropped.
     pub(super) fn admit(
         load: &Arc<Load>,
-        party: Party,
+        endpoint: Endpoint,
         inbox: Arc<dyn Inbox>,
         what: BrokerRequest,
     ) -> Option<Request> {
@@ -60,7 +60,7 @@ impl Request {
             reply.send(Err(BrokerError::Overloaded));
             return None;
         }
-        Some(Request { party, what, reply })
+        Some(Request { endpoint, what, reply })
     }
 }
 

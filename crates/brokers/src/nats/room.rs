@@ -34,7 +34,7 @@ use super::rights::Right;
 use super::stream::{Place, Want};
 use super::task::caught;
 use crate::limits::{ROOM_IDLE, TASK_RESTART, TURN_WAIT};
-use crate::{Inbox, Party};
+use crate::{Endpoint, Inbox};
 
 /// What a room is told.
 #[expect(
@@ -42,10 +42,10 @@ use crate::{Inbox, Party};
     reason = "a request is the usual case, and a box would cost it an allocation"
 )]
 pub(super) enum Ask {
-    /// A request of a party about this channel.
+    /// A request of an endpoint about this channel.
     Request(Request),
-    /// The party is gone.
-    Forget(Party),
+    /// The endpoint is gone.
+    Forget(Endpoint),
     /// The link was cut: show where the stream stands.
     Prove(Arc<Semaphore>),
     /// Fail, as by a mistake of ours.
@@ -59,7 +59,7 @@ pub(super) struct Room {
     asks: UnboundedReceiver<Ask>,
     /// Taken from `asks`, but to be done later.
     next: Option<Ask>,
-    subscribers: Vec<(Party, Arc<dyn Inbox>)>,
+    subscribers: Vec<(Endpoint, Arc<dyn Inbox>)>,
     subscription: Option<Subscriber>,
     /// Up to where the subscribers know the stream.
     told: (Arc<str>, u64),
@@ -206,21 +206,21 @@ impl Room {
             // Whoever asked has given up, and is told so.
             Ask::Request(request) if request.reply.is_late() => {}
             Ask::Request(request) => self.handle_request(request).await,
-            Ask::Forget(party) => self.leave(party),
+            Ask::Forget(endpoint) => self.leave(endpoint),
             Ask::Prove(turns) => self.prove(turns).await,
             Ask::Break => panic!("{BROKEN}"),
         }
     }
 
     async fn handle_request(&mut self, request: Request) {
-        let Request { party, what, reply } = request;
+        let Request { endpoint, what, reply } = request;
         match what {
-            BrokerRequest::Subscribe { read, .. } => self.subscribe(party, reply, read).await,
+            BrokerRequest::Subscribe { read, .. } => self.subscribe(endpoint, reply, read).await,
             BrokerRequest::History { query, meta_ttl_ms, .. } => {
                 let reader = Reader { reply, what: Reading::History(query) };
                 self.read_for(vec![reader], meta_ttl_ms).await;
             }
-            BrokerRequest::Unsubscribe { .. } => self.leave(party),
+            BrokerRequest::Unsubscribe { .. } => self.leave(endpoint),
             BrokerRequest::Publish { publication, options, .. } => {
                 self.publish(reply, publication, options).await;
             }
@@ -248,7 +248,7 @@ impl Room {
             | BrokerRequest::RemovePresence { .. }
             | BrokerRequest::Presence { .. }
             | BrokerRequest::PresenceStats { .. } => {
-                self.handle_presence(Request { party, what, reply }).await;
+                self.handle_presence(Request { endpoint, what, reply }).await;
             }
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
@@ -261,15 +261,16 @@ impl Room {
     }
 
     async fn handle_presence(&mut self, request: Request) {
-        let Request { party, what, reply } = request;
+        let Request { endpoint, what, reply } = request;
         let (presence, place) = (self.presence.clone(), self.place.clone());
         match what {
             BrokerRequest::AddPresence { info, .. } => {
-                let adding = async move { presence.add(party, &place, info).await };
+                let adding = async move { presence.add(endpoint, &place, info).await };
                 self.while_receiving(Box::pin(adding)).await;
             }
             BrokerRequest::RemovePresence { client, .. } => {
-                let removing = async move { presence.remove(party, &place, &client.client).await };
+                let removing =
+                    async move { presence.remove(endpoint, &place, &client.client).await };
                 self.while_receiving(Box::pin(removing)).await;
             }
             BrokerRequest::Presence { .. } => {
@@ -340,15 +341,19 @@ impl Room {
         link.publish(link.names.channel(&self.place.token), payload).await
     }
 
-    async fn enter(&mut self, party: Party, inbox: &Arc<dyn Inbox>) -> Result<(), BrokerError> {
+    async fn enter(
+        &mut self,
+        endpoint: Endpoint,
+        inbox: &Arc<dyn Inbox>,
+    ) -> Result<(), BrokerError> {
         let link = self.place.link.clone();
         link.check()?;
         if self.subscription.is_none() {
             self.subscribe_channel().await?;
             self.told = ("".into(), 0);
         }
-        if !self.subscribers.iter().any(|(subscriber, _)| *subscriber == party) {
-            self.subscribers.push((party, inbox.clone()));
+        if !self.subscribers.iter().any(|(subscriber, _)| *subscriber == endpoint) {
+            self.subscribers.push((endpoint, inbox.clone()));
         }
         Ok(())
     }
@@ -361,16 +366,16 @@ impl Room {
         Ok(())
     }
 
-    fn leave(&mut self, party: Party) {
-        self.subscribers.retain(|(subscriber, _)| *subscriber != party);
+    fn leave(&mut self, endpoint: Endpoint) {
+        self.subscribers.retain(|(subscriber, _)| *subscriber != endpoint);
         if self.subscribers.is_empty() {
             self.subscription = None;
             self.ending = None;
         }
     }
 
-    async fn subscribe(&mut self, party: Party, reply: Reply, read: JoinRead) {
-        if let Err(error) = self.enter(party, &reply.inbox.clone()).await {
+    async fn subscribe(&mut self, endpoint: Endpoint, reply: Reply, read: JoinRead) {
+        if let Err(error) = self.enter(endpoint, &reply.inbox.clone()).await {
             return reply.send(Err(error));
         }
         self.read(Reader { reply, what: Reading::Join(read) }).await;
@@ -381,22 +386,22 @@ impl Room {
         let mut meta_ttl_ms = first.meta_ttl_ms();
         let (mut readers, mut present) = (vec![first], Vec::new());
         while let Ok(ask) = self.asks.try_recv() {
-            let Ask::Request(Request { party, what, reply }) = ask else {
+            let Ask::Request(Request { endpoint, what, reply }) = ask else {
                 self.next = Some(ask);
                 break;
             };
             let read = match what {
                 BrokerRequest::Subscribe { read, .. } => read,
                 BrokerRequest::AddPresence { info, .. } => {
-                    present.push((party, info));
+                    present.push((endpoint, info));
                     continue;
                 }
                 what => {
-                    self.next = Some(Ask::Request(Request { party, what, reply }));
+                    self.next = Some(Ask::Request(Request { endpoint, what, reply }));
                     break;
                 }
             };
-            if let Err(error) = self.enter(party, &reply.inbox.clone()).await {
+            if let Err(error) = self.enter(endpoint, &reply.inbox.clone()).await {
                 reply.send(Err(error));
                 continue;
             }
@@ -407,7 +412,8 @@ impl Room {
         self.read_for(readers, meta_ttl_ms).await;
         let (presence, place) = (self.presence.clone(), self.place.clone());
         self.while_receiving(Box::pin(async move {
-            let adding = present.into_iter().map(|(party, info)| presence.add(party, &place, info));
+            let adding =
+                present.into_iter().map(|(endpoint, info)| presence.add(endpoint, &place, info));
             join_all(adding).await;
         }))
         .await;

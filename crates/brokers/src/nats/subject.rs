@@ -86,8 +86,14 @@ impl Names {
     }
 
     /// Presence entries; `*` for any.
-    pub(super) fn presence(&self, node: &str, party: &str, channel: &str, client: &str) -> String {
-        format!("{}.presence.{node}.{party}.{channel}.{client}", self.prefix)
+    pub(super) fn presence(
+        &self,
+        node: &str,
+        endpoint: &str,
+        channel: &str,
+        client: &str,
+    ) -> String {
+        format!("{}.presence.{node}.{endpoint}.{channel}.{client}", self.prefix)
     }
 
     pub(super) fn history_stream(&self) -> String {

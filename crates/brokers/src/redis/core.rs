@@ -48,7 +48,7 @@ use super::subscriptions::ChannelSubscriptions;
 use super::topology::Topology;
 use super::trouble::Trouble;
 use crate::limits::PARTITIONS;
-use crate::{Party, control};
+use crate::{Endpoint, control};
 
 /// See the module.
 pub(super) struct Core {
@@ -128,17 +128,17 @@ impl Core {
         core
     }
 
-    /// Parties want something.
+    /// Endpoints want something.
     pub(super) fn handle_jobs(&mut self, now: Instant) {
         let mut jobs = std::mem::take(&mut self.jobs);
         self.shared.take(&mut jobs);
         for job in jobs.drain(..) {
             match job {
-                Job::Request { party, request } => {
+                Job::Request { endpoint, request } => {
                     let deadline = now + self.io_timeout;
-                    self.accept(now, Asked::new(party, request, deadline));
+                    self.accept(now, Asked::new(endpoint, request, deadline));
                 }
-                Job::Detach { party } => self.detach(now, party),
+                Job::Detach { endpoint } => self.detach(now, endpoint),
                 Job::Renew => self.registry.want_renewal(now),
             }
         }
@@ -232,15 +232,15 @@ impl Core {
         let partition = asked.request.channel().map_or(0, |channel| self.route(channel));
         match &asked.request {
             BrokerRequest::Subscribe { channel, read, .. } => {
-                let Some(inbox) = self.shared.parties.inbox(asked.party) else { return };
-                let ear = (asked.party, inbox);
+                let Some(inbox) = self.shared.endpoints.inbox(asked.endpoint) else { return };
+                let ear = (asked.endpoint, inbox);
                 let meta_ttl_ms = meta_ttl_ms(read);
                 if self.subscriptions.add(partition, channel, ear, meta_ttl_ms) {
                     self.listen(now, partition, std::slice::from_ref(channel), Ear::Open);
                 }
             }
             BrokerRequest::Unsubscribe { channel } => {
-                if self.subscriptions.remove(partition, channel, asked.party) {
+                if self.subscriptions.remove(partition, channel, asked.endpoint) {
                     self.reads.close(channel);
                     self.expirations.forget(channel);
                     self.listen(now, partition, std::slice::from_ref(channel), Ear::Close);
@@ -248,14 +248,14 @@ impl Core {
                 return;
             }
             BrokerRequest::AddPresence { channel, info, announces } => {
-                self.present.add(partition, channel, info.clone(), *announces, asked.party);
+                self.present.add(partition, channel, info.clone(), *announces, asked.endpoint);
             }
             BrokerRequest::LimitTtl { channel, ttl_ms } => self.expirations.limit(channel, *ttl_ms),
             BrokerRequest::Survey { .. } => return self.survey(now, asked),
             BrokerRequest::ReadRevocations { .. } => return self.read_revocations(now, asked),
             BrokerRequest::Lifecycle(_) => {
                 if let BrokerRequest::Lifecycle(lifecycle) = asked.request {
-                    self.registry.news.note(asked.party, lifecycle);
+                    self.registry.news.note(asked.endpoint, lifecycle);
                 }
                 return;
             }
@@ -265,7 +265,7 @@ impl Core {
             BrokerRequest::Publish { id, channel, .. }
                 if self.subscriptions.is_full(partition, channel) =>
             {
-                return self.reply(asked.party, *id, Err(BrokerError::Overloaded));
+                return self.reply(asked.endpoint, *id, Err(BrokerError::Overloaded));
             }
             _ => {}
         }
@@ -276,30 +276,30 @@ impl Core {
         }
     }
 
-    fn reply(&self, party: Party, id: RequestId, result: Result<BrokerReply, BrokerError>) {
-        if let Some(inbox) = self.shared.parties.inbox(party) {
+    fn reply(&self, endpoint: Endpoint, id: RequestId, result: Result<BrokerReply, BrokerError>) {
+        if let Some(inbox) = self.shared.endpoints.inbox(endpoint) {
             inbox.deliver(BrokerEvent::Reply { id, result });
         }
     }
 
-    fn detach(&mut self, now: Instant, party: Party) {
-        for (partition, channel) in self.subscriptions.remove_party(party) {
+    fn detach(&mut self, now: Instant, endpoint: Endpoint) {
+        for (partition, channel) in self.subscriptions.remove_endpoint(endpoint) {
             self.reads.close(&channel);
             self.expirations.forget(&channel);
             self.listen(now, partition, &[channel], Ear::Close);
         }
         let deadline = now + self.io_timeout;
-        for (channel, client, announces) in self.present.of_party(party) {
+        for (channel, client, announces) in self.present.of_endpoint(endpoint) {
             let (of, info) = (channel.clone(), client.clone());
             let left = BrokerRequest::RemovePresence { channel, client };
             let change = Membership::Leave;
             let told = BrokerRequest::Announce { channel: of, info, change };
-            self.accept(now, Asked::new(party, left, deadline));
+            self.accept(now, Asked::new(endpoint, left, deadline));
             if announces {
-                self.accept(now, Asked::new(party, told, deadline));
+                self.accept(now, Asked::new(endpoint, told, deadline));
             }
         }
-        self.registry.news.forget(party, nodes::unix_ms());
+        self.registry.news.forget(endpoint, nodes::unix_ms());
     }
 
     /// One frame of a server; an error when it must be left.
@@ -343,7 +343,7 @@ impl Core {
                 let result = self.only_when_heard(partition, &asked, result);
                 self.answer_followers(now, partition, &asked, &result);
                 if let Some(id) = asked.request.id() {
-                    self.reply(asked.party, id, result);
+                    self.reply(asked.endpoint, id, result);
                 }
             }
             Purpose::Position(channel) => {

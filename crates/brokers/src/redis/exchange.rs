@@ -1,4 +1,4 @@
-//! What the core takes from parties and connections, and what it wants of its driver.
+//! What the core takes from endpoints and connections, and what it wants of its driver.
 //!
 //! Invariant: whatever a connection says carries its line, so that nothing of an earlier one counts.
 
@@ -15,12 +15,12 @@ use super::scripts::Digests;
 use super::settings::{Address, Server};
 use super::trouble::Trouble;
 use super::watch::Sighting;
-use crate::Party;
+use crate::Endpoint;
 
 /// Names a server for as long as the broker knows it.
 pub(super) type LinkId = u32;
 
-/// What parties want.
+/// What endpoints want.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -28,9 +28,9 @@ pub(super) type LinkId = u32;
 )]
 pub(super) enum Job {
     /// Something of the broker.
-    Request { party: Party, request: BrokerRequest },
+    Request { endpoint: Endpoint, request: BrokerRequest },
     /// To be forgotten.
-    Detach { party: Party },
+    Detach { endpoint: Endpoint },
     /// Other nodes to know what this one has to say of itself.
     Renew,
 }

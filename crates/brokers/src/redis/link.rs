@@ -17,7 +17,7 @@ use super::pages::Progress;
 use super::resp::encode;
 use super::trouble::Trouble;
 use super::window::Window;
-use crate::Party;
+use crate::Endpoint;
 use crate::limits::IN_FLIGHT_MAX;
 
 /// See the module.
@@ -79,12 +79,12 @@ impl Sent {
 /// What its answer is for.
 #[expect(
     clippy::large_enum_variant,
-    reason = "a party is the usual purpose, and a box would cost it an allocation"
+    reason = "an endpoint is the usual purpose, and a box would cost it an allocation"
 )]
 pub(super) enum Purpose {
     /// Hearing channels, or not hearing them any more: answered by pushes or by one error, and then by the echo.
     Fence(Fence),
-    /// A party.
+    /// An endpoint.
     Ask(Asked),
     /// Everybody who hears the channel: where it stands.
     Position(Arc<str>),
@@ -120,9 +120,9 @@ pub(super) struct Fence {
     pub(super) names: Arc<[String]>,
 }
 
-/// A request of a party, kept until it is answered.
+/// A request of an endpoint, kept until it is answered.
 pub(super) struct Asked {
-    pub(super) party: Party,
+    pub(super) endpoint: Endpoint,
     pub(super) request: BrokerRequest,
     pub(super) deadline: Instant,
     /// What was read of a long answer, when it is not whole.
@@ -130,8 +130,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn new(party: Party, request: BrokerRequest, deadline: Instant) -> Asked {
-        Asked { party, request, deadline, progress: None }
+    pub(super) fn new(endpoint: Endpoint, request: BrokerRequest, deadline: Instant) -> Asked {
+        Asked { endpoint, request, deadline, progress: None }
     }
 }
 

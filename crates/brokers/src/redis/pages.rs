@@ -245,7 +245,7 @@ mod tests {
 
     use super::super::part::Part;
     use super::*;
-    use crate::Party;
+    use crate::Endpoint;
 
     fn publications(offsets: std::ops::RangeInclusive<u64>) -> Vec<Arc<Publication>> {
         let one = |offset| Arc::new(Publication { offset, ..Publication::default() });
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn nobody_reads_on_for_whoever_has_given_up() {
         let now = Instant::now();
-        let mut asked = Asked::new(Party(0), join(2), now);
+        let mut asked = Asked::new(Endpoint(0), join(2), now);
         let entry = |offset: u64| {
             let text = |text: String| Frame::Text(text.into());
             let fields = vec![

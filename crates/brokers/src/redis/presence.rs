@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use wire::protocol::ClientInfo;
 
-use crate::Party;
+use crate::Endpoint;
 use crate::limits::DEPARTURES_MAX;
 
 type Clients = HashMap<String, Client>;
 
 struct Client {
     info: Arc<ClientInfo>,
-    party: Party,
+    endpoint: Endpoint,
     announces: bool,
 }
 
@@ -40,10 +40,10 @@ impl Present {
         channel: &Arc<str>,
         info: Arc<ClientInfo>,
         announces: bool,
-        party: Party,
+        endpoint: Endpoint,
     ) {
         let clients = self.partitions[partition].entry(channel.clone()).or_default();
-        clients.insert(info.client.clone(), Client { info, party, announces });
+        clients.insert(info.client.clone(), Client { info, endpoint, announces });
     }
 
     pub(super) fn remove(&mut self, partition: usize, channel: &str, client: &str) {
@@ -60,13 +60,13 @@ impl Present {
         self.partitions[partition].contains_key(channel)
     }
 
-    /// The clients of a party, and whether their leave is told.
-    pub(super) fn of_party(&self, party: Party) -> Vec<(Arc<str>, Arc<ClientInfo>, bool)> {
+    /// The clients of an endpoint, and whether their leave is told.
+    pub(super) fn of_endpoint(&self, endpoint: Endpoint) -> Vec<(Arc<str>, Arc<ClientInfo>, bool)> {
         let channels = self.partitions.iter().flatten();
         let clients = channels.flat_map(|(channel, clients)| {
             clients
                 .values()
-                .filter(|client| client.party == party)
+                .filter(|client| client.endpoint == endpoint)
                 .map(move |client| (channel, client))
         });
         let gone = |(channel, one): (&Arc<str>, &Client)| {

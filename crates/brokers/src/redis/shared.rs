@@ -1,4 +1,4 @@
-//! What the broker's thread and everybody else both see: the parties, the queue of their requests, the health.
+//! What the broker's thread and everybody else both see: the endpoints, the queue of their requests, the health.
 //!
 //! Invariant: nobody waits here for more than a lock that is held for some instructions.
 
@@ -10,15 +10,15 @@ use tokio::sync::Notify;
 
 use super::exchange::Job;
 use super::trouble::Trouble;
-use crate::Party;
+use crate::Endpoint;
 use crate::channel_options::ChannelOptions;
 use crate::complaints::Complaints;
+use crate::endpoints::Endpoints;
 use crate::limits::QUEUE_MAX;
-use crate::parties::Parties;
 
 /// See the module.
 pub(super) struct Shared {
-    pub(super) parties: Parties,
+    pub(super) endpoints: Endpoints,
     queue: Mutex<Vec<Job>>,
     /// Questions that wait in the queue.
     questions: AtomicUsize,
@@ -33,7 +33,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new() -> Shared {
         Shared {
-            parties: Parties::default(),
+            endpoints: Endpoints::default(),
             queue: Mutex::default(),
             questions: AtomicUsize::new(0),
             wake: Notify::new(),
@@ -45,9 +45,9 @@ impl Shared {
         }
     }
 
-    pub(super) fn detach(&self, party: Party) {
-        self.parties.detach(party);
-        if self.push(Job::Detach { party }, 0) {
+    pub(super) fn detach(&self, endpoint: Endpoint) {
+        self.endpoints.detach(endpoint);
+        if self.push(Job::Detach { endpoint }, 0) {
             self.wake();
         }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use engine::broker::BrokerEvent;
 
-use crate::{Inbox, Party};
+use crate::{Endpoint, Inbox};
 
-type ChannelSubscriber = (Party, Arc<dyn Inbox>);
+type ChannelSubscriber = (Endpoint, Arc<dyn Inbox>);
 
 /// See the module. Channels by partition, since a partition moves as a whole.
 pub(super) struct ChannelSubscriptions {
@@ -46,7 +46,7 @@ impl ChannelSubscriptions {
         let channels = &mut self.partitions[partition];
         if let Some(entry) = channels.get_mut(channel) {
             entry.meta_ttl_ms = entry.meta_ttl_ms.max(meta_ttl_ms);
-            if !entry.subscribers.iter().any(|(party, _)| *party == subscriber.0) {
+            if !entry.subscribers.iter().any(|(endpoint, _)| *endpoint == subscriber.0) {
                 entry.subscribers.push(subscriber);
             }
             return false;
@@ -57,11 +57,11 @@ impl ChannelSubscriptions {
     }
 
     /// Returns whether the channel has no subscribers any more.
-    pub(super) fn remove(&mut self, partition: usize, channel: &str, party: Party) -> bool {
+    pub(super) fn remove(&mut self, partition: usize, channel: &str, endpoint: Endpoint) -> bool {
         let Some(entry) = self.partitions[partition].get_mut(channel) else {
             return false;
         };
-        entry.subscribers.retain(|(subscriber, _)| *subscriber != party);
+        entry.subscribers.retain(|(subscriber, _)| *subscriber != endpoint);
         let is_empty = entry.subscribers.is_empty();
         if is_empty {
             self.partitions[partition].remove(channel);
@@ -69,12 +69,12 @@ impl ChannelSubscriptions {
         is_empty
     }
 
-    /// Removes a party; returns the channels without subscribers, with their partitions.
-    pub(super) fn remove_party(&mut self, party: Party) -> Vec<(usize, Arc<str>)> {
+    /// Removes an endpoint; returns the channels without subscribers, with their partitions.
+    pub(super) fn remove_endpoint(&mut self, endpoint: Endpoint) -> Vec<(usize, Arc<str>)> {
         let mut unused = Vec::new();
         for (partition, channels) in self.partitions.iter_mut().enumerate() {
             channels.retain(|channel, entry| {
-                entry.subscribers.retain(|(subscriber, _)| *subscriber != party);
+                entry.subscribers.retain(|(subscriber, _)| *subscriber != endpoint);
                 if entry.subscribers.is_empty() {
                     unused.push((partition, channel.clone()));
                 }

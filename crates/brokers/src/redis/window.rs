@@ -2,7 +2,7 @@
 //!
 //! Publications come over the same connection, which Redis closes when too much waits for it there. So requests whose
 //! answers may be long are sent only while those under way leave room for them.
-//! Invariant: what waits is sent in the order in which it was submitted, and nothing of one party about one channel
+//! Invariant: what waits is sent in the order in which it was submitted, and nothing of one endpoint about one channel
 //! overtakes it.
 
 use std::collections::{HashMap, VecDeque};
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::link::Asked;
 use super::pages;
-use crate::Party;
+use crate::Endpoint;
 use crate::limits::{READ_HELD_MAX, READ_WINDOW};
 
 /// See the module.
@@ -24,7 +24,7 @@ pub(super) struct Window {
     held: Arc<AtomicUsize>,
     waiting: VecDeque<(usize, Asked)>,
     /// How many wait that nobody may overtake.
-    barred: HashMap<(Party, Arc<str>), usize>,
+    barred: HashMap<(Endpoint, Arc<str>), usize>,
 }
 
 impl Window {
@@ -153,8 +153,8 @@ impl Window {
     }
 }
 
-fn key(asked: &Asked) -> Option<(Party, Arc<str>)> {
-    asked.request.channel().map(|channel| (asked.party, channel.clone()))
+fn key(asked: &Asked) -> Option<(Endpoint, Arc<str>)> {
+    asked.request.channel().map(|channel| (asked.endpoint, channel.clone()))
 }
 
 #[cfg(test)]
@@ -164,16 +164,16 @@ mod tests {
     use super::*;
     use crate::limits::PAGE_FIRST;
 
-    fn read(party: u32, channel: &str) -> Asked {
+    fn read(endpoint: u32, channel: &str) -> Asked {
         let query = HistoryQuery::default();
         let (id, channel) = (RequestId(0), channel.into());
         let request = BrokerRequest::History { id, channel, query, meta_ttl_ms: 0 };
-        Asked::new(Party(party), request, Instant::now())
+        Asked::new(Endpoint(endpoint), request, Instant::now())
     }
 
-    fn write(party: u32, channel: &str) -> Asked {
+    fn write(endpoint: u32, channel: &str) -> Asked {
         let request = BrokerRequest::RemoveHistory { id: RequestId(0), channel: channel.into() };
-        Asked::new(Party(party), request, Instant::now())
+        Asked::new(Endpoint(endpoint), request, Instant::now())
     }
 
     /// A window whose room is taken, to the last page.
@@ -194,7 +194,7 @@ mod tests {
         assert!(window.admit(0, read(1, "a")).is_none());
         assert!(window.admit(0, write(1, "a")).is_none(), "it would overtake");
         assert!(window.admit(0, write(1, "b")).is_some(), "of another channel");
-        assert!(window.admit(0, write(2, "a")).is_some(), "of another party");
+        assert!(window.admit(0, write(2, "a")).is_some(), "of another endpoint");
         assert!(window.next().is_none());
         window.end(PAGE_FIRST);
         assert!(window.next().is_some_and(|(_, it)| pages::is_long(&it.request)));

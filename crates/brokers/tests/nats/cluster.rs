@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brokers::conformance::World as _;
-use brokers::{Party, conformance};
+use brokers::{Endpoint, conformance};
 use bytes::Bytes;
 use engine::broker::{
     BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
@@ -24,7 +24,7 @@ const HISTORY: u32 = 5000;
 struct Load {
     world: NatsWorld,
     listeners: Vec<Listener>,
-    publisher: Party,
+    publisher: Endpoint,
     channels: Vec<Arc<str>>,
     number: u64,
     under_way: usize,
@@ -33,7 +33,7 @@ struct Load {
 }
 
 struct Listener {
-    party: Party,
+    endpoint: Endpoint,
     positions: HashMap<Arc<str>, StreamPosition>,
     /// Numbers of what was heard, by channel and offset.
     received: HashMap<(Arc<str>, u64), u64>,
@@ -75,13 +75,13 @@ impl Load {
         let mut options = cluster.options();
         options.jetstream.as_mut().unwrap().history_size_max = HISTORY;
         let mut world = NatsWorld::new(&options, 3);
-        let parties = [world.attach(), world.attach(), world.attach()];
+        let endpoints = [world.attach(), world.attach(), world.attach()];
         let channels: Vec<Arc<str>> = (0..CHANNELS).map(|_| world.fresh_channel()).collect();
-        let listeners = parties
-            .map(|party| {
+        let listeners = endpoints
+            .map(|endpoint| {
                 let positions = HashMap::new();
                 Listener {
-                    party,
+                    endpoint,
                     positions,
                     received: HashMap::new(),
                     gaps: 0,
@@ -103,8 +103,8 @@ impl Load {
                 let read = JoinRead::Position { meta_ttl_ms: 600_000 };
                 let (id, channel) = (RequestId(0), channel.clone());
                 let request = BrokerRequest::Subscribe { id, channel: channel.clone(), read };
-                self.world.submit(listener.party, request);
-                match self.world.next_within(listener.party, LONG) {
+                self.world.submit(listener.endpoint, request);
+                match self.world.next_within(listener.endpoint, LONG) {
                     Some(BrokerEvent::Reply {
                         result: Ok(BrokerReply::Subscribed(stream)),
                         ..
@@ -148,7 +148,7 @@ impl Load {
             }
         }
         for listener in &mut self.listeners {
-            while let Some(event) = self.world.next_within(listener.party, Duration::ZERO) {
+            while let Some(event) = self.world.next_within(listener.endpoint, Duration::ZERO) {
                 has_come = true;
                 listener.take(event);
             }

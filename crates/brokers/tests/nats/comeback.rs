@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokers::Party;
+use brokers::Endpoint;
 use brokers::conformance::World;
 use brokers::nats::NatsOptions;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, RequestId};
@@ -50,23 +50,23 @@ impl Hand {
     }
 }
 
-pub(crate) fn join(world: &mut NatsWorld, party: Party, channel: &str) {
+pub(crate) fn join(world: &mut NatsWorld, endpoint: Endpoint, channel: &str) {
     let (channel, read) = (channel.into(), JoinRead::Nothing);
-    world.submit(party, BrokerRequest::Subscribe { id: RequestId(1), channel, read });
-    while !matches!(world.next_within(party, LONG), Some(BrokerEvent::Reply { .. })) {}
+    world.submit(endpoint, BrokerRequest::Subscribe { id: RequestId(1), channel, read });
+    while !matches!(world.next_within(endpoint, LONG), Some(BrokerEvent::Reply { .. })) {}
 }
 
-pub(crate) fn enter(world: &mut NatsWorld, party: Party, client: &str) {
+pub(crate) fn enter(world: &mut NatsWorld, endpoint: Endpoint, client: &str) {
     let info = Arc::new(ClientInfo { client: client.into(), ..ClientInfo::default() });
     let channel = ROOM.into();
-    world.submit(party, BrokerRequest::AddPresence { channel, info, announces: false });
+    world.submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: false });
 }
 
-pub(crate) fn present(world: &mut NatsWorld, party: Party) -> u32 {
+pub(crate) fn present(world: &mut NatsWorld, endpoint: Endpoint) -> u32 {
     loop {
         let (id, channel) = (RequestId(2), ROOM.into());
-        world.submit(party, BrokerRequest::PresenceStats { id, channel });
-        let event = world.next_within(party, LONG).expect("every question is answered");
+        world.submit(endpoint, BrokerRequest::PresenceStats { id, channel });
+        let event = world.next_within(endpoint, LONG).expect("every question is answered");
         if let BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. } = event {
             return stats.num_clients;
         }
@@ -81,12 +81,12 @@ fn words(event: &str) -> (String, String) {
 fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.with_short_lease(), 1);
-    let (listener, party) = (world.attach(), world.attach());
+    let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, LIFECYCLE);
-    tell(&mut world, party, "stays", true);
+    tell(&mut world, endpoint, "stays", true);
     assert_eq!(told(&mut world, listener), words("online"));
-    enter(&mut world, party, "stays");
-    assert_eq!(present(&mut world, party), 1);
+    enter(&mut world, endpoint, "stays");
+    assert_eq!(present(&mut world, endpoint), 1);
     let hand = Hand::new(&server);
     // As another node does that has seen no lease for too long.
     hand.ask("tidings.lease.n0-", "t1 cleared by other\n");
@@ -96,9 +96,9 @@ fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
     hand.purge("tidings.presence.n0-.>");
     hand.purge("tidings.lease.n0-");
     assert_eq!(told(&mut world, listener), words("online"));
-    assert_eq!(present(&mut world, party), 1);
+    assert_eq!(present(&mut world, endpoint), 1);
     assert_eq!(server.messages("tidings_events"), 2);
-    tell(&mut world, party, "stays", false);
+    tell(&mut world, endpoint, "stays", false);
     assert_eq!(told(&mut world, listener), words("offline"));
     assert_eq!(server.messages("tidings_events"), 3);
 }
@@ -111,25 +111,25 @@ fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
     let behind = NatsOptions { url: format!("nats://127.0.0.1:{}", door.port), ..options.clone() };
     let mut far = NatsWorld::named(&behind, 1, "far");
     let mut near = NatsWorld::named(&options, 1, "near");
-    let (party, listener) = (far.attach(), near.attach());
-    let asker = near.attach();
+    let (endpoint, listener) = (far.attach(), near.attach());
+    let service = near.attach();
     join(&mut near, listener, LIFECYCLE);
     for (present_clients, client) in [(1, "first"), (2, "second")] {
         let of = |event: &str| (event.to_owned(), client.to_owned());
-        tell(&mut far, party, client, true);
+        tell(&mut far, endpoint, client, true);
         assert_eq!(told(&mut near, listener), of("online"));
-        enter(&mut far, party, client);
-        present(&mut far, party);
+        enter(&mut far, endpoint, client);
+        present(&mut far, endpoint);
         door.close();
         assert_eq!(told(&mut near, listener), of("offline"));
         door.reopen();
         assert_eq!(told(&mut near, listener), of("online"));
         // What the others count as silent they look at again with their own leases.
         let until = std::time::Instant::now() + LONG;
-        while present(&mut near, asker) != present_clients {
+        while present(&mut near, service) != present_clients {
             assert!(std::time::Instant::now() < until);
         }
-        tell(&mut far, party, client, false);
+        tell(&mut far, endpoint, client, false);
         assert_eq!(told(&mut near, listener), of("offline"));
     }
     assert_eq!(server.messages("tidings_events"), 8);
@@ -139,9 +139,9 @@ fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
 fn whoever_is_there_is_told_again_when_nats_has_lost_its_store() {
     let mut server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 1);
-    let (listener, party) = (world.attach(), world.attach());
+    let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, LIFECYCLE);
-    tell(&mut world, party, "stays", true);
+    tell(&mut world, endpoint, "stays", true);
     assert_eq!(told(&mut world, listener), words("online"));
     server.kill();
     server.lose_store();

@@ -38,9 +38,9 @@ fn answers_never_run_ahead_of_publications() {
         };
         let id = RequestId(number);
         let (publication, channel) = (Publication::default(), channel.clone());
-        let party = if number % 2 == 0 { one } else { two };
+        let endpoint = if number % 2 == 0 { one } else { two };
         world.submit(
-            party,
+            endpoint,
             BrokerRequest::Publish { id, channel: channel.clone(), publication, options },
         );
         if number % 7 == 0 {

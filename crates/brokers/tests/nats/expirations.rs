@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokers::Party;
+use brokers::Endpoint;
 use brokers::conformance::World as _;
 use engine::broker::{
     BrokerEvent, BrokerReply, BrokerRequest, ChannelTtl, HistoryQuery, JoinRead, RequestId,
@@ -17,15 +17,15 @@ use crate::world::NatsWorld;
 /// Long enough that nothing before the end takes that long, also on a machine with other work.
 const TTL: Duration = Duration::from_secs(6);
 
-fn limit(pair: &mut Pair, party: Party, ttl: Duration) {
+fn limit(pair: &mut Pair, endpoint: Endpoint, ttl: Duration) {
     let channel = pair.channel.clone();
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap();
-    pair.world.submit(party, BrokerRequest::LimitTtl { channel, ttl_ms });
+    pair.world.submit(endpoint, BrokerRequest::LimitTtl { channel, ttl_ms });
 }
 
-fn join(pair: &mut Pair, party: Party, ttl: Duration) -> String {
-    limit(pair, party, ttl);
-    pair.join(party, JoinRead::Position { meta_ttl_ms: 600_000 }).unwrap().top.epoch
+fn join(pair: &mut Pair, endpoint: Endpoint, ttl: Duration) -> String {
+    limit(pair, endpoint, ttl);
+    pair.join(endpoint, JoinRead::Position { meta_ttl_ms: 600_000 }).unwrap().top.epoch
 }
 
 fn read_ttl(pair: &mut Pair) -> Option<ChannelTtl> {
@@ -47,9 +47,9 @@ fn history(pair: &mut Pair) -> HistoryResult {
     }
 }
 
-fn wait_for_end(world: &mut NatsWorld, party: Party, channel: &Arc<str>) {
+fn wait_for_end(world: &mut NatsWorld, endpoint: Endpoint, channel: &Arc<str>) {
     loop {
-        match world.next_within(party, 2 * LONG).expect("the end is told") {
+        match world.next_within(endpoint, 2 * LONG).expect("the end is told") {
             BrokerEvent::Expired { channel: over } if over == *channel => return,
             _ => {}
         }

@@ -71,10 +71,10 @@ fn every_other_task_that_fails_is_told_and_started_again() {
 fn what_was_being_told_of_clients_is_told_after_a_failure() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 1);
-    let (listener, party) = (world.attach(), world.attach());
+    let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, LIFECYCLE);
     world.nodes[0].break_part(Part::Lifecycle);
-    tell(&mut world, party, "comes", true);
+    tell(&mut world, endpoint, "comes", true);
     assert_eq!(told(&mut world, listener), ("online".into(), "comes".into()));
 }
 

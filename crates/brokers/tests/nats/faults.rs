@@ -121,10 +121,10 @@ fn a_node_that_ends_takes_its_clients_along() {
     let last = pair.world.nodes.remove(0);
     drop(last);
     let mut other = NatsWorld::new(&server.options(), 1);
-    let party = other.attach();
+    let endpoint = other.attach();
     let channel = pair.channel.clone();
-    other.submit(party, BrokerRequest::PresenceStats { id: RequestId(9), channel });
-    let answer = other.next_within(party, LONG);
+    other.submit(endpoint, BrokerRequest::PresenceStats { id: RequestId(9), channel });
+    let answer = other.next_within(endpoint, LONG);
     let Some(BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. }) = answer
     else {
         panic!("{answer:?}");

@@ -49,15 +49,15 @@ fn a_full_disk_shows_whether_or_not_anybody_publishes() {
 fn a_full_memory_shows_and_whoever_found_no_room_is_entered_later() {
     let server = Server::configured(SMALL);
     let mut world = NatsWorld::new(&server.options(), 1);
-    let party = world.attach();
+    let endpoint = world.attach();
     let hand = Hand::new(&server);
     fill(&hand, "memory");
-    enter(&mut world, party, "comes");
+    enter(&mut world, endpoint, "comes");
     world.wait_health(0, "\"tidings_presence\" takes no messages: insufficient resources");
     world.wait_health(0, "max_memory_store");
     hand.ask("$JS.API.STREAM.DELETE.other", "");
     world.wait_health(0, "ready");
-    assert_eq!(present(&mut world, party), 1);
+    assert_eq!(present(&mut world, endpoint), 1);
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn a_presence_that_is_deleted_is_made_again_with_whoever_is_there() {
 fn events_that_are_deleted_are_told_again_of_who_is_online() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.with_short_lease(), 1);
-    let (listener, party) = (world.attach(), world.attach());
+    let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, engine::channel::LIFECYCLE);
-    tell(&mut world, party, "stays", true);
+    tell(&mut world, endpoint, "stays", true);
     assert_eq!(told(&mut world, listener), ("online".into(), "stays".into()));
     let hand = Hand::new(&server);
     hand.ask("$JS.API.STREAM.DELETE.tidings_events", "");

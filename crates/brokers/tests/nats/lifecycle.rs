@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brokers::Party;
+use brokers::Endpoint;
 use brokers::conformance::World as _;
 use engine::broker::{BrokerEvent, BrokerRequest, JoinRead, RequestId};
 use engine::channel::LIFECYCLE;
@@ -13,18 +13,18 @@ use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-pub(crate) fn tell(world: &mut NatsWorld, party: Party, client: &str, is_online: bool) {
+pub(crate) fn tell(world: &mut NatsWorld, endpoint: Endpoint, client: &str, is_online: bool) {
     let info = ClientInfo { client: client.into(), user: "ann".into(), ..ClientInfo::default() };
     let change = match is_online {
         true => Change::Online,
         false => Change::Offline { reason: "gone".into() },
     };
     let lifecycle = Lifecycle { info: Arc::new(info), change, at_ms: 7 };
-    world.submit(party, BrokerRequest::Lifecycle(lifecycle));
+    world.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
 }
 
 /// The next event that a listener is told: which, and of whom.
-pub(crate) fn told(world: &mut NatsWorld, listener: Party) -> (String, String) {
+pub(crate) fn told(world: &mut NatsWorld, listener: Endpoint) -> (String, String) {
     loop {
         let event = world.next_within(listener, LONG).expect("an event is told");
         if let BrokerEvent::Publication { publication, .. } = event {
@@ -83,18 +83,18 @@ fn clients_are_told_in_order_and_after_nats_was_away() {
 fn a_node_that_ends_has_told_everything_and_leaves_nothing() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 1);
-    let party = world.attach();
+    let endpoint = world.attach();
     for number in 0..500 {
-        tell(&mut world, party, &number.to_string(), true);
+        tell(&mut world, endpoint, &number.to_string(), true);
     }
     for number in 0..500 {
-        tell(&mut world, party, &number.to_string(), false);
+        tell(&mut world, endpoint, &number.to_string(), false);
     }
     let channel = world.fresh_channel();
     let info = Arc::new(ClientInfo { client: "1".into(), ..ClientInfo::default() });
     let add = BrokerRequest::AddPresence { channel, info, announces: true };
-    world.submit(party, add);
-    world.detach(party);
+    world.submit(endpoint, add);
+    world.detach(endpoint);
     brokers::Broker::end(&world.nodes[0]);
     assert_eq!(server.messages("tidings_events"), 1_000);
     assert_eq!(server.messages("tidings_presence"), 0);

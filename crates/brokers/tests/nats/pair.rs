@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokers::Party;
+use brokers::Endpoint;
 use brokers::conformance::World;
 use bytes::Bytes;
 use engine::broker::{
@@ -21,8 +21,8 @@ pub(crate) const LONG: Duration = Duration::from_secs(10);
 /// See the module.
 pub(crate) struct Pair {
     pub(crate) world: NatsWorld,
-    pub(crate) listener: Party,
-    pub(crate) publisher: Party,
+    pub(crate) listener: Endpoint,
+    pub(crate) publisher: Endpoint,
     pub(crate) channel: Arc<str>,
 }
 
@@ -39,12 +39,12 @@ impl Pair {
 
     pub(crate) fn answer(
         &mut self,
-        party: Party,
+        endpoint: Endpoint,
         request: impl FnOnce(Arc<str>) -> BrokerRequest,
     ) -> Result<BrokerReply, BrokerError> {
-        self.world.submit(party, request(self.channel.clone()));
+        self.world.submit(endpoint, request(self.channel.clone()));
         loop {
-            let event = self.world.next_within(party, LONG).expect("every question is answered");
+            let event = self.world.next_within(endpoint, LONG).expect("every question is answered");
             if let BrokerEvent::Reply { result, .. } = event {
                 return result;
             }
@@ -57,11 +57,11 @@ impl Pair {
 
     pub(crate) fn join(
         &mut self,
-        party: Party,
+        endpoint: Endpoint,
         read: JoinRead,
     ) -> Result<JoinedStream, BrokerError> {
         let id = RequestId(1);
-        match self.answer(party, |channel| BrokerRequest::Subscribe { id, channel, read })? {
+        match self.answer(endpoint, |channel| BrokerRequest::Subscribe { id, channel, read })? {
             BrokerReply::Subscribed(stream) => Ok(stream),
             other => panic!("subscribe answered {other:?}"),
         }

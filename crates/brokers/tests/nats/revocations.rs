@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use brokers::Party;
+use brokers::Endpoint;
 use brokers::conformance::World as _;
 use brokers::nats::NatsOptions;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
@@ -75,13 +75,13 @@ fn revocation() -> Arc<Revocation> {
 
 fn revoke(
     world: &mut NatsWorld,
-    party: Party,
+    endpoint: Endpoint,
     revocation: &Arc<Revocation>,
 ) -> Result<BrokerReply, BrokerError> {
     let (id, revocation) = (RequestId(1), revocation.clone());
-    world.submit(party, BrokerRequest::Revoke { id, revocation });
+    world.submit(endpoint, BrokerRequest::Revoke { id, revocation });
     loop {
-        let event = world.next_within(party, LONG).expect("every question is answered");
+        let event = world.next_within(endpoint, LONG).expect("every question is answered");
         if let BrokerEvent::Reply { result, .. } = event {
             return result;
         }
@@ -91,12 +91,12 @@ fn revoke(
 /// The next event of a kind, if one comes in time.
 fn next_such(
     world: &mut NatsWorld,
-    party: Party,
+    endpoint: Endpoint,
     wait: Duration,
     is_such: impl Fn(&BrokerEvent) -> bool,
 ) -> bool {
     loop {
-        match world.next_within(party, wait) {
+        match world.next_within(endpoint, wait) {
             Some(event) if is_such(&event) => return true,
             Some(_) => {}
             None => return false,
@@ -132,13 +132,13 @@ fn a_stream_that_was_deleted_is_made_again_and_its_nodes_are_asked_for_what_they
     let server = Server::start();
     let options = NatsOptions { lease_ms: 4_000, ..server.options() };
     let mut world = NatsWorld::new(&options, 1);
-    let party = world.attach();
+    let endpoint = world.attach();
     let change = revocation();
     let stored = Ok(BrokerReply::Revoked(Outcome::Stored));
-    assert_eq!(revoke(&mut world, party, &change), stored);
+    assert_eq!(revoke(&mut world, endpoint, &change), stored);
     Hand::new(&server).ask("$JS.API.STREAM.DELETE.tidings_revocations", "");
     let is_stale = |event: &BrokerEvent| matches!(event, BrokerEvent::RevocationsStale);
-    assert!(next_such(&mut world, party, LONG, is_stale));
-    assert_eq!(revoke(&mut world, party, &change), stored, "the same is stored again");
+    assert!(next_such(&mut world, endpoint, LONG, is_stale));
+    assert_eq!(revoke(&mut world, endpoint, &change), stored, "the same is stored again");
     assert_eq!(server.messages("tidings_revocations"), 1);
 }

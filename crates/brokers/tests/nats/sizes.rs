@@ -79,18 +79,18 @@ fn a_limit_of_messages_above_that_of_nats_is_complained_of() {
 fn a_client_that_shows_too_much_of_itself_keeps_nobody_from_being_present() {
     let server = Server::configured(SMALL);
     let mut world = NatsWorld::new(&server.options(), 1);
-    let (listener, party) = (world.attach(), world.attach());
+    let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, LIFECYCLE);
     let conn_info = vec![b'x'; 70_000].into();
     let large = ClientInfo { client: "large".into(), conn_info, ..ClientInfo::default() };
     let large = Arc::new(large);
     let (channel, info) = (ROOM.into(), large.clone());
-    world.submit(party, BrokerRequest::AddPresence { channel, info, announces: true });
-    enter(&mut world, party, "small");
-    assert_eq!(present(&mut world, party), 1);
+    world.submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: true });
+    enter(&mut world, endpoint, "small");
+    assert_eq!(present(&mut world, endpoint), 1);
     for info in [large, Arc::new(ClientInfo { client: "next".into(), ..ClientInfo::default() })] {
         let lifecycle = Lifecycle { info, change: Change::Online, at_ms: 1 };
-        world.submit(party, BrokerRequest::Lifecycle(lifecycle));
+        world.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
     }
     while told(&mut world, listener) != ("online".into(), "next".into()) {}
     world.wait_health(0, "ready");

@@ -53,15 +53,15 @@ fn clients_of_a_lost_node_are_told_of_as_soon_as_that_is_possible() {
 fn whoever_could_not_be_entered_is_as_soon_as_that_is_possible() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 1);
-    let party = world.attach();
+    let endpoint = world.attach();
     let hand = Hand::new(&server);
     set_subjects(&hand, "tidings_presence", &json!(["tidings.lease.*"]));
-    enter(&mut world, party, "comes");
+    enter(&mut world, endpoint, "comes");
     // Answered behind it.
-    join(&mut world, party, ROOM);
+    join(&mut world, endpoint, ROOM);
     set_subjects(&hand, "tidings_presence", &json!(["tidings.presence.>", "tidings.lease.*"]));
     let until = std::time::Instant::now() + LONG;
-    while present(&mut world, party) != 1 {
+    while present(&mut world, endpoint) != 1 {
         assert!(std::time::Instant::now() < until);
     }
 }

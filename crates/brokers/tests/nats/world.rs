@@ -1,4 +1,4 @@
-//! Parties on one or more nodes of one NATS server, as the cases see them.
+//! Endpoints on one or more nodes of one NATS server, as the cases see them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use brokers::conformance::World;
 use brokers::nats::{NatsBroker, NatsOptions};
-use brokers::{Broker, Clock, Health, Inbox, Party};
+use brokers::{Broker, Clock, Endpoint, Health, Inbox};
 use engine::broker::{BrokerEvent, BrokerRequest};
 
 /// Real time, and what was added to it.
@@ -52,8 +52,8 @@ impl TestInbox {
 pub(crate) struct NatsWorld {
     pub(crate) nodes: Vec<NatsBroker>,
     clock: Arc<TestClock>,
-    parties: HashMap<Party, (usize, Party, Arc<TestInbox>)>,
-    next_party: u32,
+    endpoints: HashMap<Endpoint, (usize, Endpoint, Arc<TestInbox>)>,
+    next_endpoint: u32,
     next_channel: u32,
 }
 
@@ -69,7 +69,7 @@ impl NatsWorld {
             NatsBroker::start(options.clone(), clock.clone(), &format!("{name}{index}-")).unwrap()
         };
         let nodes = (0..nodes).map(start).collect();
-        NatsWorld { nodes, clock, parties: HashMap::new(), next_party: 0, next_channel: 0 }
+        NatsWorld { nodes, clock, endpoints: HashMap::new(), next_endpoint: 0, next_channel: 0 }
     }
 
     /// Whether a node is ready, or why not.
@@ -93,38 +93,42 @@ impl NatsWorld {
         }
     }
 
-    pub(crate) fn next_within(&mut self, party: Party, wait: Duration) -> Option<BrokerEvent> {
-        self.parties[&party].2.next(wait)
+    pub(crate) fn next_within(
+        &mut self,
+        endpoint: Endpoint,
+        wait: Duration,
+    ) -> Option<BrokerEvent> {
+        self.endpoints[&endpoint].2.next(wait)
     }
 }
 
 impl World for NatsWorld {
-    fn attach(&mut self) -> Party {
-        let named = Party(self.next_party);
-        let node = self.next_party as usize % self.nodes.len();
-        self.next_party += 1;
+    fn attach(&mut self) -> Endpoint {
+        let named = Endpoint(self.next_endpoint);
+        let node = self.next_endpoint as usize % self.nodes.len();
+        self.next_endpoint += 1;
         let inbox = Arc::new(TestInbox::default());
-        let party = self.nodes[node].attach(inbox.clone());
-        self.parties.insert(named, (node, party, inbox));
+        let endpoint = self.nodes[node].attach(inbox.clone());
+        self.endpoints.insert(named, (node, endpoint, inbox));
         named
     }
 
-    fn submit(&mut self, party: Party, request: BrokerRequest) {
-        let (node, party, _) = &self.parties[&party];
-        self.nodes[*node].submit(*party, request);
+    fn submit(&mut self, endpoint: Endpoint, request: BrokerRequest) {
+        let (node, endpoint, _) = &self.endpoints[&endpoint];
+        self.nodes[*node].submit(*endpoint, request);
     }
 
-    fn next_due(&mut self, party: Party) -> BrokerEvent {
-        self.next_within(party, Duration::from_secs(20)).expect("an event comes")
+    fn next_due(&mut self, endpoint: Endpoint) -> BrokerEvent {
+        self.next_within(endpoint, Duration::from_secs(20)).expect("an event comes")
     }
 
-    fn detach(&mut self, party: Party) {
-        let (node, party, _) = &self.parties[&party];
-        self.nodes[*node].detach(*party);
+    fn detach(&mut self, endpoint: Endpoint) {
+        let (node, endpoint, _) = &self.endpoints[&endpoint];
+        self.nodes[*node].detach(*endpoint);
     }
 
-    fn set_full(&mut self, party: Party, is_full: bool) {
-        self.parties[&party].2.is_full.store(is_full, Ordering::SeqCst);
+    fn set_full(&mut self, endpoint: Endpoint, is_full: bool) {
+        self.endpoints[&endpoint].2.is_full.store(is_full, Ordering::SeqCst);
     }
 
     fn pass_ms(&mut self, ms: u64) {

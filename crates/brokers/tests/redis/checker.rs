@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use brokers::redis::RedisSettings;
-use brokers::{Broker as _, Party};
+use brokers::{Broker as _, Endpoint};
 use engine::broker::{BrokerEvent, RequestId};
 use wire::protocol::StreamPosition;
 
@@ -16,7 +16,7 @@ use crate::world::{Node, publish};
 /// A node that hears channels, and the positions that it holds.
 pub(crate) struct Checker {
     node: Node,
-    party: Party,
+    endpoint: Endpoint,
     positions: HashMap<Arc<str>, StreamPosition>,
     /// Times that it was told, or saw, that something is missing.
     pub(crate) gaps: u32,
@@ -26,19 +26,19 @@ pub(crate) struct Checker {
 impl Checker {
     pub(crate) fn start(settings: RedisSettings, channels: u32) -> Checker {
         let mut node = Node::start(settings);
-        let party = node.attach();
+        let endpoint = node.attach();
         let mut positions = HashMap::new();
         for index in 0..channels {
             let channel = channel(index);
-            let stream = node.subscribe(party, &channel).unwrap();
+            let stream = node.subscribe(endpoint, &channel).unwrap();
             positions.insert(channel.into(), stream.top);
         }
-        Checker { node, party, positions, gaps: 0, received: 0 }
+        Checker { node, endpoint, positions, gaps: 0, received: 0 }
     }
 
     /// Takes what comes until nothing has for a while.
     pub(crate) fn listen(&mut self, silence: Duration) {
-        while let Some((_, event)) = self.node.inbox(self.party).wait(silence) {
+        while let Some((_, event)) = self.node.inbox(self.endpoint).wait(silence) {
             self.take(event);
         }
     }
@@ -92,14 +92,14 @@ impl Publisher {
         let (stopped, counted) = (stop.clone(), accepted.clone());
         let thread = std::thread::spawn(move || {
             let mut node = Node::start(settings);
-            let party = node.attach();
+            let endpoint = node.attach();
             let mut number = 0u64;
             while !stopped.load(Ordering::SeqCst) {
                 let room = channel((number % u64::from(channels)) as u32);
-                node.broker.submit(party, publish(RequestId(number), &room, "x"));
+                node.broker.submit(endpoint, publish(RequestId(number), &room, "x"));
                 number += 1;
                 // The pace: it counts the answers meanwhile.
-                while let Some((_, event)) = node.inbox(party).wait(Duration::from_millis(1)) {
+                while let Some((_, event)) = node.inbox(endpoint).wait(Duration::from_millis(1)) {
                     if matches!(event, BrokerEvent::Reply { result: Ok(_), .. }) {
                         counted.fetch_add(1, Ordering::SeqCst);
                     }

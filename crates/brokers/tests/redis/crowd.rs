@@ -13,15 +13,15 @@ const PUBLICATIONS: u64 = 400;
 const BURST: u64 = 8;
 
 /// Publishes its numbers; every answer must come, in the order of the questions.
-fn run(node: &Node, party: brokers::Party, thread: u64) {
+fn run(node: &Node, endpoint: brokers::Endpoint, thread: u64) {
     let mut answered = 0;
     let mut last = 0;
     for number in 0..PUBLICATIONS {
         let data = format!("{thread} {number}");
-        brokers::Broker::submit(&node.broker, party, publish(RequestId(number), "crowd", &data));
+        brokers::Broker::submit(&node.broker, endpoint, publish(RequestId(number), "crowd", &data));
         let waits = number / BURST % 2 == 1 || number == PUBLICATIONS - 1;
         while waits && answered <= number {
-            let event = node.inbox(party).wait(PATIENCE).expect("every question is answered").1;
+            let event = node.inbox(endpoint).wait(PATIENCE).expect("every question is answered").1;
             let BrokerEvent::Reply { id, result: Ok(BrokerReply::Published(position)) } = event
             else {
                 panic!("publish answered {event:?}");
@@ -39,11 +39,11 @@ fn threads_that_ask_at_once_keep_their_order() {
     let mut node = Node::start(settings(&at(&server)));
     let listener = node.attach();
     node.subscribe(listener, "crowd").expect("it is heard");
-    let parties: Vec<_> = (0..THREADS).map(|_| node.attach()).collect();
+    let endpoints: Vec<_> = (0..THREADS).map(|_| node.attach()).collect();
     std::thread::scope(|scope| {
-        for (thread, party) in (0..).zip(parties) {
+        for (thread, endpoint) in (0..).zip(endpoints) {
             let node = &node;
-            scope.spawn(move || run(node, party, thread));
+            scope.spawn(move || run(node, endpoint, thread));
         }
     });
     let mut next = [0; THREADS as usize];

@@ -187,10 +187,10 @@ fn tls_is_spoken_and_certificates_are_checked() {
         RedisSettings { tls: Some(tls), ..settings(&address) }
     };
     let mut node = Node::start(with(&cert.pem(), "redis.test"));
-    let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    node.subscribe(endpoint, "room").unwrap();
     node.publish("room", "a").unwrap();
-    assert_eq!(node.wait_data(party), "a");
+    assert_eq!(node.wait_data(endpoint), "a");
     refusal(with(&cert.pem(), "other.test"), "engine.redis.tls");
     let other = rcgen::generate_simple_self_signed(vec!["redis.test".to_owned()]).unwrap();
     refusal(with(&other.cert.pem(), "redis.test"), "engine.redis.tls");

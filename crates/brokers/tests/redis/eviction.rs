@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use brokers::redis::RedisSettings;
-use brokers::{Broker as _, Party};
+use brokers::{Broker as _, Endpoint};
 use bytes::Bytes;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, Control, Order, Survey, Target};
 use engine::lifecycle::{Change, Lifecycle};
@@ -20,9 +20,9 @@ fn client(user: &str, client: &str) -> Arc<ClientInfo> {
     Arc::new(ClientInfo { user: user.into(), client: client.into(), ..ClientInfo::default() })
 }
 
-fn tell(node: &Node, party: Party, info: &Arc<ClientInfo>, change: Change) {
+fn tell(node: &Node, endpoint: Endpoint, info: &Arc<ClientInfo>, change: Change) {
     let lifecycle = Lifecycle { info: info.clone(), change, at_ms: 7 };
-    node.broker.submit(party, BrokerRequest::Lifecycle(lifecycle));
+    node.broker.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
 }
 
 fn offline() -> Change {
@@ -46,9 +46,9 @@ fn what_is_dropped_of_a_nodes_clients_is_told_again_and_counts_are_right() {
     let (online, owners) =
         (format!("online:{}", settings.node), format!("owners:{}", settings.node));
     let mut node = Node::start(settings);
-    let party = node.attach();
+    let endpoint = node.attach();
     let clients = [client("ann", "1"), client("ann", "2"), client("bob", "3")];
-    clients.iter().for_each(|one| tell(&node, party, one, Change::Online));
+    clients.iter().for_each(|one| tell(&node, endpoint, one, Change::Online));
     // A field beside them says that they are whole.
     let is_whole = || size(&server, &online) == 4 && size(&server, &owners) == 3;
     wait_until("all are known", is_whole);
@@ -58,16 +58,16 @@ fn what_is_dropped_of_a_nodes_clients_is_told_again_and_counts_are_right() {
         assert_eq!(names.len(), dropped.len());
         names.iter().for_each(|name| drop(server.ask(&["DEL", name])));
         // Whoever comes first makes the keys anew, and alone is not all.
-        tell(&node, party, &last, Change::Online);
+        tell(&node, endpoint, &last, Change::Online);
         wait_until("all are known again", || {
             size(&server, &online) == 5 && size(&server, &owners) == 4
         });
-        tell(&node, party, &last, offline());
+        tell(&node, endpoint, &last, offline());
         wait_until("one has left", is_whole);
         let complaint = node.broker.take_complaint();
         assert!(complaint.is_some_and(|text| text.contains("dropped")), "{dropped:?}");
     }
-    clients.iter().for_each(|one| tell(&node, party, one, offline()));
+    clients.iter().for_each(|one| tell(&node, endpoint, one, offline()));
     wait_until("nobody is left", || size(&server, &online) == 0 && size(&server, &owners) == 0);
 }
 
@@ -76,16 +76,17 @@ fn what_is_dropped_of_presence_is_there_again_with_the_next_renewal() {
     let server = RedisServer::start(&[]);
     let presence_ttl = Duration::from_secs(1);
     let mut node = Node::start(RedisSettings { presence_ttl, ..settings(&at(&server)) });
-    let party = node.attach();
+    let endpoint = node.attach();
     let channel: Arc<str> = "room".into();
     let clients: Vec<_> =
         (0..40).map(|number| client(&format!("{}", number % 4), &number.to_string())).collect();
     for info in &clients {
         let (channel, info) = (channel.clone(), info.clone());
-        node.broker.submit(party, BrokerRequest::AddPresence { channel, info, announces: false });
+        node.broker
+            .submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: false });
     }
     let stats = || match node
-        .ask(party, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
+        .ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
     {
         Ok(BrokerReply::PresenceStats(stats)) => stats,
         other => panic!("{other:?}"),
@@ -102,7 +103,7 @@ fn what_is_dropped_of_presence_is_there_again_with_the_next_renewal() {
     }
     for client in &clients {
         let (channel, client) = (channel.clone(), client.clone());
-        node.broker.submit(party, BrokerRequest::RemovePresence { channel, client });
+        node.broker.submit(endpoint, BrokerRequest::RemovePresence { channel, client });
     }
     assert_eq!(stats(), PresenceStats::default());
     for kind in kinds {
@@ -114,7 +115,7 @@ fn what_is_dropped_of_presence_is_there_again_with_the_next_renewal() {
 fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
+    let endpoint = node.attach();
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let revoked = |user: &str, seconds: i64| {
         let (subject, state) = (Subject::User(user.into()), State::Revoked { issued_before: 0 });
@@ -122,7 +123,7 @@ fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
     };
     let store = |change: &Arc<Revocation>| {
         let revocation = change.clone();
-        let answer = node.ask(party, |id| BrokerRequest::Revoke { id, revocation });
+        let answer = node.ask(endpoint, |id| BrokerRequest::Revoke { id, revocation });
         assert_eq!(answer, Ok(BrokerReply::Revoked(Outcome::Stored)), "{change:?}");
     };
     let (long, short) = (revoked("ann", 9_000), revoked("bob", 60));
@@ -131,7 +132,7 @@ fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
         server.ask(&["DEL", &key(&server, dropped).unwrap()]);
         // A node that knows it gives it back as it was.
         store(&long);
-        match node.ask(party, |id| BrokerRequest::ReadRevocations { id }) {
+        match node.ask(endpoint, |id| BrokerRequest::ReadRevocations { id }) {
             Ok(BrokerReply::Revocations(kept)) => {
                 assert_eq!(kept, std::slice::from_ref(&long), "{dropped}");
             }
@@ -147,20 +148,20 @@ fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
 fn a_policy_that_drops_keys_is_warned_of_and_orders_go_to_all_nodes() {
     let server = RedisServer::start(&["--maxmemory-policy", "volatile-lru"]);
     let mut nodes: Vec<Node> = (0..2).map(|_| Node::start(settings(&at(&server)))).collect();
-    let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
+    let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
     for node in &nodes {
         let complaint = node.broker.take_complaint();
         assert!(complaint.is_some_and(|text| text.contains("maxmemory-policy \"volatile-lru\"")));
     }
     // Redis knows her on one node; what it knew of the other it may have dropped.
-    tell(&nodes[0], parties[0], &client("ann", "1"), Change::Online);
+    tell(&nodes[0], endpoints[0], &client("ann", "1"), Change::Online);
     wait_until("she is known", || key(&server, "events").is_some());
     let target = Target { user: "ann".into(), ..Target::default() };
     let order = Order::Disconnect(DisconnectCode::ForceDisconnect.into());
     let control = Arc::new(Control { target, order });
-    nodes[0].broker.submit(parties[0], BrokerRequest::Control(control));
-    for (node, party) in nodes.iter().zip(&parties) {
-        let (_, event) = node.inbox(*party).wait(PATIENCE).expect("the order comes");
+    nodes[0].broker.submit(endpoints[0], BrokerRequest::Control(control));
+    for (node, endpoint) in nodes.iter().zip(&endpoints) {
+        let (_, event) = node.inbox(*endpoint).wait(PATIENCE).expect("the order comes");
         assert!(matches!(event, BrokerEvent::Control(_)), "{event:?}");
     }
 }
@@ -172,11 +173,11 @@ fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone()
     let asking_settings = settings(&at(&server));
     let id = asking_settings.node.clone();
     let mut asking = Node::start(asking_settings);
-    let party = asking.attach();
+    let endpoint = asking.attach();
     let address = vec![format!("redis://127.0.0.1:{}", door.port)];
     let mut other = Node::start(settings(&address));
-    let other_party = other.attach();
-    tell(&other, other_party, &client("ann", "1"), Change::Online);
+    let other_endpoint = other.attach();
+    tell(&other, other_endpoint, &client("ann", "1"), Change::Online);
     wait_until("she is known", || key(&server, "events").is_some());
     let nodes = key(&server, ":nodes").unwrap();
     let lease = || server.ask(&["ZSCORE", &nodes, &id]).text().to_owned();
@@ -185,13 +186,13 @@ fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone()
     server.ask(&["DEL", &nodes]);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (_, event) = other.inbox(other_party).wait(PATIENCE).expect("a question");
+            let (_, event) = other.inbox(other_endpoint).wait(PATIENCE).expect("a question");
             let BrokerEvent::Question { ticket, .. } = event else { panic!("{event:?}") };
             let answer = "here".into();
-            other.broker.submit(other_party, BrokerRequest::Answer { ticket, answer });
+            other.broker.submit(other_endpoint, BrokerRequest::Answer { ticket, answer });
         });
         let question = Bytes::from_static(b"who?");
-        let result = asking.ask(party, |id| BrokerRequest::Survey { id, question });
+        let result = asking.ask(endpoint, |id| BrokerRequest::Survey { id, question });
         let expected = Survey { answers: vec!["here".into()], missing: 0 };
         assert_eq!(result, Ok(BrokerReply::Survey(expected)));
     });

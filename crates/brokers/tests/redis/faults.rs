@@ -1,4 +1,4 @@
-//! What faults of a server look like to parties: an error at once or in time, and on the server's return the positions of
+//! What faults of a server look like to endpoints: an error at once or in time, and on the server's return the positions of
 //! all channels within a second.
 
 use std::sync::Arc;
@@ -20,9 +20,9 @@ fn ann() -> Arc<ClientInfo> {
     Arc::new(ClientInfo { user: "ann".into(), client: "1".into(), ..ClientInfo::default() })
 }
 
-fn stats(node: &Node, party: brokers::Party, channel: &str) -> PresenceStats {
+fn stats(node: &Node, endpoint: brokers::Endpoint, channel: &str) -> PresenceStats {
     let channel = channel.into();
-    match node.ask(party, |id| BrokerRequest::PresenceStats { id, channel }) {
+    match node.ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel }) {
         Ok(BrokerReply::PresenceStats(stats)) => stats,
         other => panic!("presence stats answered {other:?}"),
     }
@@ -37,8 +37,8 @@ fn two_nodes_receive_in_one_order_and_share_presence() {
     one.subscribe(here, "room").unwrap();
     two.subscribe(there, "room").unwrap();
     for index in 0..1000u64 {
-        let (node, party) = if index % 2 == 0 { (&one, here) } else { (&two, there) };
-        node.broker.submit(party, publish(RequestId(index), "room", &index.to_string()));
+        let (node, endpoint) = if index % 2 == 0 { (&one, here) } else { (&two, there) };
+        node.broker.submit(endpoint, publish(RequestId(index), "room", &index.to_string()));
     }
     let received: Vec<String> = (0..1000).map(|_| one.wait_data(here)).collect();
     assert_eq!(received, (0..1000).map(|_| two.wait_data(there)).collect::<Vec<_>>());
@@ -58,16 +58,16 @@ fn whoever_stays_is_renewed_and_stays_present() {
     let presence_ttl = SECOND;
     let settings = brokers::redis::RedisSettings { presence_ttl, ..settings(&at(&server)) };
     let mut node = Node::start(settings);
-    let party = node.attach();
+    let endpoint = node.attach();
     let (channel, info) = ("room".into(), ann());
-    node.broker.submit(party, BrokerRequest::AddPresence { channel, info, announces: true });
-    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    node.broker.submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: true });
+    assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
     let keys = server.ask(&["KEYS", "*ends:room"]);
     let key = keys.list()[0].text();
     let end = || server.ask(&["ZSCORE", key, "1"]).text().parse::<u64>().unwrap();
     let entered = end();
     wait_until("two renewals", || end() > entered + 600);
-    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
     assert_eq!(node.broker.take_complaint(), None);
 }
 
@@ -75,8 +75,8 @@ fn whoever_stays_is_renewed_and_stays_present() {
 fn a_restart_with_data_ends_the_epoch_within_a_second_and_keeps_the_history() {
     let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    node.subscribe(endpoint, "room").unwrap();
     let before = node.publish("room", "a").unwrap();
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
@@ -85,42 +85,42 @@ fn a_restart_with_data_ends_the_epoch_within_a_second_and_keeps_the_history() {
     assert!(asked.elapsed() < SECOND);
     server.restart();
     let returned = Instant::now();
-    let (told, top) = node.wait_position(party);
+    let (told, top) = node.wait_position(endpoint);
     assert!(told - returned < SECOND, "{:?}", told - returned);
     // Nobody can know whether the last publications before the restart had reached the disk.
     assert_ne!(top.epoch, before.epoch);
     assert_eq!(top.offset, before.offset);
     node.wait_ready();
     assert_eq!(node.publish("room", "c").unwrap().offset, 2);
-    assert_eq!(node.wait_data(party), "c");
+    assert_eq!(node.wait_data(endpoint), "c");
 }
 
 #[test]
 fn a_restart_without_data_begins_new_epochs_and_restores_presence() {
     let mut server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    node.subscribe(endpoint, "room").unwrap();
     let before = node.publish("room", "a").unwrap();
     let (channel, info) = ("room".into(), ann());
-    node.broker.submit(party, BrokerRequest::AddPresence { channel, info, announces: true });
-    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    node.broker.submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: true });
+    assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
     server.restart();
     let returned = Instant::now();
-    let (told, top) = node.wait_position(party);
+    let (told, top) = node.wait_position(endpoint);
     assert!(told - returned < SECOND, "{:?}", told - returned);
     assert_ne!(top.epoch, before.epoch);
     assert_eq!(top.offset, 0);
-    wait_until("presence is back", || stats(&node, party, "room").num_clients == 1);
+    wait_until("presence is back", || stats(&node, endpoint, "room").num_clients == 1);
 }
 
 #[test]
 fn a_client_that_left_while_redis_was_away_is_gone_when_it_is_back() {
     let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
+    let endpoint = node.attach();
     let channel: Arc<str> = "room".into();
     let info = ann();
     let entered = BrokerRequest::AddPresence {
@@ -128,14 +128,14 @@ fn a_client_that_left_while_redis_was_away_is_gone_when_it_is_back() {
         info: info.clone(),
         announces: true,
     };
-    node.broker.submit(party, entered);
-    assert_eq!(stats(&node, party, "room").num_clients, 1);
+    node.broker.submit(endpoint, entered);
+    assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
-    node.broker.submit(party, BrokerRequest::RemovePresence { channel, client: info });
+    node.broker.submit(endpoint, BrokerRequest::RemovePresence { channel, client: info });
     server.restart();
     node.wait_ready();
-    assert_eq!(stats(&node, party, "room"), PresenceStats::default());
+    assert_eq!(stats(&node, endpoint, "room"), PresenceStats::default());
 }
 
 #[test]
@@ -143,17 +143,17 @@ fn a_connection_that_is_killed_is_replaced_and_positions_are_told() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let other = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    let before = node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    let before = node.subscribe(endpoint, "room").unwrap();
     // Every subscriber, so also the other node's connection.
     server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     let killed = Instant::now();
-    let (told, top) = node.wait_position(party);
+    let (told, top) = node.wait_position(endpoint);
     assert!(told - killed < SECOND, "{:?}", told - killed);
     assert_eq!(top, before.top, "nothing was missed");
     // Its connection was killed as well, and it may not know yet.
     wait_until("the other node publishes", || other.publish("room", "a").is_ok());
-    assert_eq!(node.wait_data(party), "a");
+    assert_eq!(node.wait_data(endpoint), "a");
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
         ..settings(&at(&server))
     };
     let mut node = Node::start(settings);
-    let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    node.subscribe(endpoint, "room").unwrap();
     server.signal("STOP");
     let asked = Instant::now();
     assert_eq!(node.publish("room", "a"), Err(BrokerError::Unavailable));
@@ -179,14 +179,16 @@ fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
     wait_until("the connection is given up", || asked.elapsed() > Duration::from_millis(1500));
     server.signal("CONT");
     let returned = Instant::now();
-    let (told, _) = node.wait_position(party);
+    let (told, _) = node.wait_position(endpoint);
     assert!(told - returned < SECOND, "{:?}", told - returned);
     node.wait_ready();
     node.publish("room", "c").unwrap();
     // What was sent before its silence was known may have been carried out, once; what was asked later was not sent.
     let (channel, query) = ("room".into(), HistoryQuery::default());
     let history = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms: 1000 };
-    let Ok(BrokerReply::History(history)) = node.ask(party, history) else { panic!("no history") };
+    let Ok(BrokerReply::History(history)) = node.ask(endpoint, history) else {
+        panic!("no history")
+    };
     let kept: Vec<&[u8]> = history.publications.iter().map(|kept| &*kept.data).collect();
     assert!(kept == [&b"c"[..]] || kept == [&b"a"[..], b"c"], "{kept:?}");
 }
@@ -195,8 +197,8 @@ fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
 fn a_short_stop_costs_no_connection() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    node.subscribe(endpoint, "room").unwrap();
     let id = |server: &RedisServer| {
         let list = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
         list.text().split(' ').next().map(str::to_owned)
@@ -208,20 +210,20 @@ fn a_short_stop_costs_no_connection() {
     node.wait_ready();
     assert_eq!(id(&server), before);
     node.publish("room", "a").unwrap();
-    assert_eq!(node.wait_data(party), "a");
+    assert_eq!(node.wait_data(endpoint), "a");
 }
 
 #[test]
 fn scripts_that_were_forgotten_are_loaded_again_in_order() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    node.subscribe(endpoint, "room").unwrap();
     server.ask(&["SCRIPT", "FLUSH"]);
     for index in 0..100u64 {
-        node.broker.submit(party, publish(RequestId(index), "room", &index.to_string()));
+        node.broker.submit(endpoint, publish(RequestId(index), "room", &index.to_string()));
     }
-    let received: Vec<String> = (0..100).map(|_| node.wait_data(party)).collect();
+    let received: Vec<String> = (0..100).map(|_| node.wait_data(endpoint)).collect();
     assert_eq!(received, (0..100).map(|index| index.to_string()).collect::<Vec<_>>());
 }
 
@@ -253,18 +255,18 @@ fn a_subscriber_whose_output_buffer_overflows_is_told_where_the_stream_stands() 
     let limits = ["--client-output-buffer-limit", "pubsub", "100kb", "100kb", "1"];
     let server = RedisServer::start(&limits);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    node.subscribe(endpoint, "room").unwrap();
     let name = server.ask(&["PUBSUB", "CHANNELS", "*c:room"]);
     let name = name.list()[0].text().to_owned();
     let script = "for i = 1, 100 do redis.call('PUBLISH', ARGV[1], string.rep('x', 100000)) end";
     server.ask(&["EVAL", script, "0", &name]);
-    node.wait_position(party);
+    node.wait_position(endpoint);
     let complaint = node.broker.take_complaint();
     assert!(complaint.is_some_and(|text| text.contains("client-output-buffer-limit")));
     node.wait_ready();
     node.publish("room", "a").unwrap();
-    assert_eq!(node.wait_data(party), "a");
+    assert_eq!(node.wait_data(endpoint), "a");
 }
 
 #[test]
@@ -273,11 +275,11 @@ fn requests_without_a_connection_are_answered_and_subscribed_later() {
     let address = at(&server);
     drop(server);
     let mut node = Node::start_anyhow(settings(&address));
-    let party = node.attach();
-    assert_eq!(node.subscribe(party, "room"), Err(BrokerError::Unavailable));
+    let endpoint = node.attach();
+    assert_eq!(node.subscribe(endpoint, "room"), Err(BrokerError::Unavailable));
     let channel: Arc<str> = "plain".into();
     let read = JoinRead::Nothing;
-    let asked = node.ask(party, |id| BrokerRequest::Subscribe { id, channel, read });
+    let asked = node.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read });
     assert_eq!(asked, Err(BrokerError::Unavailable));
     assert!(node.wait_unready("cannot be reached").contains("engine.redis.address"));
     let port = address[0].rsplit_once(':').unwrap().1.parse().unwrap();
@@ -290,7 +292,7 @@ fn requests_without_a_connection_are_answered_and_subscribed_later() {
         node.ask(publisher, |id| BrokerRequest::Publish { id, channel, publication, options });
     assert!(matches!(asked, Ok(BrokerReply::Published(_))), "{asked:?}");
     node.publish("room", "a").unwrap();
-    assert_eq!([node.wait_data(party), node.wait_data(party)], ["b", "a"]);
+    assert_eq!([node.wait_data(endpoint), node.wait_data(endpoint)], ["b", "a"]);
 }
 
 #[test]
@@ -299,7 +301,7 @@ fn many_who_come_back_at_once_read_a_stream_once() {
     let mut node = Node::start(settings(&at(&server)));
     let before = node.publish("room", "a").unwrap();
     node.publish("room", "b").unwrap();
-    let parties: Vec<_> = (0..500).map(|_| node.attach()).collect();
+    let endpoints: Vec<_> = (0..500).map(|_| node.attach()).collect();
     let calls = || {
         let stats = server.ask(&["INFO", "commandstats"]);
         let line = stats.text().lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
@@ -307,7 +309,7 @@ fn many_who_come_back_at_once_read_a_stream_once() {
         calls.parse::<u32>().unwrap()
     };
     let first = calls();
-    for party in &parties {
+    for endpoint in &endpoints {
         let read = JoinRead::Since {
             since: before.clone(),
             limit: 10,
@@ -315,13 +317,13 @@ fn many_who_come_back_at_once_read_a_stream_once() {
             meta_ttl_ms: 60_000,
         };
         let (id, channel) = (RequestId(1), "room".into());
-        node.broker.submit(*party, BrokerRequest::Subscribe { id, channel, read });
+        node.broker.submit(*endpoint, BrokerRequest::Subscribe { id, channel, read });
     }
     node.publish("room", "c").unwrap();
-    for party in &parties {
+    for endpoint in &endpoints {
         let mut seen = Vec::new();
         while seen.len() < 2 {
-            match node.inbox(*party).wait(PATIENCE).expect("everybody is answered").1 {
+            match node.inbox(*endpoint).wait(PATIENCE).expect("everybody is answered").1 {
                 BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
                     seen.extend(stream.publications.iter().map(|one| one.data.clone()));
                 }
@@ -332,22 +334,22 @@ fn many_who_come_back_at_once_read_a_stream_once() {
         assert_eq!(seen, ["b", "c"]);
     }
     let reads = calls() - first;
-    assert!(reads < 100, "{reads} scripts for {} readers", parties.len());
+    assert!(reads < 100, "{reads} scripts for {} readers", endpoints.len());
 }
 
 #[test]
 fn nothing_is_left_when_all_is_over() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
+    let endpoint = node.attach();
     for index in 0..50 {
         let channel = format!("room-{index}");
-        node.subscribe(party, &channel).unwrap();
+        node.subscribe(endpoint, &channel).unwrap();
         let channel = channel.into();
         node.broker
-            .submit(party, BrokerRequest::AddPresence { channel, info: ann(), announces: true });
+            .submit(endpoint, BrokerRequest::AddPresence { channel, info: ann(), announces: true });
     }
-    node.broker.detach(party);
+    node.broker.detach(endpoint);
     let other = node.attach();
     wait_until("nobody is left", || {
         (0..50).all(|index| stats(&node, other, &format!("room-{index}")).num_clients == 0)
@@ -370,13 +372,13 @@ fn what_was_submitted_before_the_end_is_still_done() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let mut other = Node::start(settings(&at(&server)));
-    let (party, watcher) = (node.attach(), other.attach());
+    let (endpoint, watcher) = (node.attach(), other.attach());
     node.broker.submit(
-        party,
+        endpoint,
         BrokerRequest::AddPresence { channel: "room".into(), info: ann(), announces: true },
     );
-    assert_eq!(stats(&node, party, "room").num_clients, 1);
-    node.broker.detach(party);
+    assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
+    node.broker.detach(endpoint);
     drop(node);
     assert_eq!(stats(&other, watcher, "room"), PresenceStats::default());
 }

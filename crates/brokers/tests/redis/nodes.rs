@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brokers::{Broker as _, Party};
+use brokers::{Broker as _, Endpoint};
 use bytes::Bytes;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, Control, Order, Survey, Target};
 use engine::channel::LIFECYCLE;
@@ -16,9 +16,9 @@ fn client(user: &str, client: &str) -> Arc<ClientInfo> {
     Arc::new(ClientInfo { user: user.into(), client: client.into(), ..ClientInfo::default() })
 }
 
-fn tell(node: &Node, party: Party, info: &Arc<ClientInfo>, change: Change) {
+fn tell(node: &Node, endpoint: Endpoint, info: &Arc<ClientInfo>, change: Change) {
     let lifecycle = Lifecycle { info: info.clone(), change, at_ms: 7 };
-    node.broker.submit(party, BrokerRequest::Lifecycle(lifecycle));
+    node.broker.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
 }
 
 fn offline() -> Change {
@@ -48,11 +48,11 @@ fn event(event: &str, client: &str, reason: &str) -> (String, String, String) {
 fn a_node_that_ends_takes_its_clients_with_it() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
+    let endpoint = node.attach();
     for number in 0..450 {
-        tell(&node, party, &client("ann", &number.to_string()), Change::Online);
+        tell(&node, endpoint, &client("ann", &number.to_string()), Change::Online);
     }
-    tell(&node, party, &client("ann", "7"), offline());
+    tell(&node, endpoint, &client("ann", "7"), offline());
     wait_until("all are told", || events(&server).len() == 451);
     drop(node);
     let told = events(&server);
@@ -69,14 +69,14 @@ fn a_node_that_ends_takes_its_clients_with_it() {
 fn after_a_restart_without_data_those_who_are_there_are_told_again() {
     let mut server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    tell(&node, party, &client("ann", "stays"), Change::Online);
-    tell(&node, party, &client("bob", "leaves"), Change::Online);
+    let endpoint = node.attach();
+    tell(&node, endpoint, &client("ann", "stays"), Change::Online);
+    tell(&node, endpoint, &client("bob", "leaves"), Change::Online);
     wait_until("both are told", || events(&server).len() == 2);
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
-    tell(&node, party, &client("bob", "leaves"), offline());
-    tell(&node, party, &client("eve", "comes"), Change::Online);
+    tell(&node, endpoint, &client("bob", "leaves"), offline());
+    tell(&node, endpoint, &client("eve", "comes"), Change::Online);
     server.restart();
     wait_until("those who are there are told", || events(&server).len() == 2);
     node.wait_ready();
@@ -89,13 +89,13 @@ fn after_a_restart_without_data_those_who_are_there_are_told_again() {
 fn what_happened_while_redis_was_away_is_told_when_it_is_back() {
     let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    tell(&node, party, &client("ann", "1"), Change::Online);
+    let endpoint = node.attach();
+    tell(&node, endpoint, &client("ann", "1"), Change::Online);
     wait_until("it is told", || events(&server).len() == 1);
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
-    tell(&node, party, &client("ann", "1"), offline());
-    tell(&node, party, &client("ann", "2"), Change::Online);
+    tell(&node, endpoint, &client("ann", "1"), offline());
+    tell(&node, endpoint, &client("ann", "2"), Change::Online);
     server.restart();
     let expected =
         [event("online", "1", ""), event("offline", "1", "gone"), event("online", "2", "")];
@@ -106,19 +106,20 @@ fn what_happened_while_redis_was_away_is_told_when_it_is_back() {
 fn an_order_goes_to_the_node_that_has_the_client() {
     let server = RedisServer::start(&[]);
     let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
-    let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
-    tell(&nodes[0], parties[0], &client("ann", "1"), Change::Online);
-    tell(&nodes[1], parties[1], &client("bob", "2"), Change::Online);
+    let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
+    tell(&nodes[0], endpoints[0], &client("ann", "1"), Change::Online);
+    tell(&nodes[1], endpoints[1], &client("bob", "2"), Change::Online);
     wait_until("both are told", || events(&server).len() == 2);
     let order = |user: &str, client: &str| {
         let target = Target { user: user.into(), client: client.into(), ..Target::default() };
         let order = Order::Disconnect(DisconnectCode::ForceDisconnect.into());
         nodes[2]
             .broker
-            .submit(parties[2], BrokerRequest::Control(Arc::new(Control { target, order })));
+            .submit(endpoints[2], BrokerRequest::Control(Arc::new(Control { target, order })));
     };
     let received = |index: usize| loop {
-        let (_, event) = nodes[index].inbox(parties[index]).wait(PATIENCE).expect("an order comes");
+        let (_, event) =
+            nodes[index].inbox(endpoints[index]).wait(PATIENCE).expect("an order comes");
         if let BrokerEvent::Control(control) = event {
             return (control.target.user.clone(), control.target.client.clone());
         }
@@ -137,19 +138,20 @@ fn an_order_goes_to_the_node_that_has_the_client() {
 fn every_other_node_answers_a_question() {
     let server = RedisServer::start(&[]);
     let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
-    let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
+    let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
     std::thread::scope(|scope| {
         for (index, answer) in [(1, "one"), (2, "two")] {
-            let (node, party) = (&nodes[index], parties[index]);
+            let (node, endpoint) = (&nodes[index], endpoints[index]);
             scope.spawn(move || {
-                let (_, event) = node.inbox(party).wait(PATIENCE).expect("a question comes");
+                let (_, event) = node.inbox(endpoint).wait(PATIENCE).expect("a question comes");
                 let BrokerEvent::Question { ticket, question } = event else { panic!("{event:?}") };
                 assert_eq!(question, "who?");
-                node.broker.submit(party, BrokerRequest::Answer { ticket, answer: answer.into() });
+                node.broker
+                    .submit(endpoint, BrokerRequest::Answer { ticket, answer: answer.into() });
             });
         }
         let question = Bytes::from_static(b"who?");
-        let result = nodes[0].ask(parties[0], |id| BrokerRequest::Survey { id, question });
+        let result = nodes[0].ask(endpoints[0], |id| BrokerRequest::Survey { id, question });
         let Ok(BrokerReply::Survey(Survey { mut answers, missing: 0 })) = result else {
             panic!("{result:?}")
         };
@@ -157,7 +159,7 @@ fn every_other_node_answers_a_question() {
         assert_eq!(answers, ["one", "two"]);
     });
     let question = Bytes::from_static(b"who?");
-    let result = nodes[0].ask(parties[0], |id| BrokerRequest::Survey { id, question });
+    let result = nodes[0].ask(endpoints[0], |id| BrokerRequest::Survey { id, question });
     let silent = Survey { answers: Vec::new(), missing: 2 };
     assert_eq!(result, Ok(BrokerReply::Survey(silent)), "nobody has answered");
 }
@@ -167,30 +169,31 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
     let server = RedisServer::start(&[]);
     let mut watcher = Node::start(settings(&at(&server)));
     let mut other = Node::start(settings(&at(&server)));
-    let (party, second) = (watcher.attach(), other.attach());
+    let (endpoint, second) = (watcher.attach(), other.attach());
     let channel: Arc<str> = LIFECYCLE.into();
-    watcher.subscribe(party, &channel).unwrap();
-    watcher.subscribe(party, "room").unwrap();
+    watcher.subscribe(endpoint, &channel).unwrap();
+    watcher.subscribe(endpoint, "room").unwrap();
     // A node behind its own door, which is closed on it.
     let door = crate::door::Door::open(server.port);
     let address = vec![format!("redis://127.0.0.1:{}", door.port)];
     let mut lost = Node::start(settings(&address));
-    let lost_party = lost.attach();
+    let lost_endpoint = lost.attach();
     // More than are looked at in one step, and so many that what is emptied shows.
     for number in 0..5_000 {
         let info = client("ann", &number.to_string());
-        tell(&lost, lost_party, &info, Change::Online);
+        tell(&lost, lost_endpoint, &info, Change::Online);
         if number < 300 {
             let room = if number < 250 { "room".to_owned() } else { format!("room-{number}") };
             let (channel, announces) = (room.into(), number == 0);
-            lost.broker.submit(lost_party, BrokerRequest::AddPresence { channel, info, announces });
+            lost.broker
+                .submit(lost_endpoint, BrokerRequest::AddPresence { channel, info, announces });
         }
     }
     wait_until("all are told", || events(&server).len() == 5_000);
     door.close();
     let (mut gone, mut left) = (0, Vec::new());
     while gone < 5_000 {
-        let (_, event) = watcher.inbox(party).wait(PATIENCE).expect("all are told to be gone");
+        let (_, event) = watcher.inbox(endpoint).wait(PATIENCE).expect("all are told to be gone");
         match event {
             BrokerEvent::Publication { publication, .. } => {
                 let event: serde_json::Value = serde_json::from_slice(&publication.data).unwrap();
@@ -233,12 +236,12 @@ fn a_node_that_others_held_for_gone_says_again_who_is_there() {
     let settings = settings(&at(&server));
     let id = settings.node.clone();
     let mut node = Node::start(settings);
-    let party = node.attach();
+    let endpoint = node.attach();
     let info = client("ann", "1");
-    tell(&node, party, &info, Change::Online);
+    tell(&node, endpoint, &info, Change::Online);
     let channel: Arc<str> = "room".into();
     let entered = BrokerRequest::AddPresence { channel: channel.clone(), info, announces: false };
-    node.broker.submit(party, entered);
+    node.broker.submit(endpoint, entered);
     wait_until("it is told", || events(&server).len() == 1);
     // As another node leaves it that was clearing this one away and found that it lives.
     server.ask(&["HDEL", &key(&server, &format!("online:{id}")), "1"]);
@@ -247,7 +250,7 @@ fn a_node_that_others_held_for_gone_says_again_who_is_there() {
     server.ask(&["HSET", &claims, &id, "99999999999999"]);
     wait_until("it is told again", || events(&server).len() == 2);
     let stats = || match node
-        .ask(party, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
+        .ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
     {
         Ok(BrokerReply::PresenceStats(stats)) => stats.num_clients,
         answer => panic!("{answer:?}"),
@@ -260,9 +263,9 @@ fn a_node_that_others_held_for_gone_says_again_who_is_there() {
 fn leases_that_all_end_at_once_bury_nobody() {
     let server = RedisServer::start(&[]);
     let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
-    let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
-    for (index, (node, party)) in nodes.iter().zip(&parties).enumerate() {
-        tell(node, *party, &client("ann", &index.to_string()), Change::Online);
+    let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
+    for (index, (node, endpoint)) in nodes.iter().zip(&endpoints).enumerate() {
+        tell(node, *endpoint, &client("ann", &index.to_string()), Change::Online);
     }
     wait_until("all are told", || events(&server).len() == 3);
     let registry = key(&server, "nodes");
@@ -282,7 +285,7 @@ fn leases_that_all_end_at_once_bury_nobody() {
 fn a_redis_that_takes_nothing_is_not_asked_without_end() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
+    let endpoint = node.attach();
     let calls = || {
         let stats = server.ask(&["INFO", "commandstats"]);
         let line = stats.text().lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
@@ -290,7 +293,7 @@ fn a_redis_that_takes_nothing_is_not_asked_without_end() {
         calls.parse::<u32>().unwrap()
     };
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
-    tell(&node, party, &client("ann", "1"), Change::Online);
+    tell(&node, endpoint, &client("ann", "1"), Change::Online);
     wait_until("it is refused", || {
         node.broker.take_complaint().is_some_and(|text| text.contains("OOM"))
     });

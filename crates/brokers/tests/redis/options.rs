@@ -24,10 +24,10 @@ fn rules(history_size: u32) -> Arc<Rules> {
 
 /// Publishes as an engine does whose options have no history.
 fn publish_plainly(node: &mut Node, data: &'static str) -> StreamPosition {
-    let party = node.attach();
+    let endpoint = node.attach();
     let publication = Publication { data: data.into(), ..Publication::default() };
     let (channel, options) = ("chat:a".into(), PublishOptions::default());
-    match node.ask(party, |id| BrokerRequest::Publish { id, channel, publication, options }) {
+    match node.ask(endpoint, |id| BrokerRequest::Publish { id, channel, publication, options }) {
         Ok(BrokerReply::Published(position)) => position,
         other => panic!("{other:?}"),
     }
@@ -41,8 +41,8 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
     let on_settings = settings(&at(&server));
     let on_name = on_settings.name.clone();
     let mut on = Node::start_with_rules(on_settings, &rules(10));
-    let party = on.attach();
-    let joined = on.subscribe(party, "chat:a").unwrap();
+    let endpoint = on.attach();
+    let joined = on.subscribe(endpoint, "chat:a").unwrap();
     // From the moment on in which a node with history is ready.
     for number in 1..=3 {
         assert_eq!(publish_plainly(&mut off, "x").offset, joined.top.offset + number);
@@ -78,8 +78,8 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
 fn without_its_meta_a_stream_begins_anew_after_history_was_off() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start_with_rules(settings(&at(&server)), &rules(10));
-    let party = node.attach();
-    let before = node.subscribe(party, "chat:a").unwrap().top;
+    let endpoint = node.attach();
+    let before = node.subscribe(endpoint, "chat:a").unwrap().top;
     let before = StreamPosition { offset: node.publish("chat:a", "x").unwrap().offset, ..before };
     node.broker.set_rules(&rules(0));
     assert_eq!(publish_plainly(&mut node, "missed"), StreamPosition::default());

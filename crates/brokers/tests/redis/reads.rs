@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use brokers::redis::RedisSettings;
-use brokers::{Broker as _, Party};
+use brokers::{Broker as _, Endpoint};
 use engine::broker::{
     BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
 };
@@ -21,7 +21,13 @@ fn patient(server: &RedisServer) -> Node {
 }
 
 /// Fills a channel with so many publications of so many bytes.
-fn fill(node: &Node, party: Party, channel: &str, count: u64, bytes: usize) -> StreamPosition {
+fn fill(
+    node: &Node,
+    endpoint: Endpoint,
+    channel: &str,
+    count: u64,
+    bytes: usize,
+) -> StreamPosition {
     let data = bytes::Bytes::from(vec![b'x'; bytes]);
     for number in 0..count {
         let publication = Publication { data: data.clone(), ..Publication::default() };
@@ -32,11 +38,11 @@ fn fill(node: &Node, party: Party, channel: &str, count: u64, bytes: usize) -> S
             ..PublishOptions::default()
         };
         let (id, channel) = (RequestId(number), channel.into());
-        node.broker.submit(party, BrokerRequest::Publish { id, channel, publication, options });
+        node.broker.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
     }
     let mut top = StreamPosition::default();
     for _ in 0..count {
-        match node.inbox(party).wait(PATIENCE).expect("an answer").1 {
+        match node.inbox(endpoint).wait(PATIENCE).expect("an answer").1 {
             BrokerEvent::Reply { result: Ok(BrokerReply::Published(position)), .. } => {
                 top = position;
             }
@@ -81,7 +87,7 @@ fn two_long_histories_at_once_cost_no_connection() {
     let (filler, listener) = (node.attach(), node.attach());
     fill(&node, filler, "long", 300, 60_000);
     node.subscribe(listener, "room").unwrap();
-    let readers: Vec<Party> = (0..2).map(|_| node.attach()).collect();
+    let readers: Vec<Endpoint> = (0..2).map(|_| node.attach()).collect();
     let before = links(&server);
     let is_over = AtomicBool::new(false);
     let most = std::thread::scope(|scope| {
@@ -121,9 +127,9 @@ fn many_who_come_back_with_much_to_recover_cost_no_connection() {
     let count = 600;
     let server = RedisServer::start(&[]);
     let mut node = patient(&server);
-    let parties: Vec<Party> = (0..count).map(|_| node.attach()).collect();
-    for (number, party) in parties.iter().enumerate() {
-        fill(&node, *party, &format!("channel-{number}"), 100, 900);
+    let endpoints: Vec<Endpoint> = (0..count).map(|_| node.attach()).collect();
+    for (number, endpoint) in endpoints.iter().enumerate() {
+        fill(&node, *endpoint, &format!("channel-{number}"), 100, 900);
     }
     let before = links(&server);
     let is_over = AtomicBool::new(false);
@@ -131,15 +137,15 @@ fn many_who_come_back_with_much_to_recover_cost_no_connection() {
     let most = std::thread::scope(|scope| {
         let looking = scope.spawn(|| most_waiting(&server, &is_over));
         let over = Over(&is_over);
-        for (number, party) in parties.iter().enumerate() {
+        for (number, endpoint) in endpoints.iter().enumerate() {
             let since = StreamPosition { offset: 0, epoch: String::new() };
             let read =
                 JoinRead::Since { since, limit: 1_000, bytes_max: None, meta_ttl_ms: 600_000 };
             let (id, channel) = (RequestId(9_999), format!("channel-{number}").into());
-            node.broker.submit(*party, BrokerRequest::Subscribe { id, channel, read });
+            node.broker.submit(*endpoint, BrokerRequest::Subscribe { id, channel, read });
         }
-        for party in &parties {
-            match node.inbox(*party).wait(PATIENCE).expect("an answer").1 {
+        for endpoint in &endpoints {
+            match node.inbox(*endpoint).wait(PATIENCE).expect("an answer").1 {
                 BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
                     let offsets = stream.publications.iter().map(|one| one.offset);
                     assert!(offsets.eq(1..=100));
@@ -210,8 +216,8 @@ fn a_publication_that_is_larger_than_every_bound_is_read_all_the_same() {
 fn redis_sends_little_more_than_whoever_asks_will_take() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
-    let party = node.attach();
-    fill(&node, party, "room", 300, 60_000);
+    let endpoint = node.attach();
+    fill(&node, endpoint, "room", 300, 60_000);
     let sent = || {
         let stats = server.ask(&["INFO", "stats"]);
         let mut lines = stats.text().lines();
@@ -222,7 +228,8 @@ fn redis_sends_little_more_than_whoever_asks_will_take() {
         let before = sent();
         let query = HistoryQuery { bytes_max: Some(bytes_max), ..HistoryQuery::default() };
         let (channel, meta_ttl_ms) = ("room".into(), 600_000);
-        let read = node.ask(party, |id| BrokerRequest::History { id, channel, query, meta_ttl_ms });
+        let read =
+            node.ask(endpoint, |id| BrokerRequest::History { id, channel, query, meta_ttl_ms });
         let Ok(BrokerReply::History(history)) = read else { panic!("{read:?}") };
         let weight = history.publications[0].weight();
         assert_eq!(history.publications.len(), (bytes_max / weight).max(1));
@@ -236,7 +243,7 @@ fn redis_sends_little_more_than_whoever_asks_will_take() {
 fn a_long_list_of_clients_comes_whole() {
     let server = RedisServer::start(&[]);
     let mut node = patient(&server);
-    let party = node.attach();
+    let endpoint = node.attach();
     let channel: Arc<str> = "room".into();
     for number in 0..3_000 {
         let (client, user) = (format!("client-{number}"), format!("user-{}", number % 7));
@@ -244,10 +251,10 @@ fn a_long_list_of_clients_comes_whole() {
         let info = Arc::new(ClientInfo { client, user, conn_info, ..ClientInfo::default() });
         let channel = channel.clone();
         let enter = BrokerRequest::AddPresence { channel, info, announces: false };
-        node.broker.submit(party, enter);
+        node.broker.submit(endpoint, enter);
     }
     let ask = |id| BrokerRequest::Presence { id, channel: channel.clone() };
-    let Ok(BrokerReply::Presence(mut clients)) = node.ask(party, ask) else { panic!("no list") };
+    let Ok(BrokerReply::Presence(mut clients)) = node.ask(endpoint, ask) else { panic!("no list") };
     clients.sort_by(|one, other| one.client.cmp(&other.client));
     clients.dedup_by(|one, other| one.client == other.client);
     assert_eq!(clients.len(), 3_000);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use brokers::redis::RedisSettings;
-use brokers::{Broker as _, Health, Party};
+use brokers::{Broker as _, Endpoint, Health};
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead};
 
 use crate::server::{RedisServer, wait_until};
@@ -24,9 +24,13 @@ fn set_rights(server: &RedisServer, rights: &[&str]) {
 }
 
 /// What one subscribe without a position is answered.
-fn subscribe_plain(node: &Node, party: Party, channel: &str) -> Result<BrokerReply, BrokerError> {
+fn subscribe_plain(
+    node: &Node,
+    endpoint: Endpoint,
+    channel: &str,
+) -> Result<BrokerReply, BrokerError> {
     let (channel, read): (Arc<str>, _) = (channel.into(), JoinRead::Nothing);
-    node.ask(party, |id| BrokerRequest::Subscribe { id, channel, read })
+    node.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read })
 }
 
 /// How often subscriptions were refused.
@@ -41,8 +45,8 @@ fn refused(server: &RedisServer) -> u64 {
 fn a_subscription_that_redis_refuses_is_not_answered_as_if_it_were_there() {
     let (server, settings) = server();
     let mut node = Node::start(settings);
-    let (party, other) = (node.attach(), node.attach());
-    let before = node.subscribe(party, "room").unwrap().top;
+    let (endpoint, other) = (node.attach(), node.attach());
+    let before = node.subscribe(endpoint, "room").unwrap().top;
     // The node receives what it publishes to itself, but no channel.
     set_rights(&server, &["resetchannels", "&test:*:probe:*", "&test:*control*"]);
     let reason = node.wait_unready("does not let engine.redis.user");
@@ -60,9 +64,9 @@ fn a_subscription_that_redis_refuses_is_not_answered_as_if_it_were_there() {
     node.broker.submit(other, BrokerRequest::Unsubscribe { channel: "new".into() });
     set_rights(&server, &["&test*"]);
     node.wait_ready();
-    while node.wait_position(party).1.epoch != before.epoch {}
+    while node.wait_position(endpoint).1.epoch != before.epoch {}
     node.subscribe(other, "new").unwrap();
-    for (channel, subscriber) in [("room", party), ("new", other)] {
+    for (channel, subscriber) in [("room", endpoint), ("new", other)] {
         node.publish(channel, channel).unwrap();
         while node.wait_data(subscriber) != channel {}
     }
@@ -76,11 +80,11 @@ fn a_subscription_that_redis_refuses_is_not_answered_as_if_it_were_there() {
 fn one_channel_that_is_refused_leaves_the_node_unready_after_everybody_has_left_it() {
     let (server, settings) = server();
     let mut node = Node::start(settings);
-    let party = node.attach();
+    let endpoint = node.attach();
     set_rights(&server, &["resetchannels", "&test:*:probe:*", "&test:*control*", "&test:*:c:a"]);
-    assert!(subscribe_plain(&node, party, "a").is_ok());
-    assert_eq!(subscribe_plain(&node, party, "b"), Err(BrokerError::Unavailable));
-    node.broker.submit(party, BrokerRequest::Unsubscribe { channel: "b".into() });
+    assert!(subscribe_plain(&node, endpoint, "a").is_ok());
+    assert_eq!(subscribe_plain(&node, endpoint, "b"), Err(BrokerError::Unavailable));
+    node.broker.submit(endpoint, BrokerRequest::Unsubscribe { channel: "b".into() });
     let before = refused(&server);
     wait_until("it is asked for again", || {
         assert!(refused(&server) < before + 2 || node.broker.health() != Health::Ready);
@@ -95,8 +99,8 @@ fn one_channel_that_is_refused_leaves_the_node_unready_after_everybody_has_left_
 fn a_node_that_may_not_hear_itself_keeps_its_connection_and_says_why() {
     let (server, settings) = server();
     let mut node = Node::start(settings);
-    let party = node.attach();
-    node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    node.subscribe(endpoint, "room").unwrap();
     let first = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).text().to_owned();
     set_rights(&server, &["resetchannels", "&test:*:c:*", "&test:*control*"]);
     node.wait_unready("does not let engine.redis.user");
@@ -109,7 +113,7 @@ fn a_node_that_may_not_hear_itself_keeps_its_connection_and_says_why() {
     let third = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).text().to_owned();
     assert_eq!(id(&second), id(&third));
     node.publish("room", "a").unwrap();
-    assert_eq!(node.wait_data(party), "a");
+    assert_eq!(node.wait_data(endpoint), "a");
     set_rights(&server, &["&test*"]);
     node.wait_ready();
 }

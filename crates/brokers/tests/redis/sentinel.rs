@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, Server};
-use brokers::{Broker as _, Health, Party};
+use brokers::{Broker as _, Endpoint, Health};
 use engine::broker::{BrokerReply, BrokerRequest, PublishOptions};
 use wire::protocol::{Publication, StreamPosition};
 
@@ -31,10 +31,10 @@ fn a_master_that_is_killed_under_load_is_followed_to_the_next() {
     checker.assert_complete();
 }
 
-/// Two nodes under Sentinels, each with a party that hears `room`, and where it stands.
+/// Two nodes under Sentinels, each with an endpoint that hears `room`, and where it stands.
 struct Two {
     nodes: Vec<Node>,
-    parties: Vec<Party>,
+    endpoints: Vec<Endpoint>,
     top: StreamPosition,
 }
 
@@ -42,24 +42,24 @@ impl Two {
     fn start(watched: &Watched) -> Two {
         let mut nodes: Vec<Node> =
             (0..2).map(|_| Node::start(settings(&[watched.address("main")]))).collect();
-        let parties: Vec<Party> = nodes.iter_mut().map(Node::attach).collect();
-        for (node, party) in nodes.iter().zip(&parties) {
-            node.subscribe(*party, "room").unwrap();
+        let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
+        for (node, endpoint) in nodes.iter().zip(&endpoints) {
+            node.subscribe(*endpoint, "room").unwrap();
         }
         let top = nodes[0].publish("room", "before").unwrap();
-        for (node, party) in nodes.iter().zip(&parties) {
-            assert_eq!(node.wait_data(*party), "before");
+        for (node, endpoint) in nodes.iter().zip(&endpoints) {
+            assert_eq!(node.wait_data(*endpoint), "before");
         }
-        Two { nodes, parties, top }
+        Two { nodes, endpoints, top }
     }
 
     /// Both tell their subscribers of the new epoch, are ready, and hear each other again, plain messages too.
     fn wait_together(&mut self, since: Instant) {
         let received = |two: &Two, index: usize, data: &str| {
-            while two.nodes[index].wait_data(two.parties[index]) != data {}
+            while two.nodes[index].wait_data(two.endpoints[index]) != data {}
         };
-        for (node, party) in self.nodes.iter().zip(&self.parties) {
-            let (told, top) = node.wait_position(*party);
+        for (node, endpoint) in self.nodes.iter().zip(&self.endpoints) {
+            let (told, top) = node.wait_position(*endpoint);
             assert_ne!(top.epoch, self.top.epoch);
             println!("told {:?} after the switch", told.saturating_duration_since(since));
             node.wait_ready();
@@ -121,11 +121,11 @@ fn a_server_behind_another_way_is_noticed() {
     let name = Redirect::start(one.port);
     let address = [format!("redis://127.0.0.1:{}", name.port)];
     let mut node = Node::start(settings(&address));
-    let party = node.attach();
-    let before = node.subscribe(party, "room").unwrap();
+    let endpoint = node.attach();
+    let before = node.subscribe(endpoint, "room").unwrap();
     // As when a name leads to another server: the connection to the old one lives on.
     name.lead_to(two.port);
-    let (_, top) = node.wait_position(party);
+    let (_, top) = node.wait_position(endpoint);
     assert_ne!(top.epoch, before.top.epoch);
     node.wait_ready();
     node.publish("room", "there").unwrap();

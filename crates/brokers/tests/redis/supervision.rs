@@ -30,9 +30,9 @@ fn a_panic_of_the_broker_ends_the_process_with_a_message() {
     if let Ok(address) = std::env::var(REDIS) {
         let broker = RedisBroker::start(settings(&[address])).unwrap();
         wait_until("it is ready", || broker.health() == brokers::Health::Ready);
-        let party = broker.attach(Arc::new(Panics));
+        let endpoint = broker.attach(Arc::new(Panics));
         let (id, channel, read) = (RequestId(1), "room".into(), JoinRead::Nothing);
-        broker.submit(party, BrokerRequest::Subscribe { id, channel, read });
+        broker.submit(endpoint, BrokerRequest::Subscribe { id, channel, read });
         wait_until("the process ends", || false);
     }
     let server = RedisServer::start(&[]);

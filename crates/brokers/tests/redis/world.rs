@@ -1,4 +1,4 @@
-//! A node as tests see it: a broker on real servers, parties whose inboxes can be awaited.
+//! A node as tests see it: a broker on real servers, endpoints whose inboxes can be awaited.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use brokers::conformance::World;
 use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, Place};
-use brokers::{Broker, Health, Inbox, Party, RedisBroker};
+use brokers::{Broker, Endpoint, Health, Inbox, RedisBroker};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, PublishOptions,
     RequestId,
@@ -46,11 +46,11 @@ impl TestInbox {
     }
 }
 
-/// A broker and its parties.
+/// A broker and its endpoints.
 pub(crate) struct Node {
     pub(crate) broker: RedisBroker,
-    inboxes: HashMap<Party, Arc<TestInbox>>,
-    fence: Party,
+    inboxes: HashMap<Endpoint, Arc<TestInbox>>,
+    fence: Endpoint,
     next_id: AtomicU64,
 }
 
@@ -126,27 +126,28 @@ impl Node {
         found
     }
 
-    pub(crate) fn attach(&mut self) -> Party {
+    pub(crate) fn attach(&mut self) -> Endpoint {
         let inbox = Arc::new(TestInbox::default());
-        let party = self.broker.attach(inbox.clone());
-        self.inboxes.insert(party, inbox);
-        party
+        let endpoint = self.broker.attach(inbox.clone());
+        self.inboxes.insert(endpoint, inbox);
+        endpoint
     }
 
-    pub(crate) fn inbox(&self, party: Party) -> &TestInbox {
-        &self.inboxes[&party]
+    pub(crate) fn inbox(&self, endpoint: Endpoint) -> &TestInbox {
+        &self.inboxes[&endpoint]
     }
 
-    /// Asks and waits for the answer; other events of the party are dropped.
+    /// Asks and waits for the answer; other events of the endpoint are dropped.
     pub(crate) fn ask(
         &self,
-        party: Party,
+        endpoint: Endpoint,
         request: impl FnOnce(RequestId) -> BrokerRequest,
     ) -> Result<BrokerReply, BrokerError> {
         let id = RequestId(self.next_id.fetch_add(1, Ordering::SeqCst));
-        self.broker.submit(party, request(id));
+        self.broker.submit(endpoint, request(id));
         loop {
-            let (_, event) = self.inbox(party).wait(PATIENCE).expect("every question is answered");
+            let (_, event) =
+                self.inbox(endpoint).wait(PATIENCE).expect("every question is answered");
             if let BrokerEvent::Reply { id: answered, result } = event
                 && answered == id
             {
@@ -157,18 +158,18 @@ impl Node {
 
     pub(crate) fn subscribe(
         &self,
-        party: Party,
+        endpoint: Endpoint,
         channel: &str,
     ) -> Result<JoinedStream, BrokerError> {
         let channel: Arc<str> = channel.into();
         let read = JoinRead::Position { meta_ttl_ms: 600_000 };
-        match self.ask(party, |id| BrokerRequest::Subscribe { id, channel, read })? {
+        match self.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read })? {
             BrokerReply::Subscribed(stream) => Ok(stream),
             other => panic!("subscribe answered {other:?}"),
         }
     }
 
-    /// Publishes as a party that receives nothing.
+    /// Publishes as an endpoint that receives nothing.
     pub(crate) fn publish(&self, channel: &str, data: &str) -> Result<StreamPosition, BrokerError> {
         match self.ask(self.fence, |id| publish(id, channel, data))? {
             BrokerReply::Published(position) => Ok(position),
@@ -177,9 +178,9 @@ impl Node {
     }
 
     /// The next position that is told unasked, and when.
-    pub(crate) fn wait_position(&self, party: Party) -> (Instant, StreamPosition) {
+    pub(crate) fn wait_position(&self, endpoint: Endpoint) -> (Instant, StreamPosition) {
         loop {
-            let (at, event) = self.inbox(party).wait(PATIENCE).expect("a position is told");
+            let (at, event) = self.inbox(endpoint).wait(PATIENCE).expect("a position is told");
             if let BrokerEvent::Position { top, .. } = event {
                 return (at, top);
             }
@@ -187,9 +188,9 @@ impl Node {
     }
 
     /// The next publication.
-    pub(crate) fn wait_data(&self, party: Party) -> String {
+    pub(crate) fn wait_data(&self, endpoint: Endpoint) -> String {
         loop {
-            let (_, event) = self.inbox(party).wait(PATIENCE).expect("a publication comes");
+            let (_, event) = self.inbox(endpoint).wait(PATIENCE).expect("a publication comes");
             if let BrokerEvent::Publication { publication, .. } = event {
                 return String::from_utf8_lossy(&publication.data).into_owned();
             }
@@ -237,24 +238,24 @@ impl<'s> RedisWorld<'s> {
 }
 
 impl World for RedisWorld<'_> {
-    fn attach(&mut self) -> Party {
+    fn attach(&mut self) -> Endpoint {
         self.node.attach()
     }
 
-    fn submit(&mut self, party: Party, request: BrokerRequest) {
-        self.node.broker.submit(party, request);
+    fn submit(&mut self, endpoint: Endpoint, request: BrokerRequest) {
+        self.node.broker.submit(endpoint, request);
     }
 
-    fn next_due(&mut self, party: Party) -> BrokerEvent {
-        self.node.inbox(party).wait(PATIENCE).expect("an event comes").1
+    fn next_due(&mut self, endpoint: Endpoint) -> BrokerEvent {
+        self.node.inbox(endpoint).wait(PATIENCE).expect("an event comes").1
     }
 
-    fn detach(&mut self, party: Party) {
-        self.node.broker.detach(party);
+    fn detach(&mut self, endpoint: Endpoint) {
+        self.node.broker.detach(endpoint);
     }
 
-    fn set_full(&mut self, party: Party, is_full: bool) {
-        self.node.inbox(party).is_full.store(is_full, Ordering::SeqCst);
+    fn set_full(&mut self, endpoint: Endpoint, is_full: bool) {
+        self.node.inbox(endpoint).is_full.store(is_full, Ordering::SeqCst);
     }
 
     /// Makes every key so much older.

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use brokers::{Broker, Clock, Inbox, MemoryBroker, Party};
+use brokers::{Broker, Clock, Endpoint, Inbox, MemoryBroker};
 use bytes::Bytes;
 use engine::broker::{
     BrokerEvent, BrokerRequest, Control, Order, PublishOptions, RequestId, Target,
@@ -51,9 +51,9 @@ pub(crate) struct World {
     pub(crate) worker: Worker,
     pub(crate) rules: Rules,
     broker: MemoryBroker,
-    party: Party,
+    endpoint: Endpoint,
     queue: Arc<Queue>,
-    outside: Party,
+    outside: Endpoint,
     answers: Arc<Queue>,
     clock: Arc<WorldClock>,
     /// Tokens that nobody has verified yet.
@@ -116,12 +116,23 @@ impl World {
         let broker = MemoryBroker::new(clock.clone(), "epoch".to_owned());
         let queue = Arc::new(Queue::default());
         let answers = Arc::new(Queue::default());
-        let (party, outside) = (broker.attach(queue.clone()), broker.attach(answers.clone()));
+        let (endpoint, outside) = (broker.attach(queue.clone()), broker.attach(answers.clone()));
         let encoder = Encoder::new(Deflater::new(1), 0);
         let now = Now { monotonic_ms: 0, unix_ms: BEGIN * 1000 };
         let worker = Worker::new(now, Arc::new(rules.clone()), encoder, 1, HashKeys::new([1, 2]));
         let (unverified, closes) = (VecDeque::new(), Vec::new());
-        World { worker, rules, broker, party, queue, outside, answers, clock, unverified, closes }
+        World {
+            worker,
+            rules,
+            broker,
+            endpoint,
+            queue,
+            outside,
+            answers,
+            clock,
+            unverified,
+            closes,
+        }
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -188,7 +199,7 @@ impl World {
     pub(crate) fn take_effects(&mut self) {
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
-                Effect::Broker(request) => self.broker.submit(self.party, request),
+                Effect::Broker(request) => self.broker.submit(self.endpoint, request),
                 Effect::Verify { key, kind, token } => {
                     self.unverified.push_back((key, kind, token));
                 }

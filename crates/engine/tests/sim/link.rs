@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use brokers::{Broker, Inbox, MemoryBroker, Party};
+use brokers::{Broker, Endpoint, Inbox, MemoryBroker};
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, JoinRead, RequestId};
 use wire::protocol::ClientInfo;
 
@@ -39,7 +39,7 @@ const OWN: RequestId = RequestId(u64::MAX);
 /// See the module.
 pub(crate) struct Link {
     mailbox: Arc<Mailbox>,
-    party: Party,
+    endpoint: Endpoint,
     pub(crate) is_up: bool,
     received: BTreeSet<Arc<str>>,
     present: BTreeMap<(Arc<str>, String), Arc<ClientInfo>>,
@@ -54,10 +54,20 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(broker: &MemoryBroker, answer_lag: u64) -> Link {
         let mailbox = Arc::new(Mailbox::default());
-        let party = broker.attach(mailbox.clone());
+        let endpoint = broker.attach(mailbox.clone());
         let (received, present, held_back) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
         let (slow, slice) = (VecDeque::new(), 0);
-        Link { mailbox, party, is_up: true, received, present, held_back, answer_lag, slow, slice }
+        Link {
+            mailbox,
+            endpoint,
+            is_up: true,
+            received,
+            present,
+            held_back,
+            answer_lag,
+            slow,
+            slice,
+        }
     }
 
     pub(crate) fn submit(&mut self, broker: &MemoryBroker, request: BrokerRequest) {
@@ -77,7 +87,7 @@ impl Link {
             _ => {}
         }
         if self.is_up {
-            return broker.submit(self.party, request);
+            return broker.submit(self.endpoint, request);
         }
         if let Some(id) = request.id() {
             let result = Err(BrokerError::Unavailable);
@@ -152,7 +162,7 @@ impl Link {
             return false;
         }
         self.is_up = false;
-        broker.detach(self.party);
+        broker.detach(self.endpoint);
         self.held_back.clear();
         self.mailbox.with(|events| {
             events.extend(self.slow.drain(..).map(|(_, answer)| answer));
@@ -169,15 +179,15 @@ impl Link {
 
     /// The link works again, perhaps with a broker that knows nothing.
     pub(crate) fn repair(&mut self, broker: &MemoryBroker) {
-        self.party = broker.attach(self.mailbox.clone());
+        self.endpoint = broker.attach(self.mailbox.clone());
         self.is_up = true;
         for channel in &self.received {
             let (channel, read) = (channel.clone(), JoinRead::Nothing);
-            broker.submit(self.party, BrokerRequest::Subscribe { id: OWN, channel, read });
+            broker.submit(self.endpoint, BrokerRequest::Subscribe { id: OWN, channel, read });
         }
         for ((channel, _), info) in &self.present {
             let (channel, info, announces) = (channel.clone(), info.clone(), false);
-            broker.submit(self.party, BrokerRequest::AddPresence { channel, info, announces });
+            broker.submit(self.endpoint, BrokerRequest::AddPresence { channel, info, announces });
         }
     }
 

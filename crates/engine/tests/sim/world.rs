@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use brokers::{Broker, Clock, MemoryBroker, Party};
+use brokers::{Broker, Clock, Endpoint, MemoryBroker};
 use bytes::Bytes;
 use engine::SessionKey;
 use engine::broker::{
@@ -50,8 +50,8 @@ pub(crate) struct World {
     rules: Arc<Rules>,
     broker: MemoryBroker,
     incarnation: u64,
-    witness: (Party, Arc<Mailbox>),
-    backend: (Party, Arc<Mailbox>),
+    witness: (Endpoint, Arc<Mailbox>),
+    backend: (Endpoint, Arc<Mailbox>),
     published: u64,
     nodes: Vec<Node>,
     clients: Vec<Client>,

@@ -228,7 +228,7 @@ impl Api {
         };
         let channel = name.into();
         let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
-        match self.members.asker.ask(publish).await? {
+        match self.members.service.ask(publish).await? {
             BrokerReply::Published(position) => Ok(response::published(&position)),
             _ => Err(ErrorCode::Internal.into()),
         }
@@ -286,7 +286,7 @@ impl Api {
         let whom: Whom = read(params)?;
         if let Some(target) = whom.target()? {
             let control = Arc::new(Control { target, order });
-            self.members.asker.tell(BrokerRequest::Control(control));
+            self.members.service.tell(BrokerRequest::Control(control));
         }
         Ok("{}".to_owned())
     }
@@ -295,7 +295,7 @@ impl Api {
         let channel = self.channel_with_presence(call, params)?;
         let _turn = self.turn_to_read().await;
         call.check_room(1)?;
-        match self.members.asker.ask(|id| BrokerRequest::Presence { id, channel }).await? {
+        match self.members.service.ask(|id| BrokerRequest::Presence { id, channel }).await? {
             BrokerReply::Presence(clients) => json(&response::Presence::of(&clients)),
             _ => Err(ErrorCode::Internal.into()),
         }
@@ -303,7 +303,7 @@ impl Api {
 
     async fn presence_stats(&self, call: &Call, params: &[u8]) -> Outcome {
         let channel = self.channel_with_presence(call, params)?;
-        match self.members.asker.ask(|id| BrokerRequest::PresenceStats { id, channel }).await? {
+        match self.members.service.ask(|id| BrokerRequest::PresenceStats { id, channel }).await? {
             BrokerReply::PresenceStats(stats) => json(&response::PresenceStats {
                 num_clients: stats.num_clients,
                 num_users: stats.num_users,
@@ -346,7 +346,7 @@ impl Api {
         let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
         let _turn = self.turn_to_read().await;
         call.check_room(1)?;
-        match self.members.asker.ask(ask).await? {
+        match self.members.service.ask(ask).await? {
             BrokerReply::History(history) => {
                 let bytes = |publication: &Arc<Publication>| publication.data.len();
                 call.check_room(history.publications.iter().map(bytes).sum())?;
@@ -370,7 +370,7 @@ impl Api {
             return Err(ErrorCode::NotAvailable.into());
         }
         let channel = channel.into();
-        self.members.asker.ask(|id| BrokerRequest::RemoveHistory { id, channel }).await?;
+        self.members.service.ask(|id| BrokerRequest::RemoveHistory { id, channel }).await?;
         Ok("{}".to_owned())
     }
 
@@ -421,7 +421,7 @@ impl Api {
             _ => {
                 match self
                     .members
-                    .asker
+                    .service
                     .ask(|id| BrokerRequest::ChannelTtl { id, channel: name })
                     .await?
                 {

@@ -88,9 +88,9 @@ impl Api {
     ) -> Outcome {
         // Two calls about one subject on this node take effect one after the other.
         let _turn = self.revoking.lock().await;
-        let asker = &self.members.asker;
+        let service = &self.members.service;
         // Another node may have changed it without this one having been notified yet.
-        let mut known = revocation_sync::find(asker, &self.node, &subject).await?;
+        let mut known = revocation_sync::find(service, &self.node, &subject).await?;
         for _ in 0..REVOCATION_ATTEMPTS_MAX {
             let Now { unix_ms, .. } = self.clock.now();
             let in_force = known.as_deref().filter(|known| known.ends_at > unix_ms / 1000);
@@ -103,7 +103,7 @@ impl Api {
             let changed_at_ms = unix_ms.max(known_ms.saturating_add(1));
             let change =
                 Arc::new(Revocation { subject: subject.clone(), state, ends_at, changed_at_ms });
-            match revocation_sync::store(asker, change.clone()).await? {
+            match revocation_sync::store(service, change.clone()).await? {
                 revocation::Outcome::Stored => {
                     self.node.revoke(&change);
                     return Ok("{}".to_owned());

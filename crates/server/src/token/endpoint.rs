@@ -11,7 +11,7 @@ use super::limits::ENDPOINTS_MAX;
 use super::registered::Registered;
 
 /// An address with placeholders written `{{name}}`.
-pub(super) struct Endpoint {
+pub(super) struct EndpointTemplate {
     pieces: Vec<Piece>,
 }
 
@@ -33,7 +33,7 @@ enum Claim {
     Audience,
 }
 
-impl Endpoint {
+impl EndpointTemplate {
     /// Reads an address and finds the listed values of every placeholder.
     pub(super) fn new(text: &str, expectations: &Expectations) -> Result<Self, KeyError> {
         let refused = |fault| KeyError { setting: SETTING, fault };

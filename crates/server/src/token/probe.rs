@@ -3,7 +3,7 @@
 //! Invariant: an endpoint with placeholders is tried at every address that it stands for.
 
 use super::TokenSettings;
-use super::endpoint::Endpoint;
+use super::endpoint::EndpointTemplate;
 use super::expectations::Expectations;
 use super::fetch::{FetchFailure, HttpFetch};
 use super::key_error::KeyError;
@@ -23,7 +23,7 @@ pub(crate) fn probe_key_sets(settings: &TokenSettings) -> Result<Vec<Probed>, Ke
     else {
         return Ok(Vec::new());
     };
-    let addresses = Endpoint::new(endpoint, &Expectations::new(settings)?)?.addresses()?;
+    let addresses = EndpointTemplate::new(endpoint, &Expectations::new(settings)?)?.addresses()?;
     let fetch = HttpFetch::shared();
     let probe = |address: String| {
         let document = fetch.fetch(&address);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::algorithm::{Algorithm, Family};
 use super::cause::Cause;
-use super::endpoint::Endpoint;
+use super::endpoint::EndpointTemplate;
 use super::expectations::Expectations;
 use super::fetch::Fetch;
 use super::jwks::Jwks;
@@ -20,7 +20,7 @@ pub(super) enum RemoteKeys {
     /// The endpoint is an address.
     One(Jwks),
     /// The endpoint has placeholders; `sets` holds every address that it can become.
-    Listed { endpoint: Endpoint, sets: HashMap<String, Jwks> },
+    Listed { endpoint: EndpointTemplate, sets: HashMap<String, Jwks> },
 }
 
 impl RemoteKeys {
@@ -30,7 +30,7 @@ impl RemoteKeys {
         expectations: &Expectations,
         fetch: &Arc<dyn Fetch>,
     ) -> Result<Self, KeyError> {
-        let endpoint = Endpoint::new(endpoint, expectations)?;
+        let endpoint = EndpointTemplate::new(endpoint, expectations)?;
         let addresses = endpoint.addresses()?;
         let set = |address: String| Jwks::new(address, Arc::clone(fetch));
         if !endpoint.depends_on_claims() {

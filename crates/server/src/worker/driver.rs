@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use brokers::Party;
+use brokers::Endpoint;
 use engine::encoding::Encoder;
 use engine::time::Now;
 use engine::worker::Worker as Engine;
@@ -41,7 +41,7 @@ pub(super) struct Driver {
     inbox: Arc<Inbox>,
     /// What the inbox held at the last look; kept for its memory.
     inputs: Vec<Input>,
-    party: Party,
+    endpoint: Endpoint,
     engine: Engine,
     connections: Vec<Option<Box<Connection>>>,
     count: Arc<AtomicUsize>,
@@ -68,7 +68,7 @@ impl Driver {
         inbox: Arc<Inbox>,
         count: Arc<AtomicUsize>,
     ) -> Driver {
-        let party = parts.broker.attach(inbox.clone());
+        let endpoint = parts.broker.attach(inbox.clone());
         let deflater = Deflater::new(parts.wire.deflate_level);
         let encoder = Encoder::new(deflater, parts.wire.deflate_min_size);
         let (now, rules) = (parts.clock.now(), parts.rules.clone());
@@ -79,7 +79,7 @@ impl Driver {
             poll,
             inbox,
             inputs: Vec::new(),
-            party,
+            endpoint,
             engine,
             connections: Vec::new(),
             count,
@@ -116,7 +116,7 @@ impl Driver {
         }
         self.engine.tell_departures();
         self.handle_effects();
-        self.parts.broker.detach(self.party);
+        self.parts.broker.detach(self.endpoint);
         Ok(())
     }
 
@@ -411,7 +411,7 @@ impl Driver {
         while let Some(effect) = self.engine.poll_effect() {
             had_any = true;
             match effect {
-                Effect::Broker(request) => self.parts.broker.submit(self.party, request),
+                Effect::Broker(request) => self.parts.broker.submit(self.endpoint, request),
                 Effect::Verify { key, kind, token } => self.verify(key, kind, token),
                 Effect::Note { key, channel, cause } => self.note(key, &channel, &cause),
                 Effect::Close { key, disconnect } => self.close(key, &disconnect),

@@ -263,22 +263,22 @@ impl Core {
             None => Err(BrokerError::Unavailable),
         };
         if let Some(id) = asked.request.id() {
-            self.reply(asked.party, id, result);
+            self.reply(asked.endpoint, id, result);
         }
     }
 
     /// A node has something to say.
     pub(super) fn handle_message(&mut self, now: Instant, message: Message) {
         match message {
-            Message::Order(control) => self.shared.parties.tell(&control.into()),
+            Message::Order(control) => self.shared.endpoints.tell(&control.into()),
             Message::Question { ticket, question } if ticket.node != self.commander.node => {
                 let event = BrokerEvent::Question { ticket, question };
-                self.shared.parties.tell_all(&event);
+                self.shared.endpoints.tell_all(&event);
             }
             // Nodes at Redis tell them with their leases.
             Message::Question { .. } | Message::Options(_) => {}
             Message::Revocation(revocation) => {
-                self.shared.parties.tell_all(&BrokerEvent::Revocation(revocation.into()));
+                self.shared.endpoints.tell_all(&BrokerEvent::Revocation(revocation.into()));
             }
             Message::Look => self.registry.want_renewal(now),
             Message::Answer { node, number, answer } => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream, RequestId};
 
 use super::super::link::Asked;
-use crate::Party;
+use crate::Endpoint;
 
 /// Reads that are not answered, by channel.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub(super) struct Reads {
 }
 
 struct Reading {
-    lead: (Party, RequestId),
+    lead: (Endpoint, RequestId),
     read: JoinRead,
     followers: Vec<Asked>,
     /// Whether more may follow.
@@ -41,7 +41,7 @@ impl Reads {
             }
             Some(_) => Some(asked),
             None => {
-                let (lead, read) = ((asked.party, *id), read.clone());
+                let (lead, read) = ((asked.endpoint, *id), read.clone());
                 let reading = Reading { lead, read, followers: Vec::new(), is_open: true };
                 self.open.insert(channel.clone(), reading);
                 Some(asked)
@@ -62,7 +62,7 @@ impl Reads {
             return Vec::new();
         };
         let is_lead =
-            self.open.get(channel).is_some_and(|reading| reading.lead == (asked.party, *id));
+            self.open.get(channel).is_some_and(|reading| reading.lead == (asked.endpoint, *id));
         let ended = if is_lead { self.open.remove(channel) } else { None };
         ended.map_or(Vec::new(), |reading| reading.followers)
     }
@@ -122,7 +122,7 @@ mod tests {
 
     fn asked(id: u64, read: JoinRead) -> Asked {
         let request = BrokerRequest::Subscribe { id: RequestId(id), channel: "a".into(), read };
-        Asked::new(Party(0), request, Instant::now())
+        Asked::new(Endpoint(0), request, Instant::now())
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Core {
             self.fail(follower);
         }
         if let Some(id) = asked.request.id() {
-            return self.reply(asked.party, id, Err(BrokerError::Unavailable));
+            return self.reply(asked.endpoint, id, Err(BrokerError::Unavailable));
         }
         match asked.request {
             BrokerRequest::RemovePresence { channel, client } => {
@@ -73,7 +73,7 @@ impl Core {
             }
             // At least here it is obeyed.
             BrokerRequest::Control(control) => {
-                self.shared.parties.tell(&control);
+                self.shared.endpoints.tell(&control);
             }
             _ => {}
         }
@@ -90,7 +90,7 @@ impl Core {
         for follower in self.reads.end(asked) {
             let BrokerRequest::Subscribe { id, read, .. } = &follower.request else { continue };
             match reads::share(result, read) {
-                Some(part) => self.reply(follower.party, *id, part),
+                Some(part) => self.reply(follower.endpoint, *id, part),
                 None => self.send(now, partition, follower),
             }
         }

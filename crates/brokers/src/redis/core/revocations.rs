@@ -17,7 +17,7 @@ use super::nodes::FIRST;
 use crate::control;
 use crate::limits::REVOCATIONS_PER_COMMAND;
 
-/// A party reads what is revoked.
+/// An endpoint reads what is revoked.
 pub(in crate::redis) struct Reading {
     pub(in crate::redis) asked: Asked,
     found: Vec<Arc<Revocation>>,
@@ -58,7 +58,7 @@ impl Core {
         }
         if let BrokerRequest::ReadRevocations { id } = reading.asked.request {
             let result = Ok(BrokerReply::Revocations(reading.found));
-            self.reply(reading.asked.party, id, result);
+            self.reply(reading.asked.endpoint, id, result);
         }
     }
 }

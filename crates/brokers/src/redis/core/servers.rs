@@ -19,7 +19,7 @@ use super::super::settings::Address;
 use super::super::topology::Topology;
 use super::super::trouble::Trouble;
 use super::{Core, NO_PARTITION, Place, RENEWALS_PER_TTL, TICK};
-use crate::Party;
+use crate::Endpoint;
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
 impl Core {
@@ -121,16 +121,16 @@ impl Core {
         for channel in &channels {
             let Some(ttl_ms) = self.expirations.ttl_ms(channel) else { continue };
             let request = BrokerRequest::LimitTtl { channel: channel.clone(), ttl_ms };
-            self.send(now, index, Asked::new(Party(u32::MAX), request, deadline));
+            self.send(now, index, Asked::new(Endpoint(u32::MAX), request, deadline));
         }
         for (channel, client) in self.present.take_departures(index) {
             let request = BrokerRequest::RemovePresence { channel, client };
-            self.send(now, index, Asked::new(Party(u32::MAX), request, deadline));
+            self.send(now, index, Asked::new(Endpoint(u32::MAX), request, deadline));
         }
         self.enter(now, index);
         if index == 0 {
             self.enter_registry(now);
-            self.shared.parties.tell_all(&BrokerEvent::RevocationsStale);
+            self.shared.endpoints.tell_all(&BrokerEvent::RevocationsStale);
         }
         last_fence
     }

@@ -1,4 +1,4 @@
-//! A party of the broker that asks and waits for answers: the server API and the demo's ticker.
+//! An endpoint of the broker that asks and waits for answers: the server API and the demo's ticker.
 //!
 //! Invariant: every question ends, with an answer or after [`ANSWER_TIMEOUT`], and is forgotten then.
 
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use brokers::{Broker, Party};
+use brokers::{Broker, Endpoint};
 use bytes::Bytes;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Ticket};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -17,9 +17,9 @@ use crate::node::Node;
 type Answer = Result<BrokerReply, BrokerError>;
 
 /// See the module.
-pub(crate) struct Asker {
+pub(crate) struct ServiceEndpoint {
     broker: Arc<dyn Broker>,
-    party: Party,
+    endpoint: Endpoint,
     waiting: Arc<Waiting>,
     next: AtomicU64,
 }
@@ -45,9 +45,9 @@ pub(crate) type Asked = (Ticket, Bytes);
 /// Forgets a question however waiting for it ends.
 struct Question<'a>(&'a Waiting, RequestId);
 
-impl Asker {
-    pub(crate) fn new(broker: Arc<dyn Broker>) -> Asker {
-        Asker::with(broker, None)
+impl ServiceEndpoint {
+    pub(crate) fn new(broker: Arc<dyn Broker>) -> ServiceEndpoint {
+        ServiceEndpoint::with(broker, None)
     }
 
     /// One that also hears other nodes' questions, of which too many are not heard, and that something was published.
@@ -56,14 +56,14 @@ impl Asker {
         asked: mpsc::Sender<Asked>,
         is_changed: Arc<Notify>,
         node: Arc<Node>,
-    ) -> Asker {
-        Asker::with(broker, Some(Listening { asked, is_changed, node }))
+    ) -> ServiceEndpoint {
+        ServiceEndpoint::with(broker, Some(Listening { asked, is_changed, node }))
     }
 
-    fn with(broker: Arc<dyn Broker>, listening: Option<Listening>) -> Asker {
+    fn with(broker: Arc<dyn Broker>, listening: Option<Listening>) -> ServiceEndpoint {
         let waiting = Arc::new(Waiting { questions: Mutex::default(), listening });
-        let party = broker.attach(waiting.clone());
-        Asker { broker, party, waiting, next: AtomicU64::new(0) }
+        let endpoint = broker.attach(waiting.clone());
+        ServiceEndpoint { broker, endpoint, waiting, next: AtomicU64::new(0) }
     }
 
     /// Submits the request that `request` makes of an id, and waits for what came of it.
@@ -72,7 +72,7 @@ impl Asker {
         let (sender, mut receiver) = oneshot::channel();
         self.waiting.lock().insert(id, sender);
         let _question = Question(&self.waiting, id);
-        self.broker.submit(self.party, request(id));
+        self.broker.submit(self.endpoint, request(id));
         // A broker in this process has answered by now: no timer is needed.
         if let Ok(answer) = receiver.try_recv() {
             return answer;
@@ -85,7 +85,7 @@ impl Asker {
 
     /// Submits a request that has no answer.
     pub(crate) fn tell(&self, request: BrokerRequest) {
-        self.broker.submit(self.party, request);
+        self.broker.submit(self.endpoint, request);
     }
 }
 
@@ -131,8 +131,8 @@ impl Drop for Question<'_> {
     }
 }
 
-impl Drop for Asker {
+impl Drop for ServiceEndpoint {
     fn drop(&mut self) {
-        self.broker.detach(self.party);
+        self.broker.detach(self.endpoint);
     }
 }
