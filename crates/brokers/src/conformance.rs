@@ -59,7 +59,7 @@ pub const ALL: &[Case] = &[
     ("an idempotency key is accepted once", idempotency),
     ("a stale version is not published", versions),
     ("presence follows clients and users", presence),
-    ("an endpoint that is gone leaves no ghosts and is told of", detach),
+    ("an endpoint that detaches leaves no presence, and its leaves are published", detach),
     ("joins and leaves are told", membership),
     ("a control reaches every endpoint", control),
     ("clients that come and go are told, each in order", lifecycle),

@@ -145,7 +145,7 @@ pub const REGISTRY_TTL_MS: u64 = 24 * 3_600_000;
 pub const LIFECYCLE_TTL_MS: u64 = 7 * 24 * 3_600_000;
 
 /// Clients of a node that is gone in one step: such a step takes Redis about a millisecond.
-pub const BURIED_PER_COMMAND: u32 = 200;
+pub const CLEANED_PER_COMMAND: u32 = 200;
 
 /// Clock differences between a node and Redis that are worth a word: lifetimes of tokens are counted in seconds.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(2);

@@ -339,17 +339,17 @@ fn a_temporary_channel_ends_on_both_nodes(kind: Kind) {
 }
 
 #[test]
-fn a_node_that_is_killed_on_redis_leaves_no_ghost() {
-    a_node_that_is_killed_leaves_no_ghost(Kind::Redis);
+fn a_node_that_is_killed_on_redis_leaves_no_stale_presence() {
+    a_node_that_is_killed_leaves_no_stale_presence(Kind::Redis);
 }
 
 #[test]
-fn a_node_that_is_killed_on_nats_leaves_no_ghost() {
-    a_node_that_is_killed_leaves_no_ghost(Kind::Nats);
+fn a_node_that_is_killed_on_nats_leaves_no_stale_presence() {
+    a_node_that_is_killed_leaves_no_stale_presence(Kind::Nats);
 }
 
 /// Others say of its clients that they are offline, once, and that they have left.
-fn a_node_that_is_killed_leaves_no_ghost(kind: Kind) {
+fn a_node_that_is_killed_leaves_no_stale_presence(kind: Kind) {
     let bus = Bus::start(kind);
     let ((_a, _node_a, a), (_b, mut node_b, b)) = (bus.node(), bus.node());
     let (_c, _node_c, c) = bus.node();

@@ -174,7 +174,7 @@ impl Place {
     }
 
     /// Removes what a channel that is over has retained, unless it has begun anew.
-    pub(super) async fn bury(self) -> Result<(), BrokerError> {
+    pub(super) async fn remove_expired(self) -> Result<(), BrokerError> {
         match self.top().await? {
             Some(record) if !record.top.is_alive(self.link.now_ms()) => {
                 let names = &self.link.names;

@@ -19,7 +19,7 @@ use super::resp::encode;
 use super::scripts::Script;
 use crate::channel_options::Told;
 use crate::control;
-use crate::limits::{BURIED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS};
+use crate::limits::{CLEANED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS};
 
 /// What all commands need to know.
 pub(super) struct Commander {
@@ -184,7 +184,7 @@ impl Commander {
     }
 
     /// Writes that clients of a node that is gone are offline, the first of them.
-    pub(super) fn bury(
+    pub(super) fn clean_up(
         &self,
         place: Place<'_>,
         (node, is_self): (&str, bool),
@@ -194,7 +194,7 @@ impl Commander {
     ) {
         let keys = self.registry_keys(place, node);
         let [size, ttl, count] =
-            [u64::from(self.events_max), LIFECYCLE_TTL_MS, u64::from(BURIED_PER_COMMAND)]
+            [u64::from(self.events_max), LIFECYCLE_TTL_MS, u64::from(CLEANED_PER_COMMAND)]
                 .map(|it| it.to_string());
         let channel = place.lifecycle_channel();
         let words = [
@@ -208,13 +208,13 @@ impl Commander {
             if is_self { b"self" } else { b"" },
             cursor,
         ];
-        place.script(Script::Bury, &keys, &words, out);
+        place.script(Script::CleanUp, &keys, &words, out);
     }
 
     /// Writes the question for some clients that Redis holds for online at this node.
     pub(super) fn scan(&self, place: Place<'_>, cursor: &[u8], out: &mut Vec<u8>) {
         let key = place.keys.registry(&format!("online:{}", self.node));
-        let count = BURIED_PER_COMMAND.to_string();
+        let count = CLEANED_PER_COMMAND.to_string();
         encode(out, &[b"HSCAN", key.as_bytes(), cursor, b"COUNT", count.as_bytes()]);
     }
 
@@ -270,7 +270,7 @@ impl Place<'_> {
     }
 
     /// Writes the question for the channels in which a node's clients are present.
-    pub(super) fn haunts(self, node: &str, out: &mut Vec<u8>) {
+    pub(super) fn channels_of(self, node: &str, out: &mut Vec<u8>) {
         let key = self.keys.of_node(self.partition, node);
         encode(out, &[b"SMEMBERS", key.as_bytes()]);
     }
@@ -278,7 +278,7 @@ impl Place<'_> {
     /// Writes that the clients of a node that is gone leave a channel.
     pub(super) fn evict(self, node: &str, channel: &str, cursor: &[u8], out: &mut Vec<u8>) {
         let name = self.keys.key(self.partition, "c", channel);
-        let count = BURIED_PER_COMMAND.to_string();
+        let count = CLEANED_PER_COMMAND.to_string();
         let words = [
             node.as_bytes(),
             channel.as_bytes(),

@@ -5,7 +5,7 @@
 //! Invariants: every question ends once, with an answer or as unavailable; what was sent and has an unknown outcome is
 //! never sent again, unless doing it twice is doing it once.
 
-mod burial;
+mod cleanup;
 mod expirations;
 mod nodes;
 mod proof;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, RequestId};
 use engine::random::Random;
 
-pub(super) use self::burial::Burial;
+pub(super) use self::cleanup::Cleanup;
 use self::expirations::Expirations;
 use self::nodes::Asking;
 pub(super) use self::proof::Proof;

@@ -99,11 +99,11 @@ pub(super) enum Purpose {
     /// Whoever has asked all nodes.
     Survey(u64),
     /// The channels of a node that is gone.
-    Haunts(u64),
+    PresentChannels(u64),
     /// One of them.
     Evict(u64, Arc<str>),
     /// The clients of a node that is gone.
-    Bury(u64),
+    CleanUp(u64),
     /// This node: whether the server works.
     Probe,
     /// Nobody.

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::core::Burial;
+use super::core::Cleanup;
 use super::trouble::Trouble;
 use crate::lifecycle::News;
 
@@ -23,7 +23,7 @@ pub(super) struct Registry {
     pub(super) enters_again_at: Option<Instant>,
     /// Another node of this node's name, and since when it is there.
     twin: Option<(String, Instant)>,
-    pub(super) burial: Option<Burial>,
+    pub(super) cleanup: Option<Cleanup>,
     /// Why Redis does not take the lease.
     pub(super) trouble: Option<Trouble>,
     /// Other nodes that live.
@@ -49,7 +49,7 @@ impl Registry {
             quiet_until: now,
             enters_again_at: None,
             twin: None,
-            burial: None,
+            cleanup: None,
             trouble: None,
             others: HashSet::new(),
             has_told_options: false,

@@ -260,7 +260,7 @@ fn a_node_that_others_held_for_gone_says_again_who_is_there() {
 }
 
 #[test]
-fn leases_that_all_end_at_once_bury_nobody() {
+fn leases_that_all_expire_at_once_clean_up_nobody() {
     let server = RedisServer::start(&[]);
     let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
     let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();

@@ -61,7 +61,7 @@ impl Room {
         let place = self.place.clone();
         self.place.link.tasks.spawn("end of a channel", async move {
             // Otherwise it ends by its own time.
-            let _later = place.bury().await;
+            let _later = place.remove_expired().await;
         });
     }
 

@@ -59,7 +59,7 @@ impl Core {
     pub(super) fn tell_nodes(&mut self, now: Instant) {
         if self.registry.begins_renewal(now) {
             let standing = Standing {
-                is_free: self.registry.burial.is_none(),
+                is_free: self.registry.cleanup.is_none(),
                 clients: self.registry.news.told_count(),
                 options: self.shared.options.told(),
             };
@@ -148,7 +148,7 @@ impl Core {
                 }
                 self.end_survey_if_done(number);
             }
-            purpose => self.handle_buried(now, purpose, frame),
+            purpose => self.handle_cleanup(now, purpose, frame),
         }
     }
 
@@ -163,8 +163,10 @@ impl Core {
             Purpose::Lease { .. } => self.registry.handle_renewal_failed(now),
             Purpose::Survey(number) => self.end_survey(number),
             // The node's lease has ended still: somebody is told again.
-            Purpose::Haunts(number) | Purpose::Evict(number, _) | Purpose::Bury(number) => {
-                self.abandon_burial(number);
+            Purpose::PresentChannels(number)
+            | Purpose::Evict(number, _)
+            | Purpose::CleanUp(number) => {
+                self.abandon_cleanup(number);
             }
             _ => {}
         }
@@ -213,9 +215,9 @@ impl Core {
             self.shared.complaints.add_twin(&self.commander.name);
         }
         if let Some(dead) = dead.str().filter(|dead| !dead.is_empty())
-            && self.registry.burial.is_none()
+            && self.registry.cleanup.is_none()
         {
-            self.begin_burial(now, dead);
+            self.begin_cleanup(now, dead);
         }
     }
 

@@ -1,8 +1,8 @@
-//! A node whose lease has ended, and this one, which clears away what it left: first its clients' presence, partition by
+//! Cleanup of a node whose lease has expired: first its clients' presence, partition by
 //! partition, then the clients themselves.
 //!
-//! Invariant: an answer counts for the burial that asked for it and for no other; whatever goes wrong ends the burial, and
-//! Redis gives the task to somebody again.
+//! Invariant: an answer counts only for the cleanup that requested it; any failure ends the cleanup, and
+//! Redis assigns the task again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::Core;
 use super::nodes::FIRST;
 
 /// See the module.
-pub(in crate::redis) struct Burial {
+pub(in crate::redis) struct Cleanup {
     number: u64,
     node: String,
     /// The partition whose channels the node's clients leave now.
@@ -22,20 +22,20 @@ pub(in crate::redis) struct Burial {
     channels: usize,
 }
 
-/// Why clients of a node that was not there any more are offline.
+/// Offline reason of clients whose node has failed.
 const NODE_LOST: &str = "node lost";
 
-/// Why those are that were left when a node ended.
+/// Offline reason of clients that were left when a node stopped.
 const NODE_ENDED: &str = "shutdown";
 
 impl Core {
-    /// The node's lease has ended; it is for this one to see to what it left.
-    pub(super) fn begin_burial(&mut self, now: Instant, node: &str) {
+    /// The node's lease has expired, and Redis has assigned its cleanup to this node.
+    pub(super) fn begin_cleanup(&mut self, now: Instant, node: &str) {
         tracing::info!(%node, "Redis: the lease of a node has ended; cleaning up");
         let number = self.random.next_u64();
         let node = node.to_owned();
-        self.registry.burial = Some(Burial { number, node, partition: 0, channels: 0 });
-        self.ask_haunts(now);
+        self.registry.cleanup = Some(Cleanup { number, node, partition: 0, channels: 0 });
+        self.request_channels(now);
     }
 
     /// This node ends. Its clients have left; what is left all the same goes with it.
@@ -45,18 +45,21 @@ impl Core {
             self.registry.is_member = false;
             let (number, node) = (self.random.next_u64(), self.commander.node.clone());
             let partition = self.partitions.len();
-            self.registry.burial = Some(Burial { number, node, partition, channels: 0 });
-            self.bury(now, b"0");
+            self.registry.cleanup = Some(Cleanup { number, node, partition, channels: 0 });
+            self.clean_up(now, b"0");
         }
     }
 
-    /// What became of a command of a burial.
-    pub(super) fn handle_buried(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
-        let (Purpose::Haunts(number) | Purpose::Evict(number, _) | Purpose::Bury(number)) = purpose
+    /// The answer to a command of a cleanup.
+    pub(super) fn handle_cleanup(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
+        let (Purpose::PresentChannels(number)
+        | Purpose::Evict(number, _)
+        | Purpose::CleanUp(number)) = purpose
         else {
             return;
         };
-        let Some(burial) = self.registry.burial.as_mut().filter(|one| one.number == *number) else {
+        let Some(cleanup) = self.registry.cleanup.as_mut().filter(|one| one.number == *number)
+        else {
             return;
         };
         match purpose {
@@ -66,19 +69,19 @@ impl Core {
                     self.evict(now, &channel, &cursor);
                 }
                 _ => {
-                    burial.channels = burial.channels.saturating_sub(1);
-                    self.go_on_burying(now);
+                    cleanup.channels = cleanup.channels.saturating_sub(1);
+                    self.continue_cleanup(now);
                 }
             },
-            Purpose::Haunts(_) => self.handle_haunts(now, frame),
+            Purpose::PresentChannels(_) => self.handle_channels(now, frame),
             _ => match frame.list() {
                 Some([left, cursor]) if left.i64() > Some(0) => {
                     let cursor = cursor.text().cloned().unwrap_or_default();
-                    self.bury(now, &cursor);
+                    self.clean_up(now, &cursor);
                 }
-                // It is forgotten, or lives again. There may be others.
+                // The node is removed, or has renewed its lease. There may be others.
                 _ => {
-                    if let Some(Burial { node, .. }) = self.registry.burial.take() {
+                    if let Some(Cleanup { node, .. }) = self.registry.cleanup.take() {
                         tracing::info!(%node, "Redis: cleanup of a node done");
                     }
                     self.registry.want_renewal(now);
@@ -87,75 +90,76 @@ impl Core {
         }
     }
 
-    /// A command of a burial has failed.
-    pub(super) fn abandon_burial(&mut self, number: u64) {
-        if let Some(burial) = self.registry.burial.take_if(|burial| burial.number == number) {
-            tracing::info!(node = %burial.node, "Redis: cleanup of a node failed; it is tried again");
+    /// A command of a cleanup has failed.
+    pub(super) fn abandon_cleanup(&mut self, number: u64) {
+        if let Some(cleanup) = self.registry.cleanup.take_if(|cleanup| cleanup.number == number) {
+            tracing::info!(node = %cleanup.node, "Redis: cleanup of a node failed; it is tried again");
         }
     }
 
     /// Asks for the channels of a partition in which the gone node's clients are present. Where nobody can be asked,
     /// presence ends by its time.
-    fn ask_haunts(&mut self, now: Instant) {
+    fn request_channels(&mut self, now: Instant) {
         let count = self.partitions.len();
-        while let Some(Burial { number, node, partition, .. }) = &self.registry.burial
+        while let Some(Cleanup { number, node, partition, .. }) = &self.registry.cleanup
             && *partition < count
         {
             let (number, node, partition) = (*number, node.clone(), *partition);
-            let asked = self.write(now, partition, Purpose::Haunts(number), |_, place, out| {
-                place.haunts(&node, out);
-            });
+            let asked =
+                self.write(now, partition, Purpose::PresentChannels(number), |_, place, out| {
+                    place.channels_of(&node, out);
+                });
             if asked {
                 return;
             }
-            if let Some(burial) = &mut self.registry.burial {
-                burial.partition += 1;
+            if let Some(cleanup) = &mut self.registry.cleanup {
+                cleanup.partition += 1;
             }
         }
-        self.bury(now, b"0");
+        self.clean_up(now, b"0");
     }
 
-    fn handle_haunts(&mut self, now: Instant, frame: &Frame) {
-        let Some(burial) = &mut self.registry.burial else { return };
+    fn handle_channels(&mut self, now: Instant, frame: &Frame) {
+        let Some(cleanup) = &mut self.registry.cleanup else { return };
         let channels = frame.list().unwrap_or_default();
-        burial.channels = channels.len();
+        cleanup.channels = channels.len();
         for channel in channels.iter().filter_map(Frame::str) {
             self.evict(now, &channel.into(), b"0");
         }
-        self.go_on_burying(now);
+        self.continue_cleanup(now);
     }
 
     fn evict(&mut self, now: Instant, channel: &Arc<str>, cursor: &[u8]) {
-        let Some(Burial { number, node, partition, .. }) = &self.registry.burial else { return };
+        let Some(Cleanup { number, node, partition, .. }) = &self.registry.cleanup else { return };
         let (number, node, partition) = (*number, node.clone(), *partition);
         let purpose = Purpose::Evict(number, channel.clone());
         let asked = self.write(now, partition, purpose, |_, place, out| {
             place.evict(&node, channel, cursor, out);
         });
         if !asked {
-            self.registry.burial = None;
+            self.registry.cleanup = None;
         }
     }
 
     /// One partition after the other; when the node's clients are present nowhere, they are told to be offline.
-    fn go_on_burying(&mut self, now: Instant) {
-        let done = self.registry.burial.as_mut().filter(|burial| burial.channels == 0);
-        if let Some(burial) = done {
-            burial.partition += 1;
-            self.ask_haunts(now);
+    fn continue_cleanup(&mut self, now: Instant) {
+        let done = self.registry.cleanup.as_mut().filter(|cleanup| cleanup.channels == 0);
+        if let Some(cleanup) = done {
+            cleanup.partition += 1;
+            self.request_channels(now);
         }
     }
 
-    fn bury(&mut self, now: Instant, cursor: &[u8]) {
-        let Some(Burial { number, node, .. }) = &self.registry.burial else { return };
+    fn clean_up(&mut self, now: Instant, cursor: &[u8]) {
+        let Some(Cleanup { number, node, .. }) = &self.registry.cleanup else { return };
         let (number, node) = (*number, node.clone());
         let is_self = node == self.commander.node;
         let reason = if is_self { NODE_ENDED } else { NODE_LOST };
-        let asked = self.write(now, FIRST, Purpose::Bury(number), |commander, place, out| {
-            commander.bury(place, (&node, is_self), reason, cursor, out);
+        let asked = self.write(now, FIRST, Purpose::CleanUp(number), |commander, place, out| {
+            commander.clean_up(place, (&node, is_self), reason, cursor, out);
         });
         if !asked {
-            self.registry.burial = None;
+            self.registry.cleanup = None;
         }
     }
 }

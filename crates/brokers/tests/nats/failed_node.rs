@@ -38,7 +38,7 @@ fn appear(server: &Server, channel: &Arc<str>) -> Arc<ClientInfo> {
 }
 
 #[test]
-fn a_node_that_could_not_tell_of_a_ghost_is_ready_when_another_one_has() {
+fn a_node_whose_cleanup_failed_is_ready_when_another_node_has_done_it() {
     let server = Server::start();
     let options = NatsOptions { lease_ms: 2_000, ..server.options() };
     let world = NatsWorld::new(&options, 1);
