@@ -33,7 +33,7 @@ fuzz_target!(init: the_samples_are_valid(), |input: &[u8]| {
         (Err(mistakes), Err(again)) => {
             assert_eq!(mistakes, again);
             assert!(!mistakes.mistakes.is_empty());
-            assert!(mistakes.mistakes.iter().all(is_told));
+            assert!(mistakes.mistakes.iter().all(is_reported));
         }
         (one, two) => panic!("{one:?} but then {two:?}"),
     }
@@ -67,7 +67,7 @@ fn of_environment(text: &str) -> Source {
     Source { environment, flags, ..Source::default() }
 }
 
-fn is_told(mistake: &Mistake) -> bool {
+fn is_reported(mistake: &Mistake) -> bool {
     !mistake.key.is_empty() && !mistake.text.is_empty()
 }
 

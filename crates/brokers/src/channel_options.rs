@@ -27,14 +27,14 @@ pub(crate) struct ChannelOptions {
 #[derive(Default)]
 struct State {
     rules: Option<Arc<Rules>>,
-    own: Told,
+    own: EncodedOptions,
     others: HashMap<String, Other>,
     adopted: HashMap<String, Retention>,
 }
 
 /// What a node tells of its options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct EncodedOptions {
     /// Of all options.
     pub(crate) digest: String,
     /// Options by namespace; empty for channels without one.
@@ -45,7 +45,7 @@ pub(crate) struct Told {
 pub(crate) struct Node<'n> {
     pub(crate) id: &'n str,
     pub(crate) name: &'n str,
-    /// Its [`Told::text`]; empty when its digest is that of this node, or it tells nothing.
+    /// Its [`EncodedOptions::text`]; empty when its digest is that of this node, or it tells nothing.
     pub(crate) text: &'n str,
 }
 
@@ -81,13 +81,13 @@ impl ChannelOptions {
         let options = options(&rules.channels);
         let text: BTreeMap<&String, Value> = options.iter().map(|it| (it.0, write(it.1))).collect();
         let text = json!(text).to_string();
-        state.own = Told { digest: digest(&text), text };
+        state.own = EncodedOptions { digest: digest(&text), text };
         state.rules = Some(rules.clone());
         self.adopt_all(&mut state);
     }
 
     /// What other nodes are to know; empty before this node has options.
-    pub(crate) fn told(&self) -> Told {
+    pub(crate) fn encoded(&self) -> EncodedOptions {
         self.state().own.clone()
     }
 
@@ -279,8 +279,9 @@ mod tests {
     }
 
     fn look(at: &ChannelOptions, other: Option<&ChannelOptions>) -> Vec<String> {
-        let told = other.map(ChannelOptions::told);
-        let node = told.as_ref().map(|told| Node { id: "2", name: "two", text: &told.text });
+        let encoded = other.map(ChannelOptions::encoded);
+        let node =
+            encoded.as_ref().map(|encoded| Node { id: "2", name: "two", text: &encoded.text });
         at.note(node.into_iter())
     }
 
@@ -299,7 +300,7 @@ mod tests {
     #[test]
     fn what_another_node_retains_this_one_retains_too() {
         let (off, on) = (with(0), with(10));
-        assert_ne!(off.told().digest, on.told().digest);
+        assert_ne!(off.encoded().digest, on.encoded().digest);
         assert_eq!(kept(&off, "chat:a"), 0, "nobody is known");
         assert_eq!(look(&off, Some(&on)), [""; 0], "it may be going round");
         assert_eq!([kept(&off, "chat:a"), kept(&off, "$chat:a"), kept(&off, "a")], [10, 10, 0]);

@@ -60,11 +60,11 @@ pub const ALL: &[Case] = &[
     ("a stale version is not published", versions),
     ("presence follows clients and users", presence),
     ("an endpoint that detaches leaves no presence, and its leaves are published", detach),
-    ("joins and leaves are told", membership),
+    ("joins and leaves are delivered", membership),
     ("a control reaches every endpoint", control),
-    ("clients that come and go are told, each in order", lifecycle),
+    ("lifecycle events are delivered in order for each client", lifecycle),
     (
-        "a revocation is kept, told to every endpoint and lifted by a later change",
+        "a revocation is kept, delivered to every endpoint and lifted by a later change",
         revocations::kept,
     ),
     ("revocations that are over are not read, and earlier changes lose", revocations::over),
@@ -515,7 +515,7 @@ fn control(world: &mut dyn World) {
 fn lifecycle(world: &mut dyn World) {
     let (mut actor, one, two, _) = begin(world);
     actor.subscribe(two, &LIFECYCLE.into(), JoinRead::Nothing);
-    let news = |client: &Arc<ClientInfo>, change| {
+    let event = |client: &Arc<ClientInfo>, change| {
         BrokerRequest::Lifecycle(Lifecycle { info: client.clone(), change, at_ms: 7 })
     };
     let (ann, bob) = (client("ann \"\u{e9}", "1"), client("bob", "2"));
@@ -523,7 +523,7 @@ fn lifecycle(world: &mut dyn World) {
     for (client, change) in
         [(&ann, Change::Online), (&bob, Change::Online), (&ann, offline.clone()), (&bob, offline)]
     {
-        actor.world.submit(one, news(client, change));
+        actor.world.submit(one, event(client, change));
     }
     let mut missing = 4;
     let mut events = actor.events_to(two, |event| {
@@ -531,18 +531,18 @@ fn lifecycle(world: &mut dyn World) {
         missing == 0
     });
     // Behind all of them.
-    actor.world.submit(one, news(&client("carol", "3"), Change::Online));
+    actor.world.submit(one, event(&client("carol", "3"), Change::Online));
     events.extend(
         actor.events_to(two, |event| payload(event).is_some_and(|text| text.contains("carol"))),
     );
-    let told: Vec<serde_json::Value> = events
+    let received: Vec<serde_json::Value> = events
         .iter()
         .filter_map(payload)
         .map(|event| serde_json::from_str(&event).expect("events are JSON"))
         .collect();
     for client in [ann, bob] {
         let of_client: Vec<_> =
-            told.iter().filter(|event| event["client_id"] == *client.client).collect();
+            received.iter().filter(|event| event["client_id"] == *client.client).collect();
         let words: Vec<_> =
             of_client.iter().map(|event| (&event["event"], &event["reason"])).collect();
         assert_eq!(

@@ -37,11 +37,11 @@ impl Endpoints {
         self.inboxes.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned()
     }
 
-    pub(crate) fn tell(&self, control: &Arc<Control>) {
-        self.tell_all(&BrokerEvent::Control(control.clone()));
+    pub(crate) fn notify_order(&self, control: &Arc<Control>) {
+        self.notify_all(&BrokerEvent::Control(control.clone()));
     }
 
-    pub(crate) fn tell_all(&self, event: &BrokerEvent) {
+    pub(crate) fn notify_all(&self, event: &BrokerEvent) {
         let inboxes: Vec<_> = {
             let inboxes = self.inboxes.read().unwrap_or_else(PoisonError::into_inner);
             inboxes.values().cloned().collect()

@@ -32,7 +32,7 @@ pub trait Broker: Send + Sync {
     /// Takes a request. Never waits: what comes of it is an event.
     fn submit(&self, endpoint: Endpoint, request: BrokerRequest);
 
-    /// These channel options hold on this node from now on. Other nodes are told; one whose options differ is warned of, and what it
+    /// These channel options hold on this node from now on. Other nodes are notified; one whose options differ is warned of, and what it
     /// retains is retained here too.
     fn set_rules(&self, rules: &Arc<Rules>);
 
@@ -42,7 +42,7 @@ pub trait Broker: Send + Sync {
     /// Drops what has outlived its time; called about once a second.
     fn expire(&self);
 
-    /// Does what was submitted, and tells other nodes that this one is gone; waits for both, some seconds at most. What is
+    /// Does what was submitted, and notifies other nodes that this one ends; waits for both, some seconds at most. What is
     /// submitted afterwards is not done.
     fn end(&self);
 

@@ -1,7 +1,7 @@
-//! Clients that come and go: what a node has not told its broker yet, and the form in which it is told.
+//! Lifecycle events that a node has not sent to its broker yet, and their form.
 //!
-//! Invariants: what the broker was not known to have taken is told again, in the order in which it happened; every broker tells
-//! it in one form.
+//! Invariants: events without an acknowledgement are sent again, in the order in which they happened; every broker sends
+//! them in one form.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,35 +15,35 @@ use crate::Endpoint;
 use crate::limits::{LIFECYCLE_BACKLOG, NAMES_PER_COMMAND};
 
 /// See the module.
-pub(crate) struct News {
+pub(crate) struct LifecycleQueue {
     online: HashMap<String, (Arc<ClientInfo>, i64, Endpoint)>,
     queue: VecDeque<Lifecycle>,
-    /// Whether some are on their way.
-    is_telling: bool,
-    /// Whether some are told that the broker may know.
-    is_retelling: bool,
+    /// Whether a batch is in flight.
+    is_sending: bool,
+    /// Whether events are sent again that the broker may have.
+    is_resending: bool,
     compact_at: usize,
 }
 
-/// Why a client is offline of which the broker knows and this node does not.
+/// Offline reason of a client that the broker knows and this node does not.
 const UNKNOWN: &str = "connection closed";
 
-/// Why the clients of a worker that is gone are offline.
+/// Offline reason of the clients of a worker that has ended.
 const WORKER_LOST: &str = "worker lost";
 
-impl Default for News {
-    fn default() -> News {
-        News {
+impl Default for LifecycleQueue {
+    fn default() -> LifecycleQueue {
+        LifecycleQueue {
             online: HashMap::new(),
             queue: VecDeque::new(),
-            is_telling: false,
-            is_retelling: false,
+            is_sending: false,
+            is_resending: false,
             compact_at: LIFECYCLE_BACKLOG,
         }
     }
 }
 
-impl News {
+impl LifecycleQueue {
     /// A client came or went.
     pub(crate) fn note(&mut self, endpoint: Endpoint, lifecycle: Lifecycle) {
         let client = &lifecycle.info.client;
@@ -67,13 +67,13 @@ impl News {
     fn compact(&mut self) {
         let online = &self.online;
         let mut unreported = HashSet::new();
-        self.queue.retain(|news| match news.change {
-            Change::Online if !online.contains_key(&news.info.client) => {
-                unreported.insert(news.info.client.clone());
+        self.queue.retain(|event| match event.change {
+            Change::Online if !online.contains_key(&event.info.client) => {
+                unreported.insert(event.info.client.clone());
                 false
             }
             Change::Online => true,
-            Change::Offline { .. } => !unreported.remove(&news.info.client),
+            Change::Offline { .. } => !unreported.remove(&event.info.client),
         });
         self.compact_at = LIFECYCLE_BACKLOG.max(2 * self.queue.len());
     }
@@ -88,40 +88,40 @@ impl News {
         }
     }
 
-    /// What to tell next; nothing while something is on its way.
+    /// The next batch; `None` while one is in flight.
     pub(crate) fn take(&mut self) -> Option<Vec<Lifecycle>> {
-        if self.is_telling || self.queue.is_empty() {
+        if self.is_sending || self.queue.is_empty() {
             return None;
         }
-        self.is_telling = true;
+        self.is_sending = true;
         let count = self.queue.len().min(NAMES_PER_COMMAND);
         Some(self.queue.drain(..count).collect())
     }
 
-    /// The broker has taken what was told.
-    pub(crate) fn handle_told(&mut self) {
-        self.is_telling = false;
+    /// The broker has acknowledged the batch.
+    pub(crate) fn handle_sent(&mut self) {
+        self.is_sending = false;
     }
 
-    /// It may not have.
-    pub(crate) fn take_back(&mut self, news: Vec<Lifecycle>) {
-        self.is_telling = false;
-        for news in news.into_iter().rev() {
-            self.queue.push_front(news);
+    /// The broker may not have received the batch.
+    pub(crate) fn requeue(&mut self, events: Vec<Lifecycle>) {
+        self.is_sending = false;
+        for event in events.into_iter().rev() {
+            self.queue.push_front(event);
         }
     }
 
-    /// How many clients the broker knows once it has taken what is on its way; `None` when nobody can say.
-    pub(crate) fn told_count(&mut self) -> Option<usize> {
-        self.is_retelling &= !self.is_quiet();
-        if self.is_retelling {
+    /// How many clients the broker knows after the batch in flight; `None` while that is unknown.
+    pub(crate) fn known_count(&mut self) -> Option<usize> {
+        self.is_resending &= !self.is_quiet();
+        if self.is_resending {
             return None;
         }
         // What comes first of a client in the queue says what the broker knows of it until then.
         let mut first: HashMap<&str, bool> = HashMap::new();
-        for news in &self.queue {
-            let is_offline = matches!(news.change, Change::Offline { .. });
-            first.entry(&news.info.client).or_insert(is_offline);
+        for event in &self.queue {
+            let is_offline = matches!(event.change, Change::Offline { .. });
+            first.entry(&event.info.client).or_insert(is_offline);
         }
         let is_known = |client: &str| first.get(client).copied().unwrap_or(true);
         let online = self.online.keys().filter(|client| is_known(client)).count();
@@ -130,16 +130,16 @@ impl News {
         Some(online + leaving)
     }
 
-    /// Whether everything has been told.
+    /// Whether every event has been acknowledged.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && !self.is_telling
+        self.queue.is_empty() && !self.is_sending
     }
 
-    /// The broker may have lost what it was told: all who are online are told again.
-    pub(crate) fn tell_all(&mut self) {
-        self.is_retelling = true;
-        let told: HashSet<&str> = self.queue.iter().map(|news| &*news.info.client).collect();
-        let missing = self.online.values().filter(|(info, ..)| !told.contains(&*info.client));
+    /// The broker may have lost events: every online client is sent again.
+    pub(crate) fn requeue_online(&mut self) {
+        self.is_resending = true;
+        let queued: HashSet<&str> = self.queue.iter().map(|event| &*event.info.client).collect();
+        let missing = self.online.values().filter(|(info, ..)| !queued.contains(&*info.client));
         let missing: Vec<Lifecycle> = missing
             .map(|(info, at_ms, _)| Lifecycle {
                 info: info.clone(),
@@ -181,7 +181,7 @@ pub(crate) fn publication(node: &str, lifecycle: &Lifecycle) -> Publication {
 mod tests {
     use super::*;
 
-    fn news(client: &str, change: Change) -> Lifecycle {
+    fn event(client: &str, change: Change) -> Lifecycle {
         let info = ClientInfo { client: client.to_owned(), ..ClientInfo::default() };
         Lifecycle { info: Arc::new(info), change, at_ms: 0 }
     }
@@ -191,58 +191,58 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_is_told_again_in_order() {
-        let mut told = News::default();
-        told.note(Endpoint(0), news("a", Change::Online));
-        let first = told.take().unwrap();
-        told.note(Endpoint(0), news("a", offline()));
-        assert_eq!(told.take(), None);
-        told.take_back(first);
-        let again = told.take().unwrap();
-        assert_eq!(again, [news("a", Change::Online), news("a", offline())]);
-        told.handle_told();
-        assert!(told.is_quiet());
+    fn what_was_not_acknowledged_is_sent_again_in_order() {
+        let mut queue = LifecycleQueue::default();
+        queue.note(Endpoint(0), event("a", Change::Online));
+        let first = queue.take().unwrap();
+        queue.note(Endpoint(0), event("a", offline()));
+        assert_eq!(queue.take(), None);
+        queue.requeue(first);
+        let again = queue.take().unwrap();
+        assert_eq!(again, [event("a", Change::Online), event("a", offline())]);
+        queue.handle_sent();
+        assert!(queue.is_quiet());
     }
 
     #[test]
-    fn how_many_are_told_of_is_known_unless_they_are_told_again() {
-        let mut told = News::default();
-        assert_eq!(told.told_count(), Some(0));
+    fn the_known_count_is_unknown_while_events_are_sent_again() {
+        let mut queue = LifecycleQueue::default();
+        assert_eq!(queue.known_count(), Some(0));
         for client in ["a", "b"] {
-            told.note(Endpoint(0), news(client, Change::Online));
+            queue.note(Endpoint(0), event(client, Change::Online));
         }
-        assert_eq!(told.told_count(), Some(0));
-        told.take().unwrap();
-        assert_eq!(told.told_count(), Some(2), "it is on its way");
-        told.note(Endpoint(0), news("a", offline()));
-        told.note(Endpoint(0), news("c", Change::Online));
-        told.note(Endpoint(0), news("c", offline()));
-        assert_eq!(told.told_count(), Some(2));
-        told.handle_told();
-        told.take().unwrap();
-        assert_eq!(told.told_count(), Some(1));
-        told.tell_all();
-        assert_eq!(told.told_count(), None);
-        told.handle_told();
-        told.take().unwrap();
-        assert_eq!(told.told_count(), None);
-        told.handle_told();
-        assert_eq!(told.told_count(), Some(1));
-        told.check("left over", "ann", 0);
-        assert_eq!(told.told_count(), Some(2), "the broker knows one more");
+        assert_eq!(queue.known_count(), Some(0));
+        queue.take().unwrap();
+        assert_eq!(queue.known_count(), Some(2), "it is on its way");
+        queue.note(Endpoint(0), event("a", offline()));
+        queue.note(Endpoint(0), event("c", Change::Online));
+        queue.note(Endpoint(0), event("c", offline()));
+        assert_eq!(queue.known_count(), Some(2));
+        queue.handle_sent();
+        queue.take().unwrap();
+        assert_eq!(queue.known_count(), Some(1));
+        queue.requeue_online();
+        assert_eq!(queue.known_count(), None);
+        queue.handle_sent();
+        queue.take().unwrap();
+        assert_eq!(queue.known_count(), None);
+        queue.handle_sent();
+        assert_eq!(queue.known_count(), Some(1));
+        queue.check("left over", "ann", 0);
+        assert_eq!(queue.known_count(), Some(2), "the broker knows one more");
     }
 
     #[test]
     fn a_backlog_is_bounded_by_who_is_online_and_who_was() {
-        let mut told = News::default();
-        told.note(Endpoint(0), news("stays", Change::Online));
-        told.note(Endpoint(0), news("was", offline()));
+        let mut queue = LifecycleQueue::default();
+        queue.note(Endpoint(0), event("stays", Change::Online));
+        queue.note(Endpoint(0), event("was", offline()));
         for number in 0..LIFECYCLE_BACKLOG {
-            told.note(Endpoint(0), news(&number.to_string(), Change::Online));
-            told.note(Endpoint(0), news(&number.to_string(), offline()));
+            queue.note(Endpoint(0), event(&number.to_string(), Change::Online));
+            queue.note(Endpoint(0), event(&number.to_string(), offline()));
         }
-        assert!(told.queue.len() < LIFECYCLE_BACKLOG);
-        assert_eq!(told.queue[0], news("stays", Change::Online));
-        assert_eq!(told.queue[1], news("was", offline()));
+        assert!(queue.queue.len() < LIFECYCLE_BACKLOG);
+        assert_eq!(queue.queue[0], event("stays", Change::Online));
+        assert_eq!(queue.queue[1], event("was", offline()));
     }
 }

@@ -136,13 +136,13 @@ impl MemoryBroker {
         }
     }
 
-    fn tell_lifecycle(&self, lifecycle: &Lifecycle) {
+    fn publish_lifecycle(&self, lifecycle: &Lifecycle) {
         self.with_topic(&self.system, |topic, _| {
             if topic.has_subscribers() {
                 let publication = lifecycle::publication(&self.node, lifecycle);
                 let channel = self.system.clone();
                 let (publication, epoch) = (Arc::new(publication), "".into());
-                topic.tell(&BrokerEvent::Publication { channel, publication, epoch });
+                topic.notify(&BrokerEvent::Publication { channel, publication, epoch });
             }
         });
     }
@@ -195,7 +195,11 @@ impl Broker for MemoryBroker {
             }
             BrokerRequest::Announce { channel, info, change } => {
                 self.with_topic(&channel, |topic, _| {
-                    topic.tell(&BrokerEvent::Membership { channel: channel.clone(), info, change });
+                    topic.notify(&BrokerEvent::Membership {
+                        channel: channel.clone(),
+                        info,
+                        change,
+                    });
                 });
             }
             BrokerRequest::AddPresence { channel, info, announces } => {
@@ -248,7 +252,7 @@ impl Broker for MemoryBroker {
                     inbox.deliver(BrokerEvent::Control(control.clone()));
                 }
             }
-            BrokerRequest::Lifecycle(lifecycle) => self.tell_lifecycle(&lifecycle),
+            BrokerRequest::Lifecycle(lifecycle) => self.publish_lifecycle(&lifecycle),
             BrokerRequest::Revoke { id, revocation } => {
                 let outcome = self.revocations.store(&revocation);
                 if outcome == Outcome::Stored {

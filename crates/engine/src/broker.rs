@@ -48,7 +48,7 @@ pub enum BrokerRequest {
         /// How.
         options: PublishOptions,
     },
-    /// Tell subscribers that somebody joined or left.
+    /// Notify subscribers that somebody joined or left.
     Announce {
         /// Where.
         channel: Arc<str>,

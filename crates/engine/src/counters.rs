@@ -26,7 +26,7 @@ pub struct Counters {
     /// Publications delivered by recovery.
     pub recovered_publications: u64,
     /// Gaps noticed and told.
-    pub gaps_told: u64,
+    pub gaps_reported: u64,
     /// Refusals by bucket, in the order of [`crate::rates::Bucket::ALL`].
     pub limited: [u64; BUCKETS],
 }
@@ -46,7 +46,7 @@ impl Counters {
             recoveries_whole,
             recoveries_refused,
             recovered_publications,
-            gaps_told,
+            gaps_reported,
             limited,
         } = other;
         self.sessions_opened += sessions_opened;
@@ -61,7 +61,7 @@ impl Counters {
         self.recoveries_whole += recoveries_whole;
         self.recoveries_refused += recoveries_refused;
         self.recovered_publications += recovered_publications;
-        self.gaps_told += gaps_told;
+        self.gaps_reported += gaps_reported;
         for (total, count) in self.limited.iter_mut().zip(limited) {
             *total += count;
         }

@@ -22,20 +22,20 @@ impl Departures {
             self.waiting.push_back((due_ms, departure));
         }
         if self.waiting.len() > DEPARTURES_MAX {
-            self.tell_next(out);
+            self.publish_next(out);
         }
     }
 
     /// Tells those whose time has come.
-    pub(crate) fn tell_due(&mut self, now_ms: u64, out: &mut Outputs) {
+    pub(crate) fn publish_due(&mut self, now_ms: u64, out: &mut Outputs) {
         while self.next_at_ms().is_some_and(|due_ms| due_ms <= now_ms) {
-            self.tell_next(out);
+            self.publish_next(out);
         }
     }
 
     /// Tells all.
-    pub(crate) fn tell_all(&mut self, out: &mut Outputs) {
-        self.tell_due(u64::MAX, out);
+    pub(crate) fn publish_all(&mut self, out: &mut Outputs) {
+        self.publish_due(u64::MAX, out);
     }
 
     /// When the next one is told.
@@ -43,9 +43,9 @@ impl Departures {
         self.waiting.front().map(|(due_ms, _)| *due_ms)
     }
 
-    fn tell_next(&mut self, out: &mut Outputs) {
+    fn publish_next(&mut self, out: &mut Outputs) {
         if let Some((_, departure)) = self.waiting.pop_front() {
-            departure.tell(out);
+            departure.publish(out);
         }
     }
 }

@@ -184,7 +184,7 @@ pub struct ClientRules {
     /// How long a client whose connection ended stays in its channels for others, so that it is back before it has left.
     pub leave_grace_ms: u64,
     /// Tell backends when clients come and go (`lifecycle.enabled`).
-    pub tells_lifecycle: bool,
+    pub sends_lifecycle: bool,
     /// Subscribe each user to a channel of its own.
     pub personal_channel: Option<PersonalChannel>,
 }
@@ -250,7 +250,7 @@ impl Default for ClientRules {
             recovery_max_publication_limit: 300,
             connect_include_server_time: false,
             leave_grace_ms: 0,
-            tells_lifecycle: true,
+            sends_lifecycle: true,
             personal_channel: None,
         }
     }

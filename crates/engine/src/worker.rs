@@ -223,7 +223,7 @@ impl Worker {
                     Membership::Join => PushEvent::Join(info),
                     Membership::Leave => PushEvent::Leave(info),
                 };
-                self.tell_members(&channel, event);
+                self.notify_members(&channel, event);
             }
             BrokerEvent::Position { channel, top } => {
                 if let Some((slot, channel)) = self.hub.find(&channel) {
@@ -264,7 +264,7 @@ impl Worker {
         }
         self.due.shrink_to(256);
         self.check_positions(now);
-        self.departures.tell_due(now.monotonic_ms, &mut self.out);
+        self.departures.publish_due(now.monotonic_ms, &mut self.out);
         self.retire_doomed(now);
     }
 
@@ -521,8 +521,8 @@ impl Worker {
     }
 
     /// This worker ends: whoever is gone has left, whatever the grace.
-    pub fn tell_departures(&mut self) {
-        self.departures.tell_all(&mut self.out);
+    pub fn publish_departures(&mut self) {
+        self.departures.publish_all(&mut self.out);
     }
 
     fn handle_reply(&mut self, now: Now, id: RequestId, result: Result<BrokerReply, BrokerError>) {

@@ -23,7 +23,7 @@ use crate::start::Starting;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Time in which a broker that is there becomes ready.
-const TELL_AFTER: Duration = Duration::from_secs(1);
+const LOG_AFTER: Duration = Duration::from_secs(1);
 
 /// One of each kind of complaint is told so often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ async fn wait(
     starting: &Starting,
 ) -> Result<(), StartError> {
     let start = Instant::now();
-    let mut told = String::new();
+    let mut logged = String::new();
     loop {
         let (is_lasting, reason) = match broker.health() {
             Health::Ready => return Ok(()),
@@ -88,9 +88,9 @@ async fn wait(
             return Err(StartError::Broker(reason));
         }
         starting.waits_for(&reason);
-        if redis.waits_at_start && reason != told && start.elapsed() >= TELL_AFTER {
+        if redis.waits_at_start && reason != logged && start.elapsed() >= LOG_AFTER {
             warn!(%reason, "waiting for Redis; only /health and /ready are served yet (engine.redis.wait_at_start)");
-            told = reason;
+            logged = reason;
         }
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
     }
@@ -105,16 +105,16 @@ fn kind(complaint: &str) -> String {
 /// Tells operators when the broker ceases to work, and when it works again. Does not end.
 pub(crate) async fn watch(broker: Arc<dyn Broker>) {
     let mut last = Health::Ready;
-    let mut told: VecDeque<(Instant, String)> = VecDeque::new();
+    let mut logged: VecDeque<(Instant, String)> = VecDeque::new();
     loop {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-        told.retain(|(at, _)| at.elapsed() < COMPLAIN_EVERY);
+        logged.retain(|(at, _)| at.elapsed() < COMPLAIN_EVERY);
         while let Some(complaint) = broker.take_complaint() {
             let kind = kind(&complaint);
-            if told.iter().all(|(_, known)| *known != kind) {
+            if logged.iter().all(|(_, known)| *known != kind) {
                 warn!(%complaint, "the broker works, but somebody should see to this");
-                told.truncate(COMPLAINTS_MAX - 1);
-                told.push_front((Instant::now(), kind));
+                logged.truncate(COMPLAINTS_MAX - 1);
+                logged.push_front((Instant::now(), kind));
             }
         }
         let health = broker.health();

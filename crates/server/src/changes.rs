@@ -62,9 +62,9 @@ impl Changes {
 
     /// Follows everything that was changed before; as long as that cannot be read, it is tried again.
     pub(crate) async fn follow_at_start(&self, service: &ServiceEndpoint) {
-        let mut is_told = false;
+        let mut is_logged = false;
         while self.try_follow(service).await.is_err() {
-            if !std::mem::replace(&mut is_told, true) {
+            if !std::mem::replace(&mut is_logged, true) {
                 warn!("what was changed in sys:config cannot be read; nothing is served yet");
             }
             tokio::time::sleep(CONFIG_RETRY_AFTER).await;

@@ -277,14 +277,14 @@ pub enum LogFormat {
 pub struct Shutdown {
     /// After this the process ends, whatever remains.
     pub timeout: Duration,
-    /// Over how long clients are told to reconnect.
+    /// Over how long clients are asked to reconnect.
     pub drain_window: Duration,
     /// Clients in a second at most; 0 for no limit.
     pub drain_rate: u32,
 }
 
 impl Shutdown {
-    /// Over how long so many clients are told. Those that are told last must have time to go.
+    /// Over how long so many clients are notified. Those that are told last must have time to go.
     #[must_use]
     pub fn window(&self, clients: usize) -> Duration {
         let by_rate = match self.drain_rate {

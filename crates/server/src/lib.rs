@@ -262,7 +262,7 @@ impl Server {
         }
         drop(self.chores);
         let broker = self.node.broker.clone();
-        // Other nodes are told that this one is gone; a broker that is away finds out by the lease.
+        // Other nodes are notified that this one is gone; a broker that is away finds out by the lease.
         let ended = tokio::task::spawn_blocking(move || broker.end());
         if tokio::time::timeout(BROKER_END_TIMEOUT, ended).await.is_err() {
             warn!("the broker does not answer; other nodes will find out that this one is gone");

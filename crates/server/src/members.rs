@@ -141,7 +141,7 @@ impl Members {
             if let Ok(question) = serde_json::from_slice(&question)
                 && let Ok(answer) = self.answer(&question).await
             {
-                self.service.tell(BrokerRequest::Answer { ticket, answer: answer.into() });
+                self.service.send(BrokerRequest::Answer { ticket, answer: answer.into() });
             }
         }
     }

@@ -20,9 +20,9 @@ use crate::service_endpoint::ServiceEndpoint;
 
 /// Learns everything before the node serves; as long as that cannot be read, it is tried again.
 pub(crate) async fn learn(service: &ServiceEndpoint, node: &Node) {
-    let mut is_told = false;
+    let mut is_logged = false;
     while let Err(error) = read(service, node).await {
-        if !std::mem::replace(&mut is_told, true) {
+        if !std::mem::replace(&mut is_logged, true) {
             warn!(%error, "what is revoked cannot be read; nothing is served yet");
         }
         tokio::time::sleep(CONFIG_RETRY_AFTER).await;
@@ -54,7 +54,7 @@ pub(crate) async fn run(members: Arc<Members>) {
 /// Until the broker has answered and knows what this node knows.
 async fn synchronize(members: &Members) {
     let (service, node) = (&members.service, members.node());
-    let mut is_told = false;
+    let mut is_logged = false;
     loop {
         let synchronized = async {
             let missing = read(service, node).await?;
@@ -73,7 +73,7 @@ async fn synchronize(members: &Members) {
         };
         match synchronized.await {
             Ok(()) => return,
-            Err(error) if !std::mem::replace(&mut is_told, true) => {
+            Err(error) if !std::mem::replace(&mut is_logged, true) => {
                 warn!(%error, "what is revoked cannot be read; it is tried again");
             }
             Err(_) => {}

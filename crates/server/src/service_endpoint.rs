@@ -84,7 +84,7 @@ impl ServiceEndpoint {
     }
 
     /// Submits a request that has no answer.
-    pub(crate) fn tell(&self, request: BrokerRequest) {
+    pub(crate) fn send(&self, request: BrokerRequest) {
         self.broker.submit(self.endpoint, request);
     }
 }

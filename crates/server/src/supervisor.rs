@@ -185,12 +185,12 @@ mod tests {
         });
         let mut reason = faults.changes();
         for wanted in ["index out of range", "it returned"] {
-            let is_told = |reason: &Option<String>| {
+            let is_logged = |reason: &Option<String>| {
                 reason
                     .as_ref()
                     .is_some_and(|text| text.contains("fragile") && text.contains(wanted))
             };
-            reason.wait_for(is_told).await.unwrap();
+            reason.wait_for(is_logged).await.unwrap();
         }
         reason.wait_for(Option::is_none).await.unwrap();
         again.notify_one();

@@ -77,8 +77,8 @@ fn tell(
     json: impl FnOnce() -> String,
     reports: &[Report],
 ) -> anyhow::Result<ExitCode> {
-    let told = reports.iter().filter(|report| report.has_numbers());
-    let tables = told.map(Report::table).collect::<Vec<_>>().join("\n");
+    let reported = reports.iter().filter(|report| report.has_numbers());
+    let tables = reported.map(Report::table).collect::<Vec<_>>().join("\n");
     match path {
         Some(path) if path == Path::new("-") => print_line(&json())?,
         Some(path) => {

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let matches = arguments::matches(given);
     let mut flags = matches.subcommand().map_or_else(Vec::new, |(_, of)| arguments::settings(of));
     flags.extend(absent);
-    tell_stray(&matches);
+    warn_unused(&matches);
     let result = Tidings::from_arg_matches(&matches)
         .map_err(anyhow::Error::from)
         .and_then(|tidings| run(tidings.action, flags));
@@ -77,7 +77,7 @@ fn run(action: Action, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode>
 }
 
 /// Options of the load tool that change nothing.
-fn tell_stray(matches: &clap::ArgMatches) {
+fn warn_unused(matches: &clap::ArgMatches) {
     let bench = matches.subcommand().filter(|(name, _)| *name == "bench");
     if let Some((scenario, option)) = bench.and_then(|(_, bench)| bench::stray(bench)) {
         complain(&format!("bench {scenario} has no use for --{option}, which changes nothing"));
@@ -90,7 +90,7 @@ fn check(configured: Configured, flags: Vec<(String, String)>) -> anyhow::Result
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    serve::tell(&warnings);
+    serve::print_warnings(&warnings);
     if let Err(error) = server::check_certificate(&config) {
         complain(&error.to_string());
         return Ok(ExitCode::from(2));

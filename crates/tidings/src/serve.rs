@@ -73,14 +73,14 @@ pub(crate) fn load(
     let environment = environment();
     let source = Source { file: configured.config, environment, flags, unknown, development };
     config::load(&source).map_err(|mistakes| {
-        tell(&mistakes.warnings);
+        print_warnings(&mistakes.warnings);
         complain(&mistakes.to_string());
         ExitCode::from(2)
     })
 }
 
 /// Writes warnings to standard error.
-pub(crate) fn tell(warnings: &[Warning]) {
+pub(crate) fn print_warnings(warnings: &[Warning]) {
     let noun = match warnings.len() {
         0 => return,
         1 => "warning",

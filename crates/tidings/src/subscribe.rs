@@ -44,7 +44,7 @@ struct Printer {
     is_live: bool,
     was_live: bool,
     /// Whether the reason for reconnecting was printed.
-    is_told: bool,
+    is_reported: bool,
     left: Option<u64>,
 }
 
@@ -95,7 +95,7 @@ async fn follow(wanted: &SubscribeArguments, target: Target) -> anyhow::Result<E
         is_tls: url.is_tls(),
         is_live: false,
         was_live: false,
-        is_told: false,
+        is_reported: false,
         left: wanted.count,
     };
     let end = printer.print_all(events).await;
@@ -182,15 +182,15 @@ impl Printer {
                 return Ok(Some(self.refused(text, reason.code)));
             }
             Event::Disconnected(reason) => {
-                return Ok(Some(self.refused(told(&reason), reason.code)));
+                return Ok(Some(self.refused(reported(&reason), reason.code)));
             }
             Event::Connecting(reason) => {
-                let is_told = std::mem::take(&mut self.is_told);
-                if !is_told && reason != Reason::CONNECT_CALLED {
-                    self.tell(&told(&reason));
+                let is_reported = std::mem::take(&mut self.is_reported);
+                if !is_reported && reason != Reason::CONNECT_CALLED {
+                    self.tell(&reported(&reason));
                 }
             }
-            Event::Connected(_) => self.is_told = false,
+            Event::Connected(_) => self.is_reported = false,
             Event::Failed(failure) => return Ok(self.failed(failure)),
             _ => {}
         }
@@ -224,7 +224,7 @@ impl Printer {
         let error = match failure {
             Failure::Transport(error) => error,
             Failure::Closed(reason) => {
-                self.tell(&told(&reason));
+                self.tell(&reported(&reason));
                 return None;
             }
             Failure::Connect(error) | Failure::Subscribe { error, .. } => {
@@ -250,7 +250,7 @@ impl Printer {
         if is_final {
             return Some(End::Wrong(text));
         }
-        self.is_told = true;
+        self.is_reported = true;
         self.tell(&text);
         None
     }
@@ -275,7 +275,7 @@ impl Printer {
 }
 
 /// Why the connection was lost or refused.
-fn told(reason: &Reason) -> String {
+fn reported(reason: &Reason) -> String {
     match reason.code {
         0..100 => format!("the connection was lost: {}", reason.text),
         100..3000 => format!("the server refused: {reason}"),

@@ -12,7 +12,7 @@ use server::token::{
 use crate::arguments::{Configured, TokenArguments};
 use crate::misuse::{duration_ms, misuse};
 use crate::output::{complain, print_line};
-use crate::serve::{environment, tell};
+use crate::serve::{environment, print_warnings};
 
 pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
     let expires_in = match duration_ms("--expires-in", &wanted.expires_in)? {
@@ -89,7 +89,7 @@ pub(crate) fn load(configured: &Configured) -> anyhow::Result<Config> {
         ..Source::default()
     };
     let (config, warnings) =
-        config::load(&source).inspect_err(|mistakes| tell(&mistakes.warnings))?;
+        config::load(&source).inspect_err(|mistakes| print_warnings(&mistakes.warnings))?;
     // What the server does with it is told by `serve` and `check`.
     for warning in warnings.iter().filter(|warning| warning.kind == WarningKind::UnknownKey) {
         complain(&warning.to_string());

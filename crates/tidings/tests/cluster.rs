@@ -323,8 +323,12 @@ fn a_temporary_channel_ends_on_both_nodes(kind: Kind) {
     let began = Instant::now();
     let mut both = [subscriber_of(a, "call:x"), subscriber_of(b, "call:x")];
     let published = ask(a, "POST /api/publish", r#"{"channel":"call:x","data":1}"#);
-    let told = body(&ask(b, "POST /api/channel", r#"{"channel":"call:x"}"#))["result"].clone();
-    assert_eq!((&told["tier"], &told["num_clients"]), (&"temporary".into(), &2.into()), "{told}");
+    let reported = body(&ask(b, "POST /api/channel", r#"{"channel":"call:x"}"#))["result"].clone();
+    assert_eq!(
+        (&reported["tier"], &reported["num_clients"]),
+        (&"temporary".into(), &2.into()),
+        "{reported}"
+    );
     for subscriber in &mut both {
         subscriber.says("(2100)");
         assert!(began.elapsed() >= Duration::from_secs(6));
@@ -369,9 +373,9 @@ fn a_node_that_is_killed_leaves_no_stale_presence(kind: Kind) {
     node_b.signal("-KILL");
     node_b.exit();
     wait_until("one is present", || present().contains("\"num_clients\":1"));
-    let mut told = Vec::new();
-    while !told.iter().any(|event: &String| event.contains("offline")) {
-        told.extend(Some(prints(&watcher)).filter(|event| event.contains(lost)));
+    let mut reported = Vec::new();
+    while !reported.iter().any(|event: &String| event.contains("offline")) {
+        reported.extend(Some(prints(&watcher)).filter(|event| event.contains(lost)));
     }
     // Whoever else might say it would have by the time of the next.
     drop(far);
@@ -379,12 +383,12 @@ fn a_node_that_is_killed_leaves_no_stale_presence(kind: Kind) {
     let mut last_online = String::new();
     while !last_online.contains("online") || last_online.contains(lost) {
         last_online = prints(&watcher);
-        told.extend(Some(last_online.clone()).filter(|event| event.contains(lost)));
+        reported.extend(Some(last_online.clone()).filter(|event| event.contains(lost)));
     }
     drop(last);
-    let offline = told.iter().filter(|event| event.contains("offline")).count();
-    assert_eq!(offline, 1, "{told:?}");
-    assert!(told.iter().any(|event| event.contains("node lost")), "{told:?}");
+    let offline = reported.iter().filter(|event| event.contains("offline")).count();
+    assert_eq!(offline, 1, "{reported:?}");
+    assert!(reported.iter().any(|event| event.contains("node lost")), "{reported:?}");
     let nodes = ask(c, "POST /api/info", "{}");
     assert!(nodes.matches("\"uid\"").count() == 2 && !nodes.contains("missing"), "{nodes}");
 }

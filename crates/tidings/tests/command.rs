@@ -196,7 +196,7 @@ fn a_token_opens_a_subscription_that_survives_a_restart() {
 }
 
 #[test]
-fn refusals_are_told_and_final() {
+fn refusals_are_reported_and_final() {
     let (_folder, file) = configured(CONFIG);
     let config = file.to_str().unwrap();
     let (_server, port) = serve(&file, 0);
@@ -262,7 +262,7 @@ fn recite(listener: &TcpListener, replies: &str, code: u16) {
 }
 
 #[test]
-fn what_came_before_a_close_is_printed_and_a_gap_is_told() {
+fn publications_before_a_close_are_printed_and_a_gap_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/connection/websocket", listener.local_addr().unwrap());
     let mut subscriber = Running::start(tidings(&["subscribe", "news", "--url", &url]));
@@ -440,7 +440,7 @@ fn mistakes_in_arguments_are_told_before_anything_is_done() {
 }
 
 #[test]
-fn settings_come_from_the_environment_and_unknown_ones_are_told() {
+fn settings_come_from_the_environment_and_unknown_ones_are_reported() {
     let check = |name: &str, value: &str, strict: &[&str]| {
         let mut command = tidings(&["check"]);
         command.args(strict);
@@ -470,7 +470,7 @@ fn flags_of_what_is_not_here_may_switch_it_off_and_not_on() {
 }
 
 #[test]
-fn what_is_dangerous_is_told_by_check_and_at_the_start() {
+fn dangerous_options_are_reported_by_check_and_at_the_start() {
     let (_folder, file) =
         configured(&format!("{CONFIG}[websocket]\nmessage_size_limit = 1000000000\n"));
     let output = run(&["check", "-c", file.to_str().unwrap()]);

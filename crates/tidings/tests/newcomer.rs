@@ -250,7 +250,7 @@ fn ask(port: u16, request: &str, origin: &str) -> String {
 }
 
 #[test]
-fn a_refused_origin_is_told_to_the_page_and_to_the_operator() {
+fn a_refused_origin_is_reported_to_the_page_and_to_the_operator() {
     let (_folder, file) = configured(CONFIG);
     let serve = ["serve", "-c", file.to_str().unwrap(), "--log.format=json"];
     let (server, port) = Running::serving(tidings(&serve));
@@ -272,8 +272,8 @@ fn a_refused_origin_is_told_to_the_page_and_to_the_operator() {
     }
     server.signal("-TERM");
     let lines = server.says_until("\"stopped\"");
-    let told = lines.iter().filter(|line| line.contains("\"WARN\"")).count();
-    assert!((1..=25).contains(&told), "{told} lines");
+    let reported = lines.iter().filter(|line| line.contains("\"WARN\"")).count();
+    assert!((1..=25).contains(&reported), "{reported} lines");
 }
 
 #[test]
@@ -293,8 +293,8 @@ fn the_front_page_says_what_is_served_and_how_to_see_the_demo() {
         "{nothing}"
     );
     // What the page says is enough.
-    let told = page.split("elsewhere:\n\n").nth(1).unwrap().split("\n\nOr").next().unwrap();
-    let lines: Vec<&str> = told.lines().map(str::trim).collect();
+    let reported = page.split("elsewhere:\n\n").nth(1).unwrap().split("\n\nOr").next().unwrap();
+    let lines: Vec<&str> = reported.lines().map(str::trim).collect();
     let merged = CONFIG.replace("[client]\nallowed_origins = [\"https://app.example\"]\n", "");
     let (_folder, file) = configured(&format!("{merged}\n{}", lines.join("\n")));
     let (_server, port) = Running::serving(tidings(&["serve", "-c", file.to_str().unwrap()]));

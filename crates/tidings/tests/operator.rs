@@ -65,7 +65,7 @@ fn a_broker_and_a_key_set_that_cannot_be_reached_are_problems_with_their_keys() 
 }
 
 #[test]
-fn a_configuration_with_mistakes_is_told_as_by_check() {
+fn a_configuration_with_mistakes_is_reported_as_by_check() {
     let (_folder, file) = configured("[http_server]\nport = \"many\"\n");
     let output = tidings(&["doctor", "-c", file.to_str().unwrap()]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

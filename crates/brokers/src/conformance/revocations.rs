@@ -59,10 +59,10 @@ impl Actor<'_> {
     }
 
     /// Waits until the endpoint receives this change.
-    fn is_told(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) {
+    fn is_notified(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) {
         loop {
             match self.world.next_due(endpoint) {
-                BrokerEvent::Revocation(told) if told == *revocation => return,
+                BrokerEvent::Revocation(received) if received == *revocation => return,
                 _ => {}
             }
         }
@@ -82,13 +82,13 @@ pub(super) fn kept(world: &mut dyn World) {
     let mut changes = Vec::new();
     for subject in &subjects {
         let change = actor.revoke(one, revoked(subject.clone(), 1));
-        actor.is_told(two, &change);
+        actor.is_notified(two, &change);
         changes.push(change);
     }
     assert_eq!(actor.kept(two, &subjects), changes);
     let lifted = Revocation { state: State::Lifted, ..revoked(subjects[0].clone(), 2) };
     let lifted = actor.revoke(two, lifted);
-    actor.is_told(one, &lifted);
+    actor.is_notified(one, &lifted);
     changes[0] = lifted;
     assert_eq!(actor.kept(one, &subjects), changes);
 }

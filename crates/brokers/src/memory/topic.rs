@@ -67,7 +67,7 @@ impl Topic {
         !self.listeners.is_empty()
     }
 
-    pub(super) fn tell(&self, event: &BrokerEvent) {
+    pub(super) fn notify(&self, event: &BrokerEvent) {
         for (_, inbox) in &self.listeners {
             inbox.deliver(event.clone());
         }
@@ -135,7 +135,7 @@ impl Topic {
             self.kept.get_or_insert_default().remember(now_ms, options, &position);
         }
         let channel = channel.clone();
-        self.tell(&BrokerEvent::Publication { channel, publication, epoch });
+        self.notify(&BrokerEvent::Publication { channel, publication, epoch });
         Ok(position)
     }
 
@@ -219,7 +219,7 @@ impl Topic {
         };
         for (info, _) in gone.into_iter().filter(|(_, (_, announces))| *announces) {
             let (channel, change) = (channel.clone(), Membership::Leave);
-            self.tell(&BrokerEvent::Membership { channel, info, change });
+            self.notify(&BrokerEvent::Membership { channel, info, change });
         }
     }
 

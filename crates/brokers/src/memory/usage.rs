@@ -24,7 +24,7 @@ pub struct Usage {
     channels: AtomicUsize,
     refused: AtomicU64,
     /// Operators know that it is near a ceiling.
-    is_told: AtomicBool,
+    is_warned: AtomicBool,
 }
 
 impl Default for Ceilings {
@@ -42,7 +42,7 @@ impl Usage {
             bytes: AtomicUsize::new(0),
             channels: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
-            is_told: AtomicBool::new(false),
+            is_warned: AtomicBool::new(false),
         }
     }
 
@@ -113,10 +113,10 @@ impl Usage {
     /// What operators should know, once for each time that it comes near a ceiling.
     pub(super) fn take_warning(&self) -> Option<String> {
         if !self.is_near_a_ceiling() {
-            self.is_told.store(false, Ordering::Relaxed);
+            self.is_warned.store(false, Ordering::Relaxed);
             return None;
         }
-        if self.is_told.swap(true, Ordering::Relaxed) {
+        if self.is_warned.swap(true, Ordering::Relaxed) {
             return None;
         }
         let Ceilings { bytes, channels } = self.ceilings;

@@ -36,7 +36,7 @@ impl Announcements {
     }
 
     /// Tells the options of this node.
-    pub(super) async fn tell(&self) {
+    pub(super) async fn send(&self) {
         self.say(false).await;
     }
 
@@ -46,7 +46,7 @@ impl Announcements {
     }
 
     async fn say(&self, asks: bool) {
-        let text = self.link.shared.options.told().text;
+        let text = self.link.shared.options.encoded().text;
         if text.is_empty() {
             return;
         }
@@ -57,8 +57,8 @@ impl Announcements {
     }
 
     /// Another node has told its options. Says whether it wants to know those of this node.
-    pub(super) fn handle(&self, told: NodeOptions) -> bool {
-        let NodeOptions { node, name, text, asks } = told;
+    pub(super) fn handle(&self, options: NodeOptions) -> bool {
+        let NodeOptions { node, name, text, asks } = options;
         if node == self.link.names.node {
             return false;
         }

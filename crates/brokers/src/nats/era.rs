@@ -62,7 +62,7 @@ struct Witness {
 
 impl Eras {
     /// An epoch of a record as endpoints are told it.
-    pub(super) fn told(&self, epoch: &Arc<str>) -> Arc<str> {
+    pub(super) fn client_epoch(&self, epoch: &Arc<str>) -> Arc<str> {
         let current = self.current.borrow();
         match current.number {
             0 => epoch.clone(),

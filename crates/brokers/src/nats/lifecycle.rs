@@ -21,12 +21,12 @@ use super::presence::Presence;
 use super::room::BROKEN;
 use super::stream::Place;
 use super::{record, subject};
-use crate::lifecycle::News;
+use crate::lifecycle::LifecycleQueue;
 use crate::{Endpoint, lifecycle};
 
 /// Tells what is new of this node's clients.
-pub(super) struct Teller {
-    news: RefCell<News>,
+pub(super) struct LifecyclePublisher {
+    queue: RefCell<LifecycleQueue>,
     presence: Rc<Presence>,
     /// Something is new, or NATS may be back.
     wake: Notify,
@@ -47,10 +47,10 @@ pub(super) const NODE: Endpoint = Endpoint(u32::MAX);
 /// Time to tell the rest when the node ends.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Teller {
-    pub(super) fn new(presence: Rc<Presence>) -> Teller {
-        Teller {
-            news: RefCell::default(),
+impl LifecyclePublisher {
+    pub(super) fn new(presence: Rc<Presence>) -> LifecyclePublisher {
+        LifecyclePublisher {
+            queue: RefCell::default(),
             presence,
             wake: Notify::new(),
             has_tried: Notify::new(),
@@ -62,13 +62,13 @@ impl Teller {
 
     /// A client came or went.
     pub(super) fn note(&self, endpoint: Endpoint, lifecycle: Lifecycle) {
-        self.news.borrow_mut().note(endpoint, lifecycle);
+        self.queue.borrow_mut().note(endpoint, lifecycle);
         self.wake.notify_one();
     }
 
     /// A worker is gone, and its clients with it.
     pub(super) fn forget(&self, endpoint: Endpoint) {
-        self.news.borrow_mut().forget(endpoint, self.presence.unix_ms());
+        self.queue.borrow_mut().forget(endpoint, self.presence.unix_ms());
         self.wake.notify_one();
     }
 
@@ -78,7 +78,7 @@ impl Teller {
     }
 
     /// Backends may take this node's clients for offline: all who are online are told again.
-    pub(super) fn tell_all(&self) {
+    pub(super) fn requeue_online(&self) {
         self.wants_all.set(true);
         self.wake.notify_one();
     }
@@ -89,10 +89,10 @@ impl Teller {
     }
 
     /// Does not end.
-    pub(super) async fn run(self: Rc<Teller>) {
+    pub(super) async fn run(self: Rc<LifecyclePublisher>) {
         loop {
             assert!(!self.is_broken.take(), "{BROKEN}");
-            let goes_on = self.tell_some().await;
+            let goes_on = self.send_some().await;
             self.has_tried.notify_one();
             if !goes_on {
                 self.wake.notified().await;
@@ -102,60 +102,60 @@ impl Teller {
 
     /// Whether there is nothing left to tell.
     pub(super) fn is_quiet(&self) -> bool {
-        self.news.borrow().is_quiet()
+        self.queue.borrow().is_quiet()
     }
 
     /// Tells the rest, as far as there is time.
     pub(super) async fn end(&self) {
-        let telling = async {
+        let sending = async {
             while !self.is_quiet() {
                 self.wake.notify_one();
                 self.has_tried.notified().await;
             }
         };
         // Other nodes find what is left when the lease ends.
-        let _late = tokio::time::timeout(END_TIMEOUT, telling).await;
+        let _late = tokio::time::timeout(END_TIMEOUT, sending).await;
     }
 
     /// Tells some of it; says whether it makes sense to go on.
-    async fn tell_some(&self) -> bool {
+    async fn send_some(&self) -> bool {
         // What is told once more must be known as the same, and what is told anew must not.
         if !self.is_retry.get() && self.wants_all.take() {
             self.presence.generation.set(self.presence.generation.get() + 1);
-            self.news.borrow_mut().tell_all();
+            self.queue.borrow_mut().requeue_online();
         }
-        let Some(news) = self.news.borrow_mut().take() else { return false };
-        let mut telling = Telling { teller: self, news };
-        let mut rest = &telling.news[..];
+        let Some(events) = self.queue.borrow_mut().take() else { return false };
+        let mut unsent = UnsentBatch { publisher: self, events };
+        let mut rest = &unsent.events[..];
         while !rest.is_empty() {
             // Of one client one after the other.
             let mut clients = HashSet::new();
             let together = rest.iter().take_while(|one| clients.insert(&*one.info.client)).count();
             let (some, others) = rest.split_at(together);
-            let told = join_all(some.iter().map(|one| self.presence.note(one))).await;
-            if told.iter().any(Result::is_err) {
+            let results = join_all(some.iter().map(|one| self.presence.note(one))).await;
+            if results.iter().any(Result::is_err) {
                 return false;
             }
             rest = others;
         }
-        telling.news.clear();
-        self.news.borrow_mut().handle_told();
+        unsent.events.clear();
+        self.queue.borrow_mut().handle_sent();
         self.is_retry.set(false);
         true
     }
 }
 
 /// What is being told; what was not when it is dropped is told again.
-struct Telling<'a> {
-    teller: &'a Teller,
-    news: Vec<Lifecycle>,
+struct UnsentBatch<'a> {
+    publisher: &'a LifecyclePublisher,
+    events: Vec<Lifecycle>,
 }
 
-impl Drop for Telling<'_> {
+impl Drop for UnsentBatch<'_> {
     fn drop(&mut self) {
-        if !self.news.is_empty() {
-            self.teller.news.borrow_mut().take_back(std::mem::take(&mut self.news));
-            self.teller.is_retry.set(true);
+        if !self.events.is_empty() {
+            self.publisher.queue.borrow_mut().requeue(std::mem::take(&mut self.events));
+            self.publisher.is_retry.set(true);
         }
     }
 }
@@ -177,7 +177,7 @@ impl Presence {
             }
             Change::Offline { .. } => {}
         }
-        self.tell_lifecycle(&self.name, self.generation.get(), lifecycle).await?;
+        self.publish_lifecycle(&self.name, self.generation.get(), lifecycle).await?;
         if self.link.keeps && matches!(lifecycle.change, Change::Offline { .. }) {
             self.remove(NODE, &place, &lifecycle.info.client).await;
         }
@@ -185,19 +185,19 @@ impl Presence {
     }
 
     /// A client of a node that is gone.
-    pub(super) async fn tell_lost(&self, info: Arc<ClientInfo>) -> Result<(), BrokerError> {
-        let told = String::from_utf8_lossy(&info.chan_info).into_owned();
-        let (generation, name) = told.split_once(' ').unwrap_or(("", &told));
+    pub(super) async fn publish_lost(&self, info: Arc<ClientInfo>) -> Result<(), BrokerError> {
+        let results = String::from_utf8_lossy(&info.chan_info).into_owned();
+        let (generation, name) = results.split_once(' ').unwrap_or(("", &results));
         let change = Change::Offline { reason: NODE_LOST.into() };
         let lost = Lifecycle { info, change, at_ms: self.unix_ms() };
-        self.tell_lifecycle(name, generation.parse().unwrap_or(0), &lost).await
+        self.publish_lifecycle(name, generation.parse().unwrap_or(0), &lost).await
     }
 
     fn unix_ms(&self) -> i64 {
         i64::try_from(self.link.now_ms()).unwrap_or(i64::MAX)
     }
 
-    async fn tell_lifecycle(
+    async fn publish_lifecycle(
         &self,
         node: &str,
         generation: u64,
@@ -213,7 +213,7 @@ impl Presence {
                 // It never fits, and those behind it must be told of.
                 Err(BrokerError::TooLarge) => {
                     self.link.shared.complaints.add(format!(
-                        "backends are not told that a client came or went, since the event is larger than NATS takes ({length} bytes, \
+                        "a lifecycle event is not published, since it is larger than NATS takes ({length} bytes, \
                          max_payload of nats-server)"
                     ));
                     return Ok(());

@@ -125,7 +125,7 @@ impl Link {
 
     /// Where a stream stands, as endpoints are told it.
     pub(super) fn position(&self, top: &Top) -> StreamPosition {
-        StreamPosition { offset: top.offset, epoch: self.eras.told(&top.epoch).to_string() }
+        StreamPosition { offset: top.offset, epoch: self.eras.client_epoch(&top.epoch).to_string() }
     }
 
     /// Counts the connections to NATS, this one included.

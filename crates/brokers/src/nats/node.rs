@@ -23,7 +23,7 @@ use super::Shared;
 use super::address::{connect, without_secrets};
 use super::announcements::Announcements;
 use super::availability::Cause;
-use super::lifecycle::Teller;
+use super::lifecycle::LifecyclePublisher;
 use super::link::{Link, SILENT};
 use super::options::{NatsError, NatsOptions};
 use super::presence::Presence;
@@ -66,7 +66,7 @@ struct Node {
     surveys: Rc<Surveys>,
     announcements: Rc<Announcements>,
     revocations: Rc<Revocations>,
-    teller: Rc<Teller>,
+    lifecycle: Rc<LifecyclePublisher>,
     shared: Arc<Shared>,
     beats: u64,
     /// Since when no task has failed, if one has of late.
@@ -102,11 +102,11 @@ pub(super) async fn run(
         Ok(made) => made,
         Err(error) => {
             // Whoever started us waits for this.
-            let _told = started.send(Err(error));
+            let _sent = started.send(Err(error));
             return;
         }
     };
-    let _told = started.send(Ok(()));
+    let _sent = started.send(Ok(()));
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // What the node knows is in its rooms and its presence: it goes on with them.
@@ -154,9 +154,9 @@ impl Node {
         let announcements =
             Rc::new(Announcements::new(link.clone(), options.name.clone(), options.lease_ms));
         let revocations = Rc::new(Revocations::new(link.clone()));
-        let teller = Rc::new(Teller::new(presence.clone()));
-        let telling = teller.clone();
-        tasks.keep("lifecycle", move || telling.clone().run());
+        let lifecycle = Rc::new(LifecyclePublisher::new(presence.clone()));
+        let publisher = lifecycle.clone();
+        tasks.keep("lifecycle", move || publisher.clone().run());
         let (busy, is_done) = mpsc::channel(1);
         let node = Node {
             link,
@@ -167,7 +167,7 @@ impl Node {
             surveys,
             announcements,
             revocations,
-            teller,
+            lifecycle,
             shared,
             beats: 0,
             probation: None,
@@ -250,7 +250,7 @@ impl Node {
                         drop(busy);
                     });
                 }
-                self.teller.forget(endpoint);
+                self.lifecycle.forget(endpoint);
                 self.rooms.retain(|_, room| room.send(Ask::Forget(endpoint)).is_ok());
             }
             Job::Options => {
@@ -265,7 +265,7 @@ impl Node {
     async fn handle_request(&mut self, request: Request) {
         let Request { endpoint, what, reply } = request;
         match what {
-            BrokerRequest::Control(control) => self.tell(&control).await,
+            BrokerRequest::Control(control) => self.send_order(&control).await,
             BrokerRequest::Survey { question, .. } => {
                 let surveys = self.surveys.clone();
                 self.link.tasks.spawn("survey", async move {
@@ -293,7 +293,7 @@ impl Node {
                 });
             }
             BrokerRequest::Answer { ticket, answer } => self.answer(&ticket, &answer).await,
-            BrokerRequest::Lifecycle(lifecycle) => self.teller.note(endpoint, lifecycle),
+            BrokerRequest::Lifecycle(lifecycle) => self.lifecycle.note(endpoint, lifecycle),
             what => {
                 let Some(channel) = what.channel().cloned() else { return };
                 self.ask(&channel, Ask::Request(Request { endpoint, what, reply }));
@@ -317,18 +317,18 @@ impl Node {
     /// A node has something to say.
     fn handle_control(&self, message: Message) {
         match message {
-            Message::Order(control) => self.shared.endpoints.tell(&Arc::new(control)),
+            Message::Order(control) => self.shared.endpoints.notify_order(&Arc::new(control)),
             Message::Question { ticket, question } if ticket.node != self.link.names.node => {
-                self.shared.endpoints.tell_all(&BrokerEvent::Question { ticket, question });
+                self.shared.endpoints.notify_all(&BrokerEvent::Question { ticket, question });
             }
             Message::Question { .. } | Message::Look => {}
-            Message::Options(told) => {
-                if self.announcements.handle(told) {
+            Message::Options(options) => {
+                if self.announcements.handle(options) {
                     self.announce();
                 }
             }
             Message::Revocation(revocation) => {
-                self.shared.endpoints.tell_all(&BrokerEvent::Revocation(Arc::new(revocation)));
+                self.shared.endpoints.notify_all(&BrokerEvent::Revocation(Arc::new(revocation)));
             }
             Message::Answer { node, number, answer } => {
                 self.surveys.handle_answer(node, number, answer);
@@ -338,21 +338,21 @@ impl Node {
 
     fn announce(&self) {
         let announcements = self.announcements.clone();
-        self.link.tasks.spawn("options", async move { announcements.tell().await });
+        self.link.tasks.spawn("options", async move { announcements.send().await });
     }
 
     /// An order goes to all nodes through NATS, or, while that is away, at least to the endpoints here.
-    async fn tell(&self, order: &Arc<Control>) {
+    async fn send_order(&self, order: &Arc<Control>) {
         let payload = control::encode(order).into();
-        let told = self.link.publish(self.link.names.control(), payload).await;
-        if told == Err(BrokerError::TooLarge) {
+        let published = self.link.publish(self.link.names.control(), payload).await;
+        if published == Err(BrokerError::TooLarge) {
             self.shared.complaints.add(
                 "an order of the server API has reached this node only, since it is larger than NATS takes (max_payload of nats-server)"
                     .to_owned(),
             );
         }
-        if told.is_err() {
-            self.shared.endpoints.tell(order);
+        if published.is_err() {
+            self.shared.endpoints.notify_order(order);
         }
     }
 
@@ -381,7 +381,7 @@ impl Node {
         for endpoint in self.shared.endpoints.all() {
             self.handle(Job::Detach(endpoint)).await;
         }
-        let Node { link, presence, rooms, teller, busy, mut is_done, .. } = self;
+        let Node { link, presence, rooms, lifecycle, busy, mut is_done, .. } = self;
         drop((rooms, busy));
         // Nothing is sent: it ends when nobody is busy any more.
         let _nobody = is_done.recv().await;
@@ -391,10 +391,10 @@ impl Node {
                 forgetting.await;
             }
         }
-        teller.end().await;
+        lifecycle.end().await;
         // What was handed to the connection has left it then.
         let _unanswered = link.echo().await;
-        if link.keeps && teller.is_quiet() && presence.is_empty() {
+        if link.keeps && lifecycle.is_quiet() && presence.is_empty() {
             presence.end().await;
         }
     }
@@ -456,7 +456,7 @@ impl Node {
         match part {
             Part::Node | Part::Thread => panic!("{BROKEN}"),
             Part::Channel(channel) => self.ask(&channel, Ask::Break),
-            Part::Lifecycle => self.teller.break_it(),
+            Part::Lifecycle => self.lifecycle.break_it(),
             Part::Task => self.link.tasks.spawn("task", async { panic!("{BROKEN}") }),
             Part::Echo => self.link.break_echo(),
             // What it still has to say, nobody hears.
@@ -478,21 +478,21 @@ impl Node {
     /// The link is back, or messages were dropped: everything is put right, and every subscribed stream is proven.
     fn recover(&mut self) {
         let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
-        let (rooms, teller) = (self.open_rooms(), self.teller.clone());
+        let (rooms, lifecycle) = (self.open_rooms(), self.lifecycle.clone());
         let link = self.link.clone();
         self.link.tasks.spawn("recovery", async move {
             // That shows that NATS answers.
             let _later = link.echo().await;
             // Before the store is whole again, which may take long: whoever reads tries until that succeeds.
-            link.shared.endpoints.tell_all(&BrokerEvent::RevocationsStale);
+            link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
             if let Some(upkeep) = upkeep {
                 if upkeep.restore().await.is_err() {
                     return;
                 }
                 presence.doubt();
-                renew(&presence, &teller).await;
+                renew(&presence, &lifecycle).await;
             }
-            teller.wake();
+            lifecycle.wake();
             prove(&rooms);
             // Whatever was refused anew is known by now: the refusals came first.
             if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
@@ -524,16 +524,16 @@ impl Node {
             self.probation = None;
             self.shared.availability.clear(Cause::Task);
         }
-        self.teller.wake();
+        self.lifecycle.wake();
         let (link, presence) = (self.link.clone(), self.presence.clone());
-        let teller = self.teller.clone();
+        let lifecycle = self.lifecycle.clone();
         let interval = (self.options.lease_ms / LEASE_RENEWALS / 1000).max(1);
         let is_turn = self.beats.is_multiple_of(interval);
         if is_turn {
             self.announcements.note();
             self.announce();
         }
-        let renews = link.keeps && (is_turn || presence.is_owing());
+        let renews = link.keeps && (is_turn || presence.has_pending_work());
         let is_refused = self.shared.availability.has(Cause::Rights);
         let tries_rights = is_turn && (is_refused || self.shared.refusals.first().is_some());
         if self.beats.is_multiple_of(10) {
@@ -553,19 +553,19 @@ impl Node {
                 link.check_rights().await;
             }
             if renews {
-                renew(&presence, &teller).await;
+                renew(&presence, &lifecycle).await;
             }
         });
     }
 }
 
 /// Says that this node lives; if another one has told of its death meanwhile, its clients are told to be online again.
-async fn renew(presence: &Presence, teller: &Teller) {
+async fn renew(presence: &Presence, lifecycle: &LifecyclePublisher) {
     // Another attempt follows with one of the next beats.
     let renewed = presence.renew().await;
-    if presence.takes_news() {
-        teller.tell_all();
-    } else if renewed.is_ok() && presence.has_told_all() && teller.is_quiet() {
+    if presence.take_resend() {
+        lifecycle.requeue_online();
+    } else if renewed.is_ok() && presence.has_published_all() && lifecycle.is_quiet() {
         // What this node could not tell, another one has, and it has no event to try it with.
         presence.link.shared.availability.clear(Cause::Store(Store::Events));
     }

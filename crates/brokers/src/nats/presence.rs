@@ -39,11 +39,11 @@ pub(super) struct Presence {
     lease: Lease,
     lease_ms: u64,
     /// What NATS has of this node's entries may be less, or more, than there is.
-    owes_entries: Cell<bool>,
+    must_restore_entries: Cell<bool>,
     /// NATS does not know, or not any more, that this node's clients are online.
-    owes_news: Cell<bool>,
+    must_resend_lifecycle: Cell<bool>,
     /// Of nodes that are gone something is left, and their clients may not have been told of.
-    owes_leaves: Cell<bool>,
+    must_publish_leaves: Cell<bool>,
     /// Entries are put right by one at a time.
     restoring: Mutex<()>,
     /// Entries of this node by their subjects.
@@ -65,9 +65,9 @@ impl Presence {
             name,
             generation: Cell::new(0),
             lease_ms,
-            owes_entries: Cell::new(false),
-            owes_news: Cell::new(false),
-            owes_leaves: Cell::new(true),
+            must_restore_entries: Cell::new(false),
+            must_resend_lifecycle: Cell::new(false),
+            must_publish_leaves: Cell::new(true),
             restoring: Mutex::default(),
             own: RefCell::default(),
             silent: RefCell::default(),
@@ -82,7 +82,7 @@ impl Presence {
         let payload = record::plain(&place.channel, PushEvent::Join(info));
         self.own.borrow_mut().entry(endpoint).or_default().insert(subject.clone(), payload);
         // Otherwise the next renewal enters all; nobody waits for one after the other while NATS takes none.
-        if !self.owes_entries.get() && self.put(endpoint, &subject).await.is_err() {
+        if !self.must_restore_entries.get() && self.put(endpoint, &subject).await.is_err() {
             self.doubt();
         }
     }
@@ -90,7 +90,7 @@ impl Presence {
     pub(super) async fn remove(&self, endpoint: Endpoint, place: &Place, client: &str) {
         let subject = self.entry(endpoint, &place.token, client);
         let own = self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(&subject));
-        if own.is_some() && !self.owes_entries.get() {
+        if own.is_some() && !self.must_restore_entries.get() {
             // By its name: a number may mean another message once NATS has lost its store.
             let purged = self.link.purge(&self.link.names.presence_stream(), &subject).await;
             if purged.is_err() {
@@ -125,7 +125,7 @@ impl Presence {
         let presence = self.clone();
         Some(async move {
             // Those who were online are told of by name.
-            let _told = presence.tell_leaves(own.values()).await;
+            let _published = presence.publish_leaves(own.values()).await;
             let node = &presence.link.names.node;
             let filter = presence.link.names.presence(node, &presence.endpoint(endpoint), "*", "*");
             let stream = presence.link.names.presence_stream();
@@ -147,7 +147,7 @@ impl Presence {
 
     /// Something failed: what NATS has of this node's entries may be wrong, and is put right with the next renewal.
     pub(super) fn doubt(&self) {
-        self.owes_entries.set(true);
+        self.must_restore_entries.set(true);
     }
 
     /// How long this node leaves to others what one of them should do: none for the first of those who live. One that does not
@@ -166,23 +166,23 @@ impl Presence {
     }
 
     /// Whether the next renewal is urgent.
-    pub(super) fn is_owing(&self) -> bool {
-        self.lease.is_claimed() || self.owes_entries.get()
+    pub(super) fn has_pending_work(&self) -> bool {
+        self.lease.is_claimed() || self.must_restore_entries.get()
     }
 
     /// Whether all who are online must be told again, which the caller sees to.
-    pub(super) fn takes_news(&self) -> bool {
-        !self.owes_entries.get() && self.owes_news.take()
+    pub(super) fn take_resend(&self) -> bool {
+        !self.must_restore_entries.get() && self.must_resend_lifecycle.take()
     }
 
     /// Whoever can be told must be told again of all who are online.
-    pub(super) fn owe_news(&self) {
-        self.owes_news.set(true);
+    pub(super) fn resend_lifecycle(&self) {
+        self.must_resend_lifecycle.set(true);
     }
 
     /// Whether there is nobody of whom anybody must still be told, as far as presence knows.
-    pub(super) fn has_told_all(&self) -> bool {
-        !self.owes_news.get() && !self.owes_leaves.get()
+    pub(super) fn has_published_all(&self) -> bool {
+        !self.must_resend_lifecycle.get() && !self.must_publish_leaves.get()
     }
 
     /// Says that this node lives, makes up for what went wrong meanwhile, and sees to nodes that do not live.
@@ -202,18 +202,18 @@ impl Presence {
             Standing::Held => {}
             Standing::Lost => {
                 info!("NATS: the presence of this node's clients is lost, and is entered again");
-                self.owes_entries.set(true);
+                self.must_restore_entries.set(true);
             }
             Standing::Forgotten => {
                 warn!(
-                    "NATS: this node was taken for dead; its clients are entered and told of again"
+                    "NATS: this node was taken for dead; its clients are entered and their lifecycle events sent again"
                 );
-                self.owes_entries.set(true);
-                self.owes_news.set(true);
+                self.must_restore_entries.set(true);
+                self.must_resend_lifecycle.set(true);
             }
         }
         let restored = self.restore().await;
-        if restored.is_ok() && !self.owes_entries.get() {
+        if restored.is_ok() && !self.must_restore_entries.get() {
             availability.clear(Cause::Store(Store::Presence));
         }
         restored.and(self.see_to_others().await)
@@ -237,7 +237,7 @@ impl Presence {
         self.silent.borrow_mut().extend(silent.iter().map(|lease| node(lease)));
         // One that is claimed is told of until it is removed, whoever does that.
         let is_left = |lease: &Stored| lease.at_ms + self.lease_ms <= now_ms || !is_lease(lease);
-        self.owes_leaves.set(leases.iter().any(is_left));
+        self.must_publish_leaves.set(leases.iter().any(is_left));
         let mut cleared = Ok(());
         for lease in silent {
             // One that cannot be cleared away now does not keep others from it.
@@ -295,12 +295,12 @@ impl Presence {
     /// If something is owed: every entry of this node is stored anew, and what is older is removed.
     async fn restore(&self) -> Result<(), BrokerError> {
         let Ok(_turn) = self.restoring.try_lock() else { return Ok(()) };
-        if !self.owes_entries.take() {
+        if !self.must_restore_entries.take() {
             return Ok(());
         }
         let restored = self.store_entries().await;
         if restored.is_err() {
-            self.owes_entries.set(true);
+            self.must_restore_entries.set(true);
         }
         restored
     }
@@ -376,7 +376,7 @@ impl Presence {
         let mut claim = Claim { subject: &lease.subject, sequence: claimed, since: Instant::now() };
         for entries in entries.chunks(PROOFS_MAX) {
             // Without that the claim ends, and somebody tries again.
-            self.tell_leaves(entries.iter().map(|entry| &entry.payload)).await?;
+            self.publish_leaves(entries.iter().map(|entry| &entry.payload)).await?;
             if !self.holds(&mut claim).await? {
                 info!(%node, "NATS: another node has taken over this cleanup");
                 return Ok(());
@@ -407,10 +407,13 @@ impl Presence {
     }
 
     /// Tells that clients have left, and of those who were online that they are offline, all at once.
-    async fn tell_leaves(&self, entries: impl Iterator<Item = &Bytes>) -> Result<(), BrokerError> {
-        let telling = entries.filter_map(entry).map(|(channel, info)| async move {
+    async fn publish_leaves(
+        &self,
+        entries: impl Iterator<Item = &Bytes>,
+    ) -> Result<(), BrokerError> {
+        let publishing = entries.filter_map(entry).map(|(channel, info)| async move {
             if *channel == *LIFECYCLE {
-                return self.tell_lost(info).await;
+                return self.publish_lost(info).await;
             }
             let subject = self.link.names.channel(&subject::token(&channel));
             // Whoever is cut off asks for presence when it is back.
@@ -418,7 +421,7 @@ impl Presence {
                 self.link.publish(subject, record::plain(&channel, PushEvent::Leave(info))).await;
             Ok(())
         });
-        join_all(telling).await.into_iter().collect()
+        join_all(publishing).await.into_iter().collect()
     }
 
     /// Whether an entry's node and endpoint are still there.

@@ -61,22 +61,22 @@ pub(super) struct Room {
     next: Option<Ask>,
     subscribers: Vec<(Endpoint, Arc<dyn Inbox>)>,
     subscription: Option<Subscriber>,
-    /// Up to where the subscribers know the stream.
-    told: (Arc<str>, u64),
+    /// Position up to which the subscribers know the stream.
+    reported: (Arc<str>, u64),
     known: Option<Top>,
     /// Number of the last message received.
     last: u64,
     order: Order<(Record, Bytes)>,
-    epoch: ToldEpoch,
+    epoch: ClientEpoch,
     ending: Option<Ending>,
 }
 
-/// The epoch of the last record received, and what was told for it: they seldom change.
+/// The epoch of the last record received, and the epoch that clients see for it: they seldom change.
 #[derive(Default)]
-struct ToldEpoch {
+struct ClientEpoch {
     era: u64,
     of_record: Arc<str>,
-    told: Arc<str>,
+    for_clients: Arc<str>,
 }
 
 type Doing<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -90,11 +90,11 @@ impl Room {
             next: None,
             subscribers: Vec::new(),
             subscription: None,
-            told: ("".into(), 0),
+            reported: ("".into(), 0),
             known: None,
             last: 0,
             order: Order::default(),
-            epoch: ToldEpoch::default(),
+            epoch: ClientEpoch::default(),
             ending: None,
         }
     }
@@ -186,15 +186,16 @@ impl Room {
                 self.last = sequence;
             }
             self.epoch.turn(link, &record.top.epoch);
-            let is_late = self.told.0 == self.epoch.told && self.told.1 > record.top.offset;
+            let is_late =
+                self.reported.0 == self.epoch.for_clients && self.reported.1 > record.top.offset;
             if !is_late {
-                self.told = (self.epoch.told.clone(), record.top.offset);
+                self.reported = (self.epoch.for_clients.clone(), record.top.offset);
             }
             if self.known.as_ref().is_none_or(|known| known.sequence < sequence) {
                 self.known = Some(record.top.clone());
             }
         }
-        if let Some(event) = record.into_event(&self.place.channel, &self.epoch.told) {
+        if let Some(event) = record.into_event(&self.place.channel, &self.epoch.for_clients) {
             for (_, inbox) in &self.subscribers {
                 inbox.deliver(event.clone());
             }
@@ -350,7 +351,7 @@ impl Room {
         link.check()?;
         if self.subscription.is_none() {
             self.subscribe_channel().await?;
-            self.told = ("".into(), 0);
+            self.reported = ("".into(), 0);
         }
         if !self.subscribers.iter().any(|(subscriber, _)| *subscriber == endpoint) {
             self.subscribers.push((endpoint, inbox.clone()));
@@ -458,7 +459,7 @@ impl Room {
     /// Lets whatever is on its way up to this position, the message of this number, come first. What was lost does not
     /// come: then the position shows the gap.
     async fn catch_up(&mut self, top: &StreamPosition, sequence: u64) {
-        let is_new = self.told.0.is_empty();
+        let is_new = self.reported.0.is_empty();
         if self.subscription.is_none() || top.epoch.is_empty() {
             return;
         }
@@ -472,7 +473,7 @@ impl Room {
         self.order.settle(sequence);
         self.handle_message(None);
         if self.is_behind(top) {
-            self.told = (top.epoch.as_str().into(), top.offset);
+            self.reported = (top.epoch.as_str().into(), top.offset);
         }
     }
 
@@ -492,7 +493,7 @@ impl Room {
     }
 
     fn is_behind(&self, top: &StreamPosition) -> bool {
-        *self.told.0 != *top.epoch || self.told.1 < top.offset
+        *self.reported.0 != *top.epoch || self.reported.1 < top.offset
     }
 
     async fn prove(&mut self, turns: Arc<Semaphore>) {
@@ -501,7 +502,7 @@ impl Room {
             // It follows when the link is back.
             let _later = self.subscribe_channel().await;
         }
-        let is_positioned = !self.told.0.is_empty() && self.place.link.keeps;
+        let is_positioned = !self.reported.0.is_empty() && self.place.link.keeps;
         if self.subscribers.is_empty() || !is_positioned && self.ending.is_none() {
             return;
         }
@@ -526,12 +527,15 @@ impl Room {
     }
 }
 
-impl ToldEpoch {
+impl ClientEpoch {
     fn turn(&mut self, link: &Link, of_record: &Arc<str>) {
         let era = link.eras.number();
         if self.era != era || self.of_record != *of_record {
-            *self =
-                ToldEpoch { era, of_record: of_record.clone(), told: link.eras.told(of_record) };
+            *self = ClientEpoch {
+                era,
+                of_record: of_record.clone(),
+                for_clients: link.eras.client_epoch(of_record),
+            };
         }
     }
 }

@@ -151,7 +151,7 @@ async fn ensure_stream(
 async fn prove_made(link: &Link, stream: &str) -> Result<(), NatsError> {
     if stream == link.names.revocation_stream() {
         // It may have been deleted: nodes store again what they know.
-        link.shared.endpoints.tell_all(&BrokerEvent::RevocationsStale);
+        link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
     }
     if stream != link.names.history_stream() {
         return Ok(());

@@ -63,7 +63,7 @@ impl Upkeep {
         silent: impl Fn(BrokerError) -> NatsError,
     ) -> Result<(), NatsError> {
         let until = Instant::now() + JETSTREAM_WAIT;
-        let mut told = String::new();
+        let mut logged = String::new();
         loop {
             let attempt = async {
                 ensure_streams(&self.link, &self.options, self.presence.turn()).await?;
@@ -82,9 +82,9 @@ impl Upkeep {
                 return Err(error);
             }
             let text = error.to_string();
-            if text != told {
+            if text != logged {
                 warn!(reason = %text, "waiting for the servers of the NATS cluster to agree on leaders");
-                told = text;
+                logged = text;
             }
             tokio::time::sleep(JETSTREAM_RETRY).await;
         }
@@ -181,8 +181,8 @@ impl Upkeep {
         let made = self.link.stream_info(&stream).await?["created"].as_str().map(str::to_owned);
         let last = self.events.replace(made.clone());
         if last.is_some() && last != made {
-            info!(%stream, "NATS: another stream of events; clients that are online are told again");
-            self.presence.owe_news();
+            info!(%stream, "NATS: another stream of events; online clients are sent again");
+            self.presence.resend_lifecycle();
         }
         Ok(())
     }

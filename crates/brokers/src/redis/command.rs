@@ -17,7 +17,7 @@ use super::part::Part;
 use super::payload;
 use super::resp::encode;
 use super::scripts::Script;
-use crate::channel_options::Told;
+use crate::channel_options::EncodedOptions;
 use crate::control;
 use crate::limits::{CLEANED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS};
 
@@ -38,7 +38,7 @@ pub(super) struct Standing {
     pub(super) is_free: bool,
     /// How many of its clients Redis should know; `None` while that changes.
     pub(super) clients: Option<usize>,
-    pub(super) options: Told,
+    pub(super) options: EncodedOptions,
 }
 
 /// Where a command goes.
@@ -156,7 +156,7 @@ impl Commander {
         let free = if standing.is_free { "free" } else { "" };
         let clients = standing.clients.map_or(String::new(), |count| count.to_string());
         let (control, look) = (place.keys.control(), control::encode_look());
-        let Told { digest, text } = &standing.options;
+        let EncodedOptions { digest, text } = &standing.options;
         let mut words = [&**node, &*self.name, &lease, &ttl, free, &clients, digest, text]
             .map(str::as_bytes)
             .to_vec();
@@ -165,19 +165,19 @@ impl Commander {
     }
 
     /// Writes that clients of this node came and went.
-    pub(super) fn lifecycle(&self, place: Place<'_>, news: &[Lifecycle], out: &mut Vec<u8>) {
+    pub(super) fn lifecycle(&self, place: Place<'_>, events: &[Lifecycle], out: &mut Vec<u8>) {
         let keys = self.registry_keys(place, &self.node);
         let [size, ttl, node_ttl] = [u64::from(self.events_max), LIFECYCLE_TTL_MS, REGISTRY_TTL_MS]
             .map(|it| it.to_string());
-        let times: Vec<String> = news.iter().map(|news| news.at_ms.to_string()).collect();
+        let times: Vec<String> = events.iter().map(|event| event.at_ms.to_string()).collect();
         let channel = place.lifecycle_channel();
         let head = [&*self.name, &size, &ttl, &node_ttl].map(str::as_bytes);
         let mut words: Vec<&[u8]> = head.to_vec();
         words.extend([place.publish_command(), channel.as_bytes()]);
-        for (news, time) in news.iter().zip(&times) {
-            let kind = if news.change == Change::Online { "+" } else { "-" };
-            let (_, reason) = news.change.words();
-            let of_client = [kind, &news.info.client, &news.info.user, time, reason];
+        for (event, time) in events.iter().zip(&times) {
+            let kind = if event.change == Change::Online { "+" } else { "-" };
+            let (_, reason) = event.change.words();
+            let of_client = [kind, &event.info.client, &event.info.user, time, reason];
             words.extend(of_client.map(str::as_bytes));
         }
         place.script(Script::Lifecycle, &keys[..4], &words, out);

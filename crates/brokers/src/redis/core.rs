@@ -189,7 +189,7 @@ impl Core {
             self.ask_again(now, partition);
         }
         self.renew(now);
-        self.tell_nodes(now);
+        self.send_lease(now);
         self.expire_channels(now);
         self.ask_slots(now);
         self.leave_the_deserted(now);
@@ -208,7 +208,7 @@ impl Core {
 
     /// What the turn has left to say is written, and leaves in one piece for each server.
     pub(super) fn flush(&mut self, now: Instant) {
-        self.tell_news(now);
+        self.send_lifecycle(now);
         self.links.flush();
     }
 
@@ -255,7 +255,7 @@ impl Core {
             BrokerRequest::ReadRevocations { .. } => return self.read_revocations(now, asked),
             BrokerRequest::Lifecycle(_) => {
                 if let BrokerRequest::Lifecycle(lifecycle) = asked.request {
-                    self.registry.news.note(asked.endpoint, lifecycle);
+                    self.registry.lifecycle.note(asked.endpoint, lifecycle);
                 }
                 return;
             }
@@ -293,13 +293,13 @@ impl Core {
             let (of, info) = (channel.clone(), client.clone());
             let left = BrokerRequest::RemovePresence { channel, client };
             let change = Membership::Leave;
-            let told = BrokerRequest::Announce { channel: of, info, change };
+            let announcement = BrokerRequest::Announce { channel: of, info, change };
             self.accept(now, Asked::new(endpoint, left, deadline));
             if announces {
-                self.accept(now, Asked::new(endpoint, told, deadline));
+                self.accept(now, Asked::new(endpoint, announcement, deadline));
             }
         }
-        self.registry.news.forget(endpoint, nodes::unix_ms());
+        self.registry.lifecycle.forget(endpoint, nodes::unix_ms());
     }
 
     /// One frame of a server; an error when it must be left.
@@ -349,13 +349,13 @@ impl Core {
             Purpose::Position(channel) => {
                 if let Some(top) = answer::position(&frame) {
                     let event = BrokerEvent::Position { channel: channel.clone(), top };
-                    self.subscriptions.tell(partition, &channel, &event);
+                    self.subscriptions.notify(partition, &channel, &event);
                 }
             }
             Purpose::Fence(fence) => self.handle_fence(now, link, partition, &fence),
             Purpose::Probe | Purpose::Nobody => {}
             Purpose::Revocations(reading) => self.handle_revocations(now, *reading, &frame),
-            purpose => self.handle_told(now, &purpose, &frame),
+            purpose => self.handle_node_answer(now, &purpose, &frame),
         }
         if has_waiting {
             self.send_waiting(now, link);
@@ -394,7 +394,7 @@ impl Core {
                 if is_retried {
                     self.hold(now, partition, text);
                 }
-                self.handle_untold(now, purpose);
+                self.handle_node_failure(now, purpose);
             }
         }
         if is_lost(text) { Err(Lost) } else { Ok(()) }
@@ -443,7 +443,7 @@ impl Core {
         match (kind, pubsub_name) {
             ("message" | "smessage", PubSubName::Channel(channel)) => {
                 if let Some(payload) = payload::decode(payload) {
-                    self.tell(channel, payload);
+                    self.deliver(channel, payload);
                 }
             }
             ("message" | "smessage", PubSubName::Control) => {
@@ -473,7 +473,7 @@ impl Core {
         }
     }
 
-    fn tell(&mut self, channel: &str, payload: Payload<'_>) {
+    fn deliver(&mut self, channel: &str, payload: Payload<'_>) {
         let partition = self.route(channel);
         let epoch = match &payload {
             Payload::Publication { epoch, .. } => epoch,
@@ -491,7 +491,7 @@ impl Core {
                 BrokerEvent::Membership { channel: names.channel, info: Arc::new(info), change }
             }
         };
-        self.subscriptions.tell(partition, &channel, &event);
+        self.subscriptions.notify(partition, &channel, &event);
     }
 }
 
@@ -516,8 +516,8 @@ fn is_lost(error: &[u8]) -> bool {
 /// Whether it is this error, also when a script met it: servers of version 6 tell that behind the script's place.
 fn says(error: &[u8], name: &[u8]) -> bool {
     let behind_place = |mark: &[u8]| {
-        let told = [mark, name].concat();
-        error.windows(told.len()).any(|part| part == told)
+        let marked = [mark, name].concat();
+        error.windows(marked.len()).any(|part| part == marked)
     };
     error.starts_with(name) || behind_place(b": ") || behind_place(b": -")
 }

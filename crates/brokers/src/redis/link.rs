@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::broker::BrokerRequest;
-use engine::lifecycle::Lifecycle;
 
 use super::connection::Target;
 use super::core::{Proof, Reading};
@@ -91,9 +90,9 @@ pub(super) enum Purpose {
     /// Whoever reads what is revoked.
     Revocations(Box<Reading>),
     /// Backends: these came and went.
-    News(Vec<Lifecycle>),
+    Lifecycle(Vec<engine::lifecycle::Lifecycle>),
     /// This node's lease, and whether it tells the node's channel options.
-    Lease { has_told: bool },
+    Lease { with_options: bool },
     /// Whether Redis knows clients of this node that this node does not.
     Scan,
     /// Whoever has asked all nodes.

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::core::Cleanup;
 use super::trouble::Trouble;
-use crate::lifecycle::News;
+use crate::lifecycle::LifecycleQueue;
 
 /// See the module.
 pub(super) struct Registry {
     /// Of this node's clients.
-    pub(super) news: News,
+    pub(super) lifecycle: LifecycleQueue,
     lease: Duration,
     next_renewal: Instant,
     /// Whether Redis has said that the lease holds.
@@ -29,7 +29,7 @@ pub(super) struct Registry {
     /// Other nodes that live.
     others: HashSet<String>,
     /// Whether other nodes can know this node's channel options.
-    pub(super) has_told_options: bool,
+    pub(super) has_sent_options: bool,
 }
 
 /// How often a lease is renewed within its time.
@@ -40,9 +40,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 impl Registry {
     pub(super) fn new(now: Instant, lease: Duration) -> Registry {
-        let news = News::default();
+        let lifecycle = LifecycleQueue::default();
         Registry {
-            news,
+            lifecycle,
             lease,
             next_renewal: now,
             is_member: false,
@@ -52,7 +52,7 @@ impl Registry {
             cleanup: None,
             trouble: None,
             others: HashSet::new(),
-            has_told_options: false,
+            has_sent_options: false,
         }
     }
 
@@ -78,7 +78,7 @@ impl Registry {
     }
 
     /// Whether news may be told.
-    pub(super) fn may_tell(&self, now: Instant) -> bool {
+    pub(super) fn may_send(&self, now: Instant) -> bool {
         self.is_member && self.quiet_until <= now
     }
 

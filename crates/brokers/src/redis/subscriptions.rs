@@ -113,7 +113,7 @@ impl ChannelSubscriptions {
         Some(SharedNames { channel, epoch: entry.epoch.clone() })
     }
 
-    pub(super) fn tell(&self, partition: usize, channel: &str, event: &BrokerEvent) {
+    pub(super) fn notify(&self, partition: usize, channel: &str, event: &BrokerEvent) {
         if let Some(entry) = self.partitions[partition].get(channel) {
             entry.subscribers.iter().for_each(|(_, inbox)| inbox.deliver(event.clone()));
         }

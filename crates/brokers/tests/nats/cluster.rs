@@ -39,7 +39,7 @@ struct Listener {
     received: HashMap<(Arc<str>, u64), u64>,
     gaps: u64,
     /// Channels of which it was told a position.
-    told: HashSet<Arc<str>>,
+    reported: HashSet<Arc<str>>,
 }
 
 impl Listener {
@@ -52,7 +52,7 @@ impl Listener {
                 (channel, StreamPosition { offset, epoch }, 1)
             }
             BrokerEvent::Position { channel, top } => {
-                self.told.insert(channel.clone());
+                self.reported.insert(channel.clone());
                 (channel, top, 0)
             }
             _ => return,
@@ -85,7 +85,7 @@ impl Load {
                     positions,
                     received: HashMap::new(),
                     gaps: 0,
-                    told: HashSet::new(),
+                    reported: HashSet::new(),
                 }
             })
             .into();
@@ -196,7 +196,7 @@ impl Load {
         for channel in &channels {
             for index in 0..self.listeners.len() {
                 let until = Instant::now() + LONG;
-                while !self.listeners[index].told.contains(channel) {
+                while !self.listeners[index].reported.contains(channel) {
                     assert!(Instant::now() < until, "listener {index} is told of no other leader");
                     self.take(Duration::from_millis(50));
                 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use wire::protocol::ClientInfo;
 
 use crate::door::Door;
-use crate::lifecycle::{tell, told};
+use crate::lifecycle::{reported, tell};
 use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
@@ -84,7 +84,7 @@ fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
     let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, LIFECYCLE);
     tell(&mut world, endpoint, "stays", true);
-    assert_eq!(told(&mut world, listener), words("online"));
+    assert_eq!(reported(&mut world, listener), words("online"));
     enter(&mut world, endpoint, "stays");
     assert_eq!(present(&mut world, endpoint), 1);
     let hand = Hand::new(&server);
@@ -95,11 +95,11 @@ fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
     assert!(early.is_none(), "told ahead of what the other one may still tell: {early:?}");
     hand.purge("tidings.presence.n0-.>");
     hand.purge("tidings.lease.n0-");
-    assert_eq!(told(&mut world, listener), words("online"));
+    assert_eq!(reported(&mut world, listener), words("online"));
     assert_eq!(present(&mut world, endpoint), 1);
     assert_eq!(server.messages("tidings_events"), 2);
     tell(&mut world, endpoint, "stays", false);
-    assert_eq!(told(&mut world, listener), words("offline"));
+    assert_eq!(reported(&mut world, listener), words("offline"));
     assert_eq!(server.messages("tidings_events"), 3);
 }
 
@@ -117,35 +117,35 @@ fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
     for (present_clients, client) in [(1, "first"), (2, "second")] {
         let of = |event: &str| (event.to_owned(), client.to_owned());
         tell(&mut far, endpoint, client, true);
-        assert_eq!(told(&mut near, listener), of("online"));
+        assert_eq!(reported(&mut near, listener), of("online"));
         enter(&mut far, endpoint, client);
         present(&mut far, endpoint);
         door.close();
-        assert_eq!(told(&mut near, listener), of("offline"));
+        assert_eq!(reported(&mut near, listener), of("offline"));
         door.reopen();
-        assert_eq!(told(&mut near, listener), of("online"));
+        assert_eq!(reported(&mut near, listener), of("online"));
         // What the others count as silent they look at again with their own leases.
         let until = std::time::Instant::now() + LONG;
         while present(&mut near, service) != present_clients {
             assert!(std::time::Instant::now() < until);
         }
         tell(&mut far, endpoint, client, false);
-        assert_eq!(told(&mut near, listener), of("offline"));
+        assert_eq!(reported(&mut near, listener), of("offline"));
     }
     assert_eq!(server.messages("tidings_events"), 8);
 }
 
 #[test]
-fn whoever_is_there_is_told_again_when_nats_has_lost_its_store() {
+fn online_clients_are_sent_again_when_nats_has_lost_its_store() {
     let mut server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 1);
     let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, LIFECYCLE);
     tell(&mut world, endpoint, "stays", true);
-    assert_eq!(told(&mut world, listener), words("online"));
+    assert_eq!(reported(&mut world, listener), words("online"));
     server.kill();
     server.lose_store();
     server.run();
-    assert_eq!(told(&mut world, listener), words("online"));
+    assert_eq!(reported(&mut world, listener), words("online"));
     assert_eq!(server.messages("tidings_events"), 1);
 }

@@ -60,21 +60,21 @@ fn an_older_store_begins_one_new_era_for_all_nodes() {
     let (mut server, mut pair, received) = bereft();
     server.run();
     let back = Instant::now();
-    let told = pair.told_position();
+    let reported = pair.told_position();
     assert!(back.elapsed() < SOON, "{:?}", back.elapsed());
-    assert_ne!(told.epoch, received.epoch);
-    assert_eq!(told.offset, 3);
+    assert_ne!(reported.epoch, received.epoch);
+    assert_eq!(reported.offset, 3);
     let resumed = resume(&mut pair, &received);
-    assert_eq!(resumed, JoinedStream { top: told.clone(), publications: Vec::new() });
+    assert_eq!(resumed, JoinedStream { top: reported.clone(), publications: Vec::new() });
     let query = HistoryQuery { since: Some(received.clone()), ..HistoryQuery::default() };
     let ask =
         |channel| BrokerRequest::History { id: RequestId(4), channel, query, meta_ttl_ms: 600_000 };
     let refused = pair.answer(pair.publisher, ask);
     assert_eq!(refused, Err(BrokerError::UnrecoverablePosition));
     // What was kept is still there, and the stream goes on.
-    let next = StreamPosition { offset: 4, ..told.clone() };
+    let next = StreamPosition { offset: 4, ..reported.clone() };
     assert_eq!(pair.publish_at_last(10), next);
-    assert_eq!(resume(&mut pair, &told).publications.len(), 1);
+    assert_eq!(resume(&mut pair, &reported).publications.len(), 1);
     let mut late = another(&server, "late", &pair.channel);
     assert_eq!(late.subscribe().unwrap().top, next);
     // Another restart loses nothing: the era stays.
@@ -82,7 +82,7 @@ fn an_older_store_begins_one_new_era_for_all_nodes() {
     server.run();
     while pair.told_position() != next {}
     assert_eq!(late.told_position(), next);
-    assert_eq!(resume(&mut late, &told).publications.len(), 1);
+    assert_eq!(resume(&mut late, &reported).publications.len(), 1);
 }
 
 #[test]
@@ -94,9 +94,9 @@ fn a_loss_shows_when_the_offsets_have_caught_up() {
         while stranger.publish(10).unwrap().offset < 20 {}
     });
     server.run();
-    let told = pair.told_position();
-    assert_ne!(told.epoch, received.epoch);
-    assert_eq!(told.offset, 20);
+    let reported = pair.told_position();
+    assert_ne!(reported.epoch, received.epoch);
+    assert_eq!(reported.offset, 20);
     assert_eq!(resume(&mut pair, &received).publications.len(), 0);
 }
 
@@ -111,9 +111,9 @@ fn two_losses_are_two_eras() {
     server.put_back(older);
     server.run();
     let second = loop {
-        let told = pair.told_position();
-        if told != first {
-            break told;
+        let reported = pair.told_position();
+        if reported != first {
+            break reported;
         }
     };
     assert!(![&received.epoch, &first.epoch].contains(&&second.epoch), "{second:?}");

@@ -8,7 +8,7 @@ use brokers::nats::{NatsOptions, Part};
 use engine::channel::LIFECYCLE;
 
 use crate::comeback::join;
-use crate::lifecycle::{tell, told};
+use crate::lifecycle::{reported, tell};
 use crate::pair::Pair;
 use crate::server::Server;
 use crate::world::NatsWorld;
@@ -41,7 +41,7 @@ fn a_question_to_a_channel_that_fails_is_answered() {
 }
 
 #[test]
-fn every_other_task_that_fails_is_told_and_started_again() {
+fn every_other_task_that_fails_is_logged_and_restarted() {
     let server = Server::start();
     let parts = [
         (Part::Node, "node"),
@@ -68,14 +68,14 @@ fn every_other_task_that_fails_is_told_and_started_again() {
 }
 
 #[test]
-fn what_was_being_told_of_clients_is_told_after_a_failure() {
+fn lifecycle_events_in_flight_are_sent_after_a_failure() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 1);
     let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, LIFECYCLE);
     world.nodes[0].break_part(Part::Lifecycle);
     tell(&mut world, endpoint, "comes", true);
-    assert_eq!(told(&mut world, listener), ("online".into(), "comes".into()));
+    assert_eq!(reported(&mut world, listener), ("online".into(), "comes".into()));
 }
 
 /// What cannot be started again ends the process, which this test is started once more for.

@@ -24,11 +24,11 @@ fn a_restart_with_its_store_keeps_streams_and_proves_them() {
     assert!(asked.elapsed() < Duration::from_secs(4));
     server.run();
     let back = Instant::now();
-    let told = pair.told_position();
+    let reported = pair.told_position();
     assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
     // What was refused when the link broke may still have been on its way: then it is counted.
-    assert_eq!(told.epoch, epoch);
-    assert!((1..=2).contains(&told.offset), "{told:?}");
+    assert_eq!(reported.epoch, epoch);
+    assert!((1..=2).contains(&reported.offset), "{reported:?}");
     let position = pair.publish_at_last(10);
     assert_eq!(position.epoch, epoch);
     assert!((2..=3).contains(&position.offset), "{position:?}");
@@ -44,8 +44,8 @@ fn a_restart_without_its_store_begins_streams_anew_and_says_so() {
     server.kill();
     server.lose_store();
     server.run();
-    let told = pair.told_position();
-    assert_ne!(told.epoch, before);
+    let reported = pair.told_position();
+    assert_ne!(reported.epoch, before);
     let after = pair.publish_at_last(10);
     assert_eq!(after.offset, 1);
     assert_ne!(after.epoch, before);

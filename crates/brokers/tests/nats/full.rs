@@ -6,7 +6,7 @@ use engine::broker::{BrokerError, BrokerReply, BrokerRequest, RequestId};
 use serde_json::json;
 
 use crate::comeback::{Hand, ROOM, enter, join, present};
-use crate::lifecycle::{tell, told};
+use crate::lifecycle::{reported, tell};
 use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
@@ -85,8 +85,8 @@ fn a_history_that_is_deleted_is_made_again_and_begins_new_epochs() {
     let hand = Hand::new(&server);
     hand.ask("$JS.API.STREAM.DELETE.tidings_history", "");
     // Nobody asks anything.
-    let told = pair.told_position();
-    assert_ne!(told.epoch, before);
+    let reported = pair.told_position();
+    assert_ne!(reported.epoch, before);
     let after = pair.publish_at_last(10);
     assert_eq!(after.offset, 1);
     assert_ne!(after.epoch, before);
@@ -97,8 +97,8 @@ fn a_history_that_is_deleted_is_made_again_and_begins_new_epochs() {
     // With both of them what was lost is known to be lost.
     hand.ask("$JS.API.STREAM.DELETE.tidings_era", "");
     hand.ask("$JS.API.STREAM.DELETE.tidings_history", "");
-    let told = pair.told_position();
-    assert!(told.epoch != before && told.epoch != after.epoch, "{told:?}");
+    let reported = pair.told_position();
+    assert!(reported.epoch != before && reported.epoch != after.epoch, "{reported:?}");
     pair.publish_at_last(10);
 }
 
@@ -144,16 +144,16 @@ fn a_presence_that_is_deleted_is_made_again_with_whoever_is_there() {
 }
 
 #[test]
-fn events_that_are_deleted_are_told_again_of_who_is_online() {
+fn deleted_events_are_sent_again_for_online_clients() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.with_short_lease(), 1);
     let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, engine::channel::LIFECYCLE);
     tell(&mut world, endpoint, "stays", true);
-    assert_eq!(told(&mut world, listener), ("online".into(), "stays".into()));
+    assert_eq!(reported(&mut world, listener), ("online".into(), "stays".into()));
     let hand = Hand::new(&server);
     hand.ask("$JS.API.STREAM.DELETE.tidings_events", "");
-    assert_eq!(told(&mut world, listener), ("online".into(), "stays".into()));
+    assert_eq!(reported(&mut world, listener), ("online".into(), "stays".into()));
     assert_eq!(server.messages("tidings_events"), 1);
 }
 

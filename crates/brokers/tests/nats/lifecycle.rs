@@ -24,7 +24,7 @@ pub(crate) fn tell(world: &mut NatsWorld, endpoint: Endpoint, client: &str, is_o
 }
 
 /// The next event that a listener is told: which, and of whom.
-pub(crate) fn told(world: &mut NatsWorld, listener: Endpoint) -> (String, String) {
+pub(crate) fn reported(world: &mut NatsWorld, listener: Endpoint) -> (String, String) {
     loop {
         let event = world.next_within(listener, LONG).expect("an event is told");
         if let BrokerEvent::Publication { publication, .. } = event {
@@ -36,7 +36,7 @@ pub(crate) fn told(world: &mut NatsWorld, listener: Endpoint) -> (String, String
 }
 
 #[test]
-fn clients_are_told_in_order_and_after_nats_was_away() {
+fn lifecycle_events_are_sent_in_order_and_after_an_outage_of_nats() {
     let mut server = Server::start();
     let mut pair = Pair::new(&server);
     pair.channel = LIFECYCLE.into();
@@ -51,19 +51,19 @@ fn clients_are_told_in_order_and_after_nats_was_away() {
     }
     let mut last = std::collections::HashMap::new();
     for _ in 0..600 {
-        let (event, client) = told(&mut world, listener);
+        let (event, client) = reported(&mut world, listener);
         let before = last.insert(client, event.clone());
         assert_eq!(before.as_deref(), (event == "offline").then_some("online"));
     }
     tell(&mut world, publisher, "stays", true);
-    assert_eq!(told(&mut world, listener), ("online".into(), "stays".into()));
-    while told(&mut world, near).1 != "stays" {}
+    assert_eq!(reported(&mut world, listener), ("online".into(), "stays".into()));
+    while reported(&mut world, near).1 != "stays" {}
     assert_eq!(server.messages("tidings_events"), 601);
     server.kill();
     tell(&mut world, publisher, "stays", false);
     tell(&mut world, publisher, "comes", true);
     server.run();
-    let both = [told(&mut world, near), told(&mut world, near)];
+    let both = [reported(&mut world, near), reported(&mut world, near)];
     assert!(both.contains(&("offline".into(), "stays".into())), "{both:?}");
     assert!(both.contains(&("online".into(), "comes".into())), "{both:?}");
     assert_eq!(server.messages("tidings_events"), 603, "each of them once");
@@ -76,11 +76,11 @@ fn clients_are_told_in_order_and_after_nats_was_away() {
         BrokerEvent::Reply { id, .. } if id == asked
     ) {}
     tell(&mut world, publisher, "later", true);
-    while told(&mut world, listener).1 != "later" {}
+    while reported(&mut world, listener).1 != "later" {}
 }
 
 #[test]
-fn a_node_that_ends_has_told_everything_and_leaves_nothing() {
+fn a_node_that_stops_has_sent_everything_and_leaves_nothing() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 1);
     let endpoint = world.attach();

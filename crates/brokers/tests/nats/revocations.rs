@@ -122,8 +122,7 @@ fn a_cut_before_the_notice_fails_the_call_and_a_second_one_notifies() {
     far.wait_health(0, "ready");
     let stored = Ok(BrokerReply::Revoked(Outcome::Stored));
     assert_eq!(revoke(&mut far, caller, &change), stored);
-    let is_notice =
-        |event: &BrokerEvent| matches!(event, BrokerEvent::Revocation(told) if *told == change);
+    let is_notice = |event: &BrokerEvent| matches!(event, BrokerEvent::Revocation(reported) if *reported == change);
     assert!(next_such(&mut near, other, LONG, is_notice));
 }
 

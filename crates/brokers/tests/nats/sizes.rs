@@ -13,7 +13,7 @@ use engine::lifecycle::{Change, Lifecycle};
 use wire::protocol::{ClientInfo, Publication, StreamPosition};
 
 use crate::comeback::{ROOM, enter, join, present};
-use crate::lifecycle::told;
+use crate::lifecycle::reported;
 use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
@@ -70,9 +70,9 @@ fn a_limit_of_messages_above_that_of_nats_is_complained_of() {
         NatsWorld::new(&options, 1).nodes[0].take_complaint()
     };
     assert_eq!(complaint(65_536), None);
-    let told = complaint(65_537).unwrap();
-    assert!(told.contains("websocket.message_size_limit (65537)"), "{told}");
-    assert!(told.contains("max_payload of nats-server (65536)"), "{told}");
+    let reported = complaint(65_537).unwrap();
+    assert!(reported.contains("websocket.message_size_limit (65537)"), "{reported}");
+    assert!(reported.contains("max_payload of nats-server (65536)"), "{reported}");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_client_that_shows_too_much_of_itself_keeps_nobody_from_being_present() {
         let lifecycle = Lifecycle { info, change: Change::Online, at_ms: 1 };
         world.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
     }
-    while told(&mut world, listener) != ("online".into(), "next".into()) {}
+    while reported(&mut world, listener) != ("online".into(), "next".into()) {}
     world.wait_health(0, "ready");
     let complaint = world.nodes[0].take_complaint().unwrap();
     assert!(complaint.contains("max_payload"), "{complaint}");

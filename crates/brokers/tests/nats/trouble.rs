@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
 
 use crate::comeback::{Hand, ROOM, enter, join, present};
-use crate::lifecycle::told;
+use crate::lifecycle::reported;
 use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
@@ -18,7 +18,7 @@ fn set_subjects(hand: &Hand, stream: &str, subjects: &Value) {
 }
 
 #[test]
-fn clients_of_a_lost_node_are_told_of_as_soon_as_that_is_possible() {
+fn clients_of_a_failed_node_are_reported_as_soon_as_possible() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.with_short_lease(), 1);
     let listener = world.attach();
@@ -45,7 +45,7 @@ fn clients_of_a_lost_node_are_told_of_as_soon_as_that_is_possible() {
     // One beat later it has failed.
     assert!(world.next_within(listener, std::time::Duration::from_secs(1)).is_none());
     set_subjects(&hand, "tidings_events", &json!(["tidings.events"]));
-    assert_eq!(told(&mut world, listener), ("offline".into(), "ghost".into()));
+    assert_eq!(reported(&mut world, listener), ("offline".into(), "ghost".into()));
     assert_eq!(server.messages("tidings_events"), 1);
 }
 

@@ -36,7 +36,7 @@ fn passes_every_case_of_the_conformance_suite_and_shards_its_channels() {
 }
 
 #[test]
-fn a_master_that_is_killed_under_load_costs_nothing_that_is_not_told() {
+fn a_master_killed_under_load_loses_nothing_unreported() {
     let mut cluster = Cluster::start();
     let mut checker = Checker::start(settings(&[cluster.address()]), 200);
     let publisher = Publisher::start(settings(&[cluster.address()]), 200);

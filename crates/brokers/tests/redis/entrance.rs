@@ -21,7 +21,7 @@ fn refusal(settings: RedisSettings, has: &str) -> (String, bool) {
 }
 
 #[test]
-fn passwords_and_users_are_asked_for_and_their_lack_is_told() {
+fn missing_passwords_and_users_are_reported() {
     let server = RedisServer::start(&["--requirepass", "secret"]);
     let port = server.port;
     let with = |login: &str| settings(&[format!("redis://{login}127.0.0.1:{port}")]);
@@ -42,7 +42,7 @@ const RIGHTS: &str =
     "resetchannels ~test* &test* +@read +@write +@scripting +@pubsub +@connection +info +time";
 
 #[test]
-fn the_rights_that_are_told_suffice_and_each_that_is_missing_is_named() {
+fn the_documented_permissions_suffice_and_each_missing_one_is_named() {
     let server = RedisServer::start(&[]);
     let with = |name: &str, rights: &[&str]| {
         server.ask(&[&["ACL", "SETUSER", name, "reset", "on", ">his"], rights].concat());
@@ -77,7 +77,7 @@ fn a_redis_that_takes_no_writes_or_no_lease_is_not_ready() {
 }
 
 #[test]
-fn servers_in_another_order_are_told() {
+fn servers_in_another_order_are_reported() {
     let (one, two) = (RedisServer::start(&[]), RedisServer::start(&[]));
     let both = [at(&one), at(&two)].concat();
     drop(Node::start(settings(&both)));
@@ -90,7 +90,7 @@ fn servers_in_another_order_are_told() {
 }
 
 #[test]
-fn wrong_servers_are_told_apart() {
+fn wrong_servers_are_distinguished() {
     let server = RedisServer::start(&[]);
     let port = server.port.to_string();
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);

@@ -40,7 +40,7 @@ fn size(server: &RedisServer, end: &str) -> i64 {
 }
 
 #[test]
-fn what_is_dropped_of_a_nodes_clients_is_told_again_and_counts_are_right() {
+fn evicted_clients_of_a_node_are_sent_again_and_counts_are_right() {
     let server = RedisServer::start(&[]);
     let settings = settings(&at(&server));
     let (online, owners) =

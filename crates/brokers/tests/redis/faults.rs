@@ -85,8 +85,8 @@ fn a_restart_with_data_ends_the_epoch_within_a_second_and_keeps_the_history() {
     assert!(asked.elapsed() < SECOND);
     server.restart();
     let returned = Instant::now();
-    let (told, top) = node.wait_position(endpoint);
-    assert!(told - returned < SECOND, "{:?}", told - returned);
+    let (reported, top) = node.wait_position(endpoint);
+    assert!(reported - returned < SECOND, "{:?}", reported - returned);
     // Nobody can know whether the last publications before the restart had reached the disk.
     assert_ne!(top.epoch, before.epoch);
     assert_eq!(top.offset, before.offset);
@@ -109,8 +109,8 @@ fn a_restart_without_data_begins_new_epochs_and_restores_presence() {
     node.wait_unready("Redis at 127.0.0.1");
     server.restart();
     let returned = Instant::now();
-    let (told, top) = node.wait_position(endpoint);
-    assert!(told - returned < SECOND, "{:?}", told - returned);
+    let (reported, top) = node.wait_position(endpoint);
+    assert!(reported - returned < SECOND, "{:?}", reported - returned);
     assert_ne!(top.epoch, before.epoch);
     assert_eq!(top.offset, 0);
     wait_until("presence is back", || stats(&node, endpoint, "room").num_clients == 1);
@@ -139,7 +139,7 @@ fn a_client_that_left_while_redis_was_away_is_gone_when_it_is_back() {
 }
 
 #[test]
-fn a_connection_that_is_killed_is_replaced_and_positions_are_told() {
+fn a_killed_connection_is_replaced_and_positions_are_reported() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let other = Node::start(settings(&at(&server)));
@@ -148,8 +148,8 @@ fn a_connection_that_is_killed_is_replaced_and_positions_are_told() {
     // Every subscriber, so also the other node's connection.
     server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     let killed = Instant::now();
-    let (told, top) = node.wait_position(endpoint);
-    assert!(told - killed < SECOND, "{:?}", told - killed);
+    let (reported, top) = node.wait_position(endpoint);
+    assert!(reported - killed < SECOND, "{:?}", reported - killed);
     assert_eq!(top, before.top, "nothing was missed");
     // Its connection was killed as well, and it may not know yet.
     wait_until("the other node publishes", || other.publish("room", "a").is_ok());
@@ -179,8 +179,8 @@ fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
     wait_until("the connection is given up", || asked.elapsed() > Duration::from_millis(1500));
     server.signal("CONT");
     let returned = Instant::now();
-    let (told, _) = node.wait_position(endpoint);
-    assert!(told - returned < SECOND, "{:?}", told - returned);
+    let (reported, _) = node.wait_position(endpoint);
+    assert!(reported - returned < SECOND, "{:?}", reported - returned);
     node.wait_ready();
     node.publish("room", "c").unwrap();
     // What was sent before its silence was known may have been carried out, once; what was asked later was not sent.
@@ -251,7 +251,7 @@ fn a_quiet_server_that_has_forgotten_its_scripts_keeps_its_connection() {
 }
 
 #[test]
-fn a_subscriber_whose_output_buffer_overflows_is_told_where_the_stream_stands() {
+fn a_subscriber_whose_output_buffer_overflows_receives_the_position() {
     let limits = ["--client-output-buffer-limit", "pubsub", "100kb", "100kb", "1"];
     let server = RedisServer::start(&limits);
     let mut node = Node::start(settings(&at(&server)));

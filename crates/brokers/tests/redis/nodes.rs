@@ -55,10 +55,10 @@ fn a_node_that_ends_takes_its_clients_with_it() {
     tell(&node, endpoint, &client("ann", "7"), offline());
     wait_until("all are told", || events(&server).len() == 451);
     drop(node);
-    let told = events(&server);
-    let of_7: Vec<_> = told.iter().filter(|(_, client, _)| client == "7").cloned().collect();
+    let reported = events(&server);
+    let of_7: Vec<_> = reported.iter().filter(|(_, client, _)| client == "7").cloned().collect();
     assert_eq!(of_7, [event("online", "7", ""), event("offline", "7", "gone")]);
-    let last = told.iter().filter(|(event, ..)| event == "offline").count();
+    let last = reported.iter().filter(|(event, ..)| event == "offline").count();
     assert_eq!(last, 450, "each went once");
     for key in ["*:nodes", "*:online:*", "*:owners:*", "*:names", "*:claims"] {
         assert_eq!(server.ask(&["KEYS", key]).list(), [], "{key}");
@@ -66,7 +66,7 @@ fn a_node_that_ends_takes_its_clients_with_it() {
 }
 
 #[test]
-fn after_a_restart_without_data_those_who_are_there_are_told_again() {
+fn after_a_restart_without_data_online_clients_are_sent_again() {
     let mut server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let endpoint = node.attach();
@@ -80,13 +80,13 @@ fn after_a_restart_without_data_those_who_are_there_are_told_again() {
     server.restart();
     wait_until("those who are there are told", || events(&server).len() == 2);
     node.wait_ready();
-    let mut told = events(&server);
-    told.sort();
-    assert_eq!(told, [event("online", "comes", ""), event("online", "stays", "")]);
+    let mut reported = events(&server);
+    reported.sort();
+    assert_eq!(reported, [event("online", "comes", ""), event("online", "stays", "")]);
 }
 
 #[test]
-fn what_happened_while_redis_was_away_is_told_when_it_is_back() {
+fn events_during_an_outage_of_redis_are_sent_afterwards() {
     let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut node = Node::start(settings(&at(&server)));
     let endpoint = node.attach();

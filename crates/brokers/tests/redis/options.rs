@@ -67,10 +67,10 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
     // The change has gone round.
     off.broker.set_rules(&rules(10));
     on.broker.set_rules(&rules(10));
-    let told = || server.ask(&["HVALS", server.ask(&["KEYS", "*:options"]).list()[0].text()]);
+    let reported = || server.ask(&["HVALS", server.ask(&["KEYS", "*:options"]).list()[0].text()]);
     wait_until("both say the same", || {
-        let told = told();
-        told.list().len() == 2 && told.list()[0] == told.list()[1]
+        let reported = reported();
+        reported.list().len() == 2 && reported.list()[0] == reported.list()[1]
     });
 }
 

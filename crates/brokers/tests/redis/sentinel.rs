@@ -59,9 +59,9 @@ impl Two {
             while two.nodes[index].wait_data(two.endpoints[index]) != data {}
         };
         for (node, endpoint) in self.nodes.iter().zip(&self.endpoints) {
-            let (told, top) = node.wait_position(*endpoint);
+            let (reported, top) = node.wait_position(*endpoint);
             assert_ne!(top.epoch, self.top.epoch);
-            println!("told {:?} after the switch", told.saturating_duration_since(since));
+            println!("told {:?} after the switch", reported.saturating_duration_since(since));
             node.wait_ready();
         }
         for (from, to) in [(0, 1), (1, 0)] {

@@ -1,4 +1,4 @@
-//! A server on a free port, and what its clients are told.
+//! A server on a free port, and what its clients are notified.
 
 use std::io::Write as _;
 use std::net::SocketAddr;

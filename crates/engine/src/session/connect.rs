@@ -175,7 +175,7 @@ fn finish(session: &mut Session, turn: &mut Turn<'_>) {
     session.phase = Phase::Live;
     turn.out.counters.sessions_connected += 1;
     session.timers.handle_connected(turn.now, &turn.rules.client, turn.random);
-    tell_online(session, turn);
+    send_online(session, turn);
     session.reply(turn, id, ReplyBody::Connect(result));
     for index in (0..session.subscriptions.len()).rev() {
         join::release(session, turn, index);
@@ -184,8 +184,8 @@ fn finish(session: &mut Session, turn: &mut Turn<'_>) {
     session.resume(turn, backlog);
 }
 
-fn tell_online(session: &mut Session, turn: &mut Turn<'_>) {
-    if let Some(info) = session.info.clone().filter(|_| turn.rules.client.tells_lifecycle) {
+fn send_online(session: &mut Session, turn: &mut Turn<'_>) {
+    if let Some(info) = session.info.clone().filter(|_| turn.rules.client.sends_lifecycle) {
         session.is_online = true;
         let (change, at_ms) = (Change::Online, session.admitted_at_ms);
         turn.out.submit(BrokerRequest::Lifecycle(Lifecycle { info, change, at_ms }));

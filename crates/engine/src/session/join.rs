@@ -336,7 +336,7 @@ fn answer(
         Origin::Command(id) => {
             let body = ReplyBody::Subscribe(Box::new(result));
             if session.send_or_part(turn, &Reply { id, body }) == Sent::InPart {
-                skipped::tell(session, turn.out, &turn.rules.client, &channel);
+                skipped::notify(session, turn.out, &turn.rules.client, &channel);
             }
             release(session, turn, index);
         }
@@ -478,7 +478,7 @@ impl Departure {
     }
 
     /// Tells it.
-    pub(crate) fn tell(self, out: &mut Outputs) {
+    pub(crate) fn publish(self, out: &mut Outputs) {
         let Departure { channel, info, was_present, was_announced } = self;
         if was_present {
             let (channel, client) = (channel.clone(), info.clone());
@@ -495,7 +495,7 @@ impl Departure {
 pub(crate) fn leave(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> Arc<str> {
     let departure = part(session, turn, index);
     let channel = departure.channel.clone();
-    departure.tell(turn.out);
+    departure.publish(turn.out);
     channel
 }
 
@@ -530,7 +530,7 @@ pub(crate) fn handle_expired(session: &mut Session, turn: &mut Turn<'_>, index: 
 /// The subscription missed something: say so (2500), or end the connection when the client could not ask for the
 /// subscription again by itself (3010).
 pub(crate) fn handle_gap(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
-    turn.out.counters.gaps_told += 1;
+    turn.out.counters.gaps_reported += 1;
     let (key, channel) = (session.key, session.subscriptions[index].channel.clone());
     turn.out.effects.push_back(Effect::Note { key, channel, cause: Cause::Gap });
     if session.subscriptions[index].traits.is_server_side {

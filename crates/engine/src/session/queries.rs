@@ -164,7 +164,7 @@ pub(crate) fn handle_answer(
     if session.phase == Phase::Closed {
         return;
     }
-    tell_answer(session, turn, id, result);
+    send_answer(session, turn, id, result);
     let waits_for_answers = matches!(session.wait_mut(), Some(Wait::Answers));
     if waits_for_answers
         && session.questions <= QUESTIONS_MAX / 2
@@ -174,7 +174,7 @@ pub(crate) fn handle_answer(
     }
 }
 
-fn tell_answer(
+fn send_answer(
     session: &mut Session,
     turn: &mut Turn<'_>,
     id: u32,
@@ -211,7 +211,7 @@ fn tell_answer(
         Err(error) => return session.reply_error(turn, id, code(error)),
     };
     if session.send_or_part(turn, &Reply { id, body }) == Sent::InPart {
-        skipped::tell(session, turn.out, &turn.rules.client, &"".into());
+        skipped::notify(session, turn.out, &turn.rules.client, &"".into());
     }
 }
 

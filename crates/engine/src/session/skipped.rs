@@ -21,7 +21,7 @@ const NOTICE: &str = r#"{"notice":"publication skipped","reason":"its data is no
 pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Reply) -> Sent {
     let rules = &turn.rules.client;
     if let ReplyBody::Push(Push { channel, event: PushEvent::Publication(_) }) = &reply.body {
-        tell(session, turn.out, rules, channel);
+        notify(session, turn.out, rules, channel);
         return Sent::Whole;
     }
     let rest = not_json::without_publications(&reply.body).and_then(|(body, channels)| {
@@ -36,13 +36,13 @@ pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Repl
     };
     session.send_frame(turn.out, frame, rules.queue_max_size);
     for channel in channels {
-        tell(session, turn.out, rules, &channel.into());
+        notify(session, turn.out, rules, &channel.into());
     }
     if matches!(reply.body, ReplyBody::Connect(_)) { Sent::Whole } else { Sent::InPart }
 }
 
 /// Says to a client that it misses a publication of this channel, when that was not said before.
-pub(crate) fn tell(
+pub(crate) fn notify(
     session: &mut Session,
     out: &mut Outputs,
     rules: &ClientRules,

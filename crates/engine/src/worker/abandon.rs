@@ -31,7 +31,7 @@ pub(super) enum Doing {
 const REASON: &str = "internal server error";
 
 impl Worker {
-    /// An input panicked: removes the session that was being handled, and tells the subscribers that a broken delivery
+    /// An input panicked: removes the session that was being handled, and notifies the subscribers that a broken delivery
     /// may have left out. Returns the removed session. What other sessions share is whole afterwards.
     ///
     /// The caller catches the unwinding, calls this once, and goes on.

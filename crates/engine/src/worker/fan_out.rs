@@ -63,7 +63,7 @@ impl Worker {
                     out.counters.deliveries += 1;
                     session.send_frame(out, frame.clone(), queue_max_size);
                 }
-                Err(_) => skipped::tell(session, out, &rules.client, &channel.name),
+                Err(_) => skipped::notify(session, out, &rules.client, &channel.name),
             }
         }
         *doing = Doing::Nothing;
@@ -97,7 +97,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn tell_members(&mut self, name: &str, event: PushEvent) {
+    pub(super) fn notify_members(&mut self, name: &str, event: PushEvent) {
         let Worker { hub, sessions, out, rules, .. } = self;
         let Some((_, channel)) = hub.find(name) else {
             return;

@@ -59,7 +59,7 @@ fn whoever_goes_on_while_nothing_is_answered_floods() {
 }
 
 #[test]
-fn what_waits_for_a_join_is_bounded_and_told() {
+fn the_queue_of_a_join_is_bounded_and_its_overflow_reported() {
     let mut rules = rules();
     rules.client.queue_max_size = 10_000;
     let mut world = World::with(rules);
@@ -101,7 +101,7 @@ fn refusal(wait_ms: u64) -> String {
 }
 
 #[test]
-fn whoever_publishes_too_often_is_told_when_to_go_on_and_publishes_nothing() {
+fn a_publish_above_the_rate_is_refused_with_the_time_to_retry() {
     let rate = Rate::new(10, 1_000, 2).unwrap();
     let mut world = World::with(limited(Bucket::ConnectionPublishes, rate));
     let (key, other) = (world.anonymous(), world.anonymous());

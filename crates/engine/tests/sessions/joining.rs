@@ -146,7 +146,7 @@ fn a_loss_that_nothing_follows_is_found_by_the_check() {
 }
 
 #[test]
-fn a_position_told_unasked_shows_a_loss_at_once_and_only_a_loss() {
+fn an_unsolicited_position_shows_a_loss_at_once_and_only_a_loss() {
     let mut world = World::new();
     let key = world.anonymous();
     world.says(key, JOIN);
@@ -154,20 +154,20 @@ fn a_position_told_unasked_shows_a_loss_at_once_and_only_a_loss() {
     world.publish("kept:x", 1);
     world.settle();
     world.received(key);
-    let told = |world: &mut World, epoch: &str, offset| {
+    let reported = |world: &mut World, epoch: &str, offset| {
         let top = StreamPosition { offset, epoch: epoch.to_owned() };
         world.happens(BrokerEvent::Position { channel: "kept:x".into(), top });
         world.received(key)
     };
-    assert_eq!(told(&mut world, "epoch0", 1), [""; 0], "nothing is missing");
-    let received = told(&mut world, "epoch0", 2);
+    assert_eq!(reported(&mut world, "epoch0", 1), [""; 0], "nothing is missing");
+    let received = reported(&mut world, "epoch0", 2);
     assert!(received[0].contains(r#""unsubscribe":{"code":2500"#), "{received:?}");
     world.says(key, JOIN);
     world.settle();
     world.received(key);
-    let received = told(&mut world, "another", 0);
+    let received = reported(&mut world, "another", 0);
     assert!(received[0].contains(r#""unsubscribe":{"code":2500"#), "{received:?}");
-    assert_eq!(told(&mut world, "a third", 9), [""; 0], "nobody holds a position any more");
+    assert_eq!(reported(&mut world, "a third", 9), [""; 0], "nobody holds a position any more");
 }
 
 #[test]

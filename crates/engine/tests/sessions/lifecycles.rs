@@ -27,7 +27,7 @@ fn commands_behind_a_token_wait_for_its_verdict_and_keep_their_order() {
 }
 
 #[test]
-fn whoever_comes_and_goes_is_told_to_those_with_a_token_for_it() {
+fn lifecycle_events_reach_clients_with_a_token_for_them() {
     let mut world = World::new();
     let watcher = world.user(subscribed_to("eve", &["sys:presence"]));
     world.received(watcher);
@@ -43,11 +43,11 @@ fn whoever_comes_and_goes_is_told_to_those_with_a_token_for_it() {
         ("offline", "ann", "connection closed"),
         ("offline", "bob", "force disconnect"),
     ] {
-        let is_told = received.lines().filter(|line| {
+        let is_reported = received.lines().filter(|line| {
             let has = |key: &str, value: &str| line.contains(&format!(r#""{key}":"{value}""#));
             has("event", event) && has("user_id", user) && has("reason", reason)
         });
-        assert_eq!(is_told.count(), 1, "{event} {user}: {received}");
+        assert_eq!(is_reported.count(), 1, "{event} {user}: {received}");
     }
     let stranger = world.user(claims("mallory"));
     world.says(stranger, r#"{"id":2,"subscribe":{"channel":"sys:presence"}}"#);
@@ -97,7 +97,7 @@ fn whoever_reconnects_within_the_grace_has_joined_again_before_it_leaves() {
 }
 
 #[test]
-fn a_temporary_channel_ends_and_tells_its_subscribers() {
+fn a_temporary_channel_expires_and_notifies_its_subscribers() {
     let mut rules = rules();
     let room = rules.channels.namespaces["people"].clone();
     let room = engine::rules::Namespace { channel_ttl_ms: 60_000, ..room };
@@ -110,9 +110,9 @@ fn a_temporary_channel_ends_and_tells_its_subscribers() {
     world.live(&[ann, bob], 59);
     world.received(ann);
     let received = world.live(&[ann, bob], 2).join("");
-    let told =
+    let reported =
         received.matches(r#""unsubscribe":{"code":2100,"reason":"channel expired"}"#).count();
-    assert_eq!(told, 1, "{received}");
+    assert_eq!(reported, 1, "{received}");
     assert!(world.present("room:x").contains("num_clients: 0"));
     // It begins anew with the next subscriber.
     world.says(ann, r#"{"id":3,"subscribe":{"channel":"room:x"}}"#);

@@ -35,7 +35,7 @@ fn publish(channel: &str) -> Request {
 }
 
 #[test]
-fn a_json_subscriber_misses_it_and_is_told_once() {
+fn a_json_subscriber_misses_it_and_is_notified_once() {
     for channel in ["kept:a", "a"] {
         let mut world = World::new();
         let keys: Vec<SessionKey> = (0..5).map(|_| world.anonymous()).collect();
@@ -141,8 +141,8 @@ fn information_that_is_no_json_is_left_out() {
     let received = world.received(watching);
     assert_eq!(received.len(), 3, "{received:?}");
     for (line, what) in received.iter().zip([r#""join":"#, r#""presence":"#, r#""leave":"#]) {
-        let is_told = line.contains(what) && line.contains(r#""user":"ann""#);
-        assert!(is_told && !line.contains("conn_info"), "{line}");
+        let is_reported = line.contains(what) && line.contains(r#""user":"ann""#);
+        assert!(is_reported && !line.contains("conn_info"), "{line}");
     }
     assert_eq!(world.closes, []);
 }

@@ -48,7 +48,7 @@ pub(crate) fn play(seed: u64, steps: &[Step], report: &mut Report) -> Result<(),
     report.deliveries += counters.deliveries;
     report.recoveries += counters.recoveries_whole;
     report.refusals += counters.recoveries_refused;
-    report.gaps += counters.gaps_told;
+    report.gaps += counters.gaps_reported;
     report.limited += counters.limited.iter().sum::<u64>();
     match played {
         Ok(result) => result,

@@ -514,7 +514,7 @@ impl World {
             self.clients[client].retry_at_ms = u64::MAX;
         }
         self.run(15_000)?;
-        let gaps = self.counters().gaps_told;
+        let gaps = self.counters().gaps_reported;
         Oracle::Gap.check(self.faults > 0 || gaps == 0, || {
             format!("{gaps} gaps are told, though nothing went wrong")
         })?;

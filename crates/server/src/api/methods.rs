@@ -286,7 +286,7 @@ impl Api {
         let whom: Whom = read(params)?;
         if let Some(target) = whom.target()? {
             let control = Arc::new(Control { target, order });
-            self.members.service.tell(BrokerRequest::Control(control));
+            self.members.service.send(BrokerRequest::Control(control));
         }
         Ok("{}".to_owned())
     }

@@ -113,17 +113,17 @@ pub(super) fn useless_options(
         [(WITHOUT_NAMESPACE.to_owned(), &channels.without_namespace)].into_iter().chain(of_list);
     let mut dangers = Vec::new();
     for (path, namespace) in all {
-        let mut tell = |kind, name: &str, text: String| {
+        let mut warn = |kind, name: &str, text: String| {
             dangers.push((kind, format!("{path}.{name}"), text));
         };
         for (name, text) in without_effect(namespace) {
-            tell(WarningKind::Contradiction, name, text.to_owned());
+            warn(WarningKind::Contradiction, name, text.to_owned());
         }
         let anonymous_come = client.insecure || client.allow_anonymous_connect_without_token;
         let publish = namespace.publish;
         if anonymous_come && publish.anonymous && (publish.client || publish.subscriber) {
             let text = "whoever reaches the server may publish here without a name";
-            tell(WarningKind::Insecure, "allow_publish_for_anonymous", text.to_owned());
+            warn(WarningKind::Insecure, "allow_publish_for_anonymous", text.to_owned());
         }
         let recovers = namespace.force_recovery || namespace.allow_recovery;
         let most = client.recovery_max_publication_limit;
@@ -135,14 +135,14 @@ pub(super) fn useless_options(
                 "keeps {} publications, but a client recovers {most} at most (client.recovery_max_publication_limit)",
                 namespace.history_size
             );
-            tell(WarningKind::Contradiction, "history_size", text);
+            warn(WarningKind::Contradiction, "history_size", text);
         }
         if let Some(regex) = &namespace.channel_regex
             && !regex.as_str().contains(['^', '$'])
             && !regex.as_str().contains("\\A")
         {
             let text = "matches anywhere in a name, so that all names which hold it are allowed: begin it with ^ and end it with $";
-            tell(WarningKind::Exposed, "channel_regex", text.to_owned());
+            warn(WarningKind::Exposed, "channel_regex", text.to_owned());
         }
     }
     dangers

@@ -26,30 +26,30 @@ pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Ve
     if config.is_development {
         return Vec::new();
     }
-    let mut told = Told(Vec::new());
-    switches(&mut told, values, config);
-    listening(&mut told, config);
-    origins(&mut told, values, config);
-    tokens(&mut told, values, config);
-    secrets(&mut told, values);
-    api_keys(&mut told, values);
-    entrance(&mut told, config);
-    bounds(&mut told, values, config);
-    told.0.extend(useless_options(values, &config.rules.client, &config.rules.channels));
-    certificates(&mut told, values, now_unix);
-    told.0
+    let mut found = DangerList(Vec::new());
+    switches(&mut found, values, config);
+    listening(&mut found, config);
+    origins(&mut found, values, config);
+    tokens(&mut found, values, config);
+    secrets(&mut found, values);
+    api_keys(&mut found, values);
+    entrance(&mut found, config);
+    bounds(&mut found, values, config);
+    found.0.extend(useless_options(values, &config.rules.client, &config.rules.channels));
+    certificates(&mut found, values, now_unix);
+    found.0
 }
 
-struct Told(Vec<Danger>);
+struct DangerList(Vec<Danger>);
 
-impl Told {
-    fn tell(&mut self, kind: WarningKind, key: impl Into<String>, text: impl Into<String>) {
+impl DangerList {
+    fn add(&mut self, kind: WarningKind, key: impl Into<String>, text: impl Into<String>) {
         self.0.push((kind, key.into(), text.into()));
     }
 }
 
 /// Switches that take a check away.
-fn switches(told: &mut Told, values: &Values<'_>, config: &Config) {
+fn switches(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     for (key, text) in [
         ("client.insecure", "every client may do everything without a token; for development only"),
         (
@@ -62,30 +62,30 @@ fn switches(told: &mut Told, values: &Values<'_>, config: &Config) {
         ),
     ] {
         if values.flag(key) && !(key == "http_api.insecure" && config.api.path.is_none()) {
-            told.tell(WarningKind::Insecure, key, text);
+            found.add(WarningKind::Insecure, key, text);
         }
     }
     if config.admission.user_id_http_header.is_some() && !is_loopback(&config.http.address) {
         let text = "whoever reaches the port without the proxy that sets this header may be any user: let only the proxy \
                     reach it, and let the proxy remove the header of clients";
-        told.tell(WarningKind::Insecure, "client.user_id_http_header", text);
+        found.add(WarningKind::Insecure, "client.user_id_http_header", text);
     }
     let mut proxies = values.list("client.trusted_proxies").into_iter();
     if let Some(network) = proxies.find(|network| network.trim().ends_with("/0")) {
         let text = format!(
             "{network} believes every client that names an address of its own: limits by address bind nobody; name the proxies"
         );
-        told.tell(WarningKind::Insecure, "client.trusted_proxies", text);
+        found.add(WarningKind::Insecure, "client.trusted_proxies", text);
     }
     if config.demo && !is_loopback(&config.http.address) {
         let text =
             "serves the demo, and channels below demo: in which every client may do everything";
-        told.tell(WarningKind::Exposed, "demo.enabled", text);
+        found.add(WarningKind::Exposed, "demo.enabled", text);
     }
 }
 
 /// Who reaches what.
-fn listening(told: &mut Told, config: &Config) {
+fn listening(found: &mut DangerList, config: &Config) {
     let inside: Vec<&str> =
         [config.api.path.as_deref(), config.metrics.as_deref()].into_iter().flatten().collect();
     let is_everywhere = is_everywhere(&config.http.address);
@@ -95,23 +95,23 @@ fn listening(told: &mut Told, config: &Config) {
              set it, or let a proxy in front refuse them",
             inside.join(" and ")
         );
-        told.tell(WarningKind::Exposed, "http_server.internal_port", text);
+        found.add(WarningKind::Exposed, "http_server.internal_port", text);
     }
     let address = &config.http.internal_address;
     let is_place = !address.is_empty() && *address != config.http.address;
     if config.http.internal_port.is_none() && is_place && !address.starts_with("unix:") {
         let text = "has no effect without http_server.internal_port where the server listens on all addresses or at a port that the system chooses";
-        told.tell(WarningKind::NoEffect, "http_server.internal_address", text);
+        found.add(WarningKind::NoEffect, "http_server.internal_address", text);
     }
 }
 
 /// Which pages may use what a browser knows of its user.
-fn origins(told: &mut Told, values: &Values<'_>, config: &Config) {
+fn origins(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     let key = "client.allowed_origins";
     for written in values.list(key) {
         let Ok(origin) = Origin::read(&written) else { continue };
         if let Some(adapted) = origin.adapted {
-            told.tell(WarningKind::Adapted, key, format!("{written:?}: an origin {adapted}"));
+            found.add(WarningKind::Adapted, key, format!("{written:?}: an origin {adapted}"));
         }
         let strangers = match origin.reach() {
             Reach::Named => continue,
@@ -124,37 +124,37 @@ fn origins(told: &mut Told, values: &Values<'_>, config: &Config) {
                 "{written:?} admits {strangers}, which then acts as the user whom the proxy knows by a cookie \
                  (client.user_id_http_header): name the sites"
             );
-            told.tell(WarningKind::Insecure, key, text);
+            found.add(WarningKind::Insecure, key, text);
         } else {
             let text = format!(
                 "{written:?} admits {strangers}: fine as long as only a token names a user, never a cookie or a network; better \
                  name the sites"
             );
-            told.tell(WarningKind::Exposed, key, text);
+            found.add(WarningKind::Exposed, key, text);
         }
     }
 }
 
 /// Whose tokens are believed.
-fn tokens(told: &mut Told, values: &Values<'_>, config: &Config) {
+fn tokens(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     let subscriptions = config.subscription_token.as_ref();
     let of_subscriptions = subscriptions.map(|settings| ("client.subscription_token", settings));
     let sections = [("client.token", &config.token)].into_iter().chain(of_subscriptions);
     for (path, settings) in sections {
-        key_set(told, path, settings);
+        key_set(found, path, settings);
         for name in ["audience_regex", "issuer_regex"] {
             let pattern = values.text(&format!("{path}.{name}"));
             if !pattern.is_empty() && !is_anchored(&pattern) {
                 let text = "matches anywhere in the claim, also within a longer name of a stranger: begin it with ^ and end \
                             it with $";
-                told.tell(WarningKind::Insecure, format!("{path}.{name}"), text);
+                found.add(WarningKind::Insecure, format!("{path}.{name}"), text);
             }
         }
         let previous = settings.hmac_previous_secret_key.is_some();
         if previous && settings.hmac_previous_secret_key_valid_until == 0 {
             let text = "is believed for ever: set hmac_previous_secret_key_valid_until, or take it out when all tokens made \
                         with it have ended";
-            told.tell(WarningKind::Insecure, format!("{path}.hmac_previous_secret_key"), text);
+            found.add(WarningKind::Insecure, format!("{path}.hmac_previous_secret_key"), text);
         }
     }
     let is_set =
@@ -165,11 +165,11 @@ fn tokens(told: &mut Told, values: &Values<'_>, config: &Config) {
         && let Some(name) = keys.iter().find(|name| is_set(name))
     {
         let text = "is not used without client.subscription_token.enabled = true";
-        told.tell(WarningKind::Contradiction, format!("client.subscription_token.{name}"), text);
+        found.add(WarningKind::Contradiction, format!("client.subscription_token.{name}"), text);
     }
 }
 
-fn key_set(told: &mut Told, path: &str, settings: &TokenSettings) {
+fn key_set(found: &mut DangerList, path: &str, settings: &TokenSettings) {
     let Some(endpoint) = &settings.jwks_public_endpoint else { return };
     let key = format!("{path}.jwks_public_endpoint");
     let host = endpoint.strip_prefix("http://").map(|rest| {
@@ -181,19 +181,19 @@ fn key_set(told: &mut Told, path: &str, settings: &TokenSettings) {
     });
     if host.is_some_and(|host| !is_loopback(host)) {
         let text = "is fetched by plain http: whoever is on the way can put keys of their own in its place; use https";
-        told.tell(WarningKind::Insecure, &*key, text);
+        found.add(WarningKind::Insecure, &*key, text);
     }
     let expects = settings.audience.is_some() || settings.audience_regex.is_some();
     if !expects {
         let text = format!(
             "tokens that the issuer made for other services are believed too: set {path}.audience"
         );
-        told.tell(WarningKind::Insecure, key, text);
+        found.add(WarningKind::Insecure, key, text);
     }
 }
 
 /// Secrets that can be guessed, or that are one.
-fn secrets(told: &mut Told, values: &Values<'_>) {
+fn secrets(found: &mut DangerList, values: &Values<'_>) {
     for (key, used) in [
         (SECRETS[0], Use::Signing),
         (SECRETS[1], Use::Signing),
@@ -211,25 +211,25 @@ fn secrets(told: &mut Told, values: &Values<'_>) {
         let Some(secret) = values.some_text(key).filter(|_| is_used) else { continue };
         if let Some(weakness) = weakness(used, &secret) {
             let text = format!("{weakness}; `openssl rand -hex 32` makes a good one");
-            told.tell(WarningKind::WeakSecret, key, text);
+            found.add(WarningKind::WeakSecret, key, text);
         }
         // Tokens of both kinds may have one secret.
         let other = SECRETS.iter().find(|other| values.text(other) == secret && **other != key);
         if let Some(other) = other.filter(|_| !SECRETS.contains(&key)) {
             let text = format!("is the same as {other}: each purpose needs a secret of its own");
-            told.tell(WarningKind::WeakSecret, key, text);
+            found.add(WarningKind::WeakSecret, key, text);
         }
     }
 }
 
 /// The same for each key of the list.
-fn api_keys(told: &mut Told, values: &Values<'_>) {
+fn api_keys(found: &mut DangerList, values: &Values<'_>) {
     let list = values.found.value(API_KEYS).and_then(Value::as_array);
     for (index, group) in list.into_iter().flatten().enumerate() {
         let key = group.get("key").and_then(Value::as_str).unwrap_or_default();
         if let Some(weakness) = weakness(Use::Password, key).filter(|_| !key.is_empty()) {
             let text = format!("{weakness}; `openssl rand -hex 32` makes a good one");
-            told.tell(WarningKind::WeakSecret, format!("{API_KEYS}[{index}].key"), text);
+            found.add(WarningKind::WeakSecret, format!("{API_KEYS}[{index}].key"), text);
         }
     }
 }
@@ -239,10 +239,10 @@ const SECRETS: [&str; 2] =
     ["client.token.hmac_secret_key", "client.subscription_token.hmac_secret_key"];
 
 /// Whether anybody gets in at all.
-fn entrance(told: &mut Told, config: &Config) {
+fn entrance(found: &mut DangerList, config: &Config) {
     if config.websocket.path.is_none() {
         let text = "leaves clients no way in: WebSocket is the only transport";
-        return told.tell(WarningKind::Contradiction, "websocket.disabled", text);
+        return found.add(WarningKind::Contradiction, "websocket.disabled", text);
     }
     let client = &config.rules.client;
     let token = &config.token;
@@ -256,17 +256,17 @@ fn entrance(told: &mut Told, config: &Config) {
         || config.admission.user_id_http_header.is_some();
     if !has_key && !is_open {
         let text = "is not set, and neither is another key of tokens: nobody can connect";
-        told.tell(WarningKind::Contradiction, "client.token.hmac_secret_key", text);
+        found.add(WarningKind::Contradiction, "client.token.hmac_secret_key", text);
     }
     if client.allow_anonymous_connect_without_token && client.disallow_anonymous_connection_tokens {
         let text = "refuses tokens without a user, while clients without a token come in \
                     (client.allow_anonymous_connect_without_token)";
-        told.tell(WarningKind::Contradiction, "client.disallow_anonymous_connection_tokens", text);
+        found.add(WarningKind::Contradiction, "client.disallow_anonymous_connection_tokens", text);
     }
 }
 
 /// Bounds that protect no more.
-fn bounds(told: &mut Told, values: &Values<'_>, config: &Config) {
+fn bounds(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     for (key, most, what) in [
         ("websocket.message_size_limit", 16 << 20, "one client may make the server hold that much"),
         (
@@ -279,23 +279,23 @@ fn bounds(told: &mut Told, values: &Values<'_>, config: &Config) {
         let bytes = values.number(key);
         if bytes > most {
             let text = format!("{bytes} bytes: {what}; at most {} MiB are usual", most >> 20);
-            told.tell(WarningKind::Limit, key, text);
+            found.add(WarningKind::Limit, key, text);
         }
     }
     let client = &config.rules.client;
     if client.ping_interval_ms == 0 {
         let text = "0 sends no pings: connections that died without a word are kept for ever";
-        told.tell(WarningKind::Limit, "client.ping_interval", text);
+        found.add(WarningKind::Limit, "client.ping_interval", text);
     }
     if client.stale_close_delay_ms > 60_000 {
         let text = "so long may a connection stay that never says who it is; 10s are usual";
-        told.tell(WarningKind::Limit, "client.stale_close_delay", text);
+        found.add(WarningKind::Limit, "client.stale_close_delay", text);
     }
     let cert_pem = values.text("http_server.tls.cert_pem");
     if !cert_pem.is_empty() && values.found.value("http_server.tls.enabled").is_none() {
         let text =
             "is not used without http_server.tls.enabled = true: the server speaks plain HTTP";
-        told.tell(WarningKind::Contradiction, "http_server.tls.cert_pem", text);
+        found.add(WarningKind::Contradiction, "http_server.tls.cert_pem", text);
     }
 }
 
@@ -303,7 +303,7 @@ fn bounds(told: &mut Told, values: &Values<'_>, config: &Config) {
 const CERTIFICATE_DAYS: i64 = 14;
 
 /// Certificates that have ended or soon will.
-fn certificates(told: &mut Told, values: &Values<'_>, now_unix: i64) {
+fn certificates(found: &mut DangerList, values: &Values<'_>, now_unix: i64) {
     for (switch, key) in [
         ("http_server.tls.enabled", "http_server.tls.cert_pem"),
         ("engine.redis.tls.enabled", "engine.redis.tls.cert_pem"),
@@ -333,7 +333,7 @@ fn certificates(told: &mut Told, values: &Values<'_>, now_unix: i64) {
             }
             () => continue,
         };
-        told.tell(WarningKind::Certificate, key, text);
+        found.add(WarningKind::Certificate, key, text);
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn read_environment(
     for (name, rest, text) in lists.into_iter().chain(others) {
         let Some(path) = setting(found, rest) else {
             if !is_injected(environment, name, text) {
-                tell_unknown(found, (name, text), rest, unknown);
+                warn_unknown(found, (name, text), rest, unknown);
             }
             continue;
         };
@@ -124,7 +124,7 @@ fn in_variables(name: &str) -> String {
     name.replace(['-', '.'], "_").to_uppercase()
 }
 
-fn tell_unknown(found: &mut Found, (name, text): (&str, &str), rest: &str, unknown: Unknown) {
+fn warn_unknown(found: &mut Found, (name, text): (&str, &str), rest: &str, unknown: Unknown) {
     let prefix = &name[..name.len() - rest.len()];
     let of_section = section_of(rest).map(|section| {
         let meant = meant(section, &Value::from(text)).map(|key| variable(&key));

@@ -37,7 +37,7 @@ mod tests {
     use crate::config::tests::load_text;
 
     #[test]
-    fn lengths_that_nats_does_not_carry_are_told() {
+    fn lengths_above_the_limit_of_nats_are_a_warning() {
         let load = |length: usize, prefix: &str| {
             let nats = format!(r#"{{"url": "nats://127.0.0.1", "prefix": "{prefix}"}}"#);
             let broker = format!(r#"{{"enabled": true, "type": "nats", "nats": {nats}}}"#);
@@ -48,12 +48,12 @@ mod tests {
             let of_lengths = warnings.into_iter().filter(|one| one.key == "channel.max_length");
             of_lengths.collect::<Vec<_>>()
         };
-        let told = |length, prefix| of_lengths(load(length, prefix).unwrap().1);
-        assert!(told(255, "tidings").is_empty());
-        assert!(told(1_277, "tidings").is_empty());
-        let [warning] = &told(1_278, "tidings")[..] else { panic!("one warning") };
+        let reported = |length, prefix| of_lengths(load(length, prefix).unwrap().1);
+        assert!(reported(255, "tidings").is_empty());
+        assert!(reported(1_277, "tidings").is_empty());
+        let [warning] = &reported(1_278, "tidings")[..] else { panic!("one warning") };
         assert!(warning.text.contains("1277"), "{warning:?}");
-        assert!(!told(1_277, "a-longer-prefix").is_empty(), "a prefix takes room");
+        assert!(!reported(1_277, "a-longer-prefix").is_empty(), "a prefix takes room");
         let mistakes = load(4_000, "tidings").unwrap_err().to_string();
         assert!(mistakes.contains("channel.max_length") && mistakes.contains("3833"), "{mistakes}");
         // Other brokers carry all.

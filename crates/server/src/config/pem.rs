@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_may_end_with_a_backslash_and_n_and_a_passphrase_is_told() {
+    fn lines_may_end_with_a_backslash_and_n_and_a_passphrase_is_reported() {
         assert_eq!(read_pem(Kind::Secret, &PEM.replace('\n', "\\n")).as_deref(), Ok(PEM));
         assert_eq!(read_pem(Kind::Secret, &PEM.replace('\n', "\\r\\n")).as_deref(), Ok(PEM));
         let encrypted = PEM.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");

@@ -415,7 +415,7 @@ fn resolve_client(
         recovery_max_publication_limit: limit("recovery_max_publication_limit"),
         connect_include_server_time: flag("connect_include_server_time"),
         leave_grace_ms: ms("leave_grace"),
-        tells_lifecycle: values.flag("lifecycle.enabled"),
+        sends_lifecycle: values.flag("lifecycle.enabled"),
         personal_channel,
     }
 }

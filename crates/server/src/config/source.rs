@@ -43,8 +43,8 @@ impl Found {
 
     pub(super) fn mistake(&mut self, key: impl Into<String>, text: impl Into<String>) {
         let key = key.into();
-        let is_told = self.mistakes.iter().any(|told| told.key == key);
-        if is_told && self.misread.contains(&key) {
+        let is_logged = self.mistakes.iter().any(|told| told.key == key);
+        if is_logged && self.misread.contains(&key) {
             return;
         }
         self.mistakes.push(Mistake { place: self.place(&key), key, text: text.into() });

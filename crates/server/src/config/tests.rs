@@ -79,7 +79,7 @@ fn a_file_of_the_compatible_server_works_in_all_three_forms() {
 }
 
 #[test]
-fn every_mistake_is_told_at_once_with_its_key() {
+fn every_mistake_is_reported_at_once_with_its_key() {
     let text = r#"
         [http_server]
         prot = 9000
@@ -159,7 +159,7 @@ fn environment_wins_over_the_file_and_flags_over_both() {
 }
 
 #[test]
-fn unknown_keys_and_variables_are_warnings_unless_told_otherwise() {
+fn unknown_keys_and_variables_are_warnings_by_default() {
     let path = file(".toml", "[client]\npign_interval = \"1s\"\n");
     let source = Source {
         file: Some(path.to_path_buf()),
@@ -253,8 +253,8 @@ fn a_broker_that_is_named_and_not_used_is_warned_of() {
     ] {
         let (config, warnings) = load_text(".toml", text).unwrap();
         assert!(matches!(config.engine, Engine::Memory));
-        let told = warnings.iter().filter(|one| one.text.contains("alone"));
-        assert_eq!(told.map(|one| &*one.key).collect::<Vec<_>>(), [key]);
+        let reported = warnings.iter().filter(|one| one.text.contains("alone"));
+        assert_eq!(reported.map(|one| &*one.key).collect::<Vec<_>>(), [key]);
     }
     for (text, place) in [
         (
@@ -421,7 +421,7 @@ fn the_reference_is_the_page_of_the_documentation() {
 }
 
 #[test]
-fn redis_is_told_where_it_is_and_by_which_name() {
+fn redis_is_configured_by_address_and_name() {
     let redis = |lines: &str| {
         let text = format!("[engine]\ntype = \"redis\"\n[engine.redis]\n{lines}\n");
         load_text(".toml", &text).map(|(config, _)| match config.engine {

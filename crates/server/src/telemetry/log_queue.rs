@@ -189,11 +189,11 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_reader_and_what_is_dropped_is_counted() {
         let queue = Arc::new(LogQueue::default());
-        let (go_on, when_told) = mpsc::channel();
+        let (go_on, logged_at) = mpsc::channel();
         let (taken, lines) = mpsc::channel();
         let writing = queue.clone();
         std::thread::spawn(move || {
-            writing.write_to(&mut Reader { go_on: when_told, taken });
+            writing.write_to(&mut Reader { go_on: logged_at, taken });
         });
         let line = |is_waited_for| LogLine { queue: queue.clone(), is_waited_for };
         line(false).write_all(b"first\n").unwrap();

@@ -234,7 +234,7 @@ impl Page {
         self.labelled("tidings_recoveries_total", &["true"], counters.recoveries_whole);
         self.labelled("tidings_recoveries_total", &["false"], counters.recoveries_refused);
         self.plain("tidings_recovered_publications_total", counters.recovered_publications);
-        self.plain("tidings_gaps_total", counters.gaps_told);
+        self.plain("tidings_gaps_total", counters.gaps_reported);
         self.plain("tidings_received_bytes_total", totals.traffic.received);
         self.plain("tidings_sent_bytes_total", totals.traffic.sent);
         self.plain("tidings_socket_writes_total", totals.traffic.writes);

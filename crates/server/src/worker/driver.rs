@@ -114,7 +114,7 @@ impl Driver {
             self.turn();
             self.resume_paused();
         }
-        self.engine.tell_departures();
+        self.engine.publish_departures();
         self.handle_effects();
         self.parts.broker.detach(self.endpoint);
         Ok(())

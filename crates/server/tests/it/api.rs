@@ -144,7 +144,7 @@ fn publications_are_numbered_kept_and_not_repeated() {
 }
 
 #[test]
-fn presence_channels_and_info_tell_who_is_there() {
+fn presence_channels_and_info_return_who_is_there() {
     let fixture = Fixture::with(&[("server.workers", "2"), ("node.name", "here")]);
     let mut peers = [fixture.admitted(), fixture.admitted()];
     for peer in &mut peers {

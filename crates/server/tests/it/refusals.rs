@@ -80,7 +80,7 @@ fn connected(fixture: &Fixture, user: &str) -> Peer {
 }
 
 #[test]
-fn a_token_of_somebody_else_or_for_another_channel_is_told_with_what_differs() {
+fn a_token_of_another_user_or_channel_is_logged_with_the_difference() {
     start_logging();
     let fixture = Fixture::start();
     for (user, of, channel, claim, found) in [
@@ -100,7 +100,7 @@ fn a_token_of_somebody_else_or_for_another_channel_is_told_with_what_differs() {
 }
 
 #[test]
-fn a_token_that_does_not_hold_is_told_with_the_cause_and_without_the_token() {
+fn an_invalid_token_is_logged_with_the_cause_and_without_the_token() {
     start_logging();
     let fixture = Fixture::start();
     let forged = token("forger").replace('.', ".x");
@@ -134,7 +134,7 @@ fn a_wrong_key_and_a_page_of_another_origin_are_warned_of() {
 }
 
 #[test]
-fn what_a_permission_is_missing_for_is_told_with_who_and_what() {
+fn a_missing_permission_is_logged_with_user_and_channel() {
     start_logging();
     let fixture = Fixture::start();
     let mut peer = connected(&fixture, "without-permission");

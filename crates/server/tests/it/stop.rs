@@ -7,7 +7,7 @@ use server::config::Shutdown;
 use crate::support::{Fixture, upgrade};
 
 #[test]
-fn stopping_tells_everybody_3001_over_the_window() {
+fn stopping_closes_all_clients_with_3001_over_the_window() {
     let mut fixture = Fixture::start();
     let mut peers: Vec<_> = (0..10).map(|_| fixture.admitted()).collect();
     assert_eq!(fixture.request("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").0, 200);

@@ -51,7 +51,7 @@ impl Crew {
                 let _ended = sender.send((index, Note::Result(Box::default())));
             }
         });
-        self.tell(index, plan);
+        self.send(index, plan);
         Ok(process)
     }
 
@@ -59,15 +59,15 @@ impl Crew {
         self.members.len()
     }
 
-    fn tell(&mut self, index: usize, word: &impl Serialize) {
+    fn send(&mut self, index: usize, word: &impl Serialize) {
         if let Some(pipe) = &mut self.members[index].stdin {
             // Whoever is gone is heard of otherwise.
             let _gone = writeln!(pipe, "{}", pipe::line(word));
         }
     }
 
-    pub(crate) fn tell_all(&mut self, order: &Order) {
-        (0..self.members.len()).for_each(|index| self.tell(index, order));
+    pub(crate) fn send_all(&mut self, order: &Order) {
+        (0..self.members.len()).for_each(|index| self.send(index, order));
     }
 
     /// The next note, if there is one soon.

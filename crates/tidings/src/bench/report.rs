@@ -157,11 +157,11 @@ impl Report {
         }
         if self.joins > 0 {
             let Report { joins, joins_refused, joins_per_second, .. } = self;
-            let told = match joins_refused {
+            let reported = match joins_refused {
                 0 => String::new(),
                 count => format!("; {count} were told of a gap"),
             };
-            rows.push(("came", format!("{joins}: {joins_per_second:.0} / s{told}")));
+            rows.push(("came", format!("{joins}: {joins_per_second:.0} / s{reported}")));
         }
         if self.deliveries > 0 {
             let rate = self.deliveries_per_second;

@@ -163,7 +163,7 @@ impl Run {
         let processor = |process: Option<u32>| Processor::of(&process?.to_string()).ok();
         self.begin = clock::now() + HEAD_START_NS;
         if self.troubles.is_empty() {
-            self.crew.tell_all(&Order::Go(self.begin));
+            self.crew.send_all(&Order::Go(self.begin));
         }
         let before = processor(self.process);
         let (began, mut after, mut ended) = (clock::now(), before, clock::now());
@@ -202,7 +202,7 @@ impl Run {
                 self.published.extend(streams);
                 self.publishers += 1;
                 if self.publishers == self.crew.count() {
-                    self.crew.tell_all(&Order::Expect(std::mem::take(&mut self.published)));
+                    self.crew.send_all(&Order::Expect(std::mem::take(&mut self.published)));
                 }
             }
             Note::Trouble(trouble) => self.handle_trouble(trouble),
@@ -219,7 +219,7 @@ impl Run {
     fn handle_trouble(&mut self, trouble: String) {
         if self.troubles.is_empty() {
             self.troubles.push(trouble);
-            self.crew.tell_all(&Order::Stop);
+            self.crew.send_all(&Order::Stop);
         }
     }
 

@@ -106,7 +106,7 @@ impl Storm {
         }
         let mut events = Events::with_capacity(1024);
         let sample = Duration::from_millis(self.plan.sample_ms.max(1));
-        let mut is_told = false;
+        let mut is_reported = false;
         loop {
             match self.poll.poll(&mut events, Some(sample)) {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
@@ -117,8 +117,8 @@ impl Storm {
             for event in events.iter().filter(|event| event.token().0 < CALLER.0) {
                 self.handle(event.token().0)?;
             }
-            if !is_told && self.visitors.is_empty() {
-                is_told = true;
+            if !is_reported && self.visitors.is_empty() {
+                is_reported = true;
                 pipe::say(&Note::Ready);
             }
             if self.is_over()? {

@@ -91,7 +91,7 @@ struct Client {
 #[derive(Default)]
 struct Gathering {
     live: u32,
-    is_told: bool,
+    is_reported: bool,
 }
 
 /// What is known since the start.
@@ -273,8 +273,9 @@ impl Worker {
         }
         let is_voice_ready = self.callers.iter().all(Caller::is_connected)
             && self.publisher.as_ref().is_none_or(|(_, is_live)| *is_live);
-        if !self.gathering.is_told && self.gathering.live == self.plan.clients && is_voice_ready {
-            self.gathering.is_told = true;
+        if !self.gathering.is_reported && self.gathering.live == self.plan.clients && is_voice_ready
+        {
+            self.gathering.is_reported = true;
             pipe::say(&Note::Ready);
         }
         Ok(())

@@ -89,8 +89,8 @@ impl Client {
                 truth.admitted.push(connected.client.clone());
                 self.id = Some(connected.client);
             }
-            Event::Connecting(reason) if TOLD_BY_DISCONNECT.contains(&reason.code) => {
-                places.iter_mut().for_each(|place| truth.told(place));
+            Event::Connecting(reason) if REPORTED_BY_DISCONNECT.contains(&reason.code) => {
+                places.iter_mut().for_each(|place| truth.reported(place));
             }
             Event::Subscribed { channel, subscribed } => match place(places, &channel) {
                 Some(place) => truth.begin(place, &subscribed),
@@ -101,8 +101,8 @@ impl Client {
                 None => truth.fail(format!("client {number}: a publication of {channel}")),
             },
             Event::Subscribing { channel, reason: Reason { code, .. } } => {
-                if let Some(place) = place(places, &channel).filter(|_| TOLD.contains(&code)) {
-                    truth.told(place);
+                if let Some(place) = place(places, &channel).filter(|_| REPORTED.contains(&code)) {
+                    truth.reported(place);
                 }
             }
             Event::Failed(
@@ -135,5 +135,5 @@ fn place<'a>(places: &'a mut [Place], channel: &str) -> Option<&'a mut Place> {
 }
 
 /// Codes that say: something may be missing, come back and recover.
-const TOLD: std::ops::Range<u32> = 2500..2600;
-const TOLD_BY_DISCONNECT: [u32; 2] = [3010, 3014];
+const REPORTED: std::ops::Range<u32> = 2500..2600;
+const REPORTED_BY_DISCONNECT: [u32; 2] = [3010, 3014];

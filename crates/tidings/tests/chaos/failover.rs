@@ -7,7 +7,7 @@ use crate::scenes::redis_at;
 use crate::world::{Cost, NODES, World};
 
 #[test]
-fn a_master_of_a_cluster_that_is_killed_costs_nothing_untold() {
+fn a_killed_master_of_a_cluster_loses_nothing_unreported() {
     let mut cluster = Cluster::start();
     let mut world =
         World::start("Redis Cluster, a master is killed", |_| redis_at(&cluster.address()));
@@ -20,7 +20,7 @@ fn a_master_of_a_cluster_that_is_killed_costs_nothing_untold() {
 }
 
 #[test]
-fn slots_that_move_cost_nothing_untold() {
+fn moved_slots_lose_nothing_unreported() {
     let cluster = Cluster::start();
     let mut world = World::start("Redis Cluster, slots move", |_| redis_at(&cluster.address()));
     cluster.move_slots(700);
@@ -30,7 +30,7 @@ fn slots_that_move_cost_nothing_untold() {
 }
 
 #[test]
-fn a_master_that_sentinels_replace_costs_nothing_untold() {
+fn a_master_replaced_by_sentinels_loses_nothing_unreported() {
     let mut watched = Watched::start();
     let mut world =
         World::start("Sentinel, the master is killed", |_| redis_at(&watched.address("main")));
@@ -42,7 +42,7 @@ fn a_master_that_sentinels_replace_costs_nothing_untold() {
 }
 
 #[test]
-fn a_planned_failover_by_sentinels_costs_nothing_untold() {
+fn a_planned_failover_by_sentinels_loses_nothing_unreported() {
     let watched = Watched::start();
     let mut world =
         World::start("Sentinel, planned failover", |_| redis_at(&watched.address("main")));
@@ -54,7 +54,7 @@ fn a_planned_failover_by_sentinels_costs_nothing_untold() {
 }
 
 #[test]
-fn an_old_master_that_lives_on_costs_nothing_untold() {
+fn an_old_master_that_keeps_running_loses_nothing_unreported() {
     let mut watched = Watched::start();
     let mut world = World::start("Sentinel, the old master cannot be told", |_| {
         redis_at(&watched.address("main"))
@@ -67,7 +67,7 @@ fn an_old_master_that_lives_on_costs_nothing_untold() {
 }
 
 #[test]
-fn an_old_master_that_one_node_still_reaches_costs_nothing_untold() {
+fn an_old_master_that_one_node_still_reaches_loses_nothing_unreported() {
     let mut watched = Watched::start();
     let mut world = World::start("Sentinel, one node still reaches the old master", |_| {
         redis_at(&watched.address("main"))

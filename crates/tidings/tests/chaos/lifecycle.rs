@@ -8,7 +8,7 @@ use crate::server::{Answer, RedisServer, wait_until};
 use crate::world::World;
 
 /// Waits until the stream of events tells of all clients, and asserts that it tells of nobody twice.
-pub(crate) fn wait_told(world: &World, redis: &RedisServer) {
+pub(crate) fn wait_reported(world: &World, redis: &RedisServer) {
     let mut found = Err(String::new());
     wait_until("the stream tells of all clients", || {
         let (admitted, here) = world.fleet.ask(|crowd| {
@@ -26,19 +26,19 @@ type Event = (String, String);
 
 /// Whether each admitted client came once, and went once if it is here no more.
 fn check(events: &[Event], admitted: &[String], here: &HashSet<String>) -> Result<(), String> {
-    let mut told: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut reported: HashMap<&str, Vec<&str>> = HashMap::new();
     for (client, event) in events {
-        told.entry(client).or_default().push(event);
+        reported.entry(client).or_default().push(event);
     }
     for client in admitted {
-        let told = told.get(client.as_str()).map_or(&[][..], Vec::as_slice);
+        let reported = reported.get(client.as_str()).map_or(&[][..], Vec::as_slice);
         let wanted: &[&str] =
             if here.contains(client) { &["online"] } else { &["online", "offline"] };
-        if told.len() < wanted.len() {
-            return Err(format!("{MISSING} of {client}: {told:?}"));
+        if reported.len() < wanted.len() {
+            return Err(format!("{MISSING} of {client}: {reported:?}"));
         }
-        if told != wanted {
-            return Err(format!("of {client} was told {told:?}"));
+        if reported != wanted {
+            return Err(format!("of {client} was told {reported:?}"));
         }
     }
     Ok(())
@@ -52,8 +52,8 @@ fn events(redis: &RedisServer) -> Vec<Event> {
 
 fn event(entry: &Answer) -> Event {
     let [_id, fields] = entry.list() else { panic!("{entry:?} is no entry") };
-    let told: Value = serde_json::from_str(fields.list()[1].text()).expect("JSON");
-    let word = |name: &str| told[name].as_str().expect("a word").to_owned();
+    let reported: Value = serde_json::from_str(fields.list()[1].text()).expect("JSON");
+    let word = |name: &str| reported[name].as_str().expect("a word").to_owned();
     (word("client_id"), word("event"))
 }
 
@@ -61,7 +61,7 @@ fn event(entry: &Answer) -> Event {
 const MISSING: &str = "not yet everything";
 
 #[test]
-fn whoever_is_told_twice_or_never_is_found() {
+fn a_repeated_or_missing_lifecycle_event_is_found() {
     let event = |client: &str, event: &str| (client.to_owned(), event.to_owned());
     let admitted = ["a".to_owned(), "b".to_owned()];
     let here = HashSet::from(["b".to_owned()]);

@@ -50,7 +50,7 @@ fn read_again_and_again(mut api: Api, is_over: &AtomicBool) {
 }
 
 #[test]
-fn a_redis_that_drops_keys_costs_nothing_untold() {
+fn a_redis_that_evicts_keys_loses_nothing_unreported() {
     let redis = RedisServer::start(&["--maxmemory-policy", "allkeys-random"]);
     let mut world = world_on(&redis, "Redis is full and drops keys");
     let info = redis.ask(&["INFO", "memory"]);

@@ -83,7 +83,7 @@ fn a_jetstream_that_is_full_shows_and_costs_nothing() {
 }
 
 #[test]
-fn a_stream_that_is_deleted_is_made_again_and_everybody_is_told() {
+fn a_deleted_stream_is_created_again_and_clients_are_notified() {
     let nats = NatsServer::start();
     let mut world = world_on(&nats, "the history stream is deleted");
     nats.other().order("$JS.API.STREAM.DELETE.tidings_history", b"");
@@ -93,7 +93,7 @@ fn a_stream_that_is_deleted_is_made_again_and_everybody_is_told() {
 }
 
 #[test]
-fn rights_that_are_taken_away_show_and_whoever_missed_something_is_told() {
+fn revoked_permissions_are_reported_and_clients_with_a_gap_are_notified() {
     let permissions = |denied: &str| {
         let publish = r#"["tidings.>", "$JS.API.>"]"#;
         let leaders = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.tidings_history";

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::lifecycle::wait_told;
+use crate::lifecycle::wait_reported;
 use crate::scenes::world_on;
 use crate::server::RedisServer;
 use crate::world::{Cost, NODES};
@@ -12,7 +12,7 @@ fn without_a_fault_everybody_has_everything() {
     let redis = RedisServer::start(&[]);
     let world = world_on(&redis, "none");
     world.load(world.scale.calm);
-    wait_told(&world, &redis);
+    wait_reported(&world, &redis);
     world.finish(Cost::Nothing);
 }
 
@@ -26,7 +26,7 @@ fn a_node_that_is_killed_costs_nothing() {
     world.load(world.scale.around);
     world.nodes[0].restart();
     world.wait_settled();
-    wait_told(&world, &redis);
+    wait_reported(&world, &redis);
     world.finish(Cost::Nothing);
 }
 
@@ -38,7 +38,7 @@ fn a_node_that_stops_hands_its_clients_over() {
     world.nodes[1].stop();
     world.nodes[1].restart();
     world.wait_settled();
-    wait_told(&world, &redis);
+    wait_reported(&world, &redis);
     world.finish(Cost::Nothing);
 }
 
@@ -52,6 +52,6 @@ fn a_rolling_restart_costs_nothing() {
         world.nodes[number].restart();
         world.wait_settled();
     }
-    wait_told(&world, &redis);
+    wait_reported(&world, &redis);
     world.finish(Cost::Nothing);
 }

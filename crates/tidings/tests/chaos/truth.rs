@@ -33,7 +33,7 @@ pub(crate) struct Truth {
 pub(crate) struct Tally {
     pub(crate) deliveries: u64,
     /// Unsubscribed or disconnected because something may be missing.
-    pub(crate) told: u64,
+    pub(crate) reported: u64,
     /// Came back and was told that something is missing.
     pub(crate) notices: u64,
     pub(crate) failures: u64,
@@ -71,8 +71,8 @@ impl Truth {
     }
 
     /// The client knows now that something may be missing.
-    pub(crate) fn told(&mut self, place: &mut Place) {
-        self.tally.told += 1;
+    pub(crate) fn reported(&mut self, place: &mut Place) {
+        self.tally.reported += 1;
         self.settle(place);
     }
 
@@ -144,18 +144,18 @@ impl Truth {
 
     /// What publishers were promised, once all clients stand at the top of their channels.
     pub(crate) fn check(&mut self, acknowledged: &[Acknowledged], tops: &[StreamPosition]) {
-        for told in acknowledged {
-            let Acknowledged { channel, id, position } = told;
+        for reported in acknowledged {
+            let Acknowledged { channel, id, position } = reported;
             let StreamPosition { offset, epoch } = position;
             if *epoch == tops[*channel].epoch && *offset > tops[*channel].offset {
-                self.fail(format!("{told:?} is beyond the top"));
+                self.fail(format!("{reported:?} is beyond the top"));
             }
             // An epoch that no client knows ended before any client received it.
             let Some(log) = self.streams[*channel].get(epoch) else { continue };
             let seen = log.payloads.get(offset);
             let is_covered = log.after < *offset && *offset <= log.to;
             if (is_covered || seen.is_some()) && seen != Some(id) {
-                self.fail(format!("{told:?}, but {seen:?} is there"));
+                self.fail(format!("{reported:?}, but {seen:?} is there"));
             }
         }
     }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_is_none() {
+    fn a_reported_gap_is_no_violation() {
         let (mut truth, _, mut two) = world();
         truth.begin(&mut two, &joined(2, false));
         truth.take(&mut two, &publication(3, 13));
@@ -252,11 +252,11 @@ mod tests {
     fn an_acknowledged_publication_that_nobody_saw_is_a_failure() {
         let at = |offset| StreamPosition { offset, epoch: "e".to_owned() };
         let (mut truth, ..) = world();
-        let told = |offset, id| [Acknowledged { channel: 0, id, position: at(offset) }];
-        truth.check(&told(2, 12), &[at(2)]);
+        let reported = |offset, id| [Acknowledged { channel: 0, id, position: at(offset) }];
+        truth.check(&reported(2, 12), &[at(2)]);
         assert_eq!(truth.tally.failures, 0);
-        truth.check(&told(2, 13), &[at(2)]);
-        truth.check(&told(3, 13), &[at(2)]);
+        truth.check(&reported(2, 13), &[at(2)]);
+        truth.check(&reported(3, 13), &[at(2)]);
         assert_eq!(truth.tally.failures, 2);
     }
 }

@@ -75,7 +75,7 @@ impl World {
     pub(crate) fn wait_settled(&mut self) {
         self.nodes.iter_mut().for_each(Node::wait_ready);
         let fleet = &self.fleet;
-        wait_until("all clients are told or have caught up", || {
+        wait_until("all clients are notified or have caught up", || {
             fleet.ask(|crowd| crowd.is_live() && crowd.settled().is_some())
         });
     }
@@ -114,7 +114,7 @@ impl World {
             publications,
             published.refused,
             tally.deliveries,
-            tally.told,
+            tally.reported,
             tally.notices,
             settled.map_or("-".to_owned(), |time| format!("{time:.2?}")),
             tally.failures.max(failed),
@@ -131,7 +131,7 @@ impl World {
         }
         assert!(acknowledged > 0 && tally.deliveries > 0);
         if let Some(settled) = settled {
-            assert!(settled < TOLD_WITHIN, "told or caught up after {settled:?} only");
+            assert!(settled < REPORTED_WITHIN, "told or caught up after {settled:?} only");
         }
         drop(self.fleet);
         for node in &mut self.nodes {
@@ -185,7 +185,7 @@ fn wait_present(node: &mut Node, crowds: &[u64]) {
 pub(crate) const NODES: usize = 3;
 
 /// It should be a second; the rest is for a machine that has others to serve.
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
+const REPORTED_WITHIN: Duration = Duration::from_secs(10);
 
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
 

@@ -194,7 +194,7 @@ fn key_server(set: String) -> (String, Arc<AtomicUsize>) {
             let mut request = [0; 4096];
             let _asked = stream.read(&mut request);
             let length = set.len();
-            let _told = stream.write_all(
+            let _sent = stream.write_all(
                 format!(
                     "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{set}"
                 )

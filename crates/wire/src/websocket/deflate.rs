@@ -151,9 +151,9 @@ pub struct Negotiated {
     /// How far back our messages may refer.
     pub window: Window,
     /// Whether the client asked for a window of ours, and so is told which it gets (RFC 7692 §7.1.2.1).
-    tells_server_window: bool,
+    sends_server_window: bool,
     /// Whether the client said that it can be told its window size, and so is.
-    tells_client_window: Option<u8>,
+    sends_client_window: Option<u8>,
 }
 
 impl Negotiated {
@@ -161,14 +161,14 @@ impl Negotiated {
     #[must_use]
     pub fn header(&self) -> String {
         let mut header = BASE.to_owned();
-        if self.tells_server_window {
+        if self.sends_server_window {
             let bits = match self.window {
                 Window::Full => FULL_WINDOW_BITS,
                 Window::Small => SMALL_WINDOW_BITS,
             };
             header.push_str(&format!("; server_max_window_bits={bits}"));
         }
-        if let Some(bits) = self.tells_client_window {
+        if let Some(bits) = self.sends_client_window {
             header.push_str(&format!("; client_max_window_bits={bits}"));
         }
         header
@@ -212,8 +212,8 @@ fn negotiate_one(offer: &str) -> Option<Negotiated> {
     let is_small = server_bits.is_some_and(|bits| bits < FULL_WINDOW_BITS);
     Some(Negotiated {
         window: if is_small { Window::Small } else { Window::Full },
-        tells_server_window: server_bits.is_some(),
-        tells_client_window: client_bits,
+        sends_server_window: server_bits.is_some(),
+        sends_client_window: client_bits,
     })
 }
 

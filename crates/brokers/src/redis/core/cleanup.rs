@@ -40,8 +40,8 @@ impl Core {
 
     /// This node ends. Its clients have left; what is left all the same goes with it.
     pub(in crate::redis) fn leave_registry(&mut self, now: Instant) {
-        self.tell_news(now);
-        if self.registry.is_member && self.registry.news.is_quiet() {
+        self.send_lifecycle(now);
+        if self.registry.is_member && self.registry.lifecycle.is_quiet() {
             self.registry.is_member = false;
             let (number, node) = (self.random.next_u64(), self.commander.node.clone());
             let partition = self.partitions.len();

@@ -74,8 +74,8 @@ impl Core {
     pub(super) fn expire_channels(&mut self, now: Instant) {
         while let Some(channel) = self.expirations.take_ended(now) {
             let index = self.route(&channel);
-            let told = BrokerEvent::Expired { channel: channel.clone() };
-            self.subscriptions.tell(index, &channel, &told);
+            let event = BrokerEvent::Expired { channel: channel.clone() };
+            self.subscriptions.notify(index, &channel, &event);
             // Otherwise it ends by its own time.
             let _later = self.write(now, index, super::Purpose::Nobody, |_, place, out| {
                 place.end(&channel, out);

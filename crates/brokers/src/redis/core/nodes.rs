@@ -56,15 +56,15 @@ impl Core {
     }
 
     /// What the node has to say of itself goes out, when it is time.
-    pub(super) fn tell_nodes(&mut self, now: Instant) {
+    pub(super) fn send_lease(&mut self, now: Instant) {
         if self.registry.begins_renewal(now) {
             let standing = Standing {
                 is_free: self.registry.cleanup.is_none(),
-                clients: self.registry.news.told_count(),
-                options: self.shared.options.told(),
+                clients: self.registry.lifecycle.known_count(),
+                options: self.shared.options.encoded(),
             };
-            let has_told = !standing.options.digest.is_empty();
-            let purpose = Purpose::Lease { has_told };
+            let with_options = !standing.options.digest.is_empty();
+            let purpose = Purpose::Lease { with_options };
             let asked = self.write(now, FIRST, purpose, |commander, place, out| {
                 commander.lease(place, &standing, out);
             });
@@ -82,16 +82,17 @@ impl Core {
     }
 
     /// Clients that came and went are told.
-    pub(super) fn tell_news(&mut self, now: Instant) {
-        if !self.registry.may_tell(now) {
+    pub(super) fn send_lifecycle(&mut self, now: Instant) {
+        if !self.registry.may_send(now) {
             return;
         }
-        let Some(news) = self.registry.news.take() else { return };
-        let told = self.write(now, FIRST, Purpose::News(news.clone()), |commander, place, out| {
-            commander.lifecycle(place, &news, out);
-        });
-        if !told {
-            self.registry.news.take_back(news);
+        let Some(events) = self.registry.lifecycle.take() else { return };
+        let is_sent =
+            self.write(now, FIRST, Purpose::Lifecycle(events.clone()), |commander, place, out| {
+                commander.lifecycle(place, &events, out);
+            });
+        if !is_sent {
+            self.registry.lifecycle.requeue(events);
             self.registry.keep_quiet(now);
         }
     }
@@ -100,8 +101,8 @@ impl Core {
     pub(super) fn enter_registry(&mut self, now: Instant) {
         // First the lease: whoever looks for a client looks at the nodes.
         self.registry.want_renewal(now);
-        self.tell_nodes(now);
-        self.registry.news.tell_all();
+        self.send_lease(now);
+        self.registry.lifecycle.requeue_online();
         self.scan(now, b"0");
     }
 
@@ -113,12 +114,12 @@ impl Core {
     }
 
     /// What became of a command of this file.
-    pub(super) fn handle_told(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
+    pub(super) fn handle_node_answer(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
         match purpose {
-            Purpose::News(_) => self.registry.news.handle_told(),
-            &Purpose::Lease { has_told } => {
+            Purpose::Lifecycle(_) => self.registry.lifecycle.handle_sent(),
+            &Purpose::Lease { with_options } => {
                 self.registry.trouble = None;
-                self.registry.has_told_options |= has_told;
+                self.registry.has_sent_options |= with_options;
                 self.handle_lease(now, frame);
             }
             Purpose::Scan => {
@@ -127,7 +128,7 @@ impl Core {
                     if let (Some(client), Some(user)) = (pair[0].str(), pair[1].str())
                         && client != WHOLE
                     {
-                        self.registry.news.check(client, user, unix_ms());
+                        self.registry.lifecycle.check(client, user, unix_ms());
                     }
                 }
                 if let Some(cursor) = cursor.text().filter(|cursor| &cursor[..] != b"0") {
@@ -153,11 +154,11 @@ impl Core {
     }
 
     /// A command of this file has failed, or nobody knows what became of it.
-    pub(super) fn handle_untold(&mut self, now: Instant, purpose: Purpose) {
+    pub(super) fn handle_node_failure(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
             Purpose::Revocations(reading) => self.fail(reading.asked),
-            Purpose::News(news) => {
-                self.registry.news.take_back(news);
+            Purpose::Lifecycle(events) => {
+                self.registry.lifecycle.requeue(events);
                 self.registry.keep_quiet(now);
             }
             Purpose::Lease { .. } => self.registry.handle_renewal_failed(now),
@@ -189,19 +190,18 @@ impl Core {
         }
         if lasted.u64() == Some(0) && was_member {
             tracing::warn!(
-                "Redis: the lease of this node had ended; its clients are told of again"
+                "Redis: the lease of this node had ended; the lifecycle events of its clients are sent again"
             );
             // Others hold this node for gone: everybody is told again that they are here, and once more when what others
             // were about to clear away is cleared.
-            self.registry.news.tell_all();
+            self.registry.lifecycle.requeue_online();
             self.registry.enters_again_at = Some(now + REENTER_AFTER);
             self.enter_everywhere(now);
         }
         if whole.u64() == Some(0) {
-            let text =
-                "Redis has dropped what it knew of this node's clients; they are told of again";
+            let text = "Redis has dropped what it knew of this node's clients; their lifecycle events are sent again";
             self.shared.complaints.add(text.to_owned());
-            self.registry.news.tell_all();
+            self.registry.lifecycle.requeue_online();
         }
         let skew_ms = time.u64().map_or(0, |time| unix_ms() - i64::try_from(time).unwrap_or(0));
         if Duration::from_millis(skew_ms.unsigned_abs()) > CLOCK_SKEW_MAX {
@@ -272,15 +272,15 @@ impl Core {
     /// A node has something to say.
     pub(super) fn handle_message(&mut self, now: Instant, message: Message) {
         match message {
-            Message::Order(control) => self.shared.endpoints.tell(&control.into()),
+            Message::Order(control) => self.shared.endpoints.notify_order(&control.into()),
             Message::Question { ticket, question } if ticket.node != self.commander.node => {
                 let event = BrokerEvent::Question { ticket, question };
-                self.shared.endpoints.tell_all(&event);
+                self.shared.endpoints.notify_all(&event);
             }
             // Nodes at Redis tell them with their leases.
             Message::Question { .. } | Message::Options(_) => {}
             Message::Revocation(revocation) => {
-                self.shared.endpoints.tell_all(&BrokerEvent::Revocation(revocation.into()));
+                self.shared.endpoints.notify_all(&BrokerEvent::Revocation(revocation.into()));
             }
             Message::Look => self.registry.want_renewal(now),
             Message::Answer { node, number, answer } => {

@@ -134,7 +134,7 @@ impl Core {
                 .complaints
                 .add(format!("Redis at {address} has dropped {count} keys: its memory is full"));
             // What is revoked may have been among them.
-            self.shared.endpoints.tell_all(&BrokerEvent::RevocationsStale);
+            self.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
         }
     }
 }

@@ -73,7 +73,7 @@ impl Core {
             }
             // At least here it is obeyed.
             BrokerRequest::Control(control) => {
-                self.shared.endpoints.tell(&control);
+                self.shared.endpoints.notify_order(&control);
             }
             _ => {}
         }

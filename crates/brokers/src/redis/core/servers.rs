@@ -130,7 +130,7 @@ impl Core {
         self.enter(now, index);
         if index == 0 {
             self.enter_registry(now);
-            self.shared.endpoints.tell_all(&BrokerEvent::RevocationsStale);
+            self.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
         }
         last_fence
     }
@@ -221,7 +221,7 @@ impl Core {
         for sent in in_flight.into_iter().rev() {
             match sent.purpose {
                 Purpose::Ask(asked) => self.fail(asked),
-                purpose => self.handle_untold(now, purpose),
+                purpose => self.handle_node_failure(now, purpose),
             }
         }
         unsent.into_iter().for_each(|asked| self.fail(asked));
@@ -339,12 +339,12 @@ impl Core {
             self.partitions.iter().filter_map(|partition| partition.refusal.as_ref());
         match refusals.next() {
             Some(refusal) => Some(refusal.reason.clone()),
-            None => self.owes_options().then_some(Trouble::Starting),
+            None => self.must_send_options().then_some(Trouble::Starting),
         }
     }
 
     /// Whether a node that has channel options has not told others of them yet.
-    fn owes_options(&self) -> bool {
-        !self.registry.has_told_options && !self.shared.options.told().digest.is_empty()
+    fn must_send_options(&self) -> bool {
+        !self.registry.has_sent_options && !self.shared.options.encoded().digest.is_empty()
     }
 }

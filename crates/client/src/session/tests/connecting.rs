@@ -155,7 +155,7 @@ fn errors_of_connect_are_final_or_not() {
 
 #[test]
 fn close_codes_are_final_or_not() {
-    for (code, told, is_reconnect) in [
+    for (code, reported, is_reconnect) in [
         (1000, 1, true),
         (1001, 1, true),
         (1009, 3, false),
@@ -173,8 +173,8 @@ fn close_codes_are_final_or_not() {
         script.close_frame(code);
         script.closes();
         match script.event() {
-            Event::Connecting(reason) if is_reconnect => assert_eq!(reason.code, told),
-            Event::Disconnected(reason) if !is_reconnect => assert_eq!(reason.code, told),
+            Event::Connecting(reason) if is_reconnect => assert_eq!(reason.code, reported),
+            Event::Disconnected(reason) if !is_reconnect => assert_eq!(reason.code, reported),
             other => panic!("{code}: {other:?}"),
         }
     }

@@ -57,7 +57,7 @@ struct World {
     is_live: bool,
     refuses: bool,
     /// Position that follows from what was told.
-    told: Option<StreamPosition>,
+    reported: Option<StreamPosition>,
 }
 
 impl World {
@@ -74,7 +74,7 @@ impl World {
             is_open: false,
             is_live: false,
             refuses: false,
-            told: None,
+            reported: None,
         }
     }
 
@@ -215,16 +215,16 @@ impl World {
         match event {
             Event::Subscribed { subscribed, .. } => {
                 if subscribed.recovered {
-                    assert_eq!(self.told.as_ref(), Some(&subscribed.position));
+                    assert_eq!(self.reported.as_ref(), Some(&subscribed.position));
                 }
-                self.told = Some(subscribed.position);
+                self.reported = Some(subscribed.position);
             }
             Event::Publication { publication, .. } => {
-                let told = self.told.as_mut().expect("a position");
-                told.offset += 1;
-                let data = format!("\"{}:{}\"", told.epoch, told.offset);
+                let reported = self.reported.as_mut().expect("a position");
+                reported.offset += 1;
+                let data = format!("\"{}:{}\"", reported.epoch, reported.offset);
                 assert_eq!(publication.data, data.as_bytes());
-                assert_eq!(publication.offset, told.offset);
+                assert_eq!(publication.offset, reported.offset);
             }
             Event::Disconnected(reason) => panic!("{reason}"),
             _ => {}
@@ -240,7 +240,7 @@ impl World {
                 == Some(SubscriptionState::Subscribed);
             if is_live && self.way.is_empty() && self.is_live {
                 let position = StreamPosition { offset: self.top, epoch: self.epoch.to_string() };
-                assert_eq!(self.told.as_ref(), Some(&position));
+                assert_eq!(self.reported.as_ref(), Some(&position));
                 assert_eq!(self.script.session.position("news"), Some(&position));
                 assert_eq!(self.script.session.duplicates(), 0);
                 assert_eq!(self.script.session.state(), ConnectionState::Connected);

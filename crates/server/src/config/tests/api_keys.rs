@@ -45,8 +45,8 @@ fn what_limits_a_key_is_never_left_out() {
         match load_text(".toml", &text) {
             Ok(_) => assert_eq!(place, "", "{to}"),
             Err(mistakes) => {
-                let told = mistakes.to_string();
-                assert!(!place.is_empty() && told.contains(place), "{to}: {told}");
+                let reported = mistakes.to_string();
+                assert!(!place.is_empty() && reported.contains(place), "{to}: {reported}");
             }
         }
     }
@@ -57,9 +57,9 @@ fn what_limits_a_key_is_never_left_out() {
 #[test]
 fn a_key_that_can_be_guessed_is_warned_of() {
     let (_, warnings) = load_text(".toml", TWO).unwrap();
-    let told: Vec<&str> = warnings.iter().map(|warning| &*warning.key).collect();
+    let reported: Vec<&str> = warnings.iter().map(|warning| &*warning.key).collect();
     for key in ["http_api.keys[0].key", "http_api.keys[1].key"] {
-        assert!(told.contains(&key), "{told:?}");
+        assert!(reported.contains(&key), "{reported:?}");
     }
     let strong = TWO.replace("\"a\"", &format!("{:?}", "0123456789abcdef".repeat(4)));
     let (_, warnings) = load_text(".toml", &strong).unwrap();

@@ -259,7 +259,7 @@ fn redis_is_found_as_the_compatible_server_finds_it() {
 }
 
 #[test]
-fn a_value_where_a_section_belongs_is_told_and_the_other_way_round() {
+fn a_value_where_a_section_belongs_is_reported_and_the_reverse() {
     let text = r#"{
         "engine": "redis",
         "health": true,
@@ -291,7 +291,7 @@ fn a_value_where_a_section_belongs_is_told_and_the_other_way_round() {
 }
 
 #[test]
-fn a_broker_of_another_kind_beside_the_engine_is_told() {
+fn a_broker_of_another_kind_beside_the_engine_is_reported() {
     for (text, key) in [
         (r#"{"broker": {"enabled": true, "type": "redis"}}"#, "broker.type"),
         (r#"{"broker": {"enabled": true, "type": "postgres"}}"#, "broker.type"),
@@ -371,9 +371,9 @@ fn of_the_sdk_suites_configuration_only_absent_features_are_refused() {
     assert_eq!(keys, absent);
     assert!(refused.mistakes.iter().all(|mistake| mistake.text.contains("is not here yet; ")));
     let about_form = about_form(&refused.warnings);
-    let told: Vec<&str> = about_form.iter().map(|warning| &*warning.key).collect();
+    let reported: Vec<&str> = about_form.iter().map(|warning| &*warning.key).collect();
     assert_eq!(
-        told,
+        reported,
         ["channel.namespaces[3].client_publish_debounce_interval", "client.concurrency"]
     );
 }

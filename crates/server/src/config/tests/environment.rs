@@ -45,8 +45,8 @@ fn variables_that_kubernetes_and_docker_inject_are_no_settings() {
         ("TIDINGS_HTTP_SERVER_PORT_X_TCP", "1"),
     ])
     .unwrap();
-    let told = unknown(&warnings);
-    assert_eq!(told, ["TIDINGS_PORT", "TIDINGS_DB_NAME", "TIDINGS_HTTP_SERVER_PORT_X_TCP"]);
+    let reported = unknown(&warnings);
+    assert_eq!(reported, ["TIDINGS_PORT", "TIDINGS_DB_NAME", "TIDINGS_HTTP_SERVER_PORT_X_TCP"]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_mistake_names_where_it_was_written() {
 }
 
 #[test]
-fn options_of_groups_that_were_not_named_are_told() {
+fn options_of_unnamed_groups_are_reported() {
     let (_, warnings) = load_environment(&[
         ("TIDINGS_CHANNEL_NAMESPACES", "chat"),
         ("TIDINGS_CHANNEL_NAMESPACES_NEWS_PRESENCE", "true"),
@@ -146,7 +146,7 @@ fn options_of_groups_that_were_not_named_are_told() {
 }
 
 #[test]
-fn a_variable_with_the_name_of_a_section_is_told_what_was_meant() {
+fn a_variable_with_the_name_of_a_section_gets_a_hint() {
     for (name, value, meant) in [
         ("TIDINGS_ENGINE", "redis", "engine is a section; did you mean TIDINGS_ENGINE_TYPE?"),
         (
@@ -157,7 +157,7 @@ fn a_variable_with_the_name_of_a_section_is_told_what_was_meant() {
         ("TIDINGS_ADMIN", "true", "admin is a section; did you mean TIDINGS_ADMIN_ENABLED?"),
     ] {
         let (_, warnings) = load_environment(&[(name, value)]).unwrap();
-        let told = warnings.iter().find(|one| one.kind == WarningKind::UnknownKey);
-        assert_eq!(told.map(|one| (&*one.key, &*one.text)), Some((name, meant)));
+        let reported = warnings.iter().find(|one| one.kind == WarningKind::UnknownKey);
+        assert_eq!(reported.map(|one| (&*one.key, &*one.text)), Some((name, meant)));
     }
 }

@@ -96,11 +96,12 @@ fn variables_that_are_nearly_settings_are_told() {
         load(&Source { environment: pairs(&[(name, value)]), ..Source::default() })
     };
     let (_, warnings) = load("tidings_client_insecure", "true").unwrap();
-    let told = warnings.iter().find(|warning| warning.key == "tidings_client_insecure").unwrap();
-    assert!(told.text.contains("TIDINGS_CLIENT_INSECURE"), "{told}");
+    let reported =
+        warnings.iter().find(|warning| warning.key == "tidings_client_insecure").unwrap();
+    assert!(reported.text.contains("TIDINGS_CLIENT_INSECURE"), "{reported}");
     let (_, warnings) = load("TIDINGS_NODE_NAME", "'one'").unwrap();
-    let told = warnings.iter().find(|warning| warning.key == "node.name").unwrap();
-    assert!(told.text.contains("quotation mark"), "{told}");
+    let reported = warnings.iter().find(|warning| warning.key == "node.name").unwrap();
+    assert!(reported.text.contains("quotation mark"), "{reported}");
     let (config, _) =
         load("TIDINGS_CHANNEL_NAMESPACES", r#"{"Name": "chat", "presence": "1"}"#).unwrap();
     assert!(config.rules.channels.namespaces["chat"].presence);

@@ -172,12 +172,12 @@ const DANGERS: &[(&str, WarningKind, &str)] = &[
 ];
 
 #[test]
-fn what_is_dangerous_is_told_with_its_key() {
+fn dangerous_options_are_reported_with_their_key() {
     assert_eq!(warnings("{}"), []);
     let anywhere = r#""http_server": {"address": "", "internal_port": 9000}"#;
     for &(changes, kind, key) in DANGERS {
-        let told = warnings(changes);
-        let [warning] = &told[..] else { panic!("{changes}: {told:#?}") };
+        let reported = warnings(changes);
+        let [warning] = &reported[..] else { panic!("{changes}: {reported:#?}") };
         assert_eq!((warning.kind, &*warning.key), (kind, key), "{warning}");
     }
     for address in ["unix:/run/tidings.sock", "127.0.0.1"] {
@@ -192,10 +192,10 @@ fn what_is_dangerous_is_told_with_its_key() {
 }
 
 #[test]
-fn no_warning_tells_a_secret() {
+fn no_warning_contains_a_secret() {
     let changes = r#"{"client": {"token": {"hmac_secret_key": "geheim-secret"}}, "http_api": {"key": "geheim"}}"#;
-    let told = warnings(changes);
-    assert!(told.len() == 2 && !format!("{told:?}").contains("geheim"), "{told:?}");
+    let reported = warnings(changes);
+    assert!(reported.len() == 2 && !format!("{reported:?}").contains("geheim"), "{reported:?}");
 }
 
 #[test]
@@ -229,15 +229,15 @@ fn a_value_that_nothing_replaced_is_a_mistake() {
         (r#"{"unheard": {"of": "${X}"}}"#, "unheard.of", "${X}"),
         (r#"{"http_server": {"port": "${PORT}"}}"#, "http_server.port", "${PORT}"),
     ] {
-        let told = mistakes(changes);
-        let mistake = told.iter().find(|one| one.text.contains(shown));
-        let mistake = mistake.unwrap_or_else(|| panic!("{changes}: {told:?}"));
+        let reported = mistakes(changes);
+        let mistake = reported.iter().find(|one| one.text.contains(shown));
+        let mistake = mistake.unwrap_or_else(|| panic!("{changes}: {reported:?}"));
         assert_eq!(mistake.key, key);
         assert!(mistake.text.contains("nothing has replaced"), "{mistake}");
-        assert!(!format!("{told:?}").contains("hidden"), "{told:?}");
+        assert!(!format!("{reported:?}").contains("hidden"), "{reported:?}");
     }
-    let told = &mistakes(r#"{"http_api": {"key": "${KEY}"}}"#)[0];
-    assert!(told.text.contains("set TIDINGS_HTTP_API_KEY instead"), "{told}");
+    let reported = &mistakes(r#"{"http_api": {"key": "${KEY}"}}"#)[0];
+    assert!(reported.text.contains("set TIDINGS_HTTP_API_KEY instead"), "{reported}");
     let environment = pairs(&[("TIDINGS_HTTP_API_KEY", "${KEY}")]);
     let refused = load(&Source { environment, ..Source::default() }).unwrap_err().to_string();
     assert!(refused.contains("http_api.key (TIDINGS_HTTP_API_KEY): holds ${KEY}"), "{refused}");
@@ -255,8 +255,8 @@ fn a_value_that_nothing_replaced_is_a_mistake() {
 fn personal_channels_must_be_closed_to_others() {
     let personal = r#""subscribe_to_user_personal_channel": {"enabled": true"#;
     let open = r#""without_namespace": {"allow_subscribe_for_client": true}"#;
-    let told = mistakes(&format!(r#"{{"client": {{{personal}}}}}, "channel": {{{open}}}}}"#));
-    assert_eq!(told[0].key, "channel.without_namespace.allow_user_limited_channels");
+    let reported = mistakes(&format!(r#"{{"client": {{{personal}}}}}, "channel": {{{open}}}}}"#));
+    assert_eq!(reported[0].key, "channel.without_namespace.allow_user_limited_channels");
     // Where no client may subscribe by itself, nobody reads the channels of others.
     load_text(".json", &with(&format!(r#"{{"client": {{{personal}}}}}}}"#)).to_string()).unwrap();
     let named = format!(
@@ -292,8 +292,8 @@ fn names_that_could_be_read_in_two_ways_are_mistakes() {
             "channel.namespaces[0].name",
         ),
     ] {
-        let told = mistakes(changes);
-        assert!(told.iter().any(|one| one.key == key), "{told:?}");
+        let reported = mistakes(changes);
+        assert!(reported.iter().any(|one| one.key == key), "{reported:?}");
     }
 }
 
@@ -314,8 +314,8 @@ fn marks_that_take_escaped_user_ids_apart_are_mistakes_where_personal_channels_a
             assert!(loads(false), "{key} {mark}");
             assert_eq!(loads(true), !is_mistake, "{key} {mark}");
             if is_mistake {
-                let told = mistakes(&changes(true));
-                assert_eq!(told[0].key, format!("channel.{key}"), "{told:?}");
+                let reported = mistakes(&changes(true));
+                assert_eq!(reported[0].key, format!("channel.{key}"), "{reported:?}");
             }
         }
     }
@@ -325,13 +325,13 @@ fn marks_that_take_escaped_user_ids_apart_are_mistakes_where_personal_channels_a
 fn origins_that_no_browser_sends_are_mistakes() {
     let origins =
         r#"{"client": {"allowed_origins": ["https://", "http://::1:3000", "https://a.example/"]}}"#;
-    let told = mistakes(origins);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told.iter().all(|one| one.key == "client.allowed_origins"));
+    let reported = mistakes(origins);
+    assert_eq!(reported.len(), 2, "{reported:?}");
+    assert!(reported.iter().all(|one| one.key == "client.allowed_origins"));
 }
 
 #[test]
-fn a_certificate_that_ends_is_told() {
+fn a_certificate_that_expires_is_reported() {
     let key = KeyPair::generate().unwrap();
     let warned = |from: (i32, u8, u8), until: (i32, u8, u8)| {
         let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -346,8 +346,8 @@ fn a_certificate_that_ends_is_told() {
     for (from, until, text) in
         [((2000, 1, 1), (2001, 1, 1), "ended "), ((2090, 1, 1), (2100, 1, 1), "begins to hold in ")]
     {
-        let told = warned(from, until);
-        let [warning] = &told[..] else { panic!("{told:?}") };
+        let reported = warned(from, until);
+        let [warning] = &reported[..] else { panic!("{reported:?}") };
         assert_eq!(
             (warning.kind, &*warning.key),
             (WarningKind::Certificate, "http_server.tls.cert_pem")

@@ -58,7 +58,7 @@ fn a_signed_subscription_token_says_what_was_asked() {
 }
 
 #[test]
-fn mistakes_are_told_before_anything_is_signed() {
+fn mistakes_are_reported_before_anything_is_signed() {
     let connection = |info: Option<&str>| ConnectionTokenRequest {
         token: TokenRequest { info: info.map(str::to_owned), ..TokenRequest::default() },
         channels: Vec::new(),

@@ -53,12 +53,12 @@ impl Driver {
             _ => None,
         };
         match admitted {
-            None => self.tell_verdict(now, key, verdict),
+            None => self.handle_verdict_of(now, key, verdict),
             Some(Err(refusal)) => {
-                self.tell_verdict(now, key, Verdict::Close(refusal.into()));
+                self.handle_verdict_of(now, key, Verdict::Close(refusal.into()));
             }
             Some(Ok(permit)) => {
-                self.tell_verdict(now, key, verdict);
+                self.handle_verdict_of(now, key, verdict);
                 // The session may have a reason of its own to refuse.
                 if self.is_admitted(key)
                     && let Some(standing) = self.standing(key)
@@ -91,7 +91,7 @@ impl Driver {
         }
     }
 
-    fn tell_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
+    fn handle_verdict_of(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
         sandbox::run_for(&mut self.engine, now, key, |engine| {
             engine.handle_verdict(now, key, verdict);
         });

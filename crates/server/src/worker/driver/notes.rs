@@ -36,7 +36,7 @@ impl Driver {
             Cause::Limited(bucket) => {
                 debug!(bucket = bucket.name(), user, client, channel, "refused: too often");
             }
-            Cause::Gap => debug!(user, client, channel, "a gap was told"),
+            Cause::Gap => debug!(user, client, channel, "a gap was reported"),
             Cause::Skipped => {
                 debug!(user, client, channel, "a publication that is not JSON was skipped");
             }
