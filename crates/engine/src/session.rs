@@ -62,7 +62,7 @@ pub struct SessionKey {
 pub struct Opening {
     /// How its messages become frames.
     pub encoding: Encoding,
-    /// Who it is, when something in front of the server vouches for it (`client.user_id_http_header`).
+    /// User id from a reverse proxy that authenticates users (`client.user_id_http_header`).
     pub user: Option<Box<str>>,
     /// Who pings.
     pub ping_style: PingStyle,
@@ -104,7 +104,7 @@ pub(crate) struct Session {
     pub(crate) is_online: bool,
     /// What it may still do before it is asked to wait.
     pub(crate) buckets: ConnectionBuckets,
-    vouched_user: Option<Box<str>>,
+    proxy_user: Option<Box<str>>,
     blocked: Option<Box<Blocked>>,
 }
 
@@ -244,7 +244,7 @@ impl Session {
             issued_at: 0,
             is_online: false,
             buckets,
-            vouched_user: opening.user,
+            proxy_user: opening.user,
             blocked: None,
         }
     }
@@ -482,7 +482,7 @@ impl Session {
 
     /// Who it is, as far as revocations ask; `None` as long as nobody has said.
     pub(crate) fn holder(&self) -> Option<Holder<'_>> {
-        let user = match (&self.info, &self.vouched_user) {
+        let user = match (&self.info, &self.proxy_user) {
             (Some(info), _) => &*info.user,
             (None, Some(user)) => user,
             (None, None) => return None,
@@ -492,8 +492,8 @@ impl Session {
     }
 
     /// Whether something in front of the server has said who it is, and it has not connected yet.
-    pub(crate) fn is_vouched_for(&self) -> bool {
-        self.vouched_user.is_some()
+    pub(crate) fn is_proxy_authenticated(&self) -> bool {
+        self.proxy_user.is_some()
     }
 
     /// The user; empty for anonymous and for sessions not yet admitted.

@@ -205,7 +205,7 @@ pub struct AdmissionSettings {
     pub user_connection_limit: usize,
     /// Proxies whose word about a client's address counts.
     pub trusted_proxies: TrustedProxies,
-    /// Header in which a reverse proxy vouches for a user, in lower case.
+    /// Header in which a reverse proxy names the user it has authenticated, in lower case.
     pub user_id_http_header: Option<String>,
 }
 

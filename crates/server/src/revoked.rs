@@ -48,7 +48,7 @@ impl Revoked {
         }
     }
 
-    /// Whether a user is refused that something in front of the server has vouched for.
+    /// Whether a user is refused that a reverse proxy has authenticated.
     pub(crate) fn refuses_user(&self, user: &str) -> bool {
         self.refuses(Holder { user, token_id: "", issued_at: i64::MAX })
     }

@@ -97,7 +97,7 @@ pub struct Manner {
     pub pings_in_frames: bool,
     /// Whether it answers pings.
     pub is_lively: bool,
-    pub is_vouched: bool,
+    pub is_proxy_authenticated: bool,
 }
 
 /// A verdict on a token; for whom and what it asks, unless `is_for_another`.

@@ -189,7 +189,7 @@ impl World {
                 codec: manner.codec(),
                 deflate: manner.deflate.then_some(Window::Full),
             },
-            user: manner.is_vouched.then(|| "ann".into()),
+            user: manner.is_proxy_authenticated.then(|| "ann".into()),
             ping_style: if manner.pings_in_frames { PingStyle::Frame } else { PingStyle::Protocol },
         };
         let key = self.worker.handle_open(self.now(), opening);

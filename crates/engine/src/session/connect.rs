@@ -37,7 +37,7 @@ pub(crate) fn begin(
         turn.out.effects.push_back(Effect::Verify { key, kind, token });
         return Ok(());
     }
-    let claims = match session.vouched_user.take() {
+    let claims = match session.proxy_user.take() {
         // Nothing was issued: it counts from now on.
         Some(user) => ConnectionClaims {
             user: user.into(),

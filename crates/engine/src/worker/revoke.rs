@@ -10,7 +10,7 @@ use crate::session::{Session, SessionKey};
 use crate::time::Now;
 
 impl Worker {
-    /// Ends the sessions that a revocation is about (3500), also those that something in front of the server has vouched for.
+    /// Ends the sessions that a revocation is about (3500), also those that a reverse proxy has authenticated.
     pub fn revoke(&mut self, now: Now, revocation: &Revocation) {
         let is_meant =
             |session: &Session| session.holder().is_some_and(|holder| revocation.is_about(holder));
@@ -20,8 +20,8 @@ impl Worker {
                 let slots = self.users.slots(user);
                 let of_user = slots.filter_map(|slot| self.sessions.get(slot as usize));
                 let all = self.sessions.iter().map(|(_, session)| session);
-                let vouched_for = all.filter(|session| session.is_vouched_for());
-                of_user.chain(vouched_for).filter_map(|session| meant(session)).collect()
+                let proxy_authenticated = all.filter(|session| session.is_proxy_authenticated());
+                of_user.chain(proxy_authenticated).filter_map(|session| meant(session)).collect()
             }
             Subject::Token(_) | Subject::IssuedToAll => {
                 self.sessions.iter().filter_map(|(_, session)| meant(session)).collect()

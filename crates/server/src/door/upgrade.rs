@@ -151,7 +151,7 @@ impl Sockets {
         }
     }
 
-    /// Whom the reverse proxy vouches for (`client.user_id_http_header`). A header that stands twice was sent by the peer,
+    /// The user whom the reverse proxy has authenticated (`client.user_id_http_header`). A header that stands twice was sent by the peer,
     /// and which of the two is the proxy's nobody can tell.
     fn user(&self, request: &Request) -> Result<Option<Box<str>>, Reason> {
         let Some(name) = &self.user_header else { return Ok(None) };

@@ -1,5 +1,5 @@
 //! Takes a token apart: three base64url parts (RFC 7515 compact form) and a header. Nothing is
-//! believed here; the payload stays bytes until a key has vouched for it.
+//! believed here; the payload stays bytes until a key has verified it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

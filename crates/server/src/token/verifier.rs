@@ -1,7 +1,7 @@
 //! The one entry: text of a token in, claims or refusal out.
 //!
 //! Invariant: without `insecure_skip_signature_verify` no claim leaves this file before a key that
-//! the operator trusts has vouched for it.
+//! the operator trusts has verified it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ pub struct Arrival {
     pub deflate: Option<Window>,
     /// Who pings.
     pub ping_style: PingStyle,
-    /// User id that a reverse proxy vouches for.
+    /// User id that a reverse proxy has authenticated.
     pub user: Option<Box<str>>,
     /// Its slot among those that are not authenticated, and where the client is.
     pub unauthenticated: Unauthenticated,

@@ -215,7 +215,7 @@ impl Driver {
     }
 
     fn handle_arrival(&mut self, now: Now, arrival: Arrival) {
-        let vouched_user = arrival.user.clone();
+        let proxy_user = arrival.user.clone();
         let key = self.engine.handle_open(now, arrival.opening());
         let (mut connection, mut early) = arrival.into_connection(key, self.parts.wire.limits);
         let slot = key.slot as usize;
@@ -231,7 +231,7 @@ impl Driver {
         if self.drain.is_some() {
             return self.close_session(now, key, DisconnectCode::Shutdown);
         }
-        if let Some(user) = vouched_user
+        if let Some(user) = proxy_user
             && self.parts.revoked.refuses_user(&user)
         {
             return self.close_session(now, key, DisconnectCode::InvalidToken);

@@ -56,7 +56,7 @@ fn a_head_without_end_is_refused() {
 }
 
 #[test]
-fn a_reverse_proxy_vouches_for_one_user_or_for_none() {
+fn a_reverse_proxy_authenticates_one_user_or_none() {
     let fixture = Fixture::with(&[("client.user_id_http_header", "X-User-Id")]);
     let user = |headers: &str| {
         let mut peer = Peer::dial(fixture.address);

@@ -107,7 +107,7 @@ fn tokens_that_were_issued_before_are_refused_and_later_ones_are_not() {
 }
 
 #[test]
-fn a_user_for_whom_a_proxy_vouches_can_be_revoked_too() {
+fn a_user_whom_a_proxy_authenticates_can_be_revoked() {
     let fixture = Fixture::with(&[("client.user_id_http_header", "x-user")]);
     let dial = || {
         let mut peer = Peer::dial(fixture.address);

@@ -78,7 +78,7 @@ fn a_token_for_somebody_else_fetches_nothing() {
 }
 
 #[test]
-fn a_realm_vouches_for_itself_only() {
+fn a_realm_verifies_its_own_tokens_only() {
     let (one, two) = (p256(), p256());
     let server = KeyServer::start(&[one.jwk("a")]);
     let url = server.url("/{{realm}}");
