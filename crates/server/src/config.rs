@@ -44,7 +44,7 @@ use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::client_address::TrustedProxies;
 use crate::clock::Clock;
-pub use crate::door::{ListenAddress, ListenOn};
+pub use crate::listener::{ListenAddress, ListenOn};
 pub use crate::token::TokenSettings;
 pub use api_keys::ApiKey;
 pub use change::Changeable;

@@ -1,6 +1,6 @@
 //! The server: everything with a socket, a clock, a thread or a log.
 //!
-//! [`Server::start`] takes a valid [`config::Config`] and gives a running server. Connections come through the door,
+//! [`Server::start`] takes a valid [`config::Config`] and gives a running server. Listeners accept connections,
 //! which speaks HTTP on a small tokio runtime; once a handshake is complete the socket belongs to one of the workers,
 //! single threads that never meet tokio.
 //! Invariant: protocol rules are the engine's; this crate only moves bytes, events and time.
@@ -15,9 +15,9 @@ pub mod clock;
 pub mod config;
 mod demo;
 pub mod doctor;
-mod door;
 mod expression;
 pub mod limits;
+mod listener;
 mod listeners;
 mod members;
 mod memory_size;
@@ -65,8 +65,8 @@ use crate::admission::{Admission, AdmissionLimits};
 use crate::api::ApiKeys;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown};
-use crate::door::Sockets;
 use crate::limits::{API_READS_MAX, BROKER_END_TIMEOUT, START_PATIENCE};
+use crate::listener::Sockets;
 use crate::listeners::{Listeners, Serving};
 use crate::members::Members;
 use crate::node::{Node, Surveys};
@@ -82,7 +82,7 @@ use crate::welcome::Welcome;
 use crate::worker::{Input, Parts, WireSettings, Worker};
 
 pub use api::API_METHODS;
-pub use door::{CertificateError, ListenAddress, check_certificate};
+pub use listener::{CertificateError, ListenAddress, check_certificate};
 
 /// A running server. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
@@ -377,7 +377,7 @@ fn routes(
             user_header: config.admission.user_id_http_header.clone(),
         };
         outside = outside
-            .merge(Router::new().route(path, any(door::upgrade)).with_state(Arc::new(sockets)));
+            .merge(Router::new().route(path, any(listener::upgrade)).with_state(Arc::new(sockets)));
     }
     if config.demo {
         outside = outside.merge(demo::routes());

@@ -11,8 +11,10 @@ use tokio::task::JoinSet;
 
 use crate::StartError;
 use crate::config::{Config, HttpServer};
-use crate::door::{Certificate, Door, ListenAddress, ListenOn, Listener, ProxyProtocol, Routes};
 use crate::limits::{HEADS_SIZE_MAX, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX};
+use crate::listener::{
+    BoundSocket, Certificate, ListenAddress, ListenOn, Listener, ProxyProtocol, Routes,
+};
 use crate::slots::{SlotLimits, Slots};
 use crate::start::Starting;
 use crate::supervisor::Faults;
@@ -21,8 +23,8 @@ use crate::welcome::{Port, Welcome};
 
 /// Open, and not served yet.
 pub(crate) struct Listeners {
-    public: Vec<Listener>,
-    internal: Option<Vec<Listener>>,
+    public: Vec<BoundSocket>,
+    internal: Option<Vec<BoundSocket>>,
 }
 
 /// Served by tasks, which end when the server stops.
@@ -57,7 +59,7 @@ impl Listeners {
         let certificate = config.http.tls.clone().map(Certificate::load).transpose()?;
         let (stop, stopped) = watch::channel(false);
         let routes = || Arc::new(Routes::new(starting.routes(config.health.as_deref())));
-        let public = Door {
+        let public = Listener {
             routes: routes(),
             tls: certificate.as_ref().map(Certificate::acceptor),
             trusted_proxies: Arc::new(config.admission.trusted_proxies.clone()),
@@ -68,7 +70,7 @@ impl Listeners {
             stop: stopped,
         };
         // Whoever is inside speaks for itself, without TLS.
-        let inside = || Door {
+        let inside = || Listener {
             routes: routes(),
             tls: None,
             proxy_protocol: None,
@@ -84,13 +86,13 @@ impl Listeners {
                 .map_or(Ok(Vec::new()), |(_, all)| addresses(all))?,
             certificate,
             public: public.routes.clone(),
-            internal: internal.as_ref().map(|(door, _)| door.routes.clone()),
+            internal: internal.as_ref().map(|(listener, _)| listener.routes.clone()),
             stop,
             tasks: JoinSet::new(),
         };
-        for (door, listeners) in [(public, self.public)].into_iter().chain(internal) {
-            for listener in listeners {
-                serving.tasks.spawn(door.clone().run(listener, faults.clone()));
+        for (listener, listeners) in [(public, self.public)].into_iter().chain(internal) {
+            for bound in listeners {
+                serving.tasks.spawn(listener.clone().run(bound, faults.clone()));
             }
         }
         Ok(serving)
@@ -126,12 +128,12 @@ fn slots() -> Arc<Slots> {
     })
 }
 
-fn addresses(listeners: &[Listener]) -> io::Result<Vec<ListenAddress>> {
-    listeners.iter().map(Listener::address).collect()
+fn addresses(listeners: &[BoundSocket]) -> io::Result<Vec<ListenAddress>> {
+    listeners.iter().map(BoundSocket::address).collect()
 }
 
 /// Names are looked up, which may take its time.
-async fn open(on: ListenOn, port_key: &'static str) -> Result<Vec<Listener>, StartError> {
+async fn open(on: ListenOn, port_key: &'static str) -> Result<Vec<BoundSocket>, StartError> {
     let address = on.to_string();
     let opened = tokio::task::spawn_blocking(move || on.bind()).await.map_err(io::Error::other)?;
     opened.map_err(|error| StartError::Listen { address, fault: fault(&error, port_key) })

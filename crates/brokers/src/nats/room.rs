@@ -540,7 +540,7 @@ impl ClientEpoch {
     }
 }
 
-/// A room's door: what is sent into it is done in order.
+/// The inbox of a channel task: what is sent into it is done in order.
 ///
 /// It is busy until the sender is dropped and everything is done.
 pub(super) fn open(

@@ -11,9 +11,9 @@ use engine::channel::LIFECYCLE;
 use serde_json::{Value, json};
 use wire::protocol::ClientInfo;
 
-use crate::door::Door;
 use crate::lifecycle::{reported, tell};
 use crate::pair::LONG;
+use crate::proxy::ClosableProxy;
 use crate::server::Server;
 use crate::world::NatsWorld;
 
@@ -106,9 +106,9 @@ fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
 #[test]
 fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
     let server = Server::start();
-    let door = Door::open(server.port);
+    let proxy = ClosableProxy::open(server.port);
     let options = server.with_short_lease();
-    let behind = NatsOptions { url: format!("nats://127.0.0.1:{}", door.port), ..options.clone() };
+    let behind = NatsOptions { url: format!("nats://127.0.0.1:{}", proxy.port), ..options.clone() };
     let mut far = NatsWorld::named(&behind, 1, "far");
     let mut near = NatsWorld::named(&options, 1, "near");
     let (endpoint, listener) = (far.attach(), near.attach());
@@ -120,9 +120,9 @@ fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
         assert_eq!(reported(&mut near, listener), of("online"));
         enter(&mut far, endpoint, client);
         present(&mut far, endpoint);
-        door.close();
+        proxy.close();
         assert_eq!(reported(&mut near, listener), of("offline"));
-        door.reopen();
+        proxy.reopen();
         assert_eq!(reported(&mut near, listener), of("online"));
         // What the others count as silent they look at again with their own leases.
         let until = std::time::Instant::now() + LONG;

@@ -7,8 +7,6 @@ mod cluster;
 mod comeback;
 mod conformance;
 mod crowd;
-#[path = "../redis/door.rs"]
-mod door;
 mod entrance;
 mod eras;
 mod expirations;
@@ -21,6 +19,8 @@ mod load;
 mod names;
 mod options;
 mod pair;
+#[path = "../redis/proxy.rs"]
+mod proxy;
 mod reading;
 mod revocations;
 mod rights;

@@ -12,7 +12,7 @@ use engine::lifecycle::{Change, Lifecycle};
 use engine::revocation::{Outcome, Revocation, State, Subject};
 use wire::protocol::{ClientInfo, DisconnectCode, PresenceStats};
 
-use crate::door::Door;
+use crate::proxy::ClosableProxy;
 use crate::server::{PATIENCE, RedisServer, wait_until};
 use crate::world::{Node, at, settings};
 
@@ -169,12 +169,12 @@ fn a_policy_that_drops_keys_is_warned_of_and_orders_go_to_all_nodes() {
 #[test]
 fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone() {
     let server = RedisServer::start(&["--maxmemory-policy", "volatile-lru"]);
-    let door = Door::open(server.port);
+    let proxy = ClosableProxy::open(server.port);
     let asking_settings = settings(&at(&server));
     let id = asking_settings.node.clone();
     let mut asking = Node::start(asking_settings);
     let endpoint = asking.attach();
-    let address = vec![format!("redis://127.0.0.1:{}", door.port)];
+    let address = vec![format!("redis://127.0.0.1:{}", proxy.port)];
     let mut other = Node::start(settings(&address));
     let other_endpoint = other.attach();
     tell(&other, other_endpoint, &client("ann", "1"), Change::Online);
@@ -197,7 +197,7 @@ fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone()
         assert_eq!(result, Ok(BrokerReply::Survey(expected)));
     });
     // It ends without a word, and Redis drops what it knew of its lease.
-    door.close();
+    proxy.close();
     server.ask(&["DEL", &nodes]);
     let events = key(&server, "events").unwrap();
     wait_until("its client is told to be offline", || {

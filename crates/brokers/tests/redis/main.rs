@@ -5,13 +5,13 @@
 mod checker;
 mod cluster;
 mod crowd;
-mod door;
 mod entrance;
 mod eviction;
 mod faults;
 mod groups;
 mod nodes;
 mod options;
+mod proxy;
 mod reads;
 mod redirect;
 mod rights;

@@ -173,9 +173,9 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
     let channel: Arc<str> = LIFECYCLE.into();
     watcher.subscribe(endpoint, &channel).unwrap();
     watcher.subscribe(endpoint, "room").unwrap();
-    // A node behind its own door, which is closed on it.
-    let door = crate::door::Door::open(server.port);
-    let address = vec![format!("redis://127.0.0.1:{}", door.port)];
+    // A node behind its own proxy, which is closed.
+    let proxy = crate::proxy::ClosableProxy::open(server.port);
+    let address = vec![format!("redis://127.0.0.1:{}", proxy.port)];
     let mut lost = Node::start(settings(&address));
     let lost_endpoint = lost.attach();
     // More than are looked at in one step, and so many that what is emptied shows.
@@ -190,7 +190,7 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
         }
     }
     wait_until("all are told", || events(&server).len() == 5_000);
-    door.close();
+    proxy.close();
     let (mut gone, mut left) = (0, Vec::new());
     while gone < 5_000 {
         let (_, event) = watcher.inbox(endpoint).wait(PATIENCE).expect("all are told to be gone");
@@ -211,7 +211,7 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
             && server.ask(&["KEYS", "*:ends:*"]).list().is_empty()
     });
     // It lives after all.
-    door.reopen();
+    proxy.reopen();
     wait_until("its clients are back", || events(&server).len() == 15_000);
     let stats = |channel: &str| {
         let channel = channel.into();

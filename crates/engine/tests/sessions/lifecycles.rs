@@ -373,7 +373,7 @@ fn a_subscription_token_must_be_for_this_user_and_channel() {
 }
 
 #[test]
-fn presence_and_leave_follow_a_session_out_of_the_door() {
+fn presence_ends_and_a_leave_is_sent_when_a_session_closes() {
     let mut world = World::new();
     let watching = world.user(claims("ann"));
     let leaving = world.user(claims("bob"));

@@ -14,9 +14,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, warn};
 
-use super::bind::{ListenAddress, Listener, SocketFile};
+use super::bind::{BoundSocket, ListenAddress, SocketFile};
 use super::stream::HttpPeer;
-use super::{Door, Eviction};
+use super::{Eviction, Listener};
 use crate::client_address::ClientAddress;
 use crate::limits::{TASK_RESTART_DELAY, TASK_RESTART_DELAY_MAX};
 use crate::supervisor::Faults;
@@ -39,16 +39,16 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// Pause after a connection has made room: its descriptor is closed by another thread.
 const EVICTION_PAUSE: Duration = Duration::from_millis(3);
 
-impl Door {
+impl Listener {
     /// Accepts until told to stop; then ends once requests under way are answered.
-    pub(crate) async fn run(self, listener: Listener, faults: Faults) {
-        let Ok(address) = listener.address() else { return };
+    pub(crate) async fn run(self, bound: BoundSocket, faults: Faults) {
+        let Ok(address) = bound.address() else { return };
         let name = format!("listener {address}");
         let (alive, mut all_ended) = mpsc::channel(1);
         let mut delay = TASK_RESTART_DELAY;
-        let mut listener = Some(listener);
+        let mut bound = Some(bound);
         while !*self.stop.borrow() {
-            let opened = listener.take().map_or_else(|| address.listen(), Ok);
+            let opened = bound.take().map_or_else(|| address.listen(), Ok);
             let reason = match opened {
                 Ok(opened) => {
                     faults.clear(name.clone());
@@ -70,12 +70,12 @@ impl Door {
 
     /// A thread of its own accepts: when thousands come at once, the kernel's queue must not run over while those who are
     /// in talk HTTP. Whom it drops tries again after a second at the earliest.
-    async fn accept_on_thread(&self, listener: Listener, alive: Alive) -> Result<(), String> {
-        let (door, inside) = (self.clone(), Handle::current());
+    async fn accept_on_thread(&self, bound: BoundSocket, alive: Alive) -> Result<(), String> {
+        let (listener, inside) = (self.clone(), Handle::current());
         let (sender, ended) = oneshot::channel();
         let accept = move || {
             let outside = Builder::new_current_thread().enable_all().build()?;
-            outside.block_on(async { door.accept(Socket::new(listener)?, &alive, &inside).await })
+            outside.block_on(async { listener.accept(Socket::new(bound)?, &alive, &inside).await })
         };
         // The runtime would wait for a blocking task of its own when it is dropped; this thread ends with its server.
         let thread = std::thread::Builder::new().name("listener".to_owned());
@@ -135,19 +135,19 @@ impl Door {
 
 impl ListenAddress {
     /// Listens again.
-    fn listen(&self) -> io::Result<Listener> {
+    fn listen(&self) -> io::Result<BoundSocket> {
         match self {
-            ListenAddress::Tcp(address) => super::bind::bind_tcp(*address).map(Listener::Tcp),
+            ListenAddress::Tcp(address) => super::bind::bind_tcp(*address).map(BoundSocket::Tcp),
             ListenAddress::Unix { path, mode } => super::bind::bind_unix(path, *mode),
         }
     }
 }
 
 impl Socket {
-    fn new(listener: Listener) -> io::Result<Socket> {
-        Ok(match listener {
-            Listener::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)?),
-            Listener::Unix(socket, file) => {
+    fn new(bound: BoundSocket) -> io::Result<Socket> {
+        Ok(match bound {
+            BoundSocket::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)?),
+            BoundSocket::Unix(socket, file) => {
                 Socket::Unix { socket: UnixListener::from_std(socket)?, _file: file }
             }
         })

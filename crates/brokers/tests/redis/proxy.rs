@@ -1,4 +1,4 @@
-//! A way to a server that can be closed: what is on its way is lost, and whoever knocks is sent away.
+//! A TCP proxy that can be closed: data in flight is lost, and new connections are refused.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// See the module.
-pub(crate) struct Door {
+pub(crate) struct ClosableProxy {
     pub(crate) port: u16,
     is_open: Arc<AtomicBool>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
-impl Door {
-    pub(crate) fn open(to: u16) -> Door {
+impl ClosableProxy {
+    pub(crate) fn open(to: u16) -> ClosableProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (is_open, streams) = (Arc::new(AtomicBool::new(true)), Arc::default());
-        let door = Door { port, is_open: is_open.clone(), streams: Arc::clone(&streams) };
+        let proxy = ClosableProxy { port, is_open: is_open.clone(), streams: Arc::clone(&streams) };
         std::thread::spawn(move || {
             for inner in listener.incoming() {
                 let inner = inner.unwrap();
@@ -33,7 +33,7 @@ impl Door {
                 streams.extend([inner, outer]);
             }
         });
-        door
+        proxy
     }
 
     pub(crate) fn close(&self) {

@@ -1,4 +1,4 @@
-//! The door: listeners, TLS, and HTTP until a connection becomes a WebSocket and moves to a worker.
+//! Listeners: they accept connections, do TLS, and speak HTTP until a connection becomes a WebSocket and moves to a worker.
 //!
 //! Invariant: a peer costs one task, which ends when it asks nothing, or takes no answer, for a bounded time; each has one of
 //! a bounded number of slots, and workers see only sockets whose handshake is complete.
@@ -40,7 +40,7 @@ use crate::limits::{HEAD_SIZE_MAX, HEADER_TIMEOUT};
 use crate::slots::{Evict, Slots};
 use crate::throttle::Throttle;
 
-pub(crate) use bind::Listener;
+pub(crate) use bind::BoundSocket;
 pub use bind::{ListenAddress, ListenOn};
 pub(crate) use certificate::Certificate;
 pub use certificate::{CertificateError, check_certificate};
@@ -49,7 +49,7 @@ pub(crate) use upgrade::{Sockets, upgrade};
 
 /// What one listener serves.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct Listener {
     pub(crate) routes: Arc<Routes>,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
@@ -75,7 +75,7 @@ pub(crate) struct ProxyProtocol {
     has_warned: AtomicBool,
 }
 
-/// See [`Door::throttle`].
+/// See [`Listener::throttle`].
 #[derive(Debug, thiserror::Error)]
 #[error("too many connections from this address (limits.address.connects)")]
 struct TooManyConnections;
@@ -107,7 +107,7 @@ impl Evict for Eviction {
     }
 }
 
-impl Door {
+impl Listener {
     /// What bounds per address count a peer as: nothing for trusted proxies, behind which many clients are.
     fn crowd_of(&self, peer: ClientAddress) -> Option<AddressPrefix> {
         peer.prefix().filter(|_| !self.trusted_proxies.trusts(peer))

@@ -49,7 +49,7 @@ pub enum ListenAddress {
 }
 
 /// A listening socket.
-pub(crate) enum Listener {
+pub(crate) enum BoundSocket {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
 }
@@ -74,22 +74,22 @@ impl ListenOn {
     }
 
     /// Opens the sockets, at least one.
-    pub(crate) fn bind(&self) -> io::Result<Vec<Listener>> {
+    pub(crate) fn bind(&self) -> io::Result<Vec<BoundSocket>> {
         match self {
             ListenOn::Tcp { host, port } => {
                 let sockets = bind_all(&addresses(host)?, *port)?;
-                Ok(sockets.into_iter().map(Listener::Tcp).collect())
+                Ok(sockets.into_iter().map(BoundSocket::Tcp).collect())
             }
             ListenOn::Unix { path, mode } => Ok(vec![bind_unix(path, *mode)?]),
         }
     }
 }
 
-impl Listener {
+impl BoundSocket {
     pub(crate) fn address(&self) -> io::Result<ListenAddress> {
         Ok(match self {
-            Listener::Tcp(socket) => ListenAddress::Tcp(socket.local_addr()?),
-            Listener::Unix(_, SocketFile { path, mode }) => {
+            BoundSocket::Tcp(socket) => ListenAddress::Tcp(socket.local_addr()?),
+            BoundSocket::Unix(_, SocketFile { path, mode }) => {
                 ListenAddress::Unix { path: path.clone(), mode: *mode }
             }
         })
@@ -196,7 +196,7 @@ pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A socket file of a process that has ended is replaced; one that is listened on is not.
-pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
+pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<BoundSocket> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             let text = "there is a file of this name, which is not a socket";
@@ -216,7 +216,7 @@ pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
     fs::set_permissions(&hidden.path, fs::Permissions::from_mode(mode))?;
     fs::rename(&hidden.path, path)?;
     socket.set_nonblocking(true)?;
-    Ok(Listener::Unix(socket, SocketFile { path: path.to_owned(), mode }))
+    Ok(BoundSocket::Unix(socket, SocketFile { path: path.to_owned(), mode }))
 }
 
 #[cfg(test)]
@@ -226,9 +226,9 @@ mod tests {
     use super::*;
 
     /// Sockets of a host, each of which takes connections, and their addresses.
-    fn open(host: &str) -> (Vec<Listener>, Vec<SocketAddr>) {
+    fn open(host: &str) -> (Vec<BoundSocket>, Vec<SocketAddr>) {
         let sockets = ListenOn::new(host, 0, 0o660).bind().unwrap();
-        let address = |listener: &Listener| match listener.address().unwrap() {
+        let address = |bound: &BoundSocket| match bound.address().unwrap() {
             ListenAddress::Tcp(address) => address,
             unix @ ListenAddress::Unix { .. } => panic!("{unix}"),
         };

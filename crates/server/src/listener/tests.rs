@@ -18,13 +18,13 @@ struct Running {
 }
 
 fn run(connections_max: usize) -> Running {
-    let listener = ListenOn::new("127.0.0.1", 0, 0).bind().unwrap().remove(0);
-    let Listener::Tcp(socket) = &listener else { panic!("TCP was asked for") };
+    let bound = ListenOn::new("127.0.0.1", 0, 0).bind().unwrap().remove(0);
+    let BoundSocket::Tcp(socket) = &bound else { panic!("TCP was asked for") };
     let (address, socket) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
     let limits =
         SlotLimits { connections_max, per_address_max: connections_max, bytes_max: usize::MAX };
     let (stop, stopped) = watch::channel(false);
-    let door = Door {
+    let listener = Listener {
         routes: Arc::new(Routes::new(Router::new())),
         tls: None,
         trusted_proxies: Arc::default(),
@@ -35,7 +35,7 @@ fn run(connections_max: usize) -> Running {
         stop: stopped,
     };
     let supervisor = Supervisor::default();
-    tokio::spawn(door.run(listener, supervisor.faults()));
+    tokio::spawn(listener.run(bound, supervisor.faults()));
     Running { address, supervisor, socket, _stop: stop }
 }
 
