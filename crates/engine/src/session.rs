@@ -264,7 +264,7 @@ impl Session {
                 blocked.commands.push_back(command);
                 let is_flood = blocked.commands.len() > BACKLOG_COMMANDS_MAX;
                 if is_flood || blocked.bytes > BACKLOG_BYTES_MAX {
-                    self.doom(turn.out, DisconnectCode::TooManyRequests);
+                    self.close(turn.out, DisconnectCode::TooManyRequests);
                 }
             }
             None => self.execute(turn, command),
@@ -290,7 +290,7 @@ impl Session {
             Refusal::Limited(_) if id == 0 => turn.out.counters.error_replies += 1,
             Refusal::Limited(limited) => self.reply_error(turn, id, limited),
             Refusal::Error(code) => self.reply_error(turn, id, code),
-            Refusal::Close(code) => self.doom(turn.out, code),
+            Refusal::Close(code) => self.close(turn.out, code),
         }
     }
 
@@ -444,7 +444,7 @@ impl Session {
         }
         let before = self.outbox.weight();
         if self.outbox.push(frame, queue_max_size).is_err() {
-            return self.doom(out, DisconnectCode::Slow);
+            return self.close(out, DisconnectCode::Slow);
         }
         // Half of the bound was passed: let the driver write before more piles up.
         let half = queue_max_size / 2;
@@ -471,12 +471,12 @@ impl Session {
         self.reply(turn, 0, ReplyBody::Push(Push { channel, event }));
     }
 
-    /// Condemns the session: nothing more is said or done, and the worker retires it after this input.
-    pub(crate) fn doom(&mut self, out: &mut Outputs, disconnect: impl Into<Disconnect>) {
+    /// Closes the session: it sends and does nothing more, and the worker removes it after this input.
+    pub(crate) fn close(&mut self, out: &mut Outputs, disconnect: impl Into<Disconnect>) {
         if self.phase != Phase::Closed {
             self.phase = Phase::Closed;
             self.blocked = None;
-            out.doomed.push((self.key, disconnect.into()));
+            out.closing.push((self.key, disconnect.into()));
         }
     }
 

@@ -158,8 +158,8 @@ pub(crate) struct Outputs {
     pub(crate) touched: Vec<SessionKey>,
     /// Sessions whose outbox is half full before anything of it was written.
     pub(crate) pressed: Vec<SessionKey>,
-    /// Sessions that must end; the worker retires them when the input has been handled.
-    pub(crate) doomed: Vec<(SessionKey, Disconnect)>,
+    /// Sessions to close; the worker removes them when the input has been handled.
+    pub(crate) closing: Vec<(SessionKey, Disconnect)>,
     /// Subscriptions that missed something: slot of the session and key of the subscriber.
     pub(crate) gaps: Vec<(u32, SubscriberKey)>,
     /// Questions to the broker that are not answered yet.
@@ -202,7 +202,7 @@ impl Outputs {
             effects: VecDeque::new(),
             touched: Vec::new(),
             pressed: Vec::new(),
-            doomed: Vec::new(),
+            closing: Vec::new(),
             gaps: Vec::new(),
             pending: HashMap::with_hasher(hasher),
             counters: Counters::default(),

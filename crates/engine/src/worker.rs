@@ -1,7 +1,7 @@
 //! The pure part of one worker: its sessions, its hub, its timers, and the routes between them and the broker.
 //!
 //! A driver feeds it (`handle_*`) and drains it (`poll_*`); it never waits, and it never learns which loop drives it.
-//! Invariant: after every `handle_*` each session that must end has been retired: its subscribers, its presence and its
+//! Invariant: after every `handle_*` each session that must end has been removed: its subscribers, its presence and its
 //! place among the users are gone, and its [`Effect::Close`] is queued.
 
 mod abandon;
@@ -170,7 +170,7 @@ impl Worker {
                 }
                 session.note_message(message.len());
             }),
-            Err(_) => session.doom(&mut self.out, DisconnectCode::BadRequest),
+            Err(_) => session.close(&mut self.out, DisconnectCode::BadRequest),
         }
         self.settle(now, key);
     }
@@ -239,7 +239,7 @@ impl Worker {
             | BrokerEvent::Revocation(_)
             | BrokerEvent::RevocationsStale => {}
         }
-        self.retire_doomed(now);
+        self.remove_closing(now);
     }
 
     /// Time has passed.
@@ -265,7 +265,7 @@ impl Worker {
         self.due.shrink_to(256);
         self.check_positions(now);
         self.departures.publish_due(now.monotonic_ms, &mut self.out);
-        self.retire_doomed(now);
+        self.remove_closing(now);
     }
 
     /// The socket of a session is gone, by whoever's doing: forget it.
@@ -273,7 +273,7 @@ impl Worker {
         if find(&mut self.sessions, key).is_none() {
             return;
         }
-        self.hang_up(now, key);
+        self.handle_disconnect(now, key);
         self.sessions.remove(key.slot as usize);
         if self.sessions.is_empty() {
             self.sessions = Slab::new();
@@ -282,23 +282,23 @@ impl Worker {
 
     /// Nothing more will be said to this peer, and nothing that it says counts: its session ends here, without another
     /// word. Its socket is not gone yet.
-    pub fn hang_up(&mut self, now: Now, key: SessionKey) {
+    pub fn handle_disconnect(&mut self, now: Now, key: SessionKey) {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
         };
         if session.phase != Phase::Closed {
             session.phase = Phase::Closed;
-            self.retire(now, key, || CONNECTION_CLOSED.into());
+            self.remove_session(now, key, || CONNECTION_CLOSED.into());
         }
-        self.retire_doomed(now);
+        self.remove_closing(now);
     }
 
     /// Ends a session for a reason that its driver has found.
     pub fn close(&mut self, now: Now, key: SessionKey, disconnect: impl Into<Disconnect>) {
         if let Some(session) = find(&mut self.sessions, key) {
-            session.doom(&mut self.out, disconnect);
+            session.close(&mut self.out, disconnect);
         }
-        self.retire_doomed(now);
+        self.remove_closing(now);
     }
 
     /// The next thing that the driver has to do.
@@ -330,7 +330,7 @@ impl Worker {
         if let Some(session) = find(&mut self.sessions, key) {
             session.send_frame(&mut self.out, frame, queue_max_size);
         }
-        self.retire_doomed(now);
+        self.remove_closing(now);
     }
 
     /// Whether so much waits for a session to go on that its peer should not be read for now. It goes on with an answer
@@ -453,9 +453,9 @@ impl Worker {
         self.doing = Doing::Nothing;
     }
 
-    /// After a session was handled: tell gaps, retire the doomed, see to its timers.
+    /// After a session was handled: report gaps, remove closing sessions, set its timers.
     fn settle(&mut self, now: Now, key: SessionKey) {
-        self.retire_doomed(now);
+        self.remove_closing(now);
         self.schedule(now, key);
     }
 
@@ -473,7 +473,7 @@ impl Worker {
         }
     }
 
-    fn retire_doomed(&mut self, now: Now) {
+    fn remove_closing(&mut self, now: Now) {
         while let Some((slot, subscriber_key)) = self.out.gaps.pop() {
             let Some(session) = self.sessions.get_mut(slot as usize) else {
                 continue;
@@ -488,14 +488,19 @@ impl Worker {
                 }
             });
         }
-        while let Some((key, disconnect)) = self.out.doomed.pop() {
-            self.retire(now, key, || disconnect.reason().to_owned().into());
+        while let Some((key, disconnect)) = self.out.closing.pop() {
+            self.remove_session(now, key, || disconnect.reason().to_owned().into());
             self.out.effects.push_back(Effect::Close { key, disconnect });
         }
     }
 
     /// Takes a closed session out of every index.
-    fn retire(&mut self, now: Now, key: SessionKey, reason: impl FnOnce() -> Cow<'static, str>) {
+    fn remove_session(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        reason: impl FnOnce() -> Cow<'static, str>,
+    ) {
         let grace_ms = self.rules.client.leave_grace_ms;
         let mut parted = Vec::new();
         self.with_session(now, key, |session, turn| {

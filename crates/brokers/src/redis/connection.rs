@@ -296,7 +296,7 @@ impl Conversation {
         self.authenticate(login).await?;
         let address = self.address.clone();
         let answer = self.ask(&[b"HELLO", b"3"]).await.map_err(|trouble| match trouble {
-            Trouble::Lost(address, _) => Trouble::HungUp(address),
+            Trouble::Lost(address, _) => Trouble::ClosedEarly(address),
             trouble => trouble,
         })?;
         let answer = match answer {

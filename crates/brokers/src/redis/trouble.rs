@@ -63,7 +63,7 @@ pub enum Trouble {
     #[error(
         "Redis at {0} ends the connection before it answers; if it expects TLS, engine.redis.address must begin with rediss://"
     )]
-    HungUp(Address),
+    ClosedEarly(Address),
     /// TLS failed.
     #[error("TLS with Redis at {0} failed: {1} (engine.redis.tls)")]
     Tls(Address, String),

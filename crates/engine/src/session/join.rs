@@ -534,7 +534,7 @@ pub(crate) fn handle_gap(session: &mut Session, turn: &mut Turn<'_>, index: usiz
     let (key, channel) = (session.key, session.subscriptions[index].channel.clone());
     turn.out.effects.push_back(Effect::Note { key, channel, cause: Cause::Gap });
     if session.subscriptions[index].traits.is_server_side {
-        return session.doom(turn.out, DisconnectCode::InsufficientState);
+        return session.close(turn.out, DisconnectCode::InsufficientState);
     }
     let channel = leave(session, turn, index);
     session.push(turn, channel, PushEvent::from(UnsubscribeCode::InsufficientState));

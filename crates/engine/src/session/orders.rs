@@ -27,15 +27,15 @@ pub(crate) fn handle(session: &mut Session, turn: &mut Turn<'_>, control: &Arc<C
 /// Applies an order to a session that it names.
 pub(crate) fn apply(session: &mut Session, turn: &mut Turn<'_>, control: &Control) {
     match &control.order {
-        Order::Disconnect(disconnect) => session.doom(turn.out, disconnect.clone()),
+        Order::Disconnect(disconnect) => session.close(turn.out, disconnect.clone()),
         _ if session.phase != Phase::Live => {}
         Order::Subscribe { channel, expire_at, grant, recover_since } => {
             subscribe(session, turn, channel, *expire_at, grant, recover_since.as_ref());
         }
         Order::Unsubscribe { channel } => unsubscribe(session, turn, channel),
-        Order::Refresh { expired: true, .. } => session.doom(turn.out, DisconnectCode::Expired),
+        Order::Refresh { expired: true, .. } => session.close(turn.out, DisconnectCode::Expired),
         Order::Refresh { expire_at: Some(at), .. } if turn.now.seconds_until(*at) <= 0 => {
-            session.doom(turn.out, DisconnectCode::Expired);
+            session.close(turn.out, DisconnectCode::Expired);
         }
         Order::Refresh { expire_at, info, .. } => {
             refresh::set_info(session, info);
@@ -82,7 +82,7 @@ fn subscribe(
         return renew(session, turn, index, expire_at, grant);
     }
     if session.subscriptions.len() >= rules.client.channel_limit {
-        return session.doom(turn.out, DisconnectCode::ChannelLimit);
+        return session.close(turn.out, DisconnectCode::ChannelLimit);
     }
     let wish = since.map(|since| SubscribeRequest {
         recover: true,

@@ -31,7 +31,7 @@ pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Repl
     });
     let Some((frame, channels)) = rest else {
         // An answer that is nothing but such data.
-        session.doom(turn.out, DisconnectCode::InappropriateProtocol);
+        session.close(turn.out, DisconnectCode::InappropriateProtocol);
         return Sent::Whole;
     };
     session.send_frame(turn.out, frame, rules.queue_max_size);

@@ -102,17 +102,17 @@ pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
         subscription.expire_at.is_some_and(|at| is_over(at, rules.expired_sub_close_delay_ms))
     };
     if is_stale {
-        return session.doom(turn.out, DisconnectCode::Stale);
+        return session.close(turn.out, DisconnectCode::Stale);
     }
     if is_silent {
-        return session.doom(turn.out, DisconnectCode::NoPong);
+        return session.close(turn.out, DisconnectCode::NoPong);
     }
     if is_expired {
-        return session.doom(turn.out, DisconnectCode::Expired);
+        return session.close(turn.out, DisconnectCode::Expired);
     }
     while let Some(index) = session.subscriptions.iter().position(over) {
         if session.subscriptions[index].traits.is_server_side {
-            return session.doom(turn.out, DisconnectCode::SubscriptionExpired);
+            return session.close(turn.out, DisconnectCode::SubscriptionExpired);
         }
         if session.subscriptions[index].joining.is_some() {
             // It was not even answered.

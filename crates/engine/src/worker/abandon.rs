@@ -76,7 +76,7 @@ impl Worker {
         session.outbox.drop_unbegun();
         self.users.forget(key.slot);
         self.out.gaps.retain(|(slot, _)| *slot != key.slot);
-        self.out.doomed.retain(|(doomed, _)| *doomed != key);
+        self.out.closing.retain(|(closing, _)| *closing != key);
         let mut channels = Vec::new();
         for subscriber_key in self.hub.subscribers_of(key.slot) {
             channels.push(self.hub.channel(subscriber_key).name.clone());

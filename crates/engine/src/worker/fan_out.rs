@@ -115,7 +115,7 @@ impl Worker {
                     session.send_frame(out, frame.clone(), rules.client.queue_max_size);
                 }
                 // Joins carry nothing that could not be left out.
-                Err(_) => session.doom(out, DisconnectCode::InappropriateProtocol),
+                Err(_) => session.close(out, DisconnectCode::InappropriateProtocol),
             }
         }
     }

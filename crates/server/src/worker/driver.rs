@@ -386,7 +386,9 @@ impl Driver {
                 };
                 let was_open = connection.state == State::Open;
                 connection.state = State::Closed;
-                sandbox::run_for(&mut self.engine, now, key, |engine| engine.hang_up(now, key));
+                sandbox::run_for(&mut self.engine, now, key, |engine| {
+                    engine.handle_disconnect(now, key)
+                });
                 if was_open {
                     let (user, client) = self.who(key);
                     debug!(code, user, client, "the client closed");

@@ -44,7 +44,7 @@ impl Api {
     }
 
     /// Ends the connection. A node that stops waits a while for peers that keep theirs.
-    pub(crate) fn hang_up(&mut self) {
+    pub(crate) fn handle_disconnect(&mut self) {
         self.stream = None;
     }
 

@@ -52,7 +52,7 @@ impl Node {
 
     /// Ends it in order.
     pub(crate) fn stop(&mut self) {
-        self.api.hang_up();
+        self.api.handle_disconnect();
         self.running.signal("-TERM");
         let status = self.running.exit();
         let words = self.running.last_words();

@@ -67,15 +67,15 @@ fn half_open_peers_are_gone_within_interval_and_timeout() {
     }
     let opened = began.elapsed();
     case.server.wait("subscriptions of dead peers", |now| now.subscriptions == 0);
-    let retired = began.elapsed();
-    assert!(retired <= opened + most, "{retired:?}, opened within {opened:?}");
+    let removed = began.elapsed();
+    assert!(removed <= opened + most, "{removed:?}, opened within {opened:?}");
     case.server.wait("sockets of dead peers", |now| now.connections == 0);
     let gone = began.elapsed();
     assert!(gone <= opened + most + CLOSE_TIMEOUT, "{gone:?}");
     assert_eq!(peers[0].end(), Received::Closed(3012));
     drop(peers);
     case.finish(format!(
-        "{PEERS} peers opened within {opened:.2?}, unsubscribed after {retired:.2?}, sockets gone \
+        "{PEERS} peers opened within {opened:.2?}, unsubscribed after {removed:.2?}, sockets gone \
          after {gone:.2?}"
     ));
 }

@@ -167,7 +167,7 @@ fn an_endpoint_that_never_answers_is_unavailable() {
 }
 
 #[test]
-fn a_tls_endpoint_that_hangs_up_is_unavailable() {
+fn a_tls_endpoint_that_closes_the_connection_is_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let server = thread::spawn(move || listener.incoming().take(2).map(drop).count());

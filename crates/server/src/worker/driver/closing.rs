@@ -58,7 +58,7 @@ impl Driver {
         // What else it sent cannot be understood.
         let before = std::mem::replace(&mut connection.state, State::Failed);
         let now = self.parts.clock.now();
-        sandbox::run_for(&mut self.engine, now, key, |engine| engine.hang_up(now, key));
+        sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_disconnect(now, key));
         if before == State::Open {
             self.closes.count(code.number());
             self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
@@ -157,7 +157,7 @@ impl Driver {
         if before == State::Open {
             self.closes.count(DisconnectCode::ConnectionClosed.number());
         }
-        sandbox::run_for(&mut self.engine, now, key, |engine| engine.hang_up(now, key));
+        sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_disconnect(now, key));
         self.farewells.push_back((now.monotonic_ms + CLOSE_TIMEOUT_MS, key));
         self.linger(key);
     }
