@@ -4,7 +4,6 @@
 //! Invariant: for a caller there is one broker; which one it is shows only in what survives a fault.
 
 mod channel_options;
-mod complaints;
 pub mod conformance;
 mod control;
 mod endpoints;
@@ -13,6 +12,7 @@ pub mod limits;
 pub mod memory;
 pub mod nats;
 pub mod redis;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,9 +52,9 @@ pub trait Broker: Send + Sync {
     /// How long a publication took last from here back to here; zero where there is no way to go.
     fn lag(&self) -> Duration;
 
-    /// What somebody should see to although it works: something that it refused, or a node that is set up wrong. Each of it is
-    /// given once.
-    fn take_complaint(&self) -> Option<String>;
+    /// The next warning: a refused request, or a node with a wrong setting. Each is
+    /// returned once.
+    fn take_warning(&self) -> Option<String>;
 }
 
 /// Whether a broker works.

@@ -356,7 +356,7 @@ impl Broker for MemoryBroker {
         Duration::ZERO
     }
 
-    fn take_complaint(&self) -> Option<String> {
+    fn take_warning(&self) -> Option<String> {
         self.usage.take_warning()
     }
 }

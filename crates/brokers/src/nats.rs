@@ -56,9 +56,9 @@ pub use options::{JetStreamOptions, NatsError, NatsOptions, NatsTls};
 pub use subject::{channel_length_max, plain_channel_length_max};
 
 use crate::channel_options::ChannelOptions;
-use crate::complaints::Complaints;
 use crate::endpoints::Endpoints;
 use crate::limits::NATS_PREFIX_MAX;
+use crate::warnings::Warnings;
 use crate::{Broker, Clock, Endpoint, Health, Inbox};
 use availability::{Availability, Cause};
 use node::Job;
@@ -82,7 +82,7 @@ struct Shared {
     refusals: Refusals,
     /// How long an echo took last.
     lag_us: AtomicU64,
-    complaints: Complaints,
+    warnings: Warnings,
     options: ChannelOptions,
 }
 
@@ -197,8 +197,8 @@ impl Broker for NatsBroker {
         Duration::from_micros(self.shared.lag_us.load(Ordering::Relaxed))
     }
 
-    fn take_complaint(&self) -> Option<String> {
-        self.shared.complaints.take()
+    fn take_warning(&self) -> Option<String> {
+        self.shared.warnings.take()
     }
 
     fn detach(&self, endpoint: Endpoint) {

@@ -202,8 +202,8 @@ impl Broker for RedisBroker {
         self.shared.lag()
     }
 
-    fn take_complaint(&self) -> Option<String> {
-        self.shared.complaints.take()
+    fn take_warning(&self) -> Option<String> {
+        self.shared.warnings.take()
     }
 }
 

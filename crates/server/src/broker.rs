@@ -25,11 +25,11 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Time in which a broker that is there becomes ready.
 const LOG_AFTER: Duration = Duration::from_secs(1);
 
-/// One of each kind of complaint is told so often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// Interval between two log lines about one kind of warning.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Different complaints that are remembered.
-const COMPLAINTS_MAX: usize = 16;
+/// Kinds of warnings that are remembered.
+const WARNINGS_MAX: usize = 16;
 
 /// Opens the broker; a Redis that cannot be reached is waited for when that is configured.
 pub(crate) async fn open(
@@ -96,9 +96,9 @@ async fn wait(
     }
 }
 
-/// A complaint without what differs from one to the next: numbers, and what is quoted.
-fn kind(complaint: &str) -> String {
-    let unquoted = complaint.split('"').step_by(2);
+/// A warning without what differs from one to the next: numbers, and what is quoted.
+fn kind(warning: &str) -> String {
+    let unquoted = warning.split('"').step_by(2);
     unquoted.flat_map(str::chars).filter(|c| !c.is_ascii_digit()).collect()
 }
 
@@ -108,12 +108,12 @@ pub(crate) async fn watch(broker: Arc<dyn Broker>) {
     let mut logged: VecDeque<(Instant, String)> = VecDeque::new();
     loop {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-        logged.retain(|(at, _)| at.elapsed() < COMPLAIN_EVERY);
-        while let Some(complaint) = broker.take_complaint() {
-            let kind = kind(&complaint);
+        logged.retain(|(at, _)| at.elapsed() < WARN_EVERY);
+        while let Some(warning) = broker.take_warning() {
+            let kind = kind(&warning);
             if logged.iter().all(|(_, known)| *known != kind) {
-                warn!(%complaint, "the broker works, but somebody should see to this");
-                logged.truncate(COMPLAINTS_MAX - 1);
+                warn!(%warning, "the broker is available, with a warning");
+                logged.truncate(WARNINGS_MAX - 1);
                 logged.push_front((Instant::now(), kind));
             }
         }

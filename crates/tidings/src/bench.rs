@@ -87,20 +87,20 @@ fn tell(
         }
         None => print(&tables)?,
     }
-    reports.iter().for_each(complain);
+    reports.iter().for_each(print_error);
     let is_good = reports.iter().all(Report::is_good);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn complain(report: &Report) {
+fn print_error(report: &Report) {
     for warning in &report.warnings {
-        output::complain(&format!("warning: {warning}"));
+        output::print_error(&format!("warning: {warning}"));
     }
     for trouble in &report.troubles {
-        output::complain(trouble);
+        output::print_error(trouble);
     }
     if report.faults.sum() > 0 {
-        output::complain(&format!("{} deliveries are not as they must be", report.faults.sum()));
+        output::print_error(&format!("{} deliveries are not as they must be", report.faults.sum()));
     }
 }
 

@@ -24,7 +24,7 @@ use server::config::Mistakes;
 
 use arguments::{Action, Configured, Tidings};
 use misuse::Misuse;
-use output::{NobodyReads, complain, print_line};
+use output::{NobodyReads, print_error, print_line};
 
 /// A busy start leaves holes that the system's own allocator keeps; this one gives them back, and is quicker where threads
 /// hand memory to each other.
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
         Err(error) => {
             let is_wrong = error.is::<Mistakes>() || error.is::<Misuse>();
-            complain(&format!("{error:#}"));
+            print_error(&format!("{error:#}"));
             if is_wrong { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
@@ -80,7 +80,7 @@ fn run(action: Action, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode>
 fn warn_unused(matches: &clap::ArgMatches) {
     let bench = matches.subcommand().filter(|(name, _)| *name == "bench");
     if let Some((scenario, option)) = bench.and_then(|(_, bench)| bench::stray(bench)) {
-        complain(&format!("bench {scenario} has no use for --{option}, which changes nothing"));
+        print_error(&format!("bench {scenario} has no use for --{option}, which changes nothing"));
     }
 }
 
@@ -92,7 +92,7 @@ fn check(configured: Configured, flags: Vec<(String, String)>) -> anyhow::Result
     };
     serve::print_warnings(&warnings);
     if let Err(error) = server::check_certificate(&config) {
-        complain(&error.to_string());
+        print_error(&error.to_string());
         return Ok(ExitCode::from(2));
     }
     let mode = if config.is_development { " (development mode)" } else { "" };

@@ -1,6 +1,6 @@
 //! Standard output, which may be a pipe whose reader has seen enough; and standard error.
 //!
-//! Invariant: that is no failure, and nothing is printed after it. What is complained of holds no control of a terminal, and a
+//! Invariant: that is no failure, and nothing is printed after it. Error texts hold no control of a terminal, and a
 //! standard error that takes nothing, such as one on a full disk, fails no command.
 
 use std::fmt;
@@ -42,7 +42,7 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
 }
 
 /// Tells standard error; a text of several lines, such as the mistakes of a configuration, keeps them.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error(text: &str) {
     format!("tidings: {text}").lines().for_each(note);
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 
 use crate::arguments::SampleArguments;
 use crate::misuse::misuse;
-use crate::output::{complain, print};
+use crate::output::{print, print_error};
 use crate::random;
 
 pub(crate) fn sample(wanted: &SampleArguments) -> anyhow::Result<ExitCode> {
@@ -50,7 +50,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     };
     file.write_all(text.as_bytes())
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    complain(&format!("wrote {} with fresh secrets, readable for you alone", path.display()));
+    print_error(&format!("wrote {} with fresh secrets, readable for you alone", path.display()));
     Ok(())
 }
 
@@ -60,7 +60,7 @@ fn warn_of_readers() {
     let Ok(metadata) = file.metadata() else { return };
     let mode = metadata.mode() & 0o777;
     if metadata.is_file() && mode & 0o077 != 0 {
-        complain(&format!(
+        print_error(&format!(
             "the file holds secrets, and others may read it (mode {mode:04o}): chmod 600 it, or let sample-config -o FILE \
              make it"
         ));

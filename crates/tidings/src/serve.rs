@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::arguments::Configured;
-use crate::output::{complain, note};
+use crate::output::{note, print_error};
 use crate::random;
 
 /// Threads for HTTP and chores; connections live on workers of their own.
@@ -40,7 +40,7 @@ pub(crate) fn serve(
         Err(code) => return Ok(code),
     };
     if let Err(error) = server::check_certificate(&config) {
-        complain(&error.to_string());
+        print_error(&error.to_string());
         return Ok(ExitCode::from(2));
     }
     start_logging(config.log).context("cannot start")?;
@@ -74,7 +74,7 @@ pub(crate) fn load(
     let source = Source { file: configured.config, environment, flags, unknown, development };
     config::load(&source).map_err(|mistakes| {
         print_warnings(&mistakes.warnings);
-        complain(&mistakes.to_string());
+        print_error(&mistakes.to_string());
         ExitCode::from(2)
     })
 }
@@ -86,7 +86,7 @@ pub(crate) fn print_warnings(warnings: &[Warning]) {
         1 => "warning",
         _ => "warnings",
     };
-    complain(&format!("{} {noun} in the configuration:", warnings.len()));
+    print_error(&format!("{} {noun} in the configuration:", warnings.len()));
     for warning in warnings {
         note(&format!("  {warning}"));
     }
@@ -101,7 +101,7 @@ pub(crate) fn environment() -> Vec<(String, String)> {
             (Ok(name), Err(_))
                 if name.starts_with("TIDINGS_") || name.starts_with("CENTRIFUGO_") =>
             {
-                complain(&format!("{name}: is not UTF-8 and ignored"));
+                print_error(&format!("{name}: is not UTF-8 and ignored"));
             }
             _ => {}
         }

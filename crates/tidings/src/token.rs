@@ -11,7 +11,7 @@ use server::token::{
 
 use crate::arguments::{Configured, TokenArguments};
 use crate::misuse::{duration_ms, misuse};
-use crate::output::{complain, print_line};
+use crate::output::{print_error, print_line};
 use crate::serve::{environment, print_warnings};
 
 pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
@@ -45,7 +45,7 @@ pub(crate) fn token(wanted: TokenArguments) -> anyhow::Result<ExitCode> {
     };
     let user = wanted.user.unwrap_or_default();
     if user.is_empty() {
-        complain("the token is for an anonymous user; give --user for one with an id");
+        print_error("the token is for an anonymous user; give --user for one with an id");
     }
     let token = TokenRequest {
         user,
@@ -92,7 +92,7 @@ pub(crate) fn load(configured: &Configured) -> anyhow::Result<Config> {
         config::load(&source).inspect_err(|mistakes| print_warnings(&mistakes.warnings))?;
     // What the server does with it is told by `serve` and `check`.
     for warning in warnings.iter().filter(|warning| warning.kind == WarningKind::UnknownKey) {
-        complain(&warning.to_string());
+        print_error(&warning.to_string());
     }
     Ok(config)
 }

@@ -75,7 +75,7 @@ impl Announcements {
         let nodes =
             nodes.map(|(id, announced)| Node { id, name: &announced.name, text: &announced.text });
         for warning in self.link.shared.options.note(nodes) {
-            self.link.shared.complaints.add(warning);
+            self.link.shared.warnings.add(warning);
         }
     }
 }

@@ -229,7 +229,7 @@ impl Link {
     /// Nobody tries again to store a revocation that was refused, so that it must not keep the node from being ready.
     fn note_unavailable(&self, store: Store, reason: &str) {
         match store {
-            Store::Revocations => self.shared.complaints.add(reason.to_owned()),
+            Store::Revocations => self.shared.warnings.add(reason.to_owned()),
             _ => self.shared.availability.set(Cause::Store(store), reason),
         }
     }

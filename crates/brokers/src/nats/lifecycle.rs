@@ -212,7 +212,7 @@ impl Presence {
             match self.link.store(&self.link.names.events(), None, &identifier, event).await {
                 // It never fits, and those behind it must be told of.
                 Err(BrokerError::TooLarge) => {
-                    self.link.shared.complaints.add(format!(
+                    self.link.shared.warnings.add(format!(
                         "a lifecycle event is not published, since it is larger than NATS takes ({length} bytes, \
                          max_payload of nats-server)"
                     ));

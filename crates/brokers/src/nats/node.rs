@@ -308,7 +308,7 @@ impl Node {
         // The one that asks is told who has not answered.
         let answered = self.link.publish(names.control_of(&ticket.node), said.into()).await;
         if answered == Err(BrokerError::TooLarge) {
-            self.shared.complaints.add(format!(
+            self.shared.warnings.add(format!(
                 "another node is not answered, since the answer is larger than NATS takes ({length} bytes, max_payload of nats-server)"
             ));
         }
@@ -346,7 +346,7 @@ impl Node {
         let payload = control::encode(order).into();
         let published = self.link.publish(self.link.names.control(), payload).await;
         if published == Err(BrokerError::TooLarge) {
-            self.shared.complaints.add(
+            self.shared.warnings.add(
                 "an order of the server API has reached this node only, since it is larger than NATS takes (max_payload of nats-server)"
                     .to_owned(),
             );
@@ -468,7 +468,7 @@ impl Node {
     fn compare_sizes(&self) {
         let (carried, sent) = (self.link.client.max_payload(), self.options.message_size_max);
         if carried < sent {
-            self.shared.complaints.add(format!(
+            self.shared.warnings.add(format!(
                 "websocket.message_size_limit ({sent}) allows publications that are larger than max_payload of nats-server ({carried}); \
                  they are refused as too large (107): raise max_payload, or lower the limit"
             ));

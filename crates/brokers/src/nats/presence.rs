@@ -258,7 +258,7 @@ impl Presence {
         match (&*known, seen) {
             (Some((twin, first)), Some((node, sequence))) if *twin == node => {
                 if *first != sequence {
-                    self.link.shared.complaints.add_twin(&self.name);
+                    self.link.shared.warnings.add_twin(&self.name);
                 }
             }
             (_, seen) => *known = seen,
@@ -344,7 +344,7 @@ impl Presence {
                 // It never fits, and must not keep the others from being entered.
                 self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(subject));
                 debug!(%error, length, "NATS: a client is not entered into presence");
-                self.link.shared.complaints.add(format!(
+                self.link.shared.warnings.add(format!(
                     "clients are left out of presence, since what they show of themselves is larger than NATS takes ({length} bytes, \
                      max_payload of nats-server)"
                 ));

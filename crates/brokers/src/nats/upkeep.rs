@@ -136,7 +136,7 @@ impl Upkeep {
         match ensure_streams(&self.link, &self.options, self.presence.turn()).await {
             Ok(()) => {}
             // It works as it is.
-            Err(error @ NatsError::Update { .. }) => shared.complaints.add(error.to_string()),
+            Err(error @ NatsError::Update { .. }) => shared.warnings.add(error.to_string()),
             Err(error) => {
                 if self.link.check().is_ok() {
                     shared.availability.set(Cause::Streams, &error.to_string());

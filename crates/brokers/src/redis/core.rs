@@ -431,7 +431,7 @@ impl Core {
             false => "",
         };
         self.shared
-            .complaints
+            .warnings
             .add(format!("Redis at {address} refuses a command{of}: {}{hint}", show(text)));
     }
 

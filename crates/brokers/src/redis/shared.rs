@@ -12,9 +12,9 @@ use super::exchange::Job;
 use super::trouble::Trouble;
 use crate::Endpoint;
 use crate::channel_options::ChannelOptions;
-use crate::complaints::Complaints;
 use crate::endpoints::Endpoints;
 use crate::limits::QUEUE_MAX;
+use crate::warnings::Warnings;
 
 /// See the module.
 pub(super) struct Shared {
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     is_closed: AtomicBool,
     health: Mutex<Option<Trouble>>,
     lag_us: AtomicU64,
-    pub(super) complaints: Complaints,
+    pub(super) warnings: Warnings,
     pub(super) options: ChannelOptions,
 }
 
@@ -40,7 +40,7 @@ impl Shared {
             is_closed: AtomicBool::new(false),
             health: Mutex::new(Some(Trouble::Starting)),
             lag_us: AtomicU64::new(0),
-            complaints: Complaints::default(),
+            warnings: Warnings::default(),
             options: ChannelOptions::default(),
         }
     }

@@ -91,20 +91,20 @@ fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
 }
 
 #[test]
-fn two_nodes_of_one_name_are_complained_of_and_one_is_not() {
+fn two_nodes_of_one_name_are_a_warning_and_one_is_not() {
     let server = Server::start();
     let named = |name: &str| NatsOptions { name: name.into(), lease_ms: 2_000, ..server.options() };
     let alone = NatsWorld::named(&named("alone"), 1, "a");
     let twins = NatsWorld::named(&named("twin"), 2, "t");
     let until = Instant::now() + LONG;
-    let complains = |world: &NatsWorld, node: usize| {
-        world.nodes[node].take_complaint().is_some_and(|text| text.contains("node.name"))
+    let warns = |world: &NatsWorld, node: usize| {
+        world.nodes[node].take_warning().is_some_and(|text| text.contains("node.name"))
     };
     let (mut first, mut second) = (false, false);
     while !(first && second) {
-        assert!(Instant::now() < until, "nobody complains");
-        first |= complains(&twins, 0);
-        second |= complains(&twins, 1);
+        assert!(Instant::now() < until, "there is no warning");
+        first |= warns(&twins, 0);
+        second |= warns(&twins, 1);
     }
-    assert_eq!(alone.nodes[0].take_complaint(), None);
+    assert_eq!(alone.nodes[0].take_warning(), None);
 }

@@ -38,7 +38,7 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
     assert_eq!(stream.publications.len() as u64, last, "nothing is missing");
     for node in &pair.world.nodes {
         let until = Instant::now() + LONG;
-        while !node.take_complaint().is_some_and(|text| text.contains("other options")) {
+        while !node.take_warning().is_some_and(|text| text.contains("other options")) {
             assert!(Instant::now() < until, "the difference is told");
             std::thread::yield_now();
         }

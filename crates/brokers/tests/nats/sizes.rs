@@ -63,14 +63,14 @@ fn a_publication_that_is_too_large_is_refused_for_good() {
 }
 
 #[test]
-fn a_limit_of_messages_above_that_of_nats_is_complained_of() {
+fn a_limit_of_messages_above_that_of_nats_is_a_warning() {
     let server = Server::configured(SMALL);
-    let complaint = |message_size_max| {
+    let warning = |message_size_max| {
         let options = NatsOptions { message_size_max, ..server.options() };
-        NatsWorld::new(&options, 1).nodes[0].take_complaint()
+        NatsWorld::new(&options, 1).nodes[0].take_warning()
     };
-    assert_eq!(complaint(65_536), None);
-    let reported = complaint(65_537).unwrap();
+    assert_eq!(warning(65_536), None);
+    let reported = warning(65_537).unwrap();
     assert!(reported.contains("websocket.message_size_limit (65537)"), "{reported}");
     assert!(reported.contains("max_payload of nats-server (65536)"), "{reported}");
 }
@@ -94,12 +94,12 @@ fn a_client_that_shows_too_much_of_itself_keeps_nobody_from_being_present() {
     }
     while reported(&mut world, listener) != ("online".into(), "next".into()) {}
     world.wait_health(0, "ready");
-    let complaint = world.nodes[0].take_complaint().unwrap();
-    assert!(complaint.contains("max_payload"), "{complaint}");
+    let warning = world.nodes[0].take_warning().unwrap();
+    assert!(warning.contains("max_payload"), "{warning}");
 }
 
 #[test]
-fn an_answer_to_another_node_that_is_too_large_is_complained_of() {
+fn an_answer_to_another_node_that_is_too_large_is_a_warning() {
     let server = Server::configured(SMALL);
     let mut world = NatsWorld::new(&server.options(), 2);
     let (asks, answers) = (world.attach(), world.attach());
@@ -117,6 +117,6 @@ fn an_answer_to_another_node_that_is_too_large_is_complained_of() {
         panic!("{answer:?}");
     };
     assert_eq!((survey.answers.len(), survey.missing), (0, 1));
-    let complaint = world.nodes[1].take_complaint().unwrap();
-    assert!(complaint.contains("max_payload"), "{complaint}");
+    let warning = world.nodes[1].take_warning().unwrap();
+    assert!(warning.contains("max_payload"), "{warning}");
 }

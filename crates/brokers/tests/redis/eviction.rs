@@ -64,8 +64,8 @@ fn evicted_clients_of_a_node_are_sent_again_and_counts_are_right() {
         });
         tell(&node, endpoint, &last, offline());
         wait_until("one has left", is_whole);
-        let complaint = node.broker.take_complaint();
-        assert!(complaint.is_some_and(|text| text.contains("dropped")), "{dropped:?}");
+        let warning = node.broker.take_warning();
+        assert!(warning.is_some_and(|text| text.contains("dropped")), "{dropped:?}");
     }
     clients.iter().for_each(|one| tell(&node, endpoint, one, offline()));
     wait_until("nobody is left", || size(&server, &online) == 0 && size(&server, &owners) == 0);
@@ -150,8 +150,8 @@ fn a_policy_that_drops_keys_is_warned_of_and_orders_go_to_all_nodes() {
     let mut nodes: Vec<Node> = (0..2).map(|_| Node::start(settings(&at(&server)))).collect();
     let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
     for node in &nodes {
-        let complaint = node.broker.take_complaint();
-        assert!(complaint.is_some_and(|text| text.contains("maxmemory-policy \"volatile-lru\"")));
+        let warning = node.broker.take_warning();
+        assert!(warning.is_some_and(|text| text.contains("maxmemory-policy \"volatile-lru\"")));
     }
     // Redis knows her on one node; what it knew of the other it may have dropped.
     tell(&nodes[0], endpoints[0], &client("ann", "1"), Change::Online);

@@ -68,7 +68,7 @@ fn whoever_stays_is_renewed_and_stays_present() {
     let entered = end();
     wait_until("two renewals", || end() > entered + 600);
     assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
-    assert_eq!(node.broker.take_complaint(), None);
+    assert_eq!(node.broker.take_warning(), None);
 }
 
 #[test]
@@ -262,8 +262,8 @@ fn a_subscriber_whose_output_buffer_overflows_receives_the_position() {
     let script = "for i = 1, 100 do redis.call('PUBLISH', ARGV[1], string.rep('x', 100000)) end";
     server.ask(&["EVAL", script, "0", &name]);
     node.wait_position(endpoint);
-    let complaint = node.broker.take_complaint();
-    assert!(complaint.is_some_and(|text| text.contains("client-output-buffer-limit")));
+    let warning = node.broker.take_warning();
+    assert!(warning.is_some_and(|text| text.contains("client-output-buffer-limit")));
     node.wait_ready();
     node.publish("room", "a").unwrap();
     assert_eq!(node.wait_data(endpoint), "a");
@@ -393,7 +393,7 @@ fn a_key_that_is_not_ours_fails_what_needs_it_and_nothing_else() {
     server.ask(&["DEL", key]);
     server.ask(&["SET", key, "x"]);
     assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
-    assert!(node.broker.take_complaint().unwrap().contains("WRONGTYPE"));
+    assert!(node.broker.take_warning().unwrap().contains("WRONGTYPE"));
     assert_eq!(server.ask(&["GET", key]).text(), "x");
     node.publish("other", "c").unwrap();
     node.wait_ready();

@@ -295,7 +295,7 @@ fn a_redis_that_takes_nothing_is_not_asked_without_end() {
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
     tell(&node, endpoint, &client("ann", "1"), Change::Online);
     wait_until("it is refused", || {
-        node.broker.take_complaint().is_some_and(|text| text.contains("OOM"))
+        node.broker.take_warning().is_some_and(|text| text.contains("OOM"))
     });
     let (before, began) = (calls(), std::time::Instant::now());
     wait_until("a second has passed", || began.elapsed().as_millis() > 1_000);
@@ -305,7 +305,7 @@ fn a_redis_that_takes_nothing_is_not_asked_without_end() {
 }
 
 #[test]
-fn two_nodes_of_one_name_are_complained_of() {
+fn two_nodes_of_one_name_are_a_warning() {
     let server = RedisServer::start(&[]);
     let mut twin = settings(&at(&server));
     let one = Node::start(settings(&at(&server)));
@@ -315,8 +315,8 @@ fn two_nodes_of_one_name_are_complained_of() {
     let second = Node::start(twin);
     for node in [&first, &second] {
         wait_until("the twin is noticed", || {
-            node.broker.take_complaint().is_some_and(|text| text.contains("node.name"))
+            node.broker.take_warning().is_some_and(|text| text.contains("node.name"))
         });
     }
-    assert_eq!(one.broker.take_complaint(), None);
+    assert_eq!(one.broker.take_warning(), None);
 }

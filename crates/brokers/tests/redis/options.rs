@@ -59,11 +59,11 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
     let Ok(BrokerReply::Subscribed(stream)) = answer else { panic!("{answer:?}") };
     assert_eq!(stream.publications.len(), 3, "nothing is missing");
     wait_until("the difference is told", || {
-        off.broker.take_complaint().is_some_and(|text| {
+        off.broker.take_warning().is_some_and(|text| {
             text.contains(&format!("{on_name:?}")) && text.contains("namespace \"chat\"")
         })
     });
-    wait_until("on both nodes", || on.broker.take_complaint().is_some());
+    wait_until("on both nodes", || on.broker.take_warning().is_some());
     // The change has gone round.
     off.broker.set_rules(&rules(10));
     on.broker.set_rules(&rules(10));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::coerce::coerce;
 use super::keys::API_KEY_KEYS;
-use super::resolve::{Complaints, Values};
+use super::resolve::{KeyedMistakes, Values};
 use super::source::Found;
 use super::table::API_KEYS;
 use crate::pattern::ChannelPattern;
@@ -100,7 +100,7 @@ fn check_one(found: &mut Found, path: &str, members: &Map<String, Value>) -> Val
 }
 
 /// The keys of the list, and that of `http_api.key` under the name `default`.
-pub(super) fn resolve(values: &Values<'_>, mistakes: &mut Complaints) -> Vec<ApiKey> {
+pub(super) fn resolve(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Vec<ApiKey> {
     let mut keys: Vec<ApiKey> = Vec::new();
     let single = values.text("http_api.key");
     if !single.is_empty() {
@@ -110,36 +110,36 @@ pub(super) fn resolve(values: &Values<'_>, mistakes: &mut Complaints) -> Vec<Api
     for index in 0..list.map_or(0, Vec::len) {
         let at = |name: &str| format!("{API_KEYS}[{index}].{name}");
         let (name, key) = (values.text(&at("name")), values.text(&at("key")));
-        let mut complain = |option: &str, text: String| mistakes.push((at(option), text));
+        let mut refuse = |option: &str, text: String| mistakes.push((at(option), text));
         let is_name = !name.is_empty()
             && name.len() <= NAME_LENGTH_MAX
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         if !is_name {
             let text = format!("expected a name of letters, digits, '-', '_' or '.', not {name:?}");
-            complain("name", text);
+            refuse("name", text);
         }
         if keys.iter().any(|other| other.name == name) {
-            complain(
+            refuse(
                 "name",
                 format!("{name:?} is there twice; {DEFAULT_NAME} is that of http_api.key"),
             );
         }
         if key.is_empty() {
-            complain("key", "is needed: without it nobody is this caller".to_owned());
+            refuse("key", "is needed: without it nobody is this caller".to_owned());
         } else if keys.iter().any(|other| other.is(key.as_bytes())) {
-            complain("key", "is the key of another name: nobody could tell them apart".to_owned());
+            refuse("key", "is the key of another name: nobody could tell them apart".to_owned());
         }
         let methods = values.list(&at("methods"));
         for method in &methods {
             if !crate::API_METHODS.contains(&&**method) {
-                complain("methods", format!("there is no method {method:?}"));
+                refuse("methods", format!("there is no method {method:?}"));
             }
         }
         let mut channels = Vec::new();
         for pattern in values.list(&at("channels")) {
             match ChannelPattern::new(&pattern) {
                 Ok(pattern) => channels.push(pattern),
-                Err(error) => complain("channels", error.to_string()),
+                Err(error) => refuse("channels", error.to_string()),
             }
         }
         keys.push(ApiKey { name, key: key.into_bytes(), methods, channels });

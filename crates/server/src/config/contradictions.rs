@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::danger::Danger;
 use super::mistakes::WarningKind;
-use super::resolve::{Complaints, Values};
+use super::resolve::{KeyedMistakes, Values};
 use super::table::{NAMESPACES, WITHOUT_NAMESPACE};
 
 /// What may be wrong with a personal channel.
@@ -35,9 +35,9 @@ pub(super) fn check_names(
     values: &Values<'_>,
     client: &ClientRules,
     channels: &ChannelRules,
-    mistakes: &mut Complaints,
+    mistakes: &mut KeyedMistakes,
 ) {
-    let mut complain = |key: &str, text: String| mistakes.push((key.to_owned(), text));
+    let mut refuse = |key: &str, text: String| mistakes.push((key.to_owned(), text));
     let marks = [
         ("channel.private_prefix", &channels.private_prefix),
         ("channel.namespace_boundary", &channels.namespace_boundary),
@@ -47,14 +47,14 @@ pub(super) fn check_names(
     for (index, (key, mark)) in marks.iter().enumerate() {
         let same = marks[..index].iter().find(|(_, other)| other == mark && !mark.is_empty());
         if let Some((other, _)) = same {
-            complain(
+            refuse(
                 key,
                 format!("{mark:?} is {other} as well: a channel name could be read in two ways"),
             );
         }
     }
     for (key, mark) in marks.iter().filter(|(_, mark)| mark.chars().any(char::is_control)) {
-        complain(key, format!("{mark:?} has a control character, which no channel name may have"));
+        refuse(key, format!("{mark:?} has a control character, which no channel name may have"));
     }
     for (path, name) in names(values) {
         let key = format!("{path}.name");
@@ -63,11 +63,11 @@ pub(super) fn check_names(
             let text = format!(
                 "{name:?} holds channel.namespace_boundary, which ends the name before: no channel is in it"
             );
-            complain(&key, text);
+            refuse(&key, text);
         }
         if !channels.private_prefix.is_empty() && name.starts_with(&*channels.private_prefix) {
             let text = format!("{name:?} begins with channel.private_prefix: no channel is in it");
-            complain(&key, text);
+            refuse(&key, text);
         }
     }
     let Some(personal) = &client.personal_channel else { return };
@@ -76,11 +76,11 @@ pub(super) fn check_names(
             "{mark:?} has a character of %2C and the like, as which user ids are written in the names of personal channels: \
              others could read them; choose a mark without %, digits and the letters A to F"
         );
-        complain(key, text);
+        refuse(key, text);
     }
     if channels.user_boundary.is_empty() {
         let text = "must not be empty where personal channels are: it stands before the user in their names";
-        complain("channel.user_boundary", text.to_owned());
+        refuse("channel.user_boundary", text.to_owned());
     } else if let Some(text) = unsafe_personal_channel(client, channels) {
         let path = match &*personal.namespace {
             "" => WITHOUT_NAMESPACE.to_owned(),
@@ -89,7 +89,7 @@ pub(super) fn check_names(
                 named.map_or(wanted.to_owned(), |(path, _)| path)
             }
         };
-        complain(&format!("{path}.allow_user_limited_channels"), text.to_owned());
+        refuse(&format!("{path}.allow_user_limited_channels"), text.to_owned());
     }
 }
 

@@ -11,7 +11,7 @@ use brokers::redis::settings::{Deployment, Login, Place, Server, TlsPem, TlsSett
 use super::coerce::shown;
 use super::keys::{Feature, Kind};
 use super::pem::read_pem;
-use super::resolve::{Complaints, Values};
+use super::resolve::{KeyedMistakes, Values};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ impl RedisEngine {
 pub(super) fn resolve_engine(
     values: &Values<'_>,
     channels: &ChannelRules,
-    mistakes: &mut Complaints,
+    mistakes: &mut KeyedMistakes,
 ) -> Engine {
     let is_redis = values.text("engine.type") == "redis";
     if values.u32("lifecycle.events_max") == 0 {
@@ -154,7 +154,7 @@ pub(super) fn unused_engines(values: &Values<'_>) -> Vec<(&'static str, &'static
 fn resolve_nats(
     values: &Values<'_>,
     channels: &ChannelRules,
-    mistakes: &mut Complaints,
+    mistakes: &mut KeyedMistakes,
 ) -> NatsOptions {
     let all = || channels.namespaces.values().chain([&channels.without_namespace]);
     let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);
@@ -182,7 +182,7 @@ fn resolve_nats(
 }
 
 /// The NATS client reads files.
-fn resolve_nats_tls(values: &Values<'_>, mistakes: &mut Complaints) -> NatsTls {
+fn resolve_nats_tls(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> NatsTls {
     let enabled = values.flag("broker.nats.tls.enabled");
     let mut file = |name: &str| {
         let path = format!("broker.nats.tls.{name}");
@@ -202,28 +202,28 @@ fn resolve_nats_tls(values: &Values<'_>, mistakes: &mut Complaints) -> NatsTls {
     NatsTls { enabled, server_ca_pem_file: authorities, client_pem_files: certificate.zip(key) }
 }
 
-fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
-    let mut complain = |name: &str, text: String| {
+fn resolve_redis(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Engine {
+    let mut refuse = |name: &str, text: String| {
         mistakes.push((format!("engine.redis.{name}"), text));
     };
     let text = |name: &str| values.text(&format!("engine.redis.{name}"));
     let (key, addresses) = match addresses(values) {
         Ok(addresses) => addresses,
         Err((key, text)) => {
-            complain(key, text.to_owned());
+            refuse(key, text.to_owned());
             return Engine::Memory;
         }
     };
     let place = match Place::parse(&addresses) {
         Ok(place) => place,
         Err(error) => {
-            complain(key, error.to_string());
+            refuse(key, error.to_string());
             return Engine::Memory;
         }
     };
     let database = place.database.unwrap_or_else(|| values.u32("engine.redis.db"));
     if database != 0 && matches!(place.deployment, Deployment::Cluster(_)) {
-        complain("db", "must be 0 in a Cluster".to_owned());
+        refuse("db", "must be 0 in a Cluster".to_owned());
     }
     let prefix = text("prefix");
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
@@ -232,12 +232,12 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut Complaints) -> Engine {
             "expected letters, digits, '-', '_', '.' or ':', not {}",
             shown(&prefix.as_str().into())
         );
-        complain("prefix", text);
+        refuse("prefix", text);
     }
     let mut time = |name: &str, least_ms: u64| {
         let ms = values.ms(&format!("engine.redis.{name}"));
         if ms < least_ms {
-            complain(name, format!("must be at least {least_ms}ms"));
+            refuse(name, format!("must be at least {least_ms}ms"));
         }
         Duration::from_millis(ms)
     };
@@ -317,7 +317,7 @@ fn with_sentinel_login(mut deployment: Deployment, sentinel_login: &Login) -> De
     deployment
 }
 
-fn resolve_tls(values: &Values<'_>, mistakes: &mut Complaints) -> Option<TlsSettings> {
+fn resolve_tls(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Option<TlsSettings> {
     let mut pem = |name: &str, kind| {
         let path = format!("engine.redis.tls.{name}");
         let read = read_pem(kind, &values.some_text(&path)?);

@@ -10,10 +10,10 @@ use engine::rules::{
 use serde_json::Value;
 
 use super::coerce::shown;
-use super::resolve::{Complaints, Values};
+use super::resolve::{KeyedMistakes, Values};
 use crate::expression::compile;
 
-pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -> ChannelRules {
+pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> ChannelRules {
     let without = "channel.without_namespace";
     let without_namespace = resolve_namespace(values, without, mistakes);
     let mut namespaces = BTreeMap::new();
@@ -63,7 +63,7 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut Complaints) -
     }
 }
 
-fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> Namespace {
+fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut KeyedMistakes) -> Namespace {
     let at = |name: &str| format!("{path}.{name}");
     let flag = |name: &str| values.flag(&at(name));
     let permission = |what: &str| Permission {
@@ -126,29 +126,29 @@ fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut Complaints)
 }
 
 /// What the options of a namespace demand of each other.
-fn check_namespace(namespace: &Namespace, path: &str, mistakes: &mut Complaints) {
-    let mut complain = |name: &str, text: &str| {
+fn check_namespace(namespace: &Namespace, path: &str, mistakes: &mut KeyedMistakes) {
+    let mut refuse = |name: &str, text: &str| {
         mistakes.push((format!("{path}.{name}"), text.to_owned()));
     };
     if namespace.history_size > 0 && namespace.history_ttl_ms == 0 {
-        complain("history_ttl", "is needed when history_size is set");
+        refuse("history_ttl", "is needed when history_size is set");
     }
     if namespace.history_ttl_ms > 0 && namespace.history_size == 0 {
-        complain("history_size", "is needed when history_ttl is set");
+        refuse("history_size", "is needed when history_ttl is set");
     }
     if namespace.history_meta_ttl_ms < namespace.history_ttl_ms {
-        complain("history_meta_ttl", "must not be less than history_ttl");
+        refuse("history_meta_ttl", "must not be less than history_ttl");
     }
     if (namespace.force_recovery || namespace.allow_recovery) && !namespace.has_history() {
-        complain("force_recovery", "recovery needs history_size and history_ttl");
+        refuse("force_recovery", "recovery needs history_size and history_ttl");
     }
     if (namespace.force_positioning || namespace.allow_positioning) && !namespace.has_history() {
-        complain("force_positioning", "positioning needs history_size and history_ttl");
+        refuse("force_positioning", "positioning needs history_size and history_ttl");
     }
     if namespace.auto_cache_recover
         && !(namespace.force_recovery && namespace.recovery_mode == RecoveryMode::Cache)
     {
-        complain("auto_cache_recover", "needs force_recovery and force_recovery_mode = \"cache\"");
+        refuse("auto_cache_recover", "needs force_recovery and force_recovery_mode = \"cache\"");
     }
 }
 

@@ -4,13 +4,16 @@
 
 use brokers::nats::{channel_length_max, plain_channel_length_max};
 
-use super::resolve::{Complaints, Values};
+use super::resolve::{KeyedMistakes, Values};
 
 /// Relates `channel.max_length` to the lines of NATS; returns warnings.
-pub(super) fn check_channel_length(values: &Values<'_>, mistakes: &mut Complaints) -> Complaints {
+pub(super) fn check_channel_length(
+    values: &Values<'_>,
+    mistakes: &mut KeyedMistakes,
+) -> KeyedMistakes {
     let uses_nats = values.flag("broker.enabled") && values.text("broker.type") == "nats";
     if !uses_nats {
-        return Complaints::new();
+        return KeyedMistakes::new();
     }
     let (length, prefix) = (values.count("channel.max_length"), values.text("broker.nats.prefix"));
     let (any, plain) = (channel_length_max(&prefix), plain_channel_length_max(&prefix));
@@ -28,7 +31,7 @@ pub(super) fn check_channel_length(values: &Values<'_>, mistakes: &mut Complaint
         );
         return vec![(place, text)];
     }
-    Complaints::new()
+    KeyedMistakes::new()
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 //! Invariant: what passes here can be routed; a router that meets one path twice panics.
 
 use super::Config;
-use super::resolve::Complaints;
+use super::resolve::KeyedMistakes;
 
 /// Paths must be paths, and no two may be the same, also not one that the server adds by itself.
-pub(super) fn check_paths(config: &Config, mistakes: &mut Complaints) {
+pub(super) fn check_paths(config: &Config, mistakes: &mut KeyedMistakes) {
     let paths = [
         ("websocket.handler_prefix", config.websocket.path.as_deref()),
         ("http_api.handler_prefix", config.api.path.as_deref()),

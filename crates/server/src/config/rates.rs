@@ -5,14 +5,14 @@
 use engine::limits::BUCKET_FILL_MS_MAX;
 use engine::rates::{Bucket, Rate, Rates};
 
-use super::resolve::{Complaints, Values};
+use super::resolve::{KeyedMistakes, Values};
 
 /// The rate of every bucket. `channel_limit` channels must be had at once by a client that comes back, where nobody has
 /// said otherwise.
 pub(super) fn resolve_rates(
     values: &Values<'_>,
     channel_limit: usize,
-    mistakes: &mut Complaints,
+    mistakes: &mut KeyedMistakes,
 ) -> Rates {
     let mut rates = Vec::with_capacity(Bucket::ALL.len());
     for bucket in Bucket::ALL {

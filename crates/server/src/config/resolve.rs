@@ -198,12 +198,12 @@ pub(super) const LOOPBACK_ORIGINS: [&str; 7] = [
     "http://[::1]",
 ];
 
-pub(super) type Complaints = Vec<(String, String)>;
+pub(super) type KeyedMistakes = Vec<(String, String)>;
 
 fn resolve_admission(
     values: &Values<'_>,
     is_development: bool,
-    mistakes: &mut Complaints,
+    mistakes: &mut KeyedMistakes,
 ) -> AdmissionSettings {
     let mut origins = values.list("client.allowed_origins");
     if is_development && origins.is_empty() {
@@ -232,8 +232,8 @@ fn resolve_admission(
     }
 }
 
-fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut Complaints) -> HttpServer {
-    let address = |name: &str, mistakes: &mut Complaints| {
+fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut KeyedMistakes) -> HttpServer {
+    let address = |name: &str, mistakes: &mut KeyedMistakes| {
         let key = format!("http_server.{name}");
         let address = values.text(&key).trim().to_owned();
         let port = key.replace("address", "port");
@@ -282,7 +282,7 @@ fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut Complaints) -> Ht
 }
 
 /// Permissions in octal digits, such as 660.
-fn resolve_mode(values: &Values<'_>, mistakes: &mut Complaints) -> u32 {
+fn resolve_mode(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> u32 {
     let text = values.text("http_server.unix_socket_mode");
     match u32::from_str_radix(&text, 8) {
         Ok(mode) if mode <= 0o777 => mode,
@@ -294,7 +294,7 @@ fn resolve_mode(values: &Values<'_>, mistakes: &mut Complaints) -> u32 {
     }
 }
 
-fn resolve_websocket(values: &Values<'_>, mistakes: &mut Complaints) -> WebSocket {
+fn resolve_websocket(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> WebSocket {
     let message_size = values.u32("websocket.message_size_limit");
     if message_size == 0 {
         let text = "must be above 0".to_owned();
@@ -314,7 +314,7 @@ fn resolve_websocket(values: &Values<'_>, mistakes: &mut Complaints) -> WebSocke
     }
 }
 
-fn resolve_api(values: &Values<'_>, mistakes: &mut Complaints) -> Api {
+fn resolve_api(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Api {
     let is_served = !values.flag("http_api.disabled");
     Api {
         path: is_served.then(|| values.path("http_api.handler_prefix")),
@@ -347,7 +347,7 @@ fn resolve_log(values: &Values<'_>) -> Log {
     }
 }
 
-fn resolve_shutdown(values: &Values<'_>, mistakes: &mut Complaints) -> Shutdown {
+fn resolve_shutdown(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Shutdown {
     let time = |path: &str| Duration::from_millis(values.ms(path));
     let shutdown = Shutdown {
         timeout: time("shutdown.timeout"),
@@ -364,7 +364,7 @@ fn resolve_shutdown(values: &Values<'_>, mistakes: &mut Complaints) -> Shutdown 
 fn resolve_client(
     values: &Values<'_>,
     channels: &ChannelRules,
-    mistakes: &mut Complaints,
+    mistakes: &mut KeyedMistakes,
 ) -> ClientRules {
     let ms = |name: &str| values.ms(&format!("client.{name}"));
     let flag = |name: &str| values.flag(&format!("client.{name}"));
@@ -420,7 +420,7 @@ fn resolve_client(
     }
 }
 
-fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut Complaints) -> TokenSettings {
+fn resolve_token(values: &Values<'_>, path: &str, mistakes: &mut KeyedMistakes) -> TokenSettings {
     debug_assert!(TOKEN_KEYS.iter().any(|key| key.path == "hmac_secret_key"));
     let text = |name: &str| values.some_text(&format!("{path}.{name}"));
     let mut pem = |name: &str| {

@@ -158,7 +158,7 @@ pub(super) async fn broker(config: &Config, clock: Clock) -> Vec<Finding> {
         Health::Ready => Finding::fine(subject, format!("ready after {:.0?}", began.elapsed())),
         Health::Unready { reason, .. } => unreachable(reason),
     });
-    while let Some(warning) = broker.take_complaint() {
+    while let Some(warning) = broker.take_warning() {
         findings.push(Finding::warning(subject, warning, "see docs/clustering.md"));
     }
     let ended = tokio::task::spawn_blocking(move || broker.end());

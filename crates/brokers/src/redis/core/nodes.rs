@@ -200,7 +200,7 @@ impl Core {
         }
         if whole.u64() == Some(0) {
             let text = "Redis has dropped what it knew of this node's clients; their lifecycle events are sent again";
-            self.shared.complaints.add(text.to_owned());
+            self.shared.warnings.add(text.to_owned());
             self.registry.lifecycle.requeue_online();
         }
         let skew_ms = time.u64().map_or(0, |time| unix_ms() - i64::try_from(time).unwrap_or(0));
@@ -208,11 +208,11 @@ impl Core {
             let text = format!(
                 "the clock of this node is {skew_ms} ms before that of Redis: tokens and subscriptions end at other times here than on other nodes"
             );
-            self.shared.complaints.add(text);
+            self.shared.warnings.add(text);
         }
         // One that has just been killed may still seem to live.
         if self.registry.has_twin(now, twin.str().unwrap_or_default()) {
-            self.shared.complaints.add_twin(&self.commander.name);
+            self.shared.warnings.add_twin(&self.commander.name);
         }
         if let Some(dead) = dead.str().filter(|dead| !dead.is_empty())
             && self.registry.cleanup.is_none()
@@ -230,7 +230,7 @@ impl Core {
         let nodes: Vec<Node<'_>> = nodes.collect();
         self.registry.set_others(nodes.iter().map(|node| node.id.to_owned()).collect());
         let warnings = self.shared.options.note(nodes.into_iter());
-        warnings.into_iter().for_each(|warning| self.shared.complaints.add(warning));
+        warnings.into_iter().for_each(|warning| self.shared.warnings.add(warning));
     }
 
     /// Asks all other nodes.

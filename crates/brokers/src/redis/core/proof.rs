@@ -74,7 +74,7 @@ impl Core {
         // What fewer than half of the Sentinels say moves nobody and confirms nothing.
         if let Some(doubt) = doubt {
             if up.proof.named_at + SENTINELS_SILENT <= now {
-                self.shared.complaints.add(doubt.to_string());
+                self.shared.warnings.add(doubt.to_string());
             }
             return;
         }
@@ -125,13 +125,13 @@ impl Core {
         let Some(up) = self.links.up(id) else { return };
         let (address, eviction) = (&up.opened.address, &up.opened.identity.eviction);
         if let Some(warning) = eviction.warning(address) {
-            self.shared.complaints.add(warning);
+            self.shared.warnings.add(warning);
         }
         let before = up.proof.evicted.replace(eviction.keys).unwrap_or(eviction.keys);
         if eviction.keys > before {
             let count = eviction.keys - before;
             self.shared
-                .complaints
+                .warnings
                 .add(format!("Redis at {address} has dropped {count} keys: its memory is full"));
             // What is revoked may have been among them.
             self.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);

@@ -170,7 +170,7 @@ impl Core {
             server = %opened.address, run_id = %opened.identity.run_id, "Redis: connected"
         );
         if self.links.has_been_cut(id, &opened) {
-            self.shared.complaints.add(format!(
+            self.shared.warnings.add(format!(
                 "Redis at {} has closed the connection of this node without being restarted: publications come faster than \
                  the node reads them (client-output-buffer-limit pubsub), somebody has killed it (CLIENT KILL), or something \
                  between them has",

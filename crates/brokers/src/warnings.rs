@@ -1,20 +1,20 @@
-//! What somebody should see to although a broker works, until somebody takes it.
+//! Warnings of a broker that is available, until the server takes and logs them.
 //!
-//! Invariant: it does not grow beyond [`COMPLAINTS_MAX`].
+//! Invariant: it does not grow beyond [`WARNINGS_MAX`].
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Complaints(Mutex<Vec<String>>);
+pub(crate) struct Warnings(Mutex<Vec<String>>);
 
-/// Of more, some are enough.
-const COMPLAINTS_MAX: usize = 8;
+/// Warnings kept at most; more say nothing new.
+const WARNINGS_MAX: usize = 8;
 
-impl Complaints {
+impl Warnings {
     pub(crate) fn add(&self, text: String) {
         let mut waiting = self.waiting();
-        if waiting.len() < COMPLAINTS_MAX {
+        if waiting.len() < WARNINGS_MAX {
             waiting.push(text);
         }
     }
