@@ -64,7 +64,7 @@ function showLive() {
   say("live");
   note(hasBeenLive ? "connected again" : "connected");
   hasBeenLive = true;
-  showTrouble("");
+  showError("");
 }
 
 function showConnecting() {
@@ -89,7 +89,7 @@ function showEnd({ reason, code }) {
   }
   say("refused");
   note(`the server ended the connection: ${reason}${code ? ` (${code})` : ""}`);
-  showTrouble(
+  showError(
     code === BAD_REQUEST
       ? "This server lets nobody in without a token, and this page has none: set client.allow_anonymous_connect_without_token."
       : `The server ended the connection: ${reason}${code ? ` (${code})` : ""}.`,
@@ -112,13 +112,13 @@ async function explain(reason) {
   }
   if (hasBeenLive) return;
   if (byId("lead").textContent === lead) note(`no connection: ${text || reason}`);
-  showTrouble(text && `Refused: ${text}.`);
+  showError(text && `Refused: ${text}.`);
 }
 
 /** What keeps the page from working stands where it says what it is. */
-function showTrouble(text) {
+function showError(text) {
   byId("lead").textContent = text || lead;
-  byId("lead").classList.toggle("trouble", Boolean(text));
+  byId("lead").classList.toggle("error", Boolean(text));
 }
 
 // ---- what came back after a cut ----

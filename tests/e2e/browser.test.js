@@ -254,7 +254,7 @@ describe("the demo", () => {
   test("says why the server refuses it", async () => {
     const { port } = server;
     const page = await openPage({}, `http://tunnel.example:${port}/`);
-    const lead = page.locator("#lead.trouble", { hasText: "client.allowed_origins" });
+    const lead = page.locator("#lead.error", { hasText: "client.allowed_origins" });
     await lead.waitFor();
     assert.match(await lead.textContent(), /^Refused: pages of http:\/\/tunnel\.example:\d+ may not connect \(403\)/);
     await shoot(page, "desk-refused");

@@ -64,7 +64,7 @@ pub mod settings;
 mod shared;
 mod subscriptions;
 mod topology;
-mod trouble;
+mod unavailable;
 mod watch;
 mod window;
 
@@ -88,7 +88,7 @@ use self::shared::Shared;
 use crate::{Broker, Endpoint, Health, Inbox};
 
 pub use settings::RedisSettings;
-pub use trouble::Trouble;
+pub use unavailable::UnavailableReason;
 
 /// See the module.
 pub struct RedisBroker {
@@ -192,9 +192,9 @@ impl Broker for RedisBroker {
     }
 
     fn health(&self) -> Health {
-        self.shared.trouble().map_or(Health::Ready, |trouble| Health::Unready {
-            is_lasting: trouble.is_lasting(),
-            reason: trouble.to_string(),
+        self.shared.reason().map_or(Health::Ready, |reason| Health::Unready {
+            is_lasting: reason.is_lasting(),
+            reason: reason.to_string(),
         })
     }
 
@@ -296,9 +296,9 @@ impl Driver {
             Order::Connect { line, target, after } => {
                 let connection = spawn(async move {
                     tokio::time::sleep(after).await;
-                    let trouble = dialer.run(line, &target, &sender).await;
+                    let reason = dialer.run(line, &target, &sender).await;
                     // The broker may be gone, and then nobody wants to know.
-                    let _nobody = sender.send(Event::Link(line, LinkEvent::Down(trouble))).await;
+                    let _nobody = sender.send(Event::Link(line, LinkEvent::Down(reason))).await;
                 });
                 self.connections.retain(|_, connection| !connection.is_finished());
                 self.connections.insert(line, connection);

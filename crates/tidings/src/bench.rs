@@ -96,8 +96,8 @@ fn print_error(report: &Report) {
     for warning in &report.warnings {
         output::print_error(&format!("warning: {warning}"));
     }
-    for trouble in &report.troubles {
-        output::print_error(trouble);
+    for failure in &report.failures {
+        output::print_error(failure);
     }
     if report.faults.sum() > 0 {
         output::print_error(&format!("{} deliveries are not as they must be", report.faults.sum()));

@@ -349,7 +349,7 @@ fn an_api_may_answer_in_any_form() {
     let output = run("fanout", &[&options[..], &["-s", "1", "--rate", "40"]].concat());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
-        (&report["published"], &report["troubles"]),
+        (&report["published"], &report["failures"]),
         (&20.into(), &Value::Array(Vec::new()))
     );
     assert_eq!(report["faults"]["lost"], 20);

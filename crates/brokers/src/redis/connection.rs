@@ -23,7 +23,7 @@ use super::pipe::Pipe;
 use super::resp::{self, Decoder, Frame};
 use super::scripts::{self, Digests};
 use super::settings::{Address, Deployment, Login, RedisSettings, Server};
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 
 /// What the value of the layout's key is.
 const LAYOUT: &str = "tidings 2";
@@ -98,10 +98,10 @@ impl Dialer {
         line: Line,
         target: &Target,
         events: &mpsc::Sender<Event>,
-    ) -> Trouble {
+    ) -> UnavailableReason {
         let (conversation, found) = match self.open(target).await {
             Ok(opened) => opened,
-            Err(trouble) => return trouble,
+            Err(reason) => return reason,
         };
         let pipe = Arc::new(Pipe::new(conversation.socket.second()));
         let address = conversation.address.clone();
@@ -109,12 +109,12 @@ impl Dialer {
         let opened =
             Opened { address: address.clone(), digests, identity, has_shards, pipe: pipe.clone() };
         if events.send(Event::Link(line, LinkEvent::Up(Box::new(opened)))).await.is_err() {
-            return Trouble::Lost(address, "this node ends".to_owned());
+            return UnavailableReason::Lost(address, "this node ends".to_owned());
         }
         conversation.pump(line, &pipe, events).await
     }
 
-    async fn open(&self, target: &Target) -> Result<(Conversation, Found), Trouble> {
+    async fn open(&self, target: &Target) -> Result<(Conversation, Found), UnavailableReason> {
         let address = match target {
             Target::Server(Server::At(address)) | Target::Member(address) => address.clone(),
             Target::Server(Server::Sentinel { master, sentinels, login }) => {
@@ -136,7 +136,7 @@ impl Dialer {
             Ok((conversation, Found { digests, identity, has_shards }))
         };
         let limit = self.settings.connect_timeout + self.settings.io_timeout;
-        timeout(limit, examined).await.unwrap_or(Err(Trouble::Silent(address.clone())))
+        timeout(limit, examined).await.unwrap_or(Err(UnavailableReason::Silent(address.clone())))
     }
 
     /// What a server is among several independent ones; empty when there is only one.
@@ -149,20 +149,23 @@ impl Dialer {
         }
     }
 
-    pub(super) async fn connect(&self, address: &Address) -> Result<Conversation, Trouble> {
+    pub(super) async fn connect(
+        &self,
+        address: &Address,
+    ) -> Result<Conversation, UnavailableReason> {
         let connect = TcpStream::connect((&*address.host, address.port));
         let unreachable =
-            |error: &io::Error| Trouble::Unreachable(address.clone(), error.to_string());
+            |error: &io::Error| UnavailableReason::Unreachable(address.clone(), error.to_string());
         let stream = match timeout(self.settings.connect_timeout, connect).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(unreachable(&error)),
-            Err(_) => return Err(Trouble::ConnectTimeout(address.clone())),
+            Err(_) => return Err(UnavailableReason::ConnectTimeout(address.clone())),
         };
         stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
         let socket: Box<dyn Socket> = match &self.settings.tls {
             None => Box::new(stream),
             Some(tls) => {
-                let failed = |text: String| Trouble::Tls(address.clone(), text);
+                let failed = |text: String| UnavailableReason::Tls(address.clone(), text);
                 let name = tls.server_name.as_ref().unwrap_or(&address.host).clone();
                 let name = ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
                 let handshake = TlsConnector::from(tls.config.clone()).connect(name, stream);
@@ -179,8 +182,11 @@ impl Dialer {
     }
 
     /// Asks one server of the cluster after the other who answers for which slots.
-    pub(super) async fn slots(&self, members: &[Address]) -> Result<Vec<SlotRange>, Trouble> {
-        let mut last = Trouble::Incomplete;
+    pub(super) async fn slots(
+        &self,
+        members: &[Address],
+    ) -> Result<Vec<SlotRange>, UnavailableReason> {
+        let mut last = UnavailableReason::Incomplete;
         for address in members {
             let ask = async {
                 let mut conversation = self.connect(address).await?;
@@ -188,27 +194,30 @@ impl Dialer {
                 conversation.ask(&[b"CLUSTER", b"SLOTS"]).await
             };
             let limit = self.settings.connect_timeout + self.settings.connect_timeout;
-            match timeout(limit, ask).await.unwrap_or(Err(Trouble::Silent(address.clone()))) {
+            match timeout(limit, ask)
+                .await
+                .unwrap_or(Err(UnavailableReason::Silent(address.clone())))
+            {
                 Ok(Frame::List(ranges)) => {
                     let ranges: Vec<SlotRange> =
                         ranges.iter().filter_map(|range| SlotRange::read(range, address)).collect();
                     if !ranges.is_empty() {
                         return Ok(ranges);
                     }
-                    last = Trouble::Incomplete;
+                    last = UnavailableReason::Incomplete;
                 }
                 Ok(Frame::Error(text))
                     if text.windows(15).any(|part| part == b"cluster support")
                         || text.starts_with(b"ERR unknown command") =>
                 {
-                    last = Trouble::IsNoCluster(address.clone());
+                    last = UnavailableReason::IsNoCluster(address.clone());
                 }
                 Ok(Frame::Error(text)) if text.starts_with(b"NOAUTH") => {
-                    last = Trouble::Login(address.clone(), show(&text));
+                    last = UnavailableReason::Login(address.clone(), show(&text));
                 }
-                Ok(Frame::Error(text)) => last = Trouble::of_answer(address, &text),
-                Ok(_) => last = Trouble::NotRedis(address.clone()),
-                Err(trouble) => last = trouble,
+                Ok(Frame::Error(text)) => last = UnavailableReason::of_answer(address, &text),
+                Ok(_) => last = UnavailableReason::NotRedis(address.clone()),
+                Err(reason) => last = reason,
             }
         }
         Err(last)
@@ -247,7 +256,7 @@ impl Conversation {
         &self.address
     }
 
-    pub(super) async fn ask(&mut self, words: &[&[u8]]) -> Result<Frame, Trouble> {
+    pub(super) async fn ask(&mut self, words: &[&[u8]]) -> Result<Frame, UnavailableReason> {
         let mut out = Vec::new();
         resp::encode(&mut out, words);
         self.socket.write_all(&out).await.map_err(|error| lost(&self.address, &Err(error)))?;
@@ -260,7 +269,7 @@ impl Conversation {
     }
 
     /// The next thing that the server says, asked or not.
-    pub(super) async fn next_frame(&mut self) -> Result<Frame, Trouble> {
+    pub(super) async fn next_frame(&mut self) -> Result<Frame, UnavailableReason> {
         loop {
             match self.decoder.next() {
                 Ok(Some(frame)) => return Ok(frame),
@@ -268,12 +277,12 @@ impl Conversation {
                     Ok(length) if length > 0 => {}
                     ended => return Err(lost(&self.address, &ended)),
                 },
-                Err(_) => return Err(Trouble::NotRedis(self.address.clone())),
+                Err(_) => return Err(UnavailableReason::NotRedis(self.address.clone())),
             }
         }
     }
 
-    pub(super) async fn authenticate(&mut self, login: &Login) -> Result<(), Trouble> {
+    pub(super) async fn authenticate(&mut self, login: &Login) -> Result<(), UnavailableReason> {
         if login.password.is_empty() {
             return Ok(());
         }
@@ -284,33 +293,33 @@ impl Conversation {
         };
         match answer {
             Frame::Error(text) if is_login(&text) => {
-                Err(Trouble::Login(self.address.clone(), show(&text)))
+                Err(UnavailableReason::Login(self.address.clone(), show(&text)))
             }
-            Frame::Error(text) => Err(Trouble::of_answer(&self.address, &text)),
+            Frame::Error(text) => Err(UnavailableReason::of_answer(&self.address, &text)),
             _ => Ok(()),
         }
     }
 
     /// Speaks RESP3 from here on, and knows whom with.
-    async fn enter(&mut self, login: &Login, is_cluster: bool) -> Result<u32, Trouble> {
+    async fn enter(&mut self, login: &Login, is_cluster: bool) -> Result<u32, UnavailableReason> {
         self.authenticate(login).await?;
         let address = self.address.clone();
-        let answer = self.ask(&[b"HELLO", b"3"]).await.map_err(|trouble| match trouble {
-            Trouble::Lost(address, _) => Trouble::ClosedEarly(address),
-            trouble => trouble,
+        let answer = self.ask(&[b"HELLO", b"3"]).await.map_err(|reason| match reason {
+            UnavailableReason::Lost(address, _) => UnavailableReason::ClosedEarly(address),
+            reason => reason,
         })?;
         let answer = match answer {
             Frame::List(answer) => answer,
             Frame::Error(text) if text.starts_with(b"NOAUTH") => {
-                return Err(Trouble::Login(address, show(&text)));
+                return Err(UnavailableReason::Login(address, show(&text)));
             }
             Frame::Error(text)
                 if text.starts_with(b"ERR unknown command") || text.starts_with(b"NOPROTO") =>
             {
-                return Err(Trouble::TooOld(address, "below 6".to_owned()));
+                return Err(UnavailableReason::TooOld(address, "below 6".to_owned()));
             }
-            Frame::Error(text) => return Err(Trouble::of_answer(&address, &text)),
-            _ => return Err(Trouble::NotRedis(address)),
+            Frame::Error(text) => return Err(UnavailableReason::of_answer(&address, &text)),
+            _ => return Err(UnavailableReason::NotRedis(address)),
         };
         let field = |name: &str| {
             let mut pairs = answer.chunks_exact(2);
@@ -318,54 +327,54 @@ impl Conversation {
             pair.and_then(|pair| pair[1].str()).unwrap_or_default()
         };
         match (field("mode"), is_cluster) {
-            ("sentinel", _) => return Err(Trouble::IsSentinel(address)),
-            ("cluster", false) => return Err(Trouble::IsCluster(address)),
-            ("standalone", true) => return Err(Trouble::IsNoCluster(address)),
+            ("sentinel", _) => return Err(UnavailableReason::IsSentinel(address)),
+            ("cluster", false) => return Err(UnavailableReason::IsCluster(address)),
+            ("standalone", true) => return Err(UnavailableReason::IsNoCluster(address)),
             _ => {}
         }
         let version = field("version");
         let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         let version_numbers = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if version_numbers < (6, 2) {
-            return Err(Trouble::TooOld(address, version.to_owned()));
+            return Err(UnavailableReason::TooOld(address, version.to_owned()));
         }
         if field("role") != "master" {
-            return Err(Trouble::Replica(address));
+            return Err(UnavailableReason::Replica(address));
         }
         Ok(version_numbers.0)
     }
 
-    async fn select(&mut self, database: u32) -> Result<(), Trouble> {
+    async fn select(&mut self, database: u32) -> Result<(), UnavailableReason> {
         if database == 0 {
             return Ok(());
         }
         match self.ask(&[b"SELECT", database.to_string().as_bytes()]).await? {
             Frame::Error(text) => {
-                Err(Trouble::Database(self.address.clone(), database, show(&text)))
+                Err(UnavailableReason::Database(self.address.clone(), database, show(&text)))
             }
             _ => Ok(()),
         }
     }
 
-    async fn load_scripts(&mut self) -> Result<Digests, Trouble> {
+    async fn load_scripts(&mut self) -> Result<Digests, UnavailableReason> {
         let mut digests = Digests::default();
         for (digest, script) in digests.iter_mut().zip(scripts::ALL) {
             *digest = match self.ask(&[b"SCRIPT", b"LOAD", script.text().as_bytes()]).await? {
                 Frame::Text(digest) => digest,
-                Frame::Error(text) if is_weather(&text) => {
-                    return Err(Trouble::of_answer(&self.address, &text));
+                Frame::Error(text) if is_transient(&text) => {
+                    return Err(UnavailableReason::of_answer(&self.address, &text));
                 }
                 Frame::Error(text) => {
-                    return Err(Trouble::NoScripts(self.address.clone(), show(&text)));
+                    return Err(UnavailableReason::NoScripts(self.address.clone(), show(&text)));
                 }
-                _ => return Err(Trouble::NotRedis(self.address.clone())),
+                _ => return Err(UnavailableReason::NotRedis(self.address.clone())),
             };
         }
         Ok(digests)
     }
 
     /// Whether this server of a cluster answers for the slot.
-    async fn owns(&mut self, slot: u16) -> Result<bool, Trouble> {
+    async fn owns(&mut self, slot: u16) -> Result<bool, UnavailableReason> {
         let Frame::List(ranges) = self.ask(&[b"CLUSTER", b"SLOTS"]).await? else {
             return Ok(false);
         };
@@ -376,12 +385,17 @@ impl Conversation {
     }
 
     /// Says that the data under our prefix is ours; fails when it is somebody else's.
-    async fn claim(&mut self, key: &str, place: &str, prefix: &str) -> Result<(), Trouble> {
+    async fn claim(
+        &mut self,
+        key: &str,
+        place: &str,
+        prefix: &str,
+    ) -> Result<(), UnavailableReason> {
         let layout = format!("{LAYOUT}{place}");
         let set: [&[u8]; 6] =
             [b"SET", key.as_bytes(), layout.as_bytes(), b"NX", b"PX", LAYOUT_TTL_MS.as_bytes()];
         let address = self.address.clone();
-        let refused = |text: &Bytes| Trouble::of_answer(&address, text);
+        let refused = |text: &Bytes| UnavailableReason::of_answer(&address, text);
         match self.ask(&set).await? {
             Frame::Error(text) => return Err(refused(&text)),
             Frame::Text(_) => return Ok(()),
@@ -399,17 +413,22 @@ impl Conversation {
                 };
                 let (found, wanted) = (show(found), show(place.to_owned()));
                 let (address, key) = (self.address.clone(), key.to_owned());
-                Err(Trouble::OtherOrder { address, found, wanted, key })
+                Err(UnavailableReason::OtherOrder { address, found, wanted, key })
             }
             Frame::Error(text) if !text.starts_with(b"WRONGTYPE") => {
-                Err(Trouble::of_answer(&self.address, &text))
+                Err(UnavailableReason::of_answer(&self.address, &text))
             }
-            _ => Err(Trouble::Foreign(self.address.clone(), prefix.to_owned())),
+            _ => Err(UnavailableReason::Foreign(self.address.clone(), prefix.to_owned())),
         }
     }
 
     /// Carries what is written and what is read, both at once; ends with why.
-    async fn pump(self, line: Line, pipe: &Pipe, events: &mpsc::Sender<Event>) -> Trouble {
+    async fn pump(
+        self,
+        line: Line,
+        pipe: &Pipe,
+        events: &mpsc::Sender<Event>,
+    ) -> UnavailableReason {
         let Conversation { address, socket, mut decoder } = self;
         let (mut reader, writer) = tokio::io::split(socket);
         let read = async {
@@ -421,13 +440,13 @@ impl Conversation {
                     match decoder.next() {
                         Ok(Some(frame)) => frames.push(frame),
                         Ok(None) => break,
-                        Err(_) => return Trouble::NotRedis(address.clone()),
+                        Err(_) => return UnavailableReason::NotRedis(address.clone()),
                     }
                 }
                 let has_frames = !frames.is_empty();
                 let event = Event::Link(line, LinkEvent::Frames(frames));
                 if has_frames && events.send(event).await.is_err() {
-                    return Trouble::Lost(address.clone(), "this node ends".to_owned());
+                    return UnavailableReason::Lost(address.clone(), "this node ends".to_owned());
                 }
                 decoder.buffer().reserve(READ_SIZE);
                 let room = decoder.buffer().capacity() - decoder.buffer().len();
@@ -436,7 +455,7 @@ impl Conversation {
                         backlog = if length >= room.min(READ_SIZE) { backlog + length } else { 0 };
                     }
                     _ if backlog >= BACKLOG_OF_CUTS => {
-                        return Trouble::CutOff(address.clone(), backlog);
+                        return UnavailableReason::CutOff(address.clone(), backlog);
                     }
                     ended => return lost(&address, &ended),
                 }
@@ -444,7 +463,7 @@ impl Conversation {
         };
         tokio::select! {
             error = pipe.pump(writer) => lost(&address, &Err(error)),
-            trouble = read => trouble,
+            reason = read => reason,
         }
     }
 }
@@ -453,12 +472,12 @@ impl Conversation {
 const BACKLOG_OF_CUTS: usize = 512 * 1024;
 
 /// How a connection ended.
-fn lost(address: &Address, ended: &io::Result<usize>) -> Trouble {
+fn lost(address: &Address, ended: &io::Result<usize>) -> UnavailableReason {
     let how = match ended {
         Ok(_) => "Redis has closed it".to_owned(),
         Err(error) => error.to_string(),
     };
-    Trouble::Lost(address.clone(), how)
+    UnavailableReason::Lost(address.clone(), how)
 }
 
 /// It is about user and password, and not about the server.
@@ -469,10 +488,10 @@ fn is_login(error: &[u8]) -> bool {
 }
 
 /// Passes by itself.
-pub(super) fn is_weather(error: &[u8]) -> bool {
-    const WEATHER: [&[u8]; 6] =
+pub(super) fn is_transient(error: &[u8]) -> bool {
+    const TRANSIENT_ERRORS: [&[u8]; 6] =
         [b"LOADING", b"BUSY", b"CLUSTERDOWN", b"MASTERDOWN", b"TRYAGAIN", b"READONLY"];
-    WEATHER.iter().any(|name| error.starts_with(name))
+    TRANSIENT_ERRORS.iter().any(|name| error.starts_with(name))
 }
 
 /// What a server says, as far as it is worth showing.

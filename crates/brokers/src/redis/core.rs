@@ -46,7 +46,7 @@ use super::settings::{Deployment, RedisSettings};
 use super::shared::Shared;
 use super::subscriptions::ChannelSubscriptions;
 use super::topology::Topology;
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 use crate::limits::PARTITIONS;
 use crate::{Endpoint, control};
 
@@ -159,7 +159,7 @@ impl Core {
         match event {
             LinkEvent::Up(opened) => {
                 self.handle_up(now, line.link, *opened);
-                self.shared.set_trouble(self.trouble());
+                self.shared.set_unavailable(self.reason());
             }
             LinkEvent::Frames(frames) => {
                 for frame in frames {
@@ -168,9 +168,9 @@ impl Core {
                     }
                 }
             }
-            LinkEvent::Down(trouble) => {
-                self.handle_down(now, line.link, trouble);
-                self.shared.set_trouble(self.trouble());
+            LinkEvent::Down(reason) => {
+                self.handle_down(now, line.link, reason);
+                self.shared.set_unavailable(self.reason());
             }
         }
     }
@@ -193,7 +193,7 @@ impl Core {
         self.expire_channels(now);
         self.ask_slots(now);
         self.leave_the_deserted(now);
-        self.shared.set_trouble(self.trouble());
+        self.shared.set_unavailable(self.reason());
     }
 
     /// When [`Core::handle_timeout`] has something to do.
@@ -408,22 +408,22 @@ impl Core {
         let channel = match purpose {
             Purpose::Probe => return up.refuse(text),
             Purpose::Lease { .. } if is_foreign => {
-                self.registry.trouble =
-                    Some(Trouble::Foreign(address.clone(), self.prefix.clone()));
+                self.registry.reason =
+                    Some(UnavailableReason::Foreign(address.clone(), self.prefix.clone()));
                 return;
             }
             Purpose::Lease { .. } => {
-                self.registry.trouble = Some(Trouble::of_answer(address, text));
+                self.registry.reason = Some(UnavailableReason::of_answer(address, text));
                 return;
             }
             Purpose::Ask(asked) => asked.request.channel(),
             Purpose::Position(channel) => Some(channel),
             _ => None,
         };
-        let trouble = Trouble::of_answer(address, text);
+        let reason = UnavailableReason::of_answer(address, text);
         let address = address.clone();
-        if matches!(trouble, Trouble::Denied(..)) {
-            up.deny(trouble);
+        if matches!(reason, UnavailableReason::Denied(..)) {
+            up.deny(reason);
         }
         let of = channel.map(|channel| format!(" about channel {channel:?}")).unwrap_or_default();
         let hint = match is_foreign {

@@ -13,7 +13,7 @@ use super::pipe::Pipe;
 use super::resp::Frame;
 use super::scripts::Digests;
 use super::settings::{Address, Server};
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 use super::watch::Sighting;
 use crate::Endpoint;
 
@@ -41,9 +41,9 @@ pub(super) enum Event {
     /// Of one connection.
     Link(Line, LinkEvent),
     /// Who answers for which slots of the cluster.
-    Slots(Result<Vec<SlotRange>, Trouble>),
+    Slots(Result<Vec<SlotRange>, UnavailableReason>),
     /// Which server a link is to lead to.
-    Sighting(LinkId, Result<Sighting, Trouble>),
+    Sighting(LinkId, Result<Sighting, UnavailableReason>),
 }
 
 /// One connection to one server.
@@ -58,7 +58,7 @@ pub(super) struct Line {
 pub(super) enum LinkEvent {
     Up(Box<Opened>),
     Frames(Vec<Frame>),
-    Down(Trouble),
+    Down(UnavailableReason),
 }
 
 /// A connection that may be used.

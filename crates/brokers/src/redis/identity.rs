@@ -5,7 +5,7 @@
 use super::connection::{Conversation, Dialer};
 use super::resp::Frame;
 use super::settings::Address;
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 use tokio::time::timeout;
 
 /// See the module.
@@ -39,18 +39,20 @@ impl Identity {
         !run_id.is_empty() && self.run_id == run_id
     }
 
-    pub(super) async fn read(conversation: &mut Conversation) -> Result<Identity, Trouble> {
+    pub(super) async fn read(
+        conversation: &mut Conversation,
+    ) -> Result<Identity, UnavailableReason> {
         let address = conversation.address().clone();
         let mut identity = Identity::default();
         for section in ["replication", "server", "memory", "stats"] {
             let answer = conversation.ask(&[b"INFO", section.as_bytes()]).await?;
             match &answer {
-                Frame::Error(text) => return Err(Trouble::of_answer(&address, text)),
+                Frame::Error(text) => return Err(UnavailableReason::of_answer(&address, text)),
                 frame => frame.str().unwrap_or_default().lines().for_each(|it| identity.note(it)),
             }
         }
         match identity.replication_id.is_empty() {
-            true => Err(Trouble::NotRedis(address)),
+            true => Err(UnavailableReason::NotRedis(address)),
             false => Ok(identity),
         }
     }
@@ -89,14 +91,14 @@ impl Eviction {
 
 impl Dialer {
     /// Who answers at an address, asked over a connection of its own.
-    pub(super) async fn identify(&self, address: &Address) -> Result<Identity, Trouble> {
+    pub(super) async fn identify(&self, address: &Address) -> Result<Identity, UnavailableReason> {
         let ask = async {
             let mut conversation = self.connect(address).await?;
             conversation.authenticate(&self.settings.login).await?;
             Identity::read(&mut conversation).await
         };
         let limit = self.settings.connect_timeout + self.settings.io_timeout;
-        timeout(limit, ask).await.unwrap_or(Err(Trouble::Silent(address.clone())))
+        timeout(limit, ask).await.unwrap_or(Err(UnavailableReason::Silent(address.clone())))
     }
 }
 

@@ -14,7 +14,7 @@ use super::core::{Proof, Reading};
 use super::exchange::Opened;
 use super::pages::Progress;
 use super::resp::encode;
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 use super::window::Window;
 use crate::Endpoint;
 use crate::limits::IN_FLIGHT_MAX;
@@ -25,7 +25,7 @@ pub(super) struct Link {
     /// Tells connections apart.
     pub(super) attempt: u32,
     pub(super) up: Option<Up>,
-    pub(super) trouble: Trouble,
+    pub(super) reason: UnavailableReason,
     pub(super) failures: u32,
     /// The `run_id` of the server that has closed the last connection.
     pub(super) closed_by: Option<String>,
@@ -52,9 +52,9 @@ pub(super) struct Up {
     /// What the one tries that is not back yet.
     probing: Trial,
     /// Why it does not do what is needed, while it does not.
-    pub(super) refusal: Option<Trouble>,
+    pub(super) refusal: Option<UnavailableReason>,
     /// Why it does not let this node hear what it publishes to itself.
-    pub(super) deaf: Option<Trouble>,
+    pub(super) subscribe_refusal: Option<UnavailableReason>,
     /// Whether it is the right one.
     pub(super) proof: Proof,
 }
@@ -180,7 +180,7 @@ impl Up {
             trial: Trial::All,
             probing: Trial::All,
             refusal: None,
-            deaf: None,
+            subscribe_refusal: None,
             proof: Proof::new(now),
         }
     }
@@ -290,20 +290,20 @@ impl Up {
 
     /// It does not do what is needed; what it does is used still.
     pub(super) fn refuse(&mut self, text: &[u8]) {
-        self.refusal = Some(Trouble::of_answer(&self.opened.address, text));
+        self.refusal = Some(UnavailableReason::of_answer(&self.opened.address, text));
         self.trial = Trial::All;
         self.probe_sent = None;
     }
 
     /// Its user lacks a right to something that was asked: it is not what is needed until everything is allowed.
-    pub(super) fn deny(&mut self, trouble: Trouble) {
-        self.refusal = Some(trouble);
+    pub(super) fn deny(&mut self, reason: UnavailableReason) {
+        self.refusal = Some(reason);
         self.trial = Trial::All;
     }
 
     /// It does not let this node hear what it publishes to itself.
     pub(super) fn refuse_probe(&mut self, text: &[u8]) {
-        self.deaf = Some(Trouble::of_answer(&self.opened.address, text));
+        self.subscribe_refusal = Some(UnavailableReason::of_answer(&self.opened.address, text));
         self.probe_sent = None;
     }
 

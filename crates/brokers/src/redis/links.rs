@@ -9,7 +9,7 @@ use super::connection::{Target, backoff};
 use super::exchange::{Line, LinkId, Opened, Order};
 use super::link::{Link, Up};
 use super::settings::{Address, Server};
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 
 /// See the module.
 #[derive(Default)]
@@ -24,14 +24,14 @@ impl Links {
     pub(super) fn add(&mut self, target: Target) -> LinkId {
         let link = self.next;
         self.next += 1;
-        let (up, trouble) = (None, Trouble::Starting);
+        let (up, reason) = (None, UnavailableReason::Starting);
         let (after, line) = (Duration::ZERO, Line { link, attempt: 0 });
         self.orders.push_back(Order::Connect { line, target: target.clone(), after });
         if let Target::Server(server) = &target {
             self.orders.push_back(Order::Watch { link, server: server.clone() });
         }
         self.links
-            .insert(link, Link { target, attempt: 0, up, trouble, failures: 0, closed_by: None });
+            .insert(link, Link { target, attempt: 0, up, reason, failures: 0, closed_by: None });
         link
     }
 
@@ -74,20 +74,21 @@ impl Links {
     pub(super) fn open(&mut self, now: Instant, id: LinkId, opened: Opened) {
         if let Some(link) = self.links.get_mut(&id) {
             link.failures = 0;
-            link.trouble = Trouble::Unproven(opened.address.clone());
+            link.reason = UnavailableReason::Unproven(opened.address.clone());
             link.up = Some(Up::new(now, opened));
         }
     }
 
     /// The connection to a server has ended; gives what it was.
-    pub(super) fn end(&mut self, id: LinkId, trouble: Trouble, jitter: u64) -> Option<Up> {
+    pub(super) fn end(&mut self, id: LinkId, reason: UnavailableReason, jitter: u64) -> Option<Up> {
         let link = self.links.get_mut(&id)?;
         let up = link.up.take();
         if let Some(up) = &up {
-            let is_closed = matches!(trouble, Trouble::Lost(..) | Trouble::CutOff(..));
+            let is_closed =
+                matches!(reason, UnavailableReason::Lost(..) | UnavailableReason::CutOff(..));
             link.closed_by = is_closed.then(|| up.opened.identity.run_id.clone());
         }
-        link.trouble = trouble;
+        link.reason = reason;
         link.attempt += 1;
         let after = backoff(link.failures, jitter);
         link.failures = link.failures.saturating_add(1);
@@ -157,13 +158,15 @@ impl Links {
     }
 
     /// What keeps one of them from working.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
+    pub(super) fn reason(&self) -> Option<UnavailableReason> {
         self.links.values().find_map(|link| match &link.up {
-            Some(up) if up.is_silent() => Some(Trouble::Silent(up.opened.address.clone())),
-            Some(up) if up.deaf.is_some() => up.deaf.clone(),
+            Some(up) if up.is_silent() => {
+                Some(UnavailableReason::Silent(up.opened.address.clone()))
+            }
+            Some(up) if up.subscribe_refusal.is_some() => up.subscribe_refusal.clone(),
             Some(up) if up.refusal.is_some() => up.refusal.clone(),
             Some(up) if up.is_proven => None,
-            _ => Some(link.trouble.clone()),
+            _ => Some(link.reason.clone()),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::exchange::LinkId;
 use super::link::Asked;
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 
 /// See the module.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(super) struct Partition {
 
 /// A server does not let this node hear channels of a partition.
 pub(super) struct Refusal {
-    pub(super) reason: Trouble,
+    pub(super) reason: UnavailableReason,
     /// What one refused command asked for.
     names: Arc<[String]>,
     retry: Retry,
@@ -80,7 +80,7 @@ impl Partition {
     }
 
     /// The server has refused a command to hear channels of these names.
-    pub(super) fn refuse(&mut self, now: Instant, names: Arc<[String]>, reason: Trouble) {
+    pub(super) fn refuse(&mut self, now: Instant, names: Arc<[String]>, reason: UnavailableReason) {
         let names = self.refusal.take().map_or(names, |refusal| refusal.names);
         let retry = Retry::At(now + REFUSED_RETRY);
         self.refusal = Some(Box::new(Refusal { reason, names, retry }));

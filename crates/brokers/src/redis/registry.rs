@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::core::Cleanup;
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 use crate::lifecycle::LifecycleQueue;
 
 /// See the module.
@@ -25,7 +25,7 @@ pub(super) struct Registry {
     twin: Option<(String, Instant)>,
     pub(super) cleanup: Option<Cleanup>,
     /// Why Redis does not take the lease.
-    pub(super) trouble: Option<Trouble>,
+    pub(super) reason: Option<UnavailableReason>,
     /// Other nodes that live.
     others: HashSet<String>,
     /// Whether other nodes can know this node's channel options.
@@ -50,7 +50,7 @@ impl Registry {
             enters_again_at: None,
             twin: None,
             cleanup: None,
-            trouble: None,
+            reason: None,
             others: HashSet::new(),
             has_sent_options: false,
         }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::connection::{Conversation, Dialer, show};
 use super::resp::Frame;
 use super::settings::{Address, Login};
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 
 /// The master as one Sentinel names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ struct Votes {
 pub(super) struct Master {
     pub(super) address: Address,
     /// Why others may know better.
-    pub(super) doubt: Option<Trouble>,
+    pub(super) doubt: Option<UnavailableReason>,
 }
 
 /// Time that the slower ones have once a majority has answered.
@@ -52,7 +52,7 @@ impl Dialer {
         master: &str,
         sentinels: &[Address],
         login: &Login,
-    ) -> Result<Master, Trouble> {
+    ) -> Result<Master, UnavailableReason> {
         let ask = |sentinel| self.ask_sentinel(sentinel, master, login);
         let mut asked: FuturesUnordered<_> = sentinels.iter().map(ask).collect();
         let mut answers = Vec::new();
@@ -71,7 +71,7 @@ impl Dialer {
         sentinel: &Address,
         master: &str,
         login: &Login,
-    ) -> Result<Named, Trouble> {
+    ) -> Result<Named, UnavailableReason> {
         let ask = async {
             let mut conversation = self.enter_sentinel(sentinel, login).await?;
             let name = master.as_bytes();
@@ -80,25 +80,27 @@ impl Dialer {
                 Frame::List(place) => address(&place),
                 Frame::Null => None,
                 Frame::Error(text) => return Err(refusal(sentinel, &text)),
-                _ => return Err(Trouble::IsNoSentinel(sentinel.clone())),
+                _ => return Err(UnavailableReason::IsNoSentinel(sentinel.clone())),
             };
-            let unknown = || Trouble::UnknownMaster(master.to_owned());
+            let unknown = || UnavailableReason::UnknownMaster(master.to_owned());
             let address = address.ok_or_else(unknown)?;
             let facts = conversation.ask(&[b"SENTINEL", b"MASTER", name]).await?;
             Ok(Named { address, config_epoch: config_epoch(&facts) })
         };
         let limit = self.settings.connect_timeout + self.settings.connect_timeout;
-        timeout(limit, ask).await.unwrap_or(Err(Trouble::Silent(sentinel.clone())))
+        timeout(limit, ask).await.unwrap_or(Err(UnavailableReason::Silent(sentinel.clone())))
     }
 
     async fn enter_sentinel(
         &self,
         sentinel: &Address,
         login: &Login,
-    ) -> Result<Conversation, Trouble> {
+    ) -> Result<Conversation, UnavailableReason> {
         let mut conversation = self.connect(sentinel).await?;
         match conversation.authenticate(login).await {
-            Err(Trouble::Login(address, text)) => Err(Trouble::SentinelLogin(address, text)),
+            Err(UnavailableReason::Login(address, text)) => {
+                Err(UnavailableReason::SentinelLogin(address, text))
+            }
             entered => entered.map(|()| conversation),
         }
     }
@@ -119,8 +121,8 @@ impl Dialer {
                     switched.notify_one();
                 }
             };
-            let Err(trouble): Result<std::convert::Infallible, Trouble> = heard.await;
-            tracing::debug!(%sentinel, %trouble, "Sentinel: not listening for a switch of the master");
+            let Err(reason): Result<std::convert::Infallible, UnavailableReason> = heard.await;
+            tracing::debug!(%sentinel, %reason, "Sentinel: not listening for a switch of the master");
             sleep(LISTEN_AGAIN_AFTER).await;
         }
     }
@@ -128,17 +130,17 @@ impl Dialer {
 
 impl Master {
     /// Its address, when there is no doubt.
-    pub(super) fn certain(self) -> Result<Address, Trouble> {
+    pub(super) fn certain(self) -> Result<Address, UnavailableReason> {
         self.doubt.map_or(Ok(self.address), Err)
     }
 }
 
 /// The answer that counts; without one, what is wrong, first what somebody must mend.
 fn choose(
-    answers: Vec<Result<Named, Trouble>>,
+    answers: Vec<Result<Named, UnavailableReason>>,
     sentinels: usize,
     master: &str,
-) -> Result<Master, Trouble> {
+) -> Result<Master, UnavailableReason> {
     let (named, troubles): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     let mut votes: HashMap<Address, Votes> = HashMap::new();
     for Named { address, config_epoch } in named.into_iter().flatten() {
@@ -151,18 +153,21 @@ fn choose(
     if let Some((address, Votes { count, .. })) = first {
         // A master is elected by more than half of them, so by one of these.
         let is_certain = 2 * count >= sentinels;
-        let few =
-            || Trouble::FewSentinels { master: master.to_owned(), agree: count, all: sentinels };
+        let few = || UnavailableReason::FewSentinels {
+            master: master.to_owned(),
+            agree: count,
+            all: sentinels,
+        };
         return Ok(Master { address, doubt: (!is_certain).then(few) });
     }
-    let rank = |trouble: &Trouble| match trouble {
-        Trouble::SentinelLogin(..) => 0,
-        Trouble::IsNoSentinel(_) => 1,
-        Trouble::UnknownMaster(_) => 2,
+    let rank = |reason: &UnavailableReason| match reason {
+        UnavailableReason::SentinelLogin(..) => 0,
+        UnavailableReason::IsNoSentinel(_) => 1,
+        UnavailableReason::UnknownMaster(_) => 2,
         _ => 3,
     };
     let first = troubles.into_iter().filter_map(Result::err).min_by_key(rank);
-    Err(first.unwrap_or_else(|| Trouble::NoSentinel(master.to_owned())))
+    Err(first.unwrap_or_else(|| UnavailableReason::NoSentinel(master.to_owned())))
 }
 
 fn address(place: &[Frame]) -> Option<Address> {
@@ -179,14 +184,16 @@ fn config_epoch(facts: &Frame) -> u64 {
 }
 
 /// Why a Sentinel does not answer.
-fn refusal(sentinel: &Address, text: &[u8]) -> Trouble {
+fn refusal(sentinel: &Address, text: &[u8]) -> UnavailableReason {
     let begins = |names: &[&[u8]]| names.iter().any(|name| text.starts_with(name));
     match () {
         () if begins(&[b"NOAUTH", b"NOPERM", b"WRONGPASS"]) => {
-            Trouble::SentinelLogin(sentinel.clone(), show(text))
+            UnavailableReason::SentinelLogin(sentinel.clone(), show(text))
         }
-        () if begins(&[b"ERR unknown command"]) => Trouble::IsNoSentinel(sentinel.clone()),
-        () => Trouble::of_answer(sentinel, text),
+        () if begins(&[b"ERR unknown command"]) => {
+            UnavailableReason::IsNoSentinel(sentinel.clone())
+        }
+        () => UnavailableReason::of_answer(sentinel, text),
     }
 }
 
@@ -198,19 +205,22 @@ mod tests {
         Address { host: "h".into(), port }
     }
 
-    fn named(port: u16, config_epoch: u64) -> Result<Named, Trouble> {
+    fn named(port: u16, config_epoch: u64) -> Result<Named, UnavailableReason> {
         Ok(Named { address: at(port), config_epoch })
     }
 
-    fn chosen(answers: Vec<Result<Named, Trouble>>) -> Result<Address, Trouble> {
+    fn chosen(
+        answers: Vec<Result<Named, UnavailableReason>>,
+    ) -> Result<Address, UnavailableReason> {
         let all = answers.len();
         choose(answers, all, "m").and_then(Master::certain)
     }
 
     #[test]
     fn at_least_half_must_name_the_same_server() {
-        let lost = Err(Trouble::Silent(at(9)));
-        let few = |agree, all| Err(Trouble::FewSentinels { master: "m".into(), agree, all });
+        let lost = Err(UnavailableReason::Silent(at(9)));
+        let few =
+            |agree, all| Err(UnavailableReason::FewSentinels { master: "m".into(), agree, all });
         // One that watches something else, or has heard first of a failover, is outvoted.
         assert_eq!(chosen(vec![named(1, 3), named(2, 9), named(1, 3)]), Ok(at(1)));
         assert_eq!(chosen(vec![named(1, 3), named(2, 4), named(2, 4)]), Ok(at(2)));
@@ -219,16 +229,16 @@ mod tests {
         // Two halves: the newer configuration.
         assert_eq!(chosen(vec![named(1, 3), named(2, 4)]), Ok(at(2)));
         assert_eq!(chosen(vec![named(2, 4), named(1, 3), named(2, 2), named(1, 3)]), Ok(at(2)));
-        let unknown = || Trouble::UnknownMaster("m".into());
-        let login = || Trouble::SentinelLogin(at(1), "x".into());
+        let unknown = || UnavailableReason::UnknownMaster("m".into());
+        let login = || UnavailableReason::SentinelLogin(at(1), "x".into());
         assert_eq!(chosen(vec![lost.clone(), Err(unknown())]), Err(unknown()));
         assert_eq!(chosen(vec![Err(unknown()), Err(login())]), Err(login()));
-        assert_eq!(chosen(vec![]), Err(Trouble::NoSentinel("m".into())));
+        assert_eq!(chosen(vec![]), Err(UnavailableReason::NoSentinel("m".into())));
     }
 
     #[test]
     fn what_fewer_than_half_say_is_in_doubt() {
-        let lost = || Err(Trouble::Silent(at(9)));
+        let lost = || Err(UnavailableReason::Silent(at(9)));
         for (answered, all, is_certain) in
             [(1, 1, true), (1, 2, true), (1, 3, false), (2, 3, true), (2, 4, true), (2, 5, false)]
         {
@@ -236,7 +246,7 @@ mod tests {
             answers.extend((answered..all).map(|_| lost()));
             let master = choose(answers, all, "m").unwrap();
             assert_eq!(master.address, at(1), "it is named all the same");
-            let few = Trouble::FewSentinels { master: "m".into(), agree: answered, all };
+            let few = UnavailableReason::FewSentinels { master: "m".into(), agree: answered, all };
             assert_eq!(master.certain(), if is_certain { Ok(at(1)) } else { Err(few) });
         }
         // Those that were too slow to be heard are missing as well.

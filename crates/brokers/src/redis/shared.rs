@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::exchange::Job;
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 use crate::Endpoint;
 use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     questions: AtomicUsize,
     wake: Notify,
     is_closed: AtomicBool,
-    health: Mutex<Option<Trouble>>,
+    health: Mutex<Option<UnavailableReason>>,
     lag_us: AtomicU64,
     pub(super) warnings: Warnings,
     pub(super) options: ChannelOptions,
@@ -38,7 +38,7 @@ impl Shared {
             questions: AtomicUsize::new(0),
             wake: Notify::new(),
             is_closed: AtomicBool::new(false),
-            health: Mutex::new(Some(Trouble::Starting)),
+            health: Mutex::new(Some(UnavailableReason::Starting)),
             lag_us: AtomicU64::new(0),
             warnings: Warnings::default(),
             options: ChannelOptions::default(),
@@ -99,12 +99,12 @@ impl Shared {
         self.is_closed.load(Ordering::SeqCst)
     }
 
-    pub(super) fn trouble(&self) -> Option<Trouble> {
+    pub(super) fn reason(&self) -> Option<UnavailableReason> {
         lock(&self.health).clone()
     }
 
-    pub(super) fn set_trouble(&self, trouble: Option<Trouble>) {
-        *lock(&self.health) = trouble;
+    pub(super) fn set_unavailable(&self, reason: Option<UnavailableReason>) {
+        *lock(&self.health) = reason;
     }
 
     pub(super) fn note_lag(&self, lag: Duration) {

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::connection::SlotRange;
 use super::settings::Address;
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 
 /// See the module.
 pub(super) struct Topology {
     seeds: Vec<Address>,
     ranges: Vec<SlotRange>,
-    trouble: Option<Trouble>,
+    reason: Option<UnavailableReason>,
     is_asking: bool,
     is_wanted: bool,
     answered_at: Option<Instant>,
@@ -30,7 +30,7 @@ impl Topology {
         Topology {
             seeds,
             ranges: Vec::new(),
-            trouble: Some(Trouble::Starting),
+            reason: Some(UnavailableReason::Starting),
             is_asking: false,
             is_wanted: true,
             answered_at: None,
@@ -67,17 +67,21 @@ impl Topology {
     }
 
     /// What the cluster said.
-    pub(super) fn handle(&mut self, now: Instant, slots: Result<Vec<SlotRange>, Trouble>) {
+    pub(super) fn handle(
+        &mut self,
+        now: Instant,
+        slots: Result<Vec<SlotRange>, UnavailableReason>,
+    ) {
         self.is_asking = false;
         self.answered_at = Some(now);
         match slots {
             Ok(ranges) => {
                 self.ranges = ranges;
-                self.trouble = None;
+                self.reason = None;
             }
-            Err(trouble) => {
+            Err(reason) => {
                 if self.ranges.is_empty() {
-                    self.trouble = Some(trouble);
+                    self.reason = Some(reason);
                 }
                 self.is_wanted = true;
             }
@@ -91,7 +95,7 @@ impl Topology {
     }
 
     /// Why nothing is known yet.
-    pub(super) fn trouble(&self) -> Option<&Trouble> {
-        self.trouble.as_ref()
+    pub(super) fn reason(&self) -> Option<&UnavailableReason> {
+        self.reason.as_ref()
     }
 }

@@ -15,7 +15,7 @@ use super::exchange::{Event, LinkId};
 use super::identity::Identity;
 use super::sentinel::Master;
 use super::settings::{Address, Server};
-use super::trouble::Trouble;
+use super::unavailable::UnavailableReason;
 
 /// Which server is to be used now.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Sighting {
     /// When it was asked for.
     pub(super) asked_at: Instant,
     /// Why Sentinels that say something else may be right.
-    pub(super) doubt: Option<Trouble>,
+    pub(super) doubt: Option<UnavailableReason>,
     /// Who answers there; `None` when nobody does, or when nothing follows from it.
     pub(super) identity: Option<Identity>,
 }
@@ -81,7 +81,7 @@ impl Dialer {
         server: &Server,
         last: &mut Option<(Address, Option<Identity>)>,
         looked_at: &mut Instant,
-    ) -> Result<Sighting, Trouble> {
+    ) -> Result<Sighting, UnavailableReason> {
         let asked_at = Instant::now();
         let address = match server {
             Server::At(address) => address.clone(),

@@ -27,5 +27,5 @@ mod rights;
 mod server;
 mod sizes;
 mod start;
-mod trouble;
+mod unavailable;
 mod world;

@@ -41,7 +41,7 @@ pub(crate) struct Client {
     pub(crate) id: Option<String>,
     /// Not connected before then.
     pub(crate) retry_at_ms: u64,
-    pub(crate) deaf_until_ms: u64,
+    pub(crate) read_paused_until_ms: u64,
     /// What becomes of its next token.
     pub(crate) bad_token: Option<TokenRefusal>,
     pub(crate) subscriptions: BTreeMap<&'static str, Subscription>,
@@ -107,7 +107,7 @@ impl Client {
             place: None,
             id: None,
             retry_at_ms: 0,
-            deaf_until_ms: 0,
+            read_paused_until_ms: 0,
             bad_token: None,
             subscriptions: BTreeMap::new(),
             unsent: Vec::new(),

@@ -81,7 +81,7 @@ pub(crate) enum Fault {
     /// A client vanishes, and its worker does not know.
     HalfOpen { client: usize },
     /// A client does not read for a while.
-    Deaf { client: usize, ms: u64 },
+    PauseReading { client: usize, ms: u64 },
     /// A client's token is refused as expired, invalid or not to be verified.
     BadToken { client: usize },
     /// The oldest publication on its way to a worker is lost.
@@ -167,7 +167,7 @@ fn fault(random: &mut Random) -> Fault {
     match random.below(100) {
         0..14 => Fault::Cut { client },
         14..22 => Fault::HalfOpen { client },
-        22..32 => Fault::Deaf { client, ms: 100 << random.below(8) },
+        22..32 => Fault::PauseReading { client, ms: 100 << random.below(8) },
         32..37 => Fault::BadToken { client },
         37..51 => Fault::Lose { node },
         51..61 => Fault::Delay { node },

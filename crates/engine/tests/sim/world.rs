@@ -180,8 +180,8 @@ impl World {
                 self.clients[client].end(now.monotonic_ms);
                 return Ok(was_there);
             }
-            Fault::Deaf { client, ms } => {
-                self.clients[client].deaf_until_ms = now.monotonic_ms + ms;
+            Fault::PauseReading { client, ms } => {
+                self.clients[client].read_paused_until_ms = now.monotonic_ms + ms;
             }
             Fault::BadToken { client } => {
                 let refusals =
@@ -252,7 +252,7 @@ impl World {
 
     fn live(&mut self, client: usize, now: Now) -> Result<(), Violation> {
         let state = &self.clients[client];
-        if state.deaf_until_ms > now.monotonic_ms {
+        if state.read_paused_until_ms > now.monotonic_ms {
             return Ok(());
         }
         if state.place.is_none() && state.retry_at_ms <= now.monotonic_ms {
@@ -428,7 +428,7 @@ impl World {
             node.link.release();
         }
         for client in &mut self.clients {
-            client.deaf_until_ms = 0;
+            client.read_paused_until_ms = 0;
             client.bad_token = None;
         }
         self.run(40_000)?;

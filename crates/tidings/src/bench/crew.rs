@@ -46,8 +46,8 @@ impl Crew {
                 let _ended = sender.send((index, note));
             }
             if !is_done {
-                let trouble = "a process of the generator ended early".to_owned();
-                let _ended = sender.send((index, Note::Trouble(trouble)));
+                let failure = "a process of the generator ended early".to_owned();
+                let _ended = sender.send((index, Note::Failed(failure)));
                 let _ended = sender.send((index, Note::Result(Box::default())));
             }
         });

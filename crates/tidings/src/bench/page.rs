@@ -37,7 +37,7 @@ fn section(report: &Report) -> String {
         plot(&mut body, "Server: % of a core, over seconds", &curve(busy));
     }
     let warnings: String = report
-        .troubles
+        .failures
         .iter()
         .chain(&report.warnings)
         .map(|line| format!("<p class=\"warning\">{}</p>", escape(line)))

@@ -179,7 +179,7 @@ pub(crate) enum Note {
     /// So many publications were made, by stream; there will be no more.
     Published(Vec<(u32, u64)>),
     /// Something broke.
-    Trouble(String),
+    Failed(String),
     /// The last word.
     Result(Box<Tally>),
 }

@@ -39,7 +39,7 @@ pub(crate) fn raw() -> anyhow::Result<ExitCode> {
     let Some(Order::Go(begin)) = pipe::receive()? else { return Ok(ExitCode::FAILURE) };
     let (number, fault) = send(&plan, begin, &mut receivers);
     if let Some(fault) = fault {
-        pipe::say(&Note::Trouble(fault));
+        pipe::say(&Note::Failed(fault));
     }
     pipe::say(&Note::Published(vec![(0, number)]));
     pipe::say(&Note::Result(Box::new(Tally { published: number, ..Tally::default() })));

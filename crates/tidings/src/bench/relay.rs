@@ -36,14 +36,14 @@ pub(crate) fn relay() -> anyhow::Result<ExitCode> {
     let mut relay = match Relay::new(plan) {
         Ok(relay) => relay,
         Err(error) => {
-            pipe::say(&Note::Trouble(format!("{error:#}")));
+            pipe::say(&Note::Failed(format!("{error:#}")));
             pipe::say(&Note::Result(Box::default()));
             return Ok(ExitCode::SUCCESS);
         }
     };
     pipe::say(&Note::Ready);
     if let Err(error) = relay.run() {
-        pipe::say(&Note::Trouble(format!("{error:#}")));
+        pipe::say(&Note::Failed(format!("{error:#}")));
     }
     relay.report();
     Ok(ExitCode::SUCCESS)

@@ -18,7 +18,7 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     pub(crate) is_complete: bool,
     /// What broke, one line each.
-    pub(crate) troubles: Vec<String>,
+    pub(crate) failures: Vec<String>,
     /// What makes the numbers doubtful.
     pub(crate) warnings: Vec<String>,
     pub(crate) published: u64,

@@ -40,7 +40,7 @@ struct Run {
     publishers: usize,
     tally: Tally,
     results: usize,
-    troubles: Vec<String>,
+    failures: Vec<String>,
 }
 
 /// Runs a scenario to its end.
@@ -117,7 +117,7 @@ fn muster(scenario: &Scenario, shape: &Shape, duration_ms: u64) -> anyhow::Resul
 fn listening(crew: &Crew) -> anyhow::Result<std::net::SocketAddr> {
     match crew.receive(SILENCE) {
         Some((_, Note::Listening(address))) => Ok(address),
-        Some((_, Note::Trouble(trouble))) => bail!(trouble),
+        Some((_, Note::Failed(failure))) => bail!(failure),
         _ => bail!("the sending process says nothing"),
     }
 }
@@ -137,7 +137,7 @@ impl Run {
             publishers: 0,
             tally: Tally::default(),
             results: 0,
-            troubles: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -145,7 +145,7 @@ impl Run {
     fn gather(&mut self, clients: u32) {
         let mut live = vec![0; self.crew.count()];
         let mut ready = 0;
-        while ready < self.crew.count() && self.troubles.is_empty() {
+        while ready < self.crew.count() && self.failures.is_empty() {
             match self.crew.receive(SILENCE) {
                 Some((_, Note::Ready)) => ready += 1,
                 Some((index, Note::Gathered(count))) => {
@@ -153,7 +153,7 @@ impl Run {
                     progress(&format!("{} of {clients} connected", live.iter().sum::<u32>()));
                 }
                 Some((index, note)) => self.handle(index, note),
-                None => self.handle_trouble("the server does not answer".to_owned()),
+                None => self.handle_failure("the server does not answer".to_owned()),
             }
         }
     }
@@ -162,7 +162,7 @@ impl Run {
     fn measure(&mut self, sample_ms: u64, duration_ms: u64) -> Option<(gauge::Spent, f64)> {
         let processor = |process: Option<u32>| Processor::of(&process?.to_string()).ok();
         self.begin = clock::now() + HEAD_START_NS;
-        if self.troubles.is_empty() {
+        if self.failures.is_empty() {
             self.crew.send_all(&Order::Go(self.begin));
         }
         let before = processor(self.process);
@@ -186,7 +186,7 @@ impl Run {
                 }
             }
             if now > began + silence_ns {
-                self.handle_trouble("a process of the generator does not answer".to_owned());
+                self.handle_failure("a process of the generator does not answer".to_owned());
                 break;
             }
         }
@@ -205,7 +205,7 @@ impl Run {
                     self.crew.send_all(&Order::Expect(std::mem::take(&mut self.published)));
                 }
             }
-            Note::Trouble(trouble) => self.handle_trouble(trouble),
+            Note::Failed(failure) => self.handle_failure(failure),
             Note::Result(tally) => {
                 self.counts[index] = (tally.deliveries, tally.published);
                 self.tally.add(&tally);
@@ -215,10 +215,10 @@ impl Run {
         }
     }
 
-    /// The first trouble ends the run; what follows from it is not told.
-    fn handle_trouble(&mut self, trouble: String) {
-        if self.troubles.is_empty() {
-            self.troubles.push(trouble);
+    /// The first failure ends the run; what follows from it is not reported.
+    fn handle_failure(&mut self, failure: String) {
+        if self.failures.is_empty() {
+            self.failures.push(failure);
             self.crew.send_all(&Order::Stop);
         }
     }
@@ -258,7 +258,7 @@ impl Run {
         (url, seconds): (String, f64),
         server: Option<Server>,
     ) -> Report {
-        let Run { crew, samples, tally, troubles, .. } = self;
+        let Run { crew, samples, tally, failures, .. } = self;
         let given = scenario.arguments();
         let deliveries = tally.deliveries.max(1) as f64;
         let raws = usize::from(matches!(scenario, Scenario::Raw(_)));
@@ -288,8 +288,8 @@ impl Run {
             connections: shape.clients(),
             sizes: given.size.clone(),
             seconds,
-            is_complete: troubles.is_empty(),
-            troubles,
+            is_complete: failures.is_empty(),
+            failures,
             warnings,
             published: tally.published,
             deliveries: tally.deliveries,

@@ -38,8 +38,8 @@ pub(crate) fn storm() -> anyhow::Result<ExitCode> {
     let plan: StormPlan = pipe::receive()?.context("there is no plan")?;
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut storm = Storm::new(plan)?;
-    if let Err(trouble) = storm.run() {
-        pipe::say(&Note::Trouble(trouble));
+    if let Err(failure) = storm.run() {
+        pipe::say(&Note::Failed(failure));
     }
     storm.report();
     Ok(ExitCode::SUCCESS)

@@ -49,8 +49,8 @@ pub(crate) fn worker() -> anyhow::Result<ExitCode> {
     let plan: Plan = pipe::receive()?.context("there is no plan")?;
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut worker = Worker::new(plan)?;
-    if let Err(trouble) = worker.run() {
-        pipe::say(&Note::Trouble(trouble));
+    if let Err(failure) = worker.run() {
+        pipe::say(&Note::Failed(failure));
     }
     worker.report();
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ pub(crate) struct Proxy {
 
 /// What the network does with what is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Weather {
+pub(crate) enum NetworkState {
     Fair,
     /// Nothing arrives, and nobody is told; what was sent arrives later, as TCP would send it again.
     Silent,
@@ -26,7 +26,7 @@ pub(crate) enum Weather {
 struct Network {
     to: u16,
     /// None when it has ended.
-    weather: Mutex<Option<Weather>>,
+    state: Mutex<Option<NetworkState>>,
     changed: Condvar,
     /// Both ends of each connection.
     streams: Mutex<Vec<TcpStream>>,
@@ -39,14 +39,14 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let network = Arc::new(Network {
             to,
-            weather: Mutex::new(Some(Weather::Fair)),
+            state: Mutex::new(Some(NetworkState::Fair)),
             changed: Condvar::new(),
             streams: Mutex::new(Vec::new()),
         });
         let shared = network.clone();
         std::thread::spawn(move || {
             while let Ok((near, _)) = listener.accept() {
-                if shared.weather.lock().unwrap().is_none() {
+                if shared.state.lock().unwrap().is_none() {
                     return;
                 }
                 let network = shared.clone();
@@ -56,8 +56,8 @@ impl Proxy {
         Proxy { port, network }
     }
 
-    pub(crate) fn turn(&self, weather: Weather) {
-        self.network.turn(Some(weather));
+    pub(crate) fn turn(&self, state: NetworkState) {
+        self.network.turn(Some(state));
     }
 }
 
@@ -70,20 +70,20 @@ impl Drop for Proxy {
 }
 
 impl Network {
-    fn turn(&self, weather: Option<Weather>) {
-        let mut now = self.weather.lock().unwrap();
-        *now = weather;
+    fn turn(&self, state: Option<NetworkState>) {
+        let mut now = self.state.lock().unwrap();
+        *now = state;
         self.changed.notify_all();
-        if !matches!(weather, Some(Weather::Fair | Weather::Silent)) {
+        if !matches!(state, Some(NetworkState::Fair | NetworkState::Silent)) {
             self.streams.lock().unwrap().drain(..).for_each(|stream| reset(&stream));
         }
     }
 
     /// Waits while it is silent; then, whether it is fair.
     fn is_fair(&self) -> bool {
-        let now = self.weather.lock().unwrap();
-        let is_silent = |now: &mut Option<Weather>| *now == Some(Weather::Silent);
-        *self.changed.wait_while(now, is_silent).unwrap() == Some(Weather::Fair)
+        let now = self.state.lock().unwrap();
+        let is_silent = |now: &mut Option<NetworkState>| *now == Some(NetworkState::Silent);
+        *self.changed.wait_while(now, is_silent).unwrap() == Some(NetworkState::Fair)
     }
 
     fn carry(self: Arc<Network>, near: &TcpStream) {

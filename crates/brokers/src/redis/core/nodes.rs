@@ -118,7 +118,7 @@ impl Core {
         match purpose {
             Purpose::Lifecycle(_) => self.registry.lifecycle.handle_sent(),
             &Purpose::Lease { with_options } => {
-                self.registry.trouble = None;
+                self.registry.reason = None;
                 self.registry.has_sent_options |= with_options;
                 self.handle_lease(now, frame);
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use engine::broker::BrokerEvent;
 
 use super::super::exchange::LinkId;
-use super::super::trouble::Trouble;
+use super::super::unavailable::UnavailableReason;
 use super::super::watch::Sighting;
 use super::Core;
 
@@ -55,12 +55,12 @@ impl Core {
         &mut self,
         now: Instant,
         id: LinkId,
-        seen: Result<Sighting, Trouble>,
+        seen: Result<Sighting, UnavailableReason>,
     ) {
         let Sighting { address, asked_at, doubt, identity } = match seen {
             Ok(sighting) => sighting,
-            Err(trouble) => {
-                tracing::debug!(%trouble, "Redis: nobody says where the master is");
+            Err(reason) => {
+                tracing::debug!(%reason, "Redis: nobody says where the master is");
                 return;
             }
         };
@@ -82,7 +82,8 @@ impl Core {
         // One server may have two names.
         let is_same = identity.as_ref().is_some_and(|identity| identity.is_same(used));
         if has_sentinels && address != up.opened.address && !is_same {
-            return self.leave(now, id, |used| Trouble::OtherMaster { used, named: address });
+            return self
+                .leave(now, id, |used| UnavailableReason::OtherMaster { used, named: address });
         }
         up.proof.note_named(now, has_company);
         let Some(identity) = identity else { return };
@@ -93,7 +94,11 @@ impl Core {
         }
         if up.proof.strangers >= STRANGERS_MAX {
             let (used, found) = (used.clone(), identity.run_id);
-            return self.leave(now, id, |address| Trouble::OtherServer { address, used, found });
+            return self.leave(now, id, |address| UnavailableReason::OtherServer {
+                address,
+                used,
+                found,
+            });
         }
         if identity.run_id == *used && identity.eviction != up.opened.identity.eviction {
             up.opened.identity.eviction = identity.eviction;
@@ -108,7 +113,7 @@ impl Core {
             let has_sentinels = self.links.has_sentinels(id);
             let Some(up) = self.links.up(id).filter(|_| has_sentinels) else { continue };
             if up.proof.is_deserted(now, has_company) {
-                self.leave(now, id, Trouble::Alone);
+                self.leave(now, id, UnavailableReason::Alone);
             }
         }
     }

@@ -17,7 +17,7 @@ use super::super::resp::encode;
 use super::super::scripts;
 use super::super::settings::Address;
 use super::super::topology::Topology;
-use super::super::trouble::Trouble;
+use super::super::unavailable::UnavailableReason;
 use super::{Core, NO_PARTITION, Place, RENEWALS_PER_TTL, TICK};
 use crate::Endpoint;
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
@@ -187,12 +187,12 @@ impl Core {
     }
 
     /// The connection has ended. What was asked has an unknown outcome.
-    pub(super) fn handle_down(&mut self, now: Instant, id: LinkId, trouble: Trouble) {
+    pub(super) fn handle_down(&mut self, now: Instant, id: LinkId, reason: UnavailableReason) {
         if self.partitions[0].link == Some(id) {
-            self.registry.trouble = None;
+            self.registry.reason = None;
         }
-        let text = trouble.to_string();
-        let up = self.links.end(id, trouble, self.random.next_u64());
+        let text = reason.to_string();
+        let up = self.links.end(id, reason, self.random.next_u64());
         match &up {
             Some(up) => tracing::warn!(
                 reason = %text,
@@ -228,11 +228,16 @@ impl Core {
     }
 
     pub(super) fn give_up(&mut self, now: Instant, id: LinkId) {
-        self.leave(now, id, Trouble::Silent);
+        self.leave(now, id, UnavailableReason::Silent);
     }
 
     /// Closes a connection of our own accord.
-    pub(super) fn leave(&mut self, now: Instant, id: LinkId, why: impl FnOnce(Address) -> Trouble) {
+    pub(super) fn leave(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        why: impl FnOnce(Address) -> UnavailableReason,
+    ) {
         let Some(address) = self.links.close(id) else { return };
         self.handle_down(now, id, why(address));
     }
@@ -278,7 +283,11 @@ impl Core {
     }
 
     /// Partitions go where the cluster says that they belong.
-    pub(super) fn handle_slots(&mut self, now: Instant, slots: Result<Vec<SlotRange>, Trouble>) {
+    pub(super) fn handle_slots(
+        &mut self,
+        now: Instant,
+        slots: Result<Vec<SlotRange>, UnavailableReason>,
+    ) {
         let Some(topology) = &mut self.topology else { return };
         topology.handle(now, slots);
         let masters: Vec<Option<Address>> =
@@ -322,24 +331,24 @@ impl Core {
     }
 
     /// What keeps the broker from working.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        if let Some(trouble) = self.topology.as_ref().and_then(Topology::trouble) {
-            return Some(trouble.clone());
+    pub(super) fn reason(&self) -> Option<UnavailableReason> {
+        if let Some(reason) = self.topology.as_ref().and_then(Topology::reason) {
+            return Some(reason.clone());
         }
         if self.partitions.iter().any(|partition| partition.link.is_none()) {
-            return Some(Trouble::Incomplete);
+            return Some(UnavailableReason::Incomplete);
         }
-        if let Some(trouble) = &self.registry.trouble {
-            return Some(trouble.clone());
+        if let Some(reason) = &self.registry.reason {
+            return Some(reason.clone());
         }
-        if let Some(trouble) = self.links.trouble() {
-            return Some(trouble);
+        if let Some(reason) = self.links.reason() {
+            return Some(reason);
         }
         let mut refusals =
             self.partitions.iter().filter_map(|partition| partition.refusal.as_ref());
         match refusals.next() {
             Some(refusal) => Some(refusal.reason.clone()),
-            None => self.must_send_options().then_some(Trouble::Starting),
+            None => self.must_send_options().then_some(UnavailableReason::Starting),
         }
     }
 

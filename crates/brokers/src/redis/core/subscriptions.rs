@@ -12,7 +12,7 @@ use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
 use super::super::exchange::LinkId;
 use super::super::keys::PubSubName;
 use super::super::link::{Asked, Ear, Fence};
-use super::super::trouble::Trouble;
+use super::super::unavailable::UnavailableReason;
 use super::{Core, is_retried};
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
@@ -52,7 +52,7 @@ impl Core {
     /// A command to hear was not carried out; its echo follows.
     pub(super) fn handle_unheard(&mut self, now: Instant, link: LinkId, text: &[u8]) {
         let Some(up) = self.links.up(link) else { return };
-        let reason = Trouble::of_answer(&up.opened.address, text);
+        let reason = UnavailableReason::of_answer(&up.opened.address, text);
         let Some((partition, fence)) = up.head_fence() else { return };
         fence.is_refused = true;
         let (ear, names) = (fence.ear, fence.names.clone());
@@ -79,7 +79,7 @@ impl Core {
             Ear::Close => {}
             Ear::Probe => {
                 if let Some(up) = self.links.up(link) {
-                    up.deaf = None;
+                    up.subscribe_refusal = None;
                 }
             }
             Ear::Open => {

@@ -1,11 +1,11 @@
-//! Why Redis cannot be used, in words that name the setting to look at.
+//! Why Redis is unavailable; each text names the setting to look at.
 
 use super::connection::show;
 use super::settings::Address;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
+pub enum UnavailableReason {
     /// Nothing has been tried yet.
     #[error("Redis is being connected to")]
     Starting,
@@ -169,14 +169,14 @@ pub enum Trouble {
     Refused(Address, String),
 }
 
-impl Trouble {
+impl UnavailableReason {
     /// What an answer that is an error says.
-    pub(super) fn of_answer(address: &Address, text: &[u8]) -> Trouble {
+    pub(super) fn of_answer(address: &Address, text: &[u8]) -> UnavailableReason {
         let (address, shown) = (address.clone(), show(text));
         let says = |words: &&[u8]| text.windows(words.len()).any(|part| part == *words);
         match text.starts_with(b"NOPERM") || NO_RIGHT.iter().any(says) {
-            true => Trouble::Denied(address, shown),
-            false => Trouble::Refused(address, shown),
+            true => UnavailableReason::Denied(address, shown),
+            false => UnavailableReason::Refused(address, shown),
         }
     }
 
@@ -185,20 +185,20 @@ impl Trouble {
     pub fn is_lasting(&self) -> bool {
         matches!(
             self,
-            Trouble::Login(..)
-                | Trouble::NotRedis(_)
-                | Trouble::TooOld(..)
-                | Trouble::IsSentinel(_)
-                | Trouble::IsCluster(_)
-                | Trouble::IsNoCluster(_)
-                | Trouble::Database(..)
-                | Trouble::NoScripts(..)
-                | Trouble::IsNoSentinel(_)
-                | Trouble::SentinelLogin(..)
-                | Trouble::UnknownMaster(_)
-                | Trouble::OtherOrder { .. }
-                | Trouble::Denied(..)
-                | Trouble::Foreign(..)
+            UnavailableReason::Login(..)
+                | UnavailableReason::NotRedis(_)
+                | UnavailableReason::TooOld(..)
+                | UnavailableReason::IsSentinel(_)
+                | UnavailableReason::IsCluster(_)
+                | UnavailableReason::IsNoCluster(_)
+                | UnavailableReason::Database(..)
+                | UnavailableReason::NoScripts(..)
+                | UnavailableReason::IsNoSentinel(_)
+                | UnavailableReason::SentinelLogin(..)
+                | UnavailableReason::UnknownMaster(_)
+                | UnavailableReason::OtherOrder { .. }
+                | UnavailableReason::Denied(..)
+                | UnavailableReason::Foreign(..)
         )
     }
 }
