@@ -9,12 +9,12 @@ pub mod admission;
 mod api;
 mod broker;
 mod catch_panic;
-mod changes;
 pub mod client_address;
 pub mod clock;
 pub mod config;
 mod demo;
 pub mod doctor;
+mod dynamic_config;
 mod expression;
 pub mod limits;
 mod listener;
@@ -117,7 +117,7 @@ pub enum StartError {
     #[error(
         "the broker does not say which options were changed in sys:config, so that this node would not know what holds"
     )]
-    Changes,
+    DynamicConfig,
     /// NATS cannot be used as configured.
     #[error(transparent)]
     Nats(#[from] NatsError),
@@ -284,7 +284,7 @@ async fn join(config: &Config, node: &Arc<Node>) -> Result<Arc<Members>, StartEr
     let patience = (!waits).then_some(START_PATIENCE);
     let (broker, changeable) = (node.broker.clone(), config.changeable.clone());
     let joined = Members::join(broker, node.clone(), changeable, patience).await;
-    joined.ok_or(StartError::Changes)
+    joined.ok_or(StartError::DynamicConfig)
 }
 
 /// As many as configured, or one per core.
@@ -343,7 +343,7 @@ fn start_chores(chores: &mut Supervisor, config: &Config, members: &Arc<Members>
     let answering = members.clone();
     chores.spawn("cluster-questions", move || answering.clone().answer_questions());
     let following = members.clone();
-    chores.spawn("dynamic-configuration", move || following.clone().follow_changes());
+    chores.spawn("dynamic-configuration", move || following.clone().run_dynamic_config());
     let revoking = members.clone();
     chores.spawn("revocations", move || revocation_sync::run(revoking.clone()));
     if config.demo {

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
-use crate::changes::Changes;
 use crate::config::Changeable;
+use crate::dynamic_config::DynamicConfig;
 use crate::limits::{ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, QUESTIONS_MAX, SURVEYS_MAX};
 use crate::node::{Node, Silent};
 use crate::pattern::ChannelPattern;
@@ -23,7 +23,7 @@ use crate::service_endpoint::{Asked, ServiceEndpoint};
 /// See the module.
 pub(crate) struct Members {
     pub(crate) service: ServiceEndpoint,
-    pub(crate) changes: Changes,
+    pub(crate) dynamic_config: DynamicConfig,
     node: Arc<Node>,
     /// Answers of other nodes are large; few are on their way at once.
     turns: Semaphore,
@@ -103,7 +103,7 @@ pub(crate) struct Answers<T> {
 }
 
 impl Members {
-    /// Joins once everything is followed that was changed in the configuration before; `None` when that cannot be read for so
+    /// Joins once all earlier changes of the dynamic configuration are applied; `None` when that cannot be read for so
     /// long.
     pub(crate) async fn join(
         broker: Arc<dyn Broker>,
@@ -114,18 +114,18 @@ impl Members {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let is_changed = Arc::new(Notify::new());
         let service = ServiceEndpoint::listening(broker, sender, is_changed.clone(), node.clone());
-        let changes = Changes::new(node.clone(), changeable, is_changed);
-        let following = async {
-            changes.follow_at_start(&service).await;
+        let dynamic_config = DynamicConfig::new(node.clone(), changeable, is_changed);
+        let applying = async {
+            dynamic_config.apply_at_start(&service).await;
             revocation_sync::learn(&service, &node).await;
         };
         match patience {
-            Some(patience) => tokio::time::timeout(patience, following).await.ok()?,
-            None => following.await,
+            Some(patience) => tokio::time::timeout(patience, applying).await.ok()?,
+            None => applying.await,
         }
         let turns = Semaphore::new(SURVEYS_MAX);
         let questions = Mutex::new(questions);
-        Some(Arc::new(Members { service, changes, node, turns, questions }))
+        Some(Arc::new(Members { service, dynamic_config, node, turns, questions }))
     }
 
     /// The node that this one is.
@@ -146,11 +146,11 @@ impl Members {
         }
     }
 
-    /// Follows changes of the configuration. Does not end.
-    pub(crate) async fn follow_changes(self: Arc<Members>) {
+    /// Applies dynamic configuration. Does not return.
+    pub(crate) async fn run_dynamic_config(self: Arc<Members>) {
         loop {
-            self.changes.follow(&self.service).await;
-            self.changes.noticed().await;
+            self.dynamic_config.apply_new(&self.service).await;
+            self.dynamic_config.noticed().await;
         }
     }
 

@@ -386,7 +386,7 @@ impl Api {
                 "nodes that start later must know what was changed: no skip_history",
             ));
         }
-        self.members.changes.check(data).map_err(ApiError::bad)
+        self.members.dynamic_config.check(data).map_err(ApiError::bad)
     }
 
     async fn channels(&self, call: &Call, params: &[u8]) -> Outcome {

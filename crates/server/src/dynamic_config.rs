@@ -1,6 +1,6 @@
-//! Follows options of namespaces, and limits, that are changed while nodes run: publications in `sys:config`.
+//! Dynamic configuration: options of namespaces and limits that are changed while nodes run, as publications in `sys:config`.
 //!
-//! Invariant: a change that this node cannot follow is told to operators and changes nothing.
+//! Invariant: a change that this node cannot apply is logged and changes nothing.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,52 +18,57 @@ use crate::node::Node;
 use crate::service_endpoint::ServiceEndpoint;
 
 /// See the module.
-pub(crate) struct Changes {
+pub(crate) struct DynamicConfig {
     node: Arc<Node>,
-    followed: Mutex<Followed>,
+    applied: Mutex<AppliedConfig>,
     /// Something was changed, or may have been.
     is_changed: Arc<Notify>,
 }
 
-/// How far this node has followed.
-struct Followed {
+/// What this node has applied.
+struct AppliedConfig {
     changeable: Changeable,
     rules: Arc<Rules>,
     position: StreamPosition,
-    /// Whether the broker tells this node of changes.
+    /// Whether this node is subscribed to changes.
     is_listening: bool,
-    /// The broker has begun a new epoch, and may not know what was followed before.
-    owes: bool,
+    /// The broker has begun a new epoch, and may have lost what was applied before.
+    may_be_lost: bool,
 }
 
 /// The broker has not answered, or is to be asked once more.
 struct Away;
 
-impl Changes {
-    pub(crate) fn new(node: Arc<Node>, changeable: Changeable, is_changed: Arc<Notify>) -> Changes {
+impl DynamicConfig {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        changeable: Changeable,
+        is_changed: Arc<Notify>,
+    ) -> DynamicConfig {
         let (rules, position) = (node.rules(), StreamPosition::default());
-        let followed = Followed { changeable, rules, position, is_listening: false, owes: false };
-        Changes { node, followed: Mutex::new(followed), is_changed }
+        let applied =
+            AppliedConfig { changeable, rules, position, is_listening: false, may_be_lost: false };
+        DynamicConfig { node, applied: Mutex::new(applied), is_changed }
     }
 
-    /// Whether a change can be followed.
+    /// Checks whether a change can be applied.
     ///
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn check(&self, change: &[u8]) -> Result<(), String> {
-        let followed = self.followed();
-        followed.changeable.clone().change(change, &followed.rules).map(|_| ())
+        let applied = self.applied();
+        applied.changeable.clone().change(change, &applied.rules).map(|_| ())
     }
 
-    /// Waits until there may be something to follow.
+    /// Waits until there may be a change to apply.
     pub(crate) async fn noticed(&self) {
         self.is_changed.notified().await;
     }
 
-    /// Follows everything that was changed before; as long as that cannot be read, it is tried again.
-    pub(crate) async fn follow_at_start(&self, service: &ServiceEndpoint) {
+    /// Applies all earlier changes; retries until they can be read.
+    pub(crate) async fn apply_at_start(&self, service: &ServiceEndpoint) {
         let mut is_logged = false;
-        while self.try_follow(service).await.is_err() {
+        while self.try_apply(service).await.is_err() {
             if !std::mem::replace(&mut is_logged, true) {
                 warn!("what was changed in sys:config cannot be read; nothing is served yet");
             }
@@ -71,9 +76,9 @@ impl Changes {
         }
     }
 
-    /// Listens, reads what this node has not followed, and follows. What the broker does not answer is asked again in a while.
-    pub(crate) async fn follow(&self, service: &ServiceEndpoint) {
-        if self.try_follow(service).await.is_err() {
+    /// Subscribes, reads the changes that this node has not applied, and applies them. Without an answer of the broker it retries later.
+    pub(crate) async fn apply_new(&self, service: &ServiceEndpoint) {
+        if self.try_apply(service).await.is_err() {
             let is_changed = self.is_changed.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(CONFIG_RETRY_AFTER).await;
@@ -82,33 +87,33 @@ impl Changes {
         }
     }
 
-    /// This node follows nothing; that others do is told.
+    /// This node cannot apply changes; those of other nodes are logged.
     async fn refuse(&self, service: &ServiceEndpoint, refusal: &str) -> Result<(), Away> {
-        if self.followed().is_listening {
+        if self.applied().is_listening {
             warn!(refusal, "a change in sys:config is left out");
             return Ok(());
         }
         self.listen(service, JoinRead::Nothing).await.map(drop)
     }
 
-    async fn try_follow(&self, service: &ServiceEndpoint) -> Result<(), Away> {
-        let refusal = self.followed().changeable.refusal();
+    async fn try_apply(&self, service: &ServiceEndpoint) -> Result<(), Away> {
+        let refusal = self.applied().changeable.refusal();
         if let Some(refusal) = refusal {
             return self.refuse(service, refusal).await;
         }
         let position = JoinRead::Position { meta_ttl_ms: self.meta_ttl_ms() };
-        if !self.followed().is_listening && self.listen(service, position).await? == 0 {
+        if !self.applied().is_listening && self.listen(service, position).await? == 0 {
             return Ok(());
         }
         let history = self.read(service).await?;
         let epoch = history.epoch.clone();
         let lost = {
-            let mut followed = self.followed();
-            if followed.apply(&history) {
-                self.node.set_rules(&followed.rules);
+            let mut applied = self.applied();
+            if applied.apply(&history) {
+                self.node.set_rules(&applied.rules);
             }
-            let lost = followed.lost(&history);
-            followed.owes &= !lost.is_empty();
+            let lost = applied.lost(&history);
+            applied.may_be_lost &= !lost.is_empty();
             lost
         };
         if lost.is_empty() {
@@ -119,12 +124,12 @@ impl Changes {
         Err(Away)
     }
 
-    /// Hears of changes from here on; says how many there were.
+    /// Subscribes to changes; returns how many there were.
     async fn listen(&self, service: &ServiceEndpoint, read: JoinRead) -> Result<u64, Away> {
         let channel = CONFIG.into();
         let ask = |id| BrokerRequest::Subscribe { id, channel, read };
         let Ok(BrokerReply::Subscribed(stream)) = service.ask(ask).await else { return Err(Away) };
-        self.followed().is_listening = true;
+        self.applied().is_listening = true;
         Ok(stream.top.offset)
     }
 
@@ -165,8 +170,8 @@ impl Changes {
         self.node.rules().channels.system.history_meta_ttl_ms
     }
 
-    fn followed(&self) -> MutexGuard<'_, Followed> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn applied(&self) -> MutexGuard<'_, AppliedConfig> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,12 +181,12 @@ fn digest(change: &[u8]) -> u64 {
     hasher.finish()
 }
 
-impl Followed {
-    /// Follows what was read, the whole stream; says whether anything has changed.
+impl AppliedConfig {
+    /// Applies the whole stream as read; returns whether anything has changed.
     fn apply(&mut self, history: &HistoryResult) -> bool {
-        let Followed { changeable, rules, position, owes, .. } = self;
+        let AppliedConfig { changeable, rules, position, may_be_lost, .. } = self;
         if history.epoch != position.epoch {
-            *owes = !position.epoch.is_empty();
+            *may_be_lost = !position.epoch.is_empty();
             *position = StreamPosition { offset: 0, epoch: history.epoch.clone() };
         }
         let mut has_changed = false;
@@ -200,9 +205,9 @@ impl Followed {
         has_changed
     }
 
-    /// What was followed in an earlier epoch and is not in this one: changes by namespace.
+    /// Changes by namespace that were applied in an earlier epoch and are missing in this one.
     fn lost(&self, history: &HistoryResult) -> Vec<(String, Vec<u8>)> {
-        if !self.owes {
+        if !self.may_be_lost {
             return Vec::new();
         }
         // As a node that starts now.
@@ -226,7 +231,7 @@ mod tests {
     use super::*;
     use crate::config::{Source, load};
 
-    fn followed() -> Followed {
+    fn applied() -> AppliedConfig {
         let mut file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
         file.write_all(
             br#"{"channel":{"namespaces":[{"name":"aa"},{"name":"bb"},{"name":"cc"}]}}"#,
@@ -236,7 +241,7 @@ mod tests {
         let (config, _) = load(&source).unwrap();
         let (changeable, rules) = (config.changeable, config.rules);
         let position = StreamPosition::default();
-        Followed { changeable, rules, position, is_listening: true, owes: false }
+        AppliedConfig { changeable, rules, position, is_listening: true, may_be_lost: false }
     }
 
     fn history(epoch: &str, changes: &[Value]) -> HistoryResult {
@@ -252,43 +257,43 @@ mod tests {
         json!({"namespace": namespace, "options": {"presence": true}})
     }
 
-    fn present(followed: &Followed) -> Vec<&str> {
-        let namespaces = &followed.rules.channels.namespaces;
+    fn present(applied: &AppliedConfig) -> Vec<&str> {
+        let namespaces = &applied.rules.channels.namespaces;
         ["aa", "bb", "cc"].into_iter().filter(|name| namespaces[*name].presence).collect()
     }
 
     #[test]
     fn what_the_broker_has_lost_holds_on_beside_what_is_new() {
-        let mut followed = followed();
+        let mut applied = applied();
         let first = history("one", &[presence("aa"), presence("bb")]);
-        assert!(followed.apply(&first) && followed.lost(&first).is_empty());
-        assert!(!followed.apply(&first), "nothing is followed twice");
+        assert!(applied.apply(&first) && applied.lost(&first).is_empty());
+        assert!(!applied.apply(&first), "nothing is applied twice");
         // The stream has begun anew, and somebody has published before anybody knew.
         let second = history("two", &[presence("cc")]);
-        assert!(followed.apply(&second));
-        assert_eq!(present(&followed), ["aa", "bb", "cc"]);
-        let lost = |history: &HistoryResult, followed: &Followed| {
-            followed.lost(history).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        assert!(applied.apply(&second));
+        assert_eq!(present(&applied), ["aa", "bb", "cc"]);
+        let lost = |history: &HistoryResult, applied: &AppliedConfig| {
+            applied.lost(history).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };
-        assert_eq!(lost(&second, &followed), ["aa", "bb"]);
+        assert_eq!(lost(&second, &applied), ["aa", "bb"]);
         // Another node has published a part of it again.
         let third = history("two", &[presence("cc"), presence("aa")]);
-        followed.apply(&third);
-        assert_eq!(lost(&third, &followed), ["bb"]);
-        assert_eq!(present(&followed), ["aa", "bb", "cc"]);
-        followed.owes = false;
-        assert!(lost(&third, &followed).is_empty());
+        applied.apply(&third);
+        assert_eq!(lost(&third, &applied), ["bb"]);
+        assert_eq!(present(&applied), ["aa", "bb", "cc"]);
+        applied.may_be_lost = false;
+        assert!(lost(&third, &applied).is_empty());
     }
 
     #[test]
-    fn what_was_there_before_a_node_started_is_followed_and_nothing_more() {
-        let mut followed = followed();
+    fn earlier_changes_are_applied_when_a_node_starts_and_nothing_more() {
+        let mut applied = applied();
         let mistaken = json!({"namespace": "nope", "options": {}});
         let first = history("one", &[mistaken, presence("bb")]);
-        assert!(followed.apply(&first) && followed.lost(&first).is_empty());
-        assert_eq!(present(&followed), ["bb"]);
+        assert!(applied.apply(&first) && applied.lost(&first).is_empty());
+        assert_eq!(present(&applied), ["bb"]);
         let empty = history("two", &[]);
-        assert!(!followed.apply(&empty));
-        assert_eq!(followed.lost(&empty), followed.changeable.changes());
+        assert!(!applied.apply(&empty));
+        assert_eq!(applied.lost(&empty), applied.changeable.changes());
     }
 }
