@@ -87,7 +87,7 @@ pub const ROOM_IDLE: Duration = Duration::from_secs(10);
 pub const READER_IDLE: Duration = Duration::from_millis(500);
 
 /// Streams and presences that are put right at the same time after the link was cut.
-pub const PROOFS_MAX: usize = 128;
+pub const VERIFICATIONS_MAX: usize = 128;
 
 /// Messages of a stream between two removals of what is not retained any more.
 pub const TRIM_EVERY: u64 = 64;

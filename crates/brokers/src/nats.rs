@@ -10,7 +10,7 @@
 //! | `PREFIX.events` | clients that come and go as JSON, in the stream `PREFIX_events` for backends |
 //! | `PREFIX.lease.NODE` | that a node lives, in the same stream |
 //! | `PREFIX.revocation.SUBJECT` | what is revoked, in the stream `PREFIX_revocations` |
-//! | `PREFIX.era` | that the store has lost something, in the stream `PREFIX_era` |
+//! | `PREFIX.generation` | that the store has lost something, in the stream `PREFIX_era` |
 //!
 //! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it hears goes into the
 //! endpoints' inboxes.
@@ -18,7 +18,7 @@
 mod address;
 mod announcements;
 mod availability;
-mod era;
+mod generation;
 mod jetstream;
 mod lease;
 mod lifecycle;

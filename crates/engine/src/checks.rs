@@ -2,7 +2,7 @@
 //! when none follows it.
 //!
 //! Invariant: a channel with a positioned subscriber has exactly one entry in the wheel, and is compared when the broker last
-//! proved that nothing is missing between half of `client.channel_position_check_delay` and all of it ago. Which moment it is,
+//! verified that nothing is missing between half of `client.channel_position_check_delay` and all of it ago. Which moment it is,
 //! is random, and at most [`CHECKS_PER_TURN`] come at once: channels that were joined together, or all heard something at the
 //! same time, are not compared together.
 
@@ -52,15 +52,15 @@ impl Checks {
         }
     }
 
-    /// Looks at the channel in this slot again, so long after it was proven.
+    /// Looks at the channel in this slot again, so long after it was verified.
     pub(crate) fn put(
         &mut self,
-        proven_at_ms: u64,
+        verified_at_ms: u64,
         (slot, channel): (u32, &mut Channel),
         (delay_ms, random): (u64, &mut Random),
     ) {
         let half = delay_ms / 2;
-        let tick = self.wheel.tick_for(proven_at_ms + half + random.below(delay_ms - half));
+        let tick = self.wheel.tick_for(verified_at_ms + half + random.below(delay_ms - half));
         channel.check = Some(CheckAt::of(tick));
         self.wheel.put(tick, slot);
     }

@@ -36,8 +36,8 @@ pub(crate) struct Channel {
     pub(crate) epoch: Arc<str>,
     /// Offset of the newest publication that this worker has received, or knows of.
     offset: u64,
-    /// When a publication or an answer of the broker last proved that the worker has received everything.
-    pub(crate) proven_at_ms: u64,
+    /// When a publication or an answer of the broker last verified that the worker has received everything.
+    pub(crate) verified_at_ms: u64,
     /// The entry in [`crate::checks::Checks`] that counts.
     pub(crate) check: Option<CheckAt>,
 }
@@ -81,7 +81,7 @@ impl Channel {
         gaps: &mut Vec<(u32, SubscriberKey)>,
     ) {
         let (epoch, offset) = position;
-        self.proven_at_ms = now_ms;
+        self.verified_at_ms = now_ms;
         if self.epoch == *epoch {
             self.offset = self.offset.max(offset);
             return;
@@ -91,7 +91,7 @@ impl Channel {
         self.offset = offset;
     }
 
-    /// The broker has said where the stream stands, behind every publication up to there: this proves that nothing is
+    /// The broker has said where the stream stands, behind every publication up to there: this verifies that nothing is
     /// missing, or shows who misses something. Costs a look at every subscriber only when something is missing.
     pub(crate) fn handle_position(
         &mut self,
@@ -100,7 +100,7 @@ impl Channel {
         top: &StreamPosition,
         gaps: &mut Vec<(u32, SubscriberKey)>,
     ) {
-        self.proven_at_ms = now_ms;
+        self.verified_at_ms = now_ms;
         let is_same_epoch = *self.epoch == *top.epoch;
         if is_same_epoch && top.offset <= self.offset {
             return;
@@ -255,7 +255,7 @@ impl Hub {
             is_subscribed: false,
             epoch: self.no_epoch.clone(),
             offset: 0,
-            proven_at_ms: 0,
+            verified_at_ms: 0,
             check: None,
         }));
         let Hub { index, hasher, channels, .. } = self;

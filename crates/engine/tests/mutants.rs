@@ -145,7 +145,7 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Gap", "Close"],
     },
     Mutant {
-        name: "an answer of the broker proves more than it says",
+        name: "an answer of the broker verifies more than it says",
         file: "hub.rs",
         right: "if is_same_epoch && top.offset <= self.offset {",
         wrong: "if is_same_epoch {",

@@ -1,4 +1,4 @@
-//! Tokens: who may connect, and who may subscribe, proven by a signature.
+//! Tokens: who may connect, and who may subscribe, verified by a signature.
 //!
 //! A [`Verifier`] is built once from [`TokenSettings`] and shared by all threads. It takes the text
 //! of a token and gives the engine's claims or the reason of the refusal; nothing in between.

@@ -149,8 +149,8 @@ impl Link {
             serde_json::from_slice(&answer.payload).map_err(|_| BrokerError::Unavailable)?;
         match answer["error"]["err_code"].as_u64() {
             Some(WRONG_LAST_SEQUENCE) => {
-                if store == Store::Era {
-                    // The era is there: nobody stores it again.
+                if store == Store::Generation {
+                    // The generation is there: nobody stores it again.
                     self.shared.availability.clear(Cause::Store(store));
                 }
                 return Ok(Ack::Conflict);

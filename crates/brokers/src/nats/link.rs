@@ -20,7 +20,7 @@ use wire::protocol::StreamPosition;
 
 use super::Shared;
 use super::availability::Cause;
-use super::era::Eras;
+use super::generation::StoreGenerations;
 use super::record::Top;
 use super::room::BROKEN;
 use super::subject::Names;
@@ -38,7 +38,7 @@ pub(super) struct Link {
     /// Milliseconds by which the clock of NATS is ahead of ours; all nodes count in the time of NATS.
     ahead_ms: Cell<u64>,
     epochs: Cell<u64>,
-    pub(super) eras: Eras,
+    pub(super) generations: StoreGenerations,
     echo: Echo,
     /// Reads of stored messages that may go on at the same time.
     pub(super) reads: Semaphore,
@@ -98,7 +98,7 @@ impl Link {
             clock,
             ahead_ms: Cell::new(0),
             epochs: Cell::new(0),
-            eras: Eras::default(),
+            generations: StoreGenerations::default(),
             echo: Echo::default(),
             reads: Semaphore::new(NATS_READS_MAX),
             is_cut: Notify::new(),
@@ -125,7 +125,10 @@ impl Link {
 
     /// Where a stream stands, as endpoints are told it.
     pub(super) fn position(&self, top: &Top) -> StreamPosition {
-        StreamPosition { offset: top.offset, epoch: self.eras.client_epoch(&top.epoch).to_string() }
+        StreamPosition {
+            offset: top.offset,
+            epoch: self.generations.client_epoch(&top.epoch).to_string(),
+        }
     }
 
     /// Counts the connections to NATS, this one included.

@@ -1,7 +1,7 @@
 //! This process at NATS: its thread, its link, its streams, its rooms.
 //!
 //! Invariant: a request that was taken is answered, whatever happens to the link; after a cut the streams are there
-//! again, this node's clients are present again, and every subscribed stream is proven. A failure of a task does not
+//! again, this node's clients are present again, and every subscribed stream is verified. A failure of a task does not
 //! pass in silence: see [`super::task`].
 
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ use super::survey::Surveys;
 use super::task::{Failure, Tasks, caught};
 use super::upkeep::Upkeep;
 use crate::control::{self, Message};
-use crate::limits::{LEASE_RENEWALS, PROOFS_MAX, TASK_PROBATION, TASK_RESTART};
+use crate::limits::{LEASE_RENEWALS, TASK_PROBATION, TASK_RESTART, VERIFICATIONS_MAX};
 use crate::{Clock, Endpoint};
 
 /// What the broker hands to its thread.
@@ -84,7 +84,7 @@ struct Inputs {
     failures: UnboundedReceiver<Failure>,
     /// What this process hears that is about no channel.
     controls: SelectAll<Subscriber>,
-    eras: Option<Subscriber>,
+    generations: Option<Subscriber>,
     /// That a server of a cluster has come to lead the history stream.
     leaders: Option<Subscriber>,
 }
@@ -148,7 +148,7 @@ impl Node {
         let upkeep =
             upkeep.map(|jetstream| Rc::new(Upkeep::new(presence.clone(), jetstream, probe_after)));
         let entered = Node::enter(&link, upkeep.as_deref(), &options).await;
-        let (controls, eras, leaders) =
+        let (controls, generations, leaders) =
             entered.map_err(|error| missing_right(&link).unwrap_or(error))?;
         let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
         let announcements =
@@ -175,7 +175,7 @@ impl Node {
             is_done,
         };
         node.compare_sizes();
-        Ok((node, Inputs { jobs, events, failures, controls, eras, leaders }))
+        Ok((node, Inputs { jobs, events, failures, controls, generations, leaders }))
     }
 
     /// Subscribes to what is about no channel, and finds or makes the streams.
@@ -192,9 +192,9 @@ impl Node {
         let own = link.names.control_of(&link.names.node);
         let to_this = link.subscribe(own).await.map_err(silent)?;
         let controls = select_all([to_all, to_this]);
-        let (mut eras, mut leaders) = (None, None);
+        let (mut generations, mut leaders) = (None, None);
         if link.keeps {
-            eras = Some(link.subscribe(link.names.era()).await.map_err(silent)?);
+            generations = Some(link.subscribe(link.names.generation()).await.map_err(silent)?);
             leaders = Some(link.subscribe(link.names.leaders()).await.map_err(silent)?);
         }
         if let Some(refusal) = link.try_rights().await.map_err(silent)? {
@@ -203,7 +203,7 @@ impl Node {
         if let Some(upkeep) = upkeep {
             upkeep.set_up(silent).await?;
         }
-        Ok((controls, eras, leaders))
+        Ok((controls, generations, leaders))
     }
 
     /// Ends when the broker does, or with a part that takes everything with it.
@@ -228,12 +228,12 @@ impl Node {
                 }
                 Some(event) = inputs.events.recv() => self.handle_event(&event),
                 Some(failure) = inputs.failures.recv() => self.handle_failure(&failure),
-                // Whoever begins an era is heard before it is known whether it was stored.
-                Some(_) = next(&mut inputs.eras) => self.look(),
+                // Whoever begins a generation is heard before it is known whether it was stored.
+                Some(_) = next(&mut inputs.generations) => self.look(),
                 Some(_) = next(&mut inputs.leaders) => self.look(),
-                () = link.eras.has_doubts.notified() => self.look(),
+                () = link.generations.has_doubts.notified() => self.look(),
                 () = link.misses_stream.notified() => self.look(),
-                () = link.eras.wants_proof.notified() => self.prove(),
+                () = link.generations.wants_verification.notified() => self.verify(),
                 _ = beat.tick() => self.beat(),
             }
         }
@@ -410,7 +410,7 @@ impl Node {
             }
             Event::SlowConsumer(_) => {
                 warn!(
-                    "NATS: messages were dropped, since this node is too slow; every stream is proven"
+                    "NATS: messages were dropped, since this node is too slow; every stream is verified"
                 );
                 self.recover();
             }
@@ -475,7 +475,7 @@ impl Node {
         }
     }
 
-    /// The link is back, or messages were dropped: everything is put right, and every subscribed stream is proven.
+    /// The link is back, or messages were dropped: everything is put right, and every subscribed stream is verified.
     fn recover(&mut self) {
         let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
         let (rooms, lifecycle) = (self.open_rooms(), self.lifecycle.clone());
@@ -493,7 +493,7 @@ impl Node {
                 renew(&presence, &lifecycle).await;
             }
             lifecycle.wake();
-            prove(&rooms);
+            verify(&rooms);
             // Whatever was refused anew is known by now: the refusals came first.
             if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
                 link.shared.availability.clear(Cause::Rights);
@@ -509,8 +509,8 @@ impl Node {
     }
 
     /// Something may have been lost: whoever has a position is told.
-    fn prove(&mut self) {
-        prove(&self.open_rooms());
+    fn verify(&mut self) {
+        verify(&self.open_rooms());
     }
 
     fn open_rooms(&mut self) -> Vec<UnboundedSender<Ask>> {
@@ -539,7 +539,7 @@ impl Node {
         if self.beats.is_multiple_of(10) {
             self.rooms.retain(|_, room| !room.is_closed());
         }
-        if renews || !self.link.is_proven() || self.link.is_stream_missing.get() {
+        if renews || !self.link.is_verified() || self.link.is_stream_missing.get() {
             self.look();
         }
         self.link.tasks.spawn("beat", async move {
@@ -585,11 +585,11 @@ fn missing_right(link: &Link) -> Option<NatsError> {
     Some(NatsError::Right(refusal.reason(&link.names)))
 }
 
-fn prove(rooms: &[UnboundedSender<Ask>]) {
-    let turns = Arc::new(Semaphore::new(PROOFS_MAX));
+fn verify(rooms: &[UnboundedSender<Ask>]) {
+    let turns = Arc::new(Semaphore::new(VERIFICATIONS_MAX));
     for room in rooms {
         // A room that has closed receives nothing.
-        let _closed = room.send(Ask::Prove(turns.clone()));
+        let _closed = room.send(Ask::Verify(turns.clone()));
     }
 }
 

@@ -27,7 +27,7 @@ use super::record;
 use super::stream::Place;
 use super::subject::{self, Store};
 use crate::Endpoint;
-use crate::limits::{LEASE_RENEWALS, PROOFS_MAX};
+use crate::limits::{LEASE_RENEWALS, VERIFICATIONS_MAX};
 
 /// See the module.
 pub(super) struct Presence {
@@ -316,7 +316,7 @@ impl Presence {
             entries.map(|(endpoint, subject)| (endpoint, subject.clone())).collect()
         };
         let storing = entries.iter().map(|(endpoint, subject)| self.put(*endpoint, subject));
-        stream::iter(storing).buffer_unordered(PROOFS_MAX).try_collect::<()>().await?;
+        stream::iter(storing).buffer_unordered(VERIFICATIONS_MAX).try_collect::<()>().await?;
         let filter = format!("{}.presence.{}.>", names.prefix, names.node);
         self.link.purge_before(&stream, &filter, newest).await
     }
@@ -374,7 +374,7 @@ impl Presence {
         let mut entries = self.link.range(&stream, &filter).await?;
         entries.retain(|entry| entry.sequence < claimed);
         let mut claim = Claim { subject: &lease.subject, sequence: claimed, since: Instant::now() };
-        for entries in entries.chunks(PROOFS_MAX) {
+        for entries in entries.chunks(VERIFICATIONS_MAX) {
             // Without that the claim ends, and somebody tries again.
             self.publish_leaves(entries.iter().map(|entry| &entry.payload)).await?;
             if !self.holds(&mut claim).await? {

@@ -200,7 +200,7 @@ impl Link {
             }
             None if was_refused => {
                 info!("NATS: this node has its rights again, and subscribes anew");
-                // What was refused is asked for again with a new connection, and everything is proven; then it is ready.
+                // What was refused is asked for again with a new connection, and everything is verified; then it is ready.
                 let _ended = self.client.force_reconnect().await;
             }
             None => {}
@@ -250,12 +250,12 @@ impl Link {
             return needed;
         }
         needed.extend([
-            (Right::Subscribe, names.era(), ""),
+            (Right::Subscribe, names.generation(), ""),
             (Right::Subscribe, names.leaders(), ""),
             (Right::Publish, names.probe(), ""),
             (Right::Publish, names.presence(&names.node, "0", PROBE, PROBE), ""),
             (Right::Publish, names.lease(&names.node), ""),
-            (Right::Publish, names.era(), ""),
+            (Right::Publish, names.generation(), ""),
             (Right::Publish, names.events(), "{}"),
             (Right::Publish, names.revocation(PROBE), ""),
         ]);
@@ -263,12 +263,12 @@ impl Link {
             names.history_stream(),
             names.presence_stream(),
             names.events_stream(),
-            names.era_stream(),
+            names.generation_stream(),
             names.revocation_stream(),
         ];
         for (index, stream) in streams.iter().enumerate() {
             needed.push((Right::Publish, format!("$JS.API.STREAM.INFO.{stream}"), ""));
-            // Of the stream of events nothing is read, and in that of eras nothing is removed.
+            // Of the stream of events nothing is read, and in that of generations nothing is removed.
             if index != 2 {
                 needed.push((Right::Publish, format!("$JS.API.STREAM.MSG.GET.{stream}"), "{}"));
             }

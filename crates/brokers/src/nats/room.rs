@@ -47,7 +47,7 @@ pub(super) enum Ask {
     /// The endpoint is gone.
     Forget(Endpoint),
     /// The link was cut: show where the stream stands.
-    Prove(Arc<Semaphore>),
+    Verify(Arc<Semaphore>),
     /// Fail, as by a mistake of ours.
     Break,
 }
@@ -74,7 +74,7 @@ pub(super) struct Room {
 /// The epoch of the last record received, and the epoch that clients see for it: they seldom change.
 #[derive(Default)]
 struct ClientEpoch {
-    era: u64,
+    generation: u64,
     of_record: Arc<str>,
     for_clients: Arc<str>,
 }
@@ -134,7 +134,7 @@ impl Room {
     async fn reset(&mut self) {
         self.known = None;
         self.subscription = None;
-        self.prove(Arc::new(Semaphore::new(1))).await;
+        self.verify(Arc::new(Semaphore::new(1))).await;
     }
 
     /// The same, until whoever asked for it has given up: then it is dropped.
@@ -208,7 +208,7 @@ impl Room {
             Ask::Request(request) if request.reply.is_late() => {}
             Ask::Request(request) => self.handle_request(request).await,
             Ask::Forget(endpoint) => self.leave(endpoint),
-            Ask::Prove(turns) => self.prove(turns).await,
+            Ask::Verify(turns) => self.verify(turns).await,
             Ask::Break => panic!("{BROKEN}"),
         }
     }
@@ -496,7 +496,7 @@ impl Room {
         *self.reported.0 != *top.epoch || self.reported.1 < top.offset
     }
 
-    async fn prove(&mut self, turns: Arc<Semaphore>) {
+    async fn verify(&mut self, turns: Arc<Semaphore>) {
         self.known = None;
         if self.subscription.is_none() && !self.subscribers.is_empty() {
             // It follows when the link is back.
@@ -529,12 +529,12 @@ impl Room {
 
 impl ClientEpoch {
     fn turn(&mut self, link: &Link, of_record: &Arc<str>) {
-        let era = link.eras.number();
-        if self.era != era || self.of_record != *of_record {
+        let generation = link.generations.number();
+        if self.generation != generation || self.of_record != *of_record {
             *self = ClientEpoch {
-                era,
+                generation,
                 of_record: of_record.clone(),
-                for_clients: link.eras.client_epoch(of_record),
+                for_clients: link.generations.client_epoch(of_record),
             };
         }
     }

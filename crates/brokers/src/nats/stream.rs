@@ -247,7 +247,7 @@ impl Place {
         payload: Bytes,
     ) -> Result<Ack, BrokerError> {
         let subject = self.link.names.stream(&self.token);
-        let above = self.link.eras.witnessed();
+        let above = self.link.generations.high_water_sequence();
         let ack = self.link.store(&subject, Some(after), identifier, payload.clone()).await?;
         if let Ack::Stored(sequence) = ack {
             self.link.note(above, sequence, &payload);

@@ -59,9 +59,9 @@ pub(super) async fn ensure_streams(
         "duplicate_window": nanoseconds(DUPLICATES),
     });
     // The last of them holds as long as the streams do.
-    let era = json!({
-        "name": link.names.era_stream(),
-        "subjects": [link.names.era()],
+    let generation = json!({
+        "name": link.names.generation_stream(),
+        "subjects": [link.names.generation()],
         "retention": "limits",
         "discard": "old",
         "storage": "file",
@@ -78,7 +78,7 @@ pub(super) async fn ensure_streams(
         "max_msgs_per_subject": 1,
     });
     let mut turn = Some(turn);
-    for wanted in [era, history, presence, events, revocations] {
+    for wanted in [generation, history, presence, events, revocations] {
         ensure_stream(link, wanted, &mut turn).await?;
     }
     Ok(())
@@ -116,7 +116,7 @@ async fn ensure_stream(
             return match link.api(&format!("STREAM.CREATE.{stream}"), &wanted).await {
                 Ok(_) => {
                     info!(%stream, "NATS: stream made");
-                    prove_made(link, &stream).await
+                    verify_created(link, &stream).await
                 }
                 Err(error) => Err(refused(error)),
             };
@@ -148,7 +148,7 @@ async fn ensure_stream(
 
 /// Whether what is stored in a history that this node has just made can be read. One that two nodes have made at the same
 /// time is removed again: nobody could read what is in it.
-async fn prove_made(link: &Link, stream: &str) -> Result<(), NatsError> {
+async fn verify_created(link: &Link, stream: &str) -> Result<(), NatsError> {
     if stream == link.names.revocation_stream() {
         // It may have been deleted: nodes store again what they know.
         link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
@@ -156,7 +156,7 @@ async fn prove_made(link: &Link, stream: &str) -> Result<(), NatsError> {
     if stream != link.names.history_stream() {
         return Ok(());
     }
-    link.eras.handle_made();
+    link.generations.handle_made();
     if link.probe().await != Ok(false) {
         return Ok(());
     }

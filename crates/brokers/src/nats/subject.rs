@@ -24,7 +24,7 @@ pub(super) enum Store {
     History,
     Presence,
     Events,
-    Era,
+    Generation,
     Revocations,
 }
 
@@ -62,8 +62,8 @@ impl Names {
         format!("{}.node.{}", self.prefix, self.node)
     }
 
-    /// The era of the store.
-    pub(super) fn era(&self) -> String {
+    /// The generation of the store.
+    pub(super) fn generation(&self) -> String {
         format!("{}.era", self.prefix)
     }
 
@@ -100,7 +100,7 @@ impl Names {
         self.stream_name("history")
     }
 
-    pub(super) fn era_stream(&self) -> String {
+    pub(super) fn generation_stream(&self) -> String {
         self.stream_name("era")
     }
 
@@ -118,7 +118,7 @@ impl Names {
             Store::History => self.history_stream(),
             Store::Presence => self.presence_stream(),
             Store::Events => self.events_stream(),
-            Store::Era => self.era_stream(),
+            Store::Generation => self.generation_stream(),
             Store::Revocations => self.revocation_stream(),
         }
     }
@@ -129,7 +129,7 @@ impl Names {
         match kind {
             Some("stream") => Store::History,
             Some("events") => Store::Events,
-            Some("era") => Store::Era,
+            Some("era") => Store::Generation,
             Some("revocation") => Store::Revocations,
             _ => Store::Presence,
         }

@@ -1,6 +1,6 @@
 //! What keeps the store of this node in order: its streams exist, have lost nothing that is known, and take messages.
 //!
-//! Invariant: a stream that is missing is made again within seconds, whether or not anybody uses it, and then an era begins
+//! Invariant: a stream that is missing is made again within seconds, whether or not anybody uses it, and then a generation begins
 //! if anything was in it; whether the history stream takes messages and gives them back is known although nobody uses it.
 
 use std::cell::{Cell, RefCell};
@@ -67,7 +67,7 @@ impl Upkeep {
         loop {
             let attempt = async {
                 ensure_streams(&self.link, &self.options, self.presence.turn()).await?;
-                self.link.prove_store().await.map_err(&silent)?;
+                self.link.verify_store().await.map_err(&silent)?;
                 self.presence.learn_time().await.map_err(&silent)
             };
             let error = match attempt.await {
@@ -122,13 +122,13 @@ impl Upkeep {
         self.probe().await
     }
 
-    /// The streams are there and have what they had, or an era has begun.
+    /// The streams are there and have what they had, or a generation has begun.
     async fn settle(&self) -> Result<(), BrokerError> {
         let is_fresh = self.seen_at.get().is_some_and(|at| at.elapsed() < self.probe_after);
         if self.link.is_stream_missing.get() || !is_fresh {
             self.ensure().await?;
         }
-        self.link.prove_store().await
+        self.link.verify_store().await
     }
 
     async fn ensure(&self) -> Result<(), BrokerError> {

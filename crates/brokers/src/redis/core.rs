@@ -7,8 +7,8 @@
 
 mod cleanup;
 mod expirations;
+mod master_check;
 mod nodes;
-mod proof;
 mod reads;
 mod requests;
 mod revocations;
@@ -24,8 +24,8 @@ use engine::random::Random;
 
 pub(super) use self::cleanup::Cleanup;
 use self::expirations::Expirations;
+pub(super) use self::master_check::MasterCheck;
 use self::nodes::Asking;
-pub(super) use self::proof::Proof;
 use self::reads::Reads;
 pub(super) use self::revocations::Reading;
 use super::answer;

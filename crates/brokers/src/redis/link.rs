@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use engine::broker::BrokerRequest;
 
 use super::connection::Target;
-use super::core::{Proof, Reading};
+use super::core::{MasterCheck, Reading};
 use super::exchange::Opened;
 use super::pages::Progress;
 use super::resp::encode;
@@ -46,7 +46,7 @@ pub(super) struct Up {
     probe_sent: Option<Instant>,
     next_probe: Instant,
     /// Whether such a publication came back over this connection.
-    pub(super) is_proven: bool,
+    pub(super) is_verified: bool,
     /// What the next one tries: all over a new connection, and from a refusal on until all is allowed.
     pub(super) trial: Trial,
     /// What the one tries that is not back yet.
@@ -56,7 +56,7 @@ pub(super) struct Up {
     /// Why it does not let this node hear what it publishes to itself.
     pub(super) subscribe_refusal: Option<UnavailableReason>,
     /// Whether it is the right one.
-    pub(super) proof: Proof,
+    pub(super) master_check: MasterCheck,
 }
 
 /// A command that is not answered.
@@ -176,12 +176,12 @@ impl Up {
             next_fence: 0,
             probe_sent: None,
             next_probe: now,
-            is_proven: false,
+            is_verified: false,
             trial: Trial::All,
             probing: Trial::All,
             refusal: None,
             subscribe_refusal: None,
-            proof: Proof::new(now),
+            master_check: MasterCheck::new(now),
         }
     }
 
@@ -314,7 +314,7 @@ impl Up {
 
     /// A publication to ourselves is back; says how long that took.
     pub(super) fn ends_probe(&mut self, now: Instant) -> Option<Duration> {
-        self.is_proven = true;
+        self.is_verified = true;
         if self.probing == Trial::All && self.probe_sent.is_some() {
             (self.refusal, self.trial) = (None, Trial::Usual);
         }

@@ -74,7 +74,7 @@ impl Links {
     pub(super) fn open(&mut self, now: Instant, id: LinkId, opened: Opened) {
         if let Some(link) = self.links.get_mut(&id) {
             link.failures = 0;
-            link.reason = UnavailableReason::Unproven(opened.address.clone());
+            link.reason = UnavailableReason::Unverified(opened.address.clone());
             link.up = Some(Up::new(now, opened));
         }
     }
@@ -165,7 +165,7 @@ impl Links {
             }
             Some(up) if up.subscribe_refusal.is_some() => up.subscribe_refusal.clone(),
             Some(up) if up.refusal.is_some() => up.refusal.clone(),
-            Some(up) if up.is_proven => None,
+            Some(up) if up.is_verified => None,
             _ => Some(link.reason.clone()),
         })
     }

@@ -11,7 +11,7 @@ pub enum UnavailableReason {
     Starting,
     /// The connection works, but nothing has come back through it yet.
     #[error("Redis at {0} has not sent back what this node published to itself")]
-    Unproven(Address),
+    Unverified(Address),
     /// No connection.
     #[error("Redis at {0} cannot be reached: {1} (engine.redis.address)")]
     Unreachable(Address, String),

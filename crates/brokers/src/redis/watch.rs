@@ -1,4 +1,4 @@
-//! Proves again and again that a link leads where it should: Sentinels are asked and listened to, and an address is connected
+//! Verifies repeatedly that a link leads to the right server: Sentinels are asked and listened to, and an address is connected
 //! to anew, so that its name is resolved again and a server behind another way is noticed.
 //!
 //! Invariant: it only looks and says what it saw; what follows from that is for the broker's state.

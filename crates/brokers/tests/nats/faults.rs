@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::world::NatsWorld;
 
 #[test]
-fn a_restart_with_its_store_keeps_streams_and_proves_them() {
+fn a_restart_with_its_store_keeps_streams_and_verifies_them() {
     let mut server = Server::start();
     let mut pair = Pair::new(&server);
     let epoch = pair.subscribe().unwrap().top.epoch;

@@ -103,7 +103,7 @@ fn a_history_that_is_deleted_is_made_again_and_begins_new_epochs() {
 }
 
 #[test]
-fn an_era_that_another_node_stores_at_last_holds_up_nobody() {
+fn a_generation_that_another_node_stores_delays_nobody() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     let before = pair.publish(10).unwrap();

@@ -24,11 +24,11 @@ impl Worker {
             if !channel.subscribers.iter().any(|(_, subscriber)| subscriber.is_positioned) {
                 continue;
             }
-            let proven_at_ms = channel.proven_at_ms;
-            let is_proven = proven_at_ms + delay_ms / 2 > now.monotonic_ms;
-            let next_ms = if is_proven { proven_at_ms } else { now.monotonic_ms };
+            let verified_at_ms = channel.verified_at_ms;
+            let is_verified = verified_at_ms + delay_ms / 2 > now.monotonic_ms;
+            let next_ms = if is_verified { verified_at_ms } else { now.monotonic_ms };
             self.checks.put(next_ms, (slot, channel), (delay_ms, &mut self.random));
-            if is_proven {
+            if is_verified {
                 continue;
             }
             if self.out.pending.len() >= PENDING_MAX / 2 {

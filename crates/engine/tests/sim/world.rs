@@ -50,7 +50,7 @@ pub(crate) struct World {
     rules: Arc<Rules>,
     broker: MemoryBroker,
     incarnation: u64,
-    witness: (Endpoint, Arc<Mailbox>),
+    observer: (Endpoint, Arc<Mailbox>),
     backend: (Endpoint, Arc<Mailbox>),
     published: u64,
     nodes: Vec<Node>,
@@ -84,13 +84,13 @@ impl World {
             let mailbox = Arc::new(Mailbox::default());
             (broker.attach(mailbox.clone()), mailbox)
         };
-        let (witness, backend) = (attach(), attach());
+        let (observer, backend) = (attach(), attach());
         let world = World {
             clock,
             unix_ahead_ms: BEGIN_MS,
             rules,
             incarnation: 0,
-            witness,
+            observer,
             backend,
             published: 0,
             nodes,
@@ -110,17 +110,17 @@ impl World {
         Now { monotonic_ms, unix_ms: self.unix_ahead_ms + monotonic_ms as i64 }
     }
 
-    /// The witness hears all channels.
+    /// The observer is subscribed to all channels.
     fn subscribe_to_all(&self) {
         for channel in CHANNELS {
             let (id, channel, read) = (RequestId(0), channel.name.into(), JoinRead::Nothing);
-            self.broker.submit(self.witness.0, BrokerRequest::Subscribe { id, channel, read });
+            self.broker.submit(self.observer.0, BrokerRequest::Subscribe { id, channel, read });
         }
     }
 
     /// Notes what the broker has accepted.
     fn observe(&mut self) {
-        let events = self.witness.1.with(std::mem::take);
+        let events = self.observer.1.with(std::mem::take);
         for event in events {
             if let BrokerEvent::Publication { channel, publication, epoch } = event {
                 let payload = publication.data.clone();
@@ -217,7 +217,7 @@ impl World {
         let prefix = format!("epoch{}-", self.incarnation);
         self.broker = MemoryBroker::new(self.clock.clone(), prefix);
         self.truth.forget();
-        self.witness.0 = self.broker.attach(self.witness.1.clone());
+        self.observer.0 = self.broker.attach(self.observer.1.clone());
         self.backend.0 = self.broker.attach(self.backend.1.clone());
         self.subscribe_to_all();
         for node in self.nodes.iter_mut().filter(|node| node.link.is_up) {

@@ -245,7 +245,7 @@ impl Core {
     /// Fails what is overdue, gives up what is hopeless, publishes to ourselves.
     pub(super) fn check_link(&mut self, now: Instant, id: LinkId) {
         let io_timeout = self.io_timeout;
-        // One that waits for a server, or whose slot is on its way, proves nothing.
+        // One that waits for a server, or whose slot moves, verifies nothing.
         let is_settled =
             |partition: &Partition| partition.link == Some(id) && partition.moving.is_none();
         let index = self.partitions.iter().position(is_settled);

@@ -56,7 +56,7 @@ fn another(server: &Server, name: &str, channel: &Arc<str>) -> Pair {
 }
 
 #[test]
-fn an_older_store_begins_one_new_era_for_all_nodes() {
+fn an_older_store_begins_one_new_generation_for_all_nodes() {
     let (mut server, mut pair, received) = bereft();
     server.run();
     let back = Instant::now();
@@ -77,7 +77,7 @@ fn an_older_store_begins_one_new_era_for_all_nodes() {
     assert_eq!(resume(&mut pair, &reported).publications.len(), 1);
     let mut late = another(&server, "late", &pair.channel);
     assert_eq!(late.subscribe().unwrap().top, next);
-    // Another restart loses nothing: the era stays.
+    // Another restart loses nothing: the generation stays.
     server.kill();
     server.run();
     while pair.told_position() != next {}
@@ -101,13 +101,13 @@ fn a_loss_shows_when_the_offsets_have_caught_up() {
 }
 
 #[test]
-fn two_losses_are_two_eras() {
+fn two_losses_are_two_generations() {
     let (mut server, mut pair, received) = bereft();
     let older = server.copy_store();
     server.run();
     let first = pair.told_position();
     server.kill();
-    // The era that has begun is lost too.
+    // The generation that has begun is lost too.
     server.put_back(older);
     server.run();
     let second = loop {
@@ -137,7 +137,7 @@ fn nobody_is_left_who_knows_what_the_store_had() {
 }
 
 #[test]
-fn an_answer_is_late_rather_than_of_another_era() {
+fn an_answer_is_late_rather_than_of_another_generation() {
     let (mut server, mut pair, received) = bereft();
     server.run();
     let until = Instant::now() + SOON;

@@ -13,7 +13,7 @@ use super::Core;
 
 /// What is known of the server to which a link leads.
 #[derive(Debug)]
-pub(in crate::redis) struct Proof {
+pub(in crate::redis) struct MasterCheck {
     /// When the connection began.
     since: Instant,
     /// When at least half of the Sentinels named it last.
@@ -32,9 +32,9 @@ const STRANGERS_MAX: u32 = 2;
 /// Silence of all Sentinels after which it matters whether other nodes are there.
 const SENTINELS_SILENT: Duration = Duration::from_secs(5);
 
-impl Proof {
-    pub(in crate::redis) fn new(now: Instant) -> Proof {
-        Proof { since: now, named_at: now, had_company: false, strangers: 0, evicted: None }
+impl MasterCheck {
+    pub(in crate::redis) fn new(now: Instant) -> MasterCheck {
+        MasterCheck { since: now, named_at: now, had_company: false, strangers: 0, evicted: None }
     }
 
     /// Half of the Sentinels or more name it.
@@ -68,12 +68,12 @@ impl Core {
         let has_company = self.registry.has_company();
         let Some(up) = self.links.up(id) else { return };
         // The link has asked since then, and knows better.
-        if asked_at < up.proof.since {
+        if asked_at < up.master_check.since {
             return;
         }
         // What fewer than half of the Sentinels say moves nobody and confirms nothing.
         if let Some(doubt) = doubt {
-            if up.proof.named_at + SENTINELS_SILENT <= now {
+            if up.master_check.named_at + SENTINELS_SILENT <= now {
                 self.shared.warnings.add(doubt.to_string());
             }
             return;
@@ -85,14 +85,14 @@ impl Core {
             return self
                 .leave(now, id, |used| UnavailableReason::OtherMaster { used, named: address });
         }
-        up.proof.note_named(now, has_company);
+        up.master_check.note_named(now, has_company);
         let Some(identity) = identity else { return };
         // A replica at our address is not what this node uses, and a server that starts is not there yet.
         match !has_sentinels && identity.is_master && identity.is_another(used) {
-            true => up.proof.strangers += 1,
-            false => up.proof.strangers = 0,
+            true => up.master_check.strangers += 1,
+            false => up.master_check.strangers = 0,
         }
-        if up.proof.strangers >= STRANGERS_MAX {
+        if up.master_check.strangers >= STRANGERS_MAX {
             let (used, found) = (used.clone(), identity.run_id);
             return self.leave(now, id, |address| UnavailableReason::OtherServer {
                 address,
@@ -112,7 +112,7 @@ impl Core {
         for id in self.links.ids() {
             let has_sentinels = self.links.has_sentinels(id);
             let Some(up) = self.links.up(id).filter(|_| has_sentinels) else { continue };
-            if up.proof.is_deserted(now, has_company) {
+            if up.master_check.is_deserted(now, has_company) {
                 self.leave(now, id, UnavailableReason::Alone);
             }
         }
@@ -132,7 +132,7 @@ impl Core {
         if let Some(warning) = eviction.warning(address) {
             self.shared.warnings.add(warning);
         }
-        let before = up.proof.evicted.replace(eviction.keys).unwrap_or(eviction.keys);
+        let before = up.master_check.evicted.replace(eviction.keys).unwrap_or(eviction.keys);
         if eviction.keys > before {
             let count = eviction.keys - before;
             self.shared
@@ -153,13 +153,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for is_named in [true, false] {
-            let mut proof = Proof::new(start);
-            assert!(!proof.is_deserted(at(0), true));
+            let mut master_check = MasterCheck::new(start);
+            assert!(!master_check.is_deserted(at(0), true));
             for second in 1..10 {
                 if is_named {
-                    proof.note_named(at(second), false);
+                    master_check.note_named(at(second), false);
                 }
-                assert_eq!(proof.is_deserted(at(second), false), !is_named && second >= 5);
+                assert_eq!(master_check.is_deserted(at(second), false), !is_named && second >= 5);
             }
         }
     }
@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn a_node_that_was_always_alone_stays() {
         let start = Instant::now();
-        let mut proof = Proof::new(start);
-        proof.note_named(start, false);
-        assert!(!proof.is_deserted(start + 2 * SENTINELS_SILENT, false));
+        let mut master_check = MasterCheck::new(start);
+        master_check.note_named(start, false);
+        assert!(!master_check.is_deserted(start + 2 * SENTINELS_SILENT, false));
     }
 }
