@@ -81,7 +81,7 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 pub const END_RETRY: Duration = Duration::from_secs(1);
 
 /// How long a channel without subscribers keeps what it knows of its stream, which saves the next publisher a question.
-pub const ROOM_IDLE: Duration = Duration::from_secs(10);
+pub const CHANNEL_TASK_IDLE: Duration = Duration::from_secs(10);
 
 /// After such a silence a reader of a stored range knows that nothing more comes, and NATS that the reader is gone.
 pub const READER_IDLE: Duration = Duration::from_millis(500);

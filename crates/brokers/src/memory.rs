@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
+use engine::capacity::{Kept, spare};
 use engine::channel::{LIFECYCLE, SYSTEM, namespace_name};
 use engine::lifecycle::Lifecycle;
 use engine::revocation::Outcome;
-use engine::room::{Kept, spare};
 use engine::rules::Rules;
 
 use crate::channel_options::switched_retention;

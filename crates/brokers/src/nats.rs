@@ -18,6 +18,7 @@
 mod address;
 mod announcements;
 mod availability;
+mod channel_task;
 mod generation;
 mod jetstream;
 mod lease;
@@ -31,7 +32,6 @@ mod record;
 mod request;
 mod revocations;
 mod rights;
-mod room;
 mod stream;
 mod streams;
 mod subject;

@@ -1,6 +1,6 @@
 //! A worker's index from channel to sessions.
 //!
-//! Invariant: entering and leaving cost the same in a room of ten and of ten thousand; a channel without subscribers does not
+//! Invariant: entering and leaving cost the same in a channel of ten subscribers and of ten thousand; a channel without subscribers does not
 //! exist.
 
 use std::hash::BuildHasher as _;
@@ -10,9 +10,9 @@ use hashbrown::HashTable;
 use slab::Slab;
 use wire::protocol::StreamPosition;
 
+use crate::capacity::{Kept, spare};
 use crate::checks::CheckAt;
 use crate::hash_keys::HashKeys;
-use crate::room::{Kept, spare};
 use crate::subscribers::Subscribers;
 
 /// The channels to which the sessions of one worker are subscribed.
@@ -162,19 +162,19 @@ impl Hub {
             if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == key.channel) {
                 entry.remove();
             }
-            self.give_back_room();
+            self.shrink();
             return Some(channel.name);
         }
         None
     }
 
-    fn give_back_room(&mut self) {
+    fn shrink(&mut self) {
         let Hub { index, hasher, channels, .. } = self;
         if channels.is_empty() {
             (*channels, *index) = (Slab::new(), HashTable::new());
         }
-        if let Some(room) = spare(index.len(), index.capacity(), Kept::OfOne) {
-            index.shrink_to(room, |slot| hasher.hash_one(&*channels[*slot as usize].name));
+        if let Some(capacity) = spare(index.len(), index.capacity(), Kept::OfOne) {
+            index.shrink_to(capacity, |slot| hasher.hash_one(&*channels[*slot as usize].name));
             // Slots cannot move: only those behind the last channel are given back.
             channels.shrink_to_fit();
         }

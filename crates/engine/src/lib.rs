@@ -9,6 +9,7 @@
 pub mod broker;
 mod buckets;
 mod budget;
+pub mod capacity;
 pub mod channel;
 mod checks;
 pub mod claims;
@@ -29,7 +30,6 @@ pub mod rates;
 mod recent_channels;
 mod recovery;
 pub mod revocation;
-pub mod room;
 pub mod rules;
 mod session;
 pub mod shared_buckets;

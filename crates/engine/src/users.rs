@@ -4,8 +4,8 @@
 
 use hashbrown::HashMap;
 
+use crate::capacity::{Kept, shrink_map};
 use crate::hash_keys::HashKeys;
-use crate::room::{Kept, shrink_map};
 
 /// An index from user id to session slots, as doubly linked lists through one table.
 #[derive(Debug)]

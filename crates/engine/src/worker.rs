@@ -21,6 +21,7 @@ use crate::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Membership, RequestId,
 };
 use crate::buckets::ConnectionBuckets;
+use crate::capacity::{Kept, shrink_map, shrink_queue, shrink_vec};
 use crate::checks::Checks;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::counters::Counters;
@@ -32,7 +33,6 @@ use crate::lifecycle::{Change, Lifecycle};
 use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::recent_channels::RecentChannels;
-use crate::room::{Kept, shrink_map, shrink_queue, shrink_vec};
 use crate::rules::Rules;
 use crate::session::timers::{self, Timers};
 use crate::session::{

@@ -17,8 +17,8 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use wire::protocol::{ClientInfo, PushEvent};
 
+use super::channel_task::BROKEN;
 use super::presence::Presence;
-use super::room::BROKEN;
 use super::stream::Place;
 use super::{record, subject};
 use crate::lifecycle::LifecycleQueue;

@@ -20,9 +20,9 @@ use wire::protocol::StreamPosition;
 
 use super::Shared;
 use super::availability::Cause;
+use super::channel_task::BROKEN;
 use super::generation::StoreGenerations;
 use super::record::Top;
-use super::room::BROKEN;
 use super::subject::Names;
 use super::task::Tasks;
 use crate::Clock;

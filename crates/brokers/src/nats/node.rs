@@ -1,4 +1,4 @@
-//! This process at NATS: its thread, its link, its streams, its rooms.
+//! This process at NATS: its thread, its link, its streams, its channel tasks.
 //!
 //! Invariant: a request that was taken is answered, whatever happens to the link; after a cut the streams are there
 //! again, this node's clients are present again, and every subscribed stream is verified. A failure of a task does not
@@ -23,13 +23,13 @@ use super::Shared;
 use super::address::{connect, without_secrets};
 use super::announcements::Announcements;
 use super::availability::Cause;
+use super::channel_task::{self, Ask, BROKEN};
 use super::lifecycle::LifecyclePublisher;
 use super::link::{Link, SILENT};
 use super::options::{NatsError, NatsOptions};
 use super::presence::Presence;
 use super::request::Request;
 use super::revocations::Revocations;
-use super::room::{self, Ask, BROKEN};
 use super::stream::Place;
 use super::subject::{self, Names, Store};
 use super::survey::Surveys;
@@ -62,7 +62,7 @@ struct Node {
     presence: Rc<Presence>,
     /// Only with JetStream.
     upkeep: Option<Rc<Upkeep>>,
-    rooms: HashMap<Arc<str>, UnboundedSender<Ask>>,
+    channel_tasks: HashMap<Arc<str>, UnboundedSender<Ask>>,
     surveys: Rc<Surveys>,
     announcements: Rc<Announcements>,
     revocations: Rc<Revocations>,
@@ -109,7 +109,7 @@ pub(super) async fn run(
     let _sent = started.send(Ok(()));
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // What the node knows is in its rooms and its presence: it goes on with them.
+    // What the node knows is in its channel tasks and its presence: it goes on with them.
     loop {
         match caught(node.work(&mut inputs, &mut beat)).await {
             Ok(None) => break,
@@ -163,7 +163,7 @@ impl Node {
             options,
             presence,
             upkeep,
-            rooms: HashMap::new(),
+            channel_tasks: HashMap::new(),
             surveys,
             announcements,
             revocations,
@@ -251,7 +251,7 @@ impl Node {
                     });
                 }
                 self.lifecycle.forget(endpoint);
-                self.rooms.retain(|_, room| room.send(Ask::Forget(endpoint)).is_ok());
+                self.channel_tasks.retain(|_, task| task.send(Ask::Forget(endpoint)).is_ok());
             }
             Job::Options => {
                 let announcements = self.announcements.clone();
@@ -358,17 +358,17 @@ impl Node {
 
     fn ask(&mut self, channel: &Arc<str>, mut ask: Ask) {
         loop {
-            let room = self.rooms.entry(channel.clone()).or_insert_with(|| {
+            let task = self.channel_tasks.entry(channel.clone()).or_insert_with(|| {
                 let token = subject::token(channel).into();
                 let place = Place { link: self.link.clone(), channel: channel.clone(), token };
-                room::open(place, self.presence.clone(), self.busy.clone())
+                channel_task::open(place, self.presence.clone(), self.busy.clone())
             });
-            match room.send(ask) {
+            match task.send(ask) {
                 Ok(()) => return,
-                // The room has closed for want of visitors.
+                // The channel task has ended after the idle timeout.
                 Err(back) => ask = back.0,
             }
-            self.rooms.remove(channel);
+            self.channel_tasks.remove(channel);
         }
     }
 
@@ -381,11 +381,11 @@ impl Node {
         for endpoint in self.shared.endpoints.all() {
             self.handle(Job::Detach(endpoint)).await;
         }
-        let Node { link, presence, rooms, lifecycle, busy, mut is_done, .. } = self;
-        drop((rooms, busy));
+        let Node { link, presence, channel_tasks, lifecycle, busy, mut is_done, .. } = self;
+        drop((channel_tasks, busy));
         // Nothing is sent: it ends when nobody is busy any more.
         let _nobody = is_done.recv().await;
-        // Rooms may have done for endpoints what was asked before these were gone.
+        // Channel tasks may have done for endpoints what was asked before these were gone.
         for endpoint in presence.endpoints() {
             if let Some(forgetting) = presence.forget(endpoint) {
                 forgetting.await;
@@ -478,7 +478,7 @@ impl Node {
     /// The link is back, or messages were dropped: everything is put right, and every subscribed stream is verified.
     fn recover(&mut self) {
         let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
-        let (rooms, lifecycle) = (self.open_rooms(), self.lifecycle.clone());
+        let (channel_tasks, lifecycle) = (self.open_channel_tasks(), self.lifecycle.clone());
         let link = self.link.clone();
         self.link.tasks.spawn("recovery", async move {
             // That shows that NATS answers.
@@ -493,7 +493,7 @@ impl Node {
                 renew(&presence, &lifecycle).await;
             }
             lifecycle.wake();
-            verify(&rooms);
+            verify(&channel_tasks);
             // Whatever was refused anew is known by now: the refusals came first.
             if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
                 link.shared.availability.clear(Cause::Rights);
@@ -510,12 +510,12 @@ impl Node {
 
     /// Something may have been lost: whoever has a position is told.
     fn verify(&mut self) {
-        verify(&self.open_rooms());
+        verify(&self.open_channel_tasks());
     }
 
-    fn open_rooms(&mut self) -> Vec<UnboundedSender<Ask>> {
-        self.rooms.retain(|_, room| !room.is_closed());
-        self.rooms.values().cloned().collect()
+    fn open_channel_tasks(&mut self) -> Vec<UnboundedSender<Ask>> {
+        self.channel_tasks.retain(|_, task| !task.is_closed());
+        self.channel_tasks.values().cloned().collect()
     }
 
     fn beat(&mut self) {
@@ -537,7 +537,7 @@ impl Node {
         let is_refused = self.shared.availability.has(Cause::Rights);
         let tries_rights = is_turn && (is_refused || self.shared.refusals.first().is_some());
         if self.beats.is_multiple_of(10) {
-            self.rooms.retain(|_, room| !room.is_closed());
+            self.channel_tasks.retain(|_, task| !task.is_closed());
         }
         if renews || !self.link.is_verified() || self.link.is_stream_missing.get() {
             self.look();
@@ -585,11 +585,11 @@ fn missing_right(link: &Link) -> Option<NatsError> {
     Some(NatsError::Right(refusal.reason(&link.names)))
 }
 
-fn verify(rooms: &[UnboundedSender<Ask>]) {
+fn verify(channel_tasks: &[UnboundedSender<Ask>]) {
     let turns = Arc::new(Semaphore::new(VERIFICATIONS_MAX));
-    for room in rooms {
-        // A room that has closed receives nothing.
-        let _closed = room.send(Ask::Verify(turns.clone()));
+    for task in channel_tasks {
+        // A channel task that has ended receives nothing.
+        let _closed = task.send(Ask::Verify(turns.clone()));
     }
 }
 

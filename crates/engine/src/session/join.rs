@@ -17,12 +17,12 @@ use wire::protocol::{
 use super::{Sent, Session, Subscription, SubscriptionTraits, Wait, connect, queries, skipped};
 use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membership, RequestId};
 use crate::budget::Budget;
+use crate::capacity::{Kept, shrink_vec};
 use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
 use crate::hub::{SubscriberKey, SubscriberPhase};
 use crate::limits::{FRAME_COST, reply_bytes_max};
 use crate::recovery::{self, Outcome, Recovery};
-use crate::room::{Kept, shrink_vec};
 use crate::rules::{Namespace, RecoveryMode, Rules};
 use crate::turn::{Cause, Effect, Outputs, Question, Turn};
 

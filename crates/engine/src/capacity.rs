@@ -1,6 +1,6 @@
 //! Giving memory back: collections that were large once and are nearly empty now.
 //!
-//! Invariant: a collection that only grows and shrinks between two sizes is not moved again and again. It gives room back
+//! Invariant: a collection that only grows and shrinks between two sizes is not moved again and again. It gives memory back
 //! when three quarters of it are empty, and keeps twice what it needs.
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashMap;
 
-/// Entries for which a collection keeps room, used or not.
+/// Entries for which a collection keeps capacity, used or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// One of many, such as those of a session or a channel.
@@ -26,7 +26,7 @@ impl Kept {
     }
 }
 
-/// How much room a collection should have that holds so many entries in so much room; `None` when it should stay.
+/// The capacity to which a collection of this length and capacity should shrink; `None` when it should stay.
 #[must_use]
 pub fn spare(length: usize, capacity: usize, kept: Kept) -> Option<usize> {
     let is_spacious = capacity > kept.entries() && length < capacity / 4;
@@ -39,22 +39,22 @@ where
     K: Eq + Hash,
     S: BuildHasher,
 {
-    if let Some(room) = spare(map.len(), map.capacity(), kept) {
-        map.shrink_to(room);
+    if let Some(capacity) = spare(map.len(), map.capacity(), kept) {
+        map.shrink_to(capacity);
     }
 }
 
 /// See the module.
 pub fn shrink_vec<T>(vec: &mut Vec<T>, kept: Kept) {
-    if let Some(room) = spare(vec.len(), vec.capacity(), kept) {
-        vec.shrink_to(room);
+    if let Some(capacity) = spare(vec.len(), vec.capacity(), kept) {
+        vec.shrink_to(capacity);
     }
 }
 
 /// See the module.
 pub fn shrink_queue<T>(queue: &mut VecDeque<T>, kept: Kept) {
-    if let Some(room) = spare(queue.len(), queue.capacity(), kept) {
-        queue.shrink_to(room);
+    if let Some(capacity) = spare(queue.len(), queue.capacity(), kept) {
+        queue.shrink_to(capacity);
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_nearly_empty_gives_room_back_and_what_is_used_does_not_move() {
+    fn a_nearly_empty_collection_shrinks_and_a_used_one_does_not() {
         let mut vec: Vec<u32> = (0..10_000).collect();
         let mut moves = 0;
         while vec.pop().is_some() {

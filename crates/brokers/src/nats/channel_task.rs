@@ -1,6 +1,6 @@
 //! One channel on this node: its subscribers, the known top of its stream, the requests about it.
 //!
-//! A room is a task. It does one thing after the other, and hears the channel meanwhile. Invariant: everything that
+//! A channel task handles one request after the other, and messages of the channel meanwhile. Invariant: everything that
 //! NATS delivered before an answer was asked for stands in the inboxes before that answer.
 
 mod ending;
@@ -33,10 +33,10 @@ use super::request::{Reply, Request};
 use super::rights::Right;
 use super::stream::{Place, Want};
 use super::task::caught;
-use crate::limits::{ROOM_IDLE, TASK_RESTART, TURN_WAIT};
+use crate::limits::{CHANNEL_TASK_IDLE, TASK_RESTART, TURN_WAIT};
 use crate::{Endpoint, Inbox};
 
-/// What a room is told.
+/// A message to a channel task.
 #[expect(
     clippy::large_enum_variant,
     reason = "a request is the usual case, and a box would cost it an allocation"
@@ -53,7 +53,7 @@ pub(super) enum Ask {
 }
 
 /// See the module.
-pub(super) struct Room {
+pub(super) struct ChannelTask {
     place: Place,
     presence: Rc<Presence>,
     asks: UnboundedReceiver<Ask>,
@@ -81,9 +81,9 @@ struct ClientEpoch {
 
 type Doing<T> = Pin<Box<dyn Future<Output = T>>>;
 
-impl Room {
-    fn new(place: Place, presence: Rc<Presence>, asks: UnboundedReceiver<Ask>) -> Room {
-        Room {
+impl ChannelTask {
+    fn new(place: Place, presence: Rc<Presence>, asks: UnboundedReceiver<Ask>) -> ChannelTask {
+        ChannelTask {
             place,
             presence,
             asks,
@@ -99,7 +99,7 @@ impl Room {
         }
     }
 
-    /// Ends after [`ROOM_IDLE`] without subscribers and requests.
+    /// Ends after [`CHANNEL_TASK_IDLE`] without subscribers and requests.
     async fn run(&mut self) {
         loop {
             let ask = match self.next.take() {
@@ -121,7 +121,7 @@ impl Room {
                 message = next_message(&mut self.subscription, self.order.due()) => self.handle_message(message),
                 () = due(self.ending.as_ref()), if !is_idle => self.handle_due().await,
                 ask = self.asks.recv() => return ask,
-                () = tokio::time::sleep(ROOM_IDLE), if is_idle => {
+                () = tokio::time::sleep(CHANNEL_TASK_IDLE), if is_idle => {
                     self.asks.close();
                     return self.asks.recv().await;
                 }
@@ -551,14 +551,14 @@ pub(super) fn open(
     let (sender, asks) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
         let tasks = place.link.tasks.clone();
-        let mut room = Room::new(place, presence, asks);
-        let mut run = caught(room.run()).await;
+        let mut task = ChannelTask::new(place, presence, asks);
+        let mut run = caught(task.run()).await;
         while let Err(message) = run {
             tasks.report(TASK, message);
             tokio::time::sleep(TASK_RESTART).await;
             run = caught(async {
-                room.reset().await;
-                room.run().await;
+                task.reset().await;
+                task.run().await;
             })
             .await;
         }
@@ -567,7 +567,7 @@ pub(super) fn open(
     sender
 }
 
-/// What a room is called when it fails.
+/// What a channel task is called when it fails.
 const TASK: &str = "channel";
 
 /// What a part says that is broken on purpose.

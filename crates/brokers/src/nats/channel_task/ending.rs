@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::broker::BrokerEvent;
 use tokio::time::Instant;
 
-use super::Room;
+use super::ChannelTask;
 use crate::limits::END_RETRY;
 
 /// Of a temporary channel.
@@ -19,7 +19,7 @@ pub(super) struct Ending {
     is_known: bool,
 }
 
-impl Room {
+impl ChannelTask {
     /// The channel has an end: the first that was said holds.
     pub(super) async fn limit(&mut self, ttl_ms: u64) {
         if self.ending.as_ref().is_some_and(|ending| ending.due <= Instant::now()) {
@@ -77,7 +77,7 @@ impl Room {
     }
 }
 
-/// Waits until it is time for [`Room::handle_due`].
+/// Waits until it is time for [`ChannelTask::handle_due`].
 pub(super) async fn due(ending: Option<&Ending>) {
     match ending {
         Some(ending) => tokio::time::sleep_until(ending.due).await,
