@@ -60,16 +60,16 @@ use crate::endpoints::Endpoints;
 use crate::limits::NATS_PREFIX_MAX;
 use crate::warnings::Warnings;
 use crate::{Broker, Clock, Endpoint, Health, Inbox};
-use availability::{Availability, Cause};
-use node::Job;
-use request::{Load, Request};
-use rights::Refusals;
+use availability::{Availability, UnavailableCause};
+use node::NodeInput;
+use request::{QueuedRequest, RequestLoad};
+use rights::DeniedSubjects;
 
 /// See the module.
 pub struct NatsBroker {
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::UnboundedSender<NodeInput>,
     shared: Arc<Shared>,
-    load: Arc<Load>,
+    load: Arc<RequestLoad>,
     prefix: String,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -79,7 +79,7 @@ pub struct NatsBroker {
 struct Shared {
     endpoints: Endpoints,
     availability: Availability,
-    refusals: Refusals,
+    refusals: DeniedSubjects,
     /// How long an echo took last.
     lag_us: AtomicU64,
     warnings: Warnings,
@@ -107,7 +107,7 @@ impl NatsBroker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let of_thread = shared.clone();
         let prefix = options.prefix.clone();
-        shared.availability.set(Cause::Link, link::SILENT);
+        shared.availability.set(UnavailableCause::Link, link::SILENT);
         let thread = std::thread::Builder::new().name("nats".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
             let run = node::run(options, names, clock, of_thread, jobs_out, started);
@@ -128,7 +128,7 @@ impl NatsBroker {
 /// A part of the broker that tests let fail.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
-pub enum Part {
+pub enum FaultPoint {
     /// The loop of the node.
     Node,
     /// The task of a channel.
@@ -148,9 +148,9 @@ pub enum Part {
 impl NatsBroker {
     /// Lets a part fail as by a mistake of ours, for tests of what follows.
     #[doc(hidden)]
-    pub fn break_part(&self, part: Part) {
+    pub fn break_part(&self, part: FaultPoint) {
         // It has ended already otherwise.
-        let _ended = self.jobs.send(Job::Break(part));
+        let _ended = self.jobs.send(NodeInput::Break(part));
     }
 }
 
@@ -170,7 +170,7 @@ impl Broker for NatsBroker {
     fn set_rules(&self, rules: &Arc<Rules>) {
         self.shared.options.set_rules(rules);
         // A broker that has ended tells nobody.
-        let _ended = self.jobs.send(Job::Options);
+        let _ended = self.jobs.send(NodeInput::Options);
     }
 
     fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
@@ -183,9 +183,9 @@ impl Broker for NatsBroker {
             }
             return;
         }
-        if let Some(request) = Request::admit(&self.load, endpoint, inbox, request) {
+        if let Some(request) = QueuedRequest::admit(&self.load, endpoint, inbox, request) {
             // A broker that has ended answers by dropping it.
-            let _ended = self.jobs.send(Job::Request(request));
+            let _ended = self.jobs.send(NodeInput::Request(request));
         }
     }
 
@@ -204,14 +204,14 @@ impl Broker for NatsBroker {
     fn detach(&self, endpoint: Endpoint) {
         self.shared.endpoints.detach(endpoint);
         // Nobody is left to forget it otherwise.
-        let _ended = self.jobs.send(Job::Detach(endpoint));
+        let _ended = self.jobs.send(NodeInput::Detach(endpoint));
     }
 
     fn expire(&self) {}
 
     fn end(&self) {
         // It has ended already otherwise.
-        let _ended = self.jobs.send(Job::End);
+        let _ended = self.jobs.send(NodeInput::End);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A panic there has been reported already.

@@ -10,13 +10,13 @@ use std::rc::Rc;
 
 use tokio::time::{Duration, Instant};
 
-use super::link::Link;
+use super::link::NatsLink;
 use crate::channel_options::Node;
 use crate::control::{self, NodeOptions};
 
 /// See the module.
 pub(super) struct Announcements {
-    link: Rc<Link>,
+    link: Rc<NatsLink>,
     name: String,
     ttl: Duration,
     /// By node.
@@ -30,7 +30,7 @@ struct Announced {
 }
 
 impl Announcements {
-    pub(super) fn new(link: Rc<Link>, name: String, ttl_ms: u64) -> Announcements {
+    pub(super) fn new(link: Rc<NatsLink>, name: String, ttl_ms: u64) -> Announcements {
         let announced = RefCell::default();
         Announcements { link, name, ttl: Duration::from_millis(ttl_ms), announced }
     }

@@ -12,11 +12,11 @@ use crate::Health;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Availability(Mutex<BTreeMap<Cause, String>>);
+pub(super) struct Availability(Mutex<BTreeMap<UnavailableCause, String>>);
 
 /// What a reason is about, the gravest first: that one is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cause {
+pub(super) enum UnavailableCause {
     /// A task of the broker has failed.
     Task,
     /// NATS does not answer.
@@ -37,7 +37,7 @@ pub(super) enum Cause {
 
 impl Availability {
     /// There is a reason, perhaps another than before.
-    pub(super) fn set(&self, cause: Cause, reason: &str) {
+    pub(super) fn set(&self, cause: UnavailableCause, reason: &str) {
         let mut reasons = self.lock();
         let last = reasons.get_mut(&cause);
         if last.as_ref().is_some_and(|last| *last == reason) {
@@ -53,14 +53,14 @@ impl Availability {
     }
 
     /// The cause is gone.
-    pub(super) fn clear(&self, cause: Cause) {
+    pub(super) fn clear(&self, cause: UnavailableCause) {
         let was_set = self.lock().remove(&cause).is_some();
         if was_set {
             info!(?cause, "NATS: this cause is gone");
         }
     }
 
-    pub(super) fn has(&self, cause: Cause) -> bool {
+    pub(super) fn has(&self, cause: UnavailableCause) -> bool {
         self.lock().contains_key(&cause)
     }
 
@@ -68,13 +68,13 @@ impl Availability {
         match self.lock().first_key_value() {
             None => Health::Ready,
             Some((cause, reason)) => Health::Unready {
-                is_lasting: matches!(cause, Cause::Rights),
+                is_lasting: matches!(cause, UnavailableCause::Rights),
                 reason: reason.clone(),
             },
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Cause, String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<UnavailableCause, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,14 +24,14 @@ use tokio::time::Instant;
 use wire::protocol::{Publication, PushEvent, StreamPosition};
 
 use self::ending::{Ending, due};
-use self::reader::{Reader, Reading};
-use super::link::Link;
-use super::order::{Order, Turn};
-use super::presence::Presence;
-use super::record::{self, Kind, Record, Top};
-use super::request::{Reply, Request};
+use self::reader::{ReadKind, WaitingReader};
+use super::link::NatsLink;
+use super::order::{MessageSequence, Reordering};
+use super::presence::PresenceStore;
+use super::record::{self, Record, RecordKind, Top};
+use super::request::{QueuedRequest, ReplyHandle};
 use super::rights::Right;
-use super::stream::{Place, Want};
+use super::stream::{ChannelStream, Want};
 use super::task::caught;
 use crate::limits::{CHANNEL_TASK_IDLE, TASK_RESTART, TURN_WAIT};
 use crate::{Endpoint, Inbox};
@@ -43,7 +43,7 @@ use crate::{Endpoint, Inbox};
 )]
 pub(super) enum Ask {
     /// A request of an endpoint about this channel.
-    Request(Request),
+    Request(QueuedRequest),
     /// The endpoint is gone.
     Forget(Endpoint),
     /// The link was cut: show where the stream stands.
@@ -54,8 +54,8 @@ pub(super) enum Ask {
 
 /// See the module.
 pub(super) struct ChannelTask {
-    place: Place,
-    presence: Rc<Presence>,
+    place: ChannelStream,
+    presence: Rc<PresenceStore>,
     asks: UnboundedReceiver<Ask>,
     /// Taken from `asks`, but to be done later.
     next: Option<Ask>,
@@ -66,7 +66,7 @@ pub(super) struct ChannelTask {
     known: Option<Top>,
     /// Number of the last message received.
     last: u64,
-    order: Order<(Record, Bytes)>,
+    order: Reordering<(Record, Bytes)>,
     epoch: ClientEpoch,
     ending: Option<Ending>,
 }
@@ -82,7 +82,11 @@ struct ClientEpoch {
 type Doing<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl ChannelTask {
-    fn new(place: Place, presence: Rc<Presence>, asks: UnboundedReceiver<Ask>) -> ChannelTask {
+    fn new(
+        place: ChannelStream,
+        presence: Rc<PresenceStore>,
+        asks: UnboundedReceiver<Ask>,
+    ) -> ChannelTask {
         ChannelTask {
             place,
             presence,
@@ -93,7 +97,7 @@ impl ChannelTask {
             reported: ("".into(), 0),
             known: None,
             last: 0,
-            order: Order::default(),
+            order: Reordering::default(),
             epoch: ClientEpoch::default(),
             ending: None,
         }
@@ -179,7 +183,7 @@ impl ChannelTask {
 
     fn let_in(&mut self, record: Record, payload: &Bytes) {
         let sequence = record.top.sequence;
-        if record.kind != Kind::Plain {
+        if record.kind != RecordKind::Plain {
             let link = &self.place.link;
             if sequence > 0 {
                 link.note(self.last, sequence, payload);
@@ -213,12 +217,12 @@ impl ChannelTask {
         }
     }
 
-    async fn handle_request(&mut self, request: Request) {
-        let Request { endpoint, what, reply } = request;
+    async fn handle_request(&mut self, request: QueuedRequest) {
+        let QueuedRequest { endpoint, what, reply } = request;
         match what {
             BrokerRequest::Subscribe { read, .. } => self.subscribe(endpoint, reply, read).await,
             BrokerRequest::History { query, meta_ttl_ms, .. } => {
-                let reader = Reader { reply, what: Reading::History(query) };
+                let reader = WaitingReader { reply, what: ReadKind::History(query) };
                 self.read_for(vec![reader], meta_ttl_ms).await;
             }
             BrokerRequest::Unsubscribe { .. } => self.leave(endpoint),
@@ -249,7 +253,7 @@ impl ChannelTask {
             | BrokerRequest::RemovePresence { .. }
             | BrokerRequest::Presence { .. }
             | BrokerRequest::PresenceStats { .. } => {
-                self.handle_presence(Request { endpoint, what, reply }).await;
+                self.handle_presence(QueuedRequest { endpoint, what, reply }).await;
             }
             BrokerRequest::Control(_)
             | BrokerRequest::Lifecycle(_)
@@ -261,8 +265,8 @@ impl ChannelTask {
         }
     }
 
-    async fn handle_presence(&mut self, request: Request) {
-        let Request { endpoint, what, reply } = request;
+    async fn handle_presence(&mut self, request: QueuedRequest) {
+        let QueuedRequest { endpoint, what, reply } = request;
         let (presence, place) = (self.presence.clone(), self.place.clone());
         match what {
             BrokerRequest::AddPresence { info, .. } => {
@@ -287,7 +291,12 @@ impl ChannelTask {
         }
     }
 
-    async fn publish(&mut self, reply: Reply, publication: Publication, options: PublishOptions) {
+    async fn publish(
+        &mut self,
+        reply: ReplyHandle,
+        publication: Publication,
+        options: PublishOptions,
+    ) {
         let is_behind = self.subscribers.iter().any(|(_, inbox)| inbox.is_full());
         if is_behind || self.place.link.is_congested() {
             return reply.send(Err(BrokerError::Overloaded));
@@ -321,7 +330,7 @@ impl ChannelTask {
     }
 
     /// Without a place in a stream; the answer follows with the echo.
-    async fn publish_plain(&mut self, reply: Reply, publication: Arc<Publication>) {
+    async fn publish_plain(&mut self, reply: ReplyHandle, publication: Arc<Publication>) {
         let event = PushEvent::Publication(publication);
         if let Err(error) = self.send(record::plain(&self.place.channel, event)).await {
             return reply.send(Err(error));
@@ -363,7 +372,7 @@ impl ChannelTask {
         let link = self.place.link.clone();
         self.subscription = Some(link.subscribe(link.names.channel(&self.place.token)).await?);
         self.last = 0;
-        self.order = Order::default();
+        self.order = Reordering::default();
         Ok(())
     }
 
@@ -375,19 +384,19 @@ impl ChannelTask {
         }
     }
 
-    async fn subscribe(&mut self, endpoint: Endpoint, reply: Reply, read: JoinRead) {
+    async fn subscribe(&mut self, endpoint: Endpoint, reply: ReplyHandle, read: JoinRead) {
         if let Err(error) = self.enter(endpoint, &reply.inbox.clone()).await {
             return reply.send(Err(error));
         }
-        self.read(Reader { reply, what: Reading::Join(read) }).await;
+        self.read(WaitingReader { reply, what: ReadKind::Join(read) }).await;
     }
 
     /// Reads for one, and in the same read for all that join right behind it, each with its presence.
-    async fn read(&mut self, first: Reader) {
+    async fn read(&mut self, first: WaitingReader) {
         let mut meta_ttl_ms = first.meta_ttl_ms();
         let (mut readers, mut present) = (vec![first], Vec::new());
         while let Ok(ask) = self.asks.try_recv() {
-            let Ask::Request(Request { endpoint, what, reply }) = ask else {
+            let Ask::Request(QueuedRequest { endpoint, what, reply }) = ask else {
                 self.next = Some(ask);
                 break;
             };
@@ -398,7 +407,7 @@ impl ChannelTask {
                     continue;
                 }
                 what => {
-                    self.next = Some(Ask::Request(Request { endpoint, what, reply }));
+                    self.next = Some(Ask::Request(QueuedRequest { endpoint, what, reply }));
                     break;
                 }
             };
@@ -406,7 +415,7 @@ impl ChannelTask {
                 reply.send(Err(error));
                 continue;
             }
-            let reader = Reader { reply, what: Reading::Join(read) };
+            let reader = WaitingReader { reply, what: ReadKind::Join(read) };
             meta_ttl_ms = meta_ttl_ms.max(reader.meta_ttl_ms());
             readers.push(reader);
         }
@@ -420,10 +429,10 @@ impl ChannelTask {
         .await;
     }
 
-    async fn read_for(&mut self, readers: Vec<Reader>, meta_ttl_ms: u64) {
+    async fn read_for(&mut self, readers: Vec<WaitingReader>, meta_ttl_ms: u64) {
         let publications = readers.iter().map(|reader| reader.what.publications()).max();
-        let needs_stream = readers.iter().any(Reader::needs_stream);
-        let needs_echo = readers.iter().any(|reader| matches!(reader.what, Reading::Join(_)));
+        let needs_stream = readers.iter().any(WaitingReader::needs_stream);
+        let needs_echo = readers.iter().any(|reader| matches!(reader.what, ReadKind::Join(_)));
         let want = Want { meta_ttl_ms, publications: publications.unwrap_or_default() };
         let place = self.place.clone();
         // The first has waited longest, and those behind it have come with it.
@@ -528,7 +537,7 @@ impl ChannelTask {
 }
 
 impl ClientEpoch {
-    fn turn(&mut self, link: &Link, of_record: &Arc<str>) {
+    fn turn(&mut self, link: &NatsLink, of_record: &Arc<str>) {
         let generation = link.generations.number();
         if self.generation != generation || self.of_record != *of_record {
             *self = ClientEpoch {
@@ -544,8 +553,8 @@ impl ClientEpoch {
 ///
 /// It is busy until the sender is dropped and everything is done.
 pub(super) fn open(
-    place: Place,
-    presence: Rc<Presence>,
+    place: ChannelStream,
+    presence: Rc<PresenceStore>,
     busy: mpsc::Sender<()>,
 ) -> mpsc::UnboundedSender<Ask> {
     let (sender, asks) = mpsc::unbounded_channel();
@@ -593,12 +602,12 @@ async fn next_message(
 }
 
 /// Where a message stands that the history stream sends on.
-fn turn(message: &Message) -> Turn {
+fn turn(message: &Message) -> MessageSequence {
     let number = |name: &str| {
         let value = message.headers.as_ref()?.get(name)?;
         value.as_str().parse().ok()
     };
-    Turn {
+    MessageSequence {
         sequence: number("Nats-Sequence").unwrap_or(0),
         after: number("Nats-Last-Sequence").unwrap_or(0),
     }

@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::availability::Cause;
+use super::availability::UnavailableCause;
 use super::jetstream::Ack;
-use super::link::Link;
+use super::link::NatsLink;
 use super::subject::{self, Store};
 use crate::limits::ANSWER_TIMEOUT;
 
@@ -102,7 +102,7 @@ impl StoreGenerations {
     }
 }
 
-impl Link {
+impl NatsLink {
     /// The history stream has a message. `above` is what it had numbered when it was asked to store this one.
     pub(super) fn note(&self, above: u64, sequence: u64, payload: &Bytes) {
         let generations = &self.generations;
@@ -179,7 +179,7 @@ impl Link {
             self.generations.has_started.set(true);
             self.generations.verified_on.set(connection);
             // Whatever generation this node could not store, another one has, or it came late.
-            self.shared.availability.clear(Cause::Store(Store::Generation));
+            self.shared.availability.clear(UnavailableCause::Store(Store::Generation));
             self.generations.has_settled.notify_waiters();
             return self.take_newest_high_water_mark().await;
         }

@@ -12,8 +12,8 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tracing::debug;
 
-use super::availability::Cause;
-use super::link::{Link, RequestError};
+use super::availability::UnavailableCause;
+use super::link::{NatsLink, RequestError};
 use super::subject::Store;
 use crate::limits::{ANSWER_TIMEOUT, JETSTREAM_RETRY, READER_IDLE};
 
@@ -38,7 +38,7 @@ pub(super) enum Ack {
 
 /// Why the API of JetStream did not do what was asked.
 #[derive(Debug)]
-pub(super) enum ApiError {
+pub(super) enum JetStreamError {
     Unavailable,
     /// Nobody answers for JetStream.
     NoResponders,
@@ -48,16 +48,16 @@ pub(super) enum ApiError {
     },
 }
 
-impl Link {
+impl NatsLink {
     /// Asks the API of JetStream.
-    pub(super) async fn api(&self, verb: &str, body: &Value) -> Result<Value, ApiError> {
+    pub(super) async fn api(&self, verb: &str, body: &Value) -> Result<Value, JetStreamError> {
         let payload = body.to_string().into();
         let answer = self.request(format!("$JS.API.{verb}"), None, payload).await;
         let answer = answer.map_err(|error| self.note_unanswered(verb, error))?;
         let answer: Value =
-            serde_json::from_slice(&answer.payload).map_err(|_| ApiError::Unavailable)?;
+            serde_json::from_slice(&answer.payload).map_err(|_| JetStreamError::Unavailable)?;
         let Some(error) = answer.get("error") else {
-            self.shared.availability.clear(Cause::Api);
+            self.shared.availability.clear(UnavailableCause::Api);
             return Ok(answer);
         };
         let code = error["err_code"].as_u64().unwrap_or(0);
@@ -66,24 +66,26 @@ impl Link {
         if error["code"] == UNAVAILABLE {
             let reason =
                 format!("JetStream of this NATS cannot do its work: {text} (error {code})");
-            self.shared.availability.set(Cause::Api, &reason);
+            self.shared.availability.set(UnavailableCause::Api, &reason);
         } else {
-            self.shared.availability.clear(Cause::Api);
+            self.shared.availability.clear(UnavailableCause::Api);
         }
-        Err(ApiError::Refused { code, text })
+        Err(JetStreamError::Refused { code, text })
     }
 
-    fn note_unanswered(&self, verb: &str, error: RequestError) -> ApiError {
+    fn note_unanswered(&self, verb: &str, error: RequestError) -> JetStreamError {
         let why = match error {
             RequestError::Late => "does not answer",
             RequestError::NoResponders => "is not there (is it switched off, or without a leader?)",
-            RequestError::Down | RequestError::Refused(_) => return ApiError::Unavailable,
+            RequestError::Down | RequestError::Refused(_) => return JetStreamError::Unavailable,
         };
         debug!(verb, why, "JetStream has not answered");
-        self.shared.availability.set(Cause::Api, &format!("JetStream of this NATS {why}"));
+        self.shared
+            .availability
+            .set(UnavailableCause::Api, &format!("JetStream of this NATS {why}"));
         match error {
-            RequestError::NoResponders => ApiError::NoResponders,
-            _ => ApiError::Unavailable,
+            RequestError::NoResponders => JetStreamError::NoResponders,
+            _ => JetStreamError::Unavailable,
         }
     }
 
@@ -108,7 +110,7 @@ impl Link {
     async fn get(&self, stream: &str, which: &Value) -> Result<Option<Stored>, BrokerError> {
         let answer = match self.api(&format!("STREAM.MSG.GET.{stream}"), which).await {
             Ok(answer) => answer,
-            Err(ApiError::Refused { code: NO_MESSAGE, .. }) => return Ok(None),
+            Err(JetStreamError::Refused { code: NO_MESSAGE, .. }) => return Ok(None),
             Err(error) => return Err(self.note_failed(&error)),
         };
         let message = &answer["message"];
@@ -151,7 +153,7 @@ impl Link {
             Some(WRONG_LAST_SEQUENCE) => {
                 if store == Store::Generation {
                     // The generation is there: nobody stores it again.
-                    self.shared.availability.clear(Cause::Store(store));
+                    self.shared.availability.clear(UnavailableCause::Store(store));
                 }
                 return Ok(Ack::Conflict);
             }
@@ -174,16 +176,16 @@ impl Link {
     }
 
     /// What was asked of a stream was not done, perhaps because it is not there.
-    fn note_failed(&self, error: &ApiError) -> BrokerError {
-        if matches!(error, ApiError::Refused { code: NO_STREAM, .. }) {
+    fn note_failed(&self, error: &JetStreamError) -> BrokerError {
+        if matches!(error, JetStreamError::Refused { code: NO_STREAM, .. }) {
             self.miss_stream();
         }
         BrokerError::Unavailable
     }
 
     /// A history is not read, although a message of it may be: the node tries that until it works.
-    fn note_unread(&self, stream: &str, error: &ApiError) -> BrokerError {
-        if let ApiError::Refused { code, text } = error
+    fn note_unread(&self, stream: &str, error: &JetStreamError) -> BrokerError {
+        if let JetStreamError::Refused { code, text } = error
             && *code != NO_STREAM
             && stream == self.names.history_stream()
         {
@@ -191,7 +193,7 @@ impl Link {
                 "histories in the JetStream stream {stream:?} cannot be read: {text} (error {code}); look at the limits of the \
                  stream and of the account (max_consumers)"
             );
-            self.shared.availability.set(Cause::Read, &reason);
+            self.shared.availability.set(UnavailableCause::Read, &reason);
         }
         self.note_failed(error)
     }
@@ -230,14 +232,14 @@ impl Link {
     fn note_unavailable(&self, store: Store, reason: &str) {
         match store {
             Store::Revocations => self.shared.warnings.add(reason.to_owned()),
-            _ => self.shared.availability.set(Cause::Store(store), reason),
+            _ => self.shared.availability.set(UnavailableCause::Store(store), reason),
         }
     }
 
     fn note_stored(&self, store: Store) {
         // One entry of presence does not show that all have found room: the next renewal does.
         if store != Store::Presence {
-            self.shared.availability.clear(Cause::Store(store));
+            self.shared.availability.clear(UnavailableCause::Store(store));
         }
     }
 

@@ -12,12 +12,12 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use super::jetstream::{Ack, Stored};
-use super::link::Link;
+use super::link::NatsLink;
 use super::subject;
 
 /// See the module.
 pub(super) struct Lease {
-    link: Rc<Link>,
+    link: Rc<NatsLink>,
     payload: Bytes,
     ttl: Duration,
     /// One renewal after the other.
@@ -28,7 +28,7 @@ pub(super) struct Lease {
     claim: Cell<Option<(u64, Instant)>>,
     streams: RefCell<Option<Streams>>,
     /// What was found out and not yet returned, because the lease could not be stored.
-    found: Cell<Standing>,
+    found: Cell<LeaseState>,
     has_ended: Cell<bool>,
     /// When it was stored last.
     renewed_at: Cell<Instant>,
@@ -36,7 +36,7 @@ pub(super) struct Lease {
 
 /// What became of a node since it last said that it lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
+pub(super) enum LeaseState {
     /// Nothing happened.
     #[default]
     Held,
@@ -54,7 +54,7 @@ struct Streams {
 }
 
 impl Lease {
-    pub(super) fn new(link: Rc<Link>, name: &str, ttl_ms: u64) -> Lease {
+    pub(super) fn new(link: Rc<NatsLink>, name: &str, ttl_ms: u64) -> Lease {
         Lease {
             link,
             payload: format!("{BEGINNING}{}\n", subject::token(name)).into(),
@@ -92,7 +92,7 @@ impl Lease {
     }
 
     /// Stores it anew. Fails also while another node clears this one away.
-    pub(super) async fn renew(&self) -> Result<Standing, BrokerError> {
+    pub(super) async fn renew(&self) -> Result<LeaseState, BrokerError> {
         let _turn = self.turn.lock().await;
         if self.has_ended.get() {
             return Err(BrokerError::Unavailable);
@@ -141,14 +141,14 @@ impl Lease {
                 let was_cleared = now.presence == before.presence;
                 was_cleared || now.events != before.events
             });
-            self.find(if is_forgotten { Standing::Forgotten } else { Standing::Lost });
+            self.find(if is_forgotten { LeaseState::Forgotten } else { LeaseState::Lost });
             return Ok(0);
         };
         if is_lease(&stored) {
             // An answer was lost, or came too late.
             return Ok(stored.sequence);
         }
-        self.find(Standing::Forgotten);
+        self.find(LeaseState::Forgotten);
         match self.claim.get() {
             // Whoever claimed it has ended since.
             Some((claim, since)) if claim == stored.sequence && since.elapsed() >= self.ttl => {
@@ -162,7 +162,7 @@ impl Lease {
         }
     }
 
-    fn find(&self, standing: Standing) {
+    fn find(&self, standing: LeaseState) {
         self.found.set(self.found.get().max(standing));
     }
 

@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use wire::protocol::{ClientInfo, PushEvent};
 
 use super::channel_task::BROKEN;
-use super::presence::Presence;
-use super::stream::Place;
+use super::presence::PresenceStore;
+use super::stream::ChannelStream;
 use super::{record, subject};
 use crate::lifecycle::LifecycleQueue;
 use crate::{Endpoint, lifecycle};
@@ -27,7 +27,7 @@ use crate::{Endpoint, lifecycle};
 /// Tells what is new of this node's clients.
 pub(super) struct LifecyclePublisher {
     queue: RefCell<LifecycleQueue>,
-    presence: Rc<Presence>,
+    presence: Rc<PresenceStore>,
     /// Something is new, or NATS may be back.
     wake: Notify,
     has_tried: Notify,
@@ -48,7 +48,7 @@ pub(super) const NODE: Endpoint = Endpoint(u32::MAX);
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl LifecyclePublisher {
-    pub(super) fn new(presence: Rc<Presence>) -> LifecyclePublisher {
+    pub(super) fn new(presence: Rc<PresenceStore>) -> LifecyclePublisher {
         LifecyclePublisher {
             queue: RefCell::default(),
             presence,
@@ -160,12 +160,12 @@ impl Drop for UnsentBatch<'_> {
     }
 }
 
-impl Presence {
+impl PresenceStore {
     async fn note(&self, lifecycle: &Lifecycle) -> Result<(), BrokerError> {
         self.link.check()?;
         let channel: Arc<str> = LIFECYCLE.into();
         let token = subject::token(&channel).into();
-        let place = Place { link: self.link.clone(), channel, token };
+        let place = ChannelStream { link: self.link.clone(), channel, token };
         match lifecycle.change {
             // Without JetStream nothing is kept of anybody.
             _ if !self.link.keeps => {}

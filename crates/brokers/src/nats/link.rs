@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use wire::protocol::StreamPosition;
 
 use super::Shared;
-use super::availability::Cause;
+use super::availability::UnavailableCause;
 use super::channel_task::BROKEN;
 use super::generation::StoreGenerations;
 use super::record::Top;
@@ -29,7 +29,7 @@ use crate::Clock;
 use crate::limits::{ANSWER_TIMEOUT, NATS_IN_FLIGHT_MAX, NATS_READS_MAX, NATS_SUBJECT_MAX};
 
 /// See the module.
-pub(super) struct Link {
+pub(super) struct NatsLink {
     pub(super) client: Client,
     pub(super) names: Names,
     /// Whether JetStream is used.
@@ -82,7 +82,7 @@ struct Flying {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-impl Link {
+impl NatsLink {
     pub(super) fn new(
         client: Client,
         names: Names,
@@ -90,8 +90,8 @@ impl Link {
         clock: Arc<dyn Clock>,
         tasks: Tasks,
         shared: Arc<Shared>,
-    ) -> Link {
-        Link {
+    ) -> NatsLink {
+        NatsLink {
             client,
             names,
             keeps,
@@ -190,7 +190,7 @@ impl Link {
             biased;
             answer = tokio::time::timeout(ANSWER_TIMEOUT, receiver) => match answer {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(_)) | Err(_) => self.shared.availability.set(Cause::Link, SILENT),
+                Ok(Err(_)) | Err(_) => self.shared.availability.set(UnavailableCause::Link, SILENT),
             },
             () = self.cut(connection) => {}
         }
@@ -209,7 +209,7 @@ impl Link {
     }
 
     /// Sends one echo for all that wait for one in a turn. Ends with its subscription.
-    pub(super) async fn run_echo(self: Rc<Link>) {
+    pub(super) async fn run_echo(self: Rc<NatsLink>) {
         let Ok(mut received) = self.client.subscribe(self.names.echo()).await else { return };
         let mut flying = VecDeque::new();
         let mut number = 0u64;
@@ -229,7 +229,7 @@ impl Link {
                     let Some(message) = message else { return };
                     let back = std::str::from_utf8(&message.payload).ok();
                     let back: u64 = back.and_then(|text| text.parse().ok()).unwrap_or(0);
-                    self.shared.availability.clear(Cause::Link);
+                    self.shared.availability.clear(UnavailableCause::Link);
                     self.handle_echo(&mut flying, back);
                 }
             }

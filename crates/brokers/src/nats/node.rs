@@ -18,22 +18,22 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::Part;
+use super::FaultPoint;
 use super::Shared;
 use super::address::{connect, without_secrets};
 use super::announcements::Announcements;
-use super::availability::Cause;
+use super::availability::UnavailableCause;
 use super::channel_task::{self, Ask, BROKEN};
 use super::lifecycle::LifecyclePublisher;
-use super::link::{Link, SILENT};
+use super::link::{NatsLink, SILENT};
 use super::options::{NatsError, NatsOptions};
-use super::presence::Presence;
-use super::request::Request;
-use super::revocations::Revocations;
-use super::stream::Place;
+use super::presence::PresenceStore;
+use super::request::QueuedRequest;
+use super::revocations::RevocationStore;
+use super::stream::ChannelStream;
 use super::subject::{self, Names, Store};
-use super::survey::Surveys;
-use super::task::{Failure, Tasks, caught};
+use super::survey::OpenSurveys;
+use super::task::{TaskFailure, Tasks, caught};
 use super::upkeep::Upkeep;
 use crate::control::{self, Message};
 use crate::limits::{LEASE_RENEWALS, TASK_PROBATION, TASK_RESTART, VERIFICATIONS_MAX};
@@ -44,28 +44,28 @@ use crate::{Clock, Endpoint};
     clippy::large_enum_variant,
     reason = "a request is the usual case, and a box would cost it an allocation"
 )]
-pub(super) enum Job {
-    Request(Request),
+pub(super) enum NodeInput {
+    Request(QueuedRequest),
     Detach(Endpoint),
     /// Tell other nodes the channel options, which have changed.
     Options,
     /// Fail, as by a mistake of ours.
-    Break(Part),
+    Break(FaultPoint),
     /// After everything before it.
     End,
 }
 
 /// See the module.
 struct Node {
-    link: Rc<Link>,
+    link: Rc<NatsLink>,
     options: NatsOptions,
-    presence: Rc<Presence>,
+    presence: Rc<PresenceStore>,
     /// Only with JetStream.
     upkeep: Option<Rc<Upkeep>>,
     channel_tasks: HashMap<Arc<str>, UnboundedSender<Ask>>,
-    surveys: Rc<Surveys>,
+    surveys: Rc<OpenSurveys>,
     announcements: Rc<Announcements>,
-    revocations: Rc<Revocations>,
+    revocations: Rc<RevocationStore>,
     lifecycle: Rc<LifecyclePublisher>,
     shared: Arc<Shared>,
     beats: u64,
@@ -78,10 +78,10 @@ struct Node {
 
 /// Where everything comes from that this node handles.
 struct Inputs {
-    jobs: UnboundedReceiver<Job>,
+    jobs: UnboundedReceiver<NodeInput>,
     /// Of the connection.
     events: UnboundedReceiver<Event>,
-    failures: UnboundedReceiver<Failure>,
+    failures: UnboundedReceiver<TaskFailure>,
     /// What this process hears that is about no channel.
     controls: SelectAll<Subscriber>,
     generations: Option<Subscriber>,
@@ -95,7 +95,7 @@ pub(super) async fn run(
     names: Names,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
-    jobs: UnboundedReceiver<Job>,
+    jobs: UnboundedReceiver<NodeInput>,
     started: oneshot::Sender<Result<(), NatsError>>,
 ) {
     let (mut node, mut inputs) = match Node::start(options, names, clock, shared, jobs).await {
@@ -115,7 +115,7 @@ pub(super) async fn run(
             Ok(None) => break,
             Ok(Some(part)) => panic!("{BROKEN}: {part:?}"),
             Err(message) => {
-                node.handle_failure(&Failure { task: "node", message });
+                node.handle_failure(&TaskFailure { task: "node", message });
                 tokio::time::sleep(TASK_RESTART).await;
                 node.recover();
             }
@@ -131,18 +131,20 @@ impl Node {
         names: Names,
         clock: Arc<dyn Clock>,
         shared: Arc<Shared>,
-        jobs: UnboundedReceiver<Job>,
+        jobs: UnboundedReceiver<NodeInput>,
     ) -> Result<(Node, Inputs), NatsError> {
         let (events_in, events) = unbounded_channel();
         let client = connect(&options, &names, shared.clone(), events_in).await?;
         let (tasks, failures) = Tasks::new();
         let keeps = options.jetstream.is_some();
-        let link = Rc::new(Link::new(client, names, keeps, clock, tasks.clone(), shared.clone()));
+        let link =
+            Rc::new(NatsLink::new(client, names, keeps, clock, tasks.clone(), shared.clone()));
         let server = link.client.server_info();
         info!(server = %server.server_name, version = %server.version, "NATS: connected");
         let echoing = link.clone();
         tasks.keep("echo", move || echoing.clone().run_echo());
-        let presence = Rc::new(Presence::new(link.clone(), options.name.clone(), options.lease_ms));
+        let presence =
+            Rc::new(PresenceStore::new(link.clone(), options.name.clone(), options.lease_ms));
         let probe_after = Duration::from_millis(options.lease_ms / LEASE_RENEWALS);
         let upkeep = options.jetstream.clone();
         let upkeep =
@@ -150,10 +152,10 @@ impl Node {
         let entered = Node::enter(&link, upkeep.as_deref(), &options).await;
         let (controls, generations, leaders) =
             entered.map_err(|error| missing_right(&link).unwrap_or(error))?;
-        let surveys = Rc::new(Surveys::new(link.clone(), presence.clone()));
+        let surveys = Rc::new(OpenSurveys::new(link.clone(), presence.clone()));
         let announcements =
             Rc::new(Announcements::new(link.clone(), options.name.clone(), options.lease_ms));
-        let revocations = Rc::new(Revocations::new(link.clone()));
+        let revocations = Rc::new(RevocationStore::new(link.clone()));
         let lifecycle = Rc::new(LifecyclePublisher::new(presence.clone()));
         let publisher = lifecycle.clone();
         tasks.keep("lifecycle", move || publisher.clone().run());
@@ -180,7 +182,7 @@ impl Node {
 
     /// Subscribes to what is about no channel, and finds or makes the streams.
     async fn enter(
-        link: &Rc<Link>,
+        link: &Rc<NatsLink>,
         upkeep: Option<&Upkeep>,
         options: &NatsOptions,
     ) -> Result<(SelectAll<Subscriber>, Option<Subscriber>, Option<Subscriber>), NatsError> {
@@ -211,13 +213,13 @@ impl Node {
         &mut self,
         inputs: &mut Inputs,
         beat: &mut tokio::time::Interval,
-    ) -> Option<Part> {
+    ) -> Option<FaultPoint> {
         let link = self.link.clone();
         loop {
             tokio::select! {
                 job = inputs.jobs.recv() => match job {
-                    Some(Job::End) | None => return None,
-                    Some(Job::Break(part @ Part::Thread)) => return Some(part),
+                    Some(NodeInput::End) | None => return None,
+                    Some(NodeInput::Break(part @ FaultPoint::Thread)) => return Some(part),
                     Some(job) => self.handle(job).await,
                 },
                 message = inputs.controls.next() => {
@@ -239,10 +241,10 @@ impl Node {
         }
     }
 
-    async fn handle(&mut self, job: Job) {
+    async fn handle(&mut self, job: NodeInput) {
         match job {
-            Job::End => {}
-            Job::Detach(endpoint) => {
+            NodeInput::End => {}
+            NodeInput::Detach(endpoint) => {
                 if let Some(forgetting) = self.presence.forget(endpoint) {
                     let busy = self.busy.clone();
                     self.link.tasks.spawn("detach", async move {
@@ -253,17 +255,17 @@ impl Node {
                 self.lifecycle.forget(endpoint);
                 self.channel_tasks.retain(|_, task| task.send(Ask::Forget(endpoint)).is_ok());
             }
-            Job::Options => {
+            NodeInput::Options => {
                 let announcements = self.announcements.clone();
                 self.link.tasks.spawn("options", async move { announcements.ask().await });
             }
-            Job::Request(request) => self.handle_request(request).await,
-            Job::Break(part) => self.break_part(part).await,
+            NodeInput::Request(request) => self.handle_request(request).await,
+            NodeInput::Break(part) => self.break_part(part).await,
         }
     }
 
-    async fn handle_request(&mut self, request: Request) {
-        let Request { endpoint, what, reply } = request;
+    async fn handle_request(&mut self, request: QueuedRequest) {
+        let QueuedRequest { endpoint, what, reply } = request;
         match what {
             BrokerRequest::Control(control) => self.send_order(&control).await,
             BrokerRequest::Survey { question, .. } => {
@@ -296,7 +298,7 @@ impl Node {
             BrokerRequest::Lifecycle(lifecycle) => self.lifecycle.note(endpoint, lifecycle),
             what => {
                 let Some(channel) = what.channel().cloned() else { return };
-                self.ask(&channel, Ask::Request(Request { endpoint, what, reply }));
+                self.ask(&channel, Ask::Request(QueuedRequest { endpoint, what, reply }));
             }
         }
     }
@@ -360,7 +362,8 @@ impl Node {
         loop {
             let task = self.channel_tasks.entry(channel.clone()).or_insert_with(|| {
                 let token = subject::token(channel).into();
-                let place = Place { link: self.link.clone(), channel: channel.clone(), token };
+                let place =
+                    ChannelStream { link: self.link.clone(), channel: channel.clone(), token };
                 channel_task::open(place, self.presence.clone(), self.busy.clone())
             });
             match task.send(ask) {
@@ -373,13 +376,13 @@ impl Node {
     }
 
     /// Does what was asked, tells what is new, and leaves nothing behind. What could not be told is left for others to find.
-    async fn end(mut self, mut jobs: UnboundedReceiver<Job>) {
+    async fn end(mut self, mut jobs: UnboundedReceiver<NodeInput>) {
         jobs.close();
         while let Some(job) = jobs.recv().await {
             self.handle(job).await;
         }
         for endpoint in self.shared.endpoints.all() {
-            self.handle(Job::Detach(endpoint)).await;
+            self.handle(NodeInput::Detach(endpoint)).await;
         }
         let Node { link, presence, channel_tasks, lifecycle, busy, mut is_done, .. } = self;
         drop((channel_tasks, busy));
@@ -417,7 +420,7 @@ impl Node {
             Event::Disconnected | Event::Closed => {
                 info!("NATS: the connection is lost");
                 self.link.is_cut.notify_waiters();
-                self.shared.availability.set(Cause::Link, SILENT);
+                self.shared.availability.set(UnavailableCause::Link, SILENT);
             }
             Event::ServerError(ServerError::Other(text)) => self.handle_refusal(text),
             Event::ServerError(error) => warn!(%error, "NATS: error of the server"),
@@ -430,20 +433,20 @@ impl Node {
         match self.shared.refusals.first() {
             Some(refusal) => {
                 let reason = refusal.reason(&self.link.names);
-                self.shared.availability.set(Cause::Rights, &reason);
+                self.shared.availability.set(UnavailableCause::Rights, &reason);
             }
             None => warn!(error = text, "NATS: error of the server"),
         }
     }
 
     /// A task has failed: this node is not ready until what was started again has lived for a while.
-    fn handle_failure(&mut self, failure: &Failure) {
-        let Failure { task, message } = failure;
+    fn handle_failure(&mut self, failure: &TaskFailure) {
+        let TaskFailure { task, message } = failure;
         error!(task, message, "NATS: a task of the broker has failed, and is started again");
         let reason = format!(
             "a task of the NATS broker ({task}) has failed and was started again: {message}"
         );
-        self.shared.availability.set(Cause::Task, &reason);
+        self.shared.availability.set(UnavailableCause::Task, &reason);
         self.probation = Some(Instant::now());
     }
 
@@ -452,15 +455,15 @@ impl Node {
         super::die("the client has ended")
     }
 
-    async fn break_part(&mut self, part: Part) {
+    async fn break_part(&mut self, part: FaultPoint) {
         match part {
-            Part::Node | Part::Thread => panic!("{BROKEN}"),
-            Part::Channel(channel) => self.ask(&channel, Ask::Break),
-            Part::Lifecycle => self.lifecycle.break_it(),
-            Part::Task => self.link.tasks.spawn("task", async { panic!("{BROKEN}") }),
-            Part::Echo => self.link.break_echo(),
+            FaultPoint::Node | FaultPoint::Thread => panic!("{BROKEN}"),
+            FaultPoint::Channel(channel) => self.ask(&channel, Ask::Break),
+            FaultPoint::Lifecycle => self.lifecycle.break_it(),
+            FaultPoint::Task => self.link.tasks.spawn("task", async { panic!("{BROKEN}") }),
+            FaultPoint::Echo => self.link.break_echo(),
             // What it still has to say, nobody hears.
-            Part::Client => drop(self.link.client.drain().await),
+            FaultPoint::Client => drop(self.link.client.drain().await),
         }
     }
 
@@ -496,7 +499,7 @@ impl Node {
             verify(&channel_tasks);
             // Whatever was refused anew is known by now: the refusals came first.
             if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
-                link.shared.availability.clear(Cause::Rights);
+                link.shared.availability.clear(UnavailableCause::Rights);
             }
         });
     }
@@ -522,7 +525,7 @@ impl Node {
         self.beats += 1;
         if self.probation.is_some_and(|since| since.elapsed() >= TASK_PROBATION) {
             self.probation = None;
-            self.shared.availability.clear(Cause::Task);
+            self.shared.availability.clear(UnavailableCause::Task);
         }
         self.lifecycle.wake();
         let (link, presence) = (self.link.clone(), self.presence.clone());
@@ -534,7 +537,7 @@ impl Node {
             self.announce();
         }
         let renews = link.keeps && (is_turn || presence.has_pending_work());
-        let is_refused = self.shared.availability.has(Cause::Rights);
+        let is_refused = self.shared.availability.has(UnavailableCause::Rights);
         let tries_rights = is_turn && (is_refused || self.shared.refusals.first().is_some());
         if self.beats.is_multiple_of(10) {
             self.channel_tasks.retain(|_, task| !task.is_closed());
@@ -560,14 +563,14 @@ impl Node {
 }
 
 /// Says that this node lives; if another one has told of its death meanwhile, its clients are told to be online again.
-async fn renew(presence: &Presence, lifecycle: &LifecyclePublisher) {
+async fn renew(presence: &PresenceStore, lifecycle: &LifecyclePublisher) {
     // Another attempt follows with one of the next beats.
     let renewed = presence.renew().await;
     if presence.take_resend() {
         lifecycle.requeue_online();
     } else if renewed.is_ok() && presence.has_published_all() && lifecycle.is_quiet() {
         // What this node could not tell, another one has, and it has no event to try it with.
-        presence.link.shared.availability.clear(Cause::Store(Store::Events));
+        presence.link.shared.availability.clear(UnavailableCause::Store(Store::Events));
     }
 }
 
@@ -580,7 +583,7 @@ async fn next(subscription: &mut Option<Subscriber>) -> Option<async_nats::Messa
 }
 
 /// The right without which a start has failed, however it has shown.
-fn missing_right(link: &Link) -> Option<NatsError> {
+fn missing_right(link: &NatsLink) -> Option<NatsError> {
     let refusal = link.shared.refusals.first()?;
     Some(NatsError::Right(refusal.reason(&link.names)))
 }

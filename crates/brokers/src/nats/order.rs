@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::limits::{HELD_MAX, TURN_WAIT};
 
 /// See the module.
-pub(super) struct Order<T> {
+pub(super) struct Reordering<T> {
     /// The number of the last one whose turn it was; zero when that is not known.
     last: u64,
     /// By number; what has none stands behind the newest that came before it.
@@ -20,7 +20,7 @@ pub(super) struct Order<T> {
 
 /// Where a message stands in its subject. One that was not stored stands nowhere: both are zero.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct MessageSequence {
     /// Its own number.
     pub(super) sequence: u64,
     /// The number of the one before it.
@@ -33,15 +33,15 @@ struct Held<T> {
     item: T,
 }
 
-impl<T> Default for Order<T> {
-    fn default() -> Order<T> {
-        Order { last: 0, held: BTreeMap::new() }
+impl<T> Default for Reordering<T> {
+    fn default() -> Reordering<T> {
+        Reordering { last: 0, held: BTreeMap::new() }
     }
 }
 
-impl<T> Order<T> {
+impl<T> Reordering<T> {
     /// Takes what has come; returns it when it is its turn. Others may be next then.
-    pub(super) fn handle(&mut self, now: Instant, turn: Turn, item: T) -> Option<T> {
+    pub(super) fn handle(&mut self, now: Instant, turn: MessageSequence, item: T) -> Option<T> {
         let is_stored = turn.sequence > 0;
         let is_turn = match is_stored {
             true => self.last == 0 || turn.after <= self.last,
@@ -93,10 +93,10 @@ mod tests {
     use super::*;
 
     /// What is let through of numbers that come one after the other; 0 is a message that is not stored.
-    fn ordered(order: &mut Order<u64>, now: Instant, numbers: &[u64]) -> Vec<u64> {
+    fn ordered(order: &mut Reordering<u64>, now: Instant, numbers: &[u64]) -> Vec<u64> {
         let mut ordered = Vec::new();
         for &sequence in numbers {
-            let turn = Turn { sequence, after: sequence.saturating_sub(1) };
+            let turn = MessageSequence { sequence, after: sequence.saturating_sub(1) };
             ordered.extend(order.handle(now, turn, sequence));
             ordered.extend(std::iter::from_fn(|| order.poll_next(now)));
         }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_overtook_waits_for_its_turn_and_what_is_not_stored_with_it() {
-        let (mut order, now) = (Order::default(), Instant::now());
+        let (mut order, now) = (Reordering::default(), Instant::now());
         assert_eq!(ordered(&mut order, now, &[489]), [489]);
         assert_eq!(ordered(&mut order, now, &[492, 0, 491]), [0; 0]);
         assert_eq!(ordered(&mut order, now, &[490]), [490, 491, 492, 0]);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_does_not_come_is_waited_for_only_so_long() {
-        let (mut order, now) = (Order::default(), Instant::now());
+        let (mut order, now) = (Reordering::default(), Instant::now());
         assert_eq!(ordered(&mut order, now, &[1, 3, 4, 6]), [1]);
         let due = order.due().unwrap();
         let mut late = std::iter::from_fn(|| order.poll_next(due));
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn no_more_than_so_many_wait() {
-        let (mut order, now) = (Order::default(), Instant::now());
+        let (mut order, now) = (Reordering::default(), Instant::now());
         let end = 3 + HELD_MAX as u64;
         assert_eq!(ordered(&mut order, now, &[1]), [1]);
         assert_eq!(ordered(&mut order, now, &(3..end).collect::<Vec<_>>()), [0; 0]);
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_is_known_from_a_read_is_not_waited_for() {
-        let (mut order, now) = (Order::default(), Instant::now());
+        let (mut order, now) = (Reordering::default(), Instant::now());
         assert_eq!(ordered(&mut order, now, &[1, 9]), [1]);
         order.settle(8);
         assert_eq!(order.poll_next(now), Some(9));

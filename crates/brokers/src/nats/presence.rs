@@ -18,20 +18,20 @@ use tokio::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
 
-use super::availability::Cause;
+use super::availability::UnavailableCause;
 use super::jetstream::{Ack, Stored};
-use super::lease::{Lease, Standing, is_lease, name_in};
+use super::lease::{Lease, LeaseState, is_lease, name_in};
 use super::lifecycle::NODE;
-use super::link::Link;
+use super::link::NatsLink;
 use super::record;
-use super::stream::Place;
+use super::stream::ChannelStream;
 use super::subject::{self, Store};
 use crate::Endpoint;
 use crate::limits::{LEASE_RENEWALS, VERIFICATIONS_MAX};
 
 /// See the module.
-pub(super) struct Presence {
-    pub(super) link: Rc<Link>,
+pub(super) struct PresenceStore {
+    pub(super) link: Rc<NatsLink>,
     /// What this node is called.
     pub(super) name: String,
     /// How often this node's clients were told anew to be online.
@@ -57,9 +57,9 @@ pub(super) struct Presence {
     twin: RefCell<Option<(String, u64)>>,
 }
 
-impl Presence {
-    pub(super) fn new(link: Rc<Link>, name: String, lease_ms: u64) -> Presence {
-        Presence {
+impl PresenceStore {
+    pub(super) fn new(link: Rc<NatsLink>, name: String, lease_ms: u64) -> PresenceStore {
+        PresenceStore {
             lease: Lease::new(link.clone(), &name, lease_ms),
             link,
             name,
@@ -77,7 +77,12 @@ impl Presence {
         }
     }
 
-    pub(super) async fn add(&self, endpoint: Endpoint, place: &Place, info: Arc<ClientInfo>) {
+    pub(super) async fn add(
+        &self,
+        endpoint: Endpoint,
+        place: &ChannelStream,
+        info: Arc<ClientInfo>,
+    ) {
         let subject = self.entry(endpoint, &place.token, &info.client);
         let payload = record::plain(&place.channel, PushEvent::Join(info));
         self.own.borrow_mut().entry(endpoint).or_default().insert(subject.clone(), payload);
@@ -87,7 +92,7 @@ impl Presence {
         }
     }
 
-    pub(super) async fn remove(&self, endpoint: Endpoint, place: &Place, client: &str) {
+    pub(super) async fn remove(&self, endpoint: Endpoint, place: &ChannelStream, client: &str) {
         let subject = self.entry(endpoint, &place.token, client);
         let own = self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(&subject));
         if own.is_some() && !self.must_restore_entries.get() {
@@ -99,7 +104,10 @@ impl Presence {
         }
     }
 
-    pub(super) async fn clients(&self, place: &Place) -> Result<Vec<Arc<ClientInfo>>, BrokerError> {
+    pub(super) async fn clients(
+        &self,
+        place: &ChannelStream,
+    ) -> Result<Vec<Arc<ClientInfo>>, BrokerError> {
         if !self.link.keeps {
             return Err(BrokerError::Unavailable);
         }
@@ -108,7 +116,7 @@ impl Presence {
         Ok(stored.iter().filter(|stored| self.counts(&stored.subject)).filter_map(client).collect())
     }
 
-    pub(super) async fn stats(&self, place: &Place) -> Result<PresenceStats, BrokerError> {
+    pub(super) async fn stats(&self, place: &ChannelStream) -> Result<PresenceStats, BrokerError> {
         let clients = self.clients(place).await?;
         let users: HashSet<&str> = clients.iter().map(|info| &*info.user).collect();
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
@@ -192,19 +200,19 @@ impl Presence {
             Ok(standing) => standing,
             Err(error) => {
                 if let Some(reason) = self.lease.reason() {
-                    availability.set(Cause::Lease, &reason);
+                    availability.set(UnavailableCause::Lease, &reason);
                 }
                 return Err(error);
             }
         };
-        availability.clear(Cause::Lease);
+        availability.clear(UnavailableCause::Lease);
         match standing {
-            Standing::Held => {}
-            Standing::Lost => {
+            LeaseState::Held => {}
+            LeaseState::Lost => {
                 info!("NATS: the presence of this node's clients is lost, and is entered again");
                 self.must_restore_entries.set(true);
             }
-            Standing::Forgotten => {
+            LeaseState::Forgotten => {
                 warn!(
                     "NATS: this node was taken for dead; its clients are entered and their lifecycle events sent again"
                 );
@@ -214,7 +222,7 @@ impl Presence {
         }
         let restored = self.restore().await;
         if restored.is_ok() && !self.must_restore_entries.get() {
-            availability.clear(Cause::Store(Store::Presence));
+            availability.clear(UnavailableCause::Store(Store::Presence));
         }
         restored.and(self.see_to_others().await)
     }

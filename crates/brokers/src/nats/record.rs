@@ -15,7 +15,7 @@ use super::subject;
 
 /// What a message in the subject of a channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RecordKind {
     /// Fanned out, never kept: a publication without history, a join, a leave.
     Plain,
     /// A publication that is retained.
@@ -52,7 +52,7 @@ pub(super) struct Top {
 /// A message, read.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
-    pub(super) kind: Kind,
+    pub(super) kind: RecordKind,
     pub(super) top: Top,
     /// Absent in a mark.
     pub(super) event: Option<PushEvent>,
@@ -98,10 +98,10 @@ impl Record {
         let Record { kind, top, event } = self;
         let mut out = Vec::with_capacity(256);
         let kind = match kind {
-            Kind::Plain => "plain",
-            Kind::Retained => "retained",
-            Kind::Noted => "noted",
-            Kind::Mark => "mark",
+            RecordKind::Plain => "plain",
+            RecordKind::Retained => "retained",
+            RecordKind::Noted => "noted",
+            RecordKind::Mark => "mark",
         };
         out.put_slice(b"t1 ");
         out.put_slice(kind.as_bytes());
@@ -135,14 +135,14 @@ impl Record {
         let line = std::str::from_utf8(&message[..end]).ok()?;
         let mut words = line.strip_prefix("t1 ")?.split(' ');
         let kind = match words.next()? {
-            "plain" => Kind::Plain,
-            "retained" => Kind::Retained,
-            "noted" => Kind::Noted,
-            "mark" => Kind::Mark,
+            "plain" => RecordKind::Plain,
+            "retained" => RecordKind::Retained,
+            "noted" => RecordKind::Noted,
+            "mark" => RecordKind::Mark,
             _ => return None,
         };
         let mut top = Top { sequence, ..Top::default() };
-        if kind != Kind::Plain {
+        if kind != RecordKind::Plain {
             top.epoch = subject::text(words.next()?)?.into();
             for number in [
                 &mut top.offset,
@@ -170,7 +170,7 @@ impl Record {
     pub(super) fn into_event(self, channel: &Arc<str>, epoch: &Arc<str>) -> Option<BrokerEvent> {
         let channel = channel.clone();
         Some(match self.event? {
-            PushEvent::Publication(publication) if self.kind == Kind::Retained => {
+            PushEvent::Publication(publication) if self.kind == RecordKind::Retained => {
                 let publication = with_offset(&publication, self.top.offset);
                 BrokerEvent::Publication { channel, publication, epoch: epoch.clone() }
             }
@@ -190,7 +190,7 @@ impl Record {
     /// The publication that it retains.
     pub(super) fn publication(&self) -> Option<Arc<Publication>> {
         match (&self.event, self.kind) {
-            (Some(PushEvent::Publication(publication)), Kind::Retained) => {
+            (Some(PushEvent::Publication(publication)), RecordKind::Retained) => {
                 Some(with_offset(publication, self.top.offset))
             }
             _ => None,
@@ -200,7 +200,7 @@ impl Record {
 
 /// A message that is fanned out and never kept.
 pub(super) fn plain(channel: &Arc<str>, event: PushEvent) -> Bytes {
-    Record { kind: Kind::Plain, top: Top::default(), event: Some(event) }.encode(channel)
+    Record { kind: RecordKind::Plain, top: Top::default(), event: Some(event) }.encode(channel)
 }
 
 pub(super) fn decode_push(body: &[u8]) -> Option<Push> {
@@ -239,16 +239,16 @@ mod tests {
             ..Top::default()
         };
         let event = Some(PushEvent::Publication(Arc::new(publication)));
-        for kind in [Kind::Retained, Kind::Noted] {
+        for kind in [RecordKind::Retained, RecordKind::Noted] {
             let record = Record { kind, top: top.clone(), event: event.clone() };
             let back = Record::decode(&record.encode(&"c".into()), 9).unwrap();
             assert_eq!((back.kind, &back.top, &back.event), (kind, &top, &event));
         }
-        let mark = Record { kind: Kind::Mark, top: top.clone(), event: None };
+        let mark = Record { kind: RecordKind::Mark, top: top.clone(), event: None };
         let back = Record::decode(&mark.encode(&"c".into()), 9).unwrap();
-        assert_eq!((back.kind, &back.top, back.event), (Kind::Mark, &top, None));
+        assert_eq!((back.kind, &back.top, back.event), (RecordKind::Mark, &top, None));
         let top = Top { began_ms: 2, ends_ms: 8, ..top };
-        let record = Record { kind: Kind::Mark, top: top.clone(), event: None };
+        let record = Record { kind: RecordKind::Mark, top: top.clone(), event: None };
         assert_eq!(Record::decode(&record.encode(&"c".into()), 9).unwrap().top, top);
         for strange in ["", "{}", "t1 retained\n", "t1 odd\n", "t2 mark e 1 1 1 1 1 1 =\n"] {
             assert!(Record::decode(&Bytes::from(strange), 1).is_none(), "{strange:?}");

@@ -2,7 +2,7 @@
 //! broker's bounds.
 //!
 //! Invariant: a request with an id is answered exactly once, whatever becomes of the task that has it, and its share of
-//! [`Load`] is free again when it is done.
+//! [`RequestLoad`] is free again when it is done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,14 +15,14 @@ use crate::limits::{ANSWER_TIMEOUT, REQUEST_OVERHEAD, REQUESTS_BYTES_MAX, REQUES
 use crate::{Endpoint, Inbox};
 
 /// A request, and who waits for it.
-pub(super) struct Request {
+pub(super) struct QueuedRequest {
     pub(super) endpoint: Endpoint,
     pub(super) what: BrokerRequest,
-    pub(super) reply: Reply,
+    pub(super) reply: ReplyHandle,
 }
 
 /// Answers a request. Dropped without an answer, it says that the broker is unavailable.
-pub(super) struct Reply {
+pub(super) struct ReplyHandle {
     pub(super) inbox: Arc<dyn Inbox>,
     id: Option<RequestId>,
     due: Instant,
@@ -31,40 +31,40 @@ pub(super) struct Reply {
 
 /// Requests that are not done yet.
 #[derive(Default)]
-pub(super) struct Load {
+pub(super) struct RequestLoad {
     requests: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 /// One request's part of it.
 struct Share {
-    load: Arc<Load>,
+    load: Arc<RequestLoad>,
     bytes: usize,
 }
 
-impl Request {
+impl QueuedRequest {
     /// Takes a request, or answers that there are too many. What has no answer is taken all the same, since a channel
     /// that nobody leaves would cost more; only announcements are dropped.
     pub(super) fn admit(
-        load: &Arc<Load>,
+        load: &Arc<RequestLoad>,
         endpoint: Endpoint,
         inbox: Arc<dyn Inbox>,
         what: BrokerRequest,
-    ) -> Option<Request> {
+    ) -> Option<QueuedRequest> {
         let share = Share::new(load, REQUEST_OVERHEAD + payload_length(&what));
         let is_refusable = what.id().is_some() || matches!(what, BrokerRequest::Announce { .. });
         let due = Instant::now() + ANSWER_TIMEOUT;
         let is_full = is_refusable && load.is_exceeded();
-        let reply = Reply { inbox, id: what.id(), due, _share: share };
+        let reply = ReplyHandle { inbox, id: what.id(), due, _share: share };
         if is_full {
             reply.send(Err(BrokerError::Overloaded));
             return None;
         }
-        Some(Request { endpoint, what, reply })
+        Some(QueuedRequest { endpoint, what, reply })
     }
 }
 
-impl Reply {
+impl ReplyHandle {
     pub(super) fn send(mut self, result: Result<BrokerReply, BrokerError>) {
         self.deliver(result);
     }
@@ -86,13 +86,13 @@ impl Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for ReplyHandle {
     fn drop(&mut self) {
         self.deliver(Err(BrokerError::Unavailable));
     }
 }
 
-impl Load {
+impl RequestLoad {
     fn is_exceeded(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > REQUESTS_MAX
             || self.bytes.load(Ordering::Relaxed) > REQUESTS_BYTES_MAX
@@ -100,7 +100,7 @@ impl Load {
 }
 
 impl Share {
-    fn new(load: &Arc<Load>, bytes: usize) -> Share {
+    fn new(load: &Arc<RequestLoad>, bytes: usize) -> Share {
         load.requests.fetch_add(1, Ordering::Relaxed);
         load.bytes.fetch_add(bytes, Ordering::Relaxed);
         Share { load: load.clone(), bytes }

@@ -13,19 +13,19 @@ use engine::revocation::{Outcome, Revocation, Subject};
 use serde_json::json;
 
 use super::jetstream::{Ack, Stored};
-use super::link::Link;
+use super::link::NatsLink;
 use super::subject::token;
 use crate::control::{decode_revocation, encode_revocation, subject_key};
 use crate::limits::{REVOCATION_CONFLICTS_MAX, REVOCATIONS_FORGOTTEN_MAX};
 
 /// See the module.
-pub(super) struct Revocations {
-    link: Rc<Link>,
+pub(super) struct RevocationStore {
+    link: Rc<NatsLink>,
 }
 
-impl Revocations {
-    pub(super) fn new(link: Rc<Link>) -> Revocations {
-        Revocations { link }
+impl RevocationStore {
+    pub(super) fn new(link: Rc<NatsLink>) -> RevocationStore {
+        RevocationStore { link }
     }
 
     /// Stores a change and notifies all nodes.

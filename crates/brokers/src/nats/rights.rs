@@ -12,19 +12,19 @@ use bytes::Bytes;
 use engine::broker::BrokerError;
 use tracing::{info, warn};
 
-use super::availability::Cause;
-use super::link::Link;
+use super::availability::UnavailableCause;
+use super::link::NatsLink;
 use super::subject::Names;
 use crate::limits::NATS_REFUSALS_MAX;
 
 /// What the server has refused this node over this connection, and has not allowed since.
 #[derive(Default)]
-pub(super) struct Refusals(Mutex<Refused>);
+pub(super) struct DeniedSubjects(Mutex<Refused>);
 
 #[derive(Default)]
 struct Refused {
     /// With the trial in which each was refused last.
-    known: BTreeMap<Refusal, u64>,
+    known: BTreeMap<DeniedSubject, u64>,
     /// How often all was tried.
     trials: u64,
     /// More was refused than is kept: anything may have been.
@@ -35,7 +35,7 @@ struct Refused {
 
 /// That this node may not do something with a subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Refusal {
+pub(super) struct DeniedSubject {
     pub(super) right: Right,
     pub(super) subject: String,
 }
@@ -49,10 +49,10 @@ pub(super) enum Right {
     SubscribeMore,
 }
 
-impl Refusals {
+impl DeniedSubjects {
     /// Takes an error of the server; says whether it is a refusal.
     pub(super) fn handle_error(&self, text: &str) -> bool {
-        let Some(refusal) = Refusal::parse(text) else { return false };
+        let Some(refusal) = DeniedSubject::parse(text) else { return false };
         if self.lock().add(refusal.clone()) {
             warn!(right = %refusal.right, subject = %refusal.subject, "NATS refuses a right");
         }
@@ -65,14 +65,14 @@ impl Refusals {
         *refused = Refused { trials: refused.trials, ..Refused::default() };
     }
 
-    pub(super) fn first(&self) -> Option<Refusal> {
+    pub(super) fn first(&self) -> Option<DeniedSubject> {
         self.lock().known.first_key_value().map(|(refusal, _)| refusal.clone())
     }
 
     /// Whether this was refused, or may have been.
     pub(super) fn has(&self, right: Right, subject: &str) -> bool {
         let refused = self.lock();
-        let is_it = |refusal: &Refusal| match refusal.right {
+        let is_it = |refusal: &DeniedSubject| match refusal.right {
             Right::SubscribeMore => right == Right::Subscribe,
             refused => refused == right && refusal.subject == subject,
         };
@@ -80,7 +80,7 @@ impl Refusals {
     }
 
     /// All that was refused is about to be tried again, and stays refused until that is done.
-    fn begin_trial(&self) -> (u64, Vec<Refusal>) {
+    fn begin_trial(&self) -> (u64, Vec<DeniedSubject>) {
         let mut refused = self.lock();
         refused.trials += 1;
         (refused.trials, refused.known.keys().cloned().collect())
@@ -103,7 +103,7 @@ impl Refusals {
 
 impl Refused {
     /// Says whether it was not known.
-    fn add(&mut self, refusal: Refusal) -> bool {
+    fn add(&mut self, refusal: DeniedSubject) -> bool {
         self.has_refused = true;
         if let Some(last) = self.known.get_mut(&refusal) {
             *last = self.trials;
@@ -121,23 +121,23 @@ impl Refused {
     }
 }
 
-impl Refusal {
+impl DeniedSubject {
     /// `Permissions Violation for Subscription to "a.b"`, or `… for Publish to "a.b"`, or one of those with more behind it.
-    fn parse(text: &str) -> Option<Refusal> {
+    fn parse(text: &str) -> Option<DeniedSubject> {
         if text.to_ascii_lowercase().contains("maximum subscriptions exceeded") {
-            return Some(Refusal { right: Right::SubscribeMore, subject: String::new() });
+            return Some(DeniedSubject { right: Right::SubscribeMore, subject: String::new() });
         }
         let (what, rest) = text.strip_prefix("Permissions Violation for ")?.split_once(" to \"")?;
         let right = match what {
             "Publish" => Right::Publish,
             _ => Right::Subscribe,
         };
-        Some(Refusal { right, subject: rest.split('"').next()?.to_owned() })
+        Some(DeniedSubject { right, subject: rest.split('"').next()?.to_owned() })
     }
 
     /// For people: what is missing, and what to do.
     pub(super) fn reason(&self, names: &Names) -> String {
-        let Refusal { right, subject } = self;
+        let DeniedSubject { right, subject } = self;
         if *right == Right::SubscribeMore {
             return "NATS takes no more subscriptions of this node, so that some channels are not heard: raise max_subscriptions \
                     of nats-server or of the account, and restart this node"
@@ -176,9 +176,9 @@ impl fmt::Display for Right {
     }
 }
 
-impl Link {
+impl NatsLink {
     /// Tries every right that a node needs, and again what was refused before, without any effect; returns what is missing.
-    pub(super) async fn try_rights(&self) -> Result<Option<Refusal>, BrokerError> {
+    pub(super) async fn try_rights(&self) -> Result<Option<DeniedSubject>, BrokerError> {
         let refusals = &self.shared.refusals;
         let (trial, before) = refusals.begin_trial();
         self.try_each(before).await?;
@@ -188,15 +188,17 @@ impl Link {
 
     /// At run time: the node is available as far as its rights go, or the reason says what is missing.
     pub(super) async fn check_rights(&self) {
-        let was_refused = self.shared.availability.has(Cause::Rights);
+        let was_refused = self.shared.availability.has(UnavailableCause::Rights);
         let Ok(missing) = self.try_rights().await else { return };
         match missing {
             Some(refusal) => {
-                self.shared.availability.set(Cause::Rights, &refusal.reason(&self.names));
+                self.shared
+                    .availability
+                    .set(UnavailableCause::Rights, &refusal.reason(&self.names));
             }
             // All was asked for anew over this connection; what came of it was not learnt then.
             None if was_refused && !self.shared.refusals.has_refused() => {
-                self.shared.availability.clear(Cause::Rights);
+                self.shared.availability.clear(UnavailableCause::Rights);
             }
             None if was_refused => {
                 info!("NATS: this node has its rights again, and subscribes anew");
@@ -207,7 +209,7 @@ impl Link {
         }
     }
 
-    async fn try_each(&self, more: Vec<Refusal>) -> Result<(), BrokerError> {
+    async fn try_each(&self, more: Vec<DeniedSubject>) -> Result<(), BrokerError> {
         let mut subscribed = Vec::new();
         let more = more.into_iter().map(|refusal| (refusal.right, refusal.subject, ""));
         for (right, subject, body) in self.needed().into_iter().chain(more) {
@@ -216,7 +218,7 @@ impl Link {
                 Right::Subscribe => subscribed.push(self.subscribe(subject).await?),
                 // It cannot be tried without taking one away from others: a new connection shows it.
                 Right::SubscribeMore => {
-                    self.shared.refusals.lock().add(Refusal { right, subject });
+                    self.shared.refusals.lock().add(DeniedSubject { right, subject });
                 }
             }
         }
@@ -309,7 +311,7 @@ mod tests {
             ("maximum subscriptions exceeded", Some((Right::SubscribeMore, ""))),
             ("Stale Connection", None),
         ] {
-            let read = Refusal::parse(text).map(|refusal| (refusal.right, refusal.subject));
+            let read = DeniedSubject::parse(text).map(|refusal| (refusal.right, refusal.subject));
             assert_eq!(
                 read,
                 expected.map(|(right, subject)| (right, subject.to_owned())),
@@ -328,7 +330,7 @@ mod tests {
             ("_INBOX.x.*", "_INBOX.>"),
             ("strange", "strange"),
         ] {
-            let refusal = Refusal { right: Right::Publish, subject: subject.into() };
+            let refusal = DeniedSubject { right: Right::Publish, subject: subject.into() };
             let reason = refusal.reason(&names);
             assert!(
                 reason.contains(&format!("{subject:?}: allow it to publish to {expected:?}")),
@@ -336,7 +338,7 @@ mod tests {
             );
         }
     }
-    fn refuse(refusals: &Refusals, subjects: std::ops::Range<usize>) {
+    fn refuse(refusals: &DeniedSubjects, subjects: std::ops::Range<usize>) {
         for subject in subjects {
             let text = format!("Permissions Violation for Subscription to \"a.{subject}\"");
             assert!(refusals.handle_error(&text));
@@ -345,7 +347,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_beyond_those_kept_counts_as_refused() {
-        let refusals = Refusals::default();
+        let refusals = DeniedSubjects::default();
         refuse(&refusals, 0..NATS_REFUSALS_MAX);
         assert!(refusals.has(Right::Subscribe, "a.0"));
         assert!(!refusals.has(Right::Subscribe, "b") && !refusals.has(Right::Publish, "a.0"));
@@ -365,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_is_tried_again_stays_refused_meanwhile() {
-        let refusals = Refusals::default();
+        let refusals = DeniedSubjects::default();
         refuse(&refusals, 0..2);
         let (trial, before) = refusals.begin_trial();
         assert_eq!(before.len(), 2);

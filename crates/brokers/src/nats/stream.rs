@@ -14,16 +14,16 @@ use tokio::time::Instant;
 use wire::protocol::{Publication, PushEvent, StreamPosition};
 
 use super::jetstream::Ack;
-use super::link::Link;
-use super::record::{Kind, Record, Top};
+use super::link::NatsLink;
+use super::record::{Record, RecordKind, Top};
 use super::rights::Right;
 use super::subject;
 use crate::limits::{ANSWER_TIMEOUT, TRIM_EVERY};
 
 /// A channel's names.
 #[derive(Clone)]
-pub(super) struct Place {
-    pub(super) link: Rc<Link>,
+pub(super) struct ChannelStream {
+    pub(super) link: Rc<NatsLink>,
     pub(super) channel: Arc<str>,
     pub(super) token: Arc<str>,
 }
@@ -45,7 +45,7 @@ pub(super) enum Publications {
     All,
 }
 
-impl Place {
+impl ChannelStream {
     /// Whether the server has refused this node what it just did with the channel.
     pub(super) fn check_right(&self, right: Right) -> Result<(), BrokerError> {
         let refusals = &self.link.shared.refusals;
@@ -215,7 +215,7 @@ impl Place {
             let now_ms = self.link.now_ms();
             let top = record.as_ref().map(|record| record.top.clone()).unwrap_or_default();
             if top.is_alive(now_ms) {
-                return Ok((top, record.filter(|record| record.kind == Kind::Retained)));
+                return Ok((top, record.filter(|record| record.kind == RecordKind::Retained)));
             }
             let mut top = top.current_or_new(now_ms, || self.link.new_epoch());
             top.keep_for(now_ms, meta_ttl_ms);
@@ -231,7 +231,7 @@ impl Place {
 
     /// Moves the stream without a publication; `None` when somebody else has moved it.
     async fn mark(&self, top: Top) -> Result<Option<Top>, BrokerError> {
-        let record = Record { kind: Kind::Mark, top, event: None };
+        let record = Record { kind: RecordKind::Mark, top, event: None };
         let payload = record.encode(&self.channel);
         match self.store(record.top.sequence, "", payload).await? {
             Ack::Stored(sequence) => Ok(Some(Top { sequence, ..record.top })),
@@ -261,7 +261,7 @@ impl Place {
         let Some(stored) = stored else { return Ok(None) };
         // What is not ours is stepped over: the stream begins anew behind it.
         let strange = Record {
-            kind: Kind::Mark,
+            kind: RecordKind::Mark,
             top: Top { sequence: stored.sequence, ..Top::default() },
             event: None,
         };
@@ -284,8 +284,8 @@ impl Place {
 
     fn record_position(&self, record: &Record) -> StreamPosition {
         match record.kind {
-            Kind::Retained => self.link.position(&record.top),
-            Kind::Plain | Kind::Noted | Kind::Mark => StreamPosition::default(),
+            RecordKind::Retained => self.link.position(&record.top),
+            RecordKind::Plain | RecordKind::Noted | RecordKind::Mark => StreamPosition::default(),
         }
     }
 
@@ -306,7 +306,7 @@ impl Place {
 }
 
 fn next(
-    link: &Link,
+    link: &NatsLink,
     now_ms: u64,
     top: &Top,
     publication: &Arc<Publication>,
@@ -318,9 +318,9 @@ fn next(
         top.offset += 1;
         top.base = top.base.max((top.offset + 1).saturating_sub(options.history_size.into()));
         top.expires_ms = now_ms.saturating_add(options.history_ttl_ms);
-        Kind::Retained
+        RecordKind::Retained
     } else {
-        Kind::Noted
+        RecordKind::Noted
     };
     if options.version > 0 {
         top.version = options.version;
@@ -335,7 +335,7 @@ fn whole(top: &Top, now_ms: u64, read: &[Record]) -> Vec<Arc<Publication>> {
     let mut expected = top.offset;
     let mut retained = Vec::new();
     for record in read.iter().rev() {
-        if record.kind != Kind::Retained || record.top.epoch != top.epoch {
+        if record.kind != RecordKind::Retained || record.top.epoch != top.epoch {
             continue;
         }
         // What was published while this was read stands above the top.

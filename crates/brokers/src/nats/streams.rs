@@ -9,13 +9,13 @@ use engine::broker::BrokerEvent;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::jetstream::{ApiError, NO_STREAM, nanoseconds};
-use super::link::Link;
+use super::jetstream::{JetStreamError, NO_STREAM, nanoseconds};
+use super::link::NatsLink;
 use super::options::{JetStreamOptions, NatsError};
 use crate::limits::{LIFECYCLE_TTL_MS, TRIM_EVERY};
 
 pub(super) async fn ensure_streams(
-    link: &Link,
+    link: &NatsLink,
     options: &JetStreamOptions,
     turn: Duration,
 ) -> Result<(), NatsError> {
@@ -86,25 +86,26 @@ pub(super) async fn ensure_streams(
 
 /// `turn` is how long this node leaves it to others to make streams, and is taken by the first that is missing.
 async fn ensure_stream(
-    link: &Link,
+    link: &NatsLink,
     mut wanted: Value,
     turn: &mut Option<Duration>,
 ) -> Result<(), NatsError> {
     let stream = wanted["name"].as_str().unwrap_or_default().to_owned();
-    let refused = |error: ApiError| match error {
-        ApiError::NoResponders | ApiError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {
+    let refused = |error: JetStreamError| match error {
+        JetStreamError::NoResponders
+        | JetStreamError::Refused { code: NOT_ENABLED | NOT_FOR_ACCOUNT, .. } => {
             NatsError::NoJetStream
         }
-        ApiError::Unavailable => NatsError::Stream {
+        JetStreamError::Unavailable => NatsError::Stream {
             stream: stream.clone(),
             reason: "JetStream does not answer".to_owned(),
         },
-        ApiError::Refused { text, .. } => {
+        JetStreamError::Refused { text, .. } => {
             NatsError::Stream { stream: stream.clone(), reason: text }
         }
     };
     let mut found = link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
-    if matches!(found, Err(ApiError::Refused { code: NO_STREAM, .. }))
+    if matches!(found, Err(JetStreamError::Refused { code: NO_STREAM, .. }))
         && let Some(turn) = turn.take()
     {
         tokio::time::sleep(turn).await;
@@ -112,7 +113,7 @@ async fn ensure_stream(
     }
     let found = match found {
         Ok(found) => found,
-        Err(ApiError::Refused { code: NO_STREAM, .. }) => {
+        Err(JetStreamError::Refused { code: NO_STREAM, .. }) => {
             return match link.api(&format!("STREAM.CREATE.{stream}"), &wanted).await {
                 Ok(_) => {
                     info!(%stream, "NATS: stream made");
@@ -141,14 +142,16 @@ async fn ensure_stream(
     }
     match link.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await {
         Ok(_) => Ok(()),
-        Err(ApiError::Refused { text, .. }) => Err(NatsError::Update { stream, reason: text }),
+        Err(JetStreamError::Refused { text, .. }) => {
+            Err(NatsError::Update { stream, reason: text })
+        }
         Err(error) => Err(refused(error)),
     }
 }
 
 /// Whether what is stored in a history that this node has just made can be read. One that two nodes have made at the same
 /// time is removed again: nobody could read what is in it.
-async fn verify_created(link: &Link, stream: &str) -> Result<(), NatsError> {
+async fn verify_created(link: &NatsLink, stream: &str) -> Result<(), NatsError> {
     if stream == link.names.revocation_stream() {
         // It may have been deleted: nodes store again what they know.
         link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);

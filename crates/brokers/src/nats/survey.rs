@@ -10,22 +10,22 @@ use bytes::Bytes;
 use engine::broker::{BrokerError, Survey, Ticket};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::link::Link;
-use super::presence::Presence;
+use super::link::NatsLink;
+use super::presence::PresenceStore;
 use crate::control;
 use crate::limits::SURVEY_TIMEOUT;
 
 /// See the module.
-pub(super) struct Surveys {
-    link: Rc<Link>,
-    presence: Rc<Presence>,
+pub(super) struct OpenSurveys {
+    link: Rc<NatsLink>,
+    presence: Rc<PresenceStore>,
     open: RefCell<HashMap<u64, UnboundedSender<(String, Bytes)>>>,
     next: std::cell::Cell<u64>,
 }
 
-impl Surveys {
-    pub(super) fn new(link: Rc<Link>, presence: Rc<Presence>) -> Surveys {
-        Surveys { link, presence, open: RefCell::default(), next: std::cell::Cell::new(0) }
+impl OpenSurveys {
+    pub(super) fn new(link: Rc<NatsLink>, presence: Rc<PresenceStore>) -> OpenSurveys {
+        OpenSurveys { link, presence, open: RefCell::default(), next: std::cell::Cell::new(0) }
     }
 
     /// Asks. Without JetStream nobody knows who lives: then the time is waited for.

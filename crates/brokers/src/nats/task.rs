@@ -15,19 +15,19 @@ use crate::limits::TASK_RESTART;
 /// Spawns tasks and reports those that fail.
 #[derive(Clone)]
 pub(super) struct Tasks {
-    failures: mpsc::UnboundedSender<Failure>,
+    failures: mpsc::UnboundedSender<TaskFailure>,
 }
 
 /// A task that has failed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct TaskFailure {
     pub(super) task: &'static str,
     /// What the panic said.
     pub(super) message: String,
 }
 
 impl Tasks {
-    pub(super) fn new() -> (Tasks, mpsc::UnboundedReceiver<Failure>) {
+    pub(super) fn new() -> (Tasks, mpsc::UnboundedReceiver<TaskFailure>) {
         let (failures, failed) = mpsc::unbounded_channel();
         (Tasks { failures }, failed)
     }
@@ -63,7 +63,7 @@ impl Tasks {
 
     pub(super) fn report(&self, task: &'static str, message: String) {
         // The node has ended otherwise, and its tasks with it.
-        let _ended = self.failures.send(Failure { task, message });
+        let _ended = self.failures.send(TaskFailure { task, message });
     }
 }
 

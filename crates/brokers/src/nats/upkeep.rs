@@ -11,18 +11,18 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
-use super::availability::Cause;
-use super::link::Link;
+use super::availability::UnavailableCause;
+use super::link::NatsLink;
 use super::options::{JetStreamOptions, NatsError};
-use super::presence::Presence;
+use super::presence::PresenceStore;
 use super::streams::{UNREADABLE, ensure_streams};
 use crate::limits::{JETSTREAM_RETRY, JETSTREAM_WAIT};
 
 /// See the module.
 pub(super) struct Upkeep {
-    link: Rc<Link>,
+    link: Rc<NatsLink>,
     options: JetStreamOptions,
-    presence: Rc<Presence>,
+    presence: Rc<PresenceStore>,
     /// How often the history stream is tried.
     probe_after: Duration,
     /// One look at a time.
@@ -39,7 +39,7 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     pub(super) fn new(
-        presence: Rc<Presence>,
+        presence: Rc<PresenceStore>,
         options: JetStreamOptions,
         probe_after: Duration,
     ) -> Upkeep {
@@ -139,12 +139,12 @@ impl Upkeep {
             Err(error @ NatsError::Update { .. }) => shared.warnings.add(error.to_string()),
             Err(error) => {
                 if self.link.check().is_ok() {
-                    shared.availability.set(Cause::Streams, &error.to_string());
+                    shared.availability.set(UnavailableCause::Streams, &error.to_string());
                 }
                 return Err(BrokerError::Unavailable);
             }
         }
-        shared.availability.clear(Cause::Streams);
+        shared.availability.clear(UnavailableCause::Streams);
         self.link.is_stream_missing.set(false);
         self.seen_at.set(Some(Instant::now()));
         self.look_at_events().await
@@ -155,7 +155,7 @@ impl Upkeep {
     async fn probe(&self) -> Result<(), BrokerError> {
         let is_fresh = |at: Instant| at.elapsed() < self.probe_after;
         let availability = &self.link.shared.availability;
-        let is_refused = availability.has(Cause::Read);
+        let is_refused = availability.has(UnavailableCause::Read);
         if !is_refused && self.read_at.get().is_some_and(is_fresh) {
             return Ok(());
         }
@@ -165,13 +165,13 @@ impl Upkeep {
             false => self.link.probe().await?,
         };
         if is_readable {
-            availability.clear(Cause::Read);
+            availability.clear(UnavailableCause::Read);
             self.read_at.set(Some(Instant::now()));
             return Ok(());
         }
         let stream = self.link.names.history_stream();
         let reason = format!("the JetStream stream {stream:?} must be removed: {UNREADABLE}");
-        availability.set(Cause::Read, &reason);
+        availability.set(UnavailableCause::Read, &reason);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use brokers::conformance::World as _;
-use brokers::nats::{NatsOptions, Part};
+use brokers::nats::{FaultPoint, NatsOptions};
 use engine::channel::LIFECYCLE;
 
 use crate::comeback::join;
@@ -19,7 +19,7 @@ fn a_channel_whose_task_fails_is_subscribed_again_and_verified() {
     let mut pair = Pair::new(&server);
     let epoch = pair.subscribe().unwrap().top.epoch;
     assert_eq!(pair.publish(10).unwrap().offset, 1);
-    pair.world.nodes[0].break_part(Part::Channel(pair.channel.clone()));
+    pair.world.nodes[0].break_part(FaultPoint::Channel(pair.channel.clone()));
     pair.world.wait_health(0, "(channel) has failed and was started again: broken on purpose");
     // What was published meanwhile is shown.
     assert_eq!(pair.publish(10).unwrap().offset, 2);
@@ -35,7 +35,7 @@ fn a_channel_whose_task_fails_is_subscribed_again_and_verified() {
 fn a_question_to_a_channel_that_fails_is_answered() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
-    pair.world.nodes[1].break_part(Part::Channel(pair.channel.clone()));
+    pair.world.nodes[1].break_part(FaultPoint::Channel(pair.channel.clone()));
     // It comes behind the failure.
     assert_eq!(pair.publish(10).unwrap().offset, 1);
 }
@@ -44,10 +44,10 @@ fn a_question_to_a_channel_that_fails_is_answered() {
 fn every_other_task_that_fails_is_logged_and_restarted() {
     let server = Server::start();
     let parts = [
-        (Part::Node, "node"),
-        (Part::Echo, "echo"),
-        (Part::Lifecycle, "lifecycle"),
-        (Part::Task, "task"),
+        (FaultPoint::Node, "node"),
+        (FaultPoint::Echo, "echo"),
+        (FaultPoint::Lifecycle, "lifecycle"),
+        (FaultPoint::Task, "task"),
     ];
     let mut pairs = parts.map(|(part, name)| {
         let mut pair = Pair::of(NatsWorld::named(&server.options(), 2, name));
@@ -73,7 +73,7 @@ fn lifecycle_events_in_flight_are_sent_after_a_failure() {
     let mut world = NatsWorld::new(&server.options(), 1);
     let (listener, endpoint) = (world.attach(), world.attach());
     join(&mut world, listener, LIFECYCLE);
-    world.nodes[0].break_part(Part::Lifecycle);
+    world.nodes[0].break_part(FaultPoint::Lifecycle);
     tell(&mut world, endpoint, "comes", true);
     assert_eq!(reported(&mut world, listener), ("online".into(), "comes".into()));
 }
@@ -85,7 +85,11 @@ fn without_its_client_or_its_thread_the_process_ends_with_a_message() {
     if let (Ok(part), Ok(url)) = (std::env::var("BREAK"), std::env::var("BREAK_URL")) {
         let options = NatsOptions { url, ..NatsOptions::default() };
         let world = NatsWorld::new(&options, 1);
-        world.nodes[0].break_part(if part == "client" { Part::Client } else { Part::Thread });
+        world.nodes[0].break_part(if part == "client" {
+            FaultPoint::Client
+        } else {
+            FaultPoint::Thread
+        });
         loop {
             std::thread::park();
         }

@@ -5,53 +5,55 @@
 use engine::broker::{BrokerError, BrokerReply, HistoryQuery, JoinRead, JoinedStream};
 use engine::history::Stream;
 
-use crate::nats::request::Reply;
+use crate::nats::request::ReplyHandle;
 use crate::nats::stream::Publications;
 
 /// One who waits for the same read as others.
-pub(super) struct Reader {
-    pub(super) reply: Reply,
-    pub(super) what: Reading,
+pub(super) struct WaitingReader {
+    pub(super) reply: ReplyHandle,
+    pub(super) what: ReadKind,
 }
 
-pub(super) enum Reading {
+pub(super) enum ReadKind {
     Join(JoinRead),
     History(HistoryQuery),
 }
 
-impl Reader {
+impl WaitingReader {
     pub(super) fn needs_stream(&self) -> bool {
-        !matches!(self.what, Reading::Join(JoinRead::Nothing))
+        !matches!(self.what, ReadKind::Join(JoinRead::Nothing))
     }
 
     pub(super) fn meta_ttl_ms(&self) -> u64 {
         match &self.what {
-            Reading::Join(
+            ReadKind::Join(
                 JoinRead::Position { meta_ttl_ms }
                 | JoinRead::Since { meta_ttl_ms, .. }
                 | JoinRead::Newest { meta_ttl_ms },
             ) => *meta_ttl_ms,
-            Reading::Join(JoinRead::Nothing) | Reading::History(_) => 0,
+            ReadKind::Join(JoinRead::Nothing) | ReadKind::History(_) => 0,
         }
     }
 }
 
-impl Reading {
+impl ReadKind {
     pub(super) fn publications(&self) -> Publications {
         match self {
-            Reading::Join(JoinRead::Nothing | JoinRead::Position { .. }) => Publications::None,
-            Reading::Join(JoinRead::Newest { .. }) => Publications::Newest,
-            Reading::History(HistoryQuery { limit: Some(0), .. }) => Publications::None,
-            Reading::Join(JoinRead::Since { .. }) | Reading::History(_) => Publications::All,
+            ReadKind::Join(JoinRead::Nothing | JoinRead::Position { .. }) => Publications::None,
+            ReadKind::Join(JoinRead::Newest { .. }) => Publications::Newest,
+            ReadKind::History(HistoryQuery { limit: Some(0), .. }) => Publications::None,
+            ReadKind::Join(JoinRead::Since { .. }) | ReadKind::History(_) => Publications::All,
         }
     }
 
     pub(super) fn answer(&self, stream: Option<&Stream>) -> Result<BrokerReply, BrokerError> {
         match (self, stream) {
-            (Reading::Join(read), Some(stream)) => Ok(BrokerReply::Subscribed(stream.join(read))),
-            (Reading::Join(_), None) => Ok(BrokerReply::Subscribed(JoinedStream::default())),
-            (Reading::History(query), Some(stream)) => stream.read(query).map(BrokerReply::History),
-            (Reading::History(_), None) => Err(BrokerError::Unavailable),
+            (ReadKind::Join(read), Some(stream)) => Ok(BrokerReply::Subscribed(stream.join(read))),
+            (ReadKind::Join(_), None) => Ok(BrokerReply::Subscribed(JoinedStream::default())),
+            (ReadKind::History(query), Some(stream)) => {
+                stream.read(query).map(BrokerReply::History)
+            }
+            (ReadKind::History(_), None) => Err(BrokerError::Unavailable),
         }
     }
 }
