@@ -42,7 +42,7 @@ pub(crate) struct EncodedOptions {
 }
 
 /// Another node that lives.
-pub(crate) struct Node<'n> {
+pub(crate) struct OtherNode<'n> {
     pub(crate) id: &'n str,
     pub(crate) name: &'n str,
     /// Its [`EncodedOptions::text`]; empty when its digest is that of this node, or it tells nothing.
@@ -92,7 +92,7 @@ impl ChannelOptions {
     }
 
     /// These other nodes live, and no others. Gives what an operator should see to.
-    pub(crate) fn note<'n>(&self, nodes: impl Iterator<Item = Node<'n>>) -> Vec<String> {
+    pub(crate) fn note<'n>(&self, nodes: impl Iterator<Item = OtherNode<'n>>) -> Vec<String> {
         let mut state = self.state();
         let Some(own) = state.rules.as_ref().map(|rules| options(&rules.channels)) else {
             return Vec::new();
@@ -281,7 +281,7 @@ mod tests {
     fn look(at: &ChannelOptions, other: Option<&ChannelOptions>) -> Vec<String> {
         let encoded = other.map(ChannelOptions::encoded);
         let node =
-            encoded.as_ref().map(|encoded| Node { id: "2", name: "two", text: &encoded.text });
+            encoded.as_ref().map(|encoded| OtherNode { id: "2", name: "two", text: &encoded.text });
         at.note(node.into_iter())
     }
 
@@ -323,7 +323,7 @@ mod tests {
     fn what_cannot_be_read_is_nothing() {
         let off = with(0);
         for text in ["", "{", "[]", r#"{"chat":["x"]}"#, r#"{"chat":["x",-1,2,3]}"#] {
-            off.note([Node { id: "2", name: "two", text }].into_iter());
+            off.note([OtherNode { id: "2", name: "two", text }].into_iter());
             assert_eq!(kept(&off, "chat:a"), 0);
         }
     }

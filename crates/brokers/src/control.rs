@@ -11,7 +11,7 @@ use wire::protocol::{Disconnect, DisconnectCode, StreamPosition};
 
 /// What one node says to others.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Message {
+pub(crate) enum NodeMessage {
     /// To those who have the sessions.
     Order(Control),
     /// To all; the ticket names the one that asks.
@@ -99,7 +99,7 @@ pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
 
 /// Reads a change that a broker kept.
 pub(crate) fn decode_revocation(bytes: &[u8]) -> Option<Revocation> {
-    let Message::Revocation(revocation) = decode(bytes)? else { return None };
+    let NodeMessage::Revocation(revocation) = decode(bytes)? else { return None };
     Some(revocation)
 }
 
@@ -160,20 +160,22 @@ pub(crate) fn encode(control: &Control) -> Vec<u8> {
 }
 
 /// Reads what a node wrote; `None` when it is not of our making.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Message> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<NodeMessage> {
     let mut reader = Reader(bytes);
     let message = match reader.u8()? {
-        ORDER => Message::Order(order(&mut reader)?),
-        QUESTION => Message::Question {
+        ORDER => NodeMessage::Order(order(&mut reader)?),
+        QUESTION => NodeMessage::Question {
             ticket: Ticket { node: reader.text()?, number: reader.u64()? },
             question: reader.bytes()?,
         },
-        ANSWER => {
-            Message::Answer { node: reader.text()?, number: reader.u64()?, answer: reader.bytes()? }
-        }
-        REVOCATION => Message::Revocation(revocation(&mut reader)?),
-        LOOK => Message::Look,
-        OPTIONS => Message::Options(NodeOptions {
+        ANSWER => NodeMessage::Answer {
+            node: reader.text()?,
+            number: reader.u64()?,
+            answer: reader.bytes()?,
+        },
+        REVOCATION => NodeMessage::Revocation(revocation(&mut reader)?),
+        LOOK => NodeMessage::Look,
+        OPTIONS => NodeMessage::Options(NodeOptions {
             node: reader.text()?,
             name: reader.text()?,
             text: reader.text()?,
@@ -387,7 +389,7 @@ mod tests {
         #[test]
         fn orders_come_back_as_they_were(control in controls()) {
             let bytes = encode(&control);
-            prop_assert_eq!(decode(&bytes), Some(Message::Order(control)));
+            prop_assert_eq!(decode(&bytes), Some(NodeMessage::Order(control)));
             prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
         }
 
@@ -396,9 +398,9 @@ mod tests {
             let (ticket, said) = (Ticket { node: node.clone(), number }, Bytes::from(said));
             let bytes = encode_question(&ticket, &said);
             let question = said.clone();
-            prop_assert_eq!(decode(&bytes), Some(Message::Question { ticket, question }));
+            prop_assert_eq!(decode(&bytes), Some(NodeMessage::Question { ticket, question }));
             let bytes = encode_answer(&node, number, &said);
-            prop_assert_eq!(decode(&bytes), Some(Message::Answer { node, number, answer: said }));
+            prop_assert_eq!(decode(&bytes), Some(NodeMessage::Answer { node, number, answer: said }));
             prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
         }
 
@@ -421,8 +423,8 @@ mod tests {
         fn options_come_back(node in ".{0,9}", name in ".{0,9}", text in ".{0,9}", asks: bool) {
             let options = NodeOptions { node, name, text, asks };
             let bytes = encode_options(&options);
-            prop_assert_eq!(decode(&bytes), Some(Message::Options(options)));
-            prop_assert_eq!(decode(&encode_look()), Some(Message::Look));
+            prop_assert_eq!(decode(&bytes), Some(NodeMessage::Options(options)));
+            prop_assert_eq!(decode(&encode_look()), Some(NodeMessage::Look));
         }
 
         #[test]

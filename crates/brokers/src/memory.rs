@@ -42,7 +42,7 @@ pub struct MemoryBroker {
     node: String,
     /// [`LIFECYCLE`], once for all.
     system: Arc<str>,
-    revocations: revocations::Kept,
+    revocations: revocations::KeptRevocations,
     usage: Arc<Usage>,
     /// What holds now.
     rules: Mutex<Option<Arc<Rules>>>,
@@ -72,7 +72,7 @@ impl MemoryBroker {
             epoch: AtomicU64::new(0),
             node: String::new(),
             system: LIFECYCLE.into(),
-            revocations: revocations::Kept::default(),
+            revocations: revocations::KeptRevocations::default(),
             usage: Arc::new(Usage::new(Ceilings::default())),
             rules: Mutex::default(),
         }

@@ -83,7 +83,7 @@ use tokio::task::AbortHandle;
 
 use self::connection::Dialer;
 use self::core::Core;
-use self::exchange::{Event, Job, Line, LinkEvent, Order};
+use self::exchange::{ConnectionId, Event, Job, LinkCommand, LinkEvent};
 use self::shared::Shared;
 use crate::{Broker, Endpoint, Health, Inbox};
 
@@ -243,7 +243,7 @@ struct Driver {
     dialer: Arc<Dialer>,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
-    connections: HashMap<Line, AbortHandle>,
+    connections: HashMap<ConnectionId, AbortHandle>,
 }
 
 impl Driver {
@@ -290,10 +290,10 @@ impl Driver {
         (!is_over).then(|| core.next_timeout())
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: LinkCommand) {
         let (dialer, sender) = (self.dialer.clone(), self.sender.clone());
         match order {
-            Order::Connect { line, target, after } => {
+            LinkCommand::Connect { line, target, after } => {
                 let connection = spawn(async move {
                     tokio::time::sleep(after).await;
                     let reason = dialer.run(line, &target, &sender).await;
@@ -303,15 +303,15 @@ impl Driver {
                 self.connections.retain(|_, connection| !connection.is_finished());
                 self.connections.insert(line, connection);
             }
-            Order::Close { line } => {
+            LinkCommand::Close { line } => {
                 if let Some(connection) = self.connections.remove(&line) {
                     connection.abort();
                 }
             }
-            Order::Watch { link, server } => {
+            LinkCommand::Watch { link, server } => {
                 spawn(dialer.watch(link, server, sender));
             }
-            Order::AskSlots { members } => {
+            LinkCommand::AskSlots { members } => {
                 spawn(async move {
                     let slots = dialer.slots(&members).await;
                     let _nobody = sender.send(Event::Slots(slots)).await;

@@ -10,9 +10,9 @@ use engine::revocation::{Outcome, Revocation, Revocations, Subject};
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<Revocations>);
+pub(super) struct KeptRevocations(Mutex<Revocations>);
 
-impl Kept {
+impl KeptRevocations {
     /// Stores a change unless one is stored that is as late or later.
     pub(super) fn store(&self, revocation: &Arc<Revocation>) -> Outcome {
         let (now_s, mut kept) = (now_s(), self.lock());

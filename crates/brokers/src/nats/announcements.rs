@@ -11,7 +11,7 @@ use std::rc::Rc;
 use tokio::time::{Duration, Instant};
 
 use super::link::NatsLink;
-use crate::channel_options::Node;
+use crate::channel_options::OtherNode;
 use crate::control::{self, NodeOptions};
 
 /// See the module.
@@ -72,8 +72,11 @@ impl Announcements {
         let mut announced = self.announced.borrow_mut();
         announced.retain(|_, announced| announced.at.elapsed() < self.ttl);
         let nodes = announced.iter();
-        let nodes =
-            nodes.map(|(id, announced)| Node { id, name: &announced.name, text: &announced.text });
+        let nodes = nodes.map(|(id, announced)| OtherNode {
+            id,
+            name: &announced.name,
+            text: &announced.text,
+        });
         for warning in self.link.shared.options.note(nodes) {
             self.link.shared.warnings.add(warning);
         }

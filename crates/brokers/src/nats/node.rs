@@ -35,7 +35,7 @@ use super::subject::{self, Names, Store};
 use super::survey::OpenSurveys;
 use super::task::{TaskFailure, Tasks, caught};
 use super::upkeep::Upkeep;
-use crate::control::{self, Message};
+use crate::control::{self, NodeMessage};
 use crate::limits::{LEASE_RENEWALS, TASK_PROBATION, TASK_RESTART, VERIFICATIONS_MAX};
 use crate::{Clock, Endpoint};
 
@@ -317,22 +317,22 @@ impl Node {
     }
 
     /// A node has something to say.
-    fn handle_control(&self, message: Message) {
+    fn handle_control(&self, message: NodeMessage) {
         match message {
-            Message::Order(control) => self.shared.endpoints.notify_order(&Arc::new(control)),
-            Message::Question { ticket, question } if ticket.node != self.link.names.node => {
+            NodeMessage::Order(control) => self.shared.endpoints.notify_order(&Arc::new(control)),
+            NodeMessage::Question { ticket, question } if ticket.node != self.link.names.node => {
                 self.shared.endpoints.notify_all(&BrokerEvent::Question { ticket, question });
             }
-            Message::Question { .. } | Message::Look => {}
-            Message::Options(options) => {
+            NodeMessage::Question { .. } | NodeMessage::Look => {}
+            NodeMessage::Options(options) => {
                 if self.announcements.handle(options) {
                     self.announce();
                 }
             }
-            Message::Revocation(revocation) => {
+            NodeMessage::Revocation(revocation) => {
                 self.shared.endpoints.notify_all(&BrokerEvent::Revocation(Arc::new(revocation)));
             }
-            Message::Answer { node, number, answer } => {
+            NodeMessage::Answer { node, number, answer } => {
                 self.surveys.handle_answer(node, number, answer);
             }
         }

@@ -11,8 +11,8 @@ use wire::protocol::{ClientInfo, Publication};
 
 use super::exchange::Opened;
 use super::keys::Keys;
-use super::link::{Asked, Trial};
-use super::pages::Progress;
+use super::link::{OpenRequest, Trial};
+use super::pages::PageProgress;
 use super::part::Part;
 use super::payload;
 use super::resp::encode;
@@ -33,7 +33,7 @@ pub(super) struct Commander {
 }
 
 /// What a node says of itself when it renews its lease.
-pub(super) struct Standing {
+pub(super) struct LeaseReport {
     /// Whether it has time to clear another one away.
     pub(super) is_free: bool,
     /// How many of its clients Redis should know; `None` while that changes.
@@ -43,7 +43,7 @@ pub(super) struct Standing {
 
 /// Where a command goes.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'p> {
+pub(super) struct CommandTarget<'p> {
     pub(super) keys: &'p Keys,
     pub(super) opened: &'p Opened,
     pub(super) partition: usize,
@@ -54,13 +54,13 @@ impl Commander {
     /// channel that a client leaves.
     pub(super) fn request(
         &self,
-        place: Place<'_>,
+        place: CommandTarget<'_>,
         epoch: u64,
         is_last: bool,
-        asked: &Asked,
+        asked: &OpenRequest,
         out: &mut Vec<u8>,
     ) {
-        let first = Progress::default();
+        let first = PageProgress::default();
         let progress = asked.progress.as_deref().unwrap_or(&first);
         match &asked.request {
             request @ (BrokerRequest::Subscribe { channel, .. }
@@ -121,7 +121,7 @@ impl Commander {
     /// Writes that clients are present for another while.
     pub(super) fn enter(
         &self,
-        place: Place<'_>,
+        place: CommandTarget<'_>,
         channel: &str,
         clients: &[(&ClientInfo, bool)],
         out: &mut Vec<u8>,
@@ -147,7 +147,12 @@ impl Commander {
     }
 
     /// Renews the lease of this node.
-    pub(super) fn lease(&self, place: Place<'_>, standing: &Standing, out: &mut Vec<u8>) {
+    pub(super) fn lease(
+        &self,
+        place: CommandTarget<'_>,
+        standing: &LeaseReport,
+        out: &mut Vec<u8>,
+    ) {
         let node = &self.node;
         let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
         let keys = ["nodes", "names", "claims", &online, &owners, "options"]
@@ -165,7 +170,12 @@ impl Commander {
     }
 
     /// Writes that clients of this node came and went.
-    pub(super) fn lifecycle(&self, place: Place<'_>, events: &[Lifecycle], out: &mut Vec<u8>) {
+    pub(super) fn lifecycle(
+        &self,
+        place: CommandTarget<'_>,
+        events: &[Lifecycle],
+        out: &mut Vec<u8>,
+    ) {
         let keys = self.registry_keys(place, &self.node);
         let [size, ttl, node_ttl] = [u64::from(self.events_max), LIFECYCLE_TTL_MS, REGISTRY_TTL_MS]
             .map(|it| it.to_string());
@@ -186,7 +196,7 @@ impl Commander {
     /// Writes that clients of a node that is gone are offline, the first of them.
     pub(super) fn clean_up(
         &self,
-        place: Place<'_>,
+        place: CommandTarget<'_>,
         (node, is_self): (&str, bool),
         reason: &str,
         cursor: &[u8],
@@ -212,21 +222,21 @@ impl Commander {
     }
 
     /// Writes the question for some clients that Redis holds for online at this node.
-    pub(super) fn scan(&self, place: Place<'_>, cursor: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn scan(&self, place: CommandTarget<'_>, cursor: &[u8], out: &mut Vec<u8>) {
         let key = place.keys.registry(&format!("online:{}", self.node));
         let count = CLEANED_PER_COMMAND.to_string();
         encode(out, &[b"HSCAN", key.as_bytes(), cursor, b"COUNT", count.as_bytes()]);
     }
 
     #[expect(clippy::unused_self, reason = "commands of nodes are made here")]
-    fn registry_keys(&self, place: Place<'_>, node: &str) -> [String; 7] {
+    fn registry_keys(&self, place: CommandTarget<'_>, node: &str) -> [String; 7] {
         let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
         ["nodes", &online, &owners, "events", "names", "claims", "options"]
             .map(|name| place.keys.registry(name))
     }
 }
 
-impl Place<'_> {
+impl CommandTarget<'_> {
     /// Writes the question for a stream's position.
     pub(super) fn position(self, channel: &str, epoch: u64, meta_ttl_ms: u64, out: &mut Vec<u8>) {
         self.read(channel, epoch, meta_ttl_ms, &Part::position(), out);

@@ -16,13 +16,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::exchange::{Event, Line, LinkEvent, Opened};
-use super::identity::Identity;
+use super::exchange::{ConnectionId, Event, LinkEvent, Opened};
+use super::identity::ServerIdentity;
 use super::keys::Keys;
 use super::pipe::Pipe;
-use super::resp::{self, Decoder, Frame};
+use super::resp::{self, Frame, RespDecoder};
 use super::scripts::{self, Digests};
-use super::settings::{Address, Deployment, Login, RedisSettings, Server};
+use super::settings::{Address, Deployment, Login, RedisSettings, ServerLocation};
 use super::unavailable::UnavailableReason;
 
 /// What the value of the layout's key is.
@@ -36,9 +36,9 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// What a link leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum LinkTarget {
     /// An independent server.
-    Server(Server),
+    Server(ServerLocation),
     /// A master of the cluster.
     Member(Address),
 }
@@ -74,7 +74,7 @@ impl Socket for TlsStream<TcpStream> {
 /// What was found out about a server.
 struct Found {
     digests: Digests,
-    identity: Identity,
+    identity: ServerIdentity,
     has_shards: bool,
 }
 
@@ -82,7 +82,7 @@ struct Found {
 pub(super) struct Conversation {
     address: Address,
     socket: Box<dyn Socket>,
-    decoder: Decoder,
+    decoder: RespDecoder,
 }
 
 impl Dialer {
@@ -95,8 +95,8 @@ impl Dialer {
     /// Connects, and carries bytes and events until one side is gone. Ends with why.
     pub(super) async fn run(
         &self,
-        line: Line,
-        target: &Target,
+        line: ConnectionId,
+        target: &LinkTarget,
         events: &mpsc::Sender<Event>,
     ) -> UnavailableReason {
         let (conversation, found) = match self.open(target).await {
@@ -114,16 +114,18 @@ impl Dialer {
         conversation.pump(line, &pipe, events).await
     }
 
-    async fn open(&self, target: &Target) -> Result<(Conversation, Found), UnavailableReason> {
+    async fn open(&self, target: &LinkTarget) -> Result<(Conversation, Found), UnavailableReason> {
         let address = match target {
-            Target::Server(Server::At(address)) | Target::Member(address) => address.clone(),
-            Target::Server(Server::Sentinel { master, sentinels, login }) => {
+            LinkTarget::Server(ServerLocation::At(address)) | LinkTarget::Member(address) => {
+                address.clone()
+            }
+            LinkTarget::Server(ServerLocation::Sentinel { master, sentinels, login }) => {
                 self.find_master(master, sentinels, login).await?.certain()?
             }
         };
         let examined = async {
             let mut conversation = self.connect(&address).await?;
-            let is_cluster = matches!(target, Target::Member(_));
+            let is_cluster = matches!(target, LinkTarget::Member(_));
             let major = conversation.enter(&self.settings.login, is_cluster).await?;
             conversation.select(self.settings.database).await?;
             let digests = conversation.load_scripts().await?;
@@ -131,7 +133,7 @@ impl Dialer {
                 let place = self.place(target);
                 conversation.claim(&self.layout_key, &place, &self.settings.prefix).await?;
             }
-            let identity = Identity::read(&mut conversation).await?;
+            let identity = ServerIdentity::read(&mut conversation).await?;
             let has_shards = is_cluster && major >= 7;
             Ok((conversation, Found { digests, identity, has_shards }))
         };
@@ -140,9 +142,10 @@ impl Dialer {
     }
 
     /// What a server is among several independent ones; empty when there is only one.
-    fn place(&self, target: &Target) -> String {
+    fn place(&self, target: &LinkTarget) -> String {
         let Deployment::Servers(servers) = &self.settings.deployment else { return String::new() };
-        let is_it = |server: &Server| matches!(target, Target::Server(it) if it == server);
+        let is_it =
+            |server: &ServerLocation| matches!(target, LinkTarget::Server(it) if it == server);
         match servers.iter().position(is_it) {
             Some(index) if servers.len() > 1 => format!(" {} of {}", index + 1, servers.len()),
             _ => String::new(),
@@ -178,7 +181,7 @@ impl Dialer {
                 }
             }
         };
-        Ok(Conversation { address: address.clone(), socket, decoder: Decoder::default() })
+        Ok(Conversation { address: address.clone(), socket, decoder: RespDecoder::default() })
     }
 
     /// Asks one server of the cluster after the other who answers for which slots.
@@ -425,7 +428,7 @@ impl Conversation {
     /// Carries what is written and what is read, both at once; ends with why.
     async fn pump(
         self,
-        line: Line,
+        line: ConnectionId,
         pipe: &Pipe,
         events: &mpsc::Sender<Event>,
     ) -> UnavailableReason {

@@ -27,19 +27,19 @@ use self::expirations::Expirations;
 pub(super) use self::master_check::MasterCheck;
 use self::nodes::Asking;
 use self::reads::Reads;
-pub(super) use self::revocations::Reading;
+pub(super) use self::revocations::RevocationRead;
 use super::answer;
-use super::command::{Commander, Place};
-use super::connection::{Target, show};
-use super::exchange::{Event, Job, LinkEvent, LinkId, Order};
+use super::command::{CommandTarget, Commander};
+use super::connection::{LinkTarget, show};
+use super::exchange::{Event, Job, LinkCommand, LinkEvent, LinkId};
 use super::keys::{Keys, PubSubName, shard};
-use super::link::{Asked, Ear, Purpose, Sent};
+use super::link::{OpenRequest, Purpose, SentCommand, SubscriptionChange};
 use super::links::Links;
 use super::pages;
 use super::part::meta_ttl_ms;
 use super::partition::Partition;
-use super::payload::{self, Payload};
-use super::presence::Present;
+use super::payload::{self, ChannelPayload};
+use super::presence::PresenceTable;
 use super::registry::Registry;
 use super::resp::Frame;
 use super::settings::{Deployment, RedisSettings};
@@ -66,7 +66,7 @@ pub(super) struct Core {
     links: Links,
     partitions: Vec<Partition>,
     subscriptions: ChannelSubscriptions,
-    present: Present,
+    present: PresenceTable,
     registry: Registry,
     surveys: HashMap<u64, Asking>,
     reads: Reads,
@@ -109,7 +109,7 @@ impl Core {
             links: Links::default(),
             partitions: std::iter::repeat_with(Partition::default).take(count).collect(),
             subscriptions: ChannelSubscriptions::new(count),
-            present: Present::new(count),
+            present: PresenceTable::new(count),
             registry: Registry::new(now, settings.lease),
             surveys: HashMap::new(),
             reads: Reads::default(),
@@ -119,7 +119,7 @@ impl Core {
         };
         if let Deployment::Servers(servers) = &settings.deployment {
             for (index, server) in servers.iter().enumerate() {
-                let link = core.links.add(Target::Server(server.clone()));
+                let link = core.links.add(LinkTarget::Server(server.clone()));
                 for partition in &mut core.partitions[index * PARTITIONS..][..PARTITIONS] {
                     (partition.link, partition.target) = (Some(link), Some(link));
                 }
@@ -136,7 +136,7 @@ impl Core {
             match job {
                 Job::Request { endpoint, request } => {
                     let deadline = now + self.io_timeout;
-                    self.accept(now, Asked::new(endpoint, request, deadline));
+                    self.accept(now, OpenRequest::new(endpoint, request, deadline));
                 }
                 Job::Detach { endpoint } => self.detach(now, endpoint),
                 Job::Renew => self.registry.want_renewal(now),
@@ -218,7 +218,7 @@ impl Core {
     }
 
     /// The next thing for the driver to do.
-    pub(super) fn poll_order(&mut self) -> Option<Order> {
+    pub(super) fn poll_order(&mut self) -> Option<LinkCommand> {
         self.links.poll_order()
     }
 
@@ -228,7 +228,7 @@ impl Core {
     }
 
     /// Notes what must be known here whatever happens, and sends or holds the rest.
-    fn accept(&mut self, now: Instant, asked: Asked) {
+    fn accept(&mut self, now: Instant, asked: OpenRequest) {
         let partition = asked.request.channel().map_or(0, |channel| self.route(channel));
         match &asked.request {
             BrokerRequest::Subscribe { channel, read, .. } => {
@@ -236,14 +236,24 @@ impl Core {
                 let ear = (asked.endpoint, inbox);
                 let meta_ttl_ms = meta_ttl_ms(read);
                 if self.subscriptions.add(partition, channel, ear, meta_ttl_ms) {
-                    self.listen(now, partition, std::slice::from_ref(channel), Ear::Open);
+                    self.listen(
+                        now,
+                        partition,
+                        std::slice::from_ref(channel),
+                        SubscriptionChange::Open,
+                    );
                 }
             }
             BrokerRequest::Unsubscribe { channel } => {
                 if self.subscriptions.remove(partition, channel, asked.endpoint) {
                     self.reads.close(channel);
                     self.expirations.forget(channel);
-                    self.listen(now, partition, std::slice::from_ref(channel), Ear::Close);
+                    self.listen(
+                        now,
+                        partition,
+                        std::slice::from_ref(channel),
+                        SubscriptionChange::Close,
+                    );
                 }
                 return;
             }
@@ -286,7 +296,7 @@ impl Core {
         for (partition, channel) in self.subscriptions.remove_endpoint(endpoint) {
             self.reads.close(&channel);
             self.expirations.forget(&channel);
-            self.listen(now, partition, &[channel], Ear::Close);
+            self.listen(now, partition, &[channel], SubscriptionChange::Close);
         }
         let deadline = now + self.io_timeout;
         for (channel, client, announces) in self.present.of_endpoint(endpoint) {
@@ -294,9 +304,9 @@ impl Core {
             let left = BrokerRequest::RemovePresence { channel, client };
             let change = Membership::Leave;
             let announcement = BrokerRequest::Announce { channel: of, info, change };
-            self.accept(now, Asked::new(endpoint, left, deadline));
+            self.accept(now, OpenRequest::new(endpoint, left, deadline));
             if announces {
-                self.accept(now, Asked::new(endpoint, announcement, deadline));
+                self.accept(now, OpenRequest::new(endpoint, announcement, deadline));
             }
         }
         self.registry.lifecycle.forget(endpoint, nodes::unix_ms());
@@ -322,7 +332,7 @@ impl Core {
                 _ => return Err(Lost),
             }
         }
-        let Sent { purpose, .. } = up.answered().ok_or(Lost)?;
+        let SentCommand { purpose, .. } = up.answered().ok_or(Lost)?;
         let (held, has_waiting) = (up.window.held(), !up.window.is_empty());
         if let Some(partition) = self.partitions.get_mut(partition) {
             partition.in_flight -= 1;
@@ -473,21 +483,21 @@ impl Core {
         }
     }
 
-    fn deliver(&mut self, channel: &str, payload: Payload<'_>) {
+    fn deliver(&mut self, channel: &str, payload: ChannelPayload<'_>) {
         let partition = self.route(channel);
         let epoch = match &payload {
-            Payload::Publication { epoch, .. } => epoch,
-            Payload::Membership { .. } => "",
+            ChannelPayload::Publication { epoch, .. } => epoch,
+            ChannelPayload::Membership { .. } => "",
         };
         let Some(names) = self.subscriptions.names(partition, channel, epoch) else { return };
         let channel = names.channel.clone();
         let event = match payload {
-            Payload::Publication { publication, .. } => BrokerEvent::Publication {
+            ChannelPayload::Publication { publication, .. } => BrokerEvent::Publication {
                 channel: names.channel,
                 publication: Arc::new(publication),
                 epoch: names.epoch,
             },
-            Payload::Membership { info, change } => {
+            ChannelPayload::Membership { info, change } => {
                 BrokerEvent::Membership { channel: names.channel, info: Arc::new(info), change }
             }
         };

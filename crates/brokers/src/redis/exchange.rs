@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use engine::broker::BrokerRequest;
 
-use super::connection::{SlotRange, Target};
-use super::identity::Identity;
+use super::connection::{LinkTarget, SlotRange};
+use super::identity::ServerIdentity;
 use super::pipe::Pipe;
 use super::resp::Frame;
 use super::scripts::Digests;
-use super::settings::{Address, Server};
+use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 use super::watch::Sighting;
 use crate::Endpoint;
@@ -39,7 +39,7 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(super) enum Event {
     /// Of one connection.
-    Link(Line, LinkEvent),
+    Link(ConnectionId, LinkEvent),
     /// Who answers for which slots of the cluster.
     Slots(Result<Vec<SlotRange>, UnavailableReason>),
     /// Which server a link is to lead to.
@@ -48,7 +48,7 @@ pub(super) enum Event {
 
 /// One connection to one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Line {
+pub(super) struct ConnectionId {
     pub(super) link: LinkId,
     pub(super) attempt: u32,
 }
@@ -66,7 +66,7 @@ pub(super) enum LinkEvent {
 pub(super) struct Opened {
     pub(super) address: Address,
     pub(super) digests: Digests,
-    pub(super) identity: Identity,
+    pub(super) identity: ServerIdentity,
     /// Whether channels belong to slots: a cluster from version 7 on.
     pub(super) has_shards: bool,
     pub(super) pipe: Arc<Pipe>,
@@ -74,13 +74,13 @@ pub(super) struct Opened {
 
 /// What the driver has to do.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum LinkCommand {
     /// Connect after this time.
-    Connect { line: Line, target: Target, after: Duration },
+    Connect { line: ConnectionId, target: LinkTarget, after: Duration },
     /// Give up the connection, or trying to.
-    Close { line: Line },
+    Close { line: ConnectionId },
     /// Look again and again where the link is to lead.
-    Watch { link: LinkId, server: Server },
+    Watch { link: LinkId, server: ServerLocation },
     /// Ask one of these who answers for which slots.
     AskSlots { members: Vec<Address> },
 }

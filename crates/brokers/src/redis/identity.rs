@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct ServerIdentity {
     /// Changes whenever the server becomes a master: what it had before may have lost its end.
     pub(super) replication_id: String,
     /// Changes whenever the server starts; empty when it does not say.
@@ -28,7 +28,7 @@ pub(super) struct Eviction {
     pub(super) keys: u64,
 }
 
-impl Identity {
+impl ServerIdentity {
     /// Whether both are known, and are two servers or two runs of one.
     pub(super) fn is_another(&self, run_id: &str) -> bool {
         !self.run_id.is_empty() && !run_id.is_empty() && self.run_id != run_id
@@ -41,9 +41,9 @@ impl Identity {
 
     pub(super) async fn read(
         conversation: &mut Conversation,
-    ) -> Result<Identity, UnavailableReason> {
+    ) -> Result<ServerIdentity, UnavailableReason> {
         let address = conversation.address().clone();
-        let mut identity = Identity::default();
+        let mut identity = ServerIdentity::default();
         for section in ["replication", "server", "memory", "stats"] {
             let answer = conversation.ask(&[b"INFO", section.as_bytes()]).await?;
             match &answer {
@@ -91,11 +91,14 @@ impl Eviction {
 
 impl Dialer {
     /// Who answers at an address, asked over a connection of its own.
-    pub(super) async fn identify(&self, address: &Address) -> Result<Identity, UnavailableReason> {
+    pub(super) async fn identify(
+        &self,
+        address: &Address,
+    ) -> Result<ServerIdentity, UnavailableReason> {
         let ask = async {
             let mut conversation = self.connect(address).await?;
             conversation.authenticate(&self.settings.login).await?;
-            Identity::read(&mut conversation).await
+            ServerIdentity::read(&mut conversation).await
         };
         let limit = self.settings.connect_timeout + self.settings.io_timeout;
         timeout(limit, ask).await.unwrap_or(Err(UnavailableReason::Silent(address.clone())))
@@ -108,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_a_server_does_not_say_is_not_different() {
-        let mut identity = Identity::default();
+        let mut identity = ServerIdentity::default();
         assert!(!identity.is_another("b") && !identity.is_same(""));
         for line in ["role:master\r", "run_id:a\r", "maxmemory_policy:volatile-lru\r"] {
             identity.note(line);

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use engine::broker::BrokerRequest;
 
-use super::connection::Target;
-use super::core::{MasterCheck, Reading};
+use super::connection::LinkTarget;
+use super::core::{MasterCheck, RevocationRead};
 use super::exchange::Opened;
-use super::pages::Progress;
+use super::pages::PageProgress;
 use super::resp::encode;
 use super::unavailable::UnavailableReason;
-use super::window::Window;
+use super::window::ReadWindow;
 use crate::Endpoint;
 use crate::limits::IN_FLIGHT_MAX;
 
 /// See the module.
-pub(super) struct Link {
-    pub(super) target: Target,
+pub(super) struct RedisLink {
+    pub(super) target: LinkTarget,
     /// Tells connections apart.
     pub(super) attempt: u32,
     pub(super) up: Option<Up>,
@@ -36,9 +36,9 @@ pub(super) struct Up {
     pub(super) opened: Opened,
     /// What leaves with the next flush.
     pub(super) out: Vec<u8>,
-    in_flight: VecDeque<Sent>,
+    in_flight: VecDeque<SentCommand>,
     /// Room for long answers, and what waits for it.
-    pub(super) window: Window,
+    pub(super) window: ReadWindow,
     /// How many of the first in flight are overdue and given up.
     late: usize,
     next_fence: u64,
@@ -60,7 +60,7 @@ pub(super) struct Up {
 }
 
 /// A command that is not answered.
-pub(super) struct Sent {
+pub(super) struct SentCommand {
     pub(super) partition: usize,
     pub(super) deadline: Instant,
     pub(super) purpose: Purpose,
@@ -68,10 +68,10 @@ pub(super) struct Sent {
     pub(super) reserved: usize,
 }
 
-impl Sent {
+impl SentCommand {
     /// A command whose answer is short.
-    pub(super) fn new(partition: usize, deadline: Instant, purpose: Purpose) -> Sent {
-        Sent { partition, deadline, purpose, reserved: 0 }
+    pub(super) fn new(partition: usize, deadline: Instant, purpose: Purpose) -> SentCommand {
+        SentCommand { partition, deadline, purpose, reserved: 0 }
     }
 }
 
@@ -84,11 +84,11 @@ pub(super) enum Purpose {
     /// Hearing channels, or not hearing them any more: answered by pushes or by one error, and then by the echo.
     Fence(Fence),
     /// An endpoint.
-    Ask(Asked),
+    Ask(OpenRequest),
     /// Everybody who hears the channel: where it stands.
     Position(Arc<str>),
     /// Whoever reads what is revoked.
-    Revocations(Box<Reading>),
+    Revocations(Box<RevocationRead>),
     /// Backends: these came and went.
     Lifecycle(Vec<engine::lifecycle::Lifecycle>),
     /// This node's lease, and whether it tells the node's channel options.
@@ -112,7 +112,7 @@ pub(super) enum Purpose {
 /// The echo behind a command to hear channels, or not to hear them any more.
 pub(super) struct Fence {
     pub(super) number: u64,
-    pub(super) ear: Ear,
+    pub(super) ear: SubscriptionChange,
     /// Whether an error has come in place of pushes.
     pub(super) is_refused: bool,
     /// What the command was about.
@@ -120,23 +120,27 @@ pub(super) struct Fence {
 }
 
 /// A request of an endpoint, kept until it is answered.
-pub(super) struct Asked {
+pub(super) struct OpenRequest {
     pub(super) endpoint: Endpoint,
     pub(super) request: BrokerRequest,
     pub(super) deadline: Instant,
     /// What was read of a long answer, when it is not whole.
-    pub(super) progress: Option<Box<Progress>>,
+    pub(super) progress: Option<Box<PageProgress>>,
 }
 
-impl Asked {
-    pub(super) fn new(endpoint: Endpoint, request: BrokerRequest, deadline: Instant) -> Asked {
-        Asked { endpoint, request, deadline, progress: None }
+impl OpenRequest {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        request: BrokerRequest,
+        deadline: Instant,
+    ) -> OpenRequest {
+        OpenRequest { endpoint, request, deadline, progress: None }
     }
 }
 
 /// To hear or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ear {
+pub(super) enum SubscriptionChange {
     Open,
     Close,
     /// What this node publishes to itself is heard.
@@ -171,7 +175,7 @@ impl Up {
             opened,
             out: Vec::new(),
             in_flight: VecDeque::new(),
-            window: Window::default(),
+            window: ReadWindow::default(),
             late: 0,
             next_fence: 0,
             probe_sent: None,
@@ -186,26 +190,28 @@ impl Up {
     }
 
     /// Notes that a command was written.
-    pub(super) fn expect(&mut self, sent: Sent) {
+    pub(super) fn expect(&mut self, sent: SentCommand) {
         self.window.begin(sent.reserved);
         self.in_flight.push_back(sent);
     }
 
     /// What the next answer is for.
-    pub(super) fn head(&self) -> Option<&Sent> {
+    pub(super) fn head(&self) -> Option<&SentCommand> {
         self.in_flight.front()
     }
 
     /// The command to hear, or not to, that is answered next.
     pub(super) fn head_fence(&mut self) -> Option<(usize, &mut Fence)> {
         match self.in_flight.front_mut()? {
-            Sent { partition, purpose: Purpose::Fence(fence), .. } => Some((*partition, fence)),
+            SentCommand { partition, purpose: Purpose::Fence(fence), .. } => {
+                Some((*partition, fence))
+            }
             _ => None,
         }
     }
 
     /// The next answer has come.
-    pub(super) fn answered(&mut self) -> Option<Sent> {
+    pub(super) fn answered(&mut self) -> Option<SentCommand> {
         self.late = self.late.saturating_sub(1);
         let sent = self.in_flight.pop_front()?;
         self.window.end(sent.reserved);
@@ -213,7 +219,7 @@ impl Up {
     }
 
     /// Everything that will not be answered, and what was not sent at all.
-    pub(super) fn into_unanswered(mut self) -> (VecDeque<Sent>, Vec<Asked>) {
+    pub(super) fn into_unanswered(mut self) -> (VecDeque<SentCommand>, Vec<OpenRequest>) {
         (self.in_flight, self.window.take_all())
     }
 
@@ -231,15 +237,15 @@ impl Up {
     pub(super) fn listen(
         &mut self,
         names: &[String],
-        ear: Ear,
+        ear: SubscriptionChange,
         partition: usize,
         deadline: Instant,
     ) -> u64 {
         let command: &[u8] = match (ear, self.opened.has_shards) {
-            (Ear::Open | Ear::Probe, false) => b"SUBSCRIBE",
-            (Ear::Open | Ear::Probe, true) => b"SSUBSCRIBE",
-            (Ear::Close, false) => b"UNSUBSCRIBE",
-            (Ear::Close, true) => b"SUNSUBSCRIBE",
+            (SubscriptionChange::Open | SubscriptionChange::Probe, false) => b"SUBSCRIBE",
+            (SubscriptionChange::Open | SubscriptionChange::Probe, true) => b"SSUBSCRIBE",
+            (SubscriptionChange::Close, false) => b"UNSUBSCRIBE",
+            (SubscriptionChange::Close, true) => b"SUNSUBSCRIBE",
         };
         let mut words = vec![command];
         words.extend(names.iter().map(String::as_bytes));
@@ -248,12 +254,16 @@ impl Up {
         let number = self.next_fence;
         encode(&mut self.out, &[b"ECHO", number.to_string().as_bytes()]);
         let fence = Fence { number, ear, is_refused: false, names: names.into() };
-        self.expect(Sent::new(partition, deadline, Purpose::Fence(fence)));
+        self.expect(SentCommand::new(partition, deadline, Purpose::Fence(fence)));
         number
     }
 
     /// Takes what is overdue from those who wait for it, and says how the server does.
-    pub(super) fn check(&mut self, now: Instant, io_timeout: Duration) -> (Vec<Asked>, Condition) {
+    pub(super) fn check(
+        &mut self,
+        now: Instant,
+        io_timeout: Duration,
+    ) -> (Vec<OpenRequest>, Condition) {
         let mut given_up = self.window.take_late(now);
         while let Some(sent) = self.in_flight.get_mut(self.late)
             && sent.deadline <= now

@@ -5,38 +5,40 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::connection::{Target, backoff};
-use super::exchange::{Line, LinkId, Opened, Order};
-use super::link::{Link, Up};
-use super::settings::{Address, Server};
+use super::connection::{LinkTarget, backoff};
+use super::exchange::{ConnectionId, LinkCommand, LinkId, Opened};
+use super::link::{RedisLink, Up};
+use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Links {
-    links: HashMap<LinkId, Link>,
+    links: HashMap<LinkId, RedisLink>,
     next: LinkId,
-    orders: VecDeque<Order>,
+    orders: VecDeque<LinkCommand>,
 }
 
 impl Links {
     /// A server that is not known yet.
-    pub(super) fn add(&mut self, target: Target) -> LinkId {
+    pub(super) fn add(&mut self, target: LinkTarget) -> LinkId {
         let link = self.next;
         self.next += 1;
         let (up, reason) = (None, UnavailableReason::Starting);
-        let (after, line) = (Duration::ZERO, Line { link, attempt: 0 });
-        self.orders.push_back(Order::Connect { line, target: target.clone(), after });
-        if let Target::Server(server) = &target {
-            self.orders.push_back(Order::Watch { link, server: server.clone() });
+        let (after, line) = (Duration::ZERO, ConnectionId { link, attempt: 0 });
+        self.orders.push_back(LinkCommand::Connect { line, target: target.clone(), after });
+        if let LinkTarget::Server(server) = &target {
+            self.orders.push_back(LinkCommand::Watch { link, server: server.clone() });
         }
-        self.links
-            .insert(link, Link { target, attempt: 0, up, reason, failures: 0, closed_by: None });
+        self.links.insert(
+            link,
+            RedisLink { target, attempt: 0, up, reason, failures: 0, closed_by: None },
+        );
         link
     }
 
     /// The server there.
-    pub(super) fn find(&self, target: &Target) -> Option<LinkId> {
+    pub(super) fn find(&self, target: &LinkTarget) -> Option<LinkId> {
         let mut links = self.links.iter();
         links.find(|(_, link)| link.target == *target).map(|(id, _)| *id)
     }
@@ -46,7 +48,7 @@ impl Links {
     }
 
     /// Whether that connection is the server's last.
-    pub(super) fn is_current(&self, line: Line) -> bool {
+    pub(super) fn is_current(&self, line: ConnectionId) -> bool {
         self.links.get(&line.link).is_some_and(|link| link.attempt == line.attempt)
     }
 
@@ -92,8 +94,9 @@ impl Links {
         link.attempt += 1;
         let after = backoff(link.failures, jitter);
         link.failures = link.failures.saturating_add(1);
-        let (line, target) = (Line { link: id, attempt: link.attempt }, link.target.clone());
-        self.orders.push_back(Order::Connect { line, target, after });
+        let (line, target) =
+            (ConnectionId { link: id, attempt: link.attempt }, link.target.clone());
+        self.orders.push_back(LinkCommand::Connect { line, target, after });
         up
     }
 
@@ -101,15 +104,15 @@ impl Links {
     pub(super) fn close(&mut self, id: LinkId) -> Option<Address> {
         let link = self.links.get(&id)?;
         let up = link.up.as_ref()?;
-        let line = Line { link: id, attempt: link.attempt };
-        self.orders.push_back(Order::Close { line });
+        let line = ConnectionId { link: id, attempt: link.attempt };
+        self.orders.push_back(LinkCommand::Close { line });
         Some(up.opened.address.clone())
     }
 
     /// Whether Sentinels say where it is.
     pub(super) fn has_sentinels(&self, id: LinkId) -> bool {
         let target = self.links.get(&id).map(|link| &link.target);
-        matches!(target, Some(Target::Server(Server::Sentinel { .. })))
+        matches!(target, Some(LinkTarget::Server(ServerLocation::Sentinel { .. })))
     }
 
     /// Forgets the servers that are not needed; gives what they were.
@@ -118,15 +121,16 @@ impl Links {
         is_needed: impl Fn(LinkId) -> bool,
     ) -> Vec<(LinkId, Option<Up>)> {
         let unneeded = self.links.extract_if(|id, _| !is_needed(*id));
-        let forgotten: Vec<(LinkId, Link)> = unneeded.collect();
-        let lines = forgotten.iter().map(|(id, link)| Line { link: *id, attempt: link.attempt });
-        self.orders.extend(lines.map(|line| Order::Close { line }));
+        let forgotten: Vec<(LinkId, RedisLink)> = unneeded.collect();
+        let lines =
+            forgotten.iter().map(|(id, link)| ConnectionId { link: *id, attempt: link.attempt });
+        self.orders.extend(lines.map(|line| LinkCommand::Close { line }));
         forgotten.into_iter().map(|(id, link)| (id, link.up)).collect()
     }
 
     /// Has one of these asked who answers for which slots.
     pub(super) fn ask_slots(&mut self, members: Vec<Address>) {
-        self.orders.push_back(Order::AskSlots { members });
+        self.orders.push_back(LinkCommand::AskSlots { members });
     }
 
     /// Whether the driver has something to do.
@@ -135,7 +139,7 @@ impl Links {
     }
 
     /// The next thing for the driver to do.
-    pub(super) fn poll_order(&mut self) -> Option<Order> {
+    pub(super) fn poll_order(&mut self) -> Option<LinkCommand> {
         self.orders.pop_front()
     }
 

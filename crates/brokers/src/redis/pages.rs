@@ -15,13 +15,13 @@ use engine::history::fitting_count;
 use wire::protocol::{ClientInfo, HistoryResult, Publication, StreamPosition};
 
 use super::answer::{self, ClientsPage, StreamPage};
-use super::link::Asked;
+use super::link::OpenRequest;
 use super::resp::Frame;
 use crate::limits::{PAGE_FIRST, PAGE_MAX};
 
 /// What was read of an answer that is not whole.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct PageProgress {
     budget: usize,
     top: Option<StreamPosition>,
     publications: Vec<Arc<Publication>>,
@@ -53,7 +53,7 @@ impl Drop for Held {
     }
 }
 
-impl Progress {
+impl PageProgress {
     pub(super) fn budget(&self) -> usize {
         self.budget.max(PAGE_FIRST)
     }
@@ -101,7 +101,7 @@ pub(super) fn is_long(request: &BrokerRequest) -> bool {
 /// readers of the server hold.
 pub(super) fn take(
     now: Instant,
-    asked: &mut Asked,
+    asked: &mut OpenRequest,
     frame: &Frame,
     held: &Arc<AtomicUsize>,
 ) -> Option<Result<BrokerReply, BrokerError>> {
@@ -131,7 +131,7 @@ pub(super) fn take(
 }
 
 fn take_clients(
-    progress: &mut Progress,
+    progress: &mut PageProgress,
     page: ClientsPage,
     held: &Arc<AtomicUsize>,
 ) -> Option<Result<BrokerReply, BrokerError>> {
@@ -153,7 +153,7 @@ fn take_clients(
 
 fn take_stream(
     request: &BrokerRequest,
-    progress: &mut Progress,
+    progress: &mut PageProgress,
     page: StreamPage,
     held: &Arc<AtomicUsize>,
 ) -> Option<Result<BrokerReply, BrokerError>> {
@@ -185,7 +185,7 @@ fn take_stream(
     }))
 }
 
-impl Progress {
+impl PageProgress {
     /// What was retained when the first pages were read and is not any more leaves a gap: then the rest is what one read
     /// would find now.
     fn add(&mut self, page: Vec<Arc<Publication>>) {
@@ -268,7 +268,7 @@ mod tests {
         BrokerRequest::History { id: RequestId(1), channel: "a".into(), query, meta_ttl_ms: 0 }
     }
 
-    fn next(request: &BrokerRequest, progress: &Progress) -> (String, String, i64, usize) {
+    fn next(request: &BrokerRequest, progress: &PageProgress) -> (String, String, i64, usize) {
         let (part, _) = Part::next_of(request, progress).unwrap();
         (part.first, part.last, part.limit, part.budget)
     }
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_join_follows_the_stream_to_its_newest_and_a_history_to_where_it_began() {
         let held = Arc::default();
-        let (joining, mut progress) = (join(2), Progress::default());
+        let (joining, mut progress) = (join(2), PageProgress::default());
         assert_eq!(next(&joining, &progress), ("3".into(), "+".into(), 100, PAGE_FIRST));
         assert_eq!(take_stream(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
         assert_eq!(next(&joining, &progress), ("6".into(), "+".into(), 97, 4 * PAGE_FIRST));
@@ -285,14 +285,14 @@ mod tests {
         let publications = publications(3..=10);
         assert_eq!(last, Some(Ok(BrokerReply::Subscribed(JoinedStream { top, publications }))));
 
-        let (reading, mut progress) = (history(false), Progress::default());
+        let (reading, mut progress) = (history(false), PageProgress::default());
         assert_eq!(take_stream(&reading, &mut progress, page(9, 3..=5, 3 * PAGE_MAX), &held), None);
         assert_eq!(next(&reading, &progress), ("6".into(), "9".into(), 47, 3 * PAGE_MAX));
-        let (reading, mut progress) = (history(true), Progress::default());
+        let (reading, mut progress) = (history(true), PageProgress::default());
         assert_eq!(take_stream(&reading, &mut progress, page(5, 5..=5, 1), &held), None);
         assert_eq!(next(&reading, &progress), ("-".into(), "4".into(), 49, 4 * PAGE_FIRST));
         // The newest does not fit into the first page: what is published since then is not read.
-        let (reading, mut progress) = (history(true), Progress::default());
+        let (reading, mut progress) = (history(true), PageProgress::default());
         let none = StreamPage { publications: Vec::new(), ..page(9, 9..=9, 3 * PAGE_MAX) };
         assert_eq!(take_stream(&reading, &mut progress, none, &held), None);
         assert_eq!(next(&reading, &progress), ("-".into(), "9".into(), 50, 3 * PAGE_MAX));
@@ -312,7 +312,7 @@ mod tests {
             let mut request = history(false);
             let BrokerRequest::History { query, .. } = &mut request else { unreachable!() };
             query.bytes_max = Some(bytes_max);
-            let mut progress = Progress::default();
+            let mut progress = PageProgress::default();
             let publications = (1..=3).map(publication).collect();
             let page = StreamPage { publications, ..page(99, 1..=1, 4_096) };
             assert_eq!(take_stream(&request, &mut progress, page, &held), None);
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn what_is_dropped_between_two_pages_is_never_hidden() {
         let held = Arc::default();
-        let (joining, mut progress) = (join(2), Progress::default());
+        let (joining, mut progress) = (join(2), PageProgress::default());
         assert_eq!(take_stream(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
         let Some(Ok(BrokerReply::Subscribed(stream))) =
             take_stream(&joining, &mut progress, page(12, 8..=12, 0), &held)
@@ -332,7 +332,7 @@ mod tests {
         };
         assert_eq!(stream.publications, publications(8..=12), "it begins behind the gap");
         // Nor is anything read that cannot help.
-        let mut progress = Progress::default();
+        let mut progress = PageProgress::default();
         let hopeless = take_stream(&joining, &mut progress, page(9, 4..=5, 7), &held);
         assert!(matches!(hopeless, Some(Ok(BrokerReply::Subscribed(_)))), "{hopeless:?}");
     }
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn what_is_held_is_counted_until_it_is_dropped() {
         let held: Arc<AtomicUsize> = Arc::default();
-        let mut progress = Progress::default();
+        let mut progress = PageProgress::default();
         assert_eq!(take_stream(&join(2), &mut progress, page(9, 3..=5, 7), &held), None);
         assert_eq!(held.load(Ordering::Relaxed), PAGE_FIRST);
         drop(progress);
@@ -356,7 +356,7 @@ mod tests {
             };
             ClientsPage { clients: clients.iter().map(one).collect(), cursor: cursor.to_vec() }
         };
-        let mut progress = Progress::default();
+        let mut progress = PageProgress::default();
         assert_eq!(take_clients(&mut progress, page(&["a", "b"], b"7"), &held), None);
         assert_eq!(progress.cursor(), b"7");
         let taken = take_clients(&mut progress, page(&["b", "c"], b"0"), &held);
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn nobody_reads_on_for_whoever_has_given_up() {
         let now = Instant::now();
-        let mut asked = Asked::new(Endpoint(0), join(2), now);
+        let mut asked = OpenRequest::new(Endpoint(0), join(2), now);
         let entry = |offset: u64| {
             let text = |text: String| Frame::Text(text.into());
             let fields = vec![

@@ -4,7 +4,7 @@
 
 use engine::broker::{BrokerRequest, HistoryQuery, JoinRead};
 
-use super::pages::Progress;
+use super::pages::PageProgress;
 
 /// See the module.
 pub(super) struct Part {
@@ -37,7 +37,7 @@ impl Part {
     }
 
     /// The next page of a request, and how long the position is kept; `None` for a request that reads no stream.
-    pub(super) fn next_of(request: &BrokerRequest, progress: &Progress) -> Option<(Part, u64)> {
+    pub(super) fn next_of(request: &BrokerRequest, progress: &PageProgress) -> Option<(Part, u64)> {
         let (part, meta_ttl_ms) = match request {
             BrokerRequest::Subscribe { read, .. } => Part::of_join(read)?,
             BrokerRequest::History { query, meta_ttl_ms, .. } => {
@@ -81,7 +81,7 @@ impl Part {
     }
 
     /// What is left of it when some pages have been read.
-    fn behind(mut self, request: &BrokerRequest, progress: &Progress) -> Part {
+    fn behind(mut self, request: &BrokerRequest, progress: &PageProgress) -> Part {
         self.budget = progress.budget();
         let Some(top) = progress.top() else { return self };
         self.epoch.clone_from(&top.epoch);

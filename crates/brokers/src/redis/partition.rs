@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exchange::LinkId;
-use super::link::Asked;
+use super::link::OpenRequest;
 use super::unavailable::UnavailableReason;
 
 /// See the module.
@@ -22,11 +22,11 @@ pub(super) struct Partition {
     pub(super) in_flight: usize,
     pub(super) moving: Option<Box<Moving>>,
     /// While some of its channels may not be heard, since the server does not let this node.
-    pub(super) refusal: Option<Box<Refusal>>,
+    pub(super) refusal: Option<Box<RequestRefusal>>,
 }
 
 /// A server does not let this node hear channels of a partition.
-pub(super) struct Refusal {
+pub(super) struct RequestRefusal {
     pub(super) reason: UnavailableReason,
     /// What one refused command asked for.
     names: Arc<[String]>,
@@ -45,8 +45,8 @@ enum Retry {
 /// What waits until a partition can go on.
 pub(super) struct Moving {
     /// Back from a server; older than all that is held.
-    pub(super) returned: VecDeque<Asked>,
-    pub(super) held: VecDeque<Asked>,
+    pub(super) returned: VecDeque<OpenRequest>,
+    pub(super) held: VecDeque<OpenRequest>,
     pub(super) retry_at: Instant,
     /// Whether its channels must be heard again.
     pub(super) must_listen: bool,
@@ -83,7 +83,7 @@ impl Partition {
     pub(super) fn refuse(&mut self, now: Instant, names: Arc<[String]>, reason: UnavailableReason) {
         let names = self.refusal.take().map_or(names, |refusal| refusal.names);
         let retry = Retry::At(now + REFUSED_RETRY);
-        self.refusal = Some(Box::new(Refusal { reason, names, retry }));
+        self.refusal = Some(Box::new(RequestRefusal { reason, names, retry }));
     }
 
     /// What is to be asked for once more, when it is time for that.
@@ -112,14 +112,14 @@ impl Partition {
     /// all channels are to be asked for.
     pub(super) fn ends_retry(&mut self, fence: u64) -> bool {
         let is_whole =
-            |refusal: &Refusal| matches!(refusal.retry, Retry::All(last) if last == fence);
+            |refusal: &RequestRefusal| matches!(refusal.retry, Retry::All(last) if last == fence);
         self.refusal.take_if(|refusal| is_whole(refusal));
         let retry = self.refusal.as_ref().map(|refusal| &refusal.retry);
         matches!(retry, Some(Retry::Names(last)) if *last == fence)
     }
 
     /// What has waited too long.
-    pub(super) fn take_late(&mut self, now: Instant) -> Vec<Asked> {
+    pub(super) fn take_late(&mut self, now: Instant) -> Vec<OpenRequest> {
         let mut late = Vec::new();
         if let Some(moving) = &mut self.moving {
             for queue in [&mut moving.returned, &mut moving.held] {

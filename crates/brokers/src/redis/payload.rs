@@ -13,7 +13,7 @@ use wire::protocol::{ClientInfo, Publication};
 
 /// What came through a channel.
 #[derive(Debug, PartialEq)]
-pub(super) enum Payload<'a> {
+pub(super) enum ChannelPayload<'a> {
     Publication { publication: Publication, epoch: &'a str },
     Membership { info: ClientInfo, change: Membership },
 }
@@ -32,7 +32,7 @@ pub(super) fn membership(info: &ClientInfo, change: Membership) -> Vec<u8> {
 }
 
 /// `None` when it is not of our making.
-pub(super) fn decode(bytes: &[u8]) -> Option<Payload<'_>> {
+pub(super) fn decode(bytes: &[u8]) -> Option<ChannelPayload<'_>> {
     let (kind, rest) = bytes.split_first()?;
     let change = match kind {
         b'p' => {
@@ -40,20 +40,20 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Payload<'_>> {
             let offset = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
             let epoch = std::str::from_utf8(parts.next()?).ok()?;
             let publication = Publication { offset, ..decode_publication(parts.next()?).ok()? };
-            return Some(Payload::Publication { publication, epoch });
+            return Some(ChannelPayload::Publication { publication, epoch });
         }
         b'e' => {
             let mut parts = rest.splitn(2, |byte| *byte == b':');
             let time = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
             let data = Bytes::copy_from_slice(parts.next()?);
             let publication = Publication { data, time, ..Publication::default() };
-            return Some(Payload::Publication { publication, epoch: "" });
+            return Some(ChannelPayload::Publication { publication, epoch: "" });
         }
         b'j' => Membership::Join,
         b'l' => Membership::Leave,
         _ => return None,
     };
-    Some(Payload::Membership { info: decode_client_info(rest).ok()?, change })
+    Some(ChannelPayload::Membership { info: decode_client_info(rest).ok()?, change })
 }
 
 #[cfg(test)]

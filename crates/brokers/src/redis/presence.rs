@@ -19,15 +19,15 @@ struct Client {
 }
 
 /// See the module.
-pub(super) struct Present {
+pub(super) struct PresenceTable {
     partitions: Vec<HashMap<Arc<str>, Clients>>,
     departures: Vec<Vec<(Arc<str>, Arc<ClientInfo>)>>,
     departure_count: usize,
 }
 
-impl Present {
-    pub(super) fn new(partitions: usize) -> Present {
-        Present {
+impl PresenceTable {
+    pub(super) fn new(partitions: usize) -> PresenceTable {
+        PresenceTable {
             partitions: std::iter::repeat_with(HashMap::new).take(partitions).collect(),
             departures: std::iter::repeat_with(Vec::new).take(partitions).collect(),
             departure_count: 0,

@@ -32,7 +32,7 @@ pub(super) struct NotResp;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(super) struct RespDecoder {
     buffer: BytesMut,
     open: Vec<Open>,
 }
@@ -93,7 +93,7 @@ impl Frame {
     }
 }
 
-impl Decoder {
+impl RespDecoder {
     /// Where the next bytes of the peer belong.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     fn decode(bytes: &[u8], portion: usize) -> Result<Vec<Frame>, NotResp> {
-        let mut decoder = Decoder::default();
+        let mut decoder = RespDecoder::default();
         let mut frames = Vec::new();
         for portion in bytes.chunks(portion) {
             decoder.buffer().extend_from_slice(portion);

@@ -55,14 +55,14 @@ impl RedisSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deployment {
     /// Independent servers, over which channels are spread; usually one.
-    Servers(Vec<Server>),
+    Servers(Vec<ServerLocation>),
     /// A Redis Cluster, of which these servers are known.
     Cluster(Vec<Address>),
 }
 
 /// One independent server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Server {
+pub enum ServerLocation {
     /// It is there.
     At(Address),
     /// Sentinels know where it is.
@@ -164,7 +164,7 @@ impl TlsSettings {
 
 /// What one or several addresses say, `redis://user:password@host:6379/0` in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ParsedAddress {
     /// Where.
     pub deployment: Deployment,
     /// User and password, when the address has them.
@@ -203,12 +203,12 @@ pub enum AddressError {
     Twice,
 }
 
-impl Place {
+impl ParsedAddress {
     /// Reads the addresses; several are independent servers, or several of one cluster.
     ///
     /// # Errors
     /// [`AddressError`].
-    pub fn parse(addresses: &[String]) -> Result<Place, AddressError> {
+    pub fn parse(addresses: &[String]) -> Result<ParsedAddress, AddressError> {
         // A list in a variable is separated by commas, as the hosts of one address are.
         let mut whole: Vec<String> = Vec::new();
         for address in addresses.iter().map(|address| address.trim()) {
@@ -242,7 +242,7 @@ impl Place {
     }
 }
 
-fn parse_one(address: &str) -> Result<Place, AddressError> {
+fn parse_one(address: &str) -> Result<ParsedAddress, AddressError> {
     let (scheme, rest) = address.split_once("://").unwrap_or(("redis", address));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -265,12 +265,12 @@ fn parse_one(address: &str) -> Result<Place, AddressError> {
         None => (scheme.strip_prefix("redis").ok_or(AddressError::Scheme)?, false),
     };
     let deployment = match kind {
-        "" => Deployment::Servers(addresses(6379)?.into_iter().map(Server::At).collect()),
+        "" => Deployment::Servers(addresses(6379)?.into_iter().map(ServerLocation::At).collect()),
         "+cluster" => Deployment::Cluster(addresses(6379)?),
         "+sentinel" => {
             let name = query.split('&').find_map(|pair| pair.strip_prefix("sentinel_master_name="));
             let master = name.filter(|name| !name.is_empty()).ok_or(AddressError::Master)?;
-            Deployment::Servers(vec![Server::Sentinel {
+            Deployment::Servers(vec![ServerLocation::Sentinel {
                 master: master.to_owned(),
                 sentinels: addresses(26379)?,
                 login: Login::default(),
@@ -278,7 +278,7 @@ fn parse_one(address: &str) -> Result<Place, AddressError> {
         }
         _ => return Err(AddressError::Scheme),
     };
-    Ok(Place { deployment, login, database, has_tls })
+    Ok(ParsedAddress { deployment, login, database, has_tls })
 }
 
 fn parse_host(text: &str, port: u16) -> Result<Address, AddressError> {
@@ -339,8 +339,8 @@ impl fmt::Debug for Login {
 mod tests {
     use super::*;
 
-    fn parse(addresses: &[&str]) -> Result<Place, AddressError> {
-        Place::parse(&addresses.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())
+    fn parse(addresses: &[&str]) -> Result<ParsedAddress, AddressError> {
+        ParsedAddress::parse(&addresses.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())
     }
 
     fn at(host: &str, port: u16) -> Address {
@@ -351,13 +351,14 @@ mod tests {
     fn addresses_are_read() {
         let place = parse(&["rediss://ann:p%40ss@[::1]:7000/3"]).unwrap();
         let login = Login { user: "ann".into(), password: "p@ss".into() };
-        let deployment = Deployment::Servers(vec![Server::At(at("::1", 7000))]);
+        let deployment = Deployment::Servers(vec![ServerLocation::At(at("::1", 7000))]);
         assert_eq!(
             place,
-            Place { deployment, login: Some(login), database: Some(3), has_tls: true }
+            ParsedAddress { deployment, login: Some(login), database: Some(3), has_tls: true }
         );
         let shards = parse(&["one", "two:7000"]).unwrap().deployment;
-        let servers = vec![Server::At(at("one", 6379)), Server::At(at("two", 7000))];
+        let servers =
+            vec![ServerLocation::At(at("one", 6379)), ServerLocation::At(at("two", 7000))];
         assert_eq!(shards, Deployment::Servers(servers));
         let cluster =
             parse(&["redis+cluster://a:1,b:2", "redis+cluster://c:3"]).unwrap().deployment;
@@ -368,7 +369,7 @@ mod tests {
         let Deployment::Servers(servers) = sentinel.deployment else { panic!("no servers") };
         let sentinels = vec![at("a", 26379), at("b", 2)];
         let login = Login::default();
-        assert_eq!(servers, [Server::Sentinel { master: "main".into(), sentinels, login }]);
+        assert_eq!(servers, [ServerLocation::Sentinel { master: "main".into(), sentinels, login }]);
     }
 
     #[test]

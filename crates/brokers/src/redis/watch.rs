@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 use super::connection::Dialer;
 use super::exchange::{Event, LinkId};
-use super::identity::Identity;
+use super::identity::ServerIdentity;
 use super::sentinel::Master;
-use super::settings::{Address, Server};
+use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 
 /// Which server is to be used now.
@@ -26,7 +26,7 @@ pub(super) struct Sighting {
     /// Why Sentinels that say something else may be right.
     pub(super) doubt: Option<UnavailableReason>,
     /// Who answers there; `None` when nobody does, or when nothing follows from it.
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<ServerIdentity>,
 }
 
 /// Time between two questions to the Sentinels.
@@ -44,7 +44,7 @@ impl Dialer {
     pub(super) async fn watch(
         self: Arc<Dialer>,
         link: LinkId,
-        server: Server,
+        server: ServerLocation,
         events: mpsc::Sender<Event>,
     ) {
         let switched = Notify::new();
@@ -56,16 +56,16 @@ impl Dialer {
                     return;
                 }
                 let pause = match server {
-                    Server::At(_) => LOOK_EVERY,
-                    Server::Sentinel { .. } => ASK_EVERY,
+                    ServerLocation::At(_) => LOOK_EVERY,
+                    ServerLocation::Sentinel { .. } => ASK_EVERY,
                 };
                 // Either way it is time to look.
                 let _either = timeout(pause, switched.notified()).await;
             }
         };
         match &server {
-            Server::At(_) => looking.await,
-            Server::Sentinel { sentinels, login, .. } => {
+            ServerLocation::At(_) => looking.await,
+            ServerLocation::Sentinel { sentinels, login, .. } => {
                 let listen = |sentinel| self.listen_for_switches(sentinel, login, &switched);
                 tokio::select! {
                     () = looking => {}
@@ -78,14 +78,14 @@ impl Dialer {
     /// What was seen there `last` is good for a while.
     async fn sight(
         &self,
-        server: &Server,
-        last: &mut Option<(Address, Option<Identity>)>,
+        server: &ServerLocation,
+        last: &mut Option<(Address, Option<ServerIdentity>)>,
         looked_at: &mut Instant,
     ) -> Result<Sighting, UnavailableReason> {
         let asked_at = Instant::now();
         let address = match server {
-            Server::At(address) => address.clone(),
-            Server::Sentinel { master, sentinels, login } => {
+            ServerLocation::At(address) => address.clone(),
+            ServerLocation::Sentinel { master, sentinels, login } => {
                 let Master { address, doubt } = self.find_master(master, sentinels, login).await?;
                 if doubt.is_some() {
                     return Ok(Sighting { address, asked_at, doubt, identity: None });
@@ -93,7 +93,7 @@ impl Dialer {
                 address
             }
         };
-        let has_sentinels = matches!(server, Server::Sentinel { .. });
+        let has_sentinels = matches!(server, ServerLocation::Sentinel { .. });
         let is_new = has_sentinels && last.as_ref().is_none_or(|(known, _)| *known != address);
         let is_known = last.as_ref().is_some_and(|(known, seen)| {
             *known == address && seen.is_some() && looked_at.elapsed() < LOOK_EVERY

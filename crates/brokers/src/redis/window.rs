@@ -10,26 +10,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::link::Asked;
+use super::link::OpenRequest;
 use super::pages;
 use crate::Endpoint;
 use crate::limits::{READ_HELD_MAX, READ_WINDOW};
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Window {
+pub(super) struct ReadWindow {
     under_way: usize,
     /// Long answers under way.
     long: usize,
     held: Arc<AtomicUsize>,
-    waiting: VecDeque<(usize, Asked)>,
+    waiting: VecDeque<(usize, OpenRequest)>,
     /// How many wait that nobody may overtake.
     barred: HashMap<(Endpoint, Arc<str>), usize>,
 }
 
-impl Window {
+impl ReadWindow {
     /// What the answer to a request may have at most.
-    pub(super) fn reserve(asked: &Asked) -> usize {
+    pub(super) fn reserve(asked: &OpenRequest) -> usize {
         match pages::is_long(&asked.request) {
             true => asked.progress.as_ref().map_or(crate::limits::PAGE_FIRST, |it| it.budget()),
             false => 0,
@@ -59,7 +59,7 @@ impl Window {
     }
 
     /// Gives back a request that may be sent now; any other waits.
-    pub(super) fn admit(&mut self, partition: usize, asked: Asked) -> Option<Asked> {
+    pub(super) fn admit(&mut self, partition: usize, asked: OpenRequest) -> Option<OpenRequest> {
         let is_next_page = asked.progress.is_some();
         let is_barred = !is_next_page && (self.is_barred(&asked) || self.must_queue(&asked));
         if !is_barred && self.has_room(&asked) {
@@ -78,7 +78,7 @@ impl Window {
     }
 
     /// The next request that may be sent.
-    pub(super) fn next(&mut self) -> Option<(usize, Asked)> {
+    pub(super) fn next(&mut self) -> Option<(usize, OpenRequest)> {
         let (_, asked) = self.waiting.front()?;
         if !self.has_room(asked) {
             return None;
@@ -89,17 +89,17 @@ impl Window {
     }
 
     /// Takes out those that have waited too long.
-    pub(super) fn take_late(&mut self, now: Instant) -> Vec<Asked> {
+    pub(super) fn take_late(&mut self, now: Instant) -> Vec<OpenRequest> {
         self.take_out(|_, asked| asked.deadline <= now)
     }
 
     /// Takes out those of a partition, in their order.
-    pub(super) fn take_partition(&mut self, index: usize) -> Vec<Asked> {
+    pub(super) fn take_partition(&mut self, index: usize) -> Vec<OpenRequest> {
         self.take_out(|partition, _| partition == index)
     }
 
     /// Takes out all.
-    pub(super) fn take_all(&mut self) -> Vec<Asked> {
+    pub(super) fn take_all(&mut self) -> Vec<OpenRequest> {
         self.take_out(|_, _| true)
     }
 
@@ -107,7 +107,7 @@ impl Window {
         self.waiting.is_empty()
     }
 
-    fn take_out(&mut self, is_meant: impl Fn(usize, &Asked) -> bool) -> Vec<Asked> {
+    fn take_out(&mut self, is_meant: impl Fn(usize, &OpenRequest) -> bool) -> Vec<OpenRequest> {
         if !self.waiting.iter().any(|(partition, asked)| is_meant(*partition, asked)) {
             return Vec::new();
         }
@@ -123,15 +123,15 @@ impl Window {
     }
 
     /// A long answer waits behind those that wait already.
-    fn must_queue(&self, asked: &Asked) -> bool {
+    fn must_queue(&self, asked: &OpenRequest) -> bool {
         !self.waiting.is_empty() && pages::is_long(&asked.request)
     }
 
-    fn is_barred(&self, asked: &Asked) -> bool {
+    fn is_barred(&self, asked: &OpenRequest) -> bool {
         !self.barred.is_empty() && key(asked).is_some_and(|key| self.barred.contains_key(&key))
     }
 
-    fn unbar(&mut self, asked: &Asked) {
+    fn unbar(&mut self, asked: &OpenRequest) {
         let Some(key) = key(asked).filter(|_| asked.progress.is_none()) else { return };
         if let Some(count) = self.barred.get_mut(&key) {
             *count -= 1;
@@ -141,8 +141,8 @@ impl Window {
         }
     }
 
-    fn has_room(&self, asked: &Asked) -> bool {
-        let bytes = Window::reserve(asked);
+    fn has_room(&self, asked: &OpenRequest) -> bool {
+        let bytes = ReadWindow::reserve(asked);
         if bytes == 0 {
             return true;
         }
@@ -153,7 +153,7 @@ impl Window {
     }
 }
 
-fn key(asked: &Asked) -> Option<(Endpoint, Arc<str>)> {
+fn key(asked: &OpenRequest) -> Option<(Endpoint, Arc<str>)> {
     asked.request.channel().map(|channel| (asked.endpoint, channel.clone()))
 }
 
@@ -164,23 +164,23 @@ mod tests {
     use super::*;
     use crate::limits::PAGE_FIRST;
 
-    fn read(endpoint: u32, channel: &str) -> Asked {
+    fn read(endpoint: u32, channel: &str) -> OpenRequest {
         let query = HistoryQuery::default();
         let (id, channel) = (RequestId(0), channel.into());
         let request = BrokerRequest::History { id, channel, query, meta_ttl_ms: 0 };
-        Asked::new(Endpoint(endpoint), request, Instant::now())
+        OpenRequest::new(Endpoint(endpoint), request, Instant::now())
     }
 
-    fn write(endpoint: u32, channel: &str) -> Asked {
+    fn write(endpoint: u32, channel: &str) -> OpenRequest {
         let request = BrokerRequest::RemoveHistory { id: RequestId(0), channel: channel.into() };
-        Asked::new(Endpoint(endpoint), request, Instant::now())
+        OpenRequest::new(Endpoint(endpoint), request, Instant::now())
     }
 
     /// A window whose room is taken, to the last page.
-    fn full() -> Window {
-        let mut window = Window::default();
+    fn full() -> ReadWindow {
+        let mut window = ReadWindow::default();
         while let Some(asked) = window.admit(0, read(9, "other")) {
-            window.begin(Window::reserve(&asked));
+            window.begin(ReadWindow::reserve(&asked));
         }
         window.take_all();
         window

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use brokers::redis::RedisSettings;
-use brokers::redis::settings::{Deployment, Login, Server};
+use brokers::redis::settings::{Deployment, Login, ServerLocation};
 use brokers::{Broker as _, Endpoint, Health};
 use engine::broker::{BrokerReply, BrokerRequest, PublishOptions};
 use wire::protocol::{Publication, StreamPosition};
@@ -145,7 +145,7 @@ fn lasting_refusal(settings: RedisSettings, has: &str) -> String {
 
 fn with_login(mut settings: RedisSettings, user: &str, password: &str) -> RedisSettings {
     let Deployment::Servers(servers) = &mut settings.deployment else { panic!("no servers") };
-    let Server::Sentinel { login, .. } = &mut servers[0] else { panic!("no Sentinel") };
+    let ServerLocation::Sentinel { login, .. } = &mut servers[0] else { panic!("no Sentinel") };
     *login = Login { user: user.to_owned(), password: password.to_owned() };
     settings
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use brokers::conformance::World;
 use brokers::redis::RedisSettings;
-use brokers::redis::settings::{Deployment, Login, Place};
+use brokers::redis::settings::{Deployment, Login, ParsedAddress};
 use brokers::{Broker, Endpoint, Health, Inbox, RedisBroker};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, PublishOptions,
@@ -58,7 +58,7 @@ static NODES: AtomicU64 = AtomicU64::new(0);
 
 /// Settings with short times; `address` as in a configuration.
 pub(crate) fn settings(addresses: &[String]) -> RedisSettings {
-    let place = Place::parse(addresses).expect("valid addresses");
+    let place = ParsedAddress::parse(addresses).expect("valid addresses");
     let node = NODES.fetch_add(1, Ordering::SeqCst);
     RedisSettings {
         deployment: place.deployment,

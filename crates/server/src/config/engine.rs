@@ -6,7 +6,9 @@ use std::time::Duration;
 use ::engine::rules::{ChannelRules, Namespace};
 use brokers::nats::{JetStreamOptions, NatsOptions, NatsTls};
 use brokers::redis::RedisSettings;
-use brokers::redis::settings::{Deployment, Login, Place, Server, TlsPem, TlsSettings};
+use brokers::redis::settings::{
+    Deployment, Login, ParsedAddress, ServerLocation, TlsPem, TlsSettings,
+};
 
 use super::coerce::shown;
 use super::keys::{Feature, Kind};
@@ -214,7 +216,7 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Engine {
             return Engine::Memory;
         }
     };
-    let place = match Place::parse(&addresses) {
+    let place = match ParsedAddress::parse(&addresses) {
         Ok(place) => place,
         Err(error) => {
             refuse(key, error.to_string());
@@ -309,7 +311,7 @@ fn addresses(
 fn with_sentinel_login(mut deployment: Deployment, sentinel_login: &Login) -> Deployment {
     if let Deployment::Servers(servers) = &mut deployment {
         for server in servers {
-            if let Server::Sentinel { login, .. } = server {
+            if let ServerLocation::Sentinel { login, .. } = server {
                 login.clone_from(sentinel_login);
             }
         }

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Survey, Ticket};
 
-use super::super::command::{Place, Standing};
-use super::super::link::{Asked, Purpose, Sent};
+use super::super::command::{CommandTarget, LeaseReport};
+use super::super::link::{OpenRequest, Purpose, SentCommand};
 use super::super::resp::Frame;
 use super::Core;
-use crate::channel_options::Node;
-use crate::control::{self, Message};
+use crate::channel_options::OtherNode;
+use crate::control::{self, NodeMessage};
 use crate::limits::{CLOCK_SKEW_MAX, PARTITIONS, SURVEY_TIMEOUT};
 
 /// A question to all nodes.
 pub(super) struct Asking {
-    asked: Asked,
+    asked: OpenRequest,
     /// Who has not answered; `None` until Redis has said who lives.
     missing: Option<HashSet<String>>,
     answers: Vec<Bytes>,
@@ -42,15 +42,15 @@ impl Core {
         now: Instant,
         index: usize,
         purpose: Purpose,
-        form: impl FnOnce(&super::Commander, Place<'_>, &mut Vec<u8>),
+        form: impl FnOnce(&super::Commander, CommandTarget<'_>, &mut Vec<u8>),
     ) -> bool {
         let is_waiting = self.partitions[index].moving.is_some();
         let up = self.links.usable(self.partitions[index].link).filter(|_| !is_waiting);
         let Some(up) = up else { return false };
         let partition = index % PARTITIONS;
-        let place = Place { keys: &self.keys, opened: &up.opened, partition };
+        let place = CommandTarget { keys: &self.keys, opened: &up.opened, partition };
         form(&self.commander, place, &mut up.out);
-        up.expect(Sent::new(index, now + self.io_timeout, purpose));
+        up.expect(SentCommand::new(index, now + self.io_timeout, purpose));
         self.partitions[index].in_flight += 1;
         true
     }
@@ -58,7 +58,7 @@ impl Core {
     /// What the node has to say of itself goes out, when it is time.
     pub(super) fn send_lease(&mut self, now: Instant) {
         if self.registry.begins_renewal(now) {
-            let standing = Standing {
+            let standing = LeaseReport {
                 is_free: self.registry.cleanup.is_none(),
                 clients: self.registry.lifecycle.known_count(),
                 options: self.shared.options.encoded(),
@@ -225,16 +225,16 @@ impl Core {
     fn note_others(&mut self, others: &[Frame]) {
         let nodes = others.chunks_exact(3).filter_map(|other| {
             let [id, name, text] = other else { return None };
-            Some(Node { id: id.str()?, name: name.str()?, text: text.str()? })
+            Some(OtherNode { id: id.str()?, name: name.str()?, text: text.str()? })
         });
-        let nodes: Vec<Node<'_>> = nodes.collect();
+        let nodes: Vec<OtherNode<'_>> = nodes.collect();
         self.registry.set_others(nodes.iter().map(|node| node.id.to_owned()).collect());
         let warnings = self.shared.options.note(nodes.into_iter());
         warnings.into_iter().for_each(|warning| self.shared.warnings.add(warning));
     }
 
     /// Asks all other nodes.
-    pub(super) fn survey(&mut self, now: Instant, asked: Asked) {
+    pub(super) fn survey(&mut self, now: Instant, asked: OpenRequest) {
         let BrokerRequest::Survey { question, .. } = &asked.request else { return };
         let number = self.random.next_u64();
         let ticket = Ticket { node: self.commander.node.clone(), number };
@@ -270,20 +270,20 @@ impl Core {
     }
 
     /// A node has something to say.
-    pub(super) fn handle_message(&mut self, now: Instant, message: Message) {
+    pub(super) fn handle_message(&mut self, now: Instant, message: NodeMessage) {
         match message {
-            Message::Order(control) => self.shared.endpoints.notify_order(&control.into()),
-            Message::Question { ticket, question } if ticket.node != self.commander.node => {
+            NodeMessage::Order(control) => self.shared.endpoints.notify_order(&control.into()),
+            NodeMessage::Question { ticket, question } if ticket.node != self.commander.node => {
                 let event = BrokerEvent::Question { ticket, question };
                 self.shared.endpoints.notify_all(&event);
             }
             // Nodes at Redis tell them with their leases.
-            Message::Question { .. } | Message::Options(_) => {}
-            Message::Revocation(revocation) => {
+            NodeMessage::Question { .. } | NodeMessage::Options(_) => {}
+            NodeMessage::Revocation(revocation) => {
                 self.shared.endpoints.notify_all(&BrokerEvent::Revocation(revocation.into()));
             }
-            Message::Look => self.registry.want_renewal(now),
-            Message::Answer { node, number, answer } => {
+            NodeMessage::Look => self.registry.want_renewal(now),
+            NodeMessage::Answer { node, number, answer } => {
                 if let Some(asking) = self.surveys.get_mut(&number)
                     && asking.missing.as_mut().is_some_and(|missing| missing.remove(&node))
                 {

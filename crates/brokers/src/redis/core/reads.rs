@@ -8,26 +8,26 @@ use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream, RequestId};
 
-use super::super::link::Asked;
+use super::super::link::OpenRequest;
 use crate::Endpoint;
 
 /// Reads that are not answered, by channel.
 #[derive(Default)]
 pub(super) struct Reads {
-    open: HashMap<Arc<str>, Reading>,
+    open: HashMap<Arc<str>, RevocationRead>,
 }
 
-struct Reading {
+struct RevocationRead {
     lead: (Endpoint, RequestId),
     read: JoinRead,
-    followers: Vec<Asked>,
+    followers: Vec<OpenRequest>,
     /// Whether more may follow.
     is_open: bool,
 }
 
 impl Reads {
     /// Keeps a request whose answer will be a part of one that is on its way; gives back any other.
-    pub(super) fn follow(&mut self, asked: Asked) -> Option<Asked> {
+    pub(super) fn follow(&mut self, asked: OpenRequest) -> Option<OpenRequest> {
         let BrokerRequest::Subscribe { channel, read, id } = &asked.request else {
             return Some(asked);
         };
@@ -42,7 +42,7 @@ impl Reads {
             Some(_) => Some(asked),
             None => {
                 let (lead, read) = ((asked.endpoint, *id), read.clone());
-                let reading = Reading { lead, read, followers: Vec::new(), is_open: true };
+                let reading = RevocationRead { lead, read, followers: Vec::new(), is_open: true };
                 self.open.insert(channel.clone(), reading);
                 Some(asked)
             }
@@ -57,7 +57,7 @@ impl Reads {
     }
 
     /// A request is answered or has failed: who waits for the same.
-    pub(super) fn end(&mut self, asked: &Asked) -> Vec<Asked> {
+    pub(super) fn end(&mut self, asked: &OpenRequest) -> Vec<OpenRequest> {
         let BrokerRequest::Subscribe { channel, id, .. } = &asked.request else {
             return Vec::new();
         };
@@ -120,9 +120,9 @@ mod tests {
         JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 0 }
     }
 
-    fn asked(id: u64, read: JoinRead) -> Asked {
+    fn asked(id: u64, read: JoinRead) -> OpenRequest {
         let request = BrokerRequest::Subscribe { id: RequestId(id), channel: "a".into(), read };
-        Asked::new(Endpoint(0), request, Instant::now())
+        OpenRequest::new(Endpoint(0), request, Instant::now())
     }
 
     #[test]

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
 
-use super::super::command::Place;
+use super::super::command::CommandTarget;
 use super::super::exchange::LinkId;
-use super::super::link::{Asked, Purpose, Sent};
+use super::super::link::{OpenRequest, Purpose, SentCommand};
 use super::super::pages;
-use super::super::window::Window;
+use super::super::window::ReadWindow;
 use super::{Core, reads};
 use crate::limits::PARTITIONS;
 
 impl Core {
     /// Sends a request, or fails it at once; one whose answer may be long waits for room.
-    pub(super) fn send(&mut self, now: Instant, partition: usize, asked: Asked) {
+    pub(super) fn send(&mut self, now: Instant, partition: usize, asked: OpenRequest) {
         let Some(up) = self.links.usable(self.partitions[partition].link) else {
             return self.fail(asked);
         };
@@ -37,7 +37,7 @@ impl Core {
         }
     }
 
-    fn write_request(&mut self, now: Instant, partition: usize, asked: Asked) {
+    fn write_request(&mut self, now: Instant, partition: usize, asked: OpenRequest) {
         let is_last = match &asked.request {
             BrokerRequest::RemovePresence { channel, .. } => {
                 !self.present.has_any(partition, channel)
@@ -50,16 +50,19 @@ impl Core {
         let Some(up) = self.links.usable(self.partitions[partition].link) else {
             return self.fail(asked);
         };
-        let place =
-            Place { keys: &self.keys, opened: &up.opened, partition: partition % PARTITIONS };
+        let place = CommandTarget {
+            keys: &self.keys,
+            opened: &up.opened,
+            partition: partition % PARTITIONS,
+        };
         self.commander.request(place, epoch, is_last, &asked, &mut up.out);
-        let reserved = Window::reserve(&asked);
-        up.expect(Sent { partition, deadline, purpose: Purpose::Ask(asked), reserved });
+        let reserved = ReadWindow::reserve(&asked);
+        up.expect(SentCommand { partition, deadline, purpose: Purpose::Ask(asked), reserved });
         self.partitions[partition].in_flight += 1;
     }
 
     /// What becomes of a request that was not carried out, as far as is known.
-    pub(super) fn fail(&mut self, asked: Asked) {
+    pub(super) fn fail(&mut self, asked: OpenRequest) {
         for follower in self.reads.end(&asked) {
             self.fail(follower);
         }
@@ -84,7 +87,7 @@ impl Core {
         &mut self,
         now: Instant,
         partition: usize,
-        asked: &Asked,
+        asked: &OpenRequest,
         result: &Result<BrokerReply, BrokerError>,
     ) {
         for follower in self.reads.end(asked) {

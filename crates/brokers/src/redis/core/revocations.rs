@@ -8,8 +8,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use engine::broker::{BrokerReply, BrokerRequest};
 use engine::revocation::{Revocation, Subject};
 
-use super::super::command::Place;
-use super::super::link::{Asked, Purpose, Sent};
+use super::super::command::CommandTarget;
+use super::super::link::{OpenRequest, Purpose, SentCommand};
 use super::super::resp::{Frame, encode};
 use super::super::scripts::Script;
 use super::Core;
@@ -18,32 +18,37 @@ use crate::control;
 use crate::limits::REVOCATIONS_PER_COMMAND;
 
 /// An endpoint reads what is revoked.
-pub(in crate::redis) struct Reading {
-    pub(in crate::redis) asked: Asked,
+pub(in crate::redis) struct RevocationRead {
+    pub(in crate::redis) asked: OpenRequest,
     found: Vec<Arc<Revocation>>,
 }
 
 impl Core {
-    pub(super) fn read_revocations(&mut self, now: Instant, asked: Asked) {
-        self.read_part(now, Reading { asked, found: Vec::new() }, b"0");
+    pub(super) fn read_revocations(&mut self, now: Instant, asked: OpenRequest) {
+        self.read_part(now, RevocationRead { asked, found: Vec::new() }, b"0");
     }
 
-    fn read_part(&mut self, now: Instant, reading: Reading, cursor: &[u8]) {
+    fn read_part(&mut self, now: Instant, reading: RevocationRead, cursor: &[u8]) {
         let Some(up) = self.links.usable(self.partitions[FIRST].link) else {
             return self.fail(reading.asked);
         };
         if self.partitions[FIRST].moving.is_some() {
             return self.fail(reading.asked);
         }
-        let place = Place { keys: &self.keys, opened: &up.opened, partition: FIRST };
+        let place = CommandTarget { keys: &self.keys, opened: &up.opened, partition: FIRST };
         place.read_revocations(cursor, &mut up.out);
         let (deadline, purpose) = (now + self.io_timeout, Purpose::Revocations(Box::new(reading)));
-        up.expect(Sent::new(FIRST, deadline, purpose));
+        up.expect(SentCommand::new(FIRST, deadline, purpose));
         self.partitions[FIRST].in_flight += 1;
     }
 
     /// One part: a cursor, and subjects with their changes. What was read twice is there twice.
-    pub(super) fn handle_revocations(&mut self, now: Instant, mut reading: Reading, frame: &Frame) {
+    pub(super) fn handle_revocations(
+        &mut self,
+        now: Instant,
+        mut reading: RevocationRead,
+        frame: &Frame,
+    ) {
         let part = frame.list().and_then(|part| match part {
             [cursor, pairs] => Some((cursor.text()?.clone(), pairs.list()?)),
             _ => None,
@@ -63,7 +68,7 @@ impl Core {
     }
 }
 
-impl Place<'_> {
+impl CommandTarget<'_> {
     /// Writes a change of what is revoked.
     pub(in crate::redis) fn revoke(self, revocation: &Revocation, out: &mut Vec<u8>) {
         let keys = ["revocations", "revocation_ends"].map(|name| self.keys.registry(name));

@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use engine::broker::{BrokerEvent, BrokerRequest};
 
-use super::super::connection::{SlotRange, Target};
+use super::super::connection::{LinkTarget, SlotRange};
 use super::super::exchange::{LinkId, Opened};
-use super::super::link::{Asked, Condition, Ear, Purpose, Sent, Up};
+use super::super::link::{Condition, OpenRequest, Purpose, SentCommand, SubscriptionChange, Up};
 use super::super::partition::{Moving, Partition};
 use super::super::resp::encode;
 use super::super::scripts;
 use super::super::settings::Address;
 use super::super::topology::Topology;
 use super::super::unavailable::UnavailableReason;
-use super::{Core, NO_PARTITION, Place, RENEWALS_PER_TTL, TICK};
+use super::{CommandTarget, Core, NO_PARTITION, RENEWALS_PER_TTL, TICK};
 use crate::Endpoint;
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
@@ -70,7 +70,7 @@ impl Core {
     }
 
     /// Channels that belong to slots are left with them; others would be heard twice. Gives what was not sent yet.
-    fn leave_link(&mut self, now: Instant, index: usize) -> Vec<Asked> {
+    fn leave_link(&mut self, now: Instant, index: usize) -> Vec<OpenRequest> {
         let tag = index % PARTITIONS;
         let deadline = now + self.io_timeout;
         let link = self.partitions[index].link;
@@ -80,7 +80,7 @@ impl Core {
             let names: Vec<String> =
                 channels.map(|(channel, _)| self.keys.key(tag, "c", &channel)).collect();
             for names in names.chunks(NAMES_PER_COMMAND) {
-                up.listen(names, Ear::Close, NO_PARTITION, deadline);
+                up.listen(names, SubscriptionChange::Close, NO_PARTITION, deadline);
             }
         }
         up.window.take_partition(index)
@@ -91,7 +91,7 @@ impl Core {
         let Some(up) = self.links.usable(self.partitions[partition].link) else { return };
         for script in scripts::ALL {
             encode(&mut up.out, &[b"SCRIPT", b"LOAD", script.text().as_bytes()]);
-            up.expect(Sent::new(partition, deadline, Purpose::Nobody));
+            up.expect(SentCommand::new(partition, deadline, Purpose::Nobody));
             self.partitions[partition].in_flight += 1;
         }
     }
@@ -102,10 +102,10 @@ impl Core {
         let subscribed = self.subscriptions.channels(index);
         let channels: Vec<Arc<str>> =
             subscribed.iter().map(|(channel, _)| channel.clone()).collect();
-        let mut last_fence = self.listen(now, index, &channels, Ear::Open);
+        let mut last_fence = self.listen(now, index, &channels, SubscriptionChange::Open);
         if index == 0 {
             let controls = [self.keys.control(), self.keys.control_of(&self.commander.node)];
-            last_fence = self.listen_names(now, 0, &controls, Ear::Open);
+            last_fence = self.listen_names(now, 0, &controls, SubscriptionChange::Open);
         }
         let deadline = now + self.io_timeout;
         let tag = index % PARTITIONS;
@@ -113,19 +113,19 @@ impl Core {
             let Some(meta_ttl_ms) = meta_ttl_ms else { continue };
             let epoch = self.random.next_u64();
             let Some(up) = self.links.usable(self.partitions[index].link) else { break };
-            let place = Place { keys: &self.keys, opened: &up.opened, partition: tag };
+            let place = CommandTarget { keys: &self.keys, opened: &up.opened, partition: tag };
             place.position(&channel, epoch, meta_ttl_ms, &mut up.out);
-            up.expect(Sent::new(index, deadline, Purpose::Position(channel)));
+            up.expect(SentCommand::new(index, deadline, Purpose::Position(channel)));
             self.partitions[index].in_flight += 1;
         }
         for channel in &channels {
             let Some(ttl_ms) = self.expirations.ttl_ms(channel) else { continue };
             let request = BrokerRequest::LimitTtl { channel: channel.clone(), ttl_ms };
-            self.send(now, index, Asked::new(Endpoint(u32::MAX), request, deadline));
+            self.send(now, index, OpenRequest::new(Endpoint(u32::MAX), request, deadline));
         }
         for (channel, client) in self.present.take_departures(index) {
             let request = BrokerRequest::RemovePresence { channel, client };
-            self.send(now, index, Asked::new(Endpoint(u32::MAX), request, deadline));
+            self.send(now, index, OpenRequest::new(Endpoint(u32::MAX), request, deadline));
         }
         self.enter(now, index);
         if index == 0 {
@@ -139,7 +139,8 @@ impl Core {
     pub(super) fn enter(&mut self, now: Instant, index: usize) {
         let deadline = now + self.io_timeout;
         let Some(up) = self.links.usable(self.partitions[index].link) else { return };
-        let place = Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
+        let place =
+            CommandTarget { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
         let mut count = 0;
         for (channel, clients) in self.present.everybody(index) {
             for clients in clients.chunks(NAMES_PER_COMMAND) {
@@ -148,7 +149,7 @@ impl Core {
             }
         }
         for _ in 0..count {
-            up.expect(Sent::new(index, deadline, Purpose::Nobody));
+            up.expect(SentCommand::new(index, deadline, Purpose::Nobody));
         }
         self.partitions[index].in_flight += count;
     }
@@ -259,13 +260,16 @@ impl Core {
         if let (Some(index), true) = (index, begins_probe) {
             let name = self.keys.probe(index % PARTITIONS);
             // Which partition is the first here may have changed.
-            self.listen_names(now, index, std::slice::from_ref(&name), Ear::Probe);
+            self.listen_names(now, index, std::slice::from_ref(&name), SubscriptionChange::Probe);
             let Some(up) = self.links.usable(self.partitions[index].link) else { return };
-            let place =
-                Place { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
+            let place = CommandTarget {
+                keys: &self.keys,
+                opened: &up.opened,
+                partition: index % PARTITIONS,
+            };
             place.probe(&name, up.trial, &mut up.out);
             let deadline = now + io_timeout;
-            up.expect(Sent::new(index, deadline, Purpose::Probe));
+            up.expect(SentCommand::new(index, deadline, Purpose::Probe));
             self.partitions[index].in_flight += 1;
         }
     }
@@ -294,7 +298,7 @@ impl Core {
             (0..PARTITIONS).map(|index| topology.master(self.keys.slot(index)).cloned()).collect();
         for (index, master) in masters.into_iter().enumerate() {
             let Some(address) = master else { continue };
-            let target = Target::Member(address);
+            let target = LinkTarget::Member(address);
             let known = self.links.find(&target);
             let link = known.unwrap_or_else(|| {
                 tracing::info!(?target, "Redis Cluster: a server has become a master");

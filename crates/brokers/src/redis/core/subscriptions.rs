@@ -11,7 +11,7 @@ use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
 
 use super::super::exchange::LinkId;
 use super::super::keys::PubSubName;
-use super::super::link::{Asked, Ear, Fence};
+use super::super::link::{Fence, OpenRequest, SubscriptionChange};
 use super::super::unavailable::UnavailableReason;
 use super::{Core, is_retried};
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
@@ -24,7 +24,7 @@ impl Core {
         now: Instant,
         partition: usize,
         channels: &[Arc<str>],
-        ear: Ear,
+        ear: SubscriptionChange,
     ) -> Option<u64> {
         let tag = partition % PARTITIONS;
         let names: Vec<String> =
@@ -38,7 +38,7 @@ impl Core {
         now: Instant,
         partition: usize,
         names: &[String],
-        ear: Ear,
+        ear: SubscriptionChange,
     ) -> Option<u64> {
         let up = self.links.up(self.partitions[partition].link?)?;
         let mut last = None;
@@ -57,12 +57,12 @@ impl Core {
         fence.is_refused = true;
         let (ear, names) = (fence.ear, fence.names.clone());
         match ear {
-            Ear::Close => {}
-            Ear::Open | Ear::Probe if is_retried(text) => {
+            SubscriptionChange::Close => {}
+            SubscriptionChange::Open | SubscriptionChange::Probe if is_retried(text) => {
                 self.hold(now, partition, text).must_listen = true;
             }
-            Ear::Probe => up.refuse_probe(text),
-            Ear::Open => self.partitions[partition].refuse(now, names, reason),
+            SubscriptionChange::Probe => up.refuse_probe(text),
+            SubscriptionChange::Open => self.partitions[partition].refuse(now, names, reason),
         }
     }
 
@@ -76,13 +76,13 @@ impl Core {
     ) {
         match fence.ear {
             _ if fence.is_refused => {}
-            Ear::Close => {}
-            Ear::Probe => {
+            SubscriptionChange::Close => {}
+            SubscriptionChange::Probe => {
                 if let Some(up) = self.links.up(link) {
                     up.subscribe_refusal = None;
                 }
             }
-            Ear::Open => {
+            SubscriptionChange::Open => {
                 if self.partitions[partition].ends_retry(fence.number) {
                     let last = self.take_up(now, partition);
                     self.partitions[partition].begin_retry_of_all(last);
@@ -94,7 +94,10 @@ impl Core {
     /// What was refused may be allowed by now.
     pub(super) fn ask_again(&mut self, now: Instant, partition: usize) {
         let Some(names) = self.partitions[partition].refused_names(now) else { return };
-        let Some(fence) = self.listen_names(now, partition, &names, Ear::Open) else { return };
+        let Some(fence) = self.listen_names(now, partition, &names, SubscriptionChange::Open)
+        else {
+            return;
+        };
         self.partitions[partition].begin_retry(fence);
         // Some may be of interest to nobody any more.
         let is_unheard = |name: &&String| match self.keys.pubsub_name(name) {
@@ -104,14 +107,14 @@ impl Core {
             _ => false,
         };
         let unheard: Vec<String> = names.iter().filter(is_unheard).cloned().collect();
-        self.listen_names(now, partition, &unheard, Ear::Close);
+        self.listen_names(now, partition, &unheard, SubscriptionChange::Close);
     }
 
     /// A channel that may not be heard is not subscribed to, whatever was read of its stream.
     pub(super) fn only_when_heard(
         &self,
         partition: usize,
-        asked: &Asked,
+        asked: &OpenRequest,
         result: Result<BrokerReply, BrokerError>,
     ) -> Result<BrokerReply, BrokerError> {
         let is_subscribe = matches!(asked.request, BrokerRequest::Subscribe { .. });
