@@ -6,7 +6,7 @@
 use bytes::{BufMut as _, Bytes};
 use engine::broker::{Control, Order, Target, Ticket};
 use engine::claims::{Overrides, SubscriptionGrant};
-use engine::revocation::{Revocation, State, Subject};
+use engine::revocation::{Revocation, RevocationState, Subject};
 use wire::protocol::{Disconnect, DisconnectCode, StreamPosition};
 
 /// What one node says to others.
@@ -88,8 +88,8 @@ pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
     let mut out = vec![REVOCATION, kind];
     text(&mut out, name);
     let issued_before = match state {
-        State::Revoked { issued_before } => Some(issued_before),
-        State::Lifted => None,
+        RevocationState::Revoked { issued_before } => Some(issued_before),
+        RevocationState::Lifted => None,
     };
     option(&mut out, issued_before, |out, at| out.put_i64(*at));
     out.put_i64(*ends_at);
@@ -196,8 +196,8 @@ fn revocation(reader: &mut Reader<'_>) -> Option<Revocation> {
         _ => return None,
     };
     let state = match reader.some_i64()? {
-        Some(issued_before) => State::Revoked { issued_before },
-        None => State::Lifted,
+        Some(issued_before) => RevocationState::Revoked { issued_before },
+        None => RevocationState::Lifted,
     };
     Some(Revocation { subject, state, ends_at: reader.i64()?, changed_at_ms: reader.i64()? })
 }
@@ -412,7 +412,7 @@ mod tests {
                 2 => Subject::IssuedTo(name.as_str().into()),
                 _ => Subject::IssuedToAll,
             };
-            let state = before.map_or(State::Lifted, |issued_before| State::Revoked { issued_before });
+            let state = before.map_or(RevocationState::Lifted, |issued_before| RevocationState::Revoked { issued_before });
             let revocation = Revocation { subject, state, ends_at, changed_at_ms };
             let bytes = encode_revocation(&revocation);
             prop_assert_eq!(decode_revocation(&bytes), Some(revocation));

@@ -17,7 +17,7 @@ use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Reque
 use engine::capacity::{Kept, spare};
 use engine::channel::{LIFECYCLE, SYSTEM, namespace_name};
 use engine::lifecycle::Lifecycle;
-use engine::revocation::Outcome;
+use engine::revocation::RevokeOutcome;
 use engine::rules::Rules;
 
 use crate::channel_options::switched_retention;
@@ -255,7 +255,7 @@ impl Broker for MemoryBroker {
             BrokerRequest::Lifecycle(lifecycle) => self.publish_lifecycle(&lifecycle),
             BrokerRequest::Revoke { id, revocation } => {
                 let outcome = self.revocations.store(&revocation);
-                if outcome == Outcome::Stored {
+                if outcome == RevokeOutcome::Stored {
                     let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
                     for inbox in endpoints.values() {
                         inbox.deliver(BrokerEvent::Revocation(revocation.clone()));

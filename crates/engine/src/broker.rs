@@ -13,7 +13,7 @@ use wire::protocol::{
 
 use crate::claims::SubscriptionGrant;
 use crate::lifecycle::Lifecycle;
-use crate::revocation::{Outcome, Revocation, Subject};
+use crate::revocation::{Revocation, RevokeOutcome, Subject};
 
 /// Chosen by the endpoint that asks, echoed in the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,7 +127,7 @@ pub enum BrokerRequest {
     Lifecycle(Lifecycle),
     /// Store this change unless one of its subject is stored that is as late or later, and notify all nodes by
     /// [`BrokerEvent::Revocation`]; the answer is [`BrokerReply::Revoked`]. To store the same change again is
-    /// [`Outcome::Stored`].
+    /// [`RevokeOutcome::Stored`].
     Revoke {
         /// Echoed in the reply.
         id: RequestId,
@@ -362,7 +362,7 @@ pub enum BrokerReply {
     /// What other nodes say.
     Survey(Survey),
     /// What was done with a change of what is revoked.
-    Revoked(Outcome),
+    Revoked(RevokeOutcome),
     /// The change of a subject that is stored; `None` when it was never revoked, or that is forgotten.
     Revocation(Option<Arc<Revocation>>),
     /// Every change that is kept.

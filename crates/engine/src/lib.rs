@@ -42,4 +42,4 @@ pub mod worker;
 
 pub use session::queries::code as broker_error_code;
 pub use session::{Opening, PingStyle, SessionKey};
-pub use turn::{Cause, Effect, TokenClaim, TokenKind};
+pub use turn::{Effect, SessionNotice, TokenClaim, TokenKind};

@@ -22,7 +22,7 @@ pub(crate) enum Recovery {
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Outcome {
+pub(crate) struct RecoveredStream {
     pub(crate) was_recovering: bool,
     pub(crate) recovered: bool,
     /// To be attached to the reply.
@@ -33,17 +33,18 @@ pub(crate) struct Outcome {
     pub(crate) last: u64,
 }
 
-impl Outcome {
+impl RecoveredStream {
     /// The same subscriber without what it asked to recover: it starts at the top.
-    pub(crate) fn refused(self) -> Outcome {
-        Outcome { recovered: false, publications: Vec::new(), offset: self.last, ..self }
+    pub(crate) fn refused(self) -> RecoveredStream {
+        RecoveredStream { recovered: false, publications: Vec::new(), offset: self.last, ..self }
     }
 }
 
 /// Decides by the stream as it was read after the channel was heard.
-pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
+pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> RecoveredStream {
     let JoinedStream { top, publications } = stream;
-    let fresh = Outcome { offset: top.offset, last: top.offset, ..Outcome::default() };
+    let fresh =
+        RecoveredStream { offset: top.offset, last: top.offset, ..RecoveredStream::default() };
     match recovery {
         Recovery::None => fresh,
         Recovery::Stream(since) => {
@@ -55,9 +56,9 @@ pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
                 _ => since.offset == top.offset,
             };
             if !(is_same_epoch && is_whole) {
-                return Outcome { was_recovering: true, ..fresh };
+                return RecoveredStream { was_recovering: true, ..fresh };
             }
-            Outcome {
+            RecoveredStream {
                 was_recovering: true,
                 recovered: true,
                 publications,
@@ -69,7 +70,7 @@ pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> Outcome {
         Recovery::Cache(since) => {
             let holds_top = since.offset == top.offset && since.epoch == top.epoch;
             let newest = publications.into_iter().next_back().filter(|_| !holds_top);
-            Outcome {
+            RecoveredStream {
                 was_recovering: true,
                 recovered: newest.is_some() || (holds_top && top.offset > 0),
                 // As above, the client counts up through what is attached: here by one.

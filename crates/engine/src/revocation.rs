@@ -16,7 +16,7 @@ pub struct Revocation {
     /// What is revoked.
     pub subject: Subject,
     /// Whether it is; a change that lifts a revocation is kept as long as the revocation would have been.
-    pub state: State,
+    pub state: RevocationState,
     /// Unix seconds at which it is forgotten.
     pub ends_at: i64,
     /// Unix milliseconds at which it was made.
@@ -38,7 +38,7 @@ pub enum Subject {
 
 /// Whether a subject is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum RevocationState {
     /// It is; of tokens by their time of issue, those before these Unix seconds (0 for other subjects).
     Revoked {
         /// Unix seconds.
@@ -50,7 +50,7 @@ pub enum State {
 
 /// What a broker did with a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RevokeOutcome {
     /// It is stored, and every node is notified.
     Stored,
     /// It is not later than this change of the subject, which stays stored.
@@ -90,7 +90,7 @@ impl Revocation {
     /// Whether it is about this holder.
     #[must_use]
     pub fn is_about(&self, holder: Holder<'_>) -> bool {
-        let State::Revoked { issued_before } = self.state else { return false };
+        let RevocationState::Revoked { issued_before } = self.state else { return false };
         match &self.subject {
             Subject::User(user) => **user == *holder.user,
             Subject::Token(id) => **id == *holder.token_id,
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn revocation(subject: Subject, changed_at_ms: i64) -> Arc<Revocation> {
-        let state = State::Revoked { issued_before: 500 };
+        let state = RevocationState::Revoked { issued_before: 500 };
         Arc::new(Revocation { subject, state, ends_at: 2_000, changed_at_ms })
     }
 
@@ -228,8 +228,11 @@ mod tests {
     fn the_later_change_holds_in_whatever_order_they_come() {
         let subject = Subject::User("ann".into());
         let first = revocation(subject.clone(), 1);
-        let lifted =
-            Arc::new(Revocation { state: State::Lifted, changed_at_ms: 2, ..(*first).clone() });
+        let lifted = Arc::new(Revocation {
+            state: RevocationState::Lifted,
+            changed_at_ms: 2,
+            ..(*first).clone()
+        });
         for changes in [[&first, &lifted], [&lifted, &first]] {
             let mut revocations = Revocations::default();
             for change in changes {

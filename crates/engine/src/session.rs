@@ -193,7 +193,7 @@ pub(crate) enum Wait {
 
 /// How much of a reply or a push a peer was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub(crate) enum SentPart {
     /// All of it.
     Whole,
     /// Publications were left out that the peer's codec cannot carry, and it was not told so yet.
@@ -421,14 +421,14 @@ impl Session {
     }
 
     /// Says something to the peer that may have publications in it.
-    pub(crate) fn send_or_part(&mut self, turn: &mut Turn<'_>, reply: &Reply) -> Sent {
+    pub(crate) fn send_or_part(&mut self, turn: &mut Turn<'_>, reply: &Reply) -> SentPart {
         if self.phase == Phase::Closed {
-            return Sent::Whole;
+            return SentPart::Whole;
         }
         match turn.out.encoder.frame(self.encoding, reply) {
             Ok(frame) => {
                 self.send_frame(turn.out, frame, turn.rules.client.queue_max_size);
-                Sent::Whole
+                SentPart::Whole
             }
             Err(_) => skipped::send_rest(self, turn, reply),
         }

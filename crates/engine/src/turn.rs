@@ -50,7 +50,7 @@ pub enum Effect {
         /// Where.
         channel: Arc<str>,
         /// What.
-        cause: Cause,
+        cause: SessionNotice,
     },
     /// Write what is queued, then close the socket with this reason.
     Close {
@@ -63,7 +63,7 @@ pub enum Effect {
 
 /// What an operator may want to know of a session in a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum SessionNotice {
     /// A command was refused.
     Refused {
         /// What was asked.
@@ -172,12 +172,12 @@ pub(crate) struct Outputs {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) session: SessionKey,
-    pub(crate) question: Question,
+    pub(crate) question: PendingQuestion,
 }
 
 /// A command that the broker answers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct PendingCommand {
     /// Chosen by the client.
     pub(crate) id: u32,
     /// How much of [`crate::limits::QUESTIONS_MAX`] it takes until it is answered.
@@ -186,11 +186,11 @@ pub(crate) struct Asked {
 
 /// What was asked.
 #[derive(Debug)]
-pub(crate) enum Question {
+pub(crate) enum PendingQuestion {
     /// To hear a channel and read its stream.
     Join,
     /// A client's command.
-    Command(Asked),
+    Command(PendingCommand),
     /// Whether this worker has everything of a channel.
     Check { channel: Arc<str> },
 }
@@ -211,7 +211,7 @@ impl Outputs {
     }
 
     /// Notes who waits and returns the id to ask with.
-    pub(crate) fn expect(&mut self, session: SessionKey, question: Question) -> RequestId {
+    pub(crate) fn expect(&mut self, session: SessionKey, question: PendingQuestion) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
         self.pending.insert(id, Pending { session, question });
@@ -227,8 +227,8 @@ impl Outputs {
         refusal: Refusal,
     ) -> Refusal {
         let cause = match refusal {
-            Refusal::Error(code) => Cause::Refused { command, code },
-            Refusal::Limited(limited) => Cause::Limited(limited.bucket),
+            Refusal::Error(code) => SessionNotice::Refused { command, code },
+            Refusal::Limited(limited) => SessionNotice::Limited(limited.bucket),
             Refusal::Close(_) => return refusal,
         };
         self.note_cause(key, channel, cause);
@@ -244,10 +244,10 @@ impl Outputs {
         (claim, found): (TokenClaim, &str),
     ) {
         let found = found.chars().take(NOTED_CHARACTERS_MAX).collect::<String>().into();
-        self.note_cause(key, channel, Cause::TokenMismatch { kind, claim, found });
+        self.note_cause(key, channel, SessionNotice::TokenMismatch { kind, claim, found });
     }
 
-    fn note_cause(&mut self, key: SessionKey, channel: &str, cause: Cause) {
+    fn note_cause(&mut self, key: SessionKey, channel: &str, cause: SessionNotice) {
         if self.effects.len() < NOTES_MAX {
             self.effects.push_back(Effect::Note { key, channel: channel.into(), cause });
         }

@@ -41,7 +41,7 @@ use crate::session::{
 };
 use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
-use crate::turn::{Effect, Outputs, Pending, Question, Turn};
+use crate::turn::{Effect, Outputs, Pending, PendingQuestion, Turn};
 use crate::users::Users;
 use crate::wheel::{Tick, Wheel};
 use abandon::Doing;
@@ -536,10 +536,10 @@ impl Worker {
         };
         shrink_map(&mut self.out.pending, Kept::OfOne);
         match question {
-            Question::Command(asked) => self.with_session(now, key, |session, turn| {
+            PendingQuestion::Command(asked) => self.with_session(now, key, |session, turn| {
                 queries::handle_answer(session, turn, asked, result);
             }),
-            Question::Join => {
+            PendingQuestion::Join => {
                 let result = match result {
                     Ok(BrokerReply::Subscribed(stream)) => Ok(stream),
                     Ok(_) => Err(BrokerError::Unavailable),
@@ -549,7 +549,7 @@ impl Worker {
                     join::handle_read(session, turn, Some(id), result);
                 });
             }
-            Question::Check { channel } => {
+            PendingQuestion::Check { channel } => {
                 if let Ok(BrokerReply::Subscribed(stream)) = result
                     && let Some((slot, channel)) = self.hub.find(&channel)
                 {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
-use engine::revocation::{Outcome, Revocation, Subject};
+use engine::revocation::{Revocation, RevokeOutcome, Subject};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -65,7 +65,7 @@ async fn synchronize(members: &Members) {
                 );
             }
             for change in missing {
-                if let Outcome::Superseded(later) = store(service, change).await? {
+                if let RevokeOutcome::Superseded(later) = store(service, change).await? {
                     node.revoke(&later);
                 }
             }
@@ -86,7 +86,7 @@ async fn synchronize(members: &Members) {
 pub(crate) async fn store(
     service: &ServiceEndpoint,
     revocation: Arc<Revocation>,
-) -> Result<Outcome, BrokerError> {
+) -> Result<RevokeOutcome, BrokerError> {
     match service.ask(|id| BrokerRequest::Revoke { id, revocation }).await? {
         BrokerReply::Revoked(outcome) => Ok(outcome),
         _ => Err(BrokerError::Unavailable),

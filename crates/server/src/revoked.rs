@@ -6,7 +6,9 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use engine::TokenKind;
-use engine::revocation::{Holder, Revocation, Revocations, State, Subject, TooManyRevocations};
+use engine::revocation::{
+    Holder, Revocation, RevocationState, Revocations, Subject, TooManyRevocations,
+};
 use engine::worker::Verdict;
 use tokio::sync::Notify;
 
@@ -60,7 +62,7 @@ impl Revoked {
     /// Takes a change over; says whether it revokes something that was not revoked so.
     pub(crate) fn apply(&self, change: &Arc<Revocation>) -> bool {
         let is_new = self.write().apply(self.now_s(), change);
-        is_new && change.state != State::Lifted
+        is_new && change.state != RevocationState::Lifted
     }
 
     /// What is known of a subject.
@@ -71,8 +73,9 @@ impl Revoked {
     /// What is in force of subjects behind this one, in their order, so many at most.
     pub(crate) fn page(&self, after: Option<&Subject>, count: usize) -> Vec<Arc<Revocation>> {
         let now_s = self.now_s();
-        let is_in_force =
-            |change: &&Arc<Revocation>| change.state != State::Lifted && change.ends_at > now_s;
+        let is_in_force = |change: &&Arc<Revocation>| {
+            change.state != RevocationState::Lifted && change.ends_at > now_s
+        };
         self.read().after(after).filter(is_in_force).take(count).cloned().collect()
     }
 

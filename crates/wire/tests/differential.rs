@@ -95,7 +95,7 @@ fn compare(role: Role) {
 }
 
 /// What was read of a stream, up to a close frame, the end, or a refusal.
-type Reading<Refusal> = (Vec<Event>, Option<Refusal>);
+type Reading<HandshakeRefusal> = (Vec<Event>, Option<HandshakeRefusal>);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Event {

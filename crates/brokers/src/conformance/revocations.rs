@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest};
 use engine::limits::ID_BYTES_MAX;
-use engine::revocation::{Outcome, Revocation, State, Subject};
+use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 
 use super::{Actor, World};
 use crate::Endpoint;
@@ -18,18 +18,18 @@ fn now_s() -> i64 {
 }
 
 fn revoked(subject: Subject, changed_at_ms: i64) -> Revocation {
-    let state = State::Revoked { issued_before: 7 };
+    let state = RevocationState::Revoked { issued_before: 7 };
     Revocation { subject, state, ends_at: now_s() + 600, changed_at_ms }
 }
 
 impl Actor<'_> {
     fn revoke(&mut self, endpoint: Endpoint, revocation: Revocation) -> Arc<Revocation> {
         let revocation = Arc::new(revocation);
-        assert_eq!(self.submit_change(endpoint, &revocation), Outcome::Stored);
+        assert_eq!(self.submit_change(endpoint, &revocation), RevokeOutcome::Stored);
         revocation
     }
 
-    fn submit_change(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) -> Outcome {
+    fn submit_change(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) -> RevokeOutcome {
         let revocation = revocation.clone();
         match self.ask(endpoint, |id| BrokerRequest::Revoke { id, revocation }) {
             Ok(BrokerReply::Revoked(outcome)) => outcome,
@@ -86,7 +86,7 @@ pub(super) fn kept(world: &mut dyn World) {
         changes.push(change);
     }
     assert_eq!(actor.kept(two, &subjects), changes);
-    let lifted = Revocation { state: State::Lifted, ..revoked(subjects[0].clone(), 2) };
+    let lifted = Revocation { state: RevocationState::Lifted, ..revoked(subjects[0].clone(), 2) };
     let lifted = actor.revoke(two, lifted);
     actor.is_notified(one, &lifted);
     changes[0] = lifted;
@@ -100,15 +100,15 @@ pub(super) fn over(world: &mut dyn World) {
     let subjects = [Subject::User(name.clone()), Subject::Token(name)];
     let later = actor.revoke(one, revoked(subjects[0].clone(), 5));
     for changed_at_ms in [4, 5] {
-        let state = State::Lifted;
+        let state = RevocationState::Lifted;
         let change = Revocation { state, ..revoked(subjects[0].clone(), changed_at_ms) };
         let outcome = actor.submit_change(one, &Arc::new(change));
-        assert_eq!(outcome, Outcome::Superseded(later.clone()), "changed at {changed_at_ms}");
+        assert_eq!(outcome, RevokeOutcome::Superseded(later.clone()), "changed at {changed_at_ms}");
     }
     // Whoever was not answered may store the same again.
-    assert_eq!(actor.submit_change(one, &later), Outcome::Stored);
+    assert_eq!(actor.submit_change(one, &later), RevokeOutcome::Stored);
     let expired = Revocation { ends_at: now_s() - 1, ..revoked(subjects[1].clone(), 1) };
-    assert_eq!(actor.submit_change(one, &Arc::new(expired)), Outcome::Expired);
+    assert_eq!(actor.submit_change(one, &Arc::new(expired)), RevokeOutcome::Expired);
     assert_eq!(actor.kept(one, &subjects), [later]);
 }
 
@@ -123,7 +123,8 @@ pub(super) fn found(world: &mut dyn World) {
     let change = actor.revoke(one, revoked(user.clone(), 4_102_444_800_000));
     assert_eq!(actor.find(two, &user), Some(change.clone()));
     assert_eq!(actor.find(two, &token), None);
-    let lifted = Revocation { state: State::Lifted, ..revoked(user.clone(), 4_102_444_800_001) };
+    let lifted =
+        Revocation { state: RevocationState::Lifted, ..revoked(user.clone(), 4_102_444_800_001) };
     let lifted = actor.revoke(two, lifted);
     assert_eq!(actor.find(one, &user), Some(lifted));
     assert_eq!(actor.kept(one, &[token]), []);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::broker::BrokerReply;
-use engine::revocation::{Outcome, Revocation, Revocations, Subject};
+use engine::revocation::{Revocation, Revocations, RevokeOutcome, Subject};
 
 /// See the module.
 #[derive(Default)]
@@ -14,15 +14,15 @@ pub(super) struct KeptRevocations(Mutex<Revocations>);
 
 impl KeptRevocations {
     /// Stores a change unless one is stored that is as late or later.
-    pub(super) fn store(&self, revocation: &Arc<Revocation>) -> Outcome {
+    pub(super) fn store(&self, revocation: &Arc<Revocation>) -> RevokeOutcome {
         let (now_s, mut kept) = (now_s(), self.lock());
         if revocation.ends_at <= now_s {
-            return Outcome::Expired;
+            return RevokeOutcome::Expired;
         }
         kept.apply(now_s, revocation);
         match kept.get(&revocation.subject) {
-            Some(known) if known != revocation => Outcome::Superseded(known.clone()),
-            _ => Outcome::Stored,
+            Some(known) if known != revocation => RevokeOutcome::Superseded(known.clone()),
+            _ => RevokeOutcome::Stored,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::broker::{BrokerError, BrokerReply};
-use engine::revocation::{Outcome, Revocation, Subject};
+use engine::revocation::{Revocation, RevokeOutcome, Subject};
 use serde_json::json;
 
 use super::jetstream::{Ack, Stored};
@@ -31,14 +31,14 @@ impl RevocationStore {
     /// Stores a change and notifies all nodes.
     pub(super) async fn revoke(&self, revocation: &Revocation) -> Result<BrokerReply, BrokerError> {
         if revocation.ends_at <= now_s() {
-            return Ok(BrokerReply::Revoked(Outcome::Expired));
+            return Ok(BrokerReply::Revoked(RevokeOutcome::Expired));
         }
         if !self.link.keeps {
             return Err(BrokerError::NotSupported);
         }
         let payload = encode_revocation(revocation);
         let outcome = self.store(revocation, &payload).await?;
-        if outcome == Outcome::Stored {
+        if outcome == RevokeOutcome::Stored {
             // Also when it was stored before: the notice of that attempt may be lost.
             self.link.publish(self.link.names.control(), payload.into()).await?;
             // A cut would lose the notice for nodes that are not cut off: the caller must know.
@@ -48,7 +48,11 @@ impl RevocationStore {
     }
 
     /// Stores a change unless one of its subject is stored that is as late or later.
-    async fn store(&self, revocation: &Revocation, payload: &[u8]) -> Result<Outcome, BrokerError> {
+    async fn store(
+        &self,
+        revocation: &Revocation,
+        payload: &[u8],
+    ) -> Result<RevokeOutcome, BrokerError> {
         let names = &self.link.names;
         let (stream, subject) = (
             names.revocation_stream(),
@@ -58,16 +62,16 @@ impl RevocationStore {
             let newest = self.link.newest(&stream, &subject).await?;
             let known = newest.as_ref().and_then(|stored| decode_revocation(&stored.payload));
             match known {
-                Some(known) if known == *revocation => return Ok(Outcome::Stored),
+                Some(known) if known == *revocation => return Ok(RevokeOutcome::Stored),
                 Some(known) if known.changed_at_ms >= revocation.changed_at_ms => {
-                    return Ok(Outcome::Superseded(Arc::new(known)));
+                    return Ok(RevokeOutcome::Superseded(Arc::new(known)));
                 }
                 _ => {}
             }
             let after = newest.map_or(0, |stored| stored.sequence);
             let payload = payload.to_vec().into();
             match self.link.store(&subject, Some(after), "", payload).await? {
-                Ack::Stored(_) | Ack::Duplicate(_) => return Ok(Outcome::Stored),
+                Ack::Stored(_) | Ack::Duplicate(_) => return Ok(RevokeOutcome::Stored),
                 Ack::Conflict => {}
             }
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, ChannelTtl, JoinRead, JoinedStream};
-use engine::revocation::{Outcome, Revocation};
+use engine::revocation::{Revocation, RevokeOutcome};
 use wire::protocol::protobuf::{decode_client_info, decode_publication};
 use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, StreamPosition};
 
@@ -45,11 +45,11 @@ pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply
 }
 
 /// What the script did with a change of what is revoked.
-fn outcome(frame: &Frame) -> Option<Outcome> {
+fn outcome(frame: &Frame) -> Option<RevokeOutcome> {
     match frame {
-        Frame::Integer(1) => Some(Outcome::Stored),
-        Frame::Integer(0) => Some(Outcome::Expired),
-        frame => revocation(frame).map(Outcome::Superseded),
+        Frame::Integer(1) => Some(RevokeOutcome::Stored),
+        Frame::Integer(0) => Some(RevokeOutcome::Expired),
+        frame => revocation(frame).map(RevokeOutcome::Superseded),
     }
 }
 

@@ -10,7 +10,7 @@ use brokers::Endpoint;
 use brokers::conformance::World as _;
 use brokers::nats::NatsOptions;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
-use engine::revocation::{Outcome, Revocation, State, Subject};
+use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 
 use crate::comeback::Hand;
 use crate::pair::LONG;
@@ -68,7 +68,7 @@ fn has(bytes: &[u8], part: &[u8]) -> bool {
 
 fn revocation() -> Arc<Revocation> {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let state = State::Revoked { issued_before: 0 };
+    let state = RevocationState::Revoked { issued_before: 0 };
     let ends_at = i64::try_from(now_s).unwrap() + 600;
     Arc::new(Revocation { subject: Subject::User("ann".into()), state, ends_at, changed_at_ms: 7 })
 }
@@ -120,7 +120,7 @@ fn a_cut_before_the_notice_fails_the_call_and_a_second_one_notifies() {
     assert!(!cutter.is_armed.load(Ordering::SeqCst), "the notice was on its way");
     assert_eq!(server.messages("tidings_revocations"), 1, "it is stored");
     far.wait_health(0, "ready");
-    let stored = Ok(BrokerReply::Revoked(Outcome::Stored));
+    let stored = Ok(BrokerReply::Revoked(RevokeOutcome::Stored));
     assert_eq!(revoke(&mut far, caller, &change), stored);
     let is_notice = |event: &BrokerEvent| matches!(event, BrokerEvent::Revocation(reported) if *reported == change);
     assert!(next_such(&mut near, other, LONG, is_notice));
@@ -133,7 +133,7 @@ fn a_stream_that_was_deleted_is_made_again_and_its_nodes_are_asked_for_what_they
     let mut world = NatsWorld::new(&options, 1);
     let endpoint = world.attach();
     let change = revocation();
-    let stored = Ok(BrokerReply::Revoked(Outcome::Stored));
+    let stored = Ok(BrokerReply::Revoked(RevokeOutcome::Stored));
     assert_eq!(revoke(&mut world, endpoint, &change), stored);
     Hand::new(&server).ask("$JS.API.STREAM.DELETE.tidings_revocations", "");
     let is_stale = |event: &BrokerEvent| matches!(event, BrokerEvent::RevocationsStale);

@@ -9,7 +9,7 @@ use brokers::{Broker as _, Endpoint};
 use bytes::Bytes;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, Control, Order, Survey, Target};
 use engine::lifecycle::{Change, Lifecycle};
-use engine::revocation::{Outcome, Revocation, State, Subject};
+use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 use wire::protocol::{ClientInfo, DisconnectCode, PresenceStats};
 
 use crate::proxy::ClosableProxy;
@@ -118,13 +118,14 @@ fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
     let endpoint = node.attach();
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let revoked = |user: &str, seconds: i64| {
-        let (subject, state) = (Subject::User(user.into()), State::Revoked { issued_before: 0 });
+        let (subject, state) =
+            (Subject::User(user.into()), RevocationState::Revoked { issued_before: 0 });
         Arc::new(Revocation { subject, state, ends_at: now_s + seconds, changed_at_ms: 7 })
     };
     let store = |change: &Arc<Revocation>| {
         let revocation = change.clone();
         let answer = node.ask(endpoint, |id| BrokerRequest::Revoke { id, revocation });
-        assert_eq!(answer, Ok(BrokerReply::Revoked(Outcome::Stored)), "{change:?}");
+        assert_eq!(answer, Ok(BrokerReply::Revoked(RevokeOutcome::Stored)), "{change:?}");
     };
     let (long, short) = (revoked("ann", 9_000), revoked("bob", 60));
     store(&long);

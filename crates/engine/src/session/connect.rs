@@ -10,7 +10,7 @@ use wire::protocol::{
     SubscribeRequest, SubscribeResult,
 };
 
-use super::join::{self, Origin, Plan};
+use super::join::{self, JoinOrigin, JoinPlan};
 use super::{Phase, PingStyle, Refusal, Session, Wait, metering};
 use crate::broker::{BrokerRequest, Control, Order, Target};
 use crate::budget::Budget;
@@ -199,7 +199,7 @@ fn plan_subscriptions(
     request: &ConnectRequest,
     claims: &ConnectionClaims,
     credentials: Option<&Credentials>,
-) -> Result<Vec<Plan>, Refusal> {
+) -> Result<Vec<JoinPlan>, Refusal> {
     let rules = turn.rules;
     let roles = credentials.map_or(&[][..], |credentials| &credentials.roles);
     let actor = Actor { user: &claims.user, roles, is_subscriber: false };
@@ -207,7 +207,7 @@ fn plan_subscriptions(
         let mut subs = request.subs.iter();
         subs.find(|(name, _)| name == channel).map(|(_, wish)| wish)
     };
-    let mut plans: Vec<Plan> = Vec::new();
+    let mut plans: Vec<JoinPlan> = Vec::new();
     let mut add = |channel: &str, wish: Option<&SubscribeRequest>, grant, is_of_token| {
         if plans.iter().any(|plan| plan.channel == channel) {
             return Ok(());
@@ -217,8 +217,8 @@ fn plan_subscriptions(
             return Err(Refusal::Close(DisconnectCode::ChannelLimit));
         }
         let namespace = channel::server_view(&rules.channels, channel)?.namespace;
-        let mut plan = Plan::new(rules, namespace, actor, channel, wish, grant);
-        plan.origin = Origin::Connect;
+        let mut plan = JoinPlan::new(rules, namespace, actor, channel, wish, grant);
+        plan.origin = JoinOrigin::Connect;
         plan.traits.is_server_side = true;
         plan.traits.is_of_token = is_of_token;
         plans.push(plan);

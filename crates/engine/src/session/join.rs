@@ -14,7 +14,7 @@ use wire::protocol::{
     StreamPosition, SubscribeRequest, SubscribeResult, UnsubscribeCode,
 };
 
-use super::{Sent, Session, Subscription, SubscriptionTraits, Wait, connect, queries, skipped};
+use super::{SentPart, Session, Subscription, SubscriptionTraits, Wait, connect, queries, skipped};
 use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membership, RequestId};
 use crate::budget::Budget;
 use crate::capacity::{Kept, shrink_vec};
@@ -22,15 +22,15 @@ use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
 use crate::hub::{SubscriberKey, SubscriberPhase};
 use crate::limits::{FRAME_COST, reply_bytes_max};
-use crate::recovery::{self, Outcome, Recovery};
+use crate::recovery::{self, RecoveredStream, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
-use crate::turn::{Cause, Effect, Outputs, Question, Turn};
+use crate::turn::{Effect, Outputs, PendingQuestion, SessionNotice, Turn};
 
 /// Everything decided about a subscription before it begins.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct JoinPlan {
     pub(crate) channel: String,
-    pub(crate) origin: Origin,
+    pub(crate) origin: JoinOrigin,
     pub(crate) traits: SubscriptionTraits,
     pub(crate) expire_at: Option<i64>,
     recovery: Recovery,
@@ -48,7 +48,7 @@ pub(crate) struct Plan {
 
 /// Who wanted the subscription, and so who is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum JoinOrigin {
     /// A subscribe command of this id.
     Command(u32),
     /// The connect command, in whose reply it appears.
@@ -60,7 +60,7 @@ pub(crate) enum Origin {
 /// What a subscription needs until it is live.
 #[derive(Debug)]
 pub(crate) struct Joining {
-    origin: Origin,
+    origin: JoinOrigin,
     /// The question to the broker whose answer counts.
     request: Option<RequestId>,
     recovery: Recovery,
@@ -92,7 +92,7 @@ struct Held {
 /// Bit of the subscribe flag: an error instead of `recovered: false` (§1.10).
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
 
-impl Plan {
+impl JoinPlan {
     /// What the namespace, the grant and the client's wishes come to.
     pub(crate) fn new(
         rules: &Rules,
@@ -101,7 +101,7 @@ impl Plan {
         channel: &str,
         wish: Option<&SubscribeRequest>,
         grant: SubscriptionGrant,
-    ) -> Plan {
+    ) -> JoinPlan {
         let actor = Actor { is_subscriber: true, ..actor };
         let may_history = channel::may_read_history(rules, namespace, actor).is_ok();
         let may_receive_membership = channel::may_receive_membership(rules, namespace, actor);
@@ -130,9 +130,9 @@ impl Plan {
             }
             _ => Recovery::None,
         };
-        Plan {
+        JoinPlan {
             channel: channel.to_owned(),
-            origin: Origin::Order,
+            origin: JoinOrigin::Order,
             traits: SubscriptionTraits {
                 is_server_side: false,
                 is_of_token: false,
@@ -172,7 +172,7 @@ impl Plan {
 }
 
 /// Takes a subscriber and asks the broker. The caller has checked everything that the plan does not know.
-pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
+pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) {
     let Some(session_info) = &session.info else {
         return;
     };
@@ -186,7 +186,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: Plan) {
     let (name, is_subscribed) = (channel.name.clone(), channel.is_subscribed);
     let read = plan.read();
     let request = (!is_subscribed || read != JoinRead::Nothing)
-        .then(|| turn.out.expect(session.key, Question::Join));
+        .then(|| turn.out.expect(session.key, PendingQuestion::Join));
     if !is_subscribed && plan.channel_ttl_ms > 0 {
         // In front of the read, which finds nothing of an expired channel.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
@@ -257,7 +257,8 @@ pub(crate) fn handle_read(
     let top = stream.top.clone();
     let recovery = std::mem::replace(&mut joining.recovery, Recovery::None);
     // In a connect reply, one subscription must not refuse the connection; the newest alone is never whole.
-    let may_reject = matches!(recovery, Recovery::Stream(_)) && joining.origin != Origin::Connect;
+    let may_reject =
+        matches!(recovery, Recovery::Stream(_)) && joining.origin != JoinOrigin::Connect;
     let rejects = joining.rejects_unrecovered && may_reject;
     let (origin, asked) = (joining.origin, joining.asks_to_recover);
     let mut outcome = recovery::decide(recovery, stream);
@@ -292,11 +293,11 @@ pub(crate) fn handle_read(
 fn has_room(
     session: &mut Session,
     rules: &Rules,
-    origin: Origin,
+    origin: JoinOrigin,
     publications: &[Arc<Publication>],
 ) -> bool {
     match (origin, session.wait_mut()) {
-        (Origin::Connect, Some(Wait::ConnectJoins { budget, .. })) => budget.take(publications),
+        (JoinOrigin::Connect, Some(Wait::ConnectJoins { budget, .. })) => budget.take(publications),
         _ => Budget::new(reply_bytes_max(rules.client.queue_max_size)).take(publications),
     }
 }
@@ -305,7 +306,7 @@ fn answer(
     session: &mut Session,
     turn: &mut Turn<'_>,
     index: usize,
-    outcome: Outcome,
+    outcome: RecoveredStream,
     top: StreamPosition,
 ) {
     let subscription = &mut session.subscriptions[index];
@@ -333,16 +334,16 @@ fn answer(
         was_recovering: outcome.was_recovering,
     };
     match origin {
-        Origin::Command(id) => {
+        JoinOrigin::Command(id) => {
             let body = ReplyBody::Subscribe(Box::new(result));
-            if session.send_or_part(turn, &Reply { id, body }) == Sent::InPart {
+            if session.send_or_part(turn, &Reply { id, body }) == SentPart::InPart {
                 skipped::notify(session, turn.out, &turn.rules.client, &channel);
             }
             release(session, turn, index);
         }
         // It is released with all others when the connect reply has been said.
-        Origin::Connect => connect::handle_joined(session, turn, &channel, result),
-        Origin::Order => {
+        JoinOrigin::Connect => connect::handle_joined(session, turn, &channel, result),
+        JoinOrigin::Order => {
             let event = PushEvent::Subscribe {
                 recoverable: result.recoverable,
                 positioned: result.positioned,
@@ -455,9 +456,9 @@ pub(crate) fn abort(session: &mut Session, turn: &mut Turn<'_>, index: usize, co
     let origin = joining.origin;
     let channel = leave(session, turn, index);
     match origin {
-        Origin::Command(id) => session.reply_error(turn, id, code),
-        Origin::Connect => connect::handle_join_failed(session, turn, code),
-        Origin::Order => {}
+        JoinOrigin::Command(id) => session.reply_error(turn, id, code),
+        JoinOrigin::Connect => connect::handle_join_failed(session, turn, code),
+        JoinOrigin::Order => {}
     }
     leave_if_wanted(session, turn, &channel);
 }
@@ -532,7 +533,7 @@ pub(crate) fn handle_expired(session: &mut Session, turn: &mut Turn<'_>, index: 
 pub(crate) fn handle_gap(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
     turn.out.counters.gaps_reported += 1;
     let (key, channel) = (session.key, session.subscriptions[index].channel.clone());
-    turn.out.effects.push_back(Effect::Note { key, channel, cause: Cause::Gap });
+    turn.out.effects.push_back(Effect::Note { key, channel, cause: SessionNotice::Gap });
     if session.subscriptions[index].traits.is_server_side {
         return session.close(turn.out, DisconnectCode::InsufficientState);
     }

@@ -7,7 +7,7 @@ use wire::protocol::{
     UnsubscribeCode,
 };
 
-use super::join::{self, Origin, Plan};
+use super::join::{self, JoinOrigin, JoinPlan};
 use super::{Phase, Session, connect, refresh};
 use crate::broker::{BrokerRequest, Control, Order, Target};
 use crate::channel;
@@ -91,8 +91,8 @@ fn subscribe(
         ..SubscribeRequest::default()
     });
     let actor = session.any_actor();
-    let mut plan = Plan::new(rules, view.namespace, actor, name, wish.as_ref(), grant.clone());
-    plan.origin = Origin::Order;
+    let mut plan = JoinPlan::new(rules, view.namespace, actor, name, wish.as_ref(), grant.clone());
+    plan.origin = JoinOrigin::Order;
     plan.traits.is_server_side = true;
     plan.expire_at = expire_at;
     join::begin(session, turn, plan);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wire::protocol::{ErrorCode, HistoryRequest, Publication, PublishRequest, Reply, ReplyBody};
 
-use super::{Phase, Refusal, Sent, Session, Wait, metering, skipped};
+use super::{Phase, Refusal, SentPart, Session, Wait, metering, skipped};
 use crate::broker::{
     BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
 };
@@ -13,7 +13,7 @@ use crate::counters::CommandKind;
 use crate::history::fitting_count;
 use crate::limits::{HEAVY_QUESTIONS_MAX, PENDING_MAX, QUESTIONS_MAX, reply_bytes_max};
 use crate::rules::{Namespace, Rules};
-use crate::turn::{Asked, Question, Turn};
+use crate::turn::{PendingCommand, PendingQuestion, Turn};
 
 /// What a question costs whose answer is a few bytes.
 const LIGHT: u16 = 1;
@@ -157,7 +157,7 @@ fn may_read_history<'r>(
 pub(crate) fn handle_answer(
     session: &mut Session,
     turn: &mut Turn<'_>,
-    Asked { id, cost }: Asked,
+    PendingCommand { id, cost }: PendingCommand,
     result: Result<BrokerReply, BrokerError>,
 ) {
     session.questions = session.questions.saturating_sub(cost);
@@ -210,7 +210,7 @@ fn send_answer(
         ) => return,
         Err(error) => return session.reply_error(turn, id, code(error)),
     };
-    if session.send_or_part(turn, &Reply { id, body }) == Sent::InPart {
+    if session.send_or_part(turn, &Reply { id, body }) == SentPart::InPart {
         skipped::notify(session, turn.out, &turn.rules.client, &"".into());
     }
 }
@@ -241,7 +241,7 @@ fn ask(
     if session.questions >= QUESTIONS_MAX {
         session.block(Wait::Answers);
     }
-    Ok(turn.out.expect(session.key, Question::Command(Asked { id, cost })))
+    Ok(turn.out.expect(session.key, PendingQuestion::Command(PendingCommand { id, cost })))
 }
 
 impl Namespace {

@@ -8,21 +8,21 @@ use std::sync::Arc;
 
 use wire::protocol::{DisconnectCode, Push, PushEvent, Reply, ReplyBody};
 
-use super::{Phase, Sent, Session};
+use super::{Phase, SentPart, Session};
 use crate::encoding::not_json;
 use crate::rules::ClientRules;
-use crate::turn::{Cause, Effect, Outputs, Turn};
+use crate::turn::{Effect, Outputs, SessionNotice, Turn};
 
 /// What the application is told.
 const NOTICE: &str = r#"{"notice":"publication skipped","reason":"its data is not JSON; clients of the Protobuf protocol can read it"}"#;
 
 /// Sends what is left of a reply without the publications that are no JSON. The channels that the reply itself names are
 /// told; of others the caller knows.
-pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Reply) -> Sent {
+pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Reply) -> SentPart {
     let rules = &turn.rules.client;
     if let ReplyBody::Push(Push { channel, event: PushEvent::Publication(_) }) = &reply.body {
         notify(session, turn.out, rules, channel);
-        return Sent::Whole;
+        return SentPart::Whole;
     }
     let rest = not_json::without_publications(&reply.body).and_then(|(body, channels)| {
         let rest = Reply { id: reply.id, body };
@@ -32,13 +32,13 @@ pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Repl
     let Some((frame, channels)) = rest else {
         // An answer that is nothing but such data.
         session.close(turn.out, DisconnectCode::InappropriateProtocol);
-        return Sent::Whole;
+        return SentPart::Whole;
     };
     session.send_frame(turn.out, frame, rules.queue_max_size);
     for channel in channels {
         notify(session, turn.out, rules, &channel.into());
     }
-    if matches!(reply.body, ReplyBody::Connect(_)) { Sent::Whole } else { Sent::InPart }
+    if matches!(reply.body, ReplyBody::Connect(_)) { SentPart::Whole } else { SentPart::InPart }
 }
 
 /// Says to a client that it misses a publication of this channel, when that was not said before.
@@ -57,7 +57,7 @@ pub(crate) fn notify(
             return;
         }
     }
-    let (key, cause) = (session.key, Cause::Skipped);
+    let (key, cause) = (session.key, SessionNotice::Skipped);
     out.effects.push_back(Effect::Note { key, channel: channel.clone(), cause });
     let event = PushEvent::Message { data: NOTICE.into() };
     let push = Push { channel: channel.clone(), event };

@@ -2,7 +2,7 @@
 
 use wire::protocol::{DisconnectCode, ErrorCode, ReplyBody, SubscribeRequest};
 
-use super::join::{self, Origin, Plan};
+use super::join::{self, JoinOrigin, JoinPlan};
 use super::{Refusal, Session, Wait, metering};
 use crate::channel;
 use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
@@ -128,8 +128,8 @@ fn start(
     let rules = turn.rules;
     let view = channel::view(&rules.channels, &request.channel)?;
     let (actor, wish) = (session.any_actor(), Some(request));
-    let mut plan = Plan::new(rules, view.namespace, actor, &request.channel, wish, grant);
-    plan.origin = Origin::Command(id);
+    let mut plan = JoinPlan::new(rules, view.namespace, actor, &request.channel, wish, grant);
+    plan.origin = JoinOrigin::Command(id);
     plan.expire_at = expire_at;
     join::begin(session, turn, plan);
     Ok(())

@@ -8,7 +8,7 @@ use crate::channel;
 use crate::limits::PENDING_MAX;
 use crate::session::SessionKey;
 use crate::time::Now;
-use crate::turn::Question;
+use crate::turn::PendingQuestion;
 
 impl Worker {
     /// Asks the broker for the positions of channels that have been silent for the delay.
@@ -37,7 +37,7 @@ impl Worker {
             }
             let name = channel.name.clone();
             let nobody = SessionKey { slot: u32::MAX, generation: 0 };
-            let id = self.out.expect(nobody, Question::Check { channel: name.clone() });
+            let id = self.out.expect(nobody, PendingQuestion::Check { channel: name.clone() });
             // A namespace that the rules do not know any more has no channel that is positioned.
             let namespace = channel::namespace(&self.rules.channels, &name);
             let meta_ttl_ms = namespace.map_or(0, |namespace| namespace.history_meta_ttl_ms);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use engine::limits::ID_BYTES_MAX;
-use engine::revocation::{self, Revocation, State, Subject, TooManyRevocations};
+use engine::revocation::{self, Revocation, RevocationState, Subject, TooManyRevocations};
 use engine::time::Now;
 use wire::protocol::ErrorCode;
 
@@ -66,16 +66,16 @@ impl Api {
         let asked = (issued_before, ends_at);
         self.change(subject, |known| {
             let (issued_before, ends_at) = known.map_or(asked, |known| extended(known, asked));
-            Some((State::Revoked { issued_before }, ends_at))
+            Some((RevocationState::Revoked { issued_before }, ends_at))
         })
         .await
     }
 
     async fn lift(&self, subject: Subject) -> Outcome {
         // Of what nobody has revoked there is nothing to store.
-        let is_revoked = |known: &&Revocation| known.state != State::Lifted;
+        let is_revoked = |known: &&Revocation| known.state != RevocationState::Lifted;
         self.change(subject, |known| {
-            known.filter(is_revoked).map(|known| (State::Lifted, known.ends_at))
+            known.filter(is_revoked).map(|known| (RevocationState::Lifted, known.ends_at))
         })
         .await
     }
@@ -84,7 +84,7 @@ impl Api {
     async fn change(
         &self,
         subject: Subject,
-        next: impl Fn(Option<&Revocation>) -> Option<(State, i64)>,
+        next: impl Fn(Option<&Revocation>) -> Option<(RevocationState, i64)>,
     ) -> Outcome {
         // Two calls about one subject on this node take effect one after the other.
         let _turn = self.revoking.lock().await;
@@ -104,12 +104,12 @@ impl Api {
             let change =
                 Arc::new(Revocation { subject: subject.clone(), state, ends_at, changed_at_ms });
             match revocation_sync::store(service, change.clone()).await? {
-                revocation::Outcome::Stored => {
+                revocation::RevokeOutcome::Stored => {
                     self.node.revoke(&change);
                     return Ok("{}".to_owned());
                 }
-                revocation::Outcome::Superseded(later) => known = Some(later),
-                revocation::Outcome::Expired => return Err(ErrorCode::Expired.into()),
+                revocation::RevokeOutcome::Superseded(later) => known = Some(later),
+                revocation::RevokeOutcome::Expired => return Err(ErrorCode::Expired.into()),
             }
         }
         Err(contended().into())
@@ -137,7 +137,7 @@ fn contended() -> ApiError {
 /// What holds after a call about a subject that is revoked already: how far an earlier call reached by time of issue, and
 /// until when, holds on. To shorten it is for `unrevoke`.
 fn extended(known: &Revocation, (issued_before, ends_at): (i64, i64)) -> (i64, i64) {
-    let State::Revoked { issued_before: reached } = known.state else {
+    let RevocationState::Revoked { issued_before: reached } = known.state else {
         return (issued_before, ends_at);
     };
     let ends_at = match &known.subject {
@@ -183,12 +183,15 @@ mod tests {
     #[test]
     fn a_later_call_shortens_nothing_that_was_revoked_by_time_of_issue() {
         let known = |subject, state| Revocation { subject, state, ends_at: 900, changed_at_ms: 1 };
-        let revoked = State::Revoked { issued_before: 50 };
+        let revoked = RevocationState::Revoked { issued_before: 50 };
         for (known, expected) in [
             (known(Subject::IssuedTo("ann".into()), revoked), (50, 900)),
             (known(Subject::IssuedToAll, revoked), (50, 900)),
-            (known(Subject::IssuedTo("ann".into()), State::Lifted), (40, 100)),
-            (known(Subject::User("ann".into()), State::Revoked { issued_before: 0 }), (40, 100)),
+            (known(Subject::IssuedTo("ann".into()), RevocationState::Lifted), (40, 100)),
+            (
+                known(Subject::User("ann".into()), RevocationState::Revoked { issued_before: 0 }),
+                (40, 100),
+            ),
         ] {
             assert_eq!(extended(&known, (40, 100)), expected, "{known:?}");
         }

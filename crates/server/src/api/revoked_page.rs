@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use engine::revocation::{Revocation, State, Subject};
+use engine::revocation::{Revocation, RevocationState, Subject};
 use serde::Serialize;
 
 use super::Api;
@@ -66,8 +66,8 @@ impl Api {
 fn entry(revocation: &Arc<Revocation>) -> Entry<'_> {
     let expire_at = revocation.ends_at;
     let issued_before = match revocation.state {
-        State::Revoked { issued_before } => Some(issued_before),
-        State::Lifted => None,
+        RevocationState::Revoked { issued_before } => Some(issued_before),
+        RevocationState::Lifted => None,
     };
     match &revocation.subject {
         Subject::User(user) => Entry { user: Some(user), expire_at, ..Entry::default() },

@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 use wire::protocol::{Codec, ErrorReply};
 use wire::websocket::deflate::Window;
-use wire::websocket::handshake::{self, Accepted, Refusal, RequestHead};
+use wire::websocket::handshake::{self, Accepted, HandshakeRefusal, RequestHead};
 
 use super::stream::HttpStream;
 use crate::admission::Admission;
@@ -226,7 +226,7 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    if status.as_u16() == Refusal::Version.status() {
+    if status.as_u16() == HandshakeRefusal::Version.status() {
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }

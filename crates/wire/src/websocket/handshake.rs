@@ -30,7 +30,7 @@ pub struct Accepted {
 
 /// Why the server does not upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum HandshakeRefusal {
     /// Not a GET.
     #[error("a WebSocket handshake is a GET request")]
     Method,
@@ -53,14 +53,16 @@ pub enum Refusal {
     Key,
 }
 
-impl Refusal {
+impl HandshakeRefusal {
     /// The HTTP status to answer with.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            Refusal::Method => 405,
-            Refusal::NotAnUpgrade | Refusal::Version => 426,
-            Refusal::HttpVersion | Refusal::Connection | Refusal::Key => 400,
+            HandshakeRefusal::Method => 405,
+            HandshakeRefusal::NotAnUpgrade | HandshakeRefusal::Version => 426,
+            HandshakeRefusal::HttpVersion
+            | HandshakeRefusal::Connection
+            | HandshakeRefusal::Key => 400,
         }
     }
 }
@@ -68,26 +70,26 @@ impl Refusal {
 /// Accepts or refuses a handshake (RFC 6455 §4.2).
 ///
 /// # Errors
-/// [`Refusal`], with the status to answer.
-pub fn accept(head: &RequestHead<'_>, allows_deflate: bool) -> Result<Accepted, Refusal> {
+/// [`HandshakeRefusal`], with the status to answer.
+pub fn accept(head: &RequestHead<'_>, allows_deflate: bool) -> Result<Accepted, HandshakeRefusal> {
     if head.method != "GET" {
-        return Err(Refusal::Method);
+        return Err(HandshakeRefusal::Method);
     }
     if !head.is_http_1_1 {
-        return Err(Refusal::HttpVersion);
+        return Err(HandshakeRefusal::HttpVersion);
     }
     if !head.has_token("upgrade", "websocket") {
-        return Err(Refusal::NotAnUpgrade);
+        return Err(HandshakeRefusal::NotAnUpgrade);
     }
     if !head.has_token("connection", "upgrade") {
-        return Err(Refusal::Connection);
+        return Err(HandshakeRefusal::Connection);
     }
     if head.only("sec-websocket-version") != Some("13") {
-        return Err(Refusal::Version);
+        return Err(HandshakeRefusal::Version);
     }
-    let key = head.only("sec-websocket-key").ok_or(Refusal::Key)?;
+    let key = head.only("sec-websocket-key").ok_or(HandshakeRefusal::Key)?;
     if !BASE64.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
-        return Err(Refusal::Key);
+        return Err(HandshakeRefusal::Key);
     }
     let subprotocols = head.tokens("sec-websocket-protocol").map(str::to_owned).collect();
     let offers: Vec<&str> = head.values("sec-websocket-extensions").collect();

@@ -3,7 +3,7 @@
 //! Invariant: every refusal is counted, a flood of them is not logged, and no token reaches a line.
 
 use engine::counters::CommandKind;
-use engine::{Cause, SessionKey};
+use engine::{SessionKey, SessionNotice};
 use tracing::{debug, info};
 use wire::protocol::ErrorCode;
 
@@ -13,11 +13,13 @@ use crate::token::Cause as TokenCause;
 
 impl Driver {
     /// What the engine has noticed.
-    pub(super) fn note(&self, key: SessionKey, channel: &str, cause: &Cause) {
+    pub(super) fn note(&self, key: SessionKey, channel: &str, cause: &SessionNotice) {
         let (user, client) = self.who(key);
         match cause {
-            Cause::Refused { command, code } => self.note_refused(key, *command, channel, *code),
-            Cause::TokenMismatch { kind, claim, found } => {
+            SessionNotice::Refused { command, code } => {
+                self.note_refused(key, *command, channel, *code)
+            }
+            SessionNotice::TokenMismatch { kind, claim, found } => {
                 let refusals = &self.parts.counts.refusals;
                 if let Some(left_out) = refusals.note(Subject::Token, claim.name()) {
                     let (kind, claim, found) = (kind.name(), claim.name(), &**found);
@@ -33,11 +35,11 @@ impl Driver {
                     );
                 }
             }
-            Cause::Limited(bucket) => {
+            SessionNotice::Limited(bucket) => {
                 debug!(bucket = bucket.name(), user, client, channel, "refused: too often");
             }
-            Cause::Gap => debug!(user, client, channel, "a gap was reported"),
-            Cause::Skipped => {
+            SessionNotice::Gap => debug!(user, client, channel, "a gap was reported"),
+            SessionNotice::Skipped => {
                 debug!(user, client, channel, "a publication that is not JSON was skipped");
             }
         }
