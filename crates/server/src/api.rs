@@ -30,13 +30,13 @@ use tracing::warn;
 use wire::protocol::ErrorCode;
 
 use crate::client_address::ClientAddress;
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::config::{ApiKey, ErrorMode};
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
 use crate::listener::HttpPeer;
 use crate::members::Members;
 use crate::node::Node;
-use crate::telemetry::{Subject, shown};
+use crate::telemetry::{RefusalSubject, shown};
 use crate::throttle::set_retry_after;
 use crate::token::Object;
 use call::Call;
@@ -46,10 +46,10 @@ use methods::Method;
 use unreadable::unreadable;
 
 /// What the API decides by and works on.
-pub(crate) struct Api {
+pub(crate) struct ApiState {
     pub(crate) members: Arc<Members>,
     pub(crate) node: Arc<Node>,
-    pub(crate) clock: Clock,
+    pub(crate) clock: ServerClock,
     pub(crate) settings: crate::config::Api,
     /// Who may call.
     pub(crate) keys: Arc<ApiKeys>,
@@ -82,7 +82,7 @@ struct OldCommand<'a> {
 }
 
 /// The routes of the API below `path`.
-pub(crate) fn routes(path: &str, api: Arc<Api>) -> Router {
+pub(crate) fn routes(path: &str, api: Arc<ApiState>) -> Router {
     Router::new()
         .route(&format!("{path}/openapi.json"), get(describe))
         .route(&format!("{path}/{{method}}"), any(call))
@@ -96,7 +96,11 @@ async fn describe() -> Response {
 }
 
 /// `POST /api/<method>`: the parameters are the body.
-async fn call(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Request) -> Response {
+async fn call(
+    State(api): State<Arc<ApiState>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
     let mode = api.error_mode(&request);
     let (call, body) = match api.read(request).await {
         Ok(read) => read,
@@ -117,7 +121,7 @@ async fn call(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Re
 }
 
 /// `POST /api`: lines of `{"method":…,"params":…}`, answered line by line.
-async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
+async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Response {
     let (call, body) = match api.read(request).await {
         Ok(read) => read,
         Err(response) => return response,
@@ -148,7 +152,7 @@ async fn call_old(State(api): State<Arc<Api>>, request: Request) -> Response {
     answer(StatusCode::OK, lines)
 }
 
-impl Api {
+impl ApiState {
     /// A request that may be answered: who calls, and its body.
     async fn read(&self, request: Request) -> Result<(Call, Vec<u8>), Response> {
         let key = self.authenticate(&request).map_err(|reason| {
@@ -223,7 +227,7 @@ impl Api {
 
     /// Tells operators of a caller that is not let in, and never of its key.
     fn note_refused(&self, request: &Request, reason: &'static str) {
-        let Some(left_out) = self.node.counts.refusals.note(Subject::ApiKey, reason) else {
+        let Some(left_out) = self.node.counts.refusals.note(RefusalSubject::ApiKey, reason) else {
             return;
         };
         let address = request.extensions().get::<ClientAddress>().map(ToString::to_string);
@@ -233,7 +237,9 @@ impl Api {
 
     /// Tells operators of a caller whose key is not for what it wants.
     fn note_denied(&self, call: &Call, method: Method, reason: &str) {
-        if let Some(left_out) = self.node.counts.refusals.note(Subject::ApiKey, "out_of_scope") {
+        if let Some(left_out) =
+            self.node.counts.refusals.note(RefusalSubject::ApiKey, "out_of_scope")
+        {
             let (key, method) = (&*call.key.name, method.name());
             warn!(key, method, reason, left_out, "a call of the server API is refused");
         }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::StartError;
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::config::{Config, Engine, RedisEngine};
 use crate::start::Starting;
 
@@ -36,7 +36,7 @@ pub(crate) async fn open(
     config: &Config,
     usage: &Arc<Usage>,
     name: &str,
-    clock: Clock,
+    clock: ServerClock,
     random: &mut Random,
     starting: &Starting,
 ) -> Result<Arc<dyn Broker>, StartError> {

@@ -6,15 +6,15 @@ use engine::time::Now;
 
 /// The time since the server started, and the time of day.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct ServerClock {
     start: Instant,
 }
 
-impl Clock {
+impl ServerClock {
     /// A clock that starts now.
     #[must_use]
-    pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+    pub fn start() -> ServerClock {
+        ServerClock { start: Instant::now() }
     }
 
     /// Both readings.
@@ -28,7 +28,7 @@ impl Clock {
     }
 }
 
-impl brokers::Clock for Clock {
+impl brokers::Clock for ServerClock {
     fn monotonic_ms(&self) -> u64 {
         self.now().monotonic_ms
     }

@@ -43,7 +43,7 @@ use brokers::memory::Ceilings;
 use wire::websocket::decoder::DecoderLimits;
 
 pub use crate::client_address::TrustedProxies;
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 pub use crate::listener::{ListenAddress, ListenOn};
 pub use crate::token::TokenSettings;
 pub use api_keys::ApiKey;
@@ -303,7 +303,7 @@ pub fn load(source: &Source) -> Result<(Config, Vec<Warning>), Mistakes> {
     let mut found = source::read(source)?;
     placeholder::check_placeholders(&mut found);
     check::check_keys(&mut found, source.unknown);
-    let now_unix = Clock::start().now().unix_ms / 1000;
+    let now_unix = ServerClock::start().now().unix_ms / 1000;
     let config = resolve::resolve(&mut found, source.development.as_ref(), now_unix);
     let (warnings, mistakes) = found.judge();
     match mistakes.is_empty() {

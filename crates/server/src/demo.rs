@@ -18,7 +18,7 @@ use serde::Serialize;
 use tracing::warn;
 use wire::protocol::Publication;
 
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::service_endpoint::ServiceEndpoint;
 
 const FILES: &[(&str, &str, &str)] = &[
@@ -76,7 +76,7 @@ struct Quote {
 pub(crate) async fn run_ticker(
     service: ServiceEndpoint,
     rules: Arc<Rules>,
-    clock: Clock,
+    clock: ServerClock,
     seed: u64,
 ) {
     let Ok(view) = engine::channel::view(&rules.channels, CHANNEL) else {

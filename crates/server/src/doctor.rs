@@ -9,7 +9,7 @@ mod system;
 use std::fmt;
 use std::path::Path;
 
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::config::{Config, Warning};
 
 pub use system::System;
@@ -76,7 +76,7 @@ impl fmt::Display for Severity {
 /// Looks at the configuration with its warnings, at the machine, and at everything that the configuration names; takes
 /// some seconds at most.
 pub async fn examine(config: &Config, warnings: &[Warning]) -> Vec<Finding> {
-    let clock = Clock::start();
+    let clock = ServerClock::start();
     let of_configuration = |one: &Warning| Finding::warning(&*one.key, &*one.text, "");
     let mut findings: Vec<Finding> = warnings.iter().map(of_configuration).collect();
     let system = System::new(Path::new("/"));

@@ -63,7 +63,7 @@ use tracing::{info, warn};
 
 use crate::admission::{Admission, AdmissionLimits};
 use crate::api::ApiKeys;
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::config::{Config, Shutdown};
 use crate::limits::{API_READS_MAX, BROKER_END_TIMEOUT, START_PATIENCE};
 use crate::listener::Sockets;
@@ -79,7 +79,7 @@ use crate::throttle::Throttle;
 use crate::token::{KeyError, Verifier};
 use crate::verification::{Verification, Verifiers};
 use crate::welcome::Welcome;
-use crate::worker::{Input, Parts, WireSettings, Worker};
+use crate::worker::{Input, Parts, WireSettings, WorkerHandle};
 
 pub use api::API_METHODS;
 pub use listener::{CertificateError, ListenAddress, check_certificate};
@@ -146,7 +146,7 @@ impl Server {
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let mut random = Random::new(seed()?);
-        let clock = Clock::start();
+        let clock = ServerClock::start();
         let name = node_name(&config);
         let usage = Arc::new(Usage::new(config.memory));
         let mut chores = Supervisor::default();
@@ -243,7 +243,7 @@ impl Server {
     pub async fn stop(mut self) {
         self.node.is_ready.store(false, Ordering::Relaxed);
         info!("stopping");
-        let clients = self.node.workers.iter().map(Worker::load).sum();
+        let clients = self.node.workers.iter().map(WorkerHandle::load).sum();
         let window = self.shutdown.window(clients);
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         for worker in self.node.workers.iter() {
@@ -252,7 +252,7 @@ impl Server {
         let node = self.node.clone();
         let drained = async {
             let threads = tokio::task::spawn_blocking(move || {
-                node.workers.iter().for_each(Worker::join);
+                node.workers.iter().for_each(WorkerHandle::join);
             });
             let _panicked = threads.await;
             self.serving.stop().await;
@@ -288,12 +288,16 @@ async fn join(config: &Config, node: &Arc<Node>) -> Result<Arc<Members>, StartEr
 }
 
 /// As many as configured, or one per core.
-fn start_workers(count: usize, parts: &Parts, random: &mut Random) -> io::Result<Vec<Worker>> {
+fn start_workers(
+    count: usize,
+    parts: &Parts,
+    random: &mut Random,
+) -> io::Result<Vec<WorkerHandle>> {
     let count = match count {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
     };
-    (0..count).map(|index| Worker::start(index, random.next_u64(), parts.clone())).collect()
+    (0..count).map(|index| WorkerHandle::start(index, random.next_u64(), parts.clone())).collect()
 }
 
 fn wire_settings(config: &Config) -> WireSettings {
@@ -383,7 +387,7 @@ fn routes(
         outside = outside.merge(demo::routes());
     }
     if let Some(path) = &config.api.path {
-        let api = Arc::new(api::Api {
+        let api = Arc::new(api::ApiState {
             members: members.clone(),
             node: node.clone(),
             clock: node.clock,

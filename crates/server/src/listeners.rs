@@ -17,7 +17,7 @@ use crate::listener::{
 };
 use crate::slots::{SlotLimits, Slots};
 use crate::start::Starting;
-use crate::supervisor::Faults;
+use crate::supervisor::TaskFaults;
 use crate::throttle::Throttle;
 use crate::welcome::{Port, Welcome};
 
@@ -53,7 +53,7 @@ impl Listeners {
         self,
         config: &Config,
         starting: &Arc<Starting>,
-        faults: &Faults,
+        faults: &TaskFaults,
         throttle: &Arc<Throttle>,
     ) -> Result<Serving, StartError> {
         let certificate = config.http.tls.clone().map(Certificate::load).transpose()?;

@@ -18,7 +18,7 @@ use crate::limits::{ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX, QUESTIONS_MAX, SURVEYS_
 use crate::node::{Node, Silent};
 use crate::pattern::ChannelPattern;
 use crate::revocation_sync;
-use crate::service_endpoint::{Asked, ServiceEndpoint};
+use crate::service_endpoint::{NodeQuestion, ServiceEndpoint};
 
 /// See the module.
 pub(crate) struct Members {
@@ -27,7 +27,7 @@ pub(crate) struct Members {
     node: Arc<Node>,
     /// Answers of other nodes are large; few are on their way at once.
     turns: Semaphore,
-    questions: Mutex<mpsc::Receiver<Asked>>,
+    questions: Mutex<mpsc::Receiver<NodeQuestion>>,
 }
 
 /// What a node may be asked.

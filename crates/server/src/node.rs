@@ -11,23 +11,23 @@ use engine::revocation::Revocation;
 use engine::rules::Rules;
 use tokio::sync::oneshot;
 
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT};
 use crate::members::{ActiveChannels, ClientPlace, NodeInfo, Present};
 use crate::pattern::ChannelPattern;
 use crate::revoked::Revoked;
-use crate::supervisor::Faults;
-use crate::survey::Survey;
+use crate::supervisor::TaskFaults;
+use crate::survey::SharedSurvey;
 use crate::telemetry::{HttpCounts, Totals};
 use crate::throttle::Throttle;
-use crate::worker::{Input, Whom, Worker};
+use crate::worker::{ClientFilter, Input, WorkerHandle};
 
 /// See the module.
 pub(crate) struct Node {
     pub(crate) uid: String,
     pub(crate) name: String,
-    pub(crate) workers: Arc<Vec<Worker>>,
-    pub(crate) clock: Clock,
+    pub(crate) workers: Arc<Vec<WorkerHandle>>,
+    pub(crate) clock: ServerClock,
     pub(crate) counts: Arc<HttpCounts>,
     /// Whether new connections are welcome.
     pub(crate) is_ready: AtomicBool,
@@ -39,7 +39,7 @@ pub(crate) struct Node {
     pub(crate) usage: Arc<Usage>,
     pub(crate) revoked: Arc<Revoked>,
     /// Tasks that do not run.
-    pub(crate) faults: Faults,
+    pub(crate) faults: TaskFaults,
 }
 
 type Channels = HashMap<Arc<str>, usize>;
@@ -47,8 +47,8 @@ type Channels = HashMap<Arc<str>, usize>;
 /// What workers were asked last. A question goes through all that a worker has, so callers share its answer.
 #[derive(Default)]
 pub(crate) struct Surveys {
-    totals: Survey<Totals>,
-    census: Survey<Channels>,
+    totals: SharedSurvey<Totals>,
+    census: SharedSurvey<Channels>,
 }
 
 /// A worker did not answer in time.
@@ -57,7 +57,7 @@ pub(crate) struct Surveys {
 pub(crate) struct Silent;
 
 impl Node {
-    /// Totals of all workers, as they were a moment ago: see [`Survey`].
+    /// Totals of all workers, as they were a moment ago: see [`SharedSurvey`].
     pub(crate) async fn totals(&self) -> Result<Arc<Totals>, Silent> {
         let workers = self.workers.clone();
         let question = async move {
@@ -114,10 +114,10 @@ impl Node {
         user: Option<String>,
         client: Option<String>,
     ) -> Result<Present, Silent> {
-        let whom = Box::new(Whom { user, client, limit: CLIENTS_ANSWER_MAX + 1 });
+        let whom = Box::new(ClientFilter { user, client, limit: CLIENTS_ANSWER_MAX + 1 });
         let (mut present, mut size) = (Present::default(), 0);
         for found in ask(&self.workers, |answer| Input::Clients(whom.clone(), answer)).await? {
-            let place = |one: crate::worker::ClientPlace| ClientPlace {
+            let place = |one: crate::worker::WorkerClient| ClientPlace {
                 client: one.client,
                 user: one.user,
                 node: self.name.clone(),
@@ -179,10 +179,10 @@ fn matching(census: &Channels, pattern: &ChannelPattern) -> ActiveChannels {
 
 /// Asks all workers at once.
 async fn ask<A>(
-    workers: &[Worker],
+    workers: &[WorkerHandle],
     question: impl Fn(oneshot::Sender<A>) -> Input,
 ) -> Result<Vec<A>, Silent> {
-    let ask = |worker: &Worker| {
+    let ask = |worker: &WorkerHandle| {
         let (sender, receiver) = oneshot::channel();
         worker.inbox().send(question(sender));
         receiver

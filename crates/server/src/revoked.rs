@@ -12,14 +12,14 @@ use engine::revocation::{
 use engine::worker::Verdict;
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::token::Cause;
 use crate::verification::Judgement;
 
 /// See the module.
 pub struct Revoked {
     known: RwLock<Revocations>,
-    clock: Clock,
+    clock: ServerClock,
     /// Changes may have been missed.
     pub(crate) is_stale: Notify,
 }
@@ -27,7 +27,7 @@ pub struct Revoked {
 impl Revoked {
     /// Nothing is revoked, as far as is known.
     #[must_use]
-    pub fn new(clock: Clock) -> Revoked {
+    pub fn new(clock: ServerClock) -> Revoked {
         Revoked { known: RwLock::default(), clock, is_stale: Notify::new() }
     }
 

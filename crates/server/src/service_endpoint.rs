@@ -32,7 +32,7 @@ struct Waiting {
 
 /// Where that goes which nobody here has asked for.
 struct Listening {
-    asked: mpsc::Sender<Asked>,
+    asked: mpsc::Sender<NodeQuestion>,
     /// Something was published in a subscribed channel, or may have been.
     is_changed: Arc<Notify>,
     /// What is revoked, it must know at once.
@@ -40,7 +40,7 @@ struct Listening {
 }
 
 /// A question of another node.
-pub(crate) type Asked = (Ticket, Bytes);
+pub(crate) type NodeQuestion = (Ticket, Bytes);
 
 /// Forgets a question however waiting for it ends.
 struct Question<'a>(&'a Waiting, RequestId);
@@ -53,7 +53,7 @@ impl ServiceEndpoint {
     /// One that also hears other nodes' questions, of which too many are not heard, and that something was published.
     pub(crate) fn listening(
         broker: Arc<dyn Broker>,
-        asked: mpsc::Sender<Asked>,
+        asked: mpsc::Sender<NodeQuestion>,
         is_changed: Arc<Notify>,
         node: Arc<Node>,
     ) -> ServiceEndpoint {

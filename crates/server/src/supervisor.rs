@@ -19,7 +19,7 @@ use crate::limits::{TASK_RESTART_DELAY, TASK_RESTART_DELAY_MAX};
 #[derive(Default)]
 pub(crate) struct Supervisor {
     supervising: JoinSet<()>,
-    faults: Faults,
+    faults: TaskFaults,
     running: Running,
 }
 
@@ -28,7 +28,7 @@ type Running = Arc<Mutex<BTreeMap<&'static str, AbortHandle>>>;
 
 /// Why this node is not ready, by the name of the task or thread that does not run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Faults {
+pub(crate) struct TaskFaults {
     reasons: Arc<Mutex<BTreeMap<Cow<'static, str>, String>>>,
     /// The first of the reasons.
     first: watch::Sender<Option<String>>,
@@ -67,12 +67,12 @@ impl Supervisor {
     }
 
     /// Where tasks and threads outside this supervisor say that they do not run.
-    pub(crate) fn faults(&self) -> Faults {
+    pub(crate) fn faults(&self) -> TaskFaults {
         self.faults.clone()
     }
 }
 
-impl Faults {
+impl TaskFaults {
     /// Why the node is not ready; `None` when everything runs.
     pub(crate) fn reason(&self) -> Option<String> {
         self.first.borrow().clone()
@@ -143,7 +143,7 @@ impl Drop for AbortOnDrop {
 }
 
 #[cfg(test)]
-impl Faults {
+impl TaskFaults {
     /// The reason, to be waited for.
     pub(crate) fn changes(&self) -> watch::Receiver<Option<String>> {
         self.first.subscribe()

@@ -14,7 +14,7 @@ use crate::node::Silent;
 type Answer<T> = Result<Arc<T>, Silent>;
 
 /// See the module.
-pub(crate) struct Survey<T> {
+pub(crate) struct SharedSurvey<T> {
     /// Locked while a question is under way: whoever comes meanwhile waits for its answer.
     last: Arc<Mutex<Option<Last<T>>>>,
 }
@@ -24,13 +24,13 @@ struct Last<T> {
     answer: Answer<T>,
 }
 
-impl<T> Default for Survey<T> {
-    fn default() -> Survey<T> {
-        Survey { last: Arc::default() }
+impl<T> Default for SharedSurvey<T> {
+    fn default() -> SharedSurvey<T> {
+        SharedSurvey { last: Arc::default() }
     }
 }
 
-impl<T: Send + Sync + 'static> Survey<T> {
+impl<T: Send + Sync + 'static> SharedSurvey<T> {
     /// The last answer, or a new one when that is too old.
     pub(crate) async fn answer(
         &self,
@@ -67,7 +67,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_callers_ask_once_in_a_while() {
         const TOOK: Duration = Duration::from_millis(50);
-        let survey = Survey::default();
+        let survey = SharedSurvey::default();
         let asked = Arc::new(AtomicUsize::new(0));
         let ask = || {
             let asked = asked.clone();
@@ -90,7 +90,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn workers_that_do_not_answer_are_not_asked_by_each_caller_in_turn() {
-        let survey = Survey::<()>::default();
+        let survey = SharedSurvey::<()>::default();
         let silent = || {
             survey.answer(async {
                 tokio::time::sleep(Duration::from_secs(3)).await;

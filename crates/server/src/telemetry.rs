@@ -30,7 +30,7 @@ use crate::config::{Log, LogFormat, LogLevel};
 use crate::limits::LOGGED_BYTES_MAX;
 
 pub use log_queue::flush_logs;
-pub(crate) use refusals::{Refusals, Subject};
+pub(crate) use refusals::{RefusalSubject, Refusals};
 
 pub use visible::{visible, visible_json};
 

@@ -11,13 +11,13 @@ use engine::rates::{Bucket, Limited, Rates};
 use engine::shared_buckets::SharedBuckets;
 
 use crate::client_address::ClientAddress;
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::telemetry::HttpCounts;
 
 /// See the module.
 pub(crate) struct Throttle {
     buckets: Arc<SharedBuckets>,
-    clock: Clock,
+    clock: ServerClock,
     rates: RwLock<Rates>,
     counts: Arc<HttpCounts>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Throttle {
 impl Throttle {
     pub(crate) fn new(
         buckets: Arc<SharedBuckets>,
-        clock: Clock,
+        clock: ServerClock,
         rates: Rates,
         counts: Arc<HttpCounts>,
     ) -> Throttle {

@@ -43,4 +43,4 @@ pub use sign::{
     ConnectionTokenRequest, HmacAlgorithm, SignError, SubscriptionTokenRequest, TokenRequest,
     sign_connection, sign_subscription,
 };
-pub use verifier::{Cost, Verdict, Verifier};
+pub use verifier::{Cost, Verified, Verifier};

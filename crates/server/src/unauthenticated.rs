@@ -11,7 +11,7 @@ use engine::SessionKey;
 use crate::client_address::ClientAddress;
 use crate::limits::UNAUTHENTICATED_SIZE_MAX;
 use crate::slots::{Evict, Slot, SlotLimits, Slots};
-use crate::worker::{Inbox, Input};
+use crate::worker::{Input, WorkerInbox};
 
 /// The slots of all of them.
 pub(crate) struct Waiting(Arc<Slots>);
@@ -28,7 +28,7 @@ pub struct Unauthenticated {
 #[derive(Default)]
 struct Place {
     is_evicted: AtomicBool,
-    session: OnceLock<(Arc<Inbox>, SessionKey)>,
+    session: OnceLock<(Arc<WorkerInbox>, SessionKey)>,
 }
 
 impl Waiting {
@@ -56,7 +56,7 @@ impl Unauthenticated {
     }
 
     /// It lives on a worker from now on, which is told when it has to make room. Says whether it may stay.
-    pub(crate) fn settle(&self, inbox: &Arc<Inbox>, key: SessionKey) -> bool {
+    pub(crate) fn settle(&self, inbox: &Arc<WorkerInbox>, key: SessionKey) -> bool {
         // Only the worker that it was given to settles it, once.
         let _first = self.place.session.set((inbox.clone(), key));
         !self.place.is_evicted.load(Ordering::SeqCst)

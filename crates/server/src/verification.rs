@@ -14,11 +14,11 @@ use engine::worker::Verdict;
 use engine::{SessionKey, TokenKind};
 use tracing::error;
 
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
 use crate::supervisor::spawn_thread;
 use crate::token::{Cause, Cost, Verifier};
-use crate::worker::{Inbox, Input};
+use crate::worker::{Input, WorkerInbox};
 
 /// See the module.
 pub struct Verification {
@@ -63,7 +63,7 @@ struct Task {
     key: SessionKey,
     kind: TokenKind,
     token: String,
-    inbox: Arc<Inbox>,
+    inbox: Arc<WorkerInbox>,
 }
 
 impl Verification {
@@ -71,7 +71,7 @@ impl Verification {
     ///
     /// # Errors
     /// When the kernel gives no thread.
-    pub fn start(verifiers: Verifiers, clock: Clock) -> io::Result<Verification> {
+    pub fn start(verifiers: Verifiers, clock: ServerClock) -> io::Result<Verification> {
         let (tasks, waiting) = sync_channel(VERIFICATIONS_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
         let (fetches, for_keys) = sync_channel(VERIFICATIONS_MAX);
@@ -95,7 +95,7 @@ impl Verification {
         key: SessionKey,
         kind: TokenKind,
         token: String,
-        inbox: &Arc<Inbox>,
+        inbox: &Arc<WorkerInbox>,
     ) -> Option<Judgement> {
         if self.verifiers.of(kind).cost(&token) == Cost::Inline {
             return Some(self.verifiers.verify(unix_ms, kind, &token));
@@ -127,7 +127,7 @@ impl Verifiers {
         }
     }
 
-    fn run(&self, waiting: &Mutex<Receiver<Task>>, fetches: &SyncSender<Task>, clock: Clock) {
+    fn run(&self, waiting: &Mutex<Receiver<Task>>, fetches: &SyncSender<Task>, clock: ServerClock) {
         loop {
             let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(task) = task else { return };
@@ -144,7 +144,7 @@ impl Verifiers {
     }
 
     /// Verifies a token and sends the verdict to the worker that asked.
-    fn answer(&self, task: &Task, clock: Clock) {
+    fn answer(&self, task: &Task, clock: ServerClock) {
         let unix_ms = clock.now().unix_ms;
         let verify = || self.verify(unix_ms, task.kind, &task.token);
         let judgement = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {

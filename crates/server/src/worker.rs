@@ -24,13 +24,13 @@ use tracing::error;
 use wire::websocket::decoder::DecoderLimits;
 
 use crate::admission::Admission;
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::revoked::Revoked;
 use crate::telemetry::{CloseCounts, HttpCounts};
 use crate::verification::Verification;
 
-pub use connection::{Arrival, Stream};
-pub use inbox::{Inbox, Input};
+pub use connection::{Arrival, ArrivedStream};
+pub use inbox::{Input, WorkerInbox};
 
 /// Everything that a worker is built from.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct Parts {
     /// What carries publications.
     pub broker: Arc<dyn Broker>,
     /// What time it is.
-    pub clock: Clock,
+    pub clock: ServerClock,
     /// Who verifies tokens.
     pub verification: Arc<Verification>,
     /// Who is let in.
@@ -69,15 +69,15 @@ pub struct WireSettings {
 }
 
 /// A running worker.
-pub struct Worker {
-    inbox: Arc<Inbox>,
+pub struct WorkerHandle {
+    inbox: Arc<WorkerInbox>,
     connections: Arc<AtomicUsize>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a worker says of itself when asked.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct WorkerReport {
     /// Totals since the start.
     pub counters: Counters,
     /// Bytes read from and written to sockets, frames before TLS.
@@ -99,7 +99,7 @@ pub type Census = Vec<(Arc<str>, usize)>;
 
 /// Whom somebody looks for.
 #[derive(Clone, Debug)]
-pub struct Whom {
+pub struct ClientFilter {
     /// User id; `None` for any.
     pub user: Option<String>,
     /// Client id; `None` for all of the user.
@@ -110,7 +110,7 @@ pub struct Whom {
 
 /// A client of a worker.
 #[derive(Clone, Debug)]
-pub struct ClientPlace {
+pub struct WorkerClient {
     /// Client id.
     pub client: String,
     /// User id.
@@ -132,13 +132,13 @@ pub struct Traffic {
     pub writes: u64,
 }
 
-impl Worker {
+impl WorkerHandle {
     /// Starts the thread of worker `index`.
     ///
     /// # Errors
     /// When the kernel gives no poller or thread.
-    pub fn start(index: usize, seed: u64, parts: Parts) -> io::Result<Worker> {
-        let (inbox, poll) = Inbox::new()?;
+    pub fn start(index: usize, seed: u64, parts: Parts) -> io::Result<WorkerHandle> {
+        let (inbox, poll) = WorkerInbox::new()?;
         let connections = Arc::new(AtomicUsize::new(0));
         let driver = driver::Driver::new(seed, parts, poll, inbox.clone(), connections.clone());
         let thread =
@@ -151,12 +151,12 @@ impl Worker {
                 }
                 std::process::abort();
             })?;
-        Ok(Worker { inbox, connections, thread: Mutex::new(Some(thread)) })
+        Ok(WorkerHandle { inbox, connections, thread: Mutex::new(Some(thread)) })
     }
 
     /// Where to send it things.
     #[must_use]
-    pub fn inbox(&self) -> &Arc<Inbox> {
+    pub fn inbox(&self) -> &Arc<WorkerInbox> {
         &self.inbox
     }
 

@@ -4,14 +4,14 @@
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
-use super::Api;
+use super::ApiState;
 use super::call::Call;
 use super::error::{ApiError, Failure};
 use super::methods::{Method, Outcome};
 use super::request::{Batch, BatchCommand, read};
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
 
-impl Api {
+impl ApiState {
     /// Boxed, because a method cannot contain itself.
     pub(super) fn batch<'a>(&'a self, call: &'a Call, params: &'a [u8]) -> BoxFuture<'a, Outcome> {
         self.run_batch(call, params).boxed()

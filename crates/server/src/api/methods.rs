@@ -14,10 +14,10 @@ use serde::Serialize;
 use tokio::sync::SemaphorePermit;
 use wire::protocol::{DisconnectCode, ErrorCode, Publication, StreamPosition};
 
-use super::Api;
+use super::ApiState;
 use super::call::Call;
 use super::error::{ApiError, Failure};
-use super::request::{self, InChannel, Publish, Whom, payload, read};
+use super::request::{self, InChannel, Publish, SessionFilter, payload, read};
 use super::response;
 use crate::limits::{API_ANSWER_MAX, API_CONCURRENCY, API_ITEMS_MAX};
 use crate::members::{ActiveChannels, Answers, NodeInfo, Present, Question};
@@ -127,7 +127,7 @@ pub(super) fn json(result: &impl Serialize) -> Outcome {
     Ok(serde_json::to_string(result).expect("responses are JSON"))
 }
 
-impl Api {
+impl ApiState {
     /// Runs one method; its result is a JSON object.
     pub(super) async fn dispatch(&self, call: &Call, method: Method, params: &[u8]) -> Outcome {
         let params = match params.trim_ascii() {
@@ -266,7 +266,7 @@ impl Api {
     }
 
     fn disconnect(&self, params: &[u8]) -> Outcome {
-        let request: request::Disconnect = read(params)?;
+        let request: request::DisconnectCall = read(params)?;
         let disconnect = match request.disconnect {
             None => DisconnectCode::ForceDisconnect.into(),
             Some(goodbye) => goodbye.disconnect()?,
@@ -283,7 +283,7 @@ impl Api {
 
     /// Tells every worker of every node; nobody waits for them.
     fn order(&self, params: &[u8], order: Order) -> Outcome {
-        let whom: Whom = read(params)?;
+        let whom: SessionFilter = read(params)?;
         if let Some(target) = whom.target()? {
             let control = Arc::new(Control { target, order });
             self.members.service.send(BrokerRequest::Control(control));
@@ -296,7 +296,7 @@ impl Api {
         let _turn = self.turn_to_read().await;
         call.check_room(1)?;
         match self.members.service.ask(|id| BrokerRequest::Presence { id, channel }).await? {
-            BrokerReply::Presence(clients) => json(&response::Presence::of(&clients)),
+            BrokerReply::Presence(clients) => json(&response::PresenceResponse::of(&clients)),
             _ => Err(ErrorCode::Internal.into()),
         }
     }
@@ -304,7 +304,7 @@ impl Api {
     async fn presence_stats(&self, call: &Call, params: &[u8]) -> Outcome {
         let channel = self.channel_with_presence(call, params)?;
         match self.members.service.ask(|id| BrokerRequest::PresenceStats { id, channel }).await? {
-            BrokerReply::PresenceStats(stats) => json(&response::PresenceStats {
+            BrokerReply::PresenceStats(stats) => json(&response::PresenceStatsResponse {
                 num_clients: stats.num_clients,
                 num_users: stats.num_users,
             }),
@@ -350,7 +350,7 @@ impl Api {
             BrokerReply::History(history) => {
                 let bytes = |publication: &Arc<Publication>| publication.data.len();
                 call.check_room(history.publications.iter().map(bytes).sum())?;
-                json(&response::History::of(&history))
+                json(&response::HistoryResponse::of(&history))
             }
             _ => Err(ErrorCode::Internal.into()),
         }
@@ -403,7 +403,7 @@ impl Api {
         for (name, clients) in named.filter(|(name, _)| call.key.allows_channel(name)) {
             channels.entry(name).or_default().num_clients += clients;
         }
-        json(&response::Channels { channels, lacks: response::Lacks::new(missing, is_cut) })
+        json(&response::ChannelsResponse { channels, lacks: response::Lacks::new(missing, is_cut) })
     }
 
     async fn channel(&self, call: &Call, params: &[u8]) -> Outcome {
@@ -433,7 +433,7 @@ impl Api {
         let question = Question::Channel { channel: channel.clone() };
         let Answers { answers, missing } =
             self.members.ask::<usize>(&question).await.map_err(silent)?;
-        json(&response::Channel {
+        json(&response::ChannelResponse {
             channel: &channel,
             tier,
             created: ttl.map(|ttl| {
@@ -461,7 +461,7 @@ impl Api {
         clients.iter_mut().for_each(|client| {
             client.channels.retain(|channel| call.key.allows_channel(channel));
         });
-        json(&response::Clients { clients, lacks: response::Lacks::new(missing, is_cut) })
+        json(&response::ClientsResponse { clients, lacks: response::Lacks::new(missing, is_cut) })
     }
 
     async fn info(&self, params: &[u8]) -> Outcome {

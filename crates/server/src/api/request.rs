@@ -159,7 +159,7 @@ pub(super) struct Publish {
 /// Whose sessions an order is for; of disconnect, refresh, subscribe and unsubscribe.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Whom {
+pub(super) struct SessionFilter {
     /// Must be said: the empty text means the anonymous users, all of them.
     user: Option<String>,
     #[serde(deserialize_with = "nullable")]
@@ -170,11 +170,11 @@ pub(super) struct Whom {
     whitelist: Vec<String>,
 }
 
-impl Whom {
+impl SessionFilter {
     /// The sessions that are named; `None` when there can be none: a `session` belongs to a unidirectional transport, and none
     /// of those is served.
     pub(super) fn target(self) -> Result<Option<Target>, ApiError> {
-        let Whom { user, client, session, whitelist } = self;
+        let SessionFilter { user, client, session, whitelist } = self;
         let user = user.ok_or_else(|| {
             ApiError::bad("user is missing: name a user, or all anonymous users with an empty text")
         })?;
@@ -256,24 +256,24 @@ impl From<Position> for StreamPosition {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Disconnect {
+pub(super) struct DisconnectCall {
     #[serde(deserialize_with = "object")]
-    pub(super) disconnect: Option<Goodbye>,
+    pub(super) disconnect: Option<DisconnectAdvice>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Goodbye {
+pub(super) struct DisconnectAdvice {
     #[serde(deserialize_with = "integer")]
     code: u16,
     #[serde(deserialize_with = "nullable")]
     reason: String,
 }
 
-impl Goodbye {
+impl DisconnectAdvice {
     /// Code and reason to close with; without a code it is 3000, after which clients connect again.
     pub(super) fn disconnect(self) -> Result<wire::protocol::Disconnect, ApiError> {
-        let Goodbye { code, reason } = self;
+        let DisconnectAdvice { code, reason } = self;
         if code != 0 && !(3000..5000).contains(&code) {
             return Err(ApiError::bad("a disconnect code is 3000 to 4999, or 0 for 3000"));
         }
@@ -356,7 +356,7 @@ pub(super) struct Revoke {
 /// What revocations takes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Revocations {
+pub(super) struct RevocationsRequest {
     #[serde(deserialize_with = "integer")]
     pub(super) limit: i64,
     #[serde(deserialize_with = "nullable")]

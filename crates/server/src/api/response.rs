@@ -12,7 +12,7 @@ use wire::protocol::{HistoryResult, StreamPosition};
 use crate::members::{ClientPlace, NodeInfo};
 
 #[derive(Serialize)]
-pub(super) struct Presence<'a> {
+pub(super) struct PresenceResponse<'a> {
     presence: BTreeMap<&'a str, ClientInfo<'a>>,
 }
 
@@ -27,13 +27,13 @@ struct ClientInfo<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct PresenceStats {
+pub(super) struct PresenceStatsResponse {
     pub(super) num_clients: u32,
     pub(super) num_users: u32,
 }
 
 #[derive(Serialize)]
-pub(super) struct History<'a> {
+pub(super) struct HistoryResponse<'a> {
     publications: Vec<Publication<'a>>,
     epoch: &'a str,
     offset: u64,
@@ -54,7 +54,7 @@ struct Publication<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Channels {
+pub(super) struct ChannelsResponse {
     pub(super) channels: BTreeMap<String, ChannelCount>,
     #[serde(flatten)]
     pub(super) lacks: Lacks,
@@ -66,7 +66,7 @@ pub(super) struct ChannelCount {
 }
 
 #[derive(Serialize)]
-pub(super) struct Channel<'a> {
+pub(super) struct ChannelResponse<'a> {
     pub(super) channel: &'a str,
     pub(super) tier: &'static str,
     /// Unix milliseconds at which a temporary channel began.
@@ -82,7 +82,7 @@ pub(super) struct Channel<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Clients {
+pub(super) struct ClientsResponse {
     pub(super) clients: Vec<ClientPlace>,
     #[serde(flatten)]
     pub(super) lacks: Lacks,
@@ -126,10 +126,10 @@ pub(super) fn published(position: &StreamPosition) -> String {
     serde_json::to_string(&published).expect("a number and a text are JSON")
 }
 
-impl<'a> Presence<'a> {
-    pub(super) fn of(clients: &'a [Arc<wire::protocol::ClientInfo>]) -> Presence<'a> {
+impl<'a> PresenceResponse<'a> {
+    pub(super) fn of(clients: &'a [Arc<wire::protocol::ClientInfo>]) -> PresenceResponse<'a> {
         let presence = clients.iter().map(|info| (&*info.client, ClientInfo::of(info))).collect();
-        Presence { presence }
+        PresenceResponse { presence }
     }
 }
 
@@ -144,8 +144,8 @@ impl<'a> ClientInfo<'a> {
     }
 }
 
-impl<'a> History<'a> {
-    pub(super) fn of(history: &'a HistoryResult) -> History<'a> {
+impl<'a> HistoryResponse<'a> {
+    pub(super) fn of(history: &'a HistoryResult) -> HistoryResponse<'a> {
         let publications = history.publications.iter().map(|publication| {
             let data = raw(&publication.data);
             Publication {
@@ -156,7 +156,7 @@ impl<'a> History<'a> {
                 tags: publication.tags.iter().map(|(key, tag)| (&**key, &**tag)).collect(),
             }
         });
-        History {
+        HistoryResponse {
             publications: publications.collect(),
             epoch: &history.epoch,
             offset: history.offset,

@@ -10,14 +10,14 @@ use engine::revocation::{self, Revocation, RevocationState, Subject, TooManyRevo
 use engine::time::Now;
 use wire::protocol::ErrorCode;
 
-use super::Api;
+use super::ApiState;
 use super::error::ApiError;
 use super::methods::Outcome;
 use super::request::{BlockUser, InvalidateUserTokens, Revoke, RevokeToken, read};
 use crate::limits::{REVOCATION_ATTEMPTS_MAX, REVOCATION_TTL_MAX_S, REVOCATION_TTL_S};
 use crate::revocation_sync;
 
-impl Api {
+impl ApiState {
     pub(super) async fn revoke(&self, params: &[u8]) -> Outcome {
         let request: Revoke = read(params)?;
         let (subject, issued_before) = request.subject()?;

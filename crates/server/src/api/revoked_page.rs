@@ -8,11 +8,11 @@ use std::sync::Arc;
 use engine::revocation::{Revocation, RevocationState, Subject};
 use serde::Serialize;
 
-use super::Api;
+use super::ApiState;
 use super::call::Call;
 use super::error::ApiError;
 use super::methods::{Outcome, json};
-use super::request::{Revocations, read};
+use super::request::{RevocationsRequest, read};
 use crate::limits::{REVOCATIONS_PER_PAGE, REVOCATIONS_PER_PAGE_MAX};
 
 #[derive(Serialize)]
@@ -37,9 +37,9 @@ struct Entry<'a> {
     expire_at: i64,
 }
 
-impl Api {
+impl ApiState {
     pub(super) fn revocations(&self, call: &Call, params: &[u8]) -> Outcome {
-        let Revocations { limit, cursor } = read(params)?;
+        let RevocationsRequest { limit, cursor } = read(params)?;
         let limit = match usize::try_from(limit) {
             Ok(0) => REVOCATIONS_PER_PAGE,
             Ok(limit) => limit.min(REVOCATIONS_PER_PAGE_MAX),

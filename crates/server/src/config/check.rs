@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Unknown;
 use super::api_keys;
 use super::coerce::{coerce, shown};
-use super::keys::{AbsentKey, AbsentList, Feature, Key, Kind, NAMESPACE_KEYS, Role, Section};
+use super::keys::{AbsentKey, AbsentList, AbsentRole, Feature, Key, Kind, NAMESPACE_KEYS, Section};
 use super::mistakes::{WarningKind, closest};
 use super::source::Found;
 use super::table::{Entry, WITHOUT_NAMESPACE, entry, flat, meant, members};
@@ -110,10 +110,12 @@ impl Walk<'_> {
     /// switched a feature on counts on it.
     fn absent(&mut self, path: &str, section: &'static Section, key: &AbsentKey, value: &Value) {
         match key.role {
-            Role::Detail => {}
-            Role::Ignored if is_default(value, key.default) => {}
-            Role::Ignored => self.found.warn(WarningKind::NoEffect, path, "has no effect here"),
-            Role::Switch(feature) => match is_off(value, key.default) {
+            AbsentRole::Detail => {}
+            AbsentRole::Ignored if is_default(value, key.default) => {}
+            AbsentRole::Ignored => {
+                self.found.warn(WarningKind::NoEffect, path, "has no effect here");
+            }
+            AbsentRole::Switch(feature) => match is_off(value, key.default) {
                 Some(true) => {}
                 Some(false) => self.switched_on.push((path.to_owned(), Some(section), feature)),
                 None => {

@@ -5,7 +5,7 @@
 mod absent;
 mod feature;
 
-pub use absent::{ABSENT, ABSENT_LISTS, AbsentKey, AbsentList, Role, Section};
+pub use absent::{ABSENT, ABSENT_LISTS, AbsentKey, AbsentList, AbsentRole, Section};
 pub use feature::Feature;
 
 /// One key.

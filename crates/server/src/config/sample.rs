@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::keys::{
-    ABSENT_LISTS, API_KEY_KEYS, Feature, KEYS, Key, Kind, NAMESPACE_KEYS, Role, TOKEN_KEYS,
+    ABSENT_LISTS, API_KEY_KEYS, AbsentRole, Feature, KEYS, Key, Kind, NAMESPACE_KEYS, TOKEN_KEYS,
 };
 use super::table::absent_keys;
 
@@ -126,7 +126,7 @@ pub fn reference() -> String {
 fn absent_features() -> BTreeMap<Feature, Vec<String>> {
     let mut features: BTreeMap<Feature, Vec<String>> = BTreeMap::new();
     for (path, _, key) in absent_keys() {
-        if let Role::Switch(feature) = key.role {
+        if let AbsentRole::Switch(feature) = key.role {
             let path = path.replace("channel.without_namespace.", "channel.namespaces[].");
             features.entry(feature).or_default().push(path);
         }

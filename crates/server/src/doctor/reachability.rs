@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Finding;
 use crate::StartError;
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::config::{Config, Engine, HttpServer};
 use crate::limits::BROKER_END_TIMEOUT;
 use crate::listener::check_certificate;
@@ -126,7 +126,7 @@ pub(super) async fn key_sets(config: &Config) -> Vec<Finding> {
 }
 
 /// Joins the cluster as a node of its own for a moment: whether the broker answers, what rights are missing, what it warns of.
-pub(super) async fn broker(config: &Config, clock: Clock) -> Vec<Finding> {
+pub(super) async fn broker(config: &Config, clock: ServerClock) -> Vec<Finding> {
     let subject = match config.engine {
         Engine::Memory => {
             let text = "memory of this process: one node, and nothing outlives a restart";
@@ -169,7 +169,7 @@ pub(super) async fn broker(config: &Config, clock: Clock) -> Vec<Finding> {
 
 async fn open(
     config: &Config,
-    clock: Clock,
+    clock: ServerClock,
 ) -> Result<std::sync::Arc<dyn brokers::Broker>, StartError> {
     let mut random = Random::new(crate::seed()?);
     let name = format!("{} (doctor)", crate::node_name(config));

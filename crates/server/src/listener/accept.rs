@@ -19,7 +19,7 @@ use super::stream::HttpPeer;
 use super::{Eviction, Listener};
 use crate::client_address::ClientAddress;
 use crate::limits::{TASK_RESTART_DELAY, TASK_RESTART_DELAY_MAX};
-use crate::supervisor::Faults;
+use crate::supervisor::TaskFaults;
 
 /// A listening socket within a runtime.
 enum Socket {
@@ -41,7 +41,7 @@ const EVICTION_PAUSE: Duration = Duration::from_millis(3);
 
 impl Listener {
     /// Accepts until told to stop; then ends once requests under way are answered.
-    pub(crate) async fn run(self, bound: BoundSocket, faults: Faults) {
+    pub(crate) async fn run(self, bound: BoundSocket, faults: TaskFaults) {
         let Ok(address) = bound.address() else { return };
         let name = format!("listener {address}");
         let (alive, mut all_ended) = mpsc::channel(1);

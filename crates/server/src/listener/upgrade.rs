@@ -28,21 +28,21 @@ use wire::websocket::handshake::{self, Accepted, HandshakeRefusal, RequestHead};
 use super::stream::HttpStream;
 use crate::admission::Admission;
 use crate::client_address::ClientAddress;
-use crate::clock::Clock;
+use crate::clock::ServerClock;
 use crate::config::OriginPolicy;
 use crate::node::Node;
-use crate::telemetry::{HttpCounts, Subject, shown};
+use crate::telemetry::{HttpCounts, RefusalSubject, shown};
 use crate::throttle::{Throttle, set_retry_after};
 use crate::unauthenticated::Unauthenticated;
-use crate::worker::{Arrival, Stream, Worker};
+use crate::worker::{Arrival, ArrivedStream, WorkerHandle};
 
 /// What the endpoint decides by and hands connections to.
 pub(crate) struct Sockets {
     pub(crate) node: Arc<Node>,
-    pub(crate) workers: Arc<Vec<Worker>>,
+    pub(crate) workers: Arc<Vec<WorkerHandle>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) origins: OriginPolicy,
-    pub(crate) clock: Clock,
+    pub(crate) clock: ServerClock,
     pub(crate) counts: Arc<HttpCounts>,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) allows_deflate: bool,
@@ -138,7 +138,7 @@ impl Sockets {
     }
 
     fn note_origin(&self, origin: &str, address: Option<&ClientAddress>) {
-        if let Some(left_out) = self.counts.refusals.note(Subject::Origin, "not_allowed") {
+        if let Some(left_out) = self.counts.refusals.note(RefusalSubject::Origin, "not_allowed") {
             let (origin, key) = (shown(origin), "client.allowed_origins");
             let address = address.map(ToString::to_string).unwrap_or_default();
             warn!(
@@ -261,11 +261,11 @@ async fn move_to_worker(
     worker.expect("there is at least one worker").hand_over(arrival);
 }
 
-fn take_socket(upgraded: Upgraded) -> std::io::Result<(Stream, Vec<u8>)> {
+fn take_socket(upgraded: Upgraded) -> std::io::Result<(ArrivedStream, Vec<u8>)> {
     let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TcpStream>>>() {
         Ok(parts) => {
             let tcp = parts.io.into_inner().into_inner().into_std()?;
-            return Ok((Stream::Plain(tcp), parts.read_buf.to_vec()));
+            return Ok((ArrivedStream::Plain(tcp), parts.read_buf.to_vec()));
         }
         Err(upgraded) => upgraded,
     };
@@ -274,5 +274,5 @@ fn take_socket(upgraded: Upgraded) -> std::io::Result<(Stream, Vec<u8>)> {
         .expect("a listener serves TCP or TLS over TCP");
     let (tcp, tls) = parts.io.into_inner().into_inner();
     let tcp = tcp.into_inner().into_std()?;
-    Ok((Stream::Tls(tcp, Box::new(tls)), parts.read_buf.to_vec()))
+    Ok((ArrivedStream::Tls(tcp, Box::new(tls)), parts.read_buf.to_vec()))
 }

@@ -13,7 +13,7 @@ use engine::rates::Bucket;
 
 use super::process::Process;
 use super::{CloseCounts, HttpCounts};
-use crate::worker::{Report, Traffic};
+use crate::worker::{Traffic, WorkerReport};
 
 /// One metric.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ pub struct Totals {
 
 impl Totals {
     /// Adds what one worker reports.
-    pub fn add(&mut self, report: Report) {
+    pub fn add(&mut self, report: WorkerReport) {
         self.counters.add(&report.counters);
         self.traffic.received += report.bytes.received;
         self.traffic.sent += report.bytes.sent;
@@ -298,12 +298,12 @@ mod tests {
         http.refused(403);
         http.called("publish", 0);
         http.called_by("default", "publish");
-        http.refusals.count(super::super::Subject::Token, "signature");
+        http.refusals.count(super::super::RefusalSubject::Token, "signature");
         let mut totals = Totals::default();
         let mut closes = CloseCounts::default();
         closes.count(3001);
-        totals.add(Report { closes, ..Report::default() });
-        let clock = std::sync::Arc::new(crate::clock::Clock::start());
+        totals.add(WorkerReport { closes, ..WorkerReport::default() });
+        let clock = std::sync::Arc::new(crate::clock::ServerClock::start());
         let broker = brokers::MemoryBroker::new(clock, "e".to_owned());
         let page = render(&totals, &http, &broker, &Usage::new(Ceilings::default()), 1);
         let seen: Vec<&str> = page

@@ -12,11 +12,11 @@ use crate::limits::{REFUSAL_LINES_MAX, REFUSAL_LINES_PER_SECOND};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<BTreeMap<Subject, Record>>);
+pub(crate) struct Refusals(Mutex<BTreeMap<RefusalSubject, Record>>);
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Subject {
+pub(crate) enum RefusalSubject {
     Token,
     ApiKey,
     Origin,
@@ -26,17 +26,17 @@ pub(crate) enum Subject {
     History,
 }
 
-impl Subject {
+impl RefusalSubject {
     /// The name used in metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Subject::Token => "token",
-            Subject::ApiKey => "api_key",
-            Subject::Origin => "origin",
-            Subject::Subscribe => "subscribe",
-            Subject::Publish => "publish",
-            Subject::Presence => "presence",
-            Subject::History => "history",
+            RefusalSubject::Token => "token",
+            RefusalSubject::ApiKey => "api_key",
+            RefusalSubject::Origin => "origin",
+            RefusalSubject::Subscribe => "subscribe",
+            RefusalSubject::Publish => "publish",
+            RefusalSubject::Presence => "presence",
+            RefusalSubject::History => "history",
         }
     }
 }
@@ -49,13 +49,13 @@ struct Record {
 
 impl Refusals {
     /// Counts a refusal without a line.
-    pub(crate) fn count(&self, subject: Subject, reason: &'static str) {
+    pub(crate) fn count(&self, subject: RefusalSubject, reason: &'static str) {
         let mut records = self.lock();
         *records.entry(subject).or_default().counts.entry(reason).or_default() += 1;
     }
 
     /// Counts a refusal. When a line may be logged, says how many before it were left out.
-    pub(crate) fn note(&self, subject: Subject, reason: &'static str) -> Option<u64> {
+    pub(crate) fn note(&self, subject: RefusalSubject, reason: &'static str) -> Option<u64> {
         let mut records = self.lock();
         let record = records.entry(subject).or_default();
         *record.counts.entry(reason).or_default() += 1;
@@ -63,16 +63,16 @@ impl Refusals {
     }
 
     /// Every subject and reason with its count.
-    pub(super) fn counts(&self) -> Vec<(Subject, &'static str, u64)> {
+    pub(super) fn counts(&self) -> Vec<(RefusalSubject, &'static str, u64)> {
         let records = self.lock();
-        let of_subject = |(subject, record): (&Subject, &Record)| {
+        let of_subject = |(subject, record): (&RefusalSubject, &Record)| {
             let counts = record.counts.iter().map(|(reason, count)| (*subject, *reason, *count));
             counts.collect::<Vec<_>>()
         };
         records.iter().flat_map(of_subject).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Record>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RefusalSubject, Record>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,12 +112,19 @@ mod tests {
     #[test]
     fn a_flood_is_counted_and_not_logged() {
         let refusals = Refusals::default();
-        let lines = (0..10_000).filter_map(|_| refusals.note(Subject::Token, "signature")).count();
+        let lines =
+            (0..10_000).filter_map(|_| refusals.note(RefusalSubject::Token, "signature")).count();
         assert!(lines < 2 * REFUSAL_LINES_MAX as usize, "{lines}");
-        assert!(refusals.note(Subject::Origin, "not_allowed").is_some(), "others are still told");
+        assert!(
+            refusals.note(RefusalSubject::Origin, "not_allowed").is_some(),
+            "others are still told"
+        );
         assert_eq!(
             refusals.counts(),
-            [(Subject::Token, "signature", 10_000), (Subject::Origin, "not_allowed", 1)]
+            [
+                (RefusalSubject::Token, "signature", 10_000),
+                (RefusalSubject::Origin, "not_allowed", 1)
+            ]
         );
     }
 

@@ -15,7 +15,7 @@ mod times;
 use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use serde_json::{Value, json};
 
-use super::{TokenSettings, Verdict, Verifier};
+use super::{TokenSettings, Verified, Verifier};
 use signing::{encode, hs256};
 
 /// The time of all tests.
@@ -33,21 +33,21 @@ fn verifier(settings: &TokenSettings) -> Verifier {
 }
 
 /// The verdict on a connection token with these claims, signed with the secret.
-fn connect(claims: &Value) -> Verdict<ConnectionClaims> {
+fn connect(claims: &Value) -> Verified<ConnectionClaims> {
     connect_with(&settings(), claims)
 }
 
-fn connect_with(settings: &TokenSettings, claims: &Value) -> Verdict<ConnectionClaims> {
+fn connect_with(settings: &TokenSettings, claims: &Value) -> Verified<ConnectionClaims> {
     verifier(settings).verify_connection(&hs256(SECRET, claims), NOW)
 }
 
 /// The verdict on a subscription token with these claims, signed with the secret.
-fn subscribe(claims: &Value) -> Verdict<SubscriptionClaims> {
+fn subscribe(claims: &Value) -> Verified<SubscriptionClaims> {
     verifier(&settings()).verify_subscription(&hs256(SECRET, claims), NOW)
 }
 
 /// The verdict on a connection token whose payload is exactly this text.
-fn connect_raw(payload: &str) -> Verdict<ConnectionClaims> {
+fn connect_raw(payload: &str) -> Verified<ConnectionClaims> {
     let signed = format!("{}.{}", encode(r#"{"alg":"HS256"}"#), encode(payload));
     let token = signing::hmac_sign(SECRET, signed);
     verifier(&settings()).verify_connection(&token, NOW)

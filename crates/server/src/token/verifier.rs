@@ -22,7 +22,7 @@ use super::remote::RemoteKeys;
 use super::settings::TokenSettings;
 
 /// What a token turned out to be.
-pub type Verdict<T> = Result<T, TokenRefusal>;
+pub type Verified<T> = Result<T, TokenRefusal>;
 
 /// How much work verifying a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Verifier {
     }
 
     /// Verifies a connection token.
-    pub fn verify_connection(&self, token: &str, now_unix: i64) -> Verdict<ConnectionClaims> {
+    pub fn verify_connection(&self, token: &str, now_unix: i64) -> Verified<ConnectionClaims> {
         self.judge_connection(token, now_unix).map_err(Cause::refusal)
     }
 
@@ -111,7 +111,7 @@ impl Verifier {
 
     /// Verifies a subscription token. Whether it is for this user, client and channel is for the
     /// engine to say.
-    pub fn verify_subscription(&self, token: &str, now_unix: i64) -> Verdict<SubscriptionClaims> {
+    pub fn verify_subscription(&self, token: &str, now_unix: i64) -> Verified<SubscriptionClaims> {
         self.judge_subscription(token, now_unix).map_err(Cause::refusal)
     }
 

@@ -17,7 +17,7 @@ use crate::unauthenticated::Unauthenticated;
 /// A connection that has completed its handshake and is to live on a worker.
 pub struct Arrival {
     /// The socket.
-    pub stream: Stream,
+    pub stream: ArrivedStream,
     /// Bytes that came behind the handshake.
     pub early: Vec<u8>,
     /// JSON or Protobuf.
@@ -33,7 +33,7 @@ pub struct Arrival {
 }
 
 /// A socket on its way to a worker.
-pub enum Stream {
+pub enum ArrivedStream {
     /// As it is.
     Plain(std::net::TcpStream),
     /// With TLS, whose handshake is complete.
@@ -45,16 +45,16 @@ pub(super) struct Connection {
     pub(super) key: SessionKey,
     pub(super) socket: Socket,
     pub(super) decoder: Decoder,
-    pub(super) state: State,
-    pub(super) reading: Reading,
+    pub(super) state: CloseState,
+    pub(super) reading: ReadTurn,
     /// The kernel has said that the peer sends no more.
     pub(super) is_ending: bool,
-    pub(super) standing: Standing,
+    pub(super) standing: ConnectionStanding,
 }
 
 /// When a connection is read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum ReadTurn {
     /// When the kernel says that there is something.
     Ready,
     /// In the next turn: it had more than one turn takes.
@@ -64,7 +64,7 @@ pub(super) enum Reading {
 }
 
 /// What a connection counts as.
-pub(super) enum Standing {
+pub(super) enum ConnectionStanding {
     /// Its connect command was not accepted yet.
     Unauthenticated(Box<Unauthenticated>),
     /// Its session is admitted.
@@ -75,7 +75,7 @@ pub(super) enum Standing {
 
 /// How far a connection is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum CloseState {
     /// Both sides talk.
     Open,
     /// We have sent, or queued, our close frame and wait for the peer's.
@@ -84,17 +84,17 @@ pub(super) enum State {
     Closed,
     /// We have said our last word, and the peer may not know yet: as soon as everything is written, writing is shut down.
     Failed,
-    /// What follows on [`State::Failed`]: what the peer still sends is discarded, until it ends or has sent too much.
+    /// What follows on [`CloseState::Failed`]: what the peer still sends is discarded, until it ends or has sent too much.
     Lingering {
         /// Bytes that it may still send.
         bytes_left: u32,
     },
 }
 
-impl State {
+impl CloseState {
     /// Whether what the peer sends still counts.
     pub(super) fn is_listening(self) -> bool {
-        matches!(self, State::Open | State::Closing)
+        matches!(self, CloseState::Open | CloseState::Closing)
     }
 }
 
@@ -114,17 +114,17 @@ impl Arrival {
         limits: DecoderLimits,
     ) -> (Connection, Vec<u8>) {
         let socket = match self.stream {
-            Stream::Plain(tcp) => Socket::plain(tcp),
-            Stream::Tls(tcp, tls) => Socket::tls(tcp, *tls),
+            ArrivedStream::Plain(tcp) => Socket::plain(tcp),
+            ArrivedStream::Tls(tcp, tls) => Socket::tls(tcp, *tls),
         };
         let connection = Connection {
             key,
             socket,
             decoder: Decoder::new(Role::Server, limits, self.deflate.is_some()),
-            state: State::Open,
-            reading: Reading::Ready,
+            state: CloseState::Open,
+            reading: ReadTurn::Ready,
             is_ending: false,
-            standing: Standing::Unauthenticated(Box::new(self.unauthenticated)),
+            standing: ConnectionStanding::Unauthenticated(Box::new(self.unauthenticated)),
         };
         (connection, self.early)
     }

@@ -25,9 +25,9 @@ use wire::websocket::decoder::Message;
 use wire::websocket::deflate::{Deflater, Inflater};
 use wire::websocket::encoder::{self, FrameKind};
 
-use super::connection::{Connection, Reading, State};
+use super::connection::{CloseState, Connection, ReadTurn};
 use super::drain::Drain;
-use super::inbox::{Inbox, Input, WAKE};
+use super::inbox::{Input, WAKE, WorkerInbox};
 use super::sandbox;
 use super::{Arrival, Parts, Traffic};
 use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, TURN_MS_MAX};
@@ -38,7 +38,7 @@ use crate::verification::Judgement;
 pub(super) struct Driver {
     parts: Parts,
     poll: Poll,
-    inbox: Arc<Inbox>,
+    inbox: Arc<WorkerInbox>,
     /// What the inbox held at the last look; kept for its memory.
     inputs: Vec<Input>,
     endpoint: Endpoint,
@@ -47,9 +47,9 @@ pub(super) struct Driver {
     count: Arc<AtomicUsize>,
     read_buffer: Box<[u8]>,
     inflater: Inflater,
-    /// Connections that are [`Reading::Unread`], each once.
+    /// Connections that are [`ReadTurn::Unread`], each once.
     unread: Vec<SessionKey>,
-    /// Connections that are [`Reading::Paused`], each once.
+    /// Connections that are [`ReadTurn::Paused`], each once.
     paused: Vec<SessionKey>,
     /// When those that do not answer our close frame are cut off, in order of time.
     farewells: VecDeque<(u64, SessionKey)>,
@@ -65,7 +65,7 @@ impl Driver {
         seed: u64,
         parts: Parts,
         poll: Poll,
-        inbox: Arc<Inbox>,
+        inbox: Arc<WorkerInbox>,
         count: Arc<AtomicUsize>,
     ) -> Driver {
         let endpoint = parts.broker.attach(inbox.clone());
@@ -261,7 +261,7 @@ impl Driver {
         connection.is_ending |= event.is_read_closed() || event.is_error();
         // Whoever has its turn later anyway does not get two.
         let has_more = event.is_readable() || connection.is_ending;
-        if has_more && connection.reading == Reading::Ready {
+        if has_more && connection.reading == ReadTurn::Ready {
             self.read(key);
         }
     }
@@ -286,7 +286,7 @@ impl Driver {
                 is_drained = true;
                 break;
             };
-            if matches!(connection.state, State::Lingering { .. }) {
+            if matches!(connection.state, CloseState::Lingering { .. }) {
                 is_drained = self.discard(key, &mut buffer);
                 break;
             }
@@ -326,18 +326,18 @@ impl Driver {
     /// Notes when the connection is read next.
     fn plan_reading(&mut self, key: SessionKey, is_drained: bool) {
         let reading = match is_drained {
-            true => Reading::Ready,
-            false if self.engine.is_congested(key) => Reading::Paused,
-            false => Reading::Unread,
+            true => ReadTurn::Ready,
+            false if self.engine.is_congested(key) => ReadTurn::Paused,
+            false => ReadTurn::Unread,
         };
         let Some(connection) = self.connection(key) else {
             return;
         };
         connection.reading = reading;
         match reading {
-            Reading::Ready => {}
-            Reading::Unread => self.unread.push(key),
-            Reading::Paused => self.paused.push(key),
+            ReadTurn::Ready => {}
+            ReadTurn::Unread => self.unread.push(key),
+            ReadTurn::Paused => self.paused.push(key),
         }
     }
 
@@ -384,10 +384,10 @@ impl Driver {
                 let Some(connection) = self.connection(key) else {
                     return;
                 };
-                let was_open = connection.state == State::Open;
-                connection.state = State::Closed;
+                let was_open = connection.state == CloseState::Open;
+                connection.state = CloseState::Closed;
                 sandbox::run_for(&mut self.engine, now, key, |engine| {
-                    engine.handle_disconnect(now, key)
+                    engine.handle_disconnect(now, key);
                 });
                 if was_open {
                     let (user, client) = self.who(key);
@@ -476,7 +476,7 @@ impl Driver {
         let result = result.and_then(|()| connection.socket.flush());
         match result {
             Ok(()) => {
-                if matches!(connection.state, State::Closed | State::Failed) {
+                if matches!(connection.state, CloseState::Closed | CloseState::Failed) {
                     self.linger(key);
                 }
             }

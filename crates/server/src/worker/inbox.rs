@@ -14,7 +14,7 @@ use engine::rules::Rules;
 use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
-use super::{Arrival, Census, ClientPlace, Report, Whom};
+use super::{Arrival, Census, ClientFilter, WorkerClient, WorkerReport};
 use crate::limits::INBOX_EVENTS_MAX;
 use crate::verification::Judgement;
 
@@ -30,11 +30,11 @@ pub enum Input {
     /// A token was verified elsewhere.
     Verdict(SessionKey, Judgement),
     /// Somebody wants to know how it goes.
-    Report(oneshot::Sender<Report>),
+    Report(oneshot::Sender<WorkerReport>),
     /// Somebody wants to know which channels are heard.
     Census(oneshot::Sender<Census>),
     /// Somebody wants to know where clients are.
-    Clients(Box<Whom>, oneshot::Sender<Vec<ClientPlace>>),
+    Clients(Box<ClientFilter>, oneshot::Sender<Vec<WorkerClient>>),
     /// End the sessions that this is about.
     Revoke(Arc<Revocation>),
     /// A connection has to make room for another one, unless it was authenticated meanwhile.
@@ -49,18 +49,18 @@ pub enum Input {
 }
 
 /// See the module.
-pub struct Inbox {
+pub struct WorkerInbox {
     inputs: Mutex<Vec<Input>>,
     length: AtomicUsize,
     may_sleep: AtomicBool,
     waker: Waker,
 }
 
-impl Inbox {
-    pub(super) fn new() -> io::Result<(Arc<Inbox>, Poll)> {
+impl WorkerInbox {
+    pub(super) fn new() -> io::Result<(Arc<WorkerInbox>, Poll)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let inbox = Inbox {
+        let inbox = WorkerInbox {
             inputs: Mutex::default(),
             length: AtomicUsize::new(0),
             may_sleep: AtomicBool::new(false),
@@ -104,7 +104,7 @@ impl Inbox {
     }
 }
 
-impl brokers::Inbox for Inbox {
+impl brokers::Inbox for WorkerInbox {
     fn deliver(&self, event: BrokerEvent) {
         self.send(Input::Broker(event));
     }

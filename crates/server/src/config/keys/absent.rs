@@ -24,12 +24,12 @@ pub struct AbsentKey {
     /// Its value when nothing is written.
     pub default: &'static str,
     /// What another value means.
-    pub role: Role,
+    pub role: AbsentRole,
 }
 
 /// What a value other than the default means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum AbsentRole {
     /// It switches on what is not here: a mistake.
     Switch(Feature),
     /// It tunes what is not here: nothing, as long as that is off.
@@ -48,20 +48,20 @@ pub struct AbsentList {
 }
 
 const fn switch(name: &'static str, feature: Feature) -> AbsentKey {
-    AbsentKey { name, default: "false", role: Role::Switch(feature) }
+    AbsentKey { name, default: "false", role: AbsentRole::Switch(feature) }
 }
 
 /// A switch that is no boolean: off while it has this value.
 const fn choice(name: &'static str, default: &'static str, feature: Feature) -> AbsentKey {
-    AbsentKey { name, default, role: Role::Switch(feature) }
+    AbsentKey { name, default, role: AbsentRole::Switch(feature) }
 }
 
 const fn detail(name: &'static str, default: &'static str) -> AbsentKey {
-    AbsentKey { name, default, role: Role::Detail }
+    AbsentKey { name, default, role: AbsentRole::Detail }
 }
 
 const fn ignored(name: &'static str, default: &'static str) -> AbsentKey {
-    AbsentKey { name, default, role: Role::Ignored }
+    AbsentKey { name, default, role: AbsentRole::Ignored }
 }
 
 const fn section(below: &'static [&'static str], keys: &'static [AbsentKey]) -> Section {

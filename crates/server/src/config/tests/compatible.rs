@@ -1,7 +1,7 @@
 //! What was written for the compatible server: every key it has, in every form it takes.
 
 use super::*;
-use crate::config::keys::{ABSENT_LISTS, Role};
+use crate::config::keys::{ABSENT_LISTS, AbsentRole};
 use crate::config::table::{absent_keys, variable};
 
 /// Keys of the compatible server that are here.
@@ -141,7 +141,7 @@ fn the_complete_default_of_the_compatible_server_passes_as_a_file() {
 #[test]
 fn whatever_switches_on_what_is_not_here_is_one_clear_line() {
     for (path, section, key) in absent_keys() {
-        let Role::Switch(feature) = key.role else { continue };
+        let AbsentRole::Switch(feature) = key.role else { continue };
         let mut flags = pairs(&[("engine.redis.prefix", "x")]);
         flags.extend(pairs(section.when));
         flags.extend(pairs(&[

@@ -10,14 +10,14 @@ use wire::protocol::DisconnectCode;
 
 use super::Driver;
 use crate::admission::AdmissionRefusal;
-use crate::worker::connection::Standing;
+use crate::worker::connection::ConnectionStanding;
 use crate::worker::sandbox;
 
 impl Driver {
     /// A connection has arrived, unless it has had to make room on the way.
     pub(super) fn settle(&mut self, now: Now, key: SessionKey) {
         let inbox = self.inbox.clone();
-        if let Some(Standing::Unauthenticated(waiting)) = self.standing(key)
+        if let Some(ConnectionStanding::Unauthenticated(waiting)) = self.standing(key)
             && !waiting.settle(&inbox, key)
         {
             self.make_room(now, key);
@@ -26,7 +26,7 @@ impl Driver {
 
     /// Another connection needs this one's slot; it may come back.
     pub(super) fn make_room(&mut self, now: Now, key: SessionKey) {
-        if let Some(Standing::Unauthenticated(_)) = self.standing(key) {
+        if let Some(ConnectionStanding::Unauthenticated(_)) = self.standing(key) {
             self.close_session(now, key, DisconnectCode::ForceReconnect);
             self.handle_effects();
             // Its slot is taken already, so its socket does not wait for the peer's close frame.
@@ -37,7 +37,7 @@ impl Driver {
     /// So many bytes were received, and the connection may keep them for a message that is not whole or for a token that is
     /// being verified. Once it is admitted its user answers for what it holds.
     pub(super) fn hold_unauthenticated(&mut self, key: SessionKey, count: usize) {
-        if let Some(Standing::Unauthenticated(waiting)) = self.standing(key) {
+        if let Some(ConnectionStanding::Unauthenticated(waiting)) = self.standing(key) {
             waiting.hold_bytes(count);
         }
     }
@@ -47,7 +47,7 @@ impl Driver {
         let admission = self.parts.admission.clone();
         let admitted = match (&verdict, self.standing(key)) {
             // A refresh of an admitted connection is not one more connection.
-            (Verdict::Connection(Ok(claims)), Some(Standing::Unauthenticated(_))) => {
+            (Verdict::Connection(Ok(claims)), Some(ConnectionStanding::Unauthenticated(_))) => {
                 Some(admission.admit(&claims.user))
             }
             _ => None,
@@ -63,7 +63,7 @@ impl Driver {
                 if self.is_admitted(key)
                     && let Some(standing) = self.standing(key)
                 {
-                    *standing = Standing::Admitted { _permit: permit };
+                    *standing = ConnectionStanding::Admitted { _permit: permit };
                 }
             }
         }
@@ -71,7 +71,7 @@ impl Driver {
 
     /// A message may have admitted its session without a token. Who is one too many is closed before the reply is written.
     pub(super) fn note_admission(&mut self, now: Now, key: SessionKey) {
-        if !matches!(self.standing(key), Some(Standing::Unauthenticated(_))) {
+        if !matches!(self.standing(key), Some(ConnectionStanding::Unauthenticated(_))) {
             return;
         }
         let identity = self.engine.identity(key).filter(|identity| !identity.client.is_empty());
@@ -79,7 +79,7 @@ impl Driver {
         match self.parts.admission.admit(identity.user) {
             Ok(permit) => {
                 if let Some(standing) = self.standing(key) {
-                    *standing = Standing::Admitted { _permit: permit };
+                    *standing = ConnectionStanding::Admitted { _permit: permit };
                 }
             }
             Err(refusal) => {
@@ -97,7 +97,7 @@ impl Driver {
         });
     }
 
-    fn standing(&mut self, key: SessionKey) -> Option<&mut Standing> {
+    fn standing(&mut self, key: SessionKey) -> Option<&mut ConnectionStanding> {
         self.connection(key).map(|connection| &mut connection.standing)
     }
 

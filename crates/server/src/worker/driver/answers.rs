@@ -5,11 +5,11 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::Driver;
-use crate::worker::{Census, ClientPlace, Report, Whom};
+use crate::worker::{Census, ClientFilter, WorkerClient, WorkerReport};
 
 impl Driver {
-    pub(super) fn report(&self) -> Report {
-        Report {
+    pub(super) fn report(&self) -> WorkerReport {
+        WorkerReport {
             counters: *self.engine.counters(),
             bytes: self.traffic,
             closes: self.closes.clone(),
@@ -20,12 +20,12 @@ impl Driver {
         }
     }
 
-    pub(super) fn clients(&self, whom: &Whom) -> Vec<ClientPlace> {
+    pub(super) fn clients(&self, whom: &ClientFilter) -> Vec<WorkerClient> {
         let clients = self.engine.clients(whom.user.as_deref());
         clients
             .filter(|client| whom.client.as_ref().is_none_or(|one| *one == client.info.client))
             .take(whom.limit)
-            .map(|client| ClientPlace {
+            .map(|client| WorkerClient {
                 client: client.info.client.clone(),
                 user: client.info.user.clone(),
                 connected_at: client.admitted_at_ms,

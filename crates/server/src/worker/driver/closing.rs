@@ -16,7 +16,7 @@ use wire::websocket::encoder;
 
 use super::Driver;
 use crate::limits::{CLOSE_TIMEOUT_MS, HALF_CLOSE_DELAY_MS, LINGER_BYTES_MAX, READS_PER_TURN};
-use crate::worker::connection::{Standing, State};
+use crate::worker::connection::{CloseState, ConnectionStanding};
 use crate::worker::sandbox;
 
 impl Driver {
@@ -26,12 +26,12 @@ impl Driver {
         let Some(connection) = self.connection(key) else {
             return;
         };
-        if connection.state != State::Open {
+        if connection.state != CloseState::Open {
             return;
         }
         // Official clients take 3000 for a lost transport, which no close frame announces (protocol §1.18).
         let is_silent = disconnect.number() == DisconnectCode::ConnectionClosed.number();
-        connection.state = if is_silent { State::Closed } else { State::Closing };
+        connection.state = if is_silent { CloseState::Closed } else { CloseState::Closing };
         let (code, reason) = (disconnect.number(), disconnect.reason());
         debug!(code, reason, user, client, "disconnect");
         self.closes.count(code);
@@ -56,10 +56,10 @@ impl Driver {
         debug!(code = code.number(), reason = %failure, user, client, "the client broke the WebSocket protocol");
         let Some(connection) = self.connection(key) else { return };
         // What else it sent cannot be understood.
-        let before = std::mem::replace(&mut connection.state, State::Failed);
+        let before = std::mem::replace(&mut connection.state, CloseState::Failed);
         let now = self.parts.clock.now();
         sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_disconnect(now, key));
-        if before == State::Open {
+        if before == CloseState::Open {
             self.closes.count(code.number());
             self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
         }
@@ -90,20 +90,20 @@ impl Driver {
         let Some(connection) = self.connection(key) else { return };
         // The user is gone, whatever its socket does; whoever sees the end of the stream finds its place free. A connection
         // that was never admitted has its slot until its socket is closed: slots are what bounds such sockets.
-        if matches!(connection.standing, Standing::Admitted { .. }) {
-            connection.standing = Standing::Ended;
+        if matches!(connection.standing, ConnectionStanding::Admitted { .. }) {
+            connection.standing = ConnectionStanding::Ended;
         }
-        if connection.state == State::Failed {
-            connection.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
+        if connection.state == CloseState::Failed {
+            connection.state = CloseState::Lingering { bytes_left: LINGER_BYTES_MAX };
             self.half_closes.push_back((now_ms + HALF_CLOSE_DELAY_MS, key));
             return;
         }
         match connection.socket.finish() {
-            Ok(()) if connection.state == State::Closed && connection.socket.is_drained() => {
+            Ok(()) if connection.state == CloseState::Closed && connection.socket.is_drained() => {
                 self.remove(key, DisconnectCode::ConnectionClosed.number());
             }
             Ok(()) => {
-                connection.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
+                connection.state = CloseState::Lingering { bytes_left: LINGER_BYTES_MAX };
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if let Some(outbox) = self.engine.outbox(key) {
@@ -130,7 +130,7 @@ impl Driver {
     pub(super) fn discard(&mut self, key: SessionKey, buffer: &mut [u8]) -> bool {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.connection(key) else { return true };
-            let State::Lingering { bytes_left } = &mut connection.state else { return true };
+            let CloseState::Lingering { bytes_left } = &mut connection.state else { return true };
             match connection.socket.discard(buffer) {
                 Ok(count) if count > 0 && *bytes_left > 0 => {
                     *bytes_left =
@@ -153,8 +153,8 @@ impl Driver {
     pub(super) fn handle_tls_breach(&mut self, key: SessionKey) {
         let now = self.parts.clock.now();
         let Some(connection) = self.connection(key) else { return };
-        let before = std::mem::replace(&mut connection.state, State::Failed);
-        if before == State::Open {
+        let before = std::mem::replace(&mut connection.state, CloseState::Failed);
+        if before == CloseState::Open {
             self.closes.count(DisconnectCode::ConnectionClosed.number());
         }
         sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_disconnect(now, key));
@@ -179,10 +179,10 @@ impl Driver {
         let Some(mut connection) = self.connections[key.slot as usize].take() else {
             return;
         };
-        if connection.state == State::Open {
+        if connection.state == CloseState::Open {
             self.closes.count(code);
         }
-        connection.standing = Standing::Ended;
+        connection.standing = ConnectionStanding::Ended;
         // The socket goes either way.
         let _unsent = connection.socket.finish();
         let now = self.parts.clock.now();

@@ -8,7 +8,7 @@ use tracing::{debug, info};
 use wire::protocol::ErrorCode;
 
 use super::Driver;
-use crate::telemetry::{Subject, shown};
+use crate::telemetry::{RefusalSubject, shown};
 use crate::token::Cause as TokenCause;
 
 impl Driver {
@@ -17,11 +17,11 @@ impl Driver {
         let (user, client) = self.who(key);
         match cause {
             SessionNotice::Refused { command, code } => {
-                self.note_refused(key, *command, channel, *code)
+                self.note_refused(key, *command, channel, *code);
             }
             SessionNotice::TokenMismatch { kind, claim, found } => {
                 let refusals = &self.parts.counts.refusals;
-                if let Some(left_out) = refusals.note(Subject::Token, claim.name()) {
+                if let Some(left_out) = refusals.note(RefusalSubject::Token, claim.name()) {
                     let (kind, claim, found) = (kind.name(), claim.name(), &**found);
                     info!(
                         kind,
@@ -47,10 +47,10 @@ impl Driver {
 
     fn note_refused(&self, key: SessionKey, command: CommandKind, channel: &str, code: ErrorCode) {
         let subject = match command {
-            CommandKind::Publish => Subject::Publish,
-            CommandKind::Presence | CommandKind::PresenceStats => Subject::Presence,
-            CommandKind::History => Subject::History,
-            _ => Subject::Subscribe,
+            CommandKind::Publish => RefusalSubject::Publish,
+            CommandKind::Presence | CommandKind::PresenceStats => RefusalSubject::Presence,
+            CommandKind::History => RefusalSubject::History,
+            _ => RefusalSubject::Subscribe,
         };
         let reason = match code {
             ErrorCode::PermissionDenied => "permission_denied",
@@ -81,9 +81,9 @@ impl Driver {
         let reason = cause.name();
         // Expired ones are the course of things: the client fetches another.
         if cause.refusal() != engine::claims::TokenRefusal::Invalid {
-            refusals.count(Subject::Token, reason);
+            refusals.count(RefusalSubject::Token, reason);
             debug!(reason, user, client, channel, "a token is refused: {cause}");
-        } else if let Some(left_out) = refusals.note(Subject::Token, reason) {
+        } else if let Some(left_out) = refusals.note(RefusalSubject::Token, reason) {
             info!(reason, user, client, channel, left_out, "a token is refused: {cause}");
         }
     }
