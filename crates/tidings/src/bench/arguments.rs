@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::mix::Mix;
-use super::plan::Encoding;
+use super::plan::CodecName;
 
 /// What is to be run.
 #[derive(Debug, Subcommand)]
@@ -85,8 +85,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "demo:bench")]
     pub channel: String,
     /// How commands and replies are written
-    #[arg(long, value_enum, default_value_t = Encoding::Json)]
-    pub codec: Encoding,
+    #[arg(long, value_enum, default_value_t = CodecName::Json)]
+    pub codec: CodecName,
     /// Connection token of all clients
     #[arg(long, conflicts_with = "token_secret")]
     pub token: Option<String>,

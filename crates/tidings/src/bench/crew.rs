@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::pipe;
-use super::plan::{Note, Order};
+use super::plan::{GeneratorCommand, Note};
 
 /// See the module.
 pub(crate) struct Crew {
@@ -66,7 +66,7 @@ impl Crew {
         }
     }
 
-    pub(crate) fn send_all(&mut self, order: &Order) {
+    pub(crate) fn send_all(&mut self, order: &GeneratorCommand) {
         (0..self.members.len()).for_each(|index| self.send(index, order));
     }
 

@@ -16,8 +16,8 @@ use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{ClientHandshake, ClientRequest};
 
 use super::clock;
-use super::plan::Target;
-use super::stamp::{Reader, Stamp};
+use super::plan::ServerTarget;
+use super::stamp::{Stamp, StampReader};
 use super::transport::{self, Transport};
 
 /// See the module.
@@ -54,7 +54,7 @@ pub(crate) enum LineEvent {
 pub(crate) struct Desk {
     buffer: Vec<u8>,
     inflater: Inflater,
-    reader: Reader,
+    reader: StampReader,
     pub(crate) bytes: u64,
 }
 
@@ -64,7 +64,7 @@ const EINPROGRESS: i32 = 115;
 
 impl Desk {
     pub(crate) fn new() -> Desk {
-        let (inflater, reader) = (Inflater::default(), Reader::new());
+        let (inflater, reader) = (Inflater::default(), StampReader::new());
         Desk { buffer: vec![0; 256 * 1024], inflater, reader, bytes: 0 }
     }
 }
@@ -103,7 +103,7 @@ pub(crate) fn is_connected(stream: &TcpStream) -> std::io::Result<bool> {
 impl Line {
     /// Dials; once open, it says these commands.
     pub(crate) fn dial(
-        target: &Target,
+        target: &ServerTarget,
         from: Option<IpAddr>,
         greeting: &[Command],
         registry: &Registry,
@@ -218,7 +218,7 @@ impl Line {
         &mut self,
         mut input: &mut [u8],
         inflater: &mut Inflater,
-        reader: &Reader,
+        reader: &StampReader,
         handle: &mut impl FnMut(LineEvent),
     ) -> Result<(), String> {
         let wrong = |error: &dyn std::fmt::Display| format!("the server speaks wrong: {error}");
@@ -259,7 +259,7 @@ impl Line {
     fn handle_reply(
         &mut self,
         reply: Reply,
-        reader: &Reader,
+        reader: &StampReader,
         handle: &mut impl FnMut(LineEvent),
     ) -> Result<(), String> {
         match &reply.body {

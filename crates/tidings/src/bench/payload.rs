@@ -11,7 +11,7 @@ use super::stamp::{SIZE_MIN, Stamp};
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Payload {
+pub(crate) struct PayloadSpec {
     /// Bytes, one of these in turn at random.
     pub(crate) sizes: Vec<u32>,
     /// JSON with places to fill: `{counter}`, `{number}` and `{text}`.
@@ -22,10 +22,10 @@ const SIZE_MAX: u32 = 1 << 20;
 /// `{number}` is below this.
 const NUMBER_MAX: u64 = 1_000_000;
 
-impl Payload {
+impl PayloadSpec {
     /// A payload that can be published.
-    pub(crate) fn new(sizes: &[u32], template: Option<&str>) -> anyhow::Result<Payload> {
-        let payload = Payload { sizes: sizes.to_vec(), template: template.map(str::to_owned) };
+    pub(crate) fn new(sizes: &[u32], template: Option<&str>) -> anyhow::Result<PayloadSpec> {
+        let payload = PayloadSpec { sizes: sizes.to_vec(), template: template.map(str::to_owned) };
         if sizes.is_empty() || !sizes.iter().all(|size| (SIZE_MIN..=SIZE_MAX).contains(size)) {
             misuse!("--size must be from {SIZE_MIN} (what tells publications apart) to {SIZE_MAX}");
         }
@@ -78,20 +78,20 @@ fn text(length: usize, random: &mut Random) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stamp::Reader;
+    use super::super::stamp::StampReader;
     use super::*;
 
     #[test]
     fn a_filled_template_has_its_size_and_its_stamp() {
         let template = r#"{"n":{counter},"price":{number},"note":"{text}","more":"{text}"}"#;
-        let payload = Payload::new(&[200, 400], Some(template)).unwrap();
+        let payload = PayloadSpec::new(&[200, 400], Some(template)).unwrap();
         let mut random = Random::new(7);
         let mut sizes = [0, 0];
         for number in 0..100 {
             let stamp = Stamp { stream: 3, number, planned: 9 };
             let mut out = Vec::new();
             payload.write(stamp, &mut random, &mut out);
-            assert_eq!(Reader::new().find(&out), Some(stamp));
+            assert_eq!(StampReader::new().find(&out), Some(stamp));
             let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
             assert_eq!(value["data"]["n"], number);
             // Two texts share what is left.
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_published_is_refused() {
-        assert!(Payload::new(&[], None).is_err() && Payload::new(&[3], None).is_err());
-        let error = Payload::new(&[128], Some("{\"a\":}")).unwrap_err().to_string();
+        assert!(PayloadSpec::new(&[], None).is_err() && PayloadSpec::new(&[3], None).is_err());
+        let error = PayloadSpec::new(&[128], Some("{\"a\":}")).unwrap_err().to_string();
         assert!(error.starts_with("--template is not JSON"), "{error}");
     }
 }

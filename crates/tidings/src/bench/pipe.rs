@@ -8,7 +8,7 @@ use mio::Waker;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::plan::{Note, Order};
+use super::plan::{GeneratorCommand, Note};
 
 /// The next word of the command; `None` when it is gone.
 pub(crate) fn receive<T: DeserializeOwned>() -> anyhow::Result<Option<T>> {
@@ -20,7 +20,7 @@ pub(crate) fn receive<T: DeserializeOwned>() -> anyhow::Result<Option<T>> {
 }
 
 /// The orders of the command, each of which wakes the poller; they end when the command is gone.
-pub(crate) fn orders(waker: Waker) -> Receiver<Order> {
+pub(crate) fn orders(waker: Waker) -> Receiver<GeneratorCommand> {
     let (sender, orders) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {

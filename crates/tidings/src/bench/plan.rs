@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wire::protocol::Codec;
 
-use super::payload::Payload;
+use super::payload::PayloadSpec;
 use super::tally::Tally;
 
 /// What one process does. Clients, channels and streams have numbers that hold for the whole run: client `n` listens to
 /// channel `n / per_channel`, stream `s` is published into channel `s / streams_per_channel`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
-    pub(crate) target: Target,
+    pub(crate) target: ServerTarget,
     /// First client of this process.
     pub(crate) first_client: u32,
     pub(crate) clients: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Plan {
     pub(crate) load: Load,
     /// Connections that are cut in a second, to come back and recover; with any, all clients hold a position.
     pub(crate) deaths: f64,
-    pub(crate) payload: Payload,
+    pub(crate) payload: PayloadSpec,
     pub(crate) duration_ms: u64,
     /// Time between two samples.
     pub(crate) sample_ms: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 
 /// Where the server is, and how it is spoken to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Target {
+pub(crate) struct ServerTarget {
     pub(crate) address: SocketAddr,
     /// Value of the `Host` header.
     pub(crate) authority: String,
@@ -45,8 +45,8 @@ pub(crate) struct Target {
     pub(crate) path: String,
     /// With TLS.
     pub(crate) security: Option<Security>,
-    pub(crate) encoding: Encoding,
-    pub(crate) admission: Admission,
+    pub(crate) encoding: CodecName,
+    pub(crate) admission: ClientLogin,
     /// All channel names; `{n}` stands for the number.
     pub(crate) channel: String,
     /// Nothing follows the WebSocket handshake: no session, no subscription.
@@ -65,14 +65,14 @@ pub(crate) struct Security {
 /// The codec's name in arguments and plans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Encoding {
+pub(crate) enum CodecName {
     Json,
     Protobuf,
 }
 
 /// How clients show who they are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Admission {
+pub(crate) enum ClientLogin {
     Anonymous,
     /// All with the same token.
     Token(String),
@@ -94,7 +94,7 @@ pub(crate) enum Voice {
         batch: u32,
     },
     /// One client that only publishes, there.
-    Publisher(Box<Target>),
+    Publisher(Box<ServerTarget>),
     /// Client `n` publishes stream `n`.
     Members,
     /// Not this process.
@@ -115,7 +115,7 @@ pub(crate) enum Load {
 /// What a process full of clients that come and go does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StormPlan {
-    pub(crate) target: Target,
+    pub(crate) target: ServerTarget,
     pub(crate) voice: Voice,
     /// First channel of this process.
     pub(crate) first_channel: u32,
@@ -124,7 +124,7 @@ pub(crate) struct StormPlan {
     pub(crate) window: u32,
     /// Publications that each recovers.
     pub(crate) recover: u32,
-    pub(crate) payload: Payload,
+    pub(crate) payload: PayloadSpec,
     pub(crate) duration_ms: u64,
     pub(crate) sample_ms: u64,
 }
@@ -137,7 +137,7 @@ pub(crate) struct RawPlan {
     pub(crate) rate: f64,
     pub(crate) size: u32,
     pub(crate) duration_ms: u64,
-    pub(crate) encoding: Encoding,
+    pub(crate) encoding: CodecName,
     pub(crate) channel: String,
     /// Core to stay on.
     pub(crate) core: Option<u32>,
@@ -156,7 +156,7 @@ pub(crate) struct RelayPlan {
 
 /// What the command says to its processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Order {
+pub(crate) enum GeneratorCommand {
     /// Begin at this time.
     Go(u64),
     /// So many publications were made, by stream.
@@ -184,26 +184,26 @@ pub(crate) enum Note {
     Result(Box<Tally>),
 }
 
-impl Encoding {
+impl CodecName {
     pub(crate) fn codec(self) -> Codec {
         match self {
-            Encoding::Json => Codec::Json,
-            Encoding::Protobuf => Codec::Protobuf,
+            CodecName::Json => Codec::Json,
+            CodecName::Protobuf => Codec::Protobuf,
         }
     }
 
     /// As people write it.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Encoding::Json => "JSON",
-            Encoding::Protobuf => "Protobuf",
+            CodecName::Json => "JSON",
+            CodecName::Protobuf => "Protobuf",
         }
     }
 
     pub(crate) fn subprotocol(self) -> &'static str {
         match self {
-            Encoding::Json => "centrifuge-json",
-            Encoding::Protobuf => "centrifuge-protobuf",
+            CodecName::Json => "centrifuge-json",
+            CodecName::Protobuf => "centrifuge-protobuf",
         }
     }
 }
@@ -211,7 +211,7 @@ impl Encoding {
 /// Stands for a channel's number in the names.
 const NUMBER: &str = "{n}";
 
-impl Target {
+impl ServerTarget {
     pub(crate) fn channel_name(&self, channel: u32) -> String {
         match self.channel.contains(NUMBER) {
             true => self.channel.replace(NUMBER, &channel.to_string()),
@@ -245,13 +245,13 @@ mod tests {
     #[test]
     fn listeners_are_counted_where_processes_meet() {
         let plan = Plan {
-            target: Target {
+            target: ServerTarget {
                 address: ([127, 0, 0, 1], 1).into(),
                 authority: String::new(),
                 path: String::new(),
                 security: None,
-                encoding: Encoding::Json,
-                admission: Admission::Anonymous,
+                encoding: CodecName::Json,
+                admission: ClientLogin::Anonymous,
                 channel: String::new(),
                 is_bare: false,
             },
@@ -264,7 +264,7 @@ mod tests {
             voice: Voice::Nobody,
             load: Load::Hold,
             deaths: 0.0,
-            payload: Payload::default(),
+            payload: PayloadSpec::default(),
             duration_ms: 1,
             sample_ms: 1,
         };

@@ -16,7 +16,7 @@ use wire::websocket::handshake::{self, RequestHead};
 
 use super::clock;
 use super::pipe;
-use super::plan::{Note, Order, RawPlan};
+use super::plan::{GeneratorCommand, Note, RawPlan};
 use super::stamp::Stamp;
 use super::tally::Tally;
 
@@ -36,7 +36,7 @@ pub(crate) fn raw() -> anyhow::Result<ExitCode> {
         receivers.push(accept(&listener)?);
     }
     pipe::say(&Note::Ready);
-    let Some(Order::Go(begin)) = pipe::receive()? else { return Ok(ExitCode::FAILURE) };
+    let Some(GeneratorCommand::Go(begin)) = pipe::receive()? else { return Ok(ExitCode::FAILURE) };
     let (number, fault) = send(&plan, begin, &mut receivers);
     if let Some(fault) = fault {
         pipe::say(&Note::Failed(fault));
@@ -44,7 +44,7 @@ pub(crate) fn raw() -> anyhow::Result<ExitCode> {
     pipe::say(&Note::Published(vec![(0, number)]));
     pipe::say(&Note::Result(Box::new(Tally { published: number, ..Tally::default() })));
     // The sockets stay open until the receivers have everything.
-    while pipe::receive::<Order>()?.is_some() {}
+    while pipe::receive::<GeneratorCommand>()?.is_some() {}
     Ok(ExitCode::SUCCESS)
 }
 

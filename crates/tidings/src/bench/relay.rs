@@ -18,8 +18,8 @@ use super::gauge::Processor;
 use super::ledger::Ledger;
 use super::pace::Pace;
 use super::pipe;
-use super::plan::{Note, Order, RelayPlan};
-use super::stamp::{Reader, Stamp};
+use super::plan::{GeneratorCommand, Note, RelayPlan};
+use super::stamp::{Stamp, StampReader};
 use super::tally::Tally;
 
 const WAKE: Token = Token(0);
@@ -53,13 +53,13 @@ struct Relay {
     plan: RelayPlan,
     poll: Poll,
     alarm: Alarm,
-    orders: Receiver<Order>,
+    orders: Receiver<GeneratorCommand>,
     speaker: TcpStream,
     listener: TcpStream,
     /// What came and is not a whole message yet.
     pending: Vec<u8>,
     message_length: usize,
-    reader: Reader,
+    reader: StampReader,
     ledger: Ledger,
     tally: Tally,
     run: Option<Run>,
@@ -95,7 +95,7 @@ impl Relay {
             listener,
             pending: Vec::new(),
             message_length: message.len(),
-            reader: Reader::new(),
+            reader: StampReader::new(),
             ledger: Ledger::new(0, 1),
             tally: Tally::default(),
             run: None,
@@ -128,11 +128,11 @@ impl Relay {
     fn is_over(&mut self) -> bool {
         loop {
             match self.orders.try_recv() {
-                Ok(Order::Go(at)) => self.begin(at),
-                Ok(Order::Expect(streams)) => {
+                Ok(GeneratorCommand::Go(at)) => self.begin(at),
+                Ok(GeneratorCommand::Expect(streams)) => {
                     self.expected = Some(streams.iter().map(|(_, number)| number).sum());
                 }
-                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return true,
+                Ok(GeneratorCommand::Stop) | Err(TryRecvError::Disconnected) => return true,
                 Err(TryRecvError::Empty) => break,
             }
         }

@@ -10,7 +10,7 @@ use super::tally::{Tally, Times};
 pub(crate) struct Report {
     pub(crate) scenario: &'static str,
     pub(crate) url: String,
-    pub(crate) codec: super::plan::Encoding,
+    pub(crate) codec: super::plan::CodecName,
     pub(crate) channels: u32,
     pub(crate) connections: u32,
     /// Bytes of a payload.
@@ -36,7 +36,7 @@ pub(crate) struct Report {
     pub(crate) joins_refused: u64,
     pub(crate) joins_per_second: f64,
     pub(crate) generator: Generator,
-    pub(crate) server: Option<Server>,
+    pub(crate) server: Option<ServerUsage>,
     pub(crate) samples: Vec<Sample>,
     /// Upper bound in microseconds, and deliveries.
     pub(crate) latency_classes: Vec<(f64, u64)>,
@@ -64,7 +64,7 @@ pub(crate) struct Generator {
 
 /// What the server used; with `raw`, the process that sends.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Server {
+pub(crate) struct ServerUsage {
     pub(crate) process: u32,
     /// Part of a core.
     pub(crate) busy: f64,
@@ -107,17 +107,17 @@ pub(crate) struct Memory {
 /// Connections from which on their memory is more than the noise of a process.
 const CONNECTIONS_FOR_MEMORY: u32 = 1_000;
 
-impl Server {
+impl ServerUsage {
     pub(crate) fn of(
         process: u32,
         spent: Spent,
         memory: Memory,
         (connections, seconds): (u32, f64),
         tally: &Tally,
-    ) -> Server {
+    ) -> ServerUsage {
         let deliveries = tally.deliveries.max(1) as f64;
         let (grown, held) = (memory.after.saturating_sub(memory.before) as f64, memory.held);
-        Server {
+        ServerUsage {
             process,
             busy: spent.total_ns / 1e9 / seconds,
             ns_per_delivery: spent.total_ns / deliveries,
@@ -215,7 +215,7 @@ impl Quantiles {
     }
 }
 
-impl Server {
+impl ServerUsage {
     fn memory_line(&self) -> String {
         let [before, after] =
             [self.memory_before, self.memory_after].map(|bytes| bytes as f64 / 1e6);

@@ -12,8 +12,8 @@ use super::arguments::Scenario;
 use super::clock;
 use super::crew::Crew;
 use super::gauge::{self, Processor};
-use super::plan::{Note, Order, Voice};
-use super::report::{Generator, Memory, Quantiles, Report, Sample, Server};
+use super::plan::{GeneratorCommand, Note, Voice};
+use super::report::{Generator, Memory, Quantiles, Report, Sample, ServerUsage};
 use super::shape::{self, Shape};
 use super::tally::Tally;
 
@@ -60,7 +60,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
     let seconds = run.seconds(duration_ms, is_silent);
     let server = match (process, spent, memory) {
         (Some(process), Some((spent, wall)), Some(memory)) => {
-            Some(Server::of(process, spent, memory, (shape.clients(), wall), &run.tally))
+            Some(ServerUsage::of(process, spent, memory, (shape.clients(), wall), &run.tally))
         }
         _ => None,
     };
@@ -163,7 +163,7 @@ impl Run {
         let processor = |process: Option<u32>| Processor::of(&process?.to_string()).ok();
         self.begin = clock::now() + HEAD_START_NS;
         if self.failures.is_empty() {
-            self.crew.send_all(&Order::Go(self.begin));
+            self.crew.send_all(&GeneratorCommand::Go(self.begin));
         }
         let before = processor(self.process);
         let (began, mut after, mut ended) = (clock::now(), before, clock::now());
@@ -202,7 +202,8 @@ impl Run {
                 self.published.extend(streams);
                 self.publishers += 1;
                 if self.publishers == self.crew.count() {
-                    self.crew.send_all(&Order::Expect(std::mem::take(&mut self.published)));
+                    self.crew
+                        .send_all(&GeneratorCommand::Expect(std::mem::take(&mut self.published)));
                 }
             }
             Note::Failed(failure) => self.handle_failure(failure),
@@ -219,7 +220,7 @@ impl Run {
     fn handle_failure(&mut self, failure: String) {
         if self.failures.is_empty() {
             self.failures.push(failure);
-            self.crew.send_all(&Order::Stop);
+            self.crew.send_all(&GeneratorCommand::Stop);
         }
     }
 
@@ -256,7 +257,7 @@ impl Run {
         scenario: &Scenario,
         shape: Shape,
         (url, seconds): (String, f64),
-        server: Option<Server>,
+        server: Option<ServerUsage>,
     ) -> Report {
         let Run { crew, samples, tally, failures, .. } = self;
         let given = scenario.arguments();

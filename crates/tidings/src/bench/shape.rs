@@ -11,8 +11,10 @@ use crate::authority::Authority;
 use crate::misuse::misuse;
 
 use super::arguments::{Arguments, PublishBy, Scenario};
-use super::payload::Payload;
-use super::plan::{Admission, Load, Plan, RawPlan, RelayPlan, Security, StormPlan, Target, Voice};
+use super::payload::PayloadSpec;
+use super::plan::{
+    ClientLogin, Load, Plan, RawPlan, RelayPlan, Security, ServerTarget, StormPlan, Voice,
+};
 use super::stamp::SIZE_MIN;
 use super::transport;
 
@@ -88,13 +90,13 @@ impl Shape {
     pub(crate) fn plans(
         &self,
         scenario: &Scenario,
-        target: &Target,
+        target: &ServerTarget,
         voice: &Voice,
         duration_ms: u64,
     ) -> anyhow::Result<Vec<Plan>> {
         let given = scenario.arguments();
         let workers = self.workers(given)?;
-        let payload = Payload::new(&given.size, given.template.as_deref())?;
+        let payload = PayloadSpec::new(&given.size, given.template.as_deref())?;
         let by_channel = matches!(self.load, Load::Window(_));
         let units = if by_channel { self.channels } else { self.clients() };
         let unit = if by_channel { self.per_channel } else { 1 };
@@ -138,7 +140,7 @@ impl Shape {
 /// The plans of processes full of clients that come and go.
 pub(crate) fn storm_plans(
     given: &Arguments,
-    target: &Target,
+    target: &ServerTarget,
     voice: &Voice,
     duration_ms: u64,
 ) -> anyhow::Result<Vec<StormPlan>> {
@@ -149,7 +151,7 @@ pub(crate) fn storm_plans(
     if window == 0 || descriptors > limit {
         bail!("--window {}: a process may have {limit} descriptors; see --workers", given.window);
     }
-    let payload = Payload::new(&given.size, given.template.as_deref())?;
+    let payload = PayloadSpec::new(&given.size, given.template.as_deref())?;
     let plan = |worker| {
         let (first, end) =
             (share(given.channels, worker, workers), share(given.channels, worker + 1, workers));
@@ -195,28 +197,28 @@ pub(crate) fn sample_ms(duration_ms: u64) -> u64 {
 }
 
 /// The server that clients connect to.
-pub(crate) fn target(given: &Arguments) -> anyhow::Result<Target> {
+pub(crate) fn target(given: &Arguments) -> anyhow::Result<ServerTarget> {
     endpoint(given, &given.url)
 }
 
-fn endpoint(given: &Arguments, url: &str) -> anyhow::Result<Target> {
+fn endpoint(given: &Arguments, url: &str) -> anyhow::Result<ServerTarget> {
     let Place { address, authority, path, security } = place(given, url, ["ws", "wss"])?;
     let path = if path.is_empty() { "/connection/websocket".to_owned() } else { path };
     let admission = match (&given.token, &given.token_secret) {
-        (Some(token), _) => Admission::Token(token.clone()),
-        (None, Some(secret)) => Admission::Secret(secret.clone()),
-        (None, None) => Admission::Anonymous,
+        (Some(token), _) => ClientLogin::Token(token.clone()),
+        (None, Some(secret)) => ClientLogin::Secret(secret.clone()),
+        (None, None) => ClientLogin::Anonymous,
     };
     let (encoding, channel) = (given.codec, given.channel.clone());
     if channel.contains(['"', '\\']) || channel.chars().any(char::is_control) {
         misuse!("--channel {channel}: a name without quotes and backslashes is needed");
     }
     let is_bare = false;
-    Ok(Target { address, authority, path, security, encoding, admission, channel, is_bare })
+    Ok(ServerTarget { address, authority, path, security, encoding, admission, channel, is_bare })
 }
 
 /// Who publishes.
-pub(crate) fn voice(scenario: &Scenario, target: &Target) -> anyhow::Result<Voice> {
+pub(crate) fn voice(scenario: &Scenario, target: &ServerTarget) -> anyhow::Result<Voice> {
     let given = scenario.arguments();
     let by_default = if given.api_key.is_some() { PublishBy::Api } else { PublishBy::Client };
     match (scenario, given.publish_by.unwrap_or(by_default)) {

@@ -35,11 +35,11 @@ impl Stamp {
 }
 
 /// Finds stamps.
-pub(crate) struct Reader(Finder<'static>);
+pub(crate) struct StampReader(Finder<'static>);
 
-impl Reader {
-    pub(crate) fn new() -> Reader {
-        Reader(Finder::new(MARK))
+impl StampReader {
+    pub(crate) fn new() -> StampReader {
+        StampReader(Finder::new(MARK))
     }
 
     /// The first stamp in these bytes.
@@ -73,9 +73,9 @@ mod tests {
             stamp.write(size, &mut payload);
             assert_eq!(payload.len() - 8, size.max(SIZE_MIN) as usize);
             assert!(wire::protocol::is_json(&payload[8..]));
-            assert_eq!(Reader::new().find(&payload), Some(stamp));
+            assert_eq!(StampReader::new().find(&payload), Some(stamp));
             payload.truncate(30);
-            assert_eq!(Reader::new().find(&payload), None);
+            assert_eq!(StampReader::new().find(&payload), None);
         }
     }
 }

@@ -19,8 +19,8 @@ use super::gauge::Processor;
 use super::ledger::Ledger;
 use super::line::{Desk, Line, LineEvent};
 use super::pipe;
-use super::plan::{Note, Order, StormPlan, Voice};
-use super::stamp::{Reader, Stamp};
+use super::plan::{GeneratorCommand, Note, StormPlan, Voice};
+use super::stamp::{Stamp, StampReader};
 use super::tally::{Faults, Tally};
 use super::worker::{connect, source};
 
@@ -48,9 +48,9 @@ pub(crate) fn storm() -> anyhow::Result<ExitCode> {
 struct Storm {
     plan: StormPlan,
     poll: Poll,
-    orders: Receiver<Order>,
+    orders: Receiver<GeneratorCommand>,
     desk: Desk,
-    reader: Reader,
+    reader: StampReader,
     greetings: Vec<Command>,
     /// Where clients hold their channel, by channel of this process; empty until its scout has returned.
     positions: Vec<Option<(String, u64)>>,
@@ -87,7 +87,7 @@ impl Storm {
             poll,
             orders,
             desk: Desk::new(),
-            reader: Reader::new(),
+            reader: StampReader::new(),
             greetings,
             positions: vec![None; plan.channels as usize],
             visitors: Slab::new(),
@@ -233,9 +233,9 @@ impl Storm {
     fn is_over(&mut self) -> Result<bool, String> {
         loop {
             match self.orders.try_recv() {
-                Ok(Order::Go(at)) => self.begin(at)?,
-                Ok(Order::Expect(_)) => {}
-                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return Ok(true),
+                Ok(GeneratorCommand::Go(at)) => self.begin(at)?,
+                Ok(GeneratorCommand::Expect(_)) => {}
+                Ok(GeneratorCommand::Stop) | Err(TryRecvError::Disconnected) => return Ok(true),
                 Err(TryRecvError::Empty) => break,
             }
         }

@@ -24,9 +24,9 @@ use super::ledger::Ledger;
 use super::line::{Desk, Line, LineEvent};
 use super::pace::Pace;
 use super::pipe;
-use super::plan::{Admission, Load, Note, Order, Plan, Target, Voice};
+use super::plan::{ClientLogin, GeneratorCommand, Load, Note, Plan, ServerTarget, Voice};
 use super::rounds::Rounds;
-use super::stamp::{Reader, Stamp};
+use super::stamp::{Stamp, StampReader};
 use super::tally::{Tally, Times};
 
 const WAKE: Token = Token(usize::MAX);
@@ -60,7 +60,7 @@ struct Worker {
     plan: Plan,
     poll: Poll,
     alarm: Alarm,
-    orders: Receiver<Order>,
+    orders: Receiver<GeneratorCommand>,
     desk: Desk,
     clients: Vec<Client>,
     callers: Vec<Caller>,
@@ -168,8 +168,8 @@ impl Worker {
     fn is_over(&mut self) -> bool {
         loop {
             match self.orders.try_recv() {
-                Ok(Order::Go(at)) => self.begin(at),
-                Ok(Order::Expect(streams)) => {
+                Ok(GeneratorCommand::Go(at)) => self.begin(at),
+                Ok(GeneratorCommand::Expect(streams)) => {
                     let count = streams.iter().map(|(stream, _)| stream + 1).max().unwrap_or(0);
                     let mut expected = vec![0; count as usize];
                     for (stream, number) in streams {
@@ -177,7 +177,7 @@ impl Worker {
                     }
                     self.expected = Some(expected);
                 }
-                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return true,
+                Ok(GeneratorCommand::Stop) | Err(TryRecvError::Disconnected) => return true,
                 Err(TryRecvError::Empty) => break,
             }
         }
@@ -399,10 +399,10 @@ impl Worker {
                 let Some((line, is_live)) = &mut self.publisher else { return Ok(()) };
                 line.handle(&mut self.desk, |event| match event {
                     LineEvent::Reply(reply) if reply.body == ReplyBody::Publish => {
-                        self.answered += 1
+                        self.answered += 1;
                     }
                     LineEvent::Reply(reply) => {
-                        *is_live |= matches!(reply.body, ReplyBody::Connect(_))
+                        *is_live |= matches!(reply.body, ReplyBody::Connect(_));
                     }
                     LineEvent::Open | LineEvent::Stamp(_) => {}
                 })
@@ -464,7 +464,7 @@ fn recover(ledger: &mut Ledger, base: u64, joined: &SubscribeResult, tally: &mut
         tally.refused += 1;
         ledger.skip(joined.offset.saturating_sub(base));
     }
-    let (reader, before) = (Reader::new(), tally.deliveries);
+    let (reader, before) = (StampReader::new(), tally.deliveries);
     for publication in &joined.publications {
         if let Some(stamp) = reader.find(&publication.data) {
             tally.deliveries += u64::from(ledger.take(stamp, &mut tally.faults));
@@ -474,18 +474,18 @@ fn recover(ledger: &mut Ledger, base: u64, joined: &SubscribeResult, tally: &mut
 }
 
 /// One of the loopback's addresses, where that is where the server is.
-pub(crate) fn source(target: &Target, number: u64) -> Option<IpAddr> {
+pub(crate) fn source(target: &ServerTarget, number: u64) -> Option<IpAddr> {
     let is_near = target.address.ip().is_loopback() && target.address.is_ipv4();
     let last = u8::try_from(2 + number % 250).expect("below 252");
     is_near.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)))
 }
 
 /// The command that opens a client's session.
-pub(crate) fn connect(target: &Target, number: u32) -> Result<Command, String> {
+pub(crate) fn connect(target: &ServerTarget, number: u32) -> Result<Command, String> {
     let token = match &target.admission {
-        Admission::Anonymous => String::new(),
-        Admission::Token(token) => token.clone(),
-        Admission::Secret(secret) => {
+        ClientLogin::Anonymous => String::new(),
+        ClientLogin::Token(token) => token.clone(),
+        ClientLogin::Secret(secret) => {
             let user = format!("bench-{number}");
             let token = TokenRequest { user, expires_in: Some(86_400), ..TokenRequest::default() };
             let request = ConnectionTokenRequest { token, channels: Vec::new() };
