@@ -83,7 +83,7 @@ use tokio::task::AbortHandle;
 
 use self::connection::Dialer;
 use self::core::Core;
-use self::exchange::{ConnectionId, Event, Job, LinkCommand, LinkEvent};
+use self::exchange::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent};
 use self::shared::Shared;
 use crate::{Broker, Endpoint, Health, Inbox};
 
@@ -241,8 +241,8 @@ struct Driver {
     shared: Arc<Shared>,
     core: Arc<Mutex<Core>>,
     dialer: Arc<Dialer>,
-    sender: mpsc::Sender<Event>,
-    events: mpsc::Receiver<Event>,
+    sender: mpsc::Sender<DriverEvent>,
+    events: mpsc::Receiver<DriverEvent>,
     connections: HashMap<ConnectionId, AbortHandle>,
 }
 
@@ -272,7 +272,11 @@ impl Driver {
     }
 
     /// What follows from events, requests and time; says until when there is nothing to do, or that all is done.
-    fn turn(&mut self, events: &mut Vec<Event>, closes_at: Option<Instant>) -> Option<Instant> {
+    fn turn(
+        &mut self,
+        events: &mut Vec<DriverEvent>,
+        closes_at: Option<Instant>,
+    ) -> Option<Instant> {
         let core = self.core.clone();
         let mut core = core.lock().unwrap_or_else(|_| die("its state was left half changed"));
         let now = Instant::now();
@@ -298,7 +302,8 @@ impl Driver {
                     tokio::time::sleep(after).await;
                     let reason = dialer.run(line, &target, &sender).await;
                     // The broker may be gone, and then nobody wants to know.
-                    let _nobody = sender.send(Event::Link(line, LinkEvent::Down(reason))).await;
+                    let _nobody =
+                        sender.send(DriverEvent::Link(line, LinkEvent::Down(reason))).await;
                 });
                 self.connections.retain(|_, connection| !connection.is_finished());
                 self.connections.insert(line, connection);
@@ -314,7 +319,7 @@ impl Driver {
             LinkCommand::AskSlots { members } => {
                 spawn(async move {
                     let slots = dialer.slots(&members).await;
-                    let _nobody = sender.send(Event::Slots(slots)).await;
+                    let _nobody = sender.send(DriverEvent::Slots(slots)).await;
                 });
             }
         }

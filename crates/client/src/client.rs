@@ -8,7 +8,7 @@ use wire::protocol::{
     ClientInfo, HistoryRequest, HistoryResult, PresenceStats, ReplyBody, StreamPosition,
 };
 
-use crate::driver::{Call, Driver, Order};
+use crate::driver::{ClientCall, ClientDriver, DriverCommand};
 use crate::error::{CallError, SubscribeError};
 use crate::events::Events;
 use crate::options::ClientOptions;
@@ -19,7 +19,7 @@ use crate::url::{ServerUrl, UrlError};
 /// one is dropped.
 #[derive(Clone)]
 pub struct Client {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<DriverCommand>,
     state: watch::Receiver<ConnectionState>,
 }
 
@@ -47,7 +47,7 @@ impl Client {
     /// Outside of a tokio runtime.
     pub fn connect(url: &str, options: ClientOptions) -> Result<(Client, Events), UrlError> {
         let url: ServerUrl = url.parse()?;
-        let (driver, orders, state, events) = Driver::new(url, options);
+        let (driver, orders, state, events) = ClientDriver::new(url, options);
         tokio::spawn(driver.run());
         Ok((Client { orders, state }, events))
     }
@@ -75,14 +75,14 @@ impl Client {
 
     /// Connects again after [`Client::disconnect`] or a final refusal of the server.
     pub async fn reconnect(&self) {
-        self.order(Order::Connect).await;
+        self.order(DriverCommand::Connect).await;
     }
 
     /// Disconnects, and returns when the connection is closed. Subscriptions and their positions stay for
     /// [`Client::reconnect`].
     pub async fn disconnect(&self) {
         let (done, is_done) = oneshot::channel();
-        self.order(Order::Disconnect { done }).await;
+        self.order(DriverCommand::Disconnect { done }).await;
         // The client may have ended.
         let _ended = is_done.await;
     }
@@ -100,24 +100,24 @@ impl Client {
     ) -> Result<(), SubscribeError> {
         let (answer, answered) = oneshot::channel();
         let (channel, options) = (channel.to_owned(), Box::new(options));
-        self.order(Order::Subscribe { channel, options, answer }).await;
+        self.order(DriverCommand::Subscribe { channel, options, answer }).await;
         answered.await.unwrap_or(Err(SubscribeError::Ended))
     }
 
     /// Ends a subscription. Its position is kept for another one to the same channel.
     pub async fn unsubscribe(&self, channel: &str) {
-        self.order(Order::Unsubscribe { channel: channel.to_owned() }).await;
+        self.order(DriverCommand::Unsubscribe { channel: channel.to_owned() }).await;
     }
 
     /// Ends a subscription and forgets its position.
     pub async fn remove(&self, channel: &str) {
-        self.order(Order::Remove { channel: channel.to_owned() }).await;
+        self.order(DriverCommand::Remove { channel: channel.to_owned() }).await;
     }
 
     /// Position of a subscription, from which it would be recovered; `None` where the channel has no history.
     pub async fn position(&self, channel: &str) -> Option<StreamPosition> {
         let (answer, answered) = oneshot::channel();
-        self.order(Order::Position { channel: channel.to_owned(), answer }).await;
+        self.order(DriverCommand::Position { channel: channel.to_owned(), answer }).await;
         answered.await.ok().flatten()
     }
 
@@ -127,7 +127,7 @@ impl Client {
     /// [`CallError`]: refused by the server, no answer in time, or no connection.
     pub async fn publish(&self, channel: &str, data: impl Into<Bytes>) -> Result<(), CallError> {
         let (channel, data) = (channel.to_owned(), data.into());
-        match self.call(Call::Publish { channel, data }).await? {
+        match self.call(ClientCall::Publish { channel, data }).await? {
             ReplyBody::Publish => Ok(()),
             _ => Err(CallError::WrongResult),
         }
@@ -139,7 +139,7 @@ impl Client {
     /// As [`Client::publish`].
     pub async fn rpc(&self, method: &str, data: impl Into<Bytes>) -> Result<Bytes, CallError> {
         let (method, data) = (method.to_owned(), data.into());
-        match self.call(Call::Rpc { method, data }).await? {
+        match self.call(ClientCall::Rpc { method, data }).await? {
             ReplyBody::Rpc { data } => Ok(data),
             _ => Err(CallError::WrongResult),
         }
@@ -150,7 +150,7 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`].
     pub async fn history(&self, request: HistoryRequest) -> Result<HistoryResult, CallError> {
-        match self.call(Call::History(request)).await? {
+        match self.call(ClientCall::History(request)).await? {
             ReplyBody::History(result) => Ok(result),
             _ => Err(CallError::WrongResult),
         }
@@ -161,7 +161,7 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`].
     pub async fn presence(&self, channel: &str) -> Result<Vec<(String, ClientInfo)>, CallError> {
-        match self.call(Call::Presence { channel: channel.to_owned() }).await? {
+        match self.call(ClientCall::Presence { channel: channel.to_owned() }).await? {
             ReplyBody::Presence(clients) => Ok(clients),
             _ => Err(CallError::WrongResult),
         }
@@ -172,20 +172,20 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`].
     pub async fn presence_stats(&self, channel: &str) -> Result<PresenceStats, CallError> {
-        match self.call(Call::PresenceStats { channel: channel.to_owned() }).await? {
+        match self.call(ClientCall::PresenceStats { channel: channel.to_owned() }).await? {
             ReplyBody::PresenceStats(stats) => Ok(stats),
             _ => Err(CallError::WrongResult),
         }
     }
 
-    async fn call(&self, call: Call) -> Result<ReplyBody, CallError> {
+    async fn call(&self, call: ClientCall) -> Result<ReplyBody, CallError> {
         let (answer, answered) = oneshot::channel();
-        self.order(Order::Call { call, answer }).await;
+        self.order(DriverCommand::Call { call, answer }).await;
         answered.await.unwrap_or(Err(CallError::Disconnected))
     }
 
     /// A client that has ended answers nothing, which its answer's receiver shows.
-    async fn order(&self, order: Order) {
+    async fn order(&self, order: DriverCommand) {
         let _ended = self.orders.send(order).await;
     }
 }

@@ -22,14 +22,14 @@ use crate::events::{EventSender, Events, queue};
 use crate::limits::{CLOSE_TIMEOUT, READ_SIZE, REQUEST_QUEUE_MAX};
 use crate::options::{ClientOptions, TokenCallback};
 use crate::session::{
-    Action, CallId, ConnectionState, Event, RandomSource, Session, SubscriptionOptions,
+    Action, CallId, ClientSession, ConnectionState, Event, RandomSource, SubscriptionOptions,
     TokenRequestId, TokenSubject,
 };
-use crate::socket::{self, Socket};
+use crate::socket::{self, ClientSocket};
 use crate::url::ServerUrl;
 
 /// What a handle wants.
-pub(crate) enum Order {
+pub(crate) enum DriverCommand {
     Connect,
     Disconnect {
         done: oneshot::Sender<()>,
@@ -50,13 +50,13 @@ pub(crate) enum Order {
         answer: oneshot::Sender<Option<StreamPosition>>,
     },
     Call {
-        call: Call,
+        call: ClientCall,
         answer: oneshot::Sender<Result<ReplyBody, CallError>>,
     },
 }
 
 /// A command with one result.
-pub(crate) enum Call {
+pub(crate) enum ClientCall {
     Publish { channel: String, data: Bytes },
     Rpc { method: String, data: Bytes },
     History(HistoryRequest),
@@ -65,17 +65,17 @@ pub(crate) enum Call {
 }
 
 /// See the module.
-pub(crate) struct Driver {
+pub(crate) struct ClientDriver {
     url: ServerUrl,
     tls: Option<Arc<ClientConfig>>,
     token_callback: Option<TokenCallback>,
-    session: Session,
-    orders: mpsc::Receiver<Order>,
+    session: ClientSession,
+    orders: mpsc::Receiver<DriverCommand>,
     events: EventSender,
     state: watch::Sender<ConnectionState>,
     answers: HashMap<CallId, oneshot::Sender<Result<ReplyBody, CallError>>>,
     opening: Option<Opening>,
-    reader: Option<ReadHalf<Socket>>,
+    reader: Option<ReadHalf<ClientSocket>>,
     writer: Option<Writer>,
     tokens: JoinSet<Result<String, TokenError>>,
     /// What each task of `tokens` was asked for.
@@ -83,12 +83,12 @@ pub(crate) struct Driver {
     buffer: Vec<u8>,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Socket, TransportError>> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<ClientSocket, TransportError>> + Send>>;
 
 /// What has happened.
 enum Input {
-    Order(Option<Order>),
-    Opened(Result<Socket, TransportError>),
+    Order(Option<DriverCommand>),
+    Opened(Result<ClientSocket, TransportError>),
     Read(io::Result<usize>),
     Written(io::Result<()>),
     Token(Id, Result<String, TokenError>),
@@ -96,19 +96,19 @@ enum Input {
     Nothing,
 }
 
-impl Driver {
+impl ClientDriver {
     /// A driver whose session connects, with the handles' ends of its queues.
     pub(crate) fn new(
         url: ServerUrl,
         options: ClientOptions,
-    ) -> (Driver, mpsc::Sender<Order>, watch::Receiver<ConnectionState>, Events) {
+    ) -> (ClientDriver, mpsc::Sender<DriverCommand>, watch::Receiver<ConnectionState>, Events) {
         let ClientOptions { session, tls, tokens: token_callback } = options;
-        let mut session = Session::new(url.clone(), session, system_random());
+        let mut session = ClientSession::new(url.clone(), session, system_random());
         session.connect(Instant::now());
         let (orders, receiver) = mpsc::channel(REQUEST_QUEUE_MAX);
         let (events, receiver_of_events) = queue();
         let (state, receiver_of_state) = watch::channel(session.state());
-        let driver = Driver {
+        let driver = ClientDriver {
             url,
             tls,
             token_callback,
@@ -164,7 +164,9 @@ impl Driver {
 
     /// Waits for what happens next.
     async fn next(&mut self) -> Input {
-        let Driver { session, orders, events, opening, reader, writer, tokens, buffer, .. } = self;
+        let ClientDriver {
+            session, orders, events, opening, reader, writer, tokens, buffer, ..
+        } = self;
         let due = session.poll_timeout();
         tokio::select! {
             order = orders.recv(), if session.has_room() => Input::Order(order),
@@ -215,30 +217,30 @@ impl Driver {
         });
     }
 
-    async fn handle_order(&mut self, now: Instant, order: Order) {
+    async fn handle_order(&mut self, now: Instant, order: DriverCommand) {
         match order {
-            Order::Connect => self.session.connect(now),
-            Order::Disconnect { done } => {
+            DriverCommand::Connect => self.session.connect(now),
+            DriverCommand::Disconnect { done } => {
                 self.session.disconnect();
                 self.drain().await;
                 let _dropped = done.send(());
             }
-            Order::Subscribe { channel, options, answer } => {
+            DriverCommand::Subscribe { channel, options, answer } => {
                 let _dropped = answer.send(self.session.subscribe(now, &channel, *options));
             }
-            Order::Unsubscribe { channel } => self.session.unsubscribe(now, &channel),
-            Order::Remove { channel } => self.session.remove(now, &channel),
-            Order::Position { channel, answer } => {
+            DriverCommand::Unsubscribe { channel } => self.session.unsubscribe(now, &channel),
+            DriverCommand::Remove { channel } => self.session.remove(now, &channel),
+            DriverCommand::Position { channel, answer } => {
                 let _dropped = answer.send(self.session.position(&channel).cloned());
             }
-            Order::Call { call, answer } => {
+            DriverCommand::Call { call, answer } => {
                 let session = &mut self.session;
                 let made = match call {
-                    Call::Publish { channel, data } => session.publish(now, &channel, data),
-                    Call::Rpc { method, data } => session.rpc(now, &method, data),
-                    Call::History(request) => session.history(now, request),
-                    Call::Presence { channel } => session.presence(now, &channel),
-                    Call::PresenceStats { channel } => session.presence_stats(now, &channel),
+                    ClientCall::Publish { channel, data } => session.publish(now, &channel, data),
+                    ClientCall::Rpc { method, data } => session.rpc(now, &method, data),
+                    ClientCall::History(request) => session.history(now, request),
+                    ClientCall::Presence { channel } => session.presence(now, &channel),
+                    ClientCall::PresenceStats { channel } => session.presence_stats(now, &channel),
                 };
                 match made {
                     Ok(call) => drop(self.answers.insert(call, answer)),
@@ -280,13 +282,13 @@ impl Driver {
 
 /// The half of a socket that is written.
 struct Writer {
-    half: WriteHalf<Socket>,
+    half: WriteHalf<ClientSocket>,
     bytes: Bytes,
     is_flushed: bool,
 }
 
 impl Writer {
-    fn new(half: WriteHalf<Socket>) -> Writer {
+    fn new(half: WriteHalf<ClientSocket>) -> Writer {
         Writer { half, bytes: Bytes::new(), is_flushed: true }
     }
 
@@ -309,7 +311,7 @@ impl Writer {
     }
 }
 
-async fn opened(opening: &mut Option<Opening>) -> Result<Socket, TransportError> {
+async fn opened(opening: &mut Option<Opening>) -> Result<ClientSocket, TransportError> {
     match opening {
         Some(future) => {
             let socket = future.await;
@@ -320,7 +322,7 @@ async fn opened(opening: &mut Option<Opening>) -> Result<Socket, TransportError>
     }
 }
 
-async fn read(reader: &mut Option<ReadHalf<Socket>>, buffer: &mut [u8]) -> io::Result<usize> {
+async fn read(reader: &mut Option<ReadHalf<ClientSocket>>, buffer: &mut [u8]) -> io::Result<usize> {
     match reader {
         Some(reader) => reader.read(buffer).await,
         None => pending().await,

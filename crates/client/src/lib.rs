@@ -1,6 +1,6 @@
 //! A client of the Centrifuge protocol, version 2: for Tidings and for every server that speaks it.
 //!
-//! Two layers. [`Session`] is the protocol without sockets, clocks and tasks: a state machine that an application
+//! Two layers. [`ClientSession`] is the protocol without sockets, clocks and tasks: a state machine that an application
 //! with an event loop of its own can drive. [`Client`] drives a session on tokio, with TLS: it connects, reconnects
 //! with back-off, subscribes again, recovers what was missed and renews tokens.
 //!
@@ -42,8 +42,8 @@ pub use error::{CallError, SubscribeError, TokenError, TransportError};
 pub use events::Events;
 pub use options::ClientOptions;
 pub use session::{
-    Backoff, ConnectionState, Event, Failure, Reason, Session, SessionOptions, SubscriptionOptions,
-    SubscriptionState, TokenSource, TokenSubject,
+    Backoff, ClientSession, ConnectionState, Event, Failure, Reason, SessionOptions,
+    SubscriptionOptions, SubscriptionState, TokenSource, TokenSubject,
 };
 pub use url::{ServerUrl, UrlError};
 /// The protocol's values that appear in this crate's functions.

@@ -28,7 +28,8 @@ use wire::protocol::{Codec, HistoryRequest, PublishRequest, Request, StreamPosit
 
 pub use backoff::Backoff;
 pub use event::{
-    Action, CallId, Connected, Event, Failure, Origin, Subscribed, TokenRequestId, TokenSubject,
+    Action, CallId, Connected, Event, Failure, Subscribed, SubscriptionOrigin, TokenRequestId,
+    TokenSubject,
 };
 pub use options::{SessionOptions, SubscriptionOptions, TokenSource};
 pub use random::RandomSource;
@@ -36,14 +37,14 @@ pub use reason::{Reason, is_reconnect, is_resubscribe};
 
 use crate::error::{CallError, SubscribeError, TokenError, TransportError};
 use crate::url::ServerUrl;
-use connection::{Connection, Phase};
-use outputs::Outputs;
+use connection::{ConnectionPhase, SessionCore};
+use outputs::SessionOutputs;
 use random::Randomness;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Session {
-    connection: Connection,
+pub struct ClientSession {
+    connection: SessionCore,
 }
 
 /// State of the connection.
@@ -68,19 +69,19 @@ pub enum SubscriptionState {
     Subscribed,
 }
 
-impl Session {
+impl ClientSession {
     /// A disconnected session.
     #[must_use]
-    pub fn new(url: ServerUrl, options: SessionOptions, random: RandomSource) -> Session {
-        Session { connection: Connection::new(url, options, Randomness::new(random)) }
+    pub fn new(url: ServerUrl, options: SessionOptions, random: RandomSource) -> ClientSession {
+        ClientSession { connection: SessionCore::new(url, options, Randomness::new(random)) }
     }
 
     /// State of the connection.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
         match self.connection.phase() {
-            Phase::Disconnected => ConnectionState::Disconnected,
-            Phase::Connected => ConnectionState::Connected,
+            ConnectionPhase::Disconnected => ConnectionState::Disconnected,
+            ConnectionPhase::Connected => ConnectionState::Connected,
             _ => ConnectionState::Connecting,
         }
     }
@@ -120,12 +121,12 @@ impl Session {
 
     // What the application wants.
 
-    /// Connects, and stays connected until [`Session::disconnect`] or a final refusal of the server.
+    /// Connects, and stays connected until [`ClientSession::disconnect`] or a final refusal of the server.
     pub fn connect(&mut self, now: Instant) {
         self.connection.connect(now);
     }
 
-    /// Disconnects. Subscriptions stay, and are made again by [`Session::connect`].
+    /// Disconnects. Subscriptions stay, and are made again by [`ClientSession::connect`].
     pub fn disconnect(&mut self) {
         self.connection.disconnect();
     }
@@ -140,26 +141,26 @@ impl Session {
         channel: &str,
         options: SubscriptionOptions,
     ) -> Result<(), SubscribeError> {
-        let Connection { subscriptions, out, .. } = &mut self.connection;
+        let SessionCore { subscriptions, out, .. } = &mut self.connection;
         subscriptions.subscribe(now, channel, options, out)
     }
 
     /// Ends a subscription. Its position is kept for another one to the same channel.
     pub fn unsubscribe(&mut self, now: Instant, channel: &str) {
-        let Connection { subscriptions, out, .. } = &mut self.connection;
+        let SessionCore { subscriptions, out, .. } = &mut self.connection;
         subscriptions.unsubscribe(now, channel, out);
     }
 
     /// Ends a subscription and forgets its position.
     pub fn remove(&mut self, now: Instant, channel: &str) {
-        let Connection { subscriptions, out, .. } = &mut self.connection;
+        let SessionCore { subscriptions, out, .. } = &mut self.connection;
         subscriptions.remove(now, channel, out);
     }
 
     /// Publishes into a channel.
     ///
     /// # Errors
-    /// As [`Session::rpc`].
+    /// As [`ClientSession::rpc`].
     pub fn publish(
         &mut self,
         now: Instant,
@@ -186,7 +187,7 @@ impl Session {
     /// Reads retained publications, or only the position of the channel's newest one.
     ///
     /// # Errors
-    /// As [`Session::rpc`].
+    /// As [`ClientSession::rpc`].
     pub fn history(&mut self, now: Instant, request: HistoryRequest) -> Result<CallId, CallError> {
         self.connection.call(now, Request::History(request))
     }
@@ -194,7 +195,7 @@ impl Session {
     /// Asks who is in a channel.
     ///
     /// # Errors
-    /// As [`Session::rpc`].
+    /// As [`ClientSession::rpc`].
     pub fn presence(&mut self, now: Instant, channel: &str) -> Result<CallId, CallError> {
         self.connection.call(now, Request::Presence { channel: channel.to_owned() })
     }
@@ -202,7 +203,7 @@ impl Session {
     /// Asks how many are in a channel.
     ///
     /// # Errors
-    /// As [`Session::rpc`].
+    /// As [`ClientSession::rpc`].
     pub fn presence_stats(&mut self, now: Instant, channel: &str) -> Result<CallId, CallError> {
         self.connection.call(now, Request::PresenceStats { channel: channel.to_owned() })
     }
@@ -234,7 +235,7 @@ impl Session {
         self.connection.handle_token(now, request, token);
     }
 
-    /// The time of [`Session::poll_timeout`] has come.
+    /// The time of [`ClientSession::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.connection.handle_timeout(now);
     }
@@ -243,7 +244,7 @@ impl Session {
 
     /// Bytes for the byte stream that is open, or that is about to be closed.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
-        let Outputs { outbox, random, .. } = &mut self.connection.out;
+        let SessionOutputs { outbox, random, .. } = &mut self.connection.out;
         outbox.take(random)
     }
 
@@ -257,7 +258,7 @@ impl Session {
         self.connection.out.events.pop_front()
     }
 
-    /// When [`Session::handle_timeout`] is to be called.
+    /// When [`ClientSession::handle_timeout`] is to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.connection.out.timers.next()

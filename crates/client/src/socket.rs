@@ -13,17 +13,17 @@ use crate::error::TransportError;
 use crate::url::ServerUrl;
 
 /// A byte stream.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 /// See the module.
-pub(crate) type Socket = Box<dyn Stream>;
+pub(crate) type ClientSocket = Box<dyn ByteStream>;
 
 /// Opens a byte stream to the server: each address of its name is tried in turn.
 pub(crate) async fn open(
     url: ServerUrl,
     tls: Option<Arc<ClientConfig>>,
-) -> Result<Socket, TransportError> {
+) -> Result<ClientSocket, TransportError> {
     let tcp = connect(&url).await?;
     tcp.set_nodelay(true).map_err(|error| TransportError::Io(error.to_string()))?;
     if !url.is_tls() {

@@ -40,7 +40,7 @@ use crate::telemetry::{RefusalSubject, shown};
 use crate::throttle::set_retry_after;
 use crate::token::Object;
 use call::Call;
-use error::{ApiError, Failure};
+use error::{ApiError, MethodFailure};
 pub(crate) use keys::ApiKeys;
 use methods::Method;
 use unreadable::unreadable;
@@ -112,8 +112,8 @@ async fn call(
     match api.run(&call, method, &body).await {
         Ok(result) if method == Method::Batch => answer(StatusCode::OK, result),
         Ok(result) => answer(StatusCode::OK, format!("{{\"result\":{result}}}")),
-        Err(Failure::Unreadable(text)) => refuse(StatusCode::BAD_REQUEST, 107, &text),
-        Err(Failure::Api(error)) => match mode {
+        Err(MethodFailure::Unreadable(text)) => refuse(StatusCode::BAD_REQUEST, 107, &text),
+        Err(MethodFailure::Api(error)) => match mode {
             ErrorMode::Body => answer(StatusCode::OK, format!("{{\"error\":{}}}", error.json())),
             ErrorMode::Transport => answer(error.status(), error.json()),
         },
@@ -139,8 +139,8 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
         };
         let reply = match result {
             Ok(result) => format!("{{\"result\":{result}}}"),
-            Err(Failure::Api(error)) => format!("{{\"error\":{}}}", error.json()),
-            Err(Failure::Unreadable(text)) => {
+            Err(MethodFailure::Api(error)) => format!("{{\"error\":{}}}", error.json()),
+            Err(MethodFailure::Unreadable(text)) => {
                 return refuse(StatusCode::BAD_REQUEST, 107, &text);
             }
         };
@@ -258,7 +258,12 @@ impl ApiState {
     }
 
     /// Runs a method and counts how it went.
-    async fn run(&self, call: &Call, method: Method, params: &[u8]) -> Result<String, Failure> {
+    async fn run(
+        &self,
+        call: &Call,
+        method: Method,
+        params: &[u8],
+    ) -> Result<String, MethodFailure> {
         let has_token = match method == Method::Batch || call.is_first() {
             // The request has taken it.
             true => Ok(()),
@@ -279,12 +284,12 @@ impl ApiState {
         }
         let code = match &result {
             Ok(_) => 0,
-            Err(Failure::Api(error)) => error.code,
-            Err(Failure::Unreadable(_)) => ApiError::BAD_REQUEST.code,
+            Err(MethodFailure::Api(error)) => error.code,
+            Err(MethodFailure::Unreadable(_)) => ApiError::BAD_REQUEST.code,
         };
         self.node.counts.called(method.name(), code);
         self.node.counts.called_by(&call.key.name, method.name());
-        if let Err(Failure::Api(error)) = &result
+        if let Err(MethodFailure::Api(error)) = &result
             && error.code == ErrorCode::PermissionDenied.number()
         {
             self.note_denied(call, method, &error.message);

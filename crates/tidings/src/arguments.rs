@@ -27,12 +27,12 @@ Examples:
 pub(crate) struct Tidings {
     /// What to do.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: CliAction,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Action {
+pub(crate) enum CliAction {
     /// Run the server; in development mode where nothing is configured
     #[command(
         after_help = "Settings come from the file, then from the environment (TIDINGS_ and the key in capitals \

@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use clap::FromArgMatches as _;
 use server::config::Mistakes;
 
-use arguments::{Action, Configured, Tidings};
+use arguments::{CliAction, Configured, Tidings};
 use misuse::Misuse;
 use output::{NobodyReads, print_error, print_line};
 
@@ -52,24 +52,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(action: Action, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
+fn run(action: CliAction, flags: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
     match action {
-        Action::Serve(configured) => serve::serve(configured, flags),
-        Action::Check(configured) => check(configured, flags),
-        Action::Doctor(configured) => match serve::load(configured, flags, String::new()) {
+        CliAction::Serve(configured) => serve::serve(configured, flags),
+        CliAction::Check(configured) => check(configured, flags),
+        CliAction::Doctor(configured) => match serve::load(configured, flags, String::new()) {
             Ok((config, warnings)) => doctor::doctor(&config, &warnings),
             Err(code) => Ok(code),
         },
-        Action::SampleConfig(wanted) => sample::sample(&wanted),
-        Action::Token(wanted) => token::token(wanted),
-        Action::Publish(wanted) => publish::publish(&wanted),
-        Action::Subscribe(wanted) => subscribe::subscribe(&wanted),
-        Action::Bench { wanted } => bench::bench(&wanted),
-        Action::BenchWorker => bench::worker(),
-        Action::BenchRaw => bench::raw(),
-        Action::BenchRelay => bench::relay(),
-        Action::BenchStorm => bench::storm(),
-        Action::Version => {
+        CliAction::SampleConfig(wanted) => sample::sample(&wanted),
+        CliAction::Token(wanted) => token::token(wanted),
+        CliAction::Publish(wanted) => publish::publish(&wanted),
+        CliAction::Subscribe(wanted) => subscribe::subscribe(&wanted),
+        CliAction::Bench { wanted } => bench::bench(&wanted),
+        CliAction::BenchWorker => bench::worker(),
+        CliAction::BenchRaw => bench::raw(),
+        CliAction::BenchRelay => bench::relay(),
+        CliAction::BenchStorm => bench::storm(),
+        CliAction::Version => {
             print_line(concat!("tidings ", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)
         }

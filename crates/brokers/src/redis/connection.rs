@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::exchange::{ConnectionId, Event, LinkEvent, Opened};
+use super::exchange::{ConnectionId, DriverEvent, LinkEvent, Opened};
 use super::identity::ServerIdentity;
 use super::keys::Keys;
 use super::pipe::Pipe;
@@ -97,7 +97,7 @@ impl Dialer {
         &self,
         line: ConnectionId,
         target: &LinkTarget,
-        events: &mpsc::Sender<Event>,
+        events: &mpsc::Sender<DriverEvent>,
     ) -> UnavailableReason {
         let (conversation, found) = match self.open(target).await {
             Ok(opened) => opened,
@@ -108,7 +108,7 @@ impl Dialer {
         let Found { digests, identity, has_shards } = found;
         let opened =
             Opened { address: address.clone(), digests, identity, has_shards, pipe: pipe.clone() };
-        if events.send(Event::Link(line, LinkEvent::Up(Box::new(opened)))).await.is_err() {
+        if events.send(DriverEvent::Link(line, LinkEvent::Up(Box::new(opened)))).await.is_err() {
             return UnavailableReason::Lost(address, "this node ends".to_owned());
         }
         conversation.pump(line, &pipe, events).await
@@ -430,7 +430,7 @@ impl Conversation {
         self,
         line: ConnectionId,
         pipe: &Pipe,
-        events: &mpsc::Sender<Event>,
+        events: &mpsc::Sender<DriverEvent>,
     ) -> UnavailableReason {
         let Conversation { address, socket, mut decoder } = self;
         let (mut reader, writer) = tokio::io::split(socket);
@@ -447,7 +447,7 @@ impl Conversation {
                     }
                 }
                 let has_frames = !frames.is_empty();
-                let event = Event::Link(line, LinkEvent::Frames(frames));
+                let event = DriverEvent::Link(line, LinkEvent::Frames(frames));
                 if has_frames && events.send(event).await.is_err() {
                     return UnavailableReason::Lost(address.clone(), "this node ends".to_owned());
                 }

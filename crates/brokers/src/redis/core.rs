@@ -31,7 +31,7 @@ pub(super) use self::revocations::RevocationRead;
 use super::answer;
 use super::command::{CommandTarget, Commander};
 use super::connection::{LinkTarget, show};
-use super::exchange::{Event, Job, LinkCommand, LinkEvent, LinkId};
+use super::exchange::{DriverEvent, Job, LinkCommand, LinkEvent, LinkId};
 use super::keys::{Keys, PubSubName, shard};
 use super::link::{OpenRequest, Purpose, SentCommand, SubscriptionChange};
 use super::links::Links;
@@ -146,11 +146,11 @@ impl Core {
     }
 
     /// A connection has something to say.
-    pub(super) fn handle_event(&mut self, now: Instant, event: Event) {
+    pub(super) fn handle_event(&mut self, now: Instant, event: DriverEvent) {
         let (line, event) = match event {
-            Event::Link(line, event) => (line, event),
-            Event::Slots(slots) => return self.handle_slots(now, slots),
-            Event::Sighting(link, seen) => return self.handle_sighting(now, link, seen),
+            DriverEvent::Link(line, event) => (line, event),
+            DriverEvent::Slots(slots) => return self.handle_slots(now, slots),
+            DriverEvent::Sighting(link, seen) => return self.handle_sighting(now, link, seen),
         };
         // An earlier connection has nothing to say any more.
         if !self.links.is_current(line) {

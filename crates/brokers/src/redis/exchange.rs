@@ -37,7 +37,7 @@ pub(super) enum Job {
 
 /// What connections say.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum DriverEvent {
     /// Of one connection.
     Link(ConnectionId, LinkEvent),
     /// Who answers for which slots of the cluster.

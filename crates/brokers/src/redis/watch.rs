@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::connection::Dialer;
-use super::exchange::{Event, LinkId};
+use super::exchange::{DriverEvent, LinkId};
 use super::identity::ServerIdentity;
 use super::sentinel::Master;
 use super::settings::{Address, ServerLocation};
@@ -45,14 +45,14 @@ impl Dialer {
         self: Arc<Dialer>,
         link: LinkId,
         server: ServerLocation,
-        events: mpsc::Sender<Event>,
+        events: mpsc::Sender<DriverEvent>,
     ) {
         let switched = Notify::new();
         let looking = async {
             let (mut last, mut looked_at) = (None, Instant::now());
             loop {
                 let seen = self.sight(&server, &mut last, &mut looked_at).await;
-                if events.send(Event::Sighting(link, seen)).await.is_err() {
+                if events.send(DriverEvent::Sighting(link, seen)).await.is_err() {
                     return;
                 }
                 let pause = match server {

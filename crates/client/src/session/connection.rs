@@ -12,11 +12,12 @@ use wire::protocol::{
 use super::calls::Calls;
 use super::credential::Credential;
 use super::event::{
-    Action, CallId, Connected, Event, Failure, Origin, Subscribed, TokenRequestId, TokenSubject,
+    Action, CallId, Connected, Event, Failure, Subscribed, SubscriptionOrigin, TokenRequestId,
+    TokenSubject,
 };
 use super::message_stream::{Item, MessageStream};
 use super::options::SessionOptions;
-use super::outputs::{Outputs, Pending, Timer};
+use super::outputs::{PendingReply, SessionOutputs, Timer};
 use super::random::Randomness;
 use super::reason::{self, Reason, is_reconnect};
 use super::server_subscriptions::{ServerSubscriptions, TooMany};
@@ -27,10 +28,10 @@ use crate::url::ServerUrl;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct SessionCore {
     url: ServerUrl,
     options: SessionOptions,
-    phase: Phase,
+    phase: ConnectionPhase,
     attempts: u32,
     credential: Credential,
     stream: Option<MessageStream>,
@@ -40,12 +41,12 @@ pub(super) struct Connection {
     pub(super) calls: Calls,
     pub(super) subscriptions: Subscriptions,
     pub(super) server_subscriptions: ServerSubscriptions,
-    pub(super) out: Outputs,
+    pub(super) out: SessionOutputs,
 }
 
 /// How far the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     Disconnected,
     /// Between two attempts.
     Waiting,
@@ -68,11 +69,11 @@ struct Ping {
     is_answered: bool,
 }
 
-impl Connection {
-    pub(super) fn new(url: ServerUrl, options: SessionOptions, random: Randomness) -> Connection {
-        Connection {
+impl SessionCore {
+    pub(super) fn new(url: ServerUrl, options: SessionOptions, random: Randomness) -> SessionCore {
+        SessionCore {
             url,
-            phase: Phase::Disconnected,
+            phase: ConnectionPhase::Disconnected,
             attempts: 0,
             credential: Credential::new(options.token.clone()),
             stream: None,
@@ -81,7 +82,7 @@ impl Connection {
             calls: Calls::new(options.outgoing_bytes_max),
             subscriptions: Subscriptions::new(options.resubscribe),
             server_subscriptions: ServerSubscriptions::default(),
-            out: Outputs::new(options.codec, random, options.timeout),
+            out: SessionOutputs::new(options.codec, random, options.timeout),
             options,
         }
     }
@@ -90,41 +91,41 @@ impl Connection {
         &self.options
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> ConnectionPhase {
         self.phase
     }
 
     pub(super) fn connect(&mut self, now: Instant) {
-        if self.phase == Phase::Disconnected {
+        if self.phase == ConnectionPhase::Disconnected {
             self.attempts = 0;
-            self.phase = Phase::Waiting;
+            self.phase = ConnectionPhase::Waiting;
             self.out.events.push_back(Event::Connecting(Reason::CONNECT_CALLED));
             self.begin(now);
         }
     }
 
     pub(super) fn disconnect(&mut self) {
-        if self.phase != Phase::Disconnected {
+        if self.phase != ConnectionPhase::Disconnected {
             self.end(Reason::DISCONNECT_CALLED);
         }
     }
 
     /// The byte stream is open: the handshake begins.
     pub(super) fn handle_opened(&mut self, now: Instant) {
-        if self.phase == Phase::Opening {
-            let Outputs { random, outbox, .. } = &mut self.out;
+        if self.phase == ConnectionPhase::Opening {
+            let SessionOutputs { random, outbox, .. } = &mut self.out;
             self.stream = Some(MessageStream::new(&self.url, &self.options, random, outbox));
-            self.phase = Phase::Handshake;
+            self.phase = ConnectionPhase::Handshake;
             self.out.timers.set(Timer::Step, now + self.options.timeout);
         }
     }
 
     pub(super) fn handle_bytes(&mut self, now: Instant, mut bytes: &mut [u8]) {
-        if self.phase == Phase::Connected {
+        if self.phase == ConnectionPhase::Connected {
             self.expect_ping(now);
         }
         while let Some(stream) = &mut self.stream {
-            let Outputs { random, outbox, .. } = &mut self.out;
+            let SessionOutputs { random, outbox, .. } = &mut self.out;
             match stream.next(&mut bytes, random, outbox) {
                 Ok(None) => return,
                 Ok(Some(Item::Open)) => self.greet(now),
@@ -156,7 +157,7 @@ impl Connection {
             (Some(stream), TransportError::Closed) => stream.end(),
             (_, error) => error,
         };
-        if self.stream.is_some() || self.phase == Phase::Opening {
+        if self.stream.is_some() || self.phase == ConnectionPhase::Opening {
             self.out.outbox.clear();
             self.fail(now, error);
         }
@@ -176,9 +177,9 @@ impl Connection {
             Ok(token) if !token.is_empty() => {
                 self.credential.renew(token.clone());
                 match self.phase {
-                    Phase::Token => self.begin(now),
-                    Phase::Connected => {
-                        self.out.command(now, Request::Refresh { token }, Pending::Refresh);
+                    ConnectionPhase::Token => self.begin(now),
+                    ConnectionPhase::Connected => {
+                        self.out.command(now, Request::Refresh { token }, PendingReply::Refresh);
                     }
                     _ => {}
                 }
@@ -188,8 +189,8 @@ impl Connection {
             Err(error) => error,
         };
         match self.phase {
-            Phase::Token => self.retry(now),
-            Phase::Connected => self.retry_refresh(now),
+            ConnectionPhase::Token => self.retry(now),
+            ConnectionPhase::Connected => self.retry_refresh(now),
             _ => {}
         }
         let subject = TokenSubject::Connection;
@@ -229,10 +230,10 @@ impl Connection {
             return self.end(Reason::UNAUTHORIZED);
         }
         if self.credential.is_missing() {
-            self.phase = Phase::Token;
+            self.phase = ConnectionPhase::Token;
             return self.ask_token();
         }
-        self.phase = Phase::Opening;
+        self.phase = ConnectionPhase::Opening;
         self.out.timers.set(Timer::Step, now + self.options.timeout);
         self.out.actions.push_back(Action::Open);
     }
@@ -246,7 +247,7 @@ impl Connection {
 
     /// Sends the connect command, and the subscriptions behind it in the same frame.
     fn greet(&mut self, now: Instant) {
-        self.phase = Phase::Greeting;
+        self.phase = ConnectionPhase::Greeting;
         self.out.timers.set(Timer::Step, now + self.options.timeout);
         let request = ConnectRequest {
             token: self.credential.token().to_owned(),
@@ -257,12 +258,12 @@ impl Connection {
             headers: self.options.emulated_headers.clone(),
             flag: 0,
         };
-        self.out.command(now, Request::Connect(Box::new(request)), Pending::Connect);
+        self.out.command(now, Request::Connect(Box::new(request)), PendingReply::Connect);
         self.subscriptions.open(now, &mut self.out);
     }
 
     fn handle_connected(&mut self, now: Instant, result: ConnectResult) {
-        self.phase = Phase::Connected;
+        self.phase = ConnectionPhase::Connected;
         self.attempts = 0;
         self.out.timers.clear(&Timer::Step);
         let interval = Duration::from_secs(result.ping.into());
@@ -280,7 +281,7 @@ impl Connection {
             return self.end(Reason::BAD_PROTOCOL);
         }
         while let Some((call, request)) = self.calls.next_waiting() {
-            self.out.command(now, request, Pending::Call(call));
+            self.out.command(now, request, PendingReply::Call(call));
         }
     }
 
@@ -328,7 +329,7 @@ impl Connection {
         if !is_reconnect(code) {
             return self.end(reason);
         }
-        if self.phase != Phase::Connected {
+        if self.phase != ConnectionPhase::Connected {
             self.out.events.push_back(Event::Failed(Failure::Closed(reason.clone())));
         }
         self.close();
@@ -338,7 +339,7 @@ impl Connection {
     /// Closes the byte stream, or stops opening it, with a close frame where that makes sense.
     fn close(&mut self) {
         self.out.outbox.clear();
-        if matches!(self.phase, Phase::Greeting | Phase::Connected) {
+        if matches!(self.phase, ConnectionPhase::Greeting | ConnectionPhase::Connected) {
             self.out.outbox.close(&mut self.out.random);
         }
         self.out.actions.push_back(Action::Close);
@@ -346,7 +347,7 @@ impl Connection {
 
     /// Goes back to connecting, after a delay.
     fn lose(&mut self, now: Instant, reason: Reason) {
-        let was_connected = self.phase == Phase::Connected;
+        let was_connected = self.phase == ConnectionPhase::Connected;
         self.suspend(&CallError::ConnectionLost);
         if was_connected {
             self.out.events.push_back(Event::Connecting(reason));
@@ -355,7 +356,7 @@ impl Connection {
     }
 
     fn retry(&mut self, now: Instant) {
-        self.phase = Phase::Waiting;
+        self.phase = ConnectionPhase::Waiting;
         let delay = self.options.reconnect.delay(self.attempts, self.out.random.next());
         self.attempts = self.attempts.saturating_add(1);
         self.out.timers.set(Timer::Reconnect, now + delay);
@@ -363,11 +364,11 @@ impl Connection {
 
     /// Disconnects for good.
     fn end(&mut self, reason: Reason) {
-        if self.stream.is_some() || self.phase == Phase::Opening {
+        if self.stream.is_some() || self.phase == ConnectionPhase::Opening {
             self.close();
         }
         self.suspend(&CallError::Disconnected);
-        self.phase = Phase::Disconnected;
+        self.phase = ConnectionPhase::Disconnected;
         self.credential.forget_request();
         for call in self.calls.end_all() {
             self.tell_call(call, Err(CallError::Disconnected));
@@ -381,7 +382,7 @@ impl Connection {
         for call in self.out.reset() {
             self.end_call(call, Err(error.clone()));
         }
-        if self.phase == Phase::Connected {
+        if self.phase == ConnectionPhase::Connected {
             self.server_subscriptions.suspend(&mut self.out);
         }
         self.subscriptions.suspend(&mut self.out);
@@ -393,7 +394,7 @@ impl Connection {
         let Reply { id, body } = reply;
         match body {
             ReplyBody::Ping if id == 0 => {
-                if self.ping.is_answered && self.phase == Phase::Connected {
+                if self.ping.is_answered && self.phase == ConnectionPhase::Connected {
                     self.out.pong();
                 }
             }
@@ -406,12 +407,16 @@ impl Connection {
         }
     }
 
-    fn handle_answer(&mut self, now: Instant, id: u32, pending: Pending, body: ReplyBody) {
+    fn handle_answer(&mut self, now: Instant, id: u32, pending: PendingReply, body: ReplyBody) {
         let out = &mut self.out;
         match (pending, body) {
-            (Pending::Connect, ReplyBody::Connect(result)) => self.handle_connected(now, *result),
-            (Pending::Connect, ReplyBody::Error(error)) => self.handle_connect_error(now, error),
-            (Pending::Subscribe(channel), body) => {
+            (PendingReply::Connect, ReplyBody::Connect(result)) => {
+                self.handle_connected(now, *result);
+            }
+            (PendingReply::Connect, ReplyBody::Error(error)) => {
+                self.handle_connect_error(now, error);
+            }
+            (PendingReply::Subscribe(channel), body) => {
                 match body {
                     // The application has changed its mind since.
                     _ if !self.subscriptions.is_waiting_for(&channel, id) => {}
@@ -424,25 +429,30 @@ impl Connection {
                     _ => self.end(Reason::BAD_PROTOCOL),
                 }
             }
-            (Pending::Unsubscribe, ReplyBody::Unsubscribe) => {}
-            (Pending::Unsubscribe, ReplyBody::Error(_)) => {
+            (PendingReply::Unsubscribe, ReplyBody::Unsubscribe) => {}
+            (PendingReply::Unsubscribe, ReplyBody::Error(_)) => {
                 self.reconnect(now, Reason::UNSUBSCRIBE_ERROR);
             }
-            (Pending::Refresh, ReplyBody::Refresh(result)) => {
+            (PendingReply::Refresh, ReplyBody::Refresh(result)) => {
                 self.set_refresh(now, ttl(result.expires, result.ttl));
             }
-            (Pending::Refresh, ReplyBody::Error(error)) => self.handle_refresh_error(now, error),
-            (Pending::SubRefresh(channel), ReplyBody::SubRefresh { expires, ttl: seconds }) => {
+            (PendingReply::Refresh, ReplyBody::Error(error)) => {
+                self.handle_refresh_error(now, error);
+            }
+            (
+                PendingReply::SubRefresh(channel),
+                ReplyBody::SubRefresh { expires, ttl: seconds },
+            ) => {
                 let after = ttl(expires, seconds);
                 self.subscriptions.set_refresh(now, &channel, after, out);
             }
-            (Pending::SubRefresh(channel), ReplyBody::Error(error)) => {
+            (PendingReply::SubRefresh(channel), ReplyBody::Error(error)) => {
                 self.subscriptions.handle_refresh_error(now, &channel, &error, out);
             }
-            (Pending::Call(call), ReplyBody::Error(error)) => {
+            (PendingReply::Call(call), ReplyBody::Error(error)) => {
                 self.end_call(call, Err(CallError::Refused(error)));
             }
-            (Pending::Call(call), body) => self.end_call(call, Ok(body)),
+            (PendingReply::Call(call), body) => self.end_call(call, Ok(body)),
             _ => self.end(Reason::BAD_PROTOCOL),
         }
     }
@@ -471,7 +481,7 @@ impl Connection {
             PushEvent::Message { data } => out.events.push_back(Event::Message(data)),
             PushEvent::Subscribe { recoverable, positioned, position, data } => {
                 let subscribed = Subscribed {
-                    origin: Origin::Server,
+                    origin: SubscriptionOrigin::Server,
                     recoverable,
                     positioned,
                     was_recovering: false,
@@ -495,17 +505,17 @@ impl Connection {
     /// A command got no reply in time.
     fn handle_no_reply(&mut self, now: Instant, id: u32) {
         match self.out.take_pending(id) {
-            Some(Pending::Subscribe(channel)) => {
+            Some(PendingReply::Subscribe(channel)) => {
                 if self.subscriptions.is_waiting_for(&channel, id) {
                     self.reconnect(now, Reason::SUBSCRIBE_TIMEOUT);
                 }
             }
-            Some(Pending::Unsubscribe) => self.reconnect(now, Reason::UNSUBSCRIBE_ERROR),
-            Some(Pending::Refresh) => self.retry_refresh(now),
-            Some(Pending::SubRefresh(channel)) => {
+            Some(PendingReply::Unsubscribe) => self.reconnect(now, Reason::UNSUBSCRIBE_ERROR),
+            Some(PendingReply::Refresh) => self.retry_refresh(now),
+            Some(PendingReply::SubRefresh(channel)) => {
                 self.subscriptions.retry_refresh(now, &channel, &mut self.out);
             }
-            Some(Pending::Connect | Pending::Call(_)) | None => {}
+            Some(PendingReply::Connect | PendingReply::Call(_)) | None => {}
         }
     }
 
@@ -541,15 +551,15 @@ impl Connection {
     // Calls.
 
     pub(super) fn call(&mut self, now: Instant, request: Request) -> Result<CallId, CallError> {
-        if self.phase == Phase::Disconnected {
+        if self.phase == ConnectionPhase::Disconnected {
             return Err(CallError::Disconnected);
         }
         let call = self.calls.add(request)?;
         self.out.timers.set(Timer::Call(call), now + self.options.timeout);
-        if self.phase == Phase::Connected
+        if self.phase == ConnectionPhase::Connected
             && let Some((call, request)) = self.calls.next_waiting()
         {
-            self.out.command(now, request, Pending::Call(call));
+            self.out.command(now, request, PendingReply::Call(call));
         }
         Ok(call)
     }

@@ -121,7 +121,7 @@ pub struct Connected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribed {
     /// Whose wish the subscription was.
-    pub origin: Origin,
+    pub origin: SubscriptionOrigin,
     /// Whether the server recovers missed publications after a lost connection.
     pub recoverable: bool,
     /// Whether the server notices gaps.
@@ -140,7 +140,7 @@ pub struct Subscribed {
 
 /// Whose wish a subscription was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SubscriptionOrigin {
     /// `subscribe` was called.
     Client,
     /// The server subscribed the connection, by its token or through the server API.

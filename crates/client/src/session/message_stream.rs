@@ -10,7 +10,7 @@ use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{ClientHandshake, ClientRefused, ClientRequest};
 
 use super::options::SessionOptions;
-use super::outbox::Outbox;
+use super::outbox::CommandOutbox;
 use super::random::Randomness;
 use crate::error::TransportError;
 use crate::limits::{REFUSAL_BODY_MAX, RESPONSE_HEAD_MAX};
@@ -57,7 +57,7 @@ impl MessageStream {
         url: &ServerUrl,
         options: &SessionOptions,
         random: &mut Randomness,
-        out: &mut Outbox,
+        out: &mut CommandOutbox,
     ) -> MessageStream {
         let headers = options.http_headers.iter();
         let headers: Vec<(&str, &str)> = headers.map(|(name, value)| (&**name, &**value)).collect();
@@ -89,7 +89,7 @@ impl MessageStream {
         &mut self,
         input: &mut &mut [u8],
         random: &mut Randomness,
-        out: &mut Outbox,
+        out: &mut CommandOutbox,
     ) -> Result<Option<Item>, TransportError> {
         match &mut self.stage {
             Stage::Open => {}

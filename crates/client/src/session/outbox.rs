@@ -12,7 +12,7 @@ use crate::limits::FRAME_SIZE_MAX;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct CommandOutbox {
     codec: Codec,
     /// Commands without a frame.
     batch: Vec<u8>,
@@ -20,9 +20,9 @@ pub(super) struct Outbox {
     bytes: Vec<u8>,
 }
 
-impl Outbox {
-    pub(super) fn new(codec: Codec) -> Outbox {
-        Outbox { codec, batch: Vec::new(), bytes: Vec::new() }
+impl CommandOutbox {
+    pub(super) fn new(codec: Codec) -> CommandOutbox {
+        CommandOutbox { codec, batch: Vec::new(), bytes: Vec::new() }
     }
 
     /// Adds bytes that are no frame: the handshake.

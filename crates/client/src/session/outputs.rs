@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 use wire::protocol::{Codec, Command, Request};
 
 use super::event::{Action, CallId, Event, TokenRequestId, TokenSubject};
-use super::outbox::Outbox;
+use super::outbox::CommandOutbox;
 use super::random::Randomness;
-use super::timers::Timers;
+use super::timers::SessionTimers;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Outputs {
+pub(super) struct SessionOutputs {
     pub(super) random: Randomness,
-    pub(super) outbox: Outbox,
+    pub(super) outbox: CommandOutbox,
     pub(super) events: VecDeque<Event>,
     pub(super) actions: VecDeque<Action>,
-    pub(super) timers: Timers<Timer>,
-    pending: BTreeMap<u32, Pending>,
+    pub(super) timers: SessionTimers<Timer>,
+    pending: BTreeMap<u32, PendingReply>,
     last_id: u32,
     last_token_request: u64,
     timeout: Duration,
@@ -29,7 +29,7 @@ pub(super) struct Outputs {
 
 /// What a command was sent for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Pending {
+pub(super) enum PendingReply {
     Connect,
     Subscribe(Arc<str>),
     Unsubscribe,
@@ -57,14 +57,14 @@ pub(super) enum Timer {
     SubRefresh(Arc<str>),
 }
 
-impl Outputs {
-    pub(super) fn new(codec: Codec, random: Randomness, timeout: Duration) -> Outputs {
-        Outputs {
+impl SessionOutputs {
+    pub(super) fn new(codec: Codec, random: Randomness, timeout: Duration) -> SessionOutputs {
+        SessionOutputs {
             random,
-            outbox: Outbox::new(codec),
+            outbox: CommandOutbox::new(codec),
             events: VecDeque::new(),
             actions: VecDeque::new(),
-            timers: Timers::new(),
+            timers: SessionTimers::new(),
             pending: BTreeMap::new(),
             last_id: 0,
             last_token_request: 0,
@@ -73,11 +73,11 @@ impl Outputs {
     }
 
     /// Sends a command; gives its id. Calls have a timer of their own.
-    pub(super) fn command(&mut self, now: Instant, request: Request, pending: Pending) -> u32 {
+    pub(super) fn command(&mut self, now: Instant, request: Request, pending: PendingReply) -> u32 {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         let id = self.last_id;
         match pending {
-            Pending::Connect | Pending::Call(_) => {}
+            PendingReply::Connect | PendingReply::Call(_) => {}
             _ => self.timers.set(Timer::Reply(id), now + self.timeout),
         }
         self.pending.insert(id, pending);
@@ -92,14 +92,14 @@ impl Outputs {
     }
 
     /// What the command with this id was sent for; there is one answer only.
-    pub(super) fn take_pending(&mut self, id: u32) -> Option<Pending> {
+    pub(super) fn take_pending(&mut self, id: u32) -> Option<PendingReply> {
         self.timers.clear(&Timer::Reply(id));
         self.pending.remove(&id)
     }
 
     /// The result of this call is not waited for any more.
     pub(super) fn forget_call(&mut self, call: CallId) {
-        self.pending.retain(|_, pending| *pending != Pending::Call(call));
+        self.pending.retain(|_, pending| *pending != PendingReply::Call(call));
     }
 
     pub(super) fn ask_token(&mut self, subject: TokenSubject) -> TokenRequestId {
@@ -115,7 +115,7 @@ impl Outputs {
         self.timers.retain(|timer| matches!(timer, Timer::Call(_)));
         let pending = std::mem::take(&mut self.pending).into_values();
         let calls = pending.filter_map(|pending| match pending {
-            Pending::Call(call) => Some(call),
+            PendingReply::Call(call) => Some(call),
             _ => None,
         });
         calls.collect()

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use wire::protocol::{Publication, StreamPosition, SubscribeRequest, SubscribeResult};
 
-use super::event::{Event, Origin, Subscribed};
-use super::outputs::Outputs;
+use super::event::{Event, Subscribed, SubscriptionOrigin};
+use super::outputs::SessionOutputs;
 use super::position::Tracker;
 use super::reason::Reason;
 use super::subscriptions::subscribed;
@@ -60,7 +60,7 @@ impl ServerSubscriptions {
     pub(super) fn handle_connected(
         &mut self,
         results: &[(String, SubscribeResult)],
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) -> Result<(), TooMany> {
         let named: BTreeSet<&str> = results.iter().map(|(channel, _)| &**channel).collect();
         let mut gone: Vec<Arc<str>> = self.channels.keys().cloned().collect();
@@ -71,7 +71,7 @@ impl ServerSubscriptions {
         for (name, result) in results {
             let (channel, tracker) = self.entry(name)?;
             let missed = tracker.begin(result);
-            let subscribed = Box::new(subscribed(Origin::Server, result, missed.len()));
+            let subscribed = Box::new(subscribed(SubscriptionOrigin::Server, result, missed.len()));
             out.events.push_back(Event::Subscribed { channel: channel.clone(), subscribed });
             for publication in missed {
                 out.events.push_back(Event::Publication { channel: channel.clone(), publication });
@@ -85,7 +85,7 @@ impl ServerSubscriptions {
         &mut self,
         name: &str,
         subscribed: Subscribed,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) -> Result<(), TooMany> {
         let (channel, tracker) = self.entry(name)?;
         tracker.begin_at(subscribed.recoverable.then(|| subscribed.position.clone()));
@@ -95,7 +95,7 @@ impl ServerSubscriptions {
     }
 
     /// The server ended a subscription.
-    pub(super) fn end(&mut self, channel: &Arc<str>, reason: Reason, out: &mut Outputs) {
+    pub(super) fn end(&mut self, channel: &Arc<str>, reason: Reason, out: &mut SessionOutputs) {
         if self.channels.remove(channel).is_some() {
             self.bytes -= weight(channel);
             out.events.push_back(Event::Unsubscribed { channel: channel.clone(), reason });
@@ -107,7 +107,7 @@ impl ServerSubscriptions {
         &mut self,
         channel: &Arc<str>,
         publication: &Arc<Publication>,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) -> bool {
         let Some(tracker) = self.channels.get_mut(channel) else { return false };
         if tracker.accept(publication) {
@@ -118,7 +118,7 @@ impl ServerSubscriptions {
     }
 
     /// The connection has ended.
-    pub(super) fn suspend(&self, out: &mut Outputs) {
+    pub(super) fn suspend(&self, out: &mut SessionOutputs) {
         for channel in self.channels.keys() {
             let (channel, reason) = (channel.clone(), Reason::TRANSPORT_CLOSED);
             out.events.push_back(Event::Subscribing { channel, reason });

@@ -16,9 +16,9 @@ use super::SubscriptionState;
 use super::backoff::Backoff;
 use super::connection::{TOKEN_EXPIRED, is_retried, ttl};
 use super::credential::Credential;
-use super::event::{Event, Failure, Origin, Subscribed, TokenRequestId, TokenSubject};
+use super::event::{Event, Failure, Subscribed, SubscriptionOrigin, TokenRequestId, TokenSubject};
 use super::options::SubscriptionOptions;
-use super::outputs::{Outputs, Pending, Timer};
+use super::outputs::{PendingReply, SessionOutputs, Timer};
 use super::position::Tracker;
 use super::reason::{Reason, is_resubscribe};
 use crate::error::{SubscribeError, TokenError};
@@ -68,7 +68,7 @@ impl Subscriptions {
         now: Instant,
         channel: &str,
         options: SubscriptionOptions,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) -> Result<(), SubscribeError> {
         let before = self.channels.get(channel);
         if before.is_some_and(|before| before.state != SubscriptionState::Unsubscribed) {
@@ -98,7 +98,7 @@ impl Subscriptions {
         Ok(())
     }
 
-    pub(super) fn unsubscribe(&mut self, now: Instant, channel: &str, out: &mut Outputs) {
+    pub(super) fn unsubscribe(&mut self, now: Instant, channel: &str, out: &mut SessionOutputs) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
         if subscription.state == SubscriptionState::Unsubscribed {
             return;
@@ -107,13 +107,13 @@ impl Subscriptions {
             subscription.state == SubscriptionState::Subscribed || subscription.command.is_some();
         if is_known && self.is_open {
             let request = Request::Unsubscribe { channel: channel.to_owned() };
-            out.command(now, request, Pending::Unsubscribe);
+            out.command(now, request, PendingReply::Unsubscribe);
         }
         self.end(&channel.into(), Reason::UNSUBSCRIBE_CALLED, out);
     }
 
     /// Forgets a subscription with its position.
-    pub(super) fn remove(&mut self, now: Instant, channel: &str, out: &mut Outputs) {
+    pub(super) fn remove(&mut self, now: Instant, channel: &str, out: &mut SessionOutputs) {
         self.unsubscribe(now, channel, out);
         if let Some(subscription) = self.channels.remove(channel) {
             self.duplicates += subscription.tracker.duplicates();
@@ -121,7 +121,7 @@ impl Subscriptions {
     }
 
     /// The connect command is under way: all subscriptions follow it.
-    pub(super) fn open(&mut self, now: Instant, out: &mut Outputs) {
+    pub(super) fn open(&mut self, now: Instant, out: &mut SessionOutputs) {
         self.is_open = true;
         let channels: Vec<Arc<str>> = self.channels.keys().cloned().collect();
         for channel in channels {
@@ -130,7 +130,7 @@ impl Subscriptions {
     }
 
     /// The connection has ended: all subscriptions wait for the next one.
-    pub(super) fn suspend(&mut self, out: &mut Outputs) {
+    pub(super) fn suspend(&mut self, out: &mut SessionOutputs) {
         self.is_open = false;
         for (channel, subscription) in &mut self.channels {
             subscription.command = None;
@@ -148,7 +148,7 @@ impl Subscriptions {
     }
 
     /// Sends the subscribe command, or asks for a token first.
-    fn start(&mut self, now: Instant, channel: &Arc<str>, out: &mut Outputs) {
+    fn start(&mut self, now: Instant, channel: &Arc<str>, out: &mut SessionOutputs) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
         let is_wanted = subscription.state == SubscriptionState::Subscribing
             && subscription.command.is_none()
@@ -163,10 +163,11 @@ impl Subscriptions {
             return;
         }
         let request = Request::Subscribe(Box::new(subscription.request(channel)));
-        subscription.command = Some(out.command(now, request, Pending::Subscribe(channel.clone())));
+        subscription.command =
+            Some(out.command(now, request, PendingReply::Subscribe(channel.clone())));
     }
 
-    fn retry(&mut self, now: Instant, channel: &Arc<str>, out: &mut Outputs) {
+    fn retry(&mut self, now: Instant, channel: &Arc<str>, out: &mut SessionOutputs) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
         let delay = self.backoff.delay(subscription.attempts, out.random.next());
         subscription.attempts = subscription.attempts.saturating_add(1);
@@ -175,7 +176,7 @@ impl Subscriptions {
         }
     }
 
-    fn end(&mut self, channel: &Arc<str>, reason: Reason, out: &mut Outputs) {
+    fn end(&mut self, channel: &Arc<str>, reason: Reason, out: &mut SessionOutputs) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
         subscription.state = SubscriptionState::Unsubscribed;
         subscription.command = None;
@@ -195,14 +196,14 @@ impl Subscriptions {
         now: Instant,
         channel: &Arc<str>,
         result: &SubscribeResult,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
         subscription.command = None;
         subscription.attempts = 0;
         subscription.state = SubscriptionState::Subscribed;
         let missed = subscription.tracker.begin(result);
-        let subscribed = Box::new(subscribed(Origin::Client, result, missed.len()));
+        let subscribed = Box::new(subscribed(SubscriptionOrigin::Client, result, missed.len()));
         out.events.push_back(Event::Subscribed { channel: channel.clone(), subscribed });
         for publication in missed {
             out.events.push_back(Event::Publication { channel: channel.clone(), publication });
@@ -215,7 +216,7 @@ impl Subscriptions {
         now: Instant,
         channel: &Arc<str>,
         error: &ErrorReply,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
         subscription.command = None;
@@ -237,7 +238,7 @@ impl Subscriptions {
         &mut self,
         now: Instant,
         channel: &Arc<str>,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) {
         self.start(now, channel, out);
     }
@@ -248,7 +249,7 @@ impl Subscriptions {
         now: Instant,
         request: TokenRequestId,
         token: Result<String, TokenError>,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) {
         let asked = self.channels.iter_mut().find_map(|(channel, subscription)| {
             subscription.credential.take_request(request).then_some((channel, subscription))
@@ -267,7 +268,7 @@ impl Subscriptions {
             Ok(_) | Err(TokenError::Unauthorized) => {
                 if state == SubscriptionState::Subscribed && self.is_open {
                     let request = Request::Unsubscribe { channel: channel.to_string() };
-                    out.command(now, request, Pending::Unsubscribe);
+                    out.command(now, request, PendingReply::Unsubscribe);
                 }
                 return self.end(&channel, Reason::UNAUTHORIZED, out);
             }
@@ -282,7 +283,7 @@ impl Subscriptions {
     }
 
     /// The subscription expires: gets another token.
-    pub(super) fn handle_refresh_due(&mut self, channel: &Arc<str>, out: &mut Outputs) {
+    pub(super) fn handle_refresh_due(&mut self, channel: &Arc<str>, out: &mut SessionOutputs) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
         let is_live = subscription.state == SubscriptionState::Subscribed;
         if is_live && !subscription.credential.is_waiting() {
@@ -291,14 +292,19 @@ impl Subscriptions {
         }
     }
 
-    fn refresh(&mut self, now: Instant, channel: &Arc<str>, out: &mut Outputs) {
+    fn refresh(&mut self, now: Instant, channel: &Arc<str>, out: &mut SessionOutputs) {
         let Some(subscription) = self.channels.get(channel) else { return };
         let token = subscription.credential.token().to_owned();
         let request = SubRefreshRequest { channel: channel.to_string(), token, kind: 0 };
-        out.command(now, Request::SubRefresh(request), Pending::SubRefresh(channel.clone()));
+        out.command(now, Request::SubRefresh(request), PendingReply::SubRefresh(channel.clone()));
     }
 
-    pub(super) fn retry_refresh(&mut self, now: Instant, channel: &Arc<str>, out: &mut Outputs) {
+    pub(super) fn retry_refresh(
+        &mut self,
+        now: Instant,
+        channel: &Arc<str>,
+        out: &mut SessionOutputs,
+    ) {
         let delay = out.delay(SUB_REFRESH_RETRY);
         self.set_refresh(now, channel, Some(delay), out);
     }
@@ -309,7 +315,7 @@ impl Subscriptions {
         now: Instant,
         channel: &Arc<str>,
         after: Option<Duration>,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) {
         let Some(subscription) = self.channels.get(channel) else { return };
         let is_live = subscription.state == SubscriptionState::Subscribed;
@@ -326,7 +332,7 @@ impl Subscriptions {
         now: Instant,
         channel: &Arc<str>,
         error: &ErrorReply,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) {
         let is_live = self.state(channel) == Some(SubscriptionState::Subscribed);
         if !is_live {
@@ -346,7 +352,7 @@ impl Subscriptions {
         now: Instant,
         channel: &Arc<str>,
         reason: Reason,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) -> bool {
         let Some(subscription) = self.channels.get_mut(channel) else { return false };
         if subscription.state == SubscriptionState::Unsubscribed {
@@ -372,7 +378,7 @@ impl Subscriptions {
         &mut self,
         channel: &Arc<str>,
         publication: &Arc<Publication>,
-        out: &mut Outputs,
+        out: &mut SessionOutputs,
     ) -> bool {
         let Some(subscription) = self.live(channel) else { return false };
         if subscription.tracker.accept(publication) {
@@ -418,7 +424,11 @@ impl Subscription {
 }
 
 /// What the server said about a subscription.
-pub(super) fn subscribed(origin: Origin, result: &SubscribeResult, missed: usize) -> Subscribed {
+pub(super) fn subscribed(
+    origin: SubscriptionOrigin,
+    result: &SubscribeResult,
+    missed: usize,
+) -> Subscribed {
     Subscribed {
         origin,
         recoverable: result.recoverable,

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Timers<K> {
+pub(super) struct SessionTimers<K> {
     times: BTreeMap<K, Instant>,
     order: BTreeSet<(Instant, K)>,
 }
 
-impl<K: Ord + Clone> Timers<K> {
-    pub(super) fn new() -> Timers<K> {
-        Timers { times: BTreeMap::new(), order: BTreeSet::new() }
+impl<K: Ord + Clone> SessionTimers<K> {
+    pub(super) fn new() -> SessionTimers<K> {
+        SessionTimers { times: BTreeMap::new(), order: BTreeSet::new() }
     }
 
     pub(super) fn set(&mut self, key: K, at: Instant) {
@@ -61,7 +61,7 @@ mod tests {
     fn a_timer_that_is_set_again_moves() {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
-        let mut timers = Timers::new();
+        let mut timers = SessionTimers::new();
         timers.set("a", at(1));
         timers.set("b", at(2));
         timers.set("a", at(3));

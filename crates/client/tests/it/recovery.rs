@@ -68,7 +68,7 @@ async fn subscriptions_of_the_server_recover_too() {
     let (client, mut events) = Client::connect(&url, options(token, Codec::Json)).unwrap();
     let live = |event: &Event| matches!(event, Event::Subscribed { .. });
     let Event::Subscribed { subscribed, .. } = until(&mut events, live).await else { panic!() };
-    assert_eq!(subscribed.origin, client::session::Origin::Server);
+    assert_eq!(subscribed.origin, client::session::SubscriptionOrigin::Server);
     fixture.api("publish", r#"{"channel":"forced:x","data":1}"#).await;
     assert_eq!(published(&mut events).await, b"1");
     proxy.cut();

@@ -6,7 +6,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
 use super::ApiState;
 use super::call::Call;
-use super::error::{ApiError, Failure};
+use super::error::{ApiError, MethodFailure};
 use super::methods::{Method, Outcome};
 use super::request::{Batch, BatchCommand, read};
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
@@ -59,8 +59,8 @@ impl ApiState {
         let name = method.name();
         match self.run(call, method, params.get().as_bytes()).await {
             Ok(result) => format!("{{\"{name}\":{result}}}"),
-            Err(Failure::Api(error)) => failed(&error),
-            Err(Failure::Unreadable(text)) => failed(&ApiError::bad(text)),
+            Err(MethodFailure::Api(error)) => failed(&error),
+            Err(MethodFailure::Unreadable(text)) => failed(&ApiError::bad(text)),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct ApiError {
 
 /// Why a method gave no result.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum MethodFailure {
     /// The parameters are no JSON, or not of the form that the method takes: status 400 in both error modes.
     Unreadable(String),
     /// Everything else.
@@ -102,20 +102,20 @@ impl From<BrokerError> for ApiError {
     }
 }
 
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Failure {
-        Failure::Api(error)
+impl From<ApiError> for MethodFailure {
+    fn from(error: ApiError) -> MethodFailure {
+        MethodFailure::Api(error)
     }
 }
 
-impl From<ErrorCode> for Failure {
-    fn from(code: ErrorCode) -> Failure {
-        Failure::Api(code.into())
+impl From<ErrorCode> for MethodFailure {
+    fn from(code: ErrorCode) -> MethodFailure {
+        MethodFailure::Api(code.into())
     }
 }
 
-impl From<BrokerError> for Failure {
-    fn from(error: BrokerError) -> Failure {
-        Failure::Api(error.into())
+impl From<BrokerError> for MethodFailure {
+    fn from(error: BrokerError) -> MethodFailure {
+        MethodFailure::Api(error.into())
     }
 }

@@ -16,7 +16,7 @@ use wire::protocol::{DisconnectCode, ErrorCode, Publication, StreamPosition};
 
 use super::ApiState;
 use super::call::Call;
-use super::error::{ApiError, Failure};
+use super::error::{ApiError, MethodFailure};
 use super::request::{self, InChannel, Publish, SessionFilter, payload, read};
 use super::response;
 use crate::limits::{API_ANSWER_MAX, API_CONCURRENCY, API_ITEMS_MAX};
@@ -121,7 +121,7 @@ impl Method {
 }
 
 /// A result as JSON, or why there is none.
-pub(super) type Outcome = Result<String, Failure>;
+pub(super) type Outcome = Result<String, MethodFailure>;
 
 pub(super) fn json(result: &impl Serialize) -> Outcome {
     Ok(serde_json::to_string(result).expect("responses are JSON"))
@@ -135,7 +135,7 @@ impl ApiState {
             b"" | b"null" => {
                 let text =
                     format!("there are no parameters: {} takes a JSON object", method.name());
-                return Err(Failure::Unreadable(text));
+                return Err(MethodFailure::Unreadable(text));
             }
             params => params,
         };
@@ -312,7 +312,7 @@ impl ApiState {
         }
     }
 
-    fn channel_with_presence(&self, call: &Call, params: &[u8]) -> Result<Arc<str>, Failure> {
+    fn channel_with_presence(&self, call: &Call, params: &[u8]) -> Result<Arc<str>, MethodFailure> {
         let InChannel { channel } = read(params)?;
         if !view(call, &self.node.rules(), &channel)?.namespace.presence {
             return Err(ErrorCode::NotAvailable.into());

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use wire::limits::CLOSE_REASON_MAX;
 use wire::protocol::{DisconnectCode, StreamPosition, is_nested_too_deep};
 
-use super::error::{ApiError, Failure};
+use super::error::{ApiError, MethodFailure};
 use super::methods::Method;
 use super::unreadable::unreadable;
 use crate::token::Object;
@@ -33,10 +33,10 @@ impl<'de> Deserialize<'de> for Json {
 }
 
 /// Reads the parameters of a method.
-pub(super) fn read<'p, T: Deserialize<'p>>(params: &'p [u8]) -> Result<T, Failure> {
+pub(super) fn read<'p, T: Deserialize<'p>>(params: &'p [u8]) -> Result<T, MethodFailure> {
     match serde_json::from_slice(params) {
         Ok(Object(params)) => Ok(params),
-        Err(error) => Err(Failure::Unreadable(unreadable(params, &error))),
+        Err(error) => Err(MethodFailure::Unreadable(unreadable(params, &error))),
     }
 }
 

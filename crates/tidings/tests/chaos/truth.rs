@@ -186,7 +186,7 @@ const FAILURES_KEPT: usize = 20;
 
 #[cfg(test)]
 mod tests {
-    use ::client::session::Origin;
+    use ::client::session::SubscriptionOrigin;
 
     use super::*;
 
@@ -197,7 +197,7 @@ mod tests {
 
     fn joined(offset: u64, recovered: bool) -> Subscribed {
         Subscribed {
-            origin: Origin::Client,
+            origin: SubscriptionOrigin::Client,
             recoverable: true,
             positioned: true,
             was_recovering: recovered,

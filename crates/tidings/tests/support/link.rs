@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ::client::session::Action;
-use ::client::{Backoff, Event, Failure, Reason, Session, SessionOptions, TransportError};
+use ::client::{Backoff, ClientSession, Event, Failure, Reason, SessionOptions, TransportError};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, Type};
@@ -18,7 +18,7 @@ use crate::dice::Dice;
 
 /// See the module.
 pub(crate) struct Link {
-    pub(crate) session: Session,
+    pub(crate) session: ClientSession,
     number: u64,
     pub(crate) stream: Option<TcpStream>,
     /// Whether the socket is connected.
@@ -34,7 +34,7 @@ impl Link {
             ..SessionOptions::default()
         };
         let url = "ws://x".parse().expect("an address");
-        let session = Session::new(url, options, Box::new(move || dice.next()));
+        let session = ClientSession::new(url, options, Box::new(move || dice.next()));
         Link { session, number, stream: None, is_open: false }
     }
 

@@ -12,11 +12,11 @@ use wire::websocket::deflate::Inflater;
 use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{RequestHead, accept};
 
-use crate::session::{Action, Event, Session, SessionOptions, TokenRequestId, TokenSubject};
+use crate::session::{Action, ClientSession, Event, SessionOptions, TokenRequestId, TokenSubject};
 
 /// See the module.
 pub(super) struct Script {
-    pub(super) session: Session,
+    pub(super) session: ClientSession,
     pub(super) now: Instant,
     codec: Codec,
     decoder: Decoder,
@@ -38,7 +38,7 @@ impl Script {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (1 << 63) | (seed >> 8)
         });
-        let session = Session::new("ws://h/path".parse().unwrap(), options, random);
+        let session = ClientSession::new("ws://h/path".parse().unwrap(), options, random);
         Script { session, now: Instant::now(), codec, decoder: decoder() }
     }
 

@@ -4,7 +4,7 @@ use wire::protocol::{ConnectResult, PushEvent, Request, StreamPosition, Subscrib
 
 use super::script::{Script, publication, recoverable};
 use crate::error::TransportError;
-use crate::session::{Event, Origin, Reason, SessionOptions};
+use crate::session::{Event, Reason, SessionOptions, SubscriptionOrigin};
 
 fn subs(names: &[(&str, SubscribeResult)]) -> ConnectResult {
     let subs = names.iter().map(|(name, result)| ((*name).to_owned(), result.clone())).collect();
@@ -19,7 +19,7 @@ fn positions_are_sent_with_connect_and_what_is_not_named_has_ended() {
     script.accept_with(subs(&[("a", recoverable(3)), ("b", SubscribeResult::default())]));
     let events = script.events();
     assert!(matches!(&events[2], Event::Subscribed { channel, subscribed }
-        if &**channel == "a" && subscribed.origin == Origin::Server));
+        if &**channel == "a" && subscribed.origin == SubscriptionOrigin::Server));
     script.push("a", PushEvent::Publication(publication(4)));
     script.push("b", PushEvent::Publication(publication(0)));
     assert_eq!(script.events().len(), 2);
