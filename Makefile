@@ -1,10 +1,12 @@
-# What one does with this project. `make test` is everything that proves it; the other targets are its parts.
+# What one does with this project. `make test` is everything that proves it; the other targets are
+# its parts.
 
 .PHONY: test check unit mutants sim fuzz fuzz-short hostile storms closes chaos e2e web conformance conformance-short doc run tools bench micro bench-check
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
-# Rust, Node and a browser; what is missing is installed where that is possible, or named with what to do.
+# Rust, Node and a browser; what is missing is installed where that is possible, or named with what
+# to do.
 tools:
 	@scripts/tools
 
@@ -50,8 +52,8 @@ conformance-short:
 fuzz:
 	@FUZZ_FOUND=fuzz/target/corpus scripts/fuzz $(SECONDS)
 
-# Each target over its corpus and a little further, always in the same way; and the targets themselves by the rules of the
-# other code.
+# Each target over its corpus and a little further, always in the same way; and the targets
+# themselves by the rules of the other code.
 fuzz-short:
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --locked -- -D warnings
@@ -61,7 +63,8 @@ fuzz-short:
 hostile:
 	cargo test --release --locked -p tidings --test hostile -- --nocapture --test-threads=1
 
-# Close codes in a browser, 50 times each, directly and behind nginx and HAProxy (apt-get install nginx haproxy): 15 minutes.
+# Close codes in a browser, 50 times each, directly and behind nginx and HAProxy (apt-get install
+# nginx haproxy): 15 minutes.
 closes:
 	cargo build --locked --bin tidings
 	cd tests/e2e && npm ci --silent && CLOSE_TRIES=50 PROXIES=1 node --test --test-reporter=spec --test-timeout=1400000 close.test.js
@@ -70,20 +73,22 @@ closes:
 storms:
 	STORMS=long cargo test --release --locked -p tidings --test storms -- --nocapture --test-threads=1
 
-# Three nodes on real Redis and NATS servers under faults, 3,000 clients: seven minutes, and a table of what clients saw.
+# Three nodes on real Redis and NATS servers under faults, 3,000 clients: seven minutes, and a table
+# of what clients saw.
 chaos:
 	CHAOS=long cargo test --release --locked -p tidings --test chaos -- --nocapture --test-threads=1
 
 run:
 	cargo run --release --locked
 
-# Load against a release build on one core, with the generator on another, beside the limit of this machine: a table with
-# its targets. ROWS, ROUNDS and SAVE=1 as in `scripts/bench --help`.
+# Load against a release build on one core, with the generator on another, beside the limit of this
+# machine: a table with its targets. ROWS, ROUNDS and SAVE=1 as in `scripts/bench --help`.
 bench:
 	cargo build --release --locked --bin tidings
 	@scripts/bench $(if $(ROWS),--only $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SAVE),--save)
 
-# The steps of the data path: times, and instructions beside those of bench/instructions.tsv (RENEW=1 writes them anew).
+# The steps of the data path: times, and instructions beside those of bench/instructions.tsv
+# (RENEW=1 writes them anew).
 micro:
 	cargo bench --locked -p engine --bench data_path
 

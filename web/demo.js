@@ -1,9 +1,10 @@
 /**
- * The demo page: a chat, who is online, and prices, on nothing but the public protocol. This file holds the connection, which
- * the page can cut and mend, and says what became of it.
+ * The demo page: a chat, who is online, and prices, on nothing but the public protocol. This file
+ * holds the connection, which the page can cut and mend, and says what became of it.
  *
- * Invariant: what was said inside the history window is shown once and in the channel's order, whatever happened to the
- * connection; what the page cannot know while it is cut off is marked as old.
+ * Invariant: what was said inside the history window is shown once and in the channel's order,
+ * whatever happened to the connection; what the page cannot know while it is cut off is marked as
+ * old.
  */
 import { Chat } from "./demo/chat.js";
 import { People } from "./demo/people.js";
@@ -97,8 +98,8 @@ function showEnd({ reason, code }) {
 }
 
 /**
- * A browser does not say why a WebSocket was refused, but the server says it to a plain request. Only for a page that was
- * never live: afterwards it is the network, or a server that is not there.
+ * A browser does not say why a WebSocket was refused, but the server says it to a plain request.
+ * Only for a page that was never live: afterwards it is the network, or a server that is not there.
  */
 async function explain(reason) {
   let text = "";

@@ -1,5 +1,6 @@
 /**
- * The browser client of Tidings: one connection, any number of subscriptions, all of which come back by themselves.
+ * The browser client of Tidings: one connection, any number of subscriptions, all of which come
+ * back by themselves.
  *
  *     import { Tidings } from "./tidings.js";
  *     const client = new Tidings("ws://127.0.0.1:8000/connection/websocket", { getToken });
@@ -8,8 +9,9 @@
  *     client.connect();
  *     await chat.publish({ text: "hello" });
  *
- * Invariant: a publication is handed out once and in order, or `recovered` says that some are missing. A server that closes
- * every connection at once, or tokens of any lifetime, never make it work faster than its back-off.
+ * Invariant: a publication is handed out once and in order, or `recovered` says that some are
+ * missing. A server that closes every connection at once, or tokens of any lifetime, never make it
+ * work faster than its back-off.
  */
 
 const COMMAND_TIMEOUT_MS = 5_000;
@@ -109,15 +111,16 @@ class Emitter {
 }
 
 /**
- * A connection. Events: `state` with `{ state, reason?, code?, retryMs? }`, where state is "disconnected", "connecting",
- * "connected" or "waiting"; `error`; and, for channels that the server subscribed, `publication`, `join`, `leave` with
- * the channel.
+ * A connection. Events: `state` with `{ state, reason?, code?, retryMs? }`, where state is
+ * "disconnected", "connecting", "connected" or "waiting"; `error`; and, for channels that the
+ * server subscribed, `publication`, `join`, `leave` with the channel.
  *
- * Options: `token`, or `getToken()` which gives one (and is asked again when it has expired); `data` for the connect
- * command; `name`; `WebSocket` and `random` for tests.
+ * Options: `token`, or `getToken()` which gives one (and is asked again when it has expired);
+ * `data` for the connect command; `name`; `WebSocket` and `random` for tests.
  *
- * In a browser it closes its connection when the page is left (so that the page may be kept for "back"), and when the page is
- * shown again, the network is back or the machine has slept, it connects or finds out whether its connection still lives.
+ * In a browser it closes its connection when the page is left (so that the page may be kept for
+ * "back"), and when the page is shown again, the network is back or the machine has slept, it
+ * connects or finds out whether its connection still lives.
  */
 export class Tidings extends Emitter {
   state = "disconnected";
@@ -169,8 +172,8 @@ export class Tidings extends Emitter {
   }
 
   /**
-   * Sends a command and gives its result; fails with TidingsError. `onResult` gets the result before anything that
-   * the server said after it is handled; a promise could be too late for that.
+   * Sends a command and gives its result; fails with TidingsError. `onResult` gets the result
+   * before anything that the server said after it is handled; a promise could be too late for that.
    */
   call(method, params, onResult) {
     if (this.state !== "connected") return Promise.reject(notConnected());
@@ -404,10 +407,11 @@ export class Tidings extends Emitter {
 }
 
 /**
- * A subscription to one channel. Events: `state` with `{ state, reason?, code? }`, where state is "subscribing",
- * "subscribed" or "unsubscribed"; `publication`; `join`; `leave`; and after a cut `recovered` with
- * `{ recovered, count }`: how many publications were missed and are handed out now, or `recovered: false` when some are
- * lost. Options: `getToken(channel)`, `data`, and `since` with `{ offset, epoch }` to start behind a known position.
+ * A subscription to one channel. Events: `state` with `{ state, reason?, code? }`, where state is
+ * "subscribing", "subscribed" or "unsubscribed"; `publication`; `join`; `leave`; and after a cut
+ * `recovered` with `{ recovered, count }`: how many publications were missed and are handed out
+ * now, or `recovered: false` when some are lost. Options: `getToken(channel)`, `data`, and `since`
+ * with `{ offset, epoch }` to start behind a known position.
  */
 export class Subscription extends Emitter {
   state = "subscribing";

@@ -1,7 +1,7 @@
 //! Configuration: any text is a valid configuration or a list of mistakes, the same every time.
 //!
-//! Input: a choice of form, then a file in TOML, YAML or JSON, or lines `NAME=value` of the environment and
-//! `--key=value` of flags.
+//! Input: a choice of form, then a file in TOML, YAML or JSON, or lines `NAME=value` of the
+//! environment and `--key=value` of flags.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Compression: inflating stops at its bound and forgets what was before; what is deflated inflates to the same.
+//! Compression: inflating stops at its bound and forgets what was before; what is deflated inflates
+//! to the same.
 //!
 //! Input: a level with a bit for the window, two bytes of bound, then a payload, compressed or not.
 

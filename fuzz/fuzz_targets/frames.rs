@@ -1,5 +1,5 @@
-//! The decoder of frames: any split of the input gives the same messages or the same refusal, what is kept is bounded
-//! by what was received, and what was decoded survives being sent again.
+//! The decoder of frames: any split of the input gives the same messages or the same refusal, what
+//! is kept is bounded by what was received, and what was decoded survives being sent again.
 //!
 //! Input: two bytes of choices, then what a peer sends.
 
@@ -15,7 +15,8 @@ use wire::websocket::encoder::{self, FrameKind};
 const LIMITS: DecoderLimits = DecoderLimits { message_size: 4_096, inflated_size: 16_384 };
 const WIDE: DecoderLimits = DecoderLimits { message_size: 65_536, inflated_size: 65_536 };
 
-/// What a decoder may keep beside what it has received: its own fields, and the room by which a vector grows.
+/// What a decoder may keep beside what it has received: its own fields, and the room by which a
+/// vector grows.
 const KEPT_BESIDE: usize = 512;
 
 /// A message that outlives the input.

@@ -1,7 +1,7 @@
 //! The opening handshake, both sides: a request head and a response head made of any bytes.
 //!
-//! Input: lines. The first has the method, and `0` behind it for HTTP/1.0; the others are headers of a request. The
-//! whole input is also read as a response.
+//! Input: lines. The first has the method, and `0` behind it for HTTP/1.0; the others are headers
+//! of a request. The whole input is also read as a response.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Commands in JSON: one message gives what its lines give one by one, and what was read means the same once it has
-//! been written again, in either codec.
+//! Commands in JSON: one message gives what its lines give one by one, and what was read means the
+//! same once it has been written again, in either codec.
 
 #![no_main]
 

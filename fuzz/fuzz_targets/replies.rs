@@ -1,4 +1,5 @@
-//! Replies as a client reads them: what was read, written and read again stays the same from then on.
+//! Replies as a client reads them: what was read, written and read again stays the same from then
+//! on.
 //!
 //! Input: a codec, then a message.
 

@@ -1,7 +1,8 @@
-//! Tokens: only what was signed with the secret is accepted, byte for byte, and whatever was signed is read without a
-//! panic and by its times.
+//! Tokens: only what was signed with the secret is accepted, byte for byte, and whatever was signed
+//! is read without a panic and by its times.
 //!
-//! Input: a choice, then the text of a token, or edits to a good one, or the claims of one that is signed here.
+//! Input: a choice, then the text of a token, or edits to a good one, or the claims of one that is
+//! signed here.
 
 #![no_main]
 

@@ -1,5 +1,6 @@
 /**
- * The demo page and the official client in a real browser. Screenshots go to the folder that SCREENSHOTS names.
+ * The demo page and the official client in a real browser. Screenshots go to the folder that
+ * SCREENSHOTS names.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -137,7 +138,8 @@ describe("the demo", () => {
   });
 
   test("a cut connection recovers what was said meanwhile", async () => {
-    // A server of its own: while the system chooses the port, the page may come through another one.
+    // A server of its own: while the system chooses the port, the page may come through another
+    // one.
     const own = new DevelopmentServer();
     await own.start();
     const wire = await new Wire().open(own.port);

@@ -1,9 +1,10 @@
 /**
- * Why a connection was closed must reach a browser that is still sending: close codes of the WebSocket layer, plain and with
- * TLS, directly and, with PROXIES=1, behind nginx and HAProxy. CLOSE_TRIES is how often each is tried.
+ * Why a connection was closed must reach a browser that is still sending: close codes of the
+ * WebSocket layer, plain and with TLS, directly and, with PROXIES=1, behind nginx and HAProxy.
+ * CLOSE_TRIES is how often each is tried.
  *
- * A browser sends no malformed frames. A relay between it and the server puts them into the stream, and hands everything else
- * on as it is, ends included.
+ * A browser sends no malformed frames. A relay between it and the server puts them into the stream,
+ * and hands everything else on as it is, ends included.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";

@@ -1,6 +1,6 @@
 /**
- * What connects a server to others: nothing but its own memory, a Redis, or a NATS with JetStream. The real servers are
- * started here on a free port, with a folder of their own.
+ * What connects a server to others: nothing but its own memory, a Redis, or a NATS with JetStream.
+ * The real servers are started here on a free port, with a folder of their own.
  *
  * Invariant: what was started is ended with the test, and by its process.
  */

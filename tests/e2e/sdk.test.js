@@ -1,6 +1,6 @@
 /**
- * The official JavaScript client, unmodified, JSON and Protobuf: everything that a user of it sees, the same on every
- * engine. The engines run side by side, as most of the time is waiting.
+ * The official JavaScript client, unmodified, JSON and Protobuf: everything that a user of it sees,
+ * the same on every engine. The engines run side by side, as most of the time is waiting.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";

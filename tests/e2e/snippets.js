@@ -1,7 +1,8 @@
 /**
  * The snippets of README and docs: what stands between fences, read out of the files.
  *
- * Invariant: a snippet is used as it is printed; only the port is another one, since tests take free ones.
+ * Invariant: a snippet is used as it is printed; only the port is another one, since tests take
+ * free ones.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

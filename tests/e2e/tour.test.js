@@ -1,5 +1,6 @@
 /**
- * The README's tour and every snippet of README and docs, word by word: the commands, the programs, the pages.
+ * The README's tour and every snippet of README and docs, word by word: the commands, the programs,
+ * the pages.
  *
  * Invariant: the words are read out of the files. A snippet that no test runs is a failure.
  */
@@ -143,7 +144,8 @@ describe("the tour of the README", () => {
     await program.says(/hello from a browser/);
     await program.stop();
 
-    // Wherever a developer's own server is: the page of step 5, and the official client behind a bundler.
+    // Wherever a developer's own server is: the page of step 5, and the official client behind a
+    // bundler.
     for (const [host, name] of [["127.0.0.1", "127.0.0.1"], ["127.0.0.1", "localhost"], ["::1", "[::1]"]]) {
       const folder = await serveFolder(workshop.folder, host, 0);
       t.after(() => folder.close());

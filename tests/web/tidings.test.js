@@ -1,5 +1,6 @@
 /**
- * The browser client against a socket that is played by hand: order, recovery, tokens, pings, back-off.
+ * The browser client against a socket that is played by hand: order, recovery, tokens, pings,
+ * back-off.
  */
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";

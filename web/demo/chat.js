@@ -1,7 +1,8 @@
 /**
  * The chat: lines in the channel's order, and behind them what waits to be sent.
  *
- * Invariant: a line that the server has stands where its offset puts it, in every tab alike; one that it has not stands last.
+ * Invariant: a line that the server has stands where its offset puts it, in every tab alike; one
+ * that it has not stands last.
  */
 import { byId, element, keepAtEnd, note, timeOfDay } from "./page.js";
 

@@ -1,5 +1,6 @@
 /**
- * What all parts of the demo page share: elements, one way to write a time, and the list of what happened.
+ * What all parts of the demo page share: elements, one way to write a time, and the list of what
+ * happened.
  *
  * Invariant: text of others becomes text, never HTML.
  */

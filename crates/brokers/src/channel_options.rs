@@ -1,10 +1,12 @@
-//! The channel options of all nodes, which should be the same and differ while a change of the configuration goes round.
+//! The channel options of all nodes, which should be the same and differ while a change of the
+//! configuration goes round.
 //!
-//! Every node tells the others its own with its lease. What is published without history on one node, into a channel that has
-//! one on another, would be missing for clients that recover there, and nobody could tell. So a node keeps what it publishes
-//! as the nodes do that have a history. That needs no look at the stream for each publication, and costs nothing while all
-//! nodes are configured alike.
-//! Invariant: while a living node retains a namespace's publications, every publication in it is retained.
+//! Every node tells the others its own with its lease. What is published without history on one
+//! node, into a channel that has one on another, would be missing for clients that recover there,
+//! and nobody could tell. So a node keeps what it publishes as the nodes do that have a history.
+//! That needs no look at the stream for each publication, and costs nothing while all nodes are
+//! configured alike. Invariant: while a living node retains a namespace's publications, every
+//! publication in it is retained.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -45,7 +47,8 @@ pub(crate) struct EncodedOptions {
 pub(crate) struct OtherNode<'n> {
     pub(crate) id: &'n str,
     pub(crate) name: &'n str,
-    /// Its [`EncodedOptions::text`]; empty when its digest is that of this node, or it tells nothing.
+    /// Its [`EncodedOptions::text`]; empty when its digest is that of this node, or it tells
+    /// nothing.
     pub(crate) text: &'n str,
 }
 

@@ -1,5 +1,6 @@
-//! The cases that every broker must pass, as functions of a [`World`]: one broker, several endpoints, a clock that can
-//! be moved. A broker's test makes a world and runs every case of [`ALL`].
+//! The cases that every broker must pass, as functions of a [`World`]: one broker, several
+//! endpoints, a clock that can be moved. A broker's test makes a world and runs every case of
+//! [`ALL`].
 //!
 //! The memory broker is the model: where a case leaves room, it does what the memory broker does.
 
@@ -25,8 +26,8 @@ pub trait World {
     fn attach(&mut self) -> Endpoint;
     /// Submits a request of an endpoint.
     fn submit(&mut self, endpoint: Endpoint, request: BrokerRequest);
-    /// The next event of an endpoint. A case waits for events only, never for a time in which none comes: what must not
-    /// come would come before one that must.
+    /// The next event of an endpoint. A case waits for events only, never for a time in which none
+    /// comes: what must not come would come before one that must.
     ///
     /// # Panics
     /// When none comes.

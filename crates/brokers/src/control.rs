@@ -1,5 +1,5 @@
-//! What nodes say to each other: orders of the server API, questions and answers. Every text stands behind its length, every
-//! choice is a byte.
+//! What nodes say to each other: orders of the server API, questions and answers. Every text stands
+//! behind its length, every choice is a byte.
 //!
 //! Invariant: what is encoded decodes to the same; what is not understood is no order.
 
@@ -76,7 +76,8 @@ pub(crate) fn encode_answer(node: &str, number: u64, answer: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes a change of what is revoked. A script of Redis reads the time of the change in its last eight bytes.
+/// Writes a change of what is revoked. A script of Redis reads the time of the change in its last
+/// eight bytes.
 pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
     let Revocation { subject, state, ends_at, changed_at_ms } = revocation;
     let (kind, name) = match subject {

@@ -1,7 +1,8 @@
-//! What carries publications beyond a worker: the [`Broker`] trait, its implementations, and the cases that all of
-//! them must pass.
+//! What carries publications beyond a worker: the [`Broker`] trait, its implementations, and the
+//! cases that all of them must pass.
 //!
-//! Invariant: for a caller there is one broker; which one it is shows only in what survives a fault.
+//! Invariant: for a caller there is one broker; which one it is shows only in what survives a
+//! fault.
 
 mod channel_options;
 pub mod conformance;
@@ -32,18 +33,19 @@ pub trait Broker: Send + Sync {
     /// Takes a request. Never waits: what comes of it is an event.
     fn submit(&self, endpoint: Endpoint, request: BrokerRequest);
 
-    /// These channel options hold on this node from now on. Other nodes are notified; one whose options differ is warned of, and what it
-    /// retains is retained here too.
+    /// These channel options hold on this node from now on. Other nodes are notified; one whose
+    /// options differ is warned of, and what it retains is retained here too.
     fn set_rules(&self, rules: &Arc<Rules>);
 
-    /// The endpoint is gone: it receives nothing any more, and its clients are not present anywhere.
+    /// The endpoint is gone: it receives nothing any more, and its clients are not present
+    /// anywhere.
     fn detach(&self, endpoint: Endpoint);
 
     /// Drops what has outlived its time; called about once a second.
     fn expire(&self);
 
-    /// Does what was submitted, and notifies other nodes that this one ends; waits for both, some seconds at most. What is
-    /// submitted afterwards is not done.
+    /// Does what was submitted, and notifies other nodes that this one ends; waits for both, some
+    /// seconds at most. What is submitted afterwards is not done.
     fn end(&self);
 
     /// Whether it carries what it is given.

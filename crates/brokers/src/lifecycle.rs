@@ -1,7 +1,7 @@
 //! Lifecycle events that a node has not sent to its broker yet, and their form.
 //!
-//! Invariants: events without an acknowledgement are sent again, in the order in which they happened; every broker sends
-//! them in one form.
+//! Invariants: events without an acknowledgement are sent again, in the order in which they
+//! happened; every broker sends them in one form.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -62,8 +62,8 @@ impl LifecycleQueue {
         }
     }
 
-    /// Nobody hears of clients that came and went while the broker could not be told: what is kept is bounded by those who were
-    /// online before and those who are now.
+    /// Nobody hears of clients that came and went while the broker could not be told: what is kept
+    /// is bounded by those who were online before and those who are now.
     fn compact(&mut self) {
         let online = &self.online;
         let mut unreported = HashSet::new();

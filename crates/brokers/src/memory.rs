@@ -1,7 +1,9 @@
-//! The broker of one process: channels in sharded maps, events handed straight to the endpoints' inboxes.
+//! The broker of one process: channels in sharded maps, events handed straight to the endpoints'
+//! inboxes.
 //!
-//! Invariant: whatever happens to a channel (number, retain, hand out) happens under its shard's one lock, so that all
-//! endpoints see one order, and an answer stands in an endpoint's inbox behind everything that precedes it.
+//! Invariant: whatever happens to a channel (number, retain, hand out) happens under its shard's
+//! one lock, so that all endpoints see one order, and an answer stands in an endpoint's inbox
+//! behind everything that precedes it.
 
 mod revocations;
 mod topic;
@@ -58,8 +60,8 @@ fn shrink(topics: &mut Topics) {
 }
 
 impl MemoryBroker {
-    /// An empty broker. `epoch_prefix` must differ at every start of a process: it is what tells clients that the
-    /// streams that they know are gone.
+    /// An empty broker. `epoch_prefix` must differ at every start of a process: it is what tells
+    /// clients that the streams that they know are gone.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, epoch_prefix: String) -> MemoryBroker {
         MemoryBroker {
@@ -121,15 +123,15 @@ impl MemoryBroker {
         self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned()
     }
 
-    /// A stream that is forgotten before anything was published begins again as it was, so that whoever makes up
-    /// channels costs nothing once it has left them.
+    /// A stream that is forgotten before anything was published begins again as it was, so that
+    /// whoever makes up channels costs nothing once it has left them.
     fn new_epoch(&self) -> Arc<str> {
         let number = self.epoch.load(Ordering::Relaxed);
         format!("{}{number:x}", self.epoch_prefix).into()
     }
 
-    /// A stream that had publications never begins again under the epoch that it had: the lock of its shard is held
-    /// from here to its next beginning.
+    /// A stream that had publications never begins again under the epoch that it had: the lock of
+    /// its shard is held from here to its next beginning.
     fn expire_topic(&self, channel: &Arc<str>, topic: &mut Topic, now_ms: u64) {
         if topic.expire(channel, now_ms) {
             self.epoch.fetch_add(1, Ordering::Relaxed);
@@ -281,8 +283,9 @@ impl Broker for MemoryBroker {
         }
     }
 
-    /// There is no other node whose options could differ. Streams of namespaces that begin or cease to retain end: what is
-    /// published in between has no offset, and would be missing without a sign.
+    /// There is no other node whose options could differ. Streams of namespaces that begin or cease
+    /// to retain end: what is published in between has no offset, and would be missing without a
+    /// sign.
     fn set_rules(&self, rules: &Arc<Rules>) {
         let mut held = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = held.replace(rules.clone()) else { return };
@@ -361,7 +364,8 @@ impl Broker for MemoryBroker {
     }
 }
 
-/// A panic under the lock kills its worker; what the map holds is whole, since each change is one step.
+/// A panic under the lock kills its worker; what the map holds is whole, since each change is one
+/// step.
 fn lock(shard: &Mutex<Topics>) -> MutexGuard<'_, Topics> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

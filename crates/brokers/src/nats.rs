@@ -12,8 +12,8 @@
 //! | `PREFIX.revocation.SUBJECT` | what is revoked, in the stream `PREFIX_revocations` |
 //! | `PREFIX.generation` | that the store has lost something, in the stream `PREFIX_era` |
 //!
-//! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it hears goes into the
-//! endpoints' inboxes.
+//! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it
+//! hears goes into the endpoints' inboxes.
 
 mod address;
 mod announcements;
@@ -87,8 +87,8 @@ struct Shared {
 }
 
 impl NatsBroker {
-    /// Connects and sets up what is needed. `node` names this process and must differ at every start of every
-    /// process: streams that begin here are named after it.
+    /// Connects and sets up what is needed. `node` names this process and must differ at every
+    /// start of every process: streams that begin here are named after it.
     ///
     /// # Errors
     /// When NATS cannot be used as configured; nothing goes on then.
@@ -154,7 +154,8 @@ impl NatsBroker {
     }
 }
 
-/// The broker cannot be trusted any more, and a node without one serves nobody. Let a new process do it.
+/// The broker cannot be trusted any more, and a node without one serves nobody. Let a new process
+/// do it.
 fn die(reason: &str) -> ! {
     error!(reason, "NATS: this process ends, so that another takes its place");
     // The log may be written by a thread that ends with the process.

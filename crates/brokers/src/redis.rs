@@ -1,19 +1,24 @@
-//! The broker over Redis 6.2 and later, or Valkey: one server, several independent ones, Sentinels, or a Cluster.
+//! The broker over Redis 6.2 and later, or Valkey: one server, several independent ones, Sentinels,
+//! or a Cluster.
 //!
-//! One thread does most of it, with one connection to each server: subscriptions, publications and questions in one ordered
-//! stream (RESP3), so that an answer stands behind every publication that it knows of. Whoever submits something while nothing
-//! is under way sends it without waking that thread. Whatever must happen as one is a script. While a server cannot be reached, what needs it fails at once or within the time-out; nobody is disconnected.
-//! When it is back, every channel is subscribed again and its position told to those who hold one.
+//! One thread does most of it, with one connection to each server: subscriptions, publications and
+//! questions in one ordered stream (RESP3), so that an answer stands behind every publication that
+//! it knows of. Whoever submits something while nothing is under way sends it without waking that
+//! thread. Whatever must happen as one is a script. While a server cannot be reached, what needs it
+//! fails at once or within the time-out; nobody is disconnected. When it is back, every channel is
+//! subscribed again and its position told to those who hold one.
 //!
-//! A server that took over from another, or came back from its disk, may not have what was published last, and would number
-//! anew what others have received already. So epochs end with the term of the server as a master (`master_replid`).
-//! Invariant: what was sent to a server and not answered is never sent again, unless doing it twice is doing it once.
+//! A server that took over from another, or came back from its disk, may not have what was
+//! published last, and would number anew what others have received already. So epochs end with the
+//! term of the server as a master (`master_replid`). Invariant: what was sent to a server and not
+//! answered is never sent again, unless doing it twice is doing it once.
 //!
 //! # Keys
 //!
-//! All begin with `<prefix>:{<tag>}:`, in another database than the first with `<prefix>/<database>:{<tag>}:`, since pub/sub knows no
-//! databases. The tag is one of 256, by the channel's hash; the tags' slots are spread evenly over a
-//! Cluster. All of a channel's keys have its tag. Every key has an end.
+//! All begin with `<prefix>:{<tag>}:`, in another database than the first with
+//! `<prefix>/<database>:{<tag>}:`, since pub/sub knows no databases. The tag is one of 256, by the
+//! channel's hash; the tags' slots are spread evenly over a Cluster. All of a channel's keys have
+//! its tag. Every key has an end.
 //!
 //! | Key | Type | Holds | Ends |
 //! |---|---|---|---|
@@ -36,10 +41,10 @@
 //! | `probe:<node>` | string | nothing: that it can be written is known then | at once |
 //! | `layout` | string | that this data is ours, and its version | 90 days after the last start |
 //!
-//! Channels of pub/sub, sharded ones in a Cluster from version 7 on: `c:<channel>` for publications, joins and leaves;
-//! `control` and `control:<node>` (first tag)
-//! for orders of the server API and questions of nodes; `probe:<node>` for what a node publishes to itself, to know that
-//! everything works.
+//! Channels of pub/sub, sharded ones in a Cluster from version 7 on: `c:<channel>` for
+//! publications, joins and leaves; `control` and `control:<node>` (first tag) for orders of the
+//! server API and questions of nodes; `probe:<node>` for what a node publishes to itself, to know
+//! that everything works.
 
 mod answer;
 mod command;
@@ -107,7 +112,8 @@ const TURN_MAX: usize = 64;
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl RedisBroker {
-    /// Starts the broker's thread. It goes on trying until Redis can be used; [`Broker::health`] says how that goes.
+    /// Starts the broker's thread. It goes on trying until Redis can be used; [`Broker::health`]
+    /// says how that goes.
     ///
     /// # Errors
     /// When the system gives no thread or poller.
@@ -117,7 +123,8 @@ impl RedisBroker {
         let core = Arc::new(Mutex::new(Core::new(Instant::now(), &settings, shared.clone())));
         let driver = Driver::new(settings, shared.clone(), core.clone());
         let thread = std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
-            // As a task: what connections tell the future that blocks takes two calls of the system.
+            // As a task: what connections tell the future that blocks takes two calls of the
+            // system.
             let driver = runtime.spawn(driver.run());
             if runtime.block_on(driver).is_err() {
                 die("its thread has panicked");
@@ -126,8 +133,8 @@ impl RedisBroker {
         Ok(RedisBroker { shared, core, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Sends what waits when no answer is under way: then there is nothing to gather for, and the broker's thread need
-    /// not be woken. Says whether it did.
+    /// Sends what waits when no answer is under way: then there is nothing to gather for, and the
+    /// broker's thread need not be woken. Says whether it did.
     fn send_at_once(&self) -> bool {
         let mut core = match self.core.try_lock() {
             Ok(core) => core,
@@ -213,8 +220,9 @@ impl Drop for RedisBroker {
     }
 }
 
-/// Ends the process after a panic in the broker: answers could go to the wrong ones, what was submitted would wait for ever, and
-/// a node that cannot trust its broker serves nobody. A new process does.
+/// Ends the process after a panic in the broker: answers could go to the wrong ones, what was
+/// submitted would wait for ever, and a node that cannot trust its broker serves nobody. A new
+/// process does.
 fn die(why: &str) -> ! {
     tracing::error!(why, "the Redis broker has failed; this process ends so that a new one serves");
     // What logs may not be written any more.
@@ -271,7 +279,8 @@ impl Driver {
         }
     }
 
-    /// What follows from events, requests and time; says until when there is nothing to do, or that all is done.
+    /// What follows from events, requests and time; says until when there is nothing to do, or that
+    /// all is done.
     fn turn(
         &mut self,
         events: &mut Vec<DriverEvent>,

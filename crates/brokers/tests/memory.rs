@@ -1,4 +1,5 @@
-//! The memory broker against the cases that every broker must pass, and what is its own: it forgets.
+//! The memory broker against the cases that every broker must pass, and what is its own: it
+//! forgets.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -253,7 +254,8 @@ fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
     let kept = kept.unwrap();
     assert!((14..=16).contains(&kept), "{kept} channels of 65 KB in 1 MiB");
     assert!(usage.bytes() <= 1 << 20 && usage.channels() == kept && usage.refused() == 1);
-    // Whatever does not need more goes on: what nobody retains, what takes the place of something, and the server's own.
+    // Whatever does not need more goes on: what nobody retains, what takes the place of something,
+    // and the server's own.
     assert!(publish(&mut world, endpoint, "plain", 65_000, 0).is_ok());
     assert!(publish(&mut world, endpoint, "made-up-0", 65_000, 1).is_ok());
     assert!(publish(&mut world, endpoint, "sys:config", 65_000, 1).is_ok());
@@ -268,7 +270,8 @@ fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
         history.publications.len()
     };
     assert!((0..kept).all(|n| read(&mut world, &format!("made-up-{n}")) == 1));
-    // And when what was retained has had its time, there is room: also that of the names, long before their month is over.
+    // And when what was retained has had its time, there is room: also that of the names, long
+    // before their month is over.
     world.pass_ms(1_001);
     world.broker.expire();
     assert!(publish(&mut world, endpoint, "another", 65_000, 3).is_ok());

@@ -1,7 +1,7 @@
 //! Connects with tokens of a backend, which is asked again before one expires.
 //!
-//! The backend here is a command that prints a token, such as `tidings token -c tidings.toml --user ann --expires-in
-//! 1m`; in an application it is a request to a server that knows the user.
+//! The backend here is a command that prints a token, such as `tidings token -c tidings.toml --user
+//! ann --expires-in 1m`; in an application it is a request to a server that knows the user.
 //!
 //! ```sh
 //! cargo run -p client --example tokens -- ws://127.0.0.1:8000 tidings token -c tidings.toml --user ann

@@ -15,8 +15,8 @@ use crate::options::ClientOptions;
 use crate::session::{ConnectionState, SubscriptionOptions};
 use crate::url::{ServerUrl, UrlError};
 
-/// A client that runs in a task of its own. Handles are cheap to clone; the client disconnects and ends when the last
-/// one is dropped.
+/// A client that runs in a task of its own. Handles are cheap to clone; the client disconnects and
+/// ends when the last one is dropped.
 #[derive(Clone)]
 pub struct Client {
     orders: mpsc::Sender<DriverCommand>,
@@ -61,7 +61,8 @@ impl Client {
     /// Waits until the server has accepted the connection.
     ///
     /// # Errors
-    /// [`CallError::Disconnected`] when the client disconnects for good; [`Event::Disconnected`] says why.
+    /// [`CallError::Disconnected`] when the client disconnects for good; [`Event::Disconnected`]
+    /// says why.
     ///
     /// [`Event::Disconnected`]: crate::Event::Disconnected
     pub async fn connected(&self) -> Result<(), CallError> {
@@ -78,8 +79,8 @@ impl Client {
         self.order(DriverCommand::Connect).await;
     }
 
-    /// Disconnects, and returns when the connection is closed. Subscriptions and their positions stay for
-    /// [`Client::reconnect`].
+    /// Disconnects, and returns when the connection is closed. Subscriptions and their positions
+    /// stay for [`Client::reconnect`].
     pub async fn disconnect(&self) {
         let (done, is_done) = oneshot::channel();
         self.order(DriverCommand::Disconnect { done }).await;
@@ -87,9 +88,10 @@ impl Client {
         let _ended = is_done.await;
     }
 
-    /// Subscribes to a channel, now or as soon as there is a connection; events tell when it is subscribed. After a
-    /// lost connection the subscription is made again, and missed publications are recovered where the channel has
-    /// history and [`SubscriptionOptions::recoverable`] asks for it.
+    /// Subscribes to a channel, now or as soon as there is a connection; events tell when it is
+    /// subscribed. After a lost connection the subscription is made again, and missed publications
+    /// are recovered where the channel has history and [`SubscriptionOptions::recoverable`] asks
+    /// for it.
     ///
     /// # Errors
     /// [`SubscribeError::AlreadySubscribed`] when there is a subscription that has not ended.
@@ -114,7 +116,8 @@ impl Client {
         self.order(DriverCommand::Remove { channel: channel.to_owned() }).await;
     }
 
-    /// Position of a subscription, from which it would be recovered; `None` where the channel has no history.
+    /// Position of a subscription, from which it would be recovered; `None` where the channel has
+    /// no history.
     pub async fn position(&self, channel: &str) -> Option<StreamPosition> {
         let (answer, answered) = oneshot::channel();
         self.order(DriverCommand::Position { channel: channel.to_owned(), answer }).await;

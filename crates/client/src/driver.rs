@@ -1,6 +1,7 @@
 //! The task of a client: gives a session its bytes, time and tokens, and does what it asks for.
 //!
-//! Invariant: everything that the task waits for may be dropped between two polls, since one `select!` waits for all.
+//! Invariant: everything that the task waits for may be dropped between two polls, since one
+//! `select!` waits for all.
 
 use std::collections::HashMap;
 use std::future::{Future, pending};

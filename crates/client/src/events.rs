@@ -12,8 +12,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::limits::EVENT_BYTES_MAX;
 use crate::session::Event;
 
-/// What happens to a client, in order. While too much waits here, the driver reads nothing from the server; so read
-/// events in a task of their own, or drop this value when they are of no interest.
+/// What happens to a client, in order. While too much waits here, the driver reads nothing from the
+/// server; so read events in a task of their own, or drop this value when they are of no interest.
 #[derive(Debug)]
 pub struct Events {
     receiver: UnboundedReceiver<Event>,

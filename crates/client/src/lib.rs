@@ -1,8 +1,9 @@
 //! A client of the Centrifuge protocol, version 2: for Tidings and for every server that speaks it.
 //!
-//! Two layers. [`ClientSession`] is the protocol without sockets, clocks and tasks: a state machine that an application
-//! with an event loop of its own can drive. [`Client`] drives a session on tokio, with TLS: it connects, reconnects
-//! with back-off, subscribes again, recovers what was missed and renews tokens.
+//! Two layers. [`ClientSession`] is the protocol without sockets, clocks and tasks: a state machine
+//! that an application with an event loop of its own can drive. [`Client`] drives a session on
+//! tokio, with TLS: it connects, reconnects with back-off, subscribes again, recovers what was
+//! missed and renews tokens.
 //!
 //! ```no_run
 //! use client::{Client, ClientOptions, Event, SubscriptionOptions};
@@ -20,12 +21,12 @@
 //! # }
 //! ```
 //!
-//! What a client does when is the contract that the official SDKs of the protocol share; section numbers refer to the
-//! description of the protocol. Delta compression, tags filters, map subscriptions and transports other than
-//! WebSocket are not supported.
+//! What a client does when is the contract that the official SDKs of the protocol share; section
+//! numbers refer to the description of the protocol. Delta compression, tags filters, map
+//! subscriptions and transports other than WebSocket are not supported.
 //!
-//! Reading order: [`session`] (what happens), [`url`], [`error`], then `client` and `driver` (how it gets to the
-//! network).
+//! Reading order: [`session`] (what happens), [`url`], [`error`], then `client` and `driver` (how
+//! it gets to the network).
 
 mod client;
 mod driver;

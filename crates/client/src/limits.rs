@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-/// Bytes of one received message. A server sends at most its own bound of a client's queue at once (1 MiB by
-/// default); a recovery of 300 publications of 64 KiB is 19 MiB.
+/// Bytes of one received message. A server sends at most its own bound of a client's queue at once
+/// (1 MiB by default); a recovery of 300 publications of 64 KiB is 19 MiB.
 pub const MESSAGE_SIZE_MAX: u32 = 64 * 1024 * 1024;
 
-/// Bytes of commands that wait for the socket or for a reply. Beyond it new calls are refused by the session, and
-/// wait in the driver.
+/// Bytes of commands that wait for the socket or for a reply. Beyond it new calls are refused by
+/// the session, and wait in the driver.
 pub const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of events that wait for the application. Beyond it the driver stops reading the socket, so that the
-/// server sees a slow client.
+/// Bytes of events that wait for the application. Beyond it the driver stops reading the socket, so
+/// that the server sees a slow client.
 pub const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of the names and positions of server-side subscriptions: each push may add one.
@@ -20,10 +20,12 @@ pub const SERVER_SUBSCRIPTION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of the epoch in a position that is kept; servers use fewer than 64.
 pub const EPOCH_SIZE_MAX: usize = 256;
 
-/// Bytes of a frame to which further commands are added. Servers accept 64 KiB in a message by default.
+/// Bytes of a frame to which further commands are added. Servers accept 64 KiB in a message by
+/// default.
 pub const FRAME_SIZE_MAX: usize = 32 * 1024;
 
-/// Bytes of the head of the server's answer to the handshake; servers and proxies allow 8 to 16 KiB.
+/// Bytes of the head of the server's answer to the handshake; servers and proxies allow 8 to 16
+/// KiB.
 pub const RESPONSE_HEAD_MAX: usize = 16 * 1024;
 
 /// Bytes of the body of a refused handshake that are read for its first line.
@@ -48,7 +50,8 @@ pub const REFRESH_RETRY: (Duration, Duration) = (Duration::from_secs(5), Duratio
 pub const SUB_REFRESH_RETRY: (Duration, Duration) =
     (Duration::from_secs(10), Duration::from_secs(20));
 
-/// Seconds of a token's lifetime beyond which a timer makes no sense; the server clamps at one year as well.
+/// Seconds of a token's lifetime beyond which a timer makes no sense; the server clamps at one year
+/// as well.
 pub const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 const _: () = assert!(FRAME_SIZE_MAX < OUTGOING_BYTES_MAX);

@@ -1,4 +1,5 @@
-//! What an application chooses for a [`Client`](crate::Client): the session's options, TLS, and where tokens come from.
+//! What an application chooses for a [`Client`](crate::Client): the session's options, TLS, and
+//! where tokens come from.
 
 use std::fmt;
 use std::future::Future;
@@ -49,8 +50,9 @@ impl ClientOptions {
         self
     }
 
-    /// Where tokens come from: the function is called whenever the connection needs a token, and before one expires; and
-    /// likewise for each subscription whose [`TokenSource`] is [`TokenSource::Asked`].
+    /// Where tokens come from: the function is called whenever the connection needs a token, and
+    /// before one expires; and likewise for each subscription whose [`TokenSource`] is
+    /// [`TokenSource::Asked`].
     ///
     /// ```
     /// use client::{ClientOptions, TokenError, TokenSubject};

@@ -1,9 +1,11 @@
-//! The client's side of a connection as a state machine: inputs are [`handle_bytes`](Session::handle_bytes) and its
-//! siblings, outputs are the `poll_*` functions. Time, randomness and bytes are arguments.
+//! The client's side of a connection as a state machine: inputs are
+//! [`handle_bytes`](Session::handle_bytes) and its siblings, outputs are the `poll_*` functions.
+//! Time, randomness and bytes are arguments.
 //!
-//! Invariant: a session performs nothing. Between two inputs the driver takes all outputs: first the bytes of
-//! [`poll_transmit`](Session::poll_transmit), then actions, then events; and it calls
-//! [`handle_timeout`](Session::handle_timeout) at the time of [`poll_timeout`](Session::poll_timeout).
+//! Invariant: a session performs nothing. Between two inputs the driver takes all outputs: first
+//! the bytes of [`poll_transmit`](Session::poll_transmit), then actions, then events; and it calls
+//! [`handle_timeout`](Session::handle_timeout) at the time of
+//! [`poll_timeout`](Session::poll_timeout).
 
 mod backoff;
 mod calls;
@@ -106,8 +108,8 @@ impl ClientSession {
             + self.connection.server_subscriptions.duplicates()
     }
 
-    /// Publications that the server sent for channels without a live subscription, and that were not delivered: on their
-    /// way while the application unsubscribed, or a fault of the server.
+    /// Publications that the server sent for channels without a live subscription, and that were
+    /// not delivered: on their way while the application unsubscribed, or a fault of the server.
     #[must_use]
     pub fn strays(&self) -> u64 {
         self.connection.strays
@@ -121,7 +123,8 @@ impl ClientSession {
 
     // What the application wants.
 
-    /// Connects, and stays connected until [`ClientSession::disconnect`] or a final refusal of the server.
+    /// Connects, and stays connected until [`ClientSession::disconnect`] or a final refusal of the
+    /// server.
     pub fn connect(&mut self, now: Instant) {
         self.connection.connect(now);
     }
@@ -175,8 +178,8 @@ impl ClientSession {
     /// Calls a method of the backend.
     ///
     /// # Errors
-    /// [`CallError::QueueFull`], [`CallError::Disconnected`], or [`CallError::NotJson`] for data that the codec cannot
-    /// carry.
+    /// [`CallError::QueueFull`], [`CallError::Disconnected`], or [`CallError::NotJson`] for data
+    /// that the codec cannot carry.
     pub fn rpc(&mut self, now: Instant, method: &str, data: Bytes) -> Result<CallId, CallError> {
         if !data.is_empty() {
             self.check(&data)?;

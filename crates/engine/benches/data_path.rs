@@ -1,5 +1,6 @@
-//! The steps of the data path on their own: decode, encode, fan-out, recovery. Criterion times them; with
-//! `--count CASE N` a case runs N times and nothing else, for `scripts/bench-check` to count its instructions.
+//! The steps of the data path on their own: decode, encode, fan-out, recovery. Criterion times
+//! them; with `--count CASE N` a case runs N times and nothing else, for `scripts/bench-check` to
+//! count its instructions.
 //!
 //! Invariant: both ways run the same cases, and the cases are the product's own types.
 

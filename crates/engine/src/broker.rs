@@ -1,8 +1,9 @@
 //! What the engine asks of a broker and what it hears from one.
 //!
-//! An endpoint (a worker, or the server API) submits requests and gets events. The contract that every broker keeps:
-//! requests of one endpoint about one channel take effect in the order submitted; all endpoints see the publications of
-//! a channel in one order; every request that carries a [`RequestId`] gets exactly one [`BrokerEvent::Reply`].
+//! An endpoint (a worker, or the server API) submits requests and gets events. The contract that
+//! every broker keeps: requests of one endpoint about one channel take effect in the order
+//! submitted; all endpoints see the publications of a channel in one order; every request that
+//! carries a [`RequestId`] gets exactly one [`BrokerEvent::Reply`].
 
 use std::sync::Arc;
 
@@ -63,7 +64,8 @@ pub enum BrokerRequest {
         channel: Arc<str>,
         /// Who.
         info: Arc<ClientInfo>,
-        /// Whether subscribers must be told when it leaves with its endpoint, and nobody else can say so.
+        /// Whether subscribers must be told when it leaves with its endpoint, and nobody else can
+        /// say so.
         announces: bool,
     },
     /// Take this client out of the channel's presence.
@@ -98,22 +100,24 @@ pub enum BrokerRequest {
         /// How long offset and epoch are kept, milliseconds, when this read creates them.
         meta_ttl_ms: u64,
     },
-    /// Drop what is retained, keeping offset and epoch; the answer is [`BrokerReply::HistoryRemoved`].
+    /// Drop what is retained, keeping offset and epoch; the answer is
+    /// [`BrokerReply::HistoryRemoved`].
     RemoveHistory {
         /// Echoed in the reply.
         id: RequestId,
         /// Which stream.
         channel: Arc<str>,
     },
-    /// This channel lasts so long from the first such request on: then what it retains is gone, and its subscribers are notified by
-    /// [`BrokerEvent::Expired`].
+    /// This channel lasts so long from the first such request on: then what it retains is gone, and
+    /// its subscribers are notified by [`BrokerEvent::Expired`].
     LimitTtl {
         /// Which.
         channel: Arc<str>,
         /// Milliseconds.
         ttl_ms: u64,
     },
-    /// Read the age and the remaining TTL of a temporary channel; the answer is [`BrokerReply::ChannelTtl`].
+    /// Read the age and the remaining TTL of a temporary channel; the answer is
+    /// [`BrokerReply::ChannelTtl`].
     ChannelTtl {
         /// Echoed in the reply.
         id: RequestId,
@@ -122,12 +126,12 @@ pub enum BrokerRequest {
     },
     /// Tell the workers that have the sessions.
     Control(Arc<Control>),
-    /// Tell that a client came or went: in the channel [`crate::channel::LIFECYCLE`], at least once and in order for each
-    /// client; other nodes say of a node that is gone that its clients are.
+    /// Tell that a client came or went: in the channel [`crate::channel::LIFECYCLE`], at least once
+    /// and in order for each client; other nodes say of a node that is gone that its clients are.
     Lifecycle(Lifecycle),
-    /// Store this change unless one of its subject is stored that is as late or later, and notify all nodes by
-    /// [`BrokerEvent::Revocation`]; the answer is [`BrokerReply::Revoked`]. To store the same change again is
-    /// [`RevokeOutcome::Stored`].
+    /// Store this change unless one of its subject is stored that is as late or later, and notify
+    /// all nodes by [`BrokerEvent::Revocation`]; the answer is [`BrokerReply::Revoked`]. To store
+    /// the same change again is [`RevokeOutcome::Stored`].
     Revoke {
         /// Echoed in the reply.
         id: RequestId,
@@ -271,8 +275,9 @@ pub struct HistoryQuery {
     pub since: Option<StreamPosition>,
     /// Newest first.
     pub reverse: bool,
-    /// Stop before the publications weigh more than this ([`Publication::weight`]), but not before the first of them.
-    /// `None` for no limit. A broker that cannot stop in time may answer with more.
+    /// Stop before the publications weigh more than this ([`Publication::weight`]), but not before
+    /// the first of them. `None` for no limit. A broker that cannot stop in time may answer with
+    /// more.
     pub bytes_max: Option<usize>,
 }
 
@@ -306,8 +311,8 @@ pub enum BrokerEvent {
         /// Which.
         change: Membership,
     },
-    /// Where the stream of a channel stands that the endpoint hears, said unasked when something may have been lost. It comes
-    /// behind every publication up to there.
+    /// Where the stream of a channel stands that the endpoint hears, said unasked when something
+    /// may have been lost. It comes behind every publication up to there.
     Position {
         /// Where.
         channel: Arc<str>,
@@ -346,8 +351,8 @@ pub enum BrokerEvent {
 pub enum BrokerReply {
     /// The endpoint is subscribed; the part of the stream that it requested.
     Subscribed(JoinedStream),
-    /// The publication is accepted at this position (zero without history). A repeated idempotency key and a stale
-    /// version answer with the position of what was accepted before.
+    /// The publication is accepted at this position (zero without history). A repeated idempotency
+    /// key and a stale version answer with the position of what was accepted before.
     Published(StreamPosition),
     /// Who is there.
     Presence(Vec<Arc<ClientInfo>>),
@@ -363,7 +368,8 @@ pub enum BrokerReply {
     Survey(Survey),
     /// What was done with a change of what is revoked.
     Revoked(RevokeOutcome),
-    /// The change of a subject that is stored; `None` when it was never revoked, or that is forgotten.
+    /// The change of a subject that is stored; `None` when it was never revoked, or that is
+    /// forgotten.
     Revocation(Option<Arc<Revocation>>),
     /// Every change that is kept.
     Revocations(Vec<Arc<Revocation>>),

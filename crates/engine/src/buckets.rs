@@ -1,12 +1,12 @@
 //! The token buckets of one connection: six levels and one time stamp in 16 bytes.
 //!
-//! A level counts units. A token is worth as many whole units as fit into 16 bits when the bucket is full, or, for
-//! bytes, a unit is worth several tokens. What has refilled between two times is the difference of what would have
-//! refilled since the clock began, so that no fraction is lost however often a bucket is looked at, and one time stamp
-//! serves all levels.
+//! A level counts units. A token is worth as many whole units as fit into 16 bits when the bucket
+//! is full, or, for bytes, a unit is worth several tokens. What has refilled between two times is
+//! the difference of what would have refilled since the clock began, so that no fraction is lost
+//! however often a bucket is looked at, and one time stamp serves all levels.
 //!
-//! Invariant: in any interval no more tokens are taken than rate × time + burst, to within one unit, whatever the clock does;
-//! a clock that goes back refills nothing.
+//! Invariant: in any interval no more tokens are taken than rate × time + burst, to within one
+//! unit, whatever the clock does; a clock that goes back refills nothing.
 
 use crate::rates::{Bucket, CONNECTION_BUCKETS, Limited, Rate, Rates};
 
@@ -27,7 +27,8 @@ pub(crate) struct Scale {
     full: u16,
     units_per_token: u16,
     tokens_per_unit: u32,
-    /// Units that refill in a millisecond, times 2^32, rounded up: at most one unit in 49 days too many.
+    /// Units that refill in a millisecond, times 2^32, rounded up: at most one unit in 49 days too
+    /// many.
     units_per_ms: u64,
 }
 
@@ -50,7 +51,8 @@ impl Scale {
         Scale { full, units_per_token: units_per_token as u16, tokens_per_unit, units_per_ms }
     }
 
-    /// Units that so many tokens cost. What is more than a full bucket costs a full bucket: it passes by and by.
+    /// Units that so many tokens cost. What is more than a full bucket costs a full bucket: it
+    /// passes by and by.
     fn cost(self, tokens: u32) -> u16 {
         let units = u64::from(tokens.div_ceil(self.tokens_per_unit));
         (units * u64::from(self.units_per_token)).min(u64::from(self.full)) as u16
@@ -98,8 +100,8 @@ impl ConnectionBuckets {
         Ok(())
     }
 
-    /// A time stamp of half the range or more ahead is a clock that went back, or a silence of more than 24 days: either
-    /// way the levels stay, and refill from now on.
+    /// A time stamp of half the range or more ahead is a clock that went back, or a silence of more
+    /// than 24 days: either way the levels stay, and refill from now on.
     fn refill(&mut self, now_ms: u64, rates: &Rates) {
         let passed_ms = (now_ms as u32).wrapping_sub(self.filled_at);
         if passed_ms == 0 {
@@ -162,7 +164,8 @@ mod tests {
             let (mut now, mut taken) = (began, 0u128);
             for (step, tokens) in steps {
                 now += step;
-                // Looking at another bucket moves the time stamp, and must lose nothing of this one.
+                // Looking at another bucket moves the time stamp, and must lose nothing of this
+                // one.
                 let _other = buckets.take(now, &rates, Bucket::ConnectionCommands, 1);
                 let tokens = tokens.min(rate.burst());
                 match buckets.take(now, &rates, BUCKET, tokens) {
@@ -196,8 +199,8 @@ mod tests {
                     taken += 1;
                 }
             }
-            // A bucket whose refill between two looks does not fit beside the fraction of a token that
-            // the last look left behind overflows: only smaller refills earn the whole rate.
+            // A bucket whose refill between two looks does not fit beside the fraction of a token
+            // that the last look left behind overflows: only smaller refills earn the whole rate.
             let per_look = u64::from(amount) * pace / 1_000 + 1;
             let earned = 4 * u64::from(amount) * 99 / 100;
             prop_assert!(per_look >= u64::from(burst) || taken + per_look >= earned, "{taken} of {earned}");

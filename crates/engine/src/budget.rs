@@ -1,7 +1,7 @@
 //! How many bytes of publications one reply may carry.
 //!
-//! Invariant: what was taken from a budget weighs no more than the budget, or is one publication alone: a client must be
-//! able to read whatever it could be sent.
+//! Invariant: what was taken from a budget weighs no more than the budget, or is one publication
+//! alone: a client must be able to read whatever it could be sent.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Giving memory back: collections that were large once and are nearly empty now.
 //!
-//! Invariant: a collection that only grows and shrinks between two sizes is not moved again and again. It gives memory back
-//! when three quarters of it are empty, and keeps twice what it needs.
+//! Invariant: a collection that only grows and shrinks between two sizes is not moved again and
+//! again. It gives memory back when three quarters of it are empty, and keeps twice what it needs.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
@@ -26,7 +26,8 @@ impl Kept {
     }
 }
 
-/// The capacity to which a collection of this length and capacity should shrink; `None` when it should stay.
+/// The capacity to which a collection of this length and capacity should shrink; `None` when it
+/// should stay.
 #[must_use]
 pub fn spare(length: usize, capacity: usize, kept: Kept) -> Option<usize> {
     let is_spacious = capacity > kept.entries() && length < capacity / 4;

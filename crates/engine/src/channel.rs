@@ -42,7 +42,8 @@ pub struct Actor<'a> {
     pub is_subscriber: bool,
 }
 
-/// Reads a channel name that a client chose: one that [`server_view`] takes, and in the form that its namespace wants.
+/// Reads a channel name that a client chose: one that [`server_view`] takes, and in the form that
+/// its namespace wants.
 ///
 /// # Errors
 /// 107 for a name that is empty, too long or not allowed; 102 for an unknown namespace.
@@ -58,12 +59,13 @@ pub fn view<'r, 'n>(
     if is_allowed { Ok(view) } else { Err(ErrorCode::BadRequest) }
 }
 
-/// Reads a channel name that the server or a backend chose: by a token, for a user, through the server API. What bounds
-/// it bounds all names, so that whatever the server subscribes a backend can reach, and every broker can carry.
+/// Reads a channel name that the server or a backend chose: by a token, for a user, through the
+/// server API. What bounds it bounds all names, so that whatever the server subscribes a backend
+/// can reach, and every broker can carry.
 ///
 /// # Errors
-/// 107 for a name that is empty, longer than `channel.max_length` or has control characters; 102 for an unknown
-/// namespace.
+/// 107 for a name that is empty, longer than `channel.max_length` or has control characters; 102
+/// for an unknown namespace.
 pub fn server_view<'r, 'n>(
     rules: &'r ChannelRules,
     name: &'n str,
@@ -82,7 +84,8 @@ pub fn namespace<'r>(rules: &'r ChannelRules, name: &str) -> Result<&'r Namespac
     read(rules, name).map(|view| view.namespace)
 }
 
-/// The namespace of a channel; empty for none, and `None` for the server's own channels and for unknown namespaces.
+/// The namespace of a channel; empty for none, and `None` for the server's own channels and for
+/// unknown namespaces.
 #[must_use]
 pub fn namespace_name<'n>(rules: &ChannelRules, name: &'n str) -> Option<&'n str> {
     let view = read(rules, name).ok().filter(|view| !view.namespace.is_system)?;
@@ -130,7 +133,8 @@ impl Actor<'_> {
     }
 }
 
-/// Whether this actor may subscribe without a token. A channel that lists its users admits nobody else, whatever the role.
+/// Whether this actor may subscribe without a token. A channel that lists its users admits nobody
+/// else, whatever the role.
 ///
 /// # Errors
 /// 103 when not.
@@ -154,8 +158,8 @@ pub fn may_subscribe(
     grant(is_allowed || rules.client.insecure)
 }
 
-/// Whether this actor may read what is kept of a personal channel: only its user may, and whoever was subscribed to it by
-/// a token. In other channels everybody may, as far as this goes.
+/// Whether this actor may read what is kept of a personal channel: only its user may, and whoever
+/// was subscribed to it by a token. In other channels everybody may, as far as this goes.
 ///
 /// # Errors
 /// 103 when not.

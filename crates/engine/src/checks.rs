@@ -1,10 +1,11 @@
-//! When silent channels are compared with the broker: a publication lost on the way to this worker must be noticed even
-//! when none follows it.
+//! When silent channels are compared with the broker: a publication lost on the way to this worker
+//! must be noticed even when none follows it.
 //!
-//! Invariant: a channel with a positioned subscriber has exactly one entry in the wheel, and is compared when the broker last
-//! verified that nothing is missing between half of `client.channel_position_check_delay` and all of it ago. Which moment it is,
-//! is random, and at most [`CHECKS_PER_TURN`] come at once: channels that were joined together, or all heard something at the
-//! same time, are not compared together.
+//! Invariant: a channel with a positioned subscriber has exactly one entry in the wheel, and is
+//! compared when the broker last verified that nothing is missing between half of
+//! `client.channel_position_check_delay` and all of it ago. Which moment it is, is random, and at
+//! most [`CHECKS_PER_TURN`] come at once: channels that were joined together, or all heard
+//! something at the same time, are not compared together.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -19,7 +20,8 @@ use crate::wheel::{Tick, Wheel};
 pub(crate) struct CheckAt(NonZeroU32);
 
 impl CheckAt {
-    /// Ticks that are so far from each other that they share a number are never in the wheel together.
+    /// Ticks that are so far from each other that they share a number are never in the wheel
+    /// together.
     fn of(Tick(tick): Tick) -> CheckAt {
         let number = u32::try_from(tick % u64::from(u32::MAX)).unwrap_or_default();
         CheckAt(NonZeroU32::MIN.saturating_add(number))
@@ -65,7 +67,8 @@ impl Checks {
         self.wheel.put(tick, slot);
     }
 
-    /// The slots of the channels that may be compared now, each with the entry for which it was put.
+    /// The slots of the channels that may be compared now, each with the entry for which it was
+    /// put.
     pub(crate) fn due(&mut self, now_ms: u64) -> Vec<(CheckAt, u32)> {
         self.wheel.advance(now_ms, &mut self.due);
         let count = self.due.len().min(CHECKS_PER_TURN);

@@ -1,6 +1,8 @@
-//! Clients that are gone and of which others are not told yet, so that whoever reconnects is back before it has left.
+//! Clients that are gone and of which others are not told yet, so that whoever reconnects is back
+//! before it has left.
 //!
-//! Invariant: each is told once, in the order in which they went, and at most [`DEPARTURES_MAX`] wait.
+//! Invariant: each is told once, in the order in which they went, and at most [`DEPARTURES_MAX`]
+//! wait.
 
 use std::collections::VecDeque;
 

@@ -1,6 +1,8 @@
-//! From replies to frames: each is encoded once for every way in which the peers of a worker want it.
+//! From replies to frames: each is encoded once for every way in which the peers of a worker want
+//! it.
 //!
-//! Invariant: what [`Variants`] returns for one encoding is the same bytes for every session of that encoding.
+//! Invariant: what [`Variants`] returns for one encoding is the same bytes for every session of
+//! that encoding.
 
 pub(crate) mod not_json;
 
@@ -38,8 +40,8 @@ pub struct Variants {
     frames: [Option<Result<Bytes, NotJson>>; 6],
 }
 
-/// A publication that is no JSON value was to go into a JSON message. Its receiver misses it; the compatible server ends
-/// the connection (3506), for good.
+/// A publication that is no JSON value was to go into a JSON message. Its receiver misses it; the
+/// compatible server ends the connection (3506), for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotJson;
 
@@ -50,7 +52,8 @@ impl Encoder {
         Encoder { deflater, deflate_min_size, payload: Vec::new() }
     }
 
-    /// One frame with one reply in it. Information that JSON cannot embed is left out of a JSON message.
+    /// One frame with one reply in it. Information that JSON cannot embed is left out of a JSON
+    /// message.
     ///
     /// # Errors
     /// [`NotJson`] when the reply carries data that JSON cannot embed.

@@ -1,7 +1,8 @@
 //! Keyed hashing for tables whose keys peers choose.
 //!
-//! Invariant: all hashes follow from keys that are passed in. The same keys give the same run; peers
-//! who do not know them cannot choose names that collide (SipHash, Aumasson and Bernstein 2012).
+//! Invariant: all hashes follow from keys that are passed in. The same keys give the same run;
+//! peers who do not know them cannot choose names that collide (SipHash, Aumasson and Bernstein
+//! 2012).
 
 use std::hash::BuildHasher;
 

@@ -1,7 +1,7 @@
 //! One channel's stream: the retained publications with their offset and epoch.
 //!
-//! Invariant: the retained offsets are consecutive and end at `top`, so "everything since x" is either whole or
-//! known not to be.
+//! Invariant: the retained offsets are consecutive and end at `top`, so "everything since x" is
+//! either whole or known not to be.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,7 +43,8 @@ impl Stream {
         Stream { epoch, top: 0, retained: VecDeque::new(), bytes: 0 }
     }
 
-    /// A stream as it is kept elsewhere. What is retained must be consecutive and end at `top.offset`.
+    /// A stream as it is kept elsewhere. What is retained must be consecutive and end at
+    /// `top.offset`.
     #[must_use]
     pub fn restore(top: &StreamPosition, retained: Vec<Arc<Publication>>) -> Stream {
         let bytes = retained.iter().map(|publication| cost(publication)).sum();
@@ -100,8 +101,8 @@ impl Stream {
         publication
     }
 
-    /// Drops what is older than its time. A shorter time of a later publication does not outlive an earlier one:
-    /// only the front is looked at, so that offsets stay consecutive.
+    /// Drops what is older than its time. A shorter time of a later publication does not outlive an
+    /// earlier one: only the front is looked at, so that offsets stay consecutive.
     pub fn expire(&mut self, now_ms: u64) {
         while self.retained.front().is_some_and(|oldest| oldest.expires_at_ms <= now_ms) {
             self.drop_oldest();
@@ -126,7 +127,8 @@ impl Stream {
         self.bytes
     }
 
-    /// Bytes that it would cost more with this publication, which may take the place of the oldest one.
+    /// Bytes that it would cost more with this publication, which may take the place of the oldest
+    /// one.
     #[must_use]
     pub fn growth(&self, retention: Retention, publication: &Publication) -> usize {
         let is_full = self.retained.len() >= retention.size as usize;
@@ -167,7 +169,8 @@ impl Stream {
         Ok(HistoryResult { publications, epoch: self.epoch.to_string(), offset: self.top })
     }
 
-    /// Reads what a joining subscriber asked for. A position of another epoch finds nothing behind it.
+    /// Reads what a joining subscriber asked for. A position of another epoch finds nothing behind
+    /// it.
     #[must_use]
     pub fn join(&self, read: &JoinRead) -> JoinedStream {
         let all = self.retained.iter().map(|retained| &retained.publication);
@@ -190,8 +193,8 @@ impl Stream {
     }
 }
 
-/// How many of these publications fit into so many bytes, counted from the first; at least one, so that whoever reads
-/// page by page gets on.
+/// How many of these publications fit into so many bytes, counted from the first; at least one, so
+/// that whoever reads page by page gets on.
 #[must_use]
 pub fn fitting_count<'p>(
     publications: impl IntoIterator<Item = &'p Arc<Publication>>,

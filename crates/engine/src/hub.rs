@@ -1,7 +1,7 @@
 //! A worker's index from channel to sessions.
 //!
-//! Invariant: entering and leaving cost the same in a channel of ten subscribers and of ten thousand; a channel without subscribers does not
-//! exist.
+//! Invariant: entering and leaving cost the same in a channel of ten subscribers and of ten
+//! thousand; a channel without subscribers does not exist.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ pub(crate) struct Channel {
     pub(crate) epoch: Arc<str>,
     /// Offset of the newest publication that this worker has received, or knows of.
     offset: u64,
-    /// When a publication or an answer of the broker last verified that the worker has received everything.
+    /// When a publication or an answer of the broker last verified that the worker has received
+    /// everything.
     pub(crate) verified_at_ms: u64,
     /// The entry in [`crate::checks::Checks`] that counts.
     pub(crate) check: Option<CheckAt>,
@@ -71,8 +72,8 @@ pub(crate) enum SubscriberPhase {
 }
 
 impl Channel {
-    /// A publication of the stream has come. Those that hold a position of another epoch have a gap; a subscriber
-    /// that is joining sees for itself.
+    /// A publication of the stream has come. Those that hold a position of another epoch have a
+    /// gap; a subscriber that is joining sees for itself.
     pub(crate) fn handle_publication(
         &mut self,
         now_ms: u64,
@@ -91,8 +92,9 @@ impl Channel {
         self.offset = offset;
     }
 
-    /// The broker has said where the stream stands, behind every publication up to there: this verifies that nothing is
-    /// missing, or shows who misses something. Costs a look at every subscriber only when something is missing.
+    /// The broker has said where the stream stands, behind every publication up to there: this
+    /// verifies that nothing is missing, or shows who misses something. Costs a look at every
+    /// subscriber only when something is missing.
     pub(crate) fn handle_position(
         &mut self,
         now_ms: u64,
@@ -152,7 +154,8 @@ impl Hub {
         SubscriberKey { channel: slot, index: slot_number(index) }
     }
 
-    /// Removes a subscriber. Returns the channel's name when nobody is left and the channel is gone.
+    /// Removes a subscriber. Returns the channel's name when nobody is left and the channel is
+    /// gone.
     pub(crate) fn leave(&mut self, key: SubscriberKey) -> Option<Arc<str>> {
         let channel = &mut self.channels[key.channel as usize];
         channel.subscribers.remove(key.index as usize);
@@ -211,7 +214,8 @@ impl Hub {
         subscribers.map(key).collect()
     }
 
-    /// The subscribers of the channel in this slot that have a position before the newest publication.
+    /// The subscribers of the channel in this slot that have a position before the newest
+    /// publication.
     pub(crate) fn lagging(&self, slot: u32) -> Vec<(u32, SubscriberKey)> {
         let Some(channel) = self.channels.get(slot as usize) else {
             return Vec::new();

@@ -1,10 +1,11 @@
 //! Sessions, hub, channel rules, history, presence and recovery as state machines.
 //!
-//! No socket, clock, randomness, lock, log or thread: time is an argument, chance is a seed, effects are returned.
-//! The server drives [`worker::Worker`] with real sockets; the simulated world drives the same type.
+//! No socket, clock, randomness, lock, log or thread: time is an argument, chance is a seed,
+//! effects are returned. The server drives [`worker::Worker`] with real sockets; the simulated
+//! world drives the same type.
 //!
-//! Reading order: [`rules`] and [`channel`] (what is allowed), [`worker`] (what happens), [`broker`] (what is asked of
-//! brokers), [`history`], [`presence`] (what brokers keep).
+//! Reading order: [`rules`] and [`channel`] (what is allowed), [`worker`] (what happens),
+//! [`broker`] (what is asked of brokers), [`history`], [`presence`] (what brokers keep).
 
 pub mod broker;
 mod buckets;

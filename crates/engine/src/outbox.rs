@@ -1,9 +1,10 @@
 //! The bounded queue of frames towards one peer.
 //!
-//! Invariant: `queued` is the number of bytes not yet written. A peer is slow when its socket takes no more and a push
-//! would lift what is queued above the bound, with what frames cost beside their bytes: the push is refused whole, and
-//! the session closes (3008). Before a write was tried nobody knows whether the peer is slow: then the push is taken,
-//! and the driver is asked to write. An empty outbox owns no heap memory.
+//! Invariant: `queued` is the number of bytes not yet written. A peer is slow when its socket takes
+//! no more and a push would lift what is queued above the bound, with what frames cost beside their
+//! bytes: the push is refused whole, and the session closes (3008). Before a write was tried nobody
+//! knows whether the peer is slow: then the push is taken, and the driver is asked to write. An
+//! empty outbox owns no heap memory.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -113,7 +114,8 @@ impl Outbox {
         }
     }
 
-    /// Drops all frames that have not been begun, so that a close frame can follow the unfinished one.
+    /// Drops all frames that have not been begun, so that a close frame can follow the unfinished
+    /// one.
     pub fn drop_unbegun(&mut self) {
         self.rest = None;
         if !self.is_begun {

@@ -1,7 +1,8 @@
 //! Personal channels: how they are called, and whom a name in a list of users means.
 //!
-//! Invariant: no two users have the same personal channel, and nobody but its user is admitted. A user id may have any
-//! characters; those that mean something in channel names are written as in URLs (`smith,john` is `smith%2Cjohn`).
+//! Invariant: no two users have the same personal channel, and nobody but its user is admitted. A
+//! user id may have any characters; those that mean something in channel names are written as in
+//! URLs (`smith,john` is `smith%2Cjohn`).
 
 use wire::protocol::ErrorCode;
 
@@ -35,7 +36,8 @@ pub(crate) fn is_user(rules: &ChannelRules, written: &str, user: &str) -> bool {
     unescape(rules, written) == user
 }
 
-/// The users that a name of the form of a personal channel admits, whatever else its namespace allows.
+/// The users that a name of the form of a personal channel admits, whatever else its namespace
+/// allows.
 pub(crate) fn users<'n>(rules: &Rules, view: &ChannelView<'_, 'n>) -> Option<&'n str> {
     let personal = rules.client.personal_channel.as_ref()?;
     let boundary = &*rules.channels.user_boundary;
@@ -45,7 +47,8 @@ pub(crate) fn users<'n>(rules: &Rules, view: &ChannelView<'_, 'n>) -> Option<&'n
     view.rest.strip_prefix(boundary)
 }
 
-/// Whether a mark in channel names has a character of escapes, which would then be taken apart by it.
+/// Whether a mark in channel names has a character of escapes, which would then be taken apart by
+/// it.
 #[must_use]
 pub fn breaks_escapes(mark: &str) -> bool {
     mark.chars().any(|one| matches!(one, '%' | '0'..='9' | 'A'..='F'))
@@ -63,8 +66,9 @@ fn escaped(character: char) -> String {
     character.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Writes a user id so that it has no character with a meaning, but for those in `spared` that mean nothing else. A percent sign is written so
-/// only where what follows would be read as such a character: most ids that have one stay as they are.
+/// Writes a user id so that it has no character with a meaning, but for those in `spared` that mean
+/// nothing else. A percent sign is written so only where what follows would be read as such a
+/// character: most ids that have one stay as they are.
 fn escape(rules: &ChannelRules, user: &str, spared: &str) -> String {
     let mut out = String::with_capacity(user.len());
     let is_of_users =

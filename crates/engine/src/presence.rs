@@ -1,4 +1,5 @@
-//! Who is in one channel. Invariant: the count of users is that of the distinct users of the clients kept.
+//! Who is in one channel. Invariant: the count of users is that of the distinct users of the
+//! clients kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! How often something may be done: every bucket by name, and the rate at which each refills.
 //!
-//! Invariant: the set of buckets is closed, so that metrics and configuration have one entry for each of them. Rates are
-//! valid by construction ([`Rate::new`]): none is so slow that an empty bucket stays empty.
+//! Invariant: the set of buckets is closed, so that metrics and configuration have one entry for
+//! each of them. Rates are valid by construction ([`Rate::new`]): none is so slow that an empty
+//! bucket stays empty.
 
 use crate::buckets::Scale;
 use crate::limits::{BUCKET_FILL_MS_MAX, BUCKET_TOKENS_MAX};
@@ -91,8 +92,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `amount` tokens in `window_ms`, at most `burst` at once; `None` when a number is zero or too large, or when an
-    /// empty bucket would take longer than [`BUCKET_FILL_MS_MAX`] to be full.
+    /// `amount` tokens in `window_ms`, at most `burst` at once; `None` when a number is zero or too
+    /// large, or when an empty bucket would take longer than [`BUCKET_FILL_MS_MAX`] to be full.
     #[must_use]
     pub fn new(amount: u32, window_ms: u32, burst: u32) -> Option<Rate> {
         let is_within = |number: u32| (1..=BUCKET_TOKENS_MAX).contains(&number);

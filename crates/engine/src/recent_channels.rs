@@ -1,9 +1,9 @@
-//! Which channels a worker has seen lately, so that a client that makes up channels is told from one that goes back to
-//! those it knows.
+//! Which channels a worker has seen lately, so that a client that makes up channels is told from
+//! one that goes back to those it knows.
 //!
-//! A table of a fixed size with one hash a place: a channel that comes later takes the place of another. Whoever is
-//! forgotten so is charged for a new channel once more; whoever makes up channels pays for each. Places follow from a
-//! seed, so that no peer can aim at another's channel.
+//! A table of a fixed size with one hash a place: a channel that comes later takes the place of
+//! another. Whoever is forgotten so is charged for a new channel once more; whoever makes up
+//! channels pays for each. Places follow from a seed, so that no peer can aim at another's channel.
 
 use std::hash::BuildHasher as _;
 

@@ -1,7 +1,7 @@
 //! Whether a returning subscriber has everything, and what it still needs (§1.10).
 //!
-//! Invariant: `recovered` is said only when what the client holds, what is attached and what follows live have no
-//! hole between them.
+//! Invariant: `recovered` is said only when what the client holds, what is attached and what
+//! follows live have no hole between them.
 
 use std::sync::Arc;
 
@@ -113,7 +113,8 @@ mod tests {
         assert_eq!(whole(since(4, "e"), stream(4, &[])), (true, 0, 4));
         assert_eq!(whole(since(0, ""), stream(0, &[])), (true, 0, 0));
         assert_eq!(whole(since(2, ""), stream(3, &[3])), (true, 1, 2));
-        // The window has moved on, a limit cut the end, another epoch, a client ahead of the stream.
+        // The window has moved on, a limit cut the end, another epoch, a client ahead of the
+        // stream.
         assert_eq!(whole(since(1, "e"), stream(4, &[3, 4])), (false, 0, 4));
         assert_eq!(whole(since(2, "e"), stream(5, &[3, 4])), (false, 0, 5));
         assert_eq!(whole(since(2, "x"), stream(4, &[3, 4])), (false, 0, 4));

@@ -1,8 +1,9 @@
 //! Which tokens and users are not accepted any more, and until when.
 //!
-//! A change is kept by the broker under its subject and told to all nodes; each node holds all of them. Of two changes of one
-//! subject the later one holds, whatever order they come in, so nodes that know different changes agree once each knows all.
-//! Invariant: what is held is bounded in bytes, and the bound never drops what is still in force.
+//! A change is kept by the broker under its subject and told to all nodes; each node holds all of
+//! them. Of two changes of one subject the later one holds, whatever order they come in, so nodes
+//! that know different changes agree once each knows all. Invariant: what is held is bounded in
+//! bytes, and the bound never drops what is still in force.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -15,7 +16,8 @@ use crate::limits::{REVOCATION_COST, REVOCATIONS_BYTES_MAX};
 pub struct Revocation {
     /// What is revoked.
     pub subject: Subject,
-    /// Whether it is; a change that lifts a revocation is kept as long as the revocation would have been.
+    /// Whether it is; a change that lifts a revocation is kept as long as the revocation would have
+    /// been.
     pub state: RevocationState,
     /// Unix seconds at which it is forgotten.
     pub ends_at: i64,
@@ -39,7 +41,8 @@ pub enum Subject {
 /// Whether a subject is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevocationState {
-    /// It is; of tokens by their time of issue, those before these Unix seconds (0 for other subjects).
+    /// It is; of tokens by their time of issue, those before these Unix seconds (0 for other
+    /// subjects).
     Revoked {
         /// Unix seconds.
         issued_before: i64,
@@ -108,7 +111,8 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Takes a change over, unless a later one of the subject is known or it is over; says whether it did.
+    /// Takes a change over, unless a later one of the subject is known or it is over; says whether
+    /// it did.
     pub fn apply(&mut self, now_s: i64, change: &Arc<Revocation>) -> bool {
         let known = self.by_subject.get(&change.subject);
         let is_later = known.is_none_or(|known| known.changed_at_ms < change.changed_at_ms);

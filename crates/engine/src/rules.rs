@@ -1,7 +1,8 @@
-//! What is allowed and how much: namespaces, channel names and client limits, as resolved configuration.
+//! What is allowed and how much: namespaces, channel names and client limits, as resolved
+//! configuration.
 //!
-//! Values here are valid by construction of the configuration; the engine never re-checks them against each other.
-//! Names follow the options of the protocol description (§5.1 – 5.4).
+//! Values here are valid by construction of the configuration; the engine never re-checks them
+//! against each other. Names follow the options of the protocol description (§5.1 – 5.4).
 
 use std::collections::BTreeMap;
 
@@ -59,7 +60,8 @@ pub struct Namespace {
     pub history_size: u32,
     /// Milliseconds that publications are retained; 0 turns history off.
     pub history_ttl_ms: u64,
-    /// Milliseconds that a channel lasts from its first subscriber on; 0 for channels that do not end.
+    /// Milliseconds that a channel lasts from its first subscriber on; 0 for channels that do not
+    /// end.
     pub channel_ttl_ms: u64,
     /// Milliseconds that offset and epoch are kept after the last publication.
     pub history_meta_ttl_ms: u64,
@@ -113,7 +115,8 @@ pub struct Permission {
     pub anonymous: bool,
 }
 
-/// Roles that may do something in a channel, whoever has them; a role is a claim of the connection token.
+/// Roles that may do something in a channel, whoever has them; a role is a claim of the connection
+/// token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RolePermissions {
     /// Roles that may subscribe without a subscription token.
@@ -181,7 +184,8 @@ pub struct ClientRules {
     pub recovery_max_publication_limit: u32,
     /// Whether the connect reply carries the server's time.
     pub connect_include_server_time: bool,
-    /// How long a client whose connection ended stays in its channels for others, so that it is back before it has left.
+    /// How long a client whose connection ended stays in its channels for others, so that it is
+    /// back before it has left.
     pub leave_grace_ms: u64,
     /// Tell backends when clients come and go (`lifecycle.enabled`).
     pub sends_lifecycle: bool,

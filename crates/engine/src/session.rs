@@ -1,6 +1,7 @@
 //! The state machine of one client: commands in, replies and pushes out, effects for the rest.
 //!
-//! Invariant: a session that is closed neither speaks nor acts again, and it closes for exactly one reason.
+//! Invariant: a session that is closed neither speaks nor acts again, and it closes for exactly one
+//! reason.
 //!
 //! | phase | connect | other command | verdict | broker's answer |
 //! |---|---|---|---|---|
@@ -97,8 +98,8 @@ pub(crate) struct Session {
     pub(crate) admitted_at_ms: i64,
     /// Roles and id of its token, where it has any.
     pub(crate) credentials: Option<Box<Credentials>>,
-    /// Unix seconds at which its token was issued; of a session without a token, at which it was admitted. 0 when the token does
-    /// not say.
+    /// Unix seconds at which its token was issued; of a session without a token, at which it was
+    /// admitted. 0 when the token does not say.
     pub(crate) issued_at: u32,
     /// Whether it was said that it came.
     pub(crate) is_online: bool,
@@ -294,7 +295,8 @@ impl Session {
         }
     }
 
-    /// Refuses a command of a message that was more than the connection may send now; what answers the server counts.
+    /// Refuses a command of a message that was more than the connection may send now; what answers
+    /// the server counts.
     pub(crate) fn refuse_command(
         &mut self,
         turn: &mut Turn<'_>,
@@ -379,7 +381,8 @@ impl Session {
         self.blocked.as_mut().map(|blocked| &mut blocked.wait)
     }
 
-    /// Keeps an order of the server API until the connect reply is said; `false` when there is no need to.
+    /// Keeps an order of the server API until the connect reply is said; `false` when there is no
+    /// need to.
     pub(crate) fn defer_order(&mut self, control: &Arc<Control>) -> bool {
         match &mut self.blocked {
             Some(blocked) if self.phase == Phase::New => {
@@ -471,7 +474,8 @@ impl Session {
         self.reply(turn, 0, ReplyBody::Push(Push { channel, event }));
     }
 
-    /// Closes the session: it sends and does nothing more, and the worker removes it after this input.
+    /// Closes the session: it sends and does nothing more, and the worker removes it after this
+    /// input.
     pub(crate) fn close(&mut self, out: &mut Outputs, disconnect: impl Into<Disconnect>) {
         if self.phase != Phase::Closed {
             self.phase = Phase::Closed;

@@ -1,12 +1,13 @@
 //! Token buckets that the workers of a node share: of users, addresses and API keys.
 //!
-//! A bucket is one number, the time at which it will be full again (the generic cell rate algorithm). A bucket that is full
-//! says nothing, so that its place is free for another: the table has a fixed size, and idle buckets are forgotten by
-//! the passing of time. Places are atomic numbers; nobody waits for anybody. A race for a place between two names charges one
-//! token to the wrong one at worst.
+//! A bucket is one number, the time at which it will be full again (the generic cell rate
+//! algorithm). A bucket that is full says nothing, so that its place is free for another: the table
+//! has a fixed size, and idle buckets are forgotten by the passing of time. Places are atomic
+//! numbers; nobody waits for anybody. A race for a place between two names charges one token to the
+//! wrong one at worst.
 //!
-//! Invariant: memory is [`SHARED_BUCKETS`] places, whatever peers do. When more buckets than that are not full, those nearest
-//! to full are forgotten first.
+//! Invariant: memory is [`SHARED_BUCKETS`] places, whatever peers do. When more buckets than that
+//! are not full, those nearest to full are forgotten first.
 
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,7 +76,8 @@ impl SharedBuckets {
         }
     }
 
-    /// The place of this name: the one that it has, a free one, or that of the bucket nearest to full.
+    /// The place of this name: the one that it has, a free one, or that of the bucket nearest to
+    /// full.
     fn place(&self, now: u64, bucket: Bucket, name: &[u8]) -> &Place {
         let hash = self.hasher.hash_one((bucket as u8, name)).max(1);
         let set = &self.sets[hash as usize % self.sets.len()];

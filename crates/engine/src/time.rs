@@ -10,8 +10,8 @@ pub struct Now {
 }
 
 impl Now {
-    /// The monotonic time at which the Unix clock, if it does not jump, shows `unix_ms`; the present when that has
-    /// passed.
+    /// The monotonic time at which the Unix clock, if it does not jump, shows `unix_ms`; the
+    /// present when that has passed.
     #[must_use]
     pub fn monotonic_at(self, unix_ms: i64) -> u64 {
         let ahead_ms = unix_ms.saturating_sub(self.unix_ms);

@@ -1,7 +1,8 @@
-//! What a session may touch while it handles one input: the time, the rules, the worker's index, the outputs.
+//! What a session may touch while it handles one input: the time, the rules, the worker's index,
+//! the outputs.
 //!
-//! Invariant: handlers change only their own session, the hub and the outputs; everything else is an [`Effect`] that
-//! the driver performs.
+//! Invariant: handlers change only their own session, the hub and the outputs; everything else is
+//! an [`Effect`] that the driver performs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -218,7 +219,8 @@ impl Outputs {
         id
     }
 
-    /// Notes a refusal on its way to the peer; gives it back. Of a flood of them only the first are noted.
+    /// Notes a refusal on its way to the peer; gives it back. Of a flood of them only the first are
+    /// noted.
     pub(crate) fn note(
         &mut self,
         key: SessionKey,

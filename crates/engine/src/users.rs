@@ -1,4 +1,5 @@
-//! From user to sessions, with constant work to enter and to leave: a mass disconnect must not be quadratic.
+//! From user to sessions, with constant work to enter and to leave: a mass disconnect must not be
+//! quadratic.
 //!
 //! Invariant: each slot is in at most one list, and a user without sessions has no entry.
 
@@ -69,7 +70,8 @@ impl Users {
         }
     }
 
-    /// Forgets the session in `slot`, whoever its user is. Slow: for sessions whose user cannot be trusted any more.
+    /// Forgets the session in `slot`, whoever its user is. Slow: for sessions whose user cannot be
+    /// trusted any more.
     pub fn forget(&mut self, slot: u32) {
         let user = self.heads.keys().find(|user| self.slots(user).any(|one| one == slot)).cloned();
         if let Some(user) = user {

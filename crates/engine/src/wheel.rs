@@ -1,7 +1,8 @@
 //! Timers as data: a wheel of slots, one entry per session that waits for something.
 //!
-//! Invariant: an entry is returned at or after its time and within one tick plus the caller's delay. What lies
-//! beyond the horizon is returned early, at the horizon, and the caller schedules it anew.
+//! Invariant: an entry is returned at or after its time and within one tick plus the caller's
+//! delay. What lies beyond the horizon is returned early, at the horizon, and the caller schedules
+//! it anew.
 
 use crate::limits::{WHEEL_SLOTS, WHEEL_TICK_MS};
 

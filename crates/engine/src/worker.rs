@@ -1,8 +1,10 @@
-//! The pure part of one worker: its sessions, its hub, its timers, and the routes between them and the broker.
+//! The pure part of one worker: its sessions, its hub, its timers, and the routes between them and
+//! the broker.
 //!
-//! A driver feeds it (`handle_*`) and drains it (`poll_*`); it never waits, and it never learns which loop drives it.
-//! Invariant: after every `handle_*` each session that must end has been removed: its subscribers, its presence and its
-//! place among the users are gone, and its [`Effect::Close`] is queued.
+//! A driver feeds it (`handle_*`) and drains it (`poll_*`); it never waits, and it never learns
+//! which loop drives it. Invariant: after every `handle_*` each session that must end has been
+//! removed: its subscribers, its presence and its place among the users are gone, and its
+//! [`Effect::Close`] is queued.
 
 mod abandon;
 mod fan_out;
@@ -108,7 +110,8 @@ impl<'w> ClientView<'w> {
 }
 
 impl Worker {
-    /// A worker without sessions. All its ids and jitter follow from `seed`, all hashes from `hasher`.
+    /// A worker without sessions. All its ids and jitter follow from `seed`, all hashes from
+    /// `hasher`.
     #[must_use]
     pub fn new(
         now: Now,
@@ -135,7 +138,8 @@ impl Worker {
         }
     }
 
-    /// Counts users together with the other workers of a node; without it, rates of users do not limit.
+    /// Counts users together with the other workers of a node; without it, rates of users do not
+    /// limit.
     pub fn share_buckets(&mut self, shared: Arc<SharedBuckets>) {
         self.shared = Some(shared);
     }
@@ -245,7 +249,8 @@ impl Worker {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         self.wheel.advance(now.monotonic_ms, &mut self.due);
-        // What is due stays in its queue until it is handled: a panic in one session takes no timer of the others.
+        // What is due stays in its queue until it is handled: a panic in one session takes no timer
+        // of the others.
         while let Some((tick, key)) = self.due.pop_front() {
             let Some(session) = find(&mut self.sessions, key) else {
                 continue;
@@ -280,8 +285,8 @@ impl Worker {
         }
     }
 
-    /// Nothing more will be said to this peer, and nothing that it says counts: its session ends here, without another
-    /// word. Its socket is not gone yet.
+    /// Nothing more will be said to this peer, and nothing that it says counts: its session ends
+    /// here, without another word. Its socket is not gone yet.
     pub fn handle_disconnect(&mut self, now: Now, key: SessionKey) {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
@@ -310,7 +315,8 @@ impl Worker {
         effect
     }
 
-    /// The next session that has something to write since its outbox was empty. It may be gone already.
+    /// The next session that has something to write since its outbox was empty. It may be gone
+    /// already.
     pub fn poll_touched(&mut self) -> Option<SessionKey> {
         let touched = self.out.touched.pop();
         if touched.is_none() {
@@ -319,7 +325,8 @@ impl Worker {
         touched
     }
 
-    /// The next session that has more to write than should wait for the end of the turn. It may be gone already.
+    /// The next session that has more to write than should wait for the end of the turn. It may be
+    /// gone already.
     pub fn poll_pressed(&mut self) -> Option<SessionKey> {
         self.out.pressed.pop()
     }
@@ -333,16 +340,16 @@ impl Worker {
         self.remove_closing(now);
     }
 
-    /// Whether so much waits for a session to go on that its peer should not be read for now. It goes on with an answer
-    /// of the broker or a verdict.
+    /// Whether so much waits for a session to go on that its peer should not be read for now. It
+    /// goes on with an answer of the broker or a verdict.
     #[must_use]
     pub fn is_congested(&self, key: SessionKey) -> bool {
         let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key);
         session.is_some_and(|session| session.is_congested())
     }
 
-    /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock; some seconds away when
-    /// nothing waits.
+    /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock; some seconds
+    /// away when nothing waits.
     #[must_use]
     pub fn next_timeout_ms(&self) -> u64 {
         let departure = self.departures.next_at_ms();
@@ -365,7 +372,8 @@ impl Worker {
         Some(Identity { user: session.user(), client })
     }
 
-    /// The channel whose subscription token this session waits for; empty when it waits for a connection token.
+    /// The channel whose subscription token this session waits for; empty when it waits for a
+    /// connection token.
     #[must_use]
     pub fn channel_of_token(&self, key: SessionKey) -> &str {
         let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key);

@@ -1,5 +1,5 @@
-//! Deliberate mistakes, each put into a copy of the engine: the simulated world must find it, by an oracle that is named
-//! here. A mistake that nobody finds means that an oracle sleeps.
+//! Deliberate mistakes, each put into a copy of the engine: the simulated world must find it, by an
+//! oracle that is named here. A mistake that nobody finds means that an oracle sleeps.
 //!
 //! The product knows nothing of this: the copy lies in the target folder. Run by `make mutants`.
 
@@ -14,7 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A mistake: the line that is right, what stands there instead, and the oracles of which one must notice.
+/// A mistake: the line that is right, what stands there instead, and the oracles of which one must
+/// notice.
 struct Mutant {
     name: &'static str,
     file: &'static str,
@@ -223,7 +224,8 @@ fn simulate(copy: &Path) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Copies what the workspace is built from; the folder's own target is kept, so that only the engine is built again.
+/// Copies what the workspace is built from; the folder's own target is kept, so that only the
+/// engine is built again.
 fn copy_sources(workspace: &Path, copy: &Path) {
     let _absent = fs::remove_dir_all(copy.join("crates"));
     fs::create_dir_all(copy).unwrap();

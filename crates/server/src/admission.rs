@@ -1,8 +1,9 @@
-//! Who is let in: handshakes per second, connections that wait to be authenticated, admitted connections of the node and
-//! of each user.
+//! Who is let in: handshakes per second, connections that wait to be authenticated, admitted
+//! connections of the node and of each user.
 //!
-//! Invariant: what a permit counts is given back when it is dropped, whatever became of its connection; only admitted
-//! connections count towards `client.connection_limit` and `client.user_connection_limit`.
+//! Invariant: what a permit counts is given back when it is dropped, whatever became of its
+//! connection; only admitted connections count towards `client.connection_limit` and
+//! `client.user_connection_limit`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,6 +1,7 @@
 //! The server API over HTTP (§3): backends publish, ask and give orders with one POST each.
 //!
-//! Invariant: nobody gets past [`Api::authenticate`] without the key; every answer is JSON, and no answer repeats a key.
+//! Invariant: nobody gets past [`Api::authenticate`] without the key; every answer is JSON, and no
+//! answer repeats a key.
 
 mod batch;
 mod call;

@@ -1,6 +1,7 @@
 //! The broker of this node: opened as configured, and watched.
 //!
-//! Invariant: the broker is the one that was configured or there is none; nothing falls back to memory.
+//! Invariant: the broker is the one that was configured or there is none; nothing falls back to
+//! memory.
 
 use std::collections::VecDeque;
 use std::io;

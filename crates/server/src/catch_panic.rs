@@ -1,6 +1,7 @@
 //! A panic while an HTTP request is handled costs that request alone.
 //!
-//! Invariant: the client gets an answer, and the log gets a line; whatever else the server does goes on.
+//! Invariant: the client gets an answer, and the log gets a line; whatever else the server does
+//! goes on.
 
 use std::panic::AssertUnwindSafe;
 

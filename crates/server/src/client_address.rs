@@ -1,7 +1,8 @@
 //! The address of a client, behind proxies too.
 //!
-//! Invariant: an address that a header or the PROXY protocol names counts only when every hop behind it is a trusted proxy
-//! (`client.trusted_proxies`); whoever is not trusted is the client itself, whatever it sends.
+//! Invariant: an address that a header or the PROXY protocol names counts only when every hop
+//! behind it is a trusted proxy (`client.trusted_proxies`); whoever is not trusted is the client
+//! itself, whatever it sends.
 
 mod forwarded;
 mod trusted;
@@ -16,11 +17,13 @@ pub use trusted::{CidrError, TrustedProxies};
 pub enum ClientAddress {
     /// An IP address; IPv4 in IPv6 (`::ffff:192.0.2.1`) counts as IPv4.
     Ip(IpAddr),
-    /// The other end of a Unix socket, which has no address: the file's permissions decide who may connect.
+    /// The other end of a Unix socket, which has no address: the file's permissions decide who may
+    /// connect.
     Unix,
 }
 
-/// What counts as one client in limits per address: an IPv4 address, or the /64 that one IPv6 customer has at least.
+/// What counts as one client in limits per address: an IPv4 address, or the /64 that one IPv6
+/// customer has at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressPrefix(IpAddr);
 

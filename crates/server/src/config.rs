@@ -1,8 +1,9 @@
-//! Configuration: what was written (file, environment, flags) becomes a [`Config`] that is valid, or a list of every
-//! mistake.
+//! Configuration: what was written (file, environment, flags) becomes a [`Config`] that is valid,
+//! or a list of every mistake.
 //!
-//! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking, resolving, the sample file and
-//! the reference all read that table. A value that is not understood is never replaced by a default.
+//! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking,
+//! resolving, the sample file and the reference all read that table. A value that is not understood
+//! is never replaced by a default.
 
 mod address;
 mod api_keys;
@@ -157,7 +158,8 @@ impl HttpServer {
         ListenOn::new(&self.address, self.port, self.unix_socket_mode)
     }
 
-    /// Where the internal endpoints are, when they have an address of their own: a port, or a Unix socket.
+    /// Where the internal endpoints are, when they have an address of their own: a port, or a Unix
+    /// socket.
     #[must_use]
     pub fn internal_listen_on(&self) -> Option<ListenOn> {
         let is_unix = self.internal_address.starts_with("unix:");

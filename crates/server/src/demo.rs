@@ -1,4 +1,5 @@
-//! The demo: a page that talks to this server with nothing but `tidings.js`, and a stock ticker to watch.
+//! The demo: a page that talks to this server with nothing but `tidings.js`, and a stock ticker to
+//! watch.
 //!
 //! Invariant: the page loads nothing from elsewhere, and its policy forbids it to.
 

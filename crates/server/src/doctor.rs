@@ -1,7 +1,7 @@
 //! `tidings doctor`: looks at what surprises operators before it does.
 //!
-//! Invariant: it changes nothing that a running server needs. Ports are bound and released, and the node that it joins a
-//! cluster with has a name of its own and leaves again.
+//! Invariant: it changes nothing that a running server needs. Ports are bound and released, and the
+//! node that it joins a cluster with has a name of its own and leaves again.
 
 mod reachability;
 mod system;
@@ -73,8 +73,8 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Looks at the configuration with its warnings, at the machine, and at everything that the configuration names; takes
-/// some seconds at most.
+/// Looks at the configuration with its warnings, at the machine, and at everything that the
+/// configuration names; takes some seconds at most.
 pub async fn examine(config: &Config, warnings: &[Warning]) -> Vec<Finding> {
     let clock = ServerClock::start();
     let of_configuration = |one: &Warning| Finding::warning(&*one.key, &*one.text, "");

@@ -1,4 +1,5 @@
-//! Dynamic configuration: options of namespaces and limits that are changed while nodes run, as publications in `sys:config`.
+//! Dynamic configuration: options of namespaces and limits that are changed while nodes run, as
+//! publications in `sys:config`.
 //!
 //! Invariant: a change that this node cannot apply is logged and changes nothing.
 
@@ -76,7 +77,8 @@ impl DynamicConfig {
         }
     }
 
-    /// Subscribes, reads the changes that this node has not applied, and applies them. Without an answer of the broker it retries later.
+    /// Subscribes, reads the changes that this node has not applied, and applies them. Without an
+    /// answer of the broker it retries later.
     pub(crate) async fn apply_new(&self, service: &ServiceEndpoint) {
         if self.try_apply(service).await.is_err() {
             let is_changed = self.is_changed.clone();

@@ -1,7 +1,9 @@
-//! Regular expressions of the configuration, in the syntax of the compatible server (RE2 as Go reads it).
+//! Regular expressions of the configuration, in the syntax of the compatible server (RE2 as Go
+//! reads it).
 //!
-//! Invariant: what is accepted means the same here and there: `\d`, `\w` and `\s` are ASCII, a class has no operators, braces that
-//! repeat nothing are themselves, and `\Q…\E` takes its text as it is.
+//! Invariant: what is accepted means the same here and there: `\d`, `\w` and `\s` are ASCII, a
+//! class has no operators, braces that repeat nothing are themselves, and `\Q…\E` takes its text as
+//! it is.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -62,7 +64,8 @@ fn escape(out: &mut String, rest: &mut Peekable<Chars<'_>>) {
             out.push_str(&translated(behind));
         }
         Some(mark @ ('b' | 'B')) => {
-            // A boundary of ASCII words; the library takes the other one for texts only with Unicode.
+            // A boundary of ASCII words; the library takes the other one for texts only with
+            // Unicode.
             out.push_str(if mark == 'b' { "(?-u:\\b)" } else { "\\B" });
         }
         Some(mark) => perl_or_same(out, mark, rest),

@@ -1,9 +1,9 @@
 //! The server: everything with a socket, a clock, a thread or a log.
 //!
-//! [`Server::start`] takes a valid [`config::Config`] and gives a running server. Listeners accept connections,
-//! which speaks HTTP on a small tokio runtime; once a handshake is complete the socket belongs to one of the workers,
-//! single threads that never meet tokio.
-//! Invariant: protocol rules are the engine's; this crate only moves bytes, events and time.
+//! [`Server::start`] takes a valid [`config::Config`] and gives a running server. Listeners accept
+//! connections, which speaks HTTP on a small tokio runtime; once a handshake is complete the socket
+//! belongs to one of the workers, single threads that never meet tokio. Invariant: protocol rules
+//! are the engine's; this crate only moves bytes, events and time.
 
 pub mod admission;
 mod api;
@@ -213,7 +213,8 @@ impl Server {
         &self.serving.internal_addresses
     }
 
-    /// The first address and port at which clients connect; `None` when they connect through a Unix socket.
+    /// The first address and port at which clients connect; `None` when they connect through a Unix
+    /// socket.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         first_tcp(self.addresses())
@@ -225,7 +226,8 @@ impl Server {
         first_tcp(self.internal_addresses())
     }
 
-    /// Takes over what may change without a restart: the keys of the server API, and what the files of the certificate hold.
+    /// Takes over what may change without a restart: the keys of the server API, and what the files
+    /// of the certificate hold.
     pub fn reload(&self, config: &Config) {
         self.api_keys.replace(&config.api.keys);
         self.reload_certificate();
@@ -238,8 +240,9 @@ impl Server {
         }
     }
 
-    /// Says that it is not ready, refuses handshakes, tells clients to reconnect over the drain window, and ends when all are
-    /// gone or the time is over. Health, readiness and API are served until then.
+    /// Says that it is not ready, refuses handshakes, tells clients to reconnect over the drain
+    /// window, and ends when all are gone or the time is over. Health, readiness and API are served
+    /// until then.
     pub async fn stop(mut self) {
         self.node.is_ready.store(false, Ordering::Relaxed);
         info!("stopping");
@@ -262,7 +265,8 @@ impl Server {
         }
         drop(self.chores);
         let broker = self.node.broker.clone();
-        // Other nodes are notified that this one is gone; a broker that is away finds out by the lease.
+        // Other nodes are notified that this one is gone; a broker that is away finds out by the
+        // lease.
         let ended = tokio::task::spawn_blocking(move || broker.end());
         if tokio::time::timeout(BROKER_END_TIMEOUT, ended).await.is_err() {
             warn!("the broker does not answer; other nodes will find out that this one is gone");

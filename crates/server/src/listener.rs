@@ -1,7 +1,9 @@
-//! Listeners: they accept connections, do TLS, and speak HTTP until a connection becomes a WebSocket and moves to a worker.
+//! Listeners: they accept connections, do TLS, and speak HTTP until a connection becomes a
+//! WebSocket and moves to a worker.
 //!
-//! Invariant: a peer costs one task, which ends when it asks nothing, or takes no answer, for a bounded time; each has one of
-//! a bounded number of slots, and workers see only sockets whose handshake is complete.
+//! Invariant: a peer costs one task, which ends when it asks nothing, or takes no answer, for a
+//! bounded time; each has one of a bounded number of slots, and workers see only sockets whose
+//! handshake is complete.
 
 mod accept;
 mod bind;
@@ -57,7 +59,8 @@ pub(crate) struct Listener {
     /// Time to wait for another request on a connection.
     pub(crate) keep_alive_timeout: Duration,
     pub(crate) slots: Arc<Slots>,
-    /// Connections by address; none for the internal endpoints, which health checks of one address ask.
+    /// Connections by address; none for the internal endpoints, which health checks of one address
+    /// ask.
     pub(crate) throttle: Option<Arc<Throttle>>,
     /// Turns true when the server stops.
     pub(crate) stop: watch::Receiver<bool>,
@@ -108,7 +111,8 @@ impl Evict for Eviction {
 }
 
 impl Listener {
-    /// What bounds per address count a peer as: nothing for trusted proxies, behind which many clients are.
+    /// What bounds per address count a peer as: nothing for trusted proxies, behind which many
+    /// clients are.
     fn crowd_of(&self, peer: ClientAddress) -> Option<AddressPrefix> {
         peer.prefix().filter(|_| !self.trusted_proxies.trusts(peer))
     }
@@ -120,7 +124,8 @@ impl Listener {
         }
     }
 
-    /// One more connection of this address; of a trusted proxy there are as many as of all its clients.
+    /// One more connection of this address; of a trusted proxy there are as many as of all its
+    /// clients.
     fn throttle(&self, client: ClientAddress) -> Result<(), TooManyConnections> {
         match &self.throttle {
             Some(throttle) if !self.trusted_proxies.trusts(client) => throttle

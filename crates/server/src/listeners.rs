@@ -1,6 +1,8 @@
-//! The addresses at which a server listens: the public one, and the internal one for API, metrics and health.
+//! The addresses at which a server listens: the public one, and the internal one for API, metrics
+//! and health.
 //!
-//! Invariant: all of them are open before any of them serves, so that a start that fails has answered nobody.
+//! Invariant: all of them are open before any of them serves, so that a start that fails has
+//! answered nobody.
 
 use std::io;
 use std::sync::Arc;
@@ -100,8 +102,8 @@ impl Listeners {
 }
 
 impl Serving {
-    /// The server has started: serves what clients may reach, and what operators and backends may. Without an internal
-    /// listener, the public one serves everything.
+    /// The server has started: serves what clients may reach, and what operators and backends may.
+    /// Without an internal listener, the public one serves everything.
     pub(crate) fn start(&self, outside: Router, inside: Router, welcome: &Welcome) {
         match &self.internal {
             None => self.public.start(welcome.with_fallback(outside.merge(inside), Port::Only)),

@@ -103,8 +103,8 @@ pub(crate) struct Answers<T> {
 }
 
 impl Members {
-    /// Joins once all earlier changes of the dynamic configuration are applied; `None` when that cannot be read for so
-    /// long.
+    /// Joins once all earlier changes of the dynamic configuration are applied; `None` when that
+    /// cannot be read for so long.
     pub(crate) async fn join(
         broker: Arc<dyn Broker>,
         node: Arc<Node>,
@@ -137,7 +137,8 @@ impl Members {
     pub(crate) async fn answer_questions(self: Arc<Members>) {
         let mut questions = self.questions.lock().await;
         while let Some((ticket, question)) = questions.recv().await {
-            // A node of another version may ask what this one does not know; it receives nothing then.
+            // A node of another version may ask what this one does not know; it receives nothing
+            // then.
             if let Ok(question) = serde_json::from_slice(&question)
                 && let Ok(answer) = self.answer(&question).await
             {

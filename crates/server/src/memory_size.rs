@@ -16,8 +16,8 @@ fn of_machine(meminfo: &str) -> Option<usize> {
     kilobytes.checked_mul(1024)
 }
 
-/// The least limit of the control groups that the process is in, of either version. In a container its own group is the
-/// root of what it sees.
+/// The least limit of the control groups that the process is in, of either version. In a container
+/// its own group is the root of what it sees.
 fn of_container(own: &str, root: &Path) -> Option<usize> {
     let limits = own.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);

@@ -44,7 +44,8 @@ pub(crate) struct Node {
 
 type Channels = HashMap<Arc<str>, usize>;
 
-/// What workers were asked last. A question goes through all that a worker has, so callers share its answer.
+/// What workers were asked last. A question goes through all that a worker has, so callers share
+/// its answer.
 #[derive(Default)]
 pub(crate) struct Surveys {
     totals: SharedSurvey<Totals>,
@@ -98,7 +99,8 @@ impl Node {
         })
     }
 
-    /// Channels that match the pattern. Comparing leaves the threads that answer requests, and ends after [`PATTERN_TIMEOUT`].
+    /// Channels that match the pattern. Comparing leaves the threads that answer requests, and ends
+    /// after [`PATTERN_TIMEOUT`].
     pub(crate) async fn active_channels(
         &self,
         pattern: ChannelPattern,

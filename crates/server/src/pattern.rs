@@ -1,6 +1,8 @@
-//! A pattern of channel names: `*` and `?` stand for anything, `[a-z]` for one of these, `{a,b}` for one of several.
+//! A pattern of channel names: `*` and `?` stand for anything, `[a-z]` for one of these, `{a,b}`
+//! for one of several.
 //!
-//! Invariant: compiling fails in place of growing without bound, and comparing takes a time in proportion to the name.
+//! Invariant: compiling fails in place of growing without bound, and comparing takes a time in
+//! proportion to the name.
 
 use globset::GlobBuilder;
 use regex::bytes::{Regex, RegexBuilder};

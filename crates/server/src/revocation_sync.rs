@@ -1,8 +1,8 @@
 //! This node and the broker know the same revocations: read at the start, every few seconds, and
 //! whenever changes may have been missed.
 //!
-//! Invariant: what this node knows and the broker has lost is given back to it; nothing that is in force is forgotten because a
-//! broker came back without its data.
+//! Invariant: what this node knows and the broker has lost is given back to it; nothing that is in
+//! force is forgotten because a broker came back without its data.
 
 use std::sync::Arc;
 

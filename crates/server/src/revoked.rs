@@ -1,7 +1,8 @@
-//! What is revoked, as this node knows it: asked whenever somebody connects, subscribes or refreshes.
+//! What is revoked, as this node knows it: asked whenever somebody connects, subscribes or
+//! refreshes.
 //!
-//! Invariant: a change is known here before the workers are told to end sessions, so that a session which they do not find yet is
-//! refused when its token has been verified.
+//! Invariant: a change is known here before the workers are told to end sessions, so that a session
+//! which they do not find yet is refused when its token has been verified.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,6 +1,7 @@
 //! An endpoint of the broker that asks and waits for answers: the server API and the demo's ticker.
 //!
-//! Invariant: every question ends, with an answer or after [`ANSWER_TIMEOUT`], and is forgotten then.
+//! Invariant: every question ends, with an answer or after [`ANSWER_TIMEOUT`], and is forgotten
+//! then.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,8 @@ impl ServiceEndpoint {
         ServiceEndpoint::with(broker, None)
     }
 
-    /// One that also hears other nodes' questions, of which too many are not heard, and that something was published.
+    /// One that also hears other nodes' questions, of which too many are not heard, and that
+    /// something was published.
     pub(crate) fn listening(
         broker: Arc<dyn Broker>,
         asked: mpsc::Sender<NodeQuestion>,
@@ -119,7 +121,8 @@ impl brokers::Inbox for Waiting {
         }
     }
 
-    /// Of channels it hears only that something happened, and its answers are bounded by its questions.
+    /// Of channels it hears only that something happened, and its answers are bounded by its
+    /// questions.
     fn is_full(&self) -> bool {
         false
     }

@@ -1,7 +1,9 @@
-//! Slots of connections that anybody may open without a name: bounded in number and in bytes, in total and per address.
+//! Slots of connections that anybody may open without a name: bounded in number and in bytes, in
+//! total and per address.
 //!
-//! Invariant: a newcomer is refused only when nobody can make room. The one that makes room is the oldest idle connection
-//! of whoever holds most of them; a connection that has shown a right to be here is taken last.
+//! Invariant: a newcomer is refused only when nobody can make room. The one that makes room is the
+//! oldest idle connection of whoever holds most of them; a connection that has shown a right to be
+//! here is taken last.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -48,7 +50,8 @@ struct State {
     bytes: usize,
 }
 
-/// Connections that count as of one client; `None` for those without an address, and for trusted proxies.
+/// Connections that count as of one client; `None` for those without an address, and for trusted
+/// proxies.
 pub(crate) type Crowd = Option<AddressPrefix>;
 /// Orders connections by their last request.
 type Stamp = u64;
@@ -75,7 +78,8 @@ impl Slots {
         Arc::new(Slots { limits, state: Mutex::default() })
     }
 
-    /// A slot for a new connection, which is idle; `None` when it is one too many and nobody can make room.
+    /// A slot for a new connection, which is idle; `None` when it is one too many and nobody can
+    /// make room.
     pub(crate) fn take(self: &Arc<Slots>, crowd: Crowd, evict: Arc<dyn Evict>) -> Option<Slot> {
         let mut evicted = Vec::new();
         let id = {
@@ -188,7 +192,8 @@ impl State {
         self.next
     }
 
-    /// The oldest idle connection of the largest crowd, or of those that are known when nobody else is there.
+    /// The oldest idle connection of the largest crowd, or of those that are known when nobody else
+    /// is there.
     fn victim(&self) -> Option<u64> {
         let of_crowd = self.by_size.last().and_then(|(_, _, crowd)| {
             self.crowds.get(crowd)?.idle.first_key_value().map(|(_, id)| *id)

@@ -1,6 +1,8 @@
-//! Long-running tasks and threads of the server: each has a name, and none of them ends without a line in the log.
+//! Long-running tasks and threads of the server: each has a name, and none of them ends without a
+//! line in the log.
 //!
-//! Invariant: a supervised task that returns or panics makes the node unready, with the reason, until it runs again.
+//! Invariant: a supervised task that returns or panics makes the node unready, with the reason,
+//! until it runs again.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -38,8 +40,8 @@ pub(crate) struct TaskFaults {
 struct AbortOnDrop(AbortHandle);
 
 impl Supervisor {
-    /// Runs the task that `make` gives, and another one whenever it has ended, after a pause that doubles up to
-    /// [`TASK_RESTART_DELAY_MAX`].
+    /// Runs the task that `make` gives, and another one whenever it has ended, after a pause that
+    /// doubles up to [`TASK_RESTART_DELAY_MAX`].
     pub(crate) fn spawn<F>(&mut self, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,

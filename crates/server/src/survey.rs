@@ -1,7 +1,7 @@
 //! A question to all workers whose answer is good for a moment.
 //!
-//! Invariant: at most one question is under way, and the next follows after [`SURVEY_REUSE_FACTOR`] times as long as it
-//! took, however many callers ask and however few of them wait.
+//! Invariant: at most one question is under way, and the next follows after [`SURVEY_REUSE_FACTOR`]
+//! times as long as it took, however many callers ask and however few of them wait.
 
 use std::sync::Arc;
 

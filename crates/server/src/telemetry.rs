@@ -1,6 +1,7 @@
 //! What operators see: logs and metrics.
 //!
-//! Invariant: no token, key or payload reaches a log or a metric, and every metric stands in [`METRICS`].
+//! Invariant: no token, key or payload reaches a log or a metric, and every metric stands in
+//! [`METRICS`].
 
 mod log_queue;
 mod metrics;
@@ -98,8 +99,8 @@ pub(crate) fn shown(text: &str) -> &str {
     &text[..text.floor_char_boundary(LOGGED_BYTES_MAX)]
 }
 
-/// Sends logs to standard error from now on, panics included, and never waits for whoever reads it. A second call changes
-/// nothing.
+/// Sends logs to standard error from now on, panics included, and never waits for whoever reads it.
+/// A second call changes nothing.
 ///
 /// # Errors
 /// When the kernel gives no thread.
@@ -117,7 +118,8 @@ pub fn start_logging(log: Log) -> io::Result<()> {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    // Every attempt of the NATS client to come back would be a line; what it means is told by the broker.
+    // Every attempt of the NATS client to come back would be a line; what it means is told by the
+    // broker.
     let of_client = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::WARN) };
     let filter = Targets::new().with_default(level).with_target("async_nats", of_client);
     // https://no-color.org

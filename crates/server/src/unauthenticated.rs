@@ -1,7 +1,8 @@
 //! WebSocket connections whose connect command was not accepted yet.
 //!
-//! Invariant: they count apart from `client.connection_limit`, so that whoever has no name cannot take the place of those
-//! who have one. What they have sent is bounded in bytes, all of them together.
+//! Invariant: they count apart from `client.connection_limit`, so that whoever has no name cannot
+//! take the place of those who have one. What they have sent is bounded in bytes, all of them
+//! together.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,7 +33,8 @@ struct Place {
 }
 
 impl Waiting {
-    /// At most so many at once, half of them of one address. A whole message of every size that is accepted fits.
+    /// At most so many at once, half of them of one address. A whole message of every size that is
+    /// accepted fits.
     pub(crate) fn new(connections_max: usize, message_size_max: usize) -> Waiting {
         Waiting(Slots::new(SlotLimits {
             connections_max,
@@ -50,12 +52,14 @@ impl Waiting {
 }
 
 impl Unauthenticated {
-    /// It has sent so many bytes more. Beyond what all of them may hold, the oldest of whoever has most of them make room.
+    /// It has sent so many bytes more. Beyond what all of them may hold, the oldest of whoever has
+    /// most of them make room.
     pub(crate) fn hold_bytes(&self, count: usize) {
         self.slot.hold_bytes(count);
     }
 
-    /// It lives on a worker from now on, which is told when it has to make room. Says whether it may stay.
+    /// It lives on a worker from now on, which is told when it has to make room. Says whether it
+    /// may stay.
     pub(crate) fn settle(&self, inbox: &Arc<WorkerInbox>, key: SessionKey) -> bool {
         // Only the worker that it was given to settles it, once.
         let _first = self.place.session.set((inbox.clone(), key));

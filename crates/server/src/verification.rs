@@ -1,8 +1,8 @@
-//! Where tokens are verified: cheap ones by the worker that asks, the others by threads of their own, and those whose keys
-//! must be fetched first by one more thread.
+//! Where tokens are verified: cheap ones by the worker that asks, the others by threads of their
+//! own, and those whose keys must be fetched first by one more thread.
 //!
-//! Invariant: a worker never waits for a token, a thread that verifies never waits for a key server, and what waits for
-//! verification is bounded.
+//! Invariant: a worker never waits for a token, a thread that verifies never waits for a key
+//! server, and what waits for verification is bounded.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

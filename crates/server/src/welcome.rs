@@ -1,6 +1,7 @@
 //! What a visitor reads at `/` where no demo is served, and what stands at paths that lead nowhere.
 //!
-//! Invariant: a port names only what it serves itself, so that a public one says nothing of internal endpoints.
+//! Invariant: a port names only what it serves itself, so that a public one says nothing of
+//! internal endpoints.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! A worker: one thread with its sockets, sessions, hub and timers.
 //!
-//! Invariant: nothing outside the thread touches its state; everything that others want goes through its inbox.
+//! Invariant: nothing outside the thread touches its state; everything that others want goes
+//! through its inbox.
 
 mod connection;
 mod drain;
@@ -143,7 +144,8 @@ impl WorkerHandle {
         let driver = driver::Driver::new(seed, parts, poll, inbox.clone(), connections.clone());
         let thread =
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                // What its sessions share may be broken, and nobody would serve its clients: let a new process do it.
+                // What its sessions share may be broken, and nobody would serve its clients: let a
+                // new process do it.
                 match catch_unwind(AssertUnwindSafe(|| driver.run())) {
                     Ok(Ok(())) => return,
                     Ok(Err(failure)) => error!(worker = index, %failure, "the poller failed"),

@@ -1,5 +1,5 @@
-//! What the command takes. The flags of settings are made from the table of configuration keys, so there is no second
-//! list of them.
+//! What the command takes. The flags of settings are made from the table of configuration keys, so
+//! there is no second list of them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use server::config::{self, TakesValue, Unknown, absent_flag, all_keys};
 
 use crate::bench::{Wanted, hide_others};
 
-/// A real-time message push server: clients hold WebSocket connections and subscribe to channels, backends publish.
+/// A real-time message push server: clients hold WebSocket connections and subscribe to channels,
+/// backends publish.
 #[derive(Debug, Parser)]
 #[command(name = "tidings", version, max_term_width = 100)]
 #[command(after_help = "Without a command, tidings serves.
@@ -49,7 +50,8 @@ Without any setting but http_server.port and log.*: development mode, which is l
     Serve(Configured),
     /// Say what is wrong with a configuration (exit status 2), and start nothing
     Check(Configured),
-    /// Look at what surprises operators: kernel limits, ports, certificate, key sets, the broker and its rights
+    /// Look at what surprises operators: kernel limits, ports, certificate, key sets, the broker
+    /// and its rights
     #[command(after_help = "Examples:
   tidings doctor -c tidings.toml
 
@@ -179,7 +181,8 @@ pub(crate) struct PublishArguments {
     /// Where address and key of the server API stand
     #[command(flatten)]
     pub configured: Configured,
-    /// Address of the server API, such as http://127.0.0.1:8000/api or 127.0.0.1:8000, instead of the configuration's
+    /// Address of the server API, such as http://127.0.0.1:8000/api or 127.0.0.1:8000, instead of
+    /// the configuration's
     #[arg(long)]
     pub url: Option<String>,
     /// Key of the server API, instead of the configuration's
@@ -196,8 +199,8 @@ pub(crate) struct SubscribeArguments {
     /// For the address and for a token of its own
     #[command(flatten)]
     pub configured: Configured,
-    /// Address of the WebSocket endpoint, such as ws://127.0.0.1:8000/connection/websocket or 127.0.0.1:8000, instead of
-    /// the configuration's
+    /// Address of the WebSocket endpoint, such as ws://127.0.0.1:8000/connection/websocket or
+    /// 127.0.0.1:8000, instead of the configuration's
     #[arg(long)]
     pub url: Option<String>,
     /// Connection token, instead of one made with the configuration's secret
@@ -245,8 +248,8 @@ fn is_switch(flag: &str) -> bool {
         || all_keys().any(|(path, key)| path == flag && matches!(key.kind, Kind::Bool))
 }
 
-/// `--health.enabled false` as `--health.enabled=false`: no command with settings takes words of its own, so that the value can
-/// belong to nothing else.
+/// `--health.enabled false` as `--health.enabled=false`: no command with settings takes words of
+/// its own, so that the value can belong to nothing else.
 pub(crate) fn with_values(arguments: Vec<OsString>) -> Vec<OsString> {
     if !takes_settings(&arguments) {
         return arguments;
@@ -268,8 +271,8 @@ pub(crate) fn with_values(arguments: Vec<OsString>) -> Vec<OsString> {
     joined
 }
 
-/// Reads the arguments, or says what is wrong with them and ends the process. A flag that an older version of the compatible
-/// server had, such as `--port`, is told with its name here.
+/// Reads the arguments, or says what is wrong with them and ends the process. A flag that an older
+/// version of the compatible server had, such as `--port`, is told with its name here.
 pub(crate) fn matches(given: Vec<OsString>) -> ArgMatches {
     command().try_get_matches_from(given).unwrap_or_else(|mut error| {
         let unknown = match error.get(ContextKind::InvalidArg) {
@@ -294,8 +297,8 @@ fn takes_settings(arguments: &[OsString]) -> bool {
     arguments.get(1).is_some_and(|given| CONFIGURED.iter().any(|action| given == action))
 }
 
-/// Takes the flags of keys for what is not here out of the arguments: they are too many for the help, and the configuration
-/// judges them.
+/// Takes the flags of keys for what is not here out of the arguments: they are too many for the
+/// help, and the configuration judges them.
 pub(crate) fn without_absent(arguments: Vec<OsString>) -> (Vec<OsString>, Vec<(String, String)>) {
     if !takes_settings(&arguments) {
         return (arguments, Vec::new());

@@ -1,7 +1,8 @@
 //! `tidings bench`: load for any server that speaks the client protocol, and what came of it.
 //!
-//! The files follow the way of a run: `arguments` say what is wanted, `shape` makes plans of it, the `crew` carries
-//! them out in processes of its own (`worker`, `storm`, `raw`, `relay`), the `run` listens, the `report` tells.
+//! The files follow the way of a run: `arguments` say what is wanted, `shape` makes plans of it,
+//! the `crew` carries them out in processes of its own (`worker`, `storm`, `raw`, `relay`), the
+//! `run` listens, the `report` tells.
 //!
 //! Invariant: every delivery is checked; a run with a fault never exits with 0.
 

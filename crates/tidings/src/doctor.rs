@@ -1,6 +1,7 @@
 //! `tidings doctor`: prints what may surprise an operator, and what to do about it.
 //!
-//! Exit status: 0 when nothing is a problem, 1 when something is, 2 when the configuration has mistakes.
+//! Exit status: 0 when nothing is a problem, 1 when something is, 2 when the configuration has
+//! mistakes.
 
 use std::process::ExitCode;
 

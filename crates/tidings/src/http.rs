@@ -1,7 +1,8 @@
-//! Answers of HTTP/1.1 as they come, whatever form their body has: with a length, in chunks, or until the peer closes
-//! (RFC 9112 §6.3). Heads are httparse's.
+//! Answers of HTTP/1.1 as they come, whatever form their body has: with a length, in chunks, or
+//! until the peer closes (RFC 9112 §6.3). Heads are httparse's.
 //!
-//! Invariant: any split of the bytes gives the same answer, and no more than [`BODY_MAX`] bytes of a body are kept.
+//! Invariant: any split of the bytes gives the same answer, and no more than [`BODY_MAX`] bytes of
+//! a body are kept.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
-//! The `tidings` command: reads arguments and hands over; everything it does is done by a module or by the server
-//! crate.
+//! The `tidings` command: reads arguments and hands over; everything it does is done by a module or
+//! by the server crate.
 //!
-//! Exit status: 0 when done, 1 when something could not be done, 2 when the configuration or the arguments are wrong.
+//! Exit status: 0 when done, 1 when something could not be done, 2 when the configuration or the
+//! arguments are wrong.
 
 mod arguments;
 mod authority;
@@ -26,8 +27,8 @@ use arguments::{CliAction, Configured, Tidings};
 use misuse::Misuse;
 use output::{NobodyReads, print_error, print_line};
 
-/// A busy start leaves holes that the system's own allocator keeps; this one gives them back, and is quicker where threads
-/// hand memory to each other.
+/// A busy start leaves holes that the system's own allocator keeps; this one gives them back, and
+/// is quicker where threads hand memory to each other.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

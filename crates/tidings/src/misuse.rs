@@ -1,4 +1,5 @@
-//! A mistake in what the command was given: told in one line, with exit status 2, since trying again changes nothing.
+//! A mistake in what the command was given: told in one line, with exit status 2, since trying
+//! again changes nothing.
 
 use std::fmt;
 

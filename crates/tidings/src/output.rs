@@ -1,7 +1,7 @@
 //! Standard output, which may be a pipe whose reader has seen enough; and standard error.
 //!
-//! Invariant: that is no failure, and nothing is printed after it. Error texts hold no control of a terminal, and a
-//! standard error that takes nothing, such as one on a full disk, fails no command.
+//! Invariant: that is no failure, and nothing is printed after it. Error texts hold no control of a
+//! terminal, and a standard error that takes nothing, such as one on a full disk, fails no command.
 
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
@@ -41,7 +41,8 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     print(&format!("{line}\n"))
 }
 
-/// Tells standard error; a text of several lines, such as the mistakes of a configuration, keeps them.
+/// Tells standard error; a text of several lines, such as the mistakes of a configuration, keeps
+/// them.
 pub(crate) fn print_error(text: &str) {
     format!("tidings: {text}").lines().for_each(note);
 }

@@ -29,7 +29,8 @@ pub(crate) fn serve(
         .enable_all()
         .build()
         .context("cannot start")?;
-    // Before the files are read that somebody renews: a hangup asks to read them again, and ends nothing.
+    // Before the files are read that somebody renews: a hangup asks to read them again, and ends
+    // nothing.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = hangup.context("cannot watch signals")?;
     let key: [u8; 16] = random()?;
@@ -61,8 +62,8 @@ pub(crate) fn serve(
     result
 }
 
-/// Reads the configuration; mistakes, and the warnings beside them, go to standard error. The key is that of the server API
-/// where nothing is configured.
+/// Reads the configuration; mistakes, and the warnings beside them, go to standard error. The key
+/// is that of the server API where nothing is configured.
 pub(crate) fn load(
     configured: Configured,
     flags: Vec<(String, String)>,
@@ -109,7 +110,8 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     environment
 }
 
-/// Runs until a signal ends it; `reload` reads the configuration again and says on standard error what is wrong with it.
+/// Runs until a signal ends it; `reload` reads the configuration again and says on standard error
+/// what is wrong with it.
 async fn run(
     config: Config,
     hangup: Signal,

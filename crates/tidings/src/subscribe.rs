@@ -1,6 +1,8 @@
-//! `tidings subscribe`: prints a channel as it happens, and goes on where it was after a lost connection.
+//! `tidings subscribe`: prints a channel as it happens, and goes on where it was after a lost
+//! connection.
 //!
-//! Invariant: whatever was published while it was away is printed, or it says that something is missing.
+//! Invariant: whatever was published while it was away is printed, or it says that something is
+//! missing.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -218,8 +220,8 @@ impl Printer {
         Ok(None)
     }
 
-    /// What the client tries again. Another attempt does not change what a server has against a handshake, unless there
-    /// were too many or it cannot serve at the moment.
+    /// What the client tries again. Another attempt does not change what a server has against a
+    /// handshake, unless there were too many or it cannot serve at the moment.
     fn failed(&mut self, failure: Failure) -> Option<End> {
         let error = match failure {
             Failure::Transport(error) => error,
@@ -255,7 +257,8 @@ impl Printer {
         None
     }
 
-    /// A final answer of the server: to a client that was never live, a mistake in what it was given.
+    /// A final answer of the server: to a client that was never live, a mistake in what it was
+    /// given.
     fn refused(&self, text: String, code: u32) -> End {
         if self.was_live {
             return End::Ended(text);

@@ -80,7 +80,8 @@ fn settings(wanted: &TokenArguments) -> anyhow::Result<TokenSettings> {
     Ok(of_subscriptions.unwrap_or(config.token))
 }
 
-/// The configuration that a client command was given; its mistakes have an exit status of their own.
+/// The configuration that a client command was given; its mistakes have an exit status of their
+/// own.
 pub(crate) fn load(configured: &Configured) -> anyhow::Result<Config> {
     let source = Source {
         file: configured.config.clone(),

@@ -1,4 +1,5 @@
-//! The load generator as its users run it, against a real server: small, short, and each time with a checked result.
+//! The load generator as its users run it, against a real server: small, short, and each time with
+//! a checked result.
 
 #[path = "support/process.rs"]
 mod process;
@@ -33,7 +34,8 @@ history_ttl = "60s"
 force_recovery = true
 "#;
 
-/// Bytes that an idle connection may cost the server: session, one subscription, JSON, everything as by default.
+/// Bytes that an idle connection may cost the server: session, one subscription, JSON, everything
+/// as by default.
 const MEMORY_PER_CONNECTION_MAX: f64 = 1500.0;
 
 /// A run against a server, with these arguments besides.
@@ -344,7 +346,8 @@ fn an_api_may_answer_in_any_form() {
             answer_in_every_form(stream, &mut form);
         }
     });
-    // Nothing reaches a channel through it, so that all deliveries are missing; but each answer is understood.
+    // Nothing reaches a channel through it, so that all deliveries are missing; but each answer is
+    // understood.
     let options = ["--token-secret", "secret", "--api-key", "key", "--api-url", &api];
     let output = run("fanout", &[&options[..], &["-s", "1", "--rate", "40"]].concat());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,5 +1,5 @@
-//! Nodes as processes on one NATS, or one Redis: what is published on one is heard on the other, and a broker that goes
-//! away takes readiness with it, but no client.
+//! Nodes as processes on one NATS, or one Redis: what is published on one is heard on the other,
+//! and a broker that goes away takes readiness with it, but no client.
 
 #[path = "support/process.rs"]
 mod process;
@@ -497,7 +497,8 @@ fn what_is_revoked_is_revoked_on_all_nodes_and_outlives_its_broker(kind: Kind) {
     });
     revoke("unrevoke", b);
     comes(a, "ann").says("live: chat:x");
-    // The other client is told that the stream has begun anew, and receives what is published afterwards.
+    // The other client is told that the stream has begun anew, and receives what is published
+    // afterwards.
     wait_until("the other client receives what is published", || {
         publish(a, "1");
         bob.out.recv_timeout(A_MOMENT).is_ok_and(|data| data == "1")

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A development server on a free port; its standard error is a pipe that nobody reads but the test.
+/// A development server on a free port; its standard error is a pipe that nobody reads but the
+/// test.
 fn serve(arguments: &[&str]) -> (Child, ChildStderr, u16) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,5 +1,5 @@
-//! What somebody meets who has only just found the command: mistakes that are told with what to do, files that are safe from
-//! the start, and strangers' text that a terminal shows and does not obey.
+//! What somebody meets who has only just found the command: mistakes that are told with what to do,
+//! files that are safe from the start, and strangers' text that a terminal shows and does not obey.
 
 #[path = "support/process.rs"]
 mod process;

@@ -1,5 +1,6 @@
-//! What an operator meets at a start: `tidings doctor` beside a server that runs, a port that something else has, and a broker
-//! that is not there; and a node that waits for its broker, which is alive, not ready, and says why.
+//! What an operator meets at a start: `tidings doctor` beside a server that runs, a port that
+//! something else has, and a broker that is not there; and a node that waits for its broker, which
+//! is alive, not ready, and says why.
 
 #[path = "support/process.rs"]
 mod process;

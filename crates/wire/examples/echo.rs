@@ -1,7 +1,9 @@
-//! A WebSocket server that says back what it hears, for conformance suites: nothing but this crate over blocking sockets,
-//! a thread for each connection. Run with an address; port 0 lets the system choose, and the address is printed.
+//! A WebSocket server that says back what it hears, for conformance suites: nothing but this crate
+//! over blocking sockets, a thread for each connection. Run with an address; port 0 lets the system
+//! choose, and the address is printed.
 //!
-//! Not a server to use: the product's own is in the `server` crate, over the same decoder and encoder.
+//! Not a server to use: the product's own is in the `server` crate, over the same decoder and
+//! encoder.
 
 #![expect(
     clippy::disallowed_types,

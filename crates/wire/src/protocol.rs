@@ -1,8 +1,8 @@
 //! The client protocol, version 2: commands, replies and pushes, in JSON and in Protobuf.
 //!
-//! One grammar per codec, and in each file decode stands beside encode, so that either end of the wire (the
-//! server, our own client, the load tool) uses the same lines. Section numbers refer to the public protocol
-//! description of the Centrifuge client protocol.
+//! One grammar per codec, and in each file decode stands beside encode, so that either end of the
+//! wire (the server, our own client, the load tool) uses the same lines. Section numbers refer to
+//! the public protocol description of the Centrifuge client protocol.
 
 pub mod codes;
 mod depth;
@@ -46,11 +46,12 @@ pub enum DecodeError {
     TooMany,
 }
 
-/// Reads all commands of one message. An id of zero without `send` is a [`Request::Pong`]; a positive id without
-/// a known request is a [`Request::Missing`] (§1.8).
+/// Reads all commands of one message. An id of zero without `send` is a [`Request::Pong`]; a
+/// positive id without a known request is a [`Request::Missing`] (§1.8).
 ///
 /// # Errors
-/// [`DecodeError`] when any part of the message is not a command; no command of it may then be executed.
+/// [`DecodeError`] when any part of the message is not a command; no command of it may then be
+/// executed.
 pub fn decode_commands(codec: Codec, message: &[u8]) -> Result<Vec<Command>, DecodeError> {
     match codec {
         Codec::Json => json::decode_commands(message),
@@ -69,8 +70,8 @@ pub fn decode_replies(codec: Codec, message: &[u8]) -> Result<Vec<Reply>, Decode
     }
 }
 
-/// Appends one reply to `out`, with the separator that the codec needs between the messages of one frame when
-/// `out` already holds some.
+/// Appends one reply to `out`, with the separator that the codec needs between the messages of one
+/// frame when `out` already holds some.
 pub fn encode_reply(codec: Codec, reply: &Reply, out: &mut Vec<u8>) {
     match codec {
         Codec::Json => json::encode_reply(reply, out),
@@ -86,7 +87,8 @@ pub fn encode_command(codec: Codec, command: &Command, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether `data` is one whole JSON value of bearable depth, and so can be embedded in a JSON message.
+/// Whether `data` is one whole JSON value of bearable depth, and so can be embedded in a JSON
+/// message.
 #[must_use]
 pub fn is_json(data: &[u8]) -> bool {
     !depth::exceeds(data) && is_any_json(data)

@@ -1,7 +1,8 @@
-//! WebSocket without I/O: the handshake, frames and messages of RFC 6455, compression of RFC 7692, both roles.
+//! WebSocket without I/O: the handshake, frames and messages of RFC 6455, compression of RFC 7692,
+//! both roles.
 //!
-//! Invariant: a connection that is between messages owns no memory here; what a peer announces is never allocated
-//! before it has been received.
+//! Invariant: a connection that is between messages owns no memory here; what a peer announces is
+//! never allocated before it has been received.
 
 pub mod close;
 pub mod decoder;

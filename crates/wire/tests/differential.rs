@@ -1,7 +1,8 @@
-//! The decoder and the encoder beside tungstenite, which others wrote: from the same bytes both read the same messages
-//! or refuse for the same reason, and each reads what the other writes.
+//! The decoder and the encoder beside tungstenite, which others wrote: from the same bytes both
+//! read the same messages or refuse for the same reason, and each reads what the other writes.
 //!
-//! Invariant: where the two differ and may, [`agree`] says why; every other difference is a failure.
+//! Invariant: where the two differ and may, [`agree`] says why; every other difference is a
+//! failure.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -108,11 +109,12 @@ enum Event {
 
 /// Compares what both read. They may differ so:
 ///
-/// - They take a length that is not in its shortest form; we refuse it (RFC 6455 §5.2: "the minimal number of bytes
-///   MUST be used").
-/// - They look at a frame when it is whole, we at its header first and at text as it comes: we refuse earlier. So
-///   they are given the rest of the frame.
-/// - A frame may have several faults: they look at the length first, and at a close frame's text before its code.
+/// - They take a length that is not in its shortest form; we refuse it (RFC 6455 §5.2: "the minimal
+///   number of bytes MUST be used").
+/// - They look at a frame when it is whole, we at its header first and at text as it comes: we
+///   refuse earlier. So they are given the rest of the frame.
+/// - A frame may have several faults: they look at the length first, and at a close frame's text
+///   before its code.
 /// - They do not know close code 1014, which was registered later.
 fn agree(ours: &Reading<ProtocolError>, mut theirs: Theirs) -> TestCaseResult {
     let (events, refusal) = ours;
@@ -365,7 +367,8 @@ impl Frame {
     }
 }
 
-/// Mostly what a peer may send; then perhaps some bytes are changed, the end is missing, and it comes in pieces.
+/// Mostly what a peer may send; then perhaps some bytes are changed, the end is missing, and it
+/// comes in pieces.
 fn streams(role: Role) -> impl Strategy<Value = Vec<Vec<u8>>> {
     let frames = prop_oneof![
         8 => messages(),
@@ -425,7 +428,8 @@ fn messages() -> impl Strategy<Value = Vec<Frame>> {
     )
 }
 
-/// Characters, seldom bytes that are none, and sizes at which a header changes its form or a limit is met.
+/// Characters, seldom bytes that are none, and sizes at which a header changes its form or a limit
+/// is met.
 fn payloads() -> impl Strategy<Value = Vec<u8>> {
     let sizes = [125, 126, 127, 65_535, 65_536, MESSAGE_MAX, MESSAGE_MAX + 1];
     prop_oneof![

@@ -1,10 +1,12 @@
-//! One worker with the memory broker and the peers of its sessions, driven by a random list of operations: what peers
-//! say, verdicts, broker events that come late or never, time, sockets that take no more and sockets that are gone.
+//! One worker with the memory broker and the peers of its sessions, driven by a random list of
+//! operations: what peers say, verdicts, broker events that come late or never, time, sockets that
+//! take no more and sockets that are gone.
 //!
-//! Input: a byte that says whether every operation is a turn of its own, then records of operations.
+//! Input: a byte that says whether every operation is a turn of its own, then records of
+//! operations.
 //!
-//! What must hold is asserted where it shows: by each peer about what it hears (`peer`), after every operation
-//! (`world`), and when nothing is on its way any more (`ending`).
+//! What must hold is asserted where it shows: by each peer about what it hears (`peer`), after
+//! every operation (`world`), and when nothing is on its way any more (`ending`).
 
 #![no_main]
 

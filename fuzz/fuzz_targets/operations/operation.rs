@@ -9,7 +9,8 @@ use wire::protocol::{
 
 use crate::rules::channel;
 
-/// The bytes of one operation. All have the same length, so that a list can be cut and joined anywhere.
+/// The bytes of one operation. All have the same length, so that a list can be cut and joined
+/// anywhere.
 pub const RECORD: usize = 20;
 
 /// Reads a list of operations; what the record of the last one lacks is zero.
@@ -172,7 +173,8 @@ impl Manner {
 }
 
 impl Say {
-    /// The request; `known` gives the position that the peer has of a channel, `data` is new for each publication.
+    /// The request; `known` gives the position that the peer has of a channel, `data` is new for
+    /// each publication.
     pub fn request(self, known: impl Fn(&str) -> StreamPosition, data: Bytes) -> Request {
         let name = |choice| channel(choice).to_owned();
         match self {

@@ -1,5 +1,5 @@
-//! Cases of revocations: the broker stores them and sends them to all endpoints, the later change of a
-//! subject holds, and all of them expire.
+//! Cases of revocations: the broker stores them and sends them to all endpoints, the later change
+//! of a subject holds, and all of them expire.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,6 +1,8 @@
-//! One channel in the memory broker: who listens, its stream, its presence, what must not be published twice.
+//! One channel in the memory broker: who listens, its stream, its presence, what must not be
+//! published twice.
 //!
-//! Invariant: what is kept here has an end: a listener leaves, a client leaves, a stream and a key expire.
+//! Invariant: what is kept here has an end: a listener leaves, a client leaves, a stream and a key
+//! expire.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -156,8 +158,8 @@ impl Topic {
         }
     }
 
-    /// What a publication makes it cost more. What is only handed out costs nothing, and neither does what was accepted
-    /// before.
+    /// What a publication makes it cost more. What is only handed out costs nothing, and neither
+    /// does what was accepted before.
     pub(super) fn growth_of(&self, published: &Published<'_>) -> Growth {
         let Published { channel, publication, options } = published;
         if self.kept.as_ref().is_some_and(|kept| kept.suppressed(options).is_some()) {
@@ -200,7 +202,8 @@ impl Topic {
         has_forgotten
     }
 
-    /// Forgets offset and epoch and what is retained; says whether positions may be known to somebody.
+    /// Forgets offset and epoch and what is retained; says whether positions may be known to
+    /// somebody.
     pub(super) fn end_stream(&mut self) -> bool {
         let Some(kept) = &mut self.kept else { return false };
         let has_ended = kept.stream.take().is_some_and(|stream| !stream.is_new());
@@ -236,7 +239,8 @@ impl Topic {
         Some(ChannelTtl { age_ms, left_ms: ends_at_ms.saturating_sub(now_ms) })
     }
 
-    /// Forgets what has had its time; says whether that was a stream to which positions may be known.
+    /// Forgets what has had its time; says whether that was a stream to which positions may be
+    /// known.
     pub(super) fn expire(&mut self, channel: &Arc<str>, now_ms: u64) -> bool {
         let has_listeners = !self.listeners.is_empty();
         let Some(kept) = &mut self.kept else { return false };

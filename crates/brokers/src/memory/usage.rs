@@ -1,7 +1,8 @@
 //! What the memory broker keeps, in bytes and channels, beside what it may keep.
 //!
-//! Invariant: the totals are the sums over all channels, each counted under the lock of its shard. What would go beyond a
-//! ceiling is refused before anything is changed; nothing that is kept is given up for something new.
+//! Invariant: the totals are the sums over all channels, each counted under the lock of its shard.
+//! What would go beyond a ceiling is refused before anything is changed; nothing that is kept is
+//! given up for something new.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -104,7 +105,8 @@ impl Usage {
         }
     }
 
-    /// Whether more than three quarters of a ceiling are used: then streams that retain nothing are forgotten at once.
+    /// Whether more than three quarters of a ceiling are used: then streams that retain nothing are
+    /// forgotten at once.
     pub(super) fn is_near_a_ceiling(&self) -> bool {
         self.bytes() > self.ceilings.bytes / 4 * 3
             || self.channels() > self.ceilings.channels / 4 * 3

@@ -1,7 +1,8 @@
-//! Channel options that nodes tell each other through NATS: at their start, when they change, and with every renewal.
+//! Channel options that nodes tell each other through NATS: at their start, when they change, and
+//! with every renewal.
 //!
-//! Over the control subject and not with the lease: a node without JetStream has no lease, and it is the one that retains
-//! nothing. A node that starts asks the others to tell theirs at once.
+//! Over the control subject and not with the lease: a node without JetStream has no lease, and it
+//! is the one that retains nothing. A node that starts asks the others to tell theirs at once.
 //! Invariant: a node that has fallen silent for as long as a lease counts no more.
 
 use std::cell::RefCell;

@@ -1,6 +1,7 @@
 //! Why this node is not available on NATS: at most one reason of each cause.
 //!
-//! Invariant: the node is ready exactly while there is no reason, and a cause that comes or goes is logged.
+//! Invariant: the node is ready exactly while there is no reason, and a cause that comes or goes is
+//! logged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

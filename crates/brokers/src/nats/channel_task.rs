@@ -1,7 +1,8 @@
 //! One channel on this node: its subscribers, the known top of its stream, the requests about it.
 //!
-//! A channel task handles one request after the other, and messages of the channel meanwhile. Invariant: everything that
-//! NATS delivered before an answer was asked for stands in the inboxes before that answer.
+//! A channel task handles one request after the other, and messages of the channel meanwhile.
+//! Invariant: everything that NATS delivered before an answer was asked for stands in the inboxes
+//! before that answer.
 
 mod ending;
 mod reader;
@@ -71,7 +72,8 @@ pub(super) struct ChannelTask {
     ending: Option<Ending>,
 }
 
-/// The epoch of the last record received, and the epoch that clients see for it: they seldom change.
+/// The epoch of the last record received, and the epoch that clients see for it: they seldom
+/// change.
 #[derive(Default)]
 struct ClientEpoch {
     generation: u64,
@@ -391,7 +393,8 @@ impl ChannelTask {
         self.read(WaitingReader { reply, what: ReadKind::Join(read) }).await;
     }
 
-    /// Reads for one, and in the same read for all that join right behind it, each with its presence.
+    /// Reads for one, and in the same read for all that join right behind it, each with its
+    /// presence.
     async fn read(&mut self, first: WaitingReader) {
         let mut meta_ttl_ms = first.meta_ttl_ms();
         let (mut readers, mut present) = (vec![first], Vec::new());
@@ -465,8 +468,8 @@ impl ChannelTask {
         }
     }
 
-    /// Lets whatever is on its way up to this position, the message of this number, come first. What was lost does not
-    /// come: then the position shows the gap.
+    /// Lets whatever is on its way up to this position, the message of this number, come first.
+    /// What was lost does not come: then the position shows the gap.
     async fn catch_up(&mut self, top: &StreamPosition, sequence: u64) {
         let is_new = self.reported.0.is_empty();
         if self.subscription.is_none() || top.epoch.is_empty() {

@@ -1,13 +1,15 @@
 //! Generations of the store: how a node notices that NATS came back with less than it had.
 //!
-//! A NATS that lost its newest messages (a power cut before they reached the disk, a backup put back) goes on counting
-//! from where it stands, and its streams look like themselves. So every node keeps a high-water mark: the newest message of the
-//! history stream that it knows of. When that message is gone, a generation is over, and the node that notices writes the next into
-//! a stream of its own. Epochs are sent with the generation's name behind them: a new generation is a new epoch of every stream, and
-//! what is kept stays as it is.
+//! A NATS that lost its newest messages (a power cut before they reached the disk, a backup put
+//! back) goes on counting from where it stands, and its streams look like themselves. So every node
+//! keeps a high-water mark: the newest message of the history stream that it knows of. When that
+//! message is gone, a generation is over, and the node that notices writes the next into a stream
+//! of its own. Epochs are sent with the generation's name behind them: a new generation is a new
+//! epoch of every stream, and what is kept stays as it is.
 //!
-//! Invariant: generations only count up, each is stored under the condition that nobody stored one since it was read, and
-//! nothing that was read is answered before its connection's store has shown the high-water mark.
+//! Invariant: generations only count up, each is stored under the condition that nobody stored one
+//! since it was read, and nothing that was read is answered before its connection's store has shown
+//! the high-water mark.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -38,8 +40,8 @@ pub(super) struct StoreGenerations {
     has_started: Cell<bool>,
     /// The server that leads the history stream; empty when there is only one.
     leader: RefCell<String>,
-    /// Another generation has begun, or another server leads and what the last one was about to send is lost: every stream that
-    /// is heard must be verified.
+    /// Another generation has begun, or another server leads and what the last one was about to
+    /// send is lost: every stream that is heard must be verified.
     pub(super) wants_verification: Notify,
     /// A message has a number that another one had.
     pub(super) has_doubts: Notify,
@@ -79,8 +81,8 @@ impl StoreGenerations {
         self.high_water_mark.borrow().sequence
     }
 
-    /// Whether another node has stored this generation, since or before this one knew its own: a store that was put back may
-    /// give a number twice.
+    /// Whether another node has stored this generation, since or before this one knew its own: a
+    /// store that was put back may give a number twice.
     fn is_new(&self, stored: &Generation) -> bool {
         let own = self.current.borrow();
         stored.number > own.number || stored.number == own.number && stored.ending != own.ending
@@ -103,7 +105,8 @@ impl StoreGenerations {
 }
 
 impl NatsLink {
-    /// The history stream has a message. `above` is what it had numbered when it was asked to store this one.
+    /// The history stream has a message. `above` is what it had numbered when it was asked to store
+    /// this one.
     pub(super) fn note(&self, above: u64, sequence: u64, payload: &Bytes) {
         let generations = &self.generations;
         if sequence <= above {
@@ -164,7 +167,8 @@ impl NatsLink {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while Instant::now() < deadline {
             let connection = self.connection();
-            // Read before anything that speaks for a loss: what was noticed already has its generation then.
+            // Read before anything that speaks for a loss: what was noticed already has its
+            // generation then.
             let (stored, sequence) = self.stored_generation().await?;
             if self.generations.is_new(&stored) {
                 self.generations.begin(stored);
@@ -197,14 +201,14 @@ impl NatsLink {
             None if self.newest_sequence().await? >= high_water_mark.sequence => return Ok(false),
             None => {}
         }
-        // A server that has just come to lead a stream may not have all of it at hand yet; but what it numbers comes
-        // behind all.
+        // A server that has just come to lead a stream may not have all of it at hand yet; but what
+        // it numbers comes behind all.
         let stored = self.store(&self.names.probe(), None, "", PROBE).await?;
         Ok(matches!(stored, Ack::Stored(sequence) if sequence <= high_water_mark.sequence))
     }
 
-    /// At the start of a node: whether no other node can know what the store had, since NATS started anew without any.
-    /// Leases are not kept on disk.
+    /// At the start of a node: whether no other node can know what the store had, since NATS
+    /// started anew without any. Leases are not kept on disk.
     async fn has_no_high_water_mark(&self) -> Result<bool, BrokerError> {
         if self.generations.has_started.get() {
             return Ok(false);

@@ -1,7 +1,7 @@
 //! What is asked of JetStream: messages are stored, read and removed.
 //!
-//! Invariant: what came of it counts for the node's availability: a stream that takes nothing makes it unready, and one
-//! that is missing is made again.
+//! Invariant: what came of it counts for the node's availability: a stream that takes nothing makes
+//! it unready, and one that is missing is made again.
 
 use async_nats::HeaderMap;
 use base64::Engine as _;
@@ -123,8 +123,8 @@ impl NatsLink {
         }))
     }
 
-    /// Stores a message if the newest of its subject is still `after` (zero for none), and no message of the same
-    /// identifier was stored of late.
+    /// Stores a message if the newest of its subject is still `after` (zero for none), and no
+    /// message of the same identifier was stored of late.
     pub(super) async fn store(
         &self,
         subject: &str,
@@ -228,7 +228,8 @@ impl NatsLink {
         self.note_unavailable(store, &reason);
     }
 
-    /// Nobody tries again to store a revocation that was refused, so that it must not keep the node from being ready.
+    /// Nobody tries again to store a revocation that was refused, so that it must not keep the node
+    /// from being ready.
     fn note_unavailable(&self, store: Store, reason: &str) {
         match store {
             Store::Revocations => self.shared.warnings.add(reason.to_owned()),
@@ -243,8 +244,8 @@ impl NatsLink {
         }
     }
 
-    /// Waits until everything that a stream has stored so far was republished, as far as it still will be: the
-    /// refusal of a message goes the same way behind it.
+    /// Waits until everything that a stream has stored so far was republished, as far as it still
+    /// will be: the refusal of a message goes the same way behind it.
     pub(super) async fn barrier(&self, subject: &str) -> Result<(), BrokerError> {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Stream", "none");
@@ -278,8 +279,9 @@ impl NatsLink {
         tokio::time::timeout(ANSWER_TIMEOUT, reading).await.map_err(|_| BrokerError::Unavailable)?
     }
 
-    /// Reads until the newest is there. One server of a cluster reads what it has, and when it has just come back that
-    /// may be less than what is stored; another reads the next time, or it has caught up.
+    /// Reads until the newest is there. One server of a cluster reads what it has, and when it has
+    /// just come back that may be less than what is stored; another reads the next time, or it has
+    /// caught up.
     async fn read_up_to(
         &self,
         stream: &str,
@@ -378,8 +380,9 @@ pub(super) fn nanoseconds(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Number, Unix milliseconds and messages to come, as the reply subject of a delivery tells them: the last words of
-/// `$JS.ACK.….<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>`, in its longer form with one word more.
+/// Number, Unix milliseconds and messages to come, as the reply subject of a delivery tells them:
+/// the last words of `$JS.ACK.….<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>`, in
+/// its longer form with one word more.
 fn numbers(reply: &str) -> Option<(u64, u64, u64)> {
     let words: Vec<&str> = reply.split('.').collect();
     let first = if words.len() >= 12 { 7 } else { 5 };

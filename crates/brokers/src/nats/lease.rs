@@ -1,7 +1,8 @@
 //! The lease of this node: a message that says that it lives, stored anew again and again.
 //!
-//! Invariant: a lease is stored only behind the one that this node stored last. So a node that another has taken for dead
-//! finds out, and while that one still clears away, it waits: what it says is said behind what was said of its death.
+//! Invariant: a lease is stored only behind the one that this node stored last. So a node that
+//! another has taken for dead finds out, and while that one still clears away, it waits: what it
+//! says is said behind what was said of its death.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -42,11 +43,13 @@ pub(super) enum LeaseState {
     Held,
     /// What is kept in memory is gone: NATS was started anew.
     Lost,
-    /// The node was cleared away and its clients were told to be offline, or nobody knows any more that they are online.
+    /// The node was cleared away and its clients were told to be offline, or nobody knows any more
+    /// that they are online.
     Forgotten,
 }
 
-/// When the streams of presence and of events were made, which tells whether they are still the same.
+/// When the streams of presence and of events were made, which tells whether they are still the
+/// same.
 #[derive(Clone)]
 struct Streams {
     presence: String,

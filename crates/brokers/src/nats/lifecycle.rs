@@ -1,8 +1,10 @@
-//! Clients that come and go: an entry each among the present ones, in the system's own channel, so that whoever clears a node
-//! away finds them; and an event each, for those who listen and in a stream for backends.
+//! Clients that come and go: an entry each among the present ones, in the system's own channel, so
+//! that whoever clears a node away finds them; and an event each, for those who listen and in a
+//! stream for backends.
 //!
-//! Invariant: the entry comes before the event that a client is online, and goes behind the one that it is offline, so that
-//! one of them is always there to tell of its end; what could not be told while NATS was away is told when it is back.
+//! Invariant: the entry comes before the event that a client is online, and goes behind the one
+//! that it is offline, so that one of them is always there to tell of its end; what could not be
+//! told while NATS was away is told when it is back.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -170,7 +172,8 @@ impl PresenceStore {
             // Without JetStream nothing is kept of anybody.
             _ if !self.link.keeps => {}
             Change::Online => {
-                // What whoever clears it away does not know: the name of its node, and how often it was told.
+                // What whoever clears it away does not know: the name of its node, and how often it
+                // was told.
                 let chan_info = format!("{} {}", self.generation.get(), self.name).into();
                 let info = ClientInfo { chan_info, ..(*lifecycle.info).clone() };
                 self.add(NODE, &place, Arc::new(info)).await;

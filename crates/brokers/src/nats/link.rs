@@ -1,7 +1,7 @@
 //! The connection to NATS and what is asked over it: requests with a time-out, and the echo.
 //!
-//! Invariants: a question has an answer within [`ANSWER_TIMEOUT`], and at once when the link is down; nothing is sent that
-//! would make the server close the connection.
+//! Invariants: a question has an answer within [`ANSWER_TIMEOUT`], and at once when the link is
+//! down; nothing is sent that would make the server close the connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -35,7 +35,8 @@ pub(super) struct NatsLink {
     /// Whether JetStream is used.
     pub(super) keeps: bool,
     clock: Arc<dyn Clock>,
-    /// Milliseconds by which the clock of NATS is ahead of ours; all nodes count in the time of NATS.
+    /// Milliseconds by which the clock of NATS is ahead of ours; all nodes count in the time of
+    /// NATS.
     ahead_ms: Cell<u64>,
     epochs: Cell<u64>,
     pub(super) generations: StoreGenerations,
@@ -68,7 +69,8 @@ pub(super) enum RequestError {
 struct Echo {
     waiting: RefCell<Vec<oneshot::Sender<()>>>,
     wanted: Notify,
-    /// Bytes handed to the connection so far, and how many of them the server is known to have handled.
+    /// Bytes handed to the connection so far, and how many of them the server is known to have
+    /// handled.
     sent: Cell<u64>,
     handled: Cell<u64>,
     is_broken: Cell<bool>,
@@ -159,7 +161,8 @@ impl NatsLink {
         self.client.subscribe(subject).await.map_err(|_| BrokerError::Unavailable)
     }
 
-    /// Hands a message to the connection; that the server has it is known when an echo behind it is back.
+    /// Hands a message to the connection; that the server has it is known when an echo behind it is
+    /// back.
     pub(super) async fn publish(&self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
         self.check()?;
         self.admit(&subject, payload.len())?;
@@ -169,7 +172,8 @@ impl NatsLink {
         })
     }
 
-    /// Whether a line with this subject fits the server, which closes the connection otherwise; counts what is sent.
+    /// Whether a line with this subject fits the server, which closes the connection otherwise;
+    /// counts what is sent.
     fn admit(&self, subject: &str, payload_length: usize) -> Result<(), BrokerError> {
         if subject.len() > NATS_SUBJECT_MAX {
             return Err(BrokerError::NameTooLong);

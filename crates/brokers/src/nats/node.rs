@@ -1,8 +1,8 @@
 //! This process at NATS: its thread, its link, its streams, its channel tasks.
 //!
-//! Invariant: a request that was taken is answered, whatever happens to the link; after a cut the streams are there
-//! again, this node's clients are present again, and every subscribed stream is verified. A failure of a task does not
-//! pass in silence: see [`super::task`].
+//! Invariant: a request that was taken is answered, whatever happens to the link; after a cut the
+//! streams are there again, this node's clients are present again, and every subscribed stream is
+//! verified. A failure of a task does not pass in silence: see [`super::task`].
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -343,7 +343,8 @@ impl Node {
         self.link.tasks.spawn("options", async move { announcements.send().await });
     }
 
-    /// An order goes to all nodes through NATS, or, while that is away, at least to the endpoints here.
+    /// An order goes to all nodes through NATS, or, while that is away, at least to the endpoints
+    /// here.
     async fn send_order(&self, order: &Arc<Control>) {
         let payload = control::encode(order).into();
         let published = self.link.publish(self.link.names.control(), payload).await;
@@ -375,7 +376,8 @@ impl Node {
         }
     }
 
-    /// Does what was asked, tells what is new, and leaves nothing behind. What could not be told is left for others to find.
+    /// Does what was asked, tells what is new, and leaves nothing behind. What could not be told is
+    /// left for others to find.
     async fn end(mut self, mut jobs: UnboundedReceiver<NodeInput>) {
         jobs.close();
         while let Some(job) = jobs.recv().await {
@@ -439,7 +441,8 @@ impl Node {
         }
     }
 
-    /// A task has failed: this node is not ready until what was started again has lived for a while.
+    /// A task has failed: this node is not ready until what was started again has lived for a
+    /// while.
     fn handle_failure(&mut self, failure: &TaskFailure) {
         let TaskFailure { task, message } = failure;
         error!(task, message, "NATS: a task of the broker has failed, and is started again");
@@ -478,7 +481,8 @@ impl Node {
         }
     }
 
-    /// The link is back, or messages were dropped: everything is put right, and every subscribed stream is verified.
+    /// The link is back, or messages were dropped: everything is put right, and every subscribed
+    /// stream is verified.
     fn recover(&mut self) {
         let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
         let (channel_tasks, lifecycle) = (self.open_channel_tasks(), self.lifecycle.clone());
@@ -486,7 +490,8 @@ impl Node {
         self.link.tasks.spawn("recovery", async move {
             // That shows that NATS answers.
             let _later = link.echo().await;
-            // Before the store is whole again, which may take long: whoever reads tries until that succeeds.
+            // Before the store is whole again, which may take long: whoever reads tries until that
+            // succeeds.
             link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
             if let Some(upkeep) = upkeep {
                 if upkeep.restore().await.is_err() {
@@ -504,7 +509,8 @@ impl Node {
         });
     }
 
-    /// The store may have lost something without a cut of the link. Until that is known nothing is read.
+    /// The store may have lost something without a cut of the link. Until that is known nothing is
+    /// read.
     fn look(&self) {
         if let Some(upkeep) = self.upkeep.clone() {
             self.link.tasks.spawn("store", async move { upkeep.look().await });
@@ -562,7 +568,8 @@ impl Node {
     }
 }
 
-/// Says that this node lives; if another one has told of its death meanwhile, its clients are told to be online again.
+/// Says that this node lives; if another one has told of its death meanwhile, its clients are told
+/// to be online again.
 async fn renew(presence: &PresenceStore, lifecycle: &LifecyclePublisher) {
     // Another attempt follows with one of the next beats.
     let renewed = presence.renew().await;

@@ -7,14 +7,15 @@ use crate::limits::{LEASE_MS, NATS_PREFIX_MAX};
 /// Options of the NATS broker. The names are those of the configuration below `broker.nats`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsOptions {
-    /// One or more addresses, separated by commas, `nats://` or `tls://`; a user, password or token may stand in them.
+    /// One or more addresses, separated by commas, `nats://` or `tls://`; a user, password or token
+    /// may stand in them.
     pub url: String,
     /// Separates installations that share a server.
     pub prefix: String,
     /// What this node is called in events of its clients.
     pub name: String,
-    /// Milliseconds of silence after which a node's clients are present nowhere and told to be offline; the same on all
-    /// nodes.
+    /// Milliseconds of silence after which a node's clients are present nowhere and told to be
+    /// offline; the same on all nodes.
     pub lease_ms: u64,
     /// Milliseconds until a connection attempt has failed.
     pub dial_timeout_ms: u64,
@@ -22,7 +23,8 @@ pub struct NatsOptions {
     pub tls: NatsTls,
     /// What is kept in JetStream.
     pub jetstream: Option<JetStreamOptions>,
-    /// Bytes of the largest message that clients may send: a NATS that carries less is worth a warning.
+    /// Bytes of the largest message that clients may send: a NATS that carries less is worth a
+    /// warning.
     pub message_size_max: usize,
 }
 
@@ -37,7 +39,8 @@ pub struct NatsTls {
     pub client_pem_files: Option<(PathBuf, PathBuf)>,
 }
 
-/// What is kept in JetStream: history, presence, idempotency keys and versions. Without it NATS is only fan-out.
+/// What is kept in JetStream: history, presence, idempotency keys and versions. Without it NATS is
+/// only fan-out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JetStreamOptions {
     /// Copies of each stream in a NATS cluster.

@@ -1,8 +1,9 @@
 //! The order of a stream: what comes ahead of its turn waits for what belongs before it.
 //!
-//! NATS sends what it has stored from the task of whoever published it, so that of two messages stored at the same time the
-//! later may come first. Each names the one of its subject before it. Invariant: nothing waits longer than
-//! [`TURN_WAIT`], and no more than [`HELD_MAX`] wait: what does not come was lost, and shows as a gap.
+//! NATS sends what it has stored from the task of whoever published it, so that of two messages
+//! stored at the same time the later may come first. Each names the one of its subject before it.
+//! Invariant: nothing waits longer than [`TURN_WAIT`], and no more than [`HELD_MAX`] wait: what
+//! does not come was lost, and shows as a gap.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +93,8 @@ impl<T> Reordering<T> {
 mod tests {
     use super::*;
 
-    /// What is let through of numbers that come one after the other; 0 is a message that is not stored.
+    /// What is let through of numbers that come one after the other; 0 is a message that is not
+    /// stored.
     fn ordered(order: &mut Reordering<u64>, now: Instant, numbers: &[u64]) -> Vec<u64> {
         let mut ordered = Vec::new();
         for &sequence in numbers {

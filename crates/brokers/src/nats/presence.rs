@@ -1,7 +1,8 @@
-//! Who is present, over all nodes: one message for each client of a channel, under the lease of its node.
+//! Who is present, over all nodes: one message for each client of a channel, under the lease of its
+//! node.
 //!
-//! Invariant: an entry counts only while its node speaks; a node that falls silent is cleared away by one other, which
-//! claims that by a conditional store.
+//! Invariant: an entry counts only while its node speaks; a node that falls silent is cleared away
+//! by one other, which claims that by a conditional store.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -86,7 +87,8 @@ impl PresenceStore {
         let subject = self.entry(endpoint, &place.token, &info.client);
         let payload = record::plain(&place.channel, PushEvent::Join(info));
         self.own.borrow_mut().entry(endpoint).or_default().insert(subject.clone(), payload);
-        // Otherwise the next renewal enters all; nobody waits for one after the other while NATS takes none.
+        // Otherwise the next renewal enters all; nobody waits for one after the other while NATS
+        // takes none.
         if !self.must_restore_entries.get() && self.put(endpoint, &subject).await.is_err() {
             self.doubt();
         }
@@ -153,13 +155,14 @@ impl PresenceStore {
         self.own.borrow().values().all(HashMap::is_empty)
     }
 
-    /// Something failed: what NATS has of this node's entries may be wrong, and is put right with the next renewal.
+    /// Something failed: what NATS has of this node's entries may be wrong, and is put right with
+    /// the next renewal.
     pub(super) fn doubt(&self) {
         self.must_restore_entries.set(true);
     }
 
-    /// How long this node leaves to others what one of them should do: none for the first of those who live. One that does not
-    /// know the others takes a time that others seldom have.
+    /// How long this node leaves to others what one of them should do: none for the first of those
+    /// who live. One that does not know the others takes a time that others seldom have.
     pub(super) fn turn(&self) -> Duration {
         let sum = |sum: u32, byte: u8| sum.wrapping_mul(31).wrapping_add(byte.into());
         let odds = self.link.names.node.bytes().fold(0, sum) % 16;
@@ -193,7 +196,8 @@ impl PresenceStore {
         !self.must_resend_lifecycle.get() && !self.must_publish_leaves.get()
     }
 
-    /// Says that this node lives, makes up for what went wrong meanwhile, and sees to nodes that do not live.
+    /// Says that this node lives, makes up for what went wrong meanwhile, and sees to nodes that do
+    /// not live.
     pub(super) async fn renew(&self) -> Result<(), BrokerError> {
         let availability = &self.link.shared.availability;
         let standing = match self.lease.renew().await {
@@ -414,7 +418,8 @@ impl PresenceStore {
         format!("t1 cleared by {}\n", self.link.names.node).into()
     }
 
-    /// Tells that clients have left, and of those who were online that they are offline, all at once.
+    /// Tells that clients have left, and of those who were online that they are offline, all at
+    /// once.
     async fn publish_leaves(
         &self,
         entries: impl Iterator<Item = &Bytes>,
@@ -453,7 +458,8 @@ impl PresenceStore {
     }
 }
 
-/// How much later than the one before it a node makes a stream that is missing: many times what that takes.
+/// How much later than the one before it a node makes a stream that is missing: many times what
+/// that takes.
 const STREAM_TURN: Duration = Duration::from_millis(400);
 
 /// Nodes that have a turn of their own.

@@ -1,9 +1,10 @@
 //! How publications and what is known of their stream are written in messages.
 //!
-//! A message is one line of text and, behind it, a Protobuf reply of the client protocol that holds the push:
-//! `t1 KIND EPOCH OFFSET BASE UNTIL EXPIRES ACCEPTED VERSION VERSION_EPOCH`, and ` BEGAN ENDS` in a temporary channel. Invariant: the newest message of a
-//! subject of the history stream says all that is known of the channel's stream, so that one conditional store moves
-//! everything at once.
+//! A message is one line of text and, behind it, a Protobuf reply of the client protocol that holds
+//! the push: `t1 KIND EPOCH OFFSET BASE UNTIL EXPIRES ACCEPTED VERSION VERSION_EPOCH`, and ` BEGAN
+//! ENDS` in a temporary channel. Invariant: the newest message of a subject of the history stream
+//! says all that is known of the channel's stream, so that one conditional store moves everything
+//! at once.
 
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ pub(super) enum RecordKind {
     Mark,
 }
 
-/// What is known of a stream by its newest message. The default is that of a stream that does not exist.
+/// What is known of a stream by its newest message. The default is that of a stream that does not
+/// exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Top {
     /// Number of the message in JetStream; not written.

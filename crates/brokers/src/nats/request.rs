@@ -1,8 +1,8 @@
-//! A request that the broker has taken: who is answered, until when the answer is wanted, and what it holds of the
-//! broker's bounds.
+//! A request that the broker has taken: who is answered, until when the answer is wanted, and what
+//! it holds of the broker's bounds.
 //!
-//! Invariant: a request with an id is answered exactly once, whatever becomes of the task that has it, and its share of
-//! [`RequestLoad`] is free again when it is done.
+//! Invariant: a request with an id is answered exactly once, whatever becomes of the task that has
+//! it, and its share of [`RequestLoad`] is free again when it is done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,8 +43,8 @@ struct Share {
 }
 
 impl QueuedRequest {
-    /// Takes a request, or answers that there are too many. What has no answer is taken all the same, since a channel
-    /// that nobody leaves would cost more; only announcements are dropped.
+    /// Takes a request, or answers that there are too many. What has no answer is taken all the
+    /// same, since a channel that nobody leaves would cost more; only announcements are dropped.
     pub(super) fn admit(
         load: &Arc<RequestLoad>,
         endpoint: Endpoint,
@@ -74,7 +74,8 @@ impl ReplyHandle {
         self.due
     }
 
-    /// Whether whoever asked has given up. Nobody waits for what has no answer: that is always done.
+    /// Whether whoever asked has given up. Nobody waits for what has no answer: that is always
+    /// done.
     pub(super) fn is_late(&self) -> bool {
         self.id.is_some() && self.due <= Instant::now()
     }

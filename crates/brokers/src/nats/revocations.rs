@@ -1,8 +1,8 @@
 //! What is revoked: one message for each subject in a stream of its own.
 //!
 //! Invariant: of two changes of a subject the later one is kept, also when two nodes store at once,
-//! and NATS has the notice to all nodes before a change is answered as stored. A node that uses no JetStream
-//! refuses to revoke, and is told of no revocation when it starts.
+//! and NATS has the notice to all nodes before a change is answered as stored. A node that uses no
+//! JetStream refuses to revoke, and is told of no revocation when it starts.
 
 use std::rc::Rc;
 use std::sync::Arc;

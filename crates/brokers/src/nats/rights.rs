@@ -1,7 +1,8 @@
 //! What a node must be allowed to do at NATS, and what the server has refused.
 //!
-//! NATS refuses on the side: a message of the connection says it, and what was refused has no answer. Invariant: a refusal
-//! that was seen makes the node unavailable until the same has been tried again and was not refused.
+//! NATS refuses on the side: a message of the connection says it, and what was refused has no
+//! answer. Invariant: a refusal that was seen makes the node unavailable until the same has been
+//! tried again and was not refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -122,7 +123,8 @@ impl Refused {
 }
 
 impl DeniedSubject {
-    /// `Permissions Violation for Subscription to "a.b"`, or `… for Publish to "a.b"`, or one of those with more behind it.
+    /// `Permissions Violation for Subscription to "a.b"`, or `… for Publish to "a.b"`, or one of
+    /// those with more behind it.
     fn parse(text: &str) -> Option<DeniedSubject> {
         if text.to_ascii_lowercase().contains("maximum subscriptions exceeded") {
             return Some(DeniedSubject { right: Right::SubscribeMore, subject: String::new() });
@@ -177,7 +179,8 @@ impl fmt::Display for Right {
 }
 
 impl NatsLink {
-    /// Tries every right that a node needs, and again what was refused before, without any effect; returns what is missing.
+    /// Tries every right that a node needs, and again what was refused before, without any effect;
+    /// returns what is missing.
     pub(super) async fn try_rights(&self) -> Result<Option<DeniedSubject>, BrokerError> {
         let refusals = &self.shared.refusals;
         let (trial, before) = refusals.begin_trial();
@@ -186,7 +189,8 @@ impl NatsLink {
         Ok(refusals.first())
     }
 
-    /// At run time: the node is available as far as its rights go, or the reason says what is missing.
+    /// At run time: the node is available as far as its rights go, or the reason says what is
+    /// missing.
     pub(super) async fn check_rights(&self) {
         let was_refused = self.shared.availability.has(UnavailableCause::Rights);
         let Ok(missing) = self.try_rights().await else { return };
@@ -202,7 +206,8 @@ impl NatsLink {
             }
             None if was_refused => {
                 info!("NATS: this node has its rights again, and subscribes anew");
-                // What was refused is asked for again with a new connection, and everything is verified; then it is ready.
+                // What was refused is asked for again with a new connection, and everything is
+                // verified; then it is ready.
                 let _ended = self.client.force_reconnect().await;
             }
             None => {}
@@ -216,13 +221,15 @@ impl NatsLink {
             match right {
                 Right::Publish => self.publish_unkept(subject, body).await?,
                 Right::Subscribe => subscribed.push(self.subscribe(subject).await?),
-                // It cannot be tried without taking one away from others: a new connection shows it.
+                // It cannot be tried without taking one away from others: a new connection shows
+                // it.
                 Right::SubscribeMore => {
                     self.shared.refusals.lock().add(DeniedSubject { right, subject });
                 }
             }
         }
-        // Refusals come before the echo. They are noted by another task, which has run when a second one is back.
+        // Refusals come before the echo. They are noted by another task, which has run when a
+        // second one is back.
         self.echo().await?;
         self.echo().await
     }
@@ -270,7 +277,8 @@ impl NatsLink {
         ];
         for (index, stream) in streams.iter().enumerate() {
             needed.push((Right::Publish, format!("$JS.API.STREAM.INFO.{stream}"), ""));
-            // Of the stream of events nothing is read, and in that of generations nothing is removed.
+            // Of the stream of events nothing is read, and in that of generations nothing is
+            // removed.
             if index != 2 {
                 needed.push((Right::Publish, format!("$JS.API.STREAM.MSG.GET.{stream}"), "{}"));
             }

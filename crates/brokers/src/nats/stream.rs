@@ -1,7 +1,8 @@
-//! What is done with a channel's stream: publish, read, forget. Each is one future that owns what it needs.
+//! What is done with a channel's stream: publish, read, forget. Each is one future that owns what
+//! it needs.
 //!
-//! Invariant: whatever moves a stream is stored under the condition that nobody moved it since it was read, so that
-//! offsets count by one, whoever publishes.
+//! Invariant: whatever moves a stream is stored under the condition that nobody moved it since it
+//! was read, so that offsets count by one, whoever publishes.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -73,7 +74,8 @@ impl ChannelStream {
             };
             let now_ms = self.link.now_ms();
             if top.is_alive(now_ms) && top.is_stale(&options) {
-                // A key that was seen before would answer with its own position; the stream's top is as good.
+                // A key that was seen before would answer with its own position; the stream's top
+                // is as good.
                 return (Ok(self.stale_position(&top)), Some(top));
             }
             let record = next(&self.link, now_ms, &top, &publication, &options);
@@ -186,8 +188,8 @@ impl ChannelStream {
         }
     }
 
-    /// Where the stream stands once everything that was asked of the server before has been done. A stream that is
-    /// gone has begun anew.
+    /// Where the stream stands once everything that was asked of the server before has been done. A
+    /// stream that is gone has begun anew.
     pub(super) async fn echo_and_read(self) -> Result<Top, BrokerError> {
         self.link.echo().await?;
         let record = self.top().await?;

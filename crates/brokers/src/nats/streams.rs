@@ -1,7 +1,9 @@
-//! The streams in which NATS keeps what must outlive a message: made when they are missing, grown, and never shrunk.
+//! The streams in which NATS keeps what must outlive a message: made when they are missing, grown,
+//! and never shrunk.
 //!
-//! Invariant: a stream that is not ours is left alone, and nodes take turns to make one: servers before 2.10 that are asked
-//! twice at the same time may end with two streams under one name, of which one takes what is stored and the other is read.
+//! Invariant: a stream that is not ours is left alone, and nodes take turns to make one: servers
+//! before 2.10 that are asked twice at the same time may end with two streams under one name, of
+//! which one takes what is stored and the other is read.
 
 use std::time::Duration;
 
@@ -20,7 +22,8 @@ pub(super) async fn ensure_streams(
     turn: Duration,
 ) -> Result<(), NatsError> {
     let prefix = &link.names.prefix;
-    // The newest message of a channel holds its offset and epoch, so that messages live as long as those do.
+    // The newest message of a channel holds its offset and epoch, so that messages live as long as
+    // those do.
     let max_age_ms = options.kept_ms_max.max(2 * DUPLICATES.as_secs() * 1000);
     let per_channel = 2 * u64::from(options.history_size_max) + 4 * TRIM_EVERY;
     let history = json!({
@@ -84,7 +87,8 @@ pub(super) async fn ensure_streams(
     Ok(())
 }
 
-/// `turn` is how long this node leaves it to others to make streams, and is taken by the first that is missing.
+/// `turn` is how long this node leaves it to others to make streams, and is taken by the first that
+/// is missing.
 async fn ensure_stream(
     link: &NatsLink,
     mut wanted: Value,
@@ -149,8 +153,8 @@ async fn ensure_stream(
     }
 }
 
-/// Whether what is stored in a history that this node has just made can be read. One that two nodes have made at the same
-/// time is removed again: nobody could read what is in it.
+/// Whether what is stored in a history that this node has just made can be read. One that two nodes
+/// have made at the same time is removed again: nobody could read what is in it.
 async fn verify_created(link: &NatsLink, stream: &str) -> Result<(), NatsError> {
     if stream == link.names.revocation_stream() {
         // It may have been deleted: nodes store again what they know.
@@ -173,7 +177,8 @@ async fn verify_created(link: &NatsLink, stream: &str) -> Result<(), NatsError> 
 pub(super) const UNREADABLE: &str =
     "what is stored there cannot be read, as when two clients have made it at the same time";
 
-/// For how long JetStream remembers idempotency keys: longer than we do, so that its memory is never the shorter.
+/// For how long JetStream remembers idempotency keys: longer than we do, so that its memory is
+/// never the shorter.
 const DUPLICATES: Duration = Duration::from_secs(330);
 /// JetStream: switched off.
 const NOT_ENABLED: u64 = 10076;

@@ -1,10 +1,11 @@
 //! Names of a NATS installation: subjects and streams under one prefix.
 //!
-//! Invariant: different channels have different subjects, whatever is in their names, and no channel name can reach
-//! another subject: a name is one token, in which everything but ASCII letters, digits, `-`, `_`, `:`, `#`, `@`, `/`
-//! and `$` is written as `=` and two hexadecimal digits for each byte. `*` and `>` are characters like others. A name
-//! whose token is longer than [`token_length_max`] is refused before anything is sent: `nats-server` closes the
-//! connection of a client that sends a longer line than its `max_control_line`.
+//! Invariant: different channels have different subjects, whatever is in their names, and no
+//! channel name can reach another subject: a name is one token, in which everything but ASCII
+//! letters, digits, `-`, `_`, `:`, `#`, `@`, `/` and `$` is written as `=` and two hexadecimal
+//! digits for each byte. `*` and `>` are characters like others. A name whose token is longer than
+//! [`token_length_max`] is refused before anything is sent: `nats-server` closes the connection of
+//! a client that sends a longer line than its `max_control_line`.
 
 use std::fmt::Write;
 
@@ -29,7 +30,8 @@ pub(super) enum Store {
 }
 
 impl Names {
-    /// What is fanned out: plain publications, joins and leaves, and what the history stream republishes.
+    /// What is fanned out: plain publications, joins and leaves, and what the history stream
+    /// republishes.
     pub(super) fn channel(&self, token: &str) -> String {
         format!("{}.channel.{token}", self.prefix)
     }
@@ -67,7 +69,8 @@ impl Names {
         format!("{}.era", self.prefix)
     }
 
-    /// Where the history stream takes a message that is about no channel: this is no token of a name.
+    /// Where the history stream takes a message that is about no channel: this is no token of a
+    /// name.
     pub(super) fn probe(&self) -> String {
         self.stream("=probe")
     }
@@ -140,13 +143,15 @@ impl Names {
     }
 }
 
-/// Bytes of the longest channel name that NATS carries whatever its characters are: each byte may take three in a subject.
+/// Bytes of the longest channel name that NATS carries whatever its characters are: each byte may
+/// take three in a subject.
 #[must_use]
 pub fn channel_length_max(prefix: &str) -> usize {
     token_length_max(prefix) / 3
 }
 
-/// Bytes of the longest channel name that NATS carries if it has only characters that subjects may have.
+/// Bytes of the longest channel name that NATS carries if it has only characters that subjects may
+/// have.
 #[must_use]
 pub fn plain_channel_length_max(prefix: &str) -> usize {
     token_length_max(prefix)

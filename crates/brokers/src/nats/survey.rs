@@ -1,6 +1,7 @@
 //! Questions to all nodes, and their answers.
 //!
-//! Invariant: a question ends when every node that is known to live has answered, or when its time is over.
+//! Invariant: a question ends when every node that is known to live has answered, or when its time
+//! is over.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};

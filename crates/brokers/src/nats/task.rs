@@ -1,7 +1,7 @@
 //! Tasks of the broker's thread, supervised.
 //!
-//! Invariant: a task that panics, and one that ends although it must not, is reported to the node, which is not ready
-//! then; what must go on is started again.
+//! Invariant: a task that panics, and one that ends although it must not, is reported to the node,
+//! which is not ready then; what must go on is started again.
 
 use std::any::Any;
 use std::future::Future;

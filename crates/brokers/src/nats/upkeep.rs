@@ -1,7 +1,9 @@
-//! What keeps the store of this node in order: its streams exist, have lost nothing that is known, and take messages.
+//! What keeps the store of this node in order: its streams exist, have lost nothing that is known,
+//! and take messages.
 //!
-//! Invariant: a stream that is missing is made again within seconds, whether or not anybody uses it, and then a generation begins
-//! if anything was in it; whether the history stream takes messages and gives them back is known although nobody uses it.
+//! Invariant: a stream that is missing is made again within seconds, whether or not anybody uses
+//! it, and then a generation begins if anything was in it; whether the history stream takes
+//! messages and gives them back is known although nobody uses it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -56,8 +58,8 @@ impl Upkeep {
         }
     }
 
-    /// Finds or makes the streams at the start of a node. Servers of a cluster first agree on who leads what, which is
-    /// waited for.
+    /// Finds or makes the streams at the start of a node. Servers of a cluster first agree on who
+    /// leads what, which is waited for.
     pub(super) async fn set_up(
         &self,
         silent: impl Fn(BrokerError) -> NatsError,
@@ -90,7 +92,8 @@ impl Upkeep {
         }
     }
 
-    /// Looks once, and again if somebody asked for that meanwhile; what cannot be put right now is tried with the next look.
+    /// Looks once, and again if somebody asked for that meanwhile; what cannot be put right now is
+    /// tried with the next look.
     pub(super) async fn look(&self) {
         self.is_wanted.set(true);
         let Ok(_turn) = self.turn.try_lock() else { return };
@@ -150,8 +153,8 @@ impl Upkeep {
         self.look_at_events().await
     }
 
-    /// The history stream takes a message and gives it back, or the node is not available. What others store shows the
-    /// first only, so that their messages never stand for this.
+    /// The history stream takes a message and gives it back, or the node is not available. What
+    /// others store shows the first only, so that their messages never stand for this.
     async fn probe(&self) -> Result<(), BrokerError> {
         let is_fresh = |at: Instant| at.elapsed() < self.probe_after;
         let availability = &self.link.shared.availability;
@@ -159,7 +162,8 @@ impl Upkeep {
         if !is_refused && self.read_at.get().is_some_and(is_fresh) {
             return Ok(());
         }
-        // Histories are read in another way than single messages, which costs NATS more: only when that has failed.
+        // Histories are read in another way than single messages, which costs NATS more: only when
+        // that has failed.
         let is_readable = match is_refused {
             true => self.link.probe_range().await?,
             false => self.link.probe().await?,

@@ -1,6 +1,7 @@
 //! From what Redis answers to answers of the broker.
 //!
-//! Invariant: an answer of another shape than our scripts give is never taken for one; it counts as none.
+//! Invariant: an answer of another shape than our scripts give is never taken for one; it counts as
+//! none.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! From requests to commands.
 //!
-//! Invariant: one request is one command and has one answer; what users say is an argument, never part of a script.
+//! Invariant: one request is one command and has one answer; what users say is an argument, never
+//! part of a script.
 
 use engine::broker::{BrokerRequest, Control, PublishOptions};
 use engine::channel::LIFECYCLE;
@@ -50,8 +51,8 @@ pub(super) struct CommandTarget<'p> {
 }
 
 impl Commander {
-    /// Writes the command of a request. `epoch` was never used; `is_last` says that this node has nobody left in a
-    /// channel that a client leaves.
+    /// Writes the command of a request. `epoch` was never used; `is_last` says that this node has
+    /// nobody left in a channel that a client leaves.
     pub(super) fn request(
         &self,
         place: CommandTarget<'_>,
@@ -257,8 +258,8 @@ impl CommandTarget<'_> {
     /// Writes an order to the nodes that have those whom it names.
     fn order(self, control: &Control, out: &mut Vec<u8>) {
         let payload = control::encode(control);
-        // Of users who come at once on two nodes, none may be overlooked because nobody knows of it yet; and a server that
-        // may drop keys may not know who is where.
+        // Of users who come at once on two nodes, none may be overlooked because nobody knows of it
+        // yet; and a server that may drop keys may not know who is where.
         if control.target.admitted_before.is_some() || self.opened.identity.eviction.is_possible() {
             return self.say(&self.keys.control(), &payload, out);
         }

@@ -1,4 +1,5 @@
-//! One connection to one server: reached, entered, examined, and then a pump between a socket and the broker's state.
+//! One connection to one server: reached, entered, examined, and then a pump between a socket and
+//! the broker's state.
 //!
 //! Invariant: whatever is wrong with a server is found before anything is asked of it for somebody.
 

@@ -1,9 +1,11 @@
-//! The state of the broker, without a socket: what goes to which server, and what is done when servers come and go.
+//! The state of the broker, without a socket: what goes to which server, and what is done when
+//! servers come and go.
 //!
-//! Everything about a channel goes to its partition's server over one connection, in the order in which it was submitted;
-//! with RESP3, publications and answers come back in one stream. So an answer stands behind what precedes it by itself.
-//! Invariants: every question ends once, with an answer or as unavailable; what was sent and has an unknown outcome is
-//! never sent again, unless doing it twice is doing it once.
+//! Everything about a channel goes to its partition's server over one connection, in the order in
+//! which it was submitted; with RESP3, publications and answers come back in one stream. So an
+//! answer stands behind what precedes it by itself. Invariants: every question ends once, with an
+//! answer or as unavailable; what was sent and has an unknown outcome is never sent again, unless
+//! doing it twice is doing it once.
 
 mod cleanup;
 mod expirations;
@@ -523,7 +525,8 @@ fn is_lost(error: &[u8]) -> bool {
     OTHER.iter().any(|name| says(error, name))
 }
 
-/// Whether it is this error, also when a script met it: servers of version 6 tell that behind the script's place.
+/// Whether it is this error, also when a script met it: servers of version 6 tell that behind the
+/// script's place.
 fn says(error: &[u8], name: &[u8]) -> bool {
     let behind_place = |mark: &[u8]| {
         let marked = [mark, name].concat();

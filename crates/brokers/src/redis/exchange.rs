@@ -1,6 +1,7 @@
 //! What the core takes from endpoints and connections, and what it wants of its driver.
 //!
-//! Invariant: whatever a connection says carries its line, so that nothing of an earlier one counts.
+//! Invariant: whatever a connection says carries its line, so that nothing of an earlier one
+//! counts.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Names of keys and channels in Redis. The layout is described at the head of the broker.
 //!
-//! Invariant: all keys of a channel have the tag of its partition, and with it one slot; the slots of the partitions are
-//! spread evenly, so that each server of a cluster has its share of them.
+//! Invariant: all keys of a channel have the tag of its partition, and with it one slot; the slots
+//! of the partitions are spread evenly, so that each server of a cluster has its share of them.
 
 use engine::channel::SYSTEM;
 
@@ -118,8 +118,8 @@ pub(super) enum PubSubName<'c> {
     Probe,
 }
 
-/// Which of several independent servers has a channel: as few channels as possible move when one is added (Lamping and
-/// Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm").
+/// Which of several independent servers has a channel: as few channels as possible move when one is
+/// added (Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm").
 pub(super) fn shard(channel: &str, shards: usize) -> usize {
     if is_system(channel) {
         return 0;

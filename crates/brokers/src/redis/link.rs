@@ -1,7 +1,8 @@
-//! One server as the broker knows it: whether it can be asked, what was asked and is not answered yet.
+//! One server as the broker knows it: whether it can be asked, what was asked and is not answered
+//! yet.
 //!
-//! Invariant: answers come in the order of the commands, so the first command that waits is the one that is answered; what
-//! Redis answers only by pushes is followed by an echo, which is.
+//! Invariant: answers come in the order of the commands, so the first command that waits is the one
+//! that is answered; what Redis answers only by pushes is followed by an echo, which is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,7 +48,8 @@ pub(super) struct Up {
     next_probe: Instant,
     /// Whether such a publication came back over this connection.
     pub(super) is_verified: bool,
-    /// What the next one tries: all over a new connection, and from a refusal on until all is allowed.
+    /// What the next one tries: all over a new connection, and from a refusal on until all is
+    /// allowed.
     pub(super) trial: Trial,
     /// What the one tries that is not back yet.
     probing: Trial,
@@ -81,7 +83,8 @@ impl SentCommand {
     reason = "an endpoint is the usual purpose, and a box would cost it an allocation"
 )]
 pub(super) enum Purpose {
-    /// Hearing channels, or not hearing them any more: answered by pushes or by one error, and then by the echo.
+    /// Hearing channels, or not hearing them any more: answered by pushes or by one error, and then
+    /// by the echo.
     Fence(Fence),
     /// An endpoint.
     Ask(OpenRequest),
@@ -233,7 +236,8 @@ impl Up {
         self.late > 0
     }
 
-    /// Writes that channels of Redis are heard from here on, or not; gives the number of the fence behind that.
+    /// Writes that channels of Redis are heard from here on, or not; gives the number of the fence
+    /// behind that.
     pub(super) fn listen(
         &mut self,
         names: &[String],
@@ -305,7 +309,8 @@ impl Up {
         self.probe_sent = None;
     }
 
-    /// Its user lacks a right to something that was asked: it is not what is needed until everything is allowed.
+    /// Its user lacks a right to something that was asked: it is not what is needed until
+    /// everything is allowed.
     pub(super) fn deny(&mut self, reason: UnavailableReason) {
         self.refusal = Some(reason);
         self.trial = Trial::All;

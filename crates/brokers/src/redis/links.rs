@@ -1,6 +1,7 @@
 //! The servers of the broker, and what the driver has to do about their connections.
 //!
-//! Invariant: each server has one connection, or one is being made: whenever one ends, the order for the next is given.
+//! Invariant: each server has one connection, or one is being made: whenever one ends, the order
+//! for the next is given.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -66,7 +67,8 @@ impl Links {
         self.up(id?).filter(|up| !up.is_silent())
     }
 
-    /// Whether a server that is connected had closed the last connection and has not started anew since.
+    /// Whether a server that is connected had closed the last connection and has not started anew
+    /// since.
     pub(super) fn has_been_cut(&mut self, id: LinkId, opened: &Opened) -> bool {
         let closed_by = self.links.get_mut(&id).and_then(|link| link.closed_by.take());
         closed_by.is_some_and(|run_id| opened.identity.is_same(&run_id))

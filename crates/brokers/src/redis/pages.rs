@@ -1,9 +1,10 @@
 //! Long answers, read page by page: histories, what a client missed, lists of clients.
 //!
-//! Redis closes a subscriber's connection when too much waits for it (`client-output-buffer-limit pubsub`, 32 MB unless set), and
-//! answers count as well. So the scripts that read are told how many bytes they may answer with, and say when something is
-//! left. The first page is small, since most readers have missed little; each further one is four times as large.
-//! Invariant: pages are one answer: it has no gap, and stands behind every publication up to the top that it names.
+//! Redis closes a subscriber's connection when too much waits for it (`client-output-buffer-limit
+//! pubsub`, 32 MB unless set), and answers count as well. So the scripts that read are told how
+//! many bytes they may answer with, and say when something is left. The first page is small, since
+//! most readers have missed little; each further one is four times as large. Invariant: pages are
+//! one answer: it has no gap, and stands behind every publication up to the top that it names.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -58,7 +59,8 @@ impl PageProgress {
         self.budget.max(PAGE_FIRST)
     }
 
-    /// Where the stream ended when the first page of a history, or the last one of a join, was read.
+    /// Where the stream ended when the first page of a history, or the last one of a join, was
+    /// read.
     pub(super) fn top(&self) -> Option<&StreamPosition> {
         self.top.as_ref()
     }
@@ -75,8 +77,8 @@ impl PageProgress {
         if self.cursor.is_empty() { b"0" } else { &self.cursor }
     }
 
-    /// There is another page: of what is `wanted`, as much as a page has, and at least one entry, which has the bytes that
-    /// are `needed`.
+    /// There is another page: of what is `wanted`, as much as a page has, and at least one entry,
+    /// which has the bytes that are `needed`.
     fn grow(&mut self, total: &Arc<AtomicUsize>, needed: usize, wanted: usize) {
         let read = self.budget();
         let held = self.held.get_or_insert_with(|| Held { total: total.clone(), bytes: 0 });
@@ -97,8 +99,8 @@ pub(super) fn is_long(request: &BrokerRequest) -> bool {
     }
 }
 
-/// Takes one page. `None` when there is another one, and the request is to be sent again for it; `held` is what all
-/// readers of the server hold.
+/// Takes one page. `None` when there is another one, and the request is to be sent again for it;
+/// `held` is what all readers of the server hold.
 pub(super) fn take(
     now: Instant,
     asked: &mut OpenRequest,
@@ -186,8 +188,8 @@ fn take_stream(
 }
 
 impl PageProgress {
-    /// What was retained when the first pages were read and is not any more leaves a gap: then the rest is what one read
-    /// would find now.
+    /// What was retained when the first pages were read and is not any more leaves a gap: then the
+    /// rest is what one read would find now.
     fn add(&mut self, page: Vec<Arc<Publication>>) {
         self.read += i64::try_from(page.len()).unwrap_or(i64::MAX);
         if let (Some(last), Some(next)) = (self.publications.last(), page.first())
@@ -230,7 +232,8 @@ fn of_another_epoch(
     }
 }
 
-/// Whether what comes next after the client's position is not retained: it cannot recover, and the rest is not read.
+/// Whether what comes next after the client's position is not retained: it cannot recover, and the
+/// rest is not read.
 fn misses_the_beginning(request: &BrokerRequest, page: &StreamPage) -> bool {
     let BrokerRequest::Subscribe { read: JoinRead::Since { since, .. }, .. } = request else {
         return false;

@@ -36,7 +36,8 @@ impl Part {
         Part::all(0)
     }
 
-    /// The next page of a request, and how long the position is kept; `None` for a request that reads no stream.
+    /// The next page of a request, and how long the position is kept; `None` for a request that
+    /// reads no stream.
     pub(super) fn next_of(request: &BrokerRequest, progress: &PageProgress) -> Option<(Part, u64)> {
         let (part, meta_ttl_ms) = match request {
             BrokerRequest::Subscribe { read, .. } => Part::of_join(read)?,
@@ -88,8 +89,8 @@ impl Part {
         if self.limit > 0 {
             self.limit -= progress.read_count();
         }
-        // A history ends where its first page found the top. A join goes on to the newest, for what was published since
-        // may have been told to others before this subscriber began to listen.
+        // A history ends where its first page found the top. A join goes on to the newest, for what
+        // was published since may have been told to others before this subscriber began to listen.
         if matches!(request, BrokerRequest::History { .. }) && self.last == "+" {
             self.last = top.offset.to_string();
         }

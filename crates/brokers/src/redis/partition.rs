@@ -1,7 +1,8 @@
 //! A part of the channels: all that share a tag, and so a slot and a server.
 //!
-//! Invariant: while requests are on their way back without having been carried out, younger ones wait behind them, so that
-//! order is kept when the partition moves to another server or a server has forgotten the scripts.
+//! Invariant: while requests are on their way back without having been carried out, younger ones
+//! wait behind them, so that order is kept when the partition moves to another server or a server
+//! has forgotten the scripts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -100,7 +101,8 @@ impl Partition {
         }
     }
 
-    /// All channels are asked for, since those that were refused are not any more; `None` when there are none.
+    /// All channels are asked for, since those that were refused are not any more; `None` when
+    /// there are none.
     pub(super) fn begin_retry_of_all(&mut self, fence: Option<u64>) {
         match (&mut self.refusal, fence) {
             (Some(refusal), Some(fence)) => refusal.retry = Retry::All(fence),

@@ -1,8 +1,9 @@
-//! What travels through Redis' channels and lies in its keys: publications and clients in the Protobuf of the client
-//! protocol.
+//! What travels through Redis' channels and lies in its keys: publications and clients in the
+//! Protobuf of the client protocol.
 //!
-//! A publication of a channel is `p<offset>:<epoch>:<publication>` (the script writes what is in front), a join `j<client>`,
-//! a leave `l<client>`, a client that came or went `e<Unix milliseconds>:<JSON>`.
+//! A publication of a channel is `p<offset>:<epoch>:<publication>` (the script writes what is in
+//! front), a join `j<client>`, a leave `l<client>`, a client that came or went `e<Unix
+//! milliseconds>:<JSON>`.
 
 use bytes::Bytes;
 use engine::broker::Membership;

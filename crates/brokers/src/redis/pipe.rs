@@ -1,7 +1,9 @@
-//! Bytes on their way to one server. Whoever has some writes them itself while the socket takes them: a thread less to
-//! wake for each. What the socket does not take yet waits for the connection's pump.
+//! Bytes on their way to one server. Whoever has some writes them itself while the socket takes
+//! them: a thread less to wake for each. What the socket does not take yet waits for the
+//! connection's pump.
 //!
-//! Invariant: bytes leave in the order in which they were sent, and while the pump writes nobody else does.
+//! Invariant: bytes leave in the order in which they were sent, and while the pump writes nobody
+//! else does.
 
 use std::io::{self, Write as _};
 use std::net::TcpStream;

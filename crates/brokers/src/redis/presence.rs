@@ -1,6 +1,8 @@
-//! The clients of this node that are present somewhere, and those whose departure no server knows yet.
+//! The clients of this node that are present somewhere, and those whose departure no server knows
+//! yet.
 //!
-//! Invariant: what Redis says of this node's clients is at most one renewal, or one reconnection, behind what stands here.
+//! Invariant: what Redis says of this node's clients is at most one renewal, or one reconnection,
+//! behind what stands here.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! RESP3, the protocol of Redis: commands out, frames in.
 //!
-//! The decoder eats bytes in any portions and gives whole frames; aggregates that are not complete wait in a stack, so
-//! that a long answer is read once and not once per portion.
-//! Invariant: what a peer announces is never allocated before it has come; lengths and nesting are bounded.
+//! The decoder eats bytes in any portions and gives whole frames; aggregates that are not complete
+//! wait in a stack, so that a long answer is read once and not once per portion. Invariant: what a
+//! peer announces is never allocated before it has come; lengths and nesting are bounded.
 
 use bytes::{Buf, Bytes, BytesMut};
 

@@ -1,4 +1,5 @@
-//! The scripts: what Redis does in one step. Loaded when a connection begins and called by their digests.
+//! The scripts: what Redis does in one step. Loaded when a connection begins and called by their
+//! digests.
 //!
 //! Invariant: no data of users is ever part of a script's text.
 

@@ -1,7 +1,9 @@
-//! Sentinels: which server is the master, as at least half of those that are configured say, and when that changes.
+//! Sentinels: which server is the master, as at least half of those that are configured say, and
+//! when that changes.
 //!
-//! Invariant: what fewer than half of them say leads nobody anywhere and confirms nothing: a Sentinel that has not heard of a
-//! failover, one that watches something else under the same name, and those on the small side of a cut are outvoted.
+//! Invariant: what fewer than half of them say leads nobody anywhere and confirms nothing: a
+//! Sentinel that has not heard of a failover, one that watches something else under the same name,
+//! and those on the small side of a cut are outvoted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -105,7 +107,8 @@ impl Dialer {
         }
     }
 
-    /// Listens to one Sentinel for as long as the caller waits, and says when another master is named.
+    /// Listens to one Sentinel for as long as the caller waits, and says when another master is
+    /// named.
     pub(super) async fn listen_for_switches(
         &self,
         sentinel: &Address,

@@ -1,4 +1,5 @@
-//! What the broker's thread and everybody else both see: the endpoints, the queue of their requests, the health.
+//! What the broker's thread and everybody else both see: the endpoints, the queue of their
+//! requests, the health.
 //!
 //! Invariant: nobody waits here for more than a lock that is held for some instructions.
 
@@ -59,8 +60,8 @@ impl Shared {
         }
     }
 
-    /// Whether there is room for one more question. What is not a question follows from what happened to sessions, must
-    /// not be lost, and is bounded by them.
+    /// Whether there is room for one more question. What is not a question follows from what
+    /// happened to sessions, must not be lost, and is bounded by them.
     pub(super) fn has_room(&self) -> bool {
         self.questions.load(Ordering::Relaxed) < QUEUE_MAX
     }

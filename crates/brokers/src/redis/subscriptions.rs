@@ -1,4 +1,5 @@
-//! Which endpoint is subscribed to which channel. Invariant: a channel without subscribers has no entry.
+//! Which endpoint is subscribed to which channel. Invariant: a channel without subscribers has no
+//! entry.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Verifies repeatedly that a link leads to the right server: Sentinels are asked and listened to, and an address is connected
-//! to anew, so that its name is resolved again and a server behind another way is noticed.
+//! Verifies repeatedly that a link leads to the right server: Sentinels are asked and listened to,
+//! and an address is connected to anew, so that its name is resolved again and a server behind
+//! another way is noticed.
 //!
 //! Invariant: it only looks and says what it saw; what follows from that is for the broker's state.
 

@@ -1,9 +1,10 @@
-//! Bytes of answers that one server may have on their way to this node, and the requests that wait for room.
+//! Bytes of answers that one server may have on their way to this node, and the requests that wait
+//! for room.
 //!
-//! Publications come over the same connection, which Redis closes when too much waits for it there. So requests whose
-//! answers may be long are sent only while those under way leave room for them.
-//! Invariant: what waits is sent in the order in which it was submitted, and nothing of one endpoint about one channel
-//! overtakes it.
+//! Publications come over the same connection, which Redis closes when too much waits for it there.
+//! So requests whose answers may be long are sent only while those under way leave room for them.
+//! Invariant: what waits is sent in the order in which it was submitted, and nothing of one
+//! endpoint about one channel overtakes it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

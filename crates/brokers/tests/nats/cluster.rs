@@ -1,5 +1,6 @@
-//! Three NATS servers with three copies of everything, and the death of the one that leads a stream, under load:
-//! nothing that was acknowledged is lost, there is one order, and whoever misses something is told.
+//! Three NATS servers with three copies of everything, and the death of the one that leads a
+//! stream, under load: nothing that was acknowledged is lost, there is one order, and whoever
+//! misses something is told.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A node that others took for dead and that lives: its clients are present again and told to be online again.
+//! A node that others took for dead and that lives: its clients are present again and told to be
+//! online again.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,8 +15,9 @@ fn one_node_passes_every_case() {
     }
 }
 
-/// The endpoints of a case are on different nodes. Left out are the two cases that ask for what only one node can
-/// know at once: that a receiver elsewhere is full, and that an endpoint elsewhere has just gone.
+/// The endpoints of a case are on different nodes. Left out are the two cases that ask for what
+/// only one node can know at once: that a receiver elsewhere is full, and that an endpoint
+/// elsewhere has just gone.
 #[test]
 fn two_nodes_pass_every_case_that_is_not_about_one() {
     let server = Server::start();

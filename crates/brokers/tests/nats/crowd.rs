@@ -1,4 +1,5 @@
-//! Many publications from two nodes at once: one order, offsets by one, and no answer ahead of what it covers.
+//! Many publications from two nodes at once: one order, offsets by one, and no answer ahead of what
+//! it covers.
 
 use std::sync::Arc;
 use std::time::Duration;

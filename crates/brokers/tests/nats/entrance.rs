@@ -47,7 +47,8 @@ impl Certificates {
     }
 }
 
-/// Two nodes with these options carry a publication, keep it, and find back after a restart of the server.
+/// Two nodes with these options carry a publication, keep it, and find back after a restart of the
+/// server.
 fn assert_carries(server: &mut Server, options: &NatsOptions) {
     let mut world = NatsWorld::new(options, 2);
     let (listener, publisher) = (world.attach(), world.attach());

@@ -1,4 +1,5 @@
-//! Temporary channels: one end on all nodes, whatever becomes of NATS meanwhile, and nothing left of them.
+//! Temporary channels: one end on all nodes, whatever becomes of NATS meanwhile, and nothing left
+//! of them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

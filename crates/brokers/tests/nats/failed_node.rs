@@ -1,4 +1,5 @@
-//! A node that fell silent, as NATS knows it: its lease is not renewed any more, its client still stands there.
+//! A node that fell silent, as NATS knows it: its lease is not renewed any more, its client still
+//! stands there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! Parts of the broker that fail by a mistake of ours: the node says so and goes on, or its process ends with a message.
+//! Parts of the broker that fail by a mistake of ours: the node says so and goes on, or its process
+//! ends with a message.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;

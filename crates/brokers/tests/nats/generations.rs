@@ -1,4 +1,5 @@
-//! A NATS that comes back with less than it had: nobody is told less than before under the same epoch.
+//! A NATS that comes back with less than it had: nobody is told less than before under the same
+//! epoch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

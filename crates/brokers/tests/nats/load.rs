@@ -1,5 +1,5 @@
-//! More than NATS takes: what waits is bounded in bytes, everything is answered in time, and what nobody waits for any more
-//! is not done.
+//! More than NATS takes: what waits is bounded in bytes, everything is answered in time, and what
+//! nobody waits for any more is not done.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use wire::protocol::Publication;
 use crate::pair::Pair;
 use crate::server::Server;
 
-/// Submits publications of so many bytes, and returns what came of them and how long the last answer took.
+/// Submits publications of so many bytes, and returns what came of them and how long the last
+/// answer took.
 fn flood(pair: &mut Pair, count: u64, length: usize, history_size: u32) -> (u64, u64, Duration) {
     let data = bytes::Bytes::from(vec![b'1'; length]);
     let began = Instant::now();

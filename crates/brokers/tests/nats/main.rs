@@ -1,5 +1,5 @@
-//! The NATS broker against real NATS servers: the cases that every broker must pass, on one node and over two, what
-//! faults show, and why it refuses to start.
+//! The NATS broker against real NATS servers: the cases that every broker must pass, on one node
+//! and over two, what faults show, and why it refuses to start.
 //!
 //! Every test starts its own `nats-server` on a free port and ends it.
 

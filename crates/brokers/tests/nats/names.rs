@@ -1,5 +1,5 @@
-//! Channel names that do not fit a line of NATS: refused for good, before anything is sent, so that neither the link of the
-//! node nor anybody else is harmed.
+//! Channel names that do not fit a line of NATS: refused for good, before anything is sent, so that
+//! neither the link of the node nor anybody else is harmed.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! A history that NATS stores and does not give back: the node is not ready for as long as that lasts, however much is
-//! published meanwhile.
+//! A history that NATS stores and does not give back: the node is not ready for as long as that
+//! lasts, however much is published meanwhile.
 
 use std::time::Instant;
 

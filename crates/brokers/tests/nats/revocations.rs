@@ -1,4 +1,5 @@
-//! What is revoked survives a cut at the worst moment, and the loss of its stream: whoever is told of success is right.
+//! What is revoked survives a cut at the worst moment, and the loss of its stream: whoever is told
+//! of success is right.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

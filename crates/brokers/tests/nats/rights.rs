@@ -1,4 +1,5 @@
-//! What a node must be allowed to do at NATS: each right that is missing is named, at the start and while it runs.
+//! What a node must be allowed to do at NATS: each right that is missing is named, at the start and
+//! while it runs.
 
 use std::fmt::Write as _;
 

@@ -145,7 +145,8 @@ impl Server {
         })
     }
 
-    /// With a lease that is soon looked at, for what nodes find out by themselves: they look four times in it.
+    /// With a lease that is soon looked at, for what nodes find out by themselves: they look four
+    /// times in it.
     pub(crate) fn with_short_lease(&self) -> NatsOptions {
         NatsOptions { lease_ms: 4_000, ..self.options() }
     }

@@ -1,4 +1,5 @@
-//! What somebody who holds positions in many channels would know: that it has everything, or that it was told.
+//! What somebody who holds positions in many channels would know: that it has everything, or that
+//! it was told.
 
 use std::collections::HashMap;
 use std::sync::Arc;

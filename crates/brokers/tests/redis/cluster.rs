@@ -1,5 +1,5 @@
-//! A Redis Cluster of three masters and three replicas: the same cases, sharded pub/sub, a master killed and slots moved
-//! under load.
+//! A Redis Cluster of three masters and three replicas: the same cases, sharded pub/sub, a master
+//! killed and slots moved under load.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Many threads that ask at once: each sends by itself while nothing is under way, and leaves it to the broker's thread
-//! otherwise. Whichever way a request goes, it keeps its place.
+//! Many threads that ask at once: each sends by itself while nothing is under way, and leaves it to
+//! the broker's thread otherwise. Whichever way a request goes, it keeps its place.
 
 use engine::broker::{BrokerEvent, BrokerReply, RequestId};
 use wire::protocol::Publication;

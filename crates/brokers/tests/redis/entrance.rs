@@ -1,4 +1,5 @@
-//! Getting into Redis: every mistake has its words and nothing is half-started; TLS, users, databases and shards work.
+//! Getting into Redis: every mistake has its words and nothing is half-started; TLS, users,
+//! databases and shards work.
 
 use std::io::Write as _;
 
@@ -10,7 +11,8 @@ use brokers::{Broker as _, Health};
 use crate::server::{RedisServer, free_port};
 use crate::world::{Node, RedisWorld, at, settings};
 
-/// What a node says that cannot work with these settings, and whether it says that only somebody can mend it.
+/// What a node says that cannot work with these settings, and whether it says that only somebody
+/// can mend it.
 fn refusal(settings: RedisSettings, has: &str) -> (String, bool) {
     let node = Node::start_anyhow(settings);
     let reason = node.wait_unready(has);

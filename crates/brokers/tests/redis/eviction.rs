@@ -1,5 +1,5 @@
-//! A Redis that drops keys when its memory is full: each key may go alone, and what nodes know of each other and of who is
-//! present is put right.
+//! A Redis that drops keys when its memory is full: each key may go alone, and what nodes know of
+//! each other and of who is present is put right.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,5 +1,5 @@
-//! What faults of a server look like to endpoints: an error at once or in time, and on the server's return the positions of
-//! all channels within a second.
+//! What faults of a server look like to endpoints: an error at once or in time, and on the server's
+//! return the positions of all channels within a second.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -183,7 +183,8 @@ fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
     assert!(reported - returned < SECOND, "{:?}", reported - returned);
     node.wait_ready();
     node.publish("room", "c").unwrap();
-    // What was sent before its silence was known may have been carried out, once; what was asked later was not sent.
+    // What was sent before its silence was known may have been carried out, once; what was asked
+    // later was not sent.
     let (channel, query) = ("room".into(), HistoryQuery::default());
     let history = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms: 1000 };
     let Ok(BrokerReply::History(history)) = node.ask(endpoint, history) else {

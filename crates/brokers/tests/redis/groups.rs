@@ -151,7 +151,8 @@ impl Watched {
         self.wait_taken_over();
     }
 
-    /// Shuts the master for everybody but one node: Sentinels replace it, and have no way to tell it so.
+    /// Shuts the master for everybody but one node: Sentinels replace it, and have no way to tell
+    /// it so.
     pub(crate) fn shut_the_master(&mut self, spared: Option<&str>) {
         let list = self.master.ask(&["CLIENT", "LIST"]);
         self.master.set_password("of its own");

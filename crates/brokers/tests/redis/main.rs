@@ -1,4 +1,5 @@
-//! The Redis broker on real servers: the cases that every broker must pass, and what happens when servers fail.
+//! The Redis broker on real servers: the cases that every broker must pass, and what happens when
+//! servers fail.
 //!
 //! Needs `redis-server` (Debian: `apt-get install redis-server redis-sentinel`).
 

@@ -1,4 +1,5 @@
-//! Nodes that know of each other: clients that come and go, orders that find them, questions to all.
+//! Nodes that know of each other: clients that come and go, orders that find them, questions to
+//! all.
 
 use std::sync::Arc;
 

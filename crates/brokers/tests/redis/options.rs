@@ -1,4 +1,5 @@
-//! Nodes whose channel options differ: they say so, and what one publishes without history is not missing for another.
+//! Nodes whose channel options differ: they say so, and what one publishes without history is not
+//! missing for another.
 
 use std::sync::Arc;
 

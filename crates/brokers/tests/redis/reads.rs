@@ -1,4 +1,5 @@
-//! Long answers at the limits that Redis has by itself for subscribers: they come whole, in order, and cost no connection.
+//! Long answers at the limits that Redis has by itself for subscribers: they come whole, in order,
+//! and cost no connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,8 @@ use wire::protocol::{ClientInfo, Publication, StreamPosition};
 use crate::server::{PATIENCE, RedisServer};
 use crate::world::{Node, at, settings};
 
-/// A node with time: what is read here is large, and a build for tests is many times as slow as what is in use.
+/// A node with time: what is read here is large, and a build for tests is many times as slow as
+/// what is in use.
 fn patient(server: &RedisServer) -> Node {
     let io_timeout = 10 * Duration::from_secs(1);
     Node::start(RedisSettings { io_timeout, ..settings(&at(server)) })

@@ -1,4 +1,5 @@
-//! A name that leads to another server by now: whoever comes is led there, and whoever has come before stays where they are.
+//! A name that leads to another server by now: whoever comes is led there, and whoever has come
+//! before stays where they are.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Rights at Redis that are taken away while a node runs: whoever subscribes is not told that all is well, and the node is not
-//! ready until they are back.
+//! Rights at Redis that are taken away while a node runs: whoever subscribes is not told that all
+//! is well, and the node is not ready until they are back.
 
 use std::sync::Arc;
 

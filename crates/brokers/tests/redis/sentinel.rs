@@ -1,5 +1,5 @@
-//! Sentinels that name the master: found at the start, and found again when another server has become it, also when the old
-//! one lives on and nobody can tell it.
+//! Sentinels that name the master: found at the start, and found again when another server has
+//! become it, also when the old one lives on and nobody can tell it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -53,7 +53,8 @@ impl Two {
         Two { nodes, endpoints, top }
     }
 
-    /// Both tell their subscribers of the new epoch, are ready, and hear each other again, plain messages too.
+    /// Both tell their subscribers of the new epoch, are ready, and hear each other again, plain
+    /// messages too.
     fn wait_together(&mut self, since: Instant) {
         let received = |two: &Two, index: usize, data: &str| {
             while two.nodes[index].wait_data(two.endpoints[index]) != data {}
@@ -103,7 +104,8 @@ fn an_old_master_that_cannot_be_demoted_is_left() {
         let mut two = Two::start(&watched);
         let links = links(&watched.master);
         assert_eq!(links.len(), 2);
-        // One node keeps its connection to a server that lives, takes what it says, and is no master any more.
+        // One node keeps its connection to a server that lives, takes what it says, and is no
+        // master any more.
         watched.shut_the_master(is_spared.then_some(&*links[0]));
         two.wait_together(Instant::now());
         watched.wait_followed(2);

@@ -1,4 +1,5 @@
-//! A broker whose thread has panicked ends its process with a message: nobody waits for answers that never come.
+//! A broker whose thread has panicked ends its process with a message: nobody waits for answers
+//! that never come.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

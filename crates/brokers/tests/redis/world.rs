@@ -197,7 +197,8 @@ impl Node {
         }
     }
 
-    /// Returns when everything that was submitted, and everything that was published before, has been delivered.
+    /// Returns when everything that was submitted, and everything that was published before, has
+    /// been delivered.
     fn settle(&self) {
         for index in 0..64 {
             let channel: Arc<str> = format!("fence-{index}").into();

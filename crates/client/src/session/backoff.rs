@@ -1,5 +1,5 @@
-//! Delays before another attempt: exponential, with full jitter, so that clients of a server that restarts do not
-//! return at the same moment.
+//! Delays before another attempt: exponential, with full jitter, so that clients of a server that
+//! restarts do not return at the same moment.
 //!
 //! Invariant: a delay lies between the least and the most, whatever the number of attempts (§1.20).
 
@@ -22,8 +22,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The delay after so many failed attempts: `min + random(0 .. min · 2^attempts)`, at most `max`. Any `random`
-    /// value is valid.
+    /// The delay after so many failed attempts: `min + random(0 .. min · 2^attempts)`, at most
+    /// `max`. Any `random` value is valid.
     #[must_use]
     pub fn delay(&self, attempts: u32, random: u64) -> Duration {
         let range = self.min.saturating_mul(1 << attempts.min(EXPONENT_MAX)).min(self.max);

@@ -1,6 +1,8 @@
-//! Calls of the application: commands with one result each, which wait for the connection and then for a reply.
+//! Calls of the application: commands with one result each, which wait for the connection and then
+//! for a reply.
 //!
-//! Invariant: every call ends once, with a result or an error; the bytes of those that have not ended are bounded.
+//! Invariant: every call ends once, with a result or an error; the bytes of those that have not
+//! ended are bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 

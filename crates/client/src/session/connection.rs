@@ -1,7 +1,7 @@
 //! The connection of a session: what is sent, and what replies, pushes, closes and silence lead to.
 //!
-//! Invariant: replies, subscriptions and calls belong to one byte stream. When it is lost, every call that was sent
-//! ends, and every subscription waits for the next one.
+//! Invariant: replies, subscriptions and calls belong to one byte stream. When it is lost, every
+//! call that was sent ends, and every subscription waits for the next one.
 
 use std::time::{Duration, Instant};
 

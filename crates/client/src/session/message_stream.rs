@@ -1,6 +1,7 @@
 //! One WebSocket connection without its socket: bytes in, replies of the server out.
 //!
-//! Invariant: any split of the input gives the same items; after a close or an error nothing more comes.
+//! Invariant: any split of the input gives the same items; after a close or an error nothing more
+//! comes.
 
 use wire::protocol::{self, Codec, Reply};
 use wire::websocket::Role;

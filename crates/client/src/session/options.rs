@@ -22,7 +22,8 @@ pub struct SessionOptions {
     pub version: String,
     /// Further headers of the WebSocket handshake.
     pub http_headers: Vec<(String, String)>,
-    /// Headers within the connect command, which servers pass on to backends where their configuration allows it.
+    /// Headers within the connect command, which servers pass on to backends where their
+    /// configuration allows it.
     pub emulated_headers: Vec<(String, String)>,
     /// Delays before reconnecting.
     pub reconnect: Backoff,
@@ -80,7 +81,8 @@ pub struct SubscriptionOptions {
     pub token: TokenSource,
     /// Application data of the subscribe command.
     pub data: Bytes,
-    /// Start behind this position. Without one, an earlier subscription to the channel is resumed where it was.
+    /// Start behind this position. Without one, an earlier subscription to the channel is resumed
+    /// where it was.
     pub since: Option<StreamPosition>,
     /// Ask for gap detection.
     pub positioned: bool,

@@ -1,7 +1,8 @@
-//! Bytes on their way to the socket. The commands of one turn share a frame, as the official SDKs batch them.
+//! Bytes on their way to the socket. The commands of one turn share a frame, as the official SDKs
+//! batch them.
 //!
-//! Invariant: commands leave in the order in which they were given, and a frame holds more than one only below
-//! [`FRAME_SIZE_MAX`](crate::limits::FRAME_SIZE_MAX).
+//! Invariant: commands leave in the order in which they were given, and a frame holds more than one
+//! only below [`FRAME_SIZE_MAX`](crate::limits::FRAME_SIZE_MAX).
 
 use wire::protocol::{self, Codec, Command};
 use wire::websocket::encoder::{self, FrameKind};

@@ -1,6 +1,7 @@
 //! What a session has to send, to ask and to tell: shared by its parts.
 //!
-//! Invariant: a reply is matched with the command of this connection that has its id, and with no other.
+//! Invariant: a reply is matched with the command of this connection that has its id, and with no
+//! other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

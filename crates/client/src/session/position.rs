@@ -1,6 +1,7 @@
 //! The position of one subscription in its channel's stream.
 //!
-//! Invariant: within an epoch the position only grows, and a publication at or below it is delivered no second time.
+//! Invariant: within an epoch the position only grows, and a publication at or below it is
+//! delivered no second time.
 
 use std::sync::Arc;
 
@@ -29,14 +30,16 @@ impl Tracker {
         self.duplicates
     }
 
-    /// The server knows no position that is older: the next attempt is answered with "not recovered" (§1.20).
+    /// The server knows no position that is older: the next attempt is answered with "not
+    /// recovered" (§1.20).
     pub(super) fn invalidate(&mut self) {
         if self.position.is_some() {
             self.position = Some(StreamPosition { offset: 0, epoch: "_".to_owned() });
         }
     }
 
-    /// A subscription begins: takes the server's position, and gives the missed publications to deliver.
+    /// A subscription begins: takes the server's position, and gives the missed publications to
+    /// deliver.
     pub(super) fn begin(&mut self, result: &SubscribeResult) -> Vec<Arc<Publication>> {
         let is_recovered = result.was_recovering && result.recovered;
         let before = self.position.take().filter(|_| is_recovered);

@@ -1,9 +1,10 @@
-//! Randomness is an input: jitter, mask keys and handshake keys come from the function that the driver passes in.
+//! Randomness is an input: jitter, mask keys and handshake keys come from the function that the
+//! driver passes in.
 
 use std::fmt;
 
-/// Gives random numbers. Mask keys (RFC 6455 §10.3) must not be predictable: a driver takes them from the operating
-/// system; a test takes them from a seed.
+/// Gives random numbers. Mask keys (RFC 6455 §10.3) must not be predictable: a driver takes them
+/// from the operating system; a test takes them from a seed.
 pub type RandomSource = Box<dyn FnMut() -> u64 + Send>;
 
 /// See the module.

@@ -6,7 +6,8 @@ use std::fmt;
 /// Why a connection or a subscription changed its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// Number: below 100 one of the client's own ([`Reason`]'s constants), else of the server (§1.17 to 1.19).
+    /// Number: below 100 one of the client's own ([`Reason`]'s constants), else of the server
+    /// (§1.17 to 1.19).
     pub code: u32,
     /// Text for people.
     pub text: Cow<'static, str>,
@@ -43,7 +44,8 @@ reasons! {
     MESSAGE_SIZE_LIMIT = 3, "message size limit exceeded";
     /// Subscribing: `subscribe` was called.
     SUBSCRIBE_CALLED = 0, "subscribe called";
-    /// Unsubscribed: `unsubscribe` was called, or the server no longer has the server-side subscription.
+    /// Unsubscribed: `unsubscribe` was called, or the server no longer has the server-side
+    /// subscription.
     UNSUBSCRIBE_CALLED = 0, "unsubscribe called";
 }
 

@@ -1,7 +1,8 @@
-//! The subscriptions that the server has made for this connection, by its token or through the server API.
+//! The subscriptions that the server has made for this connection, by its token or through the
+//! server API.
 //!
-//! Invariant: the list is the server's. What it does not name after a connect has ended; the bytes of what it names
-//! are bounded.
+//! Invariant: the list is the server's. What it does not name after a connect has ended; the bytes
+//! of what it names are bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,7 +40,8 @@ impl ServerSubscriptions {
         self.channels.contains_key(channel)
     }
 
-    /// The positions that the connect command names, so that the server recovers what was missed (§1.20).
+    /// The positions that the connect command names, so that the server recovers what was missed
+    /// (§1.20).
     pub(super) fn requests(&self) -> Vec<(String, SubscribeRequest)> {
         let known = self.channels.iter();
         let positioned =

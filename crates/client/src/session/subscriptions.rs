@@ -1,7 +1,7 @@
 //! The subscriptions that the application has made.
 //!
-//! Invariant: a subscribe command is sent only while the subscription is in the state *subscribing*, and only the
-//! reply to the last one counts.
+//! Invariant: a subscribe command is sent only while the subscription is in the state
+//! *subscribing*, and only the reply to the last one counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

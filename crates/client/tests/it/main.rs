@@ -1,5 +1,5 @@
-//! The client against the real server: both codecs, TLS, tokens, refusals, codes, and recovery over a network that is
-//! cut.
+//! The client against the real server: both codecs, TLS, tokens, refusals, codes, and recovery over
+//! a network that is cut.
 
 mod basics;
 mod codes;

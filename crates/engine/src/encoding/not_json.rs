@@ -1,8 +1,9 @@
-//! What becomes of payloads that are no JSON in a message that is: a Protobuf client, or `b64data` of the server API, may
-//! put any bytes into a channel, a token or an answer.
+//! What becomes of payloads that are no JSON in a message that is: a Protobuf client, or `b64data`
+//! of the server API, may put any bytes into a channel, a token or an answer.
 //!
-//! Invariant: such a payload costs a JSON client that payload and nothing else. Information about clients is left out of
-//! what surrounds it; a publication whose data it is, is skipped, and its subscriber is told so.
+//! Invariant: such a payload costs a JSON client that payload and nothing else. Information about
+//! clients is left out of what surrounds it; a publication whose data it is, is skipped, and its
+//! subscriber is told so.
 
 use std::sync::Arc;
 
@@ -142,8 +143,8 @@ fn clean_subscription(result: &mut SubscribeResult) {
     result.publications.iter_mut().for_each(clean_publication);
 }
 
-/// Takes the publications that are no JSON out of a body; returns the channels of which some were taken, where the body
-/// names them. `None` when the body is nothing without them.
+/// Takes the publications that are no JSON out of a body; returns the channels of which some were
+/// taken, where the body names them. `None` when the body is nothing without them.
 pub(crate) fn without_publications(body: &ReplyBody) -> Option<(ReplyBody, Vec<String>)> {
     let mut skipped = Vec::new();
     let mut body = body.clone();
@@ -168,7 +169,8 @@ fn skip(publications: &mut Vec<Arc<Publication>>) -> bool {
     publications.len() < before
 }
 
-/// A page of nothing else keeps its last publication, as `null`: whoever reads on from the last one gets on.
+/// A page of nothing else keeps its last publication, as `null`: whoever reads on from the last one
+/// gets on.
 fn skip_in_page(result: &mut HistoryResult) {
     let last = result.publications.last().cloned();
     skip(&mut result.publications);

@@ -1,7 +1,7 @@
 //! Connect: who is it, until when, and which subscriptions come with it (§1.9).
 //!
-//! Invariant: the connect reply is the first thing that an admitted session says, and publications of its
-//! server-side subscriptions follow it.
+//! Invariant: the connect reply is the first thing that an admitted session says, and publications
+//! of its server-side subscriptions follow it.
 
 use std::sync::Arc;
 
@@ -192,8 +192,8 @@ fn send_online(session: &mut Session, turn: &mut Turn<'_>) {
     }
 }
 
-/// Which server-side subscriptions come with the connection: those of the token, the personal channel, and of the
-/// client's wish-list those that it could have by itself.
+/// Which server-side subscriptions come with the connection: those of the token, the personal
+/// channel, and of the client's wish-list those that it could have by itself.
 fn plan_subscriptions(
     turn: &Turn<'_>,
     request: &ConnectRequest,
@@ -262,7 +262,8 @@ fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
     }
 }
 
-/// The time of issue as a session keeps it: 0 when the token does not say, which is before any time.
+/// The time of issue as a session keeps it: 0 when the token does not say, which is before any
+/// time.
 pub(crate) fn issued_at(claim: Option<i64>) -> u32 {
     u32::try_from(claim.unwrap_or(0).max(0)).unwrap_or(u32::MAX)
 }

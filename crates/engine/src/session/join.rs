@@ -1,9 +1,10 @@
 //! A subscription from the first request until it is live, and its end (§1.10).
 //!
-//! The order is: take a subscriber, so that publications wait here; ask the broker to hear the channel and read its stream;
-//! enter presence, so that the next command finds it; with the broker's word answer; let go what waited; tell the others.
-//! Invariant: the answer precedes every publication of the subscription, and between the position answered and the
-//! first publication that follows there is no hole, or the client is told.
+//! The order is: take a subscriber, so that publications wait here; ask the broker to hear the
+//! channel and read its stream; enter presence, so that the next command finds it; with the
+//! broker's word answer; let go what waited; tell the others. Invariant: the answer precedes every
+//! publication of the subscription, and between the position answered and the first publication
+//! that follows there is no hole, or the client is told.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -171,7 +172,8 @@ impl JoinPlan {
     }
 }
 
-/// Takes a subscriber and asks the broker. The caller has checked everything that the plan does not know.
+/// Takes a subscriber and asks the broker. The caller has checked everything that the plan does not
+/// know.
 pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) {
     let Some(session_info) = &session.info else {
         return;
@@ -197,7 +199,8 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) 
         turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
     }
     if !is_subscribed && plan.channel_ttl_ms > 0 {
-        // And behind it: whoever listens by now is told of the end, also when the channel has just expired.
+        // And behind it: whoever listens by now is told of the end, also when the channel has just
+        // expired.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
         turn.out.submit(BrokerRequest::LimitTtl { channel, ttl_ms });
     }
@@ -256,7 +259,8 @@ pub(crate) fn handle_read(
     };
     let top = stream.top.clone();
     let recovery = std::mem::replace(&mut joining.recovery, Recovery::None);
-    // In a connect reply, one subscription must not refuse the connection; the newest alone is never whole.
+    // In a connect reply, one subscription must not refuse the connection; the newest alone is
+    // never whole.
     let may_reject =
         matches!(recovery, Recovery::Stream(_)) && joining.origin != JoinOrigin::Connect;
     let rejects = joining.rejects_unrecovered && may_reject;
@@ -288,8 +292,8 @@ pub(crate) fn handle_read(
     answer(session, turn, index, outcome, top);
 }
 
-/// Takes room in the reply that these publications are for; says whether there was any. All recoveries of a connect reply
-/// share one budget.
+/// Takes room in the reply that these publications are for; says whether there was any. All
+/// recoveries of a connect reply share one budget.
 fn has_room(
     session: &mut Session,
     rules: &Rules,
@@ -372,7 +376,8 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     let (traits, info) = (subscription.traits, subscription.info.clone());
     turn.out.counters.subscriptions_joined += 1;
     let mut has_gap = joining.has_overflown;
-    // The stream may have begun a new epoch since, while the connect reply waited for other channels.
+    // The stream may have begun a new epoch since, while the connect reply waited for other
+    // channels.
     has_gap |= traits.is_positioned && *turn.hub.channel(subscriber_key).epoch != *epoch;
     for held in joining.held {
         let offset = held.publication.offset;
@@ -406,8 +411,9 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     leave_if_wanted(session, turn, &channel);
 }
 
-/// Keeps a publication that came before the subscription was answered. All subscriptions of a session together keep no
-/// more than the peer's queue could take, since a connect reply lets all of it go at once.
+/// Keeps a publication that came before the subscription was answered. All subscriptions of a
+/// session together keep no more than the peer's queue could take, since a connect reply lets all
+/// of it go at once.
 pub(crate) fn hold(
     session: &mut Session,
     subscriber_key: SubscriberKey,
@@ -528,8 +534,8 @@ pub(crate) fn handle_expired(session: &mut Session, turn: &mut Turn<'_>, index: 
     session.push(turn, channel, PushEvent::from(UnsubscribeCode::ChannelExpired));
 }
 
-/// The subscription missed something: say so (2500), or end the connection when the client could not ask for the
-/// subscription again by itself (3010).
+/// The subscription missed something: say so (2500), or end the connection when the client could
+/// not ask for the subscription again by itself (3010).
 pub(crate) fn handle_gap(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
     turn.out.counters.gaps_reported += 1;
     let (key, channel) = (session.key, session.subscriptions[index].channel.clone());

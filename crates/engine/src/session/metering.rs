@@ -1,7 +1,7 @@
 //! What a client's messages and commands cost the buckets of its connection and of its user.
 //!
-//! Invariant: what is refused here has changed nothing but buckets. Every command costs a token of `commands`, also when
-//! another bucket refuses it; a bucket that refuses gives nothing away.
+//! Invariant: what is refused here has changed nothing but buckets. Every command costs a token of
+//! `commands`, also when another bucket refuses it; a bucket that refuses gives nothing away.
 
 use wire::protocol::{DisconnectCode, ErrorCode, ErrorReply, Request};
 
@@ -19,8 +19,8 @@ pub(crate) fn message(
     take(session, turn, Bucket::ConnectionBytes, bytes)
 }
 
-/// Whether a command costs nothing and is never refused: pongs answer the server, and whoever leaves a channel gives back
-/// what it has paid for.
+/// Whether a command costs nothing and is never refused: pongs answer the server, and whoever
+/// leaves a channel gives back what it has paid for.
 pub(crate) fn is_free(session: &Session, request: &Request) -> bool {
     match request {
         Request::Pong => true,

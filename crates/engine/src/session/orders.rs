@@ -14,7 +14,8 @@ use crate::channel;
 use crate::claims::SubscriptionGrant;
 use crate::turn::Turn;
 
-/// Applies an order to a session that it names, now or as soon as the session has been told that it is connected.
+/// Applies an order to a session that it names, now or as soon as the session has been told that it
+/// is connected.
 pub(crate) fn handle(session: &mut Session, turn: &mut Turn<'_>, control: &Arc<Control>) {
     if !is_meant(session, &control.target) {
         return;
@@ -98,8 +99,9 @@ fn subscribe(
     join::begin(session, turn, plan);
 }
 
-/// A server-side subscription is ordered again: its lifetime, its data and what others see of it are new. Its position and its
-/// options stay, so that nothing is missed. What the client began by itself stays as it is.
+/// A server-side subscription is ordered again: its lifetime, its data and what others see of it
+/// are new. Its position and its options stay, so that nothing is missed. What the client began by
+/// itself stays as it is.
 fn renew(
     session: &mut Session,
     turn: &mut Turn<'_>,

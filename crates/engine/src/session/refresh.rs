@@ -81,7 +81,8 @@ pub(crate) fn set_info(session: &mut Session, conn_info: &Bytes) {
     }
 }
 
-/// Server-side subscriptions come from the token; a token that names others needs a new connection (3010).
+/// Server-side subscriptions come from the token; a token that names others needs a new connection
+/// (3010).
 fn has_same_channels(session: &Session, claims: &ConnectionClaims) -> bool {
     let of_token = session.subscriptions.iter().filter(|one| one.traits.is_of_token);
     let held: BTreeSet<&str> = of_token.map(|one| &*one.channel).collect();
@@ -123,7 +124,8 @@ pub(crate) fn handle_sub_verdict(
     let claims = match verdict {
         Ok(claims) => claims,
         Err(TokenRefusal::Expired) => {
-            // An SDK would give the subscription up for 109 alone; told so first, it subscribes with a new token.
+            // An SDK would give the subscription up for 109 alone; told so first, it subscribes
+            // with a new token.
             if let Some(index) = session.find(channel).filter(|index| is_of_client(session, *index))
             {
                 let channel = join::leave(session, turn, index);

@@ -1,8 +1,9 @@
 //! Publications that a client cannot be sent: its messages are JSON, and the publication is not.
 //!
-//! Invariant: the subscription goes on as if the publication had been delivered, so that its position stays continuous,
-//! and the client is told once for each subscription, by a message that SDKs hand to the application. To end the
-//! subscription or the connection would be no help: the client would come back, recover, and meet the publication again.
+//! Invariant: the subscription goes on as if the publication had been delivered, so that its
+//! position stays continuous, and the client is told once for each subscription, by a message that
+//! SDKs hand to the application. To end the subscription or the connection would be no help: the
+//! client would come back, recover, and meet the publication again.
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use crate::turn::{Effect, Outputs, SessionNotice, Turn};
 /// What the application is told.
 const NOTICE: &str = r#"{"notice":"publication skipped","reason":"its data is not JSON; clients of the Protobuf protocol can read it"}"#;
 
-/// Sends what is left of a reply without the publications that are no JSON. The channels that the reply itself names are
-/// told; of others the caller knows.
+/// Sends what is left of a reply without the publications that are no JSON. The channels that the
+/// reply itself names are told; of others the caller knows.
 pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Reply) -> SentPart {
     let rules = &turn.rules.client;
     if let ReplyBody::Push(Push { channel, event: PushEvent::Publication(_) }) = &reply.body {

@@ -1,4 +1,5 @@
-//! The subscribe and unsubscribe commands: checks in the order of §1.10 and §5.3, then [`super::join`].
+//! The subscribe and unsubscribe commands: checks in the order of §1.10 and §5.3, then
+//! [`super::join`].
 
 use wire::protocol::{DisconnectCode, ErrorCode, ReplyBody, SubscribeRequest};
 
@@ -147,7 +148,8 @@ pub(crate) fn end(
     }
     match session.find(channel) {
         None => session.reply(turn, id, ReplyBody::Unsubscribe),
-        // As soon as it has been answered; commands behind this one may subscribe to the channel anew.
+        // As soon as it has been answered; commands behind this one may subscribe to the channel
+        // anew.
         Some(index) if session.subscriptions[index].joining.is_some() => {
             session.block(Wait::Leave { id, channel: channel.to_owned() });
         }
@@ -159,5 +161,6 @@ pub(crate) fn end(
     Ok(())
 }
 
-/// The one delta algorithm of the protocol. It may be asked for; the reply says that it is not used.
+/// The one delta algorithm of the protocol. It may be asked for; the reply says that it is not
+/// used.
 const DELTA_FOSSIL: &str = "fossil";

@@ -1,6 +1,7 @@
 //! When a session must be looked at again: stale, ping, pong, end of lifetime.
 //!
-//! Invariant: [`next`] is never later than the first of these times, as far as the Unix clock does not jump.
+//! Invariant: [`next`] is never later than the first of these times, as far as the Unix clock does
+//! not jump.
 
 use wire::protocol::{DisconnectCode, ErrorCode, PushEvent, Reply, ReplyBody, UnsubscribeCode};
 use wire::websocket::encoder::{self, FrameKind};
@@ -45,8 +46,8 @@ impl Timers {
         *self = Timers { scheduled: self.scheduled, ..Timers::new(now, rules) };
     }
 
-    /// The session is live: the first ping comes at a random moment in the second half of the interval, so that a
-    /// fleet that came at once does not ping at once (§1.7).
+    /// The session is live: the first ping comes at a random moment in the second half of the
+    /// interval, so that a fleet that came at once does not ping at once (§1.7).
     pub(crate) fn handle_connected(&mut self, now: Now, rules: &ClientRules, random: &mut Random) {
         let interval = rules.ping_interval_ms;
         if interval > 0 {

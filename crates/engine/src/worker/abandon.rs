@@ -1,7 +1,8 @@
 //! Removing a session whose handling panicked, so that the other sessions of the worker live on.
 //!
-//! Invariant: nothing that the broken session says of itself is trusted. Its subscribers and its place among the users
-//! are found by looking through what all sessions share; that is slow, and happens only after a panic.
+//! Invariant: nothing that the broken session says of itself is trusted. Its subscribers and its
+//! place among the users are found by looking through what all sessions share; that is slow, and
+//! happens only after a panic.
 
 use std::sync::Arc;
 
@@ -31,8 +32,9 @@ pub(super) enum Doing {
 const REASON: &str = "internal server error";
 
 impl Worker {
-    /// An input panicked: removes the session that was being handled, and notifies the subscribers that a broken delivery
-    /// may have left out. Returns the removed session. What other sessions share is whole afterwards.
+    /// An input panicked: removes the session that was being handled, and notifies the subscribers
+    /// that a broken delivery may have left out. Returns the removed session. What other sessions
+    /// share is whole afterwards.
     ///
     /// The caller catches the unwinding, calls this once, and goes on.
     pub fn handle_panic(&mut self, now: Now) -> Option<SessionKey> {
@@ -49,7 +51,8 @@ impl Worker {
         }
     }
 
-    /// The session that is being handled; after a panic, the one that [`Worker::handle_panic`] will remove.
+    /// The session that is being handled; after a panic, the one that [`Worker::handle_panic`] will
+    /// remove.
     #[must_use]
     pub fn suspect(&self) -> Option<SessionKey> {
         match self.doing {
@@ -58,8 +61,9 @@ impl Worker {
         }
     }
 
-    /// Removes a session without reading what it says of itself, and closes it with 3004. Its socket and what was
-    /// queued stay until [`Worker::handle_gone`], as with every other session that ends.
+    /// Removes a session without reading what it says of itself, and closes it with 3004. Its
+    /// socket and what was queued stay until [`Worker::handle_gone`], as with every other session
+    /// that ends.
     pub fn abandon(&mut self, now: Now, key: SessionKey) {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
@@ -101,7 +105,8 @@ impl Worker {
     }
 }
 
-/// Takes the client out of the presence of a channel where it may have been, and says so where joins are announced.
+/// Takes the client out of the presence of a channel where it may have been, and says so where
+/// joins are announced.
 fn depart(out: &mut Outputs, broken: &Session, channel: Arc<str>, info: &Arc<ClientInfo>) {
     let mut subscriptions = broken.subscriptions.iter();
     let subscription = subscriptions.find(|one| one.channel == channel && one.joining.is_none());

@@ -1,7 +1,7 @@
 //! What happens in a channel, for all its subscribers.
 //!
-//! Invariant: one look-up and one encoding for each variant, for any number of subscribers; each of them gets what is next for it, or
-//! is noted as having a gap.
+//! Invariant: one look-up and one encoding for each variant, for any number of subscribers; each of
+//! them gets what is next for it, or is noted as having a gap.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Comparing silent channels with the broker, those whose time has come.
 //!
-//! Invariant: a comparison is a question like any other and never takes the room that clients' questions need.
+//! Invariant: a comparison is a question like any other and never takes the room that clients'
+//! questions need.
 
 use super::Worker;
 use crate::broker::{BrokerRequest, JoinRead};

@@ -1,6 +1,7 @@
 //! What a revocation means for the sessions of a worker.
 //!
-//! Invariant: it costs a look at the user's sessions where it names a user, and a look at all where it cannot.
+//! Invariant: it costs a look at the user's sessions where it names a user, and a look at all where
+//! it cannot.
 
 use wire::protocol::DisconnectCode;
 
@@ -10,7 +11,8 @@ use crate::session::{Session, SessionKey};
 use crate::time::Now;
 
 impl Worker {
-    /// Ends the sessions that a revocation is about (3500), also those that a reverse proxy has authenticated.
+    /// Ends the sessions that a revocation is about (3500), also those that a reverse proxy has
+    /// authenticated.
     pub fn revoke(&mut self, now: Now, revocation: &Revocation) {
         let is_meant =
             |session: &Session| session.holder().is_some_and(|holder| revocation.is_about(holder));

@@ -158,7 +158,8 @@ fn what_waits_for_a_connect_reply_is_bounded_over_all_its_channels() {
     world.settle();
     let queued = world.worker.outbox(key).unwrap().queued();
     assert!(queued <= 2 * BUDGET + 10_000, "{queued}");
-    // A channel whose publications were dropped has a gap; what the server subscribed ends with the connection.
+    // A channel whose publications were dropped has a gap; what the server subscribed ends with the
+    // connection.
     assert_eq!(world.code(key), 3010);
 }
 

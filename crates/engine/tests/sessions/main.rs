@@ -1,4 +1,5 @@
-//! What sessions promise, told as short stories: who says what, what happens meanwhile, what is heard.
+//! What sessions promise, told as short stories: who says what, what happens meanwhile, what is
+//! heard.
 
 #![expect(clippy::disallowed_types, reason = "the world of a test records events")]
 

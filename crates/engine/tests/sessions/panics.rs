@@ -8,8 +8,8 @@ use engine::worker::Verdict;
 
 use crate::world::{World, claims, subscribed_to};
 
-/// Hands the session a verdict of the wrong kind, which only a broken driver would do: handling it panics midway, when
-/// the session has stopped waiting and has not gone on yet.
+/// Hands the session a verdict of the wrong kind, which only a broken driver would do: handling it
+/// panics midway, when the session has stopped waiting and has not gone on yet.
 fn break_session(world: &mut World, key: SessionKey) -> Option<SessionKey> {
     world.says(key, r#"{"id":9,"subscribe":{"channel":"closed:b","token":"t"}}"#);
     let now = world.now();

@@ -1,4 +1,5 @@
-//! One worker with the memory broker, played by hand: nothing happens until a test says so, broker events included.
+//! One worker with the memory broker, played by hand: nothing happens until a test says so, broker
+//! events included.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

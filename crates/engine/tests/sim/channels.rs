@@ -63,8 +63,8 @@ const ROOM_HISTORY_SIZE: u32 = 6;
 /// Less than what is retained elsewhere, so that recoveries end before the top.
 const RECOVERY_MAX: u32 = 15;
 
-/// Bytes of publications in one reply at most: all that is retained in the two channels of the server, and not all that is
-/// in a big one.
+/// Bytes of publications in one reply at most: all that is retained in the two channels of the
+/// server, and not all that is in a big one.
 pub(crate) const REPLY_BYTES: usize = 12 * 1024;
 
 impl Kind {
@@ -87,7 +87,8 @@ impl Kind {
     }
 }
 
-/// Rates so low that worlds meet them, with which everybody can still come back with everything, by and by.
+/// Rates so low that worlds meet them, with which everybody can still come back with everything, by
+/// and by.
 pub(crate) fn rates() -> Rates {
     Rates::new(|bucket| match bucket {
         Bucket::ConnectionCommands => Rate::new(5, 1_000, 20),

@@ -1,4 +1,5 @@
-//! A client as the SDKs behave, which believes nothing: everything that it is told is held against the truth.
+//! A client as the SDKs behave, which believes nothing: everything that it is told is held against
+//! the truth.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -290,7 +291,8 @@ impl Client {
                 self.handle(at, reply)?;
             }
             if self.gives_up {
-                // Whatever the server has to say about commands behind a refused connect is not read any more.
+                // Whatever the server has to say about commands behind a refused connect is not
+                // read any more.
                 return Ok(None);
             }
         }
@@ -438,7 +440,8 @@ impl Client {
             subscription.live = Some(live);
             return Ok(());
         }
-        // As the SDKs: who is subscribing already does not mind that an older subscription has ended.
+        // As the SDKs: who is subscribing already does not mind that an older subscription has
+        // ended.
         let is_subscribing = self
             .asked
             .values()

@@ -76,8 +76,9 @@ pub(crate) fn check_refusal(
     })
 }
 
-/// A history begins with the first publication that is retained, has no holes, and ends before the top only where no more
-/// fits. A client of JSON is not sent what is no JSON, but for the last of a page of nothing else.
+/// A history begins with the first publication that is retained, has no holes, and ends before the
+/// top only where no more fits. A client of JSON is not sent what is no JSON, but for the last of a
+/// page of nothing else.
 pub(crate) fn check_history(
     truth: &Truth,
     channel: &str,

@@ -1,7 +1,8 @@
-//! The network between one worker and the broker. It keeps the order of what it carries, until told to do otherwise.
+//! The network between one worker and the broker. It keeps the order of what it carries, until told
+//! to do otherwise.
 //!
-//! After a cut it does what every remote broker's client does: hear the same channels again, and report the same
-//! clients as present. What was missed meanwhile is for the engine to find out.
+//! After a cut it does what every remote broker's client does: hear the same channels again, and
+//! report the same clients as present. What was missed meanwhile is for the engine to find out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +45,8 @@ pub(crate) struct Link {
     received: BTreeSet<Arc<str>>,
     present: BTreeMap<(Arc<str>, String), Arc<ClientInfo>>,
     held_back: Vec<BrokerEvent>,
-    /// Slices of time that an answer takes longer than an event: no fault, the broker is far away and must read first.
+    /// Slices of time that an answer takes longer than an event: no fault, the broker is far away
+    /// and must read first.
     answer_lag: u64,
     /// Answers on their way, with the slice in which they arrive.
     slow: VecDeque<(u64, BrokerEvent)>,

@@ -1,8 +1,9 @@
-//! The simulated world: workers, clients and the broker of the product, in one thread, with invented time and a
-//! network that fails as a seed says. Oracles compare what every client is told with what really happened.
+//! The simulated world: workers, clients and the broker of the product, in one thread, with
+//! invented time and a network that fails as a seed says. Oracles compare what every client is told
+//! with what really happened.
 //!
-//! `SIM_SEED=n cargo test -p engine --test sim replay -- --ignored --nocapture` plays one seed and prints its shortest
-//! history; `SIM_SECONDS=n … explore …` tries new seeds for so long.
+//! `SIM_SEED=n cargo test -p engine --test sim replay -- --ignored --nocapture` plays one seed and
+//! prints its shortest history; `SIM_SECONDS=n … explore …` tries new seeds for so long.
 
 #![expect(
     clippy::disallowed_types,

@@ -1,5 +1,5 @@
-//! One worker with its sockets, as its driver sees it: bytes in, effects done, outboxes flushed into sockets of a
-//! bounded size.
+//! One worker with its sockets, as its driver sees it: bytes in, effects done, outboxes flushed
+//! into sockets of a bounded size.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::IoSlice;
@@ -299,7 +299,8 @@ impl Node {
     fn check_bounds(&mut self) -> Result<(), Violation> {
         for key in self.sockets.keys() {
             let queued = self.engine.outbox(*key).map_or(0, |outbox| outbox.queued());
-            // One input may say a lot before a write is tried: as much again, of what waited for a join.
+            // One input may say a lot before a write is tried: as much again, of what waited for a
+            // join.
             Oracle::Bound.check(queued <= 2 * self.queue_max_size + ONE_INPUT_MAX, || {
                 format!("{queued} bytes are queued for {key:?}")
             })?;
@@ -307,7 +308,8 @@ impl Node {
         Ok(())
     }
 
-    /// A session is looked at from time to time, however the wall clock jumps; a lifetime that is over ends it then.
+    /// A session is looked at from time to time, however the wall clock jumps; a lifetime that is
+    /// over ends it then.
     fn check_lifetimes(&mut self, now: Now) -> Result<(), Violation> {
         for (key, socket) in &mut self.sockets {
             let is_over = |at: i64| at * 1000 + EXPIRED_CLOSE_DELAY_MS <= now.unix_ms;
@@ -331,6 +333,6 @@ const ONE_INPUT_MAX: usize = 8 * 1024;
 /// The grace of the rules.
 pub(crate) const EXPIRED_CLOSE_DELAY_MS: i64 = 3_000;
 
-/// The time between two looks at a session: at a ping, or, where it was refused and may do nothing, at the end of the
-/// stale delay; and the coarseness of timers and of this world.
+/// The time between two looks at a session: at a ping, or, where it was refused and may do nothing,
+/// at the end of the stale delay; and the coarseness of timers and of this world.
 const OVERDUE_MAX_MS: u64 = 10_500;

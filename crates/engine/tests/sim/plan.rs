@@ -1,5 +1,5 @@
-//! What happens in a world, as a list made from a seed. Every step makes sense in every state (what cannot happen then
-//! does not), so that a failing list can be shortened by leaving steps out.
+//! What happens in a world, as a list made from a seed. Every step makes sense in every state (what
+//! cannot happen then does not), so that a failing list can be shortened by leaving steps out.
 
 use engine::random::Random;
 
@@ -140,7 +140,8 @@ fn step(random: &mut Random, fault_weight: u64) -> Step {
         66..71 => Step::Unsubscribe { client, channel },
         71..80 => Step::Publish { client, channel },
         80..90 => {
-            // What is too much for a client's queue is told, and so no place for it where nothing goes wrong.
+            // What is too much for a client's queue is told, and so no place for it where nothing
+            // goes wrong.
             let counts =
                 if fault_weight == 0 { [1, 1, 2, 3, 4, 5] } else { [1, 2, 5, 20, 150, 600] };
             Step::Burst { channel, count: counts[random.below(6) as usize] }

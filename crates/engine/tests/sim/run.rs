@@ -60,7 +60,8 @@ pub(crate) fn play(seed: u64, steps: &[Step], report: &mut Report) -> Result<(),
     }
 }
 
-/// Leaves out whatever is not needed for breaking the same promise: first long stretches, then single steps.
+/// Leaves out whatever is not needed for breaking the same promise: first long stretches, then
+/// single steps.
 pub(crate) fn shorten(seed: u64, mut steps: Vec<Step>, oracle: Oracle) -> Vec<Step> {
     let fails = |steps: &[Step]| {
         play(seed, steps, &mut Report::default()).is_err_and(|violation| violation.oracle == oracle)

@@ -1,5 +1,5 @@
-//! What really happened: every publication that the broker accepted, in its order, as somebody saw it who misses
-//! nothing. Clients are compared with it.
+//! What really happened: every publication that the broker accepted, in its order, as somebody saw
+//! it who misses nothing. Clients are compared with it.
 
 use std::collections::HashMap;
 
@@ -47,7 +47,8 @@ impl Truth {
         }
     }
 
-    /// The epoch and the top of a channel now; `None` when nothing was published since the broker started.
+    /// The epoch and the top of a channel now; `None` when nothing was published since the broker
+    /// started.
     pub(crate) fn now(&self, channel: &str) -> Option<(&str, u64)> {
         let epoch = self.current.get(channel)?;
         let log = self.epochs.get(&(channel.to_owned(), epoch.clone()))?;

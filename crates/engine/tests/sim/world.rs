@@ -343,7 +343,8 @@ impl World {
         let has_cause = match code {
             3005 | 3502 => true,
             3008 => was_full,
-            // A gap in a subscription of the server, or a new token that names others than it has now.
+            // A gap in a subscription of the server, or a new token that names others than it has
+            // now.
             3010 => !is_calm && self.clients[client].has_server_side(),
             3012 | 3503 => !is_calm,
             3013 => self.rules.rates.of(Bucket::ConnectionRefusals).is_some(),
@@ -397,7 +398,8 @@ impl World {
             }
         };
         if matches!(order, Order::Refresh { .. }) {
-            // When it arrives, if it does, is not known here: the lifetimes of this user are not looked at any more.
+            // When it arrives, if it does, is not known here: the lifetimes of this user are not
+            // looked at any more.
             self.nodes.iter_mut().for_each(|node| node.forget_lifetimes(&user));
         }
         let target = Target { user, ..Target::default() };
@@ -416,7 +418,8 @@ impl World {
         total
     }
 
-    /// All faults are over. In the end everybody must have everything, and when all have left, nothing may remain.
+    /// All faults are over. In the end everybody must have everything, and when all have left,
+    /// nothing may remain.
     pub(crate) fn finish(&mut self) -> Result<(), Violation> {
         let now_ms = self.clock.monotonic_ms();
         self.calm_since_ms = Some(now_ms);

@@ -1,4 +1,5 @@
-//! Several commands in one request (§3.3): one after the other, or all at once when the caller does not mind the order.
+//! Several commands in one request (§3.3): one after the other, or all at once when the caller does
+//! not mind the order.
 //!
 //! Invariant: a command does what it says or is refused; of two methods in one command none is run.
 

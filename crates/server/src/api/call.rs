@@ -1,6 +1,8 @@
-//! One HTTP request to the server API: whose it is, what that caller may do, and how much its answer may still hold.
+//! One HTTP request to the server API: whose it is, what that caller may do, and how much its
+//! answer may still hold.
 //!
-//! Invariant: what one request is answered, all commands of a batch together, stays below [`API_ANSWER_MAX`] bytes.
+//! Invariant: what one request is answered, all commands of a batch together, stays below
+//! [`API_ANSWER_MAX`] bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -56,7 +58,8 @@ impl Call {
         }
     }
 
-    /// Takes the room for an answer. What has taken effect is always answered, and such an answer is small.
+    /// Takes the room for an answer. What has taken effect is always answered, and such an answer
+    /// is small.
     pub(super) fn take_room(&self, bytes: usize) -> Result<(), ApiError> {
         let take = |room: usize| room.checked_sub(bytes);
         match self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {

@@ -21,7 +21,8 @@ pub(super) struct ApiError {
 /// Why a method gave no result.
 #[derive(Debug)]
 pub(super) enum MethodFailure {
-    /// The parameters are no JSON, or not of the form that the method takes: status 400 in both error modes.
+    /// The parameters are no JSON, or not of the form that the method takes: status 400 in both
+    /// error modes.
     Unreadable(String),
     /// Everything else.
     Api(ApiError),

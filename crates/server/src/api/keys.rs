@@ -1,7 +1,7 @@
 //! The keys of the server API as they hold now.
 //!
-//! Invariant: a caller is looked for among all keys, whichever it has, so that the time says nothing; requests that are under way go
-//! on with the key that let them in.
+//! Invariant: a caller is looked for among all keys, whichever it has, so that the time says
+//! nothing; requests that are under way go on with the key that let them in.
 
 use std::sync::{Arc, PoisonError, RwLock};
 

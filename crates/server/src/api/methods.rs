@@ -1,5 +1,5 @@
-//! The methods of the server API (§3.3): read the parameters, check them by the same rules as everybody's, ask the
-//! broker, put the answer into JSON.
+//! The methods of the server API (§3.3): read the parameters, check them by the same rules as
+//! everybody's, ask the broker, put the answer into JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

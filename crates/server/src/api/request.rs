@@ -1,5 +1,5 @@
-//! What callers send, field by field (§3.3). Fields that we do not know are ignored, as everywhere in the protocol, and null
-//! is the same as absent, but for the data of a publication.
+//! What callers send, field by field (§3.3). Fields that we do not know are ignored, as everywhere
+//! in the protocol, and null is the same as absent, but for the data of a publication.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -171,8 +171,8 @@ pub(super) struct SessionFilter {
 }
 
 impl SessionFilter {
-    /// The sessions that are named; `None` when there can be none: a `session` belongs to a unidirectional transport, and none
-    /// of those is served.
+    /// The sessions that are named; `None` when there can be none: a `session` belongs to a
+    /// unidirectional transport, and none of those is served.
     pub(super) fn target(self) -> Result<Option<Target>, ApiError> {
         let SessionFilter { user, client, session, whitelist } = self;
         let user = user.ok_or_else(|| {
@@ -400,8 +400,8 @@ pub(super) struct InvalidateUserTokens {
 #[serde(default)]
 pub(super) struct Nothing {}
 
-/// One command of a batch: the methods that it names with their parameters, in the order written. Members that are null
-/// are absent, and members that are no methods are ignored.
+/// One command of a batch: the methods that it names with their parameters, in the order written.
+/// Members that are null are absent, and members that are no methods are ignored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchCommand(pub(super) Vec<(Method, Box<RawValue>)>);
 

@@ -1,7 +1,8 @@
 //! Revoking users and tokens, and lifting that again.
 //!
-//! Invariant: when the caller is told of success, the broker stores the change and this node applies
-//! it; a change that the broker drops, since it stores a later one, is made again behind that one.
+//! Invariant: when the caller is told of success, the broker stores the change and this node
+//! applies it; a change that the broker drops, since it stores a later one, is made again behind
+//! that one.
 
 use std::sync::Arc;
 
@@ -134,8 +135,8 @@ fn contended() -> ApiError {
     ApiError { code, message: message.into() }
 }
 
-/// What holds after a call about a subject that is revoked already: how far an earlier call reached by time of issue, and
-/// until when, holds on. To shorten it is for `unrevoke`.
+/// What holds after a call about a subject that is revoked already: how far an earlier call reached
+/// by time of issue, and until when, holds on. To shorten it is for `unrevoke`.
 fn extended(known: &Revocation, (issued_before, ends_at): (i64, i64)) -> (i64, i64) {
     let RevocationState::Revoked { issued_before: reached } = known.state else {
         return (issued_before, ends_at);

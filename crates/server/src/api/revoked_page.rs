@@ -1,7 +1,7 @@
 //! Reading what is revoked, page by page.
 //!
-//! Invariant: pages that follow each other's cursors have everything that is in force from the first
-//! page to the last, once.
+//! Invariant: pages that follow each other's cursors have everything that is in force from the
+//! first page to the last, once.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Why parameters cannot be understood: the field that is wrong, what was expected there, and where that is.
+//! Why parameters cannot be understood: the field that is wrong, what was expected there, and where
+//! that is.
 //!
 //! Invariant: however long a value is that a caller sends, little of it is repeated.
 

@@ -1,7 +1,7 @@
 //! The hops that `X-Forwarded-For` and `Forwarded` (RFC 7239) list, the farthest first.
 //!
-//! Invariant: what is no address is a hop without one, never left out: a hop that vanished would lend its place to the one
-//! before it.
+//! Invariant: what is no address is a hop without one, never left out: a hop that vanished would
+//! lend its place to the one before it.
 
 use std::net::{IpAddr, SocketAddr};
 

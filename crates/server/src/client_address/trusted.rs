@@ -67,9 +67,10 @@ impl TrustedProxies {
         }
     }
 
-    /// The client of a request: the peer of its connection, or the address that trusted proxies give in `X-Forwarded-For`
-    /// or `Forwarded`. When a request has both and they disagree, one of them is the client's own invention and nobody can
-    /// tell which, so the proxy's own address counts.
+    /// The client of a request: the peer of its connection, or the address that trusted proxies
+    /// give in `X-Forwarded-For` or `Forwarded`. When a request has both and they disagree, one of
+    /// them is the client's own invention and nobody can tell which, so the proxy's own address
+    /// counts.
     #[must_use]
     pub fn client_of(&self, peer: ClientAddress, headers: &HeaderMap) -> ClientAddress {
         if !self.trusts(peer) {
@@ -85,8 +86,8 @@ impl TrustedProxies {
         }
     }
 
-    /// Goes from the nearest hop to the farthest for as long as each is a trusted proxy. A hop that gives no address ends
-    /// the walk: what stands beyond it was written by somebody unknown.
+    /// Goes from the nearest hop to the farthest for as long as each is a trusted proxy. A hop that
+    /// gives no address ends the walk: what stands beyond it was written by somebody unknown.
     fn walk(&self, peer: ClientAddress, hops: &[Option<IpAddr>]) -> ClientAddress {
         let mut client = peer;
         for hop in hops.iter().rev() {

@@ -1,6 +1,7 @@
 //! Addresses to listen on, as they are written: an IP address, a name, or a Unix socket.
 //!
-//! Invariant: what no machine could listen on is a mistake before the start; whether this machine can is seen at the start.
+//! Invariant: what no machine could listen on is a mistake before the start; whether this machine
+//! can is seen at the start.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -47,8 +48,9 @@ pub(super) fn fault(address: &str, port: &str) -> Option<String> {
     Some(text)
 }
 
-/// The internal endpoints, as they are read in the compatible server too: an address or port that is not written is that for
-/// clients, and the same place is one listener. Without a port, they are on the public one.
+/// The internal endpoints, as they are read in the compatible server too: an address or port that
+/// is not written is that for clients, and the same place is one listener. Without a port, they are
+/// on the public one.
 ///
 /// # Errors
 /// Both cannot be listened on.

@@ -1,6 +1,7 @@
 //! Keys of the server API: each has a name, and may be for some methods and some channels only.
 //!
-//! Invariant: names and keys are different, so that a caller is one of them, and no key is ever shown.
+//! Invariant: names and keys are different, so that a caller is one of them, and no key is ever
+//! shown.
 
 use std::fmt;
 
@@ -43,7 +44,8 @@ impl ApiKey {
         }
     }
 
-    /// Whether this is the key that a caller gave. Takes as long for one that is nearly right as for one that is all wrong.
+    /// Whether this is the key that a caller gave. Takes as long for one that is nearly right as
+    /// for one that is all wrong.
     pub(crate) fn is(&self, given: &[u8]) -> bool {
         let is_same = aws_lc_rs::constant_time::verify_slices_are_equal(given, &self.key);
         !self.key.is_empty() && is_same.is_ok()

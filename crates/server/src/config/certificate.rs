@@ -61,7 +61,8 @@ fn time(bytes: &[u8]) -> Option<(i64, &[u8])> {
     Some((days * 86_400 + part(2)? * 3_600 + part(3)? * 60 + part(4)?, rest))
 }
 
-/// Days of the Gregorian calendar; years begin in March, so that a leap day is the last of its year.
+/// Days of the Gregorian calendar; years begin in March, so that a leap day is the last of its
+/// year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);

@@ -1,7 +1,8 @@
-//! Options of namespaces, and limits, that change while nodes run, as they are published in `sys:config`.
+//! Options of namespaces, and limits, that change while nodes run, as they are published in
+//! `sys:config`.
 //!
-//! Invariant: what holds after some changes is what would hold had the options been written in the file; a change that
-//! makes a mistake changes nothing.
+//! Invariant: what holds after some changes is what would hold had the options been written in the
+//! file; a change that makes a mistake changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -81,8 +82,8 @@ impl Bounds {
     }
 }
 
-/// A change: `{"namespace":"chat","options":{"history_size":100,"history_ttl":"1h"}}`. An option that is null is what the file
-/// says again.
+/// A change: `{"namespace":"chat","options":{"history_size":100,"history_ttl":"1h"}}`. An option
+/// that is null is what the file says again.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct NamespaceChange {
@@ -90,7 +91,8 @@ struct NamespaceChange {
     options: Map<String, Value>,
 }
 
-/// A change of limits: `{"limits":{"connection.publishes":"10/s burst 20"}}`. A limit that is null is what the file says again.
+/// A change of limits: `{"limits":{"connection.publishes":"10/s burst 20"}}`. A limit that is null
+/// is what the file says again.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct LimitsChange {

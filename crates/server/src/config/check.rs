@@ -1,6 +1,8 @@
-//! Is every key that was written known, and is its value of its kind? Then it becomes a value of exactly that kind.
+//! Is every key that was written known, and is its value of its kind? Then it becomes a value of
+//! exactly that kind.
 //!
-//! Invariant: afterwards the tree holds keys of this server only, each with a value that its kind allows.
+//! Invariant: afterwards the tree holds keys of this server only, each with a value that its kind
+//! allows.
 
 use serde_json::{Map, Value};
 
@@ -106,8 +108,8 @@ impl Walk<'_> {
         }
     }
 
-    /// What is not here may be written as long as it is off. Nothing makes a mistake of this kind a warning: whoever
-    /// switched a feature on counts on it.
+    /// What is not here may be written as long as it is off. Nothing makes a mistake of this kind a
+    /// warning: whoever switched a feature on counts on it.
     fn absent(&mut self, path: &str, section: &'static Section, key: &AbsentKey, value: &Value) {
         match key.role {
             AbsentRole::Detail => {}

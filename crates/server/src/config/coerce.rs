@@ -1,4 +1,5 @@
-//! From a value as people write it to a value of its kind: a number as text, one text for a list, nothing for a default.
+//! From a value as people write it to a value of its kind: a number as text, one text for a list,
+//! nothing for a default.
 //!
 //! Invariant: what is accepted has one meaning; a secret is never shown.
 

@@ -1,7 +1,8 @@
-//! Settings that contradict each other, make one another useless, or open to everybody what they keep for one.
+//! Settings that contradict each other, make one another useless, or open to everybody what they
+//! keep for one.
 //!
-//! Invariant: what is unsafe, or reaches channels that were meant to be closed, is a mistake; what only does nothing is a
-//! warning.
+//! Invariant: what is unsafe, or reaches channels that were meant to be closed, is a mistake; what
+//! only does nothing is a warning.
 
 use engine::personal::breaks_escapes;
 use engine::rules::{ChannelRules, ClientRules, Namespace, RecoveryMode};

@@ -1,6 +1,8 @@
-//! What a configuration allows that an operator should know of: `tidings check`, `serve` and `doctor` tell it with the key.
+//! What a configuration allows that an operator should know of: `tidings check`, `serve` and
+//! `doctor` tell it with the key.
 //!
-//! Invariant: whatever is told here is valid; what is not is a mistake and is found elsewhere. No secret is shown.
+//! Invariant: whatever is told here is valid; what is not is a mistake and is found elsewhere. No
+//! secret is shown.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;

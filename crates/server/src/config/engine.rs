@@ -44,7 +44,8 @@ pub struct RedisEngine {
 }
 
 impl RedisEngine {
-    /// The broker's settings for a node that is called `name`; `node` and `seed` differ at every start.
+    /// The broker's settings for a node that is called `name`; `node` and `seed` differ at every
+    /// start.
     #[must_use]
     pub fn settings(&self, node: String, name: String, seed: u64) -> RedisSettings {
         RedisSettings {
@@ -270,7 +271,8 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Engine {
     }))
 }
 
-/// Where Redis is, with the key that says so: a Cluster before Sentinels before servers, as in the compatible server.
+/// Where Redis is, with the key that says so: a Cluster before Sentinels before servers, as in the
+/// compatible server.
 fn addresses(
     values: &Values<'_>,
 ) -> Result<(&'static str, Vec<String>), (&'static str, &'static str)> {

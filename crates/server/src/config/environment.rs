@@ -1,7 +1,8 @@
-//! The environment: variables of ours, those of the compatible server, and those that others put there.
+//! The environment: variables of ours, those of the compatible server, and those that others put
+//! there.
 //!
-//! Invariant: `TIDINGS_*` wins over `CENTRIFUGO_*`; what Kubernetes and Docker inject for services and links is never a
-//! setting.
+//! Invariant: `TIDINGS_*` wins over `CENTRIFUGO_*`; what Kubernetes and Docker inject for services
+//! and links is never a setting.
 
 use serde_json::Value;
 
@@ -166,7 +167,8 @@ fn is_injected(environment: &[(String, String)], name: &str, text: &str) -> bool
     let is_after = |mark: &str, rest: fn(&str) -> bool| {
         name.rfind(mark).is_some_and(|at| rest(&name[at + mark.len()..]))
     };
-    // TIDINGS_SERVICE_PORT, TIDINGS_SERVICE_PORT_HTTP; TIDINGS_PORT_8000_TCP, ..._TCP_ADDR, ..._TCP_START.
+    // TIDINGS_SERVICE_PORT, TIDINGS_SERVICE_PORT_HTTP; TIDINGS_PORT_8000_TCP, ..._TCP_ADDR,
+    // ..._TCP_START.
     if is_after("_SERVICE_PORT", |rest| rest.is_empty() || rest.starts_with('_')) {
         return true;
     }
@@ -188,8 +190,8 @@ fn is_injected(environment: &[(String, String)], name: &str, text: &str) -> bool
     of_link("_ENV_") || (name.ends_with("_NAME") && text.starts_with('/') && of_link("_NAME"))
 }
 
-/// The items of a list that was written as one text: between commas and white space, but braces keep together what
-/// stands in them.
+/// The items of a list that was written as one text: between commas and white space, but braces
+/// keep together what stands in them.
 pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let pieces = text.split(move |c: char| {

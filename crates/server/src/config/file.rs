@@ -1,6 +1,8 @@
-//! One configuration file: its bytes become a tree of values, whatever it is written in, and every key has a line.
+//! One configuration file: its bytes become a tree of values, whatever it is written in, and every
+//! key has a line.
 //!
-//! Invariant: what the tree does not hold as it was written is told. No text quotes the file, which may hold secrets.
+//! Invariant: what the tree does not hold as it was written is told. No text quotes the file, which
+//! may hold secrets.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -1,6 +1,7 @@
 //! Warns of namespaces into which clients may publish what other clients cannot be sent.
 //!
-//! A client of the Protobuf protocol may publish any bytes; a client of JSON can be sent JSON only, and misses the rest.
+//! A client of the Protobuf protocol may publish any bytes; a client of JSON can be sent JSON only,
+//! and misses the rest.
 
 use engine::rules::{ChannelRules, DataFormat, Namespace};
 use serde_json::Value;

@@ -82,8 +82,8 @@ impl Lines {
         }
     }
 
-    /// The text has been read as JSON before, so that its form needs no care. With the paths of keys that are there more than
-    /// once.
+    /// The text has been read as JSON before, so that its form needs no care. With the paths of
+    /// keys that are there more than once.
     pub(super) fn of_json(text: &str) -> (Lines, Vec<String>) {
         let mut lines = Lines::default();
         let (mut seen, mut twice) = (HashSet::new(), Vec::new());

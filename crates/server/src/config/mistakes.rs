@@ -1,4 +1,5 @@
-//! What is wrong or doubtful in a configuration: each with its key, where it was written, and what to do.
+//! What is wrong or doubtful in a configuration: each with its key, where it was written, and what
+//! to do.
 //!
 //! Invariant: no value of a secret is in any text.
 

@@ -1,6 +1,7 @@
 //! Channel names of the configuration beside what NATS carries.
 //!
-//! Invariant: a limit that no name of its length could use with NATS is a mistake; one that only some can use is a warning.
+//! Invariant: a limit that no name of its length could use with NATS is a mistake; one that only
+//! some can use is a warning.
 
 use brokers::nats::{channel_length_max, plain_channel_length_max};
 

@@ -1,21 +1,23 @@
 //! Which web pages may open a connection (`client.allowed_origins`).
 //!
-//! Invariant: a pattern is compared with what browsers send, which is scheme, host and a port that is not the scheme's own,
-//! in lower case: whatever is written in another way is brought into that form, or refused.
+//! Invariant: a pattern is compared with what browsers send, which is scheme, host and a port that
+//! is not the scheme's own, in lower case: whatever is written in another way is brought into that
+//! form, or refused.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Patterns of origins. Without any, only requests without an `Origin` header pass: those that no browser sends for
-/// another page.
+/// Patterns of origins. Without any, only requests without an `Origin` header pass: those that no
+/// browser sends for another page.
 #[derive(Clone, Debug, Default)]
 pub struct OriginPolicy {
     patterns: GlobSet,
 }
 
 impl OriginPolicy {
-    /// A policy of these patterns, in which `*` stands for anything, `?` for one character, `{a,b}` for either.
+    /// A policy of these patterns, in which `*` stands for anything, `?` for one character, `{a,b}`
+    /// for either.
     ///
     /// # Errors
     /// What is wrong with each pattern that cannot be used.
@@ -126,7 +128,8 @@ impl Origin {
         Ok(Origin { patterns, adapted })
     }
 
-    /// A host alone: what matters is that the page was not changed on its way, so it is `https`, except on this machine.
+    /// A host alone: what matters is that the page was not changed on its way, so it is `https`,
+    /// except on this machine.
     fn without_scheme(text: String) -> Result<Origin, String> {
         let is_address = text.starts_with('[') && text.contains("::");
         let is_any_scheme = ["http", "https"]

@@ -1,7 +1,7 @@
 //! Settings that hold PEM: as it is, in base64, or in a file.
 //!
-//! Invariant: an error names a file only when the value looks like a path; a key that was written instead of one is never
-//! shown.
+//! Invariant: an error names a file only when the value looks like a path; a key that was written
+//! instead of one is never shown.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,5 @@
-//! Values that a tool should have replaced before the server read them: `${SECRET}`, `$(SECRET)`, `{{ secret }}`.
+//! Values that a tool should have replaced before the server read them: `${SECRET}`, `$(SECRET)`,
+//! `{{ secret }}`.
 //!
 //! Invariant: of such a value only the name is shown.
 

@@ -1,14 +1,16 @@
-//! Rates of buckets, as people write them (`limits.*`): `"50/s burst 200"`, `"2MiB/s burst 8MiB"`, `"20/5s"`, `"off"`.
+//! Rates of buckets, as people write them (`limits.*`): `"50/s burst 200"`, `"2MiB/s burst 8MiB"`,
+//! `"20/5s"`, `"off"`.
 //!
-//! Invariant: a text that is not understood is a mistake, and limits nothing less than what was meant by accident.
+//! Invariant: a text that is not understood is a mistake, and limits nothing less than what was
+//! meant by accident.
 
 use engine::limits::BUCKET_FILL_MS_MAX;
 use engine::rates::{Bucket, Rate, Rates};
 
 use super::resolve::{KeyedMistakes, Values};
 
-/// The rate of every bucket. `channel_limit` channels must be had at once by a client that comes back, where nobody has
-/// said otherwise.
+/// The rate of every bucket. `channel_limit` channels must be had at once by a client that comes
+/// back, where nobody has said otherwise.
 pub(super) fn resolve_rates(
     values: &Values<'_>,
     channel_limit: usize,

@@ -1,4 +1,5 @@
-//! From the tree of what was written to a valid [`Config`]: first every key and kind, then what depends on each other.
+//! From the tree of what was written to a valid [`Config`]: first every key and kind, then what
+//! depends on each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,8 +187,9 @@ pub(super) fn resolve(
     config
 }
 
-/// Pages that this machine serves, on any port: in development mode the demo may come through a tunnel (`ssh -L`), and the
-/// application under development has a server of its own. Without a port, port 80 is meant.
+/// Pages that this machine serves, on any port: in development mode the demo may come through a
+/// tunnel (`ssh -L`), and the application under development has a server of its own. Without a
+/// port, port 80 is meant.
 pub(super) const LOOPBACK_ORIGINS: [&str; 7] = [
     "http://localhost:*",
     "http://*.localhost:*",

@@ -1,4 +1,5 @@
-//! Files made from the table of keys: a sample with every key, a short one to start with, and the reference.
+//! Files made from the table of keys: a sample with every key, a short one to start with, and the
+//! reference.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,6 +1,8 @@
-//! Reading: file, environment and flags become one tree of values, in whatever form each was written.
+//! Reading: file, environment and flags become one tree of values, in whatever form each was
+//! written.
 //!
-//! Invariant: the place of every value is known, so that whatever is wrong with it can be told where it was written.
+//! Invariant: the place of every value is known, so that whatever is wrong with it can be told
+//! where it was written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,7 +157,8 @@ pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
     Ok(found)
 }
 
-/// The tree with keys as the table has them: `"client.insecure": true` and `Client` are understood as well.
+/// The tree with keys as the table has them: `"client.insecure": true` and `Client` are understood
+/// as well.
 fn canonical(path: &str, value: Value) -> Value {
     let Value::Object(members) = value else { return value };
     let mut tree = Value::Object(Map::new());

@@ -1,6 +1,7 @@
 //! The one index of every key: by path for files and flags, by variable for the environment.
 //!
-//! Invariant: a namespace of the list has the keys of `channel.without_namespace`, so those are written down once.
+//! Invariant: a namespace of the list has the keys of `channel.without_namespace`, so those are
+//! written down once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
@@ -105,7 +106,8 @@ pub(super) fn absent_keys() -> impl Iterator<Item = (String, &'static Section, &
     })
 }
 
-/// Whether a flag of this name is a key for what is not here, and whether it may stand without a value.
+/// Whether a flag of this name is a key for what is not here, and whether it may stand without a
+/// value.
 pub fn absent_flag(path: &str) -> Option<TakesValue> {
     match entry(path)? {
         Entry::Absent(_, key) if matches!(key.default, "true" | "false") => {
@@ -143,8 +145,8 @@ pub(super) fn path_of(variable: &str) -> Option<&'static str> {
     TABLE.variables.get(variable).map(|path| &**path)
 }
 
-/// The key that a name without its section, or with underscores for dots, probably means: `client_insecure`, `api_key`. Older
-/// versions of the compatible server had such names.
+/// The key that a name without its section, or with underscores for dots, probably means:
+/// `client_insecure`, `api_key`. Older versions of the compatible server had such names.
 pub(super) fn flat(name: &str) -> Option<&'static str> {
     let name = variable(name);
     let end = format!("_{name}");
@@ -159,7 +161,8 @@ pub(super) fn flat(name: &str) -> Option<&'static str> {
     nearest.map(|(_, path)| &**path)
 }
 
-/// The key that a name which is none probably means: one without its section, or a section in place of its first key.
+/// The key that a name which is none probably means: one without its section, or a section in place
+/// of its first key.
 pub fn meant_key(name: &str) -> Option<String> {
     match entry(name) {
         Some(Entry::Section) => meant(name, &serde_json::Value::Null),

@@ -1,6 +1,7 @@
 //! What the configuration names: ports, certificate, key sets, the broker.
 //!
-//! Invariant: every attempt ends after a bounded time, and each failure names the key that it is about.
+//! Invariant: every attempt ends after a bounded time, and each failure names the key that it is
+//! about.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +126,8 @@ pub(super) async fn key_sets(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Joins the cluster as a node of its own for a moment: whether the broker answers, what rights are missing, what it warns of.
+/// Joins the cluster as a node of its own for a moment: whether the broker answers, what rights are
+/// missing, what it warns of.
 pub(super) async fn broker(config: &Config, clock: ServerClock) -> Vec<Finding> {
     let subject = match config.engine {
         Engine::Memory => {

@@ -1,4 +1,5 @@
-//! What the kernel allows: descriptors, queues, memory of sockets, tracked connections, and the clock.
+//! What the kernel allows: descriptors, queues, memory of sockets, tracked connections, and the
+//! clock.
 //!
 //! Invariant: a value that cannot be read is no finding; containers often hide them.
 

@@ -1,7 +1,7 @@
 //! Accepting: one thread for each listening socket, which gives every connection a slot and a task.
 //!
-//! Invariant: accepting goes on until the server stops. When the thread or its socket fails, the node is not ready until the
-//! address is listened on again.
+//! Invariant: accepting goes on until the server stops. When the thread or its socket fails, the
+//! node is not ready until the address is listened on again.
 
 use std::io;
 use std::net::TcpStream;
@@ -68,8 +68,9 @@ impl Listener {
         let _nobody = all_ended.recv().await;
     }
 
-    /// A thread of its own accepts: when thousands come at once, the kernel's queue must not run over while those who are
-    /// in talk HTTP. Whom it drops tries again after a second at the earliest.
+    /// A thread of its own accepts: when thousands come at once, the kernel's queue must not run
+    /// over while those who are in talk HTTP. Whom it drops tries again after a second at the
+    /// earliest.
     async fn accept_on_thread(&self, bound: BoundSocket, alive: Alive) -> Result<(), String> {
         let (listener, inside) = (self.clone(), Handle::current());
         let (sender, ended) = oneshot::channel();
@@ -77,7 +78,8 @@ impl Listener {
             let outside = Builder::new_current_thread().enable_all().build()?;
             outside.block_on(async { listener.accept(Socket::new(bound)?, &alive, &inside).await })
         };
-        // The runtime would wait for a blocking task of its own when it is dropped; this thread ends with its server.
+        // The runtime would wait for a blocking task of its own when it is dropped; this thread
+        // ends with its server.
         let thread = std::thread::Builder::new().name("listener".to_owned());
         // Nobody waits when the server is gone.
         thread.spawn(move || drop(sender.send(accept()))).map_err(|error| error.to_string())?;
@@ -103,7 +105,8 @@ impl Listener {
                         warned_at = Some(Instant::now());
                         warn!(%error, "connections cannot be accepted; raise the limit of open files (ulimit -n)");
                     }
-                    // Otherwise whoever holds connections without a word would hold all descriptors.
+                    // Otherwise whoever holds connections without a word would hold all
+                    // descriptors.
                     let pause = match self.slots.make_room() {
                         // One eviction takes effect before the next is due.
                         true => EVICTION_PAUSE,
@@ -161,7 +164,8 @@ impl Socket {
             }
             Socket::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
-                // From here on a stream is a stream: reads, writes and shutdown are the same system calls for both.
+                // From here on a stream is a stream: reads, writes and shutdown are the same system
+                // calls for both.
                 let stream = OwnedFd::from(stream.into_std()?);
                 Ok((stream.into(), ClientAddress::Unix))
             }

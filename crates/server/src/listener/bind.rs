@@ -1,7 +1,7 @@
 //! Listening sockets: TCP on every address that a host stands for, or a Unix socket.
 //!
-//! Invariant: a host with several addresses is listened on at all of them with one port, and IPv6 sockets take no IPv4, so
-//! that `net.ipv6.bindv6only` changes nothing.
+//! Invariant: a host with several addresses is listened on at all of them with one port, and IPv6
+//! sockets take no IPv4, so that `net.ipv6.bindv6only` changes nothing.
 
 use std::fmt;
 use std::fs;
@@ -144,8 +144,8 @@ fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// One socket for each address. An address that this machine does not have is left out as long as another one works: a
-/// machine without IPv6 has `localhost` all the same.
+/// One socket for each address. An address that this machine does not have is left out as long as
+/// another one works: a machine without IPv6 has `localhost` all the same.
 fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
     let mut missing = io::Error::new(io::ErrorKind::HostUnreachable, "the name has no address");
     for _ in 0..PORT_ATTEMPTS {

@@ -1,7 +1,7 @@
 //! Certificate and key of a TLS listener, read again when they are renewed.
 //!
-//! Invariant: an error names the setting and the file, never what the key holds; a certificate that cannot be used never
-//! takes the place of one that can.
+//! Invariant: an error names the setting and the file, never what the key holds; a certificate that
+//! cannot be used never takes the place of one that can.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -68,8 +68,8 @@ impl Certificate {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// Reads the files again; handshakes from now on use what they hold. A certificate that cannot be used is logged, and the
-    /// one before stays.
+    /// Reads the files again; handshakes from now on use what they hold. A certificate that cannot
+    /// be used is logged, and the one before stays.
     pub(crate) fn reload(&self) {
         match read(&self.tls, &self.provider) {
             Ok(renewed) => {
@@ -89,7 +89,8 @@ impl Certificate {
         loop {
             tokio::time::sleep(CERTIFICATE_LOOK_INTERVAL).await;
             let seen = self.fingerprint();
-            // Certificate and key are written one after the other: what still changes is not read yet.
+            // Certificate and key are written one after the other: what still changes is not read
+            // yet.
             if seen != known && seen == last {
                 known = seen;
                 self.reload();

@@ -1,7 +1,8 @@
-//! The PROXY protocol, versions 1 and 2: a proxy's first bytes on a connection say whom it speaks for.
+//! The PROXY protocol, versions 1 and 2: a proxy's first bytes on a connection say whom it speaks
+//! for.
 //!
-//! Invariant: exactly the header is read, so that TLS or HTTP begins with the next byte; it has at most
-//! [`PROXY_HEADER_MAX`] bytes.
+//! Invariant: exactly the header is read, so that TLS or HTTP begins with the next byte; it has at
+//! most [`PROXY_HEADER_MAX`] bytes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,7 +16,8 @@ const SIGNATURE_V2: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line of version 1, with its end.
 const LINE_MAX: usize = 107;
 
-/// Reads a header. `None` when the proxy speaks for itself, as in a health check, or does not know the client.
+/// Reads a header. `None` when the proxy speaks for itself, as in a health check, or does not know
+/// the client.
 ///
 /// # Errors
 /// `InvalidData` when there is no header, or one that cannot be understood.
@@ -78,7 +80,8 @@ async fn read_v2(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpA
         0x21 => {}
         _ => return Err(invalid("the PROXY header has an unknown version or command")),
     }
-    // The high half of the byte is the address family; behind the addresses stands what nobody needs.
+    // The high half of the byte is the address family; behind the addresses stands what nobody
+    // needs.
     match family >> 4 {
         1 => match body.first_chunk::<12>() {
             Some([a, b, c, d, ..]) => Ok(Some(Ipv4Addr::new(*a, *b, *c, *d).into())),

@@ -1,8 +1,9 @@
-//! The TCP stream of an HTTP connection: what it may wait for, how much it may hold, and how it is closed.
+//! The TCP stream of an HTTP connection: what it may wait for, how much it may hold, and how it is
+//! closed.
 //!
-//! Invariant: no wait is without an end: for a request's head, for the next request, for a write to progress, and for the
-//! peer's end after ours. It wraps the TCP stream itself, so that records of TLS count as well, and a close comes behind
-//! TLS' close_notify.
+//! Invariant: no wait is without an end: for a request's head, for the next request, for a write to
+//! progress, and for the peer's end after ours. It wraps the TCP stream itself, so that records of
+//! TLS count as well, and a close comes behind TLS' close_notify.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -104,7 +105,8 @@ impl<S> HttpStream<S> {
     ) -> Poll<io::Result<T>> {
         if write.is_ready() {
             if self.write_end.take().is_some() && self.timed_phase == IDLE {
-                // The time to wait for another request begins when the answer is written: read again, to arm the timer.
+                // The time to wait for another request begins when the answer is written: read
+                // again, to arm the timer.
                 self.read_end = None;
                 context.waker().wake_by_ref();
             }
@@ -202,7 +204,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
         self.limit_write(context, flush)
     }
 
-    /// A lingering close: a socket that is closed with unread input is reset, which destroys an answer that is on its way.
+    /// A lingering close: a socket that is closed with unread input is reset, which destroys an
+    /// answer that is on its way.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             let shutdown = Pin::new(&mut self.stream).poll_shutdown(context);

@@ -96,7 +96,8 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
 }
 
 impl Sockets {
-    /// The Origin is looked at first, so that a page may ask with a plain request why its WebSocket is refused.
+    /// The Origin is looked at first, so that a page may ask with a plain request why its WebSocket
+    /// is refused.
     fn admit(&self, request: &Request, address: ClientAddress) -> Result<Admitted, Reason> {
         if !self.node.is_ready() {
             let text = "this server is stopping; another one, or this one later, will serve";
@@ -151,8 +152,8 @@ impl Sockets {
         }
     }
 
-    /// The user whom the reverse proxy has authenticated (`client.user_id_http_header`). A header that stands twice was sent by the peer,
-    /// and which of the two is the proxy's nobody can tell.
+    /// The user whom the reverse proxy has authenticated (`client.user_id_http_header`). A header
+    /// that stands twice was sent by the peer, and which of the two is the proxy's nobody can tell.
     fn user(&self, request: &Request) -> Result<Option<Box<str>>, Reason> {
         let Some(name) = &self.user_header else { return Ok(None) };
         let mut values = request.headers().get_all(name).iter();
@@ -233,7 +234,8 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
     response
 }
 
-/// Once the 101 is written, takes the socket out of HTTP's hands and gives it to the least loaded worker.
+/// Once the 101 is written, takes the socket out of HTTP's hands and gives it to the least loaded
+/// worker.
 async fn move_to_worker(
     sockets: Arc<Sockets>,
     upgrade: OnUpgrade,

@@ -1,8 +1,8 @@
 //! The way of log lines to standard error: a bounded queue and a thread that writes.
 //!
-//! Invariant: whoever logs does not wait for whoever reads. Lines beyond the bound are dropped and counted, and the count is
-//! logged as soon as lines are read again. Only a line of level error is waited for, briefly and once per stall, since the
-//! process may be about to end.
+//! Invariant: whoever logs does not wait for whoever reads. Lines beyond the bound are dropped and
+//! counted, and the count is logged as soon as lines are read again. Only a line of level error is
+//! waited for, briefly and once per stall, since the process may be about to end.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -1,5 +1,5 @@
-//! Metrics in the text format of Prometheus, gathered at the moment somebody asks: counting costs the data path an
-//! addition, and no registry is shared between threads.
+//! Metrics in the text format of Prometheus, gathered at the moment somebody asks: counting costs
+//! the data path an addition, and no registry is shared between threads.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write as _};

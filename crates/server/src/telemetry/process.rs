@@ -18,7 +18,8 @@ pub(super) struct Process {
     pub(super) started_at: Option<f64>,
 }
 
-/// Ticks in a second in which the kernel counts for user space, on every architecture that Linux has today.
+/// Ticks in a second in which the kernel counts for user space, on every architecture that Linux
+/// has today.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Process {

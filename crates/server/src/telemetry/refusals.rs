@@ -1,8 +1,8 @@
 //! What was refused, and why: counted always, and logged as long as it is not a flood.
 //!
-//! Invariant: subjects and reasons are closed sets, so what peers do makes no new series; whatever they do, the log gets
-//! [`REFUSAL_LINES_MAX`] lines of a subject at once and [`REFUSAL_LINES_PER_SECOND`] in the long run, and the next line says how
-//! many were left out.
+//! Invariant: subjects and reasons are closed sets, so what peers do makes no new series; whatever
+//! they do, the log gets [`REFUSAL_LINES_MAX`] lines of a subject at once and
+//! [`REFUSAL_LINES_PER_SECOND`] in the long run, and the next line says how many were left out.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,8 @@
-//! Text of strangers on its way to a terminal: what moves the cursor, turns the direction of writing or cannot be seen is
-//! shown as an escape (`\u009b`).
+//! Text of strangers on its way to a terminal: what moves the cursor, turns the direction of
+//! writing or cannot be seen is shown as an escape (`\u009b`).
 //!
-//! Invariant: what comes out holds no control, bidirectional or invisible character; everything else is as it was.
+//! Invariant: what comes out holds no control, bidirectional or invisible character; everything
+//! else is as it was.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,8 +18,8 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// JSON in one line, with the same value: white space between its tokens becomes spaces, and inside a text an escape stands
-/// for the character itself.
+/// JSON in one line, with the same value: white space between its tokens becomes spaces, and inside
+/// a text an escape stands for the character itself.
 #[must_use]
 pub fn visible_json(json: &str) -> Cow<'_, str> {
     escape(json, |out, character| match character {
@@ -47,8 +48,8 @@ fn push_unicode(out: &mut String, character: char) {
     }
 }
 
-/// Controls (C0, DEL, C1), and what Unicode calls format characters and default-ignorable, without the two selectors that
-/// belong to emoji.
+/// Controls (C0, DEL, C1), and what Unicode calls format characters and default-ignorable, without
+/// the two selectors that belong to emoji.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,

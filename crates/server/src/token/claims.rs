@@ -75,8 +75,9 @@ pub(super) fn identifier(payload: &[u8], name: &str) -> Result<String, Cause> {
     Ok(found.map(|Identifier(text)| text).unwrap_or_default())
 }
 
-/// Reads the roles in claim `name`. What is no text there is no role, and roles beyond what a session keeps are left out: a role
-/// only ever allows something, and tokens of others may mean something else by the claim.
+/// Reads the roles in claim `name`. What is no text there is no role, and roles beyond what a
+/// session keeps are left out: a role only ever allows something, and tokens of others may mean
+/// something else by the claim.
 pub(super) fn roles(payload: &[u8], name: &str) -> Result<Vec<String>, Cause> {
     let mut json = serde_json::Deserializer::from_slice(payload);
     let found: Option<Value> =
@@ -216,7 +217,8 @@ impl RawOverrides {
     }
 }
 
-/// `{"value": true}`. Producers that leave out zero values write `{}` for off, others `{"value": null}`.
+/// `{"value": true}`. Producers that leave out zero values write `{}` for off, others `{"value":
+/// null}`.
 #[derive(Deserialize)]
 struct Switch {
     value: Option<bool>,

@@ -62,8 +62,8 @@ impl RemoteKeys {
             .is_ok_and(|named| named.set.needs_fetch(named.key_id, named.algorithm, now_unix))
     }
 
-    /// Which key a token names. Secrets have no place in a published set, so HMAC is refused before anything is
-    /// fetched.
+    /// Which key a token names. Secrets have no place in a published set, so HMAC is refused before
+    /// anything is fetched.
     fn named<'n>(
         &'n self,
         jws: &'n Jws<'_>,

@@ -82,9 +82,11 @@ pub(super) enum CloseState {
     Closing,
     /// Both have sent their close frames: as soon as everything is written the socket goes.
     Closed,
-    /// We have said our last word, and the peer may not know yet: as soon as everything is written, writing is shut down.
+    /// We have said our last word, and the peer may not know yet: as soon as everything is written,
+    /// writing is shut down.
     Failed,
-    /// What follows on [`CloseState::Failed`]: what the peer still sends is discarded, until it ends or has sent too much.
+    /// What follows on [`CloseState::Failed`]: what the peer still sends is discarded, until it
+    /// ends or has sent too much.
     Lingering {
         /// Bytes that it may still send.
         bytes_left: u32,

@@ -1,6 +1,7 @@
 //! A worker's loop: wait, read, handle, flush. Everything that decides anything is in the engine.
 //!
-//! Invariant: one turn ends with every touched connection flushed once; the worker sleeps only when its inbox is empty.
+//! Invariant: one turn ends with every touched connection flushed once; the worker sleeps only when
+//! its inbox is empty.
 
 mod admitting;
 mod answers;
@@ -166,7 +167,8 @@ impl Driver {
             if !self.handle_effects() && is_empty {
                 break;
             }
-            // Questions and their answers may go on for long, while others wait to be read and written to.
+            // Questions and their answers may go on for long, while others wait to be read and
+            // written to.
             if self.parts.clock.now().monotonic_ms > over_ms {
                 break;
             }

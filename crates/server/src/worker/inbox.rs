@@ -1,7 +1,7 @@
 //! What waits for a worker, and how the worker is woken.
 //!
-//! Invariant: an input that was sent is seen by the worker's next turn; the wake-up system call is made only when the
-//! worker may be asleep.
+//! Invariant: an input that was sent is seen by the worker's next turn; the wake-up system call is
+//! made only when the worker may be asleep.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -76,7 +76,8 @@ impl WorkerInbox {
             inputs.push(input);
             self.length.store(inputs.len(), Ordering::SeqCst);
         }
-        // Paired with `prepare_sleep`: either the worker sees the length, or we see that it may sleep.
+        // Paired with `prepare_sleep`: either the worker sees the length, or we see that it may
+        // sleep.
         if self.may_sleep.swap(false, Ordering::SeqCst)
             && let Err(error) = self.waker.wake()
         {

@@ -1,7 +1,7 @@
 //! A socket that never blocks, plain or with TLS, with the same two calls.
 //!
-//! Invariant: `read` and `send` return `WouldBlock` only when the kernel has said so since, so that the next readiness
-//! event will come.
+//! Invariant: `read` and `send` return `WouldBlock` only when the kernel has said so since, so that
+//! the next readiness event will come.
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -47,7 +47,8 @@ impl Socket {
         match self {
             Socket::Plain(tcp) => {
                 let count = tcp.read(buffer)?;
-                // A short read of a stream means that it is empty (epoll(7)); the end shows as a read of zero.
+                // A short read of a stream means that it is empty (epoll(7)); the end shows as a
+                // read of zero.
                 Ok(ReadResult { count, is_drained: count > 0 && count < buffer.len() })
             }
             Socket::Tls(socket) => {
@@ -57,10 +58,11 @@ impl Socket {
         }
     }
 
-    /// One system call with as much of what is queued as it takes, which is how many bytes; with TLS some of them may
-    /// still wait in [`Socket::flush`].
+    /// One system call with as much of what is queued as it takes, which is how many bytes; with
+    /// TLS some of them may still wait in [`Socket::flush`].
     pub(super) fn send(&mut self, outbox: &Outbox) -> io::Result<usize> {
-        // A `send` costs the kernel less than a `writev` of one slice, and the usual case needs no list of them.
+        // A `send` costs the kernel less than a `writev` of one slice, and the usual case needs no
+        // list of them.
         if let (Socket::Plain(tcp), Some(frame)) = (&mut *self, outbox.only()) {
             return tcp.write(frame);
         }
@@ -87,8 +89,8 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that nothing follows: with TLS by its close_notify, and then by the end of the stream. It may be
-    /// called again after `WouldBlock`.
+    /// Tells the peer that nothing follows: with TLS by its close_notify, and then by the end of
+    /// the stream. It may be called again after `WouldBlock`.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         if let Socket::Tls(socket) = self {
             socket.tls.send_close_notify();
@@ -97,7 +99,8 @@ impl Socket {
         self.tcp().shutdown(std::net::Shutdown::Write)
     }
 
-    /// Whether nothing that the peer has sent is unread; the kernel answers a close with unread input by a reset.
+    /// Whether nothing that the peer has sent is unread; the kernel answers a close with unread
+    /// input by a reset.
     pub(super) fn is_drained(&mut self) -> bool {
         let unread = self.tcp().peek(&mut [0]);
         !matches!(unread, Ok(1..))

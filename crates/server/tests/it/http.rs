@@ -1,4 +1,5 @@
-//! HTTP by itself: refusals that arrive, heads that are bounded, connections that are kept, and who a client is.
+//! HTTP by itself: refusals that arrive, heads that are bounded, connections that are kept, and who
+//! a client is.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +10,8 @@ use server::{ListenAddress, Server};
 
 use crate::support::{API_KEY, Fixture, PATIENCE, Peer, post, token, upgrade};
 
-/// Writes everything before it reads anything, as many HTTP clients do; gives all that the server said.
+/// Writes everything before it reads anything, as many HTTP clients do; gives all that the server
+/// said.
 fn write_first(fixture: &Fixture, head: &str, body: &[u8]) -> String {
     let mut tcp = TcpStream::connect(fixture.address).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,4 +1,5 @@
-//! Several keys of the server API: each for its methods and channels, and other ones without a restart.
+//! Several keys of the server API: each for its methods and channels, and other ones without a
+//! restart.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! What is bounded: connections, their rate, a user's connections, time to say connect, what a slow client holds.
+//! What is bounded: connections, their rate, a user's connections, time to say connect, what a slow
+//! client holds.
 
 use server::limits::UNAUTHENTICATED_SIZE_MAX;
 use wire::websocket::encoder::FrameKind;
@@ -165,7 +166,8 @@ fn a_slow_client_is_closed_with_3008_and_others_are_not() {
 fn whoever_asks_and_takes_no_answer_is_cut_off() {
     let mut fixture = Fixture::with(&[("shutdown.timeout", "60s")]);
     let mut greedy = Peer::dial(fixture.address);
-    // More answers than the kernel's buffers of a loopback connection take; sending stops when the server stops reading.
+    // More answers than the kernel's buffers of a loopback connection take; sending stops when the
+    // server stops reading.
     greedy.send_until_stuck("GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n");
     let server = fixture.server.take().unwrap();
     let began = std::time::Instant::now();

@@ -1,4 +1,5 @@
-//! Names of channels and payloads from all sides have the same bounds, and a backend reaches whatever the server subscribes.
+//! Names of channels and payloads from all sides have the same bounds, and a backend reaches
+//! whatever the server subscribes.
 
 use crate::support::{Fixture, token};
 

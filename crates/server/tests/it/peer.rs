@@ -1,5 +1,6 @@
-//! A client that can misbehave: raw bytes over one blocking socket. It is the only one of its kind, shared by all tests
-//! that need the frames themselves; whoever needs a client of the protocol takes the client crate.
+//! A client that can misbehave: raw bytes over one blocking socket. It is the only one of its kind,
+//! shared by all tests that need the frames themselves; whoever needs a client of the protocol
+//! takes the client crate.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,5 @@
-//! Rates and ceilings (`limits.*`, `engine.memory.*`): who is refused, with which advice, and who is not.
+//! Rates and ceilings (`limits.*`, `engine.memory.*`): who is refused, with which advice, and who
+//! is not.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Nodes on one Redis: what is published on one is heard on the other; when Redis is away nobody is disconnected, the node
-//! is not ready, and what cannot be done fails with an error that passes.
+//! Nodes on one Redis: what is published on one is heard on the other; when Redis is away nobody is
+//! disconnected, the node is not ready, and what cannot be done fails with an error that passes.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,5 @@
-//! What operators learn of refusals: a line with who and what, a count by reason, and never a token or a key.
+//! What operators learn of refusals: a line with who and what, a count by reason, and never a token
+//! or a key.
 
 use std::io;
 use std::sync::{Mutex, Once, PoisonError};

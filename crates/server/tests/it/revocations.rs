@@ -1,4 +1,5 @@
-//! Users and tokens that are not accepted any more: who is closed, who is refused, and that it can be lifted.
+//! Users and tokens that are not accepted any more: who is closed, who is refused, and that it can
+//! be lifted.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,7 +22,8 @@ fn code(fixture: &Fixture, method: &str, body: &Value) -> Value {
     serde_json::from_str::<Value>(&answer).unwrap()["error"]["code"].clone()
 }
 
-/// What comes of a connect command with a token of these claims: the peer, or the code of the close frame.
+/// What comes of a connect command with a token of these claims: the peer, or the code of the close
+/// frame.
 fn connect(fixture: &Fixture, claims: &Value) -> Result<Peer, u16> {
     let mut peer = fixture.connect();
     peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, signed(claims)));

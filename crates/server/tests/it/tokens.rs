@@ -10,7 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::support::{Fixture, Peer};
 
-/// Least time that a key server which says nothing holds up whoever waits for it: two requests of a second each.
+/// Least time that a key server which says nothing holds up whoever waits for it: two requests of a
+/// second each.
 const ONE_FETCH: Duration = Duration::from_secs(2);
 
 fn signed(pair: &EcdsaKeyPair, claims: &str) -> String {

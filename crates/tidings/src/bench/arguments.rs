@@ -23,19 +23,24 @@ pub(crate) enum Scenario {
     Idle(Arguments),
     /// One channel, many subscribers, a fixed rate of messages
     Fanout(Arguments),
-    /// Many channels with many subscribers, in which everybody publishes; the rate is that of all together
+    /// Many channels with many subscribers, in which everybody publishes; the rate is that of all
+    /// together
     Rooms(Arguments),
     /// A channel for each client; the rate is that of all together
     Direct(Arguments),
     /// As fast as a number of publications on their way allows
     Saturate(Arguments),
-    /// Clients that come as fast as the server takes them: connect, subscribe, recover, check, leave, and the next one
+    /// Clients that come as fast as the server takes them: connect, subscribe, recover, check,
+    /// leave, and the next one
     Storm(Arguments),
-    /// Clients whose connections are cut again and again, and that must come back to everything they missed
+    /// Clients whose connections are cut again and again, and that must come back to everything
+    /// they missed
     Jitter(Arguments),
-    /// No server: one send for each receiver and message, the limit that the others are compared with
+    /// No server: one send for each receiver and message, the limit that the others are compared
+    /// with
     Raw(Arguments),
-    /// No server: from PUBLISH to SUBSCRIBE through the Redis of the URL (redis://host:port), the limit of a cluster
+    /// No server: from PUBLISH to SUBSCRIBE through the Redis of the URL (redis://host:port), the
+    /// limit of a cluster
     Relay(Arguments),
 }
 
@@ -45,7 +50,8 @@ pub(crate) struct Arguments {
     /// The server's WebSocket endpoint
     #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
     pub url: String,
-    /// Certificates of the authorities that a server with TLS is trusted by, as PEM; if not given, the public ones
+    /// Certificates of the authorities that a server with TLS is trusted by, as PEM; if not given,
+    /// the public ones
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Connections
@@ -72,16 +78,16 @@ pub(crate) struct Arguments {
     /// Bytes of a payload; of several, each payload has one at random
     #[arg(long, value_delimiter = ',', default_value = "128")]
     pub size: Vec<u32>,
-    /// JSON to publish, in which {counter}, {number} and {text} are filled: a count, a random number, and letters up to
-    /// the size
+    /// JSON to publish, in which {counter}, {number} and {text} are filled: a count, a random
+    /// number, and letters up to the size
     #[arg(long)]
     pub template: Option<String>,
     /// How long it runs once all are connected, such as 500ms, 10s or 5m
     #[arg(short, long, default_value = "10s")]
     pub duration: String,
     // The library takes the placeholder itself for a line break.
-    /// Name of the channels: an n in curly braces stands for the number of each; without one, the number is appended after
-    /// a hyphen: demo:bench-0
+    /// Name of the channels: an n in curly braces stands for the number of each; without one, the
+    /// number is appended after a hyphen: demo:bench-0
     #[arg(long, default_value = "demo:bench")]
     pub channel: String,
     /// How commands and replies are written

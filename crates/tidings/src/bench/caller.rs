@@ -1,8 +1,10 @@
-//! A connection to the server API that stays: one request after the other, each with one publication or a batch.
+//! A connection to the server API that stays: one request after the other, each with one
+//! publication or a batch.
 //!
 //! A server may close it while nothing is asked; then it is dialled again.
 //!
-//! Invariant: publications leave in the order in which they were given, and each has an answer that says it was taken.
+//! Invariant: publications leave in the order in which they were given, and each has an answer that
+//! says it was taken.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;

@@ -1,4 +1,5 @@
-//! The time, in nanoseconds, the same for all processes of this machine; and an alarm that a poller hears.
+//! The time, in nanoseconds, the same for all processes of this machine; and an alarm that a poller
+//! hears.
 //!
 //! Invariant: it never goes back.
 

@@ -1,7 +1,7 @@
 //! What the kernel says of a process: processor time and memory.
 //!
-//! Invariant: the sum of processor time is exact (that of the scheduler); only its division into user and system is
-//! the kernel's estimate.
+//! Invariant: the sum of processor time is exact (that of the scheduler); only its division into
+//! user and system is the kernel's estimate.
 
 use anyhow::{Context as _, bail};
 

@@ -1,6 +1,7 @@
 //! What one receiver has got of each stream.
 //!
-//! Invariant: a publication counts once, and only in its turn; everything else is a fault with a name.
+//! Invariant: a publication counts once, and only in its turn; everything else is a fault with a
+//! name.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,8 @@
-//! One WebSocket connection of the generator: a socket that never blocks, and what the server says on it.
+//! One WebSocket connection of the generator: a socket that never blocks, and what the server says
+//! on it.
 //!
-//! Invariant: every publication of the generator is heard as a stamp, whatever else shares its message.
+//! Invariant: every publication of the generator is heard as a stamp, whatever else shares its
+//! message.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};

@@ -1,6 +1,8 @@
-//! A scenario file: several scenarios at the same time, each with the arguments that it has on the command line.
+//! A scenario file: several scenarios at the same time, each with the arguments that it has on the
+//! command line.
 //!
-//! Invariant: a file says nothing that the command line could not say; its mistakes name the run and the argument.
+//! Invariant: a file says nothing that the command line could not say; its mistakes name the run
+//! and the argument.
 
 use std::path::PathBuf;
 
@@ -17,7 +19,8 @@ use super::run;
 /// What the command line says of a scenario file.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Mix {
-    /// TOML: arguments for all runs by their long names, and a [[run]] for each, with its scenario and its own arguments
+    /// TOML: arguments for all runs by their long names, and a [[run]] for each, with its scenario
+    /// and its own arguments
     pub file: PathBuf,
     /// The server's WebSocket endpoint, instead of the file's
     #[arg(long)]

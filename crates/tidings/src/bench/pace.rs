@@ -1,7 +1,7 @@
 //! When to publish.
 //!
-//! Invariant: in an open loop the times are fixed by the rate alone; in a closed one no more than the window is on its
-//! way.
+//! Invariant: in an open loop the times are fixed by the rate alone; in a closed one no more than
+//! the window is on its way.
 
 /// See the module.
 pub(crate) struct Pace {

@@ -1,6 +1,8 @@
-//! What is published: stamped, so that it can be checked, and of changing size and content where that is wanted.
+//! What is published: stamped, so that it can be checked, and of changing size and content where
+//! that is wanted.
 //!
-//! Invariant: a payload is JSON, carries its stamp, and depends on nothing but the seed and its place in the run.
+//! Invariant: a payload is JSON, carries its stamp, and depends on nothing but the seed and its
+//! place in the run.
 
 use engine::random::Random;
 use serde::{Deserialize, Serialize};

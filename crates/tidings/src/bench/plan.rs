@@ -1,5 +1,5 @@
-//! What a process of the generator is to do, and the words between it and the command: lines of JSON, plan and orders
-//! in, notes out.
+//! What a process of the generator is to do, and the words between it and the command: lines of
+//! JSON, plan and orders in, notes out.
 //!
 //! Invariant: a plan is complete; a process asks nobody else what to do.
 
@@ -12,8 +12,9 @@ use wire::protocol::Codec;
 use super::payload::PayloadSpec;
 use super::tally::Tally;
 
-/// What one process does. Clients, channels and streams have numbers that hold for the whole run: client `n` listens to
-/// channel `n / per_channel`, stream `s` is published into channel `s / streams_per_channel`.
+/// What one process does. Clients, channels and streams have numbers that hold for the whole run:
+/// client `n` listens to channel `n / per_channel`, stream `s` is published into channel `s /
+/// streams_per_channel`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) target: ServerTarget,
@@ -27,7 +28,8 @@ pub(crate) struct Plan {
     pub(crate) streams: u32,
     pub(crate) voice: Voice,
     pub(crate) load: Load,
-    /// Connections that are cut in a second, to come back and recover; with any, all clients hold a position.
+    /// Connections that are cut in a second, to come back and recover; with any, all clients hold a
+    /// position.
     pub(crate) deaths: f64,
     pub(crate) payload: PayloadSpec,
     pub(crate) duration_ms: u64,

@@ -1,5 +1,6 @@
-//! The limit that everything is compared with: a process that only sends, one blocking `send` for each receiver and
-//! message, the same bytes that a server would send. No session, no protocol, no poller.
+//! The limit that everything is compared with: a process that only sends, one blocking `send` for
+//! each receiver and message, the same bytes that a server would send. No session, no protocol, no
+//! poller.
 //!
 //! Invariant: between two sends there is nothing but the loop.
 

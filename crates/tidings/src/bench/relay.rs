@@ -1,7 +1,9 @@
-//! The limit that a cluster is compared with: no server of ours, but PUBLISH on one connection to Redis and what comes
-//! of it on another, both in one process that waits and measures as those full of clients do.
+//! The limit that a cluster is compared with: no server of ours, but PUBLISH on one connection to
+//! Redis and what comes of it on another, both in one process that waits and measures as those full
+//! of clients do.
 //!
-//! Invariant: one message is one write and one command; nothing else is asked of Redis while it runs.
+//! Invariant: one message is one write and one command; nothing else is asked of Redis while it
+//! runs.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;

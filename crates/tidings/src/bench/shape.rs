@@ -1,7 +1,7 @@
 //! From a scenario to the plans of its processes.
 //!
-//! Invariant: together the plans hold every client and every stream once, and no process needs more descriptors than
-//! it may have.
+//! Invariant: together the plans hold every client and every stream once, and no process needs more
+//! descriptors than it may have.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 

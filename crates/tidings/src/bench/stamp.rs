@@ -1,5 +1,5 @@
-//! What a publication of the generator carries: which one it is, and when it was to be sent. It stands in the payload
-//! as a JSON string, so that both codecs carry the same bytes.
+//! What a publication of the generator carries: which one it is, and when it was to be sent. It
+//! stands in the payload as a JSON string, so that both codecs carry the same bytes.
 //!
 //! Invariant: a stamp is found by its mark wherever it stands, and reads as it was written.
 

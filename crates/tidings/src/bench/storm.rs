@@ -1,7 +1,8 @@
-//! A process whose clients come as fast as the server takes them: each dials, connects, subscribes, recovers what was
-//! published before it came, checks it, and leaves; then the next one comes.
+//! A process whose clients come as fast as the server takes them: each dials, connects, subscribes,
+//! recovers what was published before it came, checks it, and leaves; then the next one comes.
 //!
-//! Invariant: so many are on their way at once and no more, and a client counts only when it has everything it missed.
+//! Invariant: so many are on their way at once and no more, and a client counts only when it has
+//! everything it missed.
 
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -28,7 +29,8 @@ const WAKE: Token = Token(usize::MAX);
 const CALLER: Token = Token(usize::MAX - 1);
 /// Tokens that are signed beforehand; clients use them in turn.
 const GREETINGS: u32 = 500;
-/// Clients from one source address before it is the next one's turn: each leaves by a reset, so its port is free again.
+/// Clients from one source address before it is the next one's turn: each leaves by a reset, so its
+/// port is free again.
 const CLIENTS_PER_ADDRESS: u64 = 1_000;
 /// How long the last clients may take once no more come.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -52,7 +54,8 @@ struct Storm {
     desk: Desk,
     reader: StampReader,
     greetings: Vec<Command>,
-    /// Where clients hold their channel, by channel of this process; empty until its scout has returned.
+    /// Where clients hold their channel, by channel of this process; empty until its scout has
+    /// returned.
     positions: Vec<Option<(String, u64)>>,
     visitors: Slab<Visitor>,
     /// Clients dialled so far.

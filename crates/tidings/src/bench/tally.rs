@@ -106,7 +106,8 @@ impl Times {
         self.0.value_at_quantile(part) as f64 / 1000.0
     }
 
-    /// Times in microseconds and how many there were, in classes that each are so much wider than the one before.
+    /// Times in microseconds and how many there were, in classes that each are so much wider than
+    /// the one before.
     pub(crate) fn classes(&self, factor: f64) -> Vec<(f64, u64)> {
         let classes = self.0.iter_log(1000, factor);
         classes

@@ -1,6 +1,7 @@
 //! A socket of the generator that never blocks, with TLS or without.
 //!
-//! Invariant: `read` says that it would block only when the kernel has nothing more, so that no bytes wait unseen.
+//! Invariant: `read` says that it would block only when the kernel has nothing more, so that no
+//! bytes wait unseen.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! A process full of clients: one thread, one poller. It gathers its clients, publishes what its plan says at the times
-//! that its plan says, and checks everything that comes.
+//! A process full of clients: one thread, one poller. It gathers its clients, publishes what its
+//! plan says at the times that its plan says, and checks everything that comes.
 //!
-//! Invariant: the planned time of a publication never depends on what happened before, except in a closed loop.
+//! Invariant: the planned time of a publication never depends on what happened before, except in a
+//! closed loop.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
@@ -457,7 +458,8 @@ impl Worker {
     }
 }
 
-/// A client is back: takes what it missed, or that it was told of a gap. Whether there was anything.
+/// A client is back: takes what it missed, or that it was told of a gap. Whether there was
+/// anything.
 fn recover(ledger: &mut Ledger, base: u64, joined: &SubscribeResult, tally: &mut Tally) -> bool {
     tally.joins += 1;
     if !joined.recovered {

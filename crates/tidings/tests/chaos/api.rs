@@ -28,7 +28,8 @@ impl Api {
         value.map(Answer).ok_or_else(|| Error::other(format!("{status} {text}")))
     }
 
-    /// The same for what may be asked twice: a connection that was kept may have ended in its idleness.
+    /// The same for what may be asked twice: a connection that was kept may have ended in its
+    /// idleness.
     pub(crate) fn ask(&mut self, method: &str, body: &str) -> Answer {
         let answer = self.call(method, body).or_else(|_| self.call(method, body));
         answer.unwrap_or_else(|error| panic!("{method} on {}: {error}", self.address))

@@ -1,7 +1,8 @@
-//! One client of the fleet: its session, and where it stands in its channels. When a connection ends it comes back, to
-//! the next node, from where it was; the session itself subscribes again.
+//! One client of the fleet: its session, and where it stands in its channels. When a connection
+//! ends it comes back, to the next node, from where it was; the session itself subscribes again.
 //!
-//! Invariant: everything that is said about a channel goes to [`Truth`] in the order in which it came.
+//! Invariant: everything that is said about a channel goes to [`Truth`] in the order in which it
+//! came.
 
 use std::net::SocketAddr;
 use std::time::Instant;

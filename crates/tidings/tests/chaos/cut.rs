@@ -1,4 +1,5 @@
-//! The network between one node and Redis is cut: that node is not ready, and its clients stay, and catch up.
+//! The network between one node and Redis is cut: that node is not ready, and its clients stay, and
+//! catch up.
 
 use std::time::Instant;
 

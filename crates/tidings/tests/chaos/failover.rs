@@ -1,4 +1,5 @@
-//! Another Redis takes over: under a Cluster, or named by Sentinels; or slots move. The stream begins a new epoch.
+//! Another Redis takes over: under a Cluster, or named by Sentinels; or slots move. The stream
+//! begins a new epoch.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! All clients: one thread, one poller. The test asks it by sending it questions, which it answers between two turns.
+//! All clients: one thread, one poller. The test asks it by sending it questions, which it answers
+//! between two turns.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,4 +1,5 @@
-//! What a backend hears of clients that come and go: each once, and each that went was there before.
+//! What a backend hears of clients that come and go: each once, and each that went was there
+//! before.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +8,8 @@ use serde_json::Value;
 use crate::server::{Answer, RedisServer, wait_until};
 use crate::world::World;
 
-/// Waits until the stream of events tells of all clients, and asserts that it tells of nobody twice.
+/// Waits until the stream of events tells of all clients, and asserts that it tells of nobody
+/// twice.
 pub(crate) fn wait_reported(world: &World, redis: &RedisServer) {
     let mut found = Err(String::new());
     wait_until("the stream tells of all clients", || {

@@ -1,8 +1,9 @@
-//! Chaos: three nodes as real processes on a real broker, clients and publishers on all of them, and faults. A checker
-//! reads what every client saw; at the end nothing may be lost without notice.
+//! Chaos: three nodes as real processes on a real broker, clients and publishers on all of them,
+//! and faults. A checker reads what every client saw; at the end nothing may be lost without
+//! notice.
 //!
-//! The short forms run with the other tests; `make chaos` runs the long ones against a release build and prints a
-//! table. Needs `redis-server`, `redis-sentinel`, `redis-cli` and `nats-server`.
+//! The short forms run with the other tests; `make chaos` runs the long ones against a release
+//! build and prints a table. Needs `redis-server`, `redis-sentinel`, `redis-cli` and `nats-server`.
 
 mod api;
 mod client;

@@ -1,5 +1,5 @@
-//! Publishers on every node: each sends one publication after another through the server API, at its beat, and keeps
-//! what it was promised. What is refused, or not answered, is not sent again.
+//! Publishers on every node: each sends one publication after another through the server API, at
+//! its beat, and keeps what it was promised. What is refused, or not answered, is not sent again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! What all clients together have seen, and what is wrong with it.
 //!
-//! Invariants: within an epoch of a channel a client's offsets go up by one, unless it was told of a loss; one
-//! offset is one publication, for all clients on all nodes; and one publication has one offset.
+//! Invariants: within an epoch of a channel a client's offsets go up by one, unless it was told of
+//! a loss; one offset is one publication, for all clients on all nodes; and one publication has one
+//! offset.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

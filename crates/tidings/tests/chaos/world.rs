@@ -36,8 +36,8 @@ pub(crate) enum Cost {
 static MACHINE: Mutex<()> = Mutex::new(());
 
 impl World {
-    /// Starts everything, and returns when all clients are live and publications have flowed for a while. The broker
-    /// is named to each node by number, in its configuration.
+    /// Starts everything, and returns when all clients are live and publications have flowed for a
+    /// while. The broker is named to each node by number, in its configuration.
     pub(crate) fn start(name: &'static str, broker: impl Fn(usize) -> String) -> World {
         let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         rlimit::increase_nofile_limit(u64::MAX).unwrap();
@@ -66,7 +66,8 @@ impl World {
         std::thread::sleep(time);
     }
 
-    /// What was broken is whole again, from this time on: every client is to be told what it missed, or to catch up.
+    /// What was broken is whole again, from this time on: every client is to be told what it
+    /// missed, or to catch up.
     pub(crate) fn mark(&self, whole: Instant) {
         self.fleet.ask(move |crowd| crowd.mark(whole));
     }

@@ -59,7 +59,8 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Kilobytes above `before` once the allocator has given back what it will: a few remain, or the time is over.
+/// Kilobytes above `before` once the allocator has given back what it will: a few remain, or the
+/// time is over.
 fn decayed(case: &Case, before: u64) -> u64 {
     let left = || case.server.footprint().resident_kb.saturating_sub(before);
     let began = Instant::now();

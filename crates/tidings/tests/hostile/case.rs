@@ -49,8 +49,8 @@ new_channels = "off"
 bytes = "off"
 "#;
 
-/// The neighbour's 99th percentile stays below this. A debug build is ten times slower than a real one, and may share
-/// its processor with other tests.
+/// The neighbour's 99th percentile stays below this. A debug build is ten times slower than a real
+/// one, and may share its processor with other tests.
 const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
 
 /// Kilobytes by which a server may have grown once all is over: the allocator's own reserves.
@@ -117,7 +117,8 @@ impl Case {
         self.neighbour.as_ref().map_or(Duration::ZERO, Neighbour::longest)
     }
 
-    /// Measures from here on, when everybody is gone; what grows now may be at most so many kilobytes at the end.
+    /// Measures from here on, when everybody is gone; what grows now may be at most so many
+    /// kilobytes at the end.
     pub(crate) fn begin_again(&mut self, left_over_kb_max: u64) {
         self.wait_until_clean();
         self.before = self.server.footprint();
@@ -139,7 +140,8 @@ impl Case {
         })
     }
 
-    /// Everybody is gone: so is everything that they cost. Prints what was measured; gives what the server has said.
+    /// Everybody is gone: so is everything that they cost. Prints what was measured; gives what the
+    /// server has said.
     pub(crate) fn finish(self, measured: impl fmt::Display) -> String {
         let before = self.before;
         let took = self.wait_until_clean();

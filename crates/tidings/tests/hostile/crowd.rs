@@ -24,7 +24,8 @@ fn ten_thousand_that_never_say_connect_are_closed_and_forgotten() {
     let (mut opened, mut latest) = crowd(&case, PEERS);
     let per_socket = case.growth_kb() as f64 / PEERS as f64;
     assert!(per_socket <= KB_PER_SOCKET_MAX, "{per_socket} kB per socket");
-    // What the allocator keeps of one crowd is room for the next. Those that are not forgotten need more every time.
+    // What the allocator keeps of one crowd is room for the next. Those that are not forgotten need
+    // more every time.
     let mut crowds = 1;
     loop {
         case.begin_again(NEXT_CROWD_KB_MAX);
@@ -42,7 +43,8 @@ fn ten_thousand_that_never_say_connect_are_closed_and_forgotten() {
     ));
 }
 
-/// So many shake hands and say nothing until they are closed. How long opening took, and how long the last one stayed.
+/// So many shake hands and say nothing until they are closed. How long opening took, and how long
+/// the last one stayed.
 fn crowd(case: &Case, peers: usize) -> (Duration, Duration) {
     const BATCH: usize = 500;
     let began = Instant::now();

@@ -11,13 +11,16 @@ use crate::server::sum;
 /// Time of a flood, even when its connection is closed sooner.
 const TIME: Duration = Duration::from_secs(1);
 
-/// Time within which it must have been closed, if at all; the kernel's buffers take the first megabytes of the answers.
+/// Time within which it must have been closed, if at all; the kernel's buffers take the first
+/// megabytes of the answers.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Whatever it sends, a connection costs the server no more than this: its queue's bound, and as much again.
+/// Whatever it sends, a connection costs the server no more than this: its queue's bound, and as
+/// much again.
 const GROWTH_KB_MAX: u64 = 4 * 1024;
 
-/// Floods from one connection until it is closed with one of these codes, or, without any, for a while.
+/// Floods from one connection until it is closed with one of these codes, or, without any, for a
+/// while.
 fn flood(name: &'static str, bytes: &[u8], codes: &[u16]) {
     let case = Case::busy(name, &[]);
     let mut peer = Peer::dial_narrow(case.server.address).admit();

@@ -40,7 +40,8 @@ fn a_deflate_bomb_is_refused_before_it_unfolds() {
 fn crumbs_are_joined_up_to_a_bound() {
     let case = Case::busy("one-byte fragments", &[]);
     let crumb = |first: u8, byte: u8| [first, 0x81, 0, 0, 0, 0, byte];
-    // As many bytes as a message may have: white space around the empty command that answers a ping.
+    // As many bytes as a message may have: white space around the empty command that answers a
+    // ping.
     let mut crumbs: Vec<u8> = Vec::new();
     crumbs.extend_from_slice(&crumb(0x01, b' '));
     let text = format!("{:>65533}}}", r#"{"id":7,"rpc":{}"#);

@@ -24,8 +24,8 @@ fn entry(case: &Case) -> Duration {
     began.elapsed()
 }
 
-/// So many connections from many addresses, so that no bound of one address ends it earlier. Gives how long another client
-/// waited at most meanwhile.
+/// So many connections from many addresses, so that no bound of one address ends it earlier. Gives
+/// how long another client waited at most meanwhile.
 fn silent_crowd(case: &Case, connections: usize) -> Duration {
     let mut silent = Vec::with_capacity(connections);
     let mut longest = Duration::ZERO;
@@ -48,7 +48,8 @@ fn more_silent_connections_than_a_listener_takes_lock_nobody_out() {
     let mut longest = silent_crowd(&case, connections);
     let growth_kb = case.growth_kb();
     assert!(growth_kb <= KB_PER_CONNECTION_MAX * connections as u64, "{growth_kb} kB");
-    // What the allocator keeps of one crowd is room for the next. Connections that are not forgotten need more every time.
+    // What the allocator keeps of one crowd is room for the next. Connections that are not
+    // forgotten need more every time.
     let mut crowds = 1;
     while crowds < CROWDS_MAX {
         case.begin_again(NEXT_CROWD_KB_MAX);

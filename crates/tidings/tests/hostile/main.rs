@@ -1,5 +1,5 @@
-//! Hostile and unlucky peers against the real process. Every case states a bound, measures it and prints what it saw;
-//! afterwards nothing of the peers may be left.
+//! Hostile and unlucky peers against the real process. Every case states a bound, measures it and
+//! prints what it saw; afterwards nothing of the peers may be left.
 //!
 //! `make hostile` runs them against a release build and shows the measurements.
 

@@ -1,4 +1,5 @@
-//! A well-behaved client beside the others: publishes into its channel, and measures how long until it hears of it.
+//! A well-behaved client beside the others: publishes into its channel, and measures how long until
+//! it hears of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -75,8 +75,8 @@ impl Peer {
         }
     }
 
-    /// Sends the same again and again without reading: as long as the range begins with, then until it is over or for
-    /// as long as the range ends with. Gives the bytes that were taken.
+    /// Sends the same again and again without reading: as long as the range begins with, then until
+    /// it is over or for as long as the range ends with. Gives the bytes that were taken.
     pub(crate) fn flood(
         &mut self,
         bytes: &[u8],

@@ -12,8 +12,8 @@ use crate::server::sum;
 /// Time of a flood of what is kept.
 const TIME: Duration = Duration::from_secs(if cfg!(debug_assertions) { 2 } else { 6 });
 
-/// What one connection may make the server keep in that time: 2 MiB/s and 8 MiB at once, and as much again for what the
-/// allocator and its own answers take.
+/// What one connection may make the server keep in that time: 2 MiB/s and 8 MiB at once, and as
+/// much again for what the allocator and its own answers take.
 const KEPT_KB_MAX: u64 = 2 * (8 + 2 * 6) * 1024;
 
 fn refused(case: &Case, bucket: &str) -> u64 {

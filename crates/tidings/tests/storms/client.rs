@@ -1,6 +1,8 @@
-//! One client of a storm: a session whose socket may die at any time, and what it has received so far.
+//! One client of a storm: a session whose socket may die at any time, and what it has received so
+//! far.
 //!
-//! Invariant: publication `n` is taken only when it is the next one; anything else is noted as a failure.
+//! Invariant: publication `n` is taken only when it is the next one; anything else is noted as a
+//! failure.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

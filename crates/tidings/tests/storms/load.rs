@@ -1,5 +1,5 @@
-//! A process full of clients: one thread, one poller. Told what to do by lines on standard input, it tells how it went
-//! by lines on standard output.
+//! A process full of clients: one thread, one poller. Told what to do by lines on standard input,
+//! it tells how it went by lines on standard output.
 //!
 //! | line in | what it does |
 //! |---|---|

@@ -50,7 +50,8 @@ pub(crate) struct Storm {
 }
 
 impl Storm {
-    /// Starts everything, and waits until all clients are live. A plan's own clients are shared by the processes.
+    /// Starts everything, and waits until all clients are live. A plan's own clients are shared by
+    /// the processes.
     pub(crate) fn start(processes: usize, clients: usize, plan: impl Fn(Plan) -> Plan) -> Storm {
         let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         let server = Server::start(CONFIG, &[], None);

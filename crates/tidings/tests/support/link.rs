@@ -1,8 +1,8 @@
-//! A session of the client crate on one socket of a poller that many share: dialled when the test wants it, read to
-//! the end of what is there.
+//! A session of the client crate on one socket of a poller that many share: dialled when the test
+//! wants it, read to the end of what is there.
 //!
-//! Invariant: the test decides when a client comes back. A lost connection leaves the session disconnected, with its
-//! subscriptions and their positions.
+//! Invariant: the test decides when a client comes back. A lost connection leaves the session
+//! disconnected, with its subscriptions and their positions.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -60,7 +60,8 @@ impl Link {
         Ok(())
     }
 
-    /// The socket may be written or read, or a timer may be due: everything that is there. Gives what happened.
+    /// The socket may be written or read, or a timer may be due: everything that is there. Gives
+    /// what happened.
     pub(crate) fn handle(&mut self, buffer: &mut [u8]) -> Vec<Event> {
         self.session.handle_timeout(Instant::now());
         if let Err(error) = self.read_all(buffer) {
@@ -157,5 +158,6 @@ fn dial(address: SocketAddr, number: u64) -> std::io::Result<TcpStream> {
 /// A connect that does not wait says so.
 const EINPROGRESS: i32 = 115;
 
-/// A broker that stands still delays replies for some seconds, and that is no fault of the connection.
+/// A broker that stands still delays replies for some seconds, and that is no fault of the
+/// connection.
 const PATIENCE: Duration = Duration::from_secs(60);

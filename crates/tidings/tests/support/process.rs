@@ -94,7 +94,8 @@ impl Running {
                 return status;
             }
             assert!(began.elapsed() < PATIENCE, "it does not end");
-            // Of one process nothing tells when it ends, within a time; and it may need the processor for that.
+            // Of one process nothing tells when it ends, within a time; and it may need the
+            // processor for that.
             std::thread::sleep(Duration::from_millis(2));
         }
     }

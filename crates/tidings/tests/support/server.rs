@@ -25,7 +25,8 @@ pub(crate) struct Footprint {
 }
 
 impl Server {
-    /// Serves with this configuration and these settings, with at most `descriptors_max` open at once.
+    /// Serves with this configuration and these settings, with at most `descriptors_max` open at
+    /// once.
     pub(crate) fn start(
         config: &str,
         settings: &[(&str, &str)],

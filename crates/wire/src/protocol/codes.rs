@@ -1,9 +1,11 @@
-//! The closed tables of codes that a peer can see: errors, disconnects, unsubscribes (§1.17 – 1.19).
+//! The closed tables of codes that a peer can see: errors, disconnects, unsubscribes (§1.17 –
+//! 1.19).
 //!
-//! A reason for failure exists once, here, with its number, its text and its advice; log, metric and wire all
-//! take it from this table.
+//! A reason for failure exists once, here, with its number, its text and its advice; log, metric
+//! and wire all take it from this table.
 
-/// Declares a closed set of codes and its table in one place, so that neither can drift from the other.
+/// Declares a closed set of codes and its table in one place, so that neither can drift from the
+/// other.
 macro_rules! code_table {
     ($(#[$doc:meta])* $name:ident: $number:ty, $text:ident {
         $($(#[$variant_doc:meta])* $variant:ident = $value:literal, $message:literal;)+
@@ -175,7 +177,8 @@ impl Disconnect {
         }
     }
 
-    /// Whether a client comes back by itself: every number does but 3500–3999 and 4500–4999 (§1.18).
+    /// Whether a client comes back by itself: every number does but 3500–3999 and 4500–4999
+    /// (§1.18).
     #[must_use]
     pub fn is_reconnect(&self) -> bool {
         !matches!(self.number(), 3500..=3999 | 4500..=4999)

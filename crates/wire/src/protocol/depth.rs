@@ -1,17 +1,20 @@
 //! How deeply the arrays and objects of a JSON payload lie in each other.
 //!
-//! Invariant: a payload that passes has at most [`JSON_DEPTH_MAX`] levels, which the recursive parsers of all client
-//! libraries can read. A payload that cannot be so deep costs a comparison, and most others one pass without branches.
+//! Invariant: a payload that passes has at most [`JSON_DEPTH_MAX`] levels, which the recursive
+//! parsers of all client libraries can read. A payload that cannot be so deep costs a comparison,
+//! and most others one pass without branches.
 
 use crate::limits::JSON_DEPTH_MAX;
 
-/// Whether `data` is JSON that is nested more deeply than [`JSON_DEPTH_MAX`]. Bytes that are no JSON have no depth.
+/// Whether `data` is JSON that is nested more deeply than [`JSON_DEPTH_MAX`]. Bytes that are no
+/// JSON have no depth.
 #[must_use]
 pub fn is_nested_too_deep(data: &[u8]) -> bool {
     exceeds(data) && super::is_any_json(data)
 }
 
-/// Whether brackets outside of texts open more levels than allowed. Of bytes that are no JSON it says nothing.
+/// Whether brackets outside of texts open more levels than allowed. Of bytes that are no JSON it
+/// says nothing.
 pub(super) fn exceeds(data: &[u8]) -> bool {
     // Each level has a bracket at either end.
     if data.len() <= 2 * JSON_DEPTH_MAX {

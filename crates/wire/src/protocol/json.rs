@@ -1,6 +1,7 @@
 //! The JSON codec (§1.4): objects separated by newlines, payloads embedded as they are.
 //!
-//! Invariant: what is written never contains a newline inside a message, so that a newline always separates two.
+//! Invariant: what is written never contains a newline inside a message, so that a newline always
+//! separates two.
 
 mod read;
 mod value;

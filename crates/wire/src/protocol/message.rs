@@ -1,7 +1,8 @@
 //! The messages of the client protocol as plain values (§1.1 – 1.3), the same for both codecs.
 //!
-//! An absent field is its zero value, as in proto3; an `Option` stands only where presence itself means something.
-//! Payloads ([`Bytes`]) are the application's: raw JSON text in the JSON codec, opaque bytes in Protobuf.
+//! An absent field is its zero value, as in proto3; an `Option` stands only where presence itself
+//! means something. Payloads ([`Bytes`]) are the application's: raw JSON text in the JSON codec,
+//! opaque bytes in Protobuf.
 
 use std::sync::Arc;
 
@@ -328,11 +329,13 @@ pub struct ClientInfo {
     pub chan_info: Bytes,
 }
 
-/// Bytes of a publication or a client's information beside their texts and payloads: names of members, numbers, quotes.
+/// Bytes of a publication or a client's information beside their texts and payloads: names of
+/// members, numbers, quotes.
 const ITEM_OVERHEAD: usize = 96;
 
 impl Publication {
-    /// About how many bytes it takes in a message of either codec, from its parts and without encoding it.
+    /// About how many bytes it takes in a message of either codec, from its parts and without
+    /// encoding it.
     #[must_use]
     pub fn weight(&self) -> usize {
         let tags = self.tags.iter().map(|(key, value)| key.len() + value.len() + 8);

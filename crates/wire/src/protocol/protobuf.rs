@@ -1,6 +1,8 @@
-//! The Protobuf codec (§1.1 – 1.3): messages behind their length, fields by number, unknown ones skipped.
+//! The Protobuf codec (§1.1 – 1.3): messages behind their length, fields by number, unknown ones
+//! skipped.
 //!
-//! Invariant: reading never looks beyond the bytes of the message that it reads, whatever lengths those announce.
+//! Invariant: reading never looks beyond the bytes of the message that it reads, whatever lengths
+//! those announce.
 
 mod field;
 mod read;

@@ -1,4 +1,5 @@
-//! Both codecs, both directions: exact bytes for known values, the same value back for any, and every refusal.
+//! Both codecs, both directions: exact bytes for known values, the same value back for any, and
+//! every refusal.
 
 use std::sync::Arc;
 

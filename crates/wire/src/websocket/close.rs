@@ -18,7 +18,8 @@ impl CloseCode {
     /// The peer sent more than is accepted.
     pub const TOO_BIG: CloseCode = CloseCode(1009);
 
-    /// A code that may be sent; `None` for those that are reserved for local use or not assigned (§7.4.1, §7.4.2).
+    /// A code that may be sent; `None` for those that are reserved for local use or not assigned
+    /// (§7.4.1, §7.4.2).
     #[must_use]
     pub fn new(number: u16) -> Option<CloseCode> {
         matches!(number, 1000..=1003 | 1007..=1014 | 3000..=4999).then_some(CloseCode(number))

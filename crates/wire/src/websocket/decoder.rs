@@ -1,7 +1,8 @@
 //! From bytes to messages: a value that eats bytes (RFC 6455 §5, §6.2, §8.1).
 //!
-//! Invariant: any split of the input gives the same messages or the same error. A whole frame in the input is
-//! unmasked where it lies and lent out; only what is unfinished is kept, and never more than was received.
+//! Invariant: any split of the input gives the same messages or the same error. A whole frame in
+//! the input is unmasked where it lies and lent out; only what is unfinished is kept, and never
+//! more than was received.
 
 use std::ops::Deref;
 
@@ -126,8 +127,8 @@ impl Decoder {
         Decoder { limits, role, allows_deflate, partial: None }
     }
 
-    /// Takes bytes off the front of `input` until a message or control frame is whole. `None` means that all input
-    /// is used up and more is needed.
+    /// Takes bytes off the front of `input` until a message or control frame is whole. `None` means
+    /// that all input is used up and more is needed.
     ///
     /// # Errors
     /// [`ProtocolError`]; the connection must then be closed, and the decoder not be used again.

@@ -1,7 +1,8 @@
-//! permessage-deflate (RFC 7692), always without context: nothing of a connection is kept between messages.
+//! permessage-deflate (RFC 7692), always without context: nothing of a connection is kept between
+//! messages.
 //!
-//! One [`Inflater`] and one [`Deflater`] therefore serve all connections of a worker, and a compressed publication
-//! can be shared by all who negotiated compression.
+//! One [`Inflater`] and one [`Deflater`] therefore serve all connections of a worker, and a
+//! compressed publication can be shared by all who negotiated compression.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -15,12 +16,14 @@ pub struct Deflater {
     out: Vec<u8>,
 }
 
-/// How far back a compressed message may refer. Two sizes, so that few forms of a message are to be shared.
+/// How far back a compressed message may refer. Two sizes, so that few forms of a message are to be
+/// shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// 32 KiB, the most that the format knows.
     Full,
-    /// 512 bytes, for a peer that has no room for all; it fits wherever 9 bits or more were asked for.
+    /// 512 bytes, for a peer that has no room for all; it fits wherever 9 bits or more were asked
+    /// for.
     Small,
 }
 
@@ -63,7 +66,8 @@ impl Deflater {
         Deflater { level, full: Compress::new(level, false), small: None, out: Vec::new() }
     }
 
-    /// The compressed payload, without its tail; `None` when the library refuses, which it has no reason to.
+    /// The compressed payload, without its tail; `None` when the library refuses, which it has no
+    /// reason to.
     pub fn deflate(&mut self, window: Window, payload: &[u8]) -> Option<&[u8]> {
         let compress = match window {
             Window::Full => &mut self.full,
@@ -125,7 +129,8 @@ impl Inflater {
                     return Err(InflateError::TooBig);
                 }
                 if status == Status::StreamEnd {
-                    // A final block in the middle: what follows begins a new stream (RFC 7692 §7.2.3.4).
+                    // A final block in the middle: what follows begins a new stream (RFC 7692
+                    // §7.2.3.4).
                     decompress.reset(false);
                     if rest.is_empty() {
                         break;
@@ -150,7 +155,8 @@ impl Inflater {
 pub struct Negotiated {
     /// How far back our messages may refer.
     pub window: Window,
-    /// Whether the client asked for a window of ours, and so is told which it gets (RFC 7692 §7.1.2.1).
+    /// Whether the client asked for a window of ours, and so is told which it gets (RFC 7692
+    /// §7.1.2.1).
     sends_server_window: bool,
     /// Whether the client said that it can be told its window size, and so is.
     sends_client_window: Option<u8>,
@@ -175,8 +181,9 @@ impl Negotiated {
     }
 }
 
-/// Accepts the first offer that we can keep (RFC 7692 §5.1, §7.1). An offer with an unknown, repeated or malformed
-/// parameter is passed over, as is one that limits our window to 8 bits, which the library does not have.
+/// Accepts the first offer that we can keep (RFC 7692 §5.1, §7.1). An offer with an unknown,
+/// repeated or malformed parameter is passed over, as is one that limits our window to 8 bits,
+/// which the library does not have.
 #[must_use]
 pub fn negotiate(offers: &str) -> Option<Negotiated> {
     offers.split(',').find_map(negotiate_one)
@@ -258,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_small_window_is_kept_to() {
-        // Every byte equally often, and no repetition nearer than a block: nothing to gain within a small window.
+        // Every byte equally often, and no repetition nearer than a block: nothing to gain within a
+        // small window.
         let every_byte = |factor: u8| (0..=255u8).map(move |n| n.wrapping_mul(factor));
         let block: Vec<u8> = [77, 149, 211].into_iter().flat_map(every_byte).collect();
         let payload = block.repeat(20);

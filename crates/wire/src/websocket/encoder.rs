@@ -38,8 +38,8 @@ pub fn frame(kind: FrameKind, payload: &[u8]) -> Bytes {
     whole(kind.opcode(), false, payload)
 }
 
-/// A whole compressed frame as a server sends it, where permessage-deflate was negotiated; left uncompressed when
-/// that is shorter.
+/// A whole compressed frame as a server sends it, where permessage-deflate was negotiated; left
+/// uncompressed when that is shorter.
 pub fn compressed_frame(
     kind: FrameKind,
     payload: &[u8],
@@ -69,7 +69,8 @@ pub fn close_answer(close: Option<&CloseFrame>) -> Bytes {
     }
 }
 
-/// Appends a frame as a client sends it, masked with `key`, which must not be guessable by whoever chose the payload.
+/// Appends a frame as a client sends it, masked with `key`, which must not be guessable by whoever
+/// chose the payload.
 pub fn client_frame(kind: FrameKind, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
     masked(kind.opcode(), payload, key, out);
 }

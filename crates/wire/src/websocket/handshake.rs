@@ -1,4 +1,5 @@
-//! The opening handshake (RFC 6455 §4): what a server accepts or refuses, and what a client sends and expects.
+//! The opening handshake (RFC 6455 §4): what a server accepts or refuses, and what a client sends
+//! and expects.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

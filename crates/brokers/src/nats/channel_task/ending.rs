@@ -1,6 +1,7 @@
 //! The end of a temporary channel: when it is, and what is done then.
 //!
-//! Invariant: every subscriber of the channel while its end is known is told of it, whatever becomes of NATS meanwhile.
+//! Invariant: every subscriber of the channel while its end is known is told of it, whatever
+//! becomes of NATS meanwhile.
 
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ impl ChannelTask {
         self.ending = Some(Ending { ttl_ms, due: Instant::now() + left, is_known });
     }
 
-    /// The channel is over, and its subscribers are notified; or it is time to ask once more when that will be.
+    /// The channel is over, and its subscribers are notified; or it is time to ask once more when
+    /// that will be.
     pub(super) async fn handle_due(&mut self) {
         let Some(Ending { ttl_ms, is_known, .. }) = self.ending.take() else { return };
         if !is_known {

@@ -1,4 +1,5 @@
-//! Those who wait for one read of a channel's stream: what each wants of it, and what it is answered.
+//! Those who wait for one read of a channel's stream: what each wants of it, and what it is
+//! answered.
 //!
 //! Invariant: one read serves all; each is answered what it would have read alone.
 

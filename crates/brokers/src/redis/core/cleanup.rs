@@ -1,8 +1,8 @@
 //! Cleanup of a node whose lease has expired: first its clients' presence, partition by
 //! partition, then the clients themselves.
 //!
-//! Invariant: an answer counts only for the cleanup that requested it; any failure ends the cleanup, and
-//! Redis assigns the task again.
+//! Invariant: an answer counts only for the cleanup that requested it; any failure ends the
+//! cleanup, and Redis assigns the task again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -97,8 +97,8 @@ impl Core {
         }
     }
 
-    /// Asks for the channels of a partition in which the gone node's clients are present. Where nobody can be asked,
-    /// presence ends by its time.
+    /// Asks for the channels of a partition in which the gone node's clients are present. Where
+    /// nobody can be asked, presence ends by its time.
     fn request_channels(&mut self, now: Instant) {
         let count = self.partitions.len();
         while let Some(Cleanup { number, node, partition, .. }) = &self.registry.cleanup
@@ -141,7 +141,8 @@ impl Core {
         }
     }
 
-    /// One partition after the other; when the node's clients are present nowhere, they are told to be offline.
+    /// One partition after the other; when the node's clients are present nowhere, they are told to
+    /// be offline.
     fn continue_cleanup(&mut self, now: Instant) {
         let done = self.registry.cleanup.as_mut().filter(|cleanup| cleanup.channels == 0);
         if let Some(cleanup) = done {

@@ -1,7 +1,7 @@
 //! Temporary subscribed channels here, and when they end.
 //!
-//! Redis keeps when a channel began; each node that is subscribed to it ends it by its own clock. Invariant: a channel has one end here, the one
-//! that Redis said last.
+//! Redis keeps when a channel began; each node that is subscribed to it ends it by its own clock.
+//! Invariant: a channel has one end here, the one that Redis said last.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

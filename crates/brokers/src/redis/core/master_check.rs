@@ -1,6 +1,8 @@
-//! What follows from where the links should lead: a node leaves a server that is not the master for others.
+//! What follows from where the links should lead: a node leaves a server that is not the master for
+//! others.
 //!
-//! Invariant: a node acknowledges nothing through a server of which it knows that another one is named.
+//! Invariant: a node acknowledges nothing through a server of which it knows that another one is
+//! named.
 
 use std::time::{Duration, Instant};
 
@@ -87,7 +89,8 @@ impl Core {
         }
         up.master_check.note_named(now, has_company);
         let Some(identity) = identity else { return };
-        // A replica at our address is not what this node uses, and a server that starts is not there yet.
+        // A replica at our address is not what this node uses, and a server that starts is not
+        // there yet.
         match !has_sentinels && identity.is_master && identity.is_another(used) {
             true => up.master_check.strangers += 1,
             false => up.master_check.strangers = 0,
@@ -106,7 +109,8 @@ impl Core {
         }
     }
 
-    /// A node that has neither Sentinels nor other nodes any more is alone, or on the wrong side of a cut.
+    /// A node that has neither Sentinels nor other nodes any more is alone, or on the wrong side of
+    /// a cut.
     pub(super) fn leave_the_deserted(&mut self, now: Instant) {
         let has_company = self.registry.has_company();
         for id in self.links.ids() {

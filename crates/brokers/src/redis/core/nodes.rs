@@ -1,7 +1,8 @@
 //! This node among the nodes: its lease, its clients, its questions, and whom it clears away.
 //!
-//! All of it lies in the first partition, but for the presence of a node that is gone, which lies in all. Invariant: each step
-//! may be lost or done twice; whoever comes next goes on from what Redis knows.
+//! All of it lies in the first partition, but for the presence of a node that is gone, which lies
+//! in all. Invariant: each step may be lost or done twice; whoever comes next goes on from what
+//! Redis knows.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -140,8 +141,8 @@ impl Core {
                 let drops_keys = self.may_evict();
                 let nodes = frame.list().unwrap_or_default().iter().filter_map(Frame::str);
                 let others = nodes.filter(|node| *node != self.commander.node);
-                // A Redis that drops keys may know only those that have renewed their leases since. Otherwise it knows best:
-                // a node that has left is not asked.
+                // A Redis that drops keys may know only those that have renewed their leases since.
+                // Otherwise it knows best: a node that has left is not asked.
                 let seen = self.registry.others().map(String::as_str).filter(|_| drops_keys);
                 let others = others.chain(seen).map(str::to_owned).collect();
                 if let Some(asking) = self.surveys.get_mut(&number) {
@@ -192,8 +193,8 @@ impl Core {
             tracing::warn!(
                 "Redis: the lease of this node had ended; the lifecycle events of its clients are sent again"
             );
-            // Others hold this node for gone: everybody is told again that they are here, and once more when what others
-            // were about to clear away is cleared.
+            // Others hold this node for gone: everybody is told again that they are here, and once
+            // more when what others were about to clear away is cleared.
             self.registry.lifecycle.requeue_online();
             self.registry.enters_again_at = Some(now + REENTER_AFTER);
             self.enter_everywhere(now);

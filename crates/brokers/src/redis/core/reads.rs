@@ -1,7 +1,8 @@
 //! Many who join a channel at once, as after a restart, and one read of its stream for all of them.
 //!
-//! Whoever is heard from before the answer comes has everything: what the answer does not hold follows behind it on the same
-//! connection. Invariant: a read is shared only while the channel has been heard without a break since it was asked for.
+//! Whoever is heard from before the answer comes has everything: what the answer does not hold
+//! follows behind it on the same connection. Invariant: a read is shared only while the channel has
+//! been heard without a break since it was asked for.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Requests on their way to a server: sent at once, when there is room for their answers, or not at all.
+//! Requests on their way to a server: sent at once, when there is room for their answers, or not at
+//! all.
 //!
 //! Invariant: every question that is not carried out is answered, once.
 
@@ -82,7 +83,8 @@ impl Core {
         }
     }
 
-    /// Whoever waits for a part of an answer gets it, or asks by itself when it does not hold that part.
+    /// Whoever waits for a part of an answer gets it, or asks by itself when it does not hold that
+    /// part.
     pub(super) fn answer_followers(
         &mut self,
         now: Instant,

@@ -1,8 +1,8 @@
-//! Servers that come and go, and partitions that go from one to another: what waits meanwhile, and what is done when a partition has
-//! a server again.
+//! Servers that come and go, and partitions that go from one to another: what waits meanwhile, and
+//! what is done when a partition has a server again.
 //!
-//! Invariant: a partition goes on only when nothing of it is on its way to the server that it leaves; then its channels are subscribed
-//! and their positions told before anything else is asked.
+//! Invariant: a partition goes on only when nothing of it is on its way to the server that it
+//! leaves; then its channels are subscribed and their positions told before anything else is asked.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,7 +69,8 @@ impl Core {
         }
     }
 
-    /// Channels that belong to slots are left with them; others would be heard twice. Gives what was not sent yet.
+    /// Channels that belong to slots are left with them; others would be heard twice. Gives what
+    /// was not sent yet.
     fn leave_link(&mut self, now: Instant, index: usize) -> Vec<OpenRequest> {
         let tag = index % PARTITIONS;
         let deadline = now + self.io_timeout;
@@ -96,8 +97,9 @@ impl Core {
         }
     }
 
-    /// A partition has a server, again or for the first time: its channels are subscribed, their positions told to those who
-    /// hold one, its clients present. Gives the last fence behind what is heard.
+    /// A partition has a server, again or for the first time: its channels are subscribed, their
+    /// positions told to those who hold one, its clients present. Gives the last fence behind what
+    /// is heard.
     pub(super) fn take_up(&mut self, now: Instant, index: usize) -> Option<u64> {
         let subscribed = self.subscriptions.channels(index);
         let channels: Vec<Arc<str>> =

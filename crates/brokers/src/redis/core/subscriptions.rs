@@ -17,8 +17,8 @@ use super::{Core, is_retried};
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
 impl Core {
-    /// Begins or ends hearing channels of one partition. What is not heard now, will be when the server is back. Gives the
-    /// last fence behind that.
+    /// Begins or ends hearing channels of one partition. What is not heard now, will be when the
+    /// server is back. Gives the last fence behind that.
     pub(super) fn listen(
         &mut self,
         now: Instant,

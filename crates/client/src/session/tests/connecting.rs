@@ -200,7 +200,8 @@ fn pings_are_answered_and_missed() {
     assert_eq!(script.wait(), Duration::from_secs(35), "the interval of 25 s and 10 s");
     script.closes();
     assert_eq!(script.event(), Event::Connecting(Reason::NO_PING));
-    // Without pings of the protocol there is nothing to wait for, and without pong nothing to answer.
+    // Without pings of the protocol there is nothing to wait for, and without pong nothing to
+    // answer.
     let mut script = Script::new(SessionOptions::default());
     script.session.connect(script.now);
     script.upgrade();

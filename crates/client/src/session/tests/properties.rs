@@ -1,5 +1,5 @@
-//! Whatever is cut, split, refused and published in whatever order: positions grow, each publication is delivered
-//! once, and nothing is missing without notice.
+//! Whatever is cut, split, refused and published in whatever order: positions grow, each
+//! publication is delivered once, and nothing is missing without notice.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! Keys of the compatible server that do nothing here, each with its default there.
 //!
-//! Invariant: together with the keys of this server they are all 825 that the compatible server knows (6.9), so that
-//! whatever was written for it is understood, or told by name.
+//! Invariant: together with the keys of this server they are all 825 that the compatible server
+//! knows (6.9), so that whatever was written for it is understood, or told by name.
 
 use super::feature::Feature;
 

@@ -1,4 +1,5 @@
-//! Features of the compatible server that this version does not have: what each is called, and what to do instead.
+//! Features of the compatible server that this version does not have: what each is called, and what
+//! to do instead.
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! From a connection that waits to be authenticated to one that is admitted.
 //!
-//! Invariant: whoever is admitted counts under the user that the session has, however that was established: by a token, by a
-//! reverse proxy, or as anonymous.
+//! Invariant: whoever is admitted counts under the user that the session has, however that was
+//! established: by a token, by a reverse proxy, or as anonymous.
 
 use engine::SessionKey;
 use engine::time::Now;
@@ -34,8 +34,9 @@ impl Driver {
         }
     }
 
-    /// So many bytes were received, and the connection may keep them for a message that is not whole or for a token that is
-    /// being verified. Once it is admitted its user answers for what it holds.
+    /// So many bytes were received, and the connection may keep them for a message that is not
+    /// whole or for a token that is being verified. Once it is admitted its user answers for what
+    /// it holds.
     pub(super) fn hold_unauthenticated(&mut self, key: SessionKey, count: usize) {
         if let Some(ConnectionStanding::Unauthenticated(waiting)) = self.standing(key) {
             waiting.hold_bytes(count);
@@ -69,7 +70,8 @@ impl Driver {
         }
     }
 
-    /// A message may have admitted its session without a token. Who is one too many is closed before the reply is written.
+    /// A message may have admitted its session without a token. Who is one too many is closed
+    /// before the reply is written.
     pub(super) fn note_admission(&mut self, now: Now, key: SessionKey) {
         if !matches!(self.standing(key), Some(ConnectionStanding::Unauthenticated(_))) {
             return;

@@ -1,7 +1,8 @@
 //! How a connection ends: our close frame, the peer's, and then a lingering close of the socket.
 //!
-//! Invariant: a socket with unread input is not closed before its peer has had the time to read what we said last. The kernel
-//! answers unread input with a reset, which destroys a close frame that is still on its way (RFC 6455 §7.1.1).
+//! Invariant: a socket with unread input is not closed before its peer has had the time to read
+//! what we said last. The kernel answers unread input with a reset, which destroys a close frame
+//! that is still on its way (RFC 6455 §7.1.1).
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -29,7 +30,8 @@ impl Driver {
         if connection.state != CloseState::Open {
             return;
         }
-        // Official clients take 3000 for a lost transport, which no close frame announces (protocol §1.18).
+        // Official clients take 3000 for a lost transport, which no close frame announces (protocol
+        // §1.18).
         let is_silent = disconnect.number() == DisconnectCode::ConnectionClosed.number();
         connection.state = if is_silent { CloseState::Closed } else { CloseState::Closing };
         let (code, reason) = (disconnect.number(), disconnect.reason());
@@ -66,7 +68,8 @@ impl Driver {
         self.finish(key);
     }
 
-    /// Writes a close frame behind everything that is queued. It goes out whatever the bound says: nothing follows it.
+    /// Writes a close frame behind everything that is queued. It goes out whatever the bound says:
+    /// nothing follows it.
     pub(super) fn say_goodbye(&mut self, key: SessionKey, frame: bytes::Bytes) {
         if let Some(outbox) = self.engine.outbox(key) {
             let pushed = outbox.push(frame, usize::MAX);
@@ -82,14 +85,16 @@ impl Driver {
         self.flush(key);
     }
 
-    /// Everything is written: reads on until the peer ends, and shuts down writing after a moment: a browser that meets the
-    /// end of the stream before it has sent its own close frame reports 1006. A peer that has closed as well has nothing to
-    /// send any more, so that usually there is nothing to wait for.
+    /// Everything is written: reads on until the peer ends, and shuts down writing after a moment:
+    /// a browser that meets the end of the stream before it has sent its own close frame reports
+    /// 1006. A peer that has closed as well has nothing to send any more, so that usually there is
+    /// nothing to wait for.
     pub(super) fn linger(&mut self, key: SessionKey) {
         let now_ms = self.parts.clock.now().monotonic_ms;
         let Some(connection) = self.connection(key) else { return };
-        // The user is gone, whatever its socket does; whoever sees the end of the stream finds its place free. A connection
-        // that was never admitted has its slot until its socket is closed: slots are what bounds such sockets.
+        // The user is gone, whatever its socket does; whoever sees the end of the stream finds its
+        // place free. A connection that was never admitted has its slot until its socket is closed:
+        // slots are what bounds such sockets.
         if matches!(connection.standing, ConnectionStanding::Admitted { .. }) {
             connection.standing = ConnectionStanding::Ended;
         }

@@ -1,4 +1,5 @@
-//! Reading JSON: serde structs that borrow from the line, turned into the protocol's types here and nowhere else.
+//! Reading JSON: serde structs that borrow from the line, turned into the protocol's types here and
+//! nowhere else.
 
 mod replies;
 

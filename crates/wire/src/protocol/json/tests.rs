@@ -1,4 +1,5 @@
-//! How members of commands are read: absent, null, twice, as other kinds of values, and numbers in all their forms.
+//! How members of commands are read: absent, null, twice, as other kinds of values, and numbers in
+//! all their forms.
 
 use super::decode_commands;
 use crate::protocol::{Command, DecodeError};
@@ -7,7 +8,8 @@ fn one(text: &str) -> Result<Command, DecodeError> {
     decode_commands(text.as_bytes()).map(|mut commands| commands.remove(0))
 }
 
-/// Every command with every optional member of it. A payload that is published is not among them: null is a value there.
+/// Every command with every optional member of it. A payload that is published is not among them:
+/// null is a value there.
 const MEMBERS: &[(&str, &[&str])] = &[
     ("connect", &["token", "data", "subs", "name", "version", "headers", "flag"]),
     (

@@ -1,7 +1,8 @@
 //! Single values of JSON as every member of a command reads them.
 //!
-//! Invariant: `null` is absence, for every optional member of every command; only payloads that are published keep it.
-//! A number is what its value is, however it is written (`100`, `100.0`, `1e2`); JSON knows one kind of them.
+//! Invariant: `null` is absence, for every optional member of every command; only payloads that are
+//! published keep it. A number is what its value is, however it is written (`100`, `100.0`, `1e2`);
+//! JSON knows one kind of them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -107,7 +108,8 @@ impl<'de> Deserialize<'de> for Flag {
     }
 }
 
-/// The entries of an object whose names are data; none for `null`. No name stands twice, as no member does.
+/// The entries of an object whose names are data; none for `null`. No name stands twice, as no
+/// member does.
 #[derive(Debug)]
 pub(super) struct Entries<'a, T>(BTreeMap<Text<'a>, T>);
 

@@ -124,8 +124,8 @@ impl<'o> Object<'o> {
     }
 }
 
-/// A JSON string. `<`, `>`, `&` and the two line separators are escaped as the compatible server does, so that the
-/// text can stand in a script.
+/// A JSON string. `<`, `>`, `&` and the two line separators are escaped as the compatible server
+/// does, so that the text can stand in a script.
 fn string(value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = value.as_bytes();

@@ -68,7 +68,8 @@ impl<'a> Reader<'a> {
     fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for (index, byte) in self.rest.iter().take(10).enumerate() {
-            // The tenth byte has room for one bit; what is above is cut, as every implementation does.
+            // The tenth byte has room for one bit; what is above is cut, as every implementation
+            // does.
             value |= u64::from(byte & 0x7F) << (7 * index);
             if byte & 0x80 == 0 {
                 self.rest = &self.rest[index + 1..];

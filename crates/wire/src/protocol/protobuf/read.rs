@@ -24,7 +24,8 @@ fn fields<T: Default>(
     Ok(value)
 }
 
-/// The order in which the requests of a command count when a peer sets several (§1.1), by field number.
+/// The order in which the requests of a command count when a peer sets several (§1.1), by field
+/// number.
 const REQUEST_ORDER: [u32; 12] = [4, 11, 5, 6, 7, 8, 9, 10, 13, 12, 14, 15];
 
 pub(super) fn command(mut reader: Reader<'_>) -> Read<Command> {
