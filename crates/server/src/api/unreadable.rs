@@ -103,7 +103,7 @@ mod tests {
     fn the_field_that_is_wrong_is_named() {
         for (text, wanted) in [
             (r#"{"channel": true}"#, ": channel: invalid type: boolean `true`, expected a string"),
-            (r#"{"data": {"a": ["}\""]}, "tags": {"a": null}}"#, ": tags.a: invalid type: null"),
+            (r#"{"data": {"a": ["}\""]}, "tags": {"a": 5}}"#, ": tags.a: invalid type: integer"),
             (r#"{"channels": ["a", "b", {}]}"#, ": channels[2]: invalid type: map"),
             ("{\"data\": 1,\n\"version\": -1}", ": version: -1 is out of range at line 2"),
             (r#"{"skip_history": "yes"}"#, ": skip_history: invalid type"),

@@ -148,15 +148,16 @@ fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
 /// another one works: a machine without IPv6 has `localhost` all the same.
 fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
     let mut missing = io::Error::new(io::ErrorKind::HostUnreachable, "the name has no address");
-    for _ in 0..PORT_ATTEMPTS {
-        let mut sockets: Vec<TcpListener> = Vec::new();
+    for attempt in 0..PORT_ATTEMPTS {
+        let mut sockets: Vec<(usize, TcpListener)> = Vec::new();
         let mut is_chosen_port_taken = false;
-        for ip in addresses {
-            // All get the port that the system has chosen for the first.
-            let chosen = sockets.first().map(TcpListener::local_addr).transpose()?;
+        // All get the port that the system chooses for the first. Each attempt begins with another
+        // address: one family may have few free ports left, and the system chooses among those.
+        for index in (0..addresses.len()).map(|index| (index + attempt) % addresses.len()) {
+            let chosen = sockets.first().map(|(_, first)| first.local_addr()).transpose()?;
             let wanted = chosen.map_or(port, |chosen| chosen.port());
-            match bind_tcp(SocketAddr::new(*ip, wanted)) {
-                Ok(socket) => sockets.push(socket),
+            match bind_tcp(SocketAddr::new(addresses[index], wanted)) {
+                Ok(socket) => sockets.push((index, socket)),
                 Err(error) if is_absent(&error) => missing = error,
                 Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {
                     is_chosen_port_taken = true;
@@ -166,6 +167,8 @@ fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
             }
         }
         if !is_chosen_port_taken {
+            sockets.sort_by_key(|(index, _)| *index);
+            let sockets: Vec<_> = sockets.into_iter().map(|(_, socket)| socket).collect();
             return if sockets.is_empty() { Err(missing) } else { Ok(sockets) };
         }
     }
