@@ -216,7 +216,9 @@ impl Peer {
                 assert!(self.is_confused || self.subscriptions.contains_key(channel), "{channel}");
             }
             PushEvent::Refresh { .. } => {}
-            event @ (PushEvent::Message { .. } | PushEvent::Disconnect { .. }) => {
+            event @ (PushEvent::Message { .. }
+            | PushEvent::Disconnect { .. }
+            | PushEvent::Unknown) => {
                 panic!("nobody says {event:?}")
             }
         }

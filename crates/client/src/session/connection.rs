@@ -499,6 +499,7 @@ impl SessionCore {
             PushEvent::Refresh { expires, ttl: seconds } => {
                 self.set_refresh(now, ttl(expires, seconds));
             }
+            PushEvent::Unknown => {}
         }
     }
 

@@ -55,7 +55,8 @@ fn each(body: &ReplyBody, look: &mut impl FnMut(Part<'_>)) {
             PushEvent::Subscribe { data, .. } => look(Part::Information(data)),
             PushEvent::Unsubscribe { .. }
             | PushEvent::Disconnect { .. }
-            | PushEvent::Refresh { .. } => {}
+            | PushEvent::Refresh { .. }
+            | PushEvent::Unknown => {}
         },
         ReplyBody::Subscribe(result) => each_of_subscription(result, look),
         ReplyBody::Connect(result) => {

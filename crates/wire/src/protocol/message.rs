@@ -443,6 +443,8 @@ pub enum PushEvent {
         /// Seconds until then.
         ttl: u32,
     },
+    /// A kind that a later version of the protocol has: to be ignored.
+    Unknown,
 }
 
 impl From<UnsubscribeCode> for PushEvent {

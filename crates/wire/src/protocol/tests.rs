@@ -268,6 +268,15 @@ fn subscribe_result() -> impl Strategy<Value = SubscribeResult> {
     )
 }
 
+#[test]
+fn a_push_of_a_later_version_is_no_ping() {
+    let json: &[u8] = br#"{"push":{"channel":"","later":{"a":1}}}"#;
+    for (codec, message) in [(Codec::Json, json), (Codec::Protobuf, b"\x04\x22\x02\x6a\x00")] {
+        let replies = decode_replies(codec, message).unwrap();
+        assert_eq!(replies, [push("", PushEvent::Unknown)]);
+    }
+}
+
 fn event() -> impl Strategy<Value = PushEvent> {
     prop_oneof![
         any_publication().prop_map(PushEvent::Publication),
@@ -290,6 +299,7 @@ fn event() -> impl Strategy<Value = PushEvent> {
         }),
         (any::<bool>(), any::<u32>())
             .prop_map(|(expires, ttl)| PushEvent::Refresh { expires, ttl }),
+        Just(PushEvent::Unknown),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wire::protocol::{Codec, Reply, ReplyBody, Request};
+use wire::protocol::{Codec, PushEvent, Reply, ReplyBody, Request};
 
 use super::script::{Script, Sent, error};
 use crate::error::TransportError;
@@ -209,6 +209,16 @@ fn pings_are_answered_and_missed() {
     assert_eq!(script.session.poll_timeout(), None);
     script.reply(0, ReplyBody::Ping);
     assert_eq!(script.commands(), []);
+}
+
+#[test]
+fn a_push_of_a_later_version_is_neither_told_nor_answered() {
+    for codec in [Codec::Json, Codec::Protobuf] {
+        let mut script = Script::new(SessionOptions { codec, ..SessionOptions::default() });
+        script.connect();
+        script.push("news", PushEvent::Unknown);
+        assert_eq!((script.events(), script.commands()), (vec![], vec![]));
+    }
 }
 
 #[test]

@@ -250,6 +250,7 @@ fn push(push: &Push, object: &mut Object<'_>) {
             object.flag_if("expires", *expires);
             object.number_if("ttl", *ttl);
         }),
+        PushEvent::Unknown => {}
     }
 }
 

@@ -209,7 +209,7 @@ pub(super) fn reply(mut reader: Reader<'_>) -> Read<Reply> {
         match number {
             1 => reply.id = field.u32()?,
             2 => reply.body = ReplyBody::Error(error(field.message()?)?),
-            4 => reply.body = push(field.message()?)?.map_or(ReplyBody::Ping, ReplyBody::Push),
+            4 => reply.body = ReplyBody::Push(push(field.message()?)?),
             5 => reply.body = ReplyBody::Connect(Box::new(connect_result(field.message()?)?)),
             6 => reply.body = ReplyBody::Subscribe(Box::new(subscribe_result(field.message()?)?)),
             7 => reply.body = ReplyBody::Unsubscribe,
@@ -258,8 +258,8 @@ fn lifetime(reader: Reader<'_>) -> Read<(bool, u32)> {
     })
 }
 
-fn push(mut reader: Reader<'_>) -> Read<Option<Push>> {
-    let (mut channel, mut event) = ("", None);
+fn push(mut reader: Reader<'_>) -> Read<Push> {
+    let (mut channel, mut event) = ("", PushEvent::Unknown);
     while let Some((number, field)) = reader.next()? {
         let read = match number {
             2 => {
@@ -282,9 +282,9 @@ fn push(mut reader: Reader<'_>) -> Read<Option<Push>> {
             }
             _ => continue,
         };
-        event = Some(read);
+        event = read;
     }
-    Ok(event.map(|event| Push { channel: channel.into(), event }))
+    Ok(Push { channel: channel.into(), event })
 }
 
 fn unsubscribe(reader: Reader<'_>) -> Read<PushEvent> {

@@ -89,6 +89,7 @@ fn push(push: &Push, out: &mut Vec<u8>) {
         PushEvent::Refresh { expires, ttl } => {
             message(out, 12, |out| lifetime(out, 1, *expires, *ttl));
         }
+        PushEvent::Unknown => {}
     }
 }
 

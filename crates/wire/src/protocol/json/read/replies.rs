@@ -202,7 +202,7 @@ impl From<RawReply<'_>> for Reply {
                 temporary: error.temporary,
             })
         } else if let Some(push) = raw.push {
-            push.try_into().map_or(ReplyBody::Ping, ReplyBody::Push)
+            ReplyBody::Push(push.into())
         } else if let Some(result) = raw.connect {
             ReplyBody::Connect(Box::new(result.into()))
         } else if let Some(result) = raw.subscribe {
@@ -240,13 +240,8 @@ impl From<RawReply<'_>> for Reply {
     }
 }
 
-/// A push of a kind that we do not know.
-struct Unknown;
-
-impl TryFrom<RawPush<'_>> for p::Push {
-    type Error = Unknown;
-
-    fn try_from(raw: RawPush<'_>) -> Result<p::Push, Unknown> {
+impl From<RawPush<'_>> for p::Push {
+    fn from(raw: RawPush<'_>) -> p::Push {
         let event = if let Some(publication) = raw.r#pub {
             PushEvent::Publication(Arc::new(publication.into()))
         } else if let Some(join) = raw.join {
@@ -273,9 +268,9 @@ impl TryFrom<RawPush<'_>> for p::Push {
         } else if let Some(RawLifetime { expires, ttl }) = raw.refresh {
             PushEvent::Refresh { expires, ttl }
         } else {
-            return Err(Unknown);
+            PushEvent::Unknown
         };
-        Ok(p::Push { channel: raw.channel.as_str().into(), event })
+        p::Push { channel: raw.channel.as_str().into(), event }
     }
 }
 
