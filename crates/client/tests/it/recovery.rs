@@ -59,6 +59,46 @@ async fn what_is_published_over_cuts_arrives_once_and_in_order() {
     }
 }
 
+/// An application that reads no events makes a slow client, not a large one: the server closes it. It
+/// recovers, or is told that more is missing than the server sends at once.
+#[tokio::test]
+async fn events_that_are_not_read_stop_the_socket_and_nothing_is_lost_untold() {
+    const PUBLICATIONS: u64 = 300;
+    let unlimited = ["limits.connection.bytes", "limits.connection.publishes"];
+    let fixture = Fixture::with(&unlimited.map(|limit| (limit, "off"))).await;
+    let options = options(token("ann", None), Codec::Protobuf);
+    let (client, mut events) = Client::connect(&fixture.url(), options).unwrap();
+    subscribed(&client, &mut events, "kept:slow").await;
+    let (publisher, _) = fixture.client(Codec::Protobuf);
+    let data = format!("\"{}\"", "x".repeat(60_000));
+    for _ in 0..PUBLICATIONS {
+        publisher.publish("kept:slow", data.clone()).await.unwrap();
+    }
+    let (mut offset, mut was_slow) = (0, false);
+    while offset < PUBLICATIONS {
+        let wanted = |event: &Event| {
+            matches!(
+                event,
+                Event::Publication { .. } | Event::Connecting(_) | Event::Subscribed { .. }
+            )
+        };
+        match until(&mut events, wanted).await {
+            Event::Publication { publication, .. } => {
+                offset += 1;
+                assert_eq!(publication.offset, offset);
+            }
+            Event::Connecting(reason) => was_slow |= reason.code == 3008,
+            Event::Subscribed { subscribed, .. } => {
+                assert!(subscribed.was_recovering);
+                assert!(!subscribed.recovered || subscribed.position.offset == offset);
+                offset = subscribed.position.offset;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(was_slow, "the server has seen that nothing is read");
+}
+
 #[tokio::test]
 async fn subscriptions_of_the_server_recover_too() {
     let fixture = Fixture::start().await;
