@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
             }
             Event::Connecting(reason) => eprintln!("connecting: {reason}"),
-            Event::Failed(failure) => eprintln!("will try again: {failure:?}"),
+            Event::Failed(failure) => eprintln!("{failure}; will try again"),
             Event::Unsubscribed { reason, .. } | Event::Disconnected(reason) => {
                 return Err(reason.to_string().into());
             }

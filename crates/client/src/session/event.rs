@@ -1,8 +1,10 @@
 //! What a session reports, and what it asks its driver to do.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use thiserror::Error;
 use wire::protocol::{ClientInfo, ErrorReply, Publication, ReplyBody, StreamPosition};
 
 use super::reason::Reason;
@@ -73,15 +75,19 @@ pub enum Event {
 }
 
 /// What failed and is tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Failure {
     /// The connection could not be opened, or was lost.
+    #[error("{0}")]
     Transport(TransportError),
     /// The server closed before it had accepted the connection.
+    #[error("the server closed: {0}")]
     Closed(Reason),
     /// The server refused the connect command for now.
+    #[error("the server refused: {} ({})", .0.message, .0.code)]
     Connect(ErrorReply),
     /// The server refused a subscribe command for now.
+    #[error("the server refused a subscription: {} ({})", .error.message, .error.code)]
     Subscribe {
         /// Channel of the subscription.
         channel: Arc<str>,
@@ -89,6 +95,7 @@ pub enum Failure {
         error: ErrorReply,
     },
     /// There is no token at the moment.
+    #[error("there is no token for {subject}: {error}")]
     Token {
         /// What the token is for.
         subject: TokenSubject,
@@ -96,6 +103,7 @@ pub enum Failure {
         error: TokenError,
     },
     /// The server refused a new token for now.
+    #[error("the server refused a new token for {subject}: {} ({})", .error.message, .error.code)]
     Refresh {
         /// What the token is for.
         subject: TokenSubject,
@@ -174,6 +182,15 @@ pub enum TokenSubject {
     Connection,
     /// The subscription to this channel.
     Subscription(Arc<str>),
+}
+
+impl fmt::Display for TokenSubject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TokenSubject::Connection => formatter.write_str("the connection"),
+            TokenSubject::Subscription(channel) => write!(formatter, "the channel {channel}"),
+        }
+    }
 }
 
 /// Names a request for a token.

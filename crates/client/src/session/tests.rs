@@ -2,6 +2,7 @@
 
 mod calls;
 mod connecting;
+mod hostile;
 mod properties;
 mod script;
 mod server_side;

@@ -60,6 +60,12 @@ impl Script {
     /// Opens the byte stream and accepts the handshake; gives the commands that follow it.
     pub(super) fn upgrade(&mut self) -> Vec<Command> {
         assert_eq!(self.session.poll_action(), Some(Action::Open));
+        self.open();
+        self.commands()
+    }
+
+    /// The byte stream opens, and the handshake is accepted.
+    pub(super) fn open(&mut self) {
         self.session.handle_opened(self.now);
         let request = String::from_utf8(self.session.poll_transmit().unwrap()).unwrap();
         assert!(request.starts_with("GET /path HTTP/1.1\r\nHost: h\r\n"), "{request}");
@@ -78,7 +84,6 @@ impl Script {
         let accept = accepted.accept;
         self.decoder = decoder();
         self.bytes(format!("HTTP/1.1 101 -\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes());
-        self.commands()
     }
 
     /// The answer to the connect command.
