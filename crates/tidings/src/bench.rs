@@ -11,6 +11,7 @@ mod caller;
 mod clock;
 mod crew;
 mod gauge;
+mod http;
 mod ledger;
 mod line;
 mod mix;

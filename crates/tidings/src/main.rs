@@ -8,7 +8,6 @@ mod arguments;
 mod authority;
 mod bench;
 mod doctor;
-mod http;
 mod misuse;
 mod output;
 mod publish;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use client::{
-    Backoff, Client, ClientOptions, ErrorReply, Event, Events, Failure, Publication, Reason,
-    ServerUrl, SubscriptionOptions, TokenSource, TransportError,
+    Backoff, Client, ClientOptions, Event, Events, Failure, Publication, Reason, ServerUrl,
+    SubscriptionOptions, TokenSource, TransportError,
 };
 use engine::channel::SYSTEM;
 use serde_json::value::RawValue;
@@ -225,15 +225,10 @@ impl Printer {
     fn failed(&mut self, failure: Failure) -> Option<End> {
         let error = match failure {
             Failure::Transport(error) => error,
-            Failure::Closed(reason) => {
-                self.tell(&reported(&reason));
+            other => {
+                self.tell(&other.to_string());
                 return None;
             }
-            Failure::Connect(error) | Failure::Subscribe { error, .. } => {
-                self.tell(&refusal(&error));
-                return None;
-            }
-            Failure::Token { .. } | Failure::Refresh { .. } => return None,
         };
         let text = match error {
             TransportError::Handshake(ClientRefused::NotHttp) if !self.is_tls => {
@@ -284,10 +279,6 @@ fn reported(reason: &Reason) -> String {
         100..3000 => format!("the server refused: {reason}"),
         _ => format!("the server closed: {reason}"),
     }
-}
-
-fn refusal(error: &ErrorReply) -> String {
-    format!("the server refused: {} ({})", error.message, error.code)
 }
 
 /// A token that the server with these settings accepts, when they can sign one.

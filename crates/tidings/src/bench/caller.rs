@@ -12,8 +12,7 @@ use std::net::SocketAddr;
 
 use mio::{Interest, Registry, Token};
 
-use crate::http::{Answer, Progress};
-
+use super::http::{Answer, Progress};
 use super::line;
 use super::plan::Security;
 use super::transport::Transport;
