@@ -5,12 +5,17 @@
 //! connection; only admitted connections count towards `client.connection_limit` and
 //! `client.user_connection_limit`.
 
+pub mod judgement;
+pub mod revoked;
+pub mod unauthenticated;
+pub mod verification;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::admission::unauthenticated::{Unauthenticated, Waiting};
 use crate::client_address::ClientAddress;
-use crate::unauthenticated::{Unauthenticated, Waiting};
 
 /// See the module. Zero turns a limit off.
 pub struct Admission {

@@ -32,13 +32,13 @@ use wire::protocol::ErrorCode;
 
 use crate::client_address::ClientAddress;
 use crate::clock::ServerClock;
+use crate::cluster::members::Members;
+use crate::cluster::node::Node;
 use crate::config::{ApiKey, ErrorMode};
+use crate::limits::throttle::set_retry_after;
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
 use crate::listener::HttpPeer;
-use crate::members::Members;
-use crate::node::Node;
 use crate::telemetry::{RefusalSubject, shown};
-use crate::throttle::set_retry_after;
 use crate::token::Object;
 use call::Call;
 use error::{ApiError, MethodFailure};

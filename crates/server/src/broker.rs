@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::StartError;
 use crate::clock::ServerClock;
 use crate::config::{Config, Engine, RedisEngine};
-use crate::start::Starting;
+use crate::supervision::start::Starting;
 
 /// Time between two looks at a broker's health.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);

@@ -20,7 +20,7 @@ use tracing::warn;
 use wire::protocol::Publication;
 
 use crate::clock::ServerClock;
-use crate::service_endpoint::ServiceEndpoint;
+use crate::cluster::service_endpoint::ServiceEndpoint;
 
 const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("../../../web/index.html")),

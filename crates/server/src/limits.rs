@@ -1,5 +1,8 @@
 //! Every bound of this crate, with its reason, and the relations between them.
 
+pub(crate) mod slots;
+pub(crate) mod throttle;
+
 use std::time::Duration;
 
 /// Bytes of a worker's one read buffer: whatever one peer sends, a turn takes at most so much of it

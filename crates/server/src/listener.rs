@@ -38,9 +38,9 @@ use tracing::{debug, warn};
 
 use self::stream::HttpStream;
 use crate::client_address::{AddressPrefix, ClientAddress, TrustedProxies};
+use crate::limits::slots::{Evict, Slots};
+use crate::limits::throttle::Throttle;
 use crate::limits::{HEAD_SIZE_MAX, HEADER_TIMEOUT};
-use crate::slots::{Evict, Slots};
-use crate::throttle::Throttle;
 
 pub(crate) use bind::BoundSocket;
 pub use bind::{ListenAddress, ListenOn};

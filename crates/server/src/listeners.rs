@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 
 use crate::StartError;
 use crate::config::{Config, HttpServer};
+use crate::limits::slots::{SlotLimits, Slots};
+use crate::limits::throttle::Throttle;
 use crate::limits::{HEADS_SIZE_MAX, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX};
 use crate::listener::{
     BoundSocket, Certificate, ListenAddress, ListenOn, Listener, ProxyProtocol, Routes,
 };
-use crate::slots::{SlotLimits, Slots};
-use crate::start::Starting;
-use crate::supervisor::TaskFaults;
-use crate::throttle::Throttle;
+use crate::supervision::start::Starting;
+use crate::supervision::supervisor::TaskFaults;
 use crate::welcome::{Port, Welcome};
 
 /// Open, and not served yet.

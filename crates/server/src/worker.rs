@@ -25,10 +25,10 @@ use tracing::error;
 use wire::websocket::decoder::DecoderLimits;
 
 use crate::admission::Admission;
+use crate::admission::revoked::Revoked;
+use crate::admission::verification::Verification;
 use crate::clock::ServerClock;
-use crate::revoked::Revoked;
 use crate::telemetry::{CloseCounts, HttpCounts};
-use crate::verification::Verification;
 
 pub use connection::{Arrival, ArrivedStream};
 pub use inbox::{Input, WorkerInbox};

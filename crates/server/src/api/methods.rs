@@ -19,9 +19,10 @@ use super::call::Call;
 use super::error::{ApiError, MethodFailure};
 use super::request::{self, InChannel, Publish, SessionFilter, payload, read};
 use super::response;
+use crate::cluster::members::Answers;
+use crate::cluster::questions::{ActiveChannels, NodeInfo, Present, Question};
+use crate::cluster::survey::Silent;
 use crate::limits::{API_ANSWER_MAX, API_CONCURRENCY, API_ITEMS_MAX};
-use crate::members::{ActiveChannels, Answers, NodeInfo, Present, Question};
-use crate::node::Silent;
 use crate::pattern::ChannelPattern;
 
 /// A method, under the name that it has in paths and in batches.

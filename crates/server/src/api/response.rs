@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use wire::protocol::{HistoryResult, StreamPosition};
 
-use crate::members::{ClientPlace, NodeInfo};
+use crate::cluster::questions::{ClientPlace, NodeInfo};
 
 #[derive(Serialize)]
 pub(super) struct PresenceResponse<'a> {

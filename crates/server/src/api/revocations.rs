@@ -15,8 +15,8 @@ use super::ApiState;
 use super::error::ApiError;
 use super::methods::Outcome;
 use super::request::{BlockUser, InvalidateUserTokens, Revoke, RevokeToken, read};
+use crate::cluster::revocation_sync;
 use crate::limits::{REVOCATION_ATTEMPTS_MAX, REVOCATION_TTL_MAX_S, REVOCATION_TTL_S};
-use crate::revocation_sync;
 
 impl ApiState {
     pub(super) async fn revoke(&self, params: &[u8]) -> Outcome {

@@ -18,7 +18,7 @@ use crate::config::{Config, Engine, HttpServer};
 use crate::limits::BROKER_END_TIMEOUT;
 use crate::listener::check_certificate;
 use crate::listeners::Listeners;
-use crate::start::Starting;
+use crate::supervision::start::Starting;
 use crate::token::probe_key_sets;
 
 /// Time in which a broker that is there becomes ready.
@@ -173,8 +173,8 @@ async fn open(
     config: &Config,
     clock: ServerClock,
 ) -> Result<std::sync::Arc<dyn brokers::Broker>, StartError> {
-    let mut random = Random::new(crate::seed()?);
-    let name = format!("{} (doctor)", crate::node_name(config));
+    let mut random = Random::new(crate::server::seed()?);
+    let name = format!("{} (doctor)", crate::server::node_name(config));
     let usage = Arc::new(Usage::new(config.memory));
     let starting = Starting::new();
     crate::broker::open(config, &usage, &name, clock, &mut random, &starting).await

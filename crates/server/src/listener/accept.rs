@@ -19,7 +19,7 @@ use super::stream::HttpPeer;
 use super::{Eviction, Listener};
 use crate::client_address::ClientAddress;
 use crate::limits::{TASK_RESTART_DELAY, TASK_RESTART_DELAY_MAX};
-use crate::supervisor::TaskFaults;
+use crate::supervision::supervisor::TaskFaults;
 
 /// A listening socket within a runtime.
 enum Socket {

@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::limits::slots::Slot;
 use crate::limits::{HEADER_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, WRITE_TIMEOUT};
-use crate::slots::Slot;
 
 /// See the module.
 pub(super) struct HttpStream<S> {
@@ -234,7 +234,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::slots::{Evict, SlotLimits, Slots};
+    use crate::limits::slots::{Evict, SlotLimits, Slots};
 
     const KEEP_ALIVE: Duration = Duration::from_secs(75);
 

@@ -6,8 +6,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::slots::SlotLimits;
-use crate::supervisor::Supervisor;
+use crate::limits::slots::SlotLimits;
+use crate::supervision::supervisor::Supervisor;
 
 struct Running {
     address: SocketAddr,

@@ -27,13 +27,13 @@ use wire::websocket::handshake::{self, Accepted, HandshakeRefusal, RequestHead};
 
 use super::stream::HttpStream;
 use crate::admission::Admission;
+use crate::admission::unauthenticated::Unauthenticated;
 use crate::client_address::ClientAddress;
 use crate::clock::ServerClock;
+use crate::cluster::node::Node;
 use crate::config::OriginPolicy;
-use crate::node::Node;
+use crate::limits::throttle::{Throttle, set_retry_after};
 use crate::telemetry::{HttpCounts, RefusalSubject, shown};
-use crate::throttle::{Throttle, set_retry_after};
-use crate::unauthenticated::Unauthenticated;
 use crate::worker::{Arrival, ArrivedStream, WorkerHandle};
 
 /// What the endpoint decides by and hands connections to.

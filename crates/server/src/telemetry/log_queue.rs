@@ -12,7 +12,7 @@ use tracing::{Level, Metadata, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::limits::{LOG_ERROR_WAIT, LOG_QUEUE_BYTES_MAX};
-use crate::supervisor::spawn_thread;
+use crate::supervision::supervisor::spawn_thread;
 
 /// See the module.
 #[derive(Default)]

@@ -12,7 +12,7 @@ use wire::websocket::deflate::Window;
 
 use super::socket::Socket;
 use crate::admission::Admitted;
-use crate::unauthenticated::Unauthenticated;
+use crate::admission::unauthenticated::Unauthenticated;
 
 /// A connection that has completed its handshake and is to live on a worker.
 pub struct Arrival {

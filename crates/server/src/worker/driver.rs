@@ -31,9 +31,9 @@ use super::drain::Drain;
 use super::inbox::{Input, WAKE, WorkerInbox};
 use super::sandbox;
 use super::{Arrival, Parts, Traffic};
+use crate::admission::judgement::Judgement;
 use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, TURN_MS_MAX};
 use crate::telemetry::CloseCounts;
-use crate::verification::Judgement;
 
 /// See the module.
 pub(super) struct Driver {

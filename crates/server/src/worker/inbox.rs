@@ -15,8 +15,8 @@ use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
 use super::{Arrival, Census, ClientFilter, WorkerClient, WorkerReport};
+use crate::admission::judgement::Judgement;
 use crate::limits::INBOX_EVENTS_MAX;
-use crate::verification::Judgement;
 
 /// The token under which a worker's poller reports a wake-up.
 pub(super) const WAKE: Token = Token(usize::MAX);

@@ -9,7 +9,7 @@ use engine::time::Now;
 use engine::worker::Worker as Engine;
 use tracing::error;
 
-use crate::supervisor::panic_text;
+use crate::supervision::supervisor::panic_text;
 
 /// Handles an input of which no session in particular is the owner: a broker event, a timer.
 pub(super) fn run(engine: &mut Engine, now: Now, handle: impl FnOnce(&mut Engine)) {

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use tracing::error;
 
-use crate::supervisor::panic_text;
+use crate::supervision::supervisor::panic_text;
 
 /// Answers 500 when the handler panics.
 pub(crate) async fn catch_panic(request: Request, next: Next) -> Response {

@@ -11,8 +11,8 @@ use engine::SessionKey;
 
 use crate::client_address::ClientAddress;
 use crate::limits::UNAUTHENTICATED_SIZE_MAX;
-use crate::slots::{Evict, Slot, SlotLimits, Slots};
-use crate::worker::{Input, WorkerInbox};
+use crate::limits::slots::{Evict, Slot, SlotLimits, Slots};
+use crate::worker::inbox::{Input, WorkerInbox};
 
 /// The slots of all of them.
 pub(crate) struct Waiting(Arc<Slots>);

@@ -9,7 +9,11 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::limits::{SURVEY_LIFETIME_MAX, SURVEY_REUSE_FACTOR};
-use crate::node::Silent;
+
+/// A worker did not answer in time.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a worker did not answer in time")]
+pub(crate) struct Silent;
 
 type Answer<T> = Result<Arc<T>, Silent>;
 

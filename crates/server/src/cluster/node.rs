@@ -11,15 +11,15 @@ use engine::revocation::Revocation;
 use engine::rules::Rules;
 use tokio::sync::oneshot;
 
+use crate::admission::revoked::Revoked;
 use crate::clock::ServerClock;
+use crate::cluster::questions::{ActiveChannels, ClientPlace, NodeInfo, Present};
+use crate::cluster::survey::{SharedSurvey, Silent};
+use crate::limits::throttle::Throttle;
 use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT};
-use crate::members::{ActiveChannels, ClientPlace, NodeInfo, Present};
 use crate::pattern::ChannelPattern;
-use crate::revoked::Revoked;
-use crate::supervisor::TaskFaults;
-use crate::survey::SharedSurvey;
+use crate::supervision::supervisor::TaskFaults;
 use crate::telemetry::{HttpCounts, Totals};
-use crate::throttle::Throttle;
 use crate::worker::{ClientFilter, Input, WorkerHandle};
 
 /// See the module.
@@ -51,11 +51,6 @@ pub(crate) struct Surveys {
     totals: SharedSurvey<Totals>,
     census: SharedSurvey<Channels>,
 }
-
-/// A worker did not answer in time.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("a worker did not answer in time")]
-pub(crate) struct Silent;
 
 impl Node {
     /// Totals of all workers, as they were a moment ago: see [`SharedSurvey`].

@@ -12,7 +12,7 @@ use engine::shared_buckets::SharedBuckets;
 
 use crate::client_address::ClientAddress;
 use crate::clock::ServerClock;
-use crate::telemetry::HttpCounts;
+use crate::telemetry::http_counts::HttpCounts;
 
 /// See the module.
 pub(crate) struct Throttle {

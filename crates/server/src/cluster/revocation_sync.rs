@@ -11,12 +11,11 @@ use engine::revocation::{Revocation, RevokeOutcome, Subject};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::cluster::node::Node;
+use crate::cluster::service_endpoint::ServiceEndpoint;
 use crate::limits::{
     CONFIG_RETRY_AFTER, REVOCATIONS_EXPIRE_EVERY, REVOCATIONS_READ_EVERY, REVOCATIONS_READ_SHARE,
 };
-use crate::members::Members;
-use crate::node::Node;
-use crate::service_endpoint::ServiceEndpoint;
 
 /// Learns everything before the node serves; as long as that cannot be read, it is tried again.
 pub(crate) async fn learn(service: &ServiceEndpoint, node: &Node) {
@@ -30,8 +29,7 @@ pub(crate) async fn learn(service: &ServiceEndpoint, node: &Node) {
 }
 
 /// Keeps up with the broker. Does not end.
-pub(crate) async fn run(members: Arc<Members>) {
-    let node = members.node();
+pub(crate) async fn run(service: &ServiceEndpoint, node: &Node) {
     let mut expiring = tokio::time::interval(REVOCATIONS_EXPIRE_EVERY);
     let mut next_read = Instant::now() + REVOCATIONS_READ_EVERY;
     loop {
@@ -45,15 +43,14 @@ pub(crate) async fn run(members: Arc<Members>) {
             () = node.revoked.is_stale.notified() => {}
         }
         let began = Instant::now();
-        synchronize(&members).await;
+        synchronize(service, node).await;
         let pause = REVOCATIONS_READ_EVERY.max(began.elapsed() * REVOCATIONS_READ_SHARE);
         next_read = Instant::now() + pause;
     }
 }
 
 /// Until the broker has answered and knows what this node knows.
-async fn synchronize(members: &Members) {
-    let (service, node) = (&members.service, members.node());
+async fn synchronize(service: &ServiceEndpoint, node: &Node) {
     let mut is_logged = false;
     loop {
         let synchronized = async {

@@ -9,16 +9,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::claims::TokenRefusal;
 use engine::worker::Verdict;
 use engine::{SessionKey, TokenKind};
 use tracing::error;
 
+use crate::admission::judgement::Judgement;
 use crate::clock::ServerClock;
 use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
-use crate::supervisor::spawn_thread;
+use crate::supervision::supervisor::spawn_thread;
 use crate::token::{Cause, Cost, Verifier};
-use crate::worker::{Input, WorkerInbox};
+use crate::worker::inbox::{Input, WorkerInbox};
 
 /// See the module.
 pub struct Verification {
@@ -32,31 +32,6 @@ pub struct Verifiers {
     pub connection: Arc<Verifier>,
     /// Of subscription tokens; may be the same.
     pub subscription: Arc<Verifier>,
-}
-
-/// A verdict on a token, and for the operator why it is a refusal.
-pub struct Judgement {
-    /// For the engine.
-    pub verdict: Verdict,
-    /// The cause of a refusal.
-    pub cause: Option<Cause>,
-}
-
-impl Judgement {
-    fn of<T>(
-        result: Result<T, Cause>,
-        verdict: impl FnOnce(Result<T, TokenRefusal>) -> Verdict,
-    ) -> Judgement {
-        let cause = result.as_ref().err().copied();
-        Judgement { verdict: verdict(result.map_err(Cause::refusal)), cause }
-    }
-
-    pub(crate) fn refuse(kind: TokenKind, cause: Cause) -> Judgement {
-        match kind {
-            TokenKind::Connection => Judgement::of(Err(cause), Verdict::Connection),
-            TokenKind::Subscription => Judgement::of(Err(cause), Verdict::Subscription),
-        }
-    }
 }
 
 struct Task {

@@ -13,9 +13,9 @@ use engine::revocation::{
 use engine::worker::Verdict;
 use tokio::sync::Notify;
 
+use crate::admission::judgement::Judgement;
 use crate::clock::ServerClock;
 use crate::token::Cause;
-use crate::verification::Judgement;
 
 /// See the module.
 pub struct Revoked {

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Ticket};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::cluster::node::Node;
 use crate::limits::ANSWER_TIMEOUT;
-use crate::node::Node;
 
 type Answer = Result<BrokerReply, BrokerError>;
 

@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 use wire::protocol::{HistoryResult, Publication, StreamPosition};
 
+use crate::cluster::node::Node;
+use crate::cluster::service_endpoint::ServiceEndpoint;
 use crate::config::Changeable;
 use crate::limits::CONFIG_RETRY_AFTER;
-use crate::node::Node;
-use crate::service_endpoint::ServiceEndpoint;
 
 /// See the module.
 pub(crate) struct DynamicConfig {

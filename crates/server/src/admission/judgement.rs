@@ -1,0 +1,34 @@
+//! The result of a token's verification.
+//!
+//! Invariant: a refusal carries its cause, which is logged and never sent to the client.
+
+use engine::TokenKind;
+use engine::claims::TokenRefusal;
+use engine::worker::Verdict;
+
+use crate::token::Cause;
+
+/// A verdict on a token, and for the operator why it is a refusal.
+pub struct Judgement {
+    /// For the engine.
+    pub verdict: Verdict,
+    /// The cause of a refusal.
+    pub cause: Option<Cause>,
+}
+
+impl Judgement {
+    pub(super) fn of<T>(
+        result: Result<T, Cause>,
+        verdict: impl FnOnce(Result<T, TokenRefusal>) -> Verdict,
+    ) -> Judgement {
+        let cause = result.as_ref().err().copied();
+        Judgement { verdict: verdict(result.map_err(Cause::refusal)), cause }
+    }
+
+    pub(crate) fn refuse(kind: TokenKind, cause: Cause) -> Judgement {
+        match kind {
+            TokenKind::Connection => Judgement::of(Err(cause), Verdict::Connection),
+            TokenKind::Subscription => Judgement::of(Err(cause), Verdict::Subscription),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Tasks that run as long as the server.
+//!
+//! Invariant: each of them is restarted by the supervisor when it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker;
+use crate::cluster::members::Members;
+use crate::cluster::service_endpoint::ServiceEndpoint;
+use crate::config::Config;
+use crate::demo;
+use crate::supervision::supervisor::Supervisor;
+
+/// Starts the tasks that run as long as the server.
+pub(super) fn start_tasks(
+    tasks: &mut Supervisor,
+    config: &Config,
+    members: &Arc<Members>,
+    seed: u64,
+) {
+    let node = members.node();
+    let (broker, clock) = (node.broker.clone(), node.clock);
+    let expiring = broker.clone();
+    tasks.spawn("expiry", move || {
+        let broker = expiring.clone();
+        async move {
+            let mut interval = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                interval.tick().await;
+                broker.expire();
+            }
+        }
+    });
+    let watched = broker.clone();
+    tasks.spawn("broker-watch", move || broker::watch(watched.clone()));
+    let answering = members.clone();
+    tasks.spawn("cluster-questions", move || answering.clone().answer_questions());
+    let following = members.clone();
+    tasks.spawn("dynamic-configuration", move || following.clone().run_dynamic_config());
+    let revoking = members.clone();
+    tasks.spawn("revocations", move || revoking.clone().synchronize_revocations());
+    if config.demo {
+        let rules = config.rules.clone();
+        tasks.spawn("demo-ticker", move || {
+            demo::run_ticker(ServiceEndpoint::new(broker.clone()), rules.clone(), clock, seed)
+        });
+    }
+}
