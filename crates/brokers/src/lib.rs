@@ -5,7 +5,6 @@
 //! fault.
 
 mod channel_options;
-pub mod conformance;
 mod control;
 mod endpoints;
 mod lifecycle;

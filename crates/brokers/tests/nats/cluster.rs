@@ -6,8 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokers::conformance::World as _;
-use brokers::{Endpoint, conformance};
+use crate::conformance;
+use crate::conformance::World as _;
+use brokers::Endpoint;
 use bytes::Bytes;
 use engine::broker::{
     BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
@@ -231,10 +232,7 @@ impl Load {
 fn three_servers_pass_every_case() {
     let cluster = Cluster::start();
     let mut world = NatsWorld::new(&cluster.options(), 1);
-    for (name, case) in conformance::ALL {
-        println!("{name}");
-        case(&mut world);
-    }
+    conformance::run(&mut world);
 }
 
 #[test]

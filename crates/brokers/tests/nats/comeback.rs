@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::conformance::World;
 use brokers::Endpoint;
-use brokers::conformance::World;
 use brokers::nats::NatsOptions;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, RequestId};
 use engine::channel::LIFECYCLE;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokers::conformance::World;
+use crate::conformance::World;
 use engine::broker::{
     BrokerEvent, BrokerReply, BrokerRequest, JoinRead, PublishOptions, RequestId,
 };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use brokers::conformance::World as _;
+use crate::conformance::World as _;
 use brokers::nats::{NatsError, NatsOptions, NatsTls};
 use tempfile::TempDir;
 

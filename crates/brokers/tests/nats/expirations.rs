@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::conformance::World as _;
 use brokers::Endpoint;
-use brokers::conformance::World as _;
 use engine::broker::{
     BrokerEvent, BrokerReply, BrokerRequest, ChannelTtl, HistoryQuery, JoinRead, RequestId,
 };

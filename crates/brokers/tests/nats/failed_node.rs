@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::conformance::World;
 use brokers::Broker as _;
-use brokers::conformance::World;
 use brokers::nats::NatsOptions;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, Membership, RequestId};
 use engine::channel::LIFECYCLE;

@@ -4,7 +4,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
-use brokers::conformance::World as _;
+use crate::conformance::World as _;
 use brokers::nats::{FaultPoint, NatsOptions};
 use engine::channel::LIFECYCLE;
 

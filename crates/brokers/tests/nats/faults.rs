@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokers::conformance::World;
+use crate::conformance::World;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
 use wire::protocol::ClientInfo;
 

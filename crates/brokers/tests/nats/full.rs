@@ -1,7 +1,7 @@
 //! JetStream that takes no messages, and streams that are removed while nodes run: the nodes say
 //! so, and go on by themselves when that is over.
 
-use brokers::conformance::World as _;
+use crate::conformance::World as _;
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, RequestId};
 use serde_json::json;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokers::conformance::World as _;
+use crate::conformance::World as _;
 use engine::broker::{BrokerError, BrokerRequest, HistoryQuery, JoinRead, JoinedStream, RequestId};
 use wire::protocol::StreamPosition;
 

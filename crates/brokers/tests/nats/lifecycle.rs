@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::conformance::World as _;
 use brokers::Endpoint;
-use brokers::conformance::World as _;
 use engine::broker::{BrokerEvent, BrokerRequest, JoinRead, RequestId};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};

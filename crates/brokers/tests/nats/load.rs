@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use brokers::conformance::World as _;
+use crate::conformance::World as _;
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, PublishOptions, RequestId};
 use wire::protocol::Publication;
 

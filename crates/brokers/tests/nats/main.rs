@@ -3,8 +3,10 @@
 //!
 //! Every test starts its own `nats-server` on a free port and ends it.
 
+mod cases;
 mod cluster;
 mod comeback;
+#[path = "../conformance/mod.rs"]
 mod conformance;
 mod crowd;
 mod entrance;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use brokers::conformance::World as _;
+use crate::conformance::World as _;
 use brokers::nats::{channel_length_max, plain_channel_length_max};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, Membership,

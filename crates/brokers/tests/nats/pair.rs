@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::conformance::World;
 use brokers::Endpoint;
-use brokers::conformance::World;
 use bytes::Bytes;
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, PublishOptions,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::conformance::World as _;
 use brokers::Endpoint;
-use brokers::conformance::World as _;
 use brokers::nats::NatsOptions;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
 use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::conformance::World as _;
 use brokers::Broker as _;
-use brokers::conformance::World as _;
 use brokers::nats::NatsOptions;
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, PublishOptions, RequestId,

@@ -1,6 +1,6 @@
 //! JetStream that fails while the link to NATS stays.
 
-use brokers::conformance::World as _;
+use crate::conformance::World as _;
 use engine::channel::LIFECYCLE;
 use serde_json::{Value, json};
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};

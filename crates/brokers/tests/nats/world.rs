@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use brokers::conformance::World;
+use crate::conformance::World;
 use brokers::nats::{NatsBroker, NatsOptions};
 use brokers::{Broker, Clock, Endpoint, Health, Inbox};
 use engine::broker::{BrokerEvent, BrokerRequest};
@@ -103,6 +103,10 @@ impl NatsWorld {
 }
 
 impl World for NatsWorld {
+    fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn attach(&mut self) -> Endpoint {
         let named = Endpoint(self.next_endpoint);
         let node = self.next_endpoint as usize % self.nodes.len();
@@ -127,8 +131,12 @@ impl World for NatsWorld {
         self.nodes[*node].detach(*endpoint);
     }
 
-    fn set_full(&mut self, endpoint: Endpoint, is_full: bool) {
-        self.endpoints[&endpoint].2.is_full.store(is_full, Ordering::SeqCst);
+    fn fill_inbox(&mut self, endpoint: Endpoint) {
+        self.endpoints[&endpoint].2.is_full.store(true, Ordering::SeqCst);
+    }
+
+    fn drain_inbox(&mut self, endpoint: Endpoint) {
+        self.endpoints[&endpoint].2.is_full.store(false, Ordering::SeqCst);
     }
 
     fn pass_ms(&mut self, ms: u64) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use brokers::conformance;
+use crate::conformance;
 
 use crate::checker::{Checker, Publisher};
 use crate::groups::Cluster;
@@ -16,10 +16,7 @@ fn passes_every_case_of_the_conformance_suite_and_shards_its_channels() {
     let masters = cluster.masters();
     let servers = masters.iter().map(|index| &cluster.servers[*index]).collect();
     let mut world = RedisWorld::new(settings(&[cluster.address()]), servers);
-    for (name, case) in conformance::ALL {
-        println!("{name}");
-        case(&mut world);
-    }
+    conformance::run(&mut world);
     let checker = Checker::start(settings(&[cluster.address()]), 60);
     for index in masters {
         let server = &cluster.servers[index];

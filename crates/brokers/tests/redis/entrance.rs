@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 
-use brokers::conformance;
+use crate::conformance;
 use brokers::redis::RedisSettings;
 use brokers::redis::settings::{TlsPem, TlsSettings};
 use brokers::{Broker as _, Health};
@@ -217,10 +217,7 @@ fn channels_spread_over_independent_servers() {
     let servers = [RedisServer::start(&[]), RedisServer::start(&[]), RedisServer::start(&[])];
     let addresses: Vec<String> = servers.iter().flat_map(at).collect();
     let mut world = RedisWorld::new(settings(&addresses), servers.iter().collect());
-    for (name, case) in conformance::ALL {
-        println!("{name}");
-        case(&mut world);
-    }
+    conformance::run(&mut world);
     let node = Node::start(settings(&addresses));
     for index in 0..60 {
         node.publish(&format!("spread-{index}"), "a").unwrap();

@@ -5,6 +5,8 @@
 
 mod checker;
 mod cluster;
+#[path = "../conformance/mod.rs"]
+mod conformance;
 mod crowd;
 mod entrance;
 mod eviction;
@@ -21,8 +23,6 @@ mod server;
 mod supervision;
 mod world;
 
-use brokers::conformance;
-
 use crate::server::RedisServer;
 use crate::world::{RedisWorld, at, settings};
 
@@ -30,8 +30,5 @@ use crate::world::{RedisWorld, at, settings};
 fn passes_every_case_of_the_conformance_suite() {
     let server = RedisServer::start(&[]);
     let mut world = RedisWorld::new(settings(&at(&server)), vec![&server]);
-    for (name, case) in conformance::ALL {
-        println!("{name}");
-        case(&mut world);
-    }
+    conformance::run(&mut world);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use brokers::conformance::World;
+use crate::conformance::World;
 use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, ParsedAddress};
 use brokers::{Broker, Endpoint, Health, Inbox, RedisBroker};
@@ -239,6 +239,10 @@ impl<'s> RedisWorld<'s> {
 }
 
 impl World for RedisWorld<'_> {
+    fn node_count(&self) -> usize {
+        1
+    }
+
     fn attach(&mut self) -> Endpoint {
         self.node.attach()
     }
@@ -255,8 +259,12 @@ impl World for RedisWorld<'_> {
         self.node.broker.detach(endpoint);
     }
 
-    fn set_full(&mut self, endpoint: Endpoint, is_full: bool) {
-        self.node.inbox(endpoint).is_full.store(is_full, Ordering::SeqCst);
+    fn fill_inbox(&mut self, endpoint: Endpoint) {
+        self.node.inbox(endpoint).is_full.store(true, Ordering::SeqCst);
+    }
+
+    fn drain_inbox(&mut self, endpoint: Endpoint) {
+        self.node.inbox(endpoint).is_full.store(false, Ordering::SeqCst);
     }
 
     /// Makes every key so much older.

@@ -9,7 +9,7 @@ use engine::limits::ID_BYTES_MAX;
 use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 
 use super::{Actor, World};
-use crate::Endpoint;
+use brokers::Endpoint;
 
 /// Unix seconds.
 fn now_s() -> i64 {
