@@ -1,9 +1,16 @@
-//! What the engine asks of a broker and what it hears from one.
+//! The contract between an endpoint and a broker: the requests that an endpoint submits and the
+//! events that a broker delivers.
 //!
-//! An endpoint (a worker, or the server API) submits requests and gets events. The contract that
-//! every broker keeps: requests of one endpoint about one channel take effect in the order
-//! submitted; all endpoints see the publications of a channel in one order; every request that
-//! carries a [`RequestId`] gets exactly one [`BrokerEvent::Reply`].
+//! An endpoint is a local user of a broker: a worker, or the server API. It submits a
+//! [`BrokerRequest`] without waiting and receives [`BrokerEvent`]s in its inbox. Every broker
+//! guarantees:
+//!
+//! - Requests of one endpoint about one channel take effect in the order of submission.
+//! - All endpoints receive the publications of a channel in the same order.
+//! - Each request that carries a [`RequestId`] gets exactly one [`BrokerEvent::Reply`].
+//! - A reply stands in the inbox behind every event that precedes it in the channel. So the reply
+//!   to [`BrokerRequest::Subscribe`] separates the publications that its [`JoinedStream`] covers
+//!   from those that follow.
 
 use std::sync::Arc;
 
@@ -16,159 +23,166 @@ use crate::claims::SubscriptionGrant;
 use crate::lifecycle::Lifecycle;
 use crate::revocation::{Revocation, RevokeOutcome, Subject};
 
-/// Chosen by the endpoint that asks, echoed in the reply.
+/// Identifies a request of one endpoint. The endpoint chooses it; the reply repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// What an endpoint asks of the broker.
+/// A request that an endpoint submits to a broker.
 #[derive(Clone, Debug)]
 pub enum BrokerRequest {
-    /// Subscribe to this channel, and then read its stream. Asking again is no error; the answer is
-    /// [`BrokerReply::Subscribed`].
+    /// Subscribes the endpoint to a channel, then reads the channel's stream. Idempotent: a second
+    /// subscribe only reads. Answered with [`BrokerReply::Subscribed`].
     Subscribe {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// The channel to subscribe to.
+        /// Channel to subscribe to.
         channel: Arc<str>,
-        /// What to read after subscribing.
+        /// Part of the stream to read once the subscription is active.
         read: JoinRead,
     },
-    /// End the subscription to this channel.
+    /// Ends the endpoint's subscription to a channel. Has no reply.
     Unsubscribe {
-        /// The channel.
+        /// Channel to unsubscribe from.
         channel: Arc<str>,
     },
-    /// Accept a publication; the answer is [`BrokerReply::Published`].
+    /// Publishes to a channel. Answered with [`BrokerReply::Published`].
     Publish {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// Where to.
+        /// Channel to publish to.
         channel: Arc<str>,
-        /// What; its offset is assigned by the broker.
+        /// Content of the publication. The broker assigns its offset.
         publication: Publication,
-        /// How.
+        /// Retention, idempotency key and version.
         options: PublishOptions,
     },
-    /// Notify subscribers that somebody joined or left.
+    /// Notifies the channel's subscribers that a client joined or left. Has no reply.
     Announce {
-        /// Where.
+        /// Channel that the client joined or left.
         channel: Arc<str>,
-        /// Who.
+        /// The client, as subscribers see it.
         info: Arc<ClientInfo>,
-        /// Which.
+        /// Whether the client joined or left.
         change: Membership,
     },
-    /// Keep this client in the channel's presence until removed, or until the endpoint is gone.
+    /// Adds a client to the channel's presence. It stays until it is removed, the endpoint detaches
+    /// or the node's lease expires. Idempotent; replaces the stored information. Has no reply.
     AddPresence {
-        /// Where.
+        /// Channel in which the client is present.
         channel: Arc<str>,
-        /// Who.
+        /// The client, as presence replies show it.
         info: Arc<ClientInfo>,
-        /// Whether subscribers must be told when it leaves with its endpoint, and nobody else can
-        /// say so.
+        /// Whether the broker publishes a leave message for the client when its endpoint detaches
+        /// or its node fails.
         announces: bool,
     },
-    /// Take this client out of the channel's presence.
+    /// Removes a client from the channel's presence. Has no reply.
     RemovePresence {
-        /// Where.
+        /// Channel from which to remove the client.
         channel: Arc<str>,
-        /// Client id.
+        /// The client as it was added; its client id identifies it.
         client: Arc<ClientInfo>,
     },
-    /// Who is there; the answer is [`BrokerReply::Presence`].
+    /// Reads the clients present in a channel. Answered with [`BrokerReply::Presence`].
     Presence {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// Where.
+        /// Channel whose presence to read.
         channel: Arc<str>,
     },
-    /// How many are there; the answer is [`BrokerReply::PresenceStats`].
+    /// Counts the clients and users present in a channel. Answered with
+    /// [`BrokerReply::PresenceStats`].
     PresenceStats {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// Where.
+        /// Channel whose presence to count.
         channel: Arc<str>,
     },
-    /// Read the stream; the answer is [`BrokerReply::History`].
+    /// Reads the channel's stream. Answered with [`BrokerReply::History`].
     History {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// Which stream.
+        /// Channel whose stream to read.
         channel: Arc<str>,
-        /// What of it.
+        /// Part of the stream to read.
         query: HistoryQuery,
-        /// How long offset and epoch are kept, milliseconds, when this read creates them.
+        /// Milliseconds for which offset and epoch are stored if this read creates the stream.
         meta_ttl_ms: u64,
     },
-    /// Drop what is retained, keeping offset and epoch; the answer is
+    /// Removes the retained publications; offset and epoch remain. Answered with
     /// [`BrokerReply::HistoryRemoved`].
     RemoveHistory {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// Which stream.
+        /// Channel whose publications to remove.
         channel: Arc<str>,
     },
-    /// This channel lasts so long from the first such request on: then what it retains is gone, and
-    /// its subscribers are notified by [`BrokerEvent::Expired`].
+    /// Makes the channel temporary: it expires `ttl_ms` after the first such request. Later
+    /// requests do not change the expiry. On expiry the retained publications are deleted and
+    /// subscribers receive [`BrokerEvent::Expired`]. Has no reply.
     LimitTtl {
-        /// Which.
+        /// Channel to limit.
         channel: Arc<str>,
-        /// Milliseconds.
+        /// Lifetime in milliseconds.
         ttl_ms: u64,
     },
-    /// Read the age and the remaining TTL of a temporary channel; the answer is
+    /// Reads the age and the remaining TTL of a temporary channel. Answered with
     /// [`BrokerReply::ChannelTtl`].
     ChannelTtl {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// Which.
+        /// Channel whose TTL to read.
         channel: Arc<str>,
     },
-    /// Tell the workers that have the sessions.
+    /// Sends an order of the server API to all workers of all nodes. Has no reply.
     Control(Arc<Control>),
-    /// Tell that a client came or went: in the channel [`crate::channel::LIFECYCLE`], at least once
-    /// and in order for each client; other nodes say of a node that is gone that its clients are.
+    /// Publishes that a client connected or disconnected, in the channel
+    /// [`crate::channel::LIFECYCLE`]. Events of one client are delivered in order and at least
+    /// once. When a node fails, another node publishes the disconnects of its clients. Has no
+    /// reply.
     Lifecycle(Lifecycle),
-    /// Store this change unless one of its subject is stored that is as late or later, and notify
-    /// all nodes by [`BrokerEvent::Revocation`]; the answer is [`BrokerReply::Revoked`]. To store
-    /// the same change again is [`RevokeOutcome::Stored`].
+    /// Stores a change of what is revoked and notifies all nodes by [`BrokerEvent::Revocation`].
+    /// The change is not stored when the stored change of its subject is as late or later.
+    /// Idempotent: the stored change itself is answered with [`RevokeOutcome::Stored`] again.
+    /// Answered with [`BrokerReply::Revoked`].
     Revoke {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// The change.
+        /// Change to store.
         revocation: Arc<Revocation>,
     },
-    /// Read the change of a subject that is stored, even if it has expired; the answer is
+    /// Reads the stored change of a subject, even if it has expired. Answered with
     /// [`BrokerReply::Revocation`].
     FindRevocation {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// What may be revoked.
+        /// Subject to look up.
         subject: Subject,
     },
-    /// Read every change that is kept and not over; the answer is [`BrokerReply::Revocations`].
+    /// Reads all stored changes that have not expired. Answered with [`BrokerReply::Revocations`].
     ReadRevocations {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
     },
-    /// Ask every other node; the answer is [`BrokerReply::Survey`].
+    /// Sends a question to every other node and collects the answers. Answered with
+    /// [`BrokerReply::Survey`].
     Survey {
-        /// Echoed in the reply.
+        /// Repeated in the reply.
         id: RequestId,
-        /// What; the nodes know how to read it.
+        /// Encoded question. Brokers do not read it.
         question: Bytes,
     },
-    /// Answer another node's question.
+    /// Answers a [`BrokerEvent::Question`] of another node. Has no reply.
     Answer {
-        /// Of [`BrokerEvent::Question`].
+        /// Ticket of the question.
         ticket: Ticket,
-        /// What.
+        /// Encoded answer. Brokers do not read it.
         answer: Bytes,
     },
 }
 
 impl BrokerRequest {
-    /// The id that its reply will carry; `None` when it has no reply.
+    /// Returns the id that the reply will carry; `None` for requests without a reply.
     #[must_use]
     pub fn id(&self) -> Option<RequestId> {
         match self {
@@ -194,7 +208,7 @@ impl BrokerRequest {
         }
     }
 
-    /// The channel that it is about; `None` for what concerns nodes.
+    /// Returns the channel of the request; `None` for requests about nodes and revocations.
     #[must_use]
     pub fn channel(&self) -> Option<&Arc<str>> {
         match self {
@@ -221,21 +235,21 @@ impl BrokerRequest {
     }
 }
 
-/// What a subscriber needs to know of the stream when it joins.
+/// The part of a stream that a joining subscriber needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinRead {
-    /// Nothing: the subscription has no position.
+    /// No part: the subscription has no position.
     Nothing,
-    /// The position of the top.
+    /// The stream's top position.
     Position {
         /// See [`BrokerRequest::History`].
         meta_ttl_ms: u64,
     },
-    /// Everything behind `since`, at most `limit`.
+    /// The publications after `since`, oldest first, at most `limit`.
     Since {
-        /// The position that the client holds.
+        /// Position of the last publication that the client has received.
         since: StreamPosition,
-        /// Publications at most.
+        /// Maximum number of publications to read.
         limit: u32,
         /// See [`HistoryQuery::bytes_max`].
         bytes_max: Option<usize>,
@@ -249,246 +263,250 @@ pub enum JoinRead {
     },
 }
 
-/// How a publication is kept.
+/// How a publication is retained, and when it is rejected as a repetition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// Publications retained; 0 keeps none and assigns no offset.
+    /// Maximum number of publications that the stream retains. 0 retains none and assigns no
+    /// offset.
     pub history_size: u32,
-    /// Milliseconds retained.
+    /// Milliseconds for which the stream retains the publication.
     pub history_ttl_ms: u64,
-    /// Milliseconds that offset and epoch outlive the last publication.
+    /// Milliseconds for which offset and epoch are stored after the last publication.
     pub history_meta_ttl_ms: u64,
-    /// A publication with a key seen within five minutes is not published again; empty for none.
+    /// A publication whose key was used within the last five minutes is not published again. Empty
+    /// for no check.
     pub idempotency_key: String,
-    /// A publication whose version is not above the last is not published; 0 for none.
+    /// A publication whose version is not above the last one's is not published. 0 for no check.
     pub version: u64,
-    /// Versions of different epochs are not compared.
+    /// Versions are compared within one epoch only.
     pub version_epoch: String,
 }
 
-/// Which part of a stream to read.
+/// The part of a stream to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistoryQuery {
-    /// `None` reads all; `Some(0)` only the position.
+    /// Maximum number of publications; `None` reads all, `Some(0)` only the position.
     pub limit: Option<u32>,
-    /// Start behind this position, or before it in reverse.
+    /// Reads the publications after this position, or before it if `reverse` is set.
     pub since: Option<StreamPosition>,
-    /// Newest first.
+    /// Reads the newest publication first.
     pub reverse: bool,
-    /// Stop before the publications weigh more than this ([`Publication::weight`]), but not before
-    /// the first of them. `None` for no limit. A broker that cannot stop in time may answer with
+    /// Stops before the publications exceed this many bytes ([`Publication::weight`]). The first
+    /// one is always returned. `None` for no limit. A broker that cannot stop in time may return
     /// more.
     pub bytes_max: Option<usize>,
 }
 
-/// Whether somebody came or went.
+/// Whether a client joined or left a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
-    /// Came.
+    /// The client joined.
     Join,
-    /// Went.
+    /// The client left.
     Leave,
 }
 
-/// Events that a broker delivers to an endpoint.
+/// An event that a broker delivers to an endpoint.
 #[derive(Clone, Debug)]
 pub enum BrokerEvent {
     /// A publication in a channel to which the endpoint is subscribed.
     Publication {
-        /// Where.
+        /// Channel of the publication.
         channel: Arc<str>,
-        /// What.
+        /// The publication with its offset; offset 0 without history.
         publication: Arc<Publication>,
-        /// The stream's epoch; empty without history.
+        /// Epoch of the stream; empty without history.
         epoch: Arc<str>,
     },
     /// A client joined or left a channel to which the endpoint is subscribed.
     Membership {
-        /// Where.
+        /// Channel that the client joined or left.
         channel: Arc<str>,
-        /// Who.
+        /// The client, as subscribers see it.
         info: Arc<ClientInfo>,
-        /// Which.
+        /// Whether the client joined or left.
         change: Membership,
     },
-    /// Where the stream of a channel stands that the endpoint hears, said unasked when something
-    /// may have been lost. It comes behind every publication up to there.
+    /// The top position of a channel to which the endpoint is subscribed. A broker sends it when
+    /// publications may have been lost, for example after a reconnect. It follows every publication
+    /// up to that position.
     Position {
-        /// Where.
+        /// Channel of the stream.
         channel: Arc<str>,
-        /// The stream's top.
+        /// Top position of the stream.
         top: StreamPosition,
     },
-    /// A channel to which the endpoint is subscribed has expired: see [`BrokerRequest::LimitTtl`].
+    /// A temporary channel to which the endpoint is subscribed has expired. See
+    /// [`BrokerRequest::LimitTtl`].
     Expired {
-        /// Which.
+        /// Channel that has expired.
         channel: Arc<str>,
     },
-    /// The answer to a request.
+    /// The reply to a request.
     Reply {
-        /// The request's id.
+        /// Id of the request.
         id: RequestId,
-        /// What came of it.
+        /// Result of the request.
         result: Result<BrokerReply, BrokerError>,
     },
-    /// An order of the server API.
+    /// An order of the server API, submitted at any node.
     Control(Arc<Control>),
-    /// A change of what is revoked, made at any node.
+    /// A change of what is revoked, stored through any node.
     Revocation(Arc<Revocation>),
-    /// Changes of what is revoked may have been missed: they are to be read again.
+    /// Changes of what is revoked may have been missed. The endpoint must read them again.
     RevocationsStale,
-    /// Another node asks; one endpoint of this node answers with [`BrokerRequest::Answer`].
+    /// A question of another node. One endpoint of this node answers it with
+    /// [`BrokerRequest::Answer`].
     Question {
-        /// To be given back.
+        /// Identifies the question in the answer.
         ticket: Ticket,
-        /// What.
+        /// Encoded question.
         question: Bytes,
     },
 }
 
-/// Answers of a broker.
+/// The successful result of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BrokerReply {
     /// The endpoint is subscribed; the part of the stream that it requested.
     Subscribed(JoinedStream),
-    /// The publication is accepted at this position (zero without history). A repeated idempotency
-    /// key and a stale version answer with the position of what was accepted before.
+    /// The publication was accepted at this position, zero without history. A repeated idempotency
+    /// key or a stale version returns the position of the publication that was accepted before.
     Published(StreamPosition),
-    /// Who is there.
+    /// The clients present in the channel.
     Presence(Vec<Arc<ClientInfo>>),
-    /// How many are there.
+    /// The numbers of clients and users present in the channel.
     PresenceStats(PresenceStats),
-    /// What was read.
+    /// The part of the stream that was read.
     History(HistoryResult),
-    /// What was retained is gone.
+    /// The retained publications were removed.
     HistoryRemoved,
-    /// Age and remaining TTL of the channel; `None` for one that does not expire.
+    /// Age and remaining TTL of the channel; `None` for a channel that does not expire.
     ChannelTtl(Option<ChannelTtl>),
-    /// What other nodes say.
+    /// The answers of the other nodes.
     Survey(Survey),
-    /// What was done with a change of what is revoked.
+    /// What the broker did with a change of what is revoked.
     Revoked(RevokeOutcome),
-    /// The change of a subject that is stored; `None` when it was never revoked, or that is
-    /// forgotten.
+    /// The stored change of the subject; `None` if it was never revoked or the change was deleted.
     Revocation(Option<Arc<Revocation>>),
-    /// Every change that is kept.
+    /// All stored changes that have not expired.
     Revocations(Vec<Arc<Revocation>>),
 }
 
 /// Age and remaining TTL of a temporary channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelTtl {
-    /// Milliseconds since it began.
+    /// Milliseconds since the channel was made temporary.
     pub age_ms: u64,
-    /// Milliseconds until it ends.
+    /// Milliseconds until the channel expires.
     pub left_ms: u64,
 }
 
-/// Which node asked, and which of its questions.
+/// Identifies a question of another node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    /// As the broker names it.
+    /// Name of the node that asked, in the form that the broker uses.
     pub node: String,
-    /// Of that node.
+    /// Number of the question, unique within that node.
     pub number: u64,
 }
 
-/// Answers of all other nodes.
+/// The answers of all other nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// One of each node that answered.
+    /// One encoded answer for each node that answered.
     pub answers: Vec<Bytes>,
-    /// Nodes that live, as far as is known, and did not answer in time.
+    /// Number of nodes with a valid lease that did not answer in time.
     pub missing: usize,
 }
 
-/// The stream as a joining subscriber finds it.
+/// The stream as a joining subscriber reads it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JoinedStream {
-    /// The stream's top.
+    /// Top position of the stream.
     pub top: StreamPosition,
-    /// What was asked for by [`JoinRead`], oldest first.
+    /// Publications requested by [`JoinRead`], oldest first.
     pub publications: Vec<Arc<Publication>>,
 }
 
-/// Why a broker did not do what was asked.
+/// Why a broker rejected a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
-    /// It cannot be reached or did not answer in time.
+    /// The broker is not reachable, or did not answer in time. The request may have taken effect.
     #[error("the broker is unavailable")]
     Unavailable,
-    /// A receiving endpoint is so far behind that taking more would lose messages.
+    /// The inbox of a subscribed endpoint is full.
     #[error("a receiver of the channel is overloaded")]
     Overloaded,
-    /// It keeps as much as it may, and nothing is given up for this.
+    /// The broker's memory limit is reached and nothing stored can be evicted for this request.
     #[error(
         "the broker keeps as much as it may (engine.memory.bytes_max, engine.memory.channels_max)"
     )]
     Full,
-    /// The position asked for belongs to another epoch.
+    /// The requested position belongs to another epoch.
     #[error("the position is not in the stream any more")]
     UnrecoverablePosition,
-    /// The channel's name is longer than this broker can carry; asking again does not help.
+    /// The channel's name is too long for this broker. Permanent: a retry fails too.
     #[error("the channel name is too long for the broker")]
     NameTooLong,
-    /// The publication is larger than this broker can carry; asking again does not help.
+    /// The publication is too large for this broker. Permanent: a retry fails too.
     #[error("the publication is too large for the broker")]
     TooLarge,
-    /// It cannot do this as it is set up; asking again does not help.
+    /// The broker's configuration does not support the request. Permanent: a retry fails too.
     #[error("the broker cannot do this as it is set up")]
     NotSupported,
 }
 
-/// An order of the server API to the sessions that it names (protocol §3.3).
+/// An order of the server API for a set of sessions (protocol §3.3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Control {
-    /// Whose sessions.
+    /// Sessions that the order applies to.
     pub target: Target,
-    /// What to do with them.
+    /// What to do with the sessions.
     pub order: Order,
 }
 
-/// Names sessions by user and, optionally, by client.
+/// Selects sessions by user, and optionally by client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// User id; empty means the anonymous users, as a group of their own.
+    /// User id. Empty selects the anonymous users, which count as one user.
     pub user: String,
-    /// Only this client, when not empty.
+    /// Client id; empty selects all clients of the user.
     pub client: String,
-    /// Not these clients.
+    /// Client ids that are not selected.
     pub except: Vec<String>,
-    /// Only sessions that were admitted before this one: Unix milliseconds and client id.
+    /// Selects only sessions admitted before this one: Unix milliseconds and client id.
     pub admitted_before: Option<(i64, String)>,
 }
 
-/// What the server API wants of sessions.
+/// What the server API does with sessions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Begin a server-side subscription.
+    /// Starts a server-side subscription.
     Subscribe {
-        /// Where.
+        /// Channel to subscribe to.
         channel: String,
-        /// Lifetime in Unix seconds.
+        /// Unix time in seconds at which the subscription expires; `None` never expires.
         expire_at: Option<i64>,
-        /// How it differs from the namespace's options.
+        /// Differences from the namespace's options.
         grant: SubscriptionGrant,
-        /// Recover from here.
+        /// Position from which to recover; `None` starts at the top.
         recover_since: Option<StreamPosition>,
     },
-    /// End a subscription, or all when the channel is empty.
+    /// Ends a subscription, or all subscriptions if the channel is empty.
     Unsubscribe {
-        /// Where.
+        /// Channel to unsubscribe from; empty for all.
         channel: String,
     },
-    /// End the connection.
+    /// Closes the connection with this code and reason.
     Disconnect(Disconnect),
-    /// Change the connection's lifetime.
+    /// Changes the connection's expiry or information.
     Refresh {
-        /// Replaces what others see of the connection, when not empty.
+        /// New `conn_info` that other clients see; empty leaves it unchanged.
         info: Bytes,
-        /// Unix seconds; `None` for no end.
+        /// New expiry as Unix time in seconds; `None` never expires.
         expire_at: Option<i64>,
-        /// End it now (3005).
+        /// Closes the connection as expired (3005) now.
         expired: bool,
     },
 }
