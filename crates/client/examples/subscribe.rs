@@ -4,6 +4,8 @@
 //! cargo run -p client --example subscribe -- ws://127.0.0.1:8000 news
 //! ```
 
+#![expect(clippy::disallowed_macros, reason = "a program prints")]
+
 use client::{Client, ClientOptions, Event, SubscriptionOptions};
 
 #[tokio::main]

@@ -7,6 +7,8 @@
 //! cargo run -p client --example tokens -- ws://127.0.0.1:8000 tidings token -c tidings.toml --user ann
 //! ```
 
+#![expect(clippy::disallowed_macros, reason = "a program prints")]
+
 use client::{Client, ClientOptions, TokenError, TokenSubject};
 
 #[tokio::main]

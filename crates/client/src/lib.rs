@@ -28,13 +28,24 @@
 //! Reading order: [`session`] (what happens), [`url`], [`error`], then `client` and `driver` (how
 //! it gets to the network).
 
+#[expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a handle has a queue towards the task that it starts"
+)]
 mod client;
+#[expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the driver has the clock, and keys of tables that no peer chooses"
+)]
 mod driver;
 pub mod error;
 mod events;
 pub mod limits;
 mod options;
 pub mod session;
+#[expect(clippy::disallowed_types, reason = "the socket of the driver")]
 mod socket;
 pub mod url;
 

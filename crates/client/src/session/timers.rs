@@ -58,6 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "invented time begins somewhere")]
     fn a_timer_that_is_set_again_moves() {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
