@@ -1,17 +1,20 @@
 //! Nodes as processes on one NATS, or one Redis: what is published on one is heard on the other,
 //! and a broker that goes away takes readiness with it, but no client.
 
+#[path = "../../server/tests/it/peer.rs"]
+mod peer;
 #[path = "support/process.rs"]
 mod process;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use peer::{Peer, upgrade};
 use process::{PATIENCE, Running, configured, tidings};
 
 /// In which a publication comes, once everything is well.
@@ -224,22 +227,14 @@ fn subscriber_of(port: u16, channel: &str) -> Running {
 }
 
 /// A socket that is subscribed as [`subscriber`] is, without a process of its own.
-fn listener(port: u16) -> TcpStream {
-    let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-    let commands = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"chat:x\"}}";
-    let handshake = "GET /connection/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    // A mask of zeros changes nothing.
-    let frame = [0x81, 0x80 | u8::try_from(commands.len()).unwrap(), 0, 0, 0, 0];
-    tcp.write_all(&[handshake.as_bytes(), &frame, commands.as_bytes()].concat()).unwrap();
-    let (mut said, mut part) = (Vec::new(), [0; 1024]);
-    while !String::from_utf8_lossy(&said).contains("\"id\":2,\"subscribe\"") {
-        let count = tcp.read(&mut part).unwrap();
-        assert!(count > 0, "{}", String::from_utf8_lossy(&said));
-        said.extend_from_slice(&part[..count]);
-    }
-    tcp
+fn subscribed(port: u16) -> Peer {
+    let mut peer = Peer::dial(SocketAddr::from(([127, 0, 0, 1], port)));
+    peer.send(upgrade("").as_bytes());
+    let head = peer.head();
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    peer.say("{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"chat:x\"}}");
+    while !peer.receive().contains("\"id\":2,\"subscribe\"") {}
+    peer
 }
 
 fn prints(subscriber: &Running) -> String {
@@ -400,15 +395,17 @@ fn redis_sends_one_copy_for_each_node_and_publication() {
     let bus = Bus::start(Kind::Redis);
     let ((_a, _node_a, a), (_b, _node_b, b)) = (bus.node(), bus.node());
     let ports = std::iter::repeat_n(a, 100).chain(std::iter::repeat_n(b, 100));
-    let listeners: Vec<TcpStream> = ports.map(listener).collect();
+    let mut peers: Vec<Peer> = ports.map(subscribed).collect();
     let before = bus.sent();
     for _ in 0..PUBLICATIONS {
         let answer = publish(a, &format!("\"{}\"", "x".repeat(SIZE)));
         assert!(answer.contains("\"offset\""), "{answer}");
     }
-    for listener in &listeners {
-        let mut received = vec![0; PUBLICATIONS * SIZE];
-        (&*listener).read_exact(&mut received).unwrap();
+    for peer in &mut peers {
+        let mut received = 0;
+        while received < PUBLICATIONS * SIZE {
+            received += peer.receive().len();
+        }
     }
     let copies = (bus.sent() - before) as f64 / (PUBLICATIONS * SIZE) as f64;
     // What else is said meanwhile is less than a third copy.
