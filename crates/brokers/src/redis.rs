@@ -1,50 +1,50 @@
-//! The broker over Redis 6.2 and later, or Valkey: one server, several independent ones, Sentinels,
-//! or a Cluster.
+//! The broker over Redis 6.2 or later, or Valkey: one server, several independent servers,
+//! Sentinels, or a Cluster.
 //!
-//! One thread does most of it, with one connection to each server: subscriptions, publications and
-//! questions in one ordered stream (RESP3), so that an answer stands behind every publication that
-//! it knows of. Whoever submits something while nothing is under way sends it without waking that
-//! thread. Whatever must happen as one is a script. While a server cannot be reached, what needs it
-//! fails at once or within the time-out; nobody is disconnected. When it is back, every channel is
-//! subscribed again and its position told to those who hold one.
+//! One thread owns the state and one connection to each server. Subscriptions, publications and
+//! requests share one ordered RESP3 stream, so a reply follows every publication that it covers. A
+//! thread that submits a request while no reply is pending writes it directly, without waking the
+//! broker's thread. Operations that must be atomic are Lua scripts. While a server is unreachable,
+//! requests to it fail at once or within the timeout; clients stay connected. After a reconnect,
+//! every channel is subscribed again and its position is sent to subscribers that track one.
 //!
-//! A server that took over from another, or came back from its disk, may not have what was
-//! published last, and would number anew what others have received already. So epochs end with the
-//! term of the server as a master (`master_replid`). Invariant: what was sent to a server and not
-//! answered is never sent again, unless doing it twice is doing it once.
+//! A promoted replica, or a server restarted from its disk, may lack the last publications and
+//! would assign their offsets a second time. So a stream's epoch ends when the replication id of
+//! its server (`master_replid`) changes. Invariant: a command that was sent and has no reply is
+//! never sent again, unless it is idempotent.
 //!
 //! # Keys
 //!
-//! All begin with `<prefix>:{<tag>}:`, in another database than the first with
-//! `<prefix>/<database>:{<tag>}:`, since pub/sub knows no databases. The tag is one of 256, by the
-//! channel's hash; the tags' slots are spread evenly over a Cluster. All of a channel's keys have
-//! its tag. Every key has an end.
+//! All keys begin with `<prefix>:{<tag>}:`. Databases other than 0 use
+//! `<prefix>/<database>:{<tag>}:`, since pub/sub ignores databases. The tag is one of 256, chosen
+//! by the channel's hash; the tags' slots are spread evenly over a Cluster. All keys of a channel
+//! have its tag. Every key has an expiry.
 //!
 //! | Key | Type | Holds | Ends |
 //! |---|---|---|---|
 //! | `meta:<channel>` | hash | `e` epoch, `r` replication id of the server to which the epoch belongs, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
 //! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
-//! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of what was accepted under the idempotency key | five minutes |
+//! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of the publication accepted with the idempotency key | five minutes |
 //! | `life:<channel>` | string | when a temporary channel began, Unix milliseconds | with the channel |
-//! | `lived:<channel>` | string | that a temporary channel has begun before | twice its TTL and an hour after that |
+//! | `lived:<channel>` | string | mark: a temporary channel existed before | twice its TTL and an hour after that |
 //! | `clients:<channel>` | hash | client → `<node>:<0 or 1>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
 //! | `users:<channel>` | hash | user → clients | with the clients |
-//! | `ends:<channel>` | sorted set | client by the time at which it is gone unless renewed | with the clients |
+//! | `ends:<channel>` | sorted set | client by the time at which its presence ends unless renewed | with the clients |
 //! | `node:<node>` | set | channels of this tag in which clients of the node are present | with the clients |
-//! | `nodes` (first tag, as what follows) | sorted set | node by the time at which its lease ends | a day after the last renewal, as all of nodes |
-//! | `names`, `claims` | hash | node → its name; node that is gone → until when another clears it away | |
+//! | `nodes` (first tag, like all keys below) | sorted set | node by the time at which its lease ends | a day after the last renewal, as all of nodes |
+//! | `names`, `claims` | hash | node → its name; failed node → end of the claim of the node that cleans it up | |
 //! | `options` | hash | node → digest and text of its channel options | |
-//! | `online:<node>`, `owners:<node>` | hash | client → user; user → clients; the field `\0` says that they are whole | |
-//! | `events` | stream | `event`: JSON of a client that came or went, for consumer groups of backends | seven days after the last |
+//! | `online:<node>`, `owners:<node>` | hash | client → user; user → clients; the field `\0` marks them as complete | |
+//! | `events` | stream | `event`: JSON of a lifecycle event, for consumer groups of backends | seven days after the last |
 //! | `revocations` | hash | `user:<id>`, `token:<id>`, `issued:<user>`, `issued` → the change | a minute after the last of them |
-//! | `revocation_ends` | sorted set | the same by the Unix seconds at which they end | with them |
-//! | `probe:<node>` | string | nothing: that it can be written is known then | at once |
-//! | `layout` | string | that this data is ours, and its version | 90 days after the last start |
+//! | `revocation_ends` | sorted set | subject by the Unix seconds at which its change expires | with them |
+//! | `probe:<node>` | string | empty; written to verify that the server accepts writes | at once |
+//! | `layout` | string | mark of Tidings' data, and its layout version | 90 days after the last start |
 //!
-//! Channels of pub/sub, sharded ones in a Cluster from version 7 on: `c:<channel>` for
-//! publications, joins and leaves; `control` and `control:<node>` (first tag) for orders of the
-//! server API and questions of nodes; `probe:<node>` for what a node publishes to itself, to know
-//! that everything works.
+//! Pub/sub channels, sharded in a Cluster from version 7 on: `c:<channel>` for publications, joins
+//! and leaves; `control` and `control:<node>` (first tag) for control messages of the server API
+//! and survey questions; `probe:<node>` for the messages that a node publishes to itself as a
+//! health check.
 
 mod answer;
 mod command;
@@ -95,51 +95,50 @@ use crate::{Broker, Endpoint, Health, Inbox};
 pub use settings::RedisSettings;
 pub use unavailable::UnavailableReason;
 
-/// See the module.
+/// The broker; a thread of its own runs it until [`Broker::end`] or drop.
 pub struct RedisBroker {
     shared: Arc<Shared>,
     core: Arc<Mutex<Core>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Events of connections that wait for the broker's thread; more wait in the sockets.
+/// Capacity of the queue of connection events; beyond it, data waits in the sockets.
 const EVENTS_MAX: usize = 256;
 
-/// Events and requests that are looked at before what follows from them leaves.
+/// Events handled in one turn before output is flushed.
 const TURN_MAX: usize = 64;
 
-/// Time for what was submitted before the end.
+/// Time after `end` in which requests already submitted are still sent.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl RedisBroker {
-    /// Starts the broker's thread. It goes on trying until Redis can be used; [`Broker::health`]
-    /// says how that goes.
+    /// Starts the broker's thread, which connects until it succeeds; [`Broker::health`] reports the
+    /// progress.
     ///
     /// # Errors
-    /// When the system gives no thread or poller.
+    /// When the thread or its event loop cannot be created.
     pub fn start(settings: RedisSettings) -> io::Result<RedisBroker> {
         let shared = Arc::new(Shared::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let core = Arc::new(Mutex::new(Core::new(Instant::now(), &settings, shared.clone())));
         let driver = Driver::new(settings, shared.clone(), core.clone());
         let thread = std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
-            // As a task: what connections tell the future that blocks takes two calls of the
-            // system.
+            // Spawned as a task: waking the future passed to `block_on` costs two system calls.
             let driver = runtime.spawn(driver.run());
             if runtime.block_on(driver).is_err() {
-                die("its thread has panicked");
+                die("its thread panicked");
             }
         })?;
         Ok(RedisBroker { shared, core, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Sends what waits when no answer is under way: then there is nothing to gather for, and the
-    /// broker's thread need not be woken. Says whether it did.
+    /// Sends queued requests from the calling thread when no reply is pending: batching would gain
+    /// nothing, and the broker's thread need not be woken. Returns whether everything was sent.
     fn send_at_once(&self) -> bool {
         let mut core = match self.core.try_lock() {
             Ok(core) => core,
             Err(TryLockError::WouldBlock) => return false,
-            Err(TryLockError::Poisoned(_)) => die("its state was left half changed"),
+            Err(TryLockError::Poisoned(_)) => die("a panic left its state inconsistent"),
         };
         if !core.is_idle() {
             return false;
@@ -186,14 +185,14 @@ impl Broker for RedisBroker {
         self.shared.detach(endpoint);
     }
 
-    /// Redis does that by itself.
+    /// Keys have an expiry in Redis.
     fn expire(&self) {}
 
     fn end(&self) {
         self.shared.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // A panic has been reported where it happened.
+            // The panic was reported where it happened.
             let _ended = thread.join();
         }
     }
@@ -220,31 +219,30 @@ impl Drop for RedisBroker {
     }
 }
 
-/// Ends the process after a panic in the broker: answers could go to the wrong ones, what was
-/// submitted would wait for ever, and a node that cannot trust its broker serves nobody. A new
-/// process does.
+/// Aborts the process after a panic in the broker: its state may be inconsistent, replies could
+/// reach the wrong endpoint, and requests would wait for ever. A supervisor starts a new process.
 fn die(why: &str) -> ! {
-    tracing::error!(why, "the Redis broker has failed; this process ends so that a new one serves");
-    // What logs may not be written any more.
+    tracing::error!(why, "the Redis broker has failed; the process exits and must be restarted");
+    // The log may not be flushed before the abort.
     let _nobody_reads = writeln!(
         io::stderr(),
-        "the Redis broker has failed ({why}); this process ends so that a new one serves"
+        "the Redis broker has failed ({why}); the process exits and must be restarted"
     );
     std::process::abort()
 }
 
-/// Starts a task whose panic ends the process: the broker would wait for it for ever.
+/// Spawns a task whose panic aborts the process; otherwise the broker would wait for it for ever.
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
     let task = AssertUnwindSafe(task).catch_unwind();
     let watched = async move {
         if task.await.is_err() {
-            die("one of its tasks has panicked");
+            die("one of its tasks panicked");
         }
     };
     tokio::spawn(watched).abort_handle()
 }
 
-/// The loop of the broker's thread.
+/// The event loop of the broker's thread.
 struct Driver {
     shared: Arc<Shared>,
     core: Arc<Mutex<Core>>,
@@ -272,22 +270,22 @@ impl Driver {
                 () = tokio::time::sleep_until(at.into()) => {}
             }
             if self.shared.is_closed() {
-                // What was submitted is still sent, such as that clients have left.
+                // Requests already submitted are still sent, such as departures of clients.
                 closes_at.get_or_insert(Instant::now() + CLOSE_TIMEOUT);
             }
             next_timeout = self.turn(&mut events, closes_at);
         }
     }
 
-    /// What follows from events, requests and time; says until when there is nothing to do, or that
-    /// all is done.
+    /// Handles events, queued requests and timers. Returns the time of the next turn; `None` when
+    /// the broker has ended.
     fn turn(
         &mut self,
         events: &mut Vec<DriverEvent>,
         closes_at: Option<Instant>,
     ) -> Option<Instant> {
         let core = self.core.clone();
-        let mut core = core.lock().unwrap_or_else(|_| die("its state was left half changed"));
+        let mut core = core.lock().unwrap_or_else(|_| die("a panic left its state inconsistent"));
         let now = Instant::now();
         events.drain(..).for_each(|event| core.handle_event(now, event));
         core.handle_jobs(now);
@@ -310,7 +308,7 @@ impl Driver {
                 let connection = spawn(async move {
                     tokio::time::sleep(after).await;
                     let reason = dialer.run(line, &target, &sender).await;
-                    // The broker may be gone, and then nobody wants to know.
+                    // The receiver is dropped when the broker has ended.
                     let _nobody =
                         sender.send(DriverEvent::Link(line, LinkEvent::Down(reason))).await;
                 });

@@ -1,7 +1,6 @@
-//! From what Redis answers to answers of the broker.
+//! Decodes replies of Redis into replies of the broker.
 //!
-//! Invariant: an answer of another shape than our scripts give is never taken for one; it counts as
-//! none.
+//! Invariant: a reply of an unexpected shape is an error, never guessed at.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, Stre
 use super::resp::Frame;
 use crate::control;
 
-/// The answer to a request, unless it is one that is read page by page.
+/// The reply to a request that is not read in pages.
 pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply, BrokerError> {
     let reply = match request {
         BrokerRequest::Subscribe { read, .. } if *read == JoinRead::Nothing => {
@@ -45,7 +44,7 @@ pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply
     reply.ok_or(BrokerError::Unavailable)
 }
 
-/// What the script did with a change of what is revoked.
+/// Result of the script that stores a revocation.
 fn outcome(frame: &Frame) -> Option<RevokeOutcome> {
     match frame {
         Frame::Integer(1) => Some(RevokeOutcome::Stored),
@@ -58,27 +57,27 @@ fn revocation(frame: &Frame) -> Option<Arc<Revocation>> {
     control::decode_revocation(frame.text()?).map(Arc::new)
 }
 
-/// A stream's position as the script that reads it says it.
+/// A stream's position in a reply of the read script.
 pub(super) fn position(frame: &Frame) -> Option<StreamPosition> {
     stream_page(frame).map(|page| page.top)
 }
 
-/// A part of a stream.
+/// One page of a stream.
 #[derive(Debug, PartialEq)]
 pub(super) struct StreamPage {
     pub(super) top: StreamPosition,
-    /// Whether the position asked for is of this epoch.
+    /// Whether the requested position belongs to this epoch.
     pub(super) is_of_epoch: bool,
     pub(super) publications: Vec<Arc<Publication>>,
-    /// Bytes of the next publication, for which there was no room; 0 when nothing is left.
+    /// Bytes of the next publication, which exceeded the budget; 0 at the end of the range.
     pub(super) next: usize,
 }
 
-/// Some clients of a channel.
+/// One page of a channel's clients.
 #[derive(Debug, PartialEq)]
 pub(super) struct ClientsPage {
     pub(super) clients: Vec<Arc<ClientInfo>>,
-    /// Where the next page begins; `0` when nothing is left.
+    /// `HSCAN` cursor of the next page; `0` at the end.
     pub(super) cursor: Vec<u8>,
 }
 
@@ -97,7 +96,7 @@ pub(super) fn clients_page(frame: &Frame) -> Option<ClientsPage> {
     Some(ClientsPage { clients: clients.collect::<Option<_>>()?, cursor: cursor.text()?.to_vec() })
 }
 
-/// An entry of a stream: its id is the offset, its fields are its end and the publication.
+/// An entry of a stream: its id is the offset, its fields are its expiry and the publication.
 fn publication(entry: &Frame) -> Option<Arc<Publication>> {
     let [id, fields] = entry.list()? else { return None };
     let [_, _, _, payload] = fields.list()? else { return None };
@@ -106,7 +105,7 @@ fn publication(entry: &Frame) -> Option<Arc<Publication>> {
     Some(Arc::new(Publication { offset, ..publication }))
 }
 
-/// A script says where; the bare command says how many heard it.
+/// The script replies with a position, `PUBLISH` with the number of receivers.
 fn published(frame: &Frame) -> Option<StreamPosition> {
     if matches!(frame, Frame::Integer(_)) {
         return Some(StreamPosition::default());

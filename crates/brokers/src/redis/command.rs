@@ -1,7 +1,7 @@
-//! From requests to commands.
+//! Encodes broker requests as Redis commands.
 //!
-//! Invariant: one request is one command and has one answer; what users say is an argument, never
-//! part of a script.
+//! Invariant: one request is one command with one reply; user data is an argument, never part of a
+//! script.
 
 use engine::broker::{BrokerRequest, Control, PublishOptions};
 use engine::channel::LIFECYCLE;
@@ -22,27 +22,27 @@ use crate::channel_options::EncodedOptions;
 use crate::control;
 use crate::limits::{CLEANED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS};
 
-/// What all commands need to know.
+/// Settings of this node that commands contain.
 pub(super) struct Commander {
     pub(super) node: String,
-    /// What the node is called in events.
+    /// Node name in lifecycle events.
     pub(super) name: String,
     pub(super) lease_ms: u64,
-    /// Events that are kept for backends.
+    /// Maximum length of the stream of lifecycle events.
     pub(super) events_max: u32,
     pub(super) presence_ttl_ms: u64,
 }
 
-/// What a node says of itself when it renews its lease.
+/// State that a node reports when it renews its lease.
 pub(super) struct LeaseReport {
-    /// Whether it has time to clear another one away.
+    /// Whether the node can take on the cleanup of another node.
     pub(super) is_free: bool,
-    /// How many of its clients Redis should know; `None` while that changes.
+    /// Number of this node's clients that Redis should hold; `None` while events are in flight.
     pub(super) clients: Option<usize>,
     pub(super) options: EncodedOptions,
 }
 
-/// Where a command goes.
+/// Keys, server and partition that a command addresses.
 #[derive(Clone, Copy)]
 pub(super) struct CommandTarget<'p> {
     pub(super) keys: &'p Keys,
@@ -51,8 +51,7 @@ pub(super) struct CommandTarget<'p> {
 }
 
 impl Commander {
-    /// Writes the command of a request. `epoch` was never used; `is_last` says that this node has
-    /// nobody left in a channel that a client leaves.
+    /// Writes the command of a request.
     pub(super) fn request(
         &self,
         place: CommandTarget<'_>,
@@ -108,18 +107,18 @@ impl Commander {
                 let payload = control::encode_answer(&self.node, ticket.number, answer);
                 place.say(&place.keys.control_of(&ticket.node), &payload, out);
             }
-            BrokerRequest::Unsubscribe { .. } => unreachable!("is no command but a fence"),
+            BrokerRequest::Unsubscribe { .. } => unreachable!("sent as a subscription change"),
             BrokerRequest::Revoke { revocation, .. } => place.revoke(revocation, out),
             BrokerRequest::FindRevocation { subject, .. } => place.find_revocation(subject, out),
             BrokerRequest::Lifecycle(_)
             | BrokerRequest::Survey { .. }
             | BrokerRequest::ReadRevocations { .. } => {
-                unreachable!("the broker sends these by itself")
+                unreachable!("handled by the core")
             }
         }
     }
 
-    /// Writes that clients are present for another while.
+    /// Writes a renewal of clients' presence.
     pub(super) fn enter(
         &self,
         place: CommandTarget<'_>,
@@ -147,7 +146,7 @@ impl Commander {
         place.script(Script::Enter, &place.presence_keys(channel, &self.node), &words, out);
     }
 
-    /// Renews the lease of this node.
+    /// Writes a renewal of this node's lease.
     pub(super) fn lease(
         &self,
         place: CommandTarget<'_>,
@@ -170,7 +169,7 @@ impl Commander {
         place.script(Script::Lease, &keys, &words, out);
     }
 
-    /// Writes that clients of this node came and went.
+    /// Writes lifecycle events of this node's clients.
     pub(super) fn lifecycle(
         &self,
         place: CommandTarget<'_>,
@@ -194,7 +193,7 @@ impl Commander {
         place.script(Script::Lifecycle, &keys[..4], &words, out);
     }
 
-    /// Writes that clients of a node that is gone are offline, the first of them.
+    /// Writes one step of the cleanup of a node's clients.
     pub(super) fn clean_up(
         &self,
         place: CommandTarget<'_>,
@@ -222,14 +221,14 @@ impl Commander {
         place.script(Script::CleanUp, &keys, &words, out);
     }
 
-    /// Writes the question for some clients that Redis holds for online at this node.
+    /// Writes a scan for clients that Redis records as online at this node.
     pub(super) fn scan(&self, place: CommandTarget<'_>, cursor: &[u8], out: &mut Vec<u8>) {
         let key = place.keys.registry(&format!("online:{}", self.node));
         let count = CLEANED_PER_COMMAND.to_string();
         encode(out, &[b"HSCAN", key.as_bytes(), cursor, b"COUNT", count.as_bytes()]);
     }
 
-    #[expect(clippy::unused_self, reason = "commands of nodes are made here")]
+    #[expect(clippy::unused_self, reason = "a method beside its callers")]
     fn registry_keys(&self, place: CommandTarget<'_>, node: &str) -> [String; 7] {
         let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
         ["nodes", &online, &owners, "events", "names", "claims", "options"]
@@ -238,28 +237,29 @@ impl Commander {
 }
 
 impl CommandTarget<'_> {
-    /// Writes the question for a stream's position.
+    /// Writes a read of a stream's position.
     pub(super) fn position(self, channel: &str, epoch: u64, meta_ttl_ms: u64, out: &mut Vec<u8>) {
         self.read(channel, epoch, meta_ttl_ms, &Part::position(), out);
     }
 
-    /// Writes something to be said in a channel of Redis.
+    /// Writes a message to a pub/sub channel.
     pub(super) fn say(self, name: &str, payload: &[u8], out: &mut Vec<u8>) {
         encode(out, &[self.publish_command(), name.as_bytes(), payload]);
     }
 
-    /// Writes what shows that the server works, and is heard by this node itself.
+    /// Writes a probe: the server must execute it and deliver its message to this node.
     pub(super) fn probe(self, name: &str, trial: Trial, out: &mut Vec<u8>) {
         let extent: &[u8] = if trial == Trial::All { b"all" } else { b"" };
         let words = [name.as_bytes(), self.publish_command(), extent];
         self.script(Script::Probe, &[name.to_owned()], &words, out);
     }
 
-    /// Writes an order to the nodes that have those whom it names.
+    /// Writes a control message to the nodes that have the addressed clients.
     fn order(self, control: &Control, out: &mut Vec<u8>) {
         let payload = control::encode(control);
-        // Of users who come at once on two nodes, none may be overlooked because nobody knows of it
-        // yet; and a server that may drop keys may not know who is where.
+        // A broadcast is required in two cases. When one user connects to two nodes at once, the
+        // registry may not list both clients yet; and a server that evicts keys may have lost the
+        // registry.
         if control.target.admitted_before.is_some() || self.opened.identity.eviction.is_possible() {
             return self.say(&self.keys.control(), &payload, out);
         }
@@ -273,20 +273,20 @@ impl CommandTarget<'_> {
         self.script(Script::Order, &[self.keys.registry("nodes")], &words, out);
     }
 
-    /// Writes a question to all nodes.
+    /// Writes a survey question to all nodes.
     pub(super) fn survey(self, payload: &[u8], out: &mut Vec<u8>) {
         let control = self.keys.control();
         let words = [self.publish_command(), control.as_bytes(), payload];
         self.script(Script::Survey, &[self.keys.registry("nodes")], &words, out);
     }
 
-    /// Writes the question for the channels in which a node's clients are present.
+    /// Writes a read of the channels in which a node's clients are present.
     pub(super) fn channels_of(self, node: &str, out: &mut Vec<u8>) {
         let key = self.keys.of_node(self.partition, node);
         encode(out, &[b"SMEMBERS", key.as_bytes()]);
     }
 
-    /// Writes that the clients of a node that is gone leave a channel.
+    /// Writes one step of removing a failed node's clients from a channel.
     pub(super) fn evict(self, node: &str, channel: &str, cursor: &[u8], out: &mut Vec<u8>) {
         let name = self.keys.key(self.partition, "c", channel);
         let count = CLEANED_PER_COMMAND.to_string();
@@ -301,13 +301,14 @@ impl CommandTarget<'_> {
         self.script(Script::Evict, &self.presence_keys(channel, node), &words, out);
     }
 
-    /// Writes the question for how long a channel is; with a time, it begins if it has not.
+    /// Writes a read of a channel's remaining TTL; a non-zero `ttl_ms` starts it when there is
+    /// none.
     pub(super) fn channel_ttl(self, channel: &str, ttl_ms: u64, out: &mut Vec<u8>) {
         let ttl = ttl_ms.to_string();
         self.script(Script::ChannelTtl, &self.ttl_keys(channel), &[ttl.as_bytes()], out);
     }
 
-    /// Writes that a channel is over.
+    /// Writes the removal of an expired channel.
     pub(super) fn end(self, channel: &str, out: &mut Vec<u8>) {
         self.script(Script::End, &self.ttl_keys(channel), &[], out);
     }

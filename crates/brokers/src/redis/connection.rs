@@ -1,7 +1,7 @@
-//! One connection to one server: reached, entered, examined, and then a pump between a socket and
+//! One connection to one server: connect, log in, verify, then pump bytes between the socket and
 //! the broker's state.
 //!
-//! Invariant: whatever is wrong with a server is found before anything is asked of it for somebody.
+//! Invariant: a server's configuration is verified before any request is sent to it.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -26,16 +26,16 @@ use super::scripts::{self, Digests};
 use super::settings::{Address, Deployment, Login, RedisSettings, ServerLocation};
 use super::unavailable::UnavailableReason;
 
-/// What the value of the layout's key is.
+/// Value of the layout key.
 const LAYOUT: &str = "tidings 2";
 
-/// Milliseconds that the layout is remembered after the last connection: longer than any history.
+/// TTL of the layout key in milliseconds: longer than any history.
 const LAYOUT_TTL_MS: &str = "7776000000";
 
-/// Bytes asked of the socket at once.
+/// Bytes requested from the socket in one read.
 const READ_SIZE: usize = 64 * 1024;
 
-/// What a link leads to.
+/// The server that a link connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LinkTarget {
     /// An independent server.
@@ -44,24 +44,24 @@ pub(super) enum LinkTarget {
     Member(Address),
 }
 
-/// What all connections share.
+/// Opens connections; shared by all of them.
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) settings: RedisSettings,
-    /// The key that says that data is ours.
+    /// Key that marks the data as Tidings'.
     layout_key: String,
-    /// Its slot.
+    /// Cluster slot of the layout key.
     layout_slot: u16,
 }
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
-    /// A second handle, when what is written needs no more than that.
+    /// A second handle for direct writes; `None` if writes need more than the socket, as with TLS.
     fn second(&self) -> Option<std::net::TcpStream>;
 }
 
 impl Socket for TcpStream {
     fn second(&self) -> Option<std::net::TcpStream> {
-        // Without one everything goes by the pump.
+        // Without a second handle the pump writes everything.
         self.as_fd().try_clone_to_owned().ok().map(Into::into)
     }
 }
@@ -72,14 +72,14 @@ impl Socket for TlsStream<TcpStream> {
     }
 }
 
-/// What was found out about a server.
+/// Facts about a server, read at connect.
 struct Found {
     digests: Digests,
     identity: ServerIdentity,
     has_shards: bool,
 }
 
-/// A socket while it is asked one thing after the other.
+/// A socket used for one request at a time.
 pub(super) struct Conversation {
     address: Address,
     socket: Box<dyn Socket>,
@@ -93,7 +93,7 @@ impl Dialer {
         Dialer { settings, layout_key, layout_slot }
     }
 
-    /// Connects, and carries bytes and events until one side is gone. Ends with why.
+    /// Connects, then carries bytes and events until the connection ends; returns why.
     pub(super) async fn run(
         &self,
         line: ConnectionId,
@@ -110,7 +110,7 @@ impl Dialer {
         let opened =
             Opened { address: address.clone(), digests, identity, has_shards, pipe: pipe.clone() };
         if events.send(DriverEvent::Link(line, LinkEvent::Up(Box::new(opened)))).await.is_err() {
-            return UnavailableReason::Lost(address, "this node ends".to_owned());
+            return UnavailableReason::Lost(address, "this node shuts down".to_owned());
         }
         conversation.pump(line, &pipe, events).await
     }
@@ -142,7 +142,7 @@ impl Dialer {
         timeout(limit, examined).await.unwrap_or(Err(UnavailableReason::Silent(address.clone())))
     }
 
-    /// What a server is among several independent ones; empty when there is only one.
+    /// Label of a server among several independent ones; empty for a single server.
     fn place(&self, target: &LinkTarget) -> String {
         let Deployment::Servers(servers) = &self.settings.deployment else { return String::new() };
         let is_it =
@@ -177,7 +177,9 @@ impl Dialer {
                     Ok(Ok(stream)) => Box::new(stream),
                     Ok(Err(error)) => return Err(failed(error.to_string())),
                     Err(_) => {
-                        return Err(failed("no answer, as if no TLS were spoken there".to_owned()));
+                        return Err(failed(
+                            "no answer to the handshake; the port may not use TLS".to_owned(),
+                        ));
                     }
                 }
             }
@@ -185,7 +187,7 @@ impl Dialer {
         Ok(Conversation { address: address.clone(), socket, decoder: RespDecoder::default() })
     }
 
-    /// Asks one server of the cluster after the other who answers for which slots.
+    /// Reads the cluster's slots from the first member that replies.
     pub(super) async fn slots(
         &self,
         members: &[Address],
@@ -228,7 +230,7 @@ impl Dialer {
     }
 }
 
-/// Slots with one master, and all servers that have them.
+/// A range of slots: the master first, then its replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SlotRange {
     pub(super) first: u16,
@@ -237,7 +239,7 @@ pub(super) struct SlotRange {
 }
 
 impl SlotRange {
-    /// A server that does not know its own name is where we have asked.
+    /// A member without a known host is the member that was asked.
     fn read(range: &Frame, asked: &Address) -> Option<SlotRange> {
         let [first, last, members @ ..] = range.list()? else { return None };
         let slot = |frame: &Frame| frame.u64().and_then(|slot| u16::try_from(slot).ok());
@@ -272,7 +274,7 @@ impl Conversation {
         }
     }
 
-    /// The next thing that the server says, asked or not.
+    /// The next frame, a reply or a push.
     pub(super) async fn next_frame(&mut self) -> Result<Frame, UnavailableReason> {
         loop {
             match self.decoder.next() {
@@ -304,7 +306,7 @@ impl Conversation {
         }
     }
 
-    /// Speaks RESP3 from here on, and knows whom with.
+    /// Switches to RESP3 and verifies mode, version and role; returns the major version.
     async fn enter(&mut self, login: &Login, is_cluster: bool) -> Result<u32, UnavailableReason> {
         self.authenticate(login).await?;
         let address = self.address.clone();
@@ -377,7 +379,7 @@ impl Conversation {
         Ok(digests)
     }
 
-    /// Whether this server of a cluster answers for the slot.
+    /// Whether this cluster member is the master of the slot.
     async fn owns(&mut self, slot: u16) -> Result<bool, UnavailableReason> {
         let Frame::List(ranges) = self.ask(&[b"CLUSTER", b"SLOTS"]).await? else {
             return Ok(false);
@@ -388,7 +390,7 @@ impl Conversation {
         Ok(found.and_then(|range| range.members.into_iter().next()).as_ref().is_some_and(mine))
     }
 
-    /// Says that the data under our prefix is ours; fails when it is somebody else's.
+    /// Writes the layout key; fails when the prefix holds other data.
     async fn claim(
         &mut self,
         key: &str,
@@ -426,7 +428,7 @@ impl Conversation {
         }
     }
 
-    /// Carries what is written and what is read, both at once; ends with why.
+    /// Reads and writes until one side ends; returns why.
     async fn pump(
         self,
         line: ConnectionId,
@@ -436,7 +438,7 @@ impl Conversation {
         let Conversation { address, socket, mut decoder } = self;
         let (mut reader, writer) = tokio::io::split(socket);
         let read = async {
-            // Bytes since the last time when nothing more waited to be read.
+            // Bytes read since the socket was last drained.
             let mut backlog = 0;
             loop {
                 let mut frames = Vec::new();
@@ -450,7 +452,10 @@ impl Conversation {
                 let has_frames = !frames.is_empty();
                 let event = DriverEvent::Link(line, LinkEvent::Frames(frames));
                 if has_frames && events.send(event).await.is_err() {
-                    return UnavailableReason::Lost(address.clone(), "this node ends".to_owned());
+                    return UnavailableReason::Lost(
+                        address.clone(),
+                        "this node shuts down".to_owned(),
+                    );
                 }
                 decoder.buffer().reserve(READ_SIZE);
                 let room = decoder.buffer().capacity() - decoder.buffer().len();
@@ -472,38 +477,38 @@ impl Conversation {
     }
 }
 
-/// Bytes that waited to be read when a connection ended which was ended because of them.
+/// Unread bytes at a disconnect from which the server's output limit is assumed to be the cause.
 const BACKLOG_OF_CUTS: usize = 512 * 1024;
 
-/// How a connection ended.
+/// Why a connection ended.
 fn lost(address: &Address, ended: &io::Result<usize>) -> UnavailableReason {
     let how = match ended {
-        Ok(_) => "Redis has closed it".to_owned(),
+        Ok(_) => "Redis closed the connection".to_owned(),
         Err(error) => error.to_string(),
     };
     UnavailableReason::Lost(address.clone(), how)
 }
 
-/// It is about user and password, and not about the server.
+/// Whether an error concerns user or password.
 fn is_login(error: &[u8]) -> bool {
     const LOGIN: [&[u8]; 5] =
         [b"WRONGPASS", b"NOAUTH", b"NOPERM", b"ERR AUTH", b"ERR invalid password"];
     LOGIN.iter().any(|name| error.starts_with(name))
 }
 
-/// Passes by itself.
+/// Whether an error is transient.
 pub(super) fn is_transient(error: &[u8]) -> bool {
     const TRANSIENT_ERRORS: [&[u8]; 6] =
         [b"LOADING", b"BUSY", b"CLUSTERDOWN", b"MASTERDOWN", b"TRYAGAIN", b"READONLY"];
     TRANSIENT_ERRORS.iter().any(|name| error.starts_with(name))
 }
 
-/// What a server says, as far as it is worth showing.
+/// Server text for messages: without control characters, at most 200 characters.
 pub(super) fn show(text: &[u8]) -> String {
     String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-/// How long a server is left alone after so many failures in a row.
+/// Delay before the next attempt after this many consecutive failures.
 pub(super) fn backoff(failures: u32, jitter: u64) -> Duration {
     let most = 25u64 << failures.min(4);
     Duration::from_millis(most / 2 + jitter % (most / 2 + 1))

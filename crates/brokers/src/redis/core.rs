@@ -1,11 +1,10 @@
-//! The state of the broker, without a socket: what goes to which server, and what is done when
-//! servers come and go.
+//! The broker's state machine, without sockets: routes requests to servers and handles connects,
+//! disconnects and slot moves.
 //!
-//! Everything about a channel goes to its partition's server over one connection, in the order in
-//! which it was submitted; with RESP3, publications and answers come back in one stream. So an
-//! answer stands behind what precedes it by itself. Invariants: every question ends once, with an
-//! answer or as unavailable; what was sent and has an unknown outcome is never sent again, unless
-//! doing it twice is doing it once.
+//! All commands of a channel go to its partition's server over one connection, in the order of
+//! submission. With RESP3, publications and replies arrive in one stream, so a reply follows what
+//! precedes it. Invariants: every request gets exactly one reply, if only `Unavailable`; a command
+//! with an unknown outcome is never sent again, unless it is idempotent.
 
 mod cleanup;
 mod expirations;
@@ -52,10 +51,10 @@ use super::unavailable::UnavailableReason;
 use crate::limits::PARTITIONS;
 use crate::{Endpoint, control};
 
-/// See the module.
+/// The state machine; see the module.
 pub(super) struct Core {
     shared: Arc<Shared>,
-    /// Empty, with the room that the last ones took.
+    /// Empty; kept for its capacity.
     jobs: Vec<Job>,
     keys: Keys,
     prefix: String,
@@ -63,7 +62,7 @@ pub(super) struct Core {
     commander: Commander,
     io_timeout: Duration,
     shards: usize,
-    /// Of a cluster.
+    /// Slot assignment; `None` without a cluster.
     topology: Option<Topology>,
     links: Links,
     partitions: Vec<Partition>,
@@ -74,14 +73,14 @@ pub(super) struct Core {
     reads: Reads,
     expirations: Expirations,
     next_tick: Instant,
-    /// The partition whose presence is renewed next.
+    /// Partition whose presence is renewed next.
     next_renewal: usize,
 }
 
-/// Time between two looks at what is overdue.
+/// Interval of the timer that checks deadlines.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How often presence is renewed within its time.
+/// Renewals of presence within its TTL.
 const RENEWALS_PER_TTL: u64 = 3;
 
 impl Core {
@@ -130,7 +129,7 @@ impl Core {
         core
     }
 
-    /// Endpoints want something.
+    /// Handles queued jobs of endpoints.
     pub(super) fn handle_jobs(&mut self, now: Instant) {
         let mut jobs = std::mem::take(&mut self.jobs);
         self.shared.take(&mut jobs);
@@ -147,14 +146,14 @@ impl Core {
         self.jobs = jobs;
     }
 
-    /// A connection has something to say.
+    /// Handles an event of a connection.
     pub(super) fn handle_event(&mut self, now: Instant, event: DriverEvent) {
         let (line, event) = match event {
             DriverEvent::Link(line, event) => (line, event),
             DriverEvent::Slots(slots) => return self.handle_slots(now, slots),
             DriverEvent::Sighting(link, seen) => return self.handle_sighting(now, link, seen),
         };
-        // An earlier connection has nothing to say any more.
+        // Events of an earlier connection are stale.
         if !self.links.is_current(line) {
             return;
         }
@@ -177,7 +176,7 @@ impl Core {
         }
     }
 
-    /// Time has passed.
+    /// Handles everything that is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if now < self.next_tick {
             return;
@@ -198,28 +197,28 @@ impl Core {
         self.shared.set_unavailable(self.reason());
     }
 
-    /// When [`Core::handle_timeout`] has something to do.
+    /// Time of the next call of [`Core::handle_timeout`].
     pub(super) fn next_timeout(&self) -> Instant {
         self.next_tick
     }
 
-    /// Whether no answer is waited for.
+    /// Whether no reply is pending.
     pub(super) fn is_idle(&self) -> bool {
         self.links.is_idle()
     }
 
-    /// What the turn has left to say is written, and leaves in one piece for each server.
+    /// Writes pending lifecycle events and sends buffered output, one write for each server.
     pub(super) fn flush(&mut self, now: Instant) {
         self.send_lifecycle(now);
         self.links.flush();
     }
 
-    /// Whether the driver has something to do.
+    /// Whether [`Core::poll_order`] has a command.
     pub(super) fn has_orders(&self) -> bool {
         self.links.has_orders()
     }
 
-    /// The next thing for the driver to do.
+    /// The next command to the driver.
     pub(super) fn poll_order(&mut self) -> Option<LinkCommand> {
         self.links.poll_order()
     }
@@ -229,7 +228,7 @@ impl Core {
         shard * PARTITIONS + Keys::partition(channel)
     }
 
-    /// Notes what must be known here whatever happens, and sends or holds the rest.
+    /// Updates local state, then sends the request or holds it while its partition moves.
     fn accept(&mut self, now: Instant, asked: OpenRequest) {
         let partition = asked.request.channel().map_or(0, |channel| self.route(channel));
         match &asked.request {
@@ -314,7 +313,7 @@ impl Core {
         self.registry.lifecycle.forget(endpoint, nodes::unix_ms());
     }
 
-    /// One frame of a server; an error when it must be left.
+    /// Handles one frame; an error when the connection must be closed.
     fn handle_frame(&mut self, now: Instant, link: LinkId, frame: Frame) -> Result<(), Lost> {
         if let Frame::Push(items) = frame {
             self.handle_push(now, link, &items);
@@ -328,7 +327,7 @@ impl Core {
                 Frame::Text(echo) if *echo == fence.number.to_string().as_bytes() => {}
                 Frame::Error(text) => {
                     self.handle_unheard(now, link, text);
-                    // The echo follows.
+                    // The reply to ECHO follows.
                     return if is_lost(text) { Err(Lost) } else { Ok(()) };
                 }
                 _ => return Err(Lost),
@@ -412,7 +411,7 @@ impl Core {
         if is_lost(text) { Err(Lost) } else { Ok(()) }
     }
 
-    /// A server refuses what it was asked, and not for a while only.
+    /// Records a permanent refusal as an unavailable reason or a warning.
     fn note_refusal(&mut self, link: LinkId, purpose: &Purpose, text: &[u8]) {
         let Some(up) = self.links.up(link) else { return };
         let address = &up.opened.address;
@@ -439,12 +438,14 @@ impl Core {
         }
         let of = channel.map(|channel| format!(" about channel {channel:?}")).unwrap_or_default();
         let hint = match is_foreign {
-            true => "; there is data of something else (engine.redis.prefix)",
+            true => {
+                "; the key holds data of another application: choose another engine.redis.prefix"
+            }
             false => "",
         };
         self.shared
             .warnings
-            .add(format!("Redis at {address} refuses a command{of}: {}{hint}", show(text)));
+            .add(format!("Redis at {address} refused a command{of}: {}{hint}", show(text)));
     }
 
     fn handle_push(&mut self, now: Instant, link: LinkId, items: &[Frame]) {
@@ -470,7 +471,7 @@ impl Core {
                     self.shared.note_lag(lag);
                 }
             }
-            // The slot has moved; or we said so ourselves and have changed our mind since.
+            // Either the slot has moved, or this node unsubscribed and has subscribed again since.
             ("sunsubscribe", PubSubName::Channel(channel)) => {
                 let channel = channel.to_owned();
                 let partition = self.route(&channel);
@@ -507,26 +508,26 @@ impl Core {
     }
 }
 
-/// Of commands for which no partition waits.
+/// Partition of commands that belong to none.
 const NO_PARTITION: usize = usize::MAX;
 
-/// The server cannot be worked with over this connection any more.
+/// The connection is unusable and must be closed.
 struct Lost;
 
-/// The server says that it has not carried it out, and that this will pass.
+/// Whether the server did not execute the command for a transient reason.
 fn is_retried(error: &[u8]) -> bool {
     const PASSING: [&[u8]; 5] = [b"MOVED", b"ASK", b"TRYAGAIN", b"CLUSTERDOWN", b"NOSCRIPT"];
     PASSING.iter().any(|name| error.starts_with(name))
 }
 
-/// The server is not what it was when the connection began.
+/// Whether the server has changed its role or state since the connection was opened.
 fn is_lost(error: &[u8]) -> bool {
     const OTHER: [&[u8]; 4] = [b"READONLY", b"LOADING", b"MASTERDOWN", b"NOAUTH"];
     OTHER.iter().any(|name| says(error, name))
 }
 
-/// Whether it is this error, also when a script met it: servers of version 6 tell that behind the
-/// script's place.
+/// Whether a reply is this error. Redis 6 prefixes errors inside of scripts with the script's
+/// location.
 fn says(error: &[u8], name: &[u8]) -> bool {
     let behind_place = |mark: &[u8]| {
         let marked = [mark, name].concat();

@@ -1,7 +1,7 @@
-//! What the core takes from endpoints and connections, and what it wants of its driver.
+//! Messages between the core, its driver and the connections.
 //!
-//! Invariant: whatever a connection says carries its line, so that nothing of an earlier one
-//! counts.
+//! Invariant: every event of a connection carries its id, so events of earlier connections are
+//! ignored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,43 +18,43 @@ use super::unavailable::UnavailableReason;
 use super::watch::Sighting;
 use crate::Endpoint;
 
-/// Names a server for as long as the broker knows it.
+/// Identifies a link for as long as the broker keeps it.
 pub(super) type LinkId = u32;
 
-/// What endpoints want.
+/// A job that endpoints submit.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "a request is the usual job, and a box would cost it an allocation"
 )]
 pub(super) enum Job {
-    /// Something of the broker.
+    /// A request to the broker.
     Request { endpoint: Endpoint, request: BrokerRequest },
-    /// To be forgotten.
+    /// The endpoint is removed.
     Detach { endpoint: Endpoint },
-    /// Other nodes to know what this one has to say of itself.
+    /// The lease is renewed, with changed channel options.
     Renew,
 }
 
-/// What connections say.
+/// An event of the driver's tasks.
 #[derive(Debug)]
 pub(super) enum DriverEvent {
-    /// Of one connection.
+    /// An event of one connection.
     Link(ConnectionId, LinkEvent),
-    /// Who answers for which slots of the cluster.
+    /// The slot assignment of the cluster.
     Slots(Result<Vec<SlotRange>, UnavailableReason>),
-    /// Which server a link is to lead to.
+    /// An observation of the server that a link should lead to.
     Sighting(LinkId, Result<Sighting, UnavailableReason>),
 }
 
-/// One connection to one server.
+/// Identifies one connection attempt of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionId {
     pub(super) link: LinkId,
     pub(super) attempt: u32,
 }
 
-/// What one connection says.
+/// An event of one connection.
 #[derive(Debug)]
 pub(super) enum LinkEvent {
     Up(Box<Opened>),
@@ -62,26 +62,26 @@ pub(super) enum LinkEvent {
     Down(UnavailableReason),
 }
 
-/// A connection that may be used.
+/// An open, verified connection.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) address: Address,
     pub(super) digests: Digests,
     pub(super) identity: ServerIdentity,
-    /// Whether channels belong to slots: a cluster from version 7 on.
+    /// Whether sharded pub/sub is used: in a cluster from version 7 on.
     pub(super) has_shards: bool,
     pub(super) pipe: Arc<Pipe>,
 }
 
-/// What the driver has to do.
+/// A command of the core to its driver.
 #[derive(Debug)]
 pub(super) enum LinkCommand {
-    /// Connect after this time.
+    /// Connect after this delay.
     Connect { line: ConnectionId, target: LinkTarget, after: Duration },
-    /// Give up the connection, or trying to.
+    /// Close the connection or abandon the attempt.
     Close { line: ConnectionId },
-    /// Look again and again where the link is to lead.
+    /// Verify repeatedly where the link should lead.
     Watch { link: LinkId, server: ServerLocation },
-    /// Ask one of these who answers for which slots.
+    /// Read the slot assignment from one of these members.
     AskSlots { members: Vec<Address> },
 }

@@ -1,6 +1,6 @@
-//! Which server answers at an address: the same one as before, a master, one that may drop keys.
+//! Identity of the server at an address: its run, its role, its eviction policy.
 //!
-//! Invariant: what a server does not say of itself counts as unknown, never as different.
+//! Invariant: a missing field counts as unknown, never as different.
 
 use super::connection::{Conversation, Dialer};
 use super::resp::Frame;
@@ -8,33 +8,33 @@ use super::settings::Address;
 use super::unavailable::UnavailableReason;
 use tokio::time::timeout;
 
-/// See the module.
+/// Identity of a server, from INFO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerIdentity {
-    /// Changes whenever the server becomes a master: what it had before may have lost its end.
+    /// Changes when the server becomes a master, and may then lack recent publications.
     pub(super) replication_id: String,
-    /// Changes whenever the server starts; empty when it does not say.
+    /// Changes when the server starts; empty if unknown.
     pub(super) run_id: String,
     pub(super) is_master: bool,
     pub(super) eviction: Eviction,
 }
 
-/// What a server does when its memory is full.
+/// Eviction of keys at `maxmemory`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Eviction {
-    /// `maxmemory-policy`; empty when it does not say.
+    /// `maxmemory-policy`; empty if unknown.
     pub(super) policy: String,
-    /// Keys that it has dropped.
+    /// Number of evicted keys since the server's start.
     pub(super) keys: u64,
 }
 
 impl ServerIdentity {
-    /// Whether both are known, and are two servers or two runs of one.
+    /// Whether both run ids are known and differ.
     pub(super) fn is_another(&self, run_id: &str) -> bool {
         !self.run_id.is_empty() && !run_id.is_empty() && self.run_id != run_id
     }
 
-    /// Whether both are known, and are one.
+    /// Whether both run ids are known and equal.
     pub(super) fn is_same(&self, run_id: &str) -> bool {
         !run_id.is_empty() && self.run_id == run_id
     }
@@ -72,17 +72,17 @@ impl ServerIdentity {
 }
 
 impl Eviction {
-    /// Whether keys can vanish that nobody has removed.
+    /// Whether the server may evict keys.
     pub(super) fn is_possible(&self) -> bool {
         !matches!(&*self.policy, "" | "noeviction")
     }
 
-    /// What an operator should know of it.
+    /// The warning for operators, when keys may be evicted.
     pub(super) fn warning(&self, address: &Address) -> Option<String> {
         self.is_possible().then(|| {
             format!(
-                "Redis at {address} has maxmemory-policy {:?}: when its memory is full it drops histories, presence and \
-                 what nodes know of each other, and clients miss messages; set it to \"noeviction\"",
+                "Redis at {address} has maxmemory-policy {:?}: when its memory is full it evicts histories, presence and \
+                 node registrations, and clients miss messages; set it to \"noeviction\"",
                 self.policy
             )
         })
@@ -90,7 +90,7 @@ impl Eviction {
 }
 
 impl Dialer {
-    /// Who answers at an address, asked over a connection of its own.
+    /// The identity of the server at an address, read over a separate connection.
     pub(super) async fn identify(
         &self,
         address: &Address,
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_does_not_say_is_not_different() {
+    fn an_unknown_identity_is_neither_same_nor_different() {
         let mut identity = ServerIdentity::default();
         assert!(!identity.is_another("b") && !identity.is_same(""));
         for line in ["role:master\r", "run_id:a\r", "maxmemory_policy:volatile-lru\r"] {

@@ -1,16 +1,16 @@
-//! Names of keys and channels in Redis. The layout is described at the head of the broker.
+//! Names of keys and pub/sub channels in Redis. The layout is described in the broker's module.
 //!
-//! Invariant: all keys of a channel have the tag of its partition, and with it one slot; the slots
-//! of the partitions are spread evenly, so that each server of a cluster has its share of them.
+//! Invariant: all keys of a channel have its partition's tag, and so share one slot. The slots of
+//! the partitions are spread evenly, so each server of a cluster has an equal share.
 
 use engine::channel::SYSTEM;
 
 use crate::limits::PARTITIONS;
 
-/// Slots of a Redis Cluster.
+/// Number of hash slots of a Redis Cluster.
 pub(super) const SLOTS: u16 = 16_384;
 
-/// Names by partition and channel.
+/// Builds names by partition and channel.
 #[derive(Debug)]
 pub(super) struct Keys {
     /// `prefix:{tag}:` of each partition.
@@ -40,7 +40,7 @@ impl Keys {
         Keys { bases, slots, node: node.to_owned() }
     }
 
-    /// The partition of a channel. The server's own channels lie beside what is known of nodes.
+    /// The partition of a channel. The server's own channels share the partition of the registry.
     pub(super) fn partition(channel: &str) -> usize {
         if is_system(channel) { 0 } else { (hash(channel) >> 32) as usize % PARTITIONS }
     }
@@ -50,54 +50,54 @@ impl Keys {
         self.slots[partition]
     }
 
-    /// A key of a channel.
+    /// Key of a channel.
     pub(super) fn key(&self, partition: usize, kind: &str, channel: &str) -> String {
         [&self.bases[partition], kind, ":", channel].concat()
     }
 
-    /// What remembers an idempotency key of a channel.
+    /// Key of an idempotency record.
     pub(super) fn once(&self, partition: usize, channel: &str, key: &str) -> String {
         format!("{}once:{}:{channel}:{key}", self.bases[partition], channel.len())
     }
 
-    /// The channels in which clients of a node are present.
+    /// Key of the set of channels in which a node's clients are present.
     pub(super) fn of_node(&self, partition: usize, node: &str) -> String {
         format!("{}node:{node}", self.bases[partition])
     }
 
-    /// What the keys of nodes begin with.
+    /// Common prefix of the registry's keys.
     pub(super) fn registry_base(&self) -> &str {
         &self.bases[0]
     }
 
-    /// A key of all nodes, or of one.
+    /// Key of the registry.
     pub(super) fn registry(&self, name: &str) -> String {
         [&*self.bases[0], name].concat()
     }
 
-    /// The Redis channel of orders to all nodes.
+    /// Pub/sub channel of control messages to all nodes.
     pub(super) fn control(&self) -> String {
         format!("{}control", self.bases[0])
     }
 
-    /// The Redis channel of messages to one node.
+    /// Pub/sub channel of control messages to one node.
     pub(super) fn control_of(&self, node: &str) -> String {
         format!("{}control:{node}", self.bases[0])
     }
 
-    /// The Redis channel of this node's own probes.
+    /// Pub/sub channel of this node's probes.
     pub(super) fn probe(&self, partition: usize) -> String {
         format!("{}probe:{}", self.bases[partition], self.node)
     }
 
-    /// Says that the keys are ours, and in which layout.
+    /// Key that marks the data as Tidings' and holds its layout version.
     pub(super) fn layout(&self) -> String {
         format!("{}layout", self.bases[0])
     }
 
-    /// The meaning of a channel of Redis; `None` for one of somebody else.
+    /// Parses the name of a pub/sub channel; `None` for a name outside of the layout.
     pub(super) fn pubsub_name<'c>(&self, name: &'c str) -> Option<PubSubName<'c>> {
-        // Every base begins with the same prefix and brace.
+        // Every base begins with the same prefix up to the brace.
         let prefix = self.bases[0].rfind('{')?;
         let (_, rest) = name.get(prefix..)?.split_once("}:")?;
         match rest.split_once(':') {
@@ -110,7 +110,7 @@ impl Keys {
     }
 }
 
-/// See [`Keys::pubsub_name`].
+/// A parsed pub/sub channel; see [`Keys::pubsub_name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PubSubName<'c> {
     Channel(&'c str),
@@ -118,8 +118,8 @@ pub(super) enum PubSubName<'c> {
     Probe,
 }
 
-/// Which of several independent servers has a channel: as few channels as possible move when one is
-/// added (Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm").
+/// The server of a channel among several independent ones. Adding a server moves as few channels as
+/// possible (Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm").
 pub(super) fn shard(channel: &str, shards: usize) -> usize {
     if is_system(channel) {
         return 0;
@@ -138,7 +138,7 @@ fn is_system(channel: &str) -> bool {
     channel.starts_with(SYSTEM)
 }
 
-/// FNV-1a with a last mixing: the same on every node and in every version.
+/// FNV-1a with a final mix; identical on all nodes and in all versions.
 fn hash(text: &str) -> u64 {
     let mut hash = text.bytes().fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
@@ -147,7 +147,7 @@ fn hash(text: &str) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// CRC-16/XMODEM modulo the slots, as Redis Cluster does it.
+/// CRC-16/XMODEM modulo the slots, as in the Redis Cluster specification.
 fn slot(tag: &[u8]) -> u16 {
     let crc = tag.iter().fold(0u16, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| {
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_redis_and_spread_evenly() {
-        // Values of CLUSTER KEYSLOT.
+        // Values returned by CLUSTER KEYSLOT.
         assert_eq!((slot(b"foo"), slot(b"123456789")), (12182, 12739));
         let keys = Keys::new("p", "n");
         let width = usize::from(SLOTS) / PARTITIONS;

@@ -1,8 +1,8 @@
-//! One server as the broker knows it: whether it can be asked, what was asked and is not answered
-//! yet.
+//! State of the link to one server: whether it can be used, and its pending commands.
 //!
-//! Invariant: answers come in the order of the commands, so the first command that waits is the one
-//! that is answered; what Redis answers only by pushes is followed by an echo, which is.
+//! Invariant: replies arrive in the order of the commands, so each reply belongs to the first
+//! pending command. Commands that Redis acknowledges with pushes only are followed by an ECHO,
+//! whose reply is the fence.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,114 +20,113 @@ use super::window::ReadWindow;
 use crate::Endpoint;
 use crate::limits::IN_FLIGHT_MAX;
 
-/// See the module.
+/// The link to one server, connected or not.
 pub(super) struct RedisLink {
     pub(super) target: LinkTarget,
-    /// Tells connections apart.
+    /// Number of the current connection attempt.
     pub(super) attempt: u32,
     pub(super) up: Option<Up>,
     pub(super) reason: UnavailableReason,
     pub(super) failures: u32,
-    /// The `run_id` of the server that has closed the last connection.
+    /// `run_id` of the server that closed the last connection.
     pub(super) closed_by: Option<String>,
 }
 
-/// A server that can be asked.
+/// State of an open connection.
 pub(super) struct Up {
     pub(super) opened: Opened,
-    /// What leaves with the next flush.
+    /// Encoded commands for the next flush.
     pub(super) out: Vec<u8>,
     in_flight: VecDeque<SentCommand>,
-    /// Room for long answers, and what waits for it.
+    /// Flow control of long replies.
     pub(super) window: ReadWindow,
-    /// How many of the first in flight are overdue and given up.
+    /// Number of pending commands, from the front, that are overdue.
     late: usize,
     next_fence: u64,
-    /// When the publication to ourselves left that is not back yet.
+    /// When the pending probe was sent.
     probe_sent: Option<Instant>,
     next_probe: Instant,
-    /// Whether such a publication came back over this connection.
+    /// Whether a probe has returned over this connection.
     pub(super) is_verified: bool,
-    /// What the next one tries: all over a new connection, and from a refusal on until all is
+    /// Scope of the next probe: full over a new connection, and after a refusal until everything is
     /// allowed.
     pub(super) trial: Trial,
-    /// What the one tries that is not back yet.
+    /// Scope of the pending probe.
     probing: Trial,
-    /// Why it does not do what is needed, while it does not.
+    /// Why the server refuses a required command, while it does.
     pub(super) refusal: Option<UnavailableReason>,
-    /// Why it does not let this node hear what it publishes to itself.
+    /// Why the server refuses this node's subscription to its own probes.
     pub(super) subscribe_refusal: Option<UnavailableReason>,
-    /// Whether it is the right one.
+    /// Evidence that the server is still the master.
     pub(super) master_check: MasterCheck,
 }
 
-/// A command that is not answered.
+/// A pending command.
 pub(super) struct SentCommand {
     pub(super) partition: usize,
     pub(super) deadline: Instant,
     pub(super) purpose: Purpose,
-    /// Bytes that its answer may have, when it may be long.
+    /// Bytes reserved for its reply; 0 for a short one.
     pub(super) reserved: usize,
 }
 
 impl SentCommand {
-    /// A command whose answer is short.
+    /// A command with a short reply.
     pub(super) fn new(partition: usize, deadline: Instant, purpose: Purpose) -> SentCommand {
         SentCommand { partition, deadline, purpose, reserved: 0 }
     }
 }
 
-/// What its answer is for.
+/// What a reply is for.
 #[expect(
     clippy::large_enum_variant,
     reason = "an endpoint is the usual purpose, and a box would cost it an allocation"
 )]
 pub(super) enum Purpose {
-    /// Hearing channels, or not hearing them any more: answered by pushes or by one error, and then
-    /// by the echo.
+    /// A subscription change: answered by pushes or one error, then by the reply to ECHO.
     Fence(Fence),
-    /// An endpoint.
+    /// A request of an endpoint.
     Ask(OpenRequest),
-    /// Everybody who hears the channel: where it stands.
+    /// A channel's position, for all its subscribers.
     Position(Arc<str>),
-    /// Whoever reads what is revoked.
+    /// One part of the revocations.
     Revocations(Box<RevocationRead>),
-    /// Backends: these came and went.
+    /// Lifecycle events.
     Lifecycle(Vec<engine::lifecycle::Lifecycle>),
-    /// This node's lease, and whether it tells the node's channel options.
+    /// A renewal of this node's lease, and whether it contains the node's channel options.
     Lease { with_options: bool },
-    /// Whether Redis knows clients of this node that this node does not.
+    /// A scan for clients that Redis records at this node.
     Scan,
-    /// Whoever has asked all nodes.
+    /// A survey, by number.
     Survey(u64),
-    /// The channels of a node that is gone.
+    /// The channels of a failed node, by number of the cleanup.
     PresentChannels(u64),
-    /// One of them.
+    /// The removal of a failed node's clients from a channel.
     Evict(u64, Arc<str>),
-    /// The clients of a node that is gone.
+    /// The cleanup of a failed node's clients.
     CleanUp(u64),
-    /// This node: whether the server works.
+    /// A probe of the server.
     Probe,
-    /// Nobody.
+    /// No use of the reply.
     Nobody,
 }
 
-/// The echo behind a command to hear channels, or not to hear them any more.
+/// A fence: the reply to the ECHO after a subscription change.
 pub(super) struct Fence {
     pub(super) number: u64,
     pub(super) ear: SubscriptionChange,
-    /// Whether an error has come in place of pushes.
+    /// Whether the server replied with an error instead of pushes.
     pub(super) is_refused: bool,
-    /// What the command was about.
+    /// Pub/sub names of the change.
     pub(super) names: Arc<[String]>,
 }
 
-/// A request of an endpoint, kept until it is answered.
+/// A request of an endpoint that has no reply yet.
 pub(super) struct OpenRequest {
     pub(super) endpoint: Endpoint,
     pub(super) request: BrokerRequest,
     pub(super) deadline: Instant,
-    /// What was read of a long answer, when it is not whole.
+    /// Pages read so far of an incomplete reply.
     pub(super) progress: Option<Box<PageProgress>>,
 }
 
@@ -141,35 +140,35 @@ impl OpenRequest {
     }
 }
 
-/// To hear or not.
+/// A change of subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SubscriptionChange {
     Open,
     Close,
-    /// What this node publishes to itself is heard.
+    /// Subscribes to this node's own probes.
     Probe,
 }
 
-/// What a publication to ourselves tries.
+/// Commands that a probe tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trial {
-    /// What every server must do.
+    /// The minimum: scripts, writes and publishing.
     Usual,
-    /// Every command that scripts use, each of which its user may lack.
+    /// Every command in the scripts, each of which an ACL may deny.
     All,
 }
 
-/// How a server does.
+/// Health of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     Fine,
-    /// It owes answers.
+    /// Replies are overdue.
     Silent,
-    /// It owes so much that the connection must be given up.
+    /// Replies are so late that the connection must be closed.
     Hopeless,
 }
 
-/// Time between publications to ourselves.
+/// Interval of probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Up {
@@ -192,18 +191,18 @@ impl Up {
         }
     }
 
-    /// Notes that a command was written.
+    /// Records a written command.
     pub(super) fn expect(&mut self, sent: SentCommand) {
         self.window.begin(sent.reserved);
         self.in_flight.push_back(sent);
     }
 
-    /// What the next answer is for.
+    /// The command that the next reply belongs to.
     pub(super) fn head(&self) -> Option<&SentCommand> {
         self.in_flight.front()
     }
 
-    /// The command to hear, or not to, that is answered next.
+    /// The fence that the next reply belongs to, and its partition.
     pub(super) fn head_fence(&mut self) -> Option<(usize, &mut Fence)> {
         match self.in_flight.front_mut()? {
             SentCommand { partition, purpose: Purpose::Fence(fence), .. } => {
@@ -213,7 +212,7 @@ impl Up {
         }
     }
 
-    /// The next answer has come.
+    /// The next reply has arrived.
     pub(super) fn answered(&mut self) -> Option<SentCommand> {
         self.late = self.late.saturating_sub(1);
         let sent = self.in_flight.pop_front()?;
@@ -221,23 +220,22 @@ impl Up {
         Some(sent)
     }
 
-    /// Everything that will not be answered, and what was not sent at all.
+    /// Pending commands without a reply, and requests that were not sent.
     pub(super) fn into_unanswered(mut self) -> (VecDeque<SentCommand>, Vec<OpenRequest>) {
         (self.in_flight, self.window.take_all())
     }
 
-    /// Commands that are not answered.
+    /// Number of pending commands.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Whether answers are overdue. Then nothing more is asked: whoever asks knows at once.
+    /// Whether replies are overdue. Then new requests fail at once.
     pub(super) fn is_silent(&self) -> bool {
         self.late > 0
     }
 
-    /// Writes that channels of Redis are heard from here on, or not; gives the number of the fence
-    /// behind that.
+    /// Writes a subscription change and its fence; returns the fence's number.
     pub(super) fn listen(
         &mut self,
         names: &[String],
@@ -262,7 +260,7 @@ impl Up {
         number
     }
 
-    /// Takes what is overdue from those who wait for it, and says how the server does.
+    /// Removes overdue requests and returns the connection's health.
     pub(super) fn check(
         &mut self,
         now: Instant,
@@ -282,7 +280,7 @@ impl Up {
         let oldest = self.in_flight.front();
         let is_hopeless = oldest.is_some_and(|sent| sent.deadline + io_timeout <= now)
             || self.in_flight.len() > IN_FLIGHT_MAX
-            // It answers, but nothing comes through its channels.
+            // Replies arrive but pushes do not.
             || self.probe_sent.is_some_and(|sent| sent + 2 * io_timeout <= now);
         let condition = match (is_hopeless, self.is_silent()) {
             (true, _) => Condition::Hopeless,
@@ -292,7 +290,7 @@ impl Up {
         (given_up, condition)
     }
 
-    /// Whether it is time for a publication to ourselves; the caller sends it.
+    /// Whether a probe is due; the caller then sends it.
     pub(super) fn begins_probe(&mut self, now: Instant) -> bool {
         let begins = self.next_probe <= now && self.probe_sent.is_none() && !self.is_silent();
         if begins {
@@ -302,32 +300,31 @@ impl Up {
         begins
     }
 
-    /// It does not do what is needed; what it does is used still.
+    /// The server refused a probe. Requests that it accepts are still sent.
     pub(super) fn refuse(&mut self, text: &[u8]) {
         self.refusal = Some(UnavailableReason::of_answer(&self.opened.address, text));
         self.trial = Trial::All;
         self.probe_sent = None;
     }
 
-    /// Its user lacks a right to something that was asked: it is not what is needed until
-    /// everything is allowed.
+    /// The server denied a command: it is not ready until a full probe succeeds.
     pub(super) fn deny(&mut self, reason: UnavailableReason) {
         self.refusal = Some(reason);
         self.trial = Trial::All;
     }
 
-    /// It does not let this node hear what it publishes to itself.
+    /// The server refused the subscription to this node's probes.
     pub(super) fn refuse_probe(&mut self, text: &[u8]) {
         self.subscribe_refusal = Some(UnavailableReason::of_answer(&self.opened.address, text));
         self.probe_sent = None;
     }
 
-    /// The publication to ourselves was not made, for a reason that passes.
+    /// The probe was not published, for a transient reason.
     pub(super) fn forget_probe(&mut self) {
         self.probe_sent = None;
     }
 
-    /// A publication to ourselves is back; says how long that took.
+    /// A probe has returned; returns its round-trip time.
     pub(super) fn ends_probe(&mut self, now: Instant) -> Option<Duration> {
         self.is_verified = true;
         if self.probing == Trial::All && self.probe_sent.is_some() {

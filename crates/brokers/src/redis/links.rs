@@ -1,7 +1,7 @@
-//! The servers of the broker, and what the driver has to do about their connections.
+//! Links to the broker's servers, and the commands to the driver about their connections.
 //!
-//! Invariant: each server has one connection, or one is being made: whenever one ends, the order
-//! for the next is given.
+//! Invariant: each link has one connection or an attempt at one: when a connection ends, the next
+//! attempt is ordered.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::link::{RedisLink, Up};
 use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 
-/// See the module.
+/// All links by id.
 #[derive(Default)]
 pub(super) struct Links {
     links: HashMap<LinkId, RedisLink>,
@@ -21,7 +21,7 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// A server that is not known yet.
+    /// Adds a link to a server and orders its first connection.
     pub(super) fn add(&mut self, target: LinkTarget) -> LinkId {
         let link = self.next;
         self.next += 1;
@@ -38,7 +38,7 @@ impl Links {
         link
     }
 
-    /// The server there.
+    /// The link to a target.
     pub(super) fn find(&self, target: &LinkTarget) -> Option<LinkId> {
         let mut links = self.links.iter();
         links.find(|(_, link)| link.target == *target).map(|(id, _)| *id)
@@ -48,7 +48,7 @@ impl Links {
         self.links.keys().copied().collect()
     }
 
-    /// Whether that connection is the server's last.
+    /// Whether the connection is the link's latest.
     pub(super) fn is_current(&self, line: ConnectionId) -> bool {
         self.links.get(&line.link).is_some_and(|link| link.attempt == line.attempt)
     }
@@ -57,24 +57,23 @@ impl Links {
         self.links.get(&id).is_some_and(|link| link.up.is_some())
     }
 
-    /// The server, when it is connected.
+    /// The link's open connection.
     pub(super) fn up(&mut self, id: LinkId) -> Option<&mut Up> {
         self.links.get_mut(&id)?.up.as_mut()
     }
 
-    /// The server, when it can be asked.
+    /// The link's open connection, unless its replies are overdue.
     pub(super) fn usable(&mut self, id: Option<LinkId>) -> Option<&mut Up> {
         self.up(id?).filter(|up| !up.is_silent())
     }
 
-    /// Whether a server that is connected had closed the last connection and has not started anew
-    /// since.
+    /// Whether the server closed the previous connection without having restarted since.
     pub(super) fn has_been_cut(&mut self, id: LinkId, opened: &Opened) -> bool {
         let closed_by = self.links.get_mut(&id).and_then(|link| link.closed_by.take());
         closed_by.is_some_and(|run_id| opened.identity.is_same(&run_id))
     }
 
-    /// A server is connected.
+    /// A connection is open.
     pub(super) fn open(&mut self, now: Instant, id: LinkId, opened: Opened) {
         if let Some(link) = self.links.get_mut(&id) {
             link.failures = 0;
@@ -83,7 +82,7 @@ impl Links {
         }
     }
 
-    /// The connection to a server has ended; gives what it was.
+    /// A connection has ended; orders the next attempt and returns the connection's state.
     pub(super) fn end(&mut self, id: LinkId, reason: UnavailableReason, jitter: u64) -> Option<Up> {
         let link = self.links.get_mut(&id)?;
         let up = link.up.take();
@@ -102,7 +101,7 @@ impl Links {
         up
     }
 
-    /// Has the connection to a server closed, when there is one; says where it led.
+    /// Orders an open connection to be closed; returns the server's address.
     pub(super) fn close(&mut self, id: LinkId) -> Option<Address> {
         let link = self.links.get(&id)?;
         let up = link.up.as_ref()?;
@@ -111,13 +110,13 @@ impl Links {
         Some(up.opened.address.clone())
     }
 
-    /// Whether Sentinels say where it is.
+    /// Whether the link's server is found through Sentinels.
     pub(super) fn has_sentinels(&self, id: LinkId) -> bool {
         let target = self.links.get(&id).map(|link| &link.target);
         matches!(target, Some(LinkTarget::Server(ServerLocation::Sentinel { .. })))
     }
 
-    /// Forgets the servers that are not needed; gives what they were.
+    /// Removes links that are not needed; returns the states of their connections.
     pub(super) fn forget(
         &mut self,
         is_needed: impl Fn(LinkId) -> bool,
@@ -130,40 +129,40 @@ impl Links {
         forgotten.into_iter().map(|(id, link)| (id, link.up)).collect()
     }
 
-    /// Has one of these asked who answers for which slots.
+    /// Orders a read of the cluster's slots from one of these members.
     pub(super) fn ask_slots(&mut self, members: Vec<Address>) {
         self.orders.push_back(LinkCommand::AskSlots { members });
     }
 
-    /// Whether the driver has something to do.
+    /// Whether [`Links::poll_order`] has a command.
     pub(super) fn has_orders(&self) -> bool {
         !self.orders.is_empty()
     }
 
-    /// The next thing for the driver to do.
+    /// The next command to the driver.
     pub(super) fn poll_order(&mut self) -> Option<LinkCommand> {
         self.orders.pop_front()
     }
 
-    /// What was written leaves, in one piece for each server.
+    /// Sends buffered output, one write for each server.
     pub(super) fn flush(&mut self) {
         for link in self.links.values_mut() {
             if let Some(up) = &mut link.up
                 && !up.out.is_empty()
             {
-                // A connection that is gone says so itself.
+                // A closed connection reports itself.
                 up.opened.pipe.send(&mut up.out);
             }
         }
     }
 
-    /// Whether no answer is waited for.
+    /// Whether no reply is pending.
     pub(super) fn is_idle(&self) -> bool {
         let mut up = self.links.values().filter_map(|link| link.up.as_ref());
         up.all(|up| up.head().is_none())
     }
 
-    /// What keeps one of them from working.
+    /// Why one of the links is unusable; `None` when all work.
     pub(super) fn reason(&self) -> Option<UnavailableReason> {
         self.links.values().find_map(|link| match &link.up {
             Some(up) if up.is_silent() => {

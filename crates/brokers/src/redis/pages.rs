@@ -1,10 +1,10 @@
-//! Long answers, read page by page: histories, what a client missed, lists of clients.
+//! Reads long replies in pages: histories, recoveries, lists of clients.
 //!
-//! Redis closes a subscriber's connection when too much waits for it (`client-output-buffer-limit
-//! pubsub`, 32 MB unless set), and answers count as well. So the scripts that read are told how
-//! many bytes they may answer with, and say when something is left. The first page is small, since
-//! most readers have missed little; each further one is four times as large. Invariant: pages are
-//! one answer: it has no gap, and stands behind every publication up to the top that it names.
+//! Redis closes a subscriber's connection when too much output waits for it
+//! (`client-output-buffer-limit pubsub`, 32 MB by default), and replies count as well. So the read
+//! scripts take a budget in bytes and return whether anything is left. The first page is small,
+//! since most readers have missed little; each further page is four times as large. Invariant: the
+//! pages form one reply without a gap, which follows every publication up to the top that it names.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,21 +20,21 @@ use super::link::OpenRequest;
 use super::resp::Frame;
 use crate::limits::{PAGE_FIRST, PAGE_MAX};
 
-/// What was read of an answer that is not whole.
+/// Pages read so far of an incomplete reply.
 #[derive(Debug, Default)]
 pub(super) struct PageProgress {
     budget: usize,
     top: Option<StreamPosition>,
     publications: Vec<Arc<Publication>>,
-    /// Publications of all pages, also of those that were dropped.
+    /// Publications in all pages, including dropped ones.
     read: i64,
     clients: Vec<Arc<ClientInfo>>,
-    /// Where the next page of clients begins.
+    /// `HSCAN` cursor of the next page of clients.
     cursor: Vec<u8>,
     held: Option<Held>,
 }
 
-/// Bytes of unfinished answers, counted with those of other readers for as long as they are held.
+/// Bytes of incomplete replies, added to the server's total until dropped.
 #[derive(Debug)]
 struct Held {
     total: Arc<AtomicUsize>,
@@ -59,8 +59,7 @@ impl PageProgress {
         self.budget.max(PAGE_FIRST)
     }
 
-    /// Where the stream ended when the first page of a history, or the last one of a join, was
-    /// read.
+    /// Top of the stream in the first page of a history, or in the last page of a join.
     pub(super) fn top(&self) -> Option<&StreamPosition> {
         self.top.as_ref()
     }
@@ -77,8 +76,8 @@ impl PageProgress {
         if self.cursor.is_empty() { b"0" } else { &self.cursor }
     }
 
-    /// There is another page: of what is `wanted`, as much as a page has, and at least one entry,
-    /// which has the bytes that are `needed`.
+    /// Sets the budget of the next page: at most `wanted` bytes, but at least `needed`, the size of
+    /// the next entry.
     fn grow(&mut self, total: &Arc<AtomicUsize>, needed: usize, wanted: usize) {
         let read = self.budget();
         let held = self.held.get_or_insert_with(|| Held { total: total.clone(), bytes: 0 });
@@ -87,7 +86,7 @@ impl PageProgress {
     }
 }
 
-/// Whether the answer may be long.
+/// Whether the reply may be long.
 pub(super) fn is_long(request: &BrokerRequest) -> bool {
     match request {
         BrokerRequest::Subscribe { read, .. } => {
@@ -99,8 +98,8 @@ pub(super) fn is_long(request: &BrokerRequest) -> bool {
     }
 }
 
-/// Takes one page. `None` when there is another one, and the request is to be sent again for it;
-/// `held` is what all readers of the server hold.
+/// Handles one page. Returns `None` when the request must be sent again for the next page; `held`
+/// counts the bytes that all readers of the server hold.
 pub(super) fn take(
     now: Instant,
     asked: &mut OpenRequest,
@@ -123,7 +122,7 @@ pub(super) fn take(
         },
     };
     if taken.is_none() {
-        // Nobody waits for the rest.
+        // The request has already failed at its deadline.
         if asked.deadline <= now {
             return Some(Err(BrokerError::Unavailable));
         }
@@ -146,7 +145,7 @@ fn take_clients(
     }
     let mut clients = std::mem::take(&mut progress.clients);
     if !is_first {
-        // Redis may show one twice while its table grows or shrinks.
+        // `HSCAN` may return an entry twice while the hash is resized.
         let mut seen = HashSet::new();
         clients.retain(|one| seen.insert(one.client.clone()));
     }
@@ -188,8 +187,8 @@ fn take_stream(
 }
 
 impl PageProgress {
-    /// What was retained when the first pages were read and is not any more leaves a gap: then the
-    /// rest is what one read would find now.
+    /// Adds a page. If retention has removed publications between pages, the earlier pages are
+    /// dropped: the result then equals one read at this time.
     fn add(&mut self, page: Vec<Arc<Publication>>) {
         self.read += i64::try_from(page.len()).unwrap_or(i64::MAX);
         if let (Some(last), Some(next)) = (self.publications.last(), page.first())
@@ -201,13 +200,13 @@ impl PageProgress {
     }
 }
 
-/// How many publications there may be by their weight.
+/// Number of publications within the byte limit.
 fn fitting(request: &BrokerRequest, publications: &[Arc<Publication>]) -> usize {
     let all = publications.len();
     bytes_max(request).map_or(all, |bytes_max| fitting_count(publications, bytes_max))
 }
 
-/// How much an answer may weigh, when whoever asks does not take everything.
+/// Byte limit of the request, if any.
 fn bytes_max(request: &BrokerRequest) -> Option<usize> {
     match request {
         BrokerRequest::Subscribe { read: JoinRead::Since { bytes_max, .. }, .. } => *bytes_max,
@@ -216,7 +215,7 @@ fn bytes_max(request: &BrokerRequest) -> Option<usize> {
     }
 }
 
-/// A join finds nothing behind a position of another epoch.
+/// The result when the requested epoch has ended: a join gets the position only.
 fn of_another_epoch(
     request: &BrokerRequest,
     top: StreamPosition,
@@ -232,8 +231,8 @@ fn of_another_epoch(
     }
 }
 
-/// Whether what comes next after the client's position is not retained: it cannot recover, and the
-/// rest is not read.
+/// Whether the publication after the client's position is no longer retained: recovery is
+/// impossible, so the rest is not read.
 fn misses_the_beginning(request: &BrokerRequest, page: &StreamPage) -> bool {
     let BrokerRequest::Subscribe { read: JoinRead::Since { since, .. }, .. } = request else {
         return false;
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_join_follows_the_stream_to_its_newest_and_a_history_to_where_it_began() {
+    fn a_join_reads_to_the_newest_publication_and_a_history_to_its_first_top() {
         let held = Arc::default();
         let (joining, mut progress) = (join(2), PageProgress::default());
         assert_eq!(next(&joining, &progress), ("3".into(), "+".into(), 100, PAGE_FIRST));
@@ -294,7 +293,7 @@ mod tests {
         let (reading, mut progress) = (history(true), PageProgress::default());
         assert_eq!(take_stream(&reading, &mut progress, page(5, 5..=5, 1), &held), None);
         assert_eq!(next(&reading, &progress), ("-".into(), "4".into(), 49, 4 * PAGE_FIRST));
-        // The newest does not fit into the first page: what is published since then is not read.
+        // The newest publication exceeds the first page: publications since then are not read.
         let (reading, mut progress) = (history(true), PageProgress::default());
         let none = StreamPage { publications: Vec::new(), ..page(9, 9..=9, 3 * PAGE_MAX) };
         assert_eq!(take_stream(&reading, &mut progress, none, &held), None);
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_the_answer_may_weigh() {
+    fn a_page_is_not_larger_than_the_rest_of_the_byte_limit() {
         let held = Arc::default();
         let publication = |offset| {
             let data = vec![b'x'; 4_000].into();
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_between_two_pages_is_never_hidden() {
+    fn a_gap_between_two_pages_is_never_hidden() {
         let held = Arc::default();
         let (joining, mut progress) = (join(2), PageProgress::default());
         assert_eq!(take_stream(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
@@ -333,15 +332,15 @@ mod tests {
         else {
             panic!("no answer")
         };
-        assert_eq!(stream.publications, publications(8..=12), "it begins behind the gap");
-        // Nor is anything read that cannot help.
+        assert_eq!(stream.publications, publications(8..=12), "the result begins after the gap");
+        // Further pages cannot make the recovery complete.
         let mut progress = PageProgress::default();
         let hopeless = take_stream(&joining, &mut progress, page(9, 4..=5, 7), &held);
         assert!(matches!(hopeless, Some(Ok(BrokerReply::Subscribed(_)))), "{hopeless:?}");
     }
 
     #[test]
-    fn what_is_held_is_counted_until_it_is_dropped() {
+    fn held_bytes_are_counted_until_dropped() {
         let held: Arc<AtomicUsize> = Arc::default();
         let mut progress = PageProgress::default();
         assert_eq!(take_stream(&join(2), &mut progress, page(9, 3..=5, 7), &held), None);
@@ -351,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_shown_twice_is_there_once() {
+    fn a_client_returned_twice_is_listed_once() {
         let held = Arc::default();
         let page = |clients: &[&str], cursor: &[u8]| {
             let one = |client: &&str| {
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_reads_on_for_whoever_has_given_up() {
+    fn no_page_is_read_after_the_deadline() {
         let now = Instant::now();
         let mut asked = OpenRequest::new(Endpoint(0), join(2), now);
         let entry = |offset: u64| {

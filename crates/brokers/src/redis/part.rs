@@ -1,21 +1,21 @@
-//! Which part of a stream is read, as the script that reads it wants it.
+//! Range of a stream to read, in the terms of the script that reads it.
 //!
-//! Invariant: the pages of one read are parts that follow each other without a gap between them.
+//! Invariant: the pages of one read are consecutive ranges without a gap.
 
 use engine::broker::{BrokerRequest, HistoryQuery, JoinRead};
 
 use super::pages::PageProgress;
 
-/// See the module.
+/// A range of stream ids, a direction and limits.
 pub(super) struct Part {
     pub(super) first: String,
     pub(super) last: String,
-    /// Publications at most; negative for no limit, 0 for the position only.
+    /// Maximum number of publications; negative for no limit, 0 for the position only.
     pub(super) limit: i64,
     pub(super) is_reverse: bool,
-    /// Of the ids; empty when any epoch will do.
+    /// Epoch of the ids; empty accepts any epoch.
     pub(super) epoch: String,
-    /// Bytes of publications at most.
+    /// Maximum bytes of publications in the reply.
     pub(super) budget: usize,
 }
 
@@ -31,13 +31,13 @@ impl Part {
         }
     }
 
-    /// The stream's position and nothing else.
+    /// A read of the stream's position only.
     pub(super) fn position() -> Part {
         Part::all(0)
     }
 
-    /// The next page of a request, and how long the position is kept; `None` for a request that
-    /// reads no stream.
+    /// The next page of a request, and the TTL of the stream's position in milliseconds; `None` for
+    /// a request that reads no stream.
     pub(super) fn next_of(request: &BrokerRequest, progress: &PageProgress) -> Option<(Part, u64)> {
         let (part, meta_ttl_ms) = match request {
             BrokerRequest::Subscribe { read, .. } => Part::of_join(read)?,
@@ -81,7 +81,7 @@ impl Part {
         part
     }
 
-    /// What is left of it when some pages have been read.
+    /// The remainder after some pages have been read.
     fn behind(mut self, request: &BrokerRequest, progress: &PageProgress) -> Part {
         self.budget = progress.budget();
         let Some(top) = progress.top() else { return self };
@@ -89,14 +89,15 @@ impl Part {
         if self.limit > 0 {
             self.limit -= progress.read_count();
         }
-        // A history ends where its first page found the top. A join goes on to the newest, for what
-        // was published since may have been told to others before this subscriber began to listen.
+        // A history read stops at the top that its first page found. A join reads on to the newest
+        // publication, since other subscribers may have received what was published before this one
+        // was subscribed.
         if matches!(request, BrokerRequest::History { .. }) && self.last == "+" {
             self.last = top.offset.to_string();
         }
         if let Some(last) = progress.last_offset() {
             match self.is_reverse {
-                // Streams begin with 1.
+                // Offsets begin with 1.
                 true => self.last = last.saturating_sub(1).to_string(),
                 false => self.first = last.saturating_add(1).to_string(),
             }
@@ -105,7 +106,8 @@ impl Part {
     }
 }
 
-/// How long the position is kept that a joining subscriber holds from now on, when it does.
+/// TTL in milliseconds of the position that a joining subscriber tracks; `None` when it tracks
+/// none.
 pub(super) fn meta_ttl_ms(read: &JoinRead) -> Option<u64> {
     match read {
         JoinRead::Nothing => None,

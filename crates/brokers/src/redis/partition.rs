@@ -1,8 +1,7 @@
-//! A part of the channels: all that share a tag, and so a slot and a server.
+//! A partition: all channels that share a tag, and so a slot and a server.
 //!
-//! Invariant: while requests are on their way back without having been carried out, younger ones
-//! wait behind them, so that order is kept when the partition moves to another server or a server
-//! has forgotten the scripts.
+//! Invariant: while unexecuted requests are being returned, later requests wait behind them, so
+//! order is kept when the partition moves to another server or a server has lost the scripts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,57 +11,57 @@ use super::exchange::LinkId;
 use super::link::OpenRequest;
 use super::unavailable::UnavailableReason;
 
-/// See the module.
+/// State of one partition.
 #[derive(Default)]
 pub(super) struct Partition {
-    /// Where its requests go.
+    /// Link that its requests are sent to.
     pub(super) link: Option<LinkId>,
-    /// Where it belongs, as far as is known.
+    /// Link that it belongs to, as far as is known.
     pub(super) target: Option<LinkId>,
-    /// Commands that are not answered.
+    /// Number of pending commands.
     pub(super) in_flight: usize,
     pub(super) moving: Option<Box<Moving>>,
-    /// While some of its channels may not be heard, since the server does not let this node.
+    /// Set while the server refuses subscriptions of its channels.
     pub(super) refusal: Option<Box<RequestRefusal>>,
 }
 
-/// A server does not let this node hear channels of a partition.
+/// Refused subscriptions of a partition.
 pub(super) struct RequestRefusal {
     pub(super) reason: UnavailableReason,
-    /// What one refused command asked for.
+    /// Pub/sub names of one refused command; they are retried first.
     names: Arc<[String]>,
     retry: Retry,
 }
 
-/// How far another attempt has come, by the fence that ends its step.
+/// State of the retry; a number is the fence that ends the step.
 enum Retry {
     At(Instant),
-    /// The names that were refused are asked for.
+    /// Subscribing to the refused names.
     Names(u64),
-    /// They were allowed, and all channels of the partition are asked for.
+    /// The names were accepted; subscribing to all channels of the partition.
     All(u64),
 }
 
-/// What waits until a partition can go on.
+/// Requests held until a partition can resume.
 pub(super) struct Moving {
-    /// Back from a server; older than all that is held.
+    /// Requests that a server did not execute; older than all in `held`.
     pub(super) returned: VecDeque<OpenRequest>,
     pub(super) held: VecDeque<OpenRequest>,
     pub(super) retry_at: Instant,
-    /// Whether its channels must be heard again.
+    /// Whether its channels must be subscribed again.
     pub(super) must_listen: bool,
-    /// Whether the server has forgotten the scripts.
+    /// Whether the scripts must be loaded again.
     pub(super) must_load: bool,
 }
 
-/// Time after which a server is asked again for channels that it has refused.
+/// Interval of retries of refused subscriptions.
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
 
-/// Time that a server is given to find out what it is responsible for.
+/// Delay before a returned request is sent again, while a cluster settles.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 impl Partition {
-    /// From here on requests wait.
+    /// Holds requests from now on.
     pub(super) fn hold(&mut self, now: Instant) -> &mut Moving {
         self.moving.get_or_insert_with(|| {
             Box::new(Moving {
@@ -75,34 +74,34 @@ impl Partition {
         })
     }
 
-    /// What waits, when it is time to go on: nothing is on its way back any more.
+    /// Ends the hold when it is time and no command is pending; returns the held requests.
     pub(super) fn release(&mut self, now: Instant) -> Option<Box<Moving>> {
         self.moving.take_if(|moving| self.in_flight == 0 && moving.retry_at <= now)
     }
 
-    /// The server has refused a command to hear channels of these names.
+    /// The server has refused a subscription to these names.
     pub(super) fn refuse(&mut self, now: Instant, names: Arc<[String]>, reason: UnavailableReason) {
         let names = self.refusal.take().map_or(names, |refusal| refusal.names);
         let retry = Retry::At(now + REFUSED_RETRY);
         self.refusal = Some(Box::new(RequestRefusal { reason, names, retry }));
     }
 
-    /// What is to be asked for once more, when it is time for that.
+    /// Names to retry, when a retry is due.
     pub(super) fn refused_names(&self, now: Instant) -> Option<Arc<[String]>> {
         let refusal = self.refusal.as_ref()?;
         let is_due = matches!(refusal.retry, Retry::At(at) if at <= now);
         (is_due && self.moving.is_none()).then(|| refusal.names.clone())
     }
 
-    /// It is asked for, and this is the fence behind it.
+    /// A retry of the refused names was sent, with this fence.
     pub(super) fn begin_retry(&mut self, fence: u64) {
         if let Some(refusal) = &mut self.refusal {
             refusal.retry = Retry::Names(fence);
         }
     }
 
-    /// All channels are asked for, since those that were refused are not any more; `None` when
-    /// there are none.
+    /// The refused names are accepted, and all channels are subscribed again; `None` without
+    /// channels.
     pub(super) fn begin_retry_of_all(&mut self, fence: Option<u64>) {
         match (&mut self.refusal, fence) {
             (Some(refusal), Some(fence)) => refusal.retry = Retry::All(fence),
@@ -110,8 +109,8 @@ impl Partition {
         }
     }
 
-    /// A command to hear was carried out; says whether what was refused is allowed with it, and
-    /// all channels are to be asked for.
+    /// A subscription was accepted. Returns whether that ends the retry of the refused names, so
+    /// that all channels must be subscribed.
     pub(super) fn ends_retry(&mut self, fence: u64) -> bool {
         let is_whole =
             |refusal: &RequestRefusal| matches!(refusal.retry, Retry::All(last) if last == fence);
@@ -120,7 +119,7 @@ impl Partition {
         matches!(retry, Some(Retry::Names(last)) if *last == fence)
     }
 
-    /// What has waited too long.
+    /// Removes held requests whose deadline has passed.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<OpenRequest> {
         let mut late = Vec::new();
         if let Some(moving) = &mut self.moving {

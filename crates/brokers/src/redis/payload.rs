@@ -1,9 +1,8 @@
-//! What travels through Redis' channels and lies in its keys: publications and clients in the
-//! Protobuf of the client protocol.
+//! Payloads in Redis' pub/sub channels and keys: publications and clients in the Protobuf encoding
+//! of the client protocol.
 //!
-//! A publication of a channel is `p<offset>:<epoch>:<publication>` (the script writes what is in
-//! front), a join `j<client>`, a leave `l<client>`, a client that came or went `e<Unix
-//! milliseconds>:<JSON>`.
+//! A publication is `p<offset>:<epoch>:<publication>` (the script writes the prefix), a join
+//! `j<client>`, a leave `l<client>`, a lifecycle event `e<Unix milliseconds>:<JSON>`.
 
 use bytes::Bytes;
 use engine::broker::Membership;
@@ -12,7 +11,7 @@ use wire::protocol::protobuf::{
 };
 use wire::protocol::{ClientInfo, Publication};
 
-/// What came through a channel.
+/// A decoded payload of a channel.
 #[derive(Debug, PartialEq)]
 pub(super) enum ChannelPayload<'a> {
     Publication { publication: Publication, epoch: &'a str },
@@ -32,7 +31,7 @@ pub(super) fn membership(info: &ClientInfo, change: Membership) -> Vec<u8> {
     out
 }
 
-/// `None` when it is not of our making.
+/// Decodes a payload; `None` if it is malformed.
 pub(super) fn decode(bytes: &[u8]) -> Option<ChannelPayload<'_>> {
     let (kind, rest) = bytes.split_first()?;
     let change = match kind {
@@ -65,7 +64,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let _any = decode(&bytes);
         }
     }

@@ -1,9 +1,8 @@
-//! Bytes on their way to one server. Whoever has some writes them itself while the socket takes
-//! them: a thread less to wake for each. What the socket does not take yet waits for the
-//! connection's pump.
+//! Output to one server. The sending thread writes directly while the socket accepts bytes, which
+//! saves waking another thread. Remaining bytes wait for the connection's pump.
 //!
-//! Invariant: bytes leave in the order in which they were sent, and while the pump writes nobody
-//! else does.
+//! Invariant: bytes leave in the order in which they were sent, and no thread writes while the pump
+//! does.
 
 use std::io::{self, Write as _};
 use std::net::TcpStream;
@@ -12,22 +11,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
-/// See the module.
+/// The output of one connection.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    /// A second handle of the socket, without a wait; with TLS there is none.
+    /// Non-blocking handle of the same socket; `None` with TLS.
     direct: Option<TcpStream>,
     waiting: Mutex<Waiting>,
     wake: Notify,
 }
 
-/// Bytes of room that whoever sends keeps.
+/// Capacity in bytes that a sender's buffer keeps.
 const ROOM_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: Vec<u8>,
-    /// The pump has bytes that were sent before.
+    /// Whether the pump is writing bytes that were sent earlier.
     is_pumping: bool,
 }
 
@@ -36,7 +35,7 @@ impl Pipe {
         Pipe { direct, waiting: Mutex::default(), wake: Notify::new() }
     }
 
-    /// Sends, and empties, the bytes.
+    /// Sends the bytes and empties the buffer.
     pub(super) fn send(&self, bytes: &mut Vec<u8>) {
         let mut waiting = self.waiting();
         let mut written = 0;
@@ -44,7 +43,7 @@ impl Pipe {
             && waiting.bytes.is_empty()
             && let Some(mut direct) = self.direct.as_ref()
         {
-            // What is wrong with the socket, the pump will find and say.
+            // The pump meets and reports errors of the socket.
             written = direct.write(bytes).unwrap_or(0);
         }
         if written < bytes.len() {
@@ -56,11 +55,11 @@ impl Pipe {
             self.wake.notify_one();
         }
         bytes.clear();
-        // After an outage everything is said at once.
+        // The burst after a reconnect can make the buffer large.
         bytes.shrink_to(ROOM_MAX);
     }
 
-    /// Writes what waits, whenever something does. Ends with what is wrong with the socket.
+    /// Writes waiting bytes as they come; returns the error that ends it.
     pub(super) async fn pump(&self, mut socket: impl AsyncWrite + Unpin) -> io::Error {
         loop {
             let bytes = self.next();
@@ -102,10 +101,10 @@ mod tests {
     use super::*;
 
     const NUMBERS: u32 = 2_000_000;
-    /// Numbers, of four bytes each, that are sent at once.
+    /// Numbers, four bytes each, in one send.
     const PIECE: u32 = 1_000;
 
-    /// How pieces went.
+    /// Number of sends by how they were written.
     #[derive(Debug, Default, PartialEq)]
     struct Ways {
         at_once: u32,
@@ -131,7 +130,7 @@ mod tests {
                 (true, _) => ways.at_once_behind_the_pump += 1,
                 (false, _) => ways.by_the_pump += 1,
             }
-            // Now and then the pump comes to its end.
+            // Sometimes the pump catches up.
             while number % (100 * PIECE) == 100 * PIECE - 1 && !is_open() {
                 std::thread::yield_now();
             }
@@ -139,7 +138,7 @@ mod tests {
         ways
     }
 
-    /// What a reader gets that is slower than what is sent.
+    /// Reads more slowly than the sender writes.
     fn read_slowly(listener: &TcpListener) -> Vec<u32> {
         let (mut socket, _) = listener.accept().unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -172,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_leave_in_their_order_by_two_ways() {
+    fn direct_and_pumped_writes_keep_their_order() {
         let (ways, read) = carry(true);
         assert!(read.into_iter().eq(0..NUMBERS));
         assert!(ways.by_the_pump > 0 && ways.at_once_behind_the_pump > 0, "{ways:?}");
     }
 
     #[test]
-    fn nobody_overtakes_a_pump_that_waits_for_the_socket() {
+    fn no_write_overtakes_a_pump_that_waits_for_the_socket() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let direct = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         direct.set_nonblocking(true).unwrap();
@@ -200,14 +199,14 @@ mod tests {
                 () = tokio::task::yield_now() => {}
             }
         });
-        // Now the socket has room again, but the pump has not written yet.
+        // The socket has room again, but the pump has not written yet.
         peer.read_exact(&mut vec![0; sent]).unwrap();
         pipe.send(&mut b"later".to_vec());
         assert_eq!(pipe.waiting().bytes, b"later");
     }
 
     #[test]
-    fn bytes_leave_in_their_order_by_the_pump_alone() {
+    fn pumped_writes_keep_their_order() {
         let (_, read) = carry(false);
         assert!(read.into_iter().eq(0..NUMBERS));
     }

@@ -1,8 +1,7 @@
-//! The clients of this node that are present somewhere, and those whose departure no server knows
+//! Clients of this node that are present in channels, and departures that no server has recorded
 //! yet.
 //!
-//! Invariant: what Redis says of this node's clients is at most one renewal, or one reconnection,
-//! behind what stands here.
+//! Invariant: presence in Redis lags behind this table by at most one renewal or one reconnect.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ struct Client {
     announces: bool,
 }
 
-/// See the module.
+/// Present clients by partition and channel, and unrecorded departures.
 pub(super) struct PresenceTable {
     partitions: Vec<HashMap<Arc<str>, Clients>>,
     departures: Vec<Vec<(Arc<str>, Arc<ClientInfo>)>>,
@@ -57,12 +56,12 @@ impl PresenceTable {
         }
     }
 
-    /// Whether a client of this node is in the channel.
+    /// Whether any client of this node is present in the channel.
     pub(super) fn has_any(&self, partition: usize, channel: &str) -> bool {
         self.partitions[partition].contains_key(channel)
     }
 
-    /// The clients of an endpoint, and whether their leave is told.
+    /// The clients of an endpoint, and whether their leaves are announced.
     pub(super) fn of_endpoint(&self, endpoint: Endpoint) -> Vec<(Arc<str>, Arc<ClientInfo>, bool)> {
         let channels = self.partitions.iter().flatten();
         let clients = channels.flat_map(|(channel, clients)| {
@@ -77,7 +76,7 @@ impl PresenceTable {
         clients.map(gone).collect()
     }
 
-    /// Everybody in a partition, by channel, and whether their leave is told.
+    /// All clients in a partition by channel, and whether their leaves are announced.
     pub(super) fn everybody(
         &self,
         partition: usize,
@@ -87,7 +86,7 @@ impl PresenceTable {
         })
     }
 
-    /// No server knows yet that the client has left; of too many, time tells.
+    /// Stores a departure that no server has recorded. Beyond the limit, presence ends by its TTL.
     pub(super) fn remember_departure(
         &mut self,
         partition: usize,
@@ -100,7 +99,7 @@ impl PresenceTable {
         }
     }
 
-    /// Those of a partition who have left and not come back.
+    /// Takes the departures of a partition whose clients have not returned.
     pub(super) fn take_departures(&mut self, partition: usize) -> Vec<(Arc<str>, Arc<ClientInfo>)> {
         let mut departures = std::mem::take(&mut self.departures[partition]);
         self.departure_count -= departures.len();

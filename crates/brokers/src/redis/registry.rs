@@ -1,6 +1,7 @@
-//! This node among the nodes: its lease, its clients, and the node that it clears away.
+//! This node's registration: its lease, its clients' lifecycle events, the other nodes and the
+//! cleanup that it performs.
 //!
-//! Invariant: a lease that may not hold is renewed before anything else is told.
+//! Invariant: a lease that may have expired is renewed before lifecycle events are sent.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,33 +10,33 @@ use super::core::Cleanup;
 use super::unavailable::UnavailableReason;
 use crate::lifecycle::LifecycleQueue;
 
-/// See the module.
+/// State of this node in the registry.
 pub(super) struct Registry {
-    /// Of this node's clients.
+    /// Lifecycle events of this node's clients that Redis has not acknowledged.
     pub(super) lifecycle: LifecycleQueue,
     lease: Duration,
     next_renewal: Instant,
-    /// Whether Redis has said that the lease holds.
+    /// Whether Redis has confirmed the lease.
     pub(super) is_member: bool,
-    /// What could not be told is not told again before.
+    /// Lifecycle events are not sent again before this time.
     quiet_until: Instant,
-    /// When everybody is said to be present once more.
+    /// When the presence of all clients is written once more.
     pub(super) enters_again_at: Option<Instant>,
-    /// Another node of this node's name, and since when it is there.
+    /// Id of another node with this node's name, and when it was first seen.
     twin: Option<(String, Instant)>,
     pub(super) cleanup: Option<Cleanup>,
-    /// Why Redis does not take the lease.
+    /// Why Redis refuses the lease.
     pub(super) reason: Option<UnavailableReason>,
-    /// Other nodes that live.
+    /// Ids of the other live nodes.
     others: HashSet<String>,
-    /// Whether other nodes can know this node's channel options.
+    /// Whether Redis holds this node's channel options.
     pub(super) has_sent_options: bool,
 }
 
-/// How often a lease is renewed within its time.
+/// Renewals of a lease within its duration.
 const RENEWALS_PER_LEASE: u32 = 4;
 
-/// Time after which a renewal that failed is tried again.
+/// Delay before a failed renewal is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 impl Registry {
@@ -56,18 +57,18 @@ impl Registry {
         }
     }
 
-    /// Redis has said which other nodes live.
+    /// Stores the other live nodes.
     pub(super) fn set_others(&mut self, others: HashSet<String>) {
         for node in others.difference(&self.others) {
-            tracing::info!(%node, "Redis: another node lives");
+            tracing::info!(%node, "Redis: another node has joined");
         }
         for node in self.others.difference(&others) {
-            tracing::info!(%node, "Redis: another node has gone");
+            tracing::info!(%node, "Redis: another node has left");
         }
         self.others = others;
     }
 
-    /// Other nodes that were alive when this node renewed its lease.
+    /// Other nodes that were live at the last renewal.
     pub(super) fn others(&self) -> impl Iterator<Item = &String> {
         self.others.iter()
     }
@@ -77,17 +78,17 @@ impl Registry {
         !self.others.is_empty()
     }
 
-    /// Whether news may be told.
+    /// Whether lifecycle events may be sent.
     pub(super) fn may_send(&self, now: Instant) -> bool {
         self.is_member && self.quiet_until <= now
     }
 
-    /// Redis does not take what it is told.
+    /// Pauses lifecycle events after a failure.
     pub(super) fn keep_quiet(&mut self, now: Instant) {
         self.quiet_until = now + RETRY_AFTER;
     }
 
-    /// Whether a node of the same name lives for longer than one that was killed would seem to.
+    /// Whether another node of this name outlives the lease of a node that was killed.
     pub(super) fn has_twin(&mut self, now: Instant, twin: &str) -> bool {
         if twin.is_empty() {
             self.twin = None;
@@ -102,7 +103,7 @@ impl Registry {
         }
     }
 
-    /// Whether it is time to renew the lease; the caller does.
+    /// Whether a renewal is due; the caller then sends it.
     pub(super) fn begins_renewal(&mut self, now: Instant) -> bool {
         let begins = self.next_renewal <= now;
         if begins {
@@ -111,12 +112,12 @@ impl Registry {
         begins
     }
 
-    /// The lease must be renewed at once.
+    /// Makes a renewal due at once.
     pub(super) fn want_renewal(&mut self, now: Instant) {
         self.next_renewal = now;
     }
 
-    /// The renewal did not work.
+    /// Schedules a retry of a failed renewal.
     pub(super) fn handle_renewal_failed(&mut self, now: Instant) {
         self.next_renewal = now + RETRY_AFTER.min(self.lease / RENEWALS_PER_LEASE);
     }

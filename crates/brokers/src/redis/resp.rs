@@ -1,27 +1,27 @@
-//! RESP3, the protocol of Redis: commands out, frames in.
+//! RESP3, the protocol of Redis: encodes commands and decodes frames.
 //!
-//! The decoder eats bytes in any portions and gives whole frames; aggregates that are not complete
-//! wait in a stack, so that a long answer is read once and not once per portion. Invariant: what a
-//! peer announces is never allocated before it has come; lengths and nesting are bounded.
+//! The decoder accepts bytes in any portions and returns complete frames. Incomplete aggregates are
+//! kept on a stack, so each byte is parsed once. Invariant: memory is never allocated for an
+//! announced length before its bytes arrive; lengths and nesting are bounded.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::limits::{RESP_BULK_MAX, RESP_ITEMS_MAX, RESP_LINE_MAX, RESP_NESTING_MAX};
 
-/// Something that Redis says.
+/// A frame of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Frame {
-    /// Text, of either form.
+    /// A simple or bulk string.
     Text(Bytes),
-    /// An error: the answer to a command that was not carried out.
+    /// An error reply: the command was not executed.
     Error(Bytes),
-    /// A number.
+    /// An integer or a boolean.
     Integer(i64),
-    /// Nothing.
+    /// Null.
     Null,
-    /// A list, a set, or the keys and values of a map in turn.
+    /// An array, a set, or the keys and values of a map in turn.
     List(Vec<Frame>),
-    /// Said by Redis itself, not as an answer.
+    /// A push, which is not a reply.
     Push(Vec<Frame>),
 }
 
@@ -30,14 +30,14 @@ pub(super) enum Frame {
 #[error("the server does not speak the protocol of Redis")]
 pub(super) struct NotResp;
 
-/// See the module.
+/// An incremental decoder.
 #[derive(Debug, Default)]
 pub(super) struct RespDecoder {
     buffer: BytesMut,
     open: Vec<Open>,
 }
 
-/// An aggregate that is not complete.
+/// An incomplete aggregate.
 #[derive(Debug)]
 struct Open {
     kind: Kind,
@@ -49,11 +49,11 @@ struct Open {
 enum Kind {
     List,
     Push,
-    /// Stands before a frame and is not part of it.
+    /// Precedes a frame and is dropped.
     Attribute,
 }
 
-/// What the first bytes of the buffer are.
+/// The next token in the buffer.
 enum Token {
     Whole(Frame),
     Opens(Kind, usize),
@@ -94,12 +94,12 @@ impl Frame {
 }
 
 impl RespDecoder {
-    /// Where the next bytes of the peer belong.
+    /// Buffer to append received bytes to.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// The next whole frame; `None` until more bytes have come.
+    /// The next complete frame; `None` until more bytes arrive.
     pub(super) fn next(&mut self) -> Result<Option<Frame>, NotResp> {
         while let Some(token) = self.token()? {
             let mut whole = match token {
@@ -190,7 +190,7 @@ impl RespDecoder {
         self.buffer.advance(2);
         Ok(Some(Token::Whole(match kind {
             b'!' => Frame::Error(text),
-            // Behind three letters that say what it is, and a colon.
+            // A verbatim string: three letters of format and a colon, then the text.
             b'=' if text.len() >= 4 => Frame::Text(text.split_off(4)),
             _ => Frame::Text(text),
         })))
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_the_protocol_or_without_bounds() {
+    fn refuses_malformed_and_unbounded_input() {
         let deep = "*1\r\n".repeat(RESP_NESTING_MAX + 1);
         let long = "+".repeat(RESP_LINE_MAX + 2);
         let huge = format!("${}\r\n", RESP_BULK_MAX + 1);
@@ -331,7 +331,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_portions_give_the_frames_that_were_written(
+        fn any_portions_decode_to_the_same_frames(
             frames in prop::collection::vec(frames(), 1..5), portion in 1usize..40,
         ) {
             let mut bytes = Vec::new();
@@ -340,7 +340,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), portion in 1usize..40) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), portion in 1usize..40) {
             let _any = decode(&bytes, portion);
         }
 

@@ -1,11 +1,11 @@
-//! The scripts: what Redis does in one step. Loaded when a connection begins and called by their
-//! digests.
+//! The Lua scripts: operations that Redis executes atomically. Loaded when a connection is opened
+//! and called by digest.
 //!
-//! Invariant: no data of users is ever part of a script's text.
+//! Invariant: user data is never part of a script's text.
 
 use bytes::Bytes;
 
-/// One of them.
+/// A script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
     Publish,
@@ -27,7 +27,7 @@ pub(super) enum Script {
     Revoke,
 }
 
-/// All of them, in the order in which they are loaded.
+/// All scripts, in the order in which they are loaded.
 pub(super) const ALL: [Script; 17] = [
     Script::Publish,
     Script::Read,
@@ -48,7 +48,7 @@ pub(super) const ALL: [Script; 17] = [
     Script::Revoke,
 ];
 
-/// Digests as Redis says them, in the order of [`ALL`].
+/// Digests returned by SCRIPT LOAD, in the order of [`ALL`].
 pub(super) type Digests = [Bytes; ALL.len()];
 
 macro_rules! with_presence {

@@ -1,9 +1,9 @@
-//! Sentinels: which server is the master, as at least half of those that are configured say, and
-//! when that changes.
+//! Sentinels: finds the master that at least half of the configured Sentinels name, and watches for
+//! switches.
 //!
-//! Invariant: what fewer than half of them say leads nobody anywhere and confirms nothing: a
-//! Sentinel that has not heard of a failover, one that watches something else under the same name,
-//! and those on the small side of a cut are outvoted.
+//! Invariant: an answer of fewer than half of the Sentinels neither moves a link nor confirms it.
+//! So a Sentinel with stale data, one that monitors another master under the same name, and a
+//! minority partition are outvoted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,37 +18,37 @@ use super::resp::Frame;
 use super::settings::{Address, Login};
 use super::unavailable::UnavailableReason;
 
-/// The master as one Sentinel names it.
+/// The master that one Sentinel names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Named {
     address: Address,
-    /// Grows with every failover.
+    /// Increases with every failover.
     config_epoch: u64,
 }
 
-/// How many Sentinels name a server, and the newest configuration in which one of them does.
+/// Number of Sentinels that name a server, and their highest config epoch.
 #[derive(Default)]
 struct Votes {
     count: usize,
     config_epoch: u64,
 }
 
-/// The server that is to be used.
+/// The server that most Sentinels name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Master {
     pub(super) address: Address,
-    /// Why others may know better.
+    /// Why the answer is not certain: fewer than half agree.
     pub(super) doubt: Option<UnavailableReason>,
 }
 
-/// Time that the slower ones have once a majority has answered.
+/// Time for the remaining Sentinels after a majority has answered.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Pause before a Sentinel is connected to again to hear of switches.
+/// Delay before a reconnect to a Sentinel to watch for switches.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Dialer {
-    /// Asks all Sentinels at once.
+    /// Queries all Sentinels at once.
     pub(super) async fn find_master(
         &self,
         master: &str,
@@ -107,8 +107,7 @@ impl Dialer {
         }
     }
 
-    /// Listens to one Sentinel for as long as the caller waits, and says when another master is
-    /// named.
+    /// Notifies `switched` whenever one Sentinel announces another master, until dropped.
     pub(super) async fn listen_for_switches(
         &self,
         sentinel: &Address,
@@ -125,20 +124,20 @@ impl Dialer {
                 }
             };
             let Err(reason): Result<std::convert::Infallible, UnavailableReason> = heard.await;
-            tracing::debug!(%sentinel, %reason, "Sentinel: not listening for a switch of the master");
+            tracing::debug!(%sentinel, %reason, "Sentinel: connection lost; switches of the master are not received until it is back");
             sleep(LISTEN_AGAIN_AFTER).await;
         }
     }
 }
 
 impl Master {
-    /// Its address, when there is no doubt.
+    /// The address; an error when it is not certain.
     pub(super) fn certain(self) -> Result<Address, UnavailableReason> {
         self.doubt.map_or(Ok(self.address), Err)
     }
 }
 
-/// The answer that counts; without one, what is wrong, first what somebody must mend.
+/// The server with most votes; without any, the failure that an operator can resolve first.
 fn choose(
     answers: Vec<Result<Named, UnavailableReason>>,
     sentinels: usize,
@@ -151,10 +150,10 @@ fn choose(
         votes.count += 1;
         votes.config_epoch = votes.config_epoch.max(config_epoch);
     }
-    // Each half of an even number may name another server: then the newer configuration counts.
+    // Two halves of an even number may name different servers: the newer configuration wins.
     let first = votes.into_iter().max_by_key(|(_, votes)| (votes.count, votes.config_epoch));
     if let Some((address, Votes { count, .. })) = first {
-        // A master is elected by more than half of them, so by one of these.
+        // A failover needs a majority, which includes one of these.
         let is_certain = 2 * count >= sentinels;
         let few = || UnavailableReason::FewSentinels {
             master: master.to_owned(),
@@ -179,14 +178,14 @@ fn address(place: &[Frame]) -> Option<Address> {
     Some(Address { host, port })
 }
 
-/// Names and values in turn.
+/// The config epoch in alternating names and values.
 fn config_epoch(facts: &Frame) -> u64 {
     let mut pairs = facts.list().unwrap_or_default().chunks_exact(2);
     let pair = pairs.find(|pair| pair[0].str() == Some("config-epoch"));
     pair.and_then(|pair| pair[1].u64()).unwrap_or(0)
 }
 
-/// Why a Sentinel does not answer.
+/// The reason for a Sentinel's error reply.
 fn refusal(sentinel: &Address, text: &[u8]) -> UnavailableReason {
     let begins = |names: &[&[u8]]| names.iter().any(|name| text.starts_with(name));
     match () {
@@ -224,12 +223,12 @@ mod tests {
         let lost = Err(UnavailableReason::Silent(at(9)));
         let few =
             |agree, all| Err(UnavailableReason::FewSentinels { master: "m".into(), agree, all });
-        // One that watches something else, or has heard first of a failover, is outvoted.
+        // A Sentinel that monitors another master, or that alone knows of a failover, is outvoted.
         assert_eq!(chosen(vec![named(1, 3), named(2, 9), named(1, 3)]), Ok(at(1)));
         assert_eq!(chosen(vec![named(1, 3), named(2, 4), named(2, 4)]), Ok(at(2)));
         assert_eq!(chosen(vec![named(1, 3), named(2, 4), lost.clone()]), few(1, 3));
         assert_eq!(chosen(vec![named(1, 3), named(2, 4), named(3, 5)]), few(1, 3));
-        // Two halves: the newer configuration.
+        // Two halves: the newer configuration wins.
         assert_eq!(chosen(vec![named(1, 3), named(2, 4)]), Ok(at(2)));
         assert_eq!(chosen(vec![named(2, 4), named(1, 3), named(2, 2), named(1, 3)]), Ok(at(2)));
         let unknown = || UnavailableReason::UnknownMaster("m".into());
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fewer_than_half_say_is_in_doubt() {
+    fn an_answer_of_fewer_than_half_is_not_certain() {
         let lost = || Err(UnavailableReason::Silent(at(9)));
         for (answered, all, is_certain) in
             [(1, 1, true), (1, 2, true), (1, 3, false), (2, 3, true), (2, 4, true), (2, 5, false)]
@@ -248,11 +247,11 @@ mod tests {
             let mut answers: Vec<_> = (0..answered).map(|_| named(1, 3)).collect();
             answers.extend((answered..all).map(|_| lost()));
             let master = choose(answers, all, "m").unwrap();
-            assert_eq!(master.address, at(1), "it is named all the same");
+            assert_eq!(master.address, at(1), "the server is named nevertheless");
             let few = UnavailableReason::FewSentinels { master: "m".into(), agree: answered, all };
             assert_eq!(master.certain(), if is_certain { Ok(at(1)) } else { Err(few) });
         }
-        // Those that were too slow to be heard are missing as well.
+        // Sentinels that did not answer in time are missing as well.
         assert!(choose(vec![named(1, 3)], 3, "m").unwrap().doubt.is_some());
     }
 }

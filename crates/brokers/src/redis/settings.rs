@@ -1,6 +1,6 @@
-//! What the Redis broker is told: where Redis is, how to enter, how to name things.
+//! Settings of the Redis broker: servers, login, names, timeouts.
 //!
-//! Invariant: what is said here is never shown with its passwords.
+//! Invariant: passwords never appear in debug output.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,39 +10,39 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Everything that the broker needs to know.
+/// Settings of the Redis broker.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// Where Redis is.
+    /// Servers to connect to.
     pub deployment: Deployment,
-    /// How to enter.
+    /// User and password of the servers.
     pub login: Login,
-    /// Number of the database; 0 in a cluster.
+    /// Database number; 0 in a cluster.
     pub database: u32,
-    /// TLS towards Redis.
+    /// TLS settings; `None` for plain TCP.
     pub tls: Option<TlsSettings>,
-    /// What every key and channel begins with; separates installations.
+    /// Prefix of all keys and pub/sub channels; separates installations.
     pub prefix: String,
-    /// Names this node; differs from all others and at every start, and has no colon.
+    /// Id of this node; unique among nodes and starts, without a colon.
     pub node: String,
-    /// What this node is called in events of its clients.
+    /// Node name in lifecycle events.
     pub name: String,
-    /// Silence of a node after which its clients are gone.
+    /// Lease duration: a node that does not renew for this time has failed.
     pub lease: Duration,
-    /// Events of clients that backends can read.
+    /// Maximum length of the stream of lifecycle events.
     pub events_max: u32,
-    /// Seed of epochs and jitter; differs at every start.
+    /// Seed of epochs and jitter; must differ at every start.
     pub seed: u64,
-    /// Time to connect.
+    /// Connect timeout.
     pub connect_timeout: Duration,
-    /// Time for an answer; then what was asked has failed.
+    /// Reply timeout; then the request fails.
     pub io_timeout: Duration,
-    /// Time after which a client that nobody renews is not present any more.
+    /// TTL of a client's presence without renewal.
     pub presence_ttl: Duration,
 }
 
 impl RedisSettings {
-    /// What all keys and channels begin with: pub/sub knows no databases.
+    /// Prefix including the database, since pub/sub ignores databases.
     pub(super) fn root(&self) -> String {
         match self.database {
             0 => self.prefix.clone(),
@@ -51,27 +51,27 @@ impl RedisSettings {
     }
 }
 
-/// Where Redis is.
+/// How Redis is deployed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deployment {
-    /// Independent servers, over which channels are spread; usually one.
+    /// Independent servers, over which channels are distributed; usually one.
     Servers(Vec<ServerLocation>),
-    /// A Redis Cluster, of which these servers are known.
+    /// A Redis Cluster, discovered through these members.
     Cluster(Vec<Address>),
 }
 
-/// One independent server.
+/// How to find one independent server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerLocation {
-    /// It is there.
+    /// A fixed address.
     At(Address),
-    /// Sentinels know where it is.
+    /// The master that Sentinels name.
     Sentinel {
-        /// Its name among them.
+        /// Name of the master at the Sentinels.
         master: String,
-        /// Those that may be asked.
+        /// Addresses of the Sentinels.
         sentinels: Vec<Address>,
-        /// How to enter them.
+        /// User and password of the Sentinels.
         login: Login,
     },
 }
@@ -79,52 +79,52 @@ pub enum ServerLocation {
 /// Host and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
-    /// Name or number; of version 6 without brackets.
+    /// Host name or IP address; IPv6 without brackets.
     pub host: String,
-    /// Port.
+    /// TCP port.
     pub port: u16,
 }
 
-/// User and password; empty where none is needed.
+/// User and password; an empty password disables authentication.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Login {
-    /// User; empty for the default one.
+    /// User name; empty for the default user.
     pub user: String,
-    /// Password.
+    /// Password in plain text.
     pub password: String,
 }
 
-/// TLS towards Redis.
+/// TLS settings of connections to Redis.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
-    /// Whom to trust and how to show who we are.
+    /// Trusted roots and client certificate.
     pub config: Arc<rustls::ClientConfig>,
-    /// The name that the certificate must have; `None` for the host's.
+    /// Server name to verify; `None` for the host.
     pub server_name: Option<String>,
 }
 
-/// Why TLS towards Redis cannot be used.
+/// Why TLS settings are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
-    /// The certificates to trust cannot be read.
+    /// The trusted certificates cannot be read.
     #[error("contains no certificate in PEM")]
     Roots,
-    /// Our own certificate or key cannot be used.
+    /// The client certificate or its key cannot be used.
     #[error("certificate and key cannot be used: {0}")]
     Own(String),
 }
 
-/// What PEM goes into TLS towards Redis.
+/// PEM input of [`TlsSettings`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TlsPem<'p> {
-    /// Certificates to trust instead of the public ones.
+    /// Trusted certificates instead of the public roots.
     pub roots: Option<&'p str>,
-    /// Certificate chain and key that show who we are.
+    /// Client certificate chain and private key.
     pub own: Option<(&'p str, &'p str)>,
 }
 
 impl TlsSettings {
-    /// Settings from PEM.
+    /// Builds settings from PEM.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -162,54 +162,54 @@ impl TlsSettings {
     }
 }
 
-/// What one or several addresses say, `redis://user:password@host:6379/0` in full.
+/// Result of parsing addresses such as `redis://user:password@host:6379/0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedAddress {
-    /// Where.
+    /// Servers that the addresses name.
     pub deployment: Deployment,
-    /// User and password, when the address has them.
+    /// User and password in the address, if any.
     pub login: Option<Login>,
-    /// The database, when the address has one.
+    /// Database in the address, if any.
     pub database: Option<u32>,
-    /// Whether the address asks for TLS.
+    /// Whether the scheme requests TLS.
     pub has_tls: bool,
 }
 
-/// Why an address cannot be used.
+/// Why addresses are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// None is given.
+    /// No address is given.
     #[error("is needed, such as \"redis://127.0.0.1:6379\"")]
     Missing,
-    /// The beginning is not known.
+    /// The scheme is unknown.
     #[error(
         "must begin with redis://, rediss://, redis+cluster:// or redis+sentinel://, or be host:port"
     )]
     Scheme,
-    /// Host or port cannot be read.
+    /// Host or port are invalid.
     #[error("must be host:port; several are separated by commas")]
     Host,
-    /// The database cannot be read.
+    /// The database is not a number.
     #[error("has a database that is no number")]
     Database,
     /// A Sentinel address without the name of its master.
     #[error("needs ?sentinel_master_name=NAME with redis+sentinel://")]
     Master,
-    /// Addresses that do not go together.
+    /// The addresses differ in kind, user, database or TLS.
     #[error("must not mix clusters with others, or different users, databases or TLS")]
     Mixed,
-    /// A server that stands twice would get the channels of two.
+    /// A server is named twice; it would get two shares of the channels.
     #[error("names one server twice")]
     Twice,
 }
 
 impl ParsedAddress {
-    /// Reads the addresses; several are independent servers, or several of one cluster.
+    /// Parses addresses: several independent servers, or members of one cluster.
     ///
     /// # Errors
     /// [`AddressError`].
     pub fn parse(addresses: &[String]) -> Result<ParsedAddress, AddressError> {
-        // A list in a variable is separated by commas, as the hosts of one address are.
+        // An environment variable separates list items by commas, as an address separates hosts.
         let mut whole: Vec<String> = Vec::new();
         for address in addresses.iter().map(|address| address.trim()) {
             match whole.last_mut() {
@@ -298,7 +298,7 @@ fn parse_host(text: &str, port: u16) -> Result<Address, AddressError> {
     }
 }
 
-/// Characters that would end a part of an address stand in it as `%` and two digits.
+/// Decodes percent-encoding.
 fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

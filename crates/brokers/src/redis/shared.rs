@@ -1,7 +1,6 @@
-//! What the broker's thread and everybody else both see: the endpoints, the queue of their
-//! requests, the health.
+//! State shared by the broker's thread and its callers: endpoints, request queue, health.
 //!
-//! Invariant: nobody waits here for more than a lock that is held for some instructions.
+//! Invariant: locks are held for a few instructions only.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,11 +16,11 @@ use crate::endpoints::Endpoints;
 use crate::limits::QUEUE_MAX;
 use crate::warnings::Warnings;
 
-/// See the module.
+/// State shared between threads; see the module.
 pub(super) struct Shared {
     pub(super) endpoints: Endpoints,
     queue: Mutex<Vec<Job>>,
-    /// Questions that wait in the queue.
+    /// Queued requests that expect a reply.
     questions: AtomicUsize,
     wake: Notify,
     is_closed: AtomicBool,
@@ -53,20 +52,20 @@ impl Shared {
         }
     }
 
-    /// Has the lease renewed, and with it what the node says of itself.
+    /// Renews the lease at once, and with it the channel options that it announces.
     pub(super) fn renew_lease(&self) {
         if self.push(Job::Renew, 0) {
             self.wake();
         }
     }
 
-    /// Whether there is room for one more question. What is not a question follows from what
-    /// happened to sessions, must not be lost, and is bounded by them.
+    /// Whether a request that expects a reply may be queued. Other requests result from session
+    /// events, must not be lost, and are bounded by the sessions.
     pub(super) fn has_room(&self) -> bool {
         self.questions.load(Ordering::Relaxed) < QUEUE_MAX
     }
 
-    /// Says whether it is the first that waits: then the caller sees to it that somebody takes it.
+    /// Queues a job. Returns whether the queue was empty: then the caller must have it processed.
     #[must_use]
     pub(super) fn push(&self, job: Job, questions: usize) -> bool {
         let mut queue = lock(&self.queue);
@@ -80,7 +79,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Exchanges what waits for the empty `jobs`.
+    /// Swaps the queue with the empty `jobs`.
     pub(super) fn take(&self, jobs: &mut Vec<Job>) {
         let mut queue = lock(&self.queue);
         std::mem::swap(&mut *queue, jobs);

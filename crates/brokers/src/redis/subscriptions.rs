@@ -1,5 +1,4 @@
-//! Which endpoint is subscribed to which channel. Invariant: a channel without subscribers has no
-//! entry.
+//! Subscribed endpoints by channel. Invariant: a channel without subscribers has no entry.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,20 +9,20 @@ use crate::{Endpoint, Inbox};
 
 type ChannelSubscriber = (Endpoint, Arc<dyn Inbox>);
 
-/// See the module. Channels by partition, since a partition moves as a whole.
+/// Subscribed endpoints by partition and channel, since a partition moves as a whole.
 pub(super) struct ChannelSubscriptions {
     partitions: Vec<HashMap<Arc<str>, ChannelEntry>>,
 }
 
 struct ChannelEntry {
     subscribers: Vec<ChannelSubscriber>,
-    /// How long the position is kept that somebody holds; `None` while nobody has asked for it.
+    /// TTL in milliseconds of the position that subscribers track; `None` when none does.
     meta_ttl_ms: Option<u64>,
-    /// The epoch of the last publication, shared with those that follow.
+    /// Epoch of the last publication; its allocation is shared with later events.
     epoch: Arc<str>,
 }
 
-/// The names of a channel and of its stream's epoch, shared.
+/// Shared names of a channel and its stream's epoch.
 pub(super) struct SharedNames {
     pub(super) channel: Arc<str>,
     pub(super) epoch: Arc<str>,
@@ -95,7 +94,7 @@ impl ChannelSubscriptions {
         entry.is_some_and(|entry| entry.subscribers.iter().any(|(_, inbox)| inbox.is_full()))
     }
 
-    /// `None` when the channel has no subscribers.
+    /// The shared names; `None` when the channel has no subscribers.
     pub(super) fn names(
         &mut self,
         partition: usize,
@@ -120,7 +119,7 @@ impl ChannelSubscriptions {
         }
     }
 
-    /// All channels of a partition, with how long the positions are kept that somebody holds.
+    /// All channels of a partition, with the TTL of their positions.
     pub(super) fn channels(&self, partition: usize) -> Vec<(Arc<str>, Option<u64>)> {
         let channels = self.partitions[partition].iter();
         channels.map(|(channel, entry)| (channel.clone(), entry.meta_ttl_ms)).collect()

@@ -1,6 +1,6 @@
-//! Who answers for which slots of a Redis Cluster, and when to ask again.
+//! Slot assignment of a Redis Cluster, and when to refresh it.
 //!
-//! Invariant: one question at a time, and a pause behind every answer.
+//! Invariant: one refresh at a time, with a pause after each.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::connection::SlotRange;
 use super::settings::Address;
 use super::unavailable::UnavailableReason;
 
-/// See the module.
+/// Slot assignment, as last read.
 pub(super) struct Topology {
     seeds: Vec<Address>,
     ranges: Vec<SlotRange>,
@@ -19,10 +19,10 @@ pub(super) struct Topology {
     asked: usize,
 }
 
-/// Time after which is asked even though nothing has happened.
+/// Refresh interval without a reason to refresh.
 const REFRESH_AFTER: Duration = Duration::from_secs(15);
 
-/// Time between questions while something is amiss.
+/// Refresh interval while an error suggests that the assignment is stale.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 impl Topology {
@@ -38,12 +38,12 @@ impl Topology {
         }
     }
 
-    /// What is known may be wrong.
+    /// Marks the assignment as possibly stale.
     pub(super) fn want(&mut self) {
         self.is_wanted = true;
     }
 
-    /// Whom to ask, when it is time to.
+    /// Members to ask for the slots, if a refresh is due.
     pub(super) fn asks(&mut self, now: Instant) -> Option<Vec<Address>> {
         let wait = if self.is_wanted { RETRY_AFTER } else { REFRESH_AFTER };
         let is_time = self.answered_at.is_none_or(|at| at + wait <= now);
@@ -59,14 +59,14 @@ impl Topology {
                 members.push(address.clone());
             }
         }
-        // Another one every time: who answers first may know least.
+        // Rotates the first member: a member that replies first may have stale data.
         self.asked += 1;
         let first = self.asked % members.len().max(1);
         members.rotate_left(first);
         Some(members)
     }
 
-    /// What the cluster said.
+    /// Stores the result of a refresh.
     pub(super) fn handle(
         &mut self,
         now: Instant,
@@ -94,7 +94,7 @@ impl Topology {
         range.members.first()
     }
 
-    /// Why nothing is known yet.
+    /// Why there is no assignment yet.
     pub(super) fn reason(&self) -> Option<&UnavailableReason> {
         self.reason.as_ref()
     }

@@ -1,176 +1,177 @@
-//! Why Redis is unavailable; each text names the setting to look at.
+//! Reasons why Redis is unavailable; each text names the option to check.
 
 use super::connection::show;
 use super::settings::Address;
 
-/// See the module.
+/// Why Redis is unavailable. The text names the option to check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnavailableReason {
-    /// Nothing has been tried yet.
-    #[error("Redis is being connected to")]
+    /// No connection attempt has ended yet.
+    #[error("connecting to Redis")]
     Starting,
-    /// The connection works, but nothing has come back through it yet.
+    /// The connection is open, but no probe has returned yet.
     #[error("Redis at {0} has not sent back what this node published to itself")]
     Unverified(Address),
-    /// No connection.
+    /// The connection failed.
     #[error("Redis at {0} cannot be reached: {1} (engine.redis.address)")]
     Unreachable(Address, String),
-    /// No connection in time.
+    /// The connection attempt timed out.
     #[error("Redis at {0} cannot be reached within engine.redis.connect_timeout")]
     ConnectTimeout(Address),
-    /// An answer is overdue.
+    /// A reply is overdue.
     #[error("Redis at {0} does not answer within engine.redis.io_timeout")]
     Silent(Address),
-    /// The connection ended.
+    /// The connection was lost.
     #[error("the connection to Redis at {0} was lost: {1}")]
     Lost(Address, String),
-    /// The connection was ended by the server while much waited to be read.
+    /// The server closed the connection while many bytes were unread.
     #[error(
         "Redis at {0} has closed the connection while {1} bytes and more waited to be read: it does so when publications come \
          faster than this node reads them (client-output-buffer-limit pubsub)"
     )]
     CutOff(Address, usize),
-    /// The Sentinels name another server.
+    /// The Sentinels name another master.
     #[error(
-        "the Sentinels name {named} as the master, not {used}, which this node has used; it goes there"
+        "the Sentinels name {named} as the master, not {used}, which this node has used; it reconnects to {named}"
     )]
     OtherMaster {
-        /// Where this node was.
+        /// Address of the server in use.
         used: Address,
-        /// Where it belongs.
+        /// Address of the named master.
         named: Address,
     },
-    /// The address leads to another server than it did.
+    /// The address leads to a different server than before.
     #[error(
-        "{address} leads to another Redis by now (run id {found}) than the one that this node has used (run id {used}); it \
-         goes there"
+        "{address} now leads to another Redis (run id {found}) than the one that this node has used (run id {used}); it \
+         reconnects"
     )]
     OtherServer {
-        /// Where.
+        /// Address of both servers.
         address: Address,
-        /// Who was there.
+        /// `run_id` of the server in use.
         used: String,
-        /// Who is.
+        /// `run_id` of the server found there.
         found: String,
     },
-    /// Neither Sentinels nor other nodes confirm that it is the master.
+    /// Neither Sentinels nor other nodes confirm that the server is the master.
     #[error(
         "no Sentinel answers, or only a few, and no other node renews its lease at Redis at {0} \
          any more: it may not be the master for others"
     )]
     Alone(Address),
-    /// The connection ended before anything was said.
+    /// The server closed the connection before its first reply.
     #[error(
-        "Redis at {0} ends the connection before it answers; if it expects TLS, engine.redis.address must begin with rediss://"
+        "Redis at {0} closes the connection before it answers; if it expects TLS, engine.redis.address must begin with rediss://"
     )]
     ClosedEarly(Address),
-    /// TLS failed.
+    /// The TLS handshake failed.
     #[error("TLS with Redis at {0} failed: {1} (engine.redis.tls)")]
     Tls(Address, String),
-    /// It speaks something else.
+    /// The server does not speak RESP.
     #[error(
         "the server at {0} does not speak the protocol of Redis (engine.redis.address; engine.redis.tls)"
     )]
     NotRedis(Address),
-    /// User or password are wrong, or missing.
+    /// User or password are wrong or missing.
     #[error("Redis at {0} does not accept engine.redis.user and engine.redis.password: {1}")]
     Login(Address, String),
-    /// It is too old.
+    /// The server's version is too old.
     #[error("Redis at {0} has version {1}; 6.2 or later is needed")]
     TooOld(Address, String),
-    /// It follows another server.
+    /// The server is a replica.
     #[error("Redis at {0} is a replica; engine.redis.address must name the master")]
     Replica(Address),
-    /// It is a Sentinel.
+    /// The server is a Sentinel, but a Redis server is expected.
     #[error(
         "the server at {0} is a Sentinel; engine.redis.address must begin with redis+sentinel://"
     )]
     IsSentinel(Address),
-    /// It is no Sentinel.
+    /// The server is not a Sentinel, but one is expected.
     #[error(
         "the server at {0} is no Sentinel; engine.redis.address must not begin with redis+sentinel://"
     )]
     IsNoSentinel(Address),
-    /// It is part of a cluster.
+    /// The server is part of a cluster, but `redis+cluster://` is not configured.
     #[error(
         "Redis at {0} is part of a cluster; engine.redis.address must begin with redis+cluster://"
     )]
     IsCluster(Address),
-    /// It is not part of a cluster.
+    /// The server is not part of a cluster, but `redis+cluster://` is configured.
     #[error(
         "Redis at {0} is not part of a cluster; engine.redis.address must not begin with redis+cluster://"
     )]
     IsNoCluster(Address),
-    /// Some slots are served by nobody.
+    /// Some slots have no master.
     #[error("the Redis Cluster has slots that no server answers for")]
     Incomplete,
-    /// User or password for a Sentinel are wrong, or missing.
+    /// User or password for a Sentinel are wrong or missing.
     #[error(
         "the Sentinel at {0} does not accept engine.redis.sentinel_user and engine.redis.sentinel_password: {1}"
     )]
     SentinelLogin(Address, String),
-    /// No Sentinel has answered.
-    #[error("no Sentinel says in time which server is {0:?} (engine.redis.address)")]
+    /// No Sentinel has answered in time.
+    #[error("no Sentinel has answered in time which server is {0:?} (engine.redis.address)")]
     NoSentinel(String),
-    /// Fewer than half of the Sentinels name one server: the others may have elected another one.
+    /// Fewer than half of the Sentinels name the same server: the others may have elected another
+    /// one.
     #[error(
-        "only {agree} of {all} Sentinels say in time that the same server is {master:?}, and the \
-         others may have made another one the master: name all Sentinels of this master, and no \
+        "only {agree} of {all} Sentinels have named the same server as {master:?} in time, and the \
+         others may have elected another master: name all Sentinels of this master, and no \
          others (engine.redis.address)"
     )]
     FewSentinels {
-        /// The name of the master.
+        /// Name of the master at the Sentinels.
         master: String,
-        /// How many name the same server.
+        /// Number of Sentinels that name the same server.
         agree: usize,
-        /// How many are configured.
+        /// Number of configured Sentinels.
         all: usize,
     },
-    /// No Sentinel knows the master.
+    /// No Sentinel monitors a master of this name.
     #[error(
         "no Sentinel knows a master named {0:?} (sentinel_master_name in engine.redis.address)"
     )]
     UnknownMaster(String),
-    /// The database cannot be used.
+    /// The database cannot be selected.
     #[error("Redis at {0} has no database {1} (engine.redis.db): {2}")]
     Database(Address, u32, String),
-    /// Scripts cannot be used.
+    /// The server does not allow scripts.
     #[error(
-        "Redis at {0} does not let engine.redis.user use scripts: {1} (docs/clustering.md says what it needs)"
+        "Redis at {0} does not let engine.redis.user use scripts: {1} (docs/clustering.md lists the permissions)"
     )]
     NoScripts(Address, String),
-    /// Our keys hold what we have not written.
+    /// Keys under the prefix hold data of another application.
     #[error(
-        "Redis at {0} has data of something else under {1:?}; choose another engine.redis.prefix"
+        "Redis at {0} has data of another application under {1:?}; choose another engine.redis.prefix"
     )]
     Foreign(Address, String),
-    /// Other nodes know it under another number.
+    /// Other nodes list the servers in another order.
     #[error(
         "Redis at {address} is {found} for other nodes and {wanted} for this one: engine.redis.address must name the same \
          servers in the same order on all nodes. To change them, stop all nodes and remove the key {key} from each server"
     )]
     OtherOrder {
-        /// Which server.
+        /// Address of the server.
         address: Address,
-        /// What it is for others.
+        /// Its place in the list of other nodes.
         found: String,
-        /// What it is here.
+        /// Its place in this node's list.
         wanted: String,
-        /// Where that is written.
+        /// Key that records the place.
         key: String,
     },
-    /// It does not let the user do something that is needed.
+    /// The server denies the user a required command, key or channel.
     #[error(
-        "Redis at {0} does not let engine.redis.user do what is needed: {1} (docs/clustering.md says what that is)"
+        "Redis at {0} does not let engine.redis.user do what is needed: {1} (docs/clustering.md lists the permissions)"
     )]
     Denied(Address, String),
-    /// It refuses to work.
-    #[error("Redis at {0} refuses: {1}")]
+    /// The server replied with an error.
+    #[error("Redis at {0} replied with an error: {1}")]
     Refused(Address, String),
 }
 
 impl UnavailableReason {
-    /// What an answer that is an error says.
+    /// The reason for an error reply.
     pub(super) fn of_answer(address: &Address, text: &[u8]) -> UnavailableReason {
         let (address, shown) = (address.clone(), show(text));
         let says = |words: &&[u8]| text.windows(words.len()).any(|part| part == *words);
@@ -180,7 +181,7 @@ impl UnavailableReason {
         }
     }
 
-    /// Whether only somebody who changes settings or servers can mend it.
+    /// Whether only a change of options or servers can resolve it; retries go on either way.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         matches!(
@@ -203,5 +204,5 @@ impl UnavailableReason {
     }
 }
 
-/// How scripts of Redis and of Valkey say that their user may not do something.
+/// ACL errors inside of scripts, in Redis and in Valkey.
 const NO_RIGHT: [&[u8]; 2] = [b"The user executing the script can't", b"ACL failure in script"];

@@ -1,8 +1,7 @@
-//! Verifies repeatedly that a link leads to the right server: Sentinels are asked and listened to,
-//! and an address is connected to anew, so that its name is resolved again and a server behind
-//! another way is noticed.
+//! Verifies repeatedly that a link leads to the right server: queries Sentinels and subscribes to
+//! their switches, and reconnects to an address so that its name is resolved again.
 //!
-//! Invariant: it only looks and says what it saw; what follows from that is for the broker's state.
+//! Invariant: it only observes; the core decides what follows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,30 +17,30 @@ use super::sentinel::Master;
 use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 
-/// Which server is to be used now.
+/// An observation: the server that a link should lead to.
 #[derive(Debug)]
 pub(super) struct Sighting {
     pub(super) address: Address,
-    /// When it was asked for.
+    /// When the observation began.
     pub(super) asked_at: Instant,
-    /// Why Sentinels that say something else may be right.
+    /// Why the answer is not certain: fewer than half of the Sentinels agree.
     pub(super) doubt: Option<UnavailableReason>,
-    /// Who answers there; `None` when nobody does, or when nothing follows from it.
+    /// Identity of the server; `None` when it does not answer or its identity does not matter.
     pub(super) identity: Option<ServerIdentity>,
 }
 
-/// Time between two questions to the Sentinels.
+/// Interval of queries to the Sentinels.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Time between two looks at who answers at an address.
+/// Interval of identity checks at an address.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
-/// Time that a server has to say who it is when it has just been named: until then the node goes on
-/// where it is, perhaps through another one.
+/// Time for a newly named server to identify itself; after it the observation is sent without an
+/// identity, and the node leaves its server all the same.
 const SAY_WITHIN: Duration = Duration::from_millis(100);
 
 impl Dialer {
-    /// Looks until nobody wants to know.
+    /// Observes until the broker ends.
     pub(super) async fn watch(
         self: Arc<Dialer>,
         link: LinkId,
@@ -60,7 +59,7 @@ impl Dialer {
                     ServerLocation::At(_) => LOOK_EVERY,
                     ServerLocation::Sentinel { .. } => ASK_EVERY,
                 };
-                // Either way it is time to look.
+                // The next observation follows a switch or the pause.
                 let _either = timeout(pause, switched.notified()).await;
             }
         };
@@ -76,7 +75,7 @@ impl Dialer {
         }
     }
 
-    /// What was seen there `last` is good for a while.
+    /// Makes one observation. The identity in `last` is reused for a while.
     async fn sight(
         &self,
         server: &ServerLocation,

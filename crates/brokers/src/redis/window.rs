@@ -1,10 +1,9 @@
-//! Bytes of answers that one server may have on their way to this node, and the requests that wait
-//! for room.
+//! Flow control of long replies from one server.
 //!
-//! Publications come over the same connection, which Redis closes when too much waits for it there.
-//! So requests whose answers may be long are sent only while those under way leave room for them.
-//! Invariant: what waits is sent in the order in which it was submitted, and nothing of one
-//! endpoint about one channel overtakes it.
+//! Publications share the connection, which Redis closes when too much output waits for it. So
+//! requests with long replies are sent only while the pending ones leave room. Invariant: waiting
+//! requests are sent in the order of submission, and no request of an endpoint about a channel
+//! overtakes its earlier one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,20 +15,21 @@ use super::pages;
 use crate::Endpoint;
 use crate::limits::{READ_HELD_MAX, READ_WINDOW};
 
-/// See the module.
+/// Bytes reserved by pending replies, and the requests that wait for room.
 #[derive(Default)]
 pub(super) struct ReadWindow {
     under_way: usize,
-    /// Long answers under way.
+    /// Pending long replies.
     long: usize,
     held: Arc<AtomicUsize>,
     waiting: VecDeque<(usize, OpenRequest)>,
-    /// How many wait that nobody may overtake.
+    /// Number of waiting requests by endpoint and channel; later requests of these must wait as
+    /// well.
     barred: HashMap<(Endpoint, Arc<str>), usize>,
 }
 
 impl ReadWindow {
-    /// What the answer to a request may have at most.
+    /// Maximum bytes of a request's reply.
     pub(super) fn reserve(asked: &OpenRequest) -> usize {
         match pages::is_long(&asked.request) {
             true => asked.progress.as_ref().map_or(crate::limits::PAGE_FIRST, |it| it.budget()),
@@ -37,29 +37,29 @@ impl ReadWindow {
         }
     }
 
-    /// A command was written whose answer may have so many bytes.
+    /// A command was written whose reply may have this many bytes.
     pub(super) fn begin(&mut self, bytes: usize) {
         self.under_way += bytes;
         self.long += usize::from(bytes > 0);
     }
 
-    /// Its answer has come.
+    /// The reply to such a command has arrived.
     pub(super) fn end(&mut self, bytes: usize) {
         self.under_way -= bytes;
         self.long -= usize::from(bytes > 0);
     }
 
-    /// Counts what readers hold of answers that are not whole.
+    /// Counter of the bytes that readers of incomplete replies hold.
     pub(super) fn held(&self) -> Arc<AtomicUsize> {
         self.held.clone()
     }
 
-    /// Bytes of long answers under way.
+    /// Bytes reserved by pending replies.
     pub(super) fn under_way(&self) -> usize {
         self.under_way
     }
 
-    /// Gives back a request that may be sent now; any other waits.
+    /// Returns a request that may be sent now; keeps any other.
     pub(super) fn admit(&mut self, partition: usize, asked: OpenRequest) -> Option<OpenRequest> {
         let is_next_page = asked.progress.is_some();
         let is_barred = !is_next_page && (self.is_barred(&asked) || self.must_queue(&asked));
@@ -67,7 +67,7 @@ impl ReadWindow {
             return Some(asked);
         }
         if is_next_page {
-            // What has begun is finished first.
+            // A read in progress is finished first.
             self.waiting.push_front((partition, asked));
             return None;
         }
@@ -78,7 +78,7 @@ impl ReadWindow {
         None
     }
 
-    /// The next request that may be sent.
+    /// The next waiting request, if there is room for it.
     pub(super) fn next(&mut self) -> Option<(usize, OpenRequest)> {
         let (_, asked) = self.waiting.front()?;
         if !self.has_room(asked) {
@@ -89,17 +89,17 @@ impl ReadWindow {
         Some((partition, asked))
     }
 
-    /// Takes out those that have waited too long.
+    /// Removes requests whose deadline has passed.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<OpenRequest> {
         self.take_out(|_, asked| asked.deadline <= now)
     }
 
-    /// Takes out those of a partition, in their order.
+    /// Removes the requests of a partition, in order.
     pub(super) fn take_partition(&mut self, index: usize) -> Vec<OpenRequest> {
         self.take_out(|partition, _| partition == index)
     }
 
-    /// Takes out all.
+    /// Removes all requests.
     pub(super) fn take_all(&mut self) -> Vec<OpenRequest> {
         self.take_out(|_, _| true)
     }
@@ -123,7 +123,7 @@ impl ReadWindow {
         taken
     }
 
-    /// A long answer waits behind those that wait already.
+    /// A request with a long reply waits behind those that wait already.
     fn must_queue(&self, asked: &OpenRequest) -> bool {
         !self.waiting.is_empty() && pages::is_long(&asked.request)
     }
@@ -149,7 +149,7 @@ impl ReadWindow {
         }
         let is_next_page = asked.progress.is_some();
         let may_begin = is_next_page || self.held.load(Ordering::Relaxed) <= READ_HELD_MAX;
-        // One publication may be larger than all of it.
+        // A single publication may exceed the window.
         self.long == 0 || (may_begin && self.under_way + bytes <= READ_WINDOW)
     }
 }
@@ -177,7 +177,7 @@ mod tests {
         OpenRequest::new(Endpoint(endpoint), request, Instant::now())
     }
 
-    /// A window whose room is taken, to the last page.
+    /// A window without room for another page.
     fn full() -> ReadWindow {
         let mut window = ReadWindow::default();
         while let Some(asked) = window.admit(0, read(9, "other")) {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_is_bounded_and_the_rest_keeps_its_order() {
+    fn pending_bytes_are_bounded_and_waiting_requests_keep_their_order() {
         let mut window = full();
         assert!(window.under_way() <= READ_WINDOW);
         assert!(window.under_way() + PAGE_FIRST > READ_WINDOW);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_waited_too_long_bars_nobody() {
+    fn an_overdue_request_does_not_delay_later_ones() {
         let mut window = full();
         assert!(window.admit(3, read(1, "a")).is_none());
         assert_eq!(window.take_late(Instant::now()).len(), 1);

@@ -12,13 +12,13 @@ use super::super::resp::Frame;
 use super::Core;
 use super::nodes::FIRST;
 
-/// See the module.
+/// A cleanup in progress.
 pub(in crate::redis) struct Cleanup {
     number: u64,
     node: String,
-    /// The partition whose channels the node's clients leave now.
+    /// Partition whose channels are being cleaned up.
     partition: usize,
-    /// Channels of that partition that are not done.
+    /// Channels of that partition that remain.
     channels: usize,
 }
 
@@ -38,7 +38,7 @@ impl Core {
         self.request_channels(now);
     }
 
-    /// This node ends. Its clients have left; what is left all the same goes with it.
+    /// Removes this node from the registry at shutdown, with clients that have not left yet.
     pub(in crate::redis) fn leave_registry(&mut self, now: Instant) {
         self.send_lifecycle(now);
         if self.registry.is_member && self.registry.lifecycle.is_quiet() {
@@ -79,7 +79,7 @@ impl Core {
                     let cursor = cursor.text().cloned().unwrap_or_default();
                     self.clean_up(now, &cursor);
                 }
-                // The node is removed, or has renewed its lease. There may be others.
+                // The node is removed or has renewed its lease. Others may need a cleanup.
                 _ => {
                     if let Some(Cleanup { node, .. }) = self.registry.cleanup.take() {
                         tracing::info!(%node, "Redis: cleanup of a node done");
@@ -97,8 +97,8 @@ impl Core {
         }
     }
 
-    /// Asks for the channels of a partition in which the gone node's clients are present. Where
-    /// nobody can be asked, presence ends by its time.
+    /// Reads the channels of the next partition in which the node's clients are present. Partitions
+    /// without a usable server are skipped; presence expires there.
     fn request_channels(&mut self, now: Instant) {
         let count = self.partitions.len();
         while let Some(Cleanup { number, node, partition, .. }) = &self.registry.cleanup
@@ -141,8 +141,7 @@ impl Core {
         }
     }
 
-    /// One partition after the other; when the node's clients are present nowhere, they are told to
-    /// be offline.
+    /// Goes on to the next partition, or to the clients when all partitions are done.
     fn continue_cleanup(&mut self, now: Instant) {
         let done = self.registry.cleanup.as_mut().filter(|cleanup| cleanup.channels == 0);
         if let Some(cleanup) = done {

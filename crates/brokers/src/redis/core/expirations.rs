@@ -1,7 +1,7 @@
-//! Temporary subscribed channels here, and when they end.
+//! Expiry of temporary channels with subscribers on this node.
 //!
-//! Redis keeps when a channel began; each node that is subscribed to it ends it by its own clock.
-//! Invariant: a channel has one end here, the one that Redis said last.
+//! Redis stores when a channel began; each subscribed node expires it by its own clock. Invariant:
+//! a channel has one expiry, the last that Redis returned.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use engine::broker::BrokerEvent;
 use super::super::resp::Frame;
 use super::Core;
 
-/// See the module.
+/// Expiry times of subscribed channels.
 #[derive(Default)]
 pub(super) struct Expirations {
     /// TTL of each subscribed channel, and when it expires once Redis has answered.
@@ -34,7 +34,7 @@ impl Expirations {
         self.limited.get(channel).map(|(ttl_ms, _)| *ttl_ms)
     }
 
-    /// It has no subscribers on this node any more.
+    /// The channel has no subscribers on this node any more.
     pub(super) fn forget(&mut self, channel: &Arc<str>) {
         if let Some((_, Some(end))) = self.limited.remove(channel) {
             self.queue.remove(&(end, channel.clone()));
@@ -70,13 +70,13 @@ impl Core {
         }
     }
 
-    /// Channels that are over: every subscriber is told, and what they retained is gone.
+    /// Expires channels: notifies their subscribers and removes the retained history.
     pub(super) fn expire_channels(&mut self, now: Instant) {
         while let Some(channel) = self.expirations.take_ended(now) {
             let index = self.route(&channel);
             let event = BrokerEvent::Expired { channel: channel.clone() };
             self.subscriptions.notify(index, &channel, &event);
-            // Otherwise it ends by its own time.
+            // If the command cannot be sent, the keys expire in Redis.
             let _later = self.write(now, index, super::Purpose::Nobody, |_, place, out| {
                 place.end(&channel, out);
             });

@@ -1,8 +1,8 @@
-//! What follows from where the links should lead: a node leaves a server that is not the master for
-//! others.
+//! Acts on observations of where links should lead: a node leaves a server that is no longer the
+//! master.
 //!
-//! Invariant: a node acknowledges nothing through a server of which it knows that another one is
-//! named.
+//! Invariant: a node acknowledges no publication through a server after it has learned that another
+//! server is the master.
 
 use std::time::{Duration, Instant};
 
@@ -13,25 +13,25 @@ use super::super::unavailable::UnavailableReason;
 use super::super::watch::Sighting;
 use super::Core;
 
-/// What is known of the server to which a link leads.
+/// Evidence that a link's server is still the master.
 #[derive(Debug)]
 pub(in crate::redis) struct MasterCheck {
-    /// When the connection began.
+    /// When the connection was opened.
     since: Instant,
-    /// When at least half of the Sentinels named it last.
+    /// When at least half of the Sentinels last named this server.
     named_at: Instant,
-    /// Whether other nodes have used it since.
+    /// Whether other nodes have renewed leases at it since.
     had_company: bool,
-    /// Looks in a row that found another server at its address.
+    /// Consecutive observations of a different server at this address.
     strangers: u32,
-    /// Keys that it had dropped when that was told.
+    /// Evicted keys at the last warning.
     evicted: Option<u64>,
 }
 
-/// One look may have gone astray, as while a name is being changed.
+/// A single observation may be wrong, as while a DNS name changes.
 const STRANGERS_MAX: u32 = 2;
 
-/// Silence of all Sentinels after which it matters whether other nodes are there.
+/// Time without an answer from the Sentinels after which the presence of other nodes is required.
 const SENTINELS_SILENT: Duration = Duration::from_secs(5);
 
 impl MasterCheck {
@@ -39,12 +39,12 @@ impl MasterCheck {
         MasterCheck { since: now, named_at: now, had_company: false, strangers: 0, evicted: None }
     }
 
-    /// Half of the Sentinels or more name it.
+    /// At least half of the Sentinels name this server.
     fn note_named(&mut self, now: Instant, has_company: bool) {
         (self.named_at, self.had_company) = (now, has_company);
     }
 
-    /// Whether neither Sentinels nor other nodes confirm it any more.
+    /// Whether neither Sentinels nor other nodes confirm this server any more.
     fn is_deserted(&mut self, now: Instant, has_company: bool) -> bool {
         self.had_company |= has_company;
         self.had_company && !has_company && self.named_at + SENTINELS_SILENT <= now
@@ -52,7 +52,7 @@ impl MasterCheck {
 }
 
 impl Core {
-    /// Somebody has looked where a link should lead.
+    /// Handles an observation of where a link should lead.
     pub(super) fn handle_sighting(
         &mut self,
         now: Instant,
@@ -62,18 +62,18 @@ impl Core {
         let Sighting { address, asked_at, doubt, identity } = match seen {
             Ok(sighting) => sighting,
             Err(reason) => {
-                tracing::debug!(%reason, "Redis: nobody says where the master is");
+                tracing::debug!(%reason, "Redis: the master could not be determined");
                 return;
             }
         };
         let has_sentinels = self.links.has_sentinels(id);
         let has_company = self.registry.has_company();
         let Some(up) = self.links.up(id) else { return };
-        // The link has asked since then, and knows better.
+        // The link was opened after this observation began, so its own is newer.
         if asked_at < up.master_check.since {
             return;
         }
-        // What fewer than half of the Sentinels say moves nobody and confirms nothing.
+        // An answer of fewer than half of the Sentinels neither moves a link nor confirms it.
         if let Some(doubt) = doubt {
             if up.master_check.named_at + SENTINELS_SILENT <= now {
                 self.shared.warnings.add(doubt.to_string());
@@ -81,7 +81,7 @@ impl Core {
             return;
         }
         let used = &up.opened.identity.run_id;
-        // One server may have two names.
+        // One server may have two addresses.
         let is_same = identity.as_ref().is_some_and(|identity| identity.is_same(used));
         if has_sentinels && address != up.opened.address && !is_same {
             return self
@@ -89,8 +89,8 @@ impl Core {
         }
         up.master_check.note_named(now, has_company);
         let Some(identity) = identity else { return };
-        // A replica at our address is not what this node uses, and a server that starts is not
-        // there yet.
+        // Only a master counts: a replica is not used by this node, and a starting server is not
+        // ready.
         match !has_sentinels && identity.is_master && identity.is_another(used) {
             true => up.master_check.strangers += 1,
             false => up.master_check.strangers = 0,
@@ -109,8 +109,8 @@ impl Core {
         }
     }
 
-    /// A node that has neither Sentinels nor other nodes any more is alone, or on the wrong side of
-    /// a cut.
+    /// Leaves servers that neither Sentinels nor other nodes confirm: this node may be on the
+    /// minority side of a partition.
     pub(super) fn leave_the_deserted(&mut self, now: Instant) {
         let has_company = self.registry.has_company();
         for id in self.links.ids() {
@@ -122,14 +122,14 @@ impl Core {
         }
     }
 
-    /// Whether a server drops keys when its memory is full.
+    /// Whether a server evicts keys when its memory is full.
     pub(super) fn may_evict(&mut self) -> bool {
         let ids = self.links.ids();
         ids.into_iter()
             .any(|id| self.links.up(id).is_some_and(|up| up.opened.identity.eviction.is_possible()))
     }
 
-    /// Says once what a server does when its memory is full, and again when it does it.
+    /// Warns once of a server's eviction policy, and again when it evicts keys.
     pub(super) fn note_eviction(&mut self, id: LinkId) {
         let Some(up) = self.links.up(id) else { return };
         let (address, eviction) = (&up.opened.address, &up.opened.identity.eviction);
@@ -141,8 +141,8 @@ impl Core {
             let count = eviction.keys - before;
             self.shared
                 .warnings
-                .add(format!("Redis at {address} has dropped {count} keys: its memory is full"));
-            // What is revoked may have been among them.
+                .add(format!("Redis at {address} has evicted {count} keys: its memory is full"));
+            // Revocations may have been evicted.
             self.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
         }
     }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_deserted_when_nobody_confirms_its_master_any_more() {
+    fn a_node_is_isolated_when_neither_sentinels_nor_other_nodes_confirm_its_master() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for is_named in [true, false] {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_always_alone_stays() {
+    fn a_node_that_never_had_other_nodes_is_not_isolated() {
         let start = Instant::now();
         let mut master_check = MasterCheck::new(start);
         master_check.note_named(start, false);

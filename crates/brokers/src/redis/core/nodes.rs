@@ -1,8 +1,7 @@
-//! This node among the nodes: its lease, its clients, its questions, and whom it clears away.
+//! The node's place in the registry: lease, lifecycle events and surveys.
 //!
-//! All of it lies in the first partition, but for the presence of a node that is gone, which lies
-//! in all. Invariant: each step may be lost or done twice; whoever comes next goes on from what
-//! Redis knows.
+//! The registry lies in the first partition; the presence of a failed node lies in all partitions.
+//! Invariant: each step may be lost or repeated; the next step continues from what Redis holds.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,26 +17,26 @@ use crate::channel_options::OtherNode;
 use crate::control::{self, NodeMessage};
 use crate::limits::{CLOCK_SKEW_MAX, PARTITIONS, SURVEY_TIMEOUT};
 
-/// A question to all nodes.
+/// A survey that waits for answers.
 pub(super) struct Asking {
     asked: OpenRequest,
-    /// Who has not answered; `None` until Redis has said who lives.
+    /// Nodes that have not answered; `None` until Redis has listed the live nodes.
     missing: Option<HashSet<String>>,
     answers: Vec<Bytes>,
     deadline: Instant,
 }
 
-/// By then whoever held this node for gone has heard that it lives.
+/// Delay after which another node has seen that this node is alive, and ended its cleanup.
 const REENTER_AFTER: Duration = Duration::from_secs(2);
 
-/// A field beside clients, by which scripts know that they are all there.
+/// Field that marks a hash of clients as complete; written by the scripts.
 const WHOLE: &str = "\0";
 
-/// The partition of what nodes know of each other.
+/// Partition of the registry.
 pub(super) const FIRST: usize = 0;
 
 impl Core {
-    /// Writes one command for a partition; says whether anything can be asked there now.
+    /// Writes one command for a partition. Returns whether its server can be used now.
     pub(super) fn write(
         &mut self,
         now: Instant,
@@ -56,7 +55,7 @@ impl Core {
         true
     }
 
-    /// What the node has to say of itself goes out, when it is time.
+    /// Renews the lease, restores presence and ends overdue surveys, when due.
     pub(super) fn send_lease(&mut self, now: Instant) {
         if self.registry.begins_renewal(now) {
             let standing = LeaseReport {
@@ -70,7 +69,7 @@ impl Core {
                 commander.lease(place, &standing, out);
             });
             if !asked {
-                tracing::debug!("Redis: the lease cannot be renewed now");
+                tracing::debug!("Redis: the lease cannot be renewed; it is retried");
                 self.registry.handle_renewal_failed(now);
             }
         }
@@ -82,7 +81,7 @@ impl Core {
         overdue.into_iter().for_each(|number| self.end_survey(number));
     }
 
-    /// Clients that came and went are told.
+    /// Sends pending lifecycle events.
     pub(super) fn send_lifecycle(&mut self, now: Instant) {
         if !self.registry.may_send(now) {
             return;
@@ -98,9 +97,9 @@ impl Core {
         }
     }
 
-    /// The first partition has a server, which may not know what another knew.
+    /// The first partition has a server, which may lack what the previous one held.
     pub(super) fn enter_registry(&mut self, now: Instant) {
-        // First the lease: whoever looks for a client looks at the nodes.
+        // The lease first: other nodes look up clients by live node.
         self.registry.want_renewal(now);
         self.send_lease(now);
         self.registry.lifecycle.requeue_online();
@@ -108,13 +107,13 @@ impl Core {
     }
 
     fn scan(&mut self, now: Instant, cursor: &[u8]) {
-        // Whoever cannot be asked now is when it is back.
+        // If the server cannot be used, the next reconnect scans again.
         let _later = self.write(now, FIRST, Purpose::Scan, |commander, place, out| {
             commander.scan(place, cursor, out);
         });
     }
 
-    /// What became of a command of this file.
+    /// Handles the reply to a registry command.
     pub(super) fn handle_node_answer(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
         match purpose {
             Purpose::Lifecycle(_) => self.registry.lifecycle.handle_sent(),
@@ -141,8 +140,8 @@ impl Core {
                 let drops_keys = self.may_evict();
                 let nodes = frame.list().unwrap_or_default().iter().filter_map(Frame::str);
                 let others = nodes.filter(|node| *node != self.commander.node);
-                // A Redis that drops keys may know only those that have renewed their leases since.
-                // Otherwise it knows best: a node that has left is not asked.
+                // Redis may have evicted the leases of live nodes, so nodes seen earlier are added.
+                // Otherwise its list is exact and excludes nodes that have left.
                 let seen = self.registry.others().map(String::as_str).filter(|_| drops_keys);
                 let others = others.chain(seen).map(str::to_owned).collect();
                 if let Some(asking) = self.surveys.get_mut(&number) {
@@ -154,7 +153,7 @@ impl Core {
         }
     }
 
-    /// A command of this file has failed, or nobody knows what became of it.
+    /// A registry command has failed or has an unknown outcome.
     pub(super) fn handle_node_failure(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
             Purpose::Revocations(reading) => self.fail(reading.asked),
@@ -164,7 +163,7 @@ impl Core {
             }
             Purpose::Lease { .. } => self.registry.handle_renewal_failed(now),
             Purpose::Survey(number) => self.end_survey(number),
-            // The node's lease has ended still: somebody is told again.
+            // The node's lease remains expired, so Redis assigns its cleanup again.
             Purpose::PresentChannels(number)
             | Purpose::Evict(number, _)
             | Purpose::CleanUp(number) => {
@@ -193,14 +192,14 @@ impl Core {
             tracing::warn!(
                 "Redis: the lease of this node had ended; the lifecycle events of its clients are sent again"
             );
-            // Others hold this node for gone: everybody is told again that they are here, and once
-            // more when what others were about to clear away is cleared.
+            // Other nodes consider this node failed: its clients are announced again, and once more
+            // after a cleanup that may be in progress.
             self.registry.lifecycle.requeue_online();
             self.registry.enters_again_at = Some(now + REENTER_AFTER);
             self.enter_everywhere(now);
         }
         if whole.u64() == Some(0) {
-            let text = "Redis has dropped what it knew of this node's clients; their lifecycle events are sent again";
+            let text = "Redis has evicted records of this node's clients; their lifecycle events are sent again";
             self.shared.warnings.add(text.to_owned());
             self.registry.lifecycle.requeue_online();
         }
@@ -211,7 +210,7 @@ impl Core {
             );
             self.shared.warnings.add(text);
         }
-        // One that has just been killed may still seem to live.
+        // The lease of a node that was just killed is still valid.
         if self.registry.has_twin(now, twin.str().unwrap_or_default()) {
             self.shared.warnings.add_twin(&self.commander.name);
         }
@@ -222,7 +221,7 @@ impl Core {
         }
     }
 
-    /// Other nodes that live: node, name and channel options in turn.
+    /// Stores the other live nodes, from triples of id, name and channel options.
     fn note_others(&mut self, others: &[Frame]) {
         let nodes = others.chunks_exact(3).filter_map(|other| {
             let [id, name, text] = other else { return None };
@@ -234,7 +233,7 @@ impl Core {
         warnings.into_iter().for_each(|warning| self.shared.warnings.add(warning));
     }
 
-    /// Asks all other nodes.
+    /// Sends a survey to all other nodes.
     pub(super) fn survey(&mut self, now: Instant, asked: OpenRequest) {
         let BrokerRequest::Survey { question, .. } = &asked.request else { return };
         let number = self.random.next_u64();
@@ -270,7 +269,7 @@ impl Core {
         }
     }
 
-    /// A node has something to say.
+    /// Handles a message of another node.
     pub(super) fn handle_message(&mut self, now: Instant, message: NodeMessage) {
         match message {
             NodeMessage::Order(control) => self.shared.endpoints.notify_order(&control.into()),
@@ -278,7 +277,7 @@ impl Core {
                 let event = BrokerEvent::Question { ticket, question };
                 self.shared.endpoints.notify_all(&event);
             }
-            // Nodes at Redis tell them with their leases.
+            // Redis nodes announce channel options with their leases.
             NodeMessage::Question { .. } | NodeMessage::Options(_) => {}
             NodeMessage::Revocation(revocation) => {
                 self.shared.endpoints.notify_all(&BrokerEvent::Revocation(revocation.into()));

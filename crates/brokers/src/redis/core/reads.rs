@@ -1,8 +1,8 @@
-//! Many who join a channel at once, as after a restart, and one read of its stream for all of them.
+//! Shares one stream read among concurrent joins of a channel, such as after a restart.
 //!
-//! Whoever is heard from before the answer comes has everything: what the answer does not hold
-//! follows behind it on the same connection. Invariant: a read is shared only while the channel has
-//! been heard without a break since it was asked for.
+//! A follower that joins before the reply is complete: publications missing in the reply arrive
+//! after it on the same connection. Invariant: a read is shared only while the channel has been
+//! subscribed without interruption since the read was sent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedSt
 use super::super::link::OpenRequest;
 use crate::Endpoint;
 
-/// Reads that are not answered, by channel.
+/// Pending reads by channel.
 #[derive(Default)]
 pub(super) struct Reads {
     open: HashMap<Arc<str>, RevocationRead>,
@@ -22,12 +22,12 @@ struct RevocationRead {
     lead: (Endpoint, RequestId),
     read: JoinRead,
     followers: Vec<OpenRequest>,
-    /// Whether more may follow.
+    /// Whether further requests may follow this read.
     is_open: bool,
 }
 
 impl Reads {
-    /// Keeps a request whose answer will be a part of one that is on its way; gives back any other.
+    /// Keeps a request that a pending read covers; returns any other.
     pub(super) fn follow(&mut self, asked: OpenRequest) -> Option<OpenRequest> {
         let BrokerRequest::Subscribe { channel, read, id } = &asked.request else {
             return Some(asked);
@@ -50,14 +50,14 @@ impl Reads {
         }
     }
 
-    /// The channel is not heard from here on.
+    /// The channel is unsubscribed: the pending read takes no more followers.
     pub(super) fn close(&mut self, channel: &str) {
         if let Some(reading) = self.open.get_mut(channel) {
             reading.is_open = false;
         }
     }
 
-    /// A request is answered or has failed: who waits for the same.
+    /// A request has a result; returns the requests that follow it.
     pub(super) fn end(&mut self, asked: &OpenRequest) -> Vec<OpenRequest> {
         let BrokerRequest::Subscribe { channel, id, .. } = &asked.request else {
             return Vec::new();
@@ -69,7 +69,7 @@ impl Reads {
     }
 }
 
-/// Whether the answer to one read holds that to another.
+/// Whether the reply to one read contains the reply to another.
 fn covers(lead: &JoinRead, read: &JoinRead) -> bool {
     match (lead, read) {
         (JoinRead::Nothing, _) | (_, JoinRead::Nothing) => false,
@@ -86,7 +86,7 @@ fn covers(lead: &JoinRead, read: &JoinRead) -> bool {
     }
 }
 
-/// The part of an answer that another read is after; `None` when it does not reach so far.
+/// The part of a reply that another read needs; `None` when the reply does not contain it.
 pub(super) fn share(
     result: &Result<BrokerReply, BrokerError>,
     read: &JoinRead,

@@ -1,7 +1,6 @@
-//! Requests on their way to a server: sent at once, when there is room for their answers, or not at
-//! all.
+//! Sends requests: at once, after waiting for room for a long reply, or not at all.
 //!
-//! Invariant: every question that is not carried out is answered, once.
+//! Invariant: every request that is not executed gets exactly one error reply.
 
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use super::{Core, reads};
 use crate::limits::PARTITIONS;
 
 impl Core {
-    /// Sends a request, or fails it at once; one whose answer may be long waits for room.
+    /// Sends a request or fails it at once; a request with a long reply may wait for room.
     pub(super) fn send(&mut self, now: Instant, partition: usize, asked: OpenRequest) {
         let Some(up) = self.links.usable(self.partitions[partition].link) else {
             return self.fail(asked);
@@ -29,7 +28,7 @@ impl Core {
         }
     }
 
-    /// There may be room for what waits.
+    /// Sends waiting requests while there is room for their replies.
     pub(super) fn send_waiting(&mut self, now: Instant, link: LinkId) {
         while let Some(up) = self.links.up(link)
             && let Some((partition, asked)) = up.window.next()
@@ -46,7 +45,7 @@ impl Core {
             _ => false,
         };
         let epoch = self.random.next_u64();
-        // What has waited for room is not late because of that.
+        // Waiting for room does not count against the deadline.
         let deadline = now + self.io_timeout;
         let Some(up) = self.links.usable(self.partitions[partition].link) else {
             return self.fail(asked);
@@ -62,7 +61,7 @@ impl Core {
         self.partitions[partition].in_flight += 1;
     }
 
-    /// What becomes of a request that was not carried out, as far as is known.
+    /// Fails a request that was not executed, as far as is known.
     pub(super) fn fail(&mut self, asked: OpenRequest) {
         for follower in self.reads.end(&asked) {
             self.fail(follower);
@@ -75,7 +74,7 @@ impl Core {
                 let partition = self.route(&channel);
                 self.present.remember_departure(partition, channel, client);
             }
-            // At least here it is obeyed.
+            // The local endpoints still receive it.
             BrokerRequest::Control(control) => {
                 self.shared.endpoints.notify_order(&control);
             }
@@ -83,8 +82,8 @@ impl Core {
         }
     }
 
-    /// Whoever waits for a part of an answer gets it, or asks by itself when it does not hold that
-    /// part.
+    /// Answers requests that wait for the same read. A follower whose part is not in the reply is
+    /// sent by itself.
     pub(super) fn answer_followers(
         &mut self,
         now: Instant,

@@ -1,6 +1,7 @@
-//! What is revoked: kept in the first partition, told to all nodes, read in parts.
+//! Revocations: stored in the first partition, sent to all nodes, read in parts.
 //!
-//! Invariant: reading takes the server and the connection no longer at once than one part does.
+//! Invariant: reading occupies the server and the connection for no longer at once than one part
+//! takes.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ use super::nodes::FIRST;
 use crate::control;
 use crate::limits::REVOCATIONS_PER_COMMAND;
 
-/// An endpoint reads what is revoked.
+/// A read of all revocations for an endpoint.
 pub(in crate::redis) struct RevocationRead {
     pub(in crate::redis) asked: OpenRequest,
     found: Vec<Arc<Revocation>>,
@@ -42,7 +43,8 @@ impl Core {
         self.partitions[FIRST].in_flight += 1;
     }
 
-    /// One part: a cursor, and subjects with their changes. What was read twice is there twice.
+    /// Handles one part: a cursor, and pairs of subject and change. `HSCAN` may return an entry
+    /// twice.
     pub(super) fn handle_revocations(
         &mut self,
         now: Instant,
@@ -69,7 +71,7 @@ impl Core {
 }
 
 impl CommandTarget<'_> {
-    /// Writes a change of what is revoked.
+    /// Writes a revocation.
     pub(in crate::redis) fn revoke(self, revocation: &Revocation, out: &mut Vec<u8>) {
         let keys = ["revocations", "revocation_ends"].map(|name| self.keys.registry(name));
         let subject = control::subject_key(&revocation.subject);
@@ -85,14 +87,14 @@ impl CommandTarget<'_> {
         self.script(Script::Revoke, &keys, &words, out);
     }
 
-    /// Writes the question for the change of a subject.
+    /// Writes a read of one subject's revocation.
     pub(in crate::redis) fn find_revocation(self, subject: &Subject, out: &mut Vec<u8>) {
         let key = self.keys.registry("revocations");
         let subject = control::subject_key(subject);
         encode(out, &[b"HGET", key.as_bytes(), subject.as_bytes()]);
     }
 
-    /// Writes the question for a part of what is revoked.
+    /// Writes a read of a part of the revocations.
     fn read_revocations(self, cursor: &[u8], out: &mut Vec<u8>) {
         let key = self.keys.registry("revocations");
         let count = REVOCATIONS_PER_COMMAND.to_string();

@@ -1,8 +1,7 @@
-//! Servers that come and go, and partitions that go from one to another: what waits meanwhile, and
-//! what is done when a partition has a server again.
+//! Connects and disconnects of servers, and partitions that move between servers.
 //!
-//! Invariant: a partition goes on only when nothing of it is on its way to the server that it
-//! leaves; then its channels are subscribed and their positions told before anything else is asked.
+//! Invariant: a partition resumes only when no command to its previous server is pending. Then its
+//! channels are subscribed and their positions are sent before any other request.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +22,7 @@ use crate::Endpoint;
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
 impl Core {
-    /// From here on requests of the partition wait, until those on their way are back.
+    /// Holds requests of the partition until its pending commands have returned.
     pub(super) fn hold(&mut self, now: Instant, partition: usize, why: &[u8]) -> &mut Moving {
         let has_forgotten = why.starts_with(b"NOSCRIPT");
         if let Some(topology) = &mut self.topology
@@ -36,7 +35,7 @@ impl Core {
         moving
     }
 
-    /// What waited in a partition goes on, to where it belongs by now.
+    /// Resumes a held partition on the server that it belongs to.
     pub(super) fn go_on(&mut self, now: Instant, index: usize) {
         if self.partitions[index].link != self.partitions[index].target {
             self.partitions[index].hold(now);
@@ -52,7 +51,7 @@ impl Core {
             unsent = self.leave_link(now, index);
             let partition = &mut self.partitions[index];
             partition.link = partition.target;
-            // The other server may allow it.
+            // The new server may allow the refused subscriptions.
             partition.refusal = None;
         }
         if moving.must_load {
@@ -69,8 +68,8 @@ impl Core {
         }
     }
 
-    /// Channels that belong to slots are left with them; others would be heard twice. Gives what
-    /// was not sent yet.
+    /// Leaves the previous server: unsubscribes channels that are not sharded, which would be
+    /// received twice. Returns requests that were not sent.
     fn leave_link(&mut self, now: Instant, index: usize) -> Vec<OpenRequest> {
         let tag = index % PARTITIONS;
         let deadline = now + self.io_timeout;
@@ -97,9 +96,8 @@ impl Core {
         }
     }
 
-    /// A partition has a server, again or for the first time: its channels are subscribed, their
-    /// positions told to those who hold one, its clients present. Gives the last fence behind what
-    /// is heard.
+    /// A partition has a server, again or for the first time: subscribes its channels, sends
+    /// positions to subscribers, and renews presence. Returns the number of the last fence.
     pub(super) fn take_up(&mut self, now: Instant, index: usize) -> Option<u64> {
         let subscribed = self.subscriptions.channels(index);
         let channels: Vec<Arc<str>> =
@@ -137,7 +135,7 @@ impl Core {
         last_fence
     }
 
-    /// Says of all clients of this node in a partition that they are still there.
+    /// Renews the presence of all clients of this node in a partition.
     pub(super) fn enter(&mut self, now: Instant, index: usize) {
         let deadline = now + self.io_timeout;
         let Some(up) = self.links.usable(self.partitions[index].link) else { return };
@@ -156,7 +154,7 @@ impl Core {
         self.partitions[index].in_flight += count;
     }
 
-    /// Renews some presence at every tick, so that all of it has been renewed in time.
+    /// Renews some partitions' presence at every tick, so that all are renewed in time.
     pub(super) fn renew(&mut self, now: Instant) {
         let ticks = self.commander.presence_ttl_ms / RENEWALS_PER_TTL / TICK.as_millis() as u64;
         let count = (self.partitions.len() as u64).div_ceil(ticks.max(1));
@@ -175,8 +173,8 @@ impl Core {
         if self.links.has_been_cut(id, &opened) {
             self.shared.warnings.add(format!(
                 "Redis at {} has closed the connection of this node without being restarted: publications come faster than \
-                 the node reads them (client-output-buffer-limit pubsub), somebody has killed it (CLIENT KILL), or something \
-                 between them has",
+                 the node reads them (client-output-buffer-limit pubsub), or an operator (CLIENT KILL) or a \
+                 network device has closed it",
                 opened.address
             ));
         }
@@ -189,7 +187,7 @@ impl Core {
         }
     }
 
-    /// The connection has ended. What was asked has an unknown outcome.
+    /// A connection has ended. Pending commands have an unknown outcome.
     pub(super) fn handle_down(&mut self, now: Instant, id: LinkId, reason: UnavailableReason) {
         if self.partitions[0].link == Some(id) {
             self.registry.reason = None;
@@ -219,7 +217,7 @@ impl Core {
                 partition.refusal = None;
             }
         }
-        // The last first: what goes back to the front of a queue keeps its order.
+        // In reverse: requeued events go to the front and keep their order.
         let Some((in_flight, unsent)) = up.map(Up::into_unanswered) else { return };
         for sent in in_flight.into_iter().rev() {
             match sent.purpose {
@@ -234,7 +232,7 @@ impl Core {
         self.leave(now, id, UnavailableReason::Silent);
     }
 
-    /// Closes a connection of our own accord.
+    /// Closes a connection deliberately.
     pub(super) fn leave(
         &mut self,
         now: Instant,
@@ -245,10 +243,10 @@ impl Core {
         self.handle_down(now, id, why(address));
     }
 
-    /// Fails what is overdue, gives up what is hopeless, publishes to ourselves.
+    /// Fails overdue requests, closes a hopeless connection and sends the next probe.
     pub(super) fn check_link(&mut self, now: Instant, id: LinkId) {
         let io_timeout = self.io_timeout;
-        // One that waits for a server, or whose slot moves, verifies nothing.
+        // A partition that is held or waits for a server cannot carry the probe.
         let is_settled =
             |partition: &Partition| partition.link == Some(id) && partition.moving.is_none();
         let index = self.partitions.iter().position(is_settled);
@@ -261,7 +259,7 @@ impl Core {
         }
         if let (Some(index), true) = (index, begins_probe) {
             let name = self.keys.probe(index % PARTITIONS);
-            // Which partition is the first here may have changed.
+            // The first partition of this server may have changed.
             self.listen_names(now, index, std::slice::from_ref(&name), SubscriptionChange::Probe);
             let Some(up) = self.links.usable(self.partitions[index].link) else { return };
             let place = CommandTarget {
@@ -288,7 +286,7 @@ impl Core {
         }
     }
 
-    /// Partitions go where the cluster says that they belong.
+    /// Moves partitions to the masters that the cluster reports.
     pub(super) fn handle_slots(
         &mut self,
         now: Instant,
@@ -310,7 +308,7 @@ impl Core {
         }
         self.partitions.iter_mut().for_each(|partition| {
             let is_down = |link: LinkId| !self.links.is_up(link);
-            // Nothing is on its way to a server that is down.
+            // No command is pending at a server that is down.
             if partition.link != partition.target && partition.link.is_none_or(is_down) {
                 partition.hold(now).retry_at = now;
             }
@@ -323,7 +321,7 @@ impl Core {
         self.forget_links(now);
     }
 
-    /// Servers that have no partition any more.
+    /// Drops servers that have no partition any more.
     fn forget_links(&mut self, now: Instant) {
         let partitions = &self.partitions;
         let is_needed = |id: LinkId| {
@@ -336,7 +334,7 @@ impl Core {
         }
     }
 
-    /// What keeps the broker from working.
+    /// Why the broker is unavailable; `None` when it is ready.
     pub(super) fn reason(&self) -> Option<UnavailableReason> {
         if let Some(reason) = self.topology.as_ref().and_then(Topology::reason) {
             return Some(reason.clone());
@@ -358,7 +356,7 @@ impl Core {
         }
     }
 
-    /// Whether a node that has channel options has not told others of them yet.
+    /// Whether this node has channel options that other nodes cannot know yet.
     fn must_send_options(&self) -> bool {
         !self.registry.has_sent_options && !self.shared.options.encoded().digest.is_empty()
     }

@@ -1,8 +1,8 @@
-//! What Redis is asked to deliver to this node, and what it refuses to deliver.
+//! Subscriptions of this node at Redis, and the handling of refused ones.
 //!
-//! Invariant: while a server refuses something of a partition, nobody is told that a channel of it
-//! is subscribed to, and the node is not ready; both end only when what was refused is allowed, and
-//! everything else of the partition as well.
+//! Invariant: while a server refuses a subscription in a partition, no subscribe request in it
+//! succeeds and the node is not ready. Both end only when every channel of the partition is
+//! subscribed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +17,8 @@ use super::{Core, is_retried};
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
 impl Core {
-    /// Begins or ends hearing channels of one partition. What is not heard now, will be when the
-    /// server is back. Gives the last fence behind that.
+    /// Subscribes to channels of one partition, or unsubscribes. While the server is down nothing
+    /// is sent; the reconnect subscribes everything. Returns the number of the last fence.
     pub(super) fn listen(
         &mut self,
         now: Instant,
@@ -32,7 +32,7 @@ impl Core {
         self.listen_names(now, partition, &names, ear)
     }
 
-    /// The same for names at Redis.
+    /// Like [`Core::listen`], with pub/sub names.
     pub(super) fn listen_names(
         &mut self,
         now: Instant,
@@ -49,7 +49,7 @@ impl Core {
         last
     }
 
-    /// A command to hear was not carried out; its echo follows.
+    /// A subscription command was refused; the reply to its ECHO follows.
     pub(super) fn handle_unheard(&mut self, now: Instant, link: LinkId, text: &[u8]) {
         let Some(up) = self.links.up(link) else { return };
         let reason = UnavailableReason::of_answer(&up.opened.address, text);
@@ -66,7 +66,7 @@ impl Core {
         }
     }
 
-    /// A command to hear, or not to, is behind this node.
+    /// The fence after a subscription command has been reached.
     pub(super) fn handle_fence(
         &mut self,
         now: Instant,
@@ -91,7 +91,7 @@ impl Core {
         }
     }
 
-    /// What was refused may be allowed by now.
+    /// Retries refused subscriptions when a retry is due.
     pub(super) fn ask_again(&mut self, now: Instant, partition: usize) {
         let Some(names) = self.partitions[partition].refused_names(now) else { return };
         let Some(fence) = self.listen_names(now, partition, &names, SubscriptionChange::Open)
@@ -99,7 +99,7 @@ impl Core {
             return;
         };
         self.partitions[partition].begin_retry(fence);
-        // Some may be of interest to nobody any more.
+        // Some of these channels may have lost their last subscriber.
         let is_unheard = |name: &&String| match self.keys.pubsub_name(name) {
             Some(PubSubName::Channel(channel)) => {
                 !self.subscriptions.has_subscribers(partition, channel)
@@ -110,7 +110,8 @@ impl Core {
         self.listen_names(now, partition, &unheard, SubscriptionChange::Close);
     }
 
-    /// A channel that may not be heard is not subscribed to, whatever was read of its stream.
+    /// Fails a subscribe request while its partition has refused subscriptions, whatever the read
+    /// of its stream returned.
     pub(super) fn only_when_heard(
         &self,
         partition: usize,

@@ -1,14 +1,15 @@
--- Some clients of a node that is gone are offline; with the last of them the node is forgotten. KEYS: nodes, clients and
--- users of the node, events, names, claims, options. ARGV: node, size of the stream of events, its TTL, command and channel of pub/sub,
--- reason, how many to look at, whether the node says so itself, where to go on. Answers how many are left and where to go on; -1 when
--- the node lives again.
+-- One step of a node's cleanup: sets some of its clients offline; the last step removes the node.
+-- KEYS: nodes, clients and users of the node, events, names, claims, options. ARGV: node, maximum
+-- length of the event stream, its TTL in milliseconds, command and channel of pub/sub, offline
+-- reason, number of clients to scan, 'self' if the node removes itself, cursor. Returns the number
+-- of remaining clients and the next cursor; -1 when the node has renewed its lease.
 local node, now = ARGV[1], now_ms()
 local online, owners, names, claims = KEYS[2], KEYS[3], KEYS[5], KEYS[6]
 local place = {events = KEYS[4], size = ARGV[2], publish = ARGV[4], channel = ARGV[5]}
 local ends = redis.call('ZSCORE', nodes, node)
 if ARGV[8] ~= 'self' and ends and tonumber(ends) >= now then return {-1, '0'} end
 local name = redis.call('HGET', names, node) or node
--- Where many are gone already, many places are empty.
+-- A hash with many removed fields returns empty pages.
 local cursor, found = ARGV[9], {}
 for _ = 1, 50 do
   local page = redis.call('HSCAN', online, cursor, 'COUNT', ARGV[7])

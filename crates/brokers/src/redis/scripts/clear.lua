@@ -1,2 +1,2 @@
--- Drops what a stream retains; its position stays. KEYS: stream.
+-- Removes a stream's history; its position stays. KEYS: stream.
 return redis.call('DEL', KEYS[1])

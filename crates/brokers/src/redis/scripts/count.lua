@@ -1,3 +1,3 @@
--- KEYS: clients, users, ends. Answers how many of both.
+-- Counts presence. KEYS: clients, users, ends. Returns the numbers of clients and users.
 forget_ended()
 return {redis.call('HLEN', clients), redis.call('HLEN', users) - redis.call('HEXISTS', users, COUNTED)}

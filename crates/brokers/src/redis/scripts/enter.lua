@@ -1,5 +1,6 @@
--- KEYS: clients, users, ends, channels of the node. ARGV: node, TTL, channel, then client, user, info and whether its leave is told
--- of each.
+-- Adds clients to a channel's presence, or renews them. KEYS: clients, users, ends, channels of the
+-- node. ARGV: node, TTL in milliseconds, channel, then per client: client, user, info, and 1 if its
+-- leave is announced.
 local node, ttl = ARGV[1], tonumber(ARGV[2])
 repair()
 local until_ms = string.format('%.0f', now_ms() + ttl)
@@ -16,6 +17,6 @@ for index = 4, #ARGV, 4 do
   redis.call('ZADD', ends, until_ms, client)
 end
 redis.call('SADD', KEYS[4], ARGV[3])
--- Longer than anybody in them, so that they end together.
+-- Longer than any entry, so that the keys expire together.
 for index = 1, 4 do redis.call('PEXPIRE', KEYS[index], 2 * ttl) end
 return 1

@@ -1,6 +1,6 @@
--- Some clients of a node that is gone leave a channel. KEYS: clients, users, ends, channels of the node. ARGV: node, channel,
--- command and channel of pub/sub, where to go on, how many to look at. Subscribers hear of those who were announced. Answers where to
--- go on; '0' when all are gone.
+-- One step of removing a failed node's clients from a channel, with leave announcements. KEYS:
+-- clients, users, ends, channels of the node. ARGV: node, channel, command and channel of pub/sub,
+-- cursor, number of clients to scan. Returns the next cursor; '0' at the end.
 repair()
 local page = redis.call('HSCAN', clients, ARGV[5], 'COUNT', ARGV[6])
 for index = 1, #page[2], 2 do

@@ -1,20 +1,23 @@
--- Renews the lease of a node. KEYS: nodes, names, claims, clients and users of the node, options. ARGV: node, name, lease and TTL
--- of what is kept for it, in milliseconds, whether it has time to clear another one away, how many clients it has told of (empty
--- while that changes), digest and text of its channel options, command and channel of pub/sub, what asks all nodes to look.
--- Answers whether the lease had lasted, the time, a node whose lease has ended and that is for this one to clear away, another
--- living node of the same name (empty for none), whether what is kept of the node's clients is whole (empty when that is not
--- known), and of all others that live node, name, and options where they differ.
+-- Renews the lease of a node. KEYS: nodes, names, claims, clients and users of the node, options.
+-- ARGV: node, name, lease and TTL of the registry in milliseconds, 'free' if the node can take on a
+-- cleanup, number of clients whose events it has sent (empty while events are in flight), digest
+-- and text of its channel options, command and channel of pub/sub, the message that makes all nodes
+-- renew. Returns whether the lease was still valid, the time in Unix milliseconds, a node to clean
+-- up (empty for none), another live node of the same name (empty for none), whether the node's
+-- client records are complete (empty if unknown), and for each other live node its id, name, and
+-- its options where they differ.
 local node, name, lease, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local names, claims = KEYS[2], KEYS[3]
 local now = now_ms()
 local ends = redis.call('ZSCORE', nodes, node)
--- Whoever was claimed may have been cleared away in part.
+-- A claimed node may have been cleaned up in part.
 local lasted = ends and tonumber(ends) >= now and redis.call('HEXISTS', claims, node) == 0
 redis.call('ZADD', nodes, as_text(now + lease), node)
 redis.call('HSET', names, node, name)
 redis.call('HDEL', claims, node)
 
--- A set of clients that is not what the node has told, or not what is kept of their users, begins anew.
+-- Compares the client records with the number that the node has sent, and with the counts by user.
+-- If they differ, both are removed, and the node sends them again.
 local function is_whole(online, owners, told)
   if told == '' then return '' end
   local marked, counted = redis.call('HEXISTS', online, WHOLE), redis.call('HEXISTS', owners, WHOLE)
@@ -41,7 +44,7 @@ local options = KEYS[6]
 local mine = ARGV[7] .. ' ' .. ARGV[8]
 if ARGV[7] ~= '' and redis.call('HGET', options, node) ~= mine then
   redis.call('HSET', options, node, mine)
-  -- Whoever publishes must know before somebody recovers here.
+  -- Publishers must know the options before a client recovers on this node.
   redis.call(ARGV[9], ARGV[10], ARGV[11])
 end
 for index = 1, 6 do redis.call('PEXPIRE', KEYS[index], ttl) end
@@ -57,10 +60,10 @@ for _, other in ipairs(redis.call('ZRANGEBYSCORE', nodes, as_text(now), '+inf'))
     others[#others + 1] = digest ~= ARGV[7] and text or ''
   end
 end
--- If Redis was away for longer than a lease, all leases have ended: the others have time to say that they live.
+-- After an outage of Redis all leases have expired; the other nodes get time to renew.
 local dead = ''
 if lasted and ARGV[5] == 'free' then
-  -- One that is named only was dropped, and has the time of a lease to say that it lives.
+  -- A node with a name but no lease was evicted, and gets one lease to renew.
   for _, other in ipairs(redis.call('HKEYS', names)) do
     if not redis.call('ZSCORE', nodes, other) then redis.call('ZADD', nodes, as_text(now + lease), other) end
   end

@@ -1,4 +1,5 @@
--- KEYS: clients, users, ends, channels of the node. ARGV: node, whether it has nobody left there, channel, clients.
+-- Removes clients of a node from a channel's presence. KEYS: clients, users, ends, channels of the
+-- node. ARGV: node, 'last' if no client of the node remains in the channel, channel, clients.
 repair()
 for index = 4, #ARGV do
   local value = redis.call('HGET', clients, ARGV[index])

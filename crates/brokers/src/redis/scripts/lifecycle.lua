@@ -1,6 +1,7 @@
--- Clients of a node came and went. KEYS: nodes, clients and users of the node, events. ARGV: name of the node, size of the
--- stream of events, its TTL and that of what is kept for the node, command and channel of pub/sub, then of each client: '+' or '-',
--- client, user, Unix milliseconds, reason. What is known already is not told again.
+-- Records lifecycle events of a node's clients. KEYS: nodes, clients and users of the node, events.
+-- ARGV: name of the node, maximum length of the event stream, its TTL and that of the node's
+-- records in milliseconds, command and channel of pub/sub, then per client: '+' or '-', client,
+-- user, Unix milliseconds, reason. Idempotent.
 local online, owners = KEYS[2], KEYS[3]
 local place = {events = KEYS[4], size = ARGV[2], publish = ARGV[5], channel = ARGV[6]}
 for index = 7, #ARGV, 5 do

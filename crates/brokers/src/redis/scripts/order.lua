@@ -1,5 +1,6 @@
--- An order goes to the nodes that have the client, or the user's clients; to all when nobody is known to have them. KEYS:
--- nodes. ARGV: what the keys of nodes begin with, user, client or nothing, command of pub/sub, order. Answers to how many.
+-- Publishes a control message to the nodes that have the client or the user's clients; to all nodes
+-- when none is recorded. KEYS: nodes. ARGV: common prefix of the registry's keys, user, client (may
+-- be empty), command of pub/sub, message. Returns the number of nodes.
 local base, user, client = ARGV[1], ARGV[2], ARGV[3]
 local told = 0
 for _, node in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do

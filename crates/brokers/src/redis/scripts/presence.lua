@@ -1,10 +1,10 @@
--- Common to the scripts of presence. KEYS: clients, users, ends. ARGV: node, ...
--- A client is kept as node, whether its leave is told, length of the user's name, user, info; users are counted; `ends` says when whom nobody
--- renewed has left.
--- Redis may drop each of these keys when its memory is full; that shows in their sizes.
+-- Shared by the presence scripts. KEYS: clients, users, ends. ARGV: node, ... A client's value is
+-- its node, 1 if its leave is announced, the length of the user's name, user and info. `users`
+-- counts clients by user; `ends` holds the time at which a client's presence ends unless renewed.
+-- Redis may evict each of these keys when its memory is full, which shows in their sizes.
 local clients, users, ends = KEYS[1], KEYS[2], KEYS[3]
 
--- A field of the users: how many clients are counted.
+-- Field of `users`: the number of clients counted.
 local COUNTED = '\0'
 
 local function owner(value)
@@ -36,7 +36,7 @@ local function now_ms()
   return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
--- Makes users and ends anew from the clients when they do not belong to each other.
+-- Rebuilds `users` and `ends` from `clients` when their sizes differ.
 local function repair()
   local size = redis.call('HLEN', clients)
   local counted = tonumber(redis.call('HGET', users, COUNTED) or '0')

@@ -1,4 +1,5 @@
--- KEYS: clients, users, ends. ARGV: where to go on, how many bytes are enough. Answers where to go on, '0' at the end, and infos.
+-- Returns one page of a channel's clients. KEYS: clients, users, ends. ARGV: cursor, minimum bytes
+-- of a page. Returns the next cursor, '0' at the end, and the clients' infos.
 if ARGV[1] == '0' then forget_ended() end
 local cursor, budget = ARGV[1], tonumber(ARGV[2])
 local infos, size = {}, 0

@@ -1,6 +1,7 @@
--- What this server must be able to do: scripts, the time, writing, publishing; and a node hears itself. KEYS: a key of the node. ARGV:
--- the pub/sub channel, the command that publishes, and "all" when every command of the scripts is to be tried, each of which a user may
--- lack. The last one publishes, so that a node hears itself only when everything is allowed.
+-- Health check: executes what the broker needs of a server, and publishes to the node itself. KEYS:
+-- a key of the node. ARGV: the pub/sub channel, the command that publishes, and "all" to try every
+-- command in the scripts, each of which an ACL may deny. Publishing comes last, so the node
+-- receives the message only when everything is allowed.
 local key = KEYS[1]
 local now = redis.call('TIME')
 redis.call('SET', key, now[1], 'PX', '60000')

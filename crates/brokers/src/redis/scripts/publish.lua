@@ -1,8 +1,10 @@
--- Accepts one publication: at most once by key, not behind a newer version, numbered, retained, handed out.
--- KEYS: meta, stream, and the idempotency key's if there is one. ARGV: the pub/sub channel, the command that publishes,
--- the payload, history size, history TTL, meta TTL, an epoch that was never used, key TTL, version, version epoch,
--- the replication id of the server. A server that took over, or came back, may not have what was said last: numbers would
--- be given twice. So the stream's epoch ends with the replication id of its server. Answers offset and epoch.
+-- Publishes to a channel: at most once by idempotency key, refuses outdated versions, assigns the
+-- offset, retains and publishes. KEYS: meta, stream, and the idempotency record if there is a key.
+-- ARGV: the pub/sub channel, the command that publishes, the payload, history size, history TTL,
+-- meta TTL, an unused epoch, TTL of the idempotency record, version, version epoch, replication id
+-- of the server; TTLs in milliseconds. A promoted or restarted server may lack the last
+-- publications and would assign their offsets again, so a stream's epoch ends when the replication
+-- id changes. Returns offset and epoch.
 local meta, stream, once = KEYS[1], KEYS[2], KEYS[3]
 local size, ttl, meta_ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local key_ttl, version, version_epoch = ARGV[8], ARGV[9], ARGV[10]
@@ -23,7 +25,7 @@ end
 if version ~= '0' then
   local known = redis.call('HMGET', meta, 'v', 've', 's', 'e')
   local last = known[1] or '0'
-  -- As text: numbers of Lua cannot tell neighbours apart above 2^53.
+  -- Compared as text: Lua numbers are exact up to 2^53 only.
   local is_newer = #version > #last or (#version == #last and version > last)
   if not is_newer and (version_epoch == '' or version_epoch == (known[2] or '')) then
     return {known[3] or '0', known[4] or ''}

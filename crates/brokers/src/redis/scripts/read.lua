@@ -1,8 +1,9 @@
--- Reads a stream's position and a part of it. A stream that is read begins, but is soon forgotten without a publication.
--- KEYS: meta, stream. ARGV: an epoch that was never used, meta TTL, TTL of an empty stream, first id, last id, limit (-1
--- for none, 0 for the position only), direction, epoch of the ids or nothing, the replication id of the server (see publish),
--- how many bytes of entries to answer with at most. Answers epoch, offset, whether the ids are of this epoch, the entries, and
--- the bytes of the next one when there was no room for it.
+-- Reads a stream's position and a range of it. A stream begins when it is first read, but expires
+-- soon without a publication. KEYS: meta, stream. ARGV: an unused epoch, meta TTL, TTL of an empty
+-- stream, first id, last id, limit (-1 for none, 0 for the position only), direction, epoch of the
+-- ids (may be empty), replication id of the server (see publish.lua), maximum bytes of entries.
+-- Returns epoch, offset, whether the ids belong to this epoch, the entries, and the bytes of the
+-- next entry if it exceeded the maximum.
 local meta, stream = KEYS[1], KEYS[2]
 local ttl, limit = tonumber(ARGV[2]), tonumber(ARGV[6])
 local known = redis.call('HMGET', meta, 'e', 's', 'r')
@@ -23,7 +24,7 @@ end
 if ARGV[8] ~= '' and ARGV[8] ~= epoch then return {epoch, offset, 0, {}, 0} end
 if limit == 0 then return {epoch, offset, 1, {}, 0} end
 
--- What has had its time is gone, from the oldest on.
+-- Removes expired publications, oldest first.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local looked_at = 1
@@ -45,7 +46,7 @@ while true do
   looked_at = 64
 end
 
--- An entry is more than its publication: id, end, and the lengths of all.
+-- Bytes of an entry beside its publication: id, expiry and RESP lengths.
 local ENTRY = 96
 local command, from, to = 'XRANGE', ARGV[4], ARGV[5]
 if ARGV[7] == 'reverse' then command, from, to = 'XREVRANGE', to, from end

@@ -1,5 +1,5 @@
--- Common to the scripts of nodes and their clients. KEYS[1]: the nodes, by the time at which their leases end. What belongs
--- to one node has its id in its key, and all keys here have one tag.
+-- Shared by the registry scripts. KEYS[1]: nodes by the time at which their leases end. Keys of one
+-- node contain its id, and all registry keys share one tag.
 local nodes = KEYS[1]
 
 local function now_ms()
@@ -7,13 +7,13 @@ local function now_ms()
   return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
--- A field of both hashes of a node's clients, which says that they were found to be whole. Redis may drop keys when its memory is
--- full, each for itself.
+-- Field in both hashes of a node's clients that marks them as complete. Redis may evict each key
+-- separately.
 local WHOLE = '\0'
 
 local function as_text(number) return string.format('%.0f', number) end
 
--- Tells of a client: in the stream for backends and to those who listen now.
+-- Sends a lifecycle event: to the stream for backends, and to current subscribers.
 local function tell(place, event, client, user, name, at_ms, reason)
   local json = '{"event":"' .. event .. '","client_id":' .. cjson.encode(client) .. ',"user_id":' .. cjson.encode(user)
     .. ',"node_id":' .. cjson.encode(name) .. ',"timestamp":' .. at_ms .. ',"reason":' .. cjson.encode(reason) .. '}'
