@@ -19,6 +19,7 @@ mod engine;
 mod environment;
 mod file;
 mod formats;
+mod found;
 pub mod keys;
 mod lines;
 mod mistakes;
@@ -34,6 +35,8 @@ mod sample;
 mod secret;
 mod source;
 mod table;
+mod text_list;
+mod values;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -8,10 +8,11 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::coerce::coerce;
+use super::found::Found;
 use super::keys::API_KEY_KEYS;
-use super::resolve::{KeyedMistakes, Values};
-use super::source::Found;
+use super::mistakes::KeyedMistakes;
 use super::table::API_KEYS;
+use super::values::Values;
 use crate::pattern::ChannelPattern;
 
 /// See the module.

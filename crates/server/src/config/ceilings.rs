@@ -2,7 +2,7 @@
 
 use brokers::memory::Ceilings;
 
-use super::resolve::Values;
+use super::values::Values;
 use crate::memory_size;
 
 pub(super) fn resolve_ceilings(values: &Values<'_>) -> Ceilings {

@@ -14,10 +14,10 @@ use super::Unknown;
 use super::check::check_keys;
 use super::contradictions::unsafe_personal_channel;
 use super::engine::Engine;
+use super::found::Found;
 use super::namespaces::resolve_channels;
 use super::rates::resolve_rates;
-use super::resolve::Values;
-use super::source::Found;
+use super::values::Values;
 
 /// What was written about channels, and what was changed since.
 #[derive(Clone, Debug)]

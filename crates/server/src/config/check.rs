@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use super::Unknown;
 use super::api_keys;
 use super::coerce::{coerce, shown};
+use super::found::Found;
 use super::keys::{AbsentKey, AbsentList, AbsentRole, Feature, Key, Kind, NAMESPACE_KEYS, Section};
 use super::mistakes::{WarningKind, closest};
-use super::source::Found;
 use super::table::{Entry, WITHOUT_NAMESPACE, entry, flat, meant, members};
 
 /// See the module.

@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use super::duration::parse_ms;
-use super::environment::list_of;
 use super::keys::Kind;
+use super::text_list::list_of;
 
 /// Characters of a value that a text about it shows.
 const SHOWN_MAX: usize = 60;

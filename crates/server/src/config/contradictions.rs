@@ -8,10 +8,9 @@ use engine::personal::breaks_escapes;
 use engine::rules::{ChannelRules, ClientRules, Namespace, RecoveryMode};
 use serde_json::Value;
 
-use super::danger::Danger;
-use super::mistakes::WarningKind;
-use super::resolve::{KeyedMistakes, Values};
+use super::mistakes::{KeyedMistakes, KeyedWarning, WarningKind};
 use super::table::{NAMESPACES, WITHOUT_NAMESPACE};
+use super::values::Values;
 
 /// What may be wrong with a personal channel.
 pub(super) fn unsafe_personal_channel(
@@ -107,7 +106,7 @@ pub(super) fn useless_options(
     values: &Values<'_>,
     client: &ClientRules,
     channels: &ChannelRules,
-) -> Vec<Danger> {
+) -> Vec<KeyedWarning> {
     let of_list =
         names(values).filter_map(|(path, name)| Some((path, channels.namespaces.get(name)?)));
     let all =

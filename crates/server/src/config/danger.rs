@@ -12,19 +12,16 @@ use super::address::is_everywhere;
 use super::certificate::validity;
 use super::contradictions::useless_options;
 use super::keys::Kind;
-use super::mistakes::WarningKind;
+use super::mistakes::{KeyedWarning, WarningKind};
 use super::origin::{Origin, Reach};
 use super::pem::read_pem;
-use super::resolve::Values;
 use super::secret::{Use, weakness};
 use super::table::API_KEYS;
+use super::values::Values;
 use super::{Config, TokenSettings};
 
-/// A warning: what it is about, the key, and the text.
-pub(super) type Danger = (WarningKind, String, String);
-
 /// See the module.
-pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Vec<Danger> {
+pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Vec<KeyedWarning> {
     if config.is_development {
         return Vec::new();
     }
@@ -42,7 +39,7 @@ pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Ve
     found.0
 }
 
-struct DangerList(Vec<Danger>);
+struct DangerList(Vec<KeyedWarning>);
 
 impl DangerList {
     fn add(&mut self, kind: WarningKind, key: impl Into<String>, text: impl Into<String>) {

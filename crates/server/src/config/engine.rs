@@ -12,8 +12,9 @@ use brokers::redis::settings::{
 
 use super::coerce::shown;
 use super::keys::{Feature, Kind};
+use super::mistakes::KeyedMistakes;
 use super::pem::read_pem;
-use super::resolve::{KeyedMistakes, Values};
+use super::values::Values;
 
 /// See the module.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@
 use serde_json::Value;
 
 use super::Unknown;
+use super::found::Found;
 use super::mistakes::{Place, WarningKind, closest};
-use super::source::Found;
 use super::table::{
     Entry, WITHOUT_NAMESPACE, entry, flat, meant, path_of, section_of, variable, variables,
 };
@@ -188,27 +188,4 @@ fn is_injected(environment: &[(String, String)], name: &str, text: &str) -> bool
     };
     let of_link = |mark: &str| name.find(mark).is_some_and(|at| is_linked(&name[..at]));
     of_link("_ENV_") || (name.ends_with("_NAME") && text.starts_with('/') && of_link("_NAME"))
-}
-
-/// The items of a list that was written as one text: between commas and white space, but braces
-/// keep together what stands in them.
-pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_usize;
-    let pieces = text.split(move |c: char| {
-        match c {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        (c == ',' && depth == 0) || c.is_whitespace()
-    });
-    pieces.filter(|item| !item.is_empty())
-}
-
-/// A list of texts that was written as one text.
-pub(super) fn list_of(text: &str) -> Option<Value> {
-    match text.trim_start().starts_with('[') {
-        true => serde_json::from_str(text).ok().filter(Value::is_array),
-        false => Some(items(text).map(Value::from).collect()),
-    }
 }

@@ -6,8 +6,8 @@
 use engine::rules::{ChannelRules, DataFormat, Namespace};
 use serde_json::Value;
 
+use super::found::Found;
 use super::mistakes::WarningKind;
-use super::source::Found;
 
 const TEXT: &str = "clients may publish bytes that are not JSON, which clients of the JSON protocol miss: set \
                     it to \"json\" (or \"json_object\"), or to \"binary\" where no client uses JSON";

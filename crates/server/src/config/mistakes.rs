@@ -100,6 +100,12 @@ impl Mistakes {
     }
 }
 
+/// Mistakes as key and text; the place is looked up later.
+pub(super) type KeyedMistakes = Vec<(String, String)>;
+
+/// Warning as kind, key and text; the place is looked up later.
+pub(super) type KeyedWarning = (WarningKind, String, String);
+
 impl fmt::Display for Mistake {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_entry(out, &self.key, &self.place, &self.text)

@@ -10,7 +10,8 @@ use engine::rules::{
 use serde_json::Value;
 
 use super::coerce::shown;
-use super::resolve::{KeyedMistakes, Values};
+use super::mistakes::KeyedMistakes;
+use super::values::Values;
 use crate::expression::compile;
 
 pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> ChannelRules {

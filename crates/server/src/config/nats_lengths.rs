@@ -5,7 +5,8 @@
 
 use brokers::nats::{channel_length_max, plain_channel_length_max};
 
-use super::resolve::{KeyedMistakes, Values};
+use super::mistakes::KeyedMistakes;
+use super::values::Values;
 
 /// Relates `channel.max_length` to the lines of NATS; returns warnings.
 pub(super) fn check_channel_length(

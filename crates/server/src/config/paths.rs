@@ -3,7 +3,7 @@
 //! Invariant: what passes here can be routed; a router that meets one path twice panics.
 
 use super::Config;
-use super::resolve::KeyedMistakes;
+use super::mistakes::KeyedMistakes;
 
 /// Paths must be paths, and no two may be the same, also not one that the server adds by itself.
 pub(super) fn check_paths(config: &Config, mistakes: &mut KeyedMistakes) {

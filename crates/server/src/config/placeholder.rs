@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::environment::PREFIX;
-use super::source::Found;
+use super::found::Found;
 use super::table::{Entry, entry, variable};
 
 /// Characters of a name that are shown.

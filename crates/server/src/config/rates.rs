@@ -7,7 +7,8 @@
 use engine::limits::BUCKET_FILL_MS_MAX;
 use engine::rates::{Bucket, Rate, Rates};
 
-use super::resolve::{KeyedMistakes, Values};
+use super::mistakes::KeyedMistakes;
+use super::values::Values;
 
 /// The rate of every bucket. `channel_limit` channels must be had at once by a client that comes
 /// back, where nobody has said otherwise.

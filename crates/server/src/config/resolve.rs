@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
-use serde_json::Value;
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
@@ -15,107 +14,36 @@ use super::ceilings::resolve_ceilings;
 use super::change::{Bounds, Changeable};
 use super::contradictions::check_names;
 use super::danger::dangers;
-use super::duration::parse_ms;
 use super::engine::{resolve_engine, unused_engines};
-use super::environment::items as items_of_text;
 use super::formats::warn_of_formats;
-use super::keys::{Kind, NAMESPACE_KEYS, TOKEN_KEYS};
-use super::mistakes::WarningKind;
+use super::found::Found;
+use super::keys::{Kind, TOKEN_KEYS};
+use super::mistakes::{KeyedMistakes, WarningKind};
 use super::namespaces::{demo_namespace, resolve_channels};
 use super::nats_lengths::check_channel_length;
 use super::paths::check_paths;
 use super::pem::read_pem;
 use super::rates::resolve_rates;
-use super::source::Found;
-use super::table::{Entry, entry};
+use super::values::Values;
 use super::{
     AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
     OriginPolicy, Shutdown, Tls, TokenSettings, TrustedProxies, WebSocket,
 };
 
-/// Typed look-ups by path, with the defaults of the table.
-pub(super) struct Values<'f> {
-    pub(super) found: &'f Found,
-    /// Defaults that development mode changes.
-    pub(super) overrides: &'f [(&'static str, &'static str)],
-}
-
-impl Values<'_> {
-    pub(super) fn text(&self, path: &str) -> String {
-        match self.found.value(path) {
-            Some(Value::String(text)) => text.clone(),
-            Some(_) => String::new(),
-            None => self.default(path).to_owned(),
-        }
-    }
-
-    /// A path, which may be written with slashes at its end.
-    pub(super) fn path(&self, path: &str) -> String {
-        let text = self.text(path);
-        let trimmed = text.trim_end_matches('/');
-        if trimmed.is_empty() { text } else { trimmed.to_owned() }
-    }
-
-    pub(super) fn some_text(&self, path: &str) -> Option<String> {
-        Some(self.text(path)).filter(|text| !text.is_empty())
-    }
-
-    pub(super) fn flag(&self, path: &str) -> bool {
-        self.found.value(path).map_or_else(|| self.default(path) == "true", |v| v == true)
-    }
-
-    pub(super) fn number(&self, path: &str) -> u64 {
-        let written = self.found.value(path).and_then(Value::as_u64);
-        written.unwrap_or_else(|| self.default(path).parse().unwrap_or(0))
-    }
-
-    pub(super) fn count(&self, path: &str) -> usize {
-        usize::try_from(self.number(path)).unwrap_or(usize::MAX)
-    }
-
-    pub(super) fn u32(&self, path: &str) -> u32 {
-        u32::try_from(self.number(path)).unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn ms(&self, path: &str) -> u64 {
-        parse_ms(&self.text(path)).unwrap_or(0)
-    }
-
-    pub(super) fn list(&self, path: &str) -> Vec<String> {
-        let items = self.found.value(path).and_then(Value::as_array);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        match items {
-            Some(items) => items.iter().map(text).collect(),
-            None => self.default_list(path),
-        }
-    }
-
-    pub(super) fn default_list(&self, path: &str) -> Vec<String> {
-        items_of_text(self.default(path)).map(str::to_owned).collect()
-    }
-
-    pub(super) fn default(&self, path: &str) -> &'static str {
-        if let Some((_, value)) = self.overrides.iter().find(|(key, _)| *key == path) {
-            return value;
-        }
-        let of_table = match entry(path) {
-            Some(Entry::Key(key)) => Some(key.default),
-            _ => None,
-        };
-        let name = path.rsplit('.').next().unwrap_or(path);
-        let of_namespace =
-            || NAMESPACE_KEYS.iter().find(|key| key.path == name).map(|key| key.default);
-        of_table.or_else(of_namespace).unwrap_or_default()
-    }
-}
-
-/// What differs when nothing is configured.
+/// Defaults of development mode where they differ from those of the table.
 const DEVELOPMENT: &[(&str, &str)] = &[
     ("http_server.address", "127.0.0.1"),
     ("http_server.internal_address", "127.0.0.1"),
     ("demo.enabled", "true"),
     ("client.allow_anonymous_connect_without_token", "true"),
+    ("client.allowed_origins", LOOPBACK_ORIGINS),
 ];
+
+/// Origins of pages that this machine serves on any port: the demo page may be opened through a
+/// tunnel (`ssh -L`), and the application under development has a server of its own. An origin
+/// without a port means the default port of its scheme.
+const LOOPBACK_ORIGINS: &str = "http://localhost:* http://*.localhost:* http://127.0.0.1:* \
+                                http://[::1]:* http://localhost http://127.0.0.1 http://[::1]";
 
 /// Resolves what was written; what is wrong with it is told besides.
 pub(super) fn resolve(
@@ -150,7 +78,7 @@ pub(super) fn resolve(
         engine,
         http: resolve_http(&values, port, &mut mistakes),
         websocket: resolve_websocket(&values, &mut mistakes),
-        admission: resolve_admission(&values, development.is_some(), &mut mistakes),
+        admission: resolve_admission(&values, &mut mistakes),
         token: resolve_token(&values, "client.token", &mut mistakes),
         subscription_token: values
             .flag("client.subscription_token.enabled")
@@ -187,30 +115,8 @@ pub(super) fn resolve(
     config
 }
 
-/// Pages that this machine serves, on any port: in development mode the demo may come through a
-/// tunnel (`ssh -L`), and the application under development has a server of its own. Without a
-/// port, port 80 is meant.
-pub(super) const LOOPBACK_ORIGINS: [&str; 7] = [
-    "http://localhost:*",
-    "http://*.localhost:*",
-    "http://127.0.0.1:*",
-    "http://[::1]:*",
-    "http://localhost",
-    "http://127.0.0.1",
-    "http://[::1]",
-];
-
-pub(super) type KeyedMistakes = Vec<(String, String)>;
-
-fn resolve_admission(
-    values: &Values<'_>,
-    is_development: bool,
-    mistakes: &mut KeyedMistakes,
-) -> AdmissionSettings {
-    let mut origins = values.list("client.allowed_origins");
-    if is_development && origins.is_empty() {
-        origins = LOOPBACK_ORIGINS.map(str::to_owned).to_vec();
-    }
+fn resolve_admission(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> AdmissionSettings {
+    let origins = values.list("client.allowed_origins");
     let origins = OriginPolicy::new(&origins).unwrap_or_else(|faults| {
         let key = "client.allowed_origins".to_owned();
         mistakes.extend(faults.into_iter().map(|fault| (key.clone(), fault)));

@@ -1,0 +1,223 @@
+//! Reading: file, environment and flags become one tree of values, in whatever form each was
+//! written.
+//!
+//! Invariant: the place of every value is known, so that whatever is wrong with it can be told
+//! where it was written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::keys::API_KEY_KEYS;
+use super::lines::Lines;
+use super::mistakes::{Mistake, Place, Warning, WarningKind};
+use super::table::{Entry, entry};
+use super::text_list::items;
+
+/// What was written, and what is wrong with it so far.
+pub(super) struct Found {
+    pub(super) tree: Value,
+    pub(super) has_file: bool,
+    /// Paths that a variable or a flag has set.
+    set: BTreeMap<String, Place>,
+    pub(super) lines: Lines,
+    /// Paths whose value could not be read: whatever else would be said of them is about a default.
+    misread: BTreeSet<String>,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<Warning>,
+}
+
+impl Found {
+    /// What a file with this in it would say.
+    pub(super) fn of(tree: Value) -> Found {
+        Found {
+            tree,
+            has_file: true,
+            set: BTreeMap::new(),
+            lines: Lines::default(),
+            misread: BTreeSet::new(),
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn mistake(&mut self, key: impl Into<String>, text: impl Into<String>) {
+        let key = key.into();
+        let is_logged = self.mistakes.iter().any(|told| told.key == key);
+        if is_logged && self.misread.contains(&key) {
+            return;
+        }
+        self.mistakes.push(Mistake { place: self.place(&key), key, text: text.into() });
+    }
+
+    /// A value that is not of its kind; nothing else is said of this key.
+    pub(super) fn misread(&mut self, key: &str, text: impl Into<String>) {
+        if self.misread.insert(key.to_owned()) {
+            self.mistake(key, text);
+        }
+    }
+
+    pub(super) fn warn(
+        &mut self,
+        kind: WarningKind,
+        key: impl Into<String>,
+        text: impl Into<String>,
+    ) {
+        let key = key.into();
+        self.warnings.push(Warning { kind, place: self.place(&key), key, text: text.into() });
+    }
+
+    /// Warnings and mistakes.
+    pub(super) fn judge(mut self) -> (Vec<Warning>, Vec<Mistake>) {
+        self.warnings.retain(|warning| !self.misread.contains(&warning.key));
+        (self.warnings, self.mistakes)
+    }
+
+    /// The value at a path, when written.
+    pub(super) fn value(&self, path: &str) -> Option<&Value> {
+        let mut value = &self.tree;
+        for part in path.split('.') {
+            value = match part.split_once('[') {
+                Some((name, index)) => {
+                    let index: usize = index.trim_end_matches(']').parse().ok()?;
+                    value.get(name)?.get(index)?
+                }
+                None => value.get(part)?,
+            };
+        }
+        Some(value).filter(|value| !value.is_null())
+    }
+
+    /// Whether anything was set that says what the server is for. A port and what is logged do not.
+    pub(super) fn is_configured(&self) -> bool {
+        let is_neutral = |path: &String| path == "http_server.port" || path.starts_with("log.");
+        self.has_file || !self.set.keys().all(is_neutral)
+    }
+
+    /// Sets a value that a variable or a flag gives as text.
+    pub(super) fn set(&mut self, path: &str, place: Place, text: &str) {
+        let value = match entry(path) {
+            Some(Entry::Namespaces | Entry::ApiKeys | Entry::AbsentList(_)) => match groups(text) {
+                Ok(list) => canonical_list(path, list),
+                Err(error) => {
+                    self.set.insert(path.to_owned(), place);
+                    return self.mistake(path, error);
+                }
+            },
+            _ => Value::from(text),
+        };
+        put(&mut self.tree, path, value);
+        self.set.insert(path.to_owned(), place);
+    }
+
+    fn place(&self, path: &str) -> Place {
+        let mut whole = path;
+        loop {
+            if let Some(place) = self.set.get(whole) {
+                return place.clone();
+            }
+            // The line of a section says little about a key that is missing in it.
+            let line = self.lines.of(whole).filter(|_| whole == path || whole.ends_with(']'));
+            if let Some(line) = line {
+                return Place::Line(line);
+            }
+            match whole.rfind(['.', '[']) {
+                Some(end) => whole = &whole[..end],
+                None => return Place::Nowhere,
+            }
+        }
+    }
+}
+
+/// The tree with keys as the table has them: `"client.insecure": true` and `Client` are understood
+/// as well.
+pub(super) fn canonical(path: &str, value: Value) -> Value {
+    let Value::Object(members) = value else { return value };
+    let mut tree = Value::Object(Map::new());
+    for (name, value) in members {
+        let at = |name: &str| match path.is_empty() {
+            true => name.to_owned(),
+            false => format!("{path}.{name}"),
+        };
+        let lower = name.to_ascii_lowercase();
+        let is_known = |name: &str| entry(&at(name)).is_some() || is_of_group(path, name);
+        let name = if !is_known(&name) && is_known(&lower) { lower } else { name };
+        let value = match (entry(&at(&name)), value) {
+            (Some(Entry::Section), value) => canonical(&at(&name), value),
+            (Some(Entry::Namespaces | Entry::ApiKeys | Entry::AbsentList(_)), value) => {
+                canonical_list(&at(&name), value)
+            }
+            (_, value) => value,
+        };
+        // A name with dots that is no key stays as it is: it is told as unknown.
+        if entry(&at(&name)).is_some() {
+            merge(place_of(&mut tree, &name), value);
+        } else {
+            merge(&mut tree[&name], value);
+        }
+    }
+    tree
+}
+
+/// The same for the groups of a list; one alone may stand without the list.
+fn canonical_list(path: &str, list: Value) -> Value {
+    let group = |value| canonical(&format!("{path}[0]"), value);
+    match list {
+        Value::Array(items) => items.into_iter().map(group).collect(),
+        one => group(one),
+    }
+}
+
+/// Whether a name may stand in a group of a list, beside what the table has for it.
+fn is_of_group(path: &str, name: &str) -> bool {
+    let Some((list, _)) = path.rsplit_once('[') else { return false };
+    match entry(list) {
+        Some(Entry::Namespaces) => name == "name",
+        Some(Entry::ApiKeys) => API_KEY_KEYS.iter().any(|key| key.path == name),
+        Some(Entry::AbsentList(list)) => {
+            name == "name" || list.switch.is_some_and(|(option, _)| option == name)
+        }
+        _ => false,
+    }
+}
+
+fn merge(place: &mut Value, value: Value) {
+    match (place, value) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (name, value) in new {
+                merge(old.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (place, value) => *place = value,
+    }
+}
+
+/// A list of groups as one text: JSON, or the names between commas and white space.
+fn groups(text: &str) -> Result<Value, String> {
+    if text.trim_start().starts_with(['[', '{']) {
+        return serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"));
+    }
+    let named = |name: &str| Value::from_iter([("name", Value::from(name))]);
+    Ok(items(text).map(named).collect())
+}
+
+fn put(tree: &mut Value, path: &str, value: Value) {
+    *place_of(tree, path) = value;
+}
+
+fn place_of<'t>(tree: &'t mut Value, path: &str) -> &'t mut Value {
+    let mut place = tree;
+    for part in path.split('.') {
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        place = match part.split_once('[') {
+            Some((name, index)) => {
+                let index: usize = index.trim_end_matches(']').parse().unwrap_or(0);
+                &mut place[name][index]
+            }
+            None => &mut place[part],
+        };
+    }
+    place
+}
