@@ -7,6 +7,7 @@
 
 pub mod config;
 mod expression;
+mod json;
 mod memory_size;
 mod pattern;
 

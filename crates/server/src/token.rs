@@ -20,7 +20,7 @@ mod key_error;
 mod key_set;
 mod keys;
 mod limits;
-mod object;
+mod payload;
 mod pem;
 mod probe;
 mod public_key;
@@ -36,7 +36,6 @@ pub use cause::Cause;
 pub use fetch::{Fetch, FetchFailure};
 pub use key_error::{KeyError, KeyFault};
 pub use limits::TOKEN_BYTES_MAX;
-pub(crate) use object::Object;
 pub(crate) use probe::probe_key_sets;
 pub use settings::TokenSettings;
 pub use sign::{

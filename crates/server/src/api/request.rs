@@ -9,8 +9,7 @@ use base64::alphabet::STANDARD as STANDARD_ALPHABET;
 use base64::engine::general_purpose::{GeneralPurpose, PAD};
 use bytes::Bytes;
 use engine::broker::Target;
-use engine::claims::Overrides;
-use serde::de::{Error, IgnoredAny, MapAccess, Unexpected, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use wire::limits::CLOSE_REASON_MAX;
@@ -19,7 +18,7 @@ use wire::protocol::{DisconnectCode, StreamPosition, is_nested_too_deep};
 use super::error::{ApiError, MethodFailure};
 use super::methods::Method;
 use super::unreadable::unreadable;
-use crate::token::Object;
+use crate::json::{Integer, Object, OverridesJson};
 
 /// A JSON value as it was written, `null` included; empty when the field is absent.
 #[derive(Clone, Debug, Default)]
@@ -77,41 +76,6 @@ fn some_integer<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
     let Some(Integer(number)) = Option::deserialize(deserializer)? else { return Ok(None) };
     let number = T::try_from(number);
     number.map(Some).map_err(|_| D::Error::custom("a number is out of range"))
-}
-
-struct Integer(i128);
-
-impl<'de> Deserialize<'de> for Integer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Integer, D::Error> {
-        deserializer.deserialize_any(IntegerVisitor)
-    }
-}
-
-struct IntegerVisitor;
-
-impl Visitor<'_> for IntegerVisitor {
-    type Value = Integer;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a whole number")
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Integer, E> {
-        Ok(Integer(number.into()))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Integer, E> {
-        Ok(Integer(number.into()))
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Integer, E> {
-        // A number with more digits than fit may have been rounded to the least of all.
-        if number.fract() != 0.0 || number <= i64::MIN as f64 {
-            return Err(E::invalid_type(Unexpected::Float(number), &self));
-        }
-        // The cast saturates, and what is out of range is refused behind it.
-        Ok(Integer(number as i128))
-    }
 }
 
 /// A payload, as JSON or as bytes in base64, which wins.
@@ -201,42 +165,7 @@ pub(super) struct Subscribe {
     #[serde(deserialize_with = "object")]
     pub(super) recover_since: Option<Position>,
     #[serde(rename = "override", deserialize_with = "object")]
-    pub(super) overrides: Option<Override>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Override {
-    #[serde(deserialize_with = "object")]
-    presence: Option<Flag>,
-    #[serde(deserialize_with = "object")]
-    join_leave: Option<Flag>,
-    #[serde(deserialize_with = "object")]
-    force_push_join_leave: Option<Flag>,
-    #[serde(deserialize_with = "object")]
-    force_recovery: Option<Flag>,
-    #[serde(deserialize_with = "object")]
-    force_positioning: Option<Flag>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Flag {
-    #[serde(deserialize_with = "nullable")]
-    value: bool,
-}
-
-impl From<Override> for Overrides {
-    fn from(from: Override) -> Overrides {
-        let value = |flag: Option<Flag>| flag.map(|flag| flag.value);
-        Overrides {
-            presence: value(from.presence),
-            join_leave: value(from.join_leave),
-            force_push_join_leave: value(from.force_push_join_leave),
-            force_recovery: value(from.force_recovery),
-            force_positioning: value(from.force_positioning),
-        }
-    }
+    pub(super) overrides: Option<OverridesJson>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

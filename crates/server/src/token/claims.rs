@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use engine::claims::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionGrant};
+use engine::claims::{ConnectionClaims, SubscriptionClaims, SubscriptionGrant};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
@@ -16,8 +16,9 @@ use wire::protocol::is_nested_too_deep;
 
 use super::cause::Cause;
 use super::limits::{ROLE_BYTES_MAX, ROLES_MAX};
-use super::object::{Object, read_claims};
-use super::registered::{NumericDate, Registered};
+use super::payload::read_claims;
+use super::registered::Registered;
+use crate::json::{Identifier, NumericDate, Object, OverridesJson};
 
 /// Reads a connection token (who connects is `user`).
 pub(super) fn connection(
@@ -100,48 +101,6 @@ pub(super) fn roles(payload: &[u8], name: &str) -> Result<Vec<String>, Cause> {
     Ok(texts.take(ROLES_MAX).take_while(fits).collect())
 }
 
-/// A text, or the whole number that many databases have in its place.
-pub(super) struct Identifier(pub(super) String);
-
-impl<'de> Deserialize<'de> for Identifier {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(IdentifierVisitor)
-    }
-}
-
-struct IdentifierVisitor;
-
-impl Visitor<'_> for IdentifierVisitor {
-    type Value = Identifier;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a text or a whole number")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Identifier, E> {
-        Ok(Identifier(text.to_owned()))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Identifier, E> {
-        Ok(Identifier(number.to_string()))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Identifier, E> {
-        Ok(Identifier(number.to_string()))
-    }
-
-    /// Only where the number is exact: two users must not become one.
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Identifier, E> {
-        if number.fract() != 0.0 || number.abs() > EXACT_INTEGER_MAX {
-            return Err(E::custom("not a whole number that is exact"));
-        }
-        Ok(Identifier((number as i64).to_string()))
-    }
-}
-
-/// Up to here every whole number has a floating-point number of its own.
-const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
-
 #[derive(Deserialize)]
 struct Connection<'p> {
     expire_at: Option<NumericDate>,
@@ -172,7 +131,7 @@ struct Grant<'p> {
     data: Option<&'p RawValue>,
     b64data: Option<String>,
     #[serde(rename = "override")]
-    overrides: Option<Object<RawOverrides>>,
+    overrides: Option<Object<OverridesJson>>,
 }
 
 /// `null` is a grant without options, as `{}` is.
@@ -185,43 +144,9 @@ impl Grant<'_> {
         Ok(SubscriptionGrant {
             info: content(self.info, self.b64info)?,
             data: content(self.data, self.b64data)?,
-            overrides: self
-                .overrides
-                .map(|Object(overrides)| overrides.resolve())
-                .unwrap_or_default(),
+            overrides: self.overrides.map(|Object(overrides)| overrides.into()).unwrap_or_default(),
         })
     }
-}
-
-#[derive(Deserialize)]
-struct RawOverrides {
-    presence: Option<Object<Switch>>,
-    join_leave: Option<Object<Switch>>,
-    force_push_join_leave: Option<Object<Switch>>,
-    force_recovery: Option<Object<Switch>>,
-    force_positioning: Option<Object<Switch>>,
-}
-
-impl RawOverrides {
-    fn resolve(self) -> Overrides {
-        let on = |switch: Option<Object<Switch>>| {
-            switch.map(|Object(Switch { value })| value.unwrap_or_default())
-        };
-        Overrides {
-            presence: on(self.presence),
-            join_leave: on(self.join_leave),
-            force_push_join_leave: on(self.force_push_join_leave),
-            force_recovery: on(self.force_recovery),
-            force_positioning: on(self.force_positioning),
-        }
-    }
-}
-
-/// `{"value": true}`. Producers that leave out zero values write `{}` for off, others `{"value":
-/// null}`.
-#[derive(Deserialize)]
-struct Switch {
-    value: Option<bool>,
 }
 
 /// Claim `subs`: channels in the order of the token, none of them twice.

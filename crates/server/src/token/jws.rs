@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::algorithm::Algorithm;
 use super::cause::Cause;
 use super::limits::TOKEN_BYTES_MAX;
-use super::object::Object;
+use crate::json::Object;
 
 /// A token in its parts.
 pub(super) struct Jws<'t> {

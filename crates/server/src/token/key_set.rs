@@ -14,8 +14,8 @@ use super::algorithm::Algorithm;
 use super::cause::Cause;
 use super::fetch::FetchFailure;
 use super::limits::KEY_SET_KEYS_MAX;
-use super::object::Object;
 use super::public_key::PublicKey;
+use crate::json::Object;
 
 /// The usable keys of a set, by key id. Ids may repeat: RFC 7517 allows keys of different types
 /// to share one.

@@ -12,7 +12,7 @@ use super::fetch::Fetch;
 use super::jwks::Jwks;
 use super::jws::Jws;
 use super::key_error::KeyError;
-use super::object::read_claims;
+use super::payload::read_claims;
 use super::registered::Registered;
 
 /// The key sets of one endpoint.

@@ -16,7 +16,7 @@ use super::fetch::{Fetch, HttpFetch};
 use super::jws::Jws;
 use super::key_error::{KeyError, KeyFault};
 use super::keys::StaticKeys;
-use super::object::read_claims;
+use super::payload::read_claims;
 use super::registered::{Registered, within_bound};
 use super::remote::RemoteKeys;
 use super::settings::TokenSettings;

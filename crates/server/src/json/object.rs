@@ -1,5 +1,5 @@
-//! A struct that is read from a JSON object only. A derived `Deserialize` would also take the
-//! fields from an array, in their order, which nobody means who writes a token or a request.
+//! A struct that is read from a JSON object only. A derived `Deserialize` also accepts an array
+//! that holds the fields in their order, which a token or a request must not do.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,9 +7,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::cause::Cause;
-
-/// A value of `T` that was written as an object.
+/// A `T` that is accepted as a JSON object only.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -30,12 +29,4 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map)).map(Object)
     }
-}
-
-/// Reads the claims of a token. What was wrong stays unsaid: the text of the error could quote
-/// the token.
-pub(super) fn read_claims<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, Cause> {
-    serde_json::from_slice::<Object<T>>(payload)
-        .map(|Object(claims)| claims)
-        .map_err(|_| Cause::Claims)
 }

@@ -1,0 +1,14 @@
+//! Types that tokens and requests of the server API read from JSON, where the derived
+//! `Deserialize` accepts too much or too little.
+
+mod identifier;
+mod integer;
+mod numeric_date;
+mod object;
+mod overrides;
+
+pub(crate) use identifier::Identifier;
+pub(crate) use integer::Integer;
+pub(crate) use numeric_date::NumericDate;
+pub(crate) use object::Object;
+pub(crate) use overrides::OverridesJson;
