@@ -1,5 +1,5 @@
-//! Files made from the table of keys: a sample with every key, a short one to start with, and the
-//! reference.
+//! Files generated from the table of keys: a sample with all keys, a short configuration to start
+//! with, and the reference page.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,11 +9,11 @@ use super::keys::{
 };
 use super::table::absent_keys;
 
-/// A TOML file with every key, its default and its meaning. It is valid and changes nothing.
+/// A TOML file with every key, its default value and its description, all commented out.
 #[must_use]
 pub fn sample() -> String {
     let mut out = String::from(
-        "# Every setting of Tidings with its default. Lines that begin with #: uncomment to change.\n",
+        "# Every option of Tidings with its default value. Uncomment a line to change the option.\n",
     );
     let mut tables: Vec<(&str, Vec<&Key>)> = Vec::new();
     for key in KEYS {
@@ -41,39 +41,39 @@ pub fn sample() -> String {
         let _infallible = write!(out, "\n[{table}]\n");
         keys.into_iter().for_each(|key| line(&mut out, key));
     }
-    out.push_str("\n# Callers of the server API, each with a key of its own.\n");
+    out.push_str("\n# Callers of the server API, each with its own key.\n");
     out.push_str("# [[http_api.keys]]\n# name = \"billing\"\n# key = \"…\"\n# methods = [\"publish\"]\n# channels = [\"news:*\"]\n");
     out.push_str("\n# Each namespace has the options of channel.without_namespace.\n");
     out.push_str("# [[channel.namespaces]]\n# name = \"chat\"\n# presence = true\n");
     out
 }
 
-/// A short working configuration with fresh secrets, made from random bytes.
+/// A short working configuration. Its secrets are made from the given random bytes.
 #[must_use]
 pub fn starter(random: [u8; 64]) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let (secret, key) = random.split_at(32);
     format!(
-        r#"# A working configuration of Tidings: users need a token, and chat keeps a history.
-# `tidings sample-config --all` shows every setting.
+        r#"# A working configuration of Tidings: users need a token, and namespace chat keeps a history.
+# `tidings sample-config --all` shows every option.
 
 [http_server]
-# This machine only, for a proxy in front. To listen on all addresses write "", and give the API and the metrics
-# a port of their own: internal_port = 9000.
+# Listen on this machine only, behind a proxy. To listen on all addresses write "", and serve the API
+# and the metrics on another port: internal_port = 9000.
 address = "127.0.0.1"
 
 [client.token]
 hmac_secret_key = "{}"
 
 [client]
-# Web pages that may connect, by their Origin; * stands for anything. These are pages that this machine serves itself, on
-# any port: replace them with the origins of your application, such as "https://app.example.com".
+# Origins of web pages that may connect; * matches anything. These are pages of this machine, on any
+# port: replace them with the origins of your application, such as "https://app.example.com".
 allowed_origins = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"]
 
 [http_api]
 key = "{}"
 
-# Clients of the JSON protocol can be sent JSON only.
+# Clients of the JSON protocol can receive only JSON.
 [channel]
 publication_data_format = "json"
 
@@ -98,7 +98,7 @@ allow_history_for_subscriber = true
     )
 }
 
-/// The page of the documentation with every key.
+/// The page docs/configuration.md.
 #[must_use]
 pub fn reference() -> String {
     let mut out = REFERENCE_HEAD.to_owned();
@@ -115,7 +115,7 @@ pub fn reference() -> String {
     table("Keys of the server API: `http_api.keys[]`", "", API_KEY_KEYS);
     table("Tokens: `client.token` and `client.subscription_token`", "", TOKEN_KEYS);
     table("Namespaces: `channel.namespaces[]` and `channel.without_namespace`", "", NAMESPACE_KEYS);
-    out.push_str("\n## Accepted, not here yet\n\n| Feature | Switched on by |\n|---|---|\n");
+    out.push_str("\n## Features that are not available\n\n| Feature | Enabled by |\n|---|---|\n");
     for (feature, switches) in absent_features() {
         let switches: Vec<String> = switches.iter().map(|path| format!("`{path}`")).collect();
         let _infallible = writeln!(out, "| {} | {} |", feature.name(), switches.join(", "));
@@ -123,7 +123,7 @@ pub fn reference() -> String {
     out
 }
 
-/// What is not here, and the keys that would switch it on.
+/// Features that are not available, with the keys that enable them.
 fn absent_features() -> BTreeMap<Feature, Vec<String>> {
     let mut features: BTreeMap<Feature, Vec<String>> = BTreeMap::new();
     for (path, _, key) in absent_keys() {
@@ -143,43 +143,55 @@ fn absent_features() -> BTreeMap<Feature, Vec<String>> {
 
 const REFERENCE_HEAD: &str = r#"# Configuration
 
-One file in TOML, YAML or JSON (`tidings serve -c FILE`), then environment variables, then flags; later ones win.
+Options are read from one file in TOML, YAML or JSON (`tidings serve -c FILE`), then from
+environment variables, then from flags. A later source overrides an earlier one.
 
-- Environment: `TIDINGS_` and the key in capitals, dots as underscores: `TIDINGS_HTTP_SERVER_PORT=9000`. An empty variable is
-  as good as none. Namespaces are named in a list and then set: `TIDINGS_CHANNEL_NAMESPACES="chat news"`, or the list as JSON, and
+- Environment: `TIDINGS_` and the key in capitals, with underscores for dots:
+  `TIDINGS_HTTP_SERVER_PORT=9000`. An empty variable is ignored. Namespaces are listed first and
+  then configured: `TIDINGS_CHANNEL_NAMESPACES="chat news"`, or the list as JSON, and
   `TIDINGS_CHANNEL_NAMESPACES_CHAT_PRESENCE=true`.
-- Flags: `--` and the key: `--http_server.port=9000`. A list in a variable or a flag is separated by commas or white space.
-- Times are written `250ms`, `10s`, `1m30s`, `24h`; a number of seconds without a unit is not a time.
-- A value of the wrong kind and settings that contradict each other are mistakes: all of them are told at once, with the line,
-  the variable or the flag, and nothing starts (exit status 2). A key that does not exist is a warning; with `--strict` it is a
-  mistake.
-- `tidings check -c FILE` only looks. `tidings sample-config -o FILE` makes a configuration to begin with, `--all` shows every key.
+- Flags: `--` and the key: `--http_server.port=9000`. The items of a list in a variable or a flag
+  are separated by commas or white space.
+- Durations are written with a unit: `250ms`, `10s`, `1m30s`, `24h`. A number without a unit is not
+  a duration.
+- A value of the wrong type is a mistake, and so are options that contradict each other. All
+  mistakes are reported at once, with the line, the variable or the flag. The server then does not
+  start (exit status 2). An unknown key is a warning, or a mistake with `--strict`.
+- `tidings check -c FILE` checks a configuration without starting the server.
+  `tidings sample-config -o FILE` writes a configuration to start with, and `--all` shows every key.
 
-Where nothing is configured the server is in development mode: it listens on 127.0.0.1, serves the demo page, and admits
-anonymous users, who may do everything in channels that begin with `demo:` and nothing elsewhere. Any setting ends that, in a file,
-a variable or a flag; only `http_server.port` and `log.*` leave it on, so that another port can be chosen. Otherwise nobody gets
-in without a token, unless the configuration says so.
+Without any configuration the server runs in development mode: it listens on 127.0.0.1, serves the
+demo page, and accepts anonymous users. They may do everything in channels that begin with `demo:`,
+and nothing in other channels. Any option in a file, a variable or a flag ends development mode,
+except `http_server.port` and `log.*`. Outside development mode, clients need a token unless the
+configuration allows others.
 
 ## Coming from Centrifugo
 
-Configurations of Centrifugo 6 work as they are. Variables `CENTRIFUGO_*` are read as well, where the `TIDINGS_*` of the same name
-is not set. Values may have the forms that Centrifugo takes: a number, `true` or `false` as text, one text for a list, `null` or
-empty text for a default. A number without a unit is no time: Centrifugo would read nanoseconds.
+Configurations of Centrifugo 6 work without changes. Variables `CENTRIFUGO_*` are read too, unless
+the `TIDINGS_*` variable of the same name is set. Values may be written in the forms that Centrifugo
+accepts: a number, `true` or `false` as text, one text for a list, `null` or an empty text for the
+default. The exception is a duration without a unit, which Centrifugo reads as nanoseconds.
 
-A feature that is not here yet is a mistake where it is switched on, also without `--strict`; whatever only tunes it is accepted.
-Tuning keys of Centrifugo without a meaning here are named in a warning.
+A key that enables a feature which is not available is a mistake, also without `--strict`. Keys that
+only tune such a feature are accepted. Keys of Centrifugo that have no effect cause a warning.
 
 ## Warnings
 
-`tidings check`, and `tidings serve` in its log, warn of what is valid and dangerous, each with its key: switches that take a check
-away (`client.insecure`), secrets that can be guessed, origins that admit strangers, key sets by plain HTTP, internal endpoints on
-a public port, certificates that end within 14 days, bounds that protect no more, and settings that make one another useless. A
-value that still holds `${NAME}`, `$(NAME)` or `{{ name }}` is a mistake: values are taken as they are written.
+`tidings check` prints warnings about options that are valid but dangerous, each with its key;
+`tidings serve` logs them. They are about: disabled checks (`client.insecure`), secrets that can be
+guessed, origins that admit unknown sites, key sets fetched by plain HTTP, internal endpoints on a
+public port, certificates that expire within 14 days, limits that are too high to protect the
+server, and options that make each other useless. A value that still contains `${NAME}`, `$(NAME)` or
+`{{ name }}` is a mistake: the server does not replace placeholders.
 
-Origins are compared with what browsers send: a trailing slash, a path, a default port and capitals are left out, IPv6 stands in
-brackets, and a host without a scheme means `https` (on this machine `http` too). What no browser sends is a mistake.
+Origins are compared with what browsers send: a trailing slash, a path and a default port are
+ignored, and so is the case of letters. IPv6 addresses are written in brackets. A host without a
+scheme means `https` (for the local machine also `http`). An origin that no browser sends is a
+mistake.
 
-Made from the tables in `crates/server/src/config/keys.rs`; a test compares them with this page.
+This page is generated from the tables in `crates/server/src/config/keys.rs`. A test compares it
+with them.
 "#;
 
 fn table_of(path: &'static str) -> &'static str {

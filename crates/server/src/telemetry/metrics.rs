@@ -185,10 +185,11 @@ pub fn render(
 #[must_use]
 pub fn reference() -> String {
     let mut text = "# Metrics\n\n\
-        In the text format of Prometheus, at `/metrics` (`prometheus.handler_prefix`). Counted since the start of the \
-        process; every node\nspeaks for itself. Made from the table in `crates/server/src/telemetry/metrics.rs`; a test \
-        compares table, output and this page.\n\n\
-        An answer of the workers is used again for twenty times as long as it took (5 s at most), however often it is read.\n\n\
+        Served in the text format of Prometheus at `/metrics` (`prometheus.handler_prefix`). Values \
+        count from\nthe start of the process, and every node reports only itself. Counts of the workers \
+        are cached for\ntwenty times as long as it took to collect them, at most 5 s.\n\n\
+        This page is generated from the table in `crates/server/src/telemetry/metrics.rs`. A test \
+        compares\nthe table, the output and this page.\n\n\
         | Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n"
         .to_owned();
     for metric in METRICS {
