@@ -182,8 +182,8 @@ only tune such a feature are accepted. Keys of Centrifugo that have no effect ca
 `tidings serve` logs them. They are about: disabled checks (`client.insecure`), secrets that can be
 guessed, origins that admit unknown sites, key sets fetched by plain HTTP, internal endpoints on a
 public port, certificates that expire within 14 days, limits that are too high to protect the
-server, and options that make each other useless. A value that still contains `${NAME}`, `$(NAME)` or
-`{{ name }}` is a mistake: the server does not replace placeholders.
+server, and options that make each other useless. A value that still contains `${NAME}`, `$(NAME)`
+or `{{ name }}` is a mistake: the server does not replace placeholders.
 
 Origins are compared with what browsers send: a trailing slash, a path and a default port are
 ignored, and so is the case of letters. IPv6 addresses are written in brackets. A host without a

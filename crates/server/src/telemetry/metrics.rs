@@ -185,9 +185,9 @@ pub fn render(
 #[must_use]
 pub fn reference() -> String {
     let mut text = "# Metrics\n\n\
-        Served in the text format of Prometheus at `/metrics` (`prometheus.handler_prefix`). Values \
-        count from\nthe start of the process, and every node reports only itself. Counts of the workers \
-        are cached for\ntwenty times as long as it took to collect them, at most 5 s.\n\n\
+        Served in the text format of Prometheus at `/metrics` (`prometheus.handler_prefix`). Values\n\
+        count from the start of the process, and every node reports only itself. Counts of the workers \
+        are\ncached for twenty times as long as it took to collect them, at most 5 s.\n\n\
         This page is generated from the table in `crates/server/src/telemetry/metrics.rs`. A test \
         compares\nthe table, the output and this page.\n\n\
         | Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n"
