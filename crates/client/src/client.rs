@@ -74,9 +74,13 @@ impl Client {
         }
     }
 
-    /// Connects again after [`Client::disconnect`] or a final refusal of the server.
+    /// Connects again after [`Client::disconnect`] or a final refusal of the server. It returns at
+    /// once: see [`Client::connected`].
     pub async fn reconnect(&self) {
-        self.order(DriverCommand::Connect).await;
+        let (done, is_done) = oneshot::channel();
+        self.order(DriverCommand::Connect { done }).await;
+        // The client may have ended.
+        let _ended = is_done.await;
     }
 
     /// Disconnects, and returns when the connection is closed. Subscriptions and their positions

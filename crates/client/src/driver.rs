@@ -31,7 +31,9 @@ use crate::url::ServerUrl;
 
 /// What a handle wants.
 pub(crate) enum DriverCommand {
-    Connect,
+    Connect {
+        done: oneshot::Sender<()>,
+    },
     Disconnect {
         done: oneshot::Sender<()>,
     },
@@ -220,7 +222,11 @@ impl ClientDriver {
 
     async fn handle_order(&mut self, now: Instant, order: DriverCommand) {
         match order {
-            DriverCommand::Connect => self.session.connect(now),
+            DriverCommand::Connect { done } => {
+                self.session.connect(now);
+                self.drain().await;
+                let _dropped = done.send(());
+            }
             DriverCommand::Disconnect { done } => {
                 self.session.disconnect();
                 self.drain().await;

@@ -10,7 +10,8 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let (client, mut events) = Client::connect("wss://push.example", ClientOptions::default())?;
-//! client.subscribe("news", SubscriptionOptions { recoverable: true, ..Default::default() }).await?;
+//! let recoverable = SubscriptionOptions { recoverable: true, ..Default::default() };
+//! client.subscribe("news", recoverable).await?;
 //! client.publish("news", r#"{"text":"hello"}"#).await?;
 //! while let Some(event) = events.next().await {
 //!     if let Event::Publication { channel, publication } = event {

@@ -40,6 +40,7 @@ async fn a_disconnect_of_the_server_says_whether_to_come_back() {
             assert_eq!((reason.code, &*reason.text), (code, "test"));
             assert_eq!(client.state(), ConnectionState::Disconnected);
             client.reconnect().await;
+            client.connected().await.unwrap();
         } else {
             let lost = |event: &Event| matches!(event, Event::Connecting(why) if why.code == code);
             until(&mut events, lost).await;

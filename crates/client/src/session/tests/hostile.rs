@@ -1,4 +1,5 @@
-//! A server that says anything at any time: the session never panics, its outputs end, and every call ends once.
+//! A server that says anything at any time: the session never panics, its outputs end, and every
+//! call ends once.
 
 use std::collections::BTreeSet;
 
