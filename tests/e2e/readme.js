@@ -1,7 +1,7 @@
 /**
- * The two commands of the README, as they are written there.
+ * Runs the two commands of the "Quick start" section of the README.
  *
- * Invariant: the commands are read out of the README, so that what it promises is what is tried.
+ * Invariant: the commands are read from the README, so the documented commands are the tested ones.
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -16,10 +16,10 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const BUILD_TIMEOUT_MS = 20 * 60_000;
 
 const readme = readFileSync(`${ROOT}README.md`, "utf8");
-const section = readme.split("\n## Two commands\n")[1].split("\n## ")[0];
+const section = readme.split("\n## Quick start\n")[1].split("\n## ")[0];
 const [serve, prove] = section.match(/```sh\n([^]*?)```/)[1].trim().split("\n").map((line) => line.split("#")[0].trim());
 
-/** The environment without settings of whoever runs the tests; port 0 lets the system choose a free one. */
+/** The environment without Tidings settings of the caller; port 0 selects a free port. */
 function environment() {
   const others = Object.entries(process.env).filter(([name]) => !/^(TIDINGS|CENTRIFUGO)_/.test(name));
   return { ...Object.fromEntries(others), TIDINGS_HTTP_SERVER_PORT: "0" };
@@ -30,7 +30,7 @@ test("the first command serves the demo page", { timeout: BUILD_TIMEOUT_MS }, as
     cwd: ROOT,
     env: environment(),
     stdio: ["ignore", "pipe", "pipe"],
-    // Cargo may start the server as a child of its own: the signal goes to the group.
+    // Cargo may start the server as its child process: the signal goes to the process group.
     detached: true,
   });
   const ended = once(child, "exit");
@@ -53,7 +53,7 @@ test("the first command serves the demo page", { timeout: BUILD_TIMEOUT_MS }, as
   assert.match(await page.text(), /<title>.*Tidings/i);
   end();
   const [code] = await ended;
-  assert.equal(code, 0, `it ends in order after Ctrl-C:\n${lines.join("\n")}`);
+  assert.equal(code, 0, `it does not exit cleanly after Ctrl-C:\n${lines.join("\n")}`);
 });
 
 test("the second command is what CI runs, and its parts exist", () => {

@@ -23,7 +23,7 @@ const PATIENCE_MS = 20_000;
 /** All snippets of a file: `{ file, language, text }`. */
 export function snippets(file) {
   const text = readFileSync(join(ROOT, file), "utf8");
-  return [...text.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map(([, language, text]) => ({ file, language, text }));
+  return [...text.matchAll(/^```([\w,]*)\n([^]*?)^```$/gm)].map(([, language, text]) => ({ file, language, text }));
 }
 
 /** Every page of the documentation. */

@@ -259,6 +259,12 @@ describe("every other snippet", () => {
     }
   });
 
+  test("the Rust program is the one that the doctest of the client compiles", () => {
+    const program = snippets("crates/client/README.md").find(({ text }) => text.includes("fn main"));
+    const indented = snippet("rust", "ClientOptions").replace(/^(?=.)/gm, "    ");
+    assert.ok(program.text.includes(indented), program.text);
+  });
+
   test("targets of make exist", async () => {
     for (const { language, text } of ["README.md", ...pages()].flatMap(snippets)) {
       const lines = text.trim().split("\n");
@@ -266,7 +272,7 @@ describe("every other snippet", () => {
       for (const line of lines.filter((line) => line.startsWith("make "))) {
         await workshop.run(`make -C ${ROOT} --dry-run ${line.split("#")[0].slice("make ".length)}`);
       }
-      // The two commands of the README have a test of their own (readme.js).
+      // readme.js runs the two commands of the README's quick start.
       used.add(text);
     }
   });
