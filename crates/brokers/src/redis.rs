@@ -47,27 +47,34 @@
 //! health check.
 
 mod answer;
+mod cleanup;
 mod command;
 mod connection;
+mod conversation;
 mod core;
 mod exchange;
 mod identity;
 mod keys;
 mod link;
 mod links;
+mod master_check;
+mod open_request;
+mod page_progress;
 mod pages;
-mod part;
 mod partition;
 mod payload;
 mod pipe;
 mod presence;
 mod registry;
 mod resp;
+mod revocation_read;
 mod scripts;
 mod sentinel;
 pub mod settings;
 mod shared;
+mod stream_range;
 mod subscriptions;
+mod surveys;
 mod topology;
 mod unavailable;
 mod watch;
@@ -146,7 +153,7 @@ impl RedisBroker {
         let now = Instant::now();
         core.handle_jobs(now);
         core.flush(now);
-        !core.has_orders()
+        !core.has_commands()
     }
 }
 
@@ -294,36 +301,37 @@ impl Driver {
             core.leave_registry(now);
         }
         core.flush(now);
-        while let Some(order) = core.poll_order() {
-            self.obey(order);
+        while let Some(command) = core.poll_command() {
+            self.execute(command);
         }
         let is_over = closes_at.is_some_and(|at| at <= now || core.is_idle());
         (!is_over).then(|| core.next_timeout())
     }
 
-    fn obey(&mut self, order: LinkCommand) {
+    fn execute(&mut self, command: LinkCommand) {
         let (dialer, sender) = (self.dialer.clone(), self.sender.clone());
-        match order {
-            LinkCommand::Connect { line, target, after } => {
+        match command {
+            LinkCommand::Connect { connection_id, target, after } => {
                 let connection = spawn(async move {
                     tokio::time::sleep(after).await;
-                    let reason = dialer.run(line, &target, &sender).await;
+                    let reason = dialer.run(connection_id, &target, &sender).await;
                     // The receiver is dropped when the broker has ended.
-                    let _nobody =
-                        sender.send(DriverEvent::Link(line, LinkEvent::Down(reason))).await;
+                    let _nobody = sender
+                        .send(DriverEvent::Link(connection_id, LinkEvent::Down(reason)))
+                        .await;
                 });
                 self.connections.retain(|_, connection| !connection.is_finished());
-                self.connections.insert(line, connection);
+                self.connections.insert(connection_id, connection);
             }
-            LinkCommand::Close { line } => {
-                if let Some(connection) = self.connections.remove(&line) {
+            LinkCommand::Close { connection_id } => {
+                if let Some(connection) = self.connections.remove(&connection_id) {
                     connection.abort();
                 }
             }
             LinkCommand::Watch { link, server } => {
                 spawn(dialer.watch(link, server, sender));
             }
-            LinkCommand::AskSlots { members } => {
+            LinkCommand::ReadSlots { members } => {
                 spawn(async move {
                     let slots = dialer.slots(&members).await;
                     let _nobody = sender.send(DriverEvent::Slots(slots)).await;

@@ -7,20 +7,25 @@ use engine::broker::{BrokerRequest, Control, PublishOptions};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use engine::limits::IDEMPOTENCY_TTL_MS;
+use engine::revocation::{Revocation, Subject};
 use wire::protocol::protobuf::encode_client_info;
 use wire::protocol::{ClientInfo, Publication};
 
 use super::exchange::Opened;
 use super::keys::Keys;
-use super::link::{OpenRequest, Trial};
-use super::pages::PageProgress;
-use super::part::Part;
+use super::link::ProbeScope;
+use super::open_request::OpenRequest;
+use super::page_progress::PageProgress;
 use super::payload;
 use super::resp::encode;
 use super::scripts::Script;
+use super::stream_range::StreamRange;
 use crate::channel_options::EncodedOptions;
 use crate::control;
-use crate::limits::{CLEANED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS};
+use crate::limits::{
+    CLEANED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS,
+    REVOCATIONS_PER_COMMAND,
+};
 
 /// Settings of this node that commands contain.
 pub(super) struct Commander {
@@ -50,66 +55,112 @@ pub(super) struct CommandTarget<'p> {
     pub(super) partition: usize,
 }
 
+/// What a request's command contains beside the request.
+#[derive(Clone, Copy)]
+pub(super) struct RequestContext {
+    /// An epoch that was never used, for a stream that begins.
+    pub(super) unused_epoch: u64,
+    pub(super) remaining_clients: RemainingClients,
+}
+
+/// Whether clients of this node remain in the channel that a client leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RemainingClients {
+    Some,
+    None,
+}
+
+/// One step of a node's cleanup.
+pub(super) struct CleanupStep<'s> {
+    pub(super) node: &'s str,
+    /// Offline reason of its clients.
+    pub(super) reason: &'s str,
+    /// `HSCAN` cursor of the step.
+    pub(super) cursor: &'s [u8],
+}
+
+struct PublishCommand<'r> {
+    channel: &'r str,
+    epoch: u64,
+    publication: &'r Publication,
+    options: &'r PublishOptions,
+}
+
+struct StreamRead<'r> {
+    channel: &'r str,
+    epoch: u64,
+    meta_ttl_ms: u64,
+    range: StreamRange,
+}
+
 impl Commander {
     /// Writes the command of a request.
     pub(super) fn request(
         &self,
-        place: CommandTarget<'_>,
-        epoch: u64,
-        is_last: bool,
-        asked: &OpenRequest,
+        target: CommandTarget<'_>,
+        context: RequestContext,
+        pending: &OpenRequest,
         out: &mut Vec<u8>,
     ) {
+        let epoch = context.unused_epoch;
         let first = PageProgress::default();
-        let progress = asked.progress.as_deref().unwrap_or(&first);
-        match &asked.request {
+        let progress = pending.progress.as_deref().unwrap_or(&first);
+        match &pending.request {
             request @ (BrokerRequest::Subscribe { channel, .. }
-            | BrokerRequest::History { channel, .. }) => match Part::next_of(request, progress) {
-                Some((part, meta_ttl_ms)) => {
-                    place.read(channel, epoch, meta_ttl_ms, &part, out);
+            | BrokerRequest::History { channel, .. }) => {
+                match StreamRange::next_of(request, progress) {
+                    Some((range, meta_ttl_ms)) => {
+                        target.read(&StreamRead { channel, epoch, meta_ttl_ms, range }, out);
+                    }
+                    None => encode(out, &[b"ECHO", b""]),
                 }
-                None => encode(out, &[b"ECHO", b""]),
-            },
+            }
             BrokerRequest::Publish { channel, publication, options, .. } => {
-                place.publish(channel, epoch, publication, options, out);
+                let publish = PublishCommand { channel, epoch, publication, options };
+                target.publish(&publish, out);
             }
             BrokerRequest::Announce { channel, info, change } => {
-                let name = place.keys.key(place.partition, "c", channel);
-                place.say(&name, &payload::membership(info, *change), out);
+                let name = target.keys.key(target.partition, "c", channel);
+                target.publish_payload(&name, &payload::membership(info, *change), out);
             }
-            BrokerRequest::Control(control) => place.order(control, out),
+            BrokerRequest::Control(control) => target.control(control, out),
             BrokerRequest::AddPresence { channel, info, announces } => {
-                self.enter(place, channel, &[(&**info, *announces)], out);
+                self.renew_presence(target, channel, &[(&**info, *announces)], out);
             }
             BrokerRequest::RemovePresence { channel, client } => {
-                let last = if is_last { "last" } else { "" };
+                let last = match context.remaining_clients {
+                    RemainingClients::None => "last",
+                    RemainingClients::Some => "",
+                };
                 let words = [&*self.node, last, channel, &client.client];
-                let keys = place.presence_keys(channel, &self.node);
-                place.script(Script::Leave, &keys, &words.map(str::as_bytes), out);
+                let keys = target.presence_keys(channel, &self.node);
+                target.script(Script::Leave, &keys, &words.map(str::as_bytes), out);
             }
             BrokerRequest::Presence { channel, .. } => {
-                let keys = place.presence_keys(channel, &self.node);
+                let keys = target.presence_keys(channel, &self.node);
                 let budget = progress.budget().to_string();
                 let words = [progress.cursor(), budget.as_bytes()];
-                place.script(Script::Present, &keys[..3], &words, out);
+                target.script(Script::Present, &keys[..3], &words, out);
             }
             BrokerRequest::PresenceStats { channel, .. } => {
-                let keys = place.presence_keys(channel, &self.node);
-                place.script(Script::Count, &keys[..3], &[], out);
+                let keys = target.presence_keys(channel, &self.node);
+                target.script(Script::Count, &keys[..3], &[], out);
             }
             BrokerRequest::RemoveHistory { channel, .. } => {
-                let stream = place.keys.key(place.partition, "stream", channel);
-                place.script(Script::Clear, &[stream], &[], out);
+                let stream = target.keys.key(target.partition, "stream", channel);
+                target.script(Script::Clear, &[stream], &[], out);
             }
-            BrokerRequest::LimitTtl { channel, ttl_ms } => place.channel_ttl(channel, *ttl_ms, out),
-            BrokerRequest::ChannelTtl { channel, .. } => place.channel_ttl(channel, 0, out),
+            BrokerRequest::LimitTtl { channel, ttl_ms } => {
+                target.channel_ttl(channel, *ttl_ms, out);
+            }
+            BrokerRequest::ChannelTtl { channel, .. } => target.channel_ttl(channel, 0, out),
             BrokerRequest::Answer { ticket, answer } => {
                 let payload = control::encode_answer(&self.node, ticket.number, answer);
-                place.say(&place.keys.control_of(&ticket.node), &payload, out);
+                target.publish_payload(&target.keys.control_of(&ticket.node), &payload, out);
             }
             BrokerRequest::Unsubscribe { .. } => unreachable!("sent as a subscription change"),
-            BrokerRequest::Revoke { revocation, .. } => place.revoke(revocation, out),
-            BrokerRequest::FindRevocation { subject, .. } => place.find_revocation(subject, out),
+            BrokerRequest::Revoke { revocation, .. } => target.revoke(revocation, out),
+            BrokerRequest::FindRevocation { subject, .. } => target.find_revocation(subject, out),
             BrokerRequest::Lifecycle(_)
             | BrokerRequest::Survey { .. }
             | BrokerRequest::ReadRevocations { .. } => {
@@ -119,9 +170,9 @@ impl Commander {
     }
 
     /// Writes a renewal of clients' presence.
-    pub(super) fn enter(
+    pub(super) fn renew_presence(
         &self,
-        place: CommandTarget<'_>,
+        target: CommandTarget<'_>,
         channel: &str,
         clients: &[(&ClientInfo, bool)],
         out: &mut Vec<u8>,
@@ -143,125 +194,120 @@ impl Commander {
             words.extend([info.client.as_bytes(), info.user.as_bytes(), info_bytes, announces]);
             start = end;
         }
-        place.script(Script::Enter, &place.presence_keys(channel, &self.node), &words, out);
+        target.script(Script::Enter, &target.presence_keys(channel, &self.node), &words, out);
     }
 
     /// Writes a renewal of this node's lease.
-    pub(super) fn lease(
-        &self,
-        place: CommandTarget<'_>,
-        standing: &LeaseReport,
-        out: &mut Vec<u8>,
-    ) {
+    pub(super) fn lease(&self, target: CommandTarget<'_>, report: &LeaseReport, out: &mut Vec<u8>) {
         let node = &self.node;
         let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
         let keys = ["nodes", "names", "claims", &online, &owners, "options"]
-            .map(|name| place.keys.registry(name));
+            .map(|name| target.keys.registry(name));
         let (lease, ttl) = (self.lease_ms.to_string(), REGISTRY_TTL_MS.to_string());
-        let free = if standing.is_free { "free" } else { "" };
-        let clients = standing.clients.map_or(String::new(), |count| count.to_string());
-        let (control, look) = (place.keys.control(), control::encode_look());
-        let EncodedOptions { digest, text } = &standing.options;
+        let free = if report.is_free { "free" } else { "" };
+        let clients = report.clients.map_or(String::new(), |count| count.to_string());
+        let (control, look) = (target.keys.control(), control::encode_look());
+        let EncodedOptions { digest, text } = &report.options;
         let mut words = [&**node, &*self.name, &lease, &ttl, free, &clients, digest, text]
             .map(str::as_bytes)
             .to_vec();
-        words.extend([place.publish_command(), control.as_bytes(), &look]);
-        place.script(Script::Lease, &keys, &words, out);
+        words.extend([target.publish_command(), control.as_bytes(), &look]);
+        target.script(Script::Lease, &keys, &words, out);
     }
 
     /// Writes lifecycle events of this node's clients.
     pub(super) fn lifecycle(
         &self,
-        place: CommandTarget<'_>,
+        target: CommandTarget<'_>,
         events: &[Lifecycle],
         out: &mut Vec<u8>,
     ) {
-        let keys = self.registry_keys(place, &self.node);
+        let keys = self.registry_keys(target, &self.node);
         let [size, ttl, node_ttl] = [u64::from(self.events_max), LIFECYCLE_TTL_MS, REGISTRY_TTL_MS]
             .map(|it| it.to_string());
         let times: Vec<String> = events.iter().map(|event| event.at_ms.to_string()).collect();
-        let channel = place.lifecycle_channel();
+        let channel = target.lifecycle_channel();
         let head = [&*self.name, &size, &ttl, &node_ttl].map(str::as_bytes);
         let mut words: Vec<&[u8]> = head.to_vec();
-        words.extend([place.publish_command(), channel.as_bytes()]);
+        words.extend([target.publish_command(), channel.as_bytes()]);
         for (event, time) in events.iter().zip(&times) {
             let kind = if event.change == Change::Online { "+" } else { "-" };
             let (_, reason) = event.change.words();
             let of_client = [kind, &event.info.client, &event.info.user, time, reason];
             words.extend(of_client.map(str::as_bytes));
         }
-        place.script(Script::Lifecycle, &keys[..4], &words, out);
+        target.script(Script::Lifecycle, &keys[..4], &words, out);
     }
 
     /// Writes one step of the cleanup of a node's clients.
     pub(super) fn clean_up(
         &self,
-        place: CommandTarget<'_>,
-        (node, is_self): (&str, bool),
-        reason: &str,
-        cursor: &[u8],
+        target: CommandTarget<'_>,
+        step: &CleanupStep<'_>,
         out: &mut Vec<u8>,
     ) {
-        let keys = self.registry_keys(place, node);
+        let CleanupStep { node, reason, cursor } = *step;
+        let keys = self.registry_keys(target, node);
         let [size, ttl, count] =
             [u64::from(self.events_max), LIFECYCLE_TTL_MS, u64::from(CLEANED_PER_COMMAND)]
                 .map(|it| it.to_string());
-        let channel = place.lifecycle_channel();
+        let channel = target.lifecycle_channel();
         let words = [
             node.as_bytes(),
             size.as_bytes(),
             ttl.as_bytes(),
-            place.publish_command(),
+            target.publish_command(),
             channel.as_bytes(),
             reason.as_bytes(),
             count.as_bytes(),
-            if is_self { b"self" } else { b"" },
+            if node == self.node { b"self" } else { b"" },
             cursor,
         ];
-        place.script(Script::CleanUp, &keys, &words, out);
+        target.script(Script::CleanUp, &keys, &words, out);
     }
 
     /// Writes a scan for clients that Redis records as online at this node.
-    pub(super) fn scan(&self, place: CommandTarget<'_>, cursor: &[u8], out: &mut Vec<u8>) {
-        let key = place.keys.registry(&format!("online:{}", self.node));
+    pub(super) fn scan(&self, target: CommandTarget<'_>, cursor: &[u8], out: &mut Vec<u8>) {
+        let key = target.keys.registry(&format!("online:{}", self.node));
         let count = CLEANED_PER_COMMAND.to_string();
         encode(out, &[b"HSCAN", key.as_bytes(), cursor, b"COUNT", count.as_bytes()]);
     }
 
     #[expect(clippy::unused_self, reason = "a method beside its callers")]
-    fn registry_keys(&self, place: CommandTarget<'_>, node: &str) -> [String; 7] {
+    fn registry_keys(&self, target: CommandTarget<'_>, node: &str) -> [String; 7] {
         let (online, owners) = (format!("online:{node}"), format!("owners:{node}"));
         ["nodes", &online, &owners, "events", "names", "claims", "options"]
-            .map(|name| place.keys.registry(name))
+            .map(|name| target.keys.registry(name))
     }
 }
 
 impl CommandTarget<'_> {
     /// Writes a read of a stream's position.
     pub(super) fn position(self, channel: &str, epoch: u64, meta_ttl_ms: u64, out: &mut Vec<u8>) {
-        self.read(channel, epoch, meta_ttl_ms, &Part::position(), out);
+        let range = StreamRange::position();
+        self.read(&StreamRead { channel, epoch, meta_ttl_ms, range }, out);
     }
 
     /// Writes a message to a pub/sub channel.
-    pub(super) fn say(self, name: &str, payload: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn publish_payload(self, name: &str, payload: &[u8], out: &mut Vec<u8>) {
         encode(out, &[self.publish_command(), name.as_bytes(), payload]);
     }
 
     /// Writes a probe: the server must execute it and deliver its message to this node.
-    pub(super) fn probe(self, name: &str, trial: Trial, out: &mut Vec<u8>) {
-        let extent: &[u8] = if trial == Trial::All { b"all" } else { b"" };
+    pub(super) fn probe(self, name: &str, probe_scope: ProbeScope, out: &mut Vec<u8>) {
+        let extent: &[u8] = if probe_scope == ProbeScope::Full { b"all" } else { b"" };
         let words = [name.as_bytes(), self.publish_command(), extent];
         self.script(Script::Probe, &[name.to_owned()], &words, out);
     }
 
     /// Writes a control message to the nodes that have the addressed clients.
-    fn order(self, control: &Control, out: &mut Vec<u8>) {
+    fn control(self, control: &Control, out: &mut Vec<u8>) {
         let payload = control::encode(control);
         // A broadcast is required in two cases. When one user connects to two nodes at once, the
         // registry may not list both clients yet; and a server that evicts keys may have lost the
         // registry.
         if control.target.admitted_before.is_some() || self.opened.identity.eviction.is_possible() {
-            return self.say(&self.keys.control(), &payload, out);
+            return self.publish_payload(&self.keys.control(), &payload, out);
         }
         let words = [
             self.keys.registry_base().as_bytes(),
@@ -317,6 +363,36 @@ impl CommandTarget<'_> {
         ["life", "lived", "meta", "stream"].map(|kind| self.keys.key(self.partition, kind, channel))
     }
 
+    /// Writes a revocation.
+    pub(super) fn revoke(self, revocation: &Revocation, out: &mut Vec<u8>) {
+        let keys = ["revocations", "revocation_ends"].map(|name| self.keys.registry(name));
+        let subject = control::subject_key(&revocation.subject);
+        let ends_at = revocation.ends_at.to_string();
+        let (change, channel) = (control::encode_revocation(revocation), self.keys.control());
+        let words = [
+            subject.as_bytes(),
+            ends_at.as_bytes(),
+            &change,
+            self.publish_command(),
+            channel.as_bytes(),
+        ];
+        self.script(Script::Revoke, &keys, &words, out);
+    }
+
+    /// Writes a read of one subject's revocation.
+    pub(super) fn find_revocation(self, subject: &Subject, out: &mut Vec<u8>) {
+        let key = self.keys.registry("revocations");
+        let subject = control::subject_key(subject);
+        encode(out, &[b"HGET", key.as_bytes(), subject.as_bytes()]);
+    }
+
+    /// Writes a read of a part of the revocations.
+    pub(super) fn read_revocations(self, cursor: &[u8], out: &mut Vec<u8>) {
+        let key = self.keys.registry("revocations");
+        let count = REVOCATIONS_PER_COMMAND.to_string();
+        encode(out, &[b"HSCAN", key.as_bytes(), cursor, b"COUNT", count.as_bytes()]);
+    }
+
     fn lifecycle_channel(self) -> String {
         self.keys.key(Keys::partition(LIFECYCLE), "c", LIFECYCLE)
     }
@@ -325,20 +401,14 @@ impl CommandTarget<'_> {
         if self.opened.has_shards { b"SPUBLISH" } else { b"PUBLISH" }
     }
 
-    fn publish(
-        self,
-        channel: &str,
-        epoch: u64,
-        publication: &Publication,
-        options: &PublishOptions,
-        out: &mut Vec<u8>,
-    ) {
+    fn publish(self, publish: &PublishCommand<'_>, out: &mut Vec<u8>) {
+        let PublishCommand { channel, epoch, publication, options } = *publish;
         let name = self.keys.key(self.partition, "c", channel);
         let is_kept = options.history_size > 0;
         if !is_kept && options.version == 0 && options.idempotency_key.is_empty() {
             let mut payload = b"p0::".to_vec();
             payload::publication(publication, &mut payload);
-            return self.say(&name, &payload, out);
+            return self.publish_payload(&name, &payload, out);
         }
         let mut payload = Vec::new();
         payload::publication(publication, &mut payload);
@@ -369,20 +439,22 @@ impl CommandTarget<'_> {
         self.script(Script::Publish, &keys, &words, out);
     }
 
-    fn read(self, channel: &str, epoch: u64, meta_ttl_ms: u64, part: &Part, out: &mut Vec<u8>) {
+    fn read(self, read: &StreamRead<'_>, out: &mut Vec<u8>) {
+        let StreamRead { channel, epoch, meta_ttl_ms, range } = read;
         let key = |kind| self.keys.key(self.partition, kind, channel);
-        let numbers = [epoch_name(epoch), meta_ttl_ms.to_string(), EMPTY_STREAM_TTL_MS.to_string()];
+        let numbers =
+            [epoch_name(*epoch), meta_ttl_ms.to_string(), EMPTY_STREAM_TTL_MS.to_string()];
         let [epoch, meta_ttl, empty_ttl] = numbers.each_ref().map(|number| number.as_bytes());
-        let (limit, budget) = (part.limit.to_string(), part.budget.to_string());
+        let (limit, budget) = (range.limit.to_string(), range.budget.to_string());
         let words: [&[u8]; 10] = [
             epoch,
             meta_ttl,
             empty_ttl,
-            part.first.as_bytes(),
-            part.last.as_bytes(),
+            range.first.as_bytes(),
+            range.last.as_bytes(),
             limit.as_bytes(),
-            if part.is_reverse { b"reverse" } else { b"" },
-            part.epoch.as_bytes(),
+            if range.is_reverse { b"reverse" } else { b"" },
+            range.epoch.as_bytes(),
             self.opened.identity.replication_id.as_bytes(),
             budget.as_bytes(),
         ];

@@ -8,46 +8,42 @@
 
 mod cleanup;
 mod expirations;
-mod master_check;
 mod nodes;
+mod observations;
 mod reads;
 mod requests;
 mod revocations;
 mod servers;
 mod subscriptions;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, RequestId};
 use engine::random::Random;
 
-pub(super) use self::cleanup::Cleanup;
 use self::expirations::Expirations;
-pub(super) use self::master_check::MasterCheck;
-use self::nodes::Asking;
 use self::reads::Reads;
-pub(super) use self::revocations::RevocationRead;
 use super::answer;
 use super::command::{CommandTarget, Commander};
-use super::connection::{LinkTarget, show};
-use super::exchange::{DriverEvent, Job, LinkCommand, LinkEvent, LinkId};
+use super::exchange::{DriverEvent, Job, LinkCommand, LinkEvent, LinkId, LinkTarget};
 use super::keys::{Keys, PubSubName, shard};
-use super::link::{OpenRequest, Purpose, SentCommand, SubscriptionChange};
+use super::link::{Purpose, SentCommand, SubscriptionChange};
 use super::links::Links;
+use super::open_request::OpenRequest;
 use super::pages;
-use super::part::meta_ttl_ms;
 use super::partition::Partition;
 use super::payload::{self, ChannelPayload};
-use super::presence::PresenceTable;
+use super::presence::{PresenceTable, PresentClient};
 use super::registry::Registry;
 use super::resp::Frame;
 use super::settings::{Deployment, RedisSettings};
 use super::shared::Shared;
+use super::stream_range::meta_ttl_ms;
 use super::subscriptions::ChannelSubscriptions;
+use super::surveys::SurveyTable;
 use super::topology::Topology;
-use super::unavailable::UnavailableReason;
+use super::unavailable::{UnavailableReason, show};
 use crate::limits::PARTITIONS;
 use crate::{Endpoint, control};
 
@@ -69,7 +65,7 @@ pub(super) struct Core {
     subscriptions: ChannelSubscriptions,
     present: PresenceTable,
     registry: Registry,
-    surveys: HashMap<u64, Asking>,
+    surveys: SurveyTable,
     reads: Reads,
     expirations: Expirations,
     next_tick: Instant,
@@ -112,7 +108,7 @@ impl Core {
             subscriptions: ChannelSubscriptions::new(count),
             present: PresenceTable::new(count),
             registry: Registry::new(now, settings.lease),
-            surveys: HashMap::new(),
+            surveys: SurveyTable::default(),
             reads: Reads::default(),
             expirations: Expirations::default(),
             next_tick: now,
@@ -140,7 +136,7 @@ impl Core {
                     self.accept(now, OpenRequest::new(endpoint, request, deadline));
                 }
                 Job::Detach { endpoint } => self.detach(now, endpoint),
-                Job::Renew => self.registry.want_renewal(now),
+                Job::Renew => self.registry.request_renewal(now),
             }
         }
         self.jobs = jobs;
@@ -148,29 +144,31 @@ impl Core {
 
     /// Handles an event of a connection.
     pub(super) fn handle_event(&mut self, now: Instant, event: DriverEvent) {
-        let (line, event) = match event {
-            DriverEvent::Link(line, event) => (line, event),
+        let (connection_id, event) = match event {
+            DriverEvent::Link(connection_id, event) => (connection_id, event),
             DriverEvent::Slots(slots) => return self.handle_slots(now, slots),
-            DriverEvent::Sighting(link, seen) => return self.handle_sighting(now, link, seen),
+            DriverEvent::Observation(link, seen) => {
+                return self.handle_observation(now, link, seen);
+            }
         };
         // Events of an earlier connection are stale.
-        if !self.links.is_current(line) {
+        if !self.links.is_current(connection_id) {
             return;
         }
         match event {
             LinkEvent::Up(opened) => {
-                self.handle_up(now, line.link, *opened);
+                self.handle_up(now, connection_id.link, *opened);
                 self.shared.set_unavailable(self.reason());
             }
             LinkEvent::Frames(frames) => {
                 for frame in frames {
-                    if self.handle_frame(now, line.link, frame).is_err() {
-                        return self.give_up(now, line.link);
+                    if self.handle_frame(now, connection_id.link, frame).is_err() {
+                        return self.leave_silent(now, connection_id.link);
                     }
                 }
             }
             LinkEvent::Down(reason) => {
-                self.handle_down(now, line.link, reason);
+                self.handle_down(now, connection_id.link, reason);
                 self.shared.set_unavailable(self.reason());
             }
         }
@@ -186,14 +184,14 @@ impl Core {
             self.check_link(now, link);
         }
         for partition in 0..self.partitions.len() {
-            self.go_on(now, partition);
-            self.ask_again(now, partition);
+            self.resume(now, partition);
+            self.retry_refused(now, partition);
         }
-        self.renew(now);
+        self.renew_next_presence(now);
         self.send_lease(now);
         self.expire_channels(now);
-        self.ask_slots(now);
-        self.leave_the_deserted(now);
+        self.refresh_slots(now);
+        self.leave_isolated_servers(now);
         self.shared.set_unavailable(self.reason());
     }
 
@@ -213,14 +211,14 @@ impl Core {
         self.links.flush();
     }
 
-    /// Whether [`Core::poll_order`] has a command.
-    pub(super) fn has_orders(&self) -> bool {
-        self.links.has_orders()
+    /// Whether [`Core::poll_command`] has a command.
+    pub(super) fn has_commands(&self) -> bool {
+        self.links.has_commands()
     }
 
     /// The next command to the driver.
-    pub(super) fn poll_order(&mut self) -> Option<LinkCommand> {
-        self.links.poll_order()
+    pub(super) fn poll_command(&mut self) -> Option<LinkCommand> {
+        self.links.poll_command()
     }
 
     fn route(&self, channel: &str) -> usize {
@@ -229,15 +227,15 @@ impl Core {
     }
 
     /// Updates local state, then sends the request or holds it while its partition moves.
-    fn accept(&mut self, now: Instant, asked: OpenRequest) {
-        let partition = asked.request.channel().map_or(0, |channel| self.route(channel));
-        match &asked.request {
+    fn accept(&mut self, now: Instant, pending: OpenRequest) {
+        let partition = pending.request.channel().map_or(0, |channel| self.route(channel));
+        match &pending.request {
             BrokerRequest::Subscribe { channel, read, .. } => {
-                let Some(inbox) = self.shared.endpoints.inbox(asked.endpoint) else { return };
-                let ear = (asked.endpoint, inbox);
+                let Some(inbox) = self.shared.endpoints.inbox(pending.endpoint) else { return };
+                let subscriber = (pending.endpoint, inbox);
                 let meta_ttl_ms = meta_ttl_ms(read);
-                if self.subscriptions.add(partition, channel, ear, meta_ttl_ms) {
-                    self.listen(
+                if self.subscriptions.add(partition, channel, subscriber, meta_ttl_ms) {
+                    self.update_subscriptions(
                         now,
                         partition,
                         std::slice::from_ref(channel),
@@ -246,10 +244,10 @@ impl Core {
                 }
             }
             BrokerRequest::Unsubscribe { channel } => {
-                if self.subscriptions.remove(partition, channel, asked.endpoint) {
+                if self.subscriptions.remove(partition, channel, pending.endpoint) {
                     self.reads.close(channel);
                     self.expirations.forget(channel);
-                    self.listen(
+                    self.update_subscriptions(
                         now,
                         partition,
                         std::slice::from_ref(channel),
@@ -259,14 +257,16 @@ impl Core {
                 return;
             }
             BrokerRequest::AddPresence { channel, info, announces } => {
-                self.present.add(partition, channel, info.clone(), *announces, asked.endpoint);
+                let (info, endpoint) = (info.clone(), pending.endpoint);
+                let client = PresentClient { info, endpoint, announces: *announces };
+                self.present.add(partition, channel, client);
             }
             BrokerRequest::LimitTtl { channel, ttl_ms } => self.expirations.limit(channel, *ttl_ms),
-            BrokerRequest::Survey { .. } => return self.survey(now, asked),
-            BrokerRequest::ReadRevocations { .. } => return self.read_revocations(now, asked),
+            BrokerRequest::Survey { .. } => return self.survey(now, pending),
+            BrokerRequest::ReadRevocations { .. } => return self.read_revocations(now, pending),
             BrokerRequest::Lifecycle(_) => {
-                if let BrokerRequest::Lifecycle(lifecycle) = asked.request {
-                    self.registry.lifecycle.note(asked.endpoint, lifecycle);
+                if let BrokerRequest::Lifecycle(lifecycle) = pending.request {
+                    self.registry.lifecycle.note(pending.endpoint, lifecycle);
                 }
                 return;
             }
@@ -276,14 +276,14 @@ impl Core {
             BrokerRequest::Publish { id, channel, .. }
                 if self.subscriptions.is_full(partition, channel) =>
             {
-                return self.reply(asked.endpoint, *id, Err(BrokerError::Overloaded));
+                return self.reply(pending.endpoint, *id, Err(BrokerError::Overloaded));
             }
             _ => {}
         }
-        let Some(asked) = self.reads.follow(asked) else { return };
+        let Some(pending) = self.reads.follow(pending) else { return };
         match &mut self.partitions[partition].moving {
-            Some(moving) => moving.held.push_back(asked),
-            None => self.send(now, partition, asked),
+            Some(moving) => moving.held.push_back(pending),
+            None => self.send(now, partition, pending),
         }
     }
 
@@ -297,7 +297,7 @@ impl Core {
         for (partition, channel) in self.subscriptions.remove_endpoint(endpoint) {
             self.reads.close(&channel);
             self.expirations.forget(&channel);
-            self.listen(now, partition, &[channel], SubscriptionChange::Close);
+            self.update_subscriptions(now, partition, &[channel], SubscriptionChange::Close);
         }
         let deadline = now + self.io_timeout;
         for (channel, client, announces) in self.present.of_endpoint(endpoint) {
@@ -326,35 +326,35 @@ impl Core {
             match &frame {
                 Frame::Text(echo) if *echo == fence.number.to_string().as_bytes() => {}
                 Frame::Error(text) => {
-                    self.handle_unheard(now, link, text);
+                    self.handle_subscribe_refused(now, link, text);
                     // The reply to ECHO follows.
                     return if is_lost(text) { Err(Lost) } else { Ok(()) };
                 }
                 _ => return Err(Lost),
             }
         }
-        let SentCommand { purpose, .. } = up.answered().ok_or(Lost)?;
+        let sent = up.answered().ok_or(Lost)?;
         let (held, has_waiting) = (up.window.held(), !up.window.is_empty());
         if let Some(partition) = self.partitions.get_mut(partition) {
             partition.in_flight -= 1;
         }
         if let Frame::Error(text) = &frame {
-            return self.handle_error(now, link, partition, purpose, text);
+            return self.handle_error(now, link, sent, text);
         }
-        match purpose {
-            Purpose::Ask(mut asked) => {
-                if let BrokerRequest::LimitTtl { channel, .. } = &asked.request {
+        match sent.purpose {
+            Purpose::Request(mut pending) => {
+                if let BrokerRequest::LimitTtl { channel, .. } = &pending.request {
                     self.handle_ttl(now, channel, &frame);
                 }
-                let Some(result) = pages::take(now, &mut asked, &frame, &held) else {
-                    self.send(now, partition, asked);
+                let Some(result) = pages::take(now, &mut pending, &frame, &held) else {
+                    self.send(now, partition, pending);
                     self.send_waiting(now, link);
                     return Ok(());
                 };
-                let result = self.only_when_heard(partition, &asked, result);
-                self.answer_followers(now, partition, &asked, &result);
-                if let Some(id) = asked.request.id() {
-                    self.reply(asked.endpoint, id, result);
+                let result = self.require_subscribed(partition, &pending, result);
+                self.answer_followers(now, partition, &pending, &result);
+                if let Some(id) = pending.request.id() {
+                    self.reply(pending.endpoint, id, result);
                 }
             }
             Purpose::Position(channel) => {
@@ -364,7 +364,7 @@ impl Core {
                 }
             }
             Purpose::Fence(fence) => self.handle_fence(now, link, partition, &fence),
-            Purpose::Probe | Purpose::Nobody => {}
+            Purpose::Probe | Purpose::Ignored => {}
             Purpose::Revocations(reading) => self.handle_revocations(now, *reading, &frame),
             purpose => self.handle_node_answer(now, &purpose, &frame),
         }
@@ -378,10 +378,10 @@ impl Core {
         &mut self,
         now: Instant,
         link: LinkId,
-        partition: usize,
-        purpose: Purpose,
+        sent: SentCommand,
         text: &[u8],
     ) -> Result<(), Lost> {
+        let SentCommand { partition, purpose, .. } = sent;
         let is_retried = is_retried(text);
         if is_retried
             && matches!(purpose, Purpose::Probe)
@@ -393,14 +393,14 @@ impl Core {
             self.note_refusal(link, &purpose, text);
         }
         match purpose {
-            Purpose::Ask(asked) if is_retried => {
-                self.hold(now, partition, text).returned.push_back(asked);
+            Purpose::Request(pending) if is_retried => {
+                self.hold(now, partition, text).returned.push_back(pending);
             }
-            Purpose::Ask(asked) => self.fail(asked),
+            Purpose::Request(pending) => self.fail(pending),
             Purpose::Position(_) if is_retried => {
-                self.hold(now, partition, text).must_listen = true;
+                self.hold(now, partition, text).must_resubscribe = true;
             }
-            Purpose::Position(_) | Purpose::Fence(..) | Purpose::Nobody => {}
+            Purpose::Position(_) | Purpose::Fence(..) | Purpose::Ignored => {}
             purpose => {
                 if is_retried {
                     self.hold(now, partition, text);
@@ -415,7 +415,7 @@ impl Core {
     fn note_refusal(&mut self, link: LinkId, purpose: &Purpose, text: &[u8]) {
         let Some(up) = self.links.up(link) else { return };
         let address = &up.opened.address;
-        let is_foreign = says(text, b"WRONGTYPE");
+        let is_foreign = is_error(text, b"WRONGTYPE");
         let channel = match purpose {
             Purpose::Probe => return up.refuse(text),
             Purpose::Lease { .. } if is_foreign => {
@@ -427,7 +427,7 @@ impl Core {
                 self.registry.reason = Some(UnavailableReason::of_answer(address, text));
                 return;
             }
-            Purpose::Ask(asked) => asked.request.channel(),
+            Purpose::Request(pending) => pending.request.channel(),
             Purpose::Position(channel) => Some(channel),
             _ => None,
         };
@@ -476,11 +476,11 @@ impl Core {
                 let channel = channel.to_owned();
                 let partition = self.route(&channel);
                 if self.subscriptions.has_subscribers(partition, &channel) {
-                    self.hold(now, partition, b"MOVED").must_listen = true;
+                    self.hold(now, partition, b"MOVED").must_resubscribe = true;
                 }
             }
             ("sunsubscribe", PubSubName::Control) => {
-                self.hold(now, 0, b"MOVED").must_listen = true;
+                self.hold(now, 0, b"MOVED").must_resubscribe = true;
             }
             _ => {}
         }
@@ -523,12 +523,12 @@ fn is_retried(error: &[u8]) -> bool {
 /// Whether the server has changed its role or state since the connection was opened.
 fn is_lost(error: &[u8]) -> bool {
     const OTHER: [&[u8]; 4] = [b"READONLY", b"LOADING", b"MASTERDOWN", b"NOAUTH"];
-    OTHER.iter().any(|name| says(error, name))
+    OTHER.iter().any(|name| is_error(error, name))
 }
 
 /// Whether a reply is this error. Redis 6 prefixes errors inside of scripts with the script's
 /// location.
-fn says(error: &[u8], name: &[u8]) -> bool {
+fn is_error(error: &[u8], name: &[u8]) -> bool {
     let behind_place = |mark: &[u8]| {
         let marked = [mark, name].concat();
         error.windows(marked.len()).any(|part| part == marked)

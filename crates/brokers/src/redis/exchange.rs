@@ -4,22 +4,30 @@
 //! ignored.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::broker::BrokerRequest;
 
-use super::connection::{LinkTarget, SlotRange};
 use super::identity::ServerIdentity;
 use super::pipe::Pipe;
 use super::resp::Frame;
 use super::scripts::Digests;
 use super::settings::{Address, ServerLocation};
+use super::topology::SlotRange;
 use super::unavailable::UnavailableReason;
-use super::watch::Sighting;
 use crate::Endpoint;
 
 /// Identifies a link for as long as the broker keeps it.
 pub(super) type LinkId = u32;
+
+/// The server that a link connects to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LinkTarget {
+    /// An independent server.
+    Server(ServerLocation),
+    /// A master of the cluster.
+    Member(Address),
+}
 
 /// A job that endpoints submit.
 #[derive(Debug)]
@@ -44,7 +52,7 @@ pub(super) enum DriverEvent {
     /// The slot assignment of the cluster.
     Slots(Result<Vec<SlotRange>, UnavailableReason>),
     /// An observation of the server that a link should lead to.
-    Sighting(LinkId, Result<Sighting, UnavailableReason>),
+    Observation(LinkId, Result<Observation, UnavailableReason>),
 }
 
 /// Identifies one connection attempt of a link.
@@ -77,11 +85,23 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) enum LinkCommand {
     /// Connect after this delay.
-    Connect { line: ConnectionId, target: LinkTarget, after: Duration },
+    Connect { connection_id: ConnectionId, target: LinkTarget, after: Duration },
     /// Close the connection or abandon the attempt.
-    Close { line: ConnectionId },
+    Close { connection_id: ConnectionId },
     /// Verify repeatedly where the link should lead.
     Watch { link: LinkId, server: ServerLocation },
     /// Read the slot assignment from one of these members.
-    AskSlots { members: Vec<Address> },
+    ReadSlots { members: Vec<Address> },
+}
+
+/// An observation: the server that a link should lead to.
+#[derive(Debug)]
+pub(super) struct Observation {
+    pub(super) address: Address,
+    /// When the observation began.
+    pub(super) asked_at: Instant,
+    /// Why the answer is not certain: fewer than half of the Sentinels agree.
+    pub(super) doubt: Option<UnavailableReason>,
+    /// Identity of the server; `None` when it does not answer or its identity does not matter.
+    pub(super) identity: Option<ServerIdentity>,
 }

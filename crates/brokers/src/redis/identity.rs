@@ -2,11 +2,10 @@
 //!
 //! Invariant: a missing field counts as unknown, never as different.
 
-use super::connection::{Conversation, Dialer};
+use super::conversation::Conversation;
 use super::resp::Frame;
 use super::settings::Address;
 use super::unavailable::UnavailableReason;
-use tokio::time::timeout;
 
 /// Identity of a server, from INFO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,22 +85,6 @@ impl Eviction {
                 self.policy
             )
         })
-    }
-}
-
-impl Dialer {
-    /// The identity of the server at an address, read over a separate connection.
-    pub(super) async fn identify(
-        &self,
-        address: &Address,
-    ) -> Result<ServerIdentity, UnavailableReason> {
-        let ask = async {
-            let mut conversation = self.connect(address).await?;
-            conversation.authenticate(&self.settings.login).await?;
-            ServerIdentity::read(&mut conversation).await
-        };
-        let limit = self.settings.connect_timeout + self.settings.io_timeout;
-        timeout(limit, ask).await.unwrap_or(Err(UnavailableReason::Silent(address.clone())))
     }
 }
 

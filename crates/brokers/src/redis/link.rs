@@ -8,16 +8,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::broker::BrokerRequest;
-
-use super::connection::LinkTarget;
-use super::core::{MasterCheck, RevocationRead};
-use super::exchange::Opened;
-use super::pages::PageProgress;
+use super::exchange::{LinkTarget, Opened};
+use super::master_check::MasterCheck;
+use super::open_request::OpenRequest;
 use super::resp::encode;
+use super::revocation_read::RevocationRead;
 use super::unavailable::UnavailableReason;
 use super::window::ReadWindow;
-use crate::Endpoint;
 use crate::limits::IN_FLIGHT_MAX;
 
 /// The link to one server, connected or not.
@@ -25,7 +22,7 @@ pub(super) struct RedisLink {
     pub(super) target: LinkTarget,
     /// Number of the current connection attempt.
     pub(super) attempt: u32,
-    pub(super) up: Option<Up>,
+    pub(super) up: Option<ActiveLink>,
     pub(super) reason: UnavailableReason,
     pub(super) failures: u32,
     /// `run_id` of the server that closed the last connection.
@@ -33,7 +30,7 @@ pub(super) struct RedisLink {
 }
 
 /// State of an open connection.
-pub(super) struct Up {
+pub(super) struct ActiveLink {
     pub(super) opened: Opened,
     /// Encoded commands for the next flush.
     pub(super) out: Vec<u8>,
@@ -41,7 +38,7 @@ pub(super) struct Up {
     /// Flow control of long replies.
     pub(super) window: ReadWindow,
     /// Number of pending commands, from the front, that are overdue.
-    late: usize,
+    overdue: usize,
     next_fence: u64,
     /// When the pending probe was sent.
     probe_sent: Option<Instant>,
@@ -50,9 +47,9 @@ pub(super) struct Up {
     pub(super) is_verified: bool,
     /// Scope of the next probe: full over a new connection, and after a refusal until everything is
     /// allowed.
-    pub(super) trial: Trial,
+    pub(super) probe_scope: ProbeScope,
     /// Scope of the pending probe.
-    probing: Trial,
+    pending_scope: ProbeScope,
     /// Why the server refuses a required command, while it does.
     pub(super) refusal: Option<UnavailableReason>,
     /// Why the server refuses this node's subscription to its own probes.
@@ -86,7 +83,7 @@ pub(super) enum Purpose {
     /// A subscription change: answered by pushes or one error, then by the reply to ECHO.
     Fence(Fence),
     /// A request of an endpoint.
-    Ask(OpenRequest),
+    Request(OpenRequest),
     /// A channel's position, for all its subscribers.
     Position(Arc<str>),
     /// One part of the revocations.
@@ -108,36 +105,17 @@ pub(super) enum Purpose {
     /// A probe of the server.
     Probe,
     /// No use of the reply.
-    Nobody,
+    Ignored,
 }
 
 /// A fence: the reply to the ECHO after a subscription change.
 pub(super) struct Fence {
     pub(super) number: u64,
-    pub(super) ear: SubscriptionChange,
+    pub(super) change: SubscriptionChange,
     /// Whether the server replied with an error instead of pushes.
     pub(super) is_refused: bool,
     /// Pub/sub names of the change.
     pub(super) names: Arc<[String]>,
-}
-
-/// A request of an endpoint that has no reply yet.
-pub(super) struct OpenRequest {
-    pub(super) endpoint: Endpoint,
-    pub(super) request: BrokerRequest,
-    pub(super) deadline: Instant,
-    /// Pages read so far of an incomplete reply.
-    pub(super) progress: Option<Box<PageProgress>>,
-}
-
-impl OpenRequest {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        request: BrokerRequest,
-        deadline: Instant,
-    ) -> OpenRequest {
-        OpenRequest { endpoint, request, deadline, progress: None }
-    }
 }
 
 /// A change of subscriptions.
@@ -151,11 +129,11 @@ pub(super) enum SubscriptionChange {
 
 /// Commands that a probe tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trial {
+pub(super) enum ProbeScope {
     /// The minimum: scripts, writes and publishing.
-    Usual,
+    Basic,
     /// Every command in the scripts, each of which an ACL may deny.
-    All,
+    Full,
 }
 
 /// Health of a connection.
@@ -171,20 +149,20 @@ pub(super) enum Condition {
 /// Interval of probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-impl Up {
-    pub(super) fn new(now: Instant, opened: Opened) -> Up {
-        Up {
+impl ActiveLink {
+    pub(super) fn new(now: Instant, opened: Opened) -> ActiveLink {
+        ActiveLink {
             opened,
             out: Vec::new(),
             in_flight: VecDeque::new(),
             window: ReadWindow::default(),
-            late: 0,
+            overdue: 0,
             next_fence: 0,
             probe_sent: None,
             next_probe: now,
             is_verified: false,
-            trial: Trial::All,
-            probing: Trial::All,
+            probe_scope: ProbeScope::Full,
+            pending_scope: ProbeScope::Full,
             refusal: None,
             subscribe_refusal: None,
             master_check: MasterCheck::new(now),
@@ -214,7 +192,7 @@ impl Up {
 
     /// The next reply has arrived.
     pub(super) fn answered(&mut self) -> Option<SentCommand> {
-        self.late = self.late.saturating_sub(1);
+        self.overdue = self.overdue.saturating_sub(1);
         let sent = self.in_flight.pop_front()?;
         self.window.end(sent.reserved);
         Some(sent)
@@ -232,18 +210,18 @@ impl Up {
 
     /// Whether replies are overdue. Then new requests fail at once.
     pub(super) fn is_silent(&self) -> bool {
-        self.late > 0
+        self.overdue > 0
     }
 
     /// Writes a subscription change and its fence; returns the fence's number.
-    pub(super) fn listen(
+    pub(super) fn update_subscriptions(
         &mut self,
         names: &[String],
-        ear: SubscriptionChange,
+        change: SubscriptionChange,
         partition: usize,
         deadline: Instant,
     ) -> u64 {
-        let command: &[u8] = match (ear, self.opened.has_shards) {
+        let command: &[u8] = match (change, self.opened.has_shards) {
             (SubscriptionChange::Open | SubscriptionChange::Probe, false) => b"SUBSCRIBE",
             (SubscriptionChange::Open | SubscriptionChange::Probe, true) => b"SSUBSCRIBE",
             (SubscriptionChange::Close, false) => b"UNSUBSCRIBE",
@@ -255,7 +233,7 @@ impl Up {
         self.next_fence += 1;
         let number = self.next_fence;
         encode(&mut self.out, &[b"ECHO", number.to_string().as_bytes()]);
-        let fence = Fence { number, ear, is_refused: false, names: names.into() };
+        let fence = Fence { number, change, is_refused: false, names: names.into() };
         self.expect(SentCommand::new(partition, deadline, Purpose::Fence(fence)));
         number
     }
@@ -266,15 +244,16 @@ impl Up {
         now: Instant,
         io_timeout: Duration,
     ) -> (Vec<OpenRequest>, Condition) {
-        let mut given_up = self.window.take_late(now);
-        while let Some(sent) = self.in_flight.get_mut(self.late)
+        let mut overdue_requests = self.window.take_overdue(now);
+        while let Some(sent) = self.in_flight.get_mut(self.overdue)
             && sent.deadline <= now
         {
-            self.late += 1;
-            if matches!(sent.purpose, Purpose::Ask(_))
-                && let Purpose::Ask(asked) = std::mem::replace(&mut sent.purpose, Purpose::Nobody)
+            self.overdue += 1;
+            if matches!(sent.purpose, Purpose::Request(_))
+                && let Purpose::Request(pending) =
+                    std::mem::replace(&mut sent.purpose, Purpose::Ignored)
             {
-                given_up.push(asked);
+                overdue_requests.push(pending);
             }
         }
         let oldest = self.in_flight.front();
@@ -287,14 +266,14 @@ impl Up {
             (false, true) => Condition::Silent,
             (false, false) => Condition::Fine,
         };
-        (given_up, condition)
+        (overdue_requests, condition)
     }
 
     /// Whether a probe is due; the caller then sends it.
     pub(super) fn begins_probe(&mut self, now: Instant) -> bool {
         let begins = self.next_probe <= now && self.probe_sent.is_none() && !self.is_silent();
         if begins {
-            (self.probe_sent, self.probing) = (Some(now), self.trial);
+            (self.probe_sent, self.pending_scope) = (Some(now), self.probe_scope);
             self.next_probe = now + PROBE_INTERVAL;
         }
         begins
@@ -303,14 +282,14 @@ impl Up {
     /// The server refused a probe. Requests that it accepts are still sent.
     pub(super) fn refuse(&mut self, text: &[u8]) {
         self.refusal = Some(UnavailableReason::of_answer(&self.opened.address, text));
-        self.trial = Trial::All;
+        self.probe_scope = ProbeScope::Full;
         self.probe_sent = None;
     }
 
     /// The server denied a command: it is not ready until a full probe succeeds.
     pub(super) fn deny(&mut self, reason: UnavailableReason) {
         self.refusal = Some(reason);
-        self.trial = Trial::All;
+        self.probe_scope = ProbeScope::Full;
     }
 
     /// The server refused the subscription to this node's probes.
@@ -327,8 +306,8 @@ impl Up {
     /// A probe has returned; returns its round-trip time.
     pub(super) fn ends_probe(&mut self, now: Instant) -> Option<Duration> {
         self.is_verified = true;
-        if self.probing == Trial::All && self.probe_sent.is_some() {
-            (self.refusal, self.trial) = (None, Trial::Usual);
+        if self.pending_scope == ProbeScope::Full && self.probe_sent.is_some() {
+            (self.refusal, self.probe_scope) = (None, ProbeScope::Basic);
         }
         self.probe_sent.take().map(|sent| now.duration_since(sent))
     }

@@ -6,9 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::connection::{LinkTarget, backoff};
-use super::exchange::{ConnectionId, LinkCommand, LinkId, Opened};
-use super::link::{RedisLink, Up};
+use super::connection::backoff;
+use super::exchange::{ConnectionId, LinkCommand, LinkId, LinkTarget, Opened};
+use super::link::{ActiveLink, RedisLink};
 use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 
@@ -17,7 +17,7 @@ use super::unavailable::UnavailableReason;
 pub(super) struct Links {
     links: HashMap<LinkId, RedisLink>,
     next: LinkId,
-    orders: VecDeque<LinkCommand>,
+    commands: VecDeque<LinkCommand>,
 }
 
 impl Links {
@@ -26,10 +26,14 @@ impl Links {
         let link = self.next;
         self.next += 1;
         let (up, reason) = (None, UnavailableReason::Starting);
-        let (after, line) = (Duration::ZERO, ConnectionId { link, attempt: 0 });
-        self.orders.push_back(LinkCommand::Connect { line, target: target.clone(), after });
+        let (after, connection_id) = (Duration::ZERO, ConnectionId { link, attempt: 0 });
+        self.commands.push_back(LinkCommand::Connect {
+            connection_id,
+            target: target.clone(),
+            after,
+        });
         if let LinkTarget::Server(server) = &target {
-            self.orders.push_back(LinkCommand::Watch { link, server: server.clone() });
+            self.commands.push_back(LinkCommand::Watch { link, server: server.clone() });
         }
         self.links.insert(
             link,
@@ -49,8 +53,10 @@ impl Links {
     }
 
     /// Whether the connection is the link's latest.
-    pub(super) fn is_current(&self, line: ConnectionId) -> bool {
-        self.links.get(&line.link).is_some_and(|link| link.attempt == line.attempt)
+    pub(super) fn is_current(&self, connection_id: ConnectionId) -> bool {
+        self.links
+            .get(&connection_id.link)
+            .is_some_and(|link| link.attempt == connection_id.attempt)
     }
 
     pub(super) fn is_up(&self, id: LinkId) -> bool {
@@ -58,12 +64,12 @@ impl Links {
     }
 
     /// The link's open connection.
-    pub(super) fn up(&mut self, id: LinkId) -> Option<&mut Up> {
+    pub(super) fn up(&mut self, id: LinkId) -> Option<&mut ActiveLink> {
         self.links.get_mut(&id)?.up.as_mut()
     }
 
     /// The link's open connection, unless its replies are overdue.
-    pub(super) fn usable(&mut self, id: Option<LinkId>) -> Option<&mut Up> {
+    pub(super) fn usable(&mut self, id: Option<LinkId>) -> Option<&mut ActiveLink> {
         self.up(id?).filter(|up| !up.is_silent())
     }
 
@@ -78,12 +84,17 @@ impl Links {
         if let Some(link) = self.links.get_mut(&id) {
             link.failures = 0;
             link.reason = UnavailableReason::Unverified(opened.address.clone());
-            link.up = Some(Up::new(now, opened));
+            link.up = Some(ActiveLink::new(now, opened));
         }
     }
 
     /// A connection has ended; orders the next attempt and returns the connection's state.
-    pub(super) fn end(&mut self, id: LinkId, reason: UnavailableReason, jitter: u64) -> Option<Up> {
+    pub(super) fn end(
+        &mut self,
+        id: LinkId,
+        reason: UnavailableReason,
+        jitter: u64,
+    ) -> Option<ActiveLink> {
         let link = self.links.get_mut(&id)?;
         let up = link.up.take();
         if let Some(up) = &up {
@@ -95,9 +106,9 @@ impl Links {
         link.attempt += 1;
         let after = backoff(link.failures, jitter);
         link.failures = link.failures.saturating_add(1);
-        let (line, target) =
+        let (connection_id, target) =
             (ConnectionId { link: id, attempt: link.attempt }, link.target.clone());
-        self.orders.push_back(LinkCommand::Connect { line, target, after });
+        self.commands.push_back(LinkCommand::Connect { connection_id, target, after });
         up
     }
 
@@ -105,8 +116,8 @@ impl Links {
     pub(super) fn close(&mut self, id: LinkId) -> Option<Address> {
         let link = self.links.get(&id)?;
         let up = link.up.as_ref()?;
-        let line = ConnectionId { link: id, attempt: link.attempt };
-        self.orders.push_back(LinkCommand::Close { line });
+        let connection_id = ConnectionId { link: id, attempt: link.attempt };
+        self.commands.push_back(LinkCommand::Close { connection_id });
         Some(up.opened.address.clone())
     }
 
@@ -120,28 +131,29 @@ impl Links {
     pub(super) fn forget(
         &mut self,
         is_needed: impl Fn(LinkId) -> bool,
-    ) -> Vec<(LinkId, Option<Up>)> {
+    ) -> Vec<(LinkId, Option<ActiveLink>)> {
         let unneeded = self.links.extract_if(|id, _| !is_needed(*id));
         let forgotten: Vec<(LinkId, RedisLink)> = unneeded.collect();
-        let lines =
+        let connection_ids =
             forgotten.iter().map(|(id, link)| ConnectionId { link: *id, attempt: link.attempt });
-        self.orders.extend(lines.map(|line| LinkCommand::Close { line }));
+        self.commands
+            .extend(connection_ids.map(|connection_id| LinkCommand::Close { connection_id }));
         forgotten.into_iter().map(|(id, link)| (id, link.up)).collect()
     }
 
     /// Orders a read of the cluster's slots from one of these members.
-    pub(super) fn ask_slots(&mut self, members: Vec<Address>) {
-        self.orders.push_back(LinkCommand::AskSlots { members });
+    pub(super) fn refresh_slots(&mut self, members: Vec<Address>) {
+        self.commands.push_back(LinkCommand::ReadSlots { members });
     }
 
-    /// Whether [`Links::poll_order`] has a command.
-    pub(super) fn has_orders(&self) -> bool {
-        !self.orders.is_empty()
+    /// Whether [`Links::poll_command`] has a command.
+    pub(super) fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
     }
 
     /// The next command to the driver.
-    pub(super) fn poll_order(&mut self) -> Option<LinkCommand> {
-        self.orders.pop_front()
+    pub(super) fn poll_command(&mut self) -> Option<LinkCommand> {
+        self.commands.pop_front()
     }
 
     /// Sends buffered output, one write for each server.

@@ -8,83 +8,17 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream};
 use engine::history::fitting_count;
-use wire::protocol::{ClientInfo, HistoryResult, Publication, StreamPosition};
+use wire::protocol::{HistoryResult, Publication, StreamPosition};
 
 use super::answer::{self, ClientsPage, StreamPage};
-use super::link::OpenRequest;
+use super::open_request::OpenRequest;
+use super::page_progress::PageProgress;
 use super::resp::Frame;
-use crate::limits::{PAGE_FIRST, PAGE_MAX};
-
-/// Pages read so far of an incomplete reply.
-#[derive(Debug, Default)]
-pub(super) struct PageProgress {
-    budget: usize,
-    top: Option<StreamPosition>,
-    publications: Vec<Arc<Publication>>,
-    /// Publications in all pages, including dropped ones.
-    read: i64,
-    clients: Vec<Arc<ClientInfo>>,
-    /// `HSCAN` cursor of the next page of clients.
-    cursor: Vec<u8>,
-    held: Option<Held>,
-}
-
-/// Bytes of incomplete replies, added to the server's total until dropped.
-#[derive(Debug)]
-struct Held {
-    total: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Held {
-    fn add(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        self.total.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-impl PageProgress {
-    pub(super) fn budget(&self) -> usize {
-        self.budget.max(PAGE_FIRST)
-    }
-
-    /// Top of the stream in the first page of a history, or in the last page of a join.
-    pub(super) fn top(&self) -> Option<&StreamPosition> {
-        self.top.as_ref()
-    }
-
-    pub(super) fn read_count(&self) -> i64 {
-        self.read
-    }
-
-    pub(super) fn last_offset(&self) -> Option<u64> {
-        self.publications.last().map(|last| last.offset)
-    }
-
-    pub(super) fn cursor(&self) -> &[u8] {
-        if self.cursor.is_empty() { b"0" } else { &self.cursor }
-    }
-
-    /// Sets the budget of the next page: at most `wanted` bytes, but at least `needed`, the size of
-    /// the next entry.
-    fn grow(&mut self, total: &Arc<AtomicUsize>, needed: usize, wanted: usize) {
-        let read = self.budget();
-        let held = self.held.get_or_insert_with(|| Held { total: total.clone(), bytes: 0 });
-        held.add(read);
-        self.budget = (4 * read).min(PAGE_MAX).min(wanted).max(needed);
-    }
-}
 
 /// Whether the reply may be long.
 pub(super) fn is_long(request: &BrokerRequest) -> bool {
@@ -102,16 +36,16 @@ pub(super) fn is_long(request: &BrokerRequest) -> bool {
 /// counts the bytes that all readers of the server hold.
 pub(super) fn take(
     now: Instant,
-    asked: &mut OpenRequest,
+    pending: &mut OpenRequest,
     frame: &Frame,
     held: &Arc<AtomicUsize>,
 ) -> Option<Result<BrokerReply, BrokerError>> {
-    if !is_long(&asked.request) {
-        return Some(answer::read(&asked.request, frame));
+    if !is_long(&pending.request) {
+        return Some(answer::read(&pending.request, frame));
     }
-    let mut progress = asked.progress.take().unwrap_or_default();
+    let mut progress = pending.progress.take().unwrap_or_default();
     let unknown = Some(Err(BrokerError::Unavailable));
-    let taken = match &asked.request {
+    let taken = match &pending.request {
         BrokerRequest::Presence { .. } => match answer::clients_page(frame) {
             Some(page) => take_clients(&mut progress, page, held),
             None => unknown,
@@ -123,10 +57,10 @@ pub(super) fn take(
     };
     if taken.is_none() {
         // The request has already failed at its deadline.
-        if asked.deadline <= now {
+        if pending.deadline <= now {
             return Some(Err(BrokerError::Unavailable));
         }
-        asked.progress = Some(progress);
+        pending.progress = Some(progress);
     }
     taken
 }
@@ -162,7 +96,7 @@ fn take_stream(
         return Some(of_another_epoch(request, page.top));
     }
     let is_first = progress.top.is_none();
-    let is_hopeless = is_first && misses_the_beginning(request, &page);
+    let is_hopeless = is_first && has_gap_at_start(request, &page);
     progress.add(page.publications);
     if is_first || matches!(request, BrokerRequest::Subscribe { .. }) {
         progress.top = Some(page.top);
@@ -184,20 +118,6 @@ fn take_stream(
         }
         _ => BrokerReply::Subscribed(JoinedStream { top, publications }),
     }))
-}
-
-impl PageProgress {
-    /// Adds a page. If retention has removed publications between pages, the earlier pages are
-    /// dropped: the result then equals one read at this time.
-    fn add(&mut self, page: Vec<Arc<Publication>>) {
-        self.read += i64::try_from(page.len()).unwrap_or(i64::MAX);
-        if let (Some(last), Some(next)) = (self.publications.last(), page.first())
-            && next.offset > last.offset.saturating_add(1)
-        {
-            self.publications.clear();
-        }
-        self.publications.extend(page);
-    }
 }
 
 /// Number of publications within the byte limit.
@@ -233,7 +153,7 @@ fn of_another_epoch(
 
 /// Whether the publication after the client's position is no longer retained: recovery is
 /// impossible, so the rest is not read.
-fn misses_the_beginning(request: &BrokerRequest, page: &StreamPage) -> bool {
+fn has_gap_at_start(request: &BrokerRequest, page: &StreamPage) -> bool {
     let BrokerRequest::Subscribe { read: JoinRead::Since { since, .. }, .. } = request else {
         return false;
     };
@@ -243,11 +163,15 @@ fn misses_the_beginning(request: &BrokerRequest, page: &StreamPage) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use engine::broker::{HistoryQuery, RequestId};
+    use std::sync::atomic::Ordering;
 
-    use super::super::part::Part;
+    use engine::broker::{HistoryQuery, RequestId};
+    use wire::protocol::ClientInfo;
+
+    use super::super::stream_range::StreamRange;
     use super::*;
     use crate::Endpoint;
+    use crate::limits::{PAGE_FIRST, PAGE_MAX};
 
     fn publications(offsets: std::ops::RangeInclusive<u64>) -> Vec<Arc<Publication>> {
         let one = |offset| Arc::new(Publication { offset, ..Publication::default() });
@@ -271,7 +195,7 @@ mod tests {
     }
 
     fn next(request: &BrokerRequest, progress: &PageProgress) -> (String, String, i64, usize) {
-        let (part, _) = Part::next_of(request, progress).unwrap();
+        let (part, _) = StreamRange::next_of(request, progress).unwrap();
         (part.first, part.last, part.limit, part.budget)
     }
 
@@ -370,7 +294,7 @@ mod tests {
     #[test]
     fn no_page_is_read_after_the_deadline() {
         let now = Instant::now();
-        let mut asked = OpenRequest::new(Endpoint(0), join(2), now);
+        let mut pending = OpenRequest::new(Endpoint(0), join(2), now);
         let entry = |offset: u64| {
             let text = |text: String| Frame::Text(text.into());
             let fields = vec![
@@ -389,8 +313,8 @@ mod tests {
             Frame::Integer(7),
         ]);
         let held = Arc::default();
-        assert_eq!(take(now, &mut asked, &frame, &held), Some(Err(BrokerError::Unavailable)));
-        asked.deadline += std::time::Duration::from_secs(1);
-        assert_eq!(take(now, &mut asked, &frame, &held), None);
+        assert_eq!(take(now, &mut pending, &frame, &held), Some(Err(BrokerError::Unavailable)));
+        pending.deadline += std::time::Duration::from_secs(1);
+        assert_eq!(take(now, &mut pending, &frame, &held), None);
     }
 }

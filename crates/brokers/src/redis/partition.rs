@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exchange::LinkId;
-use super::link::OpenRequest;
+use super::open_request::OpenRequest;
 use super::unavailable::UnavailableReason;
 
 /// State of one partition.
@@ -22,11 +22,11 @@ pub(super) struct Partition {
     pub(super) in_flight: usize,
     pub(super) moving: Option<Box<Moving>>,
     /// Set while the server refuses subscriptions of its channels.
-    pub(super) refusal: Option<Box<RequestRefusal>>,
+    pub(super) refusal: Option<Box<SubscribeRefusal>>,
 }
 
 /// Refused subscriptions of a partition.
-pub(super) struct RequestRefusal {
+pub(super) struct SubscribeRefusal {
     pub(super) reason: UnavailableReason,
     /// Pub/sub names of one refused command; they are retried first.
     names: Arc<[String]>,
@@ -49,7 +49,7 @@ pub(super) struct Moving {
     pub(super) held: VecDeque<OpenRequest>,
     pub(super) retry_at: Instant,
     /// Whether its channels must be subscribed again.
-    pub(super) must_listen: bool,
+    pub(super) must_resubscribe: bool,
     /// Whether the scripts must be loaded again.
     pub(super) must_load: bool,
 }
@@ -68,7 +68,7 @@ impl Partition {
                 returned: VecDeque::new(),
                 held: VecDeque::new(),
                 retry_at: now + RETRY_AFTER,
-                must_listen: false,
+                must_resubscribe: false,
                 must_load: false,
             })
         })
@@ -83,7 +83,7 @@ impl Partition {
     pub(super) fn refuse(&mut self, now: Instant, names: Arc<[String]>, reason: UnavailableReason) {
         let names = self.refusal.take().map_or(names, |refusal| refusal.names);
         let retry = Retry::At(now + REFUSED_RETRY);
-        self.refusal = Some(Box::new(RequestRefusal { reason, names, retry }));
+        self.refusal = Some(Box::new(SubscribeRefusal { reason, names, retry }));
     }
 
     /// Names to retry, when a retry is due.
@@ -113,18 +113,18 @@ impl Partition {
     /// that all channels must be subscribed.
     pub(super) fn ends_retry(&mut self, fence: u64) -> bool {
         let is_whole =
-            |refusal: &RequestRefusal| matches!(refusal.retry, Retry::All(last) if last == fence);
+            |refusal: &SubscribeRefusal| matches!(refusal.retry, Retry::All(last) if last == fence);
         self.refusal.take_if(|refusal| is_whole(refusal));
         let retry = self.refusal.as_ref().map(|refusal| &refusal.retry);
         matches!(retry, Some(Retry::Names(last)) if *last == fence)
     }
 
     /// Removes held requests whose deadline has passed.
-    pub(super) fn take_late(&mut self, now: Instant) -> Vec<OpenRequest> {
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<OpenRequest> {
         let mut late = Vec::new();
         if let Some(moving) = &mut self.moving {
             for queue in [&mut moving.returned, &mut moving.held] {
-                while queue.front().is_some_and(|asked| asked.deadline <= now) {
+                while queue.front().is_some_and(|pending| pending.deadline <= now) {
                     late.extend(queue.pop_front());
                 }
             }

@@ -11,12 +11,14 @@ use wire::protocol::ClientInfo;
 use crate::Endpoint;
 use crate::limits::DEPARTURES_MAX;
 
-type Clients = HashMap<String, Client>;
+type Clients = HashMap<String, PresentClient>;
 
-struct Client {
-    info: Arc<ClientInfo>,
-    endpoint: Endpoint,
-    announces: bool,
+/// A client of this node that is present in a channel.
+pub(super) struct PresentClient {
+    pub(super) info: Arc<ClientInfo>,
+    pub(super) endpoint: Endpoint,
+    /// Whether its leave is announced to subscribers.
+    pub(super) announces: bool,
 }
 
 /// Present clients by partition and channel, and unrecorded departures.
@@ -35,16 +37,9 @@ impl PresenceTable {
         }
     }
 
-    pub(super) fn add(
-        &mut self,
-        partition: usize,
-        channel: &Arc<str>,
-        info: Arc<ClientInfo>,
-        announces: bool,
-        endpoint: Endpoint,
-    ) {
+    pub(super) fn add(&mut self, partition: usize, channel: &Arc<str>, client: PresentClient) {
         let clients = self.partitions[partition].entry(channel.clone()).or_default();
-        clients.insert(info.client.clone(), Client { info, endpoint, announces });
+        clients.insert(client.info.client.clone(), client);
     }
 
     pub(super) fn remove(&mut self, partition: usize, channel: &str, client: &str) {
@@ -70,14 +65,14 @@ impl PresenceTable {
                 .filter(|client| client.endpoint == endpoint)
                 .map(move |client| (channel, client))
         });
-        let gone = |(channel, one): (&Arc<str>, &Client)| {
+        let gone = |(channel, one): (&Arc<str>, &PresentClient)| {
             (channel.clone(), one.info.clone(), one.announces)
         };
         clients.map(gone).collect()
     }
 
     /// All clients in a partition by channel, and whether their leaves are announced.
-    pub(super) fn everybody(
+    pub(super) fn by_channel(
         &self,
         partition: usize,
     ) -> impl Iterator<Item = (&Arc<str>, Vec<(&ClientInfo, bool)>)> {

@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::core::Cleanup;
+use super::cleanup::Cleanup;
+use super::master_check::OtherNodes;
 use super::unavailable::UnavailableReason;
 use crate::lifecycle::LifecycleQueue;
 
@@ -19,9 +20,9 @@ pub(super) struct Registry {
     /// Whether Redis has confirmed the lease.
     pub(super) is_member: bool,
     /// Lifecycle events are not sent again before this time.
-    quiet_until: Instant,
+    paused_until: Instant,
     /// When the presence of all clients is written once more.
-    pub(super) enters_again_at: Option<Instant>,
+    pub(super) renews_presence_at: Option<Instant>,
     /// Id of another node with this node's name, and when it was first seen.
     twin: Option<(String, Instant)>,
     pub(super) cleanup: Option<Cleanup>,
@@ -47,8 +48,8 @@ impl Registry {
             lease,
             next_renewal: now,
             is_member: false,
-            quiet_until: now,
-            enters_again_at: None,
+            paused_until: now,
+            renews_presence_at: None,
             twin: None,
             cleanup: None,
             reason: None,
@@ -74,18 +75,18 @@ impl Registry {
     }
 
     /// Whether other nodes use the same Redis.
-    pub(super) fn has_company(&self) -> bool {
-        !self.others.is_empty()
+    pub(super) fn other_nodes(&self) -> OtherNodes {
+        if self.others.is_empty() { OtherNodes::Absent } else { OtherNodes::Present }
     }
 
     /// Whether lifecycle events may be sent.
     pub(super) fn may_send(&self, now: Instant) -> bool {
-        self.is_member && self.quiet_until <= now
+        self.is_member && self.paused_until <= now
     }
 
     /// Pauses lifecycle events after a failure.
-    pub(super) fn keep_quiet(&mut self, now: Instant) {
-        self.quiet_until = now + RETRY_AFTER;
+    pub(super) fn pause_lifecycle(&mut self, now: Instant) {
+        self.paused_until = now + RETRY_AFTER;
     }
 
     /// Whether another node of this name outlives the lease of a node that was killed.
@@ -113,7 +114,7 @@ impl Registry {
     }
 
     /// Makes a renewal due at once.
-    pub(super) fn want_renewal(&mut self, now: Instant) {
+    pub(super) fn request_renewal(&mut self, now: Instant) {
         self.next_renewal = now;
     }
 

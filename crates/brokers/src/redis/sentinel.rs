@@ -13,14 +13,15 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::connection::{Conversation, Dialer, show};
+use super::connection::Dialer;
+use super::conversation::Conversation;
 use super::resp::Frame;
 use super::settings::{Address, Login};
-use super::unavailable::UnavailableReason;
+use super::unavailable::{UnavailableReason, show};
 
 /// The master that one Sentinel names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
+struct MasterReport {
     address: Address,
     /// Increases with every failover.
     config_epoch: u64,
@@ -45,7 +46,7 @@ pub(super) struct Master {
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Delay before a reconnect to a Sentinel to watch for switches.
-const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 impl Dialer {
     /// Queries all Sentinels at once.
@@ -73,13 +74,13 @@ impl Dialer {
         sentinel: &Address,
         master: &str,
         login: &Login,
-    ) -> Result<Named, UnavailableReason> {
+    ) -> Result<MasterReport, UnavailableReason> {
         let ask = async {
-            let mut conversation = self.enter_sentinel(sentinel, login).await?;
+            let mut conversation = self.connect_sentinel(sentinel, login).await?;
             let name = master.as_bytes();
-            let place = conversation.ask(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name]).await?;
-            let address = match place {
-                Frame::List(place) => address(&place),
+            let reply = conversation.ask(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name]).await?;
+            let address = match reply {
+                Frame::List(reply) => address(&reply),
                 Frame::Null => None,
                 Frame::Error(text) => return Err(refusal(sentinel, &text)),
                 _ => return Err(UnavailableReason::IsNoSentinel(sentinel.clone())),
@@ -87,13 +88,13 @@ impl Dialer {
             let unknown = || UnavailableReason::UnknownMaster(master.to_owned());
             let address = address.ok_or_else(unknown)?;
             let facts = conversation.ask(&[b"SENTINEL", b"MASTER", name]).await?;
-            Ok(Named { address, config_epoch: config_epoch(&facts) })
+            Ok(MasterReport { address, config_epoch: config_epoch(&facts) })
         };
         let limit = self.settings.connect_timeout + self.settings.connect_timeout;
         timeout(limit, ask).await.unwrap_or(Err(UnavailableReason::Silent(sentinel.clone())))
     }
 
-    async fn enter_sentinel(
+    async fn connect_sentinel(
         &self,
         sentinel: &Address,
         login: &Login,
@@ -115,17 +116,17 @@ impl Dialer {
         switched: &Notify,
     ) {
         loop {
-            let heard = async {
-                let mut conversation = self.enter_sentinel(sentinel, login).await?;
+            let watched = async {
+                let mut conversation = self.connect_sentinel(sentinel, login).await?;
                 conversation.ask(&[b"SUBSCRIBE", b"+switch-master"]).await?;
                 loop {
                     conversation.next_frame().await?;
                     switched.notify_one();
                 }
             };
-            let Err(reason): Result<std::convert::Infallible, UnavailableReason> = heard.await;
+            let Err(reason): Result<std::convert::Infallible, UnavailableReason> = watched.await;
             tracing::debug!(%sentinel, %reason, "Sentinel: connection lost; switches of the master are not received until it is back");
-            sleep(LISTEN_AGAIN_AFTER).await;
+            sleep(RECONNECT_DELAY).await;
         }
     }
 }
@@ -139,13 +140,13 @@ impl Master {
 
 /// The server with most votes; without any, the failure that an operator can resolve first.
 fn choose(
-    answers: Vec<Result<Named, UnavailableReason>>,
+    answers: Vec<Result<MasterReport, UnavailableReason>>,
     sentinels: usize,
     master: &str,
 ) -> Result<Master, UnavailableReason> {
-    let (named, troubles): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    let (named, failures): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     let mut votes: HashMap<Address, Votes> = HashMap::new();
-    for Named { address, config_epoch } in named.into_iter().flatten() {
+    for MasterReport { address, config_epoch } in named.into_iter().flatten() {
         let votes = votes.entry(address).or_default();
         votes.count += 1;
         votes.config_epoch = votes.config_epoch.max(config_epoch);
@@ -168,12 +169,12 @@ fn choose(
         UnavailableReason::UnknownMaster(_) => 2,
         _ => 3,
     };
-    let first = troubles.into_iter().filter_map(Result::err).min_by_key(rank);
+    let first = failures.into_iter().filter_map(Result::err).min_by_key(rank);
     Err(first.unwrap_or_else(|| UnavailableReason::NoSentinel(master.to_owned())))
 }
 
-fn address(place: &[Frame]) -> Option<Address> {
-    let [host, port] = place else { return None };
+fn address(reply: &[Frame]) -> Option<Address> {
+    let [host, port] = reply else { return None };
     let (host, port) = (host.str()?.to_owned(), u16::try_from(port.u64()?).ok()?);
     Some(Address { host, port })
 }
@@ -207,12 +208,12 @@ mod tests {
         Address { host: "h".into(), port }
     }
 
-    fn named(port: u16, config_epoch: u64) -> Result<Named, UnavailableReason> {
-        Ok(Named { address: at(port), config_epoch })
+    fn named(port: u16, config_epoch: u64) -> Result<MasterReport, UnavailableReason> {
+        Ok(MasterReport { address: at(port), config_epoch })
     }
 
     fn chosen(
-        answers: Vec<Result<Named, UnavailableReason>>,
+        answers: Vec<Result<MasterReport, UnavailableReason>>,
     ) -> Result<Address, UnavailableReason> {
         let all = answers.len();
         choose(answers, all, "m").and_then(Master::certain)

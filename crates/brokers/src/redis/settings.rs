@@ -219,13 +219,13 @@ impl ParsedAddress {
                 _ => whole.push(address.to_owned()),
             }
         }
-        let mut places = whole.iter().map(|address| parse_one(address));
-        let mut whole = places.next().ok_or(AddressError::Missing)??;
-        for place in places {
-            let place = place?;
-            let is_alike = (&place.login, place.database, place.has_tls)
+        let mut all_parsed = whole.iter().map(|address| parse_one(address));
+        let mut whole = all_parsed.next().ok_or(AddressError::Missing)??;
+        for parsed in all_parsed {
+            let parsed = parsed?;
+            let is_alike = (&parsed.login, parsed.database, parsed.has_tls)
                 == (&whole.login, whole.database, whole.has_tls);
-            match (&mut whole.deployment, place.deployment) {
+            match (&mut whole.deployment, parsed.deployment) {
                 (Deployment::Servers(all), Deployment::Servers(more)) if is_alike => {
                     if more.iter().any(|server| all.contains(server)) {
                         return Err(AddressError::Twice);
@@ -349,11 +349,11 @@ mod tests {
 
     #[test]
     fn addresses_are_read() {
-        let place = parse(&["rediss://ann:p%40ss@[::1]:7000/3"]).unwrap();
+        let parsed = parse(&["rediss://ann:p%40ss@[::1]:7000/3"]).unwrap();
         let login = Login { user: "ann".into(), password: "p@ss".into() };
         let deployment = Deployment::Servers(vec![ServerLocation::At(at("::1", 7000))]);
         assert_eq!(
-            place,
+            parsed,
             ParsedAddress { deployment, login: Some(login), database: Some(3), has_tls: true }
         );
         let shards = parse(&["one", "two:7000"]).unwrap().deployment;

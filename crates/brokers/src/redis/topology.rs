@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::connection::SlotRange;
+use super::resp::Frame;
 use super::settings::Address;
 use super::unavailable::UnavailableReason;
 
@@ -13,10 +13,10 @@ pub(super) struct Topology {
     seeds: Vec<Address>,
     ranges: Vec<SlotRange>,
     reason: Option<UnavailableReason>,
-    is_asking: bool,
-    is_wanted: bool,
+    is_refreshing: bool,
+    is_stale: bool,
     answered_at: Option<Instant>,
-    asked: usize,
+    refreshes: usize,
 }
 
 /// Refresh interval without a reason to refresh.
@@ -31,27 +31,27 @@ impl Topology {
             seeds,
             ranges: Vec::new(),
             reason: Some(UnavailableReason::Starting),
-            is_asking: false,
-            is_wanted: true,
+            is_refreshing: false,
+            is_stale: true,
             answered_at: None,
-            asked: 0,
+            refreshes: 0,
         }
     }
 
     /// Marks the assignment as possibly stale.
-    pub(super) fn want(&mut self) {
-        self.is_wanted = true;
+    pub(super) fn mark_stale(&mut self) {
+        self.is_stale = true;
     }
 
     /// Members to ask for the slots, if a refresh is due.
-    pub(super) fn asks(&mut self, now: Instant) -> Option<Vec<Address>> {
-        let wait = if self.is_wanted { RETRY_AFTER } else { REFRESH_AFTER };
+    pub(super) fn begin_refresh(&mut self, now: Instant) -> Option<Vec<Address>> {
+        let wait = if self.is_stale { RETRY_AFTER } else { REFRESH_AFTER };
         let is_time = self.answered_at.is_none_or(|at| at + wait <= now);
-        if self.is_asking || !is_time {
+        if self.is_refreshing || !is_time {
             return None;
         }
-        self.is_asking = true;
-        self.is_wanted = false;
+        self.is_refreshing = true;
+        self.is_stale = false;
         let mut members: Vec<Address> = Vec::new();
         let known = self.ranges.iter().flat_map(|range| &range.members);
         for address in known.chain(&self.seeds) {
@@ -60,8 +60,8 @@ impl Topology {
             }
         }
         // Rotates the first member: a member that replies first may have stale data.
-        self.asked += 1;
-        let first = self.asked % members.len().max(1);
+        self.refreshes += 1;
+        let first = self.refreshes % members.len().max(1);
         members.rotate_left(first);
         Some(members)
     }
@@ -72,7 +72,7 @@ impl Topology {
         now: Instant,
         slots: Result<Vec<SlotRange>, UnavailableReason>,
     ) {
-        self.is_asking = false;
+        self.is_refreshing = false;
         self.answered_at = Some(now);
         match slots {
             Ok(ranges) => {
@@ -83,7 +83,7 @@ impl Topology {
                 if self.ranges.is_empty() {
                     self.reason = Some(reason);
                 }
-                self.is_wanted = true;
+                self.is_stale = true;
             }
         }
     }
@@ -97,5 +97,32 @@ impl Topology {
     /// Why there is no assignment yet.
     pub(super) fn reason(&self) -> Option<&UnavailableReason> {
         self.reason.as_ref()
+    }
+}
+
+/// A range of slots: the master first, then its replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SlotRange {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    pub(super) members: Vec<Address>,
+}
+
+impl SlotRange {
+    /// A member without a known host is the member that was asked.
+    pub(super) fn read(range: &Frame, asked: &Address) -> Option<SlotRange> {
+        let [first, last, members @ ..] = range.list()? else { return None };
+        let slot = |frame: &Frame| frame.u64().and_then(|slot| u16::try_from(slot).ok());
+        let member = |member: &Frame| {
+            let host = member.list()?.first()?.str().filter(|host| !matches!(*host, "" | "?"));
+            let port = u16::try_from(member.list()?.get(1)?.u64()?).ok()?;
+            Some(Address { host: host.unwrap_or(&asked.host).to_owned(), port })
+        };
+        let members: Vec<Address> = members.iter().filter_map(member).collect();
+        (!members.is_empty()).then_some(SlotRange {
+            first: slot(first)?,
+            last: slot(last)?,
+            members,
+        })
     }
 }

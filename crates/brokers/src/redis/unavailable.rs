@@ -1,6 +1,5 @@
 //! Reasons why Redis is unavailable; each text names the option to check.
 
-use super::connection::show;
 use super::settings::Address;
 
 /// Why Redis is unavailable. The text names the option to check.
@@ -174,8 +173,8 @@ impl UnavailableReason {
     /// The reason for an error reply.
     pub(super) fn of_answer(address: &Address, text: &[u8]) -> UnavailableReason {
         let (address, shown) = (address.clone(), show(text));
-        let says = |words: &&[u8]| text.windows(words.len()).any(|part| part == *words);
-        match text.starts_with(b"NOPERM") || NO_RIGHT.iter().any(says) {
+        let contains = |words: &&[u8]| text.windows(words.len()).any(|part| part == *words);
+        match text.starts_with(b"NOPERM") || ACL_ERRORS_IN_SCRIPTS.iter().any(contains) {
             true => UnavailableReason::Denied(address, shown),
             false => UnavailableReason::Refused(address, shown),
         }
@@ -205,4 +204,10 @@ impl UnavailableReason {
 }
 
 /// ACL errors inside of scripts, in Redis and in Valkey.
-const NO_RIGHT: [&[u8]; 2] = [b"The user executing the script can't", b"ACL failure in script"];
+const ACL_ERRORS_IN_SCRIPTS: [&[u8]; 2] =
+    [b"The user executing the script can't", b"ACL failure in script"];
+
+/// Server text for messages: without control characters, at most 200 characters.
+pub(super) fn show(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::link::OpenRequest;
+use super::open_request::OpenRequest;
 use super::pages;
 use crate::Endpoint;
 use crate::limits::{READ_HELD_MAX, READ_WINDOW};
@@ -25,14 +25,14 @@ pub(super) struct ReadWindow {
     waiting: VecDeque<(usize, OpenRequest)>,
     /// Number of waiting requests by endpoint and channel; later requests of these must wait as
     /// well.
-    barred: HashMap<(Endpoint, Arc<str>), usize>,
+    blocked: HashMap<(Endpoint, Arc<str>), usize>,
 }
 
 impl ReadWindow {
     /// Maximum bytes of a request's reply.
-    pub(super) fn reserve(asked: &OpenRequest) -> usize {
-        match pages::is_long(&asked.request) {
-            true => asked.progress.as_ref().map_or(crate::limits::PAGE_FIRST, |it| it.budget()),
+    pub(super) fn reserve(pending: &OpenRequest) -> usize {
+        match pages::is_long(&pending.request) {
+            true => pending.progress.as_ref().map_or(crate::limits::PAGE_FIRST, |it| it.budget()),
             false => 0,
         }
     }
@@ -60,38 +60,38 @@ impl ReadWindow {
     }
 
     /// Returns a request that may be sent now; keeps any other.
-    pub(super) fn admit(&mut self, partition: usize, asked: OpenRequest) -> Option<OpenRequest> {
-        let is_next_page = asked.progress.is_some();
-        let is_barred = !is_next_page && (self.is_barred(&asked) || self.must_queue(&asked));
-        if !is_barred && self.has_room(&asked) {
-            return Some(asked);
+    pub(super) fn admit(&mut self, partition: usize, pending: OpenRequest) -> Option<OpenRequest> {
+        let is_next_page = pending.progress.is_some();
+        let is_blocked = !is_next_page && (self.is_blocked(&pending) || self.must_queue(&pending));
+        if !is_blocked && self.has_room(&pending) {
+            return Some(pending);
         }
         if is_next_page {
             // A read in progress is finished first.
-            self.waiting.push_front((partition, asked));
+            self.waiting.push_front((partition, pending));
             return None;
         }
-        if let Some(key) = key(&asked) {
-            *self.barred.entry(key).or_default() += 1;
+        if let Some(key) = key(&pending) {
+            *self.blocked.entry(key).or_default() += 1;
         }
-        self.waiting.push_back((partition, asked));
+        self.waiting.push_back((partition, pending));
         None
     }
 
     /// The next waiting request, if there is room for it.
     pub(super) fn next(&mut self) -> Option<(usize, OpenRequest)> {
-        let (_, asked) = self.waiting.front()?;
-        if !self.has_room(asked) {
+        let (_, pending) = self.waiting.front()?;
+        if !self.has_room(pending) {
             return None;
         }
-        let (partition, asked) = self.waiting.pop_front()?;
-        self.unbar(&asked);
-        Some((partition, asked))
+        let (partition, pending) = self.waiting.pop_front()?;
+        self.unblock(&pending);
+        Some((partition, pending))
     }
 
     /// Removes requests whose deadline has passed.
-    pub(super) fn take_late(&mut self, now: Instant) -> Vec<OpenRequest> {
-        self.take_out(|_, asked| asked.deadline <= now)
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<OpenRequest> {
+        self.take_out(|_, pending| pending.deadline <= now)
     }
 
     /// Removes the requests of a partition, in order.
@@ -109,53 +109,53 @@ impl ReadWindow {
     }
 
     fn take_out(&mut self, is_meant: impl Fn(usize, &OpenRequest) -> bool) -> Vec<OpenRequest> {
-        if !self.waiting.iter().any(|(partition, asked)| is_meant(*partition, asked)) {
+        if !self.waiting.iter().any(|(partition, pending)| is_meant(*partition, pending)) {
             return Vec::new();
         }
         let mut taken = Vec::new();
-        for (partition, asked) in std::mem::take(&mut self.waiting) {
-            match is_meant(partition, &asked) {
-                true => taken.push(asked),
-                false => self.waiting.push_back((partition, asked)),
+        for (partition, pending) in std::mem::take(&mut self.waiting) {
+            match is_meant(partition, &pending) {
+                true => taken.push(pending),
+                false => self.waiting.push_back((partition, pending)),
             }
         }
-        taken.iter().for_each(|asked| self.unbar(asked));
+        taken.iter().for_each(|pending| self.unblock(pending));
         taken
     }
 
     /// A request with a long reply waits behind those that wait already.
-    fn must_queue(&self, asked: &OpenRequest) -> bool {
-        !self.waiting.is_empty() && pages::is_long(&asked.request)
+    fn must_queue(&self, pending: &OpenRequest) -> bool {
+        !self.waiting.is_empty() && pages::is_long(&pending.request)
     }
 
-    fn is_barred(&self, asked: &OpenRequest) -> bool {
-        !self.barred.is_empty() && key(asked).is_some_and(|key| self.barred.contains_key(&key))
+    fn is_blocked(&self, pending: &OpenRequest) -> bool {
+        !self.blocked.is_empty() && key(pending).is_some_and(|key| self.blocked.contains_key(&key))
     }
 
-    fn unbar(&mut self, asked: &OpenRequest) {
-        let Some(key) = key(asked).filter(|_| asked.progress.is_none()) else { return };
-        if let Some(count) = self.barred.get_mut(&key) {
+    fn unblock(&mut self, pending: &OpenRequest) {
+        let Some(key) = key(pending).filter(|_| pending.progress.is_none()) else { return };
+        if let Some(count) = self.blocked.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
-                self.barred.remove(&key);
+                self.blocked.remove(&key);
             }
         }
     }
 
-    fn has_room(&self, asked: &OpenRequest) -> bool {
-        let bytes = ReadWindow::reserve(asked);
+    fn has_room(&self, pending: &OpenRequest) -> bool {
+        let bytes = ReadWindow::reserve(pending);
         if bytes == 0 {
             return true;
         }
-        let is_next_page = asked.progress.is_some();
+        let is_next_page = pending.progress.is_some();
         let may_begin = is_next_page || self.held.load(Ordering::Relaxed) <= READ_HELD_MAX;
         // A single publication may exceed the window.
         self.long == 0 || (may_begin && self.under_way + bytes <= READ_WINDOW)
     }
 }
 
-fn key(asked: &OpenRequest) -> Option<(Endpoint, Arc<str>)> {
-    asked.request.channel().map(|channel| (asked.endpoint, channel.clone()))
+fn key(pending: &OpenRequest) -> Option<(Endpoint, Arc<str>)> {
+    pending.request.channel().map(|channel| (pending.endpoint, channel.clone()))
 }
 
 #[cfg(test)]
@@ -180,8 +180,8 @@ mod tests {
     /// A window without room for another page.
     fn full() -> ReadWindow {
         let mut window = ReadWindow::default();
-        while let Some(asked) = window.admit(0, read(9, "other")) {
-            window.begin(ReadWindow::reserve(&asked));
+        while let Some(pending) = window.admit(0, read(9, "other")) {
+            window.begin(ReadWindow::reserve(&pending));
         }
         window.take_all();
         window
@@ -207,7 +207,7 @@ mod tests {
     fn an_overdue_request_does_not_delay_later_ones() {
         let mut window = full();
         assert!(window.admit(3, read(1, "a")).is_none());
-        assert_eq!(window.take_late(Instant::now()).len(), 1);
+        assert_eq!(window.take_overdue(Instant::now()).len(), 1);
         assert!(window.admit(3, write(1, "a")).is_some());
         assert!(window.is_empty());
     }

@@ -1,5 +1,4 @@
-//! Cleanup of a node whose lease has expired: first its clients' presence, partition by
-//! partition, then the clients themselves.
+//! Sends the commands of a cleanup; [`Cleanup`] holds its progress.
 //!
 //! Invariant: an answer counts only for the cleanup that requested it; any failure ends the
 //! cleanup, and Redis assigns the task again.
@@ -7,20 +6,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::super::cleanup::Cleanup;
+use super::super::command::CleanupStep;
 use super::super::link::Purpose;
 use super::super::resp::Frame;
 use super::Core;
 use super::nodes::FIRST;
-
-/// A cleanup in progress.
-pub(in crate::redis) struct Cleanup {
-    number: u64,
-    node: String,
-    /// Partition whose channels are being cleaned up.
-    partition: usize,
-    /// Channels of that partition that remain.
-    channels: usize,
-}
 
 /// Offline reason of clients whose node has failed.
 const NODE_LOST: &str = "node lost";
@@ -33,8 +24,7 @@ impl Core {
     pub(super) fn begin_cleanup(&mut self, now: Instant, node: &str) {
         tracing::info!(%node, "Redis: the lease of a node has ended; cleaning up");
         let number = self.random.next_u64();
-        let node = node.to_owned();
-        self.registry.cleanup = Some(Cleanup { number, node, partition: 0, channels: 0 });
+        self.registry.cleanup = Some(Cleanup::new(number, node.to_owned(), self.partitions.len()));
         self.request_channels(now);
     }
 
@@ -44,8 +34,7 @@ impl Core {
         if self.registry.is_member && self.registry.lifecycle.is_quiet() {
             self.registry.is_member = false;
             let (number, node) = (self.random.next_u64(), self.commander.node.clone());
-            let partition = self.partitions.len();
-            self.registry.cleanup = Some(Cleanup { number, node, partition, channels: 0 });
+            self.registry.cleanup = Some(Cleanup::of_clients(number, node));
             self.clean_up(now, b"0");
         }
     }
@@ -58,7 +47,8 @@ impl Core {
         else {
             return;
         };
-        let Some(cleanup) = self.registry.cleanup.as_mut().filter(|one| one.number == *number)
+        let Some(cleanup) =
+            self.registry.cleanup.as_mut().filter(|cleanup| cleanup.number() == *number)
         else {
             return;
         };
@@ -69,8 +59,9 @@ impl Core {
                     self.evict(now, &channel, &cursor);
                 }
                 _ => {
-                    cleanup.channels = cleanup.channels.saturating_sub(1);
-                    self.continue_cleanup(now);
+                    if cleanup.finish_channel() {
+                        self.request_channels(now);
+                    }
                 }
             },
             Purpose::PresentChannels(_) => self.handle_channels(now, frame),
@@ -81,10 +72,10 @@ impl Core {
                 }
                 // The node is removed or has renewed its lease. Others may need a cleanup.
                 _ => {
-                    if let Some(Cleanup { node, .. }) = self.registry.cleanup.take() {
-                        tracing::info!(%node, "Redis: cleanup of a node done");
+                    if let Some(cleanup) = self.registry.cleanup.take() {
+                        tracing::info!(node = cleanup.node(), "Redis: cleanup of a node done");
                     }
-                    self.registry.want_renewal(now);
+                    self.registry.request_renewal(now);
                 }
             },
         }
@@ -92,28 +83,30 @@ impl Core {
 
     /// A command of a cleanup has failed.
     pub(super) fn abandon_cleanup(&mut self, number: u64) {
-        if let Some(cleanup) = self.registry.cleanup.take_if(|cleanup| cleanup.number == number) {
-            tracing::info!(node = %cleanup.node, "Redis: cleanup of a node failed; it is tried again");
+        if let Some(cleanup) = self.registry.cleanup.take_if(|cleanup| cleanup.number() == number) {
+            tracing::info!(
+                node = cleanup.node(),
+                "Redis: cleanup of a node failed; it is tried again"
+            );
         }
     }
 
     /// Reads the channels of the next partition in which the node's clients are present. Partitions
     /// without a usable server are skipped; presence expires there.
     fn request_channels(&mut self, now: Instant) {
-        let count = self.partitions.len();
-        while let Some(Cleanup { number, node, partition, .. }) = &self.registry.cleanup
-            && *partition < count
+        while let Some(cleanup) = &self.registry.cleanup
+            && let Some(partition) = cleanup.partition()
         {
-            let (number, node, partition) = (*number, node.clone(), *partition);
-            let asked =
-                self.write(now, partition, Purpose::PresentChannels(number), |_, place, out| {
-                    place.channels_of(&node, out);
-                });
-            if asked {
+            let (number, node) = (cleanup.number(), cleanup.node().to_owned());
+            let purpose = Purpose::PresentChannels(number);
+            let is_sent = self.write(now, partition, purpose, |_, target, out| {
+                target.channels_of(&node, out);
+            });
+            if is_sent {
                 return;
             }
             if let Some(cleanup) = &mut self.registry.cleanup {
-                cleanup.partition += 1;
+                cleanup.skip_partition();
             }
         }
         self.clean_up(now, b"0");
@@ -122,43 +115,36 @@ impl Core {
     fn handle_channels(&mut self, now: Instant, frame: &Frame) {
         let Some(cleanup) = &mut self.registry.cleanup else { return };
         let channels = frame.list().unwrap_or_default();
-        cleanup.channels = channels.len();
+        let has_channels = cleanup.begin_channels(channels.len());
         for channel in channels.iter().filter_map(Frame::str) {
             self.evict(now, &channel.into(), b"0");
         }
-        self.continue_cleanup(now);
-    }
-
-    fn evict(&mut self, now: Instant, channel: &Arc<str>, cursor: &[u8]) {
-        let Some(Cleanup { number, node, partition, .. }) = &self.registry.cleanup else { return };
-        let (number, node, partition) = (*number, node.clone(), *partition);
-        let purpose = Purpose::Evict(number, channel.clone());
-        let asked = self.write(now, partition, purpose, |_, place, out| {
-            place.evict(&node, channel, cursor, out);
-        });
-        if !asked {
-            self.registry.cleanup = None;
-        }
-    }
-
-    /// Goes on to the next partition, or to the clients when all partitions are done.
-    fn continue_cleanup(&mut self, now: Instant) {
-        let done = self.registry.cleanup.as_mut().filter(|cleanup| cleanup.channels == 0);
-        if let Some(cleanup) = done {
-            cleanup.partition += 1;
+        if !has_channels {
             self.request_channels(now);
         }
     }
 
-    fn clean_up(&mut self, now: Instant, cursor: &[u8]) {
-        let Some(Cleanup { number, node, .. }) = &self.registry.cleanup else { return };
-        let (number, node) = (*number, node.clone());
-        let is_self = node == self.commander.node;
-        let reason = if is_self { NODE_ENDED } else { NODE_LOST };
-        let asked = self.write(now, FIRST, Purpose::CleanUp(number), |commander, place, out| {
-            commander.clean_up(place, (&node, is_self), reason, cursor, out);
+    fn evict(&mut self, now: Instant, channel: &Arc<str>, cursor: &[u8]) {
+        let Some(cleanup) = &self.registry.cleanup else { return };
+        let Some(partition) = cleanup.partition() else { return };
+        let (number, node) = (cleanup.number(), cleanup.node().to_owned());
+        let purpose = Purpose::Evict(number, channel.clone());
+        let is_sent = self.write(now, partition, purpose, |_, target, out| {
+            target.evict(&node, channel, cursor, out);
         });
-        if !asked {
+        if !is_sent {
+            self.registry.cleanup = None;
+        }
+    }
+
+    fn clean_up(&mut self, now: Instant, cursor: &[u8]) {
+        let Some(cleanup) = &self.registry.cleanup else { return };
+        let (number, node) = (cleanup.number(), cleanup.node().to_owned());
+        let reason = if node == self.commander.node { NODE_ENDED } else { NODE_LOST };
+        let is_sent = self.write(now, FIRST, Purpose::CleanUp(number), |commander, target, out| {
+            commander.clean_up(target, &CleanupStep { node: &node, reason, cursor }, out);
+        });
+        if !is_sent {
             self.registry.cleanup = None;
         }
     }

@@ -77,8 +77,8 @@ impl Core {
             let event = BrokerEvent::Expired { channel: channel.clone() };
             self.subscriptions.notify(index, &channel, &event);
             // If the command cannot be sent, the keys expire in Redis.
-            let _later = self.write(now, index, super::Purpose::Nobody, |_, place, out| {
-                place.end(&channel, out);
+            let _later = self.write(now, index, super::Purpose::Ignored, |_, target, out| {
+                target.end(&channel, out);
             });
         }
     }

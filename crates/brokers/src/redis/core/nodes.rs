@@ -3,28 +3,19 @@
 //! The registry lies in the first partition; the presence of a failed node lies in all partitions.
 //! Invariant: each step may be lost or repeated; the next step continues from what Redis holds.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Survey, Ticket};
+use engine::broker::{BrokerEvent, BrokerRequest, Ticket};
 
 use super::super::command::{CommandTarget, LeaseReport};
-use super::super::link::{OpenRequest, Purpose, SentCommand};
+use super::super::link::{Purpose, SentCommand};
+use super::super::open_request::OpenRequest;
 use super::super::resp::Frame;
+use super::super::surveys::OpenSurvey;
 use super::Core;
 use crate::channel_options::OtherNode;
 use crate::control::{self, NodeMessage};
 use crate::limits::{CLOCK_SKEW_MAX, PARTITIONS, SURVEY_TIMEOUT};
-
-/// A survey that waits for answers.
-pub(super) struct Asking {
-    asked: OpenRequest,
-    /// Nodes that have not answered; `None` until Redis has listed the live nodes.
-    missing: Option<HashSet<String>>,
-    answers: Vec<Bytes>,
-    deadline: Instant,
-}
 
 /// Delay after which another node has seen that this node is alive, and ended its cleanup.
 const REENTER_AFTER: Duration = Duration::from_secs(2);
@@ -48,8 +39,8 @@ impl Core {
         let up = self.links.usable(self.partitions[index].link).filter(|_| !is_waiting);
         let Some(up) = up else { return false };
         let partition = index % PARTITIONS;
-        let place = CommandTarget { keys: &self.keys, opened: &up.opened, partition };
-        form(&self.commander, place, &mut up.out);
+        let target = CommandTarget { keys: &self.keys, opened: &up.opened, partition };
+        form(&self.commander, target, &mut up.out);
         up.expect(SentCommand::new(index, now + self.io_timeout, purpose));
         self.partitions[index].in_flight += 1;
         true
@@ -58,27 +49,27 @@ impl Core {
     /// Renews the lease, restores presence and ends overdue surveys, when due.
     pub(super) fn send_lease(&mut self, now: Instant) {
         if self.registry.begins_renewal(now) {
-            let standing = LeaseReport {
+            let report = LeaseReport {
                 is_free: self.registry.cleanup.is_none(),
                 clients: self.registry.lifecycle.known_count(),
                 options: self.shared.options.encoded(),
             };
-            let with_options = !standing.options.digest.is_empty();
+            let with_options = !report.options.digest.is_empty();
             let purpose = Purpose::Lease { with_options };
-            let asked = self.write(now, FIRST, purpose, |commander, place, out| {
-                commander.lease(place, &standing, out);
+            let is_sent = self.write(now, FIRST, purpose, |commander, target, out| {
+                commander.lease(target, &report, out);
             });
-            if !asked {
+            if !is_sent {
                 tracing::debug!("Redis: the lease cannot be renewed; it is retried");
                 self.registry.handle_renewal_failed(now);
             }
         }
-        if self.registry.enters_again_at.take_if(|at| *at <= now).is_some() {
-            self.enter_everywhere(now);
+        if self.registry.renews_presence_at.take_if(|at| *at <= now).is_some() {
+            self.renew_all_presence(now);
         }
-        let overdue = self.surveys.iter().filter(|(_, asking)| asking.deadline <= now);
-        let overdue: Vec<u64> = overdue.map(|(number, _)| *number).collect();
-        overdue.into_iter().for_each(|number| self.end_survey(number));
+        for survey in self.surveys.take_overdue(now) {
+            self.end_survey(survey);
+        }
     }
 
     /// Sends pending lifecycle events.
@@ -88,19 +79,19 @@ impl Core {
         }
         let Some(events) = self.registry.lifecycle.take() else { return };
         let is_sent =
-            self.write(now, FIRST, Purpose::Lifecycle(events.clone()), |commander, place, out| {
-                commander.lifecycle(place, &events, out);
+            self.write(now, FIRST, Purpose::Lifecycle(events.clone()), |commander, target, out| {
+                commander.lifecycle(target, &events, out);
             });
         if !is_sent {
             self.registry.lifecycle.requeue(events);
-            self.registry.keep_quiet(now);
+            self.registry.pause_lifecycle(now);
         }
     }
 
     /// The first partition has a server, which may lack what the previous one held.
-    pub(super) fn enter_registry(&mut self, now: Instant) {
+    pub(super) fn join_registry(&mut self, now: Instant) {
         // The lease first: other nodes look up clients by live node.
-        self.registry.want_renewal(now);
+        self.registry.request_renewal(now);
         self.send_lease(now);
         self.registry.lifecycle.requeue_online();
         self.scan(now, b"0");
@@ -108,8 +99,8 @@ impl Core {
 
     fn scan(&mut self, now: Instant, cursor: &[u8]) {
         // If the server cannot be used, the next reconnect scans again.
-        let _later = self.write(now, FIRST, Purpose::Scan, |commander, place, out| {
-            commander.scan(place, cursor, out);
+        let _later = self.write(now, FIRST, Purpose::Scan, |commander, target, out| {
+            commander.scan(target, cursor, out);
         });
     }
 
@@ -144,10 +135,9 @@ impl Core {
                 // Otherwise its list is exact and excludes nodes that have left.
                 let seen = self.registry.others().map(String::as_str).filter(|_| drops_keys);
                 let others = others.chain(seen).map(str::to_owned).collect();
-                if let Some(asking) = self.surveys.get_mut(&number) {
-                    asking.missing = Some(others);
+                if let Some(survey) = self.surveys.handle_nodes(number, others) {
+                    self.end_survey(survey);
                 }
-                self.end_survey_if_done(number);
             }
             purpose => self.handle_cleanup(now, purpose, frame),
         }
@@ -156,13 +146,17 @@ impl Core {
     /// A registry command has failed or has an unknown outcome.
     pub(super) fn handle_node_failure(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
-            Purpose::Revocations(reading) => self.fail(reading.asked),
+            Purpose::Revocations(reading) => self.fail(reading.pending),
             Purpose::Lifecycle(events) => {
                 self.registry.lifecycle.requeue(events);
-                self.registry.keep_quiet(now);
+                self.registry.pause_lifecycle(now);
             }
             Purpose::Lease { .. } => self.registry.handle_renewal_failed(now),
-            Purpose::Survey(number) => self.end_survey(number),
+            Purpose::Survey(number) => {
+                if let Some(survey) = self.surveys.remove(number) {
+                    self.end_survey(survey);
+                }
+            }
             // The node's lease remains expired, so Redis assigns its cleanup again.
             Purpose::PresentChannels(number)
             | Purpose::Evict(number, _)
@@ -173,10 +167,10 @@ impl Core {
         }
     }
 
-    fn enter_everywhere(&mut self, now: Instant) {
+    fn renew_all_presence(&mut self, now: Instant) {
         for index in 0..self.partitions.len() {
             if self.partitions[index].moving.is_none() {
-                self.enter(now, index);
+                self.renew_presence(now, index);
             }
         }
     }
@@ -195,8 +189,8 @@ impl Core {
             // Other nodes consider this node failed: its clients are announced again, and once more
             // after a cleanup that may be in progress.
             self.registry.lifecycle.requeue_online();
-            self.registry.enters_again_at = Some(now + REENTER_AFTER);
-            self.enter_everywhere(now);
+            self.registry.renews_presence_at = Some(now + REENTER_AFTER);
+            self.renew_all_presence(now);
         }
         if whole.u64() == Some(0) {
             let text = "Redis has evicted records of this node's clients; their lifecycle events are sent again";
@@ -234,38 +228,24 @@ impl Core {
     }
 
     /// Sends a survey to all other nodes.
-    pub(super) fn survey(&mut self, now: Instant, asked: OpenRequest) {
-        let BrokerRequest::Survey { question, .. } = &asked.request else { return };
+    pub(super) fn survey(&mut self, now: Instant, pending: OpenRequest) {
+        let BrokerRequest::Survey { question, .. } = &pending.request else { return };
         let number = self.random.next_u64();
         let ticket = Ticket { node: self.commander.node.clone(), number };
         let payload = control::encode_question(&ticket, question);
-        let sent = self.write(now, FIRST, Purpose::Survey(number), |_, place, out| {
-            place.survey(&payload, out);
+        let sent = self.write(now, FIRST, Purpose::Survey(number), |_, target, out| {
+            target.survey(&payload, out);
         });
         if !sent {
-            return self.fail(asked);
+            return self.fail(pending);
         }
-        let (missing, answers, deadline) = (None, Vec::new(), now + SURVEY_TIMEOUT);
-        self.surveys.insert(number, Asking { asked, missing, answers, deadline });
+        self.surveys.begin(number, pending, now + SURVEY_TIMEOUT);
     }
 
-    fn end_survey_if_done(&mut self, number: u64) {
-        let asking = self.surveys.get(&number);
-        if asking.is_some_and(|asking| asking.missing.as_ref().is_some_and(HashSet::is_empty)) {
-            self.end_survey(number);
-        }
-    }
-
-    fn end_survey(&mut self, number: u64) {
-        let Some(Asking { asked, missing, answers, .. }) = self.surveys.remove(&number) else {
-            return;
-        };
-        let result = match missing {
-            Some(missing) => Ok(BrokerReply::Survey(Survey { answers, missing: missing.len() })),
-            None => Err(BrokerError::Unavailable),
-        };
-        if let Some(id) = asked.request.id() {
-            self.reply(asked.endpoint, id, result);
+    fn end_survey(&self, survey: OpenSurvey) {
+        let (pending, result) = survey.into_result();
+        if let Some(id) = pending.request.id() {
+            self.reply(pending.endpoint, id, result);
         }
     }
 
@@ -282,13 +262,10 @@ impl Core {
             NodeMessage::Revocation(revocation) => {
                 self.shared.endpoints.notify_all(&BrokerEvent::Revocation(revocation.into()));
             }
-            NodeMessage::Look => self.registry.want_renewal(now),
+            NodeMessage::Look => self.registry.request_renewal(now),
             NodeMessage::Answer { node, number, answer } => {
-                if let Some(asking) = self.surveys.get_mut(&number)
-                    && asking.missing.as_mut().is_some_and(|missing| missing.remove(&node))
-                {
-                    asking.answers.push(answer);
-                    self.end_survey_if_done(number);
+                if let Some(survey) = self.surveys.handle_answer(number, &node, answer) {
+                    self.end_survey(survey);
                 }
             }
         }

@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream, RequestId};
 
-use super::super::link::OpenRequest;
+use super::super::open_request::OpenRequest;
 use crate::Endpoint;
 
 /// Pending reads by channel.
 #[derive(Default)]
 pub(super) struct Reads {
-    open: HashMap<Arc<str>, RevocationRead>,
+    open: HashMap<Arc<str>, SharedRead>,
 }
 
-struct RevocationRead {
+struct SharedRead {
     lead: (Endpoint, RequestId),
     read: JoinRead,
     followers: Vec<OpenRequest>,
@@ -28,44 +28,44 @@ struct RevocationRead {
 
 impl Reads {
     /// Keeps a request that a pending read covers; returns any other.
-    pub(super) fn follow(&mut self, asked: OpenRequest) -> Option<OpenRequest> {
-        let BrokerRequest::Subscribe { channel, read, id } = &asked.request else {
-            return Some(asked);
+    pub(super) fn follow(&mut self, pending: OpenRequest) -> Option<OpenRequest> {
+        let BrokerRequest::Subscribe { channel, read, id } = &pending.request else {
+            return Some(pending);
         };
         if *read == JoinRead::Nothing {
-            return Some(asked);
+            return Some(pending);
         }
         match self.open.get_mut(channel) {
-            Some(reading) if reading.is_open && covers(&reading.read, read) => {
-                reading.followers.push(asked);
+            Some(shared) if shared.is_open && covers(&shared.read, read) => {
+                shared.followers.push(pending);
                 None
             }
-            Some(_) => Some(asked),
+            Some(_) => Some(pending),
             None => {
-                let (lead, read) = ((asked.endpoint, *id), read.clone());
-                let reading = RevocationRead { lead, read, followers: Vec::new(), is_open: true };
-                self.open.insert(channel.clone(), reading);
-                Some(asked)
+                let (lead, read) = ((pending.endpoint, *id), read.clone());
+                let shared = SharedRead { lead, read, followers: Vec::new(), is_open: true };
+                self.open.insert(channel.clone(), shared);
+                Some(pending)
             }
         }
     }
 
     /// The channel is unsubscribed: the pending read takes no more followers.
     pub(super) fn close(&mut self, channel: &str) {
-        if let Some(reading) = self.open.get_mut(channel) {
-            reading.is_open = false;
+        if let Some(shared) = self.open.get_mut(channel) {
+            shared.is_open = false;
         }
     }
 
     /// A request has a result; returns the requests that follow it.
-    pub(super) fn end(&mut self, asked: &OpenRequest) -> Vec<OpenRequest> {
-        let BrokerRequest::Subscribe { channel, id, .. } = &asked.request else {
+    pub(super) fn end(&mut self, pending: &OpenRequest) -> Vec<OpenRequest> {
+        let BrokerRequest::Subscribe { channel, id, .. } = &pending.request else {
             return Vec::new();
         };
         let is_lead =
-            self.open.get(channel).is_some_and(|reading| reading.lead == (asked.endpoint, *id));
+            self.open.get(channel).is_some_and(|shared| shared.lead == (pending.endpoint, *id));
         let ended = if is_lead { self.open.remove(channel) } else { None };
-        ended.map_or(Vec::new(), |reading| reading.followers)
+        ended.map_or(Vec::new(), |shared| shared.followers)
     }
 }
 
@@ -121,33 +121,33 @@ mod tests {
         JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 0 }
     }
 
-    fn asked(id: u64, read: JoinRead) -> OpenRequest {
+    fn pending(id: u64, read: JoinRead) -> OpenRequest {
         let request = BrokerRequest::Subscribe { id: RequestId(id), channel: "a".into(), read };
         OpenRequest::new(Endpoint(0), request, Instant::now())
     }
 
     #[test]
-    fn what_another_read_holds_waits_for_it() {
+    fn a_covered_read_follows_the_pending_one() {
         let mut reads = Reads::default();
-        let lead = reads.follow(asked(1, since(5, "e"))).expect("nobody asked before");
+        let lead = reads.follow(pending(1, since(5, "e"))).expect("no read is pending");
         let position = JoinRead::Position { meta_ttl_ms: 0 };
         for read in [since(5, "e"), since(9, "e"), position.clone()] {
-            assert!(reads.follow(asked(2, read)).is_none());
+            assert!(reads.follow(pending(2, read)).is_none());
         }
         for read in
             [since(4, "e"), since(5, "f"), JoinRead::Newest { meta_ttl_ms: 0 }, JoinRead::Nothing]
         {
-            assert!(reads.follow(asked(3, read)).is_some());
+            assert!(reads.follow(pending(3, read)).is_some());
         }
         reads.close("a");
-        assert!(reads.follow(asked(4, position)).is_some(), "it is not heard without a break");
-        assert_eq!(reads.end(&asked(3, since(4, "e"))).len(), 0);
+        assert!(reads.follow(pending(4, position)).is_some(), "the subscription was interrupted");
+        assert_eq!(reads.end(&pending(3, since(4, "e"))).len(), 0);
         assert_eq!(reads.end(&lead).len(), 3);
         assert!(reads.open.is_empty());
     }
 
     #[test]
-    fn each_gets_its_part() {
+    fn each_follower_gets_its_part() {
         let publication = |offset| Arc::new(Publication { offset, ..Publication::default() });
         let answer = |first: u64, last: u64| {
             let top = StreamPosition { offset: 9, epoch: "e".into() };

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
 
-use super::super::command::CommandTarget;
+use super::super::command::{CommandTarget, RemainingClients, RequestContext};
 use super::super::exchange::LinkId;
-use super::super::link::{OpenRequest, Purpose, SentCommand};
+use super::super::link::{Purpose, SentCommand};
+use super::super::open_request::OpenRequest;
 use super::super::pages;
 use super::super::window::ReadWindow;
 use super::{Core, reads};
@@ -16,60 +17,67 @@ use crate::limits::PARTITIONS;
 
 impl Core {
     /// Sends a request or fails it at once; a request with a long reply may wait for room.
-    pub(super) fn send(&mut self, now: Instant, partition: usize, asked: OpenRequest) {
+    pub(super) fn send(&mut self, now: Instant, partition: usize, pending: OpenRequest) {
         let Some(up) = self.links.usable(self.partitions[partition].link) else {
-            return self.fail(asked);
+            return self.fail(pending);
         };
-        if up.window.is_empty() && !pages::is_long(&asked.request) {
-            return self.write_request(now, partition, asked);
+        if up.window.is_empty() && !pages::is_long(&pending.request) {
+            return self.write_request(now, partition, pending);
         }
-        if let Some(asked) = up.window.admit(partition, asked) {
-            self.write_request(now, partition, asked);
+        if let Some(pending) = up.window.admit(partition, pending) {
+            self.write_request(now, partition, pending);
         }
     }
 
     /// Sends waiting requests while there is room for their replies.
     pub(super) fn send_waiting(&mut self, now: Instant, link: LinkId) {
         while let Some(up) = self.links.up(link)
-            && let Some((partition, asked)) = up.window.next()
+            && let Some((partition, pending)) = up.window.next()
         {
-            self.write_request(now, partition, asked);
+            self.write_request(now, partition, pending);
         }
     }
 
-    fn write_request(&mut self, now: Instant, partition: usize, asked: OpenRequest) {
-        let is_last = match &asked.request {
-            BrokerRequest::RemovePresence { channel, .. } => {
-                !self.present.has_any(partition, channel)
+    fn write_request(&mut self, now: Instant, partition: usize, pending: OpenRequest) {
+        let remaining_clients = match &pending.request {
+            BrokerRequest::RemovePresence { channel, .. }
+                if !self.present.has_any(partition, channel) =>
+            {
+                RemainingClients::None
             }
-            _ => false,
+            _ => RemainingClients::Some,
         };
-        let epoch = self.random.next_u64();
+        let context = RequestContext { unused_epoch: self.random.next_u64(), remaining_clients };
         // Waiting for room does not count against the deadline.
         let deadline = now + self.io_timeout;
         let Some(up) = self.links.usable(self.partitions[partition].link) else {
-            return self.fail(asked);
+            return self.fail(pending);
         };
-        let place = CommandTarget {
+        let target = CommandTarget {
             keys: &self.keys,
             opened: &up.opened,
             partition: partition % PARTITIONS,
         };
-        self.commander.request(place, epoch, is_last, &asked, &mut up.out);
-        let reserved = ReadWindow::reserve(&asked);
-        up.expect(SentCommand { partition, deadline, purpose: Purpose::Ask(asked), reserved });
+        self.commander.request(target, context, &pending, &mut up.out);
+        let reserved = ReadWindow::reserve(&pending);
+        up.expect(SentCommand {
+            partition,
+            deadline,
+            purpose: Purpose::Request(pending),
+            reserved,
+        });
         self.partitions[partition].in_flight += 1;
     }
 
     /// Fails a request that was not executed, as far as is known.
-    pub(super) fn fail(&mut self, asked: OpenRequest) {
-        for follower in self.reads.end(&asked) {
+    pub(super) fn fail(&mut self, pending: OpenRequest) {
+        for follower in self.reads.end(&pending) {
             self.fail(follower);
         }
-        if let Some(id) = asked.request.id() {
-            return self.reply(asked.endpoint, id, Err(BrokerError::Unavailable));
+        if let Some(id) = pending.request.id() {
+            return self.reply(pending.endpoint, id, Err(BrokerError::Unavailable));
         }
-        match asked.request {
+        match pending.request {
             BrokerRequest::RemovePresence { channel, client } => {
                 let partition = self.route(&channel);
                 self.present.remember_departure(partition, channel, client);
@@ -88,10 +96,10 @@ impl Core {
         &mut self,
         now: Instant,
         partition: usize,
-        asked: &OpenRequest,
+        pending: &OpenRequest,
         result: &Result<BrokerReply, BrokerError>,
     ) {
-        for follower in self.reads.end(asked) {
+        for follower in self.reads.end(pending) {
             let BrokerRequest::Subscribe { id, read, .. } = &follower.request else { continue };
             match reads::share(result, read) {
                 Some(part) => self.reply(follower.endpoint, *id, part),

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use engine::broker::{BrokerEvent, BrokerRequest};
 
-use super::super::connection::{LinkTarget, SlotRange};
-use super::super::exchange::{LinkId, Opened};
-use super::super::link::{Condition, OpenRequest, Purpose, SentCommand, SubscriptionChange, Up};
+use super::super::exchange::{LinkId, LinkTarget, Opened};
+use super::super::link::{ActiveLink, Condition, Purpose, SentCommand, SubscriptionChange};
+use super::super::open_request::OpenRequest;
 use super::super::partition::{Moving, Partition};
 use super::super::resp::encode;
 use super::super::scripts;
 use super::super::settings::Address;
-use super::super::topology::Topology;
+use super::super::topology::{SlotRange, Topology};
 use super::super::unavailable::UnavailableReason;
 use super::{CommandTarget, Core, NO_PARTITION, RENEWALS_PER_TTL, TICK};
 use crate::Endpoint;
@@ -28,7 +28,7 @@ impl Core {
         if let Some(topology) = &mut self.topology
             && !has_forgotten
         {
-            topology.want();
+            topology.mark_stale();
         }
         let moving = self.partitions[partition].hold(now);
         moving.must_load |= has_forgotten;
@@ -36,12 +36,12 @@ impl Core {
     }
 
     /// Resumes a held partition on the server that it belongs to.
-    pub(super) fn go_on(&mut self, now: Instant, index: usize) {
+    pub(super) fn resume(&mut self, now: Instant, index: usize) {
         if self.partitions[index].link != self.partitions[index].target {
             self.partitions[index].hold(now);
         }
-        for asked in self.partitions[index].take_late(now) {
-            self.fail(asked);
+        for pending in self.partitions[index].take_overdue(now) {
+            self.fail(pending);
         }
         let Some(moving) = self.partitions[index].release(now) else { return };
         let partition = &mut self.partitions[index];
@@ -57,13 +57,13 @@ impl Core {
         if moving.must_load {
             self.load_scripts(now, index);
         }
-        if has_moved || moving.must_listen {
-            self.take_up(now, index);
+        if has_moved || moving.must_resubscribe {
+            self.restore(now, index);
         }
-        for asked in moving.returned.into_iter().chain(unsent).chain(moving.held) {
+        for pending in moving.returned.into_iter().chain(unsent).chain(moving.held) {
             match &mut self.partitions[index].moving {
-                Some(moving) => moving.held.push_back(asked),
-                None => self.send(now, index, asked),
+                Some(moving) => moving.held.push_back(pending),
+                None => self.send(now, index, pending),
             }
         }
     }
@@ -80,7 +80,7 @@ impl Core {
             let names: Vec<String> =
                 channels.map(|(channel, _)| self.keys.key(tag, "c", &channel)).collect();
             for names in names.chunks(NAMES_PER_COMMAND) {
-                up.listen(names, SubscriptionChange::Close, NO_PARTITION, deadline);
+                up.update_subscriptions(names, SubscriptionChange::Close, NO_PARTITION, deadline);
             }
         }
         up.window.take_partition(index)
@@ -91,21 +91,23 @@ impl Core {
         let Some(up) = self.links.usable(self.partitions[partition].link) else { return };
         for script in scripts::ALL {
             encode(&mut up.out, &[b"SCRIPT", b"LOAD", script.text().as_bytes()]);
-            up.expect(SentCommand::new(partition, deadline, Purpose::Nobody));
+            up.expect(SentCommand::new(partition, deadline, Purpose::Ignored));
             self.partitions[partition].in_flight += 1;
         }
     }
 
     /// A partition has a server, again or for the first time: subscribes its channels, sends
     /// positions to subscribers, and renews presence. Returns the number of the last fence.
-    pub(super) fn take_up(&mut self, now: Instant, index: usize) -> Option<u64> {
+    pub(super) fn restore(&mut self, now: Instant, index: usize) -> Option<u64> {
         let subscribed = self.subscriptions.channels(index);
         let channels: Vec<Arc<str>> =
             subscribed.iter().map(|(channel, _)| channel.clone()).collect();
-        let mut last_fence = self.listen(now, index, &channels, SubscriptionChange::Open);
+        let mut last_fence =
+            self.update_subscriptions(now, index, &channels, SubscriptionChange::Open);
         if index == 0 {
             let controls = [self.keys.control(), self.keys.control_of(&self.commander.node)];
-            last_fence = self.listen_names(now, 0, &controls, SubscriptionChange::Open);
+            last_fence =
+                self.update_named_subscriptions(now, 0, &controls, SubscriptionChange::Open);
         }
         let deadline = now + self.io_timeout;
         let tag = index % PARTITIONS;
@@ -113,8 +115,8 @@ impl Core {
             let Some(meta_ttl_ms) = meta_ttl_ms else { continue };
             let epoch = self.random.next_u64();
             let Some(up) = self.links.usable(self.partitions[index].link) else { break };
-            let place = CommandTarget { keys: &self.keys, opened: &up.opened, partition: tag };
-            place.position(&channel, epoch, meta_ttl_ms, &mut up.out);
+            let target = CommandTarget { keys: &self.keys, opened: &up.opened, partition: tag };
+            target.position(&channel, epoch, meta_ttl_ms, &mut up.out);
             up.expect(SentCommand::new(index, deadline, Purpose::Position(channel)));
             self.partitions[index].in_flight += 1;
         }
@@ -127,41 +129,41 @@ impl Core {
             let request = BrokerRequest::RemovePresence { channel, client };
             self.send(now, index, OpenRequest::new(Endpoint(u32::MAX), request, deadline));
         }
-        self.enter(now, index);
+        self.renew_presence(now, index);
         if index == 0 {
-            self.enter_registry(now);
+            self.join_registry(now);
             self.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
         }
         last_fence
     }
 
     /// Renews the presence of all clients of this node in a partition.
-    pub(super) fn enter(&mut self, now: Instant, index: usize) {
+    pub(super) fn renew_presence(&mut self, now: Instant, index: usize) {
         let deadline = now + self.io_timeout;
         let Some(up) = self.links.usable(self.partitions[index].link) else { return };
-        let place =
+        let target =
             CommandTarget { keys: &self.keys, opened: &up.opened, partition: index % PARTITIONS };
         let mut count = 0;
-        for (channel, clients) in self.present.everybody(index) {
+        for (channel, clients) in self.present.by_channel(index) {
             for clients in clients.chunks(NAMES_PER_COMMAND) {
-                self.commander.enter(place, channel, clients, &mut up.out);
+                self.commander.renew_presence(target, channel, clients, &mut up.out);
                 count += 1;
             }
         }
         for _ in 0..count {
-            up.expect(SentCommand::new(index, deadline, Purpose::Nobody));
+            up.expect(SentCommand::new(index, deadline, Purpose::Ignored));
         }
         self.partitions[index].in_flight += count;
     }
 
     /// Renews some partitions' presence at every tick, so that all are renewed in time.
-    pub(super) fn renew(&mut self, now: Instant) {
+    pub(super) fn renew_next_presence(&mut self, now: Instant) {
         let ticks = self.commander.presence_ttl_ms / RENEWALS_PER_TTL / TICK.as_millis() as u64;
         let count = (self.partitions.len() as u64).div_ceil(ticks.max(1));
         for _ in 0..count {
             self.next_renewal = (self.next_renewal + 1) % self.partitions.len();
             if self.partitions[self.next_renewal].moving.is_none() {
-                self.enter(now, self.next_renewal);
+                self.renew_presence(now, self.next_renewal);
             }
         }
     }
@@ -182,7 +184,7 @@ impl Core {
         self.note_eviction(id);
         for index in 0..self.partitions.len() {
             if self.partitions[index].link == Some(id) {
-                self.take_up(now, index);
+                self.restore(now, index);
             }
         }
     }
@@ -205,12 +207,12 @@ impl Core {
             None => tracing::debug!(reason = %text, "Redis: connecting failed"),
         }
         if let Some(topology) = &mut self.topology {
-            topology.want();
+            topology.mark_stale();
         }
         self.forget_in_flight(now, id, up);
     }
 
-    fn forget_in_flight(&mut self, now: Instant, id: LinkId, up: Option<Up>) {
+    fn forget_in_flight(&mut self, now: Instant, id: LinkId, up: Option<ActiveLink>) {
         for partition in &mut self.partitions {
             if partition.link == Some(id) {
                 partition.in_flight = 0;
@@ -218,17 +220,17 @@ impl Core {
             }
         }
         // In reverse: requeued events go to the front and keep their order.
-        let Some((in_flight, unsent)) = up.map(Up::into_unanswered) else { return };
+        let Some((in_flight, unsent)) = up.map(ActiveLink::into_unanswered) else { return };
         for sent in in_flight.into_iter().rev() {
             match sent.purpose {
-                Purpose::Ask(asked) => self.fail(asked),
+                Purpose::Request(pending) => self.fail(pending),
                 purpose => self.handle_node_failure(now, purpose),
             }
         }
-        unsent.into_iter().for_each(|asked| self.fail(asked));
+        unsent.into_iter().for_each(|pending| self.fail(pending));
     }
 
-    pub(super) fn give_up(&mut self, now: Instant, id: LinkId) {
+    pub(super) fn leave_silent(&mut self, now: Instant, id: LinkId) {
         self.leave(now, id, UnavailableReason::Silent);
     }
 
@@ -251,38 +253,43 @@ impl Core {
             |partition: &Partition| partition.link == Some(id) && partition.moving.is_none();
         let index = self.partitions.iter().position(is_settled);
         let Some(up) = self.links.up(id) else { return };
-        let (given_up, condition) = up.check(now, io_timeout);
+        let (overdue_requests, condition) = up.check(now, io_timeout);
         let begins_probe = index.is_some() && condition == Condition::Fine && up.begins_probe(now);
-        given_up.into_iter().for_each(|asked| self.fail(asked));
+        overdue_requests.into_iter().for_each(|pending| self.fail(pending));
         if condition == Condition::Hopeless {
-            return self.give_up(now, id);
+            return self.leave_silent(now, id);
         }
         if let (Some(index), true) = (index, begins_probe) {
             let name = self.keys.probe(index % PARTITIONS);
             // The first partition of this server may have changed.
-            self.listen_names(now, index, std::slice::from_ref(&name), SubscriptionChange::Probe);
+            self.update_named_subscriptions(
+                now,
+                index,
+                std::slice::from_ref(&name),
+                SubscriptionChange::Probe,
+            );
             let Some(up) = self.links.usable(self.partitions[index].link) else { return };
-            let place = CommandTarget {
+            let target = CommandTarget {
                 keys: &self.keys,
                 opened: &up.opened,
                 partition: index % PARTITIONS,
             };
-            place.probe(&name, up.trial, &mut up.out);
+            target.probe(&name, up.probe_scope, &mut up.out);
             let deadline = now + io_timeout;
             up.expect(SentCommand::new(index, deadline, Purpose::Probe));
             self.partitions[index].in_flight += 1;
         }
     }
 
-    pub(super) fn ask_slots(&mut self, now: Instant) {
+    pub(super) fn refresh_slots(&mut self, now: Instant) {
         let is_down = |link: LinkId| !self.links.is_up(link);
         let has_gap = self.partitions.iter().any(|partition| partition.target.is_none_or(is_down));
         let Some(topology) = &mut self.topology else { return };
         if has_gap {
-            topology.want();
+            topology.mark_stale();
         }
-        if let Some(members) = topology.asks(now) {
-            self.links.ask_slots(members);
+        if let Some(members) = topology.begin_refresh(now) {
+            self.links.refresh_slots(members);
         }
     }
 
@@ -315,7 +322,7 @@ impl Core {
         });
         for index in 0..self.partitions.len() {
             if self.partitions[index].link != self.partitions[index].target {
-                self.go_on(now, index);
+                self.resume(now, index);
             }
         }
         self.forget_links(now);

@@ -11,7 +11,8 @@ use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
 
 use super::super::exchange::LinkId;
 use super::super::keys::PubSubName;
-use super::super::link::{Fence, OpenRequest, SubscriptionChange};
+use super::super::link::{Fence, SubscriptionChange};
+use super::super::open_request::OpenRequest;
 use super::super::unavailable::UnavailableReason;
 use super::{Core, is_retried};
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
@@ -19,47 +20,47 @@ use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 impl Core {
     /// Subscribes to channels of one partition, or unsubscribes. While the server is down nothing
     /// is sent; the reconnect subscribes everything. Returns the number of the last fence.
-    pub(super) fn listen(
+    pub(super) fn update_subscriptions(
         &mut self,
         now: Instant,
         partition: usize,
         channels: &[Arc<str>],
-        ear: SubscriptionChange,
+        change: SubscriptionChange,
     ) -> Option<u64> {
         let tag = partition % PARTITIONS;
         let names: Vec<String> =
             channels.iter().map(|channel| self.keys.key(tag, "c", channel)).collect();
-        self.listen_names(now, partition, &names, ear)
+        self.update_named_subscriptions(now, partition, &names, change)
     }
 
-    /// Like [`Core::listen`], with pub/sub names.
-    pub(super) fn listen_names(
+    /// Like [`Core::update_subscriptions`], with pub/sub names.
+    pub(super) fn update_named_subscriptions(
         &mut self,
         now: Instant,
         partition: usize,
         names: &[String],
-        ear: SubscriptionChange,
+        change: SubscriptionChange,
     ) -> Option<u64> {
         let up = self.links.up(self.partitions[partition].link?)?;
         let mut last = None;
         for names in names.chunks(NAMES_PER_COMMAND) {
-            last = Some(up.listen(names, ear, partition, now + self.io_timeout));
+            last = Some(up.update_subscriptions(names, change, partition, now + self.io_timeout));
             self.partitions[partition].in_flight += 1;
         }
         last
     }
 
     /// A subscription command was refused; the reply to its ECHO follows.
-    pub(super) fn handle_unheard(&mut self, now: Instant, link: LinkId, text: &[u8]) {
+    pub(super) fn handle_subscribe_refused(&mut self, now: Instant, link: LinkId, text: &[u8]) {
         let Some(up) = self.links.up(link) else { return };
         let reason = UnavailableReason::of_answer(&up.opened.address, text);
         let Some((partition, fence)) = up.head_fence() else { return };
         fence.is_refused = true;
-        let (ear, names) = (fence.ear, fence.names.clone());
-        match ear {
+        let (change, names) = (fence.change, fence.names.clone());
+        match change {
             SubscriptionChange::Close => {}
             SubscriptionChange::Open | SubscriptionChange::Probe if is_retried(text) => {
-                self.hold(now, partition, text).must_listen = true;
+                self.hold(now, partition, text).must_resubscribe = true;
             }
             SubscriptionChange::Probe => up.refuse_probe(text),
             SubscriptionChange::Open => self.partitions[partition].refuse(now, names, reason),
@@ -74,7 +75,7 @@ impl Core {
         partition: usize,
         fence: &Fence,
     ) {
-        match fence.ear {
+        match fence.change {
             _ if fence.is_refused => {}
             SubscriptionChange::Close => {}
             SubscriptionChange::Probe => {
@@ -84,7 +85,7 @@ impl Core {
             }
             SubscriptionChange::Open => {
                 if self.partitions[partition].ends_retry(fence.number) {
-                    let last = self.take_up(now, partition);
+                    let last = self.restore(now, partition);
                     self.partitions[partition].begin_retry_of_all(last);
                 }
             }
@@ -92,9 +93,10 @@ impl Core {
     }
 
     /// Retries refused subscriptions when a retry is due.
-    pub(super) fn ask_again(&mut self, now: Instant, partition: usize) {
+    pub(super) fn retry_refused(&mut self, now: Instant, partition: usize) {
         let Some(names) = self.partitions[partition].refused_names(now) else { return };
-        let Some(fence) = self.listen_names(now, partition, &names, SubscriptionChange::Open)
+        let Some(fence) =
+            self.update_named_subscriptions(now, partition, &names, SubscriptionChange::Open)
         else {
             return;
         };
@@ -107,18 +109,18 @@ impl Core {
             _ => false,
         };
         let unheard: Vec<String> = names.iter().filter(is_unheard).cloned().collect();
-        self.listen_names(now, partition, &unheard, SubscriptionChange::Close);
+        self.update_named_subscriptions(now, partition, &unheard, SubscriptionChange::Close);
     }
 
     /// Fails a subscribe request while its partition has refused subscriptions, whatever the read
     /// of its stream returned.
-    pub(super) fn only_when_heard(
+    pub(super) fn require_subscribed(
         &self,
         partition: usize,
-        asked: &OpenRequest,
+        pending: &OpenRequest,
         result: Result<BrokerReply, BrokerError>,
     ) -> Result<BrokerReply, BrokerError> {
-        let is_subscribe = matches!(asked.request, BrokerRequest::Subscribe { .. });
+        let is_subscribe = matches!(pending.request, BrokerRequest::Subscribe { .. });
         match is_subscribe && self.partitions[partition].refusal.is_some() {
             true => Err(BrokerError::Unavailable),
             false => result,

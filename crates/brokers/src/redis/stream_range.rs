@@ -4,10 +4,10 @@
 
 use engine::broker::{BrokerRequest, HistoryQuery, JoinRead};
 
-use super::pages::PageProgress;
+use super::page_progress::PageProgress;
 
 /// A range of stream ids, a direction and limits.
-pub(super) struct Part {
+pub(super) struct StreamRange {
     pub(super) first: String,
     pub(super) last: String,
     /// Maximum number of publications; negative for no limit, 0 for the position only.
@@ -19,9 +19,9 @@ pub(super) struct Part {
     pub(super) budget: usize,
 }
 
-impl Part {
-    fn all(limit: i64) -> Part {
-        Part {
+impl StreamRange {
+    fn all(limit: i64) -> StreamRange {
+        StreamRange {
             first: "-".to_owned(),
             last: "+".to_owned(),
             limit,
@@ -32,57 +32,60 @@ impl Part {
     }
 
     /// A read of the stream's position only.
-    pub(super) fn position() -> Part {
-        Part::all(0)
+    pub(super) fn position() -> StreamRange {
+        StreamRange::all(0)
     }
 
     /// The next page of a request, and the TTL of the stream's position in milliseconds; `None` for
     /// a request that reads no stream.
-    pub(super) fn next_of(request: &BrokerRequest, progress: &PageProgress) -> Option<(Part, u64)> {
-        let (part, meta_ttl_ms) = match request {
-            BrokerRequest::Subscribe { read, .. } => Part::of_join(read)?,
+    pub(super) fn next_of(
+        request: &BrokerRequest,
+        progress: &PageProgress,
+    ) -> Option<(StreamRange, u64)> {
+        let (range, meta_ttl_ms) = match request {
+            BrokerRequest::Subscribe { read, .. } => StreamRange::of_join(read)?,
             BrokerRequest::History { query, meta_ttl_ms, .. } => {
-                (Part::of_history(query), *meta_ttl_ms)
+                (StreamRange::of_history(query), *meta_ttl_ms)
             }
             _ => return None,
         };
-        Some((part.behind(request, progress), meta_ttl_ms))
+        Some((range.after(request, progress), meta_ttl_ms))
     }
 
-    fn of_join(read: &JoinRead) -> Option<(Part, u64)> {
+    fn of_join(read: &JoinRead) -> Option<(StreamRange, u64)> {
         Some(match read {
             JoinRead::Nothing => return None,
-            JoinRead::Position { meta_ttl_ms } => (Part::all(0), *meta_ttl_ms),
+            JoinRead::Position { meta_ttl_ms } => (StreamRange::all(0), *meta_ttl_ms),
             JoinRead::Newest { meta_ttl_ms } => {
-                (Part { is_reverse: true, ..Part::all(1) }, *meta_ttl_ms)
+                (StreamRange { is_reverse: true, ..StreamRange::all(1) }, *meta_ttl_ms)
             }
             JoinRead::Since { since, limit, meta_ttl_ms, .. } => {
                 let (limit, since) = (Some(*limit), Some(since.clone()));
                 let query = HistoryQuery { limit, since, ..HistoryQuery::default() };
-                (Part::of_history(&query), *meta_ttl_ms)
+                (StreamRange::of_history(&query), *meta_ttl_ms)
             }
         })
     }
 
-    fn of_history(query: &HistoryQuery) -> Part {
+    fn of_history(query: &HistoryQuery) -> StreamRange {
         let limit = query.limit.map_or(-1, i64::from);
-        let mut part = Part { is_reverse: query.reverse, ..Part::all(limit) };
+        let mut range = StreamRange { is_reverse: query.reverse, ..StreamRange::all(limit) };
         let Some(since) = &query.since else {
-            return part;
+            return range;
         };
-        part.epoch.clone_from(&since.epoch);
+        range.epoch.clone_from(&since.epoch);
         let next =
             if query.reverse { since.offset.checked_sub(1) } else { since.offset.checked_add(1) };
         match next {
-            Some(offset) if query.reverse => part.last = offset.to_string(),
-            Some(offset) => part.first = offset.to_string(),
-            None => part.limit = 0,
+            Some(offset) if query.reverse => range.last = offset.to_string(),
+            Some(offset) => range.first = offset.to_string(),
+            None => range.limit = 0,
         }
-        part
+        range
     }
 
     /// The remainder after some pages have been read.
-    fn behind(mut self, request: &BrokerRequest, progress: &PageProgress) -> Part {
+    fn after(mut self, request: &BrokerRequest, progress: &PageProgress) -> StreamRange {
         self.budget = progress.budget();
         let Some(top) = progress.top() else { return self };
         self.epoch.clone_from(&top.epoch);

@@ -1,0 +1,27 @@
+//! A request of an endpoint on its way to a reply.
+
+use std::time::Instant;
+
+use engine::broker::BrokerRequest;
+
+use super::page_progress::PageProgress;
+use crate::Endpoint;
+
+/// A request of an endpoint that has no reply yet.
+pub(super) struct OpenRequest {
+    pub(super) endpoint: Endpoint,
+    pub(super) request: BrokerRequest,
+    pub(super) deadline: Instant,
+    /// Pages read so far of an incomplete reply.
+    pub(super) progress: Option<Box<PageProgress>>,
+}
+
+impl OpenRequest {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        request: BrokerRequest,
+        deadline: Instant,
+    ) -> OpenRequest {
+        OpenRequest { endpoint, request, deadline, progress: None }
+    }
+}

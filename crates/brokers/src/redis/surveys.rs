@@ -1,0 +1,152 @@
+//! SurveyTable of this node that wait for answers of other nodes.
+//!
+//! Invariant: a survey ends once: when no answer is missing, at its deadline, or when its question
+//! could not be sent.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use bytes::Bytes;
+use engine::broker::{BrokerError, BrokerReply, Survey};
+
+use super::open_request::OpenRequest;
+
+/// Open surveys by number.
+#[derive(Default)]
+pub(super) struct SurveyTable {
+    open: HashMap<u64, OpenSurvey>,
+}
+
+/// A survey that waits for answers.
+pub(super) struct OpenSurvey {
+    pending: OpenRequest,
+    /// Nodes that have not answered; `None` until Redis has listed the live nodes.
+    missing: Option<HashSet<String>>,
+    answers: Vec<Bytes>,
+    deadline: Instant,
+}
+
+impl SurveyTable {
+    /// The question of a survey has been sent.
+    pub(super) fn begin(&mut self, number: u64, pending: OpenRequest, deadline: Instant) {
+        let survey = OpenSurvey { pending, missing: None, answers: Vec::new(), deadline };
+        self.open.insert(number, survey);
+    }
+
+    /// Redis has listed the nodes that received the question. Returns the survey if it has ended.
+    pub(super) fn handle_nodes(
+        &mut self,
+        number: u64,
+        nodes: HashSet<String>,
+    ) -> Option<OpenSurvey> {
+        self.open.get_mut(&number)?.missing = Some(nodes);
+        self.remove_if_done(number)
+    }
+
+    /// A node has answered. Returns the survey if it has ended.
+    pub(super) fn handle_answer(
+        &mut self,
+        number: u64,
+        node: &str,
+        answer: Bytes,
+    ) -> Option<OpenSurvey> {
+        let survey = self.open.get_mut(&number)?;
+        if survey.missing.as_mut()?.remove(node) {
+            survey.answers.push(answer);
+        }
+        self.remove_if_done(number)
+    }
+
+    /// Removes surveys whose deadline has passed.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<OpenSurvey> {
+        self.open.extract_if(|_, survey| survey.deadline <= now).map(|(_, survey)| survey).collect()
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<OpenSurvey> {
+        self.open.remove(&number)
+    }
+
+    fn remove_if_done(&mut self, number: u64) -> Option<OpenSurvey> {
+        let survey = self.open.get(&number)?;
+        if !survey.missing.as_ref()?.is_empty() {
+            return None;
+        }
+        self.open.remove(&number)
+    }
+}
+
+impl OpenSurvey {
+    /// The request and its result.
+    pub(super) fn into_result(self) -> (OpenRequest, Result<BrokerReply, BrokerError>) {
+        let OpenSurvey { pending, missing, answers, .. } = self;
+        let result = match missing {
+            Some(missing) => Ok(BrokerReply::Survey(Survey { answers, missing: missing.len() })),
+            None => Err(BrokerError::Unavailable),
+        };
+        (pending, result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use engine::broker::{BrokerRequest, RequestId};
+
+    use super::*;
+    use crate::Endpoint;
+
+    fn begin(surveys: &mut SurveyTable, number: u64, deadline: Instant) {
+        let request = BrokerRequest::ReadRevocations { id: RequestId(number) };
+        surveys.begin(number, OpenRequest::new(Endpoint(0), request, deadline), deadline);
+    }
+
+    fn nodes(names: &[&str]) -> HashSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_survey_ends_with_the_last_answer() {
+        let (mut surveys, now) = (SurveyTable::default(), Instant::now());
+        begin(&mut surveys, 1, now);
+        assert!(surveys.handle_nodes(1, nodes(&["a", "b"])).is_none());
+        assert!(surveys.handle_answer(1, "a", "x".into()).is_none());
+        assert!(surveys.handle_answer(1, "a", "x".into()).is_none(), "an answer counts once");
+        assert!(surveys.handle_answer(1, "c", "x".into()).is_none(), "not asked");
+        let survey = surveys.handle_answer(1, "b", "y".into()).expect("all have answered");
+        let answers = vec!["x".into(), "y".into()];
+        let expected = Ok(BrokerReply::Survey(Survey { answers, missing: 0 }));
+        assert_eq!(survey.into_result().1, expected);
+        assert!(surveys.remove(1).is_none());
+    }
+
+    #[test]
+    fn a_survey_without_other_nodes_ends_at_once() {
+        let (mut surveys, now) = (SurveyTable::default(), Instant::now());
+        begin(&mut surveys, 1, now);
+        assert!(surveys.handle_nodes(1, nodes(&[])).is_some());
+    }
+
+    #[test]
+    fn an_overdue_survey_counts_missing_answers() {
+        let (mut surveys, now) = (SurveyTable::default(), Instant::now());
+        begin(&mut surveys, 1, now);
+        begin(&mut surveys, 2, now);
+        begin(&mut surveys, 3, now + Duration::from_secs(1));
+        surveys.handle_nodes(1, nodes(&["a"]));
+        let mut results: Vec<_> = surveys
+            .take_overdue(now)
+            .into_iter()
+            .map(OpenSurvey::into_result)
+            .map(|(pending, result)| (pending.request.id(), result))
+            .collect();
+        results.sort_by_key(|(id, _)| id.map(|id| id.0));
+        let silent = Survey { answers: Vec::new(), missing: 1 };
+        let expected = [
+            (Some(RequestId(1)), Ok(BrokerReply::Survey(silent))),
+            (Some(RequestId(2)), Err(BrokerError::Unavailable)),
+        ];
+        assert_eq!(results, expected);
+        assert!(surveys.remove(3).is_some());
+    }
+}
