@@ -1,5 +1,5 @@
-//! What somebody who holds positions in many channels would know: that it has everything, or that
-//! it was told.
+//! Checks that a subscriber with positions in many channels either received everything or was
+//! notified of a gap.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use wire::protocol::StreamPosition;
 use crate::server::wait_until;
 use crate::world::{Node, publish};
 
-/// A node that hears channels, and the positions that it holds.
+/// A subscribed node, and the positions that it tracks.
 pub(crate) struct Checker {
     node: Node,
     endpoint: Endpoint,
     positions: HashMap<Arc<str>, StreamPosition>,
-    /// Times that it was told, or saw, that something is missing.
+    /// Gaps that were reported or detected.
     pub(crate) gaps: u32,
     pub(crate) received: u64,
 }
@@ -37,7 +37,7 @@ impl Checker {
         Checker { node, endpoint, positions, gaps: 0, received: 0 }
     }
 
-    /// Takes what comes until nothing has for a while.
+    /// Handles events until none arrives for a while.
     pub(crate) fn listen(&mut self, silence: Duration) {
         while let Some((_, event)) = self.node.inbox(self.endpoint).wait(silence) {
             self.take(event);
@@ -55,7 +55,7 @@ impl Checker {
             BrokerEvent::Position { channel, top } => (channel, top, 0),
             _ => return,
         };
-        let held = self.positions.get_mut(&channel).expect("a channel to which it is subscribed");
+        let held = self.positions.get_mut(&channel).expect("a subscribed channel");
         let is_same_epoch = held.epoch == position.epoch;
         if is_same_epoch && position.offset <= held.offset {
             return;
@@ -64,7 +64,7 @@ impl Checker {
         *held = position;
     }
 
-    /// Asserts that nothing is missing without its having been told.
+    /// Asserts that nothing is missing without a reported gap.
     pub(crate) fn assert_complete(mut self) {
         self.node.wait_ready();
         self.listen(Duration::from_millis(500));
@@ -80,7 +80,7 @@ pub(crate) fn channel(index: u32) -> String {
     format!("room-{index}")
 }
 
-/// A node that publishes without end, a thousand times a second, into so many channels.
+/// A node that publishes a thousand times a second, into this many channels, until dropped.
 pub(crate) struct Publisher {
     thread: Option<std::thread::JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -99,7 +99,7 @@ impl Publisher {
                 let room = channel((number % u64::from(channels)) as u32);
                 node.broker.submit(endpoint, publish(RequestId(number), &room, "x"));
                 number += 1;
-                // The pace: it counts the answers meanwhile.
+                // Paces the publications; answers are counted meanwhile.
                 while let Some((_, event)) = node.inbox(endpoint).wait(Duration::from_millis(1)) {
                     if matches!(event, BrokerEvent::Reply { result: Ok(_), .. }) {
                         counted.fetch_add(1, Ordering::SeqCst);
@@ -110,7 +110,7 @@ impl Publisher {
         Publisher { thread: Some(thread), stop, accepted }
     }
 
-    /// Waits until so many more publications were accepted.
+    /// Waits until this many more publications are accepted.
     pub(crate) fn wait_more(&self, count: u64) {
         let goal = self.accepted.load(Ordering::SeqCst) + count;
         wait_until("publications are accepted", || self.accepted.load(Ordering::SeqCst) >= goal);

@@ -1,5 +1,5 @@
-//! A Redis Cluster of three masters and three replicas: the same cases, sharded pub/sub, a master
-//! killed and slots moved under load.
+//! A Redis Cluster of three masters and three replicas: the conformance cases, sharded pub/sub, a
+//! master killed under load, and slots moved under load.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn passes_every_case_of_the_conformance_suite_and_shards_its_channels() {
         if has_shards(server) {
             assert_eq!(server.ask(&["PUBSUB", "CHANNELS", "*"]).list(), []);
         }
-        // Of the two nodes one each.
+        // One of each of the two nodes.
         let clients = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
         assert_eq!(clients.text().lines().count(), 2, "{}", clients.text());
     }
@@ -41,7 +41,7 @@ fn a_master_killed_under_load_loses_nothing_unreported() {
     let killed = cluster.masters()[0];
     cluster.servers[killed].kill();
     checker.listen(Duration::from_millis(1));
-    // All channels, so also those of the killed one.
+    // All channels, including those of the killed master.
     cluster.wait_taken_over(killed);
     publisher.wait_more(1000);
     publisher.stop();
@@ -65,7 +65,7 @@ fn slots_that_move_under_load_take_their_channels_with_them() {
     checker.assert_complete();
 }
 
-/// Whether it knows sharded pub/sub: from version 7 on.
+/// Whether the server supports sharded pub/sub: from version 7 on.
 fn has_shards(server: &RedisServer) -> bool {
     let info = server.ask(&["INFO", "server"]);
     let mut lines = info.text().lines();

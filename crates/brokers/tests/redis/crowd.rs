@@ -1,5 +1,5 @@
-//! Many threads that ask at once: each sends by itself while nothing is under way, and leaves it to
-//! the broker's thread otherwise. Whichever way a request goes, it keeps its place.
+//! Many threads that submit at once: each sends directly while no reply is pending, and otherwise
+//! leaves it to the broker's thread. Invariant: requests keep their order either way.
 
 use engine::broker::{BrokerEvent, BrokerReply, RequestId};
 use wire::protocol::Publication;
@@ -9,10 +9,10 @@ use crate::world::{Node, at, publish, settings};
 
 const THREADS: u64 = 4;
 const PUBLICATIONS: u64 = 400;
-/// So many follow each other without a wait, and then as many with one each.
+/// Publications sent without waiting, followed by as many that wait for each reply.
 const BURST: u64 = 8;
 
-/// Publishes its numbers; every answer must come, in the order of the questions.
+/// Publishes numbers; every reply must arrive, in order.
 fn run(node: &Node, endpoint: brokers::Endpoint, thread: u64) {
     let mut answered = 0;
     let mut last = 0;
@@ -21,12 +21,12 @@ fn run(node: &Node, endpoint: brokers::Endpoint, thread: u64) {
         brokers::Broker::submit(&node.broker, endpoint, publish(RequestId(number), "crowd", &data));
         let waits = number / BURST % 2 == 1 || number == PUBLICATIONS - 1;
         while waits && answered <= number {
-            let event = node.inbox(endpoint).wait(PATIENCE).expect("every question is answered").1;
+            let event = node.inbox(endpoint).wait(PATIENCE).expect("every request gets a reply").1;
             let BrokerEvent::Reply { id, result: Ok(BrokerReply::Published(position)) } = event
             else {
                 panic!("publish answered {event:?}");
             };
-            assert_eq!(id, RequestId(answered), "answers come in the order of the questions");
+            assert_eq!(id, RequestId(answered), "replies arrive in the order of the requests");
             assert!(position.offset > last, "published in another order");
             (answered, last) = (answered + 1, position.offset);
         }
@@ -34,11 +34,11 @@ fn run(node: &Node, endpoint: brokers::Endpoint, thread: u64) {
 }
 
 #[test]
-fn threads_that_ask_at_once_keep_their_order() {
+fn requests_of_concurrent_threads_keep_their_order() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let listener = node.attach();
-    node.subscribe(listener, "crowd").expect("it is heard");
+    node.subscribe(listener, "crowd").expect("subscribed");
     let endpoints: Vec<_> = (0..THREADS).map(|_| node.attach()).collect();
     std::thread::scope(|scope| {
         for (thread, endpoint) in (0..).zip(endpoints) {
@@ -49,7 +49,7 @@ fn threads_that_ask_at_once_keep_their_order() {
     let mut next = [0; THREADS as usize];
     for offset in 1..=THREADS * PUBLICATIONS {
         let received = loop {
-            let event = node.inbox(listener).wait(PATIENCE).expect("every publication comes").1;
+            let event = node.inbox(listener).wait(PATIENCE).expect("every publication arrives").1;
             if let BrokerEvent::Publication { publication, .. } = event {
                 break publication;
             }

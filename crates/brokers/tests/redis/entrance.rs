@@ -1,5 +1,5 @@
-//! Getting into Redis: every mistake has its words and nothing is half-started; TLS, users,
-//! databases and shards work.
+//! Connecting to Redis: every configuration error is reported with the option to change; TLS,
+//! users, databases and shards work.
 
 use std::io::Write as _;
 
@@ -11,8 +11,7 @@ use brokers::{Broker as _, Health};
 use crate::server::{RedisServer, free_port};
 use crate::world::{Node, RedisWorld, at, settings};
 
-/// What a node says that cannot work with these settings, and whether it says that only somebody
-/// can mend it.
+/// The unavailable reason of a node with invalid settings, and whether it is lasting.
 fn refusal(settings: RedisSettings, has: &str) -> (String, bool) {
     let node = Node::start_anyhow(settings);
     let reason = node.wait_unready(has);
@@ -39,7 +38,7 @@ fn missing_passwords_and_users_are_reported() {
     assert!(is_lasting && reason.contains("engine.redis.user"), "{reason}");
 }
 
-/// What docs/clustering.md says that a user needs.
+/// The permissions listed in docs/clustering.md.
 const RIGHTS: &str =
     "resetchannels ~test* &test* +@read +@write +@scripting +@pubsub +@connection +info +time";
 
@@ -52,7 +51,7 @@ fn the_documented_permissions_suffice_and_each_missing_one_is_named() {
     };
     let all: Vec<&str> = RIGHTS.split(' ').collect();
     let node = Node::start(with("all", &all));
-    node.publish("room", "a").expect("it may publish");
+    node.publish("room", "a").expect("publishing is allowed");
     for missing in ["~test*", "&test*", "+@pubsub", "+info", "+time"] {
         let rest: Vec<&str> = all.iter().copied().filter(|right| *right != missing).collect();
         let (reason, is_lasting) = refusal(with("some", &rest), "engine.redis.user");
@@ -109,10 +108,10 @@ fn wrong_servers_are_distinguished() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     refusal(settings(&[format!("redis://127.0.0.1:{port}")]), "does not answer");
-    // It ends with the tests.
+    // Runs until the tests end.
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            // Whoever gave up waiting does not read it.
+            // The client may have timed out.
             let _gone = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
@@ -122,7 +121,7 @@ fn wrong_servers_are_distinguished() {
 }
 
 #[test]
-fn data_of_something_else_under_the_prefix_is_left_alone() {
+fn data_of_another_application_under_the_prefix_is_left_alone() {
     let server = RedisServer::start(&[]);
     drop(Node::start(settings(&at(&server))));
     let keys = server.ask(&["KEYS", "*layout"]);
@@ -205,7 +204,7 @@ trait AtPlain {
 }
 
 impl AtPlain for RedisSettings {
-    /// The same, but where TLS is not spoken.
+    /// The same settings for a port without TLS.
     fn at_plain(self, port: u16) -> RedisSettings {
         let deployment = settings(&[format!("redis://127.0.0.1:{port}")]).deployment;
         RedisSettings { deployment, ..self }

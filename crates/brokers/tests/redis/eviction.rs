@@ -1,5 +1,5 @@
-//! A Redis that drops keys when its memory is full: each key may go alone, and what nodes know of
-//! each other and of who is present is put right.
+//! A Redis that evicts keys when its memory is full: each key may be evicted alone, and node
+//! registrations and presence are repaired.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,7 +29,7 @@ fn offline() -> Change {
     Change::Offline { reason: "gone".into() }
 }
 
-/// A key by the end of its name; `None` while there is none.
+/// The key with this suffix, if it exists.
 fn key(server: &RedisServer, end: &str) -> Option<String> {
     let keys = server.ask(&["KEYS", &format!("*{end}")]);
     keys.list().first().map(|key| key.text().to_owned())
@@ -49,30 +49,30 @@ fn evicted_clients_of_a_node_are_sent_again_and_counts_are_right() {
     let endpoint = node.attach();
     let clients = [client("ann", "1"), client("ann", "2"), client("bob", "3")];
     clients.iter().for_each(|one| tell(&node, endpoint, one, Change::Online));
-    // A field beside them says that they are whole.
+    // A field beside the clients marks them as complete.
     let is_whole = || size(&server, &online) == 4 && size(&server, &owners) == 3;
-    wait_until("all are known", is_whole);
+    wait_until("all are recorded", is_whole);
     let last = client("eve", "4");
     for dropped in [&[&online][..], &[&owners], &[&online, &owners]] {
         let names: Vec<String> = dropped.iter().filter_map(|end| key(&server, end)).collect();
         assert_eq!(names.len(), dropped.len());
         names.iter().for_each(|name| drop(server.ask(&["DEL", name])));
-        // Whoever comes first makes the keys anew, and alone is not all.
+        // The first new client creates the keys again, alone at first.
         tell(&node, endpoint, &last, Change::Online);
-        wait_until("all are known again", || {
+        wait_until("all are recorded again", || {
             size(&server, &online) == 5 && size(&server, &owners) == 4
         });
         tell(&node, endpoint, &last, offline());
-        wait_until("one has left", is_whole);
+        wait_until("one client has left", is_whole);
         let warning = node.broker.take_warning();
         assert!(warning.is_some_and(|text| text.contains("dropped")), "{dropped:?}");
     }
     clients.iter().for_each(|one| tell(&node, endpoint, one, offline()));
-    wait_until("nobody is left", || size(&server, &online) == 0 && size(&server, &owners) == 0);
+    wait_until("no client is left", || size(&server, &online) == 0 && size(&server, &owners) == 0);
 }
 
 #[test]
-fn what_is_dropped_of_presence_is_there_again_with_the_next_renewal() {
+fn evicted_presence_is_restored_by_the_next_renewal() {
     let server = RedisServer::start(&[]);
     let presence_ttl = Duration::from_secs(1);
     let mut node = Node::start(RedisSettings { presence_ttl, ..settings(&at(&server)) });
@@ -112,7 +112,7 @@ fn what_is_dropped_of_presence_is_there_again_with_the_next_renewal() {
 }
 
 #[test]
-fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
+fn evicted_revocations_can_be_stored_again_and_none_expires_early() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let endpoint = node.attach();
@@ -131,7 +131,7 @@ fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
     store(&long);
     for dropped in ["revocations", "revocation_ends"] {
         server.ask(&["DEL", &key(&server, dropped).unwrap()]);
-        // A node that knows it gives it back as it was.
+        // A node that holds the revocation stores it again unchanged.
         store(&long);
         match node.ask(endpoint, |id| BrokerRequest::ReadRevocations { id }) {
             Ok(BrokerReply::Revocations(kept)) => {
@@ -146,7 +146,7 @@ fn what_is_dropped_of_revocations_can_be_stored_again_and_nothing_ends_early() {
 }
 
 #[test]
-fn a_policy_that_drops_keys_is_warned_of_and_orders_go_to_all_nodes() {
+fn an_eviction_policy_is_a_warning_and_control_messages_go_to_all_nodes() {
     let server = RedisServer::start(&["--maxmemory-policy", "volatile-lru"]);
     let mut nodes: Vec<Node> = (0..2).map(|_| Node::start(settings(&at(&server)))).collect();
     let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
@@ -154,21 +154,21 @@ fn a_policy_that_drops_keys_is_warned_of_and_orders_go_to_all_nodes() {
         let warning = node.broker.take_warning();
         assert!(warning.is_some_and(|text| text.contains("maxmemory-policy \"volatile-lru\"")));
     }
-    // Redis knows her on one node; what it knew of the other it may have dropped.
+    // Redis records the user on one node; records of the other may have been evicted.
     tell(&nodes[0], endpoints[0], &client("ann", "1"), Change::Online);
-    wait_until("she is known", || key(&server, "events").is_some());
+    wait_until("the user is recorded", || key(&server, "events").is_some());
     let target = Target { user: "ann".into(), ..Target::default() };
     let order = Order::Disconnect(DisconnectCode::ForceDisconnect.into());
     let control = Arc::new(Control { target, order });
     nodes[0].broker.submit(endpoints[0], BrokerRequest::Control(control));
     for (node, endpoint) in nodes.iter().zip(&endpoints) {
-        let (_, event) = node.inbox(*endpoint).wait(PATIENCE).expect("the order comes");
+        let (_, event) = node.inbox(*endpoint).wait(PATIENCE).expect("the control message arrives");
         assert!(matches!(event, BrokerEvent::Control(_)), "{event:?}");
     }
 }
 
 #[test]
-fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone() {
+fn evicted_nodes_are_still_surveyed_and_cleaned_up_after_their_end() {
     let server = RedisServer::start(&["--maxmemory-policy", "volatile-lru"]);
     let proxy = ClosableProxy::open(server.port);
     let asking_settings = settings(&at(&server));
@@ -179,11 +179,11 @@ fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone()
     let mut other = Node::start(settings(&address));
     let other_endpoint = other.attach();
     tell(&other, other_endpoint, &client("ann", "1"), Change::Online);
-    wait_until("she is known", || key(&server, "events").is_some());
+    wait_until("the user is recorded", || key(&server, "events").is_some());
     let nodes = key(&server, ":nodes").unwrap();
     let lease = || server.ask(&["ZSCORE", &nodes, &id]).text().to_owned();
     let before = lease();
-    wait_until("it has renewed its lease, and knows of the other one", || lease() != before);
+    wait_until("it has renewed its lease, and lists the other node", || lease() != before);
     server.ask(&["DEL", &nodes]);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -197,11 +197,11 @@ fn nodes_that_are_dropped_are_asked_still_and_cleared_away_when_they_have_gone()
         let expected = Survey { answers: vec!["here".into()], missing: 0 };
         assert_eq!(result, Ok(BrokerReply::Survey(expected)));
     });
-    // It ends without a word, and Redis drops what it knew of its lease.
+    // The node ends without cleanup, and Redis evicts its lease.
     proxy.close();
     server.ask(&["DEL", &nodes]);
     let events = key(&server, "events").unwrap();
-    wait_until("its client is told to be offline", || {
+    wait_until("its client is reported offline", || {
         let all = format!("{:?}", server.ask(&["XRANGE", &events, "-", "+"]));
         all.contains("node lost")
     });

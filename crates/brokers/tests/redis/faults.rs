@@ -1,5 +1,5 @@
-//! What faults of a server look like to endpoints: an error at once or in time, and on the server's
-//! return the positions of all channels within a second.
+//! Faults of a server as endpoints see them: an error at once or within the timeout, and, when the
+//! server is back, the positions of all channels within a second.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,11 +49,11 @@ fn two_nodes_receive_in_one_order_and_share_presence() {
     assert_eq!(stats(&one, here, "room").num_clients, 1);
     assert_eq!(stats(&two, there, "room"), PresenceStats { num_clients: 1, num_users: 1 });
     one.broker.detach(here);
-    wait_until("nobody is left", || stats(&two, there, "room") == PresenceStats::default());
+    wait_until("no client is left", || stats(&two, there, "room") == PresenceStats::default());
 }
 
 #[test]
-fn whoever_stays_is_renewed_and_stays_present() {
+fn clients_that_stay_are_renewed_and_stay_present() {
     let server = RedisServer::start(&[]);
     let presence_ttl = SECOND;
     let settings = brokers::redis::RedisSettings { presence_ttl, ..settings(&at(&server)) };
@@ -87,7 +87,7 @@ fn a_restart_with_data_ends_the_epoch_within_a_second_and_keeps_the_history() {
     let returned = Instant::now();
     let (reported, top) = node.wait_position(endpoint);
     assert!(reported - returned < SECOND, "{:?}", reported - returned);
-    // Nobody can know whether the last publications before the restart had reached the disk.
+    // The last publications before the restart may not have reached the disk.
     assert_ne!(top.epoch, before.epoch);
     assert_eq!(top.offset, before.offset);
     node.wait_ready();
@@ -145,19 +145,19 @@ fn a_killed_connection_is_replaced_and_positions_are_reported() {
     let other = Node::start(settings(&at(&server)));
     let endpoint = node.attach();
     let before = node.subscribe(endpoint, "room").unwrap();
-    // Every subscriber, so also the other node's connection.
+    // All subscribers, including the other node's connection.
     server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     let killed = Instant::now();
     let (reported, top) = node.wait_position(endpoint);
     assert!(reported - killed < SECOND, "{:?}", reported - killed);
-    assert_eq!(top, before.top, "nothing was missed");
-    // Its connection was killed as well, and it may not know yet.
+    assert_eq!(top, before.top, "no publication was missed");
+    // The other node's connection was killed as well, and it may not have noticed yet.
     wait_until("the other node publishes", || other.publish("room", "a").is_ok());
     assert_eq!(node.wait_data(endpoint), "a");
 }
 
 #[test]
-fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
+fn a_stopped_server_fails_requests_in_time_and_resumes_in_order() {
     let server = RedisServer::start(&[]);
     let settings = brokers::redis::RedisSettings {
         io_timeout: Duration::from_millis(400),
@@ -174,17 +174,17 @@ fn a_server_that_stops_fails_questions_in_time_and_goes_on_in_order() {
     let asked = Instant::now();
     assert_eq!(node.publish("room", "b"), Err(BrokerError::Unavailable));
     assert!(asked.elapsed() < Duration::from_millis(100), "at once: {:?}", asked.elapsed());
-    // Longer than the broker waits before it takes another connection.
+    // Longer than the broker waits before it reconnects.
     node.wait_unready("engine.redis");
-    wait_until("the connection is given up", || asked.elapsed() > Duration::from_millis(1500));
+    wait_until("the connection is closed", || asked.elapsed() > Duration::from_millis(1500));
     server.signal("CONT");
     let returned = Instant::now();
     let (reported, _) = node.wait_position(endpoint);
     assert!(reported - returned < SECOND, "{:?}", reported - returned);
     node.wait_ready();
     node.publish("room", "c").unwrap();
-    // What was sent before its silence was known may have been carried out, once; what was asked
-    // later was not sent.
+    // A request sent before the silence was detected may have been executed once; later requests
+    // were not sent.
     let (channel, query) = ("room".into(), HistoryQuery::default());
     let history = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms: 1000 };
     let Ok(BrokerReply::History(history)) = node.ask(endpoint, history) else {
@@ -215,7 +215,7 @@ fn a_short_stop_costs_no_connection() {
 }
 
 #[test]
-fn scripts_that_were_forgotten_are_loaded_again_in_order() {
+fn flushed_scripts_are_loaded_again_in_order() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let endpoint = node.attach();
@@ -229,7 +229,7 @@ fn scripts_that_were_forgotten_are_loaded_again_in_order() {
 }
 
 #[test]
-fn a_quiet_server_that_has_forgotten_its_scripts_keeps_its_connection() {
+fn an_idle_server_without_scripts_keeps_its_connection() {
     let server = RedisServer::start(&[]);
     let node = Node::start(settings(&at(&server)));
     let connection = || {
@@ -242,7 +242,7 @@ fn a_quiet_server_that_has_forgotten_its_scripts_keeps_its_connection() {
         || server.ask(&["INFO", "memory"]).text().contains("number_of_cached_scripts:0\r");
     server.ask(&["SCRIPT", "FLUSH"]);
     wait_until("they are loaded again", || !scripts());
-    // By then a probe without an answer would have cost the connection.
+    // An unanswered probe would have closed the connection by then.
     let until = Instant::now() + 3 * SECOND;
     while Instant::now() < until {
         assert_eq!(connection().as_ref(), Some(&before));
@@ -297,7 +297,7 @@ fn requests_without_a_connection_are_answered_and_subscribed_later() {
 }
 
 #[test]
-fn many_who_come_back_at_once_read_a_stream_once() {
+fn many_concurrent_recoveries_read_a_stream_once() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let before = node.publish("room", "a").unwrap();
@@ -324,7 +324,7 @@ fn many_who_come_back_at_once_read_a_stream_once() {
     for endpoint in &endpoints {
         let mut seen = Vec::new();
         while seen.len() < 2 {
-            match node.inbox(*endpoint).wait(PATIENCE).expect("everybody is answered").1 {
+            match node.inbox(*endpoint).wait(PATIENCE).expect("every request gets a reply").1 {
                 BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
                     seen.extend(stream.publications.iter().map(|one| one.data.clone()));
                 }
@@ -339,7 +339,7 @@ fn many_who_come_back_at_once_read_a_stream_once() {
 }
 
 #[test]
-fn nothing_is_left_when_all_is_over() {
+fn no_keys_are_left_without_clients() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let endpoint = node.attach();
@@ -352,14 +352,14 @@ fn nothing_is_left_when_all_is_over() {
     }
     node.broker.detach(endpoint);
     let other = node.attach();
-    wait_until("nobody is left", || {
+    wait_until("no client is left", || {
         (0..50).all(|index| stats(&node, other, &format!("room-{index}")).num_clients == 0)
     });
     let channels = server.ask(&["PUBSUB", "CHANNELS", "*c:room-*"]);
     assert_eq!(channels.list(), []);
     for key in server.ask(&["KEYS", "*"]).list() {
         let key = key.text();
-        // What tells that the data is ours, and that the node lives.
+        // The layout key and the node's registration.
         let is_of_node = ["layout", "nodes", "names"].iter().any(|name| key.ends_with(name));
         assert!(is_of_node || key.contains("meta:"), "{key} is left");
         let left = server.ask(&["PTTL", key]).number();
@@ -369,7 +369,7 @@ fn nothing_is_left_when_all_is_over() {
 }
 
 #[test]
-fn what_was_submitted_before_the_end_is_still_done() {
+fn requests_submitted_before_the_end_are_executed() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let mut other = Node::start(settings(&at(&server)));
@@ -385,7 +385,7 @@ fn what_was_submitted_before_the_end_is_still_done() {
 }
 
 #[test]
-fn a_key_that_is_not_ours_fails_what_needs_it_and_nothing_else() {
+fn a_foreign_key_fails_only_the_requests_that_need_it() {
     let server = RedisServer::start(&[]);
     let node = Node::start(settings(&at(&server)));
     node.publish("room", "a").unwrap();

@@ -1,4 +1,4 @@
-//! Servers that stand in for each other: a Cluster, and a master with a replica and Sentinels.
+//! Groups of redundant servers: a Cluster, and a master with a replica and Sentinels.
 
 use std::process::Command;
 
@@ -51,11 +51,12 @@ impl Cluster {
         format!("redis+cluster://{}", hosts(&self.servers))
     }
 
-    /// Waits until a replica has taken over from the master that was killed, and all others know.
+    /// Waits until a replica of the killed master has been promoted, and all members have learned
+    /// it.
     pub(crate) fn wait_taken_over(&self, killed: usize) {
         let others = || (0..self.servers.len()).filter(|index| *index != killed);
         let info = |index: usize, of: &[&str]| self.servers[index].ask(of).text().to_owned();
-        wait_until("a replica has taken over", || {
+        wait_until("a replica is promoted", || {
             let is_master =
                 |index: &usize| info(*index, &["INFO", "replication"]).contains("role:master");
             let is_whole =
@@ -64,7 +65,7 @@ impl Cluster {
         });
     }
 
-    /// Moves so many slots from one master to another; they have moved when it returns.
+    /// Moves this many slots between two masters; returns when they have moved.
     pub(crate) fn move_slots(&self, count: usize) {
         let masters = self.masters();
         let id = |index: usize| {
@@ -99,7 +100,7 @@ fn tool(words: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// A master, its replica, and three Sentinels that call it `main`.
+/// A master named `main`, its replica, and three Sentinels.
 pub(crate) struct Watched {
     pub(crate) master: RedisServer,
     pub(crate) replica: RedisServer,
@@ -112,7 +113,7 @@ impl Watched {
         let master = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
         let port_of_master = master.port.to_string();
         let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port_of_master]);
-        wait_until("the replica has everything", || {
+        wait_until("the replica is in sync", || {
             replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
         });
         let folder = tempfile::tempdir().unwrap();
@@ -138,24 +139,23 @@ impl Watched {
         Watched { master, replica, sentinels, _folder: folder }
     }
 
-    /// Under this name, which is `main`.
+    /// The address with the master's name, `main`.
     pub(crate) fn address(&self, name: &str) -> String {
         format!("redis+sentinel://{}?sentinel_master_name={name}", hosts(&self.sentinels))
     }
 
-    /// Has the Sentinels make the replica the master, which both servers survive.
+    /// Makes the Sentinels fail over to the replica; both servers stay alive.
     pub(crate) fn fail_over(&self) {
-        wait_until("a Sentinel begins", || {
+        wait_until("a Sentinel begins the failover", || {
             self.sentinels[0].ask(&["SENTINEL", "FAILOVER", "main"]).text() == "OK"
         });
         self.wait_taken_over();
     }
 
-    /// Shuts the master for everybody but one node: Sentinels replace it, and have no way to tell
-    /// it so.
+    /// Isolates the master from all but one node: the Sentinels replace it and cannot demote it.
     pub(crate) fn shut_the_master(&mut self, spared: Option<&str>) {
         let list = self.master.ask(&["CLIENT", "LIST"]);
-        self.master.set_password("of its own");
+        self.master.set_password("other password");
         let ids = list.text().lines().filter_map(|line| line.split(' ').next());
         for id in ids.map(|id| id.trim_start_matches("id=")).filter(|id| Some(*id) != spared) {
             self.master.ask(&["CLIENT", "KILL", "ID", id]);
@@ -163,21 +163,21 @@ impl Watched {
         self.wait_taken_over();
     }
 
-    /// Waits until so many nodes listen to the one that has become the master.
+    /// Waits until this many nodes are subscribed at the new master.
     pub(crate) fn wait_followed(&self, nodes: usize) {
         wait_until("all nodes have followed", || links(&self.replica).len() == nodes);
     }
 
     pub(crate) fn wait_taken_over(&self) {
         wait_until("the replica is the master", || {
-            // Sentinel ends the connections of whom it promotes.
+            // A Sentinel closes the connections of the server that it promotes.
             let info = self.replica.try_ask(&["INFO", "replication"]);
             info.is_some_and(|info| info.text().contains("role:master"))
         });
     }
 }
 
-/// Ids of the connections over which nodes listen to a server that Sentinels watch.
+/// Ids of the nodes' subscriber connections at a monitored server.
 pub(crate) fn links(server: &RedisServer) -> Vec<String> {
     let list = server.try_ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
     let list = list.as_ref().map_or("", |list| list.text());

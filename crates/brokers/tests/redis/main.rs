@@ -1,5 +1,4 @@
-//! The Redis broker on real servers: the cases that every broker must pass, and what happens when
-//! servers fail.
+//! The Redis broker on real servers: the conformance cases, and failures of servers.
 //!
 //! Needs `redis-server` (Debian: `apt-get install redis-server redis-sentinel`).
 

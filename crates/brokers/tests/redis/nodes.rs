@@ -1,5 +1,4 @@
-//! Nodes that know of each other: clients that come and go, orders that find them, questions to
-//! all.
+//! Registered nodes: lifecycle events, routing of control messages, surveys and cleanup.
 
 use std::sync::Arc;
 
@@ -26,7 +25,7 @@ fn offline() -> Change {
     Change::Offline { reason: "gone".into() }
 }
 
-/// What backends read: event, client and reason.
+/// The stream that backends read: event, client and reason.
 fn events(server: &RedisServer) -> Vec<(String, String, String)> {
     let keys = server.ask(&["KEYS", "*:events"]);
     let Some(key) = keys.list().first() else { return Vec::new() };
@@ -54,13 +53,13 @@ fn a_node_that_ends_takes_its_clients_with_it() {
         tell(&node, endpoint, &client("ann", &number.to_string()), Change::Online);
     }
     tell(&node, endpoint, &client("ann", "7"), offline());
-    wait_until("all are told", || events(&server).len() == 451);
+    wait_until("all events are stored", || events(&server).len() == 451);
     drop(node);
     let reported = events(&server);
     let of_7: Vec<_> = reported.iter().filter(|(_, client, _)| client == "7").cloned().collect();
     assert_eq!(of_7, [event("online", "7", ""), event("offline", "7", "gone")]);
     let last = reported.iter().filter(|(event, ..)| event == "offline").count();
-    assert_eq!(last, 450, "each went once");
+    assert_eq!(last, 450, "each client goes offline once");
     for key in ["*:nodes", "*:online:*", "*:owners:*", "*:names", "*:claims"] {
         assert_eq!(server.ask(&["KEYS", key]).list(), [], "{key}");
     }
@@ -73,13 +72,13 @@ fn after_a_restart_without_data_online_clients_are_sent_again() {
     let endpoint = node.attach();
     tell(&node, endpoint, &client("ann", "stays"), Change::Online);
     tell(&node, endpoint, &client("bob", "leaves"), Change::Online);
-    wait_until("both are told", || events(&server).len() == 2);
+    wait_until("both events are stored", || events(&server).len() == 2);
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
     tell(&node, endpoint, &client("bob", "leaves"), offline());
     tell(&node, endpoint, &client("eve", "comes"), Change::Online);
     server.restart();
-    wait_until("those who are there are told", || events(&server).len() == 2);
+    wait_until("online clients are announced", || events(&server).len() == 2);
     node.wait_ready();
     let mut reported = events(&server);
     reported.sort();
@@ -92,7 +91,7 @@ fn events_during_an_outage_of_redis_are_sent_afterwards() {
     let mut node = Node::start(settings(&at(&server)));
     let endpoint = node.attach();
     tell(&node, endpoint, &client("ann", "1"), Change::Online);
-    wait_until("it is told", || events(&server).len() == 1);
+    wait_until("the event is stored", || events(&server).len() == 1);
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
     tell(&node, endpoint, &client("ann", "1"), offline());
@@ -100,17 +99,17 @@ fn events_during_an_outage_of_redis_are_sent_afterwards() {
     server.restart();
     let expected =
         [event("online", "1", ""), event("offline", "1", "gone"), event("online", "2", "")];
-    wait_until("the rest is told, once", || events(&server) == expected);
+    wait_until("the remaining events are stored once", || events(&server) == expected);
 }
 
 #[test]
-fn an_order_goes_to_the_node_that_has_the_client() {
+fn a_control_message_goes_to_the_node_that_has_the_client() {
     let server = RedisServer::start(&[]);
     let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
     let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
     tell(&nodes[0], endpoints[0], &client("ann", "1"), Change::Online);
     tell(&nodes[1], endpoints[1], &client("bob", "2"), Change::Online);
-    wait_until("both are told", || events(&server).len() == 2);
+    wait_until("both events are stored", || events(&server).len() == 2);
     let order = |user: &str, client: &str| {
         let target = Target { user: user.into(), client: client.into(), ..Target::default() };
         let order = Order::Disconnect(DisconnectCode::ForceDisconnect.into());
@@ -120,14 +119,14 @@ fn an_order_goes_to_the_node_that_has_the_client() {
     };
     let received = |index: usize| loop {
         let (_, event) =
-            nodes[index].inbox(endpoints[index]).wait(PATIENCE).expect("an order comes");
+            nodes[index].inbox(endpoints[index]).wait(PATIENCE).expect("a control message arrives");
         if let BrokerEvent::Control(control) = event {
             return (control.target.user.clone(), control.target.client.clone());
         }
     };
     order("ann", "");
     order("bob", "2");
-    // Nobody knows her: everybody is asked.
+    // The user is not recorded: the message goes to all nodes.
     order("eve", "");
     let named = |user: &str, client: &str| (user.to_owned(), client.to_owned());
     assert_eq!([received(0), received(0)], [named("ann", ""), named("eve", "")]);
@@ -136,7 +135,7 @@ fn an_order_goes_to_the_node_that_has_the_client() {
 }
 
 #[test]
-fn every_other_node_answers_a_question() {
+fn every_other_node_answers_a_survey() {
     let server = RedisServer::start(&[]);
     let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
     let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
@@ -144,7 +143,7 @@ fn every_other_node_answers_a_question() {
         for (index, answer) in [(1, "one"), (2, "two")] {
             let (node, endpoint) = (&nodes[index], endpoints[index]);
             scope.spawn(move || {
-                let (_, event) = node.inbox(endpoint).wait(PATIENCE).expect("a question comes");
+                let (_, event) = node.inbox(endpoint).wait(PATIENCE).expect("a question arrives");
                 let BrokerEvent::Question { ticket, question } = event else { panic!("{event:?}") };
                 assert_eq!(question, "who?");
                 node.broker
@@ -162,11 +161,11 @@ fn every_other_node_answers_a_question() {
     let question = Bytes::from_static(b"who?");
     let result = nodes[0].ask(endpoints[0], |id| BrokerRequest::Survey { id, question });
     let silent = Survey { answers: Vec::new(), missing: 2 };
-    assert_eq!(result, Ok(BrokerReply::Survey(silent)), "nobody has answered");
+    assert_eq!(result, Ok(BrokerReply::Survey(silent)), "no node has answered");
 }
 
 #[test]
-fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
+fn a_failed_node_is_cleaned_up_by_one_other() {
     let server = RedisServer::start(&[]);
     let mut watcher = Node::start(settings(&at(&server)));
     let mut other = Node::start(settings(&at(&server)));
@@ -174,12 +173,12 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
     let channel: Arc<str> = LIFECYCLE.into();
     watcher.subscribe(endpoint, &channel).unwrap();
     watcher.subscribe(endpoint, "room").unwrap();
-    // A node behind its own proxy, which is closed.
+    // A node behind a proxy of its own, which is closed later.
     let proxy = crate::proxy::ClosableProxy::open(server.port);
     let address = vec![format!("redis://127.0.0.1:{}", proxy.port)];
     let mut lost = Node::start(settings(&address));
     let lost_endpoint = lost.attach();
-    // More than are looked at in one step, and so many that what is emptied shows.
+    // More clients than one step scans, so that steps over emptied pages occur.
     for number in 0..5_000 {
         let info = client("ann", &number.to_string());
         tell(&lost, lost_endpoint, &info, Change::Online);
@@ -190,11 +189,12 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
                 .submit(lost_endpoint, BrokerRequest::AddPresence { channel, info, announces });
         }
     }
-    wait_until("all are told", || events(&server).len() == 5_000);
+    wait_until("all events are stored", || events(&server).len() == 5_000);
     proxy.close();
     let (mut gone, mut left) = (0, Vec::new());
     while gone < 5_000 {
-        let (_, event) = watcher.inbox(endpoint).wait(PATIENCE).expect("all are told to be gone");
+        let (_, event) =
+            watcher.inbox(endpoint).wait(PATIENCE).expect("every offline event arrives");
         match event {
             BrokerEvent::Publication { publication, .. } => {
                 let event: serde_json::Value = serde_json::from_slice(&publication.data).unwrap();
@@ -204,14 +204,14 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
             _ => {}
         }
     }
-    assert_eq!(left, ["0"], "who was announced is announced to have left");
+    assert_eq!(left, ["0"], "only announced clients are announced to leave");
     let count = events(&server).iter().filter(|(event, ..)| event == "offline").count();
-    assert_eq!(count, 5_000, "each went once");
-    wait_until("the node is forgotten", || {
+    assert_eq!(count, 5_000, "each client goes offline once");
+    wait_until("the node is removed", || {
         server.ask(&["KEYS", "*:online:*"]).list().is_empty()
             && server.ask(&["KEYS", "*:ends:*"]).list().is_empty()
     });
-    // It lives after all.
+    // The node is alive after all.
     proxy.reopen();
     wait_until("its clients are back", || events(&server).len() == 15_000);
     let stats = |channel: &str| {
@@ -224,7 +224,7 @@ fn a_node_that_falls_silent_is_cleared_away_by_one_other() {
     wait_until("they are present", || stats("room") == 250 && stats("room-299") == 1);
 }
 
-/// A key of the registry, by the end of its name.
+/// The registry key with this suffix.
 fn key(server: &RedisServer, end: &str) -> String {
     let keys = server.ask(&["KEYS", &format!("*{end}")]);
     assert_eq!(keys.list().len(), 1, "{end}: {keys:?}");
@@ -232,7 +232,7 @@ fn key(server: &RedisServer, end: &str) -> String {
 }
 
 #[test]
-fn a_node_that_others_held_for_gone_says_again_who_is_there() {
+fn a_node_wrongly_cleaned_up_announces_its_clients_again() {
     let server = RedisServer::start(&[]);
     let settings = settings(&at(&server));
     let id = settings.node.clone();
@@ -243,13 +243,13 @@ fn a_node_that_others_held_for_gone_says_again_who_is_there() {
     let channel: Arc<str> = "room".into();
     let entered = BrokerRequest::AddPresence { channel: channel.clone(), info, announces: false };
     node.broker.submit(endpoint, entered);
-    wait_until("it is told", || events(&server).len() == 1);
-    // As another node leaves it that was clearing this one away and found that it lives.
+    wait_until("the event is stored", || events(&server).len() == 1);
+    // The state after a cleanup by another node that found this node alive.
     server.ask(&["HDEL", &key(&server, &format!("online:{id}")), "1"]);
     server.ask(&["DEL", &key(&server, "clients:room")]);
     let claims = key(&server, "nodes").replace("nodes", "claims");
     server.ask(&["HSET", &claims, &id, "99999999999999"]);
-    wait_until("it is told again", || events(&server).len() == 2);
+    wait_until("it is announced again", || events(&server).len() == 2);
     let stats = || match node
         .ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
     {
@@ -261,17 +261,17 @@ fn a_node_that_others_held_for_gone_says_again_who_is_there() {
 }
 
 #[test]
-fn leases_that_all_expire_at_once_clean_up_nobody() {
+fn no_node_is_cleaned_up_when_all_leases_expire_at_once() {
     let server = RedisServer::start(&[]);
     let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(settings(&at(&server)))).collect();
     let endpoints: Vec<Endpoint> = nodes.iter_mut().map(Node::attach).collect();
     for (index, (node, endpoint)) in nodes.iter().zip(&endpoints).enumerate() {
         tell(node, *endpoint, &client("ann", &index.to_string()), Change::Online);
     }
-    wait_until("all are told", || events(&server).len() == 3);
+    wait_until("all events are stored", || events(&server).len() == 3);
     let registry = key(&server, "nodes");
     for _ in 0..20 {
-        // As after a Redis that took nothing for longer than a lease.
+        // The state after Redis accepted no writes for longer than a lease.
         let members = server.ask(&["ZRANGE", &registry, "0", "-1"]);
         let mut command = vec!["ZADD", &registry];
         members.list().iter().for_each(|member| command.extend(["1", member.text()]));
@@ -283,7 +283,7 @@ fn leases_that_all_expire_at_once_clean_up_nobody() {
 }
 
 #[test]
-fn a_redis_that_takes_nothing_is_not_asked_without_end() {
+fn a_redis_that_refuses_writes_is_retried_at_a_bounded_rate() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let endpoint = node.attach();
@@ -302,7 +302,7 @@ fn a_redis_that_takes_nothing_is_not_asked_without_end() {
     wait_until("a second has passed", || began.elapsed().as_millis() > 1_000);
     assert!(calls() - before < 100, "{} commands in a second", calls() - before);
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
-    wait_until("it is told", || events(&server) == [event("online", "1", "")]);
+    wait_until("the event is stored", || events(&server) == [event("online", "1", "")]);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn two_nodes_of_one_name_are_a_warning() {
     twin.node.push('x');
     let second = Node::start(twin);
     for node in [&first, &second] {
-        wait_until("the twin is noticed", || {
+        wait_until("the other node of this name is detected", || {
             node.broker.take_warning().is_some_and(|text| text.contains("node.name"))
         });
     }

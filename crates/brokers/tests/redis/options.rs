@@ -1,5 +1,5 @@
-//! Nodes whose channel options differ: they say so, and what one publishes without history is not
-//! missing for another.
+//! Nodes with different channel options: they warn, and publications of a node without history are
+//! retained for a node with history.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn rules(history_size: u32) -> Arc<Rules> {
     Arc::new(rules)
 }
 
-/// Publishes as an engine does whose options have no history.
+/// Publishes as an engine whose options have no history.
 fn publish_plainly(node: &mut Node, data: &'static str) -> StreamPosition {
     let endpoint = node.attach();
     let publication = Publication { data: data.into(), ..Publication::default() };
@@ -35,7 +35,7 @@ fn publish_plainly(node: &mut Node, data: &'static str) -> StreamPosition {
 }
 
 #[test]
-fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
+fn publications_of_a_node_without_history_are_recovered_on_a_node_with_history() {
     let server = RedisServer::start(&[]);
     let mut off = Node::start_with_rules(settings(&at(&server)), &rules(0));
     assert_eq!(publish_plainly(&mut off, "nobody retains it"), StreamPosition::default());
@@ -44,7 +44,7 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
     let mut on = Node::start_with_rules(on_settings, &rules(10));
     let endpoint = on.attach();
     let joined = on.subscribe(endpoint, "chat:a").unwrap();
-    // From the moment on in which a node with history is ready.
+    // From the time at which a node with history is ready.
     for number in 1..=3 {
         assert_eq!(publish_plainly(&mut off, "x").offset, joined.top.offset + number);
     }
@@ -59,24 +59,24 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
     let answer = on.ask(returning, |id| BrokerRequest::Subscribe { id, channel, read });
     let Ok(BrokerReply::Subscribed(stream)) = answer else { panic!("{answer:?}") };
     assert_eq!(stream.publications.len(), 3, "nothing is missing");
-    wait_until("the difference is told", || {
+    wait_until("the difference is a warning", || {
         off.broker.take_warning().is_some_and(|text| {
             text.contains(&format!("{on_name:?}")) && text.contains("namespace \"chat\"")
         })
     });
     wait_until("on both nodes", || on.broker.take_warning().is_some());
-    // The change has gone round.
+    // The change has reached all nodes.
     off.broker.set_rules(&rules(10));
     on.broker.set_rules(&rules(10));
     let reported = || server.ask(&["HVALS", server.ask(&["KEYS", "*:options"]).list()[0].text()]);
-    wait_until("both say the same", || {
+    wait_until("both have the same options", || {
         let reported = reported();
         reported.list().len() == 2 && reported.list()[0] == reported.list()[1]
     });
 }
 
 #[test]
-fn without_its_meta_a_stream_begins_anew_after_history_was_off() {
+fn without_its_meta_key_a_stream_gets_a_new_epoch_after_history_was_off() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start_with_rules(settings(&at(&server)), &rules(10));
     let endpoint = node.attach();
@@ -84,7 +84,7 @@ fn without_its_meta_a_stream_begins_anew_after_history_was_off() {
     let before = StreamPosition { offset: node.publish("chat:a", "x").unwrap().offset, ..before };
     node.broker.set_rules(&rules(0));
     assert_eq!(publish_plainly(&mut node, "missed"), StreamPosition::default());
-    // As docs/clustering.md says.
+    // The steps in docs/clustering.md.
     let found = server.ask(&["SCAN", "0", "MATCH", "test:{*}:meta:chat:*", "COUNT", "1000"]);
     let keys: Vec<&str> = found.list()[1].list().iter().map(|key| key.text()).collect();
     assert_eq!(keys.len(), 1);

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// See the module.
+/// A TCP proxy that can be closed.
 pub(crate) struct ClosableProxy {
     pub(crate) port: u16,
     is_open: Arc<AtomicBool>,
@@ -40,7 +40,7 @@ impl ClosableProxy {
         let mut streams = self.streams.lock().unwrap();
         self.is_open.store(false, Ordering::SeqCst);
         for stream in streams.drain(..) {
-            // It may be closed already.
+            // The proxy may be closed already.
             let _closed = stream.shutdown(Shutdown::Both);
         }
     }
@@ -57,6 +57,6 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
             break;
         }
     }
-    // The other side may be gone.
+    // The peer may have closed the connection.
     let _gone = to.shutdown(Shutdown::Both);
 }

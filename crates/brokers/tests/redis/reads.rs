@@ -1,5 +1,5 @@
-//! Long answers at the limits that Redis has by itself for subscribers: they come whole, in order,
-//! and cost no connection.
+//! Long replies under Redis' default output limits for subscribers: they arrive complete, in order,
+//! and without a disconnect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +15,13 @@ use wire::protocol::{ClientInfo, Publication, StreamPosition};
 use crate::server::{PATIENCE, RedisServer};
 use crate::world::{Node, at, settings};
 
-/// A node with time: what is read here is large, and a build for tests is many times as slow as
-/// what is in use.
+/// A node with a long timeout: these reads are large, and test builds are slow.
 fn patient(server: &RedisServer) -> Node {
     let io_timeout = 10 * Duration::from_secs(1);
     Node::start(RedisSettings { io_timeout, ..settings(&at(server)) })
 }
 
-/// Fills a channel with so many publications of so many bytes.
+/// Publishes this many publications of this many bytes.
 fn fill(
     node: &Node,
     endpoint: Endpoint,
@@ -54,13 +53,13 @@ fn fill(
     top
 }
 
-/// The connections of subscribers, by their ids.
+/// Ids of the subscriber connections.
 fn links(server: &RedisServer) -> Vec<String> {
     let list = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
     list.text().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
-/// Ends the looking, also when the test fails.
+/// Ends the sampling, also when the test fails.
 struct Over<'o>(&'o AtomicBool);
 
 impl Drop for Over<'_> {
@@ -69,14 +68,14 @@ impl Drop for Over<'_> {
     }
 }
 
-/// The most that waits for a subscriber, looked at again and again.
+/// The maximum number of bytes that wait for a subscriber, by sampling.
 fn most_waiting(server: &RedisServer, is_over: &AtomicBool) -> usize {
     let mut most = 0;
     while !is_over.load(Ordering::Relaxed) {
         let list = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
         let waiting = list.text().split(' ').filter_map(|word| word.strip_prefix("omem="));
         most = most.max(waiting.filter_map(|bytes| bytes.parse().ok()).max().unwrap_or(0));
-        // Redis has other things to do, and so has the processor.
+        // Leaves time to Redis and to the processor.
         std::thread::sleep(Duration::from_millis(1));
     }
     most
@@ -103,7 +102,7 @@ fn two_long_histories_at_once_cost_no_connection() {
                 let read = BrokerRequest::History { id, channel, query, meta_ttl_ms };
                 node.broker.submit(*reader, read);
             }
-            node.publish("room", "still heard").unwrap();
+            node.publish("room", "still subscribed").unwrap();
             for reader in &readers {
                 match node.inbox(*reader).wait(PATIENCE).expect("an answer").1 {
                     BrokerEvent::Reply { result: Ok(BrokerReply::History(history)), .. } => {
@@ -114,7 +113,7 @@ fn two_long_histories_at_once_cost_no_connection() {
                     event => panic!("{event:?}"),
                 }
             }
-            assert_eq!(node.wait_data(listener), "still heard");
+            assert_eq!(node.wait_data(listener), "still subscribed");
         }
         drop(over);
         looking.join().unwrap()
@@ -125,7 +124,7 @@ fn two_long_histories_at_once_cost_no_connection() {
 }
 
 #[test]
-fn many_who_come_back_with_much_to_recover_cost_no_connection() {
+fn many_large_recoveries_cost_no_connection() {
     let count = 600;
     let server = RedisServer::start(&[]);
     let mut node = patient(&server);
@@ -182,7 +181,7 @@ fn a_recovery_of_many_pages_has_no_gap_while_the_channel_goes_on() {
                 let top = stream.top.offset;
                 let offsets = stream.publications.iter().map(|one| one.offset);
                 assert!(offsets.eq(11..=top));
-                // What came before is covered, and what comes now follows.
+                // Earlier publications are covered by the reply, later ones follow it.
                 assert!(live.iter().all(|offset| *offset <= top), "{live:?} before {top}");
                 live.clear();
                 live.push(top);
@@ -196,7 +195,7 @@ fn a_recovery_of_many_pages_has_no_gap_while_the_channel_goes_on() {
 }
 
 #[test]
-fn a_publication_that_is_larger_than_every_bound_is_read_all_the_same() {
+fn a_publication_larger_than_every_bound_is_read() {
     let server = RedisServer::start(&[]);
     let mut node = patient(&server);
     let (filler, reader) = (node.attach(), node.attach());
@@ -215,7 +214,7 @@ fn a_publication_that_is_larger_than_every_bound_is_read_all_the_same() {
 }
 
 #[test]
-fn redis_sends_little_more_than_whoever_asks_will_take() {
+fn redis_sends_little_more_than_the_byte_limit_of_a_read() {
     let server = RedisServer::start(&[]);
     let mut node = Node::start(settings(&at(&server)));
     let endpoint = node.attach();
@@ -236,13 +235,13 @@ fn redis_sends_little_more_than_whoever_asks_will_take() {
         let weight = history.publications[0].weight();
         assert_eq!(history.publications.len(), (bytes_max / weight).max(1));
         let cost = sent() - before;
-        // One publication that does not fit any more, and what else a node hears.
+        // The publication that did not fit, and other traffic of the node.
         assert!(cost < bytes_max + 100_000, "{cost} bytes for {bytes_max}");
     }
 }
 
 #[test]
-fn a_long_list_of_clients_comes_whole() {
+fn a_long_list_of_clients_is_complete() {
     let server = RedisServer::start(&[]);
     let mut node = patient(&server);
     let endpoint = node.attach();

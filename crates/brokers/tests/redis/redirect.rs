@@ -1,12 +1,12 @@
-//! A name that leads to another server by now: whoever comes is led there, and whoever has come
-//! before stays where they are.
+//! A TCP proxy whose target can change, like a DNS name: new connections reach the new target, open
+//! ones stay.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// See the module.
+/// A proxy with a changeable target.
 pub(crate) struct Redirect {
     pub(crate) port: u16,
     to: Arc<AtomicU16>,
@@ -43,6 +43,6 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
             break;
         }
     }
-    // The other side may be gone.
+    // The peer may have closed the connection.
     let _gone = to.shutdown(Shutdown::Both);
 }

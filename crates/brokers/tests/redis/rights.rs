@@ -1,5 +1,5 @@
-//! Rights at Redis that are taken away while a node runs: whoever subscribes is not told that all
-//! is well, and the node is not ready until they are back.
+//! ACL rights that are revoked while a node runs: subscribe requests fail and the node is not ready
+//! until the rights are back.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead};
 use crate::server::{RedisServer, wait_until};
 use crate::world::{Node, settings};
 
-/// A server with a user `ann`, and settings for her.
+/// A server with a user `ann`, and settings with that user.
 fn server() -> (RedisServer, RedisSettings) {
     let server = RedisServer::start(&[]);
     server.ask(&["ACL", "SETUSER", "ann", "on", ">hers", "~test*", "&test*", "+@all"]);
@@ -23,7 +23,7 @@ fn set_rights(server: &RedisServer, rights: &[&str]) {
     assert_eq!(answer.text(), "OK");
 }
 
-/// What one subscribe without a position is answered.
+/// The result of a subscribe request without a position.
 fn subscribe_plain(
     node: &Node,
     endpoint: Endpoint,
@@ -33,7 +33,7 @@ fn subscribe_plain(
     node.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read })
 }
 
-/// How often subscriptions were refused.
+/// Number of refused subscriptions.
 fn refused(server: &RedisServer) -> u64 {
     let stats = server.ask(&["INFO", "commandstats"]);
     let line = stats.text().lines().find(|line| line.starts_with("cmdstat_subscribe:"));
@@ -42,25 +42,29 @@ fn refused(server: &RedisServer) -> u64 {
 }
 
 #[test]
-fn a_subscription_that_redis_refuses_is_not_answered_as_if_it_were_there() {
+fn a_subscription_refused_by_redis_fails() {
     let (server, settings) = server();
     let mut node = Node::start(settings);
     let (endpoint, other) = (node.attach(), node.attach());
     let before = node.subscribe(endpoint, "room").unwrap().top;
-    // The node receives what it publishes to itself, but no channel.
+    // The node may subscribe to its probes, but to no channel.
     set_rights(&server, &["resetchannels", "&test:*:probe:*", "&test:*control*"]);
     let reason = node.wait_unready("does not let engine.redis.user");
     assert!(matches!(node.broker.health(), Health::Unready { is_lasting: true, .. }), "{reason}");
     let before_retries = refused(&server);
-    wait_until("it is asked for again", || {
-        assert_ne!(node.broker.health(), Health::Ready, "the probe hides it");
+    wait_until("the subscription is retried", || {
+        assert_ne!(
+            node.broker.health(),
+            Health::Ready,
+            "a successful probe must not hide the refusal"
+        );
         refused(&server) >= before_retries + 3
     });
     for channel in ["room", "new"] {
         assert_eq!(subscribe_plain(&node, other, channel), Err(BrokerError::Unavailable));
         assert_eq!(node.subscribe(other, channel), Err(BrokerError::Unavailable));
     }
-    // Nobody wants what was refused any more, and it is refused all the same.
+    // The refused channel has no subscribers any more, but the refusal persists.
     node.broker.submit(other, BrokerRequest::Unsubscribe { channel: "new".into() });
     set_rights(&server, &["&test*"]);
     node.wait_ready();
@@ -70,14 +74,14 @@ fn a_subscription_that_redis_refuses_is_not_answered_as_if_it_were_there() {
         node.publish(channel, channel).unwrap();
         while node.wait_data(subscriber) != channel {}
     }
-    wait_until("nothing is heard for nobody", || {
+    wait_until("no channel without subscribers is subscribed", || {
         let received = server.ask(&["PUBSUB", "CHANNELS", "test:*:c:*"]).list().len();
         received == 2
     });
 }
 
 #[test]
-fn one_channel_that_is_refused_leaves_the_node_unready_after_everybody_has_left_it() {
+fn a_refused_channel_keeps_the_node_unready_without_subscribers() {
     let (server, settings) = server();
     let mut node = Node::start(settings);
     let endpoint = node.attach();
@@ -86,7 +90,7 @@ fn one_channel_that_is_refused_leaves_the_node_unready_after_everybody_has_left_
     assert_eq!(subscribe_plain(&node, endpoint, "b"), Err(BrokerError::Unavailable));
     node.broker.submit(endpoint, BrokerRequest::Unsubscribe { channel: "b".into() });
     let before = refused(&server);
-    wait_until("it is asked for again", || {
+    wait_until("the subscription is retried", || {
         assert!(refused(&server) < before + 2 || node.broker.health() != Health::Ready);
         refused(&server) >= before + 3
     });
@@ -96,7 +100,7 @@ fn one_channel_that_is_refused_leaves_the_node_unready_after_everybody_has_left_
 }
 
 #[test]
-fn a_node_that_may_not_hear_itself_keeps_its_connection_and_says_why() {
+fn a_node_denied_its_probe_channel_keeps_its_connection_and_reports_why() {
     let (server, settings) = server();
     let mut node = Node::start(settings);
     let endpoint = node.attach();
@@ -106,10 +110,10 @@ fn a_node_that_may_not_hear_itself_keeps_its_connection_and_says_why() {
     node.wait_unready("does not let engine.redis.user");
     let second = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).text().to_owned();
     let id = |list: &str| list.split(' ').next().map(str::to_owned);
-    assert_ne!(id(&first), id(&second), "Redis ends connections that hear what they may not");
+    assert_ne!(id(&first), id(&second), "Redis closes connections with denied subscriptions");
     let before = refused(&server);
-    // For longer than an answer may take.
-    wait_until("it is asked for again", || refused(&server) >= before + 6);
+    // For longer than the reply timeout.
+    wait_until("the subscription is retried", || refused(&server) >= before + 6);
     let third = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).text().to_owned();
     assert_eq!(id(&second), id(&third));
     node.publish("room", "a").unwrap();
@@ -119,7 +123,7 @@ fn a_node_that_may_not_hear_itself_keeps_its_connection_and_says_why() {
 }
 
 #[test]
-fn each_command_that_is_not_allowed_is_named_at_the_start() {
+fn each_denied_command_is_named_at_start() {
     let (server, _) = server();
     for command in ["xadd", "hincrby", "zrangebyscore", "hscan", "srem", "pexpire"] {
         set_rights(&server, &["+@all", &format!("-{command}")]);
@@ -133,7 +137,7 @@ fn each_command_that_is_not_allowed_is_named_at_the_start() {
 }
 
 #[test]
-fn a_command_that_is_not_allowed_any_more_keeps_the_node_unready_until_it_is() {
+fn a_denied_command_keeps_the_node_unready_until_it_is_allowed() {
     let (server, settings) = server();
     let node = Node::start(settings);
     node.publish("room", "a").unwrap();
@@ -147,7 +151,7 @@ fn a_command_that_is_not_allowed_any_more_keeps_the_node_unready_until_it_is() {
         calls.map_or(0, |calls| calls.parse::<u64>().unwrap())
     };
     let before = probes();
-    wait_until("it is tried again", || {
+    wait_until("the command is retried", || {
         assert_ne!(node.broker.health(), Health::Ready);
         probes() >= before + 8
     });

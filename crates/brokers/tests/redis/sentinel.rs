@@ -1,5 +1,5 @@
-//! Sentinels that name the master: found at the start, and found again when another server has
-//! become it, also when the old one lives on and nobody can tell it.
+//! Sentinels name the master: it is found at start, and again after a failover, also when the old
+//! master stays alive and cannot be demoted.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,7 +31,8 @@ fn a_master_that_is_killed_under_load_is_followed_to_the_next() {
     checker.assert_complete();
 }
 
-/// Two nodes under Sentinels, each with an endpoint that hears `room`, and where it stands.
+/// Two nodes under Sentinels, each with an endpoint subscribed to `room`, and the top of its
+/// stream.
 struct Two {
     nodes: Vec<Node>,
     endpoints: Vec<Endpoint>,
@@ -53,8 +54,8 @@ impl Two {
         Two { nodes, endpoints, top }
     }
 
-    /// Both tell their subscribers of the new epoch, are ready, and hear each other again, plain
-    /// messages too.
+    /// Waits until both nodes report the new epoch, are ready, and receive each other's
+    /// publications, with and without history.
     fn wait_together(&mut self, since: Instant) {
         let received = |two: &Two, index: usize, data: &str| {
             while two.nodes[index].wait_data(two.endpoints[index]) != data {}
@@ -104,13 +105,13 @@ fn an_old_master_that_cannot_be_demoted_is_left() {
         let mut two = Two::start(&watched);
         let links = links(&watched.master);
         assert_eq!(links.len(), 2);
-        // One node keeps its connection to a server that lives, takes what it says, and is no
-        // master any more.
+        // One node stays connected to a live server that accepts publications but is not the
+        // master.
         watched.shut_the_master(is_spared.then_some(&*links[0]));
         two.wait_together(Instant::now());
         watched.wait_followed(2);
         let role = watched.master.ask(&["INFO", "replication"]);
-        assert!(role.text().contains("role:master"), "it has not been told");
+        assert!(role.text().contains("role:master"), "it has not been demoted");
         let stream = watched.master.ask(&["KEYS", "*stream:room"]);
         let kept = watched.master.ask(&["XLEN", stream.list()[0].text()]).number();
         println!("{kept} publications are in the old master");
@@ -118,14 +119,14 @@ fn an_old_master_that_cannot_be_demoted_is_left() {
 }
 
 #[test]
-fn a_server_behind_another_way_is_noticed() {
+fn a_server_that_replaces_another_at_its_address_is_detected() {
     let (one, two) = (RedisServer::start(&[]), RedisServer::start(&[]));
     let name = Redirect::start(one.port);
     let address = [format!("redis://127.0.0.1:{}", name.port)];
     let mut node = Node::start(settings(&address));
     let endpoint = node.attach();
     let before = node.subscribe(endpoint, "room").unwrap();
-    // As when a name leads to another server: the connection to the old one lives on.
+    // Like a DNS change: the connection to the old server stays open.
     name.lead_to(two.port);
     let (_, top) = node.wait_position(endpoint);
     assert_ne!(top.epoch, before.top.epoch);
@@ -135,7 +136,7 @@ fn a_server_behind_another_way_is_noticed() {
     assert_eq!(one.ask(&["KEYS", "*stream:room"]).list().len(), 0);
 }
 
-/// What a node says that cannot work with these settings, which is for somebody to mend.
+/// The lasting unavailable reason of a node with invalid settings.
 fn lasting_refusal(settings: RedisSettings, has: &str) -> String {
     let node = Node::start_anyhow(settings);
     let reason = node.wait_unready(has);
@@ -152,7 +153,7 @@ fn with_login(mut settings: RedisSettings, user: &str, password: &str) -> RedisS
     settings
 }
 
-/// A Sentinel alone, which calls the server `main`; `extra` is more of its configuration.
+/// A single Sentinel with a master named `main`; `extra` is appended to its configuration.
 fn sentinel_of(server: &RedisServer, folder: &Path, extra: &str) -> RedisServer {
     let port = free_port();
     let file = folder.join(format!("{port}.conf"));
@@ -164,16 +165,16 @@ fn sentinel_of(server: &RedisServer, folder: &Path, extra: &str) -> RedisServer 
     RedisServer::start_program("redis-sentinel", port, &[file.to_str().unwrap()])
 }
 
-/// Waits until others have connected to it so often.
+/// Waits until the Sentinel has received this many further connections.
 fn wait_asked(sentinel: &RedisServer, times: u64, mut meanwhile: impl FnMut()) {
     let connections = || {
         let stats = sentinel.ask(&["INFO", "stats"]);
         let mut lines = stats.text().lines();
         let line = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
-        line.expect("a Sentinel counts").parse::<u64>().unwrap()
+        line.expect("connection counter").parse::<u64>().unwrap()
     };
     let (first, mut own) = (connections(), 0);
-    wait_until("the Sentinel is asked", || {
+    wait_until("the Sentinel is queried", || {
         meanwhile();
         own += 1;
         connections() >= first + own + times
@@ -181,7 +182,7 @@ fn wait_asked(sentinel: &RedisServer, times: u64, mut meanwhile: impl FnMut()) {
 }
 
 #[test]
-fn one_sentinel_of_three_that_names_another_master_leads_nobody_there() {
+fn one_sentinel_of_three_that_names_another_master_is_outvoted() {
     let (master, other) = (RedisServer::start(&[]), RedisServer::start(&[]));
     let folder = tempfile::tempdir().unwrap();
     let wrong = sentinel_of(&other, folder.path(), "sentinel config-epoch main 99");
@@ -192,7 +193,7 @@ fn one_sentinel_of_three_that_names_another_master_leads_nobody_there() {
     let node = Node::start(settings(&address));
     let is_ready = || assert_eq!(node.broker.health(), Health::Ready);
     wait_asked(&wrong, 3, is_ready);
-    // Nor does it when the others are silent, and then nobody comes who was not there.
+    // Nor when the other Sentinels are silent; then no new node connects.
     right.iter().for_each(|sentinel| sentinel.signal("STOP"));
     wait_asked(&wrong, 3, is_ready);
     node.publish("room", "here").unwrap();
@@ -202,7 +203,7 @@ fn one_sentinel_of_three_that_names_another_master_leads_nobody_there() {
 }
 
 #[test]
-fn wrong_settings_of_sentinels_end_the_start_and_name_the_key() {
+fn wrong_sentinel_settings_are_reported_with_their_option() {
     let master = RedisServer::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     let sentinel = |extra: &str| sentinel_of(&master, folder.path(), extra);
@@ -218,39 +219,40 @@ fn wrong_settings_of_sentinels_end_the_start_and_name_the_key() {
         assert!(!reason.contains("secret") && !reason.contains("engine.redis.user"), "{reason}");
     }
     drop(Node::start(with_login(of(&shut, "main"), "", "secret")));
-    // A password where none is expected.
+    // A password where none is configured.
     lasting_refusal(with_login(of(&open, "main"), "", "secret"), "engine.redis.sentinel_password");
     lasting_refusal(of(&open, "other"), "sentinel_master_name");
     lasting_refusal(of(&master, "main"), "is no Sentinel");
-    // One that answers is enough.
+    // One working Sentinel is enough.
     let both = format!(
         "redis+sentinel://127.0.0.1:{},127.0.0.1:{}?sentinel_master_name=main",
         free_port(),
         open.port
     );
     drop(Node::start(settings(&[both])));
-    // A password of Redis itself is another key.
+    // The password of Redis is another option.
     let mut master = master;
     master.set_password("of its own");
     lasting_refusal(of(&open, "main"), "engine.redis.password");
 }
 
 #[test]
-fn sentinels_that_are_away_cost_nothing_while_others_use_the_same_master() {
+fn stopped_sentinels_do_not_matter_while_other_nodes_use_the_same_master() {
     without_sentinels(3, "no Sentinel");
 }
 
 #[test]
-fn one_sentinel_of_three_neither_keeps_a_node_at_a_master_nor_leads_it_there() {
+fn one_sentinel_of_three_neither_confirms_a_master_nor_names_one() {
     without_sentinels(2, "only 1 of 3 Sentinels");
 }
 
-/// So many of three Sentinels are away, which ends a node only when it is left alone too.
+/// This many of three Sentinels are stopped. A node leaves its master only if no other node uses
+/// it.
 fn without_sentinels(away: usize, reason: &str) {
     let watched = Watched::start();
     let two = Two::start(&watched);
     watched.sentinels[..away].iter().for_each(|sentinel| sentinel.signal("STOP"));
-    // Longer than it takes until nobody confirms the master but the other node.
+    // Longer than the time after which only the other node confirms the master.
     let until = Instant::now() + Duration::from_secs(7);
     while Instant::now() < until {
         assert_eq!(two.nodes[0].broker.health(), Health::Ready);

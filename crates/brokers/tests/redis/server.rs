@@ -1,4 +1,4 @@
-//! Real servers for tests: each in a folder of its own, on a free port, ended with the test.
+//! Real servers for tests: each in a directory of its own, on a free port, stopped with the test.
 
 use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,12 +15,12 @@ pub(crate) struct RedisServer {
     pub(crate) port: u16,
     arguments: Vec<String>,
     program: &'static str,
-    /// Where it can be asked without TLS.
+    /// Port without TLS.
     pub(crate) plain_port: u16,
     password: Option<String>,
 }
 
-/// Time for a server to start or to do what is asked of it.
+/// Timeout of a server's start and of every operation.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl RedisServer {
@@ -50,7 +50,7 @@ impl RedisServer {
         self.child.wait().expect("it ends");
     }
 
-    /// Starts it again on its port, with what its folder holds.
+    /// Starts it again on its port, with the data in its directory.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(self.program, self.folder.path(), self.port, &self.arguments);
         self.wait();
@@ -63,13 +63,13 @@ impl RedisServer {
         assert!(status.success());
     }
 
-    /// From now on nobody gets in without it; whoever is in stays.
+    /// Requires this password for new connections; open ones stay.
     pub(crate) fn set_password(&mut self, password: &str) {
         self.ask(&["CONFIG", "SET", "requirepass", password]);
         self.password = Some(password.to_owned());
     }
 
-    /// Asks it one thing, as text.
+    /// Sends one command and returns its reply.
     pub(crate) fn ask(&self, words: &[&str]) -> Answer {
         self.try_ask(words).expect("the server answers")
     }
@@ -81,7 +81,7 @@ impl RedisServer {
         });
     }
 
-    /// Asks it, unless it ends the connection.
+    /// Sends one command; `None` if the server closes the connection.
     pub(crate) fn try_ask(&self, words: &[&str]) -> Option<Answer> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.plain_port)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -103,7 +103,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// What a server says in RESP2.
+/// A RESP2 reply.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Answer {
     Text(String),
@@ -184,7 +184,7 @@ fn spawn(program: &str, folder: &Path, port: u16, arguments: &[String]) -> Child
     })
 }
 
-/// A port that nobody listens on now, and whose cluster port is free too.
+/// A port without a listener, whose cluster port is free too.
 pub(crate) fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -195,11 +195,11 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Looks again and again at something outside of this process that cannot be awaited.
+/// Polls a condition outside of this process until it holds; `what` names it in the panic.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(start.elapsed() < PATIENCE, "timeout while waiting until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,5 +1,5 @@
-//! A broker whose thread has panicked ends its process with a message: nobody waits for answers
-//! that never come.
+//! A panic in the broker's thread aborts the process with a message, instead of leaving requests
+//! without replies.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use engine::broker::{BrokerEvent, BrokerRequest, JoinRead, RequestId};
 use crate::server::{RedisServer, wait_until};
 use crate::world::{at, settings};
 
-/// Says to this test where Redis is, in the process that is to end.
+/// Variable with the address of Redis; set in the child process that is to abort.
 const REDIS: &str = "TIDINGS_TEST_OF_A_PANIC";
 
 struct Panics;

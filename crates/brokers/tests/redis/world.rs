@@ -1,4 +1,4 @@
-//! A node as tests see it: a broker on real servers, endpoints whose inboxes can be awaited.
+//! A node under test: a broker on real servers, and endpoints whose inboxes can be awaited.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ impl Inbox for TestInbox {
 }
 
 impl TestInbox {
-    /// The next event that comes, and when it came.
+    /// The next event and its time of arrival.
     pub(crate) fn wait(&self, limit: Duration) -> Option<(Instant, BrokerEvent)> {
         let events = self.events.lock().unwrap();
         let is_empty = |events: &mut VecDeque<(Instant, BrokerEvent)>| events.is_empty();
@@ -46,7 +46,7 @@ impl TestInbox {
     }
 }
 
-/// A broker and its endpoints.
+/// A broker with endpoints.
 pub(crate) struct Node {
     pub(crate) broker: RedisBroker,
     inboxes: HashMap<Endpoint, Arc<TestInbox>>,
@@ -56,14 +56,14 @@ pub(crate) struct Node {
 
 static NODES: AtomicU64 = AtomicU64::new(0);
 
-/// Settings with short times; `address` as in a configuration.
+/// Settings with short timeouts; `address` as in a configuration.
 pub(crate) fn settings(addresses: &[String]) -> RedisSettings {
-    let place = ParsedAddress::parse(addresses).expect("valid addresses");
+    let parsed = ParsedAddress::parse(addresses).expect("valid addresses");
     let node = NODES.fetch_add(1, Ordering::SeqCst);
     RedisSettings {
-        deployment: place.deployment,
-        login: place.login.unwrap_or_default(),
-        database: place.database.unwrap_or(0),
+        deployment: parsed.deployment,
+        login: parsed.login.unwrap_or_default(),
+        database: parsed.database.unwrap_or(0),
         tls: None,
         prefix: "test".to_owned(),
         node: format!("n{}-{node}", std::process::id()),
@@ -82,14 +82,14 @@ pub(crate) fn at(server: &RedisServer) -> Vec<String> {
 }
 
 impl Node {
-    /// A node that is ready.
+    /// Starts a node and waits until it is ready.
     pub(crate) fn start(settings: RedisSettings) -> Node {
         let node = Node::start_anyhow(settings);
         node.wait_ready();
         node
     }
 
-    /// One that has channel options, which other nodes know when it is ready.
+    /// Starts a node with channel options, which are stored when it is ready.
     pub(crate) fn start_with_rules(settings: RedisSettings, rules: &Arc<Rules>) -> Node {
         let node = Node::start_anyhow(settings);
         node.broker.set_rules(rules);
@@ -113,7 +113,7 @@ impl Node {
         });
     }
 
-    /// Why it is not ready, once that is known.
+    /// Waits until the node is not ready for a reason that contains `has`; returns the reason.
     pub(crate) fn wait_unready(&self, has: &str) -> String {
         let mut found = String::new();
         wait_until(has, || match self.broker.health() {
@@ -137,7 +137,7 @@ impl Node {
         &self.inboxes[&endpoint]
     }
 
-    /// Asks and waits for the answer; other events of the endpoint are dropped.
+    /// Submits a request and waits for its reply; other events of the endpoint are dropped.
     pub(crate) fn ask(
         &self,
         endpoint: Endpoint,
@@ -147,7 +147,7 @@ impl Node {
         self.broker.submit(endpoint, request(id));
         loop {
             let (_, event) =
-                self.inbox(endpoint).wait(PATIENCE).expect("every question is answered");
+                self.inbox(endpoint).wait(PATIENCE).expect("every request gets a reply");
             if let BrokerEvent::Reply { id: answered, result } = event
                 && answered == id
             {
@@ -169,7 +169,7 @@ impl Node {
         }
     }
 
-    /// Publishes as an endpoint that receives nothing.
+    /// Publishes from an endpoint without subscriptions.
     pub(crate) fn publish(&self, channel: &str, data: &str) -> Result<StreamPosition, BrokerError> {
         match self.ask(self.fence, |id| publish(id, channel, data))? {
             BrokerReply::Published(position) => Ok(position),
@@ -177,10 +177,10 @@ impl Node {
         }
     }
 
-    /// The next position that is told unasked, and when.
+    /// The next unsolicited position, and its time of arrival.
     pub(crate) fn wait_position(&self, endpoint: Endpoint) -> (Instant, StreamPosition) {
         loop {
-            let (at, event) = self.inbox(endpoint).wait(PATIENCE).expect("a position is told");
+            let (at, event) = self.inbox(endpoint).wait(PATIENCE).expect("a position arrives");
             if let BrokerEvent::Position { top, .. } = event {
                 return (at, top);
             }
@@ -190,21 +190,20 @@ impl Node {
     /// The next publication.
     pub(crate) fn wait_data(&self, endpoint: Endpoint) -> String {
         loop {
-            let (_, event) = self.inbox(endpoint).wait(PATIENCE).expect("a publication comes");
+            let (_, event) = self.inbox(endpoint).wait(PATIENCE).expect("a publication arrives");
             if let BrokerEvent::Publication { publication, .. } = event {
                 return String::from_utf8_lossy(&publication.data).into_owned();
             }
         }
     }
 
-    /// Returns when everything that was submitted, and everything that was published before, has
-    /// been delivered.
+    /// Waits until all submitted requests are executed and all earlier publications are delivered.
     fn settle(&self) {
         for index in 0..64 {
             let channel: Arc<str> = format!("fence-{index}").into();
             let read = JoinRead::Nothing;
             let ask = |id| BrokerRequest::Subscribe { id, channel, read };
-            self.ask(self.fence, ask).expect("the fence holds");
+            self.ask(self.fence, ask).expect("the fence gets a reply");
         }
     }
 }
@@ -252,7 +251,7 @@ impl World for RedisWorld<'_> {
     }
 
     fn next_due(&mut self, endpoint: Endpoint) -> BrokerEvent {
-        self.node.inbox(endpoint).wait(PATIENCE).expect("an event comes").1
+        self.node.inbox(endpoint).wait(PATIENCE).expect("an event arrives").1
     }
 
     fn detach(&mut self, endpoint: Endpoint) {
@@ -267,7 +266,7 @@ impl World for RedisWorld<'_> {
         self.node.inbox(endpoint).is_full.store(false, Ordering::SeqCst);
     }
 
-    /// Makes every key so much older.
+    /// Advances the age of every key.
     fn pass_ms(&mut self, ms: u64) {
         self.node.settle();
         for server in &self.servers {
