@@ -64,7 +64,7 @@ fn a_redis_that_takes_no_writes_or_no_lease_is_not_ready() {
     let server = RedisServer::start(&[]);
     let node = Node::start(settings(&at(&server)));
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
-    assert!(node.wait_unready("refuses").contains("OOM"));
+    assert!(node.wait_unready("replied with an error").contains("OOM"));
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     node.wait_ready();
     let keys = server.ask(&["KEYS", "*}:nodes"]);

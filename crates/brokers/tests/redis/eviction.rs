@@ -65,7 +65,7 @@ fn evicted_clients_of_a_node_are_sent_again_and_counts_are_right() {
         tell(&node, endpoint, &last, offline());
         wait_until("one client has left", is_whole);
         let warning = node.broker.take_warning();
-        assert!(warning.is_some_and(|text| text.contains("dropped")), "{dropped:?}");
+        assert!(warning.is_some_and(|text| text.contains("evicted")), "{dropped:?}");
     }
     clients.iter().for_each(|one| tell(&node, endpoint, one, offline()));
     wait_until("no client is left", || size(&server, &online) == 0 && size(&server, &owners) == 0);
