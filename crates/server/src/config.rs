@@ -1,9 +1,9 @@
-//! Configuration: what was written (file, environment, flags) becomes a [`Config`] that is valid,
-//! or a list of every mistake.
+//! Configuration: reads file, environment and flags into a valid [`Config`], or returns all
+//! mistakes.
 //!
-//! Invariant: every key, its kind, default and meaning stand once, in [`keys`]; checking,
-//! resolving, the sample file and the reference all read that table. A value that is not understood
-//! is never replaced by a default.
+//! Invariant: every key is defined once, in [`keys`], with its kind, default and description.
+//! Checking, resolving, the sample file and the reference read that table. An invalid value is
+//! never replaced by a default.
 
 mod address;
 mod api_keys;
@@ -60,109 +60,112 @@ pub(crate) use pem::{file_of, read_pem};
 pub use sample::{reference, sample, starter};
 pub use table::{TakesValue, absent_flag, all_keys, meant_key};
 
-/// Where settings come from; later ones win: file, environment, flags.
+/// Sources of options. A later one overrides an earlier one: file, environment, flags.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// A TOML, YAML or JSON file, by its ending.
+    /// Path of a TOML, YAML or JSON file; the file extension decides which.
     pub file: Option<PathBuf>,
-    /// Environment variables; those that begin with `TIDINGS_` count, and `CENTRIFUGO_` as well.
+    /// Environment variables as name and value. Those without the prefix `TIDINGS_` or
+    /// `CENTRIFUGO_` are ignored.
     pub environment: Vec<(String, String)>,
     /// Flags as key and value.
     pub flags: Vec<(String, String)>,
-    /// What a key is that does not exist.
+    /// How unknown keys are reported.
     pub unknown: Unknown,
-    /// Secrets for development mode, which holds when nothing is configured.
+    /// Secrets for development mode, which is used if nothing is configured. `None` disables it.
     pub development: Option<Development>,
 }
 
-/// What a key is that does not exist.
+/// How unknown keys are reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unknown {
-    /// A warning.
+    /// As a warning; the server starts.
     #[default]
     Warning,
-    /// A mistake.
+    /// As a mistake; the server does not start.
     Mistake,
 }
 
-/// What development mode needs that must differ at every start.
+/// Secrets of development mode, generated at start.
 #[derive(Clone, Debug)]
 pub struct Development {
-    /// Key of the server API.
+    /// Key that callers of the server API must send.
     pub api_key: String,
 }
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What the engine decides by.
+    /// Rules of the engine for clients, channels and rates.
     pub rules: Arc<Rules>,
-    /// What may change of it while nodes run.
+    /// Options that dynamic configuration can change at run time.
     pub changeable: Changeable,
-    /// What carries publications.
+    /// Engine or broker that carries publications, with its settings.
     pub engine: Engine,
-    /// Where to listen.
+    /// Addresses, TLS and timeouts of the HTTP listeners.
     pub http: HttpServer,
-    /// WebSocket endpoint.
+    /// Path, compression and limits of the WebSocket endpoint.
     pub websocket: WebSocket,
-    /// Who may come from where, and how many.
+    /// Allowed origins, trusted proxies and limits of connections.
     pub admission: AdmissionSettings,
-    /// Keys of connection tokens.
+    /// Keys and expected claims of connection tokens.
     pub token: TokenSettings,
-    /// Keys of subscription tokens, when they differ.
+    /// The same for subscription tokens; `None` uses those of connection tokens.
     pub subscription_token: Option<TokenSettings>,
-    /// Server API.
+    /// Path, keys and error mode of the server API.
     pub api: Api,
-    /// Path of the liveness check, when enabled.
+    /// Path of the liveness check; `None` if disabled.
     pub health: Option<String>,
-    /// Path of the metrics, when enabled.
+    /// Path of the metrics; `None` if disabled.
     pub metrics: Option<String>,
-    /// Logging.
+    /// Level and format of log messages.
     pub log: Log,
-    /// Stopping.
+    /// Timeout and drain rate of a shutdown.
     pub shutdown: Shutdown,
-    /// Worker threads; 0 is one per core.
+    /// Number of worker threads; 0 means one per core.
     pub workers: usize,
-    /// Serve the demo page and its ticker.
+    /// Serve the demo page and publish its example data.
     pub demo: bool,
-    /// Name of this node.
+    /// Name of this node; empty means the host name.
     pub node_name: String,
-    /// Nothing was configured: the server is for its own machine, and shows the demo.
+    /// Development mode: nothing was configured, so that the server listens on this machine only
+    /// and serves the demo.
     pub is_development: bool,
-    /// What the memory engine keeps at most.
+    /// Maximum number of bytes and channels that the memory engine keeps.
     pub memory: Ceilings,
 }
 
-/// Where to listen.
+/// Addresses, TLS and timeouts of the HTTP listeners.
 #[derive(Clone, Debug)]
 pub struct HttpServer {
-    /// Address; empty for all.
+    /// Address to listen on for clients; empty for all addresses.
     pub address: String,
-    /// Port; 0 lets the kernel choose.
+    /// Port to listen on for clients; 0 lets the kernel choose.
     pub port: u16,
-    /// Address of the internal endpoints, when they have a port of their own.
+    /// Address of the internal endpoints, if they have their own port or Unix socket.
     pub internal_address: String,
-    /// Port for API, metrics and health; `None` keeps them on the public one.
+    /// Port of the internal endpoints (API, metrics, health); `None` serves them on the public
+    /// port.
     pub internal_port: Option<u16>,
-    /// PEM of certificate chain and private key, each inline, in base64 or as a path.
+    /// Certificate and private key; `None` serves plain HTTP.
     pub tls: Option<Tls>,
-    /// Permissions of the file of a Unix socket.
+    /// File permissions of Unix sockets.
     pub unix_socket_mode: u32,
-    /// Connections to the public address begin with a PROXY header.
+    /// Whether connections to the public address begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Time to wait for another request on a connection.
+    /// Idle time after which a connection without a request is closed.
     pub keep_alive_timeout: Duration,
 }
 
 impl HttpServer {
-    /// Where to listen for clients.
+    /// The public address to listen on.
     #[must_use]
     pub fn listen_on(&self) -> ListenOn {
         ListenOn::new(&self.address, self.port, self.unix_socket_mode)
     }
 
-    /// Where the internal endpoints are, when they have an address of their own: a port, or a Unix
-    /// socket.
+    /// The internal address to listen on: another port or a Unix socket. `None` if the internal
+    /// endpoints are on the public address.
     #[must_use]
     pub fn internal_listen_on(&self) -> Option<ListenOn> {
         let is_unix = self.internal_address.starts_with("unix:");
@@ -171,125 +174,127 @@ impl HttpServer {
     }
 }
 
-/// Certificate and key.
+/// Certificate and key of the HTTP listeners. Each value is PEM, PEM in base64, or a path.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// Certificate chain.
+    /// Certificate chain, leaf first.
     pub cert_pem: String,
-    /// Private key.
+    /// Private key of the leaf certificate.
     pub key_pem: String,
 }
 
-/// The WebSocket endpoint.
+/// Path, compression and limits of the WebSocket endpoint.
 #[derive(Clone, Debug)]
 pub struct WebSocket {
-    /// Path; `None` when disabled.
+    /// URL path; `None` if disabled.
     pub path: Option<String>,
     /// Whether to negotiate permessage-deflate.
     pub compression: bool,
-    /// 1 to 9.
+    /// Level of deflate, from 1 (fastest) to 9 (smallest).
     pub compression_level: u32,
-    /// Bytes below which messages are not compressed.
+    /// Messages shorter than this number of bytes are not compressed.
     pub compression_min_size: usize,
-    /// Bounds of messages.
+    /// Maximum sizes of incoming messages.
     pub limits: DecoderLimits,
 }
 
-/// Who may come from where, and how many.
+/// Allowed origins, trusted proxies and limits of connections.
 #[derive(Clone, Debug)]
 pub struct AdmissionSettings {
-    /// Web pages that may connect.
+    /// Origins of web pages that may connect.
     pub origins: OriginPolicy,
-    /// Connections of this node; 0 for no limit.
+    /// Maximum number of accepted connections of this node; 0 for no limit.
     pub connection_limit: usize,
-    /// Connections of this node that are not authenticated yet; 0 for no limit.
+    /// Maximum number of connections of this node before their connect command is accepted; 0 for
+    /// no limit.
     pub unauthenticated_connection_limit: usize,
-    /// Connections per second; 0 for no limit.
+    /// Maximum number of handshakes of this node per second; 0 for no limit.
     pub connection_rate_limit: u64,
-    /// Connections of one user on this node; 0 for no limit.
+    /// Maximum number of connections of one user on this node; 0 for no limit.
     pub user_connection_limit: usize,
-    /// Proxies whose word about a client's address counts.
+    /// Proxies whose headers about a client's address are accepted.
     pub trusted_proxies: TrustedProxies,
-    /// Header in which a reverse proxy names the user it has authenticated, in lower case.
+    /// Header in which a reverse proxy sends the id of an authenticated user; in lower case.
     pub user_id_http_header: Option<String>,
 }
 
-/// The server API.
+/// Path, keys and error mode of the server API.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// Path; `None` when disabled.
+    /// URL path; `None` if disabled.
     pub path: Option<String>,
-    /// The key of `http_api.key`; empty when there is none.
+    /// The value of `http_api.key`; empty if not set.
     pub key: String,
-    /// Every key, that one too; without any, everybody is refused.
+    /// All keys, including that of `http_api.key`. Without any, all calls are refused.
     pub keys: Vec<ApiKey>,
-    /// No key needed.
+    /// Accept calls without a key.
     pub insecure: bool,
-    /// On the public port even when there is an internal one.
+    /// Serve the API on the public port even if there is an internal port.
     pub external: bool,
-    /// How errors are told.
+    /// Form of error replies.
     pub error_mode: ErrorMode,
 }
 
-/// How the server API tells errors (§3.1).
+/// Form of error replies of the server API (§3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorMode {
-    /// Status 200 and an `error` member.
+    /// Status 200 and an `error` object in the body.
     Body,
-    /// The status that belongs to the error.
+    /// The HTTP status of the error.
     Transport,
 }
 
-/// Logging.
+/// Level and format of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// What is logged.
+    /// Minimum level of messages that are logged.
     pub level: LogLevel,
-    /// How.
+    /// Form of a log line.
     pub format: LogFormat,
 }
 
-/// What is logged.
+/// Minimum level of messages that are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Nothing.
+    /// Logs nothing.
     None,
-    /// Everything.
+    /// All messages, including those of libraries.
     Trace,
-    /// Also what single clients do.
+    /// Also messages about single clients.
     Debug,
-    /// What the server does.
+    /// Also start, stop and changes of state.
     Info,
-    /// What should not be.
+    /// Warnings and errors.
     Warn,
-    /// What must be mended.
+    /// Errors that need an operator.
     Error,
 }
 
-/// How logs look.
+/// Form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Pretty on a terminal, JSON otherwise.
+    /// `Pretty` on a terminal, `Json` otherwise.
     Auto,
-    /// For people.
+    /// Readable by people.
     Pretty,
-    /// For machines.
+    /// One JSON object per line.
     Json,
 }
 
-/// Stopping.
+/// Timeout and drain rate of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    /// After this the process ends, whatever remains.
+    /// Maximum duration; after it the process exits with connections still open.
     pub timeout: Duration,
-    /// Over how long clients are asked to reconnect.
+    /// Time over which clients are disconnected with the advice to reconnect.
     pub drain_window: Duration,
-    /// Clients in a second at most; 0 for no limit.
+    /// Maximum number of clients disconnected per second; 0 for no limit.
     pub drain_rate: u32,
 }
 
 impl Shutdown {
-    /// Over how long so many clients are notified. Those that are told last must have time to go.
+    /// Time over which this number of clients is disconnected. It ends before `timeout`, so that
+    /// the last clients have time to close.
     #[must_use]
     pub fn window(&self, clients: usize) -> Duration {
         let by_rate = match self.drain_rate {
@@ -300,10 +305,10 @@ impl Shutdown {
     }
 }
 
-/// Reads, checks and resolves.
+/// Reads, checks and resolves a configuration.
 ///
 /// # Errors
-/// Every mistake, with the key that it is about.
+/// All mistakes, each with its key.
 pub fn load(source: &Source) -> Result<(Config, Vec<Warning>), Mistakes> {
     let mut found = source::read(source)?;
     placeholder::check_placeholders(&mut found);

@@ -1,20 +1,21 @@
-//! Addresses to listen on, as they are written: an IP address, a name, or a Unix socket.
+//! Addresses to listen on: an IP address, a host name, or a Unix socket.
 //!
-//! Invariant: what no machine could listen on is a mistake before the start; whether this machine
-//! can is seen at the start.
+//! Invariant: an address that is invalid on every machine is a mistake of the configuration. An
+//! address that only this machine lacks fails when the server binds it.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Bytes of the path of a Unix socket: `sun_path` of Linux, without the zero behind it.
+/// Maximum length in bytes of the path of a Unix socket: `sun_path` on Linux without the zero at its
+/// end.
 const UNIX_PATH_MAX: usize = 107;
 
-/// Why an address can be none, and what to write; `port` is the key of the port that belongs to it.
+/// Why an address is invalid, and what to write instead. `port` is the key of its port.
 pub(super) fn fault(address: &str, port: &str) -> Option<String> {
     if let Some(path) = address.strip_prefix("unix:") {
         return match path.len() {
-            0 => Some("names no file: write unix:/run/tidings.sock".to_owned()),
+            0 => Some("has no path: write one, such as unix:/run/tidings.sock".to_owned()),
             length if length > UNIX_PATH_MAX => Some(format!(
-                "has a path of {length} bytes, and the system takes {UNIX_PATH_MAX} at most"
+                "has a path of {length} bytes, but at most {UNIX_PATH_MAX} are possible: choose a shorter one"
             )),
             _ => None,
         };
@@ -26,7 +27,7 @@ pub(super) fn fault(address: &str, port: &str) -> Option<String> {
         return None;
     }
     let text = match address {
-        "*" => "is no address: leave it empty for all addresses".to_owned(),
+        "*" => "is not an address: leave it empty for all addresses".to_owned(),
         path if path.starts_with(['/', '.']) => {
             format!("is a path: for a Unix socket write unix:{path}")
         }
@@ -34,26 +35,25 @@ pub(super) fn fault(address: &str, port: &str) -> Option<String> {
             format!("is a URL: write the host alone, and the port as {port}")
         }
         list if list.contains(|c: char| c == ',' || c.is_whitespace()) => {
-            "is more than one word: one address or name is listened on".to_owned()
+            "is more than one word: write one address or host name".to_owned()
         }
         pair if pair.rsplit_once(':').is_some_and(|(host, _)| is_host(host)) => {
-            format!("holds a port: write the host alone, and the port as {port}")
+            format!("contains a port: write the host alone, and the port as {port}")
         }
         number if number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
-            "is no IPv4 address: it has four numbers from 0 to 255".to_owned()
+            "is not an IPv4 address, which has four numbers from 0 to 255".to_owned()
         }
         name if is_host(name) => return None,
-        _ => "is neither an IP address nor a name".to_owned(),
+        _ => "is neither an IP address nor a host name".to_owned(),
     };
     Some(text)
 }
 
-/// The internal endpoints, as they are read in the compatible server too: an address or port that
-/// is not written is that for clients, and the same place is one listener. Without a port, they are
-/// on the public one.
+/// Address and port of the internal endpoints, resolved as in the compatible server: the default of
+/// each is the public one. If both are equal, there is one listener and no port is returned.
 ///
 /// # Errors
-/// Both cannot be listened on.
+/// The two addresses cannot be bound at the same time.
 pub(super) fn internal(
     public: (&str, u16),
     written: (&str, u16),
@@ -70,18 +70,18 @@ pub(super) fn internal(
     }
     match address == public.0 {
         true => Ok(shares(None)),
-        // The system would choose two ports.
+        // The kernel would choose a different port for each address.
         false if port == 0 => Ok(shares(None)),
         false if !is_everywhere(public.0) && !is_everywhere(address) => Ok(shares(Some(port))),
         false if written.1 == 0 => Ok(shares(None)),
-        false => {
-            Err("must differ from http_server.port, since one of the addresses stands for all"
-                .to_owned())
-        }
+        false => Err(
+            "must differ from http_server.port, because one of the two listens on all addresses"
+                .to_owned(),
+        ),
     }
 }
 
-/// Whether an address stands for all.
+/// Whether an address means all addresses of the machine.
 pub(super) fn is_everywhere(address: &str) -> bool {
     matches!(address, "" | "0.0.0.0" | "::" | "[::]")
 }
@@ -97,7 +97,7 @@ fn is_ip(text: &str) -> bool {
     without_zone(text).parse::<IpAddr>().is_ok()
 }
 
-/// `fe80::1%eth0` without what names the interface.
+/// Removes the zone of an IPv6 address: `fe80::1%eth0` becomes `fe80::1`.
 fn without_zone(text: &str) -> &str {
     text.split_once('%').map_or(text, |(address, _)| address)
 }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_address_is_told_with_what_to_write() {
+    fn an_invalid_address_is_refused_with_what_to_write() {
         let long = format!("unix:/{}", "a".repeat(107));
         for address in [
             "",
@@ -146,18 +146,18 @@ mod tests {
             assert_eq!(fault(address, "http_server.port"), None, "{address}");
         }
         for (address, wanted) in [
-            ("unix:", "names no file"),
+            ("unix:", "has no path"),
             (&*long, "108 bytes"),
             ("/run/tidings.sock", "write unix:/run/tidings.sock"),
             ("*", "leave it empty"),
             ("http://localhost", "write the host alone, and the port as http_server.port"),
             ("127.0.0.1:80", "the port as http_server.port"),
-            ("localhost:80", "holds a port"),
-            ("[::1]:80", "holds a port"),
+            ("localhost:80", "contains a port"),
+            ("[::1]:80", "contains a port"),
             ("127.0.0.1,::1", "more than one"),
             ("exa mple", "more than one"),
-            ("256.1.1.1", "no IPv4 address"),
-            ("80", "no IPv4 address"),
+            ("256.1.1.1", "not an IPv4 address"),
+            ("80", "not an IPv4 address"),
             ("[::1", "neither"),
             ("::1]", "neither"),
             ("[localhost]", "neither"),

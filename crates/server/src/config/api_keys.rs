@@ -1,7 +1,7 @@
-//! Keys of the server API: each has a name, and may be for some methods and some channels only.
+//! Keys of the server API. A key has a name and may be limited to some methods and channels.
 //!
-//! Invariant: names and keys are different, so that a caller is one of them, and no key is ever
-//! shown.
+//! Invariant: names and keys are unique, so that a key identifies one caller. No key is logged or
+//! printed.
 
 use std::fmt;
 
@@ -18,16 +18,16 @@ use crate::pattern::ChannelPattern;
 /// See the module.
 #[derive(Clone)]
 pub struct ApiKey {
-    /// Stands in logs and metrics.
+    /// Name of the caller in logs and metrics.
     pub name: String,
     key: Vec<u8>,
-    /// Empty for all.
+    /// Methods that the key allows; empty for all.
     methods: Vec<String>,
-    /// Empty for all.
+    /// Channels that the key allows; empty for all.
     channels: Vec<ChannelPattern>,
 }
 
-/// Shows no key.
+/// Omits the key.
 impl fmt::Debug for ApiKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("ApiKey").field("name", &self.name).finish_non_exhaustive()
@@ -35,7 +35,7 @@ impl fmt::Debug for ApiKey {
 }
 
 impl ApiKey {
-    /// One for every method and channel.
+    /// A key for all methods and channels.
     pub(crate) fn unlimited(name: &str, key: &str) -> ApiKey {
         ApiKey {
             name: name.to_owned(),
@@ -45,8 +45,7 @@ impl ApiKey {
         }
     }
 
-    /// Whether this is the key that a caller gave. Takes as long for one that is nearly right as
-    /// for one that is all wrong.
+    /// Returns whether a caller sent this key. Compares in constant time.
     pub(crate) fn is(&self, given: &[u8]) -> bool {
         let is_same = aws_lc_rs::constant_time::verify_slices_are_equal(given, &self.key);
         !self.key.is_empty() && is_same.is_ok()
@@ -61,7 +60,7 @@ impl ApiKey {
     }
 }
 
-/// Looks at a list of keys as it was written; what is understood stays in the tree.
+/// Checks the list `http_api.keys` as it was written, and returns its valid options.
 pub(super) fn check(found: &mut Found, value: Value) -> Option<Value> {
     let list = match value {
         Value::Null => return None,
@@ -88,10 +87,14 @@ fn check_one(found: &mut Found, path: &str, members: &Map<String, Value>) -> Val
     let mut checked = Map::new();
     for (name, value) in members {
         let path = format!("{path}.{name}");
-        // Whoever limits a key counts on it: a limit that is not understood is never left out.
+        // Always a mistake, also without `--strict`: ignoring a misspelled limit would leave the
+        // key unlimited.
         let Some(key) = API_KEY_KEYS.iter().find(|key| key.path == name) else {
             let known: Vec<&str> = API_KEY_KEYS.iter().map(|key| key.path).collect();
-            found.mistake(path, format!("there is no such option; there are {}", known.join(", ")));
+            found.mistake(
+                path,
+                format!("there is no such option; the options are {}", known.join(", ")),
+            );
             continue;
         };
         match coerce(key.kind, value) {
@@ -102,7 +105,7 @@ fn check_one(found: &mut Found, path: &str, members: &Map<String, Value>) -> Val
     Value::Object(checked)
 }
 
-/// The keys of the list, and that of `http_api.key` under the name `default`.
+/// Resolves the keys of the list, and that of `http_api.key` with the name `default`.
 pub(super) fn resolve(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Vec<ApiKey> {
     let mut keys: Vec<ApiKey> = Vec::new();
     let single = values.text("http_api.key");
@@ -124,13 +127,13 @@ pub(super) fn resolve(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Vec<
         if keys.iter().any(|other| other.name == name) {
             refuse(
                 "name",
-                format!("{name:?} is there twice; {DEFAULT_NAME} is that of http_api.key"),
+                format!("{name:?} is used twice; {DEFAULT_NAME} is the name of http_api.key"),
             );
         }
         if key.is_empty() {
-            refuse("key", "is needed: without it nobody is this caller".to_owned());
+            refuse("key", "is needed: the caller cannot authenticate without a key".to_owned());
         } else if keys.iter().any(|other| other.is(key.as_bytes())) {
-            refuse("key", "is the key of another name: nobody could tell them apart".to_owned());
+            refuse("key", "is also the key of another name: each caller needs its own".to_owned());
         }
         let methods = values.list(&at("methods"));
         for method in &methods {
@@ -150,8 +153,8 @@ pub(super) fn resolve(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Vec<
     keys
 }
 
-/// What the key of `http_api.key` is called.
+/// Name of the key of `http_api.key`.
 pub(crate) const DEFAULT_NAME: &str = "default";
 
-/// Bytes of a name: it stands in every line of the log and in labels of metrics.
+/// Maximum length of a name in bytes: names are part of log lines and of labels of metrics.
 const NAME_LENGTH_MAX: usize = 64;

@@ -1,4 +1,4 @@
-//! What the memory engine keeps at most.
+//! Maximum number of bytes and channels that the memory engine keeps.
 
 use brokers::memory::Ceilings;
 

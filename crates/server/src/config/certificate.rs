@@ -1,12 +1,12 @@
-//! Until when a certificate holds: as much of X.509 as that takes (RFC 5280 §4.1).
+//! Reads the validity period of a certificate in DER (RFC 5280 §4.1).
 //!
-//! Invariant: any bytes give a time or none.
+//! Invariant: never panics, whatever the bytes are.
 
-/// Seconds since 1970 from and until which a certificate in DER holds.
+/// Start and end of the validity of a certificate, as Unix times in seconds.
 pub(super) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let (certificate, _) = value(certificate, SEQUENCE)?;
     let (body, _) = value(certificate, SEQUENCE)?;
-    // The version stands there only if it is not the first.
+    // The version is absent for version 1.
     let body = value(body, VERSION).map_or(body, |(_, rest)| rest);
     let (_serial, rest) = value(body, INTEGER)?;
     let (_algorithm, rest) = value(rest, SEQUENCE)?;
@@ -23,7 +23,7 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The content of the value that begins here, and what follows.
+/// Splits off the first value: its content, and the bytes after it. `None` if its tag differs.
 fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = bytes.split_first()?;
     let (&length, rest) = rest.split_first()?;
@@ -61,8 +61,8 @@ fn time(bytes: &[u8]) -> Option<(i64, &[u8])> {
     Some((days * 86_400 + part(2)? * 3_600 + part(3)? * 60 + part(4)?, rest))
 }
 
-/// Days of the Gregorian calendar; years begin in March, so that a leap day is the last of its
-/// year.
+/// Days from 1970-01-01 in the Gregorian calendar. Years are shifted to begin in March, so that a
+/// leap day is the last day of its year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);

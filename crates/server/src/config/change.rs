@@ -1,8 +1,8 @@
-//! Options of namespaces, and limits, that change while nodes run, as they are published in
-//! `sys:config`.
+//! Dynamic configuration: options of namespaces, and limits, that are changed at run time by
+//! publications in `sys:config`.
 //!
-//! Invariant: what holds after some changes is what would hold had the options been written in the
-//! file; a change that makes a mistake changes nothing.
+//! Invariant: the rules after some changes equal those of a file with the same options. A change
+//! with a mistake changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use super::namespaces::resolve_channels;
 use super::rates::resolve_rates;
 use super::values::Values;
 
-/// What was written about channels, and what was changed since.
+/// The options of channels and limits in the file, with the changes since the start.
 #[derive(Clone, Debug)]
 pub struct Changeable {
     /// The part of the configuration below `channel`.
@@ -30,28 +30,28 @@ pub struct Changeable {
     bounds: Bounds,
 }
 
-/// What was changed.
+/// All changes since the start.
 #[derive(Clone, Debug, Default)]
 struct Changed {
-    /// Options by namespace; an empty name for channels without one.
+    /// Options by namespace; the empty name means channels without a namespace.
     namespaces: BTreeMap<String, Map<String, Value>>,
-    /// Rates by bucket.
+    /// Rates by name of the bucket.
     limits: Map<String, Value>,
 }
 
-/// What the broker was set up for, by the file; no change goes beyond it.
+/// Limits of the broker that were fixed at start by the file. No change may exceed them.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Bounds {
-    /// It keeps what it is told to.
+    /// No limits: memory and Redis.
     None,
-    /// The stream in NATS, which was made for so much.
+    /// The stream in NATS was created with these limits.
     Stream {
-        /// Publications of a channel.
+        /// Maximum number of publications per channel.
         history_size: u32,
-        /// Milliseconds.
+        /// Maximum time for which messages are kept, in milliseconds.
         kept_ms: u64,
     },
-    /// NATS without JetStream.
+    /// NATS without JetStream, which keeps nothing.
     NothingKept,
 }
 
@@ -73,8 +73,8 @@ impl Bounds {
         ] {
             if is > most {
                 return Err(format!(
-                    "{name} is at most {most}{unit} with NATS, whose stream was made for that: for more, change the file \
-                     and start the nodes again"
+                    "{name} is at most {most}{unit} with NATS, whose stream was created with this limit: \
+                     for more, change the file and restart the nodes"
                 ));
             }
         }
@@ -82,8 +82,8 @@ impl Bounds {
     }
 }
 
-/// A change: `{"namespace":"chat","options":{"history_size":100,"history_ttl":"1h"}}`. An option
-/// that is null is what the file says again.
+/// A change of options: `{"namespace":"chat","options":{"history_size":100,"history_ttl":"1h"}}`.
+/// An option that is null returns to its value in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct NamespaceChange {
@@ -92,7 +92,7 @@ struct NamespaceChange {
 }
 
 /// A change of limits: `{"limits":{"connection.publishes":"10/s burst 20"}}`. A limit that is null
-/// is what the file says again.
+/// returns to its value in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct LimitsChange {
@@ -106,18 +106,18 @@ impl Changeable {
         Changeable { written, written_limits, changes: Changed::default(), bounds }
     }
 
-    /// Why nothing can be changed, if so.
+    /// Why no option can be changed; `None` if options can be changed.
     #[must_use]
     pub fn refusal(&self) -> Option<&'static str> {
         matches!(self.bounds, Bounds::NothingKept).then_some(NOTHING_KEPT)
     }
 
-    /// As if nothing had been changed.
+    /// Removes all changes.
     pub fn reset(&mut self) {
         self.changes = Changed::default();
     }
 
-    /// Everything that was changed, by namespace, each as one change; and the limits.
+    /// All changes as key and publication: one per namespace, and one for the limits.
     pub fn changes(&self) -> Vec<(String, Vec<u8>)> {
         let Changed { namespaces, limits } = &self.changes;
         let changes = namespaces.iter().filter(|(_, options)| !options.is_empty());
@@ -132,10 +132,10 @@ impl Changeable {
         changes.map(change).chain(limits).collect()
     }
 
-    /// Applies a change to the rules that hold.
+    /// Applies a change and returns the new rules.
     ///
     /// # Errors
-    /// What is wrong with it; nothing has changed then.
+    /// The mistake in the change. Nothing has changed then.
     pub fn change(&mut self, change: &[u8], rules: &Rules) -> Result<Rules, String> {
         if let Some(refusal) = self.refusal() {
             return Err(refusal.to_owned());
@@ -151,7 +151,7 @@ impl Changeable {
                 )
             })?;
             if options.contains_key("name") {
-                return Err("a namespace keeps its name".to_owned());
+                return Err("the name of a namespace cannot be changed".to_owned());
             }
             let of_namespace = changes.namespaces.entry(namespace).or_default();
             options.into_iter().for_each(|(name, value)| put(of_namespace, name, value));
@@ -161,7 +161,7 @@ impl Changeable {
         Ok(changed)
     }
 
-    /// The rules with all changes.
+    /// Resolves the file with these changes.
     fn rules(&self, changes: &Changed, rules: &Rules) -> Result<Rules, String> {
         let mut channel = self.written.clone();
         for (name, options) in &changes.namespaces {
@@ -208,7 +208,7 @@ impl Changeable {
         if let Some(text) = unsafe_personal_channel(&rules.client, &channels) {
             return Err(format!("allow_user_limited_channels {text}"));
         }
-        // Those that no file names, such as the demo's.
+        // Keeps namespaces that are not in the file, such as the one of the demo.
         for (name, namespace) in &rules.channels.namespaces {
             channels.namespaces.entry(name.clone()).or_insert_with(|| namespace.clone());
         }
@@ -216,7 +216,7 @@ impl Changeable {
     }
 }
 
-/// What is null is as in the file again.
+/// Sets an option, or removes the change if the value is null.
 fn put(place: &mut Map<String, Value>, name: String, value: Value) {
     match value {
         Value::Null => drop(place.remove(&name)),
@@ -224,7 +224,7 @@ fn put(place: &mut Map<String, Value>, name: String, value: Value) {
     }
 }
 
-/// Limits by the names of their buckets, however deep they were written.
+/// Flattens nested limits to the names of their buckets: `connection.publishes`.
 fn put_limits(prefix: &str, limits: Map<String, Value>, place: &mut Map<String, Value>) {
     for (name, value) in limits {
         let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
@@ -235,8 +235,8 @@ fn put_limits(prefix: &str, limits: Map<String, Value>, place: &mut Map<String, 
     }
 }
 
-const NOTHING_KEPT: &str = "options cannot be changed: NATS keeps nothing of it for nodes that start later, since no namespace \
-     of the file has history, presence or channel_ttl (JetStream)";
+const NOTHING_KEPT: &str = "options cannot be changed: without JetStream, NATS does not keep changes for nodes that start later. \
+     JetStream is used if a namespace of the file has history, presence or channel_ttl";
 
 #[cfg(test)]
 mod tests {
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(rules.channels.namespaces["chat"].history_size, 5, "earlier changes hold");
         let change = br#"{"namespace":"chat","options":{"presence":null}}"#;
         assert!(changeable.change(change, &rules).unwrap().channels.namespaces["chat"].presence);
-        // Another node comes to the same by what is changed now.
+        // Another node that applies these changes gets the same rules.
         let (mut other, mut others) = fresh();
         for (_, change) in changeable.changes() {
             others = other.change(&change, &others).unwrap();
@@ -285,7 +285,7 @@ mod tests {
             (&br#"{"namespace":"chat","options":{"history_sise":5}}"#[..], "history_size"),
             (br#"{"namespace":"chat","options":{"history_size":5}}"#, "history_ttl"),
             (br#"{"namespace":"chat","options":{"presence":"yes"}}"#, "true or false"),
-            (br#"{"namespace":"chat","options":{"name":"other"}}"#, "keeps its name"),
+            (br#"{"namespace":"chat","options":{"name":"other"}}"#, "cannot be changed"),
             (br#"{"namespace":"nope","options":{"presence":true}}"#, "nope"),
             (br#"{"namespace":"chat","options":{"channel_ttl":"721h"}}"#, "channel_ttl is at most"),
             (br#"{"namespace":"chat","options":{"history_size":1001,"history_ttl":"1m"}}"#, "at most 1000"),
@@ -320,7 +320,7 @@ mod tests {
         let of_namespace = json!({"namespace": "", "options": {"presence": true}});
         let rules = change(&mut changeable, of_namespace).unwrap();
         assert_eq!(amount(&rules, Bucket::UserPublishes), Some(3), "earlier changes hold");
-        // Another node comes to the same by what is changed now.
+        // Another node that applies these changes gets the same rules.
         let mut other = Changeable::new(&written, Bounds::None);
         let mut others = Rules::default();
         for (_, change) in changeable.changes() {

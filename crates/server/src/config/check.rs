@@ -1,8 +1,6 @@
-//! Is every key that was written known, and is its value of its kind? Then it becomes a value of
-//! exactly that kind.
+//! Checks that every key is known and that every value is of its kind, and converts the values.
 //!
-//! Invariant: afterwards the tree holds keys of this server only, each with a value that its kind
-//! allows.
+//! Invariant: afterwards the tree contains only keys of this server, each with a value of its kind.
 
 use serde_json::{Map, Value};
 
@@ -37,7 +35,7 @@ pub(super) fn check_keys(found: &mut Found, unknown: Unknown) {
 struct Walk<'f> {
     found: &'f mut Found,
     unknown: Unknown,
-    /// What is not here and was switched on, and where.
+    /// Unsupported features that were switched on: key, section and feature.
     switched_on: Vec<(String, Option<&'static Section>, Feature)>,
 }
 
@@ -53,7 +51,7 @@ impl Walk<'_> {
         checked
     }
 
-    /// The value that stays in the tree, if one does.
+    /// Returns the value to keep in the tree, if any.
     fn member(&mut self, path: &str, value: Value) -> Option<Value> {
         match entry(path) {
             None => self.unknown(path),
@@ -108,8 +106,8 @@ impl Walk<'_> {
         }
     }
 
-    /// What is not here may be written as long as it is off. Nothing makes a mistake of this kind a
-    /// warning: whoever switched a feature on counts on it.
+    /// A key of an unsupported feature is accepted while the feature is off. Switching it on is always
+    /// a mistake, because the operator relies on the feature.
     fn absent(&mut self, path: &str, section: &'static Section, key: &AbsentKey, value: &Value) {
         match key.role {
             AbsentRole::Detail => {}
@@ -131,7 +129,7 @@ impl Walk<'_> {
     fn absent_list(&mut self, list: &AbsentList, value: &Value) {
         let Some(groups) = value.as_array() else {
             if !is_default(value, "") {
-                self.found.mistake(list.path, "expected a list of groups with a name each");
+                self.found.mistake(list.path, "expected a list of items with a name each");
             }
             return;
         };
@@ -148,7 +146,7 @@ impl Walk<'_> {
         let list = match value {
             Value::Array(list) => list,
             value if is_default(&value, "") => return None,
-            // One alone.
+            // One namespace without the list.
             Value::Object(members) if members.contains_key("name") => vec![Value::Object(members)],
             _ => {
                 let text = "expected a list of namespaces with a name each, such as [{\"name\": \"chat\"}]";
@@ -161,7 +159,7 @@ impl Walk<'_> {
             let path = format!("{path}[{index}]");
             match namespace {
                 Value::Object(members) => checked.push(self.namespace(&path, members)),
-                // Its place in the list is kept for those behind it.
+                // Keeps the indexes of the namespaces after it.
                 _ => {
                     self.found.mistake(path, "expected a namespace with a name and options");
                     checked.push(Value::Null);
@@ -182,7 +180,7 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a value of a key for what is not here says what would hold without it.
+/// Whether the value of a key without effect equals its default, so that ignoring it is safe.
 fn is_default(value: &Value, default: &str) -> bool {
     match value {
         Value::Null => true,
@@ -201,7 +199,7 @@ fn is_same(text: &str, default: &str) -> bool {
     text == default || (ms(text).is_some() && ms(text) == ms(default))
 }
 
-/// Whether a switch is off; `None` for what is neither on nor off.
+/// Whether a switch is off; `None` if the value is neither on nor off.
 fn is_off(value: &Value, default: &str) -> Option<bool> {
     if !matches!(default, "true" | "false") {
         return Some(is_default(value, default));

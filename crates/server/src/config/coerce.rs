@@ -1,7 +1,7 @@
-//! From a value as people write it to a value of its kind: a number as text, one text for a list,
-//! nothing for a default.
+//! Converts a value as it was written to the kind of its option: a number written as text, one text
+//! for a list, an empty value for the default.
 //!
-//! Invariant: what is accepted has one meaning; a secret is never shown.
+//! Invariant: an accepted value has exactly one meaning. A secret is never part of a message.
 
 use serde_json::Value;
 
@@ -9,13 +9,13 @@ use super::duration::parse_ms;
 use super::keys::Kind;
 use super::text_list::list_of;
 
-/// Characters of a value that a text about it shows.
+/// Maximum number of characters of a value that a message quotes.
 const SHOWN_MAX: usize = 60;
 
-/// The value of this kind; `None` where nothing was meant, so that the default holds.
+/// Converts a value to this kind; `None` means that the default applies.
 ///
 /// # Errors
-/// What was expected.
+/// The expected form, with the value if it is not secret.
 pub(super) fn coerce(kind: Kind, value: &Value) -> Result<Option<Value>, String> {
     let is_empty =
         value.is_null() || matches!(value, Value::String(text) if text.trim().is_empty());
@@ -60,7 +60,7 @@ fn integer(value: &Value) -> Option<u64> {
             let text = text.trim();
             match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
                 Some(digits) => u64::from_str_radix(digits, 16).ok(),
-                // Underscores stand between digits, as in Go and TOML.
+                // Underscores are allowed between digits, as in Go and TOML.
                 None if text.starts_with('_') || text.ends_with('_') => None,
                 None => text.replace('_', "").parse().ok(),
             }
@@ -105,7 +105,7 @@ fn list(value: &Value) -> Option<Value> {
 }
 
 fn expected(kind: Kind, value: &Value) -> String {
-    // A list may hold addresses with passwords.
+    // A list may contain addresses with passwords.
     let may_be_secret = matches!(kind, Kind::Secret | Kind::List);
     let not = match may_be_secret && !value.is_object() && !value.is_array() {
         true => String::new(),
@@ -130,14 +130,14 @@ fn expected(kind: Kind, value: &Value) -> String {
             "; NATS is a broker: broker.enabled = true and broker.type = \"nats\"".to_owned()
         }
         _ if value.is_boolean() && matches!(kind, Kind::Text | Kind::Secret) => {
-            "; a word such as yes or true must stand in quotes".to_owned()
+            "; write words such as yes or true in quotes".to_owned()
         }
         _ => String::new(),
     };
     format!("expected {}{not}{hint}", kind.expectation())
 }
 
-/// A value in a text about it.
+/// Quotes a value in a message, shortened to [`SHOWN_MAX`] characters.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) => "a section with keys of its own".to_owned(),
@@ -153,7 +153,7 @@ pub(super) fn shown(value: &Value) -> String {
 }
 
 impl Kind {
-    /// What a value of this kind looks like.
+    /// The form of a value of this kind, for "expected …".
     fn expectation(self) -> String {
         match self {
             Kind::Bool => "true or false".to_owned(),

@@ -1,8 +1,7 @@
-//! Settings that contradict each other, make one another useless, or open to everybody what they
-//! keep for one.
+//! Options that contradict each other, have no effect, or open private channels to other users.
 //!
-//! Invariant: what is unsafe, or reaches channels that were meant to be closed, is a mistake; what
-//! only does nothing is a warning.
+//! Invariant: a combination that opens private channels is a mistake. One that has no effect is a
+//! warning.
 
 use engine::personal::breaks_escapes;
 use engine::rules::{ChannelRules, ClientRules, Namespace, RecoveryMode};
@@ -12,7 +11,7 @@ use super::mistakes::{KeyedMistakes, KeyedWarning, WarningKind};
 use super::table::{NAMESPACES, WITHOUT_NAMESPACE};
 use super::values::Values;
 
-/// What may be wrong with a personal channel.
+/// Why the personal channels are readable by other users, if they are.
 pub(super) fn unsafe_personal_channel(
     client: &ClientRules,
     channels: &ChannelRules,
@@ -22,15 +21,16 @@ pub(super) fn unsafe_personal_channel(
         "" => &channels.without_namespace,
         name => channels.namespaces.get(name)?,
     };
-    // Where clients may not subscribe by themselves, nobody reads them.
+    // If clients may not subscribe without a token, no other user can read them.
     let is_open = namespace.subscribe.client || !namespace.roles.subscribe.is_empty();
     (is_open && !namespace.allow_user_limited_channels).then_some(
-        "must be true where personal channels are (client.subscribe_to_user_personal_channel): otherwise whoever may subscribe \
-         in this namespace reads the personal channels of others",
+        "must be true in the namespace of personal channels \
+         (client.subscribe_to_user_personal_channel): otherwise every user who may subscribe in this \
+         namespace can read the personal channels of others",
     )
 }
 
-/// What names of channels mean must be clear.
+/// Checks that each channel name can be parsed in one way only.
 pub(super) fn check_names(
     values: &Values<'_>,
     client: &ClientRules,
@@ -49,7 +49,9 @@ pub(super) fn check_names(
         if let Some((other, _)) = same {
             refuse(
                 key,
-                format!("{mark:?} is {other} as well: a channel name could be read in two ways"),
+                format!(
+                    "{mark:?} is also {other}, which makes channel names ambiguous: choose another one"
+                ),
             );
         }
     }
@@ -61,25 +63,29 @@ pub(super) fn check_names(
         let boundary = &channels.namespace_boundary;
         if !boundary.is_empty() && name.contains(&**boundary) {
             let text = format!(
-                "{name:?} holds channel.namespace_boundary, which ends the name before: no channel is in it"
+                "{name:?} contains channel.namespace_boundary, so that no channel can be in it: rename it"
             );
             refuse(&key, text);
         }
         if !channels.private_prefix.is_empty() && name.starts_with(&*channels.private_prefix) {
-            let text = format!("{name:?} begins with channel.private_prefix: no channel is in it");
+            let text = format!(
+                "{name:?} begins with channel.private_prefix, so that no channel can be in it: rename it"
+            );
             refuse(&key, text);
         }
     }
     let Some(personal) = &client.personal_channel else { return };
     for (key, mark) in marks[1..].iter().filter(|(_, mark)| breaks_escapes(mark)) {
         let text = format!(
-            "{mark:?} has a character of %2C and the like, as which user ids are written in the names of personal channels: \
-             others could read them; choose a mark without %, digits and the letters A to F"
+            "{mark:?} contains a character of percent-encoding (%2C), which encodes user ids in the names of \
+             personal channels, so that other users could read them: choose one without %, digits and the \
+             letters A to F"
         );
         refuse(key, text);
     }
     if channels.user_boundary.is_empty() {
-        let text = "must not be empty where personal channels are: it stands before the user in their names";
+        let text =
+            "must not be empty with personal channels, because it precedes the user in their names";
         refuse("channel.user_boundary", text.to_owned());
     } else if let Some(text) = unsafe_personal_channel(client, channels) {
         let path = match &*personal.namespace {
@@ -101,7 +107,7 @@ fn names<'v>(values: &'v Values<'_>) -> impl Iterator<Item = (String, &'v str)> 
     })
 }
 
-/// Options of namespaces from which nothing follows, or more than one may think.
+/// Options of namespaces that have no effect, or a larger one than expected.
 pub(super) fn useless_options(
     values: &Values<'_>,
     client: &ClientRules,
@@ -122,7 +128,7 @@ pub(super) fn useless_options(
         let anonymous_come = client.insecure || client.allow_anonymous_connect_without_token;
         let publish = namespace.publish;
         if anonymous_come && publish.anonymous && (publish.client || publish.subscriber) {
-            let text = "whoever reaches the server may publish here without a name";
+            let text = "everyone who can reach the server may publish here anonymously";
             warn(WarningKind::Insecure, "allow_publish_for_anonymous", text.to_owned());
         }
         let recovers = namespace.force_recovery || namespace.allow_recovery;
@@ -132,7 +138,7 @@ pub(super) fn useless_options(
             && namespace.history_size > most
         {
             let text = format!(
-                "keeps {} publications, but a client recovers {most} at most (client.recovery_max_publication_limit)",
+                "is {}, but a client recovers at most {most} publications (client.recovery_max_publication_limit)",
                 namespace.history_size
             );
             warn(WarningKind::Contradiction, "history_size", text);
@@ -141,14 +147,14 @@ pub(super) fn useless_options(
             && !regex.as_str().contains(['^', '$'])
             && !regex.as_str().contains("\\A")
         {
-            let text = "matches anywhere in a name, so that all names which hold it are allowed: begin it with ^ and end it with $";
+            let text = "matches any part of a name, so that longer names are allowed too: begin it with ^ and end it with $";
             warn(WarningKind::Exposed, "channel_regex", text.to_owned());
         }
     }
     dangers
 }
 
-/// Options that need another one.
+/// Options without effect, because another option is missing.
 fn without_effect(namespace: &Namespace) -> Vec<(&'static str, &'static str)> {
     let one_of = |permission: engine::rules::Permission| permission.client || permission.subscriber;
     let has_mode = namespace.force_recovery || namespace.allow_recovery;
@@ -161,12 +167,12 @@ fn without_effect(namespace: &Namespace) -> Vec<(&'static str, &'static str)> {
         (
             !namespace.presence && one_of(namespace.presence_read),
             "presence",
-            "is off, so that those who may read it are told that it is not available (108)",
+            "is false, so that clients that may read presence get error 108 (not available)",
         ),
         (
             !namespace.has_history() && one_of(namespace.history_read),
             "history_size",
-            "is 0, so that those who may read history are told that it is not available (108)",
+            "is 0, so that clients that may read history get error 108 (not available)",
         ),
         (
             namespace.recovery_mode == RecoveryMode::Cache && !has_mode,

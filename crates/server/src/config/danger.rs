@@ -1,8 +1,8 @@
-//! What a configuration allows that an operator should know of: `tidings check`, `serve` and
-//! `doctor` tell it with the key.
+//! Warnings about options that are valid but dangerous. `tidings check`, `serve` and `doctor` report
+//! them.
 //!
-//! Invariant: whatever is told here is valid; what is not is a mistake and is found elsewhere. No
-//! secret is shown.
+//! Invariant: an invalid configuration is a mistake and is detected elsewhere. No secret is part of
+//! a message.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -20,7 +20,7 @@ use super::table::API_KEYS;
 use super::values::Values;
 use super::{Config, TokenSettings};
 
-/// See the module.
+/// Returns all warnings of this module; none in development mode.
 pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Vec<KeyedWarning> {
     if config.is_development {
         return Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Ve
     tokens(&mut found, values, config);
     secrets(&mut found, values);
     api_keys(&mut found, values);
-    entrance(&mut found, config);
+    no_access(&mut found, config);
     bounds(&mut found, values, config);
     found.0.extend(useless_options(values, &config.rules.client, &config.rules.channels));
     certificates(&mut found, values, now_unix);
@@ -47,17 +47,20 @@ impl DangerList {
     }
 }
 
-/// Switches that take a check away.
+/// Options that disable a check.
 fn switches(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     for (key, text) in [
-        ("client.insecure", "every client may do everything without a token; for development only"),
+        (
+            "client.insecure",
+            "allows every client every operation without a token; for development only",
+        ),
         (
             "client.insecure_skip_token_signature_verify",
-            "tokens are believed without their signature, so that every client may be any user; for development only",
+            "accepts tokens with any signature, so that every client can be any user; for development only",
         ),
         (
             "http_api.insecure",
-            "whoever reaches the server API may publish, read and disconnect without a key; for development only",
+            "allows calls of the server API without a key: publishing, reading and disconnecting; for development only",
         ),
     ] {
         if values.flag(key) && !(key == "http_api.insecure" && config.api.path.is_none()) {
@@ -65,33 +68,33 @@ fn switches(found: &mut DangerList, values: &Values<'_>, config: &Config) {
         }
     }
     if config.admission.user_id_http_header.is_some() && !is_loopback(&config.http.address) {
-        let text = "whoever reaches the port without the proxy that sets this header may be any user: let only the proxy \
-                    reach it, and let the proxy remove the header of clients";
+        let text = "lets everyone who can reach the port without the proxy be any user: allow connections from the \
+                    proxy only, and configure it to remove the header from requests of clients";
         found.add(WarningKind::Insecure, "client.user_id_http_header", text);
     }
     let mut proxies = values.list("client.trusted_proxies").into_iter();
     if let Some(network) = proxies.find(|network| network.trim().ends_with("/0")) {
         let text = format!(
-            "{network} believes every client that names an address of its own: limits by address bind nobody; name the proxies"
+            "{network} trusts every client to state its own address, so that limits per address have no effect: list the \
+             addresses of the proxies"
         );
         found.add(WarningKind::Insecure, "client.trusted_proxies", text);
     }
     if config.demo && !is_loopback(&config.http.address) {
-        let text =
-            "serves the demo, and channels below demo: in which every client may do everything";
+        let text = "serves the demo page, and allows every client every operation in channels that begin with demo:";
         found.add(WarningKind::Exposed, "demo.enabled", text);
     }
 }
 
-/// Who reaches what.
+/// Internal endpoints that are reachable through the public port.
 fn listening(found: &mut DangerList, config: &Config) {
     let inside: Vec<&str> =
         [config.api.path.as_deref(), config.metrics.as_deref()].into_iter().flatten().collect();
     let is_everywhere = is_everywhere(&config.http.address);
     if is_everywhere && config.http.internal_port.is_none() && !inside.is_empty() {
         let text = format!(
-            "is not set while the server listens on all addresses, so that {} are reached by whoever reaches its clients' port: \
-             set it, or let a proxy in front refuse them",
+            "is not set and the server listens on all addresses, so that {} can be reached through the public port: \
+             set it, or block these paths in a proxy",
             inside.join(" and ")
         );
         found.add(WarningKind::Exposed, "http_server.internal_port", text);
@@ -99,12 +102,13 @@ fn listening(found: &mut DangerList, config: &Config) {
     let address = &config.http.internal_address;
     let is_place = !address.is_empty() && *address != config.http.address;
     if config.http.internal_port.is_none() && is_place && !address.starts_with("unix:") {
-        let text = "has no effect without http_server.internal_port where the server listens on all addresses or at a port that the system chooses";
+        let text = "has no effect without http_server.internal_port if the server listens on all addresses, or on a port that the \
+                    system chooses";
         found.add(WarningKind::NoEffect, "http_server.internal_address", text);
     }
 }
 
-/// Which pages may use what a browser knows of its user.
+/// Origins that admit pages of unknown sites.
 fn origins(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     let key = "client.allowed_origins";
     for written in values.list(key) {
@@ -112,29 +116,29 @@ fn origins(found: &mut DangerList, values: &Values<'_>, config: &Config) {
         if let Some(adapted) = origin.adapted {
             found.add(WarningKind::Adapted, key, format!("{written:?}: an origin {adapted}"));
         }
-        let strangers = match origin.reach() {
+        let admitted = match origin.reach() {
             Reach::Named => continue,
-            Reach::Everybody => "every web page",
+            Reach::Everywhere => "every web page",
             Reach::Opaque => "every sandboxed frame and local file",
-            Reach::Lookalikes => "a page of a stranger whose name begins or ends so",
+            Reach::Lookalikes => "pages of other sites whose names begin or end in the same way",
         };
         if config.admission.user_id_http_header.is_some() {
             let text = format!(
-                "{written:?} admits {strangers}, which then acts as the user whom the proxy knows by a cookie \
-                 (client.user_id_http_header): name the sites"
+                "{written:?} admits {admitted}, which can then act as the user whom the proxy authenticates by a cookie \
+                 (client.user_id_http_header): list the sites"
             );
             found.add(WarningKind::Insecure, key, text);
         } else {
             let text = format!(
-                "{written:?} admits {strangers}: fine as long as only a token names a user, never a cookie or a network; better \
-                 name the sites"
+                "{written:?} admits {admitted}: safe only if users are authenticated by tokens, and not by cookies or by \
+                 network; better list the sites"
             );
             found.add(WarningKind::Exposed, key, text);
         }
     }
 }
 
-/// Whose tokens are believed.
+/// Checks of tokens that accept more than intended.
 fn tokens(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     let subscriptions = config.subscription_token.as_ref();
     let of_subscriptions = subscriptions.map(|settings| ("client.subscription_token", settings));
@@ -144,15 +148,15 @@ fn tokens(found: &mut DangerList, values: &Values<'_>, config: &Config) {
         for name in ["audience_regex", "issuer_regex"] {
             let pattern = values.text(&format!("{path}.{name}"));
             if !pattern.is_empty() && !is_anchored(&pattern) {
-                let text = "matches anywhere in the claim, also within a longer name of a stranger: begin it with ^ and end \
-                            it with $";
+                let text = "matches any part of the claim, so that longer values of others are accepted too: begin it with ^ \
+                            and end it with $";
                 found.add(WarningKind::Insecure, format!("{path}.{name}"), text);
             }
         }
         let previous = settings.hmac_previous_secret_key.is_some();
         if previous && settings.hmac_previous_secret_key_valid_until == 0 {
-            let text = "is believed for ever: set hmac_previous_secret_key_valid_until, or take it out when all tokens made \
-                        with it have ended";
+            let text = "is accepted forever: set hmac_previous_secret_key_valid_until, or remove it when all tokens signed \
+                        with it have expired";
             found.add(WarningKind::Insecure, format!("{path}.hmac_previous_secret_key"), text);
         }
     }
@@ -179,19 +183,19 @@ fn key_set(found: &mut DangerList, path: &str, settings: &TokenSettings) {
         }
     });
     if host.is_some_and(|host| !is_loopback(host)) {
-        let text = "is fetched by plain http: whoever is on the way can put keys of their own in its place; use https";
+        let text = "is fetched by plain HTTP, so that an attacker on the network can replace the keys: use https";
         found.add(WarningKind::Insecure, &*key, text);
     }
     let expects = settings.audience.is_some() || settings.audience_regex.is_some();
     if !expects {
         let text = format!(
-            "tokens that the issuer made for other services are believed too: set {path}.audience"
+            "accepts tokens that the issuer made for other services too: set {path}.audience"
         );
         found.add(WarningKind::Insecure, key, text);
     }
 }
 
-/// Secrets that can be guessed, or that are one.
+/// Secrets that can be guessed or are used for two purposes.
 fn secrets(found: &mut DangerList, values: &Values<'_>) {
     for (key, used) in [
         (SECRETS[0], Use::Signing),
@@ -209,38 +213,38 @@ fn secrets(found: &mut DangerList, values: &Values<'_>) {
         };
         let Some(secret) = values.some_text(key).filter(|_| is_used) else { continue };
         if let Some(weakness) = weakness(used, &secret) {
-            let text = format!("{weakness}; `openssl rand -hex 32` makes a good one");
+            let text = format!("{weakness}; generate one with `openssl rand -hex 32`");
             found.add(WarningKind::WeakSecret, key, text);
         }
-        // Tokens of both kinds may have one secret.
+        // Connection tokens and subscription tokens may share a secret.
         let other = SECRETS.iter().find(|other| values.text(other) == secret && **other != key);
         if let Some(other) = other.filter(|_| !SECRETS.contains(&key)) {
-            let text = format!("is the same as {other}: each purpose needs a secret of its own");
+            let text = format!("is the same as {other}: use a different secret for each purpose");
             found.add(WarningKind::WeakSecret, key, text);
         }
     }
 }
 
-/// The same for each key of the list.
+/// Keys of `http_api.keys` that can be guessed.
 fn api_keys(found: &mut DangerList, values: &Values<'_>) {
     let list = values.found.value(API_KEYS).and_then(Value::as_array);
     for (index, group) in list.into_iter().flatten().enumerate() {
         let key = group.get("key").and_then(Value::as_str).unwrap_or_default();
         if let Some(weakness) = weakness(Use::Password, key).filter(|_| !key.is_empty()) {
-            let text = format!("{weakness}; `openssl rand -hex 32` makes a good one");
+            let text = format!("{weakness}; generate one with `openssl rand -hex 32`");
             found.add(WarningKind::WeakSecret, format!("{API_KEYS}[{index}].key"), text);
         }
     }
 }
 
-/// Secrets that sign tokens now.
+/// Secrets with which tokens are signed now.
 const SECRETS: [&str; 2] =
     ["client.token.hmac_secret_key", "client.subscription_token.hmac_secret_key"];
 
-/// Whether anybody gets in at all.
-fn entrance(found: &mut DangerList, config: &Config) {
+/// Options with which no client can connect.
+fn no_access(found: &mut DangerList, config: &Config) {
     if config.websocket.path.is_none() {
-        let text = "leaves clients no way in: WebSocket is the only transport";
+        let text = "prevents all clients from connecting: WebSocket is the only transport";
         return found.add(WarningKind::Contradiction, "websocket.disabled", text);
     }
     let client = &config.rules.client;
@@ -254,40 +258,49 @@ fn entrance(found: &mut DangerList, config: &Config) {
         || client.allow_anonymous_connect_without_token
         || config.admission.user_id_http_header.is_some();
     if !has_key && !is_open {
-        let text = "is not set, and neither is another key of tokens: nobody can connect";
+        let text = "is not set, and neither is another key for tokens: no client can connect";
         found.add(WarningKind::Contradiction, "client.token.hmac_secret_key", text);
     }
     if client.allow_anonymous_connect_without_token && client.disallow_anonymous_connection_tokens {
-        let text = "refuses tokens without a user, while clients without a token come in \
+        let text = "refuses tokens without a user, but clients without a token are accepted \
                     (client.allow_anonymous_connect_without_token)";
         found.add(WarningKind::Contradiction, "client.disallow_anonymous_connection_tokens", text);
     }
 }
 
-/// Bounds that protect no more.
+/// Limits that are too high to protect the server.
 fn bounds(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     for (key, most, what) in [
-        ("websocket.message_size_limit", 16 << 20, "one client may make the server hold that much"),
+        (
+            "websocket.message_size_limit",
+            16 << 20,
+            "one client can make the server use this much memory",
+        ),
         (
             "websocket.decompressed_message_size_limit",
             64 << 20,
-            "a small compressed message may become that large",
+            "a small compressed message can become this large",
         ),
-        ("client.queue_max_size", 64 << 20, "so much may wait for each client that does not read"),
+        (
+            "client.queue_max_size",
+            64 << 20,
+            "this much memory can be queued for each client that does not read",
+        ),
     ] {
         let bytes = values.number(key);
         if bytes > most {
-            let text = format!("{bytes} bytes: {what}; at most {} MiB are usual", most >> 20);
+            let text =
+                format!("is {bytes} bytes: {what}; usual values are up to {} MiB", most >> 20);
             found.add(WarningKind::Limit, key, text);
         }
     }
     let client = &config.rules.client;
     if client.ping_interval_ms == 0 {
-        let text = "0 sends no pings: connections that died without a word are kept for ever";
+        let text = "is 0, so that no pings are sent and broken connections are never detected";
         found.add(WarningKind::Limit, "client.ping_interval", text);
     }
     if client.stale_close_delay_ms > 60_000 {
-        let text = "so long may a connection stay that never says who it is; 10s are usual";
+        let text = "lets connections without a connect command stay open for more than a minute; the default is 10s";
         found.add(WarningKind::Limit, "client.stale_close_delay", text);
     }
     let cert_pem = values.text("http_server.tls.cert_pem");
@@ -298,10 +311,10 @@ fn bounds(found: &mut DangerList, values: &Values<'_>, config: &Config) {
     }
 }
 
-/// Days before its end from which a certificate is told.
+/// Certificates that expire within this number of days are reported.
 const CERTIFICATE_DAYS: i64 = 14;
 
-/// Certificates that have ended or soon will.
+/// Certificates that are not valid, or expire soon.
 fn certificates(found: &mut DangerList, values: &Values<'_>, now_unix: i64) {
     for (switch, key) in [
         ("http_server.tls.enabled", "http_server.tls.cert_pem"),
@@ -312,7 +325,7 @@ fn certificates(found: &mut DangerList, values: &Values<'_>, now_unix: i64) {
         ("broker.nats.tls.enabled", "broker.nats.tls.server_ca_pem"),
     ] {
         let pem = values.some_text(key).filter(|_| values.flag(switch));
-        // One that cannot be read is told where it is used.
+        // A certificate that cannot be read is reported where it is used.
         let Some(pem) = pem.and_then(|value| read_pem(Kind::Text, &value).ok()) else { continue };
         let all = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
         let mut all = all.filter_map(|certificate| validity(&certificate));
@@ -322,13 +335,13 @@ fn certificates(found: &mut DangerList, values: &Values<'_>, now_unix: i64) {
         let days = |seconds: i64| seconds / 86_400;
         let text = match () {
             () if from > now_unix => {
-                format!("begins to hold in {} days", 1 + days(from - now_unix))
+                format!("becomes valid only in {} days", 1 + days(from - now_unix))
             }
             () if until <= now_unix => {
-                format!("ended {} days ago: renew it", days(now_unix - until))
+                format!("expired {} days ago: renew it", days(now_unix - until))
             }
             () if days(until - now_unix) < CERTIFICATE_DAYS => {
-                format!("ends in {} days: renew it", days(until - now_unix))
+                format!("expires in {} days: renew it", days(until - now_unix))
             }
             () => continue,
         };
@@ -342,7 +355,7 @@ fn is_anchored(pattern: &str) -> bool {
     begins && ends
 }
 
-/// Whether only this machine reaches an address.
+/// Whether an address can be reached from this machine only.
 fn is_loopback(address: &str) -> bool {
     let bare = address.trim_start_matches('[').trim_end_matches(']');
     address == "localhost"

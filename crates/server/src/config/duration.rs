@@ -1,6 +1,6 @@
-//! Durations as people write them: a number and a unit, several in a row: `1m30s`, `250ms`, `1.5h`.
+//! Durations as in Go: one or more numbers with a unit, such as `1m30s`, `250ms` or `1.5h`.
 
-/// Milliseconds; `None` when the text is not a duration.
+/// Parses a duration into milliseconds; `None` if the text is not a duration.
 pub fn parse_ms(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
@@ -28,8 +28,8 @@ pub fn parse_ms(text: &str) -> Option<u64> {
         total += number * unit_ms;
         rest = &rest[unit_length..];
     }
-    // A century is enough for anybody, and keeps sums of times far from overflow.
-    // What is too short to be told is still more than none.
+    // The maximum of a century keeps sums of times far from overflow. A positive duration below
+    // one millisecond is rounded up, because 0 often means "off".
     (total <= 3.2e12).then_some(if total > 0.0 { total.max(1.0) as u64 } else { 0 })
 }
 

@@ -1,4 +1,4 @@
-//! What carries publications, and how it is reached.
+//! Resolves which engine or broker carries publications, with its settings.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,18 +16,18 @@ use super::mistakes::KeyedMistakes;
 use super::pem::read_pem;
 use super::values::Values;
 
-/// See the module.
+/// The engine or broker that carries publications.
 #[derive(Clone, Debug)]
 pub enum Engine {
-    /// Memory of this process.
+    /// Memory of this process; for one node.
     Memory,
-    /// Redis.
+    /// Redis with these settings.
     Redis(Box<RedisEngine>),
-    /// NATS.
+    /// NATS with these settings.
     Nats(NatsOptions),
 }
 
-/// How Redis is reached.
+/// Settings of the Redis engine.
 #[derive(Clone, Debug)]
 pub struct RedisEngine {
     deployment: Deployment,
@@ -40,13 +40,12 @@ pub struct RedisEngine {
     presence_ttl: Duration,
     lease: Duration,
     events_max: u32,
-    /// Whether a Redis that cannot be reached is waited for at the start.
+    /// Whether the start waits for a Redis that cannot be reached.
     pub waits_at_start: bool,
 }
 
 impl RedisEngine {
-    /// The broker's settings for a node that is called `name`; `node` and `seed` differ at every
-    /// start.
+    /// The settings of the broker for the node `name`. `node` and `seed` must differ at every start.
     #[must_use]
     pub fn settings(&self, node: String, name: String, seed: u64) -> RedisSettings {
         RedisSettings {
@@ -66,7 +65,7 @@ impl RedisEngine {
         }
     }
 
-    /// Time in which a start without waiting succeeds or fails.
+    /// Time after which a start that does not wait has succeeded or failed.
     #[must_use]
     pub fn start_timeout(&self) -> Duration {
         self.connect_timeout + 2 * self.io_timeout
@@ -93,8 +92,8 @@ pub(super) fn resolve_engine(
         ("nats", _) => {}
         ("memory", false) => return Engine::Memory,
         ("memory", true) => {
-            let text = "memory would carry publications within each node only, beside engine.type = \"redis\": take \
-                        broker.enabled out";
+            let text = "memory would carry publications within each node only, unlike engine.type = \"redis\": \
+                        remove broker.enabled";
             mistakes.push(("broker.type".to_owned(), text.to_owned()));
             return Engine::Memory;
         }
@@ -105,7 +104,8 @@ pub(super) fn resolve_engine(
         }
     }
     if is_redis {
-        let text = "must be memory where broker.type is nats, which carries everything".to_owned();
+        let text =
+            "must be memory with broker.type = \"nats\", which replaces the engine".to_owned();
         mistakes.push(("engine.type".to_owned(), text));
     }
     if let Err(text) = brokers::nats::check_url(&values.text("broker.nats.url")) {
@@ -118,7 +118,7 @@ pub(super) fn resolve_engine(
     };
     if !prefix.split('.').all(is_token) {
         let text = format!(
-            "expected a subject of NATS, which has no spaces, no * or >, and something between dots, not {}",
+            "expected a subject of NATS without spaces, *, > and empty parts between dots, not {}",
             shown(&prefix.as_str().into())
         );
         mistakes.push(("broker.nats.prefix".to_owned(), text));
@@ -126,10 +126,10 @@ pub(super) fn resolve_engine(
     Engine::Nats(resolve_nats(values, channels, mistakes))
 }
 
-/// Why the stream of events has room.
-const NO_EVENTS: &str = "must be at least 1; lifecycle.enabled = false switches events off";
+/// A stream of events without capacity would lose every event.
+const NO_EVENTS: &str = "must be at least 1; to disable events, set lifecycle.enabled = false";
 
-/// What says where a broker is without saying that it is used: such a node would be alone.
+/// Addresses of brokers that are not in use. Such a node would run without its cluster.
 pub(super) fn unused_engines(values: &Values<'_>) -> Vec<(&'static str, &'static str)> {
     let is_written = |path: &str| values.found.value(path).is_some();
     let differs = |path: &str| is_written(path) && values.list(path) != values.default_list(path);
@@ -139,18 +139,21 @@ pub(super) fn unused_engines(values: &Values<'_>) -> Vec<(&'static str, &'static
         ["engine.redis.address", "engine.redis.cluster_address", "engine.redis.sentinel_address"]
     {
         if differs(path) && !is_written("engine.type") && !uses_nats {
-            unused.push((path, "is not used without engine.type = \"redis\": this node is alone"));
+            unused
+                .push((path, "is not used without engine.type = \"redis\": this node runs alone"));
         }
     }
     if uses_nats && is_written("broker.nats.url") && !is_written("broker.type") {
         unused.push((
             "broker.nats.url",
-            "is not used without broker.type = \"nats\": this node is alone",
+            "is not used without broker.type = \"nats\": this node runs alone",
         ));
     }
     if values.text("broker.type") == "nats" && !is_written("broker.enabled") {
-        unused
-            .push(("broker.type", "is not used without broker.enabled = true: this node is alone"));
+        unused.push((
+            "broker.type",
+            "is not used without broker.enabled = true: this node runs alone",
+        ));
     }
     unused
 }
@@ -164,7 +167,7 @@ fn resolve_nats(
     let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);
     let kept_ms =
         |namespace: &Namespace| namespace.history_meta_ttl_ms.max(namespace.channel_ttl_ms);
-    // Without history, presence and temporary channels a NATS without JetStream is enough.
+    // JetStream is needed only for history, presence and channels with a lifetime.
     let keeps = |namespace: &Namespace| {
         namespace.history_size > 0 || namespace.presence || namespace.channel_ttl_ms > 0
     };
@@ -185,14 +188,15 @@ fn resolve_nats(
     }
 }
 
-/// The NATS client reads files.
+/// Resolves TLS of NATS. The NATS client reads the files itself, so that the values must be paths.
 fn resolve_nats_tls(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> NatsTls {
     let enabled = values.flag("broker.nats.tls.enabled");
     let mut file = |name: &str| {
         let path = format!("broker.nats.tls.{name}");
         let value = values.some_text(&path)?;
         if enabled && !Path::new(&value).is_file() {
-            let text = "expected the path of a readable file: PEM itself is not taken here";
+            let text =
+                "expected the path of a readable file; PEM in the value is not supported here";
             mistakes.push((path, text.to_owned()));
         }
         Some(PathBuf::from(value))
@@ -200,7 +204,8 @@ fn resolve_nats_tls(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> NatsTl
     let authorities = file("server_ca_pem_file").or_else(|| file("server_ca_pem"));
     let (certificate, key) = (file("cert_pem"), file("key_pem"));
     if certificate.is_some() != key.is_some() {
-        let text = "a certificate needs its key, and a key its certificate".to_owned();
+        let text =
+            "a certificate needs its key, and a key needs its certificate: set both".to_owned();
         mistakes.push(("broker.nats.tls.cert_pem".to_owned(), text));
     }
     NatsTls { enabled, server_ca_pem_file: authorities, client_pem_files: certificate.zip(key) }
@@ -272,8 +277,8 @@ fn resolve_redis(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Engine {
     }))
 }
 
-/// Where Redis is, with the key that says so: a Cluster before Sentinels before servers, as in the
-/// compatible server.
+/// The addresses of Redis, with the key that contains them. Cluster addresses take precedence over
+/// Sentinels, and Sentinels over servers, as in the compatible server.
 fn addresses(
     values: &Values<'_>,
 ) -> Result<(&'static str, Vec<String>), (&'static str, &'static str)> {
@@ -281,9 +286,12 @@ fn addresses(
     let (cluster, sentinels) = (list("cluster_address"), list("sentinel_address"));
     let master = values.text("engine.redis.sentinel_master_name");
     if !cluster.is_empty() && !sentinels.is_empty() {
-        return Err(("cluster_address", "a Redis is in a Cluster or behind Sentinels, not both"));
+        return Err((
+            "cluster_address",
+            "cannot be combined with engine.redis.sentinel_address: remove one of them",
+        ));
     }
-    // Hosts that stand bare get the beginning that belongs to the key.
+    // Hosts without a scheme get the scheme of the key.
     let with_scheme = |scheme: &str, hosts: &[String], query: &str| match hosts {
         [first, ..] if first.contains("://") => hosts.to_vec(),
         hosts => vec![format!("{scheme}://{}{query}", hosts.join(","))],

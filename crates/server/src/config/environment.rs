@@ -1,8 +1,7 @@
-//! The environment: variables of ours, those of the compatible server, and those that others put
-//! there.
+//! Environment variables: options with the prefix of this server or of the compatible server.
 //!
-//! Invariant: `TIDINGS_*` wins over `CENTRIFUGO_*`; what Kubernetes and Docker inject for services
-//! and links is never a setting.
+//! Invariant: `TIDINGS_*` overrides `CENTRIFUGO_*`. Variables that Kubernetes and Docker inject for
+//! services and links are never read as options.
 
 use serde_json::Value;
 
@@ -13,24 +12,24 @@ use super::table::{
     Entry, WITHOUT_NAMESPACE, entry, flat, meant, path_of, section_of, variable, variables,
 };
 
-/// What our variables begin with.
+/// Prefix of variables of this server.
 pub(super) const PREFIX: &str = "TIDINGS_";
-/// What those of the compatible server begin with.
+/// Prefix of variables of the compatible server.
 const ALIAS_PREFIX: &str = "CENTRIFUGO_";
-/// Not a setting: the token of `tidings subscribe`.
+/// Not an option: the token of `tidings subscribe`.
 const COMMAND_TOKEN: &str = "TIDINGS_TOKEN";
-/// What the compatible server puts into other values; read by nobody here.
+/// Prefix of variables that the compatible server inserts into other values; ignored here.
 const ALIAS_PARTS: &str = "CENTRIFUGO_VAR_";
-/// Lists whose groups have variables by name, after the list itself has been read.
+/// Lists whose items have variables by name. The lists are read before those variables.
 const LISTS: [&str; 4] = ["channel.namespaces", "rpc.namespaces", "proxies", "consumers"];
 
-/// Puts what the environment says into the tree.
+/// Sets all options of the environment.
 pub(super) fn read_environment(
     found: &mut Found,
     environment: &[(String, String)],
     unknown: Unknown,
 ) {
-    // An empty variable is as good as none, as in the compatible server.
+    // Empty variables are ignored, as in the compatible server.
     let with = |prefix: &'static str| {
         environment.iter().filter_map(move |(name, text)| {
             let rest = name.strip_prefix(prefix).filter(|_| !text.is_empty())?;
@@ -41,7 +40,7 @@ pub(super) fn read_environment(
     let is_list = |rest: &str| path_of(rest).is_some_and(|path| LISTS.contains(&path));
     let (lists, others): (Vec<_>, Vec<_>) =
         variables.into_iter().partition(|(_, rest, _)| is_list(rest));
-    tell_lower_case(found, environment);
+    warn_lower_case(found, environment);
     let mut aliases = 0;
     for (name, rest, text) in lists.into_iter().chain(others) {
         let Some(path) = setting(found, rest) else {
@@ -52,47 +51,47 @@ pub(super) fn read_environment(
         };
         if is_address_of_service(name, text) {
             let text = format!(
-                "{name} is ignored: Kubernetes or Docker set it for a service of this name; another name, or \
-                 enableServiceLinks: false, makes room for the setting"
+                "{name} is ignored, because Kubernetes or Docker set it for a service of this name: rename the \
+                 service, or set enableServiceLinks: false"
             );
             found.warn(WarningKind::NoEffect, path, text);
             continue;
         }
         aliases += usize::from(name.starts_with(ALIAS_PREFIX));
         if is_in_quotes(text) {
-            let text = "begins and ends with a quotation mark, which is part of the value: files such as those of docker --env-file \
-                        take values without";
+            let text = "begins and ends with a quotation mark, which is part of the value: files of docker --env-file, for \
+                        example, take values without quotation marks";
             found.warn(WarningKind::Adapted, &path, text);
         }
         found.set(&path, Place::Variable(name.clone()), text);
     }
     if aliases > 0 {
         let text = format!(
-            "{aliases} of these variables are read as TIDINGS_* of the same name, which win where both are set"
+            "{aliases} of these variables are read like the TIDINGS_* variables of the same name, which override them"
         );
         found.warn(WarningKind::Adapted, "CENTRIFUGO_*", text);
     }
 }
 
-/// A setting that is not in capitals is none, and whoever wrote it counts on it.
-fn tell_lower_case(found: &mut Found, environment: &[(String, String)]) {
+/// Warns of variables that would be options if they were written in capitals.
+fn warn_lower_case(found: &mut Found, environment: &[(String, String)]) {
     for (name, _) in environment {
         let capitals = name.to_ascii_uppercase();
         let rest = capitals.strip_prefix(PREFIX).filter(|_| !name.starts_with(PREFIX));
         if rest.is_some_and(|rest| path_of(rest).is_some()) {
-            let text = format!("is not read: settings are in capitals, {capitals}");
+            let text = format!("is ignored: write the name in capitals, {capitals}");
             found.warn(WarningKind::UnknownKey, name, text);
         }
     }
 }
 
-/// As a shell would take off, and nothing else does.
+/// Whether a value is in quotation marks, which only a shell removes.
 fn is_in_quotes(text: &str) -> bool {
     let inside = |mark| text.strip_prefix(mark).is_some_and(|rest| rest.ends_with(mark));
     inside('"') || inside('\'')
 }
 
-/// The path that a variable sets, given without its prefix.
+/// The path of the option that a variable sets. `rest` is its name without the prefix.
 fn setting(found: &Found, rest: &str) -> Option<String> {
     match path_of(rest) {
         Some(path) => Some(path.to_owned()),
@@ -100,7 +99,7 @@ fn setting(found: &Found, rest: &str) -> Option<String> {
     }
 }
 
-/// The path of an option of one group of a list: `CHANNEL_NAMESPACES_<NAME>_<OPTION>`.
+/// The path of an option of one item of a list: `CHANNEL_NAMESPACES_<NAME>_<OPTION>`.
 fn option_of_group(found: &Found, list: &str, rest: &str) -> Option<String> {
     let rest = rest.strip_prefix(&*variable(list))?.strip_prefix('_')?;
     let groups = found.value(list)?.as_array()?;
@@ -116,11 +115,11 @@ fn option_of_group(found: &Found, list: &str, rest: &str) -> Option<String> {
         };
         Some((name.len(), format!("{list}[{index}].{path}")))
     });
-    // "chat" and "chat_room": the longer name is meant where both fit.
+    // Of "chat" and "chat_room", the longer name takes precedence if both match.
     options.max_by_key(|(length, _)| *length).map(|(_, path)| path)
 }
 
-/// What a name of a group is called in variables.
+/// The name of an item as part of the name of a variable.
 fn in_variables(name: &str) -> String {
     name.replace(['-', '.'], "_").to_uppercase()
 }
@@ -147,19 +146,20 @@ fn no_setting(prefix: &str, rest: &str) -> String {
     let hint = near.or_else(|| {
         list.map(|list| {
             let list = variable(list);
-            format!("; groups are named first, in {prefix}{list}, and have no option of this name")
+            format!("; the items must be listed in {prefix}{list}, and have no option of this name")
         })
     });
     format!("there is no such setting{}", hint.unwrap_or_default())
 }
 
-/// `NAME_PORT=tcp://10.0.0.1:80`: what a service or a linked container is reached by.
+/// Whether a variable is the address of a service or a linked container:
+/// `NAME_PORT=tcp://10.0.0.1:80`.
 fn is_address_of_service(name: &str, text: &str) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     name.ends_with("_PORT") && matches!(scheme, Some("tcp" | "udp" | "sctp"))
 }
 
-/// Whether Kubernetes or Docker has put this variable there.
+/// Whether Kubernetes or Docker injected this variable.
 fn is_injected(environment: &[(String, String)], name: &str, text: &str) -> bool {
     if is_address_of_service(name, text) || name.ends_with("_SERVICE_HOST") {
         return true;
@@ -181,7 +181,7 @@ fn is_injected(environment: &[(String, String)], name: &str, text: &str) -> bool
     if name.match_indices("_PORT_").any(|(at, mark)| of_port(&name[at + mark.len()..])) {
         return true;
     }
-    // Of a link: its name and the environment of the other container.
+    // A link also injects its name and the environment of the other container.
     let is_linked = |alias: &str| {
         let port = format!("{alias}_PORT");
         environment.iter().any(|(name, text)| *name == port && is_address_of_service(name, text))

@@ -1,8 +1,8 @@
-//! One configuration file: its bytes become a tree of values, whatever it is written in, and every
-//! key has a line.
+//! Parses a configuration file in TOML, YAML or JSON into a tree of values with the line of each
+//! key.
 //!
-//! Invariant: what the tree does not hold as it was written is told. No text quotes the file, which
-//! may hold secrets.
+//! Invariant: a value that the tree cannot represent is reported. No message quotes the file, which
+//! may contain secrets.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,18 +14,18 @@ use serde_saphyr::UserMessageFormatter;
 use super::lines::Lines;
 use crate::limits::CONFIG_FILE_SIZE_MAX;
 
-/// What a file says.
+/// The content of a file.
 pub(super) struct Written {
     pub(super) tree: Value,
     pub(super) lines: Lines,
-    /// Paths of keys that are there more than once, of which the last counts.
+    /// Paths of keys that are written more than once. The last value is used.
     pub(super) twice: Vec<String>,
 }
 
-/// Reads a file, by its ending.
+/// Reads a file; its extension decides the format.
 ///
 /// # Errors
-/// What is wrong with it, to be told behind its name.
+/// A message to follow the name of the file.
 pub(super) fn read_file(path: &Path) -> Result<Written, String> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let read: fn(&str) -> Result<Written, String> = match &*ending.to_ascii_lowercase() {
@@ -39,7 +39,7 @@ pub(super) fn read_file(path: &Path) -> Result<Written, String> {
     match written.tree {
         Value::Object(_) => Ok(written),
         Value::Null => Ok(Written { tree: Value::Object(Map::new()), ..written }),
-        _ => Err("must hold keys and values".to_owned()),
+        _ => Err("must contain keys and values".to_owned()),
     }
 }
 
@@ -49,7 +49,9 @@ fn text_of(path: &Path) -> Result<String, String> {
     let read = file.take(CONFIG_FILE_SIZE_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > CONFIG_FILE_SIZE_MAX {
-        return Err(format!("has more than {CONFIG_FILE_SIZE_MAX} bytes: is it a configuration?"));
+        return Err(format!(
+            "has more than {CONFIG_FILE_SIZE_MAX} bytes, the maximum: is it a configuration?"
+        ));
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err("is written in UTF-16: save it as UTF-8".to_owned());
@@ -67,7 +69,7 @@ fn read_toml(text: &str) -> Result<Written, String> {
     Ok(Written { tree, lines: Lines::of_toml(text), twice: Vec::new() })
 }
 
-/// What JSON has no form for becomes a text, so that it is told as it was written.
+/// Values that JSON cannot represent become texts, so that messages can quote them.
 fn of_toml(value: toml::Value) -> Value {
     match value {
         toml::Value::String(text) => text.into(),
@@ -83,7 +85,7 @@ fn of_toml(value: toml::Value) -> Value {
     }
 }
 
-/// The library's own text quotes the line, which may hold a secret.
+/// The message of the library quotes the line, which may contain a secret.
 fn not_toml(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
@@ -96,7 +98,10 @@ fn read_yaml(text: &str) -> Result<Written, String> {
         let error = error.without_snippet();
         let text = match error {
             serde_saphyr::Error::MultipleDocuments { location, .. } => {
-                format!("a second document begins at line {}, and one is read", location.line())
+                format!(
+                    "a second document begins at line {}, but only one is allowed",
+                    location.line()
+                )
             }
             error => error.render_with_formatter(&UserMessageFormatter),
         };
@@ -124,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_configuration_is_told_by_what_it_is() {
+    fn a_file_that_is_not_a_configuration_is_refused_with_the_reason() {
         let large = vec![b'#'; usize::try_from(CONFIG_FILE_SIZE_MAX).unwrap() + 1];
         for (ending, bytes, wanted) in [
             (".toml", &b"\xff\xfea\0"[..], "UTF-16"),
@@ -137,7 +142,7 @@ mod tests {
             let text = refused(ending, bytes);
             assert!(text.contains(wanted), "{text}");
         }
-        // Where the name says enough, nothing is read: this file has no end.
+        // An unknown extension is refused before reading; this file is endless.
         assert!(read_file(Path::new("/dev/zero")).is_err_and(|text| text.contains(".toml")));
         for yaml in [&b"log: {}\nlog: {}\n"[..], b"~: 1\n", b"a: .nan\n", b"a: &a\n  b: *a\n"] {
             let text = refused(".yaml", yaml);
@@ -148,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tree_cannot_hold_is_told_and_not_left_out() {
+    fn values_that_the_tree_cannot_represent_are_reported() {
         for text in ["[websocket]\nmessage_size_limit = inf", "[log]\nlevel = 1979-05-27"] {
             let refused = load_text(".toml", text).unwrap_err().to_string();
             assert!(refused.contains("not \"inf\"") || refused.contains("1979-05-27"), "{refused}");

@@ -1,7 +1,7 @@
-//! Warns of namespaces into which clients may publish what other clients cannot be sent.
+//! Warns of namespaces in which clients may publish payloads that other clients cannot receive.
 //!
-//! A client of the Protobuf protocol may publish any bytes; a client of JSON can be sent JSON only,
-//! and misses the rest.
+//! A client of the Protobuf protocol can publish any bytes. A client of the JSON protocol receives
+//! only JSON.
 
 use engine::rules::{ChannelRules, DataFormat, Namespace};
 use serde_json::Value;
@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::found::Found;
 use super::mistakes::WarningKind;
 
-const TEXT: &str = "clients may publish bytes that are not JSON, which clients of the JSON protocol miss: set \
-                    it to \"json\" (or \"json_object\"), or to \"binary\" where no client uses JSON";
+const TEXT: &str = "allows clients to publish payloads that are not JSON, which clients of the JSON protocol do not \
+                    receive: set it to \"json\" or \"json_object\", or to \"binary\" if no client uses JSON";
 
 pub(super) fn warn_of_formats(found: &mut Found, channels: &ChannelRules) {
     let mut open = Vec::new();
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_may_publish_anything_are_warned_of() {
+    fn namespaces_with_any_payloads_of_clients_cause_a_warning() {
         let open = ("channel.without_namespace.allow_publish_for_subscriber", "true");
         let key = "channel.without_namespace.publication_data_format";
         assert_eq!(warned(&[open]), [key]);

@@ -1,8 +1,6 @@
-//! Reading: file, environment and flags become one tree of values, in whatever form each was
-//! written.
+//! The options of all sources as one tree of values, with the mistakes and warnings about them.
 //!
-//! Invariant: the place of every value is known, so that whatever is wrong with it can be told
-//! where it was written.
+//! Invariant: the place where each value was written is known, so that messages can name it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,21 +12,21 @@ use super::mistakes::{Mistake, Place, Warning, WarningKind};
 use super::table::{Entry, entry};
 use super::text_list::items;
 
-/// What was written, and what is wrong with it so far.
+/// The options as written, and the mistakes and warnings found so far.
 pub(super) struct Found {
     pub(super) tree: Value,
     pub(super) has_file: bool,
     /// Paths that a variable or a flag has set.
     set: BTreeMap<String, Place>,
     pub(super) lines: Lines,
-    /// Paths whose value could not be read: whatever else would be said of them is about a default.
+    /// Paths with an invalid value. Further messages about them would be about the default value.
     misread: BTreeSet<String>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
 }
 
 impl Found {
-    /// What a file with this in it would say.
+    /// The options of a file with this content.
     pub(super) fn of(tree: Value) -> Found {
         Found {
             tree,
@@ -43,14 +41,14 @@ impl Found {
 
     pub(super) fn mistake(&mut self, key: impl Into<String>, text: impl Into<String>) {
         let key = key.into();
-        let is_logged = self.mistakes.iter().any(|told| told.key == key);
-        if is_logged && self.misread.contains(&key) {
+        let is_reported = self.mistakes.iter().any(|one| one.key == key);
+        if is_reported && self.misread.contains(&key) {
             return;
         }
         self.mistakes.push(Mistake { place: self.place(&key), key, text: text.into() });
     }
 
-    /// A value that is not of its kind; nothing else is said of this key.
+    /// Adds a mistake about an invalid value, and suppresses further messages about its key.
     pub(super) fn misread(&mut self, key: &str, text: impl Into<String>) {
         if self.misread.insert(key.to_owned()) {
             self.mistake(key, text);
@@ -67,13 +65,13 @@ impl Found {
         self.warnings.push(Warning { kind, place: self.place(&key), key, text: text.into() });
     }
 
-    /// Warnings and mistakes.
+    /// Returns all warnings and mistakes.
     pub(super) fn judge(mut self) -> (Vec<Warning>, Vec<Mistake>) {
         self.warnings.retain(|warning| !self.misread.contains(&warning.key));
         (self.warnings, self.mistakes)
     }
 
-    /// The value at a path, when written.
+    /// The value at a path; `None` if it was not written.
     pub(super) fn value(&self, path: &str) -> Option<&Value> {
         let mut value = &self.tree;
         for part in path.split('.') {
@@ -88,13 +86,13 @@ impl Found {
         Some(value).filter(|value| !value.is_null())
     }
 
-    /// Whether anything was set that says what the server is for. A port and what is logged do not.
+    /// Whether any option is set that ends development mode. A port and options of the log do not.
     pub(super) fn is_configured(&self) -> bool {
         let is_neutral = |path: &String| path == "http_server.port" || path.starts_with("log.");
         self.has_file || !self.set.keys().all(is_neutral)
     }
 
-    /// Sets a value that a variable or a flag gives as text.
+    /// Sets an option to the text of a variable or a flag.
     pub(super) fn set(&mut self, path: &str, place: Place, text: &str) {
         let value = match entry(path) {
             Some(Entry::Namespaces | Entry::ApiKeys | Entry::AbsentList(_)) => match groups(text) {
@@ -116,7 +114,7 @@ impl Found {
             if let Some(place) = self.set.get(whole) {
                 return place.clone();
             }
-            // The line of a section says little about a key that is missing in it.
+            // The line of a section is not helpful for a key that is missing in it.
             let line = self.lines.of(whole).filter(|_| whole == path || whole.ends_with(']'));
             if let Some(line) = line {
                 return Place::Line(line);
@@ -129,8 +127,8 @@ impl Found {
     }
 }
 
-/// The tree with keys as the table has them: `"client.insecure": true` and `Client` are understood
-/// as well.
+/// Converts the keys of a tree to the form of the table: keys with dots, such as
+/// `"client.insecure": true`, become sections, and upper case becomes lower case.
 pub(super) fn canonical(path: &str, value: Value) -> Value {
     let Value::Object(members) = value else { return value };
     let mut tree = Value::Object(Map::new());
@@ -149,7 +147,7 @@ pub(super) fn canonical(path: &str, value: Value) -> Value {
             }
             (_, value) => value,
         };
-        // A name with dots that is no key stays as it is: it is told as unknown.
+        // An unknown name with dots is not changed, so that it is reported as written.
         if entry(&at(&name)).is_some() {
             merge(place_of(&mut tree, &name), value);
         } else {
@@ -159,7 +157,7 @@ pub(super) fn canonical(path: &str, value: Value) -> Value {
     tree
 }
 
-/// The same for the groups of a list; one alone may stand without the list.
+/// The same for the items of a list. A single item is accepted without the list.
 fn canonical_list(path: &str, list: Value) -> Value {
     let group = |value| canonical(&format!("{path}[0]"), value);
     match list {
@@ -168,7 +166,7 @@ fn canonical_list(path: &str, list: Value) -> Value {
     }
 }
 
-/// Whether a name may stand in a group of a list, beside what the table has for it.
+/// Whether a name is an option of an item of a list that is not in the table.
 fn is_of_group(path: &str, name: &str) -> bool {
     let Some((list, _)) = path.rsplit_once('[') else { return false };
     match entry(list) {
@@ -192,7 +190,8 @@ fn merge(place: &mut Value, value: Value) {
     }
 }
 
-/// A list of groups as one text: JSON, or the names between commas and white space.
+/// Parses a list of items that is written as one text: JSON, or names separated by commas and white
+/// space.
 fn groups(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with(['[', '{']) {
         return serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"));

@@ -1,6 +1,6 @@
-//! On which line of a file each key stands.
+//! The line of each key in a configuration file.
 //!
-//! Invariant: only for texts; a key without a line is told without one.
+//! Invariant: lines are used only in messages. A key without a line is reported without one.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -10,12 +10,12 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Lines by path; keys are compared without regard to case.
+/// Lines by path. Paths are case-insensitive.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lines(HashMap<String, usize>);
 
 impl Lines {
-    /// The line of a key, from 1 on.
+    /// The line of a key, counted from 1.
     pub(super) fn of(&self, path: &str) -> Option<usize> {
         self.0.get(&path.to_ascii_lowercase()).copied()
     }
@@ -27,12 +27,12 @@ impl Lines {
     pub(super) fn of_toml(text: &str) -> Lines {
         let mut lines = Lines::default();
         if let Ok(table) = DeTable::parse(text) {
-            lines.toml_table(&Starts::of(text), "", table.get_ref());
+            lines.toml_table(&LineStarts::of(text), "", table.get_ref());
         }
         lines
     }
 
-    fn toml_table(&mut self, starts: &Starts, path: &str, table: &DeTable<'_>) {
+    fn toml_table(&mut self, starts: &LineStarts, path: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let path = join(path, name.get_ref());
             self.insert(&path, starts.line(name.span().start));
@@ -40,7 +40,7 @@ impl Lines {
         }
     }
 
-    fn toml_value(&mut self, starts: &Starts, path: &str, value: &DeValue<'_>) {
+    fn toml_value(&mut self, starts: &LineStarts, path: &str, value: &DeValue<'_>) {
         match value {
             DeValue::Table(table) => self.toml_table(starts, path, table),
             DeValue::Array(items) => {
@@ -82,8 +82,7 @@ impl Lines {
         }
     }
 
-    /// The text has been read as JSON before, so that its form needs no care. With the paths of
-    /// keys that are there more than once.
+    /// Also returns the paths of keys that are written more than once. The text must be valid JSON.
     pub(super) fn of_json(text: &str) -> (Lines, Vec<String>) {
         let mut lines = Lines::default();
         let (mut seen, mut twice) = (HashSet::new(), Vec::new());
@@ -129,7 +128,7 @@ impl Lines {
     }
 }
 
-/// Whether a path is one of these, or below one.
+/// Whether a path is one of these paths, or below one of them.
 fn is_below(paths: &[String], path: &str) -> bool {
     paths.iter().any(|above| {
         path.strip_prefix(&**above)
@@ -137,7 +136,7 @@ fn is_below(paths: &[String], path: &str) -> bool {
     })
 }
 
-/// What a place in JSON is in.
+/// An object or array that is not closed yet at a position in JSON.
 enum Open {
     Object { name: String, is_value: bool },
     Array { index: usize },
@@ -150,7 +149,7 @@ fn path_of(open: &[Open]) -> String {
     })
 }
 
-/// The place behind the string that begins here.
+/// The position after the string that begins at `start`.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(byte) = bytes.get(at) {
@@ -167,13 +166,13 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// Where the lines of a text begin.
-struct Starts(Vec<usize>);
+/// Offsets of the beginnings of lines in a text.
+struct LineStarts(Vec<usize>);
 
-impl Starts {
-    fn of(text: &str) -> Starts {
+impl LineStarts {
+    fn of(text: &str) -> LineStarts {
         let behind = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Starts(std::iter::once(0).chain(behind.map(|(at, _)| at + 1)).collect())
+        LineStarts(std::iter::once(0).chain(behind.map(|(at, _)| at + 1)).collect())
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -181,7 +180,7 @@ impl Starts {
     }
 }
 
-/// A tree of which only the places count.
+/// A YAML tree without its scalar values; only positions are needed.
 enum Node {
     Leaf,
     List(Vec<Spanned<Node>>),
@@ -277,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_have_the_lines_on_which_they_stand() {
+    fn every_format_gives_the_same_keys_their_lines() {
         let json = "{\n \"client\": {\n  \"insecure\": true, \"a\\\"b\": [1,\n 2]},\n \
                     \"channel\": {\"namespaces\": [\n  {\"name\": \"a\"},\n  {\"name\": \"b\",\n \"presence\": 1}]}}";
         let toml = "[client]\n\ninsecure = true\n[[channel.namespaces]]\nname = \"a\"\n\

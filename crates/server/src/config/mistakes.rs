@@ -1,59 +1,58 @@
-//! What is wrong or doubtful in a configuration: each with its key, where it was written, and what
-//! to do.
+//! Mistakes and warnings about a configuration: key, place, reason and what to do.
 //!
-//! Invariant: no value of a secret is in any text.
+//! Invariant: no message contains a secret.
 
 use std::fmt;
 
-/// Something that ends the start.
+/// An error in the configuration. The server does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The key, or the variable or file that is no key.
+    /// The key, or the name of a variable or file that is not a key.
     pub key: String,
-    /// Where it was written.
+    /// The line, variable or flag that contains it.
     pub place: Place,
     /// What is wrong and what to do.
     pub text: String,
 }
 
-/// Something that an operator should look at; the server starts all the same.
+/// An option that an operator should check. The server starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What it is about.
+    /// Category, for logs.
     pub kind: WarningKind,
-    /// The key, or the variable or file that is no key.
+    /// The key, or the name of a variable or file that is not a key.
     pub key: String,
-    /// Where it was written.
+    /// The line, variable or flag that contains it.
     pub place: Place,
-    /// What follows from it and what to do.
+    /// The consequence and what to do.
     pub text: String,
 }
 
-/// What a warning is about.
+/// Category of a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WarningKind {
-    /// A key that does not exist.
+    /// A key or variable that does not exist.
     UnknownKey,
-    /// Known, and nothing follows from it.
+    /// A known key that has no effect.
     NoEffect,
-    /// Read in another way than it was written.
+    /// A value that is read in another form than it was written.
     Adapted,
-    /// A check is switched off.
+    /// A check that is disabled.
     Insecure,
     /// A secret that can be guessed.
     WeakSecret,
-    /// Reachable or readable for more than should be.
+    /// An endpoint or channel that more clients can reach than intended.
     Exposed,
-    /// A certificate that ends.
+    /// A certificate that is not valid or expires soon.
     Certificate,
-    /// Settings that make one another useless.
+    /// Options that make each other useless.
     Contradiction,
-    /// A bound that does not protect.
+    /// A limit that is too high to protect the server.
     Limit,
 }
 
 impl WarningKind {
-    /// Its name in logs.
+    /// The name in logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -70,30 +69,30 @@ impl WarningKind {
     }
 }
 
-/// Where something was written.
+/// The place where an option was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Nowhere: it is a default, or no key.
+    /// Not written: a default value, or not a key.
     Nowhere,
-    /// In the file, at this line.
+    /// In the file, at this line, counted from 1.
     Line(usize),
-    /// In this variable.
+    /// In this environment variable.
     Variable(String),
-    /// In a flag.
+    /// In a flag of the command.
     Flag,
 }
 
 /// All mistakes of a configuration, and its warnings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes {
-    /// At least one.
+    /// All mistakes; at least one.
     pub mistakes: Vec<Mistake>,
-    /// What is doubtful besides.
+    /// All warnings.
     pub warnings: Vec<Warning>,
 }
 
 impl Mistakes {
-    /// One mistake that is about a file and not about a key.
+    /// A single mistake about a file.
     pub(super) fn of_file(file: String, text: String) -> Mistakes {
         let mistake = Mistake { key: file, place: Place::Nowhere, text };
         Mistakes { mistakes: vec![mistake], warnings: Vec::new() }
@@ -138,7 +137,7 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// The candidate that looks most like `word`, when one does.
+/// The candidate that is most similar to `word`, if one is similar enough to be meant.
 pub(super) fn closest<'c>(
     word: &str,
     candidates: impl Iterator<Item = &'c str>,
@@ -151,10 +150,10 @@ pub(super) fn closest<'c>(
     near.filter(|(distance, _)| *distance <= allowed).min().map(|(_, candidate)| candidate)
 }
 
-/// Bytes of a word that may be a slip of the pen.
+/// Longer words, in bytes, are not compared: the cost is quadratic.
 const WORD_MAX: usize = 100;
 
-/// Insertions, deletions and replacements that lead from one to the other (Levenshtein).
+/// Levenshtein distance: insertions, deletions and replacements.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

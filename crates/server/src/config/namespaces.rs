@@ -1,4 +1,4 @@
-//! From what was written about channels and namespaces to the rules that hold for them.
+//! Resolves the options of channels and namespaces into the rules of the engine.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut KeyedMistakes
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !is_name {
             let text = match name {
-                "" => "is needed: channels of a namespace begin with its name".to_owned(),
+                "" => "is needed: names of channels in a namespace begin with its name".to_owned(),
                 name => format!(
                     "expected at least two letters, digits, '-', '_' or '.', not {}",
                     shown(&name.into())
@@ -39,13 +39,17 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut KeyedMistakes
             continue;
         }
         if SYSTEM.strip_suffix(':') == Some(name) {
-            let text = format!("{name:?} is kept for the server's own channels");
+            let text =
+                format!("{name:?} is reserved for channels of the server: choose another name");
             mistakes.push((format!("{path}.name"), text));
             continue;
         }
         let namespace = resolve_namespace(values, &path, mistakes);
         if namespaces.insert(name.to_owned(), namespace).is_some() {
-            mistakes.push((format!("{path}.name"), format!("{name:?} is there twice")));
+            mistakes.push((
+                format!("{path}.name"),
+                format!("{name:?} is used twice: rename one of the namespaces"),
+            ));
         }
     }
     let user_separator = values.text("channel.user_separator");
@@ -126,7 +130,7 @@ fn resolve_namespace(values: &Values<'_>, path: &str, mistakes: &mut KeyedMistak
     namespace
 }
 
-/// What the options of a namespace demand of each other.
+/// Checks that options of a namespace which need each other are set together.
 fn check_namespace(namespace: &Namespace, path: &str, mistakes: &mut KeyedMistakes) {
     let mut refuse = |name: &str, text: &str| {
         mistakes.push((format!("{path}.{name}"), text.to_owned()));
@@ -153,9 +157,9 @@ fn check_namespace(namespace: &Namespace, path: &str, mistakes: &mut KeyedMistak
     }
 }
 
-/// Where the demo page lives: open to everybody who may connect.
+/// The namespace of the demo page. All clients that may connect have all permissions.
 pub(super) fn demo_namespace() -> Namespace {
-    let everybody = Permission { client: true, subscriber: true, anonymous: true };
+    let everyone = Permission { client: true, subscriber: true, anonymous: true };
     Namespace {
         presence: true,
         join_leave: true,
@@ -165,9 +169,9 @@ pub(super) fn demo_namespace() -> Namespace {
         history_meta_ttl_ms: 30 * 24 * 3_600_000,
         force_recovery: true,
         subscribe: SubscribePermission { client: true, anonymous: true },
-        publish: everybody,
-        presence_read: everybody,
-        history_read: everybody,
+        publish: everyone,
+        presence_read: everyone,
+        history_read: everyone,
         ..Namespace::default()
     }
 }

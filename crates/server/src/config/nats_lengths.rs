@@ -1,14 +1,14 @@
-//! Channel names of the configuration beside what NATS carries.
+//! Compares the maximum length of channel names with the length of subjects in NATS.
 //!
-//! Invariant: a limit that no name of its length could use with NATS is a mistake; one that only
-//! some can use is a warning.
+//! Invariant: a limit that no channel name can reach with NATS is a mistake. One that only some
+//! names can reach is a warning.
 
 use brokers::nats::{channel_length_max, plain_channel_length_max};
 
 use super::mistakes::KeyedMistakes;
 use super::values::Values;
 
-/// Relates `channel.max_length` to the lines of NATS; returns warnings.
+/// Checks `channel.max_length` and returns warnings as key and text.
 pub(super) fn check_channel_length(
     values: &Values<'_>,
     mistakes: &mut KeyedMistakes,
@@ -22,14 +22,14 @@ pub(super) fn check_channel_length(
     let place = "channel.max_length".to_owned();
     if length > plain {
         let text = format!(
-            "{length} is more than NATS carries with broker.nats.prefix {prefix:?}, {plain} bytes: set it to {any} or less, so that every name \
-             of that length fits"
+            "{length} is more than the maximum of {plain} bytes with NATS and broker.nats.prefix {prefix:?}: set it to {any} \
+             or less, so that every name fits"
         );
         mistakes.push((place, text));
     } else if length > any {
         let text = format!(
-            "NATS carries names of {any} bytes whatever their characters are (broker.nats.prefix {prefix:?}); longer ones are refused (107) \
-             unless they have mostly letters, digits and -_:#@/$, which take one byte in a subject, and others three"
+            "NATS accepts every name of up to {any} bytes (broker.nats.prefix {prefix:?}). A longer name is refused (107) if it \
+             has too many characters other than letters, digits and -_:#@/$, because they take three bytes in a subject"
         );
         return vec![(place, text)];
     }
@@ -58,10 +58,10 @@ mod tests {
         assert!(reported(1_277, "tidings").is_empty());
         let [warning] = &reported(1_278, "tidings")[..] else { panic!("one warning") };
         assert!(warning.text.contains("1277"), "{warning:?}");
-        assert!(!reported(1_277, "a-longer-prefix").is_empty(), "a prefix takes room");
+        assert!(!reported(1_277, "a-longer-prefix").is_empty(), "the prefix counts");
         let mistakes = load(4_000, "tidings").unwrap_err().to_string();
         assert!(mistakes.contains("channel.max_length") && mistakes.contains("3833"), "{mistakes}");
-        // Other brokers carry all.
+        // Other brokers accept every length.
         let (_, warnings) = load_text(".json", r#"{"channel": {"max_length": 4000}}"#).unwrap();
         assert_eq!(of_lengths(warnings), []);
     }

@@ -1,26 +1,24 @@
-//! Which web pages may open a connection (`client.allowed_origins`).
+//! Origins of web pages that may connect (`client.allowed_origins`).
 //!
-//! Invariant: a pattern is compared with what browsers send, which is scheme, host and a port that
-//! is not the scheme's own, in lower case: whatever is written in another way is brought into that
-//! form, or refused.
+//! Invariant: patterns have the form that browsers send: scheme, host, and a port that is not the
+//! default port of the scheme, in lower case. An entry in another form is converted or refused.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Patterns of origins. Without any, only requests without an `Origin` header pass: those that no
-/// browser sends for another page.
+/// Patterns of allowed origins. Without any pattern, only requests without an `Origin` header are
+/// allowed, which browsers do not send for WebSocket connections.
 #[derive(Clone, Debug, Default)]
 pub struct OriginPolicy {
     patterns: GlobSet,
 }
 
 impl OriginPolicy {
-    /// A policy of these patterns, in which `*` stands for anything, `?` for one character, `{a,b}`
-    /// for either.
+    /// A policy with these patterns: `*` matches any text, `?` one character, `{a,b}` either text.
     ///
     /// # Errors
-    /// What is wrong with each pattern that cannot be used.
+    /// One message per invalid pattern.
     pub fn new(patterns: &[String]) -> Result<OriginPolicy, Vec<String>> {
         let mut faults = Vec::new();
         let mut builder = GlobSetBuilder::new();
@@ -32,7 +30,7 @@ impl OriginPolicy {
                     .iter()
                     .map(glob)
                     .collect::<Result<Vec<_>, _>>()
-                    .map_err(|_| "is a pattern that cannot be read".to_owned())
+                    .map_err(|_| "is not a valid pattern".to_owned())
             });
             match globs {
                 Ok(globs) => {
@@ -46,7 +44,7 @@ impl OriginPolicy {
         match builder.build() {
             Ok(patterns) if faults.is_empty() => Ok(OriginPolicy { patterns }),
             Ok(_) => Err(faults),
-            Err(_) => Err(vec!["the patterns together are too large".to_owned()]),
+            Err(_) => Err(vec!["the patterns are too large together: use fewer".to_owned()]),
         }
     }
 
@@ -57,47 +55,49 @@ impl OriginPolicy {
     }
 }
 
-/// One entry of the list, in the form that browsers send.
+/// One entry of the list, converted to the form that browsers send.
 #[derive(Debug)]
 pub(super) struct Origin {
     patterns: Vec<String>,
-    /// What was written in another way than a browser writes it.
+    /// How the entry was converted, if it was. Follows "an origin".
     pub(super) adapted: Option<&'static str>,
 }
 
-/// How much more than one site a pattern admits.
+/// The sites that a pattern matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// The sites that it names.
+    /// Only the listed sites.
     Named,
-    /// Also sites whose name only begins or ends so.
+    /// Also sites whose names begin or end in the same way.
     Lookalikes,
-    /// Sandboxed frames and files, which anybody can make.
+    /// Sandboxed frames and local files, whose origin is `null`.
     Opaque,
-    /// All.
-    Everybody,
+    /// All sites.
+    Everywhere,
 }
 
-/// Characters that stand for others.
+/// Characters with a special meaning in patterns.
 const GLOB: [char; 6] = ['*', '?', '[', ']', '{', '}'];
 
 impl Origin {
-    /// Reads what was written.
+    /// Parses an entry.
     ///
     /// # Errors
-    /// Why no browser sends anything that would match, and what to write.
+    /// Why no origin of a browser can match, and what to write.
     pub(super) fn read(written: &str) -> Result<Origin, String> {
         let text = written.trim().to_ascii_lowercase();
         if !text.is_ascii() {
-            return Err("has a host that is not ASCII: browsers send its form that begins with \
-                        xn--, so write that"
-                .to_owned());
+            return Err(
+                "has a host that is not ASCII: write the form that begins with xn--, which \
+                        browsers send"
+                    .to_owned(),
+            );
         }
         if text.is_empty() || text.contains(char::is_whitespace) {
-            return Err("is no origin: write one as https://example.com".to_owned());
+            return Err("is not an origin: write one as https://example.com".to_owned());
         }
         if text.matches("://").count() > 1 && !text.contains('{') {
-            return Err("is more than one origin: make each an item of its own".to_owned());
+            return Err("contains more than one origin: make each an item of its own".to_owned());
         }
         match text.split_once("://") {
             Some((scheme, rest)) => Origin::with_scheme(scheme, rest),
@@ -118,18 +118,17 @@ impl Origin {
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if authority.is_empty() && !matches!(scheme, "http" | "https") {
-            // Some web views send file:// for files.
+            // Some web views send file:// for local files.
             return Ok(Origin { patterns: vec![format!("{scheme}://")], adapted: None });
         }
         let has_path = !path.trim_matches('/').is_empty();
-        let adapted = by_socket.or(has_path.then_some("has no path, which is left out"));
+        let adapted = by_socket.or(has_path.then_some("has no path, so that the path is ignored"));
         let authority = authority.split_once('#').map_or(authority, |(authority, _)| authority);
         let patterns = of_authority(scheme, authority)?;
         Ok(Origin { patterns, adapted })
     }
 
-    /// A host alone: what matters is that the page was not changed on its way, so it is `https`,
-    /// except on this machine.
+    /// Parses an entry without a scheme. It means `https`, and for the local machine also `http`.
     fn without_scheme(text: String) -> Result<Origin, String> {
         let is_address = text.starts_with('[') && text.contains("::");
         let is_any_scheme = ["http", "https"]
@@ -139,29 +138,29 @@ impl Origin {
             return Ok(Origin { patterns: vec![text], adapted: None });
         }
         if text.contains('/') {
-            return Err("is no origin: write one as https://example.com".to_owned());
+            return Err("is not an origin: write one as https://example.com".to_owned());
         }
         let host = text.rsplit_once(':').map_or(&*text, |(host, _)| host);
         let mut patterns = of_authority("https", &text)?;
         if !is_loopback(host) && !is_loopback(&text) {
-            return Ok(Origin { patterns, adapted: Some("has a scheme; https is taken") });
+            return Ok(Origin { patterns, adapted: Some("has a scheme; https is assumed") });
         }
         patterns.extend(of_authority("http", &text)?);
-        Ok(Origin { patterns, adapted: Some("has a scheme; http and https are taken") })
+        Ok(Origin { patterns, adapted: Some("has a scheme; http and https are assumed") })
     }
 
-    /// How many sites it admits.
+    /// Which sites the patterns match.
     pub(super) fn reach(&self) -> Reach {
         let glob =
             |pattern: &String| Some(GlobBuilder::new(pattern).build().ok()?.compile_matcher());
         let matchers: Vec<_> = self.patterns.iter().filter_map(glob).collect();
         let admits = |origin: &str| matchers.iter().any(|matcher| matcher.is_match(origin));
         let admits_all = |origins: &[&str]| origins.iter().all(|origin| admits(origin));
-        // Two sites of strangers that have nothing in common but their scheme.
+        // Two arbitrary sites that have only the scheme in common.
         if ["http", "https"].iter().any(|scheme| {
             admits_all(&[&format!("{scheme}://a7c.example"), &format!("{scheme}://q.0x9d.test")])
         }) {
-            return Reach::Everybody;
+            return Reach::Everywhere;
         }
         if admits("null") {
             return Reach::Opaque;
@@ -182,7 +181,7 @@ fn of_authority(scheme: &str, authority: &str) -> Result<Vec<String>, String> {
         return Err("has no host: write it as https://example.com".to_owned());
     }
     if authority.contains('@') {
-        return Err("names a user, which no origin does: leave it out".to_owned());
+        return Err("contains a user, which an origin does not have: remove it".to_owned());
     }
     let (host, port) = split_port(authority)?;
     let port = match port {
@@ -201,7 +200,7 @@ fn of_authority(scheme: &str, authority: &str) -> Result<Vec<String>, String> {
     };
     Ok(match (scheme, port.as_deref()) {
         ("http", Some("80")) | ("https", Some("443")) => vec![with(None)],
-        // A scheme that stands for several.
+        // A pattern that matches several schemes.
         (scheme, Some(port @ ("80" | "443"))) if scheme.contains(GLOB) => {
             vec![with(None), with(Some(port))]
         }
@@ -209,7 +208,7 @@ fn of_authority(scheme: &str, authority: &str) -> Result<Vec<String>, String> {
     })
 }
 
-/// Host as a pattern, and port.
+/// Splits an authority into a pattern of the host, and the port.
 fn split_port(authority: &str) -> Result<(String, Option<&str>), String> {
     if let Some(address) = authority.strip_prefix('[')
         && let Some((address, rest)) = address.split_once(']')
@@ -217,20 +216,20 @@ fn split_port(authority: &str) -> Result<(String, Option<&str>), String> {
     {
         let address: Ipv6Addr = address
             .parse()
-            .map_err(|_| format!("has the address [{address}], which is none of IPv6"))?;
+            .map_err(|_| format!("has the address [{address}], which is not an IPv6 address"))?;
         let port = match rest.strip_prefix(':') {
             Some(port) => Some(port),
             None if rest.is_empty() => None,
-            None => return Err("has something between its address and its port".to_owned()),
+            None => return Err("has text between its address and its port: remove it".to_owned()),
         };
-        // Bare brackets would be a class of characters.
+        // Brackets are escaped, because they enclose a class of characters in a pattern.
         return Ok((format!("[[]{}[]]", as_browsers_write(address)), port));
     }
     if authority.parse::<Ipv6Addr>().is_ok() || authority.matches(':').count() > 1 {
         let is_pattern = authority.contains(GLOB);
         return match is_pattern {
             true => Ok((authority.to_owned(), None)),
-            false => Err("has an address of IPv6 without brackets: write [::1]:3000".to_owned()),
+            false => Err("has an IPv6 address without brackets: write [::1]:3000".to_owned()),
         };
     }
     Ok(match authority.rsplit_once(':') {
@@ -239,7 +238,7 @@ fn split_port(authority: &str) -> Result<(String, Option<&str>), String> {
     })
 }
 
-/// Browsers write the last part of a mapped address in hexadecimal.
+/// Formats an address as browsers do: a mapped IPv4 address in hexadecimal.
 fn as_browsers_write(address: Ipv6Addr) -> String {
     match address.to_ipv4_mapped() {
         Some(mapped) => {
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_form_it_matches_what_a_browser_sends() {
+    fn every_accepted_form_matches_the_origin_of_a_browser() {
         for (pattern, origin) in [
             ("http://x.com/", "http://x.com"),
             ("http://x.com//", "http://x.com"),
@@ -331,21 +330,21 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_is_refused_with_the_reason() {
+    fn origins_that_no_browser_sends_are_refused_with_the_reason() {
         for (pattern, reason) in [
-            ("", "is no origin"),
+            ("", "is not an origin"),
             ("https://", "no host"),
             ("://a.com", "no scheme"),
-            ("https:/a.com", "is no origin"),
-            ("a.com/app", "is no origin"),
-            ("https://a.com https://b.com", "is no origin"),
+            ("https:/a.com", "is not an origin"),
+            ("a.com/app", "is not an origin"),
+            ("https://a.com https://b.com", "is not an origin"),
             ("https://bücher.example", "xn--"),
-            ("https://user:p@a.com", "names a user"),
+            ("https://user:p@a.com", "contains a user"),
             ("https://a.com:99999", "port 99999"),
             ("https://a.com:http", "port http"),
             ("http://::1:3000", "brackets"),
-            ("http://[::zz]:3000", "none of IPv6"),
-            ("https://[a", "cannot be read"),
+            ("http://[::zz]:3000", "not an IPv6 address"),
+            ("https://[a", "not a valid pattern"),
         ] {
             let faults = policy(&[pattern]).unwrap_err();
             assert!(faults[0].contains(reason), "{pattern}: {faults:?}");
@@ -354,13 +353,13 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_admit_strangers_are_known() {
+    fn patterns_that_match_other_sites_are_detected() {
         for (pattern, reach) in [
-            ("*", Reach::Everybody),
-            ("https://*", Reach::Everybody),
-            ("http*", Reach::Everybody),
-            ("*://*", Reach::Everybody),
-            ("https://*.*", Reach::Everybody),
+            ("*", Reach::Everywhere),
+            ("https://*", Reach::Everywhere),
+            ("http*", Reach::Everywhere),
+            ("*://*", Reach::Everywhere),
+            ("https://*.*", Reach::Everywhere),
             ("null", Reach::Opaque),
             ("https://*example.com", Reach::Lookalikes),
             ("*example.com", Reach::Lookalikes),

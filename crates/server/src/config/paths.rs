@@ -1,11 +1,11 @@
-//! Paths: that no two things are served at one.
+//! Checks the URL paths of endpoints.
 //!
-//! Invariant: what passes here can be routed; a router that meets one path twice panics.
+//! Invariant: the router accepts all paths that pass. It panics if two are equal.
 
 use super::Config;
 use super::mistakes::KeyedMistakes;
 
-/// Paths must be paths, and no two may be the same, also not one that the server adds by itself.
+/// Checks that each path is valid and unique, also among the fixed paths of the server.
 pub(super) fn check_paths(config: &Config, mistakes: &mut KeyedMistakes) {
     let paths = [
         ("websocket.handler_prefix", config.websocket.path.as_deref()),
@@ -31,12 +31,12 @@ pub(super) fn check_paths(config: &Config, mistakes: &mut KeyedMistakes) {
             && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
         if !is_path {
             let text = format!(
-                "expected a path such as \"/metrics\", of letters, digits, '-', '_' and '.' behind slashes, not {path:?}"
+                "expected a path such as \"/metrics\", of slashes, letters, digits, '-', '_' and '.', not {path:?}"
             );
             mistakes.push((key.to_owned(), text));
         }
         if let Some((_, other)) = taken.iter().find(|(taken, _)| taken == path) {
-            mistakes.push((key.to_owned(), format!("is the same as {other}")));
+            mistakes.push((key.to_owned(), format!("is the same as {other}: choose another path")));
         }
         taken.push((path.to_owned(), key.to_owned()));
     }

@@ -1,41 +1,40 @@
-//! Settings that hold PEM: as it is, in base64, or in a file.
+//! Options that contain PEM: inline, in base64, or as the path of a file.
 //!
-//! Invariant: an error names a file only when the value looks like a path; a key that was written
-//! instead of one is never shown.
+//! Invariant: an error quotes a value only if it looks like a path, and never a private key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::keys::Kind;
 
-/// Longest path that is named in an error.
+/// Maximum length in bytes of a path that an error quotes.
 const PATH_SHOWN_MAX: usize = 255;
 
-/// The PEM behind a value of this kind.
+/// Returns the PEM of an option of this kind.
 pub(crate) fn read_pem(kind: Kind, value: &str) -> Result<String, String> {
     let pem = find_pem(kind, value)?;
     if ENCRYPTED.iter().any(|mark| pem.contains(mark)) {
         let file = file_of(kind, value).map_or(String::new(), |file| format!("{file} "));
         return Err(format!(
-            "{file}is encrypted with a passphrase, which nobody could type at a start; write it without one: \
+            "{file}is encrypted with a passphrase, which the server does not have: decrypt it with \
              openssl pkey -in key.pem -out plain.pem"
         ));
     }
     Ok(pem)
 }
 
-/// How an encrypted key begins (RFC 5958), and the older form (RFC 1421).
+/// Marks of an encrypted key: PKCS #8 (RFC 5958), and the older form (RFC 1421).
 const ENCRYPTED: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"];
 
 fn find_pem(kind: Kind, value: &str) -> Result<String, String> {
     if value.contains("-----BEGIN") {
-        // Variables of many tools hold one line, with \n where lines end.
+        // Many tools write variables in one line, with \n instead of line breaks.
         return Ok(match value.contains('\n') {
             true => value.to_owned(),
             false => value.replace("\\r", "").replace("\\n", "\n"),
         });
     }
-    // Tools break base64 into lines.
+    // Some tools break base64 into lines.
     let joined: String = value.split_ascii_whitespace().collect();
     let decoded = STANDARD.decode(joined);
     if let Some(text) = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok())
@@ -49,12 +48,13 @@ fn find_pem(kind: Kind, value: &str) -> Result<String, String> {
     })
 }
 
-/// The file behind a value, when that is where the PEM is and an error may say so.
+/// The path in a value, if the file exists and an error may quote the path.
 pub(crate) fn file_of(kind: Kind, value: &str) -> Option<&str> {
     (is_path(kind, value) && std::fs::exists(value).unwrap_or(false)).then_some(value)
 }
 
-/// Whether an error may show the value. DER in base64 has neither a dot nor a slash in front.
+/// Whether an error may quote the value as a path. DER in base64 has no dot and begins without a
+/// slash.
 fn is_path(kind: Kind, value: &str) -> bool {
     let is_short_line = value.len() <= PATH_SHOWN_MAX && !value.contains(char::is_control);
     is_short_line && (kind != Kind::Secret || value.starts_with('/') || value.contains('.'))

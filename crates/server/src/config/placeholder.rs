@@ -1,7 +1,7 @@
-//! Values that a tool should have replaced before the server read them: `${SECRET}`, `$(SECRET)`,
+//! Placeholders that a tool should have replaced before the start: `${SECRET}`, `$(SECRET)`,
 //! `{{ secret }}`.
 //!
-//! Invariant: of such a value only the name is shown.
+//! Invariant: a message contains only the name of the placeholder, not the rest of the value.
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use super::environment::PREFIX;
 use super::found::Found;
 use super::table::{Entry, entry, variable};
 
-/// Characters of a name that are shown.
+/// Maximum number of characters of a name that a message quotes.
 const SHOWN_MAX: usize = 40;
 
-/// Tells each value that still holds a placeholder.
+/// Adds a mistake for each value that contains a placeholder.
 pub(super) fn check_placeholders(found: &mut Found) {
     let mut unreplaced = Vec::new();
     look("", &found.tree, &mut unreplaced);
@@ -24,8 +24,8 @@ pub(super) fn check_placeholders(found: &mut Found) {
             _ => "set it in the environment instead".to_owned(),
         };
         let text = format!(
-            "holds {placeholder}, which nothing has replaced: values are taken as they are written, so {set}, or replace it \
-             before the start, as envsubst does"
+            "contains {placeholder}, which has not been replaced; the server does not replace placeholders: {set}, or replace \
+             it before the start, for example with envsubst"
         );
         found.mistake(path, text);
     }
@@ -53,7 +53,7 @@ fn look(path: &str, value: &Value, unreplaced: &mut Vec<(String, String)>) {
     }
 }
 
-/// The first placeholder of a value, without a default that may stand in it.
+/// The first placeholder of a value, without its default value.
 fn placeholder(path: &str, text: &str) -> Option<String> {
     let is_of_shell = |name: &str| {
         name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
@@ -67,7 +67,7 @@ fn placeholder(path: &str, text: &str) -> Option<String> {
         (is_of_shell(name) && is_whole).then(|| format!("$({name})"))
     };
     let in_template = || {
-        // The address of a key set may have such parts of its own.
+        // The URL of a key set may contain its own placeholders.
         let is_template = text.contains("{{") && text.contains("}}");
         (is_template && !path.ends_with("jwks_public_endpoint")).then(|| {
             let name = named(text, "{{", |c| c != '}').unwrap_or_default();
@@ -77,10 +77,10 @@ fn placeholder(path: &str, text: &str) -> Option<String> {
     in_braces.or_else(in_parentheses).or_else(in_template)
 }
 
-/// What the compatible server replaces in headers of proxies.
+/// Prefix of variables that the compatible server inserts into headers of proxies.
 const OF_OTHER_VALUES: &str = "CENTRIFUGO_VAR_";
 
-/// The name behind a mark.
+/// The name after the first `mark`.
 fn named<'t>(text: &'t str, mark: &str, is_part: fn(char) -> bool) -> Option<&'t str> {
     let rest = &text[text.find(mark)? + mark.len()..];
     let end = rest.char_indices().find(|(at, c)| *at >= SHOWN_MAX || !is_part(*c));

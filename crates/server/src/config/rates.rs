@@ -1,8 +1,7 @@
-//! Rates of buckets, as people write them (`limits.*`): `"50/s burst 200"`, `"2MiB/s burst 8MiB"`,
+//! Parses rates of token buckets (`limits.*`): `"50/s burst 200"`, `"2MiB/s burst 8MiB"`,
 //! `"20/5s"`, `"off"`.
 //!
-//! Invariant: a text that is not understood is a mistake, and limits nothing less than what was
-//! meant by accident.
+//! Invariant: an invalid text is a mistake and never disables a limit.
 
 use engine::limits::BUCKET_FILL_MS_MAX;
 use engine::rates::{Bucket, Rate, Rates};
@@ -10,8 +9,8 @@ use engine::rates::{Bucket, Rate, Rates};
 use super::mistakes::KeyedMistakes;
 use super::values::Values;
 
-/// The rate of every bucket. `channel_limit` channels must be had at once by a client that comes
-/// back, where nobody has said otherwise.
+/// Resolves the rate of every bucket. Default bursts are raised so that a client can subscribe to
+/// `channel_limit` channels at once when it reconnects.
 pub(super) fn resolve_rates(
     values: &Values<'_>,
     channel_limit: usize,
@@ -28,14 +27,14 @@ pub(super) fn resolve_rates(
         });
         rates.push(match is_written {
             true => rate,
-            false => rate.map(|rate| at_once(*bucket, rate, channel_limit)),
+            false => rate.map(|rate| with_burst_for(*bucket, rate, channel_limit)),
         });
     }
     Rates::new(|bucket| rates[bucket as usize])
 }
 
-/// A default rate for clients with many channels.
-fn at_once(bucket: Bucket, rate: Rate, channel_limit: usize) -> Rate {
+/// Raises the burst of a default rate for clients with many channels.
+fn with_burst_for(bucket: Bucket, rate: Rate, channel_limit: usize) -> Rate {
     let least = match bucket {
         Bucket::ConnectionSubscribes | Bucket::ConnectionNewChannels => 2 * channel_limit,
         Bucket::ConnectionCommands => 4 * channel_limit,
@@ -46,10 +45,10 @@ fn at_once(bucket: Bucket, rate: Rate, channel_limit: usize) -> Rate {
     raised.unwrap_or(rate)
 }
 
-/// A rate, or none for a bucket that does not limit.
+/// Parses a rate; `None` means no limit.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// The text is not a rate, or the rate is out of range.
 fn parse(bucket: Bucket, text: &str) -> Result<Option<Rate>, String> {
     if matches!(text.trim(), "" | "off") {
         return Ok(None);
@@ -73,25 +72,25 @@ fn parse(bucket: Bucket, text: &str) -> Result<Option<Rate>, String> {
     let burst = count(bucket, burst).ok_or_else(expected)?;
     let window_ms = window_ms(window).ok_or_else(expected)?;
     if is_of_levels(bucket) && burst > LEVELS_MAX {
-        return Err(format!("burst is at most {LEVELS_MAX} here, not {burst}"));
+        return Err(format!("burst must be at most {LEVELS_MAX}, not {burst}"));
     }
     let too_slow = || {
         let days = BUCKET_FILL_MS_MAX / (24 * 3_600_000);
         format!(
-            "numbers are from 1 to 1,000,000,000, and the burst refills within {days} days: {text:?} does not"
+            "{text:?} is out of range: numbers must be from 1 to 1,000,000,000, and the burst must refill within {days} days"
         )
     };
     Rate::new(amount, window_ms, burst).map(Some).ok_or_else(too_slow)
 }
 
-/// Tokens that the levels of a connection's buckets tell apart.
+/// Maximum burst of buckets per connection, whose levels are stored in 16 bits.
 const LEVELS_MAX: u32 = 65_535;
 
 fn is_of_levels(bucket: Bucket) -> bool {
     bucket != Bucket::ConnectionBytes && bucket.name().starts_with("connection.")
 }
 
-/// A number; of bytes, with or without a unit.
+/// Parses a number. For bytes, a unit may follow.
 fn count(bucket: Bucket, text: &str) -> Option<u32> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u32 = text[..digits].parse().ok()?;
@@ -108,7 +107,7 @@ fn count(bucket: Bucket, text: &str) -> Option<u32> {
     number.checked_mul(unit)
 }
 
-/// A unit of time, or several of them.
+/// Parses a time such as `s`, `5s` or `h` into milliseconds.
 fn window_ms(text: &str) -> Option<u32> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u32 = if number.is_empty() { 1 } else { number.parse().ok()? };
@@ -128,7 +127,7 @@ mod tests {
     const COUNT: Bucket = Bucket::ConnectionPublishes;
 
     #[test]
-    fn rates_are_read() {
+    fn rates_are_parsed() {
         for (bucket, text, expected) in [
             (COUNT, "50/s burst 200", Rate::new(50, 1_000, 200)),
             (COUNT, "  600/m ", Rate::new(600, 60_000, 600)),
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rate_is_refused_with_the_reason() {
+    fn invalid_rates_are_refused_with_the_reason() {
         for (text, expected) in [
             ("50", "expected a rate"),
             ("50/s burst", "expected a rate"),

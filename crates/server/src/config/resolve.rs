@@ -1,5 +1,4 @@
-//! From the tree of what was written to a valid [`Config`]: first every key and kind, then what
-//! depends on each other.
+//! Resolves checked options into a [`Config`], and checks options that depend on each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +44,7 @@ const DEVELOPMENT: &[(&str, &str)] = &[
 const LOOPBACK_ORIGINS: &str = "http://localhost:* http://*.localhost:* http://127.0.0.1:* \
                                 http://[::1]:* http://localhost http://127.0.0.1 http://[::1]";
 
-/// Resolves what was written; what is wrong with it is told besides.
+/// Resolves all options. The result is valid if no mistakes were added to `found`.
 pub(super) fn resolve(
     found: &mut Found,
     development: Option<&Development>,
@@ -174,7 +173,7 @@ fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut KeyedMistakes) ->
     let unix_socket_mode = resolve_mode(values, mistakes);
     let proxy_protocol = values.flag("http_server.proxy_protocol");
     if proxy_protocol && values.list("client.trusted_proxies").is_empty() {
-        let text = "needs client.trusted_proxies: the proxies whose PROXY headers are believed";
+        let text = "needs client.trusted_proxies: the proxies whose PROXY headers are accepted";
         mistakes.push(("http_server.proxy_protocol".to_owned(), text.to_owned()));
     }
     HttpServer {
@@ -189,13 +188,14 @@ fn resolve_http(values: &Values<'_>, port: u16, mistakes: &mut KeyedMistakes) ->
     }
 }
 
-/// Permissions in octal digits, such as 660.
+/// Parses file permissions in octal digits, such as 660.
 fn resolve_mode(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> u32 {
     let text = values.text("http_server.unix_socket_mode");
     match u32::from_str_radix(&text, 8) {
         Ok(mode) if mode <= 0o777 => mode,
         _ => {
-            let fault = format!("expected octal permissions such as 660, not {text:?}");
+            let fault =
+                format!("expected file permissions in octal digits such as 660, not {text:?}");
             mistakes.push(("http_server.unix_socket_mode".to_owned(), fault));
             0
         }

@@ -1,23 +1,24 @@
-//! Whether a secret can be guessed.
+//! Detects secrets that can be guessed.
 //!
-//! Invariant: what is said about a secret does not tell it.
+//! Invariant: a message about a secret does not contain it.
 
-/// What a secret is for.
+/// Purpose of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// Tokens are signed with it: whoever has one token can try secrets without asking anybody.
+    /// Signs tokens. With one token, an attacker can test secrets offline.
     Signing,
-    /// It is sent to the server, which can be asked only so often.
+    /// Is sent to the server, which limits the rate of attempts.
     Password,
 }
 
-/// RFC 7518 §3.2: a key of HS256 has at least as many bytes as its hash.
+/// RFC 7518 §3.2: a key of HS256 must be at least as long as its hash, 32 bytes.
 const SIGNING_BYTES_MIN: usize = 32;
+/// Minimum length of a password in bytes: 128 bits, if it is random.
 const PASSWORD_BYTES_MIN: usize = 16;
-/// Fewer different bytes are a pattern: an eighth of a long secret at the most.
+/// Minimum number of different bytes. A random secret of 16 bytes has more.
 const DISTINCT_MIN: usize = 6;
 
-/// Words that stand in secrets which nobody has chosen yet.
+/// Words that occur in default and example secrets.
 const WORDS: &[&str] = &[
     "secret",
     "password",
@@ -47,7 +48,7 @@ const WORDS: &[&str] = &[
     "apikey",
 ];
 
-/// Secrets that stand in documentation of the compatible server and of token libraries.
+/// Secrets that are published in documentation of the compatible server and of token libraries.
 const PUBLISHED: &[&str] = &[
     "bbe7d157-a253-4094-9759-06a8236543f9",
     "d7627bb6-2292-4911-82e1-615c0ed3eebb",
@@ -55,10 +56,10 @@ const PUBLISHED: &[&str] = &[
     "a-string-secret-at-least-256-bits-long",
 ];
 
-/// Bytes of a secret in which a word is most of it.
+/// Maximum length in bytes of a secret of which a word is a large part.
 const WITH_WORD_MAX: usize = 24;
 
-/// Why it can be guessed, if it can.
+/// Why a secret can be guessed; `None` if it is strong enough.
 pub(super) fn weakness(used: Use, secret: &str) -> Option<String> {
     let least = match used {
         Use::Signing => SIGNING_BYTES_MIN,
@@ -69,19 +70,20 @@ pub(super) fn weakness(used: Use, secret: &str) -> Option<String> {
     distinct.sort_unstable();
     distinct.dedup();
     if PUBLISHED.contains(&&*lower) {
-        return Some("stands in public documentation".to_owned());
+        return Some("is published in public documentation".to_owned());
     }
     if secret.len() <= WITH_WORD_MAX && WORDS.iter().any(|word| lower.contains(word)) {
-        return Some("can be guessed: it holds a word that many use".to_owned());
+        return Some("can be guessed: it contains a common word".to_owned());
     }
     if secret.len() < least {
         let why = match used {
-            Use::Signing => "whoever has one token can try such secrets without asking the server",
-            Use::Password => "it can be tried out",
+            Use::Signing => "with one token, an attacker can test such secrets offline",
+            Use::Password => "it can be found by trial",
         };
         return Some(format!("has less than {least} bytes: {why}"));
     }
-    (distinct.len() < DISTINCT_MIN).then(|| "can be guessed: it repeats few characters".to_owned())
+    (distinct.len() < DISTINCT_MIN)
+        .then(|| "can be guessed: it has too few different characters".to_owned())
 }
 
 #[cfg(test)]
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_guessed_is_known() {
+    fn secrets_that_can_be_guessed_are_detected() {
         let weak = |used, secret: &str| weakness(used, secret).is_some();
         for secret in ["a", "secret", "my_api_key", "Changeme-123", "k", &"ab".repeat(40)] {
             assert!(weak(Use::Signing, secret) && weak(Use::Password, secret), "{secret}");

@@ -11,7 +11,10 @@ use super::found::{Found, canonical};
 use super::mistakes::{Mistakes, Place, WarningKind};
 use super::table::{Entry, entry};
 
-/// Reads everything; a file that cannot be read ends it.
+/// Reads all sources.
+///
+/// # Errors
+/// The file cannot be read or parsed.
 pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
     let mut found = Found::of(Value::Object(Map::new()));
     found.has_file = source.file.is_some();
@@ -21,7 +24,8 @@ pub(super) fn read(source: &Source) -> Result<Found, Mistakes> {
         found.tree = canonical("", tree);
         found.lines = lines;
         for path in twice {
-            let text = "is there more than once, and only the last one counts: take the others out";
+            let text =
+                "is written more than once, and only the last one is used: remove the others";
             found.warn(WarningKind::Adapted, path, text);
         }
     }

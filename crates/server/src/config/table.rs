@@ -1,7 +1,7 @@
-//! The one index of every key: by path for files and flags, by variable for the environment.
+//! The index of all keys: by path for files and flags, by variable for the environment.
 //!
-//! Invariant: a namespace of the list has the keys of `channel.without_namespace`, so those are
-//! written down once.
+//! Invariant: namespaces have the same options as `channel.without_namespace`, so that only these
+//! are in the index.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
@@ -11,20 +11,20 @@ use super::keys::{
     TOKEN_KEYS,
 };
 
-/// What stands at a path.
+/// The meaning of a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     /// A key of this server.
     Key(&'static Key),
-    /// A key of the compatible server for what is not here.
+    /// A key of the compatible server that has no effect here.
     Absent(&'static Section, &'static AbsentKey),
-    /// A list of groups for what is not here.
+    /// A list of the compatible server that has no effect here.
     AbsentList(&'static AbsentList),
-    /// The list of namespaces.
+    /// The list of namespaces, `channel.namespaces`.
     Namespaces,
-    /// The list of keys of the server API.
+    /// The list of keys of the server API, `http_api.keys`.
     ApiKeys,
-    /// Keys stand below it.
+    /// A section with keys below it.
     Section,
 }
 
@@ -37,9 +37,9 @@ pub(super) const WITHOUT_NAMESPACE: &str = "channel.without_namespace";
 
 struct Table {
     entries: HashMap<String, Entry>,
-    /// Paths by what a variable is called behind its prefix.
+    /// Paths by the name of the variable without its prefix.
     variables: HashMap<String, String>,
-    /// What stands below each section, in order.
+    /// Names below each section, in the order of the reference.
     members: BTreeMap<String, Vec<String>>,
 }
 
@@ -80,7 +80,7 @@ impl Table {
     }
 }
 
-/// Every key of this server that has one fixed path.
+/// All keys of this server with a fixed path.
 pub fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
     let below = |prefix: &'static str, keys: &'static [Key]| {
         keys.iter().map(move |key| (format!("{prefix}.{}", key.path), key))
@@ -92,7 +92,7 @@ pub fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
         .chain(below(WITHOUT_NAMESPACE, NAMESPACE_KEYS))
 }
 
-/// Every key for what is not here, with its path.
+/// All keys without effect, with their paths.
 pub(super) fn absent_keys() -> impl Iterator<Item = (String, &'static Section, &'static AbsentKey)>
 {
     ABSENT.iter().flat_map(|section| {
@@ -106,8 +106,7 @@ pub(super) fn absent_keys() -> impl Iterator<Item = (String, &'static Section, &
     })
 }
 
-/// Whether a flag of this name is a key for what is not here, and whether it may stand without a
-/// value.
+/// Whether a flag without effect takes a value; `None` if `path` is not such a flag.
 pub fn absent_flag(path: &str) -> Option<TakesValue> {
     match entry(path)? {
         Entry::Absent(_, key) if matches!(key.default, "true" | "false") => {
@@ -120,33 +119,33 @@ pub fn absent_flag(path: &str) -> Option<TakesValue> {
     }
 }
 
-/// Whether a value follows a flag.
+/// Whether a flag takes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakesValue {
-    /// One follows.
+    /// The flag needs a value.
     Always,
-    /// Without one, it is `true`.
+    /// Without a value the flag means `true`.
     Optionally,
 }
 
-/// What stands at a path; an item of the list of namespaces is `channel.namespaces[0]`.
+/// The entry of a path. The path of a namespace is `channel.namespaces[0]`.
 pub(super) fn entry(path: &str) -> Option<Entry> {
     TABLE.entries.get(&*as_without_namespace(path)).copied()
 }
 
-/// The names that stand below a section.
+/// The names below a section.
 pub(super) fn members(section: &str) -> impl Iterator<Item = &'static str> {
     let section = as_without_namespace(section);
     TABLE.members.get(&*section).into_iter().flatten().map(|name| &**name)
 }
 
-/// The path of a variable, whose name is given without its prefix.
+/// The path of a variable; its name is given without the prefix.
 pub(super) fn path_of(variable: &str) -> Option<&'static str> {
     TABLE.variables.get(variable).map(|path| &**path)
 }
 
-/// The key that a name without its section, or with underscores for dots, probably means:
-/// `client_insecure`, `api_key`. Older versions of the compatible server had such names.
+/// The key that is probably meant by a name without its section, or with underscores for dots:
+/// `client_insecure`, `api_key`. Older versions of the compatible server have such names.
 pub(super) fn flat(name: &str) -> Option<&'static str> {
     let name = variable(name);
     let end = format!("_{name}");
@@ -161,8 +160,7 @@ pub(super) fn flat(name: &str) -> Option<&'static str> {
     nearest.map(|(_, path)| &**path)
 }
 
-/// The key that a name which is none probably means: one without its section, or a section in place
-/// of its first key.
+/// The key that is probably meant by an unknown name or by the name of a section.
 pub fn meant_key(name: &str) -> Option<String> {
     match entry(name) {
         Some(Entry::Section) => meant(name, &serde_json::Value::Null),
@@ -171,21 +169,21 @@ pub fn meant_key(name: &str) -> Option<String> {
     }
 }
 
-/// Bytes of a name that means something without its section.
+/// Minimum length in bytes of a name that is searched for in all sections.
 const FLAT_MIN: usize = 4;
 
-/// All variables, without a prefix.
+/// The names of all variables, without prefix.
 pub(super) fn variables() -> impl Iterator<Item = &'static str> {
     TABLE.variables.keys().map(|variable| &**variable)
 }
 
-/// The section that a variable would be called after, as if a section had a value.
+/// The section with the name of a variable, which has no value itself.
 pub(super) fn section_of(variable_name: &str) -> Option<&'static str> {
     let mut sections = TABLE.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Section));
     sections.find(|(path, _)| variable(path) == variable_name).map(|(path, _)| &**path)
 }
 
-/// What a path is called in the environment, behind the prefix.
+/// The variable of a path, without prefix.
 pub(super) fn variable(path: &str) -> String {
     path.replace('.', "_").to_uppercase()
 }
@@ -198,7 +196,7 @@ fn as_without_namespace(path: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-/// The key that was probably meant by whoever wrote a value where a section stands.
+/// The key below `section` that was probably meant by a value in place of the section.
 pub(super) fn meant(section: &str, value: &serde_json::Value) -> Option<String> {
     let takes = |name: &&str| match (entry(&format!("{section}.{name}")), value) {
         (Some(Entry::Key(key)), value) => match (key.kind, value) {

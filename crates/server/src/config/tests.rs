@@ -115,16 +115,16 @@ fn every_mistake_is_reported_at_once_with_its_key() {
           channel.without_namespace.force_recovery_mode (line 17): expected one of "", "stream", "cache", not "steam"
           client.insecure (line 8): expected true or false, not "yes"
           client.ping_interval (line 6): expected a time such as "10s", "1m30s" or "250ms", not 25; for seconds write "25s"
-          client.token.hmac_secret_key (line 10): expected a text; a word such as yes or true must stand in quotes
+          client.token.hmac_secret_key (line 10): expected a text; write words such as yes or true in quotes
           http_server.port (line 4): expected a whole number from 0 to 65535, not 70000
-          channel.namespaces[0].subscription_type (line 21): a subscription type other than stream is not here yet; switch it off (use a channel with history)
+          channel.namespaces[0].subscription_type (line 21): a subscription type other than stream is not supported yet; switch it off (use a channel with history)
           channel.without_namespace.history_ttl: is needed when history_size is set
           channel.namespaces[0].channel_regex (line 22): is not a regular expression: unclosed group
           channel.namespaces[1].name (line 24): expected at least two letters, digits, '-', '_' or '.', not "x"
-          channel.namespaces[2].name (line 26): "chat" is there twice
+          channel.namespaces[2].name (line 26): "chat" is used twice: rename one of the namespaces
           client.pong_timeout (line 7): must be less than client.ping_interval
           engine.redis.address (line 14): must begin with redis://, rediss://, redis+cluster:// or redis+sentinel://, or be host:port
-          prometheus.handler_prefix (line 28): expected a path such as "/metrics", of letters, digits, '-', '_' and '.' behind slashes, not "metrics""#]].assert_eq(&mistakes.to_string());
+          prometheus.handler_prefix (line 28): expected a path such as "/metrics", of slashes, letters, digits, '-', '_' and '.', not "metrics""#]].assert_eq(&mistakes.to_string());
 }
 
 #[test]
@@ -233,12 +233,12 @@ fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
     let mistakes = load(&source).unwrap_err();
     expect![[r#"
         6 mistakes in the configuration:
-          admin.enabled (line 5): the admin page is not here yet; switch it off (the server API and the metrics tell the same)
-          channel.without_namespace.subscribe_proxy_enabled (line 11): the subscribe proxy is not here yet; switch it off (issue subscription tokens)
-          client.proxy.connect.enabled (line 4): the connect proxy is not here yet; switch it off (issue connection tokens (client.token))
-          consumers[0].enabled (line 7): consuming from queues is not here yet; switch it off (publish through the server API)
-          rpc.without_namespace.proxy_enabled (line 10): calling a backend through RPC is not here yet; switch it off (let clients ask the backend by HTTP)
-          broker.type (line 6): postgres: a broker of this type beside the engine is not here yet; switch it off (engine.type = "redis" carries publications and presence)"#]].assert_eq(&mistakes.to_string());
+          admin.enabled (line 5): the admin page is not supported yet; switch it off (use the server API and the metrics)
+          channel.without_namespace.subscribe_proxy_enabled (line 11): the subscribe proxy is not supported yet; switch it off (issue subscription tokens)
+          client.proxy.connect.enabled (line 4): the connect proxy is not supported yet; switch it off (issue connection tokens (client.token))
+          consumers[0].enabled (line 7): consuming from queues is not supported yet; switch it off (publish through the server API)
+          rpc.without_namespace.proxy_enabled (line 10): calling a backend through RPC is not supported yet; switch it off (let clients call the backend by HTTP)
+          broker.type (line 6): postgres: a broker of this type beside the engine is not supported yet; switch it off (engine.type = "redis" carries publications and presence)"#]].assert_eq(&mistakes.to_string());
 }
 
 #[test]
@@ -403,7 +403,7 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_a_file() {
+fn a_byte_order_mark_is_ignored() {
     for (ending, text) in [
         (".json", "{\"http_server\": {\"port\": 9001}}"),
         (".toml", "[http_server]\nport = 9001\n"),
@@ -416,7 +416,7 @@ fn a_byte_order_mark_is_no_part_of_a_file() {
 
 #[test]
 fn the_reference_is_the_page_of_the_documentation() {
-    // UPDATE_EXPECT=1 writes the page anew.
+    // UPDATE_EXPECT=1 rewrites the page.
     expect_test::expect_file!["../../../../docs/configuration.md"].assert_eq(&reference());
 }
 

@@ -10,10 +10,10 @@ use super::keys::NAMESPACE_KEYS;
 use super::table::{Entry, entry};
 use super::text_list::items;
 
-/// Typed look-ups by path, with the defaults of the table.
+/// Typed look-ups by path.
 pub(super) struct Values<'f> {
     pub(super) found: &'f Found,
-    /// Defaults that development mode changes.
+    /// Defaults of development mode, as path and value.
     pub(super) overrides: &'f [(&'static str, &'static str)],
 }
 
@@ -26,7 +26,7 @@ impl Values<'_> {
         }
     }
 
-    /// A path, which may be written with slashes at its end.
+    /// A URL path without slashes at its end.
     pub(super) fn path(&self, path: &str) -> String {
         let text = self.text(path);
         let trimmed = text.trim_end_matches('/');

@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(seen, documented);
         assert!(page.contains("tidings_connections_closed_total{code=\"3001\"} 1\n"));
         assert!(page.contains("tidings_api_calls_total{method=\"publish\",code=\"0\"} 1\n"));
-        // UPDATE_EXPECT=1 writes the page anew.
+        // UPDATE_EXPECT=1 rewrites the page.
         expect_test::expect_file!["../../../../docs/metrics.md"].assert_eq(&reference());
     }
 }

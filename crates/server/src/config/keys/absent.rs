@@ -1,49 +1,49 @@
-//! Keys of the compatible server that do nothing here, each with its default there.
+//! Keys of the compatible server that have no effect here, with their defaults there.
 //!
-//! Invariant: together with the keys of this server they are all 825 that the compatible server
-//! knows (6.9), so that whatever was written for it is understood, or told by name.
+//! Invariant: together with the keys of this server these are all 825 keys of the compatible server
+//! (6.9), so that none of them is reported as unknown.
 
 use super::feature::Feature;
 
-/// Keys that stand below each of some paths.
+/// Keys that exist below each of some paths.
 #[derive(Debug)]
 pub struct Section {
-    /// Paths of the sections; an empty one for the top.
+    /// Paths of the sections; the empty path is the top level.
     pub below: &'static [&'static str],
-    /// They mean something only when these keys have these values.
+    /// The keys apply only if these keys have these values.
     pub when: &'static [(&'static str, &'static str)],
-    /// The keys.
+    /// The keys below each path.
     pub keys: &'static [AbsentKey],
 }
 
-/// One key without a feature.
+/// A key without effect.
 #[derive(Clone, Copy, Debug)]
 pub struct AbsentKey {
-    /// Path below the section.
+    /// Path relative to the section.
     pub name: &'static str,
-    /// Its value when nothing is written.
+    /// Default value in the compatible server.
     pub default: &'static str,
-    /// What another value means.
+    /// How another value is handled.
     pub role: AbsentRole,
 }
 
-/// What a value other than the default means.
+/// How a value other than the default is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbsentRole {
-    /// It switches on what is not here: a mistake.
+    /// Switches on an unsupported feature: a mistake.
     Switch(Feature),
-    /// It tunes what is not here: nothing, as long as that is off.
+    /// Tunes an unsupported feature: accepted, because the feature has a switch.
     Detail,
-    /// It tunes what is made differently here: a warning.
+    /// Tunes an implementation that differs here: a warning.
     Ignored,
 }
 
-/// A list of groups that do nothing here, such as `consumers`.
+/// A list whose items have no effect, such as `consumers`.
 #[derive(Debug)]
 pub struct AbsentList {
-    /// Its path.
+    /// Path of the list.
     pub path: &'static str,
-    /// The option that switches one on, if any does.
+    /// The option that switches an item on, with its feature; `None` if items need no switch.
     pub switch: Option<(&'static str, Feature)>,
 }
 
@@ -51,7 +51,7 @@ const fn switch(name: &'static str, feature: Feature) -> AbsentKey {
     AbsentKey { name, default: "false", role: AbsentRole::Switch(feature) }
 }
 
-/// A switch that is no boolean: off while it has this value.
+/// A switch that is not a boolean: off at its default value.
 const fn choice(name: &'static str, default: &'static str, feature: Feature) -> AbsentKey {
     AbsentKey { name, default, role: AbsentRole::Switch(feature) }
 }
@@ -443,7 +443,7 @@ const POSTGRES: &[AbsentKey] = &[
     detail("partition_retention_days", "7"),
 ];
 
-/// How a backend is asked, but for TLS.
+/// Options of requests to a backend, except TLS.
 const PROXY: &[AbsentKey] = &[
     detail("endpoint", ""),
     detail("timeout", "1s"),

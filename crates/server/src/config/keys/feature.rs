@@ -1,7 +1,7 @@
-//! Features of the compatible server that this version does not have: what each is called, and what
-//! to do instead.
+//! Features of the compatible server that this version does not support: the name of each, and an
+//! alternative.
 
-/// See the module.
+/// An unsupported feature, named after the key that switches it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
     /// `admin`.
@@ -81,26 +81,24 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// What it is called, and what to do instead.
+    /// Name and alternative.
     fn texts(self) -> (&'static str, &'static str) {
         use Feature as F;
         match self {
-            F::Admin => ("the admin page", "the server API and the metrics tell the same"),
+            F::Admin => ("the admin page", "use the server API and the metrics"),
             F::Autocert => (
-                "getting certificates by ACME",
-                "set http_server.tls.cert_pem and key_pem, or let a proxy in front do TLS",
+                "certificates by ACME",
+                "set http_server.tls.cert_pem and key_pem, or terminate TLS in a proxy",
             ),
             F::BrokerBesideEngine => (
                 "a broker of this type beside the engine",
                 "engine.type = \"redis\" carries publications and presence",
             ),
-            F::ClientCertificates => {
-                ("asking clients for certificates", "let a proxy in front do it")
-            }
+            F::ClientCertificates => ("client certificates", "verify them in a proxy"),
             F::ConnectProxy => ("the connect proxy", "issue connection tokens (client.token)"),
             F::Consumers => ("consuming from queues", "publish through the server API"),
             F::Controller => ("a controller of its own", "the engine connects the nodes"),
-            F::Delta => ("delta compression", "websocket.compression saves bytes too"),
+            F::Delta => ("delta compression", "use websocket.compression"),
             F::Graphite => ("export to Graphite", "scrape /metrics (prometheus.enabled)"),
             F::GrpcApi => ("the gRPC API", "use the HTTP API (http_api)"),
             F::Http2 => ("HTTP/2 in cleartext", "clients connect by HTTP/1.1"),
@@ -112,19 +110,19 @@ impl Feature {
                 ("a subscription type other than stream", "use a channel with history")
             }
             F::MetricsForms => {
-                ("a further form of metrics", "docs/metrics.md lists those that are")
+                ("a further form of metrics", "docs/metrics.md lists the supported metrics")
             }
             F::NatsRaw => ("the raw mode of NATS", "publish through the server API"),
             F::NatsWildcards => ("subscribing by wildcard", "subscribe to single channels"),
-            F::OpenTelemetry => ("tracing by OpenTelemetry", "logs and metrics are here"),
+            F::OpenTelemetry => ("tracing by OpenTelemetry", "use logs and metrics"),
             F::PresenceManager => ("presence apart from the engine", "the engine keeps presence"),
-            F::Profiling => ("profiling by HTTP", "profile the process from outside"),
+            F::Profiling => ("profiling by HTTP", "use a profiler of the operating system"),
             F::PublishProxy => ("the publish proxy", "publish from the backend (http_api)"),
-            F::RedisReplicas => ("reading from replicas of Redis", "the master is asked"),
-            F::RedisResp2 => ("RESP2 towards Redis", "Redis 6 and later speak RESP3"),
+            F::RedisReplicas => ("reading from replicas of Redis", "reads go to the master"),
+            F::RedisResp2 => ("RESP2 for Redis", "use Redis 6 or later, which supports RESP3"),
             F::RefreshProxy => ("the refresh proxy", "let clients refresh their tokens"),
-            F::Rpc => ("calling a backend through RPC", "let clients ask the backend by HTTP"),
-            F::SentinelTls => ("TLS towards Sentinels", "reach them by a private network"),
+            F::Rpc => ("calling a backend through RPC", "let clients call the backend by HTTP"),
+            F::SentinelTls => ("TLS for Sentinels", "connect to them through a private network"),
             F::SubscribeProxy => ("the subscribe proxy", "issue subscription tokens"),
             F::SubscribeStreamProxy => ("the subscribe stream proxy", "publish by http_api"),
             F::SubRefreshProxy => {
@@ -134,26 +132,26 @@ impl Feature {
             F::TagsFilter => ("filtering by tags", "use a channel for each kind of data"),
             F::TlsByPort => (
                 "TLS that differs between the ports",
-                "http_server.tls holds for both; let a proxy in front do TLS",
+                "http_server.tls applies to both; or terminate TLS in a proxy",
             ),
             F::UnidirectionalTransports => {
                 ("a unidirectional transport", "clients connect by WebSocket")
             }
-            F::UnverifiedTls => ("TLS without verification", "name the authority in server_ca_pem"),
+            F::UnverifiedTls => ("TLS without verification", "set server_ca_pem to the CA"),
             F::WebTransport => ("WebTransport", "clients connect by WebSocket"),
         }
     }
 
-    /// What it is called.
+    /// The name of the feature in messages and in the reference.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.texts().0
     }
 
-    /// Why a configuration that switches it on is refused.
+    /// The mistake in a configuration that switches the feature on.
     #[must_use]
     pub fn refusal(self) -> String {
         let (name, instead) = self.texts();
-        format!("{name} is not here yet; switch it off ({instead})")
+        format!("{name} is not supported yet; switch it off ({instead})")
     }
 }

@@ -153,7 +153,7 @@ fn whatever_switches_on_what_is_not_here_is_one_clear_line() {
         let refused = load(&Source { flags, ..Source::default() }).unwrap_err();
         let [mistake] = &refused.mistakes[..] else { panic!("{refused}") };
         assert_eq!((&*mistake.key, &mistake.place), (&*path, &Place::Flag));
-        assert!(mistake.text.contains("is not here yet; "), "{mistake}");
+        assert!(mistake.text.contains("is not supported yet; "), "{mistake}");
         assert!(mistake.text.starts_with(feature.name()), "{mistake}");
     }
     let consumers =
@@ -281,7 +281,7 @@ fn a_value_where_a_section_belongs_is_reported_and_the_reverse() {
           client.allowed_origins (line 8): expected a list of texts, not a section with keys of its own
           client.ping_interval (line 8): expected a time such as "10s", "1m30s" or "250ms", not a section with keys of its own
           client.token (line 8): is a section; did you mean client.token.hmac_secret_key?
-          consumers (line 10): expected a list of groups with a name each
+          consumers (line 10): expected a list of items with a name each
           engine (line 2): is a section; did you mean engine.type?
           health (line 3): is a section; did you mean health.enabled?
           http_api (line 7): is a section; did you mean http_api.key?
@@ -369,7 +369,7 @@ fn of_the_sdk_suites_configuration_only_absent_features_are_refused() {
         "sse.enabled",
     ];
     assert_eq!(keys, absent);
-    assert!(refused.mistakes.iter().all(|mistake| mistake.text.contains("is not here yet; ")));
+    assert!(refused.mistakes.iter().all(|mistake| mistake.text.contains("is not supported yet; ")));
     let about_form = about_form(&refused.warnings);
     let reported: Vec<&str> = about_form.iter().map(|warning| &*warning.key).collect();
     assert_eq!(

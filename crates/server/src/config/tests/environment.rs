@@ -1,4 +1,4 @@
-//! What the environment may hold: settings in the names of both servers, and what others put there.
+//! Environment variables: options with the names of both servers, and injected variables.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn unknown(warnings: &[Warning]) -> Vec<&str> {
 }
 
 #[test]
-fn variables_that_kubernetes_and_docker_inject_are_no_settings() {
+fn variables_that_kubernetes_and_docker_inject_are_not_options() {
     // centrifugo#269, soketi#1081: services and links of any name that begins as ours.
     let (config, warnings) = load_environment(&[
         ("TIDINGS_TOKEN", "a token for the command"),
@@ -38,7 +38,7 @@ fn variables_that_kubernetes_and_docker_inject_are_no_settings() {
     .unwrap();
     assert_eq!(unknown(&warnings), [""; 0]);
     assert_eq!(config.http.port, 8000);
-    // What looks like none of those is told.
+    // Variables that do not look injected are reported.
     let (_, warnings) = load_environment(&[
         ("TIDINGS_PORT", "8000"),
         ("TIDINGS_DB_NAME", "/web/db"),
@@ -89,7 +89,7 @@ fn names_of_the_compatible_server_are_aliases_and_ours_win() {
 }
 
 #[test]
-fn an_empty_variable_is_none() {
+fn an_empty_variable_is_ignored() {
     let text = "[http_server]\nport = 9000\n[client.token]\nhmac_secret_key = \"of the file\"\n";
     let path = file(".toml", text);
     let environment = pairs(&[
@@ -122,7 +122,7 @@ fn a_mistake_names_where_it_was_written() {
           client.ping_interval (line 2): expected a time such as "10s", "1m30s" or "250ms", not "soon"
           --http_server.port: expected a whole number from 0 to 65535, not "x"
           log.level (TIDINGS_LOG_LEVEL): expected one of "none", "trace", "debug", "info", "warn", "error", "fatal", not "loud"
-          --admin.enabled: the admin page is not here yet; switch it off (the server API and the metrics tell the same)
+          --admin.enabled: the admin page is not supported yet; switch it off (use the server API and the metrics)
           channel.namespaces[0].history_ttl (line 4): is needed when history_size is set
           shutdown.drain_window (TIDINGS_SHUTDOWN_DRAIN_WINDOW): must be less than shutdown.timeout"#]].assert_eq(&refused.to_string());
 }

@@ -1,4 +1,4 @@
-//! Forms in which people write names and values, beside those of the documentation.
+//! Other accepted forms of names and values than those of the documentation.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
-fn names_in_lists_are_read_without_regard_to_case_as_everywhere() {
+fn names_in_lists_are_case_insensitive() {
     let text = r#"{"Channel": {"Namespaces": [{"Name": "chat", "History_Size": 5, "HISTORY_TTL": "10s"}]},
         "http_api": {"Keys": [{"Name": "one", "Key": "0123456789abcdef0123456789abcdef"}]}}"#;
     let (config, warnings) = load_text(".json", text).unwrap_or_else(|error| panic!("{error}"));
@@ -19,7 +19,7 @@ fn names_in_lists_are_read_without_regard_to_case_as_everywhere() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_one_mistake_and_nothing_is_said_of_its_default() {
+fn an_invalid_value_is_one_mistake_without_warnings_about_its_default() {
     let text = r#"{"http_server": {"address": "", "internal_port": 70000},
         "channel": {"namespaces": [{"name": "chat", "history_size": -1, "history_ttl": "10s"}, {"name": true}]}}"#;
     let Mistakes { mistakes, warnings } = load_text(".json", text).unwrap_err();
@@ -52,7 +52,7 @@ fn mistakes_show_what_was_written_and_what_to_write() {
         ),
         (
             r#"{"broker": {"enabled": true, "type": "nats", "nats": {"prefix": "a b"}}}"#,
-            "no spaces",
+            "without spaces",
         ),
         (
             r#"{"broker": {"enabled": true, "type": "nats", "nats": {"prefix": ""}}}"#,
@@ -71,7 +71,7 @@ fn mistakes_show_what_was_written_and_what_to_write() {
 }
 
 #[test]
-fn forms_of_the_compatible_server_are_taken() {
+fn forms_of_the_compatible_server_are_accepted() {
     let text = r#"{"http_server": {"address": "127.0.0.1", "port": "8_000", "internal_port": 8000},
         "websocket": {"handler_prefix": "/ws/"}, "http_api": {"handler_prefix": "/push/api//"},
         "client": {"stale_close_delay": "+15s"},
@@ -84,14 +84,14 @@ fn forms_of_the_compatible_server_are_taken() {
     assert_eq!(config.rules.client.stale_close_delay_ms, 15_000);
     let regex = config.rules.channels.without_namespace.channel_regex.as_ref().unwrap();
     assert!(regex.is_match("news") && !regex.is_match("n\u{e4}chste"));
-    // What clients reach is no place for the API because an address was left out.
+    // Without an address, the internal endpoints are not on more addresses than the public ones.
     let text = r#"{"http_server": {"address": "127.0.0.1", "internal_port": 9000}}"#;
     let (config, _) = load_text(".json", text).unwrap();
     assert_eq!(config.http.internal_address, "127.0.0.1");
 }
 
 #[test]
-fn variables_that_are_nearly_settings_are_told() {
+fn misspelled_variables_are_reported() {
     let load = |name: &str, value: &str| {
         load(&Source { environment: pairs(&[(name, value)]), ..Source::default() })
     };

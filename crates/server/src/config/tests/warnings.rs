@@ -1,4 +1,4 @@
-//! What is dangerous is told with its key, what is unsafe is refused, and what is neither is quiet.
+//! Dangerous options cause a warning with their key, unsafe ones are refused, others are accepted.
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
@@ -7,7 +7,7 @@ use WarningKind::{
     Adapted, Contradiction, Exposed, Insecure, Limit, NoEffect, UnknownKey, WeakSecret,
 };
 
-/// A configuration about which there is nothing to say.
+/// A configuration without warnings.
 const QUIET: &str = r#"{
     "http_server": {"address": "127.0.0.1"},
     "client": {
@@ -17,7 +17,7 @@ const QUIET: &str = r#"{
     "http_api": {"key": "0d9c8b7a6f5e4d3c2b1a"}
 }"#;
 
-/// That configuration with changes.
+/// [`QUIET`] with changes.
 fn with(changes: &str) -> serde_json::Value {
     fn merge(place: &mut serde_json::Value, changes: serde_json::Value) {
         match (place, changes) {
@@ -42,7 +42,7 @@ fn mistakes(changes: &str) -> Vec<Mistake> {
     load_text(".json", &with(changes).to_string()).unwrap_err().mistakes
 }
 
-/// What changes of the quiet configuration are told, with kind and key.
+/// Changes of [`QUIET`] that cause one warning, with its kind and key.
 const DANGERS: &[(&str, WarningKind, &str)] = &[
     (r#"{"client": {"insecure": true}}"#, Insecure, "client.insecure"),
     (
@@ -199,14 +199,14 @@ fn no_warning_contains_a_secret() {
 }
 
 #[test]
-fn the_sample_to_begin_with_is_quiet() {
+fn the_starter_configuration_has_no_warnings() {
     let random = std::array::from_fn(|index| (index as u8).wrapping_mul(37));
     let (_, warnings) = load_text(".toml", &starter(random)).unwrap();
     assert_eq!(warnings, []);
 }
 
 #[test]
-fn a_value_that_nothing_replaced_is_a_mistake() {
+fn a_placeholder_that_was_not_replaced_is_a_mistake() {
     for (changes, key, shown) in [
         (
             r#"{"client": {"token": {"hmac_secret_key": "${JWT_SECRET:-hidden}"}}}"#,
@@ -233,15 +233,15 @@ fn a_value_that_nothing_replaced_is_a_mistake() {
         let mistake = reported.iter().find(|one| one.text.contains(shown));
         let mistake = mistake.unwrap_or_else(|| panic!("{changes}: {reported:?}"));
         assert_eq!(mistake.key, key);
-        assert!(mistake.text.contains("nothing has replaced"), "{mistake}");
+        assert!(mistake.text.contains("has not been replaced"), "{mistake}");
         assert!(!format!("{reported:?}").contains("hidden"), "{reported:?}");
     }
     let reported = &mistakes(r#"{"http_api": {"key": "${KEY}"}}"#)[0];
     assert!(reported.text.contains("set TIDINGS_HTTP_API_KEY instead"), "{reported}");
     let environment = pairs(&[("TIDINGS_HTTP_API_KEY", "${KEY}")]);
     let refused = load(&Source { environment, ..Source::default() }).unwrap_err().to_string();
-    assert!(refused.contains("http_api.key (TIDINGS_HTTP_API_KEY): holds ${KEY}"), "{refused}");
-    // Neither is one.
+    assert!(refused.contains("http_api.key (TIDINGS_HTTP_API_KEY): contains ${KEY}"), "{refused}");
+    // None of these is a placeholder.
     let fine = r#"{
         "client": {"token": {"jwks_public_endpoint": "https://x/{{tenant}}", "issuer_regex": "^https://(?P<tenant>a|b)$"}},
         "channel": {"without_namespace": {"channel_regex": "^a$"}},
@@ -257,7 +257,7 @@ fn personal_channels_must_be_closed_to_others() {
     let open = r#""without_namespace": {"allow_subscribe_for_client": true}"#;
     let reported = mistakes(&format!(r#"{{"client": {{{personal}}}}}, "channel": {{{open}}}}}"#));
     assert_eq!(reported[0].key, "channel.without_namespace.allow_user_limited_channels");
-    // Where no client may subscribe by itself, nobody reads the channels of others.
+    // If clients may not subscribe without a token, they cannot read the channels of others.
     load_text(".json", &with(&format!(r#"{{"client": {{{personal}}}}}}}"#)).to_string()).unwrap();
     let named = format!(
         r#"{{"client": {{{personal}, "personal_channel_namespace": "user"}}}},
@@ -270,14 +270,14 @@ fn personal_channels_must_be_closed_to_others() {
     );
     let text = with(&closed).to_string();
     let (mut config, _) = load_text(".json", &text).unwrap();
-    // Nor can it be opened later.
+    // Dynamic configuration cannot open it either.
     let opened = br#"{"namespace": "user", "options": {"allow_user_limited_channels": false}}"#;
     let refused = config.changeable.change(opened, &config.rules).unwrap_err();
     assert!(refused.contains("allow_user_limited_channels must be true"), "{refused}");
 }
 
 #[test]
-fn names_that_could_be_read_in_two_ways_are_mistakes() {
+fn ambiguous_channel_names_are_mistakes() {
     for (changes, key) in [
         (r##"{"channel": {"namespace_boundary": "#"}}"##, "channel.user_boundary"),
         (r#"{"channel": {"user_boundary": ","}}"#, "channel.user_separator"),
@@ -298,7 +298,7 @@ fn names_that_could_be_read_in_two_ways_are_mistakes() {
 }
 
 #[test]
-fn marks_that_take_escaped_user_ids_apart_are_mistakes_where_personal_channels_are() {
+fn separators_inside_encoded_user_ids_are_mistakes_with_personal_channels() {
     for key in ["namespace_boundary", "user_boundary", "user_separator"] {
         for (mark, is_mistake) in
             [("%", true), ("2", true), ("-C", true), ("|", false), ("c", false)]
@@ -343,9 +343,10 @@ fn a_certificate_that_expires_is_reported() {
         warnings(&serde_json::json!({"http_server": {"tls": tls}}).to_string())
     };
     assert_eq!(warned((2000, 1, 1), (2100, 1, 1)), []);
-    for (from, until, text) in
-        [((2000, 1, 1), (2001, 1, 1), "ended "), ((2090, 1, 1), (2100, 1, 1), "begins to hold in ")]
-    {
+    for (from, until, text) in [
+        ((2000, 1, 1), (2001, 1, 1), "expired "),
+        ((2090, 1, 1), (2100, 1, 1), "becomes valid only in "),
+    ] {
         let reported = warned(from, until);
         let [warning] = &reported[..] else { panic!("{reported:?}") };
         assert_eq!(
