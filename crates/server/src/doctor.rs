@@ -1,7 +1,8 @@
-//! `tidings doctor`: looks at what surprises operators before it does.
+//! `tidings doctor`: checks a configuration, the machine, and the services that the configuration
+//! uses.
 //!
-//! Invariant: it changes nothing that a running server needs. Ports are bound and released, and the
-//! node that it joins a cluster with has a name of its own and leaves again.
+//! Invariant: a running server is not affected. Ports are bound and released. The node that joins the
+//! cluster has its own name and leaves again.
 
 mod reachability;
 mod system;
@@ -14,27 +15,27 @@ use crate::config::{Config, Warning};
 
 pub use system::System;
 
-/// What was looked at, and what was found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Key of the configuration, name of a kernel parameter, or another term to search for.
+    /// Key of the configuration, name of a kernel parameter, or another search term.
     pub subject: String,
-    /// How bad it is.
+    /// Effect on the server.
     pub severity: Severity,
-    /// What was found, with its value.
+    /// The result, with the value that was checked.
     pub found: String,
-    /// What to do; empty when there is nothing to do.
+    /// What to do; empty if nothing.
     pub advice: String,
 }
 
-/// How bad a finding is.
+/// Effect of a finding on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// As it should be.
+    /// No effect.
     Fine,
-    /// The server works, but not under every load or not for ever.
+    /// The server works, but may fail under load or later.
     Warning,
-    /// The server will not start, or not do what it is configured for.
+    /// The server does not start, or does not work as configured.
     Problem,
 }
 
@@ -73,8 +74,8 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Looks at the configuration with its warnings, at the machine, and at everything that the
-/// configuration names; takes some seconds at most.
+/// Checks the configuration with its warnings, the machine, and the services that the configuration
+/// uses. Takes at most some seconds.
 pub async fn examine(config: &Config, warnings: &[Warning]) -> Vec<Finding> {
     let clock = ServerClock::start();
     let of_configuration = |one: &Warning| Finding::warning(&*one.key, &*one.text, "");

@@ -1,12 +1,12 @@
-//! Tokens: who may connect, and who may subscribe, verified by a signature.
+//! Verification of connection tokens and subscription tokens (JSON Web Tokens, RFC 7519).
 //!
-//! A [`Verifier`] is built once from [`TokenSettings`] and shared by all threads. It takes the text
-//! of a token and gives the engine's claims or the reason of the refusal; nothing in between.
-//! It reads no clock: the time is an argument. It never writes, logs or shows a token, a claim or
-//! a key. Only a verifier with a key set endpoint does I/O, and [`Verifier::cost`] tells so.
+//! A [`Verifier`] is built once from [`TokenSettings`] and shared by all threads. It verifies the
+//! text of a token and returns the claims for the engine, or the reason of the refusal. Time is an
+//! argument. No token, claim or key is written or logged. Only a verifier with a key set endpoint
+//! does I/O; [`Verifier::cost`] returns whether a token needs it.
 //!
-//! The files follow the way of a token: `jws` takes it apart, `keys` or `jwks` check the
-//! signature, `registered` checks time, issuer and audience, `claims` reads what is granted.
+//! The files follow the steps of verification: `jws` splits and decodes a token, `keys` or `jwks`
+//! check its signature, `registered` checks time, issuer and audience, `claims` reads the grants.
 
 mod algorithm;
 mod cause;

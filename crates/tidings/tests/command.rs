@@ -466,7 +466,9 @@ fn flags_of_what_is_not_here_may_switch_it_off_and_not_on() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let output = run(&["check", "--sse.enabled", "--strict"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(text(&output.stderr).contains("--sse.enabled: a transport over HTTP is not supported yet"));
+    assert!(
+        text(&output.stderr).contains("--sse.enabled: a transport over HTTP is not supported yet")
+    );
 }
 
 #[test]

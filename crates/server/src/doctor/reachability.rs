@@ -1,7 +1,6 @@
-//! What the configuration names: ports, certificate, key sets, the broker.
+//! Checks of ports, certificate, key sets and broker.
 //!
-//! Invariant: every attempt ends after a bounded time, and each failure names the key that it is
-//! about.
+//! Invariant: every check ends after a bounded time. A failure contains the key of the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +20,14 @@ use crate::listeners::Listeners;
 use crate::supervision::start::Starting;
 use crate::token::probe_key_sets;
 
-/// Time in which a broker that is there becomes ready.
-const BROKER_PATIENCE: Duration = Duration::from_secs(10);
+/// Time in which an available broker must become ready.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time in which a server on this machine answers its liveness check.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout of the liveness check of a server on this machine.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time between two looks at a broker.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// Interval between two checks of the state of a broker.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Binds the configured addresses and releases them.
 pub(super) async fn ports(config: &Config) -> Finding {
@@ -44,12 +43,12 @@ pub(super) async fn ports(config: &Config) -> Finding {
     if let Some(url) = health_url(config)
         && tokio::task::spawn_blocking(move || is_tidings(&url)).await.unwrap_or(false)
     {
-        return Finding::fine(SUBJECT, "in use by a Tidings that runs already");
+        return Finding::fine(SUBJECT, "in use by a running Tidings server");
     }
-    Finding::problem(SUBJECT, error, "end the process that has it, or choose another port")
+    Finding::problem(SUBJECT, error, "stop the process that uses it, or choose another port")
 }
 
-/// Where the liveness check of a server with this configuration answers, if without TLS.
+/// URL of the liveness check of a server with this configuration; `None` with TLS or a Unix socket.
 fn health_url(config: &Config) -> Option<String> {
     let HttpServer { address, port, internal_address, internal_port, tls, .. } = &config.http;
     let (host, port) = match internal_port {
@@ -70,24 +69,24 @@ fn health_url(config: &Config) -> Option<String> {
 }
 
 fn is_tidings(url: &str) -> bool {
-    let agent = ureq::Agent::config_builder().timeout_global(Some(HEALTH_PATIENCE)).build();
+    let agent = ureq::Agent::config_builder().timeout_global(Some(HEALTH_TIMEOUT)).build();
     let answer = ureq::Agent::from(agent).get(url).call();
     answer
         .is_ok_and(|mut answer| answer.body_mut().read_to_string().is_ok_and(|text| text == "ok\n"))
 }
 
-/// Reads the certificate and its key.
+/// Checks that certificate and key can be read and match; `None` without TLS.
 pub(super) fn certificate(config: &Config) -> Option<Finding> {
     config.http.tls.as_ref()?;
     Some(match check_certificate(config) {
-        Ok(()) => Finding::fine("http_server.tls", "certificate and key belong together"),
+        Ok(()) => Finding::fine("http_server.tls", "certificate and key match"),
         Err(error) => Finding::problem("http_server.tls", error.to_string(), "correct the file"),
     })
 }
 
 const KEY_SET_ADVICE: &str = "tokens cannot be verified without it: check the address, DNS, the firewall and the certificate";
 
-/// Fetches the key sets with which tokens are verified.
+/// Checks that the key sets of tokens can be fetched.
 pub(super) async fn key_sets(config: &Config) -> Vec<Finding> {
     let mut sections = vec![("client.token", config.token.clone())];
     let subscription = config.subscription_token.clone();
@@ -109,11 +108,11 @@ pub(super) async fn key_sets(config: &Config) -> Vec<Finding> {
         };
         findings.extend(probed.into_iter().map(|one| match one.keys {
             Ok(0) => {
-                let found = format!("{}: no key that can be used", one.address);
+                let found = format!("{}: no supported key", one.address);
                 Finding::problem(
                     &subject,
                     found,
-                    "tokens name a kid: publish its key with kty, kid and alg",
+                    "publish the keys of tokens with kty, kid and alg",
                 )
             }
             Ok(keys) => Finding::fine(&subject, format!("{}: {keys} keys", one.address)),
@@ -126,32 +125,32 @@ pub(super) async fn key_sets(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Joins the cluster as a node of its own for a moment: whether the broker answers, what rights are
-/// missing, what it warns of.
+/// Joins the cluster for a moment as a separate node, to check that the broker is available, that
+/// permissions are complete, and whether there are warnings.
 pub(super) async fn broker(config: &Config, clock: ServerClock) -> Vec<Finding> {
     let subject = match config.engine {
         Engine::Memory => {
-            let text = "memory of this process: one node, and nothing outlives a restart";
+            let text = "memory of this process: for one node, and nothing is kept over a restart";
             return vec![Finding::fine("engine.type", text)];
         }
         Engine::Redis(_) => "engine.redis",
         Engine::Nats(_) => "broker.nats",
     };
     let unreachable = |error: String| {
-        Finding::problem(subject, error, "see docs/clustering.md: addresses and rights")
+        Finding::problem(subject, error, "see docs/clustering.md for addresses and permissions")
     };
-    let opened = timeout(BROKER_PATIENCE, open(config, clock)).await;
+    let opened = timeout(BROKER_TIMEOUT, open(config, clock)).await;
     let broker = match opened {
         Ok(Ok(broker)) => broker,
         Ok(Err(error)) => return vec![unreachable(error.to_string())],
-        Err(_) => return vec![unreachable(format!("no answer within {BROKER_PATIENCE:?}"))],
+        Err(_) => return vec![unreachable(format!("no reply within {BROKER_TIMEOUT:?}"))],
     };
     let began = Instant::now();
     let mut findings = Vec::new();
     let health = loop {
         match broker.health() {
-            Health::Unready { is_lasting: false, .. } if began.elapsed() < BROKER_PATIENCE => {
-                sleep(LOOK_AGAIN_AFTER).await;
+            Health::Unready { is_lasting: false, .. } if began.elapsed() < BROKER_TIMEOUT => {
+                sleep(POLL_INTERVAL).await;
             }
             health => break health,
         }
@@ -164,7 +163,7 @@ pub(super) async fn broker(config: &Config, clock: ServerClock) -> Vec<Finding> 
         findings.push(Finding::warning(subject, warning, "see docs/clustering.md"));
     }
     let ended = tokio::task::spawn_blocking(move || broker.end());
-    // A broker that does not answer learns by the lease that this node has left.
+    // If the broker does not reply, the lease of this node expires.
     let _in_time = timeout(BROKER_END_TIMEOUT, ended).await;
     findings
 }

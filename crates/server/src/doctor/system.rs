@@ -1,7 +1,6 @@
-//! What the kernel allows: descriptors, queues, memory of sockets, tracked connections, and the
-//! clock.
+//! Checks of the kernel: descriptors, queues, memory of sockets, tracked connections, and the clock.
 //!
-//! Invariant: a value that cannot be read is no finding; containers often hide them.
+//! Invariant: a value that cannot be read is not a finding, because containers often hide values.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +8,19 @@ use super::Finding;
 use crate::config::Config;
 use crate::limits::{HTTP_CONNECTIONS_MAX, LISTEN_BACKLOG};
 
-/// Connections that a server without `client.connection_limit` is expected to hold.
+/// Number of connections that is assumed without `client.connection_limit`.
 const CONNECTIONS_EXPECTED: u64 = 10_000;
 
-/// Descriptors of a process beside those of connections: listeners, logs, brokers, pollers.
+/// Descriptors for other purposes than connections: listeners, logs, brokers, pollers.
 const DESCRIPTORS_BESIDE: u64 = 256;
 
-/// Pages of 4 KiB that a connection with a slow reader takes of `tcp_mem`.
+/// Pages of 4 KiB in `tcp_mem` that a connection with a slow reader uses.
 const PAGES_PER_CONNECTION: u64 = 2;
 
-/// 1 January 2026 in Unix milliseconds: no clock that is right is before it.
+/// 1 January 2026 in Unix milliseconds. An earlier clock is wrong.
 const CLOCK_MIN_MS: i64 = 1_767_225_600_000;
 
-/// The kernel's view, read below a root folder.
+/// Parameters of the kernel, read from `/proc` below a root folder.
 pub struct System {
     root: PathBuf,
 }
@@ -33,7 +32,7 @@ impl System {
         System { root: root.to_path_buf() }
     }
 
-    /// Compares what the kernel allows with what the configuration asks for.
+    /// Compares parameters of the kernel with the needs of the configuration.
     #[must_use]
     pub fn examine(&self, config: &Config, unix_ms: i64) -> Vec<Finding> {
         let connections = match config.admission.connection_limit {
@@ -51,7 +50,7 @@ impl System {
         found.into_iter().flatten().collect()
     }
 
-    /// Descriptors bound the connections: each takes one.
+    /// Each connection uses one descriptor.
     fn descriptors(&self, connections: u64) -> Option<Finding> {
         const SUBJECT: &str = "descriptors (ulimit -n)";
         let limits = self.read("proc/self/limits")?;
@@ -62,9 +61,9 @@ impl System {
             return Some(Finding::fine(SUBJECT, "unlimited"));
         };
         if limit >= wanted {
-            return Some(Finding::fine(SUBJECT, format!("{limit}, {wanted} are enough")));
+            return Some(Finding::fine(SUBJECT, format!("{limit}; {wanted} are needed")));
         }
-        let found = format!("{limit}, {wanted} are needed for {connections} connections");
+        let found = format!("{limit}; {wanted} are needed for {connections} connections");
         let advice = "raise LimitNOFILE= in the unit, --ulimit nofile= of the container, or nofile in \
                       /etc/security/limits.conf; or lower client.connection_limit";
         Some(Finding::warning(SUBJECT, found, advice))
@@ -82,7 +81,7 @@ impl System {
         })
     }
 
-    /// Pages that all sockets together may take; beyond, the kernel drops what arrives.
+    /// Memory of all sockets in pages. Above the maximum, the kernel drops incoming data.
     fn socket_memory(&self, connections: u64) -> Option<Finding> {
         const SUBJECT: &str = "net.ipv4.tcp_mem";
         let value = self.parameter(SUBJECT)?;
@@ -93,13 +92,13 @@ impl System {
             return Some(Finding::fine(SUBJECT, format!("{max} pages at most")));
         }
         let found = format!(
-            "{max} pages at most, {wanted} are needed when all of {connections} clients read slowly"
+            "{max} pages at most; {wanted} are needed if all {connections} clients read slowly"
         );
         let advice = format!("sysctl -w {SUBJECT}='{low} {} {wanted}'", pressure.max(wanted / 2));
         Some(Finding::warning(SUBJECT, found, advice))
     }
 
-    /// Where a firewall tracks connections, a full table drops new ones without a word to anybody.
+    /// If a firewall tracks connections and its table is full, the kernel silently drops new ones.
     fn tracked_connections(&self, connections: u64) -> Option<Finding> {
         const SUBJECT: &str = "net.netfilter.nf_conntrack_max";
         let max: u64 = self.parameter(SUBJECT)?.trim().parse().ok()?;
@@ -108,7 +107,7 @@ impl System {
         if max >= count + connections {
             return Some(Finding::fine(SUBJECT, format!("{max}, {count} in use")));
         }
-        let found = format!("{max}, {count} in use: no room for {connections} more connections");
+        let found = format!("{max}, {count} in use: not enough for {connections} more connections");
         let wanted = 2 * (count + connections);
         Some(Finding::warning(SUBJECT, found, format!("sysctl -w {SUBJECT}={wanted}")))
     }
@@ -123,20 +122,17 @@ impl System {
 }
 
 const BACKLOG: &str =
-    "when many clients connect at once, the kernel drops some, and they try again after a second";
+    "if many clients connect at once, the kernel drops some of them, which retry after a second";
 
-/// Tokens end by this clock. Differences between nodes are the broker's to notice.
+/// Checks that the clock is set, because tokens expire by it. The broker detects differences between
+/// nodes.
 fn clock(unix_ms: i64) -> Finding {
     let seconds = unix_ms / 1000;
     if unix_ms >= CLOCK_MIN_MS {
         return Finding::fine("clock", format!("{seconds} s since 1970"));
     }
-    let found = format!("{seconds} s since 1970 is before 2026: tokens will not be valid yet");
-    Finding::problem(
-        "clock",
-        found,
-        "set the clock, and let NTP keep it (timedatectl set-ntp true)",
-    )
+    let found = format!("{seconds} s since 1970 is before 2026: tokens are not valid yet");
+    Finding::problem("clock", found, "set the clock and enable NTP (timedatectl set-ntp true)")
 }
 
 #[cfg(test)]
@@ -155,7 +151,7 @@ mod tests {
         load(&Source { flags, ..Source::default() }).unwrap().0
     }
 
-    /// A machine with these files below its root.
+    /// A root folder with these files.
     fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
@@ -177,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_allows_is_compared_with_what_is_configured() {
+    fn parameters_of_the_kernel_are_compared_with_the_configuration() {
         let files = [
             ("proc/self/limits", LIMITS),
             ("proc/sys/net/core/somaxconn", "128\n"),
@@ -210,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_finding() {
+    fn a_value_that_cannot_be_read_is_not_a_finding() {
         let found = findings(&[("proc/sys/net/ipv4/tcp_mem", "many\n")], 100);
         assert_eq!(found, [("clock".to_owned(), Severity::Fine, String::new())]);
     }

@@ -1,4 +1,4 @@
-//! Signature algorithms that a token may name, and the family of keys that each needs.
+//! Signature algorithms of tokens (RFC 7518 §3.1) and the family of keys that each needs.
 
 /// A signature algorithm by its JOSE name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub(super) enum Algorithm {
     EdDsa,
 }
 
-/// Which kind of key an algorithm needs. The key is chosen by this alone, so that a public key is
-/// never taken for a secret.
+/// Type of the key of an algorithm. A key is selected by this type only, so that a public key is
+/// never used as an HMAC secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Hmac,
@@ -26,7 +26,7 @@ pub(super) enum Family {
 }
 
 impl Algorithm {
-    /// The algorithm with this exact name; `none` is not one.
+    /// The algorithm with this exact name; `none` is not supported.
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "HS256" => Self::Hs256,

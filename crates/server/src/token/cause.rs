@@ -1,74 +1,76 @@
-//! Why exactly a token was refused: finer than what the client is told, for the operator's log.
-//! Every cause maps to one [`TokenRefusal`]. None carries anything from the token.
+//! The exact cause of the refusal of a token, for logs and metrics.
+//!
+//! Invariant: every cause maps to one [`TokenRefusal`], which is sent to the client. A cause contains
+//! nothing of the token.
 
 use engine::claims::TokenRefusal;
 use engine::limits::ID_BYTES_MAX;
 use thiserror::Error;
 
-/// See the module.
+/// The exact cause of the refusal of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Cause {
-    /// Longer than allowed.
+    /// The token is longer than [`TOKEN_BYTES_MAX`](super::TOKEN_BYTES_MAX).
     #[error("longer than allowed")]
     TooLong,
-    /// Not three parts of base64url.
+    /// The token is not three parts of base64url.
     #[error("not three parts of base64url")]
     Malformed,
-    /// Header not understood.
-    #[error("header not understood")]
+    /// The header is not valid, or has critical extensions (`crit`).
+    #[error("header not valid")]
     Header,
-    /// Algorithm unknown, or not one of the key.
-    #[error("algorithm unknown, or not one of the key")]
+    /// The algorithm is unknown, or does not fit the key.
+    #[error("algorithm unknown, or not supported by the key")]
     Algorithm,
-    /// No key for the algorithm.
+    /// No key for the algorithm is configured.
     #[error("no key for the algorithm")]
     NoKey,
-    /// No key id.
+    /// The header has no key id, which a key set requires.
     #[error("no key id")]
     NoKeyId,
-    /// Key id not in the key set.
+    /// The key id is not in the key set.
     #[error("key id not in the key set")]
     UnknownKeyId,
-    /// Signature does not hold.
-    #[error("signature does not hold")]
+    /// The signature does not match.
+    #[error("signature does not match")]
     Signature,
-    /// Claims missing, repeated or of a wrong type.
+    /// A claim is missing, repeated or of a wrong type.
     #[error("claims missing, repeated or of a wrong type")]
     Claims,
-    /// User id or token id longer than what can be revoked.
+    /// The user id or token id is too long to be revoked.
     #[error("user id or token id (jti) longer than {ID_BYTES_MAX} bytes")]
     IdTooLong,
-    /// Issuer not accepted.
+    /// Claim `iss` is not the expected one.
     #[error("issuer not accepted")]
     Issuer,
-    /// Audience not accepted.
+    /// Claim `aud` has no expected value.
     #[error("audience not accepted")]
     Audience,
-    /// Subscription token used to connect.
+    /// A subscription token was used to connect.
     #[error("subscription token used to connect")]
     ForSubscription,
-    /// No channel.
+    /// A subscription token has no channel.
     #[error("no channel")]
     NoChannel,
     /// The token or its user is revoked.
     #[error("revoked")]
     Revoked,
-    /// Expired.
+    /// The token has expired (`exp`).
     #[error("expired")]
     Expired,
-    /// Not valid yet.
+    /// The token is not valid yet (`nbf`).
     #[error("not valid yet")]
     NotYetValid,
-    /// Key set not available.
+    /// The key set could not be fetched.
     #[error("key set not available")]
     KeysUnavailable,
-    /// Too many tokens wait for verification.
+    /// The queue of tokens to verify is full.
     #[error("too many tokens wait for verification")]
     Overloaded,
 }
 
 impl Cause {
-    /// The name used in metrics.
+    /// The value of the label in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::TooLong => "too_long",
@@ -93,7 +95,7 @@ impl Cause {
         }
     }
 
-    /// What the client is told.
+    /// The refusal that is sent to the client.
     pub(crate) fn refusal(self) -> TokenRefusal {
         match self {
             Self::Expired | Self::NotYetValid => TokenRefusal::Expired,

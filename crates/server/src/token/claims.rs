@@ -1,4 +1,4 @@
-//! Turns the claims of a token whose signature holds into what the engine knows about it.
+//! Converts the claims of a verified token to the claims of the engine.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,7 +20,7 @@ use super::payload::read_claims;
 use super::registered::Registered;
 use crate::json::{Identifier, NumericDate, Object, OverridesJson};
 
-/// Reads a connection token (who connects is `user`).
+/// Reads the claims of a connection token of `user`.
 pub(super) fn connection(
     payload: &[u8],
     registered: &Registered,
@@ -48,7 +48,7 @@ pub(super) fn connection(
     })
 }
 
-/// Reads a subscription token (who subscribes is `user`).
+/// Reads the claims of a subscription token of `user`.
 pub(super) fn subscription(
     payload: &[u8],
     registered: &Registered,
@@ -68,7 +68,7 @@ pub(super) fn subscription(
     })
 }
 
-/// Reads the one claim `name` as an identifier, empty when absent.
+/// Reads claim `name` as an identifier; empty if absent.
 pub(super) fn identifier(payload: &[u8], name: &str) -> Result<String, Cause> {
     let mut json = serde_json::Deserializer::from_slice(payload);
     let found = NamedClaim::new(name).deserialize(&mut json).map_err(|_| Cause::Claims)?;
@@ -76,9 +76,9 @@ pub(super) fn identifier(payload: &[u8], name: &str) -> Result<String, Cause> {
     Ok(found.map(|Identifier(text)| text).unwrap_or_default())
 }
 
-/// Reads the roles in claim `name`. What is no text there is no role, and roles beyond what a
-/// session keeps are left out: a role only ever allows something, and tokens of others may mean
-/// something else by the claim.
+/// Reads the roles in claim `name`. Values that are not texts, and roles beyond the limits of a
+/// session, are ignored: roles only add permissions, and an identity provider may use the claim for
+/// something else.
 pub(super) fn roles(payload: &[u8], name: &str) -> Result<Vec<String>, Cause> {
     let mut json = serde_json::Deserializer::from_slice(payload);
     let found: Option<Value> =
@@ -113,7 +113,7 @@ struct Connection<'p> {
     channel: Option<IgnoredAny>,
 }
 
-/// A subscription token has the claims of a [`Grant`] beside these.
+/// The claims of a subscription token besides those of its [`Grant`].
 #[derive(Deserialize)]
 struct Subscription {
     channel: Option<String>,
@@ -121,7 +121,7 @@ struct Subscription {
     expire_at: Option<NumericDate>,
 }
 
-/// What a token grants for one channel.
+/// The grant of a token for one channel.
 #[derive(Deserialize)]
 struct Grant<'p> {
     #[serde(borrow)]
@@ -134,7 +134,7 @@ struct Grant<'p> {
     overrides: Option<Object<OverridesJson>>,
 }
 
-/// `null` is a grant without options, as `{}` is.
+/// Resolves a grant; `null` is a grant without options, like `{}`.
 fn resolve(grant: Option<Object<Grant<'_>>>) -> Result<SubscriptionGrant, Cause> {
     grant.map_or_else(|| Ok(SubscriptionGrant::default()), |Object(grant)| grant.resolve())
 }
@@ -149,7 +149,7 @@ impl Grant<'_> {
     }
 }
 
-/// Claim `subs`: channels in the order of the token, none of them twice.
+/// Claim `subs`: unique channels in the order of the token.
 struct Subs<'p>(Vec<(String, Option<Object<Grant<'p>>>)>);
 
 impl<'de: 'p, 'p> Deserialize<'de> for Subs<'p> {
@@ -172,7 +172,7 @@ impl<'de> Visitor<'de> for SubsVisitor {
         let mut subs = Vec::new();
         while let Some((channel, grant)) = map.next_entry::<String, _>()? {
             if !names.insert(channel.clone()) {
-                return Err(A::Error::custom("a channel twice"));
+                return Err(A::Error::custom("duplicate channel"));
             }
             subs.push((channel, grant));
         }
@@ -180,7 +180,7 @@ impl<'de> Visitor<'de> for SubsVisitor {
     }
 }
 
-/// Claim `channels`, each once.
+/// Converts claim `channels` to grants without options, and removes duplicates.
 fn without_options(channels: Vec<String>) -> Vec<(String, SubscriptionGrant)> {
     let mut names = HashSet::new();
     channels
@@ -190,7 +190,7 @@ fn without_options(channels: Vec<String>) -> Vec<(String, SubscriptionGrant)> {
         .collect()
 }
 
-/// Bytes given as JSON or, for anything else, in base64, which wins.
+/// Returns data that is given as JSON or in base64; base64 takes precedence.
 fn content(json: Option<&RawValue>, base64: Option<String>) -> Result<Bytes, Cause> {
     let content = match base64.filter(|text| !text.is_empty()) {
         Some(text) => STANDARD.decode(text).map(Bytes::from).map_err(|_| Cause::Claims)?,
@@ -199,8 +199,8 @@ fn content(json: Option<&RawValue>, base64: Option<String>) -> Result<Bytes, Cau
     if is_nested_too_deep(&content) { Err(Cause::Claims) } else { Ok(content) }
 }
 
-/// A JSON text without the white space between its tokens: a line break would end the reply that
-/// carries it, as replies to JSON clients are separated by line breaks.
+/// Removes white space between JSON tokens. Replies to JSON clients are separated by line breaks, so
+/// that a line break inside would split a reply.
 fn compact(json: &str) -> Bytes {
     let mut in_text = false;
     let mut escaped = false;
@@ -217,7 +217,7 @@ fn compact(json: &str) -> Bytes {
         .collect()
 }
 
-/// Looks for one claim by a name that is known only at run time.
+/// Reads one claim whose name is known only at run time.
 struct NamedClaim<'n, T> {
     name: &'n str,
     value: PhantomData<T>,
@@ -250,7 +250,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedClaim<'_, T> {
             if name != self.name {
                 map.next_value::<IgnoredAny>()?;
             } else if found.replace(map.next_value()?).is_some() {
-                return Err(A::Error::custom("a claim twice"));
+                return Err(A::Error::custom("duplicate claim"));
             }
         }
         Ok(found.flatten())

@@ -1,7 +1,7 @@
-//! The address of a key set, which may depend on the token's issuer or audience.
+//! The URL of a key set, which may depend on the issuer or audience of a token.
 //!
-//! Invariant: an endpoint stands for a fixed list of addresses, known before the first token
-//! arrives. A token can choose among them and never add one.
+//! Invariant: an endpoint has a fixed list of URLs that is known at start. A token selects one of
+//! them and cannot add any.
 
 use regex::Regex;
 
@@ -10,7 +10,7 @@ use super::key_error::{KeyError, KeyFault};
 use super::limits::ENDPOINTS_MAX;
 use super::registered::Registered;
 
-/// An address with placeholders written `{{name}}`.
+/// A URL with placeholders such as `{{name}}`.
 pub(super) struct EndpointTemplate {
     pieces: Vec<Piece>,
 }
@@ -26,7 +26,7 @@ struct Placeholder {
     values: Vec<String>,
 }
 
-/// The claim whose expression has the group of a placeholder.
+/// The claim whose pattern has the named group of a placeholder.
 #[derive(Clone, Copy)]
 enum Claim {
     Issuer,
@@ -34,7 +34,7 @@ enum Claim {
 }
 
 impl EndpointTemplate {
-    /// Reads an address and finds the listed values of every placeholder.
+    /// Parses a URL and resolves the values of every placeholder.
     pub(super) fn new(text: &str, expectations: &Expectations) -> Result<Self, KeyError> {
         let refused = |fault| KeyError { setting: SETTING, fault };
         if !(text.starts_with("http://") || text.starts_with("https://")) {
@@ -54,12 +54,12 @@ impl EndpointTemplate {
         Ok(Self { pieces })
     }
 
-    /// Whether a token's claims have to be read to know the address.
+    /// Whether the URL depends on the claims of the token.
     pub(super) fn depends_on_claims(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Placeholder(_)))
     }
 
-    /// All addresses that the endpoint stands for.
+    /// All possible URLs of the endpoint.
     pub(super) fn addresses(&self) -> Result<Vec<String>, KeyError> {
         let mut addresses = vec![String::new()];
         for piece in &self.pieces {
@@ -78,8 +78,7 @@ impl EndpointTemplate {
         Ok(addresses)
     }
 
-    /// The address for one token; `None` when its claims do not fill every placeholder with one of
-    /// the listed values.
+    /// The URL for one token; `None` if its claims do not give every placeholder one of its values.
     pub(super) fn address(
         &self,
         expectations: &Expectations,
@@ -123,13 +122,13 @@ impl Placeholder {
     }
 }
 
-/// The values that the group `name` lists, or `None` if it is anything but a list of plain texts.
-/// What a group really matched is compared with them again for each token, so that flags such as
-/// "ignore case" can not widen the list.
+/// The values in the group `name`; `None` if it is not a list of plain texts. The text that the group
+/// captures in a token is compared with these values again, so that flags such as "ignore case"
+/// cannot extend the list.
 fn listed_values(pattern: &str, name: &str) -> Option<Vec<String>> {
     let opening = format!("<{name}>");
     let (before, body) = pattern.split_once(&opening)?;
-    // Written once, the name can only be that of the group itself.
+    // If the name occurs only once, it is the name of the group.
     if body.contains(&opening) || !before.ends_with(['P', '?']) {
         return None;
     }
@@ -137,8 +136,8 @@ fn listed_values(pattern: &str, name: &str) -> Option<Vec<String>> {
     list.split('|').map(plain_text).collect()
 }
 
-/// A value made of letters, digits, `-`, `_` and escaped dots, with something other than dots: it
-/// can neither be an expression nor lead to another place of an address.
+/// Parses a value of letters, digits, `-`, `_` and escaped dots, and not only of dots. Such a value
+/// is not a pattern and cannot change the path of the URL (`..`).
 fn plain_text(value: &str) -> Option<String> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let words: Vec<&str> = value.split(r"\.").collect();

@@ -1,4 +1,4 @@
-//! Which issuer and audience a token must have.
+//! The issuer and audience that a token must have.
 
 use regex::{Captures, Regex};
 
@@ -8,7 +8,7 @@ use super::registered::Registered;
 use super::settings::TokenSettings;
 use crate::expression::compile;
 
-/// What is expected of `iss` and `aud`; whatever is `None` is not checked.
+/// Expected values and patterns of `iss` and `aud`; `None` is not checked.
 pub(super) struct Expectations {
     issuer: Option<String>,
     issuer_pattern: Option<Regex>,
@@ -17,7 +17,7 @@ pub(super) struct Expectations {
 }
 
 impl Expectations {
-    /// Compiles the expressions.
+    /// Compiles the regular expressions.
     pub(super) fn new(settings: &TokenSettings) -> Result<Self, KeyError> {
         Ok(Self {
             issuer: configured(&settings.issuer),
@@ -27,7 +27,7 @@ impl Expectations {
         })
     }
 
-    /// Checks both claims.
+    /// Checks issuer and audience.
     pub(super) fn check(&self, claims: &Registered) -> Result<(), Cause> {
         let issuer = claims.issuer();
         let issuer_holds = self.issuer.as_deref().is_none_or(|expected| issuer == expected)
@@ -48,12 +48,12 @@ impl Expectations {
         Ok(())
     }
 
-    /// What the issuer's expression found in the claim.
+    /// The groups that the pattern of the issuer captured.
     pub(super) fn issuer_captures<'c>(&self, claims: &'c Registered) -> Option<Captures<'c>> {
         self.issuer_pattern.as_ref()?.captures(claims.issuer())
     }
 
-    /// What the audience's expression found in the first value that matches.
+    /// The groups that the pattern of the audience captured in the first matching value.
     pub(super) fn audience_captures<'c>(&self, claims: &'c Registered) -> Option<Captures<'c>> {
         let pattern = self.audience_pattern.as_ref()?;
         claims.audience().iter().find_map(|value| pattern.captures(value))
@@ -68,7 +68,7 @@ impl Expectations {
     }
 }
 
-/// A text that is there and not empty.
+/// A configured text; `None` if it is empty.
 pub(super) fn configured(value: &Option<String>) -> Option<String> {
     value.clone().filter(|text| !text.is_empty())
 }

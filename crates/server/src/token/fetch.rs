@@ -1,4 +1,4 @@
-//! How a key set document gets here. The one place of this module that touches the network.
+//! Fetches the document of a key set. No other file of this module does network I/O.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,34 +9,34 @@ use ureq::tls::TlsConfig;
 
 use super::limits::{KEY_SET_BYTES_MAX, KEY_SET_TIMEOUT_MS};
 
-/// Gets the document at an address. Blocks the calling thread, within bounds of its own.
+/// Fetches the document at a URL. Blocks the calling thread for a bounded time.
 pub trait Fetch: Send + Sync {
-    /// Makes one request.
+    /// Makes one request and returns the body of the response.
     fn fetch(&self, address: &str) -> Result<Vec<u8>, FetchFailure>;
 }
 
-/// Why there is no key set. Holds neither the address nor anything of the answer.
+/// Why a key set is not available. Contains nothing of the URL and the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FetchFailure {
-    /// The answer did not arrive in time.
-    #[error("no answer in {KEY_SET_TIMEOUT_MS} ms")]
+    /// The response did not arrive in time.
+    #[error("no response within {KEY_SET_TIMEOUT_MS} ms")]
     Timeout,
-    /// No connection, or one that broke.
+    /// No connection, or the connection was closed.
     #[error("not reachable")]
     Unreachable,
     /// The server's certificate was not accepted.
     #[error("no trusted TLS connection")]
     Tls,
-    /// Any answer but 200. Redirections are not followed.
-    #[error("answered with status {0}")]
+    /// Any status but 200. Redirections are not followed.
+    #[error("response with status {0}")]
     Status(u16),
-    /// A longer document than allowed.
+    /// The document is longer than the maximum.
     #[error("document longer than {KEY_SET_BYTES_MAX} bytes")]
     TooLong,
-    /// Something else than a key set.
+    /// The document is not a key set.
     #[error("document is not a JSON Web Key Set")]
     NotAKeySet,
-    /// More keys than allowed.
+    /// The set has more keys than the maximum.
     #[error("too many keys in the set")]
     TooManyKeys,
 }
@@ -47,7 +47,7 @@ pub(super) struct HttpFetch {
 }
 
 impl HttpFetch {
-    /// A fetcher for all key sets of a verifier.
+    /// A client that all key sets of a verifier share.
     pub(super) fn shared() -> Arc<dyn Fetch> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build();

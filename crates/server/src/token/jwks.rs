@@ -1,8 +1,8 @@
-//! The cached key set of one address.
+//! The cached key set of one URL.
 //!
-//! Invariants: at most one fetch is under way, whoever else needs its outcome waits for it; and
-//! between two fetches lies [`KEY_SET_PAUSE_S`], whatever the tokens ask for. A fetch that fails
-//! never throws away keys that are still fresh.
+//! Invariants: at most one fetch runs at a time, and other threads wait for its result. Between two
+//! fetches passes at least [`KEY_SET_PAUSE_S`], whatever key ids tokens have. A failed fetch does not
+//! remove keys that are still fresh.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,12 +13,12 @@ use super::key_set::KeySet;
 use super::limits::{KEY_SET_ATTEMPTS, KEY_SET_PAUSE_S, KEY_SET_TTL_S};
 use super::public_key::PublicKey;
 
-/// The key set of one address. May block for a fetch; not for the threads of workers.
+/// The key set of one URL. May block for a fetch, so that worker threads must not use it.
 pub(super) struct Jwks {
     address: String,
     fetch: Arc<dyn Fetch>,
     cache: Mutex<Cache>,
-    /// Held by the one that fetches, while `cache` stays open to those who need no fetch.
+    /// Locked during a fetch. `cache` is not locked then, so that cached keys stay available.
     flight: Mutex<()>,
 }
 
@@ -28,12 +28,12 @@ struct Cache {
     fetched_at: Option<i64>,
     attempted_at: Option<i64>,
     failed: bool,
-    /// Counts fetches, so that one who waited sees that another fetched for him.
+    /// Number of fetches, so that a thread which waited detects that another thread has fetched.
     fetches: u64,
 }
 
-/// What the cache can say about a key.
-enum Found {
+/// Result of looking up a key in the cache.
+enum CacheLookup {
     Answer(Result<Arc<PublicKey>, Cause>),
     Fetch { seen: u64 },
 }
@@ -43,7 +43,7 @@ impl Jwks {
         Self { address, fetch, cache: Mutex::default(), flight: Mutex::default() }
     }
 
-    /// The key with this id for this algorithm, fetched if need be and allowed.
+    /// Returns the key with this id for this algorithm. Fetches the set if needed and allowed.
     pub(super) fn find(
         &self,
         key_id: &str,
@@ -51,8 +51,8 @@ impl Jwks {
         now_unix: i64,
     ) -> Result<Arc<PublicKey>, Cause> {
         let seen = match lock(&self.cache).look(key_id, algorithm, now_unix) {
-            Found::Answer(answer) => return answer,
-            Found::Fetch { seen } => seen,
+            CacheLookup::Answer(answer) => return answer,
+            CacheLookup::Fetch { seen } => seen,
         };
         let _flight = lock(&self.flight);
         if lock(&self.cache).fetches == seen {
@@ -62,9 +62,9 @@ impl Jwks {
         lock(&self.cache).answer_of_fetch(key_id, algorithm)
     }
 
-    /// Whether [`Jwks::find`] would fetch, or wait for somebody who does.
+    /// Whether [`Jwks::find`] would fetch, or wait for the fetch of another thread.
     pub(super) fn needs_fetch(&self, key_id: &str, algorithm: Algorithm, now_unix: i64) -> bool {
-        matches!(lock(&self.cache).look(key_id, algorithm, now_unix), Found::Fetch { .. })
+        matches!(lock(&self.cache).look(key_id, algorithm, now_unix), CacheLookup::Fetch { .. })
     }
 
     fn fetch_keys(&self) -> Result<KeySet, FetchFailure> {
@@ -81,18 +81,18 @@ impl Jwks {
 }
 
 impl Cache {
-    fn look(&self, key_id: &str, algorithm: Algorithm, now_unix: i64) -> Found {
+    fn look(&self, key_id: &str, algorithm: Algorithm, now_unix: i64) -> CacheLookup {
         if within(self.fetched_at, KEY_SET_TTL_S, now_unix)
             && let Some(answer) = self.keys.find(key_id, algorithm)
         {
-            return Found::Answer(answer);
+            return CacheLookup::Answer(answer);
         }
-        // The key may have been published since the last fetch: the honest answer is "not now",
-        // with which a client tries again, and not "never".
+        // The key may have been published since the last fetch. The refusal is therefore a temporary
+        // one, after which the client tries again.
         if within(self.attempted_at, KEY_SET_PAUSE_S, now_unix) {
-            return Found::Answer(Err(Cause::KeysUnavailable));
+            return CacheLookup::Answer(Err(Cause::KeysUnavailable));
         }
-        Found::Fetch { seen: self.fetches }
+        CacheLookup::Fetch { seen: self.fetches }
     }
 
     fn record(&mut self, outcome: Result<KeySet, FetchFailure>, now_unix: i64) {
@@ -116,13 +116,13 @@ impl Cache {
     }
 }
 
-/// Whether `since` lies less than `seconds` away from now. On either side: a clock that was set
-/// back must not make every token fetch.
+/// Whether `since` is less than `seconds` before or after now. Times in the future count too, because
+/// otherwise every token would cause a fetch after the clock is set back.
 fn within(since: Option<i64>, seconds: i64, now_unix: i64) -> bool {
     since.is_some_and(|since| now_unix.abs_diff(since) < seconds.unsigned_abs())
 }
 
-/// A panic of another thread leaves the cache as it was before or after a whole step.
+/// Locks a mutex, also after a panic of another thread: the cache is consistent between statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

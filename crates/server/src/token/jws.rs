@@ -1,5 +1,7 @@
-//! Takes a token apart: three base64url parts (RFC 7515 compact form) and a header. Nothing is
-//! believed here; the payload stays bytes until a key has verified it.
+//! Splits a token in the compact form of RFC 7515 into header, payload and signature, and decodes
+//! them.
+//!
+//! Invariant: nothing is verified here. The payload is not parsed before a key has verified it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,17 +13,17 @@ use super::cause::Cause;
 use super::limits::TOKEN_BYTES_MAX;
 use crate::json::Object;
 
-/// A token in its parts.
+/// The decoded parts of a token.
 pub(super) struct Jws<'t> {
-    /// As named by the header; `None` when it is none that we know.
+    /// The algorithm of the header; `None` if it is not supported.
     pub(super) algorithm: Option<Algorithm>,
-    /// Id of the key in a key set.
+    /// Id of the key in a key set (`kid`).
     pub(super) key_id: Option<String>,
-    /// What the signature was made over.
+    /// The signed bytes: header and payload as encoded.
     pub(super) signed: &'t [u8],
-    /// The claims, as bytes.
+    /// The claims as JSON.
     pub(super) payload: Vec<u8>,
-    /// The signature.
+    /// The decoded signature.
     pub(super) signature: Vec<u8>,
 }
 
@@ -40,7 +42,7 @@ impl<'t> Jws<'t> {
         })
     }
 
-    /// The algorithm that the header of a token names, without looking at the rest of it.
+    /// The algorithm in the header of a token. Does not decode the other parts.
     pub(super) fn peek_algorithm(token: &str) -> Result<Option<Algorithm>, Cause> {
         Header::parse(token).map(|header| header.algorithm())
     }
@@ -74,7 +76,7 @@ impl Header {
     }
 }
 
-/// Decodes one part. A fourth part fails here too, as a dot is no base64url.
+/// Decodes one part. A token with a fourth part fails here, because a dot is not base64url.
 fn decode(part: &str) -> Result<Vec<u8>, Cause> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Cause::Malformed)
 }

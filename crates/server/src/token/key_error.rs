@@ -1,66 +1,67 @@
-//! What is wrong with the keys and rules of a configuration. Says which setting and why, and
-//! never what the setting holds.
+//! Errors in the keys and expected claims of a configuration.
+//!
+//! Invariant: an error contains the name of the option, and never its value.
 
 use thiserror::Error;
 
 use super::limits::{ENDPOINTS_MAX, RSA_BITS_MAX, RSA_BITS_MIN};
 
-/// A setting that no verifier can be built from.
+/// An invalid option of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{setting}: {fault}")]
 pub struct KeyError {
-    /// Name of the setting in [`TokenSettings`](super::TokenSettings).
+    /// Name of the option in [`TokenSettings`](super::TokenSettings).
     pub setting: &'static str,
-    /// What is wrong with it.
+    /// Why its value is invalid.
     pub fault: KeyFault,
 }
 
-/// What is wrong with a setting.
+/// Why the value of an option is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyFault {
-    /// A secret that is a PEM document: a public key is known to everybody.
-    #[error("a PEM document can not be a secret")]
+    /// The secret is a PEM document. A public key is not secret.
+    #[error("a PEM document cannot be a secret: set a random text")]
     PemAsSecret,
-    /// No PEM document, or a damaged one.
+    /// Not a valid PEM document.
     #[error("not a PEM document with a public key")]
     NotPem,
-    /// A PEM document with a private key.
-    #[error("a private key, where its public key is wanted")]
+    /// The PEM document contains a private key.
+    #[error("a private key: set its public key (openssl pkey -pubout)")]
     PrivateKey,
-    /// A PEM document with a certificate.
-    #[error("a certificate, where its public key is wanted (openssl x509 -pubkey)")]
+    /// The PEM document contains a certificate.
+    #[error("a certificate: set its public key (openssl x509 -pubkey)")]
     Certificate,
-    /// The document holds no RSA public key.
-    #[error("not an RSA public key; one on a curve is set as ecdsa_public_key")]
+    /// The PEM document contains no RSA public key.
+    #[error("not an RSA public key; set an ECDSA key as ecdsa_public_key")]
     NotRsa,
-    /// An RSA key out of bounds.
-    #[error("an RSA key of {bits} bits; {RSA_BITS_MIN} to {RSA_BITS_MAX} are accepted")]
+    /// The RSA key is too short or too long.
+    #[error("an RSA key of {bits} bits; use one of {RSA_BITS_MIN} to {RSA_BITS_MAX} bits")]
     RsaSize {
-        /// Length of the modulus.
+        /// Length of the modulus in bits.
         bits: u32,
     },
-    /// The document holds no point on a curve that a token can use.
-    #[error("not a public key on curve P-256, P-384 or P-521; one of RSA is set as rsa_public_key")]
+    /// The PEM document contains no public key on a supported curve.
+    #[error("not a public key on curve P-256, P-384 or P-521; set an RSA key as rsa_public_key")]
     NotEcdsa,
-    /// A regular expression that does not parse.
-    #[error("not a regular expression")]
+    /// The regular expression is not valid.
+    #[error("not a valid regular expression")]
     Pattern,
-    /// A name that no claim for user ids may have.
-    #[error("only letters and underscores can name a claim")]
+    /// The name of the claim for user ids has other characters than letters and underscores.
+    #[error("the name of a claim must consist of letters and underscores")]
     ClaimName,
-    /// An endpoint that is neither http nor https.
-    #[error("not an address that begins with http:// or https://")]
+    /// The endpoint is not a URL of HTTP or HTTPS.
+    #[error("not a URL that begins with http:// or https://")]
     NotHttp,
-    /// A placeholder that is opened and not closed, or has no name.
-    #[error("a placeholder is written {{{{name}}}}")]
+    /// A placeholder is not closed, or has no name.
+    #[error("a placeholder must have the form {{{{name}}}}")]
     Placeholder,
-    /// A placeholder that no expression fills, or that both fill.
+    /// A placeholder is a group of no pattern, or of both.
     #[error("a placeholder needs one named group in issuer_regex or audience_regex")]
     PlaceholderGroup,
-    /// A placeholder whose group accepts more than listed values: tokens could name any address.
+    /// The group of a placeholder is not a list of values, so that tokens could choose any URL.
     #[error("the group of a placeholder must list its values, like (?P<name>one|two)")]
     PlaceholderOpen,
-    /// More combinations of values than allowed.
-    #[error("placeholders stand for more than {ENDPOINTS_MAX} addresses")]
+    /// The placeholders have too many combinations of values.
+    #[error("placeholders have more than {ENDPOINTS_MAX} combinations of values")]
     TooManyEndpoints,
 }

@@ -1,7 +1,7 @@
-//! A JSON Web Key Set (RFC 7517) as published by an identity provider.
+//! Parses a JSON Web Key Set (RFC 7517) of an identity provider.
 //!
-//! A key that we can not use (another purpose, a foreign curve, a secret) is left out and does not
-//! spoil the others.
+//! Invariant: an unsupported key (another purpose, another curve, a secret) is skipped and does not
+//! affect the others.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use super::limits::KEY_SET_KEYS_MAX;
 use super::public_key::PublicKey;
 use crate::json::Object;
 
-/// The usable keys of a set, by key id. Ids may repeat: RFC 7517 allows keys of different types
-/// to share one.
+/// The supported keys of a set by key id. RFC 7517 §4.5 allows keys of different types to have the
+/// same id.
 #[derive(Default)]
 pub(super) struct KeySet {
     keys: Vec<(String, Arc<PublicKey>)>,
 }
 
 impl KeySet {
-    /// Reads a document.
+    /// Parses a document.
     pub(super) fn parse(document: &[u8]) -> Result<Self, FetchFailure> {
         let Object(Document { keys }) = serde_json::from_slice::<Object<Document<'_>>>(document)
             .map_err(|_| FetchFailure::NotAKeySet)?;
@@ -39,22 +39,22 @@ impl KeySet {
         });
         let keys: Vec<_> = keys.collect();
         if keys.len() < published {
-            let left_out = published - keys.len();
+            let skipped = published - keys.len();
             tracing::info!(
                 used = keys.len(),
-                left_out,
-                "keys of a token key set are left out: each needs kty, kid, and a use (sig) and alg for signatures where it names them"
+                skipped,
+                "keys of a token key set are skipped: each needs kty and kid; use, if present, must be sig, and alg a signature algorithm"
             );
         }
         Ok(Self { keys })
     }
 
-    /// Usable keys.
+    /// Number of supported keys.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// The key with this id for this algorithm; `None` when no key has the id.
+    /// The key with this id for this algorithm; `None` if no key has the id.
     pub(super) fn find(
         &self,
         key_id: &str,
@@ -73,7 +73,7 @@ struct Document<'d> {
     keys: Vec<&'d RawValue>,
 }
 
-/// One key. Names are those of RFC 7517 and RFC 7518.
+/// One key with the members of RFC 7517 §4 and RFC 7518 §6.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -90,8 +90,8 @@ struct Jwk {
 }
 
 impl Jwk {
-    /// Whether the key may be used for signatures: both members are optional, and those that are
-    /// there limit it (RFC 7517 §4.2, §4.3).
+    /// Whether the key may verify signatures. `use` and `key_ops` are optional and restrict the key if
+    /// present (RFC 7517 §4.2, §4.3).
     fn verifies(&self) -> bool {
         self.purpose.as_ref().is_none_or(|purpose| purpose == "sig")
             && self

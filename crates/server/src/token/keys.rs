@@ -1,6 +1,6 @@
-//! The keys that stand in the configuration itself: secrets and public keys.
+//! The secrets and public keys of the configuration.
 //!
-//! Invariant: a key is chosen by the family of the algorithm and nothing else in the token.
+//! Invariant: a key is selected by the family of the algorithm, and by nothing else in the token.
 
 use aws_lc_rs::hmac;
 
@@ -21,7 +21,7 @@ pub(super) struct StaticKeys {
 }
 
 impl StaticKeys {
-    /// Reads every key that is configured.
+    /// Parses all configured keys.
     pub(super) fn new(settings: &TokenSettings) -> Result<Self, KeyError> {
         let until = ValidUntil(settings.hmac_previous_secret_key_valid_until);
         let previous = &settings.hmac_previous_secret_key;
@@ -45,7 +45,7 @@ impl StaticKeys {
         }
     }
 
-    /// Whether a token of this algorithm would have a public key to be checked with.
+    /// Whether a public key for this algorithm is configured.
     pub(super) fn has_public_key(&self, algorithm: Algorithm) -> bool {
         [&self.rsa, &self.ecdsa].into_iter().flatten().any(|key| key.supports(algorithm))
     }
@@ -64,7 +64,7 @@ impl StaticKeys {
     }
 }
 
-/// Reads one key if it is configured, and names the setting when that fails.
+/// Parses a key if it is configured. An error contains the name of the option.
 fn read<T>(
     setting: &'static str,
     value: &Option<String>,
@@ -76,7 +76,7 @@ fn read<T>(
     }
 }
 
-/// When the previous secret stops to hold, in Unix seconds; 0: never.
+/// Unix time in seconds until which the previous secret is accepted; 0 means forever.
 struct ValidUntil(i64);
 
 impl ValidUntil {
@@ -85,7 +85,7 @@ impl ValidUntil {
     }
 }
 
-/// A shared secret, ready for each of its algorithms.
+/// A shared secret as a key of each HMAC algorithm.
 struct Secret {
     sha256: hmac::Key,
     sha384: hmac::Key,
@@ -105,7 +105,7 @@ impl Secret {
         })
     }
 
-    /// Compares in constant time.
+    /// Verifies the signature; compares in constant time.
     fn signed(&self, algorithm: Algorithm, jws: &Jws<'_>) -> bool {
         let key = match algorithm {
             Algorithm::Hs256 => &self.sha256,

@@ -1,11 +1,11 @@
-//! The little of PEM (RFC 7468) that a configured public key needs.
+//! Decodes public keys in PEM (RFC 7468).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::key_error::KeyFault;
 
-/// The bytes of the first document in `text`, if it is a public key of the given labels.
+/// Decodes the first document in `text`, which must have one of these labels.
 pub(super) fn decode_public_key(text: &str, labels: &[&str]) -> Result<Vec<u8>, KeyFault> {
     let (_, begun) = text.split_once("-----BEGIN ").ok_or(KeyFault::NotPem)?;
     let (label, rest) = begun.split_once("-----").ok_or(KeyFault::NotPem)?;
@@ -23,7 +23,7 @@ pub(super) fn decode_public_key(text: &str, labels: &[&str]) -> Result<Vec<u8>, 
     STANDARD.decode(body).map_err(|_| KeyFault::NotPem)
 }
 
-/// Whether a text looks like PEM: such a text is no secret.
+/// Whether a text looks like PEM, which is not a secret.
 pub(super) fn is_pem(text: &str) -> bool {
     text.trim_start().starts_with("-----BEGIN ")
 }

@@ -1,6 +1,6 @@
-//! Whether the key sets of a configuration can be fetched, before the first token needs them.
+//! Checks whether the key sets of a configuration can be fetched, for `tidings doctor`.
 //!
-//! Invariant: an endpoint with placeholders is tried at every address that it stands for.
+//! Invariant: all URLs of an endpoint with placeholders are fetched.
 
 use super::TokenSettings;
 use super::endpoint::EndpointTemplate;
@@ -9,16 +9,16 @@ use super::fetch::{FetchFailure, HttpFetch};
 use super::key_error::KeyError;
 use super::key_set::KeySet;
 
-/// What came of fetching one key set.
-pub(crate) struct Probed {
-    /// Address of the key set.
+/// The result of fetching one key set.
+pub(crate) struct KeySetProbe {
+    /// URL of the key set.
     pub(crate) address: String,
-    /// Usable keys in it.
+    /// Number of supported keys, or why it could not be fetched.
     pub(crate) keys: Result<usize, FetchFailure>,
 }
 
-/// Fetches every key set that the settings name, one after the other; blocks the calling thread.
-pub(crate) fn probe_key_sets(settings: &TokenSettings) -> Result<Vec<Probed>, KeyError> {
+/// Fetches all key sets of the options, one after another. Blocks the calling thread.
+pub(crate) fn probe_key_sets(settings: &TokenSettings) -> Result<Vec<KeySetProbe>, KeyError> {
     let Some(endpoint) = settings.jwks_public_endpoint.as_ref().filter(|text| !text.is_empty())
     else {
         return Ok(Vec::new());
@@ -28,7 +28,7 @@ pub(crate) fn probe_key_sets(settings: &TokenSettings) -> Result<Vec<Probed>, Ke
     let probe = |address: String| {
         let document = fetch.fetch(&address);
         let keys = document.and_then(|document| KeySet::parse(&document)).map(|set| set.len());
-        Probed { address, keys }
+        KeySetProbe { address, keys }
     };
     Ok(addresses.into_iter().map(probe).collect())
 }

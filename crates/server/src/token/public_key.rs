@@ -1,4 +1,4 @@
-//! A public key, parsed once, that knows which algorithms it can check.
+//! A parsed public key with the algorithms that it supports.
 
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
@@ -14,32 +14,32 @@ use super::key_error::KeyFault;
 use super::limits::{RSA_BITS_MAX, RSA_BITS_MIN};
 use super::pem;
 
-/// A key and its one way to check each algorithm that it is good for.
+/// A public key, prepared for each algorithm that it supports.
 pub(super) struct PublicKey {
     checks: Vec<(Algorithm, ParsedPublicKey)>,
 }
 
 impl PublicKey {
-    /// Checks the signature of a token. An algorithm of another family, size or curve is refused
-    /// whatever the signature is.
+    /// Verifies the signature of a token. An unsupported algorithm (another family, size or curve) is
+    /// refused without looking at the signature.
     pub(super) fn verify(&self, algorithm: Algorithm, jws: &Jws<'_>) -> Result<(), Cause> {
         let (_, key) =
             self.checks.iter().find(|(known, _)| *known == algorithm).ok_or(Cause::Algorithm)?;
         key.verify_sig(jws.signed, &jws.signature).map_err(|_| Cause::Signature)
     }
 
-    /// Whether this key checks signatures of the algorithm.
+    /// Whether this key supports the algorithm.
     pub(super) fn supports(&self, algorithm: Algorithm) -> bool {
         self.checks.iter().any(|(known, _)| *known == algorithm)
     }
 
-    /// This key for one of its algorithms only; `None` when it is not one of them.
+    /// Restricts this key to one algorithm; `None` if it does not support it.
     pub(super) fn restricted_to(mut self, algorithm: Algorithm) -> Option<Self> {
         self.checks.retain(|(known, _)| *known == algorithm);
         (!self.checks.is_empty()).then_some(self)
     }
 
-    /// An RSA key from PEM, in either of its two usual forms.
+    /// An RSA key from PEM, in SPKI or PKCS #1 form.
     pub(super) fn rsa_from_pem(text: &str) -> Result<Self, KeyFault> {
         let der = pem::decode_public_key(text, &["PUBLIC KEY", "RSA PUBLIC KEY"])?;
         let key = rsa::PublicKey::from_der(&der).map_err(|_| KeyFault::NotRsa)?;
@@ -55,13 +55,13 @@ impl PublicKey {
         Ok(Self { checks })
     }
 
-    /// An ECDSA key from PEM; its curve decides which algorithm it checks.
+    /// An ECDSA key from PEM. Its curve decides the algorithm.
     pub(super) fn ecdsa_from_pem(text: &str) -> Result<Self, KeyFault> {
         let der = pem::decode_public_key(text, &["PUBLIC KEY"])?;
         CURVES.iter().find_map(|curve| curve.key(&der)).ok_or(KeyFault::NotEcdsa)
     }
 
-    /// An RSA key from modulus and exponent, as in a key set.
+    /// An RSA key from the modulus and exponent in a key set.
     pub(super) fn rsa_from_components(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
         let n = without_leading_zeros(modulus);
         let bits = u32::try_from(n.len()).ok()?.checked_mul(8)? - n.first()?.leading_zeros();
@@ -76,7 +76,7 @@ impl PublicKey {
         Some(Self { checks })
     }
 
-    /// An ECDSA key from a point, as in a key set.
+    /// An ECDSA key from the point in a key set.
     pub(super) fn ecdsa_from_point(curve: &str, x: &[u8], y: &[u8]) -> Option<Self> {
         let curve = CURVES.iter().find(|known| known.name == curve)?;
         if x.len() != curve.coordinate_bytes || y.len() != curve.coordinate_bytes {
@@ -85,7 +85,7 @@ impl PublicKey {
         curve.key(&[&[UNCOMPRESSED_POINT], x, y].concat())
     }
 
-    /// An Ed25519 key from its 32 bytes, as in a key set.
+    /// An Ed25519 key from the 32 bytes in a key set.
     pub(super) fn ed25519(bytes: &[u8]) -> Option<Self> {
         if bytes.len() != ED25519_BYTES {
             return None;
@@ -106,7 +106,7 @@ const RSA_CHECKS: [(Algorithm, &RsaParameters); 3] = [
     (Algorithm::Rs512, &RSA_PKCS1_2048_8192_SHA512),
 ];
 
-/// One elliptic curve, its name in a key set and its algorithm.
+/// An elliptic curve with its name in a key set and its algorithm.
 struct Curve {
     name: &'static str,
     coordinate_bytes: usize,
@@ -142,7 +142,7 @@ const CURVES: [Curve; 3] = [
     },
 ];
 
-/// Leads a point that is written with both coordinates (SEC 1, 2.3.3).
+/// First byte of a point that is written with both coordinates (SEC 1 §2.3.3).
 const UNCOMPRESSED_POINT: u8 = 4;
 
 const ED25519_BYTES: usize = 32;

@@ -1,4 +1,4 @@
-//! The claims that every token has by RFC 7519: who issued it, for whom, and when it holds.
+//! The registered claims of RFC 7519 §4.1: issuer, subject, audience, times and token id.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub(super) struct Registered {
 }
 
 impl Registered {
-    /// Checks that the token's time has come and is not over.
+    /// Checks `exp` and `nbf` against the current time.
     pub(super) fn check_time(&self, now_unix: i64) -> Result<(), Cause> {
         if self.exp.is_some_and(|exp| now_unix >= exp.whole()) {
             return Err(Cause::Expired);
@@ -33,8 +33,8 @@ impl Registered {
         Ok(())
     }
 
-    /// When a lifetime ends that `expire_at` may set apart from the token's own: absent means with
-    /// the token, zero or less means never.
+    /// Unix time in seconds at which a connection or subscription expires; `None` if never. Claim
+    /// `expire_at` overrides the expiration of the token; zero or less means never.
     pub(super) fn lifetime_end(&self, expire_at: Option<NumericDate>) -> Option<i64> {
         match expire_at {
             None => self.exp.map(NumericDate::whole),
@@ -42,22 +42,22 @@ impl Registered {
         }
     }
 
-    /// Unix seconds of claim `iat`.
+    /// Claim `iat` as Unix time in seconds.
     pub(super) fn issued_at(&self) -> Option<i64> {
         self.iat.map(NumericDate::whole)
     }
 
-    /// Claim `jti`, empty when absent.
+    /// Claim `jti`; empty if absent.
     pub(super) fn token_id(&self) -> Result<&str, Cause> {
         within_bound(self.jti.as_ref().map_or("", |Identifier(id)| id))
     }
 
-    /// Claim `sub`, empty when absent.
+    /// Claim `sub`; empty if absent.
     pub(super) fn subject(&self) -> &str {
         self.sub.as_ref().map_or("", |Identifier(user)| user)
     }
 
-    /// Claim `iss`, empty when absent.
+    /// Claim `iss`; empty if absent.
     pub(super) fn issuer(&self) -> &str {
         self.iss.as_deref().unwrap_or_default()
     }
@@ -68,12 +68,12 @@ impl Registered {
     }
 }
 
-/// A user id or token id by which it can be revoked.
+/// Refuses a user id or token id that is too long to be revoked.
 pub(super) fn within_bound<T: AsRef<str>>(id: T) -> Result<T, Cause> {
     if id.as_ref().len() <= ID_BYTES_MAX { Ok(id) } else { Err(Cause::IdTooLong) }
 }
 
-/// One value or a list of them.
+/// Claim `aud`: one text or a list of texts.
 struct Audience(Vec<String>);
 
 impl<'de> Deserialize<'de> for Audience {

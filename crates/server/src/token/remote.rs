@@ -1,5 +1,4 @@
-//! The keys that an identity provider publishes: one key set, or one for each listed issuer or
-//! audience.
+//! The key sets of an identity provider: one, or one per issuer or audience.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +16,14 @@ use super::registered::Registered;
 
 /// The key sets of one endpoint.
 pub(super) enum RemoteKeys {
-    /// The endpoint is an address.
+    /// The endpoint is one URL.
     One(Jwks),
-    /// The endpoint has placeholders; `sets` holds every address that it can become.
+    /// The endpoint has placeholders; `sets` contains all its possible URLs.
     Listed { endpoint: EndpointTemplate, sets: HashMap<String, Jwks> },
 }
 
 impl RemoteKeys {
-    /// Prepares the caches. Nothing is fetched before the first token.
+    /// Creates empty caches. The first token causes the first fetch.
     pub(super) fn new(
         endpoint: &str,
         expectations: &Expectations,
@@ -40,14 +39,14 @@ impl RemoteKeys {
         Ok(Self::Listed { endpoint, sets })
     }
 
-    /// Checks the signature of a token with the key that it names.
+    /// Verifies the signature of a token with the key of its key id.
     pub(super) fn verify(
         &self,
         jws: &Jws<'_>,
         expectations: &Expectations,
         now_unix: i64,
     ) -> Result<(), Cause> {
-        let Named { set, key_id, algorithm } = self.named(jws, expectations)?;
+        let KeyReference { set, key_id, algorithm } = self.named(jws, expectations)?;
         set.find(key_id, algorithm, now_unix)?.verify(algorithm, jws)
     }
 
@@ -62,13 +61,13 @@ impl RemoteKeys {
             .is_ok_and(|named| named.set.needs_fetch(named.key_id, named.algorithm, now_unix))
     }
 
-    /// Which key a token names. Secrets have no place in a published set, so HMAC is refused before
-    /// anything is fetched.
+    /// Resolves the key of a token. HMAC is refused before any fetch, because a published set contains
+    /// no secrets.
     fn named<'n>(
         &'n self,
         jws: &'n Jws<'_>,
         expectations: &Expectations,
-    ) -> Result<Named<'n>, Cause> {
+    ) -> Result<KeyReference<'n>, Cause> {
         let algorithm = jws.algorithm.ok_or(Cause::Algorithm)?;
         if algorithm.family() == Family::Hmac {
             return Err(Cause::Algorithm);
@@ -77,19 +76,19 @@ impl RemoteKeys {
         let set = match self {
             Self::One(set) => set,
             Self::Listed { endpoint, sets } => {
-                // Read before the signature is checked, to choose among listed addresses only.
+                // Parsed before the signature is verified, only to select one of the possible URLs.
                 let claims: Registered = read_claims(&jws.payload)?;
                 expectations.check(&claims)?;
                 let address = endpoint.address(expectations, &claims).ok_or(Cause::Issuer)?;
                 sets.get(&address).ok_or(Cause::Issuer)?
             }
         };
-        Ok(Named { set, key_id, algorithm })
+        Ok(KeyReference { set, key_id, algorithm })
     }
 }
 
-/// A key that a token names, and the set that it must be in.
-struct Named<'n> {
+/// The key of a token, and the set that must contain it.
+struct KeyReference<'n> {
     set: &'n Jwks,
     key_id: &'n str,
     algorithm: Algorithm,

@@ -1,41 +1,40 @@
-//! What the configuration says about one kind of token. Plain data, checked by
-//! [`Verifier::new`](super::Verifier::new).
+//! Options of one kind of token, as plain data. [`Verifier::new`](super::Verifier::new) checks them.
 
 use std::fmt;
 
-/// Keys and rules for one kind of token (connection or subscription). `None` and an empty text
-/// both mean "not configured".
+/// Keys and expected claims of one kind of token (connection or subscription). `None` and an empty
+/// text both mean "not configured".
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct TokenSettings {
-    /// Secret for HS256, HS384 and HS512.
+    /// Secret of HS256, HS384 and HS512 tokens.
     pub hmac_secret_key: Option<String>,
-    /// Secret that still holds while producers move to the new one.
+    /// Previous secret, which is accepted during a rotation.
     pub hmac_previous_secret_key: Option<String>,
-    /// Unix seconds until which the previous secret holds; 0: always.
+    /// Unix time in seconds until which the previous secret is accepted; 0 means forever.
     pub hmac_previous_secret_key_valid_until: i64,
-    /// PEM public key for RS256, RS384 and RS512.
+    /// Public key of RS256, RS384 and RS512 tokens, in PEM.
     pub rsa_public_key: Option<String>,
-    /// PEM public key for ES256, ES384 or ES512, by its curve.
+    /// Public key of ES256, ES384 or ES512 tokens, in PEM. Its curve decides the algorithm.
     pub ecdsa_public_key: Option<String>,
-    /// Address of a JSON Web Key Set. When set, the keys above are ignored.
+    /// URL of a JSON Web Key Set. If set, the keys above are ignored.
     pub jwks_public_endpoint: Option<String>,
-    /// Claim `aud` must contain this text.
+    /// Text that claim `aud` must contain.
     pub audience: Option<String>,
-    /// One of the values of claim `aud` must match this expression.
+    /// Regular expression that a value of claim `aud` must match.
     pub audience_regex: Option<String>,
-    /// Claim `iss` must be this text.
+    /// Text that claim `iss` must equal.
     pub issuer: Option<String>,
-    /// Claim `iss` must match this expression.
+    /// Regular expression that claim `iss` must match.
     pub issuer_regex: Option<String>,
-    /// Claim that holds the user id, instead of `sub`.
+    /// Claim that contains the user id; `sub` if not configured.
     pub user_id_claim: Option<String>,
-    /// Claim that holds the roles: a text, or a list of texts.
+    /// Claim that contains the roles, as a text or a list of texts.
     pub role_claim: Option<String>,
-    /// Believes claims without checking signatures. Only for development.
+    /// Accepts tokens without verifying their signatures. For development only.
     pub insecure_skip_signature_verify: bool,
 }
 
-/// Names which settings are present, and never what they hold.
+/// Prints the names of the configured options, and never their values.
 impl fmt::Debug for TokenSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let present = [

@@ -1,5 +1,5 @@
-//! Makes tokens with a shared secret, for the command line and for tests. Whatever is signed here,
-//! a [`Verifier`](super::Verifier) with the same secret accepts.
+//! Signs tokens with a shared secret, for `tidings token` and for tests. A
+//! [`Verifier`](super::Verifier) with the same secret accepts them.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -8,75 +8,75 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-/// What both kinds of token say.
+/// Claims of both kinds of token.
 #[derive(Clone, Default)]
 pub struct TokenRequest {
     /// Algorithm of the signature.
     pub algorithm: HmacAlgorithm,
-    /// User id; empty for anonymous.
+    /// User id; empty for an anonymous user.
     pub user: String,
-    /// Seconds until the token expires; `None` for a token that never does.
+    /// Seconds until the token expires; `None` never expires.
     pub expires_in: Option<u32>,
-    /// JSON shown to others.
+    /// Info of the connection in JSON, which other clients can see in presence.
     pub info: Option<String>,
-    /// Claim `iss`.
+    /// Claim `iss`; `None` omits it.
     pub issuer: Option<String>,
-    /// Claim `aud`.
+    /// Claim `aud`; `None` omits it.
     pub audience: Option<String>,
-    /// Claim that holds the user id, instead of `sub`.
+    /// Name of the claim that contains the user id; `None` means `sub`.
     pub user_id_claim: Option<String>,
 }
 
-/// What a connection token says.
+/// Claims of a connection token.
 #[derive(Clone, Default)]
 pub struct ConnectionTokenRequest {
-    /// What every token says.
+    /// Claims of both kinds of token.
     pub token: TokenRequest,
-    /// Server-side subscriptions.
+    /// Channels that the server subscribes the client to.
     pub channels: Vec<String>,
 }
 
-/// What a subscription token says.
+/// Claims of a subscription token.
 #[derive(Clone, Default)]
 pub struct SubscriptionTokenRequest {
-    /// What every token says.
+    /// Claims of both kinds of token.
     pub token: TokenRequest,
-    /// The channel that may be subscribed.
+    /// Channel that the token allows to subscribe to.
     pub channel: String,
-    /// JSON sent to the client with the subscription.
+    /// Data in JSON that the client receives with the subscription.
     pub data: Option<String>,
 }
 
-/// Hash under the signature.
+/// HMAC algorithm of a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HmacAlgorithm {
-    /// HS256.
+    /// HMAC with SHA-256.
     #[default]
     Hs256,
-    /// HS384.
+    /// HMAC with SHA-384.
     Hs384,
-    /// HS512.
+    /// HMAC with SHA-512.
     Hs512,
 }
 
-/// Why no token could be made.
+/// Why a token could not be signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SignError {
-    /// No secret: anybody could sign.
+    /// The secret is empty, so that everyone could sign tokens.
     #[error("the secret is empty")]
     NoSecret,
-    /// A subscription token is for one channel.
+    /// The channel of a subscription token is empty.
     #[error("the channel is empty")]
     NoChannel,
-    /// Info or data that no JSON client could read.
+    /// Info or data is not valid JSON.
     #[error("{claim} is not JSON")]
     NotJson {
-        /// Which of them.
+        /// Name of the claim.
         claim: &'static str,
     },
 }
 
-/// Makes a connection token, issued at `now_unix`.
+/// Signs a connection token. `now_unix` is its time of issue in Unix seconds.
 pub fn sign_connection(
     secret: &str,
     request: &ConnectionTokenRequest,
@@ -86,7 +86,7 @@ pub fn sign_connection(
     sign(secret, request.token.algorithm, &claims)
 }
 
-/// Makes a subscription token, issued at `now_unix`.
+/// Signs a subscription token. `now_unix` is its time of issue in Unix seconds.
 pub fn sign_subscription(
     secret: &str,
     request: &SubscriptionTokenRequest,
@@ -103,7 +103,7 @@ pub fn sign_subscription(
     sign(secret, request.token.algorithm, &claims)
 }
 
-/// The claims of a token, written in this order; those that are `None` or empty are left out.
+/// The claims of a token in the order of the payload. Those that are `None` or empty are omitted.
 struct Claims<'r> {
     user_claim: &'r str,
     user: &'r str,

@@ -1,7 +1,7 @@
-//! The one entry: text of a token in, claims or refusal out.
+//! Verifies a token: returns its claims, or why it is refused.
 //!
-//! Invariant: without `insecure_skip_signature_verify` no claim leaves this file before a key that
-//! the operator trusts has verified it.
+//! Invariant: without `insecure_skip_signature_verify`, no claim is returned before a configured key
+//! has verified it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use super::registered::{Registered, within_bound};
 use super::remote::RemoteKeys;
 use super::settings::TokenSettings;
 
-/// What a token turned out to be.
+/// The claims of a valid token, or the refusal for the client.
 pub type Verified<T> = Result<T, TokenRefusal>;
 
-/// How much work verifying a token is.
+/// Where a token must be verified, by the cost of its verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
-    /// Microseconds, no I/O: may be done by a worker.
+    /// On the worker: microseconds and no I/O.
     Inline,
-    /// Public key arithmetic or a fetch of keys, which blocks: must leave the worker.
+    /// On another thread: public key arithmetic, or a fetch that blocks.
     Offload,
 }
 
-/// Verifies tokens of one kind. Shared by threads; holds keys and, for a key set, its cache.
+/// Verifies tokens of one kind. Contains the keys, or the cached key sets; shared by threads.
 pub struct Verifier {
     keys: Keys,
     expectations: Expectations,
@@ -48,12 +48,12 @@ enum Keys {
 }
 
 impl Verifier {
-    /// Reads keys and rules. Without any key the verifier refuses every token.
+    /// Parses keys and expected claims. Without a key, the verifier refuses all tokens.
     pub fn new(settings: &TokenSettings) -> Result<Self, KeyError> {
         Self::with_fetch(settings, &HttpFetch::shared())
     }
 
-    /// Like [`Verifier::new`], with another way to get at key sets.
+    /// Like [`Verifier::new`], with another client for key sets.
     pub fn with_fetch(settings: &TokenSettings, fetch: &Arc<dyn Fetch>) -> Result<Self, KeyError> {
         let expectations = Expectations::new(settings)?;
         let user_id_claim = configured(&settings.user_id_claim);
@@ -73,7 +73,7 @@ impl Verifier {
         Ok(Self { keys, expectations, user_id_claim, role_claim })
     }
 
-    /// Where a token should be verified. Looks at its header only.
+    /// Where a token must be verified. Reads only its header.
     pub fn cost(&self, token: &str) -> Cost {
         match &self.keys {
             Keys::Unchecked => Cost::Inline,
@@ -81,13 +81,13 @@ impl Verifier {
             Keys::Configured(keys) => match Jws::peek_algorithm(token) {
                 Ok(Some(algorithm)) if algorithm.family() == Family::Hmac => Cost::Inline,
                 Ok(Some(algorithm)) if keys.has_public_key(algorithm) => Cost::Offload,
-                // Refused without arithmetic.
+                // Tokens without a key are refused without arithmetic.
                 Ok(_) | Err(_) => Cost::Inline,
             },
         }
     }
 
-    /// Whether verifying this token now would wait for a key set to arrive.
+    /// Whether verifying this token now would wait for a key set to be fetched.
     pub fn needs_fetch(&self, token: &str, now_unix: i64) -> bool {
         let Keys::Published(keys) = &self.keys else { return false };
         Jws::parse(token).is_ok_and(|jws| keys.needs_fetch(&jws, &self.expectations, now_unix))
@@ -98,7 +98,7 @@ impl Verifier {
         self.judge_connection(token, now_unix).map_err(Cause::refusal)
     }
 
-    /// Like [`Verifier::verify_connection`], with the cause of a refusal for the operator.
+    /// Like [`Verifier::verify_connection`], with the exact cause of a refusal for logs.
     pub fn judge_connection(&self, token: &str, now_unix: i64) -> Result<ConnectionClaims, Cause> {
         let (payload, registered) = self.trusted_payload(token, now_unix)?;
         let user = self.user(&payload, &registered)?;
@@ -109,13 +109,13 @@ impl Verifier {
         Ok(claims)
     }
 
-    /// Verifies a subscription token. Whether it is for this user, client and channel is for the
-    /// engine to say.
+    /// Verifies a subscription token. The engine compares its user, client and channel with the
+    /// session.
     pub fn verify_subscription(&self, token: &str, now_unix: i64) -> Verified<SubscriptionClaims> {
         self.judge_subscription(token, now_unix).map_err(Cause::refusal)
     }
 
-    /// Like [`Verifier::verify_subscription`], with the cause of a refusal for the operator.
+    /// Like [`Verifier::verify_subscription`], with the exact cause of a refusal for logs.
     pub fn judge_subscription(
         &self,
         token: &str,
@@ -126,7 +126,7 @@ impl Verifier {
         claims::subscription(&payload, &registered, user)
     }
 
-    /// Signature first, then the time, then issuer and audience.
+    /// Verifies the signature, then the time, then issuer and audience.
     fn trusted_payload(&self, token: &str, now_unix: i64) -> Result<(Vec<u8>, Registered), Cause> {
         let jws = Jws::parse(token)?;
         match &self.keys {
@@ -148,7 +148,7 @@ impl Verifier {
     }
 }
 
-/// Shows nothing that is configured.
+/// Prints no keys.
 impl fmt::Debug for Verifier {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Verifier").finish_non_exhaustive()

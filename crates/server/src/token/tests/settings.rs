@@ -98,6 +98,6 @@ fn an_error_names_the_setting_and_the_mistake() {
     let settings = TokenSettings { rsa_public_key: Some(p256().pem()), ..settings() };
     assert_eq!(
         fault(&settings).to_string(),
-        "rsa_public_key: not an RSA public key; one on a curve is set as ecdsa_public_key"
+        "rsa_public_key: not an RSA public key; set an ECDSA key as ecdsa_public_key"
     );
 }
