@@ -19,7 +19,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
@@ -159,7 +161,9 @@ impl ApiState {
         let key = self.authenticate(&request).map_err(|reason| {
             self.note_refused(&request, reason);
             let text = "the API key is missing or wrong (header X-API-Key)";
-            refuse(StatusCode::UNAUTHORIZED, 101, text)
+            let mut response = refuse(StatusCode::UNAUTHORIZED, 101, text);
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("apikey"));
+            response
         })?;
         if let Some(peer) = request.extensions().get::<Arc<HttpPeer>>() {
             peer.set_known();

@@ -10,6 +10,7 @@ mod trusted;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+pub use forwarded::{ForwardedHeader, HeaderNameError};
 pub use trusted::{CidrError, TrustedProxies};
 
 /// Who is at the other end of a connection, as far as addresses tell.

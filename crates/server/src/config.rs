@@ -46,7 +46,7 @@ use ::engine::rules::Rules;
 use brokers::memory::Ceilings;
 use wire::websocket::decoder::DecoderLimits;
 
-pub use crate::client_address::TrustedProxies;
+pub use crate::client_address::{ForwardedHeader, TrustedProxies};
 use crate::clock::ServerClock;
 pub use crate::listener::{ListenAddress, ListenOn};
 pub use crate::token::TokenSettings;

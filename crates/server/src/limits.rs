@@ -68,14 +68,18 @@ pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = HTTP_CONNECTIONS_MAX / 2;
 /// of it.
 pub const HEAD_SIZE_MAX: usize = 32 * 1024;
 
-/// Bytes of all unfinished heads of a listener together: what 8,192 handshakes of real clients
-/// need.
+/// Bytes of all unfinished heads of a listener together, and of requests that were sent behind the
+/// one that is handled: what 8,192 handshakes of real clients need.
 pub const HEADS_SIZE_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes that WebSocket connections have sent before they are admitted, all of them together: what
 /// 16,384 connect commands with tokens need. Without it each could hold an unfinished message of
 /// `websocket.message_size_limit`.
 pub const UNAUTHENTICATED_SIZE_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of an unfinished record of TLS, with its header and what ciphers add (RFC 8446, section
+/// 5.2).
+pub const TLS_RECORD_MAX: usize = 5 + 16 * 1024 + 256;
 
 /// Bytes of a PROXY header, with what proxies add behind the addresses.
 pub const PROXY_HEADER_MAX: usize = 4 * 1024;

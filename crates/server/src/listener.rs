@@ -8,6 +8,7 @@
 mod accept;
 mod bind;
 mod certificate;
+mod head;
 mod proxy_protocol;
 mod stream;
 mod upgrade;
@@ -20,12 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::IntoResponse as _;
 use engine::rates::Bucket;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
@@ -36,7 +34,7 @@ use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use self::stream::HttpStream;
+use self::stream::{Carries, HttpStream};
 use crate::client_address::{AddressPrefix, ClientAddress, TrustedProxies};
 use crate::limits::slots::{Evict, Slots};
 use crate::limits::throttle::Throttle;
@@ -82,6 +80,17 @@ pub(crate) struct ProxyProtocol {
 #[derive(Debug, thiserror::Error)]
 #[error("too many connections from this address (limits.address.connects)")]
 struct TooManyConnections;
+
+/// A client behind a balancer of TCP connections has as many as one address may have, all of them
+/// with requests under way.
+#[derive(Debug, thiserror::Error)]
+#[error("too many connections of this address at once")]
+struct TooManyAtOnce;
+
+/// The server stops before anything was asked on a connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the server stops")]
+struct Stopping;
 
 /// Tells a connection that it has to make room.
 #[derive(Default)]
@@ -149,19 +158,32 @@ impl Listener {
             http.set_known();
         }
         let client = match &self.proxy_protocol {
-            Some(proxy_protocol) => self.read_proxied(&mut tcp, peer, proxy_protocol).await?,
+            Some(proxy_protocol) => {
+                self.until_stop(self.read_proxied(&mut tcp, peer, proxy_protocol)).await??
+            }
             None => peer,
         };
         if client != peer {
-            http.slot().set_crowd(client.prefix());
+            http.slot().set_crowd(client.prefix()).ok_or(TooManyAtOnce)?;
         }
         self.throttle(client)?;
-        let tcp = HttpStream::new(tcp, http.clone(), self.keep_alive_timeout);
+        let carries = if self.tls.is_some() { Carries::Tls } else { Carries::Http };
+        let tcp = HttpStream::new(tcp, carries, http.clone(), self.keep_alive_timeout);
         let Some(tls) = self.tls.clone() else {
             return Ok(self.speak_http(tcp, client, http).await?);
         };
-        let tls = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp)).await??;
+        let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp));
+        let tls = self.until_stop(handshake).await???;
         Ok(self.speak_http(tls, client, http).await?)
+    }
+
+    /// Takes a step before the first request, for which nobody waits when the server stops.
+    async fn until_stop<T>(&self, step: impl Future<Output = T>) -> Result<T, Stopping> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            done = step => Ok(done),
+            _ = stop.wait_for(|stop| *stop) => Err(Stopping),
+        }
     }
 
     /// The client that a trusted proxy speaks for.
@@ -191,18 +213,24 @@ impl Listener {
         http: Arc<HttpPeer>,
     ) -> hyper::Result<()> {
         let (routes, trusted_proxies) = (self.routes.clone(), self.trusted_proxies.clone());
+        let of_connection = http.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let client = trusted_proxies.client_of(peer, request.headers());
             request.extensions_mut().insert(client);
             request.extensions_mut().insert(http.clone());
             let (routes, http) = (routes.clone(), http.clone());
+            let head_size = head::size(&request);
+            // At once: hyper may read on before it polls the answer.
+            let body_size = request.body().size_hint().exact().unwrap_or(0);
+            let body_size = usize::try_from(body_size).unwrap_or(usize::MAX);
+            http.begin_request(head_size.saturating_add(body_size));
+            let checked = head::check(&request, head_size);
             async move {
-                // hyper refuses what exceeds its buffer, which is a little more than the limit.
-                if head_size(&request) > HEAD_SIZE_MAX {
-                    let close = [(CONNECTION, HeaderValue::from_static("close"))];
-                    return Ok((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, close).into_response());
+                if let Err(refusal) = checked {
+                    http.end_request();
+                    debug!(%client, %refusal, "a request is refused for its head");
+                    return Ok(refusal.response());
                 }
-                http.begin_request();
                 let answer = routes.current().call(request).await;
                 http.end_request();
                 answer
@@ -211,6 +239,8 @@ impl Listener {
         // The stream itself knows how long to wait for what.
         let mut connection = http1::Builder::new()
             .header_read_timeout(None)
+            // Whoever ends its side behind a request still takes the answer.
+            .half_close(true)
             .max_buf_size(HEAD_SIZE_MAX)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
@@ -220,17 +250,13 @@ impl Listener {
         };
         tokio::select! {
             result = &mut connection => return result,
-            () = must_stop => Pin::new(&mut connection).graceful_shutdown(),
+            () = must_stop => {
+                of_connection.stop();
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
         connection.await
     }
-}
-
-/// Bytes of a request's head, but for its separators.
-fn head_size<B>(request: &Request<B>) -> usize {
-    let headers = request.headers().iter();
-    let of_headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
-    of_headers + request.uri().path_and_query().map_or(0, |path| path.as_str().len())
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/run.rs"]
+mod run;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
 use server::token::{TokenSettings, Verifier};
@@ -14,6 +16,7 @@ use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{self, RequestHead};
 
 use process::{PATIENCE, Running, configured, lines, tidings};
+use run::{run, text};
 
 const CONFIG: &str = r#"
 [http_server]
@@ -31,14 +34,6 @@ history_size = 10
 history_ttl = "60s"
 force_recovery = true
 "#;
-
-fn run(arguments: &[&str]) -> Output {
-    tidings(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
 
 /// A server with this configuration, and its port.
 fn serve(file: &Path, port: u16) -> (Running, u16) {

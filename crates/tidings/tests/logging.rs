@@ -23,20 +23,25 @@ fn serve(arguments: &[&str]) -> (Child, ChildStderr, u16) {
         .unwrap();
     let stderr = child.stderr.take().unwrap();
     let end = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    // Connections are accepted before the server is ready; requests are refused until then.
+    let is_ready = || {
+        status_of(port, "GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
+            .is_ok_and(|status| status == "200")
+    };
+    while !is_ready() {
         assert!(Instant::now() < end && child.try_wait().unwrap().is_none(), "it does not serve");
         std::thread::sleep(Duration::from_millis(20));
     }
     (child, stderr, port)
 }
 
-fn status_of(port: u16, request: &str) -> String {
-    let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-    tcp.write_all(request.as_bytes()).unwrap();
+fn status_of(port: u16, request: &str) -> std::io::Result<String> {
+    let mut tcp = TcpStream::connect(("127.0.0.1", port))?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.write_all(request.as_bytes())?;
     let mut status = [0; 12];
-    tcp.read_exact(&mut status).expect("an answer");
-    String::from_utf8_lossy(&status[9..]).into_owned()
+    tcp.read_exact(&mut status)?;
+    Ok(String::from_utf8_lossy(&status[9..]).into_owned())
 }
 
 fn terminate(child: &mut Child) -> Duration {
@@ -74,7 +79,7 @@ fn a_process_whose_log_nobody_reads_serves_and_ends() {
         tcp.write_all(many.as_bytes()).unwrap();
         assert_eq!(reader.join().unwrap(), 1_000, "all are answered");
     }
-    assert_eq!(status_of(port, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"), "200");
+    assert_eq!(status_of(port, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(), "200");
     let took = terminate(&mut child);
     assert!(took < Duration::from_secs(10), "ended after {took:?}");
     let mut pipe = Vec::new();
@@ -90,7 +95,7 @@ fn no_colour_goes_into_a_pipe_and_the_last_line_arrives() {
         stderr.read_to_string(&mut all).unwrap();
         all
     });
-    assert_eq!(status_of(port, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"), "200");
+    assert_eq!(status_of(port, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(), "200");
     terminate(&mut child);
     let all = reader.join().unwrap();
     assert!(all.contains("INFO") && all.contains("stopped"), "{all}");

@@ -3,14 +3,17 @@
 
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/run.rs"]
+mod run;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use process::{Running, configured, tidings};
+use run::{run, text};
 
 const CONFIG: &str = r#"
 [http_server]
@@ -29,14 +32,6 @@ allow_subscribe_for_client = true
 [[channel.namespaces]]
 name = "closed"
 "#;
-
-fn run(arguments: &[&str]) -> Output {
-    tidings(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
 
 /// The command ends with status 2, and says this in one line.
 fn is_misuse(arguments: &[&str], wanted: &str) {

@@ -1,76 +1,130 @@
-//! The hops that `X-Forwarded-For` and `Forwarded` (RFC 7239) list, the farthest first.
+//! The one header in which trusted proxies name the client: a list of addresses such as
+//! `X-Forwarded-For`, or `Forwarded` (RFC 7239).
 //!
-//! Invariant: what is no address is a hop without one, never left out: a hop that vanished would
-//! lend its place to the one before it.
+//! Invariants: the list is read from its right end, where the nearest proxy writes, so that nothing
+//! which a client sends changes how an entry to the right of it is read. An entry that is no
+//! address is a hop without one, never left out: a hop that vanished would lend its place to the
+//! one before it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
+use axum::http::{HeaderMap, HeaderName};
+use thiserror::Error;
 
-/// Hops of `X-Forwarded-For`; `None` when there is no such header.
-pub(super) fn x_forwarded_for(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
-    let mut hops = Vec::new();
-    let mut values = headers.get_all("x-forwarded-for").iter().peekable();
-    values.peek()?;
-    for value in values {
-        match value.to_str() {
-            Ok(text) => hops.extend(text.split(',').map(address)),
-            Err(_) => hops.push(None),
-        }
-    }
-    Some(hops)
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardedHeader(HeaderName);
+
+/// What is wrong with the name of a header.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "{name:?} is no name of a header: expected one such as X-Forwarded-For, X-Real-IP or Forwarded"
+)]
+pub struct HeaderNameError {
+    name: String,
 }
 
-/// Hops of `Forwarded`; `None` when there is no such header.
-pub(super) fn forwarded(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
-    let mut hops = Vec::new();
-    let mut values = headers.get_all(FORWARDED).iter().peekable();
-    values.peek()?;
-    for value in values {
-        match value.to_str() {
-            Ok(text) => hops.extend(split_unquoted(text, ',').into_iter().map(forwarded_for)),
-            Err(_) => hops.push(None),
-        }
+impl ForwardedHeader {
+    /// The header of this name.
+    ///
+    /// # Errors
+    /// The name cannot be that of a header.
+    pub fn new(name: &str) -> Result<ForwardedHeader, HeaderNameError> {
+        let parsed = name.parse().map_err(|_| HeaderNameError { name: name.to_owned() })?;
+        Ok(ForwardedHeader(parsed))
     }
-    Some(hops)
+
+    /// Its hops, the nearest first; several lines are one list.
+    pub(super) fn hops(&self, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
+        let quotes = match self.0 == FORWARDED {
+            true => Quotes::Enclose,
+            false => Quotes::AreBytes,
+        };
+        let lines = headers.get_all(&self.0).iter().rev();
+        let elements = lines.flat_map(move |line| split_from_right(line.as_bytes(), b',', quotes));
+        elements.map(move |element| match quotes {
+            Quotes::Enclose => forwarded_for(element),
+            Quotes::AreBytes => address(element),
+        })
+    }
 }
 
-/// The `for` of one element, such as `for="[2001:db8::1]:4711";proto=https`.
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let pairs = split_unquoted(element, ';');
-    let value = pairs.into_iter().find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
-    })?;
-    let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+impl Default for ForwardedHeader {
+    fn default() -> ForwardedHeader {
+        ForwardedHeader(HeaderName::from_static("x-forwarded-for"))
+    }
+}
+
+/// What quotation marks are to a separator between them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    /// A part of a quoted string.
+    Enclose,
+    /// Nothing of note.
+    AreBytes,
+}
+
+/// The `for` of one element, such as `for="[2001:db8::1]:4711";proto=https`; an element with
+/// several has none.
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+    let mut values = split_from_right(element, b';', Quotes::Enclose).filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii());
+        name.eq_ignore_ascii_case(b"for").then_some(value)
+    });
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
     address(unquoted.unwrap_or(value))
 }
 
-/// An address with or without a port; an IPv6 address may stand in brackets.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
-    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
-    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
-    text.parse().ok().or_else(with_port).or_else(bracketed)
+/// An address with or without a port; an IPv6 address with a port stands in brackets, and may do so
+/// without one.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    if let Ok(ip) = text.parse() {
+        return Some(ip);
+    }
+    let (host, rest) = match text.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']')?,
+        None => text.split_at(text.find(':')?),
+    };
+    let ip: IpAddr = host.parse().ok()?;
+    let is_whole = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+    (is_whole && ip.is_ipv6() == text.starts_with('[')).then_some(ip)
 }
 
-/// Splits at a separator outside quoted strings.
-fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
-    let (mut is_quoted, mut is_escaped, mut start) = (false, false, 0);
-    let mut parts = Vec::new();
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            c if c == separator && !is_quoted => {
-                parts.push(&text[start..at]);
-                start = at + c.len_utf8();
+/// A number, or what a proxy writes in its place to hide it (RFC 7239, section 6.3).
+fn is_port(text: &str) -> bool {
+    text.starts_with('_') || text.parse::<u16>().is_ok()
+}
+
+/// Splits at a separator; the last part first.
+///
+/// From the right the begin of a quoted string is certain: within it every quotation mark stands
+/// behind a backslash. From the left, a quotation mark that a client leaves open would swallow what
+/// proxies append.
+fn split_from_right(text: &[u8], separator: u8, quotes: Quotes) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let mut is_quoted = false;
+        for at in (0..text.len()).rev() {
+            match text[at] {
+                b'"' if is_quoted => is_quoted = is_escaped(&text[..at]),
+                b'"' => is_quoted = quotes == Quotes::Enclose,
+                byte if byte == separator && !is_quoted => {
+                    rest = Some(&text[..at]);
+                    return Some(&text[at + 1..]);
+                }
+                _ => {}
             }
-            _ => {}
         }
-    }
-    parts.push(&text[start..]);
-    parts
+        Some(text)
+    })
+}
+
+/// Whether what follows stands behind a backslash that is not itself escaped.
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }

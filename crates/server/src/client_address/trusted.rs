@@ -1,13 +1,14 @@
-//! `client.trusted_proxies`: whose word about a client's address counts.
+//! `client.trusted_proxies`: whose word about a client's address counts, and in which header.
 //!
-//! Invariant: nobody is trusted who is not in the list; an empty list trusts nobody.
+//! Invariants: nobody is trusted who is not in the list; an empty list trusts nobody. One header
+//! counts, which the proxies write: whatever other headers a request has may be a client's own.
 
 use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 use thiserror::Error;
 
-use super::{ClientAddress, forwarded};
+use super::{ClientAddress, ForwardedHeader};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub struct TrustedProxies {
     networks: Vec<Cidr>,
     /// Whoever connects through a Unix socket.
     trusts_unix: bool,
+    header: ForwardedHeader,
 }
 
 /// A network such as `10.0.0.0/8`; its host bits are zero.
@@ -67,32 +69,25 @@ impl TrustedProxies {
         }
     }
 
-    /// The client of a request: the peer of its connection, or the address that trusted proxies
-    /// give in `X-Forwarded-For` or `Forwarded`. When a request has both and they disagree, one of
-    /// them is the client's own invention and nobody can tell which, so the proxy's own address
-    /// counts.
+    /// The same proxies, which name the client in this header.
     #[must_use]
-    pub fn client_of(&self, peer: ClientAddress, headers: &HeaderMap) -> ClientAddress {
-        if !self.trusts(peer) {
-            return peer;
-        }
-        let client = |hops: Option<Vec<Option<IpAddr>>>| hops.map(|hops| self.walk(peer, &hops));
-        let by_x_forwarded_for = client(forwarded::x_forwarded_for(headers));
-        let by_forwarded = client(forwarded::forwarded(headers));
-        match (by_x_forwarded_for, by_forwarded) {
-            (Some(one), Some(other)) if one != other => peer,
-            (Some(client), _) | (None, Some(client)) => client,
-            (None, None) => peer,
-        }
+    pub fn with_header(self, header: ForwardedHeader) -> TrustedProxies {
+        TrustedProxies { header, ..self }
     }
 
-    /// Goes from the nearest hop to the farthest for as long as each is a trusted proxy. A hop that
-    /// gives no address ends the walk: what stands beyond it was written by somebody unknown.
-    fn walk(&self, peer: ClientAddress, hops: &[Option<IpAddr>]) -> ClientAddress {
+    /// The client of a request: the peer of its connection, or whom trusted proxies name in their
+    /// header. Goes from the nearest hop to the farthest for as long as each is a trusted proxy. A
+    /// hop that gives no address ends the way: what stands beyond it was written by somebody
+    /// unknown.
+    #[must_use]
+    pub fn client_of(&self, peer: ClientAddress, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer;
-        for hop in hops.iter().rev() {
+        if !self.trusts(peer) {
+            return client;
+        }
+        for hop in self.header.hops(headers) {
             let Some(ip) = hop else { break };
-            client = ClientAddress::from(*ip);
+            client = ClientAddress::from(ip);
             if !self.trusts(client) {
                 break;
             }
@@ -139,6 +134,9 @@ fn masked(ip: IpAddr, length: u32) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+    use engine::random::Random;
+
     use super::*;
 
     fn trusted(entries: &[&str]) -> TrustedProxies {
@@ -150,13 +148,25 @@ mod tests {
         ClientAddress::from(ip.parse::<IpAddr>().unwrap())
     }
 
-    fn client_of(peer_ip: &str, headers: &[(&'static str, &str)]) -> String {
+    /// The client of a request with these headers, of which trusted proxies write this one.
+    fn client_by(header: &str, peer_ip: &str, headers: &[(&'static str, &[u8])]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(*name, value.parse().unwrap());
+            map.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        let proxies = trusted(&["10.0.0.0/8", "fd00::/8"]);
+        let header = ForwardedHeader::new(header).unwrap();
+        let proxies = trusted(&["10.0.0.0/8", "fd00::/8"]).with_header(header);
         proxies.client_of(peer(peer_ip), &map).to_string()
+    }
+
+    fn client_of(peer_ip: &str, headers: &[(&'static str, &str)]) -> String {
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        client_by("X-Forwarded-For", peer_ip, &headers)
+    }
+
+    fn by_forwarded(value: &str) -> String {
+        client_by("Forwarded", "10.0.0.1", &[("forwarded", value.as_bytes())])
     }
 
     #[test]
@@ -206,7 +216,7 @@ mod tests {
 
     #[test]
     fn forwarded_is_read_as_rfc_7239_says() {
-        let by = |value| client_of("10.0.0.1", &[("forwarded", value)]);
+        let by = by_forwarded;
         assert_eq!(by("for=192.0.2.60;proto=http;by=203.0.113.43"), "192.0.2.60");
         assert_eq!(by("For=\"[2001:db8:cafe::17]:4711\""), "2001:db8:cafe::17");
         assert_eq!(by("for=192.0.2.43, for=198.51.100.17"), "198.51.100.17");
@@ -218,11 +228,91 @@ mod tests {
     }
 
     #[test]
-    fn of_two_headers_that_disagree_none_is_believed() {
-        let both =
-            |one, other| client_of("10.0.0.1", &[("x-forwarded-for", one), ("forwarded", other)]);
-        assert_eq!(both("192.0.2.1", "for=192.0.2.1"), "192.0.2.1");
-        assert_eq!(both("192.0.2.1", "for=192.0.2.2"), "10.0.0.1");
+    fn what_is_no_address_is_nobody() {
+        for value in [
+            "for=\"[2001:db8::1\"",
+            "for=\"[192.0.2.1]\"",
+            "for=\"2001:db8::1:x\"",
+            "for=192.0.2.1:99999",
+            "for=\"192.0.2.1",
+            "for=192.0.2.1;for=192.0.2.2",
+            "for=\"[fe80::1%eth0]\"",
+            "for=192.0.2.256",
+            "for=",
+            "",
+        ] {
+            assert_eq!(by_forwarded(value), "10.0.0.1", "{value}");
+        }
+        assert_eq!(by_forwarded("for=\"192.0.2.1:_a1\""), "192.0.2.1");
+        assert_eq!(by_forwarded("for=\"[2001:db8::1]:_a1\";host=x"), "2001:db8::1");
+    }
+
+    #[test]
+    fn only_the_header_that_proxies_write_counts() {
+        let both: [(&str, &[u8]); 3] = [
+            ("x-forwarded-for", b"192.0.2.1"),
+            ("forwarded", b"for=192.0.2.2"),
+            ("x-real-ip", b"192.0.2.3"),
+        ];
+        assert_eq!(client_by("X-Forwarded-For", "10.0.0.1", &both), "192.0.2.1");
+        assert_eq!(client_by("forwarded", "10.0.0.1", &both), "192.0.2.2");
+        assert_eq!(client_by("X-Real-IP", "10.0.0.1", &both), "192.0.2.3");
+        assert_eq!(client_by("CF-Connecting-IP", "10.0.0.1", &both), "10.0.0.1");
+        for wrong in ["", "X Forwarded For", "x-forwarded-for:", "\u{e4}"] {
+            assert!(ForwardedHeader::new(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    /// Whatever a client sends in whichever header, behind a proxy that writes one header the
+    /// client is who the proxy saw.
+    #[test]
+    fn no_client_chooses_its_address_behind_a_proxy_of_one_header() {
+        const PIECES: [&[u8]; 16] = [
+            b"for=",
+            b"1.1.1.1",
+            b"\"",
+            b"\\",
+            b",",
+            b";",
+            b" ",
+            b"=",
+            b"[2001:db8::1]",
+            b":80",
+            b"\xff",
+            b"10.0.0.9",
+            b"for=1.1.1.1;x=\"",
+            b"unknown",
+            b"_hidden",
+            b"by=\"a\\\"b\"",
+        ];
+        let mut random = Random::new(1);
+        let sent = |random: &mut Random| -> Vec<u8> {
+            let count = random.below(7);
+            let pieces = (0..count).map(|_| PIECES[random.below(PIECES.len() as u64) as usize]);
+            pieces.collect::<Vec<_>>().concat()
+        };
+        let written = [
+            ("x-forwarded-for", "198.51.100.7", "198.51.100.7"),
+            ("x-forwarded-for", "2001:db8:7::7", "2001:db8:7::7"),
+            ("forwarded", "for=198.51.100.7;proto=https", "198.51.100.7"),
+            ("forwarded", "for=\"[2001:db8:7::7]:4711\";host=\"a, \\\"b;c\\\"\"", "2001:db8:7::7"),
+        ];
+        for _ in 0..5_000 {
+            for (name, entry, client) in written {
+                let other = if name == "forwarded" { "x-forwarded-for" } else { "forwarded" };
+                let (own, foreign) = (sent(&mut random), sent(&mut random));
+                // Some proxies append to the line, some add a line of their own.
+                let appended = [&own[..], b", ", entry.as_bytes()].concat();
+                let in_line = [(name, &appended[..]), (other, &foreign[..])];
+                let own_line = [(other, &foreign[..]), (name, &own[..]), (name, entry.as_bytes())];
+                assert_eq!(client_by(name, "10.0.0.1", &in_line), client, "{in_line:?}");
+                assert_eq!(client_by(name, "10.0.0.1", &own_line), client, "{own_line:?}");
+                // A second trusted proxy.
+                let hop = if name == "forwarded" { ", for=10.0.0.2" } else { ", 10.0.0.2" };
+                let chain = [&appended[..], hop.as_bytes()].concat();
+                assert_eq!(client_by(name, "10.0.0.1", &[(name, &chain)]), client, "{chain:?}");
+            }
+        }
     }
 
     #[test]

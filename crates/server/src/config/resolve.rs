@@ -25,8 +25,8 @@ use super::pem::read_pem;
 use super::rates::resolve_rates;
 use super::values::Values;
 use super::{
-    AdmissionSettings, Api, Config, Development, ErrorMode, HttpServer, Log, LogFormat, LogLevel,
-    OriginPolicy, Shutdown, Tls, TokenSettings, TrustedProxies, WebSocket,
+    AdmissionSettings, Api, Config, Development, ErrorMode, ForwardedHeader, HttpServer, Log,
+    LogFormat, LogLevel, OriginPolicy, Shutdown, Tls, TokenSettings, TrustedProxies, WebSocket,
 };
 
 /// Defaults of development mode where they differ from those of the table.
@@ -126,9 +126,14 @@ fn resolve_admission(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Admis
         mistakes.push(("client.trusted_proxies".to_owned(), error.to_string()));
         TrustedProxies::default()
     });
+    let header_key = "client.trusted_proxies_header";
+    let header = ForwardedHeader::new(&values.text(header_key)).unwrap_or_else(|error| {
+        mistakes.push((header_key.to_owned(), error.to_string()));
+        ForwardedHeader::default()
+    });
     AdmissionSettings {
         origins,
-        trusted_proxies,
+        trusted_proxies: trusted_proxies.with_header(header),
         connection_limit: values.count("client.connection_limit"),
         unauthenticated_connection_limit: values.count("client.unauthenticated_connection_limit"),
         connection_rate_limit: values.number("client.connection_rate_limit"),

@@ -164,7 +164,8 @@ Without any configuration the server runs in development mode: it listens on 127
 demo page, and accepts anonymous users. They may do everything in channels that begin with `demo:`,
 and nothing in other channels. Any option in a file, a variable or a flag ends development mode,
 except `http_server.port` and `log.*`. Outside development mode, clients need a token unless the
-configuration allows others.
+configuration allows others. A single node keeps histories in
+the memory of the process, also in development mode; they end with it.
 
 ## Coming from Centrifugo
 

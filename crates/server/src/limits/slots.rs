@@ -23,7 +23,8 @@ pub(crate) struct SlotLimits {
     pub(crate) connections_max: usize,
     /// Of one crowd; those of none have no such bound.
     pub(crate) per_address_max: usize,
-    /// Bytes of unfinished requests of all together.
+    /// Bytes that all together have sent and nobody has taken yet: unfinished heads, and requests
+    /// behind the one that is handled.
     pub(crate) bytes_max: usize,
 }
 
@@ -84,11 +85,7 @@ impl Slots {
         let mut evicted = Vec::new();
         let id = {
             let mut state = self.state();
-            let count = state.crowds.get(&crowd).map_or(0, |members| members.count);
-            if crowd.is_some() && count >= self.limits.per_address_max {
-                let oldest = state.crowds[&crowd].idle.first_key_value().map(|(_, id)| *id);
-                evicted.push(state.remove(oldest?)?);
-            }
+            evicted.extend(state.make_room_in(crowd, &self.limits)?);
             if state.entries.len() >= self.limits.connections_max {
                 let victim = state.victim()?;
                 evicted.push(state.remove(victim)?);
@@ -113,11 +110,12 @@ impl Slots {
 }
 
 impl Slot {
-    /// A request is under way: this connection does not make room now.
-    pub(crate) fn begin_request(&self) {
+    /// A request is under way: this connection does not make room now. So many bytes are held that
+    /// stand behind its head.
+    pub(crate) fn begin_request(&self, bytes: usize) {
         self.slots.state().change(self.id, |entry| {
             entry.is_idle = false;
-            entry.bytes = 0;
+            entry.bytes = bytes;
         });
     }
 
@@ -131,24 +129,44 @@ impl Slot {
         self.slots.state().change(self.id, |entry| entry.is_known = true);
     }
 
-    /// The client is somebody else than the peer, as a proxy has said.
-    pub(crate) fn set_crowd(&self, crowd: Crowd) {
-        self.slots.state().change(self.id, |entry| {
+    /// The client is somebody else than the peer, as a proxy has said; `None` when its crowd is
+    /// full of connections that cannot make room.
+    #[must_use]
+    pub(crate) fn set_crowd(&self, crowd: Crowd) -> Option<()> {
+        let mut state = self.slots.state();
+        let evicted = state.make_room_in(crowd, &self.slots.limits)?;
+        state.change(self.id, |entry| {
             entry.crowd = crowd;
             entry.is_known = false;
         });
+        drop(state);
+        evicted.iter().for_each(|entry| entry.evict.evict());
+        Some(())
     }
 
-    /// So many bytes more of a request that is not finished are held.
+    /// So many bytes more of this connection are held.
     pub(crate) fn hold_bytes(&self, count: usize) {
+        self.change_bytes(|before| before + count);
+    }
+
+    /// So many bytes of this connection are held now.
+    pub(crate) fn set_bytes(&self, bytes: usize) {
+        self.change_bytes(|_| bytes);
+    }
+
+    /// Others make room for what is held, and when nobody can, this connection does.
+    fn change_bytes(&self, change: impl FnOnce(usize) -> usize) {
         let mut evicted = Vec::new();
         {
             let mut state = self.slots.state();
             let Some(entry) = state.entries.get_mut(&self.id) else { return };
-            entry.bytes += count;
-            state.bytes += count;
+            let before = entry.bytes;
+            entry.bytes = change(before);
+            let now = entry.bytes;
+            state.bytes = state.bytes - before + now;
             while state.bytes > self.slots.limits.bytes_max {
-                let Some(entry) = state.victim().and_then(|id| state.remove(id)) else { break };
+                let victim = state.victim().unwrap_or(self.id);
+                let Some(entry) = state.remove(victim) else { break };
                 evicted.push(entry);
             }
         }
@@ -190,6 +208,19 @@ impl State {
     fn stamp(&mut self) -> Stamp {
         self.next += 1;
         self.next
+    }
+
+    /// Takes the oldest idle connection out of a crowd that has as many as it may have. `None` when
+    /// it has none.
+    fn make_room_in(&mut self, crowd: Crowd, limits: &SlotLimits) -> Option<Option<Entry>> {
+        let members = self.crowds.get(&crowd).filter(|_| crowd.is_some());
+        match members.filter(|members| members.count >= limits.per_address_max) {
+            Some(full) => {
+                let (_, oldest) = full.idle.first_key_value()?;
+                self.remove(*oldest).map(Some)
+            }
+            None => Some(None),
+        }
     }
 
     /// The oldest idle connection of the largest crowd, or of those that are known when nobody else
@@ -323,12 +354,12 @@ mod tests {
     fn requests_under_way_stay_and_the_known_go_last() {
         let slots = slots(2, 2);
         let busy = Client::of(&slots, "192.0.2.1");
-        busy.slot().begin_request();
+        busy.slot().begin_request(0);
         let known = Client::of(&slots, "192.0.2.2");
         known.slot().set_known();
         let first = Client::of(&slots, "192.0.2.3");
         assert!(first.is_in() && busy.is_in() && !known.is_in(), "there was nobody else");
-        first.slot().begin_request();
+        first.slot().begin_request(0);
         assert!(!Client::of(&slots, "192.0.2.4").is_in(), "nobody can make room");
         busy.slot().end_request();
         assert!(Client::of(&slots, "192.0.2.4").is_in() && !busy.is_in());
@@ -346,6 +377,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_behind_a_proxy_has_no_more_than_its_own() {
+        let slots = slots(10, 2);
+        let moved = |ip: &str| {
+            let client = Client::of(&slots, "10.0.0.1");
+            client.slot().set_crowd(ClientAddress::from(ip.parse::<IpAddr>().unwrap()).prefix())?;
+            Some(client)
+        };
+        let clients: Vec<Client> = (0..3).map(|_| moved("192.0.2.1").unwrap()).collect();
+        assert_eq!(clients.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
+        clients.iter().for_each(|client| client.slot().begin_request(0));
+        assert!(moved("192.0.2.1").is_none() && moved("192.0.2.2").is_some());
+    }
+
+    #[test]
     fn bytes_are_bounded_and_come_back() {
         let slots = slots(10, 10);
         let clients: Vec<Client> = (0..3).map(|_| Client::of(&slots, "192.0.2.1")).collect();
@@ -354,6 +399,15 @@ mod tests {
         assert!(clients.iter().all(Client::is_in));
         clients[2].slot().hold_bytes(1);
         assert_eq!(clients.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
+        clients[2].slot().set_bytes(1000);
+        assert!(clients[2].is_in() && !clients[1].is_in(), "a smaller count gives bytes back");
+        // What stands behind a request that is handled is held as well; nobody but itself can make
+        // room.
+        clients[2].slot().begin_request(900);
+        clients[2].slot().set_bytes(1000);
+        assert!(clients[2].is_in());
+        clients[2].slot().set_bytes(1001);
+        assert!(!clients[2].is_in());
         drop(clients);
         let state = slots.state();
         assert!(state.entries.is_empty() && state.crowds.is_empty() && state.by_size.is_empty());

@@ -8,7 +8,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,11 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::limits::slots::Slot;
-use crate::limits::{HEADER_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, WRITE_TIMEOUT};
+use crate::limits::{
+    HEADER_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, TLS_RECORD_MAX, WRITE_TIMEOUT,
+};
 
 /// See the module.
 pub(super) struct HttpStream<S> {
     stream: S,
+    carries: Carries,
     peer: Arc<HttpPeer>,
     /// Time to wait for another request.
     keep_alive_timeout: Duration,
@@ -32,10 +35,35 @@ pub(super) struct HttpStream<S> {
     linger: Option<Linger>,
 }
 
-/// What the stream and the requests on it know of each other.
+/// What the stream and the requests on it know of each other. All of them are one task.
 pub(crate) struct HttpPeer {
     slot: Slot,
     phase: AtomicU8,
+    /// Bytes of the peer that TLS and hyper hold, or a little more.
+    held: AtomicUsize,
+    /// Bytes of the last read.
+    last_read: AtomicUsize,
+    /// Bytes of the body that the request under way still lacks.
+    awaited: AtomicUsize,
+    /// The server stops: a head that is not there yet is not waited for.
+    is_stopping: AtomicBool,
+}
+
+/// What the bytes of a stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    Http,
+    Tls,
+}
+
+impl Carries {
+    /// Bytes that may be held although HTTP has taken all that there was: an unfinished record.
+    fn unfinished_max(self) -> usize {
+        match self {
+            Carries::Http => 0,
+            Carries::Tls => TLS_RECORD_MAX,
+        }
+    }
 }
 
 /// A request's head is awaited or under way.
@@ -53,7 +81,14 @@ struct Linger {
 
 impl HttpPeer {
     pub(super) fn new(slot: Slot) -> Arc<HttpPeer> {
-        Arc::new(HttpPeer { slot, phase: AtomicU8::new(HEAD) })
+        Arc::new(HttpPeer {
+            slot,
+            phase: AtomicU8::new(HEAD),
+            held: AtomicUsize::new(0),
+            last_read: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(0),
+            is_stopping: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn slot(&self) -> &Slot {
@@ -65,8 +100,15 @@ impl HttpPeer {
         self.slot.set_known();
     }
 
-    pub(super) fn begin_request(&self) {
-        self.slot.begin_request();
+    /// The head of a request is complete, which has at least so many bytes with its body. The head
+    /// was not complete before the last read, so that no more stands behind it than has come with
+    /// that.
+    pub(super) fn begin_request(&self, size: usize) {
+        let held = self.held.load(Ordering::Relaxed);
+        let behind = held.saturating_sub(size).min(self.last_read.load(Ordering::Relaxed));
+        self.held.store(behind, Ordering::Relaxed);
+        self.awaited.store(size.saturating_sub(held), Ordering::Relaxed);
+        self.slot.begin_request(behind);
         self.phase.store(REQUEST, Ordering::Relaxed);
     }
 
@@ -74,16 +116,28 @@ impl HttpPeer {
         self.slot.end_request();
         self.phase.store(IDLE, Ordering::Relaxed);
     }
+
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn hold(&self, bytes: usize) {
+        if self.held.swap(bytes, Ordering::Relaxed) != bytes {
+            self.slot.set_bytes(bytes);
+        }
+    }
 }
 
 impl<S> HttpStream<S> {
     pub(super) fn new(
         stream: S,
+        carries: Carries,
         peer: Arc<HttpPeer>,
         keep_alive_timeout: Duration,
     ) -> HttpStream<S> {
         HttpStream {
             stream,
+            carries,
             peer,
             keep_alive_timeout,
             timed_phase: HEAD,
@@ -117,19 +171,37 @@ impl<S> HttpStream<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 
-    /// Bytes of a head have come.
-    fn note_head(&mut self, count: usize) {
-        if self.timed_phase == IDLE {
+    /// So many bytes have come, none when there were none to be read.
+    fn note_read(&mut self, count: usize, phase: u8) {
+        let held = self.peer.held.load(Ordering::Relaxed);
+        if phase == REQUEST {
+            let awaited = self.peer.awaited.load(Ordering::Relaxed);
+            let of_body = count.min(awaited);
+            self.peer.awaited.store(awaited - of_body, Ordering::Relaxed);
+            // While a request is handled, hyper reads only when it has nothing left.
+            let unfinished = held.min(self.carries.unfinished_max());
+            return self.note_held(unfinished, count - of_body);
+        }
+        if count > 0 && self.timed_phase == IDLE {
             self.peer.phase.store(HEAD, Ordering::Relaxed);
             self.timed_phase = HEAD;
             self.read_end = None;
         }
-        self.peer.slot.hold_bytes(count);
+        self.note_held(held, count);
+    }
+
+    fn note_held(&self, before: usize, count: usize) {
+        if count > 0 {
+            self.peer.last_read.store(count, Ordering::Relaxed);
+        }
+        self.peer.hold(before + count);
     }
 
     /// Waits for the peer until the phase's time is over.
     fn poll_read_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let is_stopping = self.peer.is_stopping.load(Ordering::Relaxed);
         let timeout = match self.timed_phase {
+            HEAD if is_stopping && self.write_end.is_none() => return Poll::Ready(()),
             HEAD => HEADER_TIMEOUT,
             // The answer is still being written, within the time that writes have.
             IDLE if self.write_end.is_some() => return Poll::Pending,
@@ -178,13 +250,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(result) => {
-                let count = buffer.filled().len() - before;
-                if count > 0 && phase != REQUEST {
-                    self.note_head(count);
-                }
+                self.note_read(buffer.filled().len() - before, phase);
                 Poll::Ready(result)
             }
-            Poll::Pending => self.poll_read_end(context).map(Ok),
+            Poll::Pending => {
+                self.note_read(0, phase);
+                self.poll_read_end(context).map(Ok)
+            }
         }
     }
 }
@@ -249,7 +321,7 @@ mod tests {
         let slot = Slots::new(limits).take(None, Arc::new(Stays)).unwrap();
         let (near, far) = duplex(buffer);
         let peer = HttpPeer::new(slot);
-        (HttpStream::new(near, peer.clone(), KEEP_ALIVE), far, peer)
+        (HttpStream::new(near, Carries::Http, peer.clone(), KEEP_ALIVE), far, peer)
     }
 
     #[tokio::test(start_paused = true)]
@@ -292,13 +364,52 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_has_no_end_here_and_an_idle_connection_has() {
         let (mut near, _far, peer) = pair(1024);
-        peer.begin_request();
+        peer.begin_request(0);
         let reading = tokio::time::timeout(3 * KEEP_ALIVE, near.read_u8());
         assert!(reading.await.is_err(), "whoever handles the request knows for how long");
         peer.end_request();
         let idle_since = Instant::now();
         assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(idle_since.elapsed(), KEEP_ALIVE);
+    }
+
+    #[tokio::test]
+    async fn what_stands_behind_a_head_is_held_until_hyper_has_nothing_left() {
+        let (mut near, mut far, peer) = pair(1024);
+        let held = || peer.held.load(Ordering::Relaxed);
+        let mut buffer = [0; 1024];
+        far.write_all(&[b'x'; 300]).await.unwrap();
+        assert_eq!(near.read(&mut buffer).await.unwrap(), 300);
+        far.write_all(&[b'x'; 500]).await.unwrap();
+        assert_eq!(near.read(&mut buffer).await.unwrap(), 500);
+        assert_eq!(held(), 800);
+        // The head ends in the second part, wherever its separators are.
+        peer.begin_request(200);
+        assert_eq!(held(), 500);
+        peer.end_request();
+        peer.begin_request(400);
+        assert_eq!(held(), 100);
+        far.write_all(b"body").await.unwrap();
+        assert_eq!(near.read(&mut buffer).await.unwrap(), 4);
+        assert_eq!(held(), 4);
+        let mut read = std::pin::pin!(near.read_u8());
+        let polled = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context)));
+        assert!(polled.await.is_pending());
+        assert_eq!(held(), 0);
+        peer.end_request();
+        // A body that is read in two parts, and the next request behind it.
+        peer.begin_request(50);
+        far.write_all(&[b'x'; 30]).await.unwrap();
+        assert_eq!(near.read(&mut buffer).await.unwrap(), 30);
+        assert_eq!(held(), 0);
+        far.write_all(&[b'x'; 60]).await.unwrap();
+        assert_eq!(near.read(&mut buffer).await.unwrap(), 60);
+        assert_eq!(held(), 40);
+        peer.begin_request(40);
+        peer.end_request();
+        far.write_all(b"GET").await.unwrap();
+        assert_eq!(near.read(&mut buffer).await.unwrap(), 3);
+        assert_eq!(held(), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,11 +18,14 @@ struct Running {
 }
 
 fn run(connections_max: usize) -> Running {
+    let per_address_max = connections_max;
+    run_with(SlotLimits { connections_max, per_address_max, bytes_max: usize::MAX })
+}
+
+fn run_with(limits: SlotLimits) -> Running {
     let bound = ListenOn::new("127.0.0.1", 0, 0).bind().unwrap().remove(0);
     let BoundSocket::Tcp(socket) = &bound else { panic!("TCP was asked for") };
     let (address, socket) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
-    let limits =
-        SlotLimits { connections_max, per_address_max: connections_max, bytes_max: usize::MAX };
     let (stop, stopped) = watch::channel(false);
     let listener = Listener {
         routes: Arc::new(Routes::new(Router::new())),
@@ -64,6 +67,37 @@ async fn silent_connections_make_room() {
     assert_eq!(ask(&mut dial().await).await, "HTTP/1.1 404 Not Found");
     assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0, "the silent one was closed");
     assert_eq!(ask(&mut asking).await, "HTTP/1.1 404 Not Found");
+}
+
+#[tokio::test]
+async fn what_is_sent_behind_a_request_counts_and_makes_room() {
+    let running =
+        run_with(SlotLimits { connections_max: 100, per_address_max: 100, bytes_max: 20_000 });
+    let ask_and_send_more = async || {
+        let mut tcp = TcpStream::connect(running.address).await.unwrap();
+        let more = format!("GET / HTTP/1.1\r\nHost: x\r\nX-More: {}", "x".repeat(6_000));
+        let both = format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n{more}");
+        tcp.write_all(both.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        tcp.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 404");
+        tcp
+    };
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        connections.push(ask_and_send_more().await);
+    }
+    // The oldest of the four is closed, which is the end of its stream or a reset, as it had not
+    // read all.
+    let ends = async |tcp: &mut TcpStream| tcp.read_to_end(&mut Vec::new()).await;
+    tokio::time::timeout(HEADER_TIMEOUT / 2, ends(&mut connections[0])).await.unwrap().ok();
+    for tcp in &mut connections[1..] {
+        tcp.write_all(b"\r\n\r\n").await.unwrap();
+        let mut second = Vec::new();
+        while second.windows(12).filter(|bytes| bytes == b"HTTP/1.1 404").count() < 1 {
+            assert!(tcp.read_buf(&mut second).await.unwrap() > 0, "closed");
+        }
+    }
 }
 
 #[tokio::test]

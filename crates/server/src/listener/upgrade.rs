@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER,
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
@@ -16,6 +16,7 @@ use axum::response::Response;
 use engine::PingStyle;
 use engine::limits::ID_BYTES_MAX;
 use engine::rates::Bucket;
+use hyper::body::Body as _;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -117,6 +118,11 @@ impl Sockets {
             let status = StatusCode::from_u16(refusal.status()).expect("a status of our own");
             (status, refusal.to_string())
         })?;
+        // Whether its bytes are those of a body or frames, a proxy in front may see in another way.
+        if !request.body().is_end_stream() {
+            let text = "a WebSocket handshake has no body";
+            return Err((StatusCode::BAD_REQUEST, text.to_owned()));
+        }
         let user = self.user(request)?;
         let now_ms = self.clock.now().monotonic_ms;
         let unauthenticated = self.admission.handshake(now_ms, address).ok_or_else(|| {
@@ -230,6 +236,10 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
     if status.as_u16() == HandshakeRefusal::Version.status() {
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    if status.as_u16() == HandshakeRefusal::Method.status() {
+        headers.insert(ALLOW, HeaderValue::from_static("GET"));
     }
     response
 }

@@ -60,6 +60,92 @@ fn a_refusal_arrives_although_the_body_is_still_being_written() {
     }
 }
 
+/// RFC 9112: what a proxy in front may read in another way is refused, or ends the connection; and
+/// RFC 9110: what headers a refusal has.
+#[test]
+fn what_could_be_read_in_two_ways_is_refused_or_ends_the_connection() {
+    let fixture = Fixture::start();
+    let publish = r#"{"channel":"open:x","data":1}"#;
+    let length = publish.len();
+    let chunks = format!("{length:x}\r\n{publish}\r\n0\r\n\r\n");
+    let api = |headers: &str, body: &str| {
+        format!(
+            "POST /api/publish HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\n{headers}\r\n{body}"
+        )
+    };
+    let socket = |method: &str, headers: &str| upgrade(headers).replacen("GET", method, 1);
+    let smuggled = "0\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let refused = [
+        ("GET /health HTTP/1.1\r\n\r\n".to_owned(), "400", "one Host"),
+        ("GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n".to_owned(), "400", "one Host"),
+        ("GET /health HTTP/1.1\r\nHost: user@x\r\n\r\n".to_owned(), "400", "one Host"),
+        (upgrade("").replace("Host: x\r\n", ""), "400", "one Host"),
+        (api("Transfer-Encoding: gzip, chunked\r\n", &chunks), "501", "Transfer-Encoding"),
+        (api("Transfer-Encoding: chunked, chunked\r\n", &chunks), "501", "Transfer-Encoding"),
+        (api("Transfer-Encoding: xchunked\r\n", &chunks), "400", ""),
+        (api("Content-Length: 5\r\nContent-Length: 6\r\n", publish), "400", ""),
+        (api("Content-Length: +29\r\n", publish), "400", ""),
+        (api("Content-Length : 29\r\n", publish), "400", ""),
+        (api("Transfer-Encoding: chunked\r\n", "-1d\r\n"), "400", "\"code\":107"),
+        (
+            api("Transfer-Encoding: chunked\r\n", &format!("1d;{}\r\n", "x".repeat(20_000))),
+            "400",
+            "107",
+        ),
+        (
+            api(
+                "Transfer-Encoding: chunked\r\n",
+                &chunks.replace("0\r\n", &format!("0\r\nX: {}\r\n", "x".repeat(40_000))),
+            ),
+            "400",
+            "107",
+        ),
+        (
+            api("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", smuggled),
+            "400",
+            "no parameters",
+        ),
+        (
+            api(&format!("Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"), &chunks),
+            "200",
+            "result",
+        ),
+        ("GET /health HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n".to_owned(), "400", ""),
+        (socket("POST", "Connection: close\r\n"), "405", "allow: GET\r\n"),
+        (socket("GET", "Content-Length: 5\r\n") + "hello", "400", "no body"),
+        (socket("GET", "Transfer-Encoding: chunked\r\n") + "0\r\n\r\n", "400", "no body"),
+        (
+            api("Content-Length: 2\r\n", "{}").replace(API_KEY, "wrong"),
+            "401",
+            "www-authenticate: apikey\r\n",
+        ),
+    ];
+    for (request, status, text) in refused {
+        let answer = write_first(&fixture, &request, b"");
+        let first = answer.lines().next().unwrap_or_default();
+        assert!(first.contains(status) && answer.contains(text), "{request}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{request}: {answer}");
+    }
+    let (status, head, _) =
+        fixture.request("GET /connection/websocket HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(status, 426);
+    assert!(
+        head.contains("upgrade: websocket\r\n") && head.contains("connection: upgrade\r\n"),
+        "{head}"
+    );
+    assert_eq!(fixture.request("GET /health HTTP/1.0\r\n\r\n").0, 200, "HTTP/1.0 needs no Host");
+}
+
+#[test]
+fn whoever_ends_its_side_behind_requests_gets_all_answers() {
+    let fixture = Fixture::start();
+    let key = format!("X-API-Key: {API_KEY}\r\n");
+    let publish = post("/api/publish", &key, r#"{"channel":"open:x","data":1}"#);
+    let health = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answers = write_first(&fixture, &format!("{publish}{health}{publish}"), b"");
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
+}
+
 #[test]
 fn a_head_has_32_kilobytes() {
     let fixture = Fixture::start();

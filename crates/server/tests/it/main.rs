@@ -12,6 +12,7 @@ mod keys;
 mod limits;
 mod names;
 mod peer;
+mod proxied;
 mod rates;
 mod redis;
 mod refusals;

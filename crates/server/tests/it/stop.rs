@@ -1,5 +1,7 @@
 //! An end in order: not ready, nobody new, everybody told, done.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use server::config::Shutdown;
@@ -49,6 +51,40 @@ fn health_readiness_and_api_are_served_until_the_last_client_has_left() {
     last.close(3001);
     fixture.runtime.block_on(stopped).unwrap();
     assert!(std::net::TcpStream::connect(fixture.address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn nobody_waits_for_requests_that_have_not_come() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = [
+        ("http_server.tls.enabled", "true"),
+        ("http_server.tls.cert_pem", &*certificate),
+        ("http_server.tls.key_pem", &*key),
+    ];
+    let proxied = [("client.trusted_proxies", "127.0.0.1"), ("http_server.proxy_protocol", "true")];
+    for (settings, begin) in [
+        (&[][..], ""),
+        (&[], "GET /heal"),
+        (&[], "GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /heal"),
+        (&tls, ""),
+        (&tls, "\u{16}\u{3}\u{1}\u{2}"),
+        (&proxied, "PROXY TCP4 "),
+    ] {
+        let mut fixture = Fixture::with(settings);
+        let mut peer = TcpStream::connect(fixture.address).unwrap();
+        peer.write_all(begin.as_bytes()).unwrap();
+        if begin.contains("HTTP") {
+            peer.read_exact(&mut [0; 12]).unwrap();
+        }
+        let began = Instant::now();
+        let stopped = fixture.runtime.spawn(fixture.server.take().unwrap().stop());
+        // The end or a reset: the server leaves.
+        let _left = peer.read_to_end(&mut Vec::new());
+        drop(peer);
+        fixture.runtime.block_on(stopped).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(4), "{begin:?}: {:?}", began.elapsed());
+    }
 }
 
 #[test]

@@ -1,0 +1,129 @@
+//! What the head of a request must be before anything handles it (RFC 9112).
+//!
+//! Invariant: a request that another server in front may have read in another way is refused, and
+//! the connection ends with the answer. What hyper cannot parse it refuses by itself.
+
+use axum::http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
+use axum::response::{IntoResponse as _, Response};
+use hyper::Request;
+use thiserror::Error;
+
+use crate::limits::HEAD_SIZE_MAX;
+
+/// Why a request is refused for its head.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub(super) enum HeadRefusal {
+    /// hyper refuses what exceeds its buffer, which is a little more than the limit.
+    #[error("the head of a request may have {HEAD_SIZE_MAX} bytes at most")]
+    TooLarge,
+    /// RFC 9112, section 3.2.
+    #[error(
+        "a request needs one Host header with the host, and the port where it is not the usual one"
+    )]
+    Host,
+    /// RFC 9112, section 6.1.
+    #[error("the only Transfer-Encoding that is read here is chunked")]
+    TransferEncoding,
+}
+
+impl HeadRefusal {
+    pub(super) fn response(self) -> Response {
+        let status = match self {
+            HeadRefusal::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            HeadRefusal::Host => StatusCode::BAD_REQUEST,
+            HeadRefusal::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
+        };
+        let close = [(CONNECTION, HeaderValue::from_static("close"))];
+        (status, close, format!("{self}\n")).into_response()
+    }
+}
+
+/// Looks at a head of this size.
+pub(super) fn check<B>(request: &Request<B>, size: usize) -> Result<(), HeadRefusal> {
+    let headers = request.headers();
+    if size > HEAD_SIZE_MAX {
+        return Err(HeadRefusal::TooLarge);
+    }
+    if !names_one_host(headers, request.version()) {
+        return Err(HeadRefusal::Host);
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if is_chunked(coding) => Ok(()),
+        (Some(_), _) => Err(HeadRefusal::TransferEncoding),
+    }
+}
+
+/// Bytes of a head, but for its separators.
+pub(super) fn size<B>(request: &Request<B>) -> usize {
+    let headers = request.headers().iter();
+    let of_headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    of_headers + request.uri().path_and_query().map_or(0, |path| path.as_str().len())
+}
+
+/// HTTP/1.0 knows no Host. An empty one is that of a target without a host.
+fn names_one_host(headers: &HeaderMap, version: Version) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => version < Version::HTTP_11,
+        (Some(host), None) => host.is_empty() || is_host(host.as_bytes()),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn is_host(host: &[u8]) -> bool {
+    !host.contains(&b'@') && Authority::try_from(host).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(version: Version, headers: &[(&'static str, &str)]) -> Option<HeadRefusal> {
+        let mut request = Request::new(());
+        *request.version_mut() = version;
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        check(&request, size(&request)).err()
+    }
+
+    #[test]
+    fn one_host_is_named() {
+        let of = |hosts: &[&str]| {
+            let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+            refusal(Version::HTTP_11, &headers)
+        };
+        for good in ["x", "app.example:8000", "[::1]:8000", "127.0.0.1", "", "a_b.local"] {
+            assert_eq!(of(&[good]), None, "{good}");
+        }
+        for bad in ["a b", "x/y", "user@x", "[::1", "x?y", "x, y"] {
+            assert_eq!(of(&[bad]), Some(HeadRefusal::Host), "{bad}");
+        }
+        assert_eq!(of(&[]), Some(HeadRefusal::Host));
+        assert_eq!(of(&["x", "x"]), Some(HeadRefusal::Host));
+        assert_eq!(refusal(Version::HTTP_10, &[]), None);
+    }
+
+    #[test]
+    fn chunked_is_the_only_coding() {
+        let of = |codings: &[&str]| {
+            let headers = codings.iter().map(|coding| ("transfer-encoding", *coding));
+            refusal(
+                Version::HTTP_11,
+                &std::iter::once(("host", "x")).chain(headers).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(of(&["chunked"]), None);
+        assert_eq!(of(&["Chunked"]), None);
+        for bad in
+            [&["gzip, chunked"][..], &["chunked, chunked"], &["chunked", "chunked"], &["gzip"]]
+        {
+            assert_eq!(of(bad), Some(HeadRefusal::TransferEncoding), "{bad:?}");
+        }
+    }
+}
