@@ -1,12 +1,11 @@
-# What one does with this project. `make test` is everything that proves it; the other targets are
-# its parts.
+# `make test` runs all tests. The other targets are its parts, their long forms, and benchmarks.
 
 .PHONY: test check unit mutants sim fuzz fuzz-short hostile storms closes chaos e2e web conformance conformance-short doc run tools bench micro bench-check
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
-# Rust, Node and a browser; what is missing is installed where that is possible, or named with what
-# to do.
+# Checks for the required tools. Missing ones are installed where possible, or listed with how to
+# install them.
 tools:
 	@scripts/tools
 
@@ -18,11 +17,11 @@ check:
 unit:
 	cargo test --workspace --locked --quiet
 
-# Deliberate mistakes in a copy of the engine, each of which the simulated world must find.
+# Mutation tests: deliberate bugs in a copy of the engine, each of which the simulation must detect.
 mutants:
 	cargo test --locked -p engine --test mutants -- --ignored --nocapture
 
-# New seeds in the simulated world for so long; or one seed again, with its shortest history.
+# Runs new seeds in the simulation for SECONDS, or replays SEED and prints its shortest history.
 SECONDS ?= 60
 sim:
 ifdef SEED
@@ -41,54 +40,54 @@ e2e:
 	cargo build --locked --bin tidings
 	cd tests/e2e && npm ci --silent && npm test && npm run --silent readme
 
-# All Autobahn cases over the WebSocket layer: some minutes. The short set is a part of `make test`.
+# All Autobahn cases against the WebSocket layer. Takes some minutes; `make test` runs a short set.
 conformance:
 	tests/conformance/websocket.py all
 
 conformance-short:
 	tests/conformance/websocket.py short
 
-# Each target for SECONDS; what it finds on the way is kept for the next time.
+# Runs each fuzz target for SECONDS and stores new inputs for the next run.
 fuzz:
 	@FUZZ_FOUND=fuzz/target/corpus scripts/fuzz $(SECONDS)
 
-# Each target over its corpus and a little further, always in the same way; and the targets
-# themselves by the rules of the other code.
+# Checks format and lints of the fuzz targets, and runs each over its corpus and 5,000 inputs with a
+# fixed seed.
 fuzz-short:
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --locked -- -D warnings
 	@FUZZ_RUNS=5000 scripts/fuzz
 
-# Hostile peers against a release build, one case at a time, with what was measured.
+# Hostile peers against a release build, one case at a time; prints measurements.
 hostile:
 	cargo test --release --locked -p tidings --test hostile -- --nocapture --test-threads=1
 
 # Close codes in a browser, 50 times each, directly and behind nginx and HAProxy (apt-get install
-# nginx haproxy): 15 minutes.
+# nginx haproxy). Takes 15 minutes.
 closes:
 	cargo build --locked --bin tidings
 	cd tests/e2e && npm ci --silent && CLOSE_TRIES=50 PROXIES=1 node --test --test-reporter=spec --test-timeout=1400000 close.test.js
 
-# The long storms: some 10,000 sockets in processes of their own, two minutes.
+# The long form of the storm tests: about 10,000 sockets in separate processes. Takes two minutes.
 storms:
 	STORMS=long cargo test --release --locked -p tidings --test storms -- --nocapture --test-threads=1
 
-# Three nodes on real Redis and NATS servers under faults, 3,000 clients: seven minutes, and a table
-# of what clients saw.
+# Three nodes on real Redis and NATS servers under faults, with 3,000 clients. Takes seven minutes;
+# prints a table of what clients received.
 chaos:
 	CHAOS=long cargo test --release --locked -p tidings --test chaos -- --nocapture --test-threads=1
 
 run:
 	cargo run --release --locked
 
-# Load against a release build on one core, with the generator on another, beside the limit of this
-# machine: a table with its targets. ROWS, ROUNDS and SAVE=1 as in `scripts/bench --help`.
+# Load against a release build on one core, with the generator on another, compared with the limit
+# of the machine. Prints a table with targets. ROWS, ROUNDS, SAVE=1: see `scripts/bench --help`.
 bench:
 	cargo build --release --locked --bin tidings
 	@scripts/bench $(if $(ROWS),--only $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SAVE),--save)
 
-# The steps of the data path: times, and instructions beside those of bench/instructions.tsv
-# (RENEW=1 writes them anew).
+# Benchmarks of the steps of the data path: `micro` measures times, `bench-check` compares
+# instruction counts with bench/instructions.tsv (RENEW=1 rewrites the file).
 micro:
 	cargo bench --locked -p engine --bench data_path
 

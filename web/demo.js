@@ -1,10 +1,9 @@
 /**
- * The demo page: a chat, who is online, and prices, on nothing but the public protocol. This file
- * holds the connection, which the page can cut and mend, and says what became of it.
+ * The demo page: a chat, the users online, and prices, over the public protocol. This file owns the
+ * connection, lets the user disconnect and reconnect it, and shows its state.
  *
- * Invariant: what was said inside the history window is shown once and in the channel's order,
- * whatever happened to the connection; what the page cannot know while it is cut off is marked as
- * old.
+ * Invariant: messages within the history window are shown once and in the channel's order, whatever
+ * happens to the connection. Data that may be outdated while disconnected is marked.
  */
 import { Chat } from "./demo/chat.js";
 import { People } from "./demo/people.js";
@@ -54,7 +53,7 @@ byId("cut").addEventListener("click", () => {
   else client.connect();
 });
 
-/** What the server tells only to those who are connected: when it was true. */
+/** Marks data that is not updated while disconnected with the current time. */
 function markStale() {
   for (const mark of document.querySelectorAll(".stale")) mark.replaceChildren("as of ", timeOfDay(Date.now()));
 }
@@ -77,7 +76,7 @@ function showWaiting({ reason, retryMs = 0, wasLive }) {
   const show = () => say(`reconnecting in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`);
   show();
   countdown = setInterval(show, 250);
-  // Once: each further try fails for the same reason.
+  // Logged once: further attempts fail for the same reason.
   if (wasLive) note(`disconnected: ${reason}`);
   if (!hasBeenLive) explain(reason);
 }
@@ -85,21 +84,22 @@ function showWaiting({ reason, retryMs = 0, wasLive }) {
 function showEnd({ reason, code }) {
   if (isCut) {
     say("cut off");
-    note("you cut the connection; what others say now arrives when you connect again");
+    note("you cut the connection; messages of others arrive when you connect again");
     return;
   }
   say("refused");
   note(`the server ended the connection: ${reason}${code ? ` (${code})` : ""}`);
   showError(
     code === BAD_REQUEST
-      ? "This server lets nobody in without a token, and this page has none: set client.allow_anonymous_connect_without_token."
+      ? "This server requires a token, and this page has none: set client.allow_anonymous_connect_without_token."
       : `The server ended the connection: ${reason}${code ? ` (${code})` : ""}.`,
   );
 }
 
 /**
- * A browser does not say why a WebSocket was refused, but the server says it to a plain request.
- * Only for a page that was never live: afterwards it is the network, or a server that is not there.
+ * Browsers do not report why a WebSocket handshake was refused; a plain HTTP request returns the
+ * reason. Used only before the first connection: later failures are failures of the network or of
+ * the server.
  */
 async function explain(reason) {
   let text = "";
@@ -109,20 +109,20 @@ async function explain(reason) {
     if (status === 403) text = `pages of ${location.origin} may not connect (403); the setting is client.allowed_origins`;
     if (status === 404 || status === 503) text = `${(await response.text()).split("\n")[0]} (${status})`;
   } catch {
-    // It is not there at all.
+    // The server is not reachable.
   }
   if (hasBeenLive) return;
   if (byId("lead").textContent === lead) note(`no connection: ${text || reason}`);
   showError(text && `Refused: ${text}.`);
 }
 
-/** What keeps the page from working stands where it says what it is. */
+/** Shows an error in place of the lead paragraph; an empty text restores it. */
 function showError(text) {
   byId("lead").textContent = text || lead;
   byId("lead").classList.toggle("error", Boolean(text));
 }
 
-// ---- what came back after a cut ----
+// ---- recovery ----
 
 for (const [subscription, view] of [[chatChannel, chat], [nameChannel, people], [tickerChannel, ticker]]) {
   const { channel } = subscription;
@@ -133,7 +133,7 @@ for (const [subscription, view] of [[chatChannel, chat], [nameChannel, people], 
       note(`${channel}: recovered ${count} ${count === 1 ? "message" : "messages"}`);
     }
   });
-  // Without an offset nothing is recovered at the first subscription.
+  // The first subscription has no offset and therefore recovers nothing.
   let isFirst = true;
   subscription.on("state", ({ state, reason, code }) => {
     if (state === "unsubscribed") note(`${channel}: ${reason} (${code})`);
@@ -143,15 +143,15 @@ for (const [subscription, view] of [[chatChannel, chat], [nameChannel, people], 
   });
 }
 
-/** What the server still has, where it could not say what was missed. */
+/** Reads the retained history when recovery is not possible. */
 async function readHistory(subscription, view) {
   const { channel } = subscription;
   const history = await subscription.history().catch((error) => error);
-  // After the next connect it is asked for again.
+  // Not connected: the history is requested again after the next connect.
   if (history.code === 0) return;
   if (history instanceof Error) note(`${channel}: no history (${history.message})`);
   const { publications = [], epoch = null } = history;
-  if (view.resume?.(epoch)) note("the server was restarted; without Redis or NATS its history is in memory, and gone");
+  if (view.resume?.(epoch)) note("the server was restarted; without Redis or NATS its history is kept in memory and was lost");
   for (const publication of publications) view.take(publication);
 }
 

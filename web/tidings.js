@@ -1,6 +1,6 @@
 /**
- * The browser client of Tidings: one connection, any number of subscriptions, all of which come
- * back by themselves.
+ * The browser client of Tidings: one connection and any number of subscriptions. Both are restored
+ * automatically.
  *
  *     import { Tidings } from "./tidings.js";
  *     const client = new Tidings("ws://127.0.0.1:8000/connection/websocket", { getToken });
@@ -9,27 +9,27 @@
  *     client.connect();
  *     await chat.publish({ text: "hello" });
  *
- * Invariant: a publication is handed out once and in order, or `recovered` says that some are
- * missing. A server that closes every connection at once, or tokens of any lifetime, never make it
- * work faster than its back-off.
+ * Invariant: publications are emitted once and in order, or the event `recovered` reports that some
+ * are missing. No server behaviour and no token lifetime makes it reconnect faster than its
+ * back-off.
  */
 
 const COMMAND_TIMEOUT_MS = 5_000;
-/** Silence beyond the server's ping interval after which a connection counts as dead. */
+/** Time without data, beyond the server's ping interval, after which a connection is closed. */
 const PING_GRACE_MS = 10_000;
 const BACKOFF = { firstMs: 300, mostMs: 20_000 };
-/** What has lived for so long has succeeded: the next back-off begins anew. */
+/** Lifetime after which a connection or subscription is stable: the back-off starts again. */
 const STABLE_AFTER_MS = 5_000;
-/** The longest time that setTimeout takes; beyond it, it fires at once. */
+/** Maximum delay of setTimeout; it fires immediately for longer ones. */
 const TIMEOUT_MAX_MS = 2 ** 31 - 1;
-/** Time between two looks at the clock, and by how much it may be late before the machine must have slept. */
+/** Interval of clock checks, and the delay of one that indicates that the machine was asleep. */
 const CLOCK = { everyMs: 5_000, lateMs: 10_000 };
 const TOKEN_EXPIRED = 109;
-/** The server holds tokens and positions void: of the whole connection, or of one subscription. */
+/** The server has invalidated tokens and positions: of the connection, or of one subscription. */
 const STATE_INVALIDATED = 3014;
 const SUBSCRIPTION_INVALIDATED = 2502;
 
-/** An error reply of the server, or one of ours: code 0 for "not connected", 1 for "no answer in time". */
+/** An error reply of the server, or a local error: code 0 for "not connected", 1 for a timeout. */
 export class TidingsError extends Error {
   constructor({ code, message, temporary = false }) {
     super(message);
@@ -41,11 +41,11 @@ export class TidingsError extends Error {
 
 const notConnected = () => new TidingsError({ code: 0, message: "not connected", temporary: true });
 
-/** Close and unsubscribe codes after which the client must not come back by itself. */
+/** Close and unsubscribe codes after which the client must not reconnect or resubscribe. */
 const isFinalClose = (code) => code === 1009 || (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
 const isFinalUnsubscribe = (code) => code < 2500;
 
-/** Exponential back-off with full jitter: clients of a server that restarts do not all come at once. */
+/** Exponential back-off with full jitter: spreads the reconnects after a restart of the server. */
 export function backoff(attempt, random = Math.random) {
   const most = Math.min(BACKOFF.mostMs, BACKOFF.firstMs * 2 ** Math.min(attempt, 16));
   return Math.round(most * random());
@@ -72,17 +72,17 @@ class Timers {
   }
 }
 
-/** How often something was tried without lasting success. */
+/** Counts consecutive failed attempts. */
 class Attempts {
   #count = 0;
   #since = null;
 
-  /** It works, from now on. */
+  /** The attempt succeeded now. */
   succeeded() {
     this.#since = Date.now();
   }
 
-  /** How many tries came to nothing before this one. */
+  /** Returns the number of failed attempts before this one. */
   failed() {
     if (this.#since !== null && Date.now() - this.#since >= STABLE_AFTER_MS) this.#count = 0;
     this.#since = null;
@@ -95,7 +95,7 @@ class Attempts {
   }
 }
 
-/** Handlers by event; `on` returns a function that takes the handler away again. */
+/** Event handlers; `on` returns a function that removes the handler. */
 class Emitter {
   #handlers = new Map();
 
@@ -115,16 +115,16 @@ class Emitter {
  * "disconnected", "connecting", "connected" or "waiting"; `error`; and, for channels that the
  * server subscribed, `publication`, `join`, `leave` with the channel.
  *
- * Options: `token`, or `getToken()` which gives one (and is asked again when it has expired);
- * `data` for the connect command; `name`; `WebSocket` and `random` for tests.
+ * Options: `token`, or `getToken()`, which returns a token or a promise of one and is called again
+ * after expiry; `data` for the connect command; `name`; `WebSocket` and `random` for tests.
  *
- * In a browser it closes its connection when the page is left (so that the page may be kept for
- * "back"), and when the page is shown again, the network is back or the machine has slept, it
- * connects or finds out whether its connection still lives.
+ * In a browser it closes its connection on `pagehide`, so that the page is eligible for the
+ * back-forward cache. When the page is shown again, the network is online again or the machine was
+ * asleep, it reconnects or checks the connection with a ping.
  */
 export class Tidings extends Emitter {
   state = "disconnected";
-  /** The id that the server gave this connection. */
+  /** Client id assigned by the server; empty while not connected. */
   clientId = "";
   #url;
   #options;
@@ -137,7 +137,7 @@ export class Tidings extends Emitter {
   #timers = new Timers();
   #pingMs = 0;
   #answersPings = false;
-  /** Ends the watch over page and network. */
+  /** Removes the listeners for page and network events. */
   #watch = null;
   #isAway = false;
   #isProbing = false;
@@ -149,7 +149,7 @@ export class Tidings extends Emitter {
     this.#token = options.token ?? "";
   }
 
-  /** Connects; while waiting to reconnect, at once. */
+  /** Connects, without waiting for the back-off. */
   connect() {
     if (this.state === "disconnected") this.#attempts.reset();
     if (this.state !== "disconnected" && this.state !== "waiting") return;
@@ -161,7 +161,7 @@ export class Tidings extends Emitter {
     this.#end({ reason: "disconnected by the page" });
   }
 
-  /** The subscription to a channel; the same one when it exists already. Options: see Subscription. */
+  /** Returns the subscription to a channel; creates it if necessary. Options: see Subscription. */
   subscribe(channel, options = {}) {
     const known = this.#subscriptions.get(channel);
     if (known && known.state !== "unsubscribed") return known;
@@ -172,8 +172,8 @@ export class Tidings extends Emitter {
   }
 
   /**
-   * Sends a command and gives its result; fails with TidingsError. `onResult` gets the result
-   * before anything that the server said after it is handled; a promise could be too late for that.
+   * Sends a command and resolves to its result; rejects with TidingsError. `onResult` is called
+   * with the result synchronously, before later messages of the server are handled.
    */
   call(method, params, onResult) {
     if (this.state !== "connected") return Promise.reject(notConnected());
@@ -184,12 +184,12 @@ export class Tidings extends Emitter {
     return this.call("publish", { channel, data });
   }
 
-  /** Who is in a channel: an object from client id to `{ user, client, … }`. */
+  /** Clients of a channel: an object from client id to `{ user, client, … }`. */
   async presence(channel) {
     return (await this.call("presence", { channel })).presence;
   }
 
-  /** Retained publications; `limit` −1 is as many as the server gives. */
+  /** Retained publications; `limit` −1 returns as many as the server permits. */
   history(channel, { limit = -1, since, reverse } = {}) {
     return this.call("history", { channel, limit, since, reverse });
   }
@@ -253,7 +253,7 @@ export class Tidings extends Emitter {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
-        reject(new TidingsError({ code: 1, message: "no answer in time", temporary: true }));
+        reject(new TidingsError({ code: 1, message: `no reply within ${COMMAND_TIMEOUT_MS / 1000} s`, temporary: true }));
       }, COMMAND_TIMEOUT_MS);
       this.#pending.set(id, { method, resolve, reject, timer, onResult });
       this.#socket.send(JSON.stringify({ id, [method]: params }));
@@ -290,9 +290,9 @@ export class Tidings extends Emitter {
     if (unsubscribe && target !== this) target.ended(unsubscribe);
   }
 
-  /** A connection that says nothing for so long is dead; 0 for one that may be silent. */
+  /** Closes the connection after `ms` without data; 0 disables the timeout. */
   #expectWord(ms) {
-    if (ms) this.#timers.set("ping", ms, () => this.#closed(1006, "the server is silent"));
+    if (ms) this.#timers.set("ping", ms, () => this.#closed(1006, "no data from the server"));
     else this.#timers.clear("ping");
   }
 
@@ -309,7 +309,7 @@ export class Tidings extends Emitter {
     on(page, "visibilitychange", () => page.visibilityState === "visible" && this.#lookAfter());
   }
 
-  /** A page with an open socket cannot be kept for "back", and one that is kept hears nothing. */
+  /** A page with an open socket is not eligible for the back-forward cache. */
   #leave() {
     if (this.state === "disconnected") return;
     this.#drop();
@@ -317,13 +317,13 @@ export class Tidings extends Emitter {
     this.#setState("waiting", { reason: "the page was left" });
   }
 
-  /** Something has changed: waiting makes no sense any more, and a connection may be dead without a word. */
+  /** Page or network changed: the back-off is over, and the connection may be lost unnoticed. */
   #lookAfter() {
     if (this.state === "waiting" && !this.#isAway) this.#open();
     if (this.state === "connected") this.#probe();
   }
 
-  /** Any answer proves that the connection lives, also that this is not a command. */
+  /** Any reply, even an error, proves that the connection is alive. */
   async #probe() {
     const socket = this.#socket;
     if (this.#isProbing) return;
@@ -331,13 +331,16 @@ export class Tidings extends Emitter {
     try {
       await this.call("ping", {});
     } catch (error) {
-      if (error.code === 1 && this.#socket === socket) this.#closed(1006, "the server does not answer");
+      if (error.code === 1 && this.#socket === socket) this.#closed(1006, "no reply from the server");
     } finally {
       this.#isProbing = false;
     }
   }
 
-  /** Timers stand still while a machine sleeps; its clock does not. Those of hidden pages are late for other reasons. */
+  /**
+   * Timers stop while the machine sleeps, the clock does not. Hidden pages are excluded: browsers
+   * delay their timers.
+   */
   #watchClock(last) {
     this.#timers.set("clock", CLOCK.everyMs, () => {
       const now = Date.now();
@@ -387,7 +390,7 @@ export class Tidings extends Emitter {
     this.#setState("disconnected", detail);
   }
 
-  /** Lets go of the socket and of everybody who waits for an answer. */
+  /** Releases the socket and rejects all pending commands. */
   #drop() {
     const socket = this.#socket;
     this.#socket = null;
@@ -408,10 +411,10 @@ export class Tidings extends Emitter {
 
 /**
  * A subscription to one channel. Events: `state` with `{ state, reason?, code? }`, where state is
- * "subscribing", "subscribed" or "unsubscribed"; `publication`; `join`; `leave`; and after a cut
- * `recovered` with `{ recovered, count }`: how many publications were missed and are handed out
- * now, or `recovered: false` when some are lost. Options: `getToken(channel)`, `data`, and `since`
- * with `{ offset, epoch }` to start behind a known position.
+ * "subscribing", "subscribed" or "unsubscribed"; `publication`; `join`; `leave`; and after a
+ * reconnect `recovered` with `{ recovered, count }`: the number of missed publications, which are
+ * emitted next, or `recovered: false` if some are lost. Options: `getToken(channel)`, `data`, and
+ * `since` with `{ offset, epoch }` to start after a known position.
  */
 export class Subscription extends Emitter {
   state = "subscribing";
@@ -443,7 +446,7 @@ export class Subscription extends Emitter {
     return this.#client.history(this.channel, options);
   }
 
-  /** Leaves the channel for good. */
+  /** Leaves the channel permanently. */
   unsubscribe() {
     if (this.#client.state === "connected") this.#client.call("unsubscribe", { channel: this.channel }).catch(() => {});
     this.#client.forget(this);
@@ -465,7 +468,7 @@ export class Subscription extends Emitter {
       if (connection === this.#client.clientId) this.#failed(error);
     } finally {
       this.#isAsking = false;
-      // The connection may have been cut and restored meanwhile, with nobody to ask again.
+      // The connection was replaced meanwhile, and its `start` returned because of `#isAsking`.
       if (this.state === "subscribing" && connection !== this.#client.clientId) this.start();
     }
   }
@@ -511,7 +514,7 @@ export class Subscription extends Emitter {
     this.emit("state", { state, ...detail });
   }
 
-  /** A publication has arrived. */
+  /** Emits a publication unless its offset was emitted before. */
   take(publication) {
     if (publication.offset && this.#position) {
       if (publication.offset <= this.#position.offset) return;
@@ -520,19 +523,19 @@ export class Subscription extends Emitter {
     this.emit("publication", publication);
   }
 
-  /** The connection is gone; the position stays. */
+  /** The connection was lost; the position is kept. */
   interrupted() {
     this.#timers.clearAll();
     if (this.state === "subscribed") this.#setState("subscribing");
   }
 
-  /** The server, or the page, has ended the subscription. */
+  /** The server or the page has ended the subscription. */
   ended({ code, reason }) {
     this.#timers.clearAll();
     if (code === SUBSCRIPTION_INVALIDATED) this.forgetState();
     this.#setState(isFinalUnsubscribe(code) ? "unsubscribed" : "subscribing", { code, reason });
     if (this.state !== "subscribing") return;
-    // At once, unless that was so the last time too.
+    // The first retry is immediate; repeated ones back off.
     const failures = this.#attempts.failed();
     if (failures === 0) this.start();
     else this.#timers.set("retry", backoff(failures - 1), () => this.start());

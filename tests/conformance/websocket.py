@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the Autobahn cases over the WebSocket layer, through the echo example of the `wire` crate, and judges the verdicts.
+"""Runs the Autobahn cases against the WebSocket layer, with the echo example of the `wire` crate.
 
-Usage: websocket.py [all | short]. The runner, kosoku, is a stranger's: it goes into a virtual environment in a folder
-that git ignores.
+Usage: websocket.py [all | short]. The runner, kosoku, is third-party software. It is installed into
+a virtual environment in a folder that git ignores.
 
-Invariant: every case of the chosen set has a verdict, and none but a good one passes.
+Invariant: every case of the set has a verdict, and the run fails on any verdict not in GOOD.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ VENV = ROOT / "tests" / ".cache" / "kosoku"
 PACKAGES = VENV / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 RUNNER = "kosoku==0.1.0"
 
-# Name of a set: patterns of its cases, and how many those are.
+# Sets of cases by name: patterns, and the number of cases.
 SETS = {
     "all": (["*"], 517),
     "short": (
@@ -36,25 +36,25 @@ BUILD = ["cargo", "build", "--locked", "--release", "--package", "wire", "--exam
 def main():
     name = sys.argv[1] if len(sys.argv) > 1 else "all"
     if name not in SETS:
-        sys.exit(f'"{name}" is no set of cases; there are: {", ".join(SETS)}')
+        sys.exit(f'"{name}" is not a set of cases; choose one of: {", ".join(SETS)}')
     install()
     patterns, count = SETS[name]
     subprocess.run(BUILD, cwd=ROOT, check=True)
     with subprocess.Popen([echo_server(), "127.0.0.1:0"], stdout=subprocess.PIPE, text=True) as server:
         try:
-            address = server.stdout.readline().strip() or sys.exit("the echo server does not start")
+            address = server.stdout.readline().strip() or sys.exit("the echo server did not start")
             results = asyncio.run(run(address, patterns))
         finally:
             server.kill()
     code = judge(results, count)
     sys.stdout.flush()
     sys.stderr.flush()
-    # The runner's threads have been seen to abort the process while the interpreter shuts down.
+    # Threads of the runner can abort the process while the interpreter shuts down.
     os._exit(code)
 
 
 def install():
-    """Puts the runner into its virtual environment, unless it is there, and makes it importable."""
+    """Installs the runner into its virtual environment if necessary, and makes it importable."""
     if not (PACKAGES / "kosoku").exists():
         pip = [VENV / "bin" / "python3", "-m", "pip"]
         try:
@@ -63,7 +63,7 @@ def install():
         except subprocess.CalledProcessError as error:
             sys.exit(
                 f"cannot install {RUNNER} ({error}): it needs Python 3.10 or newer with its venv module "
-                "(apt-get install python3 python3-venv) and a way to PyPI"
+                "(apt-get install python3 python3-venv) and access to PyPI"
             )
     sys.path.insert(0, str(PACKAGES))
 
@@ -74,7 +74,7 @@ def echo_server():
 
 
 async def run(address, patterns):
-    """The results of those cases."""
+    """Runs the cases and returns their results."""
     import kosoku
 
     take_uncompressed_echoes()
@@ -85,8 +85,9 @@ async def run(address, patterns):
 
 
 def take_uncompressed_echoes():
-    """The runner hands an uncompressed message to the cases of groups 12 and 13 as a string of bytes 0 to 255, which
-    they cannot hash: they end in error. A peer may leave a message uncompressed (RFC 7692, section 6)."""
+    """Makes the cases of groups 12 and 13 accept uncompressed messages (RFC 7692, section 6).
+
+    The runner passes them as a string of characters 0 to 255, which the cases cannot hash."""
     from kosoku._caseindex import initialize_shims
 
     initialize_shims()
@@ -103,7 +104,7 @@ def take_uncompressed_echoes():
 
 
 def judge(results, count):
-    """Prints what came out; gives the exit code."""
+    """Prints the results; returns the exit code."""
     groups = collections.defaultdict(collections.Counter)
     bad = []
     for result in results:
@@ -121,7 +122,7 @@ def judge(results, count):
         print(line, file=sys.stderr)
     cases = {result.case_id for result in results}
     if len(cases) != count:
-        print(f"{len(cases)} cases have a verdict, {count} were to", file=sys.stderr)
+        print(f"{len(cases)} cases have a verdict, expected {count}", file=sys.stderr)
     return 1 if bad or len(cases) != count else 0
 
 

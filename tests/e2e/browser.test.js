@@ -1,6 +1,6 @@
 /**
- * The demo page and the official client in a real browser. Screenshots go to the folder that
- * SCREENSHOTS names.
+ * The demo page and the official client in a real browser. With SCREENSHOTS=FOLDER, screenshots are
+ * written to that folder.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -13,13 +13,13 @@ import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
-import { BINARY, Wire } from "./harness.js";
+import { BINARY, CuttableProxy } from "./harness.js";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const AXE = fileURLToPath(new URL("node_modules/axe-core/axe.min.js", import.meta.url));
 const DIST = fileURLToPath(new URL("node_modules/centrifuge/dist", import.meta.url));
 
-/** A server in development mode, as a newcomer starts it. */
+/** A server in development mode, started without configuration. */
 class DevelopmentServer {
   port = 0;
 
@@ -56,7 +56,7 @@ let browser;
 before(async () => {
   assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; install it with "apt-get install chromium" or set CHROMIUM`);
   await server.start();
-  // A name that leads here, as a tunnel's does.
+  // A host name that resolves to this machine, as with a tunnel.
   const args = ["--no-sandbox", "--host-resolver-rules=MAP tunnel.example 127.0.0.1"];
   browser = await chromium.launch({ executablePath: CHROMIUM, args });
 });
@@ -71,7 +71,7 @@ async function openPage(options = {}, url = server.base) {
   page.failures = [];
   page.on("pageerror", (error) => page.failures.push(String(error)));
   page.on("console", (message) => {
-    // Chromium itself reports every refused connection while the server is down.
+    // Chromium logs every refused connection while the server is down.
     if (message.type() === "error" && !message.text().includes("WebSocket connection")) page.failures.push(message.text());
   });
   await page.goto(url);
@@ -94,7 +94,7 @@ async function shoot(page, name) {
 }
 
 describe("the demo", () => {
-  test("two pages chat, see each other, and survive a restart of the server", async () => {
+  test("two pages chat, show each other as online, and reconnect after a restart of the server", async () => {
     const [ann, bob] = [await openPage(), await openPage({ colorScheme: "dark" })];
     await ann.fill("#name", "Ann");
     await bob.fill("#name", "Bob");
@@ -137,36 +137,35 @@ describe("the demo", () => {
     }
   });
 
-  test("a cut connection recovers what was said meanwhile", async () => {
-    // A server of its own: while the system chooses the port, the page may come through another
-    // one.
+  test("a cut connection recovers missed messages", async () => {
+    // A separate server: with a port chosen by the system, pages of other ports are admitted.
     const own = new DevelopmentServer();
     await own.start();
-    const wire = await new Wire().open(own.port);
-    const page = await openPage({}, `http://127.0.0.1:${wire.port}/`);
+    const proxy = await new CuttableProxy().open(own.port);
+    const page = await openPage({}, `http://127.0.0.1:${proxy.port}/`);
     await isLive(page);
     await own.publish("demo:chat", { text: "before", name: "API", key: "before" });
     await said(page, "before");
-    wire.cut();
+    proxy.cut();
     await page.locator('#status[data-state="waiting"]').waitFor();
     for (const text of ["first", "second"]) await own.publish("demo:chat", { text, name: "API", key: text });
-    wire.mend();
+    proxy.restore();
     await said(page, "second");
     await page.locator("#log li", { hasText: "demo:chat: recovered 2 messages" }).waitFor();
     assert.equal(await page.locator("#messages li").count(), 3);
     assert.deepEqual(page.failures, []);
     await page.context().close();
-    wire.close();
+    proxy.close();
     await own.kill();
   });
 
-  test("the order of lines is the channel's in every tab, also of those written while cut off", async () => {
+  test("every tab shows the lines in the channel's order, including those written offline", async () => {
     const [ann, bob] = [await openPage(), await openPage()];
     for (const page of [ann, bob]) {
       await isLive(page);
       await say(page, "here");
     }
-    // Each has the history once it has what both said.
+    // A tab that shows both messages has read the history.
     for (const page of [ann, bob]) await page.locator("#messages li:not(.unsent)", { hasText: "here" }).nth(1).waitFor();
     const before = await ann.locator("#messages li").count();
     assert.deepEqual(await texts(ann), await texts(bob));
@@ -190,7 +189,7 @@ describe("the demo", () => {
     for (const page of [ann, bob, eve]) await page.context().close();
   });
 
-  test("a connection that is cut by its button shows what is old, and what came meanwhile", async () => {
+  test("the disconnect button marks outdated data, and reconnecting recovers messages", async () => {
     const own = new DevelopmentServer();
     await own.start();
     const page = await openPage({}, own.base);
@@ -211,7 +210,7 @@ describe("the demo", () => {
     await own.kill();
   });
 
-  test("is accessible, and nothing in it moves by itself", async () => {
+  test("is accessible, and has no layout shifts", async () => {
     const own = new DevelopmentServer();
     await own.start();
     const sizes = [{ width: 1440, height: 900 }, { width: 1024, height: 768 }, { width: 360, height: 740 }];
@@ -228,8 +227,8 @@ describe("the demo", () => {
       await page.locator("#quotes tr:nth-child(4)").waitFor();
       pages.push(page);
     }
-    await say(pages[0], "A line that everybody sees");
-    for (const page of pages) await said(page, "A line that everybody sees");
+    await say(pages[0], "A line in every tab");
+    for (const page of pages) await said(page, "A line in every tab");
     const check = async (when) => {
       for (const page of pages) {
         await page.addScriptTag({ path: AXE });
@@ -237,23 +236,23 @@ describe("the demo", () => {
         const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
         assert.deepEqual(told, [], when);
         const shift = await page.evaluate(() => window.shift);
-        assert.ok(shift < 0.005, `${when}: what is seen moves (${shift})`);
+        assert.ok(shift < 0.005, `${when}: layout shift ${shift}`);
       }
     };
     await check("live");
     await own.kill();
     for (const page of pages) await page.locator('#status[data-state="waiting"]').waitFor();
-    await say(pages[0], "Nobody hears this");
+    await say(pages[0], "Written offline");
     await pages[0].locator("#messages .unsent").waitFor();
     await check("while the server is away");
     await own.start();
-    for (const page of pages) await said(page, "Nobody hears this");
+    for (const page of pages) await said(page, "Written offline");
     await check("back again");
     for (const page of pages) await page.context().close();
     await own.kill();
   });
 
-  test("says why the server refuses it", async () => {
+  test("shows why the server refuses the connection", async () => {
     const { port } = server;
     const page = await openPage({}, `http://tunnel.example:${port}/`);
     const lead = page.locator("#lead.error", { hasText: "client.allowed_origins" });
@@ -263,21 +262,21 @@ describe("the demo", () => {
     await page.context().close();
   });
 
-  test("comes through a port of another number, as a tunnel or a container has it", async () => {
+  test("connects through a forwarded port, as with a tunnel or a container", async () => {
     const own = new DevelopmentServer();
     await own.start();
-    const wire = await new Wire().open(own.port);
+    const proxy = await new CuttableProxy().open(own.port);
     for (const host of ["127.0.0.1", "localhost"]) {
-      const page = await openPage({}, `http://${host}:${wire.port}/`);
+      const page = await openPage({}, `http://${host}:${proxy.port}/`);
       await isLive(page);
       await page.context().close();
     }
-    wire.close();
+    proxy.close();
     await own.kill();
   });
 
-  test("is kept for the way back, and is live again when it is shown", async () => {
-    // The driver switches this cache off by default.
+  test("is restored from the back-forward cache and reconnects", async () => {
+    // Playwright disables the back-forward cache by default.
     const keeping = await chromium.launch({
       executablePath: CHROMIUM,
       args: ["--no-sandbox"],
@@ -288,17 +287,17 @@ describe("the demo", () => {
     await isLive(page);
     await page.evaluate(() => addEventListener("pageshow", ({ persisted }) => (window.wasKept = persisted)));
     await page.goto(`${server.base}/tidings.js`);
-    await server.publish("demo:chat", { text: "said while nobody looked", name: "API" });
-    // No "load" comes from a page that was kept.
+    await server.publish("demo:chat", { text: "said while in the cache", name: "API" });
+    // A page restored from the cache fires no "load" event.
     await page.goBack({ waitUntil: "commit" });
     await isLive(page);
-    await said(page, "said while nobody looked");
+    await said(page, "said while in the cache");
     assert.equal(await page.evaluate(() => window.wasKept), true);
     await page.locator("#log li", { hasText: "demo:chat: recovered 1 message" }).waitFor();
     await keeping.close();
   });
 
-  test("fits a phone, and works with the keyboard alone", async () => {
+  test("fits a phone, and is usable with the keyboard", async () => {
     const page = await openPage({ viewport: { width: 360, height: 740 }, colorScheme: "dark" });
     await isLive(page);
     const width = await page.evaluate(() => document.documentElement.scrollWidth);

@@ -1,10 +1,10 @@
 /**
- * Why a connection was closed must reach a browser that is still sending: close codes of the
- * WebSocket layer, plain and with TLS, directly and, with PROXIES=1, behind nginx and HAProxy.
- * CLOSE_TRIES is how often each is tried.
+ * A browser that is still sending must receive the close code: codes of the WebSocket layer, plain
+ * and with TLS, directly and, with PROXIES=1, behind nginx and HAProxy. CLOSE_TRIES is the number
+ * of tries per case.
  *
- * A browser sends no malformed frames. A relay between it and the server puts them into the stream,
- * and hands everything else on as it is, ends included.
+ * A browser sends no malformed frames. A relay inserts them between browser and server and forwards
+ * all other data unchanged, including half-closes.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -25,11 +25,11 @@ const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const TRIES = Number(process.env.CLOSE_TRIES ?? 3);
 const PROXIES = process.env.PROXIES === "1" ? ["nginx", "haproxy"] : [];
 
-/** What the relay puts before the first frame of the browser. */
+/** Bytes that the relay inserts before the first frame of the browser, by expected close code. */
 const BREACHES = {
   1002: Buffer.from([0x81, 2, 0x7b, 0x7d]), // not masked
-  1007: Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe]), // text that is no UTF-8
-  1009: Buffer.alloc(0), // the page itself sends a message that is too large
+  1007: Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe]), // text that is not UTF-8
+  1009: Buffer.alloc(0), // the page itself sends a message above the limit
 };
 
 const folder = mkdtempSync(join(tmpdir(), "tidings-close-"));
@@ -70,7 +70,7 @@ async function startServer(isTls) {
   return server.port;
 }
 
-/** A relay to a port that puts `breach` before the first frame. */
+/** Starts a relay to a port that inserts `breach` before the first frame; returns its port. */
 async function startRelay(port, isTls, breach) {
   const relay = (near) => {
     const far = isTls
@@ -78,7 +78,7 @@ async function startRelay(port, isTls, breach) {
       : net.connect(port, "127.0.0.1");
     let chunks = 0;
     near.on("data", (chunk) => {
-      // The first is the handshake.
+      // The first chunk is the handshake.
       if (++chunks === 2) far.write(breach);
       if (!far.write(chunk)) near.pause();
     });
@@ -107,7 +107,7 @@ async function freePort() {
   return port;
 }
 
-/** A proxy in front of a port, with TLS on both sides or on none. */
+/** Starts a proxy in front of a port, with TLS on both sides or on none. */
 async function startProxy(name, backend, isTls) {
   const port = await freePort();
   const file = join(folder, `${name}-${port}.conf`);
@@ -164,7 +164,7 @@ async function startProxy(name, backend, isTls) {
   throw new Error(`${name} does not listen: ${said}`);
 }
 
-/** Close codes that a page sees which sends for as long as it can. */
+/** Counts the close codes that a continuously sending page receives. */
 function closeCodes(url, sizes, tries) {
   return page.evaluate(
     async ({ url, sizes, tries }) => {

@@ -2,7 +2,7 @@
  * What connects a server to others: nothing but its own memory, a Redis, or a NATS with JetStream.
  * The real servers are started here on a free port, with a folder of their own.
  *
- * Invariant: what was started is ended with the test, and by its process.
+ * Invariant: `stop` ends the process that `start` has started.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";

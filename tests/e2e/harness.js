@@ -1,7 +1,8 @@
 /**
- * Starts the real server on a free port, signs tokens, and waits for what clients report.
+ * Starts the real server on a free port, signs tokens, and waits for events of clients.
  *
- * Invariant: a test waits for events, never for time to pass; what it started it ends.
+ * Invariant: a test waits for events, never for time to pass, and ends every process that it has
+ * started.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -43,7 +44,7 @@ const CONFIG = {
   },
 };
 
-/** A running server; `start` again after `kill` takes the same port. `stop` ends its clients too. */
+/** A server process. `start` after `kill` reuses the port; `stop` also disconnects its clients. */
 export class TestServer {
   clients = [];
 
@@ -81,7 +82,7 @@ export class TestServer {
     return `ws://127.0.0.1:${this.port}/connection/websocket`;
   }
 
-  /** Calls the server API; gives the result or throws the error. */
+  /** Calls the server API; returns the result or throws the error. */
   async api(method, params = {}) {
     const response = await fetch(`http://127.0.0.1:${this.port}/api/${method}`, {
       method: "POST",
@@ -93,7 +94,7 @@ export class TestServer {
     return result;
   }
 
-  /** Ends it without a farewell. */
+  /** Kills the process without a shutdown. */
   async kill() {
     this.process.kill("SIGKILL");
     await this.exited;
@@ -115,8 +116,8 @@ function merge(base, changes) {
   return base;
 }
 
-/** A way to the server that can be cut, and mended. */
-export class Wire {
+/** A TCP proxy to the server whose connections can be cut and restored. */
+export class CuttableProxy {
   #sockets = new Set();
   #isCut = false;
 
@@ -144,7 +145,7 @@ export class Wire {
     this.#sockets.clear();
   }
 
-  mend() {
+  restore() {
     this.#isCut = false;
   }
 
@@ -156,7 +157,7 @@ export class Wire {
 
 const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
-/** A token with these claims (RFC 7519, HS256). */
+/** Signs a token with these claims (RFC 7519, HS256). */
 export function token(claims, secret = SECRET) {
   const body = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(claims)}`;
   return `${body}.${createHmac("sha256", secret).update(body).digest("base64url")}`;
@@ -164,7 +165,7 @@ export function token(claims, secret = SECRET) {
 
 export const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds;
 
-/** The next event of that name which `accepts` takes. */
+/** Resolves to the next event of this name that `accepts` returns true for. */
 export function next(emitter, event, accepts = () => true) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
@@ -181,7 +182,7 @@ export function next(emitter, event, accepts = () => true) {
   });
 }
 
-/** All events of that name from now on; `take(n)` waits until there are n. */
+/** Collects all later events of this name; `take(n)` waits until there are n. */
 export function collect(emitter, event) {
   const seen = [];
   const waiting = [];

@@ -1,6 +1,6 @@
 /**
- * The official JavaScript client, unmodified, JSON and Protobuf: everything that a user of it sees,
- * the same on every engine. The engines run side by side, as most of the time is waiting.
+ * The unmodified official JavaScript client, in JSON and Protobuf: the behaviour visible to its
+ * users must be the same on every engine. The engines run concurrently: the tests mostly wait.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -11,9 +11,9 @@ import { Centrifuge as ProtobufClient } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
 import { ENGINES } from "./engine.js";
-import { TestServer, Wire, collect, inSeconds, next, token } from "./harness.js";
+import { CuttableProxy, TestServer, collect, inSeconds, next, token } from "./harness.js";
 
-/** How a payload looks to the application: bytes with Protobuf. */
+/** Conversion of payloads for the application: bytes with Protobuf. */
 const codecs = {
   JSON: { Client: JsonClient, pack: (value) => value, unpack: (data) => data },
   Protobuf: {
@@ -81,7 +81,7 @@ function suite({ Client, pack, unpack }, server) {
       client.disconnect();
     });
 
-    test("a bad token, a foreign one and none are refused for good", async () => {
+    test("invalid tokens and a missing token are refused permanently", async () => {
       for (const bad of ["nonsense", token({ sub: "ann" }, "another secret"), token({ sub: "ann", channel: "x" })]) {
         const client = make({ token: bad });
         const end = next(client, "disconnected");
@@ -127,7 +127,7 @@ function suite({ Client, pack, unpack }, server) {
       };
     };
 
-    test("is asked again after an error, for a connection and for a subscription", async () => {
+    test("getToken is retried after an error, for a connection and for a subscription", async () => {
       const channel = fresh("closed");
       const failing = fails(2, new Error("the backend is away"));
       const getToken = async () => (await failing()) || token({ sub: "ann" });
@@ -148,7 +148,7 @@ function suite({ Client, pack, unpack }, server) {
       assert.equal(subscriptionErrors.seen.length, 2);
     });
 
-    test("gives up when it is told that there is none", async () => {
+    test("the client disconnects when getToken is unauthorized", async () => {
       const none = fails(Infinity, new Client.UnauthorizedError("none for you"));
       const client = make({ token: "", getToken: none });
       const end = next(client, "disconnected");
@@ -163,7 +163,7 @@ function suite({ Client, pack, unpack }, server) {
     });
   });
 
-  describe("haste", () => {
+  describe("commands before the connection is ready", () => {
     test("commands wait for the connection", async () => {
       const channel = fresh("kept");
       const client = make();
@@ -175,7 +175,7 @@ function suite({ Client, pack, unpack }, server) {
       assert.equal(rpc.reason.code, 108);
     });
 
-    test("connecting and disconnecting ten times leaves nobody behind", async () => {
+    test("connecting and disconnecting ten times leaves no presence", async () => {
       const channel = fresh("people");
       const watcher = await connected({ token: token({ sub: "watcher" }) });
       const leaves = collect(await subscribed(watcher, channel), "leave");
@@ -200,7 +200,7 @@ function suite({ Client, pack, unpack }, server) {
       assert.equal(leaves.seen.length, 10);
     });
 
-    test("subscribing and unsubscribing without waiting ends as asked last", async () => {
+    test("subscribing and unsubscribing without waiting applies the last call", async () => {
       const channel = fresh("kept");
       const client = await connected();
       const subscription = client.newSubscription(channel);
@@ -227,7 +227,7 @@ function suite({ Client, pack, unpack }, server) {
       assert.deepEqual(await there(), [0, 0, 0]);
     });
 
-    test("unsubscribing while the connection begins", async () => {
+    test("unsubscribing while the connection is being established", async () => {
       const channel = fresh("kept");
       let sent = () => {};
       class Socket extends WebSocket {
@@ -239,7 +239,7 @@ function suite({ Client, pack, unpack }, server) {
       const client = make({ websocket: Socket });
       const subscription = client.newSubscription(channel);
       const isGone = async () => assert.equal((await client.presenceStats(channel)).numClients, 0);
-      // Behind the connect command, before its answer.
+      // After the connect command, before its reply.
       sent = () => {
         sent = () => {};
         assert.equal(client.state, "connecting");
@@ -250,7 +250,7 @@ function suite({ Client, pack, unpack }, server) {
       await client.ready(5000);
       assert.equal(subscription.state, "unsubscribed");
       await isGone();
-      // Before anything is sent.
+      // Before any command is sent.
       subscription.subscribe();
       client.disconnect();
       client.connect();
@@ -280,7 +280,7 @@ function suite({ Client, pack, unpack }, server) {
       assert.deepEqual({ ...publications[20].tags }, { from: "api" });
     });
 
-    test("unsubscribe ends it, and subscribing again begins anew", async () => {
+    test("unsubscribe ends a subscription, and the channel can be subscribed again", async () => {
       const channel = fresh("open");
       const subscription = await subscribed(await connected(), channel);
       const seen = collect(subscription, "publication");
@@ -305,7 +305,7 @@ function suite({ Client, pack, unpack }, server) {
   });
 
   describe("presence", () => {
-    test("who is there, how many, who comes and goes", async () => {
+    test("presence, presence statistics, joins and leaves", async () => {
       const channel = fresh("people");
       const ann = await connected();
       const watching = await subscribed(ann, channel);
@@ -313,7 +313,7 @@ function suite({ Client, pack, unpack }, server) {
       const leaves = collect(watching, "leave");
       const bob = await connected({ token: token({ sub: "bob", info: { name: "Bob" } }) });
       const subscription = await subscribed(bob, channel);
-      // Ann's own join may be told too.
+      // Ann's own join may be delivered too.
       while (!joins.seen.some(({ info }) => info.user === "bob")) await joins.take(joins.seen.length + 1);
       const { clients } = await ann.presence(channel);
       assert.deepEqual(Object.values(clients).map(({ user }) => user).sort(), ["ann", "bob"]);
@@ -348,41 +348,41 @@ function suite({ Client, pack, unpack }, server) {
   });
 
   describe("recovery", () => {
-    test("what was published during a cut arrives, once and in order", async () => {
+    test("publications during a disconnect are recovered once and in order", async () => {
       const channel = fresh("kept");
-      const wire = await new Wire().open(server.port);
-      const subscription = await subscribed(await connected({}, wire.url), channel);
+      const proxy = await new CuttableProxy().open(server.port);
+      const subscription = await subscribed(await connected({}, proxy.url), channel);
       const seen = collect(subscription, "publication");
       await server.api("publish", { channel, data: 1 });
       await seen.take(1);
       const back = next(subscription, "subscribed");
-      wire.cut();
+      proxy.cut();
       for (const data of [2, 3, 4]) await server.api("publish", { channel, data });
-      wire.mend();
+      proxy.restore();
       const { wasRecovering, recovered } = await back;
       assert.deepEqual([wasRecovering, recovered], [true, true]);
       await server.api("publish", { channel, data: 5 });
       assert.deepEqual((await seen.take(5)).map(({ data }) => unpack(data)), [1, 2, 3, 4, 5]);
-      wire.close();
+      proxy.close();
     });
 
-    test("more than the history keeps is told as a gap", async () => {
+    test("a gap beyond the history is reported", async () => {
       const channel = fresh("kept");
-      const wire = await new Wire().open(server.port);
-      const subscription = await subscribed(await connected({}, wire.url), channel);
+      const proxy = await new CuttableProxy().open(server.port);
+      const subscription = await subscribed(await connected({}, proxy.url), channel);
       await server.api("publish", { channel, data: 0 });
       const back = next(subscription, "subscribed");
-      wire.cut();
+      proxy.cut();
       for (let data = 1; data <= 60; data++) await server.api("publish", { channel, data });
-      wire.mend();
+      proxy.restore();
       const { wasRecovering, recovered } = await back;
       assert.deepEqual([wasRecovering, recovered], [true, false]);
-      wire.close();
+      proxy.close();
     });
 
-    test("the application's state and the stream join without a gap, also when its position is lost", async () => {
+    test("application state and stream are combined without a gap, also after the position is lost", async () => {
       const channel = fresh("kept");
-      const wire = await new Wire().open(server.port);
+      const proxy = await new CuttableProxy().open(server.port);
       await server.api("publish", { channel, data: "part of the state" });
       let asked = 0;
       const getState = async () => {
@@ -390,32 +390,32 @@ function suite({ Client, pack, unpack }, server) {
         await server.api("publish", { channel, data: `after state ${++asked}` });
         return { offset, epoch };
       };
-      const client = await connected({}, wire.url);
+      const client = await connected({}, proxy.url);
       const delays = { minResubscribeDelay: 10, maxResubscribeDelay: 20 };
       const subscription = await subscribed(client, channel, { getState, ...delays });
       const texts = (publications) => publications.map(({ data }) => unpack(data));
       const seen = collect(subscription, "publication");
       const begun = collect(subscription, "subscribed");
 
-      // The server recovers: the state is not asked for.
-      wire.cut();
+      // The server recovers: the state is not requested.
+      proxy.cut();
       await server.api("publish", { channel, data: "in the cut" });
-      wire.mend();
+      proxy.restore();
       assert.equal((await begun.take(1))[0].recovered, true);
       assert.equal(asked, 1);
 
-      // More than is kept: the state is asked for again, and the stream goes on behind it.
-      wire.cut();
+      // A gap beyond the history: the state is requested again, and the stream continues after it.
+      proxy.cut();
       for (let data = 0; data < 60; data++) await server.api("publish", { channel, data });
-      wire.mend();
+      proxy.restore();
       assert.equal((await begun.take(2))[1].recovered, true);
       await server.api("publish", { channel, data: "live" });
       assert.deepEqual(texts(await seen.take(3)).slice(-3), ["in the cut", "after state 2", "live"]);
       assert.equal(asked, 2);
-      wire.close();
+      proxy.close();
     });
 
-    test("a cache channel gives its newest publication", async () => {
+    test("a cache channel delivers its newest publication", async () => {
       const channel = fresh("cache");
       await server.api("publish", { channel, data: "old" });
       await server.api("publish", { channel, data: "new" });
@@ -480,7 +480,7 @@ function suite({ Client, pack, unpack }, server) {
       await refreshed;
     });
 
-    test("an expired one is replaced", async () => {
+    test("an expired token is replaced", async () => {
       const channel = fresh("closed");
       const expired = token({ sub: "ann", channel, exp: inSeconds(-10) });
       const getToken = async () => token({ sub: "ann", channel });
@@ -492,8 +492,8 @@ function suite({ Client, pack, unpack }, server) {
   describe("server-side subscriptions", () => {
     test("from the token, recovered after a cut", async () => {
       const channel = fresh("kept");
-      const wire = await new Wire().open(server.port);
-      const client = make({ token: token({ sub: "ann", channels: [channel] }) }, wire.url);
+      const proxy = await new CuttableProxy().open(server.port);
+      const client = make({ token: token({ sub: "ann", channels: [channel] }) }, proxy.url);
       const begun = next(client, "subscribed");
       const seen = collect(client, "publication");
       client.connect();
@@ -501,12 +501,12 @@ function suite({ Client, pack, unpack }, server) {
       await server.api("publish", { channel, data: 1 });
       await seen.take(1);
       const back = next(client, "subscribed");
-      wire.cut();
+      proxy.cut();
       await server.api("publish", { channel, data: 2 });
-      wire.mend();
+      proxy.restore();
       assert.equal((await back).recovered, true);
       assert.deepEqual((await seen.take(2)).map(({ data }) => unpack(data)), [1, 2]);
-      wire.close();
+      proxy.close();
     });
 
     test("from the API, and ended by it", async () => {
@@ -535,7 +535,7 @@ function suite({ Client, pack, unpack }, server) {
       assert.equal((await end).code, 3503);
     });
 
-    test("the API says goodbye with a code of its own", async () => {
+    test("the API disconnects with a given code", async () => {
       const user = `erin-${Math.random()}`;
       const client = await connected({ token: token({ sub: user }) });
       const end = next(client, "disconnected");
@@ -543,7 +543,7 @@ function suite({ Client, pack, unpack }, server) {
       assert.deepEqual(await end, { code: 4500, reason: "banned" });
     });
 
-    test("the API prolongs and ends a connection's life", async () => {
+    test("the API extends and expires a connection", async () => {
       const user = `frank-${Math.random()}`;
       const client = await connected({ token: token({ sub: user, exp: inSeconds(600) }) });
       await server.api("refresh", { user, expire_at: inSeconds(1200) });
@@ -563,7 +563,7 @@ function together(server) {
     return client;
   };
 
-  test("each gets its own form of the same publication", async () => {
+  test("each client receives the publication in its own codec", async () => {
     const channel = `open:both-${Math.random()}`;
     const seen = [];
     for (const { Client } of Object.values(codecs)) {
@@ -577,7 +577,7 @@ function together(server) {
     assert.equal(new TextDecoder().decode((await seen[1].take(1))[0].data), '{"n":1}');
   });
 
-  test("a JSON client misses a publication that is no JSON, is told once, and goes on", async () => {
+  test("a JSON client skips a publication that is not JSON and is notified once", async () => {
     const channel = `binary:both-${Math.random()}`;
     const json = await connect(JsonClient);
     const protobuf = await connect(ProtobufClient);
@@ -605,7 +605,7 @@ function compressed(engine) {
   before(() => compressing.start());
   after(() => compressing.stop());
 
-  test("large messages pass both ways, deflated", async () => {
+  test("large compressed messages are sent in both directions", async () => {
     let socket;
     class Socket extends WebSocket {
       constructor(...parameters) {
@@ -630,7 +630,7 @@ function compressed(engine) {
     client.disconnect();
   });
 
-  test("a peer with a small window can read what is sent to all", async () => {
+  test("a peer with a small window can decompress broadcasts", async () => {
     const read = async (serverMaxWindowBits) => {
       let socket;
       class Socket extends WebSocket {
@@ -648,7 +648,7 @@ function compressed(engine) {
       return { socket, seen: collect(subscription, "publication") };
     };
     const readers = [await read(15), await read(14), await read(9)];
-    // It repeats at a distance that a small window does not reach.
+    // The text repeats at a distance beyond a small window.
     const text = createHash("shake128", { outputLength: 1024 }).digest("hex").repeat(25);
     await compressing.api("publish", { channel: "open:windows", data: text });
     for (const { seen } of readers) assert.equal((await seen.take(1))[0].data, text);
@@ -666,7 +666,7 @@ function many(engine) {
   after(() => roomy.stop());
 
   for (const [name, { Client, unpack }] of Object.entries(codecs)) {
-    test(`${name}: 500 begin at once, each hears its own, all end`, async () => {
+    test(`${name}: 500 concurrent subscriptions each receive their own publications and end`, async () => {
       const client = new Client(roomy.url, { websocket: WebSocket, token: token({ sub: "ann" }) });
       roomy.clients.push(client);
       const channels = [...Array(500).keys()].map((index) => `kept:${name}-${index}`);

@@ -1,8 +1,7 @@
 /**
- * The snippets of README and docs: what stands between fences, read out of the files.
+ * Reads the fenced code snippets of README and docs, and runs shell snippets.
  *
- * Invariant: a snippet is used as it is printed; only the port is another one, since tests take
- * free ones.
+ * Invariant: a snippet is used as printed, except that the port is replaced by a free one.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -26,7 +25,7 @@ export function snippets(file) {
   return [...text.matchAll(/^```([\w,]*)\n([^]*?)^```$/gm)].map(([, language, text]) => ({ file, language, text }));
 }
 
-/** Every page of the documentation. */
+/** Paths of all pages in docs/. */
 export const pages = () => readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`);
 
 export async function freePort() {
@@ -38,7 +37,7 @@ export async function freePort() {
   return port;
 }
 
-/** The folder of somebody who follows the README: the repository's `web`, the command on the path, a port of its own. */
+/** A folder for the README's steps: the repository's `web`, the command in PATH, a free port. */
 export class Workshop {
   #children = [];
 
@@ -53,7 +52,7 @@ export class Workshop {
     this.environment = { ...Object.fromEntries(others), PATH: path };
   }
 
-  /** A text with this port in place of the printed one. */
+  /** Replaces the printed port by `port`. */
   at(text, port = this.port) {
     return text.replaceAll(`:${PRINTED_PORT}`, `:${port}`);
   }
@@ -62,13 +61,13 @@ export class Workshop {
     writeFileSync(join(this.folder, name), text);
   }
 
-  /** Starts a snippet of a shell. */
+  /** Starts a shell snippet. */
   start(text, environment = {}) {
     const child = spawn("bash", ["-ec", text], {
       cwd: this.folder,
       env: { ...this.environment, ...environment },
       stdio: ["ignore", "pipe", "pipe"],
-      // What a shell starts is ended with it.
+      // A process group, so that the child processes of the shell are ended with it.
       detached: true,
     });
     this.#children.push(child);
@@ -84,7 +83,7 @@ export class Workshop {
     const says = (pattern) =>
       new Promise((resolve, reject) => {
         const fail = (why) => reject(new Error(`${why}, no ${pattern}:\n${text}\n${lines.join("\n")}`));
-        const timer = setTimeout(() => fail("time is over"), PATIENCE_MS);
+        const timer = setTimeout(() => fail("timeout"), PATIENCE_MS);
         const look = () => {
           const line = lines.find((line) => pattern.test(line));
           if (line === undefined) return;
@@ -93,7 +92,7 @@ export class Workshop {
           resolve(line);
         };
         waiting.add(look);
-        ended.then(() => (look(), waiting.has(look) && (clearTimeout(timer), fail("it has ended"))));
+        ended.then(() => (look(), waiting.has(look) && (clearTimeout(timer), fail("the process has ended"))));
         look();
       });
     const stop = async (signal = "SIGINT") => {
@@ -103,7 +102,7 @@ export class Workshop {
     return { says, stop, ended, lines };
   }
 
-  /** Runs a snippet of a shell to its end, which must be good. */
+  /** Runs a shell snippet until it exits, and asserts exit status 0. Returns its output. */
   async run(text, environment) {
     const { code, text: said } = await this.start(text, environment).ended;
     assert.equal(code, 0, `${text}\n${said}`);

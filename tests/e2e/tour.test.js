@@ -1,8 +1,7 @@
 /**
- * The README's tour and every snippet of README and docs, word by word: the commands, the programs,
- * the pages.
+ * Runs the README's tutorial and every snippet of README and docs: commands, programs, pages.
  *
- * Invariant: the words are read out of the files. A snippet that no test runs is a failure.
+ * Invariant: snippets are read from the files. A snippet that no test runs is a failure.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -21,10 +20,10 @@ const MODULES = fileURLToPath(new URL("node_modules", import.meta.url));
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".txt": "text/plain" };
 
 const tour = snippets("README.md");
-/** Snippets that some test has run. */
+/** Snippets that a test has run. */
 const used = new Set();
 
-/** The one snippet of the README with this in it. */
+/** The only snippet of the README that contains `words`. */
 function snippet(language, words) {
   const found = tour.filter(({ language: its, text }) => its === language && text.includes(words));
   assert.equal(found.length, 1, `one ${language} snippet with ${words}`);
@@ -46,7 +45,7 @@ after(async () => {
   workshop?.close();
 });
 
-/** A page, and what went wrong in it. */
+/** Opens a page and collects its errors in `failures`. */
 async function openPage(url) {
   const page = await browser.newPage();
   page.failures = [];
@@ -55,7 +54,7 @@ async function openPage(url) {
   return page;
 }
 
-/** Serves a folder on this host and port; a bundler's work, which is to find packages, is a map of names. */
+/** Serves the files of a folder over HTTP. */
 async function serveFolder(folder, host, port) {
   const server = http.createServer((request, response) => {
     const path = join(folder, new URL(request.url, "http://x").pathname);
@@ -67,7 +66,7 @@ async function serveFolder(folder, host, port) {
   return server;
 }
 
-describe("the tour of the README", () => {
+describe("the tutorial of the README", () => {
   test("1. and 2.: the demo, a message from a terminal, a cut and a restart", async () => {
     const start = () => workshop.start(`exec tidings --http_server.port=${workshop.port}`);
     let server = start();
@@ -97,12 +96,12 @@ describe("the tour of the README", () => {
 
     await server.stop();
     await ann.locator('#status[data-state="waiting"]').waitFor();
-    await say(ann, "while nobody was there");
+    await say(ann, "while the server was stopped");
     server = start();
     for (const page of [ann, bob]) {
-      await said(page, "while nobody was there");
+      await said(page, "while the server was stopped");
       await page.locator("#messages li.before", { hasText: "hello" }).waitFor();
-      assert.equal(await page.locator("#log li", { hasText: "its history is in memory, and gone" }).count(), 1);
+      assert.equal(await page.locator("#log li", { hasText: "its history is kept in memory and was lost" }).count(), 1);
       assert.deepEqual(page.failures, []);
     }
     assert.deepEqual(await texts(ann), await texts(bob));
@@ -111,7 +110,7 @@ describe("the tour of the README", () => {
     assert.equal(code, 0, text);
   });
 
-  test("3. to 5.: a configuration, the command, a program and a page of one's own", async (t) => {
+  test("3. to 5.: a configuration, the commands, a program and a page", async (t) => {
     const environment = { TIDINGS_HTTP_SERVER_PORT: String(workshop.port) };
     const server = workshop.start(snippet("sh", "tidings sample-config -o tidings.toml"), environment);
     await server.says(/"serving"|serving/);
@@ -144,8 +143,7 @@ describe("the tour of the README", () => {
     await program.says(/hello from a browser/);
     await program.stop();
 
-    // Wherever a developer's own server is: the page of step 5, and the official client behind a
-    // bundler.
+    // From each local origin: the page of step 5, and the official client as a bundler includes it.
     for (const [host, name] of [["127.0.0.1", "127.0.0.1"], ["127.0.0.1", "localhost"], ["::1", "[::1]"]]) {
       const folder = await serveFolder(workshop.folder, host, 0);
       t.after(() => folder.close());
@@ -168,7 +166,7 @@ describe("the tour of the README", () => {
   });
 });
 
-/** A server that has only just been started. */
+/** Waits until a server that was just started responds. */
 async function waitForServer(url) {
   const end = Date.now() + 10_000;
   for (;;) {
@@ -182,11 +180,11 @@ async function waitForServer(url) {
 }
 
 describe("every other snippet", () => {
-  test("load is measured as the README says", async (t) => {
+  test("the benchmark commands run without failures", async (t) => {
     const server = workshop.start(`exec tidings --http_server.port=${workshop.port}`);
     t.after(() => server.stop());
     const [, key] = (await server.says(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
-    // Smaller and shorter; everything else is as printed.
+    // As printed, except for fewer subscribers and a shorter run.
     const measured = snippet("sh", "tidings bench fanout").replaceAll("--subscribers 1000", "--subscribers 20 -d 300ms");
     const url = workshop.at("ws://127.0.0.1:8000/connection/websocket");
     const text = measured.replace("bench fanout", `bench fanout --url ${url}`);
@@ -195,7 +193,7 @@ describe("every other snippet", () => {
     assert.ok(existsSync(join(workshop.folder, "fanout.html")));
   });
 
-  test("calls of the server API do what they say", async (t) => {
+  test("calls of the server API succeed", async (t) => {
     const own = new Workshop(await freePort());
     t.after(() => own.close());
     await own.run("tidings sample-config -o tidings.toml");
@@ -211,7 +209,7 @@ describe("every other snippet", () => {
     await server.stop();
   });
 
-  test("configurations are without mistakes, and JSON is JSON", async () => {
+  test("configurations pass `tidings check`, and JSON parses", async () => {
     for (const { file, language, text } of pages().flatMap(snippets)) {
       if (language === "json") for (const line of text.trim().split("\n\n")) JSON.parse(line);
       if (language === "toml") {
@@ -222,7 +220,7 @@ describe("every other snippet", () => {
     }
   });
 
-  test("what NATS is told, it understands", async () => {
+  test("NATS accepts its snippets", async () => {
     for (const { language, text } of pages().flatMap(snippets)) {
       if (language !== "nats") continue;
       workshop.write("nats.conf", text);
@@ -231,7 +229,7 @@ describe("every other snippet", () => {
     }
   });
 
-  test("what nginx is told, it understands", async () => {
+  test("nginx accepts its snippets", async () => {
     for (const { language, text } of pages().flatMap(snippets)) {
       if (language !== "nginx") continue;
       const server = `server { listen 127.0.0.1:${await freePort()}; ${text} }`;
@@ -241,7 +239,7 @@ describe("every other snippet", () => {
     }
   });
 
-  test("what Redis is told, it understands", async (t) => {
+  test("Redis accepts its snippets", async (t) => {
     const port = await freePort();
     const redis = workshop.start(`exec redis-server --bind 127.0.0.1 --port ${port} --save ""`);
     t.after(() => redis.stop("SIGKILL"));
@@ -252,7 +250,7 @@ describe("every other snippet", () => {
           assert.equal(await workshop.run(`redis-cli -p ${port} ${quoted(line)}`), "OK", line);
         }
       } else if (language === "sh" && text.includes("redis-cli")) {
-        // Nothing comes, and nobody waits for it.
+        // The stream is empty: do not block.
         await workshop.run(text.replaceAll("redis-cli", `redis-cli -p ${port}`).replace(/BLOCK \d+/, "BLOCK 1"));
       } else continue;
       used.add(text);
@@ -277,7 +275,7 @@ describe("every other snippet", () => {
     }
   });
 
-  test("no snippet is left that nothing has run", () => {
+  test("every snippet was run by a test", () => {
     const all = ["README.md", "CONTRIBUTING.md", ...pages()].flatMap(snippets);
     const left = all.filter(({ language, text }) => language !== "text" && !used.has(text));
     assert.deepEqual(left, []);

@@ -1,13 +1,12 @@
 /**
- * The browser client against a socket that is played by hand: order, recovery, tokens, pings,
- * back-off.
+ * The browser client with a fake socket: order, recovery, tokens, pings, back-off.
  */
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";
 
 import { Tidings, TidingsError, backoff } from "../../web/tidings.js";
 
-/** All sockets ever made, newest last. */
+/** All sockets created, newest last. */
 let sockets = [];
 
 class FakeSocket {
@@ -31,7 +30,7 @@ class FakeSocket {
     this.onmessage({ data: replies.map((reply) => JSON.stringify(reply)).join("\n") });
   }
 
-  /** Answers the last command of that kind. */
+  /** Replies to the last command with this method. */
   answer(method, result) {
     this.say({ id: this.last(method).id, [method]: result });
   }
@@ -55,7 +54,7 @@ beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
 });
 
-/** Lets promises that are settled run their continuations. */
+/** Runs the continuations of settled promises. */
 const settle = async () => {
   for (let turn = 0; turn < 20; turn++) await null;
 };
@@ -74,7 +73,7 @@ async function connected(options, result = { client: "c1", ping: 25, pong: true 
   return client;
 }
 
-/** The newest socket opens, and the server accepts. */
+/** Opens the newest socket and accepts the connect command. */
 async function open(client, result = { client: `c${sockets.length}`, ping: 25, pong: true }) {
   await settle();
   const socket = sockets.at(-1);
@@ -124,7 +123,7 @@ test("a publication in the same message as the subscribe reply comes after it", 
   assert.deepEqual(seen, ["subscribed", "p5"]);
 });
 
-test("comes back where it was, without twins, and tells how much was missed", async () => {
+test("resumes from its position without duplicates, and reports the number of missed publications", async () => {
   const client = await connected();
   const subscription = await subscribed(client);
   const recoveries = [];
@@ -143,10 +142,10 @@ test("comes back where it was, without twins, and tells how much was missed", as
   assert.deepEqual(recoveries, [{ recovered: true, count: 2 }]);
 });
 
-/** Lets a connection live for as long as it takes to count as a success. */
+/** Advances the time until a connection counts as stable. */
 const live = () => mock.timers.tick(5_000);
 
-test("a gap is told, and the new position holds", async () => {
+test("a gap is reported, and the new position is used", async () => {
   const client = await connected();
   live();
   const subscription = await subscribed(client);
@@ -164,7 +163,7 @@ test("a gap is told, and the new position holds", async () => {
   assert.deepEqual([socket.last("subscribe").subscribe.offset, socket.last("subscribe").subscribe.epoch], [900, "other"]);
 });
 
-test("a final code ends it, others do not", async () => {
+test("final close codes end the connection, others do not", async () => {
   for (const [code, state] of [[3500, "disconnected"], [4500, "disconnected"], [1009, "disconnected"], [3001, "waiting"], [1006, "waiting"]]) {
     const client = await connected();
     sockets.at(-1).onclose({ code, reason: "because" });
@@ -173,7 +172,7 @@ test("a final code ends it, others do not", async () => {
   }
 });
 
-test("silence beyond the ping interval is a cut", async () => {
+test("a connection without data beyond the ping interval is closed", async () => {
   const client = await connected();
   mock.timers.tick(34_999);
   assert.equal(client.state, "connected");
@@ -185,7 +184,7 @@ test("silence beyond the ping interval is a cut", async () => {
   assert.ok(sockets[0].isClosed);
 });
 
-test("waits longer each time, until a connection has lived for a while", async () => {
+test("back-off grows until a connection is stable", async () => {
   const client = make();
   const waits = [];
   client.on("state", ({ retryMs }) => retryMs && waits.push(retryMs));
@@ -208,7 +207,7 @@ test("waits longer each time, until a connection has lived for a while", async (
   assert.equal(sockets.length, 7, "connect() does not wait");
 });
 
-test("what is too large ends it with the code, and nobody comes back", async () => {
+test("close code 1009 is final", async () => {
   const client = await connected();
   const details = [];
   client.on("state", (detail) => details.push(detail));
@@ -219,7 +218,7 @@ test("what is too large ends it with the code, and nobody comes back", async () 
   assert.equal(sockets.length, 1);
 });
 
-test("a subscription that ends as soon as it begins waits longer each time", async () => {
+test("back-off grows for a subscription that ends at once", async () => {
   const client = await connected();
   await subscribed(client);
   const end = { push: { channel: "news", unsubscribe: { code: 2500, reason: "gap" } } };
@@ -235,8 +234,8 @@ test("a subscription that ends as soon as it begins waits longer each time", asy
   assert.deepEqual(asked, [2, 3, 4, 5]);
 });
 
-test("tokens of any lifetime are renewed when their time is over, and not before", async (t) => {
-  // Steps of weeks look like a machine that has slept; a hidden page does not look.
+test("tokens of any lifetime are refreshed at expiry and not earlier", async (t) => {
+  // Steps of weeks look like a machine that was asleep; hidden pages do not check for this.
   page(t).document.hidden = true;
   for (const days of [1, 24, 25, 30, 365]) {
     let asked = 0;
@@ -244,7 +243,7 @@ test("tokens of any lifetime are renewed when their time is over, and not before
     await subscribed(client, { ttl: days * 86_400 }, { getToken: async () => `sub ${++asked}` });
     assert.equal(asked, 2);
     const socket = sockets.at(-1);
-    // In steps, since what is set during a tick counts from its end.
+    // In steps, because timers set during a tick start at its end.
     const wait = (ms) => {
       for (let left = ms; left > 0; left -= 2 ** 31 - 1) mock.timers.tick(Math.min(left, 2 ** 31 - 1));
     };
@@ -259,7 +258,7 @@ test("tokens of any lifetime are renewed when their time is over, and not before
   }
 });
 
-test("an expired token is replaced, also before its time is over", async () => {
+test("an expired token is replaced, also before its expected expiry", async () => {
   const tokens = ["first", "second", "third"];
   const client = make({ getToken: async () => tokens.shift() });
   client.connect();
@@ -290,7 +289,7 @@ test("a refusal of the connection is final unless it is temporary", async () => 
   }
 });
 
-test("a refusal of a subscription ends it, a temporary one is tried again", async () => {
+test("a refused subscription ends, a temporary refusal is retried", async () => {
   const client = await connected();
   const refused = client.subscribe("refused");
   sockets[0].refuse("subscribe", 103);
@@ -305,7 +304,7 @@ test("a refusal of a subscription ends it, a temporary one is tried again", asyn
   assert.equal(later.state, "subscribed");
 });
 
-test("the server ends subscriptions for good, or only for now", async () => {
+test("the server ends subscriptions permanently or temporarily", async () => {
   const client = await connected();
   const subscription = await subscribed(client);
   sockets[0].say(push(7), { push: { channel: "news", unsubscribe: { code: 2500, reason: "gap" } } });
@@ -318,7 +317,7 @@ test("the server ends subscriptions for good, or only for now", async () => {
   assert.equal(sockets[0].count("subscribe"), 2);
 });
 
-test("commands fail when there is no connection, no answer, or an error", async () => {
+test("commands fail without a connection, without a reply, and with an error reply", async () => {
   const client = make();
   await assert.rejects(client.publish("x", 1), { code: 0 });
   client.connect();
@@ -334,7 +333,7 @@ test("commands fail when there is no connection, no answer, or an error", async 
   await assert.rejects(cut, { code: 0 });
 });
 
-test("leaving a channel and the server", async () => {
+test("unsubscribing and disconnecting", async () => {
   const client = await connected();
   const subscription = await subscribed(client);
   subscription.unsubscribe();
@@ -348,7 +347,7 @@ test("leaving a channel and the server", async () => {
   assert.equal(sockets.length, 1);
 });
 
-test("a connection that is cut while a subscription is asked for asks again", async () => {
+test("a subscription is requested again if the connection is lost before the reply", async () => {
   const client = await connected();
   client.subscribe("news");
   sockets[0].onclose({ code: 1006, reason: "" });
@@ -358,7 +357,7 @@ test("a connection that is cut while a subscription is asked for asks again", as
   assert.equal(socket.count("subscribe"), 1);
 });
 
-/** A window and a document of their own, whose events the test plays. */
+/** A fake window and document whose events the test dispatches. */
 function page(t) {
   const [window, document] = [new EventTarget(), new EventTarget()];
   Object.assign(document, { visibilityState: "visible", hidden: false });
@@ -369,7 +368,7 @@ function page(t) {
   return { window, document, fire: (target, event) => target.dispatchEvent(new Event(event)) };
 }
 
-test("a page that is left closes its connection, and comes back with its position", async (t) => {
+test("a page closes its connection on pagehide and resumes from its position", async (t) => {
   const { window, fire } = page(t);
   const client = await connected();
   const subscription = await subscribed(client);
@@ -389,7 +388,7 @@ test("a page that is left closes its connection, and comes back with its positio
   assert.equal(sockets.length, 2);
 });
 
-test("a page whose client was disconnected stays so", async (t) => {
+test("a disconnected client stays disconnected when its page is shown again", async (t) => {
   const { window, fire } = page(t);
   const client = await connected();
   client.disconnect();
@@ -398,7 +397,7 @@ test("a page whose client was disconnected stays so", async (t) => {
   assert.deepEqual([client.state, sockets.length], ["disconnected", 1]);
 });
 
-test("network and page that are back end the wait, and a silent connection is given up", async (t) => {
+test("online and visible events end the back-off, and a dead connection is closed", async (t) => {
   const { window, document, fire } = page(t);
   for (const [target, event] of [[window, "online"], [document, "visibilitychange"], [document, "resume"]]) {
     const client = await connected();
@@ -414,7 +413,7 @@ test("network and page that are back end the wait, and a silent connection is gi
     socket.refuse("ping", 108);
     await settle();
     mock.timers.tick(5_000);
-    assert.equal(client.state, "connected", "any answer is a sign of life");
+    assert.equal(client.state, "connected", "any reply proves that the connection is alive");
     fire(target, event);
     mock.timers.tick(5_000);
     await settle();
@@ -423,7 +422,7 @@ test("network and page that are back end the wait, and a silent connection is gi
   }
 });
 
-test("a hidden page probes nothing", async (t) => {
+test("a hidden page sends no probes", async (t) => {
   const { document, fire } = page(t);
   await connected();
   Object.assign(document, { visibilityState: "hidden", hidden: true });
@@ -431,11 +430,11 @@ test("a hidden page probes nothing", async (t) => {
   assert.equal(sockets[0].count("ping"), 0);
 });
 
-test("a machine that has slept finds out whether its connection still lives", async () => {
+test("the connection is probed after the machine was asleep", async () => {
   const client = await connected();
   mock.timers.tick(5_000);
   assert.equal(sockets[0].count("ping"), 0);
-  // The clock goes on and timers do not.
+  // The clock advances while timers do not.
   mock.timers.reset();
   mock.timers.enable({ apis: ["setTimeout", "Date"], now: 3_600_000 });
   const woken = await connected();
@@ -450,7 +449,7 @@ test("a machine that has slept finds out whether its connection still lives", as
   client.disconnect();
 });
 
-test("a client that was disconnected while it asked for a token stays so", async () => {
+test("a client disconnected while requesting a token stays disconnected", async () => {
   let refuse;
   const client = make({ getToken: () => new Promise((_, reject) => (refuse = reject)) });
   client.connect();

@@ -1,8 +1,7 @@
 /**
- * The chat: lines in the channel's order, and behind them what waits to be sent.
+ * The chat: lines in the channel's order, followed by unsent lines.
  *
- * Invariant: a line that the server has stands where its offset puts it, in every tab alike; one
- * that it has not stands last.
+ * Invariant: published lines are sorted by offset, identically in every tab; unsent lines are last.
  */
 import { byId, element, keepAtEnd, note, timeOfDay } from "./page.js";
 
@@ -12,14 +11,17 @@ const RETRY_MS = 2_000;
 export class Chat {
   #channel;
   #myName;
-  /** Lines that the server has, oldest first: `{ key, era, offset, item }`. An era ends when the server has lost its history. */
+  /**
+   * Published lines, oldest first: `{ key, generation, offset, item }`. The generation changes when
+   * the server has lost its history.
+   */
   #lines = [];
   #keys = new Set();
-  #era = 0;
+  #generation = 0;
   #epoch = null;
-  /** What comes while it is not known yet whether offsets still count from where they did. */
+  /** Publications received while it is unknown whether the epoch has changed; otherwise null. */
   #held = null;
-  /** What the channel has not brought back yet, by key: `{ message, item, isSent }`. */
+  /** Lines not yet received from the channel, by key: `{ message, item, isSent }`. */
   #waiting = new Map();
   #isSending = false;
   #isRecovering = 0;
@@ -33,7 +35,7 @@ export class Chat {
       if (!recovered) this.#held ??= [];
       this.#isRecovering = this.#held ? 0 : count;
     });
-    // What is recovered comes first: a line may have been sent although nobody said so.
+    // After the recovered publications: an unacknowledged line may be among them.
     channel.on("state", ({ state }) => state === "subscribed" && queueMicrotask(() => this.#send()));
     byId("form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -49,18 +51,18 @@ export class Chat {
     const isRecovered = this.#isRecovering > 0;
     this.#isRecovering = Math.max(0, this.#isRecovering - 1);
     if (typeof data?.text !== "string") return;
-    const key = String(data.key ?? `${this.#era}-${offset}`);
+    const key = String(data.key ?? `${this.#generation}-${offset}`);
     const pending = this.#waiting.get(key);
     this.#waiting.delete(key);
     keepAtEnd(byId("chat-scroll"), () => {
       pending?.item.remove();
-      // Sent twice, because the first answer was lost: the first one stands.
+      // Published twice because the first reply was lost: the first one is kept.
       if (this.#keys.has(key)) return;
       this.#keys.add(key);
       const item = line({ name: String(data.name ?? "somebody"), text: data.text, time });
       item.classList.toggle("mine", pending !== undefined);
       item.classList.toggle("recovered", isRecovered && pending === undefined);
-      this.#insert({ key, era: this.#era, offset: offset ?? Infinity, item });
+      this.#insert({ key, generation: this.#generation, offset: offset ?? Infinity, item });
     });
   }
 
@@ -76,16 +78,16 @@ export class Chat {
     }
   }
 
-  /** Whether it needs the history to go on. */
+  /** Whether publications are held until the history is read. */
   get isHolding() {
     return this.#held !== null;
   }
 
-  /** The history of this epoch follows. Whether everything that was before it is gone. */
+  /** Called before the history of this epoch; returns whether the earlier history was lost. */
   resume(epoch) {
     const isGone = this.#epoch !== null && epoch !== this.#epoch;
     this.#epoch = epoch;
-    if (isGone) this.#beginEra();
+    if (isGone) this.#beginGeneration();
     const held = this.#held ?? [];
     this.#held = null;
     for (const publication of held) this.take(publication);
@@ -93,9 +95,9 @@ export class Chat {
     return isGone;
   }
 
-  /** The server has nothing of what was before: it stands in front, and offsets begin anew. */
-  #beginEra() {
-    this.#era += 1;
+  /** The earlier history was lost: its lines stay first, and offsets restart. */
+  #beginGeneration() {
+    this.#generation += 1;
     for (const { item } of this.#lines) {
       item.classList.remove("recovered");
       item.classList.add("before");
@@ -114,7 +116,7 @@ export class Chat {
     this.#send();
   }
 
-  /** One after the other, in the order in which they were written; what the server has is shown when it comes back. */
+  /** Sends lines one by one in the order written; a line is shown as sent when it is received. */
   async #send() {
     if (this.#isSending || this.#held) return;
     clearTimeout(this.#retry);
@@ -137,7 +139,7 @@ export class Chat {
     note(`“${message.text}” was not sent: ${error.message}`);
   }
 
-  /** Without a connection the next one sends it; a server that is busy is asked again. */
+  /** Not connected: sent after the next connect. Otherwise retried after RETRY_MS. */
   #later(error) {
     if (error.code === 0) return;
     note(`not sent yet: ${error.message}`);
@@ -145,7 +147,8 @@ export class Chat {
   }
 }
 
-const isBehind = (one, other) => one.era > other.era || (one.era === other.era && one.offset > other.offset);
+const isBehind = (one, other) =>
+  one.generation === other.generation ? one.offset > other.offset : one.generation > other.generation;
 
 function line({ name, text, time }) {
   const said = element("span", { className: "said" }, element("span", { className: "who" }, name), text);

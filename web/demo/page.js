@@ -1,8 +1,7 @@
 /**
- * What all parts of the demo page share: elements, one way to write a time, and the list of what
- * happened.
+ * Shared by all parts of the demo page: elements, the format of times, and the event list.
  *
- * Invariant: text of others becomes text, never HTML.
+ * Invariant: text of other users is inserted as text, never as HTML.
  */
 const NOTES_KEPT = 50;
 
@@ -15,27 +14,27 @@ const clock = new Intl.DateTimeFormat(undefined, {
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element with properties and children. */
+/** Creates an element with properties and children. */
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
   return made;
 }
 
-/** A time of day; every one on the page looks like this. */
+/** An element with the local time of day. */
 export function timeOfDay(ms) {
   const when = new Date(ms);
   return element("time", { dateTime: when.toISOString() }, clock.format(when));
 }
 
-/** Runs a change of what is inside a scrolled box; whoever was at its end stays there. */
+/** Changes the contents of a scrolled box and keeps it scrolled to the end if it was there. */
 export function keepAtEnd(box, change, { always = false } = {}) {
   const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
   change();
   if (isAtEnd || always) box.scrollTop = box.scrollHeight;
 }
 
-/** Adds to what happened. */
+/** Appends a line to the event list. */
 export function note(text) {
   const list = byId("log");
   keepAtEnd(byId("log-scroll"), () => {

@@ -1,7 +1,8 @@
 /**
- * Who is online, by presence, join and leave of one channel, and by which name, from another one.
+ * The users online, from presence, joins and leaves of one channel, and their names, from another.
  *
- * Invariant: the server says whose name it is, so nobody can rename somebody else.
+ * Invariant: a name is assigned to the client id that the server attaches to the publication, so a
+ * client cannot rename another one.
  */
 import { byId, element, note } from "./page.js";
 
@@ -46,13 +47,13 @@ export class People {
     return byId("name").value.trim() || "somebody";
   }
 
-  /** Somebody says by which name. */
+  /** Handles a publication with the name of a client. */
   take({ data, info }) {
     if (info && typeof data?.name === "string") this.#nameOf.set(info.client, data.name.slice(0, NAME_MAX));
     this.#show();
   }
 
-  /** The next connection says again; until then it is told again to nobody. */
+  /** Publishes the name. Errors are ignored: it is published again after the next connect. */
   #announce() {
     this.#names.publish({ name: this.myName() }).catch(() => {});
   }
@@ -67,7 +68,7 @@ export class People {
   }
 
   #show() {
-    // Without a connection nobody is "you", and the list stays as it was.
+    // Without a connection the own client id is unknown, and the list is not updated.
     const me = this.#client.clientId;
     if (!me) return;
     const label = (id) => (id === me ? `${this.myName()} (you)` : (this.#nameOf.get(id) ?? `guest ${id.slice(0, 4)}`));

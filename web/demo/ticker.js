@@ -1,5 +1,5 @@
 /**
- * Prices, each with its course of late.
+ * Prices, each with a chart of recent values.
  *
  * Invariant: a price is never replaced by an older one.
  */
@@ -47,7 +47,7 @@ function makeRow(symbol) {
   const line = svg.appendChild(draw("polyline"));
   const cells = { price: element("td"), change: element("td") };
   const row = element("tr", {}, element("th", { scope: "row" }, symbol), element("td", {}, svg), cells.price, cells.change);
-  // By name, so that rows keep their places from one start to the next.
+  // Sorted by symbol, so that the order is the same on each start.
   const next = [...byId("quotes").rows].find((other) => other.cells[0].textContent > symbol);
   byId("quotes").insertBefore(row, next ?? null);
   return { ...cells, line, prices: [], time: 0 };
