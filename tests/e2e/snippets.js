@@ -38,12 +38,12 @@ export async function freePort() {
 }
 
 /** A folder for the README's steps: the repository's `web`, the command in PATH, a free port. */
-export class Workshop {
+export class Sandbox {
   #children = [];
 
   constructor(port) {
     this.port = port;
-    this.folder = mkdtempSync(join(tmpdir(), "tidings-tour-"));
+    this.folder = mkdtempSync(join(tmpdir(), "tidings-snippets-"));
     symlinkSync(join(ROOT, "web"), join(this.folder, "web"));
     mkdirSync(join(this.folder, "bin"));
     symlinkSync(BINARY, join(this.folder, "bin", "tidings"));
@@ -104,9 +104,9 @@ export class Workshop {
 
   /** Runs a shell snippet until it exits, and asserts exit status 0. Returns its output. */
   async run(text, environment) {
-    const { code, text: said } = await this.start(text, environment).ended;
-    assert.equal(code, 0, `${text}\n${said}`);
-    return said;
+    const { code, text: output } = await this.start(text, environment).ended;
+    assert.equal(code, 0, `${text}\n${output}`);
+    return output;
   }
 
   close() {

@@ -13,36 +13,36 @@ import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
-import { ROOT, Workshop, freePort, pages, snippets } from "./snippets.js";
+import { ROOT, Sandbox, freePort, pages, snippets } from "./snippets.js";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const MODULES = fileURLToPath(new URL("node_modules", import.meta.url));
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".txt": "text/plain" };
 
-const tour = snippets("README.md");
+const readme = snippets("README.md");
 /** Snippets that a test has run. */
 const used = new Set();
 
 /** The only snippet of the README that contains `words`. */
 function snippet(language, words) {
-  const found = tour.filter(({ language: its, text }) => its === language && text.includes(words));
+  const found = readme.filter(({ language: its, text }) => its === language && text.includes(words));
   assert.equal(found.length, 1, `one ${language} snippet with ${words}`);
   used.add(found[0].text);
   return found[0].text;
 }
 
-let workshop;
+let sandbox;
 let browser;
 
 before(async () => {
   assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; install it with "apt-get install chromium" or set CHROMIUM`);
-  workshop = new Workshop(await freePort());
-  symlinkSync(MODULES, join(workshop.folder, "node_modules"));
+  sandbox = new Sandbox(await freePort());
+  symlinkSync(MODULES, join(sandbox.folder, "node_modules"));
   browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
 });
 after(async () => {
   await browser?.close();
-  workshop?.close();
+  sandbox?.close();
 });
 
 /** Opens a page and collects its errors in `failures`. */
@@ -68,10 +68,10 @@ async function serveFolder(folder, host, port) {
 
 describe("the tutorial of the README", () => {
   test("1. and 2.: the demo, a message from a terminal, a cut and a restart", async () => {
-    const start = () => workshop.start(`exec tidings --http_server.port=${workshop.port}`);
+    const start = () => sandbox.start(`exec tidings --http_server.port=${sandbox.port}`);
     let server = start();
     const [, key] = (await server.says(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
-    const url = workshop.at("http://127.0.0.1:8000/");
+    const url = sandbox.at("http://127.0.0.1:8000/");
     const [ann, bob] = [await openPage(url), await openPage(url)];
     const said = (page, text) => page.locator("#messages li:not(.unsent)", { hasText: text }).waitFor();
     const say = async (page, text) => {
@@ -80,7 +80,7 @@ describe("the tutorial of the README", () => {
     };
     const isLive = (page) => page.locator('#status[data-state="connected"]').waitFor();
     await Promise.all([isLive(ann), isLive(bob)]);
-    await workshop.run(workshop.at(snippet("sh", "demo:chat")), { KEY: key });
+    await sandbox.run(sandbox.at(snippet("sh", "demo:chat")), { KEY: key });
     for (const page of [ann, bob]) await said(page, "hello");
 
     const button = readFileSync(join(ROOT, "README.md"), "utf8").match(/Press \*(.+?)\*/)[1];
@@ -111,28 +111,28 @@ describe("the tutorial of the README", () => {
   });
 
   test("3. to 5.: a configuration, the commands, a program and a page", async (t) => {
-    const environment = { TIDINGS_HTTP_SERVER_PORT: String(workshop.port) };
-    const server = workshop.start(snippet("sh", "tidings sample-config -o tidings.toml"), environment);
+    const environment = { TIDINGS_HTTP_SERVER_PORT: String(sandbox.port) };
+    const server = sandbox.start(snippet("sh", "tidings sample-config -o tidings.toml"), environment);
     await server.says(/"serving"|serving/);
     t.after(() => server.stop());
 
-    const subscriber = workshop.start(snippet("sh", "tidings subscribe news"), environment);
+    const subscriber = sandbox.start(snippet("sh", "tidings subscribe news"), environment);
     await subscriber.says(/^live: news$/);
-    await workshop.run(snippet("sh", "tidings publish news"), environment);
+    await sandbox.run(snippet("sh", "tidings publish news"), environment);
     await subscriber.says(/^\{"hello":"world"\}$/);
 
-    workshop.write("app.mjs", workshop.at(snippet("js", "centrifuge")));
+    sandbox.write("app.mjs", sandbox.at(snippet("js", "centrifuge")));
     const [install, run] = snippet("sh", "node app.mjs").trim().split("\n");
     for (const name of install.match(/^npm install (.+)$/)[1].split(" ")) {
       assert.ok(existsSync(join(MODULES, name)), `${name} is installed beside this test`);
     }
-    const program = workshop.start(run, environment);
+    const program = sandbox.start(run, environment);
     await program.says(/hello from Node\.js/);
 
-    workshop.write("page.html", workshop.at(snippet("html", "tidings.js")));
+    sandbox.write("page.html", sandbox.at(snippet("html", "tidings.js")));
     const port = await freePort();
     const served = snippet("sh", "python3 -m http.server").replaceAll("3000", String(port));
-    const pageServer = workshop.start(served, environment);
+    const pageServer = sandbox.start(served, environment);
     t.after(() => pageServer.stop());
     const url = served.match(/open (http:\S+)/)[1];
     await waitForServer(url);
@@ -145,22 +145,22 @@ describe("the tutorial of the README", () => {
 
     // From each local origin: the page of step 5, and the official client as a bundler includes it.
     for (const [host, name] of [["127.0.0.1", "127.0.0.1"], ["127.0.0.1", "localhost"], ["::1", "[::1]"]]) {
-      const folder = await serveFolder(workshop.folder, host, 0);
+      const folder = await serveFolder(sandbox.folder, host, 0);
       t.after(() => folder.close());
       const origin = `http://${name}:${folder.address().port}`;
       const own = await openPage(`${origin}/page.html`);
       await own.locator("#messages", { hasText: "hello from a browser" }).waitFor();
-      const token = (await workshop.run("tidings token -c tidings.toml --user eve", environment)).trim();
+      const token = (await sandbox.run("tidings token -c tidings.toml --user eve", environment)).trim();
       await own.addScriptTag({ url: `${origin}/node_modules/centrifuge/dist/centrifuge.js` });
-      const program = workshop.at(snippet("js", "centrifuge")).replace(/^import .*\n/gm, "");
-      const heard = await own.evaluate(([program, token]) => {
-        const heard = new Promise((resolve) => (window.heard = resolve));
+      const program = sandbox.at(snippet("js", "centrifuge")).replace(/^import .*\n/gm, "");
+      const received = await own.evaluate(([program, token]) => {
+        const received = new Promise((resolve) => (window.received = resolve));
         const names = ["Centrifuge", "process", "console"];
         const run = new Function(...names, `return (async () => { ${program} })()`);
-        run(window.Centrifuge, { env: { TOKEN: token } }, { log: window.heard });
-        return heard;
+        run(window.Centrifuge, { env: { TOKEN: token } }, { log: window.received });
+        return received;
       }, [program, token]);
-      assert.deepEqual(heard, { text: "hello from Node.js" }, origin);
+      assert.deepEqual(received, { text: "hello from Node.js" }, origin);
       await own.close();
     }
   });
@@ -181,20 +181,20 @@ async function waitForServer(url) {
 
 describe("every other snippet", () => {
   test("the benchmark commands run without failures", async (t) => {
-    const server = workshop.start(`exec tidings --http_server.port=${workshop.port}`);
+    const server = sandbox.start(`exec tidings --http_server.port=${sandbox.port}`);
     t.after(() => server.stop());
     const [, key] = (await server.says(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
     // As printed, except for fewer subscribers and a shorter run.
     const measured = snippet("sh", "tidings bench fanout").replaceAll("--subscribers 1000", "--subscribers 20 -d 300ms");
-    const url = workshop.at("ws://127.0.0.1:8000/connection/websocket");
+    const url = sandbox.at("ws://127.0.0.1:8000/connection/websocket");
     const text = measured.replace("bench fanout", `bench fanout --url ${url}`);
-    const said = await workshop.run(text, { KEY: key, PID: String(process.pid) });
-    assert.equal(said.match(/0 lost, 0 duplicate/g).length, 2, said);
-    assert.ok(existsSync(join(workshop.folder, "fanout.html")));
+    const output = await sandbox.run(text, { KEY: key, PID: String(process.pid) });
+    assert.equal(output.match(/0 lost, 0 duplicate/g).length, 2, output);
+    assert.ok(existsSync(join(sandbox.folder, "fanout.html")));
   });
 
   test("calls of the server API succeed", async (t) => {
-    const own = new Workshop(await freePort());
+    const own = new Sandbox(await freePort());
     t.after(() => own.close());
     await own.run("tidings sample-config -o tidings.toml");
     const server = own.start(`exec tidings serve -c tidings.toml --http_server.port=${own.port}`);
@@ -213,8 +213,8 @@ describe("every other snippet", () => {
     for (const { file, language, text } of pages().flatMap(snippets)) {
       if (language === "json") for (const line of text.trim().split("\n\n")) JSON.parse(line);
       if (language === "toml") {
-        workshop.write("snippet.toml", text);
-        await workshop.run("tidings check -c snippet.toml --strict").catch((error) => assert.fail(`${file}: ${error.message}`));
+        sandbox.write("snippet.toml", text);
+        await sandbox.run("tidings check -c snippet.toml --strict").catch((error) => assert.fail(`${file}: ${error.message}`));
       }
       if (["json", "toml"].includes(language)) used.add(text);
     }
@@ -223,8 +223,8 @@ describe("every other snippet", () => {
   test("NATS accepts its snippets", async () => {
     for (const { language, text } of pages().flatMap(snippets)) {
       if (language !== "nats") continue;
-      workshop.write("nats.conf", text);
-      await workshop.run("nats-server -t -c nats.conf");
+      sandbox.write("nats.conf", text);
+      await sandbox.run("nats-server -t -c nats.conf");
       used.add(text);
     }
   });
@@ -233,25 +233,25 @@ describe("every other snippet", () => {
     for (const { language, text } of pages().flatMap(snippets)) {
       if (language !== "nginx") continue;
       const server = `server { listen 127.0.0.1:${await freePort()}; ${text} }`;
-      workshop.write("nginx.conf", `pid nginx.pid; error_log stderr; events {} http { access_log off; ${server} }`);
-      await workshop.run(`PATH="$PATH:/usr/sbin" nginx -t -p . -c nginx.conf`);
+      sandbox.write("nginx.conf", `pid nginx.pid; error_log stderr; events {} http { access_log off; ${server} }`);
+      await sandbox.run(`PATH="$PATH:/usr/sbin" nginx -t -p . -c nginx.conf`);
       used.add(text);
     }
   });
 
   test("Redis accepts its snippets", async (t) => {
     const port = await freePort();
-    const redis = workshop.start(`exec redis-server --bind 127.0.0.1 --port ${port} --save ""`);
+    const redis = sandbox.start(`exec redis-server --bind 127.0.0.1 --port ${port} --save ""`);
     t.after(() => redis.stop("SIGKILL"));
     await redis.says(/Ready to accept connections/);
     for (const { language, text } of pages().flatMap(snippets)) {
       if (language === "redis") {
         for (const line of text.trim().split("\n")) {
-          assert.equal(await workshop.run(`redis-cli -p ${port} ${quoted(line)}`), "OK", line);
+          assert.equal(await sandbox.run(`redis-cli -p ${port} ${quoted(line)}`), "OK", line);
         }
       } else if (language === "sh" && text.includes("redis-cli")) {
         // The stream is empty: do not block.
-        await workshop.run(text.replaceAll("redis-cli", `redis-cli -p ${port}`).replace(/BLOCK \d+/, "BLOCK 1"));
+        await sandbox.run(text.replaceAll("redis-cli", `redis-cli -p ${port}`).replace(/BLOCK \d+/, "BLOCK 1"));
       } else continue;
       used.add(text);
     }
@@ -268,7 +268,7 @@ describe("every other snippet", () => {
       const lines = text.trim().split("\n");
       if (language !== "sh" || !lines.some((line) => line.startsWith("make "))) continue;
       for (const line of lines.filter((line) => line.startsWith("make "))) {
-        await workshop.run(`make -C ${ROOT} --dry-run ${line.split("#")[0].slice("make ".length)}`);
+        await sandbox.run(`make -C ${ROOT} --dry-run ${line.split("#")[0].slice("make ".length)}`);
       }
       // readme.js runs the two commands of the README's quick start.
       used.add(text);
