@@ -233,8 +233,8 @@ describe("the demo", () => {
       for (const page of pages) {
         await page.addScriptTag({ path: AXE });
         const { violations } = await page.evaluate(() => axe.run(document));
-        const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
-        assert.deepEqual(told, [], when);
+        const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
+        assert.deepEqual(found, [], when);
         const shift = await page.evaluate(() => window.shift);
         assert.ok(shift < 0.005, `${when}: layout shift ${shift}`);
       }

@@ -80,7 +80,7 @@ export class Sandbox {
       });
     }
     const ended = once(child, "close").then(([code]) => ({ code, text: lines.join("\n") }));
-    const says = (pattern) =>
+    const waitForLine = (pattern) =>
       new Promise((resolve, reject) => {
         const fail = (why) => reject(new Error(`${why}, no ${pattern}:\n${text}\n${lines.join("\n")}`));
         const timer = setTimeout(() => fail("timeout"), PATIENCE_MS);
@@ -99,7 +99,7 @@ export class Sandbox {
       if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid, signal);
       return ended;
     };
-    return { says, stop, ended, lines };
+    return { waitForLine, stop, ended, lines };
   }
 
   /** Runs a shell snippet until it exits, and asserts exit status 0. Returns its output. */

@@ -70,7 +70,7 @@ describe("the tutorial of the README", () => {
   test("1. and 2.: the demo, a message from a terminal, a cut and a restart", async () => {
     const start = () => sandbox.start(`exec tidings --http_server.port=${sandbox.port}`);
     let server = start();
-    const [, key] = (await server.says(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
+    const [, key] = (await server.waitForLine(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
     const url = sandbox.at("http://127.0.0.1:8000/");
     const [ann, bob] = [await openPage(url), await openPage(url)];
     const said = (page, text) => page.locator("#messages li:not(.unsent)", { hasText: text }).waitFor();
@@ -113,13 +113,13 @@ describe("the tutorial of the README", () => {
   test("3. to 5.: a configuration, the commands, a program and a page", async (t) => {
     const environment = { TIDINGS_HTTP_SERVER_PORT: String(sandbox.port) };
     const server = sandbox.start(snippet("sh", "tidings sample-config -o tidings.toml"), environment);
-    await server.says(/"serving"|serving/);
+    await server.waitForLine(/"serving"|serving/);
     t.after(() => server.stop());
 
     const subscriber = sandbox.start(snippet("sh", "tidings subscribe news"), environment);
-    await subscriber.says(/^live: news$/);
+    await subscriber.waitForLine(/^live: news$/);
     await sandbox.run(snippet("sh", "tidings publish news"), environment);
-    await subscriber.says(/^\{"hello":"world"\}$/);
+    await subscriber.waitForLine(/^\{"hello":"world"\}$/);
 
     sandbox.write("app.mjs", sandbox.at(snippet("js", "centrifuge")));
     const [install, run] = snippet("sh", "node app.mjs").trim().split("\n");
@@ -127,7 +127,7 @@ describe("the tutorial of the README", () => {
       assert.ok(existsSync(join(MODULES, name)), `${name} is installed beside this test`);
     }
     const program = sandbox.start(run, environment);
-    await program.says(/hello from Node\.js/);
+    await program.waitForLine(/hello from Node\.js/);
 
     sandbox.write("page.html", sandbox.at(snippet("html", "tidings.js")));
     const port = await freePort();
@@ -140,7 +140,7 @@ describe("the tutorial of the README", () => {
     await page.locator("#messages", { hasText: "hello from a browser" }).waitFor();
     assert.deepEqual(page.failures, []);
     await page.close();
-    await program.says(/hello from a browser/);
+    await program.waitForLine(/hello from a browser/);
     await program.stop();
 
     // From each local origin: the page of step 5, and the official client as a bundler includes it.
@@ -183,7 +183,7 @@ describe("every other snippet", () => {
   test("the benchmark commands run without failures", async (t) => {
     const server = sandbox.start(`exec tidings --http_server.port=${sandbox.port}`);
     t.after(() => server.stop());
-    const [, key] = (await server.says(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
+    const [, key] = (await server.waitForLine(/X-API-Key/)).match(/X-API-Key: ([0-9a-f]+)/);
     // As printed, except for fewer subscribers and a shorter run.
     const measured = snippet("sh", "tidings bench fanout").replaceAll("--subscribers 1000", "--subscribers 20 -d 300ms");
     const url = sandbox.at("ws://127.0.0.1:8000/connection/websocket");
@@ -198,7 +198,7 @@ describe("every other snippet", () => {
     t.after(() => own.close());
     await own.run("tidings sample-config -o tidings.toml");
     const server = own.start(`exec tidings serve -c tidings.toml --http_server.port=${own.port}`);
-    await server.says(/serving/);
+    await server.waitForLine(/serving/);
     const KEY = readFileSync(join(own.folder, "tidings.toml"), "utf8").match(/\[http_api\]\nkey = "(.+)"/)[1];
     for (const { language, text } of pages().flatMap(snippets)) {
       if (language !== "sh" || !text.startsWith("curl ")) continue;
@@ -243,7 +243,7 @@ describe("every other snippet", () => {
     const port = await freePort();
     const redis = sandbox.start(`exec redis-server --bind 127.0.0.1 --port ${port} --save ""`);
     t.after(() => redis.stop("SIGKILL"));
-    await redis.says(/Ready to accept connections/);
+    await redis.waitForLine(/Ready to accept connections/);
     for (const { language, text } of pages().flatMap(snippets)) {
       if (language === "redis") {
         for (const line of text.trim().split("\n")) {

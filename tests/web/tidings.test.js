@@ -379,7 +379,7 @@ test("a page closes its connection on pagehide and resumes from its position", a
   mock.timers.tick(3_600_000);
   fire(window, "online");
   await settle();
-  assert.equal(sockets.length, 1, "nobody connects from a page that is not there");
+  assert.equal(sockets.length, 1, "a hidden page does not connect");
   fire(window, "pageshow");
   const socket = await open(client);
   assert.deepEqual([socket.last("subscribe").subscribe.recover, socket.last("subscribe").subscribe.offset], [true, 3]);
