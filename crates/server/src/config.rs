@@ -19,7 +19,6 @@ mod engine;
 mod environment;
 mod file;
 mod formats;
-mod found;
 pub mod keys;
 mod lines;
 mod mistakes;
@@ -30,6 +29,7 @@ mod paths;
 mod pem;
 mod placeholder;
 mod rates;
+mod raw_config;
 mod resolve;
 mod sample;
 mod secret;
@@ -310,12 +310,12 @@ impl Shutdown {
 /// # Errors
 /// All mistakes, each with its key.
 pub fn load(source: &Source) -> Result<(Config, Vec<Warning>), Mistakes> {
-    let mut found = source::read(source)?;
-    placeholder::check_placeholders(&mut found);
-    check::check_keys(&mut found, source.unknown);
+    let mut raw = source::read(source)?;
+    placeholder::check_placeholders(&mut raw);
+    check::check_keys(&mut raw, source.unknown);
     let now_unix = ServerClock::start().now().unix_ms / 1000;
-    let config = resolve::resolve(&mut found, source.development.as_ref(), now_unix);
-    let (warnings, mistakes) = found.judge();
+    let config = resolve::resolve(&mut raw, source.development.as_ref(), now_unix);
+    let (warnings, mistakes) = raw.into_messages();
     match mistakes.is_empty() {
         true => Ok((config, warnings)),
         false => Err(Mistakes { mistakes, warnings }),

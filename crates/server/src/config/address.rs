@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_address_is_refused_with_what_to_write() {
+    fn an_invalid_address_is_refused_with_advice() {
         let long = format!("unix:/{}", "a".repeat(107));
         for address in [
             "",

@@ -8,9 +8,9 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::coerce::coerce;
-use super::found::Found;
 use super::keys::API_KEY_KEYS;
 use super::mistakes::KeyedMistakes;
+use super::raw_config::RawConfig;
 use super::table::API_KEYS;
 use super::values::Values;
 use crate::pattern::ChannelPattern;
@@ -61,21 +61,21 @@ impl ApiKey {
 }
 
 /// Checks the list `http_api.keys` as it was written, and returns its valid options.
-pub(super) fn check(found: &mut Found, value: Value) -> Option<Value> {
+pub(super) fn check(raw: &mut RawConfig, value: Value) -> Option<Value> {
     let list = match value {
         Value::Null => return None,
         Value::Array(list) => list,
         _ => {
-            found.mistake(API_KEYS, "expected a list of keys, each with a name and a key");
+            raw.mistake(API_KEYS, "expected a list of keys, each with a name and a key");
             return None;
         }
     };
     let checked = list.into_iter().enumerate().map(|(index, one)| {
         let path = format!("{API_KEYS}[{index}]");
         match one {
-            Value::Object(members) => check_one(found, &path, &members),
+            Value::Object(members) => check_one(raw, &path, &members),
             _ => {
-                found.mistake(path, "expected a group with a name and a key");
+                raw.mistake(path, "expected a group with a name and a key");
                 Value::Null
             }
         }
@@ -83,7 +83,7 @@ pub(super) fn check(found: &mut Found, value: Value) -> Option<Value> {
     Some(checked.collect())
 }
 
-fn check_one(found: &mut Found, path: &str, members: &Map<String, Value>) -> Value {
+fn check_one(raw: &mut RawConfig, path: &str, members: &Map<String, Value>) -> Value {
     let mut checked = Map::new();
     for (name, value) in members {
         let path = format!("{path}.{name}");
@@ -91,7 +91,7 @@ fn check_one(found: &mut Found, path: &str, members: &Map<String, Value>) -> Val
         // key unlimited.
         let Some(key) = API_KEY_KEYS.iter().find(|key| key.path == name) else {
             let known: Vec<&str> = API_KEY_KEYS.iter().map(|key| key.path).collect();
-            found.mistake(
+            raw.mistake(
                 path,
                 format!("there is no such option; the options are {}", known.join(", ")),
             );
@@ -99,7 +99,7 @@ fn check_one(found: &mut Found, path: &str, members: &Map<String, Value>) -> Val
         };
         match coerce(key.kind, value) {
             Ok(value) => drop(checked.insert(name.clone(), value.unwrap_or_default())),
-            Err(text) => found.misread(&path, text),
+            Err(text) => raw.misread(&path, text),
         }
     }
     Value::Object(checked)
@@ -112,7 +112,7 @@ pub(super) fn resolve(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Vec<
     if !single.is_empty() {
         keys.push(ApiKey::unlimited(DEFAULT_NAME, &single));
     }
-    let list = values.found.value(API_KEYS).and_then(Value::as_array);
+    let list = values.raw.value(API_KEYS).and_then(Value::as_array);
     for index in 0..list.map_or(0, Vec::len) {
         let at = |name: &str| format!("{API_KEYS}[{index}].{name}");
         let (name, key) = (values.text(&at("name")), values.text(&at("key")));

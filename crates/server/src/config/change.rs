@@ -14,9 +14,9 @@ use super::Unknown;
 use super::check::check_keys;
 use super::contradictions::unsafe_personal_channel;
 use super::engine::Engine;
-use super::found::Found;
 use super::namespaces::resolve_channels;
 use super::rates::resolve_rates;
+use super::raw_config::RawConfig;
 use super::values::Values;
 
 /// The options of channels and limits in the file, with the changes since the start.
@@ -188,16 +188,16 @@ impl Changeable {
             });
             *place.ok_or_else(|| format!("there is no limit {bucket:?}"))? = rate.clone();
         }
-        let mut found = Found::of(json!({ "channel": channel, "limits": limits }));
-        check_keys(&mut found, Unknown::Mistake);
+        let mut raw = RawConfig::of(json!({ "channel": channel, "limits": limits }));
+        check_keys(&mut raw, Unknown::Mistake);
         let mut mistakes = Vec::new();
-        let values = Values { found: &found, overrides: &[] };
+        let values = Values { raw: &raw, overrides: &[] };
         let mut channels = resolve_channels(&values, &mut mistakes);
         let rates = resolve_rates(&values, rules.client.channel_limit, &mut mistakes);
         for (place, text) in mistakes {
-            found.mistake(place, text);
+            raw.mistake(place, text);
         }
-        let (_, mistakes) = found.judge();
+        let (_, mistakes) = raw.into_messages();
         if !mistakes.is_empty() {
             let texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             return Err(texts.join("; "));

@@ -7,33 +7,33 @@ use serde_json::{Map, Value};
 use super::Unknown;
 use super::api_keys;
 use super::coerce::{coerce, shown};
-use super::found::Found;
 use super::keys::{AbsentKey, AbsentList, AbsentRole, Feature, Key, Kind, NAMESPACE_KEYS, Section};
 use super::mistakes::{WarningKind, closest};
+use super::raw_config::RawConfig;
 use super::table::{Entry, WITHOUT_NAMESPACE, entry, flat, meant, members};
 
 /// See the module.
-pub(super) fn check_keys(found: &mut Found, unknown: Unknown) {
-    let tree = std::mem::take(&mut found.tree);
-    let mut walk = Walk { found, unknown, switched_on: Vec::new() };
+pub(super) fn check_keys(raw: &mut RawConfig, unknown: Unknown) {
+    let tree = std::mem::take(&mut raw.tree);
+    let mut walk = Walk { raw, unknown, switched_on: Vec::new() };
     let Value::Object(members) = tree else { return };
     let tree = walk.section("", members);
     let switched_on = std::mem::take(&mut walk.switched_on);
-    found.tree = Value::Object(tree);
+    raw.tree = Value::Object(tree);
     for (path, section, feature) in switched_on {
-        let holds = |(path, wanted): &(&str, &str)| match found.value(path) {
+        let holds = |(path, wanted): &(&str, &str)| match raw.value(path) {
             Some(Value::Bool(flag)) => flag.to_string() == *wanted,
             Some(Value::String(text)) => text == wanted,
             _ => false,
         };
         if section.is_none_or(|section| section.when.iter().all(holds)) {
-            found.mistake(path, feature.refusal());
+            raw.mistake(path, feature.refusal());
         }
     }
 }
 
 struct Walk<'f> {
-    found: &'f mut Found,
+    raw: &'f mut RawConfig,
     unknown: Unknown,
     /// Unsupported features that were switched on: key, section and feature.
     switched_on: Vec<(String, Option<&'static Section>, Feature)>,
@@ -59,7 +59,7 @@ impl Walk<'_> {
             Some(Entry::Absent(section, key)) => self.absent(path, section, key, &value),
             Some(Entry::AbsentList(list)) => self.absent_list(list, &value),
             Some(Entry::Namespaces) => return self.namespaces(path, value),
-            Some(Entry::ApiKeys) => return api_keys::check(self.found, value),
+            Some(Entry::ApiKeys) => return api_keys::check(self.raw, value),
             Some(Entry::Section) => match value {
                 Value::Object(members) => return Some(Value::Object(self.section(path, members))),
                 Value::Null => {}
@@ -73,7 +73,7 @@ impl Walk<'_> {
         match coerce(key.kind, value) {
             Ok(value) => value,
             Err(text) => {
-                self.found.misread(path, text);
+                self.raw.misread(path, text);
                 None
             }
         }
@@ -81,7 +81,7 @@ impl Walk<'_> {
 
     fn no_section(&mut self, path: &str, value: &Value) {
         let meant = meant(path, value).map(|key| format!("; did you mean {key}?"));
-        self.found.mistake(path, format!("is a section{}", meant.unwrap_or_default()));
+        self.raw.mistake(path, format!("is a section{}", meant.unwrap_or_default()));
     }
 
     fn unknown(&mut self, path: &str) {
@@ -101,8 +101,8 @@ impl Walk<'_> {
         let noun = if of_namespace { "option" } else { "key" };
         let text = format!("there is no such {noun}{near}");
         match self.unknown {
-            Unknown::Warning => self.found.warn(WarningKind::UnknownKey, path, text),
-            Unknown::Mistake => self.found.mistake(path, text),
+            Unknown::Warning => self.raw.warn(WarningKind::UnknownKey, path, text),
+            Unknown::Mistake => self.raw.mistake(path, text),
         }
     }
 
@@ -113,14 +113,14 @@ impl Walk<'_> {
             AbsentRole::Detail => {}
             AbsentRole::Ignored if is_default(value, key.default) => {}
             AbsentRole::Ignored => {
-                self.found.warn(WarningKind::NoEffect, path, "has no effect here");
+                self.raw.warn(WarningKind::NoEffect, path, "has no effect here");
             }
             AbsentRole::Switch(feature) => match is_off(value, key.default) {
                 Some(true) => {}
                 Some(false) => self.switched_on.push((path.to_owned(), Some(section), feature)),
                 None => {
                     let text = format!("expected true or false, not {}", shown(value));
-                    self.found.mistake(path, text);
+                    self.raw.mistake(path, text);
                 }
             },
         }
@@ -129,7 +129,7 @@ impl Walk<'_> {
     fn absent_list(&mut self, list: &AbsentList, value: &Value) {
         let Some(groups) = value.as_array() else {
             if !is_default(value, "") {
-                self.found.mistake(list.path, "expected a list of items with a name each");
+                self.raw.mistake(list.path, "expected a list of items with a name each");
             }
             return;
         };
@@ -150,7 +150,7 @@ impl Walk<'_> {
             Value::Object(members) if members.contains_key("name") => vec![Value::Object(members)],
             _ => {
                 let text = "expected a list of namespaces with a name each, such as [{\"name\": \"chat\"}]";
-                self.found.mistake(path, text);
+                self.raw.mistake(path, text);
                 return None;
             }
         };
@@ -161,7 +161,7 @@ impl Walk<'_> {
                 Value::Object(members) => checked.push(self.namespace(&path, members)),
                 // Keeps the indexes of the namespaces after it.
                 _ => {
-                    self.found.mistake(path, "expected a namespace with a name and options");
+                    self.raw.mistake(path, "expected a namespace with a name and options");
                     checked.push(Value::Null);
                 }
             }
@@ -174,7 +174,7 @@ impl Walk<'_> {
         let mut checked = self.section(path, members);
         match coerce(Kind::Text, &name.unwrap_or_default()) {
             Ok(name) => drop(checked.insert("name".to_owned(), name.unwrap_or_default())),
-            Err(text) => self.found.misread(&format!("{path}.name"), text),
+            Err(text) => self.raw.misread(&format!("{path}.name"), text),
         }
         Value::Object(checked)
     }

@@ -101,7 +101,7 @@ pub(super) fn check_names(
 
 /// Path and name of each namespace that was written.
 fn names<'v>(values: &'v Values<'_>) -> impl Iterator<Item = (String, &'v str)> {
-    let list = values.found.value(NAMESPACES).and_then(Value::as_array);
+    let list = values.raw.value(NAMESPACES).and_then(Value::as_array);
     list.into_iter().flatten().enumerate().filter_map(|(index, namespace)| {
         Some((format!("{NAMESPACES}[{index}]"), namespace.get("name")?.as_str()?))
     })

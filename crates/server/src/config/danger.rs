@@ -15,7 +15,7 @@ use super::keys::Kind;
 use super::mistakes::{KeyedWarning, WarningKind};
 use super::origin::{Origin, Reach};
 use super::pem::read_pem;
-use super::secret::{Use, weakness};
+use super::secret::{SecretUse, weakness};
 use super::table::API_KEYS;
 use super::values::Values;
 use super::{Config, TokenSettings};
@@ -25,30 +25,30 @@ pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Ve
     if config.is_development {
         return Vec::new();
     }
-    let mut found = DangerList(Vec::new());
-    switches(&mut found, values, config);
-    listening(&mut found, config);
-    origins(&mut found, values, config);
-    tokens(&mut found, values, config);
-    secrets(&mut found, values);
-    api_keys(&mut found, values);
-    no_access(&mut found, config);
-    bounds(&mut found, values, config);
-    found.0.extend(useless_options(values, &config.rules.client, &config.rules.channels));
-    certificates(&mut found, values, now_unix);
-    found.0
+    let mut warnings = WarningList(Vec::new());
+    switches(&mut warnings, values, config);
+    listening(&mut warnings, config);
+    origins(&mut warnings, values, config);
+    tokens(&mut warnings, values, config);
+    secrets(&mut warnings, values);
+    api_keys(&mut warnings, values);
+    no_access(&mut warnings, config);
+    bounds(&mut warnings, values, config);
+    warnings.0.extend(useless_options(values, &config.rules.client, &config.rules.channels));
+    certificates(&mut warnings, values, now_unix);
+    warnings.0
 }
 
-struct DangerList(Vec<KeyedWarning>);
+struct WarningList(Vec<KeyedWarning>);
 
-impl DangerList {
+impl WarningList {
     fn add(&mut self, kind: WarningKind, key: impl Into<String>, text: impl Into<String>) {
         self.0.push((kind, key.into(), text.into()));
     }
 }
 
 /// Options that disable a check.
-fn switches(found: &mut DangerList, values: &Values<'_>, config: &Config) {
+fn switches(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
     for (key, text) in [
         (
             "client.insecure",
@@ -64,13 +64,13 @@ fn switches(found: &mut DangerList, values: &Values<'_>, config: &Config) {
         ),
     ] {
         if values.flag(key) && !(key == "http_api.insecure" && config.api.path.is_none()) {
-            found.add(WarningKind::Insecure, key, text);
+            warnings.add(WarningKind::Insecure, key, text);
         }
     }
     if config.admission.user_id_http_header.is_some() && !is_loopback(&config.http.address) {
         let text = "lets everyone who can reach the port without the proxy be any user: allow connections from the \
                     proxy only, and configure it to remove the header from requests of clients";
-        found.add(WarningKind::Insecure, "client.user_id_http_header", text);
+        warnings.add(WarningKind::Insecure, "client.user_id_http_header", text);
     }
     let mut proxies = values.list("client.trusted_proxies").into_iter();
     if let Some(network) = proxies.find(|network| network.trim().ends_with("/0")) {
@@ -78,16 +78,16 @@ fn switches(found: &mut DangerList, values: &Values<'_>, config: &Config) {
             "{network} trusts every client to state its own address, so that limits per address have no effect: list the \
              addresses of the proxies"
         );
-        found.add(WarningKind::Insecure, "client.trusted_proxies", text);
+        warnings.add(WarningKind::Insecure, "client.trusted_proxies", text);
     }
     if config.demo && !is_loopback(&config.http.address) {
         let text = "serves the demo page, and allows every client every operation in channels that begin with demo:";
-        found.add(WarningKind::Exposed, "demo.enabled", text);
+        warnings.add(WarningKind::Exposed, "demo.enabled", text);
     }
 }
 
 /// Internal endpoints that are reachable through the public port.
-fn listening(found: &mut DangerList, config: &Config) {
+fn listening(warnings: &mut WarningList, config: &Config) {
     let inside: Vec<&str> =
         [config.api.path.as_deref(), config.metrics.as_deref()].into_iter().flatten().collect();
     let is_everywhere = is_everywhere(&config.http.address);
@@ -97,24 +97,24 @@ fn listening(found: &mut DangerList, config: &Config) {
              set it, or block these paths in a proxy",
             inside.join(" and ")
         );
-        found.add(WarningKind::Exposed, "http_server.internal_port", text);
+        warnings.add(WarningKind::Exposed, "http_server.internal_port", text);
     }
     let address = &config.http.internal_address;
     let is_place = !address.is_empty() && *address != config.http.address;
     if config.http.internal_port.is_none() && is_place && !address.starts_with("unix:") {
         let text = "has no effect without http_server.internal_port if the server listens on all addresses, or on a port that the \
                     system chooses";
-        found.add(WarningKind::NoEffect, "http_server.internal_address", text);
+        warnings.add(WarningKind::NoEffect, "http_server.internal_address", text);
     }
 }
 
 /// Origins that admit pages of unknown sites.
-fn origins(found: &mut DangerList, values: &Values<'_>, config: &Config) {
+fn origins(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
     let key = "client.allowed_origins";
     for written in values.list(key) {
         let Ok(origin) = Origin::read(&written) else { continue };
         if let Some(adapted) = origin.adapted {
-            found.add(WarningKind::Adapted, key, format!("{written:?}: an origin {adapted}"));
+            warnings.add(WarningKind::Adapted, key, format!("{written:?}: an origin {adapted}"));
         }
         let admitted = match origin.reach() {
             Reach::Named => continue,
@@ -127,52 +127,52 @@ fn origins(found: &mut DangerList, values: &Values<'_>, config: &Config) {
                 "{written:?} admits {admitted}, which can then act as the user whom the proxy authenticates by a cookie \
                  (client.user_id_http_header): list the sites"
             );
-            found.add(WarningKind::Insecure, key, text);
+            warnings.add(WarningKind::Insecure, key, text);
         } else {
             let text = format!(
                 "{written:?} admits {admitted}: safe only if users are authenticated by tokens, and not by cookies or by \
                  network; better list the sites"
             );
-            found.add(WarningKind::Exposed, key, text);
+            warnings.add(WarningKind::Exposed, key, text);
         }
     }
 }
 
 /// Checks of tokens that accept more than intended.
-fn tokens(found: &mut DangerList, values: &Values<'_>, config: &Config) {
+fn tokens(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
     let subscriptions = config.subscription_token.as_ref();
     let of_subscriptions = subscriptions.map(|settings| ("client.subscription_token", settings));
     let sections = [("client.token", &config.token)].into_iter().chain(of_subscriptions);
     for (path, settings) in sections {
-        key_set(found, path, settings);
+        key_set(warnings, path, settings);
         for name in ["audience_regex", "issuer_regex"] {
             let pattern = values.text(&format!("{path}.{name}"));
             if !pattern.is_empty() && !is_anchored(&pattern) {
                 let text = "matches any part of the claim, so that longer values of others are accepted too: begin it with ^ \
                             and end it with $";
-                found.add(WarningKind::Insecure, format!("{path}.{name}"), text);
+                warnings.add(WarningKind::Insecure, format!("{path}.{name}"), text);
             }
         }
         let previous = settings.hmac_previous_secret_key.is_some();
         if previous && settings.hmac_previous_secret_key_valid_until == 0 {
             let text = "is accepted forever: set hmac_previous_secret_key_valid_until, or remove it when all tokens signed \
                         with it have expired";
-            found.add(WarningKind::Insecure, format!("{path}.hmac_previous_secret_key"), text);
+            warnings.add(WarningKind::Insecure, format!("{path}.hmac_previous_secret_key"), text);
         }
     }
     let is_set =
         |name: &&str| !values.text(&format!("client.subscription_token.{name}")).is_empty();
     let keys = ["hmac_secret_key", "rsa_public_key", "ecdsa_public_key", "jwks_public_endpoint"];
     if subscriptions.is_none()
-        && values.found.value("client.subscription_token.enabled").is_none()
+        && values.raw.value("client.subscription_token.enabled").is_none()
         && let Some(name) = keys.iter().find(|name| is_set(name))
     {
         let text = "is not used without client.subscription_token.enabled = true";
-        found.add(WarningKind::Contradiction, format!("client.subscription_token.{name}"), text);
+        warnings.add(WarningKind::Contradiction, format!("client.subscription_token.{name}"), text);
     }
 }
 
-fn key_set(found: &mut DangerList, path: &str, settings: &TokenSettings) {
+fn key_set(warnings: &mut WarningList, path: &str, settings: &TokenSettings) {
     let Some(endpoint) = &settings.jwks_public_endpoint else { return };
     let key = format!("{path}.jwks_public_endpoint");
     let host = endpoint.strip_prefix("http://").map(|rest| {
@@ -184,25 +184,25 @@ fn key_set(found: &mut DangerList, path: &str, settings: &TokenSettings) {
     });
     if host.is_some_and(|host| !is_loopback(host)) {
         let text = "is fetched by plain HTTP, so that an attacker on the network can replace the keys: use https";
-        found.add(WarningKind::Insecure, &*key, text);
+        warnings.add(WarningKind::Insecure, &*key, text);
     }
     let expects = settings.audience.is_some() || settings.audience_regex.is_some();
     if !expects {
         let text = format!(
             "accepts tokens that the issuer made for other services too: set {path}.audience"
         );
-        found.add(WarningKind::Insecure, key, text);
+        warnings.add(WarningKind::Insecure, key, text);
     }
 }
 
 /// Secrets that can be guessed or are used for two purposes.
-fn secrets(found: &mut DangerList, values: &Values<'_>) {
+fn secrets(warnings: &mut WarningList, values: &Values<'_>) {
     for (key, used) in [
-        (SECRETS[0], Use::Signing),
-        (SECRETS[1], Use::Signing),
-        ("client.token.hmac_previous_secret_key", Use::Signing),
-        ("client.subscription_token.hmac_previous_secret_key", Use::Signing),
-        ("http_api.key", Use::Password),
+        (SECRETS[0], SecretUse::Signing),
+        (SECRETS[1], SecretUse::Signing),
+        ("client.token.hmac_previous_secret_key", SecretUse::Signing),
+        ("client.subscription_token.hmac_previous_secret_key", SecretUse::Signing),
+        ("http_api.key", SecretUse::Password),
     ] {
         let is_used = match key {
             "http_api.key" => !values.flag("http_api.disabled"),
@@ -214,25 +214,25 @@ fn secrets(found: &mut DangerList, values: &Values<'_>) {
         let Some(secret) = values.some_text(key).filter(|_| is_used) else { continue };
         if let Some(weakness) = weakness(used, &secret) {
             let text = format!("{weakness}; generate one with `openssl rand -hex 32`");
-            found.add(WarningKind::WeakSecret, key, text);
+            warnings.add(WarningKind::WeakSecret, key, text);
         }
         // Connection tokens and subscription tokens may share a secret.
         let other = SECRETS.iter().find(|other| values.text(other) == secret && **other != key);
         if let Some(other) = other.filter(|_| !SECRETS.contains(&key)) {
             let text = format!("is the same as {other}: use a different secret for each purpose");
-            found.add(WarningKind::WeakSecret, key, text);
+            warnings.add(WarningKind::WeakSecret, key, text);
         }
     }
 }
 
 /// Keys of `http_api.keys` that can be guessed.
-fn api_keys(found: &mut DangerList, values: &Values<'_>) {
-    let list = values.found.value(API_KEYS).and_then(Value::as_array);
+fn api_keys(warnings: &mut WarningList, values: &Values<'_>) {
+    let list = values.raw.value(API_KEYS).and_then(Value::as_array);
     for (index, group) in list.into_iter().flatten().enumerate() {
         let key = group.get("key").and_then(Value::as_str).unwrap_or_default();
-        if let Some(weakness) = weakness(Use::Password, key).filter(|_| !key.is_empty()) {
+        if let Some(weakness) = weakness(SecretUse::Password, key).filter(|_| !key.is_empty()) {
             let text = format!("{weakness}; generate one with `openssl rand -hex 32`");
-            found.add(WarningKind::WeakSecret, format!("{API_KEYS}[{index}].key"), text);
+            warnings.add(WarningKind::WeakSecret, format!("{API_KEYS}[{index}].key"), text);
         }
     }
 }
@@ -242,10 +242,10 @@ const SECRETS: [&str; 2] =
     ["client.token.hmac_secret_key", "client.subscription_token.hmac_secret_key"];
 
 /// Options with which no client can connect.
-fn no_access(found: &mut DangerList, config: &Config) {
+fn no_access(warnings: &mut WarningList, config: &Config) {
     if config.websocket.path.is_none() {
         let text = "prevents all clients from connecting: WebSocket is the only transport";
-        return found.add(WarningKind::Contradiction, "websocket.disabled", text);
+        return warnings.add(WarningKind::Contradiction, "websocket.disabled", text);
     }
     let client = &config.rules.client;
     let token = &config.token;
@@ -259,17 +259,21 @@ fn no_access(found: &mut DangerList, config: &Config) {
         || config.admission.user_id_http_header.is_some();
     if !has_key && !is_open {
         let text = "is not set, and neither is another key for tokens: no client can connect";
-        found.add(WarningKind::Contradiction, "client.token.hmac_secret_key", text);
+        warnings.add(WarningKind::Contradiction, "client.token.hmac_secret_key", text);
     }
     if client.allow_anonymous_connect_without_token && client.disallow_anonymous_connection_tokens {
         let text = "refuses tokens without a user, but clients without a token are accepted \
                     (client.allow_anonymous_connect_without_token)";
-        found.add(WarningKind::Contradiction, "client.disallow_anonymous_connection_tokens", text);
+        warnings.add(
+            WarningKind::Contradiction,
+            "client.disallow_anonymous_connection_tokens",
+            text,
+        );
     }
 }
 
 /// Limits that are too high to protect the server.
-fn bounds(found: &mut DangerList, values: &Values<'_>, config: &Config) {
+fn bounds(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
     for (key, most, what) in [
         (
             "websocket.message_size_limit",
@@ -291,23 +295,23 @@ fn bounds(found: &mut DangerList, values: &Values<'_>, config: &Config) {
         if bytes > most {
             let text =
                 format!("is {bytes} bytes: {what}; usual values are up to {} MiB", most >> 20);
-            found.add(WarningKind::Limit, key, text);
+            warnings.add(WarningKind::Limit, key, text);
         }
     }
     let client = &config.rules.client;
     if client.ping_interval_ms == 0 {
         let text = "is 0, so that no pings are sent and broken connections are never detected";
-        found.add(WarningKind::Limit, "client.ping_interval", text);
+        warnings.add(WarningKind::Limit, "client.ping_interval", text);
     }
     if client.stale_close_delay_ms > 60_000 {
         let text = "lets connections without a connect command stay open for more than a minute; the default is 10s";
-        found.add(WarningKind::Limit, "client.stale_close_delay", text);
+        warnings.add(WarningKind::Limit, "client.stale_close_delay", text);
     }
     let cert_pem = values.text("http_server.tls.cert_pem");
-    if !cert_pem.is_empty() && values.found.value("http_server.tls.enabled").is_none() {
+    if !cert_pem.is_empty() && values.raw.value("http_server.tls.enabled").is_none() {
         let text =
             "is not used without http_server.tls.enabled = true: the server speaks plain HTTP";
-        found.add(WarningKind::Contradiction, "http_server.tls.cert_pem", text);
+        warnings.add(WarningKind::Contradiction, "http_server.tls.cert_pem", text);
     }
 }
 
@@ -315,7 +319,7 @@ fn bounds(found: &mut DangerList, values: &Values<'_>, config: &Config) {
 const CERTIFICATE_DAYS: i64 = 14;
 
 /// Certificates that are not valid, or expire soon.
-fn certificates(found: &mut DangerList, values: &Values<'_>, now_unix: i64) {
+fn certificates(warnings: &mut WarningList, values: &Values<'_>, now_unix: i64) {
     for (switch, key) in [
         ("http_server.tls.enabled", "http_server.tls.cert_pem"),
         ("engine.redis.tls.enabled", "engine.redis.tls.cert_pem"),
@@ -345,7 +349,7 @@ fn certificates(found: &mut DangerList, values: &Values<'_>, now_unix: i64) {
             }
             () => continue,
         };
-        found.add(WarningKind::Certificate, key, text);
+        warnings.add(WarningKind::Certificate, key, text);
     }
 }
 

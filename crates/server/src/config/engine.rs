@@ -131,7 +131,7 @@ const NO_EVENTS: &str = "must be at least 1; to disable events, set lifecycle.en
 
 /// Addresses of brokers that are not in use. Such a node would run without its cluster.
 pub(super) fn unused_engines(values: &Values<'_>) -> Vec<(&'static str, &'static str)> {
-    let is_written = |path: &str| values.found.value(path).is_some();
+    let is_written = |path: &str| values.raw.value(path).is_some();
     let differs = |path: &str| is_written(path) && values.list(path) != values.default_list(path);
     let uses_nats = values.flag("broker.enabled");
     let mut unused = Vec::new();

@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use super::Unknown;
-use super::found::Found;
 use super::mistakes::{Place, WarningKind, closest};
+use super::raw_config::RawConfig;
 use super::table::{
     Entry, WITHOUT_NAMESPACE, entry, flat, meant, path_of, section_of, variable, variables,
 };
@@ -25,7 +25,7 @@ const LISTS: [&str; 4] = ["channel.namespaces", "rpc.namespaces", "proxies", "co
 
 /// Sets all options of the environment.
 pub(super) fn read_environment(
-    found: &mut Found,
+    raw: &mut RawConfig,
     environment: &[(String, String)],
     unknown: Unknown,
 ) {
@@ -40,12 +40,12 @@ pub(super) fn read_environment(
     let is_list = |rest: &str| path_of(rest).is_some_and(|path| LISTS.contains(&path));
     let (lists, others): (Vec<_>, Vec<_>) =
         variables.into_iter().partition(|(_, rest, _)| is_list(rest));
-    warn_lower_case(found, environment);
+    warn_lower_case(raw, environment);
     let mut aliases = 0;
     for (name, rest, text) in lists.into_iter().chain(others) {
-        let Some(path) = setting(found, rest) else {
+        let Some(path) = setting(raw, rest) else {
             if !is_injected(environment, name, text) {
-                warn_unknown(found, (name, text), rest, unknown);
+                warn_unknown(raw, (name, text), rest, unknown);
             }
             continue;
         };
@@ -54,33 +54,33 @@ pub(super) fn read_environment(
                 "{name} is ignored, because Kubernetes or Docker set it for a service of this name: rename the \
                  service, or set enableServiceLinks: false"
             );
-            found.warn(WarningKind::NoEffect, path, text);
+            raw.warn(WarningKind::NoEffect, path, text);
             continue;
         }
         aliases += usize::from(name.starts_with(ALIAS_PREFIX));
         if is_in_quotes(text) {
             let text = "begins and ends with a quotation mark, which is part of the value: files of docker --env-file, for \
                         example, take values without quotation marks";
-            found.warn(WarningKind::Adapted, &path, text);
+            raw.warn(WarningKind::Adapted, &path, text);
         }
-        found.set(&path, Place::Variable(name.clone()), text);
+        raw.set(&path, Place::Variable(name.clone()), text);
     }
     if aliases > 0 {
         let text = format!(
             "{aliases} of these variables are read like the TIDINGS_* variables of the same name, which override them"
         );
-        found.warn(WarningKind::Adapted, "CENTRIFUGO_*", text);
+        raw.warn(WarningKind::Adapted, "CENTRIFUGO_*", text);
     }
 }
 
 /// Warns of variables that would be options if they were written in capitals.
-fn warn_lower_case(found: &mut Found, environment: &[(String, String)]) {
+fn warn_lower_case(raw: &mut RawConfig, environment: &[(String, String)]) {
     for (name, _) in environment {
         let capitals = name.to_ascii_uppercase();
         let rest = capitals.strip_prefix(PREFIX).filter(|_| !name.starts_with(PREFIX));
         if rest.is_some_and(|rest| path_of(rest).is_some()) {
             let text = format!("is ignored: write the name in capitals, {capitals}");
-            found.warn(WarningKind::UnknownKey, name, text);
+            raw.warn(WarningKind::UnknownKey, name, text);
         }
     }
 }
@@ -92,17 +92,17 @@ fn is_in_quotes(text: &str) -> bool {
 }
 
 /// The path of the option that a variable sets. `rest` is its name without the prefix.
-fn setting(found: &Found, rest: &str) -> Option<String> {
+fn setting(raw: &RawConfig, rest: &str) -> Option<String> {
     match path_of(rest) {
         Some(path) => Some(path.to_owned()),
-        None => LISTS.iter().find_map(|list| option_of_group(found, list, rest)),
+        None => LISTS.iter().find_map(|list| option_of_group(raw, list, rest)),
     }
 }
 
 /// The path of an option of one item of a list: `CHANNEL_NAMESPACES_<NAME>_<OPTION>`.
-fn option_of_group(found: &Found, list: &str, rest: &str) -> Option<String> {
+fn option_of_group(raw: &RawConfig, list: &str, rest: &str) -> Option<String> {
     let rest = rest.strip_prefix(&*variable(list))?.strip_prefix('_')?;
-    let groups = found.value(list)?.as_array()?;
+    let groups = raw.value(list)?.as_array()?;
     let options = groups.iter().enumerate().filter_map(|(index, group)| {
         let name = group.get("name")?.as_str().filter(|name| !name.is_empty())?;
         let option = rest.strip_prefix(&*in_variables(name))?.strip_prefix('_')?;
@@ -124,7 +124,7 @@ fn in_variables(name: &str) -> String {
     name.replace(['-', '.'], "_").to_uppercase()
 }
 
-fn warn_unknown(found: &mut Found, (name, text): (&str, &str), rest: &str, unknown: Unknown) {
+fn warn_unknown(raw: &mut RawConfig, (name, text): (&str, &str), rest: &str, unknown: Unknown) {
     let prefix = &name[..name.len() - rest.len()];
     let of_section = section_of(rest).map(|section| {
         let meant = meant(section, &Value::from(text)).map(|key| variable(&key));
@@ -133,8 +133,8 @@ fn warn_unknown(found: &mut Found, (name, text): (&str, &str), rest: &str, unkno
     });
     let text = of_section.unwrap_or_else(|| no_setting(prefix, rest));
     match unknown {
-        Unknown::Warning => found.warn(WarningKind::UnknownKey, name, text),
-        Unknown::Mistake => found.mistake(name, text),
+        Unknown::Warning => raw.warn(WarningKind::UnknownKey, name, text),
+        Unknown::Mistake => raw.mistake(name, text),
     }
 }
 

@@ -15,7 +15,7 @@ use super::lines::Lines;
 use crate::limits::CONFIG_FILE_SIZE_MAX;
 
 /// The content of a file.
-pub(super) struct Written {
+pub(super) struct ParsedFile {
     pub(super) tree: Value,
     pub(super) lines: Lines,
     /// Paths of keys that are written more than once. The last value is used.
@@ -26,9 +26,9 @@ pub(super) struct Written {
 ///
 /// # Errors
 /// A message to follow the name of the file.
-pub(super) fn read_file(path: &Path) -> Result<Written, String> {
+pub(super) fn read_file(path: &Path) -> Result<ParsedFile, String> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    let read: fn(&str) -> Result<Written, String> = match &*ending.to_ascii_lowercase() {
+    let read: fn(&str) -> Result<ParsedFile, String> = match &*ending.to_ascii_lowercase() {
         "toml" => read_toml,
         "yaml" | "yml" => read_yaml,
         "json" => read_json,
@@ -38,7 +38,7 @@ pub(super) fn read_file(path: &Path) -> Result<Written, String> {
     let written = read(text.strip_prefix('\u{feff}').unwrap_or(&text))?;
     match written.tree {
         Value::Object(_) => Ok(written),
-        Value::Null => Ok(Written { tree: Value::Object(Map::new()), ..written }),
+        Value::Null => Ok(ParsedFile { tree: Value::Object(Map::new()), ..written }),
         _ => Err("must contain keys and values".to_owned()),
     }
 }
@@ -63,10 +63,10 @@ fn text_of(path: &Path) -> Result<String, String> {
     })
 }
 
-fn read_toml(text: &str) -> Result<Written, String> {
+fn read_toml(text: &str) -> Result<ParsedFile, String> {
     let table: toml::Table = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
     let tree = of_toml(toml::Value::Table(table));
-    Ok(Written { tree, lines: Lines::of_toml(text), twice: Vec::new() })
+    Ok(ParsedFile { tree, lines: Lines::of_toml(text), twice: Vec::new() })
 }
 
 /// Values that JSON cannot represent become texts, so that messages can quote them.
@@ -93,7 +93,7 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
     format!("is not TOML: line {line}, column {column}: {}", error.message())
 }
 
-fn read_yaml(text: &str) -> Result<Written, String> {
+fn read_yaml(text: &str) -> Result<ParsedFile, String> {
     let tree = serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
         let text = match error {
@@ -107,13 +107,13 @@ fn read_yaml(text: &str) -> Result<Written, String> {
         };
         format!("is not YAML: {text}")
     })?;
-    Ok(Written { tree, lines: Lines::of_yaml(text), twice: Vec::new() })
+    Ok(ParsedFile { tree, lines: Lines::of_yaml(text), twice: Vec::new() })
 }
 
-fn read_json(text: &str) -> Result<Written, String> {
+fn read_json(text: &str) -> Result<ParsedFile, String> {
     let tree = serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
     let (lines, twice) = Lines::of_json(text);
-    Ok(Written { tree, lines, twice })
+    Ok(ParsedFile { tree, lines, twice })
 }
 
 #[cfg(test)]

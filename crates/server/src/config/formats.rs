@@ -6,18 +6,18 @@
 use engine::rules::{ChannelRules, DataFormat, Namespace};
 use serde_json::Value;
 
-use super::found::Found;
 use super::mistakes::WarningKind;
+use super::raw_config::RawConfig;
 
 const TEXT: &str = "allows clients to publish payloads that are not JSON, which clients of the JSON protocol do not \
                     receive: set it to \"json\" or \"json_object\", or to \"binary\" if no client uses JSON";
 
-pub(super) fn warn_of_formats(found: &mut Found, channels: &ChannelRules) {
+pub(super) fn warn_of_formats(raw: &mut RawConfig, channels: &ChannelRules) {
     let mut open = Vec::new();
     if is_open(&channels.without_namespace) {
         open.push("channel.without_namespace".to_owned());
     }
-    let list = found.value("channel.namespaces").and_then(Value::as_array);
+    let list = raw.value("channel.namespaces").and_then(Value::as_array);
     for (index, entry) in list.into_iter().flatten().enumerate() {
         let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
         if channels.namespaces.get(name).is_some_and(is_open) {
@@ -25,7 +25,7 @@ pub(super) fn warn_of_formats(found: &mut Found, channels: &ChannelRules) {
         }
     }
     for path in open {
-        found.warn(WarningKind::Contradiction, format!("{path}.publication_data_format"), TEXT);
+        raw.warn(WarningKind::Contradiction, format!("{path}.publication_data_format"), TEXT);
     }
 }
 

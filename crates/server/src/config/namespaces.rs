@@ -18,7 +18,7 @@ pub(super) fn resolve_channels(values: &Values<'_>, mistakes: &mut KeyedMistakes
     let without = "channel.without_namespace";
     let without_namespace = resolve_namespace(values, without, mistakes);
     let mut namespaces = BTreeMap::new();
-    let list = values.found.value("channel.namespaces").and_then(Value::as_array);
+    let list = values.raw.value("channel.namespaces").and_then(Value::as_array);
     for (index, entry) in list.into_iter().flatten().enumerate() {
         let path = format!("channel.namespaces[{index}]");
         if entry.is_null() {

@@ -6,16 +6,16 @@
 use serde_json::Value;
 
 use super::environment::PREFIX;
-use super::found::Found;
+use super::raw_config::RawConfig;
 use super::table::{Entry, entry, variable};
 
 /// Maximum number of characters of a name that a message quotes.
 const SHOWN_MAX: usize = 40;
 
 /// Adds a mistake for each value that contains a placeholder.
-pub(super) fn check_placeholders(found: &mut Found) {
+pub(super) fn check_placeholders(raw: &mut RawConfig) {
     let mut unreplaced = Vec::new();
-    look("", &found.tree, &mut unreplaced);
+    look("", &raw.tree, &mut unreplaced);
     for (path, placeholder) in unreplaced {
         let set = match entry(&path) {
             Some(Entry::Key(_) | Entry::Absent(..)) => {
@@ -27,7 +27,7 @@ pub(super) fn check_placeholders(found: &mut Found) {
             "contains {placeholder}, which has not been replaced; the server does not replace placeholders: {set}, or replace \
              it before the start, for example with envsubst"
         );
-        found.mistake(path, text);
+        raw.mistake(path, text);
     }
 }
 

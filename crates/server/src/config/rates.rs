@@ -19,7 +19,7 @@ pub(super) fn resolve_rates(
     let mut rates = Vec::with_capacity(Bucket::ALL.len());
     for bucket in Bucket::ALL {
         let path = format!("limits.{}", bucket.name());
-        let is_written = values.found.value(&path).is_some();
+        let is_written = values.raw.value(&path).is_some();
         let rate = parse(*bucket, &values.text(&path));
         let rate = rate.unwrap_or_else(|text| {
             mistakes.push((path, text));

@@ -15,7 +15,6 @@ use super::contradictions::check_names;
 use super::danger::dangers;
 use super::engine::{resolve_engine, unused_engines};
 use super::formats::warn_of_formats;
-use super::found::Found;
 use super::keys::{Kind, TOKEN_KEYS};
 use super::mistakes::{KeyedMistakes, WarningKind};
 use super::namespaces::{demo_namespace, resolve_channels};
@@ -23,6 +22,7 @@ use super::nats_lengths::check_channel_length;
 use super::paths::check_paths;
 use super::pem::read_pem;
 use super::rates::resolve_rates;
+use super::raw_config::RawConfig;
 use super::values::Values;
 use super::{
     AdmissionSettings, Api, Config, Development, ErrorMode, ForwardedHeader, HttpServer, Log,
@@ -44,16 +44,16 @@ const DEVELOPMENT: &[(&str, &str)] = &[
 const LOOPBACK_ORIGINS: &str = "http://localhost:* http://*.localhost:* http://127.0.0.1:* \
                                 http://[::1]:* http://localhost http://127.0.0.1 http://[::1]";
 
-/// Resolves all options. The result is valid if no mistakes were added to `found`.
+/// Resolves all options. The result is valid if no mistakes were added to `raw`.
 pub(super) fn resolve(
-    found: &mut Found,
+    raw: &mut RawConfig,
     development: Option<&Development>,
     now_unix: i64,
 ) -> Config {
-    let development = development.filter(|_| !found.is_configured());
+    let development = development.filter(|_| !raw.is_configured());
     let overrides = if development.is_some() { DEVELOPMENT } else { &[] };
     let mut mistakes = Vec::new();
-    let values = Values { found, overrides };
+    let values = Values { raw, overrides };
     let port = u16::try_from(values.number("http_server.port")).unwrap_or(0);
     let mut channels = resolve_channels(&values, &mut mistakes);
     let mut api = resolve_api(&values, &mut mistakes);
@@ -73,7 +73,7 @@ pub(super) fn resolve(
     let lengths = check_channel_length(&values, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, rates, version }),
-        changeable: Changeable::new(&found.tree, Bounds::of(&engine)),
+        changeable: Changeable::new(&raw.tree, Bounds::of(&engine)),
         engine,
         http: resolve_http(&values, port, &mut mistakes),
         websocket: resolve_websocket(&values, &mut mistakes),
@@ -99,17 +99,17 @@ pub(super) fn resolve(
     check_names(&values, &config.rules.client, &config.rules.channels, &mut mistakes);
     let dangers = dangers(&values, &config, now_unix);
     for (key, text) in mistakes {
-        found.mistake(key, text);
+        raw.mistake(key, text);
     }
     for (key, text) in unused {
-        found.warn(WarningKind::Contradiction, key, text);
+        raw.warn(WarningKind::Contradiction, key, text);
     }
-    warn_of_formats(found, &config.rules.channels);
+    warn_of_formats(raw, &config.rules.channels);
     for (key, text) in lengths {
-        found.warn(WarningKind::Limit, key, text);
+        raw.warn(WarningKind::Limit, key, text);
     }
     for (kind, key, text) in dangers {
-        found.warn(kind, key, text);
+        raw.warn(kind, key, text);
     }
     config
 }

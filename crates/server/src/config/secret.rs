@@ -4,7 +4,7 @@
 
 /// Purpose of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum SecretUse {
     /// Signs tokens. With one token, an attacker can test secrets offline.
     Signing,
     /// Is sent to the server, which limits the rate of attempts.
@@ -60,10 +60,10 @@ const PUBLISHED: &[&str] = &[
 const WITH_WORD_MAX: usize = 24;
 
 /// Why a secret can be guessed; `None` if it is strong enough.
-pub(super) fn weakness(used: Use, secret: &str) -> Option<String> {
+pub(super) fn weakness(used: SecretUse, secret: &str) -> Option<String> {
     let least = match used {
-        Use::Signing => SIGNING_BYTES_MIN,
-        Use::Password => PASSWORD_BYTES_MIN,
+        SecretUse::Signing => SIGNING_BYTES_MIN,
+        SecretUse::Password => PASSWORD_BYTES_MIN,
     };
     let lower = secret.to_lowercase();
     let mut distinct: Vec<u8> = secret.bytes().collect();
@@ -77,8 +77,8 @@ pub(super) fn weakness(used: Use, secret: &str) -> Option<String> {
     }
     if secret.len() < least {
         let why = match used {
-            Use::Signing => "with one token, an attacker can test such secrets offline",
-            Use::Password => "it can be found by trial",
+            SecretUse::Signing => "with one token, an attacker can test such secrets offline",
+            SecretUse::Password => "it can be found by trial",
         };
         return Some(format!("has less than {least} bytes: {why}"));
     }
@@ -94,12 +94,15 @@ mod tests {
     fn secrets_that_can_be_guessed_are_detected() {
         let weak = |used, secret: &str| weakness(used, secret).is_some();
         for secret in ["a", "secret", "my_api_key", "Changeme-123", "k", &"ab".repeat(40)] {
-            assert!(weak(Use::Signing, secret) && weak(Use::Password, secret), "{secret}");
+            assert!(
+                weak(SecretUse::Signing, secret) && weak(SecretUse::Password, secret),
+                "{secret}"
+            );
         }
         let hex = "5f2b8c0e9d4a7163f0e1d2c3b4a59687";
-        assert!(!weak(Use::Signing, hex) && !weak(Use::Password, hex));
-        assert!(!weak(Use::Password, &hex[..16]) && weak(Use::Signing, &hex[..31]));
-        assert!(weak(Use::Signing, "bbe7d157-a253-4094-9759-06a8236543f9"));
-        assert!(!weak(Use::Signing, "0b6a6fb0-8a3c-4a0b-9f2b-4c1d9be2c6f7"));
+        assert!(!weak(SecretUse::Signing, hex) && !weak(SecretUse::Password, hex));
+        assert!(!weak(SecretUse::Password, &hex[..16]) && weak(SecretUse::Signing, &hex[..31]));
+        assert!(weak(SecretUse::Signing, "bbe7d157-a253-4094-9759-06a8236543f9"));
+        assert!(!weak(SecretUse::Signing, "0b6a6fb0-8a3c-4a0b-9f2b-4c1d9be2c6f7"));
     }
 }

@@ -1,4 +1,4 @@
-//! What a configuration may say, what it may not, and which of its sources wins.
+//! Valid and invalid configurations, and the precedence of sources.
 
 use std::io::Write as _;
 
@@ -179,7 +179,7 @@ fn unknown_keys_and_variables_are_warnings_by_default() {
     assert_eq!(unknown.count(), 2);
 }
 
-/// What tunes a feature that is not here, while nothing switches it on.
+/// Keys that tune unsupported features which are off.
 const SWITCHED_OFF: &str = r#"{
     "enable_unreleased_features": false,
     "http_server": {
@@ -209,7 +209,7 @@ const SWITCHED_OFF: &str = r#"{
 }"#;
 
 #[test]
-fn what_tunes_an_absent_feature_is_inert_until_something_switches_it_on() {
+fn details_of_an_unsupported_feature_have_no_effect_while_it_is_off() {
     let (config, warnings) = load_text(".json", SWITCHED_OFF).unwrap();
     assert_eq!(config.log.level, LogLevel::Error);
     assert!(warnings.iter().all(|one| one.kind != WarningKind::UnknownKey), "{warnings:?}");
@@ -273,7 +273,7 @@ fn a_broker_that_is_named_and_not_used_is_warned_of() {
 }
 
 #[test]
-fn what_nats_was_not_set_up_for_cannot_be_changed_to() {
+fn changes_beyond_the_limits_of_the_nats_stream_are_refused() {
     let change = |channel: &str, change: &str| {
         let nats = r#"{"enabled": true, "type": "nats", "nats": {"url": "nats://127.0.0.1"}}"#;
         let text = format!(r#"{{"broker": {nats}, "channel": {channel}}}"#);
@@ -292,7 +292,7 @@ fn what_nats_was_not_set_up_for_cannot_be_changed_to() {
 }
 
 #[test]
-fn zeros_mean_what_they_mean_in_the_compatible_server() {
+fn zeros_have_the_meaning_of_the_compatible_server() {
     let text = "[client]\nhistory_max_publication_limit = 0\nrecovery_max_publication_limit = 0\n\
                 channel_limit = 0\nstale_close_delay = \"0s\"\n";
     let (config, _) = load_text(".toml", text).unwrap();
@@ -336,7 +336,7 @@ fn no_two_things_are_served_at_one_path() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_says_why() {
+fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
     let message = |ending, text| load_text(ending, text).unwrap_err().to_string();
     assert!(message(".toml", "a = ").contains("is not TOML"));
     assert!(message(".yaml", "a: [").contains("is not YAML"));
@@ -393,7 +393,7 @@ fn development_mode_is_for_this_machine_and_for_the_demo_only() {
         assert_eq!(configured.http.address, "");
         assert!(!configured.rules.client.allow_anonymous_connect_without_token);
     }
-    // What is no setting says nothing.
+    // Variables that are not options do not end development mode.
     let environment = pairs(&[("TIDINGS_PORT", "tcp://10.0.0.1:8000"), ("TIDINGS_TOKEN", "x")]);
     assert!(load(&Source { environment, ..source.clone() }).unwrap().0.is_development);
     let path = file(".toml", "");

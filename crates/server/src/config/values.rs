@@ -1,25 +1,25 @@
-//! Typed values by path: what was written, or else the default of the table of keys.
+//! Typed values by path: the configured value, or the default of the table of keys.
 //!
 //! Invariant: kinds were checked before (`check`), so that no look-up fails.
 
 use serde_json::Value;
 
 use super::duration::parse_ms;
-use super::found::Found;
 use super::keys::NAMESPACE_KEYS;
+use super::raw_config::RawConfig;
 use super::table::{Entry, entry};
 use super::text_list::items;
 
 /// Typed look-ups by path.
 pub(super) struct Values<'f> {
-    pub(super) found: &'f Found,
+    pub(super) raw: &'f RawConfig,
     /// Defaults of development mode, as path and value.
     pub(super) overrides: &'f [(&'static str, &'static str)],
 }
 
 impl Values<'_> {
     pub(super) fn text(&self, path: &str) -> String {
-        match self.found.value(path) {
+        match self.raw.value(path) {
             Some(Value::String(text)) => text.clone(),
             Some(_) => String::new(),
             None => self.default(path).to_owned(),
@@ -38,11 +38,11 @@ impl Values<'_> {
     }
 
     pub(super) fn flag(&self, path: &str) -> bool {
-        self.found.value(path).map_or_else(|| self.default(path) == "true", |v| v == true)
+        self.raw.value(path).map_or_else(|| self.default(path) == "true", |v| v == true)
     }
 
     pub(super) fn number(&self, path: &str) -> u64 {
-        let written = self.found.value(path).and_then(Value::as_u64);
+        let written = self.raw.value(path).and_then(Value::as_u64);
         written.unwrap_or_else(|| self.default(path).parse().unwrap_or(0))
     }
 
@@ -59,7 +59,7 @@ impl Values<'_> {
     }
 
     pub(super) fn list(&self, path: &str) -> Vec<String> {
-        let items = self.found.value(path).and_then(Value::as_array);
+        let items = self.raw.value(path).and_then(Value::as_array);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         match items {
             Some(items) => items.iter().map(text).collect(),

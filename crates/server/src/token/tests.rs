@@ -1,4 +1,4 @@
-//! What a verifier accepts and refuses, from outside: settings and texts in, verdicts out.
+//! Tests of the verifier through its public interface: options and tokens in, results out.
 
 mod algorithms;
 mod claims;
@@ -32,7 +32,7 @@ fn verifier(settings: &TokenSettings) -> Verifier {
     Verifier::new(settings).expect("settings of a test")
 }
 
-/// The verdict on a connection token with these claims, signed with the secret.
+/// The result of a connection token with these claims, signed with the secret.
 fn connect(claims: &Value) -> Verified<ConnectionClaims> {
     connect_with(&settings(), claims)
 }
@@ -41,12 +41,12 @@ fn connect_with(settings: &TokenSettings, claims: &Value) -> Verified<Connection
     verifier(settings).verify_connection(&hs256(SECRET, claims), NOW)
 }
 
-/// The verdict on a subscription token with these claims, signed with the secret.
+/// The result of a subscription token with these claims, signed with the secret.
 fn subscribe(claims: &Value) -> Verified<SubscriptionClaims> {
     verifier(&settings()).verify_subscription(&hs256(SECRET, claims), NOW)
 }
 
-/// The verdict on a connection token whose payload is exactly this text.
+/// The result of a connection token with exactly this payload.
 fn connect_raw(payload: &str) -> Verified<ConnectionClaims> {
     let signed = format!("{}.{}", encode(r#"{"alg":"HS256"}"#), encode(payload));
     let token = signing::hmac_sign(SECRET, signed);

@@ -1,4 +1,4 @@
-//! Keys of the server API: what limits a key is understood or refused, never left out.
+//! Keys of the server API: an option that limits a key is applied or refused, and never ignored.
 
 use super::load_text;
 
@@ -27,7 +27,7 @@ fn keys_have_names_methods_and_channels() {
 }
 
 #[test]
-fn what_limits_a_key_is_never_left_out() {
+fn an_invalid_limit_of_a_key_is_a_mistake() {
     for (from, to, place) in [
         ("name = \"all\"", "name = \"desk\"", "http_api.keys[1].name"),
         ("name = \"all\"", "name = \"default\"\n", ""),

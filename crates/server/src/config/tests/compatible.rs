@@ -1,10 +1,10 @@
-//! What was written for the compatible server: every key it has, in every form it takes.
+//! Configurations of the compatible server: all of its keys, in all forms that it accepts.
 
 use super::*;
 use crate::config::keys::{ABSENT_LISTS, AbsentRole};
 use crate::config::table::{absent_keys, variable};
 
-/// Keys of the compatible server that are here.
+/// Keys of the compatible server that are supported.
 #[rustfmt::skip]
 const HERE: &[&str] = &[
     "http_server.address", "http_server.port", "http_server.internal_address", "http_server.internal_port",
@@ -56,7 +56,7 @@ const NAMESPACES_HERE: &[&str] = &[
     "allow_user_limited_channels", "channel_regex", "publication_data_format",
 ];
 
-/// Keys whose default there is another one.
+/// Keys with another default in the compatible server.
 const OTHER_DEFAULTS: &[(&str, &str)] = &[
     ("broker.nats.prefix", "centrifugo"),
     ("engine.redis.io_timeout", "4s"),
@@ -65,7 +65,7 @@ const OTHER_DEFAULTS: &[(&str, &str)] = &[
     ("prometheus.enabled", "false"),
 ];
 
-/// Every key of the compatible server, with its default there.
+/// All keys of the compatible server with their defaults there.
 fn theirs() -> Vec<(String, String)> {
     let below = |section: &'static str, names: &'static [&str]| {
         names.iter().map(move |name| format!("{section}.{name}"))
@@ -86,7 +86,7 @@ fn theirs() -> Vec<(String, String)> {
     here.chain(absent).chain(lists).collect()
 }
 
-/// Warnings that are about how something was written.
+/// Warnings about the form of keys and values.
 fn about_form(warnings: &[Warning]) -> Vec<&Warning> {
     let kinds = [WarningKind::UnknownKey, WarningKind::NoEffect];
     warnings.iter().filter(|warning| kinds.contains(&warning.kind)).collect()
@@ -139,7 +139,7 @@ fn the_complete_default_of_the_compatible_server_passes_as_a_file() {
 }
 
 #[test]
-fn whatever_switches_on_what_is_not_here_is_one_clear_line() {
+fn every_switch_of_an_unsupported_feature_is_one_mistake() {
     for (path, section, key) in absent_keys() {
         let AbsentRole::Switch(feature) = key.role else { continue };
         let mut flags = pairs(&[("engine.redis.prefix", "x")]);
@@ -167,7 +167,7 @@ fn whatever_switches_on_what_is_not_here_is_one_clear_line() {
 }
 
 #[test]
-fn a_switch_without_what_it_belongs_to_is_off() {
+fn a_switch_inside_a_disabled_section_is_off() {
     for text in [
         r#"{"http_server": {"tls": {"client_ca_pem": "ca.pem"}, "tls_external": true}}"#,
         r#"{"engine": {"redis": {"force_resp2": true, "tls": {"insecure_skip_verify": true}}}}"#,
@@ -330,7 +330,7 @@ fn names_without_their_section_are_recognised() {
     }
 }
 
-/// What the JavaScript SDK's own suite runs its server with.
+/// The configuration of the server in the tests of the JavaScript SDK.
 const OF_THE_SDK_SUITE: &str = r#"{
     "client": {"insecure": true, "concurrency": 8, "token": {"hmac_secret_key": "secret"}},
     "http_stream": {"enabled": true},

@@ -32,7 +32,7 @@ fn an_invalid_value_is_one_mistake_without_warnings_about_its_default() {
 }
 
 #[test]
-fn mistakes_show_what_was_written_and_what_to_write() {
+fn mistakes_quote_the_value_and_the_expected_form() {
     for (text, wanted) in [
         (r#"{"channel": {"namespaces": [{"name": "a b"}]}}"#, "not \"a b\""),
         (r#"{"channel": {"namespaces": [{"presence": true}]}}"#, "is needed"),

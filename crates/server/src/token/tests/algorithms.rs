@@ -1,4 +1,4 @@
-//! Every algorithm with its key, and no algorithm with another one's key.
+//! Each algorithm verifies with its own key only.
 
 use serde_json::json;
 
@@ -71,7 +71,7 @@ fn an_rsa_key_may_be_in_its_older_form() {
     assert!(verifier(&settings).verify_connection(&token, NOW).is_ok());
 }
 
-/// The attack of taking a public key, which everybody has, for the secret of HMAC.
+/// Algorithm confusion: an attacker signs with the public key as the HMAC secret.
 #[test]
 fn a_public_key_is_never_taken_for_a_secret() {
     let both = TokenSettings { hmac_secret_key: Some(SECRET.to_owned()), ..rsa_settings() };

@@ -1,4 +1,4 @@
-//! What the engine learns from a token that holds.
+//! Claims that the engine receives from a valid token.
 
 use bytes::Bytes;
 use engine::claims::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionGrant};
@@ -52,7 +52,7 @@ fn null_is_the_same_as_absent_at_every_level() {
 }
 
 #[test]
-fn a_connection_token_says_who_connects_and_what_is_subscribed() {
+fn a_connection_token_has_a_user_and_subscriptions() {
     let claims = json!({
         "sub": "ann",
         "exp": NOW + 60,
@@ -93,7 +93,7 @@ fn subs_win_over_channels_and_keep_their_order() {
 }
 
 #[test]
-fn a_subscription_token_says_who_may_subscribe_what_and_how() {
+fn a_subscription_token_has_a_user_a_channel_and_options() {
     let claims = json!({
         "sub": "ann",
         "channel": "news",
@@ -145,7 +145,7 @@ fn base64_info_wins_over_json_info_unless_empty() {
     assert_eq!(connect(&json!({"b64info": "AP8"})), Err(INVALID), "padding is part of it");
 }
 
-/// A line break inside a reply would end it for a JSON client.
+/// A line break inside a reply would split it for a JSON client.
 #[test]
 fn info_is_passed_on_without_white_space_between_its_tokens() {
     let verdict = connect_raw("{\"info\": {\n\t\"a b\" : [1,\r\n 2.50, \" \\\" \\\\\" ]\n}}");
@@ -166,7 +166,7 @@ fn roles_are_a_text_or_a_list_in_a_claim_of_any_name() {
     let foreign = "https://example.org/roles";
     assert_eq!(roles(foreign, json!({"role": "x", foreign: ["a"]})), names(&["a"]));
     assert_eq!(roles("", json!({"role": "staff"})), names(&[]), "roles are off");
-    // What others mean by the claim keeps nobody out, and gives nobody a role.
+    // Other uses of the claim refuse no token and grant no role.
     for (other, of_it) in [
         (json!(1), names(&[])),
         (json!({"a": "b"}), names(&[])),
@@ -182,7 +182,7 @@ fn roles_are_a_text_or_a_list_in_a_claim_of_any_name() {
 }
 
 #[test]
-fn ids_by_which_nobody_could_be_revoked_are_refused() {
+fn ids_that_are_too_long_to_be_revoked_are_refused() {
     let of_length = |length: usize| "i".repeat(length);
     for claim in ["sub", "jti"] {
         let longest = of_length(ID_BYTES_MAX);

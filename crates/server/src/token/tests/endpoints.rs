@@ -1,4 +1,4 @@
-//! Endpoints with placeholders: a token chooses among listed addresses and adds none.
+//! Endpoints with placeholders: a token selects one of the listed URLs and cannot add any.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ fn endpoint(url: &str, issuer: &str, audience: &str) -> TokenSettings {
     }
 }
 
-/// Answers nothing and remembers what it was asked for.
+/// Fails all requests and records their URLs.
 #[derive(Default)]
 struct Asked(Mutex<Vec<String>>);
 
@@ -29,7 +29,7 @@ impl Fetch for Asked {
     }
 }
 
-/// Addresses asked for by a token with these claims, each once.
+/// Unique URLs that are requested for a token with these claims.
 fn asked(settings: &TokenSettings, claims: &Value) -> Vec<String> {
     let asked = Arc::new(Asked::default());
     let fetch: Arc<dyn Fetch> = asked.clone();
@@ -68,7 +68,7 @@ fn placeholders_are_filled_from_issuer_and_audience() {
 }
 
 #[test]
-fn a_token_for_somebody_else_fetches_nothing() {
+fn a_token_for_another_audience_fetches_nothing() {
     let settings = TokenSettings {
         audience: Some("us".to_owned()),
         ..endpoint("https://x/{{realm}}", "^(?P<realm>a|b)$", "")

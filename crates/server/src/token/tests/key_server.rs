@@ -1,4 +1,4 @@
-//! A little HTTP server that publishes a key set and counts who asks for it.
+//! An HTTP server that publishes a key set and counts requests.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -40,7 +40,7 @@ impl KeyServer {
                 if served.state.lock().unwrap().stopped {
                     break;
                 }
-                // A client that goes away meanwhile is its own business.
+                // Errors of clients that disconnect are ignored.
                 let _ = stream.and_then(|stream| served.answer(stream));
             }
         });
@@ -54,19 +54,19 @@ impl KeyServer {
         self.respond("200 OK", &json!({"keys": keys}).to_string());
     }
 
-    /// Replaces the whole answer.
+    /// Replaces the whole response.
     pub(super) fn respond(&self, status: &str, body: &str) {
         let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: ");
         let response = format!("{head}{}\r\n\r\n{body}", body.len());
         self.shared.state.lock().unwrap().response = response.into_bytes();
     }
 
-    /// Holds answers back until so many callers have announced themselves.
+    /// Delays responses until this number of callers has announced a request.
     pub(super) fn await_callers(&self, count: usize) {
         self.shared.state.lock().unwrap().callers_awaited = count;
     }
 
-    /// A caller announces that it is about to ask.
+    /// Announces a request of a caller.
     pub(super) fn announce_caller(&self) {
         self.shared.state.lock().unwrap().callers += 1;
         self.shared.changed.notify_all();
@@ -77,7 +77,7 @@ impl KeyServer {
         self.shared.state.lock().unwrap().paths.len()
     }
 
-    /// Paths asked for so far.
+    /// Paths of the requests so far.
     pub(super) fn paths(&self) -> Vec<String> {
         self.shared.state.lock().unwrap().paths.clone()
     }

@@ -1,4 +1,4 @@
-//! Keys published by an identity provider: cached, rotated, and never asked for too often.
+//! Key sets of an identity provider: caching, rotation, and the rate of requests.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -147,7 +147,7 @@ fn a_failed_fetch_leaves_fresh_keys_in_use() {
 }
 
 #[test]
-fn nobody_listening_is_unavailable() {
+fn an_endpoint_without_a_listener_is_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
@@ -195,7 +195,7 @@ fn answers_that_are_no_key_set_are_unavailable() {
 }
 
 #[test]
-fn redirections_are_neither_followed_nor_believed() {
+fn redirections_are_not_followed() {
     let server = KeyServer::start(&[]);
     server.respond("302 Found\r\nlocation: /elsewhere", "");
     let token = p256().token("ES256", Some("a"), &ann());
@@ -243,7 +243,7 @@ fn keys_that_can_not_be_used_do_not_spoil_the_others() {
 }
 
 #[test]
-fn what_a_key_is_for_need_not_be_said() {
+fn the_purpose_of_a_key_is_optional() {
     let key = p256();
     let mut without_use = key.jwk("a");
     without_use.as_object_mut().unwrap().remove("use");

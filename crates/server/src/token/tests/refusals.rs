@@ -1,4 +1,4 @@
-//! Tokens that are damaged, malformed or meant for something else.
+//! Refusal of tokens that are damaged, malformed or of the other kind.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Nothing that can be printed holds a key, a token or a claim.
+//! Printed values contain no key, token or claim.
 
 use super::super::cause::Cause;
 use super::super::{KeyFault, TokenSettings, Verifier};
@@ -19,7 +19,7 @@ fn printed_settings_and_verifiers_hold_no_secrets() {
 }
 
 #[test]
-fn an_error_does_not_quote_what_it_is_about() {
+fn an_error_does_not_quote_the_value() {
     let pasted = "-----BEGIN PRIVATE KEY-----\nvery secret\n-----END PRIVATE KEY-----";
     let settings = TokenSettings { rsa_public_key: Some(pasted.to_owned()), ..settings() };
     let error = Verifier::new(&settings).expect_err("a private key");

@@ -1,4 +1,4 @@
-//! Settings that no verifier can be built from, and what is said about them.
+//! Invalid options and their errors.
 
 use super::super::{KeyError, KeyFault, TokenSettings, Verifier};
 use super::settings;

@@ -1,4 +1,4 @@
-//! Tokens made here are accepted here.
+//! The verifier accepts the tokens that this crate signs.
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ fn ann() -> TokenRequest {
 }
 
 #[test]
-fn a_signed_connection_token_says_what_was_asked() {
+fn a_signed_connection_token_has_the_requested_claims() {
     let settings = TokenSettings {
         issuer: Some("us".to_owned()),
         audience: Some("them".to_owned()),
@@ -39,7 +39,7 @@ fn a_signed_connection_token_says_what_was_asked() {
 }
 
 #[test]
-fn a_signed_subscription_token_says_what_was_asked() {
+fn a_signed_subscription_token_has_the_requested_claims() {
     let settings = TokenSettings { user_id_claim: Some("user".to_owned()), ..settings() };
     let request = SubscriptionTokenRequest {
         token: TokenRequest {

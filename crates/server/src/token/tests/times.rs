@@ -1,4 +1,4 @@
-//! When a token holds, and for how long what it grants.
+//! The validity of tokens, and the lifetime of what they grant.
 
 use serde_json::json;
 
@@ -47,7 +47,7 @@ fn an_expired_token_with_a_wrong_signature_is_invalid() {
 }
 
 #[test]
-fn the_lifetime_ends_with_the_token_unless_expire_at_says_otherwise() {
+fn expire_at_overrides_the_expiration_of_the_token() {
     for (claims, end) in [
         (json!({"exp": NOW + 9}), Some(NOW + 9)),
         (json!({}), None),

@@ -13,7 +13,7 @@ use super::table::{Entry, entry};
 use super::text_list::items;
 
 /// The options as written, and the mistakes and warnings found so far.
-pub(super) struct Found {
+pub(super) struct RawConfig {
     pub(super) tree: Value,
     pub(super) has_file: bool,
     /// Paths that a variable or a flag has set.
@@ -25,10 +25,10 @@ pub(super) struct Found {
     warnings: Vec<Warning>,
 }
 
-impl Found {
+impl RawConfig {
     /// The options of a file with this content.
-    pub(super) fn of(tree: Value) -> Found {
-        Found {
+    pub(super) fn of(tree: Value) -> RawConfig {
+        RawConfig {
             tree,
             has_file: true,
             set: BTreeMap::new(),
@@ -66,7 +66,7 @@ impl Found {
     }
 
     /// Returns all warnings and mistakes.
-    pub(super) fn judge(mut self) -> (Vec<Warning>, Vec<Mistake>) {
+    pub(super) fn into_messages(mut self) -> (Vec<Warning>, Vec<Mistake>) {
         self.warnings.retain(|warning| !self.misread.contains(&warning.key));
         (self.warnings, self.mistakes)
     }
