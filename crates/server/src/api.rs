@@ -7,6 +7,7 @@ mod batch;
 mod call;
 mod error;
 mod keys;
+mod method;
 mod methods;
 mod request;
 mod response;
@@ -45,7 +46,7 @@ use crate::telemetry::{RefusalSubject, shown};
 use call::Call;
 use error::{ApiError, MethodFailure};
 pub(crate) use keys::ApiKeys;
-use methods::Method;
+use method::Method;
 use unreadable::unreadable;
 
 /// What the API decides by and works on.
@@ -66,11 +67,11 @@ pub(crate) struct ApiState {
 const OPENAPI: &str = include_str!("api/openapi.json");
 
 /// Names of all methods.
-pub const API_METHODS: [&str; methods::METHODS.len()] = {
-    let mut names = [""; methods::METHODS.len()];
+pub const API_METHODS: [&str; method::METHODS.len()] = {
+    let mut names = [""; method::METHODS.len()];
     let mut index = 0;
     while index < names.len() {
-        names[index] = methods::METHODS[index].0;
+        names[index] = method::METHODS[index].0;
         index += 1;
     }
     names

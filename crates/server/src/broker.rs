@@ -32,15 +32,24 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Kinds of warnings that are remembered.
 const WARNINGS_MAX: usize = 16;
 
+/// What a broker is opened with.
+pub(crate) struct BrokerOpening<'a> {
+    pub(crate) config: &'a Config,
+    /// Counts what the memory engine holds.
+    pub(crate) usage: &'a Arc<Usage>,
+    /// Name of this node.
+    pub(crate) name: &'a str,
+    pub(crate) clock: ServerClock,
+    /// Receives the reason for which opening takes long.
+    pub(crate) starting: &'a Starting,
+}
+
 /// Opens the broker; a Redis that cannot be reached is waited for when that is configured.
 pub(crate) async fn open(
-    config: &Config,
-    usage: &Arc<Usage>,
-    name: &str,
-    clock: ServerClock,
+    opening: BrokerOpening<'_>,
     random: &mut Random,
-    starting: &Starting,
 ) -> Result<Arc<dyn Broker>, StartError> {
+    let BrokerOpening { config, usage, name, clock, starting } = opening;
     // Differs at every start.
     let id = random.uuid()[..8].to_owned();
     match &config.engine {

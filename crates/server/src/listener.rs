@@ -128,7 +128,7 @@ impl Listener {
 
     /// A connection from its first byte to its end, or until it moves to a worker.
     async fn serve(self, tcp: std::net::TcpStream, peer: ClientAddress, http: Arc<HttpPeer>) {
-        if let Err(error) = self.speak(tcp, peer, http).await {
+        if let Err(error) = self.negotiate(tcp, peer, http).await {
             debug!(%peer, %error, "a connection ended before it was a WebSocket");
         }
     }
@@ -144,7 +144,7 @@ impl Listener {
         }
     }
 
-    async fn speak(
+    async fn negotiate(
         self,
         tcp: std::net::TcpStream,
         peer: ClientAddress,
@@ -170,11 +170,11 @@ impl Listener {
         let carries = if self.tls.is_some() { Carries::Tls } else { Carries::Http };
         let tcp = HttpStream::new(tcp, carries, http.clone(), self.keep_alive_timeout);
         let Some(tls) = self.tls.clone() else {
-            return Ok(self.speak_http(tcp, client, http).await?);
+            return Ok(self.serve_http(tcp, client, http).await?);
         };
         let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp));
         let tls = self.until_stop(handshake).await???;
-        Ok(self.speak_http(tls, client, http).await?)
+        Ok(self.serve_http(tls, client, http).await?)
     }
 
     /// Takes a step before the first request, for which nobody waits when the server stops.
@@ -206,7 +206,7 @@ impl Listener {
         Ok(client.map_or(peer, ClientAddress::from))
     }
 
-    async fn speak_http(
+    async fn serve_http(
         mut self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: ClientAddress,

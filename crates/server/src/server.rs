@@ -21,7 +21,7 @@ use crate::admission::revoked::Revoked;
 use crate::admission::verification::{Verification, Verifiers};
 use crate::admission::{Admission, AdmissionLimits};
 use crate::api::ApiKeys;
-use crate::broker;
+use crate::broker::{self, BrokerOpening};
 use crate::clock::ServerClock;
 use crate::cluster::members::Members;
 use crate::cluster::node::{Node, Surveys};
@@ -35,7 +35,7 @@ use crate::supervision::supervisor::Supervisor;
 use crate::telemetry::HttpCounts;
 use crate::token::{KeyError, Verifier};
 use crate::welcome::Welcome;
-use crate::worker::{Input, Parts, WireSettings, WorkerHandle};
+use crate::worker::{Input, WireSettings, WorkerHandle, WorkerParts};
 
 use self::routes::routes;
 use self::tasks::start_tasks;
@@ -70,10 +70,17 @@ impl Server {
         let rates = config.rules.rates.clone();
         let throttle = Arc::new(Throttle::new(buckets.clone(), clock, rates, counts.clone()));
         let serving = listeners.serve(&config, &starting, &tasks.faults(), &throttle)?;
-        let broker = broker::open(&config, &usage, &name, clock, &mut random, &starting).await?;
+        let opening = BrokerOpening {
+            config: &config,
+            usage: &usage,
+            name: &name,
+            clock,
+            starting: &starting,
+        };
+        let broker = broker::open(opening, &mut random).await?;
         let admission = Arc::new(admission(&config));
         let revoked = Arc::new(Revoked::new(clock));
-        let parts = Parts {
+        let parts = WorkerParts {
             rules: config.rules.clone(),
             broker: broker.clone(),
             clock,
@@ -206,7 +213,7 @@ async fn join(config: &Config, node: &Arc<Node>) -> Result<Arc<Members>, StartEr
 /// As many as configured, or one per core.
 fn start_workers(
     count: usize,
-    parts: &Parts,
+    parts: &WorkerParts,
     random: &mut Random,
 ) -> io::Result<Vec<WorkerHandle>> {
     let count = match count {

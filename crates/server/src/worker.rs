@@ -35,7 +35,7 @@ pub use inbox::{Input, WorkerInbox};
 
 /// Everything that a worker is built from.
 #[derive(Clone)]
-pub struct Parts {
+pub struct WorkerParts {
     /// What is allowed.
     pub rules: Arc<Rules>,
     /// What carries publications.
@@ -138,7 +138,7 @@ impl WorkerHandle {
     ///
     /// # Errors
     /// When the kernel gives no poller or thread.
-    pub fn start(index: usize, seed: u64, parts: Parts) -> io::Result<WorkerHandle> {
+    pub fn start(index: usize, seed: u64, parts: WorkerParts) -> io::Result<WorkerHandle> {
         let (inbox, poll) = WorkerInbox::new()?;
         let connections = Arc::new(AtomicUsize::new(0));
         let driver = driver::Driver::new(seed, parts, poll, inbox.clone(), connections.clone());

@@ -21,13 +21,13 @@ pub(crate) struct Waiting(Arc<Slots>);
 pub struct Unauthenticated {
     /// Where the client is, behind proxies too.
     pub address: ClientAddress,
-    place: Arc<Place>,
+    location: Arc<Location>,
     slot: Slot,
 }
 
 /// Where it lives, once it does.
 #[derive(Default)]
-struct Place {
+struct Location {
     is_evicted: AtomicBool,
     session: OnceLock<(Arc<WorkerInbox>, SessionKey)>,
 }
@@ -45,9 +45,9 @@ impl Waiting {
 
     /// A slot for a new one; the oldest of whoever has most of them makes room.
     pub(crate) fn take(&self, address: ClientAddress) -> Option<Unauthenticated> {
-        let place = Arc::new(Place::default());
-        let slot = self.0.take(address.prefix(), place.clone())?;
-        Some(Unauthenticated { address, place, slot })
+        let location = Arc::new(Location::default());
+        let slot = self.0.take(address.prefix(), location.clone())?;
+        Some(Unauthenticated { address, location, slot })
     }
 }
 
@@ -60,14 +60,14 @@ impl Unauthenticated {
 
     /// It lives on a worker from now on, which is told when it has to make room. Says whether it
     /// may stay.
-    pub(crate) fn settle(&self, inbox: &Arc<WorkerInbox>, key: SessionKey) -> bool {
+    pub(crate) fn assign(&self, inbox: &Arc<WorkerInbox>, key: SessionKey) -> bool {
         // Only the worker that it was given to settles it, once.
-        let _first = self.place.session.set((inbox.clone(), key));
-        !self.place.is_evicted.load(Ordering::SeqCst)
+        let _first = self.location.session.set((inbox.clone(), key));
+        !self.location.is_evicted.load(Ordering::SeqCst)
     }
 }
 
-impl Evict for Place {
+impl Evict for Location {
     fn evict(&self) {
         self.is_evicted.store(true, Ordering::SeqCst);
         if let Some((inbox, key)) = self.session.get() {

@@ -34,10 +34,16 @@ pub struct Verifiers {
     pub subscription: Arc<Verifier>,
 }
 
+/// A token to verify, and the session that has sent it.
+pub(crate) struct TokenCheck {
+    pub(crate) key: SessionKey,
+    pub(crate) kind: TokenKind,
+    pub(crate) token: String,
+}
+
 struct Task {
-    key: SessionKey,
-    kind: TokenKind,
-    token: String,
+    check: TokenCheck,
+    /// Inbox that the verdict is sent to.
     inbox: Arc<WorkerInbox>,
 }
 
@@ -67,15 +73,14 @@ impl Verification {
     pub(crate) fn verify(
         &self,
         unix_ms: i64,
-        key: SessionKey,
-        kind: TokenKind,
-        token: String,
+        check: TokenCheck,
         inbox: &Arc<WorkerInbox>,
     ) -> Option<Judgement> {
-        if self.verifiers.of(kind).cost(&token) == Cost::Inline {
-            return Some(self.verifiers.verify(unix_ms, kind, &token));
+        let kind = check.kind;
+        if self.verifiers.of(kind).cost(&check.token) == Cost::Inline {
+            return Some(self.verifiers.verify(unix_ms, kind, &check.token));
         }
-        let task = Task { key, kind, token, inbox: inbox.clone() };
+        let task = Task { check, inbox: inbox.clone() };
         let is_taken = self.tasks.try_send(task).is_ok();
         (!is_taken).then(|| Judgement::refuse(kind, Cause::Overloaded))
     }
@@ -107,13 +112,13 @@ impl Verifiers {
             let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(task) = task else { return };
             let now = clock.now().unix_ms / 1000;
-            if !self.of(task.kind).needs_fetch(&task.token, now) {
+            if !self.of(task.check.kind).needs_fetch(&task.check.token, now) {
                 self.answer(&task, clock);
             } else if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) =
                 fetches.try_send(task)
             {
-                let judgement = Judgement::refuse(task.kind, Cause::Overloaded);
-                task.inbox.send(Input::Verdict(task.key, judgement));
+                let judgement = Judgement::refuse(task.check.kind, Cause::Overloaded);
+                task.inbox.send(Input::Verdict(task.check.key, judgement));
             }
         }
     }
@@ -121,11 +126,12 @@ impl Verifiers {
     /// Verifies a token and sends the verdict to the worker that asked.
     fn answer(&self, task: &Task, clock: ServerClock) {
         let unix_ms = clock.now().unix_ms;
-        let verify = || self.verify(unix_ms, task.kind, &task.token);
+        let Task { check: TokenCheck { key, kind, token }, inbox } = task;
+        let verify = || self.verify(unix_ms, *kind, token);
         let judgement = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {
             error!("verifying a token has panicked");
-            Judgement::refuse(task.kind, Cause::Overloaded)
+            Judgement::refuse(*kind, Cause::Overloaded)
         });
-        task.inbox.send(Input::Verdict(task.key, judgement));
+        inbox.send(Input::Verdict(*key, judgement));
     }
 }

@@ -8,7 +8,8 @@ use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use super::ApiState;
 use super::call::Call;
 use super::error::{ApiError, MethodFailure};
-use super::methods::{Method, Outcome};
+use super::method::Method;
+use super::methods::Outcome;
 use super::request::{Batch, BatchCommand, read};
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::error::ApiError;
-use super::methods::Method;
+use super::method::Method;
 use crate::config::ApiKey;
 use crate::limits::API_ANSWER_MAX;
 use crate::telemetry::shown;

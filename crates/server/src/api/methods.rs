@@ -17,109 +17,14 @@ use wire::protocol::{DisconnectCode, ErrorCode, Publication, StreamPosition};
 use super::ApiState;
 use super::call::Call;
 use super::error::{ApiError, MethodFailure};
-use super::request::{self, InChannel, Publish, SessionFilter, payload, read};
-use super::response;
+use super::method::Method;
+use super::request::{self, OneChannel, Publish, SessionFilter, payload, read};
+use super::response::{self, AnswerGaps};
 use crate::cluster::members::Answers;
-use crate::cluster::questions::{ActiveChannels, NodeInfo, Present, Question};
-use crate::cluster::survey::Silent;
+use crate::cluster::questions::{ActiveChannels, ClientList, NodeInfo, Question};
+use crate::cluster::survey::WorkerTimeout;
 use crate::limits::{API_ANSWER_MAX, API_CONCURRENCY, API_ITEMS_MAX};
 use crate::pattern::ChannelPattern;
-
-/// A method, under the name that it has in paths and in batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    Publish,
-    Broadcast,
-    Subscribe,
-    Unsubscribe,
-    Disconnect,
-    Refresh,
-    Presence,
-    PresenceStats,
-    History,
-    HistoryRemove,
-    Channels,
-    Channel,
-    Clients,
-    Info,
-    Revoke,
-    Unrevoke,
-    Revocations,
-    BlockUser,
-    UnblockUser,
-    RevokeToken,
-    InvalidateUserTokens,
-    Batch,
-}
-
-pub(super) const METHODS: &[(&str, Method)] = &[
-    ("publish", Method::Publish),
-    ("broadcast", Method::Broadcast),
-    ("subscribe", Method::Subscribe),
-    ("unsubscribe", Method::Unsubscribe),
-    ("disconnect", Method::Disconnect),
-    ("refresh", Method::Refresh),
-    ("presence", Method::Presence),
-    ("presence_stats", Method::PresenceStats),
-    ("history", Method::History),
-    ("history_remove", Method::HistoryRemove),
-    ("channels", Method::Channels),
-    ("channel", Method::Channel),
-    ("clients", Method::Clients),
-    ("info", Method::Info),
-    ("revoke", Method::Revoke),
-    ("unrevoke", Method::Unrevoke),
-    ("revocations", Method::Revocations),
-    ("block_user", Method::BlockUser),
-    ("unblock_user", Method::UnblockUser),
-    ("revoke_token", Method::RevokeToken),
-    ("invalidate_user_tokens", Method::InvalidateUserTokens),
-    ("batch", Method::Batch),
-];
-
-impl Method {
-    pub(super) fn named(name: &str) -> Option<Method> {
-        METHODS.iter().find(|(known, _)| *known == name).map(|(_, method)| *method)
-    }
-
-    /// Whether nothing must be said to it.
-    fn works_without_parameters(self) -> bool {
-        matches!(self, Method::Info | Method::Channels | Method::Revocations)
-    }
-
-    /// Whether it only reads, and its answer may be large.
-    pub(super) fn is_read(self) -> bool {
-        match self {
-            Method::Presence
-            | Method::PresenceStats
-            | Method::History
-            | Method::Channels
-            | Method::Channel
-            | Method::Clients
-            | Method::Info
-            | Method::Revocations => true,
-            Method::Publish
-            | Method::Broadcast
-            | Method::Subscribe
-            | Method::Unsubscribe
-            | Method::Disconnect
-            | Method::Refresh
-            | Method::HistoryRemove
-            | Method::Revoke
-            | Method::Unrevoke
-            | Method::BlockUser
-            | Method::UnblockUser
-            | Method::RevokeToken
-            | Method::InvalidateUserTokens
-            | Method::Batch => false,
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        let named = METHODS.iter().find(|(_, method)| *method == self);
-        named.expect("every method has a name").0
-    }
-}
 
 /// A result as JSON, or why there is none.
 pub(super) type Outcome = Result<String, MethodFailure>;
@@ -207,7 +112,7 @@ impl ApiState {
         let rules = self.node.rules();
         let view = view(call, &rules, name)?;
         if view.namespace.is_system {
-            self.check_system(name, &data, request.skip_history)?;
+            self.check_system(name, &data, request)?;
         }
         let format = view.namespace.publication_data_format;
         channel::check_data(format, &data).map_err(|_| ApiError::bad(unfit(format, &data)))?;
@@ -257,7 +162,7 @@ impl ApiState {
     }
 
     fn unsubscribe(&self, call: &Call, params: &[u8]) -> Outcome {
-        let InChannel { channel } = read(params)?;
+        let OneChannel { channel } = read(params)?;
         // An empty name means all channels.
         match channel.is_empty() {
             true => call.check_channel("")?,
@@ -314,7 +219,7 @@ impl ApiState {
     }
 
     fn channel_with_presence(&self, call: &Call, params: &[u8]) -> Result<Arc<str>, MethodFailure> {
-        let InChannel { channel } = read(params)?;
+        let OneChannel { channel } = read(params)?;
         if !view(call, &self.node.rules(), &channel)?.namespace.presence {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -363,7 +268,7 @@ impl ApiState {
     }
 
     async fn history_remove(&self, call: &Call, params: &[u8]) -> Outcome {
-        let InChannel { channel } = read(params)?;
+        let OneChannel { channel } = read(params)?;
         let rules = self.node.rules();
         let namespace = view(call, &rules, &channel)?.namespace;
         // Nodes that start later must know what was changed.
@@ -376,13 +281,13 @@ impl ApiState {
     }
 
     /// Of the server's own channels, backends publish into one.
-    fn check_system(&self, name: &str, data: &[u8], skips_history: bool) -> Result<(), ApiError> {
+    fn check_system(&self, name: &str, data: &[u8], request: &Publish) -> Result<(), ApiError> {
         if name != CONFIG {
             return Err(ApiError::bad(
                 "only sys:config of the server's own channels takes publications",
             ));
         }
-        if skips_history {
+        if request.skip_history {
             return Err(ApiError::bad(
                 "nodes that start later must know what was changed: no skip_history",
             ));
@@ -397,18 +302,21 @@ impl ApiState {
             .members
             .ask::<ActiveChannels>(&Question::Channels { pattern })
             .await
-            .map_err(silent)?;
+            .map_err(internal)?;
         let mut channels: BTreeMap<String, response::ChannelCount> = BTreeMap::new();
         let is_cut = answers.iter().any(|active| active.is_cut);
         let named = answers.into_iter().flat_map(|active| active.channels);
         for (name, clients) in named.filter(|(name, _)| call.key.allows_channel(name)) {
             channels.entry(name).or_default().num_clients += clients;
         }
-        json(&response::ChannelsResponse { channels, lacks: response::Lacks::new(missing, is_cut) })
+        json(&response::ChannelsResponse {
+            channels,
+            gaps: AnswerGaps { missing_nodes: missing, truncated: is_cut },
+        })
     }
 
     async fn channel(&self, call: &Call, params: &[u8]) -> Outcome {
-        let InChannel { channel } = read(params)?;
+        let OneChannel { channel } = read(params)?;
         let rules = self.node.rules();
         let namespace = view(call, &rules, &channel)?.namespace;
         let tier = match namespace {
@@ -433,7 +341,7 @@ impl ApiState {
         };
         let question = Question::Channel { channel: channel.clone() };
         let Answers { answers, missing } =
-            self.members.ask::<usize>(&question).await.map_err(silent)?;
+            self.members.ask::<usize>(&question).await.map_err(internal)?;
         json(&response::ChannelResponse {
             channel: &channel,
             tier,
@@ -443,7 +351,7 @@ impl ApiState {
             ttl: ttl.map(|ttl| ttl.left_ms.div_ceil(1000)),
             num_clients: answers.iter().sum(),
             num_nodes: answers.iter().filter(|clients| **clients > 0).count(),
-            lacks: response::Lacks::new(missing, false),
+            gaps: AnswerGaps { missing_nodes: missing, truncated: false },
         })
     }
 
@@ -454,26 +362,32 @@ impl ApiState {
         }
         let Answers { answers, missing } = self
             .members
-            .ask::<Present>(&Question::Clients { user, client })
+            .ask::<ClientList>(&Question::Clients { user, client })
             .await
-            .map_err(silent)?;
+            .map_err(internal)?;
         let is_cut = answers.iter().any(|present| present.is_cut);
         let mut clients: Vec<_> = answers.into_iter().flat_map(|present| present.clients).collect();
         clients.iter_mut().for_each(|client| {
             client.channels.retain(|channel| call.key.allows_channel(channel));
         });
-        json(&response::ClientsResponse { clients, lacks: response::Lacks::new(missing, is_cut) })
+        json(&response::ClientsResponse {
+            clients,
+            gaps: AnswerGaps { missing_nodes: missing, truncated: is_cut },
+        })
     }
 
     async fn info(&self, params: &[u8]) -> Outcome {
         let request::Nothing {} = read(params)?;
         let Answers { answers, missing } =
-            self.members.ask::<NodeInfo>(&Question::Info).await.map_err(silent)?;
-        json(&response::Info { nodes: answers, lacks: response::Lacks::new(missing, false) })
+            self.members.ask::<NodeInfo>(&Question::Info).await.map_err(internal)?;
+        json(&response::Info {
+            nodes: answers,
+            gaps: AnswerGaps { missing_nodes: missing, truncated: false },
+        })
     }
 }
 
-fn silent(_: Silent) -> ErrorCode {
+fn internal(_: WorkerTimeout) -> ErrorCode {
     ErrorCode::Internal
 }
 

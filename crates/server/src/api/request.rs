@@ -16,7 +16,7 @@ use wire::limits::CLOSE_REASON_MAX;
 use wire::protocol::{DisconnectCode, StreamPosition, is_nested_too_deep};
 
 use super::error::{ApiError, MethodFailure};
-use super::methods::Method;
+use super::method::Method;
 use super::unreadable::unreadable;
 use crate::json::{Integer, Object, OverridesJson};
 
@@ -234,7 +234,7 @@ pub(super) struct Refresh {
 /// What presence, presence_stats, history_remove and unsubscribe take.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct InChannel {
+pub(super) struct OneChannel {
     #[serde(deserialize_with = "nullable")]
     pub(super) channel: String,
 }

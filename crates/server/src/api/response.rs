@@ -57,7 +57,7 @@ struct Publication<'a> {
 pub(super) struct ChannelsResponse {
     pub(super) channels: BTreeMap<String, ChannelCount>,
     #[serde(flatten)]
-    pub(super) lacks: Lacks,
+    pub(super) gaps: AnswerGaps,
 }
 
 #[derive(Default, Serialize)]
@@ -78,38 +78,38 @@ pub(super) struct ChannelResponse<'a> {
     pub(super) num_clients: usize,
     pub(super) num_nodes: usize,
     #[serde(flatten)]
-    pub(super) lacks: Lacks,
+    pub(super) gaps: AnswerGaps,
 }
 
 #[derive(Serialize)]
 pub(super) struct ClientsResponse {
     pub(super) clients: Vec<ClientPlace>,
     #[serde(flatten)]
-    pub(super) lacks: Lacks,
+    pub(super) gaps: AnswerGaps,
 }
 
 #[derive(Serialize)]
 pub(super) struct Info {
     pub(super) nodes: Vec<NodeInfo>,
     #[serde(flatten)]
-    pub(super) lacks: Lacks,
+    pub(super) gaps: AnswerGaps,
 }
 
-/// What an answer about all nodes does not have; not there when it has everything.
+/// What an answer about all nodes is missing; members that say "nothing" are left out.
 #[derive(Serialize)]
-pub(super) struct Lacks {
+pub(super) struct AnswerGaps {
     /// Nodes that did not answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    missing_nodes: Option<usize>,
-    /// A node has more than it said.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) missing_nodes: usize,
+    /// At least one node has more entries than its answer could hold.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    truncated: bool,
+    pub(super) truncated: bool,
 }
 
-impl Lacks {
-    pub(super) fn new(missing: usize, truncated: bool) -> Lacks {
-        Lacks { missing_nodes: Some(missing).filter(|missing| *missing > 0), truncated }
-    }
+// Serde passes fields by reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Position of a publication; an empty object where there is no history.

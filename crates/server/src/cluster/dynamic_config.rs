@@ -38,7 +38,7 @@ struct AppliedConfig {
 }
 
 /// The broker has not answered, or is to be asked once more.
-struct Away;
+struct Retry;
 
 impl DynamicConfig {
     pub(crate) fn new(
@@ -62,7 +62,7 @@ impl DynamicConfig {
     }
 
     /// Waits until there may be a change to apply.
-    pub(crate) async fn noticed(&self) {
+    pub(crate) async fn changed(&self) {
         self.is_changed.notified().await;
     }
 
@@ -90,7 +90,7 @@ impl DynamicConfig {
     }
 
     /// This node cannot apply changes; those of other nodes are logged.
-    async fn refuse(&self, service: &ServiceEndpoint, refusal: &str) -> Result<(), Away> {
+    async fn refuse(&self, service: &ServiceEndpoint, refusal: &str) -> Result<(), Retry> {
         if self.applied().is_listening {
             warn!(refusal, "a change in sys:config is left out");
             return Ok(());
@@ -98,7 +98,7 @@ impl DynamicConfig {
         self.listen(service, JoinRead::Nothing).await.map(drop)
     }
 
-    async fn try_apply(&self, service: &ServiceEndpoint) -> Result<(), Away> {
+    async fn try_apply(&self, service: &ServiceEndpoint) -> Result<(), Retry> {
         let refusal = self.applied().changeable.refusal();
         if let Some(refusal) = refusal {
             return self.refuse(service, refusal).await;
@@ -123,25 +123,25 @@ impl DynamicConfig {
         }
         self.restore(service, &epoch, lost).await?;
         // Whether nothing is lost any more, another look shows.
-        Err(Away)
+        Err(Retry)
     }
 
     /// Subscribes to changes; returns how many there were.
-    async fn listen(&self, service: &ServiceEndpoint, read: JoinRead) -> Result<u64, Away> {
+    async fn listen(&self, service: &ServiceEndpoint, read: JoinRead) -> Result<u64, Retry> {
         let channel = CONFIG.into();
         let ask = |id| BrokerRequest::Subscribe { id, channel, read };
-        let Ok(BrokerReply::Subscribed(stream)) = service.ask(ask).await else { return Err(Away) };
+        let Ok(BrokerReply::Subscribed(stream)) = service.ask(ask).await else { return Err(Retry) };
         self.applied().is_listening = true;
         Ok(stream.top.offset)
     }
 
-    async fn read(&self, service: &ServiceEndpoint) -> Result<HistoryResult, Away> {
+    async fn read(&self, service: &ServiceEndpoint) -> Result<HistoryResult, Retry> {
         let (channel, query) = (CONFIG.into(), HistoryQuery::default());
         let meta_ttl_ms = self.meta_ttl_ms();
         let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
         match service.ask(ask).await {
             Ok(BrokerReply::History(history)) => Ok(history),
-            _ => Err(Away),
+            _ => Err(Retry),
         }
     }
 
@@ -151,7 +151,7 @@ impl DynamicConfig {
         service: &ServiceEndpoint,
         epoch: &str,
         lost: Vec<(String, Vec<u8>)>,
-    ) -> Result<(), Away> {
+    ) -> Result<(), Retry> {
         let options = self.node.rules().channels.system.publish_options();
         for (namespace, change) in lost {
             // Nodes that know the same say the same, once.
@@ -162,7 +162,7 @@ impl DynamicConfig {
             let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
             if let Err(error) = service.ask(publish).await {
                 warn!(%error, namespace, "the broker has lost changed options (sys:config): they will be published again");
-                return Err(Away);
+                return Err(Retry);
             }
         }
         Ok(())

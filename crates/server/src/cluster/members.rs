@@ -16,7 +16,7 @@ use crate::cluster::node::Node;
 use crate::cluster::questions::Question;
 use crate::cluster::revocation_sync;
 use crate::cluster::service_endpoint::{NodeQuestion, ServiceEndpoint};
-use crate::cluster::survey::Silent;
+use crate::cluster::survey::WorkerTimeout;
 use crate::config::Changeable;
 use crate::limits::{QUESTIONS_MAX, SURVEYS_MAX};
 use crate::pattern::ChannelPattern;
@@ -48,7 +48,8 @@ impl Members {
     ) -> Option<Arc<Members>> {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let is_changed = Arc::new(Notify::new());
-        let service = ServiceEndpoint::listening(broker, sender, is_changed.clone(), node.clone());
+        let service =
+            ServiceEndpoint::with_events(broker, sender, is_changed.clone(), node.clone());
         let dynamic_config = DynamicConfig::new(node.clone(), changeable, is_changed);
         let applying = async {
             dynamic_config.apply_at_start(&service).await;
@@ -86,7 +87,7 @@ impl Members {
     pub(crate) async fn run_dynamic_config(self: Arc<Members>) {
         loop {
             self.dynamic_config.apply_new(&self.service).await;
-            self.dynamic_config.noticed().await;
+            self.dynamic_config.changed().await;
         }
     }
 
@@ -96,14 +97,14 @@ impl Members {
     }
 
     /// What this node says, as JSON.
-    async fn answer(&self, question: &Question) -> Result<String, Silent> {
+    async fn answer(&self, question: &Question) -> Result<String, WorkerTimeout> {
         fn json(answer: &impl Serialize) -> String {
             serde_json::to_string(answer).expect("answers are JSON")
         }
         Ok(match question {
             Question::Info => json(&self.node.info().await?),
             Question::Channels { pattern } => {
-                let pattern = ChannelPattern::new(pattern).map_err(|_| Silent)?;
+                let pattern = ChannelPattern::new(pattern).map_err(|_| WorkerTimeout)?;
                 json(&self.node.active_channels(pattern).await?)
             }
             Question::Channel { channel } => {
@@ -119,13 +120,13 @@ impl Members {
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         question: &Question,
-    ) -> Result<Answers<T>, Silent> {
+    ) -> Result<Answers<T>, WorkerTimeout> {
         let asked = serde_json::to_vec(question).expect("questions are JSON").into();
         let ask = |id| BrokerRequest::Survey { id, question: asked };
-        let _turn = self.turns.acquire().await.map_err(|_| Silent)?;
+        let _turn = self.turns.acquire().await.map_err(|_| WorkerTimeout)?;
         let (own, others) = tokio::join!(self.answer(question), self.service.ask(ask));
         let Ok(BrokerReply::Survey(Survey { answers, missing })) = others else {
-            return Err(Silent);
+            return Err(WorkerTimeout);
         };
         let own = own?.into();
         let said = answers.len();

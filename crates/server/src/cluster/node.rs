@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::admission::revoked::Revoked;
 use crate::clock::ServerClock;
-use crate::cluster::questions::{ActiveChannels, ClientPlace, NodeInfo, Present};
-use crate::cluster::survey::{SharedSurvey, Silent};
+use crate::cluster::questions::{ActiveChannels, ClientList, ClientPlace, NodeInfo};
+use crate::cluster::survey::{SharedSurvey, WorkerTimeout};
 use crate::limits::throttle::Throttle;
 use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT};
 use crate::pattern::ChannelPattern;
@@ -54,7 +54,7 @@ pub(crate) struct Surveys {
 
 impl Node {
     /// Totals of all workers, as they were a moment ago: see [`SharedSurvey`].
-    pub(crate) async fn totals(&self) -> Result<Arc<Totals>, Silent> {
+    pub(crate) async fn totals(&self) -> Result<Arc<Totals>, WorkerTimeout> {
         let workers = self.workers.clone();
         let question = async move {
             let mut totals = Totals::default();
@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// Channels with a subscriber, and how many; as old.
-    pub(crate) async fn census(&self) -> Result<Arc<Channels>, Silent> {
+    pub(crate) async fn census(&self) -> Result<Arc<Channels>, WorkerTimeout> {
         let workers = self.workers.clone();
         let question = async move {
             let mut channels = HashMap::new();
@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// What this node says of itself.
-    pub(crate) async fn info(&self) -> Result<NodeInfo, Silent> {
+    pub(crate) async fn info(&self) -> Result<NodeInfo, WorkerTimeout> {
         let totals = self.totals().await?;
         Ok(NodeInfo {
             uid: self.uid.clone(),
@@ -99,10 +99,10 @@ impl Node {
     pub(crate) async fn active_channels(
         &self,
         pattern: ChannelPattern,
-    ) -> Result<ActiveChannels, Silent> {
+    ) -> Result<ActiveChannels, WorkerTimeout> {
         let census = self.census().await?;
         let comparing = tokio::task::spawn_blocking(move || matching(&census, &pattern));
-        comparing.await.map_err(|_| Silent)
+        comparing.await.map_err(|_| WorkerTimeout)
     }
 
     /// Clients of a user, or one client.
@@ -110,9 +110,9 @@ impl Node {
         &self,
         user: Option<String>,
         client: Option<String>,
-    ) -> Result<Present, Silent> {
+    ) -> Result<ClientList, WorkerTimeout> {
         let whom = Box::new(ClientFilter { user, client, limit: CLIENTS_ANSWER_MAX + 1 });
-        let (mut present, mut size) = (Present::default(), 0);
+        let (mut present, mut size) = (ClientList::default(), 0);
         for found in ask(&self.workers, |answer| Input::Clients(whom.clone(), answer)).await? {
             let place = |one: crate::worker::WorkerClient| ClientPlace {
                 client: one.client,
@@ -178,7 +178,7 @@ fn matching(census: &Channels, pattern: &ChannelPattern) -> ActiveChannels {
 async fn ask<A>(
     workers: &[WorkerHandle],
     question: impl Fn(oneshot::Sender<A>) -> Input,
-) -> Result<Vec<A>, Silent> {
+) -> Result<Vec<A>, WorkerTimeout> {
     let ask = |worker: &WorkerHandle| {
         let (sender, receiver) = oneshot::channel();
         worker.inbox().send(question(sender));
@@ -189,7 +189,7 @@ async fn ask<A>(
     for receiver in waiting {
         match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
             Ok(Ok(answer)) => answers.push(answer),
-            _ => return Err(Silent),
+            _ => return Err(WorkerTimeout),
         }
     }
     Ok(answers)

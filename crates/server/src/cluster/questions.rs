@@ -57,7 +57,7 @@ pub(crate) struct ActiveChannels {
 
 /// Clients of a node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Present {
+pub(crate) struct ClientList {
     pub(crate) clients: Vec<ClientPlace>,
     /// There are more.
     pub(crate) is_cut: bool,
@@ -87,7 +87,7 @@ impl ActiveChannels {
     }
 }
 
-impl Present {
+impl ClientList {
     /// Adds a client while the answer is not too long to be sent.
     pub(crate) fn add(&mut self, size: &mut usize, client: ClientPlace) {
         let channels: usize = client.channels.iter().map(|channel| channel.len() + 4).sum();

@@ -21,18 +21,18 @@ type Answer = Result<BrokerReply, BrokerError>;
 pub(crate) struct ServiceEndpoint {
     broker: Arc<dyn Broker>,
     endpoint: Endpoint,
-    waiting: Arc<Waiting>,
+    pending: Arc<PendingRequests>,
     next: AtomicU64,
 }
 
 #[derive(Default)]
-struct Waiting {
-    questions: Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>,
-    listening: Option<Listening>,
+struct PendingRequests {
+    requests: Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>,
+    events: Option<ClusterEvents>,
 }
 
 /// Where that goes which nobody here has asked for.
-struct Listening {
+struct ClusterEvents {
     asked: mpsc::Sender<NodeQuestion>,
     /// Something was published in a subscribed channel, or may have been.
     is_changed: Arc<Notify>,
@@ -43,37 +43,37 @@ struct Listening {
 /// A question of another node.
 pub(crate) type NodeQuestion = (Ticket, Bytes);
 
-/// Forgets a question however waiting for it ends.
-struct Question<'a>(&'a Waiting, RequestId);
+/// Forgets a question however pending for it ends.
+struct PendingRequest<'a>(&'a PendingRequests, RequestId);
 
 impl ServiceEndpoint {
     pub(crate) fn new(broker: Arc<dyn Broker>) -> ServiceEndpoint {
-        ServiceEndpoint::with(broker, None)
+        ServiceEndpoint::attach(broker, None)
     }
 
     /// One that also hears other nodes' questions, of which too many are not heard, and that
     /// something was published.
-    pub(crate) fn listening(
+    pub(crate) fn with_events(
         broker: Arc<dyn Broker>,
         asked: mpsc::Sender<NodeQuestion>,
         is_changed: Arc<Notify>,
         node: Arc<Node>,
     ) -> ServiceEndpoint {
-        ServiceEndpoint::with(broker, Some(Listening { asked, is_changed, node }))
+        ServiceEndpoint::attach(broker, Some(ClusterEvents { asked, is_changed, node }))
     }
 
-    fn with(broker: Arc<dyn Broker>, listening: Option<Listening>) -> ServiceEndpoint {
-        let waiting = Arc::new(Waiting { questions: Mutex::default(), listening });
-        let endpoint = broker.attach(waiting.clone());
-        ServiceEndpoint { broker, endpoint, waiting, next: AtomicU64::new(0) }
+    fn attach(broker: Arc<dyn Broker>, events: Option<ClusterEvents>) -> ServiceEndpoint {
+        let pending = Arc::new(PendingRequests { requests: Mutex::default(), events });
+        let endpoint = broker.attach(pending.clone());
+        ServiceEndpoint { broker, endpoint, pending, next: AtomicU64::new(0) }
     }
 
     /// Submits the request that `request` makes of an id, and waits for what came of it.
     pub(crate) async fn ask(&self, request: impl FnOnce(RequestId) -> BrokerRequest) -> Answer {
         let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, mut receiver) = oneshot::channel();
-        self.waiting.lock().insert(id, sender);
-        let _question = Question(&self.waiting, id);
+        self.pending.lock().insert(id, sender);
+        let _pending = PendingRequest(&self.pending, id);
         self.broker.submit(self.endpoint, request(id));
         // A broker in this process has answered by now: no timer is needed.
         if let Ok(answer) = receiver.try_recv() {
@@ -91,31 +91,31 @@ impl ServiceEndpoint {
     }
 }
 
-impl Waiting {
+impl PendingRequests {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl brokers::Inbox for Waiting {
+impl brokers::Inbox for PendingRequests {
     fn deliver(&self, event: BrokerEvent) {
-        match (event, &self.listening) {
+        match (event, &self.events) {
             (BrokerEvent::Reply { id, result }, _) => {
                 if let Some(sender) = self.lock().remove(&id) {
-                    // Whoever asked may have stopped waiting.
+                    // Whoever asked may have stopped pending.
                     let _late = sender.send(result);
                 }
             }
-            (BrokerEvent::Question { ticket, question }, Some(listening)) => {
+            (BrokerEvent::Question { ticket, question }, Some(events)) => {
                 // Whoever asks too much learns that this node has not answered.
-                let _full = listening.asked.try_send((ticket, question));
+                let _full = events.asked.try_send((ticket, question));
             }
-            (BrokerEvent::Revocation(change), Some(listening)) => listening.node.revoke(&change),
-            (BrokerEvent::RevocationsStale, Some(listening)) => {
-                listening.node.revoked.is_stale.notify_one();
+            (BrokerEvent::Revocation(change), Some(events)) => events.node.revoke(&change),
+            (BrokerEvent::RevocationsStale, Some(events)) => {
+                events.node.revoked.is_stale.notify_one();
             }
-            (BrokerEvent::Publication { .. } | BrokerEvent::Position { .. }, Some(listening)) => {
-                listening.is_changed.notify_one();
+            (BrokerEvent::Publication { .. } | BrokerEvent::Position { .. }, Some(events)) => {
+                events.is_changed.notify_one();
             }
             _ => {}
         }
@@ -128,7 +128,7 @@ impl brokers::Inbox for Waiting {
     }
 }
 
-impl Drop for Question<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.0.lock().remove(&self.1);
     }

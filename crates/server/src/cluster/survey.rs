@@ -13,9 +13,9 @@ use crate::limits::{SURVEY_LIFETIME_MAX, SURVEY_REUSE_FACTOR};
 /// A worker did not answer in time.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a worker did not answer in time")]
-pub(crate) struct Silent;
+pub(crate) struct WorkerTimeout;
 
-type Answer<T> = Result<Arc<T>, Silent>;
+type Answer<T> = Result<Arc<T>, WorkerTimeout>;
 
 /// See the module.
 pub(crate) struct SharedSurvey<T> {
@@ -38,7 +38,7 @@ impl<T: Send + Sync + 'static> SharedSurvey<T> {
     /// The last answer, or a new one when that is too old.
     pub(crate) async fn answer(
         &self,
-        question: impl Future<Output = Result<T, Silent>> + Send + 'static,
+        question: impl Future<Output = Result<T, WorkerTimeout>> + Send + 'static,
     ) -> Answer<T> {
         let mut last = self.last.clone().lock_owned().await;
         if let Some(Last { good_until, answer }) = &*last
@@ -54,7 +54,7 @@ impl<T: Send + Sync + 'static> SharedSurvey<T> {
             *last = Some(Last { good_until: Instant::now() + lifetime, answer: answer.clone() });
             answer
         });
-        asking.await.unwrap_or(Err(Silent))
+        asking.await.unwrap_or(Err(WorkerTimeout))
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         let silent = || {
             survey.answer(async {
                 tokio::time::sleep(Duration::from_secs(3)).await;
-                Err(Silent)
+                Err(WorkerTimeout)
             })
         };
         let began = Instant::now();

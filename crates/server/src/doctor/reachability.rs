@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Finding;
 use crate::StartError;
+use crate::broker::BrokerOpening;
 use crate::clock::ServerClock;
 use crate::config::{Config, Engine, HttpServer};
 use crate::limits::BROKER_END_TIMEOUT;
@@ -176,5 +177,6 @@ async fn open(
     let name = format!("{} (doctor)", crate::server::node_name(config));
     let usage = Arc::new(Usage::new(config.memory));
     let starting = Starting::new();
-    crate::broker::open(config, &usage, &name, clock, &mut random, &starting).await
+    let opening = BrokerOpening { config, usage: &usage, name: &name, clock, starting: &starting };
+    crate::broker::open(opening, &mut random).await
 }

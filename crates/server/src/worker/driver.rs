@@ -18,7 +18,7 @@ use brokers::Endpoint;
 use engine::encoding::Encoder;
 use engine::time::Now;
 use engine::worker::Worker as Engine;
-use engine::{Effect, SessionKey, TokenKind};
+use engine::{Effect, SessionKey};
 use mio::{Events, Poll, Token};
 use tracing::{debug, warn};
 use wire::protocol::DisconnectCode;
@@ -30,14 +30,15 @@ use super::connection::{CloseState, Connection, ReadTurn};
 use super::drain::Drain;
 use super::inbox::{Input, WAKE, WorkerInbox};
 use super::sandbox;
-use super::{Arrival, Parts, Traffic};
+use super::{Arrival, Traffic, WorkerParts};
 use crate::admission::judgement::Judgement;
+use crate::admission::verification::TokenCheck;
 use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, TURN_MS_MAX};
 use crate::telemetry::CloseCounts;
 
 /// See the module.
 pub(super) struct Driver {
-    parts: Parts,
+    parts: WorkerParts,
     poll: Poll,
     inbox: Arc<WorkerInbox>,
     /// What the inbox held at the last look; kept for its memory.
@@ -53,7 +54,7 @@ pub(super) struct Driver {
     /// Connections that are [`ReadTurn::Paused`], each once.
     paused: Vec<SessionKey>,
     /// When those that do not answer our close frame are cut off, in order of time.
-    farewells: VecDeque<(u64, SessionKey)>,
+    close_deadlines: VecDeque<(u64, SessionKey)>,
     /// When writing is shut down for those that have been told our last word, in order of time.
     half_closes: VecDeque<(u64, SessionKey)>,
     drain: Option<Drain>,
@@ -64,7 +65,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         seed: u64,
-        parts: Parts,
+        parts: WorkerParts,
         poll: Poll,
         inbox: Arc<WorkerInbox>,
         count: Arc<AtomicUsize>,
@@ -88,7 +89,7 @@ impl Driver {
             inflater: Inflater::default(),
             unread: Vec::new(),
             paused: Vec::new(),
-            farewells: VecDeque::new(),
+            close_deadlines: VecDeque::new(),
             half_closes: VecDeque::new(),
             drain: None,
             traffic: Traffic::default(),
@@ -129,7 +130,7 @@ impl Driver {
         let is_idle = self.unread.is_empty() && self.inbox.prepare_sleep();
         let timeout = if is_idle { self.sleep_time() } else { Duration::ZERO };
         let result = self.poll.poll(events, Some(timeout));
-        self.inbox.awake();
+        self.inbox.end_sleep();
         match result {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result,
@@ -142,8 +143,8 @@ impl Driver {
         if let Some((half_close_ms, _)) = self.half_closes.front() {
             at_ms = at_ms.min(*half_close_ms);
         }
-        if let Some((farewell_ms, _)) = self.farewells.front() {
-            at_ms = at_ms.min(*farewell_ms);
+        if let Some((deadline_ms, _)) = self.close_deadlines.front() {
+            at_ms = at_ms.min(*deadline_ms);
         }
         if self.drain.as_ref().is_some_and(Drain::is_under_way) {
             at_ms = at_ms.min(now_ms + 10);
@@ -160,7 +161,7 @@ impl Driver {
             let is_empty = inputs.is_empty();
             for input in inputs.drain(..) {
                 self.handle_input(input);
-                self.relieve();
+                self.flush_pressed();
             }
             inputs.shrink_to(4096);
             self.inputs = inputs;
@@ -177,7 +178,7 @@ impl Driver {
         sandbox::run(&mut self.engine, now, |engine| engine.handle_timeout(now));
         self.step_drain(now);
         self.half_close(now);
-        self.cut_off_silent(now);
+        self.remove_overdue(now);
         self.handle_effects();
         loop {
             while let Some(key) = self.engine.poll_touched() {
@@ -203,7 +204,7 @@ impl Driver {
             // Whoever asked may have stopped waiting.
             Input::Report(answer) => drop(answer.send(self.report())),
             Input::Census(answer) => drop(answer.send(self.census())),
-            Input::Clients(whom, answer) => drop(answer.send(self.clients(&whom))),
+            Input::Clients(filter, answer) => drop(answer.send(self.clients(&filter))),
             Input::MakeRoom(key) => self.make_room(now, key),
             Input::Rules(rules) => self.engine.set_rules(rules),
             Input::Revoke(revocation) => {
@@ -238,7 +239,7 @@ impl Driver {
         {
             return self.close_session(now, key, DisconnectCode::InvalidToken);
         }
-        self.settle(now, key);
+        self.assign(now, key);
         if !early.is_empty() {
             self.handle_bytes(key, &mut early);
         }
@@ -322,16 +323,16 @@ impl Driver {
             }
         }
         self.read_buffer = buffer;
-        self.plan_reading(key, is_drained);
-    }
-
-    /// Notes when the connection is read next.
-    fn plan_reading(&mut self, key: SessionKey, is_drained: bool) {
         let reading = match is_drained {
             true => ReadTurn::Ready,
             false if self.engine.is_congested(key) => ReadTurn::Paused,
             false => ReadTurn::Unread,
         };
+        self.plan_reading(key, reading);
+    }
+
+    /// Notes when the connection is read next.
+    fn plan_reading(&mut self, key: SessionKey, reading: ReadTurn) {
         let Some(connection) = self.connection(key) else {
             return;
         };
@@ -358,7 +359,7 @@ impl Driver {
                 Ok(Some(message)) => self.handle_message(now, key, message),
                 Err(failure) => return self.handle_breach(key, failure),
             }
-            self.relieve();
+            self.flush_pressed();
         }
     }
 
@@ -392,10 +393,10 @@ impl Driver {
                     engine.handle_disconnect(now, key);
                 });
                 if was_open {
-                    let (user, client) = self.who(key);
+                    let (user, client) = self.identity_of(key);
                     debug!(code, user, client, "the client closed");
                     self.closes.count(DisconnectCode::ConnectionClosed.number());
-                    self.say_goodbye(key, encoder::close_answer(close.as_ref()));
+                    self.send_close_frame(key, encoder::close_answer(close.as_ref()));
                 }
                 self.finish(key);
             }
@@ -403,7 +404,7 @@ impl Driver {
     }
 
     /// Writes to those that have more queued than should wait for the end of the turn.
-    fn relieve(&mut self) {
+    fn flush_pressed(&mut self) {
         while let Some(key) = self.engine.poll_pressed() {
             self.flush(key);
         }
@@ -416,7 +417,7 @@ impl Driver {
             had_any = true;
             match effect {
                 Effect::Broker(request) => self.parts.broker.submit(self.endpoint, request),
-                Effect::Verify { key, kind, token } => self.verify(key, kind, token),
+                Effect::Verify { key, kind, token } => self.verify(TokenCheck { key, kind, token }),
                 Effect::Note { key, channel, cause } => self.note(key, &channel, &cause),
                 Effect::Close { key, disconnect } => self.close(key, &disconnect),
             }
@@ -424,10 +425,10 @@ impl Driver {
         had_any
     }
 
-    fn verify(&mut self, key: SessionKey, kind: TokenKind, token: String) {
-        let now = self.parts.clock.now();
+    fn verify(&mut self, check: TokenCheck) {
+        let (now, key) = (self.parts.clock.now(), check.key);
         let verification = self.parts.verification.clone();
-        if let Some(judgement) = verification.verify(now.unix_ms, key, kind, token, &self.inbox) {
+        if let Some(judgement) = verification.verify(now.unix_ms, check, &self.inbox) {
             self.handle_judgement(now, key, judgement);
         }
     }
@@ -441,7 +442,7 @@ impl Driver {
     }
 
     /// User and client id of a session, for logs.
-    fn who(&self, key: SessionKey) -> (String, String) {
+    fn identity_of(&self, key: SessionKey) -> (String, String) {
         let identity = self.engine.identity(key);
         identity.map_or_else(Default::default, |identity| {
             (identity.user.to_owned(), identity.client.to_owned())

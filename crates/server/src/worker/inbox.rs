@@ -91,7 +91,7 @@ impl WorkerInbox {
         self.length.load(Ordering::SeqCst) == 0
     }
 
-    pub(super) fn awake(&self) {
+    pub(super) fn end_sleep(&self) {
         self.may_sleep.store(false, Ordering::SeqCst);
     }
 

@@ -15,10 +15,10 @@ use crate::worker::sandbox;
 
 impl Driver {
     /// A connection has arrived, unless it has had to make room on the way.
-    pub(super) fn settle(&mut self, now: Now, key: SessionKey) {
+    pub(super) fn assign(&mut self, now: Now, key: SessionKey) {
         let inbox = self.inbox.clone();
         if let Some(ConnectionStanding::Unauthenticated(waiting)) = self.standing(key)
-            && !waiting.settle(&inbox, key)
+            && !waiting.assign(&inbox, key)
         {
             self.make_room(now, key);
         }

@@ -20,11 +20,11 @@ impl Driver {
         }
     }
 
-    pub(super) fn clients(&self, whom: &ClientFilter) -> Vec<WorkerClient> {
-        let clients = self.engine.clients(whom.user.as_deref());
+    pub(super) fn clients(&self, filter: &ClientFilter) -> Vec<WorkerClient> {
+        let clients = self.engine.clients(filter.user.as_deref());
         clients
-            .filter(|client| whom.client.as_ref().is_none_or(|one| *one == client.info.client))
-            .take(whom.limit)
+            .filter(|client| filter.client.as_ref().is_none_or(|one| *one == client.info.client))
+            .take(filter.limit)
             .map(|client| WorkerClient {
                 client: client.info.client.clone(),
                 user: client.info.user.clone(),

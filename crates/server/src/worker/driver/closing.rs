@@ -22,7 +22,7 @@ use crate::worker::sandbox;
 
 impl Driver {
     pub(super) fn close(&mut self, key: SessionKey, disconnect: &Disconnect) {
-        let (user, client) = self.who(key);
+        let (user, client) = self.identity_of(key);
         let now_ms = self.parts.clock.now().monotonic_ms;
         let Some(connection) = self.connection(key) else {
             return;
@@ -40,7 +40,7 @@ impl Driver {
         if is_silent {
             return self.finish(key);
         }
-        self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
+        self.close_deadlines.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
         if *disconnect == DisconnectCode::Slow.into()
             && let Some(outbox) = self.engine.outbox(key)
         {
@@ -48,13 +48,13 @@ impl Driver {
         }
         // A number that may not stand in a close frame was refused when it was given.
         let code = CloseCode::new(code).unwrap_or(CloseCode::AWAY);
-        self.say_goodbye(key, encoder::close_frame(code.number(), reason));
+        self.send_close_frame(key, encoder::close_frame(code.number(), reason));
     }
 
     /// The peer broke RFC 6455: say so and go.
     pub(super) fn handle_breach(&mut self, key: SessionKey, failure: ProtocolError) {
         let code = failure.close_code();
-        let (user, client) = self.who(key);
+        let (user, client) = self.identity_of(key);
         debug!(code = code.number(), reason = %failure, user, client, "the client broke the WebSocket protocol");
         let Some(connection) = self.connection(key) else { return };
         // What else it sent cannot be understood.
@@ -63,14 +63,14 @@ impl Driver {
         sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_disconnect(now, key));
         if before == CloseState::Open {
             self.closes.count(code.number());
-            self.say_goodbye(key, encoder::close_frame(code.number(), &failure.to_string()));
+            self.send_close_frame(key, encoder::close_frame(code.number(), &failure.to_string()));
         }
         self.finish(key);
     }
 
     /// Writes a close frame behind everything that is queued. It goes out whatever the bound says:
     /// nothing follows it.
-    pub(super) fn say_goodbye(&mut self, key: SessionKey, frame: bytes::Bytes) {
+    pub(super) fn send_close_frame(&mut self, key: SessionKey, frame: bytes::Bytes) {
         if let Some(outbox) = self.engine.outbox(key) {
             let pushed = outbox.push(frame, usize::MAX);
             debug_assert!(pushed.is_ok(), "there is no bound");
@@ -81,7 +81,7 @@ impl Driver {
     /// Both have said goodbye: the socket goes as soon as everything is written.
     pub(super) fn finish(&mut self, key: SessionKey) {
         let now_ms = self.parts.clock.now().monotonic_ms;
-        self.farewells.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
+        self.close_deadlines.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
         self.flush(key);
     }
 
@@ -163,14 +163,14 @@ impl Driver {
             self.closes.count(DisconnectCode::ConnectionClosed.number());
         }
         sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_disconnect(now, key));
-        self.farewells.push_back((now.monotonic_ms + CLOSE_TIMEOUT_MS, key));
+        self.close_deadlines.push_back((now.monotonic_ms + CLOSE_TIMEOUT_MS, key));
         self.linger(key);
     }
 
     /// Those that did not answer our close frame, or do not take it, are cut off.
-    pub(super) fn cut_off_silent(&mut self, now: Now) {
+    pub(super) fn remove_overdue(&mut self, now: Now) {
         while let Some((_, key)) =
-            self.farewells.pop_front_if(|(at_ms, _)| *at_ms <= now.monotonic_ms)
+            self.close_deadlines.pop_front_if(|(at_ms, _)| *at_ms <= now.monotonic_ms)
         {
             self.remove(key, DisconnectCode::ConnectionClosed.number());
         }

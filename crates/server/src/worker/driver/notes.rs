@@ -14,7 +14,7 @@ use crate::token::Cause as TokenCause;
 impl Driver {
     /// What the engine has noticed.
     pub(super) fn note(&self, key: SessionKey, channel: &str, cause: &SessionNotice) {
-        let (user, client) = self.who(key);
+        let (user, client) = self.identity_of(key);
         match cause {
             SessionNotice::Refused { command, code } => {
                 self.note_refused(key, *command, channel, *code);
@@ -61,7 +61,7 @@ impl Driver {
             ErrorCode::LimitExceeded => "limit_exceeded",
             _ => "other",
         };
-        let (user, client) = self.who(key);
+        let (user, client) = self.identity_of(key);
         let (command, code, channel) = (command.name(), code.number(), shown(channel));
         let refusals = &self.parts.counts.refusals;
         // Only what a permission is missing for is worth a line of an operator's time.
@@ -75,7 +75,7 @@ impl Driver {
 
     /// A token was refused.
     pub(super) fn note_token(&self, key: SessionKey, cause: TokenCause) {
-        let (user, client) = self.who(key);
+        let (user, client) = self.identity_of(key);
         let channel = shown(self.engine.channel_of_token(key));
         let refusals = &self.parts.counts.refusals;
         let reason = cause.name();

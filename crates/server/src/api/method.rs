@@ -1,0 +1,99 @@
+//! Methods of the server API by name (protocol §3.3).
+//!
+//! Invariant: every method has exactly one name, which is used in paths, batches and metrics.
+
+/// A method, under the name that it has in paths and in batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Publish,
+    Broadcast,
+    Subscribe,
+    Unsubscribe,
+    Disconnect,
+    Refresh,
+    Presence,
+    PresenceStats,
+    History,
+    HistoryRemove,
+    Channels,
+    Channel,
+    Clients,
+    Info,
+    Revoke,
+    Unrevoke,
+    Revocations,
+    BlockUser,
+    UnblockUser,
+    RevokeToken,
+    InvalidateUserTokens,
+    Batch,
+}
+
+pub(super) const METHODS: &[(&str, Method)] = &[
+    ("publish", Method::Publish),
+    ("broadcast", Method::Broadcast),
+    ("subscribe", Method::Subscribe),
+    ("unsubscribe", Method::Unsubscribe),
+    ("disconnect", Method::Disconnect),
+    ("refresh", Method::Refresh),
+    ("presence", Method::Presence),
+    ("presence_stats", Method::PresenceStats),
+    ("history", Method::History),
+    ("history_remove", Method::HistoryRemove),
+    ("channels", Method::Channels),
+    ("channel", Method::Channel),
+    ("clients", Method::Clients),
+    ("info", Method::Info),
+    ("revoke", Method::Revoke),
+    ("unrevoke", Method::Unrevoke),
+    ("revocations", Method::Revocations),
+    ("block_user", Method::BlockUser),
+    ("unblock_user", Method::UnblockUser),
+    ("revoke_token", Method::RevokeToken),
+    ("invalidate_user_tokens", Method::InvalidateUserTokens),
+    ("batch", Method::Batch),
+];
+
+impl Method {
+    pub(super) fn named(name: &str) -> Option<Method> {
+        METHODS.iter().find(|(known, _)| *known == name).map(|(_, method)| *method)
+    }
+
+    /// Whether nothing must be said to it.
+    pub(super) fn works_without_parameters(self) -> bool {
+        matches!(self, Method::Info | Method::Channels | Method::Revocations)
+    }
+
+    /// Whether it only reads, and its answer may be large.
+    pub(super) fn is_read(self) -> bool {
+        match self {
+            Method::Presence
+            | Method::PresenceStats
+            | Method::History
+            | Method::Channels
+            | Method::Channel
+            | Method::Clients
+            | Method::Info
+            | Method::Revocations => true,
+            Method::Publish
+            | Method::Broadcast
+            | Method::Subscribe
+            | Method::Unsubscribe
+            | Method::Disconnect
+            | Method::Refresh
+            | Method::HistoryRemove
+            | Method::Revoke
+            | Method::Unrevoke
+            | Method::BlockUser
+            | Method::UnblockUser
+            | Method::RevokeToken
+            | Method::InvalidateUserTokens
+            | Method::Batch => false,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        let named = METHODS.iter().find(|(_, method)| *method == self);
+        named.expect("every method has a name").0
+    }
+}
