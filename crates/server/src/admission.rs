@@ -1,9 +1,9 @@
-//! Who is let in: handshakes per second, connections that wait to be authenticated, admitted
+//! Admission of connections: handshakes per second, unauthenticated connections, admitted
 //! connections of the node and of each user.
 //!
-//! Invariant: what a permit counts is given back when it is dropped, whatever became of its
-//! connection; only admitted connections count towards `client.connection_limit` and
-//! `client.user_connection_limit`.
+//! Invariant: a permit releases its count when it is dropped, however its connection ended. Only
+//! admitted connections count towards `client.connection_limit`: admitted connections of this node.
+//! and `client.user_connection_limit`: admitted connections of one user on this node..
 
 pub mod judgement;
 pub mod revoked;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::admission::unauthenticated::{Unauthenticated, Waiting};
 use crate::client_address::ClientAddress;
 
-/// See the module. Zero turns a limit off.
+/// Counts connections against the configured limits.
 pub struct Admission {
     connections_max: usize,
     connections: Arc<AtomicUsize>,
@@ -27,34 +27,35 @@ pub struct Admission {
     waiting: Waiting,
 }
 
-/// Limits as configured; 0 turns one off.
+/// Configured limits; 0 disables a limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AdmissionLimits {
     /// `client.connection_limit`
     pub connections_max: usize,
-    /// `client.unauthenticated_connection_limit`
+    /// `client.unauthenticated_connection_limit`: connections of this node that are not admitted
+    /// yet.
     pub unauthenticated_max: usize,
-    /// `websocket.message_size_limit`
+    /// `websocket.message_size_limit` in bytes.
     pub message_size_max: usize,
-    /// `client.connection_rate_limit`
+    /// `client.connection_rate_limit`: accepted handshakes per second.
     pub handshakes_per_second: u64,
     /// `client.user_connection_limit`
     pub per_user_max: usize,
 }
 
-/// Counts one admitted connection, of this node and of its user.
+/// Permit of one admitted connection; it counts for the node and for the user.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     _of_node: ConnectionPermit,
     _of_user: Option<UserPermit>,
 }
 
-/// Why a connection is not admitted.
+/// Limit that a connection exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdmissionRefusal {
-    /// This node has as many connections as it may.
+    /// `client.connection_limit` is reached.
     NodeFull,
-    /// The user has as many connections as allowed.
+    /// `client.user_connection_limit` is reached.
     UserFull,
 }
 
@@ -67,7 +68,7 @@ struct UserPermit {
     user: Box<str>,
 }
 
-/// Refills continuously, and holds one second's worth.
+/// Token bucket that refills continuously and holds the tokens of one second.
 #[derive(Debug)]
 struct TokenBucket {
     per_second: u64,
@@ -77,7 +78,7 @@ struct TokenBucket {
 }
 
 impl Admission {
-    /// Nobody is in yet.
+    /// Starts with no connections.
     #[must_use]
     pub fn new(limits: AdmissionLimits) -> Admission {
         let per_second = limits.handshakes_per_second;
@@ -96,7 +97,8 @@ impl Admission {
         }
     }
 
-    /// Lets a handshake succeed; `None` when the node is full or too many come at once (503).
+    /// Accepts a handshake. Returns `None` if the node is full or the rate is exceeded (status
+    /// 503).
     pub(crate) fn handshake(&self, now_ms: u64, address: ClientAddress) -> Option<Unauthenticated> {
         let is_full = self.connections_max > 0
             && self.connections.load(Ordering::Relaxed) >= self.connections_max;
@@ -117,7 +119,7 @@ impl Admission {
         Ok(Admitted { _of_node: of_node, _of_user: self.user(user)? })
     }
 
-    /// Anonymous users are not counted.
+    /// Counts a connection of a user; anonymous users are not counted.
     fn user(&self, user: &str) -> Result<Option<UserPermit>, AdmissionRefusal> {
         if self.per_user_max == 0 || user.is_empty() {
             return Ok(None);
@@ -184,11 +186,11 @@ mod tests {
         drop(one);
         let silent = admission.handshake(0, ClientAddress::Unix);
         assert!(silent.is_some());
-        assert!(admission.admit("").is_ok(), "whoever is not admitted takes nobody's place");
+        assert!(admission.admit("").is_ok(), "a connection that is not admitted does not count");
     }
 
     #[test]
-    fn the_rate_is_a_real_number_per_second() {
+    fn handshakes_are_limited_per_second() {
         let limits = AdmissionLimits { handshakes_per_second: 10, ..AdmissionLimits::default() };
         let admission = admission(limits);
         let accepted = |from: u64, to: u64| {
@@ -197,13 +199,13 @@ mod tests {
             (from..to).filter(is_let_in).count()
         };
         assert_eq!(accepted(0, 1), 1);
-        // A second's worth at once, then ten a second.
+        // The tokens of one second at once, then ten a second.
         assert_eq!(accepted(1, 1000), 9 + 9);
         assert_eq!(accepted(1000, 6000), 50);
     }
 
     #[test]
-    fn a_user_has_so_many_and_anonymous_users_are_not_counted() {
+    fn connections_of_a_user_are_limited_and_anonymous_users_are_not_counted() {
         let admission =
             admission(AdmissionLimits { per_user_max: 1, ..AdmissionLimits::default() });
         let first = admission.admit("ann");

@@ -1,7 +1,8 @@
-//! The server API over HTTP (§3): backends publish, ask and give orders with one POST each.
+//! The server API over HTTP (§3): backends publish, query and control sessions, with one POST per
+//! call.
 //!
-//! Invariant: nobody gets past [`Api::authenticate`] without the key; every answer is JSON, and no
-//! answer repeats a key.
+//! Invariant: no request passes [`ApiState::authenticate`] without a key. Every response is JSON,
+//! and no response contains a key.
 
 mod batch;
 mod call;
@@ -49,17 +50,17 @@ pub(crate) use keys::ApiKeys;
 use method::Method;
 use unreadable::unreadable;
 
-/// What the API decides by and works on.
+/// State shared by all requests to the API.
 pub(crate) struct ApiState {
     pub(crate) members: Arc<Members>,
     pub(crate) node: Arc<Node>,
     pub(crate) clock: ServerClock,
     pub(crate) settings: crate::config::Api,
-    /// Who may call.
+    /// Keys that are accepted.
     pub(crate) keys: Arc<ApiKeys>,
-    /// Turns of those that change what is revoked.
+    /// Serializes changes of revocations.
     pub(crate) revoking: Mutex<()>,
-    /// Turns of those that read much.
+    /// Limits concurrent reads of histories and presences ([`crate::limits::API_READS_MAX`]).
     pub(crate) reads: Semaphore,
 }
 
@@ -77,7 +78,7 @@ pub const API_METHODS: [&str; method::METHODS.len()] = {
     names
 };
 
-/// One command of the old style.
+/// One line of the legacy format of `POST /api`.
 #[derive(Deserialize)]
 struct OldCommand<'a> {
     method: String,
@@ -157,7 +158,7 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
 }
 
 impl ApiState {
-    /// A request that may be answered: who calls, and its body.
+    /// Authenticates a request and reads its body.
     async fn read(&self, request: Request) -> Result<(Call, Vec<u8>), Response> {
         let key = self.authenticate(&request).map_err(|reason| {
             self.note_refused(&request, reason);
@@ -231,7 +232,7 @@ impl ApiState {
         self.keys.find(&given).ok_or("wrong_key")
     }
 
-    /// Tells operators of a caller that is not let in, and never of its key.
+    /// Logs and counts a request with a missing or wrong key. The key is never logged.
     fn note_refused(&self, request: &Request, reason: &'static str) {
         let Some(left_out) = self.node.counts.refusals.note(RefusalSubject::ApiKey, reason) else {
             return;
@@ -241,7 +242,7 @@ impl ApiState {
         warn!(reason, path, address, left_out, "a request to the server API is refused");
     }
 
-    /// Tells operators of a caller whose key is not for what it wants.
+    /// Logs and counts a call that the caller's key does not permit.
     fn note_denied(&self, call: &Call, method: Method, reason: &str) {
         if let Some(left_out) =
             self.node.counts.refusals.note(RefusalSubject::ApiKey, "out_of_scope")
@@ -263,7 +264,7 @@ impl ApiState {
         self.node.throttle.take(Bucket::ApiKeyRequests, key.name.as_bytes())
     }
 
-    /// Runs a method and counts how it went.
+    /// Runs a method and counts its result.
     async fn run(
         &self,
         call: &Call,
@@ -271,7 +272,7 @@ impl ApiState {
         params: &[u8],
     ) -> Result<String, MethodFailure> {
         let has_token = match method == Method::Batch || call.is_first() {
-            // The request has taken it.
+            // `read` has taken the token of the request's first command.
             true => Ok(()),
             false => self.take_token(&call.key),
         };
@@ -304,7 +305,8 @@ impl ApiState {
     }
 }
 
-/// A value of a query, as forms write it; a percent sign without two digits stands for itself.
+/// Decodes a query value as `application/x-www-form-urlencoded`. A percent sign without two
+/// hexadecimal digits is kept as it is.
 fn percent_decoded(value: &str) -> Vec<u8> {
     let digit = |byte: &u8| (*byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut decoded = Vec::with_capacity(value.len());

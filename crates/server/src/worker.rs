@@ -1,7 +1,7 @@
 //! A worker: one thread with its sockets, sessions, hub and timers.
 //!
-//! Invariant: nothing outside the thread touches its state; everything that others want goes
-//! through its inbox.
+//! Invariant: only the worker's own thread accesses its state. All other threads send an [`Input`]
+//! to its inbox.
 
 mod connection;
 mod drain;
@@ -33,39 +33,39 @@ use crate::telemetry::{CloseCounts, HttpCounts};
 pub use connection::{Arrival, ArrivedStream};
 pub use inbox::{Input, WorkerInbox};
 
-/// Everything that a worker is built from.
+/// What a worker needs from the rest of the server.
 #[derive(Clone)]
 pub struct WorkerParts {
-    /// What is allowed.
+    /// Limits and options of channels and clients.
     pub rules: Arc<Rules>,
-    /// What carries publications.
+    /// Broker that the worker attaches to as an endpoint.
     pub broker: Arc<dyn Broker>,
-    /// What time it is.
+    /// Source of monotonic and Unix time.
     pub clock: ServerClock,
-    /// Who verifies tokens.
+    /// Verifies tokens of clients.
     pub verification: Arc<Verification>,
-    /// Who is let in.
+    /// Counts and admits connections.
     pub admission: Arc<Admission>,
-    /// How connections are decoded and compressed.
+    /// Settings of decoding and compression.
     pub wire: WireSettings,
-    /// Who is let in no more.
+    /// Revoked users and tokens.
     pub revoked: Arc<Revoked>,
-    /// Where refusals are counted.
+    /// Counters of refusals.
     pub counts: Arc<HttpCounts>,
-    /// Buckets that the workers share.
+    /// Rate limit buckets that all workers share.
     pub buckets: Arc<SharedBuckets>,
-    /// Keys of the tables whose names peers choose.
+    /// Hash keys of tables whose entries are named by peers.
     pub hasher: HashKeys,
 }
 
-/// How frames are read and written.
+/// Settings of reading and writing frames.
 #[derive(Clone, Copy, Debug)]
 pub struct WireSettings {
-    /// Bounds of a message.
+    /// Bounds on the size of a message.
     pub limits: DecoderLimits,
-    /// Level of compression, 1 to 9.
+    /// Compression level of permessage-deflate, 1 to 9.
     pub deflate_level: u32,
-    /// Bytes below which messages are not compressed.
+    /// Messages shorter than this number of bytes are not compressed.
     pub deflate_min_size: usize,
 }
 
@@ -76,60 +76,60 @@ pub struct WorkerHandle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What a worker says of itself when asked.
+/// Totals of one worker, for metrics and the API.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerReport {
     /// Totals since the start.
     pub counters: Counters,
-    /// Bytes read from and written to sockets, frames before TLS.
+    /// Bytes read from and written to sockets, without the overhead of TLS.
     pub bytes: Traffic,
-    /// Closed connections by code.
+    /// Closed connections by close code.
     pub closes: CloseCounts,
-    /// Sessions now.
+    /// Current number of sessions.
     pub sessions: usize,
-    /// Subscriptions now.
+    /// Current number of subscriptions.
     pub subscriptions: usize,
-    /// Hashes of the users with a session, for counting them over all workers.
+    /// Hashes of the users with a session, to count distinct users over all workers.
     pub users: Vec<u64>,
-    /// Hashes of the channels with a subscriber.
+    /// Hashes of the channels with a subscriber, to count distinct channels over all workers.
     pub channels: Vec<u64>,
 }
 
-/// Channels with a subscriber, and how many.
+/// Channels with subscribers, and the number of subscribers of each.
 pub type Census = Vec<(Arc<str>, usize)>;
 
-/// Whom somebody looks for.
+/// Selects clients of a worker.
 #[derive(Clone, Debug)]
 pub struct ClientFilter {
-    /// User id; `None` for any.
+    /// User id; `None` selects all users.
     pub user: Option<String>,
-    /// Client id; `None` for all of the user.
+    /// Client id; `None` selects all clients of the user.
     pub client: Option<String>,
-    /// Clients at most.
+    /// Maximum number of clients to return.
     pub limit: usize,
 }
 
 /// A client of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerClient {
-    /// Client id.
+    /// Id of the client.
     pub client: String,
-    /// User id.
+    /// Id of its user; empty for an anonymous user.
     pub user: String,
-    /// Unix milliseconds.
+    /// Unix time in milliseconds at which the client was admitted.
     pub connected_at: i64,
-    /// What it hears.
+    /// Channels that it is subscribed to.
     pub channels: Vec<String>,
 }
 
-/// Bytes and system calls.
+/// Bytes and system calls on the sockets of a worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
-    /// Bytes received.
+    /// Bytes read from sockets.
     pub received: u64,
-    /// Bytes sent.
+    /// Bytes written to sockets.
     pub sent: u64,
-    /// Writes to sockets.
+    /// Write system calls on sockets.
     pub writes: u64,
 }
 
@@ -144,8 +144,8 @@ impl WorkerHandle {
         let driver = driver::Driver::new(seed, parts, poll, inbox.clone(), connections.clone());
         let thread =
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                // What its sessions share may be broken, and nobody would serve its clients: let a
-                // new process do it.
+                // The state that sessions share may be inconsistent, and the clients of this worker
+                // would not be served. A restart of the process recovers both.
                 match catch_unwind(AssertUnwindSafe(|| driver.run())) {
                     Ok(Ok(())) => return,
                     Ok(Err(failure)) => error!(worker = index, %failure, "the poller failed"),
@@ -156,29 +156,29 @@ impl WorkerHandle {
         Ok(WorkerHandle { inbox, connections, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Where to send it things.
+    /// Inbox of the worker.
     #[must_use]
     pub fn inbox(&self) -> &Arc<WorkerInbox> {
         &self.inbox
     }
 
-    /// Connections that it has, those on their way included.
+    /// Number of connections, including those that are still in the inbox.
     #[must_use]
     pub fn load(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Hands over a connection.
+    /// Passes a connection to the worker.
     pub fn hand_over(&self, arrival: Arrival) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.inbox.send(Input::Arrival(Box::new(arrival)));
     }
 
-    /// Waits for the thread to end, which it does once drained.
+    /// Waits for the thread to end, which it does when all connections are drained.
     pub fn join(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // A panic has ended the process already.
+            // A panic of the thread aborts the process.
             let _ended = thread.join();
         }
     }

@@ -8,11 +8,11 @@ use engine::worker::Verdict;
 
 use crate::token::Cause;
 
-/// A verdict on a token, and for the operator why it is a refusal.
+/// A verdict on a token, with the cause of a refusal.
 pub struct Judgement {
-    /// For the engine.
+    /// Verdict that the engine handles.
     pub verdict: Verdict,
-    /// The cause of a refusal.
+    /// Cause of a refusal, for logs; `None` if the token is valid.
     pub cause: Option<Cause>,
 }
 

@@ -1,8 +1,7 @@
-//! What is revoked, as this node knows it: asked whenever somebody connects, subscribes or
-//! refreshes.
+//! Revocations that this node knows. They are checked at each connect, subscribe and refresh.
 //!
-//! Invariant: a change is known here before the workers are told to end sessions, so that a session
-//! which they do not find yet is refused when its token has been verified.
+//! Invariant: a change is applied here before workers close sessions, so that a session whose token
+//! is still under verification is refused afterwards.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -17,22 +16,22 @@ use crate::admission::judgement::Judgement;
 use crate::clock::ServerClock;
 use crate::token::Cause;
 
-/// See the module.
+/// Known revocations of this node.
 pub struct Revoked {
     known: RwLock<Revocations>,
     clock: ServerClock,
-    /// Changes may have been missed.
+    /// Notified when changes may have been missed.
     pub(crate) is_stale: Notify,
 }
 
 impl Revoked {
-    /// Nothing is revoked, as far as is known.
+    /// Starts without revocations.
     #[must_use]
     pub fn new(clock: ServerClock) -> Revoked {
         Revoked { known: RwLock::default(), clock, is_stale: Notify::new() }
     }
 
-    /// The judgement on a token, which is a refusal when its holder or the token itself is revoked.
+    /// Turns a judgement into a refusal if the token or its user is revoked.
     pub(crate) fn judge(&self, judgement: Judgement) -> Judgement {
         let (kind, user, token_id, issued_at) = match &judgement.verdict {
             Verdict::Connection(Ok(claims)) => {
@@ -43,7 +42,7 @@ impl Revoked {
             }
             _ => return judgement,
         };
-        // A token that does not say when it was issued was issued before any time.
+        // A token without a time of issue counts as issued before all others.
         let issued_at = issued_at.unwrap_or(i64::MIN);
         match self.refuses(Holder { user, token_id, issued_at }) {
             true => Judgement::refuse(kind, Cause::Revoked),
@@ -51,7 +50,7 @@ impl Revoked {
         }
     }
 
-    /// Whether a user is refused that a reverse proxy has authenticated.
+    /// Whether a user that a reverse proxy has authenticated is revoked.
     pub(crate) fn refuses_user(&self, user: &str) -> bool {
         self.refuses(Holder { user, token_id: "", issued_at: i64::MAX })
     }
@@ -60,18 +59,18 @@ impl Revoked {
         self.read().find(self.now_s(), holder).is_some()
     }
 
-    /// Takes a change over; says whether it revokes something that was not revoked so.
+    /// Applies a change. Returns whether it revokes anything that was not revoked before.
     pub(crate) fn apply(&self, change: &Arc<Revocation>) -> bool {
         let is_new = self.write().apply(self.now_s(), change);
         is_new && change.state != RevocationState::Lifted
     }
 
-    /// What is known of a subject.
+    /// Latest known change of a subject.
     pub(crate) fn get(&self, subject: &Subject) -> Option<Arc<Revocation>> {
         self.read().get(subject).cloned()
     }
 
-    /// What is in force of subjects behind this one, in their order, so many at most.
+    /// Up to `count` revocations in force of the subjects after `after`, in order.
     pub(crate) fn page(&self, after: Option<&Subject>, count: usize) -> Vec<Arc<Revocation>> {
         let now_s = self.now_s();
         let is_in_force = |change: &&Arc<Revocation>| {
@@ -84,7 +83,7 @@ impl Revoked {
         self.read().check_room(subject)
     }
 
-    /// What is known here and not among what a broker keeps.
+    /// Changes that are known here and missing in `kept`, the changes that a broker stores.
     pub(crate) fn missing(&self, kept: &[Arc<Revocation>]) -> Vec<Arc<Revocation>> {
         let mut of_broker = Revocations::default();
         for change in kept {
@@ -97,7 +96,7 @@ impl Revoked {
         self.read().iter().filter(is_missing).cloned().collect()
     }
 
-    /// Forgets what is over.
+    /// Removes expired revocations.
     pub(crate) fn expire(&self) {
         self.write().expire(self.now_s());
     }
@@ -106,7 +105,7 @@ impl Revoked {
         self.clock.now().unix_ms / 1000
     }
 
-    /// A panic of another thread leaves every change whole.
+    /// Poisoning is ignored: a panic never interrupts a change halfway.
     fn read(&self) -> RwLockReadGuard<'_, Revocations> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,7 @@
 //! WebSocket connections whose connect command was not accepted yet.
 //!
-//! Invariant: they count apart from `client.connection_limit`, so that whoever has no name cannot
-//! take the place of those who have one. What they have sent is bounded in bytes, all of them
-//! together.
+//! Invariant: they do not count towards `client.connection_limit`, so that unauthenticated clients
+//! cannot exclude authenticated ones. The bytes that all of them hold together are bounded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,18 +13,18 @@ use crate::limits::UNAUTHENTICATED_SIZE_MAX;
 use crate::limits::slots::{Evict, Slot, SlotLimits, Slots};
 use crate::worker::inbox::{Input, WorkerInbox};
 
-/// The slots of all of them.
+/// Slots of all unauthenticated connections.
 pub(crate) struct Waiting(Arc<Slots>);
 
-/// One of them. Dropping it gives its slot back.
+/// An unauthenticated connection. Dropping it releases its slot.
 pub struct Unauthenticated {
-    /// Where the client is, behind proxies too.
+    /// Address of the client, resolved through trusted proxies.
     pub address: ClientAddress,
     location: Arc<Location>,
     slot: Slot,
 }
 
-/// Where it lives, once it does.
+/// Worker and session of the connection, once it has arrived there.
 #[derive(Default)]
 struct Location {
     is_evicted: AtomicBool,
@@ -33,8 +32,8 @@ struct Location {
 }
 
 impl Waiting {
-    /// At most so many at once, half of them of one address. A whole message of every size that is
-    /// accepted fits.
+    /// Allows `connections_max` connections, half of them from one address. The bound on bytes has
+    /// room for a complete message of every accepted size.
     pub(crate) fn new(connections_max: usize, message_size_max: usize) -> Waiting {
         Waiting(Slots::new(SlotLimits {
             connections_max,
@@ -43,7 +42,8 @@ impl Waiting {
         }))
     }
 
-    /// A slot for a new one; the oldest of whoever has most of them makes room.
+    /// Takes a slot. If none is free, the oldest connection of the address with most connections is
+    /// evicted.
     pub(crate) fn take(&self, address: ClientAddress) -> Option<Unauthenticated> {
         let location = Arc::new(Location::default());
         let slot = self.0.take(address.prefix(), location.clone())?;
@@ -52,16 +52,16 @@ impl Waiting {
 }
 
 impl Unauthenticated {
-    /// It has sent so many bytes more. Beyond what all of them may hold, the oldest of whoever has
-    /// most of them make room.
+    /// Accounts `count` more bytes. If the total exceeds its bound, the oldest connections of the
+    /// address with most connections are evicted.
     pub(crate) fn hold_bytes(&self, count: usize) {
         self.slot.hold_bytes(count);
     }
 
-    /// It lives on a worker from now on, which is told when it has to make room. Says whether it
-    /// may stay.
+    /// Records the worker and session, which an eviction is sent to. Returns `false` if the
+    /// connection was evicted already.
     pub(crate) fn assign(&self, inbox: &Arc<WorkerInbox>, key: SessionKey) -> bool {
-        // Only the worker that it was given to settles it, once.
+        // Called once, by the worker that the connection was passed to.
         let _first = self.location.session.set((inbox.clone(), key));
         !self.location.is_evicted.load(Ordering::SeqCst)
     }

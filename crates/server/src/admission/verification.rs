@@ -1,8 +1,8 @@
-//! Where tokens are verified: cheap ones by the worker that asks, the others by threads of their
-//! own, and those whose keys must be fetched first by one more thread.
+//! Verification of tokens: cheap ones on the worker's thread, expensive ones on verifier threads,
+//! and those whose keys must be fetched on a separate thread.
 //!
-//! Invariant: a worker never waits for a token, a thread that verifies never waits for a key
-//! server, and what waits for verification is bounded.
+//! Invariant: a worker never waits for a verification, a verifier thread never waits for a key
+//! server, and the queues of both are bounded.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use crate::supervision::supervisor::spawn_thread;
 use crate::token::{Cause, Cost, Verifier};
 use crate::worker::inbox::{Input, WorkerInbox};
 
-/// See the module.
+/// Queue and threads that verify tokens.
 pub struct Verification {
     verifiers: Arc<Verifiers>,
     tasks: SyncSender<Task>,
@@ -28,9 +28,9 @@ pub struct Verification {
 
 /// One verifier for each kind of token.
 pub struct Verifiers {
-    /// Of connection tokens.
+    /// Verifies connection tokens.
     pub connection: Arc<Verifier>,
-    /// Of subscription tokens; may be the same.
+    /// Verifies subscription tokens; may be the same verifier.
     pub subscription: Arc<Verifier>,
 }
 
@@ -50,8 +50,7 @@ struct Task {
 impl Verification {
     /// Starts the threads, which end when this is dropped.
     ///
-    /// # Errors
-    /// When the kernel gives no thread.
+    /// # Errors If a thread cannot be started.
     pub fn start(verifiers: Verifiers, clock: ServerClock) -> io::Result<Verification> {
         let (tasks, waiting) = sync_channel(VERIFICATIONS_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
@@ -69,7 +68,7 @@ impl Verification {
         Ok(Verification { verifiers, tasks })
     }
 
-    /// The verdict on a token, or `None` when it will come to the inbox.
+    /// Verifies a token. Returns `None` if the verdict will be sent to the inbox.
     pub(crate) fn verify(
         &self,
         unix_ms: i64,
@@ -123,7 +122,7 @@ impl Verifiers {
         }
     }
 
-    /// Verifies a token and sends the verdict to the worker that asked.
+    /// Verifies a token and sends the verdict to its worker.
     fn answer(&self, task: &Task, clock: ServerClock) {
         let unix_ms = clock.now().unix_ms;
         let Task { check: TokenCheck { key, kind, token }, inbox } = task;

@@ -1,7 +1,7 @@
-//! Several commands in one request (§3.3): one after the other, or all at once when the caller does
-//! not mind the order.
+//! Several commands in one request (protocol §3.3), in order, or concurrently when `parallel` is
+//! set.
 //!
-//! Invariant: a command does what it says or is refused; of two methods in one command none is run.
+//! Invariant: a command that names two methods is refused, and neither method is run.
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
@@ -14,7 +14,7 @@ use super::request::{Batch, BatchCommand, read};
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
 
 impl ApiState {
-    /// Boxed, because a method cannot contain itself.
+    /// Boxed, because an `async fn` cannot contain its own future.
     pub(super) fn batch<'a>(&'a self, call: &'a Call, params: &'a [u8]) -> BoxFuture<'a, Outcome> {
         self.run_batch(call, params).boxed()
     }
@@ -46,7 +46,7 @@ impl ApiState {
                 let text = "a command names no method: it is an object such as {\"publish\": {…}}";
                 return failed(&ApiError::not_found(text));
             }
-            // It could nest without end.
+            // Nesting would be unbounded.
             Some([(Method::Batch, _)]) => {
                 return failed(&ApiError::not_found("a batch has no place in a batch"));
             }

@@ -1,7 +1,7 @@
-//! One HTTP request to the server API: whose it is, what that caller may do, and how much its
-//! answer may still hold.
+//! One HTTP request to the server API: the caller's key and permissions, and the space left in the
+//! response.
 //!
-//! Invariant: what one request is answered, all commands of a batch together, stays below
+//! Invariant: the response to one request, with all commands of a batch, stays below
 //! [`API_ANSWER_MAX`] bytes.
 
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::config::ApiKey;
 use crate::limits::API_ANSWER_MAX;
 use crate::telemetry::shown;
 
-/// See the module.
+/// Caller and response budget of one HTTP request.
 pub(super) struct Call {
     pub(super) key: Arc<ApiKey>,
-    /// Bytes of answers that there is room for.
+    /// Bytes that the response may still grow by.
     room: AtomicUsize,
-    /// No command has been run for it.
+    /// Whether no command of this request has run yet.
     is_fresh: AtomicBool,
 }
 
@@ -27,12 +27,12 @@ impl Call {
         Call { key, room: AtomicUsize::new(API_ANSWER_MAX), is_fresh: AtomicBool::new(true) }
     }
 
-    /// Whether this is asked for the first time: by the first command.
+    /// Returns `true` for the first caller, which is the first command, and `false` from then on.
     pub(super) fn is_first(&self) -> bool {
         self.is_fresh.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether the caller may call a method. A batch is judged by its commands.
+    /// Checks that the caller may call a method. The commands of a batch are checked one by one.
     pub(super) fn check_method(&self, method: Method) -> Result<(), ApiError> {
         if method == Method::Batch || self.key.allows_method(method.name()) {
             return Ok(());
@@ -41,7 +41,7 @@ impl Call {
         Err(ApiError::denied(format!("the API key {name} is not for the method {method}")))
     }
 
-    /// Whether the caller may name a channel.
+    /// Checks that the caller's key permits a channel.
     pub(super) fn check_channel(&self, channel: &str) -> Result<(), ApiError> {
         if self.key.allows_channel(channel) {
             return Ok(());
@@ -50,7 +50,7 @@ impl Call {
         Err(ApiError::denied(format!("the API key {name} is not for the channel {channel:?}")))
     }
 
-    /// Whether an answer of so many bytes would fit.
+    /// Checks that a result of `bytes` bytes would fit.
     pub(super) fn check_room(&self, bytes: usize) -> Result<(), ApiError> {
         match bytes <= self.room.load(Ordering::Relaxed) {
             true => Ok(()),
@@ -58,8 +58,8 @@ impl Call {
         }
     }
 
-    /// Takes the room for an answer. What has taken effect is always answered, and such an answer
-    /// is small.
+    /// Reserves space for a result. Results of methods that change something are small and are
+    /// always sent.
     pub(super) fn take_room(&self, bytes: usize) -> Result<(), ApiError> {
         let take = |room: usize| room.checked_sub(bytes);
         match self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {

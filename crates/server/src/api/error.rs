@@ -11,14 +11,14 @@ use wire::protocol::{ErrorCode, ErrorReply};
 use crate::limits::API_ANSWER_MAX;
 use crate::telemetry::shown;
 
-/// What a caller is told.
+/// Error object of a response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct ApiError {
     pub(super) code: u32,
     pub(super) message: Cow<'static, str>,
 }
 
-/// Why a method gave no result.
+/// Reason for which a method has no result.
 #[derive(Debug)]
 pub(super) enum MethodFailure {
     /// The parameters are no JSON, or not of the form that the method takes: status 400 in both
@@ -37,22 +37,22 @@ impl ApiError {
         ApiError { code: 107, message: text.into() }
     }
 
-    /// Nothing is called so.
+    /// No method has this name.
     pub(super) fn no_method(name: &str) -> ApiError {
         ApiError::not_found(format!("there is no method {}; see openapi.json", shown(name)))
     }
 
-    /// No method is meant, or one that cannot be run here.
+    /// A command that names no method, or one that cannot be run here.
     pub(super) fn not_found(text: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError { code: ErrorCode::MethodNotFound.number(), message: text.into() }
     }
 
-    /// The caller's key is not for this.
+    /// The caller's key does not permit the call.
     pub(super) fn denied(text: String) -> ApiError {
         ApiError { code: ErrorCode::PermissionDenied.number(), message: text.into() }
     }
 
-    /// The answer to what was asked would be larger than answers may be.
+    /// The response would exceed [`API_ANSWER_MAX`].
     pub(super) fn answer_too_large() -> ApiError {
         ApiError::bad(format!(
             "the answer would have more than {API_ANSWER_MAX} bytes: ask for less (limit, since, pattern) or in several requests"

@@ -1,13 +1,13 @@
-//! The keys of the server API as they hold now.
+//! The current keys of the server API.
 //!
-//! Invariant: a caller is looked for among all keys, whichever it has, so that the time says
-//! nothing; requests that are under way go on with the key that let them in.
+//! Invariant: a look-up compares the given key with all keys, so that its duration does not depend
+//! on the key. Requests under way keep the key that admitted them.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::ApiKey;
 
-/// See the module.
+/// Keys that can be replaced while requests are served.
 pub(crate) struct ApiKeys(RwLock<Vec<Arc<ApiKey>>>);
 
 impl ApiKeys {
@@ -15,12 +15,12 @@ impl ApiKeys {
         ApiKeys(RwLock::new(shared(keys)))
     }
 
-    /// Other keys from now on.
+    /// Replaces the keys for requests from now on.
     pub(crate) fn replace(&self, keys: &[ApiKey]) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = shared(keys);
     }
 
-    /// Whose key this is.
+    /// Returns the configured key that `given` equals.
     pub(super) fn find(&self, given: &[u8]) -> Option<Arc<ApiKey>> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter().fold(None, |found, key| if key.is(given) { Some(key.clone()) } else { found })

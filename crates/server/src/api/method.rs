@@ -2,7 +2,7 @@
 //!
 //! Invariant: every method has exactly one name, which is used in paths, batches and metrics.
 
-/// A method, under the name that it has in paths and in batches.
+/// A method of the server API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Publish,
@@ -59,12 +59,12 @@ impl Method {
         METHODS.iter().find(|(known, _)| *known == name).map(|(_, method)| *method)
     }
 
-    /// Whether nothing must be said to it.
+    /// Whether the method may be called without parameters.
     pub(super) fn works_without_parameters(self) -> bool {
         matches!(self, Method::Info | Method::Channels | Method::Revocations)
     }
 
-    /// Whether it only reads, and its answer may be large.
+    /// Whether the method only reads. Its result may be large.
     pub(super) fn is_read(self) -> bool {
         match self {
             Method::Presence

@@ -1,5 +1,5 @@
-//! The methods of the server API (§3.3): read the parameters, check them by the same rules as
-//! everybody's, ask the broker, put the answer into JSON.
+//! Implementation of the methods of the server API (protocol §3.3): read the parameters, check them
+//! by the rules that apply to clients, query the broker, write the result as JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::cluster::survey::WorkerTimeout;
 use crate::limits::{API_ANSWER_MAX, API_CONCURRENCY, API_ITEMS_MAX};
 use crate::pattern::ChannelPattern;
 
-/// A result as JSON, or why there is none.
+/// Result of a method as JSON.
 pub(super) type Outcome = Result<String, MethodFailure>;
 
 pub(super) fn json(result: &impl Serialize) -> Outcome {
@@ -163,7 +163,7 @@ impl ApiState {
 
     fn unsubscribe(&self, call: &Call, params: &[u8]) -> Outcome {
         let OneChannel { channel } = read(params)?;
-        // An empty name means all channels.
+        // An empty name stands for all channels.
         match channel.is_empty() {
             true => call.check_channel("")?,
             false => drop(view(call, &self.node.rules(), &channel)?),
@@ -187,7 +187,7 @@ impl ApiState {
         self.order(params, Order::Refresh { info, expire_at, expired: request.expired })
     }
 
-    /// Tells every worker of every node; nobody waits for them.
+    /// Sends an order to the workers of all nodes, without waiting for its effect.
     fn order(&self, params: &[u8], order: Order) -> Outcome {
         let whom: SessionFilter = read(params)?;
         if let Some(target) = whom.target()? {
@@ -238,13 +238,14 @@ impl ApiState {
             return Err(ApiError::bad("there is nothing before offset 0").into());
         }
         let query = HistoryQuery {
-            // A negative limit asks for all.
+            // A negative limit requests all publications.
             limit: u64::try_from(request.limit)
                 .ok()
                 .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
             since,
             reverse: request.reverse,
-            // More than fits: an answer that is cut is refused and not given as if it were whole.
+            // More than a response may hold: `check_room` then refuses a history that the broker
+            // has cut, and no incomplete history is returned.
             bytes_max: Some(2 * API_ANSWER_MAX),
         };
         let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
@@ -262,16 +263,16 @@ impl ApiState {
         }
     }
 
-    /// Waits until few enough others read.
+    /// Waits for one of the permits that limit concurrent reads.
     async fn turn_to_read(&self) -> SemaphorePermit<'_> {
-        self.reads.acquire().await.expect("nobody closes the semaphore")
+        self.reads.acquire().await.expect("the semaphore is never closed")
     }
 
     async fn history_remove(&self, call: &Call, params: &[u8]) -> Outcome {
         let OneChannel { channel } = read(params)?;
         let rules = self.node.rules();
         let namespace = view(call, &rules, &channel)?.namespace;
-        // Nodes that start later must know what was changed.
+        // Nodes that start later read the dynamic configuration from this history.
         if !namespace.has_history() || namespace.is_system {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -280,7 +281,7 @@ impl ApiState {
         Ok("{}".to_owned())
     }
 
-    /// Of the server's own channels, backends publish into one.
+    /// Checks a publication to one of the server's own channels. Only `sys:config` accepts them.
     fn check_system(&self, name: &str, data: &[u8], request: &Publish) -> Result<(), ApiError> {
         if name != CONFIG {
             return Err(ApiError::bad(
@@ -391,7 +392,7 @@ fn internal(_: WorkerTimeout) -> ErrorCode {
     ErrorCode::Internal
 }
 
-/// Why data is none for a channel.
+/// Reason for which a channel does not accept the data.
 fn unfit(format: DataFormat, data: &[u8]) -> &'static str {
     match format {
         _ if data.is_empty() => "data is missing: give data, or b64data for bytes",
@@ -402,7 +403,7 @@ fn unfit(format: DataFormat, data: &[u8]) -> &'static str {
     }
 }
 
-/// A channel that exists by the rules and that the caller may name.
+/// Options of a channel, if the rules allow its name and the caller's key permits it.
 fn view<'r, 'n>(
     call: &Call,
     rules: &'r Rules,

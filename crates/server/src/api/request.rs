@@ -1,5 +1,5 @@
-//! What callers send, field by field (§3.3). Fields that we do not know are ignored, as everywhere
-//! in the protocol, and null is the same as absent, but for the data of a publication.
+//! Parameters of the methods of the server API (protocol §3.3). Unknown fields are ignored, and
+//! `null` counts as absent, except in the data of a publication.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,7 +46,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Tags; one whose value is null is none, as it is with the headers of a connect command.
+/// Tags. A tag whose value is null is left out, as are headers of a connect command.
 fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let tags: BTreeMap<String, Option<String>> = nullable(from)?;
     Ok(tags.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
@@ -69,7 +69,7 @@ fn integer<'de, D: Deserializer<'de>, T: TryFrom<i128> + Default>(
     T::try_from(number).map_err(|_| D::Error::custom(format!("{number} is out of range")))
 }
 
-/// The same, where it matters whether it is there.
+/// Like [`integer`], for fields whose absence has a meaning.
 fn some_integer<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -78,7 +78,7 @@ fn some_integer<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
     number.map(Some).map_err(|_| D::Error::custom("a number is out of range"))
 }
 
-/// A payload, as JSON or as bytes in base64, which wins.
+/// A payload from its JSON field or its base64 field, which has precedence.
 pub(super) fn payload(json: &Json, base64: &str) -> Result<Bytes, ApiError> {
     let payload: Bytes = if base64.is_empty() {
         json.0.clone()
@@ -92,17 +92,17 @@ pub(super) fn payload(json: &Json, base64: &str) -> Result<Bytes, ApiError> {
     Ok(payload)
 }
 
-/// As encoders in use write it: they leave bits in the last character that no byte takes.
+/// Accepts non-zero trailing bits in the last character, which some encoders write.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD_ALPHABET, PAD.with_decode_allow_trailing_bits(true));
 
-/// What publish and broadcast take.
+/// Parameters of `publish` and `broadcast`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Publish {
     #[serde(deserialize_with = "nullable")]
     pub(super) channel: String,
-    /// Of broadcast, instead of `channel`.
+    /// Used by `broadcast` instead of `channel`.
     #[serde(deserialize_with = "nullable")]
     pub(super) channels: Vec<String>,
     pub(super) data: Json,
@@ -120,11 +120,11 @@ pub(super) struct Publish {
     pub(super) version_epoch: String,
 }
 
-/// Whose sessions an order is for; of disconnect, refresh, subscribe and unsubscribe.
+/// Sessions that `disconnect`, `refresh`, `subscribe` or `unsubscribe` apply to.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct SessionFilter {
-    /// Must be said: the empty text means the anonymous users, all of them.
+    /// Required; an empty string selects all anonymous users.
     user: Option<String>,
     #[serde(deserialize_with = "nullable")]
     client: String,
@@ -135,8 +135,8 @@ pub(super) struct SessionFilter {
 }
 
 impl SessionFilter {
-    /// The sessions that are named; `None` when there can be none: a `session` belongs to a
-    /// unidirectional transport, and none of those is served.
+    /// The selected sessions. `None` if `session` is set: session ids exist only for unidirectional
+    /// transports, which are not served.
     pub(super) fn target(self) -> Result<Option<Target>, ApiError> {
         let SessionFilter { user, client, session, whitelist } = self;
         let user = user.ok_or_else(|| {
@@ -231,7 +231,7 @@ pub(super) struct Refresh {
     pub(super) expire_at: i64,
 }
 
-/// What presence, presence_stats, history_remove and unsubscribe take.
+/// Parameters of `presence`, `presence_stats`, `history_remove`, `channel` and `unsubscribe`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct OneChannel {
@@ -259,7 +259,7 @@ pub(super) struct Channels {
     pub(super) pattern: String,
 }
 
-/// Whom `clients` looks for.
+/// Parameters of `clients`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Clients {
@@ -267,13 +267,13 @@ pub(super) struct Clients {
     pub(super) client: Option<String>,
 }
 
-/// What revoke and unrevoke take.
+/// Parameters of `revoke` and `unrevoke`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Revoke {
     pub(super) user: Option<String>,
     pub(super) token_id: Option<String>,
-    /// Unix seconds.
+    /// Unix time in seconds.
     #[serde(deserialize_with = "some_integer")]
     pub(super) issued_before: Option<i64>,
     #[serde(deserialize_with = "nullable")]
@@ -282,7 +282,7 @@ pub(super) struct Revoke {
     pub(super) expire_at: i64,
 }
 
-/// What revocations takes.
+/// Parameters of `revocations`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RevocationsRequest {
@@ -292,7 +292,7 @@ pub(super) struct RevocationsRequest {
     pub(super) cursor: String,
 }
 
-/// What block_user and unblock_user take.
+/// Parameters of `block_user` and `unblock_user`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct BlockUser {
@@ -324,13 +324,13 @@ pub(super) struct InvalidateUserTokens {
     pub(super) channel: String,
 }
 
-/// Of methods that take nothing.
+/// Parameters of methods that have none.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Nothing {}
 
-/// One command of a batch: the methods that it names with their parameters, in the order written.
-/// Members that are null are absent, and members that are no methods are ignored.
+/// One command of a batch: its methods with their parameters, in the order written. Members that
+/// are null count as absent, and members whose name is not a method are ignored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchCommand(pub(super) Vec<(Method, Box<RawValue>)>);
 

@@ -1,4 +1,4 @@
-//! What callers get, field by field (§3.3).
+//! Results of the methods of the server API (protocol §3.3).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,9 +41,9 @@ pub(super) struct HistoryResponse<'a> {
 
 #[derive(Serialize)]
 struct Publication<'a> {
-    /// Null beside `b64data`: clients of the API count on this member.
+    /// Null if `b64data` is present: API clients rely on this member.
     data: Option<&'a RawValue>,
-    /// A payload that is no JSON.
+    /// Payload in base64, if it is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     b64data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,10 +69,10 @@ pub(super) struct ChannelCount {
 pub(super) struct ChannelResponse<'a> {
     pub(super) channel: &'a str,
     pub(super) tier: &'static str,
-    /// Unix milliseconds at which a temporary channel began.
+    /// Unix time in milliseconds at which a temporary channel was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) created: Option<i64>,
-    /// Seconds until it ends.
+    /// Seconds until a temporary channel expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ttl: Option<u64>,
     pub(super) num_clients: usize,
@@ -95,7 +95,7 @@ pub(super) struct Info {
     pub(super) gaps: AnswerGaps,
 }
 
-/// What an answer about all nodes is missing; members that say "nothing" are left out.
+/// What a result about all nodes lacks. Both members are left out of a complete result.
 #[derive(Serialize)]
 pub(super) struct AnswerGaps {
     /// Nodes that did not answer.
@@ -106,13 +106,12 @@ pub(super) struct AnswerGaps {
     pub(super) truncated: bool,
 }
 
-// Serde passes fields by reference.
-#[expect(clippy::trivially_copy_pass_by_ref)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Position of a publication; an empty object where there is no history.
+/// Position of a publication; an empty object if the channel has no history.
 pub(super) fn published(position: &StreamPosition) -> String {
     #[derive(Serialize)]
     struct Published<'a> {
@@ -164,7 +163,7 @@ impl<'a> HistoryResponse<'a> {
     }
 }
 
-/// The bytes as they are, when they are JSON.
+/// The bytes unchanged, if they are JSON.
 fn raw(bytes: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice(bytes).ok()
 }

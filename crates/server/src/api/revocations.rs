@@ -1,8 +1,7 @@
-//! Revoking users and tokens, and lifting that again.
+//! Methods that revoke users and tokens, and that lift revocations.
 //!
-//! Invariant: when the caller is told of success, the broker stores the change and this node
-//! applies it; a change that the broker drops, since it stores a later one, is made again behind
-//! that one.
+//! Invariant: when a call succeeds, the broker has stored the change and this node has applied it.
+//! A change that the broker drops because it has stored a later one is retried with a later time.
 
 use std::sync::Arc;
 
@@ -57,7 +56,8 @@ impl ApiState {
 
     async fn revoke_until(&self, subject: Subject, issued_before: i64, expire_at: i64) -> Outcome {
         let now_s = self.now_s();
-        // No token is issued later than now; whoever writes milliseconds locks nobody out for ever.
+        // No token is issued later than now. The bound also limits the damage of a time in
+        // milliseconds.
         let issued_before = issued_before.min(now_s);
         let ends_at = if expire_at > 0 { expire_at } else { now_s + REVOCATION_TTL_S };
         if ends_at <= now_s {
@@ -73,7 +73,7 @@ impl ApiState {
     }
 
     async fn lift(&self, subject: Subject) -> Outcome {
-        // Of what nobody has revoked there is nothing to store.
+        // A subject that is not revoked needs no change.
         let is_revoked = |known: &&Revocation| known.state != RevocationState::Lifted;
         self.change(subject, |known| {
             known.filter(is_revoked).map(|known| (RevocationState::Lifted, known.ends_at))
@@ -81,13 +81,14 @@ impl ApiState {
         .await
     }
 
-    /// Stores the change that `next` makes of what holds for a subject; `None` changes nothing.
+    /// Stores the change that `next` derives from the current revocation of a subject; `None`
+    /// changes nothing.
     async fn change(
         &self,
         subject: Subject,
         next: impl Fn(Option<&Revocation>) -> Option<(RevocationState, i64)>,
     ) -> Outcome {
-        // Two calls about one subject on this node take effect one after the other.
+        // Calls about one subject on this node take effect one after the other.
         let _turn = self.revoking.lock().await;
         let service = &self.members.service;
         // Another node may have changed it without this one having been notified yet.
@@ -135,8 +136,8 @@ fn contended() -> ApiError {
     ApiError { code, message: message.into() }
 }
 
-/// What holds after a call about a subject that is revoked already: how far an earlier call reached
-/// by time of issue, and until when, holds on. To shorten it is for `unrevoke`.
+/// Merges a call with an existing revocation. A call never shortens an earlier revocation by time
+/// of issue, neither its `issued_before` nor its end; only `unrevoke` does.
 fn extended(known: &Revocation, (issued_before, ends_at): (i64, i64)) -> (i64, i64) {
     let RevocationState::Revoked { issued_before: reached } = known.state else {
         return (issued_before, ends_at);
@@ -149,7 +150,7 @@ fn extended(known: &Revocation, (issued_before, ends_at): (i64, i64)) -> (i64, i
 }
 
 impl Revoke {
-    /// What is named, and the time before which tokens were issued.
+    /// The subject, and the time before which its revoked tokens were issued.
     fn subject(&self) -> Result<(Subject, i64), ApiError> {
         let Revoke { user, token_id, issued_before, all_users, .. } = self;
         match (user, token_id, issued_before, all_users) {
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_call_shortens_nothing_that_was_revoked_by_time_of_issue() {
+    fn a_later_call_does_not_shorten_a_revocation_by_time_of_issue() {
         let known = |subject, state| Revocation { subject, state, ends_at: 900, changed_at_ms: 1 };
         let revoked = RevocationState::Revoked { issued_before: 50 };
         for (known, expected) in [

@@ -1,7 +1,7 @@
-//! Reading what is revoked, page by page.
+//! The method `revocations`: revocations in pages.
 //!
-//! Invariant: pages that follow each other's cursors have everything that is in force from the
-//! first page to the last, once.
+//! Invariant: pages read with the cursors of their predecessors contain each revocation once that
+//! was in force from the first page to the last.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::limits::{REVOCATIONS_PER_PAGE, REVOCATIONS_PER_PAGE_MAX};
 #[derive(Serialize)]
 struct Page<'a> {
     revocations: Vec<Entry<'a>>,
-    /// Where the next page begins; absent when nothing is left.
+    /// Start of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
 }

@@ -1,15 +1,15 @@
-//! Why parameters cannot be understood: the field that is wrong, what was expected there, and where
-//! that is.
+//! Error text for parameters that cannot be decoded: the field, what was expected, and the
+//! position.
 //!
-//! Invariant: however long a value is that a caller sends, little of it is repeated.
+//! Invariant: the text repeats at most [`UNREADABLE_LENGTH_MAX`] bytes of the caller's value.
 
 use crate::limits::UNREADABLE_LENGTH_MAX;
 
-/// What a caller is told about the text that gave this error.
+/// Error text for `text`, which failed to decode with `error`.
 pub(super) fn unreadable(text: &[u8], error: &serde_json::Error) -> String {
     let message = error.to_string();
     let before = &text[..offset(text, error)];
-    // A value that is out of range is told once what is behind it has been read.
+    // A value out of range is reported after the byte behind it was read.
     let before = match before {
         [value @ .., b',' | b'}' | b']'] if !message.starts_with("missing field") => value,
         before => before,
@@ -19,20 +19,20 @@ pub(super) fn unreadable(text: &[u8], error: &serde_json::Error) -> String {
     format!("the body cannot be understood: {about}{}", short(&message))
 }
 
-/// Where reading ended.
+/// Byte offset at which decoding stopped.
 fn offset(text: &[u8], error: &serde_json::Error) -> usize {
     let lines = text.split_inclusive(|byte| *byte == b'\n');
     let before: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
     (before + error.column()).min(text.len())
 }
 
-/// What a place in JSON is in.
+/// Object or array that encloses a position.
 enum Open {
     Object(Option<String>),
     Array(usize),
 }
 
-/// The path of the field in which a text ends that is JSON as far as it goes.
+/// Path of the field in which `text`, a prefix of a JSON document, ends.
 fn field(text: &[u8]) -> String {
     let mut open: Vec<Open> = Vec::new();
     let mut at = 0;
@@ -66,7 +66,7 @@ fn field(text: &[u8]) -> String {
     })
 }
 
-/// The place behind the string that begins here.
+/// Offset behind the string that begins at `start`.
 fn end_of_string(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(byte) = text.get(at) {
@@ -79,7 +79,8 @@ fn end_of_string(text: &[u8], start: usize) -> usize {
     text.len()
 }
 
-/// A text that may hold a caller's value: its beginning, and its end, which says what was expected.
+/// Shortens a message that may contain a caller's value. Its end is kept, which names what was
+/// expected.
 fn short(text: &str) -> String {
     if text.len() <= UNREADABLE_LENGTH_MAX {
         return text.to_owned();
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
     use crate::api::request::{Batch, Publish, Subscribe};
 
-    fn told<T: for<'de> serde::Deserialize<'de>>(text: &str) -> String {
+    fn error_text<T: for<'de> serde::Deserialize<'de>>(text: &str) -> String {
         let error = serde_json::from_str::<T>(text).err().expect("it is not understood");
         unreadable(text.as_bytes(), &error)
     }
@@ -109,21 +110,23 @@ mod tests {
             (r#"{"skip_history": "yes"}"#, ": skip_history: invalid type"),
             (r#"{"channel": "a", "channel": "b"}"#, ": channel: duplicate field"),
         ] {
-            let text = told::<Publish>(text);
+            let text = error_text::<Publish>(text);
             assert!(text.contains(wanted), "{text}");
         }
-        let text = told::<Subscribe>(r#"{"recover_since": {"offset": "x"}}"#);
+        let text = error_text::<Subscribe>(r#"{"recover_since": {"offset": "x"}}"#);
         assert!(text.contains(": recover_since.offset: "), "{text}");
-        let text = told::<Batch>(r#"{"commands": [{"info": {}}, 5]}"#);
+        let text = error_text::<Batch>(r#"{"commands": [{"info": {}}, 5]}"#);
         assert!(text.contains(": commands[1]: "), "{text}");
-        let text = told::<Publish>("{\"channel\": ");
+        let text = error_text::<Publish>("{\"channel\": ");
         assert!(text.contains("understood: EOF"), "{text}");
     }
 
     #[test]
     fn a_long_value_is_not_repeated() {
-        let text =
-            told::<Publish>(&format!(r#"{{"skip_history": "{}"}}"#, "\u{e4}".repeat(100_000)));
+        let text = error_text::<Publish>(&format!(
+            r#"{{"skip_history": "{}"}}"#,
+            "\u{e4}".repeat(100_000)
+        ));
         assert!(text.len() < 2 * UNREADABLE_LENGTH_MAX + 100, "{}", text.len());
         assert!(text.contains("skip_history") && text.contains("expected a boolean"), "{text}");
     }

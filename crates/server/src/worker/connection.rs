@@ -1,4 +1,5 @@
-//! The driver's side of one connection: its socket, its decoder, and where it stands in closing.
+//! The driver's side of one connection: its socket, its decoder, and its state in the closing
+//! handshake.
 //!
 //! Invariant: after our close frame nothing is written, and after the peer's nothing is handled.
 
@@ -14,29 +15,29 @@ use super::socket::Socket;
 use crate::admission::Admitted;
 use crate::admission::unauthenticated::Unauthenticated;
 
-/// A connection that has completed its handshake and is to live on a worker.
+/// A connection that has completed its handshake, on its way to a worker.
 pub struct Arrival {
-    /// The socket.
+    /// Socket of the connection.
     pub stream: ArrivedStream,
-    /// Bytes that came behind the handshake.
+    /// Bytes that were received after the handshake.
     pub early: Vec<u8>,
-    /// JSON or Protobuf.
+    /// Encoding of commands and replies.
     pub codec: Codec,
-    /// Whether and how permessage-deflate was negotiated.
+    /// Window of permessage-deflate; `None` if it was not negotiated.
     pub deflate: Option<Window>,
-    /// Who pings.
+    /// Whether pings are protocol messages or WebSocket frames.
     pub ping_style: PingStyle,
-    /// User id that a reverse proxy has authenticated.
+    /// User id from a reverse proxy (`client.user_id_http_header`).
     pub user: Option<Box<str>>,
-    /// Its slot among those that are not authenticated, and where the client is.
+    /// Slot among unauthenticated connections, and the client's address.
     pub unauthenticated: Unauthenticated,
 }
 
-/// A socket on its way to a worker.
+/// Socket of an [`Arrival`].
 pub enum ArrivedStream {
-    /// As it is.
+    /// TCP or a Unix socket, without TLS.
     Plain(std::net::TcpStream),
-    /// With TLS, whose handshake is complete.
+    /// With TLS, after the TLS handshake.
     Tls(std::net::TcpStream, Box<ServerConnection>),
 }
 
@@ -47,54 +48,53 @@ pub(super) struct Connection {
     pub(super) decoder: Decoder,
     pub(super) state: CloseState,
     pub(super) reading: ReadTurn,
-    /// The kernel has said that the peer sends no more.
+    /// The kernel has reported the end of the peer's stream.
     pub(super) is_ending: bool,
     pub(super) standing: ConnectionStanding,
 }
 
-/// When a connection is read next.
+/// When a connection will be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadTurn {
-    /// When the kernel says that there is something.
+    /// After a readiness event of the kernel.
     Ready,
-    /// In the next turn: it had more than one turn takes.
+    /// In the next turn: it has more input than one turn reads.
     Unread,
-    /// When so much of what it sent does not wait for answers from elsewhere any more.
+    /// When its session is no longer congested, that is, waits for fewer answers.
     Paused,
 }
 
-/// What a connection counts as.
+/// Which limit a connection counts towards.
 pub(super) enum ConnectionStanding {
-    /// Its connect command was not accepted yet.
+    /// The connect command has not been accepted yet.
     Unauthenticated(Box<Unauthenticated>),
-    /// Its session is admitted.
+    /// The session is admitted.
     Admitted { _permit: Admitted },
-    /// Its session has ended.
+    /// The session has ended, and the connection counts towards no limit.
     Ended,
 }
 
-/// How far a connection is on its way out.
+/// State of a connection in the closing handshake (RFC 6455 §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseState {
-    /// Both sides talk.
+    /// No close frame was sent or received.
     Open,
-    /// We have sent, or queued, our close frame and wait for the peer's.
+    /// Our close frame is sent or queued; the peer's has not arrived.
     Closing,
-    /// Both have sent their close frames: as soon as everything is written the socket goes.
+    /// Both close frames are sent: the socket is closed when everything is written.
     Closed,
-    /// We have said our last word, and the peer may not know yet: as soon as everything is written,
-    /// writing is shut down.
+    /// We have failed the connection without waiting for the peer's close frame: writing is shut
+    /// down when everything is written.
     Failed,
-    /// What follows on [`CloseState::Failed`]: what the peer still sends is discarded, until it
-    /// ends or has sent too much.
+    /// Everything is written. Input is discarded until the peer's stream ends or exceeds a bound.
     Lingering {
-        /// Bytes that it may still send.
+        /// Bytes that the peer may still send before the socket is closed.
         bytes_left: u32,
     },
 }
 
 impl CloseState {
-    /// Whether what the peer sends still counts.
+    /// Whether input of the peer is still handled.
     pub(super) fn is_listening(self) -> bool {
         matches!(self, CloseState::Open | CloseState::Closing)
     }
@@ -109,7 +109,7 @@ impl Arrival {
         }
     }
 
-    /// The connection, and what has been read of it already.
+    /// The connection, and the input that was read before it arrived.
     pub(super) fn into_connection(
         self,
         key: SessionKey,

@@ -1,10 +1,11 @@
-//! Ending all connections without ending them all at once.
+//! Closing all connections at a steady rate over a time window.
 //!
-//! Invariant: each connection is given out once, the last of them when the window is over.
+//! Invariant: each connection is returned once by [`Drain::due`], the last of them when the window
+//! ends.
 
 use engine::SessionKey;
 
-/// See the module.
+/// Connections that are still to be closed, and the schedule.
 pub(super) struct Drain {
     keys: Vec<SessionKey>,
     started_at_ms: u64,
@@ -18,12 +19,12 @@ impl Drain {
         Drain { keys, started_at_ms: now_ms, window_ms, total }
     }
 
-    /// Whether some are still to be ended.
+    /// Whether connections are still to be closed.
     pub(super) fn is_under_way(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// As many as the time that has passed allows.
+    /// Connections to close now, in proportion to the time that has passed.
     pub(super) fn due(&mut self, now_ms: u64) -> Vec<SessionKey> {
         let passed_ms = now_ms - self.started_at_ms;
         let due = if passed_ms >= self.window_ms {

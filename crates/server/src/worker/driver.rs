@@ -1,4 +1,4 @@
-//! A worker's loop: wait, read, handle, flush. Everything that decides anything is in the engine.
+//! A worker's event loop: wait, read, handle, flush. Decisions belong to the engine.
 //!
 //! Invariant: one turn ends with every touched connection flushed once; the worker sleeps only when
 //! its inbox is empty.
@@ -36,12 +36,12 @@ use crate::admission::verification::TokenCheck;
 use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, TURN_MS_MAX};
 use crate::telemetry::CloseCounts;
 
-/// See the module.
+/// State of a worker's thread.
 pub(super) struct Driver {
     parts: WorkerParts,
     poll: Poll,
     inbox: Arc<WorkerInbox>,
-    /// What the inbox held at the last look; kept for its memory.
+    /// Inputs of the current pass; kept between passes to reuse its memory.
     inputs: Vec<Input>,
     endpoint: Endpoint,
     engine: Engine,
@@ -53,9 +53,9 @@ pub(super) struct Driver {
     unread: Vec<SessionKey>,
     /// Connections that are [`ReadTurn::Paused`], each once.
     paused: Vec<SessionKey>,
-    /// When those that do not answer our close frame are cut off, in order of time.
+    /// Deadlines for the peer's close frame and for the end of its stream, in order of time.
     close_deadlines: VecDeque<(u64, SessionKey)>,
-    /// When writing is shut down for those that have been told our last word, in order of time.
+    /// Times at which writing is shut down on failed connections, in order of time.
     half_closes: VecDeque<(u64, SessionKey)>,
     drain: Option<Drain>,
     traffic: Traffic,
@@ -97,7 +97,7 @@ impl Driver {
         }
     }
 
-    /// Runs until drained.
+    /// Runs until all connections are drained.
     ///
     /// # Errors
     /// When the poller fails.
@@ -152,7 +152,7 @@ impl Driver {
         Duration::from_millis(at_ms.saturating_sub(now_ms))
     }
 
-    /// Handles all that is not a socket, until nothing follows from it, and flushes.
+    /// Handles inputs, effects and timers until none is left or the turn is over, then flushes.
     fn turn(&mut self) {
         let over_ms = self.parts.clock.now().monotonic_ms + TURN_MS_MAX;
         for _ in 0..PASSES_PER_TURN {
@@ -168,8 +168,8 @@ impl Driver {
             if !self.handle_effects() && is_empty {
                 break;
             }
-            // Questions and their answers may go on for long, while others wait to be read and
-            // written to.
+            // Requests to the broker and their replies may continue for long, while other sockets
+            // wait.
             if self.parts.clock.now().monotonic_ms > over_ms {
                 break;
             }
@@ -184,7 +184,7 @@ impl Driver {
             while let Some(key) = self.engine.poll_touched() {
                 self.flush(key);
             }
-            // A flush that failed has removed its connection, from which more may follow.
+            // A failed flush removes its connection, which may have further effects.
             if !self.handle_effects() {
                 break;
             }
@@ -201,7 +201,7 @@ impl Driver {
                 });
             }
             Input::Verdict(key, judgement) => self.handle_judgement(now, key, judgement),
-            // Whoever asked may have stopped waiting.
+            // The receiver may have timed out.
             Input::Report(answer) => drop(answer.send(self.report())),
             Input::Census(answer) => drop(answer.send(self.census())),
             Input::Clients(filter, answer) => drop(answer.send(self.clients(&filter))),
@@ -262,14 +262,14 @@ impl Driver {
             return;
         };
         connection.is_ending |= event.is_read_closed() || event.is_error();
-        // Whoever has its turn later anyway does not get two.
+        // Unread and paused connections are already scheduled.
         let has_more = event.is_readable() || connection.is_ending;
         if has_more && connection.reading == ReadTurn::Ready {
             self.read(key);
         }
     }
 
-    /// Gives those their turn again that can go on.
+    /// Schedules paused connections that are no longer congested.
     fn resume_paused(&mut self) {
         let Driver { engine, paused, unread, .. } = self;
         unread.extend(paused.extract_if(.., |key| !engine.is_congested(*key)));
@@ -280,7 +280,7 @@ impl Driver {
         (connection.key == key).then_some(&mut **connection)
     }
 
-    /// Reads until the kernel has no more, or until others have waited long enough.
+    /// Reads until the kernel has no more data, or until the bound of reads per turn.
     fn read(&mut self, key: SessionKey) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut is_drained = false;
@@ -303,7 +303,7 @@ impl Driver {
                     self.remove(key, DisconnectCode::ConnectionClosed.number());
                 }
                 Ok(result) => {
-                    // Of an end that came together with the last bytes no other event will tell.
+                    // No further event reports an end of stream that arrived with the last bytes.
                     is_drained = result.is_drained && !connection.is_ending;
                     self.traffic.received += result.count as u64;
                     self.handle_bytes(key, &mut buffer[..result.count]);
@@ -331,7 +331,7 @@ impl Driver {
         self.plan_reading(key, reading);
     }
 
-    /// Notes when the connection is read next.
+    /// Records when the connection is read again.
     fn plan_reading(&mut self, key: SessionKey, reading: ReadTurn) {
         let Some(connection) = self.connection(key) else {
             return;
@@ -403,14 +403,14 @@ impl Driver {
         }
     }
 
-    /// Writes to those that have more queued than should wait for the end of the turn.
+    /// Flushes sessions with too much queued data to wait for the end of the turn.
     fn flush_pressed(&mut self) {
         while let Some(key) = self.engine.poll_pressed() {
             self.flush(key);
         }
     }
 
-    /// Does what the engine asks for; says whether there was anything.
+    /// Executes the effects of the engine. Returns whether there were any.
     fn handle_effects(&mut self) -> bool {
         let mut had_any = false;
         while let Some(effect) = self.engine.poll_effect() {
@@ -449,7 +449,7 @@ impl Driver {
         })
     }
 
-    /// Writes what is queued, in as few system calls as possible.
+    /// Writes the queued frames in as few system calls as possible.
     fn flush(&mut self, key: SessionKey) {
         let Driver { engine, connections, traffic, .. } = self;
         let Some(Some(connection)) = connections.get_mut(key.slot as usize) else {
@@ -492,7 +492,7 @@ impl Driver {
         sandbox::run_for(&mut self.engine, now, key, |engine| engine.close(now, key, code));
     }
 
-    /// Ends as many connections as the time that has passed allows.
+    /// Closes the connections that are due in a drain.
     fn step_drain(&mut self, now: Now) {
         let Some(drain) = &mut self.drain else { return };
         for key in drain.due(now.monotonic_ms) {

@@ -1,4 +1,4 @@
-//! What waits for a worker, and how the worker is woken.
+//! Inbox of a worker: queued inputs, and the wake-up of the worker's thread.
 //!
 //! Invariant: an input that was sent is seen by the worker's next turn; the wake-up system call is
 //! made only when the worker may be asleep.
@@ -21,34 +21,34 @@ use crate::limits::INBOX_EVENTS_MAX;
 /// The token under which a worker's poller reports a wake-up.
 pub(super) const WAKE: Token = Token(usize::MAX);
 
-/// Something for a worker to do.
+/// Input of a worker from other threads.
 pub enum Input {
     /// A connection that has completed its handshake.
     Arrival(Box<Arrival>),
-    /// The broker has something to say.
+    /// Event of the broker.
     Broker(BrokerEvent),
-    /// A token was verified elsewhere.
+    /// Verdict on a token that was verified on another thread.
     Verdict(SessionKey, Judgement),
-    /// Somebody wants to know how it goes.
+    /// Request for totals.
     Report(oneshot::Sender<WorkerReport>),
-    /// Somebody wants to know which channels are heard.
+    /// Request for channels with subscribers.
     Census(oneshot::Sender<Census>),
-    /// Somebody wants to know where clients are.
+    /// Request for clients.
     Clients(Box<ClientFilter>, oneshot::Sender<Vec<WorkerClient>>),
-    /// End the sessions that this is about.
+    /// Close the sessions that a revocation applies to.
     Revoke(Arc<Revocation>),
-    /// A connection has to make room for another one, unless it was authenticated meanwhile.
+    /// Close a connection to free its slot, unless it has been authenticated meanwhile.
     MakeRoom(SessionKey),
-    /// Other rules from now on.
+    /// New limits and channel options.
     Rules(Arc<Rules>),
-    /// End all connections, spread over so many milliseconds, and then the thread.
+    /// Close all connections, then end the thread.
     Drain {
-        /// Over how long.
+        /// Time in milliseconds over which connections are closed.
         window_ms: u64,
     },
 }
 
-/// See the module.
+/// Queue of inputs of one worker.
 pub struct WorkerInbox {
     inputs: Mutex<Vec<Input>>,
     length: AtomicUsize,
@@ -69,7 +69,7 @@ impl WorkerInbox {
         Ok((Arc::new(inbox), poll))
     }
 
-    /// Adds an input and wakes the worker if need be.
+    /// Queues an input and wakes the worker if it may be asleep.
     pub fn send(&self, input: Input) {
         {
             let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +85,7 @@ impl WorkerInbox {
         }
     }
 
-    /// Announces that the worker is about to sleep; `false` when there is something to do instead.
+    /// Announces that the worker is about to sleep. Returns `false` if inputs are queued.
     pub(super) fn prepare_sleep(&self) -> bool {
         self.may_sleep.store(true, Ordering::SeqCst);
         self.length.load(Ordering::SeqCst) == 0
@@ -95,7 +95,7 @@ impl WorkerInbox {
         self.may_sleep.store(false, Ordering::SeqCst);
     }
 
-    /// Exchanges what waits for the empty `inputs`.
+    /// Swaps the queued inputs with the empty `inputs`.
     pub(super) fn take(&self, inputs: &mut Vec<Input>) {
         if self.length.load(Ordering::SeqCst) > 0 {
             let mut waiting = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);

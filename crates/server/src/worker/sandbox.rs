@@ -1,6 +1,6 @@
-//! Runs the engine so that a panic costs the session that was being handled, and nobody else.
+//! Runs the engine so that a panic closes only the session that was being handled.
 //!
-//! Invariant: after a panic the engine is whole again before the next input is handled.
+//! Invariant: after a panic the engine is consistent before the next input is handled.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,12 +11,13 @@ use tracing::error;
 
 use crate::supervision::supervisor::panic_text;
 
-/// Handles an input of which no session in particular is the owner: a broker event, a timer.
+/// Handles an input that belongs to no single session: a broker event or a timer.
 pub(super) fn run(engine: &mut Engine, now: Now, handle: impl FnOnce(&mut Engine)) {
     guard(engine, now, None, handle);
 }
 
-/// Handles an input of this session, which is the one to go when nothing else is known of a panic.
+/// Handles an input of one session, which is closed after a panic unless the engine was handling
+/// another session.
 pub(super) fn run_for(
     engine: &mut Engine,
     now: Now,

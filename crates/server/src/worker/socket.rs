@@ -1,7 +1,7 @@
-//! A socket that never blocks, plain or with TLS, with the same two calls.
+//! A non-blocking socket, plain or with TLS, with one interface.
 //!
-//! Invariant: `read` and `send` return `WouldBlock` only when the kernel has said so since, so that
-//! the next readiness event will come.
+//! Invariant: `read` and `send` return `WouldBlock` only after the kernel has returned it, so that
+//! a readiness event will follow.
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -12,7 +12,7 @@ use rustls::ServerConnection;
 
 use crate::limits::SLICES_PER_WRITE;
 
-/// See the module.
+/// Socket of a connection on a worker.
 pub(super) enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsSocket>),
@@ -23,10 +23,10 @@ pub(super) struct TlsSocket {
     tls: ServerConnection,
 }
 
-/// What a read came to.
+/// Result of a read.
 pub(super) struct ReadResult {
     pub(super) count: usize,
-    /// The kernel has no more for now.
+    /// The kernel has no more data for now.
     pub(super) is_drained: bool,
 }
 
@@ -58,8 +58,8 @@ impl Socket {
         }
     }
 
-    /// One system call with as much of what is queued as it takes, which is how many bytes; with
-    /// TLS some of them may still wait in [`Socket::flush`].
+    /// Writes queued frames with one system call and returns the number of bytes taken. With TLS
+    /// some of them may need [`Socket::flush`].
     pub(super) fn send(&mut self, outbox: &Outbox) -> io::Result<usize> {
         // A `send` costs the kernel less than a `writev` of one slice, and the usual case needs no
         // list of them.
@@ -81,7 +81,7 @@ impl Socket {
         }
     }
 
-    /// Writes what TLS still holds.
+    /// Writes the TLS records that are still buffered.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Socket::Plain(_) => Ok(()),
@@ -89,8 +89,8 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that nothing follows: with TLS by its close_notify, and then by the end of
-    /// the stream. It may be called again after `WouldBlock`.
+    /// Shuts down writing, with TLS after a close_notify alert. May be called again after
+    /// `WouldBlock`.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         if let Socket::Tls(socket) = self {
             socket.tls.send_close_notify();
@@ -99,14 +99,13 @@ impl Socket {
         self.tcp().shutdown(std::net::Shutdown::Write)
     }
 
-    /// Whether nothing that the peer has sent is unread; the kernel answers a close with unread
-    /// input by a reset.
+    /// Whether no input is unread; the kernel answers a close with unread input with a reset.
     pub(super) fn is_drained(&mut self) -> bool {
         let unread = self.tcp().peek(&mut [0]);
         !matches!(unread, Ok(1..))
     }
 
-    /// Reads bytes that nobody will look at: those of TLS records as they are.
+    /// Reads bytes to discard; TLS records are not decrypted.
     pub(super) fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.tcp().read(buffer)
     }
@@ -124,7 +123,7 @@ impl TlsSocket {
         loop {
             match self.tls.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // A peer that leaves without close_notify has left all the same.
+                // A peer may close without a close_notify alert.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 result => return result,
             }

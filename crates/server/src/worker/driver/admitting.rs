@@ -1,7 +1,7 @@
-//! From a connection that waits to be authenticated to one that is admitted.
+//! Admission of connections on a worker, from arrival to the accepted connect command.
 //!
-//! Invariant: whoever is admitted counts under the user that the session has, however that was
-//! established: by a token, by a reverse proxy, or as anonymous.
+//! Invariant: an admitted connection counts for the user of its session, whether that user comes
+//! from a token, from a reverse proxy, or is anonymous.
 
 use engine::SessionKey;
 use engine::time::Now;
@@ -14,7 +14,7 @@ use crate::worker::connection::ConnectionStanding;
 use crate::worker::sandbox;
 
 impl Driver {
-    /// A connection has arrived, unless it has had to make room on the way.
+    /// Registers a connection that has arrived, or closes it if it was evicted on the way.
     pub(super) fn assign(&mut self, now: Now, key: SessionKey) {
         let inbox = self.inbox.clone();
         if let Some(ConnectionStanding::Unauthenticated(waiting)) = self.standing(key)
@@ -24,30 +24,31 @@ impl Driver {
         }
     }
 
-    /// Another connection needs this one's slot; it may come back.
+    /// Closes a connection that is not authenticated, to free its slot. The client may reconnect.
     pub(super) fn make_room(&mut self, now: Now, key: SessionKey) {
         if let Some(ConnectionStanding::Unauthenticated(_)) = self.standing(key) {
             self.close_session(now, key, DisconnectCode::ForceReconnect);
             self.handle_effects();
-            // Its slot is taken already, so its socket does not wait for the peer's close frame.
+            // The slot is already in use again, so the socket does not wait for the peer's close
+            // frame.
             self.remove(key, DisconnectCode::ForceReconnect.number());
         }
     }
 
-    /// So many bytes were received, and the connection may keep them for a message that is not
-    /// whole or for a token that is being verified. Once it is admitted its user answers for what
-    /// it holds.
+    /// Accounts `count` received bytes, which the connection may hold in an incomplete message or
+    /// in a token under verification. Admitted connections are not accounted.
     pub(super) fn hold_unauthenticated(&mut self, key: SessionKey, count: usize) {
         if let Some(ConnectionStanding::Unauthenticated(waiting)) = self.standing(key) {
             waiting.hold_bytes(count);
         }
     }
 
-    /// A token was verified. Who is one too many is refused before the session is told.
+    /// Handles a verdict on a token. A connection that exceeds a limit is refused before the
+    /// session handles the verdict.
     pub(super) fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
         let admission = self.parts.admission.clone();
         let admitted = match (&verdict, self.standing(key)) {
-            // A refresh of an admitted connection is not one more connection.
+            // A token refresh of an admitted connection is not counted again.
             (Verdict::Connection(Ok(claims)), Some(ConnectionStanding::Unauthenticated(_))) => {
                 Some(admission.admit(&claims.user))
             }
@@ -60,7 +61,7 @@ impl Driver {
             }
             Some(Ok(permit)) => {
                 self.handle_verdict_of(now, key, verdict);
-                // The session may have a reason of its own to refuse.
+                // The session may refuse for another reason.
                 if self.is_admitted(key)
                     && let Some(standing) = self.standing(key)
                 {
@@ -70,8 +71,8 @@ impl Driver {
         }
     }
 
-    /// A message may have admitted its session without a token. Who is one too many is closed
-    /// before the reply is written.
+    /// Counts a session that a message has admitted without a token. A connection that exceeds a
+    /// limit is closed before the reply is written.
     pub(super) fn note_admission(&mut self, now: Now, key: SessionKey) {
         if !matches!(self.standing(key), Some(ConnectionStanding::Unauthenticated(_))) {
             return;
@@ -111,7 +112,7 @@ impl Driver {
 impl From<AdmissionRefusal> for DisconnectCode {
     fn from(refusal: AdmissionRefusal) -> DisconnectCode {
         match refusal {
-            // Another node, or this one later, may have room.
+            // Another node may have room, or this one later.
             AdmissionRefusal::NodeFull => DisconnectCode::ForceReconnect,
             AdmissionRefusal::UserFull => DisconnectCode::ConnectionLimit,
         }

@@ -1,6 +1,6 @@
-//! What a worker says of itself when asked.
+//! Reports of a worker about its clients, channels and counters.
 //!
-//! Invariant: to answer changes nothing.
+//! Invariant: a report does not change the worker's state.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -39,7 +39,7 @@ impl Driver {
     }
 }
 
-/// The same for all workers.
+/// Hash with the same keys on all workers.
 fn hash(name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);

@@ -1,8 +1,8 @@
-//! How a connection ends: our close frame, the peer's, and then a lingering close of the socket.
+//! Closing of connections: our close frame, the peer's, and a lingering close of the socket.
 //!
-//! Invariant: a socket with unread input is not closed before its peer has had the time to read
-//! what we said last. The kernel answers unread input with a reset, which destroys a close frame
-//! that is still on its way (RFC 6455 §7.1.1).
+//! Invariant: a socket with unread input is not closed before its peer has had time to read our
+//! close frame. The kernel answers unread input with a reset, which destroys a close frame that is
+//! still on its way (RFC 6455 §7.1.1).
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -46,18 +46,18 @@ impl Driver {
         {
             outbox.drop_unbegun();
         }
-        // A number that may not stand in a close frame was refused when it was given.
+        // Codes that are invalid in a close frame were refused by the API.
         let code = CloseCode::new(code).unwrap_or(CloseCode::AWAY);
         self.send_close_frame(key, encoder::close_frame(code.number(), reason));
     }
 
-    /// The peer broke RFC 6455: say so and go.
+    /// Fails a connection whose peer has violated RFC 6455 (§7.1.7).
     pub(super) fn handle_breach(&mut self, key: SessionKey, failure: ProtocolError) {
         let code = failure.close_code();
         let (user, client) = self.identity_of(key);
         debug!(code = code.number(), reason = %failure, user, client, "the client broke the WebSocket protocol");
         let Some(connection) = self.connection(key) else { return };
-        // What else it sent cannot be understood.
+        // Further input cannot be decoded.
         let before = std::mem::replace(&mut connection.state, CloseState::Failed);
         let now = self.parts.clock.now();
         sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_disconnect(now, key));
@@ -68,8 +68,8 @@ impl Driver {
         self.finish(key);
     }
 
-    /// Writes a close frame behind everything that is queued. It goes out whatever the bound says:
-    /// nothing follows it.
+    /// Queues a close frame and flushes. The bound of the outbox does not apply, since nothing
+    /// follows.
     pub(super) fn send_close_frame(&mut self, key: SessionKey, frame: bytes::Bytes) {
         if let Some(outbox) = self.engine.outbox(key) {
             let pushed = outbox.push(frame, usize::MAX);
@@ -78,23 +78,23 @@ impl Driver {
         self.flush(key);
     }
 
-    /// Both have said goodbye: the socket goes as soon as everything is written.
+    /// Closes the socket when everything is written; both close frames are sent or not needed.
     pub(super) fn finish(&mut self, key: SessionKey) {
         let now_ms = self.parts.clock.now().monotonic_ms;
         self.close_deadlines.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
         self.flush(key);
     }
 
-    /// Everything is written: reads on until the peer ends, and shuts down writing after a moment:
-    /// a browser that meets the end of the stream before it has sent its own close frame reports
-    /// 1006. A peer that has closed as well has nothing to send any more, so that usually there is
-    /// nothing to wait for.
+    /// Lingering close, once everything is written: shuts down writing and discards input until the
+    /// peer's stream ends. On a failed connection writing is shut down later, because a browser
+    /// that reads the end of the stream before it has sent its close frame reports 1006. A peer
+    /// that has closed as well sends nothing more, so that usually the socket is closed at once.
     pub(super) fn linger(&mut self, key: SessionKey) {
         let now_ms = self.parts.clock.now().monotonic_ms;
         let Some(connection) = self.connection(key) else { return };
-        // The user is gone, whatever its socket does; whoever sees the end of the stream finds its
-        // place free. A connection that was never admitted has its slot until its socket is closed:
-        // slots are what bounds such sockets.
+        // The session has ended, so its permit is released before the peer can see the end of the
+        // stream and reconnect. A connection that was never admitted keeps its slot until its
+        // socket is closed, because slots bound the number of such sockets.
         if matches!(connection.standing, ConnectionStanding::Admitted { .. }) {
             connection.standing = ConnectionStanding::Ended;
         }
@@ -119,19 +119,19 @@ impl Driver {
         }
     }
 
-    /// Shuts down writing for those that have had a moment to answer.
+    /// Shuts down writing on failed connections whose delay has passed.
     pub(super) fn half_close(&mut self, now: Now) {
         while let Some((_, key)) =
             self.half_closes.pop_front_if(|(at_ms, _)| *at_ms <= now.monotonic_ms)
         {
             if let Some(connection) = self.connection(key) {
-                // Whoever takes nothing is cut off later.
+                // A peer that does not read is removed at its deadline.
                 let _unsent = connection.socket.finish();
             }
         }
     }
 
-    /// Reads what nobody wants any more; says whether the kernel has no more for now.
+    /// Reads and discards input. Returns whether the kernel has no more data for now.
     pub(super) fn discard(&mut self, key: SessionKey, buffer: &mut [u8]) -> bool {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.connection(key) else { return true };
@@ -144,7 +144,7 @@ impl Driver {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The end, or more than anybody sends who is about to read.
+                // The end of the stream, or more input than a peer sends that is about to read.
                 Ok(_) | Err(_) => {
                     self.remove(key, DisconnectCode::ConnectionClosed.number());
                     return true;
@@ -154,7 +154,7 @@ impl Driver {
         false
     }
 
-    /// The peer broke TLS, and was told so by an alert.
+    /// Fails a connection whose peer has violated TLS; the alert is already sent.
     pub(super) fn handle_tls_breach(&mut self, key: SessionKey) {
         let now = self.parts.clock.now();
         let Some(connection) = self.connection(key) else { return };
@@ -167,7 +167,7 @@ impl Driver {
         self.linger(key);
     }
 
-    /// Those that did not answer our close frame, or do not take it, are cut off.
+    /// Removes connections whose closing handshake has exceeded its deadline.
     pub(super) fn remove_overdue(&mut self, now: Now) {
         while let Some((_, key)) =
             self.close_deadlines.pop_front_if(|(at_ms, _)| *at_ms <= now.monotonic_ms)
@@ -176,7 +176,7 @@ impl Driver {
         }
     }
 
-    /// The connection is over, whatever was still to be said.
+    /// Removes a connection at once; queued frames are dropped.
     pub(super) fn remove(&mut self, key: SessionKey, code: u16) {
         if self.connection(key).is_none() {
             return;
@@ -188,11 +188,11 @@ impl Driver {
             self.closes.count(code);
         }
         connection.standing = ConnectionStanding::Ended;
-        // The socket goes either way.
+        // The socket is closed either way.
         let _unsent = connection.socket.finish();
         let now = self.parts.clock.now();
         sandbox::run_for(&mut self.engine, now, key, |engine| engine.handle_gone(now, key));
-        // A panic has left the closed session in its slot; otherwise there is none any more.
+        // After a panic the closed session is still in its slot; otherwise this does nothing.
         self.engine.handle_gone(now, key);
         self.count.fetch_sub(1, Ordering::Relaxed);
         if self.count.load(Ordering::Relaxed) == 0 {

@@ -1,6 +1,7 @@
-//! What operators are told of single clients: refusals, tokens that do not match, gaps.
+//! Log lines and counters about single clients: refusals, mismatched tokens, gaps.
 //!
-//! Invariant: every refusal is counted, a flood of them is not logged, and no token reaches a line.
+//! Invariant: every refusal is counted, log lines about refusals are limited, and no token is
+//! logged.
 
 use engine::counters::CommandKind;
 use engine::{SessionKey, SessionNotice};
@@ -12,7 +13,7 @@ use crate::telemetry::{RefusalSubject, shown};
 use crate::token::Cause as TokenCause;
 
 impl Driver {
-    /// What the engine has noticed.
+    /// Logs and counts a notice of the engine.
     pub(super) fn note(&self, key: SessionKey, channel: &str, cause: &SessionNotice) {
         let (user, client) = self.identity_of(key);
         match cause {
@@ -64,7 +65,7 @@ impl Driver {
         let (user, client) = self.identity_of(key);
         let (command, code, channel) = (command.name(), code.number(), shown(channel));
         let refusals = &self.parts.counts.refusals;
-        // Only what a permission is missing for is worth a line of an operator's time.
+        // Only a missing permission needs an operator's attention.
         if reason != "permission_denied" {
             refusals.count(subject, reason);
             debug!(command, code, reason, user, client, channel, "refused");
@@ -73,13 +74,13 @@ impl Driver {
         }
     }
 
-    /// A token was refused.
+    /// Logs and counts a refused token.
     pub(super) fn note_token(&self, key: SessionKey, cause: TokenCause) {
         let (user, client) = self.identity_of(key);
         let channel = shown(self.engine.channel_of_token(key));
         let refusals = &self.parts.counts.refusals;
         let reason = cause.name();
-        // Expired ones are the course of things: the client fetches another.
+        // Expired tokens are expected: the client fetches a new one.
         if cause.refusal() != engine::claims::TokenRefusal::Invalid {
             refusals.count(RefusalSubject::Token, reason);
             debug!(reason, user, client, channel, "a token is refused: {cause}");
