@@ -1,7 +1,6 @@
-//! The broker of this node: opened as configured, and watched.
+//! Opens the configured broker and logs changes of its health.
 //!
-//! Invariant: the broker is the one that was configured or there is none; nothing falls back to
-//! memory.
+//! Invariant: the node uses the configured broker or does not start; it never falls back to memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,16 +19,16 @@ use crate::clock::ServerClock;
 use crate::config::{Config, Engine, RedisEngine};
 use crate::supervision::start::Starting;
 
-/// Time between two looks at a broker's health.
+/// Interval between checks of the broker's health.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// Time in which a broker that is there becomes ready.
+/// Time after which waiting for the broker is logged.
 const LOG_AFTER: Duration = Duration::from_secs(1);
 
 /// Interval between two log lines about one kind of warning.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Kinds of warnings that are remembered.
+/// Number of recent kinds of warnings that are remembered, so as not to log them again.
 const WARNINGS_MAX: usize = 16;
 
 /// What a broker is opened with.
@@ -44,13 +43,13 @@ pub(crate) struct BrokerOpening<'a> {
     pub(crate) starting: &'a Starting,
 }
 
-/// Opens the broker; a Redis that cannot be reached is waited for when that is configured.
+/// Opens the broker. Waits for an unreachable Redis if `engine.redis.wait_at_start` is set.
 pub(crate) async fn open(
     opening: BrokerOpening<'_>,
     random: &mut Random,
 ) -> Result<Arc<dyn Broker>, StartError> {
     let BrokerOpening { config, usage, name, clock, starting } = opening;
-    // Differs at every start.
+    // A new id at every start.
     let id = random.uuid()[..8].to_owned();
     match &config.engine {
         Engine::Memory => {
@@ -61,7 +60,7 @@ pub(crate) async fn open(
             let options = NatsOptions { name: name.to_owned(), ..options.clone() };
             let clock = Arc::new(clock);
             starting.waits_for("connecting to NATS");
-            // It waits until NATS has answered.
+            // Blocks until NATS has answered.
             let start = move || NatsBroker::start(options, clock, &id);
             let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
             started.set_rules(&config.rules);
@@ -73,7 +72,8 @@ pub(crate) async fn open(
                 name.to_owned(),
                 random.next_u64(),
             ))?);
-            // Before it is ready, so that other nodes know them then.
+            // Set before the broker is ready, so that other nodes receive the options with the
+            // first lease.
             broker.set_rules(&config.rules);
             wait(&*broker, redis, starting).await?;
             Ok(broker)
@@ -106,13 +106,13 @@ async fn wait(
     }
 }
 
-/// A warning without what differs from one to the next: numbers, and what is quoted.
+/// Kind of a warning: its text without digits and quoted parts.
 fn kind(warning: &str) -> String {
     let unquoted = warning.split('"').step_by(2);
     unquoted.flat_map(str::chars).filter(|c| !c.is_ascii_digit()).collect()
 }
 
-/// Tells operators when the broker ceases to work, and when it works again. Does not end.
+/// Logs when the broker becomes unavailable or available, and its warnings. Does not return.
 pub(crate) async fn watch(broker: Arc<dyn Broker>) {
     let mut last = Health::Ready;
     let mut logged: VecDeque<(Instant, String)> = VecDeque::new();

@@ -1,8 +1,7 @@
-//! The address of a client, behind proxies too.
+//! Addresses of clients, resolved through trusted proxies.
 //!
-//! Invariant: an address that a header or the PROXY protocol names counts only when every hop
-//! behind it is a trusted proxy (`client.trusted_proxies`); whoever is not trusted is the client
-//! itself, whatever it sends.
+//! Invariant: an address from a header or the PROXY protocol is used only if every hop behind it is
+//! a trusted proxy (`client.trusted_proxies`). A peer that is not trusted is itself the client.
 
 mod forwarded;
 mod trusted;
@@ -13,23 +12,23 @@ use std::net::{IpAddr, Ipv6Addr};
 pub use forwarded::{ForwardedHeader, HeaderNameError};
 pub use trusted::{CidrError, TrustedProxies};
 
-/// Who is at the other end of a connection, as far as addresses tell.
+/// Address of the client of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAddress {
-    /// An IP address; IPv4 in IPv6 (`::ffff:192.0.2.1`) counts as IPv4.
+    /// An IP address. IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) are stored as IPv4.
     Ip(IpAddr),
-    /// The other end of a Unix socket, which has no address: the file's permissions decide who may
-    /// connect.
+    /// Client of a Unix socket, which has no address. Permissions of the socket file control
+    /// access.
     Unix,
 }
 
-/// What counts as one client in limits per address: an IPv4 address, or the /64 that one IPv6
-/// customer has at least.
+/// Unit of limits per address: an IPv4 address or an IPv6 /64 network, the smallest that is
+/// assigned to one customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressPrefix(IpAddr);
 
 impl ClientAddress {
-    /// The key of limits per address; `None` for a Unix socket, to which none apply.
+    /// Key for limits per address; `None` for a Unix socket, to which they do not apply.
     #[must_use]
     pub fn prefix(self) -> Option<AddressPrefix> {
         match self {

@@ -1,10 +1,10 @@
-//! The one place that reads clocks.
+//! Reads the system clocks for the rest of the server.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use engine::time::Now;
 
-/// The time since the server started, and the time of day.
+/// Clock with a monotonic time since the start and the Unix time.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerClock {
     start: Instant,
@@ -17,7 +17,7 @@ impl ServerClock {
         ServerClock { start: Instant::now() }
     }
 
-    /// Both readings.
+    /// Reads both times.
     #[must_use]
     pub fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

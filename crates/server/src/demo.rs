@@ -1,7 +1,6 @@
-//! The demo: a page that talks to this server with nothing but `tidings.js`, and a stock ticker to
-//! watch.
+//! The demo: a page that uses `tidings.js` to connect to this server, and a stock ticker.
 //!
-//! Invariant: the page loads nothing from elsewhere, and its policy forbids it to.
+//! Invariant: the page loads nothing from other origins; its Content-Security-Policy forbids it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +51,7 @@ pub(crate) fn routes() -> Router {
     })
 }
 
-/// What [`routes`] serves.
+/// Paths of [`routes`].
 pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
     FILES.iter().map(|(path, ..)| *path)
 }
@@ -60,11 +59,11 @@ pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
 const CHANNEL: &str = "demo:ticker";
 const INTERVAL: Duration = Duration::from_millis(700);
 
-/// Symbols and the prices that they start from, in cents.
+/// Symbols and their initial prices in cents.
 const STOCKS: &[(&str, i64)] =
     &[("ACME", 12_050), ("GLOBEX", 4_310), ("INITECH", 870), ("HOOLI", 33_900)];
 
-/// One quote, as subscribers get it.
+/// Payload of a publication of the ticker.
 #[derive(Serialize)]
 struct Quote {
     symbol: &'static str,
@@ -73,7 +72,7 @@ struct Quote {
     time: i64,
 }
 
-/// Publishes quotes until its task is ended.
+/// Publishes quotes. Does not return.
 pub(crate) async fn run_ticker(
     service: ServiceEndpoint,
     rules: Arc<Rules>,
@@ -83,7 +82,7 @@ pub(crate) async fn run_ticker(
     let Ok(view) = engine::channel::view(&rules.channels, CHANNEL) else {
         return warn!(
             channel = CHANNEL,
-            "the demo's channel is not allowed; its ticker stands still"
+            "the configuration does not allow the demo's channel; the ticker does not run"
         );
     };
     let options = view.namespace.publish_options();
@@ -91,7 +90,7 @@ pub(crate) async fn run_ticker(
     let mut prices: Vec<i64> = STOCKS.iter().map(|(_, start)| *start).collect();
     let mut interval = tokio::time::interval(INTERVAL);
     for turn in 0.. {
-        // First one of each at once, so that nobody looks at an incomplete list.
+        // One quote of each symbol at once, so that the list is complete from the start.
         let index = match turn {
             first if first < STOCKS.len() => first,
             _ => {
@@ -119,12 +118,13 @@ pub(crate) async fn run_ticker(
             options: options.clone(),
         };
         if let Err(error) = service.ask(publish).await {
-            warn!(%error, "a quote of the demo was not published");
+            warn!(%error, "a quote of the demo was not published; the next one follows");
         }
     }
 }
 
-/// A random walk of at most 0.4 %, drawn back to where it began; `dice` is −1000 to 1000.
+/// A random walk with steps of at most 0.4 % and a drift back to the initial price; `dice` is −1000
+/// to 1000.
 fn step(price: i64, start: i64, dice: i64) -> i64 {
     let noise = price * dice / 250_000;
     let pull = (start - price) / 100;

@@ -1,9 +1,8 @@
-//! Regular expressions of the configuration, in the syntax of the compatible server (RE2 as Go
-//! reads it).
+//! Regular expressions of the configuration, in the syntax of the compatible server (RE2 in Go).
 //!
-//! Invariant: what is accepted means the same here and there: `\d`, `\w` and `\s` are ASCII, a
-//! class has no operators, braces that repeat nothing are themselves, and `\Q…\E` takes its text as
-//! it is.
+//! Invariant: an accepted expression has the same meaning as there: `\d`, `\w` and `\s` are ASCII,
+//! character classes have no operators, braces that are not a repetition are literal, and the text
+//! in `\Q…\E` is literal.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -14,8 +13,7 @@ use crate::limits::EXPRESSION_SIZE_MAX;
 
 /// Compiles an expression.
 ///
-/// # Errors
-/// What is wrong with it, in one line.
+/// # Errors A description of the mistake, in one line.
 pub(crate) fn compile(text: &str) -> Result<Regex, String> {
     let mut builder = RegexBuilder::new(&translated(text));
     builder.size_limit(EXPRESSION_SIZE_MAX).dfa_size_limit(EXPRESSION_SIZE_MAX);
@@ -23,7 +21,7 @@ pub(crate) fn compile(text: &str) -> Result<Regex, String> {
         regex::Error::CompiledTooBig(_) => {
             "is too large an expression: write fewer or smaller repetitions".to_owned()
         }
-        // The library draws the place of the fault, and tells it in the last line.
+        // The library draws the position of the mistake and describes it in the last line.
         error => {
             let text = error.to_string();
             let last = text.lines().last().unwrap_or_default();
@@ -33,7 +31,7 @@ pub(crate) fn compile(text: &str) -> Result<Regex, String> {
     })
 }
 
-/// The same expression in the syntax of the library.
+/// Translates an expression into the syntax of the library.
 fn translated(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -54,7 +52,7 @@ fn translated(text: &str) -> String {
     out
 }
 
-/// What follows a backslash.
+/// Translates an escape outside a character class.
 fn escape(out: &mut String, rest: &mut Peekable<Chars<'_>>) {
     match rest.next() {
         Some('Q') => {
@@ -64,17 +62,16 @@ fn escape(out: &mut String, rest: &mut Peekable<Chars<'_>>) {
             out.push_str(&translated(behind));
         }
         Some(mark @ ('b' | 'B')) => {
-            // A boundary of ASCII words; the library takes the other one for texts only with
-            // Unicode.
+            // An ASCII word boundary. The library accepts `\B` on texts only with Unicode.
             out.push_str(if mark == 'b' { "(?-u:\\b)" } else { "\\B" });
         }
         Some(mark) => perl_or_same(out, mark, rest),
-        // The library tells that something is missing.
+        // The library reports the incomplete escape.
         None => out.push('\\'),
     }
 }
 
-/// A class of Perl as ASCII has it, or the escape as it is.
+/// Writes a Perl class as its ASCII equivalent, and any other escape unchanged.
 fn perl_or_same(out: &mut String, mark: char, rest: &mut Peekable<Chars<'_>>) {
     match mark {
         'd' => out.push_str("[0-9]"),
@@ -94,7 +91,7 @@ fn perl_or_same(out: &mut String, mark: char, rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
-/// A class up to its end: a bracket at its beginning is a member.
+/// Translates a character class up to its end. A closing bracket at its beginning is a member.
 fn class(out: &mut String, rest: &mut Peekable<Chars<'_>>) {
     out.push('[');
     if rest.next_if_eq(&'^').is_some() {
@@ -119,14 +116,14 @@ fn class(out: &mut String, rest: &mut Peekable<Chars<'_>>) {
                 out.extend(rest.by_ref().take_while(|c| *c != ']'));
                 out.push(']');
             }
-            // Operators of the library, which are members there.
+            // Operators of the library that are members in RE2.
             '[' | '&' | '~' => out.extend(['\\', c]),
             c => out.push(c),
         }
     }
 }
 
-/// Whether `2}`, `2,}` or `2,3}` follows a brace.
+/// Whether a repetition follows an opening brace: `2}`, `2,}` or `2,3}`.
 fn is_repetition(rest: &Peekable<Chars<'_>>) -> bool {
     let inside: String = rest.clone().take_while(|c| *c != '}').collect();
     let is_closed = rest.clone().any(|c| c == '}');
@@ -140,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expressions_mean_what_they_mean_in_the_compatible_server() {
+    fn expressions_match_as_in_the_compatible_server() {
         for (expression, matching, other) in [
             (r"^\d+$", "12", "\u{664}"),
             (r"^\w+$", "ab_1", "\u{e4}"),
@@ -167,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_told_in_one_line() {
+    fn invalid_expressions_are_reported_in_one_line() {
         let deep = format!("{}a{}", "(".repeat(1_000), ")".repeat(1_000));
         for (expression, wanted) in [
             ("(", "unclosed group"),

@@ -1,8 +1,8 @@
-//! The addresses at which a server listens: the public one, and the internal one for API, metrics
-//! and health.
+//! Listening sockets of a server: the public ones, and the internal ones for API, metrics and
+//! health.
 //!
-//! Invariant: all of them are open before any of them serves, so that a start that fails has
-//! answered nobody.
+//! Invariant: all sockets are open before any of them is served, so that a start that fails has
+//! answered no request.
 
 use std::io;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use crate::supervision::start::Starting;
 use crate::supervision::supervisor::TaskFaults;
 use crate::welcome::{Port, Welcome};
 
-/// Open, and not served yet.
+/// Sockets that are open and not served yet.
 pub(crate) struct Listeners {
     public: Vec<BoundSocket>,
     internal: Option<Vec<BoundSocket>>,
 }
 
-/// Served by tasks, which end when the server stops.
+/// Sockets that are served by tasks until the server stops.
 pub(crate) struct Serving {
     pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) internal_addresses: Vec<ListenAddress>,
@@ -50,7 +50,7 @@ impl Listeners {
         Ok(Listeners { public, internal })
     }
 
-    /// Serves what is served while the server starts.
+    /// Serves health, readiness and a "starting" answer while the server starts.
     pub(crate) fn serve(
         self,
         config: &Config,
@@ -71,7 +71,7 @@ impl Listeners {
             throttle: Some(throttle.clone()),
             stop: stopped,
         };
-        // Whoever is inside speaks for itself, without TLS.
+        // Internal clients connect directly and without TLS.
         let inside = || Listener {
             routes: routes(),
             tls: None,
@@ -102,8 +102,8 @@ impl Listeners {
 }
 
 impl Serving {
-    /// The server has started: serves what clients may reach, and what operators and backends may.
-    /// Without an internal listener, the public one serves everything.
+    /// Serves the routes of the started server: `outside` for clients, `inside` for operators and
+    /// backends. Without an internal listener the public one serves both.
     pub(crate) fn start(&self, outside: Router, inside: Router, welcome: &Welcome) {
         match &self.internal {
             None => self.public.start(welcome.with_fallback(outside.merge(inside), Port::Only)),
@@ -114,10 +114,10 @@ impl Serving {
         }
     }
 
-    /// Stops listening; ends once requests under way are answered.
+    /// Stops listening and waits for requests under way.
     pub(crate) async fn stop(&mut self) {
-        // Whoever listens has gone already otherwise.
-        let _nobody = self.stop.send(true);
+        // Fails only if all listeners have ended already.
+        let _all_ended = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -134,14 +134,14 @@ fn addresses(listeners: &[BoundSocket]) -> io::Result<Vec<ListenAddress>> {
     listeners.iter().map(BoundSocket::address).collect()
 }
 
-/// Names are looked up, which may take its time.
+/// Binds on a blocking thread, because host names are resolved.
 async fn open(on: ListenOn, port_key: &'static str) -> Result<Vec<BoundSocket>, StartError> {
     let address = on.to_string();
     let opened = tokio::task::spawn_blocking(move || on.bind()).await.map_err(io::Error::other)?;
     opened.map_err(|error| StartError::Listen { address, fault: fault(&error, port_key) })
 }
 
-/// What is wrong, and what to do.
+/// Describes the error and its remedy.
 fn fault(error: &io::Error, port_key: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => format!("address in use; choose another with --{port_key}"),
@@ -169,13 +169,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_that_cannot_be_listened_on_is_told_with_what_to_do() {
+    async fn an_address_that_cannot_be_bound_is_reported_with_a_remedy() {
         for (address, wanted) in [
             ("unix:/nowhere/at/all.sock", "make the folder"),
             ("no..name", "set http_server.address to an address of this machine"),
         ] {
             let opened = open(ListenOn::new(address, 0, 0o600), "http_server.port").await;
-            let error = opened.err().expect("nobody can listen there").to_string();
+            let error = opened.err().expect("the address cannot be bound").to_string();
             assert!(error.contains(address) && error.contains(wanted), "{error}");
             assert!(!error.contains("lookup address information"), "{error}");
         }

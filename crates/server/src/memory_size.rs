@@ -1,9 +1,9 @@
-//! How much memory this process may use: that of its container, or of the machine.
+//! Memory available to this process: the limit of its container, or the size of the machine.
 
 use std::fs::read_to_string;
 use std::path::Path;
 
-/// Bytes; `None` where the system does not say.
+/// Available memory in bytes; `None` if the system does not report it.
 pub(crate) fn available() -> Option<usize> {
     let of_machine = of_machine(&read_to_string("/proc/meminfo").ok()?);
     let own = read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -16,8 +16,8 @@ fn of_machine(meminfo: &str) -> Option<usize> {
     kilobytes.checked_mul(1024)
 }
 
-/// The least limit of the control groups that the process is in, of either version. In a container
-/// its own group is the root of what it sees.
+/// The smallest limit of the control groups of the process, of either version. In a container the
+/// process' own group is the visible root.
 fn of_container(own: &str, root: &Path) -> Option<usize> {
     let limits = own.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_limit_of_all_groups_counts() {
+    fn the_smallest_limit_of_all_groups_counts() {
         let root = tempfile::tempdir().unwrap();
         let group = root.path().join("system.slice/tidings.service");
         std::fs::create_dir_all(&group).unwrap();

@@ -1,8 +1,7 @@
-//! A pattern of channel names: `*` and `?` stand for anything, `[a-z]` for one of these, `{a,b}`
-//! for one of several.
+//! Glob patterns of channel names: `*`, `?`, character classes `[a-z]` and alternatives `{a,b}`.
 //!
-//! Invariant: compiling fails in place of growing without bound, and comparing takes a time in
-//! proportion to the name.
+//! Invariant: the size of a compiled pattern is bounded, and matching takes time linear in the
+//! length of the name.
 
 use globset::GlobBuilder;
 use regex::bytes::{Regex, RegexBuilder};
@@ -10,11 +9,11 @@ use thiserror::Error;
 
 use crate::limits::{PATTERN_LENGTH_MAX, PATTERN_SIZE_MAX};
 
-/// See the module.
+/// A compiled pattern.
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelPattern(Regex);
 
-/// Why a text is no pattern.
+/// Reason for which a pattern is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum PatternError {
     #[error("a pattern has {PATTERN_LENGTH_MAX} bytes at most")]
@@ -26,14 +25,14 @@ pub(crate) enum PatternError {
 }
 
 impl ChannelPattern {
-    /// Compiles; the empty pattern matches every name.
+    /// Compiles a pattern. The empty pattern matches every name.
     pub(crate) fn new(pattern: &str) -> Result<ChannelPattern, PatternError> {
         if pattern.len() > PATTERN_LENGTH_MAX {
             return Err(PatternError::TooLong);
         }
         let pattern = if pattern.is_empty() { "*" } else { pattern };
         let glob = GlobBuilder::new(pattern).build().map_err(|_| PatternError::NoGlob)?;
-        // Not by the glob's own matcher, which panics where the expression is refused.
+        // The matcher of `globset` panics when its expression is refused.
         let mut expression = RegexBuilder::new(glob.regex());
         expression.size_limit(PATTERN_SIZE_MAX).dfa_size_limit(PATTERN_SIZE_MAX);
         expression.build().map(ChannelPattern).map_err(|_| PatternError::TooComplex)
@@ -70,7 +69,7 @@ mod tests {
         assert!(ChannelPattern::new(&long).is_ok());
         assert_eq!(ChannelPattern::new(&format!("{long}x")).unwrap_err(), PatternError::TooLong);
         assert_eq!(ChannelPattern::new("[a").unwrap_err(), PatternError::NoGlob);
-        // Whatever is made of it, it is made quickly and without a panic.
+        // Each of these compiles or fails quickly, without a panic.
         for piece in ["{a,b}", "*a", "[a-\u{10ffff}]", "{", "{a,", "?", "**/", "\\"] {
             let pattern = piece.repeat(PATTERN_LENGTH_MAX / piece.len());
             if let Ok(pattern) = ChannelPattern::new(&pattern) {

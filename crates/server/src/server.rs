@@ -1,4 +1,4 @@
-//! The running server: how its parts are started, reloaded and stopped.
+//! The running server: start, reload and stop of its parts.
 //!
 //! Invariant: a start that fails leaves nothing running, and a stop ends every task and thread.
 
@@ -42,7 +42,7 @@ use self::tasks::start_tasks;
 
 pub use self::start_error::StartError;
 
-/// A running server. Dropping it does not stop it; [`Server::stop`] does.
+/// A running server. Dropping it does not stop it; call [`Server::stop`].
 pub struct Server {
     node: Arc<Node>,
     api_keys: Arc<ApiKeys>,
@@ -54,8 +54,7 @@ pub struct Server {
 impl Server {
     /// Starts workers and listeners; must be called within a tokio runtime.
     ///
-    /// # Errors
-    /// [`StartError`]; nothing runs then.
+    /// # Errors [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let mut random = Random::new(seed()?);
         let clock = ServerClock::start();
@@ -120,48 +119,47 @@ impl Server {
         Ok(Server { node, api_keys, serving, tasks, shutdown: config.shutdown })
     }
 
-    /// Where clients connect: one address or several.
+    /// Addresses for clients.
     #[must_use]
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.serving.addresses
     }
 
-    /// Where API, metrics and health are, when they have an address of their own.
+    /// Addresses of the internal port with API, metrics and health; empty if there is none.
     #[must_use]
     pub fn internal_addresses(&self) -> &[ListenAddress] {
         &self.serving.internal_addresses
     }
 
-    /// The first address and port at which clients connect; `None` when they connect through a Unix
-    /// socket.
+    /// First TCP address for clients; `None` if they connect through a Unix socket.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         first_tcp(self.addresses())
     }
 
-    /// The first address and port of the internal endpoints, when they have one of their own.
+    /// First TCP address of the internal port; `None` if there is none.
     #[must_use]
     pub fn internal_address(&self) -> Option<SocketAddr> {
         first_tcp(self.internal_addresses())
     }
 
-    /// Takes over what may change without a restart: the keys of the server API, and what the files
-    /// of the certificate hold.
+    /// Applies settings that may change without a restart: keys of the server API, and the contents
+    /// of the certificate's files.
     pub fn reload(&self, config: &Config) {
         self.api_keys.replace(&config.api.keys);
         self.reload_certificate();
     }
 
-    /// Reads the files of the certificate of TLS again, if there is one.
+    /// Reads the files of the TLS certificate again, if one is configured.
     pub fn reload_certificate(&self) {
         if let Some(certificate) = &self.serving.certificate {
             certificate.reload();
         }
     }
 
-    /// Says that it is not ready, refuses handshakes, tells clients to reconnect over the drain
-    /// window, and ends when all are gone or the time is over. Health, readiness and API are served
-    /// until then.
+    /// Stops the server: reports that it is not ready, refuses handshakes and closes connections
+    /// over the drain window, with advice to reconnect. Returns when all connections are closed or
+    /// after `shutdown.timeout`. Health, readiness and API are served until then.
     pub async fn stop(mut self) {
         self.node.is_ready.store(false, Ordering::Relaxed);
         info!("stopping");
@@ -180,15 +178,17 @@ impl Server {
             self.serving.stop().await;
         };
         if tokio::time::timeout(self.shutdown.timeout, drained).await.is_err() {
-            warn!("time is over (shutdown.timeout); what remains is cut off");
+            warn!("shutdown.timeout is over; remaining connections are cut off");
         }
         drop(self.tasks);
         let broker = self.node.broker.clone();
-        // Other nodes are notified that this one is gone; a broker that is away finds out by the
-        // lease.
+        // Notifies other nodes that this one has stopped. If the broker is unavailable, they find
+        // out when its lease expires.
         let ended = tokio::task::spawn_blocking(move || broker.end());
         if tokio::time::timeout(BROKER_END_TIMEOUT, ended).await.is_err() {
-            warn!("the broker does not answer; other nodes will find out that this one is gone");
+            warn!(
+                "the broker does not answer; other nodes will notice the end of this node when its lease expires"
+            );
         }
         info!("stopped");
     }
@@ -201,7 +201,7 @@ fn first_tcp(addresses: &[ListenAddress]) -> Option<SocketAddr> {
     })
 }
 
-/// Makes this node one of the cluster.
+/// Joins the cluster.
 async fn join(config: &Config, node: &Arc<Node>) -> Result<Arc<Members>, StartError> {
     let waits = matches!(&config.engine, Engine::Redis(redis) if redis.waits_at_start);
     let patience = (!waits).then_some(START_PATIENCE);
@@ -210,7 +210,7 @@ async fn join(config: &Config, node: &Arc<Node>) -> Result<Arc<Members>, StartEr
     joined.ok_or(StartError::DynamicConfig)
 }
 
-/// As many as configured, or one per core.
+/// Starts `count` workers, or one per core if `count` is 0.
 fn start_workers(
     count: usize,
     parts: &WorkerParts,
@@ -257,7 +257,7 @@ pub(crate) fn seed() -> io::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// As configured, or the name of the machine.
+/// The configured name, or the host name.
 pub(crate) fn node_name(config: &Config) -> String {
     if !config.node_name.is_empty() {
         return config.node_name.clone();

@@ -1,6 +1,6 @@
-//! What operators see: logs and metrics.
+//! Logs and metrics.
 //!
-//! Invariant: no token, key or payload reaches a log or a metric, and every metric stands in
+//! Invariant: no token, key or payload reaches a log or a metric, and every metric is listed in
 //! [`METRICS`].
 
 mod close_counts;

@@ -1,7 +1,7 @@
-//! What a visitor reads at `/` where no demo is served, and what stands at paths that lead nowhere.
+//! The page at `/` if the demo is disabled, and the answer at paths without a route.
 //!
-//! Invariant: a port names only what it serves itself, so that a public one says nothing of
-//! internal endpoints.
+//! Invariant: a page lists only endpoints of its own port, so that the public port does not
+//! disclose internal endpoints.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::config::Config;
 
-/// Which endpoints are behind a listener.
+/// Endpoints that a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
-    /// All of them.
+    /// All endpoints; there is no internal port.
     Only,
-    /// Those of clients.
+    /// Endpoints for clients.
     Public,
-    /// Those of backends and operators (`http_server.internal_port`).
+    /// Endpoints for backends and operators (`http_server.internal_port`).
     Internal,
 }
 
-/// The pages at `/`, by listener.
+/// The pages at `/`, indexed by [`Port`].
 pub(crate) struct Welcome([Arc<str>; 3]);
 
 impl Welcome {
@@ -32,7 +32,7 @@ impl Welcome {
         Welcome([Port::Only, Port::Public, Port::Internal].map(|port| page(config, port).into()))
     }
 
-    /// The router of a listener, which answers everything that it has no route for.
+    /// Adds the page, and an answer for paths without a route, to the router of a listener.
     pub(crate) fn with_fallback(&self, router: Router, port: Port) -> Router {
         let page = self.0[port as usize].clone();
         router.fallback(move |uri: Uri| {

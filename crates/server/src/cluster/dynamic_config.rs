@@ -18,15 +18,15 @@ use crate::cluster::service_endpoint::ServiceEndpoint;
 use crate::config::Changeable;
 use crate::limits::CONFIG_RETRY_AFTER;
 
-/// See the module.
+/// Applies changes of options from `sys:config` to this node.
 pub(crate) struct DynamicConfig {
     node: Arc<Node>,
     applied: Mutex<AppliedConfig>,
-    /// Something was changed, or may have been.
+    /// Notified when there may be new changes.
     is_changed: Arc<Notify>,
 }
 
-/// What this node has applied.
+/// Changes that this node has applied.
 struct AppliedConfig {
     changeable: Changeable,
     rules: Arc<Rules>,
@@ -37,7 +37,7 @@ struct AppliedConfig {
     may_be_lost: bool,
 }
 
-/// The broker has not answered, or is to be asked once more.
+/// The changes could not be read completely and must be read again.
 struct Retry;
 
 impl DynamicConfig {
@@ -54,8 +54,7 @@ impl DynamicConfig {
 
     /// Checks whether a change can be applied.
     ///
-    /// # Errors
-    /// What is wrong with it.
+    /// # Errors A description of the mistake.
     pub(crate) fn check(&self, change: &[u8]) -> Result<(), String> {
         let applied = self.applied();
         applied.changeable.clone().change(change, &applied.rules).map(|_| ())
@@ -71,7 +70,9 @@ impl DynamicConfig {
         let mut is_logged = false;
         while self.try_apply(service).await.is_err() {
             if !std::mem::replace(&mut is_logged, true) {
-                warn!("what was changed in sys:config cannot be read; nothing is served yet");
+                warn!(
+                    "the dynamic configuration (sys:config) cannot be read; clients are not served until it can"
+                );
             }
             tokio::time::sleep(CONFIG_RETRY_AFTER).await;
         }
@@ -89,10 +90,14 @@ impl DynamicConfig {
         }
     }
 
-    /// This node cannot apply changes; those of other nodes are logged.
+    /// Subscribes without applying changes, which this node's configuration does not permit;
+    /// changes by other nodes are logged.
     async fn refuse(&self, service: &ServiceEndpoint, refusal: &str) -> Result<(), Retry> {
         if self.applied().is_listening {
-            warn!(refusal, "a change in sys:config is left out");
+            warn!(
+                refusal,
+                "a change in sys:config is ignored: this node does not accept dynamic configuration"
+            );
             return Ok(());
         }
         self.listen(service, JoinRead::Nothing).await.map(drop)
@@ -122,11 +127,11 @@ impl DynamicConfig {
             return Ok(());
         }
         self.restore(service, &epoch, lost).await?;
-        // Whether nothing is lost any more, another look shows.
+        // Read again, to check that nothing is lost any more.
         Err(Retry)
     }
 
-    /// Subscribes to changes; returns how many there were.
+    /// Subscribes to changes. Returns the offset of the last earlier change.
     async fn listen(&self, service: &ServiceEndpoint, read: JoinRead) -> Result<u64, Retry> {
         let channel = CONFIG.into();
         let ask = |id| BrokerRequest::Subscribe { id, channel, read };
@@ -145,7 +150,8 @@ impl DynamicConfig {
         }
     }
 
-    /// Publishes again what the broker has lost; of all nodes that do, one is heard.
+    /// Publishes changes again that the broker has lost. The idempotency key makes publications of
+    /// several nodes count once.
     async fn restore(
         &self,
         service: &ServiceEndpoint,
@@ -154,7 +160,7 @@ impl DynamicConfig {
     ) -> Result<(), Retry> {
         let options = self.node.rules().channels.system.publish_options();
         for (namespace, change) in lost {
-            // Nodes that know the same say the same, once.
+            // Equal changes have equal keys on all nodes.
             let key = format!("restored {epoch} {namespace} {:x}", digest(&change));
             let options = PublishOptions { idempotency_key: key, ..options.clone() };
             let publication = Publication { data: change.into(), ..Publication::default() };
@@ -200,7 +206,9 @@ impl AppliedConfig {
                     has_changed = true;
                     info!(offset, "options have changed (sys:config)");
                 }
-                Err(mistake) => warn!(offset, %mistake, "a change in sys:config is left out"),
+                Err(mistake) => {
+                    warn!(offset, %mistake, "a change in sys:config is invalid and ignored")
+                }
             }
         }
         position.offset = history.offset;
@@ -212,11 +220,11 @@ impl AppliedConfig {
         if !self.may_be_lost {
             return Vec::new();
         }
-        // As a node that starts now.
+        // The state of a node that starts now.
         let mut fresh = self.changeable.clone();
         fresh.reset();
         for publication in &history.publications {
-            // What is wrong with it was told when it was left out here.
+            // A mistake was logged when the change was applied here.
             let _mistake = fresh.change(&publication.data, &self.rules);
         }
         let known = fresh.changes();
@@ -265,12 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broker_has_lost_holds_on_beside_what_is_new() {
+    fn lost_changes_stay_in_force_beside_new_ones() {
         let mut applied = applied();
         let first = history("one", &[presence("aa"), presence("bb")]);
         assert!(applied.apply(&first) && applied.lost(&first).is_empty());
         assert!(!applied.apply(&first), "nothing is applied twice");
-        // The stream has begun anew, and somebody has published before anybody knew.
+        // A new epoch with a publication, before any node has restored the lost changes.
         let second = history("two", &[presence("cc")]);
         assert!(applied.apply(&second));
         assert_eq!(present(&applied), ["aa", "bb", "cc"]);
@@ -278,7 +286,7 @@ mod tests {
             applied.lost(history).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };
         assert_eq!(lost(&second, &applied), ["aa", "bb"]);
-        // Another node has published a part of it again.
+        // Another node has restored one of the changes.
         let third = history("two", &[presence("cc"), presence("aa")]);
         applied.apply(&third);
         assert_eq!(lost(&third, &applied), ["bb"]);
@@ -288,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn earlier_changes_are_applied_when_a_node_starts_and_nothing_more() {
+    fn earlier_changes_are_applied_when_a_node_starts() {
         let mut applied = applied();
         let mistaken = json!({"namespace": "nope", "options": {}});
         let first = history("one", &[mistaken, presence("bb")]);

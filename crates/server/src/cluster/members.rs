@@ -1,6 +1,6 @@
-//! This node among the others: it asks them and answers them.
+//! Questions of this node to the other nodes, and its answers to theirs.
 //!
-//! Invariant: an answer about the cluster says how many nodes it lacks.
+//! Invariant: a result about the cluster includes the number of nodes that did not answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,25 +21,25 @@ use crate::config::Changeable;
 use crate::limits::{QUESTIONS_MAX, SURVEYS_MAX};
 use crate::pattern::ChannelPattern;
 
-/// See the module.
+/// This node as a member of the cluster.
 pub(crate) struct Members {
     pub(crate) service: ServiceEndpoint,
     pub(crate) dynamic_config: DynamicConfig,
     node: Arc<Node>,
-    /// Answers of other nodes are large; few are on their way at once.
+    /// Limits concurrent surveys, because answers may be large.
     turns: Semaphore,
     questions: Mutex<mpsc::Receiver<NodeQuestion>>,
 }
 
-/// What nodes said, this one first, and how many said nothing.
+/// Answers of nodes, that of this node first.
 pub(crate) struct Answers<T> {
     pub(crate) answers: Vec<T>,
     pub(crate) missing: usize,
 }
 
 impl Members {
-    /// Joins once all earlier changes of the dynamic configuration are applied; `None` when that
-    /// cannot be read for so long.
+    /// Joins the cluster after earlier dynamic configuration and revocations are applied. Returns
+    /// `None` if they cannot be read within `patience`.
     pub(crate) async fn join(
         broker: Arc<dyn Broker>,
         node: Arc<Node>,
@@ -53,7 +53,7 @@ impl Members {
         let dynamic_config = DynamicConfig::new(node.clone(), changeable, is_changed);
         let applying = async {
             dynamic_config.apply_at_start(&service).await;
-            revocation_sync::learn(&service, &node).await;
+            revocation_sync::read_at_start(&service, &node).await;
         };
         match patience {
             Some(patience) => tokio::time::timeout(patience, applying).await.ok()?,
@@ -64,17 +64,16 @@ impl Members {
         Some(Arc::new(Members { service, dynamic_config, node, turns, questions }))
     }
 
-    /// The node that this one is.
+    /// This node.
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
 
-    /// Answers the questions of other nodes. Does not end.
+    /// Answers the questions of other nodes. Does not return.
     pub(crate) async fn answer_questions(self: Arc<Members>) {
         let mut questions = self.questions.lock().await;
         while let Some((ticket, question)) = questions.recv().await {
-            // A node of another version may ask what this one does not know; it receives nothing
-            // then.
+            // Unknown questions of nodes of another version are not answered.
             if let Ok(question) = serde_json::from_slice(&question)
                 && let Ok(answer) = self.answer(&question).await
             {
@@ -96,7 +95,7 @@ impl Members {
         revocation_sync::run(&self.service, &self.node).await;
     }
 
-    /// What this node says, as JSON.
+    /// The answer of this node, as JSON.
     async fn answer(&self, question: &Question) -> Result<String, WorkerTimeout> {
         fn json(answer: &impl Serialize) -> String {
             serde_json::to_string(answer).expect("answers are JSON")
@@ -116,7 +115,7 @@ impl Members {
         })
     }
 
-    /// What all nodes say.
+    /// Asks all nodes, including this one.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         question: &Question,
@@ -134,7 +133,7 @@ impl Members {
             .chain(answers)
             .filter_map(|answer| serde_json::from_slice(&answer).ok())
             .collect();
-        // A node of another version says what this one does not understand.
+        // Answers that cannot be decoded, of nodes of another version, count as missing.
         let missing = missing + (said + 1).saturating_sub(answers.len());
         Ok(Answers { answers, missing })
     }

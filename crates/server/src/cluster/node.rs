@@ -1,4 +1,4 @@
-//! This node as a whole: its workers and what they say of themselves.
+//! This node: its workers, and totals, channels and clients gathered from them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,30 +22,30 @@ use crate::supervision::supervisor::TaskFaults;
 use crate::telemetry::{HttpCounts, Totals};
 use crate::worker::{ClientFilter, Input, WorkerHandle};
 
-/// See the module.
+/// State of this node that the API, the cluster and telemetry share.
 pub(crate) struct Node {
     pub(crate) uid: String,
     pub(crate) name: String,
     pub(crate) workers: Arc<Vec<WorkerHandle>>,
     pub(crate) clock: ServerClock,
     pub(crate) counts: Arc<HttpCounts>,
-    /// Whether new connections are welcome.
+    /// `false` once the server is stopping.
     pub(crate) is_ready: AtomicBool,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) rules: RwLock<Arc<Rules>>,
     pub(crate) surveys: Surveys,
     pub(crate) throttle: Arc<Throttle>,
-    /// What the memory engine keeps; nothing where another one is used.
+    /// What the memory engine holds; zero with another engine.
     pub(crate) usage: Arc<Usage>,
     pub(crate) revoked: Arc<Revoked>,
-    /// Tasks that do not run.
+    /// Tasks and threads that are not running.
     pub(crate) faults: TaskFaults,
 }
 
 type Channels = HashMap<Arc<str>, usize>;
 
-/// What workers were asked last. A question goes through all that a worker has, so callers share
-/// its answer.
+/// Recent answers of all workers. Each question visits all sessions or channels of a worker, so
+/// callers share its answer.
 #[derive(Default)]
 pub(crate) struct Surveys {
     totals: SharedSurvey<Totals>,
@@ -53,7 +53,7 @@ pub(crate) struct Surveys {
 }
 
 impl Node {
-    /// Totals of all workers, as they were a moment ago: see [`SharedSurvey`].
+    /// Totals of all workers. The result may be slightly out of date: see [`SharedSurvey`].
     pub(crate) async fn totals(&self) -> Result<Arc<Totals>, WorkerTimeout> {
         let workers = self.workers.clone();
         let question = async move {
@@ -66,7 +66,7 @@ impl Node {
         self.surveys.totals.answer(question).await
     }
 
-    /// Channels with a subscriber, and how many; as old.
+    /// Channels with the number of their subscribers; may be slightly out of date as well.
     pub(crate) async fn census(&self) -> Result<Arc<Channels>, WorkerTimeout> {
         let workers = self.workers.clone();
         let question = async move {
@@ -79,7 +79,7 @@ impl Node {
         self.surveys.census.answer(question).await
     }
 
-    /// What this node says of itself.
+    /// Information about this node, as answered to other nodes.
     pub(crate) async fn info(&self) -> Result<NodeInfo, WorkerTimeout> {
         let totals = self.totals().await?;
         Ok(NodeInfo {
@@ -94,8 +94,8 @@ impl Node {
         })
     }
 
-    /// Channels that match the pattern. Comparing leaves the threads that answer requests, and ends
-    /// after [`PATTERN_TIMEOUT`].
+    /// Channels that match the pattern. Matching runs on a blocking thread and ends after
+    /// [`PATTERN_TIMEOUT`].
     pub(crate) async fn active_channels(
         &self,
         pattern: ChannelPattern,
@@ -105,7 +105,7 @@ impl Node {
         comparing.await.map_err(|_| WorkerTimeout)
     }
 
-    /// Clients of a user, or one client.
+    /// Clients of a user, or a single client.
     pub(crate) async fn clients(
         &self,
         user: Option<String>,
@@ -126,7 +126,7 @@ impl Node {
         Ok(present)
     }
 
-    /// Takes over a change of what is revoked, and ends the sessions that it is about.
+    /// Applies a change of a revocation and closes the sessions that it affects.
     pub(crate) fn revoke(&self, change: &Arc<Revocation>) {
         if self.revoked.apply(change) {
             for worker in self.workers.iter() {
@@ -135,12 +135,12 @@ impl Node {
         }
     }
 
-    /// What holds now.
+    /// The current limits and channel options.
     pub(crate) fn rules(&self) -> Arc<Rules> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Other rules from now on; what sessions have, they keep.
+    /// Replaces limits and channel options. Existing subscriptions keep theirs.
     pub(crate) fn set_rules(&self, rules: &Arc<Rules>) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules.clone();
         self.throttle.set_rates(rules.rates.clone());
@@ -174,7 +174,7 @@ fn matching(census: &Channels, pattern: &ChannelPattern) -> ActiveChannels {
     active
 }
 
-/// Asks all workers at once.
+/// Sends a question to all workers and collects their answers.
 async fn ask<A>(
     workers: &[WorkerHandle],
     question: impl Fn(oneshot::Sender<A>) -> Input,

@@ -9,32 +9,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{ANSWER_SIZE_MAX, CLIENTS_ANSWER_MAX};
 
-/// What a node may be asked.
+/// A question to a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum Question {
-    /// Who are you, and what have you?
+    /// Identity and totals of the node.
     Info,
-    /// Which channels have subscribers, and how many?
+    /// Channels with subscribers, and their number.
     Channels {
-        /// A glob.
+        /// Glob that channel names must match.
         pattern: String,
     },
-    /// How many subscribers has this channel?
+    /// Number of subscribers of one channel.
     Channel {
-        /// Its name.
+        /// Name of the channel.
         channel: String,
     },
-    /// Which clients have you?
+    /// Clients of the node.
     Clients {
-        /// Of this user; `None` for any.
+        /// User id; `None` selects all users.
         user: Option<String>,
-        /// This one; `None` for all of the user.
+        /// Client id; `None` selects all clients of the user.
         client: Option<String>,
     },
 }
 
-/// What a node says of itself (§3.3).
+/// Answer to [`Question::Info`] (protocol §3.3).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NodeInfo {
     pub(crate) uid: String,
@@ -47,36 +47,36 @@ pub(crate) struct NodeInfo {
     pub(crate) uptime: u64,
 }
 
-/// Channels of a node.
+/// Answer to [`Question::Channels`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ActiveChannels {
     pub(crate) channels: BTreeMap<String, usize>,
-    /// There are more.
+    /// Whether the node has more channels than the answer holds.
     pub(crate) is_cut: bool,
 }
 
-/// Clients of a node.
+/// Answer to [`Question::Clients`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ClientList {
     pub(crate) clients: Vec<ClientPlace>,
-    /// There are more.
+    /// Whether the node has more clients than the answer holds.
     pub(crate) is_cut: bool,
 }
 
-/// Where a client is.
+/// A client and the node that it is connected to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ClientPlace {
     pub(crate) client: String,
     pub(crate) user: String,
-    /// The name of its node.
+    /// Name of the node.
     pub(crate) node: String,
-    /// Unix milliseconds.
+    /// Unix time in milliseconds.
     pub(crate) connected_at: i64,
     pub(crate) channels: Vec<String>,
 }
 
 impl ActiveChannels {
-    /// Adds a channel while the answer is not too long to be sent.
+    /// Adds a channel, unless the answer would exceed [`ANSWER_SIZE_MAX`].
     pub(crate) fn add(&mut self, size: &mut usize, name: &str, clients: usize) {
         *size += name.len() + 16;
         if *size > ANSWER_SIZE_MAX {
@@ -88,7 +88,7 @@ impl ActiveChannels {
 }
 
 impl ClientList {
-    /// Adds a client while the answer is not too long to be sent.
+    /// Adds a client, unless the answer would exceed [`ANSWER_SIZE_MAX`] or [`CLIENTS_ANSWER_MAX`].
     pub(crate) fn add(&mut self, size: &mut usize, client: ClientPlace) {
         let channels: usize = client.channels.iter().map(|channel| channel.len() + 4).sum();
         *size += channels + client.user.len() + CLIENT_SIZE;
@@ -100,5 +100,5 @@ impl ClientList {
     }
 }
 
-/// Bytes of a client in an answer beside its user and channels.
+/// Estimated bytes of a client in an answer, without its user and channels.
 const CLIENT_SIZE: usize = 200;

@@ -1,8 +1,8 @@
-//! This node and the broker know the same revocations: read at the start, every few seconds, and
+//! Synchronizes the revocations of this node and the broker: at the start, periodically, and
 //! whenever changes may have been missed.
 //!
-//! Invariant: what this node knows and the broker has lost is given back to it; nothing that is in
-//! force is forgotten because a broker came back without its data.
+//! Invariant: revocations that the broker has lost are stored again, so that a restart of the
+//! broker without its data lifts no revocation.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use crate::limits::{
     CONFIG_RETRY_AFTER, REVOCATIONS_EXPIRE_EVERY, REVOCATIONS_READ_EVERY, REVOCATIONS_READ_SHARE,
 };
 
-/// Learns everything before the node serves; as long as that cannot be read, it is tried again.
-pub(crate) async fn learn(service: &ServiceEndpoint, node: &Node) {
+/// Reads all revocations before the node serves clients; retries until they can be read.
+pub(crate) async fn read_at_start(service: &ServiceEndpoint, node: &Node) {
     let mut is_logged = false;
     while let Err(error) = read(service, node).await {
         if !std::mem::replace(&mut is_logged, true) {
-            warn!(%error, "what is revoked cannot be read; nothing is served yet");
+            warn!(%error, "revocations cannot be read from the broker; clients are not served until they can");
         }
         tokio::time::sleep(CONFIG_RETRY_AFTER).await;
     }
 }
 
-/// Keeps up with the broker. Does not end.
+/// Synchronizes periodically and after missed changes. Does not return.
 pub(crate) async fn run(service: &ServiceEndpoint, node: &Node) {
     let mut expiring = tokio::time::interval(REVOCATIONS_EXPIRE_EVERY);
     let mut next_read = Instant::now() + REVOCATIONS_READ_EVERY;
@@ -38,7 +38,8 @@ pub(crate) async fn run(service: &ServiceEndpoint, node: &Node) {
                 node.revoked.expire();
                 continue;
             }
-            // A broker may lose changes without an event: somebody has deleted a key or a stream.
+            // A broker may lose changes without an event, such as when an operator deletes a key or
+            // a stream.
             () = tokio::time::sleep_until(next_read) => {}
             () = node.revoked.is_stale.notified() => {}
         }
@@ -49,7 +50,7 @@ pub(crate) async fn run(service: &ServiceEndpoint, node: &Node) {
     }
 }
 
-/// Until the broker has answered and knows what this node knows.
+/// Retries until the broker has answered and stores all revocations of this node.
 async fn synchronize(service: &ServiceEndpoint, node: &Node) {
     let mut is_logged = false;
     loop {
@@ -58,7 +59,7 @@ async fn synchronize(service: &ServiceEndpoint, node: &Node) {
             if !missing.is_empty() {
                 info!(
                     count = missing.len(),
-                    "the broker has lost revocations and is told them again"
+                    "the broker has lost revocations; they are stored again"
                 );
             }
             for change in missing {
@@ -71,7 +72,7 @@ async fn synchronize(service: &ServiceEndpoint, node: &Node) {
         match synchronized.await {
             Ok(()) => return,
             Err(error) if !std::mem::replace(&mut is_logged, true) => {
-                warn!(%error, "what is revoked cannot be read; it is tried again");
+                warn!(%error, "revocations cannot be synchronized with the broker; retrying");
             }
             Err(_) => {}
         }
@@ -79,7 +80,7 @@ async fn synchronize(service: &ServiceEndpoint, node: &Node) {
     }
 }
 
-/// Has the broker store a change and notify all nodes.
+/// Stores a change in the broker, which notifies all nodes.
 pub(crate) async fn store(
     service: &ServiceEndpoint,
     revocation: Arc<Revocation>,
@@ -90,7 +91,7 @@ pub(crate) async fn store(
     }
 }
 
-/// The latest change of a subject that the broker or this node knows, even if it has expired.
+/// Latest change of a subject that the broker or this node has, even if it has expired.
 pub(crate) async fn find(
     service: &ServiceEndpoint,
     node: &Node,
@@ -108,7 +109,7 @@ pub(crate) async fn find(
     Ok(stored.into_iter().chain(known).max_by_key(|change| change.changed_at_ms))
 }
 
-/// Takes over what the broker keeps; gives what it does not.
+/// Applies the revocations of the broker. Returns those that the broker is missing.
 async fn read(service: &ServiceEndpoint, node: &Node) -> Result<Vec<Arc<Revocation>>, BrokerError> {
     match service.ask(|id| BrokerRequest::ReadRevocations { id }).await? {
         BrokerReply::Revocations(kept) => {

@@ -1,7 +1,7 @@
-//! An endpoint of the broker that asks and waits for answers: the server API and the demo's ticker.
+//! An endpoint of the broker that sends requests and waits for replies: for the server API, the
+//! cluster and the demo.
 //!
-//! Invariant: every question ends, with an answer or after [`ANSWER_TIMEOUT`], and is forgotten
-//! then.
+//! Invariant: every request ends with a reply or after [`ANSWER_TIMEOUT`], and is then removed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::limits::ANSWER_TIMEOUT;
 
 type Answer = Result<BrokerReply, BrokerError>;
 
-/// See the module.
+/// An endpoint that returns replies to its callers.
 pub(crate) struct ServiceEndpoint {
     broker: Arc<dyn Broker>,
     endpoint: Endpoint,
@@ -31,19 +31,19 @@ struct PendingRequests {
     events: Option<ClusterEvents>,
 }
 
-/// Where that goes which nobody here has asked for.
+/// Receivers of events that are not replies.
 struct ClusterEvents {
     asked: mpsc::Sender<NodeQuestion>,
-    /// Something was published in a subscribed channel, or may have been.
+    /// Notified when there may be a new publication in a subscribed channel.
     is_changed: Arc<Notify>,
-    /// What is revoked, it must know at once.
+    /// Node that revocations are applied to.
     node: Arc<Node>,
 }
 
-/// A question of another node.
+/// A question of another node, and the ticket to answer it with.
 pub(crate) type NodeQuestion = (Ticket, Bytes);
 
-/// Forgets a question however pending for it ends.
+/// Removes a pending request when its caller finishes or is cancelled.
 struct PendingRequest<'a>(&'a PendingRequests, RequestId);
 
 impl ServiceEndpoint {
@@ -51,8 +51,8 @@ impl ServiceEndpoint {
         ServiceEndpoint::attach(broker, None)
     }
 
-    /// One that also hears other nodes' questions, of which too many are not heard, and that
-    /// something was published.
+    /// Attaches an endpoint that also passes on questions of other nodes, revocations and news of
+    /// publications. Questions are dropped while the queue is full.
     pub(crate) fn with_events(
         broker: Arc<dyn Broker>,
         asked: mpsc::Sender<NodeQuestion>,
@@ -68,14 +68,14 @@ impl ServiceEndpoint {
         ServiceEndpoint { broker, endpoint, pending, next: AtomicU64::new(0) }
     }
 
-    /// Submits the request that `request` makes of an id, and waits for what came of it.
+    /// Submits a request and waits for its reply; `request` builds the request from an id.
     pub(crate) async fn ask(&self, request: impl FnOnce(RequestId) -> BrokerRequest) -> Answer {
         let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, mut receiver) = oneshot::channel();
         self.pending.lock().insert(id, sender);
         let _pending = PendingRequest(&self.pending, id);
         self.broker.submit(self.endpoint, request(id));
-        // A broker in this process has answered by now: no timer is needed.
+        // A broker in this process has replied already; no timer is needed.
         if let Ok(answer) = receiver.try_recv() {
             return answer;
         }
@@ -102,12 +102,12 @@ impl brokers::Inbox for PendingRequests {
         match (event, &self.events) {
             (BrokerEvent::Reply { id, result }, _) => {
                 if let Some(sender) = self.lock().remove(&id) {
-                    // Whoever asked may have stopped pending.
+                    // The caller may have timed out.
                     let _late = sender.send(result);
                 }
             }
             (BrokerEvent::Question { ticket, question }, Some(events)) => {
-                // Whoever asks too much learns that this node has not answered.
+                // When the queue is full, the other node counts this one as missing.
                 let _full = events.asked.try_send((ticket, question));
             }
             (BrokerEvent::Revocation(change), Some(events)) => events.node.revoke(&change),
@@ -121,8 +121,7 @@ impl brokers::Inbox for PendingRequests {
         }
     }
 
-    /// Of channels it hears only that something happened, and its answers are bounded by its
-    /// questions.
+    /// Never full: publications are not queued, and replies are bounded by the requests.
     fn is_full(&self) -> bool {
         false
     }

@@ -1,7 +1,8 @@
-//! A question to all workers whose answer is good for a moment.
+//! A question to all workers whose answer is reused for a short time.
 //!
-//! Invariant: at most one question is under way, and the next follows after [`SURVEY_REUSE_FACTOR`]
-//! times as long as it took, however many callers ask and however few of them wait.
+//! Invariant: at most one question is under way, and the next one follows after
+//! [`SURVEY_REUSE_FACTOR`] times its duration, however many callers there are and whether they wait
+//! or not.
 
 use std::sync::Arc;
 
@@ -17,9 +18,9 @@ pub(crate) struct WorkerTimeout;
 
 type Answer<T> = Result<Arc<T>, WorkerTimeout>;
 
-/// See the module.
+/// The last answer of a question.
 pub(crate) struct SharedSurvey<T> {
-    /// Locked while a question is under way: whoever comes meanwhile waits for its answer.
+    /// Locked while a question is under way, so that other callers wait for its answer.
     last: Arc<Mutex<Option<Last<T>>>>,
 }
 
@@ -35,7 +36,7 @@ impl<T> Default for SharedSurvey<T> {
 }
 
 impl<T: Send + Sync + 'static> SharedSurvey<T> {
-    /// The last answer, or a new one when that is too old.
+    /// Returns the last answer, or asks again if it is too old.
     pub(crate) async fn answer(
         &self,
         question: impl Future<Output = Result<T, WorkerTimeout>> + Send + 'static,
@@ -46,7 +47,7 @@ impl<T: Send + Sync + 'static> SharedSurvey<T> {
         {
             return answer.clone();
         }
-        // A task of its own: a caller that leaves must not let the next one ask again.
+        // A separate task, so that a caller that is cancelled does not discard the answer.
         let asking = tokio::spawn(async move {
             let asked_at = Instant::now();
             let answer = question.await.map(Arc::new);
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn many_callers_ask_once_in_a_while() {
+    async fn callers_share_one_question_for_a_while() {
         const TOOK: Duration = Duration::from_millis(50);
         let survey = SharedSurvey::default();
         let asked = Arc::new(AtomicUsize::new(0));
@@ -80,7 +81,7 @@ mod tests {
                 Ok(asked.fetch_add(1, Ordering::Relaxed))
             })
         };
-        // Callers that leave at once.
+        // Callers that are cancelled at once.
         for _ in 0..10 {
             assert!(ask().now_or_never().is_none());
         }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn workers_that_do_not_answer_are_not_asked_by_each_caller_in_turn() {
+    async fn a_timeout_is_shared_by_all_callers() {
         let survey = SharedSurvey::<()>::default();
         let silent = || {
             survey.answer(async {

@@ -1,6 +1,7 @@
-//! Rates outside the engine: handshakes and connections by address, calls of the server API by key.
+//! Rate limits outside the engine: handshakes and connections by address, calls of the server API
+//! by key.
 //!
-//! Invariant: every refusal counts under its bucket and says when to come again.
+//! Invariant: every refusal is counted by bucket and carries the time after which to retry.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -14,7 +15,7 @@ use crate::client_address::ClientAddress;
 use crate::clock::ServerClock;
 use crate::telemetry::http_counts::HttpCounts;
 
-/// See the module.
+/// Token buckets of addresses and API keys.
 pub(crate) struct Throttle {
     buckets: Arc<SharedBuckets>,
     clock: ServerClock,
@@ -32,12 +33,12 @@ impl Throttle {
         Throttle { buckets, clock, rates: RwLock::new(rates), counts }
     }
 
-    /// Other rates from now on.
+    /// Replaces the rates.
     pub(crate) fn set_rates(&self, rates: Rates) {
         *self.rates.write().unwrap_or_else(PoisonError::into_inner) = rates;
     }
 
-    /// Takes a token of an address; those without one have no bucket.
+    /// Takes a token from the bucket of an address. Unix sockets have no bucket.
     pub(crate) fn take_of_address(
         &self,
         bucket: Bucket,
@@ -49,7 +50,7 @@ impl Throttle {
         }
     }
 
-    /// Takes a token of this name.
+    /// Takes a token from the bucket of this name.
     pub(crate) fn take(&self, bucket: Bucket, name: &[u8]) -> Result<(), Limited> {
         let rate = self.rates.read().unwrap_or_else(PoisonError::into_inner).of(bucket);
         let Some(rate) = rate else { return Ok(()) };
@@ -61,7 +62,7 @@ impl Throttle {
     }
 }
 
-/// Makes a response one that says when to come again: 429 with the seconds, rounded up.
+/// Sets status 429 and `Retry-After` in seconds, rounded up.
 pub(crate) fn set_retry_after(response: &mut Response, limited: Limited) {
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     let seconds = HeaderValue::from(limited.retry_after_ms.div_ceil(1000));

@@ -1,7 +1,8 @@
-//! Accepting: one thread for each listening socket, which gives every connection a slot and a task.
+//! Accepting connections: one thread for each listening socket assigns a slot and a task to each
+//! connection.
 //!
-//! Invariant: accepting goes on until the server stops. When the thread or its socket fails, the
-//! node is not ready until the address is listened on again.
+//! Invariant: connections are accepted until the server stops. If the thread or its socket fails,
+//! the node is not ready until the address is bound again.
 
 use std::io;
 use std::net::TcpStream;
@@ -21,26 +22,26 @@ use crate::client_address::ClientAddress;
 use crate::limits::{TASK_RESTART_DELAY, TASK_RESTART_DELAY_MAX};
 use crate::supervision::supervisor::TaskFaults;
 
-/// A listening socket within a runtime.
+/// A listening socket that is registered with a runtime.
 enum Socket {
     Tcp(TcpListener),
     Unix { socket: UnixListener, _file: SocketFile },
 }
 
-/// Held by every connection; accepting has ended altogether when nobody holds one.
+/// Held by every connection; the receiver ends when all of them are dropped.
 type Alive = mpsc::Sender<()>;
 
-/// Time between two lines about connections that cannot be accepted.
+/// Interval between log lines about connections that cannot be accepted.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Pause after a connection could not be accepted for want of descriptors or memory.
+/// Pause after a connection could not be accepted because descriptors or memory are exhausted.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Pause after a connection has made room: its descriptor is closed by another thread.
+/// Pause after an eviction, whose descriptor is closed by another thread.
 const EVICTION_PAUSE: Duration = Duration::from_millis(3);
 
 impl Listener {
-    /// Accepts until told to stop; then ends once requests under way are answered.
+    /// Accepts until the server stops, then waits for requests under way.
     pub(crate) async fn run(self, bound: BoundSocket, faults: TaskFaults) {
         let Ok(address) = bound.address() else { return };
         let name = format!("listener {address}");
@@ -65,11 +66,11 @@ impl Listener {
             delay = (delay * 2).min(TASK_RESTART_DELAY_MAX);
         }
         drop(alive);
-        let _nobody = all_ended.recv().await;
+        let _all_dropped = all_ended.recv().await;
     }
 
-    /// A thread of its own accepts: when thousands come at once, the kernel's queue must not run
-    /// over while those who are in talk HTTP. Whom it drops tries again after a second at the
+    /// Accepts on a dedicated thread. When thousands of clients connect at once, the kernel's queue
+    /// would overflow while HTTP is handled; a dropped client retries after a second at the
     /// earliest.
     async fn accept_on_thread(&self, bound: BoundSocket, alive: Alive) -> Result<(), String> {
         let (listener, inside) = (self.clone(), Handle::current());
@@ -78,10 +79,9 @@ impl Listener {
             let outside = Builder::new_current_thread().enable_all().build()?;
             outside.block_on(async { listener.accept(Socket::new(bound)?, &alive, &inside).await })
         };
-        // The runtime would wait for a blocking task of its own when it is dropped; this thread
-        // ends with its server.
+        // Not a blocking task of the runtime, which would wait for it when it is dropped.
         let thread = std::thread::Builder::new().name("listener".to_owned());
-        // Nobody waits when the server is gone.
+        // The receiver is gone if the server has been dropped.
         thread.spawn(move || drop(sender.send(accept()))).map_err(|error| error.to_string())?;
         match ended.await {
             Ok(result) => result.map_err(|error| error.to_string()),
@@ -105,10 +105,9 @@ impl Listener {
                         warned_at = Some(Instant::now());
                         warn!(%error, "connections cannot be accepted; raise the limit of open files (ulimit -n)");
                     }
-                    // Otherwise whoever holds connections without a word would hold all
-                    // descriptors.
+                    // Otherwise idle connections could hold all descriptors.
                     let pause = match self.slots.make_room() {
-                        // One eviction takes effect before the next is due.
+                        // Lets the eviction take effect before the next one.
                         true => EVICTION_PAUSE,
                         false => SHORTAGE_PAUSE,
                     };
@@ -137,7 +136,7 @@ impl Listener {
 }
 
 impl ListenAddress {
-    /// Listens again.
+    /// Binds the address again.
     fn listen(&self) -> io::Result<BoundSocket> {
         match self {
             ListenAddress::Tcp(address) => super::bind::bind_tcp(*address).map(BoundSocket::Tcp),
@@ -164,8 +163,7 @@ impl Socket {
             }
             Socket::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
-                // From here on a stream is a stream: reads, writes and shutdown are the same system
-                // calls for both.
+                // TCP and Unix streams use the same system calls for reads, writes and shutdown.
                 let stream = OwnedFd::from(stream.into_std()?);
                 Ok((stream.into(), ClientAddress::Unix))
             }
@@ -173,7 +171,8 @@ impl Socket {
     }
 }
 
-/// Errors of the connection that was to be accepted (accept(2)); the next one may be fine.
+/// Whether the error concerns the connection to be accepted (accept(2)) and not the listening
+/// socket.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted};
     use io::ErrorKind::{NetworkDown, NetworkUnreachable, PermissionDenied, TimedOut, WouldBlock};
@@ -191,7 +190,7 @@ fn is_of_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Descriptors or memory are short, and may come back.
+/// Whether descriptors or memory are exhausted, which may be temporary.
 fn is_shortage(error: &io::Error) -> bool {
     /// `ENFILE`, `EMFILE`, `ENOBUFS`, `ENOMEM` of Linux.
     const SHORTAGES: [i32; 4] = [23, 24, 105, 12];

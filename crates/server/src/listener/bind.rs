@@ -1,7 +1,7 @@
-//! Listening sockets: TCP on every address that a host stands for, or a Unix socket.
+//! Listening sockets: TCP on every address of a host, or a Unix socket.
 //!
-//! Invariant: a host with several addresses is listened on at all of them with one port, and IPv6
-//! sockets take no IPv4, so that `net.ipv6.bindv6only` changes nothing.
+//! Invariant: all addresses of a host are bound with one port, and IPv6 sockets do not accept IPv4,
+//! whatever `net.ipv6.bindv6only` is.
 
 use std::fmt;
 use std::fs;
@@ -15,53 +15,53 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::limits::LISTEN_BACKLOG;
 
-/// Where to listen, as configured.
+/// Configured address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenOn {
-    /// A host and a port; an empty host stands for all addresses, port 0 lets the system choose.
+    /// A host and a port. An empty host stands for all addresses, port 0 for a free port.
     Tcp {
-        /// Address or name.
+        /// IP address or host name.
         host: String,
-        /// Port.
+        /// Port; 0 lets the system choose.
         port: u16,
     },
     /// A Unix socket (`unix:/run/tidings.sock`).
     Unix {
-        /// Its file.
+        /// Path of the socket file.
         path: PathBuf,
-        /// Permissions of the file.
+        /// Permissions of the socket file.
         mode: u32,
     },
 }
 
-/// Where a server listens.
+/// Actual address that a server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// An address and a port.
+    /// IP address and port.
     Tcp(SocketAddr),
-    /// A Unix socket.
+    /// Unix socket.
     Unix {
-        /// Its file.
+        /// Path of the socket file.
         path: PathBuf,
-        /// Permissions of the file.
+        /// Permissions of the socket file.
         mode: u32,
     },
 }
 
-/// A listening socket.
+/// A socket that is bound and listening.
 pub(crate) enum BoundSocket {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a Unix socket, removed when it is not listened on any more.
+/// The file of a Unix socket; removed on drop.
 pub(crate) struct SocketFile {
     path: PathBuf,
     mode: u32,
 }
 
 impl ListenOn {
-    /// An address of the configuration.
+    /// Parses an address of the configuration.
     #[must_use]
     pub fn new(address: &str, port: u16, unix_mode: u32) -> ListenOn {
         match address.strip_prefix("unix:") {
@@ -73,7 +73,7 @@ impl ListenOn {
         }
     }
 
-    /// Opens the sockets, at least one.
+    /// Binds the sockets, at least one.
     pub(crate) fn bind(&self) -> io::Result<Vec<BoundSocket>> {
         match self {
             ListenOn::Tcp { host, port } => {
@@ -118,12 +118,12 @@ impl fmt::Display for ListenAddress {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it.
+        // It may have been removed already.
         let _gone = fs::remove_file(&self.path);
     }
 }
 
-/// The addresses that a host stands for, each once.
+/// The distinct addresses of a host.
 fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     use std::net::ToSocketAddrs as _;
     if host.is_empty() {
@@ -144,8 +144,8 @@ fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// One socket for each address. An address that this machine does not have is left out as long as
-/// another one works: a machine without IPv6 has `localhost` all the same.
+/// Binds one socket for each address. Addresses that this machine does not have are skipped if
+/// another one works, so that `localhost` works on a machine without IPv6.
 fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
     let mut missing = io::Error::new(io::ErrorKind::HostUnreachable, "the name has no address");
     for attempt in 0..PORT_ATTEMPTS {
@@ -179,7 +179,7 @@ fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
 const PORT_ATTEMPTS: usize = 16;
 
 fn is_absent(error: &io::Error) -> bool {
-    // `EAFNOSUPPORT` has no kind of its own.
+    // `EAFNOSUPPORT` has no `ErrorKind`.
     const EAFNOSUPPORT: i32 = 97;
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
@@ -190,7 +190,7 @@ pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // A restart must not wait for connections of the process before to time out.
+    // Allows a restart while connections of the previous process are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -198,7 +198,7 @@ pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A socket file of a process that has ended is replaced; one that is listened on is not.
+/// Binds a Unix socket. The file of a process that has ended is replaced; one in use is not.
 pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<BoundSocket> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -210,7 +210,7 @@ pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<BoundSocket> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // Under its own name nobody can connect before the permissions are set.
+    // Bound under a temporary name, so that no client connects before the permissions are set.
     let mut hidden = path.as_os_str().to_owned();
     hidden.push(format!(".{}", std::process::id()));
     let hidden = SocketFile { path: hidden.into(), mode };
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_unix_socket_is_replaced_and_a_living_one_is_not() {
+    fn a_stale_unix_socket_is_replaced_and_one_in_use_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tidings.sock");
         let on = ListenOn::new(&format!("unix:{}", path.display()), 8000, 0o600);

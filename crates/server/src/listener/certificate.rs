@@ -1,7 +1,7 @@
-//! Certificate and key of a TLS listener, read again when they are renewed.
+//! Certificate and key of a TLS listener, reloaded when their files change.
 //!
-//! Invariant: an error names the setting and the file, never what the key holds; a certificate that
-//! cannot be used never takes the place of one that can.
+//! Invariant: an error names the setting and the file, and never contains the key. An unusable
+//! certificate never replaces a usable one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,7 +21,7 @@ use crate::config::keys::Kind;
 use crate::config::{Config, Tls, file_of, read_pem};
 use crate::limits::CERTIFICATE_LOOK_INTERVAL;
 
-/// Why TLS cannot be served.
+/// Certificate or key cannot be used.
 #[derive(Debug, Error)]
 #[error("{setting}: {fault}")]
 pub struct CertificateError {
@@ -29,7 +29,7 @@ pub struct CertificateError {
     fault: String,
 }
 
-/// See the module.
+/// The current certificate of a TLS listener.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     tls: Tls,
@@ -37,16 +37,15 @@ pub(crate) struct Certificate {
     current: RwLock<Arc<CertifiedKey>>,
 }
 
-/// What tells one state of the files from another: device, inode, size and time of change of each.
+/// Device, inode, size and modification time of both files.
 type Fingerprint = [Option<(u64, u64, u64, i64, i64)>; 2];
 
 const CERT_PEM: &str = "http_server.tls.cert_pem";
 const KEY_PEM: &str = "http_server.tls.key_pem";
 
-/// Whether certificate and key of a configuration, if it has any, can be used.
+/// Checks that the configured certificate and key, if any, can be used.
 ///
-/// # Errors
-/// [`CertificateError`].
+/// # Errors [`CertificateError`] names the setting that cannot be used.
 pub fn check_certificate(config: &Config) -> Result<(), CertificateError> {
     config.http.tls.as_ref().map_or(Ok(()), |tls| Certificate::load(tls.clone()).map(drop))
 }
@@ -58,7 +57,7 @@ impl Certificate {
         Ok(Arc::new(Certificate { tls, provider, current }))
     }
 
-    /// Handshakes with whichever certificate is the current one.
+    /// Returns an acceptor that uses the current certificate in each handshake.
     pub(crate) fn acceptor(self: &Arc<Certificate>) -> TlsAcceptor {
         let builder = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
@@ -68,8 +67,8 @@ impl Certificate {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// Reads the files again; handshakes from now on use what they hold. A certificate that cannot
-    /// be used is logged, and the one before stays.
+    /// Reads the files again for handshakes from now on. If they cannot be used, this is logged and
+    /// the current certificate is kept.
     pub(crate) fn reload(&self) {
         match read(&self.tls, &self.provider) {
             Ok(renewed) => {
@@ -82,15 +81,15 @@ impl Certificate {
         }
     }
 
-    /// Reads the files again whenever they have changed. Does not end.
+    /// Reloads the files when they change. Does not return.
     pub(crate) async fn follow_files(self: Arc<Certificate>) {
         let mut known = self.fingerprint();
         let mut last = known;
         loop {
             tokio::time::sleep(CERTIFICATE_LOOK_INTERVAL).await;
             let seen = self.fingerprint();
-            // Certificate and key are written one after the other: what still changes is not read
-            // yet.
+            // Certificate and key are written one after the other, so files that still change are
+            // not read.
             if seen != known && seen == last {
                 known = seen;
                 self.reload();
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renewed_files_are_followed_and_bad_ones_are_not() {
+    async fn changed_files_are_loaded_and_unusable_ones_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let [cert_file, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
         let text = |path: &Path| path.to_str().unwrap().to_owned();

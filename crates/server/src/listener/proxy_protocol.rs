@@ -1,8 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: a proxy's first bytes on a connection say whom it speaks
-//! for.
+//! The PROXY protocol, versions 1 and 2: a proxy's first bytes on a connection name the client.
 //!
-//! Invariant: exactly the header is read, so that TLS or HTTP begins with the next byte; it has at
-//! most [`PROXY_HEADER_MAX`] bytes.
+//! Invariant: exactly the header is read, so that TLS or HTTP begins with the next byte. A header
+//! has at most [`PROXY_HEADER_MAX`] bytes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,16 +10,15 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::limits::PROXY_HEADER_MAX;
 
-/// The first twelve bytes of version 2.
+/// The first twelve bytes of a header of version 2.
 const SIGNATURE_V2: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest line of version 1, with its end.
+/// Maximum length of a line of version 1, including CRLF.
 const LINE_MAX: usize = 107;
 
-/// Reads a header. `None` when the proxy speaks for itself, as in a health check, or does not know
-/// the client.
+/// Reads a header. Returns `None` if the proxy connects for itself, as in a health check, or does
+/// not know the client.
 ///
-/// # Errors
-/// `InvalidData` when there is no header, or one that cannot be understood.
+/// # Errors `InvalidData` if the header is missing or malformed.
 pub(super) async fn read_client(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<Option<IpAddr>> {
@@ -43,7 +41,7 @@ pub(super) async fn read_client(
     parse_v1(line).ok_or_else(|| invalid("the line of the PROXY header cannot be understood"))
 }
 
-/// `PROXY TCP4 192.0.2.1 192.0.2.9 4711 443`, or `PROXY UNKNOWN` and anything.
+/// Parses `PROXY TCP4 192.0.2.1 192.0.2.9 4711 443`, or `PROXY UNKNOWN` with any suffix.
 fn parse_v1(line: &[u8]) -> Option<Option<IpAddr>> {
     let mut words = std::str::from_utf8(line).ok()?.split(' ').skip(1);
     let family = words.next()?;
@@ -80,8 +78,7 @@ async fn read_v2(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpA
         0x21 => {}
         _ => return Err(invalid("the PROXY header has an unknown version or command")),
     }
-    // The high half of the byte is the address family; behind the addresses stands what nobody
-    // needs.
+    // The high half of the byte is the address family. Data behind the addresses is ignored.
     match family >> 4 {
         1 => match body.first_chunk::<12>() {
             Some([a, b, c, d, ..]) => Ok(Some(Ipv4Addr::new(*a, *b, *c, *d).into())),
@@ -103,7 +100,7 @@ fn invalid(text: &'static str) -> io::Error {
 mod tests {
     use super::*;
 
-    /// What a header says, and what stands behind it.
+    /// The client of a header, and the bytes behind it.
     fn read(bytes: &[u8]) -> (Result<String, io::ErrorKind>, Vec<u8>) {
         let mut rest = bytes;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

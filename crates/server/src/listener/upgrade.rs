@@ -1,6 +1,6 @@
-//! The WebSocket endpoint: from an HTTP request to a socket on a worker.
+//! The WebSocket endpoint: turns an HTTP request into a connection on a worker.
 //!
-//! Invariant: every refusal has the status of its reason and one line of text, and counts.
+//! Invariant: every refusal has a status and one line of text, and is counted.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ use crate::limits::throttle::{Throttle, set_retry_after};
 use crate::telemetry::{HttpCounts, RefusalSubject, shown};
 use crate::worker::{Arrival, ArrivedStream, WorkerHandle};
 
-/// What the endpoint decides by and hands connections to.
+/// State of the WebSocket endpoint.
 pub(crate) struct Sockets {
     pub(crate) node: Arc<Node>,
     pub(crate) workers: Arc<Vec<WorkerHandle>>,
@@ -50,17 +50,17 @@ pub(crate) struct Sockets {
     pub(crate) user_header: Option<String>,
 }
 
-/// A request that may become a WebSocket.
+/// A request that passed all checks.
 struct Admitted {
     unauthenticated: Unauthenticated,
     accepted: Accepted,
     user: Option<Box<str>>,
 }
 
-/// Why one may not.
+/// Status and text of a refusal.
 type Reason = (StatusCode, String);
 
-/// What the request chose.
+/// Encoding and pings that a request selects.
 struct Choice {
     codec: Codec,
     deflate: Option<Window>,
@@ -97,8 +97,8 @@ pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Re
 }
 
 impl Sockets {
-    /// The Origin is looked at first, so that a page may ask with a plain request why its WebSocket
-    /// is refused.
+    /// Checks a request. The Origin is checked first, so that a page can learn from a plain request
+    /// why its WebSocket is refused.
     fn admit(&self, request: &Request, address: ClientAddress) -> Result<Admitted, Reason> {
         if !self.node.is_ready() {
             let text = "this server is stopping; another one, or this one later, will serve";
@@ -134,7 +134,7 @@ impl Sockets {
 
     fn check_origin(&self, request: &Request) -> Result<(), Reason> {
         let origin = request.headers().get(ORIGIN);
-        // An origin that is no text matches no pattern.
+        // An origin that is not text matches no pattern.
         let origin = origin.map(|origin| origin.to_str().unwrap_or("\u{fffd}"));
         if self.origins.allows(origin) {
             return Ok(());
@@ -158,8 +158,8 @@ impl Sockets {
         }
     }
 
-    /// The user whom the reverse proxy has authenticated (`client.user_id_http_header`). A header
-    /// that stands twice was sent by the peer, and which of the two is the proxy's nobody can tell.
+    /// The user that a reverse proxy has authenticated (`client.user_id_http_header`). A duplicate
+    /// header is refused, because one of the two was sent by the client.
     fn user(&self, request: &Request) -> Result<Option<Box<str>>, Reason> {
         let Some(name) = &self.user_header else { return Ok(None) };
         let mut values = request.headers().get_all(name).iter();
@@ -172,7 +172,7 @@ impl Sockets {
             (StatusCode::BAD_REQUEST, format!("the header {name} is not a text in UTF-8"))
         })?;
         let user = text.map(str::trim).filter(|user| !user.is_empty());
-        // Whoever is admitted can be revoked.
+        // Every admitted user can be revoked, so its id has at most the length of a revocation's.
         if user.is_some_and(|user| user.len() > ID_BYTES_MAX) {
             let reason =
                 format!("the user in the header {name} has more than {ID_BYTES_MAX} bytes");
@@ -228,7 +228,7 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    // A page of another origin may read why it is refused; there is nothing else in the answer.
+    // Pages of other origins may read the reason; the response contains nothing else.
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -244,8 +244,7 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
     response
 }
 
-/// Once the 101 is written, takes the socket out of HTTP's hands and gives it to the least loaded
-/// worker.
+/// Takes the socket from hyper when the 101 is written and passes it to the least loaded worker.
 async fn move_to_worker(
     sockets: Arc<Sockets>,
     upgrade: OnUpgrade,

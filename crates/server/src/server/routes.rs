@@ -25,7 +25,7 @@ use crate::listener::{self, Sockets};
 use crate::supervision::catch_panic::catch_panic;
 use crate::telemetry;
 
-/// What clients may reach, and what operators and backends may.
+/// Routes for clients, and routes for operators and backends.
 pub(super) fn routes(
     config: &Config,
     node: &Arc<Node>,
@@ -84,7 +84,7 @@ pub(super) fn routes(
 }
 
 async fn not_with_this_method() -> impl IntoResponse {
-    (StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n")
+    (StatusCode::METHOD_NOT_ALLOWED, "use GET for this path\n")
 }
 
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {

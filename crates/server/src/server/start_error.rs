@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::listener::CertificateError;
 use crate::token::KeyError;
 
-/// Why a server did not start.
+/// Reason for which a server did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
@@ -18,32 +18,32 @@ pub enum StartError {
     Listen {
         /// Host and port, or the file of a Unix socket.
         address: String,
-        /// What is wrong, and what to do.
+        /// What is wrong, and the remedy.
         fault: String,
     },
-    /// Certificate or key cannot be used.
+    /// The TLS certificate or its key cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// Keys of tokens cannot be used.
+    /// The keys of tokens cannot be used.
     #[error("client.token.{0}")]
     Key(String),
-    /// The broker cannot be used.
+    /// The broker cannot be used; the text names the reason.
     #[error("{0}")]
     Broker(String),
-    /// The broker does not say what was changed.
+    /// The dynamic configuration cannot be read from the broker.
     #[error(
-        "the broker does not say which options were changed in sys:config, so that this node would not know what holds"
+        "the options that were changed in sys:config cannot be read from the broker; check that the broker is available and start again"
     )]
     DynamicConfig,
     /// NATS cannot be used as configured.
     #[error(transparent)]
     Nats(#[from] NatsError),
-    /// The kernel gave no thread, poller or random bytes.
+    /// A thread, a poller or random bytes are not available from the kernel.
     #[error("cannot start: {0}")]
     System(String),
 }
 
-// The texts hold their causes: as a source, a cause would be written twice.
+// The texts contain their causes; as a `source` a cause would be printed twice.
 impl From<KeyError> for StartError {
     fn from(error: KeyError) -> StartError {
         StartError::Key(error.to_string())

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::demo;
 use crate::supervision::supervisor::Supervisor;
 
-/// Starts the tasks that run as long as the server.
+/// Starts the tasks.
 pub(super) fn start_tasks(
     tasks: &mut Supervisor,
     config: &Config,

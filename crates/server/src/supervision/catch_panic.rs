@@ -1,7 +1,6 @@
-//! A panic while an HTTP request is handled costs that request alone.
+//! A panic in the handler of an HTTP request fails only that request.
 //!
-//! Invariant: the client gets an answer, and the log gets a line; whatever else the server does
-//! goes on.
+//! Invariant: the client receives a response, the panic is logged, and the server continues.
 
 use std::panic::AssertUnwindSafe;
 
@@ -39,7 +38,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_handler_that_panics_answers_500_and_others_go_on() {
+    async fn a_handler_that_panics_answers_500_and_others_continue() {
         let broken = get(async || -> &'static str { panic!("out of range") });
         let router = Router::new().route("/broken", broken).route("/whole", get(async || "fine"));
         let service = TowerToHyperService::new(router.layer(middleware::from_fn(catch_panic)));

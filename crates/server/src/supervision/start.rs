@@ -1,6 +1,6 @@
-//! What a server answers before it has started: it lives, and is not ready, and why.
+//! HTTP answers of a server that is starting: alive, and not ready with the reason.
 //!
-//! Invariant: whoever asks for anything else is told to come back.
+//! Invariant: all other requests are answered with 503 and `Retry-After`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-/// See the module.
+/// The reason for which a start is not finished.
 pub(crate) struct Starting {
     reason: Mutex<String>,
 }
@@ -21,12 +21,12 @@ impl Starting {
         Arc::new(Starting { reason: Mutex::new("starting".to_owned()) })
     }
 
-    /// What is waited for.
+    /// Sets the reason.
     pub(crate) fn waits_for(&self, reason: &str) {
         reason.clone_into(&mut self.reason.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The answers; the liveness check is at `health`.
+    /// Routes while starting. `health` is the path of the liveness check, if configured.
     pub(crate) fn routes(self: &Arc<Starting>, health: Option<&str>) -> Router {
         let mut router = Router::new();
         if let Some(path) = health {

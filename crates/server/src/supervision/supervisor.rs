@@ -1,5 +1,4 @@
-//! Long-running tasks and threads of the server: each has a name, and none of them ends without a
-//! line in the log.
+//! Long-running tasks and threads of the server. Each has a name, and its end is logged.
 //!
 //! Invariant: a supervised task that returns or panics makes the node unready, with the reason,
 //! until it runs again.
@@ -17,7 +16,7 @@ use tracing::{error, info};
 
 use crate::limits::{TASK_RESTART_DELAY, TASK_RESTART_DELAY_MAX};
 
-/// Starts tasks and restarts them when they end. Dropping it ends all of them.
+/// Starts tasks and restarts them when they end. Dropping it aborts all of them.
 #[derive(Default)]
 pub(crate) struct Supervisor {
     supervising: JoinSet<()>,
@@ -25,22 +24,22 @@ pub(crate) struct Supervisor {
     running: Running,
 }
 
-/// The task of each name that runs now.
+/// The running task of each name.
 type Running = Arc<Mutex<BTreeMap<&'static str, AbortHandle>>>;
 
-/// Why this node is not ready, by the name of the task or thread that does not run.
+/// Reasons for which this node is not ready, by name of the task or thread that is not running.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TaskFaults {
     reasons: Arc<Mutex<BTreeMap<Cow<'static, str>, String>>>,
-    /// The first of the reasons.
+    /// The first reason; `None` when everything is running.
     first: watch::Sender<Option<String>>,
 }
 
-/// Ends the task when its supervisor goes.
+/// Aborts the task when its supervisor is dropped.
 struct AbortOnDrop(AbortHandle);
 
 impl Supervisor {
-    /// Runs the task that `make` gives, and another one whenever it has ended, after a pause that
+    /// Runs the future that `make` returns. Whenever it ends, starts another one after a delay that
     /// doubles up to [`TASK_RESTART_DELAY_MAX`].
     pub(crate) fn spawn<F>(&mut self, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
@@ -68,26 +67,26 @@ impl Supervisor {
         });
     }
 
-    /// Where tasks and threads outside this supervisor say that they do not run.
+    /// Fault table for tasks and threads outside this supervisor.
     pub(crate) fn faults(&self) -> TaskFaults {
         self.faults.clone()
     }
 }
 
 impl TaskFaults {
-    /// Why the node is not ready; `None` when everything runs.
+    /// First reason for which the node is not ready; `None` when everything is running.
     pub(crate) fn reason(&self) -> Option<String> {
         self.first.borrow().clone()
     }
 
-    /// This task or thread does not run, for this reason.
+    /// Records that a task or thread is not running.
     pub(crate) fn set(&self, name: impl Into<Cow<'static, str>>, reason: String) {
         let mut reasons = lock(&self.reasons);
         reasons.insert(name.into(), reason);
         self.first.send_replace(reasons.values().next().cloned());
     }
 
-    /// This task or thread runs.
+    /// Records that a task or thread is running.
     pub(crate) fn clear(&self, name: impl Into<Cow<'static, str>>) {
         let name = name.into();
         let mut reasons = lock(&self.reasons);
@@ -98,10 +97,9 @@ impl TaskFaults {
     }
 }
 
-/// Runs `work` on a thread of its own until it returns; after a panic it is run again.
+/// Runs `work` on a new thread until it returns; after a panic it is run again.
 ///
-/// # Errors
-/// When the kernel gives no thread.
+/// # Errors If the thread cannot be started.
 pub(crate) fn spawn_thread(name: String, work: impl Fn() + Send + 'static) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(name.clone());
     thread.spawn(move || {
@@ -111,14 +109,14 @@ pub(crate) fn spawn_thread(name: String, work: impl Fn() + Send + 'static) -> io
                 thread = name,
                 reason, "a thread has panicked and goes on; this is a bug, please report it"
             );
-            // A panic at every call must not fill the log.
+            // Limits log lines if every call panics.
             std::thread::sleep(TASK_RESTART_DELAY);
         }
     })?;
     Ok(())
 }
 
-/// What a panic was raised with.
+/// Message of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic")
@@ -146,7 +144,7 @@ impl Drop for AbortOnDrop {
 
 #[cfg(test)]
 impl TaskFaults {
-    /// The reason, to be waited for.
+    /// A receiver of changes of the first reason.
     pub(crate) fn changes(&self) -> watch::Receiver<Option<String>> {
         self.first.subscribe()
     }
@@ -154,7 +152,7 @@ impl TaskFaults {
 
 #[cfg(test)]
 impl Supervisor {
-    /// Ends the task of this name from outside, as a fault would.
+    /// Aborts the task of this name, to simulate a fault.
     pub(crate) fn end(&self, name: &str) {
         lock(&self.running)[name].abort();
     }
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_goes_on_after_a_panic_and_ends_when_its_work_is_done() {
+    fn a_thread_continues_after_a_panic_and_ends_when_its_work_returns() {
         let (send, inputs) = mpsc::channel::<u32>();
         let inputs = Mutex::new(inputs);
         let (answer, answers) = mpsc::channel();

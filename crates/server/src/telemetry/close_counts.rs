@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Closed connections by code.
+/// Closed connections by close code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CloseCounts(pub(super) BTreeMap<u16, u64>);
 

@@ -1,8 +1,9 @@
-//! The way of log lines to standard error: a bounded queue and a thread that writes.
+//! A bounded queue of log lines, and the thread that writes them to standard error.
 //!
-//! Invariant: whoever logs does not wait for whoever reads. Lines beyond the bound are dropped and
-//! counted, and the count is logged as soon as lines are read again. Only a line of level error is
-//! waited for, briefly and once per stall, since the process may be about to end.
+//! Invariant: logging does not block on the reader of standard error. Lines beyond the bound are
+//! dropped and counted, and the count is logged when lines are read again. Only a line of level
+//! error is waited for, for at most [`LOG_ERROR_WAIT`] and once per stall, since the process may be
+//! about to end.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,13 +15,13 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::limits::{LOG_ERROR_WAIT, LOG_QUEUE_BYTES_MAX};
 use crate::supervision::supervisor::spawn_thread;
 
-/// See the module.
+/// Log lines that are not written yet.
 #[derive(Default)]
 pub(super) struct LogQueue {
     state: Mutex<State>,
-    /// There is something to write.
+    /// Notified when lines are queued.
     filled: Condvar,
-    /// Everything has been written.
+    /// Notified when all lines are written.
     emptied: Condvar,
 }
 
@@ -29,23 +30,22 @@ struct State {
     waiting: Vec<u8>,
     dropped: u64,
     is_writing: bool,
-    /// Nobody reads for the time being.
+    /// Standard error is not being read.
     is_stalled: bool,
 }
 
-/// Where one event is written.
+/// Writer of one event.
 pub(super) struct LogLine {
     queue: Arc<LogQueue>,
     is_waited_for: bool,
 }
 
-/// The queue of this process.
+/// Queue of this process.
 static QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
 
-/// The queue of this process, with its thread.
+/// Returns the queue of this process; the first call starts its thread.
 ///
-/// # Errors
-/// When the kernel gives no thread.
+/// # Errors If the thread cannot be started.
 pub(super) fn start() -> io::Result<Arc<LogQueue>> {
     let queue: Arc<LogQueue> = Arc::default();
     if QUEUE.set(queue.clone()).is_ok() {
@@ -55,7 +55,7 @@ pub(super) fn start() -> io::Result<Arc<LogQueue>> {
     Ok(QUEUE.get().cloned().unwrap_or(queue))
 }
 
-/// Waits until what was logged is written, but no longer than this.
+/// Waits until all log lines are written, for at most `timeout`.
 pub fn flush_logs(timeout: Duration) {
     if let Some(queue) = QUEUE.get() {
         queue.wait(timeout);
@@ -74,7 +74,7 @@ impl LogQueue {
         self.filled.notify_one();
     }
 
-    /// Waits until everything is written; says whether it was.
+    /// Waits until all lines are written. Returns `false` after the timeout.
     fn wait(&self, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;
         let mut state = self.state();
@@ -89,7 +89,7 @@ impl LogQueue {
         true
     }
 
-    /// Writes what comes. Does not end.
+    /// Writes queued lines. Does not return.
     fn write_to(&self, out: &mut impl Write) {
         let mut lines = Vec::new();
         loop {
@@ -104,7 +104,7 @@ impl LogQueue {
                 state.is_writing = true;
                 std::mem::swap(&mut state.waiting, &mut lines);
             }
-            // When standard error is closed there is nobody to tell.
+            // A closed standard error cannot be reported anywhere.
             let _closed = out.write_all(&lines).and_then(|()| out.flush());
             lines.clear();
             lines.shrink_to(LOG_QUEUE_BYTES_MAX / 16);
@@ -147,7 +147,7 @@ impl Drop for LogLine {
     }
 }
 
-/// Makes a [`LogLine`] for each event.
+/// Creates a [`LogLine`] for each event.
 pub(super) struct LogLines(pub(super) Arc<LogQueue>);
 
 impl<'a> MakeWriter<'a> for LogLines {
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes one write whenever it is told to.
+    /// A reader that accepts one write for each message of `go_on`.
     struct Reader {
         go_on: mpsc::Receiver<()>,
         taken: mpsc::Sender<Vec<u8>>,
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_reader_and_what_is_dropped_is_counted() {
+    fn logging_does_not_block_and_dropped_lines_are_counted() {
         let queue = Arc::new(LogQueue::default());
         let (go_on, logged_at) = mpsc::channel();
         let (taken, lines) = mpsc::channel();

@@ -19,11 +19,10 @@ use super::log_queue::{self, LogLine, LogLines};
 use super::visible::{visible, visible_json};
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Sends logs to standard error from now on, panics included, and never waits for whoever reads it.
-/// A second call changes nothing.
+/// Starts logging to standard error, including panics. Logging never blocks on standard error.
+/// Further calls have no effect.
 ///
-/// # Errors
-/// When the kernel gives no thread.
+/// # Errors If the thread cannot be started.
 pub fn start_logging(log: Log) -> io::Result<()> {
     let level = match log.level {
         LogLevel::None => LevelFilter::OFF,
@@ -38,8 +37,7 @@ pub fn start_logging(log: Log) -> io::Result<()> {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    // Every attempt of the NATS client to come back would be a line; what it means is told by the
-    // broker.
+    // The NATS client logs every reconnect attempt; the broker logs the resulting state.
     let of_client = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::WARN) };
     let filter = Targets::new().with_default(level).with_target("async_nats", of_client);
     // https://no-color.org
@@ -48,9 +46,9 @@ pub fn start_logging(log: Log) -> io::Result<()> {
     let queue = LogLines(log_queue::start()?);
     let lines = tracing_subscriber::fmt::layer();
     let logs = tracing_subscriber::registry();
-    // It fails when logs go somewhere already, as in a test with several servers.
+    // Fails if a logger is installed already, as in a test with several servers.
     let _already = if is_pretty {
-        // Control sequences are for terminals, and there only those of our own.
+        // Only terminals receive control sequences, and only our own.
         let lines = lines.with_ansi(has_colour).with_target(false);
         let lines = lines.fmt_fields(format::debug_fn(write_field).delimited(" "));
         logs.with(lines.with_writer(queue).with_filter(filter)).try_init()
@@ -62,7 +60,7 @@ pub fn start_logging(log: Log) -> io::Result<()> {
     Ok(())
 }
 
-/// The usual hook writes to standard error itself, and would wait for whoever reads it.
+/// Logs a panic. The default hook would block on standard error.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let reason = panic.payload_as_str().unwrap_or("panic");
@@ -76,7 +74,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// A field of a line for people. Its value may be a stranger's text.
+/// Writes a field of a log line for people. Its value may contain text of a peer.
 fn write_field(
     writer: &mut format::Writer<'_>,
     field: &tracing::field::Field,
@@ -92,10 +90,10 @@ fn write_field(
     }
 }
 
-/// Takes whole lines of JSON.
+/// Escapes control characters in complete lines of JSON.
 struct VisibleJson<W>(W);
 
-/// Makes a writer of JSON for each event.
+/// Creates a JSON writer for each event.
 struct JsonLines(LogLines);
 
 impl<'a> MakeWriter<'a> for JsonLines {

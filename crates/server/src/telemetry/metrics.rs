@@ -1,5 +1,5 @@
-//! Metrics in the text format of Prometheus, gathered at the moment somebody asks: counting costs
-//! the data path an addition, and no registry is shared between threads.
+//! Metrics in the Prometheus text format, gathered at each scrape. Counting costs the data path one
+//! addition, and no registry is shared between threads.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
@@ -15,25 +15,25 @@ use super::process::Process;
 use super::{CloseCounts, HttpCounts};
 use crate::worker::{Traffic, WorkerReport};
 
-/// One metric.
+/// A metric of the table [`METRICS`].
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Its name.
+    /// Name in the Prometheus format.
     pub name: &'static str,
-    /// Counter or gauge.
+    /// Type of the metric.
     pub kind: MetricKind,
-    /// Its labels.
+    /// Names of the labels, in the order of their values.
     pub labels: &'static [&'static str],
-    /// What it counts.
+    /// Help text.
     pub help: &'static str,
 }
 
-/// How a metric moves.
+/// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only up.
+    /// A value that only increases.
     Counter,
-    /// Up and down.
+    /// A value that increases and decreases.
     Gauge,
 }
 
@@ -95,14 +95,14 @@ pub const METRICS: &[Metric] = &[
 /// Totals of all workers of a node.
 #[derive(Debug, Default)]
 pub struct Totals {
-    /// Totals of all workers.
+    /// Sums of the workers' counters.
     pub counters: Counters,
-    /// Bytes of all workers.
+    /// Bytes and writes of all workers.
     pub traffic: Traffic,
     closes: CloseCounts,
-    /// Connections now.
+    /// Current number of connections.
     pub connections: usize,
-    /// Subscriptions now.
+    /// Current number of subscriptions.
     pub subscriptions: usize,
     users: HashSet<u64>,
     channels: HashSet<u64>,
@@ -110,7 +110,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds what one worker reports.
+    /// Adds the report of one worker.
     pub fn add(&mut self, report: WorkerReport) {
         self.counters.add(&report.counters);
         self.traffic.received += report.bytes.received;
@@ -124,20 +124,20 @@ impl Totals {
         self.workers += 1;
     }
 
-    /// Different users.
+    /// Number of distinct users.
     #[must_use]
     pub fn users(&self) -> usize {
         self.users.len()
     }
 
-    /// Different channels.
+    /// Number of distinct channels.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels.len()
     }
 }
 
-/// The page that Prometheus reads.
+/// Renders all metrics in the Prometheus text format.
 #[must_use]
 pub fn render(
     totals: &Totals,

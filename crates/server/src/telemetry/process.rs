@@ -1,10 +1,11 @@
-//! What the kernel says of this process, under the names that Prometheus' own client libraries use.
+//! Resource usage of this process from `/proc`, for the metrics that Prometheus' client libraries
+//! define.
 //!
-//! Invariant: what the kernel does not say is left out, not invented.
+//! Invariant: values that the kernel does not report are left out.
 
 use std::fs;
 
-/// See the module. `None` where `/proc` does not tell.
+/// Resource usage; `None` for values that `/proc` does not contain.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     /// Seconds of processor time, user and system.
@@ -14,12 +15,11 @@ pub(super) struct Process {
     pub(super) virtual_bytes: Option<u64>,
     pub(super) resident_bytes: Option<u64>,
     pub(super) threads: Option<u64>,
-    /// Unix seconds.
+    /// Unix time in seconds.
     pub(super) started_at: Option<f64>,
 }
 
-/// Ticks in a second in which the kernel counts for user space, on every architecture that Linux
-/// has today.
+/// Clock ticks per second (`USER_HZ`), which are 100 on every architecture of Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Process {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_what_is_plausible() {
+    fn values_are_plausible() {
         let process = Process::read();
         assert!(process.cpu_seconds.is_some_and(|seconds| seconds >= 0.0));
         assert!(process.open_files.is_some_and(|files| files > 2));

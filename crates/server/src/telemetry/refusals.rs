@@ -1,8 +1,8 @@
-//! What was refused, and why: counted always, and logged as long as it is not a flood.
+//! Refusals by subject and reason: always counted, and logged at a limited rate.
 //!
-//! Invariant: subjects and reasons are closed sets, so what peers do makes no new series; whatever
-//! they do, the log gets [`REFUSAL_LINES_MAX`] lines of a subject at once and
-//! [`REFUSAL_LINES_PER_SECOND`] in the long run, and the next line says how many were left out.
+//! Invariant: subjects and reasons are closed sets, so that peers cannot create new series. At most
+//! [`REFUSAL_LINES_MAX`] lines of a subject are logged at once and [`REFUSAL_LINES_PER_SECOND`] in
+//! the long run, and the next line contains the number of lines left out.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use crate::limits::{REFUSAL_LINES_MAX, REFUSAL_LINES_PER_SECOND};
 
-/// See the module.
+/// Counters and log limits of refusals.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<BTreeMap<RefusalSubject, Record>>);
 
-/// What was asked for.
+/// What was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RefusalSubject {
     Token,
@@ -48,13 +48,14 @@ struct Record {
 }
 
 impl Refusals {
-    /// Counts a refusal without a line.
+    /// Counts a refusal that is not logged at this level.
     pub(crate) fn count(&self, subject: RefusalSubject, reason: &'static str) {
         let mut records = self.lock();
         *records.entry(subject).or_default().counts.entry(reason).or_default() += 1;
     }
 
-    /// Counts a refusal. When a line may be logged, says how many before it were left out.
+    /// Counts a refusal. If a line may be logged, returns the number of lines that were left out
+    /// before it.
     pub(crate) fn note(&self, subject: RefusalSubject, reason: &'static str) -> Option<u64> {
         let mut records = self.lock();
         let record = records.entry(subject).or_default();
@@ -62,7 +63,7 @@ impl Refusals {
         record.lines.take(Instant::now())
     }
 
-    /// Every subject and reason with its count.
+    /// Counts by subject and reason.
     pub(super) fn counts(&self) -> Vec<(RefusalSubject, &'static str, u64)> {
         let records = self.lock();
         let of_subject = |(subject, record): (&RefusalSubject, &Record)| {
@@ -77,10 +78,10 @@ impl Refusals {
     }
 }
 
-/// Lines that may still be logged.
+/// Token bucket of log lines.
 #[derive(Debug, Default)]
 struct Lines {
-    /// When the last one was logged, and how many could have followed it at once.
+    /// Time of the last line, and the tokens left after it.
     last: Option<(Instant, f64)>,
     left_out: u64,
 }
@@ -117,7 +118,7 @@ mod tests {
         assert!(lines < 2 * REFUSAL_LINES_MAX as usize, "{lines}");
         assert!(
             refusals.note(RefusalSubject::Origin, "not_allowed").is_some(),
-            "others are still told"
+            "other subjects are still logged"
         );
         assert_eq!(
             refusals.counts(),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_line_says_what_was_left_out() {
+    fn the_next_line_counts_the_lines_left_out() {
         let (mut lines, begin) = (Lines::default(), Instant::now());
         let told = (0..100).filter_map(|_| lines.take(begin)).count();
         assert_eq!(told, REFUSAL_LINES_MAX as usize);

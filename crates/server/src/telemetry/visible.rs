@@ -1,15 +1,15 @@
-//! Text of strangers on its way to a terminal: what moves the cursor, turns the direction of
-//! writing or cannot be seen is shown as an escape (`\u009b`).
+//! Escapes text of peers for terminals: characters that control the terminal, change the direction
+//! of writing or are invisible become escapes (`\u009b`).
 //!
-//! Invariant: what comes out holds no control, bidirectional or invisible character; everything
-//! else is as it was.
+//! Invariant: the result contains no control, bidirectional or invisible character; all other
+//! characters are unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::limits::LOGGED_BYTES_MAX;
 
-/// Text in one line: line breaks and tabs are shown too.
+/// Escapes text and keeps it on one line: line breaks and tabs are escaped too.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     escape(text, |out, character| match character {
@@ -20,8 +20,8 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// JSON in one line, with the same value: white space between its tokens becomes spaces, and inside
-/// a text an escape stands for the character itself.
+/// Escapes JSON and keeps it on one line with the same value: white space between tokens becomes
+/// spaces, and characters in strings become JSON escapes.
 #[must_use]
 pub fn visible_json(json: &str) -> Cow<'_, str> {
     escape(json, |out, character| match character {
@@ -43,15 +43,15 @@ fn escape(text: &str, mut replace: impl FnMut(&mut String, char)) -> Cow<'_, str
     Cow::Owned(out)
 }
 
-/// As JSON writes it.
+/// Writes a character as a JSON escape.
 fn push_unicode(out: &mut String, character: char) {
     for unit in character.encode_utf16(&mut [0; 2]) {
         let _infallible = write!(out, "\\u{unit:04x}");
     }
 }
 
-/// Controls (C0, DEL, C1), and what Unicode calls format characters and default-ignorable, without
-/// the two selectors that belong to emoji.
+/// Control characters (C0, DEL, C1), and Unicode format and default-ignorable characters, except
+/// the two variation selectors of emoji.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -62,7 +62,7 @@ fn is_hidden(character: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// As much of what a peer sent as a line of the log may hold.
+/// Truncates text of a peer to [`LOGGED_BYTES_MAX`] bytes for a log line.
 pub(crate) fn shown(text: &str) -> &str {
     &text[..text.floor_char_boundary(LOGGED_BYTES_MAX)]
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_shown_and_the_rest_stays() {
+    fn invisible_characters_are_escaped_and_others_unchanged() {
         for plain in ["", "Grüße, 世界", "שלום", "👍🏽 ❤\u{fe0f}", "a\u{a0}b"] {
             assert!(matches!(visible(plain), Cow::Borrowed(text) if text == plain), "{plain:?}");
         }
