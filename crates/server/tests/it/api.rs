@@ -1,4 +1,4 @@
-//! The server API: who may call it, what it refuses, what it answers.
+//! The server API: authentication, refusals and results.
 
 use std::time::Instant;
 
@@ -88,7 +88,7 @@ fn null_is_the_same_as_absent() {
 }
 
 #[test]
-fn errors_stand_in_the_body_or_in_the_status() {
+fn errors_are_in_the_body_or_in_the_status() {
     let fixture = Fixture::start();
     let cases = [
         ("publish", r#"{"channel":"nowhere:x","data":1}"#, 102, 404),
@@ -119,7 +119,7 @@ fn errors_stand_in_the_body_or_in_the_status() {
 }
 
 #[test]
-fn publications_are_numbered_kept_and_not_repeated() {
+fn publications_have_offsets_and_history_and_are_idempotent() {
     let fixture = Fixture::start();
     let publish = |body: &str| parse(&fixture.api("publish", body).1)["result"].clone();
     let first = publish(r#"{"channel":"kept:x","data":{"big":12345678901234567890}}"#);
@@ -134,7 +134,7 @@ fn publications_are_numbered_kept_and_not_repeated() {
     assert_eq!(publish(r#"{"channel":"kept:x","data":4,"version":7}"#)["offset"], 3);
     publish(r#"{"channel":"kept:x","b64data":"/wA=","tags":{"a":"b"}}"#);
     let (_, history) = fixture.api("history", r#"{"channel":"kept:x","limit":-1}"#);
-    // Numbers that JavaScript could not hold come back as they were written.
+    // Numbers that exceed the precision of JavaScript are returned unchanged.
     assert!(history.contains(r#"{"data":{"big":12345678901234567890},"offset":1}"#), "{history}");
     let last = &parse(&history)["result"]["publications"][3];
     // Client libraries read the member `data` of every publication.
@@ -144,7 +144,7 @@ fn publications_are_numbered_kept_and_not_repeated() {
 }
 
 #[test]
-fn presence_channels_and_info_return_who_is_there() {
+fn presence_channels_and_info_list_connected_clients() {
     let fixture = Fixture::with(&[("server.workers", "2"), ("node.name", "here")]);
     let mut peers = [fixture.admitted(), fixture.admitted()];
     for peer in &mut peers {
@@ -180,7 +180,7 @@ fn presence_channels_and_info_return_who_is_there() {
 }
 
 #[test]
-fn options_change_while_everything_runs() {
+fn options_change_at_run_time() {
     let fixture = Fixture::start();
     let publish = |channel: &str, data: &str| {
         let body = format!(r#"{{"channel":"{channel}","data":{data}}}"#);
@@ -236,7 +236,7 @@ fn a_batch_is_answered_in_order() {
         assert_eq!(*code, 107);
         assert!(nothing.iter().all(|reply| reply["error"]["code"] == 104), "{answer}");
     }
-    // A method twice: of two publications none may be dropped.
+    // A method twice: neither of two publications may be dropped silently.
     let twice = r#"{"commands":[{"publish":{"channel":"open:x","data":1},"publish":{"channel":"open:x","data":2}}]}"#;
     assert_eq!(parse(&fixture.api("batch", twice).1)["replies"][0]["error"]["code"], 107);
 }
@@ -263,7 +263,7 @@ fn whole_numbers_may_be_written_with_a_fraction_of_zero() {
 }
 
 #[test]
-fn a_disconnect_without_a_code_lets_clients_connect_again_and_unknown_sessions_are_nobody() {
+fn a_disconnect_without_a_code_allows_reconnects_and_unknown_sessions_match_no_client() {
     let fixture = Fixture::start();
     for (disconnect, expected) in [
         ("null", Received::Closed(3503)),
@@ -283,7 +283,7 @@ fn a_disconnect_without_a_code_lets_clients_connect_again_and_unknown_sessions_a
 }
 
 #[test]
-fn a_subscription_that_would_be_over_is_refused_and_the_connection_lives() {
+fn an_expired_subscription_is_refused_and_the_connection_stays_open() {
     let fixture = Fixture::start();
     let mut peer = fixture.admitted();
     let body = r#"{"channel":"open:x","user":"ann","expire_at":1000000000}"#;
@@ -293,7 +293,7 @@ fn a_subscription_that_would_be_over_is_refused_and_the_connection_lives() {
 }
 
 #[test]
-fn a_refresh_with_null_for_information_leaves_what_others_see() {
+fn a_refresh_with_null_info_keeps_the_current_info() {
     let fixture = Fixture::start();
     let mut peer = fixture.admitted();
     for (id, info, expected) in [(2, r#"{"seat":1}"#, true), (3, "null", true), (5, "0", false)] {
@@ -310,7 +310,7 @@ fn a_refresh_with_null_for_information_leaves_what_others_see() {
 }
 
 #[test]
-fn a_second_order_to_subscribe_brings_its_data_and_renews_presence() {
+fn a_second_subscribe_call_delivers_its_data_and_updates_presence() {
     let fixture = Fixture::start();
     let mut peer = fixture.admitted();
     for turn in ["one", "two"] {
@@ -342,7 +342,7 @@ fn patterns_that_cost_too_much_are_refused_while_health_is_served() {
 }
 
 #[test]
-fn an_answer_is_bounded_whatever_a_batch_asks_for() {
+fn the_response_to_a_batch_is_bounded() {
     let settings = [
         ("channel.without_namespace.history_size", "10"),
         ("channel.without_namespace.history_ttl", "1m"),
@@ -389,7 +389,7 @@ fn errors_name_the_field_and_what_it_lacks() {
 }
 
 #[test]
-fn the_old_style_answers_line_by_line() {
+fn the_legacy_format_answers_line_by_line() {
     let fixture = Fixture::start();
     let body = "{\"method\":\"publish\",\"params\":{\"channel\":\"open:x\",\"data\":1}}\n{\"method\":\"nothing\"}";
     let key = format!("X-API-Key: {API_KEY}\r\n");
@@ -417,7 +417,7 @@ fn the_description_names_every_method_and_metrics_and_health_are_served() {
 }
 
 #[test]
-fn what_is_only_read_refuses_other_methods_with_a_reason() {
+fn read_only_endpoints_refuse_other_http_methods_with_a_reason() {
     let fixture = Fixture::with(&[("demo.enabled", "true")]);
     for path in ["/health", "/ready", "/metrics", "/", "/demo.js", "/api/openapi.json"] {
         let (status, head, body) = fixture.request(&post(path, "", ""));
@@ -438,7 +438,7 @@ fn internal_endpoints_can_have_a_port_of_their_own() {
     assert_eq!(crate::support::Peer::dial(internal).ask(get).0, 200);
 }
 
-/// A port that was free a moment ago.
+/// A port that was free when it was chosen.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,4 +1,4 @@
-//! Commands out of order or out of shape.
+//! Commands that are out of order or malformed.
 
 use crate::support::{Fixture, token};
 
@@ -78,7 +78,7 @@ fn errors_have_the_codes_of_the_table() {
     assert_eq!(code(r#""rpc":{"method":"x"}"#), 108);
     assert_eq!(code(&format!(r#""subscribe":{{"channel":"{long}"}}"#)), 107);
     assert_eq!(code(r#""publish":{"channel":"open:a"}"#), 107);
-    // Map and shared-poll subscriptions do not exist here.
+    // Map and shared-poll subscriptions are not supported.
     assert_eq!(code(r#""subscribe":{"channel":"open:map","type":1}"#), 108);
     assert_eq!(code(r#""publish":{"channel":"open:a","data":1,"type":1}"#), 108);
     assert_eq!(code(r#""subscribe":{"channel":"open:b"}"#), 0);

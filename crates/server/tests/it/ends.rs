@@ -1,13 +1,13 @@
-//! How connections end: who is gone is noticed, counted and forgotten.
+//! Ends of connections: they are detected and counted, and their state is removed.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Fixture, Peer, Received, token, upgrade};
 
 #[test]
-fn whoever_ends_its_side_with_the_last_word_is_gone_at_once() {
+fn a_peer_that_shuts_down_writing_after_its_last_message_is_removed_at_once() {
     let fixture = Fixture::with(&[("server.workers", "1")]);
-    // Sent in one breath, word and end are often one event for the worker.
+    // The last message and the end of the stream often arrive as one readiness event.
     for id in 2..52 {
         let mut peer = fixture.admitted();
         peer.say(&format!(r#"{{"id":{id},"publish":{{"channel":"open:x","data":1}}}}"#));
@@ -19,7 +19,7 @@ fn whoever_ends_its_side_with_the_last_word_is_gone_at_once() {
 }
 
 #[test]
-fn a_user_that_a_proxy_names_has_as_many_connections_as_any_other() {
+fn the_connection_limit_applies_to_users_of_a_reverse_proxy() {
     let fixture = Fixture::with(&[
         ("client.user_connection_limit", "1"),
         ("client.user_id_http_header", "X-User"),
@@ -41,7 +41,7 @@ fn a_user_that_a_proxy_names_has_as_many_connections_as_any_other() {
 }
 
 #[test]
-fn every_end_is_counted_with_its_code() {
+fn every_close_is_counted_by_code() {
     let fixture = Fixture::start();
     let mut leaving = fixture.admitted();
     leaving.close(1000);

@@ -1,11 +1,11 @@
-//! Breaches of RFC 6455: a close code for each, and the worker lives on.
+//! Violations of RFC 6455: each has its close code and affects no other connection.
 
 use wire::websocket::encoder::FrameKind;
 
 use crate::support::{Fixture, Received};
 
 #[test]
-fn every_breach_has_its_close_code_and_harms_nobody_else() {
+fn every_violation_has_its_close_code_and_affects_no_other_connection() {
     let fixture = Fixture::with(&[("server.workers", "1")]);
     let mut bystander = fixture.admitted();
     let masked = |first: u8, payload: &[u8]| {
@@ -36,7 +36,7 @@ fn every_breach_has_its_close_code_and_harms_nobody_else() {
 }
 
 #[test]
-fn the_close_frame_arrives_whatever_is_still_being_sent() {
+fn the_close_frame_arrives_while_the_peer_is_still_sending() {
     let fixture = Fixture::start();
     let (mut not_masked, mut no_utf8) =
         (vec![0x81, 2, b'{', b'}'], vec![0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe]);
@@ -57,7 +57,7 @@ fn the_close_frame_arrives_whatever_is_still_being_sent() {
 }
 
 #[test]
-fn whoever_sends_without_end_after_the_close_is_cut_off() {
+fn a_peer_that_keeps_sending_after_the_close_is_cut_off() {
     let fixture = Fixture::start();
     let mut peer = fixture.admitted();
     peer.send(&[0x81, 2, b'{', b'}']);

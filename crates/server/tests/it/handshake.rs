@@ -1,9 +1,9 @@
-//! Requests that become no WebSocket: each has its status and one line of reason.
+//! Refused handshakes: each has a status and one line with the reason.
 
 use crate::support::{Fixture, Peer, Received, upgrade};
 
 #[test]
-fn every_wrong_handshake_has_its_status_and_one_line_of_reason() {
+fn every_refused_handshake_has_its_status_and_one_line_of_reason() {
     let fixture = Fixture::start();
     let good = upgrade("");
     let without = |header: &str| {
@@ -34,7 +34,7 @@ fn every_wrong_handshake_has_its_status_and_one_line_of_reason() {
 }
 
 #[test]
-fn subprotocols_and_query_choose_the_codec() {
+fn subprotocols_and_query_select_the_codec() {
     let fixture = Fixture::start();
     let (_, head, _) = fixture.request(&upgrade("Sec-WebSocket-Protocol: x, centrifuge-json\r\n"));
     assert!(head.contains("sec-websocket-protocol: centrifuge-json"), "{head}");
@@ -46,7 +46,7 @@ fn subprotocols_and_query_choose_the_codec() {
 }
 
 #[test]
-fn a_head_without_end_is_refused() {
+fn an_unbounded_head_is_refused() {
     let fixture = Fixture::start();
     let long = upgrade(&format!("X-Long: {}\r\n", "x".repeat(600_000)));
     let (status, ..) = fixture.request(&long);

@@ -1,5 +1,4 @@
-//! HTTP by itself: refusals that arrive, heads that are bounded, connections that are kept, and who
-//! a client is.
+//! HTTP: delivery of refusals, bounds on heads, keep-alive, and client addresses behind proxies.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,8 +9,7 @@ use server::{ListenAddress, Server};
 
 use crate::support::{API_KEY, Fixture, PATIENCE, Peer, post, token, upgrade};
 
-/// Writes everything before it reads anything, as many HTTP clients do; gives all that the server
-/// said.
+/// Writes the whole request before it reads, as many HTTP clients do. Returns the response.
 fn write_first(fixture: &Fixture, head: &str, body: &[u8]) -> String {
     let mut tcp = TcpStream::connect(fixture.address).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -24,7 +22,7 @@ fn write_first(fixture: &Fixture, head: &str, body: &[u8]) -> String {
 }
 
 #[test]
-fn a_refusal_arrives_although_the_body_is_still_being_written() {
+fn a_refusal_arrives_while_the_body_is_still_being_written() {
     let fixture = Fixture::start();
     let key = format!("X-API-Key: {API_KEY}\r\n");
     let head = |method: &str, headers: &str| {
@@ -177,7 +175,7 @@ fn an_idle_connection_is_kept_as_long_as_configured() {
 }
 
 #[test]
-fn behind_a_proxy_the_real_address_counts() {
+fn behind_a_proxy_limits_apply_to_the_client_address() {
     let limit = ("client.unauthenticated_connection_limit", "4");
     let connect = |fixture: &Fixture, client: &str, before: &str| {
         let mut peer = Peer::dial(fixture.address);
@@ -190,14 +188,14 @@ fn behind_a_proxy_the_real_address_counts() {
         peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token("ann")));
         peer.receive().contains(r#""connect":{"#)
     };
-    // Two of one address may wait; the third pushes out the first, and nobody else.
+    // Two connections of one address may be unauthenticated; a third one evicts the first of them.
     let trusting = Fixture::with(&[limit, ("client.trusted_proxies", "127.0.0.0/8")]);
     let mut other = connect(&trusting, "198.51.100.1", "");
     let mut crowd: Vec<Peer> =
         (0..3).map(|n| connect(&trusting, &format!("2001:db8::{n}"), "")).collect();
     assert_eq!(crowd[0].close_code(), 3011);
     assert!(is_admitted(&mut crowd[1]) && is_admitted(&mut other));
-    // Nobody is believed who is not trusted.
+    // Headers of peers that are not trusted are ignored.
     let plain = Fixture::with(&[limit]);
     let mut clients: Vec<Peer> =
         (0..3).map(|n| connect(&plain, &format!("198.51.100.{n}"), "")).collect();
@@ -209,7 +207,7 @@ fn behind_a_proxy_the_real_address_counts() {
         ("http_server.proxy_protocol", "true"),
     ]);
     let line = |ip: &str| format!("PROXY TCP4 {ip} 192.0.2.9 4711 443\r\n");
-    // The header of the client itself is not believed.
+    // A header that the client itself sent is ignored.
     let mut other = connect(&proxied, "203.0.113.5", &line("198.51.100.1"));
     let mut crowd: Vec<Peer> = (0..3)
         .map(|n| connect(&proxied, &format!("198.51.100.{n}"), &line("203.0.113.5")))
@@ -220,7 +218,7 @@ fn behind_a_proxy_the_real_address_counts() {
 }
 
 #[test]
-fn a_listener_of_the_proxy_protocol_refuses_strangers() {
+fn a_listener_with_the_proxy_protocol_refuses_peers_that_are_not_trusted() {
     let fixture = Fixture::with(&[
         ("client.trusted_proxies", "192.0.2.1"),
         ("http_server.proxy_protocol", "true"),

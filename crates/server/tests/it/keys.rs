@@ -1,4 +1,4 @@
-//! Several keys of the server API: each for its methods and channels, and other ones without a
+//! Several keys of the server API, each with its methods and channels, and their rotation without a
 //! restart.
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ const KEYS: &str = r#"[
     {"name": "all.of-it", "key": "everything"}
 ]"#;
 
-/// The code of an answer; 0 for success.
+/// The error code of a response; 0 for success.
 fn code(fixture: &Fixture, key: &str, method: &str, body: &str) -> u64 {
     let headers = format!("X-API-Key: {key}\r\n");
     let (status, _, answer) = fixture.request(&post(&format!("/api/{method}"), &headers, body));
@@ -21,7 +21,7 @@ fn code(fixture: &Fixture, key: &str, method: &str, body: &str) -> u64 {
 }
 
 #[test]
-fn a_key_is_for_its_methods_and_channels() {
+fn a_key_permits_its_methods_and_channels() {
     let fixture = Fixture::with(&[("http_api.keys", KEYS)]);
     for (key, method, body, expected) in [
         ("desk", "publish", r#"{"channel":"kept:x","data":1}"#, 0),
@@ -53,7 +53,7 @@ fn a_key_is_for_its_methods_and_channels() {
 }
 
 #[test]
-fn every_way_to_call_a_method_asks_for_the_same_rights() {
+fn every_way_to_call_a_method_needs_the_same_permissions() {
     let fixture = Fixture::with(&[("http_api.keys", KEYS)]);
     let call = |path: &str, body: &str| {
         let (_, _, answer) = fixture.request(&post(path, "X-API-Key: desk\r\n", body));
@@ -80,7 +80,7 @@ fn every_way_to_call_a_method_asks_for_the_same_rights() {
 }
 
 #[test]
-fn a_caller_sees_no_channels_but_its_own() {
+fn a_caller_sees_only_the_channels_of_its_key() {
     let fixture = Fixture::with(&[("http_api.keys", KEYS)]);
     let mut peer = fixture.admitted();
     for (id, channel) in [(2, "kept:x"), (3, "open:x")] {
@@ -102,7 +102,7 @@ fn a_caller_sees_no_channels_but_its_own() {
 }
 
 #[test]
-fn keys_are_rotated_while_the_server_runs() {
+fn keys_are_rotated_at_run_time() {
     let publish = r#"{"channel":"open:x","data":1}"#;
     let fixture = Fixture::with(&[("http_api.keys", r#"[{"name":"a","key":"old"}]"#)]);
     assert_eq!(code(&fixture, "old", "publish", publish), 0);

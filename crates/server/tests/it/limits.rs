@@ -1,5 +1,5 @@
-//! What is bounded: connections, their rate, a user's connections, time to say connect, what a slow
-//! client holds.
+//! Limits on connections, their rate, connections of a user, the time until connect, and data
+//! queued for slow clients.
 
 use server::limits::UNAUTHENTICATED_SIZE_MAX;
 use wire::websocket::encoder::FrameKind;
@@ -16,11 +16,11 @@ fn a_full_node_refuses_with_503_and_has_room_again() {
     let (status, head, _) = fixture.request(&upgrade(""));
     assert_eq!(status, 503);
     assert!(head.contains("retry-after: "), "{head}");
-    // Whoever got in before the node was full finds it full now, and may come back.
+    // A connection that was accepted before the node was full is closed now and may reconnect.
     silent.say(&connect("bob"));
     assert_eq!(silent.next(), Received::Closed(3011));
     two.close(1000);
-    // The server lets go of a connection before it lets go of its socket.
+    // The server releases a connection before it closes its socket.
     while two.next() != Received::Cut {}
     assert_eq!(fixture.request(&upgrade("")).0, 101);
 }
@@ -30,21 +30,21 @@ fn connect(user: &str) -> String {
 }
 
 #[test]
-fn whoever_does_not_connect_takes_nobodys_place() {
+fn unauthenticated_connections_do_not_count_as_connections() {
     let fixture = Fixture::with(&[
         ("client.connection_limit", "3"),
         ("client.unauthenticated_connection_limit", "4"),
     ]);
     let mut silent: Vec<Peer> = (0..9).map(|_| fixture.connect()).collect();
     let _admitted: Vec<Peer> = (0..3).map(|_| fixture.admitted()).collect();
-    // The oldest made room: of one address there are two at most.
+    // The oldest was evicted: one address may have two.
     for evicted in &mut silent[..7] {
         assert_eq!(evicted.next(), Received::Closed(3011));
     }
 }
 
 #[test]
-fn unfinished_messages_of_those_who_do_not_connect_are_bounded_in_bytes() {
+fn unfinished_messages_of_unauthenticated_connections_are_bounded_in_bytes() {
     const MIB: usize = 1024 * 1024;
     let size = (8 * MIB).to_string();
     let settings = [("websocket.message_size_limit", &*size), ("limits.connection.bytes", "off")];
@@ -57,7 +57,7 @@ fn unfinished_messages_of_those_who_do_not_connect_are_bounded_in_bytes() {
         peer.send(&unfinished);
     }
     assert_eq!(silent[0].next(), Received::Closed(3011), "the oldest made room");
-    // Whoever is admitted is not counted, nor asked to make room.
+    // An admitted connection is neither counted nor evicted.
     let mut admitted = fixture.admitted();
     admitted.send(&unfinished);
     admitted.send(&[last]);
@@ -65,7 +65,7 @@ fn unfinished_messages_of_those_who_do_not_connect_are_bounded_in_bytes() {
 }
 
 #[test]
-fn the_admitted_user_counts_and_not_the_one_of_the_header() {
+fn connections_count_for_the_admitted_user_and_not_for_the_one_in_the_header() {
     let fixture = Fixture::with(&[
         ("client.user_connection_limit", "1"),
         ("client.user_id_http_header", "X-User"),
@@ -81,7 +81,7 @@ fn the_admitted_user_counts_and_not_the_one_of_the_header() {
     let mut second = with_header("x2");
     second.say(&connect("y"));
     assert_eq!(second.next(), Received::Closed(3504));
-    // Without a token the header's user is the one that is admitted.
+    // Without a token the user in the header is admitted.
     let mut third = with_header("x1");
     third.say(r#"{"id":1,"connect":{}}"#);
     assert!(third.receive().contains("connect"), "x1 has no connection yet");
@@ -91,7 +91,7 @@ fn the_admitted_user_counts_and_not_the_one_of_the_header() {
 }
 
 #[test]
-fn connections_per_second_are_counted() {
+fn handshakes_per_second_are_limited() {
     let fixture = Fixture::with(&[("client.connection_rate_limit", "3")]);
     let statuses: Vec<u16> = (0..6).map(|_| fixture.request(&upgrade("")).0).collect();
     assert_eq!(statuses[..3], [101, 101, 101]);
@@ -99,7 +99,7 @@ fn connections_per_second_are_counted() {
 }
 
 #[test]
-fn a_user_has_so_many_connections() {
+fn connections_of_a_user_are_limited() {
     let fixture = Fixture::with(&[("client.user_connection_limit", "1"), ("server.workers", "2")]);
     let first = fixture.admitted();
     let mut second = fixture.connect();
@@ -112,14 +112,14 @@ fn a_user_has_so_many_connections() {
 }
 
 #[test]
-fn whoever_says_nothing_is_closed() {
+fn a_connection_without_a_connect_command_is_closed() {
     let fixture = Fixture::with(&[("client.stale_close_delay", "200ms")]);
     let mut peer = fixture.connect();
     assert_eq!(peer.close_code(), 3502);
 }
 
 #[test]
-fn whoever_does_not_answer_pings_is_closed() {
+fn a_client_that_does_not_answer_pings_is_closed() {
     let fixture =
         Fixture::with(&[("client.ping_interval", "300ms"), ("client.pong_timeout", "100ms")]);
     let mut peer = fixture.admitted();
@@ -163,10 +163,10 @@ fn a_slow_client_is_closed_with_3008_and_others_are_not() {
 }
 
 #[test]
-fn whoever_asks_and_takes_no_answer_is_cut_off() {
+fn an_http_peer_that_does_not_read_responses_is_cut_off() {
     let mut fixture = Fixture::with(&[("shutdown.timeout", "60s")]);
     let mut greedy = Peer::dial(fixture.address);
-    // More answers than the kernel's buffers of a loopback connection take; sending stops when the
+    // More responses than the kernel buffers on a loopback connection; sending stops when the
     // server stops reading.
     greedy.send_until_stuck("GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n");
     let server = fixture.server.take().unwrap();

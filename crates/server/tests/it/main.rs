@@ -1,6 +1,6 @@
-//! The server from outside: real sockets on a free port, raw bytes, and what comes back.
+//! Black-box tests of the server: real sockets on a free port, and raw bytes.
 //!
-//! What official clients and browsers see stands in `tests/e2e`; here is what they never send.
+//! Official clients and browsers are tested in `tests/e2e`; these tests send what they never send.
 
 mod api;
 mod commands;

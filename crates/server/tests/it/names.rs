@@ -1,5 +1,5 @@
-//! Names of channels and payloads from all sides have the same bounds, and a backend reaches
-//! whatever the server subscribes.
+//! Bounds of channel names and payloads are the same for clients and backends, and a backend can
+//! use the name of every server-side subscription.
 
 use crate::support::{Fixture, token};
 
@@ -16,7 +16,7 @@ fn code(body: &str) -> Option<u64> {
 }
 
 #[test]
-fn a_backend_reaches_every_personal_channel_by_the_name_in_the_connect_reply() {
+fn a_backend_publishes_to_personal_channels_by_the_name_in_the_connect_reply() {
     let fixture = with_personal();
     for user in ["ann", "J\u{fc}rgen", "smith,john", "org#42", "did:key:z"] {
         let mut peer = fixture.connect();
@@ -36,7 +36,7 @@ fn a_backend_reaches_every_personal_channel_by_the_name_in_the_connect_reply() {
 }
 
 #[test]
-fn a_name_that_is_too_long_or_has_control_characters_is_refused_from_all_sides() {
+fn names_that_are_too_long_or_have_control_characters_are_refused_everywhere() {
     let fixture = with_personal();
     let connect = |user: &str| {
         let mut peer = fixture.connect();
@@ -45,7 +45,7 @@ fn a_name_that_is_too_long_or_has_control_characters_is_refused_from_all_sides()
     };
     let reply = connect(&".".repeat(1_000)).receive();
     assert!(reply.starts_with(r#"{"id":1,"error":{"code":107,"#), "{reply}");
-    // Nor is it a user id.
+    // The same holds for a user id.
     assert_eq!(connect(&".".repeat(1_400)).close_code(), 3500);
     let long = "x".repeat(256);
     for name in [long.as_str(), "a\nb", "a\u{85}b", ""] {
@@ -54,14 +54,14 @@ fn a_name_that_is_too_long_or_has_control_characters_is_refused_from_all_sides()
         for method in methods.into_iter().chain(["history_remove", "channel"]) {
             assert_eq!(code(&fixture.api(method, &params).1), Some(107), "{method} {name:?}");
         }
-        // An empty name means all channels there.
+        // An empty name stands for all channels.
         let expected = (!name.is_empty()).then_some(107);
         assert_eq!(code(&fixture.api("unsubscribe", &params).1), expected, "{name:?}");
     }
 }
 
 #[test]
-fn payloads_that_are_nested_too_deeply_are_refused_from_all_sides() {
+fn payloads_that_are_nested_too_deeply_are_refused_everywhere() {
     let fixture = Fixture::start();
     let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
     let deep = nested(30_000);

@@ -1,6 +1,5 @@
-//! A client that can misbehave: raw bytes over one blocking socket. It is the only one of its kind,
-//! shared by all tests that need the frames themselves; whoever needs a client of the protocol
-//! takes the client crate.
+//! A WebSocket client for tests that sends raw bytes over one blocking socket. All tests that need
+//! single frames share it; tests of the client protocol use the client crate.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +10,7 @@ use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::Inflater;
 use wire::websocket::encoder::{self, FrameKind};
 
-/// Time for an answer.
+/// Timeout of reads.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One TCP connection, and after a handshake one WebSocket.
@@ -29,11 +28,11 @@ pub(crate) enum Received {
     Binary(Vec<u8>),
     Pong(Vec<u8>),
     Closed(u16),
-    /// The socket ended without a close frame, or after it.
+    /// The stream ended, with or without a close frame before.
     Cut,
 }
 
-/// A handshake, with further headers.
+/// A handshake request with additional headers.
 pub(crate) fn upgrade(headers: &str) -> String {
     format!(
         "GET /connection/websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -41,7 +40,7 @@ pub(crate) fn upgrade(headers: &str) -> String {
     )
 }
 
-/// A frame of a client. The mask that changes nothing is a mask, too.
+/// A masked frame of a client. A mask of zeroes leaves the payload unchanged.
 pub(crate) fn frame(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     encoder::client_frame(kind, payload, [0; 4], &mut bytes);
@@ -53,7 +52,7 @@ impl Peer {
         Peer::over(TcpStream::connect(address).unwrap())
     }
 
-    /// Takes a socket that is connected.
+    /// Wraps a connected socket.
     pub(crate) fn over(stream: TcpStream) -> Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -63,7 +62,7 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        // The server may have closed already; what it said is what counts.
+        // The server may have closed already; the tests check what it sent.
         let _closed = self.stream.write_all(bytes);
     }
 
@@ -101,7 +100,7 @@ impl Peer {
             let received = message.map(|message| match message {
                 Message::Text(text) => Received::Text(String::from_utf8(text.to_vec()).unwrap()),
                 Message::Binary(bytes) => Received::Binary(bytes.to_vec()),
-                Message::Ping(_) => panic!("nobody asked for WebSocket pings"),
+                Message::Ping(_) => panic!("unexpected WebSocket ping"),
                 Message::Pong(payload) => Received::Pong(payload.to_vec()),
                 Message::Close(close) => Received::Closed(close.map_or(1005, |c| c.code.number())),
             });
@@ -115,7 +114,7 @@ impl Peer {
                 Ok(0) => return Received::Cut,
                 Ok(count) => self.unread.extend_from_slice(&part[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Received::Cut,
-                Err(error) => panic!("nothing heard: {error}"),
+                Err(error) => panic!("nothing received: {error}"),
             }
         }
     }

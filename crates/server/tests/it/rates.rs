@@ -1,5 +1,5 @@
-//! Rates and ceilings (`limits.*`, `engine.memory.*`): who is refused, with which advice, and who
-//! is not.
+//! Rate limits and memory limits (`limits.*`, `engine.memory.*`): what is refused, and when to
+//! retry.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ fn publish(id: u32, channel: &str) -> String {
     format!(r#"{{"id":{id},"publish":{{"channel":"{channel}","data":1}}}}"#)
 }
 
-/// Milliseconds after which a refusal says to try again; `None` for another answer.
+/// Milliseconds after which a refusal advises to retry; `None` for another reply.
 fn wait_ms(answer: &str) -> Option<u64> {
     let rest = answer.split("too many requests; retry after ").nth(1)?;
     rest.split(" ms").next()?.parse().ok()
@@ -25,7 +25,7 @@ fn refused(fixture: &Fixture, bucket: &str) -> u64 {
 }
 
 #[test]
-fn a_refused_publication_may_be_tried_again_when_the_server_says() {
+fn a_refused_publication_is_accepted_after_the_advised_time() {
     let fixture = Fixture::with(&[("limits.connection.publishes", "5/s burst 2")]);
     let mut peer = fixture.admitted();
     let mut other = fixture.admitted();
@@ -68,16 +68,22 @@ fn a_user_has_one_rate_on_all_workers_of_a_node() {
 }
 
 #[test]
-fn a_flood_is_closed_and_the_log_of_commands_stays_answered_before() {
+fn a_flood_of_commands_closes_the_connection_after_the_replies() {
     let fixture = Fixture::with(&[
         ("limits.connection.commands", "1/h burst 3"),
         ("limits.connection.refusals", "1/h burst 10"),
     ]);
     let mut peer = fixture.admitted();
-    for id in 2..20 {
+    // These two are accepted. The close may overtake a reply that waits for the broker, so each is
+    // received before the flood.
+    for id in 2..4 {
+        peer.say(&publish(id, "open:x"));
+        assert_eq!(wait_ms(&peer.receive()), None);
+    }
+    for id in 4..20 {
         peer.say(&publish(id, "open:x"));
     }
-    // Answers of one turn share a frame.
+    // Replies of one turn share a frame.
     let mut answers: Vec<String> = Vec::new();
     let end = loop {
         match peer.next() {
@@ -86,8 +92,8 @@ fn a_flood_is_closed_and_the_log_of_commands_stays_answered_before() {
         }
     };
     assert_eq!(end, Received::Closed(3013));
-    assert_eq!(answers.len(), 12, "{answers:#?}");
-    assert_eq!(answers.iter().filter(|answer| wait_ms(answer).is_some()).count(), 10);
+    assert_eq!(answers.len(), 10, "{answers:#?}");
+    assert!(answers.iter().all(|answer| wait_ms(answer).is_some()), "{answers:#?}");
     assert_eq!(refused(&fixture, "connection.refusals"), 1);
 }
 
@@ -108,7 +114,7 @@ fn handshakes_and_api_calls_are_refused_with_429_and_retry_after() {
         let key = format!("X-API-Key: {API_KEY}\r\n");
         fixture.request(&post(&format!("/api/{method}"), &key, body))
     };
-    // Two commands of a batch are two, and so is there one more.
+    // Both commands of a batch are counted.
     let (status, _, body) = call(r#"{"commands":[{"info":{}},{"info":{}}]}"#);
     assert!(status == 200 && !body.contains("error"), "{body}");
     let (status, _, body) = call(r#"{"commands":[{"info":{}},{"info":{}}]}"#);
@@ -119,7 +125,7 @@ fn handshakes_and_api_calls_are_refused_with_429_and_retry_after() {
     let seconds = head.split("retry-after: ").nth(1).unwrap().lines().next().unwrap();
     assert!((1..=60).contains(&seconds.parse::<u64>().unwrap()), "{head}");
     assert!(body.contains(r#""code":111"#) && wait_ms(&body).is_some(), "{body}");
-    // Whoever has no key takes nothing.
+    // A request without a key takes no token.
     assert_eq!(fixture.request(&post("/api/info", "X-API-Key: wrong\r\n", "{}")).0, 401);
     assert_eq!(refused(&fixture, "address.handshakes"), 1);
     assert_eq!(refused(&fixture, "api_key.requests"), 2);
@@ -133,7 +139,7 @@ fn an_address_that_connects_too_often_is_closed_at_once() {
     let mut client = fixture.admitted();
     let mut third = Peer::dial(fixture.address);
     assert_eq!(third.next(), Received::Cut);
-    // Those that are there go on.
+    // Open connections continue.
     client.say(&publish(2, "open:x"));
     assert_eq!(client.receive(), r#"{"id":2,"publish":{}}"#);
     let page = operator.ask(GET_METRICS).2;
@@ -141,7 +147,7 @@ fn an_address_that_connects_too_often_is_closed_at_once() {
 }
 
 #[test]
-fn limits_change_while_the_node_runs() {
+fn limits_change_at_run_time() {
     let fixture = Fixture::with(&[("limits.connection.publishes", "off")]);
     let change = |limits: &str| {
         let data = format!(r#"{{"channel":"sys:config","data":{{"limits":{limits}}}}}"#);
@@ -169,7 +175,7 @@ fn limits_change_while_the_node_runs() {
 }
 
 #[test]
-fn what_is_beyond_the_memory_of_the_engine_is_refused() {
+fn publications_beyond_the_memory_of_the_engine_are_refused() {
     let fixture = Fixture::with(&[
         ("engine.memory.bytes_max", "200000"),
         ("limits.connection.new_channels", "off"),
@@ -185,7 +191,7 @@ fn what_is_beyond_the_memory_of_the_engine_is_refused() {
     let page = fixture.request(GET_METRICS).2;
     assert!(page.contains("tidings_memory_engine_bytes_max 200000\n"), "{page}");
     assert!(!page.contains("tidings_memory_engine_refused_total 0\n"), "{page}");
-    // What is kept can still be read, and what nobody keeps goes through.
+    // Stored publications can still be read, and publications without history are delivered.
     assert!(fixture.api("history", r#"{"channel":"kept:0","limit":10}"#).1.contains(&data));
     let body = format!(r#"{{"channel":"open:x","data":"{data}"}}"#);
     assert!(fixture.api("publish", &body).1.contains("result"));

@@ -1,5 +1,6 @@
-//! Nodes on one Redis: what is published on one is heard on the other; when Redis is away nobody is
-//! disconnected, the node is not ready, and what cannot be done fails with an error that passes.
+//! Nodes on one Redis: publications of one node reach the clients of the other. When Redis is
+//! unavailable, clients stay connected, the node is not ready, and requests fail with a temporary
+//! error.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -65,7 +66,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn nodes_answer_for_each_other_and_follow_one_configuration() {
+fn nodes_answer_for_each_other_and_share_dynamic_configuration() {
     let redis = Redis::start(free_port());
     let nodes = [node(&redis), node(&redis)];
     let mut peers: Vec<_> = nodes.iter().map(Fixture::admitted).collect();
@@ -89,9 +90,9 @@ fn nodes_answer_for_each_other_and_follow_one_configuration() {
         published["offset"].is_number()
     };
     until("the other node follows", || keeps(&nodes[1]));
-    // One that starts later has followed when it serves.
+    // A node that starts later has the configuration before it serves.
     assert!(keeps(&node(&redis)));
-    // An order given on one node ends the connection on the other.
+    // A disconnect on one node closes the connection on the other.
     result(&nodes[0], "disconnect", r#"{"user":"ann"}"#);
     for peer in &mut peers {
         assert_eq!(peer.close_code(), 3503);
@@ -99,7 +100,7 @@ fn nodes_answer_for_each_other_and_follow_one_configuration() {
 }
 
 #[test]
-fn limits_change_on_all_nodes_while_they_run() {
+fn limits_change_on_all_nodes_at_run_time() {
     let redis = Redis::start(free_port());
     let nodes = [node(&redis), node(&redis)];
     let mut peers: Vec<_> = nodes.iter().map(Fixture::admitted).collect();
@@ -125,7 +126,7 @@ fn limits_change_on_all_nodes_while_they_run() {
 }
 
 #[test]
-fn changed_options_outlive_a_redis_that_loses_its_data() {
+fn changed_options_are_restored_after_redis_has_lost_its_data() {
     let redis = Redis::start(free_port());
     let nodes = [node(&redis), node(&redis)];
     let change = r#"{"channel":"sys:config","data":{"namespace":"open","options":{"history_size":5,"history_ttl":"1m"}}}"#;
@@ -161,7 +162,7 @@ fn wait_ready(node: &Fixture, status: u16) -> String {
 }
 
 #[test]
-fn two_nodes_are_one_and_a_broken_redis_breaks_no_client() {
+fn two_nodes_share_channels_and_clients_stay_connected_without_redis() {
     let redis = Redis::start(free_port());
     let (one, two) = (node(&redis), node(&redis));
     let mut peer = two.admitted();
@@ -190,7 +191,7 @@ fn two_nodes_are_one_and_a_broken_redis_breaks_no_client() {
 }
 
 #[test]
-fn without_redis_a_start_fails_where_it_must_not_wait() {
+fn a_start_without_redis_fails_unless_it_is_configured_to_wait() {
     let port = free_port();
     let load = |wait: &str| {
         let flags = [

@@ -1,5 +1,5 @@
-//! What operators learn of refusals: a line with who and what, a count by reason, and never a token
-//! or a key.
+//! Logs and metrics of refusals: a line with client and reason, a count by reason, and never a
+//! token or a key.
 
 use std::io;
 use std::sync::{Mutex, Once, PoisonError};
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{API_KEY, Fixture, PATIENCE, Peer, SECRET, post, token, upgrade};
 
-/// Everything that was logged by any server of this process.
+/// The log of all servers of this process.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
 struct Log;
@@ -45,7 +45,7 @@ fn start_logging() {
     });
 }
 
-/// The line with all of these in it.
+/// The log line that contains all of these texts.
 fn line(wanted: &[&str]) -> String {
     let began = Instant::now();
     loop {
@@ -118,7 +118,7 @@ fn an_invalid_token_is_logged_with_the_cause_and_without_the_token() {
 }
 
 #[test]
-fn a_wrong_key_and_a_page_of_another_origin_are_warned_of() {
+fn a_wrong_key_and_an_origin_that_is_not_allowed_are_logged_as_warnings() {
     start_logging();
     let fixture = Fixture::start();
     let wrong = "X-API-Key: quite-a-wrong-key\r\n";

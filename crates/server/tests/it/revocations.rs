@@ -1,5 +1,4 @@
-//! Users and tokens that are not accepted any more: who is closed, who is refused, and that it can
-//! be lifted.
+//! Revoked users and tokens: connections are closed, tokens refused, and revocations can be lifted.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,8 +21,7 @@ fn code(fixture: &Fixture, method: &str, body: &Value) -> Value {
     serde_json::from_str::<Value>(&answer).unwrap()["error"]["code"].clone()
 }
 
-/// What comes of a connect command with a token of these claims: the peer, or the code of the close
-/// frame.
+/// Connects with a token of these claims: the peer, or the code of the close frame.
 fn connect(fixture: &Fixture, claims: &Value) -> Result<Peer, u16> {
     let mut peer = fixture.connect();
     peer.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, signed(claims)));
@@ -37,14 +35,14 @@ fn connect(fixture: &Fixture, claims: &Value) -> Result<Peer, u16> {
     }
 }
 
-/// Whether a connection still answers.
+/// Whether a connection still answers commands.
 fn is_alive(peer: &mut Peer) -> bool {
     peer.say(r#"{"id":9,"rpc":{"method":"x"}}"#);
     matches!(peer.next(), Received::Text(reply) if reply.contains(r#""id":9"#))
 }
 
 #[test]
-fn a_revoked_user_is_closed_and_stays_outside_until_that_is_lifted() {
+fn a_revoked_user_is_closed_and_refused_until_the_revocation_is_lifted() {
     let fixture = Fixture::with(&[("server.workers", "2")]);
     for (revoke, lift) in [("revoke", "unrevoke"), ("block_user", "unblock_user")] {
         let mut own: Vec<Peer> =
@@ -69,7 +67,7 @@ fn a_revoked_token_is_the_only_one_that_is_refused() {
     assert_eq!(stolen.close_code(), 3500);
     assert!(is_alive(&mut other));
     assert_eq!(connect(&fixture, &of("t1")).err(), Some(3500));
-    // Neither does it prolong a connection, nor does it subscribe.
+    // A revoked token neither refreshes a connection nor authorizes a subscription.
     let refresh = format!(r#"{{"id":2,"refresh":{{"token":"{}"}}}}"#, signed(&of("t1")));
     other.say(&refresh);
     assert_eq!(other.close_code(), 3500);
@@ -84,7 +82,7 @@ fn a_revoked_token_is_the_only_one_that_is_refused() {
 }
 
 #[test]
-fn tokens_that_were_issued_before_are_refused_and_later_ones_are_not() {
+fn tokens_issued_before_a_time_are_refused_and_later_ones_are_not() {
     let fixture = Fixture::start();
     let of = |user: &str, issued_at: Value| json!({"sub": user, "iat": issued_at});
     let at = |seconds: i64| json!(NOW + seconds);
@@ -98,7 +96,7 @@ fn tokens_that_were_issued_before_are_refused_and_later_ones_are_not() {
     assert_eq!(connect(&fixture, &of("ann", at(-1))).err(), Some(3500));
     assert_eq!(connect(&fixture, &of("ann", json!(null))).err(), Some(3500));
     assert!(connect(&fixture, &of("ann", json!((NOW).to_string()))).is_ok());
-    // A call that reaches less far takes nothing back.
+    // A call with an earlier time does not shorten the revocation.
     call(&fixture, "invalidate_user_tokens", &json!({"user": "ann", "issued_before": NOW - 50}));
     assert_eq!(connect(&fixture, &of("ann", at(-1))).err(), Some(3500));
     call(&fixture, "revoke", &json!({"all_users": true, "issued_before": NOW}));
@@ -126,7 +124,7 @@ fn a_user_whom_a_proxy_authenticates_can_be_revoked() {
 }
 
 #[test]
-fn what_is_revoked_is_listed_in_pages_whose_entries_can_be_lifted() {
+fn revocations_are_listed_in_pages_whose_entries_can_be_lifted() {
     let fixture = Fixture::start();
     let ends = 2_050_000_000i64;
     let bodies = [
@@ -167,7 +165,7 @@ fn what_is_revoked_is_listed_in_pages_whose_entries_can_be_lifted() {
 }
 
 #[test]
-fn whoever_can_connect_can_be_revoked() {
+fn every_user_that_can_connect_can_be_revoked() {
     let fixture = Fixture::with(&[("client.user_id_http_header", "x-user")]);
     let longest = |letter: &str| letter.repeat(1024);
     let mut by_user = connect(&fixture, &json!({"sub": longest("u")})).unwrap();
@@ -187,7 +185,7 @@ fn whoever_can_connect_can_be_revoked() {
     assert_eq!((status, reason.contains("1024")), (400, true), "{reason}");
 }
 
-/// What Redis answers to a command; of a list, its first text.
+/// Reply of Redis to a command; of an array, its first string.
 fn ask(redis: &Redis, words: &[&[u8]]) -> Vec<u8> {
     let mut stream = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
     let mut command = format!("*{}\r\n", words.len()).into_bytes();
@@ -214,7 +212,7 @@ fn ask(redis: &Redis, words: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn a_change_of_another_node_that_is_not_known_here_does_not_win_over_a_later_call() {
+fn a_later_call_wins_over_an_unseen_change_of_another_node() {
     let redis = Redis::start(free_port());
     let node = redis_node(&redis);
     let stored = |name: &[u8]| ask(&redis, &[b"HGET", name, b"user:ann"]);
@@ -226,13 +224,13 @@ fn a_change_of_another_node_that_is_not_known_here_does_not_win_over_a_later_cal
     for (change, hours_ahead, method, is_admitted) in
         [(revoked, 1, "unrevoke", true), (lifted, 2, "revoke", false)]
     {
-        // As a node stores it whose clock is ahead, at the moment at which this one is called.
+        // As stored concurrently by a node whose clock is ahead.
         let (rest, at) = change.split_last_chunk::<8>().unwrap();
         let at = i64::from_be_bytes(*at) + hours_ahead * 3_600_000;
         let change = [rest, &at.to_be_bytes()].concat();
         ask(&redis, &[b"HSET", &name, b"user:ann", &change]);
         call(&node, method, &json!({"user": "ann"}));
-        // One that starts knows what is stored.
+        // A node that starts reads what is stored.
         for node in [&node, &redis_node(&redis)] {
             let admitted = connect(node, &json!({"sub": "ann"}));
             assert_eq!(admitted.is_ok(), is_admitted, "{method}: {:?}", admitted.err());
@@ -241,7 +239,7 @@ fn a_change_of_another_node_that_is_not_known_here_does_not_win_over_a_later_cal
 }
 
 #[test]
-fn what_somebody_deletes_at_the_broker_is_stored_again() {
+fn revocations_that_the_broker_has_lost_are_stored_again() {
     let redis = Redis::start(free_port());
     let node = redis_node(&redis);
     call(&node, "block_user", &json!({"user": "ann"}));
@@ -257,7 +255,7 @@ fn what_somebody_deletes_at_the_broker_is_stored_again() {
 }
 
 #[test]
-fn what_is_revoked_must_be_named_and_must_end() {
+fn a_revocation_needs_a_subject_and_an_end() {
     let fixture = Fixture::start();
     for body in [
         json!({}),
@@ -276,7 +274,7 @@ fn what_is_revoked_must_be_named_and_must_end() {
     let of_channel = json!({"user": "ann", "channel": "a"});
     assert_eq!(code(&fixture, "invalidate_user_tokens", &of_channel), 108);
     call(&fixture, "unrevoke", &json!({"user": "nobody"}));
-    // A time to come counts as now.
+    // A future time counts as now.
     call(&fixture, "revoke", &json!({"user": "eve", "issued_before": 1_795_804_711_000i64}));
     assert_eq!(connect(&fixture, &json!({"sub": "eve", "iat": NOW})).err(), Some(3500));
     assert!(connect(&fixture, &json!({"sub": "eve", "iat": 4_000_000_000i64})).is_ok());

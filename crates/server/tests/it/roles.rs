@@ -1,11 +1,11 @@
-//! Roles of connection tokens and what namespaces open to them.
+//! Roles in connection tokens, and namespaces that grant permissions to roles.
 
 use serde_json::json;
 
 use crate::support::{Fixture, signed};
 
 #[test]
-fn a_role_of_the_connection_token_opens_what_its_namespace_names() {
+fn a_role_of_the_connection_token_has_the_permissions_of_its_namespace() {
     let fixture = Fixture::with(&[
         ("channel.without_namespace.allow_subscribe_for_roles", "guest,editor"),
         ("channel.without_namespace.allow_publish_for_roles", "editor"),

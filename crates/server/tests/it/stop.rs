@@ -1,4 +1,4 @@
-//! An end in order: not ready, nobody new, everybody told, done.
+//! Graceful shutdown: the node is not ready, refuses new connections, notifies clients, and ends.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ fn stopping_closes_all_clients_with_3001_over_the_window() {
         .iter_mut()
         .map(|peer| {
             let code = peer.close_code();
-            // Whoever is told so answers, as every client does.
+            // Answers the close frame, as clients do.
             peer.close(3001);
             (code, began.elapsed().as_millis())
         })
@@ -34,7 +34,7 @@ fn stopping_closes_all_clients_with_3001_over_the_window() {
 }
 
 #[test]
-fn health_readiness_and_api_are_served_until_the_last_client_has_left() {
+fn health_readiness_and_api_are_served_until_the_last_client_has_disconnected() {
     let mut fixture = Fixture::with(&[("shutdown.timeout", "30s")]);
     let mut last = fixture.admitted();
     let server = fixture.server.take().unwrap();

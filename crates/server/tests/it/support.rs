@@ -1,4 +1,4 @@
-//! A server on a free port, and what these tests do with a peer.
+//! Fixture: a server on a free port, and operations on peers.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -65,7 +65,7 @@ impl Fixture {
         Fixture::with(&[])
     }
 
-    /// With settings that differ from the base.
+    /// Starts with settings that override [`BASE`].
     pub(crate) fn with(settings: &[(&str, &str)]) -> Fixture {
         let config = config(settings);
         let runtime = Runtime::new().unwrap();
@@ -90,7 +90,7 @@ impl Fixture {
         peer
     }
 
-    /// A request in plain HTTP/1.1: status, head, body.
+    /// Sends a request in plain HTTP/1.1. Returns status, head and body.
     pub(crate) fn request(&self, request: &str) -> (u16, String, String) {
         Peer::dial(self.address).ask(request)
     }
@@ -103,7 +103,7 @@ impl Fixture {
     }
 }
 
-/// The base with settings that differ from it.
+/// The configuration [`BASE`] with overrides.
 pub(crate) fn config(settings: &[(&str, &str)]) -> Config {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     file.write_all(BASE.as_bytes()).unwrap();
@@ -134,11 +134,11 @@ pub(crate) fn post(path: &str, headers: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
 }
 
-/// What only these tests do.
+/// Operations that only these tests need.
 impl Peer {
-    /// Sends an HTTP request; gives status, head and body.
+    /// Sends an HTTP request. Returns status, head and body.
     pub(crate) fn ask(&mut self, request: &str) -> (u16, String, String) {
-        // A server may answer and close before it has read everything.
+        // The server may answer and close before it has read everything.
         self.send(request.as_bytes());
         let head = self.head();
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
@@ -149,14 +149,15 @@ impl Peer {
         (status, lower, String::from_utf8(body).unwrap())
     }
 
-    /// Sends a request again and again until the server reads no more.
+    /// Sends a request repeatedly until the server stops reading.
     pub(crate) fn send_until_stuck(&mut self, request: &str) {
         let many = request.repeat(1_000);
         self.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         while self.stream.write_all(many.as_bytes()).is_ok() {}
     }
 
-    /// Sends the same bytes until the server has reset the connection; gives how many it took.
+    /// Sends the same bytes until the server has reset the connection. Returns the number of bytes
+    /// sent.
     pub(crate) fn send_until_cut(&mut self, bytes: &[u8]) -> usize {
         let mut sent = 0;
         while let Ok(count) = self.stream.write(bytes) {
@@ -176,12 +177,12 @@ impl Peer {
         self.send(&frame);
     }
 
-    /// Sends nothing any more.
+    /// Shuts down writing.
     pub(crate) fn end(&mut self) {
         self.stream.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
-    /// The code with which the server closes, whatever it says before.
+    /// The code of the server's close frame; messages before it are skipped.
     pub(crate) fn close_code(&mut self) -> u16 {
         loop {
             match self.next() {

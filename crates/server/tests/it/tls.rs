@@ -1,4 +1,4 @@
-//! TLS from files: what goes through it, and what is wrong with a certificate.
+//! TLS with certificates from files: traffic, renewal, and unusable certificates.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ fn certificate() -> Certificate {
 }
 
 #[test]
-fn a_client_talks_through_tls_also_in_large_messages() {
+fn messages_of_all_sizes_pass_through_tls() {
     let made = certificate();
     let fixture = Fixture::with(&[
         ("http_server.tls.enabled", "true"),
@@ -55,7 +55,7 @@ fn a_client_talks_through_tls_also_in_large_messages() {
 }
 
 #[test]
-fn the_close_frame_arrives_through_tls_whatever_is_still_being_sent() {
+fn the_close_frame_arrives_through_tls_while_the_peer_is_still_sending() {
     let made = certificate();
     let fixture = Fixture::with(&[
         ("http_server.tls.enabled", "true"),
@@ -65,11 +65,11 @@ fn the_close_frame_arrives_through_tls_whatever_is_still_being_sent() {
     for _ in 0..2 {
         let mut stream = dial(&fixture, &[&made]);
         stream.write_all(upgrade("").as_bytes()).unwrap();
-        // A frame without a mask, and more than the kernel's buffers hold, before anything is read.
+        // A frame without a mask, and more data than the kernel buffers, before anything is read.
         stream.write_all(&[0x81, 2, b'{', b'}']).unwrap();
         stream.write_all(&[0; 1_000_000]).expect("the server reads until the end");
         let mut said = Vec::new();
-        // To the end, which close_notify must announce.
+        // Reads to the end, which needs a close_notify alert.
         stream.read_to_end(&mut said).expect("close_notify, and no reset");
         let close = said
             .windows(4)
@@ -108,7 +108,7 @@ fn a_renewed_certificate_is_used_for_new_handshakes() {
     write(&second);
     server.reload_certificate();
     assert_eq!(used(), *second.certificate.der());
-    // Without a signal, too.
+    // Also without a signal.
     write(&first);
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     while used() != *first.certificate.der() {
@@ -136,7 +136,7 @@ fn dial(fixture: &Fixture, trusted: &[&Certificate]) -> StreamOwned<ClientConnec
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_named() {
+fn the_error_of_an_unusable_certificate_names_the_cause() {
     let made = certificate();
     let start = |chain: &str, key: &str| {
         let flags = [

@@ -1,4 +1,4 @@
-//! Tokens with public keys: what key servers do must not reach others.
+//! Tokens with public keys: a slow key server must not delay other tokens.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -10,8 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::support::{Fixture, Peer};
 
-/// Least time that a key server which says nothing holds up whoever waits for it: two requests of a
-/// second each.
+/// Shortest delay of a token whose key server does not answer: two requests of a second each.
 const ONE_FETCH: Duration = Duration::from_secs(2);
 
 fn signed(pair: &EcdsaKeyPair, claims: &str) -> String {
@@ -29,7 +28,7 @@ fn connect(address: SocketAddr, token: &str) -> Peer {
 }
 
 #[test]
-fn silent_key_servers_hold_up_only_those_who_need_them() {
+fn silent_key_servers_delay_only_tokens_that_need_them() {
     let made = rcgen::KeyPair::generate().unwrap();
     let pair =
         EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, made.serialized_der()).unwrap();
@@ -59,7 +58,7 @@ fn silent_key_servers_hold_up_only_those_who_need_them() {
     };
     let began = Instant::now();
     subscribe(&mut waiting[0], &ports[0]);
-    // The first fetch is under way; nobody answers it.
+    // The first fetch is under way and is never answered.
     let _held = servers[0].accept().unwrap();
     for (peer, port) in waiting.iter_mut().zip(&ports).skip(1) {
         subscribe(peer, port);
