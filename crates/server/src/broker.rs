@@ -31,10 +31,10 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Number of recent kinds of warnings that are remembered, so as not to log them again.
 const WARNINGS_MAX: usize = 16;
 
-/// What a broker is opened with.
+/// Inputs of [`open`].
 pub(crate) struct BrokerOpening<'a> {
     pub(crate) config: &'a Config,
-    /// Counts what the memory engine holds.
+    /// Counter of the memory engine's bytes.
     pub(crate) usage: &'a Arc<Usage>,
     /// Name of this node.
     pub(crate) name: &'a str,

@@ -24,7 +24,7 @@ pub(super) enum MethodFailure {
     /// The parameters are no JSON, or not of the form that the method takes: status 400 in both
     /// error modes.
     Unreadable(String),
-    /// Everything else.
+    /// All other errors, which have a code of the API.
     Api(ApiError),
 }
 

@@ -207,7 +207,7 @@ impl AppliedConfig {
                     info!(offset, "options have changed (sys:config)");
                 }
                 Err(mistake) => {
-                    warn!(offset, %mistake, "a change in sys:config is invalid and ignored")
+                    warn!(offset, %mistake, "a change in sys:config is invalid and ignored");
                 }
             }
         }

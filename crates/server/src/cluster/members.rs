@@ -64,7 +64,7 @@ impl Members {
         Some(Arc::new(Members { service, dynamic_config, node, turns, questions }))
     }
 
-    /// This node.
+    /// Workers, rules and revocations of this node.
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }

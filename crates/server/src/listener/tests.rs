@@ -110,7 +110,7 @@ async fn a_listening_socket_that_fails_is_opened_again() {
     let address = running.address.to_string();
     let told = reason.wait_for(Option::is_some).await.unwrap().clone().unwrap();
     assert!(told.contains(&address), "{told}");
-    // The address is free only when nobody has the old socket.
+    // The address is free only after the old socket is closed.
     drop(running.socket);
     reason.wait_for(Option::is_none).await.unwrap();
     let mut tcp = TcpStream::connect(running.address).await.unwrap();

@@ -241,7 +241,7 @@ impl Page {
         self.plain("tidings_socket_writes_total", totals.traffic.writes);
     }
 
-    /// What the kernel says of the process.
+    /// Writes the metrics of the process.
     fn process(&mut self, process: &Process) {
         self.known("process_cpu_seconds_total", process.cpu_seconds);
         self.known("process_open_fds", process.open_files);
