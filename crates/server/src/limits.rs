@@ -1,79 +1,78 @@
-//! Every bound of this crate, with its reason, and the relations between them.
+//! Every bound of this crate with its reason, and the relations between bounds. The modules enforce
+//! bounds on peers: `slots` on connections, `throttle` on rates.
 
 pub(crate) mod slots;
 pub(crate) mod throttle;
 
 use std::time::Duration;
 
-/// Bytes of a worker's one read buffer: whatever one peer sends, a turn takes at most so much of it
-/// at once.
+/// Bytes of a worker's read buffer, which bounds one read of a connection.
 pub const READ_BUFFER: usize = 64 * 1024;
 
-/// Reads of one connection in one turn; a peer that sends without end must not keep the others
-/// waiting.
+/// Reads of one connection in one turn, so that a peer that sends continuously does not starve
+/// others.
 pub const READS_PER_TURN: usize = 8;
 
-/// Bytes of a configuration file: ten thousand namespaces have a tenth of that, and a file without
-/// an end has more.
+/// Bytes of a configuration file: ten times the size of ten thousand namespaces. The bound protects
+/// against endless files such as `/dev/zero`.
 pub const CONFIG_FILE_SIZE_MAX: u64 = 16 * 1024 * 1024;
 
-/// Bytes of a compiled regular expression of the configuration: two hundred times what names and
-/// claims need, and nobody notices it in memory.
+/// Bytes of a compiled regular expression of the configuration: two hundred times the size of usual
+/// ones, and negligible in memory.
 pub const EXPRESSION_SIZE_MAX: usize = 10 * 1024 * 1024;
 
-/// Bytes of an error about the body of a server API call: what was expected fits, and a value of
-/// megabytes is not sent back.
+/// Bytes of an error text about the body of an API call: enough for what was expected, without
+/// returning a value of megabytes.
 pub const UNREADABLE_LENGTH_MAX: usize = 300;
 
 /// Frames written by one system call.
 pub const SLICES_PER_WRITE: usize = 64;
 
-/// Events that an inbox holds before publishers are told to wait: half a second of the fastest
+/// Events that an inbox holds before publishers are refused: half a second of work of the fastest
 /// worker.
 pub const INBOX_EVENTS_MAX: usize = 500_000;
 
-/// Milliseconds after which a turn begins no other pass: what follows waits behind the sockets of
-/// all others.
+/// Milliseconds after which a turn starts no further pass, so that sockets are served in between.
 pub const TURN_MS_MAX: u64 = 10;
 
-/// Passes over inbox and effects in one turn before sockets are looked at again.
+/// Passes over inbox and effects in one turn before sockets are polled again.
 pub const PASSES_PER_TURN: usize = 64;
 
-/// Time that a peer has to answer our close frame (protocol §1.18).
+/// Milliseconds that a peer has to answer our close frame (protocol §1.18).
 pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
-/// Time from our close frame to the end of our side of the stream, for a peer that has not
-/// answered: what a browser needs to send what it has queued, and its own close frame.
+/// Milliseconds between our close frame and the shutdown of writing on a failed connection: enough
+/// for a browser to send its queued data and its own close frame.
 pub const HALF_CLOSE_DELAY_MS: u64 = 1_000;
 
-/// Bytes that a peer may send after our last word before its socket is closed whether it has read
-/// that or not: what a browser has under way when it is told that a message is too large.
+/// Bytes that are discarded during a lingering close before the socket is closed regardless: what a
+/// browser may have in flight when its message is refused as too large.
 pub const LINGER_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
-/// Time for the head of an HTTP request. A handshake that drips is cut off here.
+/// Time for the head of an HTTP request, which bounds slow handshakes.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time in which the peer of an HTTP connection must take something of what it asked for.
+/// Time in which the peer of an HTTP connection must read some of a response.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// HTTP connections (handshakes and API calls) of a listener at the same time; beyond that idle
-/// ones make room.
+/// Concurrent HTTP connections (handshakes and API calls) of a listener; beyond that idle ones are
+/// evicted.
 pub const HTTP_CONNECTIONS_MAX: usize = 8_192;
 
-/// HTTP connections of one address (IPv6: of one /64). A proxy that is not trusted has one for all
-/// its clients.
+/// HTTP connections of one address (IPv6: of one /64). All clients behind a proxy that is not
+/// trusted share one address.
 pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = HTTP_CONNECTIONS_MAX / 2;
 
-/// Bytes of the head of an HTTP request (431). Cookies and tokens of real requests stay below half
-/// of it.
+/// Bytes of the head of an HTTP request (status 431): twice the size of real requests with cookies
+/// and tokens.
 pub const HEAD_SIZE_MAX: usize = 32 * 1024;
 
 /// Bytes of all unfinished heads of a listener together, and of requests that were sent behind the
 /// one that is handled: what 8,192 handshakes of real clients need.
 pub const HEADS_SIZE_MAX: usize = 32 * 1024 * 1024;
 
-/// Bytes that WebSocket connections have sent before they are admitted, all of them together: what
-/// 16,384 connect commands with tokens need. Without it each could hold an unfinished message of
+/// Total bytes that unauthenticated WebSocket connections hold: enough for 16,384 connect commands
+/// with tokens. Without it each of them could hold an unfinished message of
 /// `websocket.message_size_limit`.
 pub const UNAUTHENTICATED_SIZE_MAX: usize = 64 * 1024 * 1024;
 
@@ -81,13 +80,13 @@ pub const UNAUTHENTICATED_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// 5.2).
 pub const TLS_RECORD_MAX: usize = 5 + 16 * 1024 + 256;
 
-/// Bytes of a PROXY header, with what proxies add behind the addresses.
+/// Bytes of a PROXY header, including extensions behind the addresses.
 pub const PROXY_HEADER_MAX: usize = 4 * 1024;
 
-/// Time between two looks at the files of a certificate.
+/// Interval between checks of the files of a certificate.
 pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time for the peer of an HTTP connection to end it after us.
+/// Time for the peer of an HTTP connection to close after our shutdown of writing.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of an API request's body.
@@ -96,136 +95,136 @@ pub const API_BODY_MAX: usize = 8 * 1024 * 1024;
 /// Time for the body of an API request.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time after which a question to the broker or to a worker is given up.
+/// Timeout of a request to the broker or to a worker.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An answer of all workers is good for so many times as long as it took: whoever asks without end
-/// keeps workers busy for a twentieth of their time at most.
+/// An answer of all workers is reused for this multiple of its duration, so that continuous
+/// requests take at most a twentieth of the workers' time.
 pub const SURVEY_REUSE_FACTOR: u32 = 20;
 
-/// But not for longer than this.
+/// Longest time for which an answer of all workers is reused.
 pub const SURVEY_LIFETIME_MAX: Duration = Duration::from_secs(5);
 
-/// Publications of one broadcast, and commands of one parallel batch, that are under way at once
+/// Concurrent publications of one broadcast, and concurrent commands of one parallel batch
 /// (protocol §3.3).
 pub const API_CONCURRENCY: usize = 1_024;
 
-/// Commands of one batch, and channels of one broadcast, at most.
+/// Commands of one batch, and channels of one broadcast.
 pub const API_ITEMS_MAX: usize = 10_000;
 
-/// Bytes of the answer to one request of the server API, all commands of a batch together. Several
-/// times the largest history that is read in one piece; far below what a process may hold.
+/// Bytes of the response to one request of the server API, with all commands of a batch: several
+/// times the largest history that is read at once, and far below the memory of a server.
 pub const API_ANSWER_MAX: usize = 32 * 1024 * 1024;
 
-/// Histories and presences that are read for the server API at once; one more waits. Together with
-/// [`API_ANSWER_MAX`] it bounds what all requests hold.
+/// Concurrent reads of histories and presences for the server API; further ones wait. Together with
+/// [`API_ANSWER_MAX`] it bounds the memory of all requests.
 pub const API_READS_MAX: usize = 16;
 
-/// Lines about refusals of one subject that are logged at once: enough to see who is meant.
+/// Log lines about refusals of one subject at once: enough to identify the clients.
 pub const REFUSAL_LINES_MAX: f64 = 20.0;
 
-/// And in a second in the long run: a day of them is a few hundred megabytes at most.
+/// Log lines about refusals of one subject per second in the long run: at most a few hundred
+/// megabytes a day.
 pub const REFUSAL_LINES_PER_SECOND: f64 = 2.0;
 
-/// Bytes of what a peer sent that stand in one line of the log.
+/// Bytes of a peer's text in one log line.
 pub const LOGGED_BYTES_MAX: usize = 256;
 
-/// Bytes of a pattern of channel names: several times the longest usual name.
+/// Bytes of a pattern of channel names: several times the length of usual names.
 pub const PATTERN_LENGTH_MAX: usize = 1024;
 
-/// Bytes of a compiled pattern: what the longest pattern needs, with its classes.
+/// Bytes of a compiled pattern: enough for the longest pattern with its classes.
 pub const PATTERN_SIZE_MAX: usize = 1024 * 1024;
 
-/// Time for comparing the names of this node's channels with a pattern; then the answer is cut.
-/// Less than the time that other nodes wait for it.
+/// Time for matching this node's channels with a pattern, after which the answer is truncated. Less
+/// than the time that other nodes wait for it.
 pub const PATTERN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Names compared between two looks at the clock.
+/// Names matched between two reads of the clock.
 pub const NAMES_PER_LOOK: usize = 256;
 
-/// Questions of other nodes that wait for this one; one more is not answered.
+/// Queued questions of other nodes; further ones are not answered.
 pub const QUESTIONS_MAX: usize = 64;
 
-/// Questions of this node to all others at once; one more waits. Their answers stay far below the 8
-/// MiB that Redis lets pile up.
+/// Concurrent questions of this node to all others; further ones wait. Their answers stay far below
+/// the 8 MiB that Redis buffers for a subscriber.
 pub const SURVEYS_MAX: usize = 4;
 
-/// Bytes of channel names in the answer of one node: what the smallest message limit of the brokers
-/// (NATS, 1 MiB) takes.
+/// Bytes of channel names in the answer of one node: below the smallest message limit of the
+/// brokers (NATS, 1 MiB).
 pub const ANSWER_SIZE_MAX: usize = 512 * 1024;
 
-/// Clients in the answer of one node: with a hundred channels each it has the size of the largest
-/// answer.
+/// Clients in the answer of one node: with a hundred channels each they fill the largest answer.
 pub const CLIENTS_ANSWER_MAX: usize = 200;
 
-/// Time in which a starting node that does not wait for its broker has read what was changed
-/// before.
+/// Time in which a starting node that does not wait for its broker must have read the dynamic
+/// configuration.
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Time for the broker to tell other nodes that this one is gone.
+/// Time for the broker to notify other nodes of the end of this one.
 pub const BROKER_END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time after which changes of the configuration are read again that could not be read.
+/// Delay before dynamic configuration is read again after a failure.
 pub const CONFIG_RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Time between two looks at which revocations are over.
+/// Interval between removals of expired revocations.
 pub const REVOCATIONS_EXPIRE_EVERY: Duration = Duration::from_secs(30);
 
-/// Time between two comparisons with what the broker stores: for so long may a node that starts not
-/// know what somebody has deleted there.
+/// Interval between comparisons with the revocations of the broker. For this time, a node that
+/// starts may miss revocations that were deleted there.
 pub const REVOCATIONS_READ_EVERY: Duration = Duration::from_secs(10);
 
-/// A comparison that takes longer is repeated after so many times its duration: it takes half a
-/// percent of the time.
+/// A long comparison is repeated after this multiple of its duration, so that comparisons take at
+/// most half a percent of the time.
 pub const REVOCATIONS_READ_SHARE: u32 = 200;
 
-/// Attempts of one call to change what is revoked while other nodes change the same subject. Each
-/// is behind a change that another node has made meanwhile.
+/// Attempts of one call to change a revocation while other nodes change the same subject. Each
+/// attempt follows a concurrent change of another node.
 pub const REVOCATION_ATTEMPTS_MAX: u32 = 5;
 
-/// Revocations in one answer of the server API: a megabyte with the longest ids.
+/// Revocations in one response of the server API: a megabyte with the longest ids.
 pub const REVOCATIONS_PER_PAGE_MAX: usize = 1_000;
 
-/// The same when the caller does not say how many.
+/// Revocations in one response of the server API if the call has no limit.
 pub const REVOCATIONS_PER_PAGE: usize = 100;
 
-/// Seconds for which something is revoked when nobody says how long: longer than tokens live.
+/// Default duration of a revocation in seconds: longer than the lifetime of usual tokens.
 pub const REVOCATION_TTL_S: i64 = 365 * 24 * 3600;
 
-/// Seconds for which something is revoked at most: what is to last longer belongs into the backend
-/// that issues tokens.
+/// Longest duration of a revocation in seconds. Permanent blocks belong into the backend that
+/// issues tokens.
 pub const REVOCATION_TTL_MAX_S: i64 = 10 * REVOCATION_TTL_S;
 
-/// Tokens that wait for verification outside the workers, and as many for their keys; beyond that
-/// the verdict is "unavailable" at once.
+/// Tokens that wait for verification outside the workers, and tokens that wait for their keys;
+/// beyond that the verdict is "unavailable" at once.
 pub const VERIFICATIONS_MAX: usize = 4_096;
 
-/// Threads that verify tokens which cost much; one more waits for key servers, one fetch at a time.
+/// Threads that verify expensive tokens. One more thread fetches keys, one fetch at a time.
 pub const VERIFIER_THREADS: usize = 2;
 
-/// Connections that wait to be accepted by the kernel.
+/// Connections that the kernel queues before they are accepted.
 pub const LISTEN_BACKLOG: u32 = 4_096;
 
 const _: () = assert!(READ_BUFFER >= 2 * wire::limits::CONTROL_PAYLOAD_MAX);
 
-/// Pause before a task that has ended is started again; it doubles with each end up to
-/// [`TASK_RESTART_DELAY_MAX`], so that a task that cannot run neither fills the log nor takes a
+/// Delay before a task that has ended is restarted. It doubles with each end up to
+/// [`TASK_RESTART_DELAY_MAX`], so that a task that cannot run neither floods the log nor occupies a
 /// core.
 pub const TASK_RESTART_DELAY: Duration = Duration::from_millis(100);
 
-/// Longest pause before a task is started again: what an operator waits for after the cause has
-/// gone.
+/// Longest delay before a task is restarted, which bounds the recovery time after the cause is
+/// removed.
 pub const TASK_RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
 
 const _: () = assert!(TASK_RESTART_DELAY.as_millis() < TASK_RESTART_DELAY_MAX.as_millis());
 
-/// Bytes of log lines that wait for standard error to be read: some seconds of the busiest log.
-/// Twice as much is held while they are written.
+/// Bytes of queued log lines: some seconds of the busiest log. Twice as much is held while they are
+/// written.
 pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Time for a line of level error to be written before its thread goes on, which may end the
+/// Time for which a thread waits until its line of level error is written, because it may end the
 /// process.
 pub const LOG_ERROR_WAIT: Duration = Duration::from_millis(200);
 
-/// Time at the end of the process for the log to be written.
+/// Time to write the queued log lines at the end of the process.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

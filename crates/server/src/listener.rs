@@ -1,9 +1,9 @@
-//! Listeners: they accept connections, do TLS, and speak HTTP until a connection becomes a
-//! WebSocket and moves to a worker.
+//! Listeners accept connections and handle TLS and HTTP until a connection becomes a WebSocket and
+//! moves to a worker.
 //!
-//! Invariant: a peer costs one task, which ends when it asks nothing, or takes no answer, for a
-//! bounded time; each has one of a bounded number of slots, and workers see only sockets whose
-//! handshake is complete.
+//! Invariant: each connection has one task and one of a bounded number of slots. Its task ends when
+//! the peer sends no request or reads no response for a bounded time. Workers receive only sockets
+//! whose handshake is complete.
 
 mod accept;
 mod bind;
@@ -47,36 +47,36 @@ pub use certificate::{CertificateError, check_certificate};
 pub(crate) use stream::HttpPeer;
 pub(crate) use upgrade::{Sockets, upgrade};
 
-/// What one listener serves.
+/// Configuration and state of one listener.
 #[derive(Clone)]
 pub(crate) struct Listener {
     pub(crate) routes: Arc<Routes>,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) proxy_protocol: Option<Arc<ProxyProtocol>>,
-    /// Time to wait for another request on a connection.
+    /// Time to wait for the next request on a connection.
     pub(crate) keep_alive_timeout: Duration,
     pub(crate) slots: Arc<Slots>,
-    /// Connections by address; none for the internal endpoints, which health checks of one address
-    /// ask.
+    /// Limits connections by address. `None` for internal endpoints, where health checks come from
+    /// one address.
     pub(crate) throttle: Option<Arc<Throttle>>,
-    /// Turns true when the server stops.
+    /// Becomes `true` when the server stops.
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// What is served at which path: little until the server has started.
+/// Routes of a listener: those of a starting server, then those of the started one.
 pub(crate) struct Routes {
     starting: TowerToHyperService<Router>,
     started: OnceLock<TowerToHyperService<Router>>,
 }
 
-/// A listener whose connections begin with a PROXY header.
+/// State of a listener whose connections begin with a PROXY header.
 #[derive(Default)]
 pub(crate) struct ProxyProtocol {
     has_warned: AtomicBool,
 }
 
-/// See [`Listener::throttle`].
+/// The rate limit of [`Listener::throttle`] is exceeded.
 #[derive(Debug, thiserror::Error)]
 #[error("too many connections from this address (limits.address.connects)")]
 struct TooManyConnections;
@@ -92,7 +92,7 @@ struct TooManyAtOnce;
 #[error("the server stops")]
 struct Stopping;
 
-/// Tells a connection that it has to make room.
+/// Notifies the task of a connection that its slot was taken.
 #[derive(Default)]
 struct Eviction(Notify);
 
@@ -102,7 +102,7 @@ impl Routes {
         Routes { starting, started: OnceLock::new() }
     }
 
-    /// Serves this from now on.
+    /// Serves `router` from now on.
     pub(crate) fn start(&self, router: Router) {
         let is_first = self.started.set(TowerToHyperService::new(router)).is_ok();
         debug_assert!(is_first, "a server starts once");
@@ -120,21 +120,21 @@ impl Evict for Eviction {
 }
 
 impl Listener {
-    /// What bounds per address count a peer as: nothing for trusted proxies, behind which many
-    /// clients are.
+    /// Key of a peer for limits per address. `None` for trusted proxies, which carry connections of
+    /// many clients.
     fn crowd_of(&self, peer: ClientAddress) -> Option<AddressPrefix> {
         peer.prefix().filter(|_| !self.trusted_proxies.trusts(peer))
     }
 
-    /// A connection from its first byte to its end, or until it moves to a worker.
+    /// Serves a connection until it ends or moves to a worker.
     async fn serve(self, tcp: std::net::TcpStream, peer: ClientAddress, http: Arc<HttpPeer>) {
         if let Err(error) = self.negotiate(tcp, peer, http).await {
             debug!(%peer, %error, "a connection ended before it was a WebSocket");
         }
     }
 
-    /// One more connection of this address; of a trusted proxy there are as many as of all its
-    /// clients.
+    /// Counts a connection towards the rate limit of its address. Trusted proxies are exempt,
+    /// because they carry connections of many clients.
     fn throttle(&self, client: ClientAddress) -> Result<(), TooManyConnections> {
         match &self.throttle {
             Some(throttle) if !self.trusted_proxies.trusts(client) => throttle
@@ -186,7 +186,7 @@ impl Listener {
         }
     }
 
-    /// The client that a trusted proxy speaks for.
+    /// Reads the address of the client from the PROXY header of a trusted proxy.
     async fn read_proxied(
         &self,
         tcp: &mut TcpStream,
@@ -194,7 +194,7 @@ impl Listener {
         proxy_protocol: &ProxyProtocol,
     ) -> io::Result<ClientAddress> {
         if !self.trusted_proxies.trusts(peer) {
-            // Once: whoever scans ports must not fill the log.
+            // Logged once, so that port scans do not flood the log.
             if !proxy_protocol.has_warned.swap(true, Ordering::Relaxed) {
                 warn!(%peer, "a peer is refused that is not in client.trusted_proxies: this listener expects the PROXY \
                     protocol (http_server.proxy_protocol); further ones are logged at debug");
@@ -236,7 +236,7 @@ impl Listener {
                 answer
             }
         });
-        // The stream itself knows how long to wait for what.
+        // `HttpStream` enforces all timeouts.
         let mut connection = http1::Builder::new()
             .header_read_timeout(None)
             // Whoever ends its side behind a request still takes the answer.
@@ -245,7 +245,7 @@ impl Listener {
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         let must_stop = async move {
-            // An error means that the server is gone altogether.
+            // An error means that the server has been dropped.
             let _gone = self.stop.wait_for(|stop| *stop).await.is_err();
         };
         tokio::select! {

@@ -10,11 +10,11 @@ use thiserror::Error;
 
 use super::{ClientAddress, ForwardedHeader};
 
-/// See the module.
+/// Networks of trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<Cidr>,
-    /// Whoever connects through a Unix socket.
+    /// Whether peers on Unix sockets are trusted (`unix:`).
     trusts_unix: bool,
     header: ForwardedHeader,
 }
@@ -26,17 +26,17 @@ struct Cidr {
     length: u32,
 }
 
-/// What is wrong with an entry of the list.
+/// An entry of the list that cannot be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "{entry:?} is no network: expected \"10.0.0.0/8\", \"2001:db8::/32\", an address, or \"unix:\""
+    "{entry:?} is not a network: expected \"10.0.0.0/8\", \"2001:db8::/32\", an address, or \"unix:\""
 )]
 pub struct CidrError {
     entry: String,
 }
 
 impl TrustedProxies {
-    /// Reads the entries of the list.
+    /// Parses the entries of the list.
     ///
     /// # Errors
     /// The first entry that cannot be read.
@@ -54,7 +54,7 @@ impl TrustedProxies {
         Ok(trusted)
     }
 
-    /// Whether nobody is trusted.
+    /// Whether no peer is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && !self.trusts_unix
@@ -105,7 +105,7 @@ impl Cidr {
         let ip: IpAddr = ip.parse().ok()?;
         let bits = if ip.is_ipv4() { 32 } else { 128 };
         let length = match length {
-            // `+8` and the like are numbers for Rust, but not here.
+            // Rust parses `+8` as a number; CIDR notation does not allow it.
             Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok()?,
             Some(_) => return None,
             None => bits,
@@ -118,7 +118,7 @@ impl Cidr {
     }
 }
 
-/// The first `length` bits.
+/// The address with all but the first `length` bits cleared.
 fn masked(ip: IpAddr, length: u32) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_contain_what_they_should() {
+    fn networks_contain_addresses_with_their_prefix() {
         let cases = [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
@@ -197,12 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_are_believed() {
+    fn forwarded_addresses_are_used_only_from_trusted_proxies() {
         let spoofed = [("x-forwarded-for", "198.51.100.1")];
         assert_eq!(client_of("203.0.113.9", &spoofed), "203.0.113.9");
         assert_eq!(client_of("10.0.0.1", &spoofed), "198.51.100.1");
         assert_eq!(client_of("10.0.0.1", &[]), "10.0.0.1");
-        // The client sent the first; each proxy adds whom it saw.
+        // The first entry is forged by the client; each proxy appends the address of its peer.
         let chain = [("x-forwarded-for", "1.1.1.1, 198.51.100.7, 10.0.0.2")];
         assert_eq!(client_of("10.0.0.1", &chain), "198.51.100.7");
         let lines = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "198.51.100.7,10.0.0.2")];
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_rfc_7239_says() {
+    fn forwarded_is_parsed_as_in_rfc_7239() {
         let by = by_forwarded;
         assert_eq!(by("for=192.0.2.60;proto=http;by=203.0.113.43"), "192.0.2.60");
         assert_eq!(by("For=\"[2001:db8:cafe::17]:4711\""), "2001:db8:cafe::17");

@@ -1,9 +1,9 @@
-//! Slots of connections that anybody may open without a name: bounded in number and in bytes, in
-//! total and per address.
+//! Slots of connections that are not authenticated: bounded in number and in bytes, in total and
+//! per address.
 //!
-//! Invariant: a newcomer is refused only when nobody can make room. The one that makes room is the
-//! oldest idle connection of whoever holds most of them; a connection that has shown a right to be
-//! here is taken last.
+//! Invariant: a new connection is refused only if no other one can be evicted. The connection to
+//! evict is the oldest idle one of the address with most idle connections; known connections, such
+//! as those with a valid API key, are evicted last.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,29 +11,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::client_address::AddressPrefix;
 
-/// See the module.
+/// Slots of one kind of connections.
 pub(crate) struct Slots {
     limits: SlotLimits,
     state: Mutex<State>,
 }
 
-/// How many connections, and what they may hold.
+/// Bounds on connections and on the bytes that they hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotLimits {
     pub(crate) connections_max: usize,
-    /// Of one crowd; those of none have no such bound.
+    /// Connections of one crowd; connections without a crowd are not bounded.
     pub(crate) per_address_max: usize,
     /// Bytes that all together have sent and nobody has taken yet: unfinished heads, and requests
     /// behind the one that is handled.
     pub(crate) bytes_max: usize,
 }
 
-/// How a connection learns that it has to make room.
+/// Notifies a connection that its slot was taken.
 pub(crate) trait Evict: Send + Sync {
     fn evict(&self);
 }
 
-/// One connection's place; dropping it gives the place back.
+/// Slot of one connection; dropping it releases the slot.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     id: u64,
@@ -44,17 +44,17 @@ struct State {
     next: u64,
     entries: HashMap<u64, Entry>,
     crowds: HashMap<Crowd, Members>,
-    /// Crowds with idle connections, the one to take from last.
+    /// Crowds with idle connections, ordered by their number. The next eviction is from the last.
     by_size: BTreeSet<Rank>,
-    /// Idle connections that have shown a right to be here, the oldest first.
+    /// Idle known connections, the oldest first.
     known: BTreeMap<Stamp, u64>,
     bytes: usize,
 }
 
-/// Connections that count as of one client; `None` for those without an address, and for trusted
-/// proxies.
+/// Key of connections that count as one client; `None` for connections without an address and of
+/// trusted proxies.
 pub(crate) type Crowd = Option<AddressPrefix>;
-/// Orders connections by their last request.
+/// Number that orders connections by their last request.
 type Stamp = u64;
 type Rank = (usize, Reverse<Stamp>, Crowd);
 
@@ -70,7 +70,7 @@ struct Entry {
 #[derive(Default)]
 struct Members {
     count: usize,
-    /// Those that may make room.
+    /// Connections that may be evicted, by stamp.
     idle: BTreeMap<Stamp, u64>,
 }
 
@@ -79,8 +79,8 @@ impl Slots {
         Arc::new(Slots { limits, state: Mutex::default() })
     }
 
-    /// A slot for a new connection, which is idle; `None` when it is one too many and nobody can
-    /// make room.
+    /// Takes a slot for a new connection, which is idle. Returns `None` if no slot is free and no
+    /// connection can be evicted.
     pub(crate) fn take(self: &Arc<Slots>, crowd: Crowd, evict: Arc<dyn Evict>) -> Option<Slot> {
         let mut evicted = Vec::new();
         let id = {
@@ -96,7 +96,7 @@ impl Slots {
         Some(Slot { slots: self.clone(), id })
     }
 
-    /// Ends the connection that is the first to make room; `false` when there is none.
+    /// Evicts one connection. Returns `false` if none can be evicted.
     pub(crate) fn make_room(&self) -> bool {
         let mut state = self.state();
         let evicted = state.victim().and_then(|id| state.remove(id));
@@ -110,8 +110,8 @@ impl Slots {
 }
 
 impl Slot {
-    /// A request is under way: this connection does not make room now. So many bytes are held that
-    /// stand behind its head.
+    /// A request has begun: the connection cannot be evicted. So many bytes are held that stand
+    /// behind its head.
     pub(crate) fn begin_request(&self, bytes: usize) {
         self.slots.state().change(self.id, |entry| {
             entry.is_idle = false;
@@ -119,12 +119,12 @@ impl Slot {
         });
     }
 
-    /// The request has its answer: this connection is the newest of those that may make room.
+    /// The request is answered: the connection can be evicted, as the newest.
     pub(crate) fn end_request(&self) {
         self.slots.state().change(self.id, |entry| entry.is_idle = true);
     }
 
-    /// This connection has shown a right to be here, such as an API key.
+    /// Marks the connection as known, such as after a valid API key.
     pub(crate) fn set_known(&self) {
         self.slots.state().change(self.id, |entry| entry.is_known = true);
     }
@@ -176,7 +176,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // Whoever made room is not there any more.
+        // `None` if the connection was evicted.
         let _evicted_before = self.slots.state().remove(self.id);
     }
 }
@@ -196,7 +196,7 @@ impl State {
         Some(entry)
     }
 
-    /// Changes a connection, which becomes the newest.
+    /// Changes an entry, which becomes the newest.
     fn change(&mut self, id: u64, change: impl FnOnce(&mut Entry)) {
         let Some(mut entry) = self.remove(id) else { return };
         change(&mut entry);
@@ -223,8 +223,7 @@ impl State {
         }
     }
 
-    /// The oldest idle connection of the largest crowd, or of those that are known when nobody else
-    /// is there.
+    /// The oldest idle connection of the largest crowd, or else the oldest known one.
     fn victim(&self) -> Option<u64> {
         let of_crowd = self.by_size.last().and_then(|(_, _, crowd)| {
             self.crowds.get(crowd)?.idle.first_key_value().map(|(_, id)| *id)
@@ -307,7 +306,7 @@ mod tests {
         }
 
         fn slot(&self) -> &Slot {
-            self.slot.as_ref().expect("it was let in")
+            self.slot.as_ref().expect("the connection has a slot")
         }
 
         fn is_in(&self) -> bool {
@@ -320,20 +319,20 @@ mod tests {
     }
 
     #[test]
-    fn whoever_holds_most_makes_room_with_the_oldest() {
+    fn the_oldest_connection_of_the_largest_crowd_is_evicted() {
         let slots = slots(4, 3);
         let other = Client::of(&slots, "192.0.2.1");
         let crowd: Vec<Client> = (0..3).map(|_| Client::of(&slots, "192.0.2.9")).collect();
         let newcomer = Client::of(&slots, "192.0.2.2");
         assert!(newcomer.is_in() && other.is_in());
         assert_eq!(crowd.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
-        // The crowd is at its own bound again, and pays for itself.
+        // The crowd is at its own bound again and loses one of its own.
         let fourth = Client::of(&slots, "192.0.2.9");
         assert!(fourth.is_in() && !crowd[1].is_in() && newcomer.is_in() && other.is_in());
     }
 
     #[test]
-    fn networks_of_ipv6_are_one_client() {
+    fn an_ipv6_network_counts_as_one_client() {
         let slots = slots(10, 2);
         let clients: Vec<Client> =
             (1..=3).map(|n| Client::of(&slots, &format!("2001:db8:0:1::{n}"))).collect();
@@ -341,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equals_the_oldest_goes_whatever_its_address() {
+    fn among_equal_crowds_the_oldest_connection_is_evicted() {
         let slots = slots(3, 3);
         let clients: Vec<Client> =
             ["192.0.2.1", "192.0.2.250", "192.0.2.3"].map(|ip| Client::of(&slots, ip)).into();
@@ -351,22 +350,22 @@ mod tests {
     }
 
     #[test]
-    fn requests_under_way_stay_and_the_known_go_last() {
+    fn connections_with_requests_are_kept_and_known_ones_are_evicted_last() {
         let slots = slots(2, 2);
         let busy = Client::of(&slots, "192.0.2.1");
         busy.slot().begin_request(0);
         let known = Client::of(&slots, "192.0.2.2");
         known.slot().set_known();
         let first = Client::of(&slots, "192.0.2.3");
-        assert!(first.is_in() && busy.is_in() && !known.is_in(), "there was nobody else");
+        assert!(first.is_in() && busy.is_in() && !known.is_in(), "no other connection was idle");
         first.slot().begin_request(0);
-        assert!(!Client::of(&slots, "192.0.2.4").is_in(), "nobody can make room");
+        assert!(!Client::of(&slots, "192.0.2.4").is_in(), "no connection can be evicted");
         busy.slot().end_request();
         assert!(Client::of(&slots, "192.0.2.4").is_in() && !busy.is_in());
     }
 
     #[test]
-    fn the_known_are_not_pushed_out_by_strangers() {
+    fn known_connections_are_not_evicted_by_unknown_ones() {
         let slots = slots(3, 3);
         let known = Client::of(&slots, "192.0.2.2");
         known.slot().set_known();
@@ -391,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_and_come_back() {
+    fn bytes_are_bounded_and_released() {
         let slots = slots(10, 10);
         let clients: Vec<Client> = (0..3).map(|_| Client::of(&slots, "192.0.2.1")).collect();
         clients[0].slot().hold_bytes(400);

@@ -1,9 +1,8 @@
-//! The TCP stream of an HTTP connection: what it may wait for, how much it may hold, and how it is
-//! closed.
+//! The TCP stream of an HTTP connection, with timeouts, accounting of bytes, and a lingering close.
 //!
-//! Invariant: no wait is without an end: for a request's head, for the next request, for a write to
-//! progress, and for the peer's end after ours. It wraps the TCP stream itself, so that records of
-//! TLS count as well, and a close comes behind TLS' close_notify.
+//! Invariant: every wait has a timeout: for a request's head, for the next request, for progress of
+//! a write, and for the end of the peer's stream after ours. It wraps the TCP stream below TLS, so
+//! that TLS records count as well and the close follows the close_notify alert.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,22 +19,22 @@ use crate::limits::{
     HEADER_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, TLS_RECORD_MAX, WRITE_TIMEOUT,
 };
 
-/// See the module.
+/// Stream with timeouts.
 pub(super) struct HttpStream<S> {
     stream: S,
     carries: Carries,
     peer: Arc<HttpPeer>,
-    /// Time to wait for another request.
+    /// Time to wait for the next request.
     keep_alive_timeout: Duration,
-    /// The phase for which `read_end` is the end.
+    /// The phase that `read_end` belongs to.
     timed_phase: u8,
     read_end: Option<Pin<Box<Sleep>>>,
-    /// There while a write is pending; created when needed, as most writes never are.
+    /// Deadline of a pending write; `None` for most writes, which complete at once.
     write_end: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
 }
 
-/// What the stream and the requests on it know of each other. All of them are one task.
+/// State that the stream shares with the requests on it. All of them are one task.
 pub(crate) struct HttpPeer {
     slot: Slot,
     phase: AtomicU8,
@@ -66,14 +65,14 @@ impl Carries {
     }
 }
 
-/// A request's head is awaited or under way.
+/// Waiting for the head of a request or receiving it.
 const HEAD: u8 = 0;
-/// A request is handled.
+/// A request is being handled.
 const REQUEST: u8 = 1;
-/// A request was answered, and another one may follow.
+/// A request was answered; waiting for the next one.
 const IDLE: u8 = 2;
 
-/// Writing is shut down; what the peer still sends is discarded.
+/// Writing is shut down; input is discarded.
 struct Linger {
     end: Pin<Box<Sleep>>,
     bytes_left: usize,
@@ -95,7 +94,7 @@ impl HttpPeer {
         &self.slot
     }
 
-    /// Whoever sends this request has shown a right to be here.
+    /// Marks the connection as known, after it has shown a valid API key or is a trusted proxy.
     pub(crate) fn set_known(&self) {
         self.slot.set_known();
     }
@@ -151,7 +150,7 @@ impl<S> HttpStream<S> {
         self.stream
     }
 
-    /// Lets a write go on, or fail once its time is over.
+    /// Passes on the state of a write, or fails it after its timeout.
     fn limit_write<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -159,8 +158,8 @@ impl<S> HttpStream<S> {
     ) -> Poll<io::Result<T>> {
         if write.is_ready() {
             if self.write_end.take().is_some() && self.timed_phase == IDLE {
-                // The time to wait for another request begins when the answer is written: read
-                // again, to arm the timer.
+                // The time to wait for the next request begins when the response is written. Waking
+                // makes the connection read again, which arms the timer.
                 self.read_end = None;
                 context.waker().wake_by_ref();
             }
@@ -197,16 +196,16 @@ impl<S> HttpStream<S> {
         self.peer.hold(before + count);
     }
 
-    /// Waits for the peer until the phase's time is over.
+    /// Completes when the timeout of the current phase has passed.
     fn poll_read_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let is_stopping = self.peer.is_stopping.load(Ordering::Relaxed);
         let timeout = match self.timed_phase {
             HEAD if is_stopping && self.write_end.is_none() => return Poll::Ready(()),
             HEAD => HEADER_TIMEOUT,
-            // The answer is still being written, within the time that writes have.
+            // The response is still being written; the timeout of writes applies.
             IDLE if self.write_end.is_some() => return Poll::Pending,
             IDLE => self.keep_alive_timeout,
-            // Whoever handles the request knows for how long.
+            // The handler of the request has its own timeout.
             _ => return Poll::Pending,
         };
         self.read_end.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(context)
@@ -227,7 +226,7 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() && linger.bytes_left > 0 => {
                     linger.bytes_left = linger.bytes_left.saturating_sub(buffer.filled().len());
                 }
-                // The end, or more than anybody sends who is about to read.
+                // The end of the stream, or more input than a peer sends that is about to read.
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return linger.end.as_mut().poll(context),
             }
@@ -236,7 +235,7 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
-    /// Gives the end of the stream once the peer's time is over.
+    /// Reports the end of the stream after the timeout of the current phase.
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -276,8 +275,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
         self.limit_write(context, flush)
     }
 
-    /// A lingering close: a socket that is closed with unread input is reset, which destroys an
-    /// answer that is on its way.
+    /// A lingering close: the kernel resets a socket that is closed with unread input, which would
+    /// discard a response in flight.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             let shutdown = Pin::new(&mut self.stream).poll_shutdown(context);
