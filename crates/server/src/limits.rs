@@ -67,8 +67,8 @@ pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = HTTP_CONNECTIONS_MAX / 2;
 /// and tokens.
 pub const HEAD_SIZE_MAX: usize = 32 * 1024;
 
-/// Bytes of all unfinished heads of a listener together, and of requests that were sent behind the
-/// one that is handled: what 8,192 handshakes of real clients need.
+/// Total bytes of all unfinished heads and pipelined requests of a listener: enough for 8,192
+/// handshakes of real clients.
 pub const HEADS_SIZE_MAX: usize = 32 * 1024 * 1024;
 
 /// Total bytes that unauthenticated WebSocket connections hold: enough for 16,384 connect commands
@@ -76,8 +76,8 @@ pub const HEADS_SIZE_MAX: usize = 32 * 1024 * 1024;
 /// `websocket.message_size_limit`.
 pub const UNAUTHENTICATED_SIZE_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes of an unfinished record of TLS, with its header and what ciphers add (RFC 8446, section
-/// 5.2).
+/// Bytes of an unfinished TLS record with its header and the expansion of ciphers (RFC 8446,
+/// section 5.2).
 pub const TLS_RECORD_MAX: usize = 5 + 16 * 1024 + 256;
 
 /// Bytes of a PROXY header, including extensions behind the addresses.

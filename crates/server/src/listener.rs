@@ -177,7 +177,7 @@ impl Listener {
         Ok(self.serve_http(tls, client, http).await?)
     }
 
-    /// Takes a step before the first request, for which nobody waits when the server stops.
+    /// Runs a step before the first request; it is cancelled when the server stops.
     async fn until_stop<T>(&self, step: impl Future<Output = T>) -> Result<T, Stopping> {
         let mut stop = self.stop.clone();
         tokio::select! {
@@ -239,7 +239,7 @@ impl Listener {
         // `HttpStream` enforces all timeouts.
         let mut connection = http1::Builder::new()
             .header_read_timeout(None)
-            // Whoever ends its side behind a request still takes the answer.
+            // A peer that shuts down writing after a request still receives the response.
             .half_close(true)
             .max_buf_size(HEAD_SIZE_MAX)
             .serve_connection(TokioIo::new(io), service)

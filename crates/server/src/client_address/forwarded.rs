@@ -1,10 +1,10 @@
-//! The one header in which trusted proxies name the client: a list of addresses such as
+//! The header in which trusted proxies name the client: a list of addresses such as
 //! `X-Forwarded-For`, or `Forwarded` (RFC 7239).
 //!
-//! Invariants: the list is read from its right end, where the nearest proxy writes, so that nothing
-//! which a client sends changes how an entry to the right of it is read. An entry that is no
-//! address is a hop without one, never left out: a hop that vanished would lend its place to the
-//! one before it.
+//! Invariants: the list is parsed from its right end, where the nearest proxy appends, so that text
+//! of a client cannot change how an entry to the right of it is parsed. An entry that is not an
+//! address is a hop without an address. If it were left out, the hop before it would take its
+//! place.
 
 use std::net::IpAddr;
 
@@ -12,11 +12,11 @@ use axum::http::header::FORWARDED;
 use axum::http::{HeaderMap, HeaderName};
 use thiserror::Error;
 
-/// See the module.
+/// Name of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardedHeader(HeaderName);
 
-/// What is wrong with the name of a header.
+/// A name that cannot be that of a header.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "{name:?} is no name of a header: expected one such as X-Forwarded-For, X-Real-IP or Forwarded"
@@ -35,7 +35,7 @@ impl ForwardedHeader {
         Ok(ForwardedHeader(parsed))
     }
 
-    /// Its hops, the nearest first; several lines are one list.
+    /// Hops in the header, the nearest first. Several header lines form one list.
     pub(super) fn hops(&self, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
         let quotes = match self.0 == FORWARDED {
             true => Quotes::Enclose,
@@ -56,12 +56,12 @@ impl Default for ForwardedHeader {
     }
 }
 
-/// What quotation marks are to a separator between them.
+/// How separators between quotation marks are treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quotes {
-    /// A part of a quoted string.
+    /// Separators in quoted strings are ignored.
     Enclose,
-    /// Nothing of note.
+    /// Quotation marks have no meaning.
     AreBytes,
 }
 
@@ -94,16 +94,16 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     (is_whole && ip.is_ipv6() == text.starts_with('[')).then_some(ip)
 }
 
-/// A number, or what a proxy writes in its place to hide it (RFC 7239, section 6.3).
+/// A port number, or an obfuscated port (RFC 7239, section 6.3).
 fn is_port(text: &str) -> bool {
     text.starts_with('_') || text.parse::<u16>().is_ok()
 }
 
-/// Splits at a separator; the last part first.
+/// Splits at a separator and returns the last part first.
 ///
-/// From the right the begin of a quoted string is certain: within it every quotation mark stands
-/// behind a backslash. From the left, a quotation mark that a client leaves open would swallow what
-/// proxies append.
+/// Parsed from the right, the start of a quoted string is unambiguous: every quotation mark in it
+/// is escaped by a backslash. Parsed from the left, an unclosed quotation mark of a client would
+/// include the entries that proxies append.
 fn split_from_right(text: &[u8], separator: u8, quotes: Quotes) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {

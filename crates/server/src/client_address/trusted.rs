@@ -1,7 +1,7 @@
-//! `client.trusted_proxies`: whose word about a client's address counts, and in which header.
+//! `client.trusted_proxies`: proxies that may name the client's address, and the header they use.
 //!
-//! Invariants: nobody is trusted who is not in the list; an empty list trusts nobody. One header
-//! counts, which the proxies write: whatever other headers a request has may be a client's own.
+//! Invariants: only peers in the list are trusted; an empty list trusts no peer. Only one header is
+//! read, which the proxies write; other headers may be forged by the client.
 
 use std::net::IpAddr;
 
@@ -75,10 +75,10 @@ impl TrustedProxies {
         TrustedProxies { header, ..self }
     }
 
-    /// The client of a request: the peer of its connection, or whom trusted proxies name in their
-    /// header. Goes from the nearest hop to the farthest for as long as each is a trusted proxy. A
-    /// hop that gives no address ends the way: what stands beyond it was written by somebody
-    /// unknown.
+    /// The client of a request: the peer of its connection, or the client that trusted proxies name
+    /// in their header. Walks from the nearest hop to the farthest while each hop is a trusted
+    /// proxy. A hop without an address ends the walk, since the entries before it come from an
+    /// unknown peer.
     #[must_use]
     pub fn client_of(&self, peer: ClientAddress, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer;

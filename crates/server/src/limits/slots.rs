@@ -23,7 +23,7 @@ pub(crate) struct SlotLimits {
     pub(crate) connections_max: usize,
     /// Connections of one crowd; connections without a crowd are not bounded.
     pub(crate) per_address_max: usize,
-    /// Bytes that all together have sent and nobody has taken yet: unfinished heads, and requests
+    /// Total bytes that are received and not handled yet: unfinished heads, and pipelined requests
     /// behind the one that is handled.
     pub(crate) bytes_max: usize,
 }
@@ -129,8 +129,8 @@ impl Slot {
         self.slots.state().change(self.id, |entry| entry.is_known = true);
     }
 
-    /// The client is somebody else than the peer, as a proxy has said; `None` when its crowd is
-    /// full of connections that cannot make room.
+    /// Sets the crowd of the client that a proxy has named in place of the peer. Returns `None` if
+    /// that crowd is full and none of its connections can be evicted.
     #[must_use]
     pub(crate) fn set_crowd(&self, crowd: Crowd) -> Option<()> {
         let mut state = self.slots.state();
@@ -144,17 +144,18 @@ impl Slot {
         Some(())
     }
 
-    /// So many bytes more of this connection are held.
+    /// Accounts `count` more bytes of this connection.
     pub(crate) fn hold_bytes(&self, count: usize) {
         self.change_bytes(|before| before + count);
     }
 
-    /// So many bytes of this connection are held now.
+    /// Sets the number of bytes that this connection holds.
     pub(crate) fn set_bytes(&self, bytes: usize) {
         self.change_bytes(|_| bytes);
     }
 
-    /// Others make room for what is held, and when nobody can, this connection does.
+    /// Changes the number of held bytes. While the total exceeds its bound, evicts other
+    /// connections, or this one if no other can be evicted.
     fn change_bytes(&self, change: impl FnOnce(usize) -> usize) {
         let mut evicted = Vec::new();
         {
@@ -399,9 +400,8 @@ mod tests {
         clients[2].slot().hold_bytes(1);
         assert_eq!(clients.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
         clients[2].slot().set_bytes(1000);
-        assert!(clients[2].is_in() && !clients[1].is_in(), "a smaller count gives bytes back");
-        // What stands behind a request that is handled is held as well; nobody but itself can make
-        // room.
+        assert!(clients[2].is_in() && !clients[1].is_in(), "a smaller count releases bytes");
+        // Pipelined requests are counted as well; only the connection itself can be evicted.
         clients[2].slot().begin_request(900);
         clients[2].slot().set_bytes(1000);
         assert!(clients[2].is_in());

@@ -1,7 +1,7 @@
-//! What the head of a request must be before anything handles it (RFC 9112).
+//! Validation of the head of a request before it is handled (RFC 9112).
 //!
-//! Invariant: a request that another server in front may have read in another way is refused, and
-//! the connection ends with the answer. What hyper cannot parse it refuses by itself.
+//! Invariant: a request that a proxy in front may have parsed differently is refused, and the
+//! connection is closed after the response. hyper refuses heads that it cannot parse.
 
 use axum::http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 use axum::http::uri::Authority;
@@ -12,18 +12,19 @@ use thiserror::Error;
 
 use crate::limits::HEAD_SIZE_MAX;
 
-/// Why a request is refused for its head.
+/// Reason for which the head of a request is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(super) enum HeadRefusal {
-    /// hyper refuses what exceeds its buffer, which is a little more than the limit.
+    /// Larger than [`HEAD_SIZE_MAX`]; hyper refuses heads that exceed its buffer, which is a little
+    /// larger.
     #[error("the head of a request may have {HEAD_SIZE_MAX} bytes at most")]
     TooLarge,
-    /// RFC 9112, section 3.2.
+    /// Missing, duplicate or invalid Host header (RFC 9112, section 3.2).
     #[error(
         "a request needs one Host header with the host, and the port where it is not the usual one"
     )]
     Host,
-    /// RFC 9112, section 6.1.
+    /// Unsupported transfer coding (RFC 9112, section 6.1).
     #[error("the only Transfer-Encoding that is read here is chunked")]
     TransferEncoding,
 }
@@ -40,7 +41,7 @@ impl HeadRefusal {
     }
 }
 
-/// Looks at a head of this size.
+/// Checks the head of a request, which has `size` bytes.
 pub(super) fn check<B>(request: &Request<B>, size: usize) -> Result<(), HeadRefusal> {
     let headers = request.headers();
     if size > HEAD_SIZE_MAX {
@@ -58,14 +59,14 @@ pub(super) fn check<B>(request: &Request<B>, size: usize) -> Result<(), HeadRefu
     }
 }
 
-/// Bytes of a head, but for its separators.
+/// Bytes of a head without separators.
 pub(super) fn size<B>(request: &Request<B>) -> usize {
     let headers = request.headers().iter();
     let of_headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
     of_headers + request.uri().path_and_query().map_or(0, |path| path.as_str().len())
 }
 
-/// HTTP/1.0 knows no Host. An empty one is that of a target without a host.
+/// HTTP/1.0 has no Host header. An empty one belongs to a target without a host.
 fn names_one_host(headers: &HeaderMap, version: Version) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {

@@ -38,17 +38,17 @@ pub(super) struct HttpStream<S> {
 pub(crate) struct HttpPeer {
     slot: Slot,
     phase: AtomicU8,
-    /// Bytes of the peer that TLS and hyper hold, or a little more.
+    /// Upper bound on the received bytes that TLS and hyper hold.
     held: AtomicUsize,
     /// Bytes of the last read.
     last_read: AtomicUsize,
-    /// Bytes of the body that the request under way still lacks.
+    /// Remaining bytes of the body of the current request.
     awaited: AtomicUsize,
-    /// The server stops: a head that is not there yet is not waited for.
+    /// The server stops: heads that are not complete are not waited for.
     is_stopping: AtomicBool,
 }
 
-/// What the bytes of a stream are.
+/// Protocol of the bytes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carries {
     Http,
@@ -56,7 +56,7 @@ pub(super) enum Carries {
 }
 
 impl Carries {
-    /// Bytes that may be held although HTTP has taken all that there was: an unfinished record.
+    /// Bytes that may be held although HTTP has consumed all data: an unfinished TLS record.
     fn unfinished_max(self) -> usize {
         match self {
             Carries::Http => 0,
@@ -99,9 +99,8 @@ impl HttpPeer {
         self.slot.set_known();
     }
 
-    /// The head of a request is complete, which has at least so many bytes with its body. The head
-    /// was not complete before the last read, so that no more stands behind it than has come with
-    /// that.
+    /// Accounts a complete head of a request with its body. The head was incomplete before the last
+    /// read, so the bytes behind it arrived with that read.
     pub(super) fn begin_request(&self, size: usize) {
         let held = self.held.load(Ordering::Relaxed);
         let behind = held.saturating_sub(size).min(self.last_read.load(Ordering::Relaxed));
@@ -170,7 +169,7 @@ impl<S> HttpStream<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 
-    /// So many bytes have come, none when there were none to be read.
+    /// Accounts `count` received bytes; 0 if no data was available.
     fn note_read(&mut self, count: usize, phase: u8) {
         let held = self.peer.held.load(Ordering::Relaxed);
         if phase == REQUEST {
