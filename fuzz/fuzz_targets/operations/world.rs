@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use brokers::{Broker, Clock, Inbox, MemoryBroker, Endpoint};
+use brokers::{Broker, Clock, Endpoint, Inbox, MemoryBroker};
 use bytes::Bytes;
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Order, RequestId, Target,
