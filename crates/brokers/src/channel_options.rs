@@ -1,12 +1,13 @@
-//! The channel options of all nodes, which should be the same and differ while a change of the
-//! configuration goes round.
+//! The channel options of all nodes. They should be equal, and differ while a change of the
+//! configuration is rolled out.
 //!
-//! Every node tells the others its own with its lease. What is published without history on one
-//! node, into a channel that has one on another, would be missing for clients that recover there,
-//! and nobody could tell. So a node keeps what it publishes as the nodes do that have a history.
-//! That needs no look at the stream for each publication, and costs nothing while all nodes are
-//! configured alike. Invariant: while a living node retains a namespace's publications, every
-//! publication in it is retained.
+//! Each node sends its options to the others with its lease. A publication without history on one
+//! node, into a channel with history on another, would be missing for clients that recover there,
+//! without a detectable gap. So a node retains what it publishes as the nodes with history do. This
+//! needs no look at the stream for each publication, and costs nothing while all nodes are
+//! configured alike.
+//!
+//! Invariant: while a node with a valid lease retains a namespace's publications, all nodes do.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -18,10 +19,10 @@ use engine::channel::namespace_name;
 use engine::rules::{ChannelRules, Namespace, Rules};
 use serde_json::{Value, json};
 
-/// See the module.
+/// The channel options of all nodes; see the module.
 #[derive(Default)]
 pub(crate) struct ChannelOptions {
-    /// Whether a node retains what this one would not.
+    /// Whether another node retains what this one would not.
     has_adopted: AtomicBool,
     state: Mutex<State>,
 }
@@ -34,21 +35,20 @@ struct State {
     adopted: HashMap<String, Retention>,
 }
 
-/// What a node tells of its options.
+/// A node's options as sent to other nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EncodedOptions {
-    /// Of all options.
+    /// Digest of all options.
     pub(crate) digest: String,
-    /// Options by namespace; empty for channels without one.
+    /// Options by namespace; the empty name stands for channels without one.
     pub(crate) text: String,
 }
 
-/// Another node that lives.
+/// Another node with a valid lease.
 pub(crate) struct OtherNode<'n> {
     pub(crate) id: &'n str,
     pub(crate) name: &'n str,
-    /// Its [`EncodedOptions::text`]; empty when its digest is that of this node, or it tells
-    /// nothing.
+    /// Its [`EncodedOptions::text`]; empty if its digest equals this node's, or it sends none.
     pub(crate) text: &'n str,
 }
 
@@ -56,11 +56,11 @@ pub(crate) struct OtherNode<'n> {
 struct Other {
     text: String,
     options: BTreeMap<String, Options>,
-    /// Looks in a row that found it so.
+    /// Consecutive checks with this difference.
     looks: u32,
 }
 
-/// Options of one namespace as nodes send them to each other.
+/// Options of one namespace as sent between nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Options {
     digest: String,
@@ -74,11 +74,12 @@ struct Retention {
     meta_ttl_ms: u64,
 }
 
-/// Looks after which a difference is no change that is just going round.
+/// Consecutive checks after which a difference is reported: a shorter one is a change that is being
+/// rolled out.
 const LOOKS_MIN: u32 = 2;
 
 impl ChannelOptions {
-    /// From now on this node has these options.
+    /// Replaces this node's options.
     pub(crate) fn set_rules(&self, rules: &Arc<Rules>) {
         let mut state = self.state();
         let options = options(&rules.channels);
@@ -89,12 +90,12 @@ impl ChannelOptions {
         self.adopt_all(&mut state);
     }
 
-    /// What other nodes are to know; empty before this node has options.
+    /// Returns this node's options to send; empty before the node has options.
     pub(crate) fn encoded(&self) -> EncodedOptions {
         self.state().own.clone()
     }
 
-    /// These other nodes live, and no others. Gives what an operator should see to.
+    /// Replaces the set of other nodes with valid leases. Returns new warnings for the operator.
     pub(crate) fn note<'n>(&self, nodes: impl Iterator<Item = OtherNode<'n>>) -> Vec<String> {
         let mut state = self.state();
         let Some(own) = state.rules.as_ref().map(|rules| options(&rules.channels)) else {
@@ -120,7 +121,7 @@ impl ChannelOptions {
         warnings
     }
 
-    /// Lets a publication be retained that another node would retain.
+    /// Gives a publication the retention of another node that would retain it.
     pub(crate) fn adopt(&self, request: &mut BrokerRequest) {
         if !self.has_adopted.load(Ordering::Relaxed) {
             return;
@@ -162,7 +163,7 @@ impl ChannelOptions {
     }
 }
 
-/// Namespaces whose publications are retained by one of the rules only.
+/// Namespaces that retain publications under one of the rules only.
 pub(crate) fn switched_retention(earlier: &Rules, later: &Rules) -> HashSet<String> {
     let retained = |rules: &Rules| -> HashSet<String> {
         let options = options(&rules.channels).into_iter();
@@ -213,7 +214,7 @@ fn write(options: &Options) -> Value {
     json!([options.digest, size, ttl_ms, meta_ttl_ms])
 }
 
-/// What is not understood is left out: it is of another version.
+/// Parses options. Entries that are not understood are skipped: they are of another version.
 fn read(text: &str) -> BTreeMap<String, Options> {
     let Ok(Value::Object(all)) = serde_json::from_str(text) else { return BTreeMap::new() };
     let read_one = |value: &Value| {
@@ -225,7 +226,7 @@ fn read(text: &str) -> BTreeMap<String, Options> {
     all.into_iter().filter_map(|(name, value)| Some((name, read_one(&value)?))).collect()
 }
 
-/// Namespaces that are not the same, or are on one node only.
+/// Namespaces whose options differ, or that exist on one node only.
 fn differing<'o>(
     own: &'o BTreeMap<String, Options>,
     other: &'o BTreeMap<String, Options>,
@@ -248,7 +249,7 @@ fn warning(node: &str, differing: &[&String]) -> String {
     )
 }
 
-/// FNV-1a: the same on every node and in every version.
+/// FNV-1a, because it is equal on every node and in every version.
 fn digest(text: &str) -> String {
     let hash = text.bytes().fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
@@ -313,7 +314,7 @@ mod tests {
             "{warnings:?}"
         );
         assert_eq!(look(&on, Some(&off)).len() + kept(&on, "chat:a") as usize, 0);
-        // The other one has gone, or has followed.
+        // The other node has ended or has the same options now.
         assert_eq!(look(&off, None), [""; 0]);
         assert_eq!(kept(&off, "chat:a"), 0);
         assert_eq!(look(&off, Some(&on)), [""; 0]);

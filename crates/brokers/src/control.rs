@@ -1,7 +1,8 @@
-//! What nodes say to each other: orders of the server API, questions and answers. Every text stands
-//! behind its length, every choice is a byte.
+//! Messages between nodes: orders of the server API, questions and answers, revocations, channel
+//! options. Each text is preceded by its length, each variant by a byte.
 //!
-//! Invariant: what is encoded decodes to the same; what is not understood is no order.
+//! Invariant: encoding and decoding a message gives an equal message. Unknown input decodes to
+//! `None`.
 
 use bytes::{BufMut as _, Bytes};
 use engine::broker::{Control, Order, Target, Ticket};
@@ -9,30 +10,30 @@ use engine::claims::{Overrides, SubscriptionGrant};
 use engine::revocation::{Revocation, RevocationState, Subject};
 use wire::protocol::{Disconnect, DisconnectCode, StreamPosition};
 
-/// What one node says to others.
+/// A message from one node to others.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum NodeMessage {
-    /// To those who have the sessions.
+    /// To the nodes that have the sessions.
     Order(Control),
-    /// To all; the ticket names the one that asks.
+    /// To all nodes. The ticket names the node that asks.
     Question { ticket: Ticket, question: Bytes },
-    /// To the one that asked: the number of its question.
+    /// To the node that asked, with the number of its question.
     Answer { node: String, number: u64, answer: Bytes },
-    /// To all. Brokers keep it in the same form.
+    /// To all nodes. Brokers store it in the same form.
     Revocation(Revocation),
-    /// To all: look at what nodes say of themselves with their leases, for it has changed.
+    /// To all nodes: read the leases of nodes again, because one has changed.
     Look,
-    /// To all: the channel options of a node.
+    /// To all nodes: the channel options of one node.
     Options(NodeOptions),
 }
 
-/// What a node tells of its channel options.
+/// The channel options of a node, in a message to other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeOptions {
     pub(crate) node: String,
     pub(crate) name: String,
     pub(crate) text: String,
-    /// Whether it wants to know those of others.
+    /// Whether the receivers are to send theirs.
     pub(crate) asks: bool,
 }
 
@@ -43,7 +44,7 @@ const REVOCATION: u8 = 3;
 const LOOK: u8 = 4;
 const OPTIONS: u8 = 5;
 
-/// Writes a question of a node.
+/// Encodes a question of a node.
 pub(crate) fn encode_question(ticket: &Ticket, question: &[u8]) -> Vec<u8> {
     let mut out = vec![QUESTION];
     text(&mut out, &ticket.node);
@@ -52,12 +53,12 @@ pub(crate) fn encode_question(ticket: &Ticket, question: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes that nodes are to look.
+/// Encodes the message to read the leases of nodes again.
 pub(crate) fn encode_look() -> Vec<u8> {
     vec![LOOK]
 }
 
-/// Writes the channel options of a node.
+/// Encodes the channel options of a node.
 pub(crate) fn encode_options(options: &NodeOptions) -> Vec<u8> {
     let mut out = vec![OPTIONS];
     text(&mut out, &options.node);
@@ -67,7 +68,7 @@ pub(crate) fn encode_options(options: &NodeOptions) -> Vec<u8> {
     out
 }
 
-/// Writes the answer of a node.
+/// Encodes the answer of a node.
 pub(crate) fn encode_answer(node: &str, number: u64, answer: &[u8]) -> Vec<u8> {
     let mut out = vec![ANSWER];
     text(&mut out, node);
@@ -76,7 +77,7 @@ pub(crate) fn encode_answer(node: &str, number: u64, answer: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes a change of what is revoked. A script of Redis reads the time of the change in its last
+/// Encodes a change of what is revoked. A Redis script reads the time of the change in its last
 /// eight bytes.
 pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
     let Revocation { subject, state, ends_at, changed_at_ms } = revocation;
@@ -98,13 +99,14 @@ pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
     out
 }
 
-/// Reads a change that a broker kept.
+/// Decodes a change that a broker stored.
 pub(crate) fn decode_revocation(bytes: &[u8]) -> Option<Revocation> {
     let NodeMessage::Revocation(revocation) = decode(bytes)? else { return None };
     Some(revocation)
 }
 
-/// Under what a change of this subject is kept: a later one of the subject takes its place.
+/// Returns the key under which changes of this subject are stored, so that a later change replaces
+/// an earlier one.
 pub(crate) fn subject_key(subject: &Subject) -> String {
     match subject {
         Subject::User(user) => format!("user:{user}"),
@@ -114,7 +116,7 @@ pub(crate) fn subject_key(subject: &Subject) -> String {
     }
 }
 
-/// Writes an order.
+/// Encodes an order.
 pub(crate) fn encode(control: &Control) -> Vec<u8> {
     let mut out = vec![ORDER];
     let Target { user, client, except, admitted_before } = &control.target;
@@ -160,7 +162,7 @@ pub(crate) fn encode(control: &Control) -> Vec<u8> {
     out
 }
 
-/// Reads what a node wrote; `None` when it is not of our making.
+/// Decodes a message; `None` if it is not one.
 pub(crate) fn decode(bytes: &[u8]) -> Option<NodeMessage> {
     let mut reader = Reader(bytes);
     let message = match reader.u8()? {

@@ -1,6 +1,6 @@
 //! The endpoints of a broker that works on a thread of its own.
 //!
-//! Invariant: an endpoint has one name as long as its broker lives, and no other ever has it.
+//! Invariant: an endpoint's number is not reused during the broker's lifetime.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use engine::broker::{BrokerEvent, Control};
 
 use crate::{Endpoint, Inbox};
 
-/// See the module.
+/// The inboxes of the attached endpoints.
 #[derive(Default)]
 pub(crate) struct Endpoints {
     inboxes: RwLock<HashMap<Endpoint, Arc<dyn Inbox>>>,

@@ -1,8 +1,7 @@
-//! What carries publications beyond a worker: the [`Broker`] trait, its implementations, and the
-//! cases that all of them must pass.
+//! Brokers carry publications between workers and nodes: the [`Broker`] trait and its
+//! implementations for memory, Redis and NATS.
 //!
-//! Invariant: for a caller there is one broker; which one it is shows only in what survives a
-//! fault.
+//! Invariant: callers use every broker alike. Which one it is shows only in what survives a fault.
 
 mod channel_options;
 mod control;
@@ -24,69 +23,69 @@ pub use memory::MemoryBroker;
 pub use nats::NatsBroker;
 pub use redis::RedisBroker;
 
-/// Carries requests of endpoints to each other. The contract is that of [`engine::broker`].
+/// Carries requests and events between endpoints. The contract is that of [`engine::broker`].
 pub trait Broker: Send + Sync {
-    /// A new endpoint, whose events go to `inbox`.
+    /// Attaches a new endpoint, whose events are delivered to `inbox`.
     fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint;
 
-    /// Takes a request. Never waits: what comes of it is an event.
+    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
     fn submit(&self, endpoint: Endpoint, request: BrokerRequest);
 
-    /// These channel options hold on this node from now on. Other nodes are notified; one whose
-    /// options differ is warned of, and what it retains is retained here too.
+    /// Replaces the channel options of this node and notifies other nodes. If another node's
+    /// options differ, a warning is raised, and this node retains what the other one retains.
     fn set_rules(&self, rules: &Arc<Rules>);
 
-    /// The endpoint is gone: it receives nothing any more, and its clients are not present
-    /// anywhere.
+    /// Detaches an endpoint: it receives no further events, and its clients leave presence.
     fn detach(&self, endpoint: Endpoint);
 
-    /// Drops what has outlived its time; called about once a second.
+    /// Deletes expired data. Called about once a second.
     fn expire(&self);
 
-    /// Does what was submitted, and notifies other nodes that this one ends; waits for both, some
-    /// seconds at most. What is submitted afterwards is not done.
+    /// Shuts down: completes submitted requests and notifies other nodes, for some seconds at most.
+    /// Requests submitted later are dropped.
     fn end(&self);
 
-    /// Whether it carries what it is given.
+    /// Returns whether the broker can carry requests.
     fn health(&self) -> Health;
 
-    /// How long a publication took last from here back to here; zero where there is no way to go.
+    /// Returns the time that the last measured publication took to the server of the broker and
+    /// back; zero for a broker without one.
     fn lag(&self) -> Duration;
 
-    /// The next warning: a refused request, or a node with a wrong setting. Each is
-    /// returned once.
+    /// Returns the next warning for the operator, such as a refused request or a node with a wrong
+    /// setting. Each is returned once.
     fn take_warning(&self) -> Option<String>;
 }
 
-/// Whether a broker works.
+/// Whether a broker can carry requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It does.
+    /// It can.
     Ready,
-    /// It does not, now.
+    /// It cannot for now.
     Unready {
-        /// Whether this ends only when somebody changes something.
+        /// Whether the state lasts until an operator changes something.
         is_lasting: bool,
-        /// Why, for people.
+        /// Reason in words.
         reason: String,
     },
 }
 
-/// Names an endpoint of one broker.
+/// Identifies an endpoint of one broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint(pub u32);
 
-/// Where an endpoint's events arrive. Bounded by the endpoint: it says when it is too far behind.
+/// Receives the events of an endpoint. Its owner bounds it and reports when it is full.
 pub trait Inbox: Send + Sync {
-    /// Takes an event; never waits and never drops.
+    /// Appends an event. Never blocks and never drops.
     fn deliver(&self, event: BrokerEvent);
 
-    /// Whether the endpoint is so far behind that publishers must wait (error 111).
+    /// Returns whether the endpoint is so far behind that publishers are refused (error 111).
     fn is_full(&self) -> bool;
 }
 
-/// The time as a broker sees it; injected so that tests can say what time it is.
+/// A clock for a broker; tests supply their own.
 pub trait Clock: Send + Sync {
-    /// Milliseconds that never go back.
+    /// Milliseconds on a clock that never goes back.
     fn monotonic_ms(&self) -> u64;
 }

@@ -1,7 +1,7 @@
-//! Lifecycle events that a node has not sent to its broker yet, and their form.
+//! Lifecycle events that a node has not yet sent to its broker, and their encoding.
 //!
-//! Invariants: events without an acknowledgement are sent again, in the order in which they
-//! happened; every broker sends them in one form.
+//! Invariants: events without an acknowledgement are sent again, in their original order. All
+//! brokers send events in the same encoding.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use wire::protocol::{ClientInfo, Publication};
 use crate::Endpoint;
 use crate::limits::{LIFECYCLE_BACKLOG, NAMES_PER_COMMAND};
 
-/// See the module.
+/// The lifecycle events of a node; see the module.
 pub(crate) struct LifecycleQueue {
     online: HashMap<String, (Arc<ClientInfo>, i64, Endpoint)>,
     queue: VecDeque<Lifecycle>,
     /// Whether a batch is in flight.
     is_sending: bool,
-    /// Whether events are sent again that the broker may have.
+    /// Whether events that the broker may already have are sent again.
     is_resending: bool,
     compact_at: usize,
 }
 
-/// Offline reason of a client that the broker knows and this node does not.
+/// Offline reason of a client that the broker has as online and this node does not have.
 const UNKNOWN: &str = "connection closed";
 
 /// Offline reason of the clients of a worker that has ended.
@@ -44,7 +44,7 @@ impl Default for LifecycleQueue {
 }
 
 impl LifecycleQueue {
-    /// A client came or went.
+    /// Adds an event of a client.
     pub(crate) fn note(&mut self, endpoint: Endpoint, lifecycle: Lifecycle) {
         let client = &lifecycle.info.client;
         match lifecycle.change {
@@ -62,8 +62,9 @@ impl LifecycleQueue {
         }
     }
 
-    /// Nobody hears of clients that came and went while the broker could not be told: what is kept
-    /// is bounded by those who were online before and those who are now.
+    /// Drops both events of clients that connected and disconnected while the broker was
+    /// unreachable. So the queue is bounded by the clients that were online before and those that
+    /// are now.
     fn compact(&mut self) {
         let online = &self.online;
         let mut unreported = HashSet::new();
@@ -78,7 +79,7 @@ impl LifecycleQueue {
         self.compact_at = LIFECYCLE_BACKLOG.max(2 * self.queue.len());
     }
 
-    /// The endpoint is gone, and its clients with it.
+    /// Adds offline events for the clients of a detached endpoint.
     pub(crate) fn forget(&mut self, endpoint: Endpoint, at_ms: i64) {
         let of_endpoint = self.online.values().filter(|(_, _, owner)| *owner == endpoint);
         let lost: Vec<Arc<ClientInfo>> = of_endpoint.map(|(info, ..)| info.clone()).collect();
@@ -88,7 +89,7 @@ impl LifecycleQueue {
         }
     }
 
-    /// The next batch; `None` while one is in flight.
+    /// Returns the next batch; `None` while one is in flight.
     pub(crate) fn take(&mut self) -> Option<Vec<Lifecycle>> {
         if self.is_sending || self.queue.is_empty() {
             return None;
@@ -98,12 +99,12 @@ impl LifecycleQueue {
         Some(self.queue.drain(..count).collect())
     }
 
-    /// The broker has acknowledged the batch.
+    /// Removes the batch that the broker has acknowledged.
     pub(crate) fn handle_sent(&mut self) {
         self.is_sending = false;
     }
 
-    /// The broker may not have received the batch.
+    /// Queues a batch again that the broker may not have received.
     pub(crate) fn requeue(&mut self, events: Vec<Lifecycle>) {
         self.is_sending = false;
         for event in events.into_iter().rev() {
@@ -111,13 +112,14 @@ impl LifecycleQueue {
         }
     }
 
-    /// How many clients the broker knows after the batch in flight; `None` while that is unknown.
+    /// Returns how many clients the broker has as online after the batch in flight; `None` while
+    /// that is unknown.
     pub(crate) fn known_count(&mut self) -> Option<usize> {
         self.is_resending &= !self.is_quiet();
         if self.is_resending {
             return None;
         }
-        // What comes first of a client in the queue says what the broker knows of it until then.
+        // A client's first event in the queue shows its state at the broker before it.
         let mut first: HashMap<&str, bool> = HashMap::new();
         for event in &self.queue {
             let is_offline = matches!(event.change, Change::Offline { .. });
@@ -130,12 +132,12 @@ impl LifecycleQueue {
         Some(online + leaving)
     }
 
-    /// Whether every event has been acknowledged.
+    /// Returns whether every event has been acknowledged.
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_empty() && !self.is_sending
     }
 
-    /// The broker may have lost events: every online client is sent again.
+    /// Queues every online client again, because the broker may have lost events.
     pub(crate) fn requeue_online(&mut self) {
         self.is_resending = true;
         let queued: HashSet<&str> = self.queue.iter().map(|event| &*event.info.client).collect();
@@ -150,7 +152,8 @@ impl LifecycleQueue {
         self.queue.extend(missing);
     }
 
-    /// The broker knows a client of this node; if this node does not, it has gone.
+    /// Checks a client that the broker has as online. Adds an offline event if this node does not
+    /// have it.
     pub(crate) fn check(&mut self, client: &str, user: &str, at_ms: i64) {
         if !self.online.contains_key(client) {
             let (client, user) = (client.to_owned(), user.to_owned());
@@ -161,7 +164,7 @@ impl LifecycleQueue {
     }
 }
 
-/// What is published in [`engine::channel::LIFECYCLE`].
+/// Encodes an event as the publication in [`engine::channel::LIFECYCLE`].
 pub(crate) fn publication(node: &str, lifecycle: &Lifecycle) -> Publication {
     let Lifecycle { info, change, at_ms } = lifecycle;
     let (event, reason) = change.words();

@@ -1,205 +1,205 @@
-//! Every bound of this crate, with its reason.
+//! The limits of this crate, each with its reason.
 
 use std::time::Duration;
 
-/// Locks over which the memory broker spreads its channels: enough that workers on 64 cores rarely
-/// meet.
+/// Number of shards of the memory broker, each with a lock: enough that workers on 64 cores rarely
+/// contend.
 pub const SHARDS: usize = 256;
 
-/// Idempotency keys that one channel remembers; beyond that the oldest is forgotten before its five
-/// minutes.
+/// Maximum number of idempotency keys that one channel stores; above it the oldest is dropped
+/// before its five minutes.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
 
-/// Bytes that a channel of the memory broker costs beside its name: its entry in the table, and a
-/// listener.
+/// Bytes that a channel of the memory broker costs beside its name: its entry in the table and one
+/// subscriber.
 pub const CHANNEL_COST: usize = 256;
 
-/// Bytes that a channel costs more of which something is kept.
+/// Additional bytes of a channel with a stream, presence or keys.
 pub const KEPT_COST: usize = 384;
 
 /// Bytes that an idempotency key costs beside twice its text.
 pub const KEY_COST: usize = 192;
 
-/// Bytes that a client costs that is present in a channel.
+/// Bytes that a client in a channel's presence costs.
 pub const PRESENCE_COST: usize = 256;
 
-/// Requests that wait for one broker's link; more are refused (111). At ten thousand a second this
-/// is six seconds, twice the time after which they are refused anyway.
+/// Maximum number of requests that await one broker's connection; more are refused (111). At ten
+/// thousand a second this is six seconds, twice their timeout.
 pub const REQUESTS_MAX: usize = 65_536;
 
-/// Bytes that those requests may hold together: a second of publications at 64 MB/s.
+/// Maximum bytes of those requests together: a second of publications at 64 MB/s.
 pub const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a request costs beside its payload: names, its place in queues.
+/// Bytes that a request costs beside its payload: names, entries in queues.
 pub const REQUEST_OVERHEAD: usize = 512;
 
-/// Bytes that were handed to the connection to NATS and of which NATS has not shown yet that it has
-/// them; beyond, publications are refused (111). Many times what fits into a socket's buffers.
+/// Maximum bytes passed to the connection to NATS whose arrival NATS has not shown yet; above it
+/// publications are refused (111). Many times what fits into a socket's buffers.
 pub const NATS_IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;
 
-/// Reads of stored messages at the same time: NATS sends a history as fast as it can, and what is
-/// on its way is in our memory. Enough for thousands of short histories a second.
+/// Maximum number of concurrent reads of stored messages. NATS sends a history as fast as it can,
+/// and bytes in flight use our memory. Enough for thousands of short histories a second.
 pub const NATS_READS_MAX: usize = 16;
 
-/// Commands of all tasks that wait for the connection to NATS.
+/// Maximum number of commands of all tasks that await the connection to NATS.
 pub const NATS_COMMANDS_MAX: usize = 1_024;
 
-/// Bytes of a subject. A client's line may have 4,096 bytes (`max_control_line`), with the command,
-/// the subject for the answer and sizes beside the subject.
+/// Maximum bytes of a subject. A client's line may have 4,096 bytes (`max_control_line`), with the
+/// command, the reply subject and sizes beside the subject.
 pub const NATS_SUBJECT_MAX: usize = 4_096 - 128;
 
-/// Bytes in the subject of a presence entry beside prefix and channel: words, node, endpoint and
+/// Bytes in the subject of a presence entry beside prefix and channel: tokens, node, endpoint and
 /// client.
 pub const NATS_SUBJECT_RESERVE: usize = 128;
 
-/// Bytes of `broker.nats.prefix`: the names of streams begin with it, and JetStream allows them
-/// 255.
+/// Maximum bytes of `broker.nats.prefix`: the names of streams begin with it, and JetStream allows
+/// them 255.
 pub const NATS_PREFIX_MAX: usize = 200;
 
-/// Refused subjects that are remembered and tried again; of more, some are enough.
+/// Maximum number of refused subjects that are stored and retried; some of them suffice to detect a
+/// change.
 pub const NATS_REFUSALS_MAX: usize = 16;
 
-/// How long a task of a broker must live after it was started again before the node counts as
-/// whole.
+/// Time that a restarted task of a broker must run before the node is ready again.
 pub const TASK_PROBATION: Duration = Duration::from_secs(5);
 
-/// Pause before a task that has failed is started again.
+/// Delay before a failed task is restarted.
 pub const TASK_RESTART: Duration = Duration::from_millis(500);
 
-/// How long an answer of NATS may take.
+/// Timeout of a request to NATS.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a node that starts waits for JetStream in a cluster whose servers have not agreed on
-/// leaders. Servers that start together on a busy machine take up to half of it.
+/// Maximum time that a starting node waits for JetStream in a cluster that has not elected leaders.
+/// Servers that start together on a busy machine need up to half of it.
 pub const JETSTREAM_WAIT: Duration = Duration::from_secs(60);
 
-/// Pause between two attempts to find JetStream ready.
+/// Delay between two checks whether JetStream is ready.
 pub const JETSTREAM_RETRY: Duration = Duration::from_millis(100);
 
-/// How often NATS is pinged; a link is given up after two pings without an answer. Below
-/// [`ANSWER_TIMEOUT`], so that a frozen server is noticed by then.
+/// Interval of pings to NATS; a connection is given up after two without an answer. Below
+/// [`ANSWER_TIMEOUT`], so that a frozen server is detected by then.
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest pause between two attempts to connect again. Short: the server that comes back has few
-/// clients like us.
+/// Maximum delay between two attempts to reconnect. Short, because a NATS server has few clients of
+/// this kind.
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// Pause before NATS is asked again when a temporary channel ends.
+/// Delay before a temporary channel's expiry is retried at NATS.
 pub const END_RETRY: Duration = Duration::from_secs(1);
 
-/// How long a channel without subscribers keeps what it knows of its stream, which saves the next
-/// publisher a question.
+/// Time for which the state of a stream is kept for a channel without subscribers; it saves the
+/// next publisher a request.
 pub const CHANNEL_TASK_IDLE: Duration = Duration::from_secs(10);
 
-/// After such a silence a reader of a stored range knows that nothing more comes, and NATS that the
-/// reader is gone.
+/// Silence after which the reader of a stored range assumes its end, and NATS removes the reader.
 pub const READER_IDLE: Duration = Duration::from_millis(500);
 
-/// Streams and presences that are put right at the same time after the link was cut.
+/// Maximum number of streams and presences that are verified concurrently after a reconnect.
 pub const VERIFICATIONS_MAX: usize = 128;
 
-/// Messages of a stream between two removals of what is not retained any more.
+/// Number of messages of a stream between two removals of messages that are no longer retained.
 pub const TRIM_EVERY: u64 = 64;
 
-/// How long a message from NATS that overtook another waits for it: many times what a busy server
-/// is late.
+/// Time that a message of NATS which overtook another waits for it: many times the delay in a busy
+/// server.
 pub const TURN_WAIT: Duration = Duration::from_millis(100);
 
-/// Messages of one channel that wait for another: more than NATS takes at once from all nodes.
+/// Maximum number of messages of one channel that wait for an earlier one: more than NATS accepts
+/// at once from all nodes.
 pub const HELD_MAX: usize = 256;
 
-/// How often a node says at NATS that it lives while its lease runs: one answer may be late, and
-/// another one lost.
+/// Lease renewals at NATS within one lease: one reply may be late, and another lost.
 pub const LEASE_RENEWALS: u64 = 4;
 
-/// Silence of a node after which its clients are present nowhere.
+/// Milliseconds of a node's lease; after its expiry the node's clients are removed from presence.
 pub const LEASE_MS: u64 = 12_000;
 
-/// Bytes of one text from Redis: an entry of a stream is a publication, far smaller; Redis itself
-/// allows 512 MiB.
+/// Maximum bytes of one string from Redis. An entry of a stream is a publication and far smaller;
+/// Redis itself allows 512 MiB.
 pub const RESP_BULK_MAX: usize = 64 * 1024 * 1024;
 
-/// Items of one list from Redis: two for every client of the largest presence.
+/// Maximum items of one array from Redis: two for every client of the largest presence.
 pub const RESP_ITEMS_MAX: usize = 4_000_000;
 
-/// Bytes of a line from Redis; the longest are its errors.
+/// Maximum bytes of a line from Redis; errors are the longest.
 pub const RESP_LINE_MAX: usize = 64 * 1024;
 
-/// Lists within lists from Redis; our deepest is a stream's entry within entries within an answer.
+/// Maximum nesting depth of arrays from Redis; the deepest used is a stream's entry within entries
+/// within a reply.
 pub const RESP_NESTING_MAX: usize = 8;
 
-/// Questions that wait for the Redis broker's thread; beyond, they are refused: half a second of
-/// Redis' work.
+/// Maximum number of requests queued for the Redis broker's thread; more are refused. Redis needs
+/// half a second for as many.
 pub const QUEUE_MAX: usize = 100_000;
 
-/// Commands that one Redis server has not answered; beyond, the connection is given up and what was
-/// asked fails.
+/// Maximum number of commands in flight to one Redis server; above it the connection is closed and
+/// they fail.
 pub const IN_FLIGHT_MAX: usize = 400_000;
 
-/// Channels in one command to hear them, and clients in one to keep them present: such a command
-/// takes Redis no longer than a fraction of a millisecond.
+/// Maximum number of channels or clients in one command: Redis needs a fraction of a millisecond
+/// for it.
 pub const NAMES_PER_COMMAND: usize = 128;
 
-/// Parts into which a Redis Cluster's slots are divided: many times the servers of a large one, few
-/// enough to look at all of them in a turn.
+/// Number of partitions of a Redis Cluster's slots: many times the servers of a large cluster, few
+/// enough to visit in one turn.
 pub const PARTITIONS: usize = 256;
 
-/// Clients that came or went and of which a broker was not told yet, before those are left out of
-/// whom nobody heard: many times what comes together while a broker works.
+/// Number of unsent lifecycle events above which events of short-lived clients are dropped: many
+/// times what a working broker accumulates.
 pub const LIFECYCLE_BACKLOG: usize = 65_536;
 
-/// How long other nodes may take to answer a question: less than whoever asks waits.
+/// Timeout for the answers of other nodes: shorter than that of the server API.
 pub const SURVEY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Milliseconds for which Redis keeps what it knows of a node and its clients without hearing of
-/// it: many times the longest outage after which the node goes on.
+/// Milliseconds for which Redis stores a node's entry and clients without a renewal: many times the
+/// longest outage after which the node continues.
 pub const REGISTRY_TTL_MS: u64 = 24 * 3_600_000;
 
-/// Milliseconds for which events of clients that come and go are kept.
+/// Milliseconds for which lifecycle events are stored.
 pub const LIFECYCLE_TTL_MS: u64 = 7 * 24 * 3_600_000;
 
-/// Clients of a node that is gone in one step: such a step takes Redis about a millisecond.
+/// Maximum number of a failed node's clients removed by one command: Redis needs about a
+/// millisecond.
 pub const CLEANED_PER_COMMAND: u32 = 200;
 
-/// Clock differences between a node and Redis that are worth a word: lifetimes of tokens are
-/// counted in seconds.
+/// Difference between the clocks of a node and Redis above which a warning is raised: expiry of
+/// tokens has a resolution of seconds.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(2);
 
-/// Revocations that are read from Redis in one command: a fraction of a millisecond, and some
-/// hundred kilobytes at most.
+/// Maximum number of revocations read from Redis by one command: a fraction of a millisecond, and
+/// some hundred kilobytes at most.
 pub const REVOCATIONS_PER_COMMAND: u32 = 200;
 
-/// Attempts to keep a revocation while other nodes change the same subject.
+/// Maximum number of attempts to store a revocation while other nodes change the same subject.
 pub const REVOCATION_CONFLICTS_MAX: usize = 8;
 
-/// Revocations that are over and are removed from NATS whenever somebody reads: the rest is removed
-/// the next time.
+/// Maximum number of expired revocations that one read removes from NATS; the next one removes
+/// more.
 pub const REVOCATIONS_FORGOTTEN_MAX: usize = 256;
 
-/// Departures that are remembered while Redis cannot be reached; beyond, they end by their time.
+/// Maximum number of departures stored while Redis is unreachable; the others expire by themselves.
 pub const DEPARTURES_MAX: usize = 100_000;
 
-/// Milliseconds that a stream without publications is remembered after it was last read: many times
-/// the interval in which every subscriber reads it, and little for whoever makes up channels.
+/// Milliseconds for which a stream without publications is stored after its last read: many times
+/// the interval in which every subscriber reads it, and a short time for invented channels.
 pub const EMPTY_STREAM_TTL_MS: u64 = 600_000;
 
-/// Bytes of the first page of a long answer of Redis: what most clients have missed after a short
-/// absence.
+/// Bytes of the first page of a long reply of Redis: what most clients miss in a short absence.
 pub const PAGE_FIRST: usize = 16 * 1024;
 
-/// Bytes of a further page at most: Redis reads it in a few milliseconds, in which it does nothing
+/// Maximum bytes of a further page: Redis reads it in a few milliseconds, in which it does nothing
 /// else.
 pub const PAGE_MAX: usize = 512 * 1024;
 
-/// Bytes of long answers that one Redis server may have on their way to a node. Half of what Redis
-/// lets wait for a subscriber for a minute (`client-output-buffer-limit pubsub 32mb 8mb 60`);
+/// Maximum bytes of long replies in flight from one Redis server to a node. Half of what Redis
+/// queues for a subscriber for a minute (`client-output-buffer-limit pubsub 32mb 8mb 60`);
 /// publications need the rest.
 pub const READ_WINDOW: usize = 4 * 1024 * 1024;
 
-/// Bytes of pages of unfinished answers that a node holds of one Redis server before it begins no
-/// other.
+/// Bytes of pages of unfinished replies from one Redis server above which a node starts no further
+/// one.
 pub const READ_HELD_MAX: usize = 64 * 1024 * 1024;
 
-// The subject of a revocation, whose id may take three bytes for each of its own.
+// A revocation's subject contains an id whose bytes may take three bytes each.
 const _: () = assert!(NATS_PREFIX_MAX + 32 + 3 * engine::limits::ID_BYTES_MAX <= NATS_SUBJECT_MAX);
 const _: () = assert!(PAGE_FIRST <= PAGE_MAX && PAGE_MAX <= READ_WINDOW);

@@ -1,9 +1,9 @@
-//! The broker of one process: channels in sharded maps, events handed straight to the endpoints'
-//! inboxes.
+//! The broker within one process: channels in sharded maps, events delivered directly to the
+//! endpoints' inboxes.
 //!
-//! Invariant: whatever happens to a channel (number, retain, hand out) happens under its shard's
-//! one lock, so that all endpoints see one order, and an answer stands in an endpoint's inbox
-//! behind everything that precedes it.
+//! Invariant: every operation on a channel (assign an offset, retain, deliver) holds the lock of
+//! the channel's shard. So all endpoints receive events in one order, and a reply stands in an
+//! inbox behind everything that precedes it.
 
 mod revocations;
 mod topic;
@@ -29,30 +29,30 @@ use topic::{Published, Topic};
 use usage::Growth;
 pub use usage::{Ceilings, Usage};
 
-/// See the module.
+/// The broker within one process; see the module.
 pub struct MemoryBroker {
     clock: Arc<dyn Clock>,
     shards: Vec<Mutex<Topics>>,
     hasher: std::hash::RandomState,
     endpoints: RwLock<HashMap<Endpoint, Arc<dyn Inbox>>>,
     next_endpoint: AtomicU32,
-    /// Tells the streams of this process apart from those of all others.
+    /// Distinguishes the epochs of this process from those of all others.
     epoch_prefix: String,
-    /// Of all streams that begin now.
+    /// Number in the epoch of streams that are created now.
     epoch: AtomicU64,
-    /// What this node is called in events.
+    /// Name of this node in lifecycle events.
     node: String,
-    /// [`LIFECYCLE`], once for all.
+    /// [`LIFECYCLE`], allocated once.
     system: Arc<str>,
     revocations: revocations::KeptRevocations,
     usage: Arc<Usage>,
-    /// What holds now.
+    /// Current rules; `None` before the first are set.
     rules: Mutex<Option<Arc<Rules>>>,
 }
 
 type Topics = HashMap<Arc<str>, Topic>;
 
-/// Gives room back that was needed once.
+/// Shrinks a shard that was large once.
 fn shrink(topics: &mut Topics) {
     if let Some(room) = spare(topics.len(), topics.capacity(), Kept::OfMany) {
         topics.shrink_to(room);
@@ -60,8 +60,8 @@ fn shrink(topics: &mut Topics) {
 }
 
 impl MemoryBroker {
-    /// An empty broker. `epoch_prefix` must differ at every start of a process: it is what tells
-    /// clients that the streams that they know are gone.
+    /// Creates an empty broker. `epoch_prefix` must differ at every start of a process: it shows
+    /// clients that the streams they know are lost.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, epoch_prefix: String) -> MemoryBroker {
         MemoryBroker {
@@ -80,19 +80,19 @@ impl MemoryBroker {
         }
     }
 
-    /// Counts what it keeps there, and keeps no more than its ceilings.
+    /// Counts stored bytes in `usage`, and enforces its ceilings.
     #[must_use]
     pub fn with_usage(self, usage: Arc<Usage>) -> MemoryBroker {
         MemoryBroker { usage, ..self }
     }
 
-    /// What this node is called in events of clients that come and go.
+    /// Sets the name of this node in lifecycle events.
     #[must_use]
     pub fn with_node(self, node: String) -> MemoryBroker {
         MemoryBroker { node, ..self }
     }
 
-    /// Channels of which something is kept: subscribers, a stream or presence.
+    /// Number of channels with subscribers, a stream or presence.
     #[must_use]
     pub fn channel_count(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
@@ -114,7 +114,7 @@ impl MemoryBroker {
         result
     }
 
-    /// Whether a channel may grow so; channels of the server itself may.
+    /// Checks that a channel may grow by this much. The server's own channels always may.
     fn admit(&self, channel: &str, more: Growth) -> Result<(), BrokerError> {
         if channel.starts_with(SYSTEM) { Ok(()) } else { self.usage.admit(more) }
     }
@@ -123,15 +123,15 @@ impl MemoryBroker {
         self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned()
     }
 
-    /// A stream that is forgotten before anything was published begins again as it was, so that
-    /// whoever makes up channels costs nothing once it has left them.
+    /// Returns the epoch for new streams. A stream that is deleted before its first publication is
+    /// created again under the same epoch, so that invented channels leave no trace.
     fn new_epoch(&self) -> Arc<str> {
         let number = self.epoch.load(Ordering::Relaxed);
         format!("{}{number:x}", self.epoch_prefix).into()
     }
 
-    /// A stream that had publications never begins again under the epoch that it had: the lock of
-    /// its shard is held from here to its next beginning.
+    /// Expires a topic. A stream that had publications is never created again under its epoch,
+    /// because the shard is locked from here to its next creation.
     fn expire_topic(&self, channel: &Arc<str>, topic: &mut Topic, now_ms: u64) {
         if topic.expire(channel, now_ms) {
             self.epoch.fetch_add(1, Ordering::Relaxed);
@@ -149,7 +149,7 @@ impl MemoryBroker {
         });
     }
 
-    /// A question about one channel: the answer is delivered under the channel's lock.
+    /// Answers a request about one channel; the reply is delivered under the channel's lock.
     fn answer(
         &self,
         inbox: &Arc<dyn Inbox>,
@@ -236,7 +236,7 @@ impl Broker for MemoryBroker {
             }
             BrokerRequest::LimitTtl { channel, ttl_ms } => {
                 self.with_topic(&channel, |topic, now_ms| {
-                    // Where there is no room for it, what comes behind it is refused.
+                    // If there is no room for it, later requests are refused.
                     let more = topic.growth_of_listener(&channel);
                     if channel.starts_with(SYSTEM) || self.usage.has_room(more) {
                         topic.limit(now_ms, ttl_ms);
@@ -274,7 +274,7 @@ impl Broker for MemoryBroker {
                 let result = Ok(self.revocations.read());
                 inbox.deliver(BrokerEvent::Reply { id, result });
             }
-            // There is no other node.
+            // There are no other nodes.
             BrokerRequest::Survey { id, .. } => {
                 let result = Ok(BrokerReply::Survey(Survey::default()));
                 inbox.deliver(BrokerEvent::Reply { id, result });
@@ -283,9 +283,9 @@ impl Broker for MemoryBroker {
         }
     }
 
-    /// There is no other node whose options could differ. Streams of namespaces that begin or cease
-    /// to retain end: what is published in between has no offset, and would be missing without a
-    /// sign.
+    /// There are no other nodes whose options could differ. Streams of namespaces that start or
+    /// stop to retain are deleted: publications in between have no offset, and would be missing
+    /// without a detectable gap.
     fn set_rules(&self, rules: &Arc<Rules>) {
         let mut held = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = held.replace(rules.clone()) else { return };
@@ -293,7 +293,7 @@ impl Broker for MemoryBroker {
         if switched.is_empty() {
             return;
         }
-        // Positions in streams without a publication are known as well.
+        // Clients may hold positions of streams without publications too.
         self.epoch.fetch_add(1, Ordering::Relaxed);
         let is_meant = |channel: &str| {
             let names = [&last, rules].map(|rules| namespace_name(&rules.channels, channel));
@@ -347,10 +347,10 @@ impl Broker for MemoryBroker {
         }
     }
 
-    /// Nobody else knows of it.
+    /// There are no other nodes to notify.
     fn end(&self) {}
 
-    /// It lives as long as its process.
+    /// Available as long as its process runs.
     fn health(&self) -> Health {
         Health::Ready
     }
@@ -364,8 +364,8 @@ impl Broker for MemoryBroker {
     }
 }
 
-/// A panic under the lock kills its worker; what the map holds is whole, since each change is one
-/// step.
+/// A panic under the lock ends its worker. The map is consistent even then, because each change is
+/// a single step.
 fn lock(shard: &Mutex<Topics>) -> MutexGuard<'_, Topics> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

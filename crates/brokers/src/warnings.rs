@@ -1,14 +1,14 @@
 //! Warnings of a broker that is available, until the server takes and logs them.
 //!
-//! Invariant: it does not grow beyond [`WARNINGS_MAX`].
+//! Invariant: at most [`WARNINGS_MAX`] are queued.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// See the module.
+/// Queued warnings.
 #[derive(Default)]
 pub(crate) struct Warnings(Mutex<Vec<String>>);
 
-/// Warnings kept at most; more say nothing new.
+/// Maximum number of queued warnings; more of them tell nothing new.
 const WARNINGS_MAX: usize = 8;
 
 impl Warnings {
@@ -19,7 +19,7 @@ impl Warnings {
         }
     }
 
-    /// Another node has this node's name.
+    /// Warns that another node has this node's name.
     pub(crate) fn add_twin(&self, name: &str) {
         self.add(format!(
             "another node is called {name:?} too: events and the API do not tell them apart (node.name)"

@@ -1,5 +1,4 @@
-//! The memory broker against the cases that every broker must pass, and what is its own: it
-//! forgets.
+//! The memory broker against the conformance cases, and its own rules of expiry and memory limits.
 
 mod conformance;
 
@@ -191,7 +190,7 @@ fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
     assert_eq!(world.broker.channel_count(), 0);
     world.pass_ms(400_000);
     assert_eq!((0..100).map(|index| join(&mut world, index)).collect::<Vec<_>>(), before);
-    // But what had a publication has another name in its next epoch.
+    // A stream that had a publication gets another epoch.
     let options = PublishOptions {
         history_size: 10,
         history_ttl_ms: 1000,
@@ -206,7 +205,7 @@ fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
     assert_ne!(join(&mut world, 7).epoch, before[7].epoch);
 }
 
-/// Publishes `size` bytes that are retained; gives the answer.
+/// Publishes `size` bytes that are retained; returns the reply.
 fn publish(
     world: &mut MemoryWorld,
     endpoint: Endpoint,
@@ -236,7 +235,7 @@ fn subscribe(
     answer(world, endpoint)
 }
 
-/// The next answer; publications are passed over.
+/// Returns the next reply; skips publications.
 fn answer(world: &mut MemoryWorld, endpoint: Endpoint) -> Result<BrokerReply, BrokerError> {
     loop {
         if let Some(BrokerEvent::Reply { result, .. }) = world.next_event(endpoint) {
@@ -262,8 +261,8 @@ fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
     let kept = kept.unwrap();
     assert!((14..=16).contains(&kept), "{kept} channels of 65 KB in 1 MiB");
     assert!(usage.bytes() <= 1 << 20 && usage.channels() == kept && usage.refused() == 1);
-    // Whatever does not need more goes on: what nobody retains, what takes the place of something,
-    // and the server's own.
+    // Requests without growth succeed: publications that are not retained, those that replace
+    // another one, and the server's own.
     assert!(publish(&mut world, endpoint, "plain", 65_000, 0).is_ok());
     assert!(publish(&mut world, endpoint, "made-up-0", 65_000, 1).is_ok());
     assert!(publish(&mut world, endpoint, "sys:config", 65_000, 1).is_ok());
@@ -278,8 +277,8 @@ fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
         history.publications.len()
     };
     assert!((0..kept).all(|n| read(&mut world, &format!("made-up-{n}")) == 1));
-    // And when what was retained has had its time, there is room: also that of the names, long
-    // before their month is over.
+    // After the retained publications expire there is room, also that of the names, long before the
+    // TTL of offset and epoch.
     world.pass_ms(1_001);
     world.broker.expire();
     assert!(publish(&mut world, endpoint, "another", 65_000, 3).is_ok());
@@ -310,7 +309,7 @@ fn streams_that_retain_nothing_are_forgotten_sooner_near_a_ceiling() {
     world.broker.expire();
     assert!(usage.channels() <= 75, "{} channels", usage.channels());
     assert!(world.broker.channel_count() == usage.channels());
-    // What somebody hears, and what is retained, stays.
+    // Channels with subscribers or retained publications stay.
     for channel in std::iter::once("heard".to_owned()).chain((0..10).map(|n| format!("new-{n}"))) {
         let Ok(BrokerReply::Published(position)) = publish(&mut world, endpoint, &channel, 10, 3)
         else {
@@ -345,7 +344,7 @@ fn one_channel_more_than_the_ceiling_is_refused() {
 fn a_channel_with_an_end_counts_like_any_other() {
     let (mut world, usage) = with_ceilings(usize::MAX, 3);
     let endpoint = world.attach();
-    // As clients do that join made-up channels and leave them again.
+    // As clients do that join invented channels and leave them.
     let visit = |world: &mut MemoryWorld, channel: &str| {
         let limit = BrokerRequest::LimitTtl { channel: channel.into(), ttl_ms: 60_000 };
         world.submit(endpoint, limit);

@@ -1,19 +1,19 @@
 //! The token buckets of one connection: six levels and one time stamp in 16 bytes.
 //!
-//! A level counts units. A token is worth as many whole units as fit into 16 bits when the bucket
-//! is full, or, for bytes, a unit is worth several tokens. What has refilled between two times is
-//! the difference of what would have refilled since the clock began, so that no fraction is lost
-//! however often a bucket is looked at, and one time stamp serves all levels.
+//! A level counts units. A full bucket has at most 65,535 units: a token is worth several units,
+//! or, for bytes, a unit is worth several tokens. The refill between two times is the difference of
+//! the refills since the clock's origin, so that rounding loses nothing however often a bucket is
+//! read. One time stamp serves all levels.
 //!
 //! Invariant: in any interval no more tokens are taken than rate × time + burst, to within one
-//! unit, whatever the clock does; a clock that goes back refills nothing.
+//! unit, whatever the clock does. A clock that goes back refills nothing.
 
 use crate::rates::{Bucket, CONNECTION_BUCKETS, Limited, Rate, Rates};
 
-/// See the module.
+/// The buckets of one connection; see the module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionBuckets {
-    /// Lower half of the monotonic milliseconds at which the levels were right.
+    /// Low 32 bits of the monotonic milliseconds to which the levels were refilled.
     filled_at: u32,
     levels: [u16; CONNECTION_BUCKETS],
 }
@@ -23,12 +23,12 @@ const _: () = assert!(size_of::<ConnectionBuckets>() == 16, "the cost of limits 
 /// A rate in the units of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scale {
-    /// Units of a full bucket; 0 for a bucket that does not limit.
+    /// Units of a full bucket; 0 for a bucket without a limit.
     full: u16,
     units_per_token: u16,
     tokens_per_unit: u32,
-    /// Units that refill in a millisecond, times 2^32, rounded up: at most one unit in 49 days too
-    /// many.
+    /// Units refilled in a millisecond, times 2^32, rounded up: at most one unit too many in 49
+    /// days.
     units_per_ms: u64,
 }
 
@@ -42,28 +42,28 @@ impl Scale {
             burst @ ..=0xFFFF => (units_max / burst, 1),
             burst => (1, burst.div_ceil(units_max)),
         };
-        // Not above 65,535: burst × (65,535 / burst), or burst / (burst / 65,535 rounded up).
+        // At most 65,535: burst × (65,535 / burst), or burst / (burst / 65,535 rounded up).
         let full = (rate.burst() * units_per_token / tokens_per_unit) as u16;
         let units = u128::from(rate.amount()) * u128::from(units_per_token);
         let time = u128::from(rate.window_ms()) * u128::from(tokens_per_unit);
-        // Faster than full in a millisecond makes no difference.
+        // A bucket that refills within a millisecond cannot refill faster.
         let units_per_ms = (units << 32).div_ceil(time).min(u128::from(full) << 32) as u64;
         Scale { full, units_per_token: units_per_token as u16, tokens_per_unit, units_per_ms }
     }
 
-    /// Units that so many tokens cost. What is more than a full bucket costs a full bucket: it
-    /// passes by and by.
+    /// Converts tokens to units. A cost above a full bucket is a full bucket, so that a message
+    /// larger than the burst can pass.
     fn cost(self, tokens: u32) -> u16 {
         let units = u64::from(tokens.div_ceil(self.tokens_per_unit));
         (units * u64::from(self.units_per_token)).min(u64::from(self.full)) as u16
     }
 
-    /// Units that have refilled from the beginning of the clock until then.
+    /// Units refilled from the clock's origin until `at_ms`.
     fn refilled_by(self, at_ms: u64) -> u64 {
         ((u128::from(at_ms) * u128::from(self.units_per_ms)) >> 32) as u64
     }
 
-    /// Milliseconds from `now_ms` until `missing` units have refilled.
+    /// Milliseconds from `now_ms` until `missing` units are refilled.
     fn wait_ms(self, now_ms: u64, missing: u16) -> u64 {
         let target = u128::from(self.refilled_by(now_ms)) + u128::from(missing);
         let at_ms = (target << 32).div_ceil(u128::from(self.units_per_ms.max(1)));
@@ -72,12 +72,12 @@ impl Scale {
 }
 
 impl ConnectionBuckets {
-    /// Full ones.
+    /// Creates full buckets.
     pub(crate) fn full(now_ms: u64) -> ConnectionBuckets {
         ConnectionBuckets { filled_at: now_ms as u32, levels: [u16::MAX; CONNECTION_BUCKETS] }
     }
 
-    /// Takes tokens out of a bucket of a connection, or nothing when there are too few.
+    /// Takes tokens from a bucket. Takes nothing and fails if there are too few.
     pub(crate) fn take(
         &mut self,
         now_ms: u64,
@@ -91,7 +91,8 @@ impl ConnectionBuckets {
         }
         self.refill(now_ms, rates);
         let cost = scale.cost(tokens);
-        // A new connection has more than full ones, whatever the rates.
+        // A new connection has more units than a full bucket, because rates are not known when it
+        // opens.
         let level = self.levels[bucket as usize].min(scale.full);
         let Some(left) = level.checked_sub(cost) else {
             return Err(Limited { bucket, retry_after_ms: scale.wait_ms(now_ms, cost - level) });
@@ -100,8 +101,8 @@ impl ConnectionBuckets {
         Ok(())
     }
 
-    /// A time stamp of half the range or more ahead is a clock that went back, or a silence of more
-    /// than 24 days: either way the levels stay, and refill from now on.
+    /// A time stamp half the range or more ahead means that the clock went back, or that nothing
+    /// was taken for more than 24 days. Either way the levels stay, and refill from now on.
     fn refill(&mut self, now_ms: u64, rates: &Rates) {
         let passed_ms = (now_ms as u32).wrapping_sub(self.filled_at);
         if passed_ms == 0 {
@@ -112,7 +113,7 @@ impl ConnectionBuckets {
         let before_ms = if is_ahead { now_ms.saturating_sub(passed_ms.into()) } else { now_ms };
         for (level, scale) in self.levels.iter_mut().zip(&rates.connection) {
             if *level >= scale.full {
-                // A bucket that does not limit now may do so later, and is full then.
+                // A bucket without a limit counts as full if it gets one later.
                 *level = u16::MAX;
                 continue;
             }
@@ -132,7 +133,7 @@ mod tests {
     const BUCKET: Bucket = Bucket::ConnectionPublishes;
 
     fn rates(rate: Rate) -> Rates {
-        // The others are there to share the time stamp, faster and slower.
+        // The other buckets share the time stamp and refill faster or more slowly.
         Rates::new(|bucket| match bucket {
             BUCKET => Some(rate),
             Bucket::ConnectionCommands => Rate::new(1_000, 1_000, 1),
@@ -148,7 +149,7 @@ mod tests {
             .prop_filter_map("too slow", |(amount, window, burst)| Rate::new(amount, window, burst))
     }
 
-    /// Steps of the clock: many short ones, and some long.
+    /// Steps of the clock: many short ones, and some long ones.
     fn any_steps() -> impl Strategy<Value = Vec<(u64, u32)>> {
         let step = prop_oneof![4 => 0u64..3, 2 => 0u64..5_000, 1 => 0u64..5_000_000];
         proptest::collection::vec((step, 1u32..4), 1..200)
@@ -164,8 +165,8 @@ mod tests {
             let (mut now, mut taken) = (began, 0u128);
             for (step, tokens) in steps {
                 now += step;
-                // Looking at another bucket moves the time stamp, and must lose nothing of this
-                // one.
+                // Taking from another bucket moves the shared time stamp; this bucket must lose
+                // nothing.
                 let _other = buckets.take(now, &rates, Bucket::ConnectionCommands, 1);
                 let tokens = tokens.min(rate.burst());
                 match buckets.take(now, &rates, BUCKET, tokens) {
@@ -199,8 +200,8 @@ mod tests {
                     taken += 1;
                 }
             }
-            // A bucket whose refill between two looks does not fit beside the fraction of a token
-            // that the last look left behind overflows: only smaller refills earn the whole rate.
+            // The refill between two calls must fit beside the fraction that the last call left;
+            // only then is the whole rate earned.
             let per_look = u64::from(amount) * pace / 1_000 + 1;
             let earned = 4 * u64::from(amount) * 99 / 100;
             prop_assert!(per_look >= u64::from(burst) || taken + per_look >= earned, "{taken} of {earned}");
@@ -233,7 +234,7 @@ mod tests {
         let mut take = |now| buckets.take(now, &rates, BUCKET, 1).is_ok();
         assert!(take(began) && take(began) && !take(began));
         assert!(!take(began + 499) && !take(began + 999) && take(began + 1_002));
-        // After 24 days and more of silence it goes on from where it was.
+        // After a silence of more than 24 days the bucket continues from its last level.
         let later = began + 1_002 + (1 << 31);
         assert!(!take(later) && take(later + 1_002) && !take(later + 1_002));
     }

@@ -1,13 +1,13 @@
-//! How many bytes of publications one reply may carry.
+//! A limit on the bytes of publications in one reply.
 //!
-//! Invariant: what was taken from a budget weighs no more than the budget, or is one publication
-//! alone: a client must be able to read whatever it could be sent.
+//! Invariant: the publications taken weigh at most the budget, or are one publication alone,
+//! because a client must be able to read whatever it could be sent.
 
 use std::sync::Arc;
 
 use wire::protocol::Publication;
 
-/// See the module; the bytes are those of [`crate::limits::reply_bytes_max`].
+/// Bytes left in a reply, out of [`crate::limits::reply_bytes_max`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
     left: usize,
@@ -19,7 +19,8 @@ impl Budget {
         Budget { left: bytes, is_untouched: true }
     }
 
-    /// Takes room for all of these, or for none; says whether they fit.
+    /// Takes room for all of these publications. Returns `false` and takes nothing if they do not
+    /// fit.
     pub(crate) fn take(&mut self, publications: &[Arc<Publication>]) -> bool {
         if publications.is_empty() {
             return true;

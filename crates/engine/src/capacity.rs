@@ -1,19 +1,20 @@
-//! Giving memory back: collections that were large once and are nearly empty now.
+//! Returns memory of collections that were large and are now nearly empty.
 //!
-//! Invariant: a collection that only grows and shrinks between two sizes is not moved again and
-//! again. It gives memory back when three quarters of it are empty, and keeps twice what it needs.
+//! Invariant: a collection whose length varies between two sizes is not reallocated again and
+//! again. It shrinks when three quarters of its capacity are unused, and keeps twice its length.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashMap;
 
-/// Entries for which a collection keeps capacity, used or not.
+/// The capacity that a collection keeps, used or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// One of many, such as those of a session or a channel.
+    /// Little: one of many collections, such as those of a session or a channel.
     OfMany,
-    /// One that a worker or a broker has once: it is filled and emptied in every turn.
+    /// More: a collection that exists once for each worker or broker, filled and drained in every
+    /// turn.
     OfOne,
 }
 
@@ -26,15 +27,14 @@ impl Kept {
     }
 }
 
-/// The capacity to which a collection of this length and capacity should shrink; `None` when it
-/// should stay.
+/// Returns the capacity to which a collection should shrink; `None` if it should not.
 #[must_use]
 pub fn spare(length: usize, capacity: usize, kept: Kept) -> Option<usize> {
     let is_spacious = capacity > kept.entries() && length < capacity / 4;
     is_spacious.then_some((2 * length).max(kept.entries() / 2))
 }
 
-/// See the module.
+/// Shrinks a map if it is mostly empty.
 pub(crate) fn shrink_map<K, V, S>(map: &mut HashMap<K, V, S>, kept: Kept)
 where
     K: Eq + Hash,
@@ -45,14 +45,14 @@ where
     }
 }
 
-/// See the module.
+/// Shrinks a vector if it is mostly empty.
 pub fn shrink_vec<T>(vec: &mut Vec<T>, kept: Kept) {
     if let Some(capacity) = spare(vec.len(), vec.capacity(), kept) {
         vec.shrink_to(capacity);
     }
 }
 
-/// See the module.
+/// Shrinks a queue if it is mostly empty.
 pub fn shrink_queue<T>(queue: &mut VecDeque<T>, kept: Kept) {
     if let Some(capacity) = spare(queue.len(), queue.capacity(), kept) {
         queue.shrink_to(capacity);

@@ -1,49 +1,50 @@
-//! Channel names: which namespace one belongs to and who may do what there (§5.1 – 5.3).
+//! Channel names: the namespace of a channel, and what an actor is allowed to do there (§5.1 –
+//! 5.3).
 //!
-//! Every prefix, boundary and permission is read here and nowhere else.
+//! Invariant: prefixes, boundaries and permissions are interpreted in this file only.
 
 use wire::protocol::ErrorCode;
 
 use crate::personal;
 use crate::rules::{ChannelRules, DataFormat, Namespace, Permission, Rules};
 
-/// What the names of the server's own channels begin with, whatever separates namespaces elsewhere.
+/// Prefix of the server's own channels, whatever the namespace boundary is.
 pub const SYSTEM: &str = "sys:";
 
-/// Where clients that come and go are told.
+/// Channel of lifecycle events: clients that connect and disconnect.
 pub const LIFECYCLE: &str = "sys:presence";
 
-/// Where options of namespaces are changed.
+/// Channel of changes of the dynamic configuration.
 pub const CONFIG: &str = "sys:config";
 
-/// A channel name, read by the rules.
+/// A channel name, parsed by the rules.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelView<'r, 'n> {
-    /// The options that hold for it.
+    /// Options of the channel.
     pub namespace: &'r Namespace,
-    /// The name of the namespace; empty for none.
+    /// Name of the namespace; empty for a channel without one.
     pub namespace_name: &'n str,
-    /// The name behind the namespace.
+    /// Channel name without the namespace.
     pub rest: &'n str,
-    /// Whether it needs a subscription token.
+    /// Whether the channel requires a subscription token.
     pub is_private: bool,
-    /// The users admitted, when the name lists them.
+    /// List of admitted users, if the name contains one.
     pub users: Option<&'n str>,
 }
 
-/// Who wants to do something.
+/// The user and the session whose permissions are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor<'a> {
     /// User id; empty for anonymous.
     pub user: &'a str,
-    /// Roles by the connection token.
+    /// Roles of the connection token.
     pub roles: &'a [Box<str>],
-    /// Whether this session is subscribed to the channel in question.
+    /// Whether the session is subscribed to the channel in question.
     pub is_subscriber: bool,
 }
 
-/// Reads a channel name that a client chose: one that [`server_view`] takes, and in the form that
-/// its namespace wants.
+/// Parses a channel name chosen by a client: a name that [`server_view`] accepts, in the form that
+/// its namespace requires.
 ///
 /// # Errors
 /// 107 for a name that is empty, too long or not allowed; 102 for an unknown namespace.
@@ -59,9 +60,9 @@ pub fn view<'r, 'n>(
     if is_allowed { Ok(view) } else { Err(ErrorCode::BadRequest) }
 }
 
-/// Reads a channel name that the server or a backend chose: by a token, for a user, through the
-/// server API. What bounds it bounds all names, so that whatever the server subscribes a backend
-/// can reach, and every broker can carry.
+/// Parses a channel name chosen by the server or a backend, for example in a token or in the server
+/// API. Its limits hold for all names, so that the server API can reach every subscription and
+/// every broker can carry it.
 ///
 /// # Errors
 /// 107 for a name that is empty, longer than `channel.max_length` or has control characters; 102
@@ -76,7 +77,7 @@ pub fn server_view<'r, 'n>(
     read(rules, name)
 }
 
-/// The options of a channel whose name was checked when it came.
+/// Returns the options of a channel whose name was checked before.
 ///
 /// # Errors
 /// 102 for an unknown namespace.
@@ -84,7 +85,7 @@ pub fn namespace<'r>(rules: &'r ChannelRules, name: &str) -> Result<&'r Namespac
     read(rules, name).map(|view| view.namespace)
 }
 
-/// The namespace of a channel; empty for none, and `None` for the server's own channels and for
+/// Returns the namespace of a channel. Empty for none; `None` for the server's own channels and for
 /// unknown namespaces.
 #[must_use]
 pub fn namespace_name<'n>(rules: &ChannelRules, name: &'n str) -> Option<&'n str> {
@@ -127,17 +128,17 @@ fn read<'r, 'n>(rules: &'r ChannelRules, name: &'n str) -> Result<ChannelView<'r
 }
 
 impl Actor<'_> {
-    /// Whether it has one of these roles.
+    /// Returns whether the actor has one of these roles.
     fn has_role(&self, of: &[String]) -> bool {
         self.roles.iter().any(|role| of.iter().any(|one| **one == **role))
     }
 }
 
-/// Whether this actor may subscribe without a token. A channel that lists its users admits nobody
-/// else, whatever the role.
+/// Checks whether the actor may subscribe without a token. A channel that lists its users admits no
+/// other user, whatever the role.
 ///
 /// # Errors
-/// 103 when not.
+/// 103 if not.
 pub fn may_subscribe(
     rules: &Rules,
     view: &ChannelView<'_, '_>,
@@ -158,11 +159,11 @@ pub fn may_subscribe(
     grant(is_allowed || rules.client.insecure)
 }
 
-/// Whether this actor may read what is kept of a personal channel: only its user may, and whoever
-/// was subscribed to it by a token. In other channels everybody may, as far as this goes.
+/// Checks whether the actor may read the history of a personal channel: only its user may, and a
+/// session that subscribed with a token. Channels that are not personal always pass.
 ///
 /// # Errors
-/// 103 when not.
+/// 103 if not.
 pub(crate) fn may_read_personal(
     rules: &Rules,
     view: &ChannelView<'_, '_>,
@@ -183,10 +184,10 @@ fn is_listed(rules: &ChannelRules, users: &str, user: &str) -> bool {
     }
 }
 
-/// Whether this actor may publish.
+/// Checks whether the actor may publish.
 ///
 /// # Errors
-/// 103 when not.
+/// 103 if not.
 pub fn may_publish(
     rules: &Rules,
     namespace: &Namespace,
@@ -196,10 +197,10 @@ pub fn may_publish(
     grant(has_role || holds(namespace.publish, actor) || is_open(rules, namespace))
 }
 
-/// Whether this actor may read presence.
+/// Checks whether the actor may read presence.
 ///
 /// # Errors
-/// 108 when the feature is off, whoever asks; 103 when this actor may not.
+/// 108 if the feature is off; 103 if this actor may not.
 pub fn may_read_presence(
     rules: &Rules,
     namespace: &Namespace,
@@ -211,7 +212,7 @@ pub fn may_read_presence(
     grant(may_receive_membership(rules, namespace, actor))
 }
 
-/// Whether this actor may hear who joins and leaves, where that is told at all.
+/// Returns whether the actor may receive joins and leaves, provided that the namespace sends them.
 pub(crate) fn may_receive_membership(
     rules: &Rules,
     namespace: &Namespace,
@@ -222,10 +223,10 @@ pub(crate) fn may_receive_membership(
         || is_open(rules, namespace)
 }
 
-/// Whether this actor may read history.
+/// Checks whether the actor may read history.
 ///
 /// # Errors
-/// 108 when the feature is off, whoever asks; 103 when this actor may not.
+/// 108 if the feature is off; 103 if this actor may not.
 pub fn may_read_history(
     rules: &Rules,
     namespace: &Namespace,
@@ -238,10 +239,10 @@ pub fn may_read_history(
     grant(has_role || holds(namespace.history_read, actor) || is_open(rules, namespace))
 }
 
-/// Whether a payload has the form that the namespace wants.
+/// Checks that a payload has the format that the namespace requires.
 ///
 /// # Errors
-/// 107 when not.
+/// 107 if not.
 pub fn check_data(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
     let is_fine = match format {
         DataFormat::Binary => !wire::protocol::is_nested_too_deep(data),
@@ -255,14 +256,14 @@ pub fn check_data(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
 }
 
 impl Namespace {
-    /// Whether publications are retained at all.
+    /// Returns whether publications are retained.
     #[must_use]
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && self.history_ttl_ms > 0
     }
 }
 
-/// Whether everybody may do everything.
+/// Returns whether all permissions are granted to every client.
 fn is_open(rules: &Rules, namespace: &Namespace) -> bool {
     rules.client.insecure && !namespace.is_system
 }

@@ -1,11 +1,11 @@
-//! When silent channels are compared with the broker: a publication lost on the way to this worker
-//! must be noticed even when none follows it.
+//! Schedules the comparison of silent channels with the broker: a publication lost on the way to
+//! this worker must be detected even if none follows it.
 //!
-//! Invariant: a channel with a positioned subscriber has exactly one entry in the wheel, and is
-//! compared when the broker last verified that nothing is missing between half of
-//! `client.channel_position_check_delay` and all of it ago. Which moment it is, is random, and at
-//! most [`CHECKS_PER_TURN`] come at once: channels that were joined together, or all heard
-//! something at the same time, are not compared together.
+//! Invariant: a channel with a positioned subscriber has exactly one entry in the wheel. It is
+//! compared once between half of `client.channel_position_check_delay` and all of it has passed
+//! since the broker last verified that nothing is missing. The exact moment is random, and at most
+//! [`CHECKS_PER_TURN`] comparisons start in one turn, so that channels that were joined or received
+//! something together are not compared together.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -15,25 +15,25 @@ use crate::limits::{CHECK_TICK_MS, CHECKS_PER_TURN};
 use crate::random::Random;
 use crate::wheel::{Tick, Wheel};
 
-/// Tells an entry that counts from a stale one; four bytes, since every channel has one.
+/// Distinguishes the current entry of a channel from stale ones; four bytes, because every channel
+/// has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CheckAt(NonZeroU32);
 
 impl CheckAt {
-    /// Ticks that are so far from each other that they share a number are never in the wheel
-    /// together.
+    /// Two ticks that share a number are so far apart that they are never in the wheel together.
     fn of(Tick(tick): Tick) -> CheckAt {
         let number = u32::try_from(tick % u64::from(u32::MAX)).unwrap_or_default();
         CheckAt(NonZeroU32::MIN.saturating_add(number))
     }
 }
 
-/// See the module.
+/// The schedule; see the module.
 #[derive(Debug)]
 pub(crate) struct Checks {
-    /// Slots of the hub.
+    /// Slots of the hub, by the time of the next comparison.
     wheel: Wheel<u32, CHECK_TICK_MS>,
-    /// Those whose time has come.
+    /// Entries that are due.
     due: VecDeque<(Tick, u32)>,
 }
 
@@ -42,7 +42,7 @@ impl Checks {
         Checks { wheel: Wheel::new(now_ms), due: VecDeque::new() }
     }
 
-    /// A positioned subscriber has joined the channel in this slot.
+    /// Schedules the first comparison of a channel that got a positioned subscriber.
     pub(crate) fn watch(
         &mut self,
         now_ms: u64,
@@ -54,7 +54,7 @@ impl Checks {
         }
     }
 
-    /// Looks at the channel in this slot again, so long after it was verified.
+    /// Schedules the next comparison of a channel, counted from its last verification.
     pub(crate) fn put(
         &mut self,
         verified_at_ms: u64,
@@ -67,8 +67,7 @@ impl Checks {
         self.wheel.put(tick, slot);
     }
 
-    /// The slots of the channels that may be compared now, each with the entry for which it was
-    /// put.
+    /// Returns the slots of the channels to compare now, each with its entry.
     pub(crate) fn due(&mut self, now_ms: u64) -> Vec<(CheckAt, u32)> {
         self.wheel.advance(now_ms, &mut self.due);
         let count = self.due.len().min(CHECKS_PER_TURN);
@@ -77,7 +76,7 @@ impl Checks {
         due
     }
 
-    /// When there is something to do next.
+    /// Returns when the next entry is due, on the monotonic clock.
     pub(crate) fn next_at_ms(&self) -> Option<u64> {
         if self.due.is_empty() { self.wheel.next_at_ms() } else { Some(0) }
     }

@@ -1,19 +1,19 @@
-//! What a verified token allows: the only thing the engine ever learns about a token.
+//! The claims of a verified token. The engine receives claims only, never interprets a token.
 
 use bytes::Bytes;
 
-/// What a verified connection token says (§4.1).
+/// Claims of a verified connection token (§4.1).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectionClaims {
     /// User id; empty for anonymous.
     pub user: String,
-    /// Unix seconds at which the connection's lifetime ends; `None` when it never does.
+    /// Unix time in seconds at which the connection expires; `None` never expires.
     pub expire_at: Option<i64>,
-    /// Shown to others as `conn_info`.
+    /// Information that other clients see as `conn_info`.
     pub info: Bytes,
-    /// Server-side subscriptions.
+    /// Server-side subscriptions, by channel.
     pub subscriptions: Vec<(String, SubscriptionGrant)>,
-    /// What rules of namespaces allow to roles.
+    /// Roles, to which rules of namespaces grant permissions.
     pub roles: Vec<String>,
     /// Claim `jti`; empty when absent.
     pub token_id: String,
@@ -21,18 +21,18 @@ pub struct ConnectionClaims {
     pub issued_at: Option<i64>,
 }
 
-/// What a verified subscription token says (§4.2).
+/// Claims of a verified subscription token (§4.2).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscriptionClaims {
-    /// Must equal the session's user.
+    /// User id; must equal the session's user.
     pub user: String,
-    /// Must equal the channel asked for.
+    /// Channel; must equal the requested channel.
     pub channel: String,
-    /// Must equal the session's client id, when not empty (deprecated claim).
+    /// Client id; if not empty, must equal the session's client id (deprecated claim).
     pub client: String,
-    /// Unix seconds at which the subscription's lifetime ends; `None` when it never does.
+    /// Unix time in seconds at which the subscription expires; `None` never expires.
     pub expire_at: Option<i64>,
-    /// What is granted.
+    /// Differences from the namespace's options.
     pub grant: SubscriptionGrant,
     /// Claim `jti`; empty when absent.
     pub token_id: String,
@@ -40,18 +40,19 @@ pub struct SubscriptionClaims {
     pub issued_at: Option<i64>,
 }
 
-/// How a subscription that was granted from outside differs from the namespace's options.
+/// Differences of a subscription from the namespace's options, granted by a token or a backend.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscriptionGrant {
-    /// Shown to others as `chan_info`.
+    /// Information that other clients see as `chan_info`.
     pub info: Bytes,
-    /// Sent to the client with the subscription.
+    /// Data sent to the client with the subscription.
     pub data: Bytes,
-    /// Options that replace the namespace's; `None` leaves them.
+    /// Options that replace the namespace's.
     pub overrides: Overrides,
 }
 
-/// Options of a namespace replaced for one subscription (claim `override`).
+/// Options of a namespace replaced for one subscription (claim `override`). `None` keeps the
+/// namespace's option.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// Replaces `presence`.
@@ -69,10 +70,11 @@ pub struct Overrides {
 /// Why a token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenRefusal {
-    /// Its time is over or has not come: the client gets error 109 and fetches a new one.
+    /// The token has expired or is not valid yet. The client gets error 109 and fetches a new
+    /// token.
     Expired,
-    /// Signature, form, issuer or audience do not hold.
+    /// Signature, format, issuer or audience is wrong.
     Invalid,
-    /// It could not be verified now (keys unreachable).
+    /// The token cannot be verified now, for example because keys are not reachable.
     Unavailable,
 }

@@ -1,15 +1,15 @@
-//! What happened, as plain numbers that only grow; the driver turns them into metrics.
+//! Counters of a worker. They only grow; the driver turns them into metrics.
 
 use crate::rates::BUCKETS;
 
-/// Totals of one worker since it began.
+/// Totals of one worker since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Sessions opened.
     pub sessions_opened: u64,
     /// Sessions whose connect command was accepted.
     pub sessions_connected: u64,
-    /// Commands handled, by [`CommandKind`] order.
+    /// Commands handled, in the order of [`CommandKind::ALL`].
     pub commands: [u64; CommandKind::ALL.len()],
     /// Error replies.
     pub error_replies: u64,
@@ -17,24 +17,24 @@ pub struct Counters {
     pub deliveries: u64,
     /// Publications received from the broker.
     pub publications: u64,
-    /// Subscriptions that became live.
+    /// Subscriptions that became active.
     pub subscriptions_joined: u64,
-    /// Recoveries that were whole.
+    /// Recoveries that delivered every missed publication.
     pub recoveries_whole: u64,
-    /// Recoveries that were refused.
+    /// Recoveries that could not deliver every missed publication.
     pub recoveries_refused: u64,
     /// Publications delivered by recovery.
     pub recovered_publications: u64,
-    /// Gaps noticed and told.
+    /// Gaps detected and reported to the client.
     pub gaps_reported: u64,
-    /// Refusals by bucket, in the order of [`crate::rates::Bucket::ALL`].
+    /// Requests refused by rate limits, in the order of [`crate::rates::Bucket::ALL`].
     pub limited: [u64; BUCKETS],
 }
 
 impl Counters {
     /// Adds the totals of another worker.
     pub fn add(&mut self, other: &Counters) {
-        // Taken apart without `..` so that a new counter cannot be forgotten here.
+        // Destructured without `..`, so that a new counter cannot be forgotten here.
         let Counters {
             sessions_opened,
             sessions_connected,
@@ -68,7 +68,7 @@ impl Counters {
     }
 }
 
-/// What a command asks, for counting.
+/// The kind of a command, for counters and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandKind {
     /// `connect`
@@ -95,9 +95,9 @@ pub enum CommandKind {
     SubRefresh,
     /// `ping`
     Ping,
-    /// The empty command.
+    /// The empty command, which answers a ping.
     Pong,
-    /// None that we know.
+    /// A command without a known request.
     Unknown,
 }
 
@@ -120,7 +120,7 @@ impl CommandKind {
         CommandKind::Unknown,
     ];
 
-    /// The name used in logs and metrics.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,8 +1,8 @@
-//! What a connection token says of its holder beside the user: roles, and the id of the token.
+//! Roles and id of a connection token.
 //!
-//! Invariant: a session whose token says nothing of this holds no memory for it but a pointer.
+//! Invariant: a session whose token has neither holds one null pointer.
 
-/// See the module. Never empty: a session without any has `None`.
+/// Roles and token id. Never empty: a session without them has `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) roles: Box<[Box<str>]>,
@@ -11,7 +11,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Of a token; `None` when it says nothing.
+    /// Creates credentials; `None` if both roles and token id are empty.
     pub(crate) fn new(roles: &[String], token_id: &str) -> Option<Box<Credentials>> {
         if roles.is_empty() && token_id.is_empty() {
             return None;

@@ -1,8 +1,8 @@
-//! Clients that are gone and of which others are not told yet, so that whoever reconnects is back
-//! before it has left.
+//! Departures that are published after a grace period, so that a client that reconnects within it
+//! never appears to have left.
 //!
-//! Invariant: each is told once, in the order in which they went, and at most [`DEPARTURES_MAX`]
-//! wait.
+//! Invariant: each departure is published once, in the order of the disconnects. At most
+//! [`DEPARTURES_MAX`] are pending.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,15 @@ use crate::limits::DEPARTURES_MAX;
 use crate::session::join::Departure;
 use crate::turn::Outputs;
 
-/// See the module.
+/// Pending departures; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Departures {
-    /// When each is told, on the monotonic clock.
+    /// Departures with the monotonic time at which each is published.
     waiting: VecDeque<(u64, Departure)>,
 }
 
 impl Departures {
-    /// Keeps one back until then; of too many, the oldest is told before its time.
+    /// Delays a departure until `due_ms`. If too many are pending, the oldest is published at once.
     pub(crate) fn keep(&mut self, due_ms: u64, departure: Departure, out: &mut Outputs) {
         if departure.matters() {
             self.waiting.push_back((due_ms, departure));
@@ -28,19 +28,19 @@ impl Departures {
         }
     }
 
-    /// Tells those whose time has come.
+    /// Publishes the departures that are due.
     pub(crate) fn publish_due(&mut self, now_ms: u64, out: &mut Outputs) {
         while self.next_at_ms().is_some_and(|due_ms| due_ms <= now_ms) {
             self.publish_next(out);
         }
     }
 
-    /// Tells all.
+    /// Publishes all pending departures.
     pub(crate) fn publish_all(&mut self, out: &mut Outputs) {
         self.publish_due(u64::MAX, out);
     }
 
-    /// When the next one is told.
+    /// Returns when the next departure is due.
     pub(crate) fn next_at_ms(&self) -> Option<u64> {
         self.waiting.front().map(|(due_ms, _)| *due_ms)
     }

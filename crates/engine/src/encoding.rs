@@ -1,8 +1,6 @@
-//! From replies to frames: each is encoded once for every way in which the peers of a worker want
-//! it.
+//! Encodes replies as frames, once for each encoding that sessions of a worker use.
 //!
-//! Invariant: what [`Variants`] returns for one encoding is the same bytes for every session of
-//! that encoding.
+//! Invariant: for one encoding [`Variants`] returns the same bytes to every session.
 
 pub(crate) mod not_json;
 
@@ -15,48 +13,49 @@ use wire::websocket::encoder::{self, FrameKind};
 
 use not_json::Obstacle;
 
-/// How one session's messages become frames.
+/// How messages of one session are encoded as frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding {
     /// JSON or Protobuf.
     pub codec: Codec,
-    /// Whether and how permessage-deflate was negotiated.
+    /// Window of permessage-deflate; `None` if it was not negotiated.
     pub deflate: Option<Window>,
 }
 
-/// Turns replies into frames; owns the memory that this needs, once per worker.
+/// Encodes replies as frames. Owns the scratch memory, once per worker.
 #[derive(Debug)]
 pub struct Encoder {
     deflater: Deflater,
-    /// Messages below this many bytes are not compressed.
+    /// Messages shorter than this many bytes are not compressed.
     deflate_min_size: usize,
     payload: Vec<u8>,
 }
 
-/// The frames of one push, made when first asked for.
+/// The frames of one push, each encoded on first use.
 #[derive(Debug)]
 pub struct Variants {
     reply: Reply,
     frames: [Option<Result<Bytes, NotJson>>; 6],
 }
 
-/// A publication that is no JSON value was to go into a JSON message. Its receiver misses it; the
-/// compatible server ends the connection (3506), for good.
+/// A publication that is not JSON cannot be sent in a JSON message. Its receiver skips it. (The
+/// compatible server closes the connection with 3506.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotJson;
 
 impl Encoder {
-    /// An encoder that compresses, where negotiated, messages of at least `deflate_min_size` bytes.
+    /// Creates an encoder. Where compression is negotiated, messages of at least `deflate_min_size`
+    /// bytes are compressed.
     #[must_use]
     pub fn new(deflater: Deflater, deflate_min_size: usize) -> Encoder {
         Encoder { deflater, deflate_min_size, payload: Vec::new() }
     }
 
-    /// One frame with one reply in it. Information that JSON cannot embed is left out of a JSON
+    /// Encodes one reply as one frame. Client information that is not JSON is left out of a JSON
     /// message.
     ///
     /// # Errors
-    /// [`NotJson`] when the reply carries data that JSON cannot embed.
+    /// [`NotJson`] if the reply carries data that is not JSON and the message is.
     pub fn frame(&mut self, encoding: Encoding, reply: &Reply) -> Result<Bytes, NotJson> {
         let reply = match encoding.codec {
             Codec::Json => as_json(reply)?,
@@ -74,20 +73,20 @@ impl Encoder {
             }
             _ => encoder::frame(kind, &self.payload),
         };
-        // One big message must not hold its size for ever.
+        // A large message must not keep its memory.
         self.payload.shrink_to(PAYLOAD_KEPT);
         Ok(frame)
     }
 }
 
 impl Variants {
-    /// Nothing is encoded yet.
+    /// Creates variants of a reply; nothing is encoded yet.
     #[must_use]
     pub fn new(reply: Reply) -> Variants {
         Variants { reply, frames: [const { None }; 6] }
     }
 
-    /// The frame for sessions of this encoding.
+    /// Returns the frame for sessions of this encoding.
     ///
     /// # Errors
     /// As [`Encoder::frame`].
@@ -103,10 +102,10 @@ impl Variants {
     }
 }
 
-/// Bytes of scratch memory that an encoder keeps between messages.
+/// Bytes of scratch memory kept between messages.
 const PAYLOAD_KEPT: usize = 64 * 1024;
 
-/// The reply as a JSON message can carry it.
+/// Returns the reply without client information that is not JSON.
 fn as_json(reply: &Reply) -> Result<Cow<'_, Reply>, NotJson> {
     match not_json::obstacle(&reply.body) {
         Obstacle::None => Ok(Cow::Borrowed(reply)),

@@ -1,20 +1,20 @@
 //! Keyed hashing for tables whose keys peers choose.
 //!
-//! Invariant: all hashes follow from keys that are passed in. The same keys give the same run;
-//! peers who do not know them cannot choose names that collide (SipHash, Aumasson and Bernstein
-//! 2012).
+//! Invariant: hashes depend only on the secret keys passed in. The same keys give the same run. A
+//! peer that does not know the keys cannot choose names that collide (SipHash, Aumasson and
+//! Bernstein 2012).
 
 use std::hash::BuildHasher;
 
 use siphasher::sip::SipHasher13;
 
-/// The secret keys of a table; several tables may have the same.
+/// The secret keys of a hash table. Several tables may share them.
 #[derive(Clone, Copy)]
 pub struct HashKeys([u64; 2]);
 
 impl HashKeys {
-    /// Keys must come from the operating system's randomness where peers choose names.
-    /// [`crate::random::Random`] is no source for them: client ids show its state.
+    /// Creates keys. Where peers choose names, they must come from the operating system's random
+    /// source. [`crate::random::Random`] does not qualify: client ids reveal its state.
     #[must_use]
     pub fn new(keys: [u64; 2]) -> HashKeys {
         HashKeys(keys)

@@ -1,7 +1,7 @@
-//! One channel's stream: the retained publications with their offset and epoch.
+//! The stream of one channel: retained publications with offset and epoch.
 //!
-//! Invariant: the retained offsets are consecutive and end at `top`, so "everything since x" is
-//! either whole or known not to be.
+//! Invariant: retained offsets are consecutive and end at `top`, so that a read after a position is
+//! either complete or known to be incomplete.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use wire::protocol::{HistoryResult, Publication, StreamPosition};
 use crate::broker::{BrokerError, HistoryQuery, JoinRead, JoinedStream};
 use crate::limits::PUBLICATION_COST;
 
-/// A stream as one channel has it.
+/// The retained publications of one channel and its position.
 #[derive(Clone, Debug)]
 pub struct Stream {
     epoch: Arc<str>,
     top: u64,
     retained: VecDeque<Retained>,
-    /// Bytes that the retained publications cost: see [`cost`].
+    /// Bytes of the retained publications, counted by [`cost`].
     bytes: usize,
 }
 
@@ -27,23 +27,23 @@ struct Retained {
     expires_at_ms: u64,
 }
 
-/// How much of a stream is kept.
+/// How much of a stream is retained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Publications at most.
+    /// Maximum number of publications.
     pub size: u32,
-    /// Milliseconds at most.
+    /// Maximum age in milliseconds.
     pub ttl_ms: u64,
 }
 
 impl Stream {
-    /// A new, empty stream. The epoch identifies its numbering.
+    /// Creates an empty stream. The epoch identifies its numbering.
     #[must_use]
     pub fn new(epoch: Arc<str>) -> Stream {
         Stream { epoch, top: 0, retained: VecDeque::new(), bytes: 0 }
     }
 
-    /// A stream as it is kept elsewhere. What is retained must be consecutive and end at
+    /// Creates a stream from stored publications, which must be consecutive and end at
     /// `top.offset`.
     #[must_use]
     pub fn restore(top: &StreamPosition, retained: Vec<Arc<Publication>>) -> Stream {
@@ -69,19 +69,20 @@ impl Stream {
         StreamPosition { offset: self.top, epoch: self.epoch.to_string() }
     }
 
-    /// Whether nothing was ever published: such a stream is like any other of its epoch.
+    /// Returns whether nothing was ever published. Such a stream equals any other new stream of its
+    /// epoch.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.top == 0
     }
 
-    /// When the last retained publication expires, if there is one.
+    /// Returns when the last retained publication expires; `None` if none is retained.
     #[must_use]
     pub fn expires_at_ms(&self) -> Option<u64> {
         self.retained.back().map(|newest| newest.expires_at_ms)
     }
 
-    /// Numbers a publication and retains it.
+    /// Assigns an offset to a publication and retains it.
     pub fn append(
         &mut self,
         now_ms: u64,
@@ -101,33 +102,33 @@ impl Stream {
         publication
     }
 
-    /// Drops what is older than its time. A shorter time of a later publication does not outlive an
-    /// earlier one: only the front is looked at, so that offsets stay consecutive.
+    /// Removes expired publications. Only the oldest is checked, so that offsets stay consecutive:
+    /// a publication with a shorter TTL stays as long as an earlier one.
     pub fn expire(&mut self, now_ms: u64) {
         while self.retained.front().is_some_and(|oldest| oldest.expires_at_ms <= now_ms) {
             self.drop_oldest();
         }
     }
 
-    /// Drops everything retained; position and epoch stay.
+    /// Removes all retained publications; position and epoch stay.
     pub fn clear(&mut self) {
         self.retained.clear();
         self.bytes = 0;
     }
 
-    /// Whether nothing is retained.
+    /// Returns whether no publication is retained.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.retained.is_empty()
     }
 
-    /// Bytes that the retained publications cost.
+    /// Bytes of the retained publications.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Bytes that it would cost more with this publication, which may take the place of the oldest
+    /// Returns by how many bytes this publication would grow the stream; it may replace the oldest
     /// one.
     #[must_use]
     pub fn growth(&self, retention: Retention, publication: &Publication) -> usize {
@@ -145,7 +146,7 @@ impl Stream {
     /// Reads a part of the stream (protocol §1.11).
     ///
     /// # Errors
-    /// [`BrokerError::UnrecoverablePosition`] when `since` names another epoch.
+    /// [`BrokerError::UnrecoverablePosition`] if `since` names another epoch.
     pub fn read(&self, query: &HistoryQuery) -> Result<HistoryResult, BrokerError> {
         let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
         let since = query.since.as_ref();
@@ -169,8 +170,8 @@ impl Stream {
         Ok(HistoryResult { publications, epoch: self.epoch.to_string(), offset: self.top })
     }
 
-    /// Reads what a joining subscriber asked for. A position of another epoch finds nothing behind
-    /// it.
+    /// Reads the part that a joining subscriber requests. A position of another epoch yields no
+    /// publications.
     #[must_use]
     pub fn join(&self, read: &JoinRead) -> JoinedStream {
         let all = self.retained.iter().map(|retained| &retained.publication);
@@ -187,14 +188,14 @@ impl Stream {
         JoinedStream { top: self.position(), publications }
     }
 
-    /// An empty epoch is that of a client which knows none yet (§1.10).
+    /// An empty epoch comes from a client that does not know one yet (§1.10).
     fn accepts(&self, epoch: &str) -> bool {
         epoch.is_empty() || epoch == &*self.epoch
     }
 }
 
-/// How many of these publications fit into so many bytes, counted from the first; at least one, so
-/// that whoever reads page by page gets on.
+/// Returns how many of these publications, from the first, fit into this many bytes; at least one,
+/// so that a client that reads page by page makes progress.
 #[must_use]
 pub fn fitting_count<'p>(
     publications: impl IntoIterator<Item = &'p Arc<Publication>>,
@@ -209,7 +210,7 @@ pub fn fitting_count<'p>(
     publications.into_iter().take_while(fits).count()
 }
 
-/// The first of these publications, as many as fit.
+/// Returns the publications that fit, from the first.
 fn fitting<'p>(
     publications: impl Iterator<Item = &'p Arc<Publication>> + Clone,
     bytes_max: Option<usize>,
@@ -218,7 +219,7 @@ fn fitting<'p>(
     publications.take(count).cloned().collect()
 }
 
-/// Bytes that a retained publication costs.
+/// Bytes of a retained publication.
 fn cost(publication: &Publication) -> usize {
     publication.weight() + PUBLICATION_COST
 }

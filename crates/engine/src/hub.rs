@@ -1,7 +1,7 @@
-//! A worker's index from channel to sessions.
+//! A worker's index from channel to subscribers.
 //!
-//! Invariant: entering and leaving cost the same in a channel of ten subscribers and of ten
-//! thousand; a channel without subscribers does not exist.
+//! Invariant: adding and removing a subscriber take the same time in a channel of ten subscribers
+//! and of ten thousand. A channel without subscribers has no entry.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -15,42 +15,42 @@ use crate::checks::CheckAt;
 use crate::hash_keys::HashKeys;
 use crate::subscribers::Subscribers;
 
-/// The channels to which the sessions of one worker are subscribed.
+/// The channels to which sessions of one worker are subscribed.
 #[derive(Debug)]
 pub struct Hub {
-    /// Slots by the names of their channels, which are there only once.
+    /// Slots by channel name. The names are stored only in the slots.
     index: HashTable<u32>,
     hasher: HashKeys,
     channels: Slab<Channel>,
     no_epoch: Arc<str>,
 }
 
-/// One channel as this worker knows it.
+/// State of one channel on this worker.
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) name: Arc<str>,
     pub(crate) subscribers: Subscribers,
-    /// Whether the broker has confirmed that this worker is subscribed to the channel.
+    /// Whether the broker has confirmed this worker's subscription.
     pub(crate) is_subscribed: bool,
-    /// The stream's epoch, once known.
+    /// Epoch of the stream; empty until it is known.
     pub(crate) epoch: Arc<str>,
-    /// Offset of the newest publication that this worker has received, or knows of.
+    /// Highest offset that this worker has received or learned from the broker.
     offset: u64,
-    /// When a publication or an answer of the broker last verified that the worker has received
-    /// everything.
+    /// Monotonic milliseconds at which a publication or a reply last verified that nothing is
+    /// missing.
     pub(crate) verified_at_ms: u64,
-    /// The entry in [`crate::checks::Checks`] that counts.
+    /// The current entry in [`crate::checks::Checks`].
     pub(crate) check: Option<CheckAt>,
 }
 
-/// Names a subscriber: its channel's slot, and its number there.
+/// Identifies a subscriber: slot of the channel, and number within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SubscriberKey {
     pub(crate) channel: u32,
     pub(crate) index: u32,
 }
 
-/// One session's subscription to a channel, as the hub knows it.
+/// One session's subscription, as the hub stores it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscriber {
     /// Slot of the session.
@@ -58,22 +58,22 @@ pub(crate) struct Subscriber {
     pub(crate) phase: SubscriberPhase,
     pub(crate) is_positioned: bool,
     pub(crate) wants_membership: bool,
-    /// Offset of the last publication that the session has.
+    /// Offset of the last publication sent to the session.
     pub(crate) offset: u64,
 }
 
-/// What happens to a publication for this subscriber.
+/// How publications are handled for a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SubscriberPhase {
-    /// It waits in the session until the subscription has been answered.
+    /// The session holds them until it has sent the reply to the subscribe command.
     Joining,
-    /// It is sent.
+    /// They are sent.
     Live,
 }
 
 impl Channel {
-    /// A publication of the stream has come. Those that hold a position of another epoch have a
-    /// gap; a subscriber that is joining sees for itself.
+    /// Applies the position of a received publication. Subscribers with a position of another epoch
+    /// have a gap, except joining ones, which compare by themselves.
     pub(crate) fn handle_publication(
         &mut self,
         now_ms: u64,
@@ -92,9 +92,9 @@ impl Channel {
         self.offset = offset;
     }
 
-    /// The broker has said where the stream stands, behind every publication up to there: this
-    /// verifies that nothing is missing, or shows who misses something. Costs a look at every
-    /// subscriber only when something is missing.
+    /// Applies a top position that the broker reported behind every publication up to it. Verifies
+    /// that nothing is missing, or returns the subscribers with a gap. Visits all subscribers only
+    /// if something is missing.
     pub(crate) fn handle_position(
         &mut self,
         now_ms: u64,
@@ -115,7 +115,7 @@ impl Channel {
         self.offset = top.offset;
     }
 
-    /// The live subscribers that hold a position, with the slots of their sessions.
+    /// Returns the active subscribers with a position, each with its session's slot.
     fn positioned_subscribers(
         &self,
         channel: u32,
@@ -134,13 +134,14 @@ impl Channel {
 }
 
 impl Hub {
-    /// An index without channels.
+    /// Creates an empty index.
     #[must_use]
     pub fn new(hasher: HashKeys) -> Hub {
         Hub { index: HashTable::new(), hasher, channels: Slab::new(), no_epoch: "".into() }
     }
 
-    /// Adds a subscriber, creating the channel if needed. It is [`SubscriberPhase::Joining`].
+    /// Adds a subscriber in phase [`SubscriberPhase::Joining`]. Creates the channel's entry if
+    /// needed.
     pub(crate) fn enter(&mut self, name: &str, session: u32) -> SubscriberKey {
         let slot = self.slot(name).unwrap_or_else(|| self.create(name));
         let subscriber = Subscriber {
@@ -154,8 +155,8 @@ impl Hub {
         SubscriberKey { channel: slot, index: slot_number(index) }
     }
 
-    /// Removes a subscriber. Returns the channel's name when nobody is left and the channel is
-    /// gone.
+    /// Removes a subscriber. Returns the channel's name if it was the last one and the entry was
+    /// removed.
     pub(crate) fn leave(&mut self, key: SubscriberKey) -> Option<Arc<str>> {
         let channel = &mut self.channels[key.channel as usize];
         channel.subscribers.remove(key.index as usize);
@@ -178,12 +179,12 @@ impl Hub {
         }
         if let Some(capacity) = spare(index.len(), index.capacity(), Kept::OfOne) {
             index.shrink_to(capacity, |slot| hasher.hash_one(&*channels[*slot as usize].name));
-            // Slots cannot move: only those behind the last channel are given back.
+            // Slots cannot move, so that only slots after the last channel are freed.
             channels.shrink_to_fit();
         }
     }
 
-    /// The channel of that name and its slot, when a session of this worker is subscribed to it.
+    /// Returns the channel of this name and its slot, if it has subscribers.
     pub(crate) fn find(&mut self, name: &str) -> Option<(u32, &mut Channel)> {
         let slot = self.slot(name)?;
         Some((slot, &mut self.channels[slot as usize]))
@@ -202,7 +203,8 @@ impl Hub {
         subscribers.get_mut(key.index as usize).expect("a subscriber key names an entry")
     }
 
-    /// All subscribers of a session. Slow: for sessions whose own list cannot be trusted any more.
+    /// Returns all subscribers of a session by a full scan, for a session whose own list may be
+    /// corrupt.
     pub(crate) fn subscribers_of(&self, session: u32) -> Vec<SubscriberKey> {
         let subscribers = self.channels.iter().flat_map(|(slot, channel)| {
             let subscribers =
@@ -214,8 +216,7 @@ impl Hub {
         subscribers.map(key).collect()
     }
 
-    /// The subscribers of the channel in this slot that have a position before the newest
-    /// publication.
+    /// Returns the subscribers of a channel whose position is before the newest publication.
     pub(crate) fn lagging(&self, slot: u32) -> Vec<(u32, SubscriberKey)> {
         let Some(channel) = self.channels.get(slot as usize) else {
             return Vec::new();
@@ -230,18 +231,18 @@ impl Hub {
         self.channels.get_mut(slot as usize)
     }
 
-    /// Every channel with the number of its subscribers.
+    /// Every channel with its number of subscribers.
     pub fn census(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.channels.iter().map(|(_, channel)| (&channel.name, channel.subscribers.len()))
     }
 
-    /// Channels with subscribers.
+    /// Number of channels with subscribers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.channels.len()
     }
 
-    /// Whether there are no channels.
+    /// Returns whether there are no channels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()

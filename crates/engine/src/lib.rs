@@ -1,11 +1,12 @@
 //! Sessions, hub, channel rules, history, presence and recovery as state machines.
 //!
-//! No socket, clock, randomness, lock, log or thread: time is an argument, chance is a seed,
-//! effects are returned. The server drives [`worker::Worker`] with real sockets; the simulated
-//! world drives the same type.
+//! No sockets, clocks, randomness, locks, logs or threads: time is an argument, randomness comes
+//! from a seed, and effects are returned. The server drives [`worker::Worker`] with real sockets;
+//! the simulation in `tests/sim` drives the same type.
 //!
-//! Reading order: [`rules`] and [`channel`] (what is allowed), [`worker`] (what happens),
-//! [`broker`] (what is asked of brokers), [`history`], [`presence`] (what brokers keep).
+//! Reading order: [`rules`] and [`channel`] (what is allowed), [`worker`] (sessions, hub and
+//! timers), [`broker`] (the contract with brokers), [`history`] and [`presence`] (what brokers
+//! store).
 
 pub mod broker;
 mod buckets;

@@ -1,37 +1,37 @@
-//! Clients that come and go, as backends hear of it.
+//! Lifecycle events: clients that connect and disconnect, as backends receive them.
 //!
-//! Invariant: a client comes online once and goes offline once, in this order.
+//! Invariant: each client has one online event and one offline event, in this order.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use wire::protocol::ClientInfo;
 
-/// A client came or went.
+/// A client connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifecycle {
-    /// Who.
+    /// The client, as other clients see it.
     pub info: Arc<ClientInfo>,
-    /// Which.
+    /// Whether it connected or disconnected.
     pub change: Change,
-    /// When, in Unix milliseconds.
+    /// Unix time in milliseconds of the change.
     pub at_ms: i64,
 }
 
-/// Whether a client came or went.
+/// Whether a client connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It was admitted.
+    /// The client was admitted.
     Online,
-    /// Its session has ended.
+    /// The client's session has ended.
     Offline {
-        /// Why, for people: the reason of its disconnect code, or what happened to its connection.
+        /// Reason in words: that of the disconnect code, or the cause found by the server.
         reason: Cow<'static, str>,
     },
 }
 
 impl Change {
-    /// Its name, and the reason; empty for none.
+    /// Returns the event's name and its reason; the reason is empty for `Online`.
     #[must_use]
     pub fn words(&self) -> (&'static str, &str) {
         match self {

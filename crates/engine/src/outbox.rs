@@ -1,10 +1,9 @@
-//! The bounded queue of frames towards one peer.
+//! The bounded queue of frames to one peer.
 //!
-//! Invariant: `queued` is the number of bytes not yet written. A peer is slow when its socket takes
-//! no more and a push would lift what is queued above the bound, with what frames cost beside their
-//! bytes: the push is refused whole, and the session closes (3008). Before a write was tried nobody
-//! knows whether the peer is slow: then the push is taken, and the driver is asked to write. An
-//! empty outbox owns no heap memory.
+//! Invariant: `queued` is the number of bytes not yet written. A peer is slow if its socket is
+//! blocked and a push would raise the queue's weight above the bound. Then the push is refused as a
+//! whole and the session closes (3008). While the socket is not known to be blocked, a push is
+//! always accepted and the driver is asked to write. An empty outbox owns no heap memory.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -13,21 +12,21 @@ use bytes::{Buf, Bytes};
 
 use crate::limits::FRAME_COST;
 
-/// Frames on their way to one peer.
+/// Frames to be written to one peer.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// The oldest frame, possibly written in part: the usual case of one frame needs no queue.
+    /// The oldest frame, possibly written in part. A single frame, the usual case, needs no queue.
     first: Bytes,
     #[expect(clippy::box_collection, reason = "8 bytes in every idle session instead of 32")]
     rest: Option<Box<VecDeque<Bytes>>>,
     queued: usize,
     /// Whether `first` is written in part.
     is_begun: bool,
-    /// The socket takes no more for now.
+    /// Whether the socket accepts no more bytes for now.
     is_blocked: bool,
 }
 
-/// The peer reads more slowly than it is spoken to.
+/// The peer reads more slowly than the server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slow;
 
@@ -35,7 +34,7 @@ impl Outbox {
     /// Appends a whole frame.
     ///
     /// # Errors
-    /// [`Slow`] when the socket is blocked and more than `bound` bytes would be queued.
+    /// [`Slow`] if the socket is blocked and more than `bound` bytes would be queued.
     pub fn push(&mut self, frame: Bytes, bound: usize) -> Result<(), Slow> {
         if self.is_blocked && self.weight() + frame.len() > bound {
             return Err(Slow);
@@ -49,13 +48,13 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether the socket takes no more for now; the driver says so, and says when it does again.
+    /// Returns whether the socket accepts no more bytes for now, as the driver has reported.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.is_blocked
     }
 
-    /// See [`Outbox::is_blocked`].
+    /// Records that a write was incomplete, or that the socket is writable again.
     pub fn set_blocked(&mut self, is_blocked: bool) {
         self.is_blocked = is_blocked;
     }
@@ -66,25 +65,25 @@ impl Outbox {
         self.queued
     }
 
-    /// What the queue costs: its bytes, and its frames beside them.
+    /// The cost of the queue: its bytes, and [`FRAME_COST`] for each frame but the first.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.queued + self.rest.as_ref().map_or(0, |rest| rest.len()) * FRAME_COST
     }
 
-    /// Whether everything is written.
+    /// Returns whether everything is written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queued == 0
     }
 
-    /// What is to be written, where that is one frame or a part of it.
+    /// Returns the bytes to write if they are one frame or a part of it.
     #[must_use]
     pub fn only(&self) -> Option<&[u8]> {
         (self.rest.is_none() && !self.first.is_empty()).then_some(&*self.first)
     }
 
-    /// Points `slices` at what is to be written, oldest first; says how many slices it used.
+    /// Fills `slices` with the bytes to write, oldest first. Returns the number of slices used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let first = Some(&self.first).filter(|frame| !frame.is_empty());
         let frames = first.into_iter().chain(self.rest.iter().flat_map(|rest| rest.iter()));
@@ -96,10 +95,10 @@ impl Outbox {
         used
     }
 
-    /// Forgets the first `written` bytes.
+    /// Removes the first `written` bytes.
     ///
     /// # Panics
-    /// When `written` is more than what was queued: the driver then lies about what it wrote.
+    /// If `written` exceeds the queued bytes, which is a bug of the driver.
     pub fn advance(&mut self, mut written: usize) {
         assert!(written <= self.queued, "wrote more than was queued");
         self.queued -= written;
@@ -114,8 +113,7 @@ impl Outbox {
         }
     }
 
-    /// Drops all frames that have not been begun, so that a close frame can follow the unfinished
-    /// one.
+    /// Drops all frames that are not partly written, so that a close frame can follow.
     pub fn drop_unbegun(&mut self) {
         self.rest = None;
         if !self.is_begun {
@@ -173,7 +171,7 @@ mod tests {
         outbox.set_blocked(true);
         let bound = 10 * FRAME_COST;
         let taken = (0..bound).take_while(|_| outbox.push(Bytes::from_static(b"x"), bound).is_ok());
-        // The first is free: it needs no queue.
+        // The first frame costs nothing: it needs no queue.
         assert_eq!(taken.count(), 11);
     }
 

@@ -1,18 +1,19 @@
-//! Personal channels: how they are called, and whom a name in a list of users means.
+//! Personal channels: their names, and the user that a name in a list of users denotes.
 //!
-//! Invariant: no two users have the same personal channel, and nobody but its user is admitted. A
-//! user id may have any characters; those that mean something in channel names are written as in
-//! URLs (`smith,john` is `smith%2Cjohn`).
+//! Invariant: no two users share a personal channel, and only its user is admitted. A user id may
+//! contain any character. Those with a meaning in channel names are percent-encoded (`smith,john`
+//! is `smith%2Cjohn`).
 
 use wire::protocol::ErrorCode;
 
 use crate::channel::ChannelView;
 use crate::rules::{ChannelRules, Rules};
 
-/// The name of a user's personal channel; `None` where users have none.
+/// Returns the name of a user's personal channel; `None` if the feature is off or the user is
+/// anonymous.
 ///
 /// # Errors
-/// 108 where the configuration has no character that makes a channel one of a user.
+/// 108 if the configuration has no character that marks a channel as limited to users.
 pub fn name(rules: &Rules, user: &str) -> Result<Option<String>, ErrorCode> {
     let Some(personal) = rules.client.personal_channel.as_ref().filter(|_| !user.is_empty()) else {
         return Ok(None);
@@ -23,12 +24,14 @@ pub fn name(rules: &Rules, user: &str) -> Result<Option<String>, ErrorCode> {
     }
     let is_in_namespace = !personal.namespace.is_empty();
     let boundary = if is_in_namespace { &*channels.namespace_boundary } else { "" };
-    // Only the first of a name ends a namespace: behind it, ids may have it as it is.
+    // Only the first boundary of a name ends the namespace, so that ids after it may contain the
+    // boundary.
     let user = escape(channels, user, boundary);
     Ok(Some(format!("{}{boundary}{}{user}", personal.namespace, channels.user_boundary)))
 }
 
-/// Whether `written` stands for this user, in a list of users or in the name of a personal channel.
+/// Returns whether `written` denotes this user, in a list of users or in the name of a personal
+/// channel.
 pub(crate) fn is_user(rules: &ChannelRules, written: &str, user: &str) -> bool {
     if !written.contains('%') {
         return written == user;
@@ -36,8 +39,8 @@ pub(crate) fn is_user(rules: &ChannelRules, written: &str, user: &str) -> bool {
     unescape(rules, written) == user
 }
 
-/// The users that a name of the form of a personal channel admits, whatever else its namespace
-/// allows.
+/// Returns the users that a personal channel's name admits, whatever its namespace allows; `None`
+/// if the name is not one of a personal channel.
 pub(crate) fn users<'n>(rules: &Rules, view: &ChannelView<'_, 'n>) -> Option<&'n str> {
     let personal = rules.client.personal_channel.as_ref()?;
     let boundary = &*rules.channels.user_boundary;
@@ -47,8 +50,8 @@ pub(crate) fn users<'n>(rules: &Rules, view: &ChannelView<'_, 'n>) -> Option<&'n
     view.rest.strip_prefix(boundary)
 }
 
-/// Whether a mark in channel names has a character of escapes, which would then be taken apart by
-/// it.
+/// Returns whether a configured separator contains a character of percent-encoding, and would split
+/// encoded ids.
 #[must_use]
 pub fn breaks_escapes(mark: &str) -> bool {
     mark.chars().any(|one| matches!(one, '%' | '0'..='9' | 'A'..='F'))
@@ -60,15 +63,15 @@ fn specials(rules: &ChannelRules) -> impl Iterator<Item = char> {
     texts.into_iter().flat_map(|text| text.chars()).chain(['%'])
 }
 
-/// How a character is written where it would have a meaning.
+/// Percent-encodes a character.
 fn escaped(character: char) -> String {
     let mut bytes = [0; 4];
     character.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Writes a user id so that it has no character with a meaning, but for those in `spared` that mean
-/// nothing else. A percent sign is written so only where what follows would be read as such a
-/// character: most ids that have one stay as they are.
+/// Encodes a user id so that no character has a meaning in channel names, except those in `spared`.
+/// A percent sign is encoded only if the text after it would decode to such a character, so that
+/// most ids with a percent sign stay unchanged.
 fn escape(rules: &ChannelRules, user: &str, spared: &str) -> String {
     let mut out = String::with_capacity(user.len());
     let is_of_users =
@@ -161,7 +164,8 @@ mod tests {
     }
 
     proptest! {
-        /// Also where the namespace lets everybody subscribe and has no channels limited to users.
+        /// Also holds if the namespace allows everybody to subscribe and has no user-limited
+        /// channels.
         #[test]
         fn a_personal_channel_admits_exactly_its_user(
             users in proptest::collection::vec("[ab,#:/%23AC5]{1,6}", 2..6),

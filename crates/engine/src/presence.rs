@@ -1,12 +1,13 @@
-//! Who is in one channel. Invariant: the count of users is that of the distinct users of the
-//! clients kept.
+//! The clients present in one channel.
+//!
+//! Invariant: the number of users is that of the distinct users of the stored clients.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wire::protocol::{ClientInfo, PresenceStats};
 
-/// The clients present in one channel, each with the endpoint that answers for it.
+/// The clients present in one channel, each with the endpoint that added it.
 #[derive(Clone, Debug)]
 pub struct Presence<Endpoint> {
     clients: BTreeMap<String, (Arc<ClientInfo>, Endpoint)>,
@@ -20,14 +21,14 @@ impl<Endpoint> Default for Presence<Endpoint> {
 }
 
 impl<Endpoint: Clone> Presence<Endpoint> {
-    /// Puts a client in, or replaces what is known of it.
+    /// Adds a client, or replaces its stored information.
     pub fn add(&mut self, info: Arc<ClientInfo>, endpoint: Endpoint) {
         self.remove(&info.client);
         *self.users.entry(info.user.clone()).or_default() += 1;
         self.clients.insert(info.client.clone(), (info, endpoint));
     }
 
-    /// Takes a client out; says whether it was there.
+    /// Removes a client. Returns whether it was present.
     pub fn remove(&mut self, client: &str) -> bool {
         let Some((info, _)) = self.clients.remove(client) else {
             return false;
@@ -41,7 +42,8 @@ impl<Endpoint: Clone> Presence<Endpoint> {
         true
     }
 
-    /// Takes all clients of an endpoint out and returns them, each with what was said of it.
+    /// Removes all clients of an endpoint and returns them, each with the data of its endpoint
+    /// entry.
     pub fn remove_endpoint(
         &mut self,
         is_of_endpoint: impl Fn(&Endpoint) -> bool,
@@ -54,20 +56,20 @@ impl<Endpoint: Clone> Presence<Endpoint> {
         gone
     }
 
-    /// Everybody, in the order of client ids.
+    /// All clients, ordered by client id.
     #[must_use]
     pub fn clients(&self) -> Vec<Arc<ClientInfo>> {
         self.clients.values().map(|(info, _)| info.clone()).collect()
     }
 
-    /// How many.
+    /// The numbers of clients and users.
     #[must_use]
     pub fn stats(&self) -> PresenceStats {
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         PresenceStats { num_clients: count(self.clients.len()), num_users: count(self.users.len()) }
     }
 
-    /// Whether nobody is left.
+    /// Returns whether no client is present.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()

@@ -1,4 +1,4 @@
-//! A seeded generator for ids and jitter: the same seed gives the same run. Not for secrets.
+//! A seeded generator for ids and jitter. The same seed gives the same run. Not for secrets.
 
 /// Xoshiro256++ by Blackman and Vigna, seeded through SplitMix64.
 #[derive(Clone, Debug)]
@@ -7,7 +7,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// A generator whose whole future follows from `seed`.
+    /// Creates a generator whose whole sequence follows from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Random {
         let mut mixer = seed;
@@ -21,7 +21,7 @@ impl Random {
         Random { state: [next(), next(), next(), next()] }
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;
         let result = a.wrapping_add(*d).rotate_left(23).wrapping_add(*a);
@@ -35,13 +35,13 @@ impl Random {
         result
     }
 
-    /// A number below `bound`; zero when `bound` is zero.
+    /// Returns a number below `bound`; zero if `bound` is zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The high half of the product is uniform to within bound / 2^64.
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A version 4 UUID (RFC 9562 §5.4) in its usual text form.
+    /// Returns a version 4 UUID (RFC 9562 §5.4) as text.
     pub fn uuid(&mut self) -> String {
         let high = (self.next_u64() & !0xF000) | 0x4000;
         let low = (self.next_u64() & !(0b11 << 62)) | (0b10 << 62);

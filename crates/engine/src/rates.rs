@@ -1,13 +1,12 @@
-//! How often something may be done: every bucket by name, and the rate at which each refills.
+//! Rate limits: the closed set of buckets, and the rate at which each refills.
 //!
-//! Invariant: the set of buckets is closed, so that metrics and configuration have one entry for
-//! each of them. Rates are valid by construction ([`Rate::new`]): none is so slow that an empty
-//! bucket stays empty.
+//! Invariant: metrics and configuration have one entry for each bucket. Rates are valid by
+//! construction ([`Rate::new`]): every empty bucket refills.
 
 use crate::buckets::Scale;
 use crate::limits::{BUCKET_FILL_MS_MAX, BUCKET_TOKENS_MAX};
 
-/// Everything that is limited in rate. The first six belong to one connection.
+/// The operations with a rate limit. The first six buckets belong to one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bucket {
     /// Commands of a connection, pongs excepted.
@@ -16,11 +15,12 @@ pub enum Bucket {
     ConnectionPublishes,
     /// Subscribe commands of a connection.
     ConnectionSubscribes,
-    /// Channels named by a connection that its worker has not seen lately.
+    /// Channels named by a connection that its worker has not seen recently.
     ConnectionNewChannels,
     /// Bytes of a connection's messages.
     ConnectionBytes,
-    /// Refusals of a connection by the other buckets; beyond them the connection is closed (3013).
+    /// Refusals of a connection by its other buckets; beyond this limit the connection is closed
+    /// (3013).
     ConnectionRefusals,
     /// Commands of all connections of a user on this node.
     UserCommands,
@@ -38,10 +38,10 @@ pub enum Bucket {
     ApiKeyRequests,
 }
 
-/// Buckets in all.
+/// Number of buckets.
 pub const BUCKETS: usize = Bucket::ALL.len();
 
-/// Buckets of a connection.
+/// Number of buckets of a connection.
 pub const CONNECTION_BUCKETS: usize = 6;
 
 impl Bucket {
@@ -62,7 +62,7 @@ impl Bucket {
         Bucket::ApiKeyRequests,
     ];
 
-    /// The name in metrics, and in the configuration below `limits`.
+    /// Returns the name used in metrics, and in the configuration below `limits`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -83,7 +83,7 @@ impl Bucket {
     }
 }
 
-/// So many tokens in a time, and so many at once.
+/// A rate limit: tokens per window, and the burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     amount: u32,
@@ -92,8 +92,9 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `amount` tokens in `window_ms`, at most `burst` at once; `None` when a number is zero or too
-    /// large, or when an empty bucket would take longer than [`BUCKET_FILL_MS_MAX`] to be full.
+    /// Creates a rate of `amount` tokens in `window_ms`, at most `burst` at once. `None` if a
+    /// number is zero or too large, or if an empty bucket would need longer than
+    /// [`BUCKET_FILL_MS_MAX`] to fill.
     #[must_use]
     pub fn new(amount: u32, window_ms: u32, burst: u32) -> Option<Rate> {
         let is_within = |number: u32| (1..=BUCKET_TOKENS_MAX).contains(&number);
@@ -102,7 +103,7 @@ impl Rate {
         (is_valid && fill_ms <= BUCKET_FILL_MS_MAX).then_some(Rate { amount, window_ms, burst })
     }
 
-    /// Tokens in a window.
+    /// Tokens per window.
     #[must_use]
     pub fn amount(self) -> u32 {
         self.amount
@@ -126,25 +127,25 @@ impl Rate {
     }
 }
 
-/// A refusal by a bucket.
+/// A refusal by a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {
-    /// The bucket that has too little.
+    /// The bucket with too few tokens.
     pub bucket: Bucket,
-    /// Milliseconds until it has enough, if nothing else is taken.
+    /// Milliseconds until it has enough tokens, if none are taken meanwhile.
     pub retry_after_ms: u64,
 }
 
-/// The rate of every bucket; `None` for those that do not limit.
+/// The rate of every bucket; `None` for buckets without a limit.
 #[derive(Clone, Debug)]
 pub struct Rates {
     rates: [Option<Rate>; BUCKETS],
-    /// The rates of a connection's buckets in the form in which they are used.
+    /// The rates of a connection's buckets, precomputed for use.
     pub(crate) connection: [Scale; CONNECTION_BUCKETS],
 }
 
 impl Rates {
-    /// One rate, or none, for each bucket.
+    /// Creates rates from the rate of each bucket; `None` for no limit.
     #[must_use]
     pub fn new(rate_of: impl Fn(Bucket) -> Option<Rate>) -> Rates {
         let rates = std::array::from_fn(|index| rate_of(Bucket::ALL[index]));
@@ -152,14 +153,14 @@ impl Rates {
         Rates { rates, connection }
     }
 
-    /// The rate of a bucket, if it limits.
+    /// Returns the rate of a bucket; `None` for no limit.
     #[must_use]
     pub fn of(&self, bucket: Bucket) -> Option<Rate> {
         self.rates[bucket as usize]
     }
 }
 
-/// Nothing is limited.
+/// No limits.
 impl Default for Rates {
     fn default() -> Rates {
         Rates::new(|_| None)

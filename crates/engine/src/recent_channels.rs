@@ -1,16 +1,17 @@
-//! Which channels a worker has seen lately, so that a client that makes up channels is told from
-//! one that goes back to those it knows.
+//! The channels that a worker has seen recently, to distinguish a client that invents channels from
+//! one that returns to known ones.
 //!
-//! A table of a fixed size with one hash a place: a channel that comes later takes the place of
-//! another. Whoever is forgotten so is charged for a new channel once more; whoever makes up
-//! channels pays for each. Places follow from a seed, so that no peer can aim at another's channel.
+//! A table of fixed size with one hash per slot. A later channel may displace another one. A client
+//! whose channel was displaced is charged for a new channel once more; a client that invents
+//! channels is charged for each. Slots depend on a seed, so that a peer cannot displace a chosen
+//! channel.
 
 use std::hash::BuildHasher as _;
 
 use crate::hash_keys::HashKeys;
 use crate::limits::RECENT_CHANNELS;
 
-/// See the module. Nothing is allocated before the first channel.
+/// The table of recently seen channels. Allocates nothing before the first channel.
 #[derive(Debug)]
 pub(crate) struct RecentChannels {
     hasher: HashKeys,

@@ -1,7 +1,7 @@
-//! Whether a returning subscriber has everything, and what it still needs (§1.10).
+//! Decides whether a recovery is complete, and what the client still needs (§1.10).
 //!
-//! Invariant: `recovered` is said only when what the client holds, what is attached and what
-//! follows live have no hole between them.
+//! Invariant: `recovered` is true only if no publication is missing between what the client holds,
+//! what the reply carries and what follows live.
 
 use std::sync::Arc;
 
@@ -9,38 +9,38 @@ use wire::protocol::{Publication, StreamPosition};
 
 use crate::broker::JoinedStream;
 
-/// What a subscriber asked to recover.
+/// What a subscriber requests to recover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Recovery {
     /// Nothing.
     None,
-    /// Everything since this position.
+    /// Every publication after this position.
     Stream(StreamPosition),
-    /// The newest publication, unless this position holds it.
+    /// The newest publication, unless this position includes it.
     Cache(StreamPosition),
 }
 
-/// What came of it.
+/// The result of a recovery.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RecoveredStream {
     pub(crate) was_recovering: bool,
     pub(crate) recovered: bool,
-    /// To be attached to the reply.
+    /// Publications to send in the reply.
     pub(crate) publications: Vec<Arc<Publication>>,
-    /// The position to tell.
+    /// Offset to send in the reply.
     pub(crate) offset: u64,
-    /// The last offset that the client has once it has read the reply.
+    /// Last offset that the client holds once it has read the reply.
     pub(crate) last: u64,
 }
 
 impl RecoveredStream {
-    /// The same subscriber without what it asked to recover: it starts at the top.
+    /// Turns the result into a refused recovery: the subscription starts at the top.
     pub(crate) fn refused(self) -> RecoveredStream {
         RecoveredStream { recovered: false, publications: Vec::new(), offset: self.last, ..self }
     }
 }
 
-/// Decides by the stream as it was read after the channel was heard.
+/// Decides by the stream as it was read after the worker's subscription became active.
 pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> RecoveredStream {
     let JoinedStream { top, publications } = stream;
     let fresh =
@@ -73,7 +73,7 @@ pub(crate) fn decide(recovery: Recovery, stream: JoinedStream) -> RecoveredStrea
             RecoveredStream {
                 was_recovering: true,
                 recovered: newest.is_some() || (holds_top && top.offset > 0),
-                // As above, the client counts up through what is attached: here by one.
+                // As above, the client counts up through the publications: here by one.
                 offset: newest
                     .as_ref()
                     .map_or(top.offset, |newest| newest.offset.saturating_sub(1)),
@@ -113,8 +113,8 @@ mod tests {
         assert_eq!(whole(since(4, "e"), stream(4, &[])), (true, 0, 4));
         assert_eq!(whole(since(0, ""), stream(0, &[])), (true, 0, 0));
         assert_eq!(whole(since(2, ""), stream(3, &[3])), (true, 1, 2));
-        // The window has moved on, a limit cut the end, another epoch, a client ahead of the
-        // stream.
+        // Not complete: the history window has moved on, a limit cut the end, another epoch, a
+        // client ahead of the stream.
         assert_eq!(whole(since(1, "e"), stream(4, &[3, 4])), (false, 0, 4));
         assert_eq!(whole(since(2, "e"), stream(5, &[3, 4])), (false, 0, 5));
         assert_eq!(whole(since(2, "x"), stream(4, &[3, 4])), (false, 0, 4));

@@ -1,9 +1,9 @@
-//! Which tokens and users are not accepted any more, and until when.
+//! Revoked tokens and users, with their expiry.
 //!
-//! A change is kept by the broker under its subject and told to all nodes; each node holds all of
-//! them. Of two changes of one subject the later one holds, whatever order they come in, so nodes
-//! that know different changes agree once each knows all. Invariant: what is held is bounded in
-//! bytes, and the bound never drops what is still in force.
+//! The broker stores a change under its subject and sends it to all nodes; each node stores all of
+//! them. Of two changes of one subject the later one applies, whatever order they arrive in, so
+//! that nodes converge. Invariant: stored revocations are bounded in bytes, and the bound never
+//! drops one that is in force.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,75 +11,74 @@ use std::sync::Arc;
 
 use crate::limits::{REVOCATION_COST, REVOCATIONS_BYTES_MAX};
 
-/// One change: a subject is revoked, or not any more.
+/// A change: a subject is revoked, or its revocation is lifted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// What is revoked.
     pub subject: Subject,
-    /// Whether it is; a change that lifts a revocation is kept as long as the revocation would have
-    /// been.
+    /// Whether the subject is revoked. A change that lifts a revocation is stored as long as the
+    /// revocation would be.
     pub state: RevocationState,
-    /// Unix seconds at which it is forgotten.
+    /// Unix time in seconds at which the change is deleted.
     pub ends_at: i64,
-    /// Unix milliseconds at which it was made.
+    /// Unix time in milliseconds at which the change was made.
     pub changed_at_ms: i64,
 }
 
-/// What is revoked.
+/// What can be revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
     /// A user, with all tokens and connections.
     User(Arc<str>),
-    /// The token of this id (`jti`).
+    /// The token with this id (`jti`).
     Token(Arc<str>),
-    /// Tokens of a user that were issued before a time.
+    /// Tokens of a user issued before a given time.
     IssuedTo(Arc<str>),
-    /// Tokens of everybody that were issued before a time.
+    /// Tokens of all users issued before a given time.
     IssuedToAll,
 }
 
 /// Whether a subject is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevocationState {
-    /// It is; of tokens by their time of issue, those before these Unix seconds (0 for other
-    /// subjects).
+    /// The subject is revoked.
     Revoked {
-        /// Unix seconds.
+        /// Unix time in seconds; tokens issued before it are revoked. 0 for other subjects.
         issued_before: i64,
     },
-    /// Not any more.
+    /// The revocation is lifted.
     Lifted,
 }
 
 /// What a broker did with a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevokeOutcome {
-    /// It is stored, and every node is notified.
+    /// The change is stored, and every node is notified.
     Stored,
-    /// It is not later than this change of the subject, which stays stored.
+    /// The change is not later than this stored change of its subject, and is dropped.
     Superseded(Arc<Revocation>),
-    /// It has expired by the clock of the broker: nothing is stored.
+    /// The change has expired by the broker's clock, and is dropped.
     Expired,
 }
 
-/// Who holds a token, as far as revocations ask.
+/// The holder of a token, as revocations see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder<'a> {
     /// User id; empty for anonymous.
     pub user: &'a str,
     /// Claim `jti`; empty when absent.
     pub token_id: &'a str,
-    /// Unix seconds of claim `iat`; a token without it was issued before any time.
+    /// Unix time in seconds of claim `iat`; 0 for a token without it.
     pub issued_at: i64,
 }
 
-/// There are as many revocations as may be held.
+/// The limit of stored revocations is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there are as many revocations as may be held ({REVOCATIONS_BYTES_MAX} bytes)")]
 pub struct TooManyRevocations;
 
 impl Subject {
-    /// Bytes that it costs to hold a revocation of it.
+    /// Bytes of a stored revocation of this subject.
     fn cost(&self) -> usize {
         let id = match self {
             Subject::User(id) | Subject::Token(id) | Subject::IssuedTo(id) => id.len(),
@@ -90,7 +89,7 @@ impl Subject {
 }
 
 impl Revocation {
-    /// Whether it is about this holder.
+    /// Returns whether the subject includes this holder.
     #[must_use]
     pub fn is_about(&self, holder: Holder<'_>) -> bool {
         let RevocationState::Revoked { issued_before } = self.state else { return false };
@@ -103,7 +102,7 @@ impl Revocation {
     }
 }
 
-/// All revocations that are in force.
+/// The stored revocations of a node or a broker.
 #[derive(Debug, Default)]
 pub struct Revocations {
     by_subject: BTreeMap<Subject, Arc<Revocation>>,
@@ -111,8 +110,8 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Takes a change over, unless a later one of the subject is known or it is over; says whether
-    /// it did.
+    /// Stores a change, unless it has expired or a later one of its subject is stored. Returns
+    /// whether it was stored.
     pub fn apply(&mut self, now_s: i64, change: &Arc<Revocation>) -> bool {
         let known = self.by_subject.get(&change.subject);
         let is_later = known.is_none_or(|known| known.changed_at_ms < change.changed_at_ms);
@@ -126,10 +125,10 @@ impl Revocations {
         true
     }
 
-    /// Whether one more change of this subject may be made.
+    /// Checks whether a change of this subject fits into the limit.
     ///
     /// # Errors
-    /// When it may not.
+    /// If it does not.
     pub fn check_room(&self, subject: &Subject) -> Result<(), TooManyRevocations> {
         let is_known = self.by_subject.contains_key(subject);
         match is_known || self.bytes + subject.cost() <= REVOCATIONS_BYTES_MAX {
@@ -138,7 +137,7 @@ impl Revocations {
         }
     }
 
-    /// Whether this holder is let in: the revocation that speaks against it.
+    /// Returns the revocation that denies access to this holder; `None` if access is granted.
     #[must_use]
     pub fn find(&self, now_s: i64, holder: Holder<'_>) -> Option<&Arc<Revocation>> {
         if self.by_subject.is_empty() {
@@ -157,13 +156,13 @@ impl Revocations {
             })
     }
 
-    /// What is known of a subject.
+    /// Returns the stored change of a subject.
     #[must_use]
     pub fn get(&self, subject: &Subject) -> Option<&Arc<Revocation>> {
         self.by_subject.get(subject)
     }
 
-    /// Every change that is held of subjects behind this one, in their order.
+    /// Returns the stored changes of all subjects after this one, in order.
     pub fn after<'a>(
         &'a self,
         subject: Option<&'a Subject>,
@@ -172,12 +171,12 @@ impl Revocations {
         self.by_subject.range::<Subject, _>((start, Bound::Unbounded)).map(|(_, change)| change)
     }
 
-    /// Every change that is held.
+    /// Returns every stored change.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Revocation>> {
         self.by_subject.values()
     }
 
-    /// Forgets what is over.
+    /// Deletes expired changes.
     pub fn expire(&mut self, now_s: i64) {
         let bytes = &mut self.bytes;
         self.by_subject.retain(|subject, revocation| {
@@ -189,7 +188,7 @@ impl Revocations {
         });
     }
 
-    /// Bytes that are held.
+    /// Bytes of the stored changes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes

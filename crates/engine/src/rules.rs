@@ -1,8 +1,8 @@
-//! What is allowed and how much: namespaces, channel names and client limits, as resolved
+//! Permissions and limits: namespaces, channel names and client limits, as resolved from the
 //! configuration.
 //!
-//! Values here are valid by construction of the configuration; the engine never re-checks them
-//! against each other. Names follow the options of the protocol description (§5.1 – 5.4).
+//! Values are valid by construction; the engine does not check them against each other. Names
+//! follow the options of the protocol description (§5.1 – 5.4).
 
 use std::collections::BTreeMap;
 
@@ -11,71 +11,71 @@ use regex::Regex;
 use crate::limits::{SYSTEM_HISTORY_SIZE, SYSTEM_HISTORY_TTL_MS};
 use crate::rates::Rates;
 
-/// Everything that a worker decides by.
+/// The configuration of a worker.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// How channel names are read, and their namespaces.
+    /// How channel names are parsed, and their namespaces.
     pub channels: ChannelRules,
-    /// What one client may use.
+    /// Limits and timeouts of one client.
     pub client: ClientRules,
-    /// How often something may be done.
+    /// Rate limits.
     pub rates: Rates,
-    /// Reported to clients as the server's version.
+    /// Server version reported to clients.
     pub version: String,
 }
 
-/// How channel names are read (§5.1).
+/// How channel names are parsed (§5.1).
 #[derive(Clone, Debug)]
 pub struct ChannelRules {
-    /// Bytes of a channel name at most.
+    /// Maximum bytes of a channel name.
     pub max_length: usize,
-    /// A channel that starts so needs a subscription token; empty turns the feature off.
+    /// Prefix of channels that require a subscription token; empty turns the feature off.
     pub private_prefix: String,
     /// Separates the namespace from the rest; empty turns namespaces off.
     pub namespace_boundary: String,
-    /// Separates the allowed users from the rest.
+    /// Separates the list of admitted users from the rest.
     pub user_boundary: String,
-    /// Separates users from each other.
+    /// Separates users within the list.
     pub user_separator: String,
     /// Options of channels without a namespace.
     pub without_namespace: Namespace,
     /// Options by namespace.
     pub namespaces: BTreeMap<String, Namespace>,
-    /// Options of the channels of the server itself, under [`crate::channel::SYSTEM`].
+    /// Options of the server's own channels, below [`crate::channel::SYSTEM`].
     pub system: Namespace,
 }
 
 /// Options of one namespace (§5.2).
 #[derive(Clone, Debug, Default)]
 pub struct Namespace {
-    /// Channels of the server itself: clients come in with a subscription token only.
+    /// Whether these are the server's own channels, which clients enter with a subscription token
+    /// only.
     pub is_system: bool,
-    /// Keep who is online.
+    /// Whether presence is stored.
     pub presence: bool,
-    /// Tell when somebody joins or leaves.
+    /// Whether joins and leaves are published.
     pub join_leave: bool,
-    /// Deliver join and leave to all subscribers, asked for or not.
+    /// Whether all subscribers receive joins and leaves, requested or not.
     pub force_push_join_leave: bool,
-    /// Publications retained; 0 turns history off.
+    /// Maximum number of retained publications; 0 turns history off.
     pub history_size: u32,
-    /// Milliseconds that publications are retained; 0 turns history off.
+    /// Milliseconds for which publications are retained; 0 turns history off.
     pub history_ttl_ms: u64,
-    /// Milliseconds that a channel lasts from its first subscriber on; 0 for channels that do not
-    /// end.
+    /// Milliseconds after its first subscriber at which a channel expires; 0 never expires.
     pub channel_ttl_ms: u64,
-    /// Milliseconds that offset and epoch are kept after the last publication.
+    /// Milliseconds for which offset and epoch are stored after the last publication.
     pub history_meta_ttl_ms: u64,
-    /// Gap detection for every subscription.
+    /// Whether gaps are detected for every subscription.
     pub force_positioning: bool,
-    /// Gap detection for those that ask.
+    /// Whether gaps are detected for subscriptions that request it.
     pub allow_positioning: bool,
-    /// Recovery for every subscription.
+    /// Whether every subscription can recover.
     pub force_recovery: bool,
-    /// Recovery for those that ask.
+    /// Whether subscriptions that request it can recover.
     pub allow_recovery: bool,
-    /// What recovery delivers.
+    /// What a recovery delivers.
     pub recovery_mode: RecoveryMode,
-    /// In cache mode, deliver the newest publication even to those without a position.
+    /// In cache mode, deliver the newest publication also to subscribers without a position.
     pub auto_cache_recover: bool,
     /// Who may subscribe without a token.
     pub subscribe: SubscribePermission,
@@ -85,38 +85,37 @@ pub struct Namespace {
     pub presence_read: Permission,
     /// Who may read history, and so ask for positioning and recovery.
     pub history_read: Permission,
-    /// What holders of a role may do besides.
+    /// Requested subprotocol; empty for none.
     pub roles: RolePermissions,
     /// Whether `name#user1,user2` admits the users listed.
     pub allow_user_limited_channels: bool,
-    /// What the name behind the namespace must match; without it the name must be ASCII.
+    /// Pattern that the name after the namespace must match; without it the name must be ASCII.
     pub channel_regex: Option<Regex>,
-    /// What payloads must look like.
+    /// Required format of payloads.
     pub publication_data_format: DataFormat,
 }
 
 /// Who may subscribe without a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubscribePermission {
-    /// Users with an id may.
+    /// Whether users with an id may subscribe.
     pub client: bool,
-    /// Anonymous users may too.
+    /// Whether anonymous users may subscribe.
     pub anonymous: bool,
 }
 
-/// Who may do something in a channel (§5.3).
+/// Who may perform an operation in a channel (§5.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Permission {
-    /// Every client may.
+    /// Whether every client may.
     pub client: bool,
-    /// Subscribers of the channel may.
+    /// Whether subscribers of the channel may.
     pub subscriber: bool,
-    /// Anonymous users may too, when one of the others holds.
+    /// Whether anonymous users may, if one of the others applies.
     pub anonymous: bool,
 }
 
-/// Roles that may do something in a channel, whoever has them; a role is a claim of the connection
-/// token.
+/// Roles with permissions in a channel. A role is a claim of the connection token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RolePermissions {
     /// Roles that may subscribe without a subscription token.
@@ -129,76 +128,76 @@ pub struct RolePermissions {
     pub history: Vec<String>,
 }
 
-/// What a recovering subscriber gets.
+/// What a recovery delivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecoveryMode {
-    /// Everything missed.
+    /// Every missed publication.
     #[default]
     Stream,
     /// The newest publication.
     Cache,
 }
 
-/// What payloads of a channel must look like (`publication_data_format`).
+/// Required format of payloads (`publication_data_format`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataFormat {
-    /// Anything but nothing.
+    /// Any bytes, at least one.
     #[default]
     NonEmpty,
     /// A JSON value.
     Json,
     /// A JSON object.
     JsonObject,
-    /// Anything, also nothing.
+    /// Any bytes, possibly none.
     Binary,
 }
 
-/// What one client may use, and its timeouts (§5.4). All times in milliseconds.
+/// Limits and timeouts of one client (§5.4). All times are in milliseconds.
 #[derive(Clone, Debug)]
 pub struct ClientRules {
-    /// All permissions granted and no expiry; for development.
+    /// Grants all permissions and ignores expiry; for development.
     pub insecure: bool,
-    /// Admit clients without a token as the anonymous user.
+    /// Admits clients without a token as the anonymous user.
     pub allow_anonymous_connect_without_token: bool,
-    /// Refuse tokens without a user.
+    /// Rejects tokens without a user.
     pub disallow_anonymous_connection_tokens: bool,
-    /// Subscriptions of one session at most.
+    /// Maximum number of subscriptions of one session.
     pub channel_limit: usize,
-    /// Bytes queued towards one client at most; beyond that it is slow (3008).
+    /// Maximum bytes queued for one client; a client above it is slow (3008).
     pub queue_max_size: usize,
-    /// Time to say connect.
+    /// Time from the handshake until the connect command must be accepted.
     pub stale_close_delay_ms: u64,
-    /// Grace after the connection's lifetime.
+    /// Time after a connection's expiry within which the client can refresh its token.
     pub expired_close_delay_ms: u64,
-    /// Grace after a subscription's lifetime.
+    /// Time after a subscription's expiry within which the client can refresh its token.
     pub expired_sub_close_delay_ms: u64,
     /// Time between pings; 0 turns pings off.
     pub ping_interval_ms: u64,
-    /// Time to answer a ping; 0 means that answers are not expected. Less than the interval.
+    /// Time within which a ping must be answered; 0 expects no answers. Less than the interval.
     pub pong_timeout_ms: u64,
-    /// Time between checks of a channel's position with the broker.
+    /// Time between comparisons of a channel's position with the broker.
     pub position_check_delay_ms: u64,
-    /// Publications of one history reply at most.
+    /// Maximum number of publications in one history reply.
     pub history_max_publication_limit: u32,
-    /// Publications of one recovery at most.
+    /// Maximum number of publications in one recovery.
     pub recovery_max_publication_limit: u32,
     /// Whether the connect reply carries the server's time.
     pub connect_include_server_time: bool,
-    /// How long a client whose connection ended stays in its channels for others, so that it is
-    /// back before it has left.
+    /// Time for which a disconnected client's leave messages are delayed, so that a client that
+    /// reconnects within it never appears to have left.
     pub leave_grace_ms: u64,
-    /// Tell backends when clients come and go (`lifecycle.enabled`).
+    /// Whether lifecycle events are published (`lifecycle.enabled`).
     pub sends_lifecycle: bool,
-    /// Subscribe each user to a channel of its own.
+    /// Subscribes each user to a personal channel.
     pub personal_channel: Option<PersonalChannel>,
 }
 
-/// `client.subscribe_to_user_personal_channel` when enabled.
+/// Options of `client.subscribe_to_user_personal_channel`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PersonalChannel {
     /// Namespace of the personal channels; empty for none.
     pub namespace: String,
-    /// A new connection of a user ends the user's others (3504).
+    /// Whether a new connection closes the user's other connections (3504).
     pub single_connection: bool,
 }
 

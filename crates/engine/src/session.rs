@@ -1,13 +1,13 @@
-//! The state machine of one client: commands in, replies and pushes out, effects for the rest.
+//! The state machine of one client: it takes commands and returns replies, pushes and effects.
 //!
-//! Invariant: a session that is closed neither speaks nor acts again, and it closes for exactly one
-//! reason.
+//! Invariant: a closed session sends nothing and changes nothing, and it closes with exactly one
+//! code.
 //!
-//! | phase | connect | other command | verdict | broker's answer |
+//! | phase | connect | other command | verdict | broker's reply |
 //! |---|---|---|---|---|
 //! | `New` | verify, or admit | 3501 | admit, refuse or close | – |
-//! | `New`, blocked | waits | waits | as above | joins of the connect reply |
-//! | `Live` | 3501 | handled | applied | answered |
+//! | `New`, blocked | queued | queued | as above | joins of the connect reply |
+//! | `Live` | 3501 | handled | applied | applied |
 //! | `Refused` | 3501 | 3501 | – | – |
 //! | `Closed` | dropped | dropped | dropped | dropped |
 
@@ -49,36 +49,36 @@ use crate::session::join::Joining;
 use crate::session::timers::Timers;
 use crate::turn::{Outputs, Turn};
 
-/// Names a session for as long as its worker runs.
+/// Identifies a session of a worker, for the worker's lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey {
-    /// Place in the worker's table.
+    /// Slot in the worker's table.
     pub slot: u32,
-    /// Which of the sessions that had this place.
+    /// Distinguishes the sessions that used the slot.
     pub generation: u32,
 }
 
-/// How a session begins.
+/// Parameters of a new session.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    /// How its messages become frames.
+    /// How its messages are encoded as frames.
     pub encoding: Encoding,
     /// User id from a reverse proxy that authenticates users (`client.user_id_http_header`).
     pub user: Option<Box<str>>,
-    /// Who pings.
+    /// How the server pings the client.
     pub ping_style: PingStyle,
 }
 
 /// How the server pings a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PingStyle {
-    /// By empty replies (§1.7).
+    /// By empty replies, which the client answers with empty commands (§1.7).
     Protocol,
     /// By WebSocket ping frames (`cf_ws_frame_ping_pong`, §1.6).
     Frame,
 }
 
-/// One client.
+/// The state of one client.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) key: SessionKey,
@@ -86,86 +86,88 @@ pub(crate) struct Session {
     pub(crate) phase: Phase,
     pub(crate) outbox: Outbox,
     pub(crate) subscriptions: Vec<Subscription>,
-    /// Who it is, from the moment it is admitted.
+    /// The client as others see it; `None` until it is admitted.
     pub(crate) info: Option<Arc<ClientInfo>>,
-    /// Unix seconds at which its lifetime ends.
+    /// Unix time in seconds at which the connection expires; `None` never expires.
     pub(crate) expire_at: Option<i64>,
     pub(crate) timers: Timers,
     pub(crate) ping_style: PingStyle,
-    /// Commands that the broker has not answered yet.
+    /// Cost of the commands that await the broker, up to [`QUESTIONS_MAX`].
     pub(crate) questions: u16,
-    /// Unix milliseconds at which it was admitted.
+    /// Unix time in milliseconds of the admission.
     pub(crate) admitted_at_ms: i64,
-    /// Roles and id of its token, where it has any.
+    /// Roles and id of the token; `None` if it has neither.
     pub(crate) credentials: Option<Box<Credentials>>,
-    /// Unix seconds at which its token was issued; of a session without a token, at which it was
-    /// admitted. 0 when the token does not say.
+    /// Unix time in seconds at which the token was issued; without a token, of the admission. 0 if
+    /// the token does not say.
     pub(crate) issued_at: u32,
-    /// Whether it was said that it came.
+    /// Whether an online event was published, and an offline event must follow.
     pub(crate) is_online: bool,
-    /// What it may still do before it is asked to wait.
+    /// Rate limits of the connection.
     pub(crate) buckets: ConnectionBuckets,
     proxy_user: Option<Box<str>>,
     blocked: Option<Box<Blocked>>,
 }
 
-/// Where a session stands.
+/// The phase of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// No connect command has been accepted.
+    /// No connect command was accepted yet.
     New,
-    /// Everything may be asked.
+    /// Connected: all commands are handled.
     Live,
-    /// Connect was answered with an error.
+    /// The connect command was answered with an error.
     Refused,
-    /// Over.
+    /// Closed: everything is dropped.
     Closed,
 }
 
-/// A session × channel.
+/// A session's subscription to one channel.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) channel: Arc<str>,
     pub(crate) subscriber_key: SubscriberKey,
-    /// Who it is in this channel: the session's information and the subscription's own.
+    /// The client as others see it in this channel: `conn_info` of the session, `chan_info` of the
+    /// subscription.
     pub(crate) info: Arc<ClientInfo>,
-    /// Unix seconds at which its lifetime ends.
+    /// Unix time in seconds at which the subscription expires; `None` never expires.
     pub(crate) expire_at: Option<i64>,
     pub(crate) traits: SubscriptionTraits,
-    /// Until it has been answered.
+    /// State until the subscription is active; `None` afterwards.
     pub(crate) joining: Option<Box<Joining>>,
 }
 
-/// Properties of a subscription that do not change.
+/// Flags of a subscription. Fixed when it begins, except `knows_of_skipped`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SubscriptionTraits {
     pub(crate) is_server_side: bool,
-    /// Named by the connection token.
+    /// Whether the connection token names it.
     pub(crate) is_of_token: bool,
     pub(crate) is_positioned: bool,
     pub(crate) is_recoverable: bool,
-    /// Listed in the channel's presence.
+    /// Whether the client is in the channel's presence.
     pub(crate) is_present: bool,
-    /// Others are told when it comes and goes.
+    /// Whether other subscribers are notified of its join and leave.
     pub(crate) is_announced: bool,
-    /// It is told when others come and go.
+    /// Whether it receives joins and leaves of others.
     pub(crate) wants_membership: bool,
-    /// It was told that it misses publications that are no JSON.
+    /// Whether the client was notified that it misses publications that are not JSON.
     pub(crate) knows_of_skipped: bool,
 }
 
-/// Commands wait here while an answer from outside is needed to go on.
+/// A session that waits for an external result, with the commands queued meanwhile.
 #[derive(Debug)]
 struct Blocked {
     wait: Wait,
     commands: VecDeque<Command>,
-    /// Bytes of the messages that came while it was blocked, as long as any of their commands wait.
+    /// Bytes of the messages that arrived while blocked, as long as any of their commands are
+    /// queued.
     bytes: usize,
-    /// Orders of the server API that must follow the connect reply.
+    /// Orders of the server API to apply after the connect reply.
     orders: Vec<Arc<Control>>,
 }
 
-/// What waited while a session was blocked.
+/// The commands and orders queued while a session was blocked.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     commands: VecDeque<Command>,
@@ -173,7 +175,7 @@ pub(crate) struct Backlog {
     orders: Vec<Arc<Control>>,
 }
 
-/// What a blocked session waits for.
+/// The result that a blocked session waits for.
 #[derive(Debug)]
 pub(crate) enum Wait {
     /// The verdict on a connection token.
@@ -186,26 +188,27 @@ pub(crate) enum Wait {
     RefreshToken { id: u32 },
     /// The verdict on a new subscription token.
     SubRefreshToken { id: u32, channel: String },
-    /// The answer to a subscription that the client leaves already.
+    /// The reply to a subscription that the client already leaves.
     Leave { id: u32, channel: String },
-    /// Answers of the broker: it has asked more than is answered at once.
+    /// Replies of the broker: the session has [`QUESTIONS_MAX`] commands in progress.
     Answers,
 }
 
-/// How much of a reply or a push a peer was sent.
+/// Whether a reply or push was sent as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SentPart {
-    /// All of it.
+    /// It was.
     Whole,
-    /// Publications were left out that the peer's codec cannot carry, and it was not told so yet.
+    /// Publications that the peer's codec cannot carry were left out, and the client has yet to be
+    /// notified.
     InPart,
 }
 
-/// Why a command is not done: told to the peer, or the end of the connection.
+/// Why a command is not executed: an error reply, or the end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Error(ErrorCode),
-    /// Too often: later it may be done.
+    /// A rate limit was exceeded; the command may be retried later.
     Limited(Limited),
     Close(DisconnectCode),
 }
@@ -250,14 +253,14 @@ impl Session {
         }
     }
 
-    /// Handles one command, or keeps it for later when the session is blocked.
+    /// Handles one command, or queues it if the session is blocked.
     pub(crate) fn handle_command(&mut self, turn: &mut Turn<'_>, command: Command) {
         if self.phase == Phase::Closed {
             return;
         }
         turn.out.counters.commands[kind(&command.request) as usize] += 1;
         match &mut self.blocked {
-            // A pong waits for nothing: its time is measured.
+            // A pong is handled at once, because its delay is measured.
             Some(_) if self.phase == Phase::Live && command.request == Request::Pong => {
                 self.execute(turn, command);
             }
@@ -284,10 +287,10 @@ impl Session {
         }
     }
 
-    /// A command is not done: the peer is told why, or the connection ends.
+    /// Rejects a command: replies with an error or closes the connection.
     pub(crate) fn refuse(&mut self, turn: &mut Turn<'_>, id: u32, refusal: Refusal) {
         match refusal {
-            // What has no number expects no answer.
+            // A command without an id has no reply.
             Refusal::Limited(_) if id == 0 => turn.out.counters.error_replies += 1,
             Refusal::Limited(limited) => self.reply_error(turn, id, limited),
             Refusal::Error(code) => self.reply_error(turn, id, code),
@@ -295,8 +298,7 @@ impl Session {
         }
     }
 
-    /// Refuses a command of a message that was more than the connection may send now; what answers
-    /// the server counts.
+    /// Rejects a command of a message that exceeded a rate limit. Pongs are still counted.
     pub(crate) fn refuse_command(
         &mut self,
         turn: &mut Turn<'_>,
@@ -341,14 +343,14 @@ impl Session {
         }
     }
 
-    /// Counts the bytes of a message all of whose commands have been handled or wait.
+    /// Counts the bytes of a message all of whose commands have been handled or queued.
     pub(crate) fn note_message(&mut self, length: usize) {
         if let Some(blocked) = self.blocked.as_mut().filter(|one| !one.commands.is_empty()) {
             blocked.bytes += length;
         }
     }
 
-    /// Whether so much waits in front of the session that its peer should not be read any further.
+    /// Returns whether reading from the peer must stop because too much is queued.
     pub(crate) fn is_congested(&self) -> bool {
         self.blocked.as_ref().is_some_and(|blocked| {
             blocked.bytes >= BACKLOG_BYTES_WANTED
@@ -356,7 +358,7 @@ impl Session {
         })
     }
 
-    /// Stops handling commands until [`Session::unblock`].
+    /// Queues all further commands until [`Session::unblock`].
     pub(crate) fn block(&mut self, wait: Wait) {
         match &mut self.blocked {
             Some(blocked) => blocked.wait = wait,
@@ -367,7 +369,7 @@ impl Session {
         }
     }
 
-    /// The channel whose subscription token is being verified; empty when it is a connection token.
+    /// The channel whose subscription token is being verified; empty if it is a connection token.
     pub(crate) fn channel_of_token(&self) -> &str {
         match self.blocked.as_ref().map(|blocked| &blocked.wait) {
             Some(Wait::SubscribeToken { request, .. }) => &request.channel,
@@ -376,13 +378,13 @@ impl Session {
         }
     }
 
-    /// What the session waits for.
+    /// The result that the session waits for.
     pub(crate) fn wait_mut(&mut self) -> Option<&mut Wait> {
         self.blocked.as_mut().map(|blocked| &mut blocked.wait)
     }
 
-    /// Keeps an order of the server API until the connect reply is said; `false` when there is no
-    /// need to.
+    /// Queues an order of the server API until the connect reply is sent. Returns `false` if it can
+    /// be applied now.
     pub(crate) fn defer_order(&mut self, control: &Arc<Control>) -> bool {
         match &mut self.blocked {
             Some(blocked) if self.phase == Phase::New => {
@@ -395,13 +397,13 @@ impl Session {
         }
     }
 
-    /// Ends the waiting; the caller handles what was waited for and then calls [`Session::resume`].
+    /// Ends the wait. The caller applies the result and then calls [`Session::resume`].
     pub(crate) fn unblock(&mut self) -> Option<(Wait, Backlog)> {
         let Blocked { wait, commands, bytes, orders } = *self.blocked.take()?;
         Some((wait, Backlog { commands, bytes, orders }))
     }
 
-    /// Handles what waited. Commands may block the session again, and then wait on.
+    /// Handles the queued commands. If one blocks the session again, the rest is queued again.
     pub(crate) fn resume(&mut self, turn: &mut Turn<'_>, backlog: Backlog) {
         for control in backlog.orders {
             orders::apply(self, turn, &control);
@@ -418,12 +420,12 @@ impl Session {
         }
     }
 
-    /// Says something to the peer.
+    /// Sends a reply or push without publications.
     pub(crate) fn send(&mut self, turn: &mut Turn<'_>, reply: &Reply) {
         self.send_or_part(turn, reply);
     }
 
-    /// Says something to the peer that may have publications in it.
+    /// Sends a reply or push that may contain publications.
     pub(crate) fn send_or_part(&mut self, turn: &mut Turn<'_>, reply: &Reply) -> SentPart {
         if self.phase == Phase::Closed {
             return SentPart::Whole;
@@ -437,7 +439,7 @@ impl Session {
         }
     }
 
-    /// Queues a frame: the one place where a slow consumer is noticed.
+    /// Queues a frame. The only place that detects a slow consumer.
     pub(crate) fn send_frame(&mut self, out: &mut Outputs, frame: Bytes, queue_max_size: usize) {
         if self.phase == Phase::Closed {
             return;
@@ -449,7 +451,7 @@ impl Session {
         if self.outbox.push(frame, queue_max_size).is_err() {
             return self.close(out, DisconnectCode::Slow);
         }
-        // Half of the bound was passed: let the driver write before more piles up.
+        // The queue has passed half of its bound: the driver should write before it grows further.
         let half = queue_max_size / 2;
         if !self.outbox.is_blocked() && before <= half && self.outbox.weight() > half {
             out.pressed.push(self.key);
@@ -474,8 +476,7 @@ impl Session {
         self.reply(turn, 0, ReplyBody::Push(Push { channel, event }));
     }
 
-    /// Closes the session: it sends and does nothing more, and the worker removes it after this
-    /// input.
+    /// Closes the session. It sends nothing afterwards; the worker removes it after this input.
     pub(crate) fn close(&mut self, out: &mut Outputs, disconnect: impl Into<Disconnect>) {
         if self.phase != Phase::Closed {
             self.phase = Phase::Closed;
@@ -484,7 +485,7 @@ impl Session {
         }
     }
 
-    /// Who it is, as far as revocations ask; `None` as long as nobody has said.
+    /// The holder of the session's token, as revocations see it; `None` before authentication.
     pub(crate) fn holder(&self) -> Option<Holder<'_>> {
         let user = match (&self.info, &self.proxy_user) {
             (Some(info), _) => &*info.user,
@@ -495,12 +496,13 @@ impl Session {
         Some(Holder { user, token_id, issued_at: self.issued_at.into() })
     }
 
-    /// Whether something in front of the server has said who it is, and it has not connected yet.
+    /// Returns whether a reverse proxy has authenticated the user and the session is not connected
+    /// yet.
     pub(crate) fn is_proxy_authenticated(&self) -> bool {
         self.proxy_user.is_some()
     }
 
-    /// The user; empty for anonymous and for sessions not yet admitted.
+    /// User id; empty for anonymous and for sessions that are not admitted.
     pub(crate) fn user(&self) -> &str {
         self.info.as_ref().map_or("", |info| &info.user)
     }
@@ -519,7 +521,7 @@ impl Session {
         Actor { is_subscriber: self.find(channel).is_some(), ..self.any_actor() }
     }
 
-    /// Who it is, in a channel that it is not subscribed to.
+    /// The actor for a channel to which the session is not subscribed.
     pub(crate) fn any_actor(&self) -> Actor<'_> {
         let roles = self.credentials.as_ref().map_or(&[][..], |credentials| &credentials.roles);
         Actor { user: self.user(), roles, is_subscriber: false }

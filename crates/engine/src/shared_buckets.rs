@@ -1,13 +1,12 @@
-//! Token buckets that the workers of a node share: of users, addresses and API keys.
+//! Token buckets of users, addresses and API keys, shared by the workers of a node.
 //!
-//! A bucket is one number, the time at which it will be full again (the generic cell rate
-//! algorithm). A bucket that is full says nothing, so that its place is free for another: the table
-//! has a fixed size, and idle buckets are forgotten by the passing of time. Places are atomic
-//! numbers; nobody waits for anybody. A race for a place between two names charges one token to the
-//! wrong one at worst.
+//! A bucket is one number: the time at which it will be full again (generic cell rate algorithm). A
+//! full bucket stores nothing, so that its entry is free for another name. The table has a fixed
+//! size, and idle buckets expire without work. Entries are atomic and lock-free. A race of two
+//! names for an entry charges at most one token to the wrong name.
 //!
-//! Invariant: memory is [`SHARED_BUCKETS`] places, whatever peers do. When more buckets than that
-//! are not full, those nearest to full are forgotten first.
+//! Invariant: memory is [`SHARED_BUCKETS`] entries, whatever peers do. If more buckets are not
+//! full, those nearest to full are dropped first.
 
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,26 +15,26 @@ use crate::hash_keys::HashKeys;
 use crate::limits::SHARED_BUCKETS;
 use crate::rates::{Bucket, Limited, Rate};
 
-/// See the module.
+/// The shared buckets; see the module.
 #[derive(Debug)]
 pub struct SharedBuckets {
-    /// Sets of places; a name has its place in one of them.
+    /// Sets of entries; a name's entry is in one set.
     sets: Box<[[Place; WAYS]]>,
     hasher: HashKeys,
 }
 
 #[derive(Debug, Default)]
 struct Place {
-    /// Hash of the bucket and the name.
+    /// Hash of bucket and name.
     name: AtomicU64,
-    /// Nanoseconds of the monotonic clock at which the bucket is full.
+    /// Nanoseconds on the monotonic clock at which the bucket is full.
     full_at: AtomicU64,
 }
 
 const WAYS: usize = 8;
 
 impl SharedBuckets {
-    /// Buckets that are all full.
+    /// Creates a table of full buckets.
     #[must_use]
     pub fn new(hasher: HashKeys) -> SharedBuckets {
         SharedBuckets::with_places(SHARED_BUCKETS, hasher)
@@ -46,10 +45,10 @@ impl SharedBuckets {
         SharedBuckets { sets: sets.collect(), hasher }
     }
 
-    /// Takes a token out of the bucket of this name.
+    /// Takes a token from the bucket of this name.
     ///
     /// # Errors
-    /// When there is none.
+    /// If the bucket is empty.
     pub fn take(
         &self,
         now_ms: u64,
@@ -63,7 +62,7 @@ impl SharedBuckets {
         let place = self.place(now, bucket, name);
         let mut full_at = place.full_at.load(Ordering::Relaxed);
         loop {
-            // Not above what an empty bucket has: rates may have changed, and a clock may go back.
+            // At most what an empty bucket has: rates may have changed, and a clock may go back.
             let next = full_at.clamp(now, most).saturating_add(interval);
             if next > most {
                 let retry_after_ms = (next - most).div_ceil(1_000_000).max(1);
@@ -76,8 +75,7 @@ impl SharedBuckets {
         }
     }
 
-    /// The place of this name: the one that it has, a free one, or that of the bucket nearest to
-    /// full.
+    /// Returns the entry of this name: its own, a free one, or that of the bucket nearest to full.
     fn place(&self, now: u64, bucket: Bucket, name: &[u8]) -> &Place {
         let hash = self.hasher.hash_one((bucket as u8, name)).max(1);
         let set = &self.sets[hash as usize % self.sets.len()];
@@ -93,7 +91,7 @@ impl SharedBuckets {
                 }
             }
             let (place, full_at, owner) = free;
-            // Whoever comes second looks again, and may find itself there.
+            // A thread that loses the race searches again, and may find the entry of its name.
             if exchange(&place.name, owner, hash) {
                 if full_at > now {
                     exchange(&place.full_at, full_at, now);
@@ -110,7 +108,7 @@ impl Place {
     }
 }
 
-/// Whether `place` was `from`, and is `to` now.
+/// Sets `place` to `to` if it is `from`. Returns whether it was.
 fn exchange(place: &AtomicU64, from: u64, to: u64) -> bool {
     place.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }

@@ -1,4 +1,5 @@
-//! The subscribers of one channel. Most channels of a worker have one, which needs no allocation.
+//! The subscribers of one channel. Most channels of a worker have one, stored without an
+//! allocation.
 //!
 //! Invariant: a subscriber keeps its number until it is removed.
 
@@ -6,12 +7,12 @@ use slab::Slab;
 
 use crate::hub::Subscriber;
 
-/// See the module.
+/// The subscribers of one channel, by number.
 #[derive(Debug, Default)]
 pub(crate) enum Subscribers {
     #[default]
     None,
-    /// Number zero.
+    /// One subscriber, with number zero.
     One(Subscriber),
     Many(Box<Slab<Subscriber>>),
 }
@@ -20,7 +21,7 @@ pub(crate) enum Subscribers {
 const CAPACITY_KEPT: usize = 64;
 
 impl Subscribers {
-    /// Adds a subscriber; returns its number.
+    /// Adds a subscriber and returns its number.
     pub(crate) fn insert(&mut self, subscriber: Subscriber) -> usize {
         match self {
             Subscribers::None => {
@@ -38,7 +39,7 @@ impl Subscribers {
         }
     }
 
-    /// Removes the subscriber of this number.
+    /// Removes the subscriber with this number.
     pub(crate) fn remove(&mut self, index: usize) {
         match self {
             Subscribers::None | Subscribers::One(_) => *self = Subscribers::None,
@@ -71,7 +72,7 @@ impl Subscribers {
         self.len() == 0
     }
 
-    /// All, with their numbers.
+    /// All subscribers with their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Subscriber)> {
         match self {
             Subscribers::None => All::One(None),
@@ -80,7 +81,7 @@ impl Subscribers {
         }
     }
 
-    /// All, with their numbers.
+    /// All subscribers with their numbers.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Subscriber)> {
         match self {
             Subscribers::None => All::One(None),
@@ -90,7 +91,7 @@ impl Subscribers {
     }
 }
 
-/// At most one, or as many as there are.
+/// An iterator over one subscriber or over a list.
 enum All<T, I> {
     One(Option<T>),
     Many(I),
@@ -125,7 +126,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes, each subscriber keeps its number, and no other has it.
+        /// A subscriber keeps its number, and no other subscriber has it, while others are added
+        /// and removed.
         #[test]
         fn a_subscriber_keeps_its_number(moves in prop::collection::vec(any::<(bool, u16)>(), 0..300)) {
             let mut subscribers = Subscribers::default();

@@ -1,7 +1,7 @@
-//! What a session may touch while it handles one input: the time, the rules, the worker's index,
-//! the outputs.
+//! What a session can access while it handles one input: time, rules, the worker's index and
+//! outputs.
 //!
-//! Invariant: handlers change only their own session, the hub and the outputs; everything else is
+//! Invariant: handlers change only their own session, the hub and the outputs. Everything else is
 //! an [`Effect`] that the driver performs.
 
 use std::collections::VecDeque;
@@ -26,84 +26,84 @@ use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
 use crate::users::Users;
 
-/// What the driver has to do for the engine.
+/// An action that the driver performs for the engine.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "a request to the broker is the usual effect, and a box would cost it an allocation"
 )]
 pub enum Effect {
-    /// Submit this to the broker.
+    /// Submit this request to the broker.
     Broker(BrokerRequest),
-    /// Verify this token and answer with [`crate::worker::Worker::handle_verdict`].
+    /// Verify this token and return the result by [`crate::worker::Worker::handle_verdict`].
     Verify {
-        /// Whose token.
+        /// Session that presented the token.
         key: SessionKey,
-        /// What kind of token.
+        /// Kind of token.
         kind: TokenKind,
-        /// The token; never to be logged.
+        /// The token. Must never be logged.
         token: String,
     },
-    /// Tell the operator; nothing else follows from it.
+    /// Inform the operator; nothing else depends on it.
     Note {
-        /// Whose doing.
+        /// Session concerned.
         key: SessionKey,
-        /// Where.
+        /// Channel concerned; empty for none.
         channel: Arc<str>,
-        /// What.
+        /// What happened.
         cause: SessionNotice,
     },
-    /// Write what is queued, then close the socket with this reason.
+    /// Write the queued frames, then close the socket with this code.
     Close {
-        /// Whose socket.
+        /// Session to close.
         key: SessionKey,
-        /// Why.
+        /// Code and reason.
         disconnect: Disconnect,
     },
 }
 
-/// What an operator may want to know of a session in a channel.
+/// An event in a session or channel that may interest an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionNotice {
     /// A command was refused.
     Refused {
-        /// What was asked.
+        /// Kind of the command.
         command: CommandKind,
-        /// What the client is told.
+        /// Error sent to the client.
         code: ErrorCode,
     },
-    /// A token holds, but is not for this session or this channel.
+    /// A token is valid, but for another session or channel.
     TokenMismatch {
-        /// Of which kind it is.
+        /// Kind of the token.
         kind: TokenKind,
-        /// What differs.
+        /// Claim that differs.
         claim: TokenClaim,
-        /// What the token has there; cut, and empty where it is not one text.
+        /// The token's value, truncated; empty if it is not a single text.
         found: Box<str>,
     },
-    /// It was refused by a bucket.
+    /// A command was refused by this rate limit.
     Limited(Bucket),
-    /// The subscription missed something and was told.
+    /// A subscription missed publications, and the client was notified.
     Gap,
-    /// A publication is no JSON and cannot be sent to this client.
+    /// A publication is not JSON and cannot be sent to this client.
     Skipped,
 }
 
-/// A claim that must be as the session has it.
+/// A claim that must match the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenClaim {
-    /// The user.
+    /// User id.
     User,
-    /// The channel of a subscription token.
+    /// Channel of a subscription token.
     Channel,
-    /// The client of a subscription token.
+    /// Client id of a subscription token.
     Client,
-    /// The server-side subscriptions of a connection token.
+    /// Server-side subscriptions of a connection token.
     Channels,
 }
 
 impl TokenClaim {
-    /// The name used in logs and metrics.
+    /// Returns the name used in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -115,17 +115,17 @@ impl TokenClaim {
     }
 }
 
-/// What a token is for.
+/// What a token authorizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// The connection.
+    /// A connection.
     Connection,
     /// One subscription.
     Subscription,
 }
 
 impl TokenKind {
-    /// The name used in logs.
+    /// Returns the name used in logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -135,41 +135,41 @@ impl TokenKind {
     }
 }
 
-/// The worker's state as one input sees it.
+/// The worker's state while a session handles one input.
 pub(crate) struct Turn<'w> {
     pub(crate) now: Now,
     pub(crate) rules: &'w Rules,
     pub(crate) random: &'w mut Random,
     pub(crate) hub: &'w mut Hub,
     pub(crate) users: &'w mut Users,
-    /// Channels that the worker knows.
+    /// Channels that the worker has seen recently.
     pub(crate) recent: &'w mut RecentChannels,
-    /// Buckets of users, where the node has some.
+    /// Rate limits of users, if the node has any.
     pub(crate) shared: Option<&'w SharedBuckets>,
     pub(crate) checks: &'w mut Checks,
     pub(crate) out: &'w mut Outputs,
 }
 
-/// Everything that inputs leave behind for the worker and its driver.
+/// The outputs of inputs, for the worker and its driver.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     pub(crate) encoder: Encoder,
     pub(crate) effects: VecDeque<Effect>,
-    /// Sessions whose outbox was empty and is not any more.
+    /// Sessions whose outbox is no longer empty.
     pub(crate) touched: Vec<SessionKey>,
-    /// Sessions whose outbox is half full before anything of it was written.
+    /// Sessions whose outbox is half full and must be written before the end of the turn.
     pub(crate) pressed: Vec<SessionKey>,
-    /// Sessions to close; the worker removes them when the input has been handled.
+    /// Sessions to close; the worker removes them after the input.
     pub(crate) closing: Vec<(SessionKey, Disconnect)>,
-    /// Subscriptions that missed something: slot of the session and key of the subscriber.
+    /// Subscriptions with a gap: slot of the session and key of the subscriber.
     pub(crate) gaps: Vec<(u32, SubscriberKey)>,
-    /// Questions to the broker that are not answered yet.
+    /// Requests to the broker without a reply yet.
     pub(crate) pending: HashMap<RequestId, Pending, HashKeys>,
     pub(crate) counters: Counters,
     next_request: u64,
 }
 
-/// Who waits for a broker's answer, and for what.
+/// What awaits a broker's reply.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) session: SessionKey,
@@ -179,20 +179,20 @@ pub(crate) struct Pending {
 /// A command that the broker answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingCommand {
-    /// Chosen by the client.
+    /// Id chosen by the client.
     pub(crate) id: u32,
-    /// How much of [`crate::limits::QUESTIONS_MAX`] it takes until it is answered.
+    /// Its share of [`crate::limits::QUESTIONS_MAX`] until the reply.
     pub(crate) cost: u16,
 }
 
-/// What was asked.
+/// The purpose of a request to the broker.
 #[derive(Debug)]
 pub(crate) enum PendingQuestion {
-    /// To hear a channel and read its stream.
+    /// Subscribe to a channel and read its stream.
     Join,
     /// A client's command.
     Command(PendingCommand),
-    /// Whether this worker has everything of a channel.
+    /// Verify that this worker has received every publication of a channel.
     Check { channel: Arc<str> },
 }
 
@@ -211,7 +211,7 @@ impl Outputs {
         }
     }
 
-    /// Notes who waits and returns the id to ask with.
+    /// Registers a pending request and returns its id.
     pub(crate) fn expect(&mut self, session: SessionKey, question: PendingQuestion) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
@@ -219,8 +219,8 @@ impl Outputs {
         id
     }
 
-    /// Notes a refusal on its way to the peer; gives it back. Of a flood of them only the first are
-    /// noted.
+    /// Records a refusal for the operator and returns it. Of a flood of refusals only the first are
+    /// recorded.
     pub(crate) fn note(
         &mut self,
         key: SessionKey,
@@ -237,7 +237,7 @@ impl Outputs {
         refusal
     }
 
-    /// Notes that a token is not for the session or the channel that it was used for.
+    /// Records that a token does not match the session or channel that used it.
     pub(crate) fn note_mismatch(
         &mut self,
         key: SessionKey,

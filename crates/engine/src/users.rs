@@ -1,14 +1,14 @@
-//! From user to sessions, with constant work to enter and to leave: a mass disconnect must not be
-//! quadratic.
+//! An index from user to sessions. Adding and removing take constant time, so that a mass
+//! disconnect is not quadratic.
 //!
-//! Invariant: each slot is in at most one list, and a user without sessions has no entry.
+//! Invariant: each slot is in at most one list. A user without sessions has no entry.
 
 use hashbrown::HashMap;
 
 use crate::capacity::{Kept, shrink_map};
 use crate::hash_keys::HashKeys;
 
-/// An index from user id to session slots, as doubly linked lists through one table.
+/// Session slots by user id, as doubly linked lists within one table.
 #[derive(Debug)]
 pub struct Users {
     heads: HashMap<Box<str>, u32, HashKeys>,
@@ -24,13 +24,13 @@ struct Link {
 const NONE: u32 = u32::MAX;
 
 impl Users {
-    /// An index without users.
+    /// Creates an empty index.
     #[must_use]
     pub fn new(hasher: HashKeys) -> Users {
         Users { heads: HashMap::with_hasher(hasher), links: Vec::new() }
     }
 
-    /// Notes that the session in `slot` is of `user`.
+    /// Adds the session in `slot` to `user`.
     pub fn insert(&mut self, user: &str, slot: u32) {
         let index = slot as usize;
         if self.links.len() <= index {
@@ -49,7 +49,7 @@ impl Users {
         }
     }
 
-    /// Forgets the session in `slot`, which was inserted for `user`.
+    /// Removes the session in `slot`, which was added to `user`.
     pub fn remove(&mut self, user: &str, slot: u32) {
         let Link { previous, next } = self.links[slot as usize];
         if next != NONE {
@@ -70,8 +70,7 @@ impl Users {
         }
     }
 
-    /// Forgets the session in `slot`, whoever its user is. Slow: for sessions whose user cannot be
-    /// trusted any more.
+    /// Removes the session in `slot` by a full scan, for a session whose user may be corrupt.
     pub fn forget(&mut self, slot: u32) {
         let user = self.heads.keys().find(|user| self.slots(user).any(|one| one == slot)).cloned();
         if let Some(user) = user {
@@ -79,7 +78,7 @@ impl Users {
         }
     }
 
-    /// The sessions of a user.
+    /// Slots of the user's sessions.
     pub fn slots<'a>(&'a self, user: &str) -> impl Iterator<Item = u32> + 'a {
         let first = self.heads.get(user).copied();
         std::iter::successors(first, |slot| {
@@ -87,18 +86,18 @@ impl Users {
         })
     }
 
-    /// All user ids with a session.
+    /// Ids of all users with a session.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.heads.keys().map(|user| &**user)
     }
 
-    /// Users with a session.
+    /// Number of users with a session.
     #[must_use]
     pub fn len(&self) -> usize {
         self.heads.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no users.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty()

@@ -1,26 +1,25 @@
-//! Timers as data: a wheel of slots, one entry per session that waits for something.
+//! Timers as data: a wheel of slots, with one entry per session that has a timer.
 //!
-//! Invariant: an entry is returned at or after its time and within one tick plus the caller's
-//! delay. What lies beyond the horizon is returned early, at the horizon, and the caller schedules
-//! it anew.
+//! Invariant: an entry is returned at or after its time, within one tick plus the caller's delay.
+//! An entry beyond the horizon is returned at the horizon, and the caller schedules it again.
 
 use crate::limits::{WHEEL_SLOTS, WHEEL_TICK_MS};
 
-/// A wheel of timers for keys of type `K`, with so many milliseconds to a slot.
+/// A timer wheel for keys of type `K`, with `TICK_MS` milliseconds per slot.
 #[derive(Debug)]
 pub(crate) struct Wheel<K, const TICK_MS: u64 = WHEEL_TICK_MS> {
     slots: Vec<Vec<K>>,
-    /// The first tick that has not been returned.
+    /// The first tick that was not returned yet.
     next_tick: u64,
     entries: usize,
 }
 
-/// The tick at which an entry was put; a caller that keeps it can tell a stale entry.
+/// The tick of an entry. A caller that stores it can recognize stale entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(pub(crate) u64);
 
 impl<K: Copy, const TICK_MS: u64> Wheel<K, TICK_MS> {
-    /// An empty wheel that starts at `now_ms`.
+    /// Creates an empty wheel that starts at `now_ms`.
     pub(crate) fn new(now_ms: u64) -> Wheel<K, TICK_MS> {
         Wheel {
             slots: std::iter::repeat_with(Vec::new).take(WHEEL_SLOTS).collect(),
@@ -35,18 +34,18 @@ impl<K: Copy, const TICK_MS: u64> Wheel<K, TICK_MS> {
         Tick(at_ms.div_ceil(TICK_MS).clamp(self.next_tick, horizon))
     }
 
-    /// The last time for which an entry can be put.
+    /// The latest time that fits into the wheel.
     pub(crate) fn horizon_ms(&self) -> u64 {
         (self.next_tick + WHEEL_SLOTS as u64 - 1) * TICK_MS
     }
 
-    /// Puts `key` into the wheel; it is returned once, at the tick given by [`Wheel::tick_for`].
+    /// Adds `key`. It is returned once, at this tick of [`Wheel::tick_for`].
     pub(crate) fn put(&mut self, tick: Tick, key: K) {
         self.slots[Self::slot(tick.0)].push(key);
         self.entries += 1;
     }
 
-    /// Appends to `due` all entries whose time has come by `now_ms`, each with its tick.
+    /// Appends to `due` all entries due by `now_ms`, each with its tick.
     pub(crate) fn advance(&mut self, now_ms: u64, due: &mut impl Extend<(Tick, K)>) {
         let now_tick = now_ms / TICK_MS;
         if self.entries == 0 {
@@ -57,13 +56,13 @@ impl<K: Copy, const TICK_MS: u64> Wheel<K, TICK_MS> {
             let slot = &mut self.slots[Self::slot(self.next_tick)];
             self.entries -= slot.len();
             due.extend(slot.drain(..).map(|key| (Tick(self.next_tick), key)));
-            // A burst of timers must not hold its memory for ever.
+            // A burst of timers must not keep its memory.
             slot.shrink_to(16);
             self.next_tick += 1;
         }
     }
 
-    /// When [`Wheel::advance`] has something to do next; `None` when the wheel is empty.
+    /// The time of the next entry; `None` if the wheel is empty.
     pub(crate) fn next_at_ms(&self) -> Option<u64> {
         if self.entries == 0 {
             return None;

@@ -1,10 +1,9 @@
-//! The pure part of one worker: its sessions, its hub, its timers, and the routes between them and
-//! the broker.
+//! The pure part of one worker: its sessions, hub and timers, and the routing between them and the
+//! broker.
 //!
-//! A driver feeds it (`handle_*`) and drains it (`poll_*`); it never waits, and it never learns
-//! which loop drives it. Invariant: after every `handle_*` each session that must end has been
-//! removed: its subscribers, its presence and its place among the users are gone, and its
-//! [`Effect::Close`] is queued.
+//! A driver feeds inputs (`handle_*`) and drains outputs (`poll_*`). Invariant: after every
+//! `handle_*` each closed session has been removed: it has no subscribers, no presence and no entry
+//! among the users, and its [`Effect::Close`] is queued.
 
 mod abandon;
 mod fan_out;
@@ -48,7 +47,7 @@ use crate::users::Users;
 use crate::wheel::{Tick, Wheel};
 use abandon::Doing;
 
-/// The sessions of one worker and everything that they share.
+/// The sessions of one worker and their shared state.
 #[derive(Debug)]
 pub struct Worker {
     rules: Arc<Rules>,
@@ -57,33 +56,33 @@ pub struct Worker {
     hub: Hub,
     users: Users,
     wheel: Wheel<SessionKey>,
-    /// Timers whose time has come and that are not handled yet.
+    /// Timers that are due but not handled yet.
     due: VecDeque<(Tick, SessionKey)>,
     random: Random,
     out: Outputs,
     checks: Checks,
     departures: Departures,
-    /// See [`Worker::handle_panic`].
+    /// The current input, for [`Worker::handle_panic`].
     doing: Doing,
     recent: RecentChannels,
     shared: Option<Arc<SharedBuckets>>,
 }
 
-/// The answer to [`Effect::Verify`].
+/// The result of [`Effect::Verify`].
 #[derive(Debug)]
 pub enum Verdict {
-    /// On a connection token.
+    /// Result for a connection token.
     Connection(Result<ConnectionClaims, TokenRefusal>),
-    /// On a subscription token.
+    /// Result for a subscription token.
     Subscription(Result<SubscriptionClaims, TokenRefusal>),
-    /// The token is fine, but the server has a reason of its own to end the connection.
+    /// The token is valid, but the server closes the connection for another reason.
     Close(DisconnectCode),
 }
 
-/// Why a client is offline that left without a word.
+/// Offline reason of a client whose connection ended without a close frame of the server.
 const CONNECTION_CLOSED: &str = "connection closed";
 
-/// Who a session is, for logs.
+/// The client of a session, for logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity<'w> {
     /// User id; empty for anonymous and before the session is admitted.
@@ -95,23 +94,23 @@ pub struct Identity<'w> {
 /// An admitted client.
 #[derive(Debug)]
 pub struct ClientView<'w> {
-    /// Who it is.
+    /// The client as others see it.
     pub info: &'w ClientInfo,
-    /// Since when, in Unix milliseconds.
+    /// Unix time in milliseconds of the admission.
     pub admitted_at_ms: i64,
     session: &'w Session,
 }
 
 impl<'w> ClientView<'w> {
-    /// The channels to which it is subscribed.
+    /// The channels of its subscriptions.
     pub fn channels(&self) -> impl Iterator<Item = &'w str> {
         self.session.subscriptions.iter().map(|subscription| &*subscription.channel)
     }
 }
 
 impl Worker {
-    /// A worker without sessions. All its ids and jitter follow from `seed`, all hashes from
-    /// `hasher`.
+    /// Creates a worker without sessions. All its ids and jitter follow from `seed`, all hashes
+    /// from `hasher`.
     #[must_use]
     pub fn new(
         now: Now,
@@ -138,13 +137,13 @@ impl Worker {
         }
     }
 
-    /// Counts users together with the other workers of a node; without it, rates of users do not
-    /// limit.
+    /// Shares the rate limits of users with the other workers of the node. Without this, users have
+    /// no rate limits.
     pub fn share_buckets(&mut self, shared: Arc<SharedBuckets>) {
         self.shared = Some(shared);
     }
 
-    /// A peer has completed its handshake.
+    /// Opens a session after a handshake.
     pub fn handle_open(&mut self, now: Now, opening: Opening) -> SessionKey {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.sessions.vacant_entry();
@@ -158,7 +157,7 @@ impl Worker {
         key
     }
 
-    /// A peer has sent one message, whole.
+    /// Handles one complete message of a peer.
     pub fn handle_message(&mut self, now: Now, key: SessionKey, message: &[u8]) {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
@@ -179,19 +178,19 @@ impl Worker {
         self.settle(now, key);
     }
 
-    /// A peer has answered a WebSocket ping: counts as a pong where the server pings so.
+    /// Handles a WebSocket pong. It counts for sessions that the server pings by WebSocket frames.
     pub fn handle_pong_frame(&mut self, now: Now, key: SessionKey) {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
         };
         if session.ping_style == crate::session::PingStyle::Frame {
-            // RFC 6455 §5.5.3 allows pongs that nobody asked for.
+            // RFC 6455 §5.5.3 allows unsolicited pongs.
             let _unasked = session.timers.handle_pong();
             self.settle(now, key);
         }
     }
 
-    /// The verdict on a token that [`Effect::Verify`] asked for.
+    /// Applies the verdict on a token, requested by [`Effect::Verify`].
     pub fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
         self.with_session(now, key, |session, turn| {
             let Some((wait, backlog)) = session.unblock() else {
@@ -216,7 +215,7 @@ impl Worker {
         self.settle(now, key);
     }
 
-    /// The broker has something to say.
+    /// Handles an event of the broker.
     pub fn handle_broker_event(&mut self, now: Now, event: BrokerEvent) {
         match event {
             BrokerEvent::Publication { channel, publication, epoch } => {
@@ -238,7 +237,7 @@ impl Worker {
             BrokerEvent::Expired { channel } => self.end_channel(now, &channel),
             BrokerEvent::Reply { id, result } => self.handle_reply(now, id, result),
             BrokerEvent::Control(control) => self.handle_control(now, &control),
-            // Of nodes; sessions have nothing to say to it.
+            // For the node, not for sessions.
             BrokerEvent::Question { .. }
             | BrokerEvent::Revocation(_)
             | BrokerEvent::RevocationsStale => {}
@@ -246,11 +245,11 @@ impl Worker {
         self.remove_closing(now);
     }
 
-    /// Time has passed.
+    /// Runs the timers that are due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.wheel.advance(now.monotonic_ms, &mut self.due);
-        // What is due stays in its queue until it is handled: a panic in one session takes no timer
-        // of the others.
+        // An entry stays in the queue until it is handled, so that a panic in one session loses no
+        // timers of others.
         while let Some((tick, key)) = self.due.pop_front() {
             let Some(session) = find(&mut self.sessions, key) else {
                 continue;
@@ -273,7 +272,7 @@ impl Worker {
         self.remove_closing(now);
     }
 
-    /// The socket of a session is gone, by whoever's doing: forget it.
+    /// Removes a session whose socket is closed.
     pub fn handle_gone(&mut self, now: Now, key: SessionKey) {
         if find(&mut self.sessions, key).is_none() {
             return;
@@ -285,8 +284,8 @@ impl Worker {
         }
     }
 
-    /// Nothing more will be said to this peer, and nothing that it says counts: its session ends
-    /// here, without another word. Its socket is not gone yet.
+    /// Ends a session without a further message to its peer, and ignores further input. The socket
+    /// may still be open.
     pub fn handle_disconnect(&mut self, now: Now, key: SessionKey) {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
@@ -298,7 +297,7 @@ impl Worker {
         self.remove_closing(now);
     }
 
-    /// Ends a session for a reason that its driver has found.
+    /// Closes a session for a reason found by the driver.
     pub fn close(&mut self, now: Now, key: SessionKey, disconnect: impl Into<Disconnect>) {
         if let Some(session) = find(&mut self.sessions, key) {
             session.close(&mut self.out, disconnect);
@@ -306,7 +305,7 @@ impl Worker {
         self.remove_closing(now);
     }
 
-    /// The next thing that the driver has to do.
+    /// The next action for the driver.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.out.effects.pop_front();
         if effect.is_none() {
@@ -315,8 +314,7 @@ impl Worker {
         effect
     }
 
-    /// The next session that has something to write since its outbox was empty. It may be gone
-    /// already.
+    /// The next session whose outbox was empty and is not any more. It may have been removed.
     pub fn poll_touched(&mut self) -> Option<SessionKey> {
         let touched = self.out.touched.pop();
         if touched.is_none() {
@@ -325,13 +323,13 @@ impl Worker {
         touched
     }
 
-    /// The next session that has more to write than should wait for the end of the turn. It may be
-    /// gone already.
+    /// The next session whose outbox must be written before the end of the turn. It may have been
+    /// removed.
     pub fn poll_pressed(&mut self) -> Option<SessionKey> {
         self.out.pressed.pop()
     }
 
-    /// Queues a frame of the WebSocket layer itself, such as a pong.
+    /// Queues a frame of the WebSocket layer, such as a pong.
     pub fn send_frame(&mut self, now: Now, key: SessionKey, frame: Bytes) {
         let queue_max_size = self.rules.client.queue_max_size;
         if let Some(session) = find(&mut self.sessions, key) {
@@ -340,16 +338,16 @@ impl Worker {
         self.remove_closing(now);
     }
 
-    /// Whether so much waits for a session to go on that its peer should not be read for now. It
-    /// goes on with an answer of the broker or a verdict.
+    /// Returns whether reading from the peer must stop, because too much is queued behind a
+    /// broker's reply or a verdict.
     #[must_use]
     pub fn is_congested(&self, key: SessionKey) -> bool {
         let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key);
         session.is_some_and(|session| session.is_congested())
     }
 
-    /// When [`Worker::handle_timeout`] has something to do, on the monotonic clock; some seconds
-    /// away when nothing waits.
+    /// The monotonic time at which [`Worker::handle_timeout`] must be called next; the wheel's
+    /// horizon if there are no timers.
     #[must_use]
     pub fn next_timeout_ms(&self) -> u64 {
         let departure = self.departures.next_at_ms();
@@ -359,12 +357,12 @@ impl Worker {
         times.into_iter().flatten().min().unwrap_or(self.wheel.horizon_ms())
     }
 
-    /// What is to be written to a session's peer; `None` when the session is gone.
+    /// The outbox of a session; `None` if the session was removed.
     pub fn outbox(&mut self, key: SessionKey) -> Option<&mut Outbox> {
         find(&mut self.sessions, key).map(|session| &mut session.outbox)
     }
 
-    /// Who a session is.
+    /// The client of a session, for logs.
     #[must_use]
     pub fn identity(&self, key: SessionKey) -> Option<Identity<'_>> {
         let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key)?;
@@ -372,7 +370,7 @@ impl Worker {
         Some(Identity { user: session.user(), client })
     }
 
-    /// The channel whose subscription token this session waits for; empty when it waits for a
+    /// The channel whose subscription token is being verified for this session; empty if it is a
     /// connection token.
     #[must_use]
     pub fn channel_of_token(&self, key: SessionKey) -> &str {
@@ -380,7 +378,7 @@ impl Worker {
         session.map_or("", |session| session.channel_of_token())
     }
 
-    /// The admitted clients of a user, or of all for `None`.
+    /// The admitted clients of a user, or of all users for `None`.
     pub fn clients<'w>(
         &'w self,
         user: Option<&'w str>,
@@ -396,12 +394,12 @@ impl Worker {
         })
     }
 
-    /// All sessions that are not gone.
+    /// Keys of all sessions, including closed ones whose socket is still open.
     pub fn keys(&self) -> impl Iterator<Item = SessionKey> {
         self.sessions.iter().map(|(_, session)| session.key)
     }
 
-    /// What happened so far.
+    /// The worker's counters.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.out.counters
@@ -413,25 +411,25 @@ impl Worker {
         &self.hub
     }
 
-    /// The users with a session here.
+    /// The users with a session on this worker.
     #[must_use]
     pub fn users(&self) -> &Users {
         &self.users
     }
 
-    /// Sessions that are not gone.
+    /// Number of sessions.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Subscriptions of all sessions, joining ones included.
+    /// Number of subscriptions of all sessions, including those that are not active yet.
     #[must_use]
     pub fn subscription_count(&self) -> usize {
         self.hub.census().map(|(_, subscribers)| subscribers).sum()
     }
 
-    /// Other rules from now on: what sessions already have, they keep.
+    /// Replaces the rules. Existing subscriptions keep their options.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
         self.rules = rules;
     }
@@ -461,7 +459,8 @@ impl Worker {
         self.doing = Doing::Nothing;
     }
 
-    /// After a session was handled: report gaps, remove closing sessions, set its timers.
+    /// Completes the handling of a session: reports gaps, removes closed sessions, schedules
+    /// timers.
     fn settle(&mut self, now: Now, key: SessionKey) {
         self.remove_closing(now);
         self.schedule(now, key);
@@ -502,7 +501,7 @@ impl Worker {
         }
     }
 
-    /// Takes a closed session out of every index.
+    /// Removes a closed session from every index.
     fn remove_session(
         &mut self,
         now: Now,
@@ -533,7 +532,7 @@ impl Worker {
         }
     }
 
-    /// This worker ends: whoever is gone has left, whatever the grace.
+    /// Publishes all pending departures at once, because this worker ends.
     pub fn publish_departures(&mut self) {
         self.departures.publish_all(&mut self.out);
     }

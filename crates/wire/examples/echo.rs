@@ -1,9 +1,8 @@
-//! A WebSocket server that says back what it hears, for conformance suites: nothing but this crate
-//! over blocking sockets, a thread for each connection. Run with an address; port 0 lets the system
-//! choose, and the address is printed.
+//! A WebSocket server that echoes messages, for conformance suites: this crate over blocking
+//! sockets, one thread per connection. Its argument is the address to listen on. Port 0 selects a
+//! free port; the address is printed.
 //!
-//! Not a server to use: the product's own is in the `server` crate, over the same decoder and
-//! encoder.
+//! Not for production: the `server` crate has the real server, with the same decoder and encoder.
 
 #![expect(
     clippy::disallowed_types,
@@ -66,7 +65,7 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
     echo(stream, &early, accepted.deflate.map(|negotiated| negotiated.window))
 }
 
-/// The request's head, and what came behind it.
+/// Reads the request's head; returns it with the bytes after it.
 fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut head = Vec::new();
     loop {

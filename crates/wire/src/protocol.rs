@@ -1,8 +1,7 @@
 //! The client protocol, version 2: commands, replies and pushes, in JSON and in Protobuf.
 //!
-//! One grammar per codec, and in each file decode stands beside encode, so that either end of the
-//! wire (the server, our own client, the load tool) uses the same lines. Section numbers refer to
-//! the public protocol description of the Centrifuge client protocol.
+//! Decode and encode stand side by side, so that both ends (server, client, load tool) use the same
+//! code. Section numbers refer to the public description of the Centrifuge client protocol.
 
 pub mod codes;
 mod depth;
@@ -16,42 +15,42 @@ pub use message::*;
 
 use thiserror::Error;
 
-/// How commands and replies of one connection are written (§1.5).
+/// The encoding of a connection's commands and replies (§1.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// JSON objects in text frames, separated by newlines.
     Json,
-    /// Protobuf messages in binary frames, each behind its length as a varint.
+    /// Protobuf messages in binary frames, each preceded by its length as a varint.
     Protobuf,
 }
 
-/// Why bytes are not commands (or, on a client, not replies). Always answered with
+/// Why a message is not a list of commands (or, on a client, of replies). Always answered with
 /// [`DisconnectCode::BadRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// The message has no byte in it.
+    /// The message is empty.
     #[error("the message is empty")]
     Empty,
-    /// The text is no JSON object of the expected shape.
+    /// The text is not a JSON object of the expected shape.
     #[error("the message is not valid JSON for this protocol")]
     Json,
-    /// The bytes are no Protobuf message of the expected shape.
+    /// The bytes are not a Protobuf message of the expected shape.
     #[error("the message is not valid Protobuf for this protocol")]
     Protobuf,
-    /// A command reaches beyond the end of its message.
+    /// A command extends beyond the end of its message.
     #[error("the message ends inside a command")]
     Truncated,
-    /// More commands in one message than [`crate::limits::COMMANDS_PER_MESSAGE_MAX`].
+    /// The message has more commands than [`crate::limits::COMMANDS_PER_MESSAGE_MAX`].
     #[error("too many commands in one message")]
     TooMany,
 }
 
-/// Reads all commands of one message. An id of zero without `send` is a [`Request::Pong`]; a
+/// Decodes all commands of one message. An id of zero without `send` is a [`Request::Pong`]; a
 /// positive id without a known request is a [`Request::Missing`] (§1.8).
 ///
 /// # Errors
-/// [`DecodeError`] when any part of the message is not a command; no command of it may then be
-/// executed.
+/// [`DecodeError`] if any part of the message is not a command. No command of the message may be
+/// executed then.
 pub fn decode_commands(codec: Codec, message: &[u8]) -> Result<Vec<Command>, DecodeError> {
     match codec {
         Codec::Json => json::decode_commands(message),
@@ -59,10 +58,10 @@ pub fn decode_commands(codec: Codec, message: &[u8]) -> Result<Vec<Command>, Dec
     }
 }
 
-/// Reads all replies of one message: what a client does with what the server sent.
+/// Decodes all replies of one message, on a client.
 ///
 /// # Errors
-/// [`DecodeError`] when any part of the message is not a reply.
+/// [`DecodeError`] if any part of the message is not a reply.
 pub fn decode_replies(codec: Codec, message: &[u8]) -> Result<Vec<Reply>, DecodeError> {
     match codec {
         Codec::Json => json::decode_replies(message),
@@ -70,8 +69,8 @@ pub fn decode_replies(codec: Codec, message: &[u8]) -> Result<Vec<Reply>, Decode
     }
 }
 
-/// Appends one reply to `out`, with the separator that the codec needs between the messages of one
-/// frame when `out` already holds some.
+/// Appends one reply to `out`, after the separator that the codec requires if `out` already
+/// contains a message.
 pub fn encode_reply(codec: Codec, reply: &Reply, out: &mut Vec<u8>) {
     match codec {
         Codec::Json => json::encode_reply(reply, out),
@@ -79,7 +78,7 @@ pub fn encode_reply(codec: Codec, reply: &Reply, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends one command to `out`, separated as [`encode_reply`] does.
+/// Appends one command to `out`, separated as by [`encode_reply`].
 pub fn encode_command(codec: Codec, command: &Command, out: &mut Vec<u8>) {
     match codec {
         Codec::Json => json::encode_command(command, out),
@@ -87,16 +86,16 @@ pub fn encode_command(codec: Codec, command: &Command, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether `data` is one whole JSON value of bearable depth, and so can be embedded in a JSON
-/// message.
+/// Returns whether `data` is exactly one JSON value of at most the maximum depth, and so can be
+/// embedded in a JSON message.
 #[must_use]
 pub fn is_json(data: &[u8]) -> bool {
     !depth::exceeds(data) && is_any_json(data)
 }
 
-/// Whether `data` is one whole JSON value of whatever depth.
+/// Returns whether `data` is exactly one JSON value of any depth.
 fn is_any_json(data: &[u8]) -> bool {
-    // Over bytes, the parser would skip strings without looking whether they are UTF-8.
+    // Given bytes, the parser would skip strings without checking that they are UTF-8.
     simdutf8::basic::from_utf8(data)
         .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }

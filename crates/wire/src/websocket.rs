@@ -1,8 +1,8 @@
-//! WebSocket without I/O: the handshake, frames and messages of RFC 6455, compression of RFC 7692,
-//! both roles.
+//! WebSocket without I/O: the handshake, frames and messages of RFC 6455 and compression of RFC
+//! 7692, for both roles.
 //!
-//! Invariant: a connection that is between messages owns no memory here; what a peer announces is
-//! never allocated before it has been received.
+//! Invariant: between messages a connection owns no memory here. A peer's announced length is never
+//! allocated before its bytes arrive.
 
 pub mod close;
 pub mod decoder;
@@ -12,11 +12,11 @@ pub mod handshake;
 mod header;
 mod mask;
 
-/// Which end of a connection one is: clients mask their frames, servers do not (RFC 6455 §5.1).
+/// The end of a connection: clients mask their frames, servers do not (RFC 6455 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Accepts connections.
+    /// The end that accepts the connection.
     Server,
-    /// Opens connections.
+    /// The end that opens the connection.
     Client,
 }

@@ -1,8 +1,8 @@
-//! The decoder and the encoder beside tungstenite, which others wrote: from the same bytes both
-//! read the same messages or refuse for the same reason, and each reads what the other writes.
+//! The decoder and the encoder compared with tungstenite, an independent implementation: from the
+//! same bytes both decode the same messages or fail for the same reason, and each decodes the
+//! other's frames.
 //!
-//! Invariant: where the two differ and may, [`agree`] says why; every other difference is a
-//! failure.
+//! Invariant: [`agree`] lists all permitted differences with reasons; every other difference fails.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -59,7 +59,7 @@ fn each_reads_what_the_other_writes() {
     });
 }
 
-/// Bytes of a message at most, on both sides; enough for a length of 64 bits.
+/// Maximum bytes of a message on both sides; large enough for a length of 64 bits.
 const MESSAGE_MAX: usize = 70_000;
 
 const CASES: u32 = 5_000;
@@ -71,7 +71,7 @@ fn run<S: Strategy>(strategy: &S, check: impl Fn(S::Value) -> TestCaseResult) {
     }
 }
 
-/// Gives many streams to both, and sees to it that every kind of end was among them.
+/// Compares many streams, and requires that every kind of end occurred.
 fn compare(role: Role) {
     let ends = RefCell::new(BTreeSet::new());
     run(&streams(role), |pieces| {
@@ -95,7 +95,7 @@ fn compare(role: Role) {
     assert!(ends.into_inner().iter().eq(expected), "the streams do not reach every refusal");
 }
 
-/// What was read of a stream, up to a close frame, the end, or a refusal.
+/// The messages of a stream up to a close frame, the end, or an error.
 type Reading<HandshakeRefusal> = (Vec<Event>, Option<HandshakeRefusal>);
 
 #[derive(Clone, Debug, PartialEq)]
@@ -107,15 +107,15 @@ enum Event {
     Close(Option<(u16, String)>),
 }
 
-/// Compares what both read. They may differ so:
+/// Compares what both read. Permitted differences:
 ///
-/// - They take a length that is not in its shortest form; we refuse it (RFC 6455 §5.2: "the minimal
-///   number of bytes MUST be used").
-/// - They look at a frame when it is whole, we at its header first and at text as it comes: we
-///   refuse earlier. So they are given the rest of the frame.
-/// - A frame may have several faults: they look at the length first, and at a close frame's text
+/// - Tungstenite accepts a length that is not in its shortest form; we reject it (RFC 6455 §5.2:
+///   "the minimal number of bytes MUST be used").
+/// - Tungstenite checks a complete frame, we check its header first and text as it arrives, and so
+///   reject earlier. So tungstenite is given the rest of the frame.
+/// - A frame may have several errors: tungstenite checks the length first, and a close frame's text
 ///   before its code.
-/// - They do not know close code 1014, which was registered later.
+/// - Tungstenite does not know close code 1014, which was registered later.
 fn agree(ours: &Reading<ProtocolError>, mut theirs: Theirs) -> TestCaseResult {
     let (events, refusal) = ours;
     let (mut their_events, mut their_code) = theirs.read();
@@ -140,7 +140,7 @@ fn agree(ours: &Reading<ProtocolError>, mut theirs: Theirs) -> TestCaseResult {
         their_code = Some(1002);
     }
     if their_code.is_none() {
-        // Were it between frames, the ping would show that it takes what we refuse.
+        // Between frames, the ping would show that tungstenite accepts what we reject.
         let ping = Frame { first: 0x89, payload: b"between frames".to_vec(), ..Frame::default() };
         let is_masked = theirs.role == Role::Server;
         theirs.give(Frame { is_masked, ..ping }.encode());
@@ -160,7 +160,7 @@ fn agree(ours: &Reading<ProtocolError>, mut theirs: Theirs) -> TestCaseResult {
     Ok(())
 }
 
-/// What they make of a close code that must not be sent.
+/// Tungstenite's reason for a close code that must not be sent.
 const THEIR_REASON: &str = "Protocol violation";
 
 fn read_ours(role: Role, pieces: &[Vec<u8>]) -> Reading<ProtocolError> {
@@ -192,7 +192,7 @@ fn read_ours(role: Role, pieces: &[Vec<u8>]) -> Reading<ProtocolError> {
     (events, None)
 }
 
-/// Tungstenite over a stream that is given.
+/// Tungstenite over a given stream.
 struct Theirs {
     role: Role,
     socket: WebSocket<Script>,
@@ -222,7 +222,7 @@ impl Theirs {
         self.socket.get_mut().pieces.push_back(piece);
     }
 
-    /// Those messages and a close frame as it sends them.
+    /// Encodes these messages and a close frame with tungstenite.
     fn write(
         mut self,
         messages: impl Iterator<Item = TheirMessage>,
@@ -288,7 +288,7 @@ impl Write for Script {
     }
 }
 
-/// What an encoder is given.
+/// A message for an encoder.
 #[derive(Clone, Debug)]
 enum Payload {
     Text(String),
@@ -326,14 +326,14 @@ impl Payload {
     }
 }
 
-/// A frame as it is to be on the wire, right or wrong.
+/// A frame on the wire, valid or not.
 #[derive(Clone, Debug, Default)]
 struct Frame {
-    /// Final and reserved bits, and the opcode.
+    /// FIN bit, reserved bits and opcode.
     first: u8,
     is_masked: bool,
     key: [u8; 4],
-    /// Steps by which the length is longer than it need be.
+    /// Number of forms by which the length is longer than necessary.
     excess: usize,
     payload: Vec<u8>,
 }
@@ -367,8 +367,7 @@ impl Frame {
     }
 }
 
-/// Mostly what a peer may send; then perhaps some bytes are changed, the end is missing, and it
-/// comes in pieces.
+/// Mostly valid streams; some with changed bytes, a missing end, or split into pieces.
 fn streams(role: Role) -> impl Strategy<Value = Vec<Vec<u8>>> {
     let frames = prop_oneof![
         8 => messages(),
@@ -428,8 +427,7 @@ fn messages() -> impl Strategy<Value = Vec<Frame>> {
     )
 }
 
-/// Characters, seldom bytes that are none, and sizes at which a header changes its form or a limit
-/// is met.
+/// Characters, sometimes invalid bytes, and sizes around the limits of header forms and messages.
 fn payloads() -> impl Strategy<Value = Vec<u8>> {
     let sizes = [125, 126, 127, 65_535, 65_536, MESSAGE_MAX, MESSAGE_MAX + 1];
     prop_oneof![
@@ -452,7 +450,7 @@ fn controls() -> impl Strategy<Value = Frame> {
     })
 }
 
-/// Anything may be wrong; here `is_masked` means: masked when it must not be, or the reverse.
+/// Any field may be invalid; `is_masked` here inverts the masking that the role requires.
 fn wrong_frames() -> impl Strategy<Value = Frame> {
     let payload = prop_oneof![vec(any::<u8>(), 0..10), Just(vec![0; 126])];
     (any::<u8>(), proptest::bool::weighted(0.2), 0..3_usize, payload).prop_map(
@@ -463,13 +461,13 @@ fn wrong_frames() -> impl Strategy<Value = Frame> {
     )
 }
 
-/// A code that may be sent, and a reason which may be too long.
+/// A code that may be sent, and a reason that may be too long.
 fn close_frames() -> impl Strategy<Value = (u16, String)> {
     let code = prop_oneof![1000..=1003u16, 1007..=1013u16, 3000..=4999u16];
     (code, texts())
 }
 
-/// Codes on both sides of every border, half codes, and reasons that are no text.
+/// Codes on both sides of every limit, truncated codes, and reasons that are not text.
 fn odd_closes() -> impl Strategy<Value = Frame> {
     let borders = [0, 999, 1004, 1005, 1006, 1014, 1015, 1016, 2999, 3000, 4999, 5000, 65_535];
     prop_oneof![

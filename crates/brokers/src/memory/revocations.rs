@@ -1,6 +1,6 @@
-//! What is revoked, as the broker of one process keeps it.
+//! The revocations of the memory broker.
 //!
-//! Invariant: a change is told to all endpoints before anybody is answered that it is kept.
+//! Invariant: a change is delivered to all endpoints before its request is answered.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,12 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use engine::broker::BrokerReply;
 use engine::revocation::{Revocation, Revocations, RevokeOutcome, Subject};
 
-/// See the module.
+/// The stored revocations.
 #[derive(Default)]
 pub(super) struct KeptRevocations(Mutex<Revocations>);
 
 impl KeptRevocations {
-    /// Stores a change unless one is stored that is as late or later.
+    /// Stores a change unless the stored change of its subject is as late or later.
     pub(super) fn store(&self, revocation: &Arc<Revocation>) -> RevokeOutcome {
         let (now_s, mut kept) = (now_s(), self.lock());
         if revocation.ends_at <= now_s {
@@ -36,7 +36,7 @@ impl KeptRevocations {
         BrokerReply::Revocations(kept.iter().cloned().collect())
     }
 
-    /// Forgets what is over.
+    /// Deletes expired changes.
     pub(super) fn expire(&self) {
         self.lock().expire(now_s());
     }
@@ -46,7 +46,7 @@ impl KeptRevocations {
     }
 }
 
-/// Revocations end by the time of day, unlike everything else here.
+/// Revocations expire by Unix time, unlike everything else in this broker.
 fn now_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

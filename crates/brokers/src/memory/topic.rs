@@ -1,8 +1,7 @@
-//! One channel in the memory broker: who listens, its stream, its presence, what must not be
-//! published twice.
+//! One channel of the memory broker: subscribers, stream, presence, and what must not be published
+//! again.
 //!
-//! Invariant: what is kept here has an end: a listener leaves, a client leaves, a stream and a key
-//! expire.
+//! Invariant: everything stored here ends: subscribers and clients leave, streams and keys expire.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,33 +18,33 @@ use super::usage::Growth;
 use crate::limits::{CHANNEL_COST, IDEMPOTENCY_KEYS_MAX, KEPT_COST, KEY_COST, PRESENCE_COST};
 use crate::{Endpoint, Inbox};
 
-/// See the module.
+/// One channel of the memory broker.
 #[derive(Default)]
 pub(super) struct Topic {
     listeners: Vec<(Endpoint, Arc<dyn Inbox>)>,
     kept: Option<Box<Kept>>,
 }
 
-/// What only some channels have.
+/// State that only some channels have.
 #[derive(Default)]
 struct Kept {
-    /// Whose clients, and whether their leaves are told.
+    /// Clients with their endpoint, and whether their leave is announced.
     presence: Presence<(Endpoint, bool)>,
     stream: Option<Stream>,
-    /// When a temporary channel began and when it ends.
+    /// Start and end of a temporary channel.
     lifetime: Option<(u64, u64)>,
-    /// When offset and epoch are forgotten.
+    /// Time at which offset and epoch expire.
     stream_ends_at_ms: u64,
     version: u64,
     version_epoch: String,
-    /// Positions by idempotency key, and the keys in the order in which they expire.
+    /// Positions by idempotency key, and the keys in order of expiry.
     accepted: HashMap<String, StreamPosition>,
-    /// Bytes of those keys.
+    /// Bytes of the idempotency keys.
     accepted_bytes: usize,
     accepted_order: VecDeque<(u64, String)>,
 }
 
-/// A publication on its way into a topic.
+/// A publication to be added to a topic.
 pub(super) struct Published<'a> {
     pub(super) channel: &'a Arc<str>,
     pub(super) publication: Publication,
@@ -55,7 +54,7 @@ pub(super) struct Published<'a> {
 impl Topic {
     pub(super) fn add_listener(&mut self, endpoint: Endpoint, inbox: Arc<dyn Inbox>) {
         if !self.listeners.iter().any(|(listener, _)| *listener == endpoint) {
-            // As many as there are: most channels have subscribers on one worker.
+            // Exact, because most channels have subscribers on one worker.
             self.listeners.reserve_exact(1);
             self.listeners.push((endpoint, inbox));
         }
@@ -79,7 +78,7 @@ impl Topic {
         &mut self.kept.get_or_insert_default().presence
     }
 
-    /// The stream, begun if there is none.
+    /// Returns the stream; creates it if there is none.
     pub(super) fn stream(
         &mut self,
         now_ms: u64,
@@ -141,7 +140,7 @@ impl Topic {
         Ok(position)
     }
 
-    /// Bytes that it costs; 0 for one that is not kept.
+    /// Bytes of the topic; 0 for one that is not stored.
     pub(super) fn cost(&self, channel: &str) -> usize {
         if self.is_idle() {
             return 0;
@@ -150,7 +149,7 @@ impl Topic {
         CHANNEL_COST + channel.len() + kept
     }
 
-    /// What it costs more that somebody listens.
+    /// Growth by a subscriber.
     pub(super) fn growth_of_listener(&self, channel: &str) -> Growth {
         match self.is_idle() {
             true => Growth::NewChannel { bytes: CHANNEL_COST + channel.len() + KEPT_COST },
@@ -158,8 +157,7 @@ impl Topic {
         }
     }
 
-    /// What a publication makes it cost more. What is only handed out costs nothing, and neither
-    /// does what was accepted before.
+    /// Growth by a publication. One that is delivered only, or was accepted before, costs nothing.
     pub(super) fn growth_of(&self, published: &Published<'_>) -> Growth {
         let Published { channel, publication, options } = published;
         if self.kept.as_ref().is_some_and(|kept| kept.suppressed(options).is_some()) {
@@ -189,7 +187,7 @@ impl Topic {
         }
     }
 
-    /// Forgets offset and epoch where they are all that is kept; says whether they were.
+    /// Deletes offset and epoch if nothing else is stored. Returns whether it did.
     pub(super) fn forget_empty_stream(&mut self) -> bool {
         let Some(kept) = self.kept.as_mut().filter(|_| self.listeners.is_empty()) else {
             return false;
@@ -202,8 +200,7 @@ impl Topic {
         has_forgotten
     }
 
-    /// Forgets offset and epoch and what is retained; says whether positions may be known to
-    /// somebody.
+    /// Deletes the stream. Returns whether clients may hold positions of it.
     pub(super) fn end_stream(&mut self) -> bool {
         let Some(kept) = &mut self.kept else { return false };
         let has_ended = kept.stream.take().is_some_and(|stream| !stream.is_new());
@@ -213,7 +210,7 @@ impl Topic {
         has_ended
     }
 
-    /// The endpoint is gone: it receives nothing any more, and its clients have left.
+    /// Removes a detached endpoint: its subscription and its clients.
     pub(super) fn forget(&mut self, channel: &Arc<str>, endpoint: Endpoint) {
         self.remove_listener(endpoint);
         let gone = match &mut self.kept {
@@ -226,21 +223,21 @@ impl Topic {
         }
     }
 
-    /// The channel lasts so long from the first time that this is said.
+    /// Makes the channel temporary. Later calls do not change its expiry.
     pub(super) fn limit(&mut self, now_ms: u64, ttl_ms: u64) {
         let ends_at_ms = now_ms.saturating_add(ttl_ms);
         self.kept.get_or_insert_default().lifetime.get_or_insert((now_ms, ends_at_ms));
     }
 
-    /// How long it is, when it has an end.
+    /// Returns age and remaining TTL; `None` if the channel is not temporary.
     pub(super) fn ttl(&self, now_ms: u64) -> Option<ChannelTtl> {
         let (began_at_ms, ends_at_ms) = self.kept.as_ref()?.lifetime?;
         let age_ms = now_ms.saturating_sub(began_at_ms);
         Some(ChannelTtl { age_ms, left_ms: ends_at_ms.saturating_sub(now_ms) })
     }
 
-    /// Forgets what has had its time; says whether that was a stream to which positions may be
-    /// known.
+    /// Deletes expired data. Returns whether that includes a stream of which clients may hold
+    /// positions.
     pub(super) fn expire(&mut self, channel: &Arc<str>, now_ms: u64) -> bool {
         let has_listeners = !self.listeners.is_empty();
         let Some(kept) = &mut self.kept else { return false };
@@ -278,7 +275,7 @@ impl Kept {
         self.stream.get_or_insert_with(|| Stream::new(new_epoch()))
     }
 
-    /// Where the publication was accepted before, when it must not be accepted again.
+    /// Returns the position of an earlier publication that makes this one a repetition.
     fn suppressed(&self, options: &PublishOptions) -> Option<StreamPosition> {
         if let Some(position) = self.accepted.get(&options.idempotency_key) {
             return Some(position.clone());
@@ -319,7 +316,7 @@ impl Kept {
             }
         }
         let mut has_forgotten = false;
-        // A listener's position in an empty stream stays what it is.
+        // A subscriber's position in an empty stream must stay valid.
         let is_waiting = has_listeners && self.stream.as_ref().is_some_and(Stream::is_new);
         if self.stream_ends_at_ms <= now_ms && !is_waiting {
             has_forgotten = self.stream.take().is_some_and(|stream| !stream.is_new());
@@ -339,7 +336,7 @@ impl Kept {
         KEPT_COST + stream + keys + clients * PRESENCE_COST
     }
 
-    /// A new stream is nothing to keep: the next one will be the same.
+    /// A new stream need not be stored: the next one would be equal.
     fn is_empty(&self) -> bool {
         self.lifetime.is_none()
             && self.presence.is_empty()

@@ -1,30 +1,30 @@
-//! What the memory broker keeps, in bytes and channels, beside what it may keep.
+//! The memory broker's usage in bytes and channels, with its ceilings.
 //!
 //! Invariant: the totals are the sums over all channels, each counted under the lock of its shard.
-//! What would go beyond a ceiling is refused before anything is changed; nothing that is kept is
-//! given up for something new.
+//! A request that would exceed a ceiling is refused before anything is changed. Nothing stored is
+//! evicted for a new request.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use engine::broker::BrokerError;
 
-/// What may be kept at most.
+/// The maximum usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ceilings {
-    /// Bytes.
+    /// Maximum number of bytes.
     pub bytes: usize,
-    /// Channels.
+    /// Maximum number of channels.
     pub channels: usize,
 }
 
-/// See the module. The numbers are estimates from above of what the allocator gives.
+/// The usage; see the module. Bytes are upper estimates of what the allocator uses.
 #[derive(Debug)]
 pub struct Usage {
     ceilings: Ceilings,
     bytes: AtomicUsize,
     channels: AtomicUsize,
     refused: AtomicU64,
-    /// Operators know that it is near a ceiling.
+    /// Whether a warning was raised since usage came near a ceiling.
     is_warned: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl Default for Ceilings {
 }
 
 impl Usage {
-    /// Nothing is kept yet.
+    /// Creates an empty usage.
     #[must_use]
     pub fn new(ceilings: Ceilings) -> Usage {
         Usage {
@@ -47,31 +47,31 @@ impl Usage {
         }
     }
 
-    /// Bytes that are kept.
+    /// Bytes that are stored.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Channels that are kept.
+    /// Number of channels that are stored.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels.load(Ordering::Relaxed)
     }
 
-    /// Requests that were refused because of a ceiling.
+    /// Number of requests refused because of a ceiling.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// What may be kept.
+    /// The ceilings.
     #[must_use]
     pub fn ceilings(&self) -> Ceilings {
         self.ceilings
     }
 
-    /// Whether so much more may be kept; counts what may not.
+    /// Checks that this growth fits; counts a refusal if not.
     pub(super) fn admit(&self, more: Growth) -> Result<(), BrokerError> {
         if self.has_room(more) {
             return Ok(());
@@ -80,7 +80,7 @@ impl Usage {
         Err(BrokerError::Full)
     }
 
-    /// Whether so much more may be kept.
+    /// Returns whether this growth fits.
     pub(super) fn has_room(&self, more: Growth) -> bool {
         let (bytes, channels) = match more {
             Growth::None => return true,
@@ -91,7 +91,8 @@ impl Usage {
             && self.channels().saturating_add(channels) <= self.ceilings.channels
     }
 
-    /// A channel that cost `before` costs `after`; one that costs nothing is not kept.
+    /// Records that a channel's cost changes from `before` to `after`. A channel that costs nothing
+    /// is not stored.
     pub(super) fn change(&self, before: usize, after: usize) {
         if after > before {
             self.bytes.fetch_add(after - before, Ordering::Relaxed);
@@ -105,14 +106,14 @@ impl Usage {
         }
     }
 
-    /// Whether more than three quarters of a ceiling are used: then streams that retain nothing are
-    /// forgotten at once.
+    /// Returns whether more than three quarters of a ceiling are used. Then streams without
+    /// retained publications are deleted at once.
     pub(super) fn is_near_a_ceiling(&self) -> bool {
         self.bytes() > self.ceilings.bytes / 4 * 3
             || self.channels() > self.ceilings.channels / 4 * 3
     }
 
-    /// What operators should know, once for each time that it comes near a ceiling.
+    /// Returns a warning, once each time that usage comes near a ceiling.
     pub(super) fn take_warning(&self) -> Option<String> {
         if !self.is_near_a_ceiling() {
             self.is_warned.store(false, Ordering::Relaxed);
@@ -132,13 +133,13 @@ impl Usage {
     }
 }
 
-/// What a request adds to what is kept.
+/// The growth by a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Growth {
-    /// Nothing, or what is bounded elsewhere.
+    /// None, or limited elsewhere.
     None,
-    /// To a channel that is kept.
+    /// Growth of a channel that is stored.
     Known { bytes: usize },
-    /// And its channel.
+    /// Growth by a new channel.
     NewChannel { bytes: usize },
 }

@@ -1,9 +1,9 @@
-//! What becomes of payloads that are no JSON in a message that is: a Protobuf client, or `b64data`
-//! of the server API, may put any bytes into a channel, a token or an answer.
+//! Payloads that are not JSON in messages that are. A Protobuf client, or `b64data` of the server
+//! API, may put any bytes into a channel, a token or an answer.
 //!
-//! Invariant: such a payload costs a JSON client that payload and nothing else. Information about
-//! clients is left out of what surrounds it; a publication whose data it is, is skipped, and its
-//! subscriber is told so.
+//! Invariant: such a payload costs a JSON client that payload and nothing else. Client information
+//! that is not JSON is left out. A publication whose data is not JSON is skipped, and its
+//! subscriber is notified.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use wire::protocol::{
     self, ClientInfo, HistoryResult, Publication, Push, PushEvent, ReplyBody, SubscribeResult,
 };
 
-/// What stands in the way of writing a body as JSON.
+/// What prevents a body from being written as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
     None,
-    /// Only information that can be left out.
+    /// Only client information, which can be left out.
     Information,
     /// The data of a publication, or an answer itself.
     Data,
 }
 
-/// Looks at every payload of a body.
+/// Checks every payload of a body.
 pub(super) fn obstacle(body: &ReplyBody) -> Obstacle {
     let mut worst = Obstacle::None;
     let mut note = |is_json: bool, obstacle: Obstacle| match (is_json, worst) {
@@ -97,7 +97,7 @@ fn each_of_subscription(result: &SubscribeResult, look: &mut impl FnMut(Part<'_>
     result.publications.iter().for_each(|one| each_of_publication(one, look));
 }
 
-/// The body without information that is no JSON.
+/// Returns the body without client information that is not JSON.
 pub(super) fn without_information(body: &ReplyBody) -> ReplyBody {
     let mut body = body.clone();
     match &mut body {
@@ -144,8 +144,8 @@ fn clean_subscription(result: &mut SubscribeResult) {
     result.publications.iter_mut().for_each(clean_publication);
 }
 
-/// Takes the publications that are no JSON out of a body; returns the channels of which some were
-/// taken, where the body names them. `None` when the body is nothing without them.
+/// Removes the publications that are not JSON from a body. Returns the rest and the channels of
+/// removed publications, where the body names them. `None` if nothing is left.
 pub(crate) fn without_publications(body: &ReplyBody) -> Option<(ReplyBody, Vec<String>)> {
     let mut skipped = Vec::new();
     let mut body = body.clone();
@@ -170,8 +170,8 @@ fn skip(publications: &mut Vec<Arc<Publication>>) -> bool {
     publications.len() < before
 }
 
-/// A page of nothing else keeps its last publication, as `null`: whoever reads on from the last one
-/// gets on.
+/// A page of skipped publications keeps the last one, as `null`, so that a client that reads on
+/// from it makes progress.
 fn skip_in_page(result: &mut HistoryResult) {
     let last = result.publications.last().cloned();
     skip(&mut result.publications);

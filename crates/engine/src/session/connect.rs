@@ -1,7 +1,7 @@
-//! Connect: who is it, until when, and which subscriptions come with it (§1.9).
+//! Connect: authentication, expiry, and the subscriptions of the connect reply (§1.9).
 //!
-//! Invariant: the connect reply is the first thing that an admitted session says, and publications
-//! of its server-side subscriptions follow it.
+//! Invariant: the connect reply is the first message of an admitted session; publications of its
+//! server-side subscriptions follow it.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::personal;
 use crate::time::Now;
 use crate::turn::{Effect, TokenKind, Turn};
 
-/// The connect command.
+/// Handles the connect command.
 pub(crate) fn begin(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -38,7 +38,7 @@ pub(crate) fn begin(
         return Ok(());
     }
     let claims = match session.proxy_user.take() {
-        // Nothing was issued: it counts from now on.
+        // No token was issued: the time of the connect command counts.
         Some(user) => ConnectionClaims {
             user: user.into(),
             issued_at: Some(turn.now.unix_ms / 1000),
@@ -56,7 +56,7 @@ pub(crate) fn begin(
     admit(session, turn, id, &request, claims)
 }
 
-/// The verdict on the connection token.
+/// Applies the verdict on the connection token.
 pub(crate) fn handle_verdict(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -75,7 +75,7 @@ pub(crate) fn handle_verdict(
     admit(session, turn, id, request, claims)
 }
 
-/// Answers the connect command with an error; the connection is then of no use (§1.8).
+/// Answers the connect command with an error. The connection cannot be used afterwards (§1.8).
 pub(crate) fn refuse(session: &mut Session, turn: &mut Turn<'_>, id: u32, refusal: Refusal) {
     if !matches!(refusal, Refusal::Close(_)) {
         session.phase = Phase::Refused;
@@ -139,7 +139,7 @@ fn admit(
     Ok(())
 }
 
-/// One server-side subscription of the connect reply is ready.
+/// Adds a completed server-side subscription to the connect reply.
 pub(crate) fn handle_joined(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -156,7 +156,7 @@ pub(crate) fn handle_joined(
     }
 }
 
-/// One server-side subscription of the connect reply could not be had.
+/// Handles a server-side subscription that failed.
 pub(crate) fn handle_join_failed(session: &mut Session, turn: &mut Turn<'_>, code: ErrorCode) {
     let Some((Wait::ConnectJoins { id, .. }, _)) = session.unblock() else {
         return;
@@ -167,7 +167,7 @@ pub(crate) fn handle_join_failed(session: &mut Session, turn: &mut Turn<'_>, cod
     refuse(session, turn, id, code.into());
 }
 
-/// Everything is there: answer, go live, let go what was held back.
+/// Sends the connect reply, and then publications held back by its subscriptions.
 fn finish(session: &mut Session, turn: &mut Turn<'_>) {
     let Some((Wait::ConnectJoins { id, result, .. }, backlog)) = session.unblock() else {
         return;
@@ -192,8 +192,8 @@ fn send_online(session: &mut Session, turn: &mut Turn<'_>) {
     }
 }
 
-/// Which server-side subscriptions come with the connection: those of the token, the personal
-/// channel, and of the client's wish-list those that it could have by itself.
+/// Lists the server-side subscriptions of the connection: those of the token, the personal channel,
+/// and those that the client requests and may subscribe to.
 fn plan_subscriptions(
     turn: &Turn<'_>,
     request: &ConnectRequest,
@@ -213,7 +213,7 @@ fn plan_subscriptions(
             return Ok(());
         }
         if plans.len() >= rules.client.channel_limit {
-            // At once: however many a token or a client names, the work is bounded.
+            // Checked first, so that the work for a token or a client is bounded.
             return Err(Refusal::Close(DisconnectCode::ChannelLimit));
         }
         let namespace = channel::server_view(&rules.channels, channel)?.namespace;
@@ -236,14 +236,14 @@ fn plan_subscriptions(
             Ok(view) if channel::may_subscribe(rules, &view, actor).is_ok() => {
                 add(channel, Some(wish), SubscriptionGrant::default(), false)?;
             }
-            // A wish that cannot be granted is not an error (§1.9).
+            // A requested channel that is not permitted is not an error (§1.9).
             _ => {}
         }
     }
     Ok(plans)
 }
 
-/// With `single_connection`, the newest connection of a user is the only one.
+/// With `single_connection`, closes the user's other connections.
 fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
     let personal = turn.rules.client.personal_channel.as_ref();
     let Some(info) = session.info.as_ref().filter(|info| !info.user.is_empty()) else {
@@ -253,7 +253,7 @@ fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
         let target = Target {
             user: info.user.clone(),
             except: vec![info.client.clone()],
-            // Of two that come at once, each on a worker of its own, one stays.
+            // Of two connections opened at once, on two workers, the later one stays.
             admitted_before: Some((session.admitted_at_ms, info.client.clone())),
             ..Target::default()
         };
@@ -262,13 +262,12 @@ fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
     }
 }
 
-/// The time of issue as a session keeps it: 0 when the token does not say, which is before any
-/// time.
+/// Converts claim `iat` to a session's form: 0 if absent, which is before any time.
 pub(crate) fn issued_at(claim: Option<i64>) -> u32 {
     u32::try_from(claim.unwrap_or(0).max(0)).unwrap_or(u32::MAX)
 }
 
-/// Seconds to tell a client until a lifetime ends.
+/// Seconds until expiry, as reported to a client.
 pub(crate) fn ttl(now: Now, expire_at: i64) -> u32 {
     u32::try_from(now.seconds_until(expire_at).clamp(0, TTL_SECONDS_MAX)).unwrap_or(0)
 }

@@ -1,10 +1,12 @@
-//! A subscription from the first request until it is live, and its end (§1.10).
+//! A subscription from its request until it is active, and its end (§1.10).
 //!
-//! The order is: take a subscriber, so that publications wait here; ask the broker to hear the
-//! channel and read its stream; enter presence, so that the next command finds it; with the
-//! broker's word answer; let go what waited; tell the others. Invariant: the answer precedes every
-//! publication of the subscription, and between the position answered and the first publication
-//! that follows there is no hole, or the client is told.
+//! Steps: add a subscriber to the hub, so that publications are held here; request the broker to
+//! subscribe and read the stream; add the client to presence, so that the next command finds it; on
+//! the broker's reply, send the reply; release the held publications; announce the join.
+//!
+//! Invariant: the reply precedes every publication of the subscription. No publication is missing
+//! between the position in the reply and the first publication that follows, or the client is
+//! notified of a gap.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use crate::recovery::{self, RecoveredStream, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
 use crate::turn::{Effect, Outputs, PendingQuestion, SessionNotice, Turn};
 
-/// Everything decided about a subscription before it begins.
+/// A subscription with all decisions made before it begins.
 #[derive(Debug)]
 pub(crate) struct JoinPlan {
     pub(crate) channel: String,
@@ -35,49 +37,50 @@ pub(crate) struct JoinPlan {
     pub(crate) traits: SubscriptionTraits,
     pub(crate) expire_at: Option<i64>,
     recovery: Recovery,
-    /// Whether or not it may.
+    /// Whether the client requests recovery, permitted or not.
     asks_to_recover: bool,
     recovery_limit: u32,
     recovery_bytes: usize,
     meta_ttl_ms: u64,
-    /// How long the channel lasts; 0 for ever.
+    /// Milliseconds after which the channel expires; 0 never expires.
     channel_ttl_ms: u64,
     rejects_unrecovered: bool,
     chan_info: Bytes,
     data: Bytes,
 }
 
-/// Who wanted the subscription, and so who is answered.
+/// What started the subscription, and so receives the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinOrigin {
-    /// A subscribe command of this id.
+    /// A subscribe command with this id.
     Command(u32),
-    /// The connect command, in whose reply it appears.
+    /// The connect command; its reply contains the subscription.
     Connect,
     /// The server API.
     Order,
 }
 
-/// What a subscription needs until it is live.
+/// State of a subscription until it is active.
 #[derive(Debug)]
 pub(crate) struct Joining {
     origin: JoinOrigin,
-    /// The question to the broker whose answer counts.
+    /// The request to the broker whose reply counts; `None` if no request was needed.
     request: Option<RequestId>,
     recovery: Recovery,
     asks_to_recover: bool,
     rejects_unrecovered: bool,
     pub(crate) data: Bytes,
     held: VecDeque<Held>,
-    /// What saying all that is held will cost.
+    /// Bytes that the held publications will add to the outbox.
     held_weight: usize,
-    /// More was published than may wait: the subscription will be told that it has a gap.
+    /// Whether publications were dropped because too many were held. The client is notified of a
+    /// gap.
     has_overflown: bool,
-    /// Known when the stream has been read.
+    /// Position in the reply; `None` until the stream was read.
     answered: Option<Answered>,
 }
 
-/// What the client has once it has read the answer.
+/// The position that the client holds once it has read the reply.
 #[derive(Clone, Debug)]
 struct Answered {
     last: u64,
@@ -90,11 +93,11 @@ struct Held {
     epoch: Arc<str>,
 }
 
-/// Bit of the subscribe flag: an error instead of `recovered: false` (§1.10).
+/// Bit of the subscribe flag that requests an error instead of `recovered: false` (§1.10).
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
 
 impl JoinPlan {
-    /// What the namespace, the grant and the client's wishes come to.
+    /// Combines the namespace's options, the grant and the client's request.
     pub(crate) fn new(
         rules: &Rules,
         namespace: &Namespace,
@@ -172,8 +175,7 @@ impl JoinPlan {
     }
 }
 
-/// Takes a subscriber and asks the broker. The caller has checked everything that the plan does not
-/// know.
+/// Starts a subscription. The caller has checked permissions and limits.
 pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) {
     let Some(session_info) = &session.info else {
         return;
@@ -190,7 +192,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) 
     let request = (!is_subscribed || read != JoinRead::Nothing)
         .then(|| turn.out.expect(session.key, PendingQuestion::Join));
     if !is_subscribed && plan.channel_ttl_ms > 0 {
-        // In front of the read, which finds nothing of an expired channel.
+        // Before the read, so that the read finds nothing of an expired channel.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
         turn.out.submit(BrokerRequest::LimitTtl { channel, ttl_ms });
     }
@@ -199,7 +201,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) 
         turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
     }
     if !is_subscribed && plan.channel_ttl_ms > 0 {
-        // And behind it: whoever listens by now is told of the end, also when the channel has just
+        // And after it, so that this worker is notified of the expiry even if the channel has just
         // expired.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
         turn.out.submit(BrokerRequest::LimitTtl { channel, ttl_ms });
@@ -234,7 +236,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) 
     }
 }
 
-/// The broker hears the channel and has read its stream, or could not.
+/// Applies the broker's reply to the subscribe request.
 pub(crate) fn handle_read(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -259,8 +261,8 @@ pub(crate) fn handle_read(
     };
     let top = stream.top.clone();
     let recovery = std::mem::replace(&mut joining.recovery, Recovery::None);
-    // In a connect reply, one subscription must not refuse the connection; the newest alone is
-    // never whole.
+    // In a connect reply, one subscription must not fail the connection. In cache mode a recovery
+    // is never complete.
     let may_reject =
         matches!(recovery, Recovery::Stream(_)) && joining.origin != JoinOrigin::Connect;
     let rejects = joining.rejects_unrecovered && may_reject;
@@ -292,7 +294,7 @@ pub(crate) fn handle_read(
     answer(session, turn, index, outcome, top);
 }
 
-/// Takes room in the reply that these publications are for; says whether there was any. All
+/// Takes room for these publications in their reply. Returns `false` if they do not fit. All
 /// recoveries of a connect reply share one budget.
 fn has_room(
     session: &mut Session,
@@ -345,7 +347,7 @@ fn answer(
             }
             release(session, turn, index);
         }
-        // It is released with all others when the connect reply has been said.
+        // Released with all others after the connect reply.
         JoinOrigin::Connect => connect::handle_joined(session, turn, &channel, result),
         JoinOrigin::Order => {
             let event = PushEvent::Subscribe {
@@ -363,7 +365,7 @@ fn answer(
     }
 }
 
-/// The answer is said: let go what waited, and go live.
+/// Releases the held publications after the reply, and activates the subscription.
 pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
     let subscription = &mut session.subscriptions[index];
     let Some(joining) = subscription.joining.take_if(|joining| joining.answered.is_some()) else {
@@ -376,8 +378,7 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     let (traits, info) = (subscription.traits, subscription.info.clone());
     turn.out.counters.subscriptions_joined += 1;
     let mut has_gap = joining.has_overflown;
-    // The stream may have begun a new epoch since, while the connect reply waited for other
-    // channels.
+    // The stream may have changed its epoch while the connect reply waited for other channels.
     has_gap |= traits.is_positioned && *turn.hub.channel(subscriber_key).epoch != *epoch;
     for held in joining.held {
         let offset = held.publication.offset;
@@ -411,9 +412,8 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     leave_if_wanted(session, turn, &channel);
 }
 
-/// Keeps a publication that came before the subscription was answered. All subscriptions of a
-/// session together keep no more than the peer's queue could take, since a connect reply lets all
-/// of it go at once.
+/// Holds a publication that arrived before the reply. All subscriptions of a session together hold
+/// no more than the outbox's bound, because a connect reply releases them all at once.
 pub(crate) fn hold(
     session: &mut Session,
     subscriber_key: SubscriberKey,
@@ -440,7 +440,7 @@ fn wants_to_leave(session: &mut Session, channel: &str) -> bool {
     matches!(session.wait_mut(), Some(Wait::Leave { channel: leaving, .. }) if leaving == channel)
 }
 
-/// The client may have said that it leaves before it was answered.
+/// Ends the subscription if an unsubscribe command waits for it.
 fn leave_if_wanted(session: &mut Session, turn: &mut Turn<'_>, channel: &str) {
     if !wants_to_leave(session, channel) {
         return;
@@ -453,7 +453,7 @@ fn leave_if_wanted(session: &mut Session, turn: &mut Turn<'_>, channel: &str) {
     session.resume(turn, backlog);
 }
 
-/// A subscription that does not come about.
+/// Ends a subscription that did not become active.
 pub(crate) fn abort(session: &mut Session, turn: &mut Turn<'_>, index: usize, code: ErrorCode) {
     let subscription = &mut session.subscriptions[index];
     let Some(joining) = &subscription.joining else {
@@ -469,7 +469,7 @@ pub(crate) fn abort(session: &mut Session, turn: &mut Turn<'_>, index: usize, co
     leave_if_wanted(session, turn, &channel);
 }
 
-/// What others are still to be told of a subscription that has ended.
+/// The messages to other clients about a subscription that has ended.
 #[derive(Debug)]
 pub(crate) struct Departure {
     channel: Arc<str>,
@@ -479,12 +479,12 @@ pub(crate) struct Departure {
 }
 
 impl Departure {
-    /// Whether there is anything to tell.
+    /// Returns whether there is a message to send.
     pub(crate) fn matters(&self) -> bool {
         self.was_present || self.was_announced
     }
 
-    /// Tells it.
+    /// Sends the messages.
     pub(crate) fn publish(self, out: &mut Outputs) {
         let Departure { channel, info, was_present, was_announced } = self;
         if was_present {
@@ -498,7 +498,7 @@ impl Departure {
     }
 }
 
-/// Ends a subscription on our side and returns its channel's name.
+/// Ends a subscription, announces the leave and returns the channel's name.
 pub(crate) fn leave(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> Arc<str> {
     let departure = part(session, turn, index);
     let channel = departure.channel.clone();
@@ -506,7 +506,7 @@ pub(crate) fn leave(session: &mut Session, turn: &mut Turn<'_>, index: usize) ->
     channel
 }
 
-/// Ends a subscription on our side; others are not told yet.
+/// Ends a subscription. The caller publishes the returned departure.
 pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> Departure {
     let subscription = session.subscriptions.swap_remove(index);
     if session.subscriptions.is_empty() {
@@ -525,7 +525,7 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
     }
 }
 
-/// The channel is over.
+/// Ends a subscription to an expired channel.
 pub(crate) fn handle_expired(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
     if session.subscriptions[index].joining.is_some() {
         return abort(session, turn, index, ErrorCode::Internal);
@@ -534,8 +534,8 @@ pub(crate) fn handle_expired(session: &mut Session, turn: &mut Turn<'_>, index: 
     session.push(turn, channel, PushEvent::from(UnsubscribeCode::ChannelExpired));
 }
 
-/// The subscription missed something: say so (2500), or end the connection when the client could
-/// not ask for the subscription again by itself (3010).
+/// Handles a gap: ends the subscription (2500), or closes the connection (3010) if the client could
+/// not request the subscription again by itself.
 pub(crate) fn handle_gap(session: &mut Session, turn: &mut Turn<'_>, index: usize) {
     turn.out.counters.gaps_reported += 1;
     let (key, channel) = (session.key, session.subscriptions[index].channel.clone());

@@ -1,7 +1,7 @@
-//! What a client's messages and commands cost the buckets of its connection and of its user.
+//! Charges messages and commands to the rate limits of the connection and its user.
 //!
-//! Invariant: what is refused here has changed nothing but buckets. Every command costs a token of
-//! `commands`, also when another bucket refuses it; a bucket that refuses gives nothing away.
+//! Invariant: a refused command has changed nothing but buckets. Every command takes a token of
+//! `commands`, even if another bucket refuses it. A bucket that refuses loses no tokens.
 
 use wire::protocol::{DisconnectCode, ErrorCode, ErrorReply, Request};
 
@@ -9,7 +9,7 @@ use super::{Refusal, Session};
 use crate::rates::{Bucket, Limited};
 use crate::turn::Turn;
 
-/// A message of so many bytes has come.
+/// Charges a message of this length.
 pub(crate) fn message(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -19,8 +19,8 @@ pub(crate) fn message(
     take(session, turn, Bucket::ConnectionBytes, bytes)
 }
 
-/// Whether a command costs nothing and is never refused: pongs answer the server, and whoever
-/// leaves a channel gives back what it has paid for.
+/// Returns whether a command is never charged: pongs, and unsubscribing from a channel that was
+/// charged on subscribe.
 pub(crate) fn is_free(session: &Session, request: &Request) -> bool {
     match request {
         Request::Pong => true,
@@ -29,7 +29,7 @@ pub(crate) fn is_free(session: &Session, request: &Request) -> bool {
     }
 }
 
-/// A command is about to be handled.
+/// Charges a command that is about to be handled.
 pub(crate) fn command(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -42,7 +42,7 @@ pub(crate) fn command(
     take_of_user(session, turn, Bucket::UserCommands)
 }
 
-/// A publication that is allowed is about to be made.
+/// Charges a permitted publication.
 pub(crate) fn publish(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -53,7 +53,7 @@ pub(crate) fn publish(
     take_of_user(session, turn, Bucket::UserPublishes)
 }
 
-/// A subscription that may be had is about to begin, or its token to be verified.
+/// Charges a permitted subscription, before its token is verified.
 pub(crate) fn subscribe(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -64,7 +64,7 @@ pub(crate) fn subscribe(
     take_of_user(session, turn, Bucket::UserSubscribes)
 }
 
-/// Something is about to be asked of a channel's stream, which begins it where there is none.
+/// Charges a read of a channel's stream, because a read creates the stream.
 pub(crate) fn history(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -73,7 +73,7 @@ pub(crate) fn history(
     new_channel(session, turn, channel)
 }
 
-/// A user is about to be admitted.
+/// Charges the admission of a user.
 pub(crate) fn connect(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -116,7 +116,7 @@ fn take_of_user(session: &mut Session, turn: &mut Turn<'_>, bucket: Bucket) -> R
     }
 }
 
-/// Anonymous users are many, and not counted as one.
+/// Anonymous users are many clients and share no bucket.
 fn take_for(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -133,7 +133,7 @@ fn take_for(
     taken.map_err(|limited| refuse(session, turn, limited))
 }
 
-/// Counts the refusal. Whoever goes on after many of them floods.
+/// Counts a refusal. Too many of them close the connection as a flood.
 fn refuse(session: &mut Session, turn: &mut Turn<'_>, limited: Limited) -> Refusal {
     turn.out.counters.limited[limited.bucket as usize] += 1;
     let (now_ms, bucket) = (turn.now.monotonic_ms, Bucket::ConnectionRefusals);
@@ -144,7 +144,7 @@ fn refuse(session: &mut Session, turn: &mut Turn<'_>, limited: Limited) -> Refus
     Refusal::Limited(limited)
 }
 
-/// What a client is told; the form of the text is part of the protocol (docs/limits.md).
+/// The error sent to the client; the text's format is part of the protocol (docs/limits.md).
 impl From<Limited> for ErrorReply {
     fn from(limited: Limited) -> ErrorReply {
         let code = ErrorCode::TooManyRequests;

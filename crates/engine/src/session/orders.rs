@@ -1,4 +1,4 @@
-//! What the server API makes of a session: subscribe, unsubscribe, disconnect, refresh (§3.3).
+//! Orders of the server API for a session: subscribe, unsubscribe, disconnect, refresh (§3.3).
 
 use std::sync::Arc;
 
@@ -14,8 +14,7 @@ use crate::channel;
 use crate::claims::SubscriptionGrant;
 use crate::turn::Turn;
 
-/// Applies an order to a session that it names, now or as soon as the session has been told that it
-/// is connected.
+/// Applies an order if its target includes the session, at once or after the connect reply.
 pub(crate) fn handle(session: &mut Session, turn: &mut Turn<'_>, control: &Arc<Control>) {
     if !is_meant(session, &control.target) {
         return;
@@ -25,7 +24,7 @@ pub(crate) fn handle(session: &mut Session, turn: &mut Turn<'_>, control: &Arc<C
     }
 }
 
-/// Applies an order to a session that it names.
+/// Applies an order to a session that its target includes.
 pub(crate) fn apply(session: &mut Session, turn: &mut Turn<'_>, control: &Control) {
     match &control.order {
         Order::Disconnect(disconnect) => session.close(turn.out, disconnect.clone()),
@@ -71,11 +70,11 @@ fn subscribe(
     since: Option<&StreamPosition>,
 ) {
     let rules = turn.rules;
-    // The API has checked the name.
+    // The API has validated the name.
     let Ok(view) = channel::server_view(&rules.channels, name) else {
         return;
     };
-    // By the clock of this node it may be over: the connection must not end for it.
+    // It may have expired by this node's clock only: the connection must not close.
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return;
     }
@@ -99,9 +98,9 @@ fn subscribe(
     join::begin(session, turn, plan);
 }
 
-/// A server-side subscription is ordered again: its lifetime, its data and what others see of it
-/// are new. Its position and its options stay, so that nothing is missed. What the client began by
-/// itself stays as it is.
+/// Updates a server-side subscription that is ordered again: expiry, data and `chan_info` are
+/// replaced. Position and options stay, so that no publication is missed. Subscriptions of the
+/// client itself do not change.
 fn renew(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -123,7 +122,7 @@ fn renew(
             turn.out.submit(BrokerRequest::AddPresence { channel, info, announces });
         }
     }
-    // Whoever has not been told of the subscription is told once, with what is new.
+    // A subscription that is not active yet is announced once, with the new data.
     if let Some(joining) = &mut subscription.joining {
         joining.data = grant.data.clone();
         return;
@@ -146,7 +145,7 @@ fn renew(
     session.push(turn, channel, event);
 }
 
-/// An empty name means all subscriptions of the session.
+/// Ends one subscription, or all if the name is empty.
 fn unsubscribe(session: &mut Session, turn: &mut Turn<'_>, name: &str) {
     let is_named = |channel: &str| name.is_empty() || channel == name;
     while let Some(index) = session.subscriptions.iter().position(|one| is_named(&one.channel)) {

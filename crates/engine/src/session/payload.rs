@@ -1,18 +1,18 @@
-//! What holds for every payload that a client sends, whatever it is for.
+//! Checks that apply to every payload of a client.
 //!
-//! Invariant: no JSON that is nested too deeply reaches a backend or another client.
+//! Invariant: JSON that is nested too deeply reaches neither a backend nor another client.
 
 use wire::protocol::{DisconnectCode, ErrorCode, Request, is_nested_too_deep};
 
 use super::Refusal;
 
-/// Whether the payloads of a command may go on.
+/// Checks the payloads of a command.
 pub(super) fn check(request: &Request) -> Result<(), Refusal> {
     if !request.payloads().any(|data| is_nested_too_deep(data)) {
         return Ok(());
     }
     match request {
-        // It has no reply that could say so.
+        // `send` has no reply that could carry an error.
         Request::Send { .. } => Err(DisconnectCode::BadRequest.into()),
         _ => Err(ErrorCode::BadRequest.into()),
     }

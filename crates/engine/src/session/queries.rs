@@ -1,4 +1,4 @@
-//! Commands that a broker answers: publish, presence, presence stats, history (§1.11).
+//! Commands that the broker answers: publish, presence, presence stats, history (§1.11).
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::limits::{HEAVY_QUESTIONS_MAX, PENDING_MAX, QUESTIONS_MAX, reply_bytes
 use crate::rules::{Namespace, Rules};
 use crate::turn::{PendingCommand, PendingQuestion, Turn};
 
-/// What a question costs whose answer is a few bytes.
+/// Cost of a request whose reply has a few bytes.
 const LIGHT: u16 = 1;
 
-/// What a question costs whose answer may be as large as a reply can be.
+/// Cost of a request whose reply may be as large as a reply can be.
 const HEAVY: u16 = QUESTIONS_MAX / HEAVY_QUESTIONS_MAX;
 
-/// The publish command.
+/// Handles the publish command.
 pub(crate) fn publish(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -66,7 +66,7 @@ fn may_publish<'r>(
     Ok(namespace)
 }
 
-/// The presence command.
+/// Handles the presence command.
 pub(crate) fn presence(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -80,7 +80,7 @@ pub(crate) fn presence(
     Ok(())
 }
 
-/// The presence stats command.
+/// Handles the presence stats command.
 pub(crate) fn presence_stats(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -101,7 +101,8 @@ fn may_read_presence(session: &Session, turn: &Turn<'_>, channel: &str) -> Resul
     channel::may_read_personal(turn.rules, &view, session.actor(channel))
 }
 
-/// A channel that a client names: what it is subscribed to it may name, whoever chose that name.
+/// Parses a channel name of a client. The name of an active subscription is accepted whatever its
+/// form, because the server may have chosen it.
 fn view<'r, 'n>(
     session: &Session,
     rules: &'r Rules,
@@ -113,7 +114,7 @@ fn view<'r, 'n>(
     }
 }
 
-/// The history command.
+/// Handles the history command.
 pub(crate) fn history(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -130,7 +131,7 @@ pub(crate) fn history(
     metering::history(session, turn, &request.channel)?;
     let most = rules.client.history_max_publication_limit;
     let query = HistoryQuery {
-        // A negative limit asks for all.
+        // A negative limit requests all publications.
         limit: Some(u32::try_from(request.limit).map_or(most, |limit| limit.min(most))),
         since: request.since,
         reverse: request.reverse,
@@ -153,7 +154,7 @@ fn may_read_history<'r>(
     Ok(view.namespace)
 }
 
-/// The broker's answer to one of the commands above.
+/// Handles the broker's reply to one of the commands above.
 pub(crate) fn handle_answer(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -185,7 +186,7 @@ fn send_answer(
         Ok(BrokerReply::Presence(clients)) => {
             let weight: usize = clients.iter().map(|info| info.weight() + info.client.len()).sum();
             if weight > turn.rules.client.queue_max_size {
-                // It cannot be read in parts: presence stats say how many there are.
+                // Presence has no pages; presence stats return the counts instead.
                 return session.reply_error(turn, id, ErrorCode::LimitExceeded);
             }
             let entry =
@@ -198,7 +199,7 @@ fn send_answer(
             history.publications.truncate(fitting_count(&history.publications, most));
             ReplyBody::History(history)
         }
-        // Sessions do not ask for these.
+        // Replies to requests that sessions do not submit.
         Ok(
             BrokerReply::Subscribed(_)
             | BrokerReply::HistoryRemoved
@@ -215,7 +216,7 @@ fn send_answer(
     }
 }
 
-/// What a client is told about a broker's failure.
+/// Returns the error that a client receives for a broker's error.
 #[must_use]
 pub fn code(error: BrokerError) -> ErrorCode {
     match error {
@@ -227,7 +228,7 @@ pub fn code(error: BrokerError) -> ErrorCode {
     }
 }
 
-/// Notes who asks. Whoever asks a lot waits for answers before it may go on.
+/// Submits a request. A session with too many requests in progress is blocked.
 fn ask(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -245,7 +246,7 @@ fn ask(
 }
 
 impl Namespace {
-    /// How publications into this namespace are kept.
+    /// Options for publications in this namespace.
     #[must_use]
     pub fn publish_options(&self) -> PublishOptions {
         if !self.has_history() {

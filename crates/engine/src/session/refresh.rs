@@ -1,6 +1,6 @@
-//! New tokens for a connection or a subscription that shall live on (§1.11).
+//! Refreshing tokens of connections and subscriptions (§1.11).
 //!
-//! Invariant: an expired token never prolongs anything.
+//! Invariant: an expired token never extends anything.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::credentials::Credentials;
 use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
 
-/// The refresh command.
+/// Handles the refresh command.
 pub(crate) fn begin(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -32,7 +32,7 @@ pub(crate) fn begin(
     Ok(())
 }
 
-/// The verdict on the new connection token.
+/// Applies the verdict on the new connection token.
 pub(crate) fn handle_verdict(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -72,7 +72,7 @@ pub(crate) fn handle_verdict(
     Ok(())
 }
 
-/// Replaces what others see of this connection from now on, unless there is nothing new to see.
+/// Replaces the `conn_info` that others see, unless it is empty or unchanged.
 pub(crate) fn set_info(session: &mut Session, conn_info: &Bytes) {
     let is_new = |info: &Arc<ClientInfo>| !conn_info.is_empty() && info.conn_info != conn_info;
     let of_channels = session.subscriptions.iter_mut().map(|subscription| &mut subscription.info);
@@ -81,8 +81,8 @@ pub(crate) fn set_info(session: &mut Session, conn_info: &Bytes) {
     }
 }
 
-/// Server-side subscriptions come from the token; a token that names others needs a new connection
-/// (3010).
+/// Returns whether the token names the current server-side subscriptions. A token that names others
+/// requires a new connection (3010).
 fn has_same_channels(session: &Session, claims: &ConnectionClaims) -> bool {
     let of_token = session.subscriptions.iter().filter(|one| one.traits.is_of_token);
     let held: BTreeSet<&str> = of_token.map(|one| &*one.channel).collect();
@@ -90,7 +90,7 @@ fn has_same_channels(session: &Session, claims: &ConnectionClaims) -> bool {
     held == named
 }
 
-/// The sub_refresh command.
+/// Handles the sub_refresh command.
 pub(crate) fn begin_sub(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -113,7 +113,7 @@ pub(crate) fn begin_sub(
     Ok(())
 }
 
-/// The verdict on the new subscription token.
+/// Applies the verdict on the new subscription token.
 pub(crate) fn handle_sub_verdict(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -124,8 +124,8 @@ pub(crate) fn handle_sub_verdict(
     let claims = match verdict {
         Ok(claims) => claims,
         Err(TokenRefusal::Expired) => {
-            // An SDK would give the subscription up for 109 alone; told so first, it subscribes
-            // with a new token.
+            // On error 109 alone an SDK would give up the subscription. After an unsubscribe push
+            // it subscribes with a new token.
             if let Some(index) = session.find(channel).filter(|index| is_of_client(session, *index))
             {
                 let channel = join::leave(session, turn, index);
@@ -153,7 +153,7 @@ pub(crate) fn handle_sub_verdict(
     Ok(())
 }
 
-/// Live, and begun by the client itself.
+/// Returns whether the subscription is active and was started by the client.
 fn is_of_client(session: &Session, index: usize) -> bool {
     let subscription = &session.subscriptions[index];
     subscription.joining.is_none() && !subscription.traits.is_server_side

@@ -1,9 +1,9 @@
-//! Publications that a client cannot be sent: its messages are JSON, and the publication is not.
+//! Publications that are not JSON, for clients whose messages are.
 //!
-//! Invariant: the subscription goes on as if the publication had been delivered, so that its
-//! position stays continuous, and the client is told once for each subscription, by a message that
-//! SDKs hand to the application. To end the subscription or the connection would be no help: the
-//! client would come back, recover, and meet the publication again.
+//! Invariant: the subscription continues as if the publication had been delivered, so that its
+//! position stays continuous. The client is notified once for each subscription, by a message that
+//! SDKs pass to the application. Ending the subscription or the connection would not help: the
+//! client would reconnect, recover, and receive the publication again.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::encoding::not_json;
 use crate::rules::ClientRules;
 use crate::turn::{Effect, Outputs, SessionNotice, Turn};
 
-/// What the application is told.
+/// Content of the notification to the application.
 const NOTICE: &str = r#"{"notice":"publication skipped","reason":"its data is not JSON; clients of the Protobuf protocol can read it"}"#;
 
-/// Sends what is left of a reply without the publications that are no JSON. The channels that the
-/// reply itself names are told; of others the caller knows.
+/// Sends a reply without the publications that are not JSON. Notifies the client for the channels
+/// that the reply names; the caller does so for others.
 pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Reply) -> SentPart {
     let rules = &turn.rules.client;
     if let ReplyBody::Push(Push { channel, event: PushEvent::Publication(_) }) = &reply.body {
@@ -31,7 +31,7 @@ pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Repl
         Some((frame, channels))
     });
     let Some((frame, channels)) = rest else {
-        // An answer that is nothing but such data.
+        // The reply consists of data that is not JSON.
         session.close(turn.out, DisconnectCode::InappropriateProtocol);
         return SentPart::Whole;
     };
@@ -42,7 +42,7 @@ pub(super) fn send_rest(session: &mut Session, turn: &mut Turn<'_>, reply: &Repl
     if matches!(reply.body, ReplyBody::Connect(_)) { SentPart::Whole } else { SentPart::InPart }
 }
 
-/// Says to a client that it misses a publication of this channel, when that was not said before.
+/// Notifies a client once that it misses publications of this channel.
 pub(crate) fn notify(
     session: &mut Session,
     out: &mut Outputs,

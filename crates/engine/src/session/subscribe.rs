@@ -1,4 +1,4 @@
-//! The subscribe and unsubscribe commands: checks in the order of §1.10 and §5.3, then
+//! The subscribe and unsubscribe commands. They check in the order of §1.10 and §5.3, then start
 //! [`super::join`].
 
 use wire::protocol::{DisconnectCode, ErrorCode, ReplyBody, SubscribeRequest};
@@ -10,7 +10,7 @@ use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use crate::counters::CommandKind;
 use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
 
-/// The subscribe command.
+/// Handles the subscribe command.
 pub(crate) fn begin(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -33,7 +33,7 @@ pub(crate) fn begin(
     start(session, turn, id, &request, grant, None)
 }
 
-/// Everything that is known before a token is verified.
+/// Checks everything that does not depend on a token.
 fn check(session: &Session, turn: &Turn<'_>, request: &SubscribeRequest) -> Result<(), Refusal> {
     let rules = turn.rules;
     if request.channel.is_empty() {
@@ -67,7 +67,7 @@ fn check_room(session: &Session, turn: &Turn<'_>, channel: &str) -> Result<(), E
     Ok(())
 }
 
-/// The verdict on the subscription token.
+/// Applies the verdict on the subscription token.
 pub(crate) fn handle_verdict(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -91,7 +91,8 @@ pub(crate) fn handle_verdict(
     start(session, turn, id, request, claims.grant, expire_at)
 }
 
-/// These claims must be about this session and this channel; the operator is told what is not.
+/// Checks that the claims name this session and this channel. A mismatch is reported to the
+/// operator.
 pub(crate) fn check_owner(
     session: &Session,
     turn: &mut Turn<'_>,
@@ -124,7 +125,7 @@ fn start(
     if request.tags_filter {
         return Err(ErrorCode::BadRequest.into());
     }
-    // Again: the server API may have subscribed it while its token was verified.
+    // Checked again, because the server API may have subscribed it while its token was verified.
     check_room(session, turn, &request.channel)?;
     let rules = turn.rules;
     let view = channel::view(&rules.channels, &request.channel)?;
@@ -136,7 +137,7 @@ fn start(
     Ok(())
 }
 
-/// The unsubscribe command. A channel that is not subscribed is no error (§1.11).
+/// Handles the unsubscribe command. It succeeds if there is no such subscription (§1.11).
 pub(crate) fn end(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -148,8 +149,7 @@ pub(crate) fn end(
     }
     match session.find(channel) {
         None => session.reply(turn, id, ReplyBody::Unsubscribe),
-        // As soon as it has been answered; commands behind this one may subscribe to the channel
-        // anew.
+        // Ends once it is active. Commands after this one may subscribe to the channel again.
         Some(index) if session.subscriptions[index].joining.is_some() => {
             session.block(Wait::Leave { id, channel: channel.to_owned() });
         }
@@ -161,6 +161,6 @@ pub(crate) fn end(
     Ok(())
 }
 
-/// The one delta algorithm of the protocol. It may be asked for; the reply says that it is not
-/// used.
+/// The only delta algorithm of the protocol. A client may request it; the reply states that it is
+/// not used.
 const DELTA_FOSSIL: &str = "fossil";

@@ -1,7 +1,6 @@
-//! When a session must be looked at again: stale, ping, pong, end of lifetime.
+//! The timers of a session: stale, ping, pong, expiry.
 //!
-//! Invariant: [`next`] is never later than the first of these times, as far as the Unix clock does
-//! not jump.
+//! Invariant: [`next`] is never later than the first of these times, unless the Unix clock jumps.
 
 use wire::protocol::{DisconnectCode, ErrorCode, PushEvent, Reply, ReplyBody, UnsubscribeCode};
 use wire::websocket::encoder::{self, FrameKind};
@@ -13,14 +12,14 @@ use crate::time::Now;
 use crate::turn::Turn;
 use crate::wheel::Tick;
 
-/// The times of one session that are on the monotonic clock.
+/// Timers of one session on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
-    /// Without a successful connect, the session ends here.
+    /// Time at which the session closes unless it is connected.
     stale_at_ms: u64,
     ping_at_ms: u64,
     pong_by_ms: u64,
-    /// The entry in the worker's wheel that counts; others are stale.
+    /// The current entry in the worker's wheel; other entries are stale.
     pub(crate) scheduled: Option<Tick>,
 }
 
@@ -36,18 +35,18 @@ impl Timers {
         }
     }
 
-    /// Who it is, is known: what its connect reply still waits for is not the peer's doing.
+    /// The client is authenticated: the connect reply is now delayed by the server, not the client.
     pub(crate) fn handle_admitted(&mut self) {
         self.stale_at_ms = NEVER;
     }
 
-    /// The connect command was refused: nothing can follow, and the peer may not be there to go.
+    /// The connect command was refused: the session closes unless the peer does so first.
     pub(crate) fn handle_refused(&mut self, now: Now, rules: &ClientRules) {
         *self = Timers { scheduled: self.scheduled, ..Timers::new(now, rules) };
     }
 
-    /// The session is live: the first ping comes at a random moment in the second half of the
-    /// interval, so that a fleet that came at once does not ping at once (§1.7).
+    /// Schedules the first ping at a random time in the second half of the interval, so that
+    /// clients that connected together are not pinged together (§1.7).
     pub(crate) fn handle_connected(&mut self, now: Now, rules: &ClientRules, random: &mut Random) {
         let interval = rules.ping_interval_ms;
         if interval > 0 {
@@ -56,7 +55,7 @@ impl Timers {
         }
     }
 
-    /// The peer answered a ping. A pong that nobody asked for breaks the protocol.
+    /// Handles the answer to a ping. A pong without a ping violates the protocol.
     pub(crate) fn handle_pong(&mut self) -> Result<(), Refusal> {
         if self.pong_by_ms == NEVER {
             return Err(DisconnectCode::BadRequest.into());
@@ -73,7 +72,7 @@ impl Timers {
     }
 }
 
-/// The monotonic time at which the session must be looked at next.
+/// The monotonic time at which the session must be checked next.
 pub(crate) fn next(session: &Session, now: Now, rules: &ClientRules) -> Option<u64> {
     if session.phase == Phase::Closed {
         return None;
@@ -90,7 +89,7 @@ pub(crate) fn next(session: &Session, now: Now, rules: &ClientRules) -> Option<u
     Some(first).filter(|first| *first != NEVER)
 }
 
-/// Does what is due.
+/// Runs the timers that are due.
 pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
     let now_ms = turn.now.monotonic_ms;
     let rules = &turn.rules.client;
@@ -116,7 +115,7 @@ pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
             return session.close(turn.out, DisconnectCode::SubscriptionExpired);
         }
         if session.subscriptions[index].joining.is_some() {
-            // It was not even answered.
+            // The subscription was not active yet.
             join::abort(session, turn, index, ErrorCode::Expired);
             continue;
         }
@@ -129,7 +128,7 @@ pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
     }
 }
 
-/// Unix milliseconds at which a lifetime that ends at `unix_seconds` is really over.
+/// Unix time in milliseconds at which the grace period after an expiry ends.
 fn end_of_grace(unix_seconds: i64, grace_ms: u64) -> i64 {
     let grace_ms = i64::try_from(grace_ms).unwrap_or(i64::MAX);
     unix_seconds.saturating_mul(1000).saturating_add(grace_ms)

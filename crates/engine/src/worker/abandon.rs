@@ -1,8 +1,7 @@
-//! Removing a session whose handling panicked, so that the other sessions of the worker live on.
+//! Removal of a session whose handling panicked, so that the worker's other sessions continue.
 //!
-//! Invariant: nothing that the broken session says of itself is trusted. Its subscribers and its
-//! place among the users are found by looking through what all sessions share; that is slow, and
-//! happens only after a panic.
+//! Invariant: the broken session's own state is not trusted. Its subscribers and its user entry are
+//! found by full scans of the shared state, which is slow and happens only after a panic.
 
 use std::sync::Arc;
 
@@ -17,26 +16,26 @@ use crate::session::{Opening, Phase, Session, SessionKey};
 use crate::time::Now;
 use crate::turn::{Effect, Outputs};
 
-/// What a worker was doing, for the case that doing it panics.
+/// What a worker is handling, in case that it panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
-    /// Nothing of which one session or channel could be the cause.
+    /// Work that does not concern a single session or channel.
     Nothing,
-    /// Handling an input of this session.
+    /// An input of this session.
     Session(SessionKey),
-    /// Delivering into the channel in this slot of the hub.
+    /// A delivery into the channel in this slot of the hub.
     Channel(u32),
 }
 
-/// Reason of the lifecycle event and of the close frame.
+/// Reason of the offline event and of the close frame.
 const REASON: &str = "internal server error";
 
 impl Worker {
-    /// An input panicked: removes the session that was being handled, and notifies the subscribers
-    /// that a broken delivery may have left out. Returns the removed session. What other sessions
-    /// share is whole afterwards.
+    /// Recovers from a panic during an input: removes the session that was being handled, and
+    /// reports gaps to subscribers that an interrupted delivery may have left out. Returns the
+    /// removed session. State shared by sessions is consistent afterwards.
     ///
-    /// The caller catches the unwinding, calls this once, and goes on.
+    /// The caller catches the unwinding, calls this once, and continues.
     pub fn handle_panic(&mut self, now: Now) -> Option<SessionKey> {
         match std::mem::replace(&mut self.doing, Doing::Nothing) {
             Doing::Nothing => None,
@@ -51,8 +50,7 @@ impl Worker {
         }
     }
 
-    /// The session that is being handled; after a panic, the one that [`Worker::handle_panic`] will
-    /// remove.
+    /// The session that is being handled; after a panic, [`Worker::handle_panic`] removes it.
     #[must_use]
     pub fn suspect(&self) -> Option<SessionKey> {
         match self.doing {
@@ -61,9 +59,8 @@ impl Worker {
         }
     }
 
-    /// Removes a session without reading what it says of itself, and closes it with 3004. Its
-    /// socket and what was queued stay until [`Worker::handle_gone`], as with every other session
-    /// that ends.
+    /// Removes a session without reading its state, and closes it with 3004. As with every closed
+    /// session, its socket and queued frames stay until [`Worker::handle_gone`].
     pub fn abandon(&mut self, now: Now, key: SessionKey) {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
@@ -76,7 +73,7 @@ impl Worker {
         let mut broken = std::mem::replace(session, Session::new(key, opening, timers, buckets));
         session.phase = Phase::Closed;
         session.outbox = std::mem::take(&mut broken.outbox);
-        // A frame that was begun must be ended; the rest may be half of what should have been said.
+        // A frame that is partly written must be completed; later frames may be inconsistent.
         session.outbox.drop_unbegun();
         self.users.forget(key.slot);
         self.out.gaps.retain(|(slot, _)| *slot != key.slot);
@@ -100,13 +97,13 @@ impl Worker {
         }
         let disconnect = DisconnectCode::ServerError.into();
         self.out.effects.push_back(Effect::Close { key, disconnect });
-        // Dropping it runs no code of ours.
+        // Dropping it runs no code of this project.
         drop(broken);
     }
 }
 
-/// Takes the client out of the presence of a channel where it may have been, and says so where
-/// joins are announced.
+/// Removes the client from the presence of a channel where it may be present, and announces the
+/// leave where the namespace publishes leaves.
 fn depart(out: &mut Outputs, broken: &Session, channel: Arc<str>, info: &Arc<ClientInfo>) {
     let mut subscriptions = broken.subscriptions.iter();
     let subscription = subscriptions.find(|one| one.channel == channel && one.joining.is_none());

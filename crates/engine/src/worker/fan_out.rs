@@ -1,7 +1,7 @@
-//! What happens in a channel, for all its subscribers.
+//! Delivery of a channel's publications to its subscribers.
 //!
-//! Invariant: one look-up and one encoding for each variant, for any number of subscribers; each of
-//! them gets what is next for it, or is noted as having a gap.
+//! Invariant: one look-up per publication and one encoding per variant, for any number of
+//! subscribers. Each subscriber receives its next publication or is recorded as having a gap.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::session::{join, skipped};
 use crate::time::Now;
 
 impl Worker {
-    /// One look-up per publication, one encoding per variant, one step per subscriber.
+    /// Delivers a publication: one look-up, one encoding per variant, one step per subscriber.
     pub(super) fn deliver(
         &mut self,
         now: Now,
@@ -69,7 +69,7 @@ impl Worker {
         *doing = Doing::Nothing;
     }
 
-    /// An expired channel has no subscribers any more.
+    /// Ends all subscriptions to an expired channel.
     pub(super) fn end_channel(&mut self, now: Now, name: &str) {
         let Some((slot, channel)) = self.hub.find(name) else {
             return;
@@ -114,7 +114,7 @@ impl Worker {
                     out.counters.deliveries += 1;
                     session.send_frame(out, frame.clone(), rules.client.queue_max_size);
                 }
-                // Joins carry nothing that could not be left out.
+                // Joins contain only client information, which can be left out.
                 Err(_) => session.close(out, DisconnectCode::InappropriateProtocol),
             }
         }

@@ -1,7 +1,7 @@
-//! Comparing silent channels with the broker, those whose time has come.
+//! Comparison of silent channels with the broker.
 //!
-//! Invariant: a comparison is a question like any other and never takes the room that clients'
-//! questions need.
+//! Invariant: a comparison is a request like any other, and never takes room that clients' requests
+//! need.
 
 use super::Worker;
 use crate::broker::{BrokerRequest, JoinRead};
@@ -12,11 +12,11 @@ use crate::time::Now;
 use crate::turn::PendingQuestion;
 
 impl Worker {
-    /// Asks the broker for the positions of channels that have been silent for the delay.
+    /// Requests the positions of channels that are due for a comparison.
     pub(super) fn check_positions(&mut self, now: Now) {
         let delay_ms = self.rules.client.position_check_delay_ms.max(1);
         for (tick, slot) in self.checks.due(now.monotonic_ms) {
-            // A slot may have got another channel since, which has an entry of its own.
+            // The slot may have been reused by another channel, which has its own entry.
             let Some(channel) = self.hub.at(slot).filter(|channel| channel.check == Some(tick))
             else {
                 continue;
@@ -33,13 +33,13 @@ impl Worker {
                 continue;
             }
             if self.out.pending.len() >= PENDING_MAX / 2 {
-                // The broker is behind, or gone: it says where its streams stand when it is back.
+                // The broker is overloaded or unavailable; it sends positions after it recovers.
                 continue;
             }
             let name = channel.name.clone();
             let nobody = SessionKey { slot: u32::MAX, generation: 0 };
             let id = self.out.expect(nobody, PendingQuestion::Check { channel: name.clone() });
-            // A namespace that the rules do not know any more has no channel that is positioned.
+            // A channel of a removed namespace is no longer positioned.
             let namespace = channel::namespace(&self.rules.channels, &name);
             let meta_ttl_ms = namespace.map_or(0, |namespace| namespace.history_meta_ttl_ms);
             let read = JoinRead::Position { meta_ttl_ms };

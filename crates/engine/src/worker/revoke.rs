@@ -1,7 +1,6 @@
-//! What a revocation means for the sessions of a worker.
+//! The effect of a revocation on the sessions of a worker.
 //!
-//! Invariant: it costs a look at the user's sessions where it names a user, and a look at all where
-//! it cannot.
+//! Invariant: a revocation of a user visits that user's sessions only; others visit all sessions.
 
 use wire::protocol::DisconnectCode;
 
@@ -11,8 +10,8 @@ use crate::session::{Session, SessionKey};
 use crate::time::Now;
 
 impl Worker {
-    /// Ends the sessions that a revocation is about (3500), also those that a reverse proxy has
-    /// authenticated.
+    /// Closes the sessions of a revocation's subject (3500), including those that a reverse proxy
+    /// has authenticated.
     pub fn revoke(&mut self, now: Now, revocation: &Revocation) {
         let is_meant =
             |session: &Session| session.holder().is_some_and(|holder| revocation.is_about(holder));

@@ -1,11 +1,10 @@
 //! The closed tables of codes that a peer can see: errors, disconnects, unsubscribes (§1.17 –
 //! 1.19).
 //!
-//! A reason for failure exists once, here, with its number, its text and its advice; log, metric
-//! and wire all take it from this table.
+//! Invariant: each reason exists once, here, with its number, its text and its reconnect advice.
+//! Logs, metrics and the wire use this table.
 
-/// Declares a closed set of codes and its table in one place, so that neither can drift from the
-/// other.
+/// Declares a closed set of codes and its table together, so that they cannot differ.
 macro_rules! code_table {
     ($(#[$doc:meta])* $name:ident: $number:ty, $text:ident {
         $($(#[$variant_doc:meta])* $variant:ident = $value:literal, $message:literal;)+
@@ -15,16 +14,16 @@ macro_rules! code_table {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// Every code of the table, in ascending order.
+            /// All codes of the table, in ascending order.
             pub const ALL: &'static [$name] = &[$($name::$variant),+];
 
-            /// The number on the wire.
+            /// Returns the number on the wire.
             #[must_use]
             pub fn number(self) -> $number {
                 match self { $($name::$variant => $value),+ }
             }
 
-            /// The text that goes with it.
+            /// Returns the text sent with the number.
             #[must_use]
             pub fn $text(self) -> &'static str {
                 match self { $($name::$variant => $message),+ }
@@ -36,39 +35,39 @@ macro_rules! code_table {
 code_table! {
     /// Why a command failed (§1.17).
     ErrorCode: u32, message {
-        /// The server or its broker could not do it now.
+        /// The server or its broker failed; a retry may succeed.
         Internal = 100, "internal server error";
-        /// Not allowed to use the server.
+        /// The user may not use the server.
         Unauthorized = 101, "unauthorized";
         /// The channel's namespace does not exist.
         UnknownChannel = 102, "unknown channel";
-        /// Not allowed on this channel.
+        /// The operation is not permitted in this channel.
         PermissionDenied = 103, "permission denied";
-        /// No such method.
+        /// The method does not exist.
         MethodNotFound = 104, "method not found";
-        /// This session already has the subscription.
+        /// The session is already subscribed to the channel.
         AlreadySubscribed = 105, "already subscribed";
-        /// A bound of the session was reached.
+        /// A limit of the session was reached.
         LimitExceeded = 106, "limit exceeded";
-        /// The request makes no sense.
+        /// The request is malformed.
         BadRequest = 107, "bad request";
-        /// The feature is off or absent.
+        /// The feature is not available or turned off.
         NotAvailable = 108, "not available";
-        /// The token's time is over: get a new one.
+        /// The token has expired; the client fetches a new one.
         TokenExpired = 109, "token expired";
-        /// The lifetime granted is already over.
+        /// The granted expiry has already passed.
         Expired = 110, "expired";
-        /// Slow down.
+        /// A rate limit was exceeded, or the broker is overloaded.
         TooManyRequests = 111, "too many requests";
-        /// The position is not in the stream any more.
+        /// The position is no longer in the stream.
         UnrecoverablePosition = 112, "unrecoverable position";
-        /// The same pagination runs already.
+        /// The same pagination is already in progress.
         ConcurrentPagination = 113, "concurrent pagination";
     }
 }
 
 impl ErrorCode {
-    /// Whether trying again later may help.
+    /// Returns whether a later retry may succeed.
     #[must_use]
     pub fn is_temporary(self) -> bool {
         matches!(
@@ -79,51 +78,51 @@ impl ErrorCode {
 }
 
 code_table! {
-    /// Why the server ends a connection (§1.18).
+    /// Why the server closes a connection (§1.18).
     DisconnectCode: u16, reason {
-        /// The peer went away; never sent, only logged and counted.
+        /// The peer closed the connection. Never sent, only logged and counted.
         ConnectionClosed = 3000, "connection closed";
-        /// This server stops; another one, or this one later, will serve.
+        /// The server shuts down; the client reconnects.
         Shutdown = 3001, "shutdown";
-        /// The server could not go on with this connection.
+        /// The server failed while handling this connection.
         ServerError = 3004, "internal server error";
-        /// The connection's lifetime is over.
+        /// The connection has expired.
         Expired = 3005, "connection expired";
-        /// A server-side subscription's lifetime is over.
+        /// A server-side subscription has expired.
         SubscriptionExpired = 3006, "subscription expired";
-        /// The peer reads more slowly than its channels speak.
+        /// The client reads more slowly than its channels publish.
         Slow = 3008, "slow";
-        /// The socket failed while writing.
+        /// Writing to the socket failed.
         WriteError = 3009, "write error";
-        /// A gap that only a new connection can mend.
+        /// A gap that only a new connection can repair.
         InsufficientState = 3010, "insufficient state";
-        /// Asked to come back.
+        /// The server API requests a reconnect.
         ForceReconnect = 3011, "force reconnect";
         /// A ping was not answered in time.
         NoPong = 3012, "no pong";
-        /// Too many requests.
+        /// The client exceeded rate limits too often.
         TooManyRequests = 3013, "too many requests";
-        /// Token and positions are void.
+        /// Token and positions are no longer valid.
         StateInvalidated = 3014, "state invalidated";
         /// The token is not valid.
         InvalidToken = 3500, "invalid token";
-        /// The peer broke the protocol.
+        /// The peer violated the protocol.
         BadRequest = 3501, "bad request";
-        /// No connect command in time.
+        /// No connect command was accepted in time.
         Stale = 3502, "stale";
-        /// Ended by the server API.
+        /// The server API closed the connection.
         ForceDisconnect = 3503, "force disconnect";
-        /// Too many connections of one user.
+        /// The user has too many connections.
         ConnectionLimit = 3504, "connection limit";
-        /// Too many channels.
+        /// The connection has too many subscriptions.
         ChannelLimit = 3505, "channel limit";
-        /// A payload that this codec cannot carry.
+        /// The connection's codec cannot carry a payload.
         InappropriateProtocol = 3506, "inappropriate protocol";
-        /// Not allowed.
+        /// The connection is not permitted.
         PermissionDenied = 3507, "permission denied";
-        /// The feature is off or absent.
+        /// The feature is not available or turned off.
         NotAvailable = 3508, "not available";
-        /// Too many errors.
+        /// The client caused too many errors.
         TooManyErrors = 3509, "too many errors";
     }
 }
@@ -131,35 +130,36 @@ code_table! {
 code_table! {
     /// Why the server ends a subscription (§1.19).
     UnsubscribeCode: u32, reason {
-        /// Ended by the server API; the client does not come back by itself.
+        /// Returns whether the endpoint is so far behind that publishers are refused (error 111).
         Server = 2000, "server unsubscribe";
-        /// The channel was a temporary one and is over; our own code, final as all below 2500.
+        /// The temporary channel has expired. Not part of the Centrifuge protocol; final, as all
+        /// codes below 2500.
         ChannelExpired = 2100, "channel expired";
-        /// A gap: the client subscribes again and recovers.
+        /// A gap; the client subscribes again and recovers.
         InsufficientState = 2500, "insufficient state";
-        /// The subscription's lifetime is over.
+        /// The subscription has expired.
         Expired = 2501, "subscription expired";
-        /// Token and position are void.
+        /// Token and position are no longer valid.
         StateInvalidated = 2502, "state invalidated";
     }
 }
 
-/// Why a connection ends: one of ours, or the application's own through the server API.
+/// Why a connection closes: a code of the table, or one chosen through the server API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Disconnect {
-    /// One of the table.
+    /// A code of the table.
     Code(DisconnectCode),
-    /// Given by the application.
+    /// A code chosen by the application.
     Custom {
         /// Number on the wire.
         code: u16,
-        /// Text for people, at most [`crate::limits::CLOSE_REASON_MAX`] bytes.
+        /// Reason in words, at most [`crate::limits::CLOSE_REASON_MAX`] bytes.
         reason: Box<str>,
     },
 }
 
 impl Disconnect {
-    /// The number on the wire.
+    /// Returns the number on the wire.
     #[must_use]
     pub fn number(&self) -> u16 {
         match self {
@@ -168,7 +168,7 @@ impl Disconnect {
         }
     }
 
-    /// The text that goes with it.
+    /// Returns the text sent with the number.
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
@@ -177,7 +177,7 @@ impl Disconnect {
         }
     }
 
-    /// Whether a client comes back by itself: every number does but 3500–3999 and 4500–4999
+    /// Returns whether a client reconnects by itself: for all codes except 3500–3999 and 4500–4999
     /// (§1.18).
     #[must_use]
     pub fn is_reconnect(&self) -> bool {

@@ -1,22 +1,22 @@
-//! How deeply the arrays and objects of a JSON payload lie in each other.
+//! The nesting depth of JSON payloads.
 //!
 //! Invariant: a payload that passes has at most [`JSON_DEPTH_MAX`] levels, which the recursive
-//! parsers of all client libraries can read. A payload that cannot be so deep costs a comparison,
-//! and most others one pass without branches.
+//! parsers of all client libraries can read. A payload too short to be too deep costs one
+//! comparison, most others one pass without branches.
 
 use crate::limits::JSON_DEPTH_MAX;
 
-/// Whether `data` is JSON that is nested more deeply than [`JSON_DEPTH_MAX`]. Bytes that are no
+/// Returns whether `data` is JSON nested more deeply than [`JSON_DEPTH_MAX`]. Bytes that are not
 /// JSON have no depth.
 #[must_use]
 pub fn is_nested_too_deep(data: &[u8]) -> bool {
     exceeds(data) && super::is_any_json(data)
 }
 
-/// Whether brackets outside of texts open more levels than allowed. Of bytes that are no JSON it
-/// says nothing.
+/// Returns whether brackets outside of strings exceed the maximum depth. The result is meaningless
+/// for bytes that are not JSON.
 pub(super) fn exceeds(data: &[u8]) -> bool {
-    // Each level has a bracket at either end.
+    // Each level takes an opening and a closing bracket.
     if data.len() <= 2 * JSON_DEPTH_MAX {
         return false;
     }
@@ -41,7 +41,7 @@ fn deepest(data: &[u8]) -> usize {
     deepest
 }
 
-/// Up to the quote that ends a text.
+/// Advances behind the quote that ends a string.
 fn skip_text(bytes: &mut std::slice::Iter<'_, u8>) {
     while let Some(byte) = bytes.next() {
         match byte {

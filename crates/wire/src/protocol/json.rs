@@ -1,7 +1,7 @@
-//! The JSON codec (§1.4): objects separated by newlines, payloads embedded as they are.
+//! The JSON codec (§1.4): objects separated by newlines, payloads embedded unchanged.
 //!
-//! Invariant: what is written never contains a newline inside a message, so that a newline always
-//! separates two.
+//! Invariant: an encoded message contains no newline, so that a newline always separates two
+//! messages.
 
 mod read;
 mod value;
@@ -10,29 +10,29 @@ mod write;
 use super::{Command, DecodeError, Reply};
 use crate::limits::COMMANDS_PER_MESSAGE_MAX;
 
-/// Reads all commands of one message.
+/// Decodes all commands of one message.
 ///
 /// # Errors
-/// [`DecodeError`] when any line is not a command.
+/// [`DecodeError`] if any line is not a command.
 pub fn decode_commands(message: &[u8]) -> Result<Vec<Command>, DecodeError> {
     decode_lines(message, read::command)
 }
 
-/// Reads all replies of one message.
+/// Decodes all replies of one message.
 ///
 /// # Errors
-/// [`DecodeError`] when any line is not a reply.
+/// [`DecodeError`] if any line is not a reply.
 pub fn decode_replies(message: &[u8]) -> Result<Vec<Reply>, DecodeError> {
     decode_lines(message, read::reply)
 }
 
-/// Appends a command, behind a newline when `out` already holds a message.
+/// Appends a command, after a newline if `out` already contains a message.
 pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
     separate(out);
     write::command(command, out);
 }
 
-/// Appends a reply, behind a newline when `out` already holds a message.
+/// Appends a reply, after a newline if `out` already contains a message.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     separate(out);
     write::reply(reply, out);

@@ -1,8 +1,8 @@
 //! The messages of the client protocol as plain values (§1.1 – 1.3), the same for both codecs.
 //!
-//! An absent field is its zero value, as in proto3; an `Option` stands only where presence itself
-//! means something. Payloads ([`Bytes`]) are the application's: raw JSON text in the JSON codec,
-//! opaque bytes in Protobuf.
+//! An absent field has its zero value, as in proto3; `Option` is used only where presence has a
+//! meaning. Payloads ([`Bytes`]) belong to the application: raw JSON text in the JSON codec, opaque
+//! bytes in Protobuf.
 
 use std::sync::Arc;
 
@@ -10,70 +10,70 @@ use bytes::Bytes;
 
 use super::codes::{ErrorCode, UnsubscribeCode};
 
-/// What a client asks.
+/// A command of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
-    /// Chosen by the client, echoed in the reply; zero for `send` and for a pong.
+    /// Id chosen by the client and repeated in the reply; zero for `send` and for a pong.
     pub id: u32,
-    /// The one request that is executed.
+    /// The request to execute.
     pub request: Request,
 }
 
-/// The request of a [`Command`]; when a peer sets several, the first in the order of §1.1 counts.
+/// The request of a [`Command`]. If a peer sets several, the first in the order of §1.1 counts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Authenticate and open the session.
     Connect(Box<ConnectRequest>),
-    /// An explicit ping by the client, which is answered with an error (§1.3).
+    /// A ping by the client, which is answered with an error (§1.3).
     Ping,
-    /// Join a channel.
+    /// Subscribe to a channel.
     Subscribe(Box<SubscribeRequest>),
-    /// Leave a channel.
+    /// End a subscription.
     Unsubscribe {
-        /// The channel to leave.
+        /// Channel of the subscription.
         channel: String,
     },
-    /// Publish into a channel.
+    /// Publish to a channel.
     Publish(PublishRequest),
-    /// Who is in a channel.
+    /// Read the clients present in a channel.
     Presence {
-        /// The channel asked about.
+        /// Channel whose presence to read.
         channel: String,
     },
-    /// How many are in a channel.
+    /// Count the clients and users present in a channel.
     PresenceStats {
-        /// The channel asked about.
+        /// Channel whose presence to count.
         channel: String,
     },
     /// Read retained publications.
     History(HistoryRequest),
-    /// Call a backend method.
+    /// Call a method of a backend.
     Rpc {
-        /// Method name.
+        /// Name of the method.
         method: String,
-        /// Argument.
+        /// Argument of the method.
         data: Bytes,
     },
-    /// A message without a reply.
+    /// Send a message that has no reply.
     Send {
-        /// The message.
+        /// Payload of the message.
         data: Bytes,
     },
-    /// Prolong the connection with a new token.
+    /// Extend the connection with a new token.
     Refresh {
-        /// The new connection token.
+        /// New connection token.
         token: String,
     },
-    /// Prolong a subscription with a new token.
+    /// Extend a subscription with a new token.
     SubRefresh(SubRefreshRequest),
-    /// The empty command: an answer to the server's ping.
+    /// The empty command, which answers a ping of the server.
     Pong,
-    /// A positive id and no request that we know: a bad request.
+    /// A positive id without a known request; a malformed command.
     Missing,
 }
 
 impl Request {
-    /// The application's payloads in it.
+    /// The application's payloads in the request.
     pub fn payloads(&self) -> impl Iterator<Item = &Bytes> {
         let (one, subs) = match self {
             Request::Connect(request) => (Some(&request.data), &request.subs[..]),
@@ -86,31 +86,32 @@ impl Request {
     }
 }
 
-/// Opens a session (§1.9).
+/// Request to open a session (§1.9).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectRequest {
-    /// Connection token (JWT) or empty.
+    /// Connection token (JWT); empty for none.
     pub token: String,
-    /// Application data.
+    /// Data of the application.
     pub data: Bytes,
-    /// Server-side subscriptions that the client knows, with their positions, or a wish-list.
+    /// Server-side subscriptions with the positions that the client holds, or channels that it
+    /// requests.
     pub subs: Vec<(String, SubscribeRequest)>,
-    /// Client library name.
+    /// Name of the client library.
     pub name: String,
-    /// Client library version.
+    /// Version of the client library.
     pub version: String,
-    /// Emulated headers.
+    /// Headers of the application, in place of HTTP headers that browsers cannot set.
     pub headers: Vec<(String, String)>,
-    /// Feature bits.
+    /// Bits of requested features.
     pub flag: i64,
 }
 
-/// Joins a channel (§1.10).
+/// Request to subscribe to a channel (§1.10).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscribeRequest {
-    /// Channel name.
+    /// Channel to subscribe to.
     pub channel: String,
-    /// Subscription token (JWT) or empty.
+    /// Subscription token (JWT); empty for none.
     pub token: String,
     /// Whether to recover from `offset` and `epoch`.
     pub recover: bool,
@@ -118,112 +119,113 @@ pub struct SubscribeRequest {
     pub epoch: String,
     /// Offset of the client's position.
     pub offset: u64,
-    /// Application data.
+    /// Data of the application.
     pub data: Bytes,
-    /// Ask for gap detection.
+    /// Whether gaps are to be detected.
     pub positioned: bool,
-    /// Ask for recovery.
+    /// Whether the client may recover later.
     pub recoverable: bool,
-    /// Ask for join and leave pushes.
+    /// Whether the client wants joins and leaves.
     pub join_leave: bool,
-    /// Delta algorithm wanted, or empty.
+    /// Requested delta algorithm; empty for none.
     pub delta: String,
-    /// Whether a tags filter was sent (its content is not kept: filters are not available).
+    /// Whether a tags filter was sent. Its content is dropped, because filters are not available.
     pub tags_filter: bool,
-    /// Feature bits: 1 channel compaction, 2 reject when not recovered.
+    /// Bits of requested features: 1 channel compaction, 2 an error instead of an incomplete
+    /// recovery.
     pub flag: i64,
-    /// Subscription type; 0 is a stream, all others are not available.
+    /// Type of subscription; 0 is a stream, other types are not available.
     pub kind: i32,
 }
 
-/// Publishes into a channel.
+/// Request to publish to a channel.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PublishRequest {
-    /// Channel name.
+    /// Channel to publish to.
     pub channel: String,
-    /// Payload.
+    /// Payload of the publication.
     pub data: Bytes,
-    /// 0 stream, 1 map (not available).
+    /// Type of publication; 0 is a stream, 1 (map) is not available.
     pub kind: i32,
 }
 
-/// Reads retained publications.
+/// Request to read retained publications.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HistoryRequest {
-    /// Channel name.
+    /// Channel whose stream to read.
     pub channel: String,
-    /// 0: position only; negative: all; else at most so many.
+    /// Maximum number of publications; 0 reads the position only, a negative number reads all.
     pub limit: i32,
-    /// Start behind this position (or before it, in reverse).
+    /// Read the publications after this position, or before it if `reverse` is set.
     pub since: Option<StreamPosition>,
-    /// Newest first.
+    /// Whether to read the newest publication first.
     pub reverse: bool,
 }
 
-/// Prolongs a subscription.
+/// Request to extend a subscription.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubRefreshRequest {
-    /// Channel name.
+    /// Channel of the subscription.
     pub channel: String,
-    /// The new subscription token.
+    /// New subscription token.
     pub token: String,
-    /// 0 refresh; 1 track and 2 untrack are not available.
+    /// Type of refresh; 0 extends, 1 (track) and 2 (untrack) are not available.
     pub kind: i32,
 }
 
-/// A point in a channel's stream.
+/// A position in a channel's stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StreamPosition {
-    /// Number of the last publication known; 0 before the first.
+    /// Offset of the last known publication; 0 before the first.
     pub offset: u64,
     /// Epoch of the stream; it changes when the stream was lost.
     pub epoch: String,
 }
 
-/// An answer or a push: everything that the server sends (§1.1).
+/// A reply or a push: a message of the server (§1.1).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The command's id; zero for pushes and pings.
+    /// Id of the command; zero for pushes and pings.
     pub id: u32,
-    /// What is said.
+    /// Content of the message.
     pub body: ReplyBody,
 }
 
 /// The content of a [`Reply`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplyBody {
-    /// The server's ping: the empty reply (§1.7).
+    /// A ping of the server: the empty reply (§1.7).
     Ping,
     /// The command failed.
     Error(ErrorReply),
-    /// Said by the server itself.
+    /// A push, which no command requested.
     Push(Push),
     /// The session is open.
     Connect(Box<ConnectResult>),
-    /// The subscription is live.
+    /// The subscription is active.
     Subscribe(Box<SubscribeResult>),
-    /// The subscription is gone.
+    /// The subscription has ended.
     Unsubscribe,
     /// The publication was accepted.
     Publish,
-    /// Who is in the channel: client id → information.
+    /// The clients present in the channel, by client id.
     Presence(Vec<(String, ClientInfo)>),
-    /// How many are in the channel.
+    /// The numbers of clients and users present in the channel.
     PresenceStats(PresenceStats),
     /// Retained publications.
     History(HistoryResult),
-    /// Answer of a backend method.
+    /// Result of a backend's method.
     Rpc {
-        /// Result.
+        /// Result of the method.
         data: Bytes,
     },
-    /// The connection was prolonged.
+    /// The connection was extended.
     Refresh(RefreshResult),
-    /// The subscription was prolonged.
+    /// The subscription was extended.
     SubRefresh {
-        /// Whether it ends.
+        /// Whether the subscription expires.
         expires: bool,
-        /// Seconds until then.
+        /// Seconds until it expires.
         ttl: u32,
     },
 }
@@ -231,11 +233,11 @@ pub enum ReplyBody {
 /// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorReply {
-    /// Number on the wire (§1.17).
+    /// Number of the error on the wire (§1.17).
     pub code: u32,
-    /// Text for people.
+    /// Error in words.
     pub message: String,
-    /// Whether trying again later may help.
+    /// Whether a later retry may succeed.
     pub temporary: bool,
 }
 
@@ -249,93 +251,93 @@ impl From<ErrorCode> for ErrorReply {
     }
 }
 
-/// The session is open (§1.9).
+/// The result of a connect command (§1.9).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectResult {
     /// Client id (UUID v4).
     pub client: String,
-    /// Server version.
+    /// Version of the server.
     pub version: String,
-    /// Whether the client must refresh.
+    /// Whether the connection expires and the client must refresh its token.
     pub expires: bool,
     /// Seconds until the connection expires.
     pub ttl: u32,
-    /// Application data.
+    /// Data of the application.
     pub data: Bytes,
-    /// Server-side subscriptions.
+    /// Server-side subscriptions, by channel.
     pub subs: Vec<(String, SubscribeResult)>,
-    /// Seconds between pings; 0 when the server does not ping in the protocol.
+    /// Seconds between pings; 0 if the server sends no pings in the protocol.
     pub ping: u32,
-    /// Whether pings must be answered.
+    /// Whether the client must answer pings.
     pub pong: bool,
-    /// Session id, for transports that need one.
+    /// Id of the session, for transports that need one.
     pub session: String,
-    /// Node id, for transports that need one.
+    /// Id of the node, for transports that need one.
     pub node: String,
-    /// Server time, Unix milliseconds; 0 when not included.
+    /// Server time as Unix time in milliseconds; 0 if not included.
     pub time: i64,
 }
 
-/// The subscription is live (§1.10).
+/// The result of a subscribe command (§1.10).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscribeResult {
     /// Whether the subscription expires.
     pub expires: bool,
-    /// Seconds until then.
+    /// Seconds until it expires.
     pub ttl: u32,
     /// Whether the client may recover later.
     pub recoverable: bool,
     /// Epoch of the position.
     pub epoch: String,
-    /// What was missed, when recovered.
+    /// Publications that the client missed.
     pub publications: Vec<Arc<Publication>>,
-    /// Whether nothing is missing.
+    /// Whether `publications` are all that the client missed.
     pub recovered: bool,
     /// Offset of the position.
     pub offset: u64,
-    /// Whether gaps are noticed.
+    /// Whether gaps are detected.
     pub positioned: bool,
-    /// Application data.
+    /// Data of the application.
     pub data: Bytes,
-    /// Whether recovery was tried.
+    /// Whether a recovery was requested.
     pub was_recovering: bool,
 }
 
-/// One item accepted for a channel.
+/// An item published to a channel.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Publication {
-    /// Payload.
+    /// Payload of the publication.
     pub data: Bytes,
-    /// The publishing client; absent when published by the server API.
+    /// The client that published it; `None` for the server API.
     pub info: Option<ClientInfo>,
-    /// Number within the channel's stream; 0 without history.
+    /// Offset in the channel's stream; 0 without history.
     pub offset: u64,
-    /// Key-value labels.
+    /// Tags as key and value.
     pub tags: Vec<(String, String)>,
-    /// When it was accepted, Unix milliseconds; 0 when unknown.
+    /// Unix time in milliseconds at which it was accepted; 0 if unknown.
     pub time: i64,
 }
 
-/// Who a client is, for others.
+/// A client as other clients see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientInfo {
     /// User id; empty for anonymous.
     pub user: String,
-    /// Client id.
+    /// Client id (UUID v4).
     pub client: String,
-    /// Information from the connection token.
+    /// Information of the connection, set by its token or a backend.
     pub conn_info: Bytes,
-    /// Information from the subscription.
+    /// Information of the subscription, set by its token or a backend.
     pub chan_info: Bytes,
 }
 
-/// Bytes of a publication or a client's information beside their texts and payloads: names of
-/// members, numbers, quotes.
+/// Bytes of a publication or a client in a message, beside texts and payloads: names of members,
+/// numbers, quotes.
 const ITEM_OVERHEAD: usize = 96;
 
 impl Publication {
-    /// About how many bytes it takes in a message of either codec, from its parts and without
-    /// encoding it.
+    /// Approximate bytes in a message of either codec, computed from the parts without encoding
+    /// them.
     #[must_use]
     pub fn weight(&self) -> usize {
         let tags = self.tags.iter().map(|(key, value)| key.len() + value.len() + 8);
@@ -353,19 +355,19 @@ impl ClientInfo {
     }
 }
 
-/// How many are in a channel.
+/// The numbers of clients and users present in a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PresenceStats {
-    /// Connections.
+    /// Number of clients, that is, of connections.
     pub num_clients: u32,
-    /// Distinct users.
+    /// Number of distinct users.
     pub num_users: u32,
 }
 
-/// Retained publications and the position of the stream's top.
+/// Retained publications and the stream's top position.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HistoryResult {
-    /// The publications, in the order asked for.
+    /// The publications, in the requested order.
     pub publications: Vec<Arc<Publication>>,
     /// Epoch of the stream.
     pub epoch: String,
@@ -373,25 +375,25 @@ pub struct HistoryResult {
     pub offset: u64,
 }
 
-/// The connection was prolonged.
+/// The result of a refresh command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefreshResult {
-    /// Client id.
+    /// Client id (UUID v4).
     pub client: String,
-    /// Server version.
+    /// Version of the server.
     pub version: String,
-    /// Whether it expires.
+    /// Whether the connection expires.
     pub expires: bool,
-    /// Seconds until then.
+    /// Seconds until it expires.
     pub ttl: u32,
 }
 
-/// What the server says by itself.
+/// A message of the server that no command requested.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Push {
-    /// The channel concerned; empty for pushes to the connection.
+    /// Channel concerned; empty for pushes about the connection.
     pub channel: Arc<str>,
-    /// What happened.
+    /// Content of the push.
     pub event: PushEvent,
 }
 
@@ -400,47 +402,47 @@ pub struct Push {
 pub enum PushEvent {
     /// A publication.
     Publication(Arc<Publication>),
-    /// Somebody joined.
+    /// A client joined.
     Join(Arc<ClientInfo>),
-    /// Somebody left.
+    /// A client left.
     Leave(Arc<ClientInfo>),
     /// The server ended a subscription.
     Unsubscribe {
-        /// Number on the wire (§1.19).
+        /// Number of the unsubscribe code (§1.19).
         code: u32,
-        /// Text for people.
+        /// Reason in words.
         reason: String,
     },
     /// A message to this connection.
     Message {
-        /// The message.
+        /// Payload of the message.
         data: Bytes,
     },
-    /// The server began a subscription.
+    /// The server started a subscription.
     Subscribe {
         /// Whether the client may recover later.
         recoverable: bool,
-        /// Whether gaps are noticed.
+        /// Whether gaps are detected.
         positioned: bool,
-        /// Where the subscription starts.
+        /// Position at which the subscription starts.
         position: StreamPosition,
-        /// Application data.
+        /// Data of the application.
         data: Bytes,
     },
-    /// The connection ends, on transports without a close frame.
+    /// The connection closes, on transports without a close frame.
     Disconnect {
-        /// Number on the wire (§1.18).
+        /// Number of the disconnect code (§1.18).
         code: u32,
-        /// Text for people.
+        /// Reason in words.
         reason: String,
-        /// Whether to come back.
+        /// Whether the client is to reconnect.
         reconnect: bool,
     },
-    /// The connection's lifetime changed.
+    /// The connection's expiry changed.
     Refresh {
-        /// Whether it expires.
+        /// Whether the connection expires.
         expires: bool,
-        /// Seconds until then.
+        /// Seconds until it expires.
         ttl: u32,
     },
     /// A kind that a later version of the protocol has: to be ignored.

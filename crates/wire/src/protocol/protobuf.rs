@@ -1,8 +1,7 @@
-//! The Protobuf codec (§1.1 – 1.3): messages behind their length, fields by number, unknown ones
-//! skipped.
+//! The Protobuf codec (§1.1 – 1.3): messages preceded by their length, fields by number, unknown
+//! fields skipped.
 //!
-//! Invariant: reading never looks beyond the bytes of the message that it reads, whatever lengths
-//! those announce.
+//! Invariant: decoding never reads beyond the bytes of the message, whatever lengths it contains.
 
 mod field;
 mod read;
@@ -12,54 +11,54 @@ use super::{ClientInfo, Command, DecodeError, Publication, Reply};
 use crate::limits::COMMANDS_PER_MESSAGE_MAX;
 use field::Reader;
 
-/// Reads all commands of one message.
+/// Decodes all commands of one message.
 ///
 /// # Errors
-/// [`DecodeError`] when any part is not a command.
+/// [`DecodeError`] if any part is not a command.
 pub fn decode_commands(message: &[u8]) -> Result<Vec<Command>, DecodeError> {
     decode_delimited(message, read::command)
 }
 
-/// Reads all replies of one message.
+/// Decodes all replies of one message.
 ///
 /// # Errors
-/// [`DecodeError`] when any part is not a reply.
+/// [`DecodeError`] if any part is not a reply.
 pub fn decode_replies(message: &[u8]) -> Result<Vec<Reply>, DecodeError> {
     decode_delimited(message, read::reply)
 }
 
-/// Appends a command behind its length.
+/// Appends a command, preceded by its length.
 pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
     field::delimited(out, |out| write::command(command, out));
 }
 
-/// Appends a reply behind its length.
+/// Appends a reply, preceded by its length.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     field::delimited(out, |out| write::reply(reply, out));
 }
 
-/// Appends a publication as it is, without a length.
+/// Appends a publication without a length.
 pub fn encode_publication(publication: &Publication, out: &mut Vec<u8>) {
     write::publication(publication, out);
 }
 
-/// Reads what [`encode_publication`] wrote.
+/// Decodes the output of [`encode_publication`].
 ///
 /// # Errors
-/// [`DecodeError`] when it is no publication.
+/// [`DecodeError`] if the bytes are not a publication.
 pub fn decode_publication(bytes: &[u8]) -> Result<Publication, DecodeError> {
     read::publication(Reader::new(bytes))
 }
 
-/// Appends who a client is, without a length.
+/// Appends a client's information without a length.
 pub fn encode_client_info(info: &ClientInfo, out: &mut Vec<u8>) {
     write::client_info(info, out);
 }
 
-/// Reads what [`encode_client_info`] wrote.
+/// Decodes the output of [`encode_client_info`].
 ///
 /// # Errors
-/// [`DecodeError`] when it is no client.
+/// [`DecodeError`] if the bytes are not a client's information.
 pub fn decode_client_info(bytes: &[u8]) -> Result<ClientInfo, DecodeError> {
     read::client_info(Reader::new(bytes))
 }

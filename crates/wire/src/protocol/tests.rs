@@ -1,5 +1,5 @@
-//! Both codecs, both directions: exact bytes for known values, the same value back for any, and
-//! every refusal.
+//! Both codecs in both directions: exact bytes for known values, round trips for any value, and
+//! every error.
 
 use std::sync::Arc;
 
@@ -163,7 +163,7 @@ fn what_is_not_json_of_this_protocol_is_refused() {
         );
     }
     assert!(is_json("\"\u{ff}\"".as_bytes()) && !is_json(b"\"\xff\""), "JSON text is UTF-8");
-    // A payload is passed through at any depth, without recursion on our side.
+    // A payload passes at any depth, without recursion in this crate.
     for depth in [10_000, 1_000_000] {
         assert!(decode_commands(Codec::Json, deep(depth).as_bytes()).is_ok());
         assert!(!is_json("[".repeat(depth).as_bytes()));
@@ -210,7 +210,7 @@ fn what_is_not_protobuf_of_this_protocol_is_refused() {
     assert_eq!(refused(b"\x05\x08\x01\x32\x7f\x0a"), DecodeError::Truncated, "an inner length");
     assert_eq!(refused(b"\x07\x08\x01\x32\x03\x0a\x01\xff"), DecodeError::Protobuf, "not UTF-8");
     assert_eq!(refused(&[0; 20_000]), DecodeError::TooMany);
-    // Unknown fields of every wire type are skipped; two pongs stand behind.
+    // Unknown fields of every wire type are skipped; two pongs follow.
     let unknown = b"\x11\xa8\x06\x01\xa9\x06\0\0\0\0\0\0\0\0\xaa\x06\x01\x78\x00\x00";
     let commands = decode_commands(Codec::Protobuf, unknown).unwrap();
     assert!(commands.iter().all(|command| command.request == Request::Pong), "{commands:?}");

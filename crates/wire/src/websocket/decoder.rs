@@ -1,8 +1,8 @@
-//! From bytes to messages: a value that eats bytes (RFC 6455 §5, §6.2, §8.1).
+//! Decodes bytes into messages (RFC 6455 §5, §6.2, §8.1).
 //!
-//! Invariant: any split of the input gives the same messages or the same error. A whole frame in
-//! the input is unmasked where it lies and lent out; only what is unfinished is kept, and never
-//! more than was received.
+//! Invariant: any split of the input gives the same messages or the same error. A complete frame is
+//! unmasked in place and lent out. Only unfinished messages are stored, and never more bytes than
+//! were received.
 
 use std::ops::Deref;
 
@@ -15,7 +15,7 @@ use super::header::{HEADER_MAX, Header, Opcode};
 use super::mask;
 use crate::limits::{CONTROL_PAYLOAD_MAX, FRAGMENTS_MAX};
 
-/// Turns the bytes of one connection into messages.
+/// Decodes the bytes of one connection into messages.
 #[derive(Debug)]
 pub struct Decoder {
     limits: DecoderLimits,
@@ -24,75 +24,75 @@ pub struct Decoder {
     partial: Option<Box<Partial>>,
 }
 
-/// How much of one message a decoder takes.
+/// Size limits of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecoderLimits {
-    /// Bytes as received.
+    /// Maximum bytes as received.
     pub message_size: u32,
-    /// Bytes when inflated.
+    /// Maximum bytes after inflation.
     pub inflated_size: u32,
 }
 
 /// One message or control frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'i> {
-    /// Text; checked to be UTF-8.
+    /// Text, verified to be UTF-8.
     Text(Payload<'i>),
-    /// Anything.
+    /// Binary data.
     Binary(Payload<'i>),
-    /// To be answered with a pong of the same payload.
+    /// A ping, to be answered with a pong of the same payload.
     Ping(Payload<'i>),
-    /// An answer to a ping, or unasked.
+    /// A pong, solicited or not.
     Pong(Payload<'i>),
-    /// The peer closes; `None` when it does not say why.
+    /// The peer closes; `None` if its close frame is empty.
     Close(Option<CloseFrame>),
 }
 
-/// The bytes of a message: lent by the input, or put together from several pieces.
+/// The bytes of a message.
 #[derive(Debug)]
 pub enum Payload<'i> {
-    /// Within the input.
+    /// A part of the input.
     Borrowed(&'i mut [u8]),
-    /// Put together.
+    /// Assembled from several frames or reads.
     Owned(Vec<u8>),
 }
 
-/// How a peer broke the protocol; each has the close code that it is answered with.
+/// A violation of the protocol by the peer. Each maps to the close code of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProtocolError {
     /// A reserved bit is set that no extension defines.
     #[error("a reserved bit is set")]
     ReservedBits,
-    /// An opcode that is not assigned.
+    /// The opcode is not assigned.
     #[error("the opcode is not known")]
     UnknownOpcode,
-    /// A length not in its shortest form, or beyond 63 bits.
+    /// The length is not in its shortest form, or above 63 bits.
     #[error("the length is not in its shortest form")]
     LengthEncoding,
-    /// A client's frame without mask, or a server's with one.
+    /// A client's frame is not masked, or a server's is.
     #[error("masking is wrong for the sender")]
     Masking,
-    /// A control frame that is fragmented or longer than 125 bytes.
+    /// A control frame is fragmented or longer than 125 bytes.
     #[error("a control frame is fragmented or too long")]
     ControlFrame,
-    /// A continuation without a beginning, or a beginning inside a message.
+    /// A continuation without a first fragment, or a new message within a fragmented one.
     #[error("fragments are out of order")]
     Fragmentation,
     /// A close frame of one byte, or with a code that must not be sent.
     #[error("the close frame is malformed")]
     CloseFrame,
-    /// Text that is not UTF-8.
+    /// The text is not UTF-8.
     #[error("text is not UTF-8")]
     Utf8,
-    /// More bytes, fragments or inflated bytes than allowed.
+    /// The message exceeds the limit of bytes, fragments or inflated bytes.
     #[error("the message is too big")]
     TooBig,
-    /// Compressed bytes that cannot be inflated.
+    /// Compressed bytes cannot be inflated.
     #[error("the compressed message is corrupt")]
     Deflate,
 }
 
-/// What is kept while something is unfinished.
+/// State of an unfinished frame or message.
 #[derive(Debug, Default)]
 struct Partial {
     header: [u8; HEADER_MAX],
@@ -102,36 +102,36 @@ struct Partial {
     message: Option<OpenMessage>,
 }
 
-/// A frame whose payload is not complete.
+/// A frame whose payload is incomplete.
 #[derive(Clone, Copy, Debug)]
 struct OpenFrame {
     header: Header,
     received: u64,
 }
 
-/// A message of which frames are missing.
+/// A message with fragments still to come.
 #[derive(Debug)]
 struct OpenMessage {
     is_text: bool,
     is_compressed: bool,
     fragments: u32,
     data: Vec<u8>,
-    /// Bytes at the front of `data` that are known to be whole UTF-8 characters.
+    /// Bytes at the start of `data` that are verified UTF-8, up to a character's end.
     valid_up_to: usize,
 }
 
 impl Decoder {
-    /// A decoder for the frames that the other side of `role` sends.
+    /// Creates a decoder of the frames that the peer of `role` sends.
     #[must_use]
     pub fn new(role: Role, limits: DecoderLimits, allows_deflate: bool) -> Decoder {
         Decoder { limits, role, allows_deflate, partial: None }
     }
 
-    /// Takes bytes off the front of `input` until a message or control frame is whole. `None` means
-    /// that all input is used up and more is needed.
+    /// Consumes bytes from the front of `input` until a message or control frame is complete.
+    /// `None` means that all input is consumed and more is needed.
     ///
     /// # Errors
-    /// [`ProtocolError`]; the connection must then be closed, and the decoder not be used again.
+    /// [`ProtocolError`]. The connection must be closed then, and the decoder not be used again.
     pub fn next<'i>(
         &mut self,
         inflater: &mut Inflater,
@@ -162,7 +162,7 @@ impl Decoder {
         }
     }
 
-    /// Bytes kept for what is unfinished.
+    /// Bytes stored for an unfinished message.
     #[must_use]
     pub fn kept(&self) -> usize {
         let message = |partial: &Partial| partial.message.as_ref().map_or(0, |m| m.data.capacity());
@@ -244,7 +244,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Whether the frame can be handed out without a copy.
+    /// Returns whether the frame can be lent out without a copy.
     fn is_lendable(&self, header: &Header, available: usize) -> bool {
         let is_whole = header.is_final && header.opcode != Opcode::Continuation;
         is_whole && header.length <= available as u64
@@ -275,7 +275,7 @@ impl Decoder {
         }
     }
 
-    /// Makes room for a frame that comes in pieces, or for a fragment.
+    /// Starts to store a frame that arrives in pieces, or a fragment.
     fn open(&mut self, header: &Header) -> Result<(), ProtocolError> {
         let partial = self.partial.get_or_insert_default();
         partial.frame = Some(OpenFrame { header: *header, received: 0 });
@@ -295,7 +295,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Adds what the input has of the open frame; says whether it is complete.
+    /// Moves the open frame's bytes from the input. Returns whether the frame is complete.
     fn receive(&mut self, frame: OpenFrame, input: &mut &mut [u8]) -> Result<bool, ProtocolError> {
         let OpenFrame { header, received } = frame;
         let missing = header.length - received;
@@ -317,7 +317,7 @@ impl Decoder {
         Ok(received == header.length)
     }
 
-    /// The open frame is complete: perhaps its message is, too.
+    /// Completes the open frame, and the message if this was its last fragment.
     fn close_frame<'i>(
         &mut self,
         inflater: &mut Inflater,
@@ -354,7 +354,7 @@ impl Decoder {
         })
     }
 
-    /// Gives the memory back when nothing is unfinished.
+    /// Frees the memory if nothing is unfinished.
     fn release(&mut self) {
         let is_done = |partial: &Partial| {
             partial.header_length == 0 && partial.frame.is_none() && partial.message.is_none()
@@ -366,7 +366,7 @@ impl Decoder {
 }
 
 impl OpenMessage {
-    /// Finds text that cannot become UTF-8 as soon as it has been received (RFC 6455 §8.1).
+    /// Detects invalid UTF-8 as soon as it is received (RFC 6455 §8.1).
     fn check_text(&mut self) -> Result<(), ProtocolError> {
         if !self.is_text || self.is_compressed {
             return Ok(());
@@ -381,7 +381,7 @@ impl OpenMessage {
 }
 
 impl ProtocolError {
-    /// The code that the connection is closed with.
+    /// Returns the close code of the answer.
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {

@@ -1,33 +1,33 @@
-//! permessage-deflate (RFC 7692), always without context: nothing of a connection is kept between
-//! messages.
+//! permessage-deflate (RFC 7692), always without context takeover: a connection stores nothing
+//! between messages.
 //!
-//! One [`Inflater`] and one [`Deflater`] therefore serve all connections of a worker, and a
-//! compressed publication can be shared by all who negotiated compression.
+//! So one [`Inflater`] and one [`Deflater`] serve all connections of a worker, and all connections
+//! with compression share a compressed publication.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Compresses messages, each by itself.
+/// Compresses messages independently of each other.
 #[derive(Debug)]
 pub struct Deflater {
     level: Compression,
     full: Compress,
-    /// Made when first needed: hardly a peer asks for it.
+    /// Created on first use, because few peers request it.
     small: Option<Compress>,
     out: Vec<u8>,
 }
 
-/// How far back a compressed message may refer. Two sizes, so that few forms of a message are to be
-/// shared.
+/// The window of compressed messages. Only two sizes, so that few variants of a message exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// 32 KiB, the most that the format knows.
+    /// 32 KiB, the maximum of the format.
     Full,
-    /// 512 bytes, for a peer that has no room for all; it fits wherever 9 bits or more were asked
-    /// for.
+    /// 512 bytes, for peers that limit the window to less than 15 bits; fits any limit of 9 bits or
+    /// more.
     Small,
 }
 
-/// Inflates messages, each by itself. Until the first compressed message it holds no memory.
+/// Inflates messages independently of each other. Owns no memory before the first compressed
+/// message.
 #[derive(Debug, Default)]
 pub struct Inflater {
     decompress: Option<Decompress>,
@@ -36,38 +36,37 @@ pub struct Inflater {
 /// Why a message could not be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InflateError {
-    /// The bytes are no DEFLATE stream.
+    /// The bytes are not a DEFLATE stream.
     Corrupt,
-    /// The message is larger than allowed.
+    /// The message exceeds the size limit.
     TooBig,
 }
 
-/// Every block that ends a message ends so, and the sender leaves it out (RFC 7692 §7.2.1).
+/// The end of a flushed block, which the sender removes (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
-/// The extension as it always is.
+/// The extension with the parameters that are always used.
 const BASE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 const FULL_WINDOW_BITS: u8 = 15;
 
 const SMALL_WINDOW_BITS: u8 = 9;
 
-/// Bytes by which an output grows at least.
+/// Minimum bytes by which an output buffer grows.
 const STEP: usize = 4096;
 
 /// Bytes of scratch memory kept between messages.
 const SCRATCH_KEPT: usize = 256 * 1024;
 
 impl Deflater {
-    /// `level` from 1 (fast) to 9 (small).
+    /// Creates a compressor; `level` is from 1 (fast) to 9 (small).
     #[must_use]
     pub fn new(level: u32) -> Deflater {
         let level = Compression::new(level.clamp(1, 9));
         Deflater { level, full: Compress::new(level, false), small: None, out: Vec::new() }
     }
 
-    /// The compressed payload, without its tail; `None` when the library refuses, which it has no
-    /// reason to.
+    /// Returns the compressed payload without its tail; `None` if the library fails.
     pub fn deflate(&mut self, window: Window, payload: &[u8]) -> Option<&[u8]> {
         let compress = match window {
             Window::Full => &mut self.full,
@@ -86,7 +85,7 @@ impl Deflater {
                 compress.compress_vec(&payload[consumed..], &mut self.out, FlushCompress::Sync);
             consumed += usize::try_from(compress.total_in() - before).ok()?;
             match status {
-                // Room left over means that everything was flushed.
+                // Unused output space means that everything was flushed.
                 Ok(Status::Ok | Status::BufError)
                     if consumed == payload.len() && self.out.len() < self.out.capacity() =>
                 {
@@ -102,10 +101,10 @@ impl Deflater {
 }
 
 impl Inflater {
-    /// The inflated payload, at most `size_max` bytes.
+    /// Returns the inflated payload, at most `size_max` bytes.
     ///
     /// # Errors
-    /// [`InflateError`]; the work done is bounded by `size_max`.
+    /// [`InflateError`]. The work is bounded by `size_max`.
     pub fn inflate(&mut self, payload: &[u8], size_max: usize) -> Result<Vec<u8>, InflateError> {
         let decompress = self.decompress.get_or_insert_with(|| Decompress::new(false));
         decompress.reset(false);
@@ -129,7 +128,7 @@ impl Inflater {
                     return Err(InflateError::TooBig);
                 }
                 if status == Status::StreamEnd {
-                    // A final block in the middle: what follows begins a new stream (RFC 7692
+                    // A final block before the end: the bytes after it start a new stream (RFC 7692
                     // §7.2.3.4).
                     decompress.reset(false);
                     if rest.is_empty() {
@@ -150,20 +149,20 @@ impl Inflater {
     }
 }
 
-/// What was agreed; neither side keeps context.
+/// The negotiated extension; neither side keeps context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiated {
-    /// How far back our messages may refer.
+    /// Window of the server's messages.
     pub window: Window,
-    /// Whether the client asked for a window of ours, and so is told which it gets (RFC 7692
+    /// Whether the client limited the server's window, and so must be sent its size (RFC 7692
     /// §7.1.2.1).
     sends_server_window: bool,
-    /// Whether the client said that it can be told its window size, and so is.
+    /// Window size in bits to send if the client supports a limit of its own window.
     sends_client_window: Option<u8>,
 }
 
 impl Negotiated {
-    /// The response's extension, for `Sec-WebSocket-Extensions`.
+    /// Returns the response's value of `Sec-WebSocket-Extensions`.
     #[must_use]
     pub fn header(&self) -> String {
         let mut header = BASE.to_owned();
@@ -181,9 +180,9 @@ impl Negotiated {
     }
 }
 
-/// Accepts the first offer that we can keep (RFC 7692 §5.1, §7.1). An offer with an unknown,
-/// repeated or malformed parameter is passed over, as is one that limits our window to 8 bits,
-/// which the library does not have.
+/// Accepts the first offer that is supported (RFC 7692 §5.1, §7.1). Skips offers with an unknown,
+/// repeated or malformed parameter, and offers that limit the server's window to 8 bits, which the
+/// library does not support.
 #[must_use]
 pub fn negotiate(offers: &str) -> Option<Negotiated> {
     offers.split(',').find_map(negotiate_one)
@@ -210,7 +209,7 @@ fn negotiate_one(offer: &str) -> Option<Negotiated> {
             ("server_max_window_bits", Some(value)) => {
                 server_bits = Some(parse_window(value).filter(|bits| *bits >= SMALL_WINDOW_BITS)?);
             }
-            // Whatever window the client uses fits into ours.
+            // Every window of the client fits into the decoder's.
             ("client_max_window_bits", None) => {}
             ("client_max_window_bits", Some(value)) => client_bits = Some(parse_window(value)?),
             _ => return None,
@@ -224,7 +223,7 @@ fn negotiate_one(offer: &str) -> Option<Negotiated> {
     })
 }
 
-/// 8 to 15, without leading zeros (RFC 7692 §7.1.2).
+/// Parses a window size of 8 to 15 bits, without leading zeros (RFC 7692 §7.1.2).
 fn parse_window(value: &str) -> Option<u8> {
     let bits = value.parse().ok().filter(|bits| (8..=FULL_WINDOW_BITS).contains(bits))?;
     (value == bits.to_string()).then_some(bits)
@@ -265,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_small_window_is_kept_to() {
-        // Every byte equally often, and no repetition nearer than a block: nothing to gain within a
-        // small window.
+        // Every byte equally often, without a repetition within the small window: not compressible
+        // there.
         let every_byte = |factor: u8| (0..=255u8).map(move |n| n.wrapping_mul(factor));
         let block: Vec<u8> = [77, 149, 211].into_iter().flat_map(every_byte).collect();
         let payload = block.repeat(20);

@@ -1,4 +1,4 @@
-//! From payloads to frames. Messages are never fragmented: a frame is a message.
+//! Encodes payloads as frames. Messages are never fragmented: one frame is one message.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use super::header::{HEADER_MAX, Header, Opcode};
 use super::mask;
 use crate::limits::CLOSE_REASON_MAX;
 
-/// What a frame carries.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
     /// A text message; the payload must be UTF-8.
@@ -17,7 +17,7 @@ pub enum FrameKind {
     Binary,
     /// A ping; at most 125 bytes.
     Ping,
-    /// The answer to a ping, with the ping's payload.
+    /// A pong, with the ping's payload.
     Pong,
 }
 
@@ -32,14 +32,14 @@ impl FrameKind {
     }
 }
 
-/// A whole frame as a server sends it.
+/// Encodes a frame of a server.
 #[must_use]
 pub fn frame(kind: FrameKind, payload: &[u8]) -> Bytes {
     whole(kind.opcode(), false, payload)
 }
 
-/// A whole compressed frame as a server sends it, where permessage-deflate was negotiated; left
-/// uncompressed when that is shorter.
+/// Encodes a compressed frame of a server, for connections with permessage-deflate. Sends the
+/// payload uncompressed if that is shorter.
 pub fn compressed_frame(
     kind: FrameKind,
     payload: &[u8],
@@ -54,13 +54,13 @@ pub fn compressed_frame(
     }
 }
 
-/// A close frame as a server sends it; a reason that is too long is cut at a character.
+/// Encodes a close frame of a server. A reason that is too long is truncated at a character.
 #[must_use]
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
     whole(Opcode::Close, false, &close_payload(code, reason))
 }
 
-/// The answer to a close frame: its code echoed (RFC 6455 §5.5.1).
+/// Encodes the answer to a close frame, which repeats its code (RFC 6455 §5.5.1).
 #[must_use]
 pub fn close_answer(close: Option<&CloseFrame>) -> Bytes {
     match close {
@@ -69,13 +69,13 @@ pub fn close_answer(close: Option<&CloseFrame>) -> Bytes {
     }
 }
 
-/// Appends a frame as a client sends it, masked with `key`, which must not be guessable by whoever
-/// chose the payload.
+/// Appends a frame of a client, masked with `key`. The author of the payload must not be able to
+/// predict the key.
 pub fn client_frame(kind: FrameKind, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
     masked(kind.opcode(), payload, key, out);
 }
 
-/// Appends a close frame as a client sends it.
+/// Appends a close frame of a client.
 pub fn client_close(code: u16, reason: &str, key: [u8; 4], out: &mut Vec<u8>) {
     masked(Opcode::Close, &close_payload(code, reason), key, out);
 }

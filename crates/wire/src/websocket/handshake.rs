@@ -10,35 +10,35 @@ use super::deflate::{self, Negotiated};
 /// The head of an HTTP request, as far as a handshake needs it.
 #[derive(Clone, Debug)]
 pub struct RequestHead<'a> {
-    /// Request method.
+    /// Method of the request.
     pub method: &'a str,
     /// Whether the version is HTTP/1.1 or above.
     pub is_http_1_1: bool,
-    /// Names in lower case, with values, in the order of the request.
+    /// Names in lower case with values, in the order of the request.
     pub headers: Vec<(&'a str, &'a [u8])>,
 }
 
-/// What the server answers with status 101.
+/// The content of the response with status 101.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// `Sec-WebSocket-Accept`.
+    /// Value of `Sec-WebSocket-Accept`.
     pub accept: String,
-    /// The subprotocols that the client offers, in its order.
+    /// Subprotocols that the client offers, in its order.
     pub subprotocols: Vec<String>,
-    /// Compression, when offered and allowed; its header is `Sec-WebSocket-Extensions`.
+    /// Compression, if offered and allowed; its header is `Sec-WebSocket-Extensions`.
     pub deflate: Option<Negotiated>,
 }
 
-/// Why the server does not upgrade.
+/// Why the server refuses a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HandshakeRefusal {
-    /// Not a GET.
+    /// The method is not GET.
     #[error("a WebSocket handshake is a GET request")]
     Method,
-    /// HTTP/1.0.
+    /// The version is HTTP/1.0.
     #[error("a WebSocket handshake needs HTTP/1.1")]
     HttpVersion,
-    /// No `Upgrade: websocket`: a plain request.
+    /// No `Upgrade: websocket`: a plain HTTP request.
     #[error(
         "this is a WebSocket endpoint: the request needs Upgrade: websocket and Connection: Upgrade"
     )]
@@ -46,16 +46,16 @@ pub enum HandshakeRefusal {
     /// `Upgrade` without `Connection: Upgrade`.
     #[error("the Connection header must contain Upgrade")]
     Connection,
-    /// A version other than 13.
+    /// The WebSocket version is not 13.
     #[error("only version 13 of the WebSocket protocol is spoken here")]
     Version,
-    /// No key, or one that is not 16 bytes in base64.
+    /// The key is missing or not 16 bytes in base64.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
     Key,
 }
 
 impl HandshakeRefusal {
-    /// The HTTP status to answer with.
+    /// Returns the HTTP status of the response.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -71,7 +71,7 @@ impl HandshakeRefusal {
 /// Accepts or refuses a handshake (RFC 6455 §4.2).
 ///
 /// # Errors
-/// [`HandshakeRefusal`], with the status to answer.
+/// [`HandshakeRefusal`], with the status of the response.
 pub fn accept(head: &RequestHead<'_>, allows_deflate: bool) -> Result<Accepted, HandshakeRefusal> {
     if head.method != "GET" {
         return Err(HandshakeRefusal::Method);
@@ -104,7 +104,7 @@ impl RequestHead<'_> {
         named.filter_map(|(_, value)| std::str::from_utf8(value).ok().map(str::trim))
     }
 
-    /// The value of a header that must stand exactly once.
+    /// Returns the value of a header that must occur exactly once.
     fn only(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(header, _)| *header == name);
         let value = std::str::from_utf8(values.next()?.1).ok()?;
@@ -123,7 +123,7 @@ impl RequestHead<'_> {
     }
 }
 
-/// `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
+/// Computes `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
 fn accept_for(key: &str) -> String {
     let mut sha1 = sha1_smol::Sha1::new();
     sha1.update(key.as_bytes());
@@ -131,46 +131,46 @@ fn accept_for(key: &str) -> String {
     BASE64.encode(sha1.digest().bytes())
 }
 
-/// What a client asks for.
+/// Parameters of a client's handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientRequest<'a> {
     /// Value of the `Host` header.
     pub host: &'a str,
     /// Path and query.
     pub target: &'a str,
-    /// Subprotocol to ask for; empty for none.
+    /// Requested subprotocol; empty for none.
     pub subprotocol: &'a str,
-    /// Further headers.
+    /// Additional headers.
     pub headers: &'a [(&'a str, &'a str)],
-    /// Random bytes.
+    /// Random bytes for `Sec-WebSocket-Key`.
     pub key: [u8; 16],
 }
 
-/// A client's side of the handshake: compression is not offered.
+/// The client's side of a handshake. Compression is not offered.
 #[derive(Debug)]
 pub struct ClientHandshake {
     expected_accept: String,
 }
 
-/// Why a client does not go on.
+/// Why a client rejects the response.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ClientRefused {
-    /// The bytes are no HTTP response.
+    /// The bytes are not an HTTP response.
     #[error("the answer is not HTTP")]
     NotHttp,
-    /// The server answered with another status.
+    /// The server answered with another status than 101.
     #[error("the server refused the WebSocket with status {0}")]
     Status(u16),
-    /// The server's answer does not belong to our key.
+    /// `Sec-WebSocket-Accept` does not match the key.
     #[error("the server's Sec-WebSocket-Accept is wrong")]
     Accept,
 }
 
-/// Headers of a response at most.
+/// Maximum number of headers in a response.
 const HEADERS_MAX: usize = 64;
 
 impl ClientHandshake {
-    /// The request to send and what to check the response with.
+    /// Creates the request to send and the state to check the response with.
     #[must_use]
     pub fn new(request: ClientRequest<'_>) -> (ClientHandshake, Vec<u8>) {
         let key = BASE64.encode(request.key);
@@ -188,7 +188,7 @@ impl ClientHandshake {
         (ClientHandshake { expected_accept: accept_for(&key) }, text.into_bytes())
     }
 
-    /// Reads the response: how many bytes it had, or `None` when it is not there whole.
+    /// Reads the response. Returns its length in bytes; `None` if it is incomplete.
     ///
     /// # Errors
     /// [`ClientRefused`].

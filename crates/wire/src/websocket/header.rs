@@ -1,11 +1,11 @@
-//! The header of a frame, 2 to 14 bytes (RFC 6455 §5.2). Reading and writing side by side.
+//! The header of a frame, 2 to 14 bytes (RFC 6455 §5.2), decoded and encoded side by side.
 
 use super::decoder::ProtocolError;
 
-/// The longest header: two bytes, eight of length, four of mask.
+/// Bytes of the longest header: two bytes, eight of length, four of mask.
 pub(super) const HEADER_MAX: usize = 14;
 
-/// What kind of frame it is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opcode {
     Continuation,
@@ -16,12 +16,12 @@ pub(super) enum Opcode {
     Pong,
 }
 
-/// A frame's header.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) opcode: Opcode,
     pub(super) is_final: bool,
-    /// Reserved bit 1: compressed (RFC 7692 §6).
+    /// Reserved bit 1: the message is compressed (RFC 7692 §6).
     pub(super) is_compressed: bool,
     pub(super) mask: Option<[u8; 4]>,
     pub(super) length: u64,
@@ -57,7 +57,8 @@ impl Opcode {
 }
 
 impl Header {
-    /// The header at the front of `bytes` and its own length; `None` when it is not there whole.
+    /// Decodes the header at the front of `bytes`. Returns it with its length; `None` if it is
+    /// incomplete.
     pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Header, usize)>, ProtocolError> {
         let [first, second, rest @ ..] = bytes else {
             return Ok(None);

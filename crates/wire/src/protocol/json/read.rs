@@ -1,5 +1,4 @@
-//! Reading JSON: serde structs that borrow from the line, turned into the protocol's types here and
-//! nowhere else.
+//! Decoding JSON: serde structs that borrow from the line, converted to the protocol's types.
 
 mod replies;
 
@@ -21,7 +20,7 @@ pub(super) fn command(line: &[u8]) -> Result<Command, DecodeError> {
     object::<RawCommand<'_>>(line).map(Command::from)
 }
 
-/// An object, or nothing.
+/// Deserializes an object; `None` for `null`.
 fn some_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -30,7 +29,7 @@ where
     Option::<Object<T>>::deserialize(deserializer).map(|found| found.map(|Object(inner)| inner))
 }
 
-/// A value that was written as an object. Serde would also take an array for a struct.
+/// A value written as an object. Serde alone would also accept an array for a struct.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -53,7 +52,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// The same for a whole line.
+/// Deserializes a line that must be an object.
 fn object<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, DecodeError> {
     if line.trim_ascii_start().first() != Some(&b'{') {
         return Err(DecodeError::Json);
@@ -63,19 +62,19 @@ fn object<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, DecodeError> {
 
 type Raw<'a> = Option<&'a RawValue>;
 
-/// `null` and absence are the same; a payload that is `null` is none.
+/// Returns a payload; `null` and absence are an empty payload.
 fn payload(raw: Raw<'_>) -> Bytes {
     raw.map(RawValue::get)
         .filter(|text| *text != "null")
         .map_or_else(Bytes::new, |text| Bytes::copy_from_slice(text.as_bytes()))
 }
 
-/// What is published may be `null`, which is a JSON value like any other.
+/// Deserializes published data. `null` is kept, as a JSON value like any other.
 fn content<'de: 'a, 'a, D: serde::Deserializer<'de>>(from: D) -> Result<Raw<'a>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
 }
 
-/// The text of what is published, as it is.
+/// Returns the text of published data unchanged.
 fn verbatim(raw: Raw<'_>) -> Bytes {
     raw.map_or_else(Bytes::new, |text| Bytes::copy_from_slice(text.get().as_bytes()))
 }
@@ -283,7 +282,7 @@ impl From<RawPosition<'_>> for StreamPosition {
 impl From<RawConnect<'_>> for p::ConnectRequest {
     fn from(raw: RawConnect<'_>) -> p::ConnectRequest {
         let subs = raw.subs.into_pairs();
-        // A header without a value is none.
+        // A header without a value is ignored.
         let headers = raw.headers.into_pairs();
         let headers = headers.filter_map(|(name, value)| Some((name, value?.into_owned())));
         p::ConnectRequest {

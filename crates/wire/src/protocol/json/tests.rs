@@ -1,5 +1,5 @@
-//! How members of commands are read: absent, null, twice, as other kinds of values, and numbers in
-//! all their forms.
+//! How members of commands are decoded: absent, null, repeated, of other types, and numbers in all
+//! notations.
 
 use super::decode_commands;
 use crate::protocol::{Command, DecodeError};
@@ -8,8 +8,8 @@ fn one(text: &str) -> Result<Command, DecodeError> {
     decode_commands(text.as_bytes()).map(|mut commands| commands.remove(0))
 }
 
-/// Every command with every optional member of it. A payload that is published is not among them:
-/// null is a value there.
+/// Every command with each optional member. Published data is not included, because null is a value
+/// there.
 const MEMBERS: &[(&str, &[&str])] = &[
     ("connect", &["token", "data", "subs", "name", "version", "headers", "flag"]),
     (
@@ -62,7 +62,7 @@ fn null_is_absence_for_every_optional_member_of_every_command() {
     let sub = r#"{"id":1,"connect":{"subs":{"news":{"offset":null,"epoch":null}}}}"#;
     assert_eq!(one(sub), one(r#"{"id":1,"connect":{"subs":{"news":{}}}}"#));
     assert_eq!(one(r#"{"id":null,"ping":{}}"#), one(r#"{"ping":{}}"#));
-    // A subscription is no optional member, and which is meant by none cannot be known.
+    // The subscriptions of a connect command are not optional members; null has no meaning there.
     assert_eq!(one(r#"{"id":1,"connect":{"subs":{"news":null}}}"#), Err(DecodeError::Json));
 }
 

@@ -1,8 +1,7 @@
-//! Single values of JSON as every member of a command reads them.
+//! JSON values as members of commands are decoded.
 //!
-//! Invariant: `null` is absence, for every optional member of every command; only payloads that are
-//! published keep it. A number is what its value is, however it is written (`100`, `100.0`, `1e2`);
-//! JSON knows one kind of them.
+//! Invariant: `null` equals absence for every optional member of every command; only published data
+//! keeps it. A number is its value, whatever its notation (`100`, `100.0`, `1e2`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +11,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
-/// A text, borrowed where it has no escapes; empty for `null`.
+/// A string, borrowed if it has no escapes; empty for `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Text<'a>(Cow<'a, str>);
 
@@ -54,11 +53,11 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
-/// A whole number; zero for `null`.
+/// An integer; zero for `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Integer<T>(pub(super) T);
 
-/// Up to here a number that is written with a point or an exponent is exact.
+/// Largest number that is exact when written with a point or an exponent.
 const EXACT_MAX: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
 
 impl<'de, T: TryFrom<i128> + Default> Deserialize<'de> for Integer<T> {
@@ -98,7 +97,7 @@ impl<T: TryFrom<i128> + Default> Visitor<'_> for IntegerVisitor<T> {
     }
 }
 
-/// Yes or no; no for `null`.
+/// A boolean; `false` for `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Flag(pub(super) bool);
 
@@ -108,8 +107,7 @@ impl<'de> Deserialize<'de> for Flag {
     }
 }
 
-/// The entries of an object whose names are data; none for `null`. No name stands twice, as no
-/// member does.
+/// The entries of an object whose names are data; none for `null`. Repeated names are an error.
 #[derive(Debug)]
 pub(super) struct Entries<'a, T>(BTreeMap<Text<'a>, T>);
 

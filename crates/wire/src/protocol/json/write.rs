@@ -1,6 +1,6 @@
-//! Writing JSON by hand, into the caller's buffer: this is the hot path of every delivery.
+//! Encoding JSON directly into the caller's buffer, because this is the hot path of every delivery.
 //!
-//! Zero and empty values are left out, except those that §1.4 always wants.
+//! Zero and empty values are left out, except those that §1.4 requires.
 
 use crate::protocol::{
     ClientInfo, Command, ConnectRequest, ConnectResult, ErrorReply, HistoryRequest, HistoryResult,
@@ -8,7 +8,7 @@ use crate::protocol::{
     SubscribeRequest, SubscribeResult,
 };
 
-/// An object being written: puts commas where they belong.
+/// An object being written; inserts commas.
 struct Object<'o> {
     out: &'o mut Vec<u8>,
     is_empty: bool,
@@ -62,7 +62,7 @@ impl<'o> Object<'o> {
         }
     }
 
-    /// A payload: already JSON, embedded without the newlines that it may contain as white space.
+    /// Appends a payload that is JSON already, without newlines between its tokens.
     fn raw_if(&mut self, key: &str, value: &[u8]) {
         if !value.is_empty() {
             let out = self.key(key);
@@ -104,7 +104,7 @@ impl<'o> Object<'o> {
         }
     }
 
-    /// A member whose name comes from outside and may need escapes.
+    /// Appends a member whose name is data and may need escapes.
     fn named(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
         if !self.is_empty {
             self.out.push(b',');
@@ -124,8 +124,8 @@ impl<'o> Object<'o> {
     }
 }
 
-/// A JSON string. `<`, `>`, `&` and the two line separators are escaped as the compatible server
-/// does, so that the text can stand in a script.
+/// Appends a JSON string. `<`, `>`, `&` and the two line separators are escaped as by the
+/// compatible server, so that the text can be embedded in a script.
 fn string(value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = value.as_bytes();

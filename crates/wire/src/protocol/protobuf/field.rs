@@ -1,4 +1,4 @@
-//! The Protobuf wire format: varints, tags, lengths. Reading and writing side by side.
+//! The Protobuf wire format: varints, tags and lengths, decoded and encoded side by side.
 
 use std::str;
 
@@ -6,20 +6,20 @@ use bytes::Bytes;
 
 use crate::protocol::DecodeError;
 
-/// The bytes of one message, being read.
+/// Reads the fields of one message.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
-/// One field's value.
+/// The value of one field.
 #[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
-    /// Wire type 0.
+    /// A varint (wire type 0).
     Varint(u64),
-    /// Wire type 2.
+    /// Length-delimited bytes (wire type 2).
     Bytes(&'a [u8]),
-    /// Wire types 1 and 5: no field of this protocol has them.
+    /// A fixed-size number (wire types 1 and 5), used by no field of this protocol.
     Fixed,
 }
 
@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// The next field's number and value; `None` at the end of the message.
+    /// Returns the next field's number and value; `None` at the end of the message.
     pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
         if self.is_at_end() {
             return Ok(None);
@@ -47,13 +47,13 @@ impl<'a> Reader<'a> {
             1 => self.take(8).map(|_| Value::Fixed)?,
             2 => Value::Bytes(self.delimited()?.rest),
             5 => self.take(4).map(|_| Value::Fixed)?,
-            // Groups are long obsolete.
+            // Groups (wire types 3 and 4) are obsolete.
             _ => return Err(DecodeError::Protobuf),
         };
         Ok(Some((number, value)))
     }
 
-    /// What stands behind a length.
+    /// Reads a length and returns a reader of that many bytes.
     pub(super) fn delimited(&mut self) -> Result<Reader<'a>, DecodeError> {
         let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
         Ok(Reader { rest: self.take(length)? })
@@ -68,8 +68,8 @@ impl<'a> Reader<'a> {
     fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for (index, byte) in self.rest.iter().take(10).enumerate() {
-            // The tenth byte has room for one bit; what is above is cut, as every implementation
-            // does.
+            // The tenth byte has room for one bit; higher bits are dropped, as in every
+            // implementation.
             value |= u64::from(byte & 0x7F) << (7 * index);
             if byte & 0x80 == 0 {
                 self.rest = &self.rest[index + 1..];
@@ -89,7 +89,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The low 32 bits, as proto3 says.
+    /// Returns the low 32 bits, as proto3 requires.
     pub(super) fn u32(self) -> Result<u32, DecodeError> {
         Ok(self.u64()? as u32)
     }
@@ -126,7 +126,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Writes what `write` writes, behind its length.
+/// Appends the output of `write`, preceded by its length.
 pub(super) fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.push(0);
@@ -153,7 +153,7 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// A number; zero is left out.
+/// Appends a number unless it is zero.
 pub(super) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
     if value != 0 {
         varint(out, u64::from(field << 3));
@@ -161,7 +161,7 @@ pub(super) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
     }
 }
 
-/// A signed number as its two's complement in 64 bits; zero is left out.
+/// Appends a signed number as its two's complement in 64 bits, unless it is zero.
 pub(super) fn signed(out: &mut Vec<u8>, field: u32, value: i64) {
     number(out, field, value as u64);
 }
@@ -170,7 +170,7 @@ pub(super) fn flag(out: &mut Vec<u8>, field: u32, value: bool) {
     number(out, field, u64::from(value));
 }
 
-/// Bytes or text; nothing is left out.
+/// Appends bytes or text unless empty.
 pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     if !value.is_empty() {
         varint(out, u64::from(field << 3 | 2));
@@ -179,7 +179,7 @@ pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     }
 }
 
-/// A message, also an empty one.
+/// Appends a message, even if empty.
 pub(super) fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
     varint(out, u64::from(field << 3 | 2));
     delimited(out, write);

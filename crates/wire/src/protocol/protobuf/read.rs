@@ -1,4 +1,4 @@
-//! Reading Protobuf, field numbers of §1.1 – 1.3. Unknown fields are skipped.
+//! Decoding Protobuf, field numbers of §1.1 – 1.3. Unknown fields are skipped.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::protocol::{
 
 type Read<T> = Result<T, DecodeError>;
 
-/// Reads all fields of a message into a value that starts as its default.
+/// Decodes all fields of a message into a value that starts as its default.
 fn fields<T: Default>(
     mut reader: Reader<'_>,
     mut set: impl FnMut(&mut T, u32, Value<'_>) -> Read<()>,
@@ -24,8 +24,8 @@ fn fields<T: Default>(
     Ok(value)
 }
 
-/// The order in which the requests of a command count when a peer sets several (§1.1), by field
-/// number.
+/// Field numbers of the requests of a command, in the order of precedence if a peer sets several
+/// (§1.1).
 const REQUEST_ORDER: [u32; 12] = [4, 11, 5, 6, 7, 8, 9, 10, 13, 12, 14, 15];
 
 pub(super) fn command(mut reader: Reader<'_>) -> Read<Command> {
@@ -95,7 +95,7 @@ fn one_request(number: u32, reader: Reader<'_>) -> Read<Request> {
     })
 }
 
-/// A message of which only the string in field 1 matters.
+/// Decodes a message of which only the string in field 1 is used.
 fn channel(reader: Reader<'_>) -> Read<String> {
     fields(reader, |channel: &mut String, number, field| {
         if number == 1 {
@@ -234,7 +234,7 @@ fn error(reader: Reader<'_>) -> Read<ErrorReply> {
     Ok(ErrorReply { code, message, temporary })
 }
 
-/// Errors and disconnects alike: a code, a text and an advice in fields 1 to 3.
+/// Decodes an error or a disconnect: code, text and a flag in fields 1 to 3.
 fn three(reader: Reader<'_>) -> Read<(u32, String, bool)> {
     fields(reader, |(code, text, advice): &mut (u32, String, bool), number, field| {
         match number {

@@ -1,4 +1,4 @@
-//! Writing Protobuf, field numbers of §1.1 – 1.3.
+//! Encoding Protobuf, field numbers of §1.1 – 1.3.
 
 use super::field::{bytes, flag, message, number, signed};
 use crate::protocol::{

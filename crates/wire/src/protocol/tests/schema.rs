@@ -1,8 +1,9 @@
-//! Our codecs against the schema of the protocol (`proto/client.proto`) and another implementation
-//! of Protobuf, `prost`.
+//! The codecs of this crate against the protocol's schema (`proto/client.proto`) and another
+//! Protobuf implementation, `prost`.
 //!
-//! Numbers and types of fields: what we encode has no field that the schema lacks, and what `prost`
-//! encodes is read as the same value. Names: the message as the schema names it is our JSON.
+//! Numbers and types of fields: our encoding has no field that the schema lacks, and the encoding
+//! by `prost` decodes to the same value. Names: the message in JSON with the schema's names equals
+//! our JSON.
 
 use std::sync::LazyLock;
 
@@ -18,7 +19,7 @@ static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::from_file_descriptor_set(files).expect("the schema is whole")
 });
 
-/// One message behind its length, read by the other implementation.
+/// Decodes one length-delimited message with the other implementation.
 fn read(name: &str, framed: &[u8]) -> DynamicMessage {
     let name = format!("centrifugal.centrifuge.protocol.{name}");
     let descriptor = SCHEMA.get_message_by_name(&name).expect("the schema has the message");
@@ -27,7 +28,7 @@ fn read(name: &str, framed: &[u8]) -> DynamicMessage {
     message
 }
 
-/// The message in JSON as the schema names its fields; payloads are JSON themselves.
+/// The message as JSON with the schema's field names; payloads are JSON themselves.
 fn name_fields(message: &DynamicMessage) -> Value {
     assert_eq!(message.unknown_fields().count(), 0, "{message:?}");
     let fields = message.fields();
@@ -55,7 +56,7 @@ fn name_value(value: &Field) -> Value {
     }
 }
 
-/// Without what is zero or empty, which JSON sometimes says and Protobuf never does.
+/// Removes zero and empty values, which JSON may contain and Protobuf never does.
 fn without_zeros(value: Value) -> Value {
     let is_zero = |value: &Value| match value {
         Value::Null => true,
@@ -75,7 +76,7 @@ fn without_zeros(value: Value) -> Value {
     }
 }
 
-/// The envelope without zeros in its members, which themselves stay.
+/// Removes zeros from the envelope's members; the members themselves stay.
 fn normalize(envelope: Value) -> Value {
     let Value::Object(members) = envelope else { panic!("{envelope}") };
     let members = members.into_iter().map(|(name, value)| (name, without_zeros(value)));

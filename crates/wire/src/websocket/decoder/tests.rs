@@ -1,4 +1,4 @@
-//! What the decoder must do with right and wrong bytes, however they are split.
+//! The decoder's results for valid and invalid bytes, however they are split.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::websocket::encoder::{self, FrameKind};
 const LIMITS: DecoderLimits = DecoderLimits { message_size: 100_000, inflated_size: 200_000 };
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// Messages in a form that outlives the input.
+/// A message that outlives the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {
     Text(Vec<u8>),
@@ -56,7 +56,7 @@ fn decode(bytes: &[u8]) -> Vec<Seen> {
     decode_pieces(false, &[bytes])
 }
 
-/// A client's frame with every choice open.
+/// A client's frame with any first byte.
 fn raw(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {

@@ -1,4 +1,4 @@
-//! Replies and pushes, as a client reads them.
+//! Replies and pushes, as a client decodes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
