@@ -22,7 +22,7 @@ impl Warnings {
     /// Warns that another node has this node's name.
     pub(crate) fn add_twin(&self, name: &str) {
         self.add(format!(
-            "another node is called {name:?} too: events and the API do not tell them apart (node.name)"
+            "another node has the name {name:?} too: events and the API cannot tell the nodes apart; set node.name"
         ));
     }
 

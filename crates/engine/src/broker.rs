@@ -436,15 +436,15 @@ pub enum BrokerError {
     #[error("the broker is unavailable")]
     Unavailable,
     /// The inbox of a subscribed endpoint is full.
-    #[error("a receiver of the channel is overloaded")]
+    #[error("a subscribed endpoint is overloaded")]
     Overloaded,
     /// The broker's memory limit is reached and nothing stored can be evicted for this request.
     #[error(
-        "the broker keeps as much as it may (engine.memory.bytes_max, engine.memory.channels_max)"
+        "the broker's memory limit is reached (engine.memory.bytes_max, engine.memory.channels_max)"
     )]
     Full,
     /// The requested position belongs to another epoch.
-    #[error("the position is not in the stream any more")]
+    #[error("the position is no longer in the stream")]
     UnrecoverablePosition,
     /// The channel's name is too long for this broker. Permanent: a retry fails too.
     #[error("the channel name is too long for the broker")]
@@ -453,7 +453,7 @@ pub enum BrokerError {
     #[error("the publication is too large for the broker")]
     TooLarge,
     /// The broker's configuration does not support the request. Permanent: a retry fails too.
-    #[error("the broker cannot do this as it is set up")]
+    #[error("the broker's configuration does not support this request")]
     NotSupported,
 }
 

@@ -74,7 +74,7 @@ pub struct Holder<'a> {
 
 /// The limit of stored revocations is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are as many revocations as may be held ({REVOCATIONS_BYTES_MAX} bytes)")]
+#[error("the limit of stored revocations is reached ({REVOCATIONS_BYTES_MAX} bytes)")]
 pub struct TooManyRevocations;
 
 impl Subject {

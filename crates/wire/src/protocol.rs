@@ -38,7 +38,7 @@ pub enum DecodeError {
     #[error("the message is not valid Protobuf for this protocol")]
     Protobuf,
     /// A command extends beyond the end of its message.
-    #[error("the message ends inside a command")]
+    #[error("a command extends beyond the end of the message")]
     Truncated,
     /// The message has more commands than [`crate::limits::COMMANDS_PER_MESSAGE_MAX`].
     #[error("too many commands in one message")]

@@ -124,9 +124,9 @@ impl Usage {
         }
         let Ceilings { bytes, channels } = self.ceilings;
         Some(format!(
-            "the memory engine keeps {} of at most {bytes} bytes and {} of at most {channels} channels, and refuses what goes \
-             beyond (error 111): keep less (history_size, history_ttl, history_meta_ttl), or raise engine.memory.bytes_max and \
-             engine.memory.channels_max",
+            "the memory engine stores {} of at most {bytes} bytes and {} of at most {channels} channels, and refuses requests \
+             above a limit (error 111): retain less (history_size, history_ttl, history_meta_ttl), or raise \
+             engine.memory.bytes_max and engine.memory.channels_max",
             self.bytes(),
             self.channels(),
         ))

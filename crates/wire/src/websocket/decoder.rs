@@ -64,13 +64,13 @@ pub enum ProtocolError {
     #[error("a reserved bit is set")]
     ReservedBits,
     /// The opcode is not assigned.
-    #[error("the opcode is not known")]
+    #[error("the opcode is not assigned")]
     UnknownOpcode,
     /// The length is not in its shortest form, or above 63 bits.
     #[error("the length is not in its shortest form")]
     LengthEncoding,
     /// A client's frame is not masked, or a server's is.
-    #[error("masking is wrong for the sender")]
+    #[error("a client's frame must be masked, a server's must not")]
     Masking,
     /// A control frame is fragmented or longer than 125 bytes.
     #[error("a control frame is fragmented or too long")]

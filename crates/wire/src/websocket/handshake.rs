@@ -33,7 +33,7 @@ pub struct Accepted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HandshakeRefusal {
     /// The method is not GET.
-    #[error("a WebSocket handshake is a GET request")]
+    #[error("a WebSocket handshake must be a GET request")]
     Method,
     /// The version is HTTP/1.0.
     #[error("a WebSocket handshake needs HTTP/1.1")]
@@ -47,7 +47,7 @@ pub enum HandshakeRefusal {
     #[error("the Connection header must contain Upgrade")]
     Connection,
     /// The WebSocket version is not 13.
-    #[error("only version 13 of the WebSocket protocol is spoken here")]
+    #[error("only version 13 of the WebSocket protocol is supported")]
     Version,
     /// The key is missing or not 16 bytes in base64.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
@@ -156,7 +156,7 @@ pub struct ClientHandshake {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ClientRefused {
     /// The bytes are not an HTTP response.
-    #[error("the answer is not HTTP")]
+    #[error("the response is not HTTP")]
     NotHttp,
     /// The server answered with another status than 101.
     #[error("the server refused the WebSocket with status {0}")]

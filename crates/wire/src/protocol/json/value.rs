@@ -37,7 +37,7 @@ impl<'de> Visitor<'de> for TextVisitor {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a text or null")
+        formatter.write_str("a string or null")
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
@@ -72,7 +72,7 @@ impl<T: TryFrom<i128> + Default> Visitor<'_> for IntegerVisitor<T> {
     type Value = Integer<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a whole number in range, or null")
+        formatter.write_str("an integer in range, or null")
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Integer<T>, E> {
@@ -142,7 +142,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
         let mut entries = BTreeMap::new();
         while let Some((name, value)) = map.next_entry()? {
             if entries.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name stands twice"));
+                return Err(A::Error::custom("a name is repeated"));
             }
         }
         Ok(entries)
