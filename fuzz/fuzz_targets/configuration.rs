@@ -1,6 +1,7 @@
-//! Configuration: any text is a valid configuration or a list of mistakes, the same every time.
+//! Configuration: any text is a valid configuration or a list of mistakes, with the same result
+//! every time.
 //!
-//! Input: a choice of form, then a file in TOML, YAML or JSON, or lines `NAME=value` of the
+//! Input: a choice of format, then a file in TOML, YAML or JSON, or lines `NAME=value` of the
 //! environment and `--key=value` of flags.
 
 #![no_main]
@@ -71,7 +72,7 @@ fn is_reported(mistake: &Mistake) -> bool {
     !mistake.key.is_empty() && !mistake.text.is_empty()
 }
 
-/// What a valid configuration promises to those that use it.
+/// Checks what a valid configuration guarantees to its users.
 fn check(config: &Config) {
     assert!(config.websocket.limits.message_size > 0);
     assert!(config.websocket.limits.inflated_size > 0);
@@ -87,7 +88,7 @@ fn check(config: &Config) {
     }
 }
 
-/// Everything of a configuration, in one order.
+/// Prints a whole configuration in a fixed order.
 fn show(config: &Config) -> String {
     let Config { rules, http, websocket, admission, .. } = config;
     let namespaces: BTreeMap<_, String> =

@@ -1,7 +1,7 @@
-//! Compression: inflating stops at its bound and forgets what was before; what is deflated inflates
-//! to the same.
+//! Compression: inflating stops at its limit and keeps no context; what is deflated inflates to the
+//! same bytes.
 //!
-//! Input: a level with a bit for the window, two bytes of bound, then a payload, compressed or not.
+//! Input: a level with a bit for the window, two bytes of limit, then a payload, compressed or not.
 
 #![no_main]
 
@@ -39,7 +39,7 @@ fn inflate(inflater: &mut Inflater, payload: &[u8], bound: usize) {
                 assert_eq!(inflater.inflate(payload, less), Err(InflateError::TooBig));
             }
         }
-        // A larger bound may find what is wrong behind it, but never a smaller message.
+        // A higher limit may reveal an error after it, but never a smaller message.
         Err(InflateError::TooBig) => {
             let more = inflater.inflate(payload, 2 * bound + 1);
             assert!(more.is_err() || more.is_ok_and(|inflated| inflated.len() > bound));

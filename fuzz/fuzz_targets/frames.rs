@@ -1,7 +1,7 @@
-//! The decoder of frames: any split of the input gives the same messages or the same refusal, what
-//! is kept is bounded by what was received, and what was decoded survives being sent again.
+//! The frame decoder: any split of the input gives the same messages or the same error, stored
+//! bytes are limited by received bytes, and decoded messages can be sent again.
 //!
-//! Input: two bytes of choices, then what a peer sends.
+//! Input: two bytes of choices, then the bytes of a peer.
 
 #![no_main]
 
@@ -15,8 +15,8 @@ use wire::websocket::encoder::{self, FrameKind};
 const LIMITS: DecoderLimits = DecoderLimits { message_size: 4_096, inflated_size: 16_384 };
 const WIDE: DecoderLimits = DecoderLimits { message_size: 65_536, inflated_size: 65_536 };
 
-/// What a decoder may keep beside what it has received: its own fields, and the room by which a
-/// vector grows.
+/// Bytes that a decoder may store beside those received: its own fields, and the growth of a
+/// vector.
 const KEPT_BESIDE: usize = 512;
 
 /// A message that outlives the input.
@@ -82,7 +82,7 @@ fn keep(message: &Message<'_>) -> Seen {
     Seen::Data(kind, payload.to_vec())
 }
 
-/// Every message once more, as a whole frame: nothing is kept between two.
+/// Sends every message again as a whole frame: nothing is stored between two.
 fn send_again(role: Role, messages: &[Seen]) {
     let mut decoder = Decoder::new(role, WIDE, false);
     for message in messages {

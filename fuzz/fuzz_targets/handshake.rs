@@ -1,7 +1,7 @@
-//! The opening handshake, both sides: a request head and a response head made of any bytes.
+//! The opening handshake of both sides, with any bytes as head of a request and of a response.
 //!
-//! Input: lines. The first has the method, and `0` behind it for HTTP/1.0; the others are headers
-//! of a request. The whole input is also read as a response.
+//! Input: lines. The first has the method, followed by `0` for HTTP/1.0; the others are headers of
+//! a request. The whole input is also read as a response.
 
 #![no_main]
 
@@ -39,7 +39,7 @@ fn serve(input: &[u8]) {
     assert_eq!(with.accept.len(), 28, "20 bytes in base64");
     assert!(with.subprotocols.iter().all(|one| !one.is_empty() && !one.contains(',')));
     if let Some(negotiated) = with.deflate {
-        // What is answered is itself an offer that can be kept, and is answered alike.
+        // The response's extension is itself a valid offer with the same result.
         let header = negotiated.header();
         assert_eq!(deflate::negotiate(&header).map(|again| again.header()), Some(header));
     }

@@ -1,5 +1,5 @@
-//! Commands in JSON: one message gives what its lines give one by one, and what was read means the
-//! same once it has been written again, in either codec.
+//! Commands in JSON: a message decodes to what its lines decode to one by one, and encoding and
+//! decoding in either codec preserves the meaning.
 
 #![no_main]
 
@@ -33,7 +33,7 @@ fn again(codec: Codec, commands: &[Command]) -> Vec<Command> {
     decode_commands(codec, &message).expect("what we write can be read")
 }
 
-/// Line breaks between the tokens of a payload are left out when it is written.
+/// Line breaks between the tokens of a payload are dropped by the encoder.
 fn without_line_breaks(command: &Command) -> Command {
     let strip = |data: &mut Bytes| {
         *data = data.iter().copied().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();

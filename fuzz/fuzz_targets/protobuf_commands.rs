@@ -1,4 +1,4 @@
-//! Commands in Protobuf: what was read is read again from what is written, alone or in a batch.
+//! Commands in Protobuf: encoding and decoding preserves a command, alone or in a batch.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fuzz_target!(|message: &[u8]| {
         let alone = decode_commands(Codec::Protobuf, &batch[start..]);
         assert_eq!(alone.as_deref(), Ok(std::slice::from_ref(command)));
     }
-    // A message that ends too early gives less, if it is not refused.
+    // A truncated message has fewer commands, if it is not rejected.
     let short = decode_commands(Codec::Protobuf, &batch[..batch.len() - 1]);
     assert!(short.is_err() || short.is_ok_and(|short| short == commands[..commands.len() - 1]));
     assert_eq!(decode_commands(Codec::Protobuf, &batch), Ok(commands));

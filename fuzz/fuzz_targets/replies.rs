@@ -1,5 +1,4 @@
-//! Replies as a client reads them: what was read, written and read again stays the same from then
-//! on.
+//! Replies as a client decodes them: after one encoding and decoding they stay the same.
 //!
 //! Input: a codec, then a message.
 
@@ -16,7 +15,7 @@ fuzz_target!(|input: &[u8]| {
     let again = decode_replies(codec, &written).expect("what we write can be read");
     assert_eq!(write(codec, &again), written);
     if codec == Codec::Protobuf || !message.contains(&b'\r') {
-        // A payload's line breaks are left out when it is written.
+        // A payload's line breaks are dropped by the encoder.
         assert_eq!(again, replies);
     }
 });

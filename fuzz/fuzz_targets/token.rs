@@ -1,8 +1,7 @@
-//! Tokens: only what was signed with the secret is accepted, byte for byte, and whatever was signed
-//! is read without a panic and by its times.
+//! Tokens: only a token signed with the secret is accepted, byte for byte. Any signed claims are
+//! read without a panic, and expiry is enforced.
 //!
-//! Input: a choice, then the text of a token, or edits to a good one, or the claims of one that is
-//! signed here.
+//! Input: a choice, then the text of a token, edits of a valid one, or claims to be signed.
 
 #![no_main]
 
@@ -24,7 +23,7 @@ use server::token::{
 const NOW: i64 = 1_700_000_000;
 const SECRET: &str = "a secret that the fuzzer does not know";
 
-/// Headers of tokens that are signed with HS256 whatever they say; the first says so.
+/// Headers of tokens that are signed with HS256 whatever they contain; the first names it.
 const HEADERS: [&str; 6] = [
     r#"{"alg":"HS256","typ":"JWT"}"#,
     r#"{"alg":"none"}"#,
@@ -35,9 +34,9 @@ const HEADERS: [&str; 6] = [
 ];
 
 struct World {
-    /// Has the secret.
+    /// Verifies with the secret.
     verifier: Verifier,
-    /// Has a public key of which nobody has the private one.
+    /// Verifies with a public key whose private key does not exist.
     public: Verifier,
     public_key: String,
     good: [String; 2],
@@ -90,7 +89,7 @@ fn is_accepted(verifier: &Verifier, token: &str) -> bool {
     connection.is_ok() || subscription.is_ok()
 }
 
-/// Any text: accepted only when its last part is the one signature of what precedes it.
+/// Any text is accepted only if its last part is the signature of the other parts.
 fn strange(text: &[u8]) {
     let Ok(token) = str::from_utf8(text) else { return };
     assert!(!is_accepted(&WORLD.public, token));
@@ -100,7 +99,7 @@ fn strange(text: &[u8]) {
     }
 }
 
-/// A good token of which some bytes were replaced, each by a pair of place and byte.
+/// A valid token with some bytes replaced, each by a pair of index and byte.
 fn edited(good: &str, edits: &[u8]) {
     assert!(is_accepted(&WORLD.verifier, good));
     let mut bytes = good.as_bytes().to_vec();
@@ -112,7 +111,7 @@ fn edited(good: &str, edits: &[u8]) {
     assert_eq!(is_accepted(&WORLD.verifier, token), token == good);
 }
 
-/// Any claims, signed: read by the one algorithm that is meant.
+/// Any signed claims are read with the configured algorithm only.
 fn signed(header: &str, claims: &[u8]) {
     let parts = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let token = sign(SECRET, &parts);
@@ -121,7 +120,7 @@ fn signed(header: &str, claims: &[u8]) {
         return;
     }
     assert_eq!(header, HEADERS[0]);
-    // What lies too deep for this reader may lie in a claim that nobody reads.
+    // JSON too deep for this reader may be in a claim that the verifier ignores.
     let Ok(claims) = serde_json::from_slice::<Value>(claims) else { return };
     assert!(claims.is_object());
     let time = |name: &str| claims[name].as_f64();
@@ -129,7 +128,7 @@ fn signed(header: &str, claims: &[u8]) {
     assert!(time("nbf").is_none_or(|nbf| nbf <= NOW as f64), "not valid yet: {claims}");
 }
 
-/// The public key, which everybody knows, is no secret.
+/// The public key is not accepted as a secret.
 fn confused(claims: &[u8]) {
     let header = URL_SAFE_NO_PAD.encode(HEADERS[0]);
     let parts = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_node_retains_this_one_retains_too() {
+    fn the_retention_of_another_node_is_adopted() {
         let (off, on) = (with(0), with(10));
         assert_ne!(off.encoded().digest, on.encoded().digest);
         assert_eq!(kept(&off, "chat:a"), 0, "nobody is known");
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_nothing() {
+    fn malformed_messages_decode_to_none() {
         let off = with(0);
         for text in ["", "{", "[]", r#"{"chat":["x"]}"#, r#"{"chat":["x",-1,2,3]}"#] {
             off.note([OtherNode { id: "2", name: "two", text }].into_iter());

@@ -390,14 +390,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn orders_come_back_as_they_were(control in controls()) {
+        fn orders_round_trip(control in controls()) {
             let bytes = encode(&control);
             prop_assert_eq!(decode(&bytes), Some(NodeMessage::Order(control)));
             prop_assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
         }
 
         #[test]
-        fn questions_and_answers_come_back(node in ".{0,9}", number: u64, said in prop::collection::vec(any::<u8>(), 0..9)) {
+        fn questions_and_answers_round_trip(node in ".{0,9}", number: u64, said in prop::collection::vec(any::<u8>(), 0..9)) {
             let (ticket, said) = (Ticket { node: node.clone(), number }, Bytes::from(said));
             let bytes = encode_question(&ticket, &said);
             let question = said.clone();
@@ -423,7 +423,7 @@ mod tests {
         }
 
         #[test]
-        fn options_come_back(node in ".{0,9}", name in ".{0,9}", text in ".{0,9}", asks: bool) {
+        fn options_round_trip(node in ".{0,9}", name in ".{0,9}", text in ".{0,9}", asks: bool) {
             let options = NodeOptions { node, name, text, asks };
             let bytes = encode_options(&options);
             prop_assert_eq!(decode(&bytes), Some(NodeMessage::Options(options)));

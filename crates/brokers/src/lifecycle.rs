@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_acknowledged_is_sent_again_in_order() {
+    fn unacknowledged_events_are_sent_again_in_order() {
         let mut queue = LifecycleQueue::default();
         queue.note(Endpoint(0), event("a", Change::Online));
         let first = queue.take().unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_is_bounded_by_who_is_online_and_who_was() {
+    fn the_queue_is_bounded_by_clients_online_before_and_now() {
         let mut queue = LifecycleQueue::default();
         queue.note(Endpoint(0), event("stays", Change::Online));
         queue.note(Endpoint(0), event("was", offline()));

@@ -110,7 +110,7 @@ fn passes_every_case_of_the_conformance_suite() {
 }
 
 #[test]
-fn nothing_is_kept_when_all_is_over() {
+fn nothing_is_stored_after_everything_has_expired() {
     let mut world = MemoryWorld::new();
     let endpoint = world.attach();
     for index in 0..100u64 {
@@ -138,7 +138,7 @@ fn nothing_is_kept_when_all_is_over() {
 }
 
 #[test]
-fn reading_what_nobody_publishes_into_keeps_nothing() {
+fn reading_a_channel_without_publications_stores_nothing() {
     let mut world = MemoryWorld::new();
     let (reader, listener) = (world.attach(), world.attach());
     let received: Arc<str> = "heard".into();
@@ -165,7 +165,7 @@ fn reading_what_nobody_publishes_into_keeps_nothing() {
 }
 
 #[test]
-fn channels_made_up_cost_nothing_once_left_and_begin_again_as_they_were() {
+fn invented_channels_cost_nothing_once_left_and_keep_their_epoch() {
     let mut world = MemoryWorld::new();
     let endpoint = world.attach();
     let join = |world: &mut MemoryWorld, index: u64| {
@@ -253,7 +253,7 @@ fn with_ceilings(bytes: usize, channels: usize) -> (MemoryWorld, Arc<Usage>) {
 }
 
 #[test]
-fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
+fn requests_above_the_byte_ceiling_are_refused_and_nothing_is_evicted() {
     let (mut world, usage) = with_ceilings(1 << 20, usize::MAX);
     let endpoint = world.attach();
     let kept =
@@ -288,7 +288,7 @@ fn what_is_beyond_the_bytes_is_refused_and_nothing_is_given_up() {
 }
 
 #[test]
-fn streams_that_retain_nothing_are_forgotten_sooner_near_a_ceiling() {
+fn empty_streams_are_deleted_sooner_near_a_ceiling() {
     let (mut world, usage) = with_ceilings(usize::MAX, 100);
     let endpoint = world.attach();
     subscribe(&mut world, endpoint, "heard").unwrap();

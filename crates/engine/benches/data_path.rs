@@ -1,8 +1,8 @@
-//! The steps of the data path on their own: decode, encode, fan-out, recovery. Criterion times
-//! them; with `--count CASE N` a case runs N times and nothing else, for `scripts/bench-check` to
+//! The steps of the data path in isolation: decode, encode, fan-out, recovery. Criterion measures
+//! their time. With `--count CASE N` a case only runs N times, so that `scripts/bench-check` can
 //! count its instructions.
 //!
-//! Invariant: both ways run the same cases, and the cases are the product's own types.
+//! Invariant: both modes run the same cases, and the cases use the product's types.
 
 #![expect(clippy::disallowed_macros, reason = "lists its cases")]
 
@@ -28,9 +28,9 @@ use wire::websocket::decoder::{Decoder, DecoderLimits};
 use wire::websocket::deflate::{Deflater, Inflater};
 use wire::websocket::encoder::{self, FrameKind};
 
-/// A case that is ready to run.
+/// A prepared case.
 type Run = Box<dyn FnMut()>;
-/// A name, and what makes it ready.
+/// The name of a case, and the function that prepares it.
 type Case = (&'static str, fn() -> Run);
 
 const CASES: [Case; 7] = [
@@ -44,7 +44,7 @@ const CASES: [Case; 7] = [
 ];
 
 const SUBSCRIBERS: usize = 1000;
-/// Publications that are missed, and that come while the client joins.
+/// Number of publications that are missed, and that arrive while the client joins.
 const MISSED: u64 = 100;
 const JOINING: u64 = 20;
 const NOW: Now = Now { monotonic_ms: 0, unix_ms: 1_700_000_000_000 };
@@ -121,7 +121,7 @@ fn fan_out() -> Run {
     for _ in 0..SUBSCRIBERS {
         let key = connect(&mut worker);
         let id = ask_to_subscribe(&mut worker, key, r#"{"id":2,"subscribe":{"channel":"room"}}"#);
-        // Only the first one asks the broker for a channel that is not positioned.
+        // Only the first subscription submits a request for a channel that is not positioned.
         if let Some(id) = id {
             answer(&mut worker, id, JoinedStream::default());
         }
@@ -182,7 +182,7 @@ fn connect(worker: &mut Worker) -> SessionKey {
     key
 }
 
-/// The question to the broker, where there is one.
+/// The request to the broker, if there is one.
 fn ask_to_subscribe(worker: &mut Worker, key: SessionKey, subscribe: &str) -> Option<RequestId> {
     worker.handle_message(NOW, key, subscribe.as_bytes());
     std::iter::from_fn(|| worker.poll_effect()).find_map(|effect| match effect {
@@ -206,7 +206,7 @@ fn publication(channel: &str, offset: u64) -> BrokerEvent {
     }
 }
 
-/// Writes everything, as a driver would; says to how many sessions.
+/// Writes all outboxes, as a driver would. Returns the number of sessions.
 fn drain(worker: &mut Worker) -> usize {
     let mut touched = 0;
     while let Some(key) = worker.poll_touched() {

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_than_a_bucket_holds_passes_when_it_is_full() {
+    fn a_cost_above_the_burst_passes_when_the_bucket_is_full() {
         let rates = rates(Rate::new(1_000, 1_000, 100_000).unwrap());
         let mut buckets = ConnectionBuckets::full(0);
         assert!(buckets.take(0, &rates, BUCKET, 1_000_000).is_ok());

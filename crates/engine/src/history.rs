@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_of_what_is_retained() {
+    fn bytes_are_those_of_the_retained_publications() {
         let publication = |size: usize| Publication {
             data: vec![b'x'; size].into(),
             tags: vec![("a".into(), "b".into())],

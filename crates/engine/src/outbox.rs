@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_whole_what_exceeds_the_bound_once_the_socket_takes_no_more() {
+    fn a_frame_above_the_bound_is_refused_once_the_socket_is_blocked() {
         let mut outbox = Outbox::default();
         outbox.push(Bytes::from_static(b"0123456789"), 4).unwrap();
         outbox.push(Bytes::from_static(b"0123456789"), 4).unwrap();

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_a_namespace_is_escaped_where_it_parts_users_too() {
+    fn a_namespace_boundary_that_also_separates_users_is_escaped() {
         let mut rules = rules("people");
         rules.channels.namespace_boundary = "::".to_owned();
         rules.channels.user_separator = ":".to_owned();

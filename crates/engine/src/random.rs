@@ -61,7 +61,7 @@ mod tests {
     use super::Random;
 
     #[test]
-    fn same_seed_same_future_and_uuids_carry_version_and_variant() {
+    fn a_seed_fixes_the_sequence_and_uuids_carry_version_and_variant() {
         let (mut one, mut two, mut other) = (Random::new(7), Random::new(7), Random::new(8));
         let id = one.uuid();
         assert_eq!(id, two.uuid());

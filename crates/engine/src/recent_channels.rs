@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_is_there_until_others_take_its_place() {
+    fn a_channel_is_recent_until_another_displaces_it() {
         let mut recent = RecentChannels::new(HashKeys::new([1, 2]));
         assert!(!recent.has("a"));
         recent.add("a");

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_recovery_is_whole_or_refused() {
+    fn a_stream_recovery_is_complete_or_refused() {
         assert_eq!(whole(since(2, "e"), stream(4, &[3, 4])), (true, 2, 2));
         assert_eq!(whole(since(4, "e"), stream(4, &[])), (true, 0, 4));
         assert_eq!(whole(since(0, ""), stream(0, &[])), (true, 0, 0));

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn each_subject_is_about_those_it_names() {
+    fn each_subject_includes_the_holders_it_names() {
         for (subject, refused, admitted) in [
             (Subject::User("ann".into()), holder("ann", "", 900), holder("bob", "ann", 0)),
             (Subject::Token("t1".into()), holder("ann", "t1", 900), holder("t1", "t2", 0)),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_later_change_holds_in_whatever_order_they_come() {
+    fn the_later_change_applies_whatever_the_order_of_arrival() {
         let subject = Subject::User("ann".into());
         let first = revocation(subject.clone(), 1);
         let lifted = Arc::new(Revocation {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded_and_nothing_in_force_is_dropped() {
+    fn stored_revocations_are_bounded_and_none_in_force_is_dropped() {
         let mut revocations = Revocations::default();
         let mut count = 0;
         loop {

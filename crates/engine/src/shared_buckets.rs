@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_much_is_remembered_while_others_come_and_go() {
+    fn a_heavy_user_is_kept_while_others_come_and_go() {
         let buckets = SharedBuckets::with_places(64, HashKeys::new([1, 2]));
         let rate = Rate::new(1, 1_000, 100).unwrap();
         for _ in 0..100 {
@@ -184,7 +184,7 @@ mod tests {
         }
 
         #[test]
-        fn a_clock_that_goes_back_starves_nobody(times in proptest::collection::vec(0u64..1_000_000, 1..100)) {
+        fn a_clock_that_goes_back_blocks_no_bucket(times in proptest::collection::vec(0u64..1_000_000, 1..100)) {
             let rate = Rate::new(10, 1_000, 5).unwrap();
             let buckets = SharedBuckets::with_places(8, HashKeys::new([1, 2]));
             for now in times {

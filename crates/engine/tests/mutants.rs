@@ -1,7 +1,7 @@
-//! Deliberate mistakes, each put into a copy of the engine: the simulated world must find it, by an
-//! oracle that is named here. A mistake that nobody finds means that an oracle sleeps.
+//! Mutation tests: each puts a deliberate mistake into a copy of the engine, and the simulation
+//! must detect it by an expected oracle. An undetected mistake means that an oracle does not work.
 //!
-//! The product knows nothing of this: the copy lies in the target folder. Run by `make mutants`.
+//! The copy is in the target folder; the product is unchanged. Run by `make mutants`.
 
 #![expect(
     clippy::disallowed_types,
@@ -14,8 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A mistake: the line that is right, what stands there instead, and the oracles of which one must
-/// notice.
+/// A mistake: the correct code, its replacement, and the oracles of which one must fail.
 struct Mutant {
     name: &'static str,
     file: &'static str,
@@ -40,7 +39,7 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Gap"],
     },
     Mutant {
-        name: "a recovery may begin with a hole",
+        name: "a recovery may start with a gap",
         file: "recovery.rs",
         right: "Some(first.offset) == since.offset.checked_add(1)",
         wrong: "Some(first.offset) >= since.offset.checked_add(1)",
@@ -54,21 +53,21 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Gap"],
     },
     Mutant {
-        name: "a recovery is refused without need",
+        name: "a possible recovery is refused",
         file: "recovery.rs",
         right: "_ => since.offset == top.offset,",
         wrong: "_ => false,",
         oracles: &["Recovery"],
     },
     Mutant {
-        name: "a position of another epoch is taken for one of this",
+        name: "a position of another epoch is accepted",
         file: "recovery.rs",
         right: "let is_same_epoch = since.epoch.is_empty() || since.epoch == top.epoch;\n            let is_whole",
         wrong: "let is_same_epoch = true;\n            let is_whole",
         oracles: &["Recovery", "Order", "Gap"],
     },
     Mutant {
-        name: "what comes again is sent again",
+        name: "a repeated publication is sent again",
         file: "worker/fan_out.rs",
         right: "if has_lapsed || offset <= subscriber.offset {",
         wrong: "if has_lapsed {",
@@ -82,21 +81,21 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["ReplyFirst"],
     },
     Mutant {
-        name: "whoever leaves stays present",
+        name: "a client that leaves stays present",
         file: "session/join.rs",
         right: "if was_present {",
         wrong: "if false {",
         oracles: &["Presence", "Leftover"],
     },
     Mutant {
-        name: "whoever goes is not said to",
+        name: "no offline event is published",
         file: "worker.rs",
         right: "if session.is_online {",
         wrong: "if false {",
         oracles: &["Leftover"],
     },
     Mutant {
-        name: "a channel that all have left remains",
+        name: "a channel without subscribers remains",
         file: "hub.rs",
         right: "if channel.subscribers.is_empty() {",
         wrong: "if false {",
@@ -117,7 +116,7 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Rate"],
     },
     Mutant {
-        name: "what a rate refuses is published",
+        name: "a publication above the rate is published",
         file: "session/queries.rs",
         right: "metering::publish(session, turn, &request.channel).map_err(|refusal| {\n        turn.out.note(session.key, CommandKind::Publish, &request.channel, refusal)\n    })?;",
         wrong: "if let Err(refusal) = metering::publish(session, turn, &request.channel) {\n        session.refuse(turn, id, refusal);\n    }",
@@ -142,25 +141,25 @@ const MUTANTS: &[Mutant] = &[
         file: "checks.rs",
         right: "if channel.check.is_none() {",
         wrong: "if false {",
-        // Told late, by the next join, instead of never.
+        // Detected late, by the next join, instead of never.
         oracles: &["Gap", "Close"],
     },
     Mutant {
-        name: "an answer of the broker verifies more than it says",
+        name: "a reply of the broker verifies more than its position",
         file: "hub.rs",
         right: "if is_same_epoch && top.offset <= self.offset {",
         wrong: "if is_same_epoch {",
         oracles: &["Gap"],
     },
     Mutant {
-        name: "a gap in a subscription of the server is told like one of the client",
+        name: "a gap in a server-side subscription is reported as one of the client",
         file: "session/join.rs",
         right: "if session.subscriptions[index].traits.is_server_side {",
         wrong: "if false {",
         oracles: &["Close"],
     },
     Mutant {
-        name: "every publication that is skipped is told",
+        name: "every skipped publication is notified",
         file: "session/skipped.rs",
         right: "if std::mem::replace(&mut traits.knows_of_skipped, true) {",
         wrong: "if false {",
@@ -208,7 +207,7 @@ fn every_deliberate_mistake_is_found() {
     assert!(asleep.is_empty(), "not found as expected:\n{}", asleep.join("\n"));
 }
 
-/// Plays the fixed seeds: whether nothing is broken, and what was printed.
+/// Runs the fixed seeds. Returns whether all passed, and the output.
 fn simulate(copy: &Path) -> (bool, String) {
     let output = Command::new(env!("CARGO"))
         .args(["test", "--locked", "-p", "engine", "--test", "sim", "fixed_seeds"])
@@ -224,8 +223,8 @@ fn simulate(copy: &Path) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Copies what the workspace is built from; the folder's own target is kept, so that only the
-/// engine is built again.
+/// Copies the workspace's sources. Keeps the copy's target folder, so that only the engine is
+/// rebuilt.
 fn copy_sources(workspace: &Path, copy: &Path) {
     let _absent = fs::remove_dir_all(copy.join("crates"));
     fs::create_dir_all(copy).unwrap();

@@ -1,4 +1,4 @@
-//! What must hold when nothing is on its way any more, and when everybody has left.
+//! What must hold when nothing is in flight any more, and after all clients have left.
 
 use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, RequestId};
 use wire::protocol::{PresenceStats, StreamPosition};
@@ -11,7 +11,7 @@ pub fn check(world: &mut World) {
     world.send_all();
     settle(world);
     everything_is_answered(world);
-    // Whatever was lost is found by then.
+    // Every loss is detected by then.
     for _ in 0..3 {
         world.pass(POSITION_CHECK_DELAY_MS);
         settle(world);
@@ -24,7 +24,7 @@ pub fn check(world: &mut World) {
     nothing_is_left(world);
 }
 
-/// All that was asked is answered, and all events have happened.
+/// Runs until every request is answered and every event delivered.
 fn settle(world: &mut World) {
     loop {
         world.turn();
@@ -41,7 +41,7 @@ fn everything_is_answered(world: &World) {
     }
 }
 
-/// Who holds a position and was told nothing else is at the top of the stream.
+/// A subscriber with a position and no notice of a gap is at the top of the stream.
 fn everybody_has_everything(world: &mut World) {
     for channel in CHANNELS {
         let here = world.peers.iter().filter(|peer| peer.is_alive());

@@ -1,12 +1,12 @@
 //! One worker with the memory broker and the peers of its sessions, driven by a random list of
-//! operations: what peers say, verdicts, broker events that come late or never, time, sockets that
-//! take no more and sockets that are gone.
+//! operations: commands, verdicts, broker events that are late or lost, time, blocked sockets and
+//! closed sockets.
 //!
-//! Input: a byte that says whether every operation is a turn of its own, then records of
+//! Input: a byte that decides whether every operation is a turn of its own, then records of
 //! operations.
 //!
-//! What must hold is asserted where it shows: by each peer about what it hears (`peer`), after
-//! every operation (`world`), and when nothing is on its way any more (`ending`).
+//! Assertions: each peer checks what it receives (`peer`), every operation is followed by a check
+//! (`world`), and the end of the list by a final one (`ending`).
 
 #![no_main]
 
@@ -29,5 +29,5 @@ fuzz_target!(|input: &[u8]| {
     ending::check(&mut world);
 });
 
-/// Operations of one list that are done, so that one run stays short.
+/// Maximum number of operations of one list, so that a run stays short.
 const OPERATIONS_MAX: usize = 200;

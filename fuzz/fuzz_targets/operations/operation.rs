@@ -1,4 +1,4 @@
-//! The operations of a list, and how what a peer says becomes a command.
+//! The operations of a list, and how a peer's choice becomes a command.
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
@@ -9,22 +9,21 @@ use wire::protocol::{
 
 use crate::rules::channel;
 
-/// The bytes of one operation. All have the same length, so that a list can be cut and joined
-/// anywhere.
+/// Bytes of one operation. All have the same length, so that lists can be cut and joined anywhere.
 pub const RECORD: usize = 20;
 
-/// Reads a list of operations; what the record of the last one lacks is zero.
+/// Reads a list of operations; missing bytes of the last record are zero.
 pub fn read(input: &[u8]) -> impl Iterator<Item = Operation> {
     input.chunks(RECORD).filter_map(|record| Unstructured::new(record).arbitrary().ok())
 }
 
-/// Sessions, verdicts and channels are chosen by number, whatever their count.
+/// An operation. Sessions, verdicts and channels are chosen by number, modulo their count.
 #[derive(Arbitrary, Debug)]
 pub enum Operation {
     Open {
         manner: Manner,
     },
-    /// A peer says something, in the message that its next words will stand in when it goes on.
+    /// A peer adds a command to its current message, which it sends unless it continues.
     Say {
         peer: u8,
         goes_on: bool,
@@ -42,23 +41,23 @@ pub enum Operation {
         which: u8,
         verdict: Judged,
     },
-    /// The oldest broker events happen.
+    /// The oldest broker events are delivered.
     Events {
         count: u8,
     },
-    /// The oldest broker event is lost, unless it is an answer.
+    /// The oldest broker event is lost, unless it is a reply.
     Lose,
-    /// The oldest broker event, if it is an answer, says that the broker could not.
+    /// The oldest broker event, if it is a reply, becomes an error.
     Fail,
     /// A broker event overtakes those of other channels.
     Overtake {
         which: u8,
     },
-    /// A backend publishes.
+    /// The API publishes.
     Publish {
         channel: u8,
     },
-    /// A backend drops what a channel retains.
+    /// The API removes a channel's history.
     Forget {
         channel: u8,
     },
@@ -70,7 +69,7 @@ pub enum Operation {
     Pass {
         tenths: u8,
     },
-    /// The socket takes so many bytes more, and then none.
+    /// The socket accepts this many more bytes, and then none.
     Block {
         peer: u8,
         room: u8,
@@ -78,19 +77,19 @@ pub enum Operation {
     Unblock {
         peer: u8,
     },
-    /// The driver ends a session.
+    /// The driver closes a session.
     Close {
         peer: u8,
     },
-    /// The socket is gone.
+    /// The socket is closed.
     Cut {
         peer: u8,
     },
-    /// Effects are done and sockets written to.
+    /// Effects are performed and sockets written.
     Turn,
 }
 
-/// How a session begins.
+/// Parameters of a session.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Manner {
     pub is_protobuf: bool,
@@ -101,7 +100,7 @@ pub struct Manner {
     pub is_proxy_authenticated: bool,
 }
 
-/// A verdict on a token; for whom and what it asks, unless `is_for_another`.
+/// A verdict on a token, for the session's user and the requested channel unless `is_for_another`.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub enum Judged {
     Good {
@@ -127,7 +126,7 @@ pub enum Ordered {
     Refresh { expires_in: Option<u8>, expired: bool },
 }
 
-/// What a peer can say.
+/// A command of a peer.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub enum Say {
     Connect { has_token: bool, wish: Option<Wish> },
@@ -146,7 +145,7 @@ pub enum Say {
     Missing,
 }
 
-/// How a peer wants a subscription.
+/// The parameters of a subscribe command.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Wish {
     pub channel: u8,
@@ -155,14 +154,14 @@ pub struct Wish {
     pub rejects_unrecovered: bool,
 }
 
-/// From where a subscription is to be recovered.
+/// The position from which to recover.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub enum Since {
-    /// From where the peer really was.
+    /// The peer's real position.
     Known,
-    /// From an offset of no known epoch.
+    /// An offset without an epoch.
     Offset(u8),
-    /// From another epoch.
+    /// A position of another epoch.
     Strange(u8),
 }
 
@@ -173,7 +172,7 @@ impl Manner {
 }
 
 impl Say {
-    /// The request; `known` gives the position that the peer has of a channel, `data` is new for
+    /// Returns the request; `known` returns the peer's position in a channel, `data` is unique for
     /// each publication.
     pub fn request(self, known: impl Fn(&str) -> StreamPosition, data: Bytes) -> Request {
         let name = |choice| channel(choice).to_owned();
@@ -188,7 +187,7 @@ impl Say {
                 }))
             }
             Say::Subscribe { wish, has_token } => {
-                // The token says what it is for, so that the verdict can.
+                // The token names its channel, so that the verdict can use it.
                 let token = if has_token { name(wish.channel) } else { String::new() };
                 Request::Subscribe(Box::new(SubscribeRequest { token, ..wish.request(&known) }))
             }

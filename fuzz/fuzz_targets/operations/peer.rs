@@ -1,4 +1,4 @@
-//! The other end of a session: what it asked, what it holds, and what it must never hear.
+//! The peer of a session: its requests, its subscriptions, and its checks of what it receives.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,41 +15,41 @@ use wire::websocket::deflate::Inflater;
 use crate::operation::Manner;
 use crate::rules::{CHANNEL_LIMIT, is_cache};
 
-/// Where each publication stands, by its payload: no two have the same.
+/// The position of each publication, by its payload, which is unique.
 pub type Ledger = HashMap<Bytes, StreamPosition>;
 
 pub struct Peer {
     pub key: SessionKey,
     pub codec: Codec,
     pub manner: Manner,
-    /// Bytes that the socket takes until it takes no more; `None` for as many as there are.
+    /// Bytes that the socket still accepts; `None` for no limit.
     pub room: Option<usize>,
-    /// Bytes that were queued when the session ended: nothing may follow.
+    /// Bytes that were queued when the session closed: nothing may follow.
     pub ended_with: Option<usize>,
     pub is_cut: bool,
     pub subscriptions: HashMap<String, Held>,
-    /// Positions of subscriptions that are over.
+    /// Positions of subscriptions that have ended.
     known: HashMap<String, StreamPosition>,
     asked: HashMap<u32, Request>,
     used_ids: HashSet<u32>,
-    /// An id was used twice: which answer is whose cannot be told.
+    /// Whether an id was used twice, so that replies cannot be assigned.
     pub is_confused: bool,
     is_connected: bool,
     is_refused: bool,
-    /// What is said in the message that has not gone off.
+    /// The message that is not sent yet.
     pub message: Vec<u8>,
     decoder: Decoder,
     next_id: u32,
 }
 
-/// A subscription as its peer knows it.
+/// A subscription as its peer sees it.
 #[derive(Debug)]
 pub struct Held {
     pub position: StreamPosition,
     pub is_positioned: bool,
 }
 
-/// What a peer does about what it hears.
+/// The peer's reaction to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Pong,
@@ -84,7 +84,7 @@ impl Peer {
         !self.is_cut && self.ended_with.is_none()
     }
 
-    /// Whether all that was asked has been answered, as far as it must be.
+    /// The requests that still need a reply.
     pub fn unanswered(&self) -> Vec<&Request> {
         let is_exempt = self.is_confused || !self.is_alive() || self.is_refused;
         if is_exempt { Vec::new() } else { self.asked.values().collect() }
@@ -95,7 +95,7 @@ impl Peer {
         held.or(self.known.get(channel)).cloned().unwrap_or_default()
     }
 
-    /// Numbers a request and adds it to the message that goes off next.
+    /// Numbers a request and adds it to the current message.
     pub fn speak(&mut self, request: Request) {
         self.next_id += 1;
         let is_unanswered = matches!(request, Request::Pong | Request::Send { .. });
@@ -105,7 +105,7 @@ impl Peer {
         encode_command(self.codec, &command, &mut self.message);
     }
 
-    /// Remembers what is asked.
+    /// Records a request.
     pub fn note(&mut self, command: &Command) {
         match command.request {
             Request::Pong | Request::Send { .. } | Request::Missing => {}
@@ -116,7 +116,7 @@ impl Peer {
         }
     }
 
-    /// Reads what the socket has taken.
+    /// Reads what the socket has accepted.
     pub fn receive(
         &mut self,
         mut bytes: &mut [u8],

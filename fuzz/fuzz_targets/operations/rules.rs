@@ -1,8 +1,8 @@
-//! The rules of the fuzzed worker: one namespace for each ability, small limits, short times.
+//! The rules of the fuzzed worker: one namespace for each feature, low limits, short times.
 
 use engine::rules::{Namespace, Permission, RecoveryMode, Rules, SubscribePermission};
 
-/// The channels that are talked about. The last one is in no namespace that exists.
+/// The channels in use. The last one belongs to no existing namespace.
 pub const CHANNELS: [&str; 9] = [
     "plain",
     "kept:a",
@@ -18,13 +18,13 @@ pub const CHANNELS: [&str; 9] = [
 /// The users; the first is anonymous.
 pub const USERS: [&str; 3] = ["", "ann", "bob"];
 
-/// Subscriptions of one session at most.
+/// Maximum number of subscriptions of one session.
 pub const CHANNEL_LIMIT: usize = 4;
 
-/// Bytes that may be queued towards a socket that takes no more.
+/// Maximum bytes queued for a blocked socket.
 pub const QUEUE_MAX_SIZE: usize = 1_500;
 
-/// Between two checks of a silent channel's position.
+/// Milliseconds between two checks of a silent channel's position.
 pub const POSITION_CHECK_DELAY_MS: u64 = 4_000;
 
 pub fn channel(choice: u8) -> &'static str {
@@ -35,7 +35,7 @@ pub fn user(choice: u8) -> &'static str {
     USERS[usize::from(choice) % USERS.len()]
 }
 
-/// Whether the newest publication may come again with a subscription.
+/// Whether a subscription may deliver the newest publication again.
 pub fn is_cache(channel: &str) -> bool {
     channel.starts_with("cache:")
 }

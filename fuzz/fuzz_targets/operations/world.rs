@@ -1,4 +1,4 @@
-//! The worker, the memory broker, the sockets and the time, as the operations move them.
+//! The worker, the memory broker, the sockets and the time, as changed by operations.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
@@ -28,13 +28,13 @@ use crate::operation::{Judged, Manner, Operation, Ordered, Say};
 use crate::peer::{Answer, Ledger, Peer};
 use crate::rules::{self, QUEUE_MAX_SIZE, channel, user};
 
-/// Unix time at which every world begins.
+/// Unix time in milliseconds at which every run starts.
 const BEGIN_MS: i64 = 1_700_000_000_000;
 
-/// With this byte begins a payload that is no JSON.
+/// First byte of a payload that is not JSON.
 const NO_JSON: u8 = 0xFF;
 
-/// Sessions of one world at most, those that are gone included.
+/// Maximum number of sessions of one run, including removed ones.
 const PEERS_MAX: usize = 16;
 
 #[derive(Default)]
@@ -80,7 +80,7 @@ pub struct World {
     answers: Arc<Queue>,
     clock: Arc<WorldClock>,
     unverified: VecDeque<(SessionKey, TokenKind, String)>,
-    /// Which channel each question to the broker was about.
+    /// The channel of each request to the broker.
     questions: HashMap<RequestId, Arc<str>>,
     inflater: Inflater,
     ledger: Ledger,
@@ -164,7 +164,7 @@ impl World {
         Now { monotonic_ms, unix_ms: BEGIN_MS.saturating_add_unsigned(monotonic_ms) }
     }
 
-    /// The session of a choice, when it is there.
+    /// The session of a choice, if it exists.
     fn pick(&self, choice: u8) -> Option<SessionKey> {
         let index = usize::from(choice).checked_rem(self.peers.len())?;
         Some(&self.peers[index]).filter(|peer| !peer.is_cut).map(|peer| peer.key)
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// What a peer has said goes off as one message.
+    /// Sends a peer's current message.
     fn send(&mut self, key: SessionKey) {
         let message = std::mem::take(&mut self.peer_mut(key).message);
         if !message.is_empty() {
@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    /// Whatever has been said and has not gone off.
+    /// Sends the current messages of all peers.
     pub fn send_all(&mut self) {
         let here = self.peers.iter().filter(|peer| !peer.is_cut);
         let keys: Vec<SessionKey> = here.map(|peer| peer.key).collect();
@@ -235,7 +235,7 @@ impl World {
         self.worker.handle_message(self.now(), key, bytes);
     }
 
-    /// A payload that nobody has used; one that is no JSON begins with a byte of its own.
+    /// Returns a unique payload; one that is not JSON starts with a byte of its own.
     fn new_data(&mut self, is_binary: bool) -> Bytes {
         self.published += 1;
         let number = self.published.to_string().into_bytes();
@@ -268,7 +268,7 @@ impl World {
         self.worker.handle_verdict(now, key, verdict);
     }
 
-    /// Lets the oldest broker event happen; says whether there was one.
+    /// Delivers the oldest broker event. Returns whether there was one.
     pub fn step(&mut self) -> bool {
         let Some(event) = self.queue.pop() else { return false };
         let event = self.written_down(event);
@@ -276,7 +276,7 @@ impl World {
         true
     }
 
-    /// The peers check what they hear against what the broker really said.
+    /// Records an event, so that peers can check what they receive against it.
     fn written_down(&mut self, event: BrokerEvent) -> BrokerEvent {
         let mut note = |publication: &Publication, epoch: &str| {
             let position = StreamPosition { offset: publication.offset, epoch: epoch.to_owned() };
@@ -346,7 +346,7 @@ impl World {
         self.ask(BrokerRequest::Publish { id, channel, publication, options });
     }
 
-    /// What the broker answers to somebody outside.
+    /// The broker's reply to a request from outside the worker.
     pub fn ask(&mut self, request: BrokerRequest) -> Option<BrokerReply> {
         while self.answers.pop().is_some() {}
         self.broker.submit(self.outside, request);
@@ -382,7 +382,7 @@ impl World {
             .submit(self.outside, BrokerRequest::Control(Arc::new(Control { target, order })));
     }
 
-    /// Time passes, and the timers see it second by second.
+    /// Advances time; timers run second by second.
     pub fn pass(&mut self, mut ms: u64) {
         while ms > 0 {
             let step = ms.min(1_000);
@@ -414,7 +414,7 @@ impl World {
         self.peer_mut(key).is_cut = true;
     }
 
-    /// Does what the engine asks for and writes what it has queued, until there is nothing more.
+    /// Performs the engine's effects and writes outboxes until nothing is left.
     pub fn turn(&mut self) {
         loop {
             let mut had_any = self.take_effects();
@@ -462,7 +462,7 @@ impl World {
         had_any
     }
 
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket accepts.
     fn flush(&mut self, key: SessionKey) {
         let World { worker, peers, inflater, ledger, .. } = self;
         let Some(outbox) = worker.outbox(key).filter(|outbox| !outbox.is_blocked()) else { return };
@@ -495,7 +495,7 @@ impl World {
         }
     }
 
-    /// Bytes queued towards each peer.
+    /// Bytes queued for each peer.
     fn queued(&mut self) -> Vec<usize> {
         let World { worker, peers, .. } = self;
         peers
@@ -504,7 +504,7 @@ impl World {
             .collect()
     }
 
-    /// What must hold after every operation.
+    /// Checks what must hold after every operation.
     fn check(&mut self, queued_before: &[usize]) {
         let queued = self.queued();
         for (index, peer) in self.peers.iter().enumerate() {
@@ -561,7 +561,7 @@ fn end_of(now: Now, seconds: u8) -> i64 {
     now.unix_ms / 1000 + i64::from(seconds)
 }
 
-/// What a good token says, of either kind; `held` is the user of the session when it has one.
+/// The claims of a valid token of either kind; `held` is the session's user, if it has one.
 fn claims(
     now: Now,
     judged: Judged,

@@ -124,12 +124,12 @@ pub(super) fn temporary(world: &mut dyn World) {
         let channel = channel.clone();
         actor.world.submit(two, BrokerRequest::LimitTtl { channel, ttl_ms });
     };
-    // Before and behind, as whoever joins does.
+    // Before and after, as a joining session does.
     limit(&mut actor, TTL_MS);
     actor.subscribe(two, &channel, JoinRead::Position { meta_ttl_ms: 600_000 });
     limit(&mut actor, TTL_MS);
     limit(&mut actor, 600_000);
-    // The first limit holds. Whoever asks behind it knows it.
+    // The first limit applies.
     assert!(ttl(&mut actor, two).is_some_and(|ttl| ttl.left_ms <= TTL_MS));
     let before = actor.publish(one, &channel, "a", kept(10)).expect("it is published");
     actor.world.pass_ms(TTL_MS);

@@ -82,7 +82,7 @@ const ANY_NODES: &[Case] = &[
     ("the revocation of a subject is found, also under the longest id", revocations::found),
 ];
 
-/// Cases of what only the node of an endpoint knows at once.
+/// Cases that require all endpoints on one node, because other nodes learn of the change later.
 const ONE_NODE: &[Case] = &[
     ("an endpoint that detaches leaves no presence", presence::detach),
     ("a full inbox refuses publications with an error", publications::overload),

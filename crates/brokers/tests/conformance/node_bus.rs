@@ -49,7 +49,7 @@ pub(super) fn lifecycle(world: &mut dyn World) {
         missing -= usize::from(payload(event).is_some());
         missing == 0
     });
-    // Behind all of them.
+    // After all of them.
     actor.world.submit(one, event(&client("carol", "3"), Change::Online));
     events.extend(
         actor.events_to(two, |event| payload(event).is_some_and(|text| text.contains("carol"))),

@@ -10,7 +10,7 @@ pub(super) fn one_order(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(one, &channel, JoinRead::Nothing);
     actor.subscribe(two, &channel, JoinRead::Nothing);
-    // Submitted without waiting for answers, by both endpoints in turn.
+    // Submitted without waiting for replies, by both endpoints in turn.
     for (index, data) in ["a", "b", "c", "d"].into_iter().enumerate() {
         let endpoint = if index % 2 == 0 { one } else { two };
         actor.world.submit(
@@ -31,7 +31,7 @@ pub(super) fn one_order(world: &mut dyn World) {
         let events = actor.events_to_reply(endpoint, last);
         events.iter().filter_map(payload).collect::<Vec<String>>()
     });
-    // Whatever is doubled stands before the end.
+    // A duplicate would arrive before this publication.
     let three = actor.world.attach();
     actor.publish(three, &channel, "end", kept(10)).unwrap();
     for (endpoint, received) in [one, two].into_iter().zip(&mut received) {
@@ -107,7 +107,7 @@ pub(super) fn idempotency(world: &mut dyn World) {
 pub(super) fn versions(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(two, &channel, JoinRead::Nothing);
-    // Beyond 2^53, where floating point can no longer tell neighbours apart.
+    // Above 2^53, where floating point cannot distinguish neighbours.
     let big = 1u64 << 53;
     let options = |version: u64, epoch: &str| PublishOptions {
         version,

@@ -11,7 +11,7 @@ use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 use super::{Actor, World};
 use brokers::Endpoint;
 
-/// Unix seconds.
+/// Unix time in seconds.
 fn now_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
     i64::try_from(since.as_secs()).expect("in this age")
@@ -45,7 +45,7 @@ impl Actor<'_> {
         }
     }
 
-    /// What the broker stores of these subjects; other cases on the same broker have others.
+    /// Returns the stored changes of these subjects; other cases on the same broker use others.
     fn kept(&mut self, endpoint: Endpoint, subjects: &[Subject]) -> Vec<Arc<Revocation>> {
         match self.ask(endpoint, |id| BrokerRequest::ReadRevocations { id }) {
             Ok(BrokerReply::Revocations(mut kept)) => {
@@ -59,7 +59,7 @@ impl Actor<'_> {
     }
 
     /// Waits until the endpoint receives this change.
-    fn is_notified(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) {
+    fn wait_for_change(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) {
         loop {
             match self.world.next_due(endpoint) {
                 BrokerEvent::Revocation(received) if received == *revocation => return,
@@ -82,13 +82,13 @@ pub(super) fn kept(world: &mut dyn World) {
     let mut changes = Vec::new();
     for subject in &subjects {
         let change = actor.revoke(one, revoked(subject.clone(), 1));
-        actor.is_notified(two, &change);
+        actor.wait_for_change(two, &change);
         changes.push(change);
     }
     assert_eq!(actor.kept(two, &subjects), changes);
     let lifted = Revocation { state: RevocationState::Lifted, ..revoked(subjects[0].clone(), 2) };
     let lifted = actor.revoke(two, lifted);
-    actor.is_notified(one, &lifted);
+    actor.wait_for_change(one, &lifted);
     changes[0] = lifted;
     assert_eq!(actor.kept(one, &subjects), changes);
 }
@@ -105,7 +105,7 @@ pub(super) fn over(world: &mut dyn World) {
         let outcome = actor.submit_change(one, &Arc::new(change));
         assert_eq!(outcome, RevokeOutcome::Superseded(later.clone()), "changed at {changed_at_ms}");
     }
-    // Whoever was not answered may store the same again.
+    // A repeated change, as after a lost reply, is stored again.
     assert_eq!(actor.submit_change(one, &later), RevokeOutcome::Stored);
     let expired = Revocation { ends_at: now_s() - 1, ..revoked(subjects[1].clone(), 1) };
     assert_eq!(actor.submit_change(one, &Arc::new(expired)), RevokeOutcome::Expired);
@@ -113,7 +113,7 @@ pub(super) fn over(world: &mut dyn World) {
 }
 
 pub(super) fn found(world: &mut dyn World) {
-    // As long as an id may be, in characters that take most room in names of brokers.
+    // The longest id, in characters that take most room in names of brokers.
     let name: Arc<str> = format!("{:\u{7}<1$}", world.fresh_channel(), ID_BYTES_MAX).into();
     let (one, two) = (world.attach(), world.attach());
     let mut actor = Actor { world, next_id: 0 };

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn data_weighs_more_than_information() {
+    fn data_takes_precedence_over_information() {
         for (body, expected) in [
             (history(&[publication(b"1", b"{}")]), Obstacle::None),
             (history(&[publication(b"1", b"\xFF")]), Obstacle::Information),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_left_out_is_and_the_rest_stays() {
+    fn information_that_is_not_json_is_left_out_and_the_rest_stays() {
         let mixed =
             [publication(b"1", b"\xFF"), publication(b"\xFF", b"2"), publication(b"3", b"")];
         let (left, _) = without_publications(&history(&mixed)).unwrap();

@@ -1,13 +1,13 @@
-//! No reply is larger than its budget of bytes, and what does not fit is said so.
+//! Replies stay within their budget of bytes, and what does not fit is reported.
 
 use wire::protocol::{Codec, ReplyBody, decode_replies};
 
 use crate::world::{World, rules, subscribed_to};
 
-/// Bytes of a reply at most, in these worlds.
+/// Maximum bytes of a reply in these tests.
 const BUDGET: usize = 64 * 1024;
 
-/// A world whose channels keep 10 publications of 20,000 bytes, of which three fit into a reply.
+/// A world whose channels retain 10 publications of 20,000 bytes, of which three fit into a reply.
 fn world() -> World {
     let mut rules = rules();
     rules.client.queue_max_size = 2 * BUDGET;
@@ -21,7 +21,7 @@ fn fill(world: &mut World, channel: &str, count: usize, length: usize) {
     }
 }
 
-/// The offsets in a history reply, and the top that it tells.
+/// The offsets in a history reply, and its top offset.
 fn page(line: &str) -> (Vec<u64>, u64) {
     assert!(line.len() <= BUDGET + 1_000, "{}", line.len());
     let replies = decode_replies(Codec::Json, line.as_bytes()).unwrap();
@@ -96,7 +96,7 @@ fn a_recovery_that_does_not_fit_is_refused_and_the_subscription_goes_on() {
         world.says(key, r#"{"id":3,"unsubscribe":{"channel":"kept:a"}}"#);
         world.received(key);
     }
-    // Whoever wants all or nothing gets an error.
+    // A client that rejects incomplete recoveries gets an error.
     world.says(
         key,
         r#"{"id":4,"subscribe":{"channel":"kept:a","recover":true,"offset":6,"flag":2}}"#,
@@ -140,7 +140,7 @@ fn all_recoveries_of_a_connect_share_one_budget() {
 }
 
 #[test]
-fn what_waits_for_a_connect_reply_is_bounded_over_all_its_channels() {
+fn publications_held_for_a_connect_reply_are_bounded_over_all_its_channels() {
     let mut world = world();
     let other = world.anonymous();
     for channel in ["kept:a", "kept:b", "kept:c"] {
@@ -150,7 +150,7 @@ fn what_waits_for_a_connect_reply_is_bounded_over_all_its_channels() {
     let key = world.open();
     world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
     world.verify(Ok(subscribed_to("ann", &["kept:a", "kept:b", "kept:c"])));
-    // Its answers are on their way while more is published into each channel than fits in all.
+    // Its replies are in flight while more is published to each channel than fits in total.
     let answers: Vec<_> = (0..3).map(|_| world.lose().unwrap()).collect();
     ["kept:a", "kept:b", "kept:c"].iter().for_each(|name| fill(&mut world, name, 4, 20_000));
     world.settle();
@@ -158,8 +158,8 @@ fn what_waits_for_a_connect_reply_is_bounded_over_all_its_channels() {
     world.settle();
     let queued = world.worker.outbox(key).unwrap().queued();
     assert!(queued <= 2 * BUDGET + 10_000, "{queued}");
-    // A channel whose publications were dropped has a gap; what the server subscribed ends with the
-    // connection.
+    // A channel with dropped publications has a gap; for a server-side subscription the connection
+    // closes.
     assert_eq!(world.code(key), 3010);
 }
 

@@ -1,11 +1,11 @@
-//! Silent channels are compared with the broker one after the other, not all at once.
+//! Comparisons of silent channels with the broker are spread over time.
 
 use engine::Effect;
 use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinedStream};
 
 use crate::world::{World, rules, subscribed_to};
 
-/// 20,000 positioned channels that were joined at once and are silent: how many are compared when.
+/// 20,000 positioned channels are joined at once and stay silent: the times of their comparisons.
 #[test]
 fn comparisons_are_spread_over_the_delay() {
     const CHANNELS: usize = 20_000;

@@ -1,4 +1,4 @@
-//! What one peer can make a worker do, and keep.
+//! What one peer can make a worker do and store.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn history(count: u32) -> String {
 }
 
 #[test]
-fn whoever_asks_a_lot_is_answered_in_order_but_not_at_once() {
+fn many_commands_are_answered_in_order_but_not_at_once() {
     let mut world = World::new();
     let key = world.anonymous();
     world.says(key, &history(1_000));
@@ -41,11 +41,11 @@ fn nothing_is_encoded_for_a_session_that_is_closed() {
     world.settle();
     assert_eq!(world.code(key), 3008);
     assert!(world.worker.outbox(key).is_some_and(|outbox| outbox.queued() <= 2_000));
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
-fn whoever_goes_on_while_nothing_is_answered_floods() {
+fn commands_beyond_the_backlog_are_a_flood() {
     let mut world = World::new();
     let key = world.open();
     world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
@@ -55,7 +55,7 @@ fn whoever_goes_on_while_nothing_is_answered_floods() {
     }
     assert_eq!(world.code(key), 3013);
     world.verify(Ok(claims("ann")));
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn the_queue_of_a_join_is_bounded_and_its_overflow_reported() {
     world.settle();
     let key = world.anonymous();
     world.says(key, r#"{"id":2,"subscribe":{"channel":"kept:a"}}"#);
-    // Its answer is on the way while far more is published than its queue could take.
+    // Its reply is in flight while far more is published than its queue holds.
     let answer = world.lose().expect("an answer");
     (0..1_000).for_each(|number| world.publish("kept:a", number));
     world.settle();
@@ -79,7 +79,7 @@ fn the_queue_of_a_join_is_bounded_and_its_overflow_reported() {
     assert!(received[1].contains(r#""unsubscribe":{"code":2500"#), "{received:?}");
 }
 
-/// Rules with one limited bucket, and one for floods.
+/// Rules with one limited bucket, and one for refusals.
 fn limited(bucket: Bucket, rate: Rate) -> Rules {
     Rules {
         rates: Rates::new(|one| match one {
@@ -94,7 +94,7 @@ fn publish(channel: &str) -> String {
     format!(r#"{{"id":9,"publish":{{"channel":"{channel}","data":1}}}}"#)
 }
 
-/// What a client is told after `wait_ms`.
+/// The error with this delay to retry.
 fn refusal(wait_ms: u64) -> String {
     let text = format!("too many requests; retry after {wait_ms} ms");
     format!(r#"{{"id":9,"error":{{"code":111,"message":"{text}","temporary":true}}}}"#)
@@ -155,7 +155,7 @@ fn channels_that_are_known_are_not_new() {
         world.received(key).last().unwrap().contains("error")
     };
     assert!(!answer(other, r#"{"id":9,"subscribe":{"channel":"kept:heard"}}"#));
-    // Published before; heard by somebody; history asked before.
+    // Channels seen before by publishing, subscribing and reading history are not new.
     for _ in 0..3 {
         assert!(!answer(key, &publish("made-up-1")));
         assert!(!answer(key, &publish("kept:heard")));
@@ -185,7 +185,7 @@ fn bytes_are_counted_by_message_and_pongs_are_free() {
     while world.received(key) != ["{}"] {
         world.pass(1);
     }
-    // Nothing is left for a pong, and it counts.
+    // No tokens are left for a pong, and it is counted.
     world.says(key, &large);
     world.says(key, "{}");
     world.pass(9);
@@ -195,7 +195,7 @@ fn bytes_are_counted_by_message_and_pongs_are_free() {
 }
 
 #[test]
-fn whoever_goes_on_after_many_refusals_floods() {
+fn commands_after_many_refusals_are_a_flood() {
     let rate = Rate::new(1, 60_000, 3).unwrap();
     let mut world = World::with(limited(Bucket::ConnectionCommands, rate));
     let key = world.anonymous();
@@ -211,7 +211,7 @@ fn whoever_goes_on_after_many_refusals_floods() {
     let limited = world.worker.counters().limited;
     assert_eq!(limited[Bucket::ConnectionCommands as usize], 6);
     assert_eq!(limited[Bucket::ConnectionRefusals as usize], 1);
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn rates_change_for_those_that_are_connected() {
         world.received(key).iter().filter(|line| !line.contains("error")).count()
     };
     assert_eq!(publishes(&mut world, 1), 1);
-    // Half of what it had is left, whatever that is now.
+    // A half-full bucket stays half full under the new rates.
     world.worker.set_rules(Arc::new(limited(Bucket::ConnectionPublishes, rate(10))));
     assert_eq!(publishes(&mut world, 9), 5);
     world.worker.set_rules(Arc::new(rules()));
@@ -270,7 +270,7 @@ fn rates_change_for_those_that_are_connected() {
 }
 
 #[test]
-fn whoever_leaves_is_never_refused() {
+fn unsubscribing_is_never_refused() {
     for bucket in [Bucket::ConnectionCommands, Bucket::ConnectionBytes] {
         let mut world = World::with(limited(bucket, Rate::new(1, 60_000, 200).unwrap()));
         let key = world.anonymous();

@@ -1,4 +1,4 @@
-//! Joining, recovering and losing: order, no twin, no gap without notice.
+//! Subscribing, recovery and loss: order, no duplicates, no gap without notice.
 
 use engine::broker::{BrokerEvent, Order};
 use expect_test::{Expect, expect};
@@ -19,11 +19,12 @@ fn recover(offset: u64, epoch: &str) -> String {
 }
 
 #[test]
-fn the_reply_precedes_publications_and_none_is_lost_or_doubled() {
+fn the_reply_precedes_publications_and_none_is_lost_or_duplicated() {
     let mut world = World::new();
     world.publish("kept:x", 1);
     let key = world.anonymous();
-    // Another session hears the channel already: events of it are under way while this one joins.
+    // Another session is subscribed already: events of the channel are in flight while this one
+    // joins.
     let other = world.anonymous();
     world.says(other, JOIN);
     world.settle();
@@ -38,7 +39,7 @@ fn the_reply_precedes_publications_and_none_is_lost_or_doubled() {
             {"push":{"channel":"kept:x","pub":{"data":3,"offset":3}}}
         "#]],
     );
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn a_recovery_brings_everything_missed_once() {
 }
 
 #[test]
-fn a_recovery_that_would_not_be_whole_is_refused() {
+fn an_incomplete_recovery_is_refused() {
     let refused = |offset: u64, epoch: &str, count: u32| {
         let mut world = World::new();
         (1..=count).for_each(|number| world.publish("kept:x", number));
@@ -84,14 +85,14 @@ fn a_recovery_that_would_not_be_whole_is_refused() {
 }
 
 #[test]
-fn whoever_wants_all_or_nothing_gets_an_error() {
+fn a_client_that_rejects_incomplete_recoveries_gets_an_error() {
     let mut world = World::new();
     (1..=15).for_each(|number| world.publish("kept:x", number));
     let key = world.anonymous();
     world.says(key, &recover(1, "epoch0").replace(r#""offset""#, r#""flag":2,"offset""#));
     world.settle();
     assert!(world.received(key)[0].contains(r#""code":112"#));
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_gap_ends_the_subscription_with_2500_and_recovery_closes_it() {
             {"id":2,"subscribe":{"recoverable":true,"epoch":"epoch0","publications":[{"data":2,"offset":2},{"data":3,"offset":3}],"recovered":true,"offset":1,"positioned":true,"was_recovering":true}}
         "#]],
     );
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn a_gap_of_a_server_side_subscription_ends_the_connection_with_3010() {
     world.publish("kept:x", 2);
     world.settle();
     assert_eq!(world.code(key), 3010);
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn leaving_while_joining_leaves_nothing() {
     assert!(world.received(key)[0].contains(r#""subscribe""#));
     world.says(key, JOIN);
     world.cut(key);
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -252,11 +253,11 @@ fn more_channels_than_allowed_end_the_connection() {
     let wishes: Vec<String> = (0..2000).map(|n| format!(r#""c{n}":{{}}"#)).collect();
     world.says(key, &format!(r#"{{"id":1,"connect":{{"subs":{{{}}}}}}}"#, wishes.join(",")));
     assert_eq!(world.code(key), 3505);
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
-fn a_burst_within_one_turn_is_no_slowness_but_is_written_early() {
+fn a_burst_within_one_turn_is_not_slow_and_is_written_early() {
     let mut rules = rules();
     rules.client.queue_max_size = 2_000;
     let mut world = World::with(rules);
@@ -292,11 +293,11 @@ fn a_client_that_leaves_before_it_is_answered_may_come_back_at_once() {
         ]
     );
     assert_eq!(world.worker.subscription_count(), 1);
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
-fn a_slow_session_is_closed_and_forgotten() {
+fn a_slow_session_is_closed_and_removed() {
     let mut rules = rules();
     rules.client.queue_max_size = 2_000;
     let mut world = World::with(rules);
@@ -316,7 +317,7 @@ fn a_slow_session_is_closed_and_forgotten() {
     assert_eq!(world.code(slow), 3008);
     assert_eq!(world.worker.subscription_count(), 1);
     assert!(world.worker.outbox(slow).is_none_or(|outbox| outbox.queued() <= 2_000));
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -339,5 +340,5 @@ fn a_stream_that_begins_anew_while_the_connect_reply_waits_is_a_gap() {
     assert_eq!(world.code(key), 3010, "{:?}", world.received(key));
     let received = world.received(key).join("\n");
     assert!(!received.contains("\"push\""), "of another epoch than the reply: {received}");
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }

@@ -1,4 +1,4 @@
-//! How sessions begin, are kept alive, expire and end; and what of them others see.
+//! How sessions start, are kept alive, expire and end, and what other clients see of it.
 
 use engine::broker::{BrokerError, BrokerEvent, Order};
 use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
@@ -66,7 +66,7 @@ fn lifecycle_events_reach_clients_with_a_token_for_them() {
 }
 
 #[test]
-fn whoever_reconnects_within_the_grace_has_joined_again_before_it_leaves() {
+fn a_client_that_reconnects_within_the_grace_period_joins_before_its_leave() {
     let mut rules = rules();
     rules.client.leave_grace_ms = 5_000;
     let mut world = World::with(rules);
@@ -89,7 +89,7 @@ fn whoever_reconnects_within_the_grace_has_joined_again_before_it_leaves() {
     let received = world.received(watcher).join("");
     let (joined, left) = (received.find("\"join\""), received.find("\"leave\""));
     assert!(joined.is_some() && left > joined, "{received}");
-    // Whoever leaves by its own wish leaves at once.
+    // A client that unsubscribes leaves at once.
     world.says(second, r#"{"id":3,"unsubscribe":{"channel":"people:x"}}"#);
     world.settle();
     assert!(world.received(watcher).join("").contains("\"leave\""));
@@ -114,11 +114,11 @@ fn a_temporary_channel_expires_and_notifies_its_subscribers() {
         received.matches(r#""unsubscribe":{"code":2100,"reason":"channel expired"}"#).count();
     assert_eq!(reported, 1, "{received}");
     assert!(world.present("room:x").contains("num_clients: 0"));
-    // It begins anew with the next subscriber.
+    // It starts again with the next subscriber.
     world.says(ann, r#"{"id":3,"subscribe":{"channel":"room:x"}}"#);
     world.settle();
     assert!(world.received(ann).join("").contains(r#""id":3,"subscribe""#));
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_refused_token_has_its_code() {
     assert_eq!(world.code(key), 3501, "after a refusal the connection is of no use");
     let key = refused(&mut world, TokenRefusal::Unavailable);
     assert!(world.received(key)[0].contains(r#""code":100,"#), "temporary: the client comes back");
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn whoever_was_refused_and_does_not_go_is_sent_away() {
     let key = world.open();
     world.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
     world.verify(Ok(subscribed_to("ann", &["kept:a"])));
-    // The broker cannot say where the channel stands.
+    // The broker cannot report the channel's position.
     match world.lose() {
         Some(BrokerEvent::Reply { id, .. }) => {
             world.happens(BrokerEvent::Reply { id, result: Err(BrokerError::Unavailable) });
@@ -160,7 +160,7 @@ fn whoever_was_refused_and_does_not_go_is_sent_away() {
 }
 
 #[test]
-fn whoever_is_silent_is_stale_and_whoever_is_dead_has_no_pong() {
+fn a_session_without_connect_is_stale_and_one_without_pongs_is_closed() {
     let mut world = World::new();
     let silent = world.open();
     let dead = world.anonymous();
@@ -195,7 +195,7 @@ fn a_connection_expires_after_its_grace_unless_it_is_refreshed() {
 }
 
 #[test]
-fn a_refresh_for_somebody_else_is_refused() {
+fn a_refresh_with_the_token_of_another_user_is_refused() {
     for (verdict, code) in [
         (Ok(claims("bob")), 3500),
         (Err(TokenRefusal::Invalid), 3500),
@@ -261,11 +261,11 @@ fn a_subscription_that_expires_before_the_broker_answers_is_refused() {
     assert!(received.contains(r#"{"id":4,"error""#) && !received.contains("push"), "{received}");
     world.happens(answer);
     assert!(world.received(key).is_empty() && world.closes.is_empty());
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
-fn an_expired_token_makes_nothing_immortal_but_sends_the_client_for_another() {
+fn an_expired_token_extends_nothing_and_makes_the_client_fetch_another() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
     world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
@@ -302,7 +302,7 @@ fn an_order_and_a_token_for_one_channel_make_one_subscription() {
 }
 
 #[test]
-fn a_refresh_changes_what_others_see_and_nothing_where_it_says_nothing() {
+fn a_refresh_replaces_information_and_keeps_it_when_the_new_one_is_empty() {
     let mut world = World::new();
     let with_info = |info: &str| ConnectionClaims { info: info.to_owned().into(), ..claims("ann") };
     let key = world.user(with_info(r#"{"name":"Ann"}"#));
@@ -320,7 +320,7 @@ fn a_refresh_changes_what_others_see_and_nothing_where_it_says_nothing() {
 }
 
 #[test]
-fn an_order_may_change_what_others_see_and_end_what_is_over() {
+fn an_order_can_replace_information_and_close_expired_connections() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
     world.says(key, r#"{"id":2,"subscribe":{"channel":"kept:a"}}"#);
@@ -351,7 +351,7 @@ fn a_pong_does_not_wait_for_a_verdict() {
 }
 
 #[test]
-fn a_name_that_the_server_gives_may_be_anything() {
+fn a_name_chosen_by_the_server_may_have_any_form() {
     let mut rules = rules();
     rules.client.personal_channel =
         Some(PersonalChannel { namespace: "people".to_owned(), single_connection: false });
@@ -368,7 +368,7 @@ fn a_subscription_token_must_be_for_this_user_and_channel() {
         world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
         world.verify_subscription(Ok(grant(user, channel, None)));
         assert_eq!(world.code(key), 3500);
-        world.assert_nothing_is_left();
+        world.assert_no_state_remains();
     }
 }
 
@@ -387,7 +387,7 @@ fn presence_ends_and_a_leave_is_sent_when_a_session_closes() {
     let received = world.received(watching).join("\n");
     assert!(received.contains(r#""leave":{"info":{"user":"bob""#), "{received}");
     assert!(world.present("people:x").contains("num_clients: 1"));
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
     assert!(world.present("people:x").contains("num_clients: 0"));
 }
 
@@ -412,12 +412,12 @@ fn presence_is_what_the_commands_before_it_made_it() {
         let received = world.received(key).join("\n");
         assert!(received.contains(expected), "{commands:?}: {received}");
     }
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
     assert!(world.present("people:x").contains("num_clients: 0"));
 }
 
 #[test]
-fn nobody_is_present_whose_subscription_does_not_come_about() {
+fn a_failed_subscription_leaves_no_presence() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
     let subscribe = r#"{"id":2,"subscribe":{"channel":"people:x"}}"#;
@@ -437,7 +437,7 @@ fn nobody_is_present_whose_subscription_does_not_come_about() {
 fn a_session_closes_for_one_reason() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
-    // Both in one message: what stands behind the first is not executed.
+    // Both in one message: the command after the invalid one is not executed.
     world.says(key, "{\"id\":2,\"connect\":{}}\n{\"send\":{\"data\":1}}");
     world.order("ann", Order::Disconnect(wire::protocol::DisconnectCode::ForceDisconnect.into()));
     world.says(key, "nonsense");
@@ -486,7 +486,7 @@ fn a_server_side_subscription_that_is_ordered_again_gets_new_data_and_keeps_its_
         world.settle();
         assert_eq!(world.received(ann).len(), 1, "nothing twice, nothing lost");
     }
-    // What is over by the clock of this node changes nothing.
+    // An expiry that has passed by this node's clock changes nothing.
     world.order("ann", order(b"3", Some(BEGIN - 1)));
     world.settle();
     assert!(world.received(ann).is_empty());
@@ -518,17 +518,17 @@ fn orders_reach_the_sessions_they_name_and_no_others() {
 }
 
 #[test]
-fn a_session_that_is_gone_is_not_spoken_to() {
+fn a_removed_session_receives_nothing() {
     let mut world = World::new();
     let key = world.user(claims("ann"));
     world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
     world.cut(key);
-    // Its place is taken by somebody else before the verdict comes.
+    // Its slot is reused by another session before the verdict arrives.
     let other = world.anonymous();
     world.verify_subscription(Ok(grant("ann", "closed:a", None)));
     world.settle();
     assert!(world.received(other).is_empty() && world.worker.outbox(key).is_none());
     world.says(key, r#"{"id":3,"rpc":{"method":"m"}}"#);
     assert!(world.received(other).is_empty());
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }

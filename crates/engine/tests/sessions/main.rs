@@ -1,5 +1,4 @@
-//! What sessions promise, told as short stories: who says what, what happens meanwhile, what is
-//! heard.
+//! Sessions' guarantees, as sequences of commands, events and expected output.
 
 #![expect(clippy::disallowed_types, reason = "the world of a test records events")]
 

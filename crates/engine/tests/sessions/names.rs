@@ -1,4 +1,4 @@
-//! Names have the same bounds wherever they come from, and a personal channel is its user's alone.
+//! Names have the same limits whatever their origin, and a personal channel admits its user only.
 
 use engine::SessionKey;
 use engine::broker::Order;
@@ -21,7 +21,7 @@ fn asks(world: &mut World, key: SessionKey, command: &str) -> String {
 }
 
 #[test]
-fn a_name_that_is_too_long_is_refused_whoever_gives_it() {
+fn a_name_that_is_too_long_is_refused_whatever_its_origin() {
     let long = format!("kept:{}", "x".repeat(5_000));
     let mut world = World::new();
     for channels in [&[long.as_str()][..], &["a", "kept:a\nb"], &[""]] {
@@ -38,11 +38,11 @@ fn a_name_that_is_too_long_is_refused_whoever_gives_it() {
     let mut world = with_personal("");
     let key = world.user(claims(&".".repeat(1_400)));
     assert!(world.received(key)[0].contains(r#"{"id":1,"error":{"code":107"#));
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
-fn whoever_the_server_subscribes_may_ask_about_its_own_channel() {
+fn a_client_may_query_a_channel_that_the_server_subscribed_it_to() {
     for namespace in ["", "people", "kept"] {
         for user in ["J\u{fc}rgen", "org#42", "smith,john", "did:key:z", "a%2Cb", "ann smith"] {
             let mut world = with_personal(namespace);
@@ -69,9 +69,9 @@ fn whoever_the_server_subscribes_may_ask_about_its_own_channel() {
     }
 }
 
-/// Also where everybody may subscribe, and where channels are not limited to users.
+/// Also where every user may subscribe, and where channels are not limited to users.
 #[test]
-fn a_personal_channel_is_its_users_alone() {
+fn a_personal_channel_admits_its_user_only() {
     for is_limited in [false, true] {
         for (owner, channel) in [
             ("smith,john", "kept:#smith%2Cjohn"),

@@ -1,4 +1,4 @@
-//! A publication that is no JSON costs JSON clients that publication and nothing else.
+//! A publication that is not JSON costs JSON clients that publication and nothing else.
 
 use engine::SessionKey;
 use engine::claims::ConnectionClaims;
@@ -9,7 +9,7 @@ use crate::world::{World, claims};
 const FOREIGN: &[u8] = b"\xFF\x00{";
 const NOTICE: &str = r#""message":{"data":{"notice":"publication skipped","#;
 
-/// A client of the Protobuf protocol that is connected.
+/// A connected client of the Protobuf protocol.
 fn protobuf(world: &mut World, claims: ConnectionClaims) -> SessionKey {
     let key = world.open_with(Codec::Protobuf);
     let request = Request::Connect(Box::default());
@@ -61,7 +61,7 @@ fn a_json_subscriber_misses_it_and_is_notified_once() {
 }
 
 #[test]
-fn a_recovery_goes_over_it_and_stays_whole() {
+fn a_recovery_skips_it_and_stays_complete() {
     let mut world = World::new();
     world.publish("kept:a", 1);
     world.publish_data("kept:a", FOREIGN.into());
@@ -83,7 +83,7 @@ fn a_recovery_goes_over_it_and_stays_whole() {
         world.says(key, r#"{"id":3,"unsubscribe":{"channel":"kept:a"}}"#);
         world.received(key);
     }
-    // The same in a connect reply, whose channel is named beside its notice.
+    // The same in a connect reply, with the channel named beside its notification.
     let key = world.open();
     let command = r#"{"id":1,"connect":{"subs":{"kept:a":{"recover":true,"offset":1}}}}"#;
     world.says(key, command);
@@ -167,7 +167,7 @@ fn payloads_that_are_nested_too_deeply_are_refused_everywhere() {
     let key = world.open();
     world.says(key, &format!(r#"{{"id":1,"connect":{{"data":{deep}}}}}"#));
     assert!(world.received(key)[0].contains(r#"{"id":1,"error":{"code":107"#));
-    // From a Protobuf client, in any format of payloads; it reaches nobody.
+    // From a Protobuf client, whatever the payload format; it reaches no subscriber.
     let publisher = protobuf(&mut world, claims("ann"));
     let listener = world.anonymous();
     world.says(listener, r#"{"id":2,"subscribe":{"channel":"a"}}"#);

@@ -1,4 +1,4 @@
-//! A session whose handling panics is removed; the others, and what they share with it, stay whole.
+//! A session whose handling panics is removed. Other sessions and shared state stay consistent.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,8 +8,8 @@ use engine::worker::Verdict;
 
 use crate::world::{World, claims, subscribed_to};
 
-/// Hands the session a verdict of the wrong kind, which only a broken driver would do: handling it
-/// panics midway, when the session has stopped waiting and has not gone on yet.
+/// Passes a verdict of the wrong kind, which only a faulty driver would do: handling it panics
+/// after the session was unblocked and before it resumes.
 fn break_session(world: &mut World, key: SessionKey) -> Option<SessionKey> {
     world.says(key, r#"{"id":9,"subscribe":{"channel":"closed:b","token":"t"}}"#);
     let now = world.now();
@@ -38,7 +38,7 @@ fn a_panic_ends_the_session_that_it_happened_in_and_no_other() {
     assert_eq!(world.worker.users().names().collect::<Vec<_>>(), ["bob"]);
     let received = world.received(neighbour);
     assert!(received[0].contains(r#""leave":{"info":{"user":"ann""#), "{received:?}");
-    // Whatever still comes for it is dropped, and its channels are those of the others.
+    // Later events for it are dropped, and its channels belong to the others.
     world.publish("people:a", 1);
     world.publish("kept:a", 1);
     world.settle();
@@ -47,7 +47,7 @@ fn a_panic_ends_the_session_that_it_happened_in_and_no_other() {
     world.live(&[neighbour], 60);
     assert_eq!(world.received(key), [""; 0]);
     assert_eq!(world.closes.len(), 1);
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_panic_that_no_session_caused_removes_none() {
 #[test]
 fn a_session_can_be_removed_at_any_time_and_once() {
     let mut world = World::new();
-    // Before it is admitted, while it waits for a token, and while the broker answers.
+    // Before admission, during a token's verification, and during a broker's request.
     let keys = [world.open(), world.open(), world.open()];
     world.says(keys[1], r#"{"id":1,"connect":{"token":"t"}}"#);
     world.says(keys[2], r#"{"id":1,"connect":{}}"#);
@@ -84,6 +84,6 @@ fn a_session_can_be_removed_at_any_time_and_once() {
     world.worker.abandon(now, keys[0]);
     world.take_effects();
     assert_eq!(world.code(keys[0]), 3004);
-    world.assert_nothing_is_left();
+    world.assert_no_state_remains();
     assert!(world.present("people:a").contains("num_clients: 0"));
 }

@@ -1,5 +1,5 @@
-//! One worker with the memory broker, played by hand: nothing happens until a test says so, broker
-//! events included.
+//! One worker with the memory broker, stepped by hand: nothing happens until a test requests it,
+//! broker events included.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -23,7 +23,7 @@ use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::{Deflater, Inflater};
 
-/// Unix time at which every world begins.
+/// Unix time in seconds at which every world starts.
 pub(crate) const BEGIN: i64 = 1_700_000_000;
 
 #[derive(Default)]
@@ -57,13 +57,13 @@ pub(crate) struct World {
     outside: Endpoint,
     answers: Arc<Queue>,
     clock: Arc<WorldClock>,
-    /// Tokens that nobody has verified yet.
+    /// Tokens without a verdict yet.
     unverified: VecDeque<(SessionKey, TokenKind, String)>,
-    /// Sessions that were ended, with their codes.
+    /// Closed sessions with their codes.
     pub(crate) closes: Vec<(SessionKey, u16)>,
 }
 
-/// Rules with one namespace for each ability.
+/// Rules with one namespace for each feature.
 pub(crate) fn rules() -> Rules {
     let mut rules = Rules::default();
     let client = &mut rules.client;
@@ -151,7 +151,7 @@ impl World {
         self.worker.handle_open(self.now(), opening)
     }
 
-    /// A session that is connected as an anonymous user.
+    /// A session connected as an anonymous user.
     pub(crate) fn anonymous(&mut self) -> SessionKey {
         let key = self.open();
         self.says(key, r#"{"id":1,"connect":{}}"#);
@@ -160,7 +160,7 @@ impl World {
         key
     }
 
-    /// A session of this user, from a token with these claims.
+    /// A session connected by a token with these claims.
     pub(crate) fn user(&mut self, claims: ConnectionClaims) -> SessionKey {
         let key = self.open();
         self.says(key, r#"{"id":1,"connect":{"token":"t"}}"#);
@@ -174,7 +174,7 @@ impl World {
         self.take_effects();
     }
 
-    /// Everything queued towards a session, message by message.
+    /// All messages queued for a session.
     pub(crate) fn received(&mut self, key: SessionKey) -> Vec<String> {
         let mut bytes = Vec::new();
         let Some(outbox) = self.worker.outbox(key) else { return Vec::new() };
@@ -196,7 +196,7 @@ impl World {
         lines
     }
 
-    /// Does what the engine asks for, but lets broker events wait.
+    /// Performs the engine's effects, but leaves broker events in the queue.
     pub(crate) fn take_effects(&mut self) {
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
@@ -210,14 +210,14 @@ impl World {
         }
     }
 
-    /// Lets the oldest broker event happen.
+    /// Delivers the oldest broker event.
     pub(crate) fn step(&mut self) -> bool {
         let Some(event) = self.lose() else { return false };
         self.happens(event);
         true
     }
 
-    /// Takes the oldest broker event away; the worker never hears of it.
+    /// Removes the oldest broker event; the worker never receives it.
     pub(crate) fn lose(&mut self) -> Option<BrokerEvent> {
         self.queue.0.lock().unwrap().pop_front()
     }
@@ -227,12 +227,12 @@ impl World {
         self.take_effects();
     }
 
-    /// Lets all broker events happen.
+    /// Delivers all broker events.
     pub(crate) fn settle(&mut self) {
         while self.step() {}
     }
 
-    /// The verdict on the oldest connection token.
+    /// Returns a verdict on the oldest connection token.
     pub(crate) fn verify(&mut self, verdict: Result<ConnectionClaims, TokenRefusal>) {
         let (key, kind, _) = self.unverified.pop_front().expect("a token to verify");
         assert_eq!(kind, TokenKind::Connection);
@@ -240,7 +240,7 @@ impl World {
         self.take_effects();
     }
 
-    /// The verdict on the oldest subscription token.
+    /// Returns a verdict on the oldest subscription token.
     pub(crate) fn verify_subscription(
         &mut self,
         verdict: Result<SubscriptionClaims, TokenRefusal>,
@@ -251,7 +251,7 @@ impl World {
         self.take_effects();
     }
 
-    /// Time passes, second by second, and all that follows from it happens.
+    /// Advances time second by second, and performs everything that follows.
     pub(crate) fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.clock.0.fetch_add(1000, Ordering::SeqCst);
@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    /// Time passes for sessions that answer their pings; gives what the first of them hears.
+    /// Advances time for sessions that answer their pings. Returns the messages of the first.
     pub(crate) fn live(&mut self, keys: &[SessionKey], seconds: u64) -> Vec<String> {
         let mut received = Vec::new();
         for _ in 0..seconds {
@@ -280,12 +280,12 @@ impl World {
         received
     }
 
-    /// A backend publishes a number.
+    /// Publishes a number through the API.
     pub(crate) fn publish(&mut self, channel: &str, number: u32) {
         self.publish_data(channel, number.to_string().into());
     }
 
-    /// A backend publishes any bytes.
+    /// Publishes any bytes through the API.
     pub(crate) fn publish_data(&mut self, channel: &str, data: Bytes) {
         let namespace = channel.split_once(':').map(|(namespace, _)| namespace);
         let of_name = |name: &str| &self.rules.channels.namespaces[name];
@@ -300,7 +300,7 @@ impl World {
         self.answers.0.lock().unwrap().clear();
     }
 
-    /// A backend gives an order to a user's sessions.
+    /// Sends an order of the API to a user's sessions.
     pub(crate) fn order(&mut self, user: &str, order: Order) {
         let target = Target { user: user.to_owned(), ..Target::default() };
         let control = Arc::new(Control { target, order });
@@ -308,14 +308,14 @@ impl World {
         self.settle();
     }
 
-    /// The socket is gone.
+    /// Closes the session's socket.
     pub(crate) fn cut(&mut self, key: SessionKey) {
         self.worker.handle_gone(self.now(), key);
         self.take_effects();
         self.settle();
     }
 
-    /// How many clients the broker holds present.
+    /// The channel's presence at the broker.
     pub(crate) fn present(&mut self, channel: &str) -> String {
         let request = BrokerRequest::PresenceStats { id: RequestId(0), channel: channel.into() };
         self.broker.submit(self.outside, request);
@@ -328,8 +328,8 @@ impl World {
         }
     }
 
-    /// All sessions have left: nothing may remain.
-    pub(crate) fn assert_nothing_is_left(&mut self) {
+    /// Closes all sessions and asserts that no state remains.
+    pub(crate) fn assert_no_state_remains(&mut self) {
         let keys: Vec<SessionKey> = self.worker.keys().collect();
         keys.into_iter().for_each(|key| self.cut(key));
         assert_eq!(self.worker.session_count(), 0);
@@ -338,7 +338,7 @@ impl World {
         assert_eq!(self.worker.users().names().count(), 0);
     }
 
-    /// The code with which a session was ended; fails when it was not, or more than once.
+    /// The code with which a session closed; panics unless it closed exactly once.
     pub(crate) fn code(&self, key: SessionKey) -> u16 {
         let codes: Vec<u16> =
             self.closes.iter().filter(|(one, _)| *one == key).map(|(_, code)| *code).collect();

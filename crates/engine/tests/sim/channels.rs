@@ -1,34 +1,34 @@
-//! The channels of every world, and the rules that make them what they are.
+//! The channels of every simulation, and the rules that give them their properties.
 
 use engine::rates::{Bucket, Rate, Rates};
 use engine::rules::{Namespace, Permission, RecoveryMode, Rules, SubscribePermission};
 
 use super::node::EXPIRED_CLOSE_DELAY_MS;
 
-/// What a channel is like.
+/// The properties of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// No stream: at most once.
+    /// No stream: at-most-once delivery.
     Plain,
     /// A stream with recovery.
     Kept,
-    /// A stream, gaps are told, nothing is recovered.
+    /// A stream with gap detection, without recovery.
     Positioned,
-    /// Recovery gives the newest publication.
+    /// A recovery returns the newest publication.
     Cache,
-    /// As kept, with presence, join and leave.
+    /// As `Kept`, with presence, join and leave.
     Room,
-    /// As kept, with a subscription token that expires.
+    /// As `Kept`, with a subscription token that expires.
     Private,
-    /// As kept, subscribed by the server.
+    /// As `Kept`, subscribed by the server.
     ServerSide,
-    /// As kept, with publications so large that not all that is retained fits into a reply.
+    /// As `Kept`, with publications so large that not all retained ones fit into a reply.
     Big,
-    /// As kept, and clients of the Protobuf protocol publish what is no JSON.
+    /// As `Kept`; clients of the Protobuf protocol publish data that is not JSON.
     Mixed,
 }
 
-/// A channel of every world.
+/// A channel of every simulation.
 pub(crate) struct Channel {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
@@ -57,14 +57,14 @@ pub(crate) const CHANNELS: &[Channel] = &[
 
 const HISTORY_SIZE: u32 = 20;
 
-/// So little is retained in rooms that recoveries begin with a hole.
+/// So few are retained in rooms that recoveries start with a gap.
 const ROOM_HISTORY_SIZE: u32 = 6;
 
-/// Less than what is retained elsewhere, so that recoveries end before the top.
+/// Fewer than are retained elsewhere, so that recoveries end before the top.
 const RECOVERY_MAX: u32 = 15;
 
-/// Bytes of publications in one reply at most: all that is retained in the two channels of the
-/// server, and not all that is in a big one.
+/// Maximum bytes of publications in one reply: all that the two server-side channels retain, and
+/// not all that a big one does.
 pub(crate) const REPLY_BYTES: usize = 12 * 1024;
 
 impl Kind {
@@ -76,7 +76,7 @@ impl Kind {
         !matches!(self, Kind::Plain | Kind::Positioned)
     }
 
-    /// Publications that can be recovered.
+    /// Number of publications that can be recovered.
     pub(crate) fn history_size(self) -> u64 {
         let size = match self {
             Kind::Plain => 0,
@@ -87,8 +87,8 @@ impl Kind {
     }
 }
 
-/// Rates so low that worlds meet them, with which everybody can still come back with everything, by
-/// and by.
+/// Rates so low that simulations reach them, and high enough that every client can recover
+/// everything over time.
 pub(crate) fn rates() -> Rates {
     Rates::new(|bucket| match bucket {
         Bucket::ConnectionCommands => Rate::new(5, 1_000, 20),
@@ -103,7 +103,7 @@ pub(crate) fn rates() -> Rates {
     })
 }
 
-/// Rules with short times, small bounds, and a namespace for each kind of channel.
+/// Rules with short times, low limits, and a namespace for each kind of channel.
 pub(crate) fn rules() -> Rules {
     let mut rules = Rules::default();
     let client = &mut rules.client;
@@ -155,7 +155,7 @@ pub(crate) fn rules() -> Rules {
     rules
 }
 
-/// What the channel of this name is like.
+/// The kind of the channel with this name.
 pub(crate) fn kind_of(channel: &str) -> Kind {
     CHANNELS.iter().find(|one| one.name == channel).map_or(Kind::Plain, |one| one.kind)
 }

@@ -1,5 +1,4 @@
-//! A client as the SDKs behave, which believes nothing: everything that it is told is held against
-//! the truth.
+//! A client that behaves as the SDKs do, and compares everything it receives with the truth.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,51 +24,51 @@ use super::oracle::{Oracle, Violation};
 use super::token::Token;
 use super::truth::Truth;
 
-/// Where a client is connected.
+/// The connection of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) node: usize,
     pub(crate) key: SessionKey,
 }
 
-/// See the module.
+/// A simulated client; see the module.
 pub(crate) struct Client {
     pub(crate) index: usize,
     pub(crate) user: String,
     pub(crate) encoding: Encoding,
     pub(crate) place: Option<Place>,
-    /// Client id, once the connect command was accepted.
+    /// Client id; `None` until the connect command was accepted.
     pub(crate) id: Option<String>,
-    /// Not connected before then.
+    /// Earliest time of the next connection.
     pub(crate) retry_at_ms: u64,
     pub(crate) read_paused_until_ms: u64,
-    /// What becomes of its next token.
+    /// Refusal of its next token.
     pub(crate) bad_token: Option<TokenRefusal>,
     pub(crate) subscriptions: BTreeMap<&'static str, Subscription>,
-    /// What the client will write.
+    /// Commands that the client will write.
     pub(crate) unsent: Vec<Command>,
     asked: HashMap<u32, Asked>,
     next_id: u32,
     decoder: Decoder,
     published: u64,
-    /// When its socket was opened, and how many of its publications were accepted since.
+    /// Time at which its socket was opened, and its accepted publications since.
     opened_at_ms: u64,
     accepted: u64,
-    /// It closes the connection by itself.
+    /// Whether it closes the connection by itself.
     pub(crate) gives_up: bool,
 }
 
-/// What a client knows of one subscription.
+/// A client's state of one subscription.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subscription {
-    /// It wants to be subscribed.
+    /// Whether it wants to be subscribed.
     pub(crate) is_wanted: bool,
-    /// The last that it has asked for, and not taken back, is to be subscribed.
+    /// Whether its last command for the channel was a subscribe.
     is_asked: bool,
     pub(crate) retry_at_ms: u64,
-    /// As far as it has read, it is subscribed.
+    /// The active subscription, as far as the client has read.
     pub(crate) live: Option<Live>,
-    /// Where to recover from.
+    /// Position to recover from.
     position: Option<StreamPosition>,
 }
 
@@ -80,17 +79,17 @@ enum Asked {
     Unsubscribe(&'static str),
     History(&'static str),
     Publish(Bytes),
-    /// A command about a name that no channel may have.
+    /// A command about an invalid channel name.
     NoName,
     Other,
 }
 
-/// What a client may do next.
+/// What a client needs to decide its next command.
 pub(crate) struct Surroundings<'w> {
     pub(crate) truth: &'w Truth,
     pub(crate) now_ms: u64,
     pub(crate) unix_seconds: i64,
-    /// Nothing has gone wrong so far.
+    /// Whether no fault has occurred so far.
     pub(crate) is_faultless: bool,
     pub(crate) rates: &'w Rates,
 }
@@ -102,7 +101,7 @@ impl Client {
         let encoding = Encoding { codec, deflate };
         Client {
             index,
-            // The first are anonymous, the others share users in pairs.
+            // The first clients are anonymous, the others share users in pairs.
             user: if index < 2 { String::new() } else { format!("user{}", index / 2) },
             encoding,
             place: None,
@@ -122,7 +121,7 @@ impl Client {
         }
     }
 
-    /// Its socket is open: connect, and subscribe to everything in the same breath.
+    /// Its socket is open: connects and subscribes in the same message.
     pub(crate) fn begin(&mut self, at: &Surroundings<'_>, place: Place) {
         self.place = Some(place);
         (self.opened_at_ms, self.accepted) = (at.now_ms, 0);
@@ -137,7 +136,7 @@ impl Client {
         self.subscribe_wanted(at);
     }
 
-    /// Its socket is gone, by whoever's doing.
+    /// Its socket is closed.
     pub(crate) fn end(&mut self, now_ms: u64) {
         self.place = None;
         self.id = None;
@@ -229,7 +228,7 @@ impl Client {
         self.ask(Asked::Other, Request::Refresh { token: token.text() });
     }
 
-    /// Asks for everything that it wants and has not asked for.
+    /// Subscribes to every wanted channel that was not requested yet.
     pub(crate) fn subscribe_wanted(&mut self, at: &Surroundings<'_>) {
         let channels: Vec<&'static str> = self.subscriptions.keys().copied().collect();
         for channel in channels {
@@ -248,7 +247,7 @@ impl Client {
         }
     }
 
-    /// The frame of everything unsent: several commands travel in one message.
+    /// Encodes all unsent commands as one message.
     pub(crate) fn write(&mut self) -> Option<Vec<u8>> {
         if self.unsent.is_empty() {
             return None;
@@ -266,7 +265,7 @@ impl Client {
         Some(frame)
     }
 
-    /// Reads bytes of its socket; the code when the server has closed.
+    /// Reads bytes of its socket. Returns the code if the server has closed.
     pub(crate) fn read(
         &mut self,
         at: &Surroundings<'_>,
@@ -291,8 +290,7 @@ impl Client {
                 self.handle(at, reply)?;
             }
             if self.gives_up {
-                // Whatever the server has to say about commands behind a refused connect is not
-                // read any more.
+                // Replies after a refused connect are ignored.
                 return Ok(None);
             }
         }
@@ -355,7 +353,7 @@ impl Client {
         let wait_ms = wait_ms(error);
         Oracle::Rate.check((error.code == 111) == wait_ms.is_some(), || format!("{error:?}"))?;
         match (asked, error.code) {
-            // The token was spoilt, or nobody could verify it: come back with another.
+            // The token was spoilt or could not be verified: reconnect with another one.
             (Asked::Connect, 100 | 109 | 110 | 111) => self.gives_up = true,
             (Asked::Subscribe(channel, _), 100 | 109 | 110 | 111 | 103) => {
                 let subscription = self.subscriptions.entry(channel).or_default();
@@ -367,7 +365,7 @@ impl Client {
                 return Oracle::Rate.check(!is_there, || format!("{payload:?} is refused, and there"));
             }
             (Asked::Publish(_) | Asked::Other | Asked::History(_), 100 | 103 | 111)
-            // It was sent after all, with what the rate of the connection had left.
+            // It was sent after all, with the remaining tokens of the connection.
             | (Asked::Unsubscribe(_), 111)
             | (Asked::NoName, 107 | 111) => {}
             (asked, code) => {
@@ -377,7 +375,7 @@ impl Client {
         Ok(())
     }
 
-    /// A publication was accepted: no more than the rate allows since the socket was opened.
+    /// Counts an accepted publication: no more than the rate allows since the socket was opened.
     fn handle_published(&mut self, at: &Surroundings<'_>) -> Result<(), Violation> {
         self.accepted += 1;
         let Some(rate) = at.rates.of(Bucket::ConnectionPublishes) else { return Ok(()) };
@@ -387,7 +385,7 @@ impl Client {
         Oracle::Rate.check(accepted <= most, || format!("{accepted} publications, {most} allowed"))
     }
 
-    /// It is subscribed, and told from where on.
+    /// Applies a subscribe result with its position.
     fn handle_joined(
         &mut self,
         at: &Surroundings<'_>,
@@ -440,8 +438,7 @@ impl Client {
             subscription.live = Some(live);
             return Ok(());
         }
-        // As the SDKs: who is subscribing already does not mind that an older subscription has
-        // ended.
+        // As the SDKs do: a client that is subscribing ignores the end of an older subscription.
         let is_subscribing = self
             .asked
             .values()
@@ -517,13 +514,13 @@ impl Client {
         token.text()
     }
 
-    /// Whether it has, or had by its token, subscriptions that the server began.
+    /// Whether its token names, or named, server-side subscriptions.
     pub(crate) fn has_server_side(&self) -> bool {
         let has = self.subscriptions.keys().any(|channel| is_server_side(channel));
         has || !server_side_of(self.index).is_empty()
     }
 
-    /// Commands that were not answered.
+    /// Number of commands without a reply.
     pub(crate) fn unanswered(&self) -> usize {
         self.asked.len()
     }
@@ -539,7 +536,7 @@ fn request(channel: &str, since: Option<&StreamPosition>) -> SubscribeRequest {
     }
 }
 
-/// Every third client has a subscription or two by its token.
+/// The token of every third client names one or two subscriptions.
 fn server_side_of(index: usize) -> Vec<(String, engine::claims::SubscriptionGrant)> {
     let count = if index % 3 != 2 { 0 } else { 1 + usize::from(index > 2) };
     let names = SERVER_SIDE.into_iter().take(count);
@@ -557,7 +554,7 @@ fn static_name(name: &str) -> Result<&'static str, Violation> {
     }
 }
 
-/// Milliseconds after which a refusal by a rate says to try again.
+/// The delay to retry in a refusal by a rate limit, in milliseconds.
 fn wait_ms(error: &ErrorReply) -> Option<u64> {
     let wait = error.message.strip_prefix("too many requests; retry after ")?;
     wait.strip_suffix(" ms")?.parse().ok().filter(|wait| *wait > 0)

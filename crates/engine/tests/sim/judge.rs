@@ -1,4 +1,4 @@
-//! What a client holds against the truth when it is told something of a stream.
+//! Compares what a client receives about a stream with the truth.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use super::channels::{REPLY_BYTES, kind_of};
 use super::oracle::{Oracle, Violation};
 use super::truth::Truth;
 
-/// A byte in front of which makes a payload something else than JSON.
+/// A prefix that makes a payload invalid as JSON.
 pub(crate) const FOREIGN: u8 = 0xFF;
 
-/// Names that no channel may have: a control character, and more bytes than 255.
+/// Invalid channel names: with a control character, and longer than 255 bytes.
 pub(crate) const NO_NAMES: [&str; 2] = ["kept:a\nb", TOO_LONG];
 
 const TOO_LONG: &str = match std::str::from_utf8(&[b'x'; 256]) {
@@ -19,10 +19,11 @@ const TOO_LONG: &str = match std::str::from_utf8(&[b'x'; 256]) {
     Err(_) => unreachable!(),
 };
 
-/// Bytes that a publication may cost beside its payload: what it says of whoever published it.
+/// Maximum bytes of a publication beside its payload: information about its publisher.
 const OVERHEAD_MAX: usize = 400;
 
-/// The last offset before which a client of JSON is not to be sent anything from this position on.
+/// The last offset before the next publication from this position on that a JSON client can
+/// receive.
 pub(crate) fn skip_foreign(truth: &Truth, channel: &str, position: &StreamPosition) -> u64 {
     let mut offset = position.offset;
     while truth.at(channel, &position.epoch, offset + 1).is_some_and(|data| !is_json(data)) {
@@ -46,7 +47,7 @@ pub(crate) fn check_payload(
     })
 }
 
-/// A recovery is no larger than a reply may be, but for one publication alone.
+/// A recovery is at most as large as a reply may be, except for a single publication.
 pub(crate) fn check_recovery(
     channel: &str,
     publications: &[Arc<Publication>],
@@ -57,7 +58,7 @@ pub(crate) fn check_recovery(
     })
 }
 
-/// A recovery that was refused must have been impossible.
+/// A refused recovery must have been impossible.
 pub(crate) fn check_refusal(
     truth: &Truth,
     channel: &str,
@@ -76,9 +77,9 @@ pub(crate) fn check_refusal(
     })
 }
 
-/// A history begins with the first publication that is retained, has no holes, and ends before the
-/// top only where no more fits. A client of JSON is not sent what is no JSON, but for the last of a
-/// page of nothing else.
+/// A history starts with the first retained publication, has no gaps, and ends before the top only
+/// if no more fits. A JSON client receives no other data, except the last publication of a page
+/// without JSON.
 pub(crate) fn check_history(
     truth: &Truth,
     channel: &str,

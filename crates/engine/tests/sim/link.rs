@@ -1,8 +1,7 @@
-//! The network between one worker and the broker. It keeps the order of what it carries, until told
-//! to do otherwise.
+//! The network between one worker and the broker. It preserves order unless a fault is injected.
 //!
-//! After a cut it does what every remote broker's client does: hear the same channels again, and
-//! report the same clients as present. What was missed meanwhile is for the engine to find out.
+//! After a cut it does what a remote broker's client does: subscribe to the same channels again,
+//! and add the same clients to presence. Detecting missed events is up to the engine.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +10,7 @@ use brokers::{Broker, Endpoint, Inbox, MemoryBroker};
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, JoinRead, RequestId};
 use wire::protocol::ClientInfo;
 
-/// What the broker has sent and nobody has taken.
+/// Events that the broker has sent and the link has not taken.
 #[derive(Default)]
 pub(crate) struct Mailbox(Mutex<VecDeque<BrokerEvent>>);
 
@@ -31,13 +30,13 @@ impl Mailbox {
     }
 }
 
-/// Events on their way at most; beyond that publishers are refused (111).
+/// Maximum number of events in flight; above it publishers are refused (111).
 const MAILBOX_MAX: usize = 2_000;
 
-/// The id of questions that the link asks for itself; the engine does not know it.
+/// Id of the link's own requests; the engine does not receive their replies.
 const OWN: RequestId = RequestId(u64::MAX);
 
-/// See the module.
+/// The link of one worker; see the module.
 pub(crate) struct Link {
     mailbox: Arc<Mailbox>,
     endpoint: Endpoint,
@@ -45,10 +44,10 @@ pub(crate) struct Link {
     received: BTreeSet<Arc<str>>,
     present: BTreeMap<(Arc<str>, String), Arc<ClientInfo>>,
     held_back: Vec<BrokerEvent>,
-    /// Slices of time that an answer takes longer than an event: no fault, the broker is far away
-    /// and must read first.
+    /// Time slices by which a reply is later than an event. Not a fault: the broker is remote and
+    /// has to read first.
     answer_lag: u64,
-    /// Answers on their way, with the slice in which they arrive.
+    /// Replies in flight, with the slice in which they arrive.
     slow: VecDeque<(u64, BrokerEvent)>,
     slice: u64,
 }
@@ -97,7 +96,7 @@ impl Link {
         }
     }
 
-    /// The next event for the worker.
+    /// Returns the next event for the worker.
     pub(crate) fn take(&mut self) -> Option<BrokerEvent> {
         if let Some((_, answer)) = self.slow.pop_front_if(|(at, _)| *at <= self.slice) {
             return Some(answer);
@@ -111,7 +110,7 @@ impl Link {
         }
     }
 
-    /// Time has passed.
+    /// Advances time by one slice.
     pub(crate) fn tick(&mut self) {
         self.slice += 1;
     }
@@ -121,12 +120,12 @@ impl Link {
         has_none && self.mailbox.with(|events| events.is_empty())
     }
 
-    /// The oldest publication is lost.
+    /// Drops the oldest publication.
     pub(crate) fn lose(&mut self) -> bool {
         self.take_publication(|_| true).is_some()
     }
 
-    /// The oldest publication of a stream is held back: others overtake it.
+    /// Holds back the oldest publication of a stream, so that others overtake it.
     pub(crate) fn delay(&mut self) -> bool {
         let event = self.take_publication(|offset| offset > 0);
         let was_there = event.is_some();
@@ -134,7 +133,7 @@ impl Link {
         was_there
     }
 
-    /// What was held back arrives, newest first.
+    /// Delivers what was held back, newest first.
     pub(crate) fn release(&mut self) -> bool {
         let was_there = !self.held_back.is_empty();
         while let Some(event) = self.held_back.pop() {
@@ -143,7 +142,7 @@ impl Link {
         was_there
     }
 
-    /// The oldest answer becomes an error.
+    /// Turns the oldest reply into an error.
     pub(crate) fn fail(&mut self) -> bool {
         self.mailbox.with(|events| {
             let answer = events.iter_mut().find_map(|event| match event {
@@ -158,7 +157,7 @@ impl Link {
         })
     }
 
-    /// Everything on its way is lost; questions get an error instead of their answer.
+    /// Drops everything in flight; requests are answered with an error.
     pub(crate) fn cut(&mut self, broker: &MemoryBroker) -> bool {
         if !self.is_up {
             return false;
@@ -179,7 +178,7 @@ impl Link {
         true
     }
 
-    /// The link works again, perhaps with a broker that knows nothing.
+    /// Repairs the link, perhaps with a broker that has lost its state.
     pub(crate) fn repair(&mut self, broker: &MemoryBroker) {
         self.endpoint = broker.attach(self.mailbox.clone());
         self.is_up = true;

@@ -1,4 +1,4 @@
-//! A subscription as a client has it: where it stands, and what it makes of the next publication.
+//! A subscription as a client sees it: its position, and its check of the next publication.
 
 use wire::protocol::{Codec, Publication, StreamPosition};
 
@@ -6,18 +6,18 @@ use super::client::Surroundings;
 use super::judge::{check_payload, skip_foreign};
 use super::oracle::{Oracle, Violation};
 
-/// A subscription that was answered.
+/// An active subscription.
 #[derive(Clone, Debug)]
 pub(crate) struct Live {
     pub(crate) is_positioned: bool,
     pub(crate) position: StreamPosition,
-    /// Without a position: the place of the last publication in the truth.
+    /// Without a position: index of the last publication in the truth.
     last_place: Option<usize>,
-    /// The client cannot be sent what is no JSON.
+    /// Whether the client can receive JSON only.
     pub(crate) is_json: bool,
-    /// Something was skipped for that, as far as it has read.
+    /// Whether a publication was skipped for that reason, as far as the client has read.
     pub(crate) has_skipped: bool,
-    /// How often it was told so.
+    /// Number of notifications about it.
     pub(crate) notices: u32,
 }
 
@@ -28,7 +28,7 @@ impl Live {
         Live { is_positioned, position, last_place, is_json, has_skipped, notices }
     }
 
-    /// A publication came.
+    /// Checks a received publication.
     pub(crate) fn accept(
         &mut self,
         at: &Surroundings<'_>,

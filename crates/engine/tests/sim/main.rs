@@ -1,9 +1,9 @@
-//! The simulated world: workers, clients and the broker of the product, in one thread, with
-//! invented time and a network that fails as a seed says. Oracles compare what every client is told
-//! with what really happened.
+//! A simulation with the product's workers and broker and simulated clients, in one thread, with
+//! simulated time and a network that fails as a seed determines. Oracles compare what each client
+//! receives with what really happened.
 //!
-//! `SIM_SEED=n cargo test -p engine --test sim replay -- --ignored --nocapture` plays one seed and
-//! prints its shortest history; `SIM_SECONDS=n … explore …` tries new seeds for so long.
+//! `SIM_SEED=n cargo test -p engine --test sim replay -- --ignored --nocapture` runs one seed and
+//! prints its shortest failing history; `SIM_SECONDS=n … explore …` runs new seeds for that long.
 
 #![expect(
     clippy::disallowed_types,
@@ -29,10 +29,10 @@ use std::time::{Duration, Instant};
 
 use run::{Report, play, shorten};
 
-/// Steps of one seed.
+/// Number of steps of one seed.
 const STEPS: usize = 400;
 
-/// Seeds of `make test`.
+/// Number of seeds in `make test`.
 const FIXED_SEEDS: u64 = 200;
 
 fn number(name: &str) -> Option<u64> {

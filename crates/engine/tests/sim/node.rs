@@ -1,5 +1,5 @@
-//! One worker with its sockets, as its driver sees it: bytes in, effects done, outboxes flushed
-//! into sockets of a bounded size.
+//! One worker with its sockets, in the role of the driver: reads bytes, performs effects, writes
+//! outboxes to sockets of limited size.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::IoSlice;
@@ -24,41 +24,41 @@ use super::link::Link;
 use super::oracle::{Oracle, Violation};
 use super::token::Token;
 
-/// Bytes of a message in either direction.
+/// Limits of a message in either direction.
 pub(crate) const LIMITS: DecoderLimits =
     DecoderLimits { message_size: 1 << 20, inflated_size: 1 << 20 };
 
-/// Time that a peer has to answer a close frame.
+/// Milliseconds in which a peer must answer a close frame.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
-/// One socket between a session and whoever is at its other end.
+/// A socket between a session and its client.
 pub(crate) struct Socket {
-    /// Frames that a client has written.
+    /// Frames that the client has written.
     pub(crate) upstream: VecDeque<Vec<u8>>,
-    /// Bytes that a client has not read.
+    /// Bytes that the client has not read.
     pub(crate) downstream: VecDeque<u8>,
     capacity: usize,
-    /// It took no more at some time.
+    /// Whether it was full at any time.
     pub(crate) was_full: bool,
     decoder: Decoder,
-    /// When it is cut off, since a close frame was sent.
+    /// Time at which it is closed after a close frame.
     ends_at_ms: Option<u64>,
-    /// Unix seconds at which the lifetime of the connection ends.
+    /// Unix time in seconds at which the connection expires.
     expire_at: Option<i64>,
-    /// Since when, on the monotonic clock, the lifetime is over.
+    /// Monotonic time since which the connection is expired.
     overdue_since_ms: Option<u64>,
 }
 
-/// See the module.
+/// A worker with its sockets; see the module.
 pub(crate) struct Node {
     pub(crate) engine: Worker,
     pub(crate) link: Link,
     pub(crate) sockets: BTreeMap<SessionKey, Socket>,
     pub(crate) stalled_until_ms: u64,
     unverified: VecDeque<(SessionKey, TokenKind, String)>,
-    /// Clients of which it was said that they are.
+    /// Clients with an online event and no offline event.
     pub(crate) online: BTreeSet<String>,
-    /// Codes with which sessions were ended.
+    /// Codes of closed sessions.
     closes: HashMap<SessionKey, u16>,
     inflater: Inflater,
     queue_max_size: usize,
@@ -86,7 +86,7 @@ impl Node {
         }
     }
 
-    /// A client has completed its handshake.
+    /// Opens a session after a client's handshake.
     pub(crate) fn open(&mut self, now: Now, encoding: Encoding, capacity: usize) -> SessionKey {
         let opening = Opening { encoding, user: None, ping_style: PingStyle::Protocol };
         let key = self.engine.handle_open(now, opening);
@@ -104,7 +104,7 @@ impl Node {
         key
     }
 
-    /// Takes what a client has written.
+    /// Reads what a client has written.
     pub(crate) fn read(
         &mut self,
         now: Now,
@@ -131,7 +131,7 @@ impl Node {
         Ok(())
     }
 
-    /// Takes up to `count` events of the broker.
+    /// Delivers up to `count` broker events.
     pub(crate) fn receive(
         &mut self,
         now: Now,
@@ -146,7 +146,7 @@ impl Node {
         Ok(())
     }
 
-    /// Verifies what waits for verification.
+    /// Verifies all pending tokens.
     pub(crate) fn verify(&mut self, now: Now, broker: &MemoryBroker) -> Result<(), Violation> {
         while let Some((key, kind, text)) = self.unverified.pop_front() {
             let verdict = self.verdict(now, key, kind, &text);
@@ -156,7 +156,7 @@ impl Node {
         Ok(())
     }
 
-    /// Does what is due.
+    /// Runs due timers.
     pub(crate) fn tick(&mut self, now: Now, broker: &MemoryBroker) -> Result<(), Violation> {
         self.engine.handle_timeout(now);
         self.work(now, broker)?;
@@ -171,14 +171,14 @@ impl Node {
         self.check_lifetimes(now)
     }
 
-    /// The socket is gone.
+    /// Handles a closed socket.
     pub(crate) fn gone(&mut self, now: Now, key: SessionKey) {
         if self.sockets.remove(&key).is_some() {
             self.engine.handle_gone(now, key);
         }
     }
 
-    /// What the tokens of a user say of lifetimes does not hold any more.
+    /// Stops checking expiry of a user's tokens.
     pub(crate) fn forget_lifetimes(&mut self, user: &str) {
         for (key, socket) in &mut self.sockets {
             if self.engine.identity(*key).is_some_and(|identity| identity.user == user) {
@@ -187,7 +187,7 @@ impl Node {
         }
     }
 
-    /// The client has read something: there may be room again.
+    /// Handles that the client has read: there may be room again.
     pub(crate) fn make_room(&mut self, key: SessionKey) {
         if let Some(outbox) = self.engine.outbox(key) {
             outbox.set_blocked(false);
@@ -195,7 +195,7 @@ impl Node {
         }
     }
 
-    /// Does what the engine asks for, and writes.
+    /// Performs the engine's effects and writes.
     pub(crate) fn work(&mut self, now: Now, broker: &MemoryBroker) -> Result<(), Violation> {
         while let Some(key) = self.engine.poll_pressed() {
             self.flush(key);
@@ -299,8 +299,8 @@ impl Node {
     fn check_bounds(&mut self) -> Result<(), Violation> {
         for key in self.sockets.keys() {
             let queued = self.engine.outbox(*key).map_or(0, |outbox| outbox.queued());
-            // One input may say a lot before a write is tried: as much again, of what waited for a
-            // join.
+            // One input may queue much before a write is tried: as much again, of publications held
+            // for a join.
             Oracle::Bound.check(queued <= 2 * self.queue_max_size + ONE_INPUT_MAX, || {
                 format!("{queued} bytes are queued for {key:?}")
             })?;
@@ -308,8 +308,7 @@ impl Node {
         Ok(())
     }
 
-    /// A session is looked at from time to time, however the wall clock jumps; a lifetime that is
-    /// over ends it then.
+    /// Sessions are checked regularly, however the Unix clock jumps, so that an expired one closes.
     fn check_lifetimes(&mut self, now: Now) -> Result<(), Violation> {
         for (key, socket) in &mut self.sockets {
             let is_over = |at: i64| at * 1000 + EXPIRED_CLOSE_DELAY_MS <= now.unix_ms;
@@ -327,12 +326,12 @@ impl Node {
     }
 }
 
-/// Bytes that one input makes a session say at most: a history reply, or a recovery.
+/// Maximum bytes that one input makes a session send: a history reply or a recovery.
 const ONE_INPUT_MAX: usize = 8 * 1024;
 
-/// The grace of the rules.
+/// The grace period of the rules.
 pub(crate) const EXPIRED_CLOSE_DELAY_MS: i64 = 3_000;
 
-/// The time between two looks at a session: at a ping, or, where it was refused and may do nothing,
-/// at the end of the stale delay; and the coarseness of timers and of this world.
+/// The interval of checks of a session: a ping, or the stale delay of a refused session; plus the
+/// resolution of timers and of the simulation.
 const OVERDUE_MAX_MS: u64 = 10_500;

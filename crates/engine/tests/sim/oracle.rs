@@ -1,43 +1,43 @@
-//! What must hold, and how it is said when it does not.
+//! The oracles: guarantees to check, and how a violation is reported.
 
 use std::fmt;
 
-/// Which promise was broken.
+/// A guarantee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Oracle {
-    /// All see a channel's publications in the broker's order, and as they were published.
+    /// All subscribers receive a channel's publications in the broker's order, unchanged.
     Order,
-    /// Nothing comes twice.
+    /// No publication is received twice.
     Duplicate,
-    /// Nothing is missing without notice.
+    /// No publication is missing without notice.
     Gap,
-    /// A recovery is whole or refused, and not refused without need.
+    /// A recovery is complete or refused, and refused only if it must be.
     Recovery,
-    /// The reply to a subscription precedes its publications, and its end ends them.
+    /// The reply to a subscribe precedes the publications, and none follow its end.
     ReplyFirst,
     /// Every command is answered once.
     Answer,
-    /// A session ends once, for a cause that there was.
+    /// A session closes once, for an existing cause.
     Close,
-    /// Nothing grows beyond its bound.
+    /// Nothing exceeds its limit.
     Bound,
-    /// Presence equals the living.
+    /// Presence equals the connected clients.
     Presence,
-    /// A client comes online once, and then goes offline once.
+    /// A client has one online event, then one offline event.
     Lifecycle,
-    /// Nobody does more than the rates allow, and what is refused is not done.
+    /// No client exceeds the rates, and refused commands have no effect.
     Rate,
-    /// Lifetimes of tokens are kept.
+    /// Expiry of tokens is enforced.
     Expiry,
-    /// When all faults are over, everybody gets everything again.
+    /// After all faults are repaired, every client receives everything again.
     Recovered,
-    /// When all have left, nothing of them remains.
+    /// After all clients have left, no state remains.
     Leftover,
     /// No input makes the engine panic.
     Panic,
 }
 
-/// A broken promise.
+/// A violated guarantee.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
     pub(crate) oracle: Oracle,
@@ -55,7 +55,7 @@ impl Oracle {
         Err(Violation { oracle: self, text: text.into() })
     }
 
-    /// An error with this text unless `holds`.
+    /// Returns a violation with this text unless `holds`.
     pub(crate) fn check(self, holds: bool, text: impl FnOnce() -> String) -> Result<(), Violation> {
         if holds { Ok(()) } else { self.broken(text()) }
     }

@@ -1,28 +1,29 @@
-//! What happens in a world, as a list made from a seed. Every step makes sense in every state (what
-//! cannot happen then does not), so that a failing list can be shortened by leaving steps out.
+//! The events of a simulation, as a list of steps generated from a seed. Every step is valid in
+//! every state (an impossible one does nothing), so that a failing list can be shortened by
+//! removing steps.
 
 use engine::random::Random;
 
 pub(crate) const NODES: usize = 3;
 pub(crate) const CLIENTS: usize = 10;
 
-/// One thing that happens.
+/// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Time passes, and everything that can move moves.
+    /// Time passes, and everything that can progress does.
     Run {
         ms: u64,
     },
-    /// A worker handles so many broker events.
+    /// A worker handles this many broker events.
     Events {
         node: usize,
         count: usize,
     },
-    /// What a client has written reaches its worker.
+    /// A worker receives what a client has written.
     Write {
         client: usize,
     },
-    /// A client reads at most so many bytes.
+    /// A client reads at most this many bytes.
     Read {
         client: usize,
         bytes: usize,
@@ -49,62 +50,62 @@ pub(crate) enum Step {
         channel: usize,
         count: usize,
     },
-    /// A client asks for history, or for presence.
+    /// A client requests history or presence.
     Ask {
         client: usize,
         channel: usize,
     },
-    /// A client prolongs its connection with a token that lives so long.
+    /// A client refreshes its connection with a token of this lifetime.
     Refresh {
         client: usize,
         seconds: i64,
     },
-    /// The server API acts on a user.
+    /// The server API sends an order about a user.
     Order {
         client: usize,
         channel: usize,
         order: OrderKind,
     },
-    /// A backend drops what a channel retains.
+    /// The API removes a channel's history.
     RemoveHistory {
         channel: usize,
     },
-    /// What follows is a fault.
+    /// A fault.
     Fault(Fault),
 }
 
-/// Something that goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A socket breaks, and both ends know.
+    /// A socket breaks; both ends detect it.
     Cut { client: usize },
-    /// A client vanishes, and its worker does not know.
+    /// A client vanishes; its worker does not detect it.
     HalfOpen { client: usize },
     /// A client does not read for a while.
     PauseReading { client: usize, ms: u64 },
-    /// A client's token is refused as expired, invalid or not to be verified.
+    /// A client's token is expired, invalid or cannot be verified.
     BadToken { client: usize },
-    /// The oldest publication on its way to a worker is lost.
+    /// The oldest publication in flight to a worker is lost.
     Lose { node: usize },
-    /// The oldest publication on its way to a worker is held back.
+    /// The oldest publication in flight to a worker is held back.
     Delay { node: usize },
     /// What was held back arrives.
     Late { node: usize },
-    /// The oldest answer on its way to a worker becomes an error.
+    /// The oldest reply in flight to a worker becomes an error.
     Fail { node: usize },
-    /// The link between a worker and the broker breaks: what was on its way is lost.
+    /// The link between a worker and the broker breaks: everything in flight is lost.
     LinkCut { node: usize },
-    /// It is repaired.
+    /// The link is repaired.
     LinkUp { node: usize },
-    /// The broker loses its memory.
+    /// The broker loses its state.
     Amnesia,
-    /// A worker does nothing for a while.
+    /// A worker stops for a while.
     Stall { node: usize, ms: u64 },
-    /// The wall clock jumps.
+    /// The Unix clock jumps.
     Jump { seconds: i64 },
 }
 
-/// What the server API does.
+/// An order of the server API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OrderKind {
     Subscribe,
@@ -113,10 +114,10 @@ pub(crate) enum OrderKind {
     Refresh,
 }
 
-/// The plan of a seed: `length` steps.
+/// Generates `length` steps from a seed.
 pub(crate) fn plan(seed: u64, length: usize) -> Vec<Step> {
     let mut random = Random::new(seed);
-    // Worlds differ in how rough they are. Where nothing goes wrong, nothing may be missing.
+    // Simulations differ in their rate of faults. Without faults nothing may be missing.
     let fault_weight = [0, 4, 12, 25][random.below(4) as usize];
     let mut steps = vec![Step::Run { ms: 300 }];
     steps.extend((1..length).map(|_| step(&mut random, fault_weight)));
@@ -140,8 +141,7 @@ fn step(random: &mut Random, fault_weight: u64) -> Step {
         66..71 => Step::Unsubscribe { client, channel },
         71..80 => Step::Publish { client, channel },
         80..90 => {
-            // What is too much for a client's queue is told, and so no place for it where nothing
-            // goes wrong.
+            // A burst above a client's queue causes a gap, and so is not used without faults.
             let counts =
                 if fault_weight == 0 { [1, 1, 2, 3, 4, 5] } else { [1, 2, 5, 20, 150, 600] };
             Step::Burst { channel, count: counts[random.below(6) as usize] }

@@ -1,4 +1,4 @@
-//! Plays a list of steps, and finds the shortest list that still goes wrong in the same way.
+//! Runs a list of steps, and finds the shortest list that fails in the same way.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use super::oracle::{Oracle, Violation};
 use super::plan::Step;
 use super::world::World;
 
-/// What was done.
+/// Counts of a run.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) seeds: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Report {
     recoveries: u64,
     refusals: u64,
     gaps: u64,
-    /// Refusals by rates.
+    /// Refusals by rate limits.
     pub(crate) limited: u64,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Plays the steps in a new world, and then until everybody has everything and has left.
+/// Runs the steps in a new simulation, and then until every client has everything and has left.
 pub(crate) fn play(seed: u64, steps: &[Step], report: &mut Report) -> Result<(), Violation> {
     let mut world = World::new(seed);
     let played = catch_unwind(AssertUnwindSafe(|| {
@@ -60,8 +60,7 @@ pub(crate) fn play(seed: u64, steps: &[Step], report: &mut Report) -> Result<(),
     }
 }
 
-/// Leaves out whatever is not needed for breaking the same promise: first long stretches, then
-/// single steps.
+/// Removes steps that are not needed for the same violation: first long ranges, then single steps.
 pub(crate) fn shorten(seed: u64, mut steps: Vec<Step>, oracle: Oracle) -> Vec<Step> {
     let fails = |steps: &[Step]| {
         play(seed, steps, &mut Report::default()).is_err_and(|violation| violation.oracle == oracle)

@@ -1,8 +1,8 @@
-//! Tokens of this world: what they claim, and what their verification comes to.
+//! Tokens of the simulation: their claims and their verification.
 
 use engine::claims::{Overrides, SubscriptionGrant, TokenRefusal};
 
-/// See the module.
+/// A token of the simulation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Token {
     pub(crate) user: String,

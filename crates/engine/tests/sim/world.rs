@@ -1,6 +1,7 @@
-//! Workers, clients, the broker and everything between them, in one thread and invented time.
+//! The simulation: workers, clients, the broker and the links between them, in one thread and
+//! simulated time.
 //!
-//! Invariant: what happens follows from the steps alone, so a list of steps can be played again.
+//! Invariant: the run depends on the steps only, so that a list of steps can be repeated.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use super::oracle::{Oracle, Violation};
 use super::plan::{CLIENTS, Fault, NODES, OrderKind, Step};
 use super::truth::Truth;
 
-/// Unix time at which every world begins.
+/// Unix time in milliseconds at which every simulation starts.
 const BEGIN_MS: i64 = 1_700_000_000_000;
 
 #[derive(Default)]
@@ -43,7 +44,7 @@ impl Clock for WorldClock {
     }
 }
 
-/// See the module.
+/// The simulation; see the module.
 pub(crate) struct World {
     clock: Arc<WorldClock>,
     unix_ahead_ms: i64,
@@ -56,9 +57,9 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     clients: Vec<Client>,
     truth: Truth,
-    /// Faults that really happened.
+    /// Number of faults that took effect.
     pub(crate) faults: u64,
-    /// All faults are over since then.
+    /// Time since which all faults are repaired.
     calm_since_ms: Option<u64>,
     was_refused: bool,
 }
@@ -67,7 +68,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> World {
         let clock = Arc::new(WorldClock::default());
         let mut random = Random::new(seed);
-        // In every second world rates hold.
+        // Every second simulation has rate limits.
         let rates = if random.below(2) == 0 { rates() } else { Rates::default() };
         let rules = Arc::new(Rules { rates, ..rules() });
         let shared = Arc::new(SharedBuckets::new(HashKeys::new([seed, 1])));
@@ -110,7 +111,7 @@ impl World {
         Now { monotonic_ms, unix_ms: self.unix_ahead_ms + monotonic_ms as i64 }
     }
 
-    /// The observer is subscribed to all channels.
+    /// Subscribes the observer to all channels.
     fn subscribe_to_all(&self) {
         for channel in CHANNELS {
             let (id, channel, read) = (RequestId(0), channel.name.into(), JoinRead::Nothing);
@@ -118,7 +119,7 @@ impl World {
         }
     }
 
-    /// Notes what the broker has accepted.
+    /// Records what the broker has accepted.
     fn observe(&mut self) {
         let events = self.observer.1.with(std::mem::take);
         for event in events {
@@ -129,7 +130,7 @@ impl World {
         }
     }
 
-    /// Does one step, and looks whether everything still holds.
+    /// Runs one step, and checks all guarantees.
     pub(crate) fn step(&mut self, step: Step) -> Result<(), Violation> {
         match step {
             Step::Run { ms } => self.run(ms)?,
@@ -210,7 +211,7 @@ impl World {
         Ok(true)
     }
 
-    /// A new broker takes the place of the old one. What the old one had sent may still arrive.
+    /// Replaces the broker by a new one. Events sent by the old one may still arrive.
     fn forget(&mut self) {
         self.observe();
         self.incarnation += 1;
@@ -225,7 +226,7 @@ impl World {
         }
     }
 
-    /// Time passes in slices; in each, everything that can move moves.
+    /// Advances time in slices; in each, everything that can progress does.
     fn run(&mut self, ms: u64) -> Result<(), Violation> {
         for _ in 0..ms / SLICE_MS {
             self.clock.0.fetch_add(SLICE_MS, Ordering::SeqCst);
@@ -322,7 +323,7 @@ impl World {
         Ok(())
     }
 
-    /// The worker has cut the socket off.
+    /// The worker has closed the socket.
     fn lost(&mut self, client: usize) {
         let now_ms = self.now().monotonic_ms;
         self.clients[client].end(now_ms);
@@ -336,15 +337,14 @@ impl World {
         node.work(now, &self.broker)
     }
 
-    /// A session ends only for a cause that there is.
+    /// A session closes only for an existing cause.
     fn check_code(&self, client: usize, code: u16, was_full: bool) -> Result<(), Violation> {
         let is_calm =
             self.calm_since_ms.is_some_and(|since| since + 20_000 < self.clock.monotonic_ms());
         let has_cause = match code {
             3005 | 3502 => true,
             3008 => was_full,
-            // A gap in a subscription of the server, or a new token that names others than it has
-            // now.
+            // A gap in a server-side subscription, or a new token that names other channels.
             3010 => !is_calm && self.clients[client].has_server_side(),
             3012 | 3503 => !is_calm,
             3013 => self.rules.rates.of(Bucket::ConnectionRefusals).is_some(),
@@ -364,7 +364,7 @@ impl World {
         let options = self.rules.channels.namespaces[namespace].publish_options();
         for _ in 0..count {
             self.published += 1;
-            // Only where things go wrong: what is too much for a queue is told.
+            // Only with faults: a burst above a queue causes a gap.
             let is_big = count >= 20 && kind_of(channel) == Kind::Big;
             let padding = "x".repeat(if is_big { 1_000 } else { 0 });
             let data = format!("{{\"by\":\"backend{padding}\",\"n\":{}}}", self.published);
@@ -398,8 +398,8 @@ impl World {
             }
         };
         if matches!(order, Order::Refresh { .. }) {
-            // When it arrives, if it does, is not known here: the lifetimes of this user are not
-            // looked at any more.
+            // It is unknown when, or whether, it arrives: expiry of this user's tokens is no longer
+            // checked.
             self.nodes.iter_mut().for_each(|node| node.forget_lifetimes(&user));
         }
         let target = Target { user, ..Target::default() };
@@ -411,15 +411,15 @@ impl World {
         self.nodes[node].stalled_until_ms > self.clock.monotonic_ms()
     }
 
-    /// What all workers have done.
+    /// The counters of all workers.
     pub(crate) fn counters(&self) -> Counters {
         let mut total = Counters::default();
         self.nodes.iter().for_each(|node| total.add(node.engine.counters()));
         total
     }
 
-    /// All faults are over. In the end everybody must have everything, and when all have left,
-    /// nothing may remain.
+    /// Repairs all faults. Then every client must receive everything, and after all have left no
+    /// state may remain.
     pub(crate) fn finish(&mut self) -> Result<(), Violation> {
         let now_ms = self.clock.monotonic_ms();
         self.calm_since_ms = Some(now_ms);
@@ -435,7 +435,7 @@ impl World {
             client.bad_token = None;
         }
         self.run(40_000)?;
-        // Tokens go on to expire: there is a moment at which nobody is on the way.
+        // Tokens continue to expire: wait for a moment without a client that is reconnecting.
         let mut seen: HashMap<String, (u32, Violation)> = HashMap::new();
         for _ in 0..CALM_SLICES {
             let Some(violation) = self.unsettled() else { return self.leave_all() };
@@ -446,7 +446,7 @@ impl World {
         Err(most.expect("there were violations").1)
     }
 
-    /// What is missing until everybody has everything.
+    /// What is missing until every client has everything.
     fn unsettled(&self) -> Option<Violation> {
         let missing = |text: String| Some(Violation { oracle: Oracle::Recovered, text });
         for client in &self.clients {
@@ -481,7 +481,7 @@ impl World {
         self.absent()
     }
 
-    /// Who is present and should not be, or the reverse.
+    /// Clients that are wrongly present or absent.
     fn absent(&self) -> Option<Violation> {
         for channel in CHANNELS.iter().filter(|channel| channel.kind == Kind::Room) {
             let living = self.clients.iter().filter(|client| {
@@ -544,8 +544,8 @@ fn surroundings<'w>(truth: &'w Truth, now: Now, faults: u64, rules: &'w Rules) -
     Surroundings { truth, now_ms, unix_seconds, is_faultless: faults == 0, rates: &rules.rates }
 }
 
-/// Milliseconds after which everything is looked at again.
+/// Milliseconds after which everything is checked again.
 const SLICE_MS: u64 = 100;
 
-/// Slices within which everybody must have everything at once.
+/// Number of slices within which every client must have everything at once.
 const CALM_SLICES: usize = 200;

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_has_no_depth() {
+    fn bytes_that_are_not_json_have_no_depth() {
         for data in ["[".repeat(1_000).into_bytes(), vec![b'{'; 1_000], vec![0xFF; 1_000]] {
             assert!(!is_nested_too_deep(&data) && !is_json(&data));
         }

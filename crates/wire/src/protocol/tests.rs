@@ -135,7 +135,7 @@ fn ids_and_members_decide_what_a_command_is() {
 }
 
 #[test]
-fn what_is_not_json_of_this_protocol_is_refused() {
+fn invalid_json_commands_are_refused() {
     let deep = |depth: usize| {
         format!(r#"{{"id":1,"rpc":{{"data":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth))
     };
@@ -198,7 +198,7 @@ fn known_protobuf_bytes() {
 }
 
 #[test]
-fn what_is_not_protobuf_of_this_protocol_is_refused() {
+fn invalid_protobuf_commands_are_refused() {
     let refused = |bytes: &[u8]| decode_commands(Codec::Protobuf, bytes).unwrap_err();
     assert_eq!(refused(b""), DecodeError::Empty);
     assert_eq!(refused(b"\x05\x08\x01"), DecodeError::Truncated);
@@ -269,7 +269,7 @@ fn subscribe_result() -> impl Strategy<Value = SubscribeResult> {
 }
 
 #[test]
-fn a_push_of_a_later_version_is_no_ping() {
+fn a_push_of_an_unknown_kind_is_not_a_ping() {
     let json: &[u8] = br#"{"push":{"channel":"","later":{"a":1}}}"#;
     for (codec, message) in [(Codec::Json, json), (Codec::Protobuf, b"\x04\x22\x02\x6a\x00")] {
         let replies = decode_replies(codec, message).unwrap();
@@ -415,7 +415,7 @@ fn request() -> impl Strategy<Value = Request> {
 
 proptest! {
     #[test]
-    fn replies_come_back_the_same(bodies in proptest::collection::vec((1u32.., body()), 1..4)) {
+    fn replies_round_trip(bodies in proptest::collection::vec((1u32.., body()), 1..4)) {
         let replies: Vec<Reply> = bodies.into_iter().map(|(id, body)| Reply { id, body }).collect();
         for codec in [Codec::Json, Codec::Protobuf] {
             let mut out = Vec::new();
@@ -425,7 +425,7 @@ proptest! {
     }
 
     #[test]
-    fn commands_come_back_the_same(requests in proptest::collection::vec((1u32.., request()), 1..4)) {
+    fn commands_round_trip(requests in proptest::collection::vec((1u32.., request()), 1..4)) {
         let commands: Vec<Command> =
             requests.into_iter().map(|(id, request)| Command { id, request }).collect();
         for codec in [Codec::Json, Codec::Protobuf] {

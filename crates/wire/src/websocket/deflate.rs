@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_deflated_inflates_to_the_same(payload in proptest::collection::vec(0u8..8, 0..20_000)) {
+        fn deflate_and_inflate_round_trip(payload in proptest::collection::vec(0u8..8, 0..20_000)) {
             let (mut deflater, mut inflater) = (Deflater::new(1), Inflater::default());
             for window in [Window::Full, Window::Small, Window::Full] {
                 let compressed = deflater.deflate(window, &payload).unwrap().to_vec();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_window_is_kept_to() {
+    fn a_small_window_is_respected() {
         // Every byte equally often, without a repetition within the small window: not compressible
         // there.
         let every_byte = |factor: u8| (0..=255u8).map(move |n| n.wrapping_mul(factor));

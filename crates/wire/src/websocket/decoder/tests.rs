@@ -210,7 +210,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_client_sends_arrives(payload in proptest::collection::vec(any::<u8>(), 0..70_000), key: [u8; 4]) {
+    fn client_frames_are_decoded(payload in proptest::collection::vec(any::<u8>(), 0..70_000), key: [u8; 4]) {
         let mut bytes = Vec::new();
         encoder::client_frame(FrameKind::Binary, &payload, key, &mut bytes);
         encoder::client_close(4000, "bye", key, &mut bytes);
