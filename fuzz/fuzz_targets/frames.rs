@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use wire::websocket::Role;
 use wire::websocket::close::CloseFrame;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message, ProtocolError};
-use wire::websocket::deflate::Inflater;
+use wire::websocket::deflate::{Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 
 const LIMITS: DecoderLimits = DecoderLimits { message_size: 4_096, inflated_size: 16_384 };
@@ -30,8 +30,8 @@ enum Seen {
 fuzz_target!(|input: &[u8]| {
     let Some((&[choices, split], bytes)) = input.split_first_chunk() else { return };
     let role = if choices & 1 == 0 { Role::Server } else { Role::Client };
-    let allows_deflate = choices & 2 != 0;
-    let decoder = || Decoder::new(role, LIMITS, allows_deflate);
+    let deflate = (choices & 2 != 0).then_some(Window::Full);
+    let decoder = || Decoder::new(role, LIMITS, deflate);
     let whole = decode(&mut decoder(), [bytes]);
     let piece = usize::from(split) + 1;
     assert_eq!(whole, decode(&mut decoder(), bytes.chunks(piece)), "pieces of {piece}");
@@ -84,7 +84,7 @@ fn keep(message: &Message<'_>) -> Seen {
 
 /// Sends every message again as a whole frame: nothing is stored between two.
 fn send_again(role: Role, messages: &[Seen]) {
-    let mut decoder = Decoder::new(role, WIDE, false);
+    let mut decoder = Decoder::new(role, WIDE, None);
     for message in messages {
         let mut frame = Vec::new();
         match (role, message) {

@@ -91,7 +91,7 @@ fn decode_frame() -> Run {
     let mut frame = Vec::new();
     encoder::client_frame(FrameKind::Text, &payload(), *b"mask", &mut frame);
     let limits = DecoderLimits { message_size: 1 << 16, inflated_size: 1 << 16 };
-    let mut decoder = Decoder::new(Role::Server, limits, false);
+    let mut decoder = Decoder::new(Role::Server, limits, None);
     let mut inflater = Inflater::default();
     let mut received = frame.clone();
     Box::new(move || {

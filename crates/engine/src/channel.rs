@@ -156,7 +156,8 @@ pub fn may_subscribe(
                 || actor.has_role(&view.namespace.roles.subscribe)
         }
     };
-    grant(is_allowed || rules.client.insecure)
+    let is_permitted = is_allowed || rules.client.insecure;
+    is_permitted.then_some(()).ok_or(ErrorCode::PermissionDenied)
 }
 
 /// Checks whether the actor may read the history of a personal channel: only its user may, and a
@@ -171,7 +172,8 @@ pub(crate) fn may_read_personal(
 ) -> Result<(), ErrorCode> {
     let is_allowed = personal::users(rules, view)
         .is_none_or(|users| actor.is_subscriber || is_listed(&rules.channels, users, actor.user));
-    grant(is_allowed || is_open(rules, view.namespace))
+    let is_permitted = is_allowed || is_open(rules, view.namespace);
+    is_permitted.then_some(()).ok_or(ErrorCode::PermissionDenied)
 }
 
 fn is_listed(rules: &ChannelRules, users: &str, user: &str) -> bool {
@@ -194,7 +196,8 @@ pub fn may_publish(
     actor: Actor<'_>,
 ) -> Result<(), ErrorCode> {
     let has_role = actor.has_role(&namespace.roles.publish);
-    grant(has_role || holds(namespace.publish, actor) || is_open(rules, namespace))
+    let is_permitted = has_role || holds(namespace.publish, actor) || is_open(rules, namespace);
+    is_permitted.then_some(()).ok_or(ErrorCode::PermissionDenied)
 }
 
 /// Checks whether the actor may read presence.
@@ -209,7 +212,8 @@ pub fn may_read_presence(
     if !namespace.presence {
         return Err(ErrorCode::NotAvailable);
     }
-    grant(may_receive_membership(rules, namespace, actor))
+    let is_permitted = may_receive_membership(rules, namespace, actor);
+    is_permitted.then_some(()).ok_or(ErrorCode::PermissionDenied)
 }
 
 /// Returns whether the actor may receive joins and leaves, provided that the namespace sends them.
@@ -236,7 +240,9 @@ pub fn may_read_history(
         return Err(ErrorCode::NotAvailable);
     }
     let has_role = actor.has_role(&namespace.roles.history);
-    grant(has_role || holds(namespace.history_read, actor) || is_open(rules, namespace))
+    let is_permitted =
+        has_role || holds(namespace.history_read, actor) || is_open(rules, namespace);
+    is_permitted.then_some(()).ok_or(ErrorCode::PermissionDenied)
 }
 
 /// Checks that a payload has the format that the namespace requires.
@@ -271,10 +277,6 @@ fn is_open(rules: &Rules, namespace: &Namespace) -> bool {
 fn holds(permission: Permission, actor: Actor<'_>) -> bool {
     let is_wide = permission.client || (permission.subscriber && actor.is_subscriber);
     is_wide && (!actor.user.is_empty() || permission.anonymous)
-}
-
-fn grant(is_allowed: bool) -> Result<(), ErrorCode> {
-    if is_allowed { Ok(()) } else { Err(ErrorCode::PermissionDenied) }
 }
 
 #[cfg(test)]

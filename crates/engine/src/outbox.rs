@@ -54,9 +54,14 @@ impl Outbox {
         self.is_blocked
     }
 
-    /// Records that a write was incomplete, or that the socket is writable again.
-    pub fn set_blocked(&mut self, is_blocked: bool) {
-        self.is_blocked = is_blocked;
+    /// Records that the socket accepted only a part of a write.
+    pub fn mark_blocked(&mut self) {
+        self.is_blocked = true;
+    }
+
+    /// Records that the socket is writable again.
+    pub fn mark_writable(&mut self) {
+        self.is_blocked = false;
     }
 
     /// Bytes not yet written.
@@ -158,7 +163,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(Bytes::from_static(b"0123456789"), 4).unwrap();
         outbox.push(Bytes::from_static(b"0123456789"), 4).unwrap();
-        outbox.set_blocked(true);
+        outbox.mark_blocked();
         assert_eq!(outbox.push(Bytes::from_static(b"x"), 4), Err(Slow));
         assert_eq!(outbox.queued(), 20);
         outbox.advance(18);
@@ -168,7 +173,7 @@ mod tests {
     #[test]
     fn frames_cost_more_than_their_bytes() {
         let mut outbox = Outbox::default();
-        outbox.set_blocked(true);
+        outbox.mark_blocked();
         let bound = 10 * FRAME_COST;
         let taken = (0..bound).take_while(|_| outbox.push(Bytes::from_static(b"x"), bound).is_ok());
         // The first frame costs nothing: it needs no queue.

@@ -9,6 +9,8 @@ mod abandon;
 mod fan_out;
 mod positions;
 mod revoke;
+mod verdict;
+mod views;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use slab::Slab;
-use wire::protocol::{self, ClientInfo, Disconnect, DisconnectCode, PushEvent};
+use wire::protocol::{self, Disconnect, DisconnectCode, PushEvent};
 
 use crate::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Membership, RequestId,
@@ -24,7 +26,6 @@ use crate::broker::{
 use crate::buckets::ConnectionBuckets;
 use crate::capacity::{Kept, shrink_map, shrink_queue, shrink_vec};
 use crate::checks::Checks;
-use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::counters::Counters;
 use crate::departures::Departures;
 use crate::encoding::Encoder;
@@ -37,8 +38,7 @@ use crate::recent_channels::RecentChannels;
 use crate::rules::Rules;
 use crate::session::timers::{self, Timers};
 use crate::session::{
-    Opening, Phase, Refusal, Session, SessionKey, Wait, connect, join, metering, orders, queries,
-    refresh, subscribe,
+    Opening, Phase, Session, SessionKey, Wait, connect, join, metering, orders, queries,
 };
 use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
@@ -46,6 +46,9 @@ use crate::turn::{Effect, Outputs, Pending, PendingQuestion, Turn};
 use crate::users::Users;
 use crate::wheel::{Tick, Wheel};
 use abandon::Doing;
+
+pub use verdict::Verdict;
+pub use views::{ClientView, Identity};
 
 /// The sessions of one worker and their shared state.
 #[derive(Debug)]
@@ -68,45 +71,8 @@ pub struct Worker {
     shared: Option<Arc<SharedBuckets>>,
 }
 
-/// The result of [`Effect::Verify`].
-#[derive(Debug)]
-pub enum Verdict {
-    /// Result for a connection token.
-    Connection(Result<ConnectionClaims, TokenRefusal>),
-    /// Result for a subscription token.
-    Subscription(Result<SubscriptionClaims, TokenRefusal>),
-    /// The token is valid, but the server closes the connection for another reason.
-    Close(DisconnectCode),
-}
-
 /// Offline reason of a client whose connection ended without a close frame of the server.
 const CONNECTION_CLOSED: &str = "connection closed";
-
-/// The client of a session, for logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity<'w> {
-    /// User id; empty for anonymous and before the session is admitted.
-    pub user: &'w str,
-    /// Client id; empty before the session is admitted.
-    pub client: &'w str,
-}
-
-/// An admitted client.
-#[derive(Debug)]
-pub struct ClientView<'w> {
-    /// The client as others see it.
-    pub info: &'w ClientInfo,
-    /// Unix time in milliseconds of the admission.
-    pub admitted_at_ms: i64,
-    session: &'w Session,
-}
-
-impl<'w> ClientView<'w> {
-    /// The channels of its subscriptions.
-    pub fn channels(&self) -> impl Iterator<Item = &'w str> {
-        self.session.subscriptions.iter().map(|subscription| &*subscription.channel)
-    }
-}
 
 impl Worker {
     /// Creates a worker without sessions. All its ids and jitter follow from `seed`, all hashes
@@ -204,7 +170,7 @@ impl Worker {
                 | Wait::Leave { id, .. } => (false, *id),
                 Wait::Answers => (false, 0),
             };
-            let result = apply_verdict(session, turn, wait, verdict);
+            let result = verdict::apply(session, turn, wait, verdict);
             match result {
                 Ok(()) => {}
                 Err(refusal) if is_connect => connect::refuse(session, turn, id, refusal),
@@ -586,30 +552,4 @@ impl Worker {
 fn find(sessions: &mut Slab<Box<Session>>, key: SessionKey) -> Option<&mut Session> {
     let session = sessions.get_mut(key.slot as usize)?;
     (session.key == key).then_some(&mut **session)
-}
-
-fn apply_verdict(
-    session: &mut Session,
-    turn: &mut Turn<'_>,
-    wait: Wait,
-    verdict: Verdict,
-) -> Result<(), Refusal> {
-    match (wait, verdict) {
-        (_, Verdict::Close(code)) => Err(code.into()),
-        (Wait::ConnectToken { id, request }, Verdict::Connection(result)) => {
-            connect::handle_verdict(session, turn, id, &request, result)
-        }
-        (Wait::SubscribeToken { id, request }, Verdict::Subscription(result)) => {
-            subscribe::handle_verdict(session, turn, id, &request, result)
-        }
-        (Wait::RefreshToken { id }, Verdict::Connection(result)) => {
-            refresh::handle_verdict(session, turn, id, result)
-        }
-        (Wait::SubRefreshToken { id, channel }, Verdict::Subscription(result)) => {
-            refresh::handle_sub_verdict(session, turn, id, &channel, result)
-        }
-        (_, Verdict::Connection(_) | Verdict::Subscription(_)) => {
-            unreachable!("a driver answers with the kind of verdict that was asked for")
-        }
-    }
 }

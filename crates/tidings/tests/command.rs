@@ -247,7 +247,7 @@ fn recite(listener: &TcpListener, replies: &str, code: u16) {
         .collect();
     let headers = request.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
     let head = RequestHead { method: "GET", is_http_1_1: true, headers };
-    let accept = handshake::accept(&head, false).unwrap().accept;
+    let accept = handshake::accept(&head).unwrap().accept;
     let mut said = format!("HTTP/1.1 101 -\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").into_bytes();
     said.extend_from_slice(&encoder::frame(FrameKind::Text, replies.as_bytes()));
     said.extend_from_slice(&encoder::close_frame(code, "enough"));

@@ -207,7 +207,7 @@ fn recite(replies: &str) -> String {
             .collect();
         let headers = request.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
         let head = RequestHead { method: "GET", is_http_1_1: true, headers };
-        let accept = handshake::accept(&head, false).unwrap().accept;
+        let accept = handshake::accept(&head).unwrap().accept;
         let head = format!("HTTP/1.1 101 -\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
         (&stream).write_all(&[head.as_bytes(), &frame].concat()).unwrap();
         let _rest = (&stream).read_to_end(&mut Vec::new());

@@ -52,7 +52,7 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
         is_http_1_1: request.version == Some(1),
         headers: names.iter().map(String::as_str).zip(values).collect(),
     };
-    let accepted = handshake::accept(&head, true).map_err(io::Error::other)?;
+    let accepted = handshake::accept(&head).map_err(io::Error::other)?;
     let extensions = accepted.deflate.as_ref().map_or(String::new(), |deflate| {
         format!("Sec-WebSocket-Extensions: {}\r\n", deflate.header())
     });
@@ -84,7 +84,7 @@ fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
 
 fn echo(mut stream: TcpStream, early: &[u8], deflate: Option<Window>) -> io::Result<()> {
     let limits = DecoderLimits { message_size: MESSAGE_MAX, inflated_size: MESSAGE_MAX };
-    let mut decoder = Decoder::new(Role::Server, limits, deflate.is_some());
+    let mut decoder = Decoder::new(Role::Server, limits, deflate);
     let (mut inflater, mut deflater) = (Inflater::default(), Deflater::new(1));
     let mut buffer = vec![0; 64 * 1024];
     let mut count = early.len();

@@ -166,7 +166,7 @@ const THEIR_REASON: &str = "Protocol violation";
 fn read_ours(role: Role, pieces: &[Vec<u8>]) -> Reading<ProtocolError> {
     let size = MESSAGE_MAX as u32;
     let limits = DecoderLimits { message_size: size, inflated_size: size };
-    let (mut decoder, mut inflater) = (Decoder::new(role, limits, false), Inflater::default());
+    let (mut decoder, mut inflater) = (Decoder::new(role, limits, None), Inflater::default());
     let mut events = Vec::new();
     for piece in pieces {
         let mut bytes = piece.clone();

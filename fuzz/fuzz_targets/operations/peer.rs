@@ -10,7 +10,7 @@ use wire::protocol::{
 };
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
-use wire::websocket::deflate::Inflater;
+use wire::websocket::deflate::{Inflater, Window};
 
 use crate::operation::Manner;
 use crate::rules::{CHANNEL_LIMIT, is_cache};
@@ -74,7 +74,7 @@ impl Peer {
             is_confused: false,
             is_connected: false,
             is_refused: false,
-            decoder: Decoder::new(Role::Client, LIMITS, manner.deflate),
+            decoder: Decoder::new(Role::Client, LIMITS, manner.deflate.then_some(Window::Full)),
             message: Vec::new(),
             next_id: 1_000,
         }

@@ -399,7 +399,7 @@ impl World {
         let Some(key) = self.pick(choice) else { return };
         self.peer_mut(key).room = None;
         if let Some(outbox) = self.worker.outbox(key) {
-            outbox.set_blocked(false);
+            outbox.mark_writable();
         }
         self.flush(key);
     }
@@ -474,7 +474,7 @@ impl World {
             let offered: usize = slices[..used].iter().map(|slice| slice.len()).sum();
             let taken = peer.room.map_or(offered, |room| room.min(offered));
             if taken == 0 {
-                outbox.set_blocked(true);
+                outbox.mark_blocked();
                 break;
             }
             let written = slices[..used].iter().flat_map(|slice| slice.iter().copied());

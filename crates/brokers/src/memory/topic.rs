@@ -241,7 +241,7 @@ impl Topic {
     pub(super) fn expire(&mut self, channel: &Arc<str>, now_ms: u64) -> bool {
         let has_listeners = !self.listeners.is_empty();
         let Some(kept) = &mut self.kept else { return false };
-        let mut has_forgotten = kept.expire(now_ms, has_listeners);
+        let mut has_forgotten = kept.expire(now_ms, self.listeners.len());
         if kept.lifetime.take_if(|(_, ends_at_ms)| *ends_at_ms <= now_ms).is_some() {
             has_forgotten |= kept.stream.take().is_some_and(|stream| !stream.is_new());
             let channel = channel.clone();
@@ -308,7 +308,7 @@ impl Kept {
         }
     }
 
-    fn expire(&mut self, now_ms: u64, has_listeners: bool) -> bool {
+    fn expire(&mut self, now_ms: u64, listener_count: usize) -> bool {
         while self.accepted_order.front().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
             if let Some((_, key)) = self.accepted_order.pop_front() {
                 self.accepted.remove(&key);
@@ -317,7 +317,7 @@ impl Kept {
         }
         let mut has_forgotten = false;
         // A subscriber's position in an empty stream must stay valid.
-        let is_waiting = has_listeners && self.stream.as_ref().is_some_and(Stream::is_new);
+        let is_waiting = listener_count > 0 && self.stream.as_ref().is_some_and(Stream::is_new);
         if self.stream_ends_at_ms <= now_ms && !is_waiting {
             has_forgotten = self.stream.take().is_some_and(|stream| !stream.is_new());
             self.version = 0;

@@ -80,7 +80,7 @@ impl MessageStream {
         MessageStream {
             codec: options.codec,
             stage: Stage::Handshake { handshake, answer: Vec::new() },
-            decoder: Decoder::new(Role::Client, limits, false),
+            decoder: Decoder::new(Role::Client, limits, None),
             inflater: Inflater::default(),
         }
     }

@@ -10,7 +10,7 @@ use wire::protocol::{
     SubscribeRequest, SubscribeResult,
 };
 
-use super::join::{self, JoinOrigin, JoinPlan};
+use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
 use super::{Phase, PingStyle, Refusal, Session, Wait, metering};
 use crate::broker::{BrokerRequest, Control, Order, Target};
 use crate::budget::Budget;
@@ -217,7 +217,7 @@ fn plan_subscriptions(
             return Err(Refusal::Close(DisconnectCode::ChannelLimit));
         }
         let namespace = channel::server_view(&rules.channels, channel)?.namespace;
-        let mut plan = JoinPlan::new(rules, namespace, actor, channel, wish, grant);
+        let mut plan = JoinPlan::new(rules, namespace, actor, JoinRequest { channel, wish, grant });
         plan.origin = JoinOrigin::Connect;
         plan.traits.is_server_side = true;
         plan.traits.is_of_token = is_of_token;

@@ -49,6 +49,15 @@ pub(crate) struct JoinPlan {
     data: Bytes,
 }
 
+/// A requested subscription: what a command, a token or the server API asks for.
+#[derive(Debug)]
+pub(crate) struct JoinRequest<'r> {
+    pub(crate) channel: &'r str,
+    /// The client's options; `None` if no client requests it.
+    pub(crate) wish: Option<&'r SubscribeRequest>,
+    pub(crate) grant: SubscriptionGrant,
+}
+
 /// What started the subscription, and so receives the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinOrigin {
@@ -102,10 +111,9 @@ impl JoinPlan {
         rules: &Rules,
         namespace: &Namespace,
         actor: Actor<'_>,
-        channel: &str,
-        wish: Option<&SubscribeRequest>,
-        grant: SubscriptionGrant,
+        request: JoinRequest<'_>,
     ) -> JoinPlan {
+        let JoinRequest { channel, wish, grant } = request;
         let actor = Actor { is_subscriber: true, ..actor };
         let may_history = channel::may_read_history(rules, namespace, actor).is_ok();
         let may_receive_membership = channel::may_receive_membership(rules, namespace, actor);

@@ -7,7 +7,7 @@ use wire::protocol::{
     UnsubscribeCode,
 };
 
-use super::join::{self, JoinOrigin, JoinPlan};
+use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
 use super::{Phase, Session, connect, refresh};
 use crate::broker::{BrokerRequest, Control, Order, Target};
 use crate::channel;
@@ -30,7 +30,12 @@ pub(crate) fn apply(session: &mut Session, turn: &mut Turn<'_>, control: &Contro
         Order::Disconnect(disconnect) => session.close(turn.out, disconnect.clone()),
         _ if session.phase != Phase::Live => {}
         Order::Subscribe { channel, expire_at, grant, recover_since } => {
-            subscribe(session, turn, channel, *expire_at, grant, recover_since.as_ref());
+            let (expire_at, since) = (*expire_at, recover_since.as_ref());
+            subscribe(
+                session,
+                turn,
+                OrderedSubscription { name: channel, expire_at, grant, since },
+            );
         }
         Order::Unsubscribe { channel } => unsubscribe(session, turn, channel),
         Order::Refresh { expired: true, .. } => session.close(turn.out, DisconnectCode::Expired),
@@ -61,14 +66,17 @@ fn is_meant(session: &Session, target: &Target) -> bool {
     info.user == target.user && is_named && is_older && !target.except.contains(&info.client)
 }
 
-fn subscribe(
-    session: &mut Session,
-    turn: &mut Turn<'_>,
-    name: &str,
+/// The fields of [`Order::Subscribe`].
+#[derive(Clone, Copy)]
+struct OrderedSubscription<'o> {
+    name: &'o str,
     expire_at: Option<i64>,
-    grant: &SubscriptionGrant,
-    since: Option<&StreamPosition>,
-) {
+    grant: &'o SubscriptionGrant,
+    since: Option<&'o StreamPosition>,
+}
+
+fn subscribe(session: &mut Session, turn: &mut Turn<'_>, ordered: OrderedSubscription<'_>) {
+    let OrderedSubscription { name, expire_at, grant, since } = ordered;
     let rules = turn.rules;
     // The API has validated the name.
     let Ok(view) = channel::server_view(&rules.channels, name) else {
@@ -91,7 +99,8 @@ fn subscribe(
         ..SubscribeRequest::default()
     });
     let actor = session.any_actor();
-    let mut plan = JoinPlan::new(rules, view.namespace, actor, name, wish.as_ref(), grant.clone());
+    let request = JoinRequest { channel: name, wish: wish.as_ref(), grant: grant.clone() };
+    let mut plan = JoinPlan::new(rules, view.namespace, actor, request);
     plan.origin = JoinOrigin::Order;
     plan.traits.is_server_side = true;
     plan.expire_at = expire_at;

@@ -3,12 +3,19 @@
 
 use wire::protocol::{DisconnectCode, ErrorCode, ReplyBody, SubscribeRequest};
 
-use super::join::{self, JoinOrigin, JoinPlan};
+use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
 use super::{Refusal, Session, Wait, metering};
 use crate::channel;
 use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use crate::counters::CommandKind;
 use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
+
+/// What a token, or its absence, grants.
+#[derive(Default)]
+struct Authorization {
+    grant: SubscriptionGrant,
+    expire_at: Option<i64>,
+}
 
 /// Handles the subscribe command.
 pub(crate) fn begin(
@@ -29,8 +36,7 @@ pub(crate) fn begin(
         turn.out.effects.push_back(Effect::Verify { key, kind, token });
         return Ok(());
     }
-    let grant = SubscriptionGrant::default();
-    start(session, turn, id, &request, grant, None)
+    start(session, turn, id, &request, Authorization::default())
 }
 
 /// Checks everything that does not depend on a token.
@@ -88,7 +94,7 @@ pub(crate) fn handle_verdict(
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return Err(ErrorCode::Expired.into());
     }
-    start(session, turn, id, request, claims.grant, expire_at)
+    start(session, turn, id, request, Authorization { grant: claims.grant, expire_at })
 }
 
 /// Checks that the claims name this session and this channel. A mismatch is reported to the
@@ -119,8 +125,7 @@ fn start(
     turn: &mut Turn<'_>,
     id: u32,
     request: &SubscribeRequest,
-    grant: SubscriptionGrant,
-    expire_at: Option<i64>,
+    authorization: Authorization,
 ) -> Result<(), Refusal> {
     if request.tags_filter {
         return Err(ErrorCode::BadRequest.into());
@@ -129,10 +134,11 @@ fn start(
     check_room(session, turn, &request.channel)?;
     let rules = turn.rules;
     let view = channel::view(&rules.channels, &request.channel)?;
-    let (actor, wish) = (session.any_actor(), Some(request));
-    let mut plan = JoinPlan::new(rules, view.namespace, actor, &request.channel, wish, grant);
+    let (channel, grant) = (&request.channel, authorization.grant);
+    let join_request = JoinRequest { channel, wish: Some(request), grant };
+    let mut plan = JoinPlan::new(rules, view.namespace, session.any_actor(), join_request);
     plan.origin = JoinOrigin::Command(id);
-    plan.expire_at = expire_at;
+    plan.expire_at = authorization.expire_at;
     join::begin(session, turn, plan);
     Ok(())
 }

@@ -36,7 +36,7 @@ fn nothing_is_encoded_for_a_session_that_is_closed() {
     let mut world = World::with(rules);
     let key = world.anonymous();
     (0..10).for_each(|number| world.publish("kept:a", number));
-    world.worker.outbox(key).unwrap().set_blocked(true);
+    world.worker.outbox(key).unwrap().mark_blocked();
     world.says(key, &history(1_000));
     world.settle();
     assert_eq!(world.code(key), 3008);

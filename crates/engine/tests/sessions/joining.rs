@@ -308,7 +308,7 @@ fn a_slow_session_is_closed_and_removed() {
         world.settle();
         world.received(key);
     }
-    world.worker.outbox(slow).unwrap().set_blocked(true);
+    world.worker.outbox(slow).unwrap().mark_blocked();
     for number in 0..100 {
         world.publish("plain", number);
         world.settle();

@@ -186,7 +186,7 @@ impl World {
             outbox.advance(written);
         }
         let limits = DecoderLimits { message_size: 1 << 24, inflated_size: 1 << 24 };
-        let mut decoder = Decoder::new(Role::Client, limits, false);
+        let mut decoder = Decoder::new(Role::Client, limits, None);
         let mut input = &mut bytes[..];
         let mut lines = Vec::new();
         while let Some(message) = decoder.next(&mut Inflater::default(), &mut input).unwrap() {

@@ -113,7 +113,7 @@ impl Client {
             unsent: Vec::new(),
             asked: HashMap::new(),
             next_id: 0,
-            decoder: Decoder::new(Role::Client, LIMITS, encoding.deflate.is_some()),
+            decoder: Decoder::new(Role::Client, LIMITS, encoding.deflate),
             published: 0,
             opened_at_ms: 0,
             accepted: 0,
@@ -125,7 +125,7 @@ impl Client {
     pub(crate) fn begin(&mut self, at: &Surroundings<'_>, place: Place) {
         self.place = Some(place);
         (self.opened_at_ms, self.accepted) = (at.now_ms, 0);
-        self.decoder = Decoder::new(Role::Client, LIMITS, self.encoding.deflate.is_some());
+        self.decoder = Decoder::new(Role::Client, LIMITS, self.encoding.deflate);
         let token = self.connection_token(at);
         let server_side = self.subscriptions.iter().filter(|(channel, _)| is_server_side(channel));
         let subs = server_side.map(|(channel, subscription)| {

@@ -95,7 +95,7 @@ impl Node {
             downstream: VecDeque::new(),
             capacity,
             was_full: false,
-            decoder: Decoder::new(Role::Server, LIMITS, encoding.deflate.is_some()),
+            decoder: Decoder::new(Role::Server, LIMITS, encoding.deflate),
             ends_at_ms: None,
             expire_at: None,
             overdue_since_ms: None,
@@ -190,7 +190,7 @@ impl Node {
     /// Handles that the client has read: there may be room again.
     pub(crate) fn make_room(&mut self, key: SessionKey) {
         if let Some(outbox) = self.engine.outbox(key) {
-            outbox.set_blocked(false);
+            outbox.mark_writable();
             self.flush(key);
         }
     }
@@ -291,7 +291,7 @@ impl Node {
             outbox.advance(written);
             if written == 0 {
                 socket.was_full = true;
-                outbox.set_blocked(true);
+                outbox.mark_blocked();
             }
         }
     }

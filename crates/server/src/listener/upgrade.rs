@@ -114,7 +114,7 @@ impl Sockets {
                 .map(|(name, value)| (name.as_str(), value.as_bytes()))
                 .collect(),
         };
-        let accepted = handshake::accept(&head, self.allows_deflate).map_err(|refusal| {
+        let mut accepted = handshake::accept(&head).map_err(|refusal| {
             let status = StatusCode::from_u16(refusal.status()).expect("a status of our own");
             (status, refusal.to_string())
         })?;
@@ -123,6 +123,7 @@ impl Sockets {
             let text = "a WebSocket handshake has no body";
             return Err((StatusCode::BAD_REQUEST, text.to_owned()));
         }
+        accepted.deflate = accepted.deflate.filter(|_| self.allows_deflate);
         let user = self.user(request)?;
         let now_ms = self.clock.now().monotonic_ms;
         let unauthenticated = self.admission.handshake(now_ms, address).ok_or_else(|| {

@@ -122,7 +122,7 @@ impl Arrival {
         let connection = Connection {
             key,
             socket,
-            decoder: Decoder::new(Role::Server, limits, self.deflate.is_some()),
+            decoder: Decoder::new(Role::Server, limits, self.deflate),
             state: CloseState::Open,
             reading: ReadTurn::Ready,
             is_ending: false,

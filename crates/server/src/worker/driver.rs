@@ -255,7 +255,7 @@ impl Driver {
             && let Some(outbox) = self.engine.outbox(key)
             && outbox.is_blocked()
         {
-            outbox.set_blocked(false);
+            outbox.mark_writable();
             self.flush(key);
         }
         let Some(connection) = self.connection(key) else {
@@ -483,7 +483,7 @@ impl Driver {
                     self.linger(key);
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => outbox.set_blocked(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => outbox.mark_blocked(),
             Err(_) => self.remove(key, DisconnectCode::WriteError.number()),
         }
     }

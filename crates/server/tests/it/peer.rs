@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
-use wire::websocket::deflate::Inflater;
+use wire::websocket::deflate::{Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 
 /// Timeout of reads.
@@ -57,7 +57,7 @@ impl Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let limits = DecoderLimits { message_size: 1 << 24, inflated_size: 1 << 24 };
-        let decoder = Decoder::new(Role::Client, limits, true);
+        let decoder = Decoder::new(Role::Client, limits, Some(Window::Full));
         Peer { stream, decoder, inflater: Inflater::default(), unread: Vec::new() }
     }
 

@@ -131,7 +131,7 @@ impl Line {
         }
         let limits =
             DecoderLimits { message_size: MESSAGE_SIZE_MAX, inflated_size: MESSAGE_SIZE_MAX };
-        let decoder = Decoder::new(Role::Client, limits, false);
+        let decoder = Decoder::new(Role::Client, limits, None);
         let security = target.security.as_ref();
         transport::prepare(security)?;
         // Last of all: what the generator itself takes is no part of the server's time.

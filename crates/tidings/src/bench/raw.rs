@@ -112,7 +112,7 @@ fn accept(listener: &TcpListener) -> anyhow::Result<TcpStream> {
         let values = request.headers.iter().map(|header| header.value);
         let headers = names.iter().map(String::as_str).zip(values).collect();
         let head = RequestHead { method: "GET", is_http_1_1: true, headers };
-        let accept = handshake::accept(&head, false)?.accept;
+        let accept = handshake::accept(&head)?.accept;
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: {accept}\r\n\r\n"

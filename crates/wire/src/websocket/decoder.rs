@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::Role;
 use super::close::{CloseCode, CloseFrame};
-use super::deflate::{InflateError, Inflater};
+use super::deflate::{InflateError, Inflater, Window};
 use super::header::{HEADER_MAX, Header, Opcode};
 use super::mask;
 use crate::limits::{CONTROL_PAYLOAD_MAX, FRAGMENTS_MAX};
@@ -121,10 +121,11 @@ struct OpenMessage {
 }
 
 impl Decoder {
-    /// Creates a decoder of the frames that the peer of `role` sends.
+    /// Creates a decoder of the frames that the peer of `role` sends. Compressed messages are
+    /// accepted if permessage-deflate was negotiated, whatever its window.
     #[must_use]
-    pub fn new(role: Role, limits: DecoderLimits, allows_deflate: bool) -> Decoder {
-        Decoder { limits, role, allows_deflate, partial: None }
+    pub fn new(role: Role, limits: DecoderLimits, deflate: Option<Window>) -> Decoder {
+        Decoder { limits, role, allows_deflate: deflate.is_some(), partial: None }
     }
 
     /// Consumes bytes from the front of `input` until a message or control frame is complete.
@@ -270,7 +271,7 @@ impl Decoder {
                 } else {
                     Payload::Borrowed(payload)
                 };
-                finish_message(is_text, payload)
+                if is_text { text(payload) } else { Ok(Message::Binary(payload)) }
             }
         }
     }
@@ -344,7 +345,8 @@ impl Decoder {
         } else {
             message.data
         };
-        finish_message(message.is_text, Payload::Owned(data)).map(Some)
+        let payload = Payload::Owned(data);
+        if message.is_text { text(payload).map(Some) } else { Ok(Some(Message::Binary(payload))) }
     }
 
     fn inflate(&self, inflater: &mut Inflater, data: &[u8]) -> Result<Vec<u8>, ProtocolError> {
@@ -423,10 +425,7 @@ fn take<'i>(input: &mut &'i mut [u8], count: usize) -> &'i mut [u8] {
     taken
 }
 
-fn finish_message(is_text: bool, payload: Payload<'_>) -> Result<Message<'_>, ProtocolError> {
-    if !is_text {
-        return Ok(Message::Binary(payload));
-    }
+fn text(payload: Payload<'_>) -> Result<Message<'_>, ProtocolError> {
     match simdutf8::basic::from_utf8(&payload) {
         Ok(_) => Ok(Message::Text(payload)),
         Err(_) => Err(ProtocolError::Utf8),

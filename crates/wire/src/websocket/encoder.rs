@@ -35,7 +35,7 @@ impl FrameKind {
 /// Encodes a frame of a server.
 #[must_use]
 pub fn frame(kind: FrameKind, payload: &[u8]) -> Bytes {
-    whole(kind.opcode(), false, payload)
+    whole(header(kind.opcode(), payload), payload)
 }
 
 /// Encodes a compressed frame of a server, for connections with permessage-deflate. Sends the
@@ -48,7 +48,7 @@ pub fn compressed_frame(
 ) -> Bytes {
     match deflater.deflate(window, payload) {
         Some(compressed) if compressed.len() < payload.len() => {
-            whole(kind.opcode(), true, compressed)
+            whole(Header { is_compressed: true, ..header(kind.opcode(), compressed) }, compressed)
         }
         _ => frame(kind, payload),
     }
@@ -57,7 +57,8 @@ pub fn compressed_frame(
 /// Encodes a close frame of a server. A reason that is too long is truncated at a character.
 #[must_use]
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
-    whole(Opcode::Close, false, &close_payload(code, reason))
+    let payload = close_payload(code, reason);
+    whole(header(Opcode::Close, &payload), &payload)
 }
 
 /// Encodes the answer to a close frame, which repeats its code (RFC 6455 §5.5.1).
@@ -65,7 +66,7 @@ pub fn close_frame(code: u16, reason: &str) -> Bytes {
 pub fn close_answer(close: Option<&CloseFrame>) -> Bytes {
     match close {
         Some(close) => close_frame(close.code.number(), ""),
-        None => whole(Opcode::Close, false, &[]),
+        None => whole(header(Opcode::Close, &[]), &[]),
     }
 }
 
@@ -80,17 +81,21 @@ pub fn client_close(code: u16, reason: &str, key: [u8; 4], out: &mut Vec<u8>) {
     masked(Opcode::Close, &close_payload(code, reason), key, out);
 }
 
-fn whole(opcode: Opcode, is_compressed: bool, payload: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(payload.len() + HEADER_MAX);
+/// The header of a frame that is neither compressed nor masked.
+fn header(opcode: Opcode, payload: &[u8]) -> Header {
     let length = payload.len() as u64;
-    Header { opcode, is_final: true, is_compressed, mask: None, length }.encode(&mut out);
+    Header { opcode, is_final: true, is_compressed: false, mask: None, length }
+}
+
+fn whole(header: Header, payload: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(payload.len() + HEADER_MAX);
+    header.encode(&mut out);
     out.extend_from_slice(payload);
     out.into()
 }
 
 fn masked(opcode: Opcode, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
-    let (mask, length) = (Some(key), payload.len() as u64);
-    Header { opcode, is_final: true, is_compressed: false, mask, length }.encode(out);
+    Header { mask: Some(key), ..header(opcode, payload) }.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
     mask::apply(key, 0, &mut out[start..]);

@@ -25,7 +25,8 @@ pub struct Accepted {
     pub accept: String,
     /// Subprotocols that the client offers, in its order.
     pub subprotocols: Vec<String>,
-    /// Compression, if offered and allowed; its header is `Sec-WebSocket-Extensions`.
+    /// Compression, if offered; its header is `Sec-WebSocket-Extensions`. A server without
+    /// compression clears it.
     pub deflate: Option<Negotiated>,
 }
 
@@ -72,7 +73,7 @@ impl HandshakeRefusal {
 ///
 /// # Errors
 /// [`HandshakeRefusal`], with the status of the response.
-pub fn accept(head: &RequestHead<'_>, allows_deflate: bool) -> Result<Accepted, HandshakeRefusal> {
+pub fn accept(head: &RequestHead<'_>) -> Result<Accepted, HandshakeRefusal> {
     if head.method != "GET" {
         return Err(HandshakeRefusal::Method);
     }
@@ -94,7 +95,7 @@ pub fn accept(head: &RequestHead<'_>, allows_deflate: bool) -> Result<Accepted, 
     }
     let subprotocols = head.tokens("sec-websocket-protocol").map(str::to_owned).collect();
     let offers: Vec<&str> = head.values("sec-websocket-extensions").collect();
-    let deflate = if allows_deflate { deflate::negotiate(&offers.join(",")) } else { None };
+    let deflate = deflate::negotiate(&offers.join(","));
     Ok(Accepted { accept: accept_for(key), subprotocols, deflate })
 }
 
@@ -239,11 +240,10 @@ mod tests {
         let mut headers = good();
         headers.push(("sec-websocket-protocol", "one, two"));
         headers.push(("sec-websocket-extensions", "permessage-deflate"));
-        let accepted = accept(&head("GET", &headers), true).unwrap();
+        let accepted = accept(&head("GET", &headers)).unwrap();
         assert_eq!(accepted.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(accepted.subprotocols, ["one", "two"]);
         assert!(accepted.deflate.is_some());
-        assert!(accept(&head("GET", &headers), false).unwrap().deflate.is_none());
     }
 
     #[test]
@@ -252,11 +252,11 @@ mod tests {
         let refused = |change: &dyn Fn(&mut Headers)| {
             let mut headers = good();
             change(&mut headers);
-            accept(&head("GET", &headers), true).unwrap_err().status()
+            accept(&head("GET", &headers)).unwrap_err().status()
         };
-        assert_eq!(accept(&head("POST", &good()), true).unwrap_err().status(), 405);
+        assert_eq!(accept(&head("POST", &good())).unwrap_err().status(), 405);
         let old = RequestHead { is_http_1_1: false, ..head("GET", &[]) };
-        assert_eq!(accept(&old, true).unwrap_err().status(), 400);
+        assert_eq!(accept(&old).unwrap_err().status(), 400);
         assert_eq!(refused(&|headers| headers.truncate(0)), 426);
         assert_eq!(refused(&|headers| headers[0].1 = "h2c"), 426);
         assert_eq!(refused(&|headers| headers[1].1 = "close"), 400);

@@ -64,7 +64,7 @@ fn many_commands_are_spread_over_frames_that_servers_accept() {
         is_http_1_1: true,
         headers: headers.map(|(name, value)| (name, value.as_bytes())).to_vec(),
     };
-    let accept = wire::websocket::handshake::accept(&head, false).unwrap().accept;
+    let accept = wire::websocket::handshake::accept(&head).unwrap().accept;
     script.bytes(format!("HTTP/1.1 101 -\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes());
     let sent = script.sent();
     assert!(sent.len() > 3, "{} frames", sent.len());

@@ -263,7 +263,7 @@ fn upgraded(request: &[u8]) -> Vec<u8> {
     let headers = headers.iter().map(|(name, value)| (&**name, *value)).collect();
     let head =
         wire::websocket::handshake::RequestHead { method: "GET", is_http_1_1: true, headers };
-    let accept = wire::websocket::handshake::accept(&head, false).unwrap().accept;
+    let accept = wire::websocket::handshake::accept(&head).unwrap().accept;
     format!("HTTP/1.1 101 -\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").into_bytes()
 }
 

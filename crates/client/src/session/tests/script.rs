@@ -74,7 +74,7 @@ impl Script {
             lines.map(|(name, value)| (name.to_lowercase(), value.as_bytes())).collect();
         let headers = headers.iter().map(|(name, value)| (&**name, *value)).collect();
         let head = RequestHead { method: "GET", is_http_1_1: true, headers };
-        let accepted = accept(&head, true).unwrap();
+        let accepted = accept(&head).unwrap();
         let wanted = match self.codec {
             Codec::Json => "centrifuge-json",
             Codec::Protobuf => "centrifuge-protobuf",
@@ -222,5 +222,5 @@ pub(super) fn recoverable(offset: u64) -> SubscribeResult {
 
 fn decoder() -> Decoder {
     let limits = DecoderLimits { message_size: 1 << 24, inflated_size: 1 << 24 };
-    Decoder::new(Role::Server, limits, false)
+    Decoder::new(Role::Server, limits, None)
 }

@@ -112,7 +112,7 @@ impl Driver {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if let Some(outbox) = self.engine.outbox(key) {
-                    outbox.set_blocked(true);
+                    outbox.mark_blocked();
                 }
             }
             Err(_) => self.remove(key, DisconnectCode::ConnectionClosed.number()),

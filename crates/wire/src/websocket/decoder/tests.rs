@@ -41,6 +41,7 @@ fn feed(decoder: &mut Decoder, bytes: &[u8], seen: &mut Vec<Seen>) {
 }
 
 fn decode_pieces(deflate: bool, pieces: &[&[u8]]) -> Vec<Seen> {
+    let deflate = deflate.then_some(Window::Full);
     let mut decoder = Decoder::new(Role::Server, LIMITS, deflate);
     let mut seen = Vec::new();
     for piece in pieces {
@@ -131,7 +132,7 @@ fn a_message_that_grows_beyond_the_bound_is_refused_before_it_is_received() {
 #[test]
 fn an_announced_length_allocates_nothing() {
     let header = [&[0x82u8, 0xFF][..], &90_000u64.to_be_bytes(), &KEY].concat();
-    let mut decoder = Decoder::new(Role::Server, LIMITS, false);
+    let mut decoder = Decoder::new(Role::Server, LIMITS, None);
     let mut seen = Vec::new();
     feed(&mut decoder, &header, &mut seen);
     assert!(seen.is_empty() && decoder.kept() < 300, "{}", decoder.kept());
@@ -142,7 +143,7 @@ fn an_announced_length_allocates_nothing() {
 
 #[test]
 fn a_client_takes_unmasked_frames_only() {
-    let mut decoder = Decoder::new(Role::Client, LIMITS, false);
+    let mut decoder = Decoder::new(Role::Client, LIMITS, None);
     let mut seen = Vec::new();
     feed(&mut decoder, &encoder::frame(FrameKind::Text, b"hi"), &mut seen);
     feed(&mut decoder, &encoder::close_frame(3001, "shutdown"), &mut seen);
@@ -153,7 +154,7 @@ fn a_client_takes_unmasked_frames_only() {
 #[test]
 fn a_reason_is_cut_at_a_character() {
     let frame = encoder::close_frame(3000, &"\u{20ac}".repeat(60));
-    let mut decoder = Decoder::new(Role::Client, LIMITS, false);
+    let mut decoder = Decoder::new(Role::Client, LIMITS, None);
     let mut owned = frame.to_vec();
     let mut input = &mut owned[..];
     match decoder.next(&mut Inflater::default(), &mut input) {
