@@ -53,6 +53,9 @@ bytes = "off"
 /// one, and may share its processor with other tests.
 const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
 
+/// No publication of the neighbour takes longer: the system may have had others to serve for a moment.
+const WAIT_MAX: Duration = P99_MAX.saturating_mul(10);
+
 /// Kilobytes by which a server may have grown once all is over: the allocator's own reserves.
 const LEFT_OVER_KB_MAX: u64 = 10 * 1024;
 
@@ -160,7 +163,8 @@ impl Case {
         );
         assert!(left_kb <= self.left_over_kb_max, "{}: {left_kb} kB are left over", self.name);
         if let Some(latency) = latency {
-            assert!(latency.p99 <= P99_MAX, "{}: the neighbour waited: {latency:?}", self.name);
+            let is_served = latency.p99 <= P99_MAX && latency.most <= WAIT_MAX;
+            assert!(is_served, "{}: the neighbour waited: {latency:?}", self.name);
         }
         self.server.stop()
     }
