@@ -521,8 +521,10 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
         session.subscriptions = Vec::new();
     }
     shrink_vec(&mut session.subscriptions, Kept::OfMany);
-    let channel = subscription.channel;
-    if let Some(channel) = turn.hub.leave(subscription.subscriber_key) {
+    let (channel, key) = (subscription.channel, subscription.subscriber_key);
+    // Who subscribes next may get the same key, and misses nothing.
+    turn.out.gaps.retain(|(_, gap)| *gap != key);
+    if let Some(channel) = turn.hub.leave(key) {
         turn.out.submit(BrokerRequest::Unsubscribe { channel });
     }
     Departure {

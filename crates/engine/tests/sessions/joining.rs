@@ -1,5 +1,6 @@
 //! Subscribing, recovery and loss: order, no duplicates, no gap without notice.
 
+use engine::SessionKey;
 use engine::broker::{BrokerEvent, Order};
 use expect_test::{Expect, expect};
 use wire::protocol::StreamPosition;
@@ -320,8 +321,9 @@ fn a_slow_session_is_closed_and_removed() {
     world.assert_no_state_remains();
 }
 
-#[test]
-fn a_stream_that_begins_anew_while_the_connect_reply_waits_is_a_gap() {
+/// A session of ann, whose token has subscribed it to `kept:x` and `kept:y`, and the last answer that
+/// its connect reply waits for; the stream of `kept:x` has begun anew meanwhile.
+fn connecting_with_a_gap() -> (World, SessionKey, BrokerEvent) {
     let mut rules = rules();
     let kept = rules.channels.namespaces.get_mut("kept").unwrap();
     (kept.history_ttl_ms, kept.history_meta_ttl_ms) = (2_000, 2_000);
@@ -336,9 +338,32 @@ fn a_stream_that_begins_anew_while_the_connect_reply_waits_is_a_gap() {
     world.publish("kept:x", 2);
     world.publish("kept:x", 3);
     world.settle();
+    (world, key, answer)
+}
+
+#[test]
+fn a_stream_that_begins_anew_while_the_connect_reply_waits_is_a_gap() {
+    let (mut world, key, answer) = connecting_with_a_gap();
     world.happens(answer);
     assert_eq!(world.code(key), 3010, "{:?}", world.received(key));
     let received = world.received(key).join("\n");
     assert!(!received.contains("\"push\""), "of another epoch than the reply: {received}");
     world.assert_no_state_remains();
+}
+
+#[test]
+fn a_gap_ends_with_its_subscription_and_does_not_meet_the_next_one() {
+    let (mut world, key, answer) = connecting_with_a_gap();
+    world.order("ann", Order::Unsubscribe { channel: "kept:x".to_owned() });
+    world.says(key, r#"{"id":2,"subscribe":{"channel":"kept:z"}}"#);
+    world.happens(answer);
+    world.settle();
+    let received = world.received(key);
+    let is_unsubscribed =
+        |line: &String| line.contains(r#""channel":"kept:x","unsubscribe":{"code":2000"#);
+    assert!(received.iter().any(is_unsubscribed), "{received:?}");
+    assert!(received.last().unwrap().starts_with(r#"{"id":2,"subscribe":"#), "{received:?}");
+    assert!(!received.join("\n").contains("2500"), "kept:z misses nothing: {received:?}");
+    assert!(world.closes.is_empty(), "{:?}", world.closes);
+    assert_eq!(world.worker.subscription_count(), 2);
 }
