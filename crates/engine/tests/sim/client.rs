@@ -91,6 +91,8 @@ pub(crate) struct Surroundings<'w> {
     pub(crate) unix_seconds: i64,
     /// Whether no fault has occurred so far.
     pub(crate) is_faultless: bool,
+    /// Publications may be refused for now, with no time after which to try again.
+    pub(crate) was_overloaded: bool,
     pub(crate) rates: &'w Rates,
 }
 
@@ -351,7 +353,11 @@ impl Client {
         error: &ErrorReply,
     ) -> Result<(), Violation> {
         let wait_ms = wait_ms(error);
-        Oracle::Rate.check((error.code == 111) == wait_ms.is_some(), || format!("{error:?}"))?;
+        let is_overload = at.was_overloaded
+            && matches!(asked, Asked::Publish(_))
+            && error.message == "too many requests";
+        let is_explained = wait_ms.is_some() || is_overload;
+        Oracle::Rate.check((error.code == 111) == is_explained, || format!("{error:?}"))?;
         match (asked, error.code) {
             // The token was spoilt or could not be verified: reconnect with another one.
             (Asked::Connect, 100 | 109 | 110 | 111) => self.gives_up = true,

@@ -53,6 +53,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Whether the worker has to take events before the broker accepts publications.
+    pub(crate) fn is_full(&self) -> bool {
+        self.mailbox.is_full()
+    }
+
     pub(crate) fn new(broker: &MemoryBroker, answer_lag: u64) -> Link {
         let mailbox = Arc::new(Mailbox::default());
         let endpoint = broker.attach(mailbox.clone());

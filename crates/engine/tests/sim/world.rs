@@ -62,6 +62,8 @@ pub(crate) struct World {
     /// Time since which all faults are repaired.
     calm_since_ms: Option<u64>,
     was_refused: bool,
+    /// The broker may have refused publications, as a worker had too many events to take.
+    was_overloaded: bool,
 }
 
 impl World {
@@ -100,6 +102,7 @@ impl World {
             faults: 0,
             calm_since_ms: None,
             was_refused: false,
+            was_overloaded: false,
             broker,
         };
         world.subscribe_to_all();
@@ -121,6 +124,7 @@ impl World {
 
     /// Records what the broker has accepted.
     fn observe(&mut self) {
+        self.was_overloaded |= self.nodes.iter().any(|node| node.link.is_full());
         let events = self.observer.1.with(std::mem::take);
         for event in events {
             if let BrokerEvent::Publication { channel, publication, epoch } = event {
@@ -307,7 +311,9 @@ impl World {
         if count > 0 && !self.is_stalled(node) {
             self.nodes[node].make_room(key);
         }
+        let was_overloaded = self.was_overloaded;
         let at = surroundings(&self.truth, self.now(), self.faults, &self.rules);
+        let at = Surroundings { was_overloaded, ..at };
         let client_state = &mut self.clients[client];
         let closed = client_state.read(&at, bytes).map_err(|violation| Violation {
             text: format!("client {client}: {}", violation.text),
@@ -541,7 +547,8 @@ impl World {
 
 fn surroundings<'w>(truth: &'w Truth, now: Now, faults: u64, rules: &'w Rules) -> Surroundings<'w> {
     let (now_ms, unix_seconds) = (now.monotonic_ms, now.unix_ms / 1000);
-    Surroundings { truth, now_ms, unix_seconds, is_faultless: faults == 0, rates: &rules.rates }
+    let (is_faultless, was_overloaded) = (faults == 0, false);
+    Surroundings { truth, now_ms, unix_seconds, is_faultless, was_overloaded, rates: &rules.rates }
 }
 
 /// Milliseconds after which everything is checked again.
