@@ -173,6 +173,12 @@ impl Client {
         }
     }
 
+    /// It waits for the answer to a subscription.
+    pub(crate) fn is_joining(&self) -> bool {
+        let joins = |asked: &Asked| matches!(asked, Asked::Connect | Asked::Subscribe(..));
+        self.asked.values().any(joins)
+    }
+
     pub(crate) fn publish(&mut self, channel: usize) {
         let channel = CHANNELS[channel].name.to_owned();
         if self.place.is_none() {
