@@ -23,8 +23,14 @@ pub const KEY_COST: usize = 192;
 /// Bytes that a client in a channel's presence costs.
 pub const PRESENCE_COST: usize = 256;
 
-/// Maximum number of requests that await one broker's connection; more are refused (111). At ten
-/// thousand a second this is six seconds, twice their timeout.
+/// Maximum number of requests in all queues of one broker; more are refused (111). At ten thousand a
+/// second this is six seconds, twice their timeout.
+///
+/// With [`REQUESTS_BYTES_MAX`] this bounds the queues of the NATS broker that have no bound of their
+/// own: its inputs, the inputs of channel tasks, requests that share a read, surveys, and waiters
+/// for an echo. Requests without a reply are always queued; there is one for each subscription,
+/// presence entry or client that ends, and those are bounded by the sessions of the node. Orders are
+/// bounded by the rate of the server API.
 pub const REQUESTS_MAX: usize = 65_536;
 
 /// Maximum bytes of those requests together: a second of publications at 64 MB/s.
@@ -55,6 +61,22 @@ pub const NATS_SUBJECT_RESERVE: usize = 128;
 /// Maximum bytes of `broker.nats.prefix`: the names of streams begin with it, and JetStream allows
 /// them 255.
 pub const NATS_PREFIX_MAX: usize = 200;
+
+/// Maximum number of events of the connection to NATS that wait for the node: a server may report
+/// errors without end.
+pub const NATS_EVENTS_MAX: usize = 256;
+
+/// Maximum number of echoes that have not returned; the oldest fails beyond. Each has a waiter,
+/// which is a request.
+pub const NATS_ECHOES_MAX: usize = REQUESTS_MAX;
+
+/// Maximum number of nodes of a NATS installation whose announcements and answers are kept: more
+/// than the largest installations have. `max_payload` of the server bounds a message of a node.
+pub const NODES_MAX: usize = 1_024;
+
+/// Maximum number of failures of tasks that wait to be logged. Each makes the node unready, so that
+/// more add nothing.
+pub const TASK_FAILURES_MAX: usize = 64;
 
 /// Maximum number of refused subjects that are stored and retried; some of them suffice to detect a
 /// change.
@@ -105,7 +127,7 @@ pub const TRIM_EVERY: u64 = 64;
 pub const TURN_WAIT: Duration = Duration::from_millis(100);
 
 /// Maximum number of messages of one channel that wait for an earlier one: more than NATS accepts
-/// at once from all nodes.
+/// at once from all nodes. `max_payload` of the server bounds each.
 pub const HELD_MAX: usize = 256;
 
 /// Lease renewals at NATS within one lease: one reply may be late, and another lost.

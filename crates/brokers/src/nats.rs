@@ -1,37 +1,41 @@
-//! The broker over NATS: core subjects for fan-out and orders, JetStream for history and presence.
+//! The broker over NATS: core NATS for fan-out and orders, JetStream for history and presence.
 //!
 //! | Subject | Carries |
 //! |---|---|
-//! | `PREFIX.channel.TOKEN` | everything for the subscribers of a channel: plain publications, joins, leaves, and what the history stream republishes |
-//! | `PREFIX.stream.TOKEN` | publications on their way into the stream `PREFIX_history`, which numbers, keeps and republishes them |
-//! | `PREFIX.control`, `PREFIX.control.NODE` | orders of the server API, questions of nodes; answers to one |
-//! | `PREFIX.node.NODE` | what a node says to itself, to know that NATS has taken what it said before |
+//! | `PREFIX.channel.TOKEN` | messages for the subscribers of a channel: plain publications, joins, leaves, and records republished by the history stream |
+//! | `PREFIX.stream.TOKEN` | records in the stream `PREFIX_history`, which numbers, stores and republishes them |
+//! | `PREFIX.control`, `PREFIX.control.NODE` | orders of the server API and questions to all nodes; answers to one node |
+//! | `PREFIX.node.NODE` | echoes: messages of a node to itself, whose return confirms all messages sent before |
 //! | `PREFIX.presence.NODE.ENDPOINT.TOKEN.CLIENT` | a present client, in the stream `PREFIX_presence` |
-//! | `PREFIX.events` | clients that come and go as JSON, in the stream `PREFIX_events` for backends |
-//! | `PREFIX.lease.NODE` | that a node lives, in the same stream |
-//! | `PREFIX.revocation.SUBJECT` | what is revoked, in the stream `PREFIX_revocations` |
-//! | `PREFIX.generation` | that the store has lost something, in the stream `PREFIX_era` |
+//! | `PREFIX.events` | lifecycle events as JSON, in the stream `PREFIX_events` for backends |
+//! | `PREFIX.lease.NODE` | the lease of a node, in the stream `PREFIX_presence` |
+//! | `PREFIX.revocation.SUBJECT` | revocations, in the stream `PREFIX_revocations` |
+//! | `PREFIX.era` | the generation of the store, in the stream `PREFIX_era` |
 //!
-//! Invariant: whoever submits never waits. All that touches NATS happens on one thread; what it
-//! hears goes into the endpoints' inboxes.
+//! Invariant: `submit` never blocks. One thread does all I/O with NATS and delivers events into the
+//! inboxes of the endpoints.
 
 mod address;
 mod announcements;
 mod availability;
 mod channel_task;
+mod channel_tasks;
 mod generation;
+mod inputs;
 mod jetstream;
 mod lease;
 mod lifecycle;
+mod lifecycle_events;
 mod link;
 mod node;
 mod options;
-mod order;
 mod presence;
 mod record;
+mod reordering;
 mod request;
 mod revocations;
 mod rights;
+mod store_check;
 mod stream;
 mod streams;
 mod subject;
@@ -61,37 +65,40 @@ use crate::limits::NATS_PREFIX_MAX;
 use crate::warnings::Warnings;
 use crate::{Broker, Clock, Endpoint, Health, Inbox};
 use availability::{Availability, UnavailableCause};
-use node::NodeInput;
+use inputs::NodeInput;
+use link::LinkContext;
+use node::NodeContext;
 use request::{QueuedRequest, RequestLoad};
 use rights::DeniedSubjects;
 
 /// See the module.
 pub struct NatsBroker {
-    jobs: mpsc::UnboundedSender<NodeInput>,
+    /// Bounded by `load` and the number of sessions: see [`crate::limits::REQUESTS_MAX`].
+    inputs: mpsc::UnboundedSender<NodeInput>,
     shared: Arc<Shared>,
     load: Arc<RequestLoad>,
     prefix: String,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the broker and its thread both know.
+/// State shared by the broker and its thread.
 #[derive(Default)]
 struct Shared {
     endpoints: Endpoints,
     availability: Availability,
     refusals: DeniedSubjects,
-    /// How long an echo took last.
+    /// Round-trip time of the last echo, microseconds.
     lag_us: AtomicU64,
     warnings: Warnings,
     options: ChannelOptions,
 }
 
 impl NatsBroker {
-    /// Connects and sets up what is needed. `node` names this process and must differ at every
-    /// start of every process: streams that begin here are named after it.
+    /// Connects, and creates missing streams. `node` identifies this process and must be unique
+    /// among all starts of all processes: epochs that begin here contain it.
     ///
     /// # Errors
-    /// When NATS cannot be used as configured; nothing goes on then.
+    /// If NATS cannot be used as configured; no thread is left running then.
     pub fn start(
         options: NatsOptions,
         clock: Arc<dyn Clock>,
@@ -102,30 +109,32 @@ impl NatsBroker {
         }
         let names = subject::Names { prefix: options.prefix.clone(), node: subject::token(node) };
         let shared = Arc::<Shared>::default();
-        let (jobs, jobs_out) = mpsc::unbounded_channel();
+        let (inputs, requests) = mpsc::unbounded_channel();
         let (started, has_started) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let of_thread = shared.clone();
         let prefix = options.prefix.clone();
+        let has_jetstream = options.jetstream.is_some();
+        let link = LinkContext { names, has_jetstream, clock, shared: shared.clone() };
+        let context = NodeContext { options, link, requests };
         shared.availability.set(UnavailableCause::Link, link::SILENT);
         let thread = std::thread::Builder::new().name("nats".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            let run = node::run(options, names, clock, of_thread, jobs_out, started);
+            let run = node::run(context, started);
             if catch_unwind(AssertUnwindSafe(|| local.block_on(&runtime, run))).is_err() {
-                die("the thread of the broker has failed");
+                abort_process("the thread of the broker has panicked");
             }
         })?;
         match has_started.blocking_recv() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(std::io::Error::other("it ended at once").into()),
+            Err(_) => return Err(std::io::Error::other("it ended during its start").into()),
         }
         let load = Arc::default();
-        Ok(NatsBroker { jobs, shared, load, prefix, thread: Mutex::new(Some(thread)) })
+        Ok(NatsBroker { inputs, shared, load, prefix, thread: Mutex::new(Some(thread)) })
     }
 }
 
-/// A part of the broker that tests let fail.
+/// A part of the broker that a test can make fail.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub enum FaultPoint {
@@ -133,33 +142,33 @@ pub enum FaultPoint {
     Node,
     /// The task of a channel.
     Channel(Arc<str>),
-    /// What tells of clients that come and go.
+    /// The publisher of lifecycle events.
     Lifecycle,
-    /// A task that ends by itself.
+    /// A task of one request.
     Task,
-    /// What shows that NATS has everything.
+    /// The task that sends echoes.
     Echo,
-    /// The client library.
+    /// The client library of NATS.
     Client,
     /// The whole thread.
     Thread,
 }
 
 impl NatsBroker {
-    /// Lets a part fail as by a mistake of ours, for tests of what follows.
+    /// Makes a part panic, for tests of the supervision.
     #[doc(hidden)]
     pub fn break_part(&self, part: FaultPoint) {
-        // It has ended already otherwise.
-        let _ended = self.jobs.send(NodeInput::Break(part));
+        // Fails only if the broker has ended already.
+        let _ended = self.inputs.send(NodeInput::Break(part));
     }
 }
 
-/// The broker cannot be trusted any more, and a node without one serves nobody. Let a new process
-/// do it.
-fn die(reason: &str) -> ! {
-    error!(reason, "NATS: this process ends, so that another takes its place");
+/// Aborts the process, since a node without its broker cannot serve clients; a supervisor starts a
+/// new one.
+fn abort_process(reason: &str) -> ! {
+    error!(reason, "NATS: this process aborts, so that its supervisor starts it again");
     // The log may be written by a thread that ends with the process.
-    let _unread = writeln!(std::io::stderr(), "NATS: {reason}; this process ends");
+    let _unread = writeln!(std::io::stderr(), "NATS: {reason}; this process aborts");
     std::process::abort()
 }
 
@@ -170,23 +179,23 @@ impl Broker for NatsBroker {
 
     fn set_rules(&self, rules: &Arc<Rules>) {
         self.shared.options.set_rules(rules);
-        // A broker that has ended tells nobody.
-        let _ended = self.jobs.send(NodeInput::Options);
+        // Fails only if the broker has ended.
+        let _ended = self.inputs.send(NodeInput::Options);
     }
 
     fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
         self.shared.options.adopt(&mut request);
         let Some(inbox) = self.shared.endpoints.inbox(endpoint) else { return };
         if request.channel().is_some_and(|channel| !subject::fits(&self.prefix, channel)) {
-            // What has no answer is about a channel that nobody could subscribe to.
+            // Requests without a reply need none: the channel cannot have subscribers.
             if let Some(id) = request.id() {
                 inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::NameTooLong) });
             }
             return;
         }
         if let Some(request) = QueuedRequest::admit(&self.load, endpoint, inbox, request) {
-            // A broker that has ended answers by dropping it.
-            let _ended = self.jobs.send(NodeInput::Request(request));
+            // A broker that has ended drops the request, which replies that it is unavailable.
+            let _ended = self.inputs.send(NodeInput::Request(request));
         }
     }
 
@@ -204,18 +213,18 @@ impl Broker for NatsBroker {
 
     fn detach(&self, endpoint: Endpoint) {
         self.shared.endpoints.detach(endpoint);
-        // Nobody is left to forget it otherwise.
-        let _ended = self.jobs.send(NodeInput::Detach(endpoint));
+        // Fails only if the broker has ended.
+        let _ended = self.inputs.send(NodeInput::Detach(endpoint));
     }
 
     fn expire(&self) {}
 
     fn end(&self) {
-        // It has ended already otherwise.
-        let _ended = self.jobs.send(NodeInput::End);
+        // Fails only if the broker has ended already.
+        let _ended = self.inputs.send(NodeInput::End);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // A panic there has been reported already.
+            // A panic of the thread aborts the process.
             let _panicked = thread.join();
         }
     }
@@ -228,7 +237,7 @@ impl Drop for NatsBroker {
 }
 
 fn is_prefix(prefix: &str) -> bool {
-    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     prefix.len() <= NATS_PREFIX_MAX
-        && prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(is_fine))
+        && prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(is_allowed))
 }

@@ -1,23 +1,23 @@
-//! The way to NATS: addresses, what is secret in them, and the connection.
+//! Addresses of NATS servers, the credentials in them, and the connection.
 //!
-//! Invariant: nothing that is secret is shown.
+//! Invariant: credentials appear in no error and no log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc;
 
 use super::Shared;
 use super::options::{NatsError, NatsOptions};
 use super::subject::Names;
 use crate::limits::{ANSWER_TIMEOUT, NATS_COMMANDS_MAX, PING_INTERVAL, RECONNECT_DELAY_MAX};
 
-/// Whether addresses of NATS can be read.
+/// Checks addresses of NATS servers, separated by commas.
 ///
 /// # Errors
-/// What is wrong with them, without what is secret.
+/// The expected form, without the credentials in the addresses.
 pub fn check_url(urls: &str) -> Result<(), String> {
     for url in urls.split(',').map(str::trim) {
         let is_read = url.parse::<async_nats::ServerAddr>().is_ok_and(|url| !url.host().is_empty());
@@ -28,11 +28,13 @@ pub fn check_url(urls: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Connects, and from then on sends the events of the connection to `events`, except the first
+/// `Connected`.
 pub(super) async fn connect(
     options: &NatsOptions,
     names: &Names,
     shared: Arc<Shared>,
-    events: UnboundedSender<Event>,
+    events: mpsc::Sender<Event>,
 ) -> Result<Client, NatsError> {
     let is_first = AtomicBool::new(true);
     let mut connecting = ConnectOptions::new()
@@ -48,7 +50,7 @@ pub(super) async fn connect(
         .client_capacity(NATS_COMMANDS_MAX)
         .event_callback(move |event| {
             match &event {
-                // Noted before whoever waits behind an echo looks.
+                // Recorded at once, before a request that waits for an echo checks it.
                 Event::ServerError(ServerError::Other(text)) => {
                     shared.refusals.handle_error(text);
                 }
@@ -57,11 +59,16 @@ pub(super) async fn connect(
             }
             let is_start =
                 matches!(event, Event::Connected) && is_first.swap(false, Ordering::Relaxed);
-            if !is_start {
-                // The node has ended; so has what it would do.
-                let _ended = events.send(event);
+            let events = events.clone();
+            async move {
+                // A server may send errors without end; one of those queued is enough. Other
+                // events must not be lost. Sending fails when the node has ended.
+                if matches!(event, Event::ServerError(_)) {
+                    let _full = events.try_send(event);
+                } else if !is_start {
+                    let _ended = events.send(event).await;
+                }
             }
-            std::future::ready(())
         });
     if options.tls.enabled {
         connecting = connecting.require_tls(true);
@@ -73,7 +80,7 @@ pub(super) async fn connect(
         connecting = connecting.add_client_certificate(certificate.clone(), key.clone());
     }
     let urls: Vec<&str> = options.url.split(',').map(str::trim).collect();
-    // The client does not look for these in an address.
+    // The client library ignores credentials in an address.
     match urls.iter().find_map(|url| secrets(url)) {
         Some((user, Some(password))) => connecting = connecting.user_and_password(user, password),
         Some((token, None)) => connecting = connecting.token(token),
@@ -92,14 +99,15 @@ pub(super) async fn connect(
     })
 }
 
-/// Whether TLS is what failed: the client calls a failed handshake an error of input and output.
+/// Returns whether the cause is TLS: the client library reports a failed handshake as an I/O
+/// error.
 fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
     let inner = io.and_then(std::io::Error::get_ref);
     inner.is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
-/// What stands before `@` in an address: user and password, or a token.
+/// The credentials before `@` in an address: user and password, or a token.
 fn secrets(url: &str) -> Option<(String, Option<String>)> {
     let (before, _) = url.rsplit_once('@')?;
     let before = before.split_once("://").map_or(before, |(_, behind)| behind);
@@ -109,7 +117,7 @@ fn secrets(url: &str) -> Option<(String, Option<String>)> {
     }
 }
 
-/// Text in which `%` and two hexadecimal digits stand for a byte.
+/// Decodes percent-encoded text (RFC 3986, section 2.1).
 fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -129,7 +137,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The addresses without what stands before `@`.
+/// The addresses without credentials.
 pub(super) fn without_secrets(urls: &str) -> String {
     let shown = urls.split(',').map(|url| match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{}://{host}", scheme.trim()),

@@ -1,7 +1,7 @@
-//! Why this node is not available on NATS: at most one reason of each cause.
+//! Reasons why this node is unavailable on NATS: at most one for each cause.
 //!
-//! Invariant: the node is ready exactly while there is no reason, and a cause that comes or goes is
-//! logged.
+//! Invariant: the node is ready exactly while there is no reason, and causes are logged when they
+//! are set and cleared.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,29 +15,29 @@ use crate::Health;
 #[derive(Default)]
 pub(super) struct Availability(Mutex<BTreeMap<UnavailableCause, String>>);
 
-/// What a reason is about, the gravest first: that one is shown.
+/// Causes in order of precedence: the reason of the first one is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum UnavailableCause {
     /// A task of the broker has failed.
     Task,
     /// NATS does not answer.
     Link,
-    /// The server does not let this node do what it must.
+    /// The server refuses a right that this node needs.
     Rights,
-    /// The API of JetStream does not answer.
+    /// The API of JetStream does not answer, or reports that it is unavailable.
     Api,
-    /// A stream is missing and cannot be made, or is not ours.
+    /// A stream is missing and cannot be created, or belongs to another application.
     Streams,
-    /// A stream takes no messages.
+    /// A stream stores no messages.
     Store(Store),
-    /// What the history stream has cannot be read.
+    /// Messages of the history stream cannot be read.
     Read,
-    /// The lease of this node is not renewed.
+    /// The lease of this node cannot be renewed.
     Lease,
 }
 
 impl Availability {
-    /// There is a reason, perhaps another than before.
+    /// Sets or replaces the reason of a cause.
     pub(super) fn set(&self, cause: UnavailableCause, reason: &str) {
         let mut reasons = self.lock();
         let last = reasons.get_mut(&cause);
@@ -53,11 +53,11 @@ impl Availability {
         }
     }
 
-    /// The cause is gone.
+    /// Removes a cause.
     pub(super) fn clear(&self, cause: UnavailableCause) {
         let was_set = self.lock().remove(&cause).is_some();
         if was_set {
-            info!(?cause, "NATS: this cause is gone");
+            info!(?cause, "NATS: the cause of unavailability is cleared");
         }
     }
 

@@ -1,7 +1,7 @@
-//! What is asked of JetStream: messages are stored, read and removed.
+//! Requests to JetStream: store, read and remove messages.
 //!
-//! Invariant: what came of it counts for the node's availability: a stream that takes nothing makes
-//! it unready, and one that is missing is made again.
+//! Invariant: every outcome updates the availability of the node: a stream that stores nothing
+//! makes the node unready, and a missing stream is created again.
 
 use async_nats::HeaderMap;
 use base64::Engine as _;
@@ -17,31 +17,32 @@ use super::link::{NatsLink, RequestError};
 use super::subject::Store;
 use crate::limits::{ANSWER_TIMEOUT, JETSTREAM_RETRY, READER_IDLE};
 
-/// A message as JetStream keeps it.
-pub(super) struct Stored {
+/// A message as JetStream returns it.
+pub(super) struct StoredMessage {
     pub(super) subject: String,
     pub(super) sequence: u64,
     pub(super) payload: Bytes,
-    /// When it was stored, Unix milliseconds by the clock of NATS; zero when not told.
+    /// When it was stored, Unix milliseconds by the clock of NATS; zero in single reads.
     pub(super) at_ms: u64,
 }
 
-/// What came of storing a message.
+/// The outcome of storing a message.
 pub(super) enum Ack {
-    /// It is kept under this number.
+    /// Stored with this sequence.
     Stored(u64),
-    /// The same identifier was stored before, under this number.
+    /// A message with the same identifier was stored before, with this sequence.
     Duplicate(u64),
-    /// The subject has moved on.
+    /// The newest message of the subject is not the expected one.
     Conflict,
 }
 
-/// Why the API of JetStream did not do what was asked.
+/// Why a request to the API of JetStream failed.
 #[derive(Debug)]
 pub(super) enum JetStreamError {
     Unavailable,
-    /// Nobody answers for JetStream.
+    /// No server answers for JetStream: it is switched off or has no leader.
     NoResponders,
+    /// The server's own error.
     Refused {
         code: u64,
         text: String,
@@ -49,7 +50,7 @@ pub(super) enum JetStreamError {
 }
 
 impl NatsLink {
-    /// Asks the API of JetStream.
+    /// Sends a request to the API of JetStream.
     pub(super) async fn api(&self, verb: &str, body: &Value) -> Result<Value, JetStreamError> {
         let payload = body.to_string().into();
         let answer = self.request(format!("$JS.API.{verb}"), None, payload).await;
@@ -64,8 +65,7 @@ impl NatsLink {
         let text = error["description"].as_str().unwrap_or_default().to_owned();
         debug!(verb, code, text, "JetStream has refused a request");
         if error["code"] == UNAVAILABLE {
-            let reason =
-                format!("JetStream of this NATS cannot do its work: {text} (error {code})");
+            let reason = format!("JetStream of this NATS is unavailable: {text} (error {code})");
             self.shared.availability.set(UnavailableCause::Api, &reason);
         } else {
             self.shared.availability.clear(UnavailableCause::Api);
@@ -89,25 +89,25 @@ impl NatsLink {
         }
     }
 
-    /// The newest message of a subject.
+    /// Reads the newest message of a subject.
     pub(super) async fn newest(
         &self,
         stream: &str,
         subject: &str,
-    ) -> Result<Option<Stored>, BrokerError> {
+    ) -> Result<Option<StoredMessage>, BrokerError> {
         self.get(stream, &json!({ "last_by_subj": subject })).await
     }
 
-    /// The message of that number.
+    /// Reads the message with this sequence.
     pub(super) async fn numbered(
         &self,
         stream: &str,
         sequence: u64,
-    ) -> Result<Option<Stored>, BrokerError> {
+    ) -> Result<Option<StoredMessage>, BrokerError> {
         self.get(stream, &json!({ "seq": sequence })).await
     }
 
-    async fn get(&self, stream: &str, which: &Value) -> Result<Option<Stored>, BrokerError> {
+    async fn get(&self, stream: &str, which: &Value) -> Result<Option<StoredMessage>, BrokerError> {
         let answer = match self.api(&format!("STREAM.MSG.GET.{stream}"), which).await {
             Ok(answer) => answer,
             Err(JetStreamError::Refused { code: NO_MESSAGE, .. }) => return Ok(None),
@@ -115,7 +115,7 @@ impl NatsLink {
         };
         let message = &answer["message"];
         let data = STANDARD.decode(message["data"].as_str().unwrap_or_default());
-        Ok(Some(Stored {
+        Ok(Some(StoredMessage {
             subject: message["subject"].as_str().unwrap_or_default().into(),
             sequence: message["seq"].as_u64().unwrap_or(0),
             payload: data.map_err(|_| BrokerError::Unavailable)?.into(),
@@ -123,8 +123,8 @@ impl NatsLink {
         }))
     }
 
-    /// Stores a message if the newest of its subject is still `after` (zero for none), and no
-    /// message of the same identifier was stored of late.
+    /// Stores a message if the newest one of its subject has the sequence `after` (zero for none),
+    /// and no message with the same identifier was stored within the duplicate window.
     pub(super) async fn store(
         &self,
         subject: &str,
@@ -152,7 +152,7 @@ impl NatsLink {
         match answer["error"]["err_code"].as_u64() {
             Some(WRONG_LAST_SEQUENCE) => {
                 if store == Store::Generation {
-                    // The generation is there: nobody stores it again.
+                    // Another node has stored the generation.
                     self.shared.availability.clear(UnavailableCause::Store(store));
                 }
                 return Ok(Ack::Conflict);
@@ -175,7 +175,7 @@ impl NatsLink {
         info.map_err(|error| self.note_failed(&error))
     }
 
-    /// What was asked of a stream was not done, perhaps because it is not there.
+    /// Records a failed request, whose cause may be a missing stream.
     fn note_failed(&self, error: &JetStreamError) -> BrokerError {
         if matches!(error, JetStreamError::Refused { code: NO_STREAM, .. }) {
             self.miss_stream();
@@ -183,7 +183,8 @@ impl NatsLink {
         BrokerError::Unavailable
     }
 
-    /// A history is not read, although a message of it may be: the node tries that until it works.
+    /// Records that a history cannot be read, even if single messages can; the node retries until
+    /// it can be read.
     fn note_unread(&self, stream: &str, error: &JetStreamError) -> BrokerError {
         if let JetStreamError::Refused { code, text } = error
             && *code != NO_STREAM
@@ -210,7 +211,7 @@ impl NatsLink {
             RequestError::NoResponders => {
                 self.miss_stream();
                 format!(
-                    "the JetStream stream {stream:?} is missing; it is made again when JetStream answers"
+                    "the JetStream stream {stream:?} is missing; it is created again when JetStream answers"
                 )
             }
             RequestError::Down | RequestError::Refused(_) => return,
@@ -222,14 +223,14 @@ impl NatsLink {
         let stream = self.names.stream_of(store);
         let kind = if store == Store::Presence { "max_memory_store" } else { "max_file_store" };
         let reason = format!(
-            "the JetStream stream {stream:?} takes no messages: {text} (error {code}); give it more room ({kind} of nats-server, limits \
-             of the account or of the stream), or let it keep less"
+            "the JetStream stream {stream:?} takes no messages: {text} (error {code}); raise its limits ({kind} of nats-server, \
+             limits of the account or of the stream), or reduce what is retained"
         );
         self.note_unavailable(store, &reason);
     }
 
-    /// Nobody tries again to store a revocation that was refused, so that it must not keep the node
-    /// from being ready.
+    /// A refused revocation is not retried, and nothing would make the node ready again: it is only
+    /// a warning.
     fn note_unavailable(&self, store: Store, reason: &str) {
         match store {
             Store::Revocations => self.shared.warnings.add(reason.to_owned()),
@@ -238,14 +239,14 @@ impl NatsLink {
     }
 
     fn note_stored(&self, store: Store) {
-        // One entry of presence does not show that all have found room: the next renewal does.
+        // One stored entry does not show that all are stored; the next renewal does.
         if store != Store::Presence {
             self.shared.availability.clear(UnavailableCause::Store(store));
         }
     }
 
-    /// Waits until everything that a stream has stored so far was republished, as far as it still
-    /// will be: the refusal of a message goes the same way behind it.
+    /// Waits until a stream has republished everything stored so far: a message that the stream
+    /// refuses takes the same way, so that its refusal comes after the others.
     pub(super) async fn barrier(&self, subject: &str) -> Result<(), BrokerError> {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Stream", "none");
@@ -253,12 +254,12 @@ impl NatsLink {
         Ok(())
     }
 
-    /// Every message that a stream keeps for a subject, which may have wildcards, oldest first.
+    /// Reads all messages of a subject, which may have wildcards, oldest first.
     pub(super) async fn range(
         &self,
         stream: &str,
         filter: &str,
-    ) -> Result<Vec<Stored>, BrokerError> {
+    ) -> Result<Vec<StoredMessage>, BrokerError> {
         let reading = async {
             match self.newest(stream, filter).await? {
                 Some(newest) => self.read_up_to(stream, filter, newest.sequence).await,
@@ -268,32 +269,32 @@ impl NatsLink {
         tokio::time::timeout(ANSWER_TIMEOUT, reading).await.map_err(|_| BrokerError::Unavailable)?
     }
 
-    /// The same, when the number of the newest of them is known.
+    /// Like [`NatsLink::range`], if the sequence of the newest message is known.
     pub(super) async fn range_up_to(
         &self,
         stream: &str,
         filter: &str,
         newest: u64,
-    ) -> Result<Vec<Stored>, BrokerError> {
+    ) -> Result<Vec<StoredMessage>, BrokerError> {
         let reading = self.read_up_to(stream, filter, newest);
         tokio::time::timeout(ANSWER_TIMEOUT, reading).await.map_err(|_| BrokerError::Unavailable)?
     }
 
-    /// Reads until the newest is there. One server of a cluster reads what it has, and when it has
-    /// just come back that may be less than what is stored; another reads the next time, or it has
-    /// caught up.
+    /// Reads until the newest message is included. A server of a cluster that was just restarted
+    /// may return fewer messages than are stored; the next read meets another server, or the same
+    /// one has caught up.
     async fn read_up_to(
         &self,
         stream: &str,
         filter: &str,
         mut newest: u64,
-    ) -> Result<Vec<Stored>, BrokerError> {
+    ) -> Result<Vec<StoredMessage>, BrokerError> {
         for attempt in 1.. {
             let stored = self.read_range(stream, filter).await?;
             if stored.last().is_some_and(|last| last.sequence >= newest) {
                 return Ok(stored);
             }
-            // It may have been removed meanwhile.
+            // The newest message may have been removed meanwhile.
             let Some(now) = self.newest(stream, filter).await? else { return Ok(Vec::new()) };
             newest = now.sequence;
             tokio::time::sleep(JETSTREAM_RETRY * attempt).await;
@@ -301,7 +302,11 @@ impl NatsLink {
         Err(BrokerError::Unavailable)
     }
 
-    async fn read_range(&self, stream: &str, filter: &str) -> Result<Vec<Stored>, BrokerError> {
+    async fn read_range(
+        &self,
+        stream: &str,
+        filter: &str,
+    ) -> Result<Vec<StoredMessage>, BrokerError> {
         let _turn = self.reads.acquire().await.map_err(|_| BrokerError::Unavailable)?;
         let inbox = self.client.new_inbox();
         let mut messages = self.subscribe(inbox.clone()).await?;
@@ -325,7 +330,7 @@ impl NatsLink {
         while left > 0 {
             let message = messages.next().await.ok_or(BrokerError::Unavailable)?;
             if message.status.is_some() {
-                // A heartbeat: nothing has come for a while, so that the rest is gone.
+                // A heartbeat after a pause: the remaining messages were removed.
                 break;
             }
             let Some((sequence, at_ms, pending)) = message.reply.as_deref().and_then(numbers)
@@ -334,19 +339,19 @@ impl NatsLink {
             };
             left = pending;
             let subject = message.subject.to_string();
-            stored.push(Stored { subject, sequence, payload: message.payload, at_ms });
+            stored.push(StoredMessage { subject, sequence, payload: message.payload, at_ms });
         }
         Ok(stored)
     }
 
-    /// Removes all that a stream keeps for a subject, which may have wildcards.
+    /// Removes all messages of a subject, which may have wildcards.
     pub(super) async fn purge(&self, stream: &str, filter: &str) -> Result<(), BrokerError> {
         let answer =
             self.api(&format!("STREAM.PURGE.{stream}"), &json!({ "filter": filter })).await;
         answer.map(|_| ()).map_err(|error| self.note_failed(&error))
     }
 
-    /// Removes what a stream keeps for a subject, which may have wildcards, before a number.
+    /// Removes the messages of a subject, which may have wildcards, with a smaller sequence.
     pub(super) async fn purge_before(
         &self,
         stream: &str,
@@ -354,7 +359,7 @@ impl NatsLink {
         sequence: u64,
     ) -> Result<(), BrokerError> {
         if sequence <= 1 {
-            // Nothing is before it, but NATS would take this for no bound at all.
+            // No message is before it, and NATS takes this value for no bound.
             return Ok(());
         }
         let body = json!({ "filter": filter, "seq": sequence });
@@ -362,7 +367,7 @@ impl NatsLink {
         answer.map(|_| ()).map_err(|error| self.note_failed(&error))
     }
 
-    /// Removes what a stream keeps for a subject but the newest.
+    /// Removes all messages of a subject except the newest ones.
     pub(super) async fn keep(
         &self,
         stream: &str,
@@ -375,12 +380,12 @@ impl NatsLink {
     }
 }
 
-/// A duration as the API of JetStream wants it.
+/// A duration in the unit of the JetStream API.
 pub(super) fn nanoseconds(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Number, Unix milliseconds and messages to come, as the reply subject of a delivery tells them:
+/// Sequence, Unix milliseconds and number of pending messages in the reply subject of a delivery:
 /// the last words of `$JS.ACK.….<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>`, in
 /// its longer form with one word more.
 fn numbers(reply: &str) -> Option<(u64, u64, u64)> {
@@ -390,13 +395,13 @@ fn numbers(reply: &str) -> Option<(u64, u64, u64)> {
     Some((number(first)?, number(first + 2)? / 1_000_000, number(first + 3)?))
 }
 
-/// The kind of errors of a server that cannot do now what it is asked, as in HTTP.
+/// HTTP status in an error of the API: the server is unavailable for now.
 const UNAVAILABLE: u64 = 503;
-/// JetStream: there is no such message.
+/// JetStream error: no message found.
 const NO_MESSAGE: u64 = 10037;
-/// JetStream: the last message of the subject is another.
+/// JetStream error: wrong last sequence of the subject.
 const WRONG_LAST_SEQUENCE: u64 = 10071;
-/// JetStream: the message is larger than the stream allows.
+/// JetStream error: the message exceeds the maximum size of the stream.
 const MESSAGE_TOO_LARGE: u64 = 10054;
-/// JetStream: no stream of that name.
+/// JetStream error: stream not found.
 pub(super) const NO_STREAM: u64 = 10059;

@@ -1,8 +1,9 @@
-//! The lease of this node: a message that says that it lives, stored anew again and again.
+//! The lease of this node: a message that is stored again before it expires, and shows other nodes
+//! that this one runs.
 //!
-//! Invariant: a lease is stored only behind the one that this node stored last. So a node that
-//! another has taken for dead finds out, and while that one still clears away, it waits: what it
-//! says is said behind what was said of its death.
+//! Invariant: a lease is stored only if the newest message of its subject is the one that this node
+//! stored last. So a node notices that another one cleans it up, and waits until the cleanup is
+//! done: its own events come after the offline events that the other node publishes.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use engine::broker::BrokerError;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
-use super::jetstream::{Ack, Stored};
+use super::jetstream::{Ack, StoredMessage};
 use super::link::NatsLink;
 use super::subject;
 
@@ -21,37 +22,36 @@ pub(super) struct Lease {
     link: Rc<NatsLink>,
     payload: Bytes,
     ttl: Duration,
-    /// One renewal after the other.
+    /// Held by the one task that renews the lease.
     turn: Mutex<()>,
-    /// The number of the newest one that this node has stored.
+    /// JetStream sequence of the newest lease that this node has stored; zero for none.
     sequence: Cell<u64>,
-    /// The claim of another node on it, and since when it is known here.
+    /// Sequence of another node's claim to clean up this node, and when it was first seen.
     claim: Cell<Option<(u64, Instant)>>,
-    streams: RefCell<Option<Streams>>,
-    /// What was found out and not yet returned, because the lease could not be stored.
+    streams: RefCell<Option<CreationTimes>>,
+    /// A state that [`Lease::renew`] has not returned yet, because the lease could not be stored.
     found: Cell<LeaseState>,
     has_ended: Cell<bool>,
-    /// When it was stored last.
+    /// When the lease was stored last.
     renewed_at: Cell<Instant>,
 }
 
-/// What became of a node since it last said that it lives.
+/// The state of a lease since its last renewal. Later variants take precedence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LeaseState {
-    /// Nothing happened.
+    /// The lease was valid without interruption.
     #[default]
     Held,
-    /// What is kept in memory is gone: NATS was started anew.
+    /// NATS was restarted: the streams in memory, with leases and presence, are lost.
     Lost,
-    /// The node was cleared away and its clients were told to be offline, or nobody knows any more
-    /// that they are online.
+    /// Another node has cleaned up this one and published that its clients are offline, or the
+    /// stream with their online events is lost.
     Forgotten,
 }
 
-/// When the streams of presence and of events were made, which tells whether they are still the
-/// same.
+/// Creation times of two streams, as NATS reports them; a stream that is created again has another.
 #[derive(Clone)]
-struct Streams {
+struct CreationTimes {
     presence: String,
     events: String,
 }
@@ -72,29 +72,27 @@ impl Lease {
         }
     }
 
-    /// Why a node whose lease is not renewed should not serve, if it should not.
+    /// Why a failed renewal makes this node unready; `None` while the lease has half its time left.
     pub(super) fn reason(&self) -> Option<String> {
         let age = self.renewed_at.get().elapsed();
         if self.is_claimed() {
-            return Some(
-                "another node takes this one for dead and clears its clients away".to_owned(),
-            );
+            return Some("another node cleans up this node as failed".to_owned());
         }
         (age > self.ttl / 2).then(|| {
             format!(
-                "the lease of this node was renewed {} s ago last, and ends after {} s",
+                "the lease of this node was last renewed {} s ago, and expires after {} s",
                 age.as_secs(),
                 self.ttl.as_secs()
             )
         })
     }
 
-    /// Whether another node is known to be clearing this one away.
+    /// Returns whether another node is known to clean up this one.
     pub(super) fn is_claimed(&self) -> bool {
         self.claim.get().is_some()
     }
 
-    /// Stores it anew. Fails also while another node clears this one away.
+    /// Stores the lease again. Fails also while another node cleans up this one.
     pub(super) async fn renew(&self) -> Result<LeaseState, BrokerError> {
         let _turn = self.turn.lock().await;
         if self.has_ended.get() {
@@ -104,9 +102,9 @@ impl Lease {
             let streams = self.read_streams().await?;
             self.streams.replace(Some(streams));
         }
-        if !self.store_behind(self.sequence.get()).await? {
-            let behind = self.find_out().await?;
-            if !self.store_behind(behind).await? {
+        if !self.store_after(self.sequence.get()).await? {
+            let newest = self.check_conflict().await?;
+            if !self.store_after(newest).await? {
                 return Err(BrokerError::Unavailable);
             }
         }
@@ -114,14 +112,14 @@ impl Lease {
         Ok(self.found.take())
     }
 
-    /// No renewal is under way any more, and none follows: what is removed now stays so.
+    /// Waits for a renewal in progress and prevents further ones, so that the lease can be removed.
     pub(super) async fn end(&self) {
         let _turn = self.turn.lock().await;
         self.has_ended.set(true);
     }
 
-    /// Whether it was stored: the newest was still that of this number.
-    async fn store_behind(&self, sequence: u64) -> Result<bool, BrokerError> {
+    /// Stores the lease if the newest message has this sequence; returns whether it had.
+    async fn store_after(&self, sequence: u64) -> Result<bool, BrokerError> {
         let own = self.link.names.lease(&self.link.names.node);
         match self.link.store(&own, Some(sequence), "", self.payload.clone()).await? {
             Ack::Stored(sequence) => {
@@ -133,8 +131,9 @@ impl Lease {
         Ok(true)
     }
 
-    /// The newest is not the one that was expected: behind which the next may be stored.
-    async fn find_out(&self) -> Result<u64, BrokerError> {
+    /// Finds out why the newest message is not the expected one; returns the sequence after which
+    /// the lease may be stored.
+    async fn check_conflict(&self) -> Result<u64, BrokerError> {
         let names = &self.link.names;
         let stored = self.link.newest(&names.presence_stream(), &names.lease(&names.node)).await?;
         let Some(stored) = stored else {
@@ -148,12 +147,12 @@ impl Lease {
             return Ok(0);
         };
         if is_lease(&stored) {
-            // An answer was lost, or came too late.
+            // This node stored it, but the acknowledgement was lost.
             return Ok(stored.sequence);
         }
         self.find(LeaseState::Forgotten);
         match self.claim.get() {
-            // Whoever claimed it has ended since.
+            // The node with the claim has failed too.
             Some((claim, since)) if claim == stored.sequence && since.elapsed() >= self.ttl => {
                 Ok(stored.sequence)
             }
@@ -165,29 +164,30 @@ impl Lease {
         }
     }
 
-    fn find(&self, standing: LeaseState) {
-        self.found.set(self.found.get().max(standing));
+    fn find(&self, state: LeaseState) {
+        self.found.set(self.found.get().max(state));
     }
 
-    async fn read_streams(&self) -> Result<Streams, BrokerError> {
+    async fn read_streams(&self) -> Result<CreationTimes, BrokerError> {
         let (link, names) = (&self.link, &self.link.names);
         let presence = link.stream_info(&names.presence_stream()).await?;
         let events = link.stream_info(&names.events_stream()).await?;
         let made = |info: &serde_json::Value| info["created"].as_str().map(str::to_owned);
         let made = |info| made(info).ok_or(BrokerError::Unavailable);
-        Ok(Streams { presence: made(&presence)?, events: made(&events)? })
+        Ok(CreationTimes { presence: made(&presence)?, events: made(&events)? })
     }
 }
 
-/// Whether it says that a node lives, and not that another one clears it away.
-pub(super) fn is_lease(stored: &Stored) -> bool {
+/// Returns whether a message is a lease, and not a claim to clean up its node.
+pub(super) fn is_lease(stored: &StoredMessage) -> bool {
     name_in(stored).is_some()
 }
 
-/// What the node is called whose lease it is.
-pub(super) fn name_in(stored: &Stored) -> Option<String> {
+/// The node name in a lease.
+pub(super) fn name_in(stored: &StoredMessage) -> Option<String> {
     let line = std::str::from_utf8(&stored.payload).ok()?;
     subject::text(line.strip_prefix(BEGINNING)?.strip_suffix('\n')?)
 }
 
+/// Prefix of a lease's payload.
 const BEGINNING: &str = "t1 lease ";

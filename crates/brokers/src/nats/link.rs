@@ -1,7 +1,7 @@
-//! The connection to NATS and what is asked over it: requests with a time-out, and the echo.
+//! The connection to NATS: publications, requests with a time-out, and the echo.
 //!
-//! Invariants: a question has an answer within [`ANSWER_TIMEOUT`], and at once when the link is
-//! down; nothing is sent that would make the server close the connection.
+//! Invariants: a request ends within [`ANSWER_TIMEOUT`], and at once when the connection is lost;
+//! no line is sent that would make the server close the connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,83 +20,88 @@ use wire::protocol::StreamPosition;
 
 use super::Shared;
 use super::availability::UnavailableCause;
-use super::channel_task::BROKEN;
 use super::generation::StoreGenerations;
-use super::record::Top;
+use super::record::StreamTop;
 use super::subject::Names;
-use super::task::Tasks;
+use super::task::{BROKEN, Tasks};
 use crate::Clock;
-use crate::limits::{ANSWER_TIMEOUT, NATS_IN_FLIGHT_MAX, NATS_READS_MAX, NATS_SUBJECT_MAX};
+use crate::limits::{
+    ANSWER_TIMEOUT, NATS_ECHOES_MAX, NATS_IN_FLIGHT_MAX, NATS_READS_MAX, NATS_SUBJECT_MAX,
+};
 
 /// See the module.
 pub(super) struct NatsLink {
     pub(super) client: Client,
     pub(super) names: Names,
-    /// Whether JetStream is used.
-    pub(super) keeps: bool,
+    pub(super) has_jetstream: bool,
     clock: Arc<dyn Clock>,
-    /// Milliseconds by which the clock of NATS is ahead of ours; all nodes count in the time of
-    /// NATS.
+    /// Milliseconds by which the clock of NATS is ahead of ours; all nodes use the time of NATS.
     ahead_ms: Cell<u64>,
+    /// Number of epochs that this node has named.
     epochs: Cell<u64>,
     pub(super) generations: StoreGenerations,
     echo: Echo,
-    /// Reads of stored messages that may go on at the same time.
+    /// One permit for each read of stored messages.
     pub(super) reads: Semaphore,
-    /// A connection was lost: what was asked over it has no answer any more.
+    /// A connection was lost: requests over it get no answer.
     pub(super) is_cut: Notify,
-    /// A stream was asked for that is not there: whoever sees to that is woken.
+    /// A stream was missing when it was used; the node is notified and creates it.
     pub(super) is_stream_missing: Cell<bool>,
     pub(super) misses_stream: Notify,
     pub(super) tasks: Tasks,
     pub(super) shared: Arc<Shared>,
 }
 
+/// What a link needs beside its connection.
+pub(super) struct LinkContext {
+    pub(super) names: Names,
+    pub(super) has_jetstream: bool,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) shared: Arc<Shared>,
+}
+
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestError {
-    /// The link is down.
+    /// There is no connection, or it was lost.
     Down,
-    /// Nothing came in time.
+    /// No answer within [`ANSWER_TIMEOUT`].
     Late,
-    /// Nobody listens to the subject.
+    /// The subject has no subscriber.
     NoResponders,
-    /// Asking again does not help.
+    /// The request cannot succeed.
     Refused(BrokerError),
 }
 
+/// Messages of this node to itself: an echo that returns shows that the server has handled all
+/// that was sent before it.
 #[derive(Default)]
 struct Echo {
+    /// Waiters for the next echo; each is a request or a task, bounded by `REQUESTS_MAX`.
     waiting: RefCell<Vec<oneshot::Sender<()>>>,
     wanted: Notify,
-    /// Bytes handed to the connection so far, and how many of them the server is known to have
-    /// handled.
+    /// Bytes handed to the connection so far.
     sent: Cell<u64>,
+    /// How many of these the last echo has confirmed.
     handled: Cell<u64>,
     is_broken: Cell<bool>,
 }
 
-/// An echo on its way.
-struct Flying {
+/// An echo that has not returned.
+struct FlyingEcho {
     number: u64,
-    /// What was handed to the connection before it.
+    /// Value of [`Echo::sent`] when it was sent.
     sent: u64,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl NatsLink {
-    pub(super) fn new(
-        client: Client,
-        names: Names,
-        keeps: bool,
-        clock: Arc<dyn Clock>,
-        tasks: Tasks,
-        shared: Arc<Shared>,
-    ) -> NatsLink {
+    pub(super) fn new(client: Client, tasks: Tasks, context: LinkContext) -> NatsLink {
+        let LinkContext { names, has_jetstream, clock, shared } = context;
         NatsLink {
             client,
             names,
-            keeps,
+            has_jetstream,
             clock,
             ahead_ms: Cell::new(0),
             epochs: Cell::new(0),
@@ -111,7 +116,7 @@ impl NatsLink {
         }
     }
 
-    /// The time on which all nodes agree, milliseconds.
+    /// Unix milliseconds by the clock of NATS, which all nodes share.
     pub(super) fn now_ms(&self) -> u64 {
         self.clock.monotonic_ms().saturating_add(self.ahead_ms.get())
     }
@@ -120,20 +125,49 @@ impl NatsLink {
         self.ahead_ms.set(now_ms.saturating_sub(self.clock.monotonic_ms()));
     }
 
+    /// [`NatsLink::now_ms`] as lifecycle events carry it.
+    pub(super) fn unix_ms(&self) -> i64 {
+        i64::try_from(self.now_ms()).unwrap_or(i64::MAX)
+    }
+
+    /// A name that no other epoch has.
     pub(super) fn new_epoch(&self) -> Arc<str> {
         self.epochs.set(self.epochs.get() + 1);
         format!("{}{:x}", self.names.node, self.epochs.get()).into()
     }
 
-    /// Where a stream stands, as endpoints are told it.
-    pub(super) fn position(&self, top: &Top) -> StreamPosition {
+    /// The position of a stream as clients see it.
+    pub(super) fn position(&self, top: &StreamTop) -> StreamPosition {
         StreamPosition {
             offset: top.offset,
             epoch: self.generations.client_epoch(&top.epoch).to_string(),
         }
     }
 
-    /// Counts the connections to NATS, this one included.
+    /// Takes note of a message of the history stream: see [`StoreGenerations::note`].
+    pub(super) fn note(&self, above: u64, sequence: u64, payload: &Bytes) {
+        self.generations.note(self.connection(), above, sequence, payload);
+    }
+
+    pub(super) fn is_verified(&self) -> bool {
+        self.generations.is_verified(self.connection())
+    }
+
+    /// Waits until the store is verified on the current connection.
+    pub(super) async fn settled(&self) -> Result<(), BrokerError> {
+        let settling = async {
+            loop {
+                let has_settled = self.generations.has_settled.notified();
+                if self.is_verified() {
+                    return;
+                }
+                has_settled.await;
+            }
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, settling).await.map_err(|_| BrokerError::Unavailable)
+    }
+
+    /// The number of the current connection, counted from one.
     pub(super) fn connection(&self) -> u64 {
         self.client.statistics().connects.load(Ordering::Relaxed)
     }
@@ -145,11 +179,12 @@ impl NatsLink {
         }
     }
 
-    /// Whether so much is on its way that publications must wait.
+    /// Returns whether unconfirmed bytes exceed [`NATS_IN_FLIGHT_MAX`], so that publications must
+    /// be refused.
     pub(super) fn is_congested(&self) -> bool {
         let in_flight = self.echo.sent.get().saturating_sub(self.echo.handled.get());
         if in_flight > NATS_IN_FLIGHT_MAX as u64 / 2 {
-            // That shows what has arrived.
+            // Its return confirms them.
             self.echo.wanted.notify_one();
         }
         in_flight > NATS_IN_FLIGHT_MAX as u64
@@ -161,8 +196,7 @@ impl NatsLink {
         self.client.subscribe(subject).await.map_err(|_| BrokerError::Unavailable)
     }
 
-    /// Hands a message to the connection; that the server has it is known when an echo behind it is
-    /// back.
+    /// Hands a message to the connection; [`NatsLink::echo`] confirms that the server has it.
     pub(super) async fn publish(&self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
         self.check()?;
         self.admit(&subject, payload.len())?;
@@ -172,8 +206,8 @@ impl NatsLink {
         })
     }
 
-    /// Whether a line with this subject fits the server, which closes the connection otherwise;
-    /// counts what is sent.
+    /// Refuses a subject too long for a line, for which the server would close the connection, and
+    /// counts the bytes sent.
     fn admit(&self, subject: &str, payload_length: usize) -> Result<(), BrokerError> {
         if subject.len() > NATS_SUBJECT_MAX {
             return Err(BrokerError::NameTooLong);
@@ -183,7 +217,7 @@ impl NatsLink {
         Ok(())
     }
 
-    /// Waits until the server has handled everything that was handed to the connection before.
+    /// Waits until the server has handled everything that was handed to the connection so far.
     pub(super) async fn echo(&self) -> Result<(), BrokerError> {
         self.check()?;
         let connection = self.connection();
@@ -201,7 +235,7 @@ impl NatsLink {
         Err(BrokerError::Unavailable)
     }
 
-    /// Waits for the end of a connection.
+    /// Waits until this connection is lost.
     async fn cut(&self, connection: u64) {
         loop {
             let is_cut = self.is_cut.notified();
@@ -212,7 +246,7 @@ impl NatsLink {
         }
     }
 
-    /// Sends one echo for all that wait for one in a turn. Ends with its subscription.
+    /// Sends one echo for all waiters of a turn. Ends with its subscription.
     pub(super) async fn run_echo(self: Rc<NatsLink>) {
         let Ok(mut received) = self.client.subscribe(self.names.echo()).await else { return };
         let mut flying = VecDeque::new();
@@ -226,7 +260,11 @@ impl NatsLink {
                     let sent = self.echo.sent.get();
                     let payload = number.to_string().into();
                     if self.publish(self.names.echo(), payload).await.is_ok() {
-                        flying.push_back(Flying { number, sent, waiting });
+                        if flying.len() >= NATS_ECHOES_MAX {
+                            // Fails its waiters, as a lost echo does.
+                            flying.pop_front();
+                        }
+                        flying.push_back(FlyingEcho { number, sent, waiting });
                     }
                 }
                 message = received.next() => {
@@ -240,18 +278,19 @@ impl NatsLink {
         }
     }
 
+    /// Makes the echo task panic, for tests of the supervision.
     pub(super) fn break_echo(&self) {
         self.echo.is_broken.set(true);
         self.echo.wanted.notify_one();
     }
 
-    fn handle_echo(&self, flying: &mut VecDeque<Flying>, back: u64) {
+    fn handle_echo(&self, flying: &mut VecDeque<FlyingEcho>, back: u64) {
         while flying.front().is_some_and(|echo| echo.number <= back) {
             let Some(echo) = flying.pop_front() else { return };
             if echo.number == back {
                 self.echo.handled.set(echo.sent);
                 for sender in echo.waiting {
-                    // Whoever has given up does not hear it.
+                    // The waiter may have timed out.
                     let _gone = sender.send(());
                 }
             }
@@ -296,5 +335,5 @@ impl From<RequestError> for BrokerError {
     }
 }
 
-/// Why nothing is sent.
+/// The reason of [`UnavailableCause::Link`].
 pub(super) const SILENT: &str = "NATS does not answer (broker.nats.url)";

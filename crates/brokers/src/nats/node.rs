@@ -1,20 +1,20 @@
-//! This process at NATS: its thread, its link, its streams, its channel tasks.
+//! The node: the thread of the broker, with its connection to NATS, its streams and its channel
+//! tasks.
 //!
-//! Invariant: a request that was taken is answered, whatever happens to the link; after a cut the
-//! streams are there again, this node's clients are present again, and every subscribed stream is
-//! verified. A failure of a task does not pass in silence: see [`super::task`].
+//! Invariant: every request taken is replied to, whatever happens to the connection. After a
+//! connection was lost, the node creates missing streams, stores the presence of its clients again
+//! and verifies every channel with subscribers. Failures of tasks are reported: see
+//! [`super::task`].
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Event, ServerError, Subscriber};
+use async_nats::{Event, ServerError};
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Ticket};
 use futures_util::StreamExt;
-use futures_util::stream::{SelectAll, select_all};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -23,36 +23,27 @@ use super::Shared;
 use super::address::{connect, without_secrets};
 use super::announcements::Announcements;
 use super::availability::UnavailableCause;
-use super::channel_task::{self, Ask, BROKEN};
+use super::channel_task::ChannelInput;
+use super::channel_tasks::ChannelTasks;
+use super::inputs::{Inputs, NodeInput, NodeSubscriptions, next};
 use super::lifecycle::LifecyclePublisher;
-use super::link::{NatsLink, SILENT};
+use super::link::{LinkContext, NatsLink, SILENT};
 use super::options::{NatsError, NatsOptions};
 use super::presence::PresenceStore;
 use super::request::QueuedRequest;
 use super::revocations::RevocationStore;
-use super::stream::ChannelStream;
-use super::subject::{self, Names, Store};
+use super::subject::Store;
 use super::survey::OpenSurveys;
-use super::task::{TaskFailure, Tasks, caught};
+use super::task::{BROKEN, TaskFailure, Tasks, caught};
 use super::upkeep::Upkeep;
 use crate::control::{self, NodeMessage};
-use crate::limits::{LEASE_RENEWALS, TASK_PROBATION, TASK_RESTART, VERIFICATIONS_MAX};
-use crate::{Clock, Endpoint};
+use crate::limits::{LEASE_RENEWALS, NATS_EVENTS_MAX, TASK_PROBATION, TASK_RESTART};
 
-/// What the broker hands to its thread.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request is the usual case, and a box would cost it an allocation"
-)]
-pub(super) enum NodeInput {
-    Request(QueuedRequest),
-    Detach(Endpoint),
-    /// Tell other nodes the channel options, which have changed.
-    Options,
-    /// Fail, as by a mistake of ours.
-    Break(FaultPoint),
-    /// After everything before it.
-    End,
+/// What the thread of the broker starts with.
+pub(super) struct NodeContext {
+    pub(super) options: NatsOptions,
+    pub(super) link: LinkContext,
+    pub(super) requests: UnboundedReceiver<NodeInput>,
 }
 
 /// See the module.
@@ -60,58 +51,39 @@ struct Node {
     link: Rc<NatsLink>,
     options: NatsOptions,
     presence: Rc<PresenceStore>,
-    /// Only with JetStream.
+    /// `None` without JetStream.
     upkeep: Option<Rc<Upkeep>>,
-    channel_tasks: HashMap<Arc<str>, UnboundedSender<Ask>>,
+    channel_tasks: ChannelTasks,
     surveys: Rc<OpenSurveys>,
     announcements: Rc<Announcements>,
     revocations: Rc<RevocationStore>,
     lifecycle: Rc<LifecyclePublisher>,
     shared: Arc<Shared>,
-    beats: u64,
-    /// Since when no task has failed, if one has of late.
+    /// Seconds since the start.
+    ticks: u64,
+    /// When the last task failed; `None` after [`TASK_PROBATION`] without another failure.
     probation: Option<Instant>,
-    /// Held by whatever must be done before the end.
+    /// Cloned into every task that must be finished before the node ends.
     busy: mpsc::Sender<()>,
     is_done: mpsc::Receiver<()>,
 }
 
-/// Where everything comes from that this node handles.
-struct Inputs {
-    jobs: UnboundedReceiver<NodeInput>,
-    /// Of the connection.
-    events: UnboundedReceiver<Event>,
-    failures: UnboundedReceiver<TaskFailure>,
-    /// What this process hears that is about no channel.
-    controls: SelectAll<Subscriber>,
-    generations: Option<Subscriber>,
-    /// That a server of a cluster has come to lead the history stream.
-    leaders: Option<Subscriber>,
-}
-
-/// Connects and, once everything is in place, works until the broker is dropped.
-pub(super) async fn run(
-    options: NatsOptions,
-    names: Names,
-    clock: Arc<dyn Clock>,
-    shared: Arc<Shared>,
-    jobs: UnboundedReceiver<NodeInput>,
-    started: oneshot::Sender<Result<(), NatsError>>,
-) {
-    let (mut node, mut inputs) = match Node::start(options, names, clock, shared, jobs).await {
+/// Connects, reports the outcome to `started`, and runs until the broker is dropped.
+pub(super) async fn run(context: NodeContext, started: oneshot::Sender<Result<(), NatsError>>) {
+    let (mut node, mut inputs) = match Node::start(context).await {
         Ok(made) => made,
         Err(error) => {
-            // Whoever started us waits for this.
+            // `NatsBroker::start` waits for this.
             let _sent = started.send(Err(error));
             return;
         }
     };
     let _sent = started.send(Ok(()));
-    let mut beat = tokio::time::interval(Duration::from_secs(1));
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // What the node knows is in its channel tasks and its presence: it goes on with them.
+    let mut ticker = tokio::time::interval(Duration::from_secs(1));
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // After a panic the node continues: its state is in its channel tasks and its presence.
     loop {
-        match caught(node.work(&mut inputs, &mut beat)).await {
+        match caught(node.work(&mut inputs, &mut ticker)).await {
             Ok(None) => break,
             Ok(Some(part)) => panic!("{BROKEN}: {part:?}"),
             Err(message) => {
@@ -121,24 +93,18 @@ pub(super) async fn run(
             }
         }
     }
-    // What is not done then, other nodes find when the lease ends.
-    let _late = tokio::time::timeout(END_TIMEOUT, node.end(inputs.jobs)).await;
+    // Other nodes clean up the rest when the lease ends.
+    let _late = tokio::time::timeout(END_TIMEOUT, node.end(inputs.requests)).await;
 }
 
 impl Node {
-    async fn start(
-        options: NatsOptions,
-        names: Names,
-        clock: Arc<dyn Clock>,
-        shared: Arc<Shared>,
-        jobs: UnboundedReceiver<NodeInput>,
-    ) -> Result<(Node, Inputs), NatsError> {
-        let (events_in, events) = unbounded_channel();
-        let client = connect(&options, &names, shared.clone(), events_in).await?;
+    async fn start(context: NodeContext) -> Result<(Node, Inputs), NatsError> {
+        let NodeContext { options, link, requests } = context;
+        let shared = link.shared.clone();
+        let (events_in, events) = mpsc::channel(NATS_EVENTS_MAX);
+        let client = connect(&options, &link.names, shared.clone(), events_in).await?;
         let (tasks, failures) = Tasks::new();
-        let keeps = options.jetstream.is_some();
-        let link =
-            Rc::new(NatsLink::new(client, names, keeps, clock, tasks.clone(), shared.clone()));
+        let link = Rc::new(NatsLink::new(client, tasks.clone(), link));
         let server = link.client.server_info();
         info!(server = %server.server_name, version = %server.version, "NATS: connected");
         let echoing = link.clone();
@@ -150,8 +116,7 @@ impl Node {
         let upkeep =
             upkeep.map(|jetstream| Rc::new(Upkeep::new(presence.clone(), jetstream, probe_after)));
         let entered = Node::enter(&link, upkeep.as_deref(), &options).await;
-        let (controls, generations, leaders) =
-            entered.map_err(|error| missing_right(&link).unwrap_or(error))?;
+        let subscriptions = entered.map_err(|error| missing_right(&link).unwrap_or(error))?;
         let surveys = Rc::new(OpenSurveys::new(link.clone(), presence.clone()));
         let announcements =
             Rc::new(Announcements::new(link.clone(), options.name.clone(), options.lease_ms));
@@ -160,69 +125,64 @@ impl Node {
         let publisher = lifecycle.clone();
         tasks.keep("lifecycle", move || publisher.clone().run());
         let (busy, is_done) = mpsc::channel(1);
+        let channel_tasks = ChannelTasks::new(presence.clone(), busy.clone());
         let node = Node {
             link,
             options,
             presence,
             upkeep,
-            channel_tasks: HashMap::new(),
+            channel_tasks,
             surveys,
             announcements,
             revocations,
             lifecycle,
             shared,
-            beats: 0,
+            ticks: 0,
             probation: None,
             busy,
             is_done,
         };
         node.compare_sizes();
-        Ok((node, Inputs { jobs, events, failures, controls, generations, leaders }))
+        Ok((node, Inputs { requests, events, failures, subscriptions }))
     }
 
-    /// Subscribes to what is about no channel, and finds or makes the streams.
+    /// Subscribes to what concerns no channel, and creates missing streams.
     async fn enter(
-        link: &Rc<NatsLink>,
+        link: &NatsLink,
         upkeep: Option<&Upkeep>,
         options: &NatsOptions,
-    ) -> Result<(SelectAll<Subscriber>, Option<Subscriber>, Option<Subscriber>), NatsError> {
+    ) -> Result<NodeSubscriptions, NatsError> {
         let silent = |_: BrokerError| NatsError::Unreachable {
             url: without_secrets(&options.url),
             reason: "it does not answer".into(),
         };
-        let to_all = link.subscribe(link.names.control()).await.map_err(silent)?;
-        let own = link.names.control_of(&link.names.node);
-        let to_this = link.subscribe(own).await.map_err(silent)?;
-        let controls = select_all([to_all, to_this]);
-        let (mut generations, mut leaders) = (None, None);
-        if link.keeps {
-            generations = Some(link.subscribe(link.names.generation()).await.map_err(silent)?);
-            leaders = Some(link.subscribe(link.names.leaders()).await.map_err(silent)?);
-        }
+        let subscriptions = NodeSubscriptions::open(link).await.map_err(silent)?;
         if let Some(refusal) = link.try_rights().await.map_err(silent)? {
             return Err(NatsError::Right(refusal.reason(&link.names)));
         }
         if let Some(upkeep) = upkeep {
             upkeep.set_up(silent).await?;
         }
-        Ok((controls, generations, leaders))
+        Ok(subscriptions)
     }
 
-    /// Ends when the broker does, or with a part that takes everything with it.
+    /// Handles inputs until the broker ends; returns a part that a test lets fail together with the
+    /// whole thread.
     async fn work(
         &mut self,
         inputs: &mut Inputs,
-        beat: &mut tokio::time::Interval,
+        ticker: &mut tokio::time::Interval,
     ) -> Option<FaultPoint> {
         let link = self.link.clone();
+        let subscriptions = &mut inputs.subscriptions;
         loop {
             tokio::select! {
-                job = inputs.jobs.recv() => match job {
+                input = inputs.requests.recv() => match input {
                     Some(NodeInput::End) | None => return None,
                     Some(NodeInput::Break(part @ FaultPoint::Thread)) => return Some(part),
-                    Some(job) => self.handle(job).await,
+                    Some(input) => self.handle(input).await,
                 },
-                message = inputs.controls.next() => {
+                message = subscriptions.controls.next() => {
                     let message = message.unwrap_or_else(|| self.link_has_ended());
                     if let Some(message) = control::decode(&message.payload) {
                         self.handle_control(message);
@@ -230,19 +190,19 @@ impl Node {
                 }
                 Some(event) = inputs.events.recv() => self.handle_event(&event),
                 Some(failure) = inputs.failures.recv() => self.handle_failure(&failure),
-                // Whoever begins a generation is heard before it is known whether it was stored.
-                Some(_) = next(&mut inputs.generations) => self.look(),
-                Some(_) = next(&mut inputs.leaders) => self.look(),
+                // The message may arrive before it is certain that the generation was stored.
+                Some(_) = next(&mut subscriptions.generations) => self.look(),
+                Some(_) = next(&mut subscriptions.leaders) => self.look(),
                 () = link.generations.has_doubts.notified() => self.look(),
                 () = link.misses_stream.notified() => self.look(),
                 () = link.generations.wants_verification.notified() => self.verify(),
-                _ = beat.tick() => self.beat(),
+                _ = ticker.tick() => self.tick(),
             }
         }
     }
 
-    async fn handle(&mut self, job: NodeInput) {
-        match job {
+    async fn handle(&mut self, input: NodeInput) {
+        match input {
             NodeInput::End => {}
             NodeInput::Detach(endpoint) => {
                 if let Some(forgetting) = self.presence.forget(endpoint) {
@@ -253,7 +213,7 @@ impl Node {
                     });
                 }
                 self.lifecycle.forget(endpoint);
-                self.channel_tasks.retain(|_, task| task.send(Ask::Forget(endpoint)).is_ok());
+                self.channel_tasks.forget(endpoint);
             }
             NodeInput::Options => {
                 let announcements = self.announcements.clone();
@@ -298,17 +258,18 @@ impl Node {
             BrokerRequest::Lifecycle(lifecycle) => self.lifecycle.note(endpoint, lifecycle),
             what => {
                 let Some(channel) = what.channel().cloned() else { return };
-                self.ask(&channel, Ask::Request(QueuedRequest { endpoint, what, reply }));
+                let request = QueuedRequest { endpoint, what, reply };
+                self.channel_tasks.send(&channel, ChannelInput::Request(request));
             }
         }
     }
 
     async fn answer(&self, ticket: &Ticket, answer: &[u8]) {
         let names = &self.link.names;
-        let said = control::encode_answer(&names.node, ticket.number, answer);
-        let length = said.len();
-        // The one that asks is told who has not answered.
-        let answered = self.link.publish(names.control_of(&ticket.node), said.into()).await;
+        let message = control::encode_answer(&names.node, ticket.number, answer);
+        let length = message.len();
+        // The survey lists nodes without an answer.
+        let answered = self.link.publish(names.control_of(&ticket.node), message.into()).await;
         if answered == Err(BrokerError::TooLarge) {
             self.shared.warnings.add(format!(
                 "another node is not answered, since the answer is larger than NATS takes ({length} bytes, max_payload of nats-server)"
@@ -316,7 +277,7 @@ impl Node {
         }
     }
 
-    /// A node has something to say.
+    /// Handles a message of another node.
     fn handle_control(&self, message: NodeMessage) {
         match message {
             NodeMessage::Order(control) => self.shared.endpoints.notify_order(&Arc::new(control)),
@@ -343,8 +304,7 @@ impl Node {
         self.link.tasks.spawn("options", async move { announcements.send().await });
     }
 
-    /// An order goes to all nodes through NATS, or, while that is away, at least to the endpoints
-    /// here.
+    /// Sends an order to all nodes, or, without a connection, to the endpoints of this node.
     async fn send_order(&self, order: &Arc<Control>) {
         let payload = control::encode(order).into();
         let published = self.link.publish(self.link.names.control(), payload).await;
@@ -359,47 +319,30 @@ impl Node {
         }
     }
 
-    fn ask(&mut self, channel: &Arc<str>, mut ask: Ask) {
-        loop {
-            let task = self.channel_tasks.entry(channel.clone()).or_insert_with(|| {
-                let token = subject::token(channel).into();
-                let place =
-                    ChannelStream { link: self.link.clone(), channel: channel.clone(), token };
-                channel_task::open(place, self.presence.clone(), self.busy.clone())
-            });
-            match task.send(ask) {
-                Ok(()) => return,
-                // The channel task has ended after the idle timeout.
-                Err(back) => ask = back.0,
-            }
-            self.channel_tasks.remove(channel);
-        }
-    }
-
-    /// Does what was asked, tells what is new, and leaves nothing behind. What could not be told is
-    /// left for others to find.
-    async fn end(mut self, mut jobs: UnboundedReceiver<NodeInput>) {
-        jobs.close();
-        while let Some(job) = jobs.recv().await {
-            self.handle(job).await;
+    /// Handles the remaining requests, publishes the remaining events, and removes this node's
+    /// entries and lease. Other nodes clean up what cannot be published.
+    async fn end(mut self, mut requests: UnboundedReceiver<NodeInput>) {
+        requests.close();
+        while let Some(input) = requests.recv().await {
+            self.handle(input).await;
         }
         for endpoint in self.shared.endpoints.all() {
             self.handle(NodeInput::Detach(endpoint)).await;
         }
         let Node { link, presence, channel_tasks, lifecycle, busy, mut is_done, .. } = self;
         drop((channel_tasks, busy));
-        // Nothing is sent: it ends when nobody is busy any more.
-        let _nobody = is_done.recv().await;
-        // Channel tasks may have done for endpoints what was asked before these were gone.
+        // Nothing is sent: `recv` returns when the last task has dropped its sender.
+        let _closed = is_done.recv().await;
+        // Channel tasks may have added entries after the endpoints were detached.
         for endpoint in presence.endpoints() {
             if let Some(forgetting) = presence.forget(endpoint) {
                 forgetting.await;
             }
         }
         lifecycle.end().await;
-        // What was handed to the connection has left it then.
+        // Flushes the connection.
         let _unanswered = link.echo().await;
-        if link.keeps && lifecycle.is_quiet() && presence.is_empty() {
+        if link.has_jetstream && lifecycle.is_quiet() && presence.is_empty() {
             presence.end().await;
         }
     }
@@ -441,8 +384,7 @@ impl Node {
         }
     }
 
-    /// A task has failed: this node is not ready until what was started again has lived for a
-    /// while.
+    /// Makes the node unready until no task has failed for [`TASK_PROBATION`].
     fn handle_failure(&mut self, failure: &TaskFailure) {
         let TaskFailure { task, message } = failure;
         error!(task, message, "NATS: a task of the broker has failed, and is started again");
@@ -453,24 +395,24 @@ impl Node {
         self.probation = Some(Instant::now());
     }
 
-    /// A client of NATS that ends cannot be trusted any more; this node cannot do without it.
+    /// The client library has ended, and the node cannot work without it.
     fn link_has_ended<T>(&self) -> T {
-        super::die("the client has ended")
+        super::abort_process("the client has ended")
     }
 
     async fn break_part(&mut self, part: FaultPoint) {
         match part {
             FaultPoint::Node | FaultPoint::Thread => panic!("{BROKEN}"),
-            FaultPoint::Channel(channel) => self.ask(&channel, Ask::Break),
+            FaultPoint::Channel(channel) => self.channel_tasks.send(&channel, ChannelInput::Break),
             FaultPoint::Lifecycle => self.lifecycle.break_it(),
             FaultPoint::Task => self.link.tasks.spawn("task", async { panic!("{BROKEN}") }),
             FaultPoint::Echo => self.link.break_echo(),
-            // What it still has to say, nobody hears.
+            // The outcome does not matter: the test waits for the process to end.
             FaultPoint::Client => drop(self.link.client.drain().await),
         }
     }
 
-    /// A NATS that carries less than clients may send.
+    /// Adds a warning if NATS takes smaller messages than clients may send.
     fn compare_sizes(&self) {
         let (carried, sent) = (self.link.client.max_payload(), self.options.message_size_max);
         if carried < sent {
@@ -481,54 +423,50 @@ impl Node {
         }
     }
 
-    /// The link is back, or messages were dropped: everything is put right, and every subscribed
-    /// stream is verified.
+    /// After a lost connection or dropped messages: restores the store and the presence entries,
+    /// and verifies every channel with subscribers.
     fn recover(&mut self) {
         let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
-        let (channel_tasks, lifecycle) = (self.open_channel_tasks(), self.lifecycle.clone());
+        let (channel_tasks, lifecycle) = (self.channel_tasks.running(), self.lifecycle.clone());
         let link = self.link.clone();
         self.link.tasks.spawn("recovery", async move {
-            // That shows that NATS answers.
+            // Clears the cause `Link` if NATS answers.
             let _later = link.echo().await;
-            // Before the store is whole again, which may take long: whoever reads tries until that
-            // succeeds.
+            // Not delayed by the store, whose restoration may take long: readers retry until then.
             link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
             if let Some(upkeep) = upkeep {
                 if upkeep.restore().await.is_err() {
                     return;
                 }
-                presence.doubt();
+                presence.request_restore();
                 renew(&presence, &lifecycle).await;
             }
             lifecycle.wake();
-            verify(&channel_tasks);
-            // Whatever was refused anew is known by now: the refusals came first.
+            channel_tasks.verify();
+            // Errors for subjects that are refused again arrive before the echo.
             if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
                 link.shared.availability.clear(UnavailableCause::Rights);
             }
         });
     }
 
-    /// The store may have lost something without a cut of the link. Until that is known nothing is
-    /// read.
+    /// Checks the store, which may have lost messages without a lost connection. Reads wait for the
+    /// result.
     fn look(&self) {
         if let Some(upkeep) = self.upkeep.clone() {
             self.link.tasks.spawn("store", async move { upkeep.look().await });
         }
     }
 
-    /// Something may have been lost: whoever has a position is told.
+    /// Notifies subscribers with a position of the position that the store has now.
     fn verify(&mut self) {
-        verify(&self.open_channel_tasks());
+        self.channel_tasks.running().verify();
     }
 
-    fn open_channel_tasks(&mut self) -> Vec<UnboundedSender<Ask>> {
-        self.channel_tasks.retain(|_, task| !task.is_closed());
-        self.channel_tasks.values().cloned().collect()
-    }
-
-    fn beat(&mut self) {
-        self.beats += 1;
+    /// The work of each second: measures the lag, and in turn renews the lease, announces the
+    /// options and retries what failed.
+    fn tick(&mut self) {
+        self.ticks += 1;
         if self.probation.is_some_and(|since| since.elapsed() >= TASK_PROBATION) {
             self.probation = None;
             self.shared.availability.clear(UnavailableCause::Task);
@@ -537,22 +475,22 @@ impl Node {
         let (link, presence) = (self.link.clone(), self.presence.clone());
         let lifecycle = self.lifecycle.clone();
         let interval = (self.options.lease_ms / LEASE_RENEWALS / 1000).max(1);
-        let is_turn = self.beats.is_multiple_of(interval);
+        let is_turn = self.ticks.is_multiple_of(interval);
         if is_turn {
-            self.announcements.note();
+            self.announcements.refresh();
             self.announce();
         }
-        let renews = link.keeps && (is_turn || presence.has_pending_work());
+        let renews = link.has_jetstream && (is_turn || presence.has_pending_work());
         let is_refused = self.shared.availability.has(UnavailableCause::Rights);
         let tries_rights = is_turn && (is_refused || self.shared.refusals.first().is_some());
-        if self.beats.is_multiple_of(10) {
-            self.channel_tasks.retain(|_, task| !task.is_closed());
+        if self.ticks.is_multiple_of(10) {
+            self.channel_tasks.remove_ended();
         }
         if renews || !self.link.is_verified() || self.link.is_stream_missing.get() {
             self.look();
         }
-        self.link.tasks.spawn("beat", async move {
-            // What fails shows in the availability, and is tried again with the next beat.
+        self.link.tasks.spawn("tick", async move {
+            // Failures are recorded in the availability and retried with the next tick.
             let sent = Instant::now();
             if link.echo().await.is_ok() {
                 let lag_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -568,40 +506,25 @@ impl Node {
     }
 }
 
-/// Says that this node lives; if another one has told of its death meanwhile, its clients are told
-/// to be online again.
+/// Renews the lease; if another node has cleaned up this one meanwhile, sends the lifecycle events
+/// of all online clients again.
 async fn renew(presence: &PresenceStore, lifecycle: &LifecyclePublisher) {
-    // Another attempt follows with one of the next beats.
+    // A failure is retried with one of the next ticks.
     let renewed = presence.renew().await;
     if presence.take_resend() {
         lifecycle.requeue_online();
     } else if renewed.is_ok() && presence.has_published_all() && lifecycle.is_quiet() {
-        // What this node could not tell, another one has, and it has no event to try it with.
+        // Another node has published what this one could not, and no event is left to test the
+        // stream with.
         presence.link.shared.availability.clear(UnavailableCause::Store(Store::Events));
     }
 }
 
-/// The next message of a subscription that may not be there.
-async fn next(subscription: &mut Option<Subscriber>) -> Option<async_nats::Message> {
-    match subscription {
-        Some(subscription) => subscription.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The right without which a start has failed, however it has shown.
+/// The right that was refused when a start failed with another error.
 fn missing_right(link: &NatsLink) -> Option<NatsError> {
     let refusal = link.shared.refusals.first()?;
     Some(NatsError::Right(refusal.reason(&link.names)))
 }
 
-fn verify(channel_tasks: &[UnboundedSender<Ask>]) {
-    let turns = Arc::new(Semaphore::new(VERIFICATIONS_MAX));
-    for task in channel_tasks {
-        // A channel task that has ended receives nothing.
-        let _closed = task.send(Ask::Verify(turns.clone()));
-    }
-}
-
-/// Time to end in.
+/// Time limit for the end of a node.
 const END_TIMEOUT: Duration = Duration::from_secs(4);

@@ -1,4 +1,4 @@
-//! What the NATS broker is told at start, and why it may refuse to start.
+//! Options of the NATS broker, and errors of its start.
 
 use std::path::PathBuf;
 
@@ -7,24 +7,24 @@ use crate::limits::{LEASE_MS, NATS_PREFIX_MAX};
 /// Options of the NATS broker. The names are those of the configuration below `broker.nats`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsOptions {
-    /// One or more addresses, separated by commas, `nats://` or `tls://`; a user, password or token
-    /// may stand in them.
+    /// One or more addresses, separated by commas, `nats://` or `tls://`; may contain a user and
+    /// password, or a token.
     pub url: String,
-    /// Separates installations that share a server.
+    /// Prefix of all subjects and streams; separates installations that share a server.
     pub prefix: String,
-    /// What this node is called in events of its clients.
+    /// Name of this node in lifecycle events.
     pub name: String,
-    /// Milliseconds of silence after which a node's clients are present nowhere and told to be
-    /// offline; the same on all nodes.
+    /// Milliseconds without a renewal after which a node counts as failed, and other nodes publish
+    /// that its clients are offline; must be equal on all nodes.
     pub lease_ms: u64,
-    /// Milliseconds until a connection attempt has failed.
+    /// Time-out of a connection attempt, milliseconds.
     pub dial_timeout_ms: u64,
-    /// How the connection is protected.
+    /// TLS of the connection.
     pub tls: NatsTls,
-    /// What is kept in JetStream.
+    /// Use of JetStream; `None` for fan-out only.
     pub jetstream: Option<JetStreamOptions>,
-    /// Bytes of the largest message that clients may send: a NATS that carries less is worth a
-    /// warning.
+    /// Bytes of the largest message that clients may send; a smaller `max_payload` of the server
+    /// adds a warning.
     pub message_size_max: usize,
 }
 
@@ -33,23 +33,22 @@ pub struct NatsOptions {
 pub struct NatsTls {
     /// Refuse a server without TLS. Also implied by `tls://`.
     pub enabled: bool,
-    /// Roots to trust besides those of the system, PEM.
+    /// Certificates of authorities to trust besides those of the system, PEM.
     pub server_ca_pem_file: Option<PathBuf>,
-    /// Certificate and key to show, PEM.
+    /// Client certificate and its key, PEM.
     pub client_pem_files: Option<(PathBuf, PathBuf)>,
 }
 
-/// What is kept in JetStream: history, presence, idempotency keys and versions. Without it NATS is
-/// only fan-out.
+/// Options of JetStream, which stores history, presence, idempotency keys and versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JetStreamOptions {
-    /// Copies of each stream in a NATS cluster.
+    /// Replicas of each stream in a NATS cluster.
     pub replicas: u32,
     /// The largest `history_size` of all namespaces.
     pub history_size_max: u32,
     /// The longest `history_meta_ttl` or `channel_ttl` of all namespaces, milliseconds.
     pub kept_ms_max: u64,
-    /// Events of clients that backends can read.
+    /// Lifecycle events that the stream for backends retains.
     pub events_max: u32,
 }
 
@@ -71,7 +70,7 @@ impl Default for NatsOptions {
 /// Why the NATS broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
-    /// Subjects cannot be made of it.
+    /// The prefix cannot be part of a subject.
     #[error(
         "broker.nats.prefix {0:?} is not one or more subject tokens of letters, digits, - and _, of {NATS_PREFIX_MAX} bytes together"
     )]
@@ -79,23 +78,23 @@ pub enum NatsError {
     /// No server could be reached.
     #[error("no NATS server can be reached at broker.nats.url ({url}): {reason}")]
     Unreachable {
-        /// Without user and password.
+        /// The addresses without credentials.
         url: String,
-        /// The client's own text.
+        /// Error text of the client library.
         reason: String,
     },
-    /// There is a server, but no agreement on TLS with it.
+    /// The TLS handshake with the server failed.
     #[error("TLS with NATS at broker.nats.url ({url}) fails, see broker.nats.tls: {reason}")]
     Tls {
-        /// Without user and password.
+        /// The addresses without credentials.
         url: String,
-        /// The client's own text.
+        /// Error text of the client library.
         reason: String,
     },
-    /// The server does not want us.
+    /// The server refuses the credentials.
     #[error("NATS refuses the user, password or token in broker.nats.url ({url})")]
     Credentials {
-        /// Without user and password.
+        /// The addresses without credentials.
         url: String,
     },
     /// JetStream is needed, but the server has none.
@@ -104,38 +103,38 @@ pub enum NatsError {
          -js, or switch history_size, presence and channel_ttl off"
     )]
     NoJetStream,
-    /// A stream under our name is not ours.
+    /// A stream of this name belongs to another application.
     #[error(
         "the JetStream stream {stream:?} exists and is not one of ours: choose another broker.nats.prefix, or remove it"
     )]
     ForeignStream {
-        /// Its name.
+        /// Name of the stream.
         stream: String,
     },
-    /// JetStream does not take our stream.
+    /// JetStream refuses to create or return a stream.
     #[error(
         "JetStream refuses the stream {stream:?} (broker.nats.prefix, broker.nats.jetstream): {reason}"
     )]
     Stream {
-        /// Its name.
+        /// Name of the stream.
         stream: String,
-        /// The server's own text.
+        /// Error text of the server.
         reason: String,
     },
-    /// JetStream does not change our stream.
+    /// JetStream refuses to change the limits of a stream.
     #[error(
         "JetStream does not change the stream {stream:?} (history_size, history_meta_ttl, broker.nats.jetstream.replicas): {reason}"
     )]
     Update {
-        /// Its name.
+        /// Name of the stream.
         stream: String,
-        /// The server's own text.
+        /// Error text of the server.
         reason: String,
     },
-    /// The server does not let this node do what it must.
+    /// The server refuses a right that the node needs.
     #[error("{0}")]
     Right(String),
-    /// The system gives us no thread.
+    /// The operating system refuses to start a thread.
     #[error("the thread of the NATS broker cannot be started")]
     Thread(#[from] std::io::Error),
 }

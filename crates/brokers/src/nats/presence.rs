@@ -1,8 +1,7 @@
-//! Who is present, over all nodes: one message for each client of a channel, under the lease of its
-//! node.
+//! Presence over all nodes: one message for each client of a channel, under the lease of its node.
 //!
-//! Invariant: an entry counts only while its node speaks; a node that falls silent is cleared away
-//! by one other, which claims that by a conditional store.
+//! Invariant: an entry counts only while the lease of its node is valid; after that one other node
+//! cleans up the entries, and claims the cleanup by a conditional store.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -20,9 +19,9 @@ use tracing::{debug, info, warn};
 use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
 
 use super::availability::UnavailableCause;
-use super::jetstream::{Ack, Stored};
+use super::jetstream::{Ack, StoredMessage};
 use super::lease::{Lease, LeaseState, is_lease, name_in};
-use super::lifecycle::NODE;
+use super::lifecycle_events;
 use super::link::NatsLink;
 use super::record;
 use super::stream::ChannelStream;
@@ -33,28 +32,28 @@ use crate::limits::{LEASE_RENEWALS, VERIFICATIONS_MAX};
 /// See the module.
 pub(super) struct PresenceStore {
     pub(super) link: Rc<NatsLink>,
-    /// What this node is called.
+    /// Name of this node.
     pub(super) name: String,
-    /// How often this node's clients were told anew to be online.
-    pub(super) generation: Cell<u64>,
     lease: Lease,
     lease_ms: u64,
-    /// What NATS has of this node's entries may be less, or more, than there is.
+    /// The entries that NATS has of this node may differ from [`PresenceStore::own`].
     must_restore_entries: Cell<bool>,
-    /// NATS does not know, or not any more, that this node's clients are online.
+    /// The online events of this node's clients may be missing in NATS.
     must_resend_lifecycle: Cell<bool>,
-    /// Of nodes that are gone something is left, and their clients may not have been told of.
+    /// Leases of failed nodes are left, and offline events of their clients may be missing.
     must_publish_leaves: Cell<bool>,
-    /// Entries are put right by one at a time.
+    /// Held by the one task that restores the entries.
     restoring: Mutex<()>,
-    /// Entries of this node by their subjects.
+    /// Entries of this node by their subjects; one for each client and channel here.
     own: RefCell<HashMap<Endpoint, HashMap<String, Bytes>>>,
-    /// Nodes whose lease has ended.
+    /// Identifiers of nodes whose lease has expired; a node adds one with each start.
     silent: RefCell<HashSet<String>>,
+    /// Endpoints of this node that are detached; one for each worker that ended.
     gone: RefCell<HashSet<String>>,
-    /// How many nodes that live come before this one; `None` before that was looked at.
+    /// Number of running nodes whose identifier sorts before that of this node; `None` before the
+    /// first renewal.
     rank: Cell<Option<usize>>,
-    /// Another node of this node's name, and its lease when it was seen first.
+    /// Another node with this node's name, and the sequence of its lease when first seen.
     twin: RefCell<Option<(String, u64)>>,
 }
 
@@ -64,7 +63,6 @@ impl PresenceStore {
             lease: Lease::new(link.clone(), &name, lease_ms),
             link,
             name,
-            generation: Cell::new(0),
             lease_ms,
             must_restore_entries: Cell::new(false),
             must_resend_lifecycle: Cell::new(false),
@@ -78,54 +76,57 @@ impl PresenceStore {
         }
     }
 
+    /// Adds a client of this node to the presence of a channel.
     pub(super) async fn add(
         &self,
         endpoint: Endpoint,
-        place: &ChannelStream,
+        stream: &ChannelStream,
         info: Arc<ClientInfo>,
     ) {
-        let subject = self.entry(endpoint, &place.token, &info.client);
-        let payload = record::plain(&place.channel, PushEvent::Join(info));
+        let subject = self.entry(endpoint, &stream.token, &info.client);
+        let payload = record::plain(&stream.channel, PushEvent::Join(info));
         self.own.borrow_mut().entry(endpoint).or_default().insert(subject.clone(), payload);
-        // Otherwise the next renewal enters all; nobody waits for one after the other while NATS
-        // takes none.
+        // Otherwise the next renewal stores all entries: while NATS stores none, requests must not
+        // wait for one time-out after the other.
         if !self.must_restore_entries.get() && self.put(endpoint, &subject).await.is_err() {
-            self.doubt();
+            self.request_restore();
         }
     }
 
-    pub(super) async fn remove(&self, endpoint: Endpoint, place: &ChannelStream, client: &str) {
-        let subject = self.entry(endpoint, &place.token, client);
+    /// Removes a client of this node from the presence of a channel.
+    pub(super) async fn remove(&self, endpoint: Endpoint, stream: &ChannelStream, client: &str) {
+        let subject = self.entry(endpoint, &stream.token, client);
         let own = self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(&subject));
         if own.is_some() && !self.must_restore_entries.get() {
-            // By its name: a number may mean another message once NATS has lost its store.
+            // By subject: after a loss the same sequence may belong to another message.
             let purged = self.link.purge(&self.link.names.presence_stream(), &subject).await;
             if purged.is_err() {
-                self.doubt();
+                self.request_restore();
             }
         }
     }
 
+    /// The clients of all nodes that are present in a channel.
     pub(super) async fn clients(
         &self,
-        place: &ChannelStream,
+        stream: &ChannelStream,
     ) -> Result<Vec<Arc<ClientInfo>>, BrokerError> {
-        if !self.link.keeps {
+        if !self.link.has_jetstream {
             return Err(BrokerError::Unavailable);
         }
-        let filter = self.link.names.presence("*", "*", &place.token, "*");
+        let filter = self.link.names.presence("*", "*", &stream.token, "*");
         let stored = self.link.range(&self.link.names.presence_stream(), &filter).await?;
         Ok(stored.iter().filter(|stored| self.counts(&stored.subject)).filter_map(client).collect())
     }
 
-    pub(super) async fn stats(&self, place: &ChannelStream) -> Result<PresenceStats, BrokerError> {
-        let clients = self.clients(place).await?;
+    pub(super) async fn stats(&self, stream: &ChannelStream) -> Result<PresenceStats, BrokerError> {
+        let clients = self.clients(stream).await?;
         let users: HashSet<&str> = clients.iter().map(|info| &*info.user).collect();
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         Ok(PresenceStats { num_clients: count(clients.len()), num_users: count(users.len()) })
     }
 
-    /// The endpoint is gone, and its clients with it. Those who listen are told.
+    /// Removes the entries of a detached endpoint; the future publishes that its clients have left.
     pub(super) fn forget(
         self: &Rc<Self>,
         endpoint: Endpoint,
@@ -134,13 +135,12 @@ impl PresenceStore {
         self.gone.borrow_mut().insert(self.endpoint(endpoint));
         let presence = self.clone();
         Some(async move {
-            // Those who were online are told of by name.
             let _published = presence.publish_leaves(own.values()).await;
             let node = &presence.link.names.node;
             let filter = presence.link.names.presence(node, &presence.endpoint(endpoint), "*", "*");
             let stream = presence.link.names.presence_stream();
             if presence.link.purge(&stream, &filter).await.is_err() {
-                presence.doubt();
+                presence.request_restore();
             }
         })
     }
@@ -150,20 +150,20 @@ impl PresenceStore {
         self.own.borrow().keys().copied().filter(|endpoint| *endpoint != NODE).collect()
     }
 
-    /// Whether no client of this node is present anywhere.
+    /// Returns whether this node has no entries.
     pub(super) fn is_empty(&self) -> bool {
         self.own.borrow().values().all(HashMap::is_empty)
     }
 
-    /// Something failed: what NATS has of this node's entries may be wrong, and is put right with
-    /// the next renewal.
-    pub(super) fn doubt(&self) {
+    /// Lets the next renewal store all entries of this node again.
+    pub(super) fn request_restore(&self) {
         self.must_restore_entries.set(true);
     }
 
-    /// How long this node leaves to others what one of them should do: none for the first of those
-    /// who live. One that does not know the others takes a time that others seldom have.
-    pub(super) fn turn(&self) -> Duration {
+    /// How long this node waits before it creates a missing stream, so that nodes do not create it
+    /// at the same time: zero for the first of the running nodes. A node that does not know the
+    /// others yet derives the delay from its identifier.
+    pub(super) fn creation_delay(&self) -> Duration {
         let sum = |sum: u32, byte: u8| sum.wrapping_mul(31).wrapping_add(byte.into());
         let odds = self.link.names.node.bytes().fold(0, sum) % 16;
         match self.rank.get() {
@@ -176,32 +176,31 @@ impl PresenceStore {
         }
     }
 
-    /// Whether the next renewal is urgent.
+    /// Returns whether the next renewal is urgent.
     pub(super) fn has_pending_work(&self) -> bool {
         self.lease.is_claimed() || self.must_restore_entries.get()
     }
 
-    /// Whether all who are online must be told again, which the caller sees to.
+    /// Returns whether the caller must send the events of all online clients again.
     pub(super) fn take_resend(&self) -> bool {
         !self.must_restore_entries.get() && self.must_resend_lifecycle.take()
     }
 
-    /// Whoever can be told must be told again of all who are online.
+    /// Lets the events of all online clients be sent again.
     pub(super) fn resend_lifecycle(&self) {
         self.must_resend_lifecycle.set(true);
     }
 
-    /// Whether there is nobody of whom anybody must still be told, as far as presence knows.
+    /// Returns whether no lifecycle event is missing, of this node or of a failed one.
     pub(super) fn has_published_all(&self) -> bool {
         !self.must_resend_lifecycle.get() && !self.must_publish_leaves.get()
     }
 
-    /// Says that this node lives, makes up for what went wrong meanwhile, and sees to nodes that do
-    /// not live.
+    /// Renews the lease of this node, restores its entries if needed, and cleans up failed nodes.
     pub(super) async fn renew(&self) -> Result<(), BrokerError> {
         let availability = &self.link.shared.availability;
-        let standing = match self.lease.renew().await {
-            Ok(standing) => standing,
+        let state = match self.lease.renew().await {
+            Ok(state) => state,
             Err(error) => {
                 if let Some(reason) = self.lease.reason() {
                     availability.set(UnavailableCause::Lease, &reason);
@@ -210,15 +209,15 @@ impl PresenceStore {
             }
         };
         availability.clear(UnavailableCause::Lease);
-        match standing {
+        match state {
             LeaseState::Held => {}
             LeaseState::Lost => {
-                info!("NATS: the presence of this node's clients is lost, and is entered again");
+                info!("NATS: the presence entries of this node are lost, and are stored again");
                 self.must_restore_entries.set(true);
             }
             LeaseState::Forgotten => {
                 warn!(
-                    "NATS: this node was taken for dead; its clients are entered and their lifecycle events sent again"
+                    "NATS: other nodes have cleaned up this node as failed; its presence entries are stored and its lifecycle events sent again"
                 );
                 self.must_restore_entries.set(true);
                 self.must_resend_lifecycle.set(true);
@@ -228,43 +227,46 @@ impl PresenceStore {
         if restored.is_ok() && !self.must_restore_entries.get() {
             availability.clear(UnavailableCause::Store(Store::Presence));
         }
-        restored.and(self.see_to_others().await)
+        restored.and(self.check_others().await)
     }
 
-    async fn see_to_others(&self) -> Result<(), BrokerError> {
+    /// Reads the leases of all nodes and cleans up the nodes whose leases have expired.
+    async fn check_others(&self) -> Result<(), BrokerError> {
         let names = &self.link.names;
         let own = names.lease(&names.node);
         let leases = self.link.range(&names.presence_stream(), &names.lease("*")).await?;
         let now_ms = leases.iter().map(|lease| lease.at_ms).max().unwrap_or(0);
-        let is_twin = |lease: &&Stored| {
+        let is_twin = |lease: &&StoredMessage| {
             lease.subject != own && name_in(lease).is_some_and(|name| name == self.name)
         };
-        self.look_at_twin(leases.iter().find(is_twin));
-        let is_before = |lease: &&Stored| {
+        self.check_twin(leases.iter().find(is_twin));
+        let is_before = |lease: &&StoredMessage| {
             lease.subject < own && lease.at_ms + self.lease_ms > now_ms && is_lease(lease)
         };
         self.rank.set(Some(leases.iter().filter(is_before).count()));
         let silent = leases.iter().filter(|lease| lease.at_ms + self.lease_ms <= now_ms);
-        let silent: Vec<&Stored> = silent.filter(|lease| lease.subject != own).collect();
+        let silent: Vec<&StoredMessage> = silent.filter(|lease| lease.subject != own).collect();
         self.silent.borrow_mut().extend(silent.iter().map(|lease| node(lease)));
-        // One that is claimed is told of until it is removed, whoever does that.
-        let is_left = |lease: &Stored| lease.at_ms + self.lease_ms <= now_ms || !is_lease(lease);
+        // A claimed lease stays until all offline events of its node are published.
+        let is_left =
+            |lease: &StoredMessage| lease.at_ms + self.lease_ms <= now_ms || !is_lease(lease);
         self.must_publish_leaves.set(leases.iter().any(is_left));
-        let mut cleared = Ok(());
+        let mut outcome = Ok(());
         for lease in silent {
-            // One that cannot be cleared away now does not keep others from it.
-            cleared = cleared.and(self.clear_away(&node(lease), lease).await);
+            // A failed cleanup does not keep other nodes from theirs.
+            outcome = outcome.and(self.clean_up(&node(lease), lease).await);
         }
         for lease in &leases {
             if lease.at_ms + self.lease_ms > now_ms && is_lease(lease) {
                 self.silent.borrow_mut().remove(&node(lease));
             }
         }
-        cleared
+        outcome
     }
 
-    /// One that has just been killed may still seem to live: it lives when its lease is renewed.
-    fn look_at_twin(&self, lease: Option<&Stored>) {
+    /// Adds a warning if another running node has the same name. A node that was killed still has
+    /// a lease for a while; a lease that is renewed shows that the node runs.
+    fn check_twin(&self, lease: Option<&StoredMessage>) {
         let seen = lease.map(|lease| (node(lease), lease.sequence));
         let mut known = self.twin.borrow_mut();
         match (&*known, seen) {
@@ -277,9 +279,9 @@ impl PresenceStore {
         }
     }
 
-    /// The nodes whose leases hold; none without JetStream.
+    /// Identifiers of the nodes with a valid lease; none without JetStream.
     pub(super) async fn living(&self) -> Result<Vec<String>, BrokerError> {
-        if !self.link.keeps {
+        if !self.link.has_jetstream {
             return Ok(Vec::new());
         }
         let names = &self.link.names;
@@ -290,9 +292,9 @@ impl PresenceStore {
         Ok(living.map(node).collect())
     }
 
-    /// The time of NATS, as its newest message of ours shows it.
+    /// Sets the clock of the link by the time at which NATS stored the lease of this node.
     pub(super) async fn learn_time(&self) -> Result<(), BrokerError> {
-        // It is stored at once; what else a renewal does may take a while.
+        // The lease is stored first; the rest of a renewal may take a while.
         let stored = Instant::now();
         self.renew().await?;
         let names = &self.link.names;
@@ -304,7 +306,7 @@ impl PresenceStore {
         Ok(())
     }
 
-    /// If something is owed: every entry of this node is stored anew, and what is older is removed.
+    /// If requested: stores every entry of this node again and removes older ones.
     async fn restore(&self) -> Result<(), BrokerError> {
         let Ok(_turn) = self.restoring.try_lock() else { return Ok(()) };
         if !self.must_restore_entries.take() {
@@ -333,7 +335,7 @@ impl PresenceStore {
         self.link.purge_before(&stream, &filter, newest).await
     }
 
-    /// A graceful end: nothing of this node stays.
+    /// Removes the entries and the lease of this node when it ends.
     pub(super) async fn end(&self) {
         self.lease.end().await;
         let _restored = self.restoring.lock().await;
@@ -341,7 +343,7 @@ impl PresenceStore {
         let stream = names.presence_stream();
         let entries = format!("{}.presence.{}.>", names.prefix, names.node);
         if self.link.purge(&stream, &entries).await.is_ok() {
-            // Otherwise the lease ends by itself, and somebody sees to the entries.
+            // On failure the lease expires, and another node cleans up.
             let _later = self.link.purge(&stream, &names.lease(&names.node)).await;
         }
     }
@@ -353,9 +355,9 @@ impl PresenceStore {
         match self.link.store(subject, None, "", payload).await {
             Ok(_) => {}
             Err(error @ (BrokerError::TooLarge | BrokerError::NameTooLong)) => {
-                // It never fits, and must not keep the others from being entered.
+                // Another attempt cannot succeed, and must not keep other entries from being stored.
                 self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(subject));
-                debug!(%error, length, "NATS: a client is not entered into presence");
+                debug!(%error, length, "NATS: a presence entry is not stored");
                 self.link.shared.warnings.add(format!(
                     "clients are left out of presence, since what they show of themselves is larger than NATS takes ({length} bytes, \
                      max_payload of nats-server)"
@@ -372,7 +374,8 @@ impl PresenceStore {
         }
     }
 
-    async fn clear_away(&self, node: &str, lease: &Stored) -> Result<(), BrokerError> {
+    /// Cleans up a failed node: publishes that its clients have left, and removes its entries.
+    async fn clean_up(&self, node: &str, lease: &StoredMessage) -> Result<(), BrokerError> {
         let names = &self.link.names;
         let (stream, filter) =
             (names.presence_stream(), format!("{}.presence.{node}.>", names.prefix));
@@ -382,12 +385,12 @@ impl PresenceStore {
             return Ok(());
         };
         info!(%node, "NATS: cleanup of a node whose lease has ended");
-        // What is stored later comes from a node that lives again.
+        // A later entry shows that the node runs after all.
         let mut entries = self.link.range(&stream, &filter).await?;
         entries.retain(|entry| entry.sequence < claimed);
         let mut claim = Claim { subject: &lease.subject, sequence: claimed, since: Instant::now() };
         for entries in entries.chunks(VERIFICATIONS_MAX) {
-            // Without that the claim ends, and somebody tries again.
+            // On failure the claim expires, and a node tries again.
             self.publish_leaves(entries.iter().map(|entry| &entry.payload)).await?;
             if !self.holds(&mut claim).await? {
                 info!(%node, "NATS: another node has taken over this cleanup");
@@ -400,7 +403,7 @@ impl PresenceStore {
         Ok(())
     }
 
-    /// Renews a claim that is not new any more; says whether nobody else has it.
+    /// Renews a claim in time; returns whether no other node has it.
     async fn holds(&self, claim: &mut Claim<'_>) -> Result<bool, BrokerError> {
         if claim.since.elapsed() < Duration::from_millis(self.lease_ms / LEASE_RENEWALS) {
             return Ok(true);
@@ -418,7 +421,7 @@ impl PresenceStore {
         format!("t1 cleared by {}\n", self.link.names.node).into()
     }
 
-    /// Tells that clients have left, and of those who were online that they are offline, all at
+    /// Publishes leave events for presence entries and offline events for lifecycle entries, all at
     /// once.
     async fn publish_leaves(
         &self,
@@ -426,10 +429,10 @@ impl PresenceStore {
     ) -> Result<(), BrokerError> {
         let publishing = entries.filter_map(entry).map(|(channel, info)| async move {
             if *channel == *LIFECYCLE {
-                return self.publish_lost(info).await;
+                return lifecycle_events::publish_lost(&self.link, info).await;
             }
             let subject = self.link.names.channel(&subject::token(&channel));
-            // Whoever is cut off asks for presence when it is back.
+            // A node without a connection reads presence again when it is connected.
             let _ignored =
                 self.link.publish(subject, record::plain(&channel, PushEvent::Leave(info))).await;
             Ok(())
@@ -437,7 +440,7 @@ impl PresenceStore {
         join_all(publishing).await.into_iter().collect()
     }
 
-    /// Whether an entry's node and endpoint are still there.
+    /// Returns whether the node of an entry runs and its endpoint is attached.
     fn counts(&self, subject: &str) -> bool {
         let mut words = subject[self.link.names.prefix.len()..].split('.').skip(2);
         let (Some(node), Some(endpoint)) = (words.next(), words.next()) else { return false };
@@ -458,26 +461,29 @@ impl PresenceStore {
     }
 }
 
-/// How much later than the one before it a node makes a stream that is missing: many times what
-/// that takes.
+/// Owner of the entries of online clients, whichever worker has them.
+pub(super) const NODE: Endpoint = Endpoint(u32::MAX);
+
+/// Delay between two nodes that may create a missing stream: many times what the creation takes.
 const STREAM_TURN: Duration = Duration::from_millis(400);
 
-/// Nodes that have a turn of their own.
+/// Nodes with a creation delay of their own; the others share the last one.
 const RANKS_MAX: usize = 8;
 
-/// That this node clears another one away.
+/// The claim of this node on the cleanup of another one.
 struct Claim<'a> {
+    /// Subject of the lease.
     subject: &'a str,
     sequence: u64,
     since: Instant,
 }
 
-/// Whose lease it is.
-fn node(lease: &Stored) -> String {
+/// The identifier of the node that has a lease.
+fn node(lease: &StoredMessage) -> String {
     lease.subject.rsplit('.').next().unwrap_or_default().to_owned()
 }
 
-fn client(stored: &Stored) -> Option<Arc<ClientInfo>> {
+fn client(stored: &StoredMessage) -> Option<Arc<ClientInfo>> {
     entry(&stored.payload).map(|(_, info)| info)
 }
 

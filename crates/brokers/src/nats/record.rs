@@ -1,10 +1,10 @@
-//! How publications and what is known of their stream are written in messages.
+//! Encoding of publications, and of the state of their stream, in messages.
 //!
-//! A message is one line of text and, behind it, a Protobuf reply of the client protocol that holds
+//! A message is one line of text, followed by a Protobuf reply of the client protocol that holds
 //! the push: `t1 KIND EPOCH OFFSET BASE UNTIL EXPIRES ACCEPTED VERSION VERSION_EPOCH`, and ` BEGAN
 //! ENDS` in a temporary channel. Invariant: the newest message of a subject of the history stream
-//! says all that is known of the channel's stream, so that one conditional store moves everything
-//! at once.
+//! holds the whole state of the channel's stream, so that one conditional store changes it
+//! atomically.
 
 use std::sync::Arc;
 
@@ -14,32 +14,32 @@ use wire::protocol::{Codec, Publication, Push, PushEvent, Reply, ReplyBody};
 
 use super::subject;
 
-/// What a message in the subject of a channel is.
+/// The kind of a message in the subject of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordKind {
-    /// Fanned out, never kept: a publication without history, a join, a leave.
+    /// Fanned out and not stored: a publication without history, a join, a leave.
     Plain,
-    /// A publication that is retained.
+    /// A publication in the history.
     Retained,
-    /// A publication without history that moves a version or holds an idempotency key.
+    /// A publication outside the history that is stored for its version or idempotency key.
     Noted,
-    /// No publication: a stream begins, or what was retained is gone.
+    /// No publication: a stream is created, cleared or limited.
     Mark,
 }
 
-/// What is known of a stream by its newest message. The default is that of a stream that does not
-/// exist.
+/// The state of a stream, as its newest message holds it. The default is that of a stream that does
+/// not exist. Times are Unix milliseconds by the clock of NATS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Top {
-    /// Number of the message in JetStream; not written.
+pub(super) struct StreamTop {
+    /// JetStream sequence of the message; not part of its payload.
     pub(super) sequence: u64,
     pub(super) epoch: Arc<str>,
     pub(super) offset: u64,
     /// The first offset that is retained.
     pub(super) base: u64,
-    /// When offset and epoch are forgotten.
+    /// When offset and epoch expire.
     pub(super) until_ms: u64,
-    /// When this publication is not retained any more.
+    /// When this publication leaves the history.
     pub(super) expires_ms: u64,
     /// When this message was written.
     pub(super) accepted_ms: u64,
@@ -47,40 +47,44 @@ pub(super) struct Top {
     pub(super) version_epoch: String,
     /// When the channel began, if it is temporary.
     pub(super) began_ms: u64,
-    /// When it ends, and everything else with it; zero for a channel that has no end.
+    /// When the channel ends; zero for one without an end.
     pub(super) ends_ms: u64,
 }
 
-/// A message, read.
+/// A decoded message.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) kind: RecordKind,
-    pub(super) top: Top,
-    /// Absent in a mark.
+    pub(super) top: StreamTop,
+    /// `None` in a [`RecordKind::Mark`].
     pub(super) event: Option<PushEvent>,
 }
 
-impl Top {
+impl StreamTop {
     pub(super) fn is_alive(&self, now_ms: u64) -> bool {
         self.until_ms > now_ms && (self.ends_ms == 0 || self.ends_ms > now_ms)
     }
 
-    /// Whether the stream is that of a temporary channel that has not ended.
+    /// Returns whether this is the stream of a temporary channel that has not ended.
     pub(super) fn is_ending(&self, now_ms: u64) -> bool {
         self.ends_ms > 0 && self.is_alive(now_ms)
     }
 
-    /// The same stream, or a new epoch when this one has expired.
-    pub(super) fn current_or_new(&self, now_ms: u64, new_epoch: impl FnOnce() -> Arc<str>) -> Top {
+    /// The top that the next record starts from: this one, or a new epoch if it has expired.
+    pub(super) fn current_or_new(
+        &self,
+        now_ms: u64,
+        new_epoch: impl FnOnce() -> Arc<str>,
+    ) -> StreamTop {
         if self.is_alive(now_ms) {
-            return Top { accepted_ms: now_ms, expires_ms: 0, ..self.clone() };
+            return StreamTop { accepted_ms: now_ms, expires_ms: 0, ..self.clone() };
         }
-        Top {
+        StreamTop {
             sequence: self.sequence,
             epoch: new_epoch(),
             base: 1,
             accepted_ms: now_ms,
-            ..Top::default()
+            ..StreamTop::default()
         }
     }
 
@@ -131,7 +135,7 @@ impl Record {
         out.into()
     }
 
-    /// `None` when it is none of ours: somebody else writes under our prefix.
+    /// `None` for a message in another format, from a foreign publisher under our prefix.
     pub(super) fn decode(message: &Bytes, sequence: u64) -> Option<Record> {
         let end = message.iter().position(|byte| *byte == b'\n')?;
         let line = std::str::from_utf8(&message[..end]).ok()?;
@@ -143,7 +147,7 @@ impl Record {
             "mark" => RecordKind::Mark,
             _ => return None,
         };
-        let mut top = Top { sequence, ..Top::default() };
+        let mut top = StreamTop { sequence, ..StreamTop::default() };
         if kind != RecordKind::Plain {
             top.epoch = subject::text(words.next()?)?.into();
             for number in [
@@ -189,7 +193,7 @@ impl Record {
         })
     }
 
-    /// The publication that it retains.
+    /// The publication with its offset; `None` unless the record is in the history.
     pub(super) fn publication(&self) -> Option<Arc<Publication>> {
         match (&self.event, self.kind) {
             (Some(PushEvent::Publication(publication)), RecordKind::Retained) => {
@@ -200,9 +204,10 @@ impl Record {
     }
 }
 
-/// A message that is fanned out and never kept.
+/// Encodes a message that is fanned out and not stored.
 pub(super) fn plain(channel: &Arc<str>, event: PushEvent) -> Bytes {
-    Record { kind: RecordKind::Plain, top: Top::default(), event: Some(event) }.encode(channel)
+    Record { kind: RecordKind::Plain, top: StreamTop::default(), event: Some(event) }
+        .encode(channel)
 }
 
 pub(super) fn decode_push(body: &[u8]) -> Option<Push> {
@@ -225,10 +230,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back_and_a_strange_message_is_none() {
+    fn records_round_trip_and_other_messages_are_not_decoded() {
         let publication =
             Publication { data: Bytes::from_static(b"{}"), offset: 7, ..Publication::default() };
-        let top = Top {
+        let top = StreamTop {
             sequence: 9,
             epoch: "e 1".into(),
             offset: 7,
@@ -238,7 +243,7 @@ mod tests {
             accepted_ms: 4,
             version: u64::MAX,
             version_epoch: "a b\n".into(),
-            ..Top::default()
+            ..StreamTop::default()
         };
         let event = Some(PushEvent::Publication(Arc::new(publication)));
         for kind in [RecordKind::Retained, RecordKind::Noted] {
@@ -249,11 +254,11 @@ mod tests {
         let mark = Record { kind: RecordKind::Mark, top: top.clone(), event: None };
         let back = Record::decode(&mark.encode(&"c".into()), 9).unwrap();
         assert_eq!((back.kind, &back.top, back.event), (RecordKind::Mark, &top, None));
-        let top = Top { began_ms: 2, ends_ms: 8, ..top };
+        let top = StreamTop { began_ms: 2, ends_ms: 8, ..top };
         let record = Record { kind: RecordKind::Mark, top: top.clone(), event: None };
         assert_eq!(Record::decode(&record.encode(&"c".into()), 9).unwrap().top, top);
-        for strange in ["", "{}", "t1 retained\n", "t1 odd\n", "t2 mark e 1 1 1 1 1 1 =\n"] {
-            assert!(Record::decode(&Bytes::from(strange), 1).is_none(), "{strange:?}");
+        for foreign in ["", "{}", "t1 retained\n", "t1 odd\n", "t2 mark e 1 1 1 1 1 1 =\n"] {
+            assert!(Record::decode(&Bytes::from(foreign), 1).is_none(), "{foreign:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! A request that the broker has taken: who is answered, until when the answer is wanted, and what
-//! it holds of the broker's bounds.
+//! A request in the queues of the broker: where its reply goes, its deadline, and its share of the
+//! broker's bounds.
 //!
-//! Invariant: a request with an id is answered exactly once, whatever becomes of the task that has
-//! it, and its share of [`RequestLoad`] is free again when it is done.
+//! Invariant: a request with an id gets exactly one reply, even if its task panics, and its share of
+//! [`RequestLoad`] is released when it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,14 @@ use wire::protocol::{ClientInfo, Publication};
 use crate::limits::{ANSWER_TIMEOUT, REQUEST_OVERHEAD, REQUESTS_BYTES_MAX, REQUESTS_MAX};
 use crate::{Endpoint, Inbox};
 
-/// A request, and who waits for it.
+/// A request with the handle for its reply.
 pub(super) struct QueuedRequest {
     pub(super) endpoint: Endpoint,
     pub(super) what: BrokerRequest,
     pub(super) reply: ReplyHandle,
 }
 
-/// Answers a request. Dropped without an answer, it says that the broker is unavailable.
+/// Replies to a request. When dropped without a reply, it replies that the broker is unavailable.
 pub(super) struct ReplyHandle {
     pub(super) inbox: Arc<dyn Inbox>,
     id: Option<RequestId>,
@@ -29,22 +29,23 @@ pub(super) struct ReplyHandle {
     _share: Share,
 }
 
-/// Requests that are not done yet.
+/// Number and bytes of the requests in all queues of a broker.
 #[derive(Default)]
 pub(super) struct RequestLoad {
     requests: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// One request's part of it.
+/// The share of one request in [`RequestLoad`].
 struct Share {
     load: Arc<RequestLoad>,
     bytes: usize,
 }
 
 impl QueuedRequest {
-    /// Takes a request, or answers that there are too many. What has no answer is taken all the
-    /// same, since a channel that nobody leaves would cost more; only announcements are dropped.
+    /// Queues a request, or replies that the broker is overloaded. Requests without a reply are
+    /// always queued, since a dropped unsubscription would cost more than its place; only
+    /// announcements are dropped.
     pub(super) fn admit(
         load: &Arc<RequestLoad>,
         endpoint: Endpoint,
@@ -69,13 +70,12 @@ impl ReplyHandle {
         self.deliver(result);
     }
 
-    /// When whoever asked gives up.
+    /// The deadline, after which the caller does not wait any longer.
     pub(super) fn due(&self) -> Instant {
         self.due
     }
 
-    /// Whether whoever asked has given up. Nobody waits for what has no answer: that is always
-    /// done.
+    /// Returns whether the deadline has passed. A request without a reply has none.
     pub(super) fn is_late(&self) -> bool {
         self.id.is_some() && self.due <= Instant::now()
     }
@@ -115,7 +115,7 @@ impl Drop for Share {
     }
 }
 
-/// Bytes that a request brings along.
+/// Bytes of a request's payload.
 fn payload_length(request: &BrokerRequest) -> usize {
     match request {
         BrokerRequest::Publish { publication, options, .. } => {

@@ -1,8 +1,8 @@
-//! What is revoked: one message for each subject in a stream of its own.
+//! Revocations: one message for each revoked subject, in a stream of its own.
 //!
-//! Invariant: of two changes of a subject the later one is kept, also when two nodes store at once,
-//! and NATS has the notice to all nodes before a change is answered as stored. A node that uses no
-//! JetStream refuses to revoke, and is told of no revocation when it starts.
+//! Invariant: of two changes of a subject the later one is kept, even if two nodes store at the same
+//! time, and NATS has the notice to all nodes before a change is reported as stored. A node without
+//! JetStream refuses to revoke, and reads no revocations at start.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use engine::broker::{BrokerError, BrokerReply};
 use engine::revocation::{Revocation, RevokeOutcome, Subject};
 use serde_json::json;
 
-use super::jetstream::{Ack, Stored};
+use super::jetstream::{Ack, StoredMessage};
 use super::link::NatsLink;
 use super::subject::token;
 use crate::control::{decode_revocation, encode_revocation, subject_key};
@@ -33,21 +33,21 @@ impl RevocationStore {
         if revocation.ends_at <= now_s() {
             return Ok(BrokerReply::Revoked(RevokeOutcome::Expired));
         }
-        if !self.link.keeps {
+        if !self.link.has_jetstream {
             return Err(BrokerError::NotSupported);
         }
         let payload = encode_revocation(revocation);
         let outcome = self.store(revocation, &payload).await?;
         if outcome == RevokeOutcome::Stored {
-            // Also when it was stored before: the notice of that attempt may be lost.
+            // Also if it was stored before: the notice of that attempt may be lost.
             self.link.publish(self.link.names.control(), payload.into()).await?;
-            // A cut would lose the notice for nodes that are not cut off: the caller must know.
+            // If this node's connection is lost, other nodes miss the notice: the caller must retry.
             self.link.echo().await?;
         }
         Ok(BrokerReply::Revoked(outcome))
     }
 
-    /// Stores a change unless one of its subject is stored that is as late or later.
+    /// Stores a change unless one of the same subject with the same or a later time is stored.
     async fn store(
         &self,
         revocation: &Revocation,
@@ -78,9 +78,9 @@ impl RevocationStore {
         Err(BrokerError::Unavailable)
     }
 
-    /// The change of a subject that is stored.
+    /// Reads the stored change of a subject.
     pub(super) async fn find(&self, subject: &Subject) -> Result<BrokerReply, BrokerError> {
-        if !self.link.keeps {
+        if !self.link.has_jetstream {
             return Ok(BrokerReply::Revocation(None));
         }
         let names = &self.link.names;
@@ -90,26 +90,27 @@ impl RevocationStore {
         Ok(BrokerReply::Revocation(found.map(Arc::new)))
     }
 
-    /// Every change that is kept and not over.
+    /// Reads all changes that have not expired, and removes some of the expired ones.
     pub(super) async fn read(&self) -> Result<BrokerReply, BrokerError> {
-        if !self.link.keeps {
+        if !self.link.has_jetstream {
             return Ok(BrokerReply::Revocations(Vec::new()));
         }
         let names = &self.link.names;
         let stored = self.link.range(&names.revocation_stream(), &names.revocation("*")).await?;
         let now_s = now_s();
-        let (mut found, mut over): (Vec<Arc<Revocation>>, Vec<&Stored>) = Default::default();
+        let (mut found, mut expired): (Vec<Arc<Revocation>>, Vec<&StoredMessage>) =
+            Default::default();
         for message in &stored {
             match decode_revocation(&message.payload) {
                 Some(change) if change.ends_at > now_s => found.push(Arc::new(change)),
-                Some(_) => over.push(message),
+                Some(_) => expired.push(message),
                 None => {}
             }
         }
-        for message in over.into_iter().take(REVOCATIONS_FORGOTTEN_MAX) {
+        for message in expired.into_iter().take(REVOCATIONS_FORGOTTEN_MAX) {
             let stream = names.revocation_stream();
             let number = json!({ "seq": message.sequence });
-            // Whoever reads next tries again.
+            // On failure the next read tries again.
             let _later = self.link.api(&format!("STREAM.MSG.DELETE.{stream}"), &number).await;
         }
         Ok(BrokerReply::Revocations(found))

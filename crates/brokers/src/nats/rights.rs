@@ -1,8 +1,7 @@
-//! What a node must be allowed to do at NATS, and what the server has refused.
+//! Rights of a node at NATS, and rights that the server has refused.
 //!
-//! NATS refuses on the side: a message of the connection says it, and what was refused has no
-//! answer. Invariant: a refusal that was seen makes the node unavailable until the same has been
-//! tried again and was not refused.
+//! NATS reports a refusal as an error of the connection, not as an answer to the request.
+//! Invariant: a refused right makes the node unready until it was tried again without a refusal.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,40 +17,42 @@ use super::link::NatsLink;
 use super::subject::Names;
 use crate::limits::NATS_REFUSALS_MAX;
 
-/// What the server has refused this node over this connection, and has not allowed since.
+/// Rights that the server has refused over this connection, and has not granted since.
 #[derive(Default)]
-pub(super) struct DeniedSubjects(Mutex<Refused>);
+pub(super) struct DeniedSubjects(Mutex<Refusals>);
 
+/// The state of [`DeniedSubjects`].
 #[derive(Default)]
-struct Refused {
-    /// With the trial in which each was refused last.
+struct Refusals {
+    /// With the trial in which each was refused last; at most [`NATS_REFUSALS_MAX`].
     known: BTreeMap<DeniedSubject, u64>,
-    /// How often all was tried.
+    /// Number of trials of all rights.
     trials: u64,
-    /// More was refused than is kept: anything may have been.
+    /// More rights were refused than are kept: every right counts as refused.
     has_more: bool,
-    /// Something was refused, whether or not it is allowed by now: it must be asked for anew.
+    /// A right was refused on this connection, even if it is granted by now: subscriptions must be
+    /// made again.
     has_refused: bool,
 }
 
-/// That this node may not do something with a subject.
+/// A right on a subject that this node does not have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct DeniedSubject {
     pub(super) right: Right,
     pub(super) subject: String,
 }
 
-/// What can be done with a subject.
+/// An operation that needs a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Right {
     Publish,
     Subscribe,
-    /// One more subscription, whatever its subject.
+    /// One more subscription to any subject: the server limits their number.
     SubscribeMore,
 }
 
 impl DeniedSubjects {
-    /// Takes an error of the server; says whether it is a refusal.
+    /// Records an error of the server; returns whether it is a refusal.
     pub(super) fn handle_error(&self, text: &str) -> bool {
         let Some(refusal) = DeniedSubject::parse(text) else { return false };
         if self.lock().add(refusal.clone()) {
@@ -60,17 +61,18 @@ impl DeniedSubjects {
         true
     }
 
-    /// Over a new connection everything is asked for again.
+    /// Forgets all refusals: a new connection subscribes to everything again.
     pub(super) fn forget(&self) {
         let mut refused = self.lock();
-        *refused = Refused { trials: refused.trials, ..Refused::default() };
+        *refused = Refusals { trials: refused.trials, ..Refusals::default() };
     }
 
+    /// One of the refused rights.
     pub(super) fn first(&self) -> Option<DeniedSubject> {
         self.lock().known.first_key_value().map(|(refusal, _)| refusal.clone())
     }
 
-    /// Whether this was refused, or may have been.
+    /// Returns whether this right was refused, or may have been.
     pub(super) fn has(&self, right: Right, subject: &str) -> bool {
         let refused = self.lock();
         let is_it = |refusal: &DeniedSubject| match refusal.right {
@@ -80,30 +82,30 @@ impl DeniedSubjects {
         refused.has_more || refused.known.keys().any(is_it)
     }
 
-    /// All that was refused is about to be tried again, and stays refused until that is done.
+    /// Begins a trial and returns the rights to try again; they stay refused until its end.
     fn begin_trial(&self) -> (u64, Vec<DeniedSubject>) {
         let mut refused = self.lock();
         refused.trials += 1;
         (refused.trials, refused.known.keys().cloned().collect())
     }
 
-    /// What was not refused again is allowed.
+    /// Removes the refusals that this trial has not repeated.
     fn end_trial(&self, trial: u64) {
         self.lock().known.retain(|_, last| *last >= trial);
     }
 
-    /// Whether something was refused over this connection, even if it is allowed by now.
+    /// Returns whether a right was refused over this connection, even if it is granted by now.
     fn has_refused(&self) -> bool {
         self.lock().has_refused
     }
 
-    fn lock(&self) -> MutexGuard<'_, Refused> {
+    fn lock(&self) -> MutexGuard<'_, Refusals> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Refused {
-    /// Says whether it was not known.
+impl Refusals {
+    /// Records a refusal; returns whether it is new.
     fn add(&mut self, refusal: DeniedSubject) -> bool {
         self.has_refused = true;
         if let Some(last) = self.known.get_mut(&refusal) {
@@ -112,7 +114,7 @@ impl Refused {
         }
         if self.known.len() >= NATS_REFUSALS_MAX {
             self.has_more = true;
-            // A trial may find that all that is kept is allowed again, but not this.
+            // Kept in place of a refusal of an earlier trial, since that one may be granted by now.
             let old = self.known.iter().find(|(_, last)| **last < self.trials);
             let Some(old) = old.map(|(refusal, _)| refusal.clone()) else { return false };
             self.known.remove(&old);
@@ -123,8 +125,8 @@ impl Refused {
 }
 
 impl DeniedSubject {
-    /// `Permissions Violation for Subscription to "a.b"`, or `… for Publish to "a.b"`, or one of
-    /// those with more behind it.
+    /// Parses `Permissions Violation for Subscription to "a.b"` or `… for Publish to "a.b"`, with
+    /// any text behind it.
     fn parse(text: &str) -> Option<DeniedSubject> {
         if text.to_ascii_lowercase().contains("maximum subscriptions exceeded") {
             return Some(DeniedSubject { right: Right::SubscribeMore, subject: String::new() });
@@ -137,11 +139,11 @@ impl DeniedSubject {
         Some(DeniedSubject { right, subject: rest.split('"').next()?.to_owned() })
     }
 
-    /// For people: what is missing, and what to do.
+    /// A message for operators: the missing right, and how to grant it.
     pub(super) fn reason(&self, names: &Names) -> String {
         let DeniedSubject { right, subject } = self;
         if *right == Right::SubscribeMore {
-            return "NATS takes no more subscriptions of this node, so that some channels are not heard: raise max_subscriptions \
+            return "NATS takes no more subscriptions of this node, so that messages of some channels do not arrive: raise max_subscriptions \
                     of nats-server or of the account, and restart this node"
                 .to_owned();
         }
@@ -152,7 +154,7 @@ impl DeniedSubject {
         )
     }
 
-    /// The right that holds this one.
+    /// The subject pattern that includes this subject.
     fn pattern(&self, names: &Names) -> String {
         let subject = &self.subject;
         if subject.starts_with("$JS.API.") {
@@ -179,8 +181,8 @@ impl fmt::Display for Right {
 }
 
 impl NatsLink {
-    /// Tries every right that a node needs, and again what was refused before, without any effect;
-    /// returns what is missing.
+    /// Tries every right that a node needs, and again those that were refused, with requests of no
+    /// effect; returns a missing right.
     pub(super) async fn try_rights(&self) -> Result<Option<DeniedSubject>, BrokerError> {
         let refusals = &self.shared.refusals;
         let (trial, before) = refusals.begin_trial();
@@ -189,8 +191,7 @@ impl NatsLink {
         Ok(refusals.first())
     }
 
-    /// At run time: the node is available as far as its rights go, or the reason says what is
-    /// missing.
+    /// Tries the rights at run time and updates the cause [`UnavailableCause::Rights`].
     pub(super) async fn check_rights(&self) {
         let was_refused = self.shared.availability.has(UnavailableCause::Rights);
         let Ok(missing) = self.try_rights().await else { return };
@@ -200,14 +201,14 @@ impl NatsLink {
                     .availability
                     .set(UnavailableCause::Rights, &refusal.reason(&self.names));
             }
-            // All was asked for anew over this connection; what came of it was not learnt then.
+            // The connection is new since the refusal, and has subscribed without another one.
             None if was_refused && !self.shared.refusals.has_refused() => {
                 self.shared.availability.clear(UnavailableCause::Rights);
             }
             None if was_refused => {
                 info!("NATS: this node has its rights again, and subscribes anew");
-                // What was refused is asked for again with a new connection, and everything is
-                // verified; then it is ready.
+                // A new connection subscribes again to what was refused and verifies all channels;
+                // after that the node is ready.
                 let _ended = self.client.force_reconnect().await;
             }
             None => {}
@@ -221,20 +222,19 @@ impl NatsLink {
             match right {
                 Right::Publish => self.publish_unkept(subject, body).await?,
                 Right::Subscribe => subscribed.push(self.subscribe(subject).await?),
-                // It cannot be tried without taking one away from others: a new connection shows
-                // it.
+                // A trial would take a subscription from others; only a new connection shows it.
                 Right::SubscribeMore => {
                     self.shared.refusals.lock().add(DeniedSubject { right, subject });
                 }
             }
         }
-        // Refusals come before the echo. They are noted by another task, which has run when a
-        // second one is back.
+        // Refusals arrive before the first echo. Another task records them, and has run when the
+        // second echo returns.
         self.echo().await?;
         self.echo().await
     }
 
-    /// Says something that no stream keeps and nobody answers.
+    /// Publishes a message that no stream stores and no node handles.
     async fn publish_unkept(&self, subject: String, body: &'static str) -> Result<(), BrokerError> {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Stream", "none");
@@ -243,7 +243,7 @@ impl NatsLink {
         published.map_err(|_| BrokerError::Unavailable)
     }
 
-    /// What this node needs, with a body that does nothing.
+    /// The rights that this node needs, with a body that has no effect.
     fn needed(&self) -> Vec<(Right, String, &'static str)> {
         let names = &self.names;
         let mut needed = vec![
@@ -255,7 +255,7 @@ impl NatsLink {
             (Right::Publish, names.control(), ""),
             (Right::Publish, names.control_of(PROBE), ""),
         ];
-        if !self.keeps {
+        if !self.has_jetstream {
             return needed;
         }
         needed.extend([
@@ -277,8 +277,8 @@ impl NatsLink {
         ];
         for (index, stream) in streams.iter().enumerate() {
             needed.push((Right::Publish, format!("$JS.API.STREAM.INFO.{stream}"), ""));
-            // Of the stream of events nothing is read, and in that of generations nothing is
-            // removed.
+            // Nothing is read from the stream of events, and messages are only removed from the
+            // first two.
             if index != 2 {
                 needed.push((Right::Publish, format!("$JS.API.STREAM.MSG.GET.{stream}"), "{}"));
             }
@@ -296,7 +296,7 @@ impl NatsLink {
     }
 }
 
-/// A token that no name has.
+/// A token that no encoded name is equal to.
 const PROBE: &str = "=probe";
 
 #[cfg(test)]
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_says_is_read() {
+    fn server_errors_are_parsed() {
         for (text, expected) in [
             ("Permissions Violation for Subscription to \"a.b\"", Some((Right::Subscribe, "a.b"))),
             (
@@ -329,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn the_right_that_is_missing_is_named() {
+    fn the_reason_names_the_missing_right() {
         let names = Names { prefix: "a.b".into(), node: "n".into() };
         for (subject, expected) in [
             ("a.b.channel.x", "a.b.channel.>"),
             ("a.b.events", "a.b.events"),
             ("$JS.API.STREAM.INFO.a_b_history", "$JS.API.>"),
             ("_INBOX.x.*", "_INBOX.>"),
-            ("strange", "strange"),
+            ("other", "other"),
         ] {
             let refusal = DeniedSubject { right: Right::Publish, subject: subject.into() };
             let reason = refusal.reason(&names);
@@ -346,6 +346,7 @@ mod tests {
             );
         }
     }
+
     fn refuse(refusals: &DeniedSubjects, subjects: std::ops::Range<usize>) {
         for subject in subjects {
             let text = format!("Permissions Violation for Subscription to \"a.{subject}\"");
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_beyond_those_kept_counts_as_refused() {
+    fn every_right_counts_as_refused_after_too_many_refusals() {
         let refusals = DeniedSubjects::default();
         refuse(&refusals, 0..NATS_REFUSALS_MAX);
         assert!(refusals.has(Right::Subscribe, "a.0"));
@@ -362,19 +363,19 @@ mod tests {
         refuse(&refusals, NATS_REFUSALS_MAX..NATS_REFUSALS_MAX + 1);
         let last = format!("a.{NATS_REFUSALS_MAX}");
         assert!(refusals.has(Right::Subscribe, &last) && refusals.has(Right::Publish, "b"));
-        // Those that are kept are allowed again, but one that was not kept is still refused.
+        // The kept ones are granted again, but one that was not kept is still refused.
         let (trial, _) = refusals.begin_trial();
         refuse(&refusals, NATS_REFUSALS_MAX..NATS_REFUSALS_MAX + 1);
         refusals.end_trial(trial);
         assert_eq!(refusals.first().map(|refusal| refusal.subject), Some(last.clone()));
-        // Only a new connection shows what else there was.
+        // Only a new connection shows the others.
         assert!(refusals.has(Right::Subscribe, "a.0"));
         refusals.forget();
         assert!(!refusals.has(Right::Subscribe, &last) && !refusals.has_refused());
     }
 
     #[test]
-    fn what_is_tried_again_stays_refused_meanwhile() {
+    fn a_right_stays_refused_while_it_is_tried_again() {
         let refusals = DeniedSubjects::default();
         refuse(&refusals, 0..2);
         let (trial, before) = refusals.begin_trial();

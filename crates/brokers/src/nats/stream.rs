@@ -1,8 +1,8 @@
-//! What is done with a channel's stream: publish, read, forget. Each is one future that owns what
-//! it needs.
+//! Operations on the stream of one channel: publish, read, clear, limit. Each is one future that
+//! owns its data.
 //!
-//! Invariant: whatever moves a stream is stored under the condition that nobody moved it since it
-//! was read, so that offsets count by one, whoever publishes.
+//! Invariant: every record is stored under the condition that no other one was stored since the top
+//! was read, so that offsets grow by one, whichever node publishes.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,28 +16,29 @@ use wire::protocol::{Publication, PushEvent, StreamPosition};
 
 use super::jetstream::Ack;
 use super::link::NatsLink;
-use super::record::{Record, RecordKind, Top};
+use super::record::{Record, RecordKind, StreamTop};
 use super::rights::Right;
 use super::subject;
 use crate::limits::{ANSWER_TIMEOUT, TRIM_EVERY};
 
-/// A channel's names.
+/// The stream of a channel: the messages of one subject of the history stream.
 #[derive(Clone)]
 pub(super) struct ChannelStream {
     pub(super) link: Rc<NatsLink>,
     pub(super) channel: Arc<str>,
+    /// The channel as one token of a subject.
     pub(super) token: Arc<str>,
 }
 
-/// What a reader wants to know.
+/// What a read of a stream returns, and whether it creates the stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Want {
-    /// How long the stream is kept when this read begins it; zero begins nothing.
+pub(super) struct StreamRead {
+    /// Lifetime of a stream that this read creates, milliseconds; zero creates none.
     pub(super) meta_ttl_ms: u64,
     pub(super) publications: Publications,
 }
 
-/// Which publications a reader wants; a wider wish holds a smaller one.
+/// Which publications a read returns; later variants include the earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Publications {
     #[default]
@@ -47,20 +48,20 @@ pub(super) enum Publications {
 }
 
 impl ChannelStream {
-    /// Whether the server has refused this node what it just did with the channel.
+    /// Fails if the server has refused this node a right on the channel's subject.
     pub(super) fn check_right(&self, right: Right) -> Result<(), BrokerError> {
         let refusals = &self.link.shared.refusals;
         let is_refused = refusals.has(right, &self.link.names.channel(&self.token));
         if is_refused { Err(BrokerError::Unavailable) } else { Ok(()) }
     }
 
-    /// Publishes with a place in the stream; returns what is known of the stream then.
+    /// Publishes into the stream; returns also the top of the stream, if known.
     pub(super) async fn publish(
         self,
-        known: Option<Top>,
+        known: Option<StreamTop>,
         publication: Arc<Publication>,
         options: PublishOptions,
-    ) -> (Result<StreamPosition, BrokerError>, Option<Top>) {
+    ) -> (Result<StreamPosition, BrokerError>, Option<StreamTop>) {
         let mut known = known;
         let mut identifier = self.identifier(&options);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
@@ -74,8 +75,7 @@ impl ChannelStream {
             };
             let now_ms = self.link.now_ms();
             if top.is_alive(now_ms) && top.is_stale(&options) {
-                // A key that was seen before would answer with its own position; the stream's top
-                // is as good.
+                // A known idempotency key would return its own position; the top serves as well.
                 return (Ok(self.stale_position(&top)), Some(top));
             }
             let record = next(&self.link, now_ms, &top, &publication, &options);
@@ -83,12 +83,12 @@ impl ChannelStream {
             match self.store(top.sequence, &identifier, payload).await {
                 Ok(Ack::Stored(sequence)) => {
                     let position = self.record_position(&record);
-                    return (Ok(position), Some(Top { sequence, ..record.top }));
+                    return (Ok(position), Some(StreamTop { sequence, ..record.top }));
                 }
                 Ok(Ack::Conflict) => {}
                 Ok(Ack::Duplicate(sequence)) => match self.accepted_before(sequence).await {
                     Ok(Some(position)) => return (Ok(position), None),
-                    // The key has had its time: the next use of it is another.
+                    // The key has expired, and may be used for another publication.
                     Ok(None) => identifier.push_str(&format!(" {sequence}")),
                     Err(error) => return (Err(error), None),
                 },
@@ -98,12 +98,12 @@ impl ChannelStream {
         (Err(BrokerError::Unavailable), None)
     }
 
-    /// Reads the stream, and begins it when there is none.
-    pub(super) async fn read(self, want: Want) -> Result<(Top, Stream), BrokerError> {
-        let (top, newest) = self.begun(want.meta_ttl_ms).await?;
+    /// Reads the stream, and creates it if there is none.
+    pub(super) async fn read(self, read: StreamRead) -> Result<(StreamTop, Stream), BrokerError> {
+        let (top, newest) = self.read_or_create_top(read.meta_ttl_ms).await?;
         let now_ms = self.link.now_ms();
         let is_empty = top.base > top.offset;
-        let retained = match want.publications {
+        let retained = match read.publications {
             Publications::None => Vec::new(),
             _ if is_empty => Vec::new(),
             Publications::Newest if newest.is_some() => newest.into_iter().collect(),
@@ -117,23 +117,24 @@ impl ChannelStream {
                 records.collect()
             }
         };
-        // What was read may be less than others have received: then the epoch is another.
+        // The store may have lost messages that other nodes received: then the epoch is another.
         self.link.settled().await?;
-        let stream = Stream::restore(&self.link.position(&top), whole(&top, now_ms, &retained));
+        let stream =
+            Stream::restore(&self.link.position(&top), retained_part(&top, now_ms, &retained));
         Ok((top, stream))
     }
 
-    /// Drops what is retained; offset and epoch stay.
-    pub(super) async fn clear(self) -> Result<Top, BrokerError> {
+    /// Removes the retained publications; offset and epoch stay.
+    pub(super) async fn clear(self) -> Result<StreamTop, BrokerError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while Instant::now() < deadline {
             let now_ms = self.link.now_ms();
-            let Some(record) = self.top().await? else { return Ok(Top::default()) };
+            let Some(record) = self.top().await? else { return Ok(StreamTop::default()) };
             if !record.top.is_alive(now_ms) {
                 return Ok(record.top);
             }
             let base = record.top.offset + 1;
-            let top = Top { base, expires_ms: 0, accepted_ms: now_ms, ..record.top };
+            let top = StreamTop { base, expires_ms: 0, accepted_ms: now_ms, ..record.top };
             if let Some(top) = self.mark(top).await? {
                 let subject = self.link.names.stream(&self.token);
                 let stream = self.link.names.history_stream();
@@ -144,8 +145,8 @@ impl ChannelStream {
         Err(BrokerError::Unavailable)
     }
 
-    /// Lets the channel end after so long, unless it has an end already.
-    pub(super) async fn limit(self, ttl_ms: u64) -> Result<Top, BrokerError> {
+    /// Lets the channel expire after this time, unless it has an end already.
+    pub(super) async fn limit(self, ttl_ms: u64) -> Result<StreamTop, BrokerError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while Instant::now() < deadline {
             let record = self.top().await?;
@@ -164,8 +165,8 @@ impl ChannelStream {
         Err(BrokerError::Unavailable)
     }
 
-    /// How long the channel is; `None` for one without an end.
-    pub(super) async fn length(self) -> Result<Option<ChannelTtl>, BrokerError> {
+    /// Age and remaining lifetime of the channel; `None` for one without an end.
+    pub(super) async fn ttl(self) -> Result<Option<ChannelTtl>, BrokerError> {
         let record = self.top().await?;
         let now_ms = self.link.now_ms();
         let top = record.map(|record| record.top).filter(|top| top.is_ending(now_ms));
@@ -175,42 +176,45 @@ impl ChannelStream {
         }))
     }
 
-    /// Removes what a channel that is over has retained, unless it has begun anew.
+    /// Removes the messages of an expired channel, unless it was used again.
     pub(super) async fn remove_expired(self) -> Result<(), BrokerError> {
         match self.top().await? {
             Some(record) if !record.top.is_alive(self.link.now_ms()) => {
                 let names = &self.link.names;
                 let (stream, subject) = (names.history_stream(), names.stream(&self.token));
-                // The newest stays: it keeps numbers from being given twice.
+                // The newest message stays, so that the next one is stored after it.
                 self.link.purge_before(&stream, &subject, record.top.sequence).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Where the stream stands once everything that was asked of the server before has been done. A
-    /// stream that is gone has begun anew.
-    pub(super) async fn echo_and_read(self) -> Result<Top, BrokerError> {
+    /// The top of the stream after the server has handled everything sent before. An expired stream
+    /// returns a new epoch.
+    pub(super) async fn echo_and_read(self) -> Result<StreamTop, BrokerError> {
         self.link.echo().await?;
         let record = self.top().await?;
         let top = record.map(|record| record.top).unwrap_or_default();
         Ok(top.current_or_new(self.link.now_ms(), || self.link.new_epoch()))
     }
 
-    /// Now and then removes what is not retained any more.
-    pub(super) fn trim(&self, top: &Top, history_size: u64) {
+    /// Removes messages beyond the history size, every [`TRIM_EVERY`] publications.
+    pub(super) fn trim(&self, top: &StreamTop, history_size: u64) {
         if history_size == 0 || !top.offset.is_multiple_of(history_size.max(TRIM_EVERY)) {
             return;
         }
         let (link, token) = (self.link.clone(), self.token.clone());
         self.link.tasks.spawn("trim", async move {
             let (stream, subject) = (link.names.history_stream(), link.names.stream(&token));
-            // What is not removed now is removed the next time.
+            // A failure is made up for by the next removal.
             let _later = link.keep(&stream, &subject, history_size + TRIM_EVERY).await;
         });
     }
 
-    async fn begun(&self, meta_ttl_ms: u64) -> Result<(Top, Option<Record>), BrokerError> {
+    async fn read_or_create_top(
+        &self,
+        meta_ttl_ms: u64,
+    ) -> Result<(StreamTop, Option<Record>), BrokerError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while Instant::now() < deadline {
             let record = self.top().await?;
@@ -222,7 +226,7 @@ impl ChannelStream {
             let mut top = top.current_or_new(now_ms, || self.link.new_epoch());
             top.keep_for(now_ms, meta_ttl_ms);
             if meta_ttl_ms == 0 {
-                return Ok((Top { sequence: 0, ..top }, None));
+                return Ok((StreamTop { sequence: 0, ..top }, None));
             }
             if let Some(top) = self.mark(top).await? {
                 return Ok((top, None));
@@ -231,17 +235,17 @@ impl ChannelStream {
         Err(BrokerError::Unavailable)
     }
 
-    /// Moves the stream without a publication; `None` when somebody else has moved it.
-    async fn mark(&self, top: Top) -> Result<Option<Top>, BrokerError> {
+    /// Stores a top without a publication; `None` if another node has stored a record meanwhile.
+    async fn mark(&self, top: StreamTop) -> Result<Option<StreamTop>, BrokerError> {
         let record = Record { kind: RecordKind::Mark, top, event: None };
         let payload = record.encode(&self.channel);
         match self.store(record.top.sequence, "", payload).await? {
-            Ack::Stored(sequence) => Ok(Some(Top { sequence, ..record.top })),
+            Ack::Stored(sequence) => Ok(Some(StreamTop { sequence, ..record.top })),
             Ack::Conflict | Ack::Duplicate(_) => Ok(None),
         }
     }
 
-    /// Stores the next message if the newest is still `after`.
+    /// Stores a record if the newest message still has the sequence `after`.
     async fn store(
         &self,
         after: u64,
@@ -261,16 +265,16 @@ impl ChannelStream {
         let subject = self.link.names.stream(&self.token);
         let stored = self.link.newest(&self.link.names.history_stream(), &subject).await?;
         let Some(stored) = stored else { return Ok(None) };
-        // What is not ours is stepped over: the stream begins anew behind it.
-        let strange = Record {
+        // A message in another format is skipped: a new stream begins after it.
+        let foreign = Record {
             kind: RecordKind::Mark,
-            top: Top { sequence: stored.sequence, ..Top::default() },
+            top: StreamTop { sequence: stored.sequence, ..StreamTop::default() },
             event: None,
         };
-        Ok(Some(Record::decode(&stored.payload, stored.sequence).unwrap_or(strange)))
+        Ok(Some(Record::decode(&stored.payload, stored.sequence).unwrap_or(foreign)))
     }
 
-    /// Where a publication of the same key was accepted; `None` when that was too long ago.
+    /// Position of the publication with the same idempotency key; `None` if the key has expired.
     async fn accepted_before(&self, sequence: u64) -> Result<Option<StreamPosition>, BrokerError> {
         let stream = self.link.names.history_stream();
         let stored = self.link.numbered(&stream, sequence).await?;
@@ -279,7 +283,7 @@ impl ChannelStream {
             let is_over = record.top.accepted_ms + IDEMPOTENCY_TTL_MS <= self.link.now_ms();
             return Ok((!is_over).then(|| self.record_position(&record)));
         }
-        // It is not retained any more, and its place with it: what is known is the stream's top.
+        // The publication is not retained any more, nor is its position: return the top.
         let top = self.top().await?.map(|record| record.top).unwrap_or_default();
         Ok(Some(self.stale_position(&top)))
     }
@@ -291,8 +295,8 @@ impl ChannelStream {
         }
     }
 
-    /// The position of a stream that may never have had one.
-    fn stale_position(&self, top: &Top) -> StreamPosition {
+    /// The position of the top; the default for a stream without publications.
+    fn stale_position(&self, top: &StreamTop) -> StreamPosition {
         match top.offset {
             0 => StreamPosition::default(),
             _ => self.link.position(top),
@@ -307,10 +311,11 @@ impl ChannelStream {
     }
 }
 
+/// The record that follows `top`.
 fn next(
     link: &NatsLink,
     now_ms: u64,
-    top: &Top,
+    top: &StreamTop,
     publication: &Arc<Publication>,
     options: &PublishOptions,
 ) -> Record {
@@ -332,15 +337,15 @@ fn next(
     Record { kind, top, event: Some(PushEvent::Publication(publication.clone())) }
 }
 
-/// Of what was read, that which is retained: consecutive, and ending at the top.
-fn whole(top: &Top, now_ms: u64, read: &[Record]) -> Vec<Arc<Publication>> {
+/// The publications among records that are retained: consecutive, and ending at the top.
+fn retained_part(top: &StreamTop, now_ms: u64, read: &[Record]) -> Vec<Arc<Publication>> {
     let mut expected = top.offset;
     let mut retained = Vec::new();
     for record in read.iter().rev() {
         if record.kind != RecordKind::Retained || record.top.epoch != top.epoch {
             continue;
         }
-        // What was published while this was read stands above the top.
+        // Published while the stream was read.
         if record.top.offset > top.offset {
             continue;
         }

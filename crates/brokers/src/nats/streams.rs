@@ -1,9 +1,8 @@
-//! The streams in which NATS keeps what must outlive a message: made when they are missing, grown,
-//! and never shrunk.
+//! The streams of an installation: created when they are missing, and enlarged, but never reduced.
 //!
-//! Invariant: a stream that is not ours is left alone, and nodes take turns to make one: servers
-//! before 2.10 that are asked twice at the same time may end with two streams under one name, of
-//! which one takes what is stored and the other is read.
+//! Invariant: a stream of another application is not changed, and nodes create a stream one after
+//! the other: servers before 2.10 that receive two requests at the same time may create two streams
+//! of one name, and store messages in one of them and read from the other.
 
 use std::time::Duration;
 
@@ -14,16 +13,18 @@ use tracing::{info, warn};
 use super::jetstream::{JetStreamError, NO_STREAM, nanoseconds};
 use super::link::NatsLink;
 use super::options::{JetStreamOptions, NatsError};
+use super::store_check;
 use crate::limits::{LIFECYCLE_TTL_MS, TRIM_EVERY};
 
+/// Creates missing streams, after `delay`, and enlarges existing ones.
 pub(super) async fn ensure_streams(
     link: &NatsLink,
     options: &JetStreamOptions,
-    turn: Duration,
+    delay: Duration,
 ) -> Result<(), NatsError> {
     let prefix = &link.names.prefix;
-    // The newest message of a channel holds its offset and epoch, so that messages live as long as
-    // those do.
+    // The newest message of a channel holds its offset and epoch, so that messages are kept as long
+    // as these.
     let max_age_ms = options.kept_ms_max.max(2 * DUPLICATES.as_secs() * 1000);
     let per_channel = 2 * u64::from(options.history_size_max) + 4 * TRIM_EVERY;
     let history = json!({
@@ -61,7 +62,7 @@ pub(super) async fn ensure_streams(
         "max_msgs": options.events_max,
         "duplicate_window": nanoseconds(DUPLICATES),
     });
-    // The last of them holds as long as the streams do.
+    // The newest generation has no maximum age.
     let generation = json!({
         "name": link.names.generation_stream(),
         "subjects": [link.names.generation()],
@@ -80,19 +81,19 @@ pub(super) async fn ensure_streams(
         "num_replicas": options.replicas.max(1),
         "max_msgs_per_subject": 1,
     });
-    let mut turn = Some(turn);
+    let mut delay = Some(delay);
     for wanted in [generation, history, presence, events, revocations] {
-        ensure_stream(link, wanted, &mut turn).await?;
+        ensure_stream(link, wanted, &mut delay).await?;
     }
     Ok(())
 }
 
-/// `turn` is how long this node leaves it to others to make streams, and is taken by the first that
-/// is missing.
+/// Creates or enlarges one stream. `delay` is taken by the first missing stream: in that time
+/// another node may create it.
 async fn ensure_stream(
     link: &NatsLink,
     mut wanted: Value,
-    turn: &mut Option<Duration>,
+    delay: &mut Option<Duration>,
 ) -> Result<(), NatsError> {
     let stream = wanted["name"].as_str().unwrap_or_default().to_owned();
     let refused = |error: JetStreamError| match error {
@@ -110,9 +111,9 @@ async fn ensure_stream(
     };
     let mut found = link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
     if matches!(found, Err(JetStreamError::Refused { code: NO_STREAM, .. }))
-        && let Some(turn) = turn.take()
+        && let Some(delay) = delay.take()
     {
-        tokio::time::sleep(turn).await;
+        tokio::time::sleep(delay).await;
         found = link.api(&format!("STREAM.INFO.{stream}"), &json!({})).await;
     }
     let found = match found {
@@ -120,7 +121,7 @@ async fn ensure_stream(
         Err(JetStreamError::Refused { code: NO_STREAM, .. }) => {
             return match link.api(&format!("STREAM.CREATE.{stream}"), &wanted).await {
                 Ok(_) => {
-                    info!(%stream, "NATS: stream made");
+                    info!(%stream, "NATS: stream created");
                     verify_created(link, &stream).await
                 }
                 Err(error) => Err(refused(error)),
@@ -132,7 +133,7 @@ async fn ensure_stream(
     if found["subjects"] != wanted["subjects"] || found["republish"] != wanted["republish"] {
         return Err(NatsError::ForeignStream { stream });
     }
-    // Nodes with other namespaces may share it: it only grows.
+    // Nodes with other namespaces may share the stream: limits are only raised.
     let mut grows = false;
     for key in ["max_age", "max_msgs_per_subject", "num_replicas"] {
         let (is, wants) = (found[key].as_u64().unwrap_or(0), wanted[key].as_u64().unwrap_or(0));
@@ -153,34 +154,33 @@ async fn ensure_stream(
     }
 }
 
-/// Whether what is stored in a history that this node has just made can be read. One that two nodes
-/// have made at the same time is removed again: nobody could read what is in it.
+/// Checks that a history stream that this node has just created returns what it stores. A stream
+/// that two nodes have created at the same time does not, and is removed.
 async fn verify_created(link: &NatsLink, stream: &str) -> Result<(), NatsError> {
     if stream == link.names.revocation_stream() {
-        // It may have been deleted: nodes store again what they know.
+        // The stream may have been deleted: nodes store the revocations they hold again.
         link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
     }
     if stream != link.names.history_stream() {
         return Ok(());
     }
-    link.generations.handle_made();
-    if link.probe().await != Ok(false) {
+    link.generations.set_started();
+    if store_check::probe(link).await != Ok(false) {
         return Ok(());
     }
-    warn!(%stream, "NATS: what is stored in a new stream cannot be read; it is made once more");
-    // Whoever looks next makes it.
+    warn!(%stream, "NATS: messages stored in a new stream cannot be read; it is created once more");
+    // The next check creates it.
     let _later = link.api(&format!("STREAM.DELETE.{stream}"), &json!({})).await;
     Err(NatsError::Stream { stream: stream.to_owned(), reason: UNREADABLE.to_owned() })
 }
 
-/// Why a stream is of no use.
+/// Reason of [`NatsError::Stream`] for a stream that does not return what it stores.
 pub(super) const UNREADABLE: &str =
-    "what is stored there cannot be read, as when two clients have made it at the same time";
+    "messages stored there cannot be read, as when two clients have created it at the same time";
 
-/// For how long JetStream remembers idempotency keys: longer than we do, so that its memory is
-/// never the shorter.
+/// Duplicate window of the streams: longer than the lifetime of our idempotency keys.
 const DUPLICATES: Duration = Duration::from_secs(330);
-/// JetStream: switched off.
+/// JetStream error: JetStream is not enabled.
 const NOT_ENABLED: u64 = 10076;
-/// JetStream: not for this account.
+/// JetStream error: JetStream is not enabled for the account.
 const NOT_FOR_ACCOUNT: u64 = 10039;

@@ -1,11 +1,11 @@
 //! Names of a NATS installation: subjects and streams under one prefix.
 //!
-//! Invariant: different channels have different subjects, whatever is in their names, and no
-//! channel name can reach another subject: a name is one token, in which everything but ASCII
-//! letters, digits, `-`, `_`, `:`, `#`, `@`, `/` and `$` is written as `=` and two hexadecimal
-//! digits for each byte. `*` and `>` are characters like others. A name whose token is longer than
-//! [`token_length_max`] is refused before anything is sent: `nats-server` closes the connection of
-//! a client that sends a longer line than its `max_control_line`.
+//! Invariant: different channels have different subjects, whatever their names contain, and no
+//! channel name leads to a subject of another kind: a name is encoded as one token, in which every
+//! byte except ASCII letters, digits, `-`, `_`, `:`, `#`, `@`, `/` and `$` is written as `=` and two
+//! hexadecimal digits. `*` and `>` are encoded too. A name whose token is longer than
+//! [`token_length_max`] is refused before it is sent: `nats-server` closes the connection of a
+//! client that sends a longer line than its `max_control_line`.
 
 use std::fmt::Write;
 
@@ -15,11 +15,11 @@ use crate::limits::{NATS_SUBJECT_MAX, NATS_SUBJECT_RESERVE};
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) prefix: String,
-    /// This process.
+    /// Identifier of this process, as a token.
     pub(super) node: String,
 }
 
-/// What is kept in a stream of its own.
+/// A kind of messages with a stream of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Store {
     History,
@@ -30,13 +30,13 @@ pub(super) enum Store {
 }
 
 impl Names {
-    /// What is fanned out: plain publications, joins and leaves, and what the history stream
-    /// republishes.
+    /// The messages for subscribers: plain publications, joins and leaves, and records that the
+    /// history stream republishes.
     pub(super) fn channel(&self, token: &str) -> String {
         format!("{}.channel.{token}", self.prefix)
     }
 
-    /// Where publications enter the history stream.
+    /// The subject of the history stream that stores the records of a channel.
     pub(super) fn stream(&self, token: &str) -> String {
         format!("{}.stream.{token}", self.prefix)
     }
@@ -45,12 +45,12 @@ impl Names {
         format!("{}.control", self.prefix)
     }
 
-    /// What is for one node alone.
+    /// Control messages for one node.
     pub(super) fn control_of(&self, node: &str) -> String {
         format!("{}.control.{node}", self.prefix)
     }
 
-    /// Clients that come and go, for backends.
+    /// Lifecycle events for backends.
     pub(super) fn events(&self) -> String {
         format!("{}.events", self.prefix)
     }
@@ -59,7 +59,7 @@ impl Names {
         self.stream_name("events")
     }
 
-    /// What a node says to itself, to know that the server has taken everything before it.
+    /// The echoes of this node.
     pub(super) fn echo(&self) -> String {
         format!("{}.node.{}", self.prefix, self.node)
     }
@@ -69,13 +69,12 @@ impl Names {
         format!("{}.era", self.prefix)
     }
 
-    /// Where the history stream takes a message that is about no channel: this is no token of a
-    /// name.
+    /// A subject of the history stream that belongs to no channel: no name has this token.
     pub(super) fn probe(&self) -> String {
         self.stream("=probe")
     }
 
-    /// A subject that is revoked; `*` for any.
+    /// The revocation of one subject; `*` for all.
     pub(super) fn revocation(&self, subject: &str) -> String {
         format!("{}.revocation.{subject}", self.prefix)
     }
@@ -88,7 +87,7 @@ impl Names {
         format!("{}.lease.{node}", self.prefix)
     }
 
-    /// Presence entries; `*` for any.
+    /// A presence entry; `*` for any part.
     pub(super) fn presence(
         &self,
         node: &str,
@@ -107,7 +106,7 @@ impl Names {
         self.stream_name("era")
     }
 
-    /// Where JetStream tells that another server leads the history stream.
+    /// Advisories of JetStream that a server was elected leader of the history stream.
     pub(super) fn leaders(&self) -> String {
         format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{}", self.history_stream())
     }
@@ -126,7 +125,7 @@ impl Names {
         }
     }
 
-    /// Which stream takes messages of a subject.
+    /// The kind of stream that stores a subject.
     pub(super) fn store_of(&self, subject: &str) -> Store {
         let kind = subject.get(self.prefix.len() + 1..).and_then(|rest| rest.split('.').next());
         match kind {
@@ -143,26 +142,24 @@ impl Names {
     }
 }
 
-/// Bytes of the longest channel name that NATS carries whatever its characters are: each byte may
-/// take three in a subject.
+/// Bytes of the longest channel name of any characters: each byte may take three in a subject.
 #[must_use]
 pub fn channel_length_max(prefix: &str) -> usize {
     token_length_max(prefix) / 3
 }
 
-/// Bytes of the longest channel name that NATS carries if it has only characters that subjects may
-/// have.
+/// Bytes of the longest channel name that has only characters which need no encoding.
 #[must_use]
 pub fn plain_channel_length_max(prefix: &str) -> usize {
     token_length_max(prefix)
 }
 
-/// Bytes of the longest token of a channel: its longest subject is that of a presence entry.
+/// Bytes of the longest token of a channel: a presence entry has the longest subject.
 fn token_length_max(prefix: &str) -> usize {
     NATS_SUBJECT_MAX.saturating_sub(prefix.len() + NATS_SUBJECT_RESERVE)
 }
 
-/// Whether a channel's subjects fit into a line of NATS.
+/// Returns whether the subjects of a channel fit into a line of NATS.
 pub(super) fn fits(prefix: &str, channel: &str) -> bool {
     let longest = token_length_max(prefix);
     channel.len() <= longest / 3 || token_length(channel) <= longest
@@ -176,7 +173,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_:#@/$".contains(&byte)
 }
 
-/// Any text as one token of a subject.
+/// Encodes any text as one token of a subject.
 pub(super) fn token(text: &str) -> String {
     if text.is_empty() {
         return "=".into();
@@ -192,7 +189,7 @@ pub(super) fn token(text: &str) -> String {
     token
 }
 
-/// The text of a token; `None` when it is none of ours.
+/// Decodes a token; `None` if it is not the encoding of any text.
 pub(super) fn text(token: &str) -> Option<String> {
     if token == "=" {
         return Some(String::new());
@@ -217,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_is_counted_in_bytes_of_the_token() {
+    fn channels_are_limited_by_the_bytes_of_their_token() {
         let plain = plain_channel_length_max("tidings");
         let any = channel_length_max("tidings");
         for (channel, expected) in [
@@ -240,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn any_name_is_one_token_and_comes_back() {
+    fn every_name_round_trips_as_one_token() {
         for (name, expected) in [
             ("chat:room-1", "chat:room-1"),
             ("a.b", "a=2Eb"),

@@ -1,7 +1,7 @@
-//! Tasks of the broker's thread, supervised.
+//! Supervision of the tasks of the broker's thread.
 //!
-//! Invariant: a task that panics, and one that ends although it must not, is reported to the node,
-//! which is not ready then; what must go on is started again.
+//! Invariant: a task that panics, and a permanent task that ends, is reported to the node, which
+//! becomes unready; permanent tasks are started again.
 
 use std::any::Any;
 use std::future::Future;
@@ -10,29 +10,29 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use crate::limits::TASK_RESTART;
+use crate::limits::{TASK_FAILURES_MAX, TASK_RESTART};
 
 /// Spawns tasks and reports those that fail.
 #[derive(Clone)]
 pub(super) struct Tasks {
-    failures: mpsc::UnboundedSender<TaskFailure>,
+    failures: mpsc::Sender<TaskFailure>,
 }
 
 /// A task that has failed.
 #[derive(Debug)]
 pub(super) struct TaskFailure {
     pub(super) task: &'static str,
-    /// What the panic said.
+    /// The text of the panic.
     pub(super) message: String,
 }
 
 impl Tasks {
-    pub(super) fn new() -> (Tasks, mpsc::UnboundedReceiver<TaskFailure>) {
-        let (failures, failed) = mpsc::unbounded_channel();
+    pub(super) fn new() -> (Tasks, mpsc::Receiver<TaskFailure>) {
+        let (failures, failed) = mpsc::channel(TASK_FAILURES_MAX);
         (Tasks { failures }, failed)
     }
 
-    /// Runs a task that ends.
+    /// Runs a task that may end.
     pub(super) fn spawn(&self, task: &'static str, future: impl Future<Output = ()> + 'static) {
         let tasks = self.clone();
         tokio::task::spawn_local(async move {
@@ -42,7 +42,7 @@ impl Tasks {
         });
     }
 
-    /// Runs a task that must not end: it is started again.
+    /// Runs a permanent task, which is started again when it ends.
     pub(super) fn keep<F: Future<Output = ()> + 'static>(
         &self,
         task: &'static str,
@@ -62,17 +62,20 @@ impl Tasks {
     }
 
     pub(super) fn report(&self, task: &'static str, message: String) {
-        // The node has ended otherwise, and its tasks with it.
-        let _ended = self.failures.send(TaskFailure { task, message });
+        // A full queue holds enough failures to make the node unready.
+        let _full = self.failures.try_send(TaskFailure { task, message });
     }
 }
 
-/// What comes of a future; what its panic said otherwise.
+/// The text of a panic in a part that a test lets fail.
+pub(super) const BROKEN: &str = "broken on purpose";
+
+/// The output of a future, or the text of its panic.
 pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| said(&*panic))
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| panic_text(&*panic))
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".into())
 }

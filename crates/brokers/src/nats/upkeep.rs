@@ -1,9 +1,8 @@
-//! What keeps the store of this node in order: its streams exist, have lost nothing that is known,
-//! and take messages.
+//! Periodic checks and repair of the store: its streams exist, have lost no messages, and store and
+//! return messages.
 //!
-//! Invariant: a stream that is missing is made again within seconds, whether or not anybody uses
-//! it, and then a generation begins if anything was in it; whether the history stream takes
-//! messages and gives them back is known although nobody uses it.
+//! Invariant: a missing stream is created again within seconds, even when unused, and then a
+//! generation begins if it had messages; the history stream is probed even when unused.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,6 +16,7 @@ use super::availability::UnavailableCause;
 use super::link::NatsLink;
 use super::options::{JetStreamOptions, NatsError};
 use super::presence::PresenceStore;
+use super::store_check;
 use super::streams::{UNREADABLE, ensure_streams};
 use crate::limits::{JETSTREAM_RETRY, JETSTREAM_WAIT};
 
@@ -25,17 +25,18 @@ pub(super) struct Upkeep {
     link: Rc<NatsLink>,
     options: JetStreamOptions,
     presence: Rc<PresenceStore>,
-    /// How often the history stream is tried.
+    /// Interval between two probes of the history stream.
     probe_after: Duration,
-    /// One look at a time.
+    /// Held by the one check in progress.
     turn: Mutex<()>,
-    /// Something has happened since the last look began.
+    /// Another check was requested since the current one began.
     is_wanted: Cell<bool>,
-    /// When the streams were seen last.
+    /// When the streams were last found complete.
     seen_at: Cell<Option<Instant>>,
-    /// When a message was stored to see whether it can be read, and could be.
+    /// When the last probe succeeded.
     read_at: Cell<Option<Instant>>,
-    /// When the stream of events was made: another one has nothing of who is online.
+    /// Creation time of the stream of events, as NATS reports it: a stream that is created again
+    /// has no events of the online clients.
     events: RefCell<Option<String>>,
 }
 
@@ -58,8 +59,8 @@ impl Upkeep {
         }
     }
 
-    /// Finds or makes the streams at the start of a node. Servers of a cluster first agree on who
-    /// leads what, which is waited for.
+    /// Creates missing streams at the start of a node. Waits up to [`JETSTREAM_WAIT`] for the
+    /// servers of a cluster to elect leaders.
     pub(super) async fn set_up(
         &self,
         silent: impl Fn(BrokerError) -> NatsError,
@@ -68,8 +69,8 @@ impl Upkeep {
         let mut logged = String::new();
         loop {
             let attempt = async {
-                ensure_streams(&self.link, &self.options, self.presence.turn()).await?;
-                self.link.verify_store().await.map_err(&silent)?;
+                ensure_streams(&self.link, &self.options, self.presence.creation_delay()).await?;
+                store_check::verify_store(&self.link).await.map_err(&silent)?;
                 self.presence.learn_time().await.map_err(&silent)
             };
             let error = match attempt.await {
@@ -92,26 +93,26 @@ impl Upkeep {
         }
     }
 
-    /// Looks once, and again if somebody asked for that meanwhile; what cannot be put right now is
-    /// tried with the next look.
+    /// Checks the store, and once more if another check was requested meanwhile. Failures are
+    /// retried with the next check.
     pub(super) async fn look(&self) {
         self.is_wanted.set(true);
         let Ok(_turn) = self.turn.try_lock() else { return };
         while self.is_wanted.take() {
             if let Err(error) = self.look_once().await {
-                debug!(%error, "NATS: the store is not in order yet");
+                debug!(%error, "NATS: the store is not complete yet");
             }
         }
     }
 
-    /// The link is back: looks until everything is there, or the link is gone again.
+    /// After a new connection: checks until the store is complete, or the connection is lost.
     pub(super) async fn restore(&self) -> Result<(), BrokerError> {
         let connection = self.link.connection();
         let _turn = self.turn.lock().await;
-        // JetStream is there some time after its server.
+        // A server accepts connections some time before its JetStream works.
         self.seen_at.set(None);
         while let Err(error) = self.settle().await {
-            debug!(%error, "NATS: the store is not there yet");
+            debug!(%error, "NATS: the store is not ready yet");
             if self.link.check().is_err() || self.link.connection() != connection {
                 return Err(BrokerError::Unavailable);
             }
@@ -125,20 +126,20 @@ impl Upkeep {
         self.probe().await
     }
 
-    /// The streams are there and have what they had, or a generation has begun.
+    /// Creates missing streams, and begins a generation if messages are lost.
     async fn settle(&self) -> Result<(), BrokerError> {
         let is_fresh = self.seen_at.get().is_some_and(|at| at.elapsed() < self.probe_after);
         if self.link.is_stream_missing.get() || !is_fresh {
             self.ensure().await?;
         }
-        self.link.verify_store().await
+        store_check::verify_store(&self.link).await
     }
 
     async fn ensure(&self) -> Result<(), BrokerError> {
         let shared = &self.link.shared;
-        match ensure_streams(&self.link, &self.options, self.presence.turn()).await {
+        match ensure_streams(&self.link, &self.options, self.presence.creation_delay()).await {
             Ok(()) => {}
-            // It works as it is.
+            // The stream works with its old limits.
             Err(error @ NatsError::Update { .. }) => shared.warnings.add(error.to_string()),
             Err(error) => {
                 if self.link.check().is_ok() {
@@ -150,11 +151,11 @@ impl Upkeep {
         shared.availability.clear(UnavailableCause::Streams);
         self.link.is_stream_missing.set(false);
         self.seen_at.set(Some(Instant::now()));
-        self.look_at_events().await
+        self.check_events().await
     }
 
-    /// The history stream takes a message and gives it back, or the node is not available. What
-    /// others store shows the first only, so that their messages never stand for this.
+    /// Stores and reads a message in the history stream, and updates the availability. Messages of
+    /// other nodes only show that the stream stores, so that they do not replace the probe.
     async fn probe(&self) -> Result<(), BrokerError> {
         let is_fresh = |at: Instant| at.elapsed() < self.probe_after;
         let availability = &self.link.shared.availability;
@@ -162,11 +163,10 @@ impl Upkeep {
         if !is_refused && self.read_at.get().is_some_and(is_fresh) {
             return Ok(());
         }
-        // Histories are read in another way than single messages, which costs NATS more: only when
-        // that has failed.
+        // Histories are read through a consumer, which costs NATS more: only after that has failed.
         let is_readable = match is_refused {
-            true => self.link.probe_range().await?,
-            false => self.link.probe().await?,
+            true => store_check::probe_range(&self.link).await?,
+            false => store_check::probe(&self.link).await?,
         };
         if is_readable {
             availability.clear(UnavailableCause::Read);
@@ -179,13 +179,13 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Backends that read another stream of events do not know who is online.
-    async fn look_at_events(&self) -> Result<(), BrokerError> {
+    /// If the stream of events was created again, sends the events of all online clients again.
+    async fn check_events(&self) -> Result<(), BrokerError> {
         let stream = self.link.names.events_stream();
         let made = self.link.stream_info(&stream).await?["created"].as_str().map(str::to_owned);
         let last = self.events.replace(made.clone());
         if last.is_some() && last != made {
-            info!(%stream, "NATS: another stream of events; online clients are sent again");
+            info!(%stream, "NATS: the stream of events was created again; all online clients are sent again");
             self.presence.resend_lifecycle();
         }
         Ok(())

@@ -1,88 +1,97 @@
-//! The end of a temporary channel: when it is, and what is done then.
+//! The end of a temporary channel: when it is due, and how its subscribers are notified.
 //!
-//! Invariant: every subscriber of the channel while its end is known is told of it, whatever
-//! becomes of NATS meanwhile.
+//! Invariant: once the end is known, every subscriber is notified of it at that time, even without
+//! a connection to NATS.
 
 use std::time::Duration;
 
 use engine::broker::BrokerEvent;
 use tokio::time::Instant;
 
-use super::ChannelTask;
+use super::feed::ChannelFeed;
 use crate::limits::END_RETRY;
 
-/// Of a temporary channel.
-pub(super) struct Ending {
-    /// How long it lasts.
+/// The end of one channel, if it has any.
+#[derive(Default)]
+pub(super) struct ChannelEnd(Option<Ending>);
+
+struct Ending {
+    /// Requested lifetime of the channel, milliseconds.
     ttl_ms: u64,
-    /// When it ends; while NATS has not said that, when it is asked again.
+    /// The end; while NATS has not confirmed it, the time of the next request for it.
     due: Instant,
-    is_known: bool,
+    is_confirmed: bool,
 }
 
-impl ChannelTask {
-    /// The channel has an end: the first that was said holds.
-    pub(super) async fn limit(&mut self, ttl_ms: u64) {
-        if self.ending.as_ref().is_some_and(|ending| ending.due <= Instant::now()) {
-            self.handle_due().await;
+impl ChannelEnd {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Limits the lifetime of the channel; an earlier limit takes precedence.
+    pub(super) async fn limit(&mut self, feed: &mut ChannelFeed, ttl_ms: u64) {
+        if self.0.as_ref().is_some_and(|ending| ending.due <= Instant::now()) {
+            self.handle_due(feed).await;
         }
-        if self.ending.is_none() {
-            self.ask_for_end(ttl_ms).await;
+        if self.0.is_none() {
+            self.request(feed, ttl_ms).await;
         }
     }
 
-    async fn ask_for_end(&mut self, ttl_ms: u64) {
-        let result = self.while_receiving(Box::pin(self.place.clone().limit(ttl_ms))).await;
-        let is_known = result.is_ok();
-        let left = match result {
-            Ok(top) => {
-                let left_ms = top.ends_ms.saturating_sub(self.place.link.now_ms());
-                if self.known.as_ref().is_none_or(|known| known.sequence < top.sequence) {
-                    self.known = Some(top);
-                }
-                Duration::from_millis(left_ms)
-            }
-            // What was known holds.
-            Err(_) if self.ending.as_ref().is_some_and(|ending| ending.is_known) => return,
-            Err(_) => END_RETRY,
-        };
-        self.ending = Some(Ending { ttl_ms, due: Instant::now() + left, is_known });
+    /// Waits until it is time for [`ChannelEnd::handle_due`].
+    pub(super) async fn due(&self) {
+        match &self.0 {
+            Some(ending) => tokio::time::sleep_until(ending.due).await,
+            None => std::future::pending().await,
+        }
     }
 
-    /// The channel is over, and its subscribers are notified; or it is time to ask once more when
-    /// that will be.
-    pub(super) async fn handle_due(&mut self) {
-        let Some(Ending { ttl_ms, is_known, .. }) = self.ending.take() else { return };
-        if !is_known {
-            return self.ask_for_end(ttl_ms).await;
+    /// Notifies the subscribers of a confirmed end; requests an unconfirmed one again.
+    pub(super) async fn handle_due(&mut self, feed: &mut ChannelFeed) {
+        let Some(Ending { ttl_ms, is_confirmed, .. }) = self.0.take() else { return };
+        if !is_confirmed {
+            return self.request(feed, ttl_ms).await;
         }
-        for (_, inbox) in &self.subscribers {
-            inbox.deliver(BrokerEvent::Expired { channel: self.place.channel.clone() });
+        for (_, inbox) in &feed.subscribers {
+            inbox.deliver(BrokerEvent::Expired { channel: feed.stream.channel.clone() });
         }
-        self.known = None;
-        let place = self.place.clone();
-        self.place.link.tasks.spawn("end of a channel", async move {
-            // Otherwise it ends by its own time.
-            let _later = place.remove_expired().await;
+        feed.known = None;
+        let stream = feed.stream.clone();
+        feed.stream.link.tasks.spawn("end of a channel", async move {
+            // On failure the messages expire by their own age.
+            let _later = stream.remove_expired().await;
         });
     }
 
-    /// A NATS that has lost it does not know when the channel ends.
-    pub(super) async fn confirm_end(&mut self) {
+    /// Requests the end again, since a NATS that has lost messages may have lost it too.
+    pub(super) async fn confirm(&mut self, feed: &mut ChannelFeed) {
         let now = Instant::now();
-        let Some(ending) = self.ending.as_ref().filter(|ending| ending.due > now) else { return };
-        let left_ms = match ending.is_known {
+        let Some(ending) = self.0.as_ref().filter(|ending| ending.due > now) else { return };
+        let left_ms = match ending.is_confirmed {
             true => u64::try_from((ending.due - now).as_millis()).unwrap_or(u64::MAX),
             false => ending.ttl_ms,
         };
-        self.ask_for_end(left_ms).await;
+        self.request(feed, left_ms).await;
     }
-}
 
-/// Waits until it is time for [`ChannelTask::handle_due`].
-pub(super) async fn due(ending: Option<&Ending>) {
-    match ending {
-        Some(ending) => tokio::time::sleep_until(ending.due).await,
-        None => std::future::pending().await,
+    async fn request(&mut self, feed: &mut ChannelFeed, ttl_ms: u64) {
+        let limiting = Box::pin(feed.stream.clone().limit(ttl_ms));
+        let result = feed.while_receiving(limiting).await;
+        let is_confirmed = result.is_ok();
+        let left = match result {
+            Ok(top) => {
+                let left_ms = top.ends_ms.saturating_sub(feed.stream.link.now_ms());
+                feed.learn(&top);
+                Duration::from_millis(left_ms)
+            }
+            // A confirmed end stays as it is.
+            Err(_) if self.0.as_ref().is_some_and(|ending| ending.is_confirmed) => return,
+            Err(_) => END_RETRY,
+        };
+        self.0 = Some(Ending { ttl_ms, due: Instant::now() + left, is_confirmed });
     }
 }

@@ -1,7 +1,6 @@
-//! Those who wait for one read of a channel's stream: what each wants of it, and what it is
-//! answered.
+//! Requests that share one read of a channel's stream.
 //!
-//! Invariant: one read serves all; each is answered what it would have read alone.
+//! Invariant: each request is answered as if it had read alone.
 
 use engine::broker::{BrokerError, BrokerReply, HistoryQuery, JoinRead, JoinedStream};
 use engine::history::Stream;
@@ -9,12 +8,13 @@ use engine::history::Stream;
 use crate::nats::request::ReplyHandle;
 use crate::nats::stream::Publications;
 
-/// One who waits for the same read as others.
+/// A request that waits for a read.
 pub(super) struct WaitingReader {
     pub(super) reply: ReplyHandle,
     pub(super) what: ReadKind,
 }
 
+/// What a request reads.
 pub(super) enum ReadKind {
     Join(JoinRead),
     History(HistoryQuery),
@@ -47,6 +47,7 @@ impl ReadKind {
         }
     }
 
+    /// The reply to this request; `stream` is `None` when no request needed the stream.
     pub(super) fn answer(&self, stream: Option<&Stream>) -> Result<BrokerReply, BrokerError> {
         match (self, stream) {
             (ReadKind::Join(read), Some(stream)) => Ok(BrokerReply::Subscribed(stream.join(read))),

@@ -1,9 +1,10 @@
-//! The order of a stream: what comes ahead of its turn waits for what belongs before it.
+//! Reordering of a stream's messages: a message that arrives early is held back until its
+//! predecessor arrives.
 //!
-//! NATS sends what it has stored from the task of whoever published it, so that of two messages
-//! stored at the same time the later may come first. Each names the one of its subject before it.
-//! Invariant: nothing waits longer than [`TURN_WAIT`], and no more than [`HELD_MAX`] wait: what
-//! does not come was lost, and shows as a gap.
+//! NATS republishes a stored message from the task of its publisher, so that of two messages stored
+//! at the same time the later one may arrive first. Each carries the sequence of the one before it.
+//! Invariant: no message is held back longer than [`TURN_WAIT`], and at most [`HELD_MAX`] messages
+//! are: a message that does not arrive was lost, and shows as a gap.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +14,18 @@ use crate::limits::{HELD_MAX, TURN_WAIT};
 
 /// See the module.
 pub(super) struct Reordering<T> {
-    /// The number of the last one whose turn it was; zero when that is not known.
+    /// Sequence of the last message delivered in order; zero if unknown.
     last: u64,
-    /// By number; what has none stands behind the newest that came before it.
+    /// By sequence; a message without one follows the newest that arrived before it.
     held: BTreeMap<(u64, usize), Held<T>>,
 }
 
-/// Where a message stands in its subject. One that was not stored stands nowhere: both are zero.
+/// The sequences of a message within its subject. For a message that was not stored both are zero.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct MessageSequence {
-    /// Its own number.
+    /// Sequence of the message.
     pub(super) sequence: u64,
-    /// The number of the one before it.
+    /// Sequence of its predecessor; zero for the first.
     pub(super) after: u64,
 }
 
@@ -41,7 +42,8 @@ impl<T> Default for Reordering<T> {
 }
 
 impl<T> Reordering<T> {
-    /// Takes what has come; returns it when it is its turn. Others may be next then.
+    /// Takes a message that arrived; returns it if it is in order. [`Reordering::poll_next`] may
+    /// return more then.
     pub(super) fn handle(&mut self, now: Instant, turn: MessageSequence, item: T) -> Option<T> {
         let is_stored = turn.sequence > 0;
         let is_turn = match is_stored {
@@ -64,24 +66,24 @@ impl<T> Reordering<T> {
         None
     }
 
-    /// What has waited and need not wait any longer.
+    /// The next message that need not be held back any longer.
     pub(super) fn poll_next(&mut self, now: Instant) -> Option<T> {
         let first = self.held.first_key_value()?.1;
         let is_turn = first.after <= self.last || first.due <= now || self.held.len() > HELD_MAX;
         if is_turn { self.pop() } else { None }
     }
 
-    /// When there is something next at the latest.
+    /// When [`Reordering::poll_next`] returns a message at the latest.
     pub(super) fn due(&self) -> Option<Instant> {
         self.held.first_key_value().map(|(_, first)| first.due)
     }
 
-    /// What is stored up to this number is known.
+    /// Marks the messages up to this sequence as known from a read.
     pub(super) fn settle(&mut self, sequence: u64) {
         self.last = self.last.max(sequence);
     }
 
-    /// The first one, whether or not it is its turn.
+    /// The first message held back, whether or not it is in order.
     pub(super) fn pop(&mut self) -> Option<T> {
         let ((sequence, _), held) = self.held.pop_first()?;
         self.last = self.last.max(sequence);
@@ -93,7 +95,7 @@ impl<T> Reordering<T> {
 mod tests {
     use super::*;
 
-    /// What is let through of numbers that come one after the other; 0 is a message that is not
+    /// What is delivered when messages of these sequences arrive; 0 is a message that is not
     /// stored.
     fn ordered(order: &mut Reordering<u64>, now: Instant, numbers: &[u64]) -> Vec<u64> {
         let mut ordered = Vec::new();
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overtook_waits_for_its_turn_and_what_is_not_stored_with_it() {
+    fn early_messages_wait_and_unstored_ones_with_them() {
         let (mut order, now) = (Reordering::default(), Instant::now());
         assert_eq!(ordered(&mut order, now, &[489]), [489]);
         assert_eq!(ordered(&mut order, now, &[492, 0, 491]), [0; 0]);
@@ -116,18 +118,18 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_come_is_waited_for_only_so_long() {
+    fn a_lost_message_delays_others_for_a_limited_time() {
         let (mut order, now) = (Reordering::default(), Instant::now());
         assert_eq!(ordered(&mut order, now, &[1, 3, 4, 6]), [1]);
         let due = order.due().unwrap();
         let mut late = std::iter::from_fn(|| order.poll_next(due));
         assert_eq!(late.by_ref().collect::<Vec<_>>(), [3, 4, 6]);
         assert_eq!(ordered(&mut order, due, &[2, 7]), [2]);
-        assert_eq!(order.poll_next(due + TURN_WAIT), Some(7), "late ones heal themselves");
+        assert_eq!(order.poll_next(due + TURN_WAIT), Some(7), "a late message repairs the order");
     }
 
     #[test]
-    fn no_more_than_so_many_wait() {
+    fn the_number_of_held_messages_is_bounded() {
         let (mut order, now) = (Reordering::default(), Instant::now());
         let end = 3 + HELD_MAX as u64;
         assert_eq!(ordered(&mut order, now, &[1]), [1]);
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_from_a_read_is_not_waited_for() {
+    fn messages_known_from_a_read_are_not_waited_for() {
         let (mut order, now) = (Reordering::default(), Instant::now());
         assert_eq!(ordered(&mut order, now, &[1, 9]), [1]);
         order.settle(8);

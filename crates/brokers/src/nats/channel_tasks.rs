@@ -1,0 +1,80 @@
+//! The channel tasks of a node, one for each channel in use.
+//!
+//! Invariant: a channel has at most one task, and an input that meets a task that has just ended
+//! starts a new one.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::channel_task::{self, ChannelInput};
+use super::presence::PresenceStore;
+use super::stream::ChannelStream;
+use super::subject;
+use crate::Endpoint;
+use crate::limits::VERIFICATIONS_MAX;
+
+/// See the module.
+pub(super) struct ChannelTasks {
+    presence: Rc<PresenceStore>,
+    open: HashMap<Arc<str>, UnboundedSender<ChannelInput>>,
+    /// Cloned into every task: the node ends when all are dropped.
+    busy: mpsc::Sender<()>,
+}
+
+impl ChannelTasks {
+    pub(super) fn new(presence: Rc<PresenceStore>, busy: mpsc::Sender<()>) -> ChannelTasks {
+        ChannelTasks { presence, open: HashMap::new(), busy }
+    }
+
+    /// Sends an input to a channel's task, which is started if there is none.
+    pub(super) fn send(&mut self, channel: &Arc<str>, mut input: ChannelInput) {
+        loop {
+            let task = self.open.entry(channel.clone()).or_insert_with(|| {
+                let link = self.presence.link.clone();
+                let token = subject::token(channel).into();
+                let stream = ChannelStream { link, channel: channel.clone(), token };
+                channel_task::open(stream, self.presence.clone(), self.busy.clone())
+            });
+            match task.send(input) {
+                Ok(()) => return,
+                // The task has ended after its idle timeout.
+                Err(back) => input = back.0,
+            }
+            self.open.remove(channel);
+        }
+    }
+
+    /// Ends the subscriptions of an endpoint.
+    pub(super) fn forget(&mut self, endpoint: Endpoint) {
+        self.open.retain(|_, task| task.send(ChannelInput::Forget(endpoint)).is_ok());
+    }
+
+    /// Removes tasks that have ended.
+    pub(super) fn remove_ended(&mut self) {
+        self.open.retain(|_, task| !task.is_closed());
+    }
+
+    /// The tasks that run now.
+    pub(super) fn running(&mut self) -> RunningTasks {
+        self.remove_ended();
+        RunningTasks(self.open.values().cloned().collect())
+    }
+}
+
+/// Channel tasks that ran at one time.
+pub(super) struct RunningTasks(Vec<UnboundedSender<ChannelInput>>);
+
+impl RunningTasks {
+    /// Verifies all channels, [`VERIFICATIONS_MAX`] at a time.
+    pub(super) fn verify(&self) {
+        let turns = Arc::new(Semaphore::new(VERIFICATIONS_MAX));
+        for task in &self.0 {
+            // A task that has ended has no subscribers to verify for.
+            let _closed = task.send(ChannelInput::Verify(turns.clone()));
+        }
+    }
+}
