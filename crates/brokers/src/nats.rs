@@ -86,7 +86,7 @@ pub struct NatsBroker {
 struct Shared {
     endpoints: Endpoints,
     availability: Availability,
-    refusals: DeniedSubjects,
+    denied_subjects: DeniedSubjects,
     /// Round-trip time of the last echo, microseconds.
     lag_us: AtomicU64,
     warnings: Warnings,

@@ -52,9 +52,9 @@ pub(super) async fn connect(
             match &event {
                 // Recorded at once, before a request that waits for an echo checks it.
                 Event::ServerError(ServerError::Other(text)) => {
-                    shared.refusals.handle_error(text);
+                    shared.denied_subjects.handle_error(text);
                 }
-                Event::Connected => shared.refusals.forget(),
+                Event::Connected => shared.denied_subjects.forget(),
                 _ => {}
             }
             let is_start =

@@ -36,7 +36,7 @@ pub(super) struct StoreGenerations {
     /// former leader may be lost: every channel with subscribers must be verified.
     pub(super) wants_verification: Notify,
     /// A message has a sequence that another message had before.
-    pub(super) has_doubts: Notify,
+    pub(super) reuses_sequence: Notify,
 }
 
 /// A life of the store, from one loss of messages to the next.
@@ -83,7 +83,7 @@ impl StoreGenerations {
     pub(super) fn note(&self, connection: u64, above: u64, sequence: u64, payload: &Bytes) {
         if sequence <= above {
             self.verified_on.set(0);
-            self.has_doubts.notify_one();
+            self.reuses_sequence.notify_one();
         } else if self.is_verified(connection) && sequence > self.high_water_sequence() {
             self.high_water_mark.replace(HighWaterMark { sequence, payload: payload.clone() });
         }

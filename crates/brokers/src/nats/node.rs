@@ -191,10 +191,10 @@ impl Node {
                 Some(event) = inputs.events.recv() => self.handle_event(&event),
                 Some(failure) = inputs.failures.recv() => self.handle_failure(&failure),
                 // The message may arrive before it is certain that the generation was stored.
-                Some(_) = next(&mut subscriptions.generations) => self.look(),
-                Some(_) = next(&mut subscriptions.leaders) => self.look(),
-                () = link.generations.has_doubts.notified() => self.look(),
-                () = link.misses_stream.notified() => self.look(),
+                Some(_) = next(&mut subscriptions.generations) => self.check_store(),
+                Some(_) = next(&mut subscriptions.leaders) => self.check_store(),
+                () = link.generations.reuses_sequence.notified() => self.check_store(),
+                () = link.misses_stream.notified() => self.check_store(),
                 () = link.generations.wants_verification.notified() => self.verify(),
                 _ = ticker.tick() => self.tick(),
             }
@@ -375,7 +375,7 @@ impl Node {
     }
 
     fn handle_refusal(&self, text: &str) {
-        match self.shared.refusals.first() {
+        match self.shared.denied_subjects.first() {
             Some(refusal) => {
                 let reason = refusal.reason(&self.link.names);
                 self.shared.availability.set(UnavailableCause::Rights, &reason);
@@ -444,7 +444,7 @@ impl Node {
             lifecycle.wake();
             channel_tasks.verify();
             // Errors for subjects that are refused again arrive before the echo.
-            if link.echo().await.is_ok() && link.shared.refusals.first().is_none() {
+            if link.echo().await.is_ok() && link.shared.denied_subjects.first().is_none() {
                 link.shared.availability.clear(UnavailableCause::Rights);
             }
         });
@@ -452,9 +452,9 @@ impl Node {
 
     /// Checks the store, which may have lost messages without a lost connection. Reads wait for the
     /// result.
-    fn look(&self) {
+    fn check_store(&self) {
         if let Some(upkeep) = self.upkeep.clone() {
-            self.link.tasks.spawn("store", async move { upkeep.look().await });
+            self.link.tasks.spawn("store", async move { upkeep.check().await });
         }
     }
 
@@ -482,12 +482,12 @@ impl Node {
         }
         let renews = link.has_jetstream && (is_turn || presence.has_pending_work());
         let is_refused = self.shared.availability.has(UnavailableCause::Rights);
-        let tries_rights = is_turn && (is_refused || self.shared.refusals.first().is_some());
+        let tries_rights = is_turn && (is_refused || self.shared.denied_subjects.first().is_some());
         if self.ticks.is_multiple_of(10) {
             self.channel_tasks.remove_ended();
         }
         if renews || !self.link.is_verified() || self.link.is_stream_missing.get() {
-            self.look();
+            self.check_store();
         }
         self.link.tasks.spawn("tick", async move {
             // Failures are recorded in the availability and retried with the next tick.
@@ -522,7 +522,7 @@ async fn renew(presence: &PresenceStore, lifecycle: &LifecyclePublisher) {
 
 /// The right that was refused when a start failed with another error.
 fn missing_right(link: &NatsLink) -> Option<NatsError> {
-    let refusal = link.shared.refusals.first()?;
+    let refusal = link.shared.denied_subjects.first()?;
     Some(NatsError::Right(refusal.reason(&link.names)))
 }
 

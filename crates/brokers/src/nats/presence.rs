@@ -47,9 +47,9 @@ pub(super) struct PresenceStore {
     /// Entries of this node by their subjects; one for each client and channel here.
     own: RefCell<HashMap<Endpoint, HashMap<String, Bytes>>>,
     /// Identifiers of nodes whose lease has expired; a node adds one with each start.
-    silent: RefCell<HashSet<String>>,
+    failed: RefCell<HashSet<String>>,
     /// Endpoints of this node that are detached; one for each worker that ended.
-    gone: RefCell<HashSet<String>>,
+    detached: RefCell<HashSet<String>>,
     /// Number of running nodes whose identifier sorts before that of this node; `None` before the
     /// first renewal.
     rank: Cell<Option<usize>>,
@@ -69,8 +69,8 @@ impl PresenceStore {
             must_publish_leaves: Cell::new(true),
             restoring: Mutex::default(),
             own: RefCell::default(),
-            silent: RefCell::default(),
-            gone: RefCell::default(),
+            failed: RefCell::default(),
+            detached: RefCell::default(),
             rank: Cell::new(None),
             twin: RefCell::default(),
         }
@@ -132,7 +132,7 @@ impl PresenceStore {
         endpoint: Endpoint,
     ) -> Option<impl Future<Output = ()> + use<>> {
         let own = self.own.borrow_mut().remove(&endpoint).filter(|own| !own.is_empty())?;
-        self.gone.borrow_mut().insert(self.endpoint(endpoint));
+        self.detached.borrow_mut().insert(self.endpoint(endpoint));
         let presence = self.clone();
         Some(async move {
             let _published = presence.publish_leaves(own.values()).await;
@@ -244,21 +244,21 @@ impl PresenceStore {
             lease.subject < own && lease.at_ms + self.lease_ms > now_ms && is_lease(lease)
         };
         self.rank.set(Some(leases.iter().filter(is_before).count()));
-        let silent = leases.iter().filter(|lease| lease.at_ms + self.lease_ms <= now_ms);
-        let silent: Vec<&StoredMessage> = silent.filter(|lease| lease.subject != own).collect();
-        self.silent.borrow_mut().extend(silent.iter().map(|lease| node(lease)));
+        let expired = leases.iter().filter(|lease| lease.at_ms + self.lease_ms <= now_ms);
+        let expired: Vec<&StoredMessage> = expired.filter(|lease| lease.subject != own).collect();
+        self.failed.borrow_mut().extend(expired.iter().map(|lease| node(lease)));
         // A claimed lease stays until all offline events of its node are published.
         let is_left =
             |lease: &StoredMessage| lease.at_ms + self.lease_ms <= now_ms || !is_lease(lease);
         self.must_publish_leaves.set(leases.iter().any(is_left));
         let mut outcome = Ok(());
-        for lease in silent {
+        for lease in expired {
             // A failed cleanup does not keep other nodes from theirs.
             outcome = outcome.and(self.clean_up(&node(lease), lease).await);
         }
         for lease in &leases {
             if lease.at_ms + self.lease_ms > now_ms && is_lease(lease) {
-                self.silent.borrow_mut().remove(&node(lease));
+                self.failed.borrow_mut().remove(&node(lease));
             }
         }
         outcome
@@ -445,9 +445,9 @@ impl PresenceStore {
         let mut words = subject[self.link.names.prefix.len()..].split('.').skip(2);
         let (Some(node), Some(endpoint)) = (words.next(), words.next()) else { return false };
         if node == self.link.names.node {
-            return !self.gone.borrow().contains(endpoint);
+            return !self.detached.borrow().contains(endpoint);
         }
-        !self.silent.borrow().contains(node)
+        !self.failed.borrow().contains(node)
     }
 
     fn entry(&self, endpoint: Endpoint, token: &str, client: &str) -> String {

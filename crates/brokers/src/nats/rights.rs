@@ -184,7 +184,7 @@ impl NatsLink {
     /// Tries every right that a node needs, and again those that were refused, with requests of no
     /// effect; returns a missing right.
     pub(super) async fn try_rights(&self) -> Result<Option<DeniedSubject>, BrokerError> {
-        let refusals = &self.shared.refusals;
+        let refusals = &self.shared.denied_subjects;
         let (trial, before) = refusals.begin_trial();
         self.try_each(before).await?;
         refusals.end_trial(trial);
@@ -202,7 +202,7 @@ impl NatsLink {
                     .set(UnavailableCause::Rights, &refusal.reason(&self.names));
             }
             // The connection is new since the refusal, and has subscribed without another one.
-            None if was_refused && !self.shared.refusals.has_refused() => {
+            None if was_refused && !self.shared.denied_subjects.has_refused() => {
                 self.shared.availability.clear(UnavailableCause::Rights);
             }
             None if was_refused => {
@@ -224,7 +224,7 @@ impl NatsLink {
                 Right::Subscribe => subscribed.push(self.subscribe(subject).await?),
                 // A trial would take a subscription from others; only a new connection shows it.
                 Right::SubscribeMore => {
-                    self.shared.refusals.lock().add(DeniedSubject { right, subject });
+                    self.shared.denied_subjects.lock().add(DeniedSubject { right, subject });
                 }
             }
         }

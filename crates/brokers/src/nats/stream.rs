@@ -50,7 +50,7 @@ pub(super) enum Publications {
 impl ChannelStream {
     /// Fails if the server has refused this node a right on the channel's subject.
     pub(super) fn check_right(&self, right: Right) -> Result<(), BrokerError> {
-        let refusals = &self.link.shared.refusals;
+        let refusals = &self.link.shared.denied_subjects;
         let is_refused = refusals.has(right, &self.link.names.channel(&self.token));
         if is_refused { Err(BrokerError::Unavailable) } else { Ok(()) }
     }

@@ -81,7 +81,10 @@ impl Upkeep {
             let is_unreadable =
                 matches!(&error, NatsError::Stream { reason, .. } if reason == UNREADABLE);
             let may_come = server.jetstream && (server.cluster.is_some() || is_unreadable);
-            if !may_come || self.link.shared.refusals.first().is_some() || Instant::now() >= until {
+            if !may_come
+                || self.link.shared.denied_subjects.first().is_some()
+                || Instant::now() >= until
+            {
                 return Err(error);
             }
             let text = error.to_string();
@@ -95,11 +98,11 @@ impl Upkeep {
 
     /// Checks the store, and once more if another check was requested meanwhile. Failures are
     /// retried with the next check.
-    pub(super) async fn look(&self) {
+    pub(super) async fn check(&self) {
         self.is_wanted.set(true);
         let Ok(_turn) = self.turn.try_lock() else { return };
         while self.is_wanted.take() {
-            if let Err(error) = self.look_once().await {
+            if let Err(error) = self.check_once().await {
                 debug!(%error, "NATS: the store is not complete yet");
             }
         }
@@ -121,7 +124,7 @@ impl Upkeep {
         Ok(())
     }
 
-    async fn look_once(&self) -> Result<(), BrokerError> {
+    async fn check_once(&self) -> Result<(), BrokerError> {
         self.settle().await?;
         self.probe().await
     }

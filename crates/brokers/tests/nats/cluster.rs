@@ -1,6 +1,6 @@
-//! Three NATS servers with three copies of everything, and the death of the one that leads a
-//! stream, under load: nothing that was acknowledged is lost, there is one order, and whoever
-//! misses something is told.
+//! A cluster of three NATS servers with three replicas, whose stream leader is killed under load:
+//! no acknowledged publication is lost, all nodes see one order, and subscribers are notified of
+//! gaps.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::world::NatsWorld;
 const CHANNELS: u64 = 8;
 const HISTORY: u32 = 5000;
 
-/// Publications under way, and what came of them; what each listener knows.
+/// Publications in flight and their outcomes, and what each listener has received.
 struct Load {
     world: NatsWorld,
     listeners: Vec<Listener>,
@@ -30,17 +30,17 @@ struct Load {
     channels: Vec<Arc<str>>,
     number: u64,
     under_way: usize,
-    /// Numbers of what was acknowledged, by channel and offset.
+    /// Numbers of acknowledged publications, by channel and offset.
     accepted: HashMap<(Arc<str>, u64), u64>,
 }
 
 struct Listener {
     endpoint: Endpoint,
     positions: HashMap<Arc<str>, StreamPosition>,
-    /// Numbers of what was heard, by channel and offset.
+    /// Numbers of received publications, by channel and offset.
     received: HashMap<(Arc<str>, u64), u64>,
     gaps: u64,
-    /// Channels of which it was told a position.
+    /// Channels whose position was received.
     reported: HashSet<Arc<str>>,
 }
 
@@ -111,7 +111,7 @@ impl Load {
                         result: Ok(BrokerReply::Subscribed(stream)),
                         ..
                     }) => listener.positions.insert(channel, stream.top),
-                    other => panic!("subscribe answered {other:?}"),
+                    other => panic!("unexpected reply to subscribe: {other:?}"),
                 };
             }
         }
@@ -158,14 +158,14 @@ impl Load {
         has_come
     }
 
-    /// Publishes until so many more are accepted.
+    /// Publishes until `more` further publications are accepted.
     fn run_until_accepted(&mut self, more: usize) {
         let goal = self.accepted.len() + more;
-        // Servers that lose a leader may need several rounds to agree on another.
+        // An election may take several rounds.
         let until = Instant::now() + 4 * LONG;
         while self.accepted.len() < goal {
-            assert!(Instant::now() < until, "nothing is accepted any more");
-            // So many at a time: those of a channel follow each other.
+            assert!(Instant::now() < until, "no publication is accepted");
+            // A limited number at a time: publications of one channel follow each other.
             while self.under_way < 4 * self.channels.len() {
                 self.publish();
             }
@@ -184,29 +184,33 @@ impl Load {
                 Some(BrokerEvent::Reply { result: Ok(BrokerReply::History(history)), .. }) => {
                     return history;
                 }
-                other => assert!(Instant::now() < until, "history answered {other:?}"),
+                other => assert!(Instant::now() < until, "unexpected reply to history: {other:?}"),
             }
         }
     }
 
-    /// Waits until every listener has heard, or was told, everything; nobody publishes any more.
+    /// Waits until every listener has received every publication, or the position that shows a gap.
+    /// Call it after the last publication.
     fn assert_complete(&mut self) {
         while self.under_way > 0 {
-            assert!(self.take(LONG), "every question is answered");
+            assert!(self.take(LONG), "a reply in time");
         }
         let channels = self.channels.clone();
         for channel in &channels {
             for index in 0..self.listeners.len() {
                 let until = Instant::now() + LONG;
                 while !self.listeners[index].reported.contains(channel) {
-                    assert!(Instant::now() < until, "listener {index} is told of no other leader");
+                    assert!(
+                        Instant::now() < until,
+                        "listener {index} receives no position after the election"
+                    );
                     self.take(Duration::from_millis(50));
                 }
             }
             let history = self.history(channel);
             let kept: HashMap<u64, u64> =
                 history.publications.iter().map(|one| (one.offset, number(one))).collect();
-            assert_eq!(kept.len() as u64, history.offset, "one offset follows the other");
+            assert_eq!(kept.len() as u64, history.offset, "offsets without gaps");
             let ours = |((of, offset), number): (&(Arc<str>, u64), &u64)| {
                 (of == channel).then_some((*offset, *number))
             };
@@ -216,7 +220,7 @@ impl Load {
             for index in 0..self.listeners.len() {
                 let until = Instant::now() + LONG;
                 while self.listeners[index].positions[channel].offset < history.offset {
-                    assert!(Instant::now() < until, "listener {index} is not told");
+                    assert!(Instant::now() < until, "listener {index} receives no position");
                     self.take(Duration::from_millis(50));
                 }
                 let received = self.listeners[index].received.iter();
@@ -236,7 +240,7 @@ fn three_servers_pass_every_case() {
 }
 
 #[test]
-fn the_leader_of_the_stream_dies_under_load_and_comes_back() {
+fn the_leader_of_the_stream_is_killed_under_load_and_restarted() {
     let mut cluster = Cluster::start();
     let mut load = Load::start(&cluster);
     load.run_until_accepted(200);

@@ -1,5 +1,5 @@
-//! A node that others took for dead and that lives: its clients are present again and told to be
-//! online again.
+//! A running node that others have cleaned up as failed: it stores its presence entries again and
+//! sends the online events of its clients again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,27 +20,27 @@ use crate::world::NatsWorld;
 
 pub(crate) const ROOM: &str = "room";
 
-/// What another client does at NATS.
-pub(crate) struct Hand {
+/// Another client of NATS.
+pub(crate) struct RawClient {
     runtime: tokio::runtime::Runtime,
     client: async_nats::Client,
 }
 
-impl Hand {
-    pub(crate) fn new(server: &Server) -> Hand {
+impl RawClient {
+    pub(crate) fn new(server: &Server) -> RawClient {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = runtime.block_on(async_nats::connect(server.options().url)).unwrap();
-        Hand { runtime, client }
+        RawClient { runtime, client }
     }
 
     pub(crate) fn ask(&self, subject: &str, payload: impl Into<Vec<u8>>) -> Value {
-        let answer = self.asked(subject, payload);
+        let answer = self.ask_raw(subject, payload);
         assert!(answer.get("error").is_none(), "{subject}: {answer}");
         answer
     }
 
-    /// The same, of whose answer an error may come.
-    pub(crate) fn asked(&self, subject: &str, payload: impl Into<Vec<u8>>) -> Value {
+    /// Like [`RawClient::ask`], but the answer may be an error.
+    pub(crate) fn ask_raw(&self, subject: &str, payload: impl Into<Vec<u8>>) -> Value {
         let asking = self.client.request(subject.to_owned(), payload.into().into());
         serde_json::from_slice(&self.runtime.block_on(asking).unwrap().payload).unwrap()
     }
@@ -67,7 +67,7 @@ pub(crate) fn present(world: &mut NatsWorld, endpoint: Endpoint) -> u32 {
     loop {
         let (id, channel) = (RequestId(2), ROOM.into());
         world.submit(endpoint, BrokerRequest::PresenceStats { id, channel });
-        let event = world.next_within(endpoint, LONG).expect("every question is answered");
+        let event = world.next_within(endpoint, LONG).expect("a reply in time");
         if let BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. } = event {
             return stats.num_clients;
         }
@@ -79,7 +79,7 @@ fn words(event: &str) -> (String, String) {
 }
 
 #[test]
-fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
+fn a_connected_node_that_was_cleaned_up_stores_its_entries_again() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.with_short_lease(), 1);
     let (listener, endpoint) = (world.attach(), world.attach());
@@ -88,14 +88,14 @@ fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
     assert_eq!(reported(&mut world, listener), words("online"));
     enter(&mut world, endpoint, "stays");
     assert_eq!(present(&mut world, endpoint), 1);
-    let hand = Hand::new(&server);
-    // As another node does that has seen no lease for too long.
-    hand.ask("tidings.lease.n0-", "t1 cleared by other\n");
-    // It looks twice in this time.
+    let raw = RawClient::new(&server);
+    // As a node does that finds an expired lease.
+    raw.ask("tidings.lease.n0-", "t1 cleared by other\n");
+    // The node renews its lease twice in this time.
     let early = world.next_within(listener, Duration::from_secs(2));
-    assert!(early.is_none(), "told ahead of what the other one may still tell: {early:?}");
-    hand.purge("tidings.presence.n0-.>");
-    hand.purge("tidings.lease.n0-");
+    assert!(early.is_none(), "an event before the other node has finished its cleanup: {early:?}");
+    raw.purge("tidings.presence.n0-.>");
+    raw.purge("tidings.lease.n0-");
     assert_eq!(reported(&mut world, listener), words("online"));
     assert_eq!(present(&mut world, endpoint), 1);
     assert_eq!(server.messages("tidings_events"), 2);
@@ -105,7 +105,7 @@ fn a_node_that_was_cleared_away_over_a_link_that_held_is_there_again() {
 }
 
 #[test]
-fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
+fn a_node_without_a_connection_for_longer_than_its_lease_stores_its_entries_again() {
     let server = Server::start();
     let proxy = ClosableProxy::open(server.port);
     let options = server.with_short_lease();
@@ -125,7 +125,7 @@ fn a_node_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
         assert_eq!(reported(&mut near, listener), of("offline"));
         proxy.reopen();
         assert_eq!(reported(&mut near, listener), of("online"));
-        // What the others count as silent they look at again with their own leases.
+        // Other nodes check for expired leases when they renew their own.
         let until = std::time::Instant::now() + LONG;
         while present(&mut near, service) != present_clients {
             assert!(std::time::Instant::now() < until);

@@ -1,5 +1,5 @@
-//! Many publications from two nodes at once: one order, offsets by one, and no answer ahead of what
-//! it covers.
+//! Many concurrent publications from two nodes: one order, offsets without gaps, and no reply before
+//! the publications that it covers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::world::NatsWorld;
 const PUBLICATIONS: u64 = 1000;
 
 #[test]
-fn answers_never_run_ahead_of_publications() {
+fn replies_come_after_the_publications_they_cover() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 2);
     let (one, two) = (world.attach(), world.attach());
@@ -28,7 +28,7 @@ fn answers_never_run_ahead_of_publications() {
         read: JoinRead::Position { meta_ttl_ms: 600_000 },
     };
     world.submit(one, subscribe(&channel));
-    // What was published before is not heard.
+    // Publications before the subscription are not received.
     while !matches!(world.next_within(one, LONG), Some(BrokerEvent::Reply { .. })) {}
     for number in 1..=PUBLICATIONS {
         let options = PublishOptions {
@@ -57,7 +57,7 @@ fn answers_never_run_ahead_of_publications() {
         }
         let event = world.next_within(one, Duration::from_secs(5));
         match event
-            .unwrap_or_else(|| panic!("{received} heard, {refused} refused, {answers} answers"))
+            .unwrap_or_else(|| panic!("{received} received, {refused} refused, {answers} answers"))
         {
             BrokerEvent::Publication { publication, .. } => {
                 assert_eq!(publication.offset, received + 1);
@@ -78,6 +78,6 @@ fn answers_never_run_ahead_of_publications() {
             _ => {}
         }
     }
-    println!("{received} heard, {refused} refused, {joins} joins");
+    println!("{received} received, {refused} refused, {joins} joins");
     assert_eq!(refused, 0);
 }

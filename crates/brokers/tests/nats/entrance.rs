@@ -1,4 +1,4 @@
-//! Getting into NATS: TLS, users and tokens work, and every mistake has its words.
+//! Connecting to NATS: TLS, users and tokens work, and every mistake has an error message.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,8 +47,8 @@ impl Certificates {
     }
 }
 
-/// Two nodes with these options carry a publication, keep it, and find back after a restart of the
-/// server.
+/// Checks that two nodes with these options deliver and store a publication, and connect again after
+/// a restart of the server.
 fn assert_carries(server: &mut Server, options: &NatsOptions) {
     let mut world = NatsWorld::new(options, 2);
     let (listener, publisher) = (world.attach(), world.attach());
@@ -60,18 +60,18 @@ fn assert_carries(server: &mut Server, options: &NatsOptions) {
     server.kill();
     server.run();
     let restarted = Instant::now();
-    assert_eq!(pair.told_position().offset, 1);
+    assert_eq!(pair.next_position().offset, 1);
     assert!(restarted.elapsed() < Duration::from_secs(5), "{:?}", restarted.elapsed());
 }
 
 #[test]
-fn tls_is_spoken_and_certificates_are_checked() {
+fn tls_is_used_and_certificates_are_checked() {
     let certificates = Certificates::new(&["server", "other"]);
     let mut server = certificates.server(&[]);
     let plain = server.options();
     let trusting = NatsOptions { tls: certificates.trusting("server"), ..plain.clone() };
     assert_carries(&mut server, &trusting);
-    // An address of TLS says it as well.
+    // A `tls://` address requires TLS too.
     let tls = NatsTls { enabled: false, ..certificates.trusting("server") };
     let url = plain.url.replace("nats://", "tls://");
     drop(NatsWorld::new(&NatsOptions { url, tls, ..plain.clone() }, 1));
@@ -90,7 +90,7 @@ fn tls_is_spoken_and_certificates_are_checked() {
 }
 
 #[test]
-fn a_server_without_tls_is_refused_where_tls_is_wanted() {
+fn a_server_without_tls_is_refused_when_tls_is_enabled() {
     let server = Server::start();
     let tls = NatsTls { enabled: true, ..NatsTls::default() };
     let error = refusal(NatsOptions { tls, ..server.options() });
@@ -98,7 +98,7 @@ fn a_server_without_tls_is_refused_where_tls_is_wanted() {
 }
 
 #[test]
-fn a_client_certificate_is_shown() {
+fn a_client_certificate_is_sent() {
     let certificates = Certificates::new(&["server", "client"]);
     let roots = certificates.text("client", "pem");
     let mut server = certificates.server(&["--tlsverify", "--tlscacert", &roots]);
@@ -112,7 +112,7 @@ fn a_client_certificate_is_shown() {
 }
 
 #[test]
-fn a_user_with_an_odd_password_and_a_token_are_let_in_again_after_a_restart() {
+fn a_password_with_special_characters_and_a_token_are_sent_again_after_a_restart() {
     for (arguments, login) in [
         (&["-js", "--user", "ann", "--pass", "a@b:c/%"][..], "ann:a%40b%3Ac%2F%25@"),
         (&["-js", "--auth", "s3cr=t"], "s3cr=t@"),

@@ -1,5 +1,5 @@
-//! Temporary channels: one end on all nodes, whatever becomes of NATS meanwhile, and nothing left
-//! of them.
+//! Temporary channels: all nodes end them at the same time, even after an outage of NATS, and no
+//! messages are left.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-/// Long enough that nothing before the end takes that long, also on a machine with other work.
+/// Longer than all steps before the end take on a busy machine.
 const TTL: Duration = Duration::from_secs(6);
 
 fn limit(pair: &mut Pair, endpoint: Endpoint, ttl: Duration) {
@@ -34,7 +34,7 @@ fn read_ttl(pair: &mut Pair) -> Option<ChannelTtl> {
     let answer =
         pair.answer(pair.publisher, |channel| BrokerRequest::ChannelTtl { id, channel }).unwrap();
     let BrokerReply::ChannelTtl(ttl) = answer else {
-        panic!("the TTL request was answered with {answer:?}")
+        panic!("unexpected reply to the TTL request: {answer:?}")
     };
     ttl
 }
@@ -44,13 +44,13 @@ fn history(pair: &mut Pair) -> HistoryResult {
     let ask = |channel| BrokerRequest::History { id, channel, query, meta_ttl_ms: 0 };
     match pair.answer(pair.publisher, ask).unwrap() {
         BrokerReply::History(history) => history,
-        answer => panic!("history answered {answer:?}"),
+        answer => panic!("unexpected reply to history: {answer:?}"),
     }
 }
 
 fn wait_for_end(world: &mut NatsWorld, endpoint: Endpoint, channel: &Arc<str>) {
     loop {
-        match world.next_within(endpoint, 2 * LONG).expect("the end is told") {
+        match world.next_within(endpoint, 2 * LONG).expect("an expiration in time") {
             BrokerEvent::Expired { channel: over } if over == *channel => return,
             _ => {}
         }
@@ -58,13 +58,13 @@ fn wait_for_end(world: &mut NatsWorld, endpoint: Endpoint, channel: &Arc<str>) {
 }
 
 #[test]
-fn a_channel_ends_once_for_all_nodes_and_leaves_nothing() {
+fn a_channel_ends_once_for_all_nodes_and_leaves_no_messages() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     let (near, far) = (pair.publisher, pair.listener);
     let began = Instant::now();
     let epoch = join(&mut pair, far, TTL);
-    // The first limit holds on every node.
+    // The first limit takes precedence on every node.
     assert_eq!(join(&mut pair, near, 100 * TTL), epoch);
     for _ in 0..10 {
         assert_eq!(pair.publish(10).unwrap().epoch, epoch);
@@ -79,9 +79,9 @@ fn a_channel_ends_once_for_all_nodes_and_leaves_nothing() {
     assert!(after.publications.is_empty() && after.offset == 0 && after.epoch != epoch);
     let until = Instant::now() + LONG;
     while server.messages("tidings_history") > 1 {
-        assert!(Instant::now() < until, "what was retained stays");
+        assert!(Instant::now() < until, "retained messages are left");
     }
-    // It begins anew.
+    // A new channel of the same name begins.
     let anew = join(&mut pair, far, TTL);
     assert_ne!(anew, epoch);
     assert!(read_ttl(&mut pair).is_some_and(|ttl| ttl.age_ms < 3_000));
@@ -89,7 +89,7 @@ fn a_channel_ends_once_for_all_nodes_and_leaves_nothing() {
 }
 
 #[test]
-fn a_channel_ends_in_time_though_nats_was_away() {
+fn a_channel_ends_in_time_despite_an_outage_of_nats() {
     let mut server = Server::start();
     let mut pair = Pair::new(&server);
     let (near, far) = (pair.publisher, pair.listener);

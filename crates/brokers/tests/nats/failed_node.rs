@@ -1,5 +1,5 @@
-//! A node that fell silent, as NATS knows it: its lease is not renewed any more, its client still
-//! stands there.
+//! Cleanup of a failed node: NATS has its lease, which is not renewed, and the presence entry of its
+//! client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use engine::channel::LIFECYCLE;
 use serde_json::json;
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
 
-use crate::comeback::Hand;
+use crate::comeback::RawClient;
 use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-/// A node was here, with a client in this channel.
+/// Stores the lease of a node, and the entry of its client in this channel.
 fn appear(server: &Server, channel: &Arc<str>) -> Arc<ClientInfo> {
     let info = Arc::new(ClientInfo { client: "ghost".into(), ..ClientInfo::default() });
     let event = PushEvent::Join(info.clone());
@@ -43,22 +43,22 @@ fn a_node_whose_cleanup_failed_is_ready_when_another_node_has_done_it() {
     let server = Server::start();
     let options = NatsOptions { lease_ms: 2_000, ..server.options() };
     let world = NatsWorld::new(&options, 1);
-    let hand = Hand::new(&server);
-    let mut config = hand.ask("$JS.API.STREAM.INFO.tidings_events", "")["config"].clone();
+    let raw = RawClient::new(&server);
+    let mut config = raw.ask("$JS.API.STREAM.INFO.tidings_events", "")["config"].clone();
     (config["max_bytes"], config["discard"]) = (1.into(), "new".into());
-    hand.ask("$JS.API.STREAM.UPDATE.tidings_events", config.to_string());
+    raw.ask("$JS.API.STREAM.UPDATE.tidings_events", config.to_string());
     appear(&server, &LIFECYCLE.into());
     world.wait_health(0, "\"tidings_events\" takes no messages");
-    // As another node that has told of it.
+    // As another node does that has finished the cleanup.
     for filter in ["tidings.presence.dead.>", "tidings.lease.dead"] {
         let body = json!({ "filter": filter }).to_string();
-        hand.ask("$JS.API.STREAM.PURGE.tidings_presence", body);
+        raw.ask("$JS.API.STREAM.PURGE.tidings_presence", body);
     }
     world.wait_health(0, "ready");
 }
 
 #[test]
-fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
+fn a_failed_node_is_cleaned_up_once_and_its_clients_leave() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.with_short_lease(), 2);
     let (one, two) = (world.attach(), world.attach());
@@ -79,14 +79,14 @@ fn a_silent_node_is_cleared_away_once_and_its_clients_leave() {
     };
     assert_eq!(count(&mut world), 1);
     loop {
-        let event = world.next_within(one, Duration::from_secs(30)).expect("the leave is told");
+        let event = world.next_within(one, Duration::from_secs(30)).expect("a leave in time");
         if let BrokerEvent::Membership { info: left, change: Membership::Leave, .. } = event {
             assert_eq!(left, info);
             break;
         }
     }
     assert_eq!(count(&mut world), 0);
-    // Only one of the two nodes has told of it; the other one looks twice in this time.
+    // Only one of the two nodes has published leaves; the other one checks twice in this time.
     let second = world.next_within(one, Duration::from_secs(2));
     assert!(second.is_none(), "{second:?}");
 }

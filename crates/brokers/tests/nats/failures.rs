@@ -1,5 +1,5 @@
-//! Parts of the broker that fail by a mistake of ours: the node says so and goes on, or its process
-//! ends with a message.
+//! Panics in parts of the broker: the node becomes unready and continues, or its process aborts with
+//! a message.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
@@ -22,9 +22,9 @@ fn a_channel_whose_task_fails_is_subscribed_again_and_verified() {
     assert_eq!(pair.publish(10).unwrap().offset, 1);
     pair.world.nodes[0].break_part(FaultPoint::Channel(pair.channel.clone()));
     pair.world.wait_health(0, "(channel) has failed and was started again: broken on purpose");
-    // What was published meanwhile is shown.
+    // The position shows publications that were missed.
     assert_eq!(pair.publish(10).unwrap().offset, 2);
-    let position = pair.told_position();
+    let position = pair.next_position();
     assert_eq!(position.epoch, epoch);
     assert!((1..=2).contains(&position.offset), "{position:?}");
     assert_eq!(pair.publish(10).unwrap().offset, 3);
@@ -33,11 +33,11 @@ fn a_channel_whose_task_fails_is_subscribed_again_and_verified() {
 }
 
 #[test]
-fn a_question_to_a_channel_that_fails_is_answered() {
+fn a_request_to_a_channel_task_that_fails_gets_a_reply() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     pair.world.nodes[1].break_part(FaultPoint::Channel(pair.channel.clone()));
-    // It comes behind the failure.
+    // The request is queued behind the failure.
     assert_eq!(pair.publish(10).unwrap().offset, 1);
 }
 
@@ -79,7 +79,8 @@ fn lifecycle_events_in_flight_are_sent_after_a_failure() {
     assert_eq!(reported(&mut world, listener), ("online".into(), "comes".into()));
 }
 
-/// What cannot be started again ends the process, which this test is started once more for.
+/// Parts that cannot be restarted abort the process; this test runs itself in a child process for
+/// that.
 #[test]
 fn without_its_client_or_its_thread_the_process_ends_with_a_message() {
     const NAME: &str = "failures::without_its_client_or_its_thread_the_process_ends_with_a_message";
@@ -97,13 +98,13 @@ fn without_its_client_or_its_thread_the_process_ends_with_a_message() {
     }
     let server = Server::start();
     for (part, words) in
-        [("client", "the client has ended"), ("thread", "the thread of the broker has failed")]
+        [("client", "the client has ended"), ("thread", "the thread of the broker has panicked")]
     {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([NAME, "--exact", "--nocapture"]).env("BREAK", part);
         let output = command.env("BREAK_URL", server.options().url).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.signal(), Some(6), "{said}");
-        assert!(said.contains(words), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(6), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! What faults of NATS show: nothing is lost without notice, and nobody restarts anything.
+//! Faults of NATS: nothing is lost without notice, and nodes recover without a restart.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,9 +24,9 @@ fn a_restart_with_its_store_keeps_streams_and_verifies_them() {
     assert!(asked.elapsed() < Duration::from_secs(4));
     server.run();
     let back = Instant::now();
-    let reported = pair.told_position();
+    let reported = pair.next_position();
     assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
-    // What was refused when the link broke may still have been on its way: then it is counted.
+    // A publication that failed with the connection may have been stored: then it counts.
     assert_eq!(reported.epoch, epoch);
     assert!((1..=2).contains(&reported.offset), "{reported:?}");
     let position = pair.publish_at_last(10);
@@ -36,7 +36,7 @@ fn a_restart_with_its_store_keeps_streams_and_verifies_them() {
 }
 
 #[test]
-fn a_restart_without_its_store_begins_streams_anew_and_says_so() {
+fn a_restart_without_its_store_begins_new_epochs() {
     let mut server = Server::start();
     let mut pair = Pair::new(&server);
     let before = pair.subscribe().unwrap().top.epoch;
@@ -44,7 +44,7 @@ fn a_restart_without_its_store_begins_streams_anew_and_says_so() {
     server.kill();
     server.lose_store();
     server.run();
-    let reported = pair.told_position();
+    let reported = pair.next_position();
     assert_ne!(reported.epoch, before);
     let after = pair.publish_at_last(10);
     assert_eq!(after.offset, 1);
@@ -77,12 +77,12 @@ fn present_clients_are_present_again_after_a_restart() {
     let remove = BrokerRequest::RemovePresence { channel, client: client("1") };
     pair.world.submit(pair.listener, remove);
     server.run();
-    pair.told_position();
+    pair.next_position();
     assert_eq!(count(&mut pair), Some(1));
 }
 
 #[test]
-fn a_frozen_server_fails_requests_in_time_and_loses_nothing_unseen() {
+fn a_frozen_server_fails_requests_in_time_and_every_loss_shows() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     let epoch = pair.subscribe().unwrap().top.epoch;
@@ -93,12 +93,12 @@ fn a_frozen_server_fails_requests_in_time_and_loses_nothing_unseen() {
         assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
     }
     server.signal("-CONT");
-    // What was refused may have been accepted late: then it is counted.
+    // A publication that failed may have been accepted late: then it counts.
     let position = pair.publish_at_last(10);
     assert_eq!(position.epoch, epoch);
     assert!((1..=3).contains(&position.offset), "{position:?}");
     loop {
-        let event = pair.world.next_within(pair.listener, LONG).expect("the position is shown");
+        let event = pair.world.next_within(pair.listener, LONG).expect("a position in time");
         let shown = match event {
             BrokerEvent::Publication { publication, .. } => publication.offset,
             BrokerEvent::Position { top, .. } => top.offset,
@@ -111,7 +111,7 @@ fn a_frozen_server_fails_requests_in_time_and_loses_nothing_unseen() {
 }
 
 #[test]
-fn a_node_that_ends_takes_its_clients_along() {
+fn a_node_that_ends_removes_its_clients() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     let info = Arc::new(ClientInfo { client: "1".into(), ..ClientInfo::default() });

@@ -1,44 +1,44 @@
-//! JetStream that takes no messages, and streams that are removed while nodes run: the nodes say
-//! so, and go on by themselves when that is over.
+//! JetStream that stores no messages, and streams that are removed while nodes run: the nodes become
+//! unready with a reason, and recover without a restart.
 
 use crate::conformance::World as _;
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, RequestId};
 use serde_json::json;
 
-use crate::comeback::{Hand, ROOM, enter, join, present};
+use crate::comeback::{ROOM, RawClient, enter, join, present};
 use crate::lifecycle::{reported, tell};
 use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-/// Room for some hundred messages of nodes.
+/// Bytes for some hundred messages of nodes.
 const SMALL: &str =
     "jetstream { store_dir: STORE, max_file_store: 400000, max_memory_store: 400000 }";
 
-/// A stream of another user of the same NATS, full to the last byte.
-fn fill(hand: &Hand, storage: &str) {
+/// Fills the storage with a stream of another application.
+fn fill(raw: &RawClient, storage: &str) {
     let stream = json!({ "name": "other", "subjects": ["other.>"], "storage": storage });
-    hand.ask("$JS.API.STREAM.CREATE.other", stream.to_string());
+    raw.ask("$JS.API.STREAM.CREATE.other", stream.to_string());
     for length in [50_000, 1_000, 10] {
-        while hand.asked("other.x", vec![b'x'; length]).get("error").is_none() {}
+        while raw.ask_raw("other.x", vec![b'x'; length]).get("error").is_none() {}
     }
 }
 
 #[test]
-fn a_full_disk_shows_whether_or_not_anybody_publishes() {
+fn a_full_disk_makes_the_node_unready_even_without_publications() {
     let server = Server::configured(SMALL);
     let mut pair = Pair::of(NatsWorld::new(&server.with_short_lease(), 2));
     pair.subscribe().unwrap();
     assert_eq!(pair.publish(10).unwrap().offset, 1);
-    let hand = Hand::new(&server);
-    fill(&hand, "file");
-    // Nobody has tried.
+    let raw = RawClient::new(&server);
+    fill(&raw, "file");
+    // Without a publication.
     pair.world.wait_health(0, "\"tidings_history\" takes no messages: insufficient resources");
     assert_eq!(pair.publish(10), Err(BrokerError::Unavailable));
     pair.world.wait_health(1, "max_file_store");
-    // What needs no place in a stream goes on.
+    // Plain publications need no stream.
     pair.publish(0).unwrap();
-    hand.ask("$JS.API.STREAM.DELETE.other", "");
+    raw.ask("$JS.API.STREAM.DELETE.other", "");
     pair.world.wait_health(0, "ready");
     pair.world.wait_health(1, "ready");
     assert_eq!(pair.publish(10).unwrap().offset, 2);
@@ -46,46 +46,46 @@ fn a_full_disk_shows_whether_or_not_anybody_publishes() {
 }
 
 #[test]
-fn a_full_memory_shows_and_whoever_found_no_room_is_entered_later() {
+fn a_full_memory_makes_the_node_unready_and_entries_are_stored_later() {
     let server = Server::configured(SMALL);
     let mut world = NatsWorld::new(&server.options(), 1);
     let endpoint = world.attach();
-    let hand = Hand::new(&server);
-    fill(&hand, "memory");
+    let raw = RawClient::new(&server);
+    fill(&raw, "memory");
     enter(&mut world, endpoint, "comes");
     world.wait_health(0, "\"tidings_presence\" takes no messages: insufficient resources");
     world.wait_health(0, "max_memory_store");
-    hand.ask("$JS.API.STREAM.DELETE.other", "");
+    raw.ask("$JS.API.STREAM.DELETE.other", "");
     world.wait_health(0, "ready");
     assert_eq!(present(&mut world, endpoint), 1);
 }
 
 #[test]
-fn the_limit_of_a_stream_shows() {
+fn a_full_stream_makes_the_node_unready() {
     let server = Server::start();
     let mut pair = Pair::of(NatsWorld::new(&server.with_short_lease(), 2));
     pair.publish(10).unwrap();
-    let hand = Hand::new(&server);
-    let config = hand.ask("$JS.API.STREAM.INFO.tidings_history", "")["config"].clone();
+    let raw = RawClient::new(&server);
+    let config = raw.ask("$JS.API.STREAM.INFO.tidings_history", "")["config"].clone();
     let mut limited = config.clone();
     (limited["max_msgs"], limited["discard"]) = (1.into(), "new".into());
-    hand.ask("$JS.API.STREAM.UPDATE.tidings_history", limited.to_string());
+    raw.ask("$JS.API.STREAM.UPDATE.tidings_history", limited.to_string());
     pair.world.wait_health(0, "\"tidings_history\" takes no messages: maximum messages exceeded");
-    hand.ask("$JS.API.STREAM.UPDATE.tidings_history", config.to_string());
+    raw.ask("$JS.API.STREAM.UPDATE.tidings_history", config.to_string());
     pair.world.wait_health(0, "ready");
     pair.publish(10).unwrap();
 }
 
 #[test]
-fn a_history_that_is_deleted_is_made_again_and_begins_new_epochs() {
+fn a_deleted_history_is_created_again_with_new_epochs() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     let before = pair.subscribe().unwrap().top.epoch;
     pair.publish(10).unwrap();
-    let hand = Hand::new(&server);
-    hand.ask("$JS.API.STREAM.DELETE.tidings_history", "");
-    // Nobody asks anything.
-    let reported = pair.told_position();
+    let raw = RawClient::new(&server);
+    raw.ask("$JS.API.STREAM.DELETE.tidings_history", "");
+    // Without any request.
+    let reported = pair.next_position();
     assert_ne!(reported.epoch, before);
     let after = pair.publish_at_last(10);
     assert_eq!(after.offset, 1);
@@ -94,29 +94,29 @@ fn a_history_that_is_deleted_is_made_again_and_begins_new_epochs() {
     for node in 0..2 {
         pair.world.wait_health(node, "ready");
     }
-    // With both of them what was lost is known to be lost.
-    hand.ask("$JS.API.STREAM.DELETE.tidings_era", "");
-    hand.ask("$JS.API.STREAM.DELETE.tidings_history", "");
-    let reported = pair.told_position();
+    // The loss shows for both channels.
+    raw.ask("$JS.API.STREAM.DELETE.tidings_era", "");
+    raw.ask("$JS.API.STREAM.DELETE.tidings_history", "");
+    let reported = pair.next_position();
     assert!(reported.epoch != before && reported.epoch != after.epoch, "{reported:?}");
     pair.publish_at_last(10);
 }
 
 #[test]
-fn a_generation_that_another_node_stores_delays_nobody() {
+fn a_generation_that_another_node_stores_delays_no_request() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     let before = pair.publish(10).unwrap();
-    let hand = Hand::new(&server);
-    let config = hand.ask("$JS.API.STREAM.INFO.tidings_era", "")["config"].clone();
+    let raw = RawClient::new(&server);
+    let config = raw.ask("$JS.API.STREAM.INFO.tidings_era", "")["config"].clone();
     let mut limited = config.clone();
     (limited["max_bytes"], limited["discard"]) = (1.into(), "new".into());
-    hand.ask("$JS.API.STREAM.UPDATE.tidings_era", limited.to_string());
-    hand.ask("$JS.API.STREAM.DELETE.tidings_history", "");
+    raw.ask("$JS.API.STREAM.UPDATE.tidings_era", limited.to_string());
+    raw.ask("$JS.API.STREAM.DELETE.tidings_history", "");
     for node in 0..2 {
         pair.world.wait_health(node, "\"tidings_era\" takes no messages");
     }
-    hand.ask("$JS.API.STREAM.UPDATE.tidings_era", config.to_string());
+    raw.ask("$JS.API.STREAM.UPDATE.tidings_era", config.to_string());
     for node in 0..2 {
         pair.world.wait_health(node, "ready");
     }
@@ -124,7 +124,7 @@ fn a_generation_that_another_node_stores_delays_nobody() {
 }
 
 #[test]
-fn a_presence_that_is_deleted_is_made_again_with_whoever_is_there() {
+fn a_deleted_presence_is_created_again_with_all_entries() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 2);
     let (near, far) = (world.attach(), world.attach());
@@ -137,7 +137,7 @@ fn a_presence_that_is_deleted_is_made_again_with_whoever_is_there() {
         }
     };
     both(&mut world);
-    Hand::new(&server).ask("$JS.API.STREAM.DELETE.tidings_presence", "");
+    RawClient::new(&server).ask("$JS.API.STREAM.DELETE.tidings_presence", "");
     both(&mut world);
     world.wait_health(0, "ready");
     world.wait_health(1, "ready");
@@ -151,30 +151,30 @@ fn deleted_events_are_sent_again_for_online_clients() {
     join(&mut world, listener, engine::channel::LIFECYCLE);
     tell(&mut world, endpoint, "stays", true);
     assert_eq!(reported(&mut world, listener), ("online".into(), "stays".into()));
-    let hand = Hand::new(&server);
-    hand.ask("$JS.API.STREAM.DELETE.tidings_events", "");
+    let raw = RawClient::new(&server);
+    raw.ask("$JS.API.STREAM.DELETE.tidings_events", "");
     assert_eq!(reported(&mut world, listener), ("online".into(), "stays".into()));
     assert_eq!(server.messages("tidings_events"), 1);
 }
 
 #[test]
-fn a_stream_in_place_of_ours_is_named() {
+fn a_foreign_stream_is_named_in_the_reason() {
     let server = Server::start();
     let mut pair = Pair::of(NatsWorld::new(&server.with_short_lease(), 2));
     pair.subscribe().unwrap();
-    let hand = Hand::new(&server);
-    hand.ask("$JS.API.STREAM.DELETE.tidings_events", "");
+    let raw = RawClient::new(&server);
+    raw.ask("$JS.API.STREAM.DELETE.tidings_events", "");
     let other = json!({ "name": "tidings_events", "subjects": ["x"], "storage": "memory" });
-    // The nodes may have been first.
-    while hand
-        .asked("$JS.API.STREAM.CREATE.tidings_events", other.to_string())
+    // The nodes may have created it before.
+    while raw
+        .ask_raw("$JS.API.STREAM.CREATE.tidings_events", other.to_string())
         .get("error")
         .is_some()
     {
-        hand.asked("$JS.API.STREAM.DELETE.tidings_events", "");
+        raw.ask_raw("$JS.API.STREAM.DELETE.tidings_events", "");
     }
     pair.world.wait_health(0, "\"tidings_events\" exists and is not one of ours");
-    hand.ask("$JS.API.STREAM.DELETE.tidings_events", "");
+    raw.ask("$JS.API.STREAM.DELETE.tidings_events", "");
     pair.world.wait_health(0, "ready");
     let (id, channel) = (RequestId(5), ROOM.into());
     pair.world.submit(pair.listener, BrokerRequest::PresenceStats { id, channel });
@@ -186,7 +186,7 @@ fn a_stream_in_place_of_ours_is_named() {
 }
 
 #[test]
-fn a_jetstream_that_is_switched_off_shows() {
+fn a_disabled_jetstream_makes_the_node_unready() {
     const ON: &str = "jetstream { store_dir: STORE }";
     let server = Server::configured(ON);
     let mut pair = Pair::of(NatsWorld::new(&server.with_short_lease(), 2));

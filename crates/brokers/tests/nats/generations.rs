@@ -1,4 +1,4 @@
-//! A NATS that comes back with less than it had: nobody is told less than before under the same
+//! A NATS that has lost messages: clients see a new epoch, and never fewer publications in the same
 //! epoch.
 
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-/// How long it may take until a loss is told.
+/// Time limit until clients are notified of a loss.
 const SOON: Duration = Duration::from_secs(3);
 
-/// A listener heard six publications, of which the store has the first three.
+/// A listener that has received six publications, of which the store has the first three.
 fn bereft() -> (Server, Pair, StreamPosition) {
     let mut server = Server::start();
     let mut pair = Pair::new(&server);
@@ -36,7 +36,7 @@ fn bereft() -> (Server, Pair, StreamPosition) {
     (server, pair, received)
 }
 
-/// While NATS comes back, it may be asked in vain.
+/// Retries, since requests fail while NATS starts.
 fn resume(pair: &mut Pair, since: &StreamPosition) -> JoinedStream {
     let until = Instant::now() + LONG;
     loop {
@@ -49,7 +49,7 @@ fn resume(pair: &mut Pair, since: &StreamPosition) -> JoinedStream {
     }
 }
 
-/// Another node, which knows nothing yet, at the same channel.
+/// Another node without any state, at the same channel.
 fn another(server: &Server, name: &str, channel: &Arc<str>) -> Pair {
     let mut world = NatsWorld::named(&server.options(), 2, name);
     let (listener, publisher) = (world.attach(), world.attach());
@@ -61,7 +61,7 @@ fn an_older_store_begins_one_new_generation_for_all_nodes() {
     let (mut server, mut pair, received) = bereft();
     server.run();
     let back = Instant::now();
-    let reported = pair.told_position();
+    let reported = pair.next_position();
     assert!(back.elapsed() < SOON, "{:?}", back.elapsed());
     assert_ne!(reported.epoch, received.epoch);
     assert_eq!(reported.offset, 3);
@@ -72,7 +72,7 @@ fn an_older_store_begins_one_new_generation_for_all_nodes() {
         |channel| BrokerRequest::History { id: RequestId(4), channel, query, meta_ttl_ms: 600_000 };
     let refused = pair.answer(pair.publisher, ask);
     assert_eq!(refused, Err(BrokerError::UnrecoverablePosition));
-    // What was kept is still there, and the stream goes on.
+    // The stored publications are left, and the stream continues.
     let next = StreamPosition { offset: 4, ..reported.clone() };
     assert_eq!(pair.publish_at_last(10), next);
     assert_eq!(resume(&mut pair, &reported).publications.len(), 1);
@@ -81,8 +81,8 @@ fn an_older_store_begins_one_new_generation_for_all_nodes() {
     // Another restart loses nothing: the generation stays.
     server.kill();
     server.run();
-    while pair.told_position() != next {}
-    assert_eq!(late.told_position(), next);
+    while pair.next_position() != next {}
+    assert_eq!(late.next_position(), next);
     assert_eq!(resume(&mut late, &reported).publications.len(), 1);
 }
 
@@ -95,7 +95,7 @@ fn a_loss_shows_when_the_offsets_have_caught_up() {
         while stranger.publish(10).unwrap().offset < 20 {}
     });
     server.run();
-    let reported = pair.told_position();
+    let reported = pair.next_position();
     assert_ne!(reported.epoch, received.epoch);
     assert_eq!(reported.offset, 20);
     assert_eq!(resume(&mut pair, &received).publications.len(), 0);
@@ -106,13 +106,13 @@ fn two_losses_are_two_generations() {
     let (mut server, mut pair, received) = bereft();
     let older = server.copy_store();
     server.run();
-    let first = pair.told_position();
+    let first = pair.next_position();
     server.kill();
-    // The generation that has begun is lost too.
+    // The message of the new generation is lost too.
     server.put_back(older);
     server.run();
     let second = loop {
-        let reported = pair.told_position();
+        let reported = pair.next_position();
         if reported != first {
             break reported;
         }
@@ -123,7 +123,7 @@ fn two_losses_are_two_generations() {
 }
 
 #[test]
-fn nobody_is_left_who_knows_what_the_store_had() {
+fn a_restart_of_nats_without_any_node_begins_a_generation() {
     let (mut server, pair, received) = bereft();
     let channel = pair.channel.clone();
     drop(pair);
@@ -132,13 +132,13 @@ fn nobody_is_left_who_knows_what_the_store_had() {
     let resumed = resume(&mut next, &received);
     assert_ne!(resumed.top.epoch, received.epoch);
     drop(next);
-    // As long as NATS runs, nodes come and go.
+    // While NATS runs, a restart of all nodes begins none.
     let mut last = another(&server, "last", &channel);
     assert_eq!(resume(&mut last, &received).top, resumed.top);
 }
 
 #[test]
-fn an_answer_is_late_rather_than_of_another_generation() {
+fn a_reply_waits_until_the_generation_is_verified() {
     let (mut server, mut pair, received) = bereft();
     server.run();
     let until = Instant::now() + SOON;

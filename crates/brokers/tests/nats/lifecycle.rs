@@ -1,4 +1,4 @@
-//! Clients that come and go: told in order, and after NATS was away.
+//! Lifecycle events: sent in order, and after an outage of NATS.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ pub(crate) fn tell(world: &mut NatsWorld, endpoint: Endpoint, client: &str, is_o
     world.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
 }
 
-/// The next event that a listener is told: which, and of whom.
+/// Kind and client of the next event that a listener receives.
 pub(crate) fn reported(world: &mut NatsWorld, listener: Endpoint) -> (String, String) {
     loop {
-        let event = world.next_within(listener, LONG).expect("an event is told");
+        let event = world.next_within(listener, LONG).expect("an event in time");
         if let BrokerEvent::Publication { publication, .. } = event {
             let event: serde_json::Value = serde_json::from_slice(&publication.data).unwrap();
             let text = |name: &str| event[name].as_str().unwrap().to_owned();
@@ -41,7 +41,7 @@ fn lifecycle_events_are_sent_in_order_and_after_an_outage_of_nats() {
     let mut pair = Pair::new(&server);
     pair.channel = LIFECYCLE.into();
     pair.subscribe().unwrap();
-    // On the publisher's node: another's may come back later than what is told then.
+    // On the publisher's node: another node may connect again after these events.
     let (_, near) = (pair.world.attach(), pair.world.attach());
     pair.join(near, JoinRead::Nothing).unwrap();
     let Pair { mut world, listener, publisher, .. } = pair;
@@ -67,12 +67,12 @@ fn lifecycle_events_are_sent_in_order_and_after_an_outage_of_nats() {
     assert!(both.contains(&("offline".into(), "stays".into())), "{both:?}");
     assert!(both.contains(&("online".into(), "comes".into())), "{both:?}");
     assert_eq!(server.messages("tidings_events"), 603, "each of them once");
-    // And so is another node, from when it is back.
+    // Another node receives events once it is connected again.
     let (asked, channel) = (RequestId(9), Arc::from(LIFECYCLE));
     let again = BrokerRequest::Subscribe { id: asked, channel, read: JoinRead::Nothing };
     world.submit(listener, again);
     while !matches!(
-        world.next_within(listener, LONG).expect("it is answered"),
+        world.next_within(listener, LONG).expect("a reply in time"),
         BrokerEvent::Reply { id, .. } if id == asked
     ) {}
     tell(&mut world, publisher, "later", true);
@@ -80,7 +80,7 @@ fn lifecycle_events_are_sent_in_order_and_after_an_outage_of_nats() {
 }
 
 #[test]
-fn a_node_that_stops_has_sent_everything_and_leaves_nothing() {
+fn a_node_that_stops_has_sent_all_events_and_leaves_no_entries() {
     let server = Server::start();
     let mut world = NatsWorld::new(&server.options(), 1);
     let endpoint = world.attach();

@@ -1,5 +1,5 @@
-//! More than NATS takes: what waits is bounded in bytes, everything is answered in time, and what
-//! nobody waits for any more is not done.
+//! Overload: queued publications are bounded in bytes, every request gets a reply in time, and
+//! requests whose deadline has passed are not sent.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use wire::protocol::Publication;
 use crate::pair::Pair;
 use crate::server::Server;
 
-/// Submits publications of so many bytes, and returns what came of them and how long the last
-/// answer took.
+/// Submits `count` publications of `length` bytes; returns the numbers of late and of
+/// refused ones, and the time until the last reply.
 fn flood(pair: &mut Pair, count: u64, length: usize, history_size: u32) -> (u64, u64, Duration) {
     let data = bytes::Bytes::from(vec![b'1'; length]);
     let began = Instant::now();
@@ -32,28 +32,31 @@ fn flood(pair: &mut Pair, count: u64, length: usize, history_size: u32) -> (u64,
     for _ in 0..count {
         let event = pair.world.next_due(pair.publisher);
         let BrokerEvent::Reply { id, result } = event else { panic!("{event:?}") };
-        assert!(!std::mem::replace(&mut answered[usize::try_from(id.0).unwrap()], true), "twice");
+        assert!(
+            !std::mem::replace(&mut answered[usize::try_from(id.0).unwrap()], true),
+            "two replies to one request"
+        );
         match result {
             Err(BrokerError::Unavailable) => late += 1,
             Err(BrokerError::Overloaded) => refused += 1,
-            other => panic!("NATS stands still: {other:?}"),
+            other => panic!("unexpected result of a frozen NATS: {other:?}"),
         }
     }
     (late, refused, began.elapsed())
 }
 
 #[test]
-fn what_waits_for_a_frozen_nats_is_bounded_and_not_done_later() {
+fn publications_to_a_frozen_nats_are_bounded_and_not_sent_late() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     pair.publish(10).unwrap();
     server.signal("-STOP");
     let (late, refused, took) = flood(&mut pair, 3_000, 64 * 1024, 10);
-    // 64 MiB wait, and no more.
+    // At most 64 MiB are queued.
     assert!(late < 1_100 && refused > 1_900, "{late} late, {refused} refused");
     assert!(took < Duration::from_secs(5), "{took:?}");
     server.signal("-CONT");
-    // One was on its way; the others have never been sent.
+    // One was in flight; the others were never sent.
     let position = pair.publish_at_last(10);
     assert!(position.offset <= 4, "{position:?}");
 }
@@ -65,7 +68,7 @@ fn plain_publications_to_a_frozen_nats_are_bounded() {
     pair.publish(0).unwrap();
     server.signal("-STOP");
     let (late, refused, took) = flood(&mut pair, 3_000, 64 * 1024, 0);
-    assert!(late < 700 && refused > 2_300, "32 MiB on their way: {late} late, {refused} refused");
+    assert!(late < 700 && refused > 2_300, "32 MiB in flight: {late} late, {refused} refused");
     assert!(took < Duration::from_secs(5), "{took:?}");
     server.signal("-CONT");
     let until = Instant::now() + Duration::from_secs(10);

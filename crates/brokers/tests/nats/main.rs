@@ -1,7 +1,7 @@
-//! The NATS broker against real NATS servers: the cases that every broker must pass, on one node
-//! and over two, what faults show, and why it refuses to start.
+//! The NATS broker against real NATS servers: the conformance cases of all brokers on one and two
+//! nodes, faults, and errors at start.
 //!
-//! Every test starts its own `nats-server` on a free port and ends it.
+//! Every test starts its own `nats-server` on a free port and stops it.
 
 mod cases;
 mod cluster;

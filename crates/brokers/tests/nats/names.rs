@@ -1,5 +1,5 @@
-//! Channel names that do not fit a line of NATS: refused for good, before anything is sent, so that
-//! neither the link of the node nor anybody else is harmed.
+//! Channel names that do not fit into a line of NATS: refused as permanent errors before they are
+//! sent, so that the server does not close the connection.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use wire::protocol::{ClientInfo, Publication};
 use crate::pair::Pair;
 use crate::server::Server;
 
-/// Everything that can be asked about a channel.
+/// Every request about a channel.
 fn requests(channel: &Arc<str>) -> Vec<BrokerRequest> {
     let (channel, id) = (|| channel.clone(), RequestId(7));
     let info = Arc::new(ClientInfo { client: "c".repeat(36), ..ClientInfo::default() });
@@ -70,7 +70,7 @@ fn assert_all(pair: &mut Pair, channel: &str, expected: Option<BrokerError>) {
 }
 
 #[test]
-fn names_that_do_not_fit_are_refused_and_cost_nothing() {
+fn names_that_do_not_fit_are_refused_and_the_connection_stays() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     pair.subscribe().unwrap();
@@ -84,7 +84,7 @@ fn names_that_do_not_fit_are_refused_and_cost_nothing() {
     assert_all(&mut pair, &"x".repeat(plain + 1), refused);
     assert_all(&mut pair, &".".repeat(any), None);
     assert_all(&mut pair, &"x".repeat(plain), None);
-    // The link has held all the time: whoever comes back after a cut is told a position.
+    // The connection was never lost: after a new one, subscribers would receive a position.
     assert_eq!(pair.publish(10).unwrap().offset, 1);
     assert_eq!(pair.received_offset(), 1);
     assert_eq!(pair.publish(10).unwrap().offset, 2);
@@ -96,7 +96,7 @@ fn names_that_do_not_fit_are_refused_and_cost_nothing() {
 }
 
 #[test]
-fn any_key_of_a_publication_is_carried() {
+fn every_idempotency_key_and_version_epoch_is_accepted() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     for key in ["k".repeat(5_000), "\u{20ac}".repeat(5_000), "a\r\nb: c".to_owned()] {
@@ -116,5 +116,5 @@ fn any_key_of_a_publication_is_carried() {
             pair.answer(pair.publisher, ask).unwrap();
         }
     }
-    assert_eq!(pair.publish(10).unwrap().offset, 4, "each key once");
+    assert_eq!(pair.publish(10).unwrap().offset, 4, "each key is accepted once");
 }

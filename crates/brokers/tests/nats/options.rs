@@ -1,5 +1,5 @@
-//! Nodes whose channel options differ: they say so, and what one publishes without history is not
-//! missing for another.
+//! Nodes whose channel options differ: they add a warning, and a publication of a node without
+//! history is not missing in the history of another.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ fn rules(history_size: u32) -> Arc<Rules> {
 }
 
 #[test]
-fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
+fn publications_of_a_node_without_history_are_recovered_on_a_node_with_history() {
     let server = Server::start();
     let mut pair = Pair::new(&server);
     let joined = pair.subscribe().unwrap();
@@ -29,7 +29,7 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
     pair.world.nodes[1].set_rules(&rules(0));
     let until = Instant::now() + LONG;
     while pair.publish(0).unwrap().offset == 0 {
-        assert!(Instant::now() < until, "it has not heard of the other one's history");
+        assert!(Instant::now() < until, "the options of the other node are missing");
     }
     let last = pair.publish(0).unwrap().offset;
     assert_eq!(last, 2, "and keeps what it publishes from then on");
@@ -40,7 +40,7 @@ fn what_a_node_without_history_publishes_is_recovered_on_one_that_has_it() {
     for node in &pair.world.nodes {
         let until = Instant::now() + LONG;
         while !node.take_warning().is_some_and(|text| text.contains("other options")) {
-            assert!(Instant::now() < until, "the difference is told");
+            assert!(Instant::now() < until, "no warning of different options");
             std::thread::yield_now();
         }
     }

@@ -1,4 +1,4 @@
-//! One listener on one node, one publisher on another, and what they ask.
+//! A listener on one node and a publisher on another.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use wire::protocol::{Publication, StreamPosition};
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-/// Time for whatever must happen.
+/// Time limit for every expected event.
 pub(crate) const LONG: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -44,7 +44,7 @@ impl Pair {
     ) -> Result<BrokerReply, BrokerError> {
         self.world.submit(endpoint, request(self.channel.clone()));
         loop {
-            let event = self.world.next_within(endpoint, LONG).expect("every question is answered");
+            let event = self.world.next_within(endpoint, LONG).expect("a reply in time");
             if let BrokerEvent::Reply { result, .. } = event {
                 return result;
             }
@@ -63,7 +63,7 @@ impl Pair {
         let id = RequestId(1);
         match self.answer(endpoint, |channel| BrokerRequest::Subscribe { id, channel, read })? {
             BrokerReply::Subscribed(stream) => Ok(stream),
-            other => panic!("subscribe answered {other:?}"),
+            other => panic!("unexpected reply to subscribe: {other:?}"),
         }
     }
 
@@ -80,11 +80,11 @@ impl Pair {
         let ask = |channel| BrokerRequest::Publish { id, channel, publication, options };
         match self.answer(self.publisher, ask)? {
             BrokerReply::Published(position) => Ok(position),
-            other => panic!("publish answered {other:?}"),
+            other => panic!("unexpected reply to publish: {other:?}"),
         }
     }
 
-    /// Publishes again and again, until it is accepted.
+    /// Publishes again until it is accepted.
     pub(crate) fn publish_at_last(&mut self, history_size: u32) -> StreamPosition {
         let until = Instant::now() + LONG;
         loop {
@@ -95,10 +95,10 @@ impl Pair {
         }
     }
 
-    /// The next position that the listener is told without having asked.
-    pub(crate) fn told_position(&mut self) -> StreamPosition {
+    /// The next position that the listener receives without a request.
+    pub(crate) fn next_position(&mut self) -> StreamPosition {
         loop {
-            let event = self.world.next_within(self.listener, LONG).expect("a position is told");
+            let event = self.world.next_within(self.listener, LONG).expect("a position in time");
             if let BrokerEvent::Position { top, channel } = event {
                 assert_eq!(channel, self.channel);
                 return top;
@@ -108,7 +108,7 @@ impl Pair {
 
     pub(crate) fn received_offset(&mut self) -> u64 {
         loop {
-            let event = self.world.next_within(self.listener, LONG).expect("it is heard");
+            let event = self.world.next_within(self.listener, LONG).expect("a publication in time");
             if let BrokerEvent::Publication { publication, .. } = event {
                 return publication.offset;
             }

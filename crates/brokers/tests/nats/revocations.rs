@@ -1,5 +1,5 @@
-//! What is revoked survives a cut at the worst moment, and the loss of its stream: whoever is told
-//! of success is right.
+//! Revocations survive a lost connection between store and notice, and the loss of their stream: a
+//! reported success holds.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,19 +13,19 @@ use brokers::nats::NatsOptions;
 use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
 use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 
-use crate::comeback::Hand;
+use crate::comeback::RawClient;
 use crate::pair::LONG;
 use crate::server::Server;
 use crate::world::NatsWorld;
 
-/// A way to NATS that ends when the next notice to all nodes is about to pass, without it.
-struct Cutter {
+/// A proxy that closes the connection instead of forwarding the next notice to all nodes.
+struct NoticeProxy {
     port: u16,
     is_armed: Arc<AtomicBool>,
 }
 
-impl Cutter {
-    fn start(to: u16) -> Cutter {
+impl NoticeProxy {
+    fn start(to: u16) -> NoticeProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let is_armed = Arc::new(AtomicBool::new(false));
@@ -42,7 +42,7 @@ impl Cutter {
                 }
             }
         });
-        Cutter { port, is_armed }
+        NoticeProxy { port, is_armed }
     }
 }
 
@@ -58,7 +58,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, armed: Option<&AtomicBool>) {
         }
     }
     for stream in [from, to] {
-        // The other side may be gone.
+        // The other side may be closed.
         let _gone = stream.shutdown(Shutdown::Both);
     }
 }
@@ -82,14 +82,14 @@ fn revoke(
     let (id, revocation) = (RequestId(1), revocation.clone());
     world.submit(endpoint, BrokerRequest::Revoke { id, revocation });
     loop {
-        let event = world.next_within(endpoint, LONG).expect("every question is answered");
+        let event = world.next_within(endpoint, LONG).expect("a reply in time");
         if let BrokerEvent::Reply { result, .. } = event {
             return result;
         }
     }
 }
 
-/// The next event of a kind, if one comes in time.
+/// The next event of a kind, if one arrives in time.
 fn next_such(
     world: &mut NatsWorld,
     endpoint: Endpoint,
@@ -106,19 +106,18 @@ fn next_such(
 }
 
 #[test]
-fn a_cut_before_the_notice_fails_the_call_and_a_second_one_notifies() {
+fn a_connection_lost_before_the_notice_fails_the_call_and_a_retry_notifies() {
     let server = Server::start();
-    let cutter = Cutter::start(server.port);
+    let proxy = NoticeProxy::start(server.port);
     let options = server.options();
-    let behind =
-        NatsOptions { url: format!("nats://127.0.0.1:{}", cutter.port), ..options.clone() };
+    let behind = NatsOptions { url: format!("nats://127.0.0.1:{}", proxy.port), ..options.clone() };
     let mut far = NatsWorld::named(&behind, 1, "far");
     let mut near = NatsWorld::named(&options, 1, "near");
     let (caller, other) = (far.attach(), near.attach());
     let change = revocation();
-    cutter.is_armed.store(true, Ordering::SeqCst);
+    proxy.is_armed.store(true, Ordering::SeqCst);
     assert_eq!(revoke(&mut far, caller, &change), Err(BrokerError::Unavailable));
-    assert!(!cutter.is_armed.load(Ordering::SeqCst), "the notice was on its way");
+    assert!(!proxy.is_armed.load(Ordering::SeqCst), "the proxy has not seen the notice");
     assert_eq!(server.messages("tidings_revocations"), 1, "it is stored");
     far.wait_health(0, "ready");
     let stored = Ok(BrokerReply::Revoked(RevokeOutcome::Stored));
@@ -128,7 +127,7 @@ fn a_cut_before_the_notice_fails_the_call_and_a_second_one_notifies() {
 }
 
 #[test]
-fn a_stream_that_was_deleted_is_made_again_and_its_nodes_are_asked_for_what_they_know() {
+fn a_deleted_stream_is_created_again_and_nodes_are_notified() {
     let server = Server::start();
     let options = NatsOptions { lease_ms: 4_000, ..server.options() };
     let mut world = NatsWorld::new(&options, 1);
@@ -136,7 +135,7 @@ fn a_stream_that_was_deleted_is_made_again_and_its_nodes_are_asked_for_what_they
     let change = revocation();
     let stored = Ok(BrokerReply::Revoked(RevokeOutcome::Stored));
     assert_eq!(revoke(&mut world, endpoint, &change), stored);
-    Hand::new(&server).ask("$JS.API.STREAM.DELETE.tidings_revocations", "");
+    RawClient::new(&server).ask("$JS.API.STREAM.DELETE.tidings_revocations", "");
     let is_stale = |event: &BrokerEvent| matches!(event, BrokerEvent::RevocationsStale);
     assert!(next_such(&mut world, endpoint, LONG, is_stale));
     assert_eq!(revoke(&mut world, endpoint, &change), stored, "the same is stored again");

@@ -1,5 +1,4 @@
-//! What a node must be allowed to do at NATS: each right that is missing is named, at the start and
-//! while it runs.
+//! Rights of a node at NATS: each missing right is named, at start and at run time.
 
 use std::fmt::Write as _;
 
@@ -11,7 +10,7 @@ use crate::server::Server;
 use crate::start::refusal;
 use crate::world::NatsWorld;
 
-/// What `docs/clustering.md` says is needed; the test below reads it there.
+/// The subjects of a right in `docs/clustering.md`.
 fn documented(right: &str) -> Vec<String> {
     let docs = include_str!("../../../../docs/clustering.md");
     let list = docs.split(&format!("{right}: [")).nth(1).expect("the rights are documented");
@@ -19,7 +18,8 @@ fn documented(right: &str) -> Vec<String> {
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// A server on which the node's user has these rights, and must not do what is denied.
+/// Configuration of a server on which the node's user has the documented rights, except those
+/// denied.
 fn configuration(right: &str, denied: &[&str]) -> String {
     let mut text =
         "jetstream { store_dir: STORE }\nauthorization { users = [{ user: tidings, password: secret, permissions: {\n".to_owned();
@@ -105,7 +105,7 @@ fn a_node_without_jetstream_needs_no_rights_for_it() {
 }
 
 #[test]
-fn a_right_that_is_taken_away_shows_and_is_used_when_it_is_back() {
+fn a_revoked_right_makes_the_node_unready_until_it_is_granted_again() {
     std::thread::scope(|scope| {
         for (right, subject) in [
             ("subscribe", "tidings.channel.>"),
@@ -127,13 +127,13 @@ fn take_and_give_back(right: &str, subject: &str) {
     assert_eq!(pair.received_offset(), 1);
     server.configure(&configuration(right, &[subject]));
     if right == "subscribe" {
-        // Whoever comes now is not told that all is well.
+        // A subscription now fails.
         pair.world.wait_health(0, "subscribe to");
         assert_eq!(pair.subscribe(), Err(BrokerError::Unavailable));
     } else {
         let until = std::time::Instant::now() + LONG;
         while pair.publish(0).is_ok() && subject == "tidings.channel.>" {
-            assert!(std::time::Instant::now() < until, "it is never refused");
+            assert!(std::time::Instant::now() < until, "no refusal in time");
         }
         let _refused = pair.publish(10);
     }
@@ -150,7 +150,7 @@ fn take_and_give_back(right: &str, subject: &str) {
 }
 
 #[test]
-fn subscriptions_beyond_what_nats_takes_show() {
+fn subscriptions_beyond_the_limit_of_nats_make_the_node_unready() {
     let server = Server::configured("jetstream { store_dir: STORE }\nmax_subscriptions: 20");
     let mut pair = Pair::of(NatsWorld::new(&server.options(), 1));
     let mut refused = None;

@@ -1,4 +1,4 @@
-//! A real NATS server, for one test.
+//! A real NATS server for one test.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// With JetStream.
+    /// A server with JetStream.
     pub(crate) fn start() -> Server {
         Server::with(&["-js"])
     }
@@ -31,7 +31,7 @@ impl Server {
         server
     }
 
-    /// With a configuration, in which `STORE` stands for where it keeps what it has.
+    /// A server with this configuration, in which `STORE` is replaced by its store directory.
     pub(crate) fn configured(configuration: &str) -> Server {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("server.conf").to_str().unwrap().to_owned();
@@ -60,7 +60,7 @@ impl Server {
         std::fs::write(folder.join("server.conf"), text).unwrap();
     }
 
-    /// Starts it, again if it was ended, on the same port.
+    /// Starts the server, or restarts it on the same port.
     pub(crate) fn run(&mut self) {
         let store = self.store.get_or_insert_with(|| TempDir::new().unwrap());
         let mut command = Command::new("nats-server");
@@ -74,7 +74,7 @@ impl Server {
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let is_ready = lines.any(|line| line.unwrap().contains("Server is ready"));
         assert!(is_ready, "nats-server ended");
-        // It must not wait for somebody to read what it says.
+        // The server would block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         self.process = Some(process);
     }
@@ -87,7 +87,7 @@ impl Server {
         }
     }
 
-    /// A copy of its store as it is now.
+    /// A copy of the store as it is now.
     pub(crate) fn copy_store(&self) -> TempDir {
         let copy = TempDir::new().unwrap();
         if self.process.is_some() {
@@ -107,7 +107,7 @@ impl Server {
         self.store = Some(store);
     }
 
-    /// Starts it where nobody knows it, for as long as something is done.
+    /// Runs the server on another port during `doing`.
     pub(crate) fn run_elsewhere(&mut self, doing: impl FnOnce(&Server)) {
         let port = std::mem::replace(&mut self.port, free_port());
         self.run();
@@ -124,13 +124,13 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-        // Each thread stops by itself.
+        // Threads stop one after the other.
         while name == "-STOP" && !is_stopped(&id) {
             std::thread::yield_now();
         }
     }
 
-    /// How many messages a stream keeps, beside those by which nodes try it.
+    /// Number of messages in a stream, without the probes of nodes.
     pub(crate) fn messages(&self, stream: &str) -> u64 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -145,8 +145,8 @@ impl Server {
         })
     }
 
-    /// With a lease that is soon looked at, for what nodes find out by themselves: they look four
-    /// times in it.
+    /// Options with a short lease, for tests that wait for periodic checks: there are four in the
+    /// lifetime of a lease.
     pub(crate) fn with_short_lease(&self) -> NatsOptions {
         NatsOptions { lease_ms: 4_000, ..self.options() }
     }
@@ -165,7 +165,7 @@ impl Server {
     }
 }
 
-/// Three servers that keep three copies of everything.
+/// A cluster of three servers with three replicas.
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
 }
@@ -185,7 +185,7 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until the servers know each other, so that each may have a copy.
+    /// Waits until the servers form a cluster, so that each can have a replica.
     fn wait_whole(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -201,7 +201,9 @@ impl Cluster {
             loop {
                 match ask("CREATE", stream).await {
                     Ok(made) if !made.contains("\"error\"") => break,
-                    answer => assert!(Instant::now() < until, "no whole cluster: {answer:?}"),
+                    answer => {
+                        assert!(Instant::now() < until, "the cluster is not complete: {answer:?}")
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -223,7 +225,7 @@ impl Cluster {
         options
     }
 
-    /// Which server leads a stream.
+    /// Index of the server that leads a stream.
     pub(crate) fn leader(&self, stream: &str) -> usize {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let info = runtime.block_on(async {

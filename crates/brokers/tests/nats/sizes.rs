@@ -1,4 +1,4 @@
-//! What is larger than NATS carries: refused for good, and nobody waits behind it.
+//! Messages larger than NATS takes: refused as permanent errors, without delaying others.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ fn publish(
 }
 
 #[test]
-fn a_publication_that_is_too_large_is_refused_for_good() {
+fn a_publication_that_is_too_large_is_refused_permanently() {
     let server = Server::configured(SMALL);
     let mut pair = Pair::new(&server);
     pair.subscribe().unwrap();
@@ -55,7 +55,7 @@ fn a_publication_that_is_too_large_is_refused_for_good() {
             );
         }
     }
-    // With its headers it is almost as large as may be; what the stream sends on has more of them.
+    // Just below the limit with its headers; the republished message has more of them.
     assert_eq!(publish(&mut pair, 65_000, 10).unwrap().offset, 1);
     assert_eq!(pair.received_offset(), 1);
     publish(&mut pair, 65_000, 0).unwrap();
@@ -76,7 +76,7 @@ fn a_limit_of_messages_above_that_of_nats_is_a_warning() {
 }
 
 #[test]
-fn a_client_that_shows_too_much_of_itself_keeps_nobody_from_being_present() {
+fn a_presence_entry_that_is_too_large_does_not_block_others() {
     let server = Server::configured(SMALL);
     let mut world = NatsWorld::new(&server.options(), 1);
     let (listener, endpoint) = (world.attach(), world.attach());

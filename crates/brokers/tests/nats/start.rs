@@ -1,4 +1,4 @@
-//! Why the broker refuses to start: each reason with the option that it is about.
+//! Errors at start: each names the option that causes it.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use brokers::nats::{NatsBroker, NatsError, NatsOptions};
 
 use crate::server::Server;
 
-struct Still;
+struct StoppedClock;
 
-impl Clock for Still {
+impl Clock for StoppedClock {
     fn monotonic_ms(&self) -> u64 {
         0
     }
 }
 
 pub(crate) fn refusal(options: NatsOptions) -> NatsError {
-    match NatsBroker::start(options, Arc::new(Still), "n") {
+    match NatsBroker::start(options, Arc::new(StoppedClock), "n") {
         Ok(_) => panic!("it started"),
         Err(error) => error,
     }
 }
 
 #[test]
-fn nobody_at_the_address() {
+fn no_server_at_the_address() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("nats://ann:secret@{free}");
     let text = refusal(NatsOptions { url, ..NatsOptions::default() }).to_string();
@@ -42,7 +42,7 @@ fn a_wrong_password() {
     assert!(matches!(error, NatsError::Credentials { .. }), "{error}");
     assert!(!error.to_string().contains("wrong"), "{error}");
     options.url = right;
-    NatsBroker::start(options, Arc::new(Still), "n").unwrap();
+    NatsBroker::start(options, Arc::new(StoppedClock), "n").unwrap();
 }
 
 #[test]
@@ -51,23 +51,23 @@ fn no_jetstream() {
     let error = refusal(server.options());
     assert!(matches!(error, NatsError::NoJetStream), "{error}");
     let options = NatsOptions { jetstream: None, ..server.options() };
-    NatsBroker::start(options, Arc::new(Still), "n").unwrap();
+    NatsBroker::start(options, Arc::new(StoppedClock), "n").unwrap();
 }
 
 #[test]
-fn a_stream_that_is_not_ours() {
+fn a_foreign_stream() {
     let server = Server::start();
-    NatsBroker::start(server.options(), Arc::new(Still), "n").unwrap();
-    // The same stream name, other subjects.
+    NatsBroker::start(server.options(), Arc::new(StoppedClock), "n").unwrap();
+    // The same stream name with other subjects.
     let options = NatsOptions { prefix: "a.b".into(), ..server.options() };
-    NatsBroker::start(options.clone(), Arc::new(Still), "n").unwrap();
+    NatsBroker::start(options.clone(), Arc::new(StoppedClock), "n").unwrap();
     let error = refusal(NatsOptions { prefix: "a_b".into(), ..options });
     assert!(matches!(error, NatsError::ForeignStream { .. }), "{error}");
     assert!(error.to_string().contains("broker.nats.prefix"), "{error}");
 }
 
 #[test]
-fn a_prefix_that_is_no_subject() {
+fn an_invalid_prefix() {
     for prefix in ["", "a b", "a..b", "*", ">"] {
         let error = refusal(NatsOptions { prefix: prefix.into(), ..NatsOptions::default() });
         assert!(matches!(error, NatsError::Prefix(_)), "{error}");

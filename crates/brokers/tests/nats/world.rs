@@ -1,4 +1,4 @@
-//! Endpoints on one or more nodes of one NATS server, as the cases see them.
+//! Endpoints on one or more nodes of one NATS server, for the conformance cases.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use brokers::nats::{NatsBroker, NatsOptions};
 use brokers::{Broker, Clock, Endpoint, Health, Inbox};
 use engine::broker::{BrokerEvent, BrokerRequest};
 
-/// Real time, and what was added to it.
+/// Real time plus an offset.
 pub(crate) struct TestClock {
     start: Instant,
     added_ms: AtomicU64,
@@ -62,7 +62,7 @@ impl NatsWorld {
         NatsWorld::named(options, nodes, "n")
     }
 
-    /// With nodes of this name: no two that use a store may have the same.
+    /// Nodes with this name, which must be unique among the nodes of a store.
     pub(crate) fn named(options: &NatsOptions, nodes: usize, name: &str) -> NatsWorld {
         let clock = Arc::new(TestClock { start: Instant::now(), added_ms: AtomicU64::new(0) });
         let start = |index| {
@@ -72,7 +72,7 @@ impl NatsWorld {
         NatsWorld { nodes, clock, endpoints: HashMap::new(), next_endpoint: 0, next_channel: 0 }
     }
 
-    /// Whether a node is ready, or why not.
+    /// `ready`, or the reason why a node is unready.
     pub(crate) fn health(&self, node: usize) -> String {
         match self.nodes[node].health() {
             Health::Ready => "ready".to_owned(),
@@ -80,7 +80,7 @@ impl NatsWorld {
         }
     }
 
-    /// Waits until a node is ready, or is not and says why.
+    /// Waits until the health of a node contains `expected`.
     pub(crate) fn wait_health(&self, node: usize, expected: &str) {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
@@ -88,7 +88,7 @@ impl NatsWorld {
             if health.contains(expected) {
                 return;
             }
-            assert!(Instant::now() < until, "{expected:?} is expected, and it is {health:?}");
+            assert!(Instant::now() < until, "expected {expected:?}, but the health is {health:?}");
             std::thread::yield_now();
         }
     }
