@@ -386,8 +386,8 @@ pub(super) fn nanoseconds(duration: std::time::Duration) -> u64 {
 }
 
 /// Sequence, Unix milliseconds and number of pending messages in the reply subject of a delivery:
-/// the last words of `$JS.ACK.….<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>`, in
-/// its longer form with one word more.
+/// the last words of `$JS.ACK.….<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>`,
+/// in its longer form with one word more.
 fn numbers(reply: &str) -> Option<(u64, u64, u64)> {
     let words: Vec<&str> = reply.split('.').collect();
     let first = if words.len() >= 12 { 7 } else { 5 };

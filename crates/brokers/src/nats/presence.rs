@@ -355,7 +355,7 @@ impl PresenceStore {
         match self.link.store(subject, None, "", payload).await {
             Ok(_) => {}
             Err(error @ (BrokerError::TooLarge | BrokerError::NameTooLong)) => {
-                // Another attempt cannot succeed, and must not keep other entries from being stored.
+                // Another attempt cannot succeed, and must not keep other entries from the store.
                 self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(subject));
                 debug!(%error, length, "NATS: a presence entry is not stored");
                 self.link.shared.warnings.add(format!(

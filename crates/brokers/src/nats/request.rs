@@ -1,8 +1,8 @@
 //! A request in the queues of the broker: where its reply goes, its deadline, and its share of the
 //! broker's bounds.
 //!
-//! Invariant: a request with an id gets exactly one reply, even if its task panics, and its share of
-//! [`RequestLoad`] is released when it is dropped.
+//! Invariant: a request with an id gets exactly one reply, even if its task panics, and its share
+//! of [`RequestLoad`] is released when it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

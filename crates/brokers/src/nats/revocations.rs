@@ -1,7 +1,7 @@
 //! Revocations: one message for each revoked subject, in a stream of its own.
 //!
-//! Invariant: of two changes of a subject the later one is kept, even if two nodes store at the same
-//! time, and NATS has the notice to all nodes before a change is reported as stored. A node without
+//! Invariant: of two changes of a subject the later one is kept, even if two nodes store at once,
+//! and NATS has the notice to all nodes before a change is reported as stored. A node without
 //! JetStream refuses to revoke, and reads no revocations at start.
 
 use std::rc::Rc;
@@ -41,7 +41,7 @@ impl RevocationStore {
         if outcome == RevokeOutcome::Stored {
             // Also if it was stored before: the notice of that attempt may be lost.
             self.link.publish(self.link.names.control(), payload.into()).await?;
-            // If this node's connection is lost, other nodes miss the notice: the caller must retry.
+            // After a lost connection other nodes miss the notice: the caller must retry.
             self.link.echo().await?;
         }
         Ok(BrokerReply::Revoked(outcome))

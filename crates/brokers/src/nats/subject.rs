@@ -2,8 +2,8 @@
 //!
 //! Invariant: different channels have different subjects, whatever their names contain, and no
 //! channel name leads to a subject of another kind: a name is encoded as one token, in which every
-//! byte except ASCII letters, digits, `-`, `_`, `:`, `#`, `@`, `/` and `$` is written as `=` and two
-//! hexadecimal digits. `*` and `>` are encoded too. A name whose token is longer than
+//! byte except ASCII letters, digits, `-`, `_`, `:`, `#`, `@`, `/` and `$` is written as `=` and
+//! two hexadecimal digits. `*` and `>` are encoded too. A name whose token is longer than
 //! [`token_length_max`] is refused before it is sent: `nats-server` closes the connection of a
 //! client that sends a longer line than its `max_control_line`.
 

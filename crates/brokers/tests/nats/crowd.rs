@@ -1,5 +1,5 @@
-//! Many concurrent publications from two nodes: one order, offsets without gaps, and no reply before
-//! the publications that it covers.
+//! Many concurrent publications from two nodes: one order, offsets without gaps, and no reply
+//! before the publications that it covers.
 
 use std::sync::Arc;
 use std::time::Duration;

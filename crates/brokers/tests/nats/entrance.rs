@@ -47,8 +47,8 @@ impl Certificates {
     }
 }
 
-/// Checks that two nodes with these options deliver and store a publication, and connect again after
-/// a restart of the server.
+/// Checks that two nodes with these options deliver and store a publication, and connect again
+/// after a restart of the server.
 fn assert_carries(server: &mut Server, options: &NatsOptions) {
     let mut world = NatsWorld::new(options, 2);
     let (listener, publisher) = (world.attach(), world.attach());

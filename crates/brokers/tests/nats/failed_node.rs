@@ -1,5 +1,5 @@
-//! Cleanup of a failed node: NATS has its lease, which is not renewed, and the presence entry of its
-//! client.
+//! Cleanup of a failed node: NATS has its lease, which is not renewed, and the presence entry of
+//! its client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Panics in parts of the broker: the node becomes unready and continues, or its process aborts with
-//! a message.
+//! Panics in parts of the broker: the node becomes unready and continues, or its process aborts
+//! with a message.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;

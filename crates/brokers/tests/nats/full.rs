@@ -1,5 +1,5 @@
-//! JetStream that stores no messages, and streams that are removed while nodes run: the nodes become
-//! unready with a reason, and recover without a restart.
+//! JetStream that stores no messages, and streams that are removed while nodes run: the nodes
+//! become unready with a reason, and recover without a restart.
 
 use crate::conformance::World as _;
 use engine::broker::{BrokerError, BrokerReply, BrokerRequest, RequestId};
