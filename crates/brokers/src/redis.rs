@@ -20,26 +20,41 @@
 //! by the channel's hash; the tags' slots are spread evenly over a Cluster. All keys of a channel
 //! have its tag. Every key has an expiry.
 //!
-//! | Key | Type | Holds | Ends |
-//! |---|---|---|---|
-//! | `meta:<channel>` | hash | `e` epoch, `r` replication id of the server to which the epoch belongs, `s` offset, `v` version, `ve` version epoch | `history_meta_ttl` after the last use; ten minutes while nothing was published |
-//! | `stream:<channel>` | stream | id `<offset>-0`; `x` its end in Unix milliseconds, `d` the publication | `history_ttl` after the last publication |
-//! | `once:<length>:<channel>:<key>` | string | `<offset>:<epoch>` of the publication accepted with the idempotency key | five minutes |
-//! | `life:<channel>` | string | when a temporary channel began, Unix milliseconds | with the channel |
-//! | `lived:<channel>` | string | mark: a temporary channel existed before | twice its TTL and an hour after that |
-//! | `clients:<channel>` | hash | client → `<node>:<0 or 1>:<length>:<user><info>` | twice `presence_ttl` after the last renewal |
-//! | `users:<channel>` | hash | user → clients | with the clients |
-//! | `ends:<channel>` | sorted set | client by the time at which its presence ends unless renewed | with the clients |
-//! | `node:<node>` | set | channels of this tag in which clients of the node are present | with the clients |
-//! | `nodes` (first tag, like all keys below) | sorted set | node by the time at which its lease ends | a day after the last renewal, as all of nodes |
-//! | `names`, `claims` | hash | node → its name; failed node → end of the claim of the node that cleans it up | |
-//! | `options` | hash | node → digest and text of its channel options | |
-//! | `online:<node>`, `owners:<node>` | hash | client → user; user → clients; the field `\0` marks them as complete | |
-//! | `events` | stream | `event`: JSON of a lifecycle event, for consumer groups of backends | seven days after the last |
-//! | `revocations` | hash | `user:<id>`, `token:<id>`, `issued:<user>`, `issued` → the change | a minute after the last of them |
-//! | `revocation_ends` | sorted set | subject by the Unix seconds at which its change expires | with them |
-//! | `probe:<node>` | string | empty; written to verify that the server accepts writes | at once |
-//! | `layout` | string | mark of Tidings' data, and its layout version | 90 days after the last start |
+//! - `meta:<channel>`, hash: `e` epoch, `r` replication id of the server to which the epoch
+//!   belongs, `s` offset, `v` version, `ve` version epoch. Expires `history_meta_ttl` after the
+//!   last use; ten minutes while nothing was published.
+//! - `stream:<channel>`, stream: id `<offset>-0`; `x` its end in Unix milliseconds, `d` the
+//!   publication. Expires `history_ttl` after the last publication.
+//! - `once:<length>:<channel>:<key>`, string: `<offset>:<epoch>` of the publication accepted with
+//!   the idempotency key. Expires after five minutes.
+//! - `life:<channel>`, string: when a temporary channel began, Unix milliseconds. Expires with the
+//!   channel.
+//! - `lived:<channel>`, string: marks that a temporary channel existed before. Expires an hour
+//!   after twice its TTL.
+//! - `clients:<channel>`, hash: client → `<node>:<0 or 1>:<length>:<user><info>`. Expires after
+//!   twice `presence_ttl` without renewal.
+//! - `users:<channel>`, hash: user → clients. Expires with the clients.
+//! - `ends:<channel>`, sorted set: client by the time at which its presence ends unless renewed.
+//!   Expires with the clients.
+//! - `node:<node>`, set: channels of this tag in which clients of the node are present. Expires
+//!   with the clients.
+//! - `nodes` (first tag, like all keys below), sorted set: node by the time at which its lease
+//!   ends. Expires a day after the last renewal, like all keys of nodes.
+//! - `names`, `claims`, hash: node → its name; failed node → end of the claim of the node that
+//!   cleans it up.
+//! - `options`, hash: node → digest and text of its channel options.
+//! - `online:<node>`, `owners:<node>`, hash: client → user; user → clients; the field `\0` marks
+//!   them as complete.
+//! - `events`, stream: `event`: JSON of a lifecycle event, for consumer groups of backends. Expires
+//!   seven days after the last.
+//! - `revocations`, hash: `user:<id>`, `token:<id>`, `issued:<user>`, `issued` → the change.
+//!   Expires a minute after the last change.
+//! - `revocation_ends`, sorted set: subject by the Unix seconds at which its change expires.
+//!   Expires with the changes.
+//! - `probe:<node>`, string: empty; written to verify that the server accepts writes. Deleted at
+//!   once.
+//! - `layout`, string: mark of Tidings' data, and its layout version. Expires 90 days after the
+//!   last start.
 //!
 //! Pub/sub channels, sharded in a Cluster from version 7 on: `c:<channel>` for publications, joins
 //! and leaves; `control` and `control:<node>` (first tag) for control messages of the server API
