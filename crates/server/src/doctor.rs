@@ -1,8 +1,8 @@
 //! `tidings doctor`: checks a configuration, the machine, and the services that the configuration
 //! uses.
 //!
-//! Invariant: a running server is not affected. Ports are bound and released. The node that joins the
-//! cluster has its own name and leaves again.
+//! Invariant: a running server is not affected. Ports are bound and released. The node that joins
+//! the cluster has its own name and leaves again.
 
 mod reachability;
 mod system;

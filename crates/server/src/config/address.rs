@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Maximum length in bytes of the path of a Unix socket: `sun_path` on Linux without the zero at its
-/// end.
+/// Maximum length in bytes of the path of a Unix socket: `sun_path` on Linux without the zero at
+/// its end.
 const UNIX_PATH_MAX: usize = 107;
 
 /// Why an address is invalid, and what to write instead. `port` is the key of its port.

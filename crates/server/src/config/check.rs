@@ -106,8 +106,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A key of an unsupported feature is accepted while the feature is off. Switching it on is always
-    /// a mistake, because the operator relies on the feature.
+    /// A key of an unsupported feature is accepted while the feature is off. Switching it on is
+    /// always a mistake, because the operator relies on the feature.
     fn absent(&mut self, path: &str, section: &'static Section, key: &AbsentKey, value: &Value) {
         match key.role {
             AbsentRole::Detail => {}

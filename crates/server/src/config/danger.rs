@@ -1,5 +1,5 @@
-//! Warnings about options that are valid but dangerous. `tidings check`, `serve` and `doctor` report
-//! them.
+//! Warnings about options that are valid but dangerous. `tidings check`, `serve` and `doctor`
+//! report them.
 //!
 //! Invariant: an invalid configuration is a mistake and is detected elsewhere. No secret is part of
 //! a message.

@@ -45,7 +45,8 @@ pub struct RedisEngine {
 }
 
 impl RedisEngine {
-    /// The settings of the broker for the node `name`. `node` and `seed` must differ at every start.
+    /// The settings of the broker for the node `name`. `node` and `seed` must differ at every
+    /// start.
     #[must_use]
     pub fn settings(&self, node: String, name: String, seed: u64) -> RedisSettings {
         RedisSettings {

@@ -1,6 +1,7 @@
 //! Checks of ports, certificate, key sets and broker.
 //!
-//! Invariant: every check ends after a bounded time. A failure contains the key of the configuration.
+//! Invariant: every check ends after a bounded time. A failure contains the key of the
+//! configuration.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Checks of the kernel: descriptors, queues, memory of sockets, tracked connections, and the clock.
+//! Checks of the kernel: descriptors, queues, memory of sockets, tracked connections, and the
+//! clock.
 //!
 //! Invariant: a value that cannot be read is not a finding, because containers often hide values.
 
@@ -124,8 +125,8 @@ impl System {
 const BACKLOG: &str =
     "if many clients connect at once, the kernel drops some of them, which retry after a second";
 
-/// Checks that the clock is set, because tokens expire by it. The broker detects differences between
-/// nodes.
+/// Checks that the clock is set, because tokens expire by it. The broker detects differences
+/// between nodes.
 fn clock(unix_ms: i64) -> Finding {
     let seconds = unix_ms / 1000;
     if unix_ms >= CLOCK_MIN_MS {

@@ -1,7 +1,7 @@
 //! The exact cause of the refusal of a token, for logs and metrics.
 //!
-//! Invariant: every cause maps to one [`TokenRefusal`], which is sent to the client. A cause contains
-//! nothing of the token.
+//! Invariant: every cause maps to one [`TokenRefusal`], which is sent to the client. A cause
+//! contains nothing of the token.
 
 use engine::claims::TokenRefusal;
 use engine::limits::ID_BYTES_MAX;

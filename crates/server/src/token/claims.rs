@@ -199,8 +199,8 @@ fn content(json: Option<&RawValue>, base64: Option<String>) -> Result<Bytes, Cau
     if is_nested_too_deep(&content) { Err(Cause::Claims) } else { Ok(content) }
 }
 
-/// Removes white space between JSON tokens. Replies to JSON clients are separated by line breaks, so
-/// that a line break inside would split a reply.
+/// Removes white space between JSON tokens. Replies to JSON clients are separated by line breaks,
+/// so that a line break inside would split a reply.
 fn compact(json: &str) -> Bytes {
     let mut in_text = false;
     let mut escaped = false;

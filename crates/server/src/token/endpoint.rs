@@ -122,9 +122,9 @@ impl Placeholder {
     }
 }
 
-/// The values in the group `name`; `None` if it is not a list of plain texts. The text that the group
-/// captures in a token is compared with these values again, so that flags such as "ignore case"
-/// cannot extend the list.
+/// The values in the group `name`; `None` if it is not a list of plain texts. The text that the
+/// group captures in a token is compared with these values again, so that flags such as "ignore
+/// case" cannot extend the list.
 fn listed_values(pattern: &str, name: &str) -> Option<Vec<String>> {
     let opening = format!("<{name}>");
     let (before, body) = pattern.split_once(&opening)?;

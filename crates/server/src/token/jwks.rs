@@ -1,8 +1,8 @@
 //! The cached key set of one URL.
 //!
 //! Invariants: at most one fetch runs at a time, and other threads wait for its result. Between two
-//! fetches passes at least [`KEY_SET_PAUSE_S`], whatever key ids tokens have. A failed fetch does not
-//! remove keys that are still fresh.
+//! fetches passes at least [`KEY_SET_PAUSE_S`], whatever key ids tokens have. A failed fetch does
+//! not remove keys that are still fresh.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -87,8 +87,8 @@ impl Cache {
         {
             return CacheLookup::Answer(answer);
         }
-        // The key may have been published since the last fetch. The refusal is therefore a temporary
-        // one, after which the client tries again.
+        // The key may have been published since the last fetch. The refusal is therefore a
+        // temporary one, after which the client tries again.
         if within(self.attempted_at, KEY_SET_PAUSE_S, now_unix) {
             return CacheLookup::Answer(Err(Cause::KeysUnavailable));
         }
@@ -116,8 +116,8 @@ impl Cache {
     }
 }
 
-/// Whether `since` is less than `seconds` before or after now. Times in the future count too, because
-/// otherwise every token would cause a fetch after the clock is set back.
+/// Whether `since` is less than `seconds` before or after now. Times in the future count too,
+/// because otherwise every token would cause a fetch after the clock is set back.
 fn within(since: Option<i64>, seconds: i64, now_unix: i64) -> bool {
     since.is_some_and(|since| now_unix.abs_diff(since) < seconds.unsigned_abs())
 }

@@ -90,8 +90,8 @@ struct Jwk {
 }
 
 impl Jwk {
-    /// Whether the key may verify signatures. `use` and `key_ops` are optional and restrict the key if
-    /// present (RFC 7517 §4.2, §4.3).
+    /// Whether the key may verify signatures. `use` and `key_ops` are optional and restrict the key
+    /// if present (RFC 7517 §4.2, §4.3).
     fn verifies(&self) -> bool {
         self.purpose.as_ref().is_none_or(|purpose| purpose == "sig")
             && self

@@ -20,8 +20,8 @@ pub(super) struct PublicKey {
 }
 
 impl PublicKey {
-    /// Verifies the signature of a token. An unsupported algorithm (another family, size or curve) is
-    /// refused without looking at the signature.
+    /// Verifies the signature of a token. An unsupported algorithm (another family, size or curve)
+    /// is refused without looking at the signature.
     pub(super) fn verify(&self, algorithm: Algorithm, jws: &Jws<'_>) -> Result<(), Cause> {
         let (_, key) =
             self.checks.iter().find(|(known, _)| *known == algorithm).ok_or(Cause::Algorithm)?;

@@ -61,8 +61,8 @@ impl RemoteKeys {
             .is_ok_and(|named| named.set.needs_fetch(named.key_id, named.algorithm, now_unix))
     }
 
-    /// Resolves the key of a token. HMAC is refused before any fetch, because a published set contains
-    /// no secrets.
+    /// Resolves the key of a token. HMAC is refused before any fetch, because a published set
+    /// contains no secrets.
     fn named<'n>(
         &'n self,
         jws: &'n Jws<'_>,

@@ -1,4 +1,5 @@
-//! Options of one kind of token, as plain data. [`Verifier::new`](super::Verifier::new) checks them.
+//! Options of one kind of token, as plain data. [`Verifier::new`](super::Verifier::new) checks
+//! them.
 
 use std::fmt;
 

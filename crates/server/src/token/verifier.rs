@@ -1,7 +1,7 @@
 //! Verifies a token: returns its claims, or why it is refused.
 //!
-//! Invariant: without `insecure_skip_signature_verify`, no claim is returned before a configured key
-//! has verified it.
+//! Invariant: without `insecure_skip_signature_verify`, no claim is returned before a configured
+//! key has verified it.
 
 use std::fmt;
 use std::sync::Arc;
