@@ -103,8 +103,8 @@ fn prose_is_at_most_100_columns_wide() {
             let is_markdown = relative.ends_with(".md");
             is_code ^= is_markdown && start.starts_with("```");
             let is_comment = ["//", "# ", "* ", "/*"].iter().any(|sign| start.starts_with(sign));
-            let is_prose =
-                if is_markdown { !is_code && !start.starts_with('|') } else { is_comment };
+            let is_table = start.trim_start_matches(['/', '!', ' ']).starts_with('|');
+            let is_prose = !is_table && if is_markdown { !is_code } else { is_comment };
             // An address cannot be broken.
             if is_prose && line.chars().count() > WIDTH && !line.contains("://") {
                 wide.push(format!("{relative}:{}", index + 1));
