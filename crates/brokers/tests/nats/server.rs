@@ -202,7 +202,7 @@ impl Cluster {
                 match ask("CREATE", stream).await {
                     Ok(made) if !made.contains("\"error\"") => break,
                     answer => {
-                        assert!(Instant::now() < until, "the cluster is not complete: {answer:?}")
+                        assert!(Instant::now() < until, "the cluster is not complete: {answer:?}");
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
