@@ -23,14 +23,14 @@ pub const KEY_COST: usize = 192;
 /// Bytes that a client in a channel's presence costs.
 pub const PRESENCE_COST: usize = 256;
 
-/// Maximum number of requests in all queues of one broker; more are refused (111). At ten thousand a
-/// second this is six seconds, twice their timeout.
+/// Maximum number of requests in all queues of one broker; more are refused (111). At ten thousand
+/// a second this is six seconds, twice their timeout.
 ///
-/// With [`REQUESTS_BYTES_MAX`] this bounds the queues of the NATS broker that have no bound of their
-/// own: its inputs, the inputs of channel tasks, requests that share a read, surveys, and waiters
-/// for an echo. Requests without a reply are always queued; there is one for each subscription,
-/// presence entry or client that ends, and those are bounded by the sessions of the node. Orders are
-/// bounded by the rate of the server API.
+/// With [`REQUESTS_BYTES_MAX`] this bounds the queues of the NATS broker that have no bound of
+/// their own: its inputs, the inputs of channel tasks, requests that share a read, surveys, and
+/// waiters for an echo. Requests without a reply are always queued; there is one for each
+/// subscription, presence entry or client that ends, and those are bounded by the sessions of the
+/// node. Orders are bounded by the rate of the server API.
 pub const REQUESTS_MAX: usize = 65_536;
 
 /// Maximum bytes of those requests together: a second of publications at 64 MB/s.

@@ -321,8 +321,8 @@ fn a_slow_session_is_closed_and_removed() {
     world.assert_no_state_remains();
 }
 
-/// A session of ann, whose token has subscribed it to `kept:x` and `kept:y`, and the last answer that
-/// its connect reply waits for; the stream of `kept:x` has begun anew meanwhile.
+/// A session of ann, whose token has subscribed it to `kept:x` and `kept:y`, and the last answer
+/// that its connect reply waits for; the stream of `kept:x` has begun anew meanwhile.
 fn connecting_with_a_gap() -> (World, SessionKey, BrokerEvent) {
     let mut rules = rules();
     let kept = rules.channels.namespaces.get_mut("kept").unwrap();

@@ -58,8 +58,8 @@ pub fn starter(random: [u8; 64]) -> String {
 # `tidings sample-config --all` shows every option.
 
 [http_server]
-# Listen on this machine only, behind a proxy. To listen on all addresses write "", and serve the API
-# and the metrics on another port: internal_port = 9000.
+# Listen on this machine only, behind a proxy. To listen on all addresses write "", and serve the
+# API and the metrics on another port: internal_port = 9000.
 address = "127.0.0.1"
 
 [client.token]

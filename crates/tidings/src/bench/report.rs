@@ -187,7 +187,7 @@ impl Report {
             format!("{lost} lost, {duplicate} duplicate, {out_of_order} out of order, {misrouted} misrouted"),
         ));
         if let Some(server) = &self.server {
-            rows.push(("server", server.line(self.deliveries > 0)));
+            rows.push(("server", server.line(self.deliveries)));
             rows.push(("memory", server.memory_line()));
         }
         let Generator { processes, busiest, ns_per_delivery } = self.generator;
@@ -224,9 +224,9 @@ impl ServerUsage {
         format!("{before:.1} MB before, {after:.1} MB after{each}")
     }
 
-    fn line(&self, has_deliveries: bool) -> String {
+    fn line(&self, deliveries: u64) -> String {
         let busy = self.busy * 100.0;
-        match has_deliveries {
+        match deliveries > 0 {
             true => format!(
                 "{busy:.0} % of a core; {:.0} ns a delivery, {:.0} user and {:.0} system",
                 self.ns_per_delivery, self.user_ns_per_delivery, self.system_ns_per_delivery

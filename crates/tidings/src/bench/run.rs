@@ -57,7 +57,10 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
     let spent = run.measure(shape::sample_ms(duration_ms), duration_ms);
     let held = if let Scenario::Storm(_) = scenario { 0 } else { shape.clients() };
     let memory = before.map(|before| Memory { before, after: run.memory.unwrap_or(before), held });
-    let seconds = run.seconds(duration_ms, is_silent);
+    let seconds = match is_silent {
+        true => duration_ms as f64 / 1e3,
+        false => run.seconds(),
+    };
     let server = match (process, spent, memory) {
         (Some(process), Some((spent, wall)), Some(memory)) => {
             Some(ServerUsage::of(process, spent, memory, (shape.clients(), wall), &run.tally))
@@ -243,13 +246,9 @@ impl Run {
         progress(&format!("{published} published, {deliveries} delivered, {rate:.0} / s{busy}"));
     }
 
-    /// How long it ran: to the last delivery, where there were any.
-    fn seconds(&self, duration_ms: u64, is_silent: bool) -> f64 {
-        let planned = duration_ms as f64 / 1e3;
-        match self.tally.took_ns as f64 / 1e9 {
-            _ if is_silent => planned,
-            took => took.max(0.001),
-        }
+    /// Time to the last delivery.
+    fn seconds(&self) -> f64 {
+        (self.tally.took_ns as f64 / 1e9).max(0.001)
     }
 
     fn report(

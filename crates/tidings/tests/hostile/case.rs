@@ -53,7 +53,8 @@ bytes = "off"
 /// one, and may share its processor with other tests.
 const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
 
-/// No publication of the neighbour takes longer: the system may have had others to serve for a moment.
+/// No publication of the neighbour takes longer: the system may have had others to serve for a
+/// moment.
 const WAIT_MAX: Duration = P99_MAX.saturating_mul(10);
 
 /// Kilobytes by which a server may have grown once all is over: the allocator's own reserves.

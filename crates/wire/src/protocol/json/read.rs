@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::value::{Entries, Flag, Integer, Text};
+use super::value::{Entries, Flag, JsonInteger, Text};
 use crate::protocol::{self as p, Command, DecodeError, Request, StreamPosition};
 
 pub(super) use replies::reply;
@@ -82,7 +82,7 @@ fn verbatim(raw: Raw<'_>) -> Bytes {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawCommand<'a> {
-    id: Integer<u32>,
+    id: JsonInteger<u32>,
     #[serde(borrow, deserialize_with = "some_object")]
     connect: Option<RawConnect<'a>>,
     #[serde(deserialize_with = "some_object")]
@@ -127,7 +127,7 @@ struct RawConnect<'a> {
     version: Text<'a>,
     #[serde(borrow)]
     headers: Entries<'a, Option<Text<'a>>>,
-    flag: Integer<i64>,
+    flag: JsonInteger<i64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -140,7 +140,7 @@ struct RawSubscribe<'a> {
     recover: Flag,
     #[serde(borrow)]
     epoch: Text<'a>,
-    offset: Integer<u64>,
+    offset: JsonInteger<u64>,
     #[serde(borrow)]
     data: Raw<'a>,
     positioned: Flag,
@@ -150,8 +150,8 @@ struct RawSubscribe<'a> {
     delta: Text<'a>,
     #[serde(borrow)]
     tf: Raw<'a>,
-    flag: Integer<i64>,
-    r#type: Integer<i32>,
+    flag: JsonInteger<i64>,
+    r#type: JsonInteger<i32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -168,7 +168,7 @@ struct RawPublish<'a> {
     channel: Text<'a>,
     #[serde(borrow, deserialize_with = "content")]
     data: Raw<'a>,
-    r#type: Integer<i32>,
+    r#type: JsonInteger<i32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -176,7 +176,7 @@ struct RawPublish<'a> {
 struct RawHistory<'a> {
     #[serde(borrow)]
     channel: Text<'a>,
-    limit: Integer<i32>,
+    limit: JsonInteger<i32>,
     #[serde(borrow, deserialize_with = "some_object")]
     since: Option<RawPosition<'a>>,
     reverse: Flag,
@@ -185,7 +185,7 @@ struct RawHistory<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawPosition<'a> {
-    offset: Integer<u64>,
+    offset: JsonInteger<u64>,
     #[serde(borrow)]
     epoch: Text<'a>,
 }
@@ -220,13 +220,13 @@ struct RawSubRefresh<'a> {
     channel: Text<'a>,
     #[serde(borrow)]
     token: Text<'a>,
-    r#type: Integer<i32>,
+    r#type: JsonInteger<i32>,
 }
 
 impl From<RawCommand<'_>> for Command {
     fn from(raw: RawCommand<'_>) -> Command {
         let channel = |raw: RawChannel<'_>| raw.channel.into_owned();
-        let Integer(id) = raw.id;
+        let JsonInteger(id) = raw.id;
         let request = if id == 0 {
             raw.send.map_or(Request::Pong, |send| Request::Send { data: payload(send.data) })
         } else if let Some(connect) = raw.connect {

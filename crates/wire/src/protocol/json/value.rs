@@ -55,13 +55,13 @@ impl<'de> Visitor<'de> for TextVisitor {
 
 /// An integer; zero for `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Integer<T>(pub(super) T);
+pub(super) struct JsonInteger<T>(pub(super) T);
 
 /// Largest number that is exact when written with a point or an exponent.
 const EXACT_MAX: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
 
-impl<'de, T: TryFrom<i128> + Default> Deserialize<'de> for Integer<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Integer<T>, D::Error> {
+impl<'de, T: TryFrom<i128> + Default> Deserialize<'de> for JsonInteger<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonInteger<T>, D::Error> {
         deserializer.deserialize_any(IntegerVisitor(PhantomData))
     }
 }
@@ -69,31 +69,31 @@ impl<'de, T: TryFrom<i128> + Default> Deserialize<'de> for Integer<T> {
 struct IntegerVisitor<T>(PhantomData<T>);
 
 impl<T: TryFrom<i128> + Default> Visitor<'_> for IntegerVisitor<T> {
-    type Value = Integer<T>;
+    type Value = JsonInteger<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an integer in range, or null")
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Integer<T>, E> {
-        let number = T::try_from(i128::from(value)).map(Integer);
+    fn visit_u64<E: Error>(self, value: u64) -> Result<JsonInteger<T>, E> {
+        let number = T::try_from(i128::from(value)).map(JsonInteger);
         number.map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Integer<T>, E> {
-        let number = T::try_from(i128::from(value)).map(Integer);
+    fn visit_i64<E: Error>(self, value: i64) -> Result<JsonInteger<T>, E> {
+        let number = T::try_from(i128::from(value)).map(JsonInteger);
         number.map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Integer<T>, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<JsonInteger<T>, E> {
         let is_whole = value.fract() == 0.0 && value.abs() <= EXACT_MAX;
         #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
         let number = is_whole.then(|| T::try_from(i128::from(value as i64)).ok()).flatten();
-        number.map(Integer).ok_or_else(|| E::invalid_value(Unexpected::Float(value), &self))
+        number.map(JsonInteger).ok_or_else(|| E::invalid_value(Unexpected::Float(value), &self))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Integer<T>, E> {
-        Ok(Integer(T::default()))
+    fn visit_unit<E: Error>(self) -> Result<JsonInteger<T>, E> {
+        Ok(JsonInteger(T::default()))
     }
 }
 
