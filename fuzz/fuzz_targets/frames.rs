@@ -8,9 +8,10 @@
 use libfuzzer_sys::fuzz_target;
 use wire::websocket::Role;
 use wire::websocket::close::CloseFrame;
-use wire::websocket::decoder::{Decoder, DecoderLimits, Message, ProtocolError};
+use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::{Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
+use wire::websocket::protocol_error::ProtocolError;
 
 const LIMITS: DecoderLimits = DecoderLimits { message_size: 4_096, inflated_size: 16_384 };
 const WIDE: DecoderLimits = DecoderLimits { message_size: 65_536, inflated_size: 65_536 };

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 use wire::protocol::{DecodeError, ErrorReply};
-use wire::websocket::decoder::ProtocolError;
 use wire::websocket::handshake::ClientRefused;
+use wire::websocket::protocol_error::ProtocolError;
 
 /// Why a connection could not be opened, or ended without a close frame.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -8,7 +8,7 @@
 //! Invariant: in any interval no more tokens are taken than rate × time + burst, to within one
 //! unit, whatever the clock does. A clock that goes back refills nothing.
 
-use crate::rates::{Bucket, CONNECTION_BUCKETS, Limited, Rate, Rates};
+use crate::rates::{Bucket, CONNECTION_BUCKETS, Limited, Rates};
 
 /// The buckets of one connection; see the module.
 #[derive(Clone, Copy, Debug)]
@@ -19,57 +19,6 @@ pub(crate) struct ConnectionBuckets {
 }
 
 const _: () = assert!(size_of::<ConnectionBuckets>() == 16, "the cost of limits per connection");
-
-/// A rate in the units of a level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scale {
-    /// Units of a full bucket; 0 for a bucket without a limit.
-    full: u16,
-    units_per_token: u16,
-    tokens_per_unit: u32,
-    /// Units refilled in a millisecond, times 2^32, rounded up: at most one unit too many in 49
-    /// days.
-    units_per_ms: u64,
-}
-
-impl Scale {
-    pub(crate) fn new(rate: Option<Rate>) -> Scale {
-        let Some(rate) = rate else {
-            return Scale { full: 0, units_per_token: 0, tokens_per_unit: 1, units_per_ms: 0 };
-        };
-        let units_max = u32::from(u16::MAX);
-        let (units_per_token, tokens_per_unit) = match rate.burst() {
-            burst @ ..=0xFFFF => (units_max / burst, 1),
-            burst => (1, burst.div_ceil(units_max)),
-        };
-        // At most 65,535: burst × (65,535 / burst), or burst / (burst / 65,535 rounded up).
-        let full = (rate.burst() * units_per_token / tokens_per_unit) as u16;
-        let units = u128::from(rate.amount()) * u128::from(units_per_token);
-        let time = u128::from(rate.window_ms()) * u128::from(tokens_per_unit);
-        // A bucket that refills within a millisecond cannot refill faster.
-        let units_per_ms = (units << 32).div_ceil(time).min(u128::from(full) << 32) as u64;
-        Scale { full, units_per_token: units_per_token as u16, tokens_per_unit, units_per_ms }
-    }
-
-    /// Converts tokens to units. A cost above a full bucket is a full bucket, so that a message
-    /// larger than the burst can pass.
-    fn cost(self, tokens: u32) -> u16 {
-        let units = u64::from(tokens.div_ceil(self.tokens_per_unit));
-        (units * u64::from(self.units_per_token)).min(u64::from(self.full)) as u16
-    }
-
-    /// Units refilled from the clock's origin until `at_ms`.
-    fn refilled_by(self, at_ms: u64) -> u64 {
-        ((u128::from(at_ms) * u128::from(self.units_per_ms)) >> 32) as u64
-    }
-
-    /// Milliseconds from `now_ms` until `missing` units are refilled.
-    fn wait_ms(self, now_ms: u64, missing: u16) -> u64 {
-        let target = u128::from(self.refilled_by(now_ms)) + u128::from(missing);
-        let at_ms = (target << 32).div_ceil(u128::from(self.units_per_ms.max(1)));
-        u64::try_from(at_ms).unwrap_or(u64::MAX).saturating_sub(now_ms).max(1)
-    }
-}
 
 impl ConnectionBuckets {
     /// Creates full buckets.
@@ -129,6 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rate::Rate;
 
     const BUCKET: Bucket = Bucket::ConnectionPublishes;
 

@@ -148,7 +148,7 @@ pub fn may_subscribe(
     if view.is_private {
         return Err(ErrorCode::PermissionDenied);
     }
-    let is_allowed = match view.users.or_else(|| personal::users(rules, view)) {
+    let is_allowed = match view.users.or_else(|| personal_users(rules, view)) {
         Some(users) => is_listed(&rules.channels, users, user),
         None => {
             let permission = view.namespace.subscribe;
@@ -170,10 +170,21 @@ pub(crate) fn may_read_personal(
     view: &ChannelView<'_, '_>,
     actor: Actor<'_>,
 ) -> Result<(), ErrorCode> {
-    let is_allowed = personal::users(rules, view)
+    let is_allowed = personal_users(rules, view)
         .is_none_or(|users| actor.is_subscriber || is_listed(&rules.channels, users, actor.user));
     let is_permitted = is_allowed || is_open(rules, view.namespace);
     is_permitted.then_some(()).ok_or(ErrorCode::PermissionDenied)
+}
+
+/// Returns the users that a personal channel's name admits, whatever its namespace allows; `None`
+/// if the name is not one of a personal channel.
+fn personal_users<'n>(rules: &Rules, view: &ChannelView<'_, 'n>) -> Option<&'n str> {
+    let personal = rules.client.personal_channel.as_ref()?;
+    let boundary = &*rules.channels.user_boundary;
+    if view.is_private || view.namespace_name != personal.namespace || boundary.is_empty() {
+        return None;
+    }
+    view.rest.strip_prefix(boundary)
 }
 
 fn is_listed(rules: &ChannelRules, users: &str, user: &str) -> bool {

@@ -8,25 +8,12 @@
 //! something together are not compared together.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 
+use crate::check_at::CheckAt;
 use crate::hub::Channel;
 use crate::limits::{CHECK_TICK_MS, CHECKS_PER_TURN};
 use crate::random::Random;
 use crate::wheel::{Tick, Wheel};
-
-/// Distinguishes the current entry of a channel from stale ones; four bytes, because every channel
-/// has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CheckAt(NonZeroU32);
-
-impl CheckAt {
-    /// Two ticks that share a number are so far apart that they are never in the wheel together.
-    fn of(Tick(tick): Tick) -> CheckAt {
-        let number = u32::try_from(tick % u64::from(u32::MAX)).unwrap_or_default();
-        CheckAt(NonZeroU32::MIN.saturating_add(number))
-    }
-}
 
 /// The schedule; see the module.
 #[derive(Debug)]

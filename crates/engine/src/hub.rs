@@ -11,9 +11,9 @@ use slab::Slab;
 use wire::protocol::StreamPosition;
 
 use crate::capacity::{Kept, spare};
-use crate::checks::CheckAt;
+use crate::check_at::CheckAt;
 use crate::hash_keys::HashKeys;
-use crate::subscribers::Subscribers;
+use crate::subscribers::{Subscriber, SubscriberPhase, Subscribers};
 
 /// The channels to which sessions of one worker are subscribed.
 #[derive(Debug)]
@@ -48,27 +48,6 @@ pub(crate) struct Channel {
 pub(crate) struct SubscriberKey {
     pub(crate) channel: u32,
     pub(crate) index: u32,
-}
-
-/// One session's subscription, as the hub stores it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Subscriber {
-    /// Slot of the session.
-    pub(crate) session: u32,
-    pub(crate) phase: SubscriberPhase,
-    pub(crate) is_positioned: bool,
-    pub(crate) wants_membership: bool,
-    /// Offset of the last publication sent to the session.
-    pub(crate) offset: u64,
-}
-
-/// How publications are handled for a subscriber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SubscriberPhase {
-    /// The session holds them until it has sent the reply to the subscribe command.
-    Joining,
-    /// They are sent.
-    Live,
 }
 
 impl Channel {

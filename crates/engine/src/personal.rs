@@ -6,7 +6,6 @@
 
 use wire::protocol::ErrorCode;
 
-use crate::channel::ChannelView;
 use crate::rules::{ChannelRules, Rules};
 
 /// Returns the name of a user's personal channel; `None` if the feature is off or the user is
@@ -37,17 +36,6 @@ pub(crate) fn is_user(rules: &ChannelRules, written: &str, user: &str) -> bool {
         return written == user;
     }
     unescape(rules, written) == user
-}
-
-/// Returns the users that a personal channel's name admits, whatever its namespace allows; `None`
-/// if the name is not one of a personal channel.
-pub(crate) fn users<'n>(rules: &Rules, view: &ChannelView<'_, 'n>) -> Option<&'n str> {
-    let personal = rules.client.personal_channel.as_ref()?;
-    let boundary = &*rules.channels.user_boundary;
-    if view.is_private || view.namespace_name != personal.namespace || boundary.is_empty() {
-        return None;
-    }
-    view.rest.strip_prefix(boundary)
 }
 
 /// Returns whether a configured separator contains a character of percent-encoding, and would split

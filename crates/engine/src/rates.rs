@@ -3,8 +3,8 @@
 //! Invariant: metrics and configuration have one entry for each bucket. Rates are valid by
 //! construction ([`Rate::new`]): every empty bucket refills.
 
-use crate::buckets::Scale;
-use crate::limits::{BUCKET_FILL_MS_MAX, BUCKET_TOKENS_MAX};
+pub use crate::rate::Rate;
+use crate::rate::Scale;
 
 /// The operations with a rate limit. The first six buckets belong to one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,50 +80,6 @@ impl Bucket {
             Bucket::AddressConnects => "address.connects",
             Bucket::ApiKeyRequests => "api_key.requests",
         }
-    }
-}
-
-/// A rate limit: tokens per window, and the burst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    amount: u32,
-    window_ms: u32,
-    burst: u32,
-}
-
-impl Rate {
-    /// Creates a rate of `amount` tokens in `window_ms`, at most `burst` at once. `None` if a
-    /// number is zero or too large, or if an empty bucket would need longer than
-    /// [`BUCKET_FILL_MS_MAX`] to fill.
-    #[must_use]
-    pub fn new(amount: u32, window_ms: u32, burst: u32) -> Option<Rate> {
-        let is_within = |number: u32| (1..=BUCKET_TOKENS_MAX).contains(&number);
-        let fill_ms = u64::from(burst) * u64::from(window_ms) / u64::from(amount.max(1));
-        let is_valid = is_within(amount) && is_within(burst) && window_ms > 0;
-        (is_valid && fill_ms <= BUCKET_FILL_MS_MAX).then_some(Rate { amount, window_ms, burst })
-    }
-
-    /// Tokens per window.
-    #[must_use]
-    pub fn amount(self) -> u32 {
-        self.amount
-    }
-
-    /// Milliseconds of the window.
-    #[must_use]
-    pub fn window_ms(self) -> u32 {
-        self.window_ms
-    }
-
-    /// Tokens of a full bucket.
-    #[must_use]
-    pub fn burst(self) -> u32 {
-        self.burst
-    }
-
-    /// Nanoseconds in which one token refills, rounded up.
-    pub(crate) fn interval_ns(self) -> u64 {
-        (u64::from(self.window_ms) * 1_000_000).div_ceil(u64::from(self.amount))
     }
 }
 

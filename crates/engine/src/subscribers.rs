@@ -5,7 +5,26 @@
 
 use slab::Slab;
 
-use crate::hub::Subscriber;
+/// One session's subscription, as the hub stores it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscriber {
+    /// Slot of the session.
+    pub(crate) session: u32,
+    pub(crate) phase: SubscriberPhase,
+    pub(crate) is_positioned: bool,
+    pub(crate) wants_membership: bool,
+    /// Offset of the last publication sent to the session.
+    pub(crate) offset: u64,
+}
+
+/// How publications are handled for a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SubscriberPhase {
+    /// The session holds them until it has sent the reply to the subscribe command.
+    Joining,
+    /// They are sent.
+    Live,
+}
 
 /// The subscribers of one channel, by number.
 #[derive(Debug, Default)]
@@ -113,7 +132,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hub::SubscriberPhase;
 
     fn subscriber(session: u32) -> Subscriber {
         Subscriber {

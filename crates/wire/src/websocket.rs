@@ -11,6 +11,7 @@ pub mod encoder;
 pub mod handshake;
 mod header;
 mod mask;
+pub mod protocol_error;
 
 /// The end of a connection: clients mask their frames, servers do not (RFC 6455 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,9 +15,10 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use tungstenite::protocol::{WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message as TheirMessage, protocol};
 use wire::websocket::Role;
-use wire::websocket::decoder::{Decoder, DecoderLimits, Message, ProtocolError};
+use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::Inflater;
 use wire::websocket::encoder::{self, FrameKind};
+use wire::websocket::protocol_error::ProtocolError;
 
 #[test]
 fn a_server_reads_the_same() {

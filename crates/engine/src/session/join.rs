@@ -23,10 +23,11 @@ use crate::budget::Budget;
 use crate::capacity::{Kept, shrink_vec};
 use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
-use crate::hub::{SubscriberKey, SubscriberPhase};
+use crate::hub::SubscriberKey;
 use crate::limits::{FRAME_COST, reply_bytes_max};
 use crate::recovery::{self, RecoveredStream, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
+use crate::subscribers::SubscriberPhase;
 use crate::turn::{Effect, Outputs, PendingQuestion, SessionNotice, Turn};
 
 /// A subscription with all decisions made before it begins.

@@ -10,8 +10,9 @@ use wire::protocol::{DisconnectCode, Publication, Push, PushEvent, Reply, ReplyB
 use super::Worker;
 use super::abandon::Doing;
 use crate::encoding::Variants;
-use crate::hub::{SubscriberKey, SubscriberPhase};
+use crate::hub::SubscriberKey;
 use crate::session::{join, skipped};
+use crate::subscribers::SubscriberPhase;
 use crate::time::Now;
 
 impl Worker {

@@ -1,6 +1,6 @@
 //! The header of a frame, 2 to 14 bytes (RFC 6455 §5.2), decoded and encoded side by side.
 
-use super::decoder::ProtocolError;
+use super::protocol_error::ProtocolError;
 
 /// Bytes of the longest header: two bytes, eight of length, four of mask.
 pub(super) const HEADER_MAX: usize = 14;

@@ -12,8 +12,8 @@ use engine::time::Now;
 use tracing::debug;
 use wire::protocol::{Disconnect, DisconnectCode};
 use wire::websocket::close::CloseCode;
-use wire::websocket::decoder::ProtocolError;
 use wire::websocket::encoder;
+use wire::websocket::protocol_error::ProtocolError;
 
 use super::Driver;
 use crate::limits::{CLOSE_TIMEOUT_MS, HALF_CLOSE_DELAY_MS, LINGER_BYTES_MAX, READS_PER_TURN};
