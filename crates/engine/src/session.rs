@@ -43,20 +43,12 @@ use crate::limits::{
     BACKLOG_BYTES_MAX, BACKLOG_BYTES_WANTED, BACKLOG_COMMANDS_MAX, BACKLOG_COMMANDS_WANTED,
 };
 use crate::outbox::Outbox;
-use crate::rates::Limited;
+use crate::refusal::Refusal;
 use crate::revocation::Holder;
 use crate::session::join::Joining;
 use crate::session::timers::Timers;
+use crate::session_key::SessionKey;
 use crate::turn::{Outputs, Turn};
-
-/// Identifies a session of a worker, for the worker's lifetime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionKey {
-    /// Slot in the worker's table.
-    pub slot: u32,
-    /// Distinguishes the sessions that used the slot.
-    pub generation: u32,
-}
 
 /// Parameters of a new session.
 #[derive(Clone, Debug)]
@@ -202,27 +194,6 @@ pub(crate) enum SentPart {
     /// Publications that the peer's codec cannot carry were left out, and the client has yet to be
     /// notified.
     InPart,
-}
-
-/// Why a command is not executed: an error reply, or the end of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Error(ErrorCode),
-    /// A rate limit was exceeded; the command may be retried later.
-    Limited(Limited),
-    Close(DisconnectCode),
-}
-
-impl From<ErrorCode> for Refusal {
-    fn from(code: ErrorCode) -> Refusal {
-        Refusal::Error(code)
-    }
-}
-
-impl From<DisconnectCode> for Refusal {
-    fn from(code: DisconnectCode) -> Refusal {
-        Refusal::Close(code)
-    }
 }
 
 impl Session {

@@ -37,9 +37,8 @@ use crate::random::Random;
 use crate::recent_channels::RecentChannels;
 use crate::rules::Rules;
 use crate::session::timers::{self, Timers};
-use crate::session::{
-    Opening, Phase, Session, SessionKey, Wait, connect, join, metering, orders, queries,
-};
+use crate::session::{Opening, Phase, Session, Wait, connect, join, metering, orders, queries};
+use crate::session_key::SessionKey;
 use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
 use crate::turn::{Effect, Outputs, Pending, PendingQuestion, Turn};

@@ -11,7 +11,7 @@ use wire::protocol::{
 };
 
 use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
-use super::{Phase, PingStyle, Refusal, Session, Wait, metering};
+use super::{Phase, PingStyle, Session, Wait, metering};
 use crate::broker::{BrokerRequest, Control, Order, Target};
 use crate::budget::Budget;
 use crate::channel::{self, Actor};
@@ -20,6 +20,7 @@ use crate::credentials::Credentials;
 use crate::lifecycle::{Change, Lifecycle};
 use crate::limits::{TTL_SECONDS_MAX, reply_bytes_max};
 use crate::personal;
+use crate::refusal::Refusal;
 use crate::time::Now;
 use crate::turn::{Effect, TokenKind, Turn};
 

@@ -5,8 +5,9 @@
 
 use wire::protocol::{DisconnectCode, ErrorCode, ErrorReply, Request};
 
-use super::{Refusal, Session};
+use super::Session;
 use crate::rates::{Bucket, Limited};
+use crate::refusal::Refusal;
 use crate::turn::Turn;
 
 /// Charges a message of this length.

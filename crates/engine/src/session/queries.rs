@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wire::protocol::{ErrorCode, HistoryRequest, Publication, PublishRequest, Reply, ReplyBody};
 
-use super::{Phase, Refusal, SentPart, Session, Wait, metering, skipped};
+use super::{Phase, SentPart, Session, Wait, metering, skipped};
 use crate::broker::{
     BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
 };
@@ -12,6 +12,7 @@ use crate::channel::{self, ChannelView};
 use crate::counters::CommandKind;
 use crate::history::fitting_count;
 use crate::limits::{HEAVY_QUESTIONS_MAX, PENDING_MAX, QUESTIONS_MAX, reply_bytes_max};
+use crate::refusal::Refusal;
 use crate::rules::{Namespace, Rules};
 use crate::turn::{PendingCommand, PendingQuestion, Turn};
 

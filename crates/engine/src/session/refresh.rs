@@ -11,9 +11,10 @@ use wire::protocol::{
     UnsubscribeCode,
 };
 
-use super::{Refusal, Session, Wait, connect, join, subscribe};
+use super::{Session, Wait, connect, join, subscribe};
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::credentials::Credentials;
+use crate::refusal::Refusal;
 use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
 
 /// Handles the refresh command.

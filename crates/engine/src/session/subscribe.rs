@@ -4,10 +4,11 @@
 use wire::protocol::{DisconnectCode, ErrorCode, ReplyBody, SubscribeRequest};
 
 use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
-use super::{Refusal, Session, Wait, metering};
+use super::{Session, Wait, metering};
 use crate::channel;
 use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use crate::counters::CommandKind;
+use crate::refusal::Refusal;
 use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
 
 /// What a token, or its absence, grants.

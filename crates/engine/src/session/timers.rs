@@ -5,8 +5,9 @@
 use wire::protocol::{DisconnectCode, ErrorCode, PushEvent, Reply, ReplyBody, UnsubscribeCode};
 use wire::websocket::encoder::{self, FrameKind};
 
-use super::{Phase, PingStyle, Refusal, Session, join};
+use super::{Phase, PingStyle, Session, join};
 use crate::random::Random;
+use crate::refusal::Refusal;
 use crate::rules::ClientRules;
 use crate::time::Now;
 use crate::turn::Turn;

@@ -12,7 +12,8 @@ use crate::broker::{BrokerRequest, Membership};
 use crate::buckets::ConnectionBuckets;
 use crate::lifecycle::{Change, Lifecycle};
 use crate::session::timers::Timers;
-use crate::session::{Opening, Phase, Session, SessionKey};
+use crate::session::{Opening, Phase, Session};
+use crate::session_key::SessionKey;
 use crate::time::Now;
 use crate::turn::{Effect, Outputs};
 

@@ -7,7 +7,7 @@ use super::Worker;
 use crate::broker::{BrokerRequest, JoinRead};
 use crate::channel;
 use crate::limits::PENDING_MAX;
-use crate::session::SessionKey;
+use crate::session_key::SessionKey;
 use crate::time::Now;
 use crate::turn::PendingQuestion;
 

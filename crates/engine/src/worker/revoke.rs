@@ -6,7 +6,8 @@ use wire::protocol::DisconnectCode;
 
 use super::Worker;
 use crate::revocation::{Revocation, Subject};
-use crate::session::{Session, SessionKey};
+use crate::session::Session;
+use crate::session_key::SessionKey;
 use crate::time::Now;
 
 impl Worker {

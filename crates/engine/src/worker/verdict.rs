@@ -5,7 +5,8 @@
 use wire::protocol::DisconnectCode;
 
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
-use crate::session::{Refusal, Session, Wait, connect, refresh, subscribe};
+use crate::refusal::Refusal;
+use crate::session::{Session, Wait, connect, refresh, subscribe};
 use crate::turn::Turn;
 
 /// The result of [`crate::turn::Effect::Verify`].
