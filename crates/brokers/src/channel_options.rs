@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::broker::{BrokerRequest, PublishOptions};
 use engine::channel::namespace_name;
-use engine::rules::{ChannelRules, Namespace, Rules};
+use engine::rules::{ChannelRules, Namespace, RolePermissions, Rules};
 use serde_json::{Value, json};
 
 /// The channel options of all nodes; see the module.
@@ -206,6 +206,10 @@ fn of_namespace(namespace: &Namespace) -> Options {
     let pattern = namespace.channel_regex.as_ref().map(|regex| regex.as_str());
     let (mode, format) = (namespace.recovery_mode, namespace.publication_data_format);
     let _written = write!(text, " {mode:?} {format:?} {pattern:?}");
+    // Only where there are some: versions that do not know roles have the same digest otherwise.
+    if namespace.roles != RolePermissions::default() {
+        let _written = write!(text, " {:?}", namespace.roles);
+    }
     Options { digest: digest(&text), retention }
 }
 

@@ -446,7 +446,8 @@ impl Worker {
     }
 
     fn remove_closing(&mut self, now: Now) {
-        while let Some((slot, subscriber_key)) = self.out.gaps.pop() {
+        // Taken first: a subscription that ends removes its gaps from those that are left.
+        for (slot, subscriber_key) in std::mem::take(&mut self.out.gaps) {
             let Some(session) = self.sessions.get_mut(slot as usize) else {
                 continue;
             };

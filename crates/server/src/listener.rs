@@ -164,7 +164,7 @@ impl Listener {
             None => peer,
         };
         if client != peer {
-            http.slot().set_crowd(client.prefix()).ok_or(TooManyAtOnce)?;
+            http.slot().set_crowd(self.crowd_of(client)).ok_or(TooManyAtOnce)?;
         }
         self.throttle(client)?;
         let carries = if self.tls.is_some() { Carries::Tls } else { Carries::Http };

@@ -41,7 +41,7 @@ use anyhow::Context as _;
 use crate::misuse::misuse;
 use crate::output::{self, print, print_line};
 
-pub(crate) use arguments::{Scenario, Wanted};
+pub(crate) use arguments::Wanted;
 pub(crate) use options::{hide_others, stray};
 pub(crate) use raw::raw;
 pub(crate) use relay::relay;

@@ -10,7 +10,7 @@ use wire::protocol::{
 };
 
 use super::calls::Calls;
-use super::credential::Credential;
+use super::credential::{Credential, ttl};
 use super::event::{
     Action, CallId, Connected, Event, Failure, Subscribed, SubscriptionOrigin, TokenRequestId,
     TokenSubject,
@@ -19,11 +19,11 @@ use super::message_stream::{Item, MessageStream};
 use super::options::SessionOptions;
 use super::outputs::{PendingReply, SessionOutputs, Timer};
 use super::random::Randomness;
-use super::reason::{self, Reason, is_reconnect};
+use super::reason::{self, Reason, TOKEN_EXPIRED, is_reconnect, is_retried};
 use super::server_subscriptions::{ServerSubscriptions, TooMany};
 use super::subscriptions::Subscriptions;
 use crate::error::{CallError, TokenError, TransportError};
-use crate::limits::{REFRESH_RETRY, TTL_MAX};
+use crate::limits::REFRESH_RETRY;
 use crate::url::ServerUrl;
 
 /// See the module.
@@ -580,19 +580,6 @@ impl SessionCore {
 fn failed(error: TransportError) -> Event {
     Event::Failed(Failure::Transport(error))
 }
-
-/// Whether a refused connect, subscribe or refresh command is tried again (§1.20).
-pub(super) fn is_retried(error: &ErrorReply) -> bool {
-    error.code < 100 || error.temporary || error.code == TOKEN_EXPIRED
-}
-
-/// Time until a token must be renewed.
-pub(super) fn ttl(expires: bool, seconds: u32) -> Option<Duration> {
-    expires.then(|| Duration::from_secs(seconds.into()).min(TTL_MAX))
-}
-
-/// The error code that asks for another token (§1.17).
-pub(super) const TOKEN_EXPIRED: u32 = 109;
 
 /// The disconnect code that makes token and positions void (§1.18).
 const STATE_INVALIDATED: u32 = 3014;

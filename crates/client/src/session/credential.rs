@@ -2,8 +2,11 @@
 //!
 //! Invariant: at most one request is open; the answer to an older one is not taken.
 
+use std::time::Duration;
+
 use super::event::TokenRequestId;
 use super::options::TokenSource;
+use crate::limits::TTL_MAX;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -81,4 +84,9 @@ impl Credential {
         self.token = token;
         self.is_expired = false;
     }
+}
+
+/// Time until a token must be renewed.
+pub(super) fn ttl(expires: bool, seconds: u32) -> Option<Duration> {
+    expires.then(|| Duration::from_secs(seconds.into()).min(TTL_MAX))
 }

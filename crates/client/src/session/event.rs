@@ -159,14 +159,14 @@ pub enum SubscriptionOrigin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Open a byte stream to the server (TCP, and TLS where the URL says so), and report it with
-    /// [`handle_opened`](crate::Session::handle_opened) or
-    /// [`handle_closed`](crate::Session::handle_closed).
+    /// [`handle_opened`](crate::ClientSession::handle_opened) or
+    /// [`handle_closed`](crate::ClientSession::handle_closed).
     Open,
     /// Close the byte stream, or stop opening it, once the bytes of
-    /// [`poll_transmit`](crate::Session::poll_transmit) are sent. Nothing of it may be reported
+    /// [`poll_transmit`](crate::ClientSession::poll_transmit) are sent. Nothing of it may be reported
     /// afterwards.
     Close,
-    /// Get a token, and give it to [`handle_token`](crate::Session::handle_token).
+    /// Get a token, and give it to [`handle_token`](crate::ClientSession::handle_token).
     GetToken {
         /// Names the request.
         request: TokenRequestId,

@@ -7,7 +7,7 @@ use wire::protocol::{self, Codec, Reply};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::Inflater;
-use wire::websocket::encoder::{self, FrameKind};
+use wire::websocket::encoder::FrameKind;
 use wire::websocket::handshake::{ClientHandshake, ClientRefused, ClientRequest};
 
 use super::options::SessionOptions;
@@ -193,17 +193,4 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let pairs = head.lines().filter_map(|line| line.split_once(':'));
     let mut named = pairs.filter(|(header, _)| header.trim().eq_ignore_ascii_case(name));
     named.next().map(|(_, value)| value.trim())
-}
-
-/// The kind of frame in which a codec's messages travel (§1.5).
-pub(super) fn frame_kind(codec: Codec) -> FrameKind {
-    match codec {
-        Codec::Json => FrameKind::Text,
-        Codec::Protobuf => FrameKind::Binary,
-    }
-}
-
-/// Appends a close frame.
-pub(super) fn close(random: &mut Randomness, out: &mut Vec<u8>) {
-    encoder::client_close(1000, "", random.mask(), out);
 }

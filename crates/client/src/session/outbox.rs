@@ -7,7 +7,6 @@
 use wire::protocol::{self, Codec, Command};
 use wire::websocket::encoder::{self, FrameKind};
 
-use super::message_stream::{close, frame_kind};
 use super::random::Randomness;
 use crate::limits::FRAME_SIZE_MAX;
 
@@ -70,4 +69,17 @@ impl CommandOutbox {
             self.frame(frame_kind(self.codec), &batch, random.mask());
         }
     }
+}
+
+/// The kind of frame in which a codec's messages travel (§1.5).
+fn frame_kind(codec: Codec) -> FrameKind {
+    match codec {
+        Codec::Json => FrameKind::Text,
+        Codec::Protobuf => FrameKind::Binary,
+    }
+}
+
+/// Appends a close frame.
+fn close(random: &mut Randomness, out: &mut Vec<u8>) {
+    encoder::client_close(1000, "", random.mask(), out);
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use wire::protocol::ErrorReply;
+
 /// Why a connection or a subscription changed its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
@@ -77,6 +79,14 @@ pub fn is_resubscribe(code: u32) -> bool {
 
 /// The WebSocket code for a message that is too big (RFC 6455 §7.4.1).
 pub(super) const CLOSE_TOO_BIG: u32 = 1009;
+
+/// Whether a refused connect, subscribe or refresh command is tried again (§1.20).
+pub(super) fn is_retried(error: &ErrorReply) -> bool {
+    error.code < 100 || error.temporary || error.code == TOKEN_EXPIRED
+}
+
+/// The error code that asks for another token (§1.17).
+pub(super) const TOKEN_EXPIRED: u32 = 109;
 
 #[cfg(test)]
 mod tests {

@@ -14,13 +14,12 @@ use wire::protocol::{
 
 use super::SubscriptionState;
 use super::backoff::Backoff;
-use super::connection::{TOKEN_EXPIRED, is_retried, ttl};
-use super::credential::Credential;
+use super::credential::{Credential, ttl};
 use super::event::{Event, Failure, Subscribed, SubscriptionOrigin, TokenRequestId, TokenSubject};
 use super::options::SubscriptionOptions;
 use super::outputs::{PendingReply, SessionOutputs, Timer};
 use super::position::Tracker;
-use super::reason::{Reason, is_resubscribe};
+use super::reason::{Reason, TOKEN_EXPIRED, is_resubscribe, is_retried};
 use crate::error::{SubscribeError, TokenError};
 use crate::limits::SUB_REFRESH_RETRY;
 

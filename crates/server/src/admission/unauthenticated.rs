@@ -3,6 +3,7 @@
 //! Invariant: they do not count towards `client.connection_limit`, so that unauthenticated clients
 //! cannot exclude authenticated ones. The bytes that all of them hold together are bounded.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +22,8 @@ pub struct Unauthenticated {
     /// Address of the client, resolved through trusted proxies.
     pub address: ClientAddress,
     location: Arc<Location>,
+    /// Bytes of its messages: the session may hold them until a token is verified.
+    messages: Cell<usize>,
     slot: Slot,
 }
 
@@ -47,15 +50,20 @@ impl Waiting {
     pub(crate) fn take(&self, address: ClientAddress) -> Option<Unauthenticated> {
         let location = Arc::new(Location::default());
         let slot = self.0.take(address.prefix(), location.clone())?;
-        Some(Unauthenticated { address, location, slot })
+        Some(Unauthenticated { address, location, messages: Cell::new(0), slot })
     }
 }
 
 impl Unauthenticated {
-    /// Accounts `count` more bytes. If the total exceeds its bound, the oldest connections of the
-    /// address with most connections are evicted.
-    pub(crate) fn hold_bytes(&self, count: usize) {
-        self.slot.hold_bytes(count);
+    /// Accounts a message of `count` bytes.
+    pub(crate) fn hold_message(&self, count: usize) {
+        self.messages.set(self.messages.get() + count);
+    }
+
+    /// Accounts the bytes of an unfinished message, beside those of its messages. If the total of
+    /// all connections exceeds its bound, those that hold most are evicted.
+    pub(crate) fn hold_unfinished(&self, count: usize) {
+        self.slot.set_bytes(self.messages.get() + count);
     }
 
     /// Records the worker and session, which an eviction is sent to. Returns `false` if the

@@ -48,6 +48,8 @@ struct State {
     by_size: BTreeSet<Rank>,
     /// Idle known connections, the oldest first.
     known: BTreeMap<Stamp, u64>,
+    /// Idle connections that hold bytes. The last holds most, and is the oldest of those.
+    by_bytes: BTreeMap<(usize, Reverse<Stamp>), u64>,
     bytes: usize,
 }
 
@@ -144,29 +146,16 @@ impl Slot {
         Some(())
     }
 
-    /// Accounts `count` more bytes of this connection.
-    pub(crate) fn hold_bytes(&self, count: usize) {
-        self.change_bytes(|before| before + count);
-    }
-
-    /// Sets the number of bytes that this connection holds.
+    /// Sets the number of bytes that this connection holds. While the total exceeds its bound,
+    /// evicts the idle connection that holds most, or this one if no other can be evicted.
     pub(crate) fn set_bytes(&self, bytes: usize) {
-        self.change_bytes(|_| bytes);
-    }
-
-    /// Changes the number of held bytes. While the total exceeds its bound, evicts other
-    /// connections, or this one if no other can be evicted.
-    fn change_bytes(&self, change: impl FnOnce(usize) -> usize) {
         let mut evicted = Vec::new();
         {
             let mut state = self.slots.state();
-            let Some(entry) = state.entries.get_mut(&self.id) else { return };
-            let before = entry.bytes;
-            entry.bytes = change(before);
-            let now = entry.bytes;
-            state.bytes = state.bytes - before + now;
+            state.set_bytes(self.id, bytes);
             while state.bytes > self.slots.limits.bytes_max {
-                let victim = state.victim().unwrap_or(self.id);
+                let largest = state.by_bytes.last_key_value().map(|(_, id)| *id);
+                let victim = largest.unwrap_or(self.id);
                 let Some(entry) = state.remove(victim) else { break };
                 evicted.push(entry);
             }
@@ -206,6 +195,21 @@ impl State {
         self.entries.insert(id, entry);
     }
 
+    /// Sets the bytes of an entry, which keeps its age.
+    fn set_bytes(&mut self, id: u64, now: usize) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let before = entry.bytes;
+        entry.bytes = now;
+        self.bytes = self.bytes - before + now;
+        if entry.is_idle {
+            let age = Reverse(entry.stamp);
+            self.by_bytes.remove(&(before, age));
+            if now > 0 {
+                self.by_bytes.insert((now, age), id);
+            }
+        }
+    }
+
     fn stamp(&mut self) -> Stamp {
         self.next += 1;
         self.next
@@ -243,11 +247,15 @@ impl State {
         if entry.is_idle && entry.is_known {
             self.known.insert(entry.stamp, id);
         }
+        if entry.is_idle && entry.bytes > 0 {
+            self.by_bytes.insert((entry.bytes, Reverse(entry.stamp)), id);
+        }
     }
 
     fn unlink(&mut self, entry: &Entry) {
         self.bytes -= entry.bytes;
         self.known.remove(&entry.stamp);
+        self.by_bytes.remove(&(entry.bytes, Reverse(entry.stamp)));
         self.change_crowd(entry.crowd, |members| {
             members.count -= 1;
             members.idle.remove(&entry.stamp);
@@ -394,13 +402,17 @@ mod tests {
     fn bytes_are_bounded_and_released() {
         let slots = slots(10, 10);
         let clients: Vec<Client> = (0..3).map(|_| Client::of(&slots, "192.0.2.1")).collect();
-        clients[0].slot().hold_bytes(400);
-        clients[1].slot().hold_bytes(600);
+        clients[0].slot().set_bytes(400);
+        clients[1].slot().set_bytes(600);
         assert!(clients.iter().all(Client::is_in));
-        clients[2].slot().hold_bytes(1);
-        assert_eq!(clients.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true, true]);
-        clients[2].slot().set_bytes(1000);
-        assert!(clients[2].is_in() && !clients[1].is_in(), "a smaller count releases bytes");
+        clients[2].slot().set_bytes(1);
+        let are_in = || clients.iter().map(Client::is_in).collect::<Vec<_>>();
+        assert_eq!(are_in(), [true, false, true], "the one that held most was evicted");
+        clients[2].slot().set_bytes(0);
+        clients[0].slot().set_bytes(1000);
+        assert_eq!(are_in(), [true, false, true], "a smaller count releases bytes");
+        clients[2].slot().set_bytes(999);
+        assert_eq!(are_in(), [false, false, true]);
         // Pipelined requests are counted as well; only the connection itself can be evicted.
         clients[2].slot().begin_request(900);
         clients[2].slot().set_bytes(1000);
@@ -410,6 +422,6 @@ mod tests {
         drop(clients);
         let state = slots.state();
         assert!(state.entries.is_empty() && state.crowds.is_empty() && state.by_size.is_empty());
-        assert_eq!((state.bytes, state.known.len()), (0, 0));
+        assert_eq!((state.bytes, state.known.len(), state.by_bytes.len()), (0, 0, 0));
     }
 }

@@ -73,9 +73,9 @@ async fn silent_connections_make_room() {
 async fn what_is_sent_behind_a_request_counts_and_makes_room() {
     let running =
         run_with(SlotLimits { connections_max: 100, per_address_max: 100, bytes_max: 20_000 });
-    let ask_and_send_more = async || {
+    let ask_and_send_more = async |size: usize| {
         let mut tcp = TcpStream::connect(running.address).await.unwrap();
-        let more = format!("GET / HTTP/1.1\r\nHost: x\r\nX-More: {}", "x".repeat(6_000));
+        let more = format!("GET / HTTP/1.1\r\nHost: x\r\nX-More: {}", "x".repeat(size));
         let both = format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n{more}");
         tcp.write_all(both.as_bytes()).await.unwrap();
         let mut answer = [0; 12];
@@ -84,10 +84,10 @@ async fn what_is_sent_behind_a_request_counts_and_makes_room() {
         tcp
     };
     let mut connections = Vec::new();
-    for _ in 0..4 {
-        connections.push(ask_and_send_more().await);
+    for size in [7_000, 6_000, 6_000, 6_000] {
+        connections.push(ask_and_send_more(size).await);
     }
-    // The oldest of the four is closed, which is the end of its stream or a reset, as it had not
+    // The one of the four that holds most is closed, which is the end of its stream or a reset, as it had not
     // read all.
     let ends = async |tcp: &mut TcpStream| tcp.read_to_end(&mut Vec::new()).await;
     tokio::time::timeout(HEADER_TIMEOUT / 2, ends(&mut connections[0])).await.unwrap().ok();

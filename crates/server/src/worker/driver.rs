@@ -345,7 +345,7 @@ impl Driver {
     }
 
     fn handle_bytes(&mut self, key: SessionKey, mut input: &mut [u8]) {
-        let (now, count) = (self.parts.clock.now(), input.len());
+        let now = self.parts.clock.now();
         loop {
             let Driver { connections, inflater, .. } = self;
             let Some(Some(connection)) = connections.get_mut(key.slot as usize) else {
@@ -355,7 +355,10 @@ impl Driver {
                 return;
             }
             match connection.decoder.next(inflater, &mut input) {
-                Ok(None) => return self.hold_unauthenticated(key, count),
+                Ok(None) => {
+                    let stored = connection.decoder.kept();
+                    return self.hold_unfinished(key, stored);
+                }
                 Ok(Some(message)) => self.handle_message(now, key, message),
                 Err(failure) => return self.handle_breach(key, failure),
             }
@@ -366,6 +369,7 @@ impl Driver {
     fn handle_message(&mut self, now: Now, key: SessionKey, message: Message<'_>) {
         match message {
             Message::Text(payload) | Message::Binary(payload) => {
+                self.hold_message(key, payload.len());
                 sandbox::run_for(&mut self.engine, now, key, |engine| {
                     engine.handle_message(now, key, &payload);
                 });

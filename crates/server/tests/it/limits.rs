@@ -65,6 +65,21 @@ fn unfinished_messages_of_unauthenticated_connections_are_bounded_in_bytes() {
 }
 
 #[test]
+fn control_frames_of_an_unauthenticated_connection_evict_nobody() {
+    let fixture = Fixture::with(&[("limits.connection.bytes", "off")]);
+    let mut quiet = fixture.connect();
+    let mut sender = fixture.connect();
+    let pongs = frame(FrameKind::Pong, &[0; 125]).repeat(8_192);
+    for _ in 0..UNAUTHENTICATED_SIZE_MAX / pongs.len() + 2 {
+        sender.send(&pongs);
+    }
+    sender.say(&connect("ann"));
+    assert!(sender.receive().contains("connect"), "all was read");
+    quiet.say(&connect("bob"));
+    assert!(quiet.receive().contains("connect"));
+}
+
+#[test]
 fn connections_count_for_the_admitted_user_and_not_for_the_one_in_the_header() {
     let fixture = Fixture::with(&[
         ("client.user_connection_limit", "1"),

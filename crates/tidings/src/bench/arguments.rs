@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::mix::Mix;
 use super::plan::CodecName;
 
 /// What is to be run.
@@ -169,4 +168,21 @@ impl Scenario {
             Scenario::Relay(_) => "relay",
         }
     }
+}
+
+/// What the command line says of a scenario file.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Mix {
+    /// TOML: arguments for all runs by their long names, and a [[run]] for each, with its scenario
+    /// and its own arguments
+    pub file: PathBuf,
+    /// The server's WebSocket endpoint, instead of the file's
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Write the results as JSON; - for standard output instead of the tables
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page with the plots of all
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }

@@ -4,34 +4,15 @@
 //! Invariant: a file says nothing that the command line could not say; its mistakes name the run
 //! and the argument.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, bail};
-use clap::{Args, Parser};
+use clap::Parser;
 
 use crate::misuse::Misuse;
 
-use super::Scenario;
+use super::arguments::{Mix, Scenario};
 use super::options;
 use super::report::Report;
 use super::run;
-
-/// What the command line says of a scenario file.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Mix {
-    /// TOML: arguments for all runs by their long names, and a [[run]] for each, with its scenario
-    /// and its own arguments
-    pub file: PathBuf,
-    /// The server's WebSocket endpoint, instead of the file's
-    #[arg(long)]
-    pub url: Option<String>,
-    /// Write the results as JSON; - for standard output instead of the tables
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Write a page with the plots of all
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-}
 
 /// One run, as if it stood on a command line.
 #[derive(Debug, Parser)]

@@ -58,7 +58,9 @@ impl Core {
             self.load_scripts(now, index);
         }
         if has_moved || moving.must_resubscribe {
-            self.restore(now, index);
+            let last_fence = self.restore(now, index);
+            // A retry of refused names that did not finish waits for these fences.
+            self.partitions[index].begin_retry_of_all(last_fence);
         }
         for pending in moving.returned.into_iter().chain(unsent).chain(moving.held) {
             match &mut self.partitions[index].moving {

@@ -35,11 +35,19 @@ impl Driver {
         }
     }
 
-    /// Accounts `count` received bytes, which the connection may hold in an incomplete message or
-    /// in a token under verification. Admitted connections are not accounted.
-    pub(super) fn hold_unauthenticated(&mut self, key: SessionKey, count: usize) {
+    /// Accounts a message of `count` bytes, which the session may hold while a token is verified.
+    /// Admitted connections are not accounted.
+    pub(super) fn hold_message(&mut self, key: SessionKey, count: usize) {
         if let Some(ConnectionStanding::Unauthenticated(waiting)) = self.standing(key) {
-            waiting.hold_bytes(count);
+            waiting.hold_message(count);
+        }
+    }
+
+    /// Accounts the bytes that the decoder stores for an unfinished message. Control frames leave
+    /// none, and cost nothing.
+    pub(super) fn hold_unfinished(&mut self, key: SessionKey, count: usize) {
+        if let Some(ConnectionStanding::Unauthenticated(waiting)) = self.standing(key) {
+            waiting.hold_unfinished(count);
         }
     }
 
