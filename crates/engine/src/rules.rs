@@ -85,7 +85,7 @@ pub struct Namespace {
     pub presence_read: Permission,
     /// Who may read history, and so ask for positioning and recovery.
     pub history_read: Permission,
-    /// Requested subprotocol; empty for none.
+    /// Operations that roles permit (`allow_*_for_roles`).
     pub roles: RolePermissions,
     /// Whether `name#user1,user2` admits the users listed.
     pub allow_user_limited_channels: bool,

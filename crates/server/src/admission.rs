@@ -2,8 +2,7 @@
 //! connections of the node and of each user.
 //!
 //! Invariant: a permit releases its count when it is dropped, however its connection ended. Only
-//! admitted connections count towards `client.connection_limit`: admitted connections of this node.
-//! and `client.user_connection_limit`: admitted connections of one user on this node..
+//! admitted connections count towards `client.connection_limit` and `client.user_connection_limit`.
 
 pub mod judgement;
 pub mod revoked;

@@ -122,7 +122,7 @@ pub(crate) async fn watch(broker: Arc<dyn Broker>) {
         while let Some(warning) = broker.take_warning() {
             let kind = kind(&warning);
             if logged.iter().all(|(_, known)| *known != kind) {
-                warn!(%warning, "the broker is available, with a warning");
+                warn!(%warning, "warning from the broker");
                 logged.truncate(WARNINGS_MAX - 1);
                 logged.push_front((Instant::now(), kind));
             }

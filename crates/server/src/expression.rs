@@ -13,7 +13,8 @@ use crate::limits::EXPRESSION_SIZE_MAX;
 
 /// Compiles an expression.
 ///
-/// # Errors A description of the mistake, in one line.
+/// # Errors
+/// A description of the mistake, in one line.
 pub(crate) fn compile(text: &str) -> Result<Regex, String> {
     let mut builder = RegexBuilder::new(&translated(text));
     builder.size_limit(EXPRESSION_SIZE_MAX).dfa_size_limit(EXPRESSION_SIZE_MAX);

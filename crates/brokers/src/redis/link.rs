@@ -77,7 +77,7 @@ impl SentCommand {
 /// What a reply is for.
 #[expect(
     clippy::large_enum_variant,
-    reason = "an endpoint is the usual purpose, and a box would cost it an allocation"
+    reason = "a request is the usual purpose, and a box would cost it an allocation"
 )]
 pub(super) enum Purpose {
     /// A subscription change: answered by pushes or one error, then by the reply to ECHO.

@@ -1,4 +1,4 @@
-//! SurveyTable of this node that wait for answers of other nodes.
+//! Surveys of this node that wait for answers of other nodes.
 //!
 //! Invariant: a survey ends once: when no answer is missing, at its deadline, or when its question
 //! could not be sent.

@@ -50,7 +50,8 @@ struct Task {
 impl Verification {
     /// Starts the threads, which end when this is dropped.
     ///
-    /// # Errors If a thread cannot be started.
+    /// # Errors
+    /// If a thread cannot be started.
     pub fn start(verifiers: Verifiers, clock: ServerClock) -> io::Result<Verification> {
         let (tasks, waiting) = sync_channel(VERIFICATIONS_MAX);
         let waiting = Arc::new(Mutex::new(waiting));

@@ -54,7 +54,8 @@ impl DynamicConfig {
 
     /// Checks whether a change can be applied.
     ///
-    /// # Errors A description of the mistake.
+    /// # Errors
+    /// A description of the mistake.
     pub(crate) fn check(&self, change: &[u8]) -> Result<(), String> {
         let applied = self.applied();
         applied.changeable.clone().change(change, &applied.rules).map(|_| ())

@@ -99,7 +99,8 @@ impl TaskFaults {
 
 /// Runs `work` on a new thread until it returns; after a panic it is run again.
 ///
-/// # Errors If the thread cannot be started.
+/// # Errors
+/// If the thread cannot be started.
 pub(crate) fn spawn_thread(name: String, work: impl Fn() + Send + 'static) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(name.clone());
     thread.spawn(move || {

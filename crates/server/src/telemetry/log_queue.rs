@@ -45,7 +45,8 @@ static QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
 
 /// Returns the queue of this process; the first call starts its thread.
 ///
-/// # Errors If the thread cannot be started.
+/// # Errors
+/// If the thread cannot be started.
 pub(super) fn start() -> io::Result<Arc<LogQueue>> {
     let queue: Arc<LogQueue> = Arc::default();
     if QUEUE.set(queue.clone()).is_ok() {

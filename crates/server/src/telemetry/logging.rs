@@ -22,7 +22,8 @@ use crate::config::{Log, LogFormat, LogLevel};
 /// Starts logging to standard error, including panics. Logging never blocks on standard error.
 /// Further calls have no effect.
 ///
-/// # Errors If the thread cannot be started.
+/// # Errors
+/// If the thread cannot be started.
 pub fn start_logging(log: Log) -> io::Result<()> {
     let level = match log.level {
         LogLevel::None => LevelFilter::OFF,
