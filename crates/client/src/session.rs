@@ -1,10 +1,10 @@
 //! The client's side of a connection as a state machine: inputs are
-//! [`handle_bytes`](ClientSession::handle_bytes) and its siblings, outputs are the `poll_*` functions.
-//! Time, randomness and bytes are arguments.
+//! [`handle_bytes`](ClientSession::handle_bytes) and its siblings, outputs are the `poll_*`
+//! functions. Time, randomness and bytes are arguments.
 //!
 //! Invariant: a session performs nothing. Between two inputs the driver takes all outputs: first
-//! the bytes of [`poll_transmit`](ClientSession::poll_transmit), then actions, then events; and it calls
-//! [`handle_timeout`](ClientSession::handle_timeout) at the time of
+//! the bytes of [`poll_transmit`](ClientSession::poll_transmit), then actions, then events; and it
+//! calls [`handle_timeout`](ClientSession::handle_timeout) at the time of
 //! [`poll_timeout`](ClientSession::poll_timeout).
 
 mod backoff;

@@ -196,6 +196,14 @@ impl Peer {
     fn take_push(&mut self, push: Push, ledger: &Ledger) {
         let channel = &*push.channel;
         match push.event {
+            // Ordered again, a server-side subscription goes on from where it is.
+            PushEvent::Subscribe { positioned, position, .. }
+                if !self.is_confused && self.subscriptions.contains_key(channel) =>
+            {
+                let held = &self.subscriptions[channel];
+                assert_eq!(positioned, held.is_positioned);
+                assert!(!positioned || position == held.position, "{position:?} {held:?}");
+            }
             PushEvent::Subscribe { positioned, position, .. } => {
                 let result = SubscribeResult {
                     positioned,

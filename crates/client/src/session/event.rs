@@ -163,8 +163,8 @@ pub enum Action {
     /// [`handle_closed`](crate::ClientSession::handle_closed).
     Open,
     /// Close the byte stream, or stop opening it, once the bytes of
-    /// [`poll_transmit`](crate::ClientSession::poll_transmit) are sent. Nothing of it may be reported
-    /// afterwards.
+    /// [`poll_transmit`](crate::ClientSession::poll_transmit) are sent. Nothing of it may be
+    /// reported afterwards.
     Close,
     /// Get a token, and give it to [`handle_token`](crate::ClientSession::handle_token).
     GetToken {

@@ -87,8 +87,8 @@ async fn what_is_sent_behind_a_request_counts_and_makes_room() {
     for size in [7_000, 6_000, 6_000, 6_000] {
         connections.push(ask_and_send_more(size).await);
     }
-    // The one of the four that holds most is closed, which is the end of its stream or a reset, as it had not
-    // read all.
+    // The one of the four that holds most is closed, which is the end of its stream or a reset, as
+    // it had not read all.
     let ends = async |tcp: &mut TcpStream| tcp.read_to_end(&mut Vec::new()).await;
     tokio::time::timeout(HEADER_TIMEOUT / 2, ends(&mut connections[0])).await.unwrap().ok();
     for tcp in &mut connections[1..] {

@@ -173,8 +173,8 @@ impl Scenario {
 /// What the command line says of a scenario file.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Mix {
-    /// TOML: arguments for all runs by their long names, and a `[[run]]` for each, with its scenario
-    /// and its own arguments
+    /// TOML: arguments for all runs by their long names, and a `[[run]]` for each, with its
+    /// scenario and its own arguments
     pub file: PathBuf,
     /// The server's WebSocket endpoint, instead of the file's
     #[arg(long)]
