@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Default)]
 pub(crate) struct Warnings(Mutex<Vec<String>>);
 
-/// Maximum number of queued warnings; more of them tell nothing new.
+/// Maximum number of queued warnings; more of them add no information.
 const WARNINGS_MAX: usize = 8;
 
 impl Warnings {

@@ -92,10 +92,10 @@ impl Client {
         let _ended = is_done.await;
     }
 
-    /// Subscribes to a channel, now or as soon as there is a connection; events tell when it is
-    /// subscribed. After a lost connection the subscription is made again, and missed publications
-    /// are recovered where the channel has history and [`SubscriptionOptions::recoverable`] asks
-    /// for it.
+    /// Subscribes to a channel, now or as soon as there is a connection; an event reports when it
+    /// is subscribed. After a lost connection the subscription is made again, and missed
+    /// publications are recovered where the channel has history and
+    /// [`SubscriptionOptions::recoverable`] asks for it.
     ///
     /// # Errors
     /// [`SubscribeError::AlreadySubscribed`] when there is a subscription that has not ended.

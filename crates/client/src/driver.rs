@@ -209,7 +209,7 @@ impl ClientDriver {
             match event {
                 Event::Reply { call, result } => {
                     let answer = self.answers.remove(&call);
-                    // Whoever called may have stopped waiting.
+                    // The caller may have stopped waiting.
                     let _dropped = answer.map(|answer| answer.send(result));
                 }
                 event => self.events.send(event),

@@ -147,19 +147,6 @@ mod tests {
         assert!(buckets.take(2, rate, BUCKET, b"flood").is_err());
     }
 
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "threads are what it is about")]
-    fn many_threads_share_one_bucket() {
-        let buckets = SharedBuckets::new(HashKeys::new([1, 2]));
-        let rate = Rate::new(1, 60_000, 700).unwrap();
-        let taken: usize = std::thread::scope(|scope| {
-            let take = || (0..400).filter(|_| buckets.take(0, rate, BUCKET, b"x").is_ok()).count();
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-        });
-        assert_eq!(taken, 700);
-    }
-
     proptest! {
         #[test]
         fn never_more_than_rate_and_burst_and_a_wait_is_enough(

@@ -272,7 +272,7 @@ pub(crate) fn with_values(arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Reads the arguments, or says what is wrong with them and ends the process. A flag that an older
-/// version of the compatible server had, such as `--port`, is told with its name here.
+/// version of the compatible server had, such as `--port`, is reported with its name here.
 pub(crate) fn matches(given: Vec<OsString>) -> ArgMatches {
     command().try_get_matches_from(given).unwrap_or_else(|mut error| {
         let unknown = match error.get(ContextKind::InvalidArg) {

@@ -1,6 +1,6 @@
 //! Host and port of an address that a user gives to a command.
 //!
-//! Invariant: what is no host or no port is told, as a mistake, before anything is looked up or
+//! Invariant: an invalid host or port is reported, as a mistake, before anything is looked up or
 //! connected.
 
 use std::net::Ipv6Addr;

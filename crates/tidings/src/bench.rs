@@ -2,7 +2,7 @@
 //!
 //! The files follow the way of a run: `arguments` say what is wanted, `shape` makes plans of it,
 //! the `crew` carries them out in processes of its own (`worker`, `storm`, `raw`, `relay`), the
-//! `run` listens, the `report` tells.
+//! `run` collects, the `report` prints.
 //!
 //! Invariant: every delivery is checked; a run with a fault never exits with 0.
 
@@ -60,7 +60,7 @@ pub(crate) fn bench(wanted: &Wanted) -> anyhow::Result<ExitCode> {
                 write(path, &page::page(std::slice::from_ref(&report)))?;
             }
             let json = || serde_json::to_string_pretty(&report).expect("a report is JSON");
-            tell(given.json.as_deref(), json, std::slice::from_ref(&report))
+            print_results(given.json.as_deref(), json, std::slice::from_ref(&report))
         }
         Wanted::File(mix) => {
             check_files(&[&mix.html, &mix.json])?;
@@ -69,12 +69,12 @@ pub(crate) fn bench(wanted: &Wanted) -> anyhow::Result<ExitCode> {
                 write(path, &page::page(&reports))?;
             }
             let json = || serde_json::to_string_pretty(&reports).expect("reports are JSON");
-            tell(mix.json.as_deref(), json, &reports)
+            print_results(mix.json.as_deref(), json, &reports)
         }
     }
 }
 
-fn tell(
+fn print_results(
     path: Option<&Path>,
     json: impl FnOnce() -> String,
     reports: &[Report],

@@ -100,7 +100,7 @@ fn check(configured: Configured, flags: Vec<(String, String)>) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Bytes that nobody can guess.
+/// Bytes from the operating system's random generator.
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).ok().context("the system gives no random bytes")?;

@@ -1,4 +1,4 @@
-//! A mistake in what the command was given: told in one line, with exit status 2, since trying
+//! An invalid argument or setting: reported in one line, with exit status 2, since trying
 //! again changes nothing.
 
 use std::fmt;

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write as _};
 use anyhow::Context as _;
 use server::telemetry::visible;
 
-/// Whoever read has gone: the command ends, with status 0 and without a word.
+/// The reader of standard output has closed it: the command ends silently with status 0.
 #[derive(Debug)]
 pub(crate) struct NobodyReads;
 
@@ -41,14 +41,14 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     print(&format!("{line}\n"))
 }
 
-/// Tells standard error; a text of several lines, such as the mistakes of a configuration, keeps
-/// them.
+/// Writes to standard error; a text of several lines, such as the mistakes of a configuration,
+/// keeps them.
 pub(crate) fn print_error(text: &str) {
     format!("tidings: {text}").lines().for_each(note);
 }
 
 /// Writes one line to standard error.
 pub(crate) fn note(line: &str) {
-    // There is no other place to tell that it cannot be written.
+    // A failure to write to standard error cannot be reported anywhere.
     let _lost = writeln!(std::io::stderr(), "{}", visible(line));
 }

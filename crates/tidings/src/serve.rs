@@ -1,4 +1,4 @@
-//! `tidings serve`: load, say what is served, run until told to stop.
+//! `tidings serve`: load the configuration, log what is served, run until a signal stops it.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ pub(crate) fn serve(
         .enable_all()
         .build()
         .context("cannot start")?;
-    // Before the files are read that somebody renews: a hangup asks to read them again, and ends
+    // Before the files are read: a SIGHUP asks to read them again, and ends
     // nothing.
     let hangup = runtime.block_on(async { signal(SignalKind::hangup()) });
     let hangup = hangup.context("cannot watch signals")?;
@@ -171,7 +171,7 @@ fn greet(base: &str, key: &str) {
          For real use: tidings sample-config -o tidings.toml && tidings serve -c tidings.toml\n",
         env!("CARGO_PKG_VERSION")
     );
-    // Nobody may be there to read it.
+    // Standard error may have no reader.
     let _closed = std::io::stdout().write_all(text.as_bytes());
 }
 

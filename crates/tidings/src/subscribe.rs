@@ -128,7 +128,7 @@ impl Target {
                 let request = ConnectionTokenRequest { token, channels: Vec::new() };
                 sign_connection(secret, &request, token::now_unix())
             })?;
-            // Without one, nobody gets into these.
+            // These require a token.
             let prefix = config.rules.channels.private_prefix.as_str();
             let is_private = !prefix.is_empty() && wanted.channel.starts_with(prefix);
             if is_private || wanted.channel.starts_with(SYSTEM) {
@@ -189,7 +189,7 @@ impl Printer {
             Event::Connecting(reason) => {
                 let is_reported = std::mem::take(&mut self.is_reported);
                 if !is_reported && reason != Reason::CONNECT_CALLED {
-                    self.tell(&reported(&reason));
+                    self.report(&reported(&reason));
                 }
             }
             Event::Connected(_) => self.is_reported = false,
@@ -199,7 +199,7 @@ impl Printer {
         Ok(None)
     }
 
-    fn tell(&self, reason: &str) {
+    fn report(&self, reason: &str) {
         note(&format!("{reason}; reconnecting"));
     }
 
@@ -226,7 +226,7 @@ impl Printer {
         let error = match failure {
             Failure::Transport(error) => error,
             other => {
-                self.tell(&other.to_string());
+                self.report(&other.to_string());
                 return None;
             }
         };
@@ -248,7 +248,7 @@ impl Printer {
             return Some(End::Wrong(text));
         }
         self.is_reported = true;
-        self.tell(&text);
+        self.report(&text);
         None
     }
 

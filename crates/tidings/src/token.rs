@@ -91,7 +91,7 @@ pub(crate) fn load(configured: &Configured) -> anyhow::Result<Config> {
     };
     let (config, warnings) =
         config::load(&source).inspect_err(|mistakes| print_warnings(&mistakes.warnings))?;
-    // What the server does with it is told by `serve` and `check`.
+    // `serve` and `check` warn about the effect on the server.
     for warning in warnings.iter().filter(|warning| warning.kind == WarningKind::UnknownKey) {
         print_error(&warning.to_string());
     }

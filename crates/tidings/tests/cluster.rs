@@ -268,7 +268,7 @@ fn two_nodes_are_one(kind: Kind) {
     node_b.signal("-TERM");
     let (status, words) = (node_b.exit(), node_b.last_words());
     assert!(status.success() && !words.contains("panicked"), "{words}");
-    // Nobody waits for it any more.
+    // Its caller no longer waits for it.
     let info = body(&ask(a, "POST /api/info", "{}"))["result"].clone();
     assert_eq!(info["nodes"].as_array().unwrap().len(), 1, "{info}");
     assert_eq!(info["missing_nodes"], serde_json::Value::Null, "{info}");
@@ -372,7 +372,7 @@ fn a_node_that_is_killed_leaves_no_stale_presence(kind: Kind) {
     while !reported.iter().any(|event: &String| event.contains("offline")) {
         reported.extend(Some(prints(&watcher)).filter(|event| event.contains(lost)));
     }
-    // Whoever else might say it would have by the time of the next.
+    // A duplicate from another node would have arrived before the next event.
     drop(far);
     let last = subscriber(a);
     let mut last_online = String::new();
@@ -437,7 +437,7 @@ fn a_broker_that_goes_away_takes_readiness_and_no_client(kind: Kind) {
     assert!(refused.contains("\"error\"") && !refused.contains("\"offset\""), "{refused}");
     bus.come_back();
     wait_until("it is ready", || ask(port, "GET /ready", "").contains("200"));
-    // Whoever came back to another epoch is told so, and receives what follows.
+    // A client that reconnects to another epoch is notified, and receives what follows.
     wait_until("the client receives what is published", || {
         let answer = publish(port, "3");
         answer.contains("\"offset\"")
@@ -483,10 +483,10 @@ fn what_is_revoked_is_revoked_on_all_nodes_and_outlives_its_broker(kind: Kind) {
     wait_until("it is ready", || ask(a, "GET /ready", "").contains("200"));
     let (_c, _node_c, c) = bus.node();
     comes(c, "ann").says("3500");
-    // A broker that comes back without its data is told again.
+    // A broker that comes back without its data is sent the events again.
     bus.lose_data();
     wait_until("it is ready", || ask(a, "GET /ready", "").contains("200"));
-    wait_until("a node that starts is told", || {
+    wait_until("a node that starts is notified", || {
         let (_folder, _node, port) = bus.node();
         let client = comes(port, "ann");
         let is_answer = |line: &String| line.contains("3500") || line.contains("live:");
@@ -494,7 +494,7 @@ fn what_is_revoked_is_revoked_on_all_nodes_and_outlives_its_broker(kind: Kind) {
     });
     revoke("unrevoke", b);
     comes(a, "ann").says("live: chat:x");
-    // The other client is told that the stream has begun anew, and receives what is published
+    // The other client is notified that the stream has begun anew, and receives what is published
     // afterwards.
     wait_until("the other client receives what is published", || {
         publish(a, "1");

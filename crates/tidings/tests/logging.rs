@@ -1,4 +1,4 @@
-//! Logs of a real process: nobody waits for whoever reads them, and colour is for terminals.
+//! Logs of a real process: a slow reader blocks nothing, and colour is for terminals.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A development server on a free port; its standard error is a pipe that nobody reads but the
+/// A development server on a free port; its standard error is a pipe that is read only by the
 /// test.
 fn serve(arguments: &[&str]) -> (Child, ChildStderr, u16) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -55,7 +55,7 @@ fn terminate(child: &mut Child) -> Duration {
     began.elapsed()
 }
 
-/// moby#22502: whoever did not read the log froze the process.
+/// moby#22502: a log that was not read blocked the process.
 #[test]
 fn a_process_whose_log_nobody_reads_serves_and_ends() {
     let (mut child, mut stderr, port) = serve(&["--log.level=debug"]);

@@ -1,4 +1,4 @@
-//! What somebody meets who has only just found the command: mistakes that are told with what to do,
+//! The first steps with the command: mistakes that are reported with what to do,
 //! files that are safe from the start, and strangers' text that a terminal shows and does not obey.
 
 #[path = "support/process.rs"]
@@ -228,7 +228,7 @@ fn a_terminal_obeys_nothing_that_strangers_publish() {
     assert_eq!(text(&output.stdout), format!("{{\"a\": \"{shown}ü\"}}\n"));
     assert!(text(&output.stderr).contains(&format!("ended the subscription: {shown} (2000)")));
     assert_eq!(output.status.code(), Some(1), "it was live");
-    // What was typed is told in the same way.
+    // Typed arguments are reported in the same way.
     is_misuse(&["publish", "news", "1", "--url", "x\u{9b}://h"], "x\\u009b://h");
 }
 

@@ -68,7 +68,7 @@ impl Credential {
         self.request.is_some()
     }
 
-    /// Nobody waits for the answer any more.
+    /// Cancels the open token request; its answer is ignored.
     pub(super) fn forget_request(&mut self) {
         self.request = None;
     }

@@ -121,7 +121,7 @@ pub struct Connected {
     pub version: String,
     /// Application data.
     pub data: Bytes,
-    /// Server time in Unix milliseconds; 0 when the server does not tell.
+    /// Server time in Unix milliseconds; 0 when the server does not send it.
     pub time: i64,
 }
 
@@ -140,7 +140,7 @@ pub struct Subscribed {
     pub recovered: bool,
     /// Number of publications that were recovered.
     pub missed: usize,
-    /// Position as the server told it; of a recovery, the position from which it began.
+    /// Position as the server sent it; of a recovery, the position from which it began.
     pub position: StreamPosition,
     /// Application data.
     pub data: Bytes,

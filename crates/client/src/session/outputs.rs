@@ -1,4 +1,4 @@
-//! What a session has to send, to ask and to tell: shared by its parts.
+//! Outputs of a session: bytes, token requests, events and timers, shared by its parts.
 //!
 //! Invariant: a reply is matched with the command of this connection that has its id, and with no
 //! other.

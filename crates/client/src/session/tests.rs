@@ -1,4 +1,4 @@
-//! The session against a server played by hand: what it sends, asks and tells, step by step.
+//! The session against a scripted server: its bytes, token requests and events, step by step.
 
 mod calls;
 mod connecting;

@@ -60,7 +60,7 @@ async fn what_is_published_over_cuts_arrives_once_and_in_order() {
 }
 
 /// An application that reads no events makes a slow client, not a large one: the server closes it.
-/// It recovers, or is told that more is missing than the server sends at once.
+/// It recovers, or is notified that more is missing than the server sends at once.
 #[tokio::test]
 async fn events_that_are_not_read_stop_the_socket_and_nothing_is_lost_untold() {
     const PUBLICATIONS: u64 = 300;

@@ -128,7 +128,7 @@ impl JoinPlan {
                 && (overrides.force_positioning.unwrap_or(namespace.force_positioning)
                     || (asked(|wish| wish.positioned)
                         && (namespace.allow_positioning || may_history))));
-        let tells = overrides.join_leave.unwrap_or(namespace.join_leave);
+        let announces = overrides.join_leave.unwrap_or(namespace.join_leave);
         let forced = overrides.force_push_join_leave.unwrap_or(namespace.force_push_join_leave);
         let recovery = match wish.filter(|_| is_recoverable) {
             Some(wish) if wish.recover => {
@@ -152,8 +152,8 @@ impl JoinPlan {
                 is_positioned,
                 is_recoverable,
                 is_present: overrides.presence.unwrap_or(namespace.presence),
-                is_announced: tells,
-                wants_membership: tells
+                is_announced: announces,
+                wants_membership: announces
                     && (forced || (asked(|wish| wish.join_leave) && may_receive_membership)),
                 knows_of_skipped: false,
             },

@@ -68,3 +68,28 @@ pub(crate) fn set_retry_after(response: &mut Response, limited: Limited) {
     let seconds = HeaderValue::from(limited.retry_after_ms.div_ceil(1000));
     response.headers_mut().insert(RETRY_AFTER, seconds);
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::hash_keys::HashKeys;
+    use engine::rates::Rate;
+
+    use super::*;
+
+    const BUCKET: Bucket = Bucket::UserPublishes;
+
+    #[test]
+    fn many_threads_share_one_bucket() {
+        let buckets = SharedBuckets::new(HashKeys::new([1, 2]));
+        let rate = Rate::new(1, 60_000, 700).unwrap();
+        let taken: usize = std::thread::scope(|scope| {
+            let take = || {
+                let is_taken = |_: &u32| buckets.take(0, rate, BUCKET, b"x").is_ok();
+                (0..400).filter(is_taken).count()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(taken, 700);
+    }
+}

@@ -72,7 +72,7 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_deliveries_total", Counter, &[], "Publications, joins and leaves queued towards clients."),
     metric("tidings_recoveries_total", Counter, &["recovered"], "Attempts to recover, by outcome."),
     metric("tidings_recovered_publications_total", Counter, &[], "Publications delivered by recovery."),
-    metric("tidings_gaps_total", Counter, &[], "Gaps noticed in live subscriptions and told to their clients."),
+    metric("tidings_gaps_total", Counter, &[], "Gaps detected in active subscriptions, of which the clients were notified."),
     metric("tidings_received_bytes_total", Counter, &[], "Bytes read from WebSocket connections."),
     metric("tidings_sent_bytes_total", Counter, &[], "Bytes written to WebSocket connections."),
     metric("tidings_socket_writes_total", Counter, &[], "Write system calls on WebSocket connections."),

@@ -84,7 +84,7 @@ impl Proxied {
         status(&mut StreamOwned::new(tls, tcp))
     }
 
-    /// What the server says to whoever sends this and ends.
+    /// The server's response to a peer that sends this and then closes its side.
     fn answer_to(&self, bytes: &[u8]) -> Vec<u8> {
         let mut tcp = self.tcp();
         tcp.write_all(bytes).unwrap();

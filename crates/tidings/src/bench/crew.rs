@@ -1,4 +1,4 @@
-//! The processes of the generator: started, heard, told, and ended.
+//! The processes of the generator: started, read from, commanded, and ended.
 //!
 //! Invariant: none of them outlives the command, since each ends with its standard input.
 
@@ -61,7 +61,7 @@ impl Crew {
 
     fn send(&mut self, index: usize, word: &impl Serialize) {
         if let Some(pipe) = &mut self.members[index].stdin {
-            // Whoever is gone is heard of otherwise.
+            // The end of a process is reported by its reader.
             let _gone = writeln!(pipe, "{}", pipe::line(word));
         }
     }

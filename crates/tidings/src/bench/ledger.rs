@@ -35,7 +35,7 @@ impl Ledger {
         self.streams.first().map_or(0, |stream| stream.next)
     }
 
-    /// Its owner was told that it misses everything below this number of its only stream.
+    /// Its client was notified that it misses everything below this number of its only stream.
     pub(crate) fn skip(&mut self, number: u64) {
         if let Some(stream) = self.streams.first_mut() {
             stream.next = stream.next.max(number);

@@ -313,7 +313,7 @@ impl Line {
     }
 }
 
-/// Masks keep proxies from being fooled; between a generator and its server nobody is.
+/// Masks protect proxies (RFC 6455 §10.3); between a generator and its server there is none.
 const KEY: [u8; 4] = *b"mask";
 
 fn frame(codec: Codec, commands: &[Command], out: &mut Vec<u8>) {

@@ -1,6 +1,6 @@
 //! Which scenario has a use for which option.
 //!
-//! Invariant: an option that would change nothing is not offered, and whoever gives it is told.
+//! Invariant: an option that would change nothing is not offered, and is refused when given.
 
 use clap::Command;
 use clap::parser::ValueSource;
@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 const COMMON: &[&str] = &["duration", "channel", "json", "html"];
 /// Of those with clients of a server.
 const CLIENTS: &[&str] = &["url", "ca", "codec", "token", "token_secret", "server_pid", "workers"];
-/// Of those that publish as somebody chooses.
+/// Of scenarios whose publisher is chosen by an option.
 const PUBLISHING: &[&str] = &[
     "size",
     "template",

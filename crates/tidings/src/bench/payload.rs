@@ -29,7 +29,9 @@ impl PayloadSpec {
     pub(crate) fn new(sizes: &[u32], template: Option<&str>) -> anyhow::Result<PayloadSpec> {
         let payload = PayloadSpec { sizes: sizes.to_vec(), template: template.map(str::to_owned) };
         if sizes.is_empty() || !sizes.iter().all(|size| (SIZE_MIN..=SIZE_MAX).contains(size)) {
-            misuse!("--size must be from {SIZE_MIN} (what tells publications apart) to {SIZE_MAX}");
+            misuse!(
+                "--size must be from {SIZE_MIN} (the stamp that identifies a publication) to {SIZE_MAX}"
+            );
         }
         let mut sample = Vec::new();
         let stamp = Stamp { stream: 0, number: 0, planned: 0 };

@@ -1,7 +1,7 @@
 //! What a process of the generator is to do, and the words between it and the command: lines of
 //! JSON, plan and orders in, notes out.
 //!
-//! Invariant: a plan is complete; a process asks nobody else what to do.
+//! Invariant: a plan is complete; a process needs no other input.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -163,7 +163,7 @@ pub(crate) enum GeneratorCommand {
     Go(u64),
     /// So many publications were made, by stream.
     Expect(Vec<(u32, u64)>),
-    /// Something broke: tell what you have.
+    /// Something failed: report the results so far.
     Stop,
 }
 

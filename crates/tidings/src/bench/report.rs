@@ -1,4 +1,4 @@
-//! What is told at the end: one value for the table, the JSON and the page.
+//! The results of a run: one value for the table, the JSON and the page.
 
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub(crate) struct Report {
     pub(crate) joining: Quantiles,
     /// Clients that came, or came back, while it ran.
     pub(crate) joins: u64,
-    /// Of them those that were told that they could not have everything.
+    /// Of them those answered with `recovered: false`.
     pub(crate) joins_refused: u64,
     pub(crate) joins_per_second: f64,
     pub(crate) generator: Generator,
@@ -133,7 +133,7 @@ impl ServerUsage {
 }
 
 impl Report {
-    /// Whether there is anything to tell: a server that nobody reached has no numbers.
+    /// Whether there are results: a server that was not reached has none.
     pub(crate) fn has_numbers(&self) -> bool {
         self.is_complete || self.deliveries > 0 || self.joins > 0
     }
@@ -159,7 +159,7 @@ impl Report {
             let Report { joins, joins_refused, joins_per_second, .. } = self;
             let reported = match joins_refused {
                 0 => String::new(),
-                count => format!("; {count} were told of a gap"),
+                count => format!("; {count} were notified of a gap"),
             };
             rows.push(("came", format!("{joins}: {joins_per_second:.0} / s{reported}")));
         }

@@ -1,6 +1,6 @@
 //! One run: gathers, gives the signal, listens, and adds everything up.
 //!
-//! Invariant: whatever breaks is told once, and what was measured until then is kept.
+//! Invariant: each failure is reported once, and what was measured until then is kept.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -311,7 +311,7 @@ impl Run {
     }
 }
 
-/// One line that is written over by the next, where somebody watches.
+/// One line that the next one overwrites, on a terminal.
 fn progress(text: &str) {
     let mut err = std::io::stderr();
     if err.is_terminal() {

@@ -23,7 +23,7 @@ pub(crate) struct Tally {
     pub(crate) joining: Times,
     /// Joins after the start.
     pub(crate) joins: u64,
-    /// Joins that were told that they could not have everything.
+    /// Joins that were answered with `recovered: false`.
     pub(crate) refused: u64,
     /// Processor time of the process while it ran.
     pub(crate) processor_ns: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Faults {
     pub(crate) lost: u64,
     pub(crate) duplicate: u64,
     pub(crate) out_of_order: u64,
-    /// For somebody else.
+    /// For another subscriber.
     pub(crate) misrouted: u64,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Faults {
 #[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub(crate) struct Times(Histogram<u64>);
 
-/// Longest time that is told apart: a quarter of an hour.
+/// Longest time that is recorded exactly: a quarter of an hour.
 const TIME_MAX_NS: u64 = 900_000_000_000;
 /// Decimal digits that hold.
 const PRECISION: u8 = 3;

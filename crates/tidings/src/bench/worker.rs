@@ -264,7 +264,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Dials further clients, and tells when all are live.
+    /// Dials further clients, and reports when all are live.
     fn gather(&mut self) -> Result<(), String> {
         let count = |clients: &Vec<Client>| u32::try_from(clients.len()).unwrap_or(u32::MAX);
         while count(&self.clients) < self.plan.clients
@@ -458,7 +458,7 @@ impl Worker {
     }
 }
 
-/// A client is back: takes what it missed, or that it was told of a gap. Whether there was
+/// A client is back: takes what it missed, or that it was notified of a gap. Whether there was
 /// anything.
 fn recover(ledger: &mut Ledger, base: u64, joined: &SubscribeResult, tally: &mut Tally) -> bool {
     tally.joins += 1;

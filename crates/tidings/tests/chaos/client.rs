@@ -29,7 +29,7 @@ pub(crate) struct Client {
 pub(crate) struct Place {
     pub(crate) channel: usize,
     pub(crate) position: Option<StreamPosition>,
-    /// When it was told of a loss or was shown to be up to date, first after the mark.
+    /// When it was notified of a loss or was shown to be up to date, first after the mark.
     pub(crate) settled: Option<Instant>,
 }
 

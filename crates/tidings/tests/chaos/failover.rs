@@ -57,7 +57,7 @@ fn a_planned_failover_by_sentinels_loses_nothing_unreported() {
 #[test]
 fn an_old_master_that_keeps_running_loses_nothing_unreported() {
     let mut watched = Watched::start();
-    let mut world = World::start("Sentinel, the old master cannot be told", |_| {
+    let mut world = World::start("Sentinel, the old master cannot be demoted", |_| {
         redis_at(&watched.address("main"))
     });
     watched.shut_the_master(None);

@@ -151,7 +151,7 @@ impl Crowd {
         self.clients.iter().all(Client::is_live)
     }
 
-    /// From now on every place is to be told, or shown to be up to date.
+    /// From now on every subscription is to be notified, or shown to be up to date.
     pub(crate) fn mark(&mut self, at: Instant) {
         self.truth.mark = Some(at);
         let places = self.clients.iter_mut().flat_map(|client| &mut client.places);

@@ -8,11 +8,11 @@ use serde_json::Value;
 use crate::server::{Answer, RedisServer, wait_until};
 use crate::world::World;
 
-/// Waits until the stream of events tells of all clients, and asserts that it tells of nobody
+/// Waits until the stream of events reports all clients, and asserts that it reports none
 /// twice.
 pub(crate) fn wait_reported(world: &World, redis: &RedisServer) {
     let mut found = Err(String::new());
-    wait_until("the stream tells of all clients", || {
+    wait_until("the stream reports all clients", || {
         let (admitted, here) = world.fleet.ask(|crowd| {
             let here = crowd.clients.iter().filter_map(|client| client.id.clone());
             (crowd.truth.admitted.clone(), here.collect::<HashSet<String>>())
@@ -40,7 +40,7 @@ fn check(events: &[Event], admitted: &[String], here: &HashSet<String>) -> Resul
             return Err(format!("{MISSING} of {client}: {reported:?}"));
         }
         if reported != wanted {
-            return Err(format!("of {client} was told {reported:?}"));
+            return Err(format!("of {client} was reported {reported:?}"));
         }
     }
     Ok(())

@@ -130,7 +130,7 @@ fn run(port: u16, configuration: &TempDir) -> Child {
     let mut process = started.expect("nats-server starts: apt-get install nats-server");
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("Server is ready")), "nats-server ended");
-    // It must not wait for somebody to read what it says.
+    // Its output must not block it.
     std::thread::spawn(move || lines.for_each(drop));
     process
 }

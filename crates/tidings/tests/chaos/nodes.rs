@@ -1,4 +1,4 @@
-//! Nothing fails, or a node does: clients go on elsewhere, and nobody loses anything.
+//! Nothing fails, or a node does: clients move to other nodes without a loss.
 
 use std::time::Instant;
 

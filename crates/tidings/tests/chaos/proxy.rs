@@ -17,8 +17,8 @@ pub(crate) struct Proxy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NetworkState {
     Fair,
-    /// Nothing arrives, and nobody is told; what was sent arrives later, as TCP would send it
-    /// again.
+    /// Nothing arrives, and neither end is notified; what was sent arrives later, as TCP would send
+    /// it again.
     Silent,
     /// Connections are reset, and so are new ones.
     Reset,

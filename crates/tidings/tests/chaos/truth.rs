@@ -1,8 +1,8 @@
 //! What all clients together have seen, and what is wrong with it.
 //!
-//! Invariants: within an epoch of a channel a client's offsets go up by one, unless it was told of
-//! a loss; one offset is one publication, for all clients on all nodes; and one publication has one
-//! offset.
+//! Invariants: within an epoch of a channel a client's offsets go up by one, unless it was notified
+//! of a loss; one offset is one publication, for all clients on all nodes; and one publication has
+//! one offset.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -35,7 +35,7 @@ pub(crate) struct Tally {
     pub(crate) deliveries: u64,
     /// Unsubscribed or disconnected because something may be missing.
     pub(crate) reported: u64,
-    /// Came back and was told that something is missing.
+    /// Reconnected and was notified of a gap.
     pub(crate) notices: u64,
     pub(crate) failures: u64,
 }
@@ -44,9 +44,9 @@ pub(crate) struct Tally {
 type Stream = HashMap<String, EpochLog>;
 
 struct EpochLog {
-    /// The lowest offset from which on somebody listened without a gap.
+    /// The lowest offset from which on a client was subscribed without a gap.
     after: u64,
-    /// The highest offset that somebody has.
+    /// The highest offset that a client has received.
     to: u64,
     payloads: HashMap<u64, u64>,
 }

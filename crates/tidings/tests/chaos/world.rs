@@ -26,9 +26,9 @@ pub(crate) struct World {
 pub(crate) enum Cost {
     /// Every client has everything.
     Nothing,
-    /// Clients may be told that something is missing.
+    /// Clients may be notified of a gap.
     Notices,
-    /// All clients with a position must be told so.
+    /// All clients with a position must be notified of a gap.
     NoticesToAll,
 }
 
@@ -66,13 +66,13 @@ impl World {
         std::thread::sleep(time);
     }
 
-    /// What was broken is whole again, from this time on: every client is to be told what it
+    /// What was broken is whole again, from this time on: every client is to be notified of what it
     /// missed, or to catch up.
     pub(crate) fn mark(&self, whole: Instant) {
         self.fleet.ask(move |crowd| crowd.mark(whole));
     }
 
-    /// Waits until all clients are live, and were told or have caught up since the mark.
+    /// Waits until all clients are live, and were notified or have caught up since the mark.
     pub(crate) fn wait_settled(&mut self) {
         self.nodes.iter_mut().for_each(Node::wait_ready);
         let fleet = &self.fleet;
@@ -161,12 +161,12 @@ fn wait_at_top(fleet: &Fleet, tops: &[StreamPosition]) {
         }
         let (count, first) = (stragglers.len(), &stragglers[0]);
         assert!(began.elapsed() < QUIET_WITHIN, "{count} places are not at the top: {first}");
-        // Nothing tells when a socket of another process has no more to say.
+        // No event reports that a socket of another process is drained.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Whoever is there is present, and nobody else, once leases have ended.
+/// Exactly the connected clients are present, once leases have expired.
 fn wait_present(node: &mut Node, crowds: &[u64]) {
     let began = Instant::now();
     for (channel, &crowd) in crowds.iter().enumerate() {

@@ -54,7 +54,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < Duration::from_secs(30), "{what}");
-        // Nothing tells when another process has counted.
+        // No event reports that another process has counted.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -79,7 +79,7 @@ fn histories_that_nobody_reads() {
     let mut peers: Vec<Peer> = (0..CLIENTS).map(dial).collect();
     peers.iter_mut().for_each(|peer| peer.say(ask));
     until("all are answered", || counted(&case, "history") == CLIENTS as u64);
-    // Whoever asks again and again is not told more than its queue takes.
+    // Repeated requests are answered only as far as the queue allows.
     let again = [ask; 20].join("\n");
     peers[..10].iter_mut().for_each(|peer| peer.say(&again));
     until("they end", || {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::neighbour::{Latency, Neighbour};
 use crate::server::{Footprint, Server};
 
-/// One worker, so that whoever keeps it busy is felt by everybody.
+/// One worker, so that load on it affects every client.
 const CONFIG: &str = r#"
 [http_server]
 address = "127.0.0.1"

@@ -103,7 +103,7 @@ fn of_publications() {
 
 #[test]
 fn of_protocol_pongs() {
-    // The first pong that nobody asked for ends it.
+    // The first unsolicited pong ends it.
     flood("a flood of pongs of the protocol", &commands(1, |_| "{}".to_owned()), &[3501]);
 }
 

@@ -1,4 +1,4 @@
-//! Peers without a name that hold connections and say nothing: nobody else is locked out.
+//! Unauthenticated peers that hold idle connections: other clients are not locked out.
 
 use std::time::{Duration, Instant};
 

@@ -67,7 +67,7 @@ fn keep_without_end(case: &Case) -> u64 {
             frame(FrameKind::Text, command.as_bytes())
         })
         .collect();
-    // Whoever is closed for it comes again.
+    // A client that is closed for it reconnects.
     let began = Instant::now();
     while began.elapsed() < TIME {
         peer.flood(&bytes, TIME / 4..TIME / 4, || false);

@@ -19,7 +19,7 @@ fn who_stops_reading_is_closed_at_the_bound() {
     case.server.wait("it is subscribed", |now| now.subscriptions == subscriptions);
     let data = format!("\"{}\"", "x".repeat(16 * 1024));
     let mut published = 0;
-    // Nobody else counts as a subscription by then but the neighbour.
+    // By then the only other subscription is the neighbour's.
     while case.server.footprint().subscriptions > case.before.subscriptions {
         assert!(published < 2000, "never called slow");
         (0..10).for_each(|_| case.server.publish("open:flood", &data));

@@ -1,4 +1,4 @@
-//! Tokens that somebody made up.
+//! Forged and malformed tokens.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

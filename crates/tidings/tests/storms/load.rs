@@ -1,11 +1,11 @@
-//! A process full of clients: one thread, one poller. Told what to do by lines on standard input,
-//! it tells how it went by lines on standard output.
+//! A process full of clients: one thread, one poller. Commands are lines on standard
+//! input, results are lines on standard output.
 //!
 //! | line in | what it does |
 //! |---|---|
 //! | `go` | from now on clients die, each about as often as planned |
 //! | `cut` | all die at once and come back at once |
-//! | `end n` | nobody dies any more; ends when all have `n` publications |
+//! | `end n` | connections are no longer closed; ends when all have `n` publications |
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,13 +24,13 @@ const WAKE: Token = Token(usize::MAX);
 /// Time before dialling again after the server or the kernel refused.
 const REFUSED: Duration = Duration::from_millis(100);
 
-/// After `end`, whoever has not everything by then never gets it.
+/// After `end`, a client without all publications by then never gets them.
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
 #[test]
 #[ignore = "a part of the storms, which start it as a process"]
 fn clients() {
-    // Without a plan somebody has asked for all ignored tests, and this is none.
+    // Without a plan, all ignored tests were requested, and this is not a test.
     if let Ok(plan) = std::env::var(PLAN) {
         rlimit::increase_nofile_limit(u64::MAX).unwrap();
         Load::new(Plan::read(&plan)).run();

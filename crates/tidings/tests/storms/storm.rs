@@ -87,7 +87,7 @@ impl Storm {
         times.max().unwrap()
     }
 
-    /// Tells all load processes.
+    /// Sends a command to all load processes.
     pub(crate) fn order(&mut self, line: &str) {
         for load in &mut self.loads {
             let stdin = load.child.stdin.as_mut().unwrap();

@@ -114,7 +114,7 @@ impl Link {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
-            // The session closes: what follows belongs to nobody.
+            // The session closes: the rest of the input is discarded.
             if self.session.poll_action() == Some(Action::Close) {
                 return Ok(());
             }

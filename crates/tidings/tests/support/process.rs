@@ -1,4 +1,4 @@
-//! The command as a process: started, listened to, told to stop, and killed when its test ends.
+//! The command as a process: started, read from, stopped, and killed when its test ends.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn tidings(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    // Settings of whoever runs the tests are not ours.
+    // The environment of the test run must not reach the command.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDINGS_")) {
         command.env_remove(name);
     }
@@ -94,13 +94,13 @@ impl Running {
                 return status;
             }
             assert!(began.elapsed() < PATIENCE, "it does not end");
-            // Of one process nothing tells when it ends, within a time; and it may need the
+            // Of one process there is no wait with a timeout; and it may need the
             // processor for that.
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Everything that it has said and nobody has read, once it has ended.
+    /// Its output that was not read yet, once it has ended.
     pub(crate) fn last_words(&self) -> String {
         self.out.iter().chain(self.err.iter()).collect::<Vec<String>>().join("\n")
     }

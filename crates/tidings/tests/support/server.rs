@@ -115,7 +115,7 @@ impl Server {
                 return began.elapsed();
             }
             assert!(began.elapsed() < PATIENCE, "{what}: {now:?}");
-            // Nothing tells when a socket of another process is gone.
+            // No event reports that a socket of another process is closed.
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The server, its channel, and what the client was told.
+/// The server, its channel, and the positions that the client received.
 struct World {
     script: Script,
     epoch: u32,
@@ -56,7 +56,7 @@ struct World {
     is_open: bool,
     is_live: bool,
     refuses: bool,
-    /// Position that follows from what was told.
+    /// Position that follows from the messages received.
     reported: Option<StreamPosition>,
 }
 
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// What the client is told must follow from what it was told before.
+    /// Each message received must be consistent with those before it.
     fn check(&mut self, event: Event) {
         match event {
             Event::Subscribed { subscribed, .. } => {
