@@ -2,6 +2,7 @@
 //!
 //! Invariant: at most one request is open; the answer to an older one is not taken.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::event::TokenRequestId;
@@ -9,13 +10,25 @@ use super::options::TokenSource;
 use crate::limits::TTL_MAX;
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Credential {
     token: String,
     is_asked: bool,
     /// The server said that the token has expired: it is of no use any more.
     is_expired: bool,
     request: Option<TokenRequestId>,
+}
+
+/// Without the token.
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Credential { is_asked, is_expired, request, .. } = self;
+        f.debug_struct("Credential")
+            .field("is_asked", is_asked)
+            .field("is_expired", is_expired)
+            .field("request", request)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Credential {

@@ -1,5 +1,6 @@
 //! What an application chooses for a connection and for each subscription.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use wire::protocol::{Codec, StreamPosition};
 use super::backoff::Backoff;
 
 /// How a connection behaves. Everything has a default.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SessionOptions {
     /// JSON, or Protobuf for payloads of any bytes.
     pub codec: Codec,
@@ -59,8 +60,26 @@ impl Default for SessionOptions {
     }
 }
 
+/// Without what may be secret: values of headers and the data of the connect command.
+impl fmt::Debug for SessionOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionOptions")
+            .field("codec", &self.codec)
+            .field("token", &self.token)
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("reconnect", &self.reconnect)
+            .field("resubscribe", &self.resubscribe)
+            .field("timeout", &self.timeout)
+            .field("ping_delay_max", &self.ping_delay_max)
+            .field("outgoing_bytes_max", &self.outgoing_bytes_max)
+            .field("message_size_max", &self.message_size_max)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Where tokens come from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum TokenSource {
     /// No token.
     #[default]
@@ -72,6 +91,17 @@ pub enum TokenSource {
         /// The first token, when there is one already; empty for none.
         first: String,
     },
+}
+
+/// Without the token.
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TokenSource::None => "None",
+            TokenSource::Fixed(_) => "Fixed(..)",
+            TokenSource::Asked { .. } => "Asked { .. }",
+        })
+    }
 }
 
 /// How a subscription behaves.
@@ -90,4 +120,24 @@ pub struct SubscriptionOptions {
     pub recoverable: bool,
     /// Ask for join and leave events.
     pub join_leave: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_printed() {
+        let header = |name: &str| vec![(name.to_owned(), "a-secret".to_owned())];
+        let options = SessionOptions {
+            token: TokenSource::Fixed("a-secret".to_owned()),
+            data: Bytes::from_static(b"a-secret"),
+            http_headers: header("Authorization"),
+            emulated_headers: header("Authorization"),
+            ..SessionOptions::default()
+        };
+        let asked = TokenSource::Asked { first: "a-secret".to_owned() };
+        let printed = format!("{options:?} {asked:?}");
+        assert!(!printed.contains("a-secret"), "{printed}");
+    }
 }

@@ -4,6 +4,8 @@
 //! Invariant: commands leave in the order in which they were given, and a frame holds more than one
 //! only below [`FRAME_SIZE_MAX`](crate::limits::FRAME_SIZE_MAX).
 
+use std::fmt;
+
 use wire::protocol::{self, Codec, Command};
 use wire::websocket::encoder::{self, FrameKind};
 
@@ -11,13 +13,20 @@ use super::random::Randomness;
 use crate::limits::FRAME_SIZE_MAX;
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct CommandOutbox {
     codec: Codec,
     /// Commands without a frame.
     batch: Vec<u8>,
     /// Frames, and before them the handshake.
     bytes: Vec<u8>,
+}
+
+/// Without the bytes, among which there are tokens.
+impl fmt::Debug for CommandOutbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.batch.len() + self.bytes.len();
+        f.debug_struct("CommandOutbox").field("held", &held).finish_non_exhaustive()
+    }
 }
 
 impl CommandOutbox {
