@@ -85,5 +85,8 @@ fn nothing_is_left(world: &mut World) {
         assert_eq!(presence(world, channel), PresenceStats::default(), "{channel}");
         world.publish(channel);
     }
-    assert!(world.queue.pop().is_none(), "the worker is subscribed to channels without subscribers");
+    assert!(
+        world.queue.pop().is_none(),
+        "the worker is subscribed to channels without subscribers"
+    );
 }
