@@ -95,6 +95,9 @@ mod unavailable;
 mod watch;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::panic::AssertUnwindSafe;
