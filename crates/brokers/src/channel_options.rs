@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::broker::{BrokerRequest, PublishOptions};
+use engine::broker::{BrokerRequest, PublicationsRequest, PublishOptions};
 use engine::channel::namespace_name;
 use engine::rules::{ChannelRules, Namespace, RolePermissions, Rules};
 use serde_json::{Value, json};
@@ -126,7 +126,11 @@ impl ChannelOptions {
         if !self.has_adopted.load(Ordering::Relaxed) {
             return;
         }
-        let BrokerRequest::Publish { channel, options, .. } = request else { return };
+        let BrokerRequest::Publications(PublicationsRequest::Publish { channel, options, .. }) =
+            request
+        else {
+            return;
+        };
         let state = self.state();
         let Some(rules) = state.rules.as_ref().filter(|_| options.history_size == 0) else {
             return;
@@ -294,15 +298,20 @@ mod tests {
     }
 
     fn kept(options: &ChannelOptions, channel: &str) -> u32 {
-        let mut request = BrokerRequest::Publish {
-            id: RequestId(1),
+        let publish = PublicationsRequest::Publish {
+            id: RequestId::new(1),
             channel: channel.into(),
             publication: Publication::default(),
             options: PublishOptions::default(),
         };
+        let mut request = publish.into();
         options.adopt(&mut request);
-        let BrokerRequest::Publish { options, .. } = request else { unreachable!() };
-        options.history_size
+        match request {
+            BrokerRequest::Publications(PublicationsRequest::Publish { options, .. }) => {
+                options.history_size
+            }
+            other => panic!("not a publish request any more: {other:?}"),
+        }
     }
 
     #[test]

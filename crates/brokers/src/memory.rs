@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Survey};
+use engine::broker::{
+    Answer, BrokerError, BrokerEvent, BrokerRequest, HistoryRemoved, NodeBusRequest,
+    PresenceRequest, PublicationsRequest, RegistryRequest, RequestId, Survey,
+};
 use engine::capacity::{Kept, spare};
 use engine::channel::{LIFECYCLE, SYSTEM, namespace_name};
 use engine::lifecycle::Lifecycle;
@@ -150,17 +153,133 @@ impl MemoryBroker {
     }
 
     /// Answers a request about one channel; the reply is delivered under the channel's lock.
-    fn answer(
+    fn answer<T: Answer>(
         &self,
         inbox: &Arc<dyn Inbox>,
-        id: RequestId,
+        id: RequestId<T>,
         channel: &Arc<str>,
-        ask: impl FnOnce(&mut Topic, u64) -> Result<BrokerReply, BrokerError>,
+        ask: impl FnOnce(&mut Topic, u64) -> Result<T, BrokerError>,
     ) {
         self.with_topic(channel, |topic, now_ms| {
             let result = ask(topic, now_ms);
-            inbox.deliver(BrokerEvent::Reply { id, result });
+            inbox.deliver(BrokerEvent::Reply(id.answer(result)));
         });
+    }
+
+    fn handle_publications(
+        &self,
+        endpoint: Endpoint,
+        inbox: &Arc<dyn Inbox>,
+        request: PublicationsRequest,
+    ) {
+        match request {
+            PublicationsRequest::Subscribe { id, channel, read } => {
+                self.answer(inbox, id, &channel, |topic, now_ms| {
+                    self.admit(&channel, topic.growth_of_listener(&channel))?;
+                    topic.add_listener(endpoint, inbox.clone());
+                    Ok(topic.join(now_ms, &read, || self.new_epoch()))
+                });
+            }
+            PublicationsRequest::Unsubscribe { channel } => {
+                self.with_topic(&channel, |topic, _| topic.remove_listener(endpoint));
+            }
+            PublicationsRequest::Publish { id, channel, publication, options } => {
+                self.answer(inbox, id, &channel, |topic, now_ms| {
+                    let published = Published { channel: &channel, publication, options: &options };
+                    self.admit(&channel, topic.growth_of(&published))?;
+                    topic.publish(now_ms, published, || self.new_epoch())
+                });
+            }
+            PublicationsRequest::Announce { channel, info, change } => {
+                self.with_topic(&channel, |topic, _| {
+                    let channel = channel.clone();
+                    topic.notify(&BrokerEvent::Membership { channel, info, change });
+                });
+            }
+            PublicationsRequest::History { id, channel, query, meta_ttl_ms } => {
+                self.answer(inbox, id, &channel, |topic, now_ms| {
+                    topic.stream(now_ms, meta_ttl_ms, || self.new_epoch()).read(&query)
+                });
+            }
+            PublicationsRequest::RemoveHistory { id, channel } => {
+                self.answer(inbox, id, &channel, |topic, _| {
+                    topic.clear_stream();
+                    Ok(HistoryRemoved)
+                });
+            }
+            PublicationsRequest::LimitTtl { channel, ttl_ms } => {
+                self.with_topic(&channel, |topic, now_ms| {
+                    // If there is no room for it, later requests are refused.
+                    let more = topic.growth_of_listener(&channel);
+                    if channel.starts_with(SYSTEM) || self.usage.has_room(more) {
+                        topic.limit(now_ms, ttl_ms);
+                    }
+                });
+            }
+            PublicationsRequest::ChannelTtl { id, channel } => {
+                self.answer(inbox, id, &channel, |topic, now_ms| Ok(topic.ttl(now_ms)));
+            }
+        }
+    }
+
+    fn handle_presence(
+        &self,
+        endpoint: Endpoint,
+        inbox: &Arc<dyn Inbox>,
+        request: PresenceRequest,
+    ) {
+        match request {
+            PresenceRequest::Add { channel, info, announces } => {
+                self.with_topic(&channel, |topic, _| {
+                    topic.presence_mut().add(info, (endpoint, announces));
+                });
+            }
+            PresenceRequest::Remove { channel, client } => {
+                self.with_topic(&channel, |topic, _| topic.presence_mut().remove(&client.client));
+            }
+            PresenceRequest::Clients { id, channel } => {
+                self.answer(inbox, id, &channel, |topic, _| Ok(topic.presence_mut().clients()));
+            }
+            PresenceRequest::Stats { id, channel } => {
+                self.answer(inbox, id, &channel, |topic, _| Ok(topic.presence_mut().stats()));
+            }
+        }
+    }
+
+    fn handle_node_bus(&self, inbox: &Arc<dyn Inbox>, request: NodeBusRequest) {
+        match request {
+            NodeBusRequest::Control(control) => {
+                self.notify_all(&BrokerEvent::Control(control));
+            }
+            NodeBusRequest::Lifecycle(lifecycle) => self.publish_lifecycle(&lifecycle),
+            // There are no other nodes.
+            NodeBusRequest::Survey { id, .. } => {
+                inbox.deliver(BrokerEvent::Reply(id.answer(Ok(Survey::default()))));
+            }
+            NodeBusRequest::Answer { .. } => {}
+        }
+    }
+
+    fn handle_registry(&self, inbox: &Arc<dyn Inbox>, request: RegistryRequest) {
+        let reply = match request {
+            RegistryRequest::Revoke { id, revocation } => {
+                let outcome = self.revocations.store(&revocation);
+                if outcome == RevokeOutcome::Stored {
+                    self.notify_all(&BrokerEvent::Revocation(revocation));
+                }
+                id.answer(Ok(outcome))
+            }
+            RegistryRequest::Find { id, subject } => id.answer(Ok(self.revocations.find(&subject))),
+            RegistryRequest::Read { id } => id.answer(Ok(self.revocations.read())),
+        };
+        inbox.deliver(BrokerEvent::Reply(reply));
+    }
+
+    fn notify_all(&self, event: &BrokerEvent) {
+        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        for inbox in endpoints.values() {
+            inbox.deliver(event.clone());
+        }
     }
 }
 
@@ -171,115 +290,15 @@ impl Broker for MemoryBroker {
         endpoint
     }
 
-    #[expect(clippy::too_many_lines, reason = "a table of requests, a few lines each")]
     fn submit(&self, endpoint: Endpoint, request: BrokerRequest) {
-        let Some(inbox) = self.inbox(endpoint) else {
-            return;
-        };
+        let Some(inbox) = self.inbox(endpoint) else { return };
         match request {
-            BrokerRequest::Subscribe { id, channel, read } => {
-                self.answer(&inbox, id, &channel, |topic, now_ms| {
-                    self.admit(&channel, topic.growth_of_listener(&channel))?;
-                    topic.add_listener(endpoint, inbox.clone());
-                    Ok(BrokerReply::Subscribed(topic.join(now_ms, &read, || self.new_epoch())))
-                });
+            BrokerRequest::Publications(request) => {
+                self.handle_publications(endpoint, &inbox, request);
             }
-            BrokerRequest::Unsubscribe { channel } => {
-                self.with_topic(&channel, |topic, _| topic.remove_listener(endpoint));
-            }
-            BrokerRequest::Publish { id, channel, publication, options } => {
-                self.answer(&inbox, id, &channel, |topic, now_ms| {
-                    let published = Published { channel: &channel, publication, options: &options };
-                    self.admit(&channel, topic.growth_of(&published))?;
-                    let position = topic.publish(now_ms, published, || self.new_epoch())?;
-                    Ok(BrokerReply::Published(position))
-                });
-            }
-            BrokerRequest::Announce { channel, info, change } => {
-                self.with_topic(&channel, |topic, _| {
-                    topic.notify(&BrokerEvent::Membership {
-                        channel: channel.clone(),
-                        info,
-                        change,
-                    });
-                });
-            }
-            BrokerRequest::AddPresence { channel, info, announces } => {
-                self.with_topic(&channel, |topic, _| {
-                    topic.presence_mut().add(info, (endpoint, announces));
-                });
-            }
-            BrokerRequest::RemovePresence { channel, client } => {
-                self.with_topic(&channel, |topic, _| topic.presence_mut().remove(&client.client));
-            }
-            BrokerRequest::Presence { id, channel } => {
-                self.answer(&inbox, id, &channel, |topic, _| {
-                    Ok(BrokerReply::Presence(topic.presence_mut().clients()))
-                });
-            }
-            BrokerRequest::PresenceStats { id, channel } => {
-                self.answer(&inbox, id, &channel, |topic, _| {
-                    Ok(BrokerReply::PresenceStats(topic.presence_mut().stats()))
-                });
-            }
-            BrokerRequest::History { id, channel, query, meta_ttl_ms } => {
-                self.answer(&inbox, id, &channel, |topic, now_ms| {
-                    let stream = topic.stream(now_ms, meta_ttl_ms, || self.new_epoch());
-                    stream.read(&query).map(BrokerReply::History)
-                });
-            }
-            BrokerRequest::RemoveHistory { id, channel } => {
-                self.answer(&inbox, id, &channel, |topic, _| {
-                    topic.clear_stream();
-                    Ok(BrokerReply::HistoryRemoved)
-                });
-            }
-            BrokerRequest::LimitTtl { channel, ttl_ms } => {
-                self.with_topic(&channel, |topic, now_ms| {
-                    // If there is no room for it, later requests are refused.
-                    let more = topic.growth_of_listener(&channel);
-                    if channel.starts_with(SYSTEM) || self.usage.has_room(more) {
-                        topic.limit(now_ms, ttl_ms);
-                    }
-                });
-            }
-            BrokerRequest::ChannelTtl { id, channel } => {
-                self.answer(&inbox, id, &channel, |topic, now_ms| {
-                    Ok(BrokerReply::ChannelTtl(topic.ttl(now_ms)))
-                });
-            }
-            BrokerRequest::Control(control) => {
-                let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
-                for inbox in endpoints.values() {
-                    inbox.deliver(BrokerEvent::Control(control.clone()));
-                }
-            }
-            BrokerRequest::Lifecycle(lifecycle) => self.publish_lifecycle(&lifecycle),
-            BrokerRequest::Revoke { id, revocation } => {
-                let outcome = self.revocations.store(&revocation);
-                if outcome == RevokeOutcome::Stored {
-                    let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
-                    for inbox in endpoints.values() {
-                        inbox.deliver(BrokerEvent::Revocation(revocation.clone()));
-                    }
-                }
-                let result = Ok(BrokerReply::Revoked(outcome));
-                inbox.deliver(BrokerEvent::Reply { id, result });
-            }
-            BrokerRequest::FindRevocation { id, subject } => {
-                let result = Ok(self.revocations.find(&subject));
-                inbox.deliver(BrokerEvent::Reply { id, result });
-            }
-            BrokerRequest::ReadRevocations { id } => {
-                let result = Ok(self.revocations.read());
-                inbox.deliver(BrokerEvent::Reply { id, result });
-            }
-            // There are no other nodes.
-            BrokerRequest::Survey { id, .. } => {
-                let result = Ok(BrokerReply::Survey(Survey::default()));
-                inbox.deliver(BrokerEvent::Reply { id, result });
-            }
-            BrokerRequest::Answer { .. } => {}
+            BrokerRequest::Presence(request) => self.handle_presence(endpoint, &inbox, request),
+            BrokerRequest::NodeBus(request) => self.handle_node_bus(&inbox, request),
+            BrokerRequest::Registry(request) => self.handle_registry(&inbox, request),
         }
     }
 

@@ -188,8 +188,8 @@ impl Broker for NatsBroker {
         let Some(inbox) = self.shared.endpoints.inbox(endpoint) else { return };
         if request.channel().is_some_and(|channel| !subject::fits(&self.prefix, channel)) {
             // Requests without a reply need none: the channel cannot have subscribers.
-            if let Some(id) = request.id() {
-                inbox.deliver(BrokerEvent::Reply { id, result: Err(BrokerError::NameTooLong) });
+            if let Some(refusal) = request.refuse(BrokerError::NameTooLong) {
+                inbox.deliver(BrokerEvent::Reply(refusal));
             }
             return;
         }

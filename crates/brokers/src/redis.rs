@@ -182,20 +182,19 @@ impl Broker for RedisBroker {
 
     fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
         self.shared.options.adopt(&mut request);
-        let id = request.id();
         let refusal = match (self.shared.is_closed(), self.shared.has_room()) {
             (true, _) => Some(BrokerError::Unavailable),
             (false, false) => Some(BrokerError::Overloaded),
             (false, true) => None,
         };
-        if let (Some(id), Some(refusal)) = (id, refusal) {
+        if let Some(reply) = refusal.and_then(|error| request.refuse(error)) {
             if let Some(inbox) = self.shared.endpoints.inbox(endpoint) {
-                inbox.deliver(BrokerEvent::Reply { id, result: Err(refusal) });
+                inbox.deliver(BrokerEvent::Reply(reply));
             }
             return;
         }
-        let is_first =
-            self.shared.push(Job::Request { endpoint, request }, usize::from(id.is_some()));
+        let has_reply = request.has_reply();
+        let is_first = self.shared.push(Job::Request { endpoint, request }, usize::from(has_reply));
         if is_first && !self.send_at_once() {
             self.shared.wake();
         }

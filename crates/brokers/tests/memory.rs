@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use brokers::memory::{Ceilings, Usage};
 use brokers::{Broker, Clock, Endpoint, Inbox, MemoryBroker};
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions,
-    RequestId,
+    Answer, BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead,
+    JoinedStream, PublicationsRequest, PublishOptions, RequestId,
 };
 use engine::rules::{Namespace, Rules};
-use wire::protocol::{Publication, StreamPosition};
+use wire::protocol::{HistoryResult, Publication, StreamPosition};
 
 use conformance::World;
 
@@ -50,6 +50,10 @@ struct MemoryWorld {
 }
 
 impl MemoryWorld {
+    fn submit(&mut self, endpoint: Endpoint, request: impl Into<BrokerRequest>) {
+        World::submit(self, endpoint, request.into());
+    }
+
     fn new() -> MemoryWorld {
         let clock = Arc::new(TestClock::default());
         let broker = MemoryBroker::new(clock.clone(), "e".into());
@@ -115,11 +119,10 @@ fn nothing_is_stored_after_everything_has_expired() {
     let endpoint = world.attach();
     for index in 0..100u64 {
         let channel: Arc<str> = format!("room-{index}").into();
-        let id = RequestId(index);
-        world.submit(
-            endpoint,
-            BrokerRequest::Subscribe { id, channel: channel.clone(), read: JoinRead::Nothing },
-        );
+        let (id, read) = (RequestId::new(index), JoinRead::Nothing);
+        let named = channel.clone();
+        world.submit(endpoint, PublicationsRequest::Subscribe { id, channel: named, read });
+        let id = RequestId::new(index);
         let options = PublishOptions {
             history_size: 10,
             history_ttl_ms: 1000,
@@ -128,7 +131,7 @@ fn nothing_is_stored_after_everything_has_expired() {
             ..PublishOptions::default()
         };
         let publication = Publication::default();
-        world.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
+        world.submit(endpoint, PublicationsRequest::Publish { id, channel, publication, options });
     }
     assert_eq!(world.broker.channel_count(), 100);
     world.detach(endpoint);
@@ -146,21 +149,28 @@ fn reading_a_channel_without_publications_stores_nothing() {
     let position = JoinRead::Position { meta_ttl_ms };
     let ask = |world: &mut MemoryWorld, id, read: &JoinRead| {
         let (channel, read) = (received.clone(), read.clone());
-        world.submit(listener, BrokerRequest::Subscribe { id: RequestId(id), channel, read });
+        world.submit(
+            listener,
+            PublicationsRequest::Subscribe { id: RequestId::new(id), channel, read },
+        );
         world.next_event(listener)
     };
     let before = ask(&mut world, 1, &position);
     for index in 0..1_000u64 {
         let channel: Arc<str> = format!("invented-{index}").into();
-        let (id, query) = (RequestId(index), HistoryQuery::default());
-        world.submit(reader, BrokerRequest::History { id, channel, query, meta_ttl_ms });
+        let (id, query) = (RequestId::new(index), HistoryQuery::default());
+        world.submit(reader, PublicationsRequest::History { id, channel, query, meta_ttl_ms });
     }
     assert_eq!(world.broker.channel_count(), 1, "only what somebody hears");
     world.pass_ms(40 * 24 * 3_600_000);
     world.broker.expire();
-    let Some(BrokerEvent::Reply { result: before, .. }) = before else { panic!("{before:?}") };
+    let Some(BrokerEvent::Reply(BrokerReply::Subscribed(_, before))) = before else {
+        panic!("{before:?}")
+    };
     let after = ask(&mut world, 2, &position);
-    let Some(BrokerEvent::Reply { result: after, .. }) = after else { panic!("{after:?}") };
+    let Some(BrokerEvent::Reply(BrokerReply::Subscribed(_, after))) = after else {
+        panic!("{after:?}")
+    };
     assert_eq!(before, after, "whoever listens keeps its position");
 }
 
@@ -171,9 +181,9 @@ fn invented_channels_cost_nothing_once_left_and_keep_their_epoch() {
     let join = |world: &mut MemoryWorld, index: u64| {
         let channel = format!("room-{index}").into();
         let read = JoinRead::Position { meta_ttl_ms: 5000 };
-        let id = RequestId(index);
-        world.submit(endpoint, BrokerRequest::Subscribe { id, channel, read });
-        let Some(BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. }) =
+        let id = RequestId::new(index);
+        world.submit(endpoint, PublicationsRequest::Subscribe { id, channel, read });
+        let Some(BrokerEvent::Reply(BrokerReply::Subscribed(_, Ok(stream)))) =
             world.next_event(endpoint)
         else {
             panic!("no answer");
@@ -182,7 +192,7 @@ fn invented_channels_cost_nothing_once_left_and_keep_their_epoch() {
     };
     let leave = |world: &mut MemoryWorld, index: u64| {
         let channel = format!("room-{index}").into();
-        world.submit(endpoint, BrokerRequest::Unsubscribe { channel });
+        world.submit(endpoint, PublicationsRequest::Unsubscribe { channel });
     };
     let before: Vec<_> = (0..100).map(|index| join(&mut world, index)).collect();
     assert_eq!(world.broker.channel_count(), 100);
@@ -197,9 +207,9 @@ fn invented_channels_cost_nothing_once_left_and_keep_their_epoch() {
         history_meta_ttl_ms: 5000,
         ..PublishOptions::default()
     };
-    let (id, publication) = (RequestId(7), Publication::default());
+    let (id, publication) = (RequestId::new(7), Publication::default());
     let channel = "room-7".into();
-    world.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
+    world.submit(endpoint, PublicationsRequest::Publish { id, channel, publication, options });
     while world.next_event(endpoint).is_some() {}
     world.pass_ms(400_000);
     assert_ne!(join(&mut world, 7).epoch, before[7].epoch);
@@ -212,7 +222,7 @@ fn publish(
     channel: &str,
     size: usize,
     history_size: u32,
-) -> Result<BrokerReply, BrokerError> {
+) -> Result<StreamPosition, BrokerError> {
     let options = PublishOptions {
         history_size,
         history_ttl_ms: 1_000,
@@ -220,8 +230,8 @@ fn publish(
         ..PublishOptions::default()
     };
     let publication = Publication { data: vec![b'x'; size].into(), ..Publication::default() };
-    let (id, channel) = (RequestId(1), channel.into());
-    world.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
+    let (id, channel) = (RequestId::new(1), channel.into());
+    world.submit(endpoint, PublicationsRequest::Publish { id, channel, publication, options });
     answer(world, endpoint)
 }
 
@@ -229,17 +239,17 @@ fn subscribe(
     world: &mut MemoryWorld,
     endpoint: Endpoint,
     channel: &str,
-) -> Result<BrokerReply, BrokerError> {
-    let (id, channel) = (RequestId(2), channel.into());
-    world.submit(endpoint, BrokerRequest::Subscribe { id, channel, read: JoinRead::Nothing });
+) -> Result<JoinedStream, BrokerError> {
+    let (id, channel) = (RequestId::new(2), channel.into());
+    world.submit(endpoint, PublicationsRequest::Subscribe { id, channel, read: JoinRead::Nothing });
     answer(world, endpoint)
 }
 
 /// Returns the next reply; skips publications.
-fn answer(world: &mut MemoryWorld, endpoint: Endpoint) -> Result<BrokerReply, BrokerError> {
+fn answer<T: Answer>(world: &mut MemoryWorld, endpoint: Endpoint) -> Result<T, BrokerError> {
     loop {
-        if let Some(BrokerEvent::Reply { result, .. }) = world.next_event(endpoint) {
-            return result;
+        if let Some(BrokerEvent::Reply(reply)) = world.next_event(endpoint) {
+            return T::of(reply).expect("a reply of the request's type").1;
         }
     }
 }
@@ -268,13 +278,13 @@ fn requests_above_the_byte_ceiling_are_refused_and_nothing_is_evicted() {
     assert!(publish(&mut world, endpoint, "sys:config", 65_000, 1).is_ok());
     assert_eq!(publish(&mut world, endpoint, "made-up-0", 65_000, 3), Err(BrokerError::Full));
     let read = |world: &mut MemoryWorld, channel: &str| {
-        let (id, query) = (RequestId(3), HistoryQuery::default());
+        let (id, query) = (RequestId::new(3), HistoryQuery::default());
         let channel = channel.into();
-        world.submit(endpoint, BrokerRequest::History { id, channel, query, meta_ttl_ms: 1_000 });
-        let Ok(BrokerReply::History(history)) = answer(world, endpoint) else {
-            panic!("no history")
-        };
-        history.publications.len()
+        world.submit(
+            endpoint,
+            PublicationsRequest::History { id, channel, query, meta_ttl_ms: 1_000 },
+        );
+        answer::<HistoryResult>(world, endpoint).expect("a history").publications.len()
     };
     assert!((0..kept).all(|n| read(&mut world, &format!("made-up-{n}")) == 1));
     // After the retained publications expire there is room, also that of the names, long before the
@@ -311,8 +321,7 @@ fn empty_streams_are_deleted_sooner_near_a_ceiling() {
     assert!(world.broker.channel_count() == usage.channels());
     // Channels with subscribers or retained publications stay.
     for channel in std::iter::once("heard".to_owned()).chain((0..10).map(|n| format!("new-{n}"))) {
-        let Ok(BrokerReply::Published(position)) = publish(&mut world, endpoint, &channel, 10, 3)
-        else {
+        let Ok(position) = publish(&mut world, endpoint, &channel, 10, 3) else {
             panic!("{channel} is refused");
         };
         assert_eq!(position.offset, 2, "{channel}");
@@ -333,7 +342,7 @@ fn one_channel_more_than_the_ceiling_is_refused() {
     assert_eq!(world.broker.channel_count(), 4);
     for n in 0..2 {
         let channel = format!("room-{n}").into();
-        world.submit(endpoint, BrokerRequest::Unsubscribe { channel });
+        world.submit(endpoint, PublicationsRequest::Unsubscribe { channel });
     }
     assert!(subscribe(&mut world, endpoint, "room-3").is_ok());
     world.detach(endpoint);
@@ -346,10 +355,10 @@ fn a_channel_with_an_end_counts_like_any_other() {
     let endpoint = world.attach();
     // As clients do that join invented channels and leave them.
     let visit = |world: &mut MemoryWorld, channel: &str| {
-        let limit = BrokerRequest::LimitTtl { channel: channel.into(), ttl_ms: 60_000 };
+        let limit = PublicationsRequest::LimitTtl { channel: channel.into(), ttl_ms: 60_000 };
         world.submit(endpoint, limit);
         let joined = subscribe(world, endpoint, channel);
-        world.submit(endpoint, BrokerRequest::Unsubscribe { channel: channel.into() });
+        world.submit(endpoint, PublicationsRequest::Unsubscribe { channel: channel.into() });
         joined
     };
     for n in 0..3 {
@@ -383,20 +392,21 @@ fn a_stream_ends_when_its_namespace_ceases_to_retain_and_when_it_begins_again() 
             Some(since) => JoinRead::Since { since, limit: 10, bytes_max: None, meta_ttl_ms },
             None => JoinRead::Position { meta_ttl_ms },
         };
-        let (id, channel) = (RequestId(1), channel.into());
-        world.submit(endpoint, BrokerRequest::Subscribe { id, channel, read });
+        let (id, channel) = (RequestId::new(1), channel.into());
+        world.submit(endpoint, PublicationsRequest::Subscribe { id, channel, read });
         loop {
             match world.next_event(endpoint).expect("an answer") {
-                BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+                BrokerEvent::Reply(BrokerReply::Subscribed(_, Ok(stream))) => {
                     return stream.top;
                 }
-                BrokerEvent::Publication { .. } | BrokerEvent::Reply { .. } => {}
+                BrokerEvent::Publication { .. } | BrokerEvent::Reply(_) => {}
                 event => panic!("{event:?}"),
             }
         }
     };
     let publish = |world: &mut MemoryWorld, channel: &str, history_size| {
-        let (id, channel, publication) = (RequestId(2), channel.into(), Publication::default());
+        let (id, channel, publication) =
+            (RequestId::new(2), channel.into(), Publication::default());
         let (history_ttl_ms, history_meta_ttl_ms) = (60_000, 600_000);
         let options = PublishOptions {
             history_size,
@@ -404,7 +414,7 @@ fn a_stream_ends_when_its_namespace_ceases_to_retain_and_when_it_begins_again() 
             history_meta_ttl_ms,
             ..PublishOptions::default()
         };
-        world.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
+        world.submit(endpoint, PublicationsRequest::Publish { id, channel, publication, options });
     };
     for channel in ["chat:used", "other", "chat:used2"] {
         publish(&mut world, channel, 10);

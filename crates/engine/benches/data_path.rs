@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::Criterion;
-use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinedStream, RequestId};
+use engine::broker::{BrokerEvent, BrokerRequest, JoinedStream, PublicationsRequest, RequestId};
 use engine::encoding::{Encoder, Encoding};
 use engine::hash_keys::HashKeys;
 use engine::rules::{Namespace, Rules, SubscribePermission};
@@ -183,17 +183,22 @@ fn connect(worker: &mut Worker) -> SessionKey {
 }
 
 /// The request to the broker, if there is one.
-fn ask_to_subscribe(worker: &mut Worker, key: SessionKey, subscribe: &str) -> Option<RequestId> {
+fn ask_to_subscribe(
+    worker: &mut Worker,
+    key: SessionKey,
+    subscribe: &str,
+) -> Option<RequestId<JoinedStream>> {
     worker.handle_message(NOW, key, subscribe.as_bytes());
     std::iter::from_fn(|| worker.poll_effect()).find_map(|effect| match effect {
-        Effect::Broker(BrokerRequest::Subscribe { id, .. }) => Some(id),
+        Effect::Broker(BrokerRequest::Publications(PublicationsRequest::Subscribe {
+            id, ..
+        })) => Some(id),
         _ => None,
     })
 }
 
-fn answer(worker: &mut Worker, id: RequestId, stream: JoinedStream) {
-    let result = Ok(BrokerReply::Subscribed(stream));
-    worker.handle_broker_event(NOW, BrokerEvent::Reply { id, result });
+fn answer(worker: &mut Worker, id: RequestId<JoinedStream>, stream: JoinedStream) {
+    worker.handle_broker_event(NOW, BrokerEvent::Reply(id.answer(Ok(stream))));
 }
 
 fn publication(channel: &str, offset: u64) -> BrokerEvent {

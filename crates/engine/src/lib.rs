@@ -26,6 +26,7 @@ pub mod hub;
 pub mod lifecycle;
 pub mod limits;
 pub mod outbox;
+mod pending;
 pub mod personal;
 pub mod presence;
 pub mod random;

@@ -7,16 +7,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use wire::protocol::{Disconnect, ErrorCode};
 
-use crate::broker::{BrokerRequest, RequestId};
+use crate::broker::BrokerRequest;
 use crate::checks::Checks;
 use crate::counters::{CommandKind, Counters};
 use crate::encoding::Encoder;
 use crate::hash_keys::HashKeys;
 use crate::hub::{Hub, SubscriberKey};
 use crate::limits::{NOTED_CHARACTERS_MAX, NOTES_MAX};
+use crate::pending::PendingRequests;
 use crate::random::Random;
 use crate::rates::Bucket;
 use crate::recent_channels::RecentChannels;
@@ -165,36 +165,8 @@ pub(crate) struct Outputs {
     /// Subscriptions with a gap: slot of the session and key of the subscriber.
     pub(crate) gaps: Vec<(u32, SubscriberKey)>,
     /// Requests to the broker without a reply yet.
-    pub(crate) pending: HashMap<RequestId, Pending, HashKeys>,
+    pub(crate) pending: PendingRequests,
     pub(crate) counters: Counters,
-    next_request: u64,
-}
-
-/// What awaits a broker's reply.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) session: SessionKey,
-    pub(crate) question: PendingQuestion,
-}
-
-/// A command that the broker answers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PendingCommand {
-    /// Id chosen by the client.
-    pub(crate) id: u32,
-    /// Its share of [`crate::limits::QUESTIONS_MAX`] until the reply.
-    pub(crate) cost: u16,
-}
-
-/// The purpose of a request to the broker.
-#[derive(Debug)]
-pub(crate) enum PendingQuestion {
-    /// Subscribe to a channel and read its stream.
-    Join,
-    /// A client's command.
-    Command(PendingCommand),
-    /// Verify that this worker has received every publication of a channel.
-    Check { channel: Arc<str> },
 }
 
 impl Outputs {
@@ -206,18 +178,9 @@ impl Outputs {
             pressed: Vec::new(),
             closing: Vec::new(),
             gaps: Vec::new(),
-            pending: HashMap::with_hasher(hasher),
+            pending: PendingRequests::new(hasher),
             counters: Counters::default(),
-            next_request: 0,
         }
-    }
-
-    /// Registers a pending request and returns its id.
-    pub(crate) fn expect(&mut self, session: SessionKey, question: PendingQuestion) -> RequestId {
-        self.next_request += 1;
-        let id = RequestId(self.next_request);
-        self.pending.insert(id, Pending { session, question });
-        id
     }
 
     /// Records a refusal for the operator and returns it. Of a flood of refusals only the first are
@@ -256,7 +219,7 @@ impl Outputs {
         }
     }
 
-    pub(crate) fn submit(&mut self, request: BrokerRequest) {
-        self.effects.push_back(Effect::Broker(request));
+    pub(crate) fn submit(&mut self, request: impl Into<BrokerRequest>) {
+        self.effects.push_back(Effect::Broker(request.into()));
     }
 }

@@ -8,6 +8,7 @@
 mod abandon;
 mod fan_out;
 mod positions;
+mod replies;
 mod revoke;
 mod verdict;
 mod views;
@@ -20,11 +21,9 @@ use bytes::Bytes;
 use slab::Slab;
 use wire::protocol::{self, Disconnect, DisconnectCode, PushEvent};
 
-use crate::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Membership, RequestId,
-};
+use crate::broker::{BrokerEvent, Control, Membership, NodeBusRequest};
 use crate::buckets::ConnectionBuckets;
-use crate::capacity::{Kept, shrink_map, shrink_queue, shrink_vec};
+use crate::capacity::{Kept, shrink_queue, shrink_vec};
 use crate::checks::Checks;
 use crate::counters::Counters;
 use crate::departures::Departures;
@@ -37,11 +36,11 @@ use crate::random::Random;
 use crate::recent_channels::RecentChannels;
 use crate::rules::Rules;
 use crate::session::timers::{self, Timers};
-use crate::session::{Opening, Phase, Session, Wait, connect, join, metering, orders, queries};
+use crate::session::{Opening, Phase, Session, Wait, connect, join, metering, orders};
 use crate::session_key::SessionKey;
 use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
-use crate::turn::{Effect, Outputs, Pending, PendingQuestion, Turn};
+use crate::turn::{Effect, Outputs, Turn};
 use crate::users::Users;
 use crate::wheel::{Tick, Wheel};
 use abandon::Doing;
@@ -200,7 +199,7 @@ impl Worker {
                 }
             }
             BrokerEvent::Expired { channel } => self.end_channel(now, &channel),
-            BrokerEvent::Reply { id, result } => self.handle_reply(now, id, result),
+            BrokerEvent::Reply(reply) => self.handle_reply(now, reply),
             BrokerEvent::Control(control) => self.handle_control(now, &control),
             // For the node, not for sessions.
             BrokerEvent::Question { .. }
@@ -489,7 +488,7 @@ impl Worker {
                 if session.is_online {
                     let change = Change::Offline { reason: reason() };
                     let (info, at_ms) = (info.clone(), now.unix_ms);
-                    turn.out.submit(BrokerRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+                    turn.out.submit(NodeBusRequest::Lifecycle(Lifecycle { info, change, at_ms }));
                 }
             }
         });
@@ -501,37 +500,6 @@ impl Worker {
     /// Publishes all pending departures at once, because this worker ends.
     pub fn publish_departures(&mut self) {
         self.departures.publish_all(&mut self.out);
-    }
-
-    fn handle_reply(&mut self, now: Now, id: RequestId, result: Result<BrokerReply, BrokerError>) {
-        let Some(Pending { session: key, question }) = self.out.pending.remove(&id) else {
-            return;
-        };
-        shrink_map(&mut self.out.pending, Kept::OfOne);
-        match question {
-            PendingQuestion::Command(asked) => self.with_session(now, key, |session, turn| {
-                queries::handle_answer(session, turn, asked, result);
-            }),
-            PendingQuestion::Join => {
-                let result = match result {
-                    Ok(BrokerReply::Subscribed(stream)) => Ok(stream),
-                    Ok(_) => Err(BrokerError::Unavailable),
-                    Err(error) => Err(error),
-                };
-                self.with_session(now, key, |session, turn| {
-                    join::handle_read(session, turn, Some(id), result);
-                });
-            }
-            PendingQuestion::Check { channel } => {
-                if let Ok(BrokerReply::Subscribed(stream)) = result
-                    && let Some((slot, channel)) = self.hub.find(&channel)
-                {
-                    let gaps = &mut self.out.gaps;
-                    channel.handle_position(now.monotonic_ms, slot, &stream.top, gaps);
-                }
-            }
-        }
-        self.settle(now, key);
     }
 
     fn handle_control(&mut self, now: Now, control: &Arc<Control>) {

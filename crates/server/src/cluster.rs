@@ -9,3 +9,4 @@ pub(crate) mod questions;
 pub(crate) mod revocation_sync;
 pub(crate) mod service_endpoint;
 pub(crate) mod survey;
+mod waiting_callers;

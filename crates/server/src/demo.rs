@@ -11,7 +11,7 @@ use axum::http::header::{
 };
 use axum::response::IntoResponse;
 use axum::routing::get;
-use engine::broker::BrokerRequest;
+use engine::broker::PublicationsRequest;
 use engine::random::Random;
 use engine::rules::Rules;
 use serde::Serialize;
@@ -111,7 +111,7 @@ pub(crate) async fn run_ticker(
             time: quote.time,
             ..Publication::default()
         };
-        let publish = |id| BrokerRequest::Publish {
+        let publish = |id| PublicationsRequest::Publish {
             id,
             channel: CHANNEL.into(),
             publication,

@@ -1,6 +1,6 @@
 //! What must hold when nothing is in flight any more, and after all clients have left.
 
-use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, RequestId};
+use engine::broker::{BrokerReply, HistoryQuery, PresenceRequest, PublicationsRequest, RequestId};
 use wire::protocol::{PresenceStats, StreamPosition};
 
 use crate::rules::{CHANNELS, POSITION_CHECK_DELAY_MS};
@@ -52,9 +52,11 @@ fn everybody_has_everything(world: &mut World) {
             continue;
         }
         let query = HistoryQuery { limit: Some(0), ..HistoryQuery::default() };
-        let (id, channel) = (RequestId(0), channel.into());
-        let request = BrokerRequest::History { id, channel, query, meta_ttl_ms: 0 };
-        let Some(BrokerReply::History(top)) = world.ask(request) else { panic!("no history") };
+        let (id, channel) = (RequestId::new(0), channel.into());
+        let request = PublicationsRequest::History { id, channel, query, meta_ttl_ms: 0 };
+        let Some(BrokerReply::History(_, Ok(top))) = world.ask(request.into()) else {
+            panic!("no history")
+        };
         for position in positions {
             assert_eq!((position.offset, &position.epoch), (top.offset, &top.epoch));
         }
@@ -62,9 +64,9 @@ fn everybody_has_everything(world: &mut World) {
 }
 
 fn presence(world: &mut World, channel: &str) -> PresenceStats {
-    let request = BrokerRequest::PresenceStats { id: RequestId(0), channel: channel.into() };
-    match world.ask(request) {
-        Some(BrokerReply::PresenceStats(stats)) => stats,
+    let request = PresenceRequest::Stats { id: RequestId::new(0), channel: channel.into() };
+    match world.ask(request.into()) {
+        Some(BrokerReply::PresenceStats(_, Ok(stats))) => stats,
         other => panic!("{other:?}"),
     }
 }

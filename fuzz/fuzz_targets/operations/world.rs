@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use brokers::{Broker, Clock, Endpoint, Inbox, MemoryBroker};
 use bytes::Bytes;
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Order, RequestId, Target,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, NodeBusRequest, Order,
+    PublicationsRequest, RequestId, Target,
 };
 use engine::claims::{
     ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionGrant, TokenRefusal,
@@ -81,7 +82,7 @@ pub struct World {
     clock: Arc<WorldClock>,
     unverified: VecDeque<(SessionKey, TokenKind, String)>,
     /// The channel of each request to the broker.
-    questions: HashMap<RequestId, Arc<str>>,
+    questions: HashMap<u64, Arc<str>>,
     inflater: Inflater,
     ledger: Ledger,
     published: u32,
@@ -136,7 +137,9 @@ impl World {
             Operation::Publish { channel } => self.publish(rules::channel(*channel)),
             Operation::Forget { channel } => {
                 let channel = rules::channel(*channel).into();
-                self.ask(BrokerRequest::RemoveHistory { id: RequestId(0), channel });
+                self.ask(
+                    PublicationsRequest::RemoveHistory { id: RequestId::new(0), channel }.into(),
+                );
             }
             Operation::Order { user, order } => self.order(*user, *order),
             Operation::Pass { tenths } => self.pass(u64::from(*tenths) * 100),
@@ -284,7 +287,7 @@ impl World {
         };
         match &event {
             BrokerEvent::Publication { publication, epoch, .. } => note(publication, epoch),
-            BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+            BrokerEvent::Reply(BrokerReply::Subscribed(_, Ok(stream))) => {
                 stream.publications.iter().for_each(|one| note(one, &stream.top.epoch));
             }
             _ => {}
@@ -293,16 +296,16 @@ impl World {
     }
 
     fn lose(&mut self) {
-        if let Some(answer @ BrokerEvent::Reply { .. }) = self.queue.pop() {
+        if let Some(answer @ BrokerEvent::Reply(_)) = self.queue.pop() {
             self.queue.unpop(answer);
         }
     }
 
     fn fail(&mut self) {
         match self.queue.pop() {
-            Some(BrokerEvent::Reply { id, .. }) => {
-                let result = Err(BrokerError::Unavailable);
-                self.worker.handle_broker_event(self.now(), BrokerEvent::Reply { id, result });
+            Some(BrokerEvent::Reply(mut reply)) => {
+                reply.refuse(BrokerError::Unavailable);
+                self.worker.handle_broker_event(self.now(), BrokerEvent::Reply(reply));
             }
             Some(event) => self.queue.unpop(event),
             None => {}
@@ -318,7 +321,7 @@ impl World {
             | BrokerEvent::Membership { channel, .. }
             | BrokerEvent::Position { channel, .. }
             | BrokerEvent::Expired { channel } => Some(channel.clone()),
-            BrokerEvent::Reply { id, .. } => self.questions.get(id).cloned(),
+            BrokerEvent::Reply(reply) => self.questions.get(&reply.outcome().0).cloned(),
             BrokerEvent::Control(_)
             | BrokerEvent::Question { .. }
             | BrokerEvent::Revocation(_)
@@ -342,8 +345,8 @@ impl World {
         };
         let Some(options) = namespace.map(|namespace| namespace.publish_options()) else { return };
         let publication = Publication { data, ..Publication::default() };
-        let (id, channel) = (RequestId(0), channel.into());
-        self.ask(BrokerRequest::Publish { id, channel, publication, options });
+        let (id, channel) = (RequestId::new(0), channel.into());
+        self.ask(PublicationsRequest::Publish { id, channel, publication, options }.into());
     }
 
     /// The broker's reply to a request from outside the worker.
@@ -351,7 +354,7 @@ impl World {
         while self.answers.pop().is_some() {}
         self.broker.submit(self.outside, request);
         match self.answers.pop() {
-            Some(BrokerEvent::Reply { result, .. }) => result.ok(),
+            Some(BrokerEvent::Reply(reply)) => Some(reply),
             _ => None,
         }
     }
@@ -378,8 +381,10 @@ impl World {
             }
         };
         let target = Target { user: user(choice).to_owned(), ..Target::default() };
-        self.broker
-            .submit(self.outside, BrokerRequest::Control(Arc::new(Control { target, order })));
+        self.broker.submit(
+            self.outside,
+            NodeBusRequest::Control(Arc::new(Control { target, order })).into(),
+        );
     }
 
     /// Advances time; timers run second by second.
@@ -533,28 +538,10 @@ impl World {
     }
 }
 
-fn question(request: &BrokerRequest) -> Option<(RequestId, Arc<str>)> {
-    match request {
-        BrokerRequest::Subscribe { id, channel, .. }
-        | BrokerRequest::Publish { id, channel, .. }
-        | BrokerRequest::Presence { id, channel }
-        | BrokerRequest::PresenceStats { id, channel }
-        | BrokerRequest::History { id, channel, .. }
-        | BrokerRequest::RemoveHistory { id, channel }
-        | BrokerRequest::ChannelTtl { id, channel } => Some((*id, channel.clone())),
-        BrokerRequest::Unsubscribe { .. }
-        | BrokerRequest::Announce { .. }
-        | BrokerRequest::AddPresence { .. }
-        | BrokerRequest::RemovePresence { .. }
-        | BrokerRequest::LimitTtl { .. }
-        | BrokerRequest::Control(_)
-        | BrokerRequest::Lifecycle(_)
-        | BrokerRequest::Survey { .. }
-        | BrokerRequest::Revoke { .. }
-        | BrokerRequest::FindRevocation { .. }
-        | BrokerRequest::ReadRevocations { .. }
-        | BrokerRequest::Answer { .. } => None,
-    }
+/// The number of a request with a reply, and its channel.
+fn question(request: &BrokerRequest) -> Option<(u64, Arc<str>)> {
+    let reply = request.refuse(BrokerError::Unavailable)?;
+    Some((reply.outcome().0, request.channel()?.clone()))
 }
 
 fn end_of(now: Now, seconds: u8) -> i64 {

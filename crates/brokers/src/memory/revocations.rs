@@ -5,7 +5,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::broker::BrokerReply;
 use engine::revocation::{Revocation, Revocations, RevokeOutcome, Subject};
 
 /// The stored revocations.
@@ -26,14 +25,14 @@ impl KeptRevocations {
         }
     }
 
-    pub(super) fn find(&self, subject: &Subject) -> BrokerReply {
-        BrokerReply::Revocation(self.lock().get(subject).cloned())
+    pub(super) fn find(&self, subject: &Subject) -> Option<Arc<Revocation>> {
+        self.lock().get(subject).cloned()
     }
 
-    pub(super) fn read(&self) -> BrokerReply {
+    pub(super) fn read(&self) -> Vec<Arc<Revocation>> {
         let mut kept = self.lock();
         kept.expire(now_s());
-        BrokerReply::Revocations(kept.iter().cloned().collect())
+        kept.iter().cloned().collect()
     }
 
     /// Deletes expired changes.

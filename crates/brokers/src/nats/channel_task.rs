@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, Membership, PublishOptions,
+    BrokerError, BrokerEvent, HistoryRemoved, Membership, PresenceRequest, PublicationsRequest,
+    PublishOptions, RequestId,
 };
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
@@ -25,7 +26,7 @@ use self::feed::ChannelFeed;
 use self::reader::{ReadKind, WaitingReader};
 use super::presence::PresenceStore;
 use super::record;
-use super::request::{QueuedRequest, ReplyHandle};
+use super::request::{ChannelRequest, QueuedRequest, ReplyHandle};
 use super::rights::Right;
 use super::stream::{ChannelStream, StreamRead};
 use super::task::{BROKEN, caught};
@@ -39,7 +40,7 @@ use crate::limits::{CHANNEL_TASK_IDLE, TASK_RESTART};
 )]
 pub(super) enum ChannelInput {
     /// A request of an endpoint about this channel.
-    Request(QueuedRequest),
+    Request(QueuedRequest<ChannelRequest>),
     /// The endpoint is detached; its subscription ends.
     Forget(Endpoint),
     /// Messages may be lost: read the stream's position and deliver it to all subscribers. A
@@ -142,25 +143,40 @@ impl ChannelTask {
         }
     }
 
-    async fn handle_request(&mut self, request: QueuedRequest) {
+    async fn handle_request(&mut self, request: QueuedRequest<ChannelRequest>) {
         let QueuedRequest { endpoint, what, reply } = request;
         match what {
-            BrokerRequest::Subscribe { read, .. } => self.subscribe(endpoint, reply, read).await,
-            BrokerRequest::History { query, meta_ttl_ms, .. } => {
-                let reader = WaitingReader { reply, what: ReadKind::History(query) };
+            ChannelRequest::Publications(what) => {
+                self.handle_publications(QueuedRequest { endpoint, what, reply }).await;
+            }
+            ChannelRequest::Presence(what) => {
+                self.handle_presence(QueuedRequest { endpoint, what, reply }).await;
+            }
+        }
+    }
+
+    async fn handle_publications(&mut self, request: QueuedRequest<PublicationsRequest>) {
+        let QueuedRequest { endpoint, what, reply } = request;
+        match what {
+            PublicationsRequest::Subscribe { id, read, .. } => {
+                let reader = WaitingReader { reply, what: ReadKind::Join(id, read) };
+                self.subscribe(endpoint, reader).await;
+            }
+            PublicationsRequest::History { id, query, meta_ttl_ms, .. } => {
+                let reader = WaitingReader { reply, what: ReadKind::History(id, query) };
                 self.read_for(vec![reader], meta_ttl_ms).await;
             }
-            BrokerRequest::Unsubscribe { .. } => self.leave(endpoint),
-            BrokerRequest::Publish { publication, options, .. } => {
-                self.publish(reply, publication, options).await;
+            PublicationsRequest::Unsubscribe { .. } => self.leave(endpoint),
+            PublicationsRequest::Publish { id, publication, options, .. } => {
+                self.publish((id, reply), publication, options).await;
             }
-            BrokerRequest::RemoveHistory { .. } => {
+            PublicationsRequest::RemoveHistory { id, .. } => {
                 let clearing = Box::pin(self.feed.stream.clone().clear());
                 let result = self.feed.receive_until(reply.due(), clearing).await;
                 self.feed.known = result.as_ref().ok().cloned();
-                reply.send(result.map(|_| BrokerReply::HistoryRemoved));
+                reply.send(id, result.map(|_| HistoryRemoved));
             }
-            BrokerRequest::Announce { info, change, .. } => {
+            PublicationsRequest::Announce { info, change, .. } => {
                 let event = match change {
                     Membership::Join => PushEvent::Join(info),
                     Membership::Leave => PushEvent::Leave(info),
@@ -168,77 +184,62 @@ impl ChannelTask {
                 // It has no reply, and without a connection no node would receive it.
                 let _ignored = self.send(event).await;
             }
-            BrokerRequest::LimitTtl { ttl_ms, .. } => {
+            PublicationsRequest::LimitTtl { ttl_ms, .. } => {
                 self.end.limit(&mut self.feed, ttl_ms).await;
             }
-            BrokerRequest::ChannelTtl { .. } => {
+            PublicationsRequest::ChannelTtl { id, .. } => {
                 let reading = Box::pin(self.feed.stream.clone().ttl());
                 let result = self.feed.receive_until(reply.due(), reading).await;
-                reply.send(result.map(BrokerReply::ChannelTtl));
-            }
-            BrokerRequest::AddPresence { .. }
-            | BrokerRequest::RemovePresence { .. }
-            | BrokerRequest::Presence { .. }
-            | BrokerRequest::PresenceStats { .. } => {
-                self.handle_presence(QueuedRequest { endpoint, what, reply }).await;
-            }
-            BrokerRequest::Control(_)
-            | BrokerRequest::Lifecycle(_)
-            | BrokerRequest::Survey { .. }
-            | BrokerRequest::Revoke { .. }
-            | BrokerRequest::FindRevocation { .. }
-            | BrokerRequest::ReadRevocations { .. }
-            | BrokerRequest::Answer { .. } => {
-                unreachable!("the node handles requests without a channel")
+                reply.send(id, result);
             }
         }
     }
 
-    async fn handle_presence(&mut self, request: QueuedRequest) {
+    async fn handle_presence(&mut self, request: QueuedRequest<PresenceRequest>) {
         let QueuedRequest { endpoint, what, reply } = request;
         let (presence, stream) = (self.presence.clone(), self.feed.stream.clone());
         match what {
-            BrokerRequest::AddPresence { info, .. } => {
+            PresenceRequest::Add { info, .. } => {
                 let adding = async move { presence.add(endpoint, &stream, info).await };
                 self.feed.while_receiving(Box::pin(adding)).await;
             }
-            BrokerRequest::RemovePresence { client, .. } => {
+            PresenceRequest::Remove { client, .. } => {
                 let removing =
                     async move { presence.remove(endpoint, &stream, &client.client).await };
                 self.feed.while_receiving(Box::pin(removing)).await;
             }
-            BrokerRequest::Presence { .. } => {
+            PresenceRequest::Clients { id, .. } => {
                 let reading = Box::pin(async move { presence.clients(&stream).await });
                 let result = self.feed.receive_until(reply.due(), reading).await;
-                reply.send(result.map(BrokerReply::Presence));
+                reply.send(id, result);
             }
-            _ => {
+            PresenceRequest::Stats { id, .. } => {
                 let reading = Box::pin(async move { presence.stats(&stream).await });
                 let result = self.feed.receive_until(reply.due(), reading).await;
-                reply.send(result.map(BrokerReply::PresenceStats));
+                reply.send(id, result);
             }
         }
     }
 
     async fn publish(
         &mut self,
-        reply: ReplyHandle,
+        (id, reply): (RequestId<StreamPosition>, ReplyHandle),
         publication: Publication,
         options: PublishOptions,
     ) {
         let feed = &mut self.feed;
         let is_slow = feed.subscribers.iter().any(|(_, inbox)| inbox.is_full());
         if is_slow || feed.stream.link.is_congested() {
-            return reply.send(Err(BrokerError::Overloaded));
+            return reply.send(id, Err(BrokerError::Overloaded));
         }
         let publication = Arc::new(publication);
         let needs_stream =
             options.history_size > 0 || options.version > 0 || !options.idempotency_key.is_empty();
         if !needs_stream {
-            return self.publish_plain(reply, publication).await;
+            return self.publish_plain(id, reply, publication).await;
         }
         if !feed.stream.link.has_jetstream {
-            return reply.send(Err(BrokerError::Unavailable));
+            return reply.send(id, Err(BrokerError::Unavailable));
         }
         let size = u64::from(options.history_size);
         let publishing = feed.stream.clone().publish(feed.known.take(), publication, options);
@@ -258,13 +259,18 @@ impl ChannelTask {
         if let Some(known) = &feed.known {
             feed.stream.trim(known, size);
         }
-        reply.send(result.map(BrokerReply::Published));
+        reply.send(id, result);
     }
 
     /// Publishes without the stream; the reply follows the next echo.
-    async fn publish_plain(&mut self, reply: ReplyHandle, publication: Arc<Publication>) {
+    async fn publish_plain(
+        &mut self,
+        id: RequestId<StreamPosition>,
+        reply: ReplyHandle,
+        publication: Arc<Publication>,
+    ) {
         if let Err(error) = self.send(PushEvent::Publication(publication)).await {
-            return reply.send(Err(error));
+            return reply.send(id, Err(error));
         }
         let stream = self.feed.stream.clone();
         self.feed.stream.link.tasks.spawn("publication", async move {
@@ -273,7 +279,7 @@ impl ChannelTask {
             let result = echoed.unwrap_or(Err(BrokerError::Unavailable));
             // If the server refused the publication, its error has arrived before the echo.
             let result = result.and_then(|()| stream.check_right(Right::Publish));
-            reply.send(result.map(|()| BrokerReply::Published(StreamPosition::default())));
+            reply.send(id, result.map(|()| StreamPosition::default()));
         });
     }
 
@@ -289,11 +295,11 @@ impl ChannelTask {
         }
     }
 
-    async fn subscribe(&mut self, endpoint: Endpoint, reply: ReplyHandle, read: JoinRead) {
-        if let Err(error) = self.feed.enter(endpoint, &reply.inbox.clone()).await {
-            return reply.send(Err(error));
+    async fn subscribe(&mut self, endpoint: Endpoint, reader: WaitingReader) {
+        if let Err(error) = self.feed.enter(endpoint, &reader.reply.inbox.clone()).await {
+            return reader.refuse(error);
         }
-        self.read(WaitingReader { reply, what: ReadKind::Join(read) }).await;
+        self.read(reader).await;
     }
 
     /// Reads the stream once for `first` and for all subscribe requests that directly follow it,
@@ -306,9 +312,11 @@ impl ChannelTask {
                 self.deferred = Some(input);
                 break;
             };
-            let read = match what {
-                BrokerRequest::Subscribe { read, .. } => read,
-                BrokerRequest::AddPresence { info, .. } => {
+            let (id, read) = match what {
+                ChannelRequest::Publications(PublicationsRequest::Subscribe {
+                    id, read, ..
+                }) => (id, read),
+                ChannelRequest::Presence(PresenceRequest::Add { info, .. }) => {
                     present.push((endpoint, info));
                     continue;
                 }
@@ -319,10 +327,10 @@ impl ChannelTask {
                 }
             };
             if let Err(error) = self.feed.enter(endpoint, &reply.inbox.clone()).await {
-                reply.send(Err(error));
+                reply.send(id, Err(error));
                 continue;
             }
-            let reader = WaitingReader { reply, what: ReadKind::Join(read) };
+            let reader = WaitingReader { reply, what: ReadKind::Join(id, read) };
             meta_ttl_ms = meta_ttl_ms.max(reader.meta_ttl_ms());
             readers.push(reader);
         }
@@ -339,7 +347,7 @@ impl ChannelTask {
     async fn read_for(&mut self, readers: Vec<WaitingReader>, meta_ttl_ms: u64) {
         let publications = readers.iter().map(|reader| reader.what.publications()).max();
         let needs_stream = readers.iter().any(WaitingReader::needs_stream);
-        let needs_echo = readers.iter().any(|reader| matches!(reader.what, ReadKind::Join(_)));
+        let needs_echo = readers.iter().any(|reader| matches!(reader.what, ReadKind::Join(..)));
         let read = StreamRead { meta_ttl_ms, publications: publications.unwrap_or_default() };
         let stream = self.feed.stream.clone();
         // The first reader has waited longest; the others joined it and get the latest deadline.
@@ -365,11 +373,10 @@ impl ChannelTask {
             }
         }
         for reader in readers {
-            let result = match &result {
-                Ok(read) => reader.what.answer(read.as_ref().map(|(_, stream)| stream)),
-                Err(error) => Err(*error),
-            };
-            reader.reply.send(result);
+            match &result {
+                Ok(read) => reader.answer(read.as_ref().map(|(_, stream)| stream)),
+                Err(error) => reader.refuse(*error),
+            }
         }
     }
 

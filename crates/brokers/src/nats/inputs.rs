@@ -3,6 +3,7 @@
 
 use async_nats::{Event, Subscriber};
 use engine::broker::BrokerError;
+use engine::broker::BrokerRequest;
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use crate::Endpoint;
     reason = "a request is the usual case, and a box would cost it an allocation"
 )]
 pub(super) enum NodeInput {
-    Request(QueuedRequest),
+    Request(QueuedRequest<BrokerRequest>),
     Detach(Endpoint),
     /// The channel options have changed: announce them to other nodes.
     Options,

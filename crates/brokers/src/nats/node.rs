@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Event, ServerError};
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Control, Ticket};
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerRequest, Control, NodeBusRequest, RegistryRequest, Ticket,
+};
 use futures_util::StreamExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{mpsc, oneshot};
@@ -30,7 +32,7 @@ use super::lifecycle::LifecyclePublisher;
 use super::link::{LinkContext, NatsLink, SILENT};
 use super::options::{NatsError, NatsOptions};
 use super::presence::PresenceStore;
-use super::request::QueuedRequest;
+use super::request::{ChannelRequest, QueuedRequest, ReplyHandle};
 use super::revocations::RevocationStore;
 use super::subject::Store;
 use super::survey::OpenSurveys;
@@ -224,42 +226,55 @@ impl Node {
         }
     }
 
-    async fn handle_request(&mut self, request: QueuedRequest) {
+    async fn handle_request(&mut self, request: QueuedRequest<BrokerRequest>) {
+        let QueuedRequest { endpoint, what, reply } = request;
+        let what = match what {
+            BrokerRequest::Publications(request) => ChannelRequest::Publications(request),
+            BrokerRequest::Presence(request) => ChannelRequest::Presence(request),
+            BrokerRequest::NodeBus(what) => {
+                return self.handle_node_bus(QueuedRequest { endpoint, what, reply }).await;
+            }
+            BrokerRequest::Registry(request) => return self.handle_registry(request, reply),
+        };
+        let channel = what.channel().clone();
+        let request = QueuedRequest { endpoint, what, reply };
+        self.channel_tasks.send(&channel, ChannelInput::Request(request));
+    }
+
+    async fn handle_node_bus(&mut self, request: QueuedRequest<NodeBusRequest>) {
         let QueuedRequest { endpoint, what, reply } = request;
         match what {
-            BrokerRequest::Control(control) => self.send_order(&control).await,
-            BrokerRequest::Survey { question, .. } => {
+            NodeBusRequest::Control(control) => self.send_order(&control).await,
+            NodeBusRequest::Survey { id, question } => {
                 let surveys = self.surveys.clone();
                 self.link.tasks.spawn("survey", async move {
-                    let result = surveys.ask(&question).await.map(BrokerReply::Survey);
-                    reply.send(result);
+                    reply.send(id, surveys.ask(&question).await);
                 });
             }
-            BrokerRequest::Revoke { revocation, .. } => {
-                let (revocations, busy) = (self.revocations.clone(), self.busy.clone());
+            NodeBusRequest::Answer { ticket, answer } => self.answer(&ticket, &answer).await,
+            NodeBusRequest::Lifecycle(lifecycle) => self.lifecycle.note(endpoint, lifecycle),
+        }
+    }
+
+    fn handle_registry(&self, request: RegistryRequest, reply: ReplyHandle) {
+        let revocations = self.revocations.clone();
+        match request {
+            RegistryRequest::Revoke { id, revocation } => {
+                let busy = self.busy.clone();
                 self.link.tasks.spawn("revoke", async move {
-                    reply.send(revocations.revoke(&revocation).await);
+                    reply.send(id, revocations.revoke(&revocation).await);
                     drop(busy);
                 });
             }
-            BrokerRequest::FindRevocation { subject, .. } => {
-                let revocations = self.revocations.clone();
+            RegistryRequest::Find { id, subject } => {
                 self.link.tasks.spawn("revocation", async move {
-                    reply.send(revocations.find(&subject).await);
+                    reply.send(id, revocations.find(&subject).await);
                 });
             }
-            BrokerRequest::ReadRevocations { .. } => {
-                let revocations = self.revocations.clone();
+            RegistryRequest::Read { id } => {
                 self.link.tasks.spawn("revocations", async move {
-                    reply.send(revocations.read().await);
+                    reply.send(id, revocations.read().await);
                 });
-            }
-            BrokerRequest::Answer { ticket, answer } => self.answer(&ticket, &answer).await,
-            BrokerRequest::Lifecycle(lifecycle) => self.lifecycle.note(endpoint, lifecycle),
-            what => {
-                let Some(channel) = what.channel().cloned() else { return };
-                let request = QueuedRequest { endpoint, what, reply };
-                self.channel_tasks.send(&channel, ChannelInput::Request(request));
             }
         }
     }

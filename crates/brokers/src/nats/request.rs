@@ -7,7 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+use engine::broker::{
+    Answer, BrokerError, BrokerEvent, BrokerReply, BrokerRequest, NodeBusRequest, PresenceRequest,
+    PublicationsRequest, RequestId,
+};
 use tokio::time::Instant;
 use wire::protocol::{ClientInfo, Publication};
 
@@ -15,16 +18,36 @@ use crate::limits::{ANSWER_TIMEOUT, REQUEST_OVERHEAD, REQUESTS_BYTES_MAX, REQUES
 use crate::{Endpoint, Inbox};
 
 /// A request with the handle for its reply.
-pub(super) struct QueuedRequest {
+pub(super) struct QueuedRequest<W> {
     pub(super) endpoint: Endpoint,
-    pub(super) what: BrokerRequest,
+    pub(super) what: W,
     pub(super) reply: ReplyHandle,
+}
+
+/// A request about one channel.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a publication is the usual request, and a box would cost it an allocation"
+)]
+pub(super) enum ChannelRequest {
+    Publications(PublicationsRequest),
+    Presence(PresenceRequest),
+}
+
+impl ChannelRequest {
+    pub(super) fn channel(&self) -> &Arc<str> {
+        match self {
+            ChannelRequest::Publications(request) => request.channel(),
+            ChannelRequest::Presence(request) => request.channel(),
+        }
+    }
 }
 
 /// Replies to a request. When dropped without a reply, it replies that the broker is unavailable.
 pub(super) struct ReplyHandle {
     pub(super) inbox: Arc<dyn Inbox>,
-    id: Option<RequestId>,
+    /// Sent when the handle is dropped; `None` for a request without a reply, or after it.
+    refusal: Option<BrokerReply>,
     due: Instant,
     _share: Share,
 }
@@ -42,7 +65,7 @@ struct Share {
     bytes: usize,
 }
 
-impl QueuedRequest {
+impl QueuedRequest<BrokerRequest> {
     /// Queues a request, or replies that the broker is overloaded. Requests without a reply are
     /// always queued, since a dropped unsubscription would cost more than its place; only
     /// announcements are dropped.
@@ -51,23 +74,30 @@ impl QueuedRequest {
         endpoint: Endpoint,
         inbox: Arc<dyn Inbox>,
         what: BrokerRequest,
-    ) -> Option<QueuedRequest> {
+    ) -> Option<QueuedRequest<BrokerRequest>> {
         let share = Share::new(load, REQUEST_OVERHEAD + payload_length(&what));
-        let is_refusable = what.id().is_some() || matches!(what, BrokerRequest::Announce { .. });
-        let due = Instant::now() + ANSWER_TIMEOUT;
-        let is_full = is_refusable && load.is_exceeded();
-        let reply = ReplyHandle { inbox, id: what.id(), due, _share: share };
-        if is_full {
-            reply.send(Err(BrokerError::Overloaded));
-            return None;
+        if load.is_exceeded() {
+            if let Some(refusal) = what.refuse(BrokerError::Overloaded) {
+                inbox.deliver(BrokerEvent::Reply(refusal));
+                return None;
+            }
+            let is_announcement =
+                matches!(what, BrokerRequest::Publications(PublicationsRequest::Announce { .. }));
+            if is_announcement {
+                return None;
+            }
         }
+        let due = Instant::now() + ANSWER_TIMEOUT;
+        let refusal = what.refuse(BrokerError::Unavailable);
+        let reply = ReplyHandle { inbox, refusal, due, _share: share };
         Some(QueuedRequest { endpoint, what, reply })
     }
 }
 
 impl ReplyHandle {
-    pub(super) fn send(mut self, result: Result<BrokerReply, BrokerError>) {
-        self.deliver(result);
+    pub(super) fn send<T: Answer>(mut self, id: RequestId<T>, result: Result<T, BrokerError>) {
+        self.refusal = None;
+        self.inbox.deliver(BrokerEvent::Reply(id.answer(result)));
     }
 
     /// The deadline, after which the caller does not wait any longer.
@@ -77,19 +107,15 @@ impl ReplyHandle {
 
     /// Returns whether the deadline has passed. A request without a reply has none.
     pub(super) fn is_late(&self) -> bool {
-        self.id.is_some() && self.due <= Instant::now()
-    }
-
-    fn deliver(&mut self, result: Result<BrokerReply, BrokerError>) {
-        if let Some(id) = self.id.take() {
-            self.inbox.deliver(BrokerEvent::Reply { id, result });
-        }
+        self.refusal.is_some() && self.due <= Instant::now()
     }
 }
 
 impl Drop for ReplyHandle {
     fn drop(&mut self) {
-        self.deliver(Err(BrokerError::Unavailable));
+        if let Some(refusal) = self.refusal.take() {
+            self.inbox.deliver(BrokerEvent::Reply(refusal));
+        }
     }
 }
 
@@ -118,17 +144,20 @@ impl Drop for Share {
 /// Bytes of a request's payload.
 fn payload_length(request: &BrokerRequest) -> usize {
     match request {
-        BrokerRequest::Publish { publication, options, .. } => {
+        BrokerRequest::Publications(PublicationsRequest::Publish {
+            publication, options, ..
+        }) => {
             publication_length(publication)
                 + options.idempotency_key.len()
                 + options.version_epoch.len()
         }
-        BrokerRequest::Announce { info, .. } | BrokerRequest::AddPresence { info, .. } => {
-            info_length(info)
+        BrokerRequest::Publications(PublicationsRequest::Announce { info, .. })
+        | BrokerRequest::Presence(PresenceRequest::Add { info, .. }) => info_length(info),
+        BrokerRequest::NodeBus(NodeBusRequest::Lifecycle(lifecycle)) => {
+            info_length(&lifecycle.info)
         }
-        BrokerRequest::Lifecycle(lifecycle) => info_length(&lifecycle.info),
-        BrokerRequest::Survey { question, .. } => question.len(),
-        BrokerRequest::Answer { answer, .. } => answer.len(),
+        BrokerRequest::NodeBus(NodeBusRequest::Survey { question, .. }) => question.len(),
+        BrokerRequest::NodeBus(NodeBusRequest::Answer { answer, .. }) => answer.len(),
         _ => 0,
     }
 }

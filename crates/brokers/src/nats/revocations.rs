@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::broker::{BrokerError, BrokerReply};
+use engine::broker::BrokerError;
 use engine::revocation::{Revocation, RevokeOutcome, Subject};
 use serde_json::json;
 
@@ -29,9 +29,12 @@ impl RevocationStore {
     }
 
     /// Stores a change and notifies all nodes.
-    pub(super) async fn revoke(&self, revocation: &Revocation) -> Result<BrokerReply, BrokerError> {
+    pub(super) async fn revoke(
+        &self,
+        revocation: &Revocation,
+    ) -> Result<RevokeOutcome, BrokerError> {
         if revocation.ends_at <= now_s() {
-            return Ok(BrokerReply::Revoked(RevokeOutcome::Expired));
+            return Ok(RevokeOutcome::Expired);
         }
         if !self.link.has_jetstream {
             return Err(BrokerError::NotSupported);
@@ -44,7 +47,7 @@ impl RevocationStore {
             // After a lost connection other nodes miss the notice: the caller must retry.
             self.link.echo().await?;
         }
-        Ok(BrokerReply::Revoked(outcome))
+        Ok(outcome)
     }
 
     /// Stores a change unless one of the same subject with the same or a later time is stored.
@@ -79,21 +82,24 @@ impl RevocationStore {
     }
 
     /// Reads the stored change of a subject.
-    pub(super) async fn find(&self, subject: &Subject) -> Result<BrokerReply, BrokerError> {
+    pub(super) async fn find(
+        &self,
+        subject: &Subject,
+    ) -> Result<Option<Arc<Revocation>>, BrokerError> {
         if !self.link.has_jetstream {
-            return Ok(BrokerReply::Revocation(None));
+            return Ok(None);
         }
         let names = &self.link.names;
         let subject = names.revocation(&token(&subject_key(subject)));
         let newest = self.link.newest(&names.revocation_stream(), &subject).await?;
         let found = newest.and_then(|stored| decode_revocation(&stored.payload));
-        Ok(BrokerReply::Revocation(found.map(Arc::new)))
+        Ok(found.map(Arc::new))
     }
 
     /// Reads all changes that have not expired, and removes some of the expired ones.
-    pub(super) async fn read(&self) -> Result<BrokerReply, BrokerError> {
+    pub(super) async fn read(&self) -> Result<Vec<Arc<Revocation>>, BrokerError> {
         if !self.link.has_jetstream {
-            return Ok(BrokerReply::Revocations(Vec::new()));
+            return Ok(Vec::new());
         }
         let names = &self.link.names;
         let stored = self.link.range(&names.revocation_stream(), &names.revocation("*")).await?;
@@ -113,7 +119,7 @@ impl RevocationStore {
             // On failure the next read tries again.
             let _later = self.link.api(&format!("STREAM.MSG.DELETE.{stream}"), &number).await;
         }
-        Ok(BrokerReply::Revocations(found))
+        Ok(found)
     }
 }
 

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest, ChannelTtl, JoinRead, JoinedStream};
+use engine::broker::{
+    BrokerError, BrokerReply, BrokerRequest, ChannelTtl, HistoryRemoved, JoinRead, JoinedStream,
+    PresenceRequest, PublicationsRequest, RegistryRequest,
+};
 use engine::revocation::{Revocation, RevokeOutcome};
 use wire::protocol::protobuf::{decode_client_info, decode_publication};
 use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, StreamPosition};
@@ -12,36 +15,58 @@ use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, Stre
 use super::resp::Frame;
 use crate::control;
 
-/// The reply to a request that is not read in pages.
-pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Result<BrokerReply, BrokerError> {
-    let reply = match request {
-        BrokerRequest::Subscribe { read, .. } if *read == JoinRead::Nothing => {
-            Some(BrokerReply::Subscribed(JoinedStream::default()))
+/// The reply to a request that is not read in pages; `None` for a request without a reply.
+pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Option<BrokerReply> {
+    match request {
+        BrokerRequest::Publications(request) => read_publications(request, frame),
+        BrokerRequest::Presence(PresenceRequest::Stats { id, .. }) => {
+            Some(id.answer(known(stats(frame))))
         }
-        BrokerRequest::Subscribe { .. } => position(frame)
-            .map(|top| BrokerReply::Subscribed(JoinedStream { top, publications: Vec::new() })),
-        BrokerRequest::History { query, .. } => match stream_page(frame) {
-            Some(page) if !page.is_of_epoch && query.since.is_some() => {
-                return Err(BrokerError::UnrecoverablePosition);
-            }
-            Some(StreamPage { top: StreamPosition { offset, epoch }, .. }) => {
-                let publications = Vec::new();
-                Some(BrokerReply::History(HistoryResult { publications, epoch, offset }))
-            }
-            None => None,
-        },
-        BrokerRequest::Publish { .. } => published(frame).map(BrokerReply::Published),
-        BrokerRequest::PresenceStats { .. } => stats(frame).map(BrokerReply::PresenceStats),
-        BrokerRequest::RemoveHistory { .. } => Some(BrokerReply::HistoryRemoved),
-        BrokerRequest::ChannelTtl { .. } => ttl(frame).map(BrokerReply::ChannelTtl),
-        BrokerRequest::Revoke { .. } => outcome(frame).map(BrokerReply::Revoked),
-        BrokerRequest::FindRevocation { .. } => match frame {
-            Frame::Null => Some(BrokerReply::Revocation(None)),
-            frame => revocation(frame).map(|found| BrokerReply::Revocation(Some(found))),
-        },
-        _ => None,
-    };
-    reply.ok_or(BrokerError::Unavailable)
+        BrokerRequest::Registry(RegistryRequest::Revoke { id, .. }) => {
+            Some(id.answer(known(outcome(frame))))
+        }
+        BrokerRequest::Registry(RegistryRequest::Find { id, .. }) => {
+            let found = match frame {
+                Frame::Null => Some(None),
+                frame => revocation(frame).map(Some),
+            };
+            Some(id.answer(known(found)))
+        }
+        request => request.refuse(BrokerError::Unavailable),
+    }
+}
+
+fn read_publications(request: &PublicationsRequest, frame: &Frame) -> Option<BrokerReply> {
+    match request {
+        PublicationsRequest::Subscribe { id, read, .. } => {
+            let stream = match read {
+                JoinRead::Nothing => Some(JoinedStream::default()),
+                _ => position(frame).map(|top| JoinedStream { top, publications: Vec::new() }),
+            };
+            Some(id.answer(known(stream)))
+        }
+        PublicationsRequest::History { id, query, .. } => {
+            let result = known(stream_page(frame)).and_then(|page| {
+                if !page.is_of_epoch && query.since.is_some() {
+                    return Err(BrokerError::UnrecoverablePosition);
+                }
+                let StreamPosition { offset, epoch } = page.top;
+                Ok(HistoryResult { publications: Vec::new(), epoch, offset })
+            });
+            Some(id.answer(result))
+        }
+        PublicationsRequest::Publish { id, .. } => Some(id.answer(known(published(frame)))),
+        PublicationsRequest::RemoveHistory { id, .. } => Some(id.answer(Ok(HistoryRemoved))),
+        PublicationsRequest::ChannelTtl { id, .. } => Some(id.answer(known(ttl(frame)))),
+        PublicationsRequest::Unsubscribe { .. }
+        | PublicationsRequest::Announce { .. }
+        | PublicationsRequest::LimitTtl { .. } => None,
+    }
+}
+
+/// A reply that could not be decoded is an error.
+fn known<T>(decoded: Option<T>) -> Result<T, BrokerError> {
+    decoded.ok_or(BrokerError::Unavailable)
 }
 
 /// Result of the script that stores a revocation.

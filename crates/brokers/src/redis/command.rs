@@ -3,7 +3,10 @@
 //! Invariant: one request is one command with one reply; user data is an argument, never part of a
 //! script.
 
-use engine::broker::{BrokerRequest, Control, PublishOptions};
+use engine::broker::{
+    BrokerRequest, Control, NodeBusRequest, PresenceRequest, PublicationsRequest, PublishOptions,
+    RegistryRequest,
+};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use engine::limits::IDEMPOTENCY_TTL_MS;
@@ -106,66 +109,88 @@ impl Commander {
         let first = PageProgress::default();
         let progress = pending.progress.as_deref().unwrap_or(&first);
         match &pending.request {
-            request @ (BrokerRequest::Subscribe { channel, .. }
-            | BrokerRequest::History { channel, .. }) => {
-                match StreamRange::next_of(request, progress) {
-                    Some((range, meta_ttl_ms)) => {
-                        target.read(&StreamRead { channel, epoch, meta_ttl_ms, range }, out);
+            BrokerRequest::Publications(request) => match request {
+                PublicationsRequest::Subscribe { channel, .. }
+                | PublicationsRequest::History { channel, .. } => {
+                    match StreamRange::next_of(&pending.request, progress) {
+                        Some((range, meta_ttl_ms)) => {
+                            target.read(&StreamRead { channel, epoch, meta_ttl_ms, range }, out);
+                        }
+                        None => encode(out, &[b"ECHO", b""]),
                     }
-                    None => encode(out, &[b"ECHO", b""]),
                 }
+                PublicationsRequest::Publish { channel, publication, options, .. } => {
+                    target.publish(&PublishCommand { channel, epoch, publication, options }, out);
+                }
+                PublicationsRequest::Announce { channel, info, change } => {
+                    let name = target.keys.key(target.partition, "c", channel);
+                    target.publish_payload(&name, &payload::membership(info, *change), out);
+                }
+                PublicationsRequest::RemoveHistory { channel, .. } => {
+                    let stream = target.keys.key(target.partition, "stream", channel);
+                    target.script(Script::Clear, &[stream], &[], out);
+                }
+                PublicationsRequest::LimitTtl { channel, ttl_ms } => {
+                    target.channel_ttl(channel, *ttl_ms, out);
+                }
+                PublicationsRequest::ChannelTtl { channel, .. } => {
+                    target.channel_ttl(channel, 0, out);
+                }
+                PublicationsRequest::Unsubscribe { .. } => {
+                    unreachable!("sent as a subscription change")
+                }
+            },
+            BrokerRequest::Presence(request) => {
+                self.presence(target, context, (request, progress), out);
             }
-            BrokerRequest::Publish { channel, publication, options, .. } => {
-                let publish = PublishCommand { channel, epoch, publication, options };
-                target.publish(&publish, out);
+            BrokerRequest::NodeBus(NodeBusRequest::Control(control)) => {
+                target.control(control, out);
             }
-            BrokerRequest::Announce { channel, info, change } => {
-                let name = target.keys.key(target.partition, "c", channel);
-                target.publish_payload(&name, &payload::membership(info, *change), out);
+            BrokerRequest::NodeBus(NodeBusRequest::Answer { ticket, answer }) => {
+                let payload = control::encode_answer(&self.node, ticket.number, answer);
+                target.publish_payload(&target.keys.control_of(&ticket.node), &payload, out);
             }
-            BrokerRequest::Control(control) => target.control(control, out),
-            BrokerRequest::AddPresence { channel, info, announces } => {
+            BrokerRequest::Registry(RegistryRequest::Revoke { revocation, .. }) => {
+                target.revoke(revocation, out);
+            }
+            BrokerRequest::Registry(RegistryRequest::Find { subject, .. }) => {
+                target.find_revocation(subject, out);
+            }
+            BrokerRequest::NodeBus(
+                NodeBusRequest::Lifecycle(_) | NodeBusRequest::Survey { .. },
+            )
+            | BrokerRequest::Registry(RegistryRequest::Read { .. }) => {
+                unreachable!("handled by the core")
+            }
+        }
+    }
+
+    fn presence(
+        &self,
+        target: CommandTarget<'_>,
+        context: RequestContext,
+        (request, progress): (&PresenceRequest, &PageProgress),
+        out: &mut Vec<u8>,
+    ) {
+        let keys = target.presence_keys(request.channel(), &self.node);
+        match request {
+            PresenceRequest::Add { channel, info, announces } => {
                 self.renew_presence(target, channel, &[(&**info, *announces)], out);
             }
-            BrokerRequest::RemovePresence { channel, client } => {
+            PresenceRequest::Remove { channel, client } => {
                 let last = match context.remaining_clients {
                     RemainingClients::None => "last",
                     RemainingClients::Some => "",
                 };
                 let words = [&*self.node, last, channel, &client.client];
-                let keys = target.presence_keys(channel, &self.node);
                 target.script(Script::Leave, &keys, &words.map(str::as_bytes), out);
             }
-            BrokerRequest::Presence { channel, .. } => {
-                let keys = target.presence_keys(channel, &self.node);
+            PresenceRequest::Clients { .. } => {
                 let budget = progress.budget().to_string();
                 let words = [progress.cursor(), budget.as_bytes()];
                 target.script(Script::Present, &keys[..3], &words, out);
             }
-            BrokerRequest::PresenceStats { channel, .. } => {
-                let keys = target.presence_keys(channel, &self.node);
-                target.script(Script::Count, &keys[..3], &[], out);
-            }
-            BrokerRequest::RemoveHistory { channel, .. } => {
-                let stream = target.keys.key(target.partition, "stream", channel);
-                target.script(Script::Clear, &[stream], &[], out);
-            }
-            BrokerRequest::LimitTtl { channel, ttl_ms } => {
-                target.channel_ttl(channel, *ttl_ms, out);
-            }
-            BrokerRequest::ChannelTtl { channel, .. } => target.channel_ttl(channel, 0, out),
-            BrokerRequest::Answer { ticket, answer } => {
-                let payload = control::encode_answer(&self.node, ticket.number, answer);
-                target.publish_payload(&target.keys.control_of(&ticket.node), &payload, out);
-            }
-            BrokerRequest::Unsubscribe { .. } => unreachable!("sent as a subscription change"),
-            BrokerRequest::Revoke { revocation, .. } => target.revoke(revocation, out),
-            BrokerRequest::FindRevocation { subject, .. } => target.find_revocation(subject, out),
-            BrokerRequest::Lifecycle(_)
-            | BrokerRequest::Survey { .. }
-            | BrokerRequest::ReadRevocations { .. } => {
-                unreachable!("handled by the core")
-            }
+            PresenceRequest::Stats { .. } => target.script(Script::Count, &keys[..3], &[], out),
         }
     }
 

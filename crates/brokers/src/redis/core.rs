@@ -16,10 +16,14 @@ mod revocations;
 mod servers;
 mod subscriptions;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, RequestId};
+use engine::broker::{
+    Answer, BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, NodeBusRequest,
+    PresenceRequest, PublicationsRequest, RegistryRequest,
+};
 use engine::random::Random;
 
 use self::expirations::Expirations;
@@ -30,8 +34,8 @@ use super::exchange::{DriverEvent, Job, LinkCommand, LinkEvent, LinkId, LinkTarg
 use super::keys::{Keys, PubSubName, shard};
 use super::link::{Purpose, SentCommand, SubscriptionChange};
 use super::links::Links;
-use super::open_request::OpenRequest;
-use super::pages;
+use super::open_request::{Asker, OpenRequest};
+use super::pages::{self, Taken};
 use super::partition::Partition;
 use super::payload::{self, ChannelPayload};
 use super::presence::{PresenceTable, PresentClient};
@@ -230,55 +234,26 @@ impl Core {
     fn accept(&mut self, now: Instant, pending: OpenRequest) {
         let partition = pending.request.channel().map_or(0, |channel| self.route(channel));
         match &pending.request {
-            BrokerRequest::Subscribe { channel, read, .. } => {
-                let Some(inbox) = self.shared.endpoints.inbox(pending.endpoint) else { return };
-                let subscriber = (pending.endpoint, inbox);
-                let meta_ttl_ms = meta_ttl_ms(read);
-                if self.subscriptions.add(partition, channel, subscriber, meta_ttl_ms) {
-                    self.update_subscriptions(
-                        now,
-                        partition,
-                        std::slice::from_ref(channel),
-                        SubscriptionChange::Open,
-                    );
+            BrokerRequest::Publications(request) => {
+                if self.accept_publications(now, partition, pending.endpoint, request).is_break() {
+                    return;
                 }
             }
-            BrokerRequest::Unsubscribe { channel } => {
-                if self.subscriptions.remove(partition, channel, pending.endpoint) {
-                    self.reads.close(channel);
-                    self.expirations.forget(channel);
-                    self.update_subscriptions(
-                        now,
-                        partition,
-                        std::slice::from_ref(channel),
-                        SubscriptionChange::Close,
-                    );
-                }
-                return;
+            BrokerRequest::Presence(request) => {
+                self.accept_presence(partition, pending.endpoint, request);
             }
-            BrokerRequest::AddPresence { channel, info, announces } => {
-                let (info, endpoint) = (info.clone(), pending.endpoint);
-                let client = PresentClient { info, endpoint, announces: *announces };
-                self.present.add(partition, channel, client);
+            BrokerRequest::NodeBus(NodeBusRequest::Survey { id, question }) => {
+                let asker = Asker { endpoint: pending.endpoint, id: *id };
+                return self.survey(now, asker, &question.clone());
             }
-            BrokerRequest::LimitTtl { channel, ttl_ms } => self.expirations.limit(channel, *ttl_ms),
-            BrokerRequest::Survey { .. } => return self.survey(now, pending),
-            BrokerRequest::ReadRevocations { .. } => return self.read_revocations(now, pending),
-            BrokerRequest::Lifecycle(_) => {
-                if let BrokerRequest::Lifecycle(lifecycle) = pending.request {
-                    self.registry.lifecycle.note(pending.endpoint, lifecycle);
-                }
-                return;
+            BrokerRequest::NodeBus(NodeBusRequest::Lifecycle(lifecycle)) => {
+                return self.registry.lifecycle.note(pending.endpoint, lifecycle.clone());
             }
-            BrokerRequest::RemovePresence { channel, client } => {
-                self.present.remove(partition, channel, &client.client);
+            BrokerRequest::Registry(RegistryRequest::Read { id }) => {
+                let asker = Asker { endpoint: pending.endpoint, id: *id };
+                return self.read_revocations(now, asker);
             }
-            BrokerRequest::Publish { id, channel, .. }
-                if self.subscriptions.is_full(partition, channel) =>
-            {
-                return self.reply(pending.endpoint, *id, Err(BrokerError::Overloaded));
-            }
-            _ => {}
+            BrokerRequest::NodeBus(_) | BrokerRequest::Registry(_) => {}
         }
         let Some(pending) = self.reads.follow(pending) else { return };
         match &mut self.partitions[partition].moving {
@@ -287,10 +262,69 @@ impl Core {
         }
     }
 
-    fn reply(&self, endpoint: Endpoint, id: RequestId, result: Result<BrokerReply, BrokerError>) {
-        if let Some(inbox) = self.shared.endpoints.inbox(endpoint) {
-            inbox.deliver(BrokerEvent::Reply { id, result });
+    /// Updates the subscriptions; breaks if nothing is to be sent for the request itself.
+    fn accept_publications(
+        &mut self,
+        now: Instant,
+        partition: usize,
+        endpoint: Endpoint,
+        request: &PublicationsRequest,
+    ) -> ControlFlow<()> {
+        match request {
+            PublicationsRequest::Subscribe { channel, read, .. } => {
+                let Some(inbox) = self.shared.endpoints.inbox(endpoint) else {
+                    return ControlFlow::Break(());
+                };
+                if self.subscriptions.add(partition, channel, (endpoint, inbox), meta_ttl_ms(read))
+                {
+                    let names = std::slice::from_ref(channel);
+                    self.update_subscriptions(now, partition, names, SubscriptionChange::Open);
+                }
+            }
+            PublicationsRequest::Unsubscribe { channel } => {
+                if self.subscriptions.remove(partition, channel, endpoint) {
+                    self.reads.close(channel);
+                    self.expirations.forget(channel);
+                    let names = std::slice::from_ref(channel);
+                    self.update_subscriptions(now, partition, names, SubscriptionChange::Close);
+                }
+                return ControlFlow::Break(());
+            }
+            PublicationsRequest::LimitTtl { channel, ttl_ms } => {
+                self.expirations.limit(channel, *ttl_ms);
+            }
+            PublicationsRequest::Publish { id, channel, .. }
+                if self.subscriptions.is_full(partition, channel) =>
+            {
+                self.reply(endpoint, id.answer(Err(BrokerError::Overloaded)));
+                return ControlFlow::Break(());
+            }
+            _ => {}
         }
+        ControlFlow::Continue(())
+    }
+
+    fn accept_presence(&mut self, partition: usize, endpoint: Endpoint, request: &PresenceRequest) {
+        match request {
+            PresenceRequest::Add { channel, info, announces } => {
+                let client = PresentClient { info: info.clone(), endpoint, announces: *announces };
+                self.present.add(partition, channel, client);
+            }
+            PresenceRequest::Remove { channel, client } => {
+                self.present.remove(partition, channel, &client.client);
+            }
+            PresenceRequest::Clients { .. } | PresenceRequest::Stats { .. } => {}
+        }
+    }
+
+    fn reply(&self, endpoint: Endpoint, reply: BrokerReply) {
+        if let Some(inbox) = self.shared.endpoints.inbox(endpoint) {
+            inbox.deliver(BrokerEvent::Reply(reply));
+        }
+    }
+
+    fn answer<T: Answer>(&self, asker: &Asker<T>, result: Result<T, BrokerError>) {
+        self.reply(asker.endpoint, asker.id.answer(result));
     }
 
     fn detach(&mut self, now: Instant, endpoint: Endpoint) {
@@ -302,9 +336,9 @@ impl Core {
         let deadline = now + self.io_timeout;
         for (channel, client, announces) in self.present.of_endpoint(endpoint) {
             let (of, info) = (channel.clone(), client.clone());
-            let left = BrokerRequest::RemovePresence { channel, client };
+            let left = PresenceRequest::Remove { channel, client }.into();
             let change = Membership::Leave;
-            let announcement = BrokerRequest::Announce { channel: of, info, change };
+            let announcement = PublicationsRequest::Announce { channel: of, info, change }.into();
             self.accept(now, OpenRequest::new(endpoint, left, deadline));
             if announces {
                 self.accept(now, OpenRequest::new(endpoint, announcement, deadline));
@@ -343,18 +377,24 @@ impl Core {
         }
         match sent.purpose {
             Purpose::Request(mut pending) => {
-                if let BrokerRequest::LimitTtl { channel, .. } = &pending.request {
+                if let BrokerRequest::Publications(PublicationsRequest::LimitTtl {
+                    channel, ..
+                }) = &pending.request
+                {
                     self.handle_ttl(now, channel, &frame);
                 }
-                let Some(result) = pages::take(now, &mut pending, &frame, &held) else {
-                    self.send(now, partition, pending);
-                    self.send_waiting(now, link);
-                    return Ok(());
-                };
-                let result = self.require_subscribed(partition, &pending, result);
-                self.answer_followers(now, partition, &pending, &result);
-                if let Some(id) = pending.request.id() {
-                    self.reply(pending.endpoint, id, result);
+                match pages::take(now, &mut pending, &frame, &held) {
+                    Taken::More => {
+                        self.send(now, partition, pending);
+                        self.send_waiting(now, link);
+                        return Ok(());
+                    }
+                    Taken::Whole(Some(reply)) => {
+                        let reply = self.require_subscribed(partition, reply);
+                        self.answer_followers(now, partition, &pending, &reply);
+                        self.reply(pending.endpoint, reply);
+                    }
+                    Taken::Whole(None) => {}
                 }
             }
             Purpose::Position(channel) => {

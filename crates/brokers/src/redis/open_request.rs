@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use engine::broker::BrokerRequest;
+use engine::broker::{BrokerRequest, RequestId};
 
 use super::page_progress::PageProgress;
 use crate::Endpoint;
@@ -14,6 +14,13 @@ pub(super) struct OpenRequest {
     pub(super) deadline: Instant,
     /// Pages read so far of an incomplete reply.
     pub(super) progress: Option<Box<PageProgress>>,
+}
+
+/// The endpoint that waits for a reply, and the id of its request.
+#[derive(Debug)]
+pub(super) struct Asker<T> {
+    pub(super) endpoint: Endpoint,
+    pub(super) id: RequestId<T>,
 }
 
 impl OpenRequest {

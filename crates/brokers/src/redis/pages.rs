@@ -11,65 +11,91 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream};
+use engine::broker::{
+    BrokerError, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, JoinedStream, PresenceRequest,
+    PublicationsRequest, RequestId,
+};
 use engine::history::fitting_count;
-use wire::protocol::{HistoryResult, Publication, StreamPosition};
+use wire::protocol::{ClientInfo, HistoryResult, Publication, StreamPosition};
 
 use super::answer::{self, ClientsPage, StreamPage};
 use super::open_request::OpenRequest;
 use super::page_progress::PageProgress;
 use super::resp::Frame;
 
+/// A reply so far.
+#[derive(Debug, PartialEq)]
+pub(super) enum Taken {
+    /// The request must be sent again for the next page.
+    More,
+    /// The whole reply; `None` for a request without one.
+    Whole(Option<BrokerReply>),
+}
+
+/// A request for publications of a stream.
+#[derive(Clone, Copy)]
+enum StreamRequest<'r> {
+    Join(RequestId<JoinedStream>, &'r JoinRead),
+    History(RequestId<HistoryResult>, &'r HistoryQuery),
+}
+
 /// Whether the reply may be long.
 pub(super) fn is_long(request: &BrokerRequest) -> bool {
     match request {
-        BrokerRequest::Subscribe { read, .. } => {
+        BrokerRequest::Publications(PublicationsRequest::Subscribe { read, .. }) => {
             matches!(read, JoinRead::Since { .. } | JoinRead::Newest { .. })
         }
-        BrokerRequest::History { query, .. } => query.limit != Some(0),
-        BrokerRequest::Presence { .. } => true,
+        BrokerRequest::Publications(PublicationsRequest::History { query, .. }) => {
+            query.limit != Some(0)
+        }
+        BrokerRequest::Presence(PresenceRequest::Clients { .. }) => true,
         _ => false,
     }
 }
 
-/// Handles one page. Returns `None` when the request must be sent again for the next page; `held`
-/// counts the bytes that all readers of the server hold.
+/// Handles one page; `held` counts the bytes that all readers of the server hold.
 pub(super) fn take(
     now: Instant,
     pending: &mut OpenRequest,
     frame: &Frame,
     held: &Arc<AtomicUsize>,
-) -> Option<Result<BrokerReply, BrokerError>> {
+) -> Taken {
     if !is_long(&pending.request) {
-        return Some(answer::read(&pending.request, frame));
+        return Taken::Whole(answer::read(&pending.request, frame));
     }
     let mut progress = pending.progress.take().unwrap_or_default();
-    let unknown = Some(Err(BrokerError::Unavailable));
-    let taken = match &pending.request {
-        BrokerRequest::Presence { .. } => match answer::clients_page(frame) {
-            Some(page) => take_clients(&mut progress, page, held),
-            None => unknown,
-        },
-        request => match answer::stream_page(frame) {
-            Some(page) => take_stream(request, &mut progress, page, held),
-            None => unknown,
-        },
+    let reply = match &pending.request {
+        BrokerRequest::Presence(PresenceRequest::Clients { id, .. }) => {
+            let page = answer::clients_page(frame);
+            page.map_or(Some(Err(BrokerError::Unavailable)), |page| {
+                take_clients(&mut progress, page, held).map(Ok)
+            })
+            .map(|result| id.answer(result))
+        }
+        BrokerRequest::Publications(PublicationsRequest::Subscribe { id, read, .. }) => {
+            take_stream_frame(StreamRequest::Join(*id, read), &mut progress, frame, held)
+        }
+        BrokerRequest::Publications(PublicationsRequest::History { id, query, .. }) => {
+            take_stream_frame(StreamRequest::History(*id, query), &mut progress, frame, held)
+        }
+        request => return Taken::Whole(answer::read(request, frame)),
     };
-    if taken.is_none() {
+    if reply.is_none() {
         // The request has already failed at its deadline.
         if pending.deadline <= now {
-            return Some(Err(BrokerError::Unavailable));
+            return Taken::Whole(pending.request.refuse(BrokerError::Unavailable));
         }
         pending.progress = Some(progress);
+        return Taken::More;
     }
-    taken
+    Taken::Whole(reply)
 }
 
 fn take_clients(
     progress: &mut PageProgress,
     page: ClientsPage,
     held: &Arc<AtomicUsize>,
-) -> Option<Result<BrokerReply, BrokerError>> {
+) -> Option<Vec<Arc<ClientInfo>>> {
     let is_first = progress.clients.is_empty();
     progress.clients.extend(page.clients);
     if page.cursor != b"0" {
@@ -83,22 +109,42 @@ fn take_clients(
         let mut seen = HashSet::new();
         clients.retain(|one| seen.insert(one.client.clone()));
     }
-    Some(Ok(BrokerReply::Presence(clients)))
+    Some(clients)
+}
+
+/// Returns the reply when the page is the last one.
+fn take_stream_frame(
+    request: StreamRequest<'_>,
+    progress: &mut PageProgress,
+    frame: &Frame,
+    held: &Arc<AtomicUsize>,
+) -> Option<BrokerReply> {
+    let result = match answer::stream_page(frame) {
+        Some(page) => take_stream(request, progress, page, held)?,
+        None => Err(BrokerError::Unavailable),
+    };
+    Some(match request {
+        StreamRequest::Join(id, _) => id.answer(result),
+        StreamRequest::History(id, _) => id.answer(result.map(|stream| {
+            let StreamPosition { offset, epoch } = stream.top;
+            HistoryResult { publications: stream.publications, epoch, offset }
+        })),
+    })
 }
 
 fn take_stream(
-    request: &BrokerRequest,
+    request: StreamRequest<'_>,
     progress: &mut PageProgress,
     page: StreamPage,
     held: &Arc<AtomicUsize>,
-) -> Option<Result<BrokerReply, BrokerError>> {
+) -> Option<Result<JoinedStream, BrokerError>> {
     if !page.is_of_epoch {
         return Some(of_another_epoch(request, page.top));
     }
     let is_first = progress.top.is_none();
     let is_hopeless = is_first && has_gap_at_start(request, &page);
     progress.add(page.publications);
-    if is_first || matches!(request, BrokerRequest::Subscribe { .. }) {
+    if is_first || matches!(request, StreamRequest::Join(..)) {
         progress.top = Some(page.top);
     }
     let fitting = fitting(request, &progress.publications);
@@ -111,52 +157,40 @@ fn take_stream(
     let top = progress.top.take().unwrap_or_default();
     let mut publications = std::mem::take(&mut progress.publications);
     publications.truncate(fitting);
-    Some(Ok(match request {
-        BrokerRequest::History { .. } => {
-            let StreamPosition { offset, epoch } = top;
-            BrokerReply::History(HistoryResult { publications, epoch, offset })
-        }
-        _ => BrokerReply::Subscribed(JoinedStream { top, publications }),
-    }))
+    Some(Ok(JoinedStream { top, publications }))
 }
 
 /// Number of publications within the byte limit.
-fn fitting(request: &BrokerRequest, publications: &[Arc<Publication>]) -> usize {
+fn fitting(request: StreamRequest<'_>, publications: &[Arc<Publication>]) -> usize {
     let all = publications.len();
     bytes_max(request).map_or(all, |bytes_max| fitting_count(publications, bytes_max))
 }
 
 /// Byte limit of the request, if any.
-fn bytes_max(request: &BrokerRequest) -> Option<usize> {
+fn bytes_max(request: StreamRequest<'_>) -> Option<usize> {
     match request {
-        BrokerRequest::Subscribe { read: JoinRead::Since { bytes_max, .. }, .. } => *bytes_max,
-        BrokerRequest::History { query, .. } => query.bytes_max,
-        _ => None,
+        StreamRequest::Join(_, JoinRead::Since { bytes_max, .. }) => *bytes_max,
+        StreamRequest::Join(..) => None,
+        StreamRequest::History(_, query) => query.bytes_max,
     }
 }
 
 /// The result when the requested epoch has ended: a join gets the position only.
 fn of_another_epoch(
-    request: &BrokerRequest,
+    request: StreamRequest<'_>,
     top: StreamPosition,
-) -> Result<BrokerReply, BrokerError> {
+) -> Result<JoinedStream, BrokerError> {
     match request {
-        BrokerRequest::Subscribe { .. } => {
-            Ok(BrokerReply::Subscribed(JoinedStream { top, publications: Vec::new() }))
-        }
-        BrokerRequest::History { query, .. } if query.since.is_none() => {
-            Err(BrokerError::Unavailable)
-        }
-        _ => Err(BrokerError::UnrecoverablePosition),
+        StreamRequest::Join(..) => Ok(JoinedStream { top, publications: Vec::new() }),
+        StreamRequest::History(_, query) if query.since.is_none() => Err(BrokerError::Unavailable),
+        StreamRequest::History(..) => Err(BrokerError::UnrecoverablePosition),
     }
 }
 
 /// Whether the publication after the client's position is no longer retained: recovery is
 /// impossible, so the rest is not read.
-fn has_gap_at_start(request: &BrokerRequest, page: &StreamPage) -> bool {
-    let BrokerRequest::Subscribe { read: JoinRead::Since { since, .. }, .. } = request else {
-        return false;
-    };
+fn has_gap_at_start(request: StreamRequest<'_>, page: &StreamPage) -> bool {
+    let StreamRequest::Join(_, JoinRead::Since { since, .. }) = request else { return false };
     let first = page.publications.first();
     first.is_some_and(|first| first.offset > since.offset.saturating_add(1))
 }
@@ -164,9 +198,6 @@ fn has_gap_at_start(request: &BrokerRequest, page: &StreamPage) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
-
-    use engine::broker::{HistoryQuery, RequestId};
-    use wire::protocol::ClientInfo;
 
     use super::super::stream_range::StreamRange;
     use super::*;
@@ -186,12 +217,36 @@ mod tests {
     fn join(offset: u64) -> BrokerRequest {
         let since = StreamPosition { offset, epoch: "e".into() };
         let read = JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 0 };
-        BrokerRequest::Subscribe { id: RequestId(1), channel: "a".into(), read }
+        PublicationsRequest::Subscribe { id: RequestId::new(1), channel: "a".into(), read }.into()
     }
 
     fn history(reverse: bool) -> BrokerRequest {
         let query = HistoryQuery { limit: Some(50), reverse, ..HistoryQuery::default() };
-        BrokerRequest::History { id: RequestId(1), channel: "a".into(), query, meta_ttl_ms: 0 }
+        history_of(query)
+    }
+
+    fn history_of(query: HistoryQuery) -> BrokerRequest {
+        let (id, channel) = (RequestId::new(1), "a".into());
+        PublicationsRequest::History { id, channel, query, meta_ttl_ms: 0 }.into()
+    }
+
+    /// The publications of a whole reply.
+    fn take_page(
+        request: &BrokerRequest,
+        progress: &mut PageProgress,
+        page: StreamPage,
+        held: &Arc<AtomicUsize>,
+    ) -> Option<Result<JoinedStream, BrokerError>> {
+        let request = match request {
+            BrokerRequest::Publications(PublicationsRequest::Subscribe { id, read, .. }) => {
+                StreamRequest::Join(*id, read)
+            }
+            BrokerRequest::Publications(PublicationsRequest::History { id, query, .. }) => {
+                StreamRequest::History(*id, query)
+            }
+            other => panic!("not a read of a stream: {other:?}"),
+        };
+        take_stream(request, progress, page, held)
     }
 
     fn next(request: &BrokerRequest, progress: &PageProgress) -> (String, String, i64, usize) {
@@ -204,23 +259,23 @@ mod tests {
         let held = Arc::default();
         let (joining, mut progress) = (join(2), PageProgress::default());
         assert_eq!(next(&joining, &progress), ("3".into(), "+".into(), 100, PAGE_FIRST));
-        assert_eq!(take_stream(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
+        assert_eq!(take_page(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
         assert_eq!(next(&joining, &progress), ("6".into(), "+".into(), 97, 4 * PAGE_FIRST));
-        let last = take_stream(&joining, &mut progress, page(10, 6..=10, 0), &held);
+        let last = take_page(&joining, &mut progress, page(10, 6..=10, 0), &held);
         let top = StreamPosition { offset: 10, epoch: "e".into() };
         let publications = publications(3..=10);
-        assert_eq!(last, Some(Ok(BrokerReply::Subscribed(JoinedStream { top, publications }))));
+        assert_eq!(last, Some(Ok(JoinedStream { top, publications })));
 
         let (reading, mut progress) = (history(false), PageProgress::default());
-        assert_eq!(take_stream(&reading, &mut progress, page(9, 3..=5, 3 * PAGE_MAX), &held), None);
+        assert_eq!(take_page(&reading, &mut progress, page(9, 3..=5, 3 * PAGE_MAX), &held), None);
         assert_eq!(next(&reading, &progress), ("6".into(), "9".into(), 47, 3 * PAGE_MAX));
         let (reading, mut progress) = (history(true), PageProgress::default());
-        assert_eq!(take_stream(&reading, &mut progress, page(5, 5..=5, 1), &held), None);
+        assert_eq!(take_page(&reading, &mut progress, page(5, 5..=5, 1), &held), None);
         assert_eq!(next(&reading, &progress), ("-".into(), "4".into(), 49, 4 * PAGE_FIRST));
         // The newest publication exceeds the first page: publications since then are not read.
         let (reading, mut progress) = (history(true), PageProgress::default());
         let none = StreamPage { publications: Vec::new(), ..page(9, 9..=9, 3 * PAGE_MAX) };
-        assert_eq!(take_stream(&reading, &mut progress, none, &held), None);
+        assert_eq!(take_page(&reading, &mut progress, none, &held), None);
         assert_eq!(next(&reading, &progress), ("-".into(), "9".into(), 50, 3 * PAGE_MAX));
     }
 
@@ -235,13 +290,12 @@ mod tests {
         for (bytes_max, budget) in
             [(4 * weight, PAGE_FIRST), (9 * weight, 6 * weight), (90 * weight, 4 * PAGE_FIRST)]
         {
-            let mut request = history(false);
-            let BrokerRequest::History { query, .. } = &mut request else { unreachable!() };
-            query.bytes_max = Some(bytes_max);
+            let (limit, bytes_max) = (Some(50), Some(bytes_max));
+            let request = history_of(HistoryQuery { limit, bytes_max, ..HistoryQuery::default() });
             let mut progress = PageProgress::default();
             let publications = (1..=3).map(publication).collect();
             let page = StreamPage { publications, ..page(99, 1..=1, 4_096) };
-            assert_eq!(take_stream(&request, &mut progress, page, &held), None);
+            assert_eq!(take_page(&request, &mut progress, page, &held), None);
             assert_eq!(next(&request, &progress).3, budget);
         }
     }
@@ -250,24 +304,23 @@ mod tests {
     fn a_gap_between_two_pages_is_never_hidden() {
         let held = Arc::default();
         let (joining, mut progress) = (join(2), PageProgress::default());
-        assert_eq!(take_stream(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
-        let Some(Ok(BrokerReply::Subscribed(stream))) =
-            take_stream(&joining, &mut progress, page(12, 8..=12, 0), &held)
+        assert_eq!(take_page(&joining, &mut progress, page(9, 3..=5, 7), &held), None);
+        let Some(Ok(stream)) = take_page(&joining, &mut progress, page(12, 8..=12, 0), &held)
         else {
             panic!("no answer")
         };
         assert_eq!(stream.publications, publications(8..=12), "the result begins after the gap");
         // Further pages cannot make the recovery complete.
         let mut progress = PageProgress::default();
-        let hopeless = take_stream(&joining, &mut progress, page(9, 4..=5, 7), &held);
-        assert!(matches!(hopeless, Some(Ok(BrokerReply::Subscribed(_)))), "{hopeless:?}");
+        let hopeless = take_page(&joining, &mut progress, page(9, 4..=5, 7), &held);
+        assert!(matches!(hopeless, Some(Ok(_))), "{hopeless:?}");
     }
 
     #[test]
     fn held_bytes_are_counted_until_dropped() {
         let held: Arc<AtomicUsize> = Arc::default();
         let mut progress = PageProgress::default();
-        assert_eq!(take_stream(&join(2), &mut progress, page(9, 3..=5, 7), &held), None);
+        assert_eq!(take_page(&join(2), &mut progress, page(9, 3..=5, 7), &held), None);
         assert_eq!(held.load(Ordering::Relaxed), PAGE_FIRST);
         drop(progress);
         assert_eq!(held.load(Ordering::Relaxed), 0);
@@ -286,7 +339,7 @@ mod tests {
         assert_eq!(take_clients(&mut progress, page(&["a", "b"], b"7"), &held), None);
         assert_eq!(progress.cursor(), b"7");
         let taken = take_clients(&mut progress, page(&["b", "c"], b"0"), &held);
-        let Some(Ok(BrokerReply::Presence(clients))) = taken else { panic!("{taken:?}") };
+        let Some(clients) = taken else { panic!("no reply") };
         let names: Vec<&str> = clients.iter().map(|one| &*one.client).collect();
         assert_eq!(names, ["a", "b", "c"]);
     }
@@ -313,8 +366,9 @@ mod tests {
             Frame::Integer(7),
         ]);
         let held = Arc::default();
-        assert_eq!(take(now, &mut pending, &frame, &held), Some(Err(BrokerError::Unavailable)));
+        let refusal = pending.request.refuse(BrokerError::Unavailable);
+        assert_eq!(take(now, &mut pending, &frame, &held), Taken::Whole(refusal));
         pending.deadline += std::time::Duration::from_secs(1);
-        assert_eq!(take(now, &mut pending, &frame, &held), None);
+        assert_eq!(take(now, &mut pending, &frame, &held), Taken::More);
     }
 }

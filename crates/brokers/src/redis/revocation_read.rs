@@ -7,13 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::revocation::Revocation;
 
-use super::open_request::OpenRequest;
+use super::open_request::Asker;
 use super::resp::Frame;
 use crate::control;
 
 /// A read of all revocations for an endpoint.
 pub(super) struct RevocationRead {
-    pub(super) pending: OpenRequest,
+    pub(super) asker: Asker<Vec<Arc<Revocation>>>,
     pub(super) found: Vec<Arc<Revocation>>,
 }
 
@@ -26,8 +26,8 @@ pub(super) enum RevocationPart {
 }
 
 impl RevocationRead {
-    pub(super) fn new(pending: OpenRequest) -> RevocationRead {
-        RevocationRead { pending, found: Vec::new() }
+    pub(super) fn new(asker: Asker<Vec<Arc<Revocation>>>) -> RevocationRead {
+        RevocationRead { asker, found: Vec::new() }
     }
 
     /// Adds a part: a cursor, and pairs of subject and change. `None` if it is malformed.
@@ -46,18 +46,15 @@ impl RevocationRead {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use engine::broker::{BrokerRequest, RequestId};
+    use engine::broker::RequestId;
 
     use super::*;
     use crate::Endpoint;
 
     #[test]
     fn parts_follow_each_other_until_the_cursor_is_zero() {
-        let request = BrokerRequest::ReadRevocations { id: RequestId(1) };
-        let pending = OpenRequest::new(Endpoint(0), request, Instant::now());
-        let mut read = RevocationRead::new(pending);
+        let asker = Asker { endpoint: Endpoint(0), id: RequestId::new(1) };
+        let mut read = RevocationRead::new(asker);
         let part = |cursor: &'static str| {
             Frame::List(vec![Frame::Text(cursor.into()), Frame::List(Vec::new())])
         };

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the pages of one read are consecutive ranges without a gap.
 
-use engine::broker::{BrokerRequest, HistoryQuery, JoinRead};
+use engine::broker::{BrokerRequest, HistoryQuery, JoinRead, PublicationsRequest};
 
 use super::page_progress::PageProgress;
 
@@ -43,10 +43,14 @@ impl StreamRange {
         progress: &PageProgress,
     ) -> Option<(StreamRange, u64)> {
         let (range, meta_ttl_ms) = match request {
-            BrokerRequest::Subscribe { read, .. } => StreamRange::of_join(read)?,
-            BrokerRequest::History { query, meta_ttl_ms, .. } => {
-                (StreamRange::of_history(query), *meta_ttl_ms)
+            BrokerRequest::Publications(PublicationsRequest::Subscribe { read, .. }) => {
+                StreamRange::of_join(read)?
             }
+            BrokerRequest::Publications(PublicationsRequest::History {
+                query,
+                meta_ttl_ms,
+                ..
+            }) => (StreamRange::of_history(query), *meta_ttl_ms),
             _ => return None,
         };
         Some((range.after(request, progress), meta_ttl_ms))
@@ -95,7 +99,9 @@ impl StreamRange {
         // A history read stops at the top that its first page found. A join reads on to the newest
         // publication, since other subscribers may have received what was published before this one
         // was subscribed.
-        if matches!(request, BrokerRequest::History { .. }) && self.last == "+" {
+        let is_history =
+            matches!(request, BrokerRequest::Publications(PublicationsRequest::History { .. }));
+        if is_history && self.last == "+" {
             self.last = top.offset.to_string();
         }
         if let Some(last) = progress.last_offset() {

@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use bytes::Bytes;
-use engine::broker::{BrokerError, BrokerReply, Survey};
+use engine::broker::{BrokerError, Survey};
 
-use super::open_request::OpenRequest;
+use super::open_request::Asker;
 
 /// Open surveys by number.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(super) struct SurveyTable {
 
 /// A survey that waits for answers.
 pub(super) struct OpenSurvey {
-    pending: OpenRequest,
+    asker: Asker<Survey>,
     /// Nodes that have not answered; `None` until Redis has listed the live nodes.
     missing: Option<HashSet<String>>,
     answers: Vec<Bytes>,
@@ -28,8 +28,8 @@ pub(super) struct OpenSurvey {
 
 impl SurveyTable {
     /// The question of a survey has been sent.
-    pub(super) fn begin(&mut self, number: u64, pending: OpenRequest, deadline: Instant) {
-        let survey = OpenSurvey { pending, missing: None, answers: Vec::new(), deadline };
+    pub(super) fn begin(&mut self, number: u64, asker: Asker<Survey>, deadline: Instant) {
+        let survey = OpenSurvey { asker, missing: None, answers: Vec::new(), deadline };
         self.open.insert(number, survey);
     }
 
@@ -76,14 +76,14 @@ impl SurveyTable {
 }
 
 impl OpenSurvey {
-    /// The request and its result.
-    pub(super) fn into_result(self) -> (OpenRequest, Result<BrokerReply, BrokerError>) {
-        let OpenSurvey { pending, missing, answers, .. } = self;
+    /// The asker and the result.
+    pub(super) fn into_result(self) -> (Asker<Survey>, Result<Survey, BrokerError>) {
+        let OpenSurvey { asker, missing, answers, .. } = self;
         let result = match missing {
-            Some(missing) => Ok(BrokerReply::Survey(Survey { answers, missing: missing.len() })),
+            Some(missing) => Ok(Survey { answers, missing: missing.len() }),
             None => Err(BrokerError::Unavailable),
         };
-        (pending, result)
+        (asker, result)
     }
 }
 
@@ -91,14 +91,14 @@ impl OpenSurvey {
 mod tests {
     use std::time::Duration;
 
-    use engine::broker::{BrokerRequest, RequestId};
+    use engine::broker::RequestId;
 
     use super::*;
     use crate::Endpoint;
 
     fn begin(surveys: &mut SurveyTable, number: u64, deadline: Instant) {
-        let request = BrokerRequest::ReadRevocations { id: RequestId(number) };
-        surveys.begin(number, OpenRequest::new(Endpoint(0), request, deadline), deadline);
+        let asker = Asker { endpoint: Endpoint(0), id: RequestId::new(number) };
+        surveys.begin(number, asker, deadline);
     }
 
     fn nodes(names: &[&str]) -> HashSet<String> {
@@ -115,8 +115,7 @@ mod tests {
         assert!(surveys.handle_answer(1, "c", "x".into()).is_none(), "not asked");
         let survey = surveys.handle_answer(1, "b", "y".into()).expect("all have answered");
         let answers = vec!["x".into(), "y".into()];
-        let expected = Ok(BrokerReply::Survey(Survey { answers, missing: 0 }));
-        assert_eq!(survey.into_result().1, expected);
+        assert_eq!(survey.into_result().1, Ok(Survey { answers, missing: 0 }));
         assert!(surveys.remove(1).is_none());
     }
 
@@ -138,14 +137,11 @@ mod tests {
             .take_overdue(now)
             .into_iter()
             .map(OpenSurvey::into_result)
-            .map(|(pending, result)| (pending.request.id(), result))
+            .map(|(asker, result)| (asker.id.number(), result))
             .collect();
-        results.sort_by_key(|(id, _)| id.map(|id| id.0));
+        results.sort_by_key(|(number, _)| *number);
         let silent = Survey { answers: Vec::new(), missing: 1 };
-        let expected = [
-            (Some(RequestId(1)), Ok(BrokerReply::Survey(silent))),
-            (Some(RequestId(2)), Err(BrokerError::Unavailable)),
-        ];
+        let expected = [(1, Ok(silent)), (2, Err(BrokerError::Unavailable))];
         assert_eq!(results, expected);
         assert!(surveys.remove(3).is_some());
     }

@@ -160,20 +160,21 @@ fn key(pending: &OpenRequest) -> Option<(Endpoint, Arc<str>)> {
 
 #[cfg(test)]
 mod tests {
-    use engine::broker::{BrokerRequest, HistoryQuery, RequestId};
+    use engine::broker::{HistoryQuery, PublicationsRequest, RequestId};
 
     use super::*;
     use crate::limits::PAGE_FIRST;
 
     fn read(endpoint: u32, channel: &str) -> OpenRequest {
         let query = HistoryQuery::default();
-        let (id, channel) = (RequestId(0), channel.into());
-        let request = BrokerRequest::History { id, channel, query, meta_ttl_ms: 0 };
+        let (id, channel) = (RequestId::new(0), channel.into());
+        let request = PublicationsRequest::History { id, channel, query, meta_ttl_ms: 0 }.into();
         OpenRequest::new(Endpoint(endpoint), request, Instant::now())
     }
 
     fn write(endpoint: u32, channel: &str) -> OpenRequest {
-        let request = BrokerRequest::RemoveHistory { id: RequestId(0), channel: channel.into() };
+        let (id, channel) = (RequestId::new(0), channel.into());
+        let request = PublicationsRequest::RemoveHistory { id, channel }.into();
         OpenRequest::new(Endpoint(endpoint), request, Instant::now())
     }
 

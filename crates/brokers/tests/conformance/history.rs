@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, JoinedStream,
-    PublishOptions,
+    BrokerError, BrokerEvent, HistoryQuery, HistoryRemoved, JoinRead, JoinedStream,
+    PublicationsRequest, PublishOptions,
 };
 use wire::protocol::StreamPosition;
 
@@ -93,8 +93,8 @@ pub(super) fn remove_history(world: &mut dyn World) {
     let (mut actor, one, _, channel) = begin(world);
     let before = actor.publish(one, &channel, "a", kept(10)).unwrap();
     let named = channel.clone();
-    let answer = actor.ask(one, |id| BrokerRequest::RemoveHistory { id, channel: named });
-    assert_eq!(answer, Ok(BrokerReply::HistoryRemoved));
+    let answer = actor.ask(one, |id| PublicationsRequest::RemoveHistory { id, channel: named });
+    assert_eq!(answer, Ok(HistoryRemoved));
     assert_eq!(actor.history(one, &channel, HistoryQuery::default()), Ok(vec![]));
     let after = actor.publish(one, &channel, "b", kept(10)).unwrap();
     assert_eq!(after, position(&before.epoch, 2));
@@ -114,15 +114,15 @@ pub(super) fn temporary(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     let ttl = |actor: &mut Actor<'_>, endpoint| {
         let channel = channel.clone();
-        match actor.ask(endpoint, |id| BrokerRequest::ChannelTtl { id, channel }) {
-            Ok(BrokerReply::ChannelTtl(ttl)) => ttl,
+        match actor.ask(endpoint, |id| PublicationsRequest::ChannelTtl { id, channel }) {
+            Ok(ttl) => ttl,
             answer => panic!("the TTL request was answered with {answer:?}"),
         }
     };
     assert_eq!(ttl(&mut actor, one), None);
     let limit = |actor: &mut Actor<'_>, ttl_ms| {
         let channel = channel.clone();
-        actor.world.submit(two, BrokerRequest::LimitTtl { channel, ttl_ms });
+        actor.submit(two, PublicationsRequest::LimitTtl { channel, ttl_ms });
     };
     // Before and after, as a joining session does.
     limit(&mut actor, TTL_MS);

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use brokers::Endpoint;
 use bytes::Bytes;
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, JoinedStream,
-    PublishOptions, RequestId,
+    Answer, BrokerError, BrokerEvent, BrokerRequest, HistoryQuery, JoinRead, JoinedStream,
+    PresenceRequest, PublicationsRequest, PublishOptions, RequestId,
 };
 use wire::protocol::{ClientInfo, PresenceStats, Publication, StreamPosition};
 
@@ -95,23 +95,25 @@ struct Actor<'w> {
 }
 
 impl Actor<'_> {
-    fn ask(
+    fn ask<T: Answer, R: Into<BrokerRequest>>(
         &mut self,
         endpoint: Endpoint,
-        request: impl FnOnce(RequestId) -> BrokerRequest,
-    ) -> Result<BrokerReply, BrokerError> {
+        request: impl FnOnce(RequestId<T>) -> R,
+    ) -> Result<T, BrokerError> {
         self.next_id += 1;
-        let id = RequestId(self.next_id);
-        self.world.submit(endpoint, request(id));
+        let id = RequestId::new(self.next_id);
+        self.submit(endpoint, request(id));
         loop {
-            match self.world.next_due(endpoint) {
-                BrokerEvent::Reply { id: answered, result } => {
-                    assert_eq!(answered, id, "answers come in the order of the questions");
-                    return result;
-                }
-                _ => continue,
+            if let BrokerEvent::Reply(reply) = self.world.next_due(endpoint) {
+                let (answered, result) = T::of(reply).expect("a reply of the request's type");
+                assert_eq!(answered, id, "replies arrive in the order of the requests");
+                return result;
             }
         }
+    }
+
+    fn submit(&mut self, endpoint: Endpoint, request: impl Into<BrokerRequest>) {
+        self.world.submit(endpoint, request.into());
     }
 
     fn subscribe(
@@ -121,10 +123,8 @@ impl Actor<'_> {
         read: JoinRead,
     ) -> JoinedStream {
         let channel = channel.clone();
-        match self.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read }) {
-            Ok(BrokerReply::Subscribed(stream)) => stream,
-            other => panic!("subscribe answered {other:?}"),
-        }
+        self.ask(endpoint, |id| PublicationsRequest::Subscribe { id, channel, read })
+            .expect("a reply")
     }
 
     fn publish(
@@ -137,15 +137,7 @@ impl Actor<'_> {
         let publication =
             Publication { data: Bytes::from_static(data.as_bytes()), ..Publication::default() };
         let channel = channel.clone();
-        match self.ask(endpoint, |id| BrokerRequest::Publish {
-            id,
-            channel,
-            publication,
-            options,
-        })? {
-            BrokerReply::Published(position) => Ok(position),
-            other => panic!("publish answered {other:?}"),
-        }
+        self.ask(endpoint, |id| PublicationsRequest::Publish { id, channel, publication, options })
     }
 
     fn history(
@@ -156,21 +148,14 @@ impl Actor<'_> {
     ) -> Result<Vec<u64>, BrokerError> {
         let channel = channel.clone();
         let meta_ttl_ms = 0;
-        let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
-        match self.ask(endpoint, ask)? {
-            BrokerReply::History(result) => {
-                Ok(result.publications.iter().map(|publication| publication.offset).collect())
-            }
-            other => panic!("history answered {other:?}"),
-        }
+        let ask = |id| PublicationsRequest::History { id, channel, query, meta_ttl_ms };
+        let result = self.ask(endpoint, ask)?;
+        Ok(result.publications.iter().map(|publication| publication.offset).collect())
     }
 
     fn stats(&mut self, endpoint: Endpoint, channel: &Arc<str>) -> PresenceStats {
         let channel = channel.clone();
-        match self.ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel }) {
-            Ok(BrokerReply::PresenceStats(stats)) => stats,
-            other => panic!("presence stats answered {other:?}"),
-        }
+        self.ask(endpoint, |id| PresenceRequest::Stats { id, channel }).expect("a reply")
     }
 
     /// Returns the events of an endpoint up to and including the first that matches.
@@ -191,8 +176,8 @@ impl Actor<'_> {
     }
 
     /// Returns the events of an endpoint up to and including this reply.
-    fn events_to_reply(&mut self, endpoint: Endpoint, id: RequestId) -> Vec<BrokerEvent> {
-        let is_it = |event: &BrokerEvent| matches!(event, BrokerEvent::Reply { id: answered, .. } if *answered == id);
+    fn events_to_reply(&mut self, endpoint: Endpoint, number: u64) -> Vec<BrokerEvent> {
+        let is_it = |event: &BrokerEvent| matches!(event, BrokerEvent::Reply(reply) if reply.outcome().0 == number);
         self.events_to(endpoint, is_it)
     }
 

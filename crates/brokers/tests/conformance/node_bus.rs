@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, Control, JoinRead, Order, Survey, Target,
-};
+use engine::broker::{BrokerEvent, Control, JoinRead, NodeBusRequest, Order, Survey, Target};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use wire::protocol::{ClientInfo, DisconnectCode};
@@ -21,7 +19,7 @@ pub(super) fn control(world: &mut dyn World) {
         })
     });
     for control in &controls {
-        actor.world.submit(one, BrokerRequest::Control(control.clone()));
+        actor.submit(one, NodeBusRequest::Control(control.clone()));
     }
     let is = |event: &BrokerEvent, control: &Arc<Control>| matches!(event, BrokerEvent::Control(received) if received == control);
     for endpoint in [one, two] {
@@ -35,14 +33,14 @@ pub(super) fn lifecycle(world: &mut dyn World) {
     let (mut actor, one, two, _) = begin(world);
     actor.subscribe(two, &LIFECYCLE.into(), JoinRead::Nothing);
     let event = |client: &Arc<ClientInfo>, change| {
-        BrokerRequest::Lifecycle(Lifecycle { info: client.clone(), change, at_ms: 7 })
+        NodeBusRequest::Lifecycle(Lifecycle { info: client.clone(), change, at_ms: 7 })
     };
     let (ann, bob) = (client("ann \"\u{e9}", "1"), client("bob", "2"));
     let offline = Change::Offline { reason: "shutdown".into() };
     for (client, change) in
         [(&ann, Change::Online), (&bob, Change::Online), (&ann, offline.clone()), (&bob, offline)]
     {
-        actor.world.submit(one, event(client, change));
+        actor.submit(one, event(client, change));
     }
     let mut missing = 4;
     let mut events = actor.events_to(two, |event| {
@@ -50,7 +48,7 @@ pub(super) fn lifecycle(world: &mut dyn World) {
         missing == 0
     });
     // After all of them.
-    actor.world.submit(one, event(&client("carol", "3"), Change::Online));
+    actor.submit(one, event(&client("carol", "3"), Change::Online));
     events.extend(
         actor.events_to(two, |event| payload(event).is_some_and(|text| text.contains("carol"))),
     );
@@ -79,6 +77,6 @@ pub(super) fn lifecycle(world: &mut dyn World) {
 pub(super) fn survey(world: &mut dyn World) {
     let (mut actor, one, _, _) = begin(world);
     let question = Bytes::from_static(b"x");
-    let answer = actor.ask(one, |id| BrokerRequest::Survey { id, question });
-    assert_eq!(answer, Ok(BrokerReply::Survey(Survey::default())));
+    let answer = actor.ask(one, |id| NodeBusRequest::Survey { id, question });
+    assert_eq!(answer, Ok(Survey::default()));
 }

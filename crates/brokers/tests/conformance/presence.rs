@@ -1,7 +1,7 @@
 //! Cases of presence, and of join and leave messages.
 
 use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, JoinRead, Membership, PublishOptions,
+    BrokerEvent, JoinRead, Membership, PresenceRequest, PublicationsRequest, PublishOptions,
 };
 use wire::protocol::PresenceStats;
 
@@ -9,17 +9,17 @@ use super::{World, begin, client, payload};
 
 pub(super) fn presence(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
-    let add = |info| BrokerRequest::AddPresence { channel: channel.clone(), info, announces: true };
-    actor.world.submit(one, add(client("ann", "1")));
-    actor.world.submit(one, add(client("ann", "2")));
-    actor.world.submit(one, add(client("bob", "3")));
+    let add = |info| PresenceRequest::Add { channel: channel.clone(), info, announces: true };
+    actor.submit(one, add(client("ann", "1")));
+    actor.submit(one, add(client("ann", "2")));
+    actor.submit(one, add(client("bob", "3")));
     let client_3 = client("bob", "3");
     assert_eq!(actor.stats(one, &channel), PresenceStats { num_clients: 3, num_users: 2 });
     let named = channel.clone();
-    actor.world.submit(one, BrokerRequest::RemovePresence { channel: named, client: client_3 });
+    actor.submit(one, PresenceRequest::Remove { channel: named, client: client_3 });
     let named = channel.clone();
-    let answer = actor.ask(one, |id| BrokerRequest::Presence { id, channel: named });
-    let Ok(BrokerReply::Presence(clients)) = answer else { panic!("presence: {answer:?}") };
+    let answer = actor.ask(one, |id| PresenceRequest::Clients { id, channel: named });
+    let Ok(clients) = answer else { panic!("presence: {answer:?}") };
     let mut names: Vec<&str> = clients.iter().map(|info| &*info.client).collect();
     names.sort_unstable();
     assert_eq!(names, ["1", "2"]);
@@ -30,10 +30,7 @@ pub(super) fn detach(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(two, &channel, JoinRead::Nothing);
     let info = client("ann", "1");
-    actor.world.submit(
-        one,
-        BrokerRequest::AddPresence { channel: channel.clone(), info, announces: true },
-    );
+    actor.submit(one, PresenceRequest::Add { channel: channel.clone(), info, announces: true });
     assert_eq!(actor.stats(one, &channel).num_clients, 1);
     actor.world.detach(one);
     assert_eq!(actor.stats(two, &channel), PresenceStats::default());
@@ -44,7 +41,7 @@ pub(super) fn membership(world: &mut dyn World) {
     actor.subscribe(two, &channel, JoinRead::Nothing);
     for change in [Membership::Join, Membership::Leave] {
         let (channel, info) = (channel.clone(), client("ann", "1"));
-        actor.world.submit(one, BrokerRequest::Announce { channel, info, change });
+        actor.submit(one, PublicationsRequest::Announce { channel, info, change });
     }
     actor.publish(one, &channel, "end", PublishOptions::default()).unwrap();
     let changes: Vec<Membership> = actor

@@ -1,7 +1,7 @@
 //! Cases of publications: one order for all endpoints, and what is refused or not published again.
 
 use bytes::Bytes;
-use engine::broker::{BrokerError, BrokerRequest, JoinRead, PublishOptions, RequestId};
+use engine::broker::{BrokerError, JoinRead, PublicationsRequest, PublishOptions, RequestId};
 use wire::protocol::Publication;
 
 use super::{META, World, begin, kept, payload};
@@ -13,10 +13,10 @@ pub(super) fn one_order(world: &mut dyn World) {
     // Submitted without waiting for replies, by both endpoints in turn.
     for (index, data) in ["a", "b", "c", "d"].into_iter().enumerate() {
         let endpoint = if index % 2 == 0 { one } else { two };
-        actor.world.submit(
+        actor.submit(
             endpoint,
-            BrokerRequest::Publish {
-                id: RequestId(1000 + index as u64),
+            PublicationsRequest::Publish {
+                id: RequestId::new(1000 + index as u64),
                 channel: channel.clone(),
                 publication: Publication {
                     data: Bytes::from_static(data.as_bytes()),
@@ -27,7 +27,7 @@ pub(super) fn one_order(world: &mut dyn World) {
         );
     }
     let mut received = [one, two].map(|endpoint| {
-        let last = RequestId(if endpoint == one { 1002 } else { 1003 });
+        let last = if endpoint == one { 1002 } else { 1003 };
         let events = actor.events_to_reply(endpoint, last);
         events.iter().filter_map(payload).collect::<Vec<String>>()
     });
@@ -47,12 +47,13 @@ pub(super) fn one_order(world: &mut dyn World) {
 pub(super) fn no_subscriber_no_event(world: &mut dyn World) {
     let (mut actor, one, two, channel) = begin(world);
     actor.subscribe(two, &channel, JoinRead::Nothing);
-    actor.world.submit(two, BrokerRequest::Unsubscribe { channel: channel.clone() });
+    actor.submit(two, PublicationsRequest::Unsubscribe { channel: channel.clone() });
     actor.publish(one, &channel, "a", PublishOptions::default()).unwrap();
-    for (id, endpoint) in [(RequestId(1001), one), (RequestId(1002), two)] {
+    for (number, endpoint) in [(1001, one), (1002, two)] {
+        let id = RequestId::new(number);
         let (channel, read) = (channel.clone(), JoinRead::Nothing);
-        actor.world.submit(endpoint, BrokerRequest::Subscribe { id, channel, read });
-        let events = actor.events_to_reply(endpoint, id);
+        actor.submit(endpoint, PublicationsRequest::Subscribe { id, channel, read });
+        let events = actor.events_to_reply(endpoint, number);
         assert!(events.iter().all(|event| payload(event).is_none()), "{events:?}");
     }
     let three = actor.world.attach();
@@ -64,19 +65,19 @@ pub(super) fn no_subscriber_no_event(world: &mut dyn World) {
 pub(super) fn reply_after_events(world: &mut dyn World) {
     let (mut actor, one, _, channel) = begin(world);
     actor.subscribe(one, &channel, META);
-    actor.world.submit(
+    actor.submit(
         one,
-        BrokerRequest::Publish {
-            id: RequestId(7),
+        PublicationsRequest::Publish {
+            id: RequestId::new(7),
             channel: channel.clone(),
             publication: Publication::default(),
             options: kept(10),
         },
     );
     let read = META;
-    let id = RequestId(8);
-    actor.world.submit(one, BrokerRequest::Subscribe { id, channel: channel.clone(), read });
-    let events = actor.events_to_reply(one, id);
+    let id = RequestId::new(8);
+    actor.submit(one, PublicationsRequest::Subscribe { id, channel: channel.clone(), read });
+    let events = actor.events_to_reply(one, id.number());
     assert!(events.iter().any(|event| payload(event).is_some()), "{events:?}");
 }
 

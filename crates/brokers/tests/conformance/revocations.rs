@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest};
+use engine::broker::{BrokerEvent, RegistryRequest};
 use engine::limits::ID_BYTES_MAX;
 use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 
@@ -31,24 +31,18 @@ impl Actor<'_> {
 
     fn submit_change(&mut self, endpoint: Endpoint, revocation: &Arc<Revocation>) -> RevokeOutcome {
         let revocation = revocation.clone();
-        match self.ask(endpoint, |id| BrokerRequest::Revoke { id, revocation }) {
-            Ok(BrokerReply::Revoked(outcome)) => outcome,
-            other => panic!("revoking answered {other:?}"),
-        }
+        self.ask(endpoint, |id| RegistryRequest::Revoke { id, revocation }).expect("a reply")
     }
 
     fn find(&mut self, endpoint: Endpoint, subject: &Subject) -> Option<Arc<Revocation>> {
         let subject = subject.clone();
-        match self.ask(endpoint, |id| BrokerRequest::FindRevocation { id, subject }) {
-            Ok(BrokerReply::Revocation(found)) => found,
-            other => panic!("looking for a revocation answered {other:?}"),
-        }
+        self.ask(endpoint, |id| RegistryRequest::Find { id, subject }).expect("a reply")
     }
 
     /// Returns the stored changes of these subjects; other cases on the same broker use others.
     fn kept(&mut self, endpoint: Endpoint, subjects: &[Subject]) -> Vec<Arc<Revocation>> {
-        match self.ask(endpoint, |id| BrokerRequest::ReadRevocations { id }) {
-            Ok(BrokerReply::Revocations(mut kept)) => {
+        match self.ask(endpoint, |id| RegistryRequest::Read { id }) {
+            Ok(mut kept) => {
                 kept.retain(|one| subjects.contains(&one.subject));
                 kept.sort_by(|one, other| one.subject.cmp(&other.subject));
                 kept.dedup();

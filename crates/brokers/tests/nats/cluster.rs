@@ -11,7 +11,8 @@ use crate::conformance::World as _;
 use brokers::Endpoint;
 use bytes::Bytes;
 use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+    BrokerEvent, BrokerReply, HistoryQuery, JoinRead, PublicationsRequest, PublishOptions,
+    RequestId,
 };
 use wire::protocol::{HistoryResult, Publication, StreamPosition};
 
@@ -103,14 +104,13 @@ impl Load {
         for listener in &mut self.listeners {
             for channel in &self.channels {
                 let read = JoinRead::Position { meta_ttl_ms: 600_000 };
-                let (id, channel) = (RequestId(0), channel.clone());
-                let request = BrokerRequest::Subscribe { id, channel: channel.clone(), read };
+                let (id, channel) = (RequestId::new(0), channel.clone());
+                let request = PublicationsRequest::Subscribe { id, channel: channel.clone(), read };
                 self.world.submit(listener.endpoint, request);
                 match self.world.next_within(listener.endpoint, LONG) {
-                    Some(BrokerEvent::Reply {
-                        result: Ok(BrokerReply::Subscribed(stream)),
-                        ..
-                    }) => listener.positions.insert(channel, stream.top),
+                    Some(BrokerEvent::Reply(BrokerReply::Subscribed(_, Ok(stream)))) => {
+                        listener.positions.insert(channel, stream.top)
+                    }
                     other => panic!("unexpected reply to subscribe: {other:?}"),
                 };
             }
@@ -129,9 +129,9 @@ impl Load {
             history_meta_ttl_ms: 600_000,
             ..PublishOptions::default()
         };
-        let id = RequestId(number);
+        let id = RequestId::new(number);
         self.under_way += 1;
-        let request = BrokerRequest::Publish { id, channel, publication, options };
+        let request = PublicationsRequest::Publish { id, channel, publication, options };
         self.world.submit(self.publisher, request);
     }
 
@@ -141,11 +141,11 @@ impl Load {
         while let Some(event) = self.world.next_within(self.publisher, wait) {
             wait = Duration::ZERO;
             has_come = true;
-            let BrokerEvent::Reply { id, result } = event else { continue };
+            let BrokerEvent::Reply(BrokerReply::Published(id, result)) = event else { continue };
             self.under_way -= 1;
-            if let Ok(BrokerReply::Published(position)) = result {
-                let channel = self.channels[(id.0 % CHANNELS) as usize].clone();
-                let twice = self.accepted.insert((channel, position.offset), id.0);
+            if let Ok(position) = result {
+                let channel = self.channels[(id.number() % CHANNELS) as usize].clone();
+                let twice = self.accepted.insert((channel, position.offset), id.number());
                 assert_eq!(twice, None, "one offset for two publications");
             }
         }
@@ -177,11 +177,11 @@ impl Load {
         let until = Instant::now() + LONG;
         loop {
             let query = HistoryQuery::default();
-            let (id, channel) = (RequestId(0), channel.clone());
-            let ask = BrokerRequest::History { id, channel, query, meta_ttl_ms: 600_000 };
+            let (id, channel) = (RequestId::new(0), channel.clone());
+            let ask = PublicationsRequest::History { id, channel, query, meta_ttl_ms: 600_000 };
             self.world.submit(self.publisher, ask);
             match self.world.next_within(self.publisher, LONG) {
-                Some(BrokerEvent::Reply { result: Ok(BrokerReply::History(history)), .. }) => {
+                Some(BrokerEvent::Reply(BrokerReply::History(_, Ok(history)))) => {
                     return history;
                 }
                 other => assert!(Instant::now() < until, "unexpected reply to history: {other:?}"),

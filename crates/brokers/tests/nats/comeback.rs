@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::conformance::World;
 use brokers::Endpoint;
 use brokers::nats::NatsOptions;
-use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, RequestId};
+use engine::broker::{
+    BrokerEvent, BrokerReply, JoinRead, PresenceRequest, PublicationsRequest, RequestId,
+};
 use engine::channel::LIFECYCLE;
 use serde_json::{Value, json};
 use wire::protocol::ClientInfo;
@@ -53,22 +55,22 @@ impl RawClient {
 
 pub(crate) fn join(world: &mut NatsWorld, endpoint: Endpoint, channel: &str) {
     let (channel, read) = (channel.into(), JoinRead::Nothing);
-    world.submit(endpoint, BrokerRequest::Subscribe { id: RequestId(1), channel, read });
-    while !matches!(world.next_within(endpoint, LONG), Some(BrokerEvent::Reply { .. })) {}
+    world.submit(endpoint, PublicationsRequest::Subscribe { id: RequestId::new(1), channel, read });
+    while !matches!(world.next_within(endpoint, LONG), Some(BrokerEvent::Reply(_))) {}
 }
 
 pub(crate) fn enter(world: &mut NatsWorld, endpoint: Endpoint, client: &str) {
     let info = Arc::new(ClientInfo { client: client.into(), ..ClientInfo::default() });
     let channel = ROOM.into();
-    world.submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: false });
+    world.submit(endpoint, PresenceRequest::Add { channel, info, announces: false });
 }
 
 pub(crate) fn present(world: &mut NatsWorld, endpoint: Endpoint) -> u32 {
     loop {
-        let (id, channel) = (RequestId(2), ROOM.into());
-        world.submit(endpoint, BrokerRequest::PresenceStats { id, channel });
+        let (id, channel) = (RequestId::new(2), ROOM.into());
+        world.submit(endpoint, PresenceRequest::Stats { id, channel });
         let event = world.next_within(endpoint, LONG).expect("a reply in time");
-        if let BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. } = event {
+        if let BrokerEvent::Reply(BrokerReply::PresenceStats(_, Ok(stats))) = event {
             return stats.num_clients;
         }
     }

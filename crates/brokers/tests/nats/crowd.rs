@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::conformance::World;
 use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, JoinRead, PublishOptions, RequestId,
+    BrokerEvent, BrokerReply, JoinRead, PublicationsRequest, PublishOptions, RequestId,
 };
 use wire::protocol::Publication;
 
@@ -22,14 +22,14 @@ fn replies_come_after_the_publications_they_cover() {
     let mut world = NatsWorld::new(&server.options(), 2);
     let (one, two) = (world.attach(), world.attach());
     let channel = world.fresh_channel();
-    let subscribe = |channel: &Arc<str>| BrokerRequest::Subscribe {
-        id: RequestId(0),
+    let subscribe = |channel: &Arc<str>| PublicationsRequest::Subscribe {
+        id: RequestId::new(0),
         channel: channel.clone(),
         read: JoinRead::Position { meta_ttl_ms: 600_000 },
     };
     world.submit(one, subscribe(&channel));
     // Publications before the subscription are not received.
-    while !matches!(world.next_within(one, LONG), Some(BrokerEvent::Reply { .. })) {}
+    while !matches!(world.next_within(one, LONG), Some(BrokerEvent::Reply(_))) {}
     for number in 1..=PUBLICATIONS {
         let options = PublishOptions {
             history_size: 10,
@@ -37,12 +37,12 @@ fn replies_come_after_the_publications_they_cover() {
             history_meta_ttl_ms: 600_000,
             ..PublishOptions::default()
         };
-        let id = RequestId(number);
+        let id = RequestId::new(number);
         let (publication, channel) = (Publication::default(), channel.clone());
         let endpoint = if number % 2 == 0 { one } else { two };
         world.submit(
             endpoint,
-            BrokerRequest::Publish { id, channel: channel.clone(), publication, options },
+            PublicationsRequest::Publish { id, channel: channel.clone(), publication, options },
         );
         if number % 7 == 0 {
             world.submit(one, subscribe(&channel));
@@ -51,7 +51,7 @@ fn replies_come_after_the_publications_they_cover() {
     let (mut received, mut refused, mut answers, mut joins) = (0, 0, 0, 0);
     while answers < PUBLICATIONS / 2 || received + refused < PUBLICATIONS {
         while let Some(event) = world.next_within(two, Duration::ZERO) {
-            if matches!(event, BrokerEvent::Reply { result: Err(_), .. }) {
+            if matches!(&event, BrokerEvent::Reply(reply) if reply.outcome().1.is_err()) {
                 refused += 1;
             }
         }
@@ -63,15 +63,15 @@ fn replies_come_after_the_publications_they_cover() {
                 assert_eq!(publication.offset, received + 1);
                 received += 1;
             }
-            BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+            BrokerEvent::Reply(BrokerReply::Subscribed(_, Ok(stream))) => {
                 assert!(stream.top.offset <= received, "{} ahead of {received}", stream.top.offset);
                 joins += 1;
             }
-            BrokerEvent::Reply { result: Ok(BrokerReply::Published(position)), .. } => {
+            BrokerEvent::Reply(BrokerReply::Published(_, Ok(position))) => {
                 assert!(position.offset <= received, "{} ahead of {received}", position.offset);
                 answers += 1;
             }
-            BrokerEvent::Reply { result: Err(_), .. } => {
+            BrokerEvent::Reply(_) => {
                 refused += 1;
                 answers += 1;
             }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::conformance::World as _;
 use brokers::nats::{NatsError, NatsOptions, NatsTls};
 use tempfile::TempDir;
 
@@ -50,10 +49,7 @@ impl Certificates {
 /// Checks that two nodes with these options deliver and store a publication, and connect again
 /// after a restart of the server.
 fn assert_carries(server: &mut Server, options: &NatsOptions) {
-    let mut world = NatsWorld::new(options, 2);
-    let (listener, publisher) = (world.attach(), world.attach());
-    let channel = world.fresh_channel();
-    let mut pair = Pair { world, listener, publisher, channel };
+    let mut pair = Pair::of(NatsWorld::new(options, 2));
     pair.subscribe().unwrap();
     assert_eq!(pair.publish(10).unwrap().offset, 1);
     assert_eq!(pair.received_offset(), 1);

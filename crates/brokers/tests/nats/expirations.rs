@@ -4,11 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::conformance::World as _;
 use brokers::Endpoint;
-use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, ChannelTtl, HistoryQuery, JoinRead, RequestId,
-};
+use engine::broker::{BrokerEvent, ChannelTtl, HistoryQuery, JoinRead, PublicationsRequest};
 use wire::protocol::HistoryResult;
 
 use crate::pair::{LONG, Pair};
@@ -21,7 +18,7 @@ const TTL: Duration = Duration::from_secs(6);
 fn limit(pair: &mut Pair, endpoint: Endpoint, ttl: Duration) {
     let channel = pair.channel.clone();
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap();
-    pair.world.submit(endpoint, BrokerRequest::LimitTtl { channel, ttl_ms });
+    pair.world.submit(endpoint, PublicationsRequest::LimitTtl { channel, ttl_ms });
 }
 
 fn join(pair: &mut Pair, endpoint: Endpoint, ttl: Duration) -> String {
@@ -30,22 +27,14 @@ fn join(pair: &mut Pair, endpoint: Endpoint, ttl: Duration) -> String {
 }
 
 fn read_ttl(pair: &mut Pair) -> Option<ChannelTtl> {
-    let id = RequestId(3);
-    let answer =
-        pair.answer(pair.publisher, |channel| BrokerRequest::ChannelTtl { id, channel }).unwrap();
-    let BrokerReply::ChannelTtl(ttl) = answer else {
-        panic!("unexpected reply to the TTL request: {answer:?}")
-    };
-    ttl
+    pair.answer(pair.publisher, |id, channel| PublicationsRequest::ChannelTtl { id, channel })
+        .unwrap()
 }
 
 fn history(pair: &mut Pair) -> HistoryResult {
-    let (id, query) = (RequestId(4), HistoryQuery::default());
-    let ask = |channel| BrokerRequest::History { id, channel, query, meta_ttl_ms: 0 };
-    match pair.answer(pair.publisher, ask).unwrap() {
-        BrokerReply::History(history) => history,
-        answer => panic!("unexpected reply to history: {answer:?}"),
-    }
+    let query = HistoryQuery::default();
+    let ask = |id, channel| PublicationsRequest::History { id, channel, query, meta_ttl_ms: 0 };
+    pair.answer(pair.publisher, ask).unwrap()
 }
 
 fn wait_for_end(world: &mut NatsWorld, endpoint: Endpoint, channel: &Arc<str>) {

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use crate::conformance::World;
 use brokers::Broker as _;
 use brokers::nats::NatsOptions;
-use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinRead, Membership, RequestId};
+use engine::broker::{
+    BrokerEvent, BrokerReply, JoinRead, Membership, PresenceRequest, PublicationsRequest, RequestId,
+};
 use engine::channel::LIFECYCLE;
 use serde_json::json;
 use wire::protocol::{ClientInfo, Codec, Push, PushEvent, Reply, ReplyBody};
@@ -64,16 +66,14 @@ fn a_failed_node_is_cleaned_up_once_and_its_clients_leave() {
     let (one, two) = (world.attach(), world.attach());
     let channel: Arc<str> = "room".into();
     let read = JoinRead::Nothing;
-    let id = RequestId(1);
-    world.submit(one, BrokerRequest::Subscribe { id, channel: channel.clone(), read });
+    let id = RequestId::new(1);
+    world.submit(one, PublicationsRequest::Subscribe { id, channel: channel.clone(), read });
     let info = appear(&server, &channel);
     let count = |world: &mut NatsWorld| loop {
         let channel = channel.clone();
-        world.submit(two, BrokerRequest::PresenceStats { id: RequestId(2), channel });
+        world.submit(two, PresenceRequest::Stats { id: RequestId::new(2), channel });
         let answer = world.next_within(two, Duration::from_secs(5));
-        if let Some(BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. }) =
-            answer
-        {
+        if let Some(BrokerEvent::Reply(BrokerReply::PresenceStats(_, Ok(stats)))) = answer {
             return stats.num_clients;
         }
     };

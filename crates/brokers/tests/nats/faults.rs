@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::conformance::World;
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, PresenceRequest, RequestId};
 use wire::protocol::ClientInfo;
 
 use crate::pair::{LONG, Pair};
@@ -57,24 +57,20 @@ fn present_clients_are_present_again_after_a_restart() {
     let mut pair = Pair::new(&server);
     let client = |name: &str| Arc::new(ClientInfo { client: name.into(), ..ClientInfo::default() });
     let count = |pair: &mut Pair| {
-        let ask = |channel| BrokerRequest::PresenceStats { id: RequestId(3), channel };
-        match pair.answer(pair.publisher, ask) {
-            Ok(BrokerReply::PresenceStats(stats)) => Some(stats.num_clients),
-            _ => None,
-        }
+        let ask = |id, channel| PresenceRequest::Stats { id, channel };
+        pair.answer(pair.publisher, ask).ok().map(|stats| stats.num_clients)
     };
     pair.subscribe().unwrap();
     for name in ["1", "2"] {
         let info = client(name);
         let channel = pair.channel.clone();
-        pair.world
-            .submit(pair.listener, BrokerRequest::AddPresence { channel, info, announces: true });
+        pair.world.submit(pair.listener, PresenceRequest::Add { channel, info, announces: true });
     }
     pair.subscribe().unwrap();
     assert_eq!(count(&mut pair), Some(2));
     server.kill();
     let channel = pair.channel.clone();
-    let remove = BrokerRequest::RemovePresence { channel, client: client("1") };
+    let remove = PresenceRequest::Remove { channel, client: client("1") };
     pair.world.submit(pair.listener, remove);
     server.run();
     pair.next_position();
@@ -116,17 +112,16 @@ fn a_node_that_ends_removes_its_clients() {
     let mut pair = Pair::new(&server);
     let info = Arc::new(ClientInfo { client: "1".into(), ..ClientInfo::default() });
     let channel = pair.channel.clone();
-    pair.world.submit(pair.listener, BrokerRequest::AddPresence { channel, info, announces: true });
+    pair.world.submit(pair.listener, PresenceRequest::Add { channel, info, announces: true });
     pair.subscribe().unwrap();
     let last = pair.world.nodes.remove(0);
     drop(last);
     let mut other = NatsWorld::new(&server.options(), 1);
     let endpoint = other.attach();
     let channel = pair.channel.clone();
-    other.submit(endpoint, BrokerRequest::PresenceStats { id: RequestId(9), channel });
+    other.submit(endpoint, PresenceRequest::Stats { id: RequestId::new(9), channel });
     let answer = other.next_within(endpoint, LONG);
-    let Some(BrokerEvent::Reply { result: Ok(BrokerReply::PresenceStats(stats)), .. }) = answer
-    else {
+    let Some(BrokerEvent::Reply(BrokerReply::PresenceStats(_, Ok(stats)))) = answer else {
         panic!("{answer:?}");
     };
     assert_eq!(stats.num_clients, 0);

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::conformance::World as _;
-use engine::broker::{BrokerError, BrokerRequest, HistoryQuery, JoinRead, JoinedStream, RequestId};
+use engine::broker::{BrokerError, HistoryQuery, JoinRead, JoinedStream, PublicationsRequest};
 use wire::protocol::StreamPosition;
 
 use crate::pair::{LONG, Pair};
@@ -51,9 +50,9 @@ fn resume(pair: &mut Pair, since: &StreamPosition) -> JoinedStream {
 
 /// Another node without any state, at the same channel.
 fn another(server: &Server, name: &str, channel: &Arc<str>) -> Pair {
-    let mut world = NatsWorld::named(&server.options(), 2, name);
-    let (listener, publisher) = (world.attach(), world.attach());
-    Pair { world, listener, publisher, channel: channel.clone() }
+    let mut pair = Pair::of(NatsWorld::named(&server.options(), 2, name));
+    pair.channel = channel.clone();
+    pair
 }
 
 #[test]
@@ -69,7 +68,7 @@ fn an_older_store_begins_one_new_generation_for_all_nodes() {
     assert_eq!(resumed, JoinedStream { top: reported.clone(), publications: Vec::new() });
     let query = HistoryQuery { since: Some(received.clone()), ..HistoryQuery::default() };
     let ask =
-        |channel| BrokerRequest::History { id: RequestId(4), channel, query, meta_ttl_ms: 600_000 };
+        |id, channel| PublicationsRequest::History { id, channel, query, meta_ttl_ms: 600_000 };
     let refused = pair.answer(pair.publisher, ask);
     assert_eq!(refused, Err(BrokerError::UnrecoverablePosition));
     // The stored publications are left, and the stream continues.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::conformance::World as _;
 use brokers::Endpoint;
-use engine::broker::{BrokerEvent, BrokerRequest, JoinRead, RequestId};
+use engine::broker::{
+    BrokerEvent, BrokerReply, JoinRead, NodeBusRequest, PresenceRequest, PublicationsRequest,
+    RequestId,
+};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use wire::protocol::ClientInfo;
@@ -20,7 +23,7 @@ pub(crate) fn tell(world: &mut NatsWorld, endpoint: Endpoint, client: &str, is_o
         false => Change::Offline { reason: "gone".into() },
     };
     let lifecycle = Lifecycle { info: Arc::new(info), change, at_ms: 7 };
-    world.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
+    world.submit(endpoint, NodeBusRequest::Lifecycle(lifecycle));
 }
 
 /// Kind and client of the next event that a listener receives.
@@ -68,12 +71,12 @@ fn lifecycle_events_are_sent_in_order_and_after_an_outage_of_nats() {
     assert!(both.contains(&("online".into(), "comes".into())), "{both:?}");
     assert_eq!(server.messages("tidings_events"), 603, "each of them once");
     // Another node receives events once it is connected again.
-    let (asked, channel) = (RequestId(9), Arc::from(LIFECYCLE));
-    let again = BrokerRequest::Subscribe { id: asked, channel, read: JoinRead::Nothing };
+    let (asked, channel) = (RequestId::new(9), Arc::from(LIFECYCLE));
+    let again = PublicationsRequest::Subscribe { id: asked, channel, read: JoinRead::Nothing };
     world.submit(listener, again);
     while !matches!(
         world.next_within(listener, LONG).expect("a reply in time"),
-        BrokerEvent::Reply { id, .. } if id == asked
+        BrokerEvent::Reply(BrokerReply::Subscribed(id, _)) if id == asked
     ) {}
     tell(&mut world, publisher, "later", true);
     while reported(&mut world, listener).1 != "later" {}
@@ -92,7 +95,7 @@ fn a_node_that_stops_has_sent_all_events_and_leaves_no_entries() {
     }
     let channel = world.fresh_channel();
     let info = Arc::new(ClientInfo { client: "1".into(), ..ClientInfo::default() });
-    let add = BrokerRequest::AddPresence { channel, info, announces: true };
+    let add = PresenceRequest::Add { channel, info, announces: true };
     world.submit(endpoint, add);
     world.detach(endpoint);
     brokers::Broker::end(&world.nodes[0]);

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use crate::conformance::World as _;
-use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, PublishOptions, RequestId};
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerReply, PublicationsRequest, PublishOptions, RequestId,
+};
 use wire::protocol::Publication;
 
 use crate::pair::Pair;
@@ -23,17 +25,21 @@ fn flood(pair: &mut Pair, count: u64, length: usize, history_size: u32) -> (u64,
             ..PublishOptions::default()
         };
         let publication = Publication { data: data.clone(), ..Publication::default() };
-        let (id, channel) = (RequestId(number), pair.channel.clone());
-        pair.world
-            .submit(pair.publisher, BrokerRequest::Publish { id, channel, publication, options });
+        let (id, channel) = (RequestId::new(number), pair.channel.clone());
+        pair.world.submit(
+            pair.publisher,
+            PublicationsRequest::Publish { id, channel, publication, options },
+        );
     }
     let (mut late, mut refused) = (0, 0);
     let mut answered = vec![false; usize::try_from(count).unwrap()];
     for _ in 0..count {
         let event = pair.world.next_due(pair.publisher);
-        let BrokerEvent::Reply { id, result } = event else { panic!("{event:?}") };
+        let BrokerEvent::Reply(BrokerReply::Published(id, result)) = event else {
+            panic!("{event:?}")
+        };
         assert!(
-            !std::mem::replace(&mut answered[usize::try_from(id.0).unwrap()], true),
+            !std::mem::replace(&mut answered[usize::try_from(id.number()).unwrap()], true),
             "two replies to one request"
         );
         match result {

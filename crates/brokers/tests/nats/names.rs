@@ -7,16 +7,16 @@ use crate::conformance::World as _;
 use brokers::nats::{channel_length_max, plain_channel_length_max};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, Membership,
-    PublishOptions, RequestId,
+    PresenceRequest, PublicationsRequest, PublishOptions, RequestId,
 };
 use wire::protocol::{ClientInfo, Publication};
 
-use crate::pair::Pair;
+use crate::pair::{LONG, Pair};
 use crate::server::Server;
 
 /// Every request about a channel.
 fn requests(channel: &Arc<str>) -> Vec<BrokerRequest> {
-    let (channel, id) = (|| channel.clone(), RequestId(7));
+    let channel = || channel.clone();
     let info = Arc::new(ClientInfo { client: "c".repeat(36), ..ClientInfo::default() });
     let options = PublishOptions {
         history_size: 10,
@@ -28,28 +28,42 @@ fn requests(channel: &Arc<str>) -> Vec<BrokerRequest> {
     let read = JoinRead::Position { meta_ttl_ms: 60_000 };
     let plain = (publication.clone(), PublishOptions::default());
     vec![
-        BrokerRequest::Subscribe { id, channel: channel(), read },
-        BrokerRequest::AddPresence { channel: channel(), info: info.clone(), announces: true },
-        BrokerRequest::Announce {
+        PublicationsRequest::Subscribe { id: RequestId::new(7), channel: channel(), read }.into(),
+        PresenceRequest::Add { channel: channel(), info: info.clone(), announces: true }.into(),
+        PublicationsRequest::Announce {
             channel: channel(),
             info: info.clone(),
             change: Membership::Join,
-        },
-        BrokerRequest::Publish { id, channel: channel(), publication, options },
-        BrokerRequest::Publish { id, channel: channel(), publication: plain.0, options: plain.1 },
-        BrokerRequest::Presence { id, channel: channel() },
-        BrokerRequest::PresenceStats { id, channel: channel() },
-        BrokerRequest::History {
-            id,
+        }
+        .into(),
+        PublicationsRequest::Publish {
+            id: RequestId::new(7),
+            channel: channel(),
+            publication,
+            options,
+        }
+        .into(),
+        PublicationsRequest::Publish {
+            id: RequestId::new(7),
+            channel: channel(),
+            publication: plain.0,
+            options: plain.1,
+        }
+        .into(),
+        PresenceRequest::Clients { id: RequestId::new(7), channel: channel() }.into(),
+        PresenceRequest::Stats { id: RequestId::new(7), channel: channel() }.into(),
+        PublicationsRequest::History {
+            id: RequestId::new(7),
             channel: channel(),
             query: HistoryQuery::default(),
             meta_ttl_ms: 60_000,
-        },
-        BrokerRequest::RemoveHistory { id, channel: channel() },
-        BrokerRequest::LimitTtl { channel: channel(), ttl_ms: 60_000 },
-        BrokerRequest::ChannelTtl { id, channel: channel() },
-        BrokerRequest::RemovePresence { channel: channel(), client: info },
-        BrokerRequest::Unsubscribe { channel: channel() },
+        }
+        .into(),
+        PublicationsRequest::RemoveHistory { id: RequestId::new(7), channel: channel() }.into(),
+        PublicationsRequest::LimitTtl { channel: channel(), ttl_ms: 60_000 }.into(),
+        PublicationsRequest::ChannelTtl { id: RequestId::new(7), channel: channel() }.into(),
+        PresenceRequest::Remove { channel: channel(), client: info }.into(),
+        PublicationsRequest::Unsubscribe { channel: channel() }.into(),
     ]
 }
 
@@ -57,13 +71,19 @@ fn assert_all(pair: &mut Pair, channel: &str, expected: Option<BrokerError>) {
     let channel: Arc<str> = channel.into();
     for request in requests(&channel) {
         let text = format!("{} bytes: {:?}", channel.len(), std::mem::discriminant(&request));
-        if request.id().is_none() {
-            pair.world.submit(pair.publisher, request);
+        let has_reply = request.has_reply();
+        pair.world.submit(pair.publisher, request);
+        if !has_reply {
             continue;
         }
-        let answer = pair.answer(pair.publisher, |_| request);
-        assert_eq!(answer.as_ref().err().copied(), expected, "{text}");
-        if let Ok(BrokerReply::PresenceStats(stats)) = answer {
+        let reply = loop {
+            let event = pair.world.next_within(pair.publisher, LONG).expect("a reply in time");
+            if let BrokerEvent::Reply(reply) = event {
+                break reply;
+            }
+        };
+        assert_eq!(reply.outcome().1.err(), expected, "{text}");
+        if let BrokerReply::PresenceStats(_, Ok(stats)) = reply {
             assert_eq!(stats.num_clients, 1, "{text}");
         }
     }
@@ -111,8 +131,8 @@ fn every_idempotency_key_and_version_epoch_is_accepted() {
             };
             let publication =
                 Publication { data: b"1".as_slice().into(), ..Publication::default() };
-            let id = RequestId(3);
-            let ask = |channel| BrokerRequest::Publish { id, channel, publication, options };
+            let ask =
+                |id, channel| PublicationsRequest::Publish { id, channel, publication, options };
             pair.answer(pair.publisher, ask).unwrap();
         }
     }

@@ -7,8 +7,8 @@ use crate::conformance::World;
 use brokers::Endpoint;
 use bytes::Bytes;
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, PublishOptions,
-    RequestId,
+    Answer, BrokerError, BrokerEvent, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest,
+    PublishOptions, RequestId,
 };
 use wire::protocol::{Publication, StreamPosition};
 
@@ -24,6 +24,8 @@ pub(crate) struct Pair {
     pub(crate) listener: Endpoint,
     pub(crate) publisher: Endpoint,
     pub(crate) channel: Arc<str>,
+    /// Number of the last request.
+    last_number: u64,
 }
 
 impl Pair {
@@ -34,18 +36,23 @@ impl Pair {
     pub(crate) fn of(mut world: NatsWorld) -> Pair {
         let (listener, publisher) = (world.attach(), world.attach());
         let channel = world.fresh_channel();
-        Pair { world, listener, publisher, channel }
+        Pair { world, listener, publisher, channel, last_number: 0 }
     }
 
-    pub(crate) fn answer(
+    pub(crate) fn answer<T: Answer, R: Into<BrokerRequest>>(
         &mut self,
         endpoint: Endpoint,
-        request: impl FnOnce(Arc<str>) -> BrokerRequest,
-    ) -> Result<BrokerReply, BrokerError> {
-        self.world.submit(endpoint, request(self.channel.clone()));
+        request: impl FnOnce(RequestId<T>, Arc<str>) -> R,
+    ) -> Result<T, BrokerError> {
+        self.last_number += 1;
+        let id = RequestId::new(self.last_number);
+        self.world.submit(endpoint, request(id, self.channel.clone()));
         loop {
             let event = self.world.next_within(endpoint, LONG).expect("a reply in time");
-            if let BrokerEvent::Reply { result, .. } = event {
+            if let BrokerEvent::Reply(reply) = event
+                && let Some((answered, result)) = T::of(reply)
+                && answered == id
+            {
                 return result;
             }
         }
@@ -60,11 +67,7 @@ impl Pair {
         endpoint: Endpoint,
         read: JoinRead,
     ) -> Result<JoinedStream, BrokerError> {
-        let id = RequestId(1);
-        match self.answer(endpoint, |channel| BrokerRequest::Subscribe { id, channel, read })? {
-            BrokerReply::Subscribed(stream) => Ok(stream),
-            other => panic!("unexpected reply to subscribe: {other:?}"),
-        }
+        self.answer(endpoint, |id, channel| PublicationsRequest::Subscribe { id, channel, read })
     }
 
     pub(crate) fn publish(&mut self, history_size: u32) -> Result<StreamPosition, BrokerError> {
@@ -76,12 +79,12 @@ impl Pair {
         };
         let data = Bytes::from_static(b"{}");
         let publication = Publication { data, ..Publication::default() };
-        let id = RequestId(2);
-        let ask = |channel| BrokerRequest::Publish { id, channel, publication, options };
-        match self.answer(self.publisher, ask)? {
-            BrokerReply::Published(position) => Ok(position),
-            other => panic!("unexpected reply to publish: {other:?}"),
-        }
+        self.answer(self.publisher, |id, channel| PublicationsRequest::Publish {
+            id,
+            channel,
+            publication,
+            options,
+        })
     }
 
     /// Publishes again until it is accepted.

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest, HistoryQuery, RequestId};
+use engine::broker::{BrokerError, HistoryQuery, PublicationsRequest};
 use serde_json::json;
 
 use crate::comeback::RawClient;
@@ -13,12 +13,10 @@ use crate::server::Server;
 const HISTORY: &str = "tidings_history";
 
 fn read(pair: &mut Pair) -> Result<usize, BrokerError> {
-    let (id, query) = (RequestId(9), HistoryQuery { limit: None, ..HistoryQuery::default() });
-    let ask = |channel| BrokerRequest::History { id, channel, query, meta_ttl_ms: 600_000 };
-    match pair.answer(pair.publisher, ask)? {
-        BrokerReply::History(history) => Ok(history.publications.len()),
-        other => panic!("unexpected reply to history: {other:?}"),
-    }
+    let query = HistoryQuery { limit: None, ..HistoryQuery::default() };
+    let ask =
+        |id, channel| PublicationsRequest::History { id, channel, query, meta_ttl_ms: 600_000 };
+    Ok(pair.answer(pair.publisher, ask)?.publications.len())
 }
 
 #[test]

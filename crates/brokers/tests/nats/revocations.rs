@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::conformance::World as _;
 use brokers::Endpoint;
 use brokers::nats::NatsOptions;
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId};
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, RegistryRequest, RequestId};
 use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 
 use crate::comeback::RawClient;
@@ -78,12 +78,12 @@ fn revoke(
     world: &mut NatsWorld,
     endpoint: Endpoint,
     revocation: &Arc<Revocation>,
-) -> Result<BrokerReply, BrokerError> {
-    let (id, revocation) = (RequestId(1), revocation.clone());
-    world.submit(endpoint, BrokerRequest::Revoke { id, revocation });
+) -> Result<RevokeOutcome, BrokerError> {
+    let (id, revocation) = (RequestId::new(1), revocation.clone());
+    world.submit(endpoint, RegistryRequest::Revoke { id, revocation });
     loop {
         let event = world.next_within(endpoint, LONG).expect("a reply in time");
-        if let BrokerEvent::Reply { result, .. } = event {
+        if let BrokerEvent::Reply(BrokerReply::Revoked(_, result)) = event {
             return result;
         }
     }
@@ -120,7 +120,7 @@ fn a_connection_lost_before_the_notice_fails_the_call_and_a_retry_notifies() {
     assert!(!proxy.is_armed.load(Ordering::SeqCst), "the proxy has not seen the notice");
     assert_eq!(server.messages("tidings_revocations"), 1, "it is stored");
     far.wait_health(0, "ready");
-    let stored = Ok(BrokerReply::Revoked(RevokeOutcome::Stored));
+    let stored = Ok(RevokeOutcome::Stored);
     assert_eq!(revoke(&mut far, caller, &change), stored);
     let is_notice = |event: &BrokerEvent| matches!(event, BrokerEvent::Revocation(reported) if *reported == change);
     assert!(next_such(&mut near, other, LONG, is_notice));
@@ -133,7 +133,7 @@ fn a_deleted_stream_is_created_again_and_nodes_are_notified() {
     let mut world = NatsWorld::new(&options, 1);
     let endpoint = world.attach();
     let change = revocation();
-    let stored = Ok(BrokerReply::Revoked(RevokeOutcome::Stored));
+    let stored = Ok(RevokeOutcome::Stored);
     assert_eq!(revoke(&mut world, endpoint, &change), stored);
     RawClient::new(&server).ask("$JS.API.STREAM.DELETE.tidings_revocations", "");
     let is_stale = |event: &BrokerEvent| matches!(event, BrokerEvent::RevocationsStale);

@@ -6,7 +6,8 @@ use crate::conformance::World as _;
 use brokers::Broker as _;
 use brokers::nats::NatsOptions;
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerReply, NodeBusRequest, PresenceRequest, PublicationsRequest,
+    PublishOptions, RequestId,
 };
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
@@ -32,12 +33,8 @@ fn publish(
         ..PublishOptions::default()
     };
     let publication = Publication { data: vec![b'1'; length].into(), ..Publication::default() };
-    let id = RequestId(2);
-    let ask = |channel| BrokerRequest::Publish { id, channel, publication, options };
-    match pair.answer(pair.publisher, ask)? {
-        BrokerReply::Published(position) => Ok(position),
-        other => panic!("publish answered {other:?}"),
-    }
+    let ask = |id, channel| PublicationsRequest::Publish { id, channel, publication, options };
+    pair.answer(pair.publisher, ask)
 }
 
 #[test]
@@ -85,12 +82,12 @@ fn a_presence_entry_that_is_too_large_does_not_block_others() {
     let large = ClientInfo { client: "large".into(), conn_info, ..ClientInfo::default() };
     let large = Arc::new(large);
     let (channel, info) = (ROOM.into(), large.clone());
-    world.submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: true });
+    world.submit(endpoint, PresenceRequest::Add { channel, info, announces: true });
     enter(&mut world, endpoint, "small");
     assert_eq!(present(&mut world, endpoint), 1);
     for info in [large, Arc::new(ClientInfo { client: "next".into(), ..ClientInfo::default() })] {
         let lifecycle = Lifecycle { info, change: Change::Online, at_ms: 1 };
-        world.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
+        world.submit(endpoint, NodeBusRequest::Lifecycle(lifecycle));
     }
     while reported(&mut world, listener) != ("online".into(), "next".into()) {}
     world.wait_health(0, "ready");
@@ -103,17 +100,19 @@ fn an_answer_to_another_node_that_is_too_large_is_a_warning() {
     let server = Server::configured(SMALL);
     let mut world = NatsWorld::new(&server.options(), 2);
     let (asks, answers) = (world.attach(), world.attach());
-    world
-        .submit(asks, BrokerRequest::Survey { id: RequestId(1), question: b"?".as_slice().into() });
+    world.submit(
+        asks,
+        NodeBusRequest::Survey { id: RequestId::new(1), question: b"?".as_slice().into() },
+    );
     let ticket = loop {
         let event = world.next_within(answers, LONG).expect("it is asked");
         if let BrokerEvent::Question { ticket, .. } = event {
             break ticket;
         }
     };
-    world.submit(answers, BrokerRequest::Answer { ticket, answer: vec![0; 70_000].into() });
+    world.submit(answers, NodeBusRequest::Answer { ticket, answer: vec![0; 70_000].into() });
     let answer = world.next_within(asks, LONG);
-    let Some(BrokerEvent::Reply { result: Ok(BrokerReply::Survey(survey)), .. }) = answer else {
+    let Some(BrokerEvent::Reply(BrokerReply::Survey(_, Ok(survey)))) = answer else {
         panic!("{answer:?}");
     };
     assert_eq!((survey.answers.len(), survey.missing), (0, 1));

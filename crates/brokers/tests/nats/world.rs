@@ -58,6 +58,10 @@ pub(crate) struct NatsWorld {
 }
 
 impl NatsWorld {
+    pub(crate) fn submit(&mut self, endpoint: Endpoint, request: impl Into<BrokerRequest>) {
+        World::submit(self, endpoint, request.into());
+    }
+
     pub(crate) fn new(options: &NatsOptions, nodes: usize) -> NatsWorld {
         NatsWorld::named(options, nodes, "n")
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use brokers::Endpoint;
 use brokers::redis::RedisSettings;
-use brokers::{Broker as _, Endpoint};
 use engine::broker::{BrokerEvent, RequestId};
 use wire::protocol::StreamPosition;
 
@@ -97,11 +97,11 @@ impl Publisher {
             let mut number = 0u64;
             while !stopped.load(Ordering::SeqCst) {
                 let room = channel((number % u64::from(channels)) as u32);
-                node.broker.submit(endpoint, publish(RequestId(number), &room, "x"));
+                node.submit(endpoint, publish(RequestId::new(number), &room, "x"));
                 number += 1;
                 // Paces the publications; answers are counted meanwhile.
                 while let Some((_, event)) = node.inbox(endpoint).wait(Duration::from_millis(1)) {
-                    if matches!(event, BrokerEvent::Reply { result: Ok(_), .. }) {
+                    if matches!(&event, BrokerEvent::Reply(reply) if reply.outcome().1.is_ok()) {
                         counted.fetch_add(1, Ordering::SeqCst);
                     }
                 }

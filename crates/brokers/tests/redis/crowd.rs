@@ -18,15 +18,14 @@ fn run(node: &Node, endpoint: brokers::Endpoint, thread: u64) {
     let mut last = 0;
     for number in 0..PUBLICATIONS {
         let data = format!("{thread} {number}");
-        brokers::Broker::submit(&node.broker, endpoint, publish(RequestId(number), "crowd", &data));
+        node.submit(endpoint, publish(RequestId::new(number), "crowd", &data));
         let waits = number / BURST % 2 == 1 || number == PUBLICATIONS - 1;
         while waits && answered <= number {
             let event = node.inbox(endpoint).wait(PATIENCE).expect("every request gets a reply").1;
-            let BrokerEvent::Reply { id, result: Ok(BrokerReply::Published(position)) } = event
-            else {
+            let BrokerEvent::Reply(BrokerReply::Published(id, Ok(position))) = event else {
                 panic!("publish answered {event:?}");
             };
-            assert_eq!(id, RequestId(answered), "replies arrive in the order of the requests");
+            assert_eq!(id, RequestId::new(answered), "replies arrive in the order of the requests");
             assert!(position.offset > last, "published in another order");
             (answered, last) = (answered + 1, position.offset);
         }

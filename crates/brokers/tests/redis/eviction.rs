@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use brokers::redis::RedisSettings;
 use brokers::{Broker as _, Endpoint};
 use bytes::Bytes;
-use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, Control, Order, Survey, Target};
+use engine::broker::{
+    BrokerEvent, Control, NodeBusRequest, Order, PresenceRequest, RegistryRequest, Survey, Target,
+};
 use engine::lifecycle::{Change, Lifecycle};
 use engine::revocation::{Revocation, RevocationState, RevokeOutcome, Subject};
 use wire::protocol::{ClientInfo, DisconnectCode, PresenceStats};
@@ -22,7 +24,7 @@ fn client(user: &str, client: &str) -> Arc<ClientInfo> {
 
 fn tell(node: &Node, endpoint: Endpoint, info: &Arc<ClientInfo>, change: Change) {
     let lifecycle = Lifecycle { info: info.clone(), change, at_ms: 7 };
-    node.broker.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
+    node.submit(endpoint, NodeBusRequest::Lifecycle(lifecycle));
 }
 
 fn offline() -> Change {
@@ -82,15 +84,13 @@ fn evicted_presence_is_restored_by_the_next_renewal() {
         (0..40).map(|number| client(&format!("{}", number % 4), &number.to_string())).collect();
     for info in &clients {
         let (channel, info) = (channel.clone(), info.clone());
-        node.broker
-            .submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: false });
+        node.submit(endpoint, PresenceRequest::Add { channel, info, announces: false });
     }
-    let stats = || match node
-        .ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
-    {
-        Ok(BrokerReply::PresenceStats(stats)) => stats,
-        other => panic!("{other:?}"),
-    };
+    let stats =
+        || match node.ask(endpoint, |id| PresenceRequest::Stats { id, channel: channel.clone() }) {
+            Ok(stats) => stats,
+            other => panic!("{other:?}"),
+        };
     let all = PresenceStats { num_clients: 40, num_users: 4 };
     assert_eq!(stats(), all);
     let kinds = ["clients:room", "users:room", "ends:room"];
@@ -103,7 +103,7 @@ fn evicted_presence_is_restored_by_the_next_renewal() {
     }
     for client in &clients {
         let (channel, client) = (channel.clone(), client.clone());
-        node.broker.submit(endpoint, BrokerRequest::RemovePresence { channel, client });
+        node.submit(endpoint, PresenceRequest::Remove { channel, client });
     }
     assert_eq!(stats(), PresenceStats::default());
     for kind in kinds {
@@ -124,8 +124,8 @@ fn evicted_revocations_can_be_stored_again_and_none_expires_early() {
     };
     let store = |change: &Arc<Revocation>| {
         let revocation = change.clone();
-        let answer = node.ask(endpoint, |id| BrokerRequest::Revoke { id, revocation });
-        assert_eq!(answer, Ok(BrokerReply::Revoked(RevokeOutcome::Stored)), "{change:?}");
+        let answer = node.ask(endpoint, |id| RegistryRequest::Revoke { id, revocation });
+        assert_eq!(answer, Ok(RevokeOutcome::Stored), "{change:?}");
     };
     let (long, short) = (revoked("ann", 9_000), revoked("bob", 60));
     store(&long);
@@ -133,8 +133,8 @@ fn evicted_revocations_can_be_stored_again_and_none_expires_early() {
         server.ask(&["DEL", &key(&server, dropped).unwrap()]);
         // A node that holds the revocation stores it again unchanged.
         store(&long);
-        match node.ask(endpoint, |id| BrokerRequest::ReadRevocations { id }) {
-            Ok(BrokerReply::Revocations(kept)) => {
+        match node.ask(endpoint, |id| RegistryRequest::Read { id }) {
+            Ok(kept) => {
                 assert_eq!(kept, std::slice::from_ref(&long), "{dropped}");
             }
             other => panic!("{other:?}"),
@@ -160,7 +160,7 @@ fn an_eviction_policy_is_a_warning_and_control_messages_go_to_all_nodes() {
     let target = Target { user: "ann".into(), ..Target::default() };
     let order = Order::Disconnect(DisconnectCode::ForceDisconnect.into());
     let control = Arc::new(Control { target, order });
-    nodes[0].broker.submit(endpoints[0], BrokerRequest::Control(control));
+    nodes[0].submit(endpoints[0], NodeBusRequest::Control(control));
     for (node, endpoint) in nodes.iter().zip(&endpoints) {
         let (_, event) = node.inbox(*endpoint).wait(PATIENCE).expect("the control message arrives");
         assert!(matches!(event, BrokerEvent::Control(_)), "{event:?}");
@@ -190,12 +190,12 @@ fn evicted_nodes_are_still_surveyed_and_cleaned_up_after_their_end() {
             let (_, event) = other.inbox(other_endpoint).wait(PATIENCE).expect("a question");
             let BrokerEvent::Question { ticket, .. } = event else { panic!("{event:?}") };
             let answer = "here".into();
-            other.broker.submit(other_endpoint, BrokerRequest::Answer { ticket, answer });
+            other.submit(other_endpoint, NodeBusRequest::Answer { ticket, answer });
         });
         let question = Bytes::from_static(b"who?");
-        let result = asking.ask(endpoint, |id| BrokerRequest::Survey { id, question });
+        let result = asking.ask(endpoint, |id| NodeBusRequest::Survey { id, question });
         let expected = Survey { answers: vec!["here".into()], missing: 0 };
-        assert_eq!(result, Ok(BrokerReply::Survey(expected)));
+        assert_eq!(result, Ok(expected));
     });
     // The node ends without cleanup, and Redis evicts its lease.
     proxy.close();

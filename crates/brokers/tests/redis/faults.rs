@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use brokers::{Broker as _, Health};
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions,
-    RequestId,
+    BrokerError, BrokerEvent, BrokerReply, HistoryQuery, JoinRead, PresenceRequest,
+    PublicationsRequest, PublishOptions, RequestId,
 };
 use wire::protocol::{ClientInfo, PresenceStats, Publication};
 
@@ -22,8 +22,8 @@ fn ann() -> Arc<ClientInfo> {
 
 fn stats(node: &Node, endpoint: brokers::Endpoint, channel: &str) -> PresenceStats {
     let channel = channel.into();
-    match node.ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel }) {
-        Ok(BrokerReply::PresenceStats(stats)) => stats,
+    match node.ask(endpoint, |id| PresenceRequest::Stats { id, channel }) {
+        Ok(stats) => stats,
         other => panic!("presence stats answered {other:?}"),
     }
 }
@@ -38,14 +38,11 @@ fn two_nodes_receive_in_one_order_and_share_presence() {
     two.subscribe(there, "room").unwrap();
     for index in 0..1000u64 {
         let (node, endpoint) = if index % 2 == 0 { (&one, here) } else { (&two, there) };
-        node.broker.submit(endpoint, publish(RequestId(index), "room", &index.to_string()));
+        node.submit(endpoint, publish(RequestId::new(index), "room", &index.to_string()));
     }
     let received: Vec<String> = (0..1000).map(|_| one.wait_data(here)).collect();
     assert_eq!(received, (0..1000).map(|_| two.wait_data(there)).collect::<Vec<_>>());
-    one.broker.submit(
-        here,
-        BrokerRequest::AddPresence { channel: "room".into(), info: ann(), announces: true },
-    );
+    one.submit(here, PresenceRequest::Add { channel: "room".into(), info: ann(), announces: true });
     assert_eq!(stats(&one, here, "room").num_clients, 1);
     assert_eq!(stats(&two, there, "room"), PresenceStats { num_clients: 1, num_users: 1 });
     one.broker.detach(here);
@@ -60,7 +57,7 @@ fn clients_that_stay_are_renewed_and_stay_present() {
     let mut node = Node::start(settings);
     let endpoint = node.attach();
     let (channel, info) = ("room".into(), ann());
-    node.broker.submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: true });
+    node.submit(endpoint, PresenceRequest::Add { channel, info, announces: true });
     assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
     let keys = server.ask(&["KEYS", "*ends:room"]);
     let key = keys.list()[0].text();
@@ -103,7 +100,7 @@ fn a_restart_without_data_begins_new_epochs_and_restores_presence() {
     node.subscribe(endpoint, "room").unwrap();
     let before = node.publish("room", "a").unwrap();
     let (channel, info) = ("room".into(), ann());
-    node.broker.submit(endpoint, BrokerRequest::AddPresence { channel, info, announces: true });
+    node.submit(endpoint, PresenceRequest::Add { channel, info, announces: true });
     assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
@@ -123,16 +120,13 @@ fn a_client_that_left_while_redis_was_away_is_gone_when_it_is_back() {
     let endpoint = node.attach();
     let channel: Arc<str> = "room".into();
     let info = ann();
-    let entered = BrokerRequest::AddPresence {
-        channel: channel.clone(),
-        info: info.clone(),
-        announces: true,
-    };
-    node.broker.submit(endpoint, entered);
+    let entered =
+        PresenceRequest::Add { channel: channel.clone(), info: info.clone(), announces: true };
+    node.submit(endpoint, entered);
     assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
     server.kill();
     node.wait_unready("Redis at 127.0.0.1");
-    node.broker.submit(endpoint, BrokerRequest::RemovePresence { channel, client: info });
+    node.submit(endpoint, PresenceRequest::Remove { channel, client: info });
     server.restart();
     node.wait_ready();
     assert_eq!(stats(&node, endpoint, "room"), PresenceStats::default());
@@ -186,10 +180,8 @@ fn a_stopped_server_fails_requests_in_time_and_resumes_in_order() {
     // A request sent before the silence was detected may have been executed once; later requests
     // were not sent.
     let (channel, query) = ("room".into(), HistoryQuery::default());
-    let history = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms: 1000 };
-    let Ok(BrokerReply::History(history)) = node.ask(endpoint, history) else {
-        panic!("no history")
-    };
+    let history = |id| PublicationsRequest::History { id, channel, query, meta_ttl_ms: 1000 };
+    let Ok(history) = node.ask(endpoint, history) else { panic!("no history") };
     let kept: Vec<&[u8]> = history.publications.iter().map(|kept| &*kept.data).collect();
     assert!(kept == [&b"c"[..]] || kept == [&b"a"[..], b"c"], "{kept:?}");
 }
@@ -222,7 +214,7 @@ fn flushed_scripts_are_loaded_again_in_order() {
     node.subscribe(endpoint, "room").unwrap();
     server.ask(&["SCRIPT", "FLUSH"]);
     for index in 0..100u64 {
-        node.broker.submit(endpoint, publish(RequestId(index), "room", &index.to_string()));
+        node.submit(endpoint, publish(RequestId::new(index), "room", &index.to_string()));
     }
     let received: Vec<String> = (0..100).map(|_| node.wait_data(endpoint)).collect();
     assert_eq!(received, (0..100).map(|index| index.to_string()).collect::<Vec<_>>());
@@ -280,7 +272,7 @@ fn requests_without_a_connection_are_answered_and_subscribed_later() {
     assert_eq!(node.subscribe(endpoint, "room"), Err(BrokerError::Unavailable));
     let channel: Arc<str> = "plain".into();
     let read = JoinRead::Nothing;
-    let asked = node.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read });
+    let asked = node.ask(endpoint, |id| PublicationsRequest::Subscribe { id, channel, read });
     assert_eq!(asked, Err(BrokerError::Unavailable));
     assert!(node.wait_unready("cannot be reached").contains("engine.redis.address"));
     let port = address[0].rsplit_once(':').unwrap().1.parse().unwrap();
@@ -289,9 +281,13 @@ fn requests_without_a_connection_are_answered_and_subscribed_later() {
     let publication = Publication { data: "b".into(), ..Publication::default() };
     let (channel, options) = ("plain".into(), PublishOptions::default());
     let publisher = node.attach();
-    let asked =
-        node.ask(publisher, |id| BrokerRequest::Publish { id, channel, publication, options });
-    assert!(matches!(asked, Ok(BrokerReply::Published(_))), "{asked:?}");
+    let asked = node.ask(publisher, |id| PublicationsRequest::Publish {
+        id,
+        channel,
+        publication,
+        options,
+    });
+    assert!(asked.is_ok(), "{asked:?}");
     node.publish("room", "a").unwrap();
     assert_eq!([node.wait_data(endpoint), node.wait_data(endpoint)], ["b", "a"]);
 }
@@ -317,15 +313,15 @@ fn many_concurrent_recoveries_read_a_stream_once() {
             bytes_max: None,
             meta_ttl_ms: 60_000,
         };
-        let (id, channel) = (RequestId(1), "room".into());
-        node.broker.submit(*endpoint, BrokerRequest::Subscribe { id, channel, read });
+        let (id, channel) = (RequestId::new(1), "room".into());
+        node.submit(*endpoint, PublicationsRequest::Subscribe { id, channel, read });
     }
     node.publish("room", "c").unwrap();
     for endpoint in &endpoints {
         let mut seen = Vec::new();
         while seen.len() < 2 {
             match node.inbox(*endpoint).wait(PATIENCE).expect("every request gets a reply").1 {
-                BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+                BrokerEvent::Reply(BrokerReply::Subscribed(_, Ok(stream))) => {
                     seen.extend(stream.publications.iter().map(|one| one.data.clone()));
                 }
                 BrokerEvent::Publication { publication, .. } => seen.push(publication.data.clone()),
@@ -347,8 +343,7 @@ fn no_keys_are_left_without_clients() {
         let channel = format!("room-{index}");
         node.subscribe(endpoint, &channel).unwrap();
         let channel = channel.into();
-        node.broker
-            .submit(endpoint, BrokerRequest::AddPresence { channel, info: ann(), announces: true });
+        node.submit(endpoint, PresenceRequest::Add { channel, info: ann(), announces: true });
     }
     node.broker.detach(endpoint);
     let other = node.attach();
@@ -374,9 +369,9 @@ fn requests_submitted_before_the_end_are_executed() {
     let mut node = Node::start(settings(&at(&server)));
     let mut other = Node::start(settings(&at(&server)));
     let (endpoint, watcher) = (node.attach(), other.attach());
-    node.broker.submit(
+    node.submit(
         endpoint,
-        BrokerRequest::AddPresence { channel: "room".into(), info: ann(), announces: true },
+        PresenceRequest::Add { channel: "room".into(), info: ann(), announces: true },
     );
     assert_eq!(stats(&node, endpoint, "room").num_clients, 1);
     node.broker.detach(endpoint);

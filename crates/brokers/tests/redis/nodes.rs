@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use brokers::{Broker as _, Endpoint};
 use bytes::Bytes;
-use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, Control, Order, Survey, Target};
+use engine::broker::{
+    BrokerEvent, Control, NodeBusRequest, Order, PresenceRequest, Survey, Target,
+};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use wire::protocol::{ClientInfo, DisconnectCode};
@@ -18,7 +20,7 @@ fn client(user: &str, client: &str) -> Arc<ClientInfo> {
 
 fn tell(node: &Node, endpoint: Endpoint, info: &Arc<ClientInfo>, change: Change) {
     let lifecycle = Lifecycle { info: info.clone(), change, at_ms: 7 };
-    node.broker.submit(endpoint, BrokerRequest::Lifecycle(lifecycle));
+    node.submit(endpoint, NodeBusRequest::Lifecycle(lifecycle));
 }
 
 fn offline() -> Change {
@@ -113,9 +115,7 @@ fn a_control_message_goes_to_the_node_that_has_the_client() {
     let order = |user: &str, client: &str| {
         let target = Target { user: user.into(), client: client.into(), ..Target::default() };
         let order = Order::Disconnect(DisconnectCode::ForceDisconnect.into());
-        nodes[2]
-            .broker
-            .submit(endpoints[2], BrokerRequest::Control(Arc::new(Control { target, order })));
+        nodes[2].submit(endpoints[2], NodeBusRequest::Control(Arc::new(Control { target, order })));
     };
     let received = |index: usize| loop {
         let (_, event) =
@@ -146,22 +146,19 @@ fn every_other_node_answers_a_survey() {
                 let (_, event) = node.inbox(endpoint).wait(PATIENCE).expect("a question arrives");
                 let BrokerEvent::Question { ticket, question } = event else { panic!("{event:?}") };
                 assert_eq!(question, "who?");
-                node.broker
-                    .submit(endpoint, BrokerRequest::Answer { ticket, answer: answer.into() });
+                node.submit(endpoint, NodeBusRequest::Answer { ticket, answer: answer.into() });
             });
         }
         let question = Bytes::from_static(b"who?");
-        let result = nodes[0].ask(endpoints[0], |id| BrokerRequest::Survey { id, question });
-        let Ok(BrokerReply::Survey(Survey { mut answers, missing: 0 })) = result else {
-            panic!("{result:?}")
-        };
+        let result = nodes[0].ask(endpoints[0], |id| NodeBusRequest::Survey { id, question });
+        let Ok(Survey { mut answers, missing: 0 }) = result else { panic!("{result:?}") };
         answers.sort();
         assert_eq!(answers, ["one", "two"]);
     });
     let question = Bytes::from_static(b"who?");
-    let result = nodes[0].ask(endpoints[0], |id| BrokerRequest::Survey { id, question });
+    let result = nodes[0].ask(endpoints[0], |id| NodeBusRequest::Survey { id, question });
     let silent = Survey { answers: Vec::new(), missing: 2 };
-    assert_eq!(result, Ok(BrokerReply::Survey(silent)), "no node has answered");
+    assert_eq!(result, Ok(silent), "no node has answered");
 }
 
 #[test]
@@ -185,8 +182,7 @@ fn a_failed_node_is_cleaned_up_by_one_other() {
         if number < 300 {
             let room = if number < 250 { "room".to_owned() } else { format!("room-{number}") };
             let (channel, announces) = (room.into(), number == 0);
-            lost.broker
-                .submit(lost_endpoint, BrokerRequest::AddPresence { channel, info, announces });
+            lost.submit(lost_endpoint, PresenceRequest::Add { channel, info, announces });
         }
     }
     wait_until("all events are stored", || events(&server).len() == 5_000);
@@ -216,8 +212,8 @@ fn a_failed_node_is_cleaned_up_by_one_other() {
     wait_until("its clients are back", || events(&server).len() == 15_000);
     let stats = |channel: &str| {
         let channel = channel.into();
-        match other.ask(second, |id| BrokerRequest::PresenceStats { id, channel }) {
-            Ok(BrokerReply::PresenceStats(stats)) => stats.num_clients,
+        match other.ask(second, |id| PresenceRequest::Stats { id, channel }) {
+            Ok(stats) => stats.num_clients,
             answer => panic!("{answer:?}"),
         }
     };
@@ -241,8 +237,8 @@ fn a_node_wrongly_cleaned_up_announces_its_clients_again() {
     let info = client("ann", "1");
     tell(&node, endpoint, &info, Change::Online);
     let channel: Arc<str> = "room".into();
-    let entered = BrokerRequest::AddPresence { channel: channel.clone(), info, announces: false };
-    node.broker.submit(endpoint, entered);
+    let entered = PresenceRequest::Add { channel: channel.clone(), info, announces: false };
+    node.submit(endpoint, entered);
     wait_until("the event is stored", || events(&server).len() == 1);
     // The state after a cleanup by another node that found this node alive.
     server.ask(&["HDEL", &key(&server, &format!("online:{id}")), "1"]);
@@ -250,12 +246,11 @@ fn a_node_wrongly_cleaned_up_announces_its_clients_again() {
     let claims = key(&server, "nodes").replace("nodes", "claims");
     server.ask(&["HSET", &claims, &id, "99999999999999"]);
     wait_until("it is announced again", || events(&server).len() == 2);
-    let stats = || match node
-        .ask(endpoint, |id| BrokerRequest::PresenceStats { id, channel: channel.clone() })
-    {
-        Ok(BrokerReply::PresenceStats(stats)) => stats.num_clients,
-        answer => panic!("{answer:?}"),
-    };
+    let stats =
+        || match node.ask(endpoint, |id| PresenceRequest::Stats { id, channel: channel.clone() }) {
+            Ok(stats) => stats.num_clients,
+            answer => panic!("{answer:?}"),
+        };
     wait_until("it is present again", || stats() == 1);
     assert_eq!(server.ask(&["HLEN", &claims]).number(), 0);
 }

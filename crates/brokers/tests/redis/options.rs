@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use brokers::Broker as _;
-use engine::broker::{BrokerReply, BrokerRequest, JoinRead, PublishOptions};
+use engine::broker::{JoinRead, PublicationsRequest, PublishOptions};
 use engine::rules::{Namespace, Rules};
 use wire::protocol::{Publication, StreamPosition};
 
@@ -28,8 +28,13 @@ fn publish_plainly(node: &mut Node, data: &'static str) -> StreamPosition {
     let endpoint = node.attach();
     let publication = Publication { data: data.into(), ..Publication::default() };
     let (channel, options) = ("chat:a".into(), PublishOptions::default());
-    match node.ask(endpoint, |id| BrokerRequest::Publish { id, channel, publication, options }) {
-        Ok(BrokerReply::Published(position)) => position,
+    match node.ask(endpoint, |id| PublicationsRequest::Publish {
+        id,
+        channel,
+        publication,
+        options,
+    }) {
+        Ok(position) => position,
         other => panic!("{other:?}"),
     }
 }
@@ -56,8 +61,8 @@ fn publications_of_a_node_without_history_are_recovered_on_a_node_with_history()
     };
     let returning = on.attach();
     let channel: Arc<str> = "chat:a".into();
-    let answer = on.ask(returning, |id| BrokerRequest::Subscribe { id, channel, read });
-    let Ok(BrokerReply::Subscribed(stream)) = answer else { panic!("{answer:?}") };
+    let answer = on.ask(returning, |id| PublicationsRequest::Subscribe { id, channel, read });
+    let Ok(stream) = answer else { panic!("{answer:?}") };
     assert_eq!(stream.publications.len(), 3, "nothing is missing");
     wait_until("the difference is a warning", || {
         off.broker.take_warning().is_some_and(|text| {
@@ -94,7 +99,7 @@ fn without_its_meta_key_a_stream_gets_a_new_epoch_after_history_was_off() {
         JoinRead::Since { since: before.clone(), limit: 10, bytes_max: None, meta_ttl_ms: 600_000 };
     let returning = node.attach();
     let channel: Arc<str> = "chat:a".into();
-    let answer = node.ask(returning, |id| BrokerRequest::Subscribe { id, channel, read });
-    let Ok(BrokerReply::Subscribed(stream)) = answer else { panic!("{answer:?}") };
+    let answer = node.ask(returning, |id| PublicationsRequest::Subscribe { id, channel, read });
+    let Ok(stream) = answer else { panic!("{answer:?}") };
     assert_ne!(stream.top.epoch, before.epoch);
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use brokers::Endpoint;
 use brokers::redis::RedisSettings;
-use brokers::{Broker as _, Endpoint};
 use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions, RequestId,
+    BrokerEvent, BrokerReply, HistoryQuery, JoinRead, PresenceRequest, PublicationsRequest,
+    PublishOptions, RequestId,
 };
 use wire::protocol::{ClientInfo, Publication, StreamPosition};
 
@@ -38,13 +39,13 @@ fn fill(
             history_meta_ttl_ms: 600_000,
             ..PublishOptions::default()
         };
-        let (id, channel) = (RequestId(number), channel.into());
-        node.broker.submit(endpoint, BrokerRequest::Publish { id, channel, publication, options });
+        let (id, channel) = (RequestId::new(number), channel.into());
+        node.submit(endpoint, PublicationsRequest::Publish { id, channel, publication, options });
     }
     let mut top = StreamPosition::default();
     for _ in 0..count {
         match node.inbox(endpoint).wait(PATIENCE).expect("an answer").1 {
-            BrokerEvent::Reply { result: Ok(BrokerReply::Published(position)), .. } => {
+            BrokerEvent::Reply(BrokerReply::Published(_, Ok(position))) => {
                 top = position;
             }
             event => panic!("{event:?}"),
@@ -97,15 +98,15 @@ fn two_long_histories_at_once_cost_no_connection() {
         for round in 0..3 {
             for reader in &readers {
                 let (channel, query) = ("long".into(), HistoryQuery::default());
-                let id = RequestId(round);
+                let id = RequestId::new(round);
                 let meta_ttl_ms = 600_000;
-                let read = BrokerRequest::History { id, channel, query, meta_ttl_ms };
-                node.broker.submit(*reader, read);
+                let read = PublicationsRequest::History { id, channel, query, meta_ttl_ms };
+                node.submit(*reader, read);
             }
             node.publish("room", "still subscribed").unwrap();
             for reader in &readers {
                 match node.inbox(*reader).wait(PATIENCE).expect("an answer").1 {
-                    BrokerEvent::Reply { result: Ok(BrokerReply::History(history)), .. } => {
+                    BrokerEvent::Reply(BrokerReply::History(_, Ok(history))) => {
                         let offsets = history.publications.iter().map(|one| one.offset);
                         assert!(offsets.eq(1..=300));
                         assert_eq!(history.offset, 300);
@@ -142,12 +143,12 @@ fn many_large_recoveries_cost_no_connection() {
             let since = StreamPosition { offset: 0, epoch: String::new() };
             let read =
                 JoinRead::Since { since, limit: 1_000, bytes_max: None, meta_ttl_ms: 600_000 };
-            let (id, channel) = (RequestId(9_999), format!("channel-{number}").into());
-            node.broker.submit(*endpoint, BrokerRequest::Subscribe { id, channel, read });
+            let (id, channel) = (RequestId::new(9_999), format!("channel-{number}").into());
+            node.submit(*endpoint, PublicationsRequest::Subscribe { id, channel, read });
         }
         for endpoint in &endpoints {
             match node.inbox(*endpoint).wait(PATIENCE).expect("an answer").1 {
-                BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+                BrokerEvent::Reply(BrokerReply::Subscribed(_, Ok(stream))) => {
                     let offsets = stream.publications.iter().map(|one| one.offset);
                     assert!(offsets.eq(1..=100));
                 }
@@ -170,14 +171,14 @@ fn a_recovery_of_many_pages_has_no_gap_while_the_channel_goes_on() {
     let top = fill(&node, filler, "room", 100, 3_000);
     let since = StreamPosition { offset: 10, epoch: top.epoch };
     let read = JoinRead::Since { since, limit: 1_000, bytes_max: None, meta_ttl_ms: 600_000 };
-    let (id, channel) = (RequestId(9_999), "room".into());
-    node.broker.submit(reader, BrokerRequest::Subscribe { id, channel, read });
+    let (id, channel) = (RequestId::new(9_999), "room".into());
+    node.submit(reader, PublicationsRequest::Subscribe { id, channel, read });
     fill(&node, filler, "room", 100, 3_000);
     let (mut live, mut recovered) = (Vec::new(), None);
     while recovered.is_none() || live.last() != Some(&200) {
         match node.inbox(reader).wait(PATIENCE).expect("an event").1 {
             BrokerEvent::Publication { publication, .. } => live.push(publication.offset),
-            BrokerEvent::Reply { result: Ok(BrokerReply::Subscribed(stream)), .. } => {
+            BrokerEvent::Reply(BrokerReply::Subscribed(_, Ok(stream))) => {
                 let top = stream.top.offset;
                 let offsets = stream.publications.iter().map(|one| one.offset);
                 assert!(offsets.eq(11..=top));
@@ -203,8 +204,8 @@ fn a_publication_larger_than_every_bound_is_read() {
     for reverse in [false, true] {
         let query = HistoryQuery { reverse, ..HistoryQuery::default() };
         let (channel, meta_ttl_ms) = ("huge".into(), 600_000);
-        let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
-        let Ok(BrokerReply::History(history)) = node.ask(reader, ask) else { panic!("no history") };
+        let ask = |id| PublicationsRequest::History { id, channel, query, meta_ttl_ms };
+        let Ok(history) = node.ask(reader, ask) else { panic!("no history") };
         let mut offsets: Vec<u64> = history.publications.iter().map(|one| one.offset).collect();
         if reverse {
             offsets.reverse();
@@ -229,9 +230,13 @@ fn redis_sends_little_more_than_the_byte_limit_of_a_read() {
         let before = sent();
         let query = HistoryQuery { bytes_max: Some(bytes_max), ..HistoryQuery::default() };
         let (channel, meta_ttl_ms) = ("room".into(), 600_000);
-        let read =
-            node.ask(endpoint, |id| BrokerRequest::History { id, channel, query, meta_ttl_ms });
-        let Ok(BrokerReply::History(history)) = read else { panic!("{read:?}") };
+        let read = node.ask(endpoint, |id| PublicationsRequest::History {
+            id,
+            channel,
+            query,
+            meta_ttl_ms,
+        });
+        let Ok(history) = read else { panic!("{read:?}") };
         let weight = history.publications[0].weight();
         assert_eq!(history.publications.len(), (bytes_max / weight).max(1));
         let cost = sent() - before;
@@ -251,11 +256,11 @@ fn a_long_list_of_clients_is_complete() {
         let conn_info = vec![b'1'; 200].into();
         let info = Arc::new(ClientInfo { client, user, conn_info, ..ClientInfo::default() });
         let channel = channel.clone();
-        let enter = BrokerRequest::AddPresence { channel, info, announces: false };
-        node.broker.submit(endpoint, enter);
+        let enter = PresenceRequest::Add { channel, info, announces: false };
+        node.submit(endpoint, enter);
     }
-    let ask = |id| BrokerRequest::Presence { id, channel: channel.clone() };
-    let Ok(BrokerReply::Presence(mut clients)) = node.ask(endpoint, ask) else { panic!("no list") };
+    let ask = |id| PresenceRequest::Clients { id, channel: channel.clone() };
+    let Ok(mut clients) = node.ask(endpoint, ask) else { panic!("no list") };
     clients.sort_by(|one, other| one.client.cmp(&other.client));
     clients.dedup_by(|one, other| one.client == other.client);
     assert_eq!(clients.len(), 3_000);

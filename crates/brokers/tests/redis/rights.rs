@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use brokers::redis::RedisSettings;
 use brokers::{Broker as _, Endpoint, Health};
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead};
+use engine::broker::{BrokerError, JoinRead, JoinedStream, PublicationsRequest};
 
 use crate::server::{RedisServer, wait_until};
 use crate::world::{Node, settings};
@@ -28,9 +28,9 @@ fn subscribe_plain(
     node: &Node,
     endpoint: Endpoint,
     channel: &str,
-) -> Result<BrokerReply, BrokerError> {
+) -> Result<JoinedStream, BrokerError> {
     let (channel, read): (Arc<str>, _) = (channel.into(), JoinRead::Nothing);
-    node.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read })
+    node.ask(endpoint, |id| PublicationsRequest::Subscribe { id, channel, read })
 }
 
 /// Number of refused subscriptions.
@@ -65,7 +65,7 @@ fn a_subscription_refused_by_redis_fails() {
         assert_eq!(node.subscribe(other, channel), Err(BrokerError::Unavailable));
     }
     // The refused channel has no subscribers any more, but the refusal persists.
-    node.broker.submit(other, BrokerRequest::Unsubscribe { channel: "new".into() });
+    node.submit(other, PublicationsRequest::Unsubscribe { channel: "new".into() });
     set_rights(&server, &["&test*"]);
     node.wait_ready();
     while node.wait_position(endpoint).1.epoch != before.epoch {}
@@ -88,7 +88,7 @@ fn a_refused_channel_keeps_the_node_unready_without_subscribers() {
     set_rights(&server, &["resetchannels", "&test:*:probe:*", "&test:*control*", "&test:*:c:a"]);
     assert!(subscribe_plain(&node, endpoint, "a").is_ok());
     assert_eq!(subscribe_plain(&node, endpoint, "b"), Err(BrokerError::Unavailable));
-    node.broker.submit(endpoint, BrokerRequest::Unsubscribe { channel: "b".into() });
+    node.submit(endpoint, PublicationsRequest::Unsubscribe { channel: "b".into() });
     let before = refused(&server);
     wait_until("the subscription is retried", || {
         assert!(refused(&server) < before + 2 || node.broker.health() != Health::Ready);

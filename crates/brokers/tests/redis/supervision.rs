@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use brokers::{Broker as _, Inbox, RedisBroker};
-use engine::broker::{BrokerEvent, BrokerRequest, JoinRead, RequestId};
+use engine::broker::{BrokerEvent, JoinRead, PublicationsRequest, RequestId};
 
 use crate::server::{RedisServer, wait_until};
 use crate::world::{at, settings};
@@ -32,8 +32,9 @@ fn a_panic_of_the_broker_ends_the_process_with_a_message() {
         let broker = RedisBroker::start(settings(&[address])).unwrap();
         wait_until("it is ready", || broker.health() == brokers::Health::Ready);
         let endpoint = broker.attach(Arc::new(Panics));
-        let (id, channel, read) = (RequestId(1), "room".into(), JoinRead::Nothing);
-        broker.submit(endpoint, BrokerRequest::Subscribe { id, channel, read });
+        let (id, channel, read) = (RequestId::new(1), "room".into(), JoinRead::Nothing);
+        let request = PublicationsRequest::Subscribe { id, channel, read };
+        broker.submit(endpoint, request.into());
         wait_until("the process ends", || false);
     }
     let server = RedisServer::start(&[]);

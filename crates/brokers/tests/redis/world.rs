@@ -10,8 +10,8 @@ use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, ParsedAddress};
 use brokers::{Broker, Endpoint, Health, Inbox, RedisBroker};
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, JoinRead, JoinedStream, PublishOptions,
-    RequestId,
+    Answer, BrokerError, BrokerEvent, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest,
+    PublishOptions, RequestId,
 };
 use engine::rules::Rules;
 use wire::protocol::{Publication, StreamPosition};
@@ -138,22 +138,27 @@ impl Node {
     }
 
     /// Submits a request and waits for its reply; other events of the endpoint are dropped.
-    pub(crate) fn ask(
+    pub(crate) fn ask<T: Answer, R: Into<BrokerRequest>>(
         &self,
         endpoint: Endpoint,
-        request: impl FnOnce(RequestId) -> BrokerRequest,
-    ) -> Result<BrokerReply, BrokerError> {
-        let id = RequestId(self.next_id.fetch_add(1, Ordering::SeqCst));
-        self.broker.submit(endpoint, request(id));
+        request: impl FnOnce(RequestId<T>) -> R,
+    ) -> Result<T, BrokerError> {
+        let id = RequestId::new(self.next_id.fetch_add(1, Ordering::SeqCst));
+        self.submit(endpoint, request(id));
         loop {
             let (_, event) =
                 self.inbox(endpoint).wait(PATIENCE).expect("every request gets a reply");
-            if let BrokerEvent::Reply { id: answered, result } = event
+            if let BrokerEvent::Reply(reply) = event
+                && let Some((answered, result)) = T::of(reply)
                 && answered == id
             {
                 return result;
             }
         }
+    }
+
+    pub(crate) fn submit(&self, endpoint: Endpoint, request: impl Into<BrokerRequest>) {
+        self.broker.submit(endpoint, request.into());
     }
 
     pub(crate) fn subscribe(
@@ -163,18 +168,12 @@ impl Node {
     ) -> Result<JoinedStream, BrokerError> {
         let channel: Arc<str> = channel.into();
         let read = JoinRead::Position { meta_ttl_ms: 600_000 };
-        match self.ask(endpoint, |id| BrokerRequest::Subscribe { id, channel, read })? {
-            BrokerReply::Subscribed(stream) => Ok(stream),
-            other => panic!("subscribe answered {other:?}"),
-        }
+        self.ask(endpoint, |id| PublicationsRequest::Subscribe { id, channel, read })
     }
 
     /// Publishes from an endpoint without subscriptions.
     pub(crate) fn publish(&self, channel: &str, data: &str) -> Result<StreamPosition, BrokerError> {
-        match self.ask(self.fence, |id| publish(id, channel, data))? {
-            BrokerReply::Published(position) => Ok(position),
-            other => panic!("publish answered {other:?}"),
-        }
+        self.ask(self.fence, |id| publish(id, channel, data))
     }
 
     /// The next unsolicited position, and its time of arrival.
@@ -202,14 +201,18 @@ impl Node {
         for index in 0..64 {
             let channel: Arc<str> = format!("fence-{index}").into();
             let read = JoinRead::Nothing;
-            let ask = |id| BrokerRequest::Subscribe { id, channel, read };
+            let ask = |id| PublicationsRequest::Subscribe { id, channel, read };
             self.ask(self.fence, ask).expect("the fence gets a reply");
         }
     }
 }
 
-pub(crate) fn publish(id: RequestId, channel: &str, data: &str) -> BrokerRequest {
-    BrokerRequest::Publish {
+pub(crate) fn publish(
+    id: RequestId<StreamPosition>,
+    channel: &str,
+    data: &str,
+) -> PublicationsRequest {
+    PublicationsRequest::Publish {
         id,
         channel: channel.into(),
         publication: Publication { data: data.to_owned().into(), ..Publication::default() },
@@ -247,7 +250,7 @@ impl World for RedisWorld<'_> {
     }
 
     fn submit(&mut self, endpoint: Endpoint, request: BrokerRequest) {
-        self.node.broker.submit(endpoint, request);
+        self.node.submit(endpoint, request);
     }
 
     fn next_due(&mut self, endpoint: Endpoint) -> BrokerEvent {

@@ -12,7 +12,7 @@ use wire::protocol::{
 
 use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
 use super::{Phase, PingStyle, Session, Wait, metering};
-use crate::broker::{BrokerRequest, Control, Order, Target};
+use crate::broker::{Control, NodeBusRequest, Order, Target};
 use crate::budget::Budget;
 use crate::channel::{self, Actor};
 use crate::claims::{ConnectionClaims, SubscriptionGrant, TokenRefusal};
@@ -189,7 +189,7 @@ fn send_online(session: &mut Session, turn: &mut Turn<'_>) {
     if let Some(info) = session.info.clone().filter(|_| turn.rules.client.sends_lifecycle) {
         session.is_online = true;
         let (change, at_ms) = (Change::Online, session.admitted_at_ms);
-        turn.out.submit(BrokerRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+        turn.out.submit(NodeBusRequest::Lifecycle(Lifecycle { info, change, at_ms }));
     }
 }
 
@@ -259,7 +259,7 @@ fn end_other_connections(session: &Session, turn: &mut Turn<'_>) {
             ..Target::default()
         };
         let order = Order::Disconnect(DisconnectCode::ConnectionLimit.into());
-        turn.out.submit(BrokerRequest::Control(Arc::new(Control { target, order })));
+        turn.out.submit(NodeBusRequest::Control(Arc::new(Control { target, order })));
     }
 }
 

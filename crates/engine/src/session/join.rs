@@ -18,17 +18,21 @@ use wire::protocol::{
 };
 
 use super::{SentPart, Session, Subscription, SubscriptionTraits, Wait, connect, queries, skipped};
-use crate::broker::{BrokerError, BrokerRequest, JoinRead, JoinedStream, Membership, RequestId};
+use crate::broker::{
+    BrokerError, JoinRead, JoinedStream, Membership, PresenceRequest, PublicationsRequest,
+    RequestId,
+};
 use crate::budget::Budget;
 use crate::capacity::{Kept, shrink_vec};
 use crate::channel::{self, Actor};
 use crate::claims::SubscriptionGrant;
 use crate::hub::SubscriberKey;
 use crate::limits::{FRAME_COST, reply_bytes_max};
+use crate::pending::PendingRead;
 use crate::recovery::{self, RecoveredStream, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
 use crate::subscribers::SubscriberPhase;
-use crate::turn::{Effect, Outputs, PendingQuestion, SessionNotice, Turn};
+use crate::turn::{Effect, Outputs, SessionNotice, Turn};
 
 /// A subscription with all decisions made before it begins.
 #[derive(Debug)]
@@ -75,7 +79,7 @@ pub(crate) enum JoinOrigin {
 pub(crate) struct Joining {
     origin: JoinOrigin,
     /// The request to the broker whose reply counts; `None` if no request was needed.
-    request: Option<RequestId>,
+    request: Option<RequestId<JoinedStream>>,
     recovery: Recovery,
     asks_to_recover: bool,
     rejects_unrecovered: bool,
@@ -199,26 +203,26 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) 
     let (name, is_subscribed) = (channel.name.clone(), channel.is_subscribed);
     let read = plan.read();
     let request = (!is_subscribed || read != JoinRead::Nothing)
-        .then(|| turn.out.expect(session.key, PendingQuestion::Join));
+        .then(|| turn.out.pending.expect_read(PendingRead::Join(session.key)));
     if !is_subscribed && plan.channel_ttl_ms > 0 {
         // Before the read, so that the read finds nothing of an expired channel.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
-        turn.out.submit(BrokerRequest::LimitTtl { channel, ttl_ms });
+        turn.out.submit(PublicationsRequest::LimitTtl { channel, ttl_ms });
     }
     if let Some(id) = request {
         let channel = name.clone();
-        turn.out.submit(BrokerRequest::Subscribe { id, channel, read });
+        turn.out.submit(PublicationsRequest::Subscribe { id, channel, read });
     }
     if !is_subscribed && plan.channel_ttl_ms > 0 {
         // And after it, so that this worker is notified of the expiry even if the channel has just
         // expired.
         let (channel, ttl_ms) = (name.clone(), plan.channel_ttl_ms);
-        turn.out.submit(BrokerRequest::LimitTtl { channel, ttl_ms });
+        turn.out.submit(PublicationsRequest::LimitTtl { channel, ttl_ms });
     }
     if plan.traits.is_present {
         let (channel, info) = (name.clone(), info.clone());
         let announces = plan.traits.is_announced;
-        turn.out.submit(BrokerRequest::AddPresence { channel, info, announces });
+        turn.out.submit(PresenceRequest::Add { channel, info, announces });
     }
     session.subscriptions.reserve_exact(1);
     session.subscriptions.push(Subscription {
@@ -249,7 +253,7 @@ pub(crate) fn begin(session: &mut Session, turn: &mut Turn<'_>, plan: JoinPlan) 
 pub(crate) fn handle_read(
     session: &mut Session,
     turn: &mut Turn<'_>,
-    request: Option<RequestId>,
+    request: Option<RequestId<JoinedStream>>,
     result: Result<JoinedStream, BrokerError>,
 ) {
     let is_waiting = |subscription: &Subscription| {
@@ -413,7 +417,7 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     if traits.is_announced {
         let change = Membership::Join;
         let channel = channel.clone();
-        turn.out.submit(BrokerRequest::Announce { channel, info, change });
+        turn.out.submit(PublicationsRequest::Announce { channel, info, change });
     }
     if has_gap && !wants_to_leave(session, &channel) {
         turn.out.gaps.push((session.key.slot, subscriber_key));
@@ -498,11 +502,11 @@ impl Departure {
         let Departure { channel, info, was_present, was_announced } = self;
         if was_present {
             let (channel, client) = (channel.clone(), info.clone());
-            out.submit(BrokerRequest::RemovePresence { channel, client });
+            out.submit(PresenceRequest::Remove { channel, client });
         }
         if was_announced {
             let change = Membership::Leave;
-            out.submit(BrokerRequest::Announce { channel, info, change });
+            out.submit(PublicationsRequest::Announce { channel, info, change });
         }
     }
 }
@@ -526,7 +530,7 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
     // Who subscribes next may get the same key, and misses nothing.
     turn.out.gaps.retain(|(_, gap)| *gap != key);
     if let Some(channel) = turn.hub.leave(key) {
-        turn.out.submit(BrokerRequest::Unsubscribe { channel });
+        turn.out.submit(PublicationsRequest::Unsubscribe { channel });
     }
     Departure {
         channel,

@@ -9,7 +9,7 @@ use wire::protocol::{
 
 use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
 use super::{Phase, Session, connect, refresh};
-use crate::broker::{BrokerRequest, Control, Order, Target};
+use crate::broker::{Control, Order, PresenceRequest, Target};
 use crate::channel;
 use crate::claims::SubscriptionGrant;
 use crate::turn::Turn;
@@ -128,7 +128,7 @@ fn renew(
         if subscription.traits.is_present {
             let (channel, info) = (subscription.channel.clone(), subscription.info.clone());
             let announces = subscription.traits.is_announced;
-            turn.out.submit(BrokerRequest::AddPresence { channel, info, announces });
+            turn.out.submit(PresenceRequest::Add { channel, info, announces });
         }
     }
     // A subscription that is not active yet is announced once, with the new data.

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use wire::protocol::{ErrorCode, HistoryRequest, Publication, PublishRequest, Reply, ReplyBody};
+use wire::protocol::{
+    ClientInfo, ErrorCode, HistoryRequest, HistoryResult, PresenceStats, Publication,
+    PublishRequest, Reply, ReplyBody, StreamPosition,
+};
 
 use super::{Phase, SentPart, Session, Wait, metering, skipped};
 use crate::broker::{
-    BrokerError, BrokerReply, BrokerRequest, HistoryQuery, PublishOptions, RequestId,
+    BrokerError, HistoryQuery, PresenceRequest, PublicationsRequest, PublishOptions, RequestId,
 };
 use crate::channel::{self, ChannelView};
 use crate::counters::CommandKind;
 use crate::history::fitting_count;
 use crate::limits::{HEAVY_QUESTIONS_MAX, PENDING_MAX, QUESTIONS_MAX, reply_bytes_max};
+use crate::pending::PendingCommand;
 use crate::refusal::Refusal;
 use crate::rules::{Namespace, Rules};
-use crate::turn::{PendingCommand, PendingQuestion, Turn};
+use crate::turn::Turn;
 
 /// Cost of a request whose reply has a few bytes.
 const LIGHT: u16 = 1;
@@ -48,7 +52,7 @@ pub(crate) fn publish(
     };
     let options = namespace.publish_options();
     let request = ask(session, turn, id, LIGHT)?;
-    turn.out.submit(BrokerRequest::Publish { id: request, channel, publication, options });
+    turn.out.submit(PublicationsRequest::Publish { id: request, channel, publication, options });
     Ok(())
 }
 
@@ -77,7 +81,7 @@ pub(crate) fn presence(
     may_read_presence(session, turn, channel)
         .map_err(|code| turn.out.note(session.key, CommandKind::Presence, channel, code.into()))?;
     let (id, channel) = (ask(session, turn, id, HEAVY)?, channel.into());
-    turn.out.submit(BrokerRequest::Presence { id, channel });
+    turn.out.submit(PresenceRequest::Clients { id, channel });
     Ok(())
 }
 
@@ -92,7 +96,7 @@ pub(crate) fn presence_stats(
         turn.out.note(session.key, CommandKind::PresenceStats, channel, code.into())
     })?;
     let (id, channel) = (ask(session, turn, id, LIGHT)?, channel.into());
-    turn.out.submit(BrokerRequest::PresenceStats { id, channel });
+    turn.out.submit(PresenceRequest::Stats { id, channel });
     Ok(())
 }
 
@@ -140,7 +144,7 @@ pub(crate) fn history(
     };
     let meta_ttl_ms = namespace.history_meta_ttl_ms;
     let (id, channel) = (ask(session, turn, id, HEAVY)?, request.channel.into());
-    turn.out.submit(BrokerRequest::History { id, channel, query, meta_ttl_ms });
+    turn.out.submit(PublicationsRequest::History { id, channel, query, meta_ttl_ms });
     Ok(())
 }
 
@@ -155,65 +159,71 @@ fn may_read_history<'r>(
     Ok(view.namespace)
 }
 
-/// Handles the broker's reply to one of the commands above.
-pub(crate) fn handle_answer(
+/// The result of a command, for the client.
+pub(crate) type CommandResult = Result<ReplyBody, ErrorCode>;
+
+/// Converts the reply to the request of a publish command.
+pub(crate) fn published(result: Result<StreamPosition, BrokerError>) -> CommandResult {
+    result.map(|_| ReplyBody::Publish).map_err(code)
+}
+
+/// Converts the reply to the request of a presence command. Presence has no pages; if it is larger
+/// than `queue_max` bytes, clients must use presence stats instead.
+pub(crate) fn clients(
+    result: Result<Vec<Arc<ClientInfo>>, BrokerError>,
+    queue_max: usize,
+) -> CommandResult {
+    let clients = result.map_err(code)?;
+    let weight: usize = clients.iter().map(|info| info.weight() + info.client.len()).sum();
+    if weight > queue_max {
+        return Err(ErrorCode::LimitExceeded);
+    }
+    let entry = |info: &Arc<ClientInfo>| (info.client.clone(), (**info).clone());
+    Ok(ReplyBody::Presence(clients.iter().map(entry).collect()))
+}
+
+/// Converts the reply to the request of a presence stats command.
+pub(crate) fn stats(result: Result<PresenceStats, BrokerError>) -> CommandResult {
+    result.map(ReplyBody::PresenceStats).map_err(code)
+}
+
+/// Converts the reply to the request of a history command: the publications that fit into an outbox
+/// of `queue_max` bytes.
+pub(crate) fn publications(
+    result: Result<HistoryResult, BrokerError>,
+    queue_max: usize,
+) -> CommandResult {
+    let mut history = result.map_err(code)?;
+    let most = reply_bytes_max(queue_max);
+    history.publications.truncate(fitting_count(&history.publications, most));
+    Ok(ReplyBody::History(history))
+}
+
+/// Sends the result of one of the commands above.
+pub(crate) fn handle_result(
     session: &mut Session,
     turn: &mut Turn<'_>,
-    PendingCommand { id, cost }: PendingCommand,
-    result: Result<BrokerReply, BrokerError>,
+    PendingCommand { id, cost, .. }: PendingCommand,
+    result: CommandResult,
 ) {
     session.questions = session.questions.saturating_sub(cost);
     if session.phase == Phase::Closed {
         return;
     }
-    send_answer(session, turn, id, result);
+    match result {
+        Ok(body) => {
+            if session.send_or_part(turn, &Reply { id, body }) == SentPart::InPart {
+                skipped::notify(session, turn.out, &turn.rules.client, &"".into());
+            }
+        }
+        Err(code) => session.reply_error(turn, id, code),
+    }
     let waits_for_answers = matches!(session.wait_mut(), Some(Wait::Answers));
     if waits_for_answers
         && session.questions <= QUESTIONS_MAX / 2
         && let Some((_, backlog)) = session.unblock()
     {
         session.resume(turn, backlog);
-    }
-}
-
-fn send_answer(
-    session: &mut Session,
-    turn: &mut Turn<'_>,
-    id: u32,
-    result: Result<BrokerReply, BrokerError>,
-) {
-    let body = match result {
-        Ok(BrokerReply::Published(_)) => ReplyBody::Publish,
-        Ok(BrokerReply::Presence(clients)) => {
-            let weight: usize = clients.iter().map(|info| info.weight() + info.client.len()).sum();
-            if weight > turn.rules.client.queue_max_size {
-                // Presence has no pages; presence stats return the counts instead.
-                return session.reply_error(turn, id, ErrorCode::LimitExceeded);
-            }
-            let entry =
-                |info: &Arc<wire::protocol::ClientInfo>| (info.client.clone(), (**info).clone());
-            ReplyBody::Presence(clients.iter().map(entry).collect())
-        }
-        Ok(BrokerReply::PresenceStats(stats)) => ReplyBody::PresenceStats(stats),
-        Ok(BrokerReply::History(mut history)) => {
-            let most = reply_bytes_max(turn.rules.client.queue_max_size);
-            history.publications.truncate(fitting_count(&history.publications, most));
-            ReplyBody::History(history)
-        }
-        // Replies to requests that sessions do not submit.
-        Ok(
-            BrokerReply::Subscribed(_)
-            | BrokerReply::HistoryRemoved
-            | BrokerReply::ChannelTtl(_)
-            | BrokerReply::Survey(_)
-            | BrokerReply::Revoked(_)
-            | BrokerReply::Revocation(_)
-            | BrokerReply::Revocations(_),
-        ) => return,
-        Err(error) => return session.reply_error(turn, id, code(error)),
-    };
-    if session.send_or_part(turn, &Reply { id, body }) == SentPart::InPart {
-        skipped::notify(session, turn.out, &turn.rules.client, &"".into());
     }
 }
 
@@ -230,12 +240,12 @@ pub fn code(error: BrokerError) -> ErrorCode {
 }
 
 /// Submits a request. A session with too many requests in progress is blocked.
-fn ask(
+fn ask<T>(
     session: &mut Session,
     turn: &mut Turn<'_>,
     id: u32,
     cost: u16,
-) -> Result<RequestId, ErrorCode> {
+) -> Result<RequestId<T>, ErrorCode> {
     if turn.out.pending.len() >= PENDING_MAX {
         return Err(ErrorCode::TooManyRequests);
     }
@@ -243,7 +253,7 @@ fn ask(
     if session.questions >= QUESTIONS_MAX {
         session.block(Wait::Answers);
     }
-    Ok(turn.out.expect(session.key, PendingQuestion::Command(PendingCommand { id, cost })))
+    Ok(turn.out.pending.expect_command(PendingCommand { session: session.key, id, cost }))
 }
 
 impl Namespace {

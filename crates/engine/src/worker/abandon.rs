@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wire::protocol::{ClientInfo, DisconnectCode};
 
 use super::{Worker, find};
-use crate::broker::{BrokerRequest, Membership};
+use crate::broker::{Membership, NodeBusRequest, PresenceRequest, PublicationsRequest};
 use crate::buckets::ConnectionBuckets;
 use crate::lifecycle::{Change, Lifecycle};
 use crate::session::timers::Timers;
@@ -83,7 +83,7 @@ impl Worker {
         for subscriber_key in self.hub.subscribers_of(key.slot) {
             channels.push(self.hub.channel(subscriber_key).name.clone());
             if let Some(channel) = self.hub.leave(subscriber_key) {
-                self.out.submit(BrokerRequest::Unsubscribe { channel });
+                self.out.submit(PublicationsRequest::Unsubscribe { channel });
             }
         }
         if let Some(info) = broken.info.take() {
@@ -93,7 +93,7 @@ impl Worker {
             }
             if is_online {
                 let change = Change::Offline { reason: REASON.into() };
-                self.out.submit(BrokerRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+                self.out.submit(NodeBusRequest::Lifecycle(Lifecycle { info, change, at_ms }));
             }
         }
         let disconnect = DisconnectCode::ServerError.into();
@@ -109,9 +109,9 @@ fn depart(out: &mut Outputs, broken: &Session, channel: Arc<str>, info: &Arc<Cli
     let mut subscriptions = broken.subscriptions.iter();
     let subscription = subscriptions.find(|one| one.channel == channel && one.joining.is_none());
     let (name, client) = (channel.clone(), info.clone());
-    out.submit(BrokerRequest::RemovePresence { channel: name, client });
+    out.submit(PresenceRequest::Remove { channel: name, client });
     if let Some(subscription) = subscription.filter(|one| one.traits.is_announced) {
         let (info, change) = (subscription.info.clone(), Membership::Leave);
-        out.submit(BrokerRequest::Announce { channel, info, change });
+        out.submit(PublicationsRequest::Announce { channel, info, change });
     }
 }

@@ -4,12 +4,11 @@
 //! need.
 
 use super::Worker;
-use crate::broker::{BrokerRequest, JoinRead};
+use crate::broker::{JoinRead, PublicationsRequest};
 use crate::channel;
 use crate::limits::PENDING_MAX;
-use crate::session_key::SessionKey;
+use crate::pending::PendingRead;
 use crate::time::Now;
-use crate::turn::PendingQuestion;
 
 impl Worker {
     /// Requests the positions of channels that are due for a comparison.
@@ -37,13 +36,12 @@ impl Worker {
                 continue;
             }
             let name = channel.name.clone();
-            let nobody = SessionKey { slot: u32::MAX, generation: 0 };
-            let id = self.out.expect(nobody, PendingQuestion::Check { channel: name.clone() });
+            let id = self.out.pending.expect_read(PendingRead::Check { channel: name.clone() });
             // A channel of a removed namespace is no longer positioned.
             let namespace = channel::namespace(&self.rules.channels, &name);
             let meta_ttl_ms = namespace.map_or(0, |namespace| namespace.history_meta_ttl_ms);
             let read = JoinRead::Position { meta_ttl_ms };
-            self.out.submit(BrokerRequest::Subscribe { id, channel: name, read });
+            self.out.submit(PublicationsRequest::Subscribe { id, channel: name, read });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Comparisons of silent channels with the broker are spread over time.
 
 use engine::Effect;
-use engine::broker::{BrokerEvent, BrokerReply, BrokerRequest, JoinedStream};
+use engine::broker::{BrokerEvent, BrokerRequest, JoinedStream, PublicationsRequest};
 
 use crate::world::{World, rules, subscribed_to};
 
@@ -29,12 +29,16 @@ fn comparisons_are_spread_over_the_delay() {
         world.worker.handle_timeout(now);
         let mut asked = 0;
         while let Some(effect) = world.worker.poll_effect() {
-            if let Effect::Broker(BrokerRequest::Subscribe { id, .. }) = effect {
+            if let Effect::Broker(BrokerRequest::Publications(PublicationsRequest::Subscribe {
+                id,
+                ..
+            })) = effect
+            {
                 asked += 1;
                 let top = wire::protocol::StreamPosition { offset: 0, epoch: "epoch0".to_owned() };
                 let stream = JoinedStream { top, publications: Vec::new() };
-                let result = Ok(BrokerReply::Subscribed(stream));
-                world.worker.handle_broker_event(now, BrokerEvent::Reply { id, result });
+                let reply = BrokerEvent::Reply(id.answer(Ok(stream)));
+                world.worker.handle_broker_event(now, reply);
             }
         }
         turns.push((now.monotonic_ms, asked));

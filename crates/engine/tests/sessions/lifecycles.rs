@@ -149,8 +149,9 @@ fn whoever_was_refused_and_does_not_go_is_sent_away() {
     world.verify(Ok(subscribed_to("ann", &["kept:a"])));
     // The broker cannot report the channel's position.
     match world.lose() {
-        Some(BrokerEvent::Reply { id, .. }) => {
-            world.happens(BrokerEvent::Reply { id, result: Err(BrokerError::Unavailable) });
+        Some(BrokerEvent::Reply(mut reply)) => {
+            reply.refuse(BrokerError::Unavailable);
+            world.happens(BrokerEvent::Reply(reply));
         }
         other => panic!("{other:?}"),
     }
@@ -426,8 +427,9 @@ fn a_failed_subscription_leaves_no_presence() {
     assert!(world.present("people:x").contains("num_clients: 0"));
     let key = world.user(claims("ann"));
     world.says(key, subscribe);
-    let Some(BrokerEvent::Reply { id, .. }) = world.lose() else { panic!("the broker answers") };
-    world.happens(BrokerEvent::Reply { id, result: Err(BrokerError::Unavailable) });
+    let Some(BrokerEvent::Reply(mut reply)) = world.lose() else { panic!("the broker answers") };
+    reply.refuse(BrokerError::Unavailable);
+    world.happens(BrokerEvent::Reply(reply));
     let received = world.received(key).join("\n");
     assert!(received.contains(r#""id":2,"error":{"code":100"#), "{received}");
     assert!(world.present("people:x").contains("num_clients: 0"));

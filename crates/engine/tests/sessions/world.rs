@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use brokers::{Broker, Clock, Endpoint, Inbox, MemoryBroker};
 use bytes::Bytes;
 use engine::broker::{
-    BrokerEvent, BrokerRequest, Control, Order, PublishOptions, RequestId, Target,
+    BrokerEvent, BrokerReply, Control, NodeBusRequest, Order, PresenceRequest, PublicationsRequest,
+    PublishOptions, RequestId, Target,
 };
 use engine::claims::{ConnectionClaims, SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use engine::encoding::{Encoder, Encoding};
@@ -290,13 +291,13 @@ impl World {
         let namespace = channel.split_once(':').map(|(namespace, _)| namespace);
         let of_name = |name: &str| &self.rules.channels.namespaces[name];
         let namespace = namespace.map_or(&self.rules.channels.without_namespace, of_name);
-        let request = BrokerRequest::Publish {
-            id: RequestId(0),
+        let request = PublicationsRequest::Publish {
+            id: RequestId::new(0),
             channel: channel.into(),
             publication: Publication { data, ..Publication::default() },
             options: PublishOptions { ..namespace.publish_options() },
         };
-        self.broker.submit(self.outside, request);
+        self.broker.submit(self.outside, request.into());
         self.answers.0.lock().unwrap().clear();
     }
 
@@ -304,7 +305,7 @@ impl World {
     pub(crate) fn order(&mut self, user: &str, order: Order) {
         let target = Target { user: user.to_owned(), ..Target::default() };
         let control = Arc::new(Control { target, order });
-        self.broker.submit(self.outside, BrokerRequest::Control(control));
+        self.broker.submit(self.outside, NodeBusRequest::Control(control).into());
         self.settle();
     }
 
@@ -317,13 +318,15 @@ impl World {
 
     /// The channel's presence at the broker.
     pub(crate) fn present(&mut self, channel: &str) -> String {
-        let request = BrokerRequest::PresenceStats { id: RequestId(0), channel: channel.into() };
-        self.broker.submit(self.outside, request);
+        let request = PresenceRequest::Stats { id: RequestId::new(0), channel: channel.into() };
+        self.broker.submit(self.outside, request.into());
         let mut answers = self.answers.0.lock().unwrap();
         let answer = answers.pop_back();
         answers.clear();
         match answer {
-            Some(BrokerEvent::Reply { result, .. }) => format!("{:?}", result.unwrap()),
+            Some(BrokerEvent::Reply(BrokerReply::PresenceStats(_, result))) => {
+                format!("{:?}", result.unwrap())
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use brokers::{Broker, Endpoint, Inbox, MemoryBroker};
-use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, JoinRead, RequestId};
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerRequest, JoinRead, JoinedStream, PresenceRequest,
+    PublicationsRequest, RequestId,
+};
 use wire::protocol::ClientInfo;
 
 /// Events that the broker has sent and the link has not taken.
@@ -34,7 +37,7 @@ impl Mailbox {
 const MAILBOX_MAX: usize = 2_000;
 
 /// Id of the link's own requests; the engine does not receive their replies.
-const OWN: RequestId = RequestId(u64::MAX);
+const OWN: RequestId<JoinedStream> = RequestId::new(u64::MAX);
 
 /// The link of one worker; see the module.
 pub(crate) struct Link {
@@ -78,16 +81,18 @@ impl Link {
 
     pub(crate) fn submit(&mut self, broker: &MemoryBroker, request: BrokerRequest) {
         match &request {
-            BrokerRequest::Subscribe { channel, .. } if self.is_up => {
+            BrokerRequest::Publications(PublicationsRequest::Subscribe { channel, .. })
+                if self.is_up =>
+            {
                 self.received.insert(channel.clone());
             }
-            BrokerRequest::Unsubscribe { channel } => {
+            BrokerRequest::Publications(PublicationsRequest::Unsubscribe { channel }) => {
                 self.received.remove(channel);
             }
-            BrokerRequest::AddPresence { channel, info, .. } => {
+            BrokerRequest::Presence(PresenceRequest::Add { channel, info, .. }) => {
                 self.present.insert((channel.clone(), info.client.clone()), info.clone());
             }
-            BrokerRequest::RemovePresence { channel, client } => {
+            BrokerRequest::Presence(PresenceRequest::Remove { channel, client }) => {
                 self.present.remove(&(channel.clone(), client.client.clone()));
             }
             _ => {}
@@ -95,9 +100,8 @@ impl Link {
         if self.is_up {
             return broker.submit(self.endpoint, request);
         }
-        if let Some(id) = request.id() {
-            let result = Err(BrokerError::Unavailable);
-            self.mailbox.deliver(BrokerEvent::Reply { id, result });
+        if let Some(refusal) = request.refuse(BrokerError::Unavailable) {
+            self.mailbox.deliver(BrokerEvent::Reply(refusal));
         }
     }
 
@@ -108,7 +112,7 @@ impl Link {
         }
         loop {
             let event = self.mailbox.with(VecDeque::pop_front)?;
-            if self.answer_lag == 0 || !matches!(event, BrokerEvent::Reply { .. }) {
+            if self.answer_lag == 0 || !matches!(event, BrokerEvent::Reply(_)) {
                 return Some(event);
             }
             self.slow.push_back((self.slice + self.answer_lag, event));
@@ -151,12 +155,12 @@ impl Link {
     pub(crate) fn fail(&mut self) -> bool {
         self.mailbox.with(|events| {
             let answer = events.iter_mut().find_map(|event| match event {
-                BrokerEvent::Reply { result, .. } => Some(result),
+                BrokerEvent::Reply(reply) => Some(reply),
                 _ => None,
             });
             let was_there = answer.is_some();
-            if let Some(result) = answer {
-                *result = Err(BrokerError::Unavailable);
+            if let Some(reply) = answer {
+                reply.refuse(BrokerError::Unavailable);
             }
             was_there
         })
@@ -173,8 +177,8 @@ impl Link {
         self.mailbox.with(|events| {
             events.extend(self.slow.drain(..).map(|(_, answer)| answer));
             events.retain_mut(|event| match event {
-                BrokerEvent::Reply { result, .. } => {
-                    *result = Err(BrokerError::Unavailable);
+                BrokerEvent::Reply(reply) => {
+                    reply.refuse(BrokerError::Unavailable);
                     true
                 }
                 _ => false,
@@ -189,11 +193,13 @@ impl Link {
         self.is_up = true;
         for channel in &self.received {
             let (channel, read) = (channel.clone(), JoinRead::Nothing);
-            broker.submit(self.endpoint, BrokerRequest::Subscribe { id: OWN, channel, read });
+            let request = PublicationsRequest::Subscribe { id: OWN, channel, read };
+            broker.submit(self.endpoint, request.into());
         }
         for ((channel, _), info) in &self.present {
             let (channel, info, announces) = (channel.clone(), info.clone(), false);
-            broker.submit(self.endpoint, BrokerRequest::AddPresence { channel, info, announces });
+            let request = PresenceRequest::Add { channel, info, announces };
+            broker.submit(self.endpoint, request.into());
         }
     }
 

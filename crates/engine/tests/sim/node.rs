@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use brokers::MemoryBroker;
-use engine::broker::BrokerRequest;
+use engine::broker::{BrokerRequest, NodeBusRequest};
 use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use engine::encoding::{Encoder, Encoding};
 use engine::hash_keys::HashKeys;
@@ -202,7 +202,11 @@ impl Node {
         }
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
-                Effect::Broker(BrokerRequest::Lifecycle(Lifecycle { info, change, .. })) => {
+                Effect::Broker(BrokerRequest::NodeBus(NodeBusRequest::Lifecycle(Lifecycle {
+                    info,
+                    change,
+                    ..
+                }))) => {
                     let is_next = match change {
                         Change::Online => self.online.insert(info.client.clone()),
                         Change::Offline { .. } => self.online.remove(&info.client),

@@ -11,7 +11,8 @@ use brokers::{Broker, Clock, Endpoint, MemoryBroker};
 use bytes::Bytes;
 use engine::SessionKey;
 use engine::broker::{
-    BrokerEvent, BrokerReply, BrokerRequest, Control, JoinRead, Order, RequestId, Target,
+    BrokerEvent, BrokerReply, Control, JoinRead, NodeBusRequest, Order, PresenceRequest,
+    PublicationsRequest, RequestId, Target,
 };
 use engine::claims::{SubscriptionGrant, TokenRefusal};
 use engine::counters::Counters;
@@ -121,8 +122,9 @@ impl World {
     /// Subscribes the observer to all channels.
     fn subscribe_to_all(&self) {
         for channel in CHANNELS {
-            let (id, channel, read) = (RequestId(0), channel.name.into(), JoinRead::Nothing);
-            self.broker.submit(self.observer.0, BrokerRequest::Subscribe { id, channel, read });
+            let (id, channel, read) = (RequestId::new(0), channel.name.into(), JoinRead::Nothing);
+            let request = PublicationsRequest::Subscribe { id, channel, read };
+            self.broker.submit(self.observer.0, request.into());
         }
     }
 
@@ -165,9 +167,11 @@ impl World {
             Step::Order { client, channel, order } => self.order(client, channel, order),
             Step::RemoveHistory { channel } => {
                 let name = CHANNELS[channel].name;
-                let request =
-                    BrokerRequest::RemoveHistory { id: RequestId(0), channel: name.into() };
-                self.broker.submit(self.backend.0, request);
+                let request = PublicationsRequest::RemoveHistory {
+                    id: RequestId::new(0),
+                    channel: name.into(),
+                };
+                self.broker.submit(self.backend.0, request.into());
                 self.truth.drop_retained(name);
             }
             Step::Fault(fault) => self.faults += u64::from(self.fault(fault)?),
@@ -385,9 +389,9 @@ impl World {
             }
             let data = Bytes::from(data);
             let publication = Publication { data, ..Publication::default() };
-            let (id, channel, options) = (RequestId(0), channel.into(), options.clone());
-            let request = BrokerRequest::Publish { id, channel, publication, options };
-            self.broker.submit(self.backend.0, request);
+            let (id, channel, options) = (RequestId::new(0), channel.into(), options.clone());
+            let request = PublicationsRequest::Publish { id, channel, publication, options };
+            self.broker.submit(self.backend.0, request.into());
         }
     }
 
@@ -414,8 +418,8 @@ impl World {
             self.nodes.iter_mut().for_each(|node| node.forget_lifetimes(&user));
         }
         let target = Target { user, ..Target::default() };
-        let control = BrokerRequest::Control(Arc::new(Control { target, order }));
-        self.broker.submit(self.backend.0, control);
+        let control = NodeBusRequest::Control(Arc::new(Control { target, order }));
+        self.broker.submit(self.backend.0, control.into());
     }
 
     fn is_stalled(&self, node: usize) -> bool {
@@ -510,10 +514,10 @@ impl World {
 
     fn present(&self, channel: &str) -> BTreeSet<String> {
         self.backend.1.with(|answers| answers.clear());
-        let request = BrokerRequest::Presence { id: RequestId(0), channel: channel.into() };
-        self.broker.submit(self.backend.0, request);
+        let request = PresenceRequest::Clients { id: RequestId::new(0), channel: channel.into() };
+        self.broker.submit(self.backend.0, request.into());
         match self.backend.1.with(|answers| answers.pop_back()) {
-            Some(BrokerEvent::Reply { result: Ok(BrokerReply::Presence(clients)), .. }) => {
+            Some(BrokerEvent::Reply(BrokerReply::Presence(_, Ok(clients)))) => {
                 clients.iter().map(|info| info.client.clone()).collect()
             }
             other => panic!("the broker answers {other:?}"),

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::broker::{BrokerReply, BrokerRequest, Control, HistoryQuery, Order, PublishOptions};
+use engine::broker::{
+    Control, HistoryQuery, NodeBusRequest, Order, PresenceRequest, PublicationsRequest,
+    PublishOptions,
+};
 use engine::channel::{self, CONFIG, ChannelView};
 use engine::claims::SubscriptionGrant;
 use engine::rules::{DataFormat, Rules};
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
-use wire::protocol::{DisconnectCode, ErrorCode, Publication, StreamPosition};
+use wire::protocol::{DisconnectCode, ErrorCode, PresenceStats, Publication, StreamPosition};
 
 use super::ApiState;
 use super::call::Call;
@@ -133,11 +136,8 @@ impl ApiState {
             ..Publication::default()
         };
         let channel = name.into();
-        let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
-        match self.members.service.ask(publish).await? {
-            BrokerReply::Published(position) => Ok(response::published(&position)),
-            _ => Err(ErrorCode::Internal.into()),
-        }
+        let publish = |id| PublicationsRequest::Publish { id, channel, publication, options };
+        Ok(response::published(&self.members.service.ask(publish).await?))
     }
 
     fn subscribe(&self, call: &Call, params: &[u8]) -> Outcome {
@@ -192,7 +192,7 @@ impl ApiState {
         let whom: SessionFilter = read(params)?;
         if let Some(target) = whom.target()? {
             let control = Arc::new(Control { target, order });
-            self.members.service.send(BrokerRequest::Control(control));
+            self.members.service.send(NodeBusRequest::Control(control));
         }
         Ok("{}".to_owned())
     }
@@ -201,21 +201,16 @@ impl ApiState {
         let channel = self.channel_with_presence(call, params)?;
         let _turn = self.turn_to_read().await;
         call.check_room(1)?;
-        match self.members.service.ask(|id| BrokerRequest::Presence { id, channel }).await? {
-            BrokerReply::Presence(clients) => json(&response::PresenceResponse::of(&clients)),
-            _ => Err(ErrorCode::Internal.into()),
-        }
+        let clients =
+            self.members.service.ask(|id| PresenceRequest::Clients { id, channel }).await?;
+        json(&response::PresenceResponse::of(&clients))
     }
 
     async fn presence_stats(&self, call: &Call, params: &[u8]) -> Outcome {
         let channel = self.channel_with_presence(call, params)?;
-        match self.members.service.ask(|id| BrokerRequest::PresenceStats { id, channel }).await? {
-            BrokerReply::PresenceStats(stats) => json(&response::PresenceStatsResponse {
-                num_clients: stats.num_clients,
-                num_users: stats.num_users,
-            }),
-            _ => Err(ErrorCode::Internal.into()),
-        }
+        let ask = |id| PresenceRequest::Stats { id, channel };
+        let PresenceStats { num_clients, num_users } = self.members.service.ask(ask).await?;
+        json(&response::PresenceStatsResponse { num_clients, num_users })
     }
 
     fn channel_with_presence(&self, call: &Call, params: &[u8]) -> Result<Arc<str>, MethodFailure> {
@@ -250,17 +245,13 @@ impl ApiState {
         };
         let meta_ttl_ms = view.namespace.history_meta_ttl_ms;
         let channel = request.channel.into();
-        let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
+        let ask = |id| PublicationsRequest::History { id, channel, query, meta_ttl_ms };
         let _turn = self.turn_to_read().await;
         call.check_room(1)?;
-        match self.members.service.ask(ask).await? {
-            BrokerReply::History(history) => {
-                let bytes = |publication: &Arc<Publication>| publication.data.len();
-                call.check_room(history.publications.iter().map(bytes).sum())?;
-                json(&response::HistoryResponse::of(&history))
-            }
-            _ => Err(ErrorCode::Internal.into()),
-        }
+        let history = self.members.service.ask(ask).await?;
+        let bytes = |publication: &Arc<Publication>| publication.data.len();
+        call.check_room(history.publications.iter().map(bytes).sum())?;
+        json(&response::HistoryResponse::of(&history))
     }
 
     /// Waits for one of the permits that limit concurrent reads.
@@ -277,7 +268,7 @@ impl ApiState {
             return Err(ErrorCode::NotAvailable.into());
         }
         let channel = channel.into();
-        self.members.service.ask(|id| BrokerRequest::RemoveHistory { id, channel }).await?;
+        self.members.service.ask(|id| PublicationsRequest::RemoveHistory { id, channel }).await?;
         Ok("{}".to_owned())
     }
 
@@ -329,15 +320,8 @@ impl ApiState {
         let ttl = match namespace.channel_ttl_ms {
             0 => None,
             _ => {
-                match self
-                    .members
-                    .service
-                    .ask(|id| BrokerRequest::ChannelTtl { id, channel: name })
-                    .await?
-                {
-                    BrokerReply::ChannelTtl(ttl) => ttl,
-                    _ => return Err(ErrorCode::Internal.into()),
-                }
+                let ask = |id| PublicationsRequest::ChannelTtl { id, channel: name };
+                self.members.service.ask(ask).await?
             }
         };
         let question = Question::Channel { channel: channel.clone() };

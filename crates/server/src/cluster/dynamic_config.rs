@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::broker::{BrokerReply, BrokerRequest, HistoryQuery, JoinRead, PublishOptions};
+use engine::broker::{HistoryQuery, JoinRead, PublicationsRequest, PublishOptions};
 use engine::channel::CONFIG;
 use engine::rules::Rules;
 use tokio::sync::Notify;
@@ -135,8 +135,8 @@ impl DynamicConfig {
     /// Subscribes to changes. Returns the offset of the last earlier change.
     async fn listen(&self, service: &ServiceEndpoint, read: JoinRead) -> Result<u64, Retry> {
         let channel = CONFIG.into();
-        let ask = |id| BrokerRequest::Subscribe { id, channel, read };
-        let Ok(BrokerReply::Subscribed(stream)) = service.ask(ask).await else { return Err(Retry) };
+        let ask = |id| PublicationsRequest::Subscribe { id, channel, read };
+        let stream = service.ask(ask).await.map_err(|_| Retry)?;
         self.applied().is_listening = true;
         Ok(stream.top.offset)
     }
@@ -144,11 +144,8 @@ impl DynamicConfig {
     async fn read(&self, service: &ServiceEndpoint) -> Result<HistoryResult, Retry> {
         let (channel, query) = (CONFIG.into(), HistoryQuery::default());
         let meta_ttl_ms = self.meta_ttl_ms();
-        let ask = |id| BrokerRequest::History { id, channel, query, meta_ttl_ms };
-        match service.ask(ask).await {
-            Ok(BrokerReply::History(history)) => Ok(history),
-            _ => Err(Retry),
-        }
+        let ask = |id| PublicationsRequest::History { id, channel, query, meta_ttl_ms };
+        service.ask(ask).await.map_err(|_| Retry)
     }
 
     /// Publishes changes again that the broker has lost. The idempotency key makes publications of
@@ -166,7 +163,7 @@ impl DynamicConfig {
             let options = PublishOptions { idempotency_key: key, ..options.clone() };
             let publication = Publication { data: change.into(), ..Publication::default() };
             let channel = CONFIG.into();
-            let publish = |id| BrokerRequest::Publish { id, channel, publication, options };
+            let publish = |id| PublicationsRequest::Publish { id, channel, publication, options };
             if let Err(error) = service.ask(publish).await {
                 warn!(%error, namespace, "the broker has lost changed options (sys:config): they will be published again");
                 return Err(Retry);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokers::Broker;
-use engine::broker::{BrokerReply, BrokerRequest, Survey};
+use engine::broker::{NodeBusRequest, Survey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
@@ -77,7 +77,7 @@ impl Members {
             if let Ok(question) = serde_json::from_slice(&question)
                 && let Ok(answer) = self.answer(&question).await
             {
-                self.service.send(BrokerRequest::Answer { ticket, answer: answer.into() });
+                self.service.send(NodeBusRequest::Answer { ticket, answer: answer.into() });
             }
         }
     }
@@ -121,12 +121,10 @@ impl Members {
         question: &Question,
     ) -> Result<Answers<T>, WorkerTimeout> {
         let asked = serde_json::to_vec(question).expect("questions are JSON").into();
-        let ask = |id| BrokerRequest::Survey { id, question: asked };
+        let ask = |id| NodeBusRequest::Survey { id, question: asked };
         let _turn = self.turns.acquire().await.map_err(|_| WorkerTimeout)?;
         let (own, others) = tokio::join!(self.answer(question), self.service.ask(ask));
-        let Ok(BrokerReply::Survey(Survey { answers, missing })) = others else {
-            return Err(WorkerTimeout);
-        };
+        let Survey { answers, missing } = others.map_err(|_| WorkerTimeout)?;
         let own = own?.into();
         let said = answers.len();
         let answers: Vec<T> = std::iter::once(own)

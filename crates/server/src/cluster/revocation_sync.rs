@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
+use engine::broker::{BrokerError, RegistryRequest};
 use engine::revocation::{Revocation, RevokeOutcome, Subject};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -85,10 +85,7 @@ pub(crate) async fn store(
     service: &ServiceEndpoint,
     revocation: Arc<Revocation>,
 ) -> Result<RevokeOutcome, BrokerError> {
-    match service.ask(|id| BrokerRequest::Revoke { id, revocation }).await? {
-        BrokerReply::Revoked(outcome) => Ok(outcome),
-        _ => Err(BrokerError::Unavailable),
-    }
+    service.ask(|id| RegistryRequest::Revoke { id, revocation }).await
 }
 
 /// Latest change of a subject that the broker or this node has, even if it has expired.
@@ -98,10 +95,8 @@ pub(crate) async fn find(
     subject: &Subject,
 ) -> Result<Option<Arc<Revocation>>, BrokerError> {
     let subject_asked = subject.clone();
-    let ask = |id| BrokerRequest::FindRevocation { id, subject: subject_asked };
-    let BrokerReply::Revocation(stored) = service.ask(ask).await? else {
-        return Err(BrokerError::Unavailable);
-    };
+    let ask = |id| RegistryRequest::Find { id, subject: subject_asked };
+    let stored = service.ask(ask).await?;
     if let Some(stored) = &stored {
         node.revoke(stored);
     }
@@ -111,11 +106,7 @@ pub(crate) async fn find(
 
 /// Applies the revocations of the broker. Returns those that the broker is missing.
 async fn read(service: &ServiceEndpoint, node: &Node) -> Result<Vec<Arc<Revocation>>, BrokerError> {
-    match service.ask(|id| BrokerRequest::ReadRevocations { id }).await? {
-        BrokerReply::Revocations(kept) => {
-            kept.iter().for_each(|change| node.revoke(change));
-            Ok(node.revoked.missing(&kept))
-        }
-        _ => Err(BrokerError::Unavailable),
-    }
+    let stored = service.ask(|id| RegistryRequest::Read { id }).await?;
+    stored.iter().for_each(|change| node.revoke(change));
+    Ok(node.revoked.missing(&stored))
 }

@@ -3,19 +3,17 @@
 //!
 //! Invariant: every request ends with a reply or after [`ANSWER_TIMEOUT`], and is then removed.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use brokers::{Broker, Endpoint};
 use bytes::Bytes;
-use engine::broker::{BrokerError, BrokerEvent, BrokerReply, BrokerRequest, RequestId, Ticket};
+use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, RequestId, Ticket};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::cluster::node::Node;
+use crate::cluster::waiting_callers::{Awaited, WaitingCallers};
 use crate::limits::ANSWER_TIMEOUT;
-
-type Answer = Result<BrokerReply, BrokerError>;
 
 /// An endpoint that returns replies to its callers.
 pub(crate) struct ServiceEndpoint {
@@ -27,7 +25,7 @@ pub(crate) struct ServiceEndpoint {
 
 #[derive(Default)]
 struct PendingRequests {
-    requests: Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>,
+    callers: Mutex<WaitingCallers>,
     events: Option<ClusterEvents>,
 }
 
@@ -44,7 +42,7 @@ struct ClusterEvents {
 pub(crate) type NodeQuestion = (Ticket, Bytes);
 
 /// Removes a pending request when its caller finishes or is cancelled.
-struct PendingRequest<'a>(&'a PendingRequests, RequestId);
+struct PendingRequest<'a, T: Awaited>(&'a PendingRequests, RequestId<T>);
 
 impl ServiceEndpoint {
     pub(crate) fn new(broker: Arc<dyn Broker>) -> ServiceEndpoint {
@@ -63,18 +61,24 @@ impl ServiceEndpoint {
     }
 
     fn attach(broker: Arc<dyn Broker>, events: Option<ClusterEvents>) -> ServiceEndpoint {
-        let pending = Arc::new(PendingRequests { requests: Mutex::default(), events });
+        let pending = Arc::new(PendingRequests { callers: Mutex::default(), events });
         let endpoint = broker.attach(pending.clone());
         ServiceEndpoint { broker, endpoint, pending, next: AtomicU64::new(0) }
     }
 
     /// Submits a request and waits for its reply; `request` builds the request from an id.
-    pub(crate) async fn ask(&self, request: impl FnOnce(RequestId) -> BrokerRequest) -> Answer {
-        let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
+    ///
+    /// # Errors
+    /// The broker's error; [`BrokerError::Unavailable`] after [`ANSWER_TIMEOUT`].
+    pub(crate) async fn ask<T: Awaited, R: Into<BrokerRequest>>(
+        &self,
+        request: impl FnOnce(RequestId<T>) -> R,
+    ) -> Result<T, BrokerError> {
+        let id = RequestId::new(self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, mut receiver) = oneshot::channel();
-        self.pending.lock().insert(id, sender);
+        T::callers(&mut self.pending.lock()).insert(id, sender);
         let _pending = PendingRequest(&self.pending, id);
-        self.broker.submit(self.endpoint, request(id));
+        self.broker.submit(self.endpoint, request(id).into());
         // A broker in this process has replied already; no timer is needed.
         if let Ok(answer) = receiver.try_recv() {
             return answer;
@@ -86,26 +90,21 @@ impl ServiceEndpoint {
     }
 
     /// Submits a request that has no answer.
-    pub(crate) fn send(&self, request: BrokerRequest) {
-        self.broker.submit(self.endpoint, request);
+    pub(crate) fn send(&self, request: impl Into<BrokerRequest>) {
+        self.broker.submit(self.endpoint, request.into());
     }
 }
 
 impl PendingRequests {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, WaitingCallers> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl brokers::Inbox for PendingRequests {
     fn deliver(&self, event: BrokerEvent) {
         match (event, &self.events) {
-            (BrokerEvent::Reply { id, result }, _) => {
-                if let Some(sender) = self.lock().remove(&id) {
-                    // The caller may have timed out.
-                    let _late = sender.send(result);
-                }
-            }
+            (BrokerEvent::Reply(reply), _) => self.lock().resolve(reply),
             (BrokerEvent::Question { ticket, question }, Some(events)) => {
                 // When the queue is full, the other node counts this one as missing.
                 let _full = events.asked.try_send((ticket, question));
@@ -127,9 +126,9 @@ impl brokers::Inbox for PendingRequests {
     }
 }
 
-impl Drop for PendingRequest<'_> {
+impl<T: Awaited> Drop for PendingRequest<'_, T> {
     fn drop(&mut self) {
-        self.0.lock().remove(&self.1);
+        T::callers(&mut self.0.lock()).remove(&self.1);
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Invariant: each request is answered as if it had read alone.
 
-use engine::broker::{BrokerError, BrokerReply, HistoryQuery, JoinRead, JoinedStream};
+use engine::broker::{BrokerError, HistoryQuery, JoinRead, JoinedStream, RequestId};
 use engine::history::Stream;
+use wire::protocol::HistoryResult;
 
 use crate::nats::request::ReplyHandle;
 use crate::nats::stream::Publications;
@@ -16,23 +17,47 @@ pub(super) struct WaitingReader {
 
 /// What a request reads.
 pub(super) enum ReadKind {
-    Join(JoinRead),
-    History(HistoryQuery),
+    Join(RequestId<JoinedStream>, JoinRead),
+    History(RequestId<HistoryResult>, HistoryQuery),
 }
 
 impl WaitingReader {
+    /// Replies with the part of the stream that was requested; `stream` is `None` when no request
+    /// needed it.
+    pub(super) fn answer(self, stream: Option<&Stream>) {
+        match self.what {
+            ReadKind::Join(id, read) => {
+                let joined = stream.map_or_else(JoinedStream::default, |stream| stream.join(&read));
+                self.reply.send(id, Ok(joined));
+            }
+            ReadKind::History(id, query) => {
+                let unread = Err(BrokerError::Unavailable);
+                self.reply.send(id, stream.map_or(unread, |stream| stream.read(&query)));
+            }
+        }
+    }
+
+    /// Replies with an error.
+    pub(super) fn refuse(self, error: BrokerError) {
+        match self.what {
+            ReadKind::Join(id, _) => self.reply.send(id, Err(error)),
+            ReadKind::History(id, _) => self.reply.send(id, Err(error)),
+        }
+    }
+
     pub(super) fn needs_stream(&self) -> bool {
-        !matches!(self.what, ReadKind::Join(JoinRead::Nothing))
+        !matches!(self.what, ReadKind::Join(_, JoinRead::Nothing))
     }
 
     pub(super) fn meta_ttl_ms(&self) -> u64 {
         match &self.what {
             ReadKind::Join(
+                _,
                 JoinRead::Position { meta_ttl_ms }
                 | JoinRead::Since { meta_ttl_ms, .. }
                 | JoinRead::Newest { meta_ttl_ms },
             ) => *meta_ttl_ms,
-            ReadKind::Join(JoinRead::Nothing) | ReadKind::History(_) => 0,
+            ReadKind::Join(_, JoinRead::Nothing) | ReadKind::History(..) => 0,
         }
     }
 }
@@ -40,22 +65,10 @@ impl WaitingReader {
 impl ReadKind {
     pub(super) fn publications(&self) -> Publications {
         match self {
-            ReadKind::Join(JoinRead::Nothing | JoinRead::Position { .. }) => Publications::None,
-            ReadKind::Join(JoinRead::Newest { .. }) => Publications::Newest,
-            ReadKind::History(HistoryQuery { limit: Some(0), .. }) => Publications::None,
-            ReadKind::Join(JoinRead::Since { .. }) | ReadKind::History(_) => Publications::All,
-        }
-    }
-
-    /// The reply to this request; `stream` is `None` when no request needed the stream.
-    pub(super) fn answer(&self, stream: Option<&Stream>) -> Result<BrokerReply, BrokerError> {
-        match (self, stream) {
-            (ReadKind::Join(read), Some(stream)) => Ok(BrokerReply::Subscribed(stream.join(read))),
-            (ReadKind::Join(_), None) => Ok(BrokerReply::Subscribed(JoinedStream::default())),
-            (ReadKind::History(query), Some(stream)) => {
-                stream.read(query).map(BrokerReply::History)
-            }
-            (ReadKind::History(_), None) => Err(BrokerError::Unavailable),
+            ReadKind::Join(_, JoinRead::Nothing | JoinRead::Position { .. }) => Publications::None,
+            ReadKind::Join(_, JoinRead::Newest { .. }) => Publications::Newest,
+            ReadKind::History(_, HistoryQuery { limit: Some(0), .. }) => Publications::None,
+            ReadKind::Join(_, JoinRead::Since { .. }) | ReadKind::History(..) => Publications::All,
         }
     }
 }

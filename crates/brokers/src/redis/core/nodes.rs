@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use engine::broker::{BrokerEvent, BrokerRequest, Ticket};
+use engine::broker::{BrokerError, BrokerEvent, Survey, Ticket};
 
 use super::super::command::{CommandTarget, LeaseReport};
 use super::super::link::{Purpose, SentCommand};
-use super::super::open_request::OpenRequest;
+use super::super::open_request::Asker;
 use super::super::resp::Frame;
 use super::super::surveys::OpenSurvey;
 use super::Core;
@@ -146,7 +146,9 @@ impl Core {
     /// A registry command has failed or has an unknown outcome.
     pub(super) fn handle_node_failure(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
-            Purpose::Revocations(reading) => self.fail(reading.pending),
+            Purpose::Revocations(reading) => {
+                self.answer(&reading.asker, Err(BrokerError::Unavailable));
+            }
             Purpose::Lifecycle(events) => {
                 self.registry.lifecycle.requeue(events);
                 self.registry.pause_lifecycle(now);
@@ -228,8 +230,7 @@ impl Core {
     }
 
     /// Sends a survey to all other nodes.
-    pub(super) fn survey(&mut self, now: Instant, pending: OpenRequest) {
-        let BrokerRequest::Survey { question, .. } = &pending.request else { return };
+    pub(super) fn survey(&mut self, now: Instant, asker: Asker<Survey>, question: &[u8]) {
         let number = self.random.next_u64();
         let ticket = Ticket { node: self.commander.node.clone(), number };
         let payload = control::encode_question(&ticket, question);
@@ -237,16 +238,14 @@ impl Core {
             target.survey(&payload, out);
         });
         if !sent {
-            return self.fail(pending);
+            return self.answer(&asker, Err(BrokerError::Unavailable));
         }
-        self.surveys.begin(number, pending, now + SURVEY_TIMEOUT);
+        self.surveys.begin(number, asker, now + SURVEY_TIMEOUT);
     }
 
     fn end_survey(&self, survey: OpenSurvey) {
-        let (pending, result) = survey.into_result();
-        if let Some(id) = pending.request.id() {
-            self.reply(pending.endpoint, id, result);
-        }
+        let (asker, result) = survey.into_result();
+        self.answer(&asker, result);
     }
 
     /// Handles a message of another node.

@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest, JoinRead, JoinedStream, RequestId};
+use engine::broker::{
+    BrokerError, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest, RequestId,
+};
 
 use super::super::open_request::OpenRequest;
 use crate::Endpoint;
@@ -19,7 +21,7 @@ pub(super) struct Reads {
 }
 
 struct SharedRead {
-    lead: (Endpoint, RequestId),
+    lead: (Endpoint, RequestId<JoinedStream>),
     read: JoinRead,
     followers: Vec<OpenRequest>,
     /// Whether further requests may follow this read.
@@ -29,7 +31,9 @@ struct SharedRead {
 impl Reads {
     /// Keeps a request that a pending read covers; returns any other.
     pub(super) fn follow(&mut self, pending: OpenRequest) -> Option<OpenRequest> {
-        let BrokerRequest::Subscribe { channel, read, id } = &pending.request else {
+        let BrokerRequest::Publications(PublicationsRequest::Subscribe { channel, read, id }) =
+            &pending.request
+        else {
             return Some(pending);
         };
         if *read == JoinRead::Nothing {
@@ -59,7 +63,9 @@ impl Reads {
 
     /// A request has a result; returns the requests that follow it.
     pub(super) fn end(&mut self, pending: &OpenRequest) -> Vec<OpenRequest> {
-        let BrokerRequest::Subscribe { channel, id, .. } = &pending.request else {
+        let BrokerRequest::Publications(PublicationsRequest::Subscribe { channel, id, .. }) =
+            &pending.request
+        else {
             return Vec::new();
         };
         let is_lead =
@@ -88,10 +94,10 @@ fn covers(lead: &JoinRead, read: &JoinRead) -> bool {
 
 /// The part of a reply that another read needs; `None` when the reply does not contain it.
 pub(super) fn share(
-    result: &Result<BrokerReply, BrokerError>,
+    result: &Result<JoinedStream, BrokerError>,
     read: &JoinRead,
-) -> Option<Result<BrokerReply, BrokerError>> {
-    let Ok(BrokerReply::Subscribed(stream)) = result else { return Some(result.clone()) };
+) -> Option<Result<JoinedStream, BrokerError>> {
+    let Ok(stream) = result else { return Some(result.clone()) };
     let JoinedStream { top, publications } = stream;
     let publications = match read {
         JoinRead::Nothing | JoinRead::Position { .. } => Vec::new(),
@@ -105,7 +111,7 @@ pub(super) fn share(
             behind.cloned().collect()
         }
     };
-    Some(Ok(BrokerReply::Subscribed(JoinedStream { top: top.clone(), publications })))
+    Some(Ok(JoinedStream { top: top.clone(), publications }))
 }
 
 #[cfg(test)]
@@ -122,7 +128,8 @@ mod tests {
     }
 
     fn pending(id: u64, read: JoinRead) -> OpenRequest {
-        let request = BrokerRequest::Subscribe { id: RequestId(id), channel: "a".into(), read };
+        let (id, channel) = (RequestId::new(id), "a".into());
+        let request = PublicationsRequest::Subscribe { id, channel, read }.into();
         OpenRequest::new(Endpoint(0), request, Instant::now())
     }
 
@@ -152,7 +159,7 @@ mod tests {
         let answer = |first: u64, last: u64| {
             let top = StreamPosition { offset: 9, epoch: "e".into() };
             let publications = (first..=last).map(publication).collect();
-            Ok(BrokerReply::Subscribed(JoinedStream { top, publications }))
+            Ok(JoinedStream { top, publications })
         };
         assert_eq!(share(&answer(6, 9), &since(7, "e")), Some(answer(8, 9)));
         assert_eq!(

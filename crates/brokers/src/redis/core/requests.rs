@@ -4,7 +4,9 @@
 
 use std::time::Instant;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
+use engine::broker::{
+    BrokerError, BrokerReply, BrokerRequest, NodeBusRequest, PresenceRequest, PublicationsRequest,
+};
 
 use super::super::command::{CommandTarget, RemainingClients, RequestContext};
 use super::super::exchange::LinkId;
@@ -40,7 +42,7 @@ impl Core {
 
     fn write_request(&mut self, now: Instant, partition: usize, pending: OpenRequest) {
         let remaining_clients = match &pending.request {
-            BrokerRequest::RemovePresence { channel, .. }
+            BrokerRequest::Presence(PresenceRequest::Remove { channel, .. })
                 if !self.present.has_any(partition, channel) =>
             {
                 RemainingClients::None
@@ -74,16 +76,16 @@ impl Core {
         for follower in self.reads.end(&pending) {
             self.fail(follower);
         }
-        if let Some(id) = pending.request.id() {
-            return self.reply(pending.endpoint, id, Err(BrokerError::Unavailable));
+        if let Some(reply) = pending.request.refuse(BrokerError::Unavailable) {
+            return self.reply(pending.endpoint, reply);
         }
         match pending.request {
-            BrokerRequest::RemovePresence { channel, client } => {
+            BrokerRequest::Presence(PresenceRequest::Remove { channel, client }) => {
                 let partition = self.route(&channel);
                 self.present.remember_departure(partition, channel, client);
             }
             // The local endpoints still receive it.
-            BrokerRequest::Control(control) => {
+            BrokerRequest::NodeBus(NodeBusRequest::Control(control)) => {
                 self.shared.endpoints.notify_order(&control);
             }
             _ => {}
@@ -97,12 +99,17 @@ impl Core {
         now: Instant,
         partition: usize,
         pending: &OpenRequest,
-        result: &Result<BrokerReply, BrokerError>,
+        reply: &BrokerReply,
     ) {
+        let BrokerReply::Subscribed(_, result) = reply else { return };
         for follower in self.reads.end(pending) {
-            let BrokerRequest::Subscribe { id, read, .. } = &follower.request else { continue };
+            let BrokerRequest::Publications(PublicationsRequest::Subscribe { id, read, .. }) =
+                &follower.request
+            else {
+                continue;
+            };
             match reads::share(result, read) {
-                Some(part) => self.reply(follower.endpoint, *id, part),
+                Some(part) => self.reply(follower.endpoint, id.answer(part)),
                 None => self.send(now, partition, follower),
             }
         }

@@ -3,29 +3,31 @@
 //! Invariant: reading occupies the server and the connection for no longer at once than one part
 //! takes.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use engine::broker::{BrokerReply, BrokerRequest};
+use engine::broker::BrokerError;
+use engine::revocation::Revocation;
 
 use super::super::command::CommandTarget;
 use super::super::link::{Purpose, SentCommand};
-use super::super::open_request::OpenRequest;
+use super::super::open_request::Asker;
 use super::super::resp::Frame;
 use super::super::revocation_read::{RevocationPart, RevocationRead};
 use super::Core;
 use super::nodes::FIRST;
 
 impl Core {
-    pub(super) fn read_revocations(&mut self, now: Instant, pending: OpenRequest) {
-        self.read_part(now, RevocationRead::new(pending), b"0");
+    pub(super) fn read_revocations(&mut self, now: Instant, asker: Asker<Vec<Arc<Revocation>>>) {
+        self.read_part(now, RevocationRead::new(asker), b"0");
     }
 
     fn read_part(&mut self, now: Instant, reading: RevocationRead, cursor: &[u8]) {
         let Some(up) = self.links.usable(self.partitions[FIRST].link) else {
-            return self.fail(reading.pending);
+            return self.answer(&reading.asker, Err(BrokerError::Unavailable));
         };
         if self.partitions[FIRST].moving.is_some() {
-            return self.fail(reading.pending);
+            return self.answer(&reading.asker, Err(BrokerError::Unavailable));
         }
         let target = CommandTarget { keys: &self.keys, opened: &up.opened, partition: FIRST };
         target.read_revocations(cursor, &mut up.out);
@@ -43,14 +45,11 @@ impl Core {
         frame: &Frame,
     ) {
         match reading.take_part(frame, now_s()) {
-            None => return self.fail(reading.pending),
+            None => return self.answer(&reading.asker, Err(BrokerError::Unavailable)),
             Some(RevocationPart::More(cursor)) => return self.read_part(now, reading, &cursor),
             Some(RevocationPart::Last) => {}
         }
-        if let BrokerRequest::ReadRevocations { id } = reading.pending.request {
-            let result = Ok(BrokerReply::Revocations(reading.found));
-            self.reply(reading.pending.endpoint, id, result);
-        }
+        self.answer(&reading.asker, Ok(reading.found));
     }
 }
 

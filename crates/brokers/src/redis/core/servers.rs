@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::broker::{BrokerEvent, BrokerRequest};
+use engine::broker::{BrokerEvent, PresenceRequest, PublicationsRequest};
 
 use super::super::exchange::{LinkId, LinkTarget, Opened};
 use super::super::link::{ActiveLink, Condition, Purpose, SentCommand, SubscriptionChange};
@@ -124,11 +124,11 @@ impl Core {
         }
         for channel in &channels {
             let Some(ttl_ms) = self.expirations.ttl_ms(channel) else { continue };
-            let request = BrokerRequest::LimitTtl { channel: channel.clone(), ttl_ms };
+            let request = PublicationsRequest::LimitTtl { channel: channel.clone(), ttl_ms }.into();
             self.send(now, index, OpenRequest::new(Endpoint(u32::MAX), request, deadline));
         }
         for (channel, client) in self.present.take_departures(index) {
-            let request = BrokerRequest::RemovePresence { channel, client };
+            let request = PresenceRequest::Remove { channel, client }.into();
             self.send(now, index, OpenRequest::new(Endpoint(u32::MAX), request, deadline));
         }
         self.renew_presence(now, index);

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::broker::{BrokerError, BrokerReply, BrokerRequest};
+use engine::broker::{BrokerError, BrokerReply};
 
 use super::super::exchange::LinkId;
 use super::super::keys::PubSubName;
 use super::super::link::{Fence, SubscriptionChange};
-use super::super::open_request::OpenRequest;
 use super::super::unavailable::UnavailableReason;
 use super::{Core, is_retried};
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
@@ -114,16 +113,12 @@ impl Core {
 
     /// Fails a subscribe request while its partition has refused subscriptions, whatever the read
     /// of its stream returned.
-    pub(super) fn require_subscribed(
-        &self,
-        partition: usize,
-        pending: &OpenRequest,
-        result: Result<BrokerReply, BrokerError>,
-    ) -> Result<BrokerReply, BrokerError> {
-        let is_subscribe = matches!(pending.request, BrokerRequest::Subscribe { .. });
-        match is_subscribe && self.partitions[partition].refusal.is_some() {
-            true => Err(BrokerError::Unavailable),
-            false => result,
+    pub(super) fn require_subscribed(&self, partition: usize, reply: BrokerReply) -> BrokerReply {
+        match reply {
+            BrokerReply::Subscribed(id, _) if self.partitions[partition].refusal.is_some() => {
+                id.answer(Err(BrokerError::Unavailable))
+            }
+            reply => reply,
         }
     }
 }
