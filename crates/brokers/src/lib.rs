@@ -3,6 +3,7 @@
 //!
 //! Invariant: callers use every broker alike. Which one it is shows only in what survives a fault.
 
+mod broker_parts;
 mod channel_options;
 mod control;
 mod endpoints;
@@ -16,20 +17,22 @@ mod warnings;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::broker::{BrokerEvent, BrokerRequest};
+use engine::broker::{
+    BrokerEvent, NodeBusRequest, PresenceRequest, PublicationsRequest, RegistryRequest,
+};
 use engine::rules::Rules;
 
+pub use broker_parts::{BrokerParts, PartsEndpoint};
 pub use memory::MemoryBroker;
 pub use nats::NatsBroker;
 pub use redis::RedisBroker;
 
-/// Carries requests and events between endpoints. The contract is that of [`engine::broker`].
+/// A server that carries requests and events between endpoints. The contract is that of
+/// [`engine::broker`]; what it carries are the parts that it implements: [`Publications`],
+/// [`Presence`], [`NodeBus`] and [`Registry`].
 pub trait Broker: Send + Sync {
     /// Attaches a new endpoint, whose events are delivered to `inbox`.
     fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint;
-
-    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
-    fn submit(&self, endpoint: Endpoint, request: BrokerRequest);
 
     /// Replaces the channel options of this node and notifies other nodes. If another node's
     /// options differ, a warning is raised, and this node retains what the other one retains.
@@ -55,6 +58,30 @@ pub trait Broker: Send + Sync {
     /// Returns the next warning for the operator, such as a refused request or a node with a wrong
     /// setting. Each is returned once.
     fn take_warning(&self) -> Option<String>;
+}
+
+/// A broker of publications and their history.
+pub trait Publications: Broker {
+    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
+    fn submit_publications(&self, endpoint: Endpoint, request: PublicationsRequest);
+}
+
+/// A broker of presence.
+pub trait Presence: Broker {
+    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
+    fn submit_presence(&self, endpoint: Endpoint, request: PresenceRequest);
+}
+
+/// A broker of messages between nodes.
+pub trait NodeBus: Broker {
+    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
+    fn submit_node_bus(&self, endpoint: Endpoint, request: NodeBusRequest);
+}
+
+/// A broker of revocations.
+pub trait Registry: Broker {
+    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
+    fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest);
 }
 
 /// Whether a broker can carry requests.

@@ -27,7 +27,9 @@ use engine::rules::Rules;
 
 use crate::channel_options::switched_retention;
 use crate::limits::SHARDS;
-use crate::{Broker, Clock, Endpoint, Health, Inbox, lifecycle};
+use crate::{
+    Broker, Clock, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry, lifecycle,
+};
 use topic::{Published, Topic};
 use usage::Growth;
 pub use usage::{Ceilings, Usage};
@@ -166,6 +168,16 @@ impl MemoryBroker {
         });
     }
 
+    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
+    pub fn submit(&self, endpoint: Endpoint, request: BrokerRequest) {
+        match request {
+            BrokerRequest::Publications(request) => self.submit_publications(endpoint, request),
+            BrokerRequest::Presence(request) => self.submit_presence(endpoint, request),
+            BrokerRequest::NodeBus(request) => self.submit_node_bus(endpoint, request),
+            BrokerRequest::Registry(request) => self.submit_registry(endpoint, request),
+        }
+    }
+
     fn handle_publications(
         &self,
         endpoint: Endpoint,
@@ -290,18 +302,6 @@ impl Broker for MemoryBroker {
         endpoint
     }
 
-    fn submit(&self, endpoint: Endpoint, request: BrokerRequest) {
-        let Some(inbox) = self.inbox(endpoint) else { return };
-        match request {
-            BrokerRequest::Publications(request) => {
-                self.handle_publications(endpoint, &inbox, request);
-            }
-            BrokerRequest::Presence(request) => self.handle_presence(endpoint, &inbox, request),
-            BrokerRequest::NodeBus(request) => self.handle_node_bus(&inbox, request),
-            BrokerRequest::Registry(request) => self.handle_registry(&inbox, request),
-        }
-    }
-
     /// There are no other nodes whose options could differ. Streams of namespaces that start or
     /// stop to retain are deleted: publications in between have no offset, and would be missing
     /// without a detectable gap.
@@ -380,6 +380,38 @@ impl Broker for MemoryBroker {
 
     fn take_warning(&self) -> Option<String> {
         self.usage.take_warning()
+    }
+}
+
+impl Publications for MemoryBroker {
+    fn submit_publications(&self, endpoint: Endpoint, request: PublicationsRequest) {
+        if let Some(inbox) = self.inbox(endpoint) {
+            self.handle_publications(endpoint, &inbox, request);
+        }
+    }
+}
+
+impl Presence for MemoryBroker {
+    fn submit_presence(&self, endpoint: Endpoint, request: PresenceRequest) {
+        if let Some(inbox) = self.inbox(endpoint) {
+            self.handle_presence(endpoint, &inbox, request);
+        }
+    }
+}
+
+impl NodeBus for MemoryBroker {
+    fn submit_node_bus(&self, endpoint: Endpoint, request: NodeBusRequest) {
+        if let Some(inbox) = self.inbox(endpoint) {
+            self.handle_node_bus(&inbox, request);
+        }
+    }
+}
+
+impl Registry for MemoryBroker {
+    fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest) {
+        if let Some(inbox) = self.inbox(endpoint) {
+            self.handle_registry(&inbox, request);
+        }
     }
 }
 

@@ -50,7 +50,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerRequest, NodeBusRequest, PresenceRequest, PublicationsRequest,
+    RegistryRequest,
+};
 use engine::rules::Rules;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
@@ -63,7 +66,7 @@ use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;
 use crate::limits::NATS_PREFIX_MAX;
 use crate::warnings::Warnings;
-use crate::{Broker, Clock, Endpoint, Health, Inbox};
+use crate::{Broker, Clock, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry};
 use availability::{Availability, UnavailableCause};
 use inputs::NodeInput;
 use link::LinkContext;
@@ -172,18 +175,9 @@ fn abort_process(reason: &str) -> ! {
     std::process::abort()
 }
 
-impl Broker for NatsBroker {
-    fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint {
-        self.shared.endpoints.attach(inbox)
-    }
-
-    fn set_rules(&self, rules: &Arc<Rules>) {
-        self.shared.options.set_rules(rules);
-        // Fails only if the broker has ended.
-        let _ended = self.inputs.send(NodeInput::Options);
-    }
-
-    fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
+impl NatsBroker {
+    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
+    pub fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
         self.shared.options.adopt(&mut request);
         let Some(inbox) = self.shared.endpoints.inbox(endpoint) else { return };
         if request.channel().is_some_and(|channel| !subject::fits(&self.prefix, channel)) {
@@ -197,6 +191,18 @@ impl Broker for NatsBroker {
             // A broker that has ended drops the request, which replies that it is unavailable.
             let _ended = self.inputs.send(NodeInput::Request(request));
         }
+    }
+}
+
+impl Broker for NatsBroker {
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint {
+        self.shared.endpoints.attach(inbox)
+    }
+
+    fn set_rules(&self, rules: &Arc<Rules>) {
+        self.shared.options.set_rules(rules);
+        // Fails only if the broker has ended.
+        let _ended = self.inputs.send(NodeInput::Options);
     }
 
     fn health(&self) -> Health {
@@ -227,6 +233,30 @@ impl Broker for NatsBroker {
             // A panic of the thread aborts the process.
             let _panicked = thread.join();
         }
+    }
+}
+
+impl Publications for NatsBroker {
+    fn submit_publications(&self, endpoint: Endpoint, request: PublicationsRequest) {
+        self.submit(endpoint, request.into());
+    }
+}
+
+impl Presence for NatsBroker {
+    fn submit_presence(&self, endpoint: Endpoint, request: PresenceRequest) {
+        self.submit(endpoint, request.into());
+    }
+}
+
+impl NodeBus for NatsBroker {
+    fn submit_node_bus(&self, endpoint: Endpoint, request: NodeBusRequest) {
+        self.submit(endpoint, request.into());
+    }
+}
+
+impl Registry for NatsBroker {
+    fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest) {
+        self.submit(endpoint, request.into());
     }
 }
 

@@ -105,7 +105,10 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::broker::{BrokerError, BrokerEvent, BrokerRequest};
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerRequest, NodeBusRequest, PresenceRequest, PublicationsRequest,
+    RegistryRequest,
+};
 use engine::rules::Rules;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
@@ -115,7 +118,7 @@ use self::connection::Dialer;
 use self::core::Core;
 use self::exchange::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent};
 use self::shared::Shared;
-use crate::{Broker, Endpoint, Health, Inbox};
+use crate::{Broker, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry};
 
 pub use settings::RedisSettings;
 pub use unavailable::UnavailableReason;
@@ -175,12 +178,9 @@ impl RedisBroker {
     }
 }
 
-impl Broker for RedisBroker {
-    fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint {
-        self.shared.endpoints.attach(inbox)
-    }
-
-    fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
+impl RedisBroker {
+    /// Submits a request of an endpoint. Never blocks; results are delivered as events.
+    pub fn submit(&self, endpoint: Endpoint, mut request: BrokerRequest) {
         self.shared.options.adopt(&mut request);
         let refusal = match (self.shared.is_closed(), self.shared.has_room()) {
             (true, _) => Some(BrokerError::Unavailable),
@@ -198,6 +198,12 @@ impl Broker for RedisBroker {
         if is_first && !self.send_at_once() {
             self.shared.wake();
         }
+    }
+}
+
+impl Broker for RedisBroker {
+    fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint {
+        self.shared.endpoints.attach(inbox)
     }
 
     fn set_rules(&self, rules: &Arc<Rules>) {
@@ -234,6 +240,30 @@ impl Broker for RedisBroker {
 
     fn take_warning(&self) -> Option<String> {
         self.shared.warnings.take()
+    }
+}
+
+impl Publications for RedisBroker {
+    fn submit_publications(&self, endpoint: Endpoint, request: PublicationsRequest) {
+        self.submit(endpoint, request.into());
+    }
+}
+
+impl Presence for RedisBroker {
+    fn submit_presence(&self, endpoint: Endpoint, request: PresenceRequest) {
+        self.submit(endpoint, request.into());
+    }
+}
+
+impl NodeBus for RedisBroker {
+    fn submit_node_bus(&self, endpoint: Endpoint, request: NodeBusRequest) {
+        self.submit(endpoint, request.into());
+    }
+}
+
+impl Registry for RedisBroker {
+    fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest) {
+        self.submit(endpoint, request.into());
     }
 }
 

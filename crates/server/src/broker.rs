@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use brokers::memory::Usage;
 use brokers::nats::NatsOptions;
-use brokers::{Broker, Health, MemoryBroker, NatsBroker, RedisBroker};
+use brokers::{Broker as _, BrokerParts, Health, MemoryBroker, NatsBroker, RedisBroker};
 use engine::random::Random;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -47,14 +47,15 @@ pub(crate) struct BrokerOpening<'a> {
 pub(crate) async fn open(
     opening: BrokerOpening<'_>,
     random: &mut Random,
-) -> Result<Arc<dyn Broker>, StartError> {
+) -> Result<Arc<BrokerParts>, StartError> {
     let BrokerOpening { config, usage, name, clock, starting } = opening;
     // A new id at every start.
     let id = random.uuid()[..8].to_owned();
     match &config.engine {
         Engine::Memory => {
             let broker = MemoryBroker::new(Arc::new(clock), id).with_node(name.to_owned());
-            Ok(Arc::new(broker.with_usage(usage.clone())))
+            let broker = broker.with_usage(usage.clone());
+            Ok(Arc::new(BrokerParts::of(Arc::new(broker))))
         }
         Engine::Nats(options) => {
             let options = NatsOptions { name: name.to_owned(), ..options.clone() };
@@ -64,7 +65,7 @@ pub(crate) async fn open(
             let start = move || NatsBroker::start(options, clock, &id);
             let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
             started.set_rules(&config.rules);
-            Ok(Arc::new(started))
+            Ok(Arc::new(BrokerParts::of(Arc::new(started))))
         }
         Engine::Redis(redis) => {
             let broker = Arc::new(RedisBroker::start(redis.settings(
@@ -75,14 +76,14 @@ pub(crate) async fn open(
             // Set before the broker is ready, so that other nodes receive the options with the
             // first lease.
             broker.set_rules(&config.rules);
-            wait(&*broker, redis, starting).await?;
-            Ok(broker)
+            wait(&broker, redis, starting).await?;
+            Ok(Arc::new(BrokerParts::of(broker)))
         }
     }
 }
 
 async fn wait(
-    broker: &dyn Broker,
+    broker: &RedisBroker,
     redis: &RedisEngine,
     starting: &Starting,
 ) -> Result<(), StartError> {
@@ -113,7 +114,7 @@ fn kind(warning: &str) -> String {
 }
 
 /// Logs when the broker becomes unavailable or available, and its warnings. Does not return.
-pub(crate) async fn watch(broker: Arc<dyn Broker>) {
+pub(crate) async fn watch(broker: Arc<BrokerParts>) {
     let mut last = Health::Ready;
     let mut logged: VecDeque<(Instant, String)> = VecDeque::new();
     loop {

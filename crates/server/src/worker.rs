@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use brokers::Broker;
+use brokers::BrokerParts;
 use engine::counters::Counters;
 use engine::hash_keys::HashKeys;
 use engine::rules::Rules;
@@ -39,7 +39,7 @@ pub struct WorkerParts {
     /// Limits and options of channels and clients.
     pub rules: Arc<Rules>,
     /// Broker that the worker attaches to as an endpoint.
-    pub broker: Arc<dyn Broker>,
+    pub broker: Arc<BrokerParts>,
     /// Source of monotonic and Unix time.
     pub clock: ServerClock,
     /// Verifies tokens of clients.

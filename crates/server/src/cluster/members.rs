@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokers::Broker;
+use brokers::BrokerParts;
 use engine::broker::{NodeBusRequest, Survey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,7 +41,7 @@ impl Members {
     /// Joins the cluster after earlier dynamic configuration and revocations are applied. Returns
     /// `None` if they cannot be read within `patience`.
     pub(crate) async fn join(
-        broker: Arc<dyn Broker>,
+        broker: Arc<BrokerParts>,
         node: Arc<Node>,
         changeable: Changeable,
         patience: Option<Duration>,

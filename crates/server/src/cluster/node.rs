@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use brokers::Broker;
+use brokers::BrokerParts;
 use brokers::memory::Usage;
 use engine::revocation::Revocation;
 use engine::rules::Rules;
@@ -31,7 +31,7 @@ pub(crate) struct Node {
     pub(crate) counts: Arc<HttpCounts>,
     /// `false` once the server is stopping.
     pub(crate) is_ready: AtomicBool,
-    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) broker: Arc<BrokerParts>,
     pub(crate) rules: RwLock<Arc<Rules>>,
     pub(crate) surveys: Surveys,
     pub(crate) throttle: Arc<Throttle>,

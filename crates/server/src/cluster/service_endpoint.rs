@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use brokers::{Broker, Endpoint};
+use brokers::{BrokerParts, PartsEndpoint};
 use bytes::Bytes;
 use engine::broker::{BrokerError, BrokerEvent, BrokerRequest, RequestId, Ticket};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -17,8 +17,8 @@ use crate::limits::ANSWER_TIMEOUT;
 
 /// An endpoint that returns replies to its callers.
 pub(crate) struct ServiceEndpoint {
-    broker: Arc<dyn Broker>,
-    endpoint: Endpoint,
+    broker: Arc<BrokerParts>,
+    endpoint: PartsEndpoint,
     pending: Arc<PendingRequests>,
     next: AtomicU64,
 }
@@ -45,14 +45,14 @@ pub(crate) type NodeQuestion = (Ticket, Bytes);
 struct PendingRequest<'a, T: Awaited>(&'a PendingRequests, RequestId<T>);
 
 impl ServiceEndpoint {
-    pub(crate) fn new(broker: Arc<dyn Broker>) -> ServiceEndpoint {
+    pub(crate) fn new(broker: Arc<BrokerParts>) -> ServiceEndpoint {
         ServiceEndpoint::attach(broker, None)
     }
 
     /// Attaches an endpoint that also passes on questions of other nodes, revocations and news of
     /// publications. Questions are dropped while the queue is full.
     pub(crate) fn with_events(
-        broker: Arc<dyn Broker>,
+        broker: Arc<BrokerParts>,
         asked: mpsc::Sender<NodeQuestion>,
         is_changed: Arc<Notify>,
         node: Arc<Node>,
@@ -60,7 +60,7 @@ impl ServiceEndpoint {
         ServiceEndpoint::attach(broker, Some(ClusterEvents { asked, is_changed, node }))
     }
 
-    fn attach(broker: Arc<dyn Broker>, events: Option<ClusterEvents>) -> ServiceEndpoint {
+    fn attach(broker: Arc<BrokerParts>, events: Option<ClusterEvents>) -> ServiceEndpoint {
         let pending = Arc::new(PendingRequests { callers: Mutex::default(), events });
         let endpoint = broker.attach(pending.clone());
         ServiceEndpoint { broker, endpoint, pending, next: AtomicU64::new(0) }

@@ -173,7 +173,7 @@ pub(super) async fn broker(config: &Config, clock: ServerClock) -> Vec<Finding> 
 async fn open(
     config: &Config,
     clock: ServerClock,
-) -> Result<std::sync::Arc<dyn brokers::Broker>, StartError> {
+) -> Result<std::sync::Arc<brokers::BrokerParts>, StartError> {
     let mut random = Random::new(crate::server::seed()?);
     let name = format!("{} (doctor)", crate::server::node_name(config));
     let usage = Arc::new(Usage::new(config.memory));

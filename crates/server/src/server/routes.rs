@@ -106,7 +106,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
             let page = telemetry::render(
                 &totals,
                 &node.counts,
-                &*node.broker,
+                &node.broker,
                 &node.usage,
                 node.uptime_seconds(),
             );

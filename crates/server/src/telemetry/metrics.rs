@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use brokers::memory::Usage;
-use brokers::{Broker, Health};
+use brokers::{BrokerParts, Health};
 use engine::counters::{CommandKind, Counters};
 use engine::rates::Bucket;
 
@@ -142,7 +142,7 @@ impl Totals {
 pub fn render(
     totals: &Totals,
     http: &HttpCounts,
-    broker: &dyn Broker,
+    broker: &BrokerParts,
     usage: &Usage,
     uptime_seconds: u64,
 ) -> String {
@@ -306,7 +306,13 @@ mod tests {
         totals.add(WorkerReport { closes, ..WorkerReport::default() });
         let clock = std::sync::Arc::new(crate::clock::ServerClock::start());
         let broker = brokers::MemoryBroker::new(clock, "e".to_owned());
-        let page = render(&totals, &http, &broker, &Usage::new(Ceilings::default()), 1);
+        let page = render(
+            &totals,
+            &http,
+            &BrokerParts::of(std::sync::Arc::new(broker)),
+            &Usage::new(Ceilings::default()),
+            1,
+        );
         let seen: Vec<&str> = page
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))

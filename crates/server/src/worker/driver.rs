@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use brokers::Endpoint;
+use brokers::PartsEndpoint;
 use engine::encoding::Encoder;
 use engine::time::Now;
 use engine::worker::Worker as Engine;
@@ -43,7 +43,7 @@ pub(super) struct Driver {
     inbox: Arc<WorkerInbox>,
     /// Inputs of the current pass; kept between passes to reuse its memory.
     inputs: Vec<Input>,
-    endpoint: Endpoint,
+    endpoint: PartsEndpoint,
     engine: Engine,
     connections: Vec<Option<Box<Connection>>>,
     count: Arc<AtomicUsize>,

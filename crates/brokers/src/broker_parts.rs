@@ -1,0 +1,146 @@
+//! The parts of the broker that a node uses, which may be different servers.
+//!
+//! Invariant: an endpoint receives publications, control messages and revocations from one broker
+//! each; of a broker that carries only presence it receives only replies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::broker::{BrokerEvent, BrokerRequest};
+use engine::rules::Rules;
+
+use crate::{Broker, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry};
+
+/// See the module.
+pub struct BrokerParts {
+    publications: Arc<dyn Publications>,
+    node_bus: Arc<dyn NodeBus>,
+    registry: Arc<dyn Registry>,
+    presence: Arc<dyn Presence>,
+    /// Whether presence is on another broker than the other parts.
+    has_own_presence: bool,
+}
+
+/// An endpoint of all parts.
+#[derive(Clone, Copy, Debug)]
+pub struct PartsEndpoint {
+    main: Endpoint,
+    presence: Endpoint,
+}
+
+/// Passes on the replies of a broker that carries only presence.
+struct RepliesOnly(Arc<dyn Inbox>);
+
+impl BrokerParts {
+    /// Uses one broker for all parts.
+    #[must_use]
+    pub fn of<B>(broker: Arc<B>) -> BrokerParts
+    where
+        B: Publications + NodeBus + Registry + Presence + 'static,
+    {
+        BrokerParts {
+            publications: broker.clone(),
+            node_bus: broker.clone(),
+            registry: broker.clone(),
+            presence: broker,
+            has_own_presence: false,
+        }
+    }
+
+    /// Uses another broker for presence.
+    #[must_use]
+    pub fn with_presence(self, presence: Arc<dyn Presence>) -> BrokerParts {
+        BrokerParts { presence, has_own_presence: true, ..self }
+    }
+
+    /// Attaches a new endpoint to all parts.
+    pub fn attach(&self, inbox: Arc<dyn Inbox>) -> PartsEndpoint {
+        let main = self.publications.attach(inbox.clone());
+        let presence = match self.has_own_presence {
+            true => self.presence.attach(Arc::new(RepliesOnly(inbox))),
+            false => main,
+        };
+        PartsEndpoint { main, presence }
+    }
+
+    /// Submits a request of an endpoint to the part that it concerns. Never blocks.
+    pub fn submit(&self, endpoint: PartsEndpoint, request: BrokerRequest) {
+        match request {
+            BrokerRequest::Publications(request) => {
+                self.publications.submit_publications(endpoint.main, request);
+            }
+            BrokerRequest::Presence(request) => {
+                self.presence.submit_presence(endpoint.presence, request);
+            }
+            BrokerRequest::NodeBus(request) => {
+                self.node_bus.submit_node_bus(endpoint.main, request);
+            }
+            BrokerRequest::Registry(request) => {
+                self.registry.submit_registry(endpoint.main, request);
+            }
+        }
+    }
+
+    /// Detaches an endpoint from all parts. Its clients leave presence first, while their leaves
+    /// can still be published.
+    pub fn detach(&self, endpoint: PartsEndpoint) {
+        if self.has_own_presence {
+            self.presence.detach(endpoint.presence);
+        }
+        self.publications.detach(endpoint.main);
+    }
+
+    /// See [`Broker::set_rules`]. A broker that carries only presence needs none.
+    pub fn set_rules(&self, rules: &Arc<Rules>) {
+        self.publications.set_rules(rules);
+    }
+
+    /// See [`Broker::expire`].
+    pub fn expire(&self) {
+        self.brokers().for_each(Broker::expire);
+    }
+
+    /// See [`Broker::end`].
+    pub fn end(&self) {
+        if self.has_own_presence {
+            self.presence.end();
+        }
+        self.publications.end();
+    }
+
+    /// Returns whether all parts can carry requests; the reason of the first that cannot.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let unready = |health: &Health| matches!(health, Health::Unready { .. });
+        self.brokers().map(Broker::health).find(unready).unwrap_or(Health::Ready)
+    }
+
+    /// See [`Broker::lag`]; that of publications.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        self.publications.lag()
+    }
+
+    /// See [`Broker::take_warning`].
+    #[must_use]
+    pub fn take_warning(&self) -> Option<String> {
+        self.brokers().find_map(Broker::take_warning)
+    }
+
+    fn brokers(&self) -> impl Iterator<Item = &dyn Broker> {
+        let presence = self.has_own_presence.then_some(&*self.presence as &dyn Broker);
+        std::iter::once(&*self.publications as &dyn Broker).chain(presence)
+    }
+}
+
+impl Inbox for RepliesOnly {
+    fn deliver(&self, event: BrokerEvent) {
+        if let BrokerEvent::Reply(_) = event {
+            self.0.deliver(event);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+}
