@@ -1,10 +1,11 @@
 //! Configuration: reads file, environment and flags into a valid [`Config`], or returns all
 //! mistakes.
 //!
-//! Invariant: every key is defined once, in [`keys`], with its kind, default and description.
-//! Checking, resolving, the sample file and the reference read that table. An invalid value is
-//! never replaced by a default.
+//! Invariant: every option is declared once, in `options`, with its type, default and description.
+//! Checking, resolving, the sample file and the reference follow from the declarations; `schema`
+//! says how. An invalid value is never replaced by a default.
 
+mod absent;
 mod address;
 mod api_keys;
 mod ceilings;
@@ -17,13 +18,15 @@ mod danger;
 mod duration;
 mod engine;
 mod environment;
+mod feature;
 mod file;
 mod formats;
-pub mod keys;
+mod kind;
 mod lines;
 mod mistakes;
 mod namespaces;
 mod nats_lengths;
+mod options;
 mod origin;
 mod paths;
 mod pem;
@@ -32,11 +35,11 @@ mod rates;
 mod raw_config;
 mod resolve;
 mod sample;
+mod schema;
 mod secret;
 mod source;
 mod table;
 mod text_list;
-mod values;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,10 +57,12 @@ pub use api_keys::ApiKey;
 pub use change::Changeable;
 pub use duration::parse_ms as parse_duration_ms;
 pub use engine::{Engine, RedisEngine};
+pub use kind::Kind;
 pub use mistakes::{Mistake, Mistakes, Place, Warning, WarningKind};
 pub use origin::OriginPolicy;
 pub(crate) use pem::{file_of, read_pem};
 pub use sample::{reference, sample, starter};
+pub use schema::Key;
 pub use table::{TakesValue, absent_flag, all_keys, meant_key};
 
 /// Sources of options. A later one overrides an earlier one: file, environment, flags.

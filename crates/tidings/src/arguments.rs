@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
-use server::config::keys::{Key, Kind};
-use server::config::{self, TakesValue, Unknown, absent_flag, all_keys};
+use server::config::{self, Key, Kind, TakesValue, Unknown, absent_flag, all_keys};
 
 use crate::bench::{Wanted, hide_others};
 
@@ -341,17 +340,18 @@ pub(crate) fn settings(matches: &ArgMatches) -> Vec<(String, String)> {
 }
 
 fn flag(path: String, key: &Key) -> Arg {
+    let short = match &*path {
+        "http_server.address" => Some('a'),
+        "http_server.port" => Some('p'),
+        _ => None,
+    };
     let arg = Arg::new(path.clone())
         .long(path)
+        .short(short)
         .help(key.doc)
         .help_heading("Settings")
         .hide_short_help(true)
         .value_name("VALUE");
-    let arg = match key.path {
-        "http_server.address" => arg.short('a'),
-        "http_server.port" => arg.short('p'),
-        _ => arg,
-    };
     match key.kind {
         Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         _ => arg,

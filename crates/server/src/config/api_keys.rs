@@ -5,14 +5,8 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value};
-
-use super::coerce::coerce;
-use super::keys::API_KEY_KEYS;
 use super::mistakes::KeyedMistakes;
-use super::raw_config::RawConfig;
-use super::table::API_KEYS;
-use super::values::Values;
+use super::options::http::{ApiKeySection, ApiSection};
 use crate::pattern::ChannelPattern;
 
 /// See the module.
@@ -60,95 +54,48 @@ impl ApiKey {
     }
 }
 
-/// Checks the list `http_api.keys` as it was written, and returns its valid options.
-pub(super) fn check(raw: &mut RawConfig, value: Value) -> Option<Value> {
-    let list = match value {
-        Value::Null => return None,
-        Value::Array(list) => list,
-        _ => {
-            raw.mistake(API_KEYS, "expected a list of keys, each with a name and a key");
-            return None;
-        }
-    };
-    let checked = list.into_iter().enumerate().map(|(index, one)| {
-        let path = format!("{API_KEYS}[{index}]");
-        match one {
-            Value::Object(members) => check_one(raw, &path, &members),
-            _ => {
-                raw.mistake(path, "expected a group with a name and a key");
-                Value::Null
-            }
-        }
-    });
-    Some(checked.collect())
-}
-
-fn check_one(raw: &mut RawConfig, path: &str, members: &Map<String, Value>) -> Value {
-    let mut checked = Map::new();
-    for (name, value) in members {
-        let path = format!("{path}.{name}");
-        // Always a mistake, also without `--strict`: ignoring a misspelled limit would leave the
-        // key unlimited.
-        let Some(key) = API_KEY_KEYS.iter().find(|key| key.path == name) else {
-            let known: Vec<&str> = API_KEY_KEYS.iter().map(|key| key.path).collect();
-            raw.mistake(
-                path,
-                format!("there is no such option; the options are {}", known.join(", ")),
-            );
-            continue;
-        };
-        match coerce(key.kind, value) {
-            Ok(value) => drop(checked.insert(name.clone(), value.unwrap_or_default())),
-            Err(text) => raw.misread(&path, text),
-        }
-    }
-    Value::Object(checked)
-}
-
 /// Resolves the keys of the list, and that of `http_api.key` with the name `default`.
-pub(super) fn resolve(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Vec<ApiKey> {
+pub(super) fn resolve(api: &ApiSection, mistakes: &mut KeyedMistakes) -> Vec<ApiKey> {
     let mut keys: Vec<ApiKey> = Vec::new();
-    let single = values.text("http_api.key");
-    if !single.is_empty() {
-        keys.push(ApiKey::unlimited(DEFAULT_NAME, &single));
-    }
-    let list = values.raw.value(API_KEYS).and_then(Value::as_array);
-    for index in 0..list.map_or(0, Vec::len) {
-        let at = |name: &str| format!("{API_KEYS}[{index}].{name}");
-        let (name, key) = (values.text(&at("name")), values.text(&at("key")));
-        let mut refuse = |option: &str, text: String| mistakes.push((at(option), text));
+    keys.extend(api.key.some().map(|key| ApiKey::unlimited(DEFAULT_NAME, &key)));
+    for ApiKeySection { name, key, methods, channels } in &api.keys {
         let is_name = !name.is_empty()
             && name.len() <= NAME_LENGTH_MAX
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         if !is_name {
-            let text = format!("expected a name of letters, digits, '-', '_' or '.', not {name:?}");
-            refuse("name", text);
+            let text = "expected a name of letters, digits, '-', '_' or '.', not";
+            mistakes.push(name.fault(format!("{text} {:?}", **name)));
         }
-        if keys.iter().any(|other| other.name == name) {
-            refuse(
-                "name",
-                format!("{name:?} is used twice; {DEFAULT_NAME} is the name of http_api.key"),
-            );
+        if keys.iter().any(|other| other.name == **name) {
+            let text =
+                format!("{:?} is used twice; {DEFAULT_NAME} is the name of http_api.key", **name);
+            mistakes.push(name.fault(text));
         }
         if key.is_empty() {
-            refuse("key", "is needed: the caller cannot authenticate without a key".to_owned());
+            let text = "is needed: the caller cannot authenticate without a key";
+            mistakes.push(key.fault(text));
         } else if keys.iter().any(|other| other.is(key.as_bytes())) {
-            refuse("key", "is also the key of another name: each caller needs its own".to_owned());
+            let text = "is also the key of another name: each caller needs its own";
+            mistakes.push(key.fault(text));
         }
-        let methods = values.list(&at("methods"));
-        for method in &methods {
+        for method in methods.iter() {
             if !crate::API_METHODS.contains(&&**method) {
-                refuse("methods", format!("there is no method {method:?}"));
+                mistakes.push(methods.fault(format!("there is no method {method:?}")));
             }
         }
-        let mut channels = Vec::new();
-        for pattern in values.list(&at("channels")) {
-            match ChannelPattern::new(&pattern) {
-                Ok(pattern) => channels.push(pattern),
-                Err(error) => refuse("channels", error.to_string()),
+        let mut patterns = Vec::new();
+        for pattern in channels.iter() {
+            match ChannelPattern::new(pattern) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => mistakes.push(channels.fault(error.to_string())),
             }
         }
-        keys.push(ApiKey { name, key: key.into_bytes(), methods, channels });
+        keys.push(ApiKey {
+            name: name.to_string(),
+            key: key.as_bytes().to_vec(),
+            methods: methods.to_vec(),
+            channels: patterns,
+        });
     }
     keys
 }

@@ -15,9 +15,10 @@ use super::check::check_keys;
 use super::contradictions::unsafe_personal_channel;
 use super::engine::Engine;
 use super::namespaces::resolve_channels;
+use super::options::Options;
 use super::rates::resolve_rates;
 use super::raw_config::RawConfig;
-use super::values::Values;
+use super::schema::Section as _;
 
 /// The options of channels and limits in the file, with the changes since the start.
 #[derive(Clone, Debug)]
@@ -191,9 +192,9 @@ impl Changeable {
         let mut raw = RawConfig::of(json!({ "channel": channel, "limits": limits }));
         check_keys(&mut raw, Unknown::Mistake);
         let mut mistakes = Vec::new();
-        let values = Values { raw: &raw, overrides: &[] };
-        let mut channels = resolve_channels(&values, &mut mistakes);
-        let rates = resolve_rates(&values, rules.client.channel_limit, &mut mistakes);
+        let options = Options::read("", &raw.tree);
+        let mut channels = resolve_channels(&options.channel, &mut mistakes);
+        let rates = resolve_rates(&options.limits, rules.client.channel_limit, &mut mistakes);
         for (place, text) in mistakes {
             raw.mistake(place, text);
         }

@@ -5,12 +5,14 @@
 use serde_json::{Map, Value};
 
 use super::Unknown;
-use super::api_keys;
+use super::absent::{AbsentKey, AbsentList, AbsentRole, AbsentSection};
 use super::coerce::{coerce, shown};
-use super::keys::{AbsentKey, AbsentList, AbsentRole, Feature, Key, Kind, NAMESPACE_KEYS, Section};
+use super::feature::Feature;
+use super::kind::Kind;
 use super::mistakes::{WarningKind, closest};
 use super::raw_config::RawConfig;
-use super::table::{Entry, WITHOUT_NAMESPACE, entry, flat, meant, members};
+use super::schema::{Key, ListSchema, join};
+use super::table::{Entry, entry, flat, list_around, meant, members};
 
 /// See the module.
 pub(super) fn check_keys(raw: &mut RawConfig, unknown: Unknown) {
@@ -36,14 +38,14 @@ struct Walk<'f> {
     raw: &'f mut RawConfig,
     unknown: Unknown,
     /// Unsupported features that were switched on: key, section and feature.
-    switched_on: Vec<(String, Option<&'static Section>, Feature)>,
+    switched_on: Vec<(String, Option<&'static AbsentSection>, Feature)>,
 }
 
 impl Walk<'_> {
     fn section(&mut self, path: &str, members: Map<String, Value>) -> Map<String, Value> {
         let mut checked = Map::new();
         for (name, value) in members {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let path = join(path, &name);
             if let Some(value) = self.member(&path, value) {
                 checked.insert(name, value);
             }
@@ -58,8 +60,7 @@ impl Walk<'_> {
             Some(Entry::Key(key)) => return self.key(path, key, &value),
             Some(Entry::Absent(section, key)) => self.absent(path, section, key, &value),
             Some(Entry::AbsentList(list)) => self.absent_list(list, &value),
-            Some(Entry::Namespaces) => return self.namespaces(path, value),
-            Some(Entry::ApiKeys) => return api_keys::check(self.raw, value),
+            Some(Entry::List(list)) => return self.list(path, list, value),
             Some(Entry::Section) => match value {
                 Value::Object(members) => return Some(Value::Object(self.section(path, members))),
                 Value::Null => {}
@@ -86,20 +87,23 @@ impl Walk<'_> {
 
     fn unknown(&mut self, path: &str) {
         let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
-        let of_namespace = section.ends_with(']');
+        let noun = if section.ends_with(']') { "option" } else { "key" };
+        if list_around(path).is_some_and(|list| list.is_strict) {
+            let known: Vec<&str> = members(section).collect();
+            let text = format!("there is no such {noun}; the {noun}s are {}", known.join(", "));
+            return self.raw.mistake(path, text);
+        }
         let near = closest(name, members(section)).map(str::to_owned);
         let elsewhere = || match section {
             "" => flat(name).map(str::to_owned),
             "channel" => {
-                let known = NAMESPACE_KEYS.iter().any(|key| key.path == name);
-                known.then(|| format!("{WITHOUT_NAMESPACE}.{name}"))
+                let path = join(WITHOUT_NAMESPACE, name);
+                matches!(entry(&path), Some(Entry::Key(_))).then_some(path)
             }
             _ => None,
         };
         let near = near.or_else(elsewhere).map(|near| format!("; did you mean {near}?"));
-        let near = near.unwrap_or_default();
-        let noun = if of_namespace { "option" } else { "key" };
-        let text = format!("there is no such {noun}{near}");
+        let text = format!("there is no such {noun}{}", near.unwrap_or_default());
         match self.unknown {
             Unknown::Warning => self.raw.warn(WarningKind::UnknownKey, path, text),
             Unknown::Mistake => self.raw.mistake(path, text),
@@ -108,7 +112,13 @@ impl Walk<'_> {
 
     /// A key of an unsupported feature is accepted while the feature is off. Switching it on is
     /// always a mistake, because the operator relies on the feature.
-    fn absent(&mut self, path: &str, section: &'static Section, key: &AbsentKey, value: &Value) {
+    fn absent(
+        &mut self,
+        path: &str,
+        section: &'static AbsentSection,
+        key: &AbsentKey,
+        value: &Value,
+    ) {
         match key.role {
             AbsentRole::Detail => {}
             AbsentRole::Ignored if is_default(value, key.default) => {}
@@ -142,43 +152,34 @@ impl Walk<'_> {
         }
     }
 
-    fn namespaces(&mut self, path: &str, value: Value) -> Option<Value> {
-        let list = match value {
-            Value::Array(list) => list,
+    fn list(&mut self, path: &str, list: &ListSchema, value: Value) -> Option<Value> {
+        let items = match value {
+            Value::Array(items) => items,
             value if is_default(&value, "") => return None,
-            // One namespace without the list.
+            // One item without the list.
             Value::Object(members) if members.contains_key("name") => vec![Value::Object(members)],
             _ => {
-                let text = "expected a list of namespaces with a name each, such as [{\"name\": \"chat\"}]";
-                self.raw.mistake(path, text);
+                self.raw.mistake(path, format!("expected {}", list.expected_list));
                 return None;
             }
         };
-        let mut checked = Vec::new();
-        for (index, namespace) in list.into_iter().enumerate() {
+        let checked = items.into_iter().enumerate().map(|(index, item)| {
             let path = format!("{path}[{index}]");
-            match namespace {
-                Value::Object(members) => checked.push(self.namespace(&path, members)),
-                // Keeps the indexes of the namespaces after it.
+            match item {
+                Value::Object(members) => Value::Object(self.section(&path, members)),
+                // Keeps the indexes of the items after it.
                 _ => {
-                    self.raw.mistake(path, "expected a namespace with a name and options");
-                    checked.push(Value::Null);
+                    self.raw.mistake(path, format!("expected {}", list.expected_item));
+                    Value::Null
                 }
             }
-        }
-        Some(Value::Array(checked))
-    }
-
-    fn namespace(&mut self, path: &str, mut members: Map<String, Value>) -> Value {
-        let name = members.remove("name");
-        let mut checked = self.section(path, members);
-        match coerce(Kind::Text, &name.unwrap_or_default()) {
-            Ok(name) => drop(checked.insert("name".to_owned(), name.unwrap_or_default())),
-            Err(text) => self.raw.misread(&format!("{path}.name"), text),
-        }
-        Value::Object(checked)
+        });
+        Some(checked.collect())
     }
 }
+
+/// Options that are written in `channel` are meant for this section.
+const WITHOUT_NAMESPACE: &str = "channel.without_namespace";
 
 /// Whether the value of a key without effect equals its default, so that ignoring it is safe.
 fn is_default(value: &Value, default: &str) -> bool {

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::duration::parse_ms;
-use super::keys::Kind;
+use super::kind::Kind;
 use super::text_list::list_of;
 
 /// Maximum number of characters of a value that a message quotes.
@@ -22,7 +22,7 @@ pub(super) fn coerce(kind: Kind, value: &Value) -> Result<Option<Value>, String>
     let takes_empty_text = match kind {
         Kind::Text | Kind::Secret => true,
         Kind::OneOf(choices) => choices.contains(&""),
-        Kind::Bool | Kind::Integer(_) | Kind::Duration | Kind::List => false,
+        Kind::Bool | Kind::Integer(_) | Kind::Duration | Kind::List | Kind::Map => false,
     };
     if is_empty && !(takes_empty_text && value.is_string()) {
         return Ok(None);
@@ -34,6 +34,7 @@ pub(super) fn coerce(kind: Kind, value: &Value) -> Result<Option<Value>, String>
         Kind::Text | Kind::Secret => text(value),
         Kind::OneOf(choices) => text(value).and_then(|value| one_of(choices, &value)),
         Kind::List => list(value),
+        Kind::Map => map(value),
     };
     coerced.map(Some).ok_or_else(|| expected(kind, value))
 }
@@ -104,9 +105,18 @@ fn list(value: &Value) -> Option<Value> {
     items.map(text).collect()
 }
 
+fn map(value: &Value) -> Option<Value> {
+    let members = match value {
+        Value::String(json) => serde_json::from_str(json).ok()?,
+        value => value.clone(),
+    };
+    let members = members.as_object()?.iter();
+    members.map(|(name, value)| Some((name.clone(), text(value)?))).collect()
+}
+
 fn expected(kind: Kind, value: &Value) -> String {
-    // A list may contain addresses with passwords.
-    let may_be_secret = matches!(kind, Kind::Secret | Kind::List);
+    // Lists may contain addresses with passwords, and maps headers with tokens.
+    let may_be_secret = matches!(kind, Kind::Secret | Kind::List | Kind::Map);
     let not = match may_be_secret && !value.is_object() && !value.is_array() {
         true => String::new(),
         false => format!(", not {}", shown(value)),
@@ -165,6 +175,7 @@ impl Kind {
                 format!("one of {}", quoted.join(", "))
             }
             Kind::List => "a list of texts".to_owned(),
+            Kind::Map => "names with a text each, such as {\"name\": \"text\"}".to_owned(),
         }
     }
 }

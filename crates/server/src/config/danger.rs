@@ -6,88 +6,87 @@
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde_json::Value;
 
 use super::address::is_everywhere;
 use super::certificate::validity;
 use super::contradictions::useless_options;
-use super::keys::Kind;
+use super::kind::{Kind, Secret};
 use super::mistakes::{KeyedWarning, WarningKind};
+use super::options::Options;
+use super::options::client::{ClientSection, TokenSection};
+use super::options::http::ApiSection;
 use super::origin::{Origin, Reach};
 use super::pem::read_pem;
+use super::schema::Setting;
 use super::secret::{SecretUse, weakness};
-use super::table::API_KEYS;
-use super::values::Values;
 use super::{Config, TokenSettings};
 
 /// Returns all warnings of this module; none in development mode.
-pub(super) fn dangers(values: &Values<'_>, config: &Config, now_unix: i64) -> Vec<KeyedWarning> {
+pub(super) fn dangers(options: &Options, config: &Config, now_unix: i64) -> Vec<KeyedWarning> {
     if config.is_development {
         return Vec::new();
     }
     let mut warnings = WarningList(Vec::new());
-    switches(&mut warnings, values, config);
-    listening(&mut warnings, config);
-    origins(&mut warnings, values, config);
-    tokens(&mut warnings, values, config);
-    secrets(&mut warnings, values);
-    api_keys(&mut warnings, values);
-    no_access(&mut warnings, config);
-    bounds(&mut warnings, values, config);
-    warnings.0.extend(useless_options(values, &config.rules.client, &config.rules.channels));
-    certificates(&mut warnings, values, now_unix);
+    switches(&mut warnings, options, config);
+    listening(&mut warnings, options, config);
+    origins(&mut warnings, &options.client, config);
+    tokens(&mut warnings, &options.client, config);
+    secrets(&mut warnings, options);
+    api_keys(&mut warnings, &options.http_api);
+    no_access(&mut warnings, options, config);
+    bounds(&mut warnings, options, config);
+    warnings.0.extend(useless_options(&options.channel, &config.rules));
+    certificates(&mut warnings, options, now_unix);
     warnings.0
 }
 
 struct WarningList(Vec<KeyedWarning>);
 
 impl WarningList {
-    fn add(&mut self, kind: WarningKind, key: impl Into<String>, text: impl Into<String>) {
-        self.0.push((kind, key.into(), text.into()));
+    fn add<T>(&mut self, kind: WarningKind, setting: &Setting<T>, text: impl Into<String>) {
+        let (key, text) = setting.fault(text);
+        self.0.push((kind, key, text));
     }
 }
 
 /// Options that disable a check.
-fn switches(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
-    for (key, text) in [
-        (
-            "client.insecure",
-            "allows every client every operation without a token; for development only",
-        ),
-        (
-            "client.insecure_skip_token_signature_verify",
-            "accepts tokens with any signature, so that every client can be any user; for development only",
-        ),
-        (
-            "http_api.insecure",
-            "allows calls of the server API without a key: publishing, reading and disconnecting; for development only",
-        ),
-    ] {
-        if values.flag(key) && !(key == "http_api.insecure" && config.api.path.is_none()) {
-            warnings.add(WarningKind::Insecure, key, text);
-        }
+fn switches(warnings: &mut WarningList, options: &Options, config: &Config) {
+    let client = &options.client;
+    if *client.insecure {
+        let text = "allows every client every operation without a token; for development only";
+        warnings.add(WarningKind::Insecure, &client.insecure, text);
     }
-    if config.admission.user_id_http_header.is_some() && !is_loopback(&config.http.address) {
+    let skip = &client.insecure_skip_token_signature_verify;
+    if **skip {
+        let text = "accepts tokens with any signature, so that every client can be any user; for development only";
+        warnings.add(WarningKind::Insecure, skip, text);
+    }
+    if *options.http_api.insecure && config.api.path.is_some() {
+        let text = "allows calls of the server API without a key: publishing, reading and disconnecting; for development only";
+        warnings.add(WarningKind::Insecure, &options.http_api.insecure, text);
+    }
+    let is_loopback = is_loopback(&config.http.address);
+    if config.admission.user_id_http_header.is_some() && !is_loopback {
         let text = "lets everyone who can reach the port without the proxy be any user: allow connections from the \
                     proxy only, and configure it to remove the header from requests of clients";
-        warnings.add(WarningKind::Insecure, "client.user_id_http_header", text);
+        warnings.add(WarningKind::Insecure, &client.user_id_http_header, text);
     }
-    let mut proxies = values.list("client.trusted_proxies").into_iter();
+    let mut proxies = client.trusted_proxies.iter();
     if let Some(network) = proxies.find(|network| network.trim().ends_with("/0")) {
         let text = format!(
             "{network} trusts every client to state its own address, so that limits per address have no effect: list the \
              addresses of the proxies"
         );
-        warnings.add(WarningKind::Insecure, "client.trusted_proxies", text);
+        warnings.add(WarningKind::Insecure, &client.trusted_proxies, text);
     }
-    if config.demo && !is_loopback(&config.http.address) {
+    if config.demo && !is_loopback {
         let text = "serves the demo page, and allows every client every operation in channels that begin with demo:";
-        warnings.add(WarningKind::Exposed, "demo.enabled", text);
+        warnings.add(WarningKind::Exposed, &options.demo.enabled, text);
     }
 }
 
 /// Internal endpoints that are reachable through the public port.
-fn listening(warnings: &mut WarningList, config: &Config) {
+fn listening(warnings: &mut WarningList, options: &Options, config: &Config) {
     let inside: Vec<&str> =
         [config.api.path.as_deref(), config.metrics.as_deref()].into_iter().flatten().collect();
     let is_everywhere = is_everywhere(&config.http.address);
@@ -97,24 +96,28 @@ fn listening(warnings: &mut WarningList, config: &Config) {
              set it, or block these paths in a proxy",
             inside.join(" and ")
         );
-        warnings.add(WarningKind::Exposed, "http_server.internal_port", text);
+        warnings.add(WarningKind::Exposed, &options.http_server.internal_port, text);
     }
     let address = &config.http.internal_address;
     let is_place = !address.is_empty() && *address != config.http.address;
     if config.http.internal_port.is_none() && is_place && !address.starts_with("unix:") {
         let text = "has no effect without http_server.internal_port if the server listens on all addresses, or on a port that the \
                     system chooses";
-        warnings.add(WarningKind::NoEffect, "http_server.internal_address", text);
+        warnings.add(WarningKind::NoEffect, &options.http_server.internal_address, text);
     }
 }
 
 /// Origins that admit pages of unknown sites.
-fn origins(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
-    let key = "client.allowed_origins";
-    for written in values.list(key) {
-        let Ok(origin) = Origin::read(&written) else { continue };
+fn origins(warnings: &mut WarningList, client: &ClientSection, config: &Config) {
+    let origins = &client.allowed_origins;
+    for written in origins.iter() {
+        let Ok(origin) = Origin::read(written) else { continue };
         if let Some(adapted) = origin.adapted {
-            warnings.add(WarningKind::Adapted, key, format!("{written:?}: an origin {adapted}"));
+            warnings.add(
+                WarningKind::Adapted,
+                origins,
+                format!("{written:?}: an origin {adapted}"),
+            );
         }
         let admitted = match origin.reach() {
             Reach::Named => continue,
@@ -127,54 +130,59 @@ fn origins(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
                 "{written:?} admits {admitted}, which can then act as the user whom the proxy authenticates by a cookie \
                  (client.user_id_http_header): list the sites"
             );
-            warnings.add(WarningKind::Insecure, key, text);
+            warnings.add(WarningKind::Insecure, origins, text);
         } else {
             let text = format!(
                 "{written:?} admits {admitted}: safe only if users are authenticated by tokens, and not by cookies or by \
                  network; better list the sites"
             );
-            warnings.add(WarningKind::Exposed, key, text);
+            warnings.add(WarningKind::Exposed, origins, text);
         }
     }
 }
 
 /// Checks of tokens that accept more than intended.
-fn tokens(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
-    let subscriptions = config.subscription_token.as_ref();
-    let of_subscriptions = subscriptions.map(|settings| ("client.subscription_token", settings));
-    let sections = [("client.token", &config.token)].into_iter().chain(of_subscriptions);
-    for (path, settings) in sections {
-        key_set(warnings, path, settings);
-        for name in ["audience_regex", "issuer_regex"] {
-            let pattern = values.text(&format!("{path}.{name}"));
-            if !pattern.is_empty() && !is_anchored(&pattern) {
-                let text = "matches any part of the claim, so that longer values of others are accepted too: begin it with ^ \
-                            and end it with $";
-                warnings.add(WarningKind::Insecure, format!("{path}.{name}"), text);
-            }
-        }
-        let previous = settings.hmac_previous_secret_key.is_some();
-        if previous && settings.hmac_previous_secret_key_valid_until == 0 {
-            let text = "is accepted forever: set hmac_previous_secret_key_valid_until, or remove it when all tokens signed \
-                        with it have expired";
-            warnings.add(WarningKind::Insecure, format!("{path}.hmac_previous_secret_key"), text);
-        }
+fn tokens(warnings: &mut WarningList, client: &ClientSection, config: &Config) {
+    let subscriptions = &client.subscription_token;
+    token(warnings, &client.token, &config.token);
+    if let Some(settings) = &config.subscription_token {
+        return token(warnings, &subscriptions.token, settings);
     }
-    let is_set =
-        |name: &&str| !values.text(&format!("client.subscription_token.{name}")).is_empty();
-    let keys = ["hmac_secret_key", "rsa_public_key", "ecdsa_public_key", "jwks_public_endpoint"];
-    if subscriptions.is_none()
-        && values.raw.value("client.subscription_token.enabled").is_none()
-        && let Some(name) = keys.iter().find(|name| is_set(name))
-    {
-        let text = "is not used without client.subscription_token.enabled = true";
-        warnings.add(WarningKind::Contradiction, format!("client.subscription_token.{name}"), text);
+    let TokenSection { hmac_secret_key, rsa_public_key, ecdsa_public_key, .. } =
+        &subscriptions.token;
+    let text = "is not used without client.subscription_token.enabled = true";
+    if subscriptions.enabled.is_written {
+        return;
+    }
+    if !hmac_secret_key.is_empty() {
+        warnings.add(WarningKind::Contradiction, hmac_secret_key, text);
+    } else {
+        let keys = [rsa_public_key, ecdsa_public_key, &subscriptions.token.jwks_public_endpoint];
+        if let Some(key) = keys.into_iter().find(|key| !key.is_empty()) {
+            warnings.add(WarningKind::Contradiction, key, text);
+        }
     }
 }
 
-fn key_set(warnings: &mut WarningList, path: &str, settings: &TokenSettings) {
+fn token(warnings: &mut WarningList, token: &TokenSection, settings: &TokenSettings) {
+    key_set(warnings, token, settings);
+    for pattern in [&token.audience_regex, &token.issuer_regex] {
+        if !pattern.is_empty() && !is_anchored(pattern) {
+            let text = "matches any part of the claim, so that longer values of others are accepted too: begin it with ^ \
+                        and end it with $";
+            warnings.add(WarningKind::Insecure, pattern, text);
+        }
+    }
+    let previous = settings.hmac_previous_secret_key.is_some();
+    if previous && settings.hmac_previous_secret_key_valid_until == 0 {
+        let text = "is accepted forever: set hmac_previous_secret_key_valid_until, or remove it when all tokens signed \
+                    with it have expired";
+        warnings.add(WarningKind::Insecure, &token.hmac_previous_secret_key, text);
+    }
+}
+
+fn key_set(warnings: &mut WarningList, token: &TokenSection, settings: &TokenSettings) {
     let Some(endpoint) = &settings.jwks_public_endpoint else { return };
-    let key = format!("{path}.jwks_public_endpoint");
     let host = endpoint.strip_prefix("http://").map(|rest| {
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         match authority.rsplit_once(':') {
@@ -184,68 +192,67 @@ fn key_set(warnings: &mut WarningList, path: &str, settings: &TokenSettings) {
     });
     if host.is_some_and(|host| !is_loopback(host)) {
         let text = "is fetched by plain HTTP, so that an attacker on the network can replace the keys: use https";
-        warnings.add(WarningKind::Insecure, &*key, text);
+        warnings.add(WarningKind::Insecure, &token.jwks_public_endpoint, text);
     }
     let expects = settings.audience.is_some() || settings.audience_regex.is_some();
     if !expects {
         let text = format!(
-            "accepts tokens that the issuer made for other services too: set {path}.audience"
+            "accepts tokens that the issuer made for other services too: set {}",
+            token.audience.key
         );
-        warnings.add(WarningKind::Insecure, key, text);
+        warnings.add(WarningKind::Insecure, &token.jwks_public_endpoint, text);
     }
 }
 
 /// Secrets that can be guessed or are used for two purposes.
-fn secrets(warnings: &mut WarningList, values: &Values<'_>) {
-    for (key, used) in [
-        (SECRETS[0], SecretUse::Signing),
-        (SECRETS[1], SecretUse::Signing),
-        ("client.token.hmac_previous_secret_key", SecretUse::Signing),
-        ("client.subscription_token.hmac_previous_secret_key", SecretUse::Signing),
-        ("http_api.key", SecretUse::Password),
+fn secrets(warnings: &mut WarningList, options: &Options) {
+    let subscriptions = &options.client.subscription_token;
+    let (token, subscription_token) = (&options.client.token, &subscriptions.token);
+    let has_subscriptions = *subscriptions.enabled;
+    // Secrets with which tokens are signed now. They may be the same.
+    let current = [&token.hmac_secret_key, &subscription_token.hmac_secret_key];
+    let previous = [&token.hmac_previous_secret_key, &subscription_token.hmac_previous_secret_key];
+    let api_key = &options.http_api.key;
+    for (secret, used, is_used) in [
+        (current[0], SecretUse::Signing, true),
+        (current[1], SecretUse::Signing, has_subscriptions),
+        (previous[0], SecretUse::Signing, true),
+        (previous[1], SecretUse::Signing, has_subscriptions),
+        (api_key, SecretUse::Password, !*options.http_api.disabled),
     ] {
-        let is_used = match key {
-            "http_api.key" => !values.flag("http_api.disabled"),
-            key => {
-                !key.starts_with("client.subscription_token")
-                    || values.flag("client.subscription_token.enabled")
-            }
-        };
-        let Some(secret) = values.some_text(key).filter(|_| is_used) else { continue };
-        if let Some(weakness) = weakness(used, &secret) {
-            let text = format!("{weakness}; generate one with `openssl rand -hex 32`");
-            warnings.add(WarningKind::WeakSecret, key, text);
+        if secret.is_empty() || !is_used {
+            continue;
         }
-        // Connection tokens and subscription tokens may share a secret.
-        let other = SECRETS.iter().find(|other| values.text(other) == secret && **other != key);
-        if let Some(other) = other.filter(|_| !SECRETS.contains(&key)) {
-            let text = format!("is the same as {other}: use a different secret for each purpose");
-            warnings.add(WarningKind::WeakSecret, key, text);
+        weak_secret(warnings, secret, used);
+        let is_current = current.iter().any(|one| one.key == secret.key);
+        let other = current.iter().find(|other| other.as_str() == secret.as_str());
+        if let Some(other) = other.filter(|_| !is_current) {
+            let text =
+                format!("is the same as {}: use a different secret for each purpose", other.key);
+            warnings.add(WarningKind::WeakSecret, secret, text);
         }
+    }
+}
+
+fn weak_secret(warnings: &mut WarningList, secret: &Setting<Secret>, used: SecretUse) {
+    if let Some(weakness) = weakness(used, secret) {
+        let text = format!("{weakness}; generate one with `openssl rand -hex 32`");
+        warnings.add(WarningKind::WeakSecret, secret, text);
     }
 }
 
 /// Keys of `http_api.keys` that can be guessed.
-fn api_keys(warnings: &mut WarningList, values: &Values<'_>) {
-    let list = values.raw.value(API_KEYS).and_then(Value::as_array);
-    for (index, group) in list.into_iter().flatten().enumerate() {
-        let key = group.get("key").and_then(Value::as_str).unwrap_or_default();
-        if let Some(weakness) = weakness(SecretUse::Password, key).filter(|_| !key.is_empty()) {
-            let text = format!("{weakness}; generate one with `openssl rand -hex 32`");
-            warnings.add(WarningKind::WeakSecret, format!("{API_KEYS}[{index}].key"), text);
-        }
+fn api_keys(warnings: &mut WarningList, api: &ApiSection) {
+    for key in api.keys.iter().map(|one| &one.key).filter(|key| !key.is_empty()) {
+        weak_secret(warnings, key, SecretUse::Password);
     }
 }
 
-/// Secrets with which tokens are signed now.
-const SECRETS: [&str; 2] =
-    ["client.token.hmac_secret_key", "client.subscription_token.hmac_secret_key"];
-
 /// Options with which no client can connect.
-fn no_access(warnings: &mut WarningList, config: &Config) {
+fn no_access(warnings: &mut WarningList, options: &Options, config: &Config) {
     if config.websocket.path.is_none() {
         let text = "prevents all clients from connecting: WebSocket is the only transport";
-        return warnings.add(WarningKind::Contradiction, "websocket.disabled", text);
+        return warnings.add(WarningKind::Contradiction, &options.websocket.disabled, text);
     }
     let client = &config.rules.client;
     let token = &config.token;
@@ -259,59 +266,59 @@ fn no_access(warnings: &mut WarningList, config: &Config) {
         || config.admission.user_id_http_header.is_some();
     if !has_key && !is_open {
         let text = "is not set, and neither is another key for tokens: no client can connect";
-        warnings.add(WarningKind::Contradiction, "client.token.hmac_secret_key", text);
+        warnings.add(WarningKind::Contradiction, &options.client.token.hmac_secret_key, text);
     }
     if client.allow_anonymous_connect_without_token && client.disallow_anonymous_connection_tokens {
         let text = "refuses tokens without a user, but clients without a token are accepted \
                     (client.allow_anonymous_connect_without_token)";
         warnings.add(
             WarningKind::Contradiction,
-            "client.disallow_anonymous_connection_tokens",
+            &options.client.disallow_anonymous_connection_tokens,
             text,
         );
     }
 }
 
 /// Limits that are too high to protect the server.
-fn bounds(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
-    for (key, most, what) in [
+fn bounds(warnings: &mut WarningList, options: &Options, config: &Config) {
+    for (size, most, what) in [
         (
-            "websocket.message_size_limit",
+            &options.websocket.message_size_limit,
             16 << 20,
             "one client can make the server use this much memory",
         ),
         (
-            "websocket.decompressed_message_size_limit",
+            &options.websocket.decompressed_message_size_limit,
             64 << 20,
             "a small compressed message can become this large",
         ),
         (
-            "client.queue_max_size",
+            &options.client.queue_max_size,
             64 << 20,
             "this much memory can be queued for each client that does not read",
         ),
     ] {
-        let bytes = values.number(key);
+        let bytes = size.number();
         if bytes > most {
             let text =
                 format!("is {bytes} bytes: {what}; usual values are up to {} MiB", most >> 20);
-            warnings.add(WarningKind::Limit, key, text);
+            warnings.add(WarningKind::Limit, size, text);
         }
     }
     let client = &config.rules.client;
     if client.ping_interval_ms == 0 {
         let text = "is 0, so that no pings are sent and broken connections are never detected";
-        warnings.add(WarningKind::Limit, "client.ping_interval", text);
+        warnings.add(WarningKind::Limit, &options.client.ping_interval, text);
     }
     if client.stale_close_delay_ms > 60_000 {
         let text = "lets connections without a connect command stay open for more than a minute; the default is 10s";
-        warnings.add(WarningKind::Limit, "client.stale_close_delay", text);
+        warnings.add(WarningKind::Limit, &options.client.stale_close_delay, text);
     }
-    let cert_pem = values.text("http_server.tls.cert_pem");
-    if !cert_pem.is_empty() && values.raw.value("http_server.tls.enabled").is_none() {
+    let tls = &options.http_server.tls;
+    if !tls.cert_pem.is_empty() && !tls.enabled.is_written {
         let text =
             "is not used without http_server.tls.enabled = true: the server speaks plain HTTP";
-        warnings.add(WarningKind::Contradiction, "http_server.tls.cert_pem", text);
+        warnings.add(WarningKind::Contradiction, &tls.cert_pem, text);
     }
 }
 
@@ -319,16 +326,18 @@ fn bounds(warnings: &mut WarningList, values: &Values<'_>, config: &Config) {
 const CERTIFICATE_DAYS: i64 = 14;
 
 /// Certificates that are not valid, or expire soon.
-fn certificates(warnings: &mut WarningList, values: &Values<'_>, now_unix: i64) {
-    for (switch, key) in [
-        ("http_server.tls.enabled", "http_server.tls.cert_pem"),
-        ("engine.redis.tls.enabled", "engine.redis.tls.cert_pem"),
-        ("engine.redis.tls.enabled", "engine.redis.tls.server_ca_pem"),
-        ("broker.nats.tls.enabled", "broker.nats.tls.cert_pem"),
-        ("broker.nats.tls.enabled", "broker.nats.tls.server_ca_pem_file"),
-        ("broker.nats.tls.enabled", "broker.nats.tls.server_ca_pem"),
+fn certificates(warnings: &mut WarningList, options: &Options, now_unix: i64) {
+    let (server, redis) = (&options.http_server.tls, &options.engine.redis.tls);
+    let nats = &options.broker.nats.tls;
+    for (switch, certificate) in [
+        (&server.enabled, &server.cert_pem),
+        (&redis.enabled, &redis.cert_pem),
+        (&redis.enabled, &redis.server_ca_pem),
+        (&nats.enabled, &nats.cert_pem),
+        (&nats.enabled, &nats.server_ca_pem_file),
+        (&nats.enabled, &nats.server_ca_pem),
     ] {
-        let pem = values.some_text(key).filter(|_| values.flag(switch));
+        let pem = certificate.some().filter(|_| **switch);
         // A certificate that cannot be read is reported where it is used.
         let Some(pem) = pem.and_then(|value| read_pem(Kind::Text, &value).ok()) else { continue };
         let all = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
@@ -349,7 +358,7 @@ fn certificates(warnings: &mut WarningList, values: &Values<'_>, now_unix: i64) 
             }
             () => continue,
         };
-        warnings.add(WarningKind::Certificate, key, text);
+        warnings.add(WarningKind::Certificate, certificate, text);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Resolves which engine or broker carries publications, with its settings.
 
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::engine::rules::{ChannelRules, Namespace};
@@ -11,10 +12,15 @@ use brokers::redis::settings::{
 };
 
 use super::coerce::shown;
-use super::keys::{Feature, Kind};
-use super::mistakes::KeyedMistakes;
+use super::feature::Feature;
+use super::kind::OptionValue;
+use super::mistakes::{KeyedMistake, KeyedMistakes};
+use super::options::Options;
+use super::options::engine::{
+    BrokerType, EngineType, NatsTlsSection, RedisSection, RedisTlsSection,
+};
 use super::pem::read_pem;
-use super::values::Values;
+use super::schema::Setting;
 
 /// The engine or broker that carries publications.
 #[derive(Clone, Debug)]
@@ -74,96 +80,90 @@ impl RedisEngine {
 }
 
 pub(super) fn resolve_engine(
-    values: &Values<'_>,
+    options: &Options,
     channels: &ChannelRules,
     mistakes: &mut KeyedMistakes,
 ) -> Engine {
-    let is_redis = values.text("engine.type") == "redis";
-    if values.u32("lifecycle.events_max") == 0 {
-        mistakes.push(("lifecycle.events_max".to_owned(), NO_EVENTS.to_owned()));
+    let (engine, broker) = (&options.engine, &options.broker);
+    let is_redis = *engine.r#type == EngineType::Redis;
+    if *options.lifecycle.events_max == 0 {
+        mistakes.push(options.lifecycle.events_max.fault(NO_EVENTS));
     }
-    if !values.flag("broker.enabled") {
+    if !*broker.enabled {
         return match is_redis {
-            true => resolve_redis(values, mistakes),
+            true => resolve_redis(options, mistakes),
             false => Engine::Memory,
         };
     }
-    let broker = values.text("broker.type");
-    match (&*broker, is_redis) {
-        ("nats", _) => {}
-        ("memory", false) => return Engine::Memory,
-        ("memory", true) => {
+    match (*broker.r#type, is_redis) {
+        (BrokerType::Nats, _) => {}
+        (BrokerType::Memory, false) => return Engine::Memory,
+        (BrokerType::Memory, true) => {
             let text = "memory would carry publications within each node only, unlike engine.type = \"redis\": \
                         remove broker.enabled";
-            mistakes.push(("broker.type".to_owned(), text.to_owned()));
+            mistakes.push(broker.r#type.fault(text));
             return Engine::Memory;
         }
-        _ => {
-            let text = format!("{broker}: {}", Feature::BrokerBesideEngine.refusal());
-            mistakes.push(("broker.type".to_owned(), text));
+        (BrokerType::Unsupported(name), _) => {
+            let text = format!("{name}: {}", Feature::BrokerBesideEngine.refusal());
+            mistakes.push(broker.r#type.fault(text));
             return Engine::Memory;
         }
     }
     if is_redis {
-        let text =
-            "must be memory with broker.type = \"nats\", which replaces the engine".to_owned();
-        mistakes.push(("engine.type".to_owned(), text));
+        let text = "must be memory with broker.type = \"nats\", which replaces the engine";
+        mistakes.push(engine.r#type.fault(text));
     }
-    if let Err(text) = brokers::nats::check_url(&values.text("broker.nats.url")) {
-        mistakes.push(("broker.nats.url".to_owned(), text));
+    if let Err(text) = brokers::nats::check_url(&broker.nats.url) {
+        mistakes.push(broker.nats.url.fault(text));
     }
-    let prefix = values.text("broker.nats.prefix");
     let is_token = |token: &str| {
         !token.is_empty()
             && !token.contains(|c: char| "*>".contains(c) || c.is_whitespace() || c.is_control())
     };
+    let prefix = &broker.nats.prefix;
     if !prefix.split('.').all(is_token) {
         let text = format!(
             "expected a subject of NATS without spaces, *, > and empty parts between dots, not {}",
             shown(&prefix.as_str().into())
         );
-        mistakes.push(("broker.nats.prefix".to_owned(), text));
+        mistakes.push(prefix.fault(text));
     }
-    Engine::Nats(resolve_nats(values, channels, mistakes))
+    Engine::Nats(resolve_nats(options, channels, mistakes))
 }
 
 /// A stream of events without capacity would lose every event.
 const NO_EVENTS: &str = "must be at least 1; to disable events, set lifecycle.enabled = false";
 
 /// Addresses of brokers that are not in use. Such a node would run without its cluster.
-pub(super) fn unused_engines(values: &Values<'_>) -> Vec<(&'static str, &'static str)> {
-    let is_written = |path: &str| values.raw.value(path).is_some();
-    let differs = |path: &str| is_written(path) && values.list(path) != values.default_list(path);
-    let uses_nats = values.flag("broker.enabled");
+pub(super) fn unused_engines(options: &Options) -> KeyedMistakes {
+    let (engine, broker) = (&options.engine, &options.broker);
+    let redis = &engine.redis;
+    let uses_nats = *broker.enabled;
     let mut unused = Vec::new();
-    for path in
-        ["engine.redis.address", "engine.redis.cluster_address", "engine.redis.sentinel_address"]
-    {
-        if differs(path) && !is_written("engine.type") && !uses_nats {
-            unused
-                .push((path, "is not used without engine.type = \"redis\": this node runs alone"));
+    for addresses in [&redis.address, &redis.cluster_address, &redis.sentinel_address] {
+        if !addresses.is_default && !engine.r#type.is_written && !uses_nats {
+            let text = "is not used without engine.type = \"redis\": this node runs alone";
+            unused.push(addresses.fault(text));
         }
     }
-    if uses_nats && is_written("broker.nats.url") && !is_written("broker.type") {
-        unused.push((
-            "broker.nats.url",
-            "is not used without broker.type = \"nats\": this node runs alone",
-        ));
+    if uses_nats && broker.nats.url.is_written && !broker.r#type.is_written {
+        let text = "is not used without broker.type = \"nats\": this node runs alone";
+        unused.push(broker.nats.url.fault(text));
     }
-    if values.text("broker.type") == "nats" && !is_written("broker.enabled") {
-        unused.push((
-            "broker.type",
-            "is not used without broker.enabled = true: this node runs alone",
-        ));
+    if *broker.r#type == BrokerType::Nats && !broker.enabled.is_written {
+        let text = "is not used without broker.enabled = true: this node runs alone";
+        unused.push(broker.r#type.fault(text));
     }
     unused
 }
 
 fn resolve_nats(
-    values: &Values<'_>,
+    options: &Options,
     channels: &ChannelRules,
     mistakes: &mut KeyedMistakes,
 ) -> NatsOptions {
+    let nats = &options.broker.nats;
     let all = || channels.namespaces.values().chain([&channels.without_namespace]);
     let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);
     let kept_ms =
@@ -173,124 +173,122 @@ fn resolve_nats(
         namespace.history_size > 0 || namespace.presence || namespace.channel_ttl_ms > 0
     };
     NatsOptions {
-        url: values.text("broker.nats.url"),
-        prefix: values.text("broker.nats.prefix"),
+        url: nats.url.to_string(),
+        prefix: nats.prefix.clone(),
         name: String::new(),
         lease_ms: brokers::limits::LEASE_MS,
-        dial_timeout_ms: values.ms("broker.nats.dial_timeout"),
-        tls: resolve_nats_tls(values, mistakes),
+        dial_timeout_ms: nats.dial_timeout.ms(),
+        tls: resolve_nats_tls(&nats.tls, mistakes),
         jetstream: all().any(keeps).then(|| JetStreamOptions {
-            replicas: values.u32("broker.nats.jetstream.replicas"),
+            replicas: nats.jetstream.replicas.number() as u32,
             history_size_max: history_size_max.max(channels.system.history_size),
             kept_ms_max: all().map(kept_ms).max().unwrap_or(0),
-            events_max: values.u32("lifecycle.events_max"),
+            events_max: *options.lifecycle.events_max,
         }),
-        message_size_max: values.count("websocket.message_size_limit"),
+        message_size_max: options.websocket.message_size_limit.count(),
     }
 }
 
 /// Resolves TLS of NATS. The NATS client reads the files itself, so that the values must be paths.
-fn resolve_nats_tls(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> NatsTls {
-    let enabled = values.flag("broker.nats.tls.enabled");
-    let mut file = |name: &str| {
-        let path = format!("broker.nats.tls.{name}");
-        let value = values.some_text(&path)?;
-        if enabled && !Path::new(&value).is_file() {
-            let text =
-                "expected the path of a readable file; PEM in the value is not supported here";
-            mistakes.push((path, text.to_owned()));
-        }
-        Some(PathBuf::from(value))
-    };
-    let authorities = file("server_ca_pem_file").or_else(|| file("server_ca_pem"));
-    let (certificate, key) = (file("cert_pem"), file("key_pem"));
+fn resolve_nats_tls(tls: &NatsTlsSection, mistakes: &mut KeyedMistakes) -> NatsTls {
+    let authorities = pem_file(tls, &tls.server_ca_pem_file, mistakes)
+        .or_else(|| pem_file(tls, &tls.server_ca_pem, mistakes));
+    let certificate = pem_file(tls, &tls.cert_pem, mistakes);
+    let key = pem_file(tls, &tls.key_pem, mistakes);
     if certificate.is_some() != key.is_some() {
-        let text =
-            "a certificate needs its key, and a key needs its certificate: set both".to_owned();
-        mistakes.push(("broker.nats.tls.cert_pem".to_owned(), text));
+        let text = "a certificate needs its key, and a key needs its certificate: set both";
+        mistakes.push(tls.cert_pem.fault(text));
     }
-    NatsTls { enabled, server_ca_pem_file: authorities, client_pem_files: certificate.zip(key) }
+    NatsTls {
+        enabled: *tls.enabled,
+        server_ca_pem_file: authorities,
+        client_pem_files: certificate.zip(key),
+    }
 }
 
-fn resolve_redis(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Engine {
-    let mut refuse = |name: &str, text: String| {
-        mistakes.push((format!("engine.redis.{name}"), text));
-    };
-    let text = |name: &str| values.text(&format!("engine.redis.{name}"));
-    let (key, addresses) = match addresses(values) {
+fn pem_file<T: Deref<Target = str>>(
+    tls: &NatsTlsSection,
+    setting: &Setting<T>,
+    mistakes: &mut KeyedMistakes,
+) -> Option<PathBuf> {
+    let path = PathBuf::from(setting.some()?);
+    if *tls.enabled && !path.is_file() {
+        let text = "expected the path of a readable file; PEM in the value is not supported here";
+        mistakes.push(setting.fault(text));
+    }
+    Some(path)
+}
+
+fn resolve_redis(options: &Options, mistakes: &mut KeyedMistakes) -> Engine {
+    let redis = &options.engine.redis;
+    let (key, addresses) = match addresses(redis) {
         Ok(addresses) => addresses,
-        Err((key, text)) => {
-            refuse(key, text.to_owned());
+        Err(mistake) => {
+            mistakes.push(mistake);
             return Engine::Memory;
         }
     };
     let place = match ParsedAddress::parse(&addresses) {
         Ok(place) => place,
         Err(error) => {
-            refuse(key, error.to_string());
+            mistakes.push(key.fault(error.to_string()));
             return Engine::Memory;
         }
     };
-    let database = place.database.unwrap_or_else(|| values.u32("engine.redis.db"));
+    let database = place.database.unwrap_or(*redis.db);
     if database != 0 && matches!(place.deployment, Deployment::Cluster(_)) {
-        refuse("db", "must be 0 in a Cluster".to_owned());
+        mistakes.push(redis.db.fault("must be 0 in a Cluster"));
     }
-    let prefix = text("prefix");
+    let prefix = &redis.prefix;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     if prefix.is_empty() || !prefix.chars().all(is_plain) {
         let text = format!(
             "expected letters, digits, '-', '_', '.' or ':', not {}",
             shown(&prefix.as_str().into())
         );
-        refuse("prefix", text);
+        mistakes.push(prefix.fault(text));
     }
-    let mut time = |name: &str, least_ms: u64| {
-        let ms = values.ms(&format!("engine.redis.{name}"));
-        if ms < least_ms {
-            refuse(name, format!("must be at least {least_ms}ms"));
+    for (time, least_ms) in [
+        (&redis.connect_timeout, 10),
+        (&redis.io_timeout, 100),
+        (&redis.presence_ttl, 5_000),
+        (&redis.lease, 1_000),
+    ] {
+        if time.ms() < least_ms {
+            mistakes.push(time.fault(format!("must be at least {least_ms}ms")));
         }
-        Duration::from_millis(ms)
-    };
-    let (connect_timeout, io_timeout) = (time("connect_timeout", 10), time("io_timeout", 100));
-    let presence_ttl = time("presence_ttl", 5_000);
-    let lease = time("lease", 1_000);
-    if presence_ttl < lease {
-        let text = "must not be less than engine.redis.lease".to_owned();
-        mistakes.push(("engine.redis.presence_ttl".to_owned(), text));
     }
-    let has_tls = place.has_tls || values.flag("engine.redis.tls.enabled");
-    let tls = if has_tls { resolve_tls(values, mistakes) } else { None };
-    let sentinel_login = Login { user: text("sentinel_user"), password: text("sentinel_password") };
+    if *redis.presence_ttl < *redis.lease {
+        mistakes.push(redis.presence_ttl.fault("must not be less than engine.redis.lease"));
+    }
+    let has_tls = place.has_tls || *redis.tls.enabled;
+    let tls = if has_tls { resolve_tls(&redis.tls, mistakes) } else { None };
     let login =
-        place.login.unwrap_or_else(|| Login { user: text("user"), password: text("password") });
+        |user: &str, password: &str| Login { user: user.to_owned(), password: password.to_owned() };
+    let sentinel_login = login(&redis.sentinel_user, &redis.sentinel_password);
     Engine::Redis(Box::new(RedisEngine {
         deployment: with_sentinel_login(place.deployment, &sentinel_login),
-        login,
+        login: place.login.unwrap_or_else(|| login(&redis.user, &redis.password)),
         database,
         tls,
-        prefix,
-        connect_timeout,
-        io_timeout,
-        presence_ttl,
-        lease,
-        events_max: values.u32("lifecycle.events_max"),
-        waits_at_start: values.flag("engine.redis.wait_at_start"),
+        prefix: prefix.to_string(),
+        connect_timeout: *redis.connect_timeout,
+        io_timeout: *redis.io_timeout,
+        presence_ttl: *redis.presence_ttl,
+        lease: *redis.lease,
+        events_max: *options.lifecycle.events_max,
+        waits_at_start: *redis.wait_at_start,
     }))
 }
 
-/// The addresses of Redis, with the key that contains them. Cluster addresses take precedence over
-/// Sentinels, and Sentinels over servers, as in the compatible server.
-fn addresses(
-    values: &Values<'_>,
-) -> Result<(&'static str, Vec<String>), (&'static str, &'static str)> {
-    let list = |name: &str| values.list(&format!("engine.redis.{name}"));
-    let (cluster, sentinels) = (list("cluster_address"), list("sentinel_address"));
-    let master = values.text("engine.redis.sentinel_master_name");
+/// The option with the addresses of Redis, and the addresses. Cluster addresses take precedence
+/// over Sentinels, and Sentinels over servers, as in the compatible server.
+fn addresses(redis: &RedisSection) -> Result<(&Setting<Vec<String>>, Vec<String>), KeyedMistake> {
+    let (cluster, sentinels) = (&redis.cluster_address, &redis.sentinel_address);
+    let master = &*redis.sentinel_master_name;
     if !cluster.is_empty() && !sentinels.is_empty() {
-        return Err((
-            "cluster_address",
-            "cannot be combined with engine.redis.sentinel_address: remove one of them",
-        ));
+        let text = "cannot be combined with engine.redis.sentinel_address: remove one of them";
+        return Err(cluster.fault(text));
     }
     // Hosts without a scheme get the scheme of the key.
     let with_scheme = |scheme: &str, hosts: &[String], query: &str| match hosts {
@@ -298,26 +296,27 @@ fn addresses(
         hosts => vec![format!("{scheme}://{}{query}", hosts.join(","))],
     };
     if !cluster.is_empty() {
-        return Ok(("cluster_address", with_scheme("redis+cluster", &cluster, "")));
+        return Ok((cluster, with_scheme("redis+cluster", cluster, "")));
     }
     if !sentinels.is_empty() {
         if master.is_empty() {
-            return Err(("sentinel_master_name", "is needed with engine.redis.sentinel_address"));
+            let text = "is needed with engine.redis.sentinel_address";
+            return Err(redis.sentinel_master_name.fault(text));
         }
         let query = format!("?sentinel_master_name={master}");
-        return Ok(("sentinel_address", with_scheme("redis+sentinel", &sentinels, &query)));
+        return Ok((sentinels, with_scheme("redis+sentinel", sentinels, &query)));
     }
     let lacks_master = |address: &String| {
         address.contains("+sentinel://") && !address.contains("sentinel_master_name=")
     };
-    let with_master = |address: String| match lacks_master(&address) && !master.is_empty() {
+    let with_master = |address: &String| match lacks_master(address) && !master.is_empty() {
         true => {
             let mark = if address.contains('?') { '&' } else { '?' };
             format!("{address}{mark}sentinel_master_name={master}")
         }
-        false => address,
+        false => address.clone(),
     };
-    Ok(("address", list("address").into_iter().map(with_master).collect()))
+    Ok((&redis.address, redis.address.iter().map(with_master).collect()))
 }
 
 fn with_sentinel_login(mut deployment: Deployment, sentinel_login: &Login) -> Deployment {
@@ -331,18 +330,20 @@ fn with_sentinel_login(mut deployment: Deployment, sentinel_login: &Login) -> De
     deployment
 }
 
-fn resolve_tls(values: &Values<'_>, mistakes: &mut KeyedMistakes) -> Option<TlsSettings> {
-    let mut pem = |name: &str, kind| {
-        let path = format!("engine.redis.tls.{name}");
-        let read = read_pem(kind, &values.some_text(&path)?);
-        read.map_err(|error| mistakes.push((path, error))).ok()
-    };
-    let roots = pem("server_ca_pem", Kind::Text);
-    let own = pem("cert_pem", Kind::Text).zip(pem("key_pem", Kind::Secret));
+fn resolve_tls(tls: &RedisTlsSection, mistakes: &mut KeyedMistakes) -> Option<TlsSettings> {
+    let roots = pem(&tls.server_ca_pem, mistakes);
+    let own = pem(&tls.cert_pem, mistakes).zip(pem(&tls.key_pem, mistakes));
     let own = own.as_ref().map(|(chain, key)| (&**chain, &**key));
     let pem = TlsPem { roots: roots.as_deref(), own };
-    let name = values.some_text("engine.redis.tls.server_name");
-    TlsSettings::new(pem, name)
-        .map_err(|error| mistakes.push(("engine.redis.tls".to_owned(), error.to_string())))
+    TlsSettings::new(pem, tls.server_name.some())
+        .map_err(|error| mistakes.push((tls.enabled.section().to_owned(), error.to_string())))
         .ok()
+}
+
+fn pem<T: OptionValue + Deref<Target = str>>(
+    setting: &Setting<T>,
+    mistakes: &mut KeyedMistakes,
+) -> Option<String> {
+    let read = read_pem(T::KIND, &setting.some()?);
+    read.map_err(|error| mistakes.push(setting.fault(error))).ok()
 }

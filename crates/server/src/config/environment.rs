@@ -9,7 +9,7 @@ use super::Unknown;
 use super::mistakes::{Place, WarningKind, closest};
 use super::raw_config::RawConfig;
 use super::table::{
-    Entry, WITHOUT_NAMESPACE, entry, flat, meant, path_of, section_of, variable, variables,
+    Entry, entry, flat, lists, meant, path_in_item, path_of, section_of, variable, variables,
 };
 
 /// Prefix of variables of this server.
@@ -20,8 +20,6 @@ const ALIAS_PREFIX: &str = "CENTRIFUGO_";
 const COMMAND_TOKEN: &str = "TIDINGS_TOKEN";
 /// Prefix of variables that the compatible server inserts into other values; ignored here.
 const ALIAS_PARTS: &str = "CENTRIFUGO_VAR_";
-/// Lists whose items have variables by name. The lists are read before those variables.
-const LISTS: [&str; 4] = ["channel.namespaces", "rpc.namespaces", "proxies", "consumers"];
 
 /// Sets all options of the environment.
 pub(super) fn read_environment(
@@ -37,12 +35,13 @@ pub(super) fn read_environment(
         })
     };
     let variables: Vec<_> = with(ALIAS_PREFIX).chain(with(PREFIX)).collect();
-    let is_list = |rest: &str| path_of(rest).is_some_and(|path| LISTS.contains(&path));
-    let (lists, others): (Vec<_>, Vec<_>) =
+    // Variables of items name the items, so that the lists are read first.
+    let is_list = |rest: &str| path_of(rest).is_some_and(|path| lists().any(|list| list == path));
+    let (of_lists, others): (Vec<_>, Vec<_>) =
         variables.into_iter().partition(|(_, rest, _)| is_list(rest));
     warn_lower_case(raw, environment);
     let mut aliases = 0;
-    for (name, rest, text) in lists.into_iter().chain(others) {
+    for (name, rest, text) in of_lists.into_iter().chain(others) {
         let Some(path) = setting(raw, rest) else {
             if !is_injected(environment, name, text) {
                 warn_unknown(raw, (name, text), rest, unknown);
@@ -95,7 +94,7 @@ fn is_in_quotes(text: &str) -> bool {
 fn setting(raw: &RawConfig, rest: &str) -> Option<String> {
     match path_of(rest) {
         Some(path) => Some(path.to_owned()),
-        None => LISTS.iter().find_map(|list| option_of_group(raw, list, rest)),
+        None => lists().find_map(|list| option_of_group(raw, list, rest)),
     }
 }
 
@@ -107,10 +106,7 @@ fn option_of_group(raw: &RawConfig, list: &str, rest: &str) -> Option<String> {
         let name = group.get("name")?.as_str().filter(|name| !name.is_empty())?;
         let option = rest.strip_prefix(&*in_variables(name))?.strip_prefix('_')?;
         let path = match entry(list) {
-            Some(Entry::Namespaces) => {
-                let known = path_of(&format!("{}_{option}", variable(WITHOUT_NAMESPACE)))?;
-                known.strip_prefix(WITHOUT_NAMESPACE)?.trim_start_matches('.').to_owned()
-            }
+            Some(Entry::List(_)) => path_in_item(list, option)?.to_owned(),
             _ => option.to_lowercase(),
         };
         Some((name.len(), format!("{list}[{index}].{path}")))
@@ -142,7 +138,7 @@ fn no_setting(prefix: &str, rest: &str) -> String {
     let near = closest(rest, variables()).map(str::to_owned);
     let near = near.or_else(|| flat(rest).map(variable));
     let near = near.map(|near| format!("; did you mean {prefix}{near}?"));
-    let list = LISTS.iter().find(|list| rest.starts_with(&*format!("{}_", variable(list))));
+    let list = lists().find(|list| rest.starts_with(&*format!("{}_", variable(list))));
     let hint = near.or_else(|| {
         list.map(|list| {
             let list = variable(list);

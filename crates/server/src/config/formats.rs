@@ -4,28 +4,26 @@
 //! only JSON.
 
 use engine::rules::{ChannelRules, DataFormat, Namespace};
-use serde_json::Value;
 
 use super::mistakes::WarningKind;
+use super::options::channel::ChannelSection;
 use super::raw_config::RawConfig;
 
 const TEXT: &str = "allows clients to publish payloads that are not JSON, which clients of the JSON protocol do not \
                     receive: set it to \"json\" or \"json_object\", or to \"binary\" if no client uses JSON";
 
-pub(super) fn warn_of_formats(raw: &mut RawConfig, channels: &ChannelRules) {
-    let mut open = Vec::new();
-    if is_open(&channels.without_namespace) {
-        open.push("channel.without_namespace".to_owned());
-    }
-    let list = raw.value("channel.namespaces").and_then(Value::as_array);
-    for (index, entry) in list.into_iter().flatten().enumerate() {
-        let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
-        if channels.namespaces.get(name).is_some_and(is_open) {
-            open.push(format!("channel.namespaces[{index}]"));
+pub(super) fn warn_of_formats(
+    raw: &mut RawConfig,
+    channel: &ChannelSection,
+    channels: &ChannelRules,
+) {
+    let without = (&channel.without_namespace, Some(&channels.without_namespace));
+    let named = channel.namespaces.iter();
+    let named = named.map(|one| (&one.options, channels.namespaces.get(one.name.as_str())));
+    for (options, namespace) in [without].into_iter().chain(named) {
+        if namespace.is_some_and(is_open) {
+            raw.warn(WarningKind::Contradiction, &options.publication_data_format.key, TEXT);
         }
-    }
-    for path in open {
-        raw.warn(WarningKind::Contradiction, format!("{path}.publication_data_format"), TEXT);
     }
 }
 

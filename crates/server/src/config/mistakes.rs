@@ -99,8 +99,9 @@ impl Mistakes {
     }
 }
 
-/// Mistakes as key and text; the place is looked up later.
-pub(super) type KeyedMistakes = Vec<(String, String)>;
+/// A mistake as key and text; the place is looked up later.
+pub(crate) type KeyedMistake = (String, String);
+pub(super) type KeyedMistakes = Vec<KeyedMistake>;
 
 /// Warning as kind, key and text; the place is looked up later.
 pub(super) type KeyedWarning = (WarningKind, String, String);

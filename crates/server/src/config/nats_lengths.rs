@@ -6,32 +6,33 @@
 use brokers::nats::{channel_length_max, plain_channel_length_max};
 
 use super::mistakes::KeyedMistakes;
-use super::values::Values;
+use super::options::Options;
+use super::options::engine::BrokerType;
 
 /// Checks `channel.max_length` and returns warnings as key and text.
 pub(super) fn check_channel_length(
-    values: &Values<'_>,
+    options: &Options,
     mistakes: &mut KeyedMistakes,
 ) -> KeyedMistakes {
-    let uses_nats = values.flag("broker.enabled") && values.text("broker.type") == "nats";
+    let broker = &options.broker;
+    let uses_nats = *broker.enabled && *broker.r#type == BrokerType::Nats;
     if !uses_nats {
         return KeyedMistakes::new();
     }
-    let (length, prefix) = (values.count("channel.max_length"), values.text("broker.nats.prefix"));
-    let (any, plain) = (channel_length_max(&prefix), plain_channel_length_max(&prefix));
-    let place = "channel.max_length".to_owned();
+    let (length, prefix) = (options.channel.max_length.count(), &*broker.nats.prefix);
+    let (any, plain) = (channel_length_max(prefix), plain_channel_length_max(prefix));
     if length > plain {
         let text = format!(
             "{length} is more than the maximum of {plain} bytes with NATS and broker.nats.prefix {prefix:?}: set it to {any} \
              or less, so that every name fits"
         );
-        mistakes.push((place, text));
+        mistakes.push(options.channel.max_length.fault(text));
     } else if length > any {
         let text = format!(
             "NATS accepts every name of up to {any} bytes (broker.nats.prefix {prefix:?}). A longer name is refused (107) if it \
              has too many characters other than letters, digits and -_:#@/$, because they take three bytes in a subject"
         );
-        return vec![(place, text)];
+        return vec![options.channel.max_length.fault(text)];
     }
     KeyedMistakes::new()
 }

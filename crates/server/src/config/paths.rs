@@ -4,14 +4,15 @@
 
 use super::Config;
 use super::mistakes::KeyedMistakes;
+use super::options::Options;
 
 /// Checks that each path is valid and unique, also among the fixed paths of the server.
-pub(super) fn check_paths(config: &Config, mistakes: &mut KeyedMistakes) {
+pub(super) fn check_paths(config: &Config, options: &Options, mistakes: &mut KeyedMistakes) {
     let paths = [
-        ("websocket.handler_prefix", config.websocket.path.as_deref()),
-        ("http_api.handler_prefix", config.api.path.as_deref()),
-        ("health.handler_prefix", config.health.as_deref()),
-        ("prometheus.handler_prefix", config.metrics.as_deref()),
+        (&options.websocket.handler_prefix, config.websocket.path.as_deref()),
+        (&options.http_api.handler_prefix, config.api.path.as_deref()),
+        (&options.health.handler_prefix, config.health.as_deref()),
+        (&options.prometheus.handler_prefix, config.metrics.as_deref()),
     ];
     let mut taken: Vec<(String, String)> = Vec::new();
     if config.health.is_some() {
@@ -23,7 +24,7 @@ pub(super) fn check_paths(config: &Config, mistakes: &mut KeyedMistakes) {
     if config.demo {
         taken.extend(crate::demo::paths().map(|path| (path.to_owned(), "the demo".to_owned())));
     }
-    for (key, path) in paths {
+    for (prefix, path) in paths {
         let Some(path) = path else { continue };
         let is_path = path.starts_with('/')
             && path.len() > 1
@@ -33,11 +34,11 @@ pub(super) fn check_paths(config: &Config, mistakes: &mut KeyedMistakes) {
             let text = format!(
                 "expected a path such as \"/metrics\", of slashes, letters, digits, '-', '_' and '.', not {path:?}"
             );
-            mistakes.push((key.to_owned(), text));
+            mistakes.push(prefix.fault(text));
         }
         if let Some((_, other)) = taken.iter().find(|(taken, _)| taken == path) {
-            mistakes.push((key.to_owned(), format!("is the same as {other}: choose another path")));
+            mistakes.push(prefix.fault(format!("is the same as {other}: choose another path")));
         }
-        taken.push((path.to_owned(), key.to_owned()));
+        taken.push((path.to_owned(), prefix.key.clone()));
     }
 }

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::keys::Kind;
+use super::kind::Kind;
 
 /// Maximum length in bytes of a path that an error quotes.
 const PATH_SHOWN_MAX: usize = 255;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::environment::PREFIX;
 use super::raw_config::RawConfig;
+use super::schema::join;
 use super::table::{Entry, entry, variable};
 
 /// Maximum number of characters of a name that a message quotes.
@@ -18,7 +19,7 @@ pub(super) fn check_placeholders(raw: &mut RawConfig) {
     look("", &raw.tree, &mut unreplaced);
     for (path, placeholder) in unreplaced {
         let set = match entry(&path) {
-            Some(Entry::Key(_) | Entry::Absent(..)) => {
+            Some(Entry::Key(_) | Entry::Absent(..)) if !path.contains('[') => {
                 format!("set {PREFIX}{} instead", variable(&path))
             }
             _ => "set it in the environment instead".to_owned(),
@@ -35,8 +36,7 @@ fn look(path: &str, value: &Value, unreplaced: &mut Vec<(String, String)>) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                look(&path, value, unreplaced);
+                look(&join(path, name), value, unreplaced);
             }
         }
         Value::Array(items) => {

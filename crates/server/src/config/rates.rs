@@ -7,30 +7,48 @@ use engine::limits::BUCKET_FILL_MS_MAX;
 use engine::rates::{Bucket, Rate, Rates};
 
 use super::mistakes::KeyedMistakes;
-use super::values::Values;
+use super::options::LimitsSection;
+use super::schema::Setting;
 
 /// Resolves the rate of every bucket. Default bursts are raised so that a client can subscribe to
 /// `channel_limit` channels at once when it reconnects.
 pub(super) fn resolve_rates(
-    values: &Values<'_>,
+    limits: &LimitsSection,
     channel_limit: usize,
     mistakes: &mut KeyedMistakes,
 ) -> Rates {
     let mut rates = Vec::with_capacity(Bucket::ALL.len());
     for bucket in Bucket::ALL {
-        let path = format!("limits.{}", bucket.name());
-        let is_written = values.raw.value(&path).is_some();
-        let rate = parse(*bucket, &values.text(&path));
-        let rate = rate.unwrap_or_else(|text| {
-            mistakes.push((path, text));
+        let written = setting(limits, *bucket);
+        let rate = parse(*bucket, written).unwrap_or_else(|text| {
+            mistakes.push(written.fault(text));
             None
         });
-        rates.push(match is_written {
+        rates.push(match written.is_written {
             true => rate,
             false => rate.map(|rate| with_burst_for(*bucket, rate, channel_limit)),
         });
     }
     Rates::new(|bucket| rates[bucket as usize])
+}
+
+fn setting(limits: &LimitsSection, bucket: Bucket) -> &Setting<String> {
+    let LimitsSection { connection, user, address, api_key } = limits;
+    match bucket {
+        Bucket::ConnectionCommands => &connection.commands,
+        Bucket::ConnectionPublishes => &connection.publishes,
+        Bucket::ConnectionSubscribes => &connection.subscribes,
+        Bucket::ConnectionNewChannels => &connection.new_channels,
+        Bucket::ConnectionBytes => &connection.bytes,
+        Bucket::ConnectionRefusals => &connection.refusals,
+        Bucket::UserCommands => &user.commands,
+        Bucket::UserPublishes => &user.publishes,
+        Bucket::UserSubscribes => &user.subscribes,
+        Bucket::UserConnects => &user.connects,
+        Bucket::AddressHandshakes => &address.handshakes,
+        Bucket::AddressConnects => &address.connects,
+        Bucket::ApiKeyRequests => &api_key.requests,
+    }
 }
 
 /// Raises the burst of a default rate for clients with many channels.

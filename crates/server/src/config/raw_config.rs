@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::keys::API_KEY_KEYS;
 use super::lines::Lines;
 use super::mistakes::{Mistake, Place, Warning, WarningKind};
+use super::schema::join;
 use super::table::{Entry, entry};
 use super::text_list::items;
 
@@ -95,7 +95,7 @@ impl RawConfig {
     /// Sets an option to the text of a variable or a flag.
     pub(super) fn set(&mut self, path: &str, place: Place, text: &str) {
         let value = match entry(path) {
-            Some(Entry::Namespaces | Entry::ApiKeys | Entry::AbsentList(_)) => match groups(text) {
+            Some(Entry::List(_) | Entry::AbsentList(_)) => match groups(text) {
                 Ok(list) => canonical_list(path, list),
                 Err(error) => {
                     self.set.insert(path.to_owned(), place);
@@ -133,16 +133,13 @@ pub(super) fn canonical(path: &str, value: Value) -> Value {
     let Value::Object(members) = value else { return value };
     let mut tree = Value::Object(Map::new());
     for (name, value) in members {
-        let at = |name: &str| match path.is_empty() {
-            true => name.to_owned(),
-            false => format!("{path}.{name}"),
-        };
+        let at = |name: &str| join(path, name);
         let lower = name.to_ascii_lowercase();
-        let is_known = |name: &str| entry(&at(name)).is_some() || is_of_group(path, name);
+        let is_known = |name: &str| entry(&at(name)).is_some() || is_of_absent_list(path, name);
         let name = if !is_known(&name) && is_known(&lower) { lower } else { name };
         let value = match (entry(&at(&name)), value) {
             (Some(Entry::Section), value) => canonical(&at(&name), value),
-            (Some(Entry::Namespaces | Entry::ApiKeys | Entry::AbsentList(_)), value) => {
+            (Some(Entry::List(_) | Entry::AbsentList(_)), value) => {
                 canonical_list(&at(&name), value)
             }
             (_, value) => value,
@@ -166,17 +163,11 @@ fn canonical_list(path: &str, list: Value) -> Value {
     }
 }
 
-/// Whether a name is an option of an item of a list that is not in the table.
-fn is_of_group(path: &str, name: &str) -> bool {
+/// Whether a name is an option of an item of a list that has no effect here.
+fn is_of_absent_list(path: &str, name: &str) -> bool {
     let Some((list, _)) = path.rsplit_once('[') else { return false };
-    match entry(list) {
-        Some(Entry::Namespaces) => name == "name",
-        Some(Entry::ApiKeys) => API_KEY_KEYS.iter().any(|key| key.path == name),
-        Some(Entry::AbsentList(list)) => {
-            name == "name" || list.switch.is_some_and(|(option, _)| option == name)
-        }
-        _ => false,
-    }
+    let Some(Entry::AbsentList(list)) = entry(list) else { return false };
+    name == "name" || list.switch.is_some_and(|(option, _)| option == name)
 }
 
 fn merge(place: &mut Value, value: Value) {

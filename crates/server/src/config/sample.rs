@@ -1,12 +1,13 @@
-//! Files generated from the table of keys: a sample with all keys, a short configuration to start
+//! Files generated from the declarations: a sample with all keys, a short configuration to start
 //! with, and the reference page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
-use super::keys::{
-    ABSENT_LISTS, API_KEY_KEYS, AbsentRole, Feature, KEYS, Key, Kind, NAMESPACE_KEYS, TOKEN_KEYS,
-};
+use super::absent::{ABSENT_LISTS, AbsentRole};
+use super::feature::Feature;
+use super::options::Options;
+use super::schema::{FieldKind, Key, ListSchema, Schema, Section as _, join};
 use super::table::absent_keys;
 
 /// A TOML file with every key, its default value and its description, all commented out.
@@ -15,37 +16,79 @@ pub fn sample() -> String {
     let mut out = String::from(
         "# Every option of Tidings with its default value. Uncomment a line to change the option.\n",
     );
-    let mut tables: Vec<(&str, Vec<&Key>)> = Vec::new();
-    for key in KEYS {
-        let table = table_of(key.path);
-        match tables.iter_mut().find(|(other, _)| *other == table) {
-            Some((_, keys)) => keys.push(key),
-            None => tables.push((table, vec![key])),
-        }
+    out.push_str(&sample_of(Options::SCHEMA));
+    out
+}
+
+/// The tables of a section and of all sections below it, and then the lists.
+pub(super) fn sample_of(schema: &'static Schema) -> String {
+    let mut sample = Sample { out: String::new(), lists: VecDeque::new() };
+    sample.table("", "", schema);
+    while let Some((path, list)) = sample.lists.pop_front() {
+        sample.list(&path, list);
     }
-    for (table, behind, keys) in [
-        ("client.token", "client", TOKEN_KEYS),
-        ("client.subscription_token", "client.token", TOKEN_KEYS),
-        ("channel.without_namespace", "channel", NAMESPACE_KEYS),
-    ] {
-        match tables.iter_mut().find(|(other, _)| *other == table) {
-            Some((_, all)) => all.extend(keys),
-            None => {
-                let place = tables.iter().position(|(other, _)| *other == behind);
-                let place = place.map_or(tables.len(), |place| place + 1);
-                tables.insert(place, (table, keys.iter().collect()));
+    sample.out
+}
+
+/// A sample file while it is written.
+struct Sample {
+    out: String,
+    /// Lists that were found, with their paths.
+    lists: VecDeque<(String, &'static ListSchema)>,
+}
+
+impl Sample {
+    /// Writes the table of a section; `mark` makes its header a comment.
+    fn table(&mut self, mark: &str, path: &str, schema: &'static Schema) {
+        let (mut lines, mut below) = (String::new(), Vec::new());
+        lines_of(path, schema, &mut lines, &mut below);
+        if !lines.is_empty() {
+            let _infallible = write!(self.out, "\n{mark}[{path}]\n{lines}");
+        }
+        self.below(mark, below);
+    }
+
+    fn below(&mut self, mark: &str, below: Vec<(String, &'static FieldKind)>) {
+        for (path, item) in below {
+            match item {
+                FieldKind::Section(schema) => self.table(mark, &path, schema),
+                FieldKind::List(list) => self.lists.push_back((path, list)),
+                FieldKind::Option(_) | FieldKind::Flat(_) => {}
             }
         }
     }
-    for (table, keys) in tables {
-        let _infallible = write!(out, "\n[{table}]\n");
-        keys.into_iter().for_each(|key| line(&mut out, key));
+
+    /// Writes an example of an item, or all of its options.
+    fn list(&mut self, path: &str, list: &'static ListSchema) {
+        if let Some((intro, example)) = list.example.split_once('\n') {
+            let example = example.replace('\n', "\n# ");
+            let _infallible = write!(self.out, "\n# {intro}\n# [[{path}]]\n# {example}\n");
+        } else {
+            let (mut lines, mut below) = (String::new(), Vec::new());
+            lines_of(path, list.item, &mut lines, &mut below);
+            let _infallible = write!(self.out, "\n# [[{path}]]\n{lines}");
+            self.below("# ", below);
+        }
     }
-    out.push_str("\n# Callers of the server API, each with its own key.\n");
-    out.push_str("# [[http_api.keys]]\n# name = \"billing\"\n# key = \"…\"\n# methods = [\"publish\"]\n# channels = [\"news:*\"]\n");
-    out.push_str("\n# Each namespace has the options of channel.without_namespace.\n");
-    out.push_str("# [[channel.namespaces]]\n# name = \"chat\"\n# presence = true\n");
-    out
+}
+
+/// Collects the lines of the options of a section, and the sections and lists below it.
+fn lines_of(
+    path: &str,
+    schema: &'static Schema,
+    lines: &mut String,
+    below: &mut Vec<(String, &'static FieldKind)>,
+) {
+    for field in schema.fields {
+        match &field.kind {
+            FieldKind::Option(key) => {
+                let _infallible =
+                    writeln!(lines, "# {}\n# {} = {}", key.doc, field.name, key.default);
+            }
+            FieldKind::Flat(schema) => lines_of(path, schema, lines, below),
+            item => below.push((join(path, field.name), item)),
+        }
+    }
 }
 
 /// A short working configuration. Its secrets are made from the given random bytes.
@@ -102,19 +145,7 @@ allow_history_for_subscriber = true
 #[must_use]
 pub fn reference() -> String {
     let mut out = REFERENCE_HEAD.to_owned();
-    let mut table = |title: &str, prefix: &str, keys: &[Key]| {
-        let _infallible =
-            write!(out, "\n## {title}\n\n| Key | Default | Meaning |\n|---|---|---|\n");
-        for key in keys {
-            let default = toml_value(key);
-            let _infallible =
-                writeln!(out, "| `{prefix}{}` | `{default}` | {} |", key.path, key.doc);
-        }
-    };
-    table("Server", "", KEYS);
-    table("Keys of the server API: `http_api.keys[]`", "", API_KEY_KEYS);
-    table("Tokens: `client.token` and `client.subscription_token`", "", TOKEN_KEYS);
-    table("Namespaces: `channel.namespaces[]` and `channel.without_namespace`", "", NAMESPACE_KEYS);
+    out.push_str(&reference_of(Options::SCHEMA));
     out.push_str("\n## Features that are not available\n\n| Feature | Enabled by |\n|---|---|\n");
     for (feature, switches) in absent_features() {
         let switches: Vec<String> = switches.iter().map(|path| format!("`{path}`")).collect();
@@ -123,12 +154,64 @@ pub fn reference() -> String {
     out
 }
 
+/// One table for each section with a title, the shorter tables first.
+pub(super) fn reference_of(schema: &'static Schema) -> String {
+    let mut titled = Vec::new();
+    let first = reference_table(schema, &mut titled);
+    let mut tables = Vec::new();
+    while let Some(schema) = titled.pop() {
+        tables.push(reference_table(schema, &mut titled));
+    }
+    tables.sort_by_key(|table| table.lines().count());
+    tables.dedup();
+    tables.insert(0, first);
+    tables.concat()
+}
+
+fn reference_table(schema: &'static Schema, titled: &mut Vec<&'static Schema>) -> String {
+    let title = schema.title.unwrap_or_default();
+    let mut out = format!("\n## {title}\n\n| Key | Default | Meaning |\n|---|---|---|\n");
+    reference_rows("", schema, &mut out, titled);
+    out
+}
+
+/// Writes a row for each option below a section, and collects the sections with a title, which have
+/// tables of their own.
+fn reference_rows(
+    path: &str,
+    schema: &'static Schema,
+    out: &mut String,
+    titled: &mut Vec<&'static Schema>,
+) {
+    for field in schema.fields {
+        let mut path = join(path, field.name);
+        let schema = match &field.kind {
+            FieldKind::Option(Key { doc: "", .. }) => continue,
+            FieldKind::Option(Key { default, doc, .. }) => {
+                let _infallible = writeln!(out, "| `{path}` | `{default}` | {doc} |");
+                continue;
+            }
+            FieldKind::Section(schema) | FieldKind::Flat(schema) => schema,
+            FieldKind::List(list) => {
+                path.push_str("[]");
+                list.item
+            }
+        };
+        match schema.title {
+            Some(_) => titled.push(schema),
+            None => reference_rows(&path, schema, out, titled),
+        }
+    }
+}
+
 /// Features that are not available, with the keys that enable them.
 fn absent_features() -> BTreeMap<Feature, Vec<String>> {
     let mut features: BTreeMap<Feature, Vec<String>> = BTreeMap::new();
     for (path, _, key) in absent_keys() {
+        if path.starts_with("channel.without_namespace.") {
+            continue;
+        }
         if let AbsentRole::Switch(feature) = key.role {
-            let path = path.replace("channel.without_namespace.", "channel.namespaces[].");
             features.entry(feature).or_default().push(path);
         }
     }
@@ -191,26 +274,6 @@ ignored, and so is the case of letters. IPv6 addresses are written in brackets. 
 scheme means `https` (for the local machine also `http`). An origin that no browser sends is a
 mistake.
 
-This page is generated from the tables in `crates/server/src/config/keys.rs`. A test compares it
-with them.
+This page is generated from the declarations in `crates/server/src/config/options`. A test compares
+it with them.
 "#;
-
-fn table_of(path: &'static str) -> &'static str {
-    path.rsplit_once('.').map_or("", |(table, _)| table)
-}
-
-fn line(out: &mut String, key: &Key) {
-    let name = key.path.rsplit('.').next().unwrap_or(key.path);
-    let _infallible = writeln!(out, "# {}\n# {name} = {}", key.doc, toml_value(key));
-}
-
-fn toml_value(key: &Key) -> String {
-    match key.kind {
-        Kind::Bool | Kind::Integer(_) => key.default.to_owned(),
-        Kind::Duration | Kind::Text | Kind::Secret | Kind::OneOf(_) => {
-            format!("\"{}\"", key.default)
-        }
-        Kind::List if key.default.is_empty() => "[]".to_owned(),
-        Kind::List => format!("[\"{}\"]", key.default),
-    }
-}

@@ -1,43 +1,37 @@
 //! The index of all keys: by path for files and flags, by variable for the environment.
 //!
-//! Invariant: namespaces have the same options as `channel.without_namespace`, so that only these
-//! are in the index.
+//! Invariant: it is built from the declarations in `options` and `absent`, and from nothing else.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-use super::keys::{
-    ABSENT, ABSENT_LISTS, AbsentKey, AbsentList, KEYS, Key, Kind, NAMESPACE_KEYS, Section,
-    TOKEN_KEYS,
-};
+use serde_json::Value;
+
+use super::absent::{ABSENT, ABSENT_LISTS, AbsentKey, AbsentList, AbsentSection};
+use super::kind::Kind;
+use super::options::Options;
+use super::schema::{FieldKind, Key, ListSchema, Schema, Section, join};
 
 /// The meaning of a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     /// A key of this server.
     Key(&'static Key),
+    /// A list of sections of this server.
+    List(&'static ListSchema),
     /// A key of the compatible server that has no effect here.
-    Absent(&'static Section, &'static AbsentKey),
+    Absent(&'static AbsentSection, &'static AbsentKey),
     /// A list of the compatible server that has no effect here.
     AbsentList(&'static AbsentList),
-    /// The list of namespaces, `channel.namespaces`.
-    Namespaces,
-    /// The list of keys of the server API, `http_api.keys`.
-    ApiKeys,
     /// A section with keys below it.
     Section,
 }
 
-/// The list of keys of the server API.
-pub(super) const API_KEYS: &str = "http_api.keys";
-/// The list of namespaces.
-pub(super) const NAMESPACES: &str = "channel.namespaces";
-/// Options of channels without a namespace; those of a namespace have the same names.
-pub(super) const WITHOUT_NAMESPACE: &str = "channel.without_namespace";
-
 struct Table {
+    /// Entries by path. The items of a list have the path `channel.namespaces[]`.
     entries: HashMap<String, Entry>,
-    /// Paths by the name of the variable without its prefix.
+    /// Paths by the name of the variable without its prefix; without those in lists.
     variables: HashMap<String, String>,
     /// Names below each section, in the order of the reference.
     members: BTreeMap<String, Vec<String>>,
@@ -46,62 +40,75 @@ struct Table {
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let mut table =
         Table { entries: HashMap::new(), variables: HashMap::new(), members: BTreeMap::new() };
-    for (path, key) in all_keys() {
-        table.add(path, Entry::Key(key));
-    }
+    declared("", Options::SCHEMA, &mut |path, entry| table.add(path, entry));
     for (path, section, key) in absent_keys() {
         table.add(path, Entry::Absent(section, key));
     }
     for list in ABSENT_LISTS {
         table.add(list.path.to_owned(), Entry::AbsentList(list));
     }
-    table.add(NAMESPACES.to_owned(), Entry::Namespaces);
-    table.add(API_KEYS.to_owned(), Entry::ApiKeys);
+    #[cfg(test)]
+    declared("", super::tests::declarations::SCHEMA, &mut |path, entry| table.add(path, entry));
     table
 });
+
+/// Visits all keys and lists below a section.
+fn declared(path: &str, schema: &'static Schema, visit: &mut impl FnMut(String, Entry)) {
+    for field in schema.fields {
+        let path = join(path, field.name);
+        match &field.kind {
+            FieldKind::Option(key) => visit(path, Entry::Key(key)),
+            FieldKind::Section(schema) | FieldKind::Flat(schema) => declared(&path, schema, visit),
+            FieldKind::List(list) => {
+                visit(path.clone(), Entry::List(list));
+                declared(&format!("{path}[]"), list.item, visit);
+            }
+        }
+    }
+}
 
 impl Table {
     fn add(&mut self, path: String, entry: Entry) {
         let mut whole: &str = &path;
-        while let Some((section, name)) = whole.rsplit_once('.') {
-            self.entries.entry(section.to_owned()).or_insert(Entry::Section);
+        loop {
+            let (section, name) = whole.rsplit_once('.').unwrap_or(("", whole));
             let members = self.members.entry(section.to_owned()).or_default();
             if !members.iter().any(|member| member == name) {
                 members.push(name.to_owned());
             }
+            if section.is_empty() {
+                break;
+            }
+            self.entries.entry(section.to_owned()).or_insert(Entry::Section);
+            // The list itself has an entry of its own.
+            if section.ends_with(']') {
+                break;
+            }
             whole = section;
         }
-        let top = self.members.entry(String::new()).or_default();
-        if !top.iter().any(|member| member == whole) {
-            top.push(whole.to_owned());
+        if !path.contains('[') {
+            self.variables.insert(variable(&path), path.clone());
         }
-        self.variables.insert(variable(&path), path.clone());
         self.entries.insert(path, entry);
     }
 }
 
-/// All keys of this server with a fixed path.
+/// All keys of this server with a fixed path, which is none in a list.
 pub fn all_keys() -> impl Iterator<Item = (String, &'static Key)> {
-    let below = |prefix: &'static str, keys: &'static [Key]| {
-        keys.iter().map(move |key| (format!("{prefix}.{}", key.path), key))
-    };
-    KEYS.iter()
-        .map(|key| (key.path.to_owned(), key))
-        .chain(below("client.token", TOKEN_KEYS))
-        .chain(below("client.subscription_token", TOKEN_KEYS))
-        .chain(below(WITHOUT_NAMESPACE, NAMESPACE_KEYS))
+    let mut keys = Vec::new();
+    declared("", Options::SCHEMA, &mut |path, entry| match entry {
+        Entry::Key(key) if !path.contains('[') => keys.push((path, key)),
+        _ => {}
+    });
+    keys.into_iter()
 }
 
 /// All keys without effect, with their paths.
-pub(super) fn absent_keys() -> impl Iterator<Item = (String, &'static Section, &'static AbsentKey)>
-{
+pub(super) fn absent_keys()
+-> impl Iterator<Item = (String, &'static AbsentSection, &'static AbsentKey)> {
     ABSENT.iter().flat_map(|section| {
         section.below.iter().flat_map(move |below| {
-            let path = move |name: &str| match below.is_empty() {
-                true => name.to_owned(),
-                false => format!("{below}.{name}"),
-            };
-            section.keys.iter().map(move |key| (path(key.name), section, key))
+            section.keys.iter().map(move |key| (join(below, key.name), section, key))
         })
     })
 }
@@ -112,9 +119,7 @@ pub fn absent_flag(path: &str) -> Option<TakesValue> {
         Entry::Absent(_, key) if matches!(key.default, "true" | "false") => {
             Some(TakesValue::Optionally)
         }
-        Entry::Absent(..) | Entry::AbsentList(_) | Entry::Namespaces | Entry::ApiKeys => {
-            Some(TakesValue::Always)
-        }
+        Entry::Absent(..) | Entry::AbsentList(_) | Entry::List(_) => Some(TakesValue::Always),
         Entry::Key(_) | Entry::Section => None,
     }
 }
@@ -130,18 +135,44 @@ pub enum TakesValue {
 
 /// The entry of a path. The path of a namespace is `channel.namespaces[0]`.
 pub(super) fn entry(path: &str) -> Option<Entry> {
-    TABLE.entries.get(&*as_without_namespace(path)).copied()
+    TABLE.entries.get(&*without_indexes(path)).copied()
+}
+
+/// The innermost list that contains a path.
+pub(super) fn list_around(path: &str) -> Option<&'static ListSchema> {
+    match entry(&path[..path.rfind('[')?])? {
+        Entry::List(list) => Some(list),
+        _ => None,
+    }
 }
 
 /// The names below a section.
 pub(super) fn members(section: &str) -> impl Iterator<Item = &'static str> {
-    let section = as_without_namespace(section);
+    let section = without_indexes(section);
     TABLE.members.get(&*section).into_iter().flatten().map(|name| &**name)
 }
 
 /// The path of a variable; its name is given without the prefix.
 pub(super) fn path_of(variable: &str) -> Option<&'static str> {
     TABLE.variables.get(variable).map(|path| &**path)
+}
+
+/// The path in an item of a list of the part of a variable that follows the name of the item.
+pub(super) fn path_in_item(list: &str, option: &str) -> Option<&'static str> {
+    let item = format!("{list}[].");
+    let mut paths = TABLE.entries.iter().filter_map(|(path, entry)| match entry {
+        Entry::Section => None,
+        _ => path.strip_prefix(&*item),
+    });
+    paths.find(|path| variable(path) == option)
+}
+
+/// The paths of all lists of sections that are in no list.
+pub(super) fn lists() -> impl Iterator<Item = &'static str> {
+    let lists = TABLE.entries.iter().filter(|(path, entry)| {
+        matches!(entry, Entry::List(_) | Entry::AbsentList(_)) && !path.contains('[')
+    });
+    lists.map(|(path, _)| &**path)
 }
 
 /// The key that is probably meant by a name without its section, or with underscores for dots:
@@ -153,7 +184,7 @@ pub(super) fn flat(name: &str) -> Option<&'static str> {
         **variable == name || (name.len() >= FLAT_MIN && variable.ends_with(&*end))
     });
     let rank = |path: &str| match entry(path) {
-        Some(Entry::Key(_) | Entry::Namespaces | Entry::ApiKeys) => 0,
+        Some(Entry::Key(_) | Entry::List(_)) => 0,
         _ => 1,
     };
     let nearest = fits.min_by_key(|(variable, path)| (rank(path), variable.len(), path.as_str()));
@@ -163,7 +194,7 @@ pub(super) fn flat(name: &str) -> Option<&'static str> {
 /// The key that is probably meant by an unknown name or by the name of a section.
 pub fn meant_key(name: &str) -> Option<String> {
     match entry(name) {
-        Some(Entry::Section) => meant(name, &serde_json::Value::Null),
+        Some(Entry::Section) => meant(name, &Value::Null),
         Some(_) => None,
         None => flat(name).map(str::to_owned),
     }
@@ -188,25 +219,31 @@ pub(super) fn variable(path: &str) -> String {
     path.replace('.', "_").to_uppercase()
 }
 
-fn as_without_namespace(path: &str) -> std::borrow::Cow<'_, str> {
-    let of_item = path.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('['));
-    match of_item.and_then(|rest| rest.split_once(']')) {
-        Some((_, rest)) => format!("{WITHOUT_NAMESPACE}{rest}").into(),
-        None => path.into(),
+/// Removes the indexes of lists: `channel.namespaces[0].presence` becomes
+/// `channel.namespaces[].presence`.
+fn without_indexes(path: &str) -> Cow<'_, str> {
+    if !path.contains('[') {
+        return path.into();
     }
+    let mut is_index = false;
+    let kept = path.chars().filter(|c| {
+        is_index = *c == '[' || (is_index && c.is_ascii_digit());
+        !(is_index && c.is_ascii_digit())
+    });
+    kept.collect::<String>().into()
 }
 
 /// The key below `section` that was probably meant by a value in place of the section.
-pub(super) fn meant(section: &str, value: &serde_json::Value) -> Option<String> {
+pub(super) fn meant(section: &str, value: &Value) -> Option<String> {
     let takes = |name: &&str| match (entry(&format!("{section}.{name}")), value) {
         (Some(Entry::Key(key)), value) => match (key.kind, value) {
-            (Kind::Bool, serde_json::Value::Bool(_)) => *name == "enabled",
-            (Kind::OneOf(choices), serde_json::Value::String(text)) => choices.contains(&&**text),
-            (Kind::Integer(_), serde_json::Value::Number(_)) => true,
-            (Kind::List, serde_json::Value::Array(_)) => true,
+            (Kind::Bool, Value::Bool(_)) => *name == "enabled",
+            (Kind::OneOf(choices), Value::String(text)) => choices.contains(&&**text),
+            (Kind::Integer(_), Value::Number(_)) => true,
+            (Kind::List, Value::Array(_)) => true,
             _ => false,
         },
-        (Some(Entry::Absent(..)), serde_json::Value::Bool(_)) => *name == "enabled",
+        (Some(Entry::Absent(..)), Value::Bool(_)) => *name == "enabled",
         _ => false,
     };
     let usual = ["enabled", "type", "key", "address", "url", "level"];

@@ -17,8 +17,7 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
-use crate::config::keys::Kind;
-use crate::config::{Config, Tls, file_of, read_pem};
+use crate::config::{Config, Kind, Tls, file_of, read_pem};
 use crate::limits::CERTIFICATE_LOOK_INTERVAL;
 
 /// Certificate or key cannot be used.

@@ -27,6 +27,19 @@ fn keys_have_names_methods_and_channels() {
 }
 
 #[test]
+fn a_key_is_set_by_variables() {
+    let environment = super::pairs(&[
+        ("TIDINGS_HTTP_API_KEYS", "desk"),
+        ("TIDINGS_HTTP_API_KEYS_DESK_KEY", "a"),
+        ("TIDINGS_HTTP_API_KEYS_DESK_METHODS", "publish,info"),
+    ]);
+    let source = super::Source { environment, ..super::Source::default() };
+    let (config, _) = super::load(&source).unwrap();
+    let [desk] = &config.api.keys[..] else { panic!("one key") };
+    assert!(desk.is(b"a") && desk.allows_method("info") && !desk.allows_method("presence"));
+}
+
+#[test]
 fn an_invalid_limit_of_a_key_is_a_mistake() {
     for (from, to, place) in [
         ("name = \"all\"", "name = \"desk\"", "http_api.keys[1].name"),

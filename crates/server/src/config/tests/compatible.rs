@@ -1,8 +1,14 @@
 //! Configurations of the compatible server: all of its keys, in all forms that it accepts.
 
 use super::*;
-use crate::config::keys::{ABSENT_LISTS, AbsentRole};
-use crate::config::table::{absent_keys, variable};
+use crate::config::absent::{ABSENT_LISTS, AbsentKey, AbsentRole, AbsentSection};
+use crate::config::table;
+use crate::config::table::variable;
+
+/// Keys without effect that are in no list.
+fn absent_keys() -> impl Iterator<Item = (String, &'static AbsentSection, &'static AbsentKey)> {
+    table::absent_keys().filter(|(path, ..)| !path.contains('['))
+}
 
 /// Keys of the compatible server that are supported.
 #[rustfmt::skip]
@@ -74,7 +80,9 @@ fn theirs() -> Vec<(String, String)> {
     let here = here.chain(below("client.token", TOKENS_HERE));
     let here = here.chain(below("client.subscription_token", TOKENS_HERE));
     let here = here.chain(below("channel.without_namespace", NAMESPACES_HERE)).map(|path| {
-        let ours = all_keys().find(|(known, _)| *known == path).map(|(_, key)| key.default);
+        let ours = all_keys()
+            .find(|(known, _)| *known == path)
+            .map(|(_, key)| key.default.trim_matches('"'));
         let other = OTHER_DEFAULTS.iter().find(|(other, _)| *other == path);
         let default = other.map(|(_, default)| *default).or(ours);
         let default = default.unwrap_or_else(|| panic!("{path} is gone")).to_owned();

@@ -3,7 +3,7 @@
 
 /// An unsupported feature, named after the key that switches it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Feature {
+pub(super) enum Feature {
     /// `admin`.
     Admin,
     /// `http_server.tls_autocert`.
@@ -144,13 +144,13 @@ impl Feature {
 
     /// The name of the feature in messages and in the reference.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         self.texts().0
     }
 
     /// The mistake in a configuration that switches the feature on.
     #[must_use]
-    pub fn refusal(self) -> String {
+    pub(super) fn refusal(self) -> String {
         let (name, instead) = self.texts();
         format!("{name} is not supported yet; switch it off ({instead})")
     }

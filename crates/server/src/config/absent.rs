@@ -7,29 +7,29 @@ use super::feature::Feature;
 
 /// Keys that exist below each of some paths.
 #[derive(Debug)]
-pub struct Section {
+pub(super) struct AbsentSection {
     /// Paths of the sections; the empty path is the top level.
-    pub below: &'static [&'static str],
+    pub(super) below: &'static [&'static str],
     /// The keys apply only if these keys have these values.
-    pub when: &'static [(&'static str, &'static str)],
+    pub(super) when: &'static [(&'static str, &'static str)],
     /// The keys below each path.
-    pub keys: &'static [AbsentKey],
+    pub(super) keys: &'static [AbsentKey],
 }
 
 /// A key without effect.
 #[derive(Clone, Copy, Debug)]
-pub struct AbsentKey {
+pub(super) struct AbsentKey {
     /// Path relative to the section.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// Default value in the compatible server.
-    pub default: &'static str,
+    pub(super) default: &'static str,
     /// How another value is handled.
-    pub role: AbsentRole,
+    pub(super) role: AbsentRole,
 }
 
 /// How a value other than the default is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AbsentRole {
+pub(super) enum AbsentRole {
     /// Switches on an unsupported feature: a mistake.
     Switch(Feature),
     /// Tunes an unsupported feature: accepted, because the feature has a switch.
@@ -40,11 +40,11 @@ pub enum AbsentRole {
 
 /// A list whose items have no effect, such as `consumers`.
 #[derive(Debug)]
-pub struct AbsentList {
+pub(super) struct AbsentList {
     /// Path of the list.
-    pub path: &'static str,
+    pub(super) path: &'static str,
     /// The option that switches an item on, with its feature; `None` if items need no switch.
-    pub switch: Option<(&'static str, Feature)>,
+    pub(super) switch: Option<(&'static str, Feature)>,
 }
 
 const fn switch(name: &'static str, feature: Feature) -> AbsentKey {
@@ -64,8 +64,8 @@ const fn ignored(name: &'static str, default: &'static str) -> AbsentKey {
     AbsentKey { name, default, role: AbsentRole::Ignored }
 }
 
-const fn section(below: &'static [&'static str], keys: &'static [AbsentKey]) -> Section {
-    Section { below, when: &[], keys }
+const fn section(below: &'static [&'static str], keys: &'static [AbsentKey]) -> AbsentSection {
+    AbsentSection { below, when: &[], keys }
 }
 
 const REDIS_IS_USED: &[(&str, &str)] = &[("engine.type", "redis")];
@@ -73,7 +73,7 @@ const NATS_IS_USED: &[(&str, &str)] = &[("broker.enabled", "true"), ("broker.typ
 const TLS_IS_SERVED: &[(&str, &str)] = &[("http_server.tls.enabled", "true")];
 
 /// Lists of which nothing is used.
-pub const ABSENT_LISTS: &[AbsentList] = &[
+pub(super) const ABSENT_LISTS: &[AbsentList] = &[
     AbsentList { path: "consumers", switch: Some(("enabled", Feature::Consumers)) },
     AbsentList { path: "proxies", switch: None },
     AbsentList { path: "rpc.namespaces", switch: Some(("proxy_enabled", Feature::Rpc)) },
@@ -81,7 +81,7 @@ pub const ABSENT_LISTS: &[AbsentList] = &[
 
 /// See the module.
 #[rustfmt::skip]
-pub const ABSENT: &[Section] = &[
+pub(super) const ABSENT: &[AbsentSection] = &[
     section(&[""], &[
         ignored("enable_unreleased_features", "false"),
         ignored("pid_file", ""),
@@ -104,7 +104,7 @@ pub const ABSENT: &[Section] = &[
         detail("tls.server_name", ""),
     ]),
     section(&["http_server.internal_tls"], TLS),
-    Section { below: &["http_server"], when: TLS_IS_SERVED, keys: &[
+    AbsentSection { below: &["http_server"], when: TLS_IS_SERVED, keys: &[
         choice("tls.client_ca_pem", "", Feature::ClientCertificates),
         switch("tls_external", Feature::TlsByPort),
     ] },
@@ -117,7 +117,7 @@ pub const ABSENT: &[Section] = &[
         ignored("presence_user_mapping", "false"),
         detail("tls.client_ca_pem", ""),
     ]),
-    Section { below: &["engine.redis"], when: REDIS_IS_USED, keys: &[
+    AbsentSection { below: &["engine.redis"], when: REDIS_IS_USED, keys: &[
         switch("force_resp2", Feature::RedisResp2),
         switch("replica_client.enabled", Feature::RedisReplicas),
         switch("tls.insecure_skip_verify", Feature::UnverifiedTls),
@@ -131,7 +131,7 @@ pub const ABSENT: &[Section] = &[
         detail("raw_mode.channel_replacements", "{}"),
         detail("raw_mode.prefix", ""),
     ]),
-    Section { below: &["broker.nats"], when: NATS_IS_USED, keys: &[
+    AbsentSection { below: &["broker.nats"], when: NATS_IS_USED, keys: &[
         switch("allow_wildcards", Feature::NatsWildcards),
         switch("raw_mode.enabled", Feature::NatsRaw),
         switch("tls.insecure_skip_verify", Feature::UnverifiedTls),
@@ -207,7 +207,7 @@ pub const ABSENT: &[Section] = &[
     section(&["client.token", "client.subscription_token"], &[
         ignored("insecure_skip_jwks_endpoint_safety_check", "false"),
     ]),
-    section(&["channel.without_namespace"], OF_NAMESPACES),
+    section(&["channel.without_namespace", "channel.namespaces[]"], OF_NAMESPACES),
     section(&["rpc"], &[
         switch("without_namespace.proxy_enabled", Feature::Rpc),
         detail("without_namespace.proxy_name", "default"),
