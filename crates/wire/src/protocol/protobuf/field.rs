@@ -66,6 +66,11 @@ impl<'a> Reader<'a> {
     }
 
     fn varint(&mut self) -> Result<u64, DecodeError> {
+        // Most are tags and short lengths.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0u64;
         for (index, byte) in self.rest.iter().take(10).enumerate() {
             // The tenth byte has room for one bit; higher bits are dropped, as in every
@@ -132,17 +137,24 @@ pub(super) fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(0);
     write(out);
     let mut length = out.len() - start - 1;
-    if length < 0x80 {
-        out[start] = length as u8;
-        return;
+    if length >= 0x80 {
+        make_room(out, start + 1, length);
     }
-    let mut encoded = Vec::with_capacity(5);
+    let mut at = start;
     while length >= 0x80 {
-        encoded.push(length as u8 | 0x80);
+        out[at] = length as u8 | 0x80;
         length >>= 7;
+        at += 1;
     }
-    encoded.push(length as u8);
-    out.splice(start..=start, encoded);
+    out[at] = length as u8;
+}
+
+/// Moves the last `length` bytes, which begin at `at`, so that their length fits before them. One
+/// byte is there already.
+fn make_room(out: &mut Vec<u8>, at: usize, length: usize) {
+    let more = length.ilog2() as usize / 7;
+    out.resize(out.len() + more, 0);
+    out.copy_within(at..at + length, at + more);
 }
 
 pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -183,4 +195,26 @@ pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
 pub(super) fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
     varint(out, u64::from(field << 3 | 2));
     delimited(out, write);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_every_size_stands_before_its_bytes() {
+        for bits in 0..22 {
+            for length in [(1 << bits) - 1, 1 << bits] {
+                let bytes: Vec<u8> = (0..length).map(|index| index as u8).collect();
+                let mut expected = b"before".to_vec();
+                varint(&mut expected, length as u64);
+                expected.extend_from_slice(&bytes);
+                let mut out = b"before".to_vec();
+                delimited(&mut out, |out| out.extend_from_slice(&bytes));
+                assert!(out == expected, "{length}");
+                let mut reader = Reader::new(&out[b"before".len()..]);
+                assert!(reader.delimited().unwrap().rest == bytes && reader.is_at_end());
+            }
+        }
+    }
 }
