@@ -99,6 +99,7 @@ const _: () = assert!(BACKLOG_COMMANDS_WANTED < BACKLOG_COMMANDS_MAX);
 const _: () = assert!(BACKLOG_BYTES_WANTED < BACKLOG_BYTES_MAX);
 const _: () = assert!(CHECKS_PER_TURN * 100 <= PENDING_MAX);
 const _: () = assert!(WHEEL_SLOTS.is_power_of_two(), "the slot of a tick is found by a mask");
+const _: () = assert!(WHEEL_SLOTS >= 64, "slots are marked in words of 64 bits");
 
 /// Maximum number of tokens of a bucket and of a rate's window; keeps their sums far from overflow.
 pub const BUCKET_TOKENS_MAX: u32 = 1_000_000_000;

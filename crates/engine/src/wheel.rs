@@ -9,6 +9,8 @@ use crate::limits::{WHEEL_SLOTS, WHEEL_TICK_MS};
 #[derive(Debug)]
 pub(crate) struct Wheel<K, const TICK_MS: u64 = WHEEL_TICK_MS> {
     slots: Vec<Vec<K>>,
+    /// One bit per slot: whether it has entries.
+    occupied: [u64; WHEEL_SLOTS / 64],
     /// The first tick that was not returned yet.
     next_tick: u64,
     entries: usize,
@@ -23,6 +25,7 @@ impl<K: Copy, const TICK_MS: u64> Wheel<K, TICK_MS> {
     pub(crate) fn new(now_ms: u64) -> Wheel<K, TICK_MS> {
         Wheel {
             slots: std::iter::repeat_with(Vec::new).take(WHEEL_SLOTS).collect(),
+            occupied: [0; WHEEL_SLOTS / 64],
             next_tick: now_ms / TICK_MS,
             entries: 0,
         }
@@ -41,7 +44,9 @@ impl<K: Copy, const TICK_MS: u64> Wheel<K, TICK_MS> {
 
     /// Adds `key`. It is returned once, at this tick of [`Wheel::tick_for`].
     pub(crate) fn put(&mut self, tick: Tick, key: K) {
-        self.slots[Self::slot(tick.0)].push(key);
+        let slot = Self::slot(tick.0);
+        self.slots[slot].push(key);
+        self.occupied[slot / 64] |= 1 << (slot % 64);
         self.entries += 1;
     }
 
@@ -53,7 +58,9 @@ impl<K: Copy, const TICK_MS: u64> Wheel<K, TICK_MS> {
             return;
         }
         while self.next_tick <= now_tick {
-            let slot = &mut self.slots[Self::slot(self.next_tick)];
+            let index = Self::slot(self.next_tick);
+            self.occupied[index / 64] &= !(1 << (index % 64));
+            let slot = &mut self.slots[index];
             self.entries -= slot.len();
             due.extend(slot.drain(..).map(|key| (Tick(self.next_tick), key)));
             // A burst of timers must not keep its memory.
@@ -67,9 +74,17 @@ impl<K: Copy, const TICK_MS: u64> Wheel<K, TICK_MS> {
         if self.entries == 0 {
             return None;
         }
-        (self.next_tick..self.next_tick + WHEEL_SLOTS as u64)
-            .find(|tick| !self.slots[Self::slot(*tick)].is_empty())
-            .map(|tick| tick * TICK_MS)
+        let start = Self::slot(self.next_tick);
+        let first = self.occupied[start / 64] >> (start % 64);
+        let distance = match first {
+            0 => (1..=self.occupied.len()).find_map(|step| {
+                let word = self.occupied[(start / 64 + step) % self.occupied.len()];
+                let before = step * 64 - start % 64;
+                (word != 0).then(|| before + word.trailing_zeros() as usize)
+            })?,
+            _ => first.trailing_zeros() as usize,
+        };
+        Some((self.next_tick + distance as u64) * TICK_MS)
     }
 
     fn slot(tick: u64) -> usize {
@@ -98,6 +113,20 @@ mod tests {
         assert_eq!(seen.iter().map(|(key, _)| *key).collect::<String>(), "dabc");
         assert!((1500..1500 + WHEEL_TICK_MS).contains(&seen[1].1));
         assert!(seen[3].1 < 1000 + WHEEL_SLOTS as u64 * WHEEL_TICK_MS);
+    }
+
+    #[test]
+    fn the_next_entry_is_found_from_every_slot_at_every_distance() {
+        for start in 0..WHEEL_SLOTS as u64 {
+            for distance in 0..WHEEL_SLOTS as u64 {
+                let mut wheel: Wheel<(), 1> = Wheel::new(start);
+                wheel.put(wheel.tick_for(start + distance), ());
+                assert_eq!(wheel.next_at_ms(), Some(start + distance));
+                let mut due = Vec::new();
+                wheel.advance(start + distance, &mut due);
+                assert_eq!((due.len(), wheel.next_at_ms()), (1, None));
+            }
+        }
     }
 
     #[test]
