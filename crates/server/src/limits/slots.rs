@@ -5,10 +5,15 @@
 //! evict is the oldest idle one of the address with most idle connections; known connections, such
 //! as those with a valid API key, are evicted last.
 
+mod idle_list;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use slab::Slab;
+
+use self::idle_list::{IdleList, Links};
 use crate::client_address::AddressPrefix;
 
 /// Slots of one kind of connections.
@@ -36,20 +41,23 @@ pub(crate) trait Evict: Send + Sync {
 /// Slot of one connection; dropping it releases the slot.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
-    id: u64,
+    index: usize,
+    /// Tells this connection from a later one with the same index.
+    id: Stamp,
 }
 
 #[derive(Default)]
 struct State {
-    next: u64,
-    entries: HashMap<u64, Entry>,
-    crowds: HashMap<Crowd, Members>,
+    stamp: Stamp,
+    entries: Slab<Entry>,
+    crowds: HashMap<Crowd, usize>,
+    members: Slab<Members>,
     /// Crowds with idle connections, ordered by their number. The next eviction is from the last.
     by_size: BTreeSet<Rank>,
-    /// Idle known connections, the oldest first.
-    known: BTreeMap<Stamp, u64>,
+    /// Idle known connections.
+    known: IdleList,
     /// Idle connections that hold bytes. The last holds most, and is the oldest of those.
-    by_bytes: BTreeMap<(usize, Reverse<Stamp>), u64>,
+    by_bytes: BTreeMap<(usize, Reverse<Stamp>), usize>,
     bytes: usize,
 }
 
@@ -58,22 +66,27 @@ struct State {
 pub(crate) type Crowd = Option<AddressPrefix>;
 /// Number that orders connections by their last request.
 type Stamp = u64;
-type Rank = (usize, Reverse<Stamp>, Crowd);
+/// Number of idle connections of a crowd, its oldest one, and its index.
+type Rank = (usize, Reverse<Stamp>, usize);
 
 struct Entry {
-    crowd: Crowd,
+    id: Stamp,
+    /// Index of its crowd.
+    crowd: usize,
     stamp: Stamp,
     bytes: usize,
     is_idle: bool,
     is_known: bool,
+    links: Links,
     evict: Arc<dyn Evict>,
 }
 
-#[derive(Default)]
+/// Connections of one crowd.
 struct Members {
+    crowd: Crowd,
     count: usize,
-    /// Connections that may be evicted, by stamp.
-    idle: BTreeMap<Stamp, u64>,
+    /// Connections that may be evicted before known ones.
+    idle: IdleList,
 }
 
 impl Slots {
@@ -85,23 +98,23 @@ impl Slots {
     /// connection can be evicted.
     pub(crate) fn take(self: &Arc<Slots>, crowd: Crowd, evict: Arc<dyn Evict>) -> Option<Slot> {
         let mut evicted = Vec::new();
-        let id = {
+        let (index, id) = {
             let mut state = self.state();
             evicted.extend(state.make_room_in(crowd, &self.limits)?);
             if state.entries.len() >= self.limits.connections_max {
                 let victim = state.victim()?;
-                evicted.push(state.remove(victim)?);
+                evicted.push(state.remove(victim));
             }
             state.insert(crowd, evict)
         };
         evicted.iter().for_each(|entry| entry.evict.evict());
-        Some(Slot { slots: self.clone(), id })
+        Some(Slot { slots: self.clone(), index, id })
     }
 
     /// Evicts one connection. Returns `false` if none can be evicted.
     pub(crate) fn make_room(&self) -> bool {
         let mut state = self.state();
-        let evicted = state.victim().and_then(|id| state.remove(id));
+        let evicted = state.victim().map(|index| state.remove(index));
         drop(state);
         evicted.inspect(|entry| entry.evict.evict()).is_some()
     }
@@ -112,10 +125,10 @@ impl Slots {
 }
 
 impl Slot {
-    /// A request has begun: the connection cannot be evicted. So many bytes are held that stand
-    /// behind its head.
+    /// A request has begun: the connection cannot be evicted to make room for another. So many
+    /// bytes are held that stand behind its head; their total is bounded as in [`Slot::set_bytes`].
     pub(crate) fn begin_request(&self, bytes: usize) {
-        self.slots.state().change(self.id, |entry| {
+        self.change(|entry| {
             entry.is_idle = false;
             entry.bytes = bytes;
         });
@@ -123,12 +136,12 @@ impl Slot {
 
     /// The request is answered: the connection can be evicted, as the newest.
     pub(crate) fn end_request(&self) {
-        self.slots.state().change(self.id, |entry| entry.is_idle = true);
+        self.change(|entry| entry.is_idle = true);
     }
 
     /// Marks the connection as known, such as after a valid API key.
     pub(crate) fn set_known(&self) {
-        self.slots.state().change(self.id, |entry| entry.is_known = true);
+        self.change(|entry| entry.is_known = true);
     }
 
     /// Sets the crowd of the client that a proxy has named in place of the peer. Returns `None` if
@@ -137,10 +150,9 @@ impl Slot {
     pub(crate) fn set_crowd(&self, crowd: Crowd) -> Option<()> {
         let mut state = self.slots.state();
         let evicted = state.make_room_in(crowd, &self.slots.limits)?;
-        state.change(self.id, |entry| {
-            entry.crowd = crowd;
-            entry.is_known = false;
-        });
+        if state.holds(self) {
+            state.move_to(self.index, crowd);
+        }
         drop(state);
         evicted.iter().for_each(|entry| entry.evict.evict());
         Some(())
@@ -149,139 +161,211 @@ impl Slot {
     /// Sets the number of bytes that this connection holds. While the total exceeds its bound,
     /// evicts the idle connection that holds most, or this one if no other can be evicted.
     pub(crate) fn set_bytes(&self, bytes: usize) {
-        let mut evicted = Vec::new();
-        {
-            let mut state = self.slots.state();
-            state.set_bytes(self.id, bytes);
-            while state.bytes > self.slots.limits.bytes_max {
-                let largest = state.by_bytes.last_key_value().map(|(_, id)| *id);
-                let victim = largest.unwrap_or(self.id);
-                let Some(entry) = state.remove(victim) else { break };
-                evicted.push(entry);
-            }
+        self.update(|state| state.set_bytes(self.index, bytes));
+    }
+
+    /// Changes the entry, which becomes the newest.
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        self.update(|state| state.change(self.index, change));
+    }
+
+    /// Updates the state unless this connection was evicted, then evicts while there are too many
+    /// bytes.
+    fn update(&self, update: impl FnOnce(&mut State)) {
+        let mut state = self.slots.state();
+        if state.holds(self) {
+            update(&mut state);
         }
+        let evicted = state.bound_bytes(self);
+        drop(state);
         evicted.iter().for_each(|entry| entry.evict.evict());
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // `None` if the connection was evicted.
-        let _evicted_before = self.slots.state().remove(self.id);
+        let mut state = self.slots.state();
+        // Otherwise it was evicted.
+        if state.holds(self) {
+            state.remove(self.index);
+        }
     }
 }
 
 impl State {
-    fn insert(&mut self, crowd: Crowd, evict: Arc<dyn Evict>) -> u64 {
-        let id = self.stamp();
-        let entry = Entry { crowd, stamp: id, bytes: 0, is_idle: true, is_known: false, evict };
-        self.link(id, &entry);
-        self.entries.insert(id, entry);
-        id
+    /// Whether the slot was not evicted.
+    fn holds(&self, slot: &Slot) -> bool {
+        self.entries.get(slot.index).is_some_and(|entry| entry.id == slot.id)
     }
 
-    fn remove(&mut self, id: u64) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
-        self.unlink(&entry);
-        Some(entry)
+    fn insert(&mut self, crowd: Crowd, evict: Arc<dyn Evict>) -> (usize, Stamp) {
+        let (id, crowd) = (self.next_stamp(), self.join(crowd));
+        let index = self.entries.insert(Entry {
+            id,
+            crowd,
+            stamp: id,
+            bytes: 0,
+            is_idle: true,
+            is_known: false,
+            links: Links::default(),
+            evict,
+        });
+        self.link(index);
+        (index, id)
+    }
+
+    fn remove(&mut self, index: usize) -> Entry {
+        self.unlink(index);
+        let entry = self.entries.remove(index);
+        self.leave(entry.crowd);
+        entry
     }
 
     /// Changes an entry, which becomes the newest.
-    fn change(&mut self, id: u64, change: impl FnOnce(&mut Entry)) {
-        let Some(mut entry) = self.remove(id) else { return };
-        change(&mut entry);
-        entry.stamp = self.stamp();
-        self.link(id, &entry);
-        self.entries.insert(id, entry);
+    fn change(&mut self, index: usize, change: impl FnOnce(&mut Entry)) {
+        self.unlink(index);
+        let stamp = self.next_stamp();
+        let entry = &mut self.entries[index];
+        change(entry);
+        entry.stamp = stamp;
+        self.link(index);
+    }
+
+    /// Moves an entry to another crowd, in which it is not known.
+    fn move_to(&mut self, index: usize, crowd: Crowd) {
+        let crowd = self.join(crowd);
+        let mut before = crowd;
+        self.change(index, |entry| {
+            before = std::mem::replace(&mut entry.crowd, crowd);
+            entry.is_known = false;
+        });
+        self.leave(before);
     }
 
     /// Sets the bytes of an entry, which keeps its age.
-    fn set_bytes(&mut self, id: u64, now: usize) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        let before = entry.bytes;
-        entry.bytes = now;
+    fn set_bytes(&mut self, index: usize, now: usize) {
+        let entry = &mut self.entries[index];
+        let before = std::mem::replace(&mut entry.bytes, now);
         self.bytes = self.bytes - before + now;
         if entry.is_idle {
             let age = Reverse(entry.stamp);
-            self.by_bytes.remove(&(before, age));
+            if before > 0 {
+                self.by_bytes.remove(&(before, age));
+            }
             if now > 0 {
-                self.by_bytes.insert((now, age), id);
+                self.by_bytes.insert((now, age), index);
             }
         }
     }
 
-    fn stamp(&mut self) -> Stamp {
-        self.next += 1;
-        self.next
+    /// Removes entries while the bytes exceed their bound: idle ones, or else that of `own`.
+    fn bound_bytes(&mut self, own: &Slot) -> Vec<Entry> {
+        let mut removed = Vec::new();
+        while self.bytes > own.slots.limits.bytes_max {
+            let largest = self.by_bytes.last_key_value().map(|(_, index)| *index);
+            let own = self.holds(own).then_some(own.index);
+            let Some(victim) = largest.or(own) else { break };
+            removed.push(self.remove(victim));
+        }
+        removed
+    }
+
+    fn next_stamp(&mut self) -> Stamp {
+        self.stamp += 1;
+        self.stamp
     }
 
     /// Takes the oldest idle connection out of a crowd that has as many as it may have. `None` when
     /// it has none.
     fn make_room_in(&mut self, crowd: Crowd, limits: &SlotLimits) -> Option<Option<Entry>> {
         let members = self.crowds.get(&crowd).filter(|_| crowd.is_some());
+        let members = members.map(|index| &self.members[*index]);
         match members.filter(|members| members.count >= limits.per_address_max) {
             Some(full) => {
-                let (_, oldest) = full.idle.first_key_value()?;
-                self.remove(*oldest).map(Some)
+                let oldest = full.idle.oldest()?;
+                Some(Some(self.remove(oldest)))
             }
             None => Some(None),
         }
     }
 
     /// The oldest idle connection of the largest crowd, or else the oldest known one.
-    fn victim(&self) -> Option<u64> {
-        let of_crowd = self.by_size.last().and_then(|(_, _, crowd)| {
-            self.crowds.get(crowd)?.idle.first_key_value().map(|(_, id)| *id)
-        });
-        of_crowd.or_else(|| self.known.first_key_value().map(|(_, id)| *id))
+    fn victim(&self) -> Option<usize> {
+        let largest = self.by_size.last();
+        let of_crowd = largest.and_then(|(_, _, crowd)| self.members[*crowd].idle.oldest());
+        of_crowd.or(self.known.oldest())
     }
 
-    fn link(&mut self, id: u64, entry: &Entry) {
-        self.bytes += entry.bytes;
-        self.change_crowd(entry.crowd, |members| {
-            members.count += 1;
-            if entry.is_idle && !entry.is_known {
-                members.idle.insert(entry.stamp, id);
-            }
-        });
-        if entry.is_idle && entry.is_known {
-            self.known.insert(entry.stamp, id);
+    /// Adds an entry to the orders that it belongs to.
+    fn link(&mut self, index: usize) {
+        let entry = &self.entries[index];
+        let (bytes, age) = (entry.bytes, Reverse(entry.stamp));
+        self.bytes += bytes;
+        if !entry.is_idle {
+            return;
         }
-        if entry.is_idle && entry.bytes > 0 {
-            self.by_bytes.insert((entry.bytes, Reverse(entry.stamp)), id);
+        match entry.is_known {
+            true => self.known.push(&mut self.entries, index),
+            false => self.change_idle(entry.crowd, |idle, entries| idle.push(entries, index)),
+        }
+        if bytes > 0 {
+            self.by_bytes.insert((bytes, age), index);
         }
     }
 
-    fn unlink(&mut self, entry: &Entry) {
-        self.bytes -= entry.bytes;
-        self.known.remove(&entry.stamp);
-        self.by_bytes.remove(&(entry.bytes, Reverse(entry.stamp)));
-        self.change_crowd(entry.crowd, |members| {
-            members.count -= 1;
-            members.idle.remove(&entry.stamp);
-        });
+    /// Removes an entry from all orders.
+    fn unlink(&mut self, index: usize) {
+        let entry = &self.entries[index];
+        let (bytes, age) = (entry.bytes, Reverse(entry.stamp));
+        self.bytes -= bytes;
+        if !entry.is_idle {
+            return;
+        }
+        match entry.is_known {
+            true => self.known.remove(&mut self.entries, index),
+            false => self.change_idle(entry.crowd, |idle, entries| idle.remove(entries, index)),
+        }
+        if bytes > 0 {
+            self.by_bytes.remove(&(bytes, age));
+        }
     }
 
-    fn change_crowd(&mut self, crowd: Crowd, change: impl FnOnce(&mut Members)) {
-        let members = self.crowds.entry(crowd).or_default();
-        if let Some(rank) = members.rank(crowd) {
-            self.by_size.remove(&rank);
+    /// Changes the idle connections of a crowd, and its rank with them.
+    fn change_idle(&mut self, crowd: usize, change: impl FnOnce(&mut IdleList, &mut Slab<Entry>)) {
+        let State { entries, members, by_size, .. } = self;
+        let idle = &mut members[crowd].idle;
+        if let Some(rank) = rank(crowd, idle, entries) {
+            by_size.remove(&rank);
         }
-        change(members);
-        if let Some(rank) = members.rank(crowd) {
-            self.by_size.insert(rank);
+        change(idle, entries);
+        if let Some(rank) = rank(crowd, idle, entries) {
+            by_size.insert(rank);
         }
+    }
+
+    /// Counts one more connection of a crowd, whose index it returns.
+    fn join(&mut self, crowd: Crowd) -> usize {
+        let State { crowds, members, .. } = self;
+        let new = || members.insert(Members { crowd, count: 0, idle: IdleList::default() });
+        let index = *crowds.entry(crowd).or_insert_with(new);
+        members[index].count += 1;
+        index
+    }
+
+    /// Counts one connection of a crowd less.
+    fn leave(&mut self, index: usize) {
+        let members = &mut self.members[index];
+        members.count -= 1;
         if members.count == 0 {
-            self.crowds.remove(&crowd);
+            self.crowds.remove(&members.crowd);
+            self.members.remove(index);
         }
     }
 }
 
-impl Members {
-    fn rank(&self, crowd: Crowd) -> Option<Rank> {
-        let (oldest, _) = self.idle.first_key_value()?;
-        Some((self.idle.len(), Reverse(*oldest), crowd))
-    }
+fn rank(crowd: usize, idle: &IdleList, entries: &Slab<Entry>) -> Option<Rank> {
+    let oldest = idle.oldest()?;
+    Some((idle.length(), Reverse(entries[oldest].stamp), crowd))
 }
 
 #[cfg(test)]
@@ -422,6 +506,7 @@ mod tests {
         drop(clients);
         let state = slots.state();
         assert!(state.entries.is_empty() && state.crowds.is_empty() && state.by_size.is_empty());
-        assert_eq!((state.bytes, state.known.len(), state.by_bytes.len()), (0, 0, 0));
+        assert!(state.members.is_empty() && state.by_bytes.is_empty());
+        assert_eq!((state.bytes, state.known.length()), (0, 0));
     }
 }
