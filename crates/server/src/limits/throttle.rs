@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use engine::rates::{Bucket, Limited, Rates};
+use engine::rates::{Bucket, Limited, Rate, Rates};
 use engine::shared_buckets::SharedBuckets;
 
 use crate::client_address::ClientAddress;
@@ -44,16 +44,22 @@ impl Throttle {
         bucket: Bucket,
         address: ClientAddress,
     ) -> Result<(), Limited> {
-        match address.prefix() {
-            Some(prefix) => self.take(bucket, prefix.to_string().as_bytes()),
-            None => Ok(()),
+        match (self.rate(bucket), address.prefix()) {
+            (Some(rate), Some(prefix)) => self.take_at(rate, bucket, prefix.to_string().as_bytes()),
+            _ => Ok(()),
         }
     }
 
     /// Takes a token from the bucket of this name.
     pub(crate) fn take(&self, bucket: Bucket, name: &[u8]) -> Result<(), Limited> {
-        let rate = self.rates.read().unwrap_or_else(PoisonError::into_inner).of(bucket);
-        let Some(rate) = rate else { return Ok(()) };
+        self.rate(bucket).map_or(Ok(()), |rate| self.take_at(rate, bucket, name))
+    }
+
+    fn rate(&self, bucket: Bucket) -> Option<Rate> {
+        self.rates.read().unwrap_or_else(PoisonError::into_inner).of(bucket)
+    }
+
+    fn take_at(&self, rate: Rate, bucket: Bucket, name: &[u8]) -> Result<(), Limited> {
         let taken = self.buckets.take(self.clock.now().monotonic_ms, rate, bucket, name);
         if taken.is_err() {
             self.counts.limited(bucket);
@@ -72,7 +78,6 @@ pub(crate) fn set_retry_after(response: &mut Response, limited: Limited) {
 #[cfg(test)]
 mod tests {
     use engine::hash_keys::HashKeys;
-    use engine::rates::Rate;
 
     use super::*;
 
