@@ -8,6 +8,7 @@ mod batch;
 mod call;
 mod error;
 mod keys;
+mod late_timeout;
 mod method;
 mod methods;
 mod request;
@@ -16,6 +17,7 @@ mod revocations;
 mod revoked_page;
 mod unreadable;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
@@ -24,9 +26,10 @@ use axum::extract::{Path, Request, State};
 use axum::http::header::{
     ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
+use bytes::Bytes;
 use engine::rates::{Bucket, Limited};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -47,6 +50,7 @@ use crate::telemetry::{RefusalSubject, shown};
 use call::Call;
 use error::{ApiError, MethodFailure};
 pub(crate) use keys::ApiKeys;
+use late_timeout::timeout_if_late;
 use method::Method;
 use unreadable::unreadable;
 
@@ -63,6 +67,9 @@ pub(crate) struct ApiState {
     /// Limits concurrent reads of histories and presences ([`crate::limits::API_READS_MAX`]).
     pub(crate) reads: Semaphore,
 }
+
+static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+static X_ERROR_MODE: HeaderName = HeaderName::from_static("x-centrifugo-error-mode");
 
 /// The description of this API for tools.
 const OPENAPI: &str = include_str!("api/openapi.json");
@@ -88,11 +95,17 @@ struct OldCommand<'a> {
 
 /// The routes of the API below `path`.
 pub(crate) fn routes(path: &str, api: Arc<ApiState>) -> Router {
-    Router::new()
+    let mut router = Router::new()
         .route(&format!("{path}/openapi.json"), get(describe))
-        .route(&format!("{path}/{{method}}"), any(call))
-        .route(path, any(call_old))
-        .with_state(api)
+        .route(&format!("{path}/{{method}}"), any(call_by_name))
+        .route(path, any(call_old));
+    // A route without a parameter costs a call much less.
+    for (name, method) in method::METHODS {
+        let handler =
+            |State(api): State<Arc<ApiState>>, request: Request| call(api, *method, request);
+        router = router.route(&format!("{path}/{name}"), any(handler));
+    }
+    router.with_state(api)
 }
 
 async fn describe() -> Response {
@@ -100,19 +113,27 @@ async fn describe() -> Response {
     ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-/// `POST /api/<method>`: the parameters are the body.
-async fn call(
+/// `POST /api/<method>` with a name that has no route of its own: it is unknown, or percent-encoded.
+async fn call_by_name(
     State(api): State<Arc<ApiState>>,
     Path(name): Path<String>,
     request: Request,
 ) -> Response {
+    if let Some(method) = Method::named(&name) {
+        return call(api, method, request).await;
+    }
+    match api.read(request).await {
+        Ok(_) => refuse(StatusCode::NOT_FOUND, 104, &ApiError::no_method(&name).message),
+        Err(response) => response,
+    }
+}
+
+/// `POST /api/<method>`: the parameters are the body.
+async fn call(api: Arc<ApiState>, method: Method, request: Request) -> Response {
     let mode = api.error_mode(&request);
     let (call, body) = match api.read(request).await {
         Ok(read) => read,
         Err(response) => return response,
-    };
-    let Some(method) = Method::named(&name) else {
-        return refuse(StatusCode::NOT_FOUND, 104, &ApiError::no_method(&name).message);
     };
     match api.run(&call, method, &body).await {
         Ok(result) if method == Method::Batch => answer(StatusCode::OK, result),
@@ -159,7 +180,7 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
 
 impl ApiState {
     /// Authenticates a request and reads its body.
-    async fn read(&self, request: Request) -> Result<(Call, Vec<u8>), Response> {
+    async fn read(&self, request: Request) -> Result<(Call, Bytes), Response> {
         let key = self.authenticate(&request).map_err(|reason| {
             self.note_refused(&request, reason);
             let text = "the API key is missing or wrong (header X-API-Key)";
@@ -198,9 +219,8 @@ impl ApiState {
         {
             return Err(too_large());
         }
-        match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), API_BODY_MAX)).await
-        {
-            Ok(Ok(body)) => Ok((Call::new(key), body.into())),
+        match timeout_if_late(BODY_TIMEOUT, to_bytes(request.into_body(), API_BODY_MAX)).await {
+            Ok(Ok(body)) => Ok((Call::new(key), body)),
             Ok(Err(error)) if is_length_error(&error) => Err(too_large()),
             Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, 107, "the body cannot be read")),
             Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, 107, "the body took too long")),
@@ -212,19 +232,19 @@ impl ApiState {
         if self.settings.insecure {
             return Ok(Arc::new(ApiKey::unlimited("insecure", "")));
         }
-        let header = |name: &str| {
+        let header = |name: &HeaderName| {
             let text = request.headers().get(name).and_then(|value| value.to_str().ok());
             text.filter(|text| !text.is_empty())
         };
-        let authorization = header(AUTHORIZATION.as_str()).and_then(|value| {
-            let (scheme, key) = value.split_once(' ')?;
+        let authorization = || {
+            let (scheme, key) = header(&AUTHORIZATION)?.split_once(' ')?;
             scheme.eq_ignore_ascii_case("apikey").then_some(key.trim())
-        });
+        };
         let query = request.uri().query().unwrap_or_default();
         let parameter = || query.split('&').find_map(|pair| pair.strip_prefix("api_key="));
-        let given = match header("x-api-key").or(authorization) {
-            Some(key) => key.as_bytes().to_vec(),
-            None => percent_decoded(parameter().unwrap_or_default()),
+        let given = match header(&X_API_KEY).or_else(authorization) {
+            Some(key) => Cow::Borrowed(key.as_bytes()),
+            None => percent_decoded(parameter().unwrap_or_default()).into(),
         };
         if given.is_empty() {
             return Err("missing_key");
@@ -253,7 +273,7 @@ impl ApiState {
     }
 
     fn error_mode(&self, request: &Request) -> ErrorMode {
-        match request.headers().get("x-centrifugo-error-mode") {
+        match request.headers().get(&X_ERROR_MODE) {
             Some(mode) if mode == "transport" => ErrorMode::Transport,
             _ => self.settings.error_mode,
         }
@@ -294,8 +314,7 @@ impl ApiState {
             Err(MethodFailure::Api(error)) => error.code,
             Err(MethodFailure::Unreadable(_)) => ApiError::BAD_REQUEST.code,
         };
-        self.node.counts.called(method.name(), code);
-        self.node.counts.called_by(&call.key.name, method.name());
+        self.node.counts.called(&call.key.name, method.name(), code);
         if let Err(MethodFailure::Api(error)) = &result
             && error.code == ErrorCode::PermissionDenied.number()
         {

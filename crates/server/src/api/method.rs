@@ -29,6 +29,7 @@ pub(super) enum Method {
     Batch,
 }
 
+/// All methods with their names, in the order of [`Method`].
 pub(super) const METHODS: &[(&str, Method)] = &[
     ("publish", Method::Publish),
     ("broadcast", Method::Broadcast),
@@ -93,7 +94,18 @@ impl Method {
     }
 
     pub(super) fn name(self) -> &'static str {
-        let named = METHODS.iter().find(|(_, method)| *method == self);
-        named.expect("every method has a name").0
+        METHODS[self as usize].0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_have_their_own_names() {
+        for (name, method) in METHODS {
+            assert_eq!((method.name(), Method::named(name)), (*name, Some(*method)));
+        }
     }
 }

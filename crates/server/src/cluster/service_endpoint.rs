@@ -77,12 +77,13 @@ impl ServiceEndpoint {
         let id = RequestId::new(self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, mut receiver) = oneshot::channel();
         T::callers(&mut self.pending.lock()).insert(id, sender);
-        let _pending = PendingRequest(&self.pending, id);
         self.broker.submit(self.endpoint, request(id).into());
-        // A broker in this process has replied already; no timer is needed.
+        // A broker in this process has replied already, with which the request was removed; no
+        // timer is needed.
         if let Ok(answer) = receiver.try_recv() {
             return answer;
         }
+        let _pending = PendingRequest(&self.pending, id);
         match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
             Ok(Ok(answer)) => answer,
             _ => Err(BrokerError::Unavailable),

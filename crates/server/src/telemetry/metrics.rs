@@ -171,10 +171,10 @@ pub fn render(
     page.plain("tidings_memory_engine_bytes_max", usage.ceilings().bytes as u64);
     page.plain("tidings_memory_engine_channels", usage.channels() as u64);
     page.plain("tidings_memory_engine_refused_total", usage.refused());
-    for ((method, code), count) in http.api.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        page.labelled("tidings_api_calls_total", &[method, &code.to_string()], *count);
+    for ((method, code), count) in http.calls_by_code() {
+        page.labelled("tidings_api_calls_total", &[method, &code.to_string()], count);
     }
-    for ((key, method), count) in http.calls_by_key() {
+    for (key, method, count) in http.calls_by_key() {
         page.labelled("tidings_api_key_calls_total", &[&key, method], count);
     }
     page.process(&Process::read());
@@ -297,8 +297,7 @@ mod tests {
     fn every_metric_of_the_table_is_in_the_output_and_in_the_documentation() {
         let http = HttpCounts::default();
         http.refused(403);
-        http.called("publish", 0);
-        http.called_by("default", "publish");
+        http.called("default", "publish", 0);
         http.refusals.count(super::super::RefusalSubject::Token, "signature");
         let mut totals = Totals::default();
         let mut closes = CloseCounts::default();
