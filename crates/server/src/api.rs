@@ -37,7 +37,6 @@ use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 use wire::protocol::ErrorCode;
 
-use crate::client_address::ClientAddress;
 use crate::clock::ServerClock;
 use crate::cluster::members::Members;
 use crate::cluster::node::Node;
@@ -45,7 +44,7 @@ use crate::config::{ApiKey, ErrorMode};
 use crate::json::Object;
 use crate::limits::throttle::set_retry_after;
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
-use crate::listener::HttpPeer;
+use crate::listener::RequestOrigin;
 use crate::telemetry::{RefusalSubject, shown};
 use call::Call;
 use error::{ApiError, MethodFailure};
@@ -188,8 +187,8 @@ impl ApiState {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("apikey"));
             response
         })?;
-        if let Some(peer) = request.extensions().get::<Arc<HttpPeer>>() {
-            peer.set_known();
+        if let Some(origin) = request.extensions().get::<RequestOrigin>() {
+            origin.peer.set_known();
         }
         if let Err(limited) = self.take_token(&key) {
             let error = ApiError::from(limited);
@@ -257,7 +256,8 @@ impl ApiState {
         let Some(left_out) = self.node.counts.refusals.note(RefusalSubject::ApiKey, reason) else {
             return;
         };
-        let address = request.extensions().get::<ClientAddress>().map(ToString::to_string);
+        let origin = request.extensions().get::<RequestOrigin>();
+        let address = origin.map(|origin| origin.client.to_string());
         let (path, address) = (shown(request.uri().path()), address.unwrap_or_default());
         warn!(reason, path, address, left_out, "a request to the server API is refused");
     }

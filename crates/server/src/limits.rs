@@ -6,6 +6,10 @@ pub(crate) mod throttle;
 
 use std::time::Duration;
 
+/// Bytes that an HTTP connection holds without being accounted: more than the separators of usual
+/// heads, which cannot be told from bytes behind the head, and much less than its read buffer.
+pub const HELD_FREE_MAX: usize = 256;
+
 /// Bytes of a worker's read buffer, which bounds one read of a connection.
 pub const READ_BUFFER: usize = 64 * 1024;
 

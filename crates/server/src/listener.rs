@@ -8,6 +8,7 @@
 mod accept;
 mod bind;
 mod certificate;
+mod deadline;
 mod head;
 mod proxy_protocol;
 mod stream;
@@ -25,7 +26,7 @@ use engine::rates::Bucket;
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,12 +40,13 @@ use crate::client_address::{AddressPrefix, ClientAddress, TrustedProxies};
 use crate::limits::slots::{Evict, Slots};
 use crate::limits::throttle::Throttle;
 use crate::limits::{HEAD_SIZE_MAX, HEADER_TIMEOUT};
+use crate::supervision::catch_panic::catch_panic;
 
 pub(crate) use bind::BoundSocket;
 pub use bind::{ListenAddress, ListenOn};
 pub(crate) use certificate::Certificate;
 pub use certificate::{CertificateError, check_certificate};
-pub(crate) use stream::HttpPeer;
+use stream::HttpPeer;
 pub(crate) use upgrade::{Sockets, upgrade};
 
 /// Configuration and state of one listener.
@@ -91,6 +93,13 @@ struct TooManyAtOnce;
 #[derive(Debug, thiserror::Error)]
 #[error("the server stops")]
 struct Stopping;
+
+/// Extension of a request: the client that has sent it, and the connection of its peer.
+#[derive(Clone)]
+pub(crate) struct RequestOrigin {
+    pub(crate) client: ClientAddress,
+    pub(crate) peer: Arc<HttpPeer>,
+}
 
 /// Notifies the task of a connection that its slot was taken.
 #[derive(Default)]
@@ -159,12 +168,13 @@ impl Listener {
         }
         let client = match &self.proxy_protocol {
             Some(proxy_protocol) => {
-                self.until_stop(self.read_proxied(&mut tcp, peer, proxy_protocol)).await??
+                let reading = self.read_proxied(&mut tcp, peer, proxy_protocol);
+                self.until_stop(Box::pin(reading)).await??
             }
             None => peer,
         };
         if client != peer {
-            http.slot().set_crowd(self.crowd_of(client)).ok_or(TooManyAtOnce)?;
+            http.set_crowd(self.crowd_of(client)).ok_or(TooManyAtOnce)?;
         }
         self.throttle(client)?;
         let carries = if self.tls.is_some() { Carries::Tls } else { Carries::Http };
@@ -172,9 +182,14 @@ impl Listener {
         let Some(tls) = self.tls.clone() else {
             return Ok(self.serve_http(tcp, client, http).await?);
         };
-        let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp));
-        let tls = self.until_stop(handshake).await???;
-        Ok(self.serve_http(tls, client, http).await?)
+        // On the heap, as above: a task has the size of its largest state, and is moved as it starts
+        // and ends. Most connections have neither TLS nor a PROXY header.
+        let serving = async move {
+            let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp));
+            let tls = self.until_stop(handshake).await???;
+            Ok(self.serve_http(tls, client, http).await?)
+        };
+        Box::pin(serving).await
     }
 
     /// Runs a step before the first request; it is cancelled when the server stops.
@@ -216,8 +231,7 @@ impl Listener {
         let of_connection = http.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let client = trusted_proxies.client_of(peer, request.headers());
-            request.extensions_mut().insert(client);
-            request.extensions_mut().insert(http.clone());
+            request.extensions_mut().insert(RequestOrigin { client, peer: http.clone() });
             let (routes, http) = (routes.clone(), http.clone());
             let head_size = head::size(&request);
             // At once: hyper may read on before it polls the answer.
@@ -226,13 +240,17 @@ impl Listener {
             http.begin_request(head_size.saturating_add(body_size));
             let checked = head::check(&request, head_size);
             async move {
-                if let Err(refusal) = checked {
+                let answer = match checked {
+                    Ok(()) => catch_panic(routes.current(), request).await,
+                    Err(refusal) => {
+                        debug!(%client, %refusal, "a request is refused for its head");
+                        Ok(refusal.response())
+                    }
+                };
+                // A connection that becomes a WebSocket does not wait for another request.
+                if !answer.as_ref().is_ok_and(|answer| answer.status().is_informational()) {
                     http.end_request();
-                    debug!(%client, %refusal, "a request is refused for its head");
-                    return Ok(refusal.response());
                 }
-                let answer = routes.current().call(request).await;
-                http.end_request();
                 answer
             }
         });
@@ -249,6 +267,7 @@ impl Listener {
             let _gone = self.stop.wait_for(|stop| *stop).await.is_err();
         };
         tokio::select! {
+            biased;
             result = &mut connection => return result,
             () = must_stop => {
                 of_connection.stop();

@@ -127,6 +127,8 @@ impl Listener {
         let alive = alive.clone();
         inside.spawn(async move {
             tokio::select! {
+                // Two branches that end the connection need no random order.
+                biased;
                 () = serving => {}
                 () = eviction.0.notified() => debug!(%peer, "closed to make room for another"),
             }

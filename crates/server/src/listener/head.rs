@@ -77,7 +77,21 @@ fn names_one_host(headers: &HeaderMap, version: Version) -> bool {
 }
 
 fn is_host(host: &[u8]) -> bool {
-    !host.contains(&b'@') && Authority::try_from(host).is_ok()
+    is_plain_host(host) || !host.contains(&b'@') && Authority::try_from(host).is_ok()
+}
+
+/// Whether a host is a name or an IPv4 address, with or without a port. Most hosts are, and this
+/// costs much less than parsing an authority.
+fn is_plain_host(host: &[u8]) -> bool {
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let name = host.iter().take_while(|byte| is_of_name(byte)).count();
+    match &host[name..] {
+        [] => name > 0,
+        [b':', port @ ..] => {
+            name > 0 && (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +122,17 @@ mod tests {
         assert_eq!(of(&[]), Some(HeadRefusal::Host));
         assert_eq!(of(&["x", "x"]), Some(HeadRefusal::Host));
         assert_eq!(refusal(Version::HTTP_10, &[]), None);
+    }
+
+    #[test]
+    fn a_plain_host_is_an_authority() {
+        for host in ["x", "x:1", "a-b.example:65535", "127.0.0.1:99999", "-", ".", "1:1"] {
+            assert!(is_plain_host(host.as_bytes()), "{host}");
+            assert!(Authority::try_from(host.as_bytes()).is_ok(), "{host}");
+        }
+        for host in ["", ":1", "x:", "x:123456", "x:1a", "[::1]:1", "a_b", "x@y", "a b", "x:1:2"] {
+            assert!(!is_plain_host(host.as_bytes()), "{host}");
+        }
     }
 
     #[test]

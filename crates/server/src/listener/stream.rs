@@ -14,9 +14,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::limits::slots::Slot;
+use super::deadline::Deadline;
+use crate::limits::slots::{Crowd, Slot};
 use crate::limits::{
-    HEADER_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT, TLS_RECORD_MAX, WRITE_TIMEOUT,
+    HEADER_TIMEOUT, HELD_FREE_MAX, LINGER_BYTES_MAX, LINGER_TIMEOUT, TLS_RECORD_MAX, WRITE_TIMEOUT,
 };
 
 /// Stream with timeouts.
@@ -28,7 +29,7 @@ pub(super) struct HttpStream<S> {
     keep_alive_timeout: Duration,
     /// The phase that `read_end` belongs to.
     timed_phase: u8,
-    read_end: Option<Pin<Box<Sleep>>>,
+    read_end: Deadline,
     /// Deadline of a pending write; `None` for most writes, which complete at once.
     write_end: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
@@ -37,15 +38,23 @@ pub(super) struct HttpStream<S> {
 /// State that the stream shares with the requests on it. All of them are one task.
 pub(crate) struct HttpPeer {
     slot: Slot,
+    /// Whether the slot is marked as known.
+    is_known: AtomicBool,
     phase: AtomicU8,
     /// Upper bound on the received bytes that TLS and hyper hold.
     held: AtomicUsize,
+    /// Bytes that the slot accounts; up to date whenever the task waits.
+    accounted: AtomicUsize,
     /// Bytes of the last read.
     last_read: AtomicUsize,
     /// Remaining bytes of the body of the current request.
     awaited: AtomicUsize,
+    /// Whether the peer has sent a request before it had the response to the last one.
+    is_pipelining: AtomicBool,
     /// The server stops: heads that are not complete are not waited for.
     is_stopping: AtomicBool,
+    /// The server stops and the peer waits for nothing, so that the close does not linger.
+    closes_at_once: AtomicBool,
 }
 
 /// Protocol of the bytes of a stream.
@@ -82,21 +91,31 @@ impl HttpPeer {
     pub(super) fn new(slot: Slot) -> Arc<HttpPeer> {
         Arc::new(HttpPeer {
             slot,
+            is_known: AtomicBool::new(false),
             phase: AtomicU8::new(HEAD),
             held: AtomicUsize::new(0),
+            accounted: AtomicUsize::new(0),
             last_read: AtomicUsize::new(0),
             awaited: AtomicUsize::new(0),
+            is_pipelining: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
+            closes_at_once: AtomicBool::new(false),
         })
-    }
-
-    pub(super) fn slot(&self) -> &Slot {
-        &self.slot
     }
 
     /// Marks the connection as known, after it has shown a valid API key or is a trusted proxy.
     pub(crate) fn set_known(&self) {
-        self.slot.set_known();
+        if !self.is_known.swap(true, Ordering::Relaxed) {
+            self.slot.set_known();
+        }
+    }
+
+    /// Sets the crowd of the client that a proxy has named, which is not known. Returns `None` if
+    /// the crowd has no room.
+    #[must_use]
+    pub(super) fn set_crowd(&self, crowd: Crowd) -> Option<()> {
+        self.is_known.store(false, Ordering::Relaxed);
+        self.slot.set_crowd(crowd)
     }
 
     /// Accounts a complete head of a request with its body. The head was incomplete before the last
@@ -105,9 +124,14 @@ impl HttpPeer {
         let held = self.held.load(Ordering::Relaxed);
         let behind = held.saturating_sub(size).min(self.last_read.load(Ordering::Relaxed));
         self.held.store(behind, Ordering::Relaxed);
+        let accounted = accounted(behind);
+        self.accounted.store(accounted, Ordering::Relaxed);
         self.awaited.store(size.saturating_sub(held), Ordering::Relaxed);
-        self.slot.begin_request(behind);
-        self.phase.store(REQUEST, Ordering::Relaxed);
+        self.slot.begin_request(accounted);
+        // Nothing was read since the last response, so it came before that.
+        if self.phase.swap(REQUEST, Ordering::Relaxed) == IDLE {
+            self.is_pipelining.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn end_request(&self) {
@@ -115,15 +139,32 @@ impl HttpPeer {
         self.phase.store(IDLE, Ordering::Relaxed);
     }
 
+    /// Called between two polls of the connection: a connection without a request waits for one.
     pub(super) fn stop(&self) {
+        let is_idle = self.phase.load(Ordering::Relaxed) != REQUEST
+            && !self.is_pipelining.load(Ordering::Relaxed);
+        self.closes_at_once.store(is_idle, Ordering::Relaxed);
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    fn hold(&self, bytes: usize) {
-        if self.held.swap(bytes, Ordering::Relaxed) != bytes {
+    /// A response is on its way, behind which a close lingers.
+    fn note_pending_write(&self) {
+        self.closes_at_once.store(false, Ordering::Relaxed);
+    }
+
+    /// Accounts the bytes that are held. A head that arrives with one read becomes a request before
+    /// its task waits, and costs the slots nothing.
+    fn account(&self) {
+        let bytes = accounted(self.held.load(Ordering::Relaxed));
+        if self.accounted.swap(bytes, Ordering::Relaxed) != bytes {
             self.slot.set_bytes(bytes);
         }
     }
+}
+
+/// Bytes that the slot accounts when this many are held.
+fn accounted(held: usize) -> usize {
+    if held > HELD_FREE_MAX { held } else { 0 }
 }
 
 impl<S> HttpStream<S> {
@@ -139,7 +180,7 @@ impl<S> HttpStream<S> {
             peer,
             keep_alive_timeout,
             timed_phase: HEAD,
-            read_end: None,
+            read_end: Deadline::default(),
             write_end: None,
             linger: None,
         }
@@ -156,20 +197,25 @@ impl<S> HttpStream<S> {
         write: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if write.is_ready() {
-            if self.write_end.take().is_some() && self.timed_phase == IDLE {
+            if self.write_end.take().is_none() {
+                return write;
+            }
+            self.peer.note_pending_write();
+            if self.timed_phase == IDLE {
                 // The time to wait for the next request begins when the response is written. Waking
                 // makes the connection read again, which arms the timer.
-                self.read_end = None;
+                self.read_end.clear();
                 context.waker().wake_by_ref();
             }
             return write;
         }
+        self.peer.account();
         let end = self.write_end.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
         ready!(end.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 
-    /// Accounts `count` received bytes; 0 if no data was available.
+    /// Counts `count` received bytes; 0 if no data was available.
     fn note_read(&mut self, count: usize, phase: u8) {
         let held = self.peer.held.load(Ordering::Relaxed);
         if phase == REQUEST {
@@ -183,7 +229,7 @@ impl<S> HttpStream<S> {
         if count > 0 && self.timed_phase == IDLE {
             self.peer.phase.store(HEAD, Ordering::Relaxed);
             self.timed_phase = HEAD;
-            self.read_end = None;
+            self.read_end.clear();
         }
         self.note_held(held, count);
     }
@@ -192,7 +238,7 @@ impl<S> HttpStream<S> {
         if count > 0 {
             self.peer.last_read.store(count, Ordering::Relaxed);
         }
-        self.peer.hold(before + count);
+        self.peer.held.store(before + count, Ordering::Relaxed);
     }
 
     /// Completes when the timeout of the current phase has passed.
@@ -207,12 +253,13 @@ impl<S> HttpStream<S> {
             // The handler of the request has its own timeout.
             _ => return Poll::Pending,
         };
-        self.read_end.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(context)
+        self.read_end.poll(timeout, context)
     }
 }
 
 impl<S: AsyncRead + Unpin> HttpStream<S> {
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.peer.account();
         let HttpStream { stream, linger, .. } = self;
         let linger = linger.get_or_insert_with(|| Linger {
             end: Box::pin(sleep(LINGER_TIMEOUT)),
@@ -227,6 +274,10 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
                 }
                 // The end of the stream, or more input than a peer sends that is about to read.
                 Poll::Ready(_) => return Poll::Ready(()),
+                // A peer that waits for no response loses none by a reset.
+                Poll::Pending if self.peer.closes_at_once.load(Ordering::Relaxed) => {
+                    return Poll::Ready(());
+                }
                 Poll::Pending => return linger.end.as_mut().poll(context),
             }
         }
@@ -243,16 +294,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
         let phase = self.peer.phase.load(Ordering::Relaxed);
         if phase != self.timed_phase {
             self.timed_phase = phase;
-            self.read_end = None;
+            self.read_end.clear();
         }
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(result) => {
                 self.note_read(buffer.filled().len() - before, phase);
+                // While a request is handled, its task may wait for something else than a read.
+                if phase == REQUEST {
+                    self.peer.account();
+                }
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 self.note_read(0, phase);
+                self.peer.account();
                 self.poll_read_end(context).map(Ok)
             }
         }

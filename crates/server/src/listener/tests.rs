@@ -27,7 +27,14 @@ fn run_with(limits: SlotLimits) -> Running {
     let BoundSocket::Tcp(socket) = &bound else { panic!("TCP was asked for") };
     let (address, socket) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
     let (stop, stopped) = watch::channel(false);
-    let listener = Listener {
+    let listener = listener(limits, stopped);
+    let supervisor = Supervisor::default();
+    tokio::spawn(listener.run(bound, supervisor.faults()));
+    Running { address, supervisor, socket, _stop: stop }
+}
+
+fn listener(limits: SlotLimits, stop: watch::Receiver<bool>) -> Listener {
+    Listener {
         routes: Arc::new(Routes::new(Router::new())),
         tls: None,
         trusted_proxies: Arc::default(),
@@ -35,11 +42,8 @@ fn run_with(limits: SlotLimits) -> Running {
         keep_alive_timeout: Duration::from_secs(75),
         slots: Slots::new(limits),
         throttle: None,
-        stop: stopped,
-    };
-    let supervisor = Supervisor::default();
-    tokio::spawn(listener.run(bound, supervisor.faults()));
-    Running { address, supervisor, socket, _stop: stop }
+        stop,
+    }
 }
 
 /// Asks, and gives the status line; empty when the server closes instead.
@@ -54,6 +58,19 @@ async fn ask(tcp: &mut TcpStream) -> String {
         }
     }
     String::from_utf8(answer).unwrap().lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_task_has_no_room_for_tls() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+    let limits = SlotLimits { connections_max: 1, per_address_max: 1, bytes_max: 1 };
+    let (_stop, stop) = watch::channel(false);
+    let listener = listener(limits, stop);
+    let slot = listener.slots.take(None, Arc::new(Eviction::default())).unwrap();
+    let serving = listener.serve(tcp, ClientAddress::Unix, HttpPeer::new(slot));
+    // The task is copied when it starts and when it ends; with the states of TLS it has 34 kB.
+    assert!(size_of_val(&serving) < 4_096, "{}", size_of_val(&serving));
 }
 
 #[tokio::test]

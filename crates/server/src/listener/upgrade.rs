@@ -26,6 +26,7 @@ use wire::protocol::{Codec, ErrorReply};
 use wire::websocket::deflate::Window;
 use wire::websocket::handshake::{self, Accepted, HandshakeRefusal, RequestHead};
 
+use super::RequestOrigin;
 use super::stream::HttpStream;
 use crate::admission::Admission;
 use crate::admission::unauthenticated::Unauthenticated;
@@ -72,7 +73,8 @@ const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// Answers a request for the WebSocket endpoint.
 pub(crate) async fn upgrade(State(sockets): State<Arc<Sockets>>, mut request: Request) -> Response {
-    let address = *request.extensions().get().expect("the listener gives every request one");
+    let origin: Option<&RequestOrigin> = request.extensions().get();
+    let address = origin.expect("the listener gives every request one").client;
     if let Err(limited) = sockets.throttle.take_of_address(Bucket::AddressHandshakes, address) {
         sockets.counts.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
         debug!(%address, "a handshake is refused: too many from this address");
@@ -140,15 +142,16 @@ impl Sockets {
         if self.origins.allows(origin) {
             return Ok(());
         }
-        self.note_origin(origin.unwrap_or_default(), request.extensions().get());
+        let peer: Option<&RequestOrigin> = request.extensions().get();
+        self.note_origin(origin.unwrap_or_default(), peer.map(|peer| peer.client));
         let text = "pages of this Origin may not connect (client.allowed_origins)";
         Err((StatusCode::FORBIDDEN, text.to_owned()))
     }
 
-    fn note_origin(&self, origin: &str, address: Option<&ClientAddress>) {
+    fn note_origin(&self, origin: &str, address: Option<ClientAddress>) {
         if let Some(left_out) = self.counts.refusals.note(RefusalSubject::Origin, "not_allowed") {
             let (origin, key) = (shown(origin), "client.allowed_origins");
-            let address = address.map(ToString::to_string).unwrap_or_default();
+            let address = address.map(|address| address.to_string()).unwrap_or_default();
             warn!(
                 origin,
                 key,

@@ -8,7 +8,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use brokers::Health;
@@ -22,7 +21,6 @@ use crate::config::Config;
 use crate::demo;
 use crate::limits::API_READS_MAX;
 use crate::listener::{self, Sockets};
-use crate::supervision::catch_panic::catch_panic;
 use crate::telemetry;
 
 /// Routes for clients, and routes for operators and backends.
@@ -76,10 +74,7 @@ pub(super) fn routes(
     if let Some(path) = &config.metrics {
         inside = inside.merge(Router::new().route(path, get(metrics)).with_state(node.clone()));
     }
-    let finish = |router: Router| {
-        let router = router.method_not_allowed_fallback(not_with_this_method);
-        router.layer(middleware::from_fn(catch_panic))
-    };
+    let finish = |router: Router| router.method_not_allowed_fallback(not_with_this_method);
     [outside, inside].map(finish).into()
 }
 

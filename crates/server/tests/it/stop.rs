@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use server::config::Shutdown;
 
-use crate::support::{Fixture, upgrade};
+use crate::support::{API_KEY, Fixture, upgrade};
 
 #[test]
 fn stopping_closes_all_clients_with_3001_over_the_window() {
@@ -85,6 +85,45 @@ fn nobody_waits_for_requests_that_have_not_come() {
         fixture.runtime.block_on(stopped).unwrap();
         assert!(began.elapsed() < Duration::from_secs(4), "{begin:?}: {:?}", began.elapsed());
     }
+}
+
+/// Peers that keep their connections, whatever the server does.
+#[test]
+fn idle_connections_are_closed_at_once_and_requests_under_way_finish() {
+    let mut fixture = Fixture::start();
+    let dial = |begin: &str| {
+        let mut peer = TcpStream::connect(fixture.address).unwrap();
+        peer.write_all(begin.as_bytes()).unwrap();
+        peer
+    };
+    let mut silent = dial("");
+    let mut idle = dial("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok\n") {
+        let mut byte = [0];
+        idle.read_exact(&mut byte).unwrap();
+        answer.extend(byte);
+    }
+    let body = r#"{"channel":"open:x","data":1}"#;
+    let mut busy = dial(&format!(
+        "POST /api/publish HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\nExpect: 100-continue\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    ));
+    let mut expected = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    busy.read_exact(&mut expected).unwrap();
+    let began = Instant::now();
+    let stopped = fixture.runtime.spawn(fixture.server.take().unwrap().stop());
+    for peer in [&mut silent, &mut idle] {
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the end of the stream, not a reset");
+    }
+    busy.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    busy.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("result"), "{answer}");
+    drop(busy);
+    fixture.runtime.block_on(stopped).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 #[test]
