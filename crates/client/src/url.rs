@@ -1,4 +1,7 @@
 //! Where a server is: a `ws://` or `wss://` address, taken apart.
+//!
+//! Invariant: a user name and a password in an address (`ws://user:password@host`) are neither kept
+//! nor printed, in errors neither.
 
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -23,7 +26,8 @@ pub struct ServerUrl {
     target: String,
 }
 
-/// Why a text is no address of a server.
+/// Why a text is no address of a server. The texts contain the address without its user name and
+/// password.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UrlError {
     /// Nothing between the scheme and the path.
@@ -48,6 +52,9 @@ pub enum UrlError {
         /// Its port.
         port: String,
     },
+    /// A user name or password with a `/` or a `?`, at which the host would end.
+    #[error("{0}: a / or a ? in a user name or password is written %2F or %3F")]
+    UserInfo(String),
     /// `http` or `https`.
     #[error("{url}: a WebSocket address begins with ws:// or wss://; did you mean {meant}?")]
     Http {
@@ -97,33 +104,40 @@ impl FromStr for ServerUrl {
     type Err = UrlError;
 
     fn from_str(url: &str) -> Result<ServerUrl, UrlError> {
-        let owned = || url.to_owned();
+        let shown = || without_userinfo(url);
         let (scheme, rest) = url.split_once("://").unwrap_or(("ws", url));
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        // A name and a password are of no use to a WebSocket, and none of the server's business.
+        let (userinfo, authority) = match authority.rsplit_once('@') {
+            Some((userinfo, authority)) => (Some(userinfo), authority),
+            None => (None, authority),
+        };
+        // What looks like a host may be the beginning of a password then.
+        let is_secret = userinfo.is_none() && path.contains('@');
         let is_tls = match scheme {
             _ if url.contains(|c: char| c.is_whitespace() || c.is_control()) => {
-                return Err(UrlError::Space(owned()));
+                return Err(UrlError::Space(shown()));
             }
             "ws" => false,
             "wss" => true,
+            "http" | "https" if is_secret => return Err(UrlError::UserInfo(shown())),
             "http" | "https" => {
                 let scheme = scheme.replace("http", "ws");
                 let meant = format!("{scheme}://{authority}/connection/websocket");
-                return Err(UrlError::Http { url: owned(), meant });
+                return Err(UrlError::Http { url: shown(), meant });
             }
-            _ => return Err(UrlError::Scheme(owned())),
+            _ => return Err(UrlError::Scheme(shown())),
         };
-        // A name and a password are of no use to a WebSocket, and none of the server's business.
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => match port.parse() {
                 Ok(number @ 1..) => (host, number),
-                _ => return Err(UrlError::Port { url: owned(), port: port.to_owned() }),
+                _ if is_secret => return Err(UrlError::UserInfo(shown())),
+                _ => return Err(UrlError::Port { url: shown(), port: port.to_owned() }),
             },
             _ => (authority, if is_tls { 443 } else { 80 }),
         };
         if host.is_empty() {
-            return Err(UrlError::NoHost(owned()));
+            return Err(UrlError::NoHost(shown()));
         }
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let is_host = match bare {
@@ -131,7 +145,10 @@ impl FromStr for ServerUrl {
             None => !host.contains(['[', ']', ':']),
         };
         if !is_host {
-            return Err(UrlError::Host { url: owned(), host: host.to_owned() });
+            return Err(match is_secret {
+                true => UrlError::UserInfo(shown()),
+                false => UrlError::Host { url: shown(), host: host.to_owned() },
+            });
         }
         let target = match path.strip_prefix('/') {
             Some(_) => path.to_owned(),
@@ -145,6 +162,15 @@ impl FromStr for ServerUrl {
             target,
         })
     }
+}
+
+/// The address as it may be printed. An address that cannot be read may have its password anywhere
+/// before the last `@`.
+fn without_userinfo(url: &str) -> String {
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let schemes = ["ws://", "wss://", "http://", "https://"];
+    let scheme = schemes.into_iter().find(|scheme| before.starts_with(scheme));
+    format!("{}…@{host}", scheme.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -165,6 +191,35 @@ mod tests {
             let parsed: ServerUrl = url.parse().unwrap();
             assert_eq!((parsed.host(), parsed.port(), parsed.target()), (host, port, target));
         }
+    }
+
+    #[test]
+    fn a_user_name_and_a_password_are_never_printed() {
+        for (url, wanted) in [
+            ("ws://user:word@h:0", "ws://…@h:0: \"0\" is not a port"),
+            ("wss://user:word@", "wss://…@: there is no host"),
+            ("ws://user:word@h h", "ws://…@h h: an address has no spaces"),
+            ("ws://user:wo rd@h", "ws://…@h: an address has no spaces"),
+            ("ws://user:word@::1", "ws://…@::1: : is no host"),
+            ("https://user:word@h:1/a", "https://…@h:1/a: a WebSocket"),
+            ("https://user:word@h:1", "did you mean wss://h:1/connection/websocket?"),
+            ("http://user:word/word@h", "http://…@h: a / or a ?"),
+            ("ftp://user:word@h", "…@h: expected"),
+            ("user:word@h:0", "…@h:0: \"0\" is not a port"),
+            ("user://word@h:0", "…@h:0: expected"),
+            ("ws://user:word/word@h", "ws://…@h: a / or a ? in a user name or password"),
+            ("ws://[user/word@h", "ws://…@h: a / or a ? in a user name or password"),
+            ("ws://user:word?user@h/a@b", "ws://…@b: a / or a ? in a user name or password"),
+        ] {
+            let error = url.parse::<ServerUrl>().unwrap_err();
+            let printed = format!("{error} {error:?}");
+            assert!(printed.contains(wanted), "{url}: {printed}");
+            assert!(!printed.contains("user:") && !printed.contains("word@"), "{printed}");
+            assert!(!printed.contains("word/"), "{printed}");
+        }
+        let parsed: ServerUrl = "ws://user:word@h:1/a@b".parse().unwrap();
+        assert!(!format!("{parsed:?}").contains("word"));
+        assert_eq!((parsed.authority(), parsed.target()), ("h:1", "/a@b"));
     }
 
     #[test]
