@@ -46,13 +46,14 @@ impl Tracker {
         // An empty epoch matches any.
         let before = before.filter(|old| old.epoch.is_empty() || old.epoch == result.epoch);
         let mut offset = before.map_or(0, |position| position.offset);
-        let mut missed = Vec::with_capacity(result.publications.len());
-        for publication in &result.publications {
-            if self.is_new(publication, offset) {
-                offset = offset.max(publication.offset);
-                missed.push(publication.clone());
-            }
-        }
+        let mut missed = result.publications.clone();
+        // A later one that came first would make the others look as if they had been delivered.
+        missed.sort_by_key(|publication| publication.offset);
+        missed.retain(|publication| {
+            let is_new = self.is_new(publication, offset);
+            offset = offset.max(publication.offset);
+            is_new
+        });
         let offset = offset.max(result.offset);
         let position = StreamPosition { offset, epoch: result.epoch.clone() };
         self.begin_at(result.recoverable.then_some(position));
@@ -114,6 +115,14 @@ mod tests {
         assert_eq!(missed.iter().map(|one| one.offset).collect::<Vec<_>>(), [3, 4]);
         assert_eq!(tracker.position(), Some(&at(4, "e")));
         assert!(!tracker.accept(&publication(4)) && tracker.accept(&publication(5)));
+        assert_eq!((tracker.position(), tracker.duplicates()), (Some(&at(5, "e")), 2));
+    }
+
+    #[test]
+    fn what_is_recovered_out_of_order_is_delivered_in_order_and_all_of_it() {
+        let mut tracker = Tracker::at(Some(at(2, "e")));
+        let missed = tracker.begin(&result(2, "e", true, &[5, 3, 5, 4, 1]));
+        assert_eq!(missed.iter().map(|one| one.offset).collect::<Vec<_>>(), [3, 4, 5]);
         assert_eq!((tracker.position(), tracker.duplicates()), (Some(&at(5, "e")), 2));
     }
 
