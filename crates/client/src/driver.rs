@@ -8,11 +8,11 @@ use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use rustls::ClientConfig;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncReadExt as _, ReadHalf, split};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{sleep_until, timeout};
@@ -20,7 +20,7 @@ use wire::protocol::{HistoryRequest, ReplyBody, StreamPosition};
 
 use crate::error::{CallError, SubscribeError, TokenError, TransportError};
 use crate::events::{EventSender, Events, queue};
-use crate::limits::{CLOSE_TIMEOUT, READ_SIZE, REQUEST_QUEUE_MAX};
+use crate::limits::{CLOSE_TIMEOUT, READ_SIZE, REQUEST_QUEUE_MAX, TIMER_MAX};
 use crate::options::{ClientOptions, TokenCallback};
 use crate::session::{
     Action, CallId, ClientSession, ConnectionState, Event, RandomSource, SubscriptionOptions,
@@ -28,6 +28,7 @@ use crate::session::{
 };
 use crate::socket::{self, ClientSocket};
 use crate::url::ServerUrl;
+use crate::writer::SocketWriter;
 
 /// What a handle wants.
 pub(crate) enum DriverCommand {
@@ -79,7 +80,8 @@ pub(crate) struct ClientDriver {
     answers: HashMap<CallId, oneshot::Sender<Result<ReplyBody, CallError>>>,
     opening: Option<Opening>,
     reader: Option<ReadHalf<ClientSocket>>,
-    writer: Option<Writer>,
+    writer: Option<SocketWriter>,
+    write_timeout: Duration,
     tokens: JoinSet<Result<String, TokenError>>,
     /// What each task of `tokens` was asked for.
     token_requests: HashMap<Id, TokenRequestId>,
@@ -106,6 +108,7 @@ impl ClientDriver {
         options: ClientOptions,
     ) -> (ClientDriver, mpsc::Sender<DriverCommand>, watch::Receiver<ConnectionState>, Events) {
         let ClientOptions { session, tls, tokens: token_callback } = options;
+        let write_timeout = session.timeout.min(TIMER_MAX);
         let mut session = ClientSession::new(url.clone(), session, system_random());
         session.connect(Instant::now());
         let (orders, receiver) = mpsc::channel(REQUEST_QUEUE_MAX);
@@ -123,6 +126,7 @@ impl ClientDriver {
             opening: None,
             reader: None,
             writer: None,
+            write_timeout,
             tokens: JoinSet::new(),
             token_requests: HashMap::new(),
             buffer: vec![0; READ_SIZE],
@@ -141,7 +145,8 @@ impl ClientDriver {
                 Input::Order(None) => break,
                 Input::Opened(Ok(socket)) => {
                     let (reader, writer) = split(socket);
-                    (self.reader, self.writer) = (Some(reader), Some(Writer::new(writer)));
+                    let writer = SocketWriter::new(writer, self.write_timeout);
+                    (self.reader, self.writer) = (Some(reader), Some(writer));
                     self.session.handle_opened(now);
                 }
                 Input::Opened(Err(error)) => self.session.handle_closed(now, error),
@@ -174,7 +179,9 @@ impl ClientDriver {
         tokio::select! {
             order = orders.recv(), if session.has_room() => Input::Order(order),
             socket = opened(opening) => Input::Opened(socket),
-            count = read(reader, buffer), if events.has_room() => Input::Read(count),
+            count = read(reader, buffer), if events.has_room() && session.wants_bytes() => {
+                Input::Read(count)
+            }
             result = write(writer) => Input::Written(result),
             Some(token) = tokens.join_next_with_id() => match token {
                 Ok((task, token)) => Input::Token(task, token),
@@ -200,10 +207,10 @@ impl ClientDriver {
                 Action::GetToken { request, subject } => self.get_token(request, subject),
             }
         }
-        if let Some(writer) = self.writer.as_mut().filter(|writer| writer.bytes.is_empty())
+        if let Some(writer) = self.writer.as_mut().filter(|writer| writer.is_idle())
             && let Some(bytes) = self.session.poll_transmit()
         {
-            writer.bytes = bytes.into();
+            writer.send(bytes);
         }
         while let Some(event) = self.session.poll_event() {
             match event {
@@ -260,7 +267,9 @@ impl ClientDriver {
     fn get_token(&mut self, request: TokenRequestId, subject: TokenSubject) {
         match &self.token_callback {
             Some(callback) => {
-                let task = self.tokens.spawn(callback(subject));
+                let callback = callback.clone();
+                // In the task, where a panic of the application's function ends nothing else.
+                let task = self.tokens.spawn(async move { callback(subject).await });
                 self.token_requests.insert(task.id(), request);
             }
             None => {
@@ -287,37 +296,6 @@ impl ClientDriver {
     }
 }
 
-/// The half of a socket that is written.
-struct Writer {
-    half: WriteHalf<ClientSocket>,
-    bytes: Bytes,
-    is_flushed: bool,
-}
-
-impl Writer {
-    fn new(half: WriteHalf<ClientSocket>) -> Writer {
-        Writer { half, bytes: Bytes::new(), is_flushed: true }
-    }
-
-    /// Takes one step. Dropped in between, nothing is lost or sent twice.
-    async fn step(&mut self) -> io::Result<()> {
-        if self.bytes.has_remaining() {
-            self.half.write_buf(&mut self.bytes).await?;
-            self.is_flushed = false;
-        } else {
-            self.half.flush().await?;
-            self.is_flushed = true;
-        }
-        Ok(())
-    }
-
-    async fn finish(&mut self, last: Vec<u8>) -> io::Result<()> {
-        self.half.write_all(&self.bytes).await?;
-        self.half.write_all(&last).await?;
-        self.half.shutdown().await
-    }
-}
-
 async fn opened(opening: &mut Option<Opening>) -> Result<ClientSocket, TransportError> {
     match opening {
         Some(future) => {
@@ -336,10 +314,10 @@ async fn read(reader: &mut Option<ReadHalf<ClientSocket>>, buffer: &mut [u8]) ->
     }
 }
 
-async fn write(writer: &mut Option<Writer>) -> io::Result<()> {
+async fn write(writer: &mut Option<SocketWriter>) -> io::Result<()> {
     match writer {
-        Some(writer) if writer.bytes.has_remaining() || !writer.is_flushed => writer.step().await,
-        _ => pending().await,
+        Some(writer) => writer.step().await,
+        None => pending().await,
     }
 }
 

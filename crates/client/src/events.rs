@@ -72,7 +72,12 @@ impl Drop for Events {
 }
 
 impl EventSender {
+    /// Adds an event. One failed attempt of many is no news to an application that reads nothing:
+    /// without room it is left out, since the attempts go on by timers.
     pub(crate) fn send(&self, event: Event) {
+        if matches!(event, Event::Failed(_)) && !self.has_room() {
+            return;
+        }
         let weight = event.weight();
         self.queued.bytes.fetch_add(weight, Ordering::Relaxed);
         // Without a receiver nothing is kept.
@@ -98,6 +103,8 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::error::TransportError;
+    use crate::session::Failure;
 
     #[tokio::test]
     async fn there_is_room_until_the_bound_and_again_when_events_are_read_or_not_wanted() {
@@ -113,6 +120,17 @@ mod tests {
         sender.room().await;
         sender.send(Event::Message(vec![0; 1 << 20].into()));
         assert!(!sender.has_room());
+        for _ in 0..10 {
+            sender.send(Event::Failed(Failure::Transport(TransportError::Timeout)));
+        }
+        while let Some(event) = events.try_next() {
+            assert!(matches!(event, Event::Message(_)), "{event:?}");
+        }
+        sender.send(Event::Failed(Failure::Transport(TransportError::Timeout)));
+        assert!(matches!(events.try_next(), Some(Event::Failed(_))));
+        while sender.has_room() {
+            sender.send(Event::Message(vec![0; 1 << 20].into()));
+        }
         drop(events);
         sender.room().await;
     }

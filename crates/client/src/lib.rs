@@ -46,9 +46,15 @@ mod events;
 pub mod limits;
 mod options;
 pub mod session;
-#[expect(clippy::disallowed_types, reason = "the socket of the driver")]
+#[expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the socket of the driver, and the delays between attempts to connect"
+)]
 mod socket;
 pub mod url;
+#[expect(clippy::disallowed_methods, reason = "the socket of the driver, which has the clock")]
+mod writer;
 
 pub use client::Client;
 pub use error::{CallError, SubscribeError, TokenError, TransportError};

@@ -43,6 +43,11 @@ pub const READ_SIZE: usize = 64 * 1024;
 /// Time for the last bytes of a connection, among them the close frame.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Time that a connection must have lived for the next delay to be the first one again, and time
+/// between two subscriptions to a channel that are made at once after the server ended one. A
+/// server that accepts and ends at once would be asked without a pause otherwise.
+pub const STABLE_TIME: Duration = Duration::from_secs(5);
+
 /// Least and most time before a failed refresh of the connection token is tried again (§1.20).
 pub const REFRESH_RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 
@@ -50,8 +55,19 @@ pub const REFRESH_RETRY: (Duration, Duration) = (Duration::from_secs(5), Duratio
 pub const SUB_REFRESH_RETRY: (Duration, Duration) =
     (Duration::from_secs(10), Duration::from_secs(20));
 
-/// Seconds of a token's lifetime beyond which a timer makes no sense; the server clamps at one year
-/// as well.
-pub const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Least time until a token is renewed, whatever lifetime the server gives it: a lifetime of zero
+/// would have the application's backend asked without a pause.
+pub const TTL_MIN: Duration = Duration::from_secs(1);
+
+/// Longest time of any timer, so that adding it to an instant never overflows: lifetimes that a
+/// server gives, and options, are cut to it. The server cuts lifetimes to one year as well.
+pub const TIMER_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Time after which the next address of a host is tried while the last one has not answered (RFC
+/// 8305 §5 recommends 250 ms).
+pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Addresses of a host that are tried: those that begin within the 5 s of an attempt to connect.
+pub const ADDRESSES_MAX: usize = 20;
 
 const _: () = assert!(FRAME_SIZE_MAX < OUTGOING_BYTES_MAX);

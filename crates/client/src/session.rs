@@ -38,6 +38,7 @@ pub use random::RandomSource;
 pub use reason::{Reason, is_reconnect, is_resubscribe};
 
 use crate::error::{CallError, SubscribeError, TokenError, TransportError};
+use crate::limits::OUTGOING_BYTES_MAX;
 use crate::url::ServerUrl;
 use connection::{ConnectionPhase, SessionCore};
 use outputs::SessionOutputs;
@@ -119,6 +120,15 @@ impl ClientSession {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.connection.calls.has_room()
+    }
+
+    /// Whether bytes of the server are to be read. It is `false` while more than
+    /// [`OUTGOING_BYTES_MAX`](crate::limits::OUTGOING_BYTES_MAX) bytes wait for
+    /// [`ClientSession::poll_transmit`]: what is read may be answered, and a server that reads
+    /// nothing must not make the answers pile up.
+    #[must_use]
+    pub fn wants_bytes(&self) -> bool {
+        self.connection.out.outbox.len() <= OUTGOING_BYTES_MAX
     }
 
     // What the application wants.

@@ -1,5 +1,7 @@
 //! Byte streams: TCP, and TLS over it.
 
+mod addresses;
+
 use std::io;
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 /// See the module.
 pub(crate) type ClientSocket = Box<dyn ByteStream>;
 
-/// Opens a byte stream to the server: each address of its name is tried in turn.
+/// Opens a byte stream to the server.
 pub(crate) async fn open(
     url: ServerUrl,
     tls: Option<Arc<ClientConfig>>,
@@ -44,19 +46,15 @@ pub(crate) async fn open(
 async fn connect(url: &ServerUrl) -> Result<TcpStream, TransportError> {
     let no_address =
         |reason: String| TransportError::NoAddress { host: url.host().to_owned(), reason };
-    let addresses = lookup_host((url.host(), url.port()))
+    let found = lookup_host((url.host(), url.port()))
         .await
         .map_err(|error| no_address(error.to_string()))?;
-    let mut last = no_address("there is none for this name".to_owned());
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return Ok(tcp),
-            Err(error) => {
-                last = TransportError::Io(format!("cannot connect to {address}: {error}"));
-            }
+    addresses::connect(found).await.map_err(|last| match last {
+        Some((address, error)) => {
+            TransportError::Io(format!("cannot connect to {address}: {error}"))
         }
-    }
-    Err(last)
+        None => no_address("there is none for this name".to_owned()),
+    })
 }
 
 /// What a socket's error means: an error of TLS stays, one of the network may pass.

@@ -3,7 +3,9 @@
 //!
 //! Invariant: a delay lies between the least and the most, whatever the number of attempts (§1.20).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::limits::STABLE_TIME;
 
 /// How long to wait before another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl Backoff {
     #[must_use]
     pub fn delay(&self, attempts: u32, random: u64) -> Duration {
         let range = self.min.saturating_mul(1 << attempts.min(EXPONENT_MAX)).min(self.max);
-        let delay = self.min + scaled(range, random);
+        let delay = self.min.saturating_add(scaled(range, random));
         delay.min(self.max)
     }
 }
@@ -35,6 +37,11 @@ impl Backoff {
 /// A part of `range`, from none to all of it.
 pub(super) fn scaled(range: Duration, random: u64) -> Duration {
     range.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
+}
+
+/// Whether what began then has lived for [`STABLE_TIME`].
+pub(super) fn has_lived(since: Option<Instant>, now: Instant) -> bool {
+    since.is_some_and(|since| now.saturating_duration_since(since) >= STABLE_TIME)
 }
 
 /// With the smallest useful delay of 1 ms, 2^20 is beyond a quarter of an hour.

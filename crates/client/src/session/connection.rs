@@ -9,8 +9,9 @@ use wire::protocol::{
     ConnectRequest, ConnectResult, ErrorReply, Push, PushEvent, Reply, ReplyBody, Request,
 };
 
+use super::backoff::has_lived;
 use super::calls::Calls;
-use super::credential::{Credential, ttl};
+use super::credential::{Credential, lifetime};
 use super::event::{
     Action, CallId, Connected, Event, Failure, Subscribed, SubscriptionOrigin, TokenRequestId,
     TokenSubject,
@@ -32,7 +33,10 @@ pub(super) struct SessionCore {
     url: ServerUrl,
     options: SessionOptions,
     phase: ConnectionPhase,
+    /// Attempts to connect since the last connection that has lived for a while.
     attempts: u32,
+    /// When the server accepted the last connection.
+    accepted_at: Option<Instant>,
     credential: Credential,
     stream: Option<MessageStream>,
     ping: Ping,
@@ -71,10 +75,12 @@ struct Ping {
 
 impl SessionCore {
     pub(super) fn new(url: ServerUrl, options: SessionOptions, random: Randomness) -> SessionCore {
+        let options = options.bounded();
         SessionCore {
             url,
             phase: ConnectionPhase::Disconnected,
             attempts: 0,
+            accepted_at: None,
             credential: Credential::new(options.token.clone()),
             stream: None,
             ping: Ping::default(),
@@ -125,8 +131,7 @@ impl SessionCore {
             self.expect_ping(now);
         }
         while let Some(stream) = &mut self.stream {
-            let SessionOutputs { random, outbox, .. } = &mut self.out;
-            match stream.next(&mut bytes, random, outbox) {
+            match stream.next(&mut bytes, &mut self.out.outbox) {
                 Ok(None) => return,
                 Ok(Some(Item::Open)) => self.greet(now),
                 Ok(Some(Item::Closed { code, reason })) => {
@@ -264,7 +269,7 @@ impl SessionCore {
 
     fn handle_connected(&mut self, now: Instant, result: ConnectResult) {
         self.phase = ConnectionPhase::Connected;
-        self.attempts = 0;
+        self.accepted_at = Some(now);
         self.out.timers.clear(&Timer::Step);
         let interval = Duration::from_secs(result.ping.into());
         let patience = match interval {
@@ -273,7 +278,7 @@ impl SessionCore {
         };
         self.ping = Ping { patience, is_answered: result.pong };
         self.expect_ping(now);
-        self.set_refresh(now, ttl(result.expires, result.ttl));
+        self.set_refresh(now, result.expires.then(|| lifetime(result.ttl)));
         let ConnectResult { client, version, data, time, subs, .. } = result;
         let connected = Connected { client, version, data, time };
         self.out.events.push_back(Event::Connected(Box::new(connected)));
@@ -357,6 +362,9 @@ impl SessionCore {
 
     fn retry(&mut self, now: Instant) {
         self.phase = ConnectionPhase::Waiting;
+        if has_lived(self.accepted_at.take(), now) {
+            self.attempts = 0;
+        }
         let delay = self.options.reconnect.delay(self.attempts, self.out.random.next());
         self.attempts = self.attempts.saturating_add(1);
         self.out.timers.set(Timer::Reconnect, now + delay);
@@ -395,7 +403,7 @@ impl SessionCore {
         match body {
             ReplyBody::Ping if id == 0 => {
                 if self.ping.is_answered && self.phase == ConnectionPhase::Connected {
-                    self.out.pong();
+                    self.out.outbox.pong();
                 }
             }
             ReplyBody::Push(push) => self.handle_push(now, push),
@@ -434,21 +442,23 @@ impl SessionCore {
                 self.reconnect(now, Reason::UNSUBSCRIBE_ERROR);
             }
             (PendingReply::Refresh, ReplyBody::Refresh(result)) => {
-                self.set_refresh(now, ttl(result.expires, result.ttl));
+                self.set_refresh(now, result.expires.then(|| lifetime(result.ttl)));
             }
             (PendingReply::Refresh, ReplyBody::Error(error)) => {
                 self.handle_refresh_error(now, error);
             }
-            (
-                PendingReply::SubRefresh(channel),
-                ReplyBody::SubRefresh { expires, ttl: seconds },
-            ) => {
-                let after = ttl(expires, seconds);
-                self.subscriptions.set_refresh(now, &channel, after, out);
-            }
-            (PendingReply::SubRefresh(channel), ReplyBody::Error(error)) => {
-                self.subscriptions.handle_refresh_error(now, &channel, &error, out);
-            }
+            (PendingReply::SubRefresh(channel), body) => match body {
+                // Of a subscription that has ended since.
+                _ if !self.subscriptions.is_waiting_for(&channel, id) => {}
+                ReplyBody::SubRefresh { expires, ttl } => {
+                    let after = expires.then(|| lifetime(ttl));
+                    self.subscriptions.set_refresh(now, &channel, after, out);
+                }
+                ReplyBody::Error(error) => {
+                    self.subscriptions.handle_refresh_error(now, &channel, &error, out);
+                }
+                _ => self.end(Reason::BAD_PROTOCOL),
+            },
             (PendingReply::Call(call), ReplyBody::Error(error)) => {
                 self.end_call(call, Err(CallError::Refused(error)));
             }
@@ -496,8 +506,8 @@ impl SessionCore {
                 }
             }
             PushEvent::Disconnect { code, reason, .. } => self.handle_close(now, code, &reason),
-            PushEvent::Refresh { expires, ttl: seconds } => {
-                self.set_refresh(now, ttl(expires, seconds));
+            PushEvent::Refresh { expires, ttl } => {
+                self.set_refresh(now, expires.then(|| lifetime(ttl)));
             }
             PushEvent::Unknown => {}
         }
@@ -514,7 +524,9 @@ impl SessionCore {
             Some(PendingReply::Unsubscribe) => self.reconnect(now, Reason::UNSUBSCRIBE_ERROR),
             Some(PendingReply::Refresh) => self.retry_refresh(now),
             Some(PendingReply::SubRefresh(channel)) => {
-                self.subscriptions.retry_refresh(now, &channel, &mut self.out);
+                if self.subscriptions.is_waiting_for(&channel, id) {
+                    self.subscriptions.retry_refresh(now, &channel, &mut self.out);
+                }
             }
             Some(PendingReply::Connect | PendingReply::Call(_)) | None => {}
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::event::TokenRequestId;
 use super::options::TokenSource;
-use crate::limits::TTL_MAX;
+use crate::limits::{TIMER_MAX, TTL_MIN};
 
 /// See the module.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl Credential {
     }
 }
 
-/// Time until a token must be renewed.
-pub(super) fn ttl(expires: bool, seconds: u32) -> Option<Duration> {
-    expires.then(|| Duration::from_secs(seconds.into()).min(TTL_MAX))
+/// Time until a token of this lifetime must be renewed.
+pub(super) fn lifetime(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into()).clamp(TTL_MIN, TIMER_MAX)
 }

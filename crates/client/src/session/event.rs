@@ -9,6 +9,7 @@ use wire::protocol::{ClientInfo, ErrorReply, Publication, ReplyBody, StreamPosit
 
 use super::reason::Reason;
 use crate::error::{CallError, TokenError, TransportError};
+use crate::limits::REFUSAL_BODY_MAX;
 
 /// Something that happened, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,24 +203,52 @@ pub struct TokenRequestId(pub(super) u64);
 pub struct CallId(pub(super) u64);
 
 impl Event {
-    /// About how many bytes it holds.
+    /// About how many bytes it holds: everything that the server chose is counted, texts and names
+    /// too. The result of a call is not, since only a caller makes room for one.
     #[must_use]
     pub fn weight(&self) -> usize {
         let held = match self {
-            Event::Publication { publication, .. } => publication.weight(),
-            Event::Join { info, .. } | Event::Leave { info, .. } => info.weight(),
-            Event::Message(data) => data.len(),
-            Event::Connected(connected) => connected.data.len(),
-            Event::Subscribed { channel, subscribed } => channel.len() + subscribed.data.len(),
-            Event::Subscribing { channel, .. } | Event::Unsubscribed { channel, .. } => {
-                channel.len()
+            Event::Publication { channel, publication } => channel.len() + publication.weight(),
+            Event::Join { channel, info } | Event::Leave { channel, info } => {
+                channel.len() + info.weight()
             }
-            Event::Connecting(_)
-            | Event::Disconnected(_)
-            | Event::Failed(_)
-            | Event::Reply { .. } => 0,
+            Event::Message(data) => data.len(),
+            Event::Connected(connected) => connected.weight(),
+            Event::Subscribed { channel, subscribed } => channel.len() + subscribed.weight(),
+            Event::Subscribing { channel, reason } | Event::Unsubscribed { channel, reason } => {
+                channel.len() + reason.text.len()
+            }
+            Event::Connecting(reason) | Event::Disconnected(reason) => reason.text.len(),
+            Event::Failed(failure) => failure.weight(),
+            Event::Reply { .. } => 0,
         };
         held + EVENT_OVERHEAD
+    }
+}
+
+impl Connected {
+    fn weight(&self) -> usize {
+        size_of::<Connected>() + self.client.len() + self.version.len() + self.data.len()
+    }
+}
+
+impl Subscribed {
+    fn weight(&self) -> usize {
+        size_of::<Subscribed>() + self.position.epoch.len() + self.data.len()
+    }
+}
+
+impl Failure {
+    fn weight(&self) -> usize {
+        match self {
+            // Texts of this crate, and an excerpt of a refused handshake.
+            Failure::Transport(_) => REFUSAL_BODY_MAX,
+            Failure::Closed(reason) => reason.text.len(),
+            Failure::Connect(error) | Failure::Refresh { error, .. } => error.message.len(),
+            Failure::Subscribe { channel, error } => channel.len() + error.message.len(),
+            // A text of the application.
+            Failure::Token { .. } => 0,
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use wire::protocol::{self, Codec, Reply};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::Inflater;
-use wire::websocket::encoder::FrameKind;
 use wire::websocket::handshake::{ClientHandshake, ClientRefused, ClientRequest};
 
 use super::options::SessionOptions;
@@ -89,7 +88,6 @@ impl MessageStream {
     pub(super) fn next(
         &mut self,
         input: &mut &mut [u8],
-        random: &mut Randomness,
         out: &mut CommandOutbox,
     ) -> Result<Option<Item>, TransportError> {
         match &mut self.stage {
@@ -106,7 +104,7 @@ impl MessageStream {
                         .map_err(TransportError::Codec)?;
                     return Ok(Some(Item::Replies(replies)));
                 }
-                Message::Ping(payload) => out.frame(FrameKind::Pong, &payload, random.mask()),
+                Message::Ping(payload) => out.answer_ping(&payload),
                 Message::Pong(_) => {}
                 Message::Close(close) => {
                     let (code, reason) = close

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use wire::protocol::{Codec, StreamPosition};
 
 use super::backoff::Backoff;
+use crate::limits::TIMER_MAX;
 
 /// How a connection behaves. Everything has a default.
 #[derive(Clone)]
@@ -30,7 +31,8 @@ pub struct SessionOptions {
     pub reconnect: Backoff,
     /// Delays before subscribing again after a temporary error.
     pub resubscribe: Backoff,
-    /// Time for each step of connecting, and for the reply to a command.
+    /// Time for each step of connecting, for the reply to a command, and for the server to take
+    /// some of the bytes that are sent to it.
     pub timeout: Duration,
     /// Time beyond the server's ping interval after which a silent connection counts as lost.
     pub ping_delay_max: Duration,
@@ -57,6 +59,20 @@ impl Default for SessionOptions {
             outgoing_bytes_max: crate::limits::OUTGOING_BYTES_MAX,
             message_size_max: crate::limits::MESSAGE_SIZE_MAX,
         }
+    }
+}
+
+impl SessionOptions {
+    /// With times that can be added to any instant.
+    pub(super) fn bounded(mut self) -> SessionOptions {
+        let SessionOptions { reconnect, resubscribe, timeout, ping_delay_max, .. } = &mut self;
+        for backoff in [reconnect, resubscribe] {
+            backoff.max = backoff.max.min(TIMER_MAX);
+        }
+        for time in [timeout, ping_delay_max] {
+            *time = (*time).min(TIMER_MAX);
+        }
+        self
     }
 }
 

@@ -86,12 +86,6 @@ impl SessionOutputs {
         id
     }
 
-    /// Answers the server's ping.
-    pub(super) fn pong(&mut self) {
-        let pong = Command { id: 0, request: Request::Pong };
-        self.outbox.command(&pong, &mut self.random);
-    }
-
     /// What the command with this id was sent for; there is one answer only.
     pub(super) fn take_pending(&mut self, id: u32) -> Option<PendingReply> {
         self.timers.clear(&Timer::Reply(id));

@@ -135,10 +135,11 @@ impl ServerSubscriptions {
     fn entry(&mut self, name: &str) -> Result<(Arc<str>, &mut Tracker), TooMany> {
         let channel: Arc<str> = name.into();
         if !self.channels.contains_key(&channel) {
-            self.bytes += weight(name);
-            if self.bytes > SERVER_SUBSCRIPTION_BYTES_MAX {
+            let bytes = self.bytes + weight(name);
+            if bytes > SERVER_SUBSCRIPTION_BYTES_MAX {
                 return Err(TooMany);
             }
+            self.bytes = bytes;
         }
         let tracker = self.channels.entry(channel.clone()).or_default();
         Ok((channel, tracker))

@@ -1,7 +1,8 @@
 //! The subscriptions that the application has made.
 //!
 //! Invariant: a subscribe command is sent only while the subscription is in the state
-//! *subscribing*, and only the reply to the last one counts.
+//! *subscribing*, and only the reply to the last command counts. What ends here while the server
+//! may have it, is ended there too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use wire::protocol::{
 };
 
 use super::SubscriptionState;
-use super::backoff::Backoff;
-use super::credential::{Credential, ttl};
+use super::backoff::{Backoff, has_lived};
+use super::credential::{Credential, lifetime};
 use super::event::{Event, Failure, Subscribed, SubscriptionOrigin, TokenRequestId, TokenSubject};
 use super::options::SubscriptionOptions;
 use super::outputs::{PendingReply, SessionOutputs, Timer};
@@ -40,7 +41,9 @@ struct Subscription {
     tracker: Tracker,
     state: SubscriptionState,
     attempts: u32,
-    /// Id of the subscribe command without a reply.
+    /// When the server last ended it and it was made again at once.
+    restarted_at: Option<Instant>,
+    /// Id of the subscribe or sub_refresh command without a reply.
     command: Option<u32>,
 }
 
@@ -88,6 +91,7 @@ impl Subscriptions {
             tracker,
             state: SubscriptionState::Subscribing,
             attempts: 0,
+            restarted_at: None,
             command: None,
         };
         self.channels.insert(channel.clone(), subscription);
@@ -99,16 +103,9 @@ impl Subscriptions {
 
     pub(super) fn unsubscribe(&mut self, now: Instant, channel: &str, out: &mut SessionOutputs) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
-        if subscription.state == SubscriptionState::Unsubscribed {
-            return;
+        if subscription.state != SubscriptionState::Unsubscribed {
+            self.leave(now, &channel.into(), Reason::UNSUBSCRIBE_CALLED, out);
         }
-        let is_known =
-            subscription.state == SubscriptionState::Subscribed || subscription.command.is_some();
-        if is_known && self.is_open {
-            let request = Request::Unsubscribe { channel: channel.to_owned() };
-            out.command(now, request, PendingReply::Unsubscribe);
-        }
-        self.end(&channel.into(), Reason::UNSUBSCRIBE_CALLED, out);
     }
 
     /// Forgets a subscription with its position.
@@ -175,6 +172,25 @@ impl Subscriptions {
         }
     }
 
+    /// Ends a subscription here and at the server.
+    fn leave(
+        &mut self,
+        now: Instant,
+        channel: &Arc<str>,
+        reason: Reason,
+        out: &mut SessionOutputs,
+    ) {
+        let Some(subscription) = self.channels.get(channel) else { return };
+        let is_known =
+            subscription.state == SubscriptionState::Subscribed || subscription.command.is_some();
+        if is_known && self.is_open {
+            let request = Request::Unsubscribe { channel: channel.to_string() };
+            out.command(now, request, PendingReply::Unsubscribe);
+        }
+        self.end(channel, reason, out);
+    }
+
+    /// Ends a subscription that the server does not have.
     fn end(&mut self, channel: &Arc<str>, reason: Reason, out: &mut SessionOutputs) {
         let Some(subscription) = self.channels.get_mut(channel) else { return };
         subscription.state = SubscriptionState::Unsubscribed;
@@ -207,7 +223,7 @@ impl Subscriptions {
         for publication in missed {
             out.events.push_back(Event::Publication { channel: channel.clone(), publication });
         }
-        self.set_refresh(now, channel, ttl(result.expires, result.ttl), out);
+        self.set_refresh(now, channel, result.expires.then(|| lifetime(result.ttl)), out);
     }
 
     pub(super) fn handle_error(
@@ -265,11 +281,7 @@ impl Subscriptions {
                 return;
             }
             Ok(_) | Err(TokenError::Unauthorized) => {
-                if state == SubscriptionState::Subscribed && self.is_open {
-                    let request = Request::Unsubscribe { channel: channel.to_string() };
-                    out.command(now, request, PendingReply::Unsubscribe);
-                }
-                return self.end(&channel, Reason::UNAUTHORIZED, out);
+                return self.leave(now, &channel, Reason::UNAUTHORIZED, out);
             }
             Err(error) => error,
         };
@@ -292,10 +304,11 @@ impl Subscriptions {
     }
 
     fn refresh(&mut self, now: Instant, channel: &Arc<str>, out: &mut SessionOutputs) {
-        let Some(subscription) = self.channels.get(channel) else { return };
+        let Some(subscription) = self.channels.get_mut(channel) else { return };
         let token = subscription.credential.token().to_owned();
         let request = SubRefreshRequest { channel: channel.to_string(), token, kind: 0 };
-        out.command(now, Request::SubRefresh(request), PendingReply::SubRefresh(channel.clone()));
+        let pending = PendingReply::SubRefresh(channel.clone());
+        subscription.command = Some(out.command(now, Request::SubRefresh(request), pending));
     }
 
     pub(super) fn retry_refresh(
@@ -308,7 +321,7 @@ impl Subscriptions {
         self.set_refresh(now, channel, Some(delay), out);
     }
 
-    /// The server has prolonged the subscription.
+    /// The server has prolonged the subscription. Sets the time of the next refresh.
     pub(super) fn set_refresh(
         &mut self,
         now: Instant,
@@ -316,8 +329,9 @@ impl Subscriptions {
         after: Option<Duration>,
         out: &mut SessionOutputs,
     ) {
-        let Some(subscription) = self.channels.get(channel) else { return };
+        let Some(subscription) = self.channels.get_mut(channel) else { return };
         let is_live = subscription.state == SubscriptionState::Subscribed;
+        subscription.command = None;
         let timer = Timer::SubRefresh(channel.clone());
         match after.filter(|_| is_live && subscription.credential.is_asked()) {
             Some(after) => out.timers.set(timer, now + after),
@@ -333,12 +347,9 @@ impl Subscriptions {
         error: &ErrorReply,
         out: &mut SessionOutputs,
     ) {
-        let is_live = self.state(channel) == Some(SubscriptionState::Subscribed);
-        if !is_live {
-            return;
-        }
         if !is_retried(error) {
-            return self.end(channel, Reason::of_server(error.code, &error.message), out);
+            let reason = Reason::of_server(error.code, &error.message);
+            return self.leave(now, channel, reason, out);
         }
         self.retry_refresh(now, channel, out);
         let subject = TokenSubject::Subscription(channel.clone());
@@ -364,11 +375,22 @@ impl Subscriptions {
         if reason.code == STATE_INVALIDATED {
             subscription.invalidate();
         }
+        // A subscribe command, a request for a token or a delay is under way.
+        if subscription.state == SubscriptionState::Subscribing {
+            return true;
+        }
+        subscription.command = None;
         out.timers.clear(&Timer::SubRefresh(channel.clone()));
         subscription.credential.forget_request();
         subscription.state = SubscriptionState::Subscribing;
         out.events.push_back(Event::Subscribing { channel: channel.clone(), reason });
-        self.start(now, channel, out);
+        let before = subscription.restarted_at;
+        if before.is_none() || has_lived(before, now) {
+            subscription.restarted_at = Some(now);
+            self.start(now, channel, out);
+        } else {
+            self.retry(now, channel, out);
+        }
         true
     }
 

@@ -1,5 +1,6 @@
 //! The session against a scripted server: its bytes, token requests and events, step by step.
 
+mod bounds;
 mod calls;
 mod connecting;
 mod hostile;

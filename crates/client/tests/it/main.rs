@@ -1,5 +1,5 @@
-//! The client against the real server: both codecs, TLS, tokens, refusals, codes, and recovery over
-//! a network that is cut.
+//! The client against the real server: both codecs, TLS, tokens, refusals, codes, recovery over
+//! a network that is cut; and against servers that break the protocol.
 
 #![expect(
     clippy::disallowed_types,
@@ -9,6 +9,7 @@
 
 mod basics;
 mod codes;
+mod hostile;
 mod proxy;
 mod recovery;
 mod support;

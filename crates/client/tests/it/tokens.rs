@@ -55,11 +55,12 @@ async fn a_token_source_may_fail_panic_and_refuse() {
     let counted = attempts.clone();
     let mut options = ClientOptions::default().with_token_source(move |_| {
         let attempt = counted.fetch_add(1, Ordering::Relaxed);
+        assert!(attempt != 1, "a mistake of the application before it waits for anything");
         async move {
             match attempt {
                 0 => Err(TokenError::Unavailable("later".to_owned())),
-                1 => panic!("a mistake of the application"),
-                2 => Ok(token("ann", None)),
+                2 => panic!("a mistake of the application"),
+                3 => Ok(token("ann", None)),
                 _ => Err(TokenError::Unauthorized),
             }
         }
@@ -67,7 +68,7 @@ async fn a_token_source_may_fail_panic_and_refuse() {
     options.session.reconnect.min = std::time::Duration::from_millis(10);
     let (client, mut events) = Client::connect(&fixture.url(), options).unwrap();
     client.connected().await.unwrap();
-    assert_eq!(attempts.load(Ordering::Relaxed), 3);
+    assert_eq!(attempts.load(Ordering::Relaxed), 4);
     let source = TokenSource::Asked { first: String::new() };
     let options = SubscriptionOptions { token: source, ..SubscriptionOptions::default() };
     client.subscribe("closed:x", options).await.unwrap();

@@ -70,16 +70,20 @@ impl Client {
         if self.link.is_lost() {
             return None;
         }
-        let mut is_refused = false;
+        // The session subscribes again after a delay then.
+        let mut is_waiting = false;
         for event in self.link.handle(buffer) {
-            is_refused |= matches!(event, Event::Failed(Failure::Subscribe { .. }));
+            is_waiting |= matches!(
+                event,
+                Event::Failed(Failure::Subscribe { .. }) | Event::Subscribing { .. }
+            );
             self.handle_event(event, truth);
         }
         if self.link.is_lost() {
             self.id = None;
             return Some(Wish::Dial);
         }
-        let timer = self.link.session.poll_timeout().filter(|_| is_refused);
+        let timer = self.link.session.poll_timeout().filter(|_| is_waiting);
         timer.map(Wish::Timer)
     }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use wire::protocol::{ConnectResult, RefreshResult, ReplyBody, Request, SubscribeResult};
 
-use super::script::Script;
+use super::script::{Script, error};
 use crate::error::TokenError;
 use crate::session::{
     Action, ConnectionState, Event, Failure, Reason, SessionOptions, SubscriptionOptions,
-    TokenSource, TokenSubject,
+    SubscriptionState, TokenSource, TokenSubject,
 };
 
 fn asked() -> TokenSource {
@@ -162,6 +162,54 @@ fn a_subscription_gets_and_renews_a_token_of_its_own() {
     let (channel, reason) = ("news".into(), Reason::UNAUTHORIZED);
     assert_eq!(script.event(), Event::Unsubscribed { channel, reason });
     assert!(matches!(script.request().1, Request::Unsubscribe { .. }));
+}
+
+/// A live subscription whose token was asked for; gives the id of the sub_refresh command that is
+/// under way.
+fn refreshing(script: &mut Script) -> u32 {
+    let token = TokenSource::Asked { first: "first".to_owned() };
+    let options = SubscriptionOptions { token, ..SubscriptionOptions::default() };
+    script.session.subscribe(script.now, "news", options).unwrap();
+    let (id, _) = script.request();
+    let result = SubscribeResult { expires: true, ttl: 5, ..SubscribeResult::default() };
+    script.reply(id, ReplyBody::Subscribe(Box::new(result)));
+    script.wait();
+    let (request, _) = script.asked();
+    script.session.handle_token(script.now, request, Ok("second".to_owned()));
+    let (id, request) = script.request();
+    assert!(matches!(request, Request::SubRefresh(_)), "{request:?}");
+    script.events();
+    id
+}
+
+#[test]
+fn a_subscription_whose_refresh_is_refused_ends_at_the_server_too() {
+    let mut script = Script::connected();
+    let id = refreshing(&mut script);
+    script.error(id, 103, false);
+    let (channel, reason) = ("news".into(), Reason::of_server(103, "message"));
+    assert_eq!(script.event(), Event::Unsubscribed { channel, reason });
+    let (_, request) = script.request();
+    assert_eq!(request, Request::Unsubscribe { channel: "news".to_owned() });
+}
+
+#[test]
+fn a_late_answer_to_a_refresh_does_not_end_another_subscription() {
+    for answer in [error(103, false), ReplyBody::SubRefresh { expires: true, ttl: 1 }] {
+        let mut script = Script::connected();
+        let late = refreshing(&mut script);
+        script.session.unsubscribe(script.now, "news");
+        let (id, _) = script.request();
+        script.reply(id, ReplyBody::Unsubscribe);
+        script.session.subscribe(script.now, "news", SubscriptionOptions::default()).unwrap();
+        let (id, _) = script.request();
+        script.reply(id, ReplyBody::Subscribe(Box::default()));
+        script.events();
+        script.reply(late, answer);
+        assert_eq!((script.events(), script.commands()), (vec![], vec![]));
+        let state = script.session.subscription_state("news");
+        assert_eq!(state, Some(SubscriptionState::Subscribed));
+    }
 }
 
 #[test]
